@@ -1,0 +1,55 @@
+"""Ways to run a trial. An engine is one module and one entry point in ``ptydask.engines``.
+
+The driver calls :meth:`Engine.validate` once, before any worker starts. Each worker process calls
+:meth:`Engine.open` once and then :meth:`Session.run` for one trial after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+from ptydask import registry
+from ptydask.model import Slot, StudyPlan, TrialInput, TrialOutput
+
+
+class Report(Protocol):
+    """Called by a session after every step."""
+
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Record the metrics of ``step`` (counted from 1). True asks the session to end the trial now."""
+
+
+class Session(Protocol):
+    """An engine on one worker, with what is worth keeping between trials (the measurements)."""
+
+    def run(self, trial: TrialInput, report: Report) -> TrialOutput:
+        """Run one trial; what came before on this worker has no influence on the result.
+
+        Whatever it raises is recorded as a failed trial; the next trial runs in the same session.
+        """
+
+    def provenance(self) -> Mapping[str, str]:
+        """What a reader of the results must know: device, package versions, the data's sha256."""
+
+    def close(self) -> None:
+        """Give back memory and devices."""
+
+
+class Engine(Protocol):
+    """A way to run trials."""
+
+    def validate(self, plan: StudyPlan) -> StudyPlan:
+        """Check the plan without a device and without reading the measurements.
+
+        Returns the plan completed: defaults filled in, starting point and notices added.
+        Raises ConfigError, DataError or MissingDependency.
+        """
+
+    def open(self, plan: StudyPlan, slot: Slot) -> Session:
+        """Make a worker ready for trials of this plan. Raises DataError where the data are unusable."""
+
+
+def get(name: str) -> Engine:
+    """The engine registered as ``name``. Raises UsageError where there is none."""
+    return cast(Engine, registry.load("engines", name)())

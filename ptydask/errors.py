@@ -1,0 +1,119 @@
+"""The error tree. Whatever reaches a user is one of these, and its text is one line.
+
+PtydaskError
+├── UsageError          the command line
+│   └── ConfigError     a file that was given: file, key, value, rule, what to do
+│       └── DataError   the measurements that the file names
+├── MissingDependency   an optional package is not installed
+├── StoreError          the results file or its folder
+├── StorageError        the Optuna storage
+└── ClusterError        workers that do not start or stay
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class PtydaskError(Exception):
+    """Something a user can act on. ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UsageError(PtydaskError):
+    """The command was called in a way that cannot be meant."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A file breaks a rule.
+
+    The text is one line: ``file: key = value: rule; hint``. Any part that does not apply is left out.
+    """
+
+    def __init__(
+        self,
+        rule: str,
+        *,
+        file: Path | str | None = None,
+        key: str = "",
+        value: object = ...,
+        hint: str = "",
+        line: int | None = None,
+    ) -> None:
+        self.rule, self.file, self.key, self.value, self.hint, self.line = rule, file, key, value, hint, line
+        where = [] if file is None else [f"{file}:{line}" if line is not None else str(file)]
+        what = key if value is ... else f"{key} = {shorten(value)}" if key else shorten(value)
+        said = rule if not hint else f"{rule}; {hint}"
+        super().__init__(one_line(": ".join([*where, *([what] if what else []), said])))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes whole: exceptions of Dask tasks are pickled."""
+        return _rebuild, (type(self), str(self), self.__dict__)
+
+    def in_file(self, file: Path | str) -> ConfigError:
+        """The same error, naming ``file``, where it named none."""
+        if self.file is not None:
+            return self
+        return type(self)(
+            self.rule, file=file, key=self.key, value=self.value, hint=self.hint, line=self.line
+        )
+
+
+class DataError(ConfigError):
+    """The measurements, or another data file that the params file names, cannot be used."""
+
+
+class MissingDependency(PtydaskError):  # noqa: N818 - the name says it
+    """An optional package is needed and not installed."""
+
+    exit_code = 2
+
+
+class StoreError(PtydaskError):
+    """The results file or its folder cannot be used as it is."""
+
+
+class StorageError(PtydaskError):
+    """The Optuna storage cannot be used."""
+
+
+class ClusterError(PtydaskError):
+    """The workers cannot do their work."""
+
+
+def _rebuild(cls: type[ConfigError], text: str, state: dict[str, object]) -> ConfigError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, text)
+    error.__dict__.update(state)
+    return error
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``did you mean 'x'?`` for the nearest known word, else the list of them, for an error's hint."""
+    names = list(known)
+    close = get_close_matches(str(word), names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(sorted(names))}" if len(names) <= 12 else ""
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """``repr`` of a value, cut in the middle where it is long."""
+    text = redact(repr(value))
+    return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 4 :]}"
+
+
+def one_line(text: str) -> str:
+    """Text with every run of white space made one blank."""
+    return " ".join(text.split())
+
+
+def redact(text: str) -> str:
+    """Text with the password of every URL in it replaced by ``***``."""
+    return re.sub(r"(\w[\w+.-]*://[^\s:/@'\"]*):[^\s/'\"]*@", r"\1:***@", text)

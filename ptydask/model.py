@@ -1,0 +1,313 @@
+"""What a study, a trial and a result are: frozen dataclasses, standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Scalar = bool | int | float | str | None
+Direction = Literal["minimize", "maximize"]
+
+
+# --- what may be tried ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FloatRange:
+    """A real number between ``low`` and ``high``, both included; on the grid ``low + k*step`` if stepped."""
+
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IntRange:
+    """An integer between ``low`` and ``high``, both included."""
+
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few values."""
+
+    choices: tuple[Scalar, ...]
+
+
+Distribution = FloatRange | IntRange | Choice
+
+
+# --- what a study is -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file that a study was asked for with, as it was read."""
+
+    path: Path
+    text: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentSpec:
+    """An Optuna sampler or pruner by class name, with its keyword arguments."""
+
+    name: str
+    configs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many trials. ``n_trials`` counts per worker, as PtyRAD documents it, unless ``total``."""
+
+    n_trials: int
+    total: bool = False
+    timeout: float | None = None
+
+    def trials(self, workers: int) -> int:
+        """The number of trials that ``workers`` workers record together."""
+        return self.n_trials if self.total else self.n_trials * workers
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Values to try before the sampler chooses: a person's own guess. ``origin`` says whose."""
+
+    params: Mapping[str, Scalar]
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What stays in the results file of every trial."""
+
+    arrays: bool = True
+    """Object, probe, positions; False keeps numbers and curves only (PtyRAD: ``collate_results``)."""
+    snapshot_every: int | None = None
+    """Also the arrays at every so many iterations (PtyRAD: ``SAVE_ITERS``)."""
+    params_in_names: bool = True
+    """Parameters in the names of the ``by_error`` links (PtyRAD: ``append_params``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """Everything that a run needs to know, fixed before the first worker starts."""
+
+    name: str
+    source: Source
+    engine: str
+    config: Mapping[str, Any]
+    """What the engine runs, as plain JSON-like values, ``--set`` and translations applied."""
+    space: Mapping[str, Distribution]
+    metric: str
+    """The name in :attr:`TrialOutput.metrics` that is the trial's error."""
+    direction: Direction
+    sampler: ComponentSpec
+    pruner: ComponentSpec | None
+    budget: Budget
+    storage: str | None
+    """An Optuna storage URL, password and all; None is the study's own journal file."""
+    results: Path
+    seed: int
+    iterations: int | None = None
+    """Steps of a full trial, where that is known beforehand."""
+    points: tuple[Point, ...] = ()
+    keep: Keep = Keep()
+    notices: tuple[str, ...] = ()
+    """One line each: what was translated or may surprise."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyMeta:
+    """What a results file says about its study as a whole. Holds no password."""
+
+    name: str
+    direction: Direction
+    metric: str
+    engine: str
+    config_text: str
+    """The params or sweep file as it was given."""
+    config_format: str
+    config_json: str
+    """The complete configuration that the engine ran, JSON."""
+    search_space_json: str
+    """JSON object: parameter name -> Optuna's own JSON of its distribution."""
+    keep: Keep = Keep()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Host, versions, data path and sha256, command line."""
+    created: str = ""
+    """ISO 8601 with time zone."""
+
+
+# --- what a trial is -----------------------------------------------------------------------------
+
+
+class TrialState(StrEnum):
+    """How a recorded trial ended; the words are Optuna's."""
+
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+
+class Reason(StrEnum):
+    """Why a trial did not complete."""
+
+    NONE = ""
+    PRUNED = "pruned"
+    FAILED = "failed"
+    """It raised; the traceback is in the store."""
+    LOST = "lost"
+    """Its worker went away (more often than ``--retries`` allows, when recorded)."""
+    INTERRUPTED = "interrupted"
+    """The user or the cluster stopped the run; the parameters are tried again when it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialInput:
+    """What an engine is given to run one trial."""
+
+    number: int
+    params: Mapping[str, Scalar]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """An array with its units; axes are documented where it is made."""
+
+    data: NDArray[Any]
+    units: str = ""
+    long_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture with calibrated axes: ``data`` is (y, x), ``y`` and ``x`` hold the pixel centres."""
+
+    data: NDArray[Any]
+    y: NDArray[Any]
+    x: NDArray[Any]
+    units: str
+    axis_units: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOutput:
+    """What an engine gives back, for a trial that ran to its end or was stopped by its report."""
+
+    metrics: Mapping[str, float]
+    """Final values, for ptychography both ``loss`` and ``contrast``."""
+    curve: Mapping[str, Sequence[float]]
+    """Columns of equal length; ``step`` and one for each metric that was known at every step."""
+    arrays: Mapping[str, Quantity] = field(default_factory=dict)
+    image: Image | None = None
+    snapshots: Mapping[int, Mapping[str, Quantity]] = field(default_factory=dict)
+    attributes: Mapping[str, Scalar] = field(default_factory=dict)
+    """Facts for the trial's group, for example ``pixel_size`` (angstrom)."""
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """One row of the results: a trial that ended, without its arrays."""
+
+    number: int
+    state: TrialState
+    error: float | None
+    """The tuned metric; None for a trial that failed before it had one."""
+    params: Mapping[str, Scalar]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: Reason = Reason.NONE
+    message: str = ""
+    """For a failed trial: the exception, in one line."""
+    traceback: str = ""
+    attempt: int = 1
+    retry_of: int | None = None
+    origin: str = "sampler"
+    started: str = ""
+    """ISO 8601 with time zone."""
+    seconds: float = 0.0
+    worker: str = ""
+    host: str = ""
+    job: str = ""
+    device: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a worker's trials compute."""
+
+    threads: int
+    cuda: str | None = None
+    """``CUDA_VISIBLE_DEVICES`` of the worker; None on a CPU."""
+
+
+# --- what the driver tells those who watch --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTrial:
+    """A trial under way, as seen from outside."""
+
+    number: int
+    params: Mapping[str, Scalar]
+    step: int
+    error: float | None
+    worker: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """The whole run at one moment."""
+
+    study: str
+    results: Path
+    total: int
+    counts: Mapping[str, int]
+    """``complete``, ``pruned``, ``failed``, ``running``, ``lost`` (attempts that are run again)."""
+    best: TrialRecord | None
+    running: tuple[RunningTrial, ...]
+    workers: int
+    seconds: float
+    """Since this run began."""
+    remaining: float | None
+    """Seconds to the end, by the trials so far; None while unknown."""
+    iterations: int | None
+    metric: str
+    direction: Direction
+
+    @property
+    def recorded(self) -> int:
+        """Trials that have ended and count towards the total."""
+        return sum(self.counts.get(state, 0) for state in ("complete", "pruned", "failed"))
+
+
+# --- decisions that several rooms share ------------------------------------------------------------
+
+
+def better(a: float, b: float, direction: Direction) -> bool:
+    """Whether error ``a`` is strictly better than ``b``."""
+    return a < b if direction == "minimize" else a > b
+
+
+def best_of(records: Sequence[TrialRecord], direction: Direction) -> TrialRecord | None:
+    """The completed trial with the best error, the earliest on a tie; None when nothing completed."""
+    done = [r for r in records if r.state is TrialState.COMPLETE and r.error is not None]
+    sign = 1 if direction == "minimize" else -1
+    return min(done, key=lambda r: (sign * (r.error or 0.0), r.number), default=None)

@@ -1,0 +1,21 @@
+"""Engines, clusters and formats by name: entry points, so that a new one is one file and one line."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+from ptydask.errors import UsageError, nearest
+
+
+def names(kind: str) -> list[str]:
+    """The registered names of ``engines``, ``clusters`` or ``formats``."""
+    return sorted(point.name for point in entry_points(group=f"ptydask.{kind}"))
+
+
+def load(kind: str, name: str) -> Any:
+    """The object registered as ``name``. Raises UsageError with the nearest name where there is none."""
+    for point in entry_points(group=f"ptydask.{kind}"):
+        if point.name == name:
+            return point.load()
+    raise UsageError(f"no {kind.rstrip('s')} is called {name!r}; {nearest(name, names(kind))}")
