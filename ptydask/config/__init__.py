@@ -1,1 +1,111 @@
 """Files that describe a study. A format is one module and one entry point in ``ptydask.formats``."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from ptydask import registry
+from ptydask.config import reading
+from ptydask.errors import ConfigError, UsageError
+from ptydask.model import Scalar, Source, StudyPlan
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line says that the file does not have to. None leaves it to the file."""
+
+    settings: tuple[tuple[str, Any], ...] = ()
+    """``--set``: dotted key and value, applied in this order before anything else reads the file."""
+    n_trials: int | None = None
+    """Trials in total, whatever the number of workers."""
+    timeout: float | None = None
+    """Seconds."""
+    results: Path | None = None
+    storage: str | None = None
+    engine: str | None = None
+    seed: int | None = None
+    tries: tuple[Mapping[str, Scalar], ...] = ()
+    """Points to try first."""
+
+
+class Format(Protocol):
+    """One kind of file, registered in ``ptydask.formats``."""
+
+    def recognises(self, data: dict[str, Any]) -> bool:
+        """Whether ``data`` looks like a file of this kind, right or wrong in its details."""
+
+    def plan(self, source: Source, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
+        """The study that ``data`` asks for. Raises ConfigError; may change ``data``."""
+
+
+def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:  # noqa: B008 - frozen
+    """The study that a file asks for, checked as far as that goes without its engine.
+
+    Raises ConfigError, which names the file, for a file that cannot be read, is of no known format, or breaks a
+    rule of its format; MissingDependency for a sampler whose package is not installed.
+    """
+    source, data = reading.read(path)
+    try:
+        data = copy.deepcopy(data)
+        for key, new in overrides.settings:
+            reading.put(data, key, new)
+        plan = _format(data).plan(source, data, overrides)
+        plan = replace(plan, notices=(*plan.notices, *_check(plan)))
+    except ConfigError as error:
+        raise error.in_file(path) from None
+    return plan
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """``recon_params.NITER=20`` as key and value, the value read as YAML. Raises UsageError."""
+    key, sign, raw = text.partition("=")
+    key = key.strip()
+    if not sign or not all(part.strip() for part in key.split(".")):
+        raise UsageError(f"--set {text!r}: must be key=value, for example recon_params.NITER=20")
+    try:
+        return key, reading.value(raw)
+    except ConfigError as error:
+        raise UsageError(f"--set {text!r}: {error.rule}") from None
+
+
+def parse_point(text: str) -> dict[str, Scalar]:
+    """``scale=1.02 rotation=-1.5`` as a mapping. Raises UsageError."""
+    point: dict[str, Scalar] = {}
+    for word in text.replace(",", " ").split():
+        name, sign, raw = word.partition("=")
+        if not sign or not name or not raw:
+            raise UsageError(f"--try {text!r}: must be name=value, one or more, with blanks between them")
+        if name in point:
+            raise UsageError(f"--try {text!r}: {name} is there twice")
+        try:
+            new = reading.value(raw)
+        except ConfigError as error:
+            raise UsageError(f"--try {text!r}: {error.rule}") from None
+        if isinstance(new, list | dict):
+            raise UsageError(f"--try {text!r}: {name} must be one number or word")
+        point[name] = new
+    if not point:
+        raise UsageError("--try: names no parameter")
+    return point
+
+
+def _format(data: dict[str, Any]) -> Format:
+    for name in registry.names("formats"):
+        candidate = cast(Format, registry.load("formats", name)())
+        if candidate.recognises(data):
+            return candidate
+    known = "a PtyRAD params file has the section init_params"
+    raise ConfigError("is no file that ptydask knows", key=next(iter(data), "(empty mapping)"), hint=known)
+
+
+def _check(plan: StudyPlan) -> tuple[str, ...]:
+    """What the sampler factory and the storage refuse, and what they say; imported here, as both load Optuna."""
+    from ptydask import sampling
+    from ptydask.storage import urls
+
+    urls.parse(plan.storage, plan.results)
+    return sampling.check(plan)

@@ -7,7 +7,7 @@ The driver calls :meth:`Engine.validate` once, before any worker starts. Each wo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from ptydask import registry
 from ptydask.model import Slot, StudyPlan, TrialInput, TrialOutput
@@ -45,6 +45,9 @@ class Engine(Protocol):
         Returns the plan completed: defaults filled in, starting point and notices added.
         Raises ConfigError, DataError or MissingDependency.
         """
+
+    def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The part of a configuration that decides a trial's result: trials with another one are not comparable."""
 
     def open(self, plan: StudyPlan, slot: Slot) -> Session:
         """Make a worker ready for trials of this plan. Raises DataError where the data are unusable."""

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ptydask.engines import Session
 from ptydask.model import Slot, StudyPlan
+
+_OUTPUT_ONLY = frozenset(
+    {
+        "output_dir",
+        "recon_dir_affixes",
+        "prefix_time",
+        "prefix",
+        "postfix",
+        "save_result",
+        "result_modes",
+        "selected_figs",
+        "copy_params",
+        "SAVE_ITERS",
+        "convergence_monitor",
+    }
+)
 
 
 class PtyradEngine:
@@ -14,6 +33,14 @@ class PtyradEngine:
         from ptydask.engines.ptyrad.validation import complete
 
         return complete(plan)
+
+    def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """All sections but the search itself and what only names or draws PtyRAD's own output."""
+        sections = {
+            key: value for key, value in config.items() if key not in ("hypertune_params", "params_path")
+        }
+        recon = sections.get("recon_params") or {}
+        return {**sections, "recon_params": {k: v for k, v in recon.items() if k not in _OUTPUT_ONLY}}
 
     def open(self, plan: StudyPlan, slot: Slot) -> Session:
         """Load the measurements onto the slot's device."""

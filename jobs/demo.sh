@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The demo, from nothing: installs ptydask, writes a small synthetic 4D-STEM data set into a folder
+# (default: ./demo), finds the scan rotation and scale that were planted in it, and prints the best trial.
+# Run again, it goes on where it stopped. Usage: jobs/demo.sh [FOLDER]
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+
+folder=${1:-demo}
+prepare ptyrad
+"$python" -m ptydask demo "$folder"
+"$python" -m ptydask run "$folder/params.yaml" --workers 2 --results "$folder/results.h5"
+"$python" -m ptydask best "$folder/results.h5"

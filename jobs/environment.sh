@@ -1,0 +1,56 @@
+# Sourced by the scripts beside it: makes .venv and installs ptydask into it, once for every change of
+# pyproject.toml or constraints.txt. Needs nothing but a Python >= 3.11; PYTHON names another one.
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+python=$root/.venv/bin/python
+ready=$root/.venv/.ptydask-ready
+
+say() { printf '%s\n' "$*" >&2; }
+
+recent_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        recent_enough "$PYTHON" && { printf '%s\n' "$PYTHON"; return; }
+        say "PYTHON=$PYTHON is not a Python >= 3.11"
+        return 1
+    fi
+    # Each candidate is run, not only looked up: a pyenv shim is on PATH for versions that are not active.
+    for candidate in python3.13 python3.12 python3.11 python3 python python3.14; do
+        recent_enough "$candidate" && { printf '%s\n' "$candidate"; return; }
+    done
+    say "ptydask needs a Python >= 3.11, and none was found on PATH; install one, or set PYTHON=/path/to/python"
+    return 1
+}
+
+make_venv() {
+    local found
+    if recent_enough "$python" && "$python" -m pip --version >/dev/null 2>&1; then return; fi
+    found=$(find_python)
+    if ! "$found" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+        say "$found cannot make virtual environments: its modules venv and ensurepip are missing" \
+            "(on Debian and Ubuntu: apt-get install python3-venv)"
+        return 1
+    fi
+    say "making $root/.venv with $("$found" --version)"
+    "$found" -m venv --clear "$root/.venv"
+}
+
+# What the environment was made from: the requirements, and the folder, which an editable install names.
+requirements() { { cat "$root/pyproject.toml" "$root/constraints.txt"; printf '%s\n' "$root"; } | cksum; }
+
+# prepare EXTRAS: a .venv with these extras of ptydask (comma-separated). Seconds when it is there already.
+# The note that it is ready is written last, so an interrupted installation is taken up again.
+prepare() {
+    local wanted=$1 stamp
+    stamp=$(requirements)
+    make_venv
+    if [ -f "$ready" ] && [ "$(head -n 1 "$ready")" = "$stamp" ]; then
+        case ",$(tail -n 1 "$ready")," in *",$wanted,"*) return ;; esac
+    fi
+    rm -f "$ready"
+    say "installing ptydask[$wanted] into $root/.venv (the first time this takes some minutes)"
+    (cd "$root" && "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$wanted]")
+    printf '%s\n%s\n' "$stamp" "$wanted" >"$ready.part"
+    mv "$ready.part" "$ready"
+}

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# All checks: style, types, the import contract, then the tests. With arguments, only pytest, with them:
+# jobs/test.sh tests/test_demo.py -k rotation
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+
+have_postgres() {
+    command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null
+}
+
+# Tests of shared storage run a PostgreSQL of their own; without its programs they are skipped.
+install_postgres() {
+    if have_postgres || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return; fi
+    say "installing PostgreSQL's server programs for the tests"
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; } >&2 && return
+    say "PostgreSQL could not be installed"
+    [ "${CI:-}" != true ]
+}
+
+prepare ptyrad,test,postgres,redis,cmaes,gp
+cd "$root"
+export PATH=$root/.venv/bin:$PATH
+if [ "$#" -gt 0 ]; then exec pytest "$@"; fi
+install_postgres
+ruff check .
+ruff format --check .
+mypy
+lint-imports
+exec pytest

@@ -1,0 +1,64 @@
+"""The command line. Nothing but the standard library is imported here: ``--help`` has to answer at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from ptydask import __version__
+from ptydask.cli import inspect, run
+from ptydask.errors import PtydaskError, redact
+
+EXIT_CODES = """\
+exit codes:
+  0    done                          2    bad usage or a bad file: one line says what to change
+  1    failed                        3    finished, but some trials failed
+  75   stopped early; the same command goes on from there
+  130  Ctrl-C; the same command goes on from there
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(
+        prog="ptydask",
+        description="Tune electron-ptychography reconstructions on many workers, into one HDF5 file.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"ptydask {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    run.add_parsers(commands)
+    inspect.add_parsers(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        args = parser().parse_args(argv)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    try:
+        code: int = args.handler(args)
+        sys.stdout.flush()
+    except PtydaskError as error:
+        print(f"ptydask: {redact(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code

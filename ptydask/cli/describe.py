@@ -1,0 +1,174 @@
+"""Trials in words: what ``best`` and ``show`` say to a person, and ``show`` as one object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptydask.cli.formats import (
+    duration,
+    error_text,
+    inert,
+    printable,
+    sparkline,
+    state_text,
+    trial_object,
+    value_text,
+)
+from ptydask.model import Direction, TrialRecord
+
+if TYPE_CHECKING:
+    from ptydask.store.reader import Results, TrialData
+
+LOG_TAIL = 12
+"""Last lines of a log that a person is shown."""
+SPARKLINE = 48
+
+
+def gain_text(record: TrialRecord, own: TrialRecord | None, direction: Direction) -> str:
+    """How much better a trial is than the one with the file's own values; empty where there is none."""
+    if own is None or own.error is None or record.error is None or not math.isfinite(own.error):
+        return ""
+    theirs = f"the file's own values (trial {own.number}: {error_text(own.error)})"
+    if own.number == record.number:
+        return "these are the file's own values"
+    gain = own.error - record.error if direction == "minimize" else record.error - own.error
+    if gain == 0:
+        return f"no better than {theirs}"
+    word = "better" if gain > 0 else "worse"
+    by = f"{abs(gain / own.error):.1%}" if own.error else error_text(abs(gain))
+    return f"{by} {word} than {theirs}"
+
+
+def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, file: Path) -> str:
+    """One of the best trials: error, gain, parameters beside the file's own, metrics, its image."""
+    meta = results.meta
+    lines = [_headline(record, meta.metric)]
+    gain = gain_text(record, own, meta.direction)
+    lines += [f"  {gain}"] if gain else []
+    before = {} if own is None or own.number == record.number else own.params
+    lines += _pairs(record.params, {name: f"(was {value_text(value)})" for name, value in before.items()})
+    lines += _pairs(
+        {name: error_text(value) for name, value in record.metrics.items() if name != meta.metric}
+    )
+    path = results.trial(record.number).image_path
+    if path is not None:
+        lines.append(f"  image  {file}:{path}")
+    return "\n".join(lines) + "\n"
+
+
+def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
+    """Everything about one trial as plain values; of arrays the name, path, shape, dtype and units."""
+    return {
+        **trial_object(trial.record),
+        "traceback": trial.record.traceback,
+        "file": str(results.path),
+        "attributes": dict(trial.attributes),
+        "curve": {name: list(values) for name, values in trial.curve.items()},
+        "image": trial.image_path,
+        "arrays": [_array_object(name, info) for name, info in trial.arrays.items()],
+        "snapshots": {
+            str(step): [_array_object(name, info) for name, info in arrays.items()]
+            for step, arrays in trial.snapshots.items()
+        },
+        "log": trial.log,
+    }
+
+
+def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: bool) -> str:
+    """Everything about one trial for a person; curves are drawn where it is a terminal."""
+    record = trial.record
+    sections = [
+        ("", [_headline(record, results.meta.metric), *_circumstances(record)]),
+        ("parameters", _pairs(record.params)),
+        ("metrics", _pairs({name: error_text(value) for name, value in record.metrics.items()})),
+        ("curve", _curve(trial.curve, blocks if terminal else None)),
+        ("attributes", _pairs(trial.attributes)),
+        ("arrays", _arrays(trial.arrays)),
+        (
+            "snapshots",
+            [f"  step {step}: {', '.join(arrays)}" for step, arrays in sorted(trial.snapshots.items())],
+        ),
+        ("image", [f"  {trial.image_path}"] if trial.image_path else []),
+        ("log", _tail(trial.log)),
+        ("traceback", [f"  {inert(line)}" for line in record.traceback.rstrip().splitlines()]),
+    ]
+    blocks_of_text = ["\n".join([title, *lines] if title else lines) for title, lines in sections if lines]
+    return "\n\n".join(blocks_of_text) + "\n"
+
+
+def _headline(record: TrialRecord, metric: str) -> str:
+    return f"trial {record.number}  {state_text(record)}  {metric} {error_text(record.error)}"
+
+
+def _circumstances(record: TrialRecord) -> list[str]:
+    """Why it failed, whose values these were, when, where and how long it ran."""
+    lines = [f"  {printable(record.message)}"] if record.message else []
+    where = [
+        record.device,
+        record.host and f"host {record.host}",
+        record.worker and f"worker {record.worker}",
+    ]
+    where += [record.job and f"job {record.job}"]
+    times = [duration(record.seconds), *([f"from {record.started}"] if record.started else [])]
+    lines.append("  " + ", ".join(printable(word) for word in [*times, *where] if word))
+    attempt = f"attempt {record.attempt}"
+    if record.retry_of is not None:
+        attempt += f" (trial {record.retry_of} tried again)"
+    lines.append(f"  values from: {printable(record.origin)}, {attempt}, seed {record.seed}")
+    return lines
+
+
+def _pairs(values: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> list[str]:
+    """``  name  value  note``, the values in one column."""
+    shown = {printable(name): value_text(value) for name, value in values.items()}
+    names = max(map(len, shown), default=0)
+    cells = max(map(len, shown.values()), default=0)
+    remarks = {printable(name): note for name, note in (notes or {}).items()}
+    return [
+        f"  {name.ljust(names)}  {text.ljust(cells)}  {remarks.get(name, '')}".rstrip()
+        for name, text in shown.items()
+    ]
+
+
+def _curve(curve: Mapping[str, Sequence[float]], blocks: bool | None) -> list[str]:
+    """Each column of the curve: where it began and ended, and a drawing unless ``blocks`` is None."""
+    columns = {name: [float(v) for v in values] for name, values in curve.items() if name != "step"}
+    lines = []
+    for name, values in columns.items():
+        if not values:
+            continue
+        text = f"  {name}  {error_text(values[0])} -> {error_text(values[-1])} in {len(values)} steps"
+        drawn = "" if blocks is None else f"  {sparkline(values, SPARKLINE, blocks=blocks)}"
+        lines.append((text + drawn).rstrip())
+    return lines
+
+
+def _arrays(arrays: Mapping[str, Any]) -> list[str]:
+    names = max((len(name) for name in arrays), default=0)
+    return [
+        f"  {name.ljust(names)}  {_shape(info.shape)}  {info.dtype}  {printable(info.units)}".rstrip()
+        for name, info in arrays.items()
+    ]
+
+
+def _array_object(name: str, info: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "path": info.path,
+        "shape": list(info.shape),
+        "dtype": str(info.dtype),
+        "units": info.units,
+    }
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "scalar"
+
+
+def _tail(log: str) -> list[str]:
+    lines = [f"  {inert(line)}".rstrip() for line in log.rstrip().splitlines()]
+    left_out = len(lines) - LOG_TAIL
+    return lines if left_out <= 1 else [f"  ... {left_out} lines before", *lines[-LOG_TAIL:]]

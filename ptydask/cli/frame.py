@@ -1,0 +1,234 @@
+"""What a person sees of a run: a snapshot as lines of text, for any width. Pure functions.
+
+The live view, the log and ``ptydask status`` all speak in these lines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ptydask.cli.formats import (
+    NOTHING,
+    duration,
+    error_text,
+    params_text,
+    printable,
+    shortened,
+    state_text,
+    value_text,
+)
+from ptydask.model import RunningTrial, RunSnapshot, TrialRecord, TrialState
+
+Span = tuple[str, str]
+"""A piece of text and its style in rich's words, empty for plain."""
+Line = tuple[Span, ...]
+
+MOST_RUNNING = 16
+"""Rows of running trials, however tall the window is."""
+_ENDED = (("complete", "green"), ("pruned", "yellow"), ("failed", "red"), ("running", "cyan"))
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """The characters of a progress bar."""
+
+    full: str
+    empty: str
+
+
+BLOCKS = Glyphs("━", "─")
+ASCII = Glyphs("#", "-")
+
+
+def text_of(line: Line) -> str:
+    """A line without its styles."""
+    return "".join(text for text, _ in line)
+
+
+def frame(
+    snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs, *, over: bool = False
+) -> list[Line]:
+    """The whole run in at most ``height`` lines of at most ``width`` characters.
+
+    ``over`` leaves out what only a run under way has: running trials, workers and time left.
+    """
+    head = [_title(snapshot, width), _progress(snapshot, width, glyphs), *_counts(snapshot, width)]
+    best = _best(snapshot, width)
+    if over:
+        foot = wrapped([f"took {duration(snapshot.seconds)}"], width, "dim")
+        return [_clipped(line, width) for line in [*head, *best, *foot]][: max(1, height)]
+    foot = wrapped(_footer(snapshot), width, "dim")
+    room = min(MOST_RUNNING, height - len(head) - len(best) - len(foot))
+    rows = _running(snapshot, width, room, glyphs)
+    return [_clipped(line, width) for line in [*head, *best, *rows, *foot]][: max(1, height)]
+
+
+def bar(done: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
+    """The full and the empty part of a bar of ``width`` characters; ``done`` is clipped to 0..1."""
+    share = min(1.0, max(0.0, done)) if math.isfinite(done) else 0.0
+    full = int(share * width)
+    return glyphs.full * full, glyphs.empty * (width - full)
+
+
+def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str:
+    """A trial that ended, in one line of a log."""
+    parts = [f"trial {record.number} {state_text(record)}"]
+    if record.state is TrialState.FAIL and record.message:
+        parts.append(printable(record.message))
+    else:
+        parts.append(f"error {error_text(record.error)}{' (best)' if best else ''}")
+    if record.params:
+        parts.append(params_text(record.params))
+    if record.attempt > 1:
+        parts.append(f"attempt {record.attempt}")
+    return "  ".join([*parts, duration(record.seconds), f"{snapshot.recorded}/{snapshot.total}"])
+
+
+def heartbeat_line(snapshot: RunSnapshot) -> str:
+    """The run at this moment, in one line of a log."""
+    running = ", ".join(f"{t.number} at {_step(t, snapshot)}" for t in snapshot.running[:4])
+    more = len(snapshot.running) - 4
+    now = f" (trial {running}{f' and {more} more' if more > 0 else ''})" if running else ""
+    parts = [f"{snapshot.recorded}/{snapshot.total} trials: {_count_words(snapshot)}{now}"]
+    if snapshot.best is not None:
+        parts.append(f"best {error_text(snapshot.best.error)} (trial {snapshot.best.number})")
+    return "; ".join([*parts, *_footer(snapshot)])
+
+
+def closing_line(snapshot: RunSnapshot) -> str:
+    """How the run ended, in one line of a log."""
+    text = f"{snapshot.study}: {snapshot.recorded}/{snapshot.total} trials in {duration(snapshot.seconds)}"
+    text += f": {_count_words(snapshot)}"
+    best = snapshot.best
+    if best is None:
+        return text + "; none completed"
+    return (
+        text
+        + f"; best {snapshot.metric} {error_text(best.error)} (trial {best.number})"
+        + (f"  {params_text(best.params)}" if best.params else "")
+    )
+
+
+# --- the parts of a frame ------------------------------------------------------------------------------
+
+
+def _title(snapshot: RunSnapshot, width: int) -> Line:
+    aim = "" if snapshot.direction == "minimize" else ", the larger the better"
+    tail = f"  {snapshot.metric}{aim}"
+    name = shortened(printable(snapshot.study), max(8, width - len(tail)))
+    return ((name, "bold"), (tail, "dim"))
+
+
+def _progress(snapshot: RunSnapshot, width: int, glyphs: Glyphs) -> Line:
+    done = snapshot.recorded / snapshot.total if snapshot.total > 0 else 0.0
+    tail = f" {snapshot.recorded}/{snapshot.total} trials"
+    full, empty = bar(done, max(4, min(60, width - len(tail))), glyphs)
+    return ((full, "green"), (empty, "dim"), (tail, ""))
+
+
+def _counts(snapshot: RunSnapshot, width: int) -> list[Line]:
+    """``10 complete  1 pruned``; on as many lines as it takes."""
+    words = [(f"{snapshot.counts.get(word, 0)} {word}", style) for word, style in _ENDED]
+    if snapshot.counts.get("lost", 0):
+        words.append((f"{snapshot.counts['lost']} lost and run again", "magenta"))
+    lines: list[Line] = [()]
+    for text, style in words:
+        span = (text, style if not text.startswith("0 ") else "dim")
+        if lines[-1] and len(text_of(lines[-1])) + 2 + len(text) > width:
+            lines.append(())
+        lines[-1] = (*lines[-1], ("  ", ""), span) if lines[-1] else (span,)
+    return lines
+
+
+def _best(snapshot: RunSnapshot, width: int) -> list[Line]:
+    """The best trial so far with its parameters, wrapped to at most four lines."""
+    best = snapshot.best
+    if best is None:
+        return [(("best  none completed yet", "dim"),)]
+    words = [f"trial {best.number}", f"{error_text(best.error)}"]
+    words += [f"{printable(name)}={value_text(value)}" for name, value in best.params.items()]
+    lines = wrapped(words, max(10, width - 6), "bold green", "  ")
+    if len(lines) > 4:
+        lines = [*lines[:3], (("...", "dim"),)]
+    return [(("best  " if i == 0 else "      ", ""), *line) for i, line in enumerate(lines)]
+
+
+def _running(snapshot: RunSnapshot, width: int, room: int, glyphs: Glyphs) -> list[Line]:
+    """A row a running trial; the last row counts those there is no room for."""
+    trials = snapshot.running
+    if room < 1 or not trials:
+        return []
+    shown = trials if len(trials) <= room else trials[: room - 1]
+    digits = max((len(str(t.number)) for t in shown), default=1)
+    steps = max((len(_step(t, snapshot)) for t in shown), default=1)
+    workers = min(14, max((len(printable(t.worker)) for t in shown), default=0))
+    rows = [_running_row(t, snapshot, width, glyphs, (digits, steps, workers)) for t in shown]
+    more = len(trials) - len(shown)
+    return [*rows, ((f"... and {more} more", "dim"),)] if more else rows
+
+
+def _running_row(
+    trial: RunningTrial, snapshot: RunSnapshot, width: int, glyphs: Glyphs, columns: tuple[int, int, int]
+) -> Line:
+    digits, steps, workers = columns
+    spans: list[Span] = [(str(trial.number).rjust(digits), "bold")]
+    if snapshot.iterations:
+        full, empty = bar(trial.step / snapshot.iterations, 8 if width < 60 else 16, glyphs)
+        spans += [("  ", ""), (full, "cyan"), (empty, "dim")]
+    spans += [
+        ("  " + _step(trial, snapshot).rjust(steps), ""),
+        ("  " + error_text(trial.error).rjust(11), ""),
+    ]
+    if workers and width >= 60:
+        spans.append(("  " + shortened(printable(trial.worker), workers).ljust(workers), "dim"))
+    if width - len(text_of(tuple(spans))) >= 16:
+        spans.append(("  " + params_text(trial.params), ""))
+    return tuple(spans)
+
+
+def _step(trial: RunningTrial, snapshot: RunSnapshot) -> str:
+    return f"{trial.step}/{snapshot.iterations}" if snapshot.iterations else f"step {trial.step}"
+
+
+def _footer(snapshot: RunSnapshot) -> list[str]:
+    """Workers, time so far, time left."""
+    count = snapshot.workers
+    workers = "waiting for workers" if count == 0 else f"{count} worker{'s' if count > 1 else ''}"
+    left = "time left not known yet"
+    if snapshot.remaining is not None and math.isfinite(snapshot.remaining):
+        left = f"{duration(snapshot.remaining)} left"
+    return [workers, f"{duration(snapshot.seconds)} so far", left]
+
+
+def _count_words(snapshot: RunSnapshot) -> str:
+    """``10 complete, 1 failed, 2 running``: what is not nought."""
+    words = [f"{count} {word}" for word, count in snapshot.counts.items() if count]
+    return ", ".join(words) or "none yet"
+
+
+# --- fitting -----------------------------------------------------------------------------------------
+
+
+def wrapped(words: Iterable[str], width: int, style: str, gap: str = ", ") -> list[Line]:
+    """Words joined by ``gap``, on as many lines as it takes; a word longer than a line is cut."""
+    lines: list[str] = []
+    for word in words:
+        cut = shortened(word, width)
+        if lines and len(lines[-1]) + len(gap) + len(cut) <= width:
+            lines[-1] += gap + cut
+        else:
+            lines.append(cut)
+    return [((line, style),) for line in lines] or [((NOTHING, style),)]
+
+
+def _clipped(line: Sequence[Span], width: int) -> Line:
+    """The line cut to ``width`` characters, with ``...`` for what is missing."""
+    if len(text_of(tuple(line))) <= width:
+        return tuple(line)
+    room, spans = max(0, width - 3), []
+    for text, style in line:
+        spans.append((text[:room], style))
+        room = max(0, room - len(text))
+    return (*(span for span in spans if span[0]), ("..."[:width], "dim"))

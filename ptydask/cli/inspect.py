@@ -1,0 +1,300 @@
+"""``ls``, ``best`` and ``show``: trials of a results file, of a finished or a running study.
+
+Importing this module imports the standard library alone; the handlers import what they need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptydask.cli import formats, status
+from ptydask.cli.formats import FORMATS, Table
+from ptydask.errors import UsageError, nearest
+from ptydask.model import Direction, TrialRecord, TrialState, best_of
+
+if TYPE_CHECKING:
+    from ptydask.store.reader import Results, TrialData
+
+STATES = ("all", "complete", "pruned", "failed")
+OWN_VALUES = "params file"
+"""The origin of the trial that ran with the file's own values."""
+
+_LS_FORMATS = """\
+formats:
+  table  for a person: 6 significant digits, what fits the terminal; everything in a pipe
+  json   a list of objects: number, state, error, params, metrics, attempt, seconds, reason,
+         message, retry_of, origin, started, worker, host, job, device, seed; NaN is null
+  csv    the same, one column per parameter and metric: params.scale, metrics.loss
+  yaml   the same as json
+json, csv and yaml keep every digit."""
+
+
+def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add ls, best, show and status to the command line; each sets ``handler(args) -> int``."""
+    ls = _parser(subparsers, "ls", "list the trials of a results file", _LS_FORMATS)
+    ls.add_argument("--sort", default="number", metavar="COLUMN", help=_SORT_HELP)
+    ls.add_argument("--reverse", action="store_true", help="turn the order round")
+    ls.add_argument("--state", choices=STATES, default="all", help="only trials that ended so")
+    ls.add_argument("--top", type=_count, metavar="K", help="only the first K")
+    ls.set_defaults(handler=run_ls)
+
+    best = _parser(subparsers, "best", "show the best trials of a results file", _BEST_FORMATS)
+    best.add_argument("-k", type=_count, metavar="K", help="so many trials, best first (default: 1)")
+    best.set_defaults(handler=run_best)
+
+    show = _parser(subparsers, "show", "show everything about one trial", _SHOW_FORMATS)
+    show.add_argument("number", type=int, metavar="NUMBER", help="the trial's number")
+    show.set_defaults(handler=run_show)
+
+    status.add_parser(subparsers)
+
+
+_SORT_HELP = (
+    "number (default), error (best first), seconds, attempt, state, started, worker, a parameter or a metric"
+    " by its name (params.NAME, metrics.NAME where that is not clear); what has no value comes last"
+)
+_BEST_FORMATS = """\
+formats:
+  table  for a person, with the gain over the file's own values and where the image is
+  yaml   the params file with the best trial's values put in place, ready for 'ptyrad run'
+         (for another engine: the parameters alone)
+  json, csv: as of 'ptydask ls'"""
+_SHOW_FORMATS = """\
+formats:
+  table       for a person
+  json, yaml  one object: what 'ls' prints, and traceback, curve, arrays, snapshots, attributes, log
+  csv         the curve, one line a step"""
+
+
+# --- handlers ----------------------------------------------------------------------------------------
+
+
+def run_ls(args: argparse.Namespace) -> int:
+    """``ptydask ls``: 0, also where no trial is listed."""
+    results = _open(args.file)
+    records = results.records()
+    chosen = selected(
+        records,
+        sort=args.sort,
+        reverse=args.reverse,
+        state=args.state,
+        top=args.top,
+        direction=results.meta.direction,
+        metric=results.meta.metric,
+    )
+    if args.format != "table":
+        _write_records(chosen, args.format)
+        return 0
+    if not chosen:
+        _say(f"{args.file}: no trials{'' if not records else f' that are {args.state}'} so far")
+        return 0
+    left_out = formats.write_table(ls_table(chosen, best_of(records, results.meta.direction)), sys.stdout)
+    if left_out:
+        _say(f"no room for {', '.join(left_out)}: widen the window, or choose --format csv")
+    return 0
+
+
+def run_best(args: argparse.Namespace) -> int:
+    """``ptydask best``: 0; 1 where no trial completed."""
+    if args.format == "yaml" and (args.k or 1) > 1:
+        raise UsageError(f"-k {args.k}: a params file holds one trial's values; choose --format json")
+    results = _open(args.file)
+    records = results.records()
+    chosen = ranking(records, results.meta.direction)[: args.k or 1]
+    if not chosen:
+        _say(f"{args.file}: no trial has completed so far ({len(records)} recorded)")
+        return 1
+    if args.format == "yaml":
+        formats.write(_params_file(results, chosen[0]))
+    elif args.format == "table":
+        from ptydask.cli.describe import best_text
+
+        own = next((r for r in records if r.origin == OWN_VALUES and r.error is not None), None)
+        formats.write("\n".join(best_text(results, record, own, args.file) for record in chosen))
+    else:
+        _write_records(chosen, args.format)
+    return 0
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """``ptydask show``: 0; a number that is not there is a UsageError that names the nearest."""
+    from ptydask.cli.describe import show_object, show_text
+
+    results = _open(args.file)
+    numbers = [record.number for record in results.records()]
+    if args.number not in numbers:
+        raise UsageError(
+            f"{args.file}: there is no trial {args.number}; {_nearest_number(args.number, numbers)}"
+        )
+    trial: TrialData = results.trial(args.number)
+    if args.format == "csv":
+        formats.write(_curve_csv(trial))
+    elif args.format == "table":
+        blocks = formats.unicode_ready(sys.stdout)
+        formats.write(show_text(results, trial, terminal=sys.stdout.isatty(), blocks=blocks))
+    else:
+        as_text = formats.json_text if args.format == "json" else formats.yaml_text
+        formats.write(as_text(show_object(results, trial)))
+    return 0
+
+
+# --- decisions ---------------------------------------------------------------------------------------
+
+
+def selected(
+    records: Sequence[TrialRecord],
+    *,
+    sort: str,
+    reverse: bool = False,
+    state: str = "all",
+    top: int | None = None,
+    direction: Direction = "minimize",
+    metric: str = "",
+) -> list[TrialRecord]:
+    """The trials that ended as ``state``, in order, the first ``top`` of them.
+
+    What has no value in the column, or NaN, comes last in either order. Raises UsageError for a column
+    that no trial has.
+    """
+    best_first = (sort == "error" or sort in (metric, f"metrics.{metric}")) and direction == "maximize"
+    column = column_of(records, sort)
+    values = [(column(r), r) for r in sorted(records, key=lambda r: r.number)]
+    words = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    values = [(v, r) for v, r in values if state == "all" or r.state is words[state]]
+    there = [(v, r) for v, r in values if v is not None and v == v]
+    missing = [r for v, r in values if v is None or v != v]
+    there.sort(key=lambda pair: _order(pair[0]), reverse=reverse != best_first)
+    return [*(r for _, r in there), *missing][:top]
+
+
+def column_of(records: Sequence[TrialRecord], name: str) -> Any:
+    """The function from a trial to its value of column ``name``; of no trials, one that gives None."""
+    facts = ("number", "error", "seconds", "attempt", "state", "started", "worker", "host", "origin")
+    params = {key for record in records for key in record.params}
+    metrics = {key for record in records for key in record.metrics}
+    if name in facts:
+        return lambda record: getattr(record, name)
+    if (key := name.removeprefix("params.")) in params:
+        return lambda record: record.params.get(key)
+    if (key := name.removeprefix("metrics.")) in metrics:
+        return lambda record: record.metrics.get(key)
+    if not records:
+        return lambda _record: None
+    known = [*facts, *params, *metrics]
+    raise UsageError(
+        f"--sort {name}: no trial has such a column; {nearest(name, known) or 'see ptydask show'}"
+    )
+
+
+def ranking(records: Sequence[TrialRecord], direction: Direction) -> list[TrialRecord]:
+    """The completed trials that have an error, best first, the earlier first on a tie."""
+    done = [
+        r for r in records if r.state is TrialState.COMPLETE and r.error is not None and r.error == r.error
+    ]
+    sign = 1 if direction == "minimize" else -1
+    return sorted(done, key=lambda r: (sign * (r.error or 0.0), r.number))
+
+
+def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None) -> Table:
+    """One row a trial: number, state, error, parameters, time, then what matters less."""
+    params = list(dict.fromkeys(name for record in records for name in record.params))
+    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
+    retried = any(record.attempt > 1 for record in records)
+    told = any(record.message for record in records)
+    columns = ["trial", "state", "error", *params, *(["attempt"] if retried else []), "time", *metrics]
+    rows, styles = [], []
+    for record in records:
+        cells = [str(record.number), formats.state_text(record), formats.error_text(record.error)]
+        cells += [_cell(record.params, name) for name in params]
+        cells += [str(record.attempt)] if retried else []
+        cells += [formats.duration(record.seconds)]
+        cells += [formats.error_text(record.metrics.get(name)) for name in metrics]
+        cells += [formats.printable(record.message)] if told else []
+        rows.append(tuple(cells))
+        is_best = best is not None and record.number == best.number
+        styles.append("best" if is_best else formats.state_text(record).split()[0])
+    right = frozenset(i for i in range(len(columns)) if i != 1)
+    heads = tuple(formats.printable(name) for name in [*columns, *(["message"] if told else [])])
+    return Table(heads, tuple(rows), right, tuple(styles))
+
+
+# --- pieces ------------------------------------------------------------------------------------------
+
+
+def _parser(
+    subparsers: argparse._SubParsersAction[Any], name: str, does: str, epilog: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=does,
+        description=f"{does[0].upper()}{does[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="how to print (default: table)")
+    return parser
+
+
+def _open(path: Path) -> Results:
+    from ptydask.store import reader
+
+    return reader.open(path)
+
+
+def _write_records(records: Sequence[TrialRecord], how: str) -> None:
+    if how == "csv":
+        columns = formats.trial_columns(records)
+        formats.write(formats.csv_text(columns, map(formats.trial_row, records)))
+        return
+    as_text = formats.json_text if how == "json" else formats.yaml_text
+    formats.write(as_text([formats.trial_object(record) for record in records]))
+
+
+def _params_file(results: Results, record: TrialRecord) -> str:
+    """The study's params file with the trial's values; for other engines the parameters alone."""
+    if results.meta.engine != "ptyrad":
+        return formats.yaml_text(dict(record.params))
+    import json
+
+    from ptydask.config import ptyrad
+
+    return ptyrad.render(json.loads(results.meta.config_json), record.params)
+
+
+def _curve_csv(trial: TrialData) -> str:
+    columns = list(trial.curve)
+    steps = zip(*(trial.curve[name] for name in columns), strict=True)
+    return formats.csv_text(columns, (dict(zip(columns, row, strict=True)) for row in steps))
+
+
+def _cell(params: Any, name: str) -> str:
+    return formats.value_text(params[name]) if name in params else formats.NOTHING
+
+
+def _order(value: Any) -> tuple[int, Any]:
+    """Numbers before words, so that a mixed column has an order."""
+    return (0, value) if isinstance(value, int | float) else (1, str(value))
+
+
+def _nearest_number(number: int, numbers: Sequence[int]) -> str:
+    if not numbers:
+        return "no trial has ended so far"
+    close = min(numbers, key=lambda n: (abs(n - number), n))
+    return f"the nearest is {close}, of {len(numbers)} trials from {min(numbers)} to {max(numbers)}"
+
+
+def _count(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
+    count = int(text) if text.isascii() and text.isdigit() else 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return count
+
+
+def _say(text: str) -> None:
+    formats.write(f"{text}\n", sys.stderr)

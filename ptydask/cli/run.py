@@ -1,0 +1,325 @@
+"""``run``, ``validate`` and ``demo``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptydask.cli.view import View
+    from ptydask.clusters import Cluster
+    from ptydask.driver import Outcome, RunOptions
+    from ptydask.model import RunSnapshot, StudyMeta, StudyPlan, TrialRecord
+
+Subparsers = "argparse._SubParsersAction[Any]"
+
+RUN_EXAMPLES = """\
+examples:
+  ptydask run params.yaml --workers 8            n_trials of the file on each of 8 workers
+  ptydask run params.yaml --trials 50            50 trials, whatever the file says
+  ptydask run params.yaml --set recon_params.NITER=50 --set init_params.probe_kv=300
+  ptydask run params.yaml --try "scale=1.02 rotation=-1.5"
+  ptydask run params.yaml --dry-run              what would happen, without starting it
+"""
+
+
+def add_parsers(commands: Any) -> None:
+    """Add the commands of this module."""
+    raw = argparse.RawDescriptionHelpFormatter
+    run = commands.add_parser(
+        "run",
+        help="run the study that a params file describes",
+        description="Run the study that a params file describes. The same command again goes on where it stopped.",
+        epilog=RUN_EXAMPLES,
+        formatter_class=raw,
+    )
+    _config_arguments(run)
+    run.add_argument("--workers", type=_positive, metavar="N", help="workers (default: one per GPU, else one)")
+    run.add_argument("--cluster", default="auto", metavar="NAME", help="where to run: auto or local (default: auto)")
+    run.add_argument(
+        "--retries",
+        type=_natural,
+        default=3,
+        metavar="N",
+        help="how often a trial whose worker was lost is tried again (default: 3)",
+    )
+    run.add_argument("--dry-run", action="store_true", help="say what would happen and start nothing")
+    run.set_defaults(handler=run_command)
+
+    validate = commands.add_parser(
+        "validate",
+        help="check a params file and the files that it names",
+        description="Check a params file and the files that it names, as run does before it starts a worker.",
+    )
+    _config_arguments(validate)
+    validate.set_defaults(handler=validate_command)
+
+    demo = commands.add_parser(
+        "demo",
+        help="write a small synthetic data set and its params file",
+        description="Write a small synthetic 4D-STEM data set with known scan rotation and scale, and its params file.",
+    )
+    demo.add_argument("folder", type=Path, nargs="?", default=Path("demo"), metavar="DIR", help="default: ./demo")
+    demo.add_argument("--seed", type=_natural, default=1, metavar="N", help="of the noise (default: 1)")
+    demo.set_defaults(handler=demo_command)
+
+
+def _config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="PtyRAD params file: .yaml, .yml, .json or .toml")
+    parser.add_argument("--trials", type=_positive, metavar="N", help="trials in total, instead of n_trials per worker")
+    parser.add_argument("--timeout", type=_seconds, metavar="S", help="start no trial after this many seconds")
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE.h5", help="the results file (default: OUTPUT_DIR/STUDY.h5)"
+    )
+    parser.add_argument(
+        "--storage", metavar="URL", help="instead of storage_path: journal, sqlite, postgresql, mysql, redis"
+    )
+    parser.add_argument("--engine", metavar="NAME", help="what runs a trial (default: by the kind of file)")
+    parser.add_argument("--seed", type=_natural, metavar="N", help="instead of init_params.random_seed")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="override a key, dots between levels",
+    )
+    parser.add_argument(
+        "--try",
+        action="append",
+        default=[],
+        dest="tries",
+        metavar="'NAME=VALUE ...'",
+        help="a point to try first",
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} must not be negative")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} must be a finite number of seconds, not negative")
+    return value
+
+
+_positive.__name__, _natural.__name__, _seconds.__name__ = "whole number", "whole number", "number"
+
+
+# --- from a file to a plan ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A plan, and what is on disk for it already."""
+
+    plan: StudyPlan
+    total: int
+    workers: int
+    recorded: int
+    notices: tuple[str, ...]
+    meta: StudyMeta
+
+
+def _load(args: argparse.Namespace) -> StudyPlan:
+    from ptydask import config, engines, sampling
+    from ptydask.storage import urls
+
+    overrides = config.Overrides(
+        settings=tuple(config.parse_setting(text) for text in args.settings),
+        n_trials=args.trials,
+        timeout=args.timeout,
+        results=args.results,
+        storage=args.storage,
+        engine=args.engine,
+        seed=args.seed,
+        tries=tuple(config.parse_point(text) for text in args.tries),
+    )
+    plan = config.load(args.config, overrides)
+    sampling.check(plan)
+    urls.parse(plan.storage, plan.results)
+    return engines.get(plan.engine).validate(plan)
+
+
+def _prepare(plan: StudyPlan, workers: int) -> _Prepared:
+    from ptydask import engines
+    from ptydask.driver import provenance, resume
+    from ptydask.store import reader
+
+    meta = provenance.meta_of(plan, {})
+    recorded, notices = 0, list(plan.notices)
+    if plan.results.exists():
+        engine = engines.get(plan.engine)
+        with reader.open(plan.results) as there:
+            recorded = len(there.records())
+            old, new = (engine.essential(provenance.config_of(m)) for m in (there.meta, meta))
+            notices += resume.compare(there.meta, meta, old, new, file=str(plan.results))
+    return _Prepared(plan, plan.budget.trials(workers), workers, recorded, tuple(notices), meta)
+
+
+def validate_command(args: argparse.Namespace) -> int:
+    """``ptydask validate``."""
+    from ptydask.cli.plan import plan_lines
+
+    plan = _load(args)
+    for line in plan_lines(plan):
+        print(line, file=sys.stderr)
+    for notice in plan.notices:
+        print(f"note: {notice}", file=sys.stderr)
+    print(f"{args.config}: valid")
+    return 0
+
+
+def demo_command(args: argparse.Namespace) -> int:
+    """``ptydask demo``."""
+    from ptydask import demo
+
+    params = demo.write(args.folder, seed=args.seed)
+    print(params)
+    print(f"now: python -m ptydask run {params} --workers 2", file=sys.stderr)
+    return 0
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """``ptydask run``."""
+    from ptydask.cli import plan as words
+    from ptydask.cli import view
+    from ptydask.clusters import ClusterRequest, local
+
+    cluster = "local" if args.cluster == "auto" else args.cluster
+    plan = _load(args)
+    workers = args.workers or max(1, len(local.visible_gpus()))
+    prepared = _prepare(plan, workers)
+    request = ClusterRequest(workers)
+    watch = view.observer(sys.stderr)
+    watch.plan(
+        [
+            *words.plan_lines(plan),
+            words.trials_line(plan.budget, workers, prepared.recorded),
+            words.workers_line(local.describe(local.plan_workers(request))),
+        ]
+    )
+    for notice in prepared.notices:
+        watch.notice(notice)
+    if prepared.recorded >= prepared.total:
+        watch.notice(f"all {prepared.total} trials are recorded in {plan.results}: nothing left to do")
+        return 0
+    if args.dry_run:
+        return 0
+    return _run(prepared, request, cluster, args.retries, watch)
+
+
+def _run(prepared: _Prepared, request: Any, cluster_name: str, retries: int, watch: View) -> int:
+    from ptydask import clusters, driver
+    from ptydask.driver import provenance
+    from ptydask.store import Store
+
+    plan = prepared.plan
+    options = driver.RunOptions(prepared.total, retries)
+    run_id = uuid.uuid4().hex
+    with _sigterm(), clusters.get(cluster_name)(request) as cluster:
+        facts = driver.prepare(plan, cluster, run_id)
+        store = Store.open(plan.results, provenance.meta_of(plan, facts))
+        try:
+            return _watched(plan, options, cluster, store, watch, run_id)
+        finally:
+            store.close()
+
+
+def _watched(plan: StudyPlan, options: RunOptions, cluster: Cluster, store: Any, watch: View, run_id: str) -> int:
+    from ptydask import driver
+
+    observer = _Last(watch)
+    try:
+        outcome = driver.run(plan, options, cluster, store, observer, run_id)
+    except (KeyboardInterrupt, Terminated) as stop:
+        watch.close(observer.snapshot)
+        have = len(store.records)
+        watch.notice(f"stopped with {have} of {options.total} trials recorded; the same command goes on from here")
+        return 130 if isinstance(stop, KeyboardInterrupt) else 75
+    except BaseException:
+        watch.close(observer.snapshot)
+        raise
+    cluster.stop_workers()
+    store.finish()
+    watch.close(outcome.snapshot)
+    return _conclude(outcome, watch)
+
+
+def _conclude(outcome: Outcome, watch: View) -> int:
+    from ptydask.cli import formats
+
+    snapshot = outcome.snapshot
+    best = snapshot.best
+    if best is None:
+        watch.notice("no trial completed; `ptydask show` has the reason of each")
+    else:
+        params = formats.params_text(best.params)
+        error = formats.error_text(best.error)
+        print(f"best      trial {best.number}: {snapshot.metric} {error}{'  ' + params if params else ''}")
+    print(f"results   {snapshot.results}")
+    if not outcome.complete:
+        watch.notice("the time is over; the same command goes on from here")
+        return 75
+    return 3 if snapshot.counts.get("failed") else 0
+
+
+class _Last:
+    """Passes everything on and keeps the latest snapshot, for the closing lines of a run that is stopped."""
+
+    def __init__(self, watch: View) -> None:
+        self._watch = watch
+        self.snapshot: RunSnapshot | None = None
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        """See :class:`ptydask.driver.Observer`."""
+        self.snapshot = snapshot
+        self._watch.update(snapshot)
+
+    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
+        """See :class:`ptydask.driver.Observer`."""
+        self.snapshot = snapshot
+        self._watch.finished(record, best, snapshot)
+
+    def notice(self, text: str) -> None:
+        """See :class:`ptydask.driver.Observer`."""
+        self._watch.notice(text)
+
+
+class Terminated(BaseException):
+    """SIGTERM: the cluster wants this process to end."""
+
+
+@contextmanager
+def _sigterm() -> Iterator[None]:
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

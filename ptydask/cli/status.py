@@ -1,0 +1,265 @@
+"""``status``: how a running or finished study stands, seen from another shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from ptydask.cli import formats
+from ptydask.cli.formats import duration, trial_object
+from ptydask.cli.frame import ASCII, BLOCKS, Glyphs, Line, frame, text_of, wrapped
+from ptydask.cli.screen import Screen, redraws, window
+from ptydask.model import RunningTrial, RunSnapshot, StudyMeta, TrialRecord, TrialState, best_of
+
+Word = Literal["running", "gone", "stopped", "finished"]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a study stands: one word for programs, one line for a person."""
+
+    state: Word
+    text: str
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add ``status`` to the command line."""
+    parser = subparsers.add_parser(
+        "status",
+        help="show how a running or finished study stands",
+        description="Show how a running or finished study stands, from any shell that sees the file.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file")
+    parser.add_argument(
+        "--format", choices=formats.FORMATS, default="table", help="how to print (default: table)"
+    )
+    parser.add_argument(
+        "--watch",
+        type=_seconds,
+        metavar="SECONDS",
+        help="show it again every so often until the run has ended",
+    )
+    parser.set_defaults(handler=run_status)
+
+
+def run_status(args: argparse.Namespace) -> int:
+    """``ptydask status``: 0; 130 where --watch was ended by Ctrl-C."""
+    try:
+        if args.watch is None:
+            _show(look(args.file, time.time()), args.format)
+        else:
+            _watch(args.file, args.watch, args.format)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+# --- decisions ---------------------------------------------------------------------------------------
+
+
+def standing(run: RunSnapshot | None, driver: str, *, live: bool, alive: bool, since: str = "") -> Standing:
+    """How a study stands.
+
+    ``run`` is what its driver said last, None once a driver ended in peace; ``driver`` names it. ``live``
+    is a store of many files, not yet packed; ``alive`` whether a driver holds it.
+    """
+    go_on = "the same command goes on from here"
+    if alive:
+        return Standing(
+            "running", f"running{f' since {since}' if since else ''}{f' on {driver}' if driver else ''}"
+        )
+    if not live:
+        return Standing("finished", "finished: everything is in this one file")
+    if run is None:
+        return Standing("stopped", f"stopped before all of it was done; {go_on}")
+    left = run.total - run.recorded
+    todo = (
+        f"with {left} of {run.total} trials to go"
+        if left > 0
+        else "before it packed the results into one file"
+    )
+    return Standing("gone", f"its driver ({driver}) is gone, {todo}; {go_on}")
+
+
+def moment(value: object) -> float:
+    """Seconds since 1970 of a time stamp, a number or ISO 8601; of none at all, 0."""
+    if isinstance(value, int | float):
+        return float(value)
+    try:
+        stamp = datetime.fromisoformat(str(value))
+    except ValueError:
+        return 0.0
+    return (stamp if stamp.tzinfo else stamp.astimezone()).timestamp()
+
+
+def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
+    """The snapshot that a driver wrote down as plain values."""
+    known = {field.name for field in fields(RunningTrial)}
+    running = [
+        RunningTrial(**{k: v for k, v in item.items() if k in known}) for item in status.get("running", ())
+    ]
+    best = status.get("best")
+    return RunSnapshot(
+        study=str(status.get("study", "")),
+        results=Path(status.get("results", "")),
+        total=int(status.get("total", 0)),
+        counts=dict(status.get("counts", {})),
+        best=best if best is None or isinstance(best, TrialRecord) else _record_from(best),
+        running=tuple(running),
+        workers=int(status.get("workers", 0)),
+        seconds=float(status.get("seconds", 0.0)),
+        remaining=status.get("remaining"),
+        iterations=status.get("iterations"),
+        metric=str(status.get("metric", "error")),
+        direction="maximize" if status.get("direction") == "maximize" else "minimize",
+    )
+
+
+def snapshot_of(records: Sequence[TrialRecord], meta: StudyMeta, file: Path) -> RunSnapshot:
+    """A snapshot made of what was recorded, where no driver left one."""
+    count = Counter(record.state for record in records)
+    words = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    return RunSnapshot(
+        study=meta.name,
+        results=file,
+        total=len(records),
+        counts={word: count[state] for word, state in words.items()},
+        best=best_of(records, meta.direction),
+        running=(),
+        workers=0,
+        seconds=sum(record.seconds for record in records),
+        remaining=None,
+        iterations=None,
+        metric=meta.metric,
+        direction=meta.direction,
+    )
+
+
+def _record_from(values: Mapping[str, Any]) -> TrialRecord:
+    known = {field.name for field in fields(TrialRecord)}
+    kept = {name: value for name, value in values.items() if name in known}
+    return TrialRecord(**{**kept, "state": TrialState(kept["state"])})
+
+
+# --- what is shown -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A study at one moment: how it stands, and its numbers."""
+
+    standing: Standing
+    run: RunSnapshot
+    updated: str
+    """When the driver wrote the numbers down; empty where they are from the results themselves."""
+    age: float
+    """Seconds since then."""
+
+
+def look(file: Path, now: float) -> Seen:
+    """Read a results file and what its driver says beside it. Raises StoreError."""
+    from ptydask.store import lock, names, reader
+
+    results = reader.open(file)
+    said = results.status() or {}
+    run = snapshot_from(said["run"]) if said.get("run") else None
+    owner = lock.owner_of(names.folder_of(file))
+    driver = f"host {said.get('host', '?')}, process {said.get('pid', '?')}" if said else ""
+    if owner is not None:
+        driver = f"host {owner.host}, process {owner.pid}"
+    since = owner.since if owner is not None else ""
+    how = standing(run, formats.printable(driver), live=results.live, alive=owner is not None, since=since)
+    updated = str(said.get("updated", ""))
+    shown = run if run is not None else snapshot_of(results.records(), results.meta, file)
+    return Seen(how, shown, updated, max(0.0, now - moment(updated)) if updated else 0.0)
+
+
+def seen_object(seen: Seen) -> dict[str, Any]:
+    """What ``--format json`` prints."""
+    run = seen.run
+    running = seen.standing.state == "running"
+    return {
+        "study": run.study,
+        "state": seen.standing.state,
+        "text": seen.standing.text,
+        "results": str(run.results),
+        "total": run.total,
+        "recorded": run.recorded,
+        "counts": {**run.counts, "running": run.counts.get("running", 0) if running else 0},
+        "metric": run.metric,
+        "direction": run.direction,
+        "best": None if run.best is None else trial_object(run.best),
+        "running": [{f.name: getattr(t, f.name) for f in fields(t)} for t in run.running] if running else [],
+        "iterations": run.iterations,
+        "workers": run.workers if running else 0,
+        "seconds": run.seconds,
+        "remaining": run.remaining if running else None,
+        "updated": seen.updated or None,
+    }
+
+
+def seen_lines(seen: Seen, width: int, height: int, *, glyphs: Glyphs) -> list[Line]:
+    """What a person is shown, in at most ``height`` lines of at most ``width`` characters."""
+    style = {"running": "green", "finished": "bold"}.get(seen.standing.state, "yellow")
+    head: list[Line] = wrapped(seen.standing.text.split(" "), width, style, " ")
+    over = seen.standing.state != "running"
+    foot: list[Line] = []
+    if seen.updated:
+        foot = wrapped([f"as of {seen.updated}", f"{duration(seen.age)} ago"], width, "dim")
+    room = max(1, height - len(head) - len(foot))
+    return [*head, *frame(seen.run, width, room, glyphs, over=over), *foot]
+
+
+def _show(seen: Seen, how: str) -> bool:
+    """Print it; False when nobody reads any more."""
+    if how == "table":
+        width = window(sys.stdout)[0] - 1 if sys.stdout.isatty() else 100
+        glyphs = BLOCKS if formats.unicode_ready(sys.stdout) else ASCII
+        lines = seen_lines(seen, width, 10_000, glyphs=glyphs)
+        return formats.write("".join(f"{text_of(line)}\n" for line in lines))
+    if how == "csv":
+        values = seen_object(seen)
+        flat = {k: v for k, v in values.items() if not isinstance(v, dict | list)}
+        flat |= {f"counts.{word}": count for word, count in values["counts"].items()}
+        flat["best"] = None if seen.run.best is None else seen.run.best.number
+        return formats.write(formats.csv_text(list(flat), [flat]))
+    as_text = formats.json_text if how == "json" else formats.yaml_text
+    return formats.write(as_text(seen_object(seen)))
+
+
+def _watch(file: Path, every: float, how: str) -> None:
+    """Show it again and again until the run has ended: in place on a terminal."""
+    screen = Screen(sys.stdout, os.environ) if how == "table" and redraws(sys.stdout, os.environ) else None
+    try:
+        while True:
+            seen = look(file, time.time())
+            if screen is not None:
+                screen.draw(partial(seen_lines, seen, glyphs=screen.glyphs))
+            elif not _show(seen, how):
+                return
+            if seen.standing.state != "running":
+                return
+            time.sleep(every)
+    finally:
+        if screen is not None:
+            screen.close()
+
+
+def _seconds(text: str) -> float:
+    """A time span for argparse: a number above 0, at most a day."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value <= 86400.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, and at most a day")
+    return value

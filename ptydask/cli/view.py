@@ -1,0 +1,129 @@
+"""The progress of a run while one looks on: a live view on a terminal, lines in a log file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Protocol
+
+from ptydask.cli.formats import encodable, inert
+from ptydask.cli.frame import closing_line, finished_line, frame, heartbeat_line
+from ptydask.cli.screen import Screen, redraws
+from ptydask.model import RunSnapshot, TrialRecord, TrialState
+
+HEARTBEAT = 60.0
+"""Seconds between two lines that say a run is alive."""
+
+
+class View(Protocol):
+    """Somebody to tell how a run goes. No method raises when nobody can be told any more."""
+
+    def plan(self, lines: Sequence[str]) -> None:
+        """Say what is about to be run."""
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        """Show the run as it is now; called about once a second."""
+
+    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
+        """Tell of a trial that was recorded; ``best`` when it is the best so far."""
+
+    def notice(self, text: str) -> None:
+        """Say something that the user has to know."""
+
+    def close(self, final: RunSnapshot | None = None) -> None:
+        """Show how it ended and give the terminal back. Harmless when called again."""
+
+
+def observer(
+    stream: IO[str],
+    *,
+    terminal: bool | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    environ: Mapping[str, str] | None = None,
+) -> View:
+    """A view of a run on ``stream``: live where it is a terminal that can redraw, else lines."""
+    env = os.environ if environ is None else environ
+    live = redraws(stream, env) if terminal is None else terminal
+    return LiveView(Screen(stream, env)) if live else LogView(stream, clock)
+
+
+class LogView:
+    """One line a finished trial and one a minute; nothing that a log file cannot hold."""
+
+    def __init__(self, stream: IO[str], clock: Callable[[], float]) -> None:
+        self._stream, self._clock = stream, clock
+        self._due = clock() + HEARTBEAT
+        self._closed = False
+
+    def plan(self, lines: Sequence[str]) -> None:
+        """Write the lines as they are."""
+        for line in lines:
+            self._say(line)
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        """Write a line when a minute has gone by."""
+        now = self._clock()
+        if now >= self._due:
+            self._due = now + HEARTBEAT
+            self._say(heartbeat_line(snapshot))
+
+    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
+        """Write the trial's line."""
+        self._say(finished_line(record, best, snapshot))
+
+    def notice(self, text: str) -> None:
+        """Write the text, line by line."""
+        for line in text.splitlines():
+            self._say(line)
+
+    def close(self, final: RunSnapshot | None = None) -> None:
+        """Write the closing line."""
+        if final is not None and not self._closed:
+            self._say(closing_line(final))
+        self._closed = True
+
+    def _say(self, line: str) -> None:
+        # A study of days does not end because its log cannot be written: disk full, terminal gone.
+        try:
+            self._stream.write(encodable(inert(line.rstrip()) + "\n", self._stream))
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+
+class LiveView:
+    """A frame that is redrawn in place. New best trials, failures and notices stay above it."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def plan(self, lines: Sequence[str]) -> None:
+        """Print the lines as they are."""
+        for line in lines:
+            self._screen.above(line)
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        """Redraw the frame."""
+        self._draw(snapshot)
+
+    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
+        """Redraw; a new best and a failure also stay on the screen."""
+        if best or record.state is TrialState.FAIL:
+            self._screen.above(finished_line(record, best, snapshot), "green" if best else "red")
+        self._draw(snapshot)
+
+    def notice(self, text: str) -> None:
+        """Print the text above the frame."""
+        for line in text.splitlines():
+            self._screen.above(line, "yellow")
+
+    def close(self, final: RunSnapshot | None = None) -> None:
+        """Leave the last frame on the screen, that of ``final`` where given, and show the cursor."""
+        if final is not None:
+            self._draw(final, over=True)
+        self._screen.close()
+
+    def _draw(self, snapshot: RunSnapshot, *, over: bool = False) -> None:
+        glyphs = self._screen.glyphs
+        self._screen.draw(lambda width, height: frame(snapshot, width, height, glyphs, over=over))

@@ -1,0 +1,311 @@
+"""Text files to plain values: YAML, JSON and TOML, with errors that name the line. Runs nothing, imports nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ptydask.errors import ConfigError, nearest, one_line
+from ptydask.model import Source
+
+SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".toml": "toml"}
+_MOST_BYTES = 4_000_000
+_MOST_NODES = 200_000
+"""Values after every YAML alias is spelled out: what a few nested aliases can blow up to fills any memory."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, but ``1e-5`` is a number, dates stay text and a key may not come twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that comes twice; PyYAML keeps the last one without a word."""
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
+            key = self.construct_object(key_node)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_FLOAT = re.compile(
+    r"""^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
+         |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+
+         |[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?
+         |[-+]?\.(?:inf|Inf|INF)
+         |\.(?:nan|NaN|NAN))$""",
+    re.X,
+)
+_KEPT = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag not in _KEPT]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+
+
+def read(path: Path) -> tuple[Source, dict[str, Any]]:
+    """The file as it is and the mapping in it. Raises ConfigError with the file, and the line where there is one."""
+    form = _form(path)
+    text = _text(path)
+    try:
+        data = {"yaml": _yaml, "json": _json, "toml": _toml}[form](text)
+    except ConfigError as error:
+        raise ConfigError(
+            error.rule, file=path, key=error.key, value=error.value, hint=error.hint, line=error.line
+        ) from None
+    if not isinstance(data, dict):
+        rule = "holds no settings" if data is None else f"must be a mapping of sections, not {kind(data)}"
+        raise ConfigError(rule, file=path, **({} if data is None else {"value": data}))
+    return Source(path, text, form), data
+
+
+def value(text: str) -> Any:
+    """One value as YAML spells it, for the command line. Raises ConfigError."""
+    return _yaml(text)
+
+
+def kind(thing: object) -> str:
+    """What a person calls the type of a value."""
+    for types, name in (
+        (bool, "true or false"),
+        (int | float, "a number"),
+        (str, "text"),
+        (list | tuple, "a list"),
+        (Mapping, "a mapping"),
+        (type(None), "null"),
+    ):
+        if isinstance(thing, types):  # type: ignore[arg-type]
+            return name
+    return f"a {type(thing).__name__}"
+
+
+def _form(path: Path) -> str:
+    try:
+        if path.is_dir():
+            raise ConfigError("is a folder; a params file is needed", file=path)
+        if not path.exists():
+            raise ConfigError("no such file", file=path, hint=near_file(path))
+        if not path.is_file():
+            raise ConfigError("is not an ordinary file", file=path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot be read: {_reason(error)}", file=path) from None
+    suffix = path.suffix.lower()
+    if suffix == ".py":
+        hint = "a .py params file would be run as a program; write it as .yaml, .json or .toml"
+        raise ConfigError("Python files are not read", file=path, hint=hint)
+    if suffix not in SUFFIXES:
+        raise ConfigError("the name must end in .yaml, .yml, .json or .toml", file=path, key="suffix", value=suffix)
+    return SUFFIXES[suffix]
+
+
+def near_file(path: Path) -> str:
+    """Where to look instead of a ``path`` that is not there: the nearest name in its folder, or the folder."""
+    try:
+        if not path.parent.is_dir():
+            return f"the folder {str(path.parent)!r} does not exist either (working directory {Path.cwd()})"
+        close = get_close_matches(path.name, sorted(p.name for p in path.parent.iterdir()), n=1)
+    except OSError:
+        return ""
+    return f"did you mean {str(path.parent / close[0])!r}?" if close else f"the working directory is {Path.cwd()}"
+
+
+def _text(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise ConfigError(f"has {size} bytes; a params file is text of a few pages", file=path)
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {_reason(error)}", file=path) from None
+    if not raw.strip():
+        raise ConfigError("the file is empty", file=path)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            "is not UTF-8 text",
+            file=path,
+            line=line,
+            key=f"byte {error.start}",
+            value=raw[error.start : error.start + 1],
+        ) from None
+    if "\0" in text:
+        raise ConfigError("is binary, not text", file=path, line=text.count("\n", 0, text.index("\0")) + 1)
+    return text
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+# Hostile scalars make PyYAML's constructors raise whatever Python's own int() and float() raise.
+_FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+
+
+def _yaml(text: str) -> Any:
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _weigh(node, {}, set())
+            return plain(loader.construct_document(node))
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise _yaml_error(error) from None
+    except _FAILURES as error:
+        nested = isinstance(error, RecursionError)
+        raise ConfigError(
+            "is nested too deeply" if nested else f"cannot be read as YAML: {one_line(str(error))}"
+        ) from None
+
+
+def _yaml_error(error: yaml.YAMLError) -> ConfigError:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    said = one_line(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error))
+    context = getattr(error, "context", None)
+    hint = ""
+    if "'\\t'" in said:
+        hint = "YAML is indented with blanks, never with tabs"
+    elif "constructor for the tag" in said:
+        hint = "write plain values; nothing in a params file is run"
+    rule = f"cannot be read as YAML: {said}" + (f" ({one_line(context)})" if context else "")
+    return ConfigError(rule, line=None if mark is None else mark.line + 1, hint=hint)
+
+
+def _weigh(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
+    """How many values ``node`` is with its aliases spelled out; refuses too many, and an alias of itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) in known:
+        return known[id(node)]
+    line = node.start_mark.line + 1
+    if id(node) in above:
+        raise ConfigError("an alias stands for a part that holds it", line=line)
+    above.add(id(node))
+    parts = [n for pair in node.value for n in pair] if isinstance(node, yaml.MappingNode) else node.value
+    total = 1 + sum(_weigh(part, known, above) for part in parts)
+    above.discard(id(node))
+    if total > _MOST_NODES:
+        raise ConfigError(f"holds more than {_MOST_NODES} values once its aliases are spelled out", line=line)
+    known[id(node)] = total
+    return total
+
+
+def _json(text: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, item in pairs:
+            if key in found:
+                raise ConfigError(f"the key {key!r} is there twice")
+            found[key] = item
+        return found
+
+    try:
+        return plain(json.loads(text, object_pairs_hook=unique))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"cannot be read as JSON: {error.msg}", line=error.lineno) from None
+    except RecursionError:
+        raise ConfigError("is nested too deeply") from None
+    except ValueError as error:
+        raise ConfigError(f"cannot be read as JSON: {error}") from None
+
+
+def _toml(text: str) -> Any:
+    try:
+        return plain(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        said = str(error)
+        at = re.search(r"\s*\(at line (\d+), column \d+\)", said)
+        line = int(at.group(1)) if at else None
+        said = said.replace(at.group(0), "") if at else said
+        raise ConfigError(f"cannot be read as TOML: {said}", line=line) from None
+    except RecursionError:
+        raise ConfigError("is nested too deeply") from None
+    except ValueError as error:
+        raise ConfigError(f"cannot be read as TOML: {error}") from None
+
+
+def plain(thing: Any, key: str = "") -> Any:
+    """The same values, every one of them one that JSON has. Raises ConfigError with the key of one that is not."""
+    if thing is None or isinstance(thing, bool | int | str):
+        return thing
+    if isinstance(thing, float):
+        if math.isnan(thing):
+            raise ConfigError("must be a number", key=key, value=thing)
+        return thing
+    if isinstance(thing, list | tuple):
+        return [plain(item, f"{key}[{index}]") for index, item in enumerate(thing)]
+    if isinstance(thing, dict):
+        for name in thing:
+            if not isinstance(name, str):
+                hint = f"write {str(name)!r} in quotes"
+                raise ConfigError("a key must be text", key=key, value=name, hint=hint)
+        return {name: plain(item, f"{key}.{name}" if key else name) for name, item in thing.items()}
+    raise ConfigError(
+        f"must be text, a number, a list or a mapping, not {kind(thing)}", key=key, value=thing, hint="quote it"
+    )
+
+
+def put(data: dict[str, Any], key: str, new: Any) -> None:
+    """Set ``a.b.c`` in nested mappings and lists (``a.0``), in place; missing mappings are made.
+
+    Raises ConfigError where the key leads through a value that holds nothing.
+    """
+    *way, last = key.split(".")
+    here: Any = data
+    for depth, part in enumerate(way):
+        if isinstance(here, dict) and here.get(part) is None:
+            here[part] = {}
+        here = _step(here, part, ".".join(way[: depth + 1]))
+    if isinstance(here, dict):
+        here[last] = new
+    elif isinstance(here, list):
+        _step(here, last, key)
+        here[int(last)] = new
+    else:
+        raise ConfigError(f"{'.'.join(way)} is {kind(here)} and holds no {last!r}", key=key, value=new)
+
+
+def _step(here: Any, part: str, so_far: str) -> Any:
+    if isinstance(here, dict):
+        return here[part]
+    if isinstance(here, list):
+        if not part.isdigit() or int(part) >= len(here):
+            raise ConfigError(f"the list has places 0 to {len(here) - 1}", key=so_far, value=part)
+        return here[int(part)]
+    raise ConfigError(f"{kind(here)} holds nothing", key=so_far, value=here)
+
+
+def expect(thing: Any, what: str, key: str) -> Any:
+    """``thing`` where it is ``what`` (``a mapping``, ``text``, ``true or false``, ``a list``); else ConfigError."""
+    if kind(thing) != what:
+        hint = "put it in quotes" if what == "text" and kind(thing) in ("a number", "true or false") else ""
+        raise ConfigError(f"must be {what}, not {kind(thing)}", key=key, value=thing, hint=hint)
+    return thing
+
+
+def known_keys(section: Mapping[str, Any], known: tuple[str, ...], key: str) -> None:
+    """Raises ConfigError for the first key of ``section`` that is not ``known``, with the nearest one."""
+    for name in section:
+        if name not in known:
+            full = f"{key}.{name}" if key else name
+            raise ConfigError("unknown key", key=full, value=section[name], hint=nearest(name, known))

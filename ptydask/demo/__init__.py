@@ -1,0 +1,51 @@
+"""The demo data set: a small synthetic 4D-STEM scan whose geometry a study can find, and its params file."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from ptydask.errors import UsageError
+
+DATA = "patterns.h5"
+PARAMS = "params.yaml"
+SEED = 2024
+
+
+def write(folder: Path, seed: int = SEED) -> Path:
+    """Write the data set and its params file into ``folder``, made if need be; returns the params file.
+
+    The same seed gives the same bytes. A params file that is already there is kept, edits and all.
+    Raises UsageError where ``folder`` cannot be used.
+    """
+    from ptydask.demo.microscope import Experiment, patterns, positions
+    from ptydask.store import demo_data
+    from ptydask.store.files import write_text
+
+    folder = folder.absolute()
+    data, params = folder / DATA, folder / PARAMS
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = params.read_text(encoding="utf-8") if params.exists() else None
+        if kept is not None and _quoted(data) not in kept:
+            raise UsageError(
+                f"{params}: is there already and does not name {data}; remove it, or give another folder"
+            )
+        experiment = Experiment(seed=seed)
+        demo_data.write(data, experiment, patterns(experiment), positions(experiment))
+        if kept is None:
+            write_text(params, params_text(data))
+    except OSError as error:
+        raise UsageError(f"{folder}: the demo data cannot be written: {error.strerror or error}") from error
+    return params
+
+
+def params_text(data: Path) -> str:
+    """The demo's params file for the data file ``data``."""
+    template = files(__package__).joinpath(PARAMS).read_text(encoding="utf-8")
+    return template.replace("'{data}'", _quoted(data))
+
+
+def _quoted(path: Path) -> str:
+    """A path as YAML's single-quoted text."""
+    return "'" + path.as_posix().replace("'", "''") + "'"

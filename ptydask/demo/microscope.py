@@ -1,0 +1,128 @@
+"""A simulated 4D-STEM experiment in numpy: specimen, probe, scan, counted electrons.
+
+Axes and signs are PtyRAD's: positions are rows of (y, x); the scan affine multiplies a centred row from
+the right; the phase of the probe is ``exp(-i chi)`` with ``C10 = -defocus``; the beam is at the centre of
+a pattern. The phase of the specimen is evaluated at the exact positions and on a grid twice as fine as the
+reconstruction's, so that the data do not come from the very model that fits them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FINER = 2
+"""Grid points of the simulation for each pixel of the reconstruction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What the microscope did. Lengths in angstrom, angles as named."""
+
+    voltage: float = 80.0
+    """kV"""
+    convergence: float = 24.9
+    """Semi-angle, mrad."""
+    pixels: int = 48
+    """Detector pixels along a side."""
+    pixel_size: float = 0.42
+    """Of the reconstruction: the detector reaches ``wavelength / (2 * pixel_size)`` rad."""
+    scan: int = 24
+    """Positions along a side."""
+    scan_step: float = 0.9
+    """As the scan generator's dial says; the true one is ``scan_scale`` times this."""
+    scan_scale: float = 1.04
+    scan_rotation: float = -1.5
+    """Degrees."""
+    defocus: float = -240.0
+    """``-C10``: negative is overfocus."""
+    dose: float = 1.0e6
+    """Electrons in a pattern."""
+    seed: int = 2024
+
+    @property
+    def wavelength(self) -> float:
+        """Of the electron, relativistic, angstrom (Kirkland, Advanced Computing in Electron Microscopy, eq. 2.5)."""
+        hc, rest = 12.398419843320026, 510.99895
+        return hc / math.sqrt(self.voltage * (2 * rest + self.voltage))
+
+
+@dataclass(frozen=True, slots=True)
+class Specimen:
+    """Projected atoms: each a Gaussian of the transmitted wave's phase."""
+
+    yx: NDArray[np.float64]
+    """(atoms, 2), angstrom."""
+    phase: NDArray[np.float64]
+    """(atoms,), the peak in rad."""
+    width: float = 0.42
+    """Standard deviation, angstrom."""
+
+
+def tungsten_diselenide(half_side: float, rng: np.random.Generator) -> Specimen:
+    """A monolayer of 1H-WSe2 in plan view, turned, with selenium vacancies, over (-half_side, half_side).
+
+    Without the vacancies a scan that is off by a lattice vector at its far end would fit as well.
+    """
+    a, turn = 3.28, math.radians(11.0)
+    reach = math.ceil(2 * half_side / a) + 2
+    i, j = (grid.ravel() for grid in np.mgrid[-reach : reach + 1, -reach : reach + 1])
+    metal = np.stack([j * a * math.sqrt(3) / 2, (i + j / 2) * a], axis=1)
+    chalcogen = metal + [a / math.sqrt(3), 0.0]
+    kind = rng.choice([1.0, 0.5, 0.0], size=len(chalcogen), p=[0.90, 0.07, 0.03])
+    yx = np.concatenate([metal, chalcogen])
+    yx = yx @ np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    phase = np.concatenate([np.full(len(metal), 0.55), 0.45 * kind])
+    inside = (np.abs(yx).max(axis=1) < half_side) & (phase > 0)
+    return Specimen(yx[inside], phase[inside])
+
+
+def probe(experiment: Experiment) -> NDArray[np.complex128]:
+    """The wave at the specimen, (FINER * pixels) squared, centred, of intensity 1."""
+    points, step = FINER * experiment.pixels, experiment.pixel_size / FINER
+    k = np.fft.fftfreq(points, step)
+    angle = np.hypot(k[:, None], k[None, :]) * experiment.wavelength
+    chi = 2 * np.pi / experiment.wavelength * (-experiment.defocus) * angle**2 / 2
+    wave = np.fft.ifft2((angle <= experiment.convergence * 1e-3) * np.exp(-1j * chi))
+    wave = np.fft.fftshift(wave)
+    return np.asarray(wave / np.sqrt(np.sum(np.abs(wave) ** 2)))
+
+
+def positions(experiment: Experiment) -> NDArray[np.float64]:
+    """Where the probe truly was: (scan * scan, 2), (y, x) in angstrom around the centre, slow axis first."""
+    line = (np.arange(experiment.scan) - (experiment.scan - 1) / 2) * experiment.scan_step
+    dial = np.stack([axis.ravel() for axis in np.meshgrid(line, line, indexing="ij")], axis=1)
+    turn = math.radians(experiment.scan_rotation)
+    rotation = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    return np.asarray(dial @ (experiment.scan_scale * rotation))
+
+
+def patterns(experiment: Experiment) -> NDArray[np.uint16]:
+    """The counted diffraction patterns, (scan * scan, pixels, pixels)."""
+    rng = np.random.default_rng(experiment.seed)
+    where, wave = positions(experiment), probe(experiment)
+    window = experiment.pixels * experiment.pixel_size
+    specimen = tungsten_diselenide(float(np.abs(where).max()) + window, rng)
+    counts = np.empty((len(where), experiment.pixels, experiment.pixels), dtype=np.uint16)
+    for number, centre in enumerate(where):
+        exit_wave = wave * np.exp(1j * _phase(experiment, specimen, centre))
+        intensity = np.fft.fftshift(np.abs(np.fft.fft2(exit_wave, norm="ortho")) ** 2)
+        edge = (FINER - 1) * experiment.pixels // 2
+        seen = intensity[edge : edge + experiment.pixels, edge : edge + experiment.pixels]
+        counts[number] = rng.poisson(experiment.dose * seen)
+    return counts
+
+
+def _phase(
+    experiment: Experiment, specimen: Specimen, centre: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The specimen's phase on the probe's grid around ``centre``: a sum of separable Gaussians."""
+    points, step = FINER * experiment.pixels, experiment.pixel_size / FINER
+    axis = (np.arange(points) - points // 2) * step
+    near = np.abs(specimen.yx - centre).max(axis=1) < points * step / 2 + 4 * specimen.width
+    offset = (specimen.yx[near] - centre)[:, :, None] - axis
+    y, x = np.moveaxis(np.exp(-(offset**2) / (2 * specimen.width**2)), 1, 0)
+    return np.asarray(np.einsum("a,ay,ax->yx", specimen.phase[near], y, x, optimize=True))

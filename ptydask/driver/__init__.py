@@ -1,0 +1,10 @@
+"""The driver: sends trials to workers, puts right what dies, keeps the store and those who watch up to date.
+
+``book``    the study in Optuna: what was begun, told, closed, is to be tried again
+``resume``  whether a results file and a plan belong together
+``loop``    one run from the first submitted trial to the last
+"""
+
+from ptydask.driver.loop import Observer, Outcome, RunOptions, prepare, run
+
+__all__ = ["Observer", "Outcome", "RunOptions", "prepare", "run"]

@@ -1,0 +1,218 @@
+"""The study in Optuna, as the driver reads and corrects it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import TrialState as State
+
+from ptydask import reconcile, sampling
+from ptydask.errors import StorageError
+from ptydask.model import (
+    Direction,
+    Distribution,
+    Point,
+    Reason,
+    RunningTrial,
+    StudyPlan,
+    TrialRecord,
+    TrialState,
+)
+from ptydask.reconcile import Begun
+
+_STATES = {TrialState.COMPLETE: State.COMPLETE, TrialState.PRUNED: State.PRUNED, TrialState.FAIL: State.FAIL}
+
+
+def open_study(storage: optuna.storages.BaseStorage, name: str, direction: Direction) -> optuna.Study:
+    """The study of that name, new or as it is there. Raises StorageError where it looks the other way."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
+    found = study.direction.name.lower()
+    if found != direction:
+        raise StorageError(
+            f"study {name!r} exists already and was made to {found} its error, this one is to {direction} it; "
+            "give hypertune_params.study_name another name"
+        )
+    return study
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """One study and the trials of one store in it."""
+
+    study: optuna.Study
+    store: str
+    plan: StudyPlan
+
+    @property
+    def _storage(self) -> optuna.storages.BaseStorage:
+        return self.study._storage
+
+    def trials(self) -> list[FrozenTrial]:
+        """Every trial, in order; not copies."""
+        return self.study.get_trials(deepcopy=False)
+
+    def begun(self) -> list[Begun]:
+        """Every trial, as :mod:`ptydask.reconcile` reads it."""
+        return [_begun(trial) for trial in self.trials()]
+
+    def running(self, now: datetime) -> tuple[RunningTrial, ...]:
+        """Trials of this store under way."""
+        return tuple(
+            _running(t, now) for t in self.trials() if t.state is State.RUNNING and _begun(t).store == self.store
+        )
+
+    def restore(self, records: Iterable[TrialRecord]) -> int:
+        """Bring back trials that the store has and Optuna does not. Numbers stay; returns how many there were."""
+        known = len(self.trials())
+        missing = {record.number: record for record in records if record.number >= known}
+        for number in range(known, max(missing, default=-1) + 1):
+            record = missing.get(number)
+            self.study.add_trial(
+                create_trial(state=State.FAIL) if record is None else _frozen(record, self.plan.space, self.store)
+            )
+        return len(missing)
+
+    def adopt_foreign(self, trials: Iterable[FrozenTrial]) -> int:
+        """Let finished trials from elsewhere inform the sampler; returns how many were new."""
+        have = {t.user_attrs.get("imported") for t in self.trials()}
+        new = [t for t in trials if t.number not in have and set(t.params) == set(self.plan.space)]
+        for trial in new:
+            copy = create_trial(
+                state=trial.state,
+                value=trial.value,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs={"imported": trial.number},
+                intermediate_values=trial.intermediate_values,
+            )
+            self.study.add_trial(copy)
+        return len(new)
+
+    def enqueue(self, points: Iterable[Point]) -> None:
+        """Put points before whatever the sampler chooses; a point that is there already is not put twice."""
+        there = {
+            _tag(t.user_attrs.get("origin"), t.system_attrs.get("fixed_params", {}))
+            for t in self.trials()
+            if _begun(t).store == self.store and "retry_of" not in t.user_attrs
+        }
+        for point in points:
+            if _tag(point.origin, point.params) not in there:
+                attrs = {"store": self.store, "origin": point.origin}
+                self.study.enqueue_trial(dict(point.params), user_attrs=attrs)
+
+    def tell(self, record: TrialRecord) -> None:
+        """Close a trial as its record says."""
+        trial = self.trials()[record.number]
+        if record.state is TrialState.FAIL:
+            self._storage.set_trial_user_attr(trial._trial_id, "reason", record.reason.value)
+        values = None if record.error is None or record.state is TrialState.FAIL else [record.error]
+        self._finish(trial, _STATES[record.state], values)
+
+    def close(self, trial: Begun, reason: Reason) -> None:
+        """Close a trial that nobody works on any more."""
+        found = self.trials()[trial.number]
+        self._storage.set_trial_user_attr(found._trial_id, "reason", reason.value)
+        self._finish(found, State.FAIL, None)
+
+    def _finish(self, trial: FrozenTrial, state: State, values: list[float] | None) -> None:
+        try:
+            self._storage.set_trial_state_values(trial._trial_id, state, values)
+        except (UpdateFinishedTrialError, AssertionError, ValueError):
+            # Somebody was faster: Optuna's heartbeat on a server, or the worker itself after all.
+            return
+
+    def retry(self, trial: Begun) -> None:
+        """Enqueue the parameters of a closed trial again."""
+        attrs = {
+            "store": self.store,
+            "origin": trial.origin,
+            "retry_of": trial.number,
+            "attempt": trial.attempt + 1,
+            "losses": trial.losses + (trial.reason == Reason.LOST),
+        }
+        fixed = self.trials()[trial.number].system_attrs.get("fixed_params", {})
+        self.study.enqueue_trial({**fixed, **trial.params}, user_attrs=attrs)
+
+    def record(self, trial: Begun, *, state: TrialState, reason: Reason, message: str) -> TrialRecord:
+        """A record from what Optuna knows, for a trial whose own is missing."""
+        found = self.trials()[trial.number]
+        error = found.value if found.value is not None else _last(found)
+        return TrialRecord(
+            number=trial.number,
+            state=state,
+            error=error,
+            params=found.params,
+            metrics={} if error is None else {self.plan.metric: error},
+            reason=reason,
+            message=message,
+            attempt=trial.attempt,
+            retry_of=trial.retry_of,
+            origin=trial.origin,
+            started=found.datetime_start.astimezone().isoformat() if found.datetime_start else "",
+            seconds=found.duration.total_seconds() if found.duration else 0.0,
+            seed=self.plan.seed,
+        )
+
+
+def _tag(origin: str | None, params: Mapping[str, Any]) -> str:
+    return f"{origin}:{sorted(params.items())!r}"
+
+
+def _begun(trial: FrozenTrial) -> Begun:
+    error = trial.values[0] if trial.values else None
+    return reconcile.begun(trial.number, trial.state.name, trial.params, trial.user_attrs, error)
+
+
+def _last(trial: FrozenTrial) -> float | None:
+    step = trial.last_step
+    return None if step is None else trial.intermediate_values[step]
+
+
+def _running(trial: FrozenTrial, now: datetime) -> RunningTrial:
+    lease: Mapping[str, Any] = trial.user_attrs.get("lease", {})
+    began = trial.datetime_start
+    return RunningTrial(
+        number=trial.number,
+        params=trial.params,
+        step=trial.last_step or 0,
+        error=_last(trial),
+        worker=str(lease.get("worker", "")),
+        seconds=(now - began).total_seconds() if began else 0.0,
+    )
+
+
+def _frozen(record: TrialRecord, space: Mapping[str, Distribution], store: str) -> FrozenTrial:
+    attrs = {
+        "lease": reconcile.lease(store, "", record.worker, record.host, record.job),
+        "origin": record.origin,
+        "attempt": record.attempt,
+        **({"retry_of": record.retry_of} if record.retry_of is not None else {}),
+        **({"reason": record.reason.value} if record.reason else {}),
+    }
+    failed = record.state is TrialState.FAIL or record.error is None
+    distributions = {name: sampling.to_optuna(space[name]) for name in record.params if name in space}
+    inside = {n: v for n, v in record.params.items() if n in distributions and _contains(distributions[n], v)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a range that was narrowed since
+        return create_trial(
+            state=_STATES[record.state] if not failed else State.FAIL,
+            value=None if failed else record.error,
+            params=inside,
+            distributions={name: distributions[name] for name in inside},
+            user_attrs=attrs,
+        )
+
+
+def _contains(distribution: optuna.distributions.BaseDistribution, value: Any) -> bool:
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (ValueError, TypeError):
+        return False

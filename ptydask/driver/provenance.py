@@ -1,0 +1,62 @@
+"""What the results file says of where it comes from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ptydask import __version__, sampling
+from ptydask.errors import redact
+from ptydask.model import StudyMeta, StudyPlan
+
+_PACKAGES = ("distributed", "optuna", "h5py", "numpy")
+
+
+def meta_of(plan: StudyPlan, facts: Mapping[str, str]) -> StudyMeta:
+    """The study as its results file describes it; ``facts`` come from the session on a worker."""
+    return StudyMeta(
+        name=plan.name,
+        direction=plan.direction,
+        metric=plan.metric,
+        engine=plan.engine,
+        config_text=redact(plan.source.text),
+        config_format=plan.source.format,
+        config_json=redact(json.dumps(plan.config, default=str)),
+        search_space_json=sampling.search_space_json(plan.space),
+        keep=plan.keep,
+        provenance={**here(), "config_path": str(plan.source.path.absolute()), **facts},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def config_of(meta: StudyMeta) -> dict[str, Any]:
+    """The configuration that a results file holds."""
+    config: dict[str, Any] = json.loads(meta.config_json)
+    return config
+
+
+def here() -> dict[str, str]:
+    """This process: host, versions, command line without passwords."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[f"version_{name}"] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "driver_host": platform.node(),
+        "driver_pid": str(os.getpid()),
+        "platform": platform.platform(),
+        "version_ptydask": __version__,
+        "version_python": platform.python_version(),
+        **found,
+        "command": redact(shlex.join(sys.argv)),
+        "working_directory": os.getcwd(),  # noqa: PTH109 - a string is wanted
+    }

@@ -1,0 +1,75 @@
+"""Whether a results file and a plan belong together: pure comparisons of what each says about the study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ptydask.errors import ConfigError
+from ptydask.model import StudyMeta
+
+_ABSENT = object()
+
+
+def compare(
+    old: StudyMeta, new: StudyMeta, old_config: Mapping[str, Any], new_config: Mapping[str, Any], *, file: str
+) -> list[str]:
+    """Notices for what changed and may change. The configs are their engine's essential parts.
+
+    Raises ConfigError, naming the first key, where the trials of the two would not be comparable.
+    """
+    advice = "put the old value back, or give the new study its own file with --results NEW.h5"
+    names: tuple[tuple[str, object, object], ...] = (
+        ("study_name", old.name, new.name),
+        ("engine", old.engine, new.engine),
+        ("error_metric", old.metric, new.metric),
+    )
+    for key, before, now in names:
+        if before != now:
+            raise _differs(key, before, now, file, advice)
+    for key, before, now in differences(old_config, new_config):
+        raise _differs(key, before, now, file, advice)
+    return list(_spaces(json.loads(old.search_space_json), json.loads(new.search_space_json), file, advice))
+
+
+def _differs(key: str, before: object, now: object, file: str, advice: str) -> ConfigError:
+    was = "nothing" if before is _ABSENT else repr(before)
+    return ConfigError(
+        f"the trials in this file were run with {was}; results with both would not be comparable",
+        file=file,
+        key=key,
+        value="(absent)" if now is _ABSENT else now,
+        hint=advice,
+    )
+
+
+def differences(old: object, new: object, at: str = "") -> Iterator[tuple[str, object, object]]:
+    """Every place where two JSON-like values differ: (dotted key, old, new)."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(k for k in new if k not in old)]:
+            yield from differences(old.get(key, _ABSENT), new.get(key, _ABSENT), f"{at}.{key}" if at else str(key))
+    elif isinstance(old, list | tuple) and isinstance(new, list | tuple) and len(old) == len(new):
+        for i, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from differences(a, b, f"{at}[{i}]")
+    elif not (old == new or (old != old and new != new)):
+        yield at, old, new
+
+
+def _spaces(old: Mapping[str, str], new: Mapping[str, str], file: str, advice: str) -> Iterator[str]:
+    if sorted(old) != sorted(new):
+        raise _differs("the tuned parameters", sorted(old), sorted(new), file, advice)
+    for name in new:
+        if old[name] == new[name]:
+            continue
+        before, now = json.loads(old[name]), json.loads(new[name])
+        key = f"hypertune_params.tune_params.{name}"
+        if "Categorical" in old[name] + new[name] or before["name"] != now["name"]:
+            raise _differs(key, before["attributes"], now["attributes"], file, advice)
+        yield f"{name}: the range is now {_range(now)}, earlier trials were drawn from {_range(before)}"
+
+
+def _range(distribution: Mapping[str, Any]) -> str:
+    attributes = distribution["attributes"]
+    step = f" in steps of {attributes['step']}" if attributes.get("step") else ""
+    return f"{attributes['low']} to {attributes['high']}{step}"

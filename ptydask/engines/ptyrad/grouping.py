@@ -1,0 +1,63 @@
+"""Which scan positions are processed together, and the groupings that are worth keeping between trials."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptydask.engines.ptyrad import release
+
+_KEPT = 4
+"""Groupings that are remembered; one is (N,) integers."""
+
+
+class Grouping:
+    """PtyRAD's batches in the order of its normal run, remembered for equal positions.
+
+    Farthest-point sampling takes about two minutes on a scan of 256 x 256, so trials that tune a learning
+    rate or the defocus should not repeat it.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, tuple[list[NDArray[Any]], Any]] = OrderedDict()
+
+    def batches(
+        self, model: Any, recon_params: Mapping[str, Any], scan: tuple[int, int], seed: int
+    ) -> tuple[NDArray[Any], list[torch.Tensor]]:
+        """The indices (N,) of the positions that take part, and the batches of them on the model's device."""
+        solver = release.solver()
+        chosen = recon_params["INDICES_MODE"]
+        indices = solver.select_scan_indices(
+            *scan,
+            subscan_slow=chosen.get("subscan_slow"),
+            subscan_fast=chosen.get("subscan_fast"),
+            mode=chosen.get("mode"),
+        )
+        positions = (model.crop_pos + model.opt_probe_pos_shifts).detach().cpu().numpy()
+        size, mode = recon_params["BATCH_SIZE"].get("size"), recon_params["GROUP_MODE"]
+        groups = self._grouped(indices, positions, size, mode, seed)
+        return indices, [torch.from_numpy(group).to(device=model.device) for group in groups]
+
+    def _grouped(
+        self, indices: NDArray[Any], positions: NDArray[Any], size: int, mode: str, seed: int
+    ) -> list[NDArray[Any]]:
+        key = hashlib.sha256(repr((mode, size, seed, positions.shape)).encode())
+        key.update(np.ascontiguousarray(indices).tobytes())
+        key.update(np.ascontiguousarray(positions).tobytes())
+        found = self._known.get(key.digest())
+        if found is None:
+            groups = release.solver().make_batches(indices, positions, size, mode=mode, seed=seed)
+            self._known[key.digest()] = found = ([group.copy() for group in groups], np.random.get_state())
+            if len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key.digest())
+        np.random.set_state(
+            found[1]
+        )  # sampling draws from NumPy's global generator: leave it as if it had run
+        return [group.copy() for group in found[0]]

@@ -1,0 +1,193 @@
+"""The diffraction patterns: read once per worker, checked, kept on the device, given to every trial."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptydask.engines.ptyrad import release
+from ptydask.errors import DataError, one_line
+
+_SHAPE_KEYS = ("meas_Npix", "pos_N_scans", "pos_N_scan_slow", "pos_N_scan_fast")
+"""What cropping, padding and resampling the patterns change in init_params."""
+
+_FILE_CACHE = (
+    "cache_source",
+    "cache_path",
+    "cache_contents",
+    "use_cached_obj",
+    "use_cached_probe",
+    "use_cached_pos",
+)
+"""A reconstruction that object, probe or positions start from, as ``Initializer.init_cache`` keeps it."""
+
+_PATH_KEY = "init_params.meas_params.path"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """Processed diffraction patterns, and what the Initializer derives from them."""
+
+    key: str
+    """Two sets of params with the same key have the same patterns."""
+    variables: Mapping[str, Any]
+    """Entries of ``Initializer.init_variables``; ``measurements`` is (N, ky, kx) float32."""
+    shape_params: Mapping[str, Any]
+    """Entries of ``Initializer.init_params`` as they are after cropping, padding and resampling."""
+    file_cache: Mapping[str, Any]
+    resident: torch.Tensor | None
+    """The patterns on the device, (N, ky, kx) float32; None where ``preload_data`` is false."""
+
+    def give_to(self, init: Any) -> None:
+        """Put the patterns into a fresh Initializer, as its own ``init_measurements`` would have."""
+        init.init_variables.update(self.variables)
+        init.init_params.update(self.shape_params)
+        for name, value in self.file_cache.items():
+            setattr(init, name, value)
+
+    def lend_to(self, model: Any) -> None:
+        """Let a model read the resident patterns, without a copy."""
+        if self.resident is not None:
+            model.meas_loader.data = self.resident
+            model.meas_loader.preload_data = True
+            model.preload_data = True
+
+
+def key_of(init_params: Mapping[str, Any], seed: int) -> str:
+    """What the processed patterns depend on, as text. The seed matters where Poisson noise is added."""
+    matters = {
+        name: value
+        for name, value in init_params.items()
+        if (name.startswith("meas_") and name not in ("meas_calibration", "meas_export"))
+        or name in (*_SHAPE_KEYS, "pos_scan_step_size")
+        or name in ("obj_source", "obj_params", "probe_source", "probe_params", "pos_source", "pos_params")
+    }
+    noise = seed if init_params.get("meas_add_poisson_noise") is not None else None
+    return json.dumps([matters, noise], sort_keys=True, default=repr)
+
+
+def load(config: Mapping[str, Any], seed: int, device: str, file: Path | None) -> Measurements:
+    """Read and process the patterns and put them on the device.
+
+    Raises DataError, in one line, where they cannot be read, have the wrong shape, hold values that are not
+    finite, have no positive intensity, or do not fit the device. ``file`` is the params file, for the
+    message.
+    """
+    init_params = {**config["init_params"], "meas_export": None}  # every worker would write the same file
+    path = str((init_params.get("meas_params") or {}).get("path", ""))
+    init = _checking_initializer()(init_params, seed=seed)
+    try:
+        with np.errstate(all="ignore"):  # what comes of it is checked here
+            init.init_cache()
+            init.init_measurements()
+        _check_processed(init.init_variables)
+        resident = None
+        if config["model_params"].get("preload_data", True):
+            resident = _on_device(init.init_variables["measurements"], device)
+    except _Unusable as error:
+        raise DataError(str(error), file=file, key=_PATH_KEY, value=path, hint=error.hint) from None
+    except Exception as error:
+        rule, hint = _explain(error)
+        raise DataError(rule, file=file, key=_PATH_KEY, value=path, hint=hint) from error
+    variables = {name: value for name, value in init.init_variables.items() if name != "random_seed"}
+    if resident is not None:
+        variables["measurements"] = _on_host(variables["measurements"], resident)
+    return Measurements(
+        key=key_of(config["init_params"], seed),
+        variables=variables,
+        shape_params={name: init.init_params[name] for name in _SHAPE_KEYS},
+        file_cache={name: getattr(init, name) for name in _FILE_CACHE},
+        resident=resident,
+    )
+
+
+class _Unusable(Exception):  # noqa: N818 - becomes a DataError
+    def __init__(self, rule: str, hint: str = "") -> None:
+        super().__init__(rule)
+        self.hint = hint
+
+
+def _checking_initializer() -> Any:
+    base: Any = release.initializer().Initializer
+
+    class CheckingInitializer(base):
+        """Looks at the patterns as they come from the file, before clipping hides what is wrong with them."""
+
+        def _load_meas(self) -> NDArray[np.float32]:
+            raw: NDArray[np.float32] = super()._load_meas()
+            _check_raw(raw)
+            return raw
+
+    return CheckingInitializer
+
+
+def _check_raw(raw: NDArray[np.float32]) -> None:
+    if raw.size == 0:
+        raise _Unusable(f"the measurements are empty, their shape is {raw.shape}")
+    total = float(raw.sum(dtype=np.float64))
+    if not np.isfinite(total):
+        bad, first = _non_finite(raw)
+        raise _Unusable(
+            f"the measurements must be finite, but {bad} of {raw.size} values are NaN or infinite,"
+            f" the first at index {first}",
+            "repair the file, for example numpy.nan_to_num",
+        )
+    if total <= 0:
+        raise _Unusable(f"the measurements must have positive intensity, but they sum to {total:g}")
+
+
+def _non_finite(raw: NDArray[np.float32]) -> tuple[int, tuple[int, ...]]:
+    """How many values are not finite, and the index of the first; a slab at a time, for large files."""
+    count, first = 0, None
+    for i, slab in enumerate(raw):
+        bad = ~np.isfinite(slab)
+        count += int(bad.sum())
+        if first is None and bad.any():
+            first = (i, *(int(k) for k in np.argwhere(bad)[0]))
+    return count, first or ()
+
+
+def _check_processed(variables: Mapping[str, Any]) -> None:
+    totals = variables["meas_total_ints"]
+    if not np.isfinite(totals).all() or float(totals.max()) <= 0:
+        raise _Unusable(
+            "no positive intensity is left after processing",
+            "see init_params.meas_crop, meas_remove_neg_values and meas_normalization",
+        )
+
+
+def _on_device(patterns: NDArray[np.float32], device: str) -> torch.Tensor:
+    try:
+        return torch.from_numpy(np.ascontiguousarray(patterns)).to(device=device, dtype=torch.float32)
+    except torch.OutOfMemoryError:
+        raise _Unusable(
+            f"the measurements ({patterns.nbytes / 2**30:.1f} GiB) do not fit the memory of the device",
+            "set model_params.preload_data: false",
+        ) from None
+
+
+def _on_host(patterns: NDArray[np.float32], resident: torch.Tensor) -> NDArray[np.float32]:
+    """The array that Initializer and model see; on a GPU only its shape is read, and it takes no memory."""
+    if resident.device.type == "cpu":
+        return resident.numpy()
+    return np.broadcast_to(np.float32(0), patterns.shape)
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """A rule and a hint for whatever PtyRAD or a file library raised."""
+    text = one_line(str(error))
+    shape = re.search(r"expected measurements shape = (\(.*?\)), but got (\(.*?\))", text)
+    if shape:
+        rule = f"the measurements must have the shape {shape[1]}, but have {shape[2]}"
+        return rule, "see init_params.meas_permute and meas_reshape"
+    if isinstance(error, MemoryError):
+        return "the measurements do not fit the memory of this machine", "see init_params.meas_crop"
+    return f"cannot be used as measurements: {type(error).__name__}: {text[:200]}", ""

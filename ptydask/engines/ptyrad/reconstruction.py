@@ -1,0 +1,182 @@
+"""One trial: a fresh start from its params, then PtyRAD's own iterations; nothing is left from other trials.
+
+The order of batches and every random number are those of ``ptyrad run`` on a params file with these values
+and this ``random_seed``, so that a trial's result comes back there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import torch
+
+from ptydask.engines import Report
+from ptydask.engines.ptyrad import release, results
+from ptydask.engines.ptyrad.compiled_loss import CompiledLoss
+from ptydask.engines.ptyrad.contrast import ScannedRegion, phase_contrast
+from ptydask.engines.ptyrad.grouping import Grouping
+from ptydask.engines.ptyrad.measurements import Measurements
+from ptydask.model import Keep, Quantity
+
+_STAGES = (
+    "set_variables_dict",
+    "init_probe",
+    "init_pos",
+    "init_obj",
+    "init_omode_occu",
+    "init_H",
+    "init_obj_tilts",
+    "init_check",
+)
+"""Of ``Initializer.init_all``, what follows on measurements and calibration."""
+
+
+class NonFiniteLoss(ArithmeticError):  # noqa: N818 - the name says it
+    """The reconstruction diverged."""
+
+
+@dataclass(slots=True)
+class Workshop:
+    """What trials on one worker share, none of which changes a result."""
+
+    device: str
+    grouping: Grouping = field(default_factory=Grouping)
+    compiled: CompiledLoss = field(default_factory=CompiledLoss)
+
+
+@dataclass(slots=True)
+class Reconstruction:
+    """A trial under way."""
+
+    model: Any
+    optimizer: Any
+    scheduler: Any | None
+    loss: Any
+    constraint: Any
+    batches: list[torch.Tensor]
+    region: ScannedRegion
+    variables: Mapping[str, Any]
+    compute_loss: Any
+
+
+@dataclass(slots=True)
+class Course:
+    """What happened, iteration by iteration; the last entry of each column is the result."""
+
+    step: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    contrast: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    """Spent in the iteration itself."""
+    snapshots: dict[int, Mapping[str, Quantity]] = field(default_factory=dict)
+
+
+def prepare(
+    params: Mapping[str, Any], seed: int, measurements: Measurements, shop: Workshop
+) -> Reconstruction:
+    """Build model, optimizer and batches from ``params``, which belongs to this trial and is modified."""
+    core, solver, ptyrad = release.core(), release.solver(), release.installed()
+    variables = _initialise(params["init_params"], seed, measurements)
+    settings = params["model_params"]
+    if measurements.resident is not None:
+        settings = {**settings, "preload_data": False}  # the patterns are on the device already
+    model = core.PtychoModel(variables, settings, device=shop.device)
+    measurements.lend_to(model)
+    optimizer = solver.create_optimizer(model.optimizer_params, model.optimizable_params)
+    scan = (variables["N_scan_slow"], variables["N_scan_fast"])
+    indices, batches = shop.grouping.batches(model, params["recon_params"], scan, seed)
+    return Reconstruction(
+        model=model,
+        optimizer=optimizer,
+        scheduler=ptyrad.scheduler(model, optimizer),
+        loss=core.CombinedLoss(params["loss_params"], device=shop.device),
+        constraint=core.CombinedConstraint(params["constraint_params"], device=shop.device),
+        batches=batches,
+        region=ScannedRegion.of(model, indices),
+        variables=variables,
+        compute_loss=shop.compiled.function(params["recon_params"]["compiler_configs"], model, batches),
+    )
+
+
+def iterate(recon: Reconstruction, recon_params: Mapping[str, Any], keep: Keep, report: Report) -> Course:
+    """Run the iterations until the last one or until ``report`` asks to stop.
+
+    Raises NonFiniteLoss where an iteration's loss is NaN or infinite.
+    """
+    ptyrad, model, course = release.installed(), recon.model, Course()
+    for niter in range(1, recon_params["NITER"] + 1):
+        release.solver().toggle_grad_requires(model, niter)
+        ptyrad.iterate(
+            niter,
+            model,
+            recon.optimizer,
+            recon.scheduler,
+            batches=recon.batches,
+            grad_accumulation=recon_params["BATCH_SIZE"].get("grad_accumulation", 1),
+            loss=recon.loss,
+            constraint=recon.constraint,
+            compute_loss=recon.compute_loss,
+        )
+        _note(course, niter, recon)
+        if keep.snapshot_every and niter % keep.snapshot_every == 0:
+            course.snapshots[niter] = results.arrays(model, float(recon.variables["dx"]))
+        if report(niter, {"loss": course.loss[-1], "contrast": course.contrast[-1]}):
+            break
+    return course
+
+
+def _note(course: Course, niter: int, recon: Reconstruction) -> None:
+    loss = float(recon.model.loss_iters[-1][1])
+    if not isfinite(loss):
+        raise NonFiniteLoss(
+            f"the loss is {loss} at iteration {niter}; lower the learning rates or narrow the ranges tried"
+        )
+    course.step.append(niter)
+    course.loss.append(loss)
+    course.contrast.append(phase_contrast(recon.model, recon.region))
+    course.seconds.append(float(recon.model.iter_times[-1]))
+
+
+def _initialise(init_params: Mapping[str, Any], seed: int, measurements: Measurements) -> dict[str, Any]:
+    init = release.initializer().Initializer(init_params, seed=seed)
+    measurements.give_to(init)
+    with _without_pattern_fit():
+        init.init_calibration()
+    for stage in _STAGES:
+        getattr(init, stage)()
+    variables: dict[str, Any] = init.init_variables
+    variables["recon_provenance"] = {}  # for PtyRAD's own files, which are not written
+    return variables
+
+
+@contextmanager
+def _without_pattern_fit() -> Iterator[None]:
+    """Skip a fit that PtyRAD makes for its log alone: half a second at 64 pixels, more at 256."""
+    module = release.initializer()
+    fit = module.fit_cbed_pattern
+    module.fit_cbed_pattern = lambda *_args, **_kwargs: None
+    try:
+        yield
+    finally:
+        module.fit_cbed_pattern = fit
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed every generator that PtyRAD draws from; the process has its own random state back afterwards."""
+    state = (random.getstate(), np.random.get_state(), torch.get_rng_state())
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state[0])
+        np.random.set_state(state[1])
+        torch.set_rng_state(state[2])

@@ -1,0 +1,106 @@
+"""The PtyRAD that is installed. What differs between 0.1.0b13.post3 and 1.x is decided here alone."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from ptydask.engines.ptyrad import torchvision_schema
+from ptydask.errors import MissingDependency
+
+
+_USED_LATER = ("ptyrad.params", "sklearn.cluster", "torch._dynamo")
+"""Imported by a trial's first iteration otherwise, within the time that is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One version of PtyRAD behind the calls that a trial makes."""
+
+    version: str
+    schedules: bool
+    """Learning rates may follow a scheduler (1.x): its optimizer step takes the scheduler and its unit."""
+
+    def scheduler(self, model: Any, optimizer: Any) -> Any | None:
+        """The learning-rate scheduler that the params ask for; None where there is none, as with LBFGS."""
+        if not self.schedules or model.scheduler_params is None or model.optimizer_params["name"] == "LBFGS":
+            return None
+        return solver().create_scheduler(model.scheduler_params, optimizer)
+
+    def iterate(
+        self,
+        niter: int,
+        model: Any,
+        optimizer: Any,
+        scheduler: Any | None,
+        *,
+        batches: Sequence[Any],
+        grad_accumulation: int,
+        loss: Any,
+        constraint: Any,
+        compute_loss: Callable[..., Any],
+    ) -> None:
+        """One iteration over all batches (PtyRAD's ``recon_step``); the model keeps its loss and time."""
+        first = (batches, grad_accumulation, model, optimizer)
+        if not self.schedules:
+            solver().recon_step(*first, loss, constraint, niter, compute_loss_fn=compute_loss)
+            return
+        unit = (model.scheduler_params or {}).get("step_unit", "iter")
+        solver().recon_step(
+            *first,
+            scheduler,
+            loss,
+            constraint,
+            niter,
+            compute_loss_fn=compute_loss,
+            scheduler_step_unit=unit,
+        )
+
+
+@cache
+def installed() -> Release:
+    """Import PtyRAD without a display, a figure or a word on the terminal.
+
+    Raises MissingDependency where it is not installed or its version is not one that is known to work.
+    """
+    if find_spec("ptyrad") is None:
+        raise MissingDependency("the engine 'ptyrad' needs the package ptyrad; pip install 'ptydask[ptyrad]'")
+    with warnings.catch_warnings(action="ignore"):  # on import PtyRAD uses what its dependencies deprecate
+        torchvision_schema.make_importable()
+        import_module("matplotlib").use("Agg")  # PtyRAD imports pyplot wherever it is used
+        for module in (solver, core, initializer):
+            module()
+        for name in _USED_LATER:
+            import_module(name)
+        torch.compiler.cudagraph_mark_step_begin()  # PtyRAD calls it for every batch; the first call imports
+    parameters = inspect.signature(solver().recon_step).parameters
+    return Release(version=import_module("ptyrad").__version__, schedules="scheduler" in parameters)
+
+
+def solver() -> Any:
+    """PtyRAD's module of reconstruction functions."""
+    return import_module("ptyrad.solver.reconstruction")
+
+
+def core() -> Any:
+    """PtyRAD's module of model, loss and constraints."""
+    return import_module("ptyrad.core")
+
+
+def initializer() -> Any:
+    """PtyRAD's module of the Initializer."""
+    return import_module("ptyrad.init.initializer")
+
+
+def compile_settings(configs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Keyword arguments for ``torch.compile``; None where the params leave it off."""
+    settings = dict(configs)
+    return settings if settings.pop("enable", False) else None

@@ -1,0 +1,45 @@
+"""PtyRAD's log and warnings, kept per trial instead of printed."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def captured(level: int = logging.INFO) -> Iterator[io.StringIO]:
+    """A buffer that receives PtyRAD's log and all warnings inside the ``with``; afterwards they go their old way."""
+    buffer = io.StringIO()
+    handler = logging.StreamHandler(buffer)
+    logger = logging.getLogger("ptyrad")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+    def show(message: Warning | str, category: type[Warning], *_where: Any, **_more: Any) -> None:
+        buffer.write(f"{category.__name__}: {message}\n")
+
+    try:
+        with warnings.catch_warnings(action="default"):
+            warnings.showwarning = show
+            yield buffer
+    finally:
+        logger.handlers[:], logger.propagate = before[0], before[2]
+        logger.setLevel(before[1])
+
+
+def level_of(config: Mapping[str, Any]) -> int:
+    """What the params ask to be logged: ``hypertune_params.verbosity`` where PtyRAD has it, else INFO."""
+    hypertune = config.get("hypertune_params") or {}
+    name = hypertune.get("verbosity", "INFO") if hypertune.get("if_hypertune") else "INFO"
+    return logging.getLevelNamesMapping().get(str(name), logging.INFO)
+
+
+def tail(text: str, lines: int = 12) -> str:
+    """The last lines that say something."""
+    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])

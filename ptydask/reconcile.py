@@ -1,0 +1,139 @@
+"""What to do about trials that nobody is working on: pure decisions, no Optuna, no Dask, no files.
+
+A trial belongs to a run by its lease (the store's id). The store says which trials are recorded; Optuna says which
+were begun. Where the two disagree, somebody died in between, and this page says how each case is put right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from ptydask.model import Reason, Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A trial as Optuna has it."""
+
+    number: int
+    state: str
+    """Optuna's state name: WAITING, RUNNING, COMPLETE, PRUNED, FAIL."""
+    params: Mapping[str, Scalar]
+    store: str
+    """The store's id in its lease; empty where it has none."""
+    task: str = ""
+    attempt: int = 1
+    losses: int = 0
+    """How many of the earlier attempts ended because a worker was lost."""
+    retry_of: int | None = None
+    origin: str = "sampler"
+    reason: str = ""
+    error: float | None = None
+
+
+class Action(StrEnum):
+    """What the driver does with a trial; in this order where there are several."""
+
+    ADOPT = "adopt"
+    """Recorded, but Optuna was not told: tell it."""
+    REFUSE = "refuse"
+    """Recorded after all, but too late: its parameters are being tried again. Remove the record."""
+    RECOVER = "recover"
+    """Optuna was told, but the record is gone: record the numbers again."""
+    CLOSE = "close"
+    """Neither: close it in Optuna."""
+    RETRY = "retry"
+    """Try the same parameters again."""
+    GIVE_UP = "give up"
+    """Attempts are used up: record it as failed, reason lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One action on one trial."""
+
+    action: Action
+    trial: Begun
+
+
+def begun(number: int, state: str, params: Mapping[str, Any], attrs: Mapping[str, Any], error: float | None) -> Begun:
+    """A :class:`Begun` from the attributes that :func:`lease` writes."""
+    lease = attrs.get("lease") or {}
+    return Begun(
+        number,
+        state,
+        dict(params),
+        store=str(lease.get("store", attrs.get("store", ""))),
+        task=str(lease.get("task", "")),
+        attempt=int(attrs.get("attempt", 1)),
+        losses=int(attrs.get("losses", 0)),
+        retry_of=attrs.get("retry_of"),
+        origin=str(attrs.get("origin", "sampler")),
+        reason=str(attrs.get("reason", "")),
+        error=error,
+    )
+
+
+def lease(store: str, task: str, worker: str, host: str, job: str) -> dict[str, str]:
+    """What a trial carries while somebody works on it."""
+    return {"store": store, "task": task, "worker": worker, "host": host, "job": job}
+
+
+def steps(
+    trials: Iterable[Begun],
+    *,
+    store: str,
+    recorded: Collection[int],
+    in_flight: Collection[str] = (),
+    retries: int,
+    reason: Reason = Reason.LOST,
+    exclusive: bool = False,
+) -> list[Step]:
+    """What puts Optuna and the store in agreement, for every trial of ``store`` that no task in flight works on.
+
+    ``reason`` says why trials that are found RUNNING ended: LOST counts against ``retries``, INTERRUPTED does not.
+    A worker may have begun a trial and not yet signed its lease, so unsigned trials are left alone while anything is
+    in flight; afterwards those without any mark are closed too where the storage is this store's alone (``exclusive``).
+    """
+    every = list(trials)
+    idle = [t for t in every if (t.task or not in_flight) and t.task not in in_flight]
+    retried = {t.retry_of for t in every if t.store == store and t.retry_of is not None}
+    out = [Step(Action.CLOSE, t) for t in idle if exclusive and not t.store and t.state == "RUNNING"]
+    for trial in (t for t in idle if t.store == store):
+        if trial.state == "WAITING":
+            continue
+        if trial.number in recorded:
+            if trial.state == "RUNNING":
+                out.append(Step(Action.ADOPT, trial))
+            elif trial.state == "FAIL" and trial.number in retried:
+                out.append(Step(Action.REFUSE, trial))
+            continue
+        if trial.state in ("COMPLETE", "PRUNED") or trial.reason == Reason.FAILED:
+            out.append(Step(Action.RECOVER, trial))
+            continue
+        if trial.state == "RUNNING":
+            out.append(Step(Action.CLOSE, trial))
+        if trial.number not in retried:
+            why = trial.reason or reason
+            spent = why == Reason.LOST and trial.losses >= retries
+            out.append(Step(Action.GIVE_UP if spent else Action.RETRY, replace(trial, reason=why)))
+    return out
+
+
+def to_submit(total: int, recorded: int, in_flight: int, slots: int) -> int:
+    """How many trials to send now: never more in flight than slots, never more than are still wanted."""
+    return max(0, min(slots - in_flight, total - recorded - in_flight))
+
+
+def time_left(seconds: float, done: int, total: int, running: Iterable[float]) -> float | None:
+    """Seconds to the end by the pace so far; None before the first trial has ended.
+
+    ``running`` holds, for each trial under way, the share of it that is done (0 to 1).
+    """
+    if done == 0 or seconds <= 0:
+        return None
+    work = done + sum(running)
+    return max(0.0, total - work) * seconds / work

@@ -1,0 +1,93 @@
+"""The journal file: Optuna's JSON lines, appended by exactly one process.
+
+The format is that of Optuna's own ``JournalFileBackend``, so stock Optuna and optuna-dashboard open it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ptydask.errors import StorageError
+
+_FINISHED = {1, 2, 3}  # optuna.trial.TrialState COMPLETE, PRUNED, FAIL
+_CREATE_TRIAL, _SET_STATE = 4, 6  # optuna.storages.journal.JournalOperation
+
+
+class JournalFile:
+    """The lines of one journal, in memory and on disk.
+
+    A last line that a kill cut short is dropped on opening: whoever wrote it was never told that it was there.
+    Raises StorageError where the file cannot be read, written or understood.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+b")
+            self._lines = self._load()
+        except OSError as error:
+            raise StorageError(f"{path}: the study's journal cannot be opened: {error.strerror}") from error
+        self.snapshot: bytes | None = None
+
+    def _load(self) -> list[bytes]:
+        self._file.seek(0)
+        text = self._file.read()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text):
+            self._file.truncate(whole)
+        lines = text[:whole].splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                known = "op_code" in json.loads(line)
+            except (ValueError, TypeError):
+                known = False
+            if not known:
+                self._file.close()
+                raise StorageError(
+                    f"{self.path}:{number}: not a line of an Optuna journal; move the file away or name another"
+                )
+        return lines
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Hand the lines to the operating system: they outlive this process, not yet a power failure."""
+        self._file.write(b"".join(line + b"\n" for line in lines))
+        self._file.flush()
+        self._lines.extend(lines)
+
+    def since(self, number: int) -> list[bytes]:
+        """Every line from ``number`` (counted from 0) on."""
+        return self._lines[number:]
+
+    def sync(self) -> None:
+        """Wait until the disk has everything that was appended so far."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Write out and let go of the file."""
+        if not self._file.closed:
+            self._file.flush()
+            self.sync()
+            self._file.close()
+
+
+def encode(logs: Iterable[dict[str, Any]]) -> list[bytes]:
+    """Optuna's log entries as lines, as its own file backend writes them."""
+    return [json.dumps(log, separators=(",", ":")).encode() for log in logs]
+
+
+def decode(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The inverse of :func:`encode`."""
+    return [json.loads(line) for line in lines]
+
+
+def must_last(logs: Iterable[dict[str, Any]]) -> bool:
+    """Whether an entry says that a trial ended, which has to be on disk before anybody is told."""
+    return any(log.get("op_code") in (_CREATE_TRIAL, _SET_STATE) and log.get("state") in _FINISHED for log in logs)

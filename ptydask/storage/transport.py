@@ -1,0 +1,134 @@
+"""Optuna's journal storage over the Dask connection.
+
+The scheduler process owns the :class:`JournalFile`. Everybody else appends and reads through two calls on the
+connection that Dask keeps anyway, so its TLS is the only door and no file or lock is shared over a network disk.
+An append brings back what others appended meanwhile: the read that Optuna does right after it costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distributed import get_worker
+from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.utils import sync
+from optuna.storages.journal import BaseJournalBackend
+from optuna.storages.journal._base import BaseJournalSnapshot
+
+from ptydask.storage.journal import JournalFile, decode, encode, must_last
+
+if TYPE_CHECKING:
+    from distributed import Client, Scheduler
+
+_CALL = "ptydask_journal"
+
+
+class DirectBackend(BaseJournalBackend):
+    """The journal in this very process: before workers exist, and after they are gone."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = JournalFile(path)
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        """Entries from a number on."""
+        return decode(self.file.since(log_number_from))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append, on disk on return where a trial ended."""
+        self.file.append(encode(logs))
+        if must_last(logs):
+            self.file.sync()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.file.close()
+
+
+class JournalService(SchedulerPlugin):
+    """The scheduler's end. Register it with ``client.register_plugin`` before any storage connects."""
+
+    name = "ptydask-journal"
+    idempotent = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Open the journal and answer calls."""
+        self._file = JournalFile(self.path)
+        self._syncing: asyncio.Task[None] | None = None
+        self._behind = False
+        scheduler.handlers[_CALL] = self.answer
+
+    async def close(self) -> None:
+        """Write out and let go of the file."""
+        if self._syncing is not None:
+            await self._syncing
+        self._file.close()
+
+    async def answer(
+        self,
+        lines: list[bytes] | None = None,
+        known: int = 0,
+        durable: bool = False,
+        snapshot: bytes | None = None,
+        want_snapshot: bool = False,
+    ) -> list[bytes] | bytes | None:
+        """Append ``lines``; give back everything from line ``known`` on (or the latest snapshot)."""
+        if snapshot is not None:
+            self._file.snapshot = snapshot
+            return None
+        if want_snapshot:
+            return self._file.snapshot
+        if lines:
+            self._file.append(lines)
+            if durable:
+                await self._on_disk()
+        return self._file.since(known)
+
+    async def _on_disk(self) -> None:
+        # One fsync at a time. Whoever comes while one is under way waits for the next, which serves all of them.
+        if self._syncing is not None:
+            await self._syncing
+        if self._syncing is None or self._syncing.done():
+            self._syncing = asyncio.create_task(asyncio.to_thread(self._file.sync))
+        await self._syncing
+
+
+class DaskBackend(BaseJournalBackend, BaseJournalSnapshot):
+    """Any other process's end: in a task on a worker, or beside ``client``."""
+
+    def __init__(self, client: Client | None = None) -> None:
+        self._client = client
+        self._brought: tuple[int, list[bytes]] | None = None
+        self._known = 0
+
+    def _call(self, **message: Any) -> Any:
+        if self._client is not None:
+            return self._client.sync(getattr(self._client.scheduler, _CALL), **message)
+        worker = get_worker()
+        return sync(worker.loop, getattr(worker.scheduler, _CALL), **message)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append, on the owner's disk on return where a trial ended."""
+        lines = self._call(lines=encode(logs), known=self._known, durable=must_last(logs))
+        self._brought = (self._known, lines)
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        """Entries from a number on: those that the last append brought, else a call."""
+        brought, self._brought = self._brought, None
+        if brought is None or brought[0] != log_number_from:
+            brought = (log_number_from, self._call(known=log_number_from))
+        self._known = log_number_from + len(brought[1])
+        return decode(brought[1])
+
+    def save_snapshot(self, snapshot: bytes) -> None:
+        """Keep the replayed state for workers that join later."""
+        self._call(snapshot=snapshot)
+
+    def load_snapshot(self) -> bytes | None:
+        """The latest replayed state; JournalStorage reads on from there."""
+        answer: bytes | None = self._call(want_snapshot=True)
+        return answer

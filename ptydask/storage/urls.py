@@ -1,0 +1,140 @@
+"""What a storage URL asks for, and connections to it.
+
+==============================  ===============================================================
+absent, ``journal:///PATH``     the journal file, served over the Dask connection
+``sqlite:///PATH``              the same, and the driver keeps the SQLite study in step (mirror)
+``postgresql://``, ``mysql://`` workers talk to the server, with Optuna's heartbeat
+``redis://``                    workers talk to the server through Optuna's JournalRedisBackend
+==============================  ===============================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ptydask.errors import ConfigError, MissingDependency, StorageError, nearest, one_line, redact
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from optuna.storages import BaseStorage
+
+Kind = Literal["journal", "server", "redis"]
+_SERVERS = {
+    "postgresql": ("psycopg", "postgres"),
+    "mysql": ("pymysql", "mysql"),
+    "redis": ("redis", "redis"),
+    "rediss": ("redis", "redis"),
+}
+_KNOWN = ("journal", "sqlite", *_SERVERS)
+HEARTBEAT = 60
+"""Seconds between signs of life that RUNNING trials leave in a database server."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSpec:
+    """Where the trials of a study are agreed on. Its repr, and so any log of it, shows no password."""
+
+    kind: Kind
+    journal: Path | None = None
+    mirror: str | None = None
+    """The SQLite URL that the driver keeps in step."""
+    url: str = field(default="", repr=False)
+
+    @property
+    def shown(self) -> str:
+        """For messages: the place, no password."""
+        return redact(self.mirror or self.url) or f"journal://{self.journal}"
+
+
+def parse(url: str | None, results: Path) -> StorageSpec:
+    """What ``url`` asks for; the journal lies beside ``results`` unless the URL says where.
+
+    Raises ConfigError for a URL that no storage understands, MissingDependency for an absent driver package.
+    """
+    beside = results.with_suffix(".journal")
+    if url is None:
+        return StorageSpec("journal", beside)
+    scheme, _, rest = url.partition("://")
+    base = scheme.partition("+")[0]
+    if not rest or base not in _KNOWN:
+        hint = f"use one of {', '.join(f'{name}://' for name in _KNOWN)}"
+        if base and base not in _KNOWN:
+            hint = nearest(base, _KNOWN) or hint
+        raise ConfigError(
+            "not a storage URL of the form scheme://...",
+            key="hypertune_params.storage_path",
+            value=redact(url),
+            hint=hint,
+        )
+    if base == "journal":
+        return StorageSpec("journal", Path(rest.removeprefix("/")) if rest.startswith("/") else Path(rest))
+    if base == "sqlite":
+        return StorageSpec("journal", beside, mirror=url)
+    module, extra = _SERVERS[base]
+    _require(module, extra, base)
+    if base.startswith("redis"):
+        return StorageSpec("redis", url=url)
+    return StorageSpec("server", url=_with_driver(url, scheme, module))
+
+
+def _with_driver(url: str, scheme: str, module: str) -> str:
+    """SQLAlchemy reads ``postgresql://`` as psycopg2; name the driver that the extra installs."""
+    return url if "+" in scheme else url.replace(scheme, f"{scheme}+{module}", 1)
+
+
+def _require(module: str, extra: str, scheme: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        raise MissingDependency(
+            f"{scheme}:// needs the Python package {module}; install it with pip install 'ptydask[{extra}]'"
+        )
+
+
+def connect(spec: StorageSpec, client: Client | None = None) -> BaseStorage:
+    """The storage as a worker's task sees it, or (``client`` given) as the driver beside a running cluster.
+
+    Raises StorageError, without the password, where a server does not answer.
+    """
+    from optuna.storages import JournalStorage, RDBStorage
+
+    if spec.kind == "journal":
+        from ptydask.storage.transport import DaskBackend
+
+        return JournalStorage(DaskBackend(client))
+    try:
+        if spec.kind == "redis":
+            from optuna.storages.journal import JournalRedisBackend
+
+            return JournalStorage(JournalRedisBackend(spec.url))
+        return RDBStorage(spec.url, heartbeat_interval=HEARTBEAT, engine_kwargs={"pool_pre_ping": True})
+    except Exception as error:  # every database driver raises its own kind
+        raise StorageError(f"{spec.shown}: {one_line(redact(str(error)))[:300]}") from None
+
+
+def connect_directly(spec: StorageSpec) -> BaseStorage:
+    """The storage without a cluster: what the driver settles before workers exist and after they are gone.
+
+    Close it with :func:`disconnect`.
+    """
+    from optuna.storages import JournalStorage
+
+    if spec.kind != "journal":
+        return connect(spec)
+    from ptydask.storage.transport import DirectBackend
+
+    assert spec.journal is not None
+    return JournalStorage(DirectBackend(spec.journal))
+
+
+def disconnect(storage: BaseStorage) -> None:
+    """Let go of a journal file, or of a server's connections."""
+    backend = getattr(storage, "_backend", None)
+    if backend is not None and hasattr(backend, "close"):
+        backend.close()
+    engine = getattr(storage, "engine", None)
+    if engine is not None:
+        storage.remove_session()
+        engine.dispose()

@@ -1,0 +1,7 @@
+"""The results of a study in HDF5: trial files while it runs, one file in the end."""
+
+from ptydask.store.reader import Results, TrialData
+from ptydask.store.shard import Shard
+from ptydask.store.study import Store
+
+__all__ = ["Results", "Shard", "Store", "TrialData"]

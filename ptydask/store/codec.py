@@ -1,0 +1,76 @@
+"""Records as JSON text, exactly: NaN, infinities, None and integers of any size come back as they were."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from ptydask.model import Keep, Reason, StudyMeta, TrialRecord, TrialState
+
+_FLOAT = "$float"
+
+
+def dumps(value: Any) -> str:
+    """Strict JSON of plain values; NaN and infinities are written ``{"$float": "nan"}``."""
+    return json.dumps(_plain(value), allow_nan=False)
+
+
+def loads(text: str) -> Any:
+    """The value that :func:`dumps` wrote. Raises ValueError on anything else."""
+    return json.loads(text, object_hook=_revive)
+
+
+def scalar(value: Any) -> Any:
+    """A NumPy scalar as the Python value that it stands for; everything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
+def _plain(value: Any) -> Any:
+    value = scalar(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {_FLOAT: repr(value)}
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(_fields(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _revive(item: dict[str, Any]) -> Any:
+    return float(item[_FLOAT]) if item.keys() == {_FLOAT} else item
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    # Not dataclasses.asdict: it deep-copies, which read-only mappings do not bear.
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def record_to_json(record: TrialRecord) -> str:
+    """The record, all but its traceback."""
+    columns = _fields(record)
+    del columns["traceback"]
+    return dumps(columns)
+
+
+def record_from_json(text: str, traceback: str = "") -> TrialRecord:
+    """The record again. Raises ValueError, KeyError or TypeError on any other text."""
+    columns = loads(text)
+    columns["state"], columns["reason"] = TrialState(columns["state"]), Reason(columns["reason"])
+    return TrialRecord(**columns, traceback=traceback)
+
+
+def meta_to_json(meta: StudyMeta) -> str:
+    """What the store says about its study."""
+    return dumps(meta)
+
+
+def meta_from_json(text: str) -> StudyMeta:
+    """The study's description again. Raises ValueError, KeyError or TypeError on any other text."""
+    said = loads(text)
+    return StudyMeta(**{**said, "keep": Keep(**said["keep"])})

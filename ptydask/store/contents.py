@@ -1,0 +1,173 @@
+"""What is on the disk of a study: ``NAME.h5``, the folder ``NAME.trials``, and what a kill leaves of them."""
+
+from __future__ import annotations
+
+import glob
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptydask.errors import StoreError
+from ptydask.model import StudyMeta
+from ptydask.store import codec, files, index, layout, lock, names, shard, thumbnail
+
+CARD = "store.json"
+"""Whose folder it is: the store's id, and the study's description."""
+STATUS = "status.json"
+DAMAGED = "damaged"
+_GONE = ".gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A study as it was found."""
+
+    store_id: str
+    previous: StudyMeta | None
+    """What the store said of its study; None for a new one."""
+    pack: str | None
+    """The pack id of ``NAME.h5``; None where it is an index, or not there."""
+    rows: Mapping[int, index.Row]
+    damaged: tuple[str, ...]
+
+
+def pack_path(folder: Path, pack_id: str) -> Path:
+    """The second name of a packed file that more trials are added to."""
+    return folder / f"packed-{pack_id}.h5"
+
+
+def refuse_foreign(path: Path, folder: Path) -> None:
+    """Raise StoreError where ``path`` or ``folder`` is somebody else's, before anything is written."""
+    if path.is_dir():
+        raise StoreError(f"{path}: a folder; the results are one file, give its name")
+    if path.exists():
+        try:
+            index.read_head(path)
+        except StoreError as error:
+            if (folder / CARD).exists():
+                raise StoreError(f"{error}; move it away to go on with the trials in {folder}") from error
+            raise
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder}: a file; a folder of this name is needed while the study runs")
+    if folder.is_dir() and not (folder / CARD).exists():
+        foreign = [p.name for p in folder.iterdir() if p.name not in (lock.NAME, DAMAGED) and p.name[0] != "."]
+        if foreign:
+            raise StoreError(
+                f"{folder}: a folder that ptydask did not make (it holds {foreign[0]!r}); "
+                "move it, or give another name for the results"
+            )
+
+
+def load(path: Path, folder: Path) -> Contents:
+    """Read what is there, and tidy up after a driver that was killed. The lock must be held."""
+    files.sweep(folder)
+    files.sweep(path.parent, path.name)
+    for gone in path.parent.glob(f".{glob.escape(folder.name)}.*{_GONE}"):
+        shutil.rmtree(gone, ignore_errors=True)
+    card = read_card(folder)
+    head = index.read_head(path) if path.exists() else None
+    if card is not None and head is not None and card[0] != head.store_id:
+        raise StoreError(f"{folder}: holds trials of another study than {path.name}; move one of them away")
+    store_id = card[0] if card is not None else head.store_id if head is not None else secrets.token_hex(8)
+    previous = head.meta if head is not None else card[1] if card is not None else None
+    rows: dict[int, index.Row] = {}
+    pack = head.pack_id if head is not None and head.kind == layout.PACKED else None
+    packed = {row.record.number: row for row in index.read_rows(path)} if pack is not None else {}
+    for older in sorted(folder.glob("packed-*.h5")):
+        rows |= _unless_held(older, {row.record.number: row for row in index.read_rows(older)}, packed)
+    rows |= packed
+    damaged: list[str] = []
+    for file in sorted(folder.glob("*.h5")):
+        if names.shard_number(file) is None:
+            continue
+        try:
+            row = read_shard(file)
+        except StoreError as error:
+            set_aside(file)
+            damaged.append(str(error))
+            continue
+        rows |= _unless_held(file, {row.record.number: row}, packed)
+    return Contents(store_id, previous, pack, rows, tuple(damaged))
+
+
+def _unless_held(
+    file: Path, found: Mapping[int, index.Row], packed: Mapping[int, index.Row]
+) -> Mapping[int, index.Row]:
+    """``found``, or nothing where the packed file holds all of it: ``file`` is then removed."""
+    if not all(number in packed and _same(row, packed[number]) for number, row in found.items()):
+        return found
+    if packed:
+        file.unlink()
+    return {}
+
+
+def _same(a: index.Row, b: index.Row) -> bool:
+    return codec.record_to_json(a.record) == codec.record_to_json(b.record)
+
+
+def read_shard(path: Path) -> index.Row:
+    """A trial's file as a row. Raises StoreError where it is damaged."""
+    return index.Row(shard.read_record(path), path, f"/{layout.TRIAL}", read_tile(path))
+
+
+def read_tile(path: Path) -> bytes | None:
+    """The thumbnail in a trial's file, compressed; None where there is none, or no such file."""
+    try:
+        with files.read(path) as file:
+            group = file[layout.TRIAL]
+            return thumbnail.read_tile(group[layout.THUMBNAIL]) if layout.THUMBNAIL in group else None
+    except (OSError, KeyError, RuntimeError):
+        return None
+
+
+def set_aside(path: Path) -> None:
+    """Move a damaged file out of the way, into ``NAME.trials/damaged``."""
+    (path.parent / DAMAGED).mkdir(exist_ok=True)
+    path.replace(path.parent / DAMAGED / path.name)
+
+
+def write_card(folder: Path, store_id: str, meta: StudyMeta) -> None:
+    """Say whose folder it is."""
+    said = {"format": layout.FORMAT, "id": store_id, "meta": codec.meta_to_json(meta)}
+    files.write_text(folder / CARD, json.dumps(said))
+
+
+def read_card(folder: Path) -> tuple[str, StudyMeta] | None:
+    """The store's id and description; None where the folder has none. Raises StoreError on damage."""
+    try:
+        said = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        return said["id"], codec.meta_from_json(said["meta"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{folder / CARD}: damaged; remove it to go on with the trials beside it") from error
+
+
+def shards(folder: Path) -> set[int]:
+    """The numbers of the trials that have a file of their own."""
+    return {n for n in map(names.shard_number, folder.glob("*.h5")) if n is not None}
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder in which no trial was ever kept."""
+    left = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if left and left <= {lock.NAME}:
+        remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove the folder at once: it loses its name first. Damaged trial files stay, under the old name."""
+    damaged = folder / DAMAGED
+    gone = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}{_GONE}")
+    try:
+        folder.rename(gone)
+        if (gone / DAMAGED).is_dir() and any((gone / DAMAGED).iterdir()):
+            folder.mkdir()
+            (gone / DAMAGED).rename(damaged)
+    except OSError:
+        return  # it is tidied up when the study is opened the next time
+    files.sync_folder(folder.parent)
+    shutil.rmtree(gone, ignore_errors=True)

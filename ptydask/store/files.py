@@ -1,0 +1,204 @@
+"""Files that are there whole or not at all: written aside, made durable, then renamed.
+
+HDF5 never meets a failed write: :class:`Aside` takes it in, remembers it, and :func:`write_whole` raises
+it once the file is closed. (HDF5 cannot close a file it cannot write, and fails again when Python ends.)
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import io
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+# Checksums on every header, and still readable by every HDF5 since 1.8.
+LIBVER = ("v108", "v110")
+_ASIDE = ".aside"
+
+
+class Aside(io.RawIOBase):
+    """A new file that HDF5 writes through; the first write that fails is kept in :attr:`failure`."""
+
+    def __init__(self, path: Path) -> None:
+        self.failure: OSError | None = None
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self._at = 0
+
+    def put(self, data: memoryview, offset: int) -> None:
+        """Write all of ``data`` at ``offset``: the one place where results reach a disk."""
+        while data:
+            done = os.pwrite(self._fd, data, offset)
+            data, offset = data[done:], offset + done
+
+    def write(self, data: Any) -> int:
+        """Write at the position, or only move on once a write has failed."""
+        view = memoryview(data).cast("B")
+        if self.failure is None:
+            try:
+                self.put(view, self._at)
+            except OSError as error:
+                self.failure = error
+        self._at += len(view)
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what is there at the position."""
+        view = memoryview(buffer).cast("B")
+        done = os.preadv(self._fd, [view], self._at)
+        self._at += done
+        return done
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move the position."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence)
+        self._at = offset + (os.fstat(self._fd).st_size if start is None else start)
+        return self._at
+
+    def tell(self) -> int:
+        """The position in bytes."""
+        return self._at
+
+    def truncate(self, size: int | None = None) -> int:
+        """Give the file its length."""
+        size = self._at if size is None else size
+        if self.failure is None:
+            try:
+                os.ftruncate(self._fd, size)
+            except OSError as error:
+                self.failure = error
+        return size
+
+    def readable(self) -> bool:
+        """It is: HDF5 reads back what it wrote."""
+        return True
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def sync(self) -> None:
+        """Return when the disk has it. Raises the write that failed, if one did."""
+        if self.failure is not None:
+            raise self.failure
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close the file. Harmless the second time."""
+        if not self.closed:
+            os.close(self._fd)
+        super().close()
+
+
+def aside_of(path: Path) -> Path:
+    """A name of its own, hidden, beside ``path``."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}{_ASIDE}")
+
+
+def write_whole(
+    path: Path, build: Callable[[h5py.File], None], check: Callable[[Path], None] = lambda aside: None
+) -> None:
+    """Make ``path`` the HDF5 file that ``build`` fills, atomically and durably.
+
+    ``check`` reads the finished file before it takes the place of the old one. Raises what ``build`` and
+    ``check`` raise, or the OSError of the disk; ``path`` is then as it was before.
+    """
+    aside = aside_of(path)
+    try:
+        with Aside(aside) as out:
+            try:
+                with h5py.File(out, "w", libver=LIBVER) as file:
+                    build(file)
+            except Exception:
+                if out.failure is not None:
+                    raise out.failure from None
+                raise
+            out.sync()
+        check(aside)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Make ``path`` hold ``text``, atomically. Raises OSError."""
+    aside = aside_of(path)
+    try:
+        with aside.open("x", encoding="utf-8") as out:
+            out.write(text)
+            if durable:
+                out.flush()
+                os.fsync(out.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def second_name(path: Path, name: Path) -> None:
+    """Give the file ``path`` the second name ``name``: a hard link, or a copy where there are none."""
+    aside = aside_of(name)
+    try:
+        try:
+            os.link(path, aside)
+        except OSError:
+            _copy(path, aside)
+        aside.replace(name)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    # A rename onto another link of the same file does nothing, and leaves the first name.
+    aside.unlink(missing_ok=True)
+    sync_folder(name.parent)
+
+
+def _copy(path: Path, target: Path) -> None:
+    with path.open("rb") as source, target.open("xb") as out:
+        while block := source.read(1 << 22):
+            out.write(block)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable, where the file system can."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        os.fsync(fd)
+    except OSError:  # some network file systems refuse it on folders; their renames are durable
+        pass
+    finally:
+        os.close(fd)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what a killed process left half-written in ``folder`` (for the file ``name``, where given)."""
+    for left in folder.glob(f".{glob.escape(name)}*{_ASIDE}"):
+        left.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(path: Path) -> h5py.File:
+    """``path`` opened for reading, without a lock, so that nobody is kept from replacing it."""
+    return h5py.File(path, "r", locking=False)

@@ -1,0 +1,169 @@
+"""One driver a store: the lock in its folder, and who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ptydask.errors import StoreError
+
+NAME = "driver.lock"
+PATIENCE = 12.0
+"""Seconds for a driver on another host to show that it lives: some network disks lock on each host apart."""
+SILENT = 60.0
+"""Seconds without a sign of life after which a driver on another host counts as gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The driver that holds a store."""
+
+    host: str
+    pid: int
+    since: str
+    born: str = ""
+    """The process's start, by its system's clock: process numbers are used again."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+
+def myself() -> Owner:
+    """This process, from now on."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    return Owner(socket.gethostname(), os.getpid(), now, _born(os.getpid()))
+
+
+class Lock:
+    """The lock, held. It ends with :meth:`release` or with the process."""
+
+    def __init__(self, fd: int, owner: Owner) -> None:
+        self._fd, self.owner = fd, owner
+
+    def beat(self) -> None:
+        """Show that this driver lives."""
+        with contextlib.suppress(OSError):
+            os.utime(self._fd)
+
+    def release(self) -> None:
+        """Give the lock back. Harmless the second time."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def acquire(folder: Path, *, sleep: Callable[[float], None] = time.sleep) -> Lock:
+    """Take the store whose folder this is (made where it is missing).
+
+    Raises StoreError where another driver has it, naming host, process and time; OSError where the folder
+    cannot be written.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            fd = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            continue  # a driver that had just finished took the folder away
+        try:
+            _flock(fd, folder)
+            if _same_file(fd, folder / NAME):
+                _wait_for_other_host(fd, folder, sleep)
+                owner = myself()
+                text = json.dumps(asdict(owner)).encode()
+                os.pwrite(fd, text, 0)
+                os.ftruncate(fd, len(text))
+                return Lock(fd, owner)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def owner_of(folder: Path) -> Owner | None:
+    """The driver that holds the store now, as far as a reader can tell without touching the lock."""
+    path = folder / NAME
+    try:
+        owner = _parse(path.read_bytes())
+        age = time.time() - path.stat().st_mtime
+    except OSError:
+        return None
+    return owner if owner is not None and alive(owner, age) else None
+
+
+def alive(owner: Owner, silent: float) -> bool:
+    """Whether the driver still runs: by its process on this host, by its last sign of life on another."""
+    if owner.host != socket.gethostname():
+        return silent < SILENT
+    return _exists(owner.pid) and owner.born == _born(owner.pid)
+
+
+def _flock(fd: int, folder: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _held(folder, _parse(os.pread(fd, 4096, 0))) from error
+    except OSError:
+        # This disk knows no locks: what the file says has to do.
+        owner = _parse(os.pread(fd, 4096, 0))
+        if owner is not None and owner.host == socket.gethostname() and alive(owner, 0):
+            raise _held(folder, owner) from None
+
+
+def _wait_for_other_host(fd: int, folder: Path, sleep: Callable[[float], None]) -> None:
+    owner = _parse(os.pread(fd, 4096, 0))
+    if owner is None or owner.host == socket.gethostname():
+        return
+    before = (folder / NAME).stat().st_mtime_ns
+    if time.time() - before / 1e9 > SILENT:
+        return
+    for _ in range(4):
+        sleep(PATIENCE / 4)
+        if (folder / NAME).stat().st_mtime_ns != before:
+            raise _held(folder, owner)
+
+
+def _held(folder: Path, owner: Owner | None) -> StoreError:
+    who = f"by another driver: {owner}" if owner is not None else "by another driver"
+    return StoreError(f"{folder}: this study is being run {who}; wait for it to end, or stop it first")
+
+
+def _parse(said: bytes) -> Owner | None:
+    try:
+        return Owner(**json.loads(said))
+    except (ValueError, TypeError):
+        return None
+
+
+def _same_file(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _born(pid: int) -> str:
+    try:
+        # The fields after the command's name, which may hold blanks and brackets; see proc(5).
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""

@@ -1,0 +1,211 @@
+"""Reading results, finished or still growing: nobody who writes them is ever kept waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptydask.errors import StoreError
+from ptydask.model import Image, Scalar, StudyMeta, TrialRecord
+from ptydask.store import codec, contents, files, index, layout, lock, names, nexus, shard, table, trialgroup
+
+T = TypeVar("T")
+_BROKEN = (OSError, KeyError, ValueError, TypeError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in the file, read when it is asked for."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    units: str
+    long_name: str
+    _fetch: Callable[[Any], NDArray[Any]] = field(repr=False)
+
+    def __getitem__(self, part: Any) -> NDArray[Any]:
+        """The part of the array that a NumPy index names; only that is read."""
+        return self._fetch(part)
+
+    def read(self) -> NDArray[Any]:
+        """The whole array."""
+        return self._fetch(())
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """Everything that is kept of one trial."""
+
+    record: TrialRecord
+    curve: Mapping[str, NDArray[Any]]
+    """``step`` and one column for each metric."""
+    arrays: Mapping[str, StoredArray]
+    image: Image | None
+    attributes: Mapping[str, Scalar]
+    log: str
+    snapshots: Mapping[int, Mapping[str, StoredArray]]
+    """Iteration -> arrays."""
+    lost: str
+    """What could not be kept, and why; "" where all was."""
+
+
+def open(path: Path | str) -> Results:
+    """The results in ``path``. Raises StoreError, in one line, where there are none to read."""
+    return Results(Path(path))
+
+
+class Results:
+    """A results file as it was when it was opened; :func:`open` makes it, ``with`` closes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._folder = names.folder_of(self.path)
+        self._file = self._connect()
+
+    def _connect(self) -> h5py.File:
+        head = index.read_head(self.path)
+        try:
+            file = files.read(self.path)
+            # The file may have been replaced between the two.
+            head = index.head_of(file, self.path)
+        except _BROKEN as error:
+            raise index.unreadable(self.path, error) from error
+        self.meta: StudyMeta = head.meta
+        self.id: str = head.store_id
+        self.packed: bool = head.kind == layout.PACKED
+        """Whether the file holds everything itself; else the trials are in the folder beside it."""
+        return file
+
+    @property
+    def live(self) -> bool:
+        """Whether a driver has the study at this moment."""
+        return lock.owner_of(self._folder) is not None
+
+    def records(self) -> list[TrialRecord]:
+        """Every recorded trial by number: the table's rows, and trials that ended since it was written.
+
+        Rows of the table come without the traceback; :meth:`trial` has it.
+        """
+        try:
+            rows = {record.number: record for record in table.read(self._study[layout.TABLE])}
+        except _BROKEN as error:
+            raise index.unreadable(self.path, error) from error
+        if not self.packed:
+            rows |= {record.number: record for record in self._since(rows.keys())}
+        return [rows[number] for number in sorted(rows)]
+
+    def _since(self, known: Any) -> Iterator[TrialRecord]:
+        for path in self._folder.glob("*.h5"):
+            number = names.shard_number(path)
+            if number is not None and number not in known:
+                try:
+                    yield shard.read_record(path)
+                except StoreError:
+                    continue  # removed meanwhile, or damaged: the driver says which
+
+    def best(self) -> TrialRecord | None:
+        """The completed trial with the best error; None when nothing completed."""
+        return next(iter(table.ranked(self.records(), self.meta.direction)), None)
+
+    def thumbnails(self) -> NDArray[np.uint8]:
+        """(N, 128, 128): each trial's image, in the order of the table; zeros where there is none."""
+        return np.asarray(self._study[layout.THUMBNAILS][()])
+
+    def trial(self, number: int) -> TrialData:
+        """Everything of one trial; arrays are read when used. Raises StoreError for an unknown number."""
+        return self._read(number, lambda group: self._data(number, group))
+
+    def _data(self, number: int, group: h5py.Group) -> TrialData:
+        said = nexus.read_text(group, layout.ATTRIBUTES_JSON)
+        return TrialData(
+            record=trialgroup.read_record(group),
+            curve=trialgroup.read_curve(group),
+            arrays=self._stored(number, group, trialgroup.array_paths(group)),
+            image=trialgroup.read_image(group),
+            attributes=codec.loads(said) if said else {},
+            log=nexus.read_text(group, layout.LOG),
+            snapshots={
+                step: self._stored(number, group, paths) for step, paths in trialgroup.snapshot_paths(group).items()
+            },
+            lost=group.attrs.get("lost", ""),
+        )
+
+    def _stored(self, number: int, group: h5py.Group, paths: Mapping[str, str]) -> dict[str, StoredArray]:
+        def stored(path: str) -> StoredArray:
+            data = group[path]
+            return StoredArray(
+                shape=data.shape,
+                dtype=data.dtype,
+                units=data.attrs.get("units", ""),
+                long_name=data.attrs.get("long_name", ""),
+                _fetch=lambda part: np.asarray(self._read(number, lambda found: found[path][part])),
+            )
+
+        return {name: stored(path) for name, path in paths.items()}
+
+    def _read(self, number: int, read: Callable[[h5py.Group], T]) -> T:
+        """What ``read`` makes of the trial's group, wherever it lies by now."""
+        for _ in range(3):
+            for path, group in self._places(number):
+                try:
+                    if path == self.path:
+                        return read(self._file[group])
+                    with files.read(path) as file:
+                        return read(file[group])
+                except FileNotFoundError:
+                    continue
+                except KeyError:
+                    if path != self.path and names.shard_number(path) is not None:
+                        raise StoreError(f"{path}: not a readable trial file") from None
+                except (OSError, ValueError, TypeError, RuntimeError) as error:
+                    raise StoreError(f"{path}: trial {number} cannot be read: {error}") from error
+            if self.packed:
+                break
+            self.close()  # it may have been packed since it was opened
+            self._file = self._connect()
+        known = [record.number for record in self.records()]
+        span = f"its trials are {known[0]} to {known[-1]}" if known else "it has none yet"
+        raise StoreError(f"{self.path}: there is no trial {number}; {span}")
+
+    def _places(self, number: int) -> Iterator[tuple[Path, str]]:
+        name = names.trial_name(number)
+        if self.packed:
+            yield self.path, f"{self._study.name}/{layout.TRIALS}/{name}"
+            return
+        yield names.shard_path(self._folder, number), layout.TRIAL
+        for pack in self._folder.glob("packed-*.h5"):
+            try:
+                study = names.encode(index.read_head(pack).meta.name)
+            except StoreError:  # gone since
+                continue
+            yield pack, f"{study}/{layout.TRIALS}/{name}"
+
+    def status(self) -> dict[str, Any] | None:
+        """What the driver said last: host, pid, since, updated, run. None where no run is on."""
+        if not self.live:
+            return None
+        try:
+            said = codec.loads((self._folder / contents.STATUS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return said if isinstance(said, dict) else None
+
+    @property
+    def _study(self) -> h5py.Group:
+        return index.study_of(self._file)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

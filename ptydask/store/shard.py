@@ -1,0 +1,105 @@
+"""One trial, one file: written once by the worker that ran it, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+
+from ptydask import __version__
+from ptydask.errors import StoreError, one_line
+from ptydask.model import Direction, Keep, TrialOutput, TrialRecord
+from ptydask.store import files, layout, names, nexus, trialgroup
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A trial's file as it was written."""
+
+    path: Path
+    sha256: str
+    nbytes: int
+    lost: str = ""
+    """What could not be kept, and why, in one sentence; "" where everything was."""
+
+
+def write(
+    folder: Path,
+    record: TrialRecord,
+    output: TrialOutput | None,
+    keep: Keep,
+    *,
+    direction: Direction,
+    metric: str,
+) -> Shard:
+    """Write a trial's file into ``folder``, whole and durable before this returns.
+
+    Where its arrays cannot be written (a full disk, a quota), its numbers, curves and log still are, and
+    :attr:`Shard.lost` says so. Raises StoreError when not even those can be kept.
+    """
+    path = names.shard_path(folder, record.number)
+    failure: Exception | None = None
+    for kept in _less_and_less(output):
+        lost = _lost(record, output, kept, keep, failure) if failure is not None else ""
+
+        def build(file: h5py.File, kept: TrialOutput | None = kept, lost: str = lost) -> None:
+            nexus.attributes(file, _ROOT)
+            trialgroup.write(file, layout.TRIAL, record, kept, keep, direction=direction, metric=metric, lost=lost)
+
+        try:
+            files.write_whole(path, build)
+        except Exception as error:  # whatever it was, the trial's numbers are worth keeping
+            failure = error
+        else:
+            return Shard(path, files.sha256(path), path.stat().st_size, lost)
+    assert failure is not None
+    raise StoreError(f"{path}: trial {record.number} cannot be written: {_why(failure)}") from failure
+
+
+_ROOT = {
+    "NX_class": "NXroot",
+    "default": layout.TRIAL,
+    "format": layout.FORMAT,
+    "format_version": layout.FORMAT_VERSION,
+    "creator": f"ptydask {__version__}",
+}
+
+
+def _less_and_less(output: TrialOutput | None) -> Iterator[TrialOutput | None]:
+    """What to try to keep: everything, then numbers and curves, then the numbers alone."""
+    if output is not None:
+        yield output
+        yield replace(output, arrays={}, image=None, snapshots={})
+    yield None
+
+
+def _lost(record: TrialRecord, output: TrialOutput | None, kept: TrialOutput | None, keep: Keep, why: Exception) -> str:
+    """What a reader misses, and why, in one sentence; "" where it is nothing."""
+    if output is None:
+        return ""
+    parts = [] if kept is not None else ["the curve", *(["the log"] if output.log else [])]
+    if keep.arrays:
+        parts += [*output.arrays, *(["the image"] if output.image is not None else [])]
+        parts += [f"{len(output.snapshots)} snapshots"] if output.snapshots else []
+    rest = "numbers and curves" if kept is not None else "numbers"
+    return f"of trial {record.number} only {rest} were kept, not {', '.join(parts)}: {_why(why)}" if parts else ""
+
+
+def read_record(path: Path) -> TrialRecord:
+    """The row of the trial whose file this is. Raises StoreError where the file is damaged or another's."""
+    try:
+        with files.read(path) as file:
+            record = trialgroup.read_record(file[layout.TRIAL])
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise StoreError(f"{path}: not a readable trial file: {_why(error)}") from error
+    if names.shard_number(path) not in (None, record.number):
+        raise StoreError(f"{path}: holds trial {record.number}, which its name does not say")
+    return record
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return one_line(f"{type(error).__name__}: {error}")

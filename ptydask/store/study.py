@@ -1,0 +1,244 @@
+"""The driver's handle on a study's results: one index and a folder of trial files, packed at the end.
+
+At every moment the folder and ``NAME.h5`` together hold every recorded trial: trial files are removed only
+after a packed file that holds them has taken its name, and a packed file loses its name to an index only
+after it has a second one, ``packed-....h5``, in the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+
+from ptydask.errors import StoreError, one_line
+from ptydask.model import RunSnapshot, StudyMeta, TrialRecord
+from ptydask.store import codec, contents, files, index, layout, lock, names, shard
+
+SHARE = 0.02
+"""Of the driver's time, at most this share goes into refreshing the index."""
+OFTEN = 1.0
+"""Seconds between two refreshes, at least."""
+
+
+def due(elapsed: float, cost: float) -> bool:
+    """Whether to refresh again, ``elapsed`` seconds after a refresh that took ``cost`` seconds."""
+    return elapsed >= max(OFTEN, cost / SHARE)
+
+
+class Store:
+    """The results of one study, held by one driver. Make it with :meth:`open`."""
+
+    def __init__(self, path: Path, meta: StudyMeta, held: lock.Lock, found: contents.Contents) -> None:
+        created = found.previous.created if found.previous is not None else ""
+        self.path = path
+        self.folder = names.folder_of(path)
+        self.id = found.store_id
+        self.meta = replace(meta, created=created or meta.created)
+        self.previous = found.previous
+        self.damaged = found.damaged
+        """Files that could not be read, one line each; they are in ``NAME.trials/damaged``."""
+        self.trouble = ""
+        """Why the last refresh failed; "" while all is well. The trials' own files do not depend on it."""
+        self._lock = held
+        self._pack = found.pack
+        self._rows = dict(found.rows)
+        self._records = {number: row.record for number, row in self._rows.items()}
+        self._sha256: dict[int, str] = {}
+        self._unread: set[int] = set()
+        self._new = found.previous is None
+        self._changed = False
+        self._refreshed, self._cost = -float("inf"), 0.0
+
+    @classmethod
+    def open(cls, path: Path, meta: StudyMeta) -> Store:
+        """Take the results file ``path``: a new one, one left unfinished, or a packed one to go on with.
+
+        Raises StoreError where another driver has it, where it is damaged or not a results file of ptydask
+        (it is then left as it is), and where it cannot be written.
+        """
+        path = Path(path).absolute()
+        folder = names.folder_of(path)
+        try:
+            contents.refuse_foreign(path, folder)
+            held = lock.acquire(folder)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        try:
+            store = cls(path, meta, held, contents.load(path, folder))
+            store._begin()
+        except BaseException as error:
+            contents.remove_if_empty(folder)
+            held.release()
+            if isinstance(error, OSError):
+                raise unwritable(path, error) from error
+            raise
+        return store
+
+    def _begin(self) -> None:
+        contents.write_card(self.folder, self.id, self.meta)
+        if self._pack is None or self._rows.keys() != self._pack_numbers():
+            self._write_index()
+
+    def _pack_numbers(self) -> set[int]:
+        return {number for number, row in self._rows.items() if row.file == self.path}
+
+    @property
+    def records(self) -> Mapping[int, TrialRecord]:
+        """Every recorded trial by its number."""
+        return MappingProxyType(self._records)
+
+    def add(self, record: TrialRecord, *, sha256: str | None = None) -> None:
+        """Record a trial whose file is in the folder. ``sha256`` is checked when it is packed."""
+        if self._records.get(record.number) == record:
+            return
+        path = names.shard_path(self.folder, record.number)
+        self._rows[record.number] = index.Row(record, path, f"/{layout.TRIAL}", None)
+        self._records[record.number] = record
+        self._unread.add(record.number)
+        if sha256 is not None:
+            self._sha256[record.number] = sha256
+        self._changed = True
+
+    def discard(self, number: int) -> None:
+        """Remove a late result of a trial that was given up: its file goes, what was recorded stays."""
+        path = names.shard_path(self.folder, number)
+        record = self._records.get(number)
+        if record is None or self._rows[number].file != path:
+            path.unlink(missing_ok=True)
+        elif not _holds(path, record):
+            # The late file took the place of the recorded one.
+            meta = self.meta
+            shard.write(self.folder, record, None, meta.keep, direction=meta.direction, metric=meta.metric)
+            self._sha256.pop(number, None)
+            self._unread.add(number)
+            self._changed = True
+
+    def refresh(self, *, force: bool = False) -> None:
+        """Bring ``NAME.h5`` up to date, if something changed and the last time is long enough ago.
+
+        What goes wrong is kept in :attr:`trouble`; with ``force`` it is raised as StoreError.
+        """
+        if not force and not (self._changed and due(time.monotonic() - self._refreshed, self._cost)):
+            return
+        if not self._changed and self._pack is not None:
+            return
+        started = time.monotonic()
+        try:
+            self._write_index()
+            self.trouble = ""
+        except OSError as error:
+            self.trouble = str(unwritable(self.path, error))
+            if force:
+                raise unwritable(self.path, error) from error
+        finally:
+            self._refreshed = time.monotonic()
+            self._cost = self._refreshed - started
+
+    def _write_index(self) -> None:
+        self._adopt()
+        self._read_tiles()
+        head = index.Head(layout.INDEX, self.id, "", self.meta)
+        index.write(self.path, head, self._sorted())
+        self._changed = False
+
+    def _adopt(self) -> None:
+        """Give the packed ``NAME.h5`` a second name, so that an index may take the first."""
+        if self._pack is None:
+            return
+        second = contents.pack_path(self.folder, self._pack)
+        files.second_name(self.path, second)
+        for number in self._pack_numbers():
+            self._rows[number] = replace(self._rows[number], file=second)
+        self._pack = None
+
+    def _read_tiles(self) -> None:
+        for number in sorted(self._unread):
+            row = self._rows[number]
+            self._rows[number] = replace(row, tile=contents.read_tile(row.file))
+        self._unread.clear()
+
+    def _sorted(self) -> list[index.Row]:
+        return [self._rows[number] for number in sorted(self._rows)]
+
+    def finish(self) -> Path:
+        """Pack everything into ``NAME.h5``, remove the folder, give the store back; returns the file.
+
+        Raises StoreError where there is no room for the packed file: all is then kept as it was. A trial
+        whose file is damaged is packed with its numbers, and the file stays in ``NAME.trials/damaged``.
+        """
+        if self._pack is None or self._changed:
+            self._read_tiles()
+            altered = self._altered()
+            head = index.Head(layout.PACKED, self.id, secrets.token_hex(8), self.meta)
+            try:
+                failed = index.pack(self.path, head, self._sorted(), altered)
+            except OSError as error:
+                raise StoreError(
+                    f"{self.path}: the trials cannot be packed into one file: {_why(error)}; "
+                    f"nothing is lost, they are in {self.folder}"
+                ) from error
+            for number, why in failed.items():
+                self._set_aside(number, why)
+        contents.remove(self.folder)
+        self._lock.release()
+        return self.path
+
+    def _altered(self) -> dict[int, str]:
+        """The trials whose file no longer holds the bytes that its worker wrote, and why that is known."""
+        found = {}
+        for number, expected in self._sha256.items():
+            with contextlib.suppress(OSError):  # a missing file shows when it is packed
+                if files.sha256(self._rows[number].file) != expected:
+                    found[number] = "its bytes changed since its worker wrote it"
+        return found
+
+    def _set_aside(self, number: int, why: str) -> None:
+        path = self._rows[number].file
+        if path.parent == self.folder and path.exists() and names.shard_number(path) is not None:
+            contents.set_aside(path)
+        self.damaged = (*self.damaged, one_line(f"trial {number}: {why}"))
+
+    def close(self) -> None:
+        """Give the store back as it is, to go on with later. One in which nothing was recorded is removed."""
+        try:
+            if self._new and not self._rows and not contents.shards(self.folder):
+                self.path.unlink(missing_ok=True)
+                contents.remove(self.folder)
+            elif self._pack is not None and not self._changed and not contents.shards(self.folder):
+                contents.remove(self.folder)
+            else:
+                self.refresh(force=self._changed)
+                (self.folder / contents.STATUS).unlink(missing_ok=True)
+        finally:
+            self._lock.release()
+
+    def write_status(self, snapshot: RunSnapshot) -> None:
+        """Tell other processes where the run is: :meth:`Results.status` reads it."""
+        owner = self._lock.owner
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        said = {"host": owner.host, "pid": owner.pid, "since": owner.since, "updated": now, "run": snapshot}
+        self._lock.beat()
+        with contextlib.suppress(OSError):  # nothing depends on it
+            files.write_text(self.folder / contents.STATUS, codec.dumps(said), durable=False)
+
+
+def _holds(path: Path, record: TrialRecord) -> bool:
+    try:
+        return codec.record_to_json(shard.read_record(path)) == codec.record_to_json(record)
+    except StoreError:
+        return False
+
+
+def unwritable(path: Path, error: OSError) -> StoreError:
+    """The error for a results file that cannot be written, in one line."""
+    return StoreError(f"{path}: the results cannot be written there: {_why(error)}")
+
+
+def _why(error: OSError) -> str:
+    return one_line(error.strerror or str(error))

@@ -1,0 +1,63 @@
+"""Small grey pictures: 128 x 128, as stored for the overview of a whole study."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 128
+
+
+def make(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """(128, 128) uint8 of a (y, x) image: aspect kept, darkest 1 and brightest 255, 0 around it."""
+    data = np.asarray(image, dtype=np.float64)
+    made = np.zeros((SIDE, SIDE), np.uint8)
+    if data.ndim != 2 or 0 in data.shape or not np.isfinite(data).any():
+        return made
+    low, high = data[np.isfinite(data)].min(), data[np.isfinite(data)].max()
+    data = np.nan_to_num(data, nan=low, posinf=high, neginf=low)
+    scale = SIDE / max(data.shape)
+    rows, columns = (max(1, round(size * scale)) for size in data.shape)
+    small = _resize(_resize(data, rows).T, columns).T
+    low, high = small.min(), small.max()
+    grey = (small - low) / (high - low) if high > low else np.zeros_like(small)
+    top, left = (SIDE - rows) // 2, (SIDE - columns) // 2
+    made[top : top + rows, left : left + columns] = np.round(1 + 254 * grey).astype(np.uint8)
+    return made
+
+
+def _resize(data: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+    """``data`` with ``rows`` rows: means of neighbours, or neighbours repeated."""
+    size = data.shape[0]
+    edges = np.arange(rows) * size // rows
+    if size < rows:
+        return data[edges]
+    counts = np.diff([*edges, size])
+    return np.asarray(np.add.reduceat(data, edges, axis=0) / counts[:, None])
+
+
+def write(group: h5py.Group, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
+    """An empty stack of thumbnails. One tile each, all alike, so that tiles are copied as they lie."""
+    return group.create_dataset(
+        name,
+        shape=shape,
+        dtype=np.uint8,
+        chunks=(*[1] * (len(shape) - 2), SIDE, SIDE) if 0 not in shape else None,
+        compression="gzip" if 0 not in shape else None,
+        compression_opts=1 if 0 not in shape else None,
+        fletcher32=0 not in shape,
+    )
+
+
+def read_tile(dataset: h5py.Dataset, row: int | None = None) -> bytes | None:
+    """A thumbnail as it lies in the file, compressed; None where none was ever written."""
+    if 0 in dataset.shape or dataset.id.get_num_chunks() == 0:
+        return None
+    at = (0, 0) if row is None else (row, 0, 0)
+    try:
+        return bytes(dataset.id.read_direct_chunk(at)[1])
+    except (OSError, RuntimeError, ValueError):  # HDF5 has no other word for "this tile was never written"
+        return None

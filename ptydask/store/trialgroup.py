@@ -1,0 +1,173 @@
+"""One trial's group: parameters, curve, arrays, image, snapshots, log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ptydask.model import Direction, Image, Keep, Quantity, TrialOutput, TrialRecord
+from ptydask.store import codec, layout, names, nexus, thumbnail
+
+_ASIDE = {"params", "metrics", "traceback"}
+"""Fields of a record that are no attributes of its group."""
+_RESERVED = frozenset(
+    [
+        *(layout.RECORD_JSON, layout.PARAMS, layout.METRICS, layout.TRACEBACK, layout.ATTRIBUTES_JSON),
+        *(layout.CURVE, layout.IMAGE, layout.SNAPSHOTS, layout.THUMBNAIL, layout.LOG),
+    ]
+)
+
+
+def write(
+    parent: h5py.Group,
+    name: str,
+    record: TrialRecord,
+    output: TrialOutput | None,
+    keep: Keep,
+    *,
+    direction: Direction,
+    metric: str,
+    lost: str = "",
+) -> h5py.Group:
+    """Write one trial as the group ``name``. ``lost`` says what could not be kept of it, and why."""
+    group = nexus.group(parent, name, "NXprocess")
+    columns = {field.name: getattr(record, field.name) for field in fields(record)}
+    columns["error"] = float("nan") if record.error is None else record.error
+    nexus.attributes(group, {k: v for k, v in columns.items() if k not in _ASIDE and v is not None})
+    nexus.attributes(group, {"error_metric": metric, "direction": direction} | ({"lost": lost} if lost else {}))
+    nexus.text(group, layout.RECORD_JSON, codec.record_to_json(record))
+    params = nexus.group(group, layout.PARAMS, "NXparameters")
+    nexus.attributes(params, {names.encode(key): value for key, value in record.params.items()})
+    nexus.text(params, layout.PARAMS_JSON, codec.dumps(record.params))
+    nexus.attributes(nexus.group(group, layout.METRICS, "NXcollection"), _encoded(record.metrics))
+    if record.traceback:
+        nexus.text(group, layout.TRACEBACK, record.traceback)
+    if output is not None:
+        _write_output(group, output, keep, metric)
+    return group
+
+
+def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {names.encode(key): value for key, value in values.items()}
+
+
+def _write_output(group: h5py.Group, output: TrialOutput, keep: Keep, metric: str) -> None:
+    taken = set(group.attrs)
+    nexus.attributes(group, {k if k not in taken else f"engine_{k}": v for k, v in _encoded(output.attributes).items()})
+    nexus.text(group, layout.ATTRIBUTES_JSON, codec.dumps(output.attributes))
+    if output.log:
+        nexus.text(group, layout.LOG, output.log)
+    if output.curve:
+        _write_curve(group, output.curve, metric)
+        group.attrs["default"] = layout.CURVE
+    if not keep.arrays:
+        return
+    _write_arrays(group, output.arrays)
+    if output.snapshots:
+        snapshots = nexus.group(group, layout.SNAPSHOTS, "NXcollection")
+        for step, arrays in output.snapshots.items():
+            _write_arrays(nexus.group(snapshots, layout.snapshot_name(step), "NXcollection"), arrays)
+    if output.image is not None:
+        _write_image(group, output.image)
+        group.attrs["default"] = layout.IMAGE
+        tile = thumbnail.write(group, layout.THUMBNAIL, (thumbnail.SIDE, thumbnail.SIDE))
+        tile[()] = thumbnail.make(output.image.data)
+
+
+def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> None:
+    columns = {names.encode(name): np.asarray(values) for name, values in curve.items()}
+    values = [name for name in columns if name != layout.STEP]
+    linked = metric if metric in curve and "error" not in columns else None
+    signals = ["error", *values] if linked is not None else values
+    axes = [layout.STEP] if layout.STEP in columns else []
+    made = nexus.plot(
+        group,
+        layout.CURVE,
+        signal=(signals or [layout.STEP])[0],
+        axes=axes,
+        beside=[name for name in signals[1:] if name != linked],
+        title=f"trial {group.attrs['number']}",
+    )
+    for name, data in columns.items():
+        nexus.numbers(made, name, data)
+    if linked is not None:
+        made["error"] = h5py.SoftLink(names.encode(linked))
+
+
+def _write_arrays(group: h5py.Group, arrays: Mapping[str, Quantity]) -> None:
+    for name, quantity in arrays.items():
+        encoded = names.encode(name)
+        nexus.array(group, encoded if encoded not in _RESERVED else f"array_{encoded}", quantity)
+
+
+def _write_image(group: h5py.Group, image: Image) -> None:
+    made = nexus.plot(group, layout.IMAGE, signal=layout.DATA, axes=["y", "x"], title=image.title)
+    data = nexus.array(made, layout.DATA, Quantity(image.data, image.units, image.title))
+    data.attrs["interpretation"] = "image"
+    for axis, centres in (("y", image.y), ("x", image.x)):
+        nexus.array(made, axis, Quantity(centres, image.axis_units, axis))
+
+
+# --- reading ----------------------------------------------------------------------------------------
+
+
+def read_record(group: h5py.Group) -> TrialRecord:
+    """The trial's row. Raises KeyError or ValueError where it is not one."""
+    text = nexus.read_text(group, layout.RECORD_JSON)
+    return codec.record_from_json(text, nexus.read_text(group, layout.TRACEBACK))
+
+
+def read_curve(group: h5py.Group) -> dict[str, Any]:
+    """Column name -> 1-D array, as the engine gave them."""
+    if layout.CURVE not in group:
+        return {}
+    return {names.decode(name): item[()] for name, item in _datasets(group[layout.CURVE]) if name != "title"}
+
+
+def read_image(group: h5py.Group) -> Image | None:
+    """The picture with its axes; None where none was kept."""
+    if layout.IMAGE not in group:
+        return None
+    made = group[layout.IMAGE]
+    data, y, x = (made[name] for name in (layout.DATA, "y", "x"))
+    return Image(
+        data=data[()],
+        y=y[()],
+        x=x[()],
+        units=data.attrs.get("units", ""),
+        axis_units=y.attrs.get("units", ""),
+        title=nexus.read_text(made, "title"),
+    )
+
+
+def array_paths(group: h5py.Group) -> dict[str, str]:
+    """Array name -> path of its dataset below the group."""
+    found = {name: name for name, _ in _datasets(group) if name not in _RESERVED}
+    return {names.decode(name.removeprefix("array_") if _renamed(name) else name): path for name, path in found.items()}
+
+
+def snapshot_paths(group: h5py.Group) -> dict[int, dict[str, str]]:
+    """Step -> array name -> path of its dataset below the group."""
+    if layout.SNAPSHOTS not in group:
+        return {}
+    return {
+        layout.snapshot_step(step): {
+            array: f"{layout.SNAPSHOTS}/{step}/{path}" for array, path in array_paths(taken).items()
+        }
+        for step, taken in group[layout.SNAPSHOTS].items()
+    }
+
+
+def _renamed(name: str) -> bool:
+    return name.removeprefix("array_") in _RESERVED
+
+
+def _datasets(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
+    """The group's own datasets, without links to others."""
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.HardLink) and isinstance(group[name], h5py.Dataset):
+            yield name, group[name]

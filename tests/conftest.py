@@ -1,0 +1,78 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+PLUGINS = Path(__file__).parent / "plugins"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def toy_engine() -> Iterator[None]:
+    """Installs the engine ``toy`` of tests/plugins as any other package would, for worker processes too."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGINS), *([before] if before else [])])
+    sys.path.insert(0, str(PLUGINS))
+    yield
+    sys.path.remove(str(PLUGINS))
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture
+def toy_params(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a params file for the engine ``toy``: ``toy_params(n_trials=8, sleep=0.1)``."""
+
+    def write(n_trials: int = 6, name: str = "toy", hypertune: dict[str, object] | None = None, **toy: object) -> Path:
+        params = {
+            "init_params": toy,
+            "hypertune_params": {
+                "if_hypertune": True,
+                "n_trials": n_trials,
+                "study_name": name,
+                "pruner_params": None,
+                "sampler_params": {"name": "RandomSampler"},
+                "tune_params": {
+                    "scale": {
+                        "state": True,
+                        "suggest": "float",
+                        "kwargs": {"low": 0.8, "high": 1.2, "step": 0.02},
+                    },
+                    "rotation": {"state": True, "suggest": "float", "kwargs": {"low": -4, "high": 4}},
+                },
+                **(hypertune or {}),
+            },
+            "recon_params": {"output_dir": str(tmp_path / "out")},
+        }
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def ptydask(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command line in a process of its own, in ``tmp_path``."""
+
+    def call(*args: object, timeout: float = 120, **more: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "ptydask", *map(str, args)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=tmp_path,
+            check=False,
+            **more,  # type: ignore[call-overload]
+        )
+
+    return call

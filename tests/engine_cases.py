@@ -1,0 +1,122 @@
+"""A tiny 4D-STEM data set, its params, and plans to run it: shared by the tests of the engine ``ptyrad``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptydask.model import Budget, ComponentSpec, Keep, Slot, Source, StudyPlan, TrialInput
+
+SCAN, PIXELS, DX, STEP, KV, ALPHA = 8, 32, 0.25, 0.5, 80.0, 24.9
+"""Scan 8 x 8, patterns 32 x 32, object pixels of 0.25 and scan steps of 0.5 angstrom."""
+
+SLOT = Slot(threads=1)
+
+
+def write_patterns(folder: Path) -> Path:
+    """Noisy patterns of a square lattice, (64, 32, 32) float32."""
+    rng = np.random.default_rng(3)
+    k = np.fft.fftfreq(PIXELS, DX)
+    ky, kx = np.meshgrid(k, k, indexing="ij")
+    wavelength, defocus = 0.04176, 60.0
+    aperture = np.hypot(ky, kx) * wavelength < ALPHA * 1e-3
+    probe = np.fft.ifft2(aperture * np.exp(-1j * np.pi * wavelength * defocus * (ky**2 + kx**2)))
+    canvas = PIXELS + int(SCAN * STEP / DX) + 2
+    y, x = np.meshgrid(np.arange(canvas) * DX, np.arange(canvas) * DX, indexing="ij")
+    potential = np.exp(1j * 0.5 * (1 + np.cos(2 * np.pi * y / 2.0) * np.cos(2 * np.pi * x / 2.0)))
+    patterns = np.empty((SCAN * SCAN, PIXELS, PIXELS), np.float32)
+    for n in range(SCAN * SCAN):
+        top, left = (int(round(i * STEP / DX)) for i in divmod(n, SCAN))
+        exit_wave = np.fft.fftshift(probe) * potential[top : top + PIXELS, left : left + PIXELS]
+        intensity = np.abs(np.fft.fftshift(np.fft.fft2(exit_wave))) ** 2
+        patterns[n] = rng.poisson(1e4 * intensity / intensity.sum())
+    path = folder / "patterns.npy"
+    np.save(path, patterns)
+    return path
+
+
+def params(data: Path, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """PtyRAD's complete params dict; ``changes`` has dotted keys, for example ``recon_params.NITER``."""
+    from ptyrad.params import PtyRADParams
+
+    given: dict[str, Any] = {
+        "init_params": {
+            "probe_kv": KV,
+            "probe_conv_angle": ALPHA,
+            "probe_aberrations": {"C10": -60.0},
+            "meas_Npix": PIXELS,
+            "pos_N_scans": SCAN * SCAN,
+            "pos_N_scan_slow": SCAN,
+            "pos_N_scan_fast": SCAN,
+            "pos_scan_step_size": STEP,
+            "meas_calibration": {"mode": "dx", "value": DX},
+            "meas_params": {"path": str(data)},
+            "probe_pmode_max": 2,
+            "obj_Nlayer": 1,
+            "obj_slice_thickness": 5.0,
+        },
+        "recon_params": {
+            "NITER": 3,
+            "BATCH_SIZE": {"size": 16, "grad_accumulation": 1},
+            "SAVE_ITERS": None,
+            "copy_params": False,
+        },
+        "hypertune_params": {"if_hypertune": True},
+    }
+    for dotted, value in (changes or {}).items():
+        _put(given, dotted, value)
+    complete = PtyRADParams(**given).model_dump()
+    return json.loads(json.dumps(complete, default=str))  # plain values, as a plan has them
+
+
+def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *folders, name = dotted.split(".")
+    for folder in folders:
+        tree = tree.setdefault(folder, {})
+    tree[name] = deepcopy(value)
+
+
+def plan(config: Mapping[str, Any], **fields: Any) -> StudyPlan:
+    """A plan around a params dict, with nothing tuned."""
+    settings: dict[str, Any] = {
+        "name": "tiny",
+        "source": Source(Path("tiny.yaml"), "", "yaml"),
+        "engine": "ptyrad",
+        "config": config,
+        "space": {},
+        "metric": "loss",
+        "direction": "minimize",
+        "sampler": ComponentSpec("TPESampler"),
+        "pruner": None,
+        "budget": Budget(1, total=True),
+        "storage": None,
+        "results": Path("tiny.h5"),
+        "seed": 7,
+        "keep": Keep(),
+    }
+    return StudyPlan(**(settings | fields))
+
+
+def trial(values: Mapping[str, Any] | None = None, number: int = 0, seed: int = 7) -> TrialInput:
+    """One trial with these values."""
+    return TrialInput(number, dict(values or {}), seed)
+
+
+def go_on(step: int, metrics: Mapping[str, float]) -> bool:
+    """A report that never stops a trial."""
+    return False
+
+
+def assert_same(a: Any, b: Any) -> None:
+    """Two trial outputs are equal to the last bit: metrics, curves but for the seconds, every array."""
+    assert a.metrics == b.metrics
+    for column in ("step", "loss", "contrast"):
+        assert list(a.curve[column]) == list(b.curve[column])
+    assert a.arrays.keys() == b.arrays.keys()
+    for name in a.arrays:
+        np.testing.assert_array_equal(a.arrays[name].data, b.arrays[name].data, err_msg=name)

@@ -1,0 +1,124 @@
+"""The journal file and what stock Optuna makes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from ptydask.errors import ConfigError, StorageError
+from ptydask.storage import urls
+from ptydask.storage.journal import JournalFile, decode, encode, must_last
+from ptydask.storage.transport import DirectBackend
+
+LINE = b'{"op_code":0,"worker_id":"a"}'
+
+
+def test_lines_come_back(tmp_path: Path) -> None:
+    """What was appended is there after a new opening, in order."""
+    journal = JournalFile(tmp_path / "deep" / "j.journal")
+    journal.append([LINE, LINE])
+    journal.close()
+    again = JournalFile(tmp_path / "deep" / "j.journal")
+    assert again.since(0) == [LINE, LINE]
+    assert again.since(1) == [LINE]
+    assert len(again) == 2
+    again.close()
+
+
+@pytest.mark.parametrize("cut", range(1, len(LINE) + 1))
+def test_torn_end_is_dropped(tmp_path: Path, cut: int) -> None:
+    """Cut anywhere in its last line, the file opens with all the lines before, and goes on cleanly."""
+    path = tmp_path / "j"
+    path.write_bytes(LINE + b"\n" + LINE[:cut])
+    journal = JournalFile(path)
+    journal.append([LINE])
+    journal.close()
+    assert path.read_bytes() == LINE + b"\n" + LINE + b"\n"
+
+
+@pytest.mark.parametrize("content", [b"not json\n", b'{"a": 1}\n', b"[1]\n", b"\x89HDF\r\n\n"])
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    """A file that is no Optuna journal is named, with its line, and left as it was."""
+    path = tmp_path / "j"
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=r"j:1: not a line of an Optuna journal"):
+        JournalFile(path)
+    assert path.read_bytes() == content
+
+
+def test_stock_optuna_reads_ours_and_we_read_its(tmp_path: Path) -> None:
+    """One file, two readers, the same trials."""
+    path = tmp_path / "study.journal"
+    ours = DirectBackend(path)
+    study = optuna.create_study(storage=JournalStorage(ours), study_name="s")
+    study.enqueue_trial({"x": 0.25})
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    ours.close()
+    stock = optuna.load_study(storage=JournalStorage(JournalFileBackend(str(path))), study_name="s")
+    assert [t.value for t in stock.trials] == [t.value for t in study.trials]
+    stock.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    again = DirectBackend(path)
+    assert len(optuna.load_study(storage=JournalStorage(again), study_name="s").trials) == 4
+    again.close()
+
+
+def test_ends_of_trials_must_last() -> None:
+    """Only what says that a trial ended has to reach the disk before anybody is told."""
+    assert must_last([{"op_code": 6, "state": 1}])
+    assert must_last([{"op_code": 7}, {"op_code": 4, "state": 3}])
+    assert not must_last([{"op_code": 6, "state": 0}])
+    assert not must_last([{"op_code": 7, "intermediate_value": 1.0}])
+
+
+def test_encoding_is_optunas_own() -> None:
+    """Compact JSON, one entry a line, NaN as Optuna writes it."""
+    logs = [{"op_code": 7, "value": float("inf"), "name": "é"}]
+    assert encode(logs) == [json.dumps(logs[0], separators=(",", ":")).encode()]
+    assert decode(encode(logs)) == logs
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "journal", "mirror"),
+    [
+        (None, "journal", "out/s.journal", None),
+        ("journal:///here.journal", "journal", "here.journal", None),
+        ("journal:////abs/j", "journal", "/abs/j", None),
+        ("sqlite:///h.sqlite3", "journal", "out/s.journal", "sqlite:///h.sqlite3"),
+    ],
+)
+def test_file_urls(url: str | None, kind: str, journal: str, mirror: str | None) -> None:
+    """Where the journal lies, and what is mirrored."""
+    spec = urls.parse(url, Path("out/s.h5"))
+    assert (spec.kind, str(spec.journal), spec.mirror) == (kind, journal, mirror)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlit:///x", "ftp://host/x", "postgresql://", "://x"])
+def test_bad_urls(url: str) -> None:
+    """One line that names the key."""
+    with pytest.raises(ConfigError, match="storage_path"):
+        urls.parse(url, Path("s.h5"))
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:s3cret@db/x", "redis://:s3cret@db:6379/0", "mysql://me:s3:cr@t@db/x"])
+def test_passwords_are_never_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the repr of a spec nor its description holds the password."""
+    monkeypatch.setattr(urls, "_require", lambda *_: None)
+    spec = urls.parse(url, Path("s.h5"))
+    assert "cr" not in repr(spec)
+    assert "cr" not in spec.shown
+    assert "***" in spec.shown
+
+
+def test_nothing_listens_there(tmp_path: Path) -> None:
+    """A server that does not answer is one line without the password."""
+    pytest.importorskip("psycopg", reason="needs the package psycopg")
+    spec = urls.parse("postgresql://me:s3cret@127.0.0.1:1/x", tmp_path / "s.h5")
+    with pytest.raises(StorageError) as caught:
+        urls.connect(spec)
+    assert "s3cret" not in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,106 @@
+"""A trial gives what PtyRAD's own normal run gives with the same params and seed, to the last bit, on the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engine_cases import SLOT, assert_same, go_on, params, plan, trial, write_patterns
+
+from ptydask.engines.ptyrad import release
+from ptydask.engines.ptyrad.session import PtyradSession
+from ptydask.model import TrialOutput
+
+pytestmark = [
+    pytest.mark.ptyrad,
+    pytest.mark.filterwarnings("ignore"),  # PtyRAD's own run warns; that ours does not is tested elsewhere
+]
+
+SEED = 7
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as PtyRAD's defaults": {},
+    "three slices": {"init_params.obj_Nlayer": 3, "model_params.update_params.slice_thickness.lr": 1e-2},
+    "two object modes": {"init_params.obj_omode_max": 2},
+    "no jitter of positions": {"init_params.pos_scan_rand_std": None},
+    "tilts that are refined": {
+        "init_params.obj_Nlayer": 2,
+        "init_params.tilt_params": {"tilt_type": "each", "init_tilts": [[3.0, -2.0]]},
+        "model_params.update_params.obj_tilts": {"start_iter": 2, "lr": 1e-2},
+    },
+    "compact groups": {"recon_params.GROUP_MODE": "compact"},
+    "sparse groups": {"recon_params.GROUP_MODE": "sparse"},
+    "accumulated gradients": {"recon_params.BATCH_SIZE": {"size": 8, "grad_accumulation": 3}},
+    "scan affine": {"init_params.pos_scan_affine": [1.03, 0.01, 4.0, -1.0]},
+    "calibration by fit": {"init_params.meas_calibration": {"mode": "fitRBF", "value": None}},
+    "cropped patterns": {"init_params.meas_crop": [[0, 6], None, [4, 28], [4, 28]]},
+    "padded on the fly": {
+        "init_params.meas_pad": {"mode": "on_the_fly", "padding_type": "power", "target_Npix": 40}
+    },
+    "Poisson noise": {"init_params.meas_add_poisson_noise": {"unit": "total_e_per_pattern", "value": 500}},
+    "patterns stay on the host": {"model_params.preload_data": False},
+    "centre of the scan": {"recon_params.INDICES_MODE": {"mode": "center"}},
+    "LBFGS": {"model_params.optimizer_params": {"name": "LBFGS", "configs": {"max_iter": 2}}},
+    "padded object": {"init_params.obj_z_pad": {"pad_layers": [1, 1], "pad_types": ["vacuum", "vacuum"]}},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    release.installed()
+    return write_patterns(tmp_path_factory.mktemp("data"))
+
+
+class _OneProcess:
+    """As much of an Accelerator as PtyRAD's LBFGS asks for outside of ``ptyrad run``."""
+
+    num_processes, is_main_process = 1, True
+
+    def backward(self, loss: Any) -> None:
+        loss.backward()
+
+    def wait_for_everyone(self) -> None: ...
+
+
+def ptyrad_normal_run(config: dict[str, Any], seed: int) -> Any:
+    """PtyRAD's model after its own reconstruction."""
+    from ptyrad.solver import PtyRADSolver
+
+    lbfgs = config["model_params"]["optimizer_params"]["name"] == "LBFGS"
+    config = {**config, "hypertune_params": {**config["hypertune_params"], "if_hypertune": False}}
+    solver = PtyRADSolver(config, device="cpu", seed=seed, acc=_OneProcess() if lbfgs else None)
+    solver.reconstruct()
+    return solver.reconstruct_results
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_trial_equals_ptyrads_own_run(data: Path, variant: str) -> None:
+    """The loss of every iteration and every array of the result are those of PtyRAD's own run."""
+    config = params(data, VARIANTS[variant])
+    ours = PtyradSession(plan(config), SLOT).run(trial(seed=SEED), go_on)
+    theirs = ptyrad_normal_run(config, SEED)
+    assert list(ours.curve["loss"]) == [float(loss) for _, loss in theirs.loss_iters]
+    _assert_arrays(ours, theirs)
+
+
+def _assert_arrays(ours: TrialOutput, theirs: Any) -> None:
+    def cpu(tensor: Any) -> Any:
+        return tensor.detach().cpu().numpy()
+
+    expected = {
+        "object_phase": cpu(theirs.opt_objp),
+        "object_amplitude": cpu(theirs.opt_obja),
+        "probe": cpu(theirs.get_complex_probe_view()),
+        "slice_thickness": cpu(theirs.opt_slice_thickness),
+        "object_tilts": cpu(theirs.opt_obj_tilts),
+    }
+    for key, array in expected.items():
+        np.testing.assert_array_equal(ours.arrays[key].data, array, err_msg=key)
+    corner = cpu(theirs.crop_pos).astype(float) + cpu(theirs.opt_probe_pos_shifts)
+    np.testing.assert_allclose(ours.arrays["positions"].data, corner * float(theirs.dx), rtol=1e-6)

@@ -1,0 +1,173 @@
+"""Decisions about trials that nobody works on."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from ptydask.model import Reason
+from ptydask.reconcile import Action, Begun, Step, begun, lease, steps, time_left, to_submit
+
+STORE = "s"
+
+
+def trial(number: int = 0, state: str = "RUNNING", **more: object) -> Begun:
+    return Begun(number, state, {"x": 1.0}, **{"store": STORE, "task": f"t{number}", **more})  # type: ignore[arg-type]
+
+
+def actions(*trials: Begun, **given: object) -> list[tuple[Action, int]]:
+    options = {"store": STORE, "recorded": (), "retries": 3, **given}
+    return [(s.action, s.trial.number) for s in steps(trials, **options)]  # type: ignore[arg-type]
+
+
+def test_lost_trial_is_closed_and_tried_again() -> None:
+    """RUNNING, no record, nobody at work: close it, then try its parameters again."""
+    assert actions(trial()) == [(Action.CLOSE, 0), (Action.RETRY, 0)]
+
+
+def test_trial_in_flight_is_left_alone() -> None:
+    """A task in flight may still finish its trial."""
+    assert actions(trial(), in_flight=["t0"]) == []
+
+
+def test_unsigned_trial_is_left_alone_while_anything_is_in_flight() -> None:
+    """Between asking for a trial and signing its lease, a worker is at work on a trial without a task."""
+    assert actions(trial(task=""), in_flight=["t9"]) == []
+    assert actions(trial(task="")) == [(Action.CLOSE, 0), (Action.RETRY, 0)]
+
+
+def test_recorded_trial_is_told_to_optuna() -> None:
+    """The worker died between writing the file and telling Optuna."""
+    assert actions(trial(), recorded=[0]) == [(Action.ADOPT, 0)]
+
+
+def test_late_result_is_refused() -> None:
+    """A result whose parameters are being tried again must not count twice."""
+    late, again = trial(0, "FAIL", reason="lost"), trial(1, "WAITING", retry_of=0)
+    assert actions(late, again, recorded=[0]) == [(Action.REFUSE, 0)]
+
+
+def test_record_that_vanished_is_recovered() -> None:
+    """Optuna was told and the file is gone: the numbers are recorded again."""
+    assert actions(trial(state="COMPLETE")) == [(Action.RECOVER, 0)]
+    assert actions(trial(state="FAIL", reason="failed")) == [(Action.RECOVER, 0)]
+
+
+def test_closed_trial_without_retry_gets_one() -> None:
+    """The driver died between closing and enqueueing; also Optuna's own heartbeat closes trials."""
+    assert actions(trial(state="FAIL", reason="lost")) == [(Action.RETRY, 0)]
+    assert actions(trial(state="FAIL")) == [(Action.RETRY, 0)]
+
+
+def test_retry_that_is_there_is_not_made_twice() -> None:
+    """A retry in any state is enough."""
+    for state in ("WAITING", "RUNNING", "COMPLETE"):
+        again = trial(1, state, retry_of=0, task="t1")
+        found = actions(trial(state="FAIL", reason="lost"), again, in_flight=["t1"], recorded=[1])
+        assert found == []
+
+
+def test_attempts_are_limited() -> None:
+    """After --retries losses the trial is recorded as failed."""
+    assert actions(trial(losses=3)) == [(Action.CLOSE, 0), (Action.GIVE_UP, 0)]
+    assert actions(trial(losses=2)) == [(Action.CLOSE, 0), (Action.RETRY, 0)]
+    assert actions(trial(), retries=0) == [(Action.CLOSE, 0), (Action.GIVE_UP, 0)]
+
+
+def test_interruptions_do_not_count_as_losses() -> None:
+    """A user may press Ctrl-C as often as they like."""
+    assert actions(trial(losses=3), reason=Reason.INTERRUPTED) == [(Action.CLOSE, 0), (Action.RETRY, 0)]
+    assert actions(trial(state="FAIL", reason="interrupted", losses=3)) == [(Action.RETRY, 0)]
+
+
+def test_trials_of_others_are_never_touched() -> None:
+    """Another store's trial on a shared server is somebody else's business."""
+    assert actions(trial(store="other")) == []
+    assert actions(trial(store="", task=""), exclusive=False) == []
+
+
+def test_unmarked_trial_is_closed_where_the_storage_is_ours_alone() -> None:
+    """A worker died right after asking for a trial; left RUNNING it would steer the sampler for ever."""
+    assert actions(trial(store="", task=""), exclusive=True) == [(Action.CLOSE, 0)]
+
+
+def test_putting_right_twice_changes_nothing() -> None:
+    """Whatever state a kill leaves, one pass settles it: a second pass finds nothing to do."""
+    for state, recorded, reason, retried in itertools.product(
+        ("RUNNING", "COMPLETE", "PRUNED", "FAIL"),
+        (True, False),
+        ("", "lost", "interrupted", "failed"),
+        (True, False),
+    ):
+        if retried and (state != "FAIL" or reason == "failed"):
+            continue  # only a closed trial is ever tried again
+        trials = {0: trial(0, state, reason=reason)}
+        if retried:
+            trials[1] = trial(1, "WAITING", retry_of=0)
+        records = {0} if recorded else set()
+        for _ in range(2):
+            todo = steps(trials.values(), store=STORE, recorded=records, retries=3)
+            for step in todo:
+                _apply(step, trials, records)
+        assert steps(trials.values(), store=STORE, recorded=records, retries=3) == []
+        waiting = sum(t.state == "WAITING" for t in trials.values())
+        assert len(records) + waiting == 1, "exactly one result for one wanted trial"
+
+
+def _apply(step: Step, trials: dict[int, Begun], records: set[int]) -> None:
+    number = step.trial.number
+    match step.action:
+        case Action.ADOPT:
+            trials[number] = trial(number, "COMPLETE")
+        case Action.CLOSE:
+            trials[number] = trial(number, "FAIL", reason="lost")
+        case Action.RETRY:
+            new = len(trials)
+            trials[new] = trial(new, "WAITING", retry_of=number)
+        case Action.REFUSE:
+            records.discard(number)
+        case Action.GIVE_UP | Action.RECOVER:
+            records.add(number)
+
+
+@pytest.mark.parametrize(
+    ("total", "recorded", "flight", "slots", "wanted"),
+    [
+        (10, 0, 0, 4, 4),
+        (10, 8, 0, 4, 2),
+        (10, 8, 2, 4, 0),
+        (10, 10, 0, 4, 0),
+        (10, 0, 4, 2, 0),
+        (10, 12, 0, 4, 0),
+    ],
+)
+def test_never_more_than_slots_or_budget(total: int, recorded: int, flight: int, slots: int, wanted: int) -> None:
+    """In flight stays within the slots, and recorded plus in flight within the budget."""
+    assert to_submit(total, recorded, flight, slots) == wanted
+
+
+def test_time_left_counts_running_shares() -> None:
+    """Two of ten in 20 s, two more half done: 3 trials' work in 20 s, 7 to go."""
+    assert time_left(20.0, 2, 10, [0.5, 0.5]) == pytest.approx(7 * 20 / 3)
+    assert time_left(20.0, 0, 10, [0.5]) is None
+
+
+def test_lease_round_trip() -> None:
+    """What a worker signs is what the driver reads."""
+    attrs = {
+        "lease": lease("s", "t", "w", "h", "j"),
+        "attempt": 2,
+        "losses": 1,
+        "retry_of": 5,
+        "reason": "lost",
+    }
+    read = begun(7, "FAIL", {"x": 1}, attrs, None)
+    assert (read.store, read.task, read.attempt, read.losses, read.retry_of, read.reason) == (
+        "s",
+        "t",
+        2,
+        1,
+        5,
+        "lost",
+    )

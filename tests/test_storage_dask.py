@@ -1,0 +1,148 @@
+"""One study, many processes: the journal over a real Dask connection."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from distributed import Client
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from ptydask.clusters import ClusterRequest
+from ptydask.clusters.local import LocalWorkers, describe, open_cluster, shares, visible_gpus
+from ptydask.storage import urls
+from ptydask.storage.transport import JournalService
+
+
+def work(spec: urls.StorageSpec, trials: int) -> list[int]:
+    """Runs on a worker: trials with parameters, intermediate values and attributes."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.load_study(study_name="s", storage=urls.connect(spec), sampler=optuna.samplers.RandomSampler())
+
+    def objective(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0, 1)
+        for step in range(3):
+            trial.report(x / (step + 1), step)
+        trial.set_user_attr("pid", os.getpid())
+        return x
+
+    done: list[int] = []
+    study.optimize(objective, n_trials=trials, callbacks=[lambda _, frozen: done.append(frozen.number)])
+    return done
+
+
+def environment() -> dict[str, str | None]:
+    """Runs on a worker."""
+    names = ("OMP_NUM_THREADS", "PTYDASK_THREADS", "CUDA_VISIBLE_DEVICES")
+    return {name: os.environ.get(name) for name in names}
+
+
+def listeners(pid: int) -> list[str]:
+    """The addresses on which a process listens."""
+    connections = psutil.Process(pid).net_connections("tcp")
+    return [c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalWorkers]:
+    with open_cluster(ClusterRequest(2)) as running:
+        yield running
+
+
+@pytest.fixture
+def served(cluster: LocalWorkers, tmp_path: Path) -> Iterator[urls.StorageSpec]:
+    spec = urls.parse(None, tmp_path / "s.h5")
+    assert spec.journal is not None
+    cluster.client.register_plugin(JournalService(spec.journal))
+    yield spec
+    cluster.client.unregister_scheduler_plugin(JournalService.name)
+
+
+def test_two_processes_share_one_study(cluster: LocalWorkers, served: urls.StorageSpec) -> None:
+    """Numbers are never given twice, enqueued points are run once each, stock Optuna reads all of it."""
+    storage = urls.connect(served, cluster.client)
+    study = optuna.create_study(study_name="s", storage=storage)
+    points = [i / 64 for i in range(40)]
+    for x in points:
+        study.enqueue_trial({"x": x})
+    futures = [cluster.client.submit(work, served, 30, pure=False) for _ in range(2)]
+    numbers = [n for done in cluster.client.gather(futures) for n in done]
+    assert sorted(numbers) == list(range(60))
+    trials = study.get_trials()
+    assert sorted(t.params["x"] for t in trials[:40]) == points
+    assert len({t.user_attrs["pid"] for t in trials}) == 2
+    stock = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(str(served.journal))))
+    assert [(t.number, t.value, t.intermediate_values) for t in stock.trials] == [
+        (t.number, t.value, t.intermediate_values) for t in trials
+    ]
+
+
+def test_late_comer_starts_from_a_snapshot(cluster: LocalWorkers, served: urls.StorageSpec) -> None:
+    """After a hundred trials the replayed state is kept: a new connection reads only what came after it."""
+    storage = urls.connect(served, cluster.client)
+    study = optuna.create_study(study_name="s", storage=storage)
+    cluster.client.submit(work, served, 105, pure=False).result()
+    late = urls.connect(served, cluster.client)
+    backend = late._backend  # type: ignore[attr-defined]
+    assert backend.load_snapshot() is not None
+    assert len(optuna.load_study(study_name="s", storage=late).trials) == len(study.trials) == 105
+
+
+def test_workers_have_equal_shares(cluster: LocalWorkers) -> None:
+    """Cores in equal parts, never more threads than cores, and no GPU where there is none."""
+    found = cluster.client.run(environment).values()
+    threads = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    assert all(env["OMP_NUM_THREADS"] == env["PTYDASK_THREADS"] == threads for env in found)
+
+
+def test_everything_listens_on_loopback_only(cluster: LocalWorkers) -> None:
+    """Scheduler, nannies, workers and dashboards: nobody outside this machine can even knock."""
+    pids = [os.getpid(), *cluster.client.run(os.getpid).values()]
+    addresses = [ip for pid in pids for ip in listeners(pid)]
+    assert addresses
+    assert set(addresses) <= {"127.0.0.1", "::1"}
+
+
+def test_strangers_are_refused(cluster: LocalWorkers) -> None:
+    """Without the run's certificate there is no connection, with TLS or without."""
+    address = cluster.client.scheduler.address
+    assert address.startswith("tls://")
+    for url in (address.replace("tls://", "tcp://"), address):
+        with pytest.raises((OSError, TimeoutError, ssl.SSLError, TypeError, ValueError)):
+            Client(url, timeout=2)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "expected"),
+    [(["0", "1"], 4, ["0", "1", "0", "1"]), (["GPU-a"], 2, ["GPU-a", "GPU-a"]), ([], 2, ["", ""])],
+)
+def test_gpus_go_round_robin(gpus: list[str], workers: int, expected: list[str]) -> None:
+    """Worker i has GPU i modulo the number of GPUs."""
+    assert [env["CUDA_VISIBLE_DEVICES"] for env in shares(workers, gpus, cores=8)] == expected
+
+
+@pytest.mark.parametrize(("cores", "workers", "threads"), [(8, 2, "4"), (2, 2, "1"), (2, 5, "1"), (16, 3, "5")])
+def test_cores_are_shared(cores: int, workers: int, threads: str) -> None:
+    """Equal parts, rounded down, at least one."""
+    assert {env["OMP_NUM_THREADS"] for env in shares(workers, [], cores)} == {threads}
+
+
+def test_visible_gpus_follow_the_environment() -> None:
+    """CUDA_VISIBLE_DEVICES says what may be used, empty and -1 mean none."""
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "2,3"}) == ("2", "3")
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == ()
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == ()
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "MIG-1234"}) == ("MIG-1234",)
+
+
+def test_description_says_what_workers_have() -> None:
+    """One line for the plan."""
+    assert describe(shares(2, [], 2)) == "2 workers on this machine, 1 core each"
+    assert describe(shares(1, [], 4)) == "1 worker on this machine, 4 cores each"
+    assert describe(shares(2, ["0", "1"], 8)) == "2 workers on this machine, GPU 0, 1"
