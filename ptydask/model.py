@@ -124,6 +124,8 @@ class StudyPlan:
     iterations: int | None = None
     """Steps of a full trial, where that is known beforehand."""
     points: tuple[Point, ...] = ()
+    exhaustive: bool = False
+    """The points are all there is to try: a grid."""
     keep: Keep = Keep()
     notices: tuple[str, ...] = ()
     """One line each: what was translated or may surprise."""
@@ -307,7 +309,7 @@ def better(a: float, b: float, direction: Direction) -> bool:
 
 
 def best_of(records: Sequence[TrialRecord], direction: Direction) -> TrialRecord | None:
-    """The completed trial with the best error, the earliest on a tie; None when nothing completed."""
-    done = [r for r in records if r.state is TrialState.COMPLETE and r.error is not None]
+    """The completed trial with the best error, the earliest on a tie; None when nothing completed. NaN is no error."""
+    done = [r for r in records if r.state is TrialState.COMPLETE and r.error is not None and r.error == r.error]
     sign = 1 if direction == "minimize" else -1
     return min(done, key=lambda r: (sign * (r.error or 0.0), r.number), default=None)

@@ -150,9 +150,9 @@ def pixel_size(init: Mapping[str, Any]) -> float | None:
     if mode == "dx":
         return cast(float, value)
     if mode == "kMax":
-        return 1 / (2 * value)
+        return cast(float, 1 / (2 * value))
     if mode == "dk":
-        return None if not pixels else 1 / (pixels * value)
+        return None if not pixels else cast(float, 1 / (pixels * value))
     if not kv:
         return None
     rad = wavelength(kv) * 1e3
@@ -163,7 +163,7 @@ def pixel_size(init: Mapping[str, Any]) -> float | None:
         "RBF": (angle or 0) / value * (pixels or 0) / 2,
     }.get(mode, 0)
     """Half the width of a pattern, mrad."""
-    return rad / (2 * half) if half else None
+    return cast(float, rad / (2 * half)) if half else None
 
 
 # --- a trial's values put in place -----------------------------------------------------------------

@@ -11,7 +11,8 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from distributed import WorkerPlugin, get_worker
 from optuna.trial import Trial
 
 from ptydask import engines, reconcile, sampling
-from ptydask.errors import one_line
+from ptydask.errors import StorageError, one_line, redact
 from ptydask.model import (
     Choice,
     Distribution,
@@ -67,6 +68,10 @@ class TrialDone:
 
 class TrialFailed(Exception):  # noqa: N818
     """Tells Optuna that this trial failed; what happened is in the record."""
+
+
+class _Unheard(BaseException):
+    """The storage did not take what the trial had to say: no fault of the trial, so no engine may catch it."""
 
 
 class KeepRunning(WorkerPlugin):
@@ -143,7 +148,10 @@ def run_trial(setup: RunSetup, task: str, index: int) -> TrialDone:
         pruner=sampling.pruner(plan.pruner, iterations=plan.iterations),
     )
     run = _TrialRun(setup, ready, task)
-    study.optimize(run, n_trials=1, catch=(TrialFailed,))
+    try:
+        study.optimize(run, n_trials=1, catch=(TrialFailed,))
+    except _Unheard as unheard:
+        raise StorageError(f"a trial could not reach its storage: {redact(str(unheard))}") from None
     assert run.done is not None
     return run.done
 
@@ -162,12 +170,13 @@ class _TrialRun:
 
     def __call__(self, trial: Trial) -> float:
         worker = get_worker()
-        record = self._begin(trial, str(worker.name))
+        with _heard():
+            record = self._begin(trial, str(worker.name))
+            params = {name: _suggest(trial, name, d) for name, d in self.setup.plan.space.items()}
+        record = replace(record, params=params)
         begin = time.monotonic()
         watch = _Watch(trial, self.setup.plan)
         try:
-            params = {name: _suggest(trial, name, d) for name, d in self.setup.plan.space.items()}
-            record = replace(record, params=params)
             output = self.ready.session.run(TrialInput(trial.number, params, self.setup.plan.seed), watch.report)
             error = float(output.metrics[self.setup.plan.metric])
             ended = replace(
@@ -186,7 +195,8 @@ class _TrialRun:
                 seconds=time.monotonic() - begin,
             )
             self._write(ended, None)
-            trial.set_user_attr("reason", Reason.FAILED.value)
+            with _heard():
+                trial.set_user_attr("reason", Reason.FAILED.value)
             raise TrialFailed(ended.message) from None
         self._write(ended, output)
         if watch.pruned:
@@ -244,10 +254,19 @@ class _Watch:
     def report(self, step: int, metrics: Mapping[str, float]) -> bool:
         """See :class:`ptydask.engines.Report`."""
         self.last = dict(metrics)
-        self._trial.report(float(metrics[self._plan.metric]), step)
         last = self._plan.iterations is not None and step >= self._plan.iterations
-        self.pruned = self._plan.pruner is not None and not last and self._trial.should_prune()
+        with _heard():
+            self._trial.report(float(metrics[self._plan.metric]), step)
+            self.pruned = self._plan.pruner is not None and not last and self._trial.should_prune()
         return self.pruned
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _Unheard(one_line(f"{type(error).__name__}: {error}")) from error
 
 
 def _failed(record: TrialRecord, error: Exception) -> TrialRecord:

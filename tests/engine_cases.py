@@ -31,7 +31,7 @@ def write_patterns(folder: Path) -> Path:
     potential = np.exp(1j * 0.5 * (1 + np.cos(2 * np.pi * y / 2.0) * np.cos(2 * np.pi * x / 2.0)))
     patterns = np.empty((SCAN * SCAN, PIXELS, PIXELS), np.float32)
     for n in range(SCAN * SCAN):
-        top, left = (int(round(i * STEP / DX)) for i in divmod(n, SCAN))
+        top, left = (round(i * STEP / DX) for i in divmod(n, SCAN))
         exit_wave = np.fft.fftshift(probe) * potential[top : top + PIXELS, left : left + PIXELS]
         intensity = np.abs(np.fft.fftshift(np.fft.fft2(exit_wave))) ** 2
         patterns[n] = rng.poisson(1e4 * intensity / intensity.sum())
@@ -71,7 +71,8 @@ def params(data: Path, changes: Mapping[str, Any] | None = None) -> dict[str, An
     for dotted, value in (changes or {}).items():
         _put(given, dotted, value)
     complete = PtyRADParams(**given).model_dump()
-    return json.loads(json.dumps(complete, default=str))  # plain values, as a plan has them
+    plain: dict[str, Any] = json.loads(json.dumps(complete, default=str))  # as a plan has them
+    return plain
 
 
 def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:

@@ -40,9 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "scan affine": {"init_params.pos_scan_affine": [1.03, 0.01, 4.0, -1.0]},
     "calibration by fit": {"init_params.meas_calibration": {"mode": "fitRBF", "value": None}},
     "cropped patterns": {"init_params.meas_crop": [[0, 6], None, [4, 28], [4, 28]]},
-    "padded on the fly": {
-        "init_params.meas_pad": {"mode": "on_the_fly", "padding_type": "power", "target_Npix": 40}
-    },
+    "padded on the fly": {"init_params.meas_pad": {"mode": "on_the_fly", "padding_type": "power", "target_Npix": 40}},
     "Poisson noise": {"init_params.meas_add_poisson_noise": {"unit": "total_e_per_pattern", "value": 500}},
     "patterns stay on the host": {"model_params.preload_data": False},
     "centre of the scan": {"recon_params.INDICES_MODE": {"mode": "center"}},
@@ -104,3 +102,72 @@ def _assert_arrays(ours: TrialOutput, theirs: Any) -> None:
         np.testing.assert_array_equal(ours.arrays[key].data, array, err_msg=key)
     corner = cpu(theirs.crop_pos).astype(float) + cpu(theirs.opt_probe_pos_shifts)
     np.testing.assert_allclose(ours.arrays["positions"].data, corner * float(theirs.dx), rtol=1e-6)
+
+
+def test_contrast_is_ptyrads_for_one_object_mode(data: Path) -> None:
+    """The contrast equals PtyRAD's ``get_objp_contrast`` of the same model, to the last bit."""
+    from ptyrad.core.losses import get_objp_contrast
+
+    config = params(data, {"init_params.obj_Nlayer": 2})
+    ours = PtyradSession(plan(config), SLOT).run(trial(seed=SEED), go_on)
+    theirs = get_objp_contrast(ptyrad_normal_run(config, SEED), np.arange(64))
+    assert ours.metrics["contrast"] == float(theirs)
+
+
+TEN: list[dict[str, Any]] = [
+    {"rotation": 3.0},
+    {"scale": 1.05, "rotation": 0.0},
+    {"scale": 1.0, "rotation": 0.0},
+    {"dx": 0.2},
+    {"dz": 8.0, "Nlayer": 2},
+    {"tilt_y": 5.0, "tilt_x": -5.0, "Nlayer": 2},
+    {"optimizer": "SGD", "oplr": 1e-3},
+    {"conv_angle": 22.0, "C10": -80.0},
+    {"batch_size": 9, "pmode_max": 3},
+    {},
+]
+
+
+@pytest.mark.parametrize("mode", ["random", "sparse"])
+def test_the_order_of_trials_does_not_matter(data: Path, mode: str) -> None:
+    """Ten trials in two orders, and each a second time in the same session, give identical results."""
+    session = PtyradSession(plan(params(data, {"recon_params.GROUP_MODE": mode})), SLOT)
+    there = [session.run(trial(values, n), go_on) for n, values in enumerate(TEN)]
+    back = [session.run(trial(values, n), go_on) for n, values in reversed(list(enumerate(TEN)))]
+    for a, b in zip(there, reversed(back), strict=True):
+        assert_same(a, b)
+    assert_same(there[2], there[9])  # the identity is what the file has
+    assert len({a.metrics["loss"] for a in there}) == len(TEN) - 1
+
+
+ON_ITS_OWN = """
+import hashlib, json, sys
+from pathlib import Path
+from engine_cases import SLOT, go_on, params, plan, trial
+from ptydask.engines.ptyrad import release
+release.installed()
+from ptydask.engines.ptyrad.session import PtyradSession
+session = PtyradSession(plan(params(Path(sys.argv[1]))), SLOT)
+for values in json.loads(sys.argv[2]):
+    result = session.run(trial(values), go_on)
+    sums = [hashlib.sha256(q.data.tobytes()).hexdigest() for _, q in sorted(result.arrays.items())]
+    print(json.dumps([values, list(result.curve["loss"]), sums]))
+"""
+
+
+def run_on_its_own(data: Path, trials: list[dict[str, Any]]) -> dict[str, str]:
+    """Trials in a process of their own: their results as text, by their values."""
+    command = [sys.executable, "-W", "ignore", "-c", ON_ITS_OWN, str(data), json.dumps(trials)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    assert done.stderr == ""
+    return {json.dumps(json.loads(line)[0]): line for line in done.stdout.splitlines()}
+
+
+@pytest.mark.slow
+def test_one_worker_or_two_give_the_same(data: Path) -> None:
+    """Ten trials in one process, and shared out to two, give identical losses and arrays."""
+    together = run_on_its_own(data, TEN)
+    shared = run_on_its_own(data, TEN[1::2]) | run_on_its_own(data, TEN[::2])
+    assert together == shared
+    assert len(together) == len(TEN)

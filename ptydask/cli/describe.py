@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.cli.formats import (
@@ -17,7 +16,8 @@ from ptydask.cli.formats import (
     trial_object,
     value_text,
 )
-from ptydask.model import Direction, TrialRecord
+from ptydask.model import Direction, Image, TrialRecord
+from ptydask.store import layout, names
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
@@ -42,7 +42,16 @@ def gain_text(record: TrialRecord, own: TrialRecord | None, direction: Direction
     return f"{by} {word} than {theirs}"
 
 
-def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, file: Path) -> str:
+def place(results: Results, number: int) -> str:
+    """``FILE:/group`` of a trial: in the results file, in the trial's own file while a run is on."""
+    own = names.shard_path(names.folder_of(results.path), number)
+    if not results.packed and own.exists():
+        return f"{own}:/{layout.TRIAL}"
+    study = names.encode(results.meta.name)
+    return f"{results.path}:/{study}/{layout.TRIALS}/{names.trial_name(number)}"
+
+
+def best_text(results: Results, record: TrialRecord, own: TrialRecord | None) -> str:
     """One of the best trials: error, gain, parameters beside the file's own, metrics, its image."""
     meta = results.meta
     lines = [_headline(record, meta.metric)]
@@ -50,12 +59,9 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, fi
     lines += [f"  {gain}"] if gain else []
     before = {} if own is None or own.number == record.number else own.params
     lines += _pairs(record.params, {name: f"(was {value_text(value)})" for name, value in before.items()})
-    lines += _pairs(
-        {name: error_text(value) for name, value in record.metrics.items() if name != meta.metric}
-    )
-    path = results.trial(record.number).image_path
-    if path is not None:
-        lines.append(f"  image  {file}:{path}")
+    lines += _pairs({name: error_text(value) for name, value in record.metrics.items() if name != meta.metric})
+    if results.trial(record.number).image is not None:
+        lines.append(f"  image  {place(results, record.number)}/{layout.IMAGE}")
     return "\n".join(lines) + "\n"
 
 
@@ -64,10 +70,11 @@ def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
     return {
         **trial_object(trial.record),
         "traceback": trial.record.traceback,
-        "file": str(results.path),
+        "place": place(results, trial.record.number),
         "attributes": dict(trial.attributes),
-        "curve": {name: list(values) for name, values in trial.curve.items()},
-        "image": trial.image_path,
+        "lost": trial.lost,
+        "curve": dict(trial.curve),
+        "image": None if trial.image is None else list(trial.image.data.shape),
         "arrays": [_array_object(name, info) for name, info in trial.arrays.items()],
         "snapshots": {
             str(step): [_array_object(name, info) for name, info in arrays.items()]
@@ -81,7 +88,7 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
     """Everything about one trial for a person; curves are drawn where it is a terminal."""
     record = trial.record
     sections = [
-        ("", [_headline(record, results.meta.metric), *_circumstances(record)]),
+        ("", [_headline(record, results.meta.metric), *_circumstances(record), f"  {place(results, record.number)}"]),
         ("parameters", _pairs(record.params)),
         ("metrics", _pairs({name: error_text(value) for name, value in record.metrics.items()})),
         ("curve", _curve(trial.curve, blocks if terminal else None)),
@@ -91,7 +98,8 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
             "snapshots",
             [f"  step {step}: {', '.join(arrays)}" for step, arrays in sorted(trial.snapshots.items())],
         ),
-        ("image", [f"  {trial.image_path}"] if trial.image_path else []),
+        ("image", [] if trial.image is None else [f"  {_image(trial.image)}"]),
+        ("not kept", [f"  {printable(trial.lost)}"] if trial.lost else []),
         ("log", _tail(trial.log)),
         ("traceback", [f"  {inert(line)}" for line in record.traceback.rstrip().splitlines()]),
     ]
@@ -128,12 +136,11 @@ def _pairs(values: Mapping[str, Any], notes: Mapping[str, str] | None = None) ->
     cells = max(map(len, shown.values()), default=0)
     remarks = {printable(name): note for name, note in (notes or {}).items()}
     return [
-        f"  {name.ljust(names)}  {text.ljust(cells)}  {remarks.get(name, '')}".rstrip()
-        for name, text in shown.items()
+        f"  {name.ljust(names)}  {text.ljust(cells)}  {remarks.get(name, '')}".rstrip() for name, text in shown.items()
     ]
 
 
-def _curve(curve: Mapping[str, Sequence[float]], blocks: bool | None) -> list[str]:
+def _curve(curve: Mapping[str, Any], blocks: bool | None) -> list[str]:
     """Each column of the curve: where it began and ended, and a drawing unless ``blocks`` is None."""
     columns = {name: [float(v) for v in values] for name, values in curve.items() if name != "step"}
     lines = []
@@ -157,11 +164,19 @@ def _arrays(arrays: Mapping[str, Any]) -> list[str]:
 def _array_object(name: str, info: Any) -> dict[str, Any]:
     return {
         "name": name,
-        "path": info.path,
         "shape": list(info.shape),
         "dtype": str(info.dtype),
         "units": info.units,
     }
+
+
+def _image(image: Image) -> str:
+    """``96 x 96, rad, 24.4 by 24.4 angstrom``."""
+    text = _shape(image.data.shape) + (f", {image.units}" if image.units else "")
+    if not len(image.y) or not len(image.x):
+        return text
+    spans = " by ".join(value_text(float(axis[-1]) - float(axis[0])) for axis in (image.y, image.x))
+    return printable(f"{text}, {spans} {image.axis_units}")
 
 
 def _shape(shape: Sequence[int]) -> str:

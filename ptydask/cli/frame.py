@@ -47,17 +47,16 @@ def text_of(line: Line) -> str:
     return "".join(text for text, _ in line)
 
 
-def frame(
-    snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs, *, over: bool = False
-) -> list[Line]:
+def frame(snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs, *, over: str = "") -> list[Line]:
     """The whole run in at most ``height`` lines of at most ``width`` characters.
 
-    ``over`` leaves out what only a run under way has: running trials, workers and time left.
+    ``over``, the last line of a run that has ended, takes the place of what only a run under way has:
+    running trials, workers and time left.
     """
     head = [_title(snapshot, width), _progress(snapshot, width, glyphs), *_counts(snapshot, width)]
     best = _best(snapshot, width)
     if over:
-        foot = wrapped([f"took {duration(snapshot.seconds)}"], width, "dim")
+        foot = wrapped([over], width, "dim")
         return [_clipped(line, width) for line in [*head, *best, *foot]][: max(1, height)]
     foot = wrapped(_footer(snapshot), width, "dim")
     room = min(MOST_RUNNING, height - len(head) - len(best) - len(foot))
@@ -122,7 +121,9 @@ def _title(snapshot: RunSnapshot, width: int) -> Line:
 
 
 def _progress(snapshot: RunSnapshot, width: int, glyphs: Glyphs) -> Line:
-    done = snapshot.recorded / snapshot.total if snapshot.total > 0 else 0.0
+    if snapshot.total <= 0:
+        return ((f"{snapshot.recorded} trials recorded", ""),)
+    done = snapshot.recorded / snapshot.total
     tail = f" {snapshot.recorded}/{snapshot.total} trials"
     full, empty = bar(done, max(4, min(60, width - len(tail))), glyphs)
     return ((full, "green"), (empty, "dim"), (tail, ""))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
 
 STATES = ("all", "complete", "pruned", "failed")
-OWN_VALUES = "params file"
+OWN_VALUES = "start"
 """The origin of the trial that ran with the file's own values."""
 
 _LS_FORMATS = """\
@@ -102,9 +102,11 @@ def run_best(args: argparse.Namespace) -> int:
     """``ptydask best``: 0; 1 where no trial completed."""
     if args.format == "yaml" and (args.k or 1) > 1:
         raise UsageError(f"-k {args.k}: a params file holds one trial's values; choose --format json")
+    from ptydask.store import table
+
     results = _open(args.file)
     records = results.records()
-    chosen = ranking(records, results.meta.direction)[: args.k or 1]
+    chosen = table.ranked(records, results.meta.direction)[: args.k or 1]
     if not chosen:
         _say(f"{args.file}: no trial has completed so far ({len(records)} recorded)")
         return 1
@@ -114,7 +116,7 @@ def run_best(args: argparse.Namespace) -> int:
         from ptydask.cli.describe import best_text
 
         own = next((r for r in records if r.origin == OWN_VALUES and r.error is not None), None)
-        formats.write("\n".join(best_text(results, record, own, args.file) for record in chosen))
+        formats.write("\n".join(best_text(results, record, own) for record in chosen))
     else:
         _write_records(chosen, args.format)
     return 0
@@ -127,9 +129,7 @@ def run_show(args: argparse.Namespace) -> int:
     results = _open(args.file)
     numbers = [record.number for record in results.records()]
     if args.number not in numbers:
-        raise UsageError(
-            f"{args.file}: there is no trial {args.number}; {_nearest_number(args.number, numbers)}"
-        )
+        raise UsageError(f"{args.file}: there is no trial {args.number}; {_nearest_number(args.number, numbers)}")
     trial: TrialData = results.trial(args.number)
     if args.format == "csv":
         formats.write(_curve_csv(trial))
@@ -185,18 +185,7 @@ def column_of(records: Sequence[TrialRecord], name: str) -> Any:
     if not records:
         return lambda _record: None
     known = [*facts, *params, *metrics]
-    raise UsageError(
-        f"--sort {name}: no trial has such a column; {nearest(name, known) or 'see ptydask show'}"
-    )
-
-
-def ranking(records: Sequence[TrialRecord], direction: Direction) -> list[TrialRecord]:
-    """The completed trials that have an error, best first, the earlier first on a tie."""
-    done = [
-        r for r in records if r.state is TrialState.COMPLETE and r.error is not None and r.error == r.error
-    ]
-    sign = 1 if direction == "minimize" else -1
-    return sorted(done, key=lambda r: (sign * (r.error or 0.0), r.number))
+    raise UsageError(f"--sort {name}: no trial has such a column; {nearest(name, known) or 'see ptydask show'}")
 
 
 def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None) -> Table:
@@ -225,9 +214,7 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None) -> Table:
 # --- pieces ------------------------------------------------------------------------------------------
 
 
-def _parser(
-    subparsers: argparse._SubParsersAction[Any], name: str, does: str, epilog: str
-) -> argparse.ArgumentParser:
+def _parser(subparsers: argparse._SubParsersAction[Any], name: str, does: str, epilog: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name,
         help=does,
@@ -263,12 +250,13 @@ def _params_file(results: Results, record: TrialRecord) -> str:
 
     from ptydask.config import ptyrad
 
-    return ptyrad.render(json.loads(results.meta.config_json), record.params)
+    said = f"{results.meta.name}, trial {record.number}: {results.meta.metric} {record.error}"
+    return ptyrad.render(json.loads(results.meta.config_json), record.params, header=formats.printable(said))
 
 
 def _curve_csv(trial: TrialData) -> str:
     columns = list(trial.curve)
-    steps = zip(*(trial.curve[name] for name in columns), strict=True)
+    steps = zip(*(trial.curve[name].tolist() for name in columns), strict=True)
     return formats.csv_text(columns, (dict(zip(columns, row, strict=True)) for row in steps))
 
 

@@ -13,7 +13,7 @@ WIDTH = 10
 
 def plan_lines(plan: StudyPlan) -> list[str]:
     """Study, tuned parameters with their ranges, search method, where results go."""
-    start = plan.points[0].params if plan.points and plan.points[0].origin == "params file" else {}
+    start = plan.points[0].params if plan.points and plan.points[0].origin == "start" else {}
     return [
         _line("study", f"{plan.name}, from {plan.source.path}"),
         *_space(plan.space, start),
@@ -24,12 +24,14 @@ def plan_lines(plan: StudyPlan) -> list[str]:
     ]
 
 
-def trials_line(budget: Budget, workers: int, recorded: int) -> str:
-    """``8 workers x 25 trials = 200 trials, 30 recorded already``."""
-    total = budget.trials(workers)
-    text = _count(total, "trial")
+def trials_line(budget: Budget, workers: int, total: int, recorded: int) -> str:
+    """``8 workers x 25 trials = 200 trials, 30 recorded already``; ``total`` is less where a grid has fewer points."""
+    asked = budget.trials(workers)
+    text = _count(asked, "trial")
     if not budget.total:
         text = f"{_count(workers, 'worker')} x {_count(budget.n_trials, 'trial')} = {text}"
+    if total < asked:
+        text = f"{_count(total, 'trial')}, all points of the grid (asked for: {text})"
     if budget.timeout is not None:
         text += f", none started after {budget.timeout:g} s"
     return _line("trials", text + (f", {recorded} recorded already" if recorded else ""))

@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -143,7 +143,6 @@ class _Prepared:
 
 def _load(args: argparse.Namespace) -> StudyPlan:
     from ptydask import config, engines, sampling
-    from ptydask.storage import urls
 
     overrides = config.Overrides(
         settings=tuple(config.parse_setting(text) for text in args.settings),
@@ -156,9 +155,9 @@ def _load(args: argparse.Namespace) -> StudyPlan:
         tries=tuple(config.parse_point(text) for text in args.tries),
     )
     plan = config.load(args.config, overrides)
-    sampling.check(plan)
-    urls.parse(plan.storage, plan.results)
-    return engines.get(plan.engine).validate(plan)
+    plan = engines.get(plan.engine).validate(plan)
+    points = sampling.exhaustive(plan)
+    return plan if points is None else replace(plan, points=points, exhaustive=True)
 
 
 def _prepare(plan: StudyPlan, workers: int) -> _Prepared:
@@ -174,7 +173,10 @@ def _prepare(plan: StudyPlan, workers: int) -> _Prepared:
             recorded = len(there.records())
             old, new = (engine.essential(provenance.config_of(m)) for m in (there.meta, meta))
             notices += resume.compare(there.meta, meta, old, new, file=str(plan.results))
-    return _Prepared(plan, plan.budget.trials(workers), workers, recorded, tuple(notices), meta)
+    total = plan.budget.trials(workers)
+    if plan.exhaustive:
+        total = min(total, len(plan.points))
+    return _Prepared(plan, total, workers, recorded, tuple(notices), meta)
 
 
 def validate_command(args: argparse.Namespace) -> int:
@@ -218,7 +220,7 @@ def run_command(args: argparse.Namespace) -> int:
     watch.plan(
         [
             *words.plan_lines(plan),
-            words.trials_line(plan.budget, workers, prepared.recorded),
+            words.trials_line(plan.budget, workers, prepared.total, prepared.recorded),
             words.workers_line(local.describe(local.plan_workers(request))),
         ]
     )

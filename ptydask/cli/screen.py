@@ -91,6 +91,8 @@ class Screen:
             extra = sum(max(1, math.ceil(length / width)) - 1 for length in self._drawn)
             for _ in range(extra):
                 self._console.control(Control((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)))
+            # Whatever is printed next redraws them, cropped.
+            self._drawn = [min(length, width) for length in self._drawn]
         self._width = width
         self._console.size = ConsoleDimensions(width, height)
         return width, height

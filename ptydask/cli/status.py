@@ -39,9 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         description="Show how a running or finished study stands, from any shell that sees the file.",
     )
     parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file")
-    parser.add_argument(
-        "--format", choices=formats.FORMATS, default="table", help="how to print (default: table)"
-    )
+    parser.add_argument("--format", choices=formats.FORMATS, default="table", help="how to print (default: table)")
     parser.add_argument(
         "--watch",
         type=_seconds,
@@ -66,28 +64,21 @@ def run_status(args: argparse.Namespace) -> int:
 # --- decisions ---------------------------------------------------------------------------------------
 
 
-def standing(run: RunSnapshot | None, driver: str, *, live: bool, alive: bool, since: str = "") -> Standing:
+def standing(driver: str, *, live: bool, packed: bool, left: int | None) -> Standing:
     """How a study stands.
 
-    ``run`` is what its driver said last, None once a driver ended in peace; ``driver`` names it. ``live``
-    is a store of many files, not yet packed; ``alive`` whether a driver holds it.
+    ``driver`` names who said something last, empty once a driver ended in peace; ``live`` whether one holds
+    the study; ``packed`` whether all of it is in one file; ``left`` how many trials are to go, where known.
     """
-    go_on = "the same command goes on from here"
-    if alive:
-        return Standing(
-            "running", f"running{f' since {since}' if since else ''}{f' on {driver}' if driver else ''}"
-        )
-    if not live:
+    if live:
+        return Standing("running", f"running: {driver}" if driver else "running")
+    if packed:
         return Standing("finished", "finished: everything is in this one file")
-    if run is None:
-        return Standing("stopped", f"stopped before all of it was done; {go_on}")
-    left = run.total - run.recorded
-    todo = (
-        f"with {left} of {run.total} trials to go"
-        if left > 0
-        else "before it packed the results into one file"
-    )
-    return Standing("gone", f"its driver ({driver}) is gone, {todo}; {go_on}")
+    todo = f" with {left} trials to go" if left else ""
+    go_on = "the same command goes on from here"
+    if driver:
+        return Standing("gone", f"its driver is gone{todo} ({driver}); {go_on}")
+    return Standing("stopped", f"stopped{todo}; {go_on}")
 
 
 def moment(value: object) -> float:
@@ -104,9 +95,7 @@ def moment(value: object) -> float:
 def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
     """The snapshot that a driver wrote down as plain values."""
     known = {field.name for field in fields(RunningTrial)}
-    running = [
-        RunningTrial(**{k: v for k, v in item.items() if k in known}) for item in status.get("running", ())
-    ]
+    running = [RunningTrial(**{k: v for k, v in item.items() if k in known}) for item in status.get("running", ())]
     best = status.get("best")
     return RunSnapshot(
         study=str(status.get("study", "")),
@@ -124,14 +113,17 @@ def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
     )
 
 
-def snapshot_of(records: Sequence[TrialRecord], meta: StudyMeta, file: Path) -> RunSnapshot:
-    """A snapshot made of what was recorded, where no driver left one."""
+def snapshot_of(records: Sequence[TrialRecord], meta: StudyMeta, file: Path, complete: bool) -> RunSnapshot:
+    """A snapshot made of what was recorded, where no driver left one.
+
+    Its total is 0 unless the study is ``complete``: how many were asked for is not known then.
+    """
     count = Counter(record.state for record in records)
     words = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
     return RunSnapshot(
         study=meta.name,
         results=file,
-        total=len(records),
+        total=len(records) if complete else 0,
         counts={word: count[state] for word, state in words.items()},
         best=best_of(records, meta.direction),
         running=(),
@@ -167,19 +159,19 @@ class Seen:
 
 def look(file: Path, now: float) -> Seen:
     """Read a results file and what its driver says beside it. Raises StoreError."""
-    from ptydask.store import lock, names, reader
+    from ptydask.store import reader
 
-    results = reader.open(file)
-    said = results.status() or {}
-    run = snapshot_from(said["run"]) if said.get("run") else None
-    owner = lock.owner_of(names.folder_of(file))
-    driver = f"host {said.get('host', '?')}, process {said.get('pid', '?')}" if said else ""
-    if owner is not None:
-        driver = f"host {owner.host}, process {owner.pid}"
-    since = owner.since if owner is not None else ""
-    how = standing(run, formats.printable(driver), live=results.live, alive=owner is not None, since=since)
+    with reader.open(file) as results:
+        said = results.last_words() or {}
+        run = snapshot_from(said["run"]) if said.get("run") else None
+        driver = ""
+        if said:
+            driver = f"process {said.get('pid')} on {formats.printable(str(said.get('host')))}"
+            driver += f" since {said.get('since')}"
+        left = None if run is None else run.total - run.recorded
+        how = standing(driver, live=results.live, packed=results.packed, left=left)
+        shown = run if run is not None else snapshot_of(results.records(), results.meta, file, results.packed)
     updated = str(said.get("updated", ""))
-    shown = run if run is not None else snapshot_of(results.records(), results.meta, file)
     return Seen(how, shown, updated, max(0.0, now - moment(updated)) if updated else 0.0)
 
 
@@ -192,7 +184,7 @@ def seen_object(seen: Seen) -> dict[str, Any]:
         "state": seen.standing.state,
         "text": seen.standing.text,
         "results": str(run.results),
-        "total": run.total,
+        "total": run.total or None,
         "recorded": run.recorded,
         "counts": {**run.counts, "running": run.counts.get("running", 0) if running else 0},
         "metric": run.metric,
@@ -209,14 +201,16 @@ def seen_object(seen: Seen) -> dict[str, Any]:
 
 def seen_lines(seen: Seen, width: int, height: int, *, glyphs: Glyphs) -> list[Line]:
     """What a person is shown, in at most ``height`` lines of at most ``width`` characters."""
+    running = seen.standing.state == "running"
     style = {"running": "green", "finished": "bold"}.get(seen.standing.state, "yellow")
     head: list[Line] = wrapped(seen.standing.text.split(" "), width, style, " ")
-    over = seen.standing.state != "running"
+    span = duration(seen.run.seconds)
+    over = f"its last driver ran {span}" if seen.updated else f"{span} in all trials together"
     foot: list[Line] = []
     if seen.updated:
         foot = wrapped([f"as of {seen.updated}", f"{duration(seen.age)} ago"], width, "dim")
     room = max(1, height - len(head) - len(foot))
-    return [*head, *frame(seen.run, width, room, glyphs, over=over), *foot]
+    return [*head, *frame(seen.run, width, room, glyphs, over="" if running else over), *foot]
 
 
 def _show(seen: Seen, how: str) -> bool:

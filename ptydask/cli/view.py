@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Protocol
 
-from ptydask.cli.formats import encodable, inert
+from ptydask.cli.formats import duration, encodable, inert
 from ptydask.cli.frame import closing_line, finished_line, frame, heartbeat_line
 from ptydask.cli.screen import Screen, redraws
 from ptydask.model import RunSnapshot, TrialRecord, TrialState
@@ -121,9 +121,9 @@ class LiveView:
     def close(self, final: RunSnapshot | None = None) -> None:
         """Leave the last frame on the screen, that of ``final`` where given, and show the cursor."""
         if final is not None:
-            self._draw(final, over=True)
+            self._draw(final, over=f"took {duration(final.seconds)}")
         self._screen.close()
 
-    def _draw(self, snapshot: RunSnapshot, *, over: bool = False) -> None:
+    def _draw(self, snapshot: RunSnapshot, *, over: str = "") -> None:
         glyphs = self._screen.glyphs
         self._screen.draw(lambda width, height: frame(snapshot, width, height, glyphs, over=over))

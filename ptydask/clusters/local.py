@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -84,6 +86,11 @@ class LocalWorkers:
 
     def stop_workers(self) -> None:
         """Kill the worker processes; the scheduler goes on answering."""
+        for nanny in self._cluster.workers.values():
+            nanny.auto_restart = False
+            if nanny.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
         self._cluster.scale(0)
         self._cluster.sync(self._cluster._correct_state)
 

@@ -42,7 +42,7 @@ class Format(Protocol):
         """The study that ``data`` asks for. Raises ConfigError; may change ``data``."""
 
 
-def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:  # noqa: B008 - frozen
+def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
     """The study that a file asks for, checked as far as that goes without its engine.
 
     Raises ConfigError, which names the file, for a file that cannot be read, is of no known format, or breaks a

@@ -32,9 +32,19 @@ from ptydask.model import (
 )
 
 SECTIONS = tuple(f"{name}_params" for name in ("init", "hypertune", "model", "loss", "constraint", "recon"))
-_KEYS = tuple(
-    "if_hypertune verbosity collate_results append_params n_trials timeout sampler_params pruner_params "
-    "storage_path study_name error_metric tune_params".split()
+_KEYS = (
+    "if_hypertune",
+    "verbosity",
+    "collate_results",
+    "append_params",
+    "n_trials",
+    "timeout",
+    "sampler_params",
+    "pruner_params",
+    "storage_path",
+    "study_name",
+    "error_metric",
+    "tune_params",
 )
 _KEY = "hypertune_params"
 DEFAULT_SEED = 0

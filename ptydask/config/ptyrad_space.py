@@ -14,8 +14,22 @@ from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar
 from ptydask.tunables import LEGACY, TUNABLES, Tunable
 
 KEY = "hypertune_params.tune_params"
-OPTIMIZERS = tuple(
-    "Adadelta Adafactor Adagrad Adam AdamW SparseAdam Adamax ASGD LBFGS Muon Nadam RAdam RMSprop Rprop SGD".split()
+OPTIMIZERS = (
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "SparseAdam",
+    "Adamax",
+    "ASGD",
+    "LBFGS",
+    "Muon",
+    "Nadam",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SGD",
 )
 _UNUSABLE = {
     "Nadam": "PyTorch has no optimizer of that name (PyTorch's NAdam is not on PtyRAD's list)",
@@ -274,12 +288,16 @@ def tried(point: Mapping[str, Scalar], where: Mapping[str, Distribution]) -> tup
 def renamed(named: Mapping[str, Any]) -> dict[str, Any]:
     """The same mapping with PtyRAD's old names translated; values (or lists of them) of ``defocus`` turned."""
     new: dict[str, Any] = {}
-    for name, value in named.items():
+    for name, given in named.items():
         target, sign = LEGACY.get(name, (name, 1))
-        if sign < 0:
-            value = [0 - v if space.is_number(v) else v for v in value] if isinstance(value, list) else value
-            value = 0 - value if space.is_number(value) else value
+        value = _turned_value(given) if sign < 0 else given
         pair = TUNABLES[target].parameters if target in TUNABLES and isinstance(value, list) else (target,)
         for parameter in pair:
             new[parameter] = value
     return new
+
+
+def _turned_value(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_turned_value(item) for item in value]
+    return 0 - value if space.is_number(value) else value

@@ -89,7 +89,7 @@ def kind(thing: object) -> str:
         (Mapping, "a mapping"),
         (type(None), "null"),
     ):
-        if isinstance(thing, types):  # type: ignore[arg-type]
+        if isinstance(thing, types):
             return name
     return f"a {type(thing).__name__}"
 

@@ -9,7 +9,7 @@ from ptydask.errors import UsageError
 
 DATA = "patterns.h5"
 PARAMS = "params.yaml"
-SEED = 2024
+SEED = 1
 
 
 def write(folder: Path, seed: int = SEED) -> Path:
@@ -28,9 +28,7 @@ def write(folder: Path, seed: int = SEED) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         kept = params.read_text(encoding="utf-8") if params.exists() else None
         if kept is not None and _quoted(data) not in kept:
-            raise UsageError(
-                f"{params}: is there already and does not name {data}; remove it, or give another folder"
-            )
+            raise UsageError(f"{params}: is there already and does not name {data}; remove it, or give another folder")
         experiment = Experiment(seed=seed)
         demo_data.write(data, experiment, patterns(experiment), positions(experiment))
         if kept is None:
@@ -41,9 +39,9 @@ def write(folder: Path, seed: int = SEED) -> Path:
 
 
 def params_text(data: Path) -> str:
-    """The demo's params file for the data file ``data``."""
+    """The demo's params file for the data file ``data``; results go beside it."""
     template = files(__package__).joinpath(PARAMS).read_text(encoding="utf-8")
-    return template.replace("'{data}'", _quoted(data))
+    return template.replace("'{data}'", _quoted(data)).replace("'{folder}'", _quoted(data.parent))
 
 
 def _quoted(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import time
 import uuid
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
-from distributed import Client, Future, KilledWorker, wait
+from distributed import Client, Future, KilledWorker
 
 from ptydask import reconcile, worker
 from ptydask.clusters import Cluster
@@ -63,8 +64,7 @@ class Outcome:
 
     snapshot: RunSnapshot
     complete: bool
-    """Whether every trial that was asked for is recorded."""
-    timed_out: bool = False
+    """Whether every trial that was asked for is recorded; else its time is over."""
 
 
 @dataclass(slots=True)
@@ -80,6 +80,8 @@ class _Run:
     observer: Observer
     mirror: SqliteMirror | None
     flight: dict[str, Future] = field(default_factory=dict)
+    ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
+    """Keys of tasks that are over, put there by Dask as it hears of them."""
     began: float = field(default_factory=time.monotonic)
     recorded_before: int = 0
     last_tick: float = 0.0
@@ -93,38 +95,42 @@ class _Run:
 
     # --- sending and collecting ---
 
-    def fill(self) -> None:
+    def fill(self, uncollected: int = 0) -> None:
+        """Send what the workers have room for; ``uncollected`` tasks are over and not yet recorded."""
         slots = len(self.client.scheduler_info(n_workers=-1)["workers"])
-        count = reconcile.to_submit(self.options.total, len(self.store.records), len(self.flight), slots)
+        count = reconcile.to_submit(self.options.total - uncollected, len(self.store.records), len(self.flight), slots)
         for _ in range(0 if self.timed_out() else count):
             key = f"trial-{uuid.uuid4().hex}"
-            self.flight[key] = self.client.submit(
-                worker.run_trial, self.setup, key, self.index, key=key, pure=False, retries=0
-            )
+            future = self.client.submit(worker.run_trial, self.setup, key, self.index, key=key, pure=False)
+            self.flight[key] = future
+            future.add_done_callback(lambda ended: self.ended.put(ended.key))
             self.index += 1
+
+    def over(self) -> bool:
+        return len(self.store.records) >= self.options.total or self.timed_out()
 
     def timed_out(self) -> bool:
         limit = self.plan.budget.timeout
         return limit is not None and time.monotonic() - self.began >= limit
 
     def go(self) -> None:
-        while True:
+        while self.flight or not self.over():
             self.fill()
-            if not self.flight:
-                return
-            ended = self._wait()
-            results = [(key, self.flight.pop(key)) for key in ended]
-            self.fill()  # the freed workers get their next trial before any bookkeeping
-            for key, future in results:
-                self.collect(key, future)
+            results = [self.flight.pop(key) for key in self._wait()]
+            self.fill(len(results))  # the freed workers get their next trial before any bookkeeping
+            for future in results:
+                self.collect(future)
             self.tick()
 
     def _wait(self) -> list[str]:
         try:
-            wait(list(self.flight.values()), timeout=TICK, return_when="FIRST_COMPLETED")
-        except TimeoutError:
+            ended = [self.ended.get(timeout=TICK)]
+        except queue.Empty:
             self._check_workers()
-        return [key for key, future in self.flight.items() if future.done()]
+            return []
+        while not self.ended.empty():
+            ended.append(self.ended.get())
+        return ended
 
     def _check_workers(self) -> None:
         now = time.monotonic()
@@ -133,7 +139,7 @@ class _Run:
         elif now - self.workers_seen > NO_WORKERS:
             raise ClusterError(f"no worker for {NO_WORKERS:.0f} s; the same command goes on from here")
 
-    def collect(self, key: str, future: Future) -> None:
+    def collect(self, future: Future) -> None:
         if future.status == "finished":
             done: worker.TrialDone = future.result()
             self.record(done.record, done.sha256)
@@ -141,7 +147,9 @@ class _Run:
                 self.observer.notice(f"trial {done.record.number}: {done.lost}")
             return
         error = future.exception()
-        if isinstance(error, KilledWorker) or future.status in ("lost", "cancelled"):
+        if isinstance(error, StorageError):
+            self.observer.notice(str(error))
+        if isinstance(error, KilledWorker | StorageError) or future.status in ("lost", "cancelled"):
             self.settle(Reason.LOST)
             return
         if isinstance(error, PtydaskError):
@@ -309,7 +317,7 @@ def run(
         it.settle(Reason.LOST)
         it.tick(force=True)
         complete = len(store.records) >= options.total
-        return Outcome(it.snapshot(), complete, timed_out=not complete)
+        return Outcome(it.snapshot(), complete)
     finally:
         if mirror is not None:
             mirror.close()

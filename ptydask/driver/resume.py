@@ -56,15 +56,15 @@ def differences(old: object, new: object, at: str = "") -> Iterator[tuple[str, o
         yield at, old, new
 
 
-def _spaces(old: Mapping[str, str], new: Mapping[str, str], file: str, advice: str) -> Iterator[str]:
+def _spaces(old: Mapping[str, Any], new: Mapping[str, Any], file: str, advice: str) -> Iterator[str]:
     if sorted(old) != sorted(new):
         raise _differs("the tuned parameters", sorted(old), sorted(new), file, advice)
     for name in new:
         if old[name] == new[name]:
             continue
-        before, now = json.loads(old[name]), json.loads(new[name])
+        before, now = old[name], new[name]
         key = f"hypertune_params.tune_params.{name}"
-        if "Categorical" in old[name] + new[name] or before["name"] != now["name"]:
+        if "Categorical" in before["name"] or before["name"] != now["name"]:
             raise _differs(key, before["attributes"], now["attributes"], file, advice)
         yield f"{name}: the range is now {_range(now)}, earlier trials were drawn from {_range(before)}"
 

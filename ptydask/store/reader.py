@@ -188,8 +188,10 @@ class Results:
 
     def status(self) -> dict[str, Any] | None:
         """What the driver said last: host, pid, since, updated, run. None where no run is on."""
-        if not self.live:
-            return None
+        return self.last_words() if self.live else None
+
+    def last_words(self) -> dict[str, Any] | None:
+        """The same of a driver that may be gone; None where the last one ended in peace."""
         try:
             said = codec.loads((self._folder / contents.STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -105,19 +105,24 @@ class Store:
             self._sha256[record.number] = sha256
         self._changed = True
 
-    def discard(self, number: int) -> None:
-        """Remove a late result of a trial that was given up: its file goes, what was recorded stays."""
+    def find(self, number: int) -> TrialRecord | None:
+        """The record in a trial's file that nobody has added yet; None where there is no readable file."""
         path = names.shard_path(self.folder, number)
-        record = self._records.get(number)
-        if record is None or self._rows[number].file != path:
-            path.unlink(missing_ok=True)
-        elif not _holds(path, record):
-            # The late file took the place of the recorded one.
-            meta = self.meta
-            shard.write(self.folder, record, None, meta.keep, direction=meta.direction, metric=meta.metric)
+        try:
+            return shard.read_record(path) if path.exists() else None
+        except StoreError:
+            return None
+
+    def discard(self, number: int) -> None:
+        """Remove a late result of a trial that was given up: its file, and its record where it has one already."""
+        row = self._rows.get(number)
+        path = names.shard_path(self.folder, number)
+        if row is not None and row.file == path:
+            del self._rows[number], self._records[number]
             self._sha256.pop(number, None)
-            self._unread.add(number)
+            self._unread.discard(number)
             self._changed = True
+        path.unlink(missing_ok=True)
 
     def refresh(self, *, force: bool = False) -> None:
         """Bring ``NAME.h5`` up to date, if something changed and the last time is long enough ago.
@@ -226,13 +231,6 @@ class Store:
         self._lock.beat()
         with contextlib.suppress(OSError):  # nothing depends on it
             files.write_text(self.folder / contents.STATUS, codec.dumps(said), durable=False)
-
-
-def _holds(path: Path, record: TrialRecord) -> bool:
-    try:
-        return codec.record_to_json(shard.read_record(path)) == codec.record_to_json(record)
-    except StoreError:
-        return False
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:

@@ -36,9 +36,7 @@ class PtyradEngine:
 
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """All sections but the search itself and what only names or draws PtyRAD's own output."""
-        sections = {
-            key: value for key, value in config.items() if key not in ("hypertune_params", "params_path")
-        }
+        sections = {key: value for key, value in config.items() if key not in ("hypertune_params", "params_path")}
         recon = sections.get("recon_params") or {}
         return {**sections, "recon_params": {k: v for k, v in recon.items() if k not in _OUTPUT_ONLY}}
 

@@ -28,9 +28,7 @@ class CompiledLoss:
         self._shapes: set[tuple[object, ...]] = set()
         self._compiled: dict[str, Callable[..., Any]] = {}
 
-    def function(
-        self, configs: Mapping[str, Any], model: Any, batches: Iterable[torch.Tensor]
-    ) -> Callable[..., Any]:
+    def function(self, configs: Mapping[str, Any], model: Any, batches: Iterable[torch.Tensor]) -> Callable[..., Any]:
         """``compute_loss`` for this model's shapes."""
         plain: Callable[..., Any] = release.solver().compute_loss
         settings = release.compile_settings(configs)

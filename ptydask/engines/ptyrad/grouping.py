@@ -57,7 +57,5 @@ class Grouping:
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)
         self._known.move_to_end(key.digest())
-        np.random.set_state(
-            found[1]
-        )  # sampling draws from NumPy's global generator: leave it as if it had run
+        np.random.set_state(found[1])  # sampling draws from NumPy's global generator: leave it as if it had run
         return [group.copy() for group in found[0]]

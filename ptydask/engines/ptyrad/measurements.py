@@ -130,8 +130,6 @@ def _checking_initializer() -> Any:
 
 
 def _check_raw(raw: NDArray[np.float32]) -> None:
-    if raw.size == 0:
-        raise _Unusable(f"the measurements are empty, their shape is {raw.shape}")
     total = float(raw.sum(dtype=np.float64))
     if not np.isfinite(total):
         bad, first = _non_finite(raw)
@@ -188,6 +186,8 @@ def _explain(error: Exception) -> tuple[str, str]:
     if shape:
         rule = f"the measurements must have the shape {shape[1]}, but have {shape[2]}"
         return rule, "see init_params.meas_permute and meas_reshape"
+    if "zero-size array" in text:
+        return "the measurements are empty", ""
     if isinstance(error, MemoryError):
         return "the measurements do not fit the memory of this machine", "see init_params.meas_crop"
     return f"cannot be used as measurements: {type(error).__name__}: {text[:200]}", ""

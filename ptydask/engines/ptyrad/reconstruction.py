@@ -77,9 +77,7 @@ class Course:
     snapshots: dict[int, Mapping[str, Quantity]] = field(default_factory=dict)
 
 
-def prepare(
-    params: Mapping[str, Any], seed: int, measurements: Measurements, shop: Workshop
-) -> Reconstruction:
+def prepare(params: Mapping[str, Any], seed: int, measurements: Measurements, shop: Workshop) -> Reconstruction:
     """Build model, optimizer and batches from ``params``, which belongs to this trial and is modified."""
     core, solver, ptyrad = release.core(), release.solver(), release.installed()
     variables = _initialise(params["init_params"], seed, measurements)

@@ -16,7 +16,6 @@ import torch
 from ptydask.engines.ptyrad import torchvision_schema
 from ptydask.errors import MissingDependency
 
-
 _USED_LATER = ("ptyrad.params", "sklearn.cluster", "torch._dynamo")
 """Imported by a trial's first iteration otherwise, within the time that is measured."""
 
@@ -80,7 +79,7 @@ def installed() -> Release:
             module()
         for name in _USED_LATER:
             import_module(name)
-        torch.compiler.cudagraph_mark_step_begin()  # PtyRAD calls it for every batch; the first call imports
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # a long import, once
     parameters = inspect.signature(solver().recon_step).parameters
     return Release(version=import_module("ptyrad").__version__, schedules="scheduler" in parameters)
 

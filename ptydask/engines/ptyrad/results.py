@@ -35,9 +35,7 @@ def arrays(model: Any, dx: float) -> dict[str, Quantity]:
     corner = _copy(model.crop_pos).astype(np.float64) + _copy(model.opt_probe_pos_shifts)
     return {
         "object_phase": Quantity(_copy(model.opt_objp), "rad", "phase of the object, per mode and slice"),
-        "object_amplitude": Quantity(
-            _copy(model.opt_obja), "1", "amplitude of the object, per mode and slice"
-        ),
+        "object_amplitude": Quantity(_copy(model.opt_obja), "1", "amplitude of the object, per mode and slice"),
         "probe": Quantity(_copy(model.get_complex_probe_view()), "1", "probe, per mode, in real space"),
         "positions": Quantity(corner * dx, unit, "top-left pixel of the probe window on the object (y, x)"),
         "slice_thickness": Quantity(_copy(model.opt_slice_thickness), unit, "thickness of one slice"),

@@ -86,9 +86,7 @@ class PtyradSession:
             self._measurements = self._load(params, seed)
         return self._measurements
 
-    def _output(
-        self, recon: Reconstruction, course: Course, times: Mapping[str, Scalar], log: str
-    ) -> TrialOutput:
+    def _output(self, recon: Reconstruction, course: Course, times: Mapping[str, Scalar], log: str) -> TrialOutput:
         dx, arrays = float(recon.variables["dx"]), self._plan.keep.arrays
         facts: dict[str, Scalar] = {"iterations": len(course.step), **times}
         if self._shop.device == "cuda":

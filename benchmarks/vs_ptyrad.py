@@ -1,0 +1,226 @@
+"""The same trials through PtyRAD's own hypertune and through ptydask, in turn, on this machine.
+
+    python benchmarks/vs_ptyrad.py --trials 16 --repeats 3
+
+PtyRAD's side is what its users do: as many processes as there are workers, all with the same params file, on
+one SQLite file, results and figures collated. ptydask's side is `python -m ptydask run --workers N`. Both get
+the same parameters beforehand, prune nothing, and compute with the same number of threads.
+
+"whole" counts from the start of the first process to the end of the last; "trials only" from the start of the
+first trial to the end of the last, start-up and packing left out. "in recon_step" is the share of the workers'
+time that the reconstruction itself took: 1.00 is the floor below which no tuner can get.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+Point = dict[str, float]
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run of one tuner."""
+
+    trials: int
+    whole: float
+    """Seconds from the start of the first process to the end of the last."""
+    span: float
+    """Seconds from the start of the first trial to the end of the last."""
+    recon: float
+    """Seconds inside recon_step, all workers together."""
+    workers: int
+    files: int
+    size: int
+    """Bytes left in files."""
+    cpu: float
+    """Seconds of processor time, all processes together: what other programs on the machine hardly change."""
+
+    def numbers(self) -> dict[str, float]:
+        """What is compared, by the name it has in the table."""
+        return {
+            "trials an hour, whole": 3600 * self.trials / self.whole,
+            "trials an hour, trials only": 3600 * self.trials / self.span,
+            "in recon_step, whole": self.recon / (self.workers * self.whole),
+            "in recon_step, trials only": self.recon / (self.workers * self.span),
+            "start-up and end, s": self.whole - self.span,
+            "recon_step a trial, s": self.recon / self.trials,
+            "CPU a trial, s": self.cpu / self.trials,
+            "files left": self.files,
+            "MB left": self.size / 1e6,
+        }
+
+
+def make_data(folder: Path, scan: int) -> dict[str, Any]:
+    """The demo's data with ``scan`` positions along a side; returns their params."""
+    from ptydask import demo
+    from ptydask.demo.microscope import Experiment, patterns, positions
+    from ptydask.store import demo_data
+
+    experiment = replace(Experiment(), scan=scan)
+    folder.mkdir(parents=True)
+    demo_data.write(folder / demo.DATA, experiment, patterns(experiment), positions(experiment))
+    params: dict[str, Any] = yaml.safe_load(demo.params_text(folder / demo.DATA))
+    params["init_params"] |= {"pos_N_scan_slow": scan, "pos_N_scan_fast": scan}
+    return params
+
+
+def draw_points(number: int) -> list[Point]:
+    """Scale and rotation of every trial; the first are the file's own values."""
+    draw = random.Random(1)
+    grid = [(0.9 + 0.02 * i, -4 + 0.5 * j) for i in range(11) for j in range(17)]
+    drawn = [{"scale": round(s, 2), "rotation": r} for s, r in draw.sample(grid, number)]
+    return [{"scale": 1.0, "rotation": 0.0}, *(p for p in drawn if p != {"scale": 1.0, "rotation": 0.0})][:number]
+
+
+def write_params(params: dict[str, Any], folder: Path, n_trials: int, storage: str | None) -> Path:
+    """The params file of one run, which leaves its results in ``folder``."""
+    hypertune = params["hypertune_params"] | {"n_trials": n_trials, "pruner_params": None}
+    hypertune |= {"sampler_params": {"name": "RandomSampler", "configs": {}}}
+    if storage is not None:
+        hypertune["storage_path"] = storage
+    recon = params["recon_params"] | {"output_dir": str(folder / "output")}
+    file = folder / "params.yaml"
+    file.write_text(yaml.safe_dump(params | {"hypertune_params": hypertune, "recon_params": recon}))
+    return file
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The environment of both tuners: the same threads, no display."""
+    return os.environ | {"OMP_NUM_THREADS": str(threads), "MPLBACKEND": "Agg"}
+
+
+def run_ptyrad(params: dict[str, Any], points: list[Point], folder: Path, workers: int, threads: int) -> Outcome:
+    """``workers`` processes of PtyRAD's hypertune on one SQLite file."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = f"sqlite:///{folder / 'hypertune.sqlite3'}"
+    file = write_params(params, folder, len(points) // workers, storage)
+    name = params["hypertune_params"]["study_name"]
+    study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
+    for point in points:
+        study.enqueue_trial(point)
+    begin, cpu = time.perf_counter(), cpu_seconds()
+    times = [folder / f"times{n}.json" for n in range(workers)]
+    with (folder / "stdout.txt").open("w") as out:
+        command = [sys.executable, "-W", "ignore", str(HERE / "ptyrad_hypertune.py"), str(file)]
+        processes = [
+            subprocess.Popen(
+                [*command, str(t)], cwd=folder, env=environment(threads), stdout=out, stderr=subprocess.STDOUT
+            )
+            for t in times
+        ]
+        codes = [process.wait() for process in processes]
+    whole, cpu = time.perf_counter() - begin, cpu_seconds() - cpu
+    if any(codes):
+        raise RuntimeError(f"PtyRAD's hypertune failed: {(folder / 'stdout.txt').read_text()[-2000:]}")
+    done = [t for t in optuna.load_study(study_name=name, storage=storage).trials if t.datetime_complete]
+    span = max(t.datetime_complete for t in done) - min(t.datetime_start for t in done)
+    recon = sum(json.loads(t.read_text())["recon_seconds"] for t in times)
+    for own in [*times, file, folder / "stdout.txt"]:
+        own.unlink()
+    return Outcome(len(done), whole, span.total_seconds(), recon, workers, *left_in(folder), cpu)
+
+
+def run_ptydask(params: dict[str, Any], points: list[Point], folder: Path, workers: int, threads: int) -> Outcome:
+    """``python -m ptydask run`` with ``workers`` workers."""
+    from ptydask.store import reader
+
+    file = write_params(params, folder, len(points), None)
+    results = folder / "results.h5"
+    command = [sys.executable, "-m", "ptydask", "run", str(file), "--workers", str(workers)]
+    command += ["--trials", str(len(points)), "--results", str(results)]
+    for point in points[1:]:
+        command += ["--try", " ".join(f"{name}={value}" for name, value in point.items())]
+    begin, cpu = time.perf_counter(), cpu_seconds()
+    said = subprocess.run(command, cwd=folder, env=environment(threads), capture_output=True, text=True, check=False)
+    whole, cpu = time.perf_counter() - begin, cpu_seconds() - cpu
+    if said.returncode:
+        raise RuntimeError(f"ptydask exited with {said.returncode}: {said.stderr[-2000:]}")
+    with reader.open(results) as stored:
+        records = stored.records()
+        recon = sum(float(stored.trial(r.number).attributes["recon_seconds"]) for r in records)
+    starts = [datetime.fromisoformat(record.started).timestamp() for record in records]
+    ends = [start + record.seconds for start, record in zip(starts, records, strict=True)]
+    file.unlink()
+    return Outcome(len(records), whole, max(ends) - min(starts), recon, workers, *left_in(folder), cpu)
+
+
+def cpu_seconds() -> float:
+    """Processor time of every process that this one started and that has ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def left_in(folder: Path) -> tuple[int, int]:
+    """Files and bytes that a run left."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return len(files), sum(path.stat().st_size for path in files)
+
+
+def report(outcomes: dict[str, list[Outcome]]) -> str:
+    """The table: medians of each tuner, and the ratio of the two."""
+    medians = {
+        tuner: {key: median(run.numbers()[key] for run in runs) for key in runs[0].numbers()}
+        for tuner, runs in outcomes.items()
+    }
+    lines = [f"{'median of ' + str(len(outcomes['ptydask'])):30}{'PtyRAD':>12}{'ptydask':>12}{'ratio':>9}"]
+    for key, theirs in medians["ptyrad"].items():
+        ours = medians["ptydask"][key]
+        ratio = f"{ours / theirs:9.3f}" if theirs else "        -"
+        lines.append(f"{key:30}{theirs:12.4g}{ours:12.4g}{ratio}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Trials an hour, files and bytes beside PtyRAD's own hypertune.")
+    parser.add_argument("--trials", type=int, default=16, help="of one run, all workers together (default: 16)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each tuner, in turn (default: 3)")
+    parser.add_argument("--workers", type=int, default=2, help="processes of each tuner (default: 2)")
+    parser.add_argument("--scan", type=int, default=24, help="scan positions along a side (default: 24)")
+    parser.add_argument("--iterations", type=int, default=20, help="of a trial (default: 20)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's numbers there")
+    args = parser.parse_args()
+    if args.trials % args.workers or not args.workers <= args.trials <= 187:
+        parser.error("--trials must be a multiple of --workers, of at most 187")
+    threads = max(1, (os.cpu_count() or 1) // args.workers)
+    points = draw_points(args.trials)
+    outcomes: dict[str, list[Outcome]] = {"ptyrad": [], "ptydask": []}
+    runs = {"ptyrad": run_ptyrad, "ptydask": run_ptydask}
+    with tempfile.TemporaryDirectory(prefix="vs_ptyrad.") as scratch:
+        params = make_data(Path(scratch) / "data", args.scan)
+        params["recon_params"]["NITER"] = args.iterations
+        for repeat in range(args.repeats):
+            for tuner, run in runs.items():
+                folder = Path(scratch) / f"{tuner}{repeat}"
+                folder.mkdir()
+                outcome = run(params, points, folder, args.workers, threads)
+                outcomes[tuner].append(outcome)
+                print(f"{tuner} {repeat + 1}: {outcome.trials} trials in {outcome.whole:.1f} s", file=sys.stderr)
+                shutil.rmtree(folder)
+    print(f"{args.trials} trials of {args.iterations} iterations, {args.workers} workers of {threads} thread(s)")
+    print(report(outcomes))
+    if args.json:
+        args.json.write_text(json.dumps({t: [asdict(o) for o in runs_] for t, runs_ in outcomes.items()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

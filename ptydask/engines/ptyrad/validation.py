@@ -1,0 +1,189 @@
+"""A plan for PtyRAD checked before any job is queued: its schema, the data's headers, what is worth tuning."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import inspect
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ptydask import space, tunables
+from ptydask.config import reading
+from ptydask.engines.ptyrad import datafiles, schema
+from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar, StudyPlan
+
+_TUNE = "hypertune_params.tune_params"
+
+
+def complete(plan: StudyPlan) -> StudyPlan:
+    """The plan with PtyRAD's defaults filled in, the file's own values as its first point, and more notices.
+
+    Reads no pattern and needs no device. Raises ConfigError for what PtyRAD would refuse or could only fail at, and
+    for a tuned parameter that the file makes ineffective; DataError for a data file that cannot be used;
+    MissingDependency without PtyRAD.
+    """
+    if importlib.util.find_spec("ptyrad") is None:
+        raise MissingDependency("PtyRAD is not installed: pip install 'ptydask[ptyrad]'")
+    try:
+        return _complete(plan)
+    except ConfigError as error:
+        raise error.in_file(plan.source.path) from None
+
+
+def _complete(plan: StudyPlan) -> StudyPlan:
+    _check_shallow(plan.config)
+    datafiles.check_paths(plan.config)
+    config, said = schema.load(_for_schema(plan.config))
+    config["hypertune_params"] = copy.deepcopy(dict(plan.config["hypertune_params"]))
+    init = config["init_params"]
+    datafiles.check_measurements(init)
+    scan = datafiles.check_preprocessing(init)
+    _check_optimizers(config)
+    _check_updates(config["model_params"])
+    where, clipped = _batches(config, plan.space, datafiles.positions(config["recon_params"], *scan))
+    tuned = tuple(dict.fromkeys(tunables.PARAMETERS[name].name for name in where))
+    for name in tuned:
+        reason = tunables.ineffective(config, name, tuned)
+        if reason is not None:
+            raise ConfigError(f"tuning it has no effect: {reason}", key=f"{_TUNE}.{name}.state", value=True)
+    points, notices = plan.points, (*said, *clipped, *_coupled(init, tuned))
+    if where and not any(point.origin == "start" for point in points):
+        start, moved = tunables.start_point(where, config)
+        points, notices = (start, *points), (*notices, *moved)
+    _check_output(plan.results)
+    return replace(plan, config=config, space=where, points=points, notices=(*plan.notices, *notices))
+
+
+def _for_schema(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The params without what only ptydask accepts: PtyRAD knows 9 samplers and 6 pruners, and not all its versions
+    the same keys. ``hypertune_params`` has been checked; its switched-on tunables are PtyRAD's to check again."""
+    params = {name: part for name, part in config.items() if name != "hypertune_params"}
+    entries = config["hypertune_params"]["tune_params"]
+    params["hypertune_params"] = {"tune_params": entries}
+    return params
+
+
+def _check_shallow(config: Mapping[str, Any]) -> None:
+    """Shapes of values that PtyRAD's migration of old keys takes for granted."""
+    init = config["init_params"]
+    for key in ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix"):
+        value = init.get(key, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigError("must be a whole number, at least 1", key=f"init_params.{key}", value=value)
+    aberrations = init.get("probe_aberrations")
+    if aberrations is not None:
+        reading.expect(aberrations, "a mapping", "init_params.probe_aberrations")
+        for name, value in aberrations.items():
+            if not space.is_number(value):
+                key = f"init_params.probe_aberrations.{name}"
+                raise ConfigError(f"must be a number, not {reading.kind(value)}", key=key, value=value)
+    for name, entry in (config.get("constraint_params") or {}).items():
+        reading.expect(entry, "a mapping", f"constraint_params.{name}")
+    model = config.get("model_params") or {}
+    for name in ("optimizer_params", "update_params"):
+        if name in model:
+            reading.expect(model[name], "a mapping", f"model_params.{name}")
+
+
+# --- what PtyRAD's schema lets pass -----------------------------------------------------------------
+
+
+def _check_updates(model: Mapping[str, Any]) -> None:
+    for tensor, entry in model["update_params"].items():
+        key = f"model_params.update_params.{tensor}"
+        reading.known_keys(entry, ("start_iter", "lr", "end_iter"), key)
+        if not space.is_number(entry.get("lr")):
+            raise ConfigError("lr must be a number", key=f"{key}.lr", value=entry.get("lr"))
+
+
+def _check_optimizers(config: Mapping[str, Any]) -> None:
+    """The keywords of PyTorch's optimizers; PyTorch is loaded only where there are any to check."""
+    params = config["model_params"]["optimizer_params"]
+    key = "model_params.optimizer_params"
+    _check_keywords(params["name"], params.get("configs") or {}, f"{key}.configs", f"{key}.name")
+    entry = config["hypertune_params"]["tune_params"].get("optimizer") or {}
+    given = (entry.get("kwargs") or {}).get("optim_configs") or {}
+    for name, configs in given.items():
+        inner = f"{_TUNE}.optimizer.kwargs.optim_configs.{name}"
+        _check_keywords(name, configs or {}, inner, inner)
+
+
+def _check_keywords(name: str, configs: Mapping[str, Any], key: str, name_key: str) -> None:
+    if name == "Nadam":
+        raise ConfigError("PyTorch has no optimizer of that name", key=name_key, value=name)
+    if not configs:
+        return
+    import torch
+
+    known = [p for p in inspect.signature(getattr(torch.optim, name)).parameters if p not in ("params", "lr")]
+    for keyword, value in configs.items():
+        if keyword not in known and keyword != "lr":
+            hint = nearest(keyword, known)
+            raise ConfigError(f"{name} has no such setting", key=f"{key}.{keyword}", value=value, hint=hint)
+
+
+def _batches(
+    config: dict[str, Any], where: Mapping[str, Distribution], patterns: int
+) -> tuple[dict[str, Distribution], tuple[str, ...]]:
+    """A batch cannot hold more than all patterns: PtyRAD makes no batch at all of them then, and fails."""
+    where = dict(where)
+    dist = where.get("batch_size")
+    if dist is None:
+        size = config["recon_params"]["BATCH_SIZE"]["size"]
+        if size > patterns:
+            rule = f"must be at most the {patterns} patterns of an iteration"
+            raise ConfigError(rule, key="recon_params.BATCH_SIZE.size", value=size)
+        return where, ()
+    fitting = _at_most(dist, patterns)
+    if fitting is None:
+        rule = f"must allow batches of at most the {patterns} patterns of an iteration"
+        raise ConfigError(rule, key=f"{_TUNE}.batch_size.kwargs", value=space.describe(dist))
+    where["batch_size"] = fitting
+    if fitting == dist:
+        return where, ()
+    return where, (f"batch_size: {space.describe(fitting)}, as an iteration has {patterns} patterns",)
+
+
+def _at_most(dist: Distribution, most: int) -> Distribution | None:
+    if isinstance(dist, Choice):
+        kept: tuple[Scalar, ...] = tuple(c for c in dist.choices if isinstance(c, int) and c <= most)
+        return Choice(kept) if kept else None
+    if isinstance(dist, FloatRange) or dist.low > most:
+        return None
+    high = min(dist.high, most)
+    return IntRange(dist.low, dist.low + (high - dist.low) // dist.step * dist.step, dist.step, dist.log)
+
+
+def _coupled(init: Mapping[str, Any], tuned: tuple[str, ...]) -> tuple[str, ...]:
+    mode = init["meas_calibration"]["mode"]
+    if "conv_angle" in tuned and "dx" not in tuned and mode in ("fitRBF", "RBF", "n_alpha"):
+        return (f"conv_angle: the pixel size follows it, as meas_calibration is {mode!r}; mode 'dx' keeps it fixed",)
+    return ()
+
+
+# --- where the results go ---------------------------------------------------------------------------
+
+
+def _check_output(results: Path) -> None:
+    """The results file can be written: tried with an empty file, which is gone at once."""
+    key = "recon_params.output_dir"
+    try:
+        if results.is_dir():
+            raise ConfigError("the results file is a folder already", key=key, value=str(results))
+        folder = results.parent
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise ConfigError(f"{folder} is a file, not a folder", key=key, value=str(results.parent))
+        with tempfile.TemporaryFile(dir=folder, prefix=".ptydask-"):
+            pass
+        if len(results.name.encode()) > 240:
+            raise OSError("File name too long")
+    except OSError as error:
+        reason = one_line(error.strerror or str(error))
+        raise ConfigError(f"cannot be written to: {reason}", key=key, value=str(results.parent)) from None

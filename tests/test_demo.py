@@ -1,0 +1,182 @@
+"""The demo data: what is planted in them, that PtyRAD's conventions hold, and that a study finds it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from ptydask import demo
+from ptydask.demo import microscope
+from ptydask.demo.microscope import Experiment
+from ptydask.errors import UsageError
+
+ROOT = Path(__file__).parent.parent
+TRUTH = Experiment()
+
+
+@pytest.fixture(scope="module")
+def params_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's params file beside its data."""
+    return demo.write(tmp_path_factory.mktemp("demo") / "it's here")
+
+
+@pytest.fixture(scope="module")
+def params(params_file: Path) -> dict[str, Any]:
+    return yaml.safe_load(params_file.read_text())
+
+
+def counts(params: dict[str, Any]) -> np.ndarray:
+    meas = params["init_params"]["meas_params"]
+    with h5py.File(meas["path"], "r") as file:
+        return file[meas["key"]][()]
+
+
+def test_same_seed_same_bytes(params_file: Path, tmp_path: Path) -> None:
+    """One seed gives the same bytes wherever and whenever it is written; another seed other data."""
+    again, other = demo.write(tmp_path / "again"), demo.write(tmp_path / "other", seed=2)
+    first, second, third = (path.with_name(demo.DATA).read_bytes() for path in (params_file, again, other))
+    assert first == second
+    assert first != third
+
+
+def test_truth_is_in_the_attributes(params_file: Path) -> None:
+    """The planted values stand in the data file, with units, and so does that nothing was measured."""
+    with h5py.File(params_file.with_name(demo.DATA), "r") as file:
+        facts = dict(file.attrs)
+    assert (facts["scan_scale"], facts["scan_rotation"], facts["defocus"]) == (1.04, -1.5, -240.0)
+    assert (facts["dose"], facts["voltage"], facts["pixel_size"], facts["seed"]) == (1e6, 80.0, 0.42, demo.SEED)
+    assert facts["defocus_units"] == "angstrom"
+    assert facts["scan_rotation_units"] == "degree"
+    assert "Synthetic" in facts["description"]
+
+
+def test_patterns_look_like_patterns(params: dict[str, Any]) -> None:
+    """Every pattern holds about the dose, and the bright-field disk is centred and as wide as the aperture."""
+    patterns = counts(params)
+    assert patterns.shape == (TRUTH.scan**2, TRUTH.pixels, TRUTH.pixels)
+    assert patterns.sum((1, 2)).mean() == pytest.approx(TRUTH.dose, rel=0.01)
+    mean = patterns.mean(0)
+    k = np.arange(TRUTH.pixels) - TRUTH.pixels // 2
+    assert abs(mean.sum(1) @ k / mean.sum()) < 0.5
+    assert abs(mean.sum(0) @ k / mean.sum()) < 0.5
+    mrad = TRUTH.wavelength / (TRUTH.pixels * TRUTH.pixel_size) * 1e3
+    radius = np.sqrt((mean > mean.max() / 2).sum() / np.pi)
+    assert radius * mrad == pytest.approx(TRUTH.convergence, rel=0.05)
+
+
+def test_noise_is_counting_noise() -> None:
+    """With ten thousand times the electrons, the patterns agree but for the noise of the weaker dose."""
+    small = replace(TRUTH, scan=3, dose=1e4)
+    weak = microscope.patterns(small).astype(float)
+    strong = microscope.patterns(replace(small, dose=1e6)).astype(float) / 100
+    bright = strong > 10
+    assert ((weak - strong)[bright] ** 2 / strong[bright]).mean() == pytest.approx(1.0, abs=0.1)
+
+
+def test_params_file_is_off_and_the_truth_is_on_its_grid(params: dict[str, Any]) -> None:
+    """The file states other values than the planted ones, and its ranges hold the planted ones."""
+    init, tuned = params["init_params"], params["hypertune_params"]["tune_params"]
+    assert init["pos_scan_affine"] is None
+    assert init["probe_aberrations"]["C10"] != -TRUTH.defocus
+    truth = {"scale": TRUTH.scan_scale, "rotation": TRUTH.scan_rotation, "C10": -TRUTH.defocus}
+    for name, value in truth.items():
+        grid = tuned[name]["kwargs"]
+        steps = (value - grid["low"]) / grid["step"]
+        assert grid["low"] < value < grid["high"]
+        assert steps == pytest.approx(round(steps))
+    assert init["pos_scan_step_size"] == TRUTH.scan_step
+    assert init["meas_calibration"]["value"] == TRUTH.pixel_size
+    assert (init["probe_kv"], init["probe_conv_angle"]) == (TRUTH.voltage, TRUTH.convergence)
+
+
+def test_an_edited_params_file_is_kept(tmp_path: Path) -> None:
+    """Writing the demo again does not undo a person's edits."""
+    params = demo.write(tmp_path)
+    params.write_text(params.read_text().replace("NITER     : 20", "NITER     : 6"))
+    assert demo.write(tmp_path) == params
+    assert "NITER     : 6" in params.read_text()
+
+
+def test_somebody_elses_params_file_is_not_touched(tmp_path: Path) -> None:
+    """A params.yaml that is not the demo's stops the command before anything is written."""
+    (tmp_path / demo.PARAMS).write_text("init_params: {}\n")
+    with pytest.raises(UsageError, match=r"params\.yaml: is there already"):
+        demo.write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [demo.PARAMS]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """A file where the folder should be is a usage error in one line."""
+    (tmp_path / "demo").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        demo.write(tmp_path / "demo")
+
+
+def test_the_config_in_the_repository_is_the_demo_s() -> None:
+    """configs/demo.yaml is what the demo writes for the folder `demo`."""
+    assert (ROOT / "configs/demo.yaml").read_text() == demo.params_text(Path("demo") / demo.DATA)
+
+
+@pytest.fixture
+def ptyrad() -> None:
+    pytest.importorskip("ptyrad", reason="needs the extra ptyrad")
+    from ptydask.engines.ptyrad.torchvision_schema import make_importable
+
+    make_importable()
+
+
+@pytest.mark.ptyrad
+@pytest.mark.usefixtures("ptyrad")
+def test_conventions_are_ptyrads() -> None:
+    """Wavelength, probe (sign of the defocus) and positions (sign of the affine) equal PtyRAD's."""
+    from ptyrad.optics.constants import get_wavelength_ang
+    from ptyrad.optics.probe import make_stem_probe
+    from ptyrad.utils.affine import compose_affine_matrix
+
+    assert pytest.approx(get_wavelength_ang(TRUTH.voltage), rel=1e-9) == TRUTH.wavelength
+    fine = microscope.FINER * TRUTH.pixels, TRUTH.pixel_size / microscope.FINER
+    theirs = make_stem_probe(TRUTH.voltage, TRUTH.convergence, *fine, {"C10": -TRUTH.defocus})
+    np.testing.assert_allclose(microscope.probe(TRUTH), theirs, atol=1e-12)
+    raster = np.array([(y, x) for y in range(TRUTH.scan) for x in range(TRUTH.scan)], dtype=float)
+    raster = (raster - raster.mean(0)) * TRUTH.scan_step
+    turned = raster @ compose_affine_matrix(TRUTH.scan_scale, 0, TRUTH.scan_rotation, 0)
+    np.testing.assert_allclose(microscope.positions(TRUTH), turned, atol=1e-12)
+
+
+@pytest.mark.ptyrad
+@pytest.mark.usefixtures("ptyrad")
+def test_ptyrad_reads_the_params_file(params_file: Path) -> None:
+    """PtyRAD's own loader accepts the file as it is."""
+    from ptyrad.params import load_params
+
+    loaded = load_params(str(params_file))
+    assert loaded["init_params"]["meas_params"]["path"] == str(params_file.with_name(demo.DATA))
+    assert loaded["hypertune_params"]["tune_params"]["scale"]["state"]
+
+
+@pytest.mark.ptyrad
+@pytest.mark.slow
+def test_study_finds_the_planted_scan(params_file: Path, tmp_path: Path) -> None:
+    """Two workers find the planted scale and rotation to within a grid step, and better than the file's values."""
+    results = tmp_path / "results.h5"
+    command = [sys.executable, "-m", "ptydask"]
+    subprocess.run([*command, "run", params_file, "--workers", "2", "--results", results], check=True, timeout=280)
+    listed = subprocess.run([*command, "ls", results, "--format", "json"], check=True, capture_output=True, text=True)
+    trials = json.loads(listed.stdout)
+    assert len(trials) == 40
+    done = [trial for trial in trials if trial["state"] == "COMPLETE"]
+    best = min(done, key=lambda trial: trial["error"])
+    assert best["params"]["scale"] == pytest.approx(TRUTH.scan_scale, abs=0.0201)
+    assert best["params"]["rotation"] == pytest.approx(TRUTH.scan_rotation, abs=0.501)
+    start = next(trial for trial in trials if trial["number"] == 0)
+    assert start["params"] == {"scale": 1.0, "rotation": 0.0}
+    assert best["error"] < start["error"]

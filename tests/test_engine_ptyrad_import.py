@@ -1,0 +1,42 @@
+"""PtyRAD imports beside a torch that torchvision was not built for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.ptyrad
+
+IMPORT = "from ptydask.engines.ptyrad.torchvision_schema import make_importable as m; print(m(), m())"
+
+
+def _fresh_python(code: str, *first_on_path: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, first_on_path))}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+
+
+@pytest.mark.slow
+def test_ptyrads_blur_works_with_the_installed_torchvision() -> None:
+    """After the import PtyRAD's only use of torchvision works, whether or not schemas had to be declared."""
+    blur = "from torchvision.transforms.functional import gaussian_blur as g; import torch"
+    done = _fresh_python(f"{IMPORT}\n{blur}\nprint(float(g(torch.ones(1, 9, 9), kernel_size=5).mean()))")
+    assert done.stderr == ""
+    declared, mean = done.stdout.splitlines()
+    assert declared in ("True True", "False False")
+    assert float(mean) == pytest.approx(1.0)
+
+
+@pytest.mark.slow
+def test_schemas_are_declared_only_where_the_import_fails(tmp_path: Path) -> None:
+    """A torchvision that imports is left alone; one that fails for another reason fails as it did."""
+    works, broken = tmp_path / "works", tmp_path / "broken"
+    for folder, text in ((works, ""), (broken, "raise RuntimeError('compiled for another CUDA')")):
+        (folder / "torchvision").mkdir(parents=True)
+        (folder / "torchvision" / "__init__.py").write_text(text)
+    left_alone = _fresh_python(f"{IMPORT}\nimport torch; print(hasattr(torch.ops.torchvision, 'nms'))", works)
+    assert left_alone.stdout.splitlines() == ["False False", "False"]
+    assert "compiled for another CUDA" in _fresh_python(IMPORT, broken).stderr
