@@ -279,27 +279,29 @@ def check(plan: StudyPlan) -> tuple[str, ...]:
     made = sampler(plan.sampler, seed=plan.seed, space=plan.space)
     _known_names(plan)
     prunes = pruner(plan.pruner, iterations=plan.iterations)
-    try:
-        with _quiet():
-            _rehearse(plan, made, prunes)
-    except ImportError as error:
-        raise MissingDependency(one_line(str(error))) from None
-    except Exception as error:
-        said = f"{plan.sampler.name} or {plan.pruner.name if plan.pruner else 'no pruner'} fails: {error}"
-        configs = {**plan.sampler.configs, **(plan.pruner.configs if plan.pruner else {})}
-        raise ConfigError(one_line(said), key="sampler_params, pruner_params", value=configs) from None
+    _rehearse(plan, made, optuna.pruners.NopPruner(), plan.sampler, "sampler_params")
+    if plan.pruner is not None:
+        _rehearse(plan, optuna.samplers.RandomSampler(seed=0), prunes, plan.pruner, "pruner_params")
     return _notices(plan)
 
 
-def _rehearse(plan: StudyPlan, made: BaseSampler, prunes: BasePruner) -> None:
-    study = optuna.create_study(sampler=made, pruner=prunes, direction=plan.direction)
+def _rehearse(plan: StudyPlan, made: BaseSampler, prunes: BasePruner, spec: ComponentSpec, key: str) -> None:
+    """Three trials of two steps, as constructors let pass what fails later."""
     dists = {name: to_optuna(dist) for name, dist in plan.space.items()}
-    for number in range(3):
-        trial = study.ask(fixed_distributions=dists)
-        for step in (1, 2):
-            trial.report(1.0 / (number + step), step)
-            trial.should_prune()
-        study.tell(trial, 1.0 / (number + 2))
+    try:
+        with _quiet():
+            study = optuna.create_study(sampler=made, pruner=prunes, direction=plan.direction)
+            for number in range(3):
+                trial = study.ask(fixed_distributions=dists)
+                for step in (1, 2):
+                    trial.report(1.0 / (number + step), step)
+                    trial.should_prune()
+                study.tell(trial, 1.0 / (number + 2))
+    except ImportError as error:
+        raise MissingDependency(one_line(str(error))) from None
+    except Exception as error:
+        rule = f"{spec.name} fails with it: {one_line(str(error))}"
+        raise ConfigError(rule, key=f"{key}.configs", value=dict(spec.configs)) from None
 
 
 def _known_names(plan: StudyPlan) -> None:

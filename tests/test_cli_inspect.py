@@ -39,7 +39,7 @@ THIRD = 1 / 3
 RECORDS = (
     TrialRecord(
         0, TrialState.COMPLETE, 0.02, {"scale": 1.0, "rotation": 0.0, "optimizer": "Adam"},
-        {"loss": 0.02, "contrast": -0.3}, origin="params file", started="2026-01-02T03:04:05+01:00", seconds=34.1,
+        {"loss": 0.02, "contrast": -0.3}, origin="start", started="2026-01-02T03:04:05+01:00", seconds=34.1,
         worker="w-0", host="node1", device="cpu",
     ),
     TrialRecord(
@@ -106,6 +106,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Path]]:
             store.add(record)
         if run is None:
             store.finish()
+            store.close()  # as a driver does on its way out: it must not undo the packing
         else:
             store.write_status(run)
             store.refresh(force=True)
@@ -337,6 +338,7 @@ def test_gain(own: float | None, direction: str, text: str) -> None:
     assert said.startswith(text)
     assert bool(said) is bool(text)
     assert describe.gain_text(RECORDS[0], RECORDS[0], "minimize") == "these are the file's own values"
+    assert describe.gain_text(RECORDS[1], replace(RECORDS[0], state=TrialState.PRUNED), "minimize") == ""
 
 
 # --- show ----------------------------------------------------------------------------------------------
@@ -409,7 +411,7 @@ def test_status_of_a_running_study(make: Callable[..., Path], call: Callable[...
         assert words in said
     shown = json.loads(call("status", path, "--format", "json"))
     assert (shown["state"], shown["recorded"], shown["total"], shown["workers"]) == ("running", 5, 20, 2)
-    assert shown["running"][0]["error"] is None
+    assert shown["running"][0]["error"] is None  # NaN
     assert shown["running"][0]["step"] == 7
     assert shown["best"]["error"] == THIRD / 100
     [row] = csv.DictReader(io.StringIO(call("status", path, "--format", "csv")))

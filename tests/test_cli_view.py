@@ -386,6 +386,7 @@ def test_the_frame_is_redrawn_in_place(terminal: Terminal) -> None:
     shown = terminal.text()
     assert "200/200 trials" in shown
     assert "worker-1" not in shown
+    assert "running" not in shown
     assert shown.count("tBL_WSe2") == 1
     assert terminal.cursor
 

@@ -48,6 +48,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "padded object": {"init_params.obj_z_pad": {"pad_layers": [1, 1], "pad_types": ["vacuum", "vacuum"]}},
 }
 
+SINCE_1: dict[str, dict[str, Any]] = {
+    "learning rates on a schedule": {
+        "model_params.scheduler_params": {"name": "ExponentialLR", "configs": {"gamma": 0.5}}
+    },
+    "a schedule by the batch": {
+        "model_params.scheduler_params": {
+            "name": "OneCycleLR",
+            "configs": {"max_lr": 1e-3, "total_steps": 12},
+            "step_unit": "batch",
+        }
+    },
+    "a schedule that LBFGS ignores": {
+        "model_params.optimizer_params": {"name": "LBFGS", "configs": {"max_iter": 2}},
+        "model_params.scheduler_params": {"name": "StepLR", "configs": {"step_size": 1}},
+    },
+    "a finer simulation": {"init_params.simu_Npix": 48, "init_params.simu_match_mode": "crop"},
+}
+"""What PtyRAD 1.0 brought."""
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -77,10 +96,12 @@ def ptyrad_normal_run(config: dict[str, Any], seed: int) -> Any:
     return solver.reconstruct_results
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *SINCE_1])
 def test_a_trial_equals_ptyrads_own_run(data: Path, variant: str) -> None:
     """The loss of every iteration and every array of the result are those of PtyRAD's own run."""
-    config = params(data, VARIANTS[variant])
+    if variant in SINCE_1 and not release.installed().schedules:
+        pytest.skip("PtyRAD has this since 1.0")
+    config = params(data, (VARIANTS | SINCE_1)[variant])
     ours = PtyradSession(plan(config), SLOT).run(trial(seed=SEED), go_on)
     theirs = ptyrad_normal_run(config, SEED)
     assert list(ours.curve["loss"]) == [float(loss) for _, loss in theirs.loss_iters]

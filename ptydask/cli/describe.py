@@ -16,20 +16,24 @@ from ptydask.cli.formats import (
     trial_object,
     value_text,
 )
-from ptydask.model import Direction, Image, TrialRecord
+from ptydask.model import Direction, Image, TrialRecord, TrialState
 from ptydask.store import layout, names
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
 
+OWN_VALUES = "start"
+"""The origin of the trial that ran with the file's own values."""
 LOG_TAIL = 12
 """Last lines of a log that a person is shown."""
 SPARKLINE = 48
 
 
 def gain_text(record: TrialRecord, own: TrialRecord | None, direction: Direction) -> str:
-    """How much better a trial is than the one with the file's own values; empty where there is none."""
-    if own is None or own.error is None or record.error is None or not math.isfinite(own.error):
+    """How much better a trial is than the one with the file's own values; empty where that did not complete."""
+    if own is None or own.state is not TrialState.COMPLETE or own.error is None or record.error is None:
+        return ""
+    if not math.isfinite(own.error):
         return ""
     theirs = f"the file's own values (trial {own.number}: {error_text(own.error)})"
     if own.number == record.number:
@@ -125,7 +129,8 @@ def _circumstances(record: TrialRecord) -> list[str]:
     attempt = f"attempt {record.attempt}"
     if record.retry_of is not None:
         attempt += f" (trial {record.retry_of} tried again)"
-    lines.append(f"  values from: {printable(record.origin)}, {attempt}, seed {record.seed}")
+    whose = "the file itself" if record.origin == OWN_VALUES else printable(record.origin)
+    lines.append(f"  values from: {whose}, {attempt}, seed {record.seed}")
     return lines
 
 

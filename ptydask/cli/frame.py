@@ -27,7 +27,7 @@ Line = tuple[Span, ...]
 
 MOST_RUNNING = 16
 """Rows of running trials, however tall the window is."""
-_ENDED = (("complete", "green"), ("pruned", "yellow"), ("failed", "red"), ("running", "cyan"))
+_STATES = (("complete", "green"), ("pruned", "yellow"), ("failed", "red"), ("running", "cyan"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def frame(snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs, *, ove
     ``over``, the last line of a run that has ended, takes the place of what only a run under way has:
     running trials, workers and time left.
     """
-    head = [_title(snapshot, width), _progress(snapshot, width, glyphs), *_counts(snapshot, width)]
+    head = [_title(snapshot, width), _progress(snapshot, width, glyphs), *_counts(snapshot, width, bool(over))]
     best = _best(snapshot, width)
     if over:
         foot = wrapped([over], width, "dim")
@@ -129,9 +129,9 @@ def _progress(snapshot: RunSnapshot, width: int, glyphs: Glyphs) -> Line:
     return ((full, "green"), (empty, "dim"), (tail, ""))
 
 
-def _counts(snapshot: RunSnapshot, width: int) -> list[Line]:
+def _counts(snapshot: RunSnapshot, width: int, over: bool) -> list[Line]:
     """``10 complete  1 pruned``; on as many lines as it takes."""
-    words = [(f"{snapshot.counts.get(word, 0)} {word}", style) for word, style in _ENDED]
+    words = [(f"{snapshot.counts.get(word, 0)} {word}", style) for word, style in _STATES[: 3 if over else 4]]
     if snapshot.counts.get("lost", 0):
         words.append((f"{snapshot.counts['lost']} lost and run again", "magenta"))
     lines: list[Line] = [()]

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
 
 STATES = ("all", "complete", "pruned", "failed")
-OWN_VALUES = "start"
-"""The origin of the trial that ran with the file's own values."""
 
 _LS_FORMATS = """\
 formats:
@@ -92,7 +90,9 @@ def run_ls(args: argparse.Namespace) -> int:
     if not chosen:
         _say(f"{args.file}: no trials{'' if not records else f' that are {args.state}'} so far")
         return 0
-    left_out = formats.write_table(ls_table(chosen, best_of(records, results.meta.direction)), sys.stdout)
+    left_out = formats.write_table(
+        ls_table(chosen, best_of(records, results.meta.direction), results.meta.metric), sys.stdout
+    )
     if left_out:
         _say(f"no room for {', '.join(left_out)}: widen the window, or choose --format csv")
     return 0
@@ -113,9 +113,9 @@ def run_best(args: argparse.Namespace) -> int:
     if args.format == "yaml":
         formats.write(_params_file(results, chosen[0]))
     elif args.format == "table":
-        from ptydask.cli.describe import best_text
+        from ptydask.cli.describe import OWN_VALUES, best_text
 
-        own = next((r for r in records if r.origin == OWN_VALUES and r.error is not None), None)
+        own = next((r for r in records if r.origin == OWN_VALUES), None)
         formats.write("\n".join(best_text(results, record, own) for record in chosen))
     else:
         _write_records(chosen, args.format)
@@ -188,10 +188,10 @@ def column_of(records: Sequence[TrialRecord], name: str) -> Any:
     raise UsageError(f"--sort {name}: no trial has such a column; {nearest(name, known) or 'see ptydask show'}")
 
 
-def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None) -> Table:
-    """One row a trial: number, state, error, parameters, time, then what matters less."""
+def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: str) -> Table:
+    """One row a trial: number, state, error (the ``metric``), parameters, time, then what matters less."""
     params = list(dict.fromkeys(name for record in records for name in record.params))
-    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
+    metrics = [n for n in dict.fromkeys(name for record in records for name in record.metrics) if n != metric]
     retried = any(record.attempt > 1 for record in records)
     told = any(record.message for record in records)
     columns = ["trial", "state", "error", *params, *(["attempt"] if retried else []), "time", *metrics]

@@ -35,6 +35,9 @@ class Overrides:
 class Format(Protocol):
     """One kind of file, registered in ``ptydask.formats``."""
 
+    component_key: str
+    """Where in the file ``sampler_params`` and ``pruner_params`` are, for messages: ``hypertune_params.``, or empty."""
+
     def recognises(self, data: dict[str, Any]) -> bool:
         """Whether ``data`` looks like a file of this kind, right or wrong in its details."""
 
@@ -53,8 +56,9 @@ def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
         data = copy.deepcopy(data)
         for key, new in overrides.settings:
             reading.put(data, key, new)
-        plan = _format(data).plan(source, data, overrides)
-        plan = replace(plan, notices=(*plan.notices, *_check(plan)))
+        form = _format(data)
+        plan = form.plan(source, data, overrides)
+        plan = replace(plan, notices=(*plan.notices, *_check(plan, form.component_key)))
     except ConfigError as error:
         raise error.in_file(path) from None
     return plan
@@ -102,10 +106,13 @@ def _format(data: dict[str, Any]) -> Format:
     raise ConfigError("is no file that ptydask knows", key=next(iter(data), "(empty mapping)"), hint=known)
 
 
-def _check(plan: StudyPlan) -> tuple[str, ...]:
+def _check(plan: StudyPlan, prefix: str) -> tuple[str, ...]:
     """What the sampler factory and the storage refuse, and what they say; imported here, as both load Optuna."""
     from ptydask import sampling
     from ptydask.storage import urls
 
     urls.parse(plan.storage, plan.results)
-    return sampling.check(plan)
+    try:
+        return sampling.check(plan)
+    except ConfigError as e:
+        raise ConfigError(e.rule, file=e.file, key=f"{prefix}{e.key}", value=e.value, hint=e.hint) from None

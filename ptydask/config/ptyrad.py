@@ -14,7 +14,7 @@ import yaml
 
 from ptydask import space, tunables
 from ptydask.config import Overrides, reading
-from ptydask.config.ptyrad_space import TuneParams, renamed, tried, tune_params
+from ptydask.config.ptyrad_space import TuneParams, check_values, renamed, tried, tune_params
 from ptydask.errors import ConfigError, nearest, redact
 from ptydask.model import (
     Budget,
@@ -71,6 +71,8 @@ class _Hypertune:
 
 class PtyradFormat:
     """Files with PtyRAD's six sections."""
+
+    component_key = "hypertune_params."
 
     def recognises(self, data: dict[str, Any]) -> bool:
         """Whether a section is one of PtyRAD's, or nearly."""
@@ -209,13 +211,14 @@ def _grid_ranges(
             continue
         if all(space.contains(dist, value) for value in values):
             continue
+        check_values(name, values, f"{_KEY}.sampler_params.configs.search_space.{name}")
         where[name] = _around(dist, values)
         notices.append(f"{name}: GridSampler's search_space {values} replaces {space.describe(dist)}")
     return ComponentSpec(sampler.name, configs), where
 
 
 def _around(dist: Distribution, values: list[Any]) -> Distribution:
-    if isinstance(dist, Choice) or not all(space.is_number(v) and math.isfinite(v) for v in values):
+    if isinstance(dist, Choice):
         return Choice(tuple(dict.fromkeys(values)))
     if isinstance(dist, IntRange) and all(isinstance(v, int) for v in values):
         return IntRange(min(values), max(values))

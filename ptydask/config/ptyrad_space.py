@@ -11,7 +11,7 @@ from ptydask import space
 from ptydask.config import reading
 from ptydask.errors import ConfigError, nearest
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar
-from ptydask.tunables import LEGACY, TUNABLES, Tunable
+from ptydask.tunables import LEGACY, PARAMETERS, TUNABLES, Tunable
 
 KEY = "hypertune_params.tune_params"
 OPTIMIZERS = (
@@ -150,11 +150,7 @@ def _choice(found: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str
     choices = reading.expect(kwargs["choices"], "a list", f"{key}.choices")
     if not choices:
         raise ConfigError("must hold at least one choice", key=f"{key}.choices", value=choices)
-    for value in choices:
-        if tunable.kind == "name":
-            _optimizer(value, f"{key}.choices", tried=True)
-        else:
-            _fits(tunable, _number(value, f"{key}.choices"), f"{key}.choices")
+    check_values(tunable.parameters[0], choices, f"{key}.choices")
     unique: list[Scalar] = []
     for value in choices:
         if value not in unique:
@@ -163,6 +159,16 @@ def _choice(found: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str
         found.notices.append(f"{tunable.name}: choices {choices} hold a value twice; {unique} are tried")
         entry["kwargs"] = {**kwargs, "choices": list(unique)}
     return Choice(tuple(unique))
+
+
+def check_values(parameter: str, values: list[Any], key: str) -> None:
+    """Raises ConfigError for the first of ``values`` that the parameter cannot have, whatever its range."""
+    tunable = PARAMETERS[parameter]
+    for value in values:
+        if tunable.kind == "name":
+            _optimizer(value, key, tried=True)
+        else:
+            _fits(tunable, _number(value, key), key)
 
 
 def _optimizer(name: object, key: str, tried: bool = False) -> None:

@@ -53,6 +53,7 @@ class Store:
         self._unread: set[int] = set()
         self._new = found.previous is None
         self._changed = False
+        self._finished = False
         self._refreshed, self._cost = -float("inf"), 0.0
 
     @classmethod
@@ -192,6 +193,7 @@ class Store:
                 self._set_aside(number, why)
         contents.remove(self.folder)
         self._lock.release()
+        self._finished = True
         return self.path
 
     def _altered(self) -> dict[int, str]:
@@ -210,7 +212,12 @@ class Store:
         self.damaged = (*self.damaged, one_line(f"trial {number}: {why}"))
 
     def close(self) -> None:
-        """Give the store back as it is, to go on with later. One in which nothing was recorded is removed."""
+        """Give the store back as it is, to go on with later. One in which nothing was recorded is removed.
+
+        Harmless after :meth:`finish`.
+        """
+        if self._finished:
+            return
         try:
             if self._new and not self._rows and not contents.shards(self.folder):
                 self.path.unlink(missing_ok=True)

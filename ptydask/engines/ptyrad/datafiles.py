@@ -52,7 +52,9 @@ def _check_meas_params(init: Mapping[str, Any]) -> None:
     if not isinstance(given, Mapping):
         raise ConfigError("must be a mapping such as {path: FILE, key: DATASET}", key=key, value=given)
     reading.known_keys(given, tuple(schema.known_fields("init_params", "meas_params")), key)
-    path = given.get("path")
+    if "path" not in given:
+        raise ConfigError("path is missing; it names the file of the patterns", key=key, value=dict(given))
+    path = given["path"]
     if not isinstance(path, str) or not path:
         raise ConfigError("must be the path of a file", key=f"{key}.path", value=path)
 

@@ -42,7 +42,7 @@ class NonFiniteLoss(ArithmeticError):  # noqa: N818 - the name says it
 
 
 @dataclass(slots=True)
-class Workshop:
+class WorkerState:
     """What trials on one worker share, none of which changes a result."""
 
     device: str
@@ -77,28 +77,28 @@ class Course:
     snapshots: dict[int, Mapping[str, Quantity]] = field(default_factory=dict)
 
 
-def prepare(params: Mapping[str, Any], seed: int, measurements: Measurements, shop: Workshop) -> Reconstruction:
+def prepare(params: Mapping[str, Any], seed: int, measurements: Measurements, worker: WorkerState) -> Reconstruction:
     """Build model, optimizer and batches from ``params``, which belongs to this trial and is modified."""
     core, solver, ptyrad = release.core(), release.solver(), release.installed()
     variables = _initialise(params["init_params"], seed, measurements)
     settings = params["model_params"]
     if measurements.resident is not None:
         settings = {**settings, "preload_data": False}  # the patterns are on the device already
-    model = core.PtychoModel(variables, settings, device=shop.device)
+    model = core.PtychoModel(variables, settings, device=worker.device)
     measurements.lend_to(model)
     optimizer = solver.create_optimizer(model.optimizer_params, model.optimizable_params)
     scan = (variables["N_scan_slow"], variables["N_scan_fast"])
-    indices, batches = shop.grouping.batches(model, params["recon_params"], scan, seed)
+    indices, batches = worker.grouping.batches(model, params["recon_params"], scan, seed)
     return Reconstruction(
         model=model,
         optimizer=optimizer,
         scheduler=ptyrad.scheduler(model, optimizer),
-        loss=core.CombinedLoss(params["loss_params"], device=shop.device),
-        constraint=core.CombinedConstraint(params["constraint_params"], device=shop.device),
+        loss=core.CombinedLoss(params["loss_params"], device=worker.device),
+        constraint=core.CombinedConstraint(params["constraint_params"], device=worker.device),
         batches=batches,
         region=ScannedRegion.of(model, indices),
         variables=variables,
-        compute_loss=shop.compiled.function(params["recon_params"]["compiler_configs"], model, batches),
+        compute_loss=worker.compiled.function(params["recon_params"]["compiler_configs"], model, batches),
     )
 
 

@@ -81,11 +81,12 @@ def _explained(error: Exception, config: Mapping[str, Any]) -> ConfigError:
 
     if isinstance(error, ValidationError):
         return _from_pydantic(error, config)
-    key = _culprit(error, config)
     said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    key = _culprit(error, config)
+    value = _look(config, key.split(".")) if key else ...
     if isinstance(error, AttributeError):
         said = "must be a mapping"
-    return ConfigError(_plain(said), key=key, value=_look(config, key.split(".")) if key else ...)
+    return ConfigError(_plain(said), key=key, value=None if value is _ABSENT else value)
 
 
 def _culprit(error: Exception, config: Mapping[str, Any]) -> str:
@@ -128,7 +129,8 @@ def _from_pydantic(error: Any, config: Mapping[str, Any]) -> ConfigError:
     elif worst["type"] in ("model_type", "model_attributes_type", "dict_type"):
         rule = f"must be a mapping with {', '.join(_fields(way)[:4]) or 'keys'}"
     elif worst["type"] == "literal_error" and isinstance(value, str):
-        hint = nearest(value, re.findall(r"'([^']*)'", rule))
+        close = nearest(value, re.findall(r"'([^']*)'", rule))
+        hint = close if close.startswith("did") else ""
     return ConfigError(rule, key=".".join(map(str, way)), value=... if value is _ABSENT else value, hint=hint)
 
 
@@ -168,7 +170,8 @@ def _named(rule: str, section: Any) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    text = one_line(text).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    text = one_line(text).removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
+    text = text.replace("of type Path, but got NoneType", "the path of a file").replace("of type Path", "a path")
     return re.sub(r"^Input (should be|is not)", lambda m: "must be" if m[1] == "should be" else "is not", text)
 
 

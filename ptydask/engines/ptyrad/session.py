@@ -13,7 +13,7 @@ import torch
 from ptydask import tunables
 from ptydask.engines import Report
 from ptydask.engines.ptyrad import measurements, provenance, reconstruction, release, results, trial_log
-from ptydask.engines.ptyrad.reconstruction import Course, Reconstruction, Workshop
+from ptydask.engines.ptyrad.reconstruction import Course, Reconstruction, WorkerState
 from ptydask.model import Scalar, Slot, StudyPlan, TrialInput, TrialOutput
 
 
@@ -27,7 +27,7 @@ class PtyradSession:
         release.installed()
         torch.set_num_threads(slot.threads)
         self._plan, self._slot = plan, slot
-        self._shop = Workshop("cuda" if slot.cuda is not None and torch.cuda.is_available() else "cpu")
+        self._worker = WorkerState("cuda" if slot.cuda is not None and torch.cuda.is_available() else "cpu")
         self._measurements = self._load(plan.config, plan.seed)
         gc.collect()
         gc.freeze()  # what is there now stays; after a trial only that trial's objects are looked at
@@ -35,7 +35,7 @@ class PtyradSession:
     def run(self, trial: TrialInput, report: Report) -> TrialOutput:
         """Reconstruct with the trial's values. Raises NonFiniteLoss, or whatever PtyRAD or torch raises."""
         torch.set_num_threads(self._slot.threads)  # trials may run in another thread than the one that opened
-        if self._shop.device == "cuda":
+        if self._worker.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         try:
             return self._reconstruct(trial, report)
@@ -52,7 +52,7 @@ class PtyradSession:
         with trial_log.captured(level) as log, reconstruction.seeded(trial.seed):
             try:
                 patterns = self._measurements_for(params, trial.seed)
-                recon = reconstruction.prepare(params, trial.seed, patterns, self._shop)
+                recon = reconstruction.prepare(params, trial.seed, patterns, self._worker)
                 started = time.perf_counter()
                 course = reconstruction.iterate(recon, params["recon_params"], self._plan.keep, report)
             except Exception as error:
@@ -68,7 +68,7 @@ class PtyradSession:
 
     def provenance(self) -> Mapping[str, str]:
         """Device, package versions, threads, the data file and its SHA-256."""
-        return provenance.describe(self._plan.config, self._shop.device, self._slot.threads)
+        return provenance.describe(self._plan.config, self._worker.device, self._slot.threads)
 
     def close(self) -> None:
         """Give back the measurements' memory."""
@@ -78,7 +78,7 @@ class PtyradSession:
 
     def _load(self, config: Mapping[str, Any], seed: int) -> measurements.Measurements:
         with trial_log.captured():
-            return measurements.load(config, seed, self._shop.device, self._plan.source.path)
+            return measurements.load(config, seed, self._worker.device, self._plan.source.path)
 
     def _measurements_for(self, params: Mapping[str, Any], seed: int) -> measurements.Measurements:
         """The resident patterns, or others where this trial processes them differently."""
@@ -89,7 +89,7 @@ class PtyradSession:
     def _output(self, recon: Reconstruction, course: Course, times: Mapping[str, Scalar], log: str) -> TrialOutput:
         dx, arrays = float(recon.variables["dx"]), self._plan.keep.arrays
         facts: dict[str, Scalar] = {"iterations": len(course.step), **times}
-        if self._shop.device == "cuda":
+        if self._worker.device == "cuda":
             facts["peak_gpu_memory"] = torch.cuda.max_memory_allocated()
         return TrialOutput(
             metrics={"loss": course.loss[-1], "contrast": course.contrast[-1]},
@@ -108,7 +108,7 @@ class PtyradSession:
 
     def _free(self) -> None:
         gc.collect()
-        if self._shop.device == "cuda":
+        if self._worker.device == "cuda":
             torch.cuda.empty_cache()
 
 

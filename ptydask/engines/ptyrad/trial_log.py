@@ -34,10 +34,12 @@ def captured(level: int = logging.INFO) -> Iterator[io.StringIO]:
 
 
 def level_of(config: Mapping[str, Any]) -> int:
-    """What the params ask to be logged: ``hypertune_params.verbosity`` where PtyRAD has it, else INFO."""
-    hypertune = config.get("hypertune_params") or {}
-    name = hypertune.get("verbosity", "INFO") if hypertune.get("if_hypertune") else "INFO"
-    return logging.getLevelNamesMapping().get(str(name), logging.INFO)
+    """What is kept of a trial: INFO, or DEBUG where the params say so (``hypertune_params.verbosity`` of 1.x).
+
+    PtyRAD's default there, WARNING, is about a terminal; a log that is stored may say how the trial began.
+    """
+    verbosity = (config.get("hypertune_params") or {}).get("verbosity")
+    return logging.DEBUG if verbosity == "DEBUG" else logging.INFO
 
 
 def tail(text: str, lines: int = 12) -> str:

@@ -1,0 +1,157 @@
+"""Child processes for tests/test_store_crash.py: they write results until somebody, or they themselves, end them.
+
+    python store_crashes.py write FOLDER        trials for ever: record, refresh, pack, go on
+    python store_crashes.py hold FILE           take the store and wait
+    python store_crashes.py every FOLDER        die before each single step towards the disk, one after the other
+    python store_crashes.py limit FOLDER BYTES  write one trial where no file may grow past BYTES
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from store_cases import meta, output, packed, phase, put, record
+
+from ptydask.model import Keep, Quantity
+from ptydask.store import Store, files, names, reader, shard
+
+SMALL = {"snapshots": {}, "log": ""}
+
+
+def write(folder: Path) -> None:
+    """Record trial after trial; pack now and then and go on; say each number once it is recorded."""
+    path = folder / "results.h5"
+    chance = random.Random(os.getpid())
+    print("ready", flush=True)
+    while True:
+        store = Store.open(path, meta())
+        for _ in range(chance.randint(1, 4)):
+            number = max(store.records, default=-1) + 1
+            put(store, record(number), output(number, **SMALL))
+            print(number, flush=True)
+            store.refresh(force=chance.random() < 0.7)
+        if chance.random() < 0.5:
+            store.finish()
+        else:
+            store.close()
+
+
+def hold(path: Path) -> None:
+    """Take the store, say so, and keep it."""
+    store = Store.open(path, meta())
+    print(store.path, flush=True)
+    time.sleep(600)
+
+
+def check(path: Path, recorded: set[int], *, nothing_lost: bool = True) -> None:
+    """Every recorded trial is there for a reader at once, and for the next driver, arrays and all."""
+    for look in ("reader", "driver", "packed"):
+        if look != "reader":
+            store = Store.open(path, meta())
+            assert recorded <= store.records.keys(), (look, recorded, sorted(store.records))
+            assert store.damaged == (), store.damaged
+            store.finish() if look == "packed" else store.close()
+        if not path.exists():
+            assert look != "packed"
+            assert not recorded
+            continue
+        with reader.open(path) as results:
+            found = {r.number: r for r in results.records()}
+            assert recorded <= found.keys(), (look, recorded, sorted(found))
+            for number in recorded if nothing_lost else ():
+                assert found[number] == record(number)
+                np.testing.assert_array_equal(results.trial(number).arrays["object_phase"].read(), phase(number))
+    assert [p.name for p in path.parent.iterdir()] == [path.name], list(path.parent.iterdir())
+
+
+# --- every step ---------------------------------------------------------------------------------------
+
+
+class Steps:
+    """Counts the steps that change the disk, and ends the process before step ``last``."""
+
+    def __init__(self, last: int) -> None:
+        self.left = last
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                os._exit(9)
+            return function(*args, **kwargs)
+
+        return step
+
+    def install(self) -> None:
+        """Stand between the store and the operating system."""
+        files.Aside.put = self(files.Aside.put)  # type: ignore[method-assign]
+        for name in ("replace", "rename", "unlink", "mkdir"):
+            setattr(Path, name, self(getattr(Path, name)))
+        for name in ("link", "unlink", "rmdir", "fsync", "ftruncate"):
+            setattr(os, name, self(getattr(os, name)))
+
+
+def story(path: Path, say: Callable[[int], object]) -> None:
+    """A finished study of two trials gets two more, with an index in between, then another that is left open."""
+    store = Store.open(path, meta())
+    put(store, record(2), output(2, **SMALL))
+    say(2)
+    store.refresh(force=True)
+    put(store, record(3), output(3, **SMALL))
+    say(3)
+    store.finish()
+    store = Store.open(path, meta())
+    put(store, record(4), output(4, **SMALL))
+    say(4)
+    store.close()
+
+
+def every(folder: Path) -> None:
+    """Die before step 0, 1, 2 ... of the story; after each death nothing that was recorded is missing."""
+    base = packed(folder / "base" / "results.h5", [record(0), record(1)])
+    for last in range(1_000_000):
+        path = folder / "run" / "results.h5"
+        path.parent.mkdir()
+        shutil.copy(base, path)
+        inlet, outlet = os.pipe()
+        child = os.fork()
+        if child == 0:
+            Steps(last).install()
+            story(path, lambda number: os.write(outlet, bytes([number])))
+            os._exit(0)
+        os.close(outlet)
+        said = set(os.read(inlet, 100))
+        os.close(inlet)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, 9), status
+        check(path, {0, 1} | said)
+        shutil.rmtree(path.parent)
+        if status == 0:
+            print(f"{last} steps", flush=True)
+            return
+
+
+def limit(folder: Path, size: int) -> None:
+    """Write a trial of a megabyte where no file may be larger than ``size`` bytes."""
+    arrays = {"object_phase": Quantity(np.random.default_rng(0).normal(size=(1, 1, 512, 256)))}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    written = shard.write(
+        folder, record(7), output(7, arrays=arrays, **SMALL), Keep(), direction="minimize", metric="loss"
+    )
+    assert names.shard_path(folder, 7).stat().st_size <= size, errno.EFBIG
+    print(written.lost, flush=True)
+
+
+if __name__ == "__main__":
+    what, where, *rest = sys.argv[1:]
+    {"write": write, "hold": hold, "every": every, "limit": limit}[what](Path(where), *map(int, rest))

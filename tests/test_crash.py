@@ -1,0 +1,114 @@
+"""SIGKILL at any moment: nothing recorded is lost, nothing is recorded twice, the total is exact."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from ptydask.store import reader
+
+TOLD = re.compile(r"^trial (\d+) (complete|pruned|failed)", re.MULTILINE)
+
+
+def start(params: Path, total: int, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "ptydask", "run", str(params), "--engine", "toy", "--workers", "2"]
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            [*command, "--trials", str(total)], stderr=stream, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+
+
+def kill(process: subprocess.Popen[bytes], whole_group: bool) -> None:
+    """SIGKILL to the driver alone, as the kernel's OOM killer does, or to all of its processes at once."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    if whole_group:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
+    assert not psutil.wait_procs(below, timeout=20)[1], "workers outlive their driver"
+
+
+def check(results: Path, total: int, told: set[int]) -> None:
+    """Exactly ``total`` trials, no point of the grid twice, everything that was told is there and readable."""
+    with reader.open(results) as found:
+        records = found.records()
+        assert len(records) == total
+        assert {r.number for r in records} >= told
+        for record in records:
+            trial = found.trial(record.number)
+            assert trial.record == record
+            assert trial.arrays["object_phase"].read().shape == (1, 1, 16, 16)
+    points = [tuple(sorted(r.params.items())) for r in records]
+    assert len(set(points)) == len(points), "a point was recorded twice"
+    storage = JournalStorage(JournalFileBackend(str(results.with_suffix(".journal"))))
+    study = optuna.load_study(study_name="toy", storage=storage)
+    ended = {t.number for t in study.trials if t.state.name == "COMPLETE"}
+    assert ended == {r.number for r in records}
+    assert not [t.number for t in study.trials if t.state.name == "RUNNING"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_thirty_kills(toy_params: Callable[..., Path], tmp_path: Path) -> None:
+    """Thirty kills at seeded random moments of a study that is packed and extended whenever it ends."""
+    grid = {"scale": [0.8 + i / 50 for i in range(16)], "rotation": [0.25 * i - 4 for i in range(16)]}
+    hypertune = {"sampler_params": {"name": "GridSampler", "configs": {"search_space": grid}}}
+    params = toy_params(sleep=0.03, hypertune=hypertune)
+    results, log = tmp_path / "out" / "toy.h5", tmp_path / "log"
+    rng = random.Random(20260101)
+    total, kills, ends = 16, 0, 0
+    while kills < 30 or ends == 0:
+        process = start(params, total, log)
+        moment = rng.uniform(0.8, 5.0) if kills < 30 else 120.0
+        try:
+            code = process.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            kill(process, whole_group=rng.random() < 0.5)
+            kills += 1
+            continue
+        assert code == 0, log.read_text()[-3000:]
+        check(results, total, {int(n) for n, _ in TOLD.findall(log.read_text())})
+        ends += 1
+        total += 16
+    assert ends >= 1
+    assert sorted(p.name for p in results.parent.iterdir()) in (
+        ["toy.h5", "toy.journal"],
+        ["toy.h5", "toy.journal", "toy.trials"],
+    )
+
+
+@pytest.mark.parametrize("victims", [1, 2])
+def test_workers_killed_while_trials_run(victims: int, toy_params: Callable[..., Path], tmp_path: Path) -> None:
+    """SIGKILL of one or both workers in the middle of their trials: retried, recorded once, the run goes on."""
+    params, log = toy_params(sleep=0.15), tmp_path / "log"
+    results = tmp_path / "out" / "toy.h5"
+    process = start(params, 8, log)
+    while len(TOLD.findall(log.read_text())) < 2:
+        time.sleep(0.05)
+        assert process.poll() is None, log.read_text()
+    time.sleep(0.2)
+    for worker in _workers(process.pid)[:victims]:
+        worker.kill()
+    assert process.wait(timeout=60) == 0, log.read_text()
+    check(results, 8, {int(n) for n, _ in TOLD.findall(log.read_text())})
+    assert "lost its worker" in log.read_text(), log.read_text()
+
+
+def _workers(pid: int) -> list[psutil.Process]:
+    """The processes that run trials: children with the toy's threads, not multiprocessing's own tracker."""
+    children = psutil.Process(pid).children()
+    return [c for c in children if "spawn_main" in " ".join(c.cmdline()) and "tracker" not in " ".join(c.cmdline())]

@@ -1,0 +1,410 @@
+"""The driver's handle: new, gone on with, refused, damaged, discarded; and readers beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import pytest
+from store_cases import failed, meta, output, packed, phase, put, record
+from test_store_crash import child
+
+from ptydask.errors import StoreError
+from ptydask.model import RunSnapshot
+from ptydask.store import Store, index, lock, names, reader, shard, study
+
+
+def numbers(path: Path) -> list[int]:
+    with reader.open(path) as results:
+        return [found.number for found in results.records()]
+
+
+def test_one_file_in_the_end(tmp_path: Path) -> None:
+    """A study leaves one file, in folders that are made for it, and nothing beside it."""
+    path = tmp_path / "new" / "folder" / "results.h5"
+    assert packed(path, [record(0), failed(1)]) == path
+    assert [p.name for p in path.parent.iterdir()] == ["results.h5"]
+
+
+def test_index_while_running(tmp_path: Path) -> None:
+    """While a run is on, plain h5py reads the trials through the index, and ptydask reads them all."""
+    path = tmp_path / "results.h5"
+    store = Store.open(path, meta())
+    for number in range(3):
+        put(store, record(number), output(number))
+    store.refresh(force=True)
+    with h5py.File(path) as file:
+        assert file.attrs["kind"] == "index"
+        assert file["tBL_WSe2/trials"].get("000001", getlink=True).filename == "results.trials/000001.h5"
+        assert (file["tBL_WSe2/best/object_phase"][()] == phase(2)).all()
+        assert len(file["tBL_WSe2/by_params/scale=0.98"]) == 3
+        assert file["tBL_WSe2/thumbnails"][2].any()
+    put(store, record(3), output(3))  # not in the index yet
+    with reader.open(path) as results:
+        assert (results.packed, results.live, results.id) == (False, True, store.id)
+        assert results.records() == [record(number) for number in range(4)]
+        assert (results.trial(3).arrays["object_phase"].read() == phase(3)).all()
+        trial = results.trial(0)
+        store.finish()
+        assert (trial.arrays["object_phase"].read() == phase(0)).all()  # it is in the packed file by now
+        assert not results.live
+
+
+def test_index_links_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the best trials are linked while a run is on (viewers open every link); the table has all."""
+    monkeypatch.setattr(index.layout, "LINKED", 3)
+    path = tmp_path / "results.h5"
+    store = Store.open(path, meta())
+    for number in range(6):
+        put(store, record(number))
+    put(store, failed(6))
+    store.refresh(force=True)
+    with h5py.File(path) as file:
+        assert list(file["tBL_WSe2/trials"]) == ["000003", "000004", "000005"]
+        assert len(file["tBL_WSe2/by_error"]) == 3
+        assert len(file["tBL_WSe2/table/number"]) == 7
+    with h5py.File(store.finish()) as file:
+        assert len(file["tBL_WSe2/trials"]) == 7
+
+
+def test_going_on_with_a_packed_file(tmp_path: Path) -> None:
+    """More trials join a finished study: the old ones stay as they were, ids and creation time too."""
+    path = packed(tmp_path / "results.h5", [record(0), record(1), failed(2)])
+    store = Store.open(path, meta(created="2026-01-01T00:00:00+00:00", provenance={"host": "node2"}))
+    assert store.previous == meta()
+    assert store.meta.created == meta().created
+    assert store.records == {0: record(0), 1: record(1), 2: replace(failed(2), traceback="")}
+    first = store.id
+    put(store, record(7), output(7))
+    store.refresh(force=True)
+    with h5py.File(path) as file:
+        assert (file["tBL_WSe2/trials/000000/object_phase"][()] == phase(0)).all()
+        assert file["tBL_WSe2/thumbnails"][0].any()
+    store.finish()
+    assert [p.name for p in tmp_path.iterdir()] == ["results.h5"]
+    with reader.open(path) as results:
+        assert results.id == first
+        assert results.meta.provenance == {"host": "node2"}
+        assert [found.number for found in results.records()] == [0, 1, 2, 7]
+        assert results.trial(2).record == failed(2)
+        assert (results.trial(1).image.data == phase(1).sum((0, 1))).all()
+        assert (results.thumbnails().any((1, 2)) == [True, True, False, True]).all()
+
+
+def test_nothing_to_add_changes_nothing(tmp_path: Path) -> None:
+    """Opening a finished study and ending without a trial leaves the file as it was, byte for byte."""
+    path = packed(tmp_path / "results.h5", [record(0)])
+    before = path.read_bytes()
+    for end in (Store.finish, Store.close):
+        store = Store.open(path, meta())
+        store.refresh()
+        store.refresh(force=True)
+        end(store)
+        assert path.read_bytes() == before
+        assert [p.name for p in tmp_path.iterdir()] == ["results.h5"]
+
+
+def test_left_open_and_gone_on_with(tmp_path: Path) -> None:
+    """A closed store keeps its folder; the next run finds every trial, files nobody had added included."""
+    path = tmp_path / "results.h5"
+    store = Store.open(path, meta())
+    put(store, record(0), output(0))
+    store.close()
+    shard.write(store.folder, record(1), output(1), store.meta.keep, direction="minimize", metric="loss")
+    assert numbers(path) == [0, 1]
+    again = Store.open(path, meta())
+    assert again.id == store.id
+    assert again.records == {0: record(0), 1: record(1)}
+    again.close()
+
+
+def test_a_late_file_survives_the_close_of_a_packed_study(tmp_path: Path) -> None:
+    """A trial written but not yet recorded when a resumed run ends is found by the next one."""
+    path = packed(tmp_path / "results.h5", [record(0)])
+    store = Store.open(path, meta())
+    shard.write(store.folder, record(1), output(1), store.meta.keep, direction="minimize", metric="loss")
+    store.close()
+    store = Store.open(path, meta())
+    assert sorted(store.records) == [0, 1]
+    store.finish()
+    assert numbers(path) == [0, 1]
+
+
+def test_nothing_recorded_leaves_nothing(tmp_path: Path) -> None:
+    """A new study that ends before its first trial leaves neither file nor folder."""
+    store = Store.open(tmp_path / "results.h5", meta())
+    assert (tmp_path / "results.h5").exists()
+    store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_between_pack_and_removal(tmp_path: Path) -> None:
+    """A packed file beside the folder it was made of: the next run tidies up, and every trial is there once."""
+    path = tmp_path / "results.h5"
+    store = Store.open(path, meta())
+    for number in range(3):
+        put(store, record(number), output(number))
+    rows = [store._rows[number] for number in range(3)]
+    index.pack(path, index.Head("packed", store.id, "cd", store.meta), rows, {})
+    store._lock.release()
+    (tmp_path / ".results.trials.0.gone").mkdir()
+    (tmp_path / ".results.h5.0.aside").touch()
+    (store.folder / ".000009.h5.0.aside").touch()
+    again = Store.open(path, meta())
+    assert sorted(again.records) == [0, 1, 2]
+    assert sorted(p.name for p in again.folder.iterdir()) == ["driver.lock", "store.json"]
+    again.finish()
+    assert [p.name for p in tmp_path.iterdir()] == ["results.h5"]
+    assert numbers(path) == [0, 1, 2]
+
+
+def test_discard(tmp_path: Path) -> None:
+    """A late result goes with its file, before or after it was recorded; a packed trial stays."""
+    path = packed(tmp_path / "results.h5", [record(0)])
+    store = Store.open(path, meta())
+    put(store, record(1), output(1))
+    shard.write(store.folder, record(2), None, store.meta.keep, direction="minimize", metric="loss")
+    assert store.find(2) == record(2)
+    for number in (0, 1, 2, 3):
+        store.discard(number)
+    assert store.find(2) is None
+    assert sorted(store.records) == [0]
+    store.finish()
+    assert numbers(path) == [0]
+
+
+# --- refused ------------------------------------------------------------------------------------------
+
+
+def test_second_driver_is_refused(tmp_path: Path) -> None:
+    """Who has the store is named: host, process, since when. Killed, it lets go."""
+    path = tmp_path / "results.h5"
+    with child("hold", path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{path}\n"
+        who = rf"process {process.pid} on {socket.gethostname()}, since \d{{4}}-\d\d-\d\dT"
+        with pytest.raises(StoreError, match=who):
+            Store.open(path, meta())
+        with reader.open(path) as results:
+            assert results.live
+        process.kill()
+        process.wait()
+        with reader.open(path) as results:
+            assert not results.live
+    Store.open(path, meta()).close()
+
+
+def test_second_driver_in_this_process(tmp_path: Path) -> None:
+    """The lock holds within one process too, until the store is closed or finished."""
+    path = tmp_path / "results.h5"
+    store = Store.open(path, meta())
+    with pytest.raises(StoreError, match=f"process {os.getpid()}"):
+        Store.open(path, meta())
+    put(store, record(0))
+    store.finish()
+    Store.open(path, meta()).close()
+    assert numbers(path) == [0]
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_driver_on_another_host(tmp_path: Path, lives: bool) -> None:
+    """Where locks do not travel between hosts, signs of life decide."""
+    said = {"host": "elsewhere", "pid": 1, "since": "2025-01-01T00:00:00+00:00", "born": ""}
+    (tmp_path / lock.NAME).write_text(json.dumps(said))
+    now = time.time_ns()
+
+    def sleep(_: float) -> None:
+        if lives:
+            os.utime(tmp_path / lock.NAME, ns=(now, now + 10**9))
+
+    if lives:
+        with pytest.raises(StoreError, match="process 1 on elsewhere, since 2025"):
+            lock.acquire(tmp_path, sleep=sleep)
+    else:
+        held = lock.acquire(tmp_path, sleep=sleep)
+        assert lock.owner_of(tmp_path) == held.owner
+        held.release()
+    assert lock.alive(lock.Owner(**said), silent=1.0)
+    assert not lock.alive(lock.Owner(**said), silent=3600.0)
+
+
+def test_a_process_number_used_again_is_no_driver() -> None:
+    """Another process with the dead driver's number does not keep the study."""
+    me = lock.myself()
+    assert lock.alive(me, 0)
+    assert not lock.alive(replace(me, born="1"), 0)
+
+
+def foreign_files(folder: Path) -> list[Path]:
+    """Files that are not ptydask's."""
+    other, text, empty, cut = (folder / name for name in ("other.h5", "text.h5", "empty.h5", "cut.h5"))
+    with h5py.File(other, "w") as file:
+        file["data"] = 1
+    text.write_text("not HDF5")
+    empty.touch()
+    packed(folder / "whole.h5", [record(0)])
+    cut.write_bytes((folder / "whole.h5").read_bytes()[:3000])
+    return [other, text, empty, cut]
+
+
+def test_foreign_files_are_never_touched(tmp_path: Path) -> None:
+    """A file that is no results file, or a damaged one, is refused in one line and left as it is."""
+    for path in foreign_files(tmp_path):
+        before = path.read_bytes()
+        for call in (lambda path=path: Store.open(path, meta()), lambda path=path: reader.open(path)):
+            with pytest.raises(StoreError, match=f"{path.name}: .*left as it is") as caught:
+                call()
+            assert "\n" not in str(caught.value)
+        assert path.read_bytes() == before
+        assert not names.folder_of(path).exists()
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    """A file of a later ptydask says so."""
+    path = packed(tmp_path / "results.h5", [])
+    with h5py.File(path, "a") as file:
+        file.attrs["format_version"] = 99
+    with pytest.raises(StoreError, match="format 99 by ptydask"):
+        reader.open(path)
+
+
+def test_places_that_cannot_be(tmp_path: Path) -> None:
+    """A folder in place of the file, somebody's folder of that name, no such file: one line each."""
+    with pytest.raises(StoreError, match="a folder"):
+        Store.open(tmp_path, meta())
+    (tmp_path / "mine.trials").mkdir()
+    (tmp_path / "mine.trials" / "thesis.txt").touch()
+    with pytest.raises(StoreError, match=r"thesis\.txt"):
+        Store.open(tmp_path / "mine.h5", meta())
+    assert (tmp_path / "mine.trials" / "thesis.txt").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot be written there: Not a directory"):
+        Store.open(tmp_path / "file" / "results.h5", meta())
+    with pytest.raises(StoreError, match="there is no such results file"):
+        reader.open(tmp_path / "none.h5")
+
+
+def test_folder_of_another_study(tmp_path: Path) -> None:
+    """A folder and a file that do not belong together are not mixed."""
+    store = Store.open(tmp_path / "a.h5", meta())
+    put(store, record(0))
+    store.close()
+    other = packed(tmp_path / "b.h5", [record(1)])
+    other.replace(tmp_path / "a.h5")
+    with pytest.raises(StoreError, match="another study"):
+        Store.open(tmp_path / "a.h5", meta())
+    assert names.shard_path(store.folder, 0).exists()
+
+
+# --- damage -------------------------------------------------------------------------------------------
+
+
+def test_damaged_trial_files_are_moved_aside(tmp_path: Path) -> None:
+    """Cut, empty, overwritten, or under another's name: named, kept in ``damaged``, the rest goes on."""
+    path = tmp_path / "results.h5"
+    store = Store.open(path, meta())
+    for number in range(5):
+        put(store, record(number), output(number))
+    store.close()
+    files = [names.shard_path(store.folder, number) for number in range(5)]
+    files[0].write_bytes(files[0].read_bytes()[:5000])
+    files[1].write_bytes(b"")
+    files[2].write_bytes(b"x" * 5000)
+    files[3].rename(names.shard_path(store.folder, 8))
+    again = Store.open(path, meta())
+    assert sorted(again.records) == [4]
+    assert [line.split(":")[0].rpartition("/")[2] for line in again.damaged] == [
+        "000000.h5",
+        "000001.h5",
+        "000002.h5",
+        "000008.h5",
+    ]
+    again.finish()
+    left = sorted(p.name for p in (tmp_path / "results.trials" / "damaged").iterdir())
+    assert left == ["000000.h5", "000001.h5", "000002.h5", "000008.h5"]
+    assert numbers(path) == [4]
+    store = Store.open(path, meta())  # the folder of damaged files is in nobody's way
+    store.finish()
+    assert sorted(p.name for p in (tmp_path / "results.trials" / "damaged").iterdir()) == left
+
+
+@pytest.mark.parametrize("damage", ["altered", "missing"])
+def test_damage_found_while_packing(tmp_path: Path, damage: str) -> None:
+    """A trial file that changed or vanished since it was recorded: its numbers are packed, and it is named."""
+    path = tmp_path / "results.h5"
+    store = Store.open(path, meta())
+    for number in range(2):
+        put(store, record(number), output(number))
+    first = names.shard_path(store.folder, 0)
+    if damage == "missing":
+        first.unlink()
+    else:
+        data = bytearray(first.read_bytes())
+        data[data.index(b"one line")] ^= 1
+        first.write_bytes(data)
+    store.finish()
+    assert len(store.damaged) == 1
+    assert store.damaged[0].startswith("trial 0: ")
+    with reader.open(path) as results:
+        assert results.records() == [record(0), record(1)]
+        assert results.trial(0).record == record(0)
+        assert "only the numbers" in results.trial(0).lost
+        assert (results.trial(1).arrays["object_phase"].read() == phase(1)).all()
+    assert (tmp_path / "results.trials" / "damaged" / "000000.h5").exists() == (damage == "altered")
+
+
+def test_unknown_trial(tmp_path: Path) -> None:
+    """Asking for a trial that is not there says which are."""
+    path = packed(tmp_path / "results.h5", [record(3), record(5)])
+    with reader.open(path) as results, pytest.raises(StoreError, match="no trial 4; its trials are 3 to 5"):
+        results.trial(4)
+
+
+# --- pace and status ----------------------------------------------------------------------------------
+
+
+def test_refreshes_take_a_small_share(tmp_path: Path) -> None:
+    """At most one refresh a second, and one that took a second not before 50."""
+    assert not study.due(0.9, 0.0)
+    assert study.due(1.0, 0.0)
+    assert not study.due(49.0, 1.0)
+    assert study.due(50.0, 1.0)
+    path = tmp_path / "results.h5"
+    store = Store.open(path, meta())
+    put(store, record(0))
+    store.refresh()
+    put(store, record(1))
+    store.refresh()  # too soon
+    with h5py.File(path) as file:
+        assert len(file["tBL_WSe2/table/number"]) == 1
+    assert numbers(path) == [0, 1]  # ptydask's reader does not wait for it
+    store.close()
+    with h5py.File(path) as file:
+        assert len(file["tBL_WSe2/table/number"]) == 2
+
+
+def test_status(tmp_path: Path) -> None:
+    """Another process sees where the run is, as long as there is one."""
+    path = tmp_path / "results.h5"
+    store = Store.open(path, meta())
+    snapshot = RunSnapshot(
+        "tBL_WSe2", path, 10, {"complete": 1}, record(0), (), 2, 1.5, float("inf"), 20, "loss", "minimize"
+    )
+    store.write_status(snapshot)
+    put(store, record(0))
+    with reader.open(path) as results:
+        said = results.status()
+        assert said is not None
+        assert (said["pid"], said["host"]) == (os.getpid(), socket.gethostname())
+        assert said["run"]["counts"] == {"complete": 1}
+        assert said["run"]["remaining"] == float("inf")
+        assert said["run"]["best"]["params"] == record(0).params
+        assert said["since"] <= said["updated"]
+    store.close()
+    with reader.open(path) as results:
+        assert results.status() is None
