@@ -107,9 +107,7 @@ def put(
     store: Store, made: TrialRecord, given: TrialOutput | None = None, keep: Keep = KEEP, *, check: bool = True
 ) -> Shard:
     """What a worker and the driver do with a trial that ended."""
-    written = shard.write(
-        store.folder, made, given, keep, direction=store.meta.direction, metric=store.meta.metric
-    )
+    written = shard.write(store.folder, made, given, keep, direction=store.meta.direction, metric=store.meta.metric)
     store.add(made, sha256=written.sha256 if check else None)
     return written
 

@@ -1,9 +1,9 @@
 """Child processes for tests/test_store_crash.py: they write results until somebody, or they themselves, end them.
 
-    python store_crashes.py write FOLDER        trials for ever: record, refresh, pack, go on
-    python store_crashes.py hold FILE           take the store and wait
-    python store_crashes.py every FOLDER        die before each single step towards the disk, one after the other
-    python store_crashes.py limit FOLDER BYTES  write one trial where no file may grow past BYTES
+python store_crashes.py write FOLDER        trials for ever: record, refresh, pack, go on
+python store_crashes.py hold FILE           take the store and wait
+python store_crashes.py every FOLDER        die before each single step towards the disk, one after the other
+python store_crashes.py limit FOLDER BYTES  write one trial where no file may grow past BYTES
 """
 
 from __future__ import annotations

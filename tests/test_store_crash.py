@@ -204,7 +204,10 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     second = put(store, record(1), output(1, arrays=noise, snapshots={}))
     third = put(store, record(2), output(2, arrays=noise, snapshots={}))
     assert (first.lost, second.lost) == ("", "")
-    assert third.lost == "of trial 2 only numbers and curves were kept, not object_phase, the image: No space left on device"
+    assert (
+        third.lost
+        == "of trial 2 only numbers and curves were kept, not object_phase, the image: No space left on device"
+    )
     with pytest.raises(StoreError, match=r"No space left on device; nothing is lost, they are in .*results\.trials$"):
         store.finish()
     store.close()

@@ -14,7 +14,9 @@ from ptydask.model import Keep
 from ptydask.store import codec, names
 
 
-@pytest.mark.parametrize("text", ["", ".", "..", "0.98", "a/b", "100%", "%2F", "%", "ä µ λ 结构", "tab\t\0nul", "\ud800", " "])
+@pytest.mark.parametrize(
+    "text", ["", ".", "..", "0.98", "a/b", "100%", "%2F", "%", "ä µ λ 结构", "tab\t\0nul", "\ud800", " "]
+)
 def test_encoding_is_one_component_and_comes_back(text: str) -> None:
     """Any text is one HDF5 link name, and is found again in it."""
     name = names.encode(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -11,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.errors import StoreError
+from ptydask.errors import StoreError, one_line
 from ptydask.model import Image, Scalar, StudyMeta, TrialRecord
 from ptydask.store import codec, contents, files, index, layout, lock, names, nexus, shard, table, trialgroup
 
@@ -96,11 +97,13 @@ class Results:
             rows = {record.number: record for record in table.read(self._study[layout.TABLE])}
         except _BROKEN as error:
             raise index.unreadable(self.path, error) from error
-        if not self.packed:
-            rows |= {record.number: record for record in self._since(rows.keys())}
+        rows |= {record.number: record for record in self._since(rows.keys())}
         return [rows[number] for number in sorted(rows)]
 
     def _since(self, known: Any) -> Iterator[TrialRecord]:
+        """Trials of a run that is on, or was killed, that are in files of their own only."""
+        if not self._has_folder():
+            return
         for path in self._folder.glob("*.h5"):
             number = names.shard_number(path)
             if number is not None and number not in known:
@@ -151,32 +154,34 @@ class Results:
 
     def _read(self, number: int, read: Callable[[h5py.Group], T]) -> T:
         """What ``read`` makes of the trial's group, wherever it lies by now."""
-        for _ in range(3):
+        for _ in range(20):
             for path, group in self._places(number):
-                try:
-                    if path == self.path:
-                        return read(self._file[group])
-                    with files.read(path) as file:
-                        return read(file[group])
-                except FileNotFoundError:
-                    continue
-                except KeyError:
-                    if path != self.path and names.shard_number(path) is not None:
-                        raise StoreError(f"{path}: not a readable trial file") from None
-                except (OSError, ValueError, TypeError, RuntimeError) as error:
-                    raise StoreError(f"{path}: trial {number} cannot be read: {error}") from error
-            if self.packed:
+                if found := self._try(path, group, read):
+                    return found[0]
+            if self.packed and not self._has_folder():
                 break
-            self.close()  # it may have been packed since it was opened
+            # It moved from its own file into a packed one, or is about to.
+            self.close()
             self._file = self._connect()
         known = [record.number for record in self.records()]
         span = f"its trials are {known[0]} to {known[-1]}" if known else "it has none yet"
         raise StoreError(f"{self.path}: there is no trial {number}; {span}")
 
+    def _try(self, path: Path, group: str, read: Callable[[h5py.Group], T]) -> tuple[T] | None:
+        """What ``read`` gives, alone in a tuple; None where the trial is not, or no longer, in this file."""
+        try:
+            with nullcontext(self._file) if path == self.path else files.read(path) as file:
+                return (read(file[group]),) if group in file else None
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            if not path.exists():
+                return None
+            raise StoreError(f"{path}: not readable: {one_line(str(error))}") from error
+
     def _places(self, number: int) -> Iterator[tuple[Path, str]]:
         name = names.trial_name(number)
         if self.packed:
             yield self.path, f"{self._study.name}/{layout.TRIALS}/{name}"
+        if not self._has_folder():
             return
         yield names.shard_path(self._folder, number), layout.TRIAL
         for pack in self._folder.glob("packed-*.h5"):
@@ -185,6 +190,14 @@ class Results:
             except StoreError:  # gone since
                 continue
             yield pack, f"{study}/{layout.TRIALS}/{name}"
+
+    def _has_folder(self) -> bool:
+        """Whether the folder beside the file is there, and of the same study."""
+        try:
+            card = contents.read_card(self._folder)
+        except (OSError, StoreError):
+            return False
+        return card is not None and card[0] == self.id
 
     def status(self) -> dict[str, Any] | None:
         """What the driver said last: host, pid, since, updated, run. None where no run is on."""
