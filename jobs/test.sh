@@ -4,17 +4,18 @@
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
-have_postgres() {
-    command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null
+have_servers() {
+    command -v redis-server >/dev/null &&
+        { command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
 }
 
-# Tests of shared storage run a PostgreSQL of their own; without its programs they are skipped.
-install_postgres() {
-    if have_postgres || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return; fi
-    say "installing PostgreSQL's server programs for the tests"
+# Tests of shared storage run servers of their own; without their programs they are skipped.
+install_servers() {
+    if have_servers || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return; fi
+    say "installing PostgreSQL's and Redis's server programs for the tests"
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; } >&2 && return
-    say "PostgreSQL could not be installed"
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql redis-server; } >&2 && return
+    say "PostgreSQL or Redis could not be installed"
     [ "${CI:-}" != true ]
 }
 
@@ -22,7 +23,7 @@ prepare ptyrad,test,postgres,redis,cmaes,gp
 cd "$root"
 export PATH=$root/.venv/bin:$PATH
 if [ "$#" -gt 0 ]; then exec pytest "$@"; fi
-install_postgres
+install_servers
 ruff check .
 ruff format --check .
 mypy

@@ -239,7 +239,7 @@ def test_hostile_names_everywhere(tmp_path: Path) -> None:
         0,
         arrays={name: Quantity(np.arange(3.0)) for name in [*names, "image", "log"]},
         attributes=dict.fromkeys([*names, "state"], 1),
-        curve={"step": [1], **dict.fromkeys(names, [0.5])},
+        curve={"step": [1], **{name: [0.5] for name in names}},
     )
     store = Store.open(tmp_path / "r.h5", meta("stüdy/1 ."))
     put(store, made, given)

@@ -53,7 +53,7 @@ VALUES: dict[str, Any] = {
     "batch_size": 64,
     "pmode_max": 2,
     "Nlayer": 3,
-    **{name: 1e-3 for name in tunables.TENSORS},
+    **dict.fromkeys(tunables.TENSORS, 0.001),
 }
 
 

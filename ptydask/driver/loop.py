@@ -88,6 +88,8 @@ class _Run:
     workers_seen: float = field(default_factory=time.monotonic)
     index: int = 0
     mirror_behind: bool = False
+    losses: int = 0
+    """Attempts of this run that are tried again because their worker was lost."""
 
     @property
     def client(self) -> Client:
@@ -206,6 +208,7 @@ class _Run:
             case Action.RETRY:
                 self.book.retry(trial)
                 if trial.reason == Reason.LOST:
+                    self.losses += 1
                     self.observer.notice(f"trial {trial.number} lost its worker; its parameters are tried again")
             case Action.GIVE_UP:
                 message = f"its worker was lost {trial.losses + 1} times"
@@ -249,7 +252,7 @@ class _Run:
                 "pruned": counts["pruned"],
                 "failed": counts["fail"],
                 "running": len(running),
-                "lost": sum(1 for t in self.book.begun() if t.store == self.store.id and t.reason == Reason.LOST),
+                "lost": self.losses,
             },
             best=best_of(records, self.plan.direction),
             running=running,

@@ -1,0 +1,328 @@
+"""Every sampler and pruner of Optuna from a plain description, distributions both ways, grids without duplicates."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+
+from ptydask import sampling, space
+from ptydask.errors import ConfigError, MissingDependency
+from ptydask.model import (
+    Budget,
+    Choice,
+    ComponentSpec,
+    Distribution,
+    FloatRange,
+    IntRange,
+    Point,
+    Source,
+    StudyPlan,
+)
+
+SPACE: dict[str, Distribution] = {
+    "scale": FloatRange(0.8, 1.2, 0.02),
+    "oplr": FloatRange(1e-4, 1e-2, log=True),
+    "Nlayer": IntRange(1, 8),
+    "batch_size": IntRange(16, 512, log=True),
+    "optimizer": Choice(("Adam", "SGD")),
+    "one": FloatRange(2.0, 2.0),
+}
+GRID: dict[str, Distribution] = {
+    "scale": FloatRange(0.8, 1.2, 0.1),
+    "Nlayer": IntRange(1, 3),
+    "opt": Choice(("a", "b")),
+}
+
+
+def plan(
+    sampler: ComponentSpec = ComponentSpec("RandomSampler"),  # noqa: B008
+    pruner: ComponentSpec | None = None,
+    where: dict[str, Distribution] | None = None,
+    points: tuple[Point, ...] = (),
+    iterations: int | None = 20,
+) -> StudyPlan:
+    return StudyPlan(
+        name="s",
+        source=Source(Path("p.yaml"), "", "yaml"),
+        engine="toy",
+        config={},
+        space=SPACE if where is None else where,
+        metric="loss",
+        direction="minimize",
+        sampler=sampler,
+        pruner=pruner,
+        budget=Budget(5),
+        storage=None,
+        results=Path("r.h5"),
+        seed=3,
+        iterations=iterations,
+        points=points,
+    )
+
+
+def drawn(spec: ComponentSpec, seed: int, trials: int = 1, where: dict[str, Distribution] | None = None) -> list[Any]:
+    """The parameters of ``trials`` trials in a row, each from a sampler of its own, as workers make them."""
+    where = SPACE if where is None else where
+    study = optuna.create_study()
+    dists = {name: sampling.to_optuna(dist) for name, dist in where.items()}
+    rows = []
+    for number in range(trials):
+        study.sampler = sampling.sampler(spec, seed=seed + number, space=where)
+        trial = study.ask(fixed_distributions=dists)
+        study.tell(trial, 1.0 + number)
+        rows.append(dict(trial.params))
+    return rows
+
+
+# --- distributions ----------------------------------------------------------------------------------
+
+
+def test_search_space_both_ways() -> None:
+    """The JSON is Optuna's own encoding, and reads back as the same distributions."""
+    text = sampling.search_space_json(SPACE)
+    assert sampling.from_json(text) == SPACE
+    first = optuna.distributions.json_to_distribution(json.dumps(json.loads(text)["scale"]))
+    assert first == optuna.distributions.FloatDistribution(0.8, 1.2, step=0.02)
+
+
+@pytest.mark.parametrize("dist", [*SPACE.values(), FloatRange(-50.0, 50.0, 0.1), IntRange(1, 9, 4)])
+def test_grid_points_are_optunas(dist: Distribution) -> None:
+    """Every value that ptydask calls allowed is one that Optuna allows, so no enqueued point is refused."""
+    theirs = sampling.to_optuna(dist)
+    for value in space.grid(dist) or [space.nearest_value(dist, 0.1234 if not isinstance(dist, Choice) else "Adam")]:
+        assert theirs._contains(theirs.to_internal_repr(value))
+        assert space.contains(dist, value)
+    assert space.grid_size(dist) == (None if space.grid(dist) is None else len(space.grid(dist) or ()))
+
+
+def test_values_that_are_not_allowed() -> None:
+    """Outside, off the grid, of another type."""
+    assert not space.contains(SPACE["scale"], 0.81)
+    assert not space.contains(SPACE["scale"], 1.22)
+    assert not space.contains(SPACE["Nlayer"], 2.5)
+    assert not space.contains(SPACE["optimizer"], "adam")
+    assert not space.contains(SPACE["scale"], True)
+    assert not space.contains(SPACE["scale"], float("nan"))
+
+
+# --- samplers ---------------------------------------------------------------------------------------
+
+SAMPLERS: list[ComponentSpec] = [
+    ComponentSpec("RandomSampler"),
+    ComponentSpec("TPESampler", {"multivariate": True, "group": True, "constant_liar": True}),
+    ComponentSpec("TPESampler", {"n_startup_trials": 2, "seed": 5}),
+    ComponentSpec("CmaEsSampler", {"restart_strategy": None, "independent_sampler": {"name": "RandomSampler"}}),
+    ComponentSpec("GPSampler", {"n_startup_trials": 5}),
+    ComponentSpec("QMCSampler", {"scramble": True, "qmc_type": "halton"}),
+    ComponentSpec("NSGAIISampler", {"population_size": 4, "crossover": "UniformCrossover"}),
+    ComponentSpec("NSGAIISampler", {"crossover": {"name": "SBXCrossover", "configs": {"eta": 2.0}}}),
+    ComponentSpec("NSGAIIISampler", {"population_size": 4}),
+    ComponentSpec(
+        "PartialFixedSampler",
+        {"fixed_params": {"scale": 1.0}, "base_sampler": {"name": "TPESampler", "configs": {"multivariate": True}}},
+    ),
+]
+
+
+def test_every_sampler_of_optuna_is_tried_here() -> None:
+    """A sampler that Optuna adds must be added to this test; the two exhaustive ones have tests of their own."""
+    there = {
+        name
+        for name in optuna.samplers.__all__
+        if isinstance(thing := getattr(optuna.samplers, name), type)
+        and issubclass(thing, BaseSampler)
+        and not name.startswith("Base")
+    }
+    assert there == {spec.name for spec in SAMPLERS} | {"GridSampler", "BruteForceSampler"}
+
+
+@pytest.mark.parametrize("spec", SAMPLERS, ids=lambda s: f"{s.name}-{len(s.configs)}")
+def test_sampler_works(spec: ComponentSpec) -> None:
+    """Passes the check, and draws trials inside the space."""
+    sampling.check(plan(spec))
+    for row in drawn(spec, seed=1, trials=4):
+        assert set(row) == set(SPACE)
+        assert all(space.contains(SPACE[name], value) for name, value in row.items())
+
+
+@pytest.mark.parametrize("name", ["RandomSampler", "TPESampler", "NSGAIISampler", "CmaEsSampler", "GPSampler"])
+def test_seeds(name: str) -> None:
+    """One seed, one trial; another seed, another trial: workers that start together must not start alike."""
+    spec = ComponentSpec(name)
+    assert drawn(spec, 1) == drawn(spec, 1)
+    assert drawn(spec, 1) != drawn(spec, 2)
+
+
+def test_a_seed_in_the_file_is_a_base() -> None:
+    """It changes the draws, and the trials still differ from each other."""
+    one, two = ComponentSpec("TPESampler", {"seed": 1}), ComponentSpec("TPESampler", {"seed": 2})
+    assert drawn(one, 5) == drawn(one, 5)
+    assert drawn(one, 5) != drawn(two, 5)
+    assert drawn(one, 5) != drawn(one, 6)
+
+
+def test_fixed_parameters_stay_fixed() -> None:
+    """PartialFixedSampler holds what it was told to hold."""
+    assert {row["scale"] for row in drawn(SAMPLERS[-1], 1, trials=5)} == {1.0}
+
+
+def test_qmc_goes_by_the_trials_number() -> None:
+    """Workers that draw at the same time take different points of one sequence, from the first trial on."""
+    where: dict[str, Distribution] = {"x": FloatRange(0.0, 1.0), "y": FloatRange(0.0, 1.0)}
+    spec = ComponentSpec("QMCSampler")
+    study = optuna.create_study()
+    dists = {name: sampling.to_optuna(dist) for name, dist in where.items()}
+    together = []
+    for seed in range(8):  # none has told its result when the next one asks
+        study.sampler = sampling.sampler(spec, seed=seed, space=where)
+        together.append(dict(study.ask(fixed_distributions=dists).params))
+    assert len({tuple(row.values()) for row in together}) == 8
+    assert together == drawn(spec, 0, 8, where)
+    assert sorted(int(row["x"] * 8) for row in together) == list(range(8)), "one point in each eighth, as Sobol has it"
+
+
+@pytest.mark.parametrize(
+    "spec", [ComponentSpec("CmaEsSampler"), ComponentSpec("QMCSampler"), ComponentSpec("GPSampler")]
+)
+def test_package_is_missing(spec: ComponentSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that says what to install."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependency, match=r"pip install 'ptydask\["):
+        sampling.check(plan(spec))
+
+
+def test_nothing_to_tune() -> None:
+    """A study of one reconstruction has an empty space, which every sampler must bear."""
+    assert sampling.check(plan(where={})) == ()
+    assert sampling.exhaustive(plan(ComponentSpec("GridSampler"), where={})) is None
+
+
+# --- pruners ----------------------------------------------------------------------------------------
+
+PRUNERS: list[ComponentSpec] = [
+    ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2}),
+    ComponentSpec("HyperbandPruner", {"max_resource": 40, "bootstrap_count": 1}),
+    ComponentSpec("MedianPruner"),
+    ComponentSpec("NopPruner"),
+    ComponentSpec("PatientPruner", {"patience": 1, "wrapped_pruner_configs": {"name": "MedianPruner", "configs": {}}}),
+    ComponentSpec("PatientPruner", {"patience": 1, "wrapped_pruner": {"name": "HyperbandPruner"}}),
+    ComponentSpec("PatientPruner", {"patience": 1, "wrapped_pruner": None}),
+    ComponentSpec("PercentilePruner", {"percentile": 25}),
+    ComponentSpec("SuccessiveHalvingPruner", {"min_resource": "auto"}),
+    ComponentSpec("ThresholdPruner", {"upper": 1.5}),
+]
+
+
+def test_every_pruner_of_optuna_is_tried_here() -> None:
+    """A pruner that Optuna adds must be added to this test; Wilcoxon's is refused with its reason."""
+    there = {name for name in optuna.pruners.__all__ if not name.startswith("Base")}
+    assert there == {spec.name for spec in PRUNERS} | {"WilcoxonPruner"}
+
+
+@pytest.mark.parametrize("spec", PRUNERS, ids=lambda s: f"{s.name}-{len(s.configs)}")
+def test_pruner_works(spec: ComponentSpec) -> None:
+    """Passes the check and is the pruner that was asked for."""
+    sampling.check(plan(pruner=spec))
+    assert type(sampling.pruner(spec, iterations=20)).__name__ == spec.name
+
+
+def test_no_pruner() -> None:
+    """None never prunes."""
+    assert isinstance(sampling.pruner(None, iterations=20), optuna.pruners.NopPruner)
+
+
+def brackets(pruner: BasePruner) -> int:
+    study = optuna.create_study(pruner=pruner)
+    trial = study.ask()
+    trial.report(1.0, 1)
+    trial.should_prune()
+    return len(pruner._pruners)  # type: ignore[attr-defined]
+
+
+def test_hyperband_knows_the_length_of_a_trial() -> None:
+    """Left to itself it is blind until the first trial completes; told NITER it has its brackets at once."""
+    spec = ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2})
+    assert brackets(optuna.pruners.HyperbandPruner(**spec.configs)) == 0
+    assert brackets(sampling.pruner(spec, iterations=20)) == 3
+    assert brackets(sampling.pruner(ComponentSpec(spec.name, {"max_resource": "auto"}), iterations=9)) == 3
+    assert brackets(sampling.pruner(ComponentSpec(spec.name, {"max_resource": 3}), iterations=90)) == 2
+
+
+def test_hyperband_in_a_wrapper() -> None:
+    """The length reaches a wrapped Hyperband too."""
+    spec = ComponentSpec("PatientPruner", {"patience": 0, "wrapped_pruner_configs": {"name": "HyperbandPruner"}})
+    made = sampling.pruner(spec, iterations=9)
+    assert made._wrapped_pruner._max_resource == 9  # type: ignore[attr-defined]
+
+
+def test_short_trials() -> None:
+    """A min_resource longer than a trial prunes nothing and says so, rather than raise in every trial."""
+    spec = ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2})
+    notices = sampling.check(plan(pruner=spec, iterations=3))
+    assert len(notices) == 1
+    assert "none is pruned" in notices[0]
+
+
+# --- grids ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["GridSampler", "BruteForceSampler"])
+def test_every_grid_point_once(name: str) -> None:
+    """The whole product, each point once, in one order whatever the dictionary's."""
+    made = sampling.exhaustive(plan(ComponentSpec(name), where=GRID))
+    assert made is not None
+    rows = [tuple(sorted(point.params.items())) for point in made]
+    assert len(rows) == len(set(rows)) == 5 * 3 * 2
+    again = sampling.exhaustive(plan(ComponentSpec(name), where=dict(reversed(GRID.items()))))
+    assert again == made
+    assert {point.origin for point in made} == {"grid"}
+    assert all(space.contains(GRID[n], v) for point in made for n, v in point.params.items())
+
+
+def test_grid_of_given_values() -> None:
+    """GridSampler's own search_space counts; what it leaves out is taken from the ranges."""
+    spec = ComponentSpec("GridSampler", {"search_space": {"scale": [0.9, 1.0, 0.9]}})
+    made = sampling.exhaustive(plan(spec, where=GRID))
+    assert made is not None
+    assert len(made) == 2 * 3 * 2
+    assert {point.params["scale"] for point in made} == {0.9, 1.0}
+
+
+def test_own_points_come_first_and_once() -> None:
+    """A try keeps its place in front; the start only where it is on the grid; neither is run twice."""
+    start = Point({"scale": 1.0, "Nlayer": 2, "opt": "b"}, "start")
+    tried = Point({"scale": 0.8, "Nlayer": 1, "opt": "a"}, "try")
+    made = sampling.exhaustive(plan(ComponentSpec("GridSampler"), where=GRID, points=(start, tried)))
+    assert made is not None
+    assert made[:2] == (start, tried)
+    assert len(made) == 30
+    off = Point({"scale": 1.05, "Nlayer": 2, "opt": "b"}, "start")
+    assert off not in (sampling.exhaustive(plan(ComponentSpec("GridSampler"), where=GRID, points=(off,))) or ())
+
+
+def test_grid_with_fixed_parameters() -> None:
+    """A grid inside a PartialFixedSampler runs over the other parameters."""
+    spec = ComponentSpec("PartialFixedSampler", {"fixed_params": {"opt": "a"}, "base_sampler": {"name": "GridSampler"}})
+    made = sampling.exhaustive(plan(spec, where=GRID))
+    assert made is not None
+    assert len(made) == 15
+    sampling.check(plan(spec, where=GRID))
+
+
+def test_other_samplers_have_no_grid() -> None:
+    """Nothing to enqueue."""
+    assert sampling.exhaustive(plan(ComponentSpec("TPESampler"))) is None
+
+
+@pytest.mark.parametrize("where", [{"x": FloatRange(0.0, 1.0)}, {"x": FloatRange(0.0, 1.0, 1e-9)}])
+def test_grid_without_end(where: dict[str, Distribution]) -> None:
+    """A continuous range, or one of a billion steps, is refused with the parameter's name."""
+    with pytest.raises(ConfigError, match="x"):
+        sampling.exhaustive(plan(ComponentSpec("GridSampler"), where=where))
