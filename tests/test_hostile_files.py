@@ -54,6 +54,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file["entry/dp"] = np.zeros((36, 32, 32), "f4")
         file["entry/four"] = np.zeros((6, 6, 32, 32), "f4")
     (tmp_path / "text.h5").write_text("no HDF5 at all")
+    with h5py.File(tmp_path / "result.h5", "w") as file:
+        for name in ("obja", "objp", "probe"):
+            file[f"optimizable_tensors/{name}"] = 0.0
     np.save(tmp_path / "data.npy", np.zeros((35, 32, 32), "f4"))
     (tmp_path / "data.raw").write_bytes(bytes(1000))
     (tmp_path / "data.csv").write_text("1,2,3")
@@ -257,7 +260,7 @@ def test_the_good_file_is_good(folder: Path) -> None:
 
 # --- two values that do not go together ------------------------------------------------------------
 
-LOADED = {"obj_source": "PtyRAD", "obj_params": "data.h5"}
+LOADED = {"obj_source": "PtyRAD", "obj_params": "result.h5"}
 PAIRS: dict[str, tuple[list[tuple[str, Any]], str]] = {
     "one slice has no thickness": (
         [(f"{INIT}obj_Nlayer", 1), (f"{TUNE}dz", entry(low=4, high=8))],
@@ -281,10 +284,18 @@ PAIRS: dict[str, tuple[list[tuple[str, Any]], str]] = {
     "a loaded probe has no aberrations": (
         [
             (f"{INIT}probe_source", "PtyRAD"),
-            (f"{INIT}probe_params", "data.h5"),
+            (f"{INIT}probe_params", "result.h5"),
             (f"{TUNE}C10", entry(low=-5, high=5)),
         ],
         "tune_params.C10 probe_source",
+    ),
+    "a loaded probe that is none": (
+        [(f"{INIT}probe_source", "PtyRAD"), (f"{INIT}probe_params", "data.h5")],
+        "init_params.probe_params 'data.h5' no reconstruction of PtyRAD optimizable_tensors/probe",
+    ),
+    "loaded positions that are no HDF5": (
+        [(f"{INIT}pos_source", "PtyRAD"), (f"{INIT}pos_params", "text.h5")],
+        "init_params.pos_params 'text.h5' cannot be read as HDF5",
     ),
     "an old name and its new one": (
         [(f"{TUNE}defocus", entry(low=-5, high=5)), (f"{TUNE}C10", entry(low=-5, high=5))],
@@ -407,6 +418,15 @@ def test_the_file_is_not_there(folder: Path) -> None:
     (folder / "params.yaml").write_text("a: 1")
     assert "no such file; did you mean" in refused(folder / "parms.yaml", folder)
     assert "does not exist either" in refused(folder / "sub" / "params.yaml", folder)
+
+
+def test_results_that_cannot_be_written(folder: Path) -> None:
+    """Where ``--results`` says so, the error speaks of ``--results``."""
+    path = folder / "params.json"
+    path.write_text(json.dumps(GOOD))
+    for results in ("data.h5/r.h5", ".", "/proc/r.h5"):
+        with pytest.raises(ConfigError, match="--results"):
+            engines.get("ptyrad").validate(config.load(path, config.Overrides(results=Path(results))))
 
 
 def test_there_are_enough() -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ptydask import config, engines, sampling, space, tunables
-from ptydask.config import Overrides
+from ptydask.config import Overrides, ptyrad
 from ptydask.model import StudyPlan
 
 pytestmark = pytest.mark.ptyrad
@@ -54,7 +54,10 @@ def test_starter_file_validates(name: str, stand_ins: Path) -> None:
     for loaded in set(_loaded_files(yaml.safe_load(text)["init_params"])):
         path = stand_ins / loaded
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
+        with h5py.File(path, "w") as file:
+            for inside in ("obja", "objp", "probe", "probe_pos_shifts", "obj_tilts"):
+                file[f"optimizable_tensors/{inside}"] = 0.0
+            file["model_attributes/crop_pos"] = 0
     params = stand_ins / Path(name).name
     params.write_text(text)
     plan = validated(params)
@@ -209,3 +212,21 @@ def test_all_tunables_at_once(small_data: Path) -> None:
     assert len(plan.space) == len(OLD_NAMES)
     assert any("22 parameters are tuned at once" in notice for notice in plan.notices)
     assert any(notice.startswith("batch_size: 16 to 36") for notice in plan.notices)
+
+
+def test_the_best_params_file_is_ready_for_ptyrad(small_data: Path) -> None:
+    """A file with a trial's values in place reads back, through PtyRAD too, as the params that the trial had."""
+    hypertune = yaml.safe_load(BLOCK)["hypertune_params"]
+    plan = validated(write(small_data, hypertune))
+    values = {"scale": 1.02, "rotation": -1.5, "C12a": 3.25, "C12b": 0.0, "plr": 1e-5, "optimizer": "SGD"}
+    best = small_data / "best.yaml"
+    best.write_text(ptyrad.render(plan.config, values, header="trial 3"))
+    again = validated(best)
+    assert again.budget.trials(workers=4) == 1
+    wanted = tunables.apply(plan.config, values)
+    for name in ("init_params", "model_params", "recon_params", "loss_params", "constraint_params"):
+        read = dict(again.config[name])
+        if name == "init_params":
+            assert read.pop("probe_aberrations") == {"C10": -20.0, "C12": 3.25, "phi12": 0.0}
+            wanted[name].pop("probe_aberrations")
+        assert read == wanted[name]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import pytest
 from store_cases import failed, meta, output, packed, phase, put, record
-from test_store_crash import child
 
 from ptydask.errors import StoreError
 from ptydask.model import RunSnapshot
-from ptydask.store import Store, index, lock, names, reader, shard, study
+from ptydask.store import Store, index, names, reader, shard, study
 
 
 def numbers(path: Path) -> list[int]:
@@ -176,129 +173,6 @@ def test_discard(tmp_path: Path) -> None:
     assert sorted(store.records) == [0]
     store.finish()
     assert numbers(path) == [0]
-
-
-# --- refused ------------------------------------------------------------------------------------------
-
-
-def test_second_driver_is_refused(tmp_path: Path) -> None:
-    """Who has the store is named: host, process, since when. Killed, it lets go."""
-    path = tmp_path / "results.h5"
-    with child("hold", path) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == f"{path}\n"
-        who = rf"process {process.pid} on {socket.gethostname()}, since \d{{4}}-\d\d-\d\dT"
-        with pytest.raises(StoreError, match=who):
-            Store.open(path, meta())
-        with reader.open(path) as results:
-            assert results.live
-        process.kill()
-        process.wait()
-        with reader.open(path) as results:
-            assert not results.live
-    Store.open(path, meta()).close()
-
-
-def test_second_driver_in_this_process(tmp_path: Path) -> None:
-    """The lock holds within one process too, until the store is closed or finished."""
-    path = tmp_path / "results.h5"
-    store = Store.open(path, meta())
-    with pytest.raises(StoreError, match=f"process {os.getpid()}"):
-        Store.open(path, meta())
-    put(store, record(0))
-    store.finish()
-    Store.open(path, meta()).close()
-    assert numbers(path) == [0]
-
-
-@pytest.mark.parametrize("lives", [True, False])
-def test_driver_on_another_host(tmp_path: Path, lives: bool) -> None:
-    """Where locks do not travel between hosts, signs of life decide."""
-    said = {"host": "elsewhere", "pid": 1, "since": "2025-01-01T00:00:00+00:00", "born": ""}
-    (tmp_path / lock.NAME).write_text(json.dumps(said))
-    now = time.time_ns()
-
-    def sleep(_: float) -> None:
-        if lives:
-            os.utime(tmp_path / lock.NAME, ns=(now, now + 10**9))
-
-    if lives:
-        with pytest.raises(StoreError, match="process 1 on elsewhere, since 2025"):
-            lock.acquire(tmp_path, sleep=sleep)
-    else:
-        held = lock.acquire(tmp_path, sleep=sleep)
-        assert lock.owner_of(tmp_path) == held.owner
-        held.release()
-    assert lock.alive(lock.Owner(**said), silent=1.0)
-    assert not lock.alive(lock.Owner(**said), silent=3600.0)
-
-
-def test_a_process_number_used_again_is_no_driver() -> None:
-    """Another process with the dead driver's number does not keep the study."""
-    me = lock.myself()
-    assert lock.alive(me, 0)
-    assert not lock.alive(replace(me, born="1"), 0)
-
-
-def foreign_files(folder: Path) -> list[Path]:
-    """Files that are not ptydask's."""
-    other, text, empty, cut = (folder / name for name in ("other.h5", "text.h5", "empty.h5", "cut.h5"))
-    with h5py.File(other, "w") as file:
-        file["data"] = 1
-    text.write_text("not HDF5")
-    empty.touch()
-    packed(folder / "whole.h5", [record(0)])
-    cut.write_bytes((folder / "whole.h5").read_bytes()[:3000])
-    return [other, text, empty, cut]
-
-
-def test_foreign_files_are_never_touched(tmp_path: Path) -> None:
-    """A file that is no results file, or a damaged one, is refused in one line and left as it is."""
-    for path in foreign_files(tmp_path):
-        before = path.read_bytes()
-        for call in (lambda path=path: Store.open(path, meta()), lambda path=path: reader.open(path)):
-            with pytest.raises(StoreError, match=f"{path.name}: .*left as it is") as caught:
-                call()
-            assert "\n" not in str(caught.value)
-        assert path.read_bytes() == before
-        assert not names.folder_of(path).exists()
-
-
-def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    """A file of a later ptydask says so."""
-    path = packed(tmp_path / "results.h5", [])
-    with h5py.File(path, "a") as file:
-        file.attrs["format_version"] = 99
-    with pytest.raises(StoreError, match="format 99 by ptydask"):
-        reader.open(path)
-
-
-def test_places_that_cannot_be(tmp_path: Path) -> None:
-    """A folder in place of the file, somebody's folder of that name, no such file: one line each."""
-    with pytest.raises(StoreError, match="a folder"):
-        Store.open(tmp_path, meta())
-    (tmp_path / "mine.trials").mkdir()
-    (tmp_path / "mine.trials" / "thesis.txt").touch()
-    with pytest.raises(StoreError, match=r"thesis\.txt"):
-        Store.open(tmp_path / "mine.h5", meta())
-    assert (tmp_path / "mine.trials" / "thesis.txt").exists()
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"cannot be written there: Not a directory"):
-        Store.open(tmp_path / "file" / "results.h5", meta())
-    with pytest.raises(StoreError, match="there is no such results file"):
-        reader.open(tmp_path / "none.h5")
-
-
-def test_folder_of_another_study(tmp_path: Path) -> None:
-    """A folder and a file that do not belong together are not mixed."""
-    store = Store.open(tmp_path / "a.h5", meta())
-    put(store, record(0))
-    store.close()
-    other = packed(tmp_path / "b.h5", [record(1)])
-    other.replace(tmp_path / "a.h5")
-    with pytest.raises(StoreError, match="another study"):
-        Store.open(tmp_path / "a.h5", meta())
-    assert names.shard_path(store.folder, 0).exists()
 
 
 # --- damage -------------------------------------------------------------------------------------------

@@ -111,6 +111,8 @@ def _check(plan: StudyPlan, prefix: str) -> tuple[str, ...]:
     from ptydask import sampling
     from ptydask.storage import urls
 
+    if not plan.results.name:
+        raise ConfigError("must name a file, not a folder", key="--results", value=str(plan.results))
     urls.parse(plan.storage, plan.results)
     try:
         return sampling.check(plan)

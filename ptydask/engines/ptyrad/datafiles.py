@@ -41,6 +41,32 @@ def check_paths(config: Mapping[str, Any]) -> None:
             _exists(inner["load_state"], f"model_params.{part}.load_state")
 
 
+_IN_A_RESULT = {
+    "obj": ("optimizable_tensors/obja", "optimizable_tensors/objp"),
+    "probe": ("optimizable_tensors/probe",),
+    "pos": ("model_attributes/crop_pos", "optimizable_tensors/probe_pos_shifts"),
+    "tilt": ("optimizable_tensors/obj_tilts",),
+}
+
+
+def check_loaded(init: Mapping[str, Any]) -> None:
+    """A reconstruction that PtyRAD is to load must be one, and hold what is loaded from it. Raises DataError."""
+    from ptydask.store import headers
+
+    for part, needed in _IN_A_RESULT.items():
+        name, key = init.get(f"{part}_params"), f"init_params.{part}_params"
+        if init.get(f"{part}_source") != "PtyRAD" or not isinstance(name, str):
+            continue
+        if Path(name).suffix.lower() not in (".h5", ".hdf5"):
+            continue
+        try:
+            missing = [inside for inside in needed if headers.dataset_shape(Path(name), inside) is None]
+        except OSError as error:
+            raise DataError(f"cannot be read as HDF5: {one_line(str(error))}", key=key, value=name) from None
+        if missing:
+            raise DataError(f"is no reconstruction of PtyRAD: it has no {missing[0]}", key=key, value=name)
+
+
 def _check_meas_params(init: Mapping[str, Any]) -> None:
     key = "init_params.meas_params"
     if init.get("meas_source") == "custom":

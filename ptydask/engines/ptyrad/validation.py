@@ -42,6 +42,7 @@ def _complete(plan: StudyPlan) -> StudyPlan:
     config["hypertune_params"] = copy.deepcopy(dict(plan.config["hypertune_params"]))
     init = config["init_params"]
     datafiles.check_measurements(init)
+    datafiles.check_loaded(init)
     scan = datafiles.check_preprocessing(init)
     _check_optimizers(config)
     _check_updates(config["model_params"])
@@ -55,7 +56,7 @@ def _complete(plan: StudyPlan) -> StudyPlan:
     if where and not any(point.origin == "start" for point in points):
         start, moved = tunables.start_point(where, config)
         points, notices = (start, *points), (*notices, *moved)
-    _check_output(plan.results)
+    _check_output(plan.results, config["recon_params"]["output_dir"])
     return replace(plan, config=config, space=where, points=points, notices=(*plan.notices, *notices))
 
 
@@ -169,9 +170,9 @@ def _coupled(init: Mapping[str, Any], tuned: tuple[str, ...]) -> tuple[str, ...]
 # --- where the results go ---------------------------------------------------------------------------
 
 
-def _check_output(results: Path) -> None:
+def _check_output(results: Path, output_dir: str) -> None:
     """The results file can be written: tried with an empty file, which is gone at once."""
-    key = "recon_params.output_dir"
+    key = "recon_params.output_dir" if results.parent == Path(output_dir) else "--results"
     try:
         if results.is_dir():
             raise ConfigError("the results file is a folder already", key=key, value=str(results))
