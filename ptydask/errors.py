@@ -60,9 +60,7 @@ class ConfigError(UsageError):
         """The same error, naming ``file``, where it named none."""
         if self.file is not None:
             return self
-        return type(self)(
-            self.rule, file=file, key=self.key, value=self.value, hint=self.hint, line=self.line
-        )
+        return type(self)(self.rule, file=file, key=self.key, value=self.value, hint=self.hint, line=self.line)
 
 
 class DataError(ConfigError):

@@ -64,7 +64,18 @@ def redis(password: str) -> Iterator[str]:
     """The URL of an empty Redis that wants a password."""
     port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="ptydask-redis-"))
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--requirepass", password, "--dir", str(folder), "--save", ""]
+    options = [
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--requirepass",
+        password,
+        "--dir",
+        str(folder),
+        "--save",
+        "",
+    ]
     server = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
     try:
         _wait_for(port, server)

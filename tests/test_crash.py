@@ -111,4 +111,6 @@ def test_workers_killed_while_trials_run(victims: int, toy_params: Callable[...,
 def _workers(pid: int) -> list[psutil.Process]:
     """The processes that run trials: children with the toy's threads, not multiprocessing's own tracker."""
     children = psutil.Process(pid).children()
-    return [c for c in children if "spawn_main" in " ".join(c.cmdline()) and "resource_tracker" not in " ".join(c.cmdline())]
+    return [
+        c for c in children if "spawn_main" in " ".join(c.cmdline()) and "resource_tracker" not in " ".join(c.cmdline())
+    ]

@@ -154,6 +154,7 @@ def test_conventions_are_ptyrads() -> None:
 
 @pytest.mark.ptyrad
 @pytest.mark.usefixtures("ptyrad")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PtyRAD's own schema, of pydantic's older spelling
 def test_ptyrad_reads_the_params_file(params_file: Path) -> None:
     """PtyRAD's own loader accepts the file as it is."""
     from ptyrad.params import load_params

@@ -88,9 +88,7 @@ def test_journal_lost_or_results_lost(ptydask: Ptydask, toy_params: Params, resu
     assert len(rows(ptydask, results)) == 4
 
 
-def test_failing_trials_are_recorded_and_the_study_goes_on(
-    ptydask: Ptydask, toy_params: Params, results: Path
-) -> None:
+def test_failing_trials_are_recorded_and_the_study_goes_on(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """An exception is that trial's state, with its traceback; exit code 3."""
     done = run(ptydask, toy_params(n_trials=6, fail=0.0))
     assert done.returncode == 3, done.stderr

@@ -39,7 +39,7 @@ def work(spec: urls.StorageSpec, trials: int) -> list[int]:
 
 def environment() -> dict[str, str | None]:
     """Runs on a worker."""
-    names = ("OMP_NUM_THREADS", "PTYDASK_THREADS", "CUDA_VISIBLE_DEVICES")
+    names = ("OMP_NUM_THREADS", "PTYDASK_THREADS", "CUDA_VISIBLE_DEVICES", "MALLOC_TRIM_THRESHOLD_")
     return {name: os.environ.get(name) for name in names}
 
 
@@ -99,6 +99,7 @@ def test_workers_have_equal_shares(cluster: LocalWorkers) -> None:
     found = cluster.client.run(environment).values()
     threads = str(max(1, len(os.sched_getaffinity(0)) // 2))
     assert all(env["OMP_NUM_THREADS"] == env["PTYDASK_THREADS"] == threads for env in found)
+    assert all(env["MALLOC_TRIM_THRESHOLD_"] == str(2**30) for env in found), "Dask's own would halve the speed"
 
 
 def test_everything_listens_on_loopback_only(cluster: LocalWorkers) -> None:

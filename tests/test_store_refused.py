@@ -137,3 +137,21 @@ def test_folder_of_another_study(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="another study"):
         Store.open(tmp_path / "a.h5", meta())
     assert names.shard_path(store.folder, 0).exists()
+
+
+def test_folder_taken_away_while_its_lock_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that finishes at that moment removes the folder: the lock is then taken in the new folder."""
+    folder, take = tmp_path / "results.trials", lock._flock
+    gone = iter([tmp_path / "gone"])
+
+    def flock(fd: int, where: Path) -> None:
+        take(fd, where)
+        for target in gone:
+            folder.rename(target)
+
+    monkeypatch.setattr(lock, "_flock", flock)
+    held = lock.acquire(folder)
+    assert lock.owner_of(folder) == held.owner
+    with pytest.raises(StoreError):
+        lock.acquire(folder)
+    held.release()

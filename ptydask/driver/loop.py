@@ -88,6 +88,7 @@ class _Run:
     workers_seen: float = field(default_factory=time.monotonic)
     index: int = 0
     mirror_behind: bool = False
+    trouble: str = ""
     losses: int = 0
     """Attempts of this run that are tried again because their worker was lost."""
 
@@ -273,6 +274,9 @@ class _Run:
         self.observer.update(snapshot)
         self.store.write_status(snapshot)
         self.store.refresh()
+        if self.store.trouble not in ("", self.trouble):
+            self.observer.notice(f"{self.store.trouble}; the trials' own files are safe, it is tried again")
+        self.trouble = self.store.trouble
         self.follow()
 
     def follow(self) -> None:
@@ -330,6 +334,8 @@ def run(
 
 def _begin(it: _Run) -> None:
     """Agree on what is there already, and line up what is tried first."""
+    for damaged in it.store.damaged:
+        it.observer.notice(damaged)
     it.book.restore(it.store.records.values())
     if it.mirror is not None:
         found = it.book.adopt_foreign(it.mirror.foreign())
