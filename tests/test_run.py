@@ -223,7 +223,7 @@ def wait_for_trials(process: subprocess.Popen[str], count: int) -> list[str]:
 def test_stopping_and_going_on(
     sent: signal.Signals, ptydask: Ptydask, toy_params: Params, results: Path, tmp_path: Path
 ) -> None:
-    """Ctrl-C on the whole process group: 130, finished trials kept, running ones closed as interrupted and run again."""
+    """Ctrl-C on the process group: 130, finished trials kept, running ones closed as interrupted and run again."""
     params = toy_params(n_trials=5, sleep=0.2)
     process = start(params)
     wait_for_trials(process, 3)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
 import pytest
+import servers
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalRedisBackend
-
-sys.path.insert(0, os.path.dirname(__file__))
-import servers
 
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
 Params = Callable[..., Path]

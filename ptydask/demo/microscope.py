@@ -71,7 +71,7 @@ def tungsten_diselenide(half_side: float, rng: np.random.Generator) -> Specimen:
     reach = math.ceil(2 * half_side / a) + 2
     i, j = (grid.ravel() for grid in np.mgrid[-reach : reach + 1, -reach : reach + 1])
     metal = np.stack([j * a * math.sqrt(3) / 2, (i + j / 2) * a], axis=1)
-    chalcogen = metal + [a / math.sqrt(3), 0.0]
+    chalcogen = metal + np.array([a / math.sqrt(3), 0.0])
     kind = rng.choice([1.0, 0.5, 0.0], size=len(chalcogen), p=[0.90, 0.07, 0.03])
     yx = np.concatenate([metal, chalcogen])
     yx = yx @ np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
