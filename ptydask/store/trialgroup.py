@@ -40,8 +40,8 @@ def write(
     nexus.attributes(group, {k: v for k, v in columns.items() if k not in _ASIDE and v is not None})
     nexus.attributes(group, {"error_metric": metric, "direction": direction} | ({"lost": lost} if lost else {}))
     nexus.text(group, layout.RECORD_JSON, codec.record_to_json(record))
-    params = nexus.group(group, layout.PARAMS, "NXparameters")
-    nexus.attributes(params, {names.encode(key): value for key, value in record.params.items()})
+    params = group.create_group(layout.PARAMS)  # its attributes are the parameters, and nothing else
+    nexus.attributes(params, _encoded(record.params))
     nexus.text(params, layout.PARAMS_JSON, codec.dumps(record.params))
     nexus.attributes(nexus.group(group, layout.METRICS, "NXcollection"), _encoded(record.metrics))
     if record.traceback:
