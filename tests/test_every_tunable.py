@@ -13,7 +13,6 @@ from ptydask.engines.ptyrad.session import PtyradSession
 from ptydask.model import Scalar
 from ptydask.tunables import PARAMETERS
 
-
 pytestmark = pytest.mark.ptyrad
 
 CHANGES: dict[str, Any] = {

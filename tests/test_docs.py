@@ -1,0 +1,89 @@
+"""Every command and every snippet on the pages does what the page says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptydask import demo
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "docs/first-steps.md", "docs/params-file.md", "docs/clusters.md"]
+ELSEWHERE = ("./jobs/", "pip install", "source ", "ptyrad run", "silx ")
+"""Commands that the tests of the scripts run, that change the environment, or that are other people's."""
+
+pytestmark = [pytest.mark.ptyrad, pytest.mark.slow]
+
+
+def commands(page: str) -> list[str]:
+    """The commands of a page's console blocks, continuation lines joined."""
+    blocks = re.findall(r"```console\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    found = [line.removeprefix("$ ").split("  #")[0].strip() for line in lines if line.startswith("$ ")]
+    return [command for command in found if not command.startswith(ELSEWHERE)]
+
+
+def snippets(page: str) -> list[str]:
+    """The Python blocks of a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def quick(text: str, output: Path | str, name: str) -> str:
+    """The demo's params file made small: two iterations, one trial a worker."""
+    text = re.sub(r"(NITER *: )\d+", r"\g<1>2", text)
+    text = re.sub(r"(n_trials *: )\d+", r"\g<1>1", text)
+    text = re.sub(r"(pruner_params *: ).*", r"\g<1>null", text)
+    text = re.sub(r"(study_name *: ).*", rf"\g<1>{name}", text)
+    return re.sub(r"(output_dir *: ).*", rf"\g<1>'{output}'", text)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working directory with the demo, and params.yaml for data of one's own."""
+    params = demo.write(tmp_path / "demo")
+    text = params.read_text()
+    params.write_text(quick(text, tmp_path / "demo", "demo"))
+    (tmp_path / "params.yaml").write_text(quick(text, "output", "tBL_WSe2"))
+    return tmp_path
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_is_right(page: str, folder: Path) -> None:
+    """All commands in their order, then all snippets, in one working directory."""
+    assert commands(page), "no command was found on the page"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for command in [*commands(page), *(f"{sys.executable} - <<'PY'\n{code}\nPY" for code in snippets(page))]:
+        done = subprocess.run(
+            ["bash", "-ec", command],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            check=False,
+            env={**os.environ, "PATH": path},
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_every_tunable_is_on_its_page() -> None:
+    """docs/params-file.md lists each tunable with where it goes and its unit, as the code has them."""
+    from ptydask.tunables import TUNABLES
+
+    page = (ROOT / "docs" / "params-file.md").read_text()
+    for tunable in TUNABLES.values():
+        assert f"| `{tunable.name}` | `{tunable.where}` | {tunable.unit} | {tunable.meaning} |" in page
+
+
+def test_every_command_is_documented() -> None:
+    """README or a page names every command of the parser."""
+    from ptydask.cli import parser
+
+    text = "".join((ROOT / page).read_text() for page in PAGES)
+    actions = [a for a in parser()._actions if a.choices]
+    for name in actions[0].choices or ():
+        assert re.search(rf"(ptydask|`)\s?{name}\b", text), name
