@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -82,22 +82,32 @@ def make_data(folder: Path, scan: int) -> dict[str, Any]:
     return params
 
 
-def draw_points(number: int) -> list[Point]:
-    """Scale and rotation of every trial; the first are the file's own values."""
-    draw = random.Random(1)
-    grid = [(0.9 + 0.02 * i, -4 + 0.5 * j) for i in range(11) for j in range(17)]
-    drawn = [{"scale": round(s, 2), "rotation": r} for s, r in draw.sample(grid, number)]
-    return [{"scale": 1.0, "rotation": 0.0}, *(p for p in drawn if p != {"scale": 1.0, "rotation": 0.0})][:number]
+def draw_points(trials: int, workers: int) -> list[list[Point]]:
+    """For each process the points that its `RandomSampler(seed=index)` is going to draw.
+
+    (Points enqueued beforehand would be simpler, but on SQLite two processes now and then take the same one,
+    and PtyRAD's job then ends with an AssertionError.)
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    grid = {
+        "scale": optuna.distributions.FloatDistribution(0.9, 1.1, step=0.02),
+        "rotation": optuna.distributions.FloatDistribution(-4, 4, step=0.5),
+    }
+    studies = [optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=n)) for n in range(workers)]
+    return [[study.ask(grid).params for _ in range(trials // workers)] for study in studies]
 
 
-def write_params(params: dict[str, Any], folder: Path, n_trials: int, storage: str | None) -> Path:
-    """The params file of one run, which leaves its results in ``folder``."""
+def write_params(
+    params: dict[str, Any], file: Path, n_trials: int, sampler_seed: int, storage: str | None = None
+) -> Path:
+    """A params file whose results go into its folder."""
     hypertune = params["hypertune_params"] | {"n_trials": n_trials, "pruner_params": None}
-    hypertune |= {"sampler_params": {"name": "RandomSampler", "configs": {}}}
+    hypertune |= {"sampler_params": {"name": "RandomSampler", "configs": {"seed": sampler_seed}}}
     if storage is not None:
         hypertune["storage_path"] = storage
-    recon = params["recon_params"] | {"output_dir": str(folder / "output")}
-    file = folder / "params.yaml"
+    recon = params["recon_params"] | {"output_dir": str(file.parent / "output")}
     file.write_text(yaml.safe_dump(params | {"hypertune_params": hypertune, "recon_params": recon}))
     return file
 
@@ -107,48 +117,50 @@ def environment(threads: int) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": str(threads), "MPLBACKEND": "Agg"}
 
 
-def run_ptyrad(params: dict[str, Any], points: list[Point], folder: Path, workers: int, threads: int) -> Outcome:
-    """``workers`` processes of PtyRAD's hypertune on one SQLite file."""
+def run_ptyrad(params: dict[str, Any], points: list[list[Point]], folder: Path, threads: int) -> Outcome:
+    """A process of PtyRAD's hypertune for each list of points, all on one SQLite file."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = f"sqlite:///{folder / 'hypertune.sqlite3'}"
-    file = write_params(params, folder, len(points) // workers, storage)
     name = params["hypertune_params"]["study_name"]
-    study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
-    for point in points:
-        study.enqueue_trial(point)
+    optuna.create_study(storage=storage, study_name=name, direction="minimize")
+    own = [folder / "stdout.txt"]
     begin, cpu = time.perf_counter(), cpu_seconds()
-    times = [folder / f"times{n}.json" for n in range(workers)]
-    with (folder / "stdout.txt").open("w") as out:
-        command = [sys.executable, "-W", "ignore", str(HERE / "ptyrad_hypertune.py"), str(file)]
-        processes = [
-            subprocess.Popen(
-                [*command, str(t)], cwd=folder, env=environment(threads), stdout=out, stderr=subprocess.STDOUT
+    processes, times = [], []
+    with own[0].open("w") as out:
+        for number, mine in enumerate(points):
+            file = write_params(params, folder / f"params{number}.yaml", len(mine), number, storage)
+            times.append(folder / f"times{number}.json")
+            own += [file, times[-1]]
+            command = [sys.executable, "-W", "ignore", HERE / "ptyrad_hypertune.py", file, times[-1]]
+            processes.append(
+                subprocess.Popen(command, cwd=folder, env=environment(threads), stdout=out, stderr=subprocess.STDOUT)
             )
-            for t in times
-        ]
         codes = [process.wait() for process in processes]
     whole, cpu = time.perf_counter() - begin, cpu_seconds() - cpu
     if any(codes):
-        raise RuntimeError(f"PtyRAD's hypertune failed: {(folder / 'stdout.txt').read_text()[-2000:]}")
-    done = [t for t in optuna.load_study(study_name=name, storage=storage).trials if t.datetime_complete]
+        raise RuntimeError(f"PtyRAD's hypertune failed: {own[0].read_text()[-2000:]}")
+    done = optuna.load_study(study_name=name, storage=storage).trials
+    same_trials([trial.params for trial in done], points)
     span = max(t.datetime_complete for t in done) - min(t.datetime_start for t in done)
     recon = sum(json.loads(t.read_text())["recon_seconds"] for t in times)
-    for own in [*times, file, folder / "stdout.txt"]:
-        own.unlink()
-    return Outcome(len(done), whole, span.total_seconds(), recon, workers, *left_in(folder), cpu)
+    for path in own:
+        path.unlink()
+    return Outcome(len(done), whole, span.total_seconds(), recon, len(points), *left_in(folder), cpu)
 
 
-def run_ptydask(params: dict[str, Any], points: list[Point], folder: Path, workers: int, threads: int) -> Outcome:
-    """``python -m ptydask run`` with ``workers`` workers."""
+def run_ptydask(params: dict[str, Any], points: list[list[Point]], folder: Path, threads: int) -> Outcome:
+    """``python -m ptydask run`` with a worker for each list of points."""
     from ptydask.store import reader
 
-    file = write_params(params, folder, len(points), None)
+    first, *others = [point for row in zip(*points, strict=True) for point in row]
+    affine = [first["scale"], 0, first["rotation"], 0]  # the file's own values are the first trial
+    params = params | {"init_params": params["init_params"] | {"pos_scan_affine": affine}}
+    file = write_params(params, folder / "params.yaml", len(others) + 1, 0)
     results = folder / "results.h5"
-    command = [sys.executable, "-m", "ptydask", "run", str(file), "--workers", str(workers)]
-    command += ["--trials", str(len(points)), "--results", str(results)]
-    for point in points[1:]:
+    command = [sys.executable, "-m", "ptydask", "run", str(file), "--workers", str(len(points))]
+    command += ["--trials", str(len(others) + 1), "--results", str(results)]
+    for point in others:
         command += ["--try", " ".join(f"{name}={value}" for name, value in point.items())]
     begin, cpu = time.perf_counter(), cpu_seconds()
     said = subprocess.run(command, cwd=folder, env=environment(threads), capture_output=True, text=True, check=False)
@@ -158,10 +170,22 @@ def run_ptydask(params: dict[str, Any], points: list[Point], folder: Path, worke
     with reader.open(results) as stored:
         records = stored.records()
         recon = sum(float(stored.trial(r.number).attributes["recon_seconds"]) for r in records)
+    same_trials([record.params for record in records], points)
     starts = [datetime.fromisoformat(record.started).timestamp() for record in records]
     ends = [start + record.seconds for start, record in zip(starts, records, strict=True)]
     file.unlink()
-    return Outcome(len(records), whole, max(ends) - min(starts), recon, workers, *left_in(folder), cpu)
+    span = max(ends) - min(starts)
+    return Outcome(len(records), whole, span, recon, len(points), *left_in(folder), cpu)
+
+
+def same_trials(recorded: Iterable[Mapping[str, Any]], points: list[list[Point]]) -> None:
+    """Stops the benchmark where a tuner did not run the trials that it was to run."""
+
+    def key(point: Mapping[str, Any]) -> tuple[float, float]:
+        return round(point["scale"], 6), round(point["rotation"], 6)
+
+    if sorted(map(key, recorded)) != sorted(key(point) for mine in points for point in mine):
+        raise RuntimeError("not the trials that were asked for")
 
 
 def cpu_seconds() -> float:
@@ -196,13 +220,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="runs of each tuner, in turn (default: 3)")
     parser.add_argument("--workers", type=int, default=2, help="processes of each tuner (default: 2)")
     parser.add_argument("--scan", type=int, default=24, help="scan positions along a side (default: 24)")
-    parser.add_argument("--iterations", type=int, default=20, help="of a trial (default: 20)")
+    parser.add_argument("--iterations", type=int, default=12, help="of a trial (default: 12)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's numbers there")
     args = parser.parse_args()
-    if args.trials % args.workers or not args.workers <= args.trials <= 187:
-        parser.error("--trials must be a multiple of --workers, of at most 187")
+    if args.trials < args.workers or args.trials % args.workers:
+        parser.error("--trials must be a multiple of --workers")
     threads = max(1, (os.cpu_count() or 1) // args.workers)
-    points = draw_points(args.trials)
+    points = draw_points(args.trials, args.workers)
     outcomes: dict[str, list[Outcome]] = {"ptyrad": [], "ptydask": []}
     runs = {"ptyrad": run_ptyrad, "ptydask": run_ptydask}
     with tempfile.TemporaryDirectory(prefix="vs_ptyrad.") as scratch:
@@ -212,7 +236,7 @@ def main() -> None:
             for tuner, run in runs.items():
                 folder = Path(scratch) / f"{tuner}{repeat}"
                 folder.mkdir()
-                outcome = run(params, points, folder, args.workers, threads)
+                outcome = run(params, points, folder, threads)
                 outcomes[tuner].append(outcome)
                 print(f"{tuner} {repeat + 1}: {outcome.trials} trials in {outcome.whole:.1f} s", file=sys.stderr)
                 shutil.rmtree(folder)

@@ -6,7 +6,9 @@ PtydaskError
 │       └── DataError   the measurements that the file names
 ├── MissingDependency   an optional package is not installed
 ├── StoreError          the results file or its folder
+│   └── UnusableResults the results cannot be written where they were asked for
 ├── StorageError        the Optuna storage
+├── StoppedEarly        a run that ended before its study did; the same command goes on
 └── ClusterError        workers that do not start or stay
 """
 
@@ -16,6 +18,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import unquote
 
 
 class PtydaskError(Exception):
@@ -77,8 +80,20 @@ class StoreError(PtydaskError):
     """The results file or its folder cannot be used as it is."""
 
 
+class UnusableResults(StoreError):  # noqa: N818
+    """The results cannot be where they were asked for: nothing was started."""
+
+    exit_code = 2
+
+
 class StorageError(PtydaskError):
     """The Optuna storage cannot be used."""
+
+
+class StoppedEarly(PtydaskError):  # noqa: N818
+    """A run ended before its study did, through no fault of the study; the same command goes on."""
+
+    exit_code = 75
 
 
 class ClusterError(PtydaskError):
@@ -112,6 +127,21 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+_SECRETS: set[str] = set()
+
+
+def hide(url: str) -> None:
+    """From now on :func:`redact` blanks out this URL's password, however it is written, in whatever text it appears."""
+    rest = url.partition("://")[2]
+    userinfo, _, _ = rest.partition("?")[0].rpartition("@")
+    found = [userinfo.partition(":")[2], *re.findall(r"[?&](?:password|passwd|sslpassword)=([^&]*)", rest)]
+    for secret in found:
+        _SECRETS.update(text for text in (secret, unquote(secret)) if len(text) >= 4)
+
+
 def redact(text: str) -> str:
-    """Text with the password of every URL in it replaced by ``***``."""
-    return re.sub(r"(\w[\w+.-]*://[^\s:/@'\"]*):[^\s/'\"]*@", r"\1:***@", text)
+    """Text with every hidden password, and the password of every URL in it, replaced by ``***``."""
+    for secret in sorted(_SECRETS, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    text = re.sub(r"(\w[\w+.-]*://[^\s:/@'\"]*):[^\s/'\"]*@", r"\1:***@", text)
+    return re.sub(r"([?&](?:password|passwd|sslpassword)=)[^&\s'\"]*", r"\1***", text)

@@ -313,3 +313,12 @@ def best_of(records: Sequence[TrialRecord], direction: Direction) -> TrialRecord
     done = [r for r in records if r.state is TrialState.COMPLETE and r.error is not None and r.error == r.error]
     sign = 1 if direction == "minimize" else -1
     return min(done, key=lambda r: (sign * (r.error or 0.0), r.number), default=None)
+
+
+_RESULT_SUFFIXES = frozenset({".h5", ".hdf5", ".hdf", ".nxs", ".nx5"})
+
+
+def beside(results: Path, suffix: str) -> Path:
+    """The file or folder that belongs to a results file: its name, without an HDF5 suffix, and ``suffix``."""
+    stem = results.stem if results.suffix.lower() in _RESULT_SUFFIXES else results.name
+    return results.with_name(stem + suffix)

@@ -31,7 +31,6 @@ class Begun:
     retry_of: int | None = None
     origin: str = "sampler"
     reason: str = ""
-    error: float | None = None
 
 
 class Action(StrEnum):
@@ -42,7 +41,7 @@ class Action(StrEnum):
     REFUSE = "refuse"
     """Recorded after all, but too late: its parameters are being tried again. Remove the record."""
     RECOVER = "recover"
-    """Optuna was told, but the record is gone: record the numbers again."""
+    """Optuna was told, but there is no record and no file: record the numbers again."""
     CLOSE = "close"
     """Neither: close it in Optuna."""
     RETRY = "retry"
@@ -59,7 +58,7 @@ class Step:
     trial: Begun
 
 
-def begun(number: int, state: str, params: Mapping[str, Any], attrs: Mapping[str, Any], error: float | None) -> Begun:
+def begun(number: int, state: str, params: Mapping[str, Any], attrs: Mapping[str, Any]) -> Begun:
     """A :class:`Begun` from the attributes that :func:`lease` writes."""
     lease = attrs.get("lease") or {}
     return Begun(
@@ -73,7 +72,6 @@ def begun(number: int, state: str, params: Mapping[str, Any], attrs: Mapping[str
         retry_of=attrs.get("retry_of"),
         origin=str(attrs.get("origin", "sampler")),
         reason=str(attrs.get("reason", "")),
-        error=error,
     )
 
 
@@ -96,12 +94,14 @@ def steps(
 
     ``reason`` says why trials that are found RUNNING ended: LOST counts against ``retries``, INTERRUPTED does not.
     A worker may have begun a trial and not yet signed its lease, so unsigned trials are left alone while anything is
-    in flight; afterwards those without any mark are closed too where the storage is this store's alone (``exclusive``).
+    in flight. What others left RUNNING or WAITING is closed where only this run writes the study (``exclusive``).
+    Call it with every readable trial file recorded (:func:`to_adopt`): a trial without a record has lost its file.
     """
     every = list(trials)
     idle = [t for t in every if (t.task or not in_flight) and t.task not in in_flight]
     retried = {t.retry_of for t in every if t.store == store and t.retry_of is not None}
-    out = [Step(Action.CLOSE, t) for t in idle if exclusive and not t.store and t.state == "RUNNING"]
+    abandoned = (t for t in idle if t.store != store and t.state in ("RUNNING", "WAITING"))
+    out = [Step(Action.CLOSE, t) for t in abandoned] if exclusive else []
     for trial in (t for t in idle if t.store == store):
         if trial.state == "WAITING":
             continue
@@ -121,6 +121,23 @@ def steps(
             spent = why == Reason.LOST and trial.losses >= retries
             out.append(Step(Action.GIVE_UP if spent else Action.RETRY, replace(trial, reason=why)))
     return out
+
+
+def to_adopt(
+    trials: Iterable[Begun], *, store: str, recorded: Collection[int], in_flight: Collection[str] = ()
+) -> list[int]:
+    """Trials that may have written their file and told nobody: record those whose file is there.
+
+    Not those whose parameters are being tried again already; their result comes too late.
+    """
+    every = list(trials)
+    retried = {t.retry_of for t in every if t.store == store and t.retry_of is not None}
+    return [
+        t.number
+        for t in every
+        if t.store == store and t.state != "WAITING" and t.task and t.task not in in_flight
+        if t.number not in recorded and t.number not in retried
+    ]
 
 
 def to_submit(total: int, recorded: int, in_flight: int, slots: int) -> int:

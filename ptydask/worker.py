@@ -5,8 +5,8 @@ The measurements and the storage connection live as long as the worker process; 
 
 from __future__ import annotations
 
+import math
 import os
-import signal
 import socket
 import threading
 import time
@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from distributed import WorkerPlugin, get_worker
+from distributed import get_worker
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 
 from ptydask import engines, reconcile, sampling
-from ptydask.errors import StorageError, one_line, redact
+from ptydask.errors import PtydaskError, StorageError, one_line, redact
 from ptydask.model import (
     Choice,
     Distribution,
@@ -71,18 +72,7 @@ class TrialFailed(Exception):  # noqa: N818
 
 
 class _Unheard(BaseException):
-    """The storage did not take what the trial had to say: no fault of the trial, so no engine may catch it."""
-
-
-class KeepRunning(WorkerPlugin):
-    """Ctrl-C reaches every process of a terminal; only the driver decides what it means."""
-
-    name = "ptydask-keep-running"
-
-    def setup(self, worker: object) -> None:
-        """Ignore SIGINT in this worker process."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Optuna did not take what the trial had to say: no fault of the trial, so no engine may catch it."""
 
 
 @dataclass(slots=True)
@@ -151,9 +141,22 @@ def run_trial(setup: RunSetup, task: str, index: int) -> TrialDone:
     try:
         study.optimize(run, n_trials=1, catch=(TrialFailed,))
     except _Unheard as unheard:
-        raise StorageError(f"a trial could not reach its storage: {redact(str(unheard))}") from None
+        raise _told(unheard.__cause__) from None
+    except PtydaskError:
+        raise
+    except Exception as error:
+        # The trial is over and its file written; what failed is telling Optuna. Where somebody else has closed the
+        # trial meanwhile, the driver finds the file and decides.
+        raise _told(error) from None
     assert run.done is not None
     return run.done
+
+
+def _told(error: BaseException | None) -> PtydaskError:
+    what = redact(one_line(f"{type(error).__name__}: {error}"))
+    if error is not None and (urls.is_trouble(error) or isinstance(error, UpdateFinishedTrialError)):
+        return StorageError(f"a trial could not reach its storage: {what}")
+    return PtydaskError(f"Optuna refused a trial: {what}")
 
 
 def _mix(seed: int, index: int) -> int:
@@ -179,6 +182,8 @@ class _TrialRun:
         try:
             output = self.ready.session.run(TrialInput(trial.number, params, self.setup.plan.seed), watch.report)
             error = float(output.metrics[self.setup.plan.metric])
+            if not math.isfinite(error):
+                raise ArithmeticError(f"the trial's {self.setup.plan.metric} is {error}")
             ended = replace(
                 record,
                 state=TrialState.PRUNED if watch.pruned else TrialState.COMPLETE,
@@ -266,7 +271,7 @@ def _heard() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise _Unheard(one_line(f"{type(error).__name__}: {error}")) from error
+        raise _Unheard from error
 
 
 def _failed(record: TrialRecord, error: Exception) -> TrialRecord:

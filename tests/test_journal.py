@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
-import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from ptydask.errors import ConfigError, StorageError
 from ptydask.storage import urls
 from ptydask.storage.journal import JournalFile, decode, encode, must_last
-from ptydask.storage.transport import DirectBackend
 
 LINE = b'{"op_code":0,"worker_id":"a"}'
 
@@ -41,6 +39,42 @@ def test_torn_end_is_dropped(tmp_path: Path, cut: int) -> None:
     assert path.read_bytes() == LINE + b"\n" + LINE + b"\n"
 
 
+def test_a_write_that_fails_leaves_no_trace(tmp_path: Path) -> None:
+    """All lines of an append or none: after a full disk the file is what it was, and goes on."""
+    path = tmp_path / "j"
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from ptydask.errors import StorageError
+from ptydask.storage.journal import JournalFile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+journal = JournalFile(Path(sys.argv[1]))
+line = b'{"op_code":0,"worker_id":"a"}'
+journal.append([line])
+resource.setrlimit(resource.RLIMIT_FSIZE, (len(line) * 2, resource.RLIM_INFINITY))
+try:
+    journal.append([line, line, line])
+except StorageError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+journal.append([line])
+assert len(journal) == 2
+"""
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert "cannot be written" in done.stdout
+    assert path.read_bytes() == (LINE + b"\n") * 2
+
+
+def test_a_journal_has_one_writer(tmp_path: Path) -> None:
+    """A second run on the same journal is refused, and the first is undisturbed."""
+    first = JournalFile(tmp_path / "j")
+    with pytest.raises(StorageError, match="another run is writing this journal"):
+        JournalFile(tmp_path / "j")
+    first.append([LINE])
+    first.close()
+    JournalFile(tmp_path / "j").close()
+
+
 @pytest.mark.parametrize("content", [b"not json\n", b'{"a": 1}\n', b"[1]\n", b"\x89HDF\r\n\n"])
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     """A file that is no Optuna journal is named, with its line, and left as it was."""
@@ -49,22 +83,6 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(StorageError, match=r"j:1: not a line of an Optuna journal"):
         JournalFile(path)
     assert path.read_bytes() == content
-
-
-def test_stock_optuna_reads_ours_and_we_read_its(tmp_path: Path) -> None:
-    """One file, two readers, the same trials."""
-    path = tmp_path / "study.journal"
-    ours = DirectBackend(path)
-    study = optuna.create_study(storage=JournalStorage(ours), study_name="s")
-    study.enqueue_trial({"x": 0.25})
-    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
-    ours.close()
-    stock = optuna.load_study(storage=JournalStorage(JournalFileBackend(str(path))), study_name="s")
-    assert [t.value for t in stock.trials] == [t.value for t in study.trials]
-    stock.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
-    again = DirectBackend(path)
-    assert len(optuna.load_study(storage=JournalStorage(again), study_name="s").trials) == 4
-    again.close()
 
 
 def test_ends_of_trials_must_last() -> None:

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from ptydask.model import Reason
-from ptydask.reconcile import Action, Begun, Step, begun, lease, steps, time_left, to_submit
+from ptydask.reconcile import Action, Begun, Step, begun, lease, steps, time_left, to_adopt, to_submit
 
 STORE = "s"
 
@@ -87,9 +87,28 @@ def test_trials_of_others_are_never_touched() -> None:
     assert actions(trial(store="", task=""), exclusive=False) == []
 
 
-def test_unmarked_trial_is_closed_where_the_storage_is_ours_alone() -> None:
-    """A worker died right after asking for a trial; left RUNNING it would steer the sampler for ever."""
+def test_what_others_left_is_closed_where_the_storage_is_ours_alone() -> None:
+    """Left RUNNING it would steer the sampler for ever, left WAITING it would be run as one of ours."""
     assert actions(trial(store="", task=""), exclusive=True) == [(Action.CLOSE, 0)]
+    assert actions(trial(store="deleted"), exclusive=True) == [(Action.CLOSE, 0)]
+    assert actions(trial(store="deleted", state="WAITING", task=""), exclusive=True) == [(Action.CLOSE, 0)]
+    assert actions(trial(store="deleted", state="COMPLETE"), exclusive=True) == []
+
+
+def test_files_that_nobody_told_of_are_looked_for() -> None:
+    """Whatever Optuna says of it: begun by this store, not recorded, nobody at work, not being tried again."""
+    trials = [
+        trial(0, "COMPLETE"),
+        trial(1, "RUNNING"),
+        trial(2, "FAIL", reason="failed"),
+        trial(3, "WAITING", task=""),
+        trial(4, "RUNNING", task="busy"),
+        trial(5, "FAIL", reason="lost"),
+        trial(6, "WAITING", retry_of=5, task=""),
+        trial(7, "COMPLETE"),
+        trial(8, "COMPLETE", store="other"),
+    ]
+    assert to_adopt(trials, store=STORE, recorded=[7], in_flight=["busy"]) == [0, 1, 2]
 
 
 def test_putting_right_twice_changes_nothing() -> None:
@@ -162,7 +181,7 @@ def test_lease_round_trip() -> None:
         "retry_of": 5,
         "reason": "lost",
     }
-    read = begun(7, "FAIL", {"x": 1}, attrs, None)
+    read = begun(7, "FAIL", {"x": 1}, attrs)
     assert (read.store, read.task, read.attempt, read.losses, read.retry_of, read.reason) == (
         "s",
         "t",

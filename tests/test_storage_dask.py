@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.local import LocalWorkers, describe, open_cluster, shares, visible_gpus
+from ptydask.clusters.local import LocalWorkers, ThisMachine, describe, shares, visible_gpus
 from ptydask.storage import urls
 from ptydask.storage.transport import JournalService
 
@@ -51,7 +51,7 @@ def listeners(pid: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalWorkers]:
-    with open_cluster(ClusterRequest(2)) as running:
+    with ThisMachine().open(ClusterRequest(2)) as running:
         yield running
 
 

@@ -52,7 +52,7 @@ def test_sqlite_has_every_trial(ptydask: Ptydask, toy_params: Params, results: P
     mirrored = optuna.load_study(study_name="toy", storage=sqlite).trials
     assert len(mirrored) == 6
     for trial in mirrored:
-        row = ours[trial.user_attrs["ptydask_trial"]]
+        row = ours[trial.user_attrs["ptydask"][1]]
         assert (trial.value, trial.params, trial.state.name) == (row["error"], row["params"], row["state"])
         assert sorted(trial.intermediate_values) == [1, 2, 3]
 
@@ -91,7 +91,7 @@ def test_a_contrast_study_of_ptyrad_keeps_its_sign(
     ours = trials_of(ptydask, results)
     assert all(row["error"] > 0 for row in ours.values())  # type: ignore[operator]
     for trial in optuna.load_study(study_name="toy", storage=sqlite).trials:
-        assert trial.value == -ours[trial.user_attrs["ptydask_trial"]]["error"]  # type: ignore[operator]
+        assert trial.value == -ours[trial.user_attrs["ptydask"][1]]["error"]  # type: ignore[operator]
     best = max(ours.values(), key=lambda row: row["error"])  # type: ignore[arg-type, return-value]
     assert json.loads(ptydask("best", results, "--format", "json").stdout)[0]["number"] == best["number"]
 

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptydask.cli.view import View
-    from ptydask.clusters import Cluster
-    from ptydask.driver import Outcome, RunOptions
-    from ptydask.model import RunSnapshot, StudyMeta, StudyPlan, TrialRecord
+    from ptydask.model import StudyMeta, StudyPlan
 
 Subparsers = "argparse._SubParsersAction[Any]"
 
@@ -130,13 +122,15 @@ _positive.__name__, _natural.__name__, _seconds.__name__ = "whole number", "whol
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
     """A plan, and what is on disk for it already."""
 
     plan: StudyPlan
     total: int
     workers: int
     recorded: int
+    packed: bool
+    """Whether all that is recorded is in one file."""
     notices: tuple[str, ...]
     meta: StudyMeta
 
@@ -160,23 +154,26 @@ def _load(args: argparse.Namespace) -> StudyPlan:
     return plan if points is None else replace(plan, points=points, exhaustive=True)
 
 
-def _prepare(plan: StudyPlan, workers: int) -> _Prepared:
-    from ptydask import engines
-    from ptydask.driver import provenance, resume
+def _prepare(plan: StudyPlan, workers: int) -> Prepared:
+    from ptydask.driver import provenance
+    from ptydask.errors import StoreError, UnusableResults
+    from ptydask.model import beside
     from ptydask.store import reader
 
     meta = provenance.meta_of(plan, {})
-    recorded, notices = 0, list(plan.notices)
+    recorded, packed, notices = 0, False, list(plan.notices)
     if plan.results.exists():
-        engine = engines.get(plan.engine)
-        with reader.open(plan.results) as there:
-            recorded = len(there.records())
-            old, new = (engine.essential(provenance.config_of(m)) for m in (there.meta, meta))
-            notices += resume.compare(there.meta, meta, old, new, file=str(plan.results))
+        try:
+            with reader.open(plan.results) as there:
+                recorded, old = len(there.records()), there.meta
+                packed = there.packed and not beside(plan.results, ".trials").exists()
+        except StoreError as error:
+            raise UnusableResults(str(error)) from None
+        notices += provenance.compare(old, meta, file=plan.results)
     total = plan.budget.trials(workers)
     if plan.exhaustive:
         total = min(total, len(plan.points))
-    return _Prepared(plan, total, workers, recorded, tuple(notices), meta)
+    return Prepared(plan, total, workers, recorded, packed, tuple(notices), meta)
 
 
 def validate_command(args: argparse.Namespace) -> int:
@@ -207,121 +204,27 @@ def demo_command(args: argparse.Namespace) -> int:
 
 def run_command(args: argparse.Namespace) -> int:
     """``ptydask run``."""
+    from ptydask import clusters
     from ptydask.cli import plan as words
-    from ptydask.cli import view
-    from ptydask.clusters import ClusterRequest, local
+    from ptydask.cli import running, view
 
-    cluster = "local" if args.cluster == "auto" else args.cluster
+    place = clusters.get(args.cluster)
     plan = _load(args)
-    workers = args.workers or max(1, len(local.visible_gpus()))
-    prepared = _prepare(plan, workers)
-    request = ClusterRequest(workers)
+    prepared = _prepare(plan, args.workers or place.default_workers())
+    request = clusters.ClusterRequest(prepared.workers)
     watch = view.observer(sys.stderr)
     watch.plan(
         [
             *words.plan_lines(plan),
-            words.trials_line(plan.budget, workers, prepared.total, prepared.recorded),
-            words.workers_line(local.describe(local.plan_workers(request))),
+            words.trials_line(plan.budget, prepared.workers, prepared.total, prepared.recorded),
+            words.workers_line(place.describe(request)),
         ]
     )
     for notice in prepared.notices:
         watch.notice(notice)
-    if prepared.recorded >= prepared.total:
+    if prepared.packed and prepared.recorded >= prepared.total:
         watch.notice(f"all {prepared.total} trials are recorded in {plan.results}: nothing left to do")
         return 0
     if args.dry_run:
         return 0
-    return _run(prepared, request, cluster, args.retries, watch)
-
-
-def _run(prepared: _Prepared, request: Any, cluster_name: str, retries: int, watch: View) -> int:
-    from ptydask import clusters, driver
-    from ptydask.driver import provenance
-    from ptydask.store import Store
-
-    plan = prepared.plan
-    options = driver.RunOptions(prepared.total, retries)
-    run_id = uuid.uuid4().hex
-    with _sigterm(), clusters.get(cluster_name)(request) as cluster:
-        facts = driver.prepare(plan, cluster, run_id)
-        store = Store.open(plan.results, provenance.meta_of(plan, facts))
-        try:
-            return _watched(plan, options, cluster, store, watch, run_id)
-        finally:
-            store.close()
-
-
-def _watched(plan: StudyPlan, options: RunOptions, cluster: Cluster, store: Any, watch: View, run_id: str) -> int:
-    from ptydask import driver
-
-    observer = _Last(watch)
-    try:
-        outcome = driver.run(plan, options, cluster, store, observer, run_id)
-    except (KeyboardInterrupt, Terminated) as stop:
-        watch.close(observer.snapshot)
-        have = len(store.records)
-        watch.notice(f"stopped with {have} of {options.total} trials recorded; the same command goes on from here")
-        return 130 if isinstance(stop, KeyboardInterrupt) else 75
-    except BaseException:
-        watch.close(observer.snapshot)
-        raise
-    cluster.stop_workers()
-    store.finish()
-    watch.close(outcome.snapshot)
-    return _conclude(outcome, watch)
-
-
-def _conclude(outcome: Outcome, watch: View) -> int:
-    from ptydask.cli import formats
-
-    snapshot = outcome.snapshot
-    best = snapshot.best
-    if best is None:
-        watch.notice("no trial completed; `ptydask show` has the reason of each")
-    else:
-        params = formats.params_text(best.params)
-        error = formats.error_text(best.error)
-        print(f"best      trial {best.number}: {snapshot.metric} {error}{'  ' + params if params else ''}")
-    print(f"results   {snapshot.results}")
-    if not outcome.complete:
-        watch.notice("the time is over; the same command goes on from here")
-        return 75
-    return 3 if snapshot.counts.get("failed") else 0
-
-
-class _Last:
-    """Passes everything on and keeps the latest snapshot, for the closing lines of a run that is stopped."""
-
-    def __init__(self, watch: View) -> None:
-        self._watch = watch
-        self.snapshot: RunSnapshot | None = None
-
-    def update(self, snapshot: RunSnapshot) -> None:
-        """See :class:`ptydask.driver.Observer`."""
-        self.snapshot = snapshot
-        self._watch.update(snapshot)
-
-    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
-        """See :class:`ptydask.driver.Observer`."""
-        self.snapshot = snapshot
-        self._watch.finished(record, best, snapshot)
-
-    def notice(self, text: str) -> None:
-        """See :class:`ptydask.driver.Observer`."""
-        self._watch.notice(text)
-
-
-class Terminated(BaseException):
-    """SIGTERM: the cluster wants this process to end."""
-
-
-@contextmanager
-def _sigterm() -> Iterator[None]:
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return running.run(prepared, place, request, args.retries, watch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
@@ -25,16 +24,23 @@ class Cluster(Protocol):
 
     client: Client
 
-    def describe(self) -> str:
-        """One line for the plan that is printed before the start: what runs where."""
-
     def stop_workers(self) -> None:
         """End all workers now, in the middle of whatever they do; the scheduler goes on answering."""
 
 
-OpenCluster = Callable[[ClusterRequest], AbstractContextManager[Cluster]]
+class Place(Protocol):
+    """A kind of place to run."""
+
+    def default_workers(self) -> int:
+        """How many workers there are where nobody says."""
+
+    def describe(self, request: ClusterRequest) -> str:
+        """One line for the plan that is printed before the start: what runs where. Starts nothing."""
+
+    def open(self, request: ClusterRequest) -> AbstractContextManager[Cluster]:
+        """Start the workers. Raises ClusterError where they do not come up."""
 
 
-def get(name: str) -> OpenCluster:
-    """The cluster registered as ``name``. Raises UsageError where there is none."""
-    return cast(OpenCluster, registry.load("clusters", name))
+def get(name: str) -> Place:
+    """The place registered as ``name``; ``auto`` is this machine. Raises UsageError where there is none."""
+    return cast(Place, registry.load("clusters", "local" if name == "auto" else name)())

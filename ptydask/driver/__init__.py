@@ -1,6 +1,7 @@
 """The driver: sends trials to workers, puts right what dies, keeps the store and those who watch up to date.
 
 ``book``    the study in Optuna: what was begun, told, closed, is to be tried again
+``settle``  puts right what a death left between Optuna and the store
 ``resume``  whether a results file and a plan belong together
 ``loop``    one run from the first submitted trial to the last
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from datetime import datetime
 from typing import Any
 
 import optuna
+from optuna.distributions import check_distribution_compatibility
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as State
 
 from ptydask import reconcile, sampling
-from ptydask.errors import StorageError
+from ptydask.errors import ConfigError, StorageError
 from ptydask.model import (
     Direction,
     Distribution,
@@ -69,6 +71,23 @@ class Book:
             _running(t, now) for t in self.trials() if t.state is State.RUNNING and _begun(t).store == self.store
         )
 
+    def check_space(self) -> None:
+        """Raise ConfigError where Optuna would refuse the plan's parameters beside those of earlier trials."""
+        for trial in self.trials():
+            for name, before in trial.distributions.items():
+                if name in self.plan.space:
+                    try:
+                        check_distribution_compatibility(before, sampling.to_optuna(self.plan.space[name]))
+                    except ValueError:
+                        raise ConfigError(
+                            f"trial {trial.number} of study {self.plan.name!r} was drawn from {before}, which Optuna "
+                            "does not let stand beside it",
+                            file=self.plan.source.path,
+                            key=name,
+                            value=self.plan.space[name],
+                            hint="put it back, or give study_name another name",
+                        ) from None
+
     def restore(self, records: Iterable[TrialRecord]) -> int:
         """Bring back trials that the store has and Optuna does not. Numbers stay; returns how many there were."""
         known = len(self.trials())
@@ -83,7 +102,7 @@ class Book:
     def adopt_foreign(self, trials: Iterable[FrozenTrial]) -> int:
         """Let finished trials from elsewhere inform the sampler; returns how many were new."""
         have = {t.user_attrs.get("imported") for t in self.trials()}
-        new = [t for t in trials if t.number not in have and set(t.params) == set(self.plan.space)]
+        new = [t for t in trials if t.number not in have and _fits(t, self.plan.space)]
         for trial in new:
             copy = create_trial(
                 state=trial.state,
@@ -99,7 +118,7 @@ class Book:
     def enqueue(self, points: Iterable[Point]) -> None:
         """Put points before whatever the sampler chooses; a point that is there already is not put twice."""
         there = {
-            _tag(t.user_attrs.get("origin"), t.system_attrs.get("fixed_params", {}))
+            _tag(t.user_attrs.get("origin"), t.system_attrs.get("fixed_params") or t.params)
             for t in self.trials()
             if _begun(t).store == self.store and "retry_of" not in t.user_attrs
         }
@@ -110,21 +129,20 @@ class Book:
 
     def tell(self, record: TrialRecord) -> None:
         """Close a trial as its record says."""
-        trial = self.trials()[record.number]
-        if record.state is TrialState.FAIL:
-            self._storage.set_trial_user_attr(trial._trial_id, "reason", record.reason.value)
-        values = None if record.error is None or record.state is TrialState.FAIL else [record.error]
-        self._finish(trial, _STATES[record.state], values)
+        failed = record.state is TrialState.FAIL or not _finite(record.error)
+        values = None if failed or record.error is None else [record.error]
+        self._finish(record.number, State.FAIL if failed else _STATES[record.state], values, record.reason)
 
     def close(self, trial: Begun, reason: Reason) -> None:
         """Close a trial that nobody works on any more."""
-        found = self.trials()[trial.number]
-        self._storage.set_trial_user_attr(found._trial_id, "reason", reason.value)
-        self._finish(found, State.FAIL, None)
+        self._finish(trial.number, State.FAIL, None, reason)
 
-    def _finish(self, trial: FrozenTrial, state: State, values: list[float] | None) -> None:
+    def _finish(self, number: int, state: State, values: list[float] | None, reason: Reason) -> None:
+        trial_id = self.trials()[number]._trial_id
         try:
-            self._storage.set_trial_state_values(trial._trial_id, state, values)
+            if state is State.FAIL:
+                self._storage.set_trial_user_attr(trial_id, "reason", reason.value)
+            self._storage.set_trial_state_values(trial_id, state, values)
         except (UpdateFinishedTrialError, AssertionError, ValueError):
             # Somebody was faster: Optuna's heartbeat on a server, or the worker itself after all.
             return
@@ -141,7 +159,7 @@ class Book:
         fixed = self.trials()[trial.number].system_attrs.get("fixed_params", {})
         self.study.enqueue_trial({**fixed, **trial.params}, user_attrs=attrs)
 
-    def record(self, trial: Begun, *, state: TrialState, reason: Reason, message: str) -> TrialRecord:
+    def numbers_of(self, trial: Begun, *, state: TrialState, reason: Reason, message: str) -> TrialRecord:
         """A record from what Optuna knows, for a trial whose own is missing."""
         found = self.trials()[trial.number]
         error = found.value if found.value is not None else _last(found)
@@ -163,12 +181,13 @@ class Book:
 
 
 def _tag(origin: str | None, params: Mapping[str, Any]) -> str:
-    return f"{origin}:{sorted(params.items())!r}"
+    # 0 of a params file and 0.0 of a results file are one value
+    same = {k: float(v) if isinstance(v, int | float) else v for k, v in params.items()}
+    return f"{origin}:{sorted(same.items())!r}"
 
 
 def _begun(trial: FrozenTrial) -> Begun:
-    error = trial.values[0] if trial.values else None
-    return reconcile.begun(trial.number, trial.state.name, trial.params, trial.user_attrs, error)
+    return reconcile.begun(trial.number, trial.state.name, trial.params, trial.user_attrs)
 
 
 def _last(trial: FrozenTrial) -> float | None:
@@ -197,7 +216,7 @@ def _frozen(record: TrialRecord, space: Mapping[str, Distribution], store: str) 
         **({"retry_of": record.retry_of} if record.retry_of is not None else {}),
         **({"reason": record.reason.value} if record.reason else {}),
     }
-    failed = record.state is TrialState.FAIL or record.error is None
+    failed = record.state is TrialState.FAIL or not _finite(record.error)
     distributions = {name: sampling.to_optuna(space[name]) for name in record.params if name in space}
     inside = {n: v for n, v in record.params.items() if n in distributions and _contains(distributions[n], v)}
     with warnings.catch_warnings():
@@ -209,6 +228,22 @@ def _frozen(record: TrialRecord, space: Mapping[str, Distribution], store: str) 
             distributions={name: distributions[name] for name in inside},
             user_attrs=attrs,
         )
+
+
+def _finite(error: float | None) -> bool:
+    return error is not None and math.isfinite(error)
+
+
+def _fits(trial: FrozenTrial, space: Mapping[str, Distribution]) -> bool:
+    """Whether a trial's parameters are those of ``space``, with distributions that Optuna lets stand beside them."""
+    if set(trial.params) != set(space):
+        return False
+    try:
+        for name, among in space.items():
+            check_distribution_compatibility(trial.distributions[name], sampling.to_optuna(among))
+    except ValueError:
+        return False
+    return True
 
 
 def _contains(distribution: optuna.distributions.BaseDistribution, value: Any) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -15,7 +16,8 @@ from distributed import Client, Future, KilledWorker
 from ptydask import reconcile, worker
 from ptydask.clusters import Cluster
 from ptydask.driver.book import Book, open_study
-from ptydask.errors import ClusterError, PtydaskError, StorageError, one_line, redact
+from ptydask.driver.settle import Settler
+from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, StorageError, one_line, redact
 from ptydask.model import (
     Reason,
     RunSnapshot,
@@ -23,9 +25,7 @@ from ptydask.model import (
     TrialRecord,
     TrialState,
     best_of,
-    better,
 )
-from ptydask.reconcile import Action
 from ptydask.storage import urls
 from ptydask.storage.mirror import SqliteMirror
 from ptydask.store import Store
@@ -34,6 +34,9 @@ TICK = 1.0
 """Seconds between two looks at everything."""
 NO_WORKERS = 120.0
 """Seconds without any worker after which the run ends."""
+FETCH = 60.0
+"""Seconds for a finished task's few bytes of result; later its worker has died with them."""
+GOES_ON = "the same command goes on from here"
 
 
 class Observer(Protocol):
@@ -72,13 +75,14 @@ class _Run:
     """The state of one run."""
 
     plan: StudyPlan
-    options: RunOptions
-    cluster: Cluster
+    total: int
+    client: Client
     store: Store
-    book: Book
+    settler: Settler
     setup: worker.RunSetup
     observer: Observer
     mirror: SqliteMirror | None
+    best: TrialRecord | None = None
     flight: dict[str, Future] = field(default_factory=dict)
     ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     """Keys of tasks that are over, put there by Dask as it hears of them."""
@@ -87,43 +91,40 @@ class _Run:
     last_tick: float = 0.0
     workers_seen: float = field(default_factory=time.monotonic)
     index: int = 0
-    mirror_behind: bool = False
     trouble: str = ""
-    losses: int = 0
-    """Attempts of this run that are tried again because their worker was lost."""
-
-    @property
-    def client(self) -> Client:
-        return self.cluster.client
+    mirror_behind: bool = False
 
     # --- sending and collecting ---
 
+    def go(self) -> None:
+        """Send trials and collect them until the study, or its time, is over."""
+        while self.flight or not self.over():
+            self.fill()
+            keys = self._wait()
+            self.fill(len(keys))  # the freed workers get their next trial before any bookkeeping
+            for key in keys:
+                self.collect(key)
+            self.tick()
+
+    def over(self) -> bool:
+        limit = self.plan.budget.timeout
+        timed_out = limit is not None and time.monotonic() - self.began >= limit
+        return timed_out or len(self.store.records) >= self.total
+
     def fill(self, uncollected: int = 0) -> None:
-        """Send what the workers have room for; ``uncollected`` tasks are over and not yet recorded."""
-        slots = len(self.client.scheduler_info(n_workers=-1)["workers"])
-        count = reconcile.to_submit(self.options.total - uncollected, len(self.store.records), len(self.flight), slots)
-        for _ in range(0 if self.timed_out() else count):
+        """Send what the workers have room for; ``uncollected`` tasks in flight are over and not yet recorded."""
+        if self.over():
+            return
+        slots = self.workers() + uncollected
+        for _ in range(reconcile.to_submit(self.total, len(self.store.records), len(self.flight), slots)):
             key = f"trial-{uuid.uuid4().hex}"
             future = self.client.submit(worker.run_trial, self.setup, key, self.index, key=key, pure=False)
             self.flight[key] = future
             future.add_done_callback(lambda ended: self.ended.put(ended.key))
             self.index += 1
 
-    def over(self) -> bool:
-        return len(self.store.records) >= self.options.total or self.timed_out()
-
-    def timed_out(self) -> bool:
-        limit = self.plan.budget.timeout
-        return limit is not None and time.monotonic() - self.began >= limit
-
-    def go(self) -> None:
-        while self.flight or not self.over():
-            self.fill()
-            results = [self.flight.pop(key) for key in self._wait()]
-            self.fill(len(results))  # the freed workers get their next trial before any bookkeeping
-            for future in results:
-                self.collect(future)
-            self.tick()
+    def workers(self) -> int:
+        return len(self.client.scheduler_info(n_workers=-1)["workers"])
 
     def _wait(self) -> list[str]:
         try:
@@ -137,135 +138,81 @@ class _Run:
 
     def _check_workers(self) -> None:
         now = time.monotonic()
-        if self.client.scheduler_info(n_workers=-1)["workers"]:
+        if self.workers():
             self.workers_seen = now
         elif now - self.workers_seen > NO_WORKERS:
-            raise ClusterError(f"no worker for {NO_WORKERS:.0f} s; the same command goes on from here")
+            raise StoppedEarly(f"no worker for {NO_WORKERS:.0f} s; {GOES_ON}")
 
-    def collect(self, future: Future) -> None:
-        if future.status == "finished":
-            done: worker.TrialDone = future.result()
-            self.record(done.record, done.sha256)
+    def collect(self, key: str) -> None:
+        """Record what a task brought, or put right what it left."""
+        future = self.flight[key]
+        done, error = self._outcome(future)
+        del self.flight[key]
+        if done is not None:
+            self.settler.add(done.record, done.sha256)
             if done.lost:
                 self.observer.notice(f"trial {done.record.number}: {done.lost}")
-            return
-        error = future.exception()
-        if isinstance(error, StorageError):
-            self.observer.notice(str(error))
-        if isinstance(error, KilledWorker | StorageError) or future.status in ("lost", "cancelled"):
-            self.settle(Reason.LOST)
-            return
-        if isinstance(error, PtydaskError):
+        elif error is None or isinstance(error, KilledWorker | StorageError):
+            if isinstance(error, StorageError):
+                self.observer.notice(str(error))
+            self.settler.settle(Reason.LOST, self.flight)
+        elif isinstance(error, PtydaskError):
             raise error
-        raise ClusterError(
-            f"a worker failed outside of its trial: {type(error).__name__}: {one_line(redact(str(error)))}"
-        ) from error
+        else:
+            what = redact(one_line(f"{type(error).__name__}: {error}"))
+            raise ClusterError(f"a worker failed outside of its trial: {what}") from error
 
-    def record(self, record: TrialRecord, sha256: str | None = None) -> None:
-        before = best_of(list(self.store.records.values()), self.plan.direction)
-        self.store.add(record, sha256=sha256)
-        best = (
-            record.state is TrialState.COMPLETE
-            and record.error is not None
-            and (before is None or before.error is None or better(record.error, before.error, self.plan.direction))
-        )
-        self.observer.finished(record, best, self.snapshot())
+    def _outcome(self, future: Future) -> tuple[worker.TrialDone | None, BaseException | None]:
+        """What a task returned, or raised; neither where the worker that had it is gone."""
+        if future.status == "error":
+            return None, future.exception(timeout=FETCH)
+        try:
+            if future.status == "finished":
+                return future.result(timeout=FETCH), None
+        except TimeoutError:
+            pass
+        # Dask would run the task once more; the trial's file, if there is one, says what it gave.
+        future.cancel()
+        return None, None
 
-    # --- putting right ---
-
-    def settle(self, reason: Reason) -> None:
-        """Bring Optuna and the store into agreement about every trial that nobody works on."""
-        trials = self.book.begun()
-        for trial in trials:
-            if trial.store == self.store.id and trial.state == "RUNNING" and trial.task not in self.flight:
-                self._adopt(trial.number)
-        todo = reconcile.steps(
-            trials,
-            store=self.store.id,
-            recorded=self.store.records.keys(),
-            in_flight=self.flight.keys(),
-            retries=self.options.retries,
-            reason=reason,
-            exclusive=self.setup.storage.kind == "journal",
-        )
-        for step in todo:
-            self._settle(step, reason)
-
-    def _adopt(self, number: int) -> None:
-        """Record a trial whose worker died between writing its file and telling anybody."""
-        record = None if number in self.store.records else self.store.find(number)
-        if record is not None:
-            self.record(record)
-
-    def _settle(self, step: reconcile.Step, reason: Reason) -> None:
-        trial = step.trial
-        match step.action:
-            case Action.ADOPT:
-                self.book.tell(self.store.records[trial.number])
-            case Action.REFUSE:
-                self.store.discard(trial.number)
-            case Action.CLOSE:
-                self.book.close(trial, reason)
-            case Action.RETRY:
-                self.book.retry(trial)
-                if trial.reason == Reason.LOST:
-                    self.losses += 1
-                    self.observer.notice(f"trial {trial.number} lost its worker; its parameters are tried again")
-            case Action.GIVE_UP:
-                message = f"its worker was lost {trial.losses + 1} times"
-                self._record_numbers(trial, TrialState.FAIL, Reason.LOST, message)
-            case Action.RECOVER:
-                state = TrialState(trial.state)
-                why = {TrialState.PRUNED: Reason.PRUNED, TrialState.FAIL: Reason.FAILED}.get(state, Reason.NONE)
-                self._record_numbers(trial, state, why, "its file was lost; the numbers are from the Optuna study")
-
-    def _record_numbers(self, trial: reconcile.Begun, state: TrialState, reason: Reason, message: str) -> None:
-        from ptydask.store import shard
-
-        record = self.book.record(trial, state=state, reason=reason, message=message)
-        plan = self.plan
-        shard.write(self.store.folder, record, None, plan.keep, direction=plan.direction, metric=plan.metric)
-        self.record(record)
+    def recorded(self, record: TrialRecord) -> None:
+        """Tell of a trial that has been recorded."""
+        best = best_of([r for r in (self.best, record) if r is not None], self.plan.direction)
+        is_best, self.best = best is record, best
+        self.observer.finished(record, is_best, self.snapshot())
 
     # --- telling ---
 
     def snapshot(self) -> RunSnapshot:
-        records = list(self.store.records.values())
-        running = self.book.running(datetime.now())  # noqa: DTZ005 - Optuna's times are naive local ones
+        running = self.settler.book.running(datetime.now())  # noqa: DTZ005 - Optuna's times are naive local ones
         elapsed = time.monotonic() - self.began
         steps = self.plan.iterations
-        fresh = len(records) - self.recorded_before
-        left = reconcile.time_left(
-            elapsed,
-            fresh,
-            self.options.total - self.recorded_before,
-            [r.step / steps for r in running if steps],
-        )
-        counts = {state.value.lower(): 0 for state in TrialState}
-        for record in records:
-            counts[record.state.value.lower()] += 1
+        done, wanted = len(self.store.records) - self.recorded_before, self.total - self.recorded_before
+        shares = [r.step / steps for r in running if steps]
+        states = [record.state for record in self.store.records.values()]
         return RunSnapshot(
             study=self.plan.name,
             results=self.store.path,
-            total=self.options.total,
+            total=self.total,
             counts={
-                "complete": counts["complete"],
-                "pruned": counts["pruned"],
-                "failed": counts["fail"],
+                "complete": states.count(TrialState.COMPLETE),
+                "pruned": states.count(TrialState.PRUNED),
+                "failed": states.count(TrialState.FAIL),
                 "running": len(running),
-                "lost": self.losses,
+                "lost": self.settler.losses,
             },
-            best=best_of(records, self.plan.direction),
+            best=self.best,
             running=running,
-            workers=len(self.client.scheduler_info(n_workers=-1)["workers"]),
+            workers=self.workers(),
             seconds=elapsed,
-            remaining=left,
+            remaining=reconcile.time_left(elapsed, done, wanted, shares),
             iterations=steps,
             metric=self.plan.metric,
             direction=self.plan.direction,
         )
 
     def tick(self, *, force: bool = False) -> None:
+        """Bring everybody who looks from outside up to date, about once a second."""
         now = time.monotonic()
         if not force and now - self.last_tick < TICK:
             return
@@ -277,18 +224,27 @@ class _Run:
         if self.store.trouble not in ("", self.trouble):
             self.observer.notice(f"{self.store.trouble}; the trials' own files are safe, it is tried again")
         self.trouble = self.store.trouble
-        self.follow()
+        self._follow()
 
-    def follow(self) -> None:
+    def _follow(self) -> None:
         if self.mirror is None:
             return
         try:
-            self.mirror.update(self.book.trials())
+            self.mirror.update(self.settler.book.trials())
             self.mirror_behind = False
         except StorageError as error:
             if not self.mirror_behind:
                 self.observer.notice(f"{error}; it is tried again")
             self.mirror_behind = True
+
+    def stop(self) -> None:
+        """Close what was under way as interrupted. The workers must be gone."""
+        self.flight.clear()
+        try:
+            self.settler.settle(Reason.INTERRUPTED)
+            self.tick(force=True)
+        except Exception as error:  # the reason for the stop matters more, and a new start does the same
+            self.observer.notice(f"the study was left as it is: {redact(one_line(str(error)))}")
 
 
 def run(
@@ -297,9 +253,46 @@ def run(
     """Run what is missing of the study until every trial is recorded or its time is over.
 
     The workers must have been prepared (:func:`prepare`). Raises KeyboardInterrupt or whatever else ended it early,
-    after everything that was under way has been closed as interrupted.
+    after everything that was under way has been closed as interrupted; StoppedEarly where the storage was lost.
     """
     spec = urls.parse(plan.storage, store.path)
+    with _storage_or_stop(spec), _opened(plan, options, cluster, store, observer, run_id, spec) as it:
+        _begin(it)
+        try:
+            it.go()
+        except BaseException:
+            cluster.stop_workers()
+            it.stop()
+            raise
+        it.settler.settle(Reason.LOST)
+        it.tick(force=True)
+        return Outcome(it.snapshot(), len(store.records) >= options.total)
+
+
+@contextmanager
+def _storage_or_stop(spec: urls.StorageSpec) -> Iterator[None]:
+    try:
+        yield
+    except PtydaskError:
+        raise
+    except Exception as error:
+        if not urls.is_trouble(error):
+            raise
+        what = redact(one_line(f"{type(error).__name__}: {error}"))[:300]
+        raise StoppedEarly(f"{spec.shown}: the storage was lost: {what}; {GOES_ON}") from error
+
+
+@contextmanager
+def _opened(
+    plan: StudyPlan,
+    options: RunOptions,
+    cluster: Cluster,
+    store: Store,
+    observer: Observer,
+    run_id: str,
+    spec: urls.StorageSpec,
+) -> Iterator[_Run]:
+    """A run with its connections."""
     client = cluster.client
     if spec.kind == "journal":
         from ptydask.storage.transport import JournalService
@@ -307,45 +300,44 @@ def run(
         assert spec.journal is not None
         client.register_plugin(JournalService(spec.journal.absolute()))
     storage = urls.connect(spec, client)
-    mirror = SqliteMirror(spec.mirror, plan.name, plan.direction) if spec.mirror else None
+    mirror = None
     try:
+        mirror = SqliteMirror(spec.mirror, plan.name, plan.direction, store.id) if spec.mirror else None
         book = Book(open_study(storage, plan.name, plan.direction), store.id, plan)
         setup = worker.RunSetup(replace(plan, storage=None), spec, store.id, store.folder.absolute(), run_id)
-        it = _Run(plan, options, cluster, store, book, setup, observer, mirror)
-        _begin(it)
-        try:
-            it.go()
-        except BaseException:
-            cluster.stop_workers()
-            it.flight.clear()
-            it.settle(Reason.INTERRUPTED)
-            it.tick(force=True)
-            raise
-        it.settle(Reason.LOST)
-        it.tick(force=True)
-        complete = len(store.records) >= options.total
-        return Outcome(it.snapshot(), complete)
+        settler = Settler(plan, book, store, options.retries, spec.kind == "journal", observer.notice)
+        it = _Run(plan, options.total, client, store, settler, setup, observer, mirror)
+        settler.recorded = it.recorded
+        yield it
     finally:
         if mirror is not None:
             mirror.close()
-        if spec.kind != "journal":
-            urls.disconnect(storage)
+        urls.disconnect(storage)
+        if spec.kind == "journal":
+            client.unregister_scheduler_plugin(JournalService.name)
 
 
 def _begin(it: _Run) -> None:
     """Agree on what is there already, and line up what is tried first."""
+    book = it.settler.book
     for damaged in it.store.damaged:
         it.observer.notice(damaged)
-    it.book.restore(it.store.records.values())
+    book.check_space()
+    book.restore(it.store.records.values())
     if it.mirror is not None:
-        found = it.book.adopt_foreign(it.mirror.foreign())
+        found = book.adopt_foreign(it.mirror.foreign())
         if found:
             it.observer.notice(
                 f"{found} trials of study {it.plan.name!r} in {it.setup.storage.shown} inform the search"
             )
-    it.settle(Reason.LOST)
-    it.book.enqueue(it.plan.points)
-    it.index = len(it.book.trials())
+    others = sum(t.state == "COMPLETE" and t.store not in ("", it.store.id) for t in book.begun())
+    if others:
+        it.observer.notice(f"{others} trials of study {it.plan.name!r} from another results file inform the search")
+    it.best = best_of(list(it.store.records.values()), it.plan.direction)
+    it.settler.settle(Reason.LOST)
+    it.best = best_of(list(it.store.records.values()), it.plan.direction)
+    book.enqueue(it.plan.points)
+    it.index = len(book.trials())
     it.recorded_before = len(it.store.records)
     it.tick(force=True)
 
@@ -356,7 +348,6 @@ def prepare(plan: StudyPlan, cluster: Cluster, run_id: str) -> Mapping[str, str]
     Raises DataError where the measurements cannot be used, ClusterError where a worker dies of them.
     """
     client = cluster.client
-    client.register_plugin(worker.KeepRunning())
     bare = replace(plan, storage=None)
     futures = [
         client.submit(worker.prepare, bare, run_id, pure=False, workers=[address], allow_other_workers=False)
@@ -366,4 +357,9 @@ def prepare(plan: StudyPlan, cluster: Cluster, run_id: str) -> Mapping[str, str]
         answers: list[dict[str, str]] = client.gather(futures)
     except KilledWorker as error:
         raise ClusterError("a worker died while it loaded the measurements; is there enough memory?") from error
+    except PtydaskError:
+        raise
+    except Exception as error:
+        what = one_line(f"{type(error).__name__}: {error}")[:300]
+        raise ClusterError(f"a worker could not get ready: {what}") from error
     return answers[0]

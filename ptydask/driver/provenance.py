@@ -10,9 +10,11 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from ptydask import __version__, sampling
+from ptydask import __version__, engines, sampling
+from ptydask.driver import resume
 from ptydask.errors import redact
 from ptydask.model import StudyMeta, StudyPlan
 
@@ -28,12 +30,19 @@ def meta_of(plan: StudyPlan, facts: Mapping[str, str]) -> StudyMeta:
         engine=plan.engine,
         config_text=redact(plan.source.text),
         config_format=plan.source.format,
-        config_json=redact(json.dumps(plan.config, default=str)),
+        config_json=json.dumps(plan.config, default=str),
         search_space_json=sampling.search_space_json(plan.space),
         keep=plan.keep,
         provenance={**here(), "config_path": str(plan.source.path.absolute()), **facts},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def compare(old: StudyMeta, new: StudyMeta, *, file: Path) -> list[str]:
+    """Notices for what changed since the trials in ``file``. Raises ConfigError where they are not comparable."""
+    engine = engines.get(new.engine)
+    before, now = (engine.essential(config_of(meta)) if meta.engine == new.engine else {} for meta in (old, new))
+    return resume.compare(old, new, before, now, file=str(file))
 
 
 def config_of(meta: StudyMeta) -> dict[str, Any]:

@@ -64,7 +64,8 @@ def _spaces(old: Mapping[str, Any], new: Mapping[str, Any], file: str, advice: s
             continue
         before, now = old[name], new[name]
         key = f"hypertune_params.tune_params.{name}"
-        if "Categorical" in before["name"] or before["name"] != now["name"]:
+        fixed = [(d["name"], d["attributes"].get("log")) for d in (before, now)]  # Optuna lets only ranges move
+        if "Categorical" in before["name"] or fixed[0] != fixed[1]:
             raise _differs(key, before["attributes"], now["attributes"], file, advice)
         yield f"{name}: the range is now {_range(now)}, earlier trials were drawn from {_range(before)}"
 

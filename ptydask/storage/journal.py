@@ -5,6 +5,9 @@ The format is that of Optuna's own ``JournalFileBackend``, so stock Optuna and o
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -28,11 +31,26 @@ class JournalFile:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a+b")
+            self._file = path.open("a+b", buffering=0)
+            self._lock()
             self._lines = self._load()
         except OSError as error:
             raise StorageError(f"{path}: the study's journal cannot be opened: {error.strerror}") from error
+        self._broken = False
         self.snapshot: bytes | None = None
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise StorageError(
+                f"{self.path}: another run is writing this journal; wait for it, or give this study its own"
+            ) from None
+        except OSError as error:
+            # Some network disks have no locks; the lock on the results guards the usual case.
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
 
     def _load(self) -> list[bytes]:
         self._file.seek(0)
@@ -57,9 +75,23 @@ class JournalFile:
         return len(self._lines)
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Hand the lines to the operating system: they outlive this process, not yet a power failure."""
-        self._file.write(b"".join(line + b"\n" for line in lines))
-        self._file.flush()
+        """Hand the lines to the operating system: they outlive this process, not yet a power failure.
+
+        All of them or none: raises StorageError where the disk has no room, with the file as it was before.
+        """
+        if self._broken:
+            raise StorageError(f"{self.path}: an earlier write failed half-way and could not be undone")
+        before = self._file.seek(0, os.SEEK_END)
+        data = memoryview(b"".join(line + b"\n" for line in lines))
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            try:
+                self._file.truncate(before)
+            except OSError:
+                self._broken = True
+            raise StorageError(f"{self.path}: the study's journal cannot be written: {error.strerror}") from error
         self._lines.extend(lines)
 
     def since(self, number: int) -> list[bytes]:
@@ -71,10 +103,10 @@ class JournalFile:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Write out and let go of the file."""
+        """Let go of the file."""
         if not self._file.closed:
-            self._file.flush()
-            self.sync()
+            with contextlib.suppress(OSError):
+                self.sync()
             self._file.close()
 
 

@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ptydask.errors import StorageError, one_line
 from ptydask.model import Direction
 
-_MARK = "ptydask_trial"
+_MARK = "ptydask"
+"""The attribute of a mirrored trial: the store's id and the trial's number in it."""
 
 
 class SqliteMirror:
@@ -23,7 +24,7 @@ class SqliteMirror:
     PtyRAD minimises the negated contrast; where its study exists already, values change sign on the way in and out.
     """
 
-    def __init__(self, url: str, name: str, direction: Direction) -> None:
+    def __init__(self, url: str, name: str, direction: Direction, store: str) -> None:
         """Open or create the study. Raises StorageError where the file cannot be used."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
@@ -35,10 +36,12 @@ class SqliteMirror:
             trials = self._study.get_trials(deepcopy=False)
         except Exception as error:  # sqlite3, SQLAlchemy and Optuna each raise their own
             raise StorageError(f"{url}: the SQLite study cannot be opened: {one_line(str(error))[:200]}") from error
-        self._ids = {t.user_attrs[_MARK]: t._trial_id for t in trials if _MARK in t.user_attrs}
-        self._ended = {t.user_attrs[_MARK] for t in trials if _MARK in t.user_attrs and t.state.is_finished()}
+        self._store = store
+        ours = {t.user_attrs[_MARK][1]: t for t in trials if t.user_attrs.get(_MARK, ("",))[0] == store}
+        self._ids = {number: t._trial_id for number, t in ours.items()}
+        self._ended = {number for number, t in ours.items() if t.state.is_finished()}
         self._steps: dict[int, int] = {}
-        self._foreign = [t for t in trials if _MARK not in t.user_attrs]
+        self._foreign = [t for t in trials if t.user_attrs.get(_MARK, ("",))[0] != store]
 
     def foreign(self) -> list[FrozenTrial]:
         """Finished trials that others put there, signs turned as this study has them."""
@@ -61,11 +64,11 @@ class SqliteMirror:
 
     def _follow(self, trial: FrozenTrial) -> None:
         number, state = trial.number, trial.state
-        if state is TrialState.WAITING or (state is TrialState.RUNNING and not trial.params):
-            return
+        if state is TrialState.WAITING or (state is TrialState.RUNNING and not trial.intermediate_values):
+            return  # a running trial has all its parameters once it has reported
         if number not in self._ids:
             copy = create_copy(trial, self._sign)
-            copy.user_attrs = {**copy.user_attrs, _MARK: number}
+            copy.user_attrs = {**copy.user_attrs, _MARK: [self._store, number]}
             self._ids[number] = self._storage.create_new_trial(self._study._study_id, template_trial=copy)
         else:
             self._append(trial, self._ids[number])

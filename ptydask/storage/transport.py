@@ -59,13 +59,12 @@ class JournalService(SchedulerPlugin):
         """Open the journal and answer calls."""
         self._file = JournalFile(self.path)
         self._syncing: asyncio.Task[None] | None = None
-        self._behind = False
         scheduler.handlers[_CALL] = self.answer
 
     async def close(self) -> None:
         """Write out and let go of the file."""
         if self._syncing is not None:
-            await self._syncing
+            await asyncio.wait([self._syncing])
         self._file.close()
 
     async def answer(
@@ -91,7 +90,7 @@ class JournalService(SchedulerPlugin):
     async def _on_disk(self) -> None:
         # One fsync at a time. Whoever comes while one is under way waits for the next, which serves all of them.
         if self._syncing is not None:
-            await self._syncing
+            await asyncio.wait([self._syncing])
         if self._syncing is None or self._syncing.done():
             self._syncing = asyncio.create_task(asyncio.to_thread(self._file.sync))
         await self._syncing

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ptydask.errors import ConfigError, MissingDependency, StorageError, nearest, one_line, redact
+from ptydask.errors import ConfigError, MissingDependency, StorageError, hide, nearest, one_line, redact
+from ptydask.model import beside
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -27,6 +28,7 @@ _SERVERS = {
     "redis": ("redis", "redis"),
     "rediss": ("redis", "redis"),
 }
+_DRIVERS = ("sqlalchemy", "psycopg", "pymysql", "redis")
 _KNOWN = ("journal", "sqlite", *_SERVERS)
 HEARTBEAT = 60
 """Seconds between signs of life that RUNNING trials leave in a database server."""
@@ -53,9 +55,10 @@ def parse(url: str | None, results: Path) -> StorageSpec:
 
     Raises ConfigError for a URL that no storage understands, MissingDependency for an absent driver package.
     """
-    beside = results.with_suffix(".journal")
+    journal = beside(results, ".journal")
     if url is None:
-        return StorageSpec("journal", beside)
+        return StorageSpec("journal", journal)
+    hide(url)
     scheme, _, rest = url.partition("://")
     base = scheme.partition("+")[0]
     if not rest or base not in _KNOWN:
@@ -71,7 +74,7 @@ def parse(url: str | None, results: Path) -> StorageSpec:
     if base == "journal":
         return StorageSpec("journal", Path(rest.removeprefix("/")) if rest.startswith("/") else Path(rest))
     if base == "sqlite":
-        return StorageSpec("journal", beside, mirror=url)
+        return StorageSpec("journal", journal, mirror=url)
     module, extra = _SERVERS[base]
     _require(module, extra, base)
     if base.startswith("redis"):
@@ -98,6 +101,7 @@ def connect(spec: StorageSpec, client: Client | None = None) -> BaseStorage:
 
     Raises StorageError, without the password, where a server does not answer.
     """
+    hide(spec.url)
     from optuna.storages import JournalStorage, RDBStorage
 
     if spec.kind == "journal":
@@ -114,19 +118,12 @@ def connect(spec: StorageSpec, client: Client | None = None) -> BaseStorage:
         raise StorageError(f"{spec.shown}: {one_line(redact(str(error)))[:300]}") from None
 
 
-def connect_directly(spec: StorageSpec) -> BaseStorage:
-    """The storage without a cluster: what the driver settles before workers exist and after they are gone.
+def is_trouble(error: BaseException) -> bool:
+    """Whether an exception says that a storage cannot be reached, rather than that it was asked for nonsense."""
+    from optuna.exceptions import StorageInternalError
 
-    Close it with :func:`disconnect`.
-    """
-    from optuna.storages import JournalStorage
-
-    if spec.kind != "journal":
-        return connect(spec)
-    from ptydask.storage.transport import DirectBackend
-
-    assert spec.journal is not None
-    return JournalStorage(DirectBackend(spec.journal))
+    module = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError | StorageError | StorageInternalError) or module in _DRIVERS
 
 
 def disconnect(storage: BaseStorage) -> None:

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from ptydask.model import Scalar, TrialRecord
-
-_SUFFIXES = {".h5", ".hdf5", ".hdf", ".nxs", ".nx5"}
+from ptydask.model import Scalar, TrialRecord, beside
 
 
 def encode(text: str) -> str:
@@ -49,8 +47,7 @@ def shard_number(path: Path) -> int | None:
 
 def folder_of(results: Path) -> Path:
     """``NAME.trials`` beside ``NAME.h5``."""
-    stem = results.stem if results.suffix.lower() in _SUFFIXES else results.name
-    return results.with_name(f"{stem}.trials")
+    return beside(results, ".trials")
 
 
 def by_error_name(rank: int, record: TrialRecord, *, params: bool) -> str:

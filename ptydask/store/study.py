@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
-from ptydask.errors import StoreError, one_line
+from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.model import RunSnapshot, StudyMeta, TrialRecord
 from ptydask.store import codec, contents, files, index, layout, lock, names, shard
 
@@ -61,7 +61,7 @@ class Store:
         """Take the results file ``path``: a new one, one left unfinished, or a packed one to go on with.
 
         Raises StoreError where another driver has it, where it is damaged or not a results file of ptydask
-        (it is then left as it is), and where it cannot be written.
+        (it is then left as it is); UnusableResults where it cannot be written.
         """
         path = Path(path).absolute()
         folder = names.folder_of(path)
@@ -69,7 +69,7 @@ class Store:
             contents.refuse_foreign(path, folder)
             held = lock.acquire(folder)
         except OSError as error:
-            raise unwritable(path, error) from error
+            raise UnusableResults(str(unwritable(path, error))) from error
         try:
             store = cls(path, meta, held, contents.load(path, folder))
             store._begin()
@@ -77,7 +77,7 @@ class Store:
             contents.remove_if_empty(folder)
             held.release()
             if isinstance(error, OSError):
-                raise unwritable(path, error) from error
+                raise UnusableResults(str(unwritable(path, error))) from error
             raise
         return store
 
@@ -88,6 +88,12 @@ class Store:
 
     def _pack_numbers(self) -> set[int]:
         return {number for number, row in self._rows.items() if row.file == self.path}
+
+    def describe(self, meta: StudyMeta) -> None:
+        """Say more of the study than was known when the store was opened."""
+        self.meta = replace(meta, created=self.meta.created)
+        if self._pack is None:
+            contents.write_card(self.folder, self.id, self.meta)
 
     @property
     def records(self) -> Mapping[int, TrialRecord]:

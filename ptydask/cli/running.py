@@ -1,0 +1,143 @@
+"""``ptydask run`` from the first worker to the last line."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ptydask.cli.run import Prepared
+    from ptydask.cli.view import View
+    from ptydask.clusters import ClusterRequest, Place
+    from ptydask.driver import Outcome
+    from ptydask.model import RunSnapshot, TrialRecord
+    from ptydask.store import Store
+
+
+class Terminated(BaseException):
+    """SIGTERM: the cluster wants this process to end."""
+
+
+def run(prepared: Prepared, place: Place, request: ClusterRequest, retries: int, watch: View) -> int:
+    """Run what is missing, pack the results, say how it ended; returns the exit code."""
+    observer = _Last(watch)
+    try:
+        with _sigterm(), _results(prepared) as store:
+            outcome = _trials(prepared, place, request, retries, store, observer)
+            store.finish()
+            watch.close(observer.snapshot)
+            for damaged in store.damaged:
+                watch.notice(damaged)
+            return _conclude(outcome, watch)
+    except (KeyboardInterrupt, Terminated) as stop:
+        watch.close(observer.snapshot)
+        recorded = observer.snapshot.recorded if observer.snapshot else prepared.recorded
+        watch.notice(f"stopped with {recorded} of {prepared.total} trials recorded; the same command goes on from here")
+        return 130 if isinstance(stop, KeyboardInterrupt) else 75
+    finally:
+        watch.close(observer.snapshot)
+
+
+@contextmanager
+def _results(prepared: Prepared) -> Iterator[Store]:
+    """The results file, held; folders made for it are removed again where nothing came into them."""
+    from ptydask.driver import provenance
+    from ptydask.store import Store
+
+    path = prepared.plan.results.absolute()
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        store = Store.open(path, prepared.meta)
+        try:
+            if store.previous is not None:
+                provenance.compare(store.previous, prepared.meta, file=path)
+            yield store
+        finally:
+            store.close()
+    finally:
+        _remove_empty(made)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def _trials(
+    prepared: Prepared, place: Place, request: ClusterRequest, retries: int, store: Store, observer: _Last
+) -> Outcome | None:
+    """Run the trials that are missing; None where only packing was left to do."""
+    from ptydask import driver
+    from ptydask.driver import provenance
+
+    if len(store.records) >= prepared.total:
+        return None
+    run_id = uuid.uuid4().hex
+    with place.open(request) as cluster:
+        facts = driver.prepare(prepared.plan, cluster, run_id)
+        store.describe(provenance.meta_of(prepared.plan, facts))
+        options = driver.RunOptions(prepared.total, retries)
+        outcome = driver.run(prepared.plan, options, cluster, store, observer, run_id)
+        cluster.stop_workers()
+    return outcome
+
+
+def _conclude(outcome: Outcome | None, watch: View) -> int:
+    from ptydask.cli import formats
+
+    if outcome is None:
+        watch.notice("every trial was recorded already; they are in one file now")
+        return 0
+    snapshot = outcome.snapshot
+    best = snapshot.best
+    if best is None:
+        watch.notice("no trial completed; `ptydask show` has the reason of each")
+    else:
+        params = formats.params_text(best.params)
+        error = formats.error_text(best.error)
+        print(f"best      trial {best.number}: {snapshot.metric} {error}{'  ' + params if params else ''}")
+    print(f"results   {snapshot.results}")
+    if not outcome.complete:
+        watch.notice("the time is over; the same command goes on from here")
+        return 75
+    return 3 if snapshot.counts.get("failed") else 0
+
+
+class _Last:
+    """Passes everything on and keeps the latest snapshot, for the closing lines of a run that is stopped."""
+
+    def __init__(self, watch: View) -> None:
+        self._watch = watch
+        self.snapshot: RunSnapshot | None = None
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        """See :class:`ptydask.driver.Observer`."""
+        self.snapshot = snapshot
+        self._watch.update(snapshot)
+
+    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
+        """See :class:`ptydask.driver.Observer`."""
+        self.snapshot = snapshot
+        self._watch.finished(record, best, snapshot)
+
+    def notice(self, text: str) -> None:
+        """See :class:`ptydask.driver.Observer`."""
+        self._watch.notice(text)
+
+
+@contextmanager
+def _sigterm() -> Iterator[None]:
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
