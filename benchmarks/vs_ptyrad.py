@@ -1,6 +1,6 @@
 """The same trials through PtyRAD's own hypertune and through ptydask, in turn, on this machine.
 
-    python benchmarks/vs_ptyrad.py --trials 16 --repeats 3
+    python benchmarks/vs_ptyrad.py --trials 40 --repeats 3
 
 PtyRAD's side is what its users do: as many processes as there are workers, all with the same params file, on
 one SQLite file, results and figures collated. ptydask's side is `python -m ptydask run --workers N`. Both get
@@ -216,7 +216,7 @@ def report(outcomes: dict[str, list[Outcome]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trials an hour, files and bytes beside PtyRAD's own hypertune.")
-    parser.add_argument("--trials", type=int, default=16, help="of one run, all workers together (default: 16)")
+    parser.add_argument("--trials", type=int, default=40, help="of one run, all workers together (default: 40)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each tuner, in turn (default: 3)")
     parser.add_argument("--workers", type=int, default=2, help="processes of each tuner (default: 2)")
     parser.add_argument("--scan", type=int, default=24, help="scan positions along a side (default: 24)")

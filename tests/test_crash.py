@@ -91,6 +91,7 @@ def test_thirty_kills(toy_params: Callable[..., Path], tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victims", [1, 2])
 def test_workers_killed_while_trials_run(victims: int, toy_params: Callable[..., Path], tmp_path: Path) -> None:
     """SIGKILL of one or both workers in the middle of their trials: retried, recorded once, the run goes on."""

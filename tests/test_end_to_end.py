@@ -16,7 +16,7 @@ import yaml
 
 from ptydask import demo
 
-pytestmark = pytest.mark.ptyrad
+pytestmark = [pytest.mark.ptyrad, pytest.mark.slow]
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
 
 QUICK = ("--set", "recon_params.NITER=3", "--set", "recon_params.SAVE_ITERS=2")

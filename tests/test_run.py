@@ -63,6 +63,7 @@ def test_the_same_command_again_has_nothing_to_do(ptydask: Ptydask, toy_params: 
     assert [(p, p.stat().st_mtime_ns, p.stat().st_ino) for p in sorted(results.parent.iterdir())] == before
 
 
+@pytest.mark.slow
 def test_more_trials_are_added_to_a_packed_file(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """--trials raises the total: old trials stay as they are, the new ones are numbered on."""
     params = toy_params(n_trials=2)
@@ -75,6 +76,7 @@ def test_more_trials_are_added_to_a_packed_file(ptydask: Ptydask, toy_params: Pa
     assert all(t in after for t in before)
 
 
+@pytest.mark.slow
 def test_journal_lost_or_results_lost(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """Without its journal a study goes on from the results; without its results it starts anew, informed."""
     params = toy_params(n_trials=2)
@@ -121,6 +123,7 @@ def test_a_trial_that_kills_its_worker_is_tried_again(
     assert lost.params == retried[0]["params"]
 
 
+@pytest.mark.slow
 def test_a_trial_that_always_kills_its_worker_is_given_up(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """After --retries it is recorded as failed, reason lost; the study ends with the exact total."""
     done = run(ptydask, toy_params(n_trials=2, lose=0.0), "--retries", 1)
@@ -141,6 +144,7 @@ def test_bad_data_end_the_run_before_the_first_trial(ptydask: Ptydask, toy_param
     assert not results.parent.exists()
 
 
+@pytest.mark.slow
 def test_timeout_stops_early_and_can_go_on(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """No trial is begun after the time; exit 75; the same command without it does the rest."""
     params = toy_params(n_trials=4, sleep=0.3)
@@ -172,6 +176,7 @@ def test_a_grid_is_run_once(ptydask: Ptydask, toy_params: Params, results: Path)
     assert found == sorted((s, r) for s in grid["scale"] for r in grid["rotation"])
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """Trials with other settings are not comparable: file, key and value are named, nothing is touched."""
     run(ptydask, toy_params(n_trials=1, iterations=3))
@@ -219,6 +224,7 @@ def wait_for_trials(process: subprocess.Popen[str], count: int) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_and_going_on(
     sent: signal.Signals, ptydask: Ptydask, toy_params: Params, results: Path, tmp_path: Path
@@ -252,6 +258,7 @@ def test_stopping_and_going_on(
     assert not [t for t in study.trials if t.state.name in ("RUNNING", "WAITING")]
 
 
+@pytest.mark.slow
 def test_a_second_driver_is_refused(ptydask: Ptydask, toy_params: Params) -> None:
     """Two drivers on one results file: the second is told who has it, and the first goes on undisturbed."""
     params = toy_params(n_trials=6, sleep=0.2)
@@ -264,6 +271,7 @@ def test_a_second_driver_is_refused(ptydask: Ptydask, toy_params: Params) -> Non
     assert process.returncode == 0, err
 
 
+@pytest.mark.slow
 def test_status_from_another_shell(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """While the run is on: how many, the best so far, what is running."""
     process = start(toy_params(n_trials=6, sleep=0.3))

@@ -89,6 +89,7 @@ def test_stopping_while_it_starts(sent: signal.Signals, toy_params: Params, resu
         assert not psutil.wait_procs(family, timeout=10)[1]
 
 
+@pytest.mark.slow
 def test_a_study_stopped_before_packing_is_packed(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """All trials recorded, the folder still there: the same command packs them, without a worker."""
     params = toy_params(n_trials=4)
@@ -107,6 +108,7 @@ def test_a_study_stopped_before_packing_is_packed(ptydask: Ptydask, toy_params: 
     assert "nothing left to do" in run(ptydask, params).stderr
 
 
+@pytest.mark.slow
 def test_a_grid_goes_on_without_its_journal(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """What the results hold is not tried again, and the rest of the grid is."""
     grid = {"scale": [0.8, 0.9, 1.0, 1.1, 1.2], "rotation": [0]}
@@ -118,6 +120,7 @@ def test_a_grid_goes_on_without_its_journal(ptydask: Ptydask, toy_params: Params
     assert tried == [0.8, 0.9, 1.0, 1.1, 1.2]
 
 
+@pytest.mark.slow
 def test_a_linear_range_does_not_become_logarithmic(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """Optuna refuses the mixture at every trial; here it is refused once, before the run, by its name."""
     among = {"low": 1.0, "high": 4.0}
@@ -134,6 +137,7 @@ def test_a_linear_range_does_not_become_logarithmic(ptydask: Ptydask, toy_params
     assert "Traceback" not in journal_only.stderr
 
 
+@pytest.mark.slow
 def test_a_new_results_file_on_an_old_journal(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """It says that the earlier trials inform the search, and none of them is left open."""
     params = toy_params(n_trials=2)
@@ -145,6 +149,7 @@ def test_a_new_results_file_on_an_old_journal(ptydask: Ptydask, toy_params: Para
     assert len(listed(ptydask, results)) == 4
 
 
+@pytest.mark.slow
 def test_a_second_results_file_on_one_sqlite(ptydask: Ptydask, toy_params: Params, tmp_path: Path) -> None:
     """Its trials are added to the SQLite study too, beside those of the first."""
     params = toy_params(n_trials=2, hypertune={"storage_path": "sqlite:///h.sqlite3"})
@@ -227,6 +232,7 @@ def test_hidden_passwords(url: str, secret: str) -> None:
     assert secret not in redact(f"could not connect to {url}: password {secret!r} refused for {secret}")
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_has_nothing_open(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """After Ctrl-C no trial is RUNNING in the journal, and its parameters wait to be tried again."""
     process = start(toy_params(n_trials=10, sleep=0.3))

@@ -18,6 +18,8 @@ Ptydask = Callable[..., subprocess.CompletedProcess[str]]
 Params = Callable[..., Path]
 PASSWORD = "s3cr3t-Pa55"
 
+pytestmark = pytest.mark.slow
+
 
 def run(ptydask: Ptydask, params: Path, *args: object) -> subprocess.CompletedProcess[str]:
     return ptydask("run", params, "--engine", "toy", "--workers", 2, *args)
