@@ -65,7 +65,7 @@ def check(results: Path, total: int, told: set[int]) -> None:
 @pytest.mark.timeout(600)
 def test_thirty_kills(toy_params: Callable[..., Path], tmp_path: Path) -> None:
     """Thirty kills at seeded random moments of a study that is packed and extended whenever it ends."""
-    grid = {"scale": [0.8 + i / 50 for i in range(16)], "rotation": [0.25 * i - 4 for i in range(16)]}
+    grid = {"scale": [0.8 + i / 100 for i in range(40)], "rotation": [0.125 * i - 4 for i in range(60)]}
     hypertune = {"sampler_params": {"name": "GridSampler", "configs": {"search_space": grid}}}
     params = toy_params(sleep=0.03, hypertune=hypertune)
     results, log = tmp_path / "out" / "toy.h5", tmp_path / "log"

@@ -138,3 +138,16 @@ def test_unreadable_data_end_the_run_before_the_first_trial(study: Path, ptydask
     assert "patterns.h5" in done.stderr.splitlines()[-1]
     assert "NaN" in done.stderr.splitlines()[-1]
     assert sorted(path.name for path in (tmp_path / "bad").iterdir()) == before
+
+
+def test_other_data_at_the_same_place_are_refused(study: Path, ptydask: Ptydask, tmp_path: Path) -> None:
+    """Trials of two data sets are not comparable, whatever the path says: the checksum is compared."""
+    params = demo.write(tmp_path / "same")
+    quick = (*QUICK, "--set", "hypertune_params.pruner_params=null", "--workers", 2)
+    assert ptydask("run", params, *quick, "--trials", 2).returncode == 0
+    with h5py.File(tmp_path / "same" / "patterns.h5", "a") as file:
+        file["patterns"][0, 0, 0] += 1
+    done = ptydask("run", params, *quick, "--trials", 4)
+    assert done.returncode == 2, done.stderr
+    assert "other data" in done.stderr.splitlines()[-1]
+    assert len(json.loads(ptydask("ls", tmp_path / "same" / "demo.h5", "--format", "json").stdout)) == 2

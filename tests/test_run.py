@@ -233,6 +233,7 @@ def test_stopping_and_going_on(
     params = toy_params(n_trials=5, sleep=0.2)
     process = start(params)
     wait_for_trials(process, 3)
+    time.sleep(0.3)  # into the middle of the next two
     members = family(process.pid)
     if sent is signal.SIGINT:
         os.killpg(process.pid, sent)

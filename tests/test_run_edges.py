@@ -248,3 +248,23 @@ def test_an_interrupted_study_has_nothing_open(ptydask: Ptydask, toy_params: Par
     again = [t.user_attrs["retry_of"] for t in trials if t.state.name == "WAITING"]
     assert again
     assert all(trials[n].user_attrs["reason"] == "interrupted" for n in again)
+
+
+def test_nowhere_to_write_to(tmp_path: Path) -> None:
+    """A full disk behind stdout is one line and exit 1; a closed stdout is nobody's business."""
+    full = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m ptydask demo {tmp_path / 'demo'} > /dev/full"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert full.returncode == 1
+    assert "No space left on device" in full.stderr.splitlines()[-1]
+    assert "Traceback" not in full.stderr
+    closed = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m ptydask demo {tmp_path / 'other'} >&-"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (closed.returncode, "Traceback" in closed.stderr) == (0, False), closed.stderr

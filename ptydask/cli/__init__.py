@@ -45,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
     try:
         args = parser().parse_args(argv)
     except SystemExit as stop:
@@ -58,7 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone, as `head` does; what is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_stdout()  # its reader has gone, as `head` does
         return 0
+    except OSError as error:
+        _abandon_stdout()
+        print(f"ptydask: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
+        return 1
     return code
+
+
+def _abandon_stdout() -> None:
+    """What is still buffered has nowhere to go; without this, Python complains of it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

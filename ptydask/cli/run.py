@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ptydask.model import StudyMeta, StudyPlan
 
-Subparsers = "argparse._SubParsersAction[Any]"
-
 RUN_EXAMPLES = """\
 examples:
   ptydask run params.yaml --workers 8            n_trials of the file on each of 8 workers

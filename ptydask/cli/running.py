@@ -81,6 +81,9 @@ def _trials(
     run_id = uuid.uuid4().hex
     with place.open(request) as cluster:
         facts = driver.prepare(prepared.plan, cluster, run_id)
+        if store.previous is not None:
+            for notice in provenance.compare_data(store.previous, facts, file=store.path):
+                observer.notice(notice)
         store.describe(provenance.meta_of(prepared.plan, facts))
         options = driver.RunOptions(prepared.total, retries)
         outcome = driver.run(prepared.plan, options, cluster, store, observer, run_id)

@@ -15,7 +15,7 @@ from typing import Any
 
 from ptydask import __version__, engines, sampling
 from ptydask.driver import resume
-from ptydask.errors import redact
+from ptydask.errors import ConfigError, redact
 from ptydask.model import StudyMeta, StudyPlan
 
 _PACKAGES = ("distributed", "optuna", "h5py", "numpy")
@@ -43,6 +43,26 @@ def compare(old: StudyMeta, new: StudyMeta, *, file: Path) -> list[str]:
     engine = engines.get(new.engine)
     before, now = (engine.essential(config_of(meta)) if meta.engine == new.engine else {} for meta in (old, new))
     return resume.compare(old, new, before, now, file=str(file))
+
+
+def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> list[str]:
+    """Notices for versions that changed. Raises ConfigError where the data are not those of the trials in ``file``."""
+    before = old.provenance
+    if before.get("data_sha256", facts.get("data_sha256")) != facts.get("data_sha256"):
+        raise ConfigError(
+            f"the trials in this file are of other data (SHA-256 {before['data_sha256'][:12]}...)",
+            file=file,
+            key="data",
+            value=facts.get("data"),
+            hint="give the new data their own results with --results NEW.h5",
+        )
+    names = ("ptyrad", "torch", "version_ptydask")
+    now = {**here(), **facts}
+    return [
+        f"{name.removeprefix('version_')} is {now[name]} now, earlier trials ran with {before[name]}"
+        for name in names
+        if name in before and name in now and before[name] != now[name]
+    ]
 
 
 def config_of(meta: StudyMeta) -> dict[str, Any]:
