@@ -14,6 +14,7 @@ PtydaskError
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -118,7 +119,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def shorten(value: object, limit: int = 80) -> str:
     """``repr`` of a value, cut in the middle where it is long."""
-    text = redact(repr(value))
+    try:
+        text = redact(repr(value))
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return f"({type(value).__name__}, too long to write)"
     return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 4 :]}"
 
 
@@ -136,7 +140,14 @@ def hide(url: str) -> None:
     userinfo, _, _ = rest.partition("?")[0].rpartition("@")
     found = [userinfo.partition(":")[2], *re.findall(r"[?&](?:password|passwd|sslpassword)=([^&]*)", rest)]
     for secret in found:
-        _SECRETS.update(text for text in (secret, unquote(secret)) if len(text) >= 4)
+        for plain in (secret, unquote(secret)):
+            _SECRETS.update(text for text in _spellings(plain) if len(text) >= 4)
+
+
+def _spellings(text: str) -> set[str]:
+    """How JSON, YAML and Python write ``text`` between quotes."""
+    quoted = (json.dumps(text), json.dumps(text, ensure_ascii=False), repr(text))
+    return {text, text.replace("'", "''"), *(spelling[1:-1] for spelling in quoted)}
 
 
 def redact(text: str) -> str:

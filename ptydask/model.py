@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -308,11 +308,19 @@ def better(a: float, b: float, direction: Direction) -> bool:
     return a < b if direction == "minimize" else a > b
 
 
-def best_of(records: Sequence[TrialRecord], direction: Direction) -> TrialRecord | None:
-    """The completed trial with the best error, the earliest on a tie; None when nothing completed. NaN is no error."""
+def ranked(records: Iterable[TrialRecord], direction: Direction) -> list[TrialRecord]:
+    """The completed trials, best error first, the earlier one on a tie.
+
+    Pruned trials have no rank: their error is of fewer iterations. Nor has an error that is NaN.
+    """
     done = [r for r in records if r.state is TrialState.COMPLETE and r.error is not None and r.error == r.error]
     sign = 1 if direction == "minimize" else -1
-    return min(done, key=lambda r: (sign * (r.error or 0.0), r.number), default=None)
+    return sorted(done, key=lambda r: (sign * (r.error or 0.0), r.number))
+
+
+def best_of(records: Iterable[TrialRecord], direction: Direction) -> TrialRecord | None:
+    """The first of :func:`ranked`; None when nothing completed."""
+    return next(iter(ranked(records, direction)), None)
 
 
 _RESULT_SUFFIXES = frozenset({".h5", ".hdf5", ".hdf", ".nxs", ".nx5"})

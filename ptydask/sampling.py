@@ -22,14 +22,14 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
     distribution_to_json,
-    json_to_distribution,
 )
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from ptydask import space as spaces
+from ptydask import tunables
 from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
-from ptydask.model import Choice, ComponentSpec, Distribution, FloatRange, IntRange, Point, Scalar, StudyPlan
+from ptydask.model import Choice, ComponentSpec, Distribution, IntRange, Point, Scalar, StudyPlan
 
 _PACKAGES = {"CmaEsSampler": ("cmaes", "cmaes"), "QMCSampler": ("scipy", "gp"), "GPSampler": ("scipy", "gp")}
 _EXHAUSTIVE = ("GridSampler", "BruteForceSampler")
@@ -55,21 +55,6 @@ def to_optuna(dist: Distribution) -> BaseDistribution:
 def search_space_json(space: Mapping[str, Distribution]) -> str:
     """A JSON object: the parameter's name -> the JSON object in which Optuna writes its distribution."""
     return json.dumps({name: json.loads(distribution_to_json(to_optuna(d))) for name, d in space.items()})
-
-
-def from_json(text: str) -> dict[str, Distribution]:
-    """What :func:`search_space_json` wrote. Raises ValueError for anything else."""
-    return {name: _ours(json_to_distribution(json.dumps(d))) for name, d in json.loads(text).items()}
-
-
-def _ours(dist: BaseDistribution) -> Distribution:
-    if isinstance(dist, CategoricalDistribution):
-        return Choice(tuple(dist.choices))
-    if isinstance(dist, IntDistribution):
-        return IntRange(dist.low, dist.high, dist.step, dist.log)
-    if isinstance(dist, FloatDistribution):
-        return FloatRange(dist.low, dist.high, dist.step, dist.log)
-    raise ValueError(f"unknown distribution {dist!r}")
 
 
 # --- samplers and pruners ---------------------------------------------------------------------------
@@ -349,7 +334,9 @@ def exhaustive(plan: StudyPlan) -> tuple[Point, ...] | None:
         raise ConfigError(f"the grid has {size} points ({sizes})", key="sampler_params.name", value=spec.name)
     names = sorted(values)
     grid = [dict(zip(names, point, strict=True)) for point in itertools.product(*(values[n] for n in names))]
-    first = [p for p in plan.points if set(p.params) == set(names) and (p.origin != "start" or dict(p.params) in grid)]
+    ours = (tunables.OWN_VALUES, tunables.NEAR_VALUES)
+    whole = [p for p in plan.points if set(p.params) == set(names)]
+    first = [p for p in whole if p.origin not in ours or dict(p.params) in grid]
     taken = [dict(p.params) for p in first]
     return (*first, *(Point(point, "grid") for point in grid if point not in taken))
 

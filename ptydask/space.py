@@ -13,12 +13,12 @@ _OFF_GRID = 1e-8
 
 
 def describe(dist: Distribution) -> str:
-    """``0.8 to 1.2 in steps of 0.02``, for messages."""
+    """``0.8 to 1.2, step 0.02``, for messages and the plan."""
     if isinstance(dist, Choice):
         return f"one of {', '.join(repr(c) for c in dist.choices)}"
     step = dist.step if dist.step not in (None, 1) or isinstance(dist, FloatRange) else None
-    stepped = "" if step is None else f" in steps of {step:g}"
-    return f"{dist.low:g} to {dist.high:g}{stepped}{' (log)' if dist.log else ''}"
+    stepped = "" if step is None else f", step {step:.10g}"
+    return f"{dist.low:.10g} to {dist.high:.10g}{stepped}{', logarithmic' if dist.log else ''}"
 
 
 def is_number(value: object) -> bool:

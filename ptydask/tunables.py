@@ -47,6 +47,10 @@ TENSORS = {
 }
 AFFINE = ("scale", "asymmetry", "rotation", "shear")
 TILTS = ("tilt_y", "tilt_x")
+OWN_VALUES = "start"
+"""Origin of a point, and of its trial, that has the file's own values."""
+NEAR_VALUES = "near start"
+"""Origin of one whose values could not all be the file's: the nearest ones that are allowed, or the sampler's."""
 LEGACY = {"defocus": ("C10", -1), "c3": ("C30", 1), "c5": ("C50", 1)}
 """Names before PtyRAD 0.1.0b13, what they are called now, and the sign between the two."""
 
@@ -240,6 +244,8 @@ def _section(params: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def start_point(params_space: Mapping[str, Distribution], params: Mapping[str, Any]) -> tuple[Point, tuple[str, ...]]:
     """The file's own values as the first point of a study, and a notice for each that had to be changed.
 
+    The point's origin is ``OWN_VALUES``, or ``NEAR_VALUES`` where there is a notice.
+
     A value outside its range becomes the nearest end, one off the grid the nearest grid point. Left to the sampler:
     values that the file does not give, and those that are none of the choices.
     """
@@ -261,7 +267,7 @@ def start_point(params_space: Mapping[str, Distribution], params: Mapping[str, A
             notices.append(
                 f"{name}: the file's value {value!r} is not in {space.describe(dist)}; the first trial takes {near!r}"
             )
-    return Point(point, "start"), tuple(notices)
+    return Point(point, NEAR_VALUES if notices else OWN_VALUES), tuple(notices)
 
 
 def _same(a: Scalar, b: Scalar) -> bool:

@@ -339,6 +339,18 @@ def test_gain(own: float | None, direction: str, text: str) -> None:
     assert bool(said) is bool(text)
     assert describe.gain_text(RECORDS[0], RECORDS[0], "minimize") == "these are the file's own values"
     assert describe.gain_text(RECORDS[1], replace(RECORDS[0], state=TrialState.PRUNED), "minimize") == ""
+    moved = replace(RECORDS[0], origin="near start")
+    assert describe.gain_text(moved, moved, "minimize") == "these are the allowed values nearest to the file's"
+    assert "than the allowed values nearest to the file's" in describe.gain_text(RECORDS[1], moved, "minimize")
+
+
+def test_best_beside_values_near_the_files(make: Callable[..., Path], call: Callable[..., str]) -> None:
+    """Where the file's values were not allowed, the trial nearest to them is named for what it is."""
+    packed = make((replace(RECORDS[0], origin="near start"), RECORDS[1]))
+    said = call("best", packed)
+    assert "83.3% better than the allowed values nearest to the file's (trial 0: 0.0200000)" in said
+    assert re.search(r"rotation +-1\.5 +\(trial 0: 0\)", said)
+    assert "values from: the allowed values nearest to the file's," in call("show", packed, 0)
 
 
 # --- show ----------------------------------------------------------------------------------------------
@@ -431,6 +443,25 @@ def test_status_when_the_driver_was_killed(make: Callable[..., Path], call: Call
     shown = json.loads(call("status", path, "--format", "json"))
     assert (shown["state"], shown["running"], shown["workers"]) == ("gone", [], 0)
     lock.write_text(json.dumps(owner))
+
+
+@pytest.mark.parametrize(
+    ("driver", "left", "state"),
+    [("", None, "finished"), ("", 3, "finished"), ("process 1", 0, "finished"), ("process 1", 3, "gone")],
+)
+def test_a_packed_file_is_not_always_finished(driver: str, left: int | None, state: str) -> None:
+    """A finished study that was to get more trials, its driver killed before the first of them, is not finished."""
+    assert status.standing(driver, live=False, packed=True, left=left).state == state
+
+
+def test_status_of_an_extended_study(packed: Path, call: Callable[..., str]) -> None:
+    """The same of files: what was packed counts, also where the driver had not written that down yet."""
+    run = run_of(packed)
+    for said, state in ((run, "gone"), (replace(run, total=5, counts={"complete": 2}), "finished")):
+        store = Store.open(packed, META)
+        store.write_status(said)
+        store._lock.release()  # killed
+        assert json.loads(call("status", packed, "--format", "json"))["state"] == state
 
 
 def test_status_of_a_stopped_study(make: Callable[..., Path], call: Callable[..., str], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ptydask import config, errors
-from ptydask.config import Overrides, ptyrad
+from ptydask.config import Overrides, ptyrad, reading
 from ptydask.model import Budget, Choice, FloatRange, IntRange, Keep, Point, Source, StudyPlan
 
 
@@ -159,6 +159,45 @@ def test_a_password_stays_out_of_the_configuration() -> None:
     made = ptyrad.PtyradFormat().plan(Source(Path("p.yaml"), "", "yaml"), data, Overrides())
     assert made.storage == "postgresql://me:secret@host/db"
     assert "secret" not in json.dumps(made.config)
+
+
+@pytest.mark.parametrize("password", ["pa/ss", "it's", 'se"cret'])
+@pytest.mark.parametrize("override", [None, "sqlite:///other.sqlite3"])
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_an_odd_password_stays_out_too(
+    password: str, override: str | None, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither in the stored configuration nor in the stored text, however the file quotes it."""
+    monkeypatch.setattr(errors, "_SECRETS", set())
+    url = f"postgresql+psycopg://user:{password}@host/db"
+    hypertune = {"if_hypertune": True, "storage_path": url, "tune_params": tune("scale", low=0.8, high=1.2)}
+    text = {"json": json.dumps, "yaml": lambda data: yaml.safe_dump(data, default_style="'")}[form](
+        {"init_params": {}, "hypertune_params": hypertune}
+    )
+    path = tmp_path / f"p.{form}"
+    path.write_text(text)
+    source, data = reading.read(path)
+    data = {"init_params": {}, "hypertune_params": hypertune}
+    made = ptyrad.PtyradFormat().plan(source, data, Overrides(storage=override))
+    for spelling in (password, json.dumps(password)[1:-1], password.replace("'", "''")):
+        assert spelling not in json.dumps(made.config)
+        assert spelling not in errors.redact(source.text)
+
+
+def test_a_number_too_long_to_write(tmp_path: Path) -> None:
+    """A number of 5000 hexadecimal digits, which Python refuses to print, is refused with its key."""
+    path = tmp_path / "p.yaml"
+    path.write_text(f"init_params: {{}}\nhypertune_params: {{n_trials: -0x{'f' * 5000}}}\n")
+    with pytest.raises(errors.ConfigError, match=r"hypertune_params\.n_trials: .*64 bits"):
+        config.load(path)
+    assert errors.shorten(16**5000) == "(int, too long to write)"
+
+
+def test_a_digit_that_is_no_place_in_a_list(plan: Any) -> None:
+    """A superscript two is a digit to Python, and no number."""
+    settings = (("init_params.a", [1]), ("init_params.a.\u00b2", 1))
+    with pytest.raises(errors.ConfigError, match="places 0 to 0"):
+        plan(overrides=Overrides(settings=settings))
 
 
 # --- tune_params ------------------------------------------------------------------------------------

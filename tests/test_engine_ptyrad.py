@@ -275,6 +275,22 @@ def test_the_checksum_follows_the_file(tmp_path: Path) -> None:
     assert sha256(path) == hashlib.sha256(b"bb").hexdigest() != first
 
 
+def test_a_folder_has_a_checksum_too(tmp_path: Path) -> None:
+    """Measurements in ``.zarr`` are a folder: a chunk that is new or changed changes the sum."""
+    from ptydask.engines.ptyrad.provenance import sha256
+
+    folder = tmp_path / "data.zarr"
+    (folder / "c").mkdir(parents=True)
+    (folder / "c" / "0").write_bytes(b"a")
+    sums = [sha256(folder), sha256(folder)]
+    (folder / "c" / "1").write_bytes(b"a")
+    sums.append(sha256(folder))
+    (folder / "c" / "1").write_bytes(b"bb")
+    sums.append(sha256(folder))
+    assert sums[0] == sums[1]
+    assert len(set(sums)) == 3
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_a_trial_gives_its_memory_back(data: Path) -> None:

@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from ptydask import cli, config, engines
+from ptydask.cli.plan import plan_lines
+from ptydask.engines.ptyrad import datafiles, schema
 from ptydask.errors import ConfigError
 
 pytestmark = pytest.mark.ptyrad
@@ -59,6 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             file[f"optimizable_tensors/{name}"] = 0.0
     np.save(tmp_path / "data.npy", np.zeros((35, 32, 32), "f4"))
     (tmp_path / "data.raw").write_bytes(bytes(1000))
+    (tmp_path / "model.pt").write_bytes(b"a pickle")
     (tmp_path / "data.csv").write_text("1,2,3")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -130,6 +133,10 @@ VALUES: list[tuple[str, Any, str]] = [
     (f"{MODEL}update_params.probe", {"start_iter": 1, "lr": 1e-3, "stop": 5}, ".stop 5 unknown key"),
     ("constraint_params.ortho_pmode", 5, "5 must be a mapping"),
     ("loss_params.loss_single", {"weight": -1}, ".weight -1 greater than or equal to 0"),
+    (f"{MODEL}update_params.probe", {"start_iter": 1, "lr": float("inf")}, ".lr inf finite"),
+    (f"{INIT}tilt_params", {"tilt_type": "all", "init_tilts": [[1]]}, ".init_tilts [[1 two finite numbers"),
+    (f"{INIT}tilt_params", {"tilt_type": "all", "init_tilts": []}, ".init_tilts [] two finite numbers"),
+    (f"{MODEL}optimizer_params", {"name": "Adam", "load_state": "model.pt"}, ".load_state 'model.pt' .h5 program"),
     (f"{RECON}NITER", 0, "0 at least 1"),
     (f"{RECON}NITER", 20.5, "20.5 whole number"),
     (f"{RECON}SAVE_ITERS", 0, "0 at least 1"),
@@ -258,6 +265,50 @@ def test_the_good_file_is_good(folder: Path) -> None:
     assert sorted(folder.rglob("*")) == before
 
 
+def test_whole_numbers_with_a_point(folder: Path) -> None:
+    """6.0 scan points are 6, as PtyRAD reads it."""
+    path = folder / "params.json"
+    path.write_text(json.dumps(changed((f"{INIT}pos_N_scan_slow", 6.0), (f"{INIT}meas_Npix", 32.0))))
+    plan = config.load(path)
+    init = engines.get(plan.engine).validate(plan).config["init_params"]
+    assert (repr(init["pos_N_scan_slow"]), repr(init["meas_Npix"])) == ("6", "32")
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_zarr_where_ptyrad_reads_it(reads: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of chunks is refused by name for a PtyRAD that cannot read it, and left to one that can."""
+    fields = ["path", "key", *(["zarr_kwargs"] if reads else [])]
+    monkeypatch.setattr(schema, "known_fields", lambda *way: fields)
+    init = {**GOOD["init_params"], "meas_params": {"path": "data.zarr"}}
+    if reads:
+        datafiles.check_measurements(init)
+        return
+    with pytest.raises(ConfigError, match=r"data\.zarr.*PtyRAD reads [^z]*$"):
+        datafiles.check_measurements(init)
+
+
+def test_the_plan_prints_the_files_value(folder: Path) -> None:
+    """A value off the range is printed as the file has it; the first trial's origin says that it was moved."""
+    path = folder / "params.json"
+    path.write_text(json.dumps(changed((f"{INIT}pos_scan_affine", [1.5, 0, 0, 0]))))
+    plan = config.load(path)
+    plan = engines.get(plan.engine).validate(plan)
+    assert [(dict(p.params), p.origin) for p in plan.points] == [({"scale": 1.2}, "near start")]
+    assert "tuning    scale  0.8 to 1.2, step 0.02  (file: 1.5)" in plan_lines(plan)
+
+
+def test_a_tuned_optimizers_settings_are_essential() -> None:
+    """Trials with other settings of an optimizer are not comparable; another range of the search is no matter."""
+    engine = engines.get("ptyrad")
+
+    def essential(momentum: float, low: float) -> Any:
+        optimizer = {"state": True, "suggest": "cat", "kwargs": {"optim_configs": {"SGD": {"momentum": momentum}}}}
+        return engine.essential(changed((f"{TUNE}optimizer", optimizer), (f"{SCALE}kwargs.low", low)))
+
+    assert essential(0.9, 0.8) == essential(0.9, 0.7)
+    assert essential(0.9, 0.8) != essential(0.8, 0.8)
+
+
 # --- two values that do not go together ------------------------------------------------------------
 
 LOADED = {"obj_source": "PtyRAD", "obj_params": "result.h5"}
@@ -296,6 +347,17 @@ PAIRS: dict[str, tuple[list[tuple[str, Any]], str]] = {
     "loaded positions that are no HDF5": (
         [(f"{INIT}pos_source", "PtyRAD"), (f"{INIT}pos_params", "text.h5")],
         "init_params.pos_params 'text.h5' cannot be read as HDF5",
+    ),
+    **{
+        f"loaded {part} that could run a program": (
+            [(f"{INIT}{part}_source", "PtyRAD"), (f"{INIT}{part}_params", "model.pt")],
+            f"init_params.{part}_params 'model.pt' .h5 program",
+        )
+        for part in ("obj", "probe", "pos", "tilt")
+    },
+    "a tuned tilt beside an empty one": (
+        [(f"{INIT}tilt_params", {"tilt_type": "all", "init_tilts": [[]]}), (f"{TUNE}tilt_x", entry(low=-4, high=8))],
+        "init_params.tilt_params.init_tilts [[]] two finite numbers",
     ),
     "an old name and its new one": (
         [(f"{TUNE}defocus", entry(low=-5, high=5)), (f"{TUNE}C10", entry(low=-5, high=5))],

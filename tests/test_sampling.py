@@ -12,7 +12,8 @@ import pytest
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from ptydask import sampling, space
+from ptydask import sampling, space, tunables
+from ptydask.driver import resume
 from ptydask.errors import ConfigError, MissingDependency
 from ptydask.model import (
     Budget,
@@ -87,9 +88,28 @@ def drawn(spec: ComponentSpec, seed: int, trials: int = 1, where: dict[str, Dist
 def test_search_space_both_ways() -> None:
     """The JSON is Optuna's own encoding, and reads back as the same distributions."""
     text = sampling.search_space_json(SPACE)
-    assert sampling.from_json(text) == SPACE
+    back = {n: optuna.distributions.json_to_distribution(json.dumps(d)) for n, d in json.loads(text).items()}
+    assert back == {name: sampling.to_optuna(dist) for name, dist in SPACE.items()}
     first = optuna.distributions.json_to_distribution(json.dumps(json.loads(text)["scale"]))
     assert first == optuna.distributions.FloatDistribution(0.8, 1.2, step=0.02)
+
+
+@pytest.mark.parametrize(
+    ("dist", "words"),
+    [
+        (FloatRange(0.8, 1.2, 0.02), "0.8 to 1.2, step 0.02"),
+        (FloatRange(1e-5, 0.1, log=True), "1e-05 to 0.1, logarithmic"),
+        (IntRange(16, 1234567, 4), "16 to 1234567, step 4"),
+        (IntRange(1, 8), "1 to 8"),
+    ],
+)
+def test_a_range_has_one_wording(dist: FloatRange | IntRange, words: str) -> None:
+    """Messages, the plan and the notice of a range that moved say it alike."""
+    stored = json.loads(sampling.search_space_json({"x": dist, "y": dist}))
+    moved = {"x": stored["x"] | {"attributes": stored["x"]["attributes"] | {"low": dist.low * 2}}, "y": stored["y"]}
+    assert space.describe(dist) == words
+    (notice,) = resume._spaces(moved, stored, "f.h5", "")
+    assert notice.startswith(f"x: the range is now {words}, earlier trials were drawn from ")
 
 
 @pytest.mark.parametrize("dist", [*SPACE.values(), FloatRange(-50.0, 50.0, 0.1), IntRange(1, 9, 4)])
@@ -303,8 +323,9 @@ def test_own_points_come_first_and_once() -> None:
     assert made is not None
     assert made[:2] == (start, tried)
     assert len(made) == 30
-    off = Point({"scale": 1.05, "Nlayer": 2, "opt": "b"}, "start")
-    assert off not in (sampling.exhaustive(plan(ComponentSpec("GridSampler"), where=GRID, points=(off,))) or ())
+    for origin in (tunables.OWN_VALUES, tunables.NEAR_VALUES):
+        off = Point({"scale": 1.05, "Nlayer": 2, "opt": "b"}, origin)
+        assert off not in (sampling.exhaustive(plan(ComponentSpec("GridSampler"), where=GRID, points=(off,))) or ())
 
 
 def test_grid_with_fixed_parameters() -> None:

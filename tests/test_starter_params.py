@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,7 @@ def test_each_of_the_manuals_tunables_alone(name: str, small_data: Path) -> None
     plan = validated(write(small_data, hypertune))
     new = tunables.LEGACY.get(name, (name, 1))[0]
     assert list(plan.space) == [new]
-    assert sampling.from_json(sampling.search_space_json(plan.space)) == plan.space
+    assert list(json.loads(sampling.search_space_json(plan.space))) == [new]
     for parameter, value in plan.points[0].params.items():
         moved = tunables.apply(plan.config, {parameter: value})
         assert tunables.current(moved, parameter) == pytest.approx(value)

@@ -24,6 +24,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number in (0, 3, 12):
         given = output(number)
         arrays = {**given.arrays, "object_amplitude": Quantity(phase(number, (1, 2, 24, 16)))}
+        arrays["object_tilts"] = Quantity(np.zeros((1, 2)), "mrad")
         put(store, record(number, traceback="Traceback"), output(number, arrays=arrays))
     monkeypatch.chdir(tmp_path)
     return store.finish()
@@ -61,7 +62,6 @@ def test_page_names_what_is_there(results: Path) -> None:
             "record_json",
             "attributes_json",
             "thumbnail",
-            "slice_thickness",
         }
 
 

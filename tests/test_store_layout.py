@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from store_cases import failed, meta, output, packed, phase, put, record
 
-from ptydask.model import Keep, Quantity, Reason, TrialState
-from ptydask.store import Store, reader, table
+from ptydask.model import Keep, Quantity, Reason, TrialState, ranked
+from ptydask.store import Store, reader
 
 RECORDS = [
     record(0, 0.5),
@@ -302,8 +302,8 @@ def test_large_texts(tmp_path: Path) -> None:
 def test_ranking_is_by_error_then_number() -> None:
     """Ties go to the earlier trial; NaN and missing errors have no rank, infinity is last."""
     made = [record(0, math.inf), record(1, math.nan), record(2, 0.5), record(3, 0.5), record(4, -1.0), failed(5)]
-    assert [r.number for r in table.ranked(reversed(made), "minimize")] == [4, 2, 3, 0]
-    assert [r.number for r in table.ranked(made, "maximize")] == [0, 2, 3, 4]
+    assert [r.number for r in ranked(reversed(made), "minimize")] == [4, 2, 3, 0]
+    assert [r.number for r in ranked(made, "maximize")] == [0, 2, 3, 4]
 
 
 def test_no_rounding_of_arrays(tmp_path: Path) -> None:

@@ -102,6 +102,19 @@ def test_foreign_files_are_never_touched(tmp_path: Path) -> None:
         assert not names.folder_of(path).exists()
 
 
+@pytest.mark.parametrize("text", ["tBL_WSe2/study_json", "tBL_WSe2/table/record_json"])
+def test_a_group_where_a_text_should_be(tmp_path: Path, text: str) -> None:
+    """A file in which a group has the name of a text is refused in one line, by readers and by drivers."""
+    path = packed(tmp_path / "results.h5", [record(0)])
+    with h5py.File(path, "a") as file:
+        del file[text]
+        file.create_group(text)
+    with pytest.raises(StoreError, match="damaged HDF5 file; it is left as it is"):
+        Store.open(path, meta())
+    with pytest.raises(StoreError, match="damaged HDF5 file; it is left as it is"), reader.open(path) as results:
+        results.records()
+
+
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     """A file of a later ptydask says so."""
     path = packed(tmp_path / "results.h5", [])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from store_cases import failed, meta, output, packed, phase, put, record
 
 from ptydask.errors import StoreError
-from ptydask.model import RunSnapshot
-from ptydask.store import Store, index, names, reader, shard, study
+from ptydask.model import Quantity, RunSnapshot
+from ptydask.store import Store, contents, files, index, names, reader, shard, study
 
 
 def numbers(path: Path) -> list[int]:
@@ -86,7 +88,7 @@ def test_going_on_with_a_packed_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["results.h5"]
     with reader.open(path) as results:
         assert results.id == first
-        assert results.meta.provenance == {"host": "node2"}
+        assert results.meta.provenance == {"host": "node2", "data sha256": "ab/cd"}
         assert [found.number for found in results.records()] == [0, 1, 2, 7]
         assert results.trial(2).record == failed(2)
         assert (results.trial(1).image.data == phase(1).sum((0, 1))).all()
@@ -230,6 +232,85 @@ def test_damage_found_while_packing(tmp_path: Path, damage: str) -> None:
         assert "only the numbers" in results.trial(0).lost
         assert (results.trial(1).arrays["object_phase"].read() == phase(1)).all()
     assert (tmp_path / "results.trials" / "damaged" / "000000.h5").exists() == (damage == "altered")
+
+
+def test_an_older_pack_that_cannot_be_read_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read error on the trials of a finished study ends the packing of it with more; nothing is removed."""
+    path = packed(tmp_path / "results.h5", [record(0), record(1)])
+    store = Store.open(path, meta())
+    put(store, record(2), output(2))
+    store.refresh(force=True)
+    [older] = store.folder.glob("packed-*.h5")
+    before, read = older.read_bytes(), files.read
+
+    def fail(file: Path) -> h5py.File:
+        if file == older:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "read", fail)
+        with pytest.raises(StoreError, match=r"cannot be packed .*Input/output error; nothing is lost, they are in"):
+            store.finish()
+    assert older.read_bytes() == before
+    store.finish()
+    with reader.open(path) as results:
+        for number in range(3):
+            assert (results.trial(number).arrays["object_phase"].read() == phase(number)).all()
+
+
+def test_an_older_pack_that_is_damaged_stays(tmp_path: Path) -> None:
+    """A trial's group that is broken within a packed file does not cost the others either."""
+    path = packed(tmp_path / "results.h5", [record(0), record(1)])
+    with h5py.File(path, "a") as file:
+        del file["tBL_WSe2/trials/000001"]
+    store = Store.open(path, meta())
+    put(store, record(2), output(2))
+    with pytest.raises(StoreError, match="trial 1 cannot be read from it"):
+        store.finish()
+    store.close()
+    with reader.open(path) as results:
+        assert (results.trial(0).arrays["object_phase"].read() == phase(0)).all()
+        assert (results.trial(2).arrays["object_phase"].read() == phase(2)).all()
+
+
+def test_killed_before_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
+    """A file of which only the numbers were packed is kept when the next driver tidies up; whole ones go."""
+    path = tmp_path / "results.h5"
+    store = Store.open(path, meta())
+    for number in range(2):
+        put(store, record(number), output(number))
+    unwritable = {"when": Quantity(np.zeros(3, "M8[s]"))}  # its own file lacks the arrays too
+    assert put(store, record(2), output(2, arrays=unwritable)).lost
+    rows = [store._rows[number] for number in range(3)]
+    index.pack(path, index.Head("packed", store.id, "cd", store.meta), rows, {0: "its bytes changed"})
+    store._lock.release()
+    again = Store.open(path, meta())
+    assert sorted(again.records) == [0, 1, 2]
+    assert len(again.damaged) == 1
+    assert "only the numbers were packed" in again.damaged[0]
+    again.finish()
+    assert [p.name for p in (tmp_path / "results.trials" / "damaged").iterdir()] == ["000000.h5"]
+    assert numbers(path) == [0, 1, 2]
+
+
+def test_damaged_files_of_one_name_are_all_kept(tmp_path: Path) -> None:
+    """A second and third damaged file of the same number do not take the place of the first."""
+    for text in ("one", "two", "three"):
+        (tmp_path / "000000.h5").write_text(text)
+        contents.set_aside(tmp_path / "000000.h5")
+    kept = {p.name: p.read_text() for p in (tmp_path / "damaged").iterdir()}
+    assert kept == {"000000.h5": "one", "000000-2.h5": "two", "000000-3.h5": "three"}
+
+
+def test_what_is_said_later_adds_to_the_origin(tmp_path: Path) -> None:
+    """The provenance of the stored study stays where a later driver knows less, and yields where it knows more."""
+    path = packed(tmp_path / "results.h5", [record(0)])
+    store = Store.open(path, meta(provenance={}))
+    assert store.meta.provenance == meta().provenance
+    store.describe(meta(provenance={"host": "node3"}))
+    assert store.meta.provenance == {"host": "node3", "data sha256": "ab/cd"}
+    store.close()
 
 
 def test_unknown_trial(tmp_path: Path) -> None:

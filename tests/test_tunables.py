@@ -234,7 +234,7 @@ def test_a_fitted_pixel_size_is_unknown() -> None:
     """fitRBF needs the data: the first trial leaves dx to the sampler, and says so."""
     params = with_init(meas_calibration={"mode": "fitRBF", "value": None})
     point, notices = tunables.start_point({"dx": FloatRange(0.1, 0.2), "scale": FloatRange(0.8, 1.2)}, params)
-    assert point.params == {"scale": 1.0}
+    assert (point.params, point.origin) == ({"scale": 1.0}, "near start")
     assert len(notices) == 1
     assert "dx" in notices[0]
 
@@ -264,6 +264,7 @@ def test_start_point_is_moved_into_the_range(name: str, dist: Any, value: float)
     """Outside: the nearest end; off the grid: the nearest grid point; always with a notice."""
     point, notices = tunables.start_point({name: dist}, PARAMS)
     assert point.params == {name: value}
+    assert point.origin == "near start", "these are not the file's own values"
     assert len(notices) == 1
     assert name in notices[0]
     assert repr(value) in notices[0]

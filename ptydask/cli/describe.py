@@ -18,26 +18,31 @@ from ptydask.cli.formats import (
 )
 from ptydask.model import Direction, Image, TrialRecord, TrialState
 from ptydask.store import layout, names
+from ptydask.tunables import NEAR_VALUES, OWN_VALUES
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
 
-OWN_VALUES = "start"
-"""The origin of the trial that ran with the file's own values."""
+BASELINES = {OWN_VALUES: "the file's own values", NEAR_VALUES: "the allowed values nearest to the file's"}
+"""What the trial that others are compared with ran with, by its origin."""
 LOG_TAIL = 12
 """Last lines of a log that a person is shown."""
 SPARKLINE = 48
 
 
 def gain_text(record: TrialRecord, own: TrialRecord | None, direction: Direction) -> str:
-    """How much better a trial is than the one with the file's own values; empty where that did not complete."""
+    """How much better a trial is than ``own``, the one with the file's own values or the nearest to them.
+
+    Empty where that did not complete.
+    """
     if own is None or own.state is not TrialState.COMPLETE or own.error is None or record.error is None:
         return ""
     if not math.isfinite(own.error):
         return ""
-    theirs = f"the file's own values (trial {own.number}: {error_text(own.error)})"
+    values = BASELINES.get(own.origin, BASELINES[OWN_VALUES])
+    theirs = f"{values} (trial {own.number}: {error_text(own.error)})"
     if own.number == record.number:
-        return "these are the file's own values"
+        return f"these are {values}"
     gain = own.error - record.error if direction == "minimize" else record.error - own.error
     if gain == 0:
         return f"no better than {theirs}"
@@ -61,12 +66,19 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None) ->
     lines = [_headline(record, meta.metric)]
     gain = gain_text(record, own, meta.direction)
     lines += [f"  {gain}"] if gain else []
-    before = {} if own is None or own.number == record.number else own.params
-    lines += _pairs(record.params, {name: f"(was {value_text(value)})" for name, value in before.items()})
+    lines += _pairs(record.params, _before(record, own))
     lines += _pairs({name: error_text(value) for name, value in record.metrics.items() if name != meta.metric})
     if results.trial(record.number).image is not None:
         lines.append(f"  image  {place(results, record.number)}/{layout.IMAGE}")
     return "\n".join(lines) + "\n"
+
+
+def _before(record: TrialRecord, own: TrialRecord | None) -> dict[str, str]:
+    """What each parameter was in the file, or, where the file's value is not allowed, in the trial next to it."""
+    if own is None or own.number == record.number:
+        return {}
+    word = f"trial {own.number}:" if own.origin == NEAR_VALUES else "was"
+    return {name: f"({word} {value_text(value)})" for name, value in own.params.items()}
 
 
 def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
@@ -129,7 +141,8 @@ def _circumstances(record: TrialRecord) -> list[str]:
     attempt = f"attempt {record.attempt}"
     if record.retry_of is not None:
         attempt += f" (trial {record.retry_of} tried again)"
-    whose = "the file itself" if record.origin == OWN_VALUES else printable(record.origin)
+    near = BASELINES[NEAR_VALUES]
+    whose = {OWN_VALUES: "the file itself", NEAR_VALUES: near}.get(record.origin, printable(record.origin))
     lines.append(f"  values from: {whose}, {attempt}, seed {record.seed}")
     return lines
 

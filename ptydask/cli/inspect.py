@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ptydask.cli import formats, status
 from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import UsageError, nearest
-from ptydask.model import Direction, TrialRecord, TrialState, best_of
+from ptydask.model import Direction, TrialRecord, TrialState, best_of, ranked
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
@@ -102,20 +102,18 @@ def run_best(args: argparse.Namespace) -> int:
     """``ptydask best``: 0; 1 where no trial completed."""
     if args.format == "yaml" and (args.k or 1) > 1:
         raise UsageError(f"-k {args.k}: a params file holds one trial's values; choose --format json")
-    from ptydask.store import table
-
     results = _open(args.file)
     records = results.records()
-    chosen = table.ranked(records, results.meta.direction)[: args.k or 1]
+    chosen = ranked(records, results.meta.direction)[: args.k or 1]
     if not chosen:
         _say(f"{args.file}: no trial has completed so far ({len(records)} recorded)")
         return 1
     if args.format == "yaml":
         formats.write(_params_file(results, chosen[0]))
     elif args.format == "table":
-        from ptydask.cli.describe import OWN_VALUES, best_text
+        from ptydask.cli.describe import BASELINES, best_text
 
-        own = next((r for r in records if r.origin == OWN_VALUES), None)
+        own = next((r for r in records if r.origin in BASELINES), None)
         formats.write("\n".join(best_text(results, record, own) for record in chosen))
     else:
         _write_records(chosen, args.format)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ptydask import space, tunables
 from ptydask.cli.formats import value_text
 from ptydask.errors import redact
-from ptydask.model import Budget, Choice, Distribution, FloatRange, IntRange, StudyPlan
+from ptydask.model import Budget, Distribution, IntRange, Scalar, StudyPlan
 
 WIDTH = 10
 
 
 def plan_lines(plan: StudyPlan) -> list[str]:
     """Study, tuned parameters with their ranges, search method, where results go."""
-    start = plan.points[0].params if plan.points and plan.points[0].origin == "start" else {}
     return [
         _line("study", f"{plan.name}, from {plan.source.path}"),
-        *_space(plan.space, start),
+        *_space(plan.space, _current(plan)),
         _line("error", _error(plan)),
         _line("search", _search(plan)),
         _line("results", str(plan.results)),
@@ -42,30 +42,27 @@ def workers_line(where: str) -> str:
     return _line("workers", where)
 
 
-def distribution_text(among: Distribution) -> str:
-    """``0.8 to 1.2, step 0.02`` and the like."""
-    match among:
-        case FloatRange(low, high, step, log):
-            stepped = f", step {value_text(step)}" if step else ", logarithmic" if log else ""
-            return f"{value_text(low)} to {value_text(high)}{stepped}"
-        case IntRange(low, high, step, log):
-            stepped = ", logarithmic" if log else f", step {step}" if step != 1 else ""
-            return f"{low} to {high}{stepped} (whole numbers)"
-        case Choice(choices):
-            return "one of " + ", ".join(value_text(choice) for choice in choices)
+def _current(plan: StudyPlan) -> dict[str, Scalar]:
+    """What the file has now for each tuned parameter, where its engine compared the two."""
+    ours = (tunables.OWN_VALUES, tunables.NEAR_VALUES)
+    if not any(point.origin in ours for point in plan.points):
+        return {}
+    values = {name: tunables.current(plan.config, name) for name in plan.space}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _space(space: Mapping[str, Distribution], start: Mapping[str, object]) -> list[str]:
-    if not space:
+def _space(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar]) -> list[str]:
+    if not tuned:
         return [_line("tuning", "nothing: one reconstruction with the file's own values")]
-    wide = max(map(len, space))
+    wide = max(map(len, tuned))
     return [
         _line(
             "" if i else "tuning",
-            f"{name:<{wide}}  {distribution_text(among)}"
-            + (f"  (file: {value_text(start[name])})" if name in start else ""),
+            f"{name:<{wide}}  {space.describe(among)}"
+            + (" (whole numbers)" if isinstance(among, IntRange) else "")
+            + (f"  (file: {value_text(current[name])})" if name in current else ""),
         )
-        for i, (name, among) in enumerate(space.items())
+        for i, (name, among) in enumerate(tuned.items())
     ]
 
 

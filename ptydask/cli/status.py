@@ -68,11 +68,11 @@ def standing(driver: str, *, live: bool, packed: bool, left: int | None) -> Stan
     """How a study stands.
 
     ``driver`` names who said something last, empty once a driver ended in peace; ``live`` whether one holds
-    the study; ``packed`` whether all of it is in one file; ``left`` how many trials are to go, where known.
+    the study; ``packed`` whether all that was recorded is in one file; ``left`` how many trials are to go, where known.
     """
     if live:
         return Standing("running", f"running: {driver}" if driver else "running")
-    if packed:
+    if packed and not (driver and left):  # a driver that was to add trials leaves the file packed until its first
         return Standing("finished", "finished: everything is in this one file")
     todo = f" with {left} trials to go" if left else ""
     go_on = "the same command goes on from here"
@@ -169,6 +169,8 @@ def look(file: Path, now: float) -> Seen:
             driver = f"process {said.get('pid')} on {formats.printable(str(said.get('host')))}"
             driver += f" since {said.get('since')}"
         left = None if run is None else run.total - run.recorded
+        if run is not None and results.packed:  # its driver may have packed more than it wrote down
+            left = max(0, run.total - max(run.recorded, len(results.records())))
         how = standing(driver, live=results.live, packed=results.packed, left=left)
         shown = run if run is not None else snapshot_of(results.records(), results.meta, file, results.packed)
     updated = str(said.get("updated", ""))

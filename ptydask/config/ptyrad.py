@@ -15,7 +15,7 @@ import yaml
 from ptydask import space, tunables
 from ptydask.config import Overrides, reading
 from ptydask.config.ptyrad_space import TuneParams, check_values, renamed, tried, tune_params
-from ptydask.errors import ConfigError, nearest, redact
+from ptydask.errors import ConfigError, hide, nearest, redact
 from ptydask.model import (
     Budget,
     Choice,
@@ -232,6 +232,7 @@ def _storage(given: Any) -> str | None:
     url = cast(str, reading.expect(given, "text", key))
     if "://" not in url:
         raise ConfigError("must be a URL", key=key, value=url, hint="for example sqlite:///hypertune.sqlite3")
+    hide(url)  # before any part of the file is written anywhere, also where --storage beats it
     return url
 
 

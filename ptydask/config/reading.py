@@ -246,7 +246,11 @@ def _toml(text: str) -> Any:
 
 def plain(thing: Any, key: str = "") -> Any:
     """The same values, every one of them one that JSON has. Raises ConfigError with the key of one that is not."""
-    if thing is None or isinstance(thing, bool | int | str):
+    if thing is None or isinstance(thing, bool | str):
+        return thing
+    if isinstance(thing, int):
+        if not -(2**63) <= thing < 2**64:
+            raise ConfigError("must be a number of at most 64 bits", key=key)
         return thing
     if isinstance(thing, float):
         if math.isnan(thing):
@@ -289,7 +293,7 @@ def _step(here: Any, part: str, so_far: str) -> Any:
     if isinstance(here, dict):
         return here[part]
     if isinstance(here, list):
-        if not part.isdigit() or int(part) >= len(here):
+        if not (part.isascii() and part.isdecimal() and len(part) < 10) or int(part) >= len(here):
             raise ConfigError(f"the list has places 0 to {len(here) - 1}", key=so_far, value=part)
         return here[int(part)]
     raise ConfigError(f"{kind(here)} holds nothing", key=so_far, value=here)

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ptydask import space
 from ptydask.errors import ConfigError
-from ptydask.model import StudyMeta
+from ptydask.model import FloatRange, IntRange, StudyMeta
 
 _ABSENT = object()
 
@@ -71,6 +72,6 @@ def _spaces(old: Mapping[str, Any], new: Mapping[str, Any], file: str, advice: s
 
 
 def _range(distribution: Mapping[str, Any]) -> str:
-    attributes = distribution["attributes"]
-    step = f" in steps of {attributes['step']}" if attributes.get("step") else ""
-    return f"{attributes['low']} to {attributes['high']}{step}"
+    """Of Optuna's JSON object of a distribution that is no choice."""
+    kind = IntRange if distribution["name"].startswith("Int") else FloatRange
+    return space.describe(kind(**distribution["attributes"]))

@@ -89,6 +89,10 @@ def load(path: Path, folder: Path) -> Contents:
             set_aside(file)
             damaged.append(str(error))
             continue
+        if _only_numbers_of(row, packed.get(row.record.number)):
+            set_aside(file)
+            damaged.append(f"{file}: damaged; of trial {row.record.number} only the numbers were packed")
+            continue
         rows |= _unless_held(file, {row.record.number: row}, packed)
     return Contents(store_id, previous, pack, rows, tuple(damaged))
 
@@ -102,6 +106,14 @@ def _unless_held(
     if packed:
         file.unlink()
     return {}
+
+
+def _only_numbers_of(row: index.Row, packed: index.Row | None) -> bool:
+    """Whether the packed file lacks what this trial's own file had: a kill came before it was moved aside."""
+    if packed is None or not _same(row, packed):
+        return False
+    lost = index.lost_of(packed)
+    return lost is None or (lost != "" and lost != index.lost_of(row))
 
 
 def _same(a: index.Row, b: index.Row) -> bool:
@@ -119,14 +131,19 @@ def read_tile(path: Path) -> bytes | None:
         with files.read(path) as file:
             group = file[layout.TRIAL]
             return thumbnail.read_tile(group[layout.THUMBNAIL]) if layout.THUMBNAIL in group else None
-    except (OSError, KeyError, RuntimeError):
+    except files.BROKEN:
         return None
 
 
 def set_aside(path: Path) -> None:
-    """Move a damaged file out of the way, into ``NAME.trials/damaged``."""
-    (path.parent / DAMAGED).mkdir(exist_ok=True)
-    path.replace(path.parent / DAMAGED / path.name)
+    """Move a damaged file out of the way, into ``NAME.trials/damaged``; earlier ones of that name stay."""
+    folder = path.parent / DAMAGED
+    folder.mkdir(exist_ok=True)
+    target, again = folder / path.name, 1
+    while target.exists():
+        again += 1
+        target = folder / f"{path.stem}-{again}{path.suffix}"
+    path.replace(target)
 
 
 def write_card(folder: Path, store_id: str, meta: StudyMeta) -> None:

@@ -12,7 +12,7 @@ import h5py
 
 from ptydask import __version__
 from ptydask.errors import StoreError
-from ptydask.model import StudyMeta, TrialRecord
+from ptydask.model import StudyMeta, TrialRecord, ranked
 from ptydask.store import codec, files, layout, names, nexus, table, thumbnail, trialgroup
 
 
@@ -37,6 +37,11 @@ class Row:
     tile: bytes | None
     """Its thumbnail, compressed as in the file."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether it lies in a file of its own, not in an older pack with others."""
+        return self.group == f"/{layout.TRIAL}"
+
 
 Place = Callable[[h5py.Group, Row], None]
 
@@ -51,7 +56,7 @@ def read_head(path: Path) -> Head:
             return head_of(file, path)
     except FileNotFoundError as error:
         raise StoreError(f"{path}: there is no such results file") from error
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except files.BROKEN as error:
         raise unreadable(path, error) from error
 
 
@@ -99,8 +104,17 @@ def read_rows(path: Path) -> list[Row]:
                 )
                 for row, record in enumerate(table.read(study[layout.TABLE]))
             ]
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except files.BROKEN as error:
         raise unreadable(path, error) from error
+
+
+def lost_of(row: Row) -> str | None:
+    """What the trial's group says could not be kept of it, "" where all was; None where that cannot be read."""
+    try:
+        with files.read(row.file) as file:
+            return str(file[row.group].attrs.get("lost", ""))
+    except files.BROKEN:
+        return None
 
 
 # --- writing ------------------------------------------------------------------------------------------
@@ -111,7 +125,7 @@ def write(path: Path, head: Head, rows: Sequence[Row]) -> None:
 
     The best :data:`layout.LINKED` trials are within reach; where there are fewer, others fill up.
     """
-    best = table.ranked((row.record for row in rows), head.meta.direction)
+    best = ranked((row.record for row in rows), head.meta.direction)
     first = dict.fromkeys([*(r.number for r in best), *(row.record.number for row in rows)])
     linked = set(list(first)[: layout.LINKED])
     folder = path.parent
@@ -127,6 +141,7 @@ def pack(path: Path, head: Head, rows: Sequence[Row], damaged: Mapping[int, str]
     """Make ``path`` the one file that holds all of ``rows`` (sorted by number), read back before it counts.
 
     Returns why, for each trial whose own file is ``damaged`` or turned out to be: it has its numbers only.
+    An older pack that cannot be read is no such case: it holds many trials, and goes away after this one.
     Raises OSError or StoreError; ``path`` is then unchanged.
     """
     failed = dict(damaged)
@@ -139,7 +154,9 @@ def pack(path: Path, head: Head, rows: Sequence[Row], damaged: Mapping[int, str]
                 try:
                     _copy(trials, name, row, packs, opened)
                     return
-                except (OSError, KeyError, RuntimeError, ValueError) as error:
+                except files.BROKEN as error:
+                    if not row.alone:
+                        raise StoreError(f"{row.file}: trial {number} cannot be read from it: {error}") from error
                     failed[number] = f"{row.file.name}: {error}"
                     if name in trials:
                         del trials[name]
@@ -156,7 +173,7 @@ def pack(path: Path, head: Head, rows: Sequence[Row], damaged: Mapping[int, str]
 
 def _copy(trials: h5py.Group, name: str, row: Row, packs: dict[Path, h5py.File], opened: ExitStack) -> None:
     """Copy a trial's group as it lies, without unpacking its arrays; a pack is opened once for all trials."""
-    if row.group == f"/{layout.TRIAL}":
+    if row.alone:
         with files.read(row.file) as file:
             trials.copy(file[row.group], name)
         return
@@ -189,7 +206,7 @@ def _numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: Stud
 
 def _build(file: h5py.File, head: Head, rows: Sequence[Row], reach: set[int], place: Place) -> None:
     meta, records = head.meta, [row.record for row in rows]
-    best = table.ranked(records, meta.direction)
+    best = ranked(records, meta.direction)
     name = names.encode(meta.name)
     nexus.attributes(
         file,

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ptydask.model import Quantity
 from ptydask.store import codec
 
-_TEXT = h5py.string_dtype("utf-8")
+TEXT = h5py.string_dtype("utf-8")
 _CHUNK = 512
-_INT64 = range(-(2**63), 2**63)
+INT64 = range(-(2**63), 2**63)
 
 
 def group(parent: h5py.Group, name: str, nx_class: str, default: str | None = None) -> h5py.Group:
@@ -33,7 +33,7 @@ def clean(text: str) -> str:
 
 def text(parent: h5py.Group, name: str, value: str) -> None:
     """A text of any length. (Attributes end at 64 kB.)"""
-    parent.create_dataset(name, data=clean(value), dtype=_TEXT)
+    parent.create_dataset(name, data=clean(value), dtype=TEXT)
 
 
 def attribute(parent: h5py.HLObject, name: str, value: Any) -> None:
@@ -41,7 +41,7 @@ def attribute(parent: h5py.HLObject, name: str, value: Any) -> None:
     value = codec.scalar(value)
     if isinstance(value, str):
         parent.attrs[name] = clean(value)
-    elif isinstance(value, bool | float) or (isinstance(value, int) and value in _INT64):
+    elif isinstance(value, bool | float) or (isinstance(value, int) and value in INT64):
         parent.attrs[name] = value
     else:
         parent.attrs[name] = codec.dumps(value)
@@ -63,7 +63,7 @@ def array(parent: h5py.Group, name: str, quantity: Quantity) -> h5py.Dataset:
 def numbers(parent: h5py.Group, name: str, data: NDArray[Any]) -> h5py.Dataset:
     """An array of numbers or texts, compressed where it has a size to speak of."""
     if data.dtype.kind in "UO":
-        return parent.create_dataset(name, data=[clean(str(item)) for item in data.flat], dtype=_TEXT)
+        return parent.create_dataset(name, data=[clean(str(item)) for item in data.flat], dtype=TEXT)
     if data.nbytes < 1024:
         return parent.create_dataset(name, data=data)
     return parent.create_dataset(
@@ -96,9 +96,9 @@ def plot(
     """A new, still empty NXdata group: ``signal`` over ``axes``, with the signals ``beside`` it."""
     made = group(parent, name, "NXdata")
     made.attrs["signal"] = signal
-    made.attrs["axes"] = np.array(list(axes), dtype=_TEXT)
+    made.attrs["axes"] = np.array(list(axes), dtype=TEXT)
     if beside:
-        made.attrs["auxiliary_signals"] = np.array(list(beside), dtype=_TEXT)
+        made.attrs["auxiliary_signals"] = np.array(list(beside), dtype=TEXT)
     text(made, "title", title)
     return made
 

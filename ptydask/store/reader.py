@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.errors import StoreError, one_line
-from ptydask.model import Image, Scalar, StudyMeta, TrialRecord
+from ptydask.model import Image, Scalar, StudyMeta, TrialRecord, best_of
 from ptydask.store import codec, contents, files, index, layout, lock, names, nexus, shard, table, trialgroup
 
 T = TypeVar("T")
-_BROKEN = (OSError, KeyError, ValueError, TypeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Results:
             file = files.read(self.path)
             # The file may have been replaced between the two.
             head = index.head_of(file, self.path)
-        except _BROKEN as error:
+        except files.BROKEN as error:
             raise index.unreadable(self.path, error) from error
         self.meta: StudyMeta = head.meta
         self.id: str = head.store_id
@@ -95,7 +94,7 @@ class Results:
         """
         try:
             rows = {record.number: record for record in table.read(self._study[layout.TABLE])}
-        except _BROKEN as error:
+        except files.BROKEN as error:
             raise index.unreadable(self.path, error) from error
         rows |= {record.number: record for record in self._since(rows.keys())}
         return [rows[number] for number in sorted(rows)]
@@ -114,11 +113,14 @@ class Results:
 
     def best(self) -> TrialRecord | None:
         """The completed trial with the best error; None when nothing completed."""
-        return next(iter(table.ranked(self.records(), self.meta.direction)), None)
+        return best_of(self.records(), self.meta.direction)
 
     def thumbnails(self) -> NDArray[np.uint8]:
         """(N, 128, 128): each trial's image, in the order of the table; zeros where there is none."""
-        return np.asarray(self._study[layout.THUMBNAILS][()])
+        try:
+            return np.asarray(self._study[layout.THUMBNAILS][()])
+        except files.BROKEN as error:
+            raise index.unreadable(self.path, error) from error
 
     def trial(self, number: int) -> TrialData:
         """Everything of one trial; arrays are read when used. Raises StoreError for an unknown number."""
@@ -172,7 +174,7 @@ class Results:
         try:
             with nullcontext(self._file) if path == self.path else files.read(path) as file:
                 return (read(file[group]),) if group in file else None
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        except files.BROKEN as error:
             if not path.exists():
                 return None
             raise StoreError(f"{path}: not readable: {one_line(str(error))}") from error

@@ -92,7 +92,7 @@ def read_record(path: Path) -> TrialRecord:
     try:
         with files.read(path) as file:
             record = trialgroup.read_record(file[layout.TRIAL])
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+    except files.BROKEN as error:
         raise StoreError(f"{path}: not a readable trial file: {_why(error)}") from error
     if names.shard_number(path) not in (None, record.number):
         raise StoreError(f"{path}: holds trial {record.number}, which its name does not say")

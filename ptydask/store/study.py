@@ -35,11 +35,10 @@ class Store:
     """The results of one study, held by one driver. Make it with :meth:`open`."""
 
     def __init__(self, path: Path, meta: StudyMeta, held: lock.Lock, found: contents.Contents) -> None:
-        created = found.previous.created if found.previous is not None else ""
         self.path = path
         self.folder = names.folder_of(path)
         self.id = found.store_id
-        self.meta = replace(meta, created=created or meta.created)
+        self.meta = meta if found.previous is None else _going_on(found.previous, meta)
         self.previous = found.previous
         self.damaged = found.damaged
         """Files that could not be read, one line each; they are in ``NAME.trials/damaged``."""
@@ -91,7 +90,7 @@ class Store:
 
     def describe(self, meta: StudyMeta) -> None:
         """Say more of the study than was known when the store was opened."""
-        self.meta = replace(meta, created=self.meta.created)
+        self.meta = _going_on(self.meta, meta)
         if self._pack is None:
             contents.write_card(self.folder, self.id, self.meta)
 
@@ -181,8 +180,9 @@ class Store:
     def finish(self) -> Path:
         """Pack everything into ``NAME.h5``, remove the folder, give the store back; returns the file.
 
-        Raises StoreError where there is no room for the packed file: all is then kept as it was. A trial
-        whose file is damaged is packed with its numbers, and the file stays in ``NAME.trials/damaged``.
+        Raises StoreError where there is no room for the packed file, or an older pack cannot be read: all is
+        then kept as it was. A trial whose own file is damaged is packed with its numbers, and the file stays in
+        ``NAME.trials/damaged``.
         """
         if self._pack is None or self._changed:
             self._read_tiles()
@@ -190,7 +190,7 @@ class Store:
             head = index.Head(layout.PACKED, self.id, secrets.token_hex(8), self.meta)
             try:
                 failed = index.pack(self.path, head, self._sorted(), altered)
-            except OSError as error:
+            except (OSError, StoreError) as error:
                 raise StoreError(
                     f"{self.path}: the trials cannot be packed into one file: {_why(error)}; "
                     f"nothing is lost, they are in {self.folder}"
@@ -246,10 +246,16 @@ class Store:
             files.write_text(self.folder / contents.STATUS, codec.dumps(said), durable=False)
 
 
+def _going_on(before: StudyMeta, meta: StudyMeta) -> StudyMeta:
+    """``meta`` with the time at which the study began, and with what was known of its origin."""
+    provenance = {**before.provenance, **meta.provenance}
+    return replace(meta, created=before.created or meta.created, provenance=provenance)
+
+
 def unwritable(path: Path, error: OSError) -> StoreError:
     """The error for a results file that cannot be written, in one line."""
     return StoreError(f"{path}: the results cannot be written there: {_why(error)}")
 
 
-def _why(error: OSError) -> str:
-    return one_line(error.strerror or str(error))
+def _why(error: OSError | StoreError) -> str:
+    return one_line((error.strerror if isinstance(error, OSError) else None) or str(error))

@@ -14,21 +14,6 @@ from ptydask.store import codec, layout, names, nexus
 
 _MISSING = object()
 _UNITS = {"seconds": "s"}
-_INT64 = range(-(2**63), 2**63)
-
-
-def ranked(records: Iterable[TrialRecord], direction: Direction) -> list[TrialRecord]:
-    """The completed trials, best error first, the earlier one on a tie.
-
-    Pruned trials have no rank: their error is of fewer iterations. Nor has an error that is NaN.
-    """
-    sign = 1 if direction == "minimize" else -1
-    done = [
-        (sign * record.error, record.number, record)
-        for record in records
-        if record.state is TrialState.COMPLETE and record.error is not None and record.error == record.error
-    ]
-    return [record for _, _, record in sorted(done, key=lambda item: item[:2])]
 
 
 def write(parent: h5py.Group, records: Sequence[TrialRecord], metric: str) -> None:
@@ -76,7 +61,7 @@ def _column(parent: h5py.Group, name: str, values: list[Any]) -> h5py.Dataset:
     kinds = {type(value) for value in said}
     whole = len(said) == len(values)
     if name in ("number", "attempt", "retry_of") or (kinds == {int} and whole):
-        if all(value in _INT64 for value in values):
+        if all(value in nexus.INT64 for value in values):
             return parent.create_dataset(name, data=np.array(values, np.int64))
     elif kinds == {bool} and whole:
         return parent.create_dataset(name, data=np.array(values, np.bool_))
@@ -84,14 +69,12 @@ def _column(parent: h5py.Group, name: str, values: list[Any]) -> h5py.Dataset:
         numbers = [float("nan") if value is None or value is _MISSING else float(value) for value in values]
         return parent.create_dataset(name, data=np.array(numbers, np.float64))
     elif kinds <= {str} and whole:
-        return parent.create_dataset(name, data=[nexus.clean(v) for v in values], shape=(len(values),), dtype=TEXT)
+        texts = [nexus.clean(value) for value in values]
+        return parent.create_dataset(name, data=texts, shape=(len(values),), dtype=nexus.TEXT)
     texts = ["" if value is _MISSING else codec.dumps(value) for value in values]
-    made = parent.create_dataset(name, data=texts, shape=(len(values),), dtype=TEXT)
+    made = parent.create_dataset(name, data=texts, shape=(len(values),), dtype=nexus.TEXT)
     made.attrs["encoding"] = "json"
     return made
-
-
-TEXT = h5py.string_dtype("utf-8")
 
 
 def _exact(values: Iterable[Scalar]) -> bool:

@@ -35,10 +35,18 @@ class PtyradEngine:
         return complete(plan)
 
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """All sections but the search itself and what only names or draws PtyRAD's own output."""
+        """All sections but the search itself and what only names or draws PtyRAD's own output.
+
+        Of the search, the settings of a tuned optimizer: a trial runs with them, whatever its values are.
+        """
         sections = {key: value for key, value in config.items() if key not in ("hypertune_params", "params_path")}
         recon = sections.get("recon_params") or {}
-        return {**sections, "recon_params": {k: v for k, v in recon.items() if k not in _OUTPUT_ONLY}}
+        kept = {**sections, "recon_params": {k: v for k, v in recon.items() if k not in _OUTPUT_ONLY}}
+        entry = ((config.get("hypertune_params") or {}).get("tune_params") or {}).get("optimizer") or {}
+        configs = (entry.get("kwargs") or {}).get("optim_configs")
+        if configs and entry.get("state"):
+            kept["hypertune_params"] = {"tune_params": {"optimizer": {"kwargs": {"optim_configs": configs}}}}
+        return kept
 
     def open(self, plan: StudyPlan, slot: Slot) -> Session:
         """Load the measurements onto the slot's device."""

@@ -12,7 +12,7 @@ from ptydask.engines.ptyrad import schema
 from ptydask.errors import ConfigError, DataError, nearest, one_line
 
 HDF5 = (".h5", ".hdf5", ".mat")
-_KNOWN = (*HDF5, ".npy", ".tif", ".tiff", ".raw", ".zarr")
+_KNOWN = (*HDF5, ".npy", ".tif", ".tiff", ".raw")
 Shape = tuple[int, ...]
 
 
@@ -32,6 +32,8 @@ def check_paths(config: Mapping[str, Any]) -> None:
             _exists(named, key)
         elif isinstance(named, Mapping) and isinstance(named.get("path"), str):
             _exists(named["path"], f"{key}.path")
+        if isinstance(named, str) and init.get(f"{part}_source") == "PtyRAD":
+            _holds_no_code(named, key)
         if init.get(f"{part}_source") == "custom":
             rule = "takes an array in memory, which a params file cannot hold"
             raise ConfigError(rule, key=f"init_params.{part}_source", value="custom")
@@ -39,6 +41,7 @@ def check_paths(config: Mapping[str, Any]) -> None:
         inner = (config.get("model_params") or {}).get(part)
         if isinstance(inner, Mapping) and isinstance(inner.get("load_state"), str):
             _exists(inner["load_state"], f"model_params.{part}.load_state")
+            _holds_no_code(inner["load_state"], f"model_params.{part}.load_state")
 
 
 _IN_A_RESULT = {
@@ -56,8 +59,6 @@ def check_loaded(init: Mapping[str, Any]) -> None:
     for part, needed in _IN_A_RESULT.items():
         name, key = init.get(f"{part}_params"), f"init_params.{part}_params"
         if init.get(f"{part}_source") != "PtyRAD" or not isinstance(name, str):
-            continue
-        if Path(name).suffix.lower() not in (".h5", ".hdf5"):
             continue
         try:
             missing = [inside for inside in needed if headers.dataset_shape(Path(name), inside) is None]
@@ -97,6 +98,13 @@ def _exists(name: str, key: str) -> None:
         raise DataError("is a folder, not a file", key=key, value=name)
 
 
+def _holds_no_code(name: str, key: str) -> None:
+    """A ``.pt`` file is a pickle: PyTorch would run whatever program it holds."""
+    if Path(name).suffix.lower() not in (".h5", ".hdf5"):
+        hint = "load a .pt file of your own with PtyRAD and save it as .h5: reading one can run any program"
+        raise DataError("a reconstruction of PtyRAD must be a .h5 or .hdf5 file", key=key, value=name, hint=hint)
+
+
 def check_measurements(init: Mapping[str, Any]) -> None:
     """The patterns' shape, as it will be after ``meas_permute`` and ``meas_reshape``, must be (N, Npix, Npix).
 
@@ -106,8 +114,9 @@ def check_measurements(init: Mapping[str, Any]) -> None:
     given = init["meas_params"]
     path, key = Path(given["path"]), given.get("key")
     suffix = path.suffix.lower()
-    if suffix not in _KNOWN:
-        rule = f"PtyRAD reads {', '.join(_KNOWN)}"
+    known = (*_KNOWN, *([".zarr"] if "zarr_kwargs" in schema.known_fields("init_params", "meas_params") else []))
+    if suffix not in known:
+        rule = f"PtyRAD reads {', '.join(known)}"
         raise DataError(rule, key="init_params.meas_params.path", value=given["path"])
     count, pixels = init["pos_N_scan_slow"] * init["pos_N_scan_fast"], init["meas_Npix"]
     scans = init.get("pos_N_scans") or count

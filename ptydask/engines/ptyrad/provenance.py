@@ -32,9 +32,22 @@ def describe(config: Mapping[str, Any], device: str, threads: int) -> dict[str, 
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256, computed again only when its size or its time of change did change."""
+    """The file's SHA-256, computed again only when its size or its time of change did change.
+
+    Of a folder (``.zarr``), which may hold millions of chunks: that of its files' names, sizes and times of change.
+    """
+    if path.is_dir():
+        return _sha256_of_folder(path)
     stat = path.stat()
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+def _sha256_of_folder(path: Path) -> str:
+    digest = hashlib.sha256()
+    for name, file in sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()):
+        stat = file.stat()
+        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=8)

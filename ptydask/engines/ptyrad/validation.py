@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import inspect
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -36,6 +37,7 @@ def complete(plan: StudyPlan) -> StudyPlan:
 
 
 def _complete(plan: StudyPlan) -> StudyPlan:
+    plan = replace(plan, config=_whole_numbers(plan.config))
     _check_shallow(plan.config)
     datafiles.check_paths(plan.config)
     config, said = schema.load(_for_schema(plan.config))
@@ -46,6 +48,7 @@ def _complete(plan: StudyPlan) -> StudyPlan:
     scan = datafiles.check_preprocessing(init)
     _check_optimizers(config)
     _check_updates(config["model_params"])
+    _check_tilts(init)
     where, clipped = _batches(config, plan.space, datafiles.positions(config["recon_params"], *scan))
     tuned = tuple(dict.fromkeys(tunables.PARAMETERS[name].name for name in where))
     for name in tuned:
@@ -53,9 +56,10 @@ def _complete(plan: StudyPlan) -> StudyPlan:
         if reason is not None:
             raise ConfigError(f"tuning it has no effect: {reason}", key=f"{_TUNE}.{name}.state", value=True)
     points, notices = plan.points, (*said, *clipped, *_coupled(init, tuned))
-    if where and not any(point.origin == "start" for point in points):
+    ours = (tunables.OWN_VALUES, tunables.NEAR_VALUES)
+    if where and not any(point.origin in ours for point in points):
         start, moved = tunables.start_point(where, config)
-        points, notices = (start, *points), (*notices, *moved)
+        points, notices = ((start, *points) if start.params else points), (*notices, *moved)
     _check_output(plan.results, config["recon_params"]["output_dir"])
     return replace(plan, config=config, space=where, points=points, notices=(*plan.notices, *notices))
 
@@ -69,10 +73,22 @@ def _for_schema(config: Mapping[str, Any]) -> dict[str, Any]:
     return params
 
 
+_WHOLE = ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix")
+
+
+def _whole_numbers(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The params with 8 for 8.0 where a number of pixels or scan points is meant, as PtyRAD reads it."""
+    init = dict(config["init_params"])
+    for key in _WHOLE:
+        if isinstance(init.get(key), float) and init[key].is_integer():
+            init[key] = int(init[key])
+    return {**config, "init_params": init}
+
+
 def _check_shallow(config: Mapping[str, Any]) -> None:
     """Shapes of values that PtyRAD's migration of old keys takes for granted."""
     init = config["init_params"]
-    for key in ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix"):
+    for key in _WHOLE:
         value = init.get(key, 1)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ConfigError("must be a whole number, at least 1", key=f"init_params.{key}", value=value)
@@ -98,8 +114,19 @@ def _check_updates(model: Mapping[str, Any]) -> None:
     for tensor, entry in model["update_params"].items():
         key = f"model_params.update_params.{tensor}"
         reading.known_keys(entry, ("start_iter", "lr", "end_iter"), key)
-        if not space.is_number(entry.get("lr")):
-            raise ConfigError("lr must be a number", key=f"{key}.lr", value=entry.get("lr"))
+        rate = entry.get("lr")
+        if not space.is_number(rate) or not math.isfinite(rate) or rate < 0:
+            raise ConfigError("lr must be a finite number, at least 0", key=f"{key}.lr", value=rate)
+
+
+def _check_tilts(init: Mapping[str, Any]) -> None:
+    """PtyRAD's schema takes rows of any length, and its trials fail."""
+    rows = (init.get("tilt_params") or {}).get("init_tilts")
+    if init.get("tilt_source", "simu") != "simu" or rows is None:
+        return
+    if not rows or any(len(row) != 2 or not all(map(math.isfinite, row)) for row in rows):
+        key = "init_params.tilt_params.init_tilts"
+        raise ConfigError("must be rows of two finite numbers, [[tilt_y, tilt_x]]", key=key, value=rows)
 
 
 def _check_optimizers(config: Mapping[str, Any]) -> None:
