@@ -99,7 +99,7 @@ def test_search_space_both_ways() -> None:
     [
         (FloatRange(0.8, 1.2, 0.02), "0.8 to 1.2, step 0.02"),
         (FloatRange(1e-5, 0.1, log=True), "1e-05 to 0.1, logarithmic"),
-        (IntRange(16, 1234567, 4), "16 to 1234567, step 4"),
+        (IntRange(16, 1234568, 4), "16 to 1234568, step 4"),
         (IntRange(1, 8), "1 to 8"),
     ],
 )
