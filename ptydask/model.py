@@ -81,6 +81,12 @@ class Budget:
         return self.n_trials if self.total else self.n_trials * workers
 
 
+OWN_VALUES = "start"
+"""Origin of a point, and of its trial, that has the file's own values."""
+NEAR_VALUES = "near start"
+"""Origin of one whose values could not all be the file's: the nearest ones that are allowed, or the sampler's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """Values to try before the sampler chooses: a person's own guess. ``origin`` says whose."""

@@ -27,9 +27,18 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from ptydask import space as spaces
-from ptydask import tunables
 from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
-from ptydask.model import Choice, ComponentSpec, Distribution, IntRange, Point, Scalar, StudyPlan
+from ptydask.model import (
+    NEAR_VALUES,
+    OWN_VALUES,
+    Choice,
+    ComponentSpec,
+    Distribution,
+    IntRange,
+    Point,
+    Scalar,
+    StudyPlan,
+)
 
 _PACKAGES = {"CmaEsSampler": ("cmaes", "cmaes"), "QMCSampler": ("scipy", "gp"), "GPSampler": ("scipy", "gp")}
 _EXHAUSTIVE = ("GridSampler", "BruteForceSampler")
@@ -334,7 +343,7 @@ def exhaustive(plan: StudyPlan) -> tuple[Point, ...] | None:
         raise ConfigError(f"the grid has {size} points ({sizes})", key="sampler_params.name", value=spec.name)
     names = sorted(values)
     grid = [dict(zip(names, point, strict=True)) for point in itertools.product(*(values[n] for n in names))]
-    ours = (tunables.OWN_VALUES, tunables.NEAR_VALUES)
+    ours = (OWN_VALUES, NEAR_VALUES)
     whole = [p for p in plan.points if set(p.params) == set(names)]
     first = [p for p in whole if p.origin not in ours or dict(p.params) in grid]
     taken = [dict(p.params) for p in first]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from ptydask import aberrations, space
-from ptydask.model import Choice, Distribution, Point, Scalar
+from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, Point, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,6 @@ TENSORS = {
 }
 AFFINE = ("scale", "asymmetry", "rotation", "shear")
 TILTS = ("tilt_y", "tilt_x")
-OWN_VALUES = "start"
-"""Origin of a point, and of its trial, that has the file's own values."""
-NEAR_VALUES = "near start"
-"""Origin of one whose values could not all be the file's: the nearest ones that are allowed, or the sampler's."""
 LEGACY = {"defocus": ("C10", -1), "c3": ("C30", 1), "c5": ("C50", 1)}
 """Names before PtyRAD 0.1.0b13, what they are called now, and the sign between the two."""
 

@@ -12,10 +12,12 @@ import pytest
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from ptydask import sampling, space, tunables
+from ptydask import sampling, space
 from ptydask.driver import resume
 from ptydask.errors import ConfigError, MissingDependency
 from ptydask.model import (
+    NEAR_VALUES,
+    OWN_VALUES,
     Budget,
     Choice,
     ComponentSpec,
@@ -323,7 +325,7 @@ def test_own_points_come_first_and_once() -> None:
     assert made is not None
     assert made[:2] == (start, tried)
     assert len(made) == 30
-    for origin in (tunables.OWN_VALUES, tunables.NEAR_VALUES):
+    for origin in (OWN_VALUES, NEAR_VALUES):
         off = Point({"scale": 1.05, "Nlayer": 2, "opt": "b"}, origin)
         assert off not in (sampling.exhaustive(plan(ComponentSpec("GridSampler"), where=GRID, points=(off,))) or ())
 

@@ -16,9 +16,8 @@ from ptydask.cli.formats import (
     trial_object,
     value_text,
 )
-from ptydask.model import Direction, Image, TrialRecord, TrialState
+from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, TrialRecord, TrialState
 from ptydask.store import layout, names
-from ptydask.tunables import NEAR_VALUES, OWN_VALUES
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData

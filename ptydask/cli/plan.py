@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ptydask import space, tunables
 from ptydask.cli.formats import value_text
 from ptydask.errors import redact
-from ptydask.model import Budget, Distribution, IntRange, Scalar, StudyPlan
+from ptydask.model import NEAR_VALUES, OWN_VALUES, Budget, Distribution, IntRange, Scalar, StudyPlan
 
 WIDTH = 10
 
@@ -44,7 +44,7 @@ def workers_line(where: str) -> str:
 
 def _current(plan: StudyPlan) -> dict[str, Scalar]:
     """What the file has now for each tuned parameter, where its engine compared the two."""
-    ours = (tunables.OWN_VALUES, tunables.NEAR_VALUES)
+    ours = (OWN_VALUES, NEAR_VALUES)
     if not any(point.origin in ours for point in plan.points):
         return {}
     values = {name: tunables.current(plan.config, name) for name in plan.space}

@@ -16,7 +16,7 @@ from ptydask import space, tunables
 from ptydask.config import reading
 from ptydask.engines.ptyrad import datafiles, schema
 from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar, StudyPlan
+from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, FloatRange, IntRange, Scalar, StudyPlan
 
 _TUNE = "hypertune_params.tune_params"
 
@@ -56,7 +56,7 @@ def _complete(plan: StudyPlan) -> StudyPlan:
         if reason is not None:
             raise ConfigError(f"tuning it has no effect: {reason}", key=f"{_TUNE}.{name}.state", value=True)
     points, notices = plan.points, (*said, *clipped, *_coupled(init, tuned))
-    ours = (tunables.OWN_VALUES, tunables.NEAR_VALUES)
+    ours = (OWN_VALUES, NEAR_VALUES)
     if where and not any(point.origin in ours for point in points):
         start, moved = tunables.start_point(where, config)
         points, notices = ((start, *points) if start.params else points), (*notices, *moved)
