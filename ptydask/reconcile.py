@@ -99,7 +99,7 @@ def steps(
     """
     every = list(trials)
     idle = [t for t in every if (t.task or not in_flight) and t.task not in in_flight]
-    retried = {t.retry_of for t in every if t.store == store and t.retry_of is not None}
+    retried = _retried(every, store)
     abandoned = (t for t in idle if t.store != store and t.state in ("RUNNING", "WAITING"))
     out = [Step(Action.CLOSE, t) for t in abandoned] if exclusive else []
     for trial in (t for t in idle if t.store == store):
@@ -131,13 +131,18 @@ def to_adopt(
     Not those whose parameters are being tried again already; their result comes too late.
     """
     every = list(trials)
-    retried = {t.retry_of for t in every if t.store == store and t.retry_of is not None}
+    retried = _retried(every, store)
     return [
         t.number
         for t in every
         if t.store == store and t.state != "WAITING" and t.task and t.task not in in_flight
         if t.number not in recorded and t.number not in retried
     ]
+
+
+def _retried(trials: Iterable[Begun], store: str) -> set[int]:
+    """The trials of ``store`` whose parameters another trial has, or will have."""
+    return {t.retry_of for t in trials if t.store == store and t.retry_of is not None}
 
 
 def to_submit(total: int, recorded: int, in_flight: int, slots: int) -> int:

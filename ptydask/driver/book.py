@@ -74,19 +74,16 @@ class Book:
     def check_space(self) -> None:
         """Raise ConfigError where Optuna would refuse the plan's parameters beside those of earlier trials."""
         for trial in self.trials():
-            for name, before in trial.distributions.items():
-                if name in self.plan.space:
-                    try:
-                        check_distribution_compatibility(before, sampling.to_optuna(self.plan.space[name]))
-                    except ValueError:
-                        raise ConfigError(
-                            f"trial {trial.number} of study {self.plan.name!r} was drawn from {before}, which Optuna "
-                            "does not let stand beside it",
-                            file=self.plan.source.path,
-                            key=name,
-                            value=self.plan.space[name],
-                            hint="put it back, or give study_name another name",
-                        ) from None
+            name = _clash(trial, self.plan.space)
+            if name is not None:
+                raise ConfigError(
+                    f"trial {trial.number} of study {self.plan.name!r} was drawn from {trial.distributions[name]}, "
+                    "which Optuna does not let stand beside it",
+                    file=self.plan.source.path,
+                    key=name,
+                    value=self.plan.space[name],
+                    hint="put it back, or give study_name another name",
+                )
 
     def restore(self, records: Iterable[TrialRecord]) -> int:
         """Bring back trials that the store has and Optuna does not. Numbers stay; returns how many there were."""
@@ -102,7 +99,8 @@ class Book:
     def adopt_foreign(self, trials: Iterable[FrozenTrial]) -> int:
         """Let finished trials from elsewhere inform the sampler; returns how many were new."""
         have = {t.user_attrs.get("imported") for t in self.trials()}
-        new = [t for t in trials if t.number not in have and _fits(t, self.plan.space)]
+        space = self.plan.space
+        new = [t for t in trials if t.number not in have and set(t.params) == set(space) and _clash(t, space) is None]
         for trial in new:
             copy = create_trial(
                 state=trial.state,
@@ -234,16 +232,15 @@ def _finite(error: float | None) -> bool:
     return error is not None and math.isfinite(error)
 
 
-def _fits(trial: FrozenTrial, space: Mapping[str, Distribution]) -> bool:
-    """Whether a trial's parameters are those of ``space``, with distributions that Optuna lets stand beside them."""
-    if set(trial.params) != set(space):
-        return False
-    try:
-        for name, among in space.items():
-            check_distribution_compatibility(trial.distributions[name], sampling.to_optuna(among))
-    except ValueError:
-        return False
-    return True
+def _clash(trial: FrozenTrial, space: Mapping[str, Distribution]) -> str | None:
+    """The first parameter of ``space`` that Optuna does not let stand beside the trial's of that name."""
+    for name, among in space.items():
+        if name in trial.distributions:
+            try:
+                check_distribution_compatibility(trial.distributions[name], sampling.to_optuna(among))
+            except ValueError:
+                return name
+    return None
 
 
 def _contains(distribution: optuna.distributions.BaseDistribution, value: Any) -> bool:

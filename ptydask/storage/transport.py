@@ -25,27 +25,6 @@ if TYPE_CHECKING:
 _CALL = "ptydask_journal"
 
 
-class DirectBackend(BaseJournalBackend):
-    """The journal in this very process: before workers exist, and after they are gone."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = JournalFile(path)
-
-    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-        """Entries from a number on."""
-        return decode(self.file.since(log_number_from))
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append, on disk on return where a trial ended."""
-        self.file.append(encode(logs))
-        if must_last(logs):
-            self.file.sync()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self.file.close()
-
-
 class JournalService(SchedulerPlugin):
     """The scheduler's end. Register it with ``client.register_plugin`` before any storage connects."""
 

@@ -127,10 +127,7 @@ def is_trouble(error: BaseException) -> bool:
 
 
 def disconnect(storage: BaseStorage) -> None:
-    """Let go of a journal file, or of a server's connections."""
-    backend = getattr(storage, "_backend", None)
-    if backend is not None and hasattr(backend, "close"):
-        backend.close()
+    """Let go of a server's connections; a journal's are the Dask client's."""
     engine = getattr(storage, "engine", None)
     if engine is not None:
         storage.remove_session()
