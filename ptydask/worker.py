@@ -154,7 +154,7 @@ def run_trial(setup: RunSetup, task: str, index: int) -> TrialDone:
 
 def _told(error: BaseException | None) -> PtydaskError:
     what = redact(one_line(f"{type(error).__name__}: {error}"))
-    if error is not None and (urls.is_trouble(error) or isinstance(error, UpdateFinishedTrialError)):
+    if urls.is_trouble(error) or isinstance(error, UpdateFinishedTrialError):
         return StorageError(f"a trial could not reach its storage: {what}")
     return PtydaskError(f"Optuna refused a trial: {what}")
 

@@ -118,12 +118,19 @@ def connect(spec: StorageSpec, client: Client | None = None) -> BaseStorage:
         raise StorageError(f"{spec.shown}: {one_line(redact(str(error)))[:300]}") from None
 
 
-def is_trouble(error: BaseException) -> bool:
-    """Whether an exception says that a storage cannot be reached, rather than that it was asked for nonsense."""
+def is_trouble(error: BaseException | None) -> bool:
+    """Whether an exception says that a storage cannot be reached, rather than that it was asked for nonsense.
+
+    So does one that was raised while such an exception was handled: Optuna may trip over its own clearing up.
+    """
     from optuna.exceptions import StorageInternalError
 
-    module = type(error).__module__.partition(".")[0]
-    return isinstance(error, OSError | StorageError | StorageInternalError) or module in _DRIVERS
+    kinds = (OSError, StorageError, StorageInternalError)
+    while error is not None:
+        if isinstance(error, kinds) or type(error).__module__.partition(".")[0] in _DRIVERS:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def disconnect(storage: BaseStorage) -> None:
