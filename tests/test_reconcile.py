@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from ptydask.model import Reason
-from ptydask.reconcile import Action, Begun, Step, begun, lease, steps, time_left, to_adopt, to_submit
+from ptydask.reconcile import Action, Begun, Step, begun, lease, steps, time_for_another, time_left, to_adopt, to_submit
 
 STORE = "s"
 
@@ -151,19 +151,44 @@ def _apply(step: Step, trials: dict[int, Begun], records: set[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "recorded", "flight", "slots", "wanted"),
+    ("total", "recorded", "flight", "idle", "wanted"),
     [
         (10, 0, 0, 4, 4),
         (10, 8, 0, 4, 2),
-        (10, 8, 2, 4, 0),
+        (10, 8, 1, 3, 1),
+        (10, 8, 2, 2, 0),
         (10, 10, 0, 4, 0),
-        (10, 0, 4, 2, 0),
+        (10, 0, 4, 0, 0),
         (10, 12, 0, 4, 0),
     ],
 )
-def test_never_more_than_slots_or_budget(total: int, recorded: int, flight: int, slots: int, wanted: int) -> None:
-    """In flight stays within the slots, and recorded plus in flight within the budget."""
-    assert to_submit(total, recorded, flight, slots) == wanted
+def test_never_more_than_idle_workers_or_budget(total: int, recorded: int, flight: int, idle: int, wanted: int) -> None:
+    """Recorded plus in flight stays within the budget."""
+    assert to_submit(total, recorded, flight, idle) == wanted
+
+
+def test_no_trial_that_cannot_end_in_time() -> None:
+    """By the longest trial seen; but a fresh worker always gets one, and no end known is no end."""
+    assert time_for_another(61.0, 60.0, trials=3)
+    assert not time_for_another(59.0, 60.0, trials=3)
+    assert time_for_another(59.0, 60.0, trials=0)
+    assert time_for_another(None, 1e9, trials=3)
+    assert time_for_another(0.1, 0.0, trials=3), "nothing seen yet"
+
+
+def test_an_attempt_that_got_further_does_not_count() -> None:
+    """A trial longer than the walltime goes on from job to job; one that makes no progress is given up."""
+    third = trial(8, losses=3, resumed=20, first=2)
+    assert actions(third, progress=lambda first: {2: 25}[first]) == [(Action.CLOSE, 8), (Action.RETRY, 8)]
+    assert actions(third, progress=lambda first: 20) == [(Action.CLOSE, 8), (Action.GIVE_UP, 8)]
+
+
+def test_spent_losses_are_passed_on() -> None:
+    """The retry knows how many losses count."""
+    (_, retry) = steps([trial(1, losses=1)], store=STORE, recorded=(), retries=3)
+    assert retry.trial.spent == 2
+    (_, retry) = steps([trial(1, losses=1)], store=STORE, recorded=(), retries=3, progress=lambda first: 5)
+    assert retry.trial.spent == 1
 
 
 def test_time_left_counts_running_shares() -> None:

@@ -51,7 +51,8 @@ def listeners(pid: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalWorkers]:
-    with ThisMachine().open(ClusterRequest(2)) as running:
+    with ThisMachine().open(ClusterRequest(2, 2)) as running:
+        running.client.wait_for_workers(2, timeout=60)
         yield running
 
 

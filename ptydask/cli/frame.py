@@ -200,7 +200,8 @@ def _footer(snapshot: RunSnapshot) -> list[str]:
     left = "time left not known yet"
     if snapshot.remaining is not None and math.isfinite(snapshot.remaining):
         left = f"{duration(snapshot.remaining)} left"
-    return [workers, f"{duration(snapshot.seconds)} so far", left]
+    waiting = [printable(snapshot.waiting)] if snapshot.waiting else []
+    return [workers, *waiting, f"{duration(snapshot.seconds)} so far", left]
 
 
 def _count_words(snapshot: RunSnapshot) -> str:

@@ -37,9 +37,9 @@ def trials_line(budget: Budget, workers: int, total: int, recorded: int) -> str:
     return _line("trials", text + (f", {recorded} recorded already" if recorded else ""))
 
 
-def workers_line(where: str) -> str:
-    """What runs where."""
-    return _line("workers", where)
+def workers_line(where: str, why: str) -> str:
+    """What runs where, and why there where nobody said so."""
+    return _line("workers", f"{where} ({why})" if why else where)
 
 
 def _current(plan: StudyPlan) -> dict[str, Scalar]:

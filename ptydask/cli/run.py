@@ -8,7 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptydask.model import beside
+
 if TYPE_CHECKING:
+    from ptydask.clusters import ClusterRequest
+    from ptydask.driver import RunOptions
     from ptydask.model import StudyMeta, StudyPlan
 
 RUN_EXAMPLES = """\
@@ -17,7 +21,9 @@ examples:
   ptydask run params.yaml --trials 50            50 trials, whatever the file says
   ptydask run params.yaml --set recon_params.NITER=50 --set init_params.probe_kv=300
   ptydask run params.yaml --try "scale=1.02 rotation=-1.5"
-  ptydask run params.yaml --dry-run              what would happen, without starting it
+  ptydask run params.yaml --cluster slurm --adapt 0:32 --trials 400     SLURM jobs as they are needed
+  ptydask run params.yaml --cluster configs/cluster-slurm-a100.yaml --workers 8
+  ptydask run params.yaml --dry-run              what would happen, and the job script, without starting it
 """
 
 
@@ -32,8 +38,31 @@ def add_parsers(commands: Any) -> None:
         formatter_class=raw,
     )
     _config_arguments(run)
-    run.add_argument("--workers", type=_positive, metavar="N", help="workers (default: one per GPU, else one)")
-    run.add_argument("--cluster", default="auto", metavar="NAME", help="where to run: auto or local (default: auto)")
+    workers = run.add_mutually_exclusive_group()
+    workers.add_argument("--workers", type=_positive, metavar="N", help="workers (default: one per GPU, else one)")
+    workers.add_argument(
+        "--adapt",
+        type=_bounds,
+        metavar="MIN:MAX",
+        help="as many workers as there are trials left, between these; n_trials of the file counts per MAX",
+    )
+    run.add_argument(
+        "--cluster",
+        default="auto",
+        metavar="WHERE",
+        help="auto (SLURM where it answers, else local), local, slurm or another batch system, a profile's file, "
+        "tcp:// or tls:// address of a Dask scheduler (default: auto)",
+    )
+    run.add_argument(
+        "--workers-per-gpu", type=_positive, default=1, metavar="K", help="trials that share a GPU (default: 1)"
+    )
+    run.add_argument(
+        "--checkpoint-every",
+        type=_seconds,
+        default=120.0,
+        metavar="S",
+        help="seconds between two checkpoints of a trial under way (default: 120)",
+    )
     run.add_argument(
         "--retries",
         type=_natural,
@@ -113,6 +142,13 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _bounds(text: str) -> tuple[int, int]:
+    least, _, most = text.partition(":")
+    if not (least.isdecimal() and most.isdecimal() and int(least) <= int(most) and int(most) >= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} must be MIN:MAX, two whole numbers, MIN not above MAX: 0:32")
+    return int(least), int(most)
+
+
 _positive.__name__, _natural.__name__, _seconds.__name__ = "whole number", "whole number", "number"
 
 
@@ -155,7 +191,6 @@ def _load(args: argparse.Namespace) -> StudyPlan:
 def _prepare(plan: StudyPlan, workers: int) -> Prepared:
     from ptydask.driver import provenance
     from ptydask.errors import StoreError, UnusableResults
-    from ptydask.model import beside
     from ptydask.store import reader
 
     meta = provenance.meta_of(plan, {})
@@ -206,16 +241,16 @@ def run_command(args: argparse.Namespace) -> int:
     from ptydask.cli import plan as words
     from ptydask.cli import running, view
 
-    place = clusters.get(args.cluster)
+    chosen = clusters.choose(args.cluster)
     plan = _load(args)
-    prepared = _prepare(plan, args.workers or place.default_workers())
-    request = clusters.ClusterRequest(prepared.workers)
+    request = _request(args, chosen.place.default_workers())
+    prepared = _prepare(plan, request.workers)
     watch = view.observer(sys.stderr)
     watch.plan(
         [
             *words.plan_lines(plan),
             words.trials_line(plan.budget, prepared.workers, prepared.total, prepared.recorded),
-            words.workers_line(place.describe(request)),
+            words.workers_line(chosen.place.describe(request), chosen.why if args.cluster == "auto" else ""),
         ]
     )
     for notice in prepared.notices:
@@ -224,5 +259,23 @@ def run_command(args: argparse.Namespace) -> int:
         watch.notice(f"all {prepared.total} trials are recorded in {plan.results}: nothing left to do")
         return 0
     if args.dry_run:
+        script = chosen.place.script(
+            replace(request, folder=beside(plan.results.absolute(), ".trials"), label=plan.name)
+        )
+        if script:
+            print(script)
         return 0
-    return running.run(prepared, place, request, args.retries, watch)
+    return running.run(prepared, chosen.place, request, _options(args, prepared.total), watch)
+
+
+def _request(args: argparse.Namespace, default: int) -> ClusterRequest:
+    from ptydask.clusters import ClusterRequest
+
+    least, most = args.adapt or (args.workers or default,) * 2
+    return ClusterRequest(most, least, args.workers_per_gpu)
+
+
+def _options(args: argparse.Namespace, total: int) -> RunOptions:
+    from ptydask.driver import RunOptions
+
+    return RunOptions(total, args.retries, args.checkpoint_every)

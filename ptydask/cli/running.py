@@ -6,6 +6,7 @@ import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ptydask.cli.run import Prepared
     from ptydask.cli.view import View
     from ptydask.clusters import ClusterRequest, Place
-    from ptydask.driver import Outcome
+    from ptydask.driver import Outcome, RunOptions
     from ptydask.model import RunSnapshot, TrialRecord
     from ptydask.store import Store
 
@@ -23,12 +24,12 @@ class Terminated(BaseException):
     """SIGTERM: the cluster wants this process to end."""
 
 
-def run(prepared: Prepared, place: Place, request: ClusterRequest, retries: int, watch: View) -> int:
+def run(prepared: Prepared, place: Place, request: ClusterRequest, options: RunOptions, watch: View) -> int:
     """Run what is missing, pack the results, say how it ended; returns the exit code."""
     observer = _Last(watch)
     try:
         with _sigterm(), _results(prepared) as store:
-            outcome = _trials(prepared, place, request, retries, store, observer)
+            outcome = _trials(prepared, place, request, options, store, observer)
             store.finish()
             watch.close(observer.snapshot)
             for damaged in store.damaged:
@@ -70,23 +71,24 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def _trials(
-    prepared: Prepared, place: Place, request: ClusterRequest, retries: int, store: Store, observer: _Last
+    prepared: Prepared, place: Place, request: ClusterRequest, options: RunOptions, store: Store, observer: _Last
 ) -> Outcome | None:
     """Run the trials that are missing; None where only packing was left to do."""
     from ptydask import driver
     from ptydask.driver import provenance
 
-    if len(store.records) >= prepared.total:
+    missing = prepared.total - len(store.records)
+    if missing <= 0:
         return None
-    run_id = uuid.uuid4().hex
-    with place.open(request) as cluster:
-        facts = driver.prepare(prepared.plan, cluster, run_id)
+    label = f"{prepared.plan.name}-{store.id[:8]}"
+    with place.open(replace(request, folder=store.folder, label=label)) as cluster:
+        crew = driver.Crew(prepared.plan, cluster, uuid.uuid4().hex, observer.notice)
+        facts = crew.first(missing)
         if store.previous is not None:
             for notice in provenance.compare_data(store.previous, facts, file=store.path):
                 observer.notice(notice)
         store.describe(provenance.meta_of(prepared.plan, facts))
-        options = driver.RunOptions(prepared.total, retries)
-        outcome = driver.run(prepared.plan, options, cluster, store, observer, run_id)
+        outcome = driver.run(prepared.plan, options, crew, store, observer)
         cluster.stop_workers()
     return outcome
 

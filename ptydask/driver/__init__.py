@@ -3,9 +3,11 @@
 ``book``    the study in Optuna: what was begun, told, closed, is to be tried again
 ``settle``  puts right what a death left between Optuna and the store
 ``resume``  whether a results file and a plan belong together
+``crew``    the workers: who is getting ready, who is idle, who has which trial
 ``loop``    one run from the first submitted trial to the last
 """
 
-from ptydask.driver.loop import Observer, Outcome, RunOptions, prepare, run
+from ptydask.driver.crew import Crew
+from ptydask.driver.loop import Observer, Outcome, RunOptions, run
 
-__all__ = ["Observer", "Outcome", "RunOptions", "prepare", "run"]
+__all__ = ["Crew", "Observer", "Outcome", "RunOptions", "run"]

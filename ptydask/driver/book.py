@@ -152,7 +152,8 @@ class Book:
             "origin": trial.origin,
             "retry_of": trial.number,
             "attempt": trial.attempt + 1,
-            "losses": trial.losses + (trial.reason == Reason.LOST),
+            "losses": trial.spent,
+            "first": trial.first,
         }
         fixed = self.trials()[trial.number].system_attrs.get("fixed_params", {})
         self.study.enqueue_trial({**fixed, **trial.params}, user_attrs=attrs)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import queue
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
-from distributed import Client, Future, KilledWorker
+from distributed import Future, KilledWorker
 
-from ptydask import reconcile, worker
-from ptydask.clusters import Cluster
+from ptydask import reconcile, transfer, worker
 from ptydask.driver.book import Book, open_study
+from ptydask.driver.crew import TICK, Crew
 from ptydask.driver.settle import Settler
 from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, StorageError, one_line, redact
 from ptydask.model import (
@@ -30,12 +31,8 @@ from ptydask.storage import urls
 from ptydask.storage.mirror import SqliteMirror
 from ptydask.store import Store
 
-TICK = 1.0
-"""Seconds between two looks at everything."""
-NO_WORKERS = 120.0
-"""Seconds without any worker after which the run ends."""
-FETCH = 60.0
-"""Seconds for a finished task's few bytes of result; later its worker has died with them."""
+FETCH = 5.0
+"""Seconds for a finished task's few bytes of result, before asking whether its worker has died with them."""
 GOES_ON = "the same command goes on from here"
 
 
@@ -59,6 +56,8 @@ class RunOptions:
     total: int
     retries: int = 3
     """Times that a trial is tried again after its worker was lost."""
+    checkpoint_every: float = 120.0
+    """Seconds between two checkpoints of a trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class _Run:
 
     plan: StudyPlan
     total: int
-    client: Client
+    crew: Crew
     store: Store
     settler: Settler
     setup: worker.RunSetup
@@ -89,8 +88,9 @@ class _Run:
     began: float = field(default_factory=time.monotonic)
     recorded_before: int = 0
     last_tick: float = 0.0
-    workers_seen: float = field(default_factory=time.monotonic)
     index: int = 0
+    longest: float = 0.0
+    """Seconds of the longest trial so far."""
     trouble: str = ""
     mirror_behind: bool = False
 
@@ -101,9 +101,10 @@ class _Run:
         while self.flight or not self.over():
             self.fill()
             keys = self._wait()
-            self.fill(len(keys))  # the freed workers get their next trial before any bookkeeping
-            for key in keys:
-                self.collect(key)
+            brought = {key: self._outcome(key) for key in keys}
+            self.fill()  # the freed workers get their next trial before any bookkeeping
+            for key, (done, error) in brought.items():
+                self.collect(key, done, error)
             self.tick()
 
     def over(self) -> bool:
@@ -111,48 +112,50 @@ class _Run:
         timed_out = limit is not None and time.monotonic() - self.began >= limit
         return timed_out or len(self.store.records) >= self.total
 
-    def fill(self, uncollected: int = 0) -> None:
-        """Send what the workers have room for; ``uncollected`` tasks in flight are over and not yet recorded."""
+    def fill(self) -> None:
+        """Send a trial to every idle worker, as long as there are some to send."""
         if self.over():
             return
-        slots = self.workers() + uncollected
-        for _ in range(reconcile.to_submit(self.total, len(self.store.records), len(self.flight), slots)):
-            key = f"trial-{uuid.uuid4().hex}"
-            future = self.client.submit(worker.run_trial, self.setup, key, self.index, key=key, pure=False)
-            self.flight[key] = future
-            future.add_done_callback(lambda ended: self.ended.put(ended.key))
-            self.index += 1
+        idle = self.crew.idle(self.longest)
+        wanted = reconcile.to_submit(self.total, len(self.store.records), len(self.flight), len(idle))
+        for address in idle[:wanted]:
+            self._send(address)
 
-    def workers(self) -> int:
-        return len(self.client.scheduler_info(n_workers=-1)["workers"])
+    def _send(self, address: str) -> None:
+        key = f"trial-{uuid.uuid4().hex}"
+        future = self.crew.client.submit(
+            worker.run_trial,
+            self.setup,
+            key,
+            self.index,
+            key=key,
+            pure=False,
+            workers=[address],
+            allow_other_workers=False,
+        )
+        self.flight[key] = future
+        self.crew.assign(address, key)
+        future.add_done_callback(lambda ended: self.ended.put(ended.key))
+        self.index += 1
 
     def _wait(self) -> list[str]:
+        """The tasks that are over, after a second at most; also those whose worker is gone."""
         try:
-            ended = [self.ended.get(timeout=TICK)]
+            ended = {self.ended.get(timeout=TICK)}
         except queue.Empty:
-            self._check_workers()
-            return []
+            ended = set()
         while not self.ended.empty():
-            ended.append(self.ended.get())
-        return ended
+            ended.add(self.ended.get())
+        return [key for key in ended if key in self.flight]
 
-    def _check_workers(self) -> None:
-        now = time.monotonic()
-        if self.workers():
-            self.workers_seen = now
-        elif now - self.workers_seen > NO_WORKERS:
-            raise StoppedEarly(f"no worker for {NO_WORKERS:.0f} s; {GOES_ON}")
-
-    def collect(self, key: str) -> None:
+    def collect(self, key: str, done: worker.TrialDone | None, error: BaseException | None) -> None:
         """Record what a task brought, or put right what it left."""
-        future = self.flight[key]
-        done, error = self._outcome(future)
         del self.flight[key]
         if done is not None:
-            self.settler.add(done.record, done.sha256)
+            self.settler.add(done.record, first=done.first, sha256=done.sha256)
             if done.lost:
                 self.observer.notice(f"trial {done.record.number}: {done.lost}")
-        elif error is None or isinstance(error, KilledWorker | StorageError):
+        elif error is None or isinstance(error, KilledWorker | StorageError | worker.Left):
             if isinstance(error, StorageError):
                 self.observer.notice(str(error))
             self.settler.settle(Reason.LOST, self.flight)
@@ -162,15 +165,23 @@ class _Run:
             what = redact(one_line(f"{type(error).__name__}: {error}"))
             raise ClusterError(f"a worker failed outside of its trial: {what}") from error
 
-    def _outcome(self, future: Future) -> tuple[worker.TrialDone | None, BaseException | None]:
-        """What a task returned, or raised; neither where the worker that had it is gone."""
+    def _outcome(self, key: str) -> tuple[worker.TrialDone | None, BaseException | None]:
+        """What a task returned, or raised; neither where the worker that had it is gone. Frees the worker."""
+        future = self.flight[key]
         if future.status == "error":
-            return None, future.exception(timeout=FETCH)
-        try:
-            if future.status == "finished":
-                return future.result(timeout=FETCH), None
-        except TimeoutError:
-            pass
+            error = future.exception(timeout=FETCH)
+            if not isinstance(error, KilledWorker | worker.Left):
+                self.crew.free(key)
+            return None, error
+        while future.status == "finished":
+            try:
+                done = future.result(timeout=FETCH)
+            except (TimeoutError, CancelledError):
+                if self.crew.still_there(key):
+                    continue
+                break
+            self.crew.free(key)
+            return done, None
         # Dask would run the task once more; the trial's file, if there is one, says what it gave.
         future.cancel()
         return None, None
@@ -179,6 +190,7 @@ class _Run:
         """Tell of a trial that has been recorded."""
         best = best_of([r for r in (self.best, record) if r is not None], self.plan.direction)
         is_best, self.best = best is record, best
+        self.longest = max(self.longest, record.seconds)
         self.observer.finished(record, is_best, self.snapshot())
 
     # --- telling ---
@@ -203,20 +215,27 @@ class _Run:
             },
             best=self.best,
             running=running,
-            workers=self.workers(),
+            workers=len(self.crew),
             seconds=elapsed,
             remaining=reconcile.time_left(elapsed, done, wanted, shares),
             iterations=steps,
             metric=self.plan.metric,
             direction=self.plan.direction,
+            waiting=self.crew.tended.waiting,
         )
 
     def tick(self, *, force: bool = False) -> None:
-        """Bring everybody who looks from outside up to date, about once a second."""
+        """Look after the workers and tell of the run, about once a second."""
         now = time.monotonic()
         if not force and now - self.last_tick < TICK:
             return
         self.last_tick = now
+        for key in self.crew.look(0 if self.over() else self.total - len(self.store.records), self.longest):
+            self.ended.put(key)  # Dask may still hope for this worker; nobody else does
+        self.tell()
+
+    def tell(self) -> None:
+        """Bring everybody who looks from outside up to date."""
         snapshot = self.snapshot()
         self.observer.update(snapshot)
         self.store.write_status(snapshot)
@@ -242,30 +261,28 @@ class _Run:
         self.flight.clear()
         try:
             self.settler.settle(Reason.INTERRUPTED)
-            self.tick(force=True)
+            self.tell()
         except Exception as error:  # the reason for the stop matters more, and a new start does the same
             self.observer.notice(f"the study was left as it is: {redact(one_line(str(error)))}")
 
 
-def run(
-    plan: StudyPlan, options: RunOptions, cluster: Cluster, store: Store, observer: Observer, run_id: str
-) -> Outcome:
+def run(plan: StudyPlan, options: RunOptions, crew: Crew, store: Store, observer: Observer) -> Outcome:
     """Run what is missing of the study until every trial is recorded or its time is over.
 
-    The workers must have been prepared (:func:`prepare`). Raises KeyboardInterrupt or whatever else ended it early,
+    Raises KeyboardInterrupt or whatever else ended it early,
     after everything that was under way has been closed as interrupted; StoppedEarly where the storage was lost.
     """
     spec = urls.parse(plan.storage, store.path)
-    with _storage_or_stop(spec), _opened(plan, options, cluster, store, observer, run_id, spec) as it:
+    with _storage_or_stop(spec), _opened(plan, options, crew, store, observer, spec) as it:
         _begin(it)
         try:
             it.go()
         except BaseException:
-            cluster.stop_workers()
+            crew.cluster.stop_workers()
             it.stop()
             raise
         it.settler.settle(Reason.LOST)
-        it.tick(force=True)
+        it.tell()
         return Outcome(it.snapshot(), len(store.records) >= options.total)
 
 
@@ -286,14 +303,14 @@ def _storage_or_stop(spec: urls.StorageSpec) -> Iterator[None]:
 def _opened(
     plan: StudyPlan,
     options: RunOptions,
-    cluster: Cluster,
+    crew: Crew,
     store: Store,
     observer: Observer,
-    run_id: str,
     spec: urls.StorageSpec,
 ) -> Iterator[_Run]:
     """A run with its connections."""
-    client = cluster.client
+    client, folder = crew.client, store.folder.absolute()
+    client.register_plugin(transfer.FileService(folder, store.id))
     if spec.kind == "journal":
         from ptydask.storage.transport import JournalService
 
@@ -304,9 +321,10 @@ def _opened(
     try:
         mirror = SqliteMirror(spec.mirror, plan.name, plan.direction, store.id) if spec.mirror else None
         book = Book(open_study(storage, plan.name, plan.direction), store.id, plan)
-        setup = worker.RunSetup(replace(plan, storage=None), spec, store.id, store.folder.absolute(), run_id)
+        bare = replace(plan, storage=None)
+        setup = worker.RunSetup(bare, spec, store.id, folder, crew.run_id, options.checkpoint_every)
         settler = Settler(plan, book, store, options.retries, spec.kind == "journal", observer.notice)
-        it = _Run(plan, options.total, client, store, settler, setup, observer, mirror)
+        it = _Run(plan, options.total, crew, store, settler, setup, observer, mirror)
         settler.recorded = it.recorded
         yield it
     finally:
@@ -315,6 +333,7 @@ def _opened(
         urls.disconnect(storage)
         if spec.kind == "journal":
             client.unregister_scheduler_plugin(JournalService.name)
+        client.unregister_scheduler_plugin(transfer.FileService.name)
 
 
 def _begin(it: _Run) -> None:
@@ -339,27 +358,5 @@ def _begin(it: _Run) -> None:
     book.enqueue(it.plan.points)
     it.index = len(book.trials())
     it.recorded_before = len(it.store.records)
+    it.longest = max((record.seconds for record in it.store.records.values()), default=0.0)
     it.tick(force=True)
-
-
-def prepare(plan: StudyPlan, cluster: Cluster, run_id: str) -> Mapping[str, str]:
-    """Load the measurements on every worker. Returns what the first one says of itself and of the data.
-
-    Raises DataError where the measurements cannot be used, ClusterError where a worker dies of them.
-    """
-    client = cluster.client
-    bare = replace(plan, storage=None)
-    futures = [
-        client.submit(worker.prepare, bare, run_id, pure=False, workers=[address], allow_other_workers=False)
-        for address in client.scheduler_info(n_workers=-1)["workers"]
-    ]
-    try:
-        answers: list[dict[str, str]] = client.gather(futures)
-    except KilledWorker as error:
-        raise ClusterError("a worker died while it loaded the measurements; is there enough memory?") from error
-    except PtydaskError:
-        raise
-    except Exception as error:
-        what = one_line(f"{type(error).__name__}: {error}")[:300]
-        raise ClusterError(f"a worker could not get ready: {what}") from error
-    return answers[0]

@@ -9,7 +9,7 @@ from ptydask import reconcile
 from ptydask.driver.book import Book
 from ptydask.model import Reason, StudyPlan, TrialRecord, TrialState
 from ptydask.reconcile import Action, Begun, Step
-from ptydask.store import Store, shard
+from ptydask.store import Store, checkpoints, shard
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Settler:
         for number in reconcile.to_adopt(trials, store=store, recorded=recorded, in_flight=in_flight):
             record = self.store.find(number)
             if record is not None:
-                self.add(record)
+                self.add(record, first=trials[number].first)
         for step in reconcile.steps(
             trials,
             store=store,
@@ -44,12 +44,14 @@ class Settler:
             retries=self.retries,
             reason=reason,
             exclusive=self.exclusive,
+            progress=lambda first: checkpoints.step(self.store.folder, first),
         ):
             self._take(step, reason)
 
-    def add(self, record: TrialRecord, sha256: str | None = None) -> None:
-        """Record a trial whose file is there."""
+    def add(self, record: TrialRecord, *, first: int, sha256: str | None = None) -> None:
+        """Record a trial whose file is there; the checkpoint, under the first attempt's number, has served."""
         self.store.add(record, sha256=sha256)
+        checkpoints.drop(self.store.folder, first)
         self.recorded(record)
 
     def _take(self, step: Step, reason: Reason) -> None:
@@ -65,9 +67,10 @@ class Settler:
                 self.book.retry(trial)
                 if trial.reason == Reason.LOST:
                     self.losses += 1
-                    self.notice(f"trial {trial.number} lost its worker; its parameters are tried again")
+                    on = f" from step {trial.progress} on" if trial.progress else ""
+                    self.notice(f"trial {trial.number} lost its worker; its parameters are tried again{on}")
             case Action.GIVE_UP:
-                self._numbers(trial, TrialState.FAIL, Reason.LOST, f"its worker was lost {trial.losses + 1} times")
+                self._numbers(trial, TrialState.FAIL, Reason.LOST, f"its worker was lost {trial.spent} times")
             case Action.RECOVER:
                 state = TrialState(trial.state) if trial.state != "RUNNING" else TrialState.FAIL
                 why = {TrialState.PRUNED: Reason.PRUNED, TrialState.FAIL: Reason.FAILED}.get(state, Reason.NONE)
@@ -77,4 +80,4 @@ class Settler:
         record = self.book.numbers_of(trial, state=state, reason=reason, message=message)
         plan = self.plan
         shard.write(self.store.folder, record, None, plan.keep, direction=plan.direction, metric=plan.metric)
-        self.add(record)
+        self.add(record, first=trial.first)

@@ -20,10 +20,33 @@ class Report(Protocol):
         """Record the metrics of ``step`` (counted from 1). True asks the session to end the trial now."""
 
 
+class Checkpoint(Protocol):
+    """Where a trial keeps what another worker needs to go on from, should this one be lost.
+
+    After each step that is not the last, and after its report, a session asks :meth:`due` and then saves. What it
+    saves must bring the trial to the very result, bit for bit, that it would have had without the interruption.
+    """
+
+    def load(self) -> bytes | None:
+        """What an earlier attempt saved last; None where there is nothing. Ask once, at the start.
+
+        Steps up to the saved one are not reported again. A session that cannot use the bytes starts from the beginning.
+        """
+
+    def due(self) -> bool:
+        """Whether to save now."""
+
+    def save(self, step: int, state: bytes) -> None:
+        """Keep ``state``, from which the trial goes on after ``step``.
+
+        Raises :class:`ptydask.eviction.Evicted` where the worker has to go: let it pass.
+        """
+
+
 class Session(Protocol):
     """An engine on one worker, with what is worth keeping between trials (the measurements)."""
 
-    def run(self, trial: TrialInput, report: Report) -> TrialOutput:
+    def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Run one trial; what came before on this worker has no influence on the result.
 
         Whatever it raises is recorded as a failed trial; the next trial runs in the same session.

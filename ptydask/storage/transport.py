@@ -75,6 +75,14 @@ class JournalService(SchedulerPlugin):
         await self._syncing
 
 
+def ask(handler: str, client: Client | None = None, **message: Any) -> Any:
+    """Call a handler of the scheduler: from a task on a worker, or beside ``client``."""
+    if client is not None:
+        return client.sync(getattr(client.scheduler, handler), **message)
+    worker = get_worker()
+    return sync(worker.loop, getattr(worker.scheduler, handler), **message)
+
+
 class DaskBackend(BaseJournalBackend, BaseJournalSnapshot):
     """Any other process's end: in a task on a worker, or beside ``client``."""
 
@@ -84,10 +92,7 @@ class DaskBackend(BaseJournalBackend, BaseJournalSnapshot):
         self._known = 0
 
     def _call(self, **message: Any) -> Any:
-        if self._client is not None:
-            return self._client.sync(getattr(self._client.scheduler, _CALL), **message)
-        worker = get_worker()
-        return sync(worker.loop, getattr(worker.scheduler, _CALL), **message)
+        return ask(_CALL, self._client, **message)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append, on the owner's disk on return where a trial ended."""

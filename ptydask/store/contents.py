@@ -6,7 +6,7 @@ import glob
 import json
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ CARD = "store.json"
 """Whose folder it is: the store's id, and the study's description."""
 STATUS = "status.json"
 DAMAGED = "damaged"
+JOBS = "jobs"
+"""Logs of batch jobs."""
 _GONE = ".gone"
 
 
@@ -53,7 +55,7 @@ def refuse_foreign(path: Path, folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder}: a file; a folder of this name is needed while the study runs")
     if folder.is_dir() and not (folder / CARD).exists():
-        foreign = [p.name for p in folder.iterdir() if p.name not in (lock.NAME, DAMAGED) and p.name[0] != "."]
+        foreign = [p.name for p in folder.iterdir() if p.name not in (lock.NAME, DAMAGED, JOBS) and p.name[0] != "."]
         if foreign:
             raise StoreError(
                 f"{folder}: a folder that ptydask did not make (it holds {foreign[0]!r}); "
@@ -168,6 +170,11 @@ def shards(folder: Path) -> set[int]:
     return {n for n in map(names.shard_number, folder.glob("*.h5")) if n is not None}
 
 
+def trials_begun(folder: Path) -> bool:
+    """Whether any trial left its file or a checkpoint."""
+    return bool(shards(folder)) or any(folder.glob("*.checkpoint"))
+
+
 def remove_if_empty(folder: Path) -> None:
     """Remove a folder in which no trial was ever kept."""
     left = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
@@ -175,15 +182,15 @@ def remove_if_empty(folder: Path) -> None:
         remove(folder)
 
 
-def remove(folder: Path) -> None:
-    """Remove the folder at once: it loses its name first. Damaged trial files stay, under the old name."""
-    damaged = folder / DAMAGED
+def remove(folder: Path, keep: Sequence[str] = (DAMAGED,)) -> None:
+    """Remove the folder at once: it loses its name first. Subfolders to ``keep`` stay, unless empty."""
     gone = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}{_GONE}")
     try:
         folder.rename(gone)
-        if (gone / DAMAGED).is_dir() and any((gone / DAMAGED).iterdir()):
-            folder.mkdir()
-            (gone / DAMAGED).rename(damaged)
+        for name in keep:
+            if (gone / name).is_dir() and any((gone / name).iterdir()):
+                folder.mkdir(exist_ok=True)
+                (gone / name).rename(folder / name)
     except OSError:
         return  # it is tidied up when the study is opened the next time
     files.sync_folder(folder.parent)

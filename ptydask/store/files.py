@@ -101,9 +101,9 @@ class Aside(io.RawIOBase):
         super().close()
 
 
-def aside_of(path: Path) -> Path:
-    """A name of its own, hidden, beside ``path``."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}{_ASIDE}")
+def aside_of(path: Path, token: str = "") -> Path:
+    """A name of its own, hidden, beside ``path``; ``token`` makes it the same again."""
+    return path.with_name(f".{path.name}.{token or secrets.token_hex(6)}{_ASIDE}")
 
 
 def write_whole(
@@ -135,10 +135,15 @@ def write_whole(
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Make ``path`` hold ``text``, atomically. Raises OSError."""
+    write_bytes(path, text.encode(), durable=durable)
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Make ``path`` hold ``data``, atomically. Raises OSError."""
     aside = aside_of(path)
     try:
-        with aside.open("x", encoding="utf-8") as out:
-            out.write(text)
+        with aside.open("xb") as out:
+            out.write(data)
             if durable:
                 out.flush()
                 os.fsync(out.fileno())

@@ -40,6 +40,11 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"{trial_name(number)}.h5"
 
 
+def checkpoint_path(folder: Path, number: int) -> Path:
+    """The checkpoint of a trial, and of the attempts that take its place, by the number of the first of them."""
+    return folder / f"{trial_name(number)}.checkpoint"
+
+
 def shard_number(path: Path) -> int | None:
     """The number of the trial whose file this is; None for any other file."""
     return int(path.stem) if re.fullmatch(r"\d{6,}\.h5", path.name) else None

@@ -218,16 +218,16 @@ class Store:
         self.damaged = (*self.damaged, one_line(f"trial {number}: {why}"))
 
     def close(self) -> None:
-        """Give the store back as it is, to go on with later. One in which nothing was recorded is removed.
+        """Give the store back as it is, to go on with later. One in which nothing was kept is removed.
 
         Harmless after :meth:`finish`.
         """
         if self._finished:
             return
         try:
-            if self._new and not self._rows and not contents.shards(self.folder):
+            if self._new and not self._rows and not contents.trials_begun(self.folder):
                 self.path.unlink(missing_ok=True)
-                contents.remove(self.folder)
+                contents.remove(self.folder, keep=(contents.DAMAGED, contents.JOBS))
             elif self._pack is not None and not self._changed and not contents.shards(self.folder):
                 contents.remove(self.folder)
             else:

@@ -1,21 +1,27 @@
 """An engine for tests: a quick, known function instead of a reconstruction, with ways to go wrong on request.
 
 Keys in ``init_params``, all optional: ``sleep`` seconds a step; ``iterations``; ``fail`` and ``lose``: raise, or end
-the process, where the smallest parameter is below; ``lose_once``: a path; ``bad_data``: refuse at opening.
+the process, where the smallest parameter is below; ``lose_once``: a path; ``bad_data``: refuse at opening; ``walk``:
+also a random walk, (steps, 8), which depends on parameters and seed and differs where a trial was resumed wrongly;
+``array``: so many random float32 numbers in one more; ``ignore_eviction``: no checkpoint once the worker has to go;
+``blind``: do not see the folder of the results.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
+import zlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ptydask.engines import Report
+from ptydask import eviction, transfer
+from ptydask.engines import Checkpoint, Report
 from ptydask.errors import DataError
 from ptydask.model import Image, Quantity, Slot, StudyPlan, TrialInput, TrialOutput
 
@@ -34,28 +40,71 @@ class ToyEngine:
         return ToySession(toy, plan, slot)
 
 
+@dataclass
+class Course:
+    """The steps so far: the error of each, and a random walk."""
+
+    random: np.random.Generator
+    errors: list[float] = field(default_factory=list)
+    walk: list[list[float]] = field(default_factory=list)
+
+    @classmethod
+    def resumed(cls, trial: TrialInput, state: bytes | None) -> Course:
+        values = repr(sorted(trial.params.items())).encode()  # a retried trial has another number
+        course = cls(np.random.default_rng([trial.seed, zlib.crc32(values)]))
+        if state is not None:
+            saved = json.loads(state)
+            course.random.bit_generator.state = saved["random"]
+            course.errors, course.walk = saved["errors"], saved["walk"]
+        return course
+
+    def saved(self) -> bytes:
+        state = {"random": self.random.bit_generator.state, "errors": self.errors, "walk": self.walk}
+        return json.dumps(state).encode()
+
+    def go(self, error: float) -> None:
+        before = self.walk[-1] if self.walk else [0.0] * 8
+        self.walk.append([float(x) for x in self.random.normal(before)])
+        self.errors.append(error)
+
+
 class ToySession:
     def __init__(self, toy: dict[str, Any], plan: StudyPlan, slot: Slot) -> None:
         self.toy, self.plan, self.slot = toy, plan, slot
+        if toy.get("blind"):
+            transfer.visible = lambda *_: False  # in this worker's process; the driver's sees it
 
-    def run(self, trial: TrialInput, report: Report) -> TrialOutput:
+    def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         values = [float(v) for v in trial.params.values() if isinstance(v, int | float)]
         target = sum(v * v for v in values)
-        steps, errors = int(self.toy.get("iterations", 3)), []
-        for step in range(1, steps + 1):
+        steps, course = int(self.toy.get("iterations", 3)), Course.resumed(trial, checkpoint.load())
+        for step in range(len(course.errors) + 1, steps + 1):
             time.sleep(float(self.toy.get("sleep", 0.0)))
-            errors.append(target + 1.0 / step)
+            course.go(target + 1.0 / step)
             self._misbehave(min(values, default=0.0), step)
-            if report(step, {"loss": errors[-1], "contrast": 1.0 / (1.0 + errors[-1])}):
+            error = course.errors[-1]
+            if report(step, {"loss": error, "contrast": 1.0 / (1.0 + error)}):
                 break
-        axis = np.arange(16, dtype=float)
+            if step < steps and not self._deaf() and checkpoint.due():
+                checkpoint.save(step, course.saved())
+        errors, axis = course.errors, np.arange(16, dtype=float)
         return TrialOutput(
             metrics={"loss": errors[-1], "contrast": 1.0 / (1.0 + errors[-1])},
             curve={"step": range(1, len(errors) + 1), "loss": errors},
-            arrays={"object_phase": Quantity(np.full((1, 1, 16, 16), target, dtype=np.float32), "rad")},
+            arrays={"object_phase": Quantity(np.full((1, 1, 16, 16), target, dtype=np.float32), "rad")}
+            | self._more_arrays(trial, course),
             image=Image(np.outer(axis, axis) + target, axis, axis, "rad", "angstrom", "phase"),
             attributes={"threads": self.slot.threads, "cuda": self.slot.cuda or "", "pid": os.getpid()},
         )
+
+    def _deaf(self) -> bool:
+        return bool(self.toy.get("ignore_eviction")) and eviction.asked.is_set()
+
+    def _more_arrays(self, trial: TrialInput, course: Course) -> dict[str, Quantity]:
+        arrays = {"walk": Quantity(np.array(course.walk), "angstrom")} if self.toy.get("walk") else {}
+        if size := int(self.toy.get("array", 0)):
+            arrays["noise"] = Quantity(np.random.default_rng(trial.seed).random(size, np.float32))
+        return arrays
 
     def _misbehave(self, x: float, step: int) -> None:
         if x < float(self.toy.get("fail", -np.inf)):

@@ -1,29 +1,23 @@
-"""What runs on a worker: one trial, as one Dask task.
-
-The measurements and the storage connection live as long as the worker process; a trial leaves nothing else behind.
-"""
+"""One trial, as one Dask task."""
 
 from __future__ import annotations
 
 import math
 import os
 import socket
-import threading
-import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from distributed import get_worker
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 
-from ptydask import engines, reconcile, sampling
+from ptydask import eviction, reconcile, sampling
 from ptydask.errors import PtydaskError, StorageError, one_line, redact
 from ptydask.model import (
     Choice,
@@ -32,7 +26,6 @@ from ptydask.model import (
     IntRange,
     Reason,
     Scalar,
-    Slot,
     StudyPlan,
     TrialInput,
     TrialOutput,
@@ -40,9 +33,8 @@ from ptydask.model import (
     TrialState,
 )
 from ptydask.storage import urls
-
-if TYPE_CHECKING:
-    from ptydask.engines import Session
+from ptydask.worker.process import Open, opened
+from ptydask.worker.progress import Kept, Unheard, Watch, heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +44,12 @@ class RunSetup:
     plan: StudyPlan = field(repr=False)
     storage: urls.StorageSpec
     store_id: str
-    shards: Path
+    folder: Path
+    """Of the trials' files. A worker that does not see it sends them over the Dask connection."""
     run: str
     """Differs from run to run, so that no worker takes up what it kept from another."""
+    checkpoint_every: float
+    """Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,84 +58,44 @@ class TrialDone:
 
     record: TrialRecord
     sha256: str
+    first: int
+    """The first attempt's number, under which the checkpoint lies."""
     lost: str = ""
     """What could not be kept, in words; empty where everything was."""
+
+
+_JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "JOB_ID")
+"""Where batch systems say which job a process belongs to."""
+
+
+class Left(Exception):  # noqa: N818
+    """The trial stopped here because its worker has to go; another goes on from the checkpoint."""
 
 
 class TrialFailed(Exception):  # noqa: N818
     """Tells Optuna that this trial failed; what happened is in the record."""
 
 
-class _Unheard(BaseException):
-    """Optuna did not take what the trial had to say: no fault of the trial, so no engine may catch it."""
-
-
-@dataclass(slots=True)
-class _Open:
-    """What a worker process keeps between trials."""
-
-    run: str
-    session: Session
-    slot: Slot
-    storage: optuna.storages.BaseStorage | None = None
-
-
-_open: _Open | None = None
-_opening = threading.Lock()
-
-
-def slot_of_this_process() -> Slot:
-    """The share of the machine that the cluster gave to this worker, from its environment."""
-    threads = os.environ.get("PTYDASK_THREADS") or os.environ.get("OMP_NUM_THREADS") or "1"
-    cuda = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return Slot(max(1, int(threads)), cuda if cuda not in (None, "", "-1") else None)
-
-
-def prepare(plan: StudyPlan, run: str) -> dict[str, str]:
-    """Load the measurements. Returns the session's provenance.
-
-    Raises DataError where the measurements cannot be used.
-    """
-    return {**_opened(plan, run).session.provenance(), "host": socket.gethostname()}
-
-
-def _opened(plan: StudyPlan, run: str) -> _Open:
-    global _open
-    with _opening:
-        if _open is None or _open.run != run:
-            if _open is not None:
-                _open.session.close()
-                _open = None
-            optuna.logging.set_verbosity(optuna.logging.ERROR)
-            slot = slot_of_this_process()
-            _open = _Open(run, engines.get(plan.engine).open(plan, slot), slot)
-        return _open
-
-
-def _storage(ready: _Open, setup: RunSetup) -> optuna.storages.BaseStorage:
-    if ready.storage is None:
-        ready.storage = urls.connect(setup.storage)
-    return ready.storage
-
-
 def run_trial(setup: RunSetup, task: str, index: int) -> TrialDone:
-    """Run the next trial of the study and write its file.
+    """Run the next trial of the study and write its file. Raises Left where this worker has to go first.
 
     ``task`` is the key that the trial's lease carries; ``index`` counts the trials of the study and seeds the
     sampler, so that no two workers draw the same startup trials.
     """
     plan = setup.plan
-    ready = _opened(plan, setup.run)
+    ready = opened(plan, setup.run)
     study = optuna.load_study(
         study_name=plan.name,
-        storage=_storage(ready, setup),
+        storage=ready.storage(setup.storage),
         sampler=sampling.sampler(plan.sampler, seed=_mix(plan.seed, index), space=plan.space),
         pruner=sampling.pruner(plan.pruner, iterations=plan.iterations),
     )
     run = _TrialRun(setup, ready, task)
     try:
         study.optimize(run, n_trials=1, catch=(TrialFailed,))
-    except _Unheard as unheard:
+    except eviction.Evicted:
+        raise Left("this worker has to go") from None
+    except Unheard as unheard:
         raise _told(unheard.__cause__) from None
     except PtydaskError:
         raise
@@ -167,51 +122,57 @@ def _mix(seed: int, index: int) -> int:
 class _TrialRun:
     """The objective that Optuna calls, once."""
 
-    def __init__(self, setup: RunSetup, ready: _Open, task: str) -> None:
+    def __init__(self, setup: RunSetup, ready: Open, task: str) -> None:
         self.setup, self.ready, self.task = setup, ready, task
+        self.shelf = ready.shelf(setup.folder, setup.store_id)
         self.done: TrialDone | None = None
+        self.first = 0
 
     def __call__(self, trial: Trial) -> float:
-        worker = get_worker()
-        with _heard():
+        plan, worker = self.setup.plan, get_worker()
+        with heard():
             record = self._begin(trial, str(worker.name))
-            params = {name: _suggest(trial, name, d) for name, d in self.setup.plan.space.items()}
+            params = {name: _suggest(trial, name, d) for name, d in plan.space.items()}
         record = replace(record, params=params)
-        begin = time.monotonic()
-        watch = _Watch(trial, self.setup.plan)
+        watch = Watch(trial, plan)
+        kept = Kept(trial, params, watch, self.shelf, self.first, self.setup.checkpoint_every)
         try:
-            output = self.ready.session.run(TrialInput(trial.number, params, self.setup.plan.seed), watch.report)
-            error = float(output.metrics[self.setup.plan.metric])
+            output = self.ready.session.run(TrialInput(trial.number, params, plan.seed), watch.report, kept)
+            error = float(output.metrics[plan.metric])
             if not math.isfinite(error):
-                raise ArithmeticError(f"the trial's {self.setup.plan.metric} is {error}")
+                raise ArithmeticError(f"the trial's {plan.metric} is {error}")
             ended = replace(
                 record,
                 state=TrialState.PRUNED if watch.pruned else TrialState.COMPLETE,
                 reason=Reason.PRUNED if watch.pruned else Reason.NONE,
                 error=error,
                 metrics=dict(output.metrics),
-                seconds=time.monotonic() - begin,
+                seconds=kept.seconds,
             )
         except Exception as caught:  # whatever it is, the study goes on and the store has the traceback
             ended = replace(
                 _failed(record, caught),
-                error=watch.last.get(self.setup.plan.metric),
+                error=watch.last.get(plan.metric),
                 metrics=dict(watch.last),
-                seconds=time.monotonic() - begin,
+                seconds=kept.seconds,
             )
             self._write(ended, None)
-            with _heard():
+            with heard():
                 trial.set_user_attr("reason", Reason.FAILED.value)
             raise TrialFailed(ended.message) from None
+        if kept.resumed and not watch.began_again:
+            output = replace(output, attributes={**output.attributes, "resumed_after_step": kept.resumed})
         self._write(ended, output)
         if watch.pruned:
             raise optuna.TrialPruned
         return error
 
     def _begin(self, trial: Trial, worker: str) -> TrialRecord:
-        host, job = socket.gethostname(), os.environ.get("SLURM_JOB_ID", "")
+        host = socket.gethostname()
+        job = next((os.environ[name] for name in _JOB_IDS if name in os.environ), "")
         trial.set_user_attr("lease", reconcile.lease(self.setup.store_id, self.task, worker, host, job))
         attrs: Mapping[str, Any] = trial.user_attrs
+        self.first = int(attrs.get("first", trial.number))
         return TrialRecord(
             number=trial.number,
             state=TrialState.FAIL,
@@ -232,10 +193,10 @@ class _TrialRun:
         from ptydask.store import shard
 
         plan = self.setup.plan
-        written = shard.write(
-            self.setup.shards, record, output, plan.keep, direction=plan.direction, metric=plan.metric
-        )
-        self.done = TrialDone(record, written.sha256, written.lost)
+        folder, direction, metric = self.shelf.folder, plan.direction, plan.metric
+        written = shard.write(folder, record, output, plan.keep, direction=direction, metric=metric)
+        self.shelf.deliver(record.number)
+        self.done = TrialDone(record, written.sha256, self.first, written.lost)
 
 
 def _suggest(trial: Trial, name: str, among: Distribution) -> Scalar:
@@ -246,32 +207,6 @@ def _suggest(trial: Trial, name: str, among: Distribution) -> Scalar:
             return trial.suggest_int(name, low, high, step=step, log=log)
         case Choice(choices):
             return trial.suggest_categorical(name, choices)
-
-
-class _Watch:
-    """Hears of every step: tells Optuna, and says when the pruner wants the trial to end."""
-
-    def __init__(self, trial: Trial, plan: StudyPlan) -> None:
-        self._trial, self._plan = trial, plan
-        self.pruned = False
-        self.last: Mapping[str, float] = {}
-
-    def report(self, step: int, metrics: Mapping[str, float]) -> bool:
-        """See :class:`ptydask.engines.Report`."""
-        self.last = dict(metrics)
-        last = self._plan.iterations is not None and step >= self._plan.iterations
-        with _heard():
-            self._trial.report(float(metrics[self._plan.metric]), step)
-            self.pruned = self._plan.pruner is not None and not last and self._trial.should_prune()
-        return self.pruned
-
-
-@contextmanager
-def _heard() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise _Unheard from error
 
 
 def _failed(record: TrialRecord, error: Exception) -> TrialRecord:

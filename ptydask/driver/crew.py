@@ -1,0 +1,189 @@
+"""The workers as the driver sees them: who is getting ready, who is idle, who has which trial."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from distributed import Client, Future, KilledWorker
+
+from ptydask import reconcile, worker
+from ptydask.clusters import Cluster, Need, Tended
+from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, one_line, redact
+from ptydask.model import StudyPlan
+
+TICK = 1.0
+"""Seconds between two looks at everything."""
+_STEP = 0.1
+"""The same, while there is no worker yet."""
+PATIENCE = 120.0
+"""Seconds without any worker, and without any on its way, after which the run ends."""
+
+
+@dataclass(slots=True)
+class _Member:
+    """One worker."""
+
+    preparing: Future | None
+    """None once it is ready."""
+    task: str = ""
+    """The key of its trial; empty while it is idle."""
+    trials: int = 0
+    """How many it was given."""
+
+
+@dataclass(slots=True)
+class Crew:
+    """Everybody who works for a run. One thread uses it, that of the driver."""
+
+    plan: StudyPlan
+    cluster: Cluster
+    run_id: str
+    notice: Callable[[str], None]
+    members: dict[str, _Member] = field(default_factory=dict)
+    """By Dask's address."""
+    tended: Tended = field(default_factory=Tended)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What the first worker that was ready said of itself and of the data."""
+    _unfit: dict[str, str] = field(default_factory=dict)
+    _refused: set[str] = field(default_factory=set)
+    _seen: float = field(default_factory=time.monotonic)
+
+    @property
+    def client(self) -> Client:
+        """The connection to the scheduler."""
+        return self.cluster.client
+
+    def first(self, unfinished: int) -> Mapping[str, str]:
+        """Wait until one worker is ready; what it says of itself and of the data.
+
+        Raises DataError where the measurements cannot be used, ClusterError where no worker gets ready.
+        """
+        try:
+            while not self.facts:
+                self.look(unfinished)
+                time.sleep(_STEP)
+        except StoppedEarly as error:
+            raise ClusterError(f"no worker came up within {PATIENCE:.0f} s") from error
+        return self.facts
+
+    def look(self, unfinished: int, longest: float = 0.0) -> list[str]:
+        """Who came, who is ready, who went; let the cluster do its part. Returns the tasks of those who went.
+
+        ``longest`` is the time of the longest trial so far, in seconds. Raises what :meth:`first` raises, and
+        StoppedEarly where all workers are gone and none comes.
+        """
+        there = self.client.scheduler_info(n_workers=-1)["workers"]
+        lost = [member.task for address, member in self.members.items() if address not in there and member.task]
+        for address in [address for address in self.members if address not in there]:
+            self._gone(address)
+        for address in there:
+            if address not in self.members and address not in self._refused:
+                self.members[address] = _Member(self._prepare(address))
+        for address, member in list(self.members.items()):
+            if member.preparing is not None and member.preparing.done():
+                self._prepared(address, member)
+        self._tend(unfinished, longest)
+        self._anybody()
+        return lost
+
+    def idle(self, longest: float = 0.0) -> list[str]:
+        """The workers that may begin a trial now."""
+        return [
+            address
+            for address, member in self.members.items()
+            if member.preparing is None and not member.task and self._in_time(address, longest)
+        ]
+
+    def assign(self, address: str, task: str) -> None:
+        """A trial is on its way to this worker."""
+        member = self.members[address]
+        member.task, member.trials = task, member.trials + 1
+
+    def free(self, task: str) -> None:
+        """The worker of this task may begin another trial. Not for one that went, or is going."""
+        for member in self.members.values():
+            if member.task == task:
+                member.task = ""
+
+    def still_there(self, task: str) -> bool:
+        """Whether the worker that has this task is connected, asked anew."""
+        there = self.client.scheduler_info(n_workers=-1)["workers"]
+        return any(member.task == task and address in there for address, member in self.members.items())
+
+    def __len__(self) -> int:
+        """The workers that are there and not found unfit."""
+        return len(self.members)
+
+    # --- getting ready ---
+
+    def _prepare(self, address: str) -> Future:
+        return self.client.submit(
+            worker.prepare,
+            replace(self.plan, storage=None),
+            self.run_id,
+            worker.versions(),
+            key=f"prepare-{uuid.uuid4().hex}",
+            pure=False,
+            workers=[address],
+            allow_other_workers=False,
+        )
+
+    def _prepared(self, address: str, member: _Member) -> None:
+        assert member.preparing is not None
+        if member.preparing.status == "finished":
+            self.facts = self.facts or member.preparing.result(timeout=PATIENCE)
+            member.preparing = None
+            return
+        error = member.preparing.exception(timeout=PATIENCE)
+        if isinstance(error, PtydaskError) and not self.facts:
+            raise error  # what is wrong with the study, or with the environment, is so on every worker
+        del self.members[address]
+        self._refused.add(address)
+        self._unfit[address] = _why(error)
+
+    def _gone(self, address: str) -> None:
+        member = self.members.pop(address)
+        if member.preparing is not None:
+            self._unfit[address] = _why(None)
+            member.preparing.cancel()
+
+    # --- looking after them ---
+
+    def _in_time(self, address: str, longest: float) -> bool:
+        deadline = self.tended.deadlines.get(address)
+        left = None if deadline is None else deadline - time.time()
+        return reconcile.time_for_another(left, longest, self.members[address].trials)
+
+    def _tend(self, unfinished: int, longest: float) -> None:
+        need = Need(
+            unfinished=unfinished,
+            busy=[a for a, member in self.members.items() if member.task or member.preparing is not None],
+            unfit=dict(self._unfit),
+            expired=[
+                a
+                for a, member in self.members.items()
+                if member.preparing is None and not member.task and not self._in_time(a, longest)
+            ],
+        )
+        self._unfit.clear()
+        self.tended = self.cluster.tend(need)
+        for text in self.tended.notices:
+            self.notice(text)
+
+    def _anybody(self) -> None:
+        now = time.monotonic()
+        if self.members or self.tended.coming:
+            self._seen = now
+        elif now - self._seen > PATIENCE:
+            raise StoppedEarly(f"no worker for {PATIENCE:.0f} s; the same command goes on from here")
+
+
+def _why(error: BaseException | None) -> str:
+    if error is None or isinstance(error, KilledWorker):
+        return "it died while it loaded the measurements; is there enough memory?"
+    if isinstance(error, PtydaskError):
+        return str(error)
+    return f"it could not get ready: {redact(one_line(f'{type(error).__name__}: {error}'))[:300]}"

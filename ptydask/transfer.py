@@ -1,0 +1,190 @@
+"""Trial files and checkpoints of workers that do not see the results' folder: they travel on the Dask connection.
+
+The scheduler process, which is the driver's own or sees its disk, writes them as a worker would have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from distributed import get_worker
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from ptydask.errors import StoreError, one_line
+from ptydask.storage.transport import ask
+from ptydask.store import checkpoints, contents, files, names
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
+
+_CALL = "ptydask_file"
+PIECE = 1 << 24
+"""Bytes in one message."""
+Kind = Literal["trial", "checkpoint"]
+_PATHS: dict[str, Callable[[Path, int], Path]] = {"trial": names.shard_path, "checkpoint": names.checkpoint_path}
+
+
+class FileService(SchedulerPlugin):
+    """The scheduler's end. Register it with ``client.register_plugin``."""
+
+    name = "ptydask-files"
+    idempotent = True
+
+    def __init__(self, folder: Path, store_id: str) -> None:
+        self.folder, self.store_id = folder, store_id
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Answer calls. Raises StoreError where this process does not see the folder."""
+        if not visible(self.folder, self.store_id):
+            raise StoreError(f"{self.folder}: the Dask scheduler does not see this folder; run where it does")
+        scheduler.handlers[_CALL] = self.answer
+
+    async def answer(
+        self, kind: Kind, number: int, offset: int, piece: bytes | None = None, upload: str = "", sha256: str = ""
+    ) -> bytes | str:
+        """Take a piece of a file (the last one carries the SHA-256 of the whole), or give one.
+
+        An error comes back as its words: a traceback on the scheduler helps nobody.
+        """
+        path = _PATHS[kind](self.folder, int(number))
+        try:
+            if piece is None:
+                return await asyncio.to_thread(_piece, path, offset)
+            await asyncio.to_thread(self._put, path, upload, offset, piece, sha256)
+        except OSError as error:
+            return f"{path}: {error.strerror or one_line(str(error))}"
+        return b""
+
+    def _put(self, path: Path, upload: str, offset: int, piece: bytes, sha256: str) -> None:
+        if re.fullmatch("[0-9a-f]{12}", upload) is None:
+            raise OSError("not the name of an upload")
+        aside = files.aside_of(path, upload)
+        with aside.open("r+b" if offset else "xb") as out:
+            out.seek(offset)
+            out.write(piece)
+            if not sha256:
+                return
+            out.flush()
+            os.fsync(out.fileno())
+        if files.sha256(aside) != sha256:
+            aside.unlink()
+            raise OSError("the file did not arrive whole")
+        aside.replace(path)
+        files.sync_folder(path.parent)
+
+
+def _piece(path: Path, offset: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(PIECE)
+    except FileNotFoundError:
+        return b""
+
+
+def visible(folder: Path, store_id: str) -> bool:
+    """Whether this process sees the folder of that store, and may write into it."""
+    try:
+        card = contents.read_card(folder)
+    except (OSError, StoreError):
+        return False
+    return card is not None and card[0] == store_id and os.access(folder, os.W_OK)
+
+
+class Shelf(Protocol):
+    """Where a worker's files go."""
+
+    folder: Path
+    """Trial files are written here."""
+
+    def deliver(self, number: int) -> None:
+        """Return when the trial's file is durable in the results' folder. Raises StoreError."""
+
+    def load(self, number: int) -> bytes | None:
+        """A trial's checkpoint; None where there is none."""
+
+    def save(self, number: int, data: bytes) -> None:
+        """Keep a checkpoint. Raises OSError or StoreError."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class SharedFolder:
+    """The results' folder itself; see :class:`Shelf`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def deliver(self, number: int) -> None:
+        """It is there already."""
+
+    def load(self, number: int) -> bytes | None:
+        """See :class:`Shelf`."""
+        return checkpoints.read(self.folder, number)
+
+    def save(self, number: int, data: bytes) -> None:
+        """See :class:`Shelf`."""
+        checkpoints.write(self.folder, number, data)
+
+    def close(self) -> None:
+        """Nothing of it is this worker's."""
+
+
+class OverTheConnection:
+    """A folder of this worker's own, emptied into the results' folder; see :class:`Shelf`."""
+
+    def __init__(self) -> None:
+        # Dask removes it with the rest of the worker's scratch space, however the worker ends.
+        self.folder = Path(tempfile.mkdtemp(prefix="trials-", dir=get_worker().local_directory))
+
+    def deliver(self, number: int) -> None:
+        """See :class:`Shelf`."""
+        path = names.shard_path(self.folder, number)
+        _send("trial", number, path.read_bytes())
+        path.unlink()
+
+    def load(self, number: int) -> bytes | None:
+        """See :class:`Shelf`."""
+        pieces, offset = [], 0
+        while piece := _ask(kind="checkpoint", number=number, offset=offset):
+            pieces.append(piece)
+            offset += len(piece)
+        return b"".join(pieces) or None
+
+    def save(self, number: int, data: bytes) -> None:
+        """See :class:`Shelf`."""
+        _send("checkpoint", number, data)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def shelf(folder: Path, store_id: str) -> Shelf:
+    """The way for this worker."""
+    return SharedFolder(folder) if visible(folder, store_id) else OverTheConnection()
+
+
+def _send(kind: Kind, number: int, data: bytes) -> None:
+    upload, digest = secrets.token_hex(6), hashlib.sha256(data).hexdigest()
+    for offset in range(0, max(1, len(data)), PIECE):
+        last = offset + PIECE >= len(data)
+        piece = data[offset : offset + PIECE]
+        _ask(kind=kind, number=number, offset=offset, piece=piece, upload=upload, sha256=digest if last else "")
+
+
+def _ask(**message: Any) -> bytes:
+    answer = ask(_CALL, **message)
+    if isinstance(answer, str):
+        raise StoreError(answer)
+    return bytes(answer)

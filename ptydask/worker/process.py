@@ -1,0 +1,107 @@
+"""What a worker process keeps from trial to trial: the engine's session, connections, the way for its files."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import optuna
+
+from ptydask import __version__, engines, transfer
+from ptydask.engines import Session
+from ptydask.errors import ClusterError
+from ptydask.model import Slot, StudyPlan
+from ptydask.storage import urls
+
+
+@dataclass(slots=True)
+class Open:
+    """One run's, on this worker."""
+
+    run: str
+    session: Session
+    slot: Slot
+    _storage: optuna.storages.BaseStorage | None = None
+    _shelf: transfer.Shelf | None = None
+
+    def storage(self, spec: urls.StorageSpec) -> optuna.storages.BaseStorage:
+        """The connection, made at the first trial."""
+        if self._storage is None:
+            self._storage = urls.connect(spec)
+        return self._storage
+
+    def shelf(self, folder: Path, store_id: str) -> transfer.Shelf:
+        """The way for the files of trials, found out at the first one."""
+        if self._shelf is None:
+            self._shelf = transfer.shelf(folder, store_id)
+        return self._shelf
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.session.close()
+        if self._storage is not None:
+            urls.disconnect(self._storage)
+        if self._shelf is not None:
+            self._shelf.close()
+
+
+_open: Open | None = None
+_opening = threading.Lock()
+
+
+def slot_of_this_process() -> Slot:
+    """The share of the machine that the cluster gave to this worker, from its environment."""
+    threads = os.environ.get("PTYDASK_THREADS") or os.environ.get("OMP_NUM_THREADS") or "1"
+    cuda = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return Slot(max(1, int(threads)), cuda if cuda not in (None, "", "-1") else None)
+
+
+def prepare(plan: StudyPlan, run: str, versions: Mapping[str, str]) -> dict[str, str]:
+    """Check the versions, load the measurements. Returns the session's provenance.
+
+    Raises ClusterError where this worker's packages are not the driver's, DataError where the measurements cannot be
+    used.
+    """
+    _same_versions(versions)
+    return {**opened(plan, run).session.provenance(), "host": socket.gethostname()}
+
+
+def versions() -> dict[str, str]:
+    """What has to be the same in the driver and in its workers, for they send each other objects of these packages."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"Python": python, "ptydask": __version__, **{name: version(name) for name in ("distributed", "optuna")}}
+
+
+def _same_versions(wanted: Mapping[str, str]) -> None:
+    here = versions()
+    other = [
+        f"{name} {here.get(name, 'missing')} (here: {wanted[name]})"
+        for name in wanted
+        if here.get(name) != wanted[name]
+    ]
+    if other:
+        raise ClusterError(
+            f"the Python of the workers, {sys.executable} on {socket.gethostname()}, has {', '.join(other)}; "
+            "give the jobs the environment that this command runs in"
+        )
+
+
+def opened(plan: StudyPlan, run: str) -> Open:
+    """What this process keeps for the run; what it kept of another is given back."""
+    global _open
+    with _opening:
+        if _open is None or _open.run != run:
+            if _open is not None:
+                _open.close()
+                _open = None
+            optuna.logging.set_verbosity(optuna.logging.ERROR)
+            slot = slot_of_this_process()
+            _open = Open(run, engines.get(plan.engine).open(plan, slot), slot)
+        return _open

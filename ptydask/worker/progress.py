@@ -1,0 +1,121 @@
+"""A trial's steps: told to Optuna, judged by the pruner, saved in checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from optuna.trial import Trial
+
+from ptydask import checkpoint, eviction, transfer
+from ptydask.errors import StoreError
+from ptydask.model import Scalar, StudyPlan
+
+
+class Unheard(BaseException):
+    """Optuna did not take what the trial had to say: no fault of the trial, so no engine may catch it."""
+
+
+class Watch:
+    """Hears of every step: tells Optuna, and says when the pruner wants the trial to end."""
+
+    def __init__(self, trial: Trial, plan: StudyPlan) -> None:
+        self._trial, self._plan = trial, plan
+        self.pruned = False
+        self.reports: list[tuple[int, Mapping[str, float]]] = []
+        self.began_again = False
+        self._told: set[int] = set()
+
+    @property
+    def last(self) -> Mapping[str, float]:
+        """The latest metrics."""
+        return self.reports[-1][1] if self.reports else {}
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """See :class:`ptydask.engines.Report`."""
+        last = self._plan.iterations is not None and step >= self._plan.iterations
+        with heard():
+            self._tell(step, metrics)
+            self.pruned = self._plan.pruner is not None and not last and self._trial.should_prune()
+        return self.pruned
+
+    def go_on_from(self, reports: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Report again what an earlier attempt had reported; the pruner let it pass then."""
+        with heard():
+            for step, metrics in reports:
+                self._tell(step, metrics)
+
+    def _tell(self, step: int, metrics: Mapping[str, float]) -> None:
+        known = step in self._told  # an engine that could not use its checkpoint begins again: the values are the same
+        if known:
+            self.began_again = True
+            self.reports = [report for report in self.reports if report[0] < step]
+        self.reports.append((step, dict(metrics)))
+        if not known:
+            self._told.add(step)
+            self._trial.report(float(metrics[self._plan.metric]), step)
+
+
+class Kept:
+    """The trial's checkpoint; see :class:`ptydask.engines.Checkpoint`."""
+
+    def __init__(
+        self,
+        trial: Trial,
+        params: Mapping[str, Scalar],
+        watch: Watch,
+        shelf: transfer.Shelf,
+        number: int,
+        every: float,
+    ) -> None:
+        self._trial, self._params, self._watch = trial, params, watch
+        self._shelf, self._number, self._every = shelf, number, every
+        self._began = self._saved = time.monotonic()
+        self._before = 0.0
+        self.resumed = 0
+        """The step after which this attempt went on; 0 where it began at the beginning."""
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the steps so far, in all attempts."""
+        return self._before + time.monotonic() - self._began
+
+    def load(self) -> bytes | None:
+        """See :class:`ptydask.engines.Checkpoint`."""
+        if self._trial.number == self._number:
+            return None
+        try:
+            data = self._shelf.load(self._number)
+            saved = checkpoint.unpack(data) if data is not None else None
+        except (OSError, ValueError, StoreError):
+            return None
+        if saved is None or dict(saved.params) != dict(self._params):
+            return None
+        self.resumed, self._before = saved.step, saved.seconds
+        self._watch.go_on_from(saved.reports)
+        with heard():
+            self._trial.set_user_attr("resumed", saved.step)
+        return saved.state
+
+    def due(self) -> bool:
+        """See :class:`ptydask.engines.Checkpoint`."""
+        return eviction.asked.is_set() or time.monotonic() - self._saved >= self._every
+
+    def save(self, step: int, state: bytes) -> None:
+        """See :class:`ptydask.engines.Checkpoint`."""
+        saved = checkpoint.Saved(step, self._params, tuple(self._watch.reports), self.seconds, state)
+        with suppress(OSError, StoreError):  # a full disk: the trial goes on, and would begin again if it were lost
+            self._shelf.save(self._number, checkpoint.pack(saved))
+        self._saved = time.monotonic()
+        if eviction.asked.is_set():
+            raise eviction.Evicted
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """What Optuna raises in here is :class:`Unheard`."""
+    try:
+        yield
+    except Exception as error:
+        raise Unheard from error

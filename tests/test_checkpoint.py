@@ -1,0 +1,61 @@
+"""A trial in the middle as bytes, and when a lost attempt counts."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from ptydask import checkpoint
+from ptydask.checkpoint import Saved
+from ptydask.store import checkpoints
+
+SAVED = Saved(
+    7, {"scale": 0.98, "kind": "a\nb", "n": 3}, ((1, {"loss": 0.5}), (7, {"loss": 0.25})), 12.5, b"\n\x00state\n"
+)
+
+
+def test_pack_and_unpack() -> None:
+    """Everything comes back, line ends in values and state included."""
+    assert checkpoint.unpack(checkpoint.pack(SAVED)) == SAVED
+
+
+def test_numbers_that_json_does_not_have() -> None:
+    """A loss of NaN or infinity survives."""
+    saved = Saved(2, {}, ((1, {"loss": math.inf}), (2, {"loss": math.nan})), 0.0, b"")
+    back = checkpoint.unpack(checkpoint.pack(saved))
+    assert back.reports[0][1]["loss"] == math.inf
+    assert math.isnan(back.reports[1][1]["loss"])
+
+
+def test_the_step_is_in_the_first_line() -> None:
+    """The driver reads a few bytes of a large file."""
+    data = checkpoint.pack(SAVED)
+    assert checkpoint.step_of(data[: checkpoint.FIRST_LINE]) == 7
+    assert [checkpoint.step_of(d) for d in (b"", b"nonsense\n", data[:20])] == [0, 0, 0]
+
+
+def test_every_damage_is_found() -> None:
+    """Cut anywhere, or any byte changed in step, head or state: no wrong state is ever given."""
+    data = checkpoint.pack(SAVED)
+    for end in range(len(data)):
+        with pytest.raises(ValueError):  # noqa: PT011 - of json or ours
+            checkpoint.unpack(data[:end])
+    state = data.index(SAVED.state)
+    for at in range(state, len(data)):
+        with pytest.raises(ValueError):  # noqa: PT011 - of json or ours
+            checkpoint.unpack(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+
+
+def test_the_folder(tmp_path: Path) -> None:
+    """Written whole, read, asked for its step, dropped; absent is None, 0 and no error."""
+    assert checkpoints.read(tmp_path, 3) is None
+    assert checkpoints.step(tmp_path, 3) == 0
+    checkpoints.write(tmp_path, 3, checkpoint.pack(SAVED))
+    assert checkpoints.step(tmp_path, 3) == 7
+    assert checkpoint.unpack(checkpoints.read(tmp_path, 3) or b"") == SAVED
+    assert [p.name for p in tmp_path.iterdir()] == ["000003.checkpoint"]
+    checkpoints.drop(tmp_path, 3)
+    checkpoints.drop(tmp_path, 3)
+    assert not list(tmp_path.iterdir())
