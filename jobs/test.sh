@@ -4,18 +4,26 @@
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
-have_servers() {
+have_databases() {
     command -v redis-server >/dev/null &&
         { command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
 }
 
-# Tests of shared storage run servers of their own; without their programs they are skipped.
+have_slurm() (
+    PATH=$PATH:/usr/local/sbin:/usr/sbin
+    for program in slurmctld slurmd sbatch munged; do command -v "$program" >/dev/null || exit 1; done
+)
+
+# Tests of shared storage and of SLURM run servers of their own; without their programs they are skipped.
 install_servers() {
-    if have_servers || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return; fi
-    say "installing PostgreSQL's and Redis's server programs for the tests"
+    local packages=()
+    have_databases || packages+=(postgresql redis-server)
+    have_slurm || packages+=(slurm-wlm munge)
+    if [ "${#packages[@]}" = 0 ] || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return; fi
+    say "installing server programs for the tests: ${packages[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql redis-server; } >&2 && return
-    say "PostgreSQL or Redis could not be installed"
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}"; } >&2 && return
+    say "they could not all be installed"
     [ "${CI:-}" != true ]
 }
 

@@ -299,6 +299,8 @@ class RunSnapshot:
     iterations: int | None
     metric: str
     direction: Direction
+    waiting: str = ""
+    """What keeps more workers from coming, in words; empty where all are there."""
 
     @property
     def recorded(self) -> int:

@@ -6,7 +6,7 @@ were begun. Where the two disagree, somebody died in between, and this page says
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -27,10 +27,25 @@ class Begun:
     task: str = ""
     attempt: int = 1
     losses: int = 0
-    """How many of the earlier attempts ended because a worker was lost."""
+    """How many of the earlier attempts lost their worker and got no further than the one before."""
+    resumed: int = 0
+    """The step after which this attempt went on."""
     retry_of: int | None = None
+    first: int = -1
+    """The first attempt's number, under which the checkpoint lies."""
     origin: str = "sampler"
     reason: str = ""
+    progress: int = 0
+    """The step of the checkpoint that it left."""
+
+    @property
+    def spent(self) -> int:
+        """Losses that count towards the retries, this attempt's included if its worker was lost.
+
+        An attempt that left a later checkpoint than it began from does not count: with a short walltime a long trial
+        may take many.
+        """
+        return self.losses + (self.reason == Reason.LOST and self.progress <= self.resumed)
 
 
 class Action(StrEnum):
@@ -69,6 +84,8 @@ def begun(number: int, state: str, params: Mapping[str, Any], attrs: Mapping[str
         task=str(lease.get("task", "")),
         attempt=int(attrs.get("attempt", 1)),
         losses=int(attrs.get("losses", 0)),
+        resumed=int(attrs.get("resumed", 0)),
+        first=int(attrs.get("first", number)),
         retry_of=attrs.get("retry_of"),
         origin=str(attrs.get("origin", "sampler")),
         reason=str(attrs.get("reason", "")),
@@ -89,12 +106,14 @@ def steps(
     retries: int,
     reason: Reason = Reason.LOST,
     exclusive: bool = False,
+    progress: Callable[[int], int] = lambda first: 0,
 ) -> list[Step]:
     """What puts Optuna and the store in agreement, for every trial of ``store`` that no task in flight works on.
 
     ``reason`` says why trials that are found RUNNING ended: LOST counts against ``retries``, INTERRUPTED does not.
     A worker may have begun a trial and not yet signed its lease, so unsigned trials are left alone while anything is
     in flight. What others left RUNNING or WAITING is closed where only this run writes the study (``exclusive``).
+    ``progress`` gives the step of the checkpoint that lies under a first attempt's number.
     Call it with every readable trial file recorded (:func:`to_adopt`): a trial without a record has lost its file.
     """
     every = list(trials)
@@ -117,9 +136,8 @@ def steps(
         if trial.state == "RUNNING":
             out.append(Step(Action.CLOSE, trial))
         if trial.number not in retried:
-            why = trial.reason or reason
-            spent = why == Reason.LOST and trial.losses >= retries
-            out.append(Step(Action.GIVE_UP if spent else Action.RETRY, replace(trial, reason=why)))
+            over = replace(trial, reason=trial.reason or reason, progress=progress(trial.first))
+            out.append(Step(Action.GIVE_UP if over.spent > retries else Action.RETRY, over))
     return out
 
 
@@ -145,9 +163,18 @@ def _retried(trials: Iterable[Begun], store: str) -> set[int]:
     return {t.retry_of for t in trials if t.store == store and t.retry_of is not None}
 
 
-def to_submit(total: int, recorded: int, in_flight: int, slots: int) -> int:
-    """How many trials to send now: never more in flight than slots, never more than are still wanted."""
-    return max(0, min(slots - in_flight, total - recorded - in_flight))
+def to_submit(total: int, recorded: int, in_flight: int, idle: int) -> int:
+    """How many trials to send now: one for each idle worker, never more than are still wanted."""
+    return max(0, min(idle, total - recorded - in_flight))
+
+
+def time_for_another(left: float | None, longest: float, trials: int) -> bool:
+    """Whether a worker may begin a trial with ``left`` seconds of its job's walltime (None: no end known).
+
+    Not if the longest trial seen would not end in time, unless this is the worker's first: a trial that is longer than
+    the walltime goes on from its checkpoint in one job after the other.
+    """
+    return left is None or trials == 0 or left > longest
 
 
 def time_left(seconds: float, done: int, total: int, running: Iterable[float]) -> float | None:

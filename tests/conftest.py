@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from slurm_sandbox import slurm, slurm_sandbox  # noqa: F401
 
 PLUGINS = Path(__file__).parent / "plugins"
 

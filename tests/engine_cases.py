@@ -17,6 +17,49 @@ SCAN, PIXELS, DX, STEP, KV, ALPHA = 8, 32, 0.25, 0.5, 80.0, 24.9
 
 SLOT = Slot(threads=1)
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as PtyRAD's defaults": {},
+    "three slices": {"init_params.obj_Nlayer": 3, "model_params.update_params.slice_thickness.lr": 1e-2},
+    "two object modes": {"init_params.obj_omode_max": 2},
+    "no jitter of positions": {"init_params.pos_scan_rand_std": None},
+    "tilts that are refined": {
+        "init_params.obj_Nlayer": 2,
+        "init_params.tilt_params": {"tilt_type": "each", "init_tilts": [[3.0, -2.0]]},
+        "model_params.update_params.obj_tilts": {"start_iter": 2, "lr": 1e-2},
+    },
+    "compact groups": {"recon_params.GROUP_MODE": "compact"},
+    "sparse groups": {"recon_params.GROUP_MODE": "sparse"},
+    "accumulated gradients": {"recon_params.BATCH_SIZE": {"size": 8, "grad_accumulation": 3}},
+    "scan affine": {"init_params.pos_scan_affine": [1.03, 0.01, 4.0, -1.0]},
+    "calibration by fit": {"init_params.meas_calibration": {"mode": "fitRBF", "value": None}},
+    "cropped patterns": {"init_params.meas_crop": [[0, 6], None, [4, 28], [4, 28]]},
+    "padded on the fly": {"init_params.meas_pad": {"mode": "on_the_fly", "padding_type": "power", "target_Npix": 40}},
+    "Poisson noise": {"init_params.meas_add_poisson_noise": {"unit": "total_e_per_pattern", "value": 500}},
+    "patterns stay on the host": {"model_params.preload_data": False},
+    "centre of the scan": {"recon_params.INDICES_MODE": {"mode": "center"}},
+    "LBFGS": {"model_params.optimizer_params": {"name": "LBFGS", "configs": {"max_iter": 2}}},
+    "padded object": {"init_params.obj_z_pad": {"pad_layers": [1, 1], "pad_types": ["vacuum", "vacuum"]}},
+}
+
+SINCE_1: dict[str, dict[str, Any]] = {
+    "learning rates on a schedule": {
+        "model_params.scheduler_params": {"name": "ExponentialLR", "configs": {"gamma": 0.5}}
+    },
+    "a schedule by the batch": {
+        "model_params.scheduler_params": {
+            "name": "OneCycleLR",
+            "configs": {"max_lr": 1e-3, "total_steps": 12},
+            "step_unit": "batch",
+        }
+    },
+    "a schedule that LBFGS ignores": {
+        "model_params.optimizer_params": {"name": "LBFGS", "configs": {"max_iter": 2}},
+        "model_params.scheduler_params": {"name": "StepLR", "configs": {"step_size": 1}},
+    },
+    "a finer simulation": {"init_params.simu_Npix": 48, "init_params.simu_match_mode": "crop"},
+}
+"""What PtyRAD 1.0 brought."""
+
 
 def write_patterns(folder: Path) -> Path:
     """Noisy patterns of a square lattice, (64, 32, 32) float32."""
@@ -111,6 +154,22 @@ def trial(values: Mapping[str, Any] | None = None, number: int = 0, seed: int = 
 def go_on(step: int, metrics: Mapping[str, float]) -> bool:
     """A report that never stops a trial."""
     return False
+
+
+class Never:
+    """A checkpoint that there is none of and that is never due."""
+
+    def load(self) -> bytes | None:
+        return None
+
+    def due(self) -> bool:
+        return False
+
+    def save(self, step: int, state: bytes) -> None:
+        raise AssertionError("saved without being due")
+
+
+NEVER = Never()
 
 
 def assert_same(a: Any, b: Any) -> None:

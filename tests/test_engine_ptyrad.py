@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_cases import DX, PIXELS, SLOT, assert_same, go_on, params, plan, trial, write_patterns
+from engine_cases import DX, NEVER, PIXELS, SLOT, assert_same, go_on, params, plan, trial, write_patterns
 
 from ptydask.engines.ptyrad import release
 from ptydask.engines.ptyrad.reconstruction import NonFiniteLoss
@@ -40,7 +40,7 @@ def session(data: Path) -> PtyradSession:
 
 def test_result_has_both_metrics_and_every_array(session: PtyradSession) -> None:
     """Loss and contrast at every iteration, and object, probe and positions with shapes and units."""
-    result = session.run(trial(), go_on)
+    result = session.run(trial(), go_on, NEVER)
     assert list(result.curve) == ["step", "loss", "contrast", "seconds"]
     assert list(result.curve["step"]) == [1, 2, 3]
     assert all(len(column) == 3 for column in result.curve.values())
@@ -60,7 +60,7 @@ def test_result_has_both_metrics_and_every_array(session: PtyradSession) -> None
 
 def test_attributes_say_sizes_and_times(session: PtyradSession) -> None:
     """Lengths of the reconstruction, its scan affine, and where the time went."""
-    facts = session.run(trial({"rotation": 2.0}), go_on).attributes
+    facts = session.run(trial({"rotation": 2.0}), go_on, NEVER).attributes
     assert (facts["pixel_size"], facts["length_unit"], facts["iterations"]) == (DX, "angstrom", 3)
     assert facts["wavelength"] == pytest.approx(0.04176, rel=1e-3)
     assert (facts["scan_scale"], facts["scan_rotation"]) == (1.0, 2.0)
@@ -73,7 +73,7 @@ def test_attributes_say_sizes_and_times(session: PtyradSession) -> None:
 def test_image_is_the_scanned_region_on_the_axes_of_the_positions(data: Path) -> None:
     """The image shows the object under the probe's centres; its axes and the positions share their origin."""
     config = params(data, {"init_params.obj_Nlayer": 2, "init_params.pos_scan_rand_std": None})
-    result = PtyradSession(plan(config), SLOT).run(trial(), go_on)
+    result = PtyradSession(plan(config), SLOT).run(trial(), go_on, NEVER)
     image, corner = result.image, result.arrays["positions"].data
     assert image is not None
     assert image.data.shape == (len(image.y), len(image.x))
@@ -96,7 +96,7 @@ def test_a_report_can_stop_the_trial(session: PtyradSession) -> None:
         heard.append((step, metrics))
         return step == 2
 
-    result = session.run(trial(), stop_at_two)
+    result = session.run(trial(), stop_at_two, NEVER)
     assert list(result.curve["step"]) == [1, 2]
     assert [step for step, _ in heard] == [1, 2]
     assert heard[-1][1] == result.metrics
@@ -106,8 +106,8 @@ def test_a_report_can_stop_the_trial(session: PtyradSession) -> None:
 def test_snapshots_are_what_a_shorter_trial_gives(data: Path) -> None:
     """The snapshot at iteration 2 of 3 holds the arrays that a trial of 2 iterations ends with."""
     keep = Keep(snapshot_every=2)
-    long = PtyradSession(plan(params(data), keep=keep), SLOT).run(trial(), go_on)
-    short = PtyradSession(plan(params(data, {"recon_params.NITER": 2})), SLOT).run(trial(), go_on)
+    long = PtyradSession(plan(params(data), keep=keep), SLOT).run(trial(), go_on, NEVER)
+    short = PtyradSession(plan(params(data, {"recon_params.NITER": 2})), SLOT).run(trial(), go_on, NEVER)
     assert list(long.snapshots) == [2]
     for name, quantity in short.arrays.items():
         np.testing.assert_array_equal(long.snapshots[2][name].data, quantity.data, err_msg=name)
@@ -115,7 +115,7 @@ def test_snapshots_are_what_a_shorter_trial_gives(data: Path) -> None:
 
 def test_numbers_alone_where_arrays_are_not_kept(data: Path) -> None:
     """Without arrays the curves are there all the same, and no array or image is."""
-    result = PtyradSession(plan(params(data), keep=Keep(arrays=False)), SLOT).run(trial(), go_on)
+    result = PtyradSession(plan(params(data), keep=Keep(arrays=False)), SLOT).run(trial(), go_on, NEVER)
     assert len(result.curve["loss"]) == 3
     assert (result.arrays, result.image, result.snapshots) == ({}, None, {})
 
@@ -123,7 +123,7 @@ def test_numbers_alone_where_arrays_are_not_kept(data: Path) -> None:
 def test_one_reconstruction_is_a_trial_without_values(data: Path, session: PtyradSession) -> None:
     """``if_hypertune: false`` runs like a trial that changes nothing."""
     single = PtyradSession(plan(params(data, {"hypertune_params.if_hypertune": False})), SLOT)
-    assert_same(single.run(trial(), go_on), session.run(trial(), go_on))
+    assert_same(single.run(trial(), go_on, NEVER), session.run(trial(), go_on, NEVER))
 
 
 def test_ptyrads_log_is_in_the_result_and_nowhere_else(
@@ -132,7 +132,7 @@ def test_ptyrads_log_is_in_the_result_and_nowhere_else(
     """PtyRAD's log of the trial is text in the result; the terminal stays silent and loggers as they were."""
     logger = logging.getLogger("ptyrad")
     before = (logger.handlers[:], logger.level, logger.propagate)
-    result = session.run(trial(), go_on)
+    result = session.run(trial(), go_on, NEVER)
     assert "Iter: 3" in result.log
     assert capfd.readouterr() == ("", "")
     assert (logger.handlers[:], logger.level, logger.propagate) == before
@@ -142,7 +142,7 @@ def test_no_figure_is_drawn(session: PtyradSession) -> None:
     """A trial leaves no matplotlib figure, and the backend needs no display."""
     import matplotlib.pyplot as plt
 
-    session.run(trial(), go_on)
+    session.run(trial(), go_on, NEVER)
     assert plt.get_fignums() == []
     assert plt.get_backend().lower() == "agg"
 
@@ -167,7 +167,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
 
 def test_the_model_is_gone_after_a_trial(session: PtyradSession, models: list[weakref.ref[Any]]) -> None:
     """Nothing in the result keeps the model, and so its memory, alive."""
-    result = session.run(trial(), go_on)
+    result = session.run(trial(), go_on, NEVER)
     assert [model() for model in models] == [None]
     assert result.arrays
 
@@ -179,7 +179,7 @@ def test_the_model_is_gone_while_its_exception_lives(session: PtyradSession, mod
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError) as caught:
-        session.run(trial(), fail)
+        session.run(trial(), fail, NEVER)
     gc.collect()
     assert [model() for model in models] == [None]
     assert "in iterate" in str(caught.getrepr(style="native"))
@@ -195,7 +195,7 @@ def test_the_processs_own_random_numbers_go_on(session: PtyradSession) -> None:
     random.seed(1)
     np.random.seed(1)
     torch.manual_seed(1)
-    session.run(trial(), go_on)
+    session.run(trial(), go_on, NEVER)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
 
 
@@ -211,7 +211,7 @@ def test_measurements_are_read_once(data: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(release.initializer(), "load_array_from_file", count)
     session = PtyradSession(plan(params(data)), SLOT)
     for values in ({"rotation": 1.0}, {"dx": 0.2}, {"conv_angle": 22.0}):
-        session.run(trial(values), go_on)
+        session.run(trial(values), go_on, NEVER)
     assert reads == [str(data)]
 
 
@@ -219,7 +219,7 @@ def test_noise_follows_the_seed_of_the_trial(data: Path) -> None:
     """Poisson noise that the params add belongs to the seed, whichever seed came before."""
     noisy = {"init_params.meas_add_poisson_noise": {"unit": "total_e_per_pattern", "value": 200}}
     session = PtyradSession(plan(params(data, noisy)), SLOT)
-    a, b, again = (session.run(trial(seed=seed), go_on) for seed in (7, 8, 7))
+    a, b, again = (session.run(trial(seed=seed), go_on, NEVER) for seed in (7, 8, 7))
     assert_same(a, again)
     assert a.metrics != b.metrics
 
@@ -236,7 +236,7 @@ def test_grouping_is_computed_once_for_equal_positions(data: Path, monkeypatch: 
     monkeypatch.setattr(release.solver(), "make_batches", count)
     session = PtyradSession(plan(params(data, {"recon_params.GROUP_MODE": "sparse"})), SLOT)
     for values in ({"oplr": 1e-3}, {"C10": -40.0}, {"rotation": 5.0}, {"oplr": 1e-2}, {"batch_size": 8}):
-        session.run(trial(values), go_on)
+        session.run(trial(values), go_on, NEVER)
     assert calls == [16, 16, 8]
 
 
@@ -251,7 +251,7 @@ def test_without_a_gpu_the_trial_runs_on_the_cpu(data: Path, monkeypatch: pytest
 def test_a_loss_that_is_not_finite_fails_the_trial(session: PtyradSession) -> None:
     """A diverging trial raises with the iteration in its message."""
     with pytest.raises(NonFiniteLoss, match=r"the loss is nan at iteration \d"):
-        session.run(trial({"optimizer": "SGD", "oplr": 1e38, "oalr": 1e38}), go_on)
+        session.run(trial({"optimizer": "SGD", "oplr": 1e38, "oalr": 1e38}), go_on, NEVER)
 
 
 def test_provenance_has_versions_and_the_datas_checksum(session: PtyradSession, data: Path) -> None:
@@ -297,9 +297,9 @@ def test_on_a_gpu_a_trial_gives_its_memory_back(data: Path) -> None:
     """The patterns stay on the GPU, the trial's own memory does not, and its peak is in the result."""
     session = PtyradSession(plan(params(data)), Slot(threads=1, cuda="0"))
     held = torch.cuda.memory_allocated()
-    first = session.run(trial(), go_on)
+    first = session.run(trial(), go_on, NEVER)
     assert torch.cuda.memory_allocated() == held
     peak = first.attributes["peak_gpu_memory"]
     assert isinstance(peak, int)
     assert peak > held
-    assert_same(session.run(trial(), go_on), first)
+    assert_same(session.run(trial(), go_on, NEVER), first)

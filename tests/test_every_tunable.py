@@ -61,7 +61,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PtyradSession]
 @pytest.fixture(scope="module")
 def untuned(session: PtyradSession) -> list[float]:
     """The loss of every iteration with the file's own values."""
-    return list(session.run(cases.trial(), cases.go_on).curve["loss"])
+    return list(session.run(cases.trial(), cases.go_on, cases.NEVER).curve["loss"])
 
 
 def test_the_list_is_complete() -> None:
@@ -72,6 +72,6 @@ def test_the_list_is_complete() -> None:
 @pytest.mark.parametrize("name", sorted(PARAMETERS))
 def test_it_makes_a_difference(name: str, session: PtyradSession, untuned: list[float]) -> None:
     """With another value of this one parameter the loss becomes another one."""
-    losses = list(session.run(cases.trial({name: VALUES[name]}), cases.go_on).curve["loss"])
+    losses = list(session.run(cases.trial({name: VALUES[name]}), cases.go_on, cases.NEVER).curve["loss"])
     assert len(losses) == len(untuned) == 3
     assert losses != untuned

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_cases import SLOT, assert_same, go_on, params, plan, trial, write_patterns
+from engine_cases import NEVER, SINCE_1, SLOT, VARIANTS, assert_same, go_on, params, plan, trial, write_patterns
 
 from ptydask.engines.ptyrad import release
 from ptydask.engines.ptyrad.session import PtyradSession
@@ -23,49 +23,6 @@ pytestmark = [
 ]
 
 SEED = 7
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "as PtyRAD's defaults": {},
-    "three slices": {"init_params.obj_Nlayer": 3, "model_params.update_params.slice_thickness.lr": 1e-2},
-    "two object modes": {"init_params.obj_omode_max": 2},
-    "no jitter of positions": {"init_params.pos_scan_rand_std": None},
-    "tilts that are refined": {
-        "init_params.obj_Nlayer": 2,
-        "init_params.tilt_params": {"tilt_type": "each", "init_tilts": [[3.0, -2.0]]},
-        "model_params.update_params.obj_tilts": {"start_iter": 2, "lr": 1e-2},
-    },
-    "compact groups": {"recon_params.GROUP_MODE": "compact"},
-    "sparse groups": {"recon_params.GROUP_MODE": "sparse"},
-    "accumulated gradients": {"recon_params.BATCH_SIZE": {"size": 8, "grad_accumulation": 3}},
-    "scan affine": {"init_params.pos_scan_affine": [1.03, 0.01, 4.0, -1.0]},
-    "calibration by fit": {"init_params.meas_calibration": {"mode": "fitRBF", "value": None}},
-    "cropped patterns": {"init_params.meas_crop": [[0, 6], None, [4, 28], [4, 28]]},
-    "padded on the fly": {"init_params.meas_pad": {"mode": "on_the_fly", "padding_type": "power", "target_Npix": 40}},
-    "Poisson noise": {"init_params.meas_add_poisson_noise": {"unit": "total_e_per_pattern", "value": 500}},
-    "patterns stay on the host": {"model_params.preload_data": False},
-    "centre of the scan": {"recon_params.INDICES_MODE": {"mode": "center"}},
-    "LBFGS": {"model_params.optimizer_params": {"name": "LBFGS", "configs": {"max_iter": 2}}},
-    "padded object": {"init_params.obj_z_pad": {"pad_layers": [1, 1], "pad_types": ["vacuum", "vacuum"]}},
-}
-
-SINCE_1: dict[str, dict[str, Any]] = {
-    "learning rates on a schedule": {
-        "model_params.scheduler_params": {"name": "ExponentialLR", "configs": {"gamma": 0.5}}
-    },
-    "a schedule by the batch": {
-        "model_params.scheduler_params": {
-            "name": "OneCycleLR",
-            "configs": {"max_lr": 1e-3, "total_steps": 12},
-            "step_unit": "batch",
-        }
-    },
-    "a schedule that LBFGS ignores": {
-        "model_params.optimizer_params": {"name": "LBFGS", "configs": {"max_iter": 2}},
-        "model_params.scheduler_params": {"name": "StepLR", "configs": {"step_size": 1}},
-    },
-    "a finer simulation": {"init_params.simu_Npix": 48, "init_params.simu_match_mode": "crop"},
-}
-"""What PtyRAD 1.0 brought."""
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +59,7 @@ def test_a_trial_equals_ptyrads_own_run(data: Path, variant: str) -> None:
     if variant in SINCE_1 and not release.installed().schedules:
         pytest.skip("PtyRAD has this since 1.0")
     config = params(data, (VARIANTS | SINCE_1)[variant])
-    ours = PtyradSession(plan(config), SLOT).run(trial(seed=SEED), go_on)
+    ours = PtyradSession(plan(config), SLOT).run(trial(seed=SEED), go_on, NEVER)
     theirs = ptyrad_normal_run(config, SEED)
     assert list(ours.curve["loss"]) == [float(loss) for _, loss in theirs.loss_iters]
     _assert_arrays(ours, theirs)
@@ -130,7 +87,7 @@ def test_contrast_is_ptyrads_for_one_object_mode(data: Path) -> None:
     from ptyrad.core.losses import get_objp_contrast
 
     config = params(data, {"init_params.obj_Nlayer": 2})
-    ours = PtyradSession(plan(config), SLOT).run(trial(seed=SEED), go_on)
+    ours = PtyradSession(plan(config), SLOT).run(trial(seed=SEED), go_on, NEVER)
     theirs = get_objp_contrast(ptyrad_normal_run(config, SEED), np.arange(64))
     assert ours.metrics["contrast"] == float(theirs)
 
@@ -153,8 +110,8 @@ TEN: list[dict[str, Any]] = [
 def test_the_order_of_trials_does_not_matter(data: Path, mode: str) -> None:
     """Ten trials in two orders, and each a second time in the same session, give identical results."""
     session = PtyradSession(plan(params(data, {"recon_params.GROUP_MODE": mode})), SLOT)
-    there = [session.run(trial(values, n), go_on) for n, values in enumerate(TEN)]
-    back = [session.run(trial(values, n), go_on) for n, values in reversed(list(enumerate(TEN)))]
+    there = [session.run(trial(values, n), go_on, NEVER) for n, values in enumerate(TEN)]
+    back = [session.run(trial(values, n), go_on, NEVER) for n, values in reversed(list(enumerate(TEN)))]
     for a, b in zip(there, reversed(back), strict=True):
         assert_same(a, b)
     assert_same(there[2], there[9])  # the identity is what the file has
@@ -164,13 +121,13 @@ def test_the_order_of_trials_does_not_matter(data: Path, mode: str) -> None:
 ON_ITS_OWN = """
 import hashlib, json, sys
 from pathlib import Path
-from engine_cases import SLOT, go_on, params, plan, trial
+from engine_cases import NEVER, SLOT, go_on, params, plan, trial
 from ptydask.engines.ptyrad import release
 release.installed()
 from ptydask.engines.ptyrad.session import PtyradSession
 session = PtyradSession(plan(params(Path(sys.argv[1]))), SLOT)
 for values in json.loads(sys.argv[2]):
-    result = session.run(trial(values), go_on)
+    result = session.run(trial(values), go_on, NEVER)
     sums = [hashlib.sha256(q.data.tobytes()).hexdigest() for _, q in sorted(result.arrays.items())]
     print(json.dumps([values, list(result.curve["loss"]), sums]))
 """

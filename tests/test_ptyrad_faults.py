@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from engine_cases import ALPHA, DX, SLOT, assert_same, go_on, params, plan, trial, write_patterns
+from engine_cases import ALPHA, DX, NEVER, SLOT, assert_same, go_on, params, plan, trial, write_patterns
 
 from ptydask.engines.ptyrad import release
 from ptydask.engines.ptyrad.session import PtyradSession
@@ -63,7 +63,7 @@ class TheirJob:
 def ours(config: Mapping[str, Any], *trials: Mapping[str, Any], seed: int = 7) -> list[TrialOutput]:
     """Our results of several trials on one worker."""
     session = PtyradSession(plan(config), SLOT)
-    return [session.run(trial(values, n, seed), go_on) for n, values in enumerate(trials)]
+    return [session.run(trial(values, n, seed), go_on, NEVER) for n, values in enumerate(trials)]
 
 
 def test_dx_is_tuned(data: Path) -> None:
@@ -194,11 +194,11 @@ def test_out_of_memory_ends_one_trial_only(data: Path, monkeypatch: pytest.Monke
         _ = study.best_params
 
     session = PtyradSession(plan(params(data)), SLOT)
-    undisturbed = session.run(trial(), go_on)
+    undisturbed = session.run(trial(), go_on, NEVER)
     monkeypatch.setattr(reconstruction, "recon_step", RunsOut(reconstruction.recon_step, at_call=2))
     with pytest.raises(torch.OutOfMemoryError):
-        session.run(trial(), go_on)
-    assert_same(session.run(trial(), go_on), undisturbed)
+        session.run(trial(), go_on, NEVER)
+    assert_same(session.run(trial(), go_on, NEVER), undisturbed)
 
 
 def test_the_seed_of_the_trial_counts(data: Path) -> None:
@@ -244,12 +244,12 @@ def test_equal_shapes_are_compiled_once(data: Path, monkeypatch: pytest.MonkeyPa
     torch._dynamo.reset()
     session = PtyradSession(plan(config), SLOT)
     counters.clear()
-    first = session.run(trial({"oplr": 1e-3}), go_on)
+    first = session.run(trial({"oplr": 1e-3}), go_on, NEVER)
     compiled = counters["stats"]["unique_graphs"]
     assert compiled > 0
-    session.run(trial({"oplr": 2e-3, "C10": -40.0, "rotation": 0.0}), go_on)
+    session.run(trial({"oplr": 2e-3, "C10": -40.0, "rotation": 0.0}), go_on, NEVER)
     assert counters["stats"]["unique_graphs"] == compiled
-    assert_same(session.run(trial({"oplr": 1e-3}), go_on), first)
+    assert_same(session.run(trial({"oplr": 1e-3}), go_on, NEVER), first)
 
 
 def test_contrast_is_reported_as_it_is(data: Path) -> None:

@@ -271,7 +271,7 @@ def run_command(args: argparse.Namespace) -> int:
 def _request(args: argparse.Namespace, default: int) -> ClusterRequest:
     from ptydask.clusters import ClusterRequest
 
-    least, most = args.adapt or (args.workers or default,) * 2
+    least, most = args.adapt or (args.workers or default * args.workers_per_gpu,) * 2
     return ClusterRequest(most, least, args.workers_per_gpu)
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import subprocess
-import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -15,32 +15,16 @@ from typing import Any
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.core import Status
 
-from ptydask.clusters import ClusterRequest
+from ptydask import scaling
+from ptydask.clusters import ClusterRequest, Need, Tended
+from ptydask.clusters.interrupts import for_this_process_only, held_back
+from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS
 from ptydask.errors import ClusterError, one_line
 
 _START = 120
-"""Seconds for all workers to come up."""
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PTYDASK_THREADS")
-_ALLOCATOR = {
-    # Dask has glibc give memory back at every free beyond 64 KiB. A reconstruction frees its temporaries many times a
-    # second: the page faults alone doubled the time of an iteration on a CPU. Keep the memory for the next iteration.
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),
-}
-_SETTINGS = {
-    # A trial holds the interpreter for long; nobody is dead for that.
-    "distributed.scheduler.worker-ttl": "60 minutes",
-    # The driver counts attempts itself: the first loss is reported at once.
-    "distributed.scheduler.allowed-failures": 0,
-    "distributed.scheduler.work-stealing": False,
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": False,
-    "distributed.admin.tick.limit": "60s",
-    "distributed.comm.timeouts.connect": "60s",
-}
+"""Seconds for a worker to come up."""
 
 
 def visible_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -64,7 +48,7 @@ def visible_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
 def shares(workers: int, gpus: Sequence[str], cores: int) -> list[dict[str, str]]:
     """The environment of each worker: GPUs in turn, cores in equal parts (at least one each)."""
     threads = str(max(1, cores // workers))
-    common = dict.fromkeys(_THREADS, threads)
+    common = dict.fromkeys(THREADS, threads)
     if not gpus:
         return [{**common, "CUDA_VISIBLE_DEVICES": ""} for _ in range(workers)]
     return [{**common, "CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(workers)]
@@ -75,20 +59,54 @@ class _PinnedCluster(LocalCluster):
 
     def __init__(self, environments: list[dict[str, str]], **options: Any) -> None:
         self._environments = environments
+        self._shares: dict[int, int] = {}
         super().__init__(n_workers=0, **options)
 
     def new_worker_spec(self) -> dict[int, dict[str, Any]]:
-        """The next worker, with its own share of the machine."""
+        """The next worker, with the share of the machine that the fewest others have."""
         ((name, spec),) = super().new_worker_spec().items()
-        env = self._environments[int(name) % len(self._environments)]
-        return {name: {**spec, "options": {**spec["options"], "env": env}}}
+        used = [self._shares[other] for other in list(self.worker_spec)]
+        share = min(range(len(self._environments)), key=used.count)
+        self._shares[name] = share
+        return {name: {**spec, "options": {**spec["options"], "env": self._environments[share]}}}
 
 
 class LocalWorkers:
     """See :class:`ptydask.clusters.Cluster`."""
 
-    def __init__(self, cluster: _PinnedCluster, client: Client) -> None:
-        self._cluster, self.client = cluster, client
+    def __init__(self, cluster: _PinnedCluster, client: Client, limits: scaling.Limits) -> None:
+        self._cluster, self.client, self._limits = cluster, client, limits
+        self._asked: dict[int, float] = {}
+
+    def tend(self, need: Need) -> Tended:
+        """Start and close workers. Dask's nannies start a worker again that died.
+
+        Raises ClusterError where a worker cannot get ready or does not come up: no other one here would either.
+        """
+        for why in need.unfit.values():
+            raise ClusterError(f"the workers on this machine cannot run this study: {why}")
+        crews = self._crews(need)
+        change = scaling.change(crews, unfinished=need.unfinished, limits=self._limits, at_once=self._limits.most)
+        if change.start:
+            self._cluster.scale(len(crews) + change.start)
+        if change.close:
+            self._cluster.loop.add_callback(self._cluster.scale_down, [int(name) for name in change.close])
+        coming = change.start + sum(1 for crew in crews if not crew.joined and crew.name not in change.close)
+        return Tended(coming=coming, waiting=f"{coming} worker{'s' * (coming != 1)} starting" if coming else "")
+
+    def _crews(self, need: Need) -> list[scaling.Crew]:
+        now = time.monotonic()
+        crews = []
+        for name in list(self._cluster.worker_spec):
+            asked = self._asked.setdefault(name, now)
+            nanny = self._cluster.workers.get(name)
+            address = getattr(nanny, "worker_address", None)
+            if address is not None:
+                self._asked[name] = now
+            elif now - asked > _START or getattr(nanny, "status", None) is Status.failed:
+                raise ClusterError(f"a worker did not start on this machine within {_START} s")
+            crews.append(scaling.Crew(str(name), asked, 1, int(address is not None), int(address in need.busy)))
+        return crews
 
     def stop_workers(self) -> None:
         """Kill the worker processes; the scheduler goes on answering."""
@@ -125,71 +143,50 @@ class ThisMachine:
         """What each worker gets."""
         return describe(self._environments(request))
 
+    def script(self, request: ClusterRequest) -> str:
+        """There is none."""
+        return ""
+
     def _environments(self, request: ClusterRequest) -> list[dict[str, str]]:
         return shares(request.workers, visible_gpus(), len(os.sched_getaffinity(0)))
 
     @contextmanager
     def open(self, request: ClusterRequest) -> Iterator[LocalWorkers]:
-        """Start the workers and wait for all of them. Raises ClusterError where they do not come up."""
+        """Start the scheduler, and as many workers as there always are. Raises ClusterError where it does not start."""
         environments = self._environments(request)
-        spawn_env = {name: environments[0][name] for name in _THREADS}
-        spawn_env |= {name: os.environ.get(name, value) for name, value in _ALLOCATOR.items()}
+        spawn_env = {name: environments[0][name] for name in THREADS}
+        spawn_env |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
         for name in ("distributed", "asyncio", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        with dask.config.set({**_SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}):
-            with _held_back():
+        with dask.config.set({**SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}):
+            with held_back():
                 cluster = _start(environments)
-                cluster.scale(request.workers)
-                client = Client(cluster, set_as_default=False)
+                client = Client(cluster, set_as_default=False)  # it would wait for workers that are asked for already
+                cluster.scale(request.least)
             try:
-                try:
-                    client.wait_for_workers(request.workers, timeout=_START)
-                except TimeoutError as error:
-                    raise ClusterError(f"not all of {request.workers} workers started within {_START} s") from error
-                yield LocalWorkers(cluster, client)
+                yield LocalWorkers(cluster, client, scaling.Limits(request.least, request.workers))
             finally:
-                with _held_back():
+                with held_back():
                     _kill(cluster)
                     client.close()
                     cluster.close()
 
 
-@contextmanager
-def _held_back() -> Iterator[None]:
-    """Deliver Ctrl-C and SIGTERM at the end: a Dask client that is half made, or half closed, hangs for ever."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    held = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda n, _frame: came.append(n)) for number in held}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(signal.Signals(came[0]))
-
-
 def _start(environments: list[dict[str, str]]) -> _PinnedCluster:
-    # Ctrl-C reaches every process of a terminal, and only the driver decides what it means. The cluster's thread, and
-    # the workers that it starts, inherit from here that SIGINT is blocked. (multiprocessing's resource tracker
-    # unblocks it in the thread that starts it, so it has to be there before.)
+    # The cluster's thread, and the workers that it starts, inherit from here that they never hear Ctrl-C.
+    # (multiprocessing's resource tracker unblocks it in the thread that starts it, so it has to be there before.)
     resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return _PinnedCluster(
-            environments,
-            threads_per_worker=1,
-            processes=True,
-            security=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        )
+        with for_this_process_only():
+            return _PinnedCluster(
+                environments,
+                threads_per_worker=1,
+                processes=True,
+                security=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            )
     except Exception as error:
         raise ClusterError(f"the local scheduler did not start: {one_line(str(error))}") from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -13,6 +13,10 @@ from ptydask.errors import StoreError
 from ptydask.model import Scalar, StudyPlan
 
 
+SHARE = 0.05
+"""Of a trial's time, at most this share goes into writing checkpoints, however often they are asked for."""
+
+
 class Unheard(BaseException):
     """Optuna did not take what the trial had to say: no fault of the trial, so no engine may catch it."""
 
@@ -72,7 +76,7 @@ class Kept:
         self._trial, self._params, self._watch = trial, params, watch
         self._shelf, self._number, self._every = shelf, number, every
         self._began = self._saved = time.monotonic()
-        self._before = 0.0
+        self._before = self._cost = 0.0
         self.resumed = 0
         """The step after which this attempt went on; 0 where it began at the beginning."""
 
@@ -100,14 +104,17 @@ class Kept:
 
     def due(self) -> bool:
         """See :class:`ptydask.engines.Checkpoint`."""
-        return eviction.asked.is_set() or time.monotonic() - self._saved >= self._every
+        since = time.monotonic() - self._saved
+        return eviction.asked.is_set() or since >= max(self._every, self._cost / SHARE)
 
     def save(self, step: int, state: bytes) -> None:
         """See :class:`ptydask.engines.Checkpoint`."""
+        began = time.monotonic()
         saved = checkpoint.Saved(step, self._params, tuple(self._watch.reports), self.seconds, state)
         with suppress(OSError, StoreError):  # a full disk: the trial goes on, and would begin again if it were lost
             self._shelf.save(self._number, checkpoint.pack(saved))
         self._saved = time.monotonic()
+        self._cost = self._saved - began
         if eviction.asked.is_set():
             raise eviction.Evicted
 

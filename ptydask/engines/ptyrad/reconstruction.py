@@ -7,7 +7,7 @@ and this ``random_seed``, so that a trial's result comes back there.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
@@ -102,13 +102,21 @@ def prepare(params: Mapping[str, Any], seed: int, measurements: Measurements, wo
     )
 
 
-def iterate(recon: Reconstruction, recon_params: Mapping[str, Any], keep: Keep, report: Report) -> Course:
-    """Run the iterations until the last one or until ``report`` asks to stop.
+def iterate(
+    recon: Reconstruction,
+    recon_params: Mapping[str, Any],
+    keep: Keep,
+    report: Report,
+    course: Course,
+    between: Callable[[int, Reconstruction], None],
+) -> None:
+    """Run the iterations that ``course`` does not have, until the last one or until ``report`` asks to stop.
 
-    Raises NonFiniteLoss where an iteration's loss is NaN or infinite.
+    ``between`` is called with the number of each iteration that another one follows. Raises NonFiniteLoss where an
+    iteration's loss is NaN or infinite.
     """
-    ptyrad, model, course = release.installed(), recon.model, Course()
-    for niter in range(1, recon_params["NITER"] + 1):
+    ptyrad, model, last = release.installed(), recon.model, recon_params["NITER"]
+    for niter in range(len(course.step) + 1, last + 1):
         release.solver().toggle_grad_requires(model, niter)
         ptyrad.iterate(
             niter,
@@ -126,7 +134,8 @@ def iterate(recon: Reconstruction, recon_params: Mapping[str, Any], keep: Keep, 
             course.snapshots[niter] = results.arrays(model, float(recon.variables["dx"]))
         if report(niter, {"loss": course.loss[-1], "contrast": course.contrast[-1]}):
             break
-    return course
+        if niter < last:
+            between(niter, recon)
 
 
 def _note(course: Course, niter: int, recon: Reconstruction) -> None:
@@ -169,12 +178,17 @@ def _without_pattern_fit() -> Iterator[None]:
 def seeded(seed: int) -> Iterator[None]:
     """Seed every generator that PtyRAD draws from; the process has its own random state back afterwards."""
     state = (random.getstate(), np.random.get_state(), torch.get_rng_state())
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    start_random(seed)
     try:
         yield
     finally:
         random.setstate(state[0])
         np.random.set_state(state[1])
         torch.set_rng_state(state[2])
+
+
+def start_random(seed: int) -> None:
+    """Start every generator that PtyRAD draws from at ``seed``."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -62,6 +63,18 @@ class Release:
             compute_loss_fn=compute_loss,
             scheduler_step_unit=unit,
         )
+
+
+def scheduler_state(scheduler: Any | None) -> dict[str, Any] | None:
+    """What a learning-rate scheduler changes as it goes, for its ``load_state_dict``; None where there is none.
+
+    PtyRAD 1.x puts its own ``step`` on the scheduler, which would be part of the state. Functions, and milestones,
+    are settings: a scheduler made from the same params has them.
+    """
+    if scheduler is None:
+        return None
+    state = scheduler.state_dict()
+    return {name: value for name, value in state.items() if not callable(value) and not isinstance(value, Counter)}
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +10,12 @@ from typing import Any
 import torch
 
 from ptydask import tunables
-from ptydask.engines import Report
+from ptydask.engines import Checkpoint, Report
+from ptydask.engines.ptyrad import checkpoint as saved_state
 from ptydask.engines.ptyrad import measurements, provenance, reconstruction, release, results, trial_log
-from ptydask.engines.ptyrad.reconstruction import Course, Reconstruction, WorkerState
+from ptydask.engines.ptyrad.attempt import Attempt
+from ptydask.engines.ptyrad.checkpoint import Progress
+from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.model import Scalar, Slot, StudyPlan, TrialInput, TrialOutput
 
 
@@ -32,39 +34,48 @@ class PtyradSession:
         gc.collect()
         gc.freeze()  # what is there now stays; after a trial only that trial's objects are looked at
 
-    def run(self, trial: TrialInput, report: Report) -> TrialOutput:
+    def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Reconstruct with the trial's values. Raises NonFiniteLoss, or whatever PtyRAD or torch raises."""
         torch.set_num_threads(self._slot.threads)  # trials may run in another thread than the one that opened
         if self._worker.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         try:
-            return self._reconstruct(trial, report)
+            return self._reconstruct(trial, report, checkpoint)
         except BaseException as error:
             _let_go(error)
             raise
         finally:
             self._free()
 
-    def _reconstruct(self, trial: TrialInput, report: Report) -> TrialOutput:
-        begin = time.perf_counter()
-        params = tunables.apply(self._plan.config, trial.params)
-        level = trial_log.level_of(self._plan.config)
-        with trial_log.captured(level) as log, reconstruction.seeded(trial.seed):
+    def _reconstruct(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
+        params, keep = tunables.apply(self._plan.config, trial.params), self._plan.keep
+        whose = saved_state.identity(params, trial, keep, self._worker.device)
+        with trial_log.captured(trial_log.level_of(params)) as log, reconstruction.seeded(trial.seed):
             try:
-                patterns = self._measurements_for(params, trial.seed)
-                recon = reconstruction.prepare(params, trial.seed, patterns, self._worker)
-                started = time.perf_counter()
-                course = reconstruction.iterate(recon, params["recon_params"], self._plan.keep, report)
+                attempt = Attempt(checkpoint, whose, log)
+                recon = self._begin(trial, attempt)
+                steps = params["recon_params"]
+                reconstruction.iterate(recon, steps, keep, report, attempt.course, attempt.save)
             except Exception as error:
                 if log.getvalue():
                     error.add_note(f"PtyRAD's log ended with:\n{trial_log.tail(log.getvalue())}")
                 raise
-        times: dict[str, Scalar] = {
-            "initialisation_seconds": started - begin,
-            "recon_seconds": sum(course.seconds),
-            "wall_seconds": time.perf_counter() - begin,
-        }
-        return self._output(recon, course, times, log.getvalue())
+        return self._output(recon, attempt.progress())
+
+    def _begin(self, trial: TrialInput, attempt: Attempt) -> Reconstruction:
+        """A reconstruction that is at its start, or where an earlier attempt left it."""
+        saved = attempt.saved()
+        recon = self._prepare(trial)
+        if saved is not None and not attempt.resume(saved, recon):
+            reconstruction.start_random(trial.seed)
+            recon = self._prepare(trial)
+        attempt.prepared()
+        return recon
+
+    def _prepare(self, trial: TrialInput) -> Reconstruction:
+        params = tunables.apply(self._plan.config, trial.params)
+        patterns = self._measurements_for(params, trial.seed)
+        return reconstruction.prepare(params, trial.seed, patterns, self._worker)
 
     def provenance(self) -> Mapping[str, str]:
         """Device, package versions, threads, the data file and its SHA-256."""
@@ -86,11 +97,16 @@ class PtyradSession:
             self._measurements = self._load(params, seed)
         return self._measurements
 
-    def _output(self, recon: Reconstruction, course: Course, times: Mapping[str, Scalar], log: str) -> TrialOutput:
-        dx, arrays = float(recon.variables["dx"]), self._plan.keep.arrays
-        facts: dict[str, Scalar] = {"iterations": len(course.step), **times}
+    def _output(self, recon: Reconstruction, progress: Progress) -> TrialOutput:
+        dx, arrays, course = float(recon.variables["dx"]), self._plan.keep.arrays, progress.course
+        facts: dict[str, Scalar] = {
+            "iterations": len(course.step),
+            "initialisation_seconds": progress.initialisation,
+            "recon_seconds": sum(course.seconds),
+            "wall_seconds": progress.wall,
+        }
         if self._worker.device == "cuda":
-            facts["peak_gpu_memory"] = torch.cuda.max_memory_allocated()
+            facts["peak_gpu_memory"] = progress.peak_gpu_memory
         return TrialOutput(
             metrics={"loss": course.loss[-1], "contrast": course.contrast[-1]},
             curve={
@@ -103,7 +119,7 @@ class PtyradSession:
             image=results.phase_image(recon.model, recon.region, dx) if arrays else None,
             snapshots=course.snapshots,
             attributes={**facts, **results.geometry(recon.model, recon.variables)},
-            log=log,
+            log=progress.log,
         )
 
     def _free(self) -> None:

@@ -1,0 +1,114 @@
+"""Jobs on a batch system as a place to run. Light to import: Dask comes in with the first job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptydask.clusters import ClusterRequest
+from ptydask.clusters.jobqueue import profile as profiles
+from ptydask.clusters.jobqueue import reading
+from ptydask.clusters.jobqueue.profile import Profile
+from ptydask.errors import UsageError
+
+if TYPE_CHECKING:
+    from ptydask.clusters.jobqueue.fleet import Fleet
+
+
+class JobQueue:
+    """See :class:`ptydask.clusters.Place`."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+
+    def default_workers(self) -> int:
+        """As many as the profile's ``max_jobs`` have, else those of one job."""
+        return (self.profile.max_jobs or 1) * max(1, self.profile.gpus)
+
+    def describe(self, request: ClusterRequest) -> str:
+        """Workers, jobs, and what each job asks for. Raises UsageError where the workers cannot share a job."""
+        self._check(request)
+        return profiles.describe(self.profile, request)
+
+    def script(self, request: ClusterRequest) -> str:
+        """The first job's script. Raises ClusterError where dask-jobqueue refuses the job."""
+        from ptydask.clusters.jobqueue import launch
+
+        self._check(request)
+        return launch.job_script(self.profile, request)
+
+    @contextmanager
+    def open(self, request: ClusterRequest) -> Iterator[Fleet]:
+        """Start the scheduler in this process, and jobs as they are needed. Raises ClusterError."""
+        from ptydask.clusters.jobqueue import launch
+        from ptydask.clusters.jobqueue.fleet import Fleet
+
+        self._check(request)
+        with launch.opened(self.profile, request) as cluster, Fleet(cluster, self.profile, request) as fleet:
+            yield fleet
+
+    def _check(self, request: ClusterRequest) -> None:
+        workers = profiles.layout(self.profile, request).per_job
+        if workers > self.profile.cpus:
+            raise UsageError(
+                f"a job of this profile has {self.profile.cpus} cores for {workers} workers "
+                f"({max(1, self.profile.gpus)} GPUs x {request.workers_per_gpu}); each needs one: raise cpus"
+            )
+
+
+def from_file(path: Path) -> JobQueue:
+    """The place that a profile file describes. Raises ConfigError."""
+    return JobQueue(reading.read(path))
+
+
+class _Named(JobQueue):
+    """A batch system by name: Dask's jobqueue.yaml says what a job is, and where it does not, ptydask's defaults."""
+
+    system = ""
+
+    def __init__(self) -> None:
+        super().__init__(reading.complete({"system": self.system}))
+
+
+class Slurm(_Named):
+    """SLURM."""
+
+    system = "slurm"
+
+
+class Pbs(_Named):
+    """PBS Pro, OpenPBS."""
+
+    system = "pbs"
+
+
+class Lsf(_Named):
+    """IBM's LSF."""
+
+    system = "lsf"
+
+
+class Sge(_Named):
+    """Grid Engine."""
+
+    system = "sge"
+
+
+class Oar(_Named):
+    """OAR."""
+
+    system = "oar"
+
+
+class Moab(_Named):
+    """Moab over Torque."""
+
+    system = "moab"
+
+
+class HTCondor(_Named):
+    """HTCondor."""
+
+    system = "htcondor"

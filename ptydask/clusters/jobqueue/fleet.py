@@ -1,0 +1,357 @@
+"""The fleet: the jobs of a run, started, watched, replaced and ended. See :class:`ptydask.clusters.Cluster`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+from dask_jobqueue.core import JobQueueCluster
+from distributed import Client
+
+from ptydask import scaling
+from ptydask.clusters import ClusterRequest, Need, Tended
+from ptydask.clusters.jobqueue import launch, slurm, watch
+from ptydask.clusters.jobqueue.desk import Answer, Desk, Question
+from ptydask.clusters.jobqueue.jobs import Job, find_log
+from ptydask.clusters.jobqueue.profile import Profile
+from ptydask.clusters.jobqueue.slurm import Unanswered
+from ptydask.clusters.interrupts import held_back
+from ptydask.errors import ClusterError, one_line
+
+_HOT = 1.0
+"""Seconds between questions to the batch system where something has just happened; then less and less often."""
+_COOLS = 1.5
+"""How the time between two questions grows."""
+_GROWTH = 1.0
+"""Seconds between two times that jobs are asked for."""
+_BACK = 60.0
+"""Seconds for a nanny to bring back its worker before the job is ended for another."""
+_LEAVE = 8.0
+"""Seconds for workers to leave a job that is to end before it is cancelled."""
+_RECANCEL = 10.0
+"""Seconds until a job that has not ended is cancelled again."""
+_LINGER = 15.0
+"""Seconds that a worker may stay connected when its job is over, before the scheduler forgets it."""
+_SUSPECT = 15.0
+"""Seconds for the batch system to say why a worker went that was getting ready."""
+_NEVER_JOINS = 1800.0
+"""Seconds that a job may run without its worker joining."""
+_CLOSE = 20.0
+"""Seconds for all jobs to end when the run does."""
+_CLOSE_NOTHING = 3.0
+"""The same where no job was ever accepted."""
+
+
+class Fleet:
+    """Jobs with workers on a batch system. One thread uses it, that of the driver."""
+
+    client: Client
+
+    def __init__(self, cluster: JobQueueCluster, profile: Profile, request: ClusterRequest) -> None:
+        self._cluster, self._profile = cluster, profile
+        planned = launch.layout(profile, request)
+        self._limits = scaling.Limits(planned.least * planned.per_job, planned.most * planned.per_job, planned.per_job)
+        self._logs = launch.log_folder(profile, request)
+        self._desk = Desk(
+            cluster, is_slurm=profile.system == "slurm", logs=self._logs, job_name=launch.job_name(request)
+        )
+        self._jobs: dict[str, Job] = {}
+        self._tally = watch.Tally()
+        self._notices: list[str] = []
+        self._told_waits: frozenset[str] = frozenset()
+        self._trouble = ""
+        """Why SLURM does not answer; empty while it does."""
+        self._number = 0
+        self._next_question = 0.0
+        self._interval = _HOT
+        self._grown = 0.0
+        self._sweep = False
+        self._unfinished: int | None = None
+        self._was_busy: set[str] = set()
+        self._keep_logs = False
+        self._wanted = 0
+
+    # --- beginning and end ---
+
+    def __enter__(self) -> Fleet:
+        """Connect, and cancel what a driver that died has left. Raises ClusterError."""
+        for name in ("distributed", "asyncio", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        try:
+            with held_back():
+                self.client = Client(self._cluster, set_as_default=False)
+            with contextlib.suppress(Unanswered):
+                left = self._desk.sweep()
+                if left:
+                    self._notices.append(f"{left} jobs that an earlier run has left were cancelled")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all jobs and the scheduler. The jobs' logs are removed, unless one of them ended too early."""
+        with held_back():
+            began = self._tally.accepted or self._tally.silences > 0
+            left = self._desk.end_jobs(list(self._jobs.values()), _CLOSE if began else _CLOSE_NOTHING)
+            if left:
+                logging.getLogger(__name__).warning("%s", left)
+            self._desk.close()
+            if hasattr(self, "client"):
+                self.client.close()
+            self._cluster.close()
+            if not self._keep_logs:
+                shutil.rmtree(self._logs, ignore_errors=True)
+
+    def stop_workers(self) -> None:
+        """End all workers now, in the middle of whatever they do; the scheduler goes on answering."""
+        with held_back():
+            self._desk.kill_jobs(list(self._jobs.values()))
+            self._desk.end_workers()
+
+    # --- a tick ---
+
+    def tend(self, need: Need) -> Tended:
+        """See :meth:`ptydask.clusters.Cluster.tend`."""
+        now = time.time()
+        self._collect_submissions(now)
+        self._look(need, now)
+        self._hear(now)
+        self._judge_suspects(now)
+        self._scale(need, now)
+        self._finish(now)
+        self._ask(now)
+        self._decide()
+        return self._tended(now)
+
+    def _live(self) -> list[Job]:
+        return [job for job in self._jobs.values() if job.live]
+
+    def _event(self) -> None:
+        self._interval = _HOT
+        self._next_question = min(self._next_question, time.time() + _HOT)
+
+    # --- what happened ---
+
+    def _collect_submissions(self, now: float) -> None:
+        for job in list(self._jobs.values()):
+            if job.submission is None or not job.submission.done():
+                continue
+            try:
+                job.accepted(job.submission.result())
+                self._tally = watch.taken(self._tally)
+                self._event()
+            except Exception as error:
+                del self._jobs[job.name]
+                self._refused(slurm.refusal(str(error) or type(error).__name__), now)
+
+    def _refused(self, words: str, now: float) -> None:
+        before, self._tally = self._tally, watch.refused(self._tally, words, now)
+        if self._tally.silences > before.silences:
+            self._sweep = True  # SLURM may have taken the job and lost the answer
+            self._silent(words)
+        elif self._tally.last != before.last:
+            self._notices.append(f"a job was {self._tally.last}")
+
+    def _silent(self, words: str) -> None:
+        if not self._trouble:
+            self._notices.append(f"the batch system does not answer ({words}); workers go on, jobs wait until it does")
+        self._trouble = words
+
+    def _look(self, need: Need, now: float) -> None:
+        connected = self._desk.workers()
+        for job in self._jobs.values():
+            found = [worker for name in job.worker_names() for worker in connected.get(name, ())]
+            there = {address for address, _ in found}
+            lost, back = job.look(there, {address for address, takes_work in found if not takes_work}, now)
+            if lost:
+                self._event()
+            if back:
+                self._notices.append(f"a worker of {job.title} died, and was started again in the same job")
+            for address in job.known & need.unfit.keys():
+                self._unfit(job, address, need.unfit[address], now)
+            self._send_away(job, job.fit & set(need.expired))
+        self._note_work(need)
+
+    def _unfit(self, job: Job, address: str, why: str, now: float) -> None:
+        if address in job.there:
+            self._send_away(job, {address})
+            self._died(job, f"{job.title}: {why}", now)
+        elif job.live:
+            job.suspect = (now, why)
+            self._event()
+
+    def _send_away(self, job: Job, addresses: set[str]) -> None:
+        if addresses:
+            job.leaving |= addresses
+            self._desk.retire(addresses)
+
+    def _note_work(self, need: Need) -> None:
+        fit = {address for job in self._live() for address in job.fit}
+        idle = (self._was_busy & fit) - set(need.busy)
+        if idle or (self._unfinished is not None and need.unfinished < self._unfinished):
+            self._tally = watch.worked(self._tally)
+        self._was_busy, self._unfinished = set(need.busy), need.unfinished
+
+    def _died(self, job: Job, text: str, now: float) -> None:
+        if not job.dead:
+            job.dead = True
+            self._keep_logs |= find_log(self._logs, job.id) is not None
+            self._tally = watch.died(self._tally, text, now)
+            self._notices.append(text)
+
+    def _judge_suspects(self, now: float) -> None:
+        for job in self._live():
+            if job.suspect is not None and (job.there or now - job.suspect[0] > _SUSPECT):
+                self._died(job, f"{job.title}: {job.suspect[1]}", now)
+                self._begin_end(job, now)
+
+    # --- what SLURM says ---
+
+    def _hear(self, now: float) -> None:
+        answer = self._desk.answer()
+        if answer is None:
+            return
+        if answer.trouble:
+            self._silent(answer.trouble)
+            return
+        if self._trouble:
+            self._notices.append("the batch system answers again")
+            self._trouble = ""
+        if answer.swept:
+            self._notices.append(f"{answer.swept} jobs were cancelled that SLURM had taken without saying so")
+        for job in list(self._jobs.values()):
+            if job.id in answer.seen:
+                self._heard(job, answer, now)
+
+    def _heard(self, job: Job, answer: Answer, now: float) -> None:
+        was_over = job.over is not None
+        if job.heard(answer.seen[job.id], now):
+            self._event()
+        if job.over is None or was_over or job.unwanted:
+            return
+        ended = watch.ending(job.story(self._logs, answer.tails.get(job.id, "")))
+        if job.suspect is not None and job.seen is not None and watch.own_fault(job.seen):
+            self._died(job, f"{job.title}: {job.suspect[1]}; {ended.text}", now)
+        elif ended.early:
+            self._died(job, ended.text, now)
+        elif not job.dead:
+            self._notices.append(ended.text)
+
+    # --- growing and shrinking ---
+
+    def _scale(self, need: Need, now: float) -> None:
+        crews = [job.crew(need.busy) for job in self._live()]
+        leaving = sum(len(job.there) for job in self._jobs.values()) - sum(crew.joined for crew in crews)
+        allowed = scaling.at_once(self._tally.failures) - sum(job.submission is not None for job in self._jobs.values())
+        change = scaling.change(crews, unfinished=need.unfinished, limits=self._limits, leaving=leaving)
+        self._wanted = change.start
+        for name in change.close:
+            self._begin_end(self._jobs[name], now)
+        held = self._sweep or now < self._tally.not_before or now - self._grown < _GROWTH
+        if change.start and not held and self._verdict() == "":
+            self._grown = now
+            for _ in range(min(change.start, allowed)):
+                self._start(now)
+
+    def _start(self, now: float) -> None:
+        self._number += 1
+        job = Job(launch.worker_name(self._number), self._limits.per_job, now, None)
+        self._jobs[job.name] = job
+        self._wanted -= 1
+        self._desk.submit(job)
+
+    def _begin_end(self, job: Job, now: float, *, unwanted: bool = True) -> None:
+        if job.closing is None:
+            job.closing, job.unwanted = now, unwanted
+            self._send_away(job, set(job.there))
+            self._event()
+
+    def _finish(self, now: float) -> None:
+        """End jobs that are of no more use, and forget those of which nothing is left."""
+        for job in list(self._jobs.values()):
+            if job.live:
+                self._check_running(job, now)
+            if job.over is not None and job.there and now - job.over > _LINGER:
+                job.over = now
+                self._desk.remove(job.there)
+            if job.over is not None and not job.there:
+                del self._jobs[job.name]
+            elif job.closing is not None and not self._desk.is_slurm and not job.there and job.submission is None:
+                self._desk.cancel(job)
+                del self._jobs[job.name]
+
+    def _check_running(self, job: Job, now: float) -> None:
+        if job.empty_since is not None and now - job.empty_since > (_BACK if job.workers else _LEAVE):
+            if job.workers:
+                self._notices.append(f"{job.title} has lost its worker for {_BACK:.0f} s: another job is started")
+            self._begin_end(job, now, unwanted=False)
+        late = watch.late(job.story(self._logs), now)
+        if late and not job.told:
+            job.told = True
+            self._notices.append(late)
+        if job.running_since is not None and not job.known and now - job.running_since > _NEVER_JOINS:
+            self._died(job, f"{job.title}: its worker did not join within {_NEVER_JOINS / 60:.0f} min", now)
+            self._begin_end(job, now)
+
+    def _to_cancel(self, now: float) -> Iterator[Job]:
+        for job in self._jobs.values():
+            due = job.closing is not None and (not job.known or now - job.closing > _LEAVE)
+            if due and job.id and job.over is None and now - job.cancelled > _RECANCEL:
+                yield job
+
+    # --- asking, telling ---
+
+    def _ask(self, now: float) -> None:
+        if not self._desk.is_slurm or self._desk.waits_for_answer:
+            return
+        cancel = [] if self._trouble and now < self._next_question else list(self._to_cancel(now))
+        ids = frozenset(job.id for job in self._jobs.values() if job.id and job.over is None)
+        if not (cancel or (now >= self._next_question and (ids or self._trouble or self._sweep))):
+            return
+        for job in cancel:
+            job.cancelled = now
+        submitting = any(job.submission is not None for job in self._jobs.values())
+        sweep = self._sweep and not submitting
+        self._desk.ask(Question(ids, frozenset(job.id for job in cancel), sweep))
+        self._sweep = self._sweep and not sweep
+        self._interval = min(max(self._profile.poll, _HOT), self._interval * _COOLS)
+        self._next_question = now + self._interval
+
+    def _verdict(self) -> str:
+        live = self._live()
+        fit = sum(len(job.fit) for job in live)
+        stuck = watch.stuck([job.story() for job in live], time.time())
+        return watch.verdict(self._tally, fit=fit, alive=len(live)) or stuck
+
+    def _decide(self) -> None:
+        text = self._verdict()
+        if text:
+            raise ClusterError(one_line(text))
+
+    def _tended(self, now: float) -> Tended:
+        live = self._live()
+        lines, self._told_waits = watch.queue_news([job.story() for job in live], self._told_waits, now)
+        notices, self._notices = (*self._notices, *lines), []
+        waiting = watch.waiting([job.story() for job in live])
+        if self._trouble:
+            waiting = f"{waiting}, the batch system does not answer" if waiting else "the batch system does not answer"
+        return Tended(
+            notices=notices,
+            coming=sum(job.workers - len(job.fit) for job in live) + self._wanted * self._limits.per_job,
+            waiting=waiting,
+            deadlines={
+                address: job.seen.end - self._profile.grace
+                for job in live
+                if job.seen is not None and job.seen.end is not None and job.seen.state == "RUNNING"
+                for address in job.there
+            },
+            closing=frozenset(address for job in self._jobs.values() for address in job.there - job.fit),
+        )

@@ -1,0 +1,180 @@
+"""What a job on a batch system is, and how workers are shared out over jobs. Nothing of any batch system is asked."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ptydask.clusters import ClusterRequest
+
+SYSTEMS: Mapping[str, str] = {
+    "slurm": "SLURM",
+    "pbs": "PBS",
+    "lsf": "LSF",
+    "sge": "SGE",
+    "oar": "OAR",
+    "moab": "Moab",
+    "htcondor": "HTCondor",
+}
+"""The batch systems that dask-jobqueue knows, and how they write themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One job. Each field is a key of a profile file; memory and times are written there as SLURM writes them."""
+
+    system: str = "slurm"
+    queue: str | None = None
+    """SLURM's partition; None is the site's default."""
+    account: str | None = None
+    gpus: int = 1
+    """GPUs (or MIG slices) of a job; 0 is CPU only."""
+    gpu_type: str | None = None
+    """``a100``, or a MIG slice such as ``1g.10gb``: the type in SLURM's ``gres``."""
+    cpus: int = 4
+    """Cores of a job."""
+    memory: int | None = 16 * 2**30
+    """Bytes of a job; None is the site's default."""
+    walltime: int | None = 4 * 3600
+    """Seconds; None is the limit of the queue."""
+    qos: str | None = None
+    constraint: str | None = None
+    nodelist: str | None = None
+    exclude: str | None = None
+    disk: int | None = None
+    """Bytes of node-local disk that a job needs."""
+    resource_spec: str | None = None
+    """What PBS, Moab, SGE and OAR are asked for, as it is, in place of what ptydask makes of cpus, gpus, memory."""
+    directives: tuple[str, ...] = ()
+    """More options of the batch system, as they are: ``--mail-type=FAIL``."""
+    modules: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    """Shell lines before the worker starts."""
+    python: str = sys.executable
+    interface: str | None = None
+    """The network interface that scheduler and workers talk on."""
+    local_directory: str | None = None
+    """Node-local scratch for the workers' own files; the job's shell fills in variables."""
+    shared_directory: str | None = None
+    """A folder that the driver and the jobs both see, for keys and job logs; None is the folder of the trials."""
+    max_jobs: int | None = None
+    """The most jobs at once."""
+    grace: int = 60
+    """Seconds before the walltime's end at which the batch system sends SIGTERM; 0 leaves it to the site."""
+    poll: float = 30.0
+    """Seconds between questions to the batch system."""
+    from_dask: tuple[str, ...] = field(default=(), compare=False)
+    """The fields whose values come from Dask's own jobqueue.yaml."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How workers are shared out over jobs."""
+
+    per_job: int
+    """Worker processes of a job: GPUs x workers per GPU."""
+    most: int
+    """Jobs at once, at the most."""
+    least: int
+    """Jobs that are kept while there is anything to do."""
+
+
+def layout(profile: Profile, request: ClusterRequest) -> Layout:
+    """Whole jobs: rounded up where the workers do not fill them, cut at the profile's ``max_jobs``."""
+    per_job = max(1, profile.gpus) * request.workers_per_gpu
+    most = -(-request.workers // per_job)
+    if profile.max_jobs is not None:
+        most = min(most, profile.max_jobs)
+    return Layout(per_job, most, min(most, -(-request.least // per_job)))
+
+
+def threads(profile: Profile, request: ClusterRequest) -> int:
+    """Cores of one worker."""
+    return max(1, profile.cpus // layout(profile, request).per_job)
+
+
+# --- words ------------------------------------------------------------------------------------------
+
+
+def describe(profile: Profile, request: ClusterRequest) -> str:
+    """``8 workers in 8 SLURM jobs, partition gpu, 1 GPU, 4 cores, 16 GB, 04:00:00 each``."""
+    plan = layout(profile, request)
+    asked = f"{request.least} to {request.workers}" if request.least != request.workers else str(request.workers)
+    workers = f"{asked} worker{'s' * (request.workers != 1)}"
+    jobs = f"{plan.most} {SYSTEMS[profile.system]} job{'s' * (plan.most != 1)}"
+    text = f"{workers} in {'up to ' * (request.least != request.workers)}{jobs}{_odd(plan, profile, request)}"
+    queue = "partition" if profile.system == "slurm" else "queue"
+    parts = [
+        f"{queue} {profile.queue}" if profile.queue else "",
+        f"account {profile.account}" if profile.account else "",
+        _gpus(profile),
+        f"{profile.cpus} core{'s' * (profile.cpus != 1)}",
+        memory_text(profile.memory) if profile.memory else "",
+        clock(profile.walltime) if profile.walltime else "",
+    ]
+    line = ", ".join([text, *filter(None, parts)]) + " each"
+    if profile.from_dask:
+        line += f" (from Dask's jobqueue.yaml: {', '.join(profile.from_dask)})"
+    return line
+
+
+def _odd(plan: Layout, profile: Profile, request: ClusterRequest) -> str:
+    whole = plan.most * plan.per_job
+    if whole < request.workers:
+        return f" (max_jobs {profile.max_jobs}: {whole} workers at once)"
+    of = f" of {plan.per_job} workers" if plan.per_job > 1 else ""
+    more = whole - request.workers
+    return of + (f" ({more} more than asked for: jobs are whole)" if more else "")
+
+
+def _gpus(profile: Profile) -> str:
+    if not profile.gpus:
+        return "no GPU"
+    return f"{profile.gpus} GPU{'s' * (profile.gpus != 1)}{f' ({profile.gpu_type})' if profile.gpu_type else ''}"
+
+
+# --- times and sizes, as SLURM writes them ------------------------------------------------------------
+
+_TIMES = (
+    (re.compile(r"(\d+)"), (60,)),
+    (re.compile(r"(\d+):(\d{1,2})"), (60, 1)),
+    (re.compile(r"(\d+):(\d{1,2}):(\d{1,2})"), (3600, 60, 1)),
+    (re.compile(r"(\d+)-(\d{1,2})"), (86400, 3600)),
+    (re.compile(r"(\d+)-(\d{1,2}):(\d{1,2})"), (86400, 3600, 60)),
+    (re.compile(r"(\d+)-(\d{1,2}):(\d{1,2}):(\d{1,2})"), (86400, 3600, 60, 1)),
+)
+"""sbatch(1), ``--time``: minutes, minutes:seconds, hours:minutes:seconds, and three forms that begin with days."""
+
+
+def seconds(text: str) -> int | None:
+    """The seconds that ``text`` is in one of SLURM's formats; None where it is in none, or is nothing."""
+    for form, units in _TIMES:
+        if found := form.fullmatch(text.strip()):
+            return sum(int(number) * unit for number, unit in zip(found.groups(), units, strict=True)) or None
+    return None
+
+
+def clock(total: int) -> str:
+    """``04:00:00``; from a day on ``2-00:00:00``."""
+    days, rest = divmod(total, 86400)
+    hours = f"{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
+    return f"{days}-{hours}" if days else hours
+
+
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def size(text: str) -> int | None:
+    """The bytes that ``16GB``, ``16G``, ``16 GiB`` or ``1.5T`` are (powers of 1024, as SLURM has them), else None."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
+    return (int(float(found[1]) * _UNITS[found[2].upper()]) or None) if found else None
+
+
+def memory_text(number: int) -> str:
+    """``16 GB``, in the largest unit in which it is whole."""
+    for unit in "TGM":
+        if number % _UNITS[unit] == 0:
+            return f"{number // _UNITS[unit]} {unit}B"
+    return f"{-(-number // 1024)} KB"

@@ -1,0 +1,275 @@
+"""What SLURM says of our jobs, in its words and in plain ones. Everything here may wait: call it in a thread."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ptydask.errors import one_line
+
+ANSWER = 20.0
+"""Seconds for a command of SLURM to answer."""
+OVER = frozenset(
+    [
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "REVOKED",
+        "TIMEOUT",
+    ]
+)
+"""States that a job does not leave again."""
+WAITING = frozenset(["PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"])
+"""States of a job that has no node yet, or has none any more and may get one."""
+_FORMAT = "%i|%T|%r|%N|%e"
+_SOFT = (
+    "unable to contact slurm controller",
+    "socket timed out",
+    "connection refused",
+    "zero bytes were transmitted",
+    "slurm temporarily unable to accept job",
+    "slurm backup controller in standby mode",
+    "transport endpoint is not connected",
+    "connection timed out",
+    "unable to connect",
+    "message connection failure",
+    "resource temporarily unavailable",
+)
+_NEVER = (
+    "invalid partition",
+    "invalid account",
+    "invalid qos",
+    "invalid generic resource",
+    "invalid feature",
+    "invalid --",
+    "invalid wckey",
+    "invalid job array",
+    "invalid constraint",
+    "invalid license",
+    "invalid time limit",
+    "requested time limit is invalid",
+    "requested node configuration is not available",
+    "requested partition configuration not available",
+    "memory required by task is not available",
+    "memory specification can not be satisfied",
+    "more processors requested than permitted",
+    "node count specification invalid",
+    "group not permitted to use this partition",
+    "account not permitted to use this partition",
+    "access/permission denied",
+    "unrecognized option",
+    "invalid option",
+    "option requires an argument",
+    "no such file or directory",
+    "command not found",
+)
+_WAITS = {
+    "": "SLURM has not looked at it yet",
+    "Priority": "other jobs come first",
+    "Resources": "no free nodes",
+    "ReqNodeNotAvail": "nodes that it needs are down or reserved",
+    "NodesNotAvail": "its nodes are down, drained or taken by jobs that come first",
+    "BeginTime": "it may not begin yet",
+    "Dependency": "it depends on another job",
+    "Licenses": "no free license",
+    "Reservation": "its reservation has not begun",
+    "JobArrayTaskLimit": "too many of its array run",
+    "Prolog": "its node is being prepared",
+    "NodeDown": "its node is down",
+    "MaxMemPerLimit": "its partition's memory limit",
+}
+_HOPELESS = {
+    "PartitionTimeLimit": "its walltime is longer than the partition allows",
+    "PartitionNodeLimit": "the partition has too few nodes that are up for it",
+    "PartitionDown": "the partition is down",
+    "PartitionInactive": "the partition is inactive",
+    "BadConstraints": "no node meets its constraints",
+    "InvalidAccount": "the account is not valid",
+    "AccountNotAllowed": "the account may not use the partition",
+    "AccountingPolicy": "the account's limits do not allow it",
+    "InvalidQOS": "the quality of service is not valid",
+    "QOSNotAllowed": "the quality of service may not use the partition",
+    "QOSJobLimit": "the quality of service's limits do not allow it",
+    "JobHeldUser": "it is held: scontrol release lets it go",
+    "JobHeldAdmin": "an administrator holds it",
+    "JobHoldMaxRequeue": "it was requeued too often and is held",
+    "DependencyNeverSatisfied": "the job that it depends on failed",
+    "ReservationDeleted": "its reservation was deleted",
+}
+_OVER_ITS_LIMIT = re.compile(r"(Assoc|QOS)(Max|Min)\w*(PerJob(Limit)?|NotSatisfied|PerNode(Limit)?)$|QOSMin\w+")
+"""A single job asks for more (or less) than it may: no other job's end will help."""
+_SHARED_LIMIT = re.compile(r"^(Assoc|QOS)\w*$")
+_EPOCH = re.compile(r"\d{6,}")
+
+
+class Unanswered(Exception):  # noqa: N818 - SLURM may be well, only not now
+    """SLURM did not answer; nothing follows for its jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A job as SLURM has it."""
+
+    state: str
+    reason: str = ""
+    nodes: str = ""
+    end: float | None = None
+    """Seconds since the epoch: when it ended, or has to end by its walltime."""
+    code: str = ""
+    """Exit code, or the signal that ended it, in words; where it is over and that was asked for."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it will never run again."""
+        return self.state in OVER
+
+
+GONE = Seen("GONE")
+"""A job that SLURM has forgotten: it has been over for long."""
+
+
+def state(ids: Collection[str]) -> dict[str, Seen]:
+    """Every one of our jobs, in one question. Raises Unanswered."""
+    if not ids:
+        return {}
+    # Asked by user, the controller sends this user's jobs only, and ids that it has forgotten are no error.
+    asked = ["squeue", "-h", "-t", "all", "-u", str(os.getuid()), "-o", _FORMAT, "-j", ",".join(sorted(ids))]
+    try:
+        found = parse(_call(asked))
+    except Unanswered as error:
+        if "invalid job id" not in str(error).lower():
+            raise
+        found = {}
+    return {one: found.get(one, GONE) for one in ids}
+
+
+def parse(text: str) -> dict[str, Seen]:
+    """Job id -> what a line of ``squeue`` says; lines of another shape are passed over, arrays go by their number."""
+    out = {}
+    for line in text.splitlines():
+        parts = line.strip().split("|")
+        number = re.match(r"\d+", parts[0])
+        if len(parts) < 5 or number is None or not re.fullmatch(r"[A-Z_]+", parts[1]):
+            continue
+        reason = "|".join(parts[2:-2])  # the only words that SLURM does not choose from a list
+        when = parts[-1]
+        end = float(when) if _EPOCH.fullmatch(when) else None
+        out[number[0]] = Seen(parts[1], reason, parts[-2], end)
+    return out
+
+
+def exit_code(job: str) -> str:
+    """``exit code 127`` or ``signal 9``; empty where SLURM does not say."""
+    try:
+        return parse_exit(_call(["scontrol", "show", "job", "-o", job]))
+    except Unanswered:
+        return ""
+
+
+def parse_exit(text: str) -> str:
+    """The exit code in the words of :func:`exit_code` from ``scontrol show job``."""
+    found = re.search(r"\bExitCode=(\d+):(\d+)", text)
+    if found is None or found.groups() == ("0", "0"):
+        return ""
+    return f"signal {found[2]}" if found[2] != "0" else f"exit code {found[1]}"
+
+
+def named(job_name: str) -> dict[str, Seen]:
+    """This user's jobs of that name that are not over, but for the job that this process itself runs in.
+
+    Raises Unanswered.
+    """
+    asked = ["squeue", "-h", "-u", str(os.getuid()), "-n", job_name, "-o", _FORMAT]
+    own = os.environ.get("SLURM_JOB_ID", "")
+    return {one: seen for one, seen in parse(_call(asked)).items() if not seen.over and one != own}
+
+
+def cancel(ids: Collection[str], *, kill: bool = False) -> None:
+    """End jobs; ``kill`` gives them no time. Those that are over already are no error. Raises Unanswered."""
+    if not ids:
+        return
+    if kill:  # to the processes; the scancel below is for what is left of the job, and for those that wait
+        _call(["scancel", "--quiet", "--signal=KILL", "--batch", *sorted(ids)], tolerant=True)
+    _call(["scancel", "--quiet", *sorted(ids)], tolerant=True)
+
+
+def _call(command: list[str], *, tolerant: bool = False, timeout: float = ANSWER) -> str:
+    hidden = ("SQUEUE_", "SCANCEL_")  # a user's own filters and formats
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    environ |= {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=timeout, env=environ, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unanswered(f"{command[0]} did not answer within {timeout:.0f} s") from error
+    except OSError as error:
+        raise Unanswered(f"{command[0]}: {error}") from error
+    if done.returncode != 0 and not (tolerant and not is_soft(done.stderr)):
+        raise Unanswered(one_line(done.stderr) or f"{command[0]} ended with exit code {done.returncode}")
+    return done.stdout
+
+
+def in_words(reason: str) -> str:
+    """SLURM's reason why a job waits, with what it means: ``Priority: other jobs come first``."""
+    short, words = name(reason), meaning(reason)
+    return f"{short}: {words}" if short and short in reason and words else words or short
+
+
+def meaning(reason: str) -> str:
+    """What a reason means; empty where it is none that we know."""
+    short = name(reason)
+    if short in _WAITS or short in _HOPELESS:
+        return _WAITS.get(short) or _HOPELESS[short]
+    if _OVER_ITS_LIMIT.fullmatch(short):
+        return "it asks for more than one job of this account or quality of service may have"
+    if _SHARED_LIMIT.fullmatch(short):
+        return "a limit of this account or quality of service is reached"
+    return ""
+
+
+def name(reason: str) -> str:
+    """The reason without what SLURM writes behind it; empty where it has not looked at the job."""
+    plain = reason.strip().strip("()")
+    if plain.startswith("Nodes required for job"):
+        return "NodesNotAvail"
+    return "" if plain == "None" else plain.partition(",")[0]
+
+
+def hopeless(reason: str) -> bool:
+    """Whether a job that waits for this reason waits for ever, unless somebody changes the job or the partition."""
+    short = name(reason)
+    return short in _HOPELESS or _OVER_ITS_LIMIT.fullmatch(short) is not None
+
+
+def refusal(error: str) -> str:
+    """What sbatch said, in one line, from the text of the error that dask-jobqueue makes of it."""
+    _, mark, rest = error.partition("stderr:")
+    said = rest if mark else error
+    lines = [
+        re.sub(r"^(sbatch|qsub|bsub|oarsub|msub|condor_submit): (error: )?", "", line.strip())
+        for line in said.splitlines()
+    ]
+    lines = [re.sub(r"^Batch job submission failed: ", "", line) for line in lines if line]
+    lines = [line for line in dict.fromkeys(lines) if not line.startswith("Try ")]
+    return one_line("; ".join(lines))[:300] or one_line(error)[:300]
+
+
+def is_soft(words: str) -> bool:
+    """Whether it is the controller's trouble, and the same will work once it is back."""
+    low = words.lower()
+    return any(one in low for one in _SOFT)
+
+
+def is_final(words: str) -> bool:
+    """Whether the same request will be refused for ever."""
+    low = words.lower()
+    return not is_soft(words) and any(one in low for one in _NEVER)

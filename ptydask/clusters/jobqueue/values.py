@@ -1,0 +1,137 @@
+"""Each key of a profile: what may be written for it, and which value it then is."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ptydask.clusters.jobqueue import profile as units
+from ptydask.clusters.jobqueue.profile import SYSTEMS
+from ptydask.config import reading
+from ptydask.errors import ConfigError, nearest
+
+
+def of(data: Mapping[str, Any], written: Mapping[str, str]) -> dict[str, Any]:
+    """What a :class:`Profile` has for ``data``; ``written`` has the plain values as they stand in the file.
+
+    Raises ConfigError, which names the key.
+    """
+    found = {}
+    for key, value in data.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        try:
+            found[key] = _READ[key](written.get(key, value) if number and key in _AS_WRITTEN else value)
+        except ConfigError as error:
+            raise ConfigError(error.rule, key=key, value=value, hint=error.hint) from None
+    return found
+
+
+def _system(value: object) -> str:
+    name = str(value).lower()
+    if name not in SYSTEMS:
+        raise ConfigError("no batch system has this name", hint=nearest(name, SYSTEMS))
+    return name
+
+
+def _word(value: object) -> str | None:
+    if value is None:
+        return None
+    text = str(reading.expect(value, "text", ""))
+    if not text or re.search(r"[\s\"'\\`#]", text):
+        raise ConfigError("must be one word, without blanks or quotes")
+    return text
+
+
+def _line(value: object) -> str:
+    text = str(reading.expect(value, "text", ""))
+    if not text.strip() or not text.isprintable():
+        raise ConfigError("must be one line of text")
+    return text
+
+
+def _path(value: object) -> str | None:
+    if value is None:
+        return None
+    path = Path(_line(value))
+    try:
+        return str(path.expanduser())
+    except RuntimeError:
+        raise ConfigError("nobody here has this home folder") from None
+
+
+def _count(least: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigError(f"must be a whole number, {least} or more")
+        return value
+
+    return read
+
+
+def _jobs(value: object) -> int | None:
+    return None if value is None else _count(1)(value)
+
+
+def _poll(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (1 <= value < math.inf):
+        raise ConfigError("must be a number of seconds, 1 or more")
+    return float(value)
+
+
+def _size(value: object) -> int | None:
+    if value is None:
+        return None
+    number = units.size(value) if isinstance(value, str) else None
+    if number is None:
+        raise ConfigError("must be a number with a unit, such as 16GB or 16G")
+    return number
+
+
+def _time(value: object) -> int | None:
+    if value is None:
+        return None
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    number = units.seconds(text)
+    if number is None:
+        raise ConfigError("must be a time such as 04:00:00 (hours), 2-00:00:00 (days first) or 240 (minutes)")
+    return number
+
+
+def _lines(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [line for line in value.splitlines() if line.strip()]
+    return tuple(_line(line) for line in reading.expect([] if value is None else value, "a list", ""))
+
+
+def _modules(value: object) -> tuple[str, ...]:
+    names = value.split() if isinstance(value, str) else value
+    return tuple(_word(name) or "" for name in reading.expect([] if names is None else names, "a list", ""))
+
+
+def _interpreter(value: object) -> str:
+    return _path(_line(value)) or ""
+
+
+_READ: Mapping[str, Callable[[object], Any]] = {
+    "system": _system,
+    "gpus": _count(0),
+    "cpus": _count(1),
+    "memory": _size,
+    "disk": _size,
+    "walltime": _time,
+    "resource_spec": lambda value: None if value is None else _line(value),
+    "directives": _lines,
+    "modules": _modules,
+    "environment": _lines,
+    "python": _interpreter,
+    "local_directory": _path,
+    "shared_directory": _path,
+    "max_jobs": _jobs,
+    "grace": _count(0),
+    "poll": _poll,
+    **dict.fromkeys(("queue", "account", "gpu_type", "qos", "constraint", "nodelist", "exclude", "interface"), _word),
+}
+_AS_WRITTEN = {key for key, how in _READ.items() if how in (_word, _time)}

@@ -1,0 +1,43 @@
+"""How Dask has to behave for trials, wherever the workers are: its settings and the environment of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PTYDASK_THREADS")
+"""Variables that each hold a worker's number of cores."""
+ALLOCATOR: Mapping[str, str] = {
+    # Dask has glibc give memory back at every free beyond 64 KiB. A reconstruction frees its temporaries many times a
+    # second: the page faults alone doubled the time of an iteration on a CPU. Keep the memory for the next iteration.
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+}
+SETTINGS: Mapping[str, object] = {
+    # A trial holds the interpreter for long; nobody is dead for that.
+    "distributed.scheduler.worker-ttl": "60 minutes",
+    # The driver counts attempts itself: the first loss is reported at once.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.work-stealing": False,
+    # A queue may take days.
+    "distributed.scheduler.no-workers-timeout": None,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    # A worker's web pages have no TLS: there are none.
+    "distributed.worker.http.routes": [],
+    # What Dask samples of itself fifty to a hundred times a second, in every process, costs more than the messages of
+    # a trial.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.limit": "60s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.system-monitor.disk": False,
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.comm.timeouts.connect": "60s",
+}
+
+
+def variable(setting: str) -> str:
+    """The environment variable that Dask reads ``setting`` from."""
+    return "DASK_" + setting.replace(".", "__").replace("-", "_").upper()

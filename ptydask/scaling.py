@@ -1,0 +1,106 @@
+"""How many workers there should be, and which jobs to start or close for that: pure decisions.
+
+Workers come in jobs of a fixed size (one worker each on this machine). Between the number that is aimed at when growing
+and the number that is kept when shrinking nothing happens, so the fleet never swings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+AT_ONCE = 10
+"""Jobs that are asked for at one time: a batch system is shared with others."""
+LONGEST_PAUSE = 60.0
+"""Seconds between two attempts to submit, however often it failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run asks for."""
+
+    least: int
+    """As many workers are kept while anything is left to do."""
+    most: int
+    """Never more workers than these; but one job there may always be."""
+    per_job: int = 1
+    """Workers that one job brings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """One job as the scaling sees it."""
+
+    name: str
+    asked: float
+    """When it was asked for, on any clock."""
+    workers: int
+    """Those that are there and those that it will still bring."""
+    joined: int = 0
+    busy: int = 0
+    """Workers with a trial, or getting ready for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to do now."""
+
+    start: int = 0
+    """Jobs to ask for."""
+    close: tuple[str, ...] = ()
+    """Names of jobs to close: none of their workers is busy."""
+
+
+def aim(unfinished: int, limits: Limits) -> int:
+    """Workers to grow to: never more than there are trials to do, nor than the most that are allowed."""
+    return max(0, min(unfinished, limits.most))
+
+
+def keep(unfinished: int, limits: Limits) -> int:
+    """Workers that shrinking leaves: those that have something to do, the least while anything is; else none."""
+    return max(aim(unfinished, limits), min(limits.least, limits.most)) if unfinished > 0 else 0
+
+
+def change(
+    crews: Iterable[Crew], *, unfinished: int, limits: Limits, leaving: int = 0, at_once: int = AT_ONCE
+) -> Change:
+    """Which jobs to start or to close.
+
+    ``leaving`` workers belong to jobs that are being closed: they do no more work but still count as there.
+    At most ``at_once`` jobs are started. Jobs that still wait are closed before idle ones, the youngest of them first;
+    of the idle ones the oldest first, whose walltime ends first. A job with a busy worker is never closed.
+    """
+    every = list(crews)
+    there = sum(crew.workers for crew in every)
+    close = _to_close(every, there - keep(unfinished, limits))
+    return Change(close=close) if close else Change(start=min(at_once, _to_start(there, leaving, unfinished, limits)))
+
+
+def _to_start(there: int, leaving: int, unfinished: int, limits: Limits) -> int:
+    missing = aim(unfinished, limits) - there
+    if missing <= 0:
+        return 0
+    wanted = -(-missing // limits.per_job)
+    room = max(limits.most, limits.per_job) - there - leaving
+    return max(0, min(wanted, room // limits.per_job))
+
+
+def _to_close(crews: list[Crew], surplus: int) -> tuple[str, ...]:
+    waiting = sorted((c for c in crews if not c.joined), key=lambda c: -c.asked)
+    idle = sorted((c for c in crews if c.joined and not c.busy), key=lambda c: c.asked)
+    out = []
+    for crew in (*waiting, *idle):
+        if 0 < crew.workers <= surplus:  # those that bring nobody any more end by themselves
+            out.append(crew.name)
+            surplus -= crew.workers
+    return tuple(out)
+
+
+def at_once(failures: int) -> int:
+    """Jobs that may be asked for at one time after so many failed attempts in a row: half as many after each."""
+    return max(1, AT_ONCE >> failures)
+
+
+def pause(failures: int) -> float:
+    """Seconds to wait after so many failed attempts in a row: 1, 2, 4 ... up to a minute; none after none."""
+    return min(LONGEST_PAUSE, 2.0 ** (failures - 1)) if failures > 0 else 0.0

@@ -1,0 +1,277 @@
+"""What became of jobs, in words; when a run has to end for it; and what the fleet makes of both, without any SLURM."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ptydask.clusters.jobqueue import watch
+from ptydask.clusters.jobqueue.jobs import Job, find_log
+from ptydask.clusters.jobqueue.slurm import GONE, Seen
+from ptydask.clusters.jobqueue.watch import Story, Tally
+
+STORY = Story("job 12", asked=100.0)
+RAISED = """\
+2026-11-22 09:06:12,341 - distributed.nanny - INFO - Start Nanny at: 'tls://10.0.0.1:4242'
+Traceback (most recent call last):
+  File "/site-packages/click/core.py", line 1514, in __call__
+    return self.main(*args, **kwargs)
+           ^^^^^^^^^^^^^^^^^^^^^^^^^^
+ModuleNotFoundError: No module named 'does_not_exist'
+"""
+NOT_FOUND = "/var/spool/slurmd/job00008/slurm_script: line 21: /nope/python: No such file or directory\n"
+CANCELLED = "loading\nslurmstepd-node2: error: *** JOB 20 ON node2 CANCELLED AT 2026-11-22T08:51:47 ***\n"
+
+
+# --- endings ---
+
+
+@pytest.mark.parametrize(
+    ("seen", "joined", "text", "early"),
+    [
+        (
+            Seen("FAILED", "NonZeroExitCode", "node2", code="exit code 127"),
+            False,
+            "job 12 on node2 ended before its worker joined: FAILED (NonZeroExitCode), exit code 127",
+            True,
+        ),
+        (Seen("COMPLETED", "None", "node2"), False, "job 12 on node2 ended before its worker joined: COMPLETED", True),
+        (
+            Seen("TIMEOUT", "TimeLimit", "n1"),
+            False,
+            "job 12 on n1 ended before its worker joined: TIMEOUT (TimeLimit)",
+            True,
+        ),
+        (Seen("CANCELLED", "None", ""), False, "job 12 was cancelled while it waited (CANCELLED)", True),
+        (
+            Seen("CANCELLED", "None", "n1"),
+            False,
+            "job 12 on n1 was cancelled before its worker joined (CANCELLED)",
+            True,
+        ),
+        (Seen("NODE_FAIL", "NodeDown", "n1"), False, "job 12 on n1 lost its node (NODE_FAIL)", False),
+        (
+            Seen("PREEMPTED", "None", "n1"),
+            False,
+            "job 12 on n1 had to make way for a job that comes first (PREEMPTED)",
+            False,
+        ),
+        (GONE, False, "SLURM no longer knows job 12", True),
+        (Seen("TIMEOUT", "TimeLimit", "n1"), True, "job 12 on n1 reached the end of its walltime (TIMEOUT)", False),
+        (Seen("NODE_FAIL", "None", "n1"), True, "job 12 on n1 lost its node (NODE_FAIL)", False),
+        (Seen("CANCELLED", "None", "n1"), True, "job 12 on n1 was cancelled (CANCELLED)", False),
+        (
+            Seen("OUT_OF_MEMORY", "OutOfMemory", "n1"),
+            True,
+            "job 12 on n1 ran out of memory (OUT_OF_MEMORY): its job needs more `memory`",
+            False,
+        ),
+        (
+            Seen("FAILED", "NonZeroExitCode", "n1", code="signal 9"),
+            True,
+            "job 12 on n1 ended: FAILED (NonZeroExitCode), signal 9",
+            False,
+        ),
+        (Seen("COMPLETED", "None", "n1"), True, "job 12 on n1 ended (COMPLETED)", False),
+    ],
+)
+def test_each_ending_in_its_words(seen: Seen, joined: bool, text: str, early: bool) -> None:
+    assert watch.ending(replace(STORY, seen=seen, joined=joined)) == watch.Ending(text, early)
+
+
+def test_an_early_death_shows_the_end_of_its_log() -> None:
+    story = replace(STORY, seen=Seen("FAILED"), tail="no such module", log="/jobs/x-12.out")
+    assert watch.ending(story).text.endswith("FAILED; its log ends: no such module (/jobs/x-12.out)")
+    assert watch.ending(replace(story, tail="")).text.endswith("FAILED; its log is empty")
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (RAISED, "ModuleNotFoundError: No module named 'does_not_exist'"),
+        (NOT_FOUND, NOT_FOUND.strip()),
+        (CANCELLED, "loading"),
+        ("", ""),
+        ("\n \n", ""),
+        ("one\ntwo\nthree\nfour\n", "two | three | four"),
+    ],
+)
+def test_a_log_in_one_line(log: str, words: str) -> None:
+    assert watch.last_words(log) == words
+
+
+def test_a_huge_binary_log_gives_a_short_line(tmp_path: Path) -> None:
+    path = tmp_path / "ptydask-x-7.out"
+    path.write_bytes(b"\xff\x00" * 500_000 + b"\nthe end\n")
+    assert watch.last_words(watch.read_tail(path)).endswith("the end")
+    assert len(watch.last_words(watch.read_tail(path))) <= 300
+    assert watch.read_tail(tmp_path / "none") == ""
+
+
+def test_logs_are_found_by_the_whole_id(tmp_path: Path) -> None:
+    for name in ("ptydask-x-7.out", "ptydask-x-71.out", "ptydask-7b-5.out"):
+        (tmp_path / name).touch()
+    assert find_log(tmp_path, "7") == tmp_path / "ptydask-x-7.out"
+    assert find_log(tmp_path, "8") is None
+    assert find_log(tmp_path, "") is None
+
+
+# --- waiting ---
+
+
+def pending(reason: str, title: str = "job 1", asked: float = 0.0, hopeless_since: float | None = None) -> Story:
+    return Story(title, asked, Seen("PENDING", reason), hopeless_since=hopeless_since)
+
+
+def test_what_jobs_wait_for_in_a_few_words() -> None:
+    stories = [pending("Priority"), pending("Priority"), pending("Resources"), Story("job 9", 0.0)]
+    assert watch.waiting(stories) == "2 jobs pending (Priority), 1 job pending (Resources), 1 job starting"
+    assert watch.waiting([]) == ""
+    assert watch.waiting([replace(STORY, joined=True)]) == ""
+
+
+def test_a_reason_is_told_once_and_again_after_the_queue_was_empty() -> None:
+    told: frozenset[str] = frozenset()
+    lines = []
+    for now in range(60):
+        news, told = watch.queue_news([pending("Priority")], told, float(now))
+        lines += news
+    assert lines == ["job 1 has waited in the queue for 10 s: Priority: other jobs come first"]
+    news, told = watch.queue_news([pending("Resources"), pending("Resources")], told, 70.0)
+    assert news == ["2 jobs have waited in the queue for 70 s: Resources: no free nodes"]
+    _, told = watch.queue_news([replace(STORY, joined=True)], told, 80.0)
+    assert watch.queue_news([pending("Priority", asked=80)], told, 95.0)[0] != []
+
+
+def test_a_queue_that_never_grants_ends_the_run() -> None:
+    down = pending("PartitionDown", hopeless_since=10.0)
+    assert watch.stuck([down], 11.0) == ""
+    assert watch.stuck([down], 30.0) == "job 1 will not start: PartitionDown: the partition is down"
+    assert watch.stuck([down, down], 30.0).startswith("2 jobs, job 1 the first of them, will not start")
+
+
+def test_hope_from_one_job_is_enough() -> None:
+    down = pending("PartitionDown", hopeless_since=10.0)
+    for other in (pending("Priority"), replace(STORY, joined=True, here=True), Story("job 3", 0.0)):
+        assert watch.stuck([down, other], 60.0) == ""
+    assert watch.stuck([], 60.0) == ""
+
+
+def test_a_worker_that_is_long_in_coming_is_told_of() -> None:
+    runs = replace(STORY, seen=Seen("RUNNING", nodes="n1"), running_since=100.0)
+    assert watch.late(runs, 200.0) == ""
+    assert watch.late(runs, 230.0) == "job 12 runs on n1 for 130 s, and no worker has joined"
+    assert watch.late(replace(runs, joined=True), 230.0) == ""
+    assert watch.late(STORY, 500.0) == "job 12 was asked for 400 s ago, and no worker has joined"
+
+
+# --- counting ---
+
+
+def test_five_early_deaths_in_a_row_end_the_run_with_the_text_of_the_last() -> None:
+    tally = Tally()
+    for number in range(5):
+        assert watch.verdict(tally, fit=0, alive=1) == ""
+        tally = watch.died(tally, f"job {number} ended", 0.0)
+    assert (
+        watch.verdict(tally, fit=0, alive=1) == "5 jobs in a row ended before a worker got ready; the last: job 4 ended"
+    )
+
+
+def test_a_worker_that_got_ready_in_between_starts_the_count_anew() -> None:
+    tally = Tally()
+    for _ in range(20):
+        tally = watch.died(watch.worked(watch.died(tally, "x", 0.0)), "x", 0.0)
+        assert watch.verdict(tally, fit=0, alive=1) == ""
+
+
+def test_while_others_work_a_broken_node_ends_no_run() -> None:
+    tally = Tally()
+    for _ in range(9):
+        tally = watch.died(tally, "x", 100.0)
+    assert watch.verdict(tally, fit=1, alive=3) == ""
+    assert tally.not_before == 160.0, "but jobs are asked for less and less often"
+
+
+def test_what_can_never_be_accepted_ends_the_run_at_once() -> None:
+    tally = watch.refused(Tally(), "invalid partition specified: nope", 0.0)
+    assert watch.verdict(tally, fit=0, alive=0) == "the job was not accepted: invalid partition specified: nope"
+
+
+def test_after_an_accepted_job_or_with_others_alive_a_refusal_ends_nothing() -> None:
+    words = "invalid partition specified: gone"
+    assert watch.verdict(watch.refused(watch.taken(Tally()), words, 0.0), fit=0, alive=0) == ""
+    limit = Tally()
+    for _ in range(9):
+        limit = watch.refused(limit, "QOSMaxSubmitJobPerUserLimit", 0.0)
+    assert watch.verdict(limit, fit=1, alive=2) == ""
+    assert "9 times in a row" in watch.verdict(limit, fit=0, alive=0)
+
+
+def test_the_controllers_trouble_is_never_counted() -> None:
+    tally = Tally()
+    for _ in range(50):
+        tally = watch.refused(tally, "Unable to contact slurm controller (connect failure)", 0.0)
+    assert watch.verdict(tally, fit=0, alive=0) == ""
+    assert tally.not_before == 60.0
+    assert watch.taken(tally).failures == 0
+
+
+# --- one job ---
+
+
+def job(**more: object) -> Job:
+    return Job("job1", 2, 0.0, None, id="7", **more)  # type: ignore[arg-type]
+
+
+def test_the_workers_of_a_job() -> None:
+    one = job()
+    assert list(one.worker_names()) == ["job1-0", "job1-1"]
+    assert one.crew(()).workers == 2
+    one.look({"a", "b"}, set(), 1.0)
+    assert (one.crew({"b", "z"}).joined, one.crew({"b", "z"}).busy) == (2, 1)
+    one.look({"a", "b"}, {"a"}, 2.0)
+    assert (one.workers, one.fit) == (1, {"b"}), "a was told to go and brings nobody back"
+
+
+def test_a_lost_worker_is_waited_for_and_noticed_when_it_is_back() -> None:
+    one = job()
+    assert one.look({"a", "b"}, set(), 1.0) == (False, False)
+    assert one.look({"b"}, set(), 2.0) == (True, False)
+    assert (one.workers, one.empty_since) == (2, None)
+    assert one.look({"b", "c"}, set(), 3.0) == (False, True)
+    assert one.look(set(), set(), 4.0) == (True, False)
+    assert one.empty_since == 4.0
+
+
+def test_a_worker_that_was_sent_away_is_no_loss() -> None:
+    one = job(leaving={"a"})
+    one.look({"a", "b"}, set(), 1.0)
+    assert one.look({"b"}, set(), 2.0) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("state", "over"), [("COMPLETING", False), ("RUNNING", False), ("PREEMPTED", True), ("GONE", True)]
+)
+def test_a_job_is_over_by_slurms_word_alone(state: str, over: bool) -> None:
+    one = job()
+    one.heard(GONE if state == "GONE" else Seen(state), 5.0)
+    assert (one.over is not None) == over
+
+
+def test_a_job_that_slurm_forgot_is_not_over_while_its_worker_is_there() -> None:
+    one = job()
+    one.look({"a"}, set(), 1.0)
+    one.heard(GONE, 2.0)
+    assert one.over is None
+
+
+def test_a_requeued_job_begins_anew() -> None:
+    one = job()
+    one.heard(Seen("RUNNING"), 1.0)
+    one.look({"a", "b"}, set(), 2.0)
+    one.look(set(), {"a"}, 3.0)
+    one.heard(Seen("PENDING", "BeginTime"), 4.0)
+    assert (one.workers, one.known, one.empty_since, one.running_since) == (2, set(), None, None)
