@@ -3,9 +3,9 @@
     python benchmarks/scaling.py [--workers 1 2 5 10 20 50] [--seconds 1.0] [--trials 12]
 
 A trial is a sleep of ``--seconds``: whenever a worker is not asleep, that is ptydask's doing, or Dask's or Optuna's.
-What is counted lies between the first trial of the last worker and the moment when trials run out. ``busy`` is the share
-of the workers' time inside trials; ``driver`` and ``scheduler`` are the CPU time of the driver process's main thread and
-of its other threads, ``workers`` that of all worker processes together, each in per cent of one core.
+What is counted lies between the first trial of the last worker and the moment when trials run out. ``busy`` is the
+share of the workers' time inside trials; ``driver`` and ``scheduler`` are the CPU time of the driver process's main
+thread and of its other threads, ``workers`` that of all worker processes together, each in per cent of one core.
 """
 
 from __future__ import annotations

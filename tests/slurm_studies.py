@@ -49,12 +49,31 @@ class Study:
     command: list[str]
     results: Path
     total: int
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] = field(init=False)
     said: list[str] = field(default_factory=list)
+    cwd: Path = Path()
+    _readers: list[threading.Thread] = field(default_factory=list)
 
     @property
     def text(self) -> str:
         return "".join(self.said)
+
+    def begin(self) -> None:
+        """Starts the command in the background; again, where the one before has ended."""
+        self.process = start(self.command, self.slurm.env, self.cwd)
+        reader = threading.Thread(target=_read, args=(self.process, self.said))
+        self._readers.append(reader)
+        reader.start()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        for reader in self._readers:
+            reader.join(timeout=30)
 
     def running(self) -> list[Job]:
         return [job for job in self.slurm.jobs() if job.state == "RUNNING" and job.name.startswith("ptydask-")]
@@ -130,23 +149,12 @@ def study(
     profile = write_profile(params.parent) if cluster is None else cluster
     command = [sys.executable, "-m", "ptydask", "run", str(params), "--engine", "toy", "--cluster", str(profile)]
     command += ["--trials", str(total), "--checkpoint-every", str(every), *map(str, args)]
-    process = start(command, slurm.env, params.parent)
-    results = params.parent / "out" / f"{name}.h5"
-    it = Study(slurm, command, results, total, process)
-    reading = threading.Thread(target=_read, args=(it,))
-    reading.start()
+    it = Study(slurm, command, params.parent / "out" / f"{name}.h5", total, cwd=params.parent)
+    it.begin()
     try:
         yield it
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        reading.join(timeout=30)
-        assert process.stderr is not None
-        process.stderr.close()
+        it.end()
 
 
 def start(command: list[str], env: Mapping[str, str], cwd: Path) -> subprocess.Popen[str]:
@@ -155,10 +163,11 @@ def start(command: list[str], env: Mapping[str, str], cwd: Path) -> subprocess.P
     )
 
 
-def _read(it: Study) -> None:
-    assert it.process.stderr is not None
-    for line in it.process.stderr:
-        it.said.append(line)
+def _read(process: subprocess.Popen[str], said: list[str]) -> None:
+    assert process.stderr is not None
+    with process.stderr as lines:
+        for line in lines:
+            said.append(line)
 
 
 def worker_processes(slurm: Sandbox, job: int) -> list[psutil.Process]:

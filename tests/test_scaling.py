@@ -158,6 +158,14 @@ def test_a_job_goes_only_when_all_its_workers_are_idle() -> None:
     assert change(crews, unfinished=1, limits=Limits(0, 4, 2)).close == ("idle",)
 
 
+def test_a_job_that_brings_nobody_any_more_is_left_to_end_by_itself() -> None:
+    """Its last worker may be saving a checkpoint."""
+    crews = [crew("evicted", workers=0, joined=0), crew("busy", busy=1)]
+    assert change(crews, unfinished=1, limits=Limits(0, 4)) == Change()
+    assert change(crews, unfinished=2, limits=Limits(0, 4)) == Change(start=1)
+    assert change(crews[:1], unfinished=0, limits=Limits(0, 4)) == Change()
+
+
 def test_workers_that_are_leaving_take_room() -> None:
     assert change([crew("a")], unfinished=9, limits=Limits(0, 3), leaving=1).start == 1
 

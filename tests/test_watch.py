@@ -1,4 +1,4 @@
-"""What became of jobs, in words; when a run has to end for it; and what the fleet makes of both, without any SLURM."""
+"""What became of jobs, in words; when a run has to end for it; what is known of one job. Without any SLURM."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ CANCELLED = "loading\nslurmstepd-node2: error: *** JOB 20 ON node2 CANCELLED AT 
             "job 12 on n1 ended before its worker joined: TIMEOUT (TimeLimit)",
             True,
         ),
-        (Seen("CANCELLED", "None", ""), False, "job 12 was cancelled while it waited (CANCELLED)", True),
+        (Seen("CANCELLED", "None", ""), False, "job 12 was cancelled while it waited (CANCELLED)", False),
         (
             Seen("CANCELLED", "None", "n1"),
             False,
             "job 12 on n1 was cancelled before its worker joined (CANCELLED)",
-            True,
+            False,
         ),
         (Seen("NODE_FAIL", "NodeDown", "n1"), False, "job 12 on n1 lost its node (NODE_FAIL)", False),
         (
@@ -178,6 +178,16 @@ def test_five_early_deaths_in_a_row_end_the_run_with_the_text_of_the_last() -> N
     assert (
         watch.verdict(tally, fit=0, alive=1) == "5 jobs in a row ended before a worker got ready; the last: job 4 ended"
     )
+
+
+def test_jobs_that_others_end_are_asked_for_again_but_not_for_ever() -> None:
+    tally = Tally()
+    for number in range(20):
+        assert watch.verdict(tally, fit=0, alive=1) == ""
+        tally = watch.set_back(tally, f"job {number} was cancelled", 0.0)
+    assert "20 jobs in a row were ended by others" in watch.verdict(tally, fit=0, alive=1)
+    assert tally.not_before == 60.0, "and more and more seldom"
+    assert watch.verdict(watch.worked(tally), fit=0, alive=1) == ""
 
 
 def test_a_worker_that_got_ready_in_between_starts_the_count_anew() -> None:

@@ -108,10 +108,9 @@ class Crew:
             if member.task == task:
                 member.task = ""
 
-    def still_there(self, task: str) -> bool:
-        """Whether the worker that has this task is connected, asked anew."""
-        there = self.client.scheduler_info(n_workers=-1)["workers"]
-        return any(member.task == task and address in there for address, member in self.members.items())
+    def connected(self, address: str) -> bool:
+        """Whether this worker is there, asked anew."""
+        return address in self.client.scheduler_info(n_workers=-1)["workers"]
 
     def __len__(self) -> int:
         """The workers that are there and not found unfit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import time
 import uuid
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from ptydask.driver.settle import Settler
 from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, StorageError, one_line, redact
 from ptydask.model import (
     Reason,
+    RunningTrial,
     RunSnapshot,
     StudyPlan,
     TrialRecord,
@@ -69,6 +71,14 @@ class Outcome:
     """Whether every trial that was asked for is recorded; else its time is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A task, and the worker that it was sent to."""
+
+    future: Future
+    address: str
+
+
 @dataclass(slots=True)
 class _Run:
     """The state of one run."""
@@ -82,7 +92,7 @@ class _Run:
     observer: Observer
     mirror: SqliteMirror | None
     best: TrialRecord | None = None
-    flight: dict[str, Future] = field(default_factory=dict)
+    flight: dict[str, _Sent] = field(default_factory=dict)
     ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     """Keys of tasks that are over, put there by Dask as it hears of them."""
     began: float = field(default_factory=time.monotonic)
@@ -91,6 +101,8 @@ class _Run:
     index: int = 0
     longest: float = 0.0
     """Seconds of the longest trial so far."""
+    running: tuple[RunningTrial, ...] = ()
+    counts: Counter[TrialState] = field(default_factory=Counter)
     trouble: str = ""
     mirror_behind: bool = False
 
@@ -98,13 +110,13 @@ class _Run:
 
     def go(self) -> None:
         """Send trials and collect them until the study, or its time, is over."""
+        over: deque[str] = deque()
         while self.flight or not self.over():
             self.fill()
-            keys = self._wait()
-            brought = {key: self._outcome(key) for key in keys}
-            self.fill()  # the freed workers get their next trial before any bookkeeping
-            for key, (done, error) in brought.items():
-                self.collect(key, done, error)
+            over.extend(self._ended(0.0 if over else TICK))
+            self.fill()  # a worker that is free gets its next trial before any bookkeeping
+            if over:
+                self.collect(over.popleft())
             self.tick()
 
     def over(self) -> bool:
@@ -133,23 +145,29 @@ class _Run:
             workers=[address],
             allow_other_workers=False,
         )
-        self.flight[key] = future
+        self.flight[key] = _Sent(future, address)
         self.crew.assign(address, key)
         future.add_done_callback(lambda ended: self.ended.put(ended.key))
         self.index += 1
 
-    def _wait(self) -> list[str]:
-        """The tasks that are over, after a second at most; also those whose worker is gone."""
+    def _ended(self, timeout: float) -> list[str]:
+        """The tasks that are over, of which the first may take ``timeout`` s; also those whose worker is gone."""
+        keys: dict[str, None] = {}  # in order, each once
         try:
-            ended = {self.ended.get(timeout=TICK)}
+            keys[self.ended.get(timeout=timeout) if timeout else self.ended.get_nowait()] = None
+            while True:
+                keys[self.ended.get_nowait()] = None
         except queue.Empty:
-            ended = set()
-        while not self.ended.empty():
-            ended.add(self.ended.get())
-        return [key for key in ended if key in self.flight]
+            pass
+        ended = [key for key in keys if key in self.flight]
+        for key in ended:
+            if self.flight[key].future.status == "finished":
+                self.crew.free(key)
+        return ended
 
-    def collect(self, key: str, done: worker.TrialDone | None, error: BaseException | None) -> None:
+    def collect(self, key: str) -> None:
         """Record what a task brought, or put right what it left."""
+        done, error = self._outcome(self.flight[key])
         del self.flight[key]
         if done is not None:
             self.settler.add(done.record, first=done.first, sha256=done.sha256)
@@ -157,6 +175,7 @@ class _Run:
                 self.observer.notice(f"trial {done.record.number}: {done.lost}")
         elif error is None or isinstance(error, KilledWorker | StorageError | worker.Left):
             if isinstance(error, StorageError):
+                self.crew.free(key)
                 self.observer.notice(str(error))
             self.settler.settle(Reason.LOST, self.flight)
         elif isinstance(error, PtydaskError):
@@ -165,23 +184,17 @@ class _Run:
             what = redact(one_line(f"{type(error).__name__}: {error}"))
             raise ClusterError(f"a worker failed outside of its trial: {what}") from error
 
-    def _outcome(self, key: str) -> tuple[worker.TrialDone | None, BaseException | None]:
-        """What a task returned, or raised; neither where the worker that had it is gone. Frees the worker."""
-        future = self.flight[key]
+    def _outcome(self, sent: _Sent) -> tuple[worker.TrialDone | None, BaseException | None]:
+        """What a task returned, or raised; neither where the worker that had it is gone."""
+        future = sent.future
         if future.status == "error":
-            error = future.exception(timeout=FETCH)
-            if not isinstance(error, KilledWorker | worker.Left):
-                self.crew.free(key)
-            return None, error
+            return None, future.exception(timeout=FETCH)
         while future.status == "finished":
             try:
-                done = future.result(timeout=FETCH)
+                return future.result(timeout=FETCH), None
             except (TimeoutError, CancelledError):
-                if self.crew.still_there(key):
-                    continue
-                break
-            self.crew.free(key)
-            return done, None
+                if not self.crew.connected(sent.address):
+                    break
         # Dask would run the task once more; the trial's file, if there is one, says what it gave.
         future.cancel()
         return None, None
@@ -191,30 +204,36 @@ class _Run:
         best = best_of([r for r in (self.best, record) if r is not None], self.plan.direction)
         is_best, self.best = best is record, best
         self.longest = max(self.longest, record.seconds)
+        self.counts[record.state] += 1
+        self.running = tuple(trial for trial in self.running if trial.number != record.number)
         self.observer.finished(record, is_best, self.snapshot())
 
     # --- telling ---
 
+    def look(self) -> None:
+        """Ask anew what is under way and count what is recorded: too slow for every trial that ends."""
+        self.running = self.settler.book.running(datetime.now())  # noqa: DTZ005 - Optuna's times are naive local ones
+        self.counts = Counter(record.state for record in self.store.records.values())
+
     def snapshot(self) -> RunSnapshot:
-        running = self.settler.book.running(datetime.now())  # noqa: DTZ005 - Optuna's times are naive local ones
+        """The run as it was at the last look, and what was recorded since."""
         elapsed = time.monotonic() - self.began
         steps = self.plan.iterations
         done, wanted = len(self.store.records) - self.recorded_before, self.total - self.recorded_before
-        shares = [r.step / steps for r in running if steps]
-        states = [record.state for record in self.store.records.values()]
+        shares = [r.step / steps for r in self.running if steps]
         return RunSnapshot(
             study=self.plan.name,
             results=self.store.path,
             total=self.total,
             counts={
-                "complete": states.count(TrialState.COMPLETE),
-                "pruned": states.count(TrialState.PRUNED),
-                "failed": states.count(TrialState.FAIL),
-                "running": len(running),
+                "complete": self.counts[TrialState.COMPLETE],
+                "pruned": self.counts[TrialState.PRUNED],
+                "failed": self.counts[TrialState.FAIL],
+                "running": len(self.running),
                 "lost": self.settler.losses,
             },
             best=self.best,
-            running=running,
+            running=self.running,
             workers=len(self.crew),
             seconds=elapsed,
             remaining=reconcile.time_left(elapsed, done, wanted, shares),
@@ -236,6 +255,7 @@ class _Run:
 
     def tell(self) -> None:
         """Bring everybody who looks from outside up to date."""
+        self.look()
         snapshot = self.snapshot()
         self.observer.update(snapshot)
         self.store.write_status(snapshot)

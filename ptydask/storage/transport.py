@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _CALL = "ptydask_journal"
 FRESH = 0.01
-"""Seconds for which a worker takes what it knows for what there is. Optuna asks five times while it begins one trial."""
+"""Seconds for which a worker takes what it knows for what there is: Optuna asks five times when a trial begins."""
 
 
 class JournalService(SchedulerPlugin):

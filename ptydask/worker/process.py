@@ -16,7 +16,7 @@ import optuna
 
 from ptydask import __version__, engines, transfer
 from ptydask.engines import Session
-from ptydask.errors import ClusterError
+from ptydask.errors import ClusterError, PtydaskError
 from ptydask.model import Slot, StudyPlan
 from ptydask.storage import urls
 
@@ -66,10 +66,14 @@ def slot_of_this_process() -> Slot:
 def prepare(plan: StudyPlan, run: str, versions: Mapping[str, str]) -> dict[str, str]:
     """Check the versions, load the measurements. Returns the session's provenance.
 
-    Raises ClusterError where this worker's packages are not the driver's, DataError where the measurements cannot be
-    used.
+    Raises ClusterError where this worker's packages are not the driver's or the engine is not among them, DataError
+    where the measurements cannot be used.
     """
     _same_versions(versions)
+    try:
+        engines.get(plan.engine)
+    except PtydaskError as error:
+        raise ClusterError(f"{_this_python()} cannot run this study: {error}; {_REMEDY}") from None
     return {**opened(plan, run).session.provenance(), "host": socket.gethostname()}
 
 
@@ -87,10 +91,14 @@ def _same_versions(wanted: Mapping[str, str]) -> None:
         if here.get(name) != wanted[name]
     ]
     if other:
-        raise ClusterError(
-            f"the Python of the workers, {sys.executable} on {socket.gethostname()}, has {', '.join(other)}; "
-            "give the jobs the environment that this command runs in"
-        )
+        raise ClusterError(f"{_this_python()} has {', '.join(other)}; {_REMEDY}")
+
+
+_REMEDY = "give the workers the environment that this command runs in"
+
+
+def _this_python() -> str:
+    return f"the Python of the workers, {sys.executable} on {socket.gethostname()},"
 
 
 def opened(plan: StudyPlan, run: str) -> Open:

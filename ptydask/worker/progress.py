@@ -12,7 +12,6 @@ from ptydask import checkpoint, eviction, transfer
 from ptydask.errors import StoreError
 from ptydask.model import Scalar, StudyPlan
 
-
 SHARE = 0.05
 """Of a trial's time, at most this share goes into writing checkpoints, however often they are asked for."""
 

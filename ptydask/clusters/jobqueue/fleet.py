@@ -14,12 +14,13 @@ from distributed import Client
 
 from ptydask import scaling
 from ptydask.clusters import ClusterRequest, Need, Tended
-from ptydask.clusters.jobqueue import launch, slurm, watch
+from ptydask.clusters.interrupts import held_back
+from ptydask.clusters.interrupts import held_back
+from ptydask.clusters.jobqueue import advice, launch, slurm, watch
 from ptydask.clusters.jobqueue.desk import Answer, Desk, Question
 from ptydask.clusters.jobqueue.jobs import Job, find_log
 from ptydask.clusters.jobqueue.profile import Profile
 from ptydask.clusters.jobqueue.slurm import Unanswered
-from ptydask.clusters.interrupts import held_back
 from ptydask.errors import ClusterError, one_line
 
 _HOT = 1.0
@@ -170,6 +171,8 @@ class Fleet:
         for job in self._jobs.values():
             found = [worker for name in job.worker_names() for worker in connected.get(name, ())]
             there = {address for address, _ in found}
+            if there and not job.known:
+                self._event()  # only the batch system knows how long it may stay
             lost, back = job.look(there, {address for address, takes_work in found if not takes_work}, now)
             if lost:
                 self._event()
@@ -191,6 +194,7 @@ class Fleet:
     def _send_away(self, job: Job, addresses: set[str]) -> None:
         if addresses:
             job.leaving |= addresses
+            job.unwanted |= job.workers == 0
             self._desk.retire(addresses)
 
     def _note_work(self, need: Need) -> None:
@@ -244,6 +248,8 @@ class Fleet:
             self._died(job, ended.text, now)
         elif not job.dead:
             self._notices.append(ended.text)
+            if not job.known:
+                self._tally = watch.set_back(self._tally, ended.text, now)
 
     # --- growing and shrinking ---
 
@@ -270,7 +276,7 @@ class Fleet:
 
     def _begin_end(self, job: Job, now: float, *, unwanted: bool = True) -> None:
         if job.closing is None:
-            job.closing, job.unwanted = now, unwanted
+            job.closing, job.unwanted = now, job.unwanted or unwanted
             self._send_away(job, set(job.there))
             self._event()
 
@@ -293,10 +299,9 @@ class Fleet:
             if job.workers:
                 self._notices.append(f"{job.title} has lost its worker for {_BACK:.0f} s: another job is started")
             self._begin_end(job, now, unwanted=False)
-        late = watch.late(job.story(self._logs), now)
-        if late and not job.told:
+        if not job.told and watch.late(job.story(), now):
             job.told = True
-            self._notices.append(late)
+            self._notices.append(watch.late(job.story(self._logs), now))
         if job.running_since is not None and not job.known and now - job.running_since > _NEVER_JOINS:
             self._died(job, f"{job.title}: its worker did not join within {_NEVER_JOINS / 60:.0f} min", now)
             self._begin_end(job, now)
@@ -334,7 +339,8 @@ class Fleet:
     def _decide(self) -> None:
         text = self._verdict()
         if text:
-            raise ClusterError(one_line(text))
+            what_to_do = advice.on(text) if self._desk.is_slurm else ""
+            raise ClusterError(one_line("; ".join(filter(None, [text, what_to_do]))))
 
     def _tended(self, now: float) -> Tended:
         live = self._live()

@@ -207,7 +207,15 @@ def _call(command: list[str], *, tolerant: bool = False, timeout: float = ANSWER
     environ |= {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=timeout, env=environ, check=False
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            env=environ,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C on the terminal is not for it
         )
     except subprocess.TimeoutExpired as error:
         raise Unanswered(f"{command[0]} did not answer within {timeout:.0f} s") from error

@@ -14,6 +14,8 @@ from ptydask.errors import one_line
 
 EARLY_DEATHS = 5
 """In a row; then the next will not be better."""
+SETBACKS = 20
+"""The same for jobs that others ended before they could work: somebody, or something, wants none of them."""
 HOPELESS_FOR = 8.0
 """Seconds that the reason why all jobs wait must have been a hopeless one."""
 TELL_AFTER = 10.0
@@ -56,7 +58,7 @@ class Story:
     @property
     def waits(self) -> bool:
         """Whether it is known to have no node yet."""
-        return self.seen is not None and self.seen.state in slurm.WAITING
+        return self.seen is not None and self.seen.state in slurm.WAITING and not self.here
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def ending(story: Story) -> Ending:
             return Ending(_with_log(said, story), not story.joined)
         case "CANCELLED":
             when = "" if story.joined else " before its worker joined" if seen.nodes else " while it waited"
-            return Ending(f"{where} was cancelled{when} (CANCELLED)", not story.joined)
+            return Ending(f"{where} was cancelled{when} (CANCELLED)", False)
         case "COMPLETED" if story.joined:
             return Ending(f"{where} ended (COMPLETED)", False)
         case "GONE":
@@ -213,6 +215,8 @@ class Tally:
 
     deaths: int = 0
     """Jobs that ended before they could work."""
+    setbacks: int = 0
+    """Jobs that others ended before they could work."""
     refusals: int = 0
     """Times that a job was not accepted, the controller's own trouble aside."""
     silences: int = 0
@@ -228,7 +232,7 @@ class Tally:
     @property
     def failures(self) -> int:
         """What slows down the asking."""
-        return max(self.refusals, self.silences, self.deaths - 1)
+        return max(self.refusals, self.silences, self.deaths - 1, self.setbacks // 2)
 
 
 def taken(tally: Tally) -> Tally:
@@ -253,9 +257,17 @@ def died(tally: Tally, text: str, now: float) -> Tally:
     return replace(after, not_before=now + scaling.pause(after.failures))
 
 
+def set_back(tally: Tally, text: str, now: float) -> Tally:
+    """A job ended before it could work, by no fault of its own."""
+    after = replace(tally, setbacks=tally.setbacks + 1, last=text)
+    return replace(after, not_before=now + scaling.pause(after.failures))
+
+
 def worked(tally: Tally) -> Tally:
     """A worker got ready, or a trial was recorded."""
-    return replace(tally, deaths=0, not_before=0.0 if not (tally.refusals or tally.silences) else tally.not_before)
+    return replace(
+        tally, deaths=0, setbacks=0, not_before=0.0 if not (tally.refusals or tally.silences) else tally.not_before
+    )
 
 
 def verdict(tally: Tally, *, fit: int, alive: int) -> str:
@@ -266,6 +278,8 @@ def verdict(tally: Tally, *, fit: int, alive: int) -> str:
     """
     if tally.deaths >= EARLY_DEATHS and not fit:
         return f"{tally.deaths} jobs in a row ended before a worker got ready; the last: {tally.last}"
+    if tally.setbacks >= SETBACKS and not fit:
+        return f"{tally.setbacks} jobs in a row were ended by others before a worker got ready; the last: {tally.last}"
     if tally.refusals and not alive:
         if tally.never and not tally.accepted:
             return f"the job was {tally.last}"

@@ -1,0 +1,337 @@
+"""What the fleet decides from tick to tick, with a batch system and workers that the test makes up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ptydask.clusters import ClusterRequest, Need, Tended
+from ptydask.clusters.jobqueue import fleet as fleets
+from ptydask.clusters.jobqueue.desk import Answer, Question
+from ptydask.clusters.jobqueue.fleet import Fleet
+from ptydask.clusters.jobqueue.jobs import Job
+from ptydask.clusters.jobqueue.node import pin
+from ptydask.clusters.jobqueue.profile import Profile
+from ptydask.clusters.jobqueue.slurm import Seen
+from ptydask.errors import ClusterError
+
+REFUSED = "Command exited with non-zero exit code.\nstdout:\n\nstderr:\nsbatch: error: {}\n"
+
+
+class Desk:
+    """A batch system without any: jobs are accepted as ``refuse`` says, and in the state that the test puts them."""
+
+    is_slurm = True
+    job_name = "ptydask-x"
+
+    def __init__(self, *_args: object, **_more: object) -> None:
+        self.connected: dict[str, list[tuple[str, bool]]] = {}
+        self.states: dict[str, Seen] = {}
+        self.submitted: list[Job] = []
+        self.cancelled: list[str] = []
+        self.retired: list[str] = []
+        self.removed: list[str] = []
+        self.questions: list[Question] = []
+        self.refuse = ""
+        self.trouble = ""
+        self._answer: Answer | None = None
+
+    def workers(self) -> Mapping[str, list[tuple[str, bool]]]:
+        return self.connected
+
+    def retire(self, addresses: Collection[str]) -> None:
+        self.retired += addresses
+
+    def remove(self, addresses: Iterable[str]) -> None:
+        self.removed += addresses
+
+    def submit(self, job: Job) -> None:
+        self.submitted.append(job)
+        job.submission = Future()
+        if self.refuse:
+            job.submission.set_exception(RuntimeError(REFUSED.format(self.refuse)))
+        else:
+            number = str(len(self.submitted))
+            job.submission.set_result(number)
+            self.states[number] = Seen("PENDING", "Resources")
+
+    @property
+    def waits_for_answer(self) -> bool:
+        return self._answer is not None
+
+    def ask(self, question: Question) -> None:
+        self.questions.append(question)
+        self.cancelled += question.cancel
+        seen = {number: self.states[number] for number in question.ids}
+        self._answer = Answer(trouble=self.trouble) if self.trouble else Answer(seen)
+
+    def answer(self) -> Answer | None:
+        answer, self._answer = self._answer, None
+        return answer
+
+
+class World:
+    """A fleet, its made-up batch system, and the clock."""
+
+    def __init__(self, fleet: Fleet, desk: Desk) -> None:
+        self.fleet, self.desk, self.now = fleet, desk, 1000.0
+        self.notices: list[str] = []
+
+    def tick(self, unfinished: int, busy: Collection[str] = (), seconds: float = 1.0, **more: Any) -> Tended:
+        self.now += seconds
+        tended = self.fleet.tend(Need(unfinished, busy, **more))
+        self.notices += tended.notices
+        return tended
+
+    def id(self, job: Job) -> str:
+        return str(self.desk.submitted.index(job) + 1)
+
+    def join(self, job: Job, *addresses: str, end: float | None = None) -> None:
+        self.desk.states[self.id(job)] = Seen("RUNNING", "None", "n1", end)
+        for name, address in zip(job.worker_names(), addresses, strict=True):
+            self.desk.connected[name] = [(address, True)]
+
+    def leave(self, job: Job, state: str) -> None:
+        self.desk.states[self.id(job)] = Seen(state, "None", "n1")
+        for name in job.worker_names():
+            self.desk.connected.pop(name, None)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., World]:
+    def make(workers: int, **profile: Any) -> World:
+        monkeypatch.setattr(fleets, "Desk", Desk)
+        request = ClusterRequest(workers, 0, folder=tmp_path, label="x")
+        fleet = Fleet(SimpleNamespace(), Profile(**{"gpus": 1, "grace": 60, **profile}), request)  # type: ignore[arg-type]
+        made = World(fleet, fleet._desk)  # type: ignore[arg-type]
+        monkeypatch.setattr(fleets, "time", SimpleNamespace(time=lambda: made.now))
+        return made
+
+    return make
+
+
+def test_jobs_are_asked_for_ten_at_a_time(world: Callable[..., World]) -> None:
+    it = world(32)
+    grown = []
+    for _ in range(5):
+        it.tick(100)
+        grown.append(len(it.desk.submitted))
+    assert grown == [10, 20, 30, 32, 32]
+    assert len({job.name for job in it.desk.submitted}) == 32
+
+
+def test_a_job_that_ends_is_replaced_by_exactly_one(world: Callable[..., World]) -> None:
+    it = world(3)
+    it.tick(9)
+    it.tick(9)
+    for number, job in enumerate(it.desk.submitted):
+        it.join(job, f"w{number}")
+    it.tick(9)
+    it.leave(it.desk.submitted[1], "PREEMPTED")
+    for _ in range(20):
+        it.tick(9, ["w0", "w2"])
+    assert len(it.desk.submitted) == 4
+    assert "job 2 on n1 had to make way for a job that comes first (PREEMPTED)" in it.notices
+
+
+def test_a_worker_that_was_told_to_go_keeps_its_job_until_it_has_saved(world: Callable[..., World]) -> None:
+    """Nothing is cancelled under it, nothing is sent to it, and the next job waits for its place."""
+    it = world(1)
+    it.tick(9)
+    it.join(it.desk.submitted[0], "w0")
+    it.tick(9)
+    it.desk.connected["job1"] = [("w0", False)]
+    for _ in range(30):
+        assert it.tick(9, ["w0"]).closing == {"w0"}
+    assert it.desk.cancelled == []
+    assert len(it.desk.submitted) == 1
+    it.leave(it.desk.submitted[0], "COMPLETING")
+    it.tick(9)
+    it.tick(9)
+    assert len(it.desk.submitted) == 2
+
+
+def test_idle_workers_go_when_the_study_runs_out(world: Callable[..., World]) -> None:
+    it = world(2)
+    it.tick(2)
+    it.join(it.desk.submitted[0], "w0")
+    it.tick(2)
+    tended = it.tick(1, ["w0"])
+    it.tick(1, ["w0"])
+    assert it.desk.cancelled == ["2"], "the one that waits goes first"
+    assert tended.coming == 0
+    it.tick(0)
+    assert it.desk.retired == ["w0"]
+
+
+def test_an_outage_is_told_once_and_ends_nothing(world: Callable[..., World]) -> None:
+    it = world(1)
+    it.tick(5)
+    it.join(it.desk.submitted[0], "w0")
+    it.tick(5)
+    it.desk.trouble = "Unable to contact slurm controller"
+    for _ in range(100):
+        assert it.tick(5, ["w0"]).waiting in ("", "the batch system does not answer")
+    it.desk.trouble = ""
+    for _ in range(40):
+        it.tick(5, ["w0"])
+    told = [line for line in it.notices if "answer" in line]
+    assert [line[:33] for line in told] == ["the batch system does not answer ", "the batch system answers again"]
+    assert len(it.desk.submitted) == 1
+
+
+def test_while_no_job_can_be_asked_for_waiting_makes_sense(world: Callable[..., World]) -> None:
+    """And the answer that got lost is looked for before anything is asked for again."""
+    it = world(4)
+    it.desk.refuse = "Batch job submission failed: Socket timed out on send/recv operation"
+    for _ in range(300):
+        assert it.tick(5).coming == 4
+    assert len(it.desk.submitted) < 20
+    assert any(question.sweep for question in it.desk.questions)
+    it.desk.refuse = ""
+    for _ in range(70):
+        it.tick(5)
+    assert len(it.fleet._jobs) == 4
+
+
+def test_a_request_that_is_refused_for_ever_ends_the_run_at_once(world: Callable[..., World]) -> None:
+    it = world(4)
+    it.desk.refuse = "invalid partition specified: nope"
+    it.tick(5)
+    with pytest.raises(ClusterError, match="not accepted: invalid partition specified: nope"):
+        it.tick(5)
+
+
+def test_five_unfit_workers_in_a_row_end_the_run(world: Callable[..., World]) -> None:
+    it = world(1)
+
+    for number in range(1, 6):
+        it.tick(5, seconds=20.0)
+        job = it.desk.submitted[-1]
+        it.join(job, f"w{number}")
+        it.tick(5, [f"w{number}"])
+        if number == 5:
+            break
+        it.tick(5, unfit={f"w{number}": "no torch"})
+        it.leave(job, "COMPLETED")
+        it.tick(5)
+        it.tick(5)
+    with pytest.raises(ClusterError, match=r"5 jobs in a row ended before .* the last: job 5: no torch"):
+        it.tick(5, unfit={"w5": "no torch"})
+    assert [line for line in it.notices if "torch" in line] == [f"job {number}: no torch" for number in range(1, 5)]
+
+
+def test_what_slurm_did_to_a_job_is_not_held_against_it(world: Callable[..., World]) -> None:
+    """Workers that were getting ready when their jobs were preempted are no early deaths."""
+    it = world(1)
+    for _ in range(8):
+        it.tick(5, seconds=20.0)
+        job = it.desk.submitted[-1]
+        it.join(job, f"of-{job.name}")
+        it.tick(5, [f"of-{job.name}"])
+        it.leave(job, "PREEMPTED")
+        it.tick(5, unfit={f"of-{job.name}": "it died while it loaded the measurements"})
+        for _ in range(4):
+            it.tick(5)
+    assert len(it.desk.submitted) >= 8
+    assert not any("measurements" in line for line in it.notices)
+
+
+def test_an_expired_worker_is_replaced(world: Callable[..., World]) -> None:
+    it = world(1)
+    it.tick(5)
+    it.join(it.desk.submitted[0], "w0", end=5000.0)
+    it.tick(5)
+    for _ in range(3):
+        it.tick(5)
+    assert it.tick(5).deadlines == {"w0": 5000.0 - 60}, "a checkpoint needs its time"
+    assert it.tick(5, expired=["w0"]).closing == {"w0"}
+    assert it.desk.retired == ["w0"]
+    it.leave(it.desk.submitted[0], "COMPLETED")
+    it.tick(5)
+    it.tick(5)
+    assert len(it.desk.submitted) == 2
+
+
+def test_a_job_without_its_worker_is_ended_for_another(world: Callable[..., World]) -> None:
+    """Its nanny has a minute to start the worker again."""
+    it = world(1)
+    it.tick(5)
+    it.join(it.desk.submitted[0], "w0")
+    it.tick(5)
+    it.desk.connected.clear()
+    for _ in range(50):
+        it.tick(5)
+    assert it.desk.cancelled == []
+    for _ in range(30):
+        it.tick(5)
+    assert set(it.desk.cancelled) == {"1"}
+    assert len(it.desk.submitted) == 2
+
+
+def test_a_worker_of_a_job_that_is_over_is_forgotten(world: Callable[..., World]) -> None:
+    """Its node is lost to SLURM; the process may go on for long, and its trial is another's by now."""
+    it = world(1)
+    it.tick(5)
+    it.join(it.desk.submitted[0], "w0")
+    it.tick(5)
+    it.desk.states["1"] = Seen("NODE_FAIL", "NodeDown", "n1")
+    for _ in range(60):
+        assert it.tick(5, ["w0"]).closing in ((), frozenset(), {"w0"})
+    assert "w0" in it.desk.removed
+
+
+def test_slurm_is_asked_often_after_something_happened_and_seldom_later(world: Callable[..., World]) -> None:
+    it = world(1, poll=30.0)
+    it.tick(5)
+    it.join(it.desk.submitted[0], "w0")
+    for _ in range(10):
+        it.tick(5, ["w0"])
+    first = len(it.desk.questions)
+    for _ in range(600):
+        it.tick(5, ["w0"])
+    assert first >= 3
+    assert 18 <= len(it.desk.questions) - first <= 30
+
+
+def test_a_tick_is_cheap(world: Callable[..., World]) -> None:
+    it = world(100)
+    for _ in range(12):
+        it.tick(1000)
+    for number, job in enumerate(it.desk.submitted):
+        it.join(job, f"w{number}")
+    busy = {f"w{number}" for number in range(100)}
+    it.tick(1000, busy)
+    began = time.perf_counter()
+    for _ in range(50):
+        it.tick(1000, busy)
+    assert (time.perf_counter() - began) / 50 < 0.02
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "own"),
+    [
+        ("job7", "3", "3"),
+        ("job7-0", "0,1,2,3", "0"),
+        ("job7-3", "0,1,2,3", "3"),
+        ("job7-5", "0,1", "1"),
+        ("job7-1", "MIG-a,MIG-b", "MIG-b"),
+        ("job7-1", "", ""),
+    ],
+)
+def test_each_worker_of_a_job_has_its_gpu(name: str, given: str, own: str) -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": given}
+    pin(name, environ)
+    assert environ == {"CUDA_VISIBLE_DEVICES": own}
+
+
+def test_where_there_is_no_gpu_none_is_made_up() -> None:
+    environ: dict[str, str] = {}
+    pin("job7-1", environ)
+    assert environ == {}
