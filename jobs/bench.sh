@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# ptydask beside PtyRAD's own hypertune on the same trials; the arguments are benchmarks/vs_ptyrad.py's.
+# Benchmarks: jobs/bench.sh [vs_ptyrad|scaling|chaos] [its arguments]
+# vs_ptyrad, where none is named: ptydask beside PtyRAD's own hypertune on the same trials.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
-prepare ptyrad
-exec "$python" "$root/benchmarks/vs_ptyrad.py" "$@"
+name=vs_ptyrad
+case "${1:-}" in vs_ptyrad | scaling | chaos) name=$1; shift ;; esac
+prepare ptyrad,test
+exec "$python" "$root/benchmarks/$name.py" "$@"

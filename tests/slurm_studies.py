@@ -72,8 +72,8 @@ class Study:
                 self.process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        for reader in self._readers:
-            reader.join(timeout=30)
+        for thread in self._readers:
+            thread.join(timeout=30)
 
     def running(self) -> list[Job]:
         return [job for job in self.slurm.jobs() if job.state == "RUNNING" and job.name.startswith("ptydask-")]

@@ -9,6 +9,7 @@ also a random walk, (steps, 8), which depends on parameters and seed and differs
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -112,9 +113,10 @@ class ToySession:
         if x < float(self.toy.get("lose", -np.inf)):
             os._exit(3)
         once = self.toy.get("lose_once")
-        if once and step == 2 and not Path(once).exists():
-            Path(once).touch()
-            os._exit(3)
+        if once and step == 2:
+            with contextlib.suppress(FileExistsError):
+                Path(once).touch(exist_ok=False)
+                os._exit(3)
 
     def provenance(self) -> Mapping[str, str]:
         return {"device": "toy", "threads": str(self.slot.threads)}

@@ -11,7 +11,10 @@ _ADVICE = (
         "the Python of the jobs needs ptydask and all that it uses: see `python` and `environment` of the profile",
     ),
     (r"ptydask: module load ", "on a node `module avail` lists what there is: see `modules` of the profile"),
-    (r"invalid partition|PartitionDown|PartitionInactive", "`sinfo -s` lists the partitions: see `queue` of the profile"),
+    (
+        r"invalid partition|PartitionDown|PartitionInactive",
+        "`sinfo -s` lists the partitions: see `queue` of the profile",
+    ),
     (
         r"PartitionTimeLimit|invalid time limit|time limit is invalid",
         '`sinfo -o "%P %l"` has the limits: see `walltime` of the profile',

@@ -15,7 +15,6 @@ from distributed import Client
 from ptydask import scaling
 from ptydask.clusters import ClusterRequest, Need, Tended
 from ptydask.clusters.interrupts import held_back
-from ptydask.clusters.interrupts import held_back
 from ptydask.clusters.jobqueue import advice, launch, slurm, watch
 from ptydask.clusters.jobqueue.desk import Answer, Desk, Question
 from ptydask.clusters.jobqueue.jobs import Job, find_log
