@@ -77,6 +77,7 @@ class LocalWorkers:
     def __init__(self, cluster: _PinnedCluster, client: Client, limits: scaling.Limits) -> None:
         self._cluster, self.client, self._limits = cluster, client, limits
         self._asked: dict[int, float] = {}
+        self._closing: set[str] = set()
 
     def tend(self, need: Need) -> Tended:
         """Start and close workers. Dask's nannies start a worker again that died.
@@ -90,9 +91,15 @@ class LocalWorkers:
         if change.start:
             self._cluster.scale(len(crews) + change.start)
         if change.close:
+            self._closing |= {str(self._address(int(name))) for name in change.close}
             self._cluster.loop.add_callback(self._cluster.scale_down, [int(name) for name in change.close])
         coming = change.start + sum(1 for crew in crews if not crew.joined and crew.name not in change.close)
-        return Tended(coming=coming, waiting=f"{coming} worker{'s' * (coming != 1)} starting" if coming else "")
+        waiting = f"{coming} worker{'s' * (coming != 1)} starting" if coming else ""
+        return Tended(coming=coming, waiting=waiting, closing=self._closing)
+
+    def _address(self, name: int) -> str | None:
+        address: str | None = getattr(self._cluster.workers.get(name), "worker_address", None)
+        return address
 
     def _crews(self, need: Need) -> list[scaling.Crew]:
         now = time.monotonic()
@@ -100,7 +107,7 @@ class LocalWorkers:
         for name in list(self._cluster.worker_spec):
             asked = self._asked.setdefault(name, now)
             nanny = self._cluster.workers.get(name)
-            address = getattr(nanny, "worker_address", None)
+            address = self._address(name)
             if address is not None:
                 self._asked[name] = now
             elif now - asked > _START or getattr(nanny, "status", None) is Status.failed:

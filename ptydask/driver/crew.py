@@ -94,7 +94,10 @@ class Crew:
         return [
             address
             for address, member in self.members.items()
-            if member.preparing is None and not member.task and self._in_time(address, longest)
+            if member.preparing is None
+            and not member.task
+            and self._in_time(address, longest)
+            and address not in self.tended.closing
         ]
 
     def assign(self, address: str, task: str) -> None:

@@ -82,6 +82,8 @@ def run_trial(setup: RunSetup, task: str, index: int) -> TrialDone:
     ``task`` is the key that the trial's lease carries; ``index`` counts the trials of the study and seeds the
     sampler, so that no two workers draw the same startup trials.
     """
+    if eviction.asked.is_set():
+        raise Left("this worker has to go")
     plan = setup.plan
     ready = opened(plan, setup.run)
     study = optuna.load_study(
