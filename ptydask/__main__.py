@@ -2,7 +2,7 @@
 
 import sys
 
-from ptydask.cli import main
+from ptydask.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

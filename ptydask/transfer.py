@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from distributed import get_worker
-from distributed.diagnostics.plugin import SchedulerPlugin
 
 from ptydask.errors import StoreError, one_line
-from ptydask.storage.transport import ask
+from ptydask.storage.transport import Service, ask
 from ptydask.store import checkpoints, contents, files, names
 
 if TYPE_CHECKING:
@@ -33,29 +32,39 @@ Kind = Literal["trial", "checkpoint"]
 _PATHS: dict[str, Callable[[Path, int], Path]] = {"trial": names.shard_path, "checkpoint": names.checkpoint_path}
 
 
-class FileService(SchedulerPlugin):
-    """The scheduler's end. Register it with ``client.register_plugin``."""
+class FileService(Service):
+    """The scheduler's end."""
 
     name = "ptydask-files"
-    idempotent = True
 
-    def __init__(self, folder: Path, store_id: str) -> None:
+    def __init__(self, folder: Path, store_id: str, client: str = "") -> None:
+        super().__init__(client)
         self.folder, self.store_id = folder, store_id
 
     async def start(self, scheduler: Scheduler) -> None:
         """Answer calls. Raises StoreError where this process does not see the folder."""
+        self.alone(scheduler)
         if not visible(self.folder, self.store_id):
             raise StoreError(f"{self.folder}: the Dask scheduler does not see this folder; run where it does")
         scheduler.handlers[_CALL] = self.answer
 
     async def answer(
-        self, kind: Kind, number: int, offset: int, piece: bytes | None = None, upload: str = "", sha256: str = ""
+        self,
+        kind: Kind,
+        number: int,
+        offset: int,
+        piece: bytes | None = None,
+        upload: str = "",
+        sha256: str = "",
+        store: str = "",
     ) -> bytes | str:
         """Take a piece of a file (the last one carries the SHA-256 of the whole), or give one.
 
         An error comes back as its words: a traceback on the scheduler helps nobody.
         """
         path = _PATHS[kind](self.folder, int(number))
+        if store not in ("", self.store_id):  # a trial may outlive its run, which was killed
+            return f"{path}: the scheduler serves another study now"
         try:
             if piece is None:
                 return await asyncio.to_thread(_piece, path, offset)
@@ -68,17 +77,20 @@ class FileService(SchedulerPlugin):
         if re.fullmatch("[0-9a-f]{12}", upload) is None:
             raise OSError("not the name of an upload")
         aside = files.aside_of(path, upload)
-        with aside.open("r+b" if offset else "xb") as out:
-            out.seek(offset)
-            out.write(piece)
-            if not sha256:
-                return
-            out.flush()
-            os.fsync(out.fileno())
-        if files.sha256(aside) != sha256:
-            aside.unlink()
-            raise OSError("the file did not arrive whole")
-        aside.replace(path)
+        try:
+            with aside.open("r+b" if offset else "xb") as out:
+                out.seek(offset)
+                out.write(piece)
+                if not sha256:
+                    return
+                out.flush()
+                os.fsync(out.fileno())
+            if files.sha256(aside) != sha256:
+                raise OSError("the file did not arrive whole")
+            aside.replace(path)
+        except OSError:  # a full disk least of all can hold what came so far
+            aside.unlink(missing_ok=True)
+            raise
         files.sync_folder(path.parent)
 
 
@@ -143,27 +155,28 @@ class SharedFolder:
 class OverTheConnection:
     """A folder of this worker's own, emptied into the results' folder; see :class:`Shelf`."""
 
-    def __init__(self) -> None:
+    def __init__(self, store_id: str = "") -> None:
+        self._store = store_id
         # Dask removes it with the rest of the worker's scratch space, however the worker ends.
         self.folder = Path(tempfile.mkdtemp(prefix="trials-", dir=get_worker().local_directory))
 
     def deliver(self, number: int) -> None:
         """See :class:`Shelf`."""
         path = names.shard_path(self.folder, number)
-        _send("trial", number, path.read_bytes())
+        _send("trial", number, path.read_bytes(), self._store)
         path.unlink()
 
     def load(self, number: int) -> bytes | None:
         """See :class:`Shelf`."""
         pieces, offset = [], 0
-        while piece := _ask(kind="checkpoint", number=number, offset=offset):
+        while piece := _ask(kind="checkpoint", number=number, offset=offset, store=self._store):
             pieces.append(piece)
             offset += len(piece)
         return b"".join(pieces) or None
 
     def save(self, number: int, data: bytes) -> None:
         """See :class:`Shelf`."""
-        _send("checkpoint", number, data)
+        _send("checkpoint", number, data, self._store)
 
     def close(self) -> None:
         """Remove the folder."""
@@ -172,15 +185,16 @@ class OverTheConnection:
 
 def shelf(folder: Path, store_id: str) -> Shelf:
     """The way for this worker."""
-    return SharedFolder(folder) if visible(folder, store_id) else OverTheConnection()
+    return SharedFolder(folder) if visible(folder, store_id) else OverTheConnection(store_id)
 
 
-def _send(kind: Kind, number: int, data: bytes) -> None:
+def _send(kind: Kind, number: int, data: bytes, store: str) -> None:
     upload, digest = secrets.token_hex(6), hashlib.sha256(data).hexdigest()
     for offset in range(0, max(1, len(data)), PIECE):
         last = offset + PIECE >= len(data)
         piece = data[offset : offset + PIECE]
-        _ask(kind=kind, number=number, offset=offset, piece=piece, upload=upload, sha256=digest if last else "")
+        said = digest if last else ""
+        _ask(kind=kind, number=number, offset=offset, piece=piece, upload=upload, sha256=said, store=store)
 
 
 def _ask(**message: Any) -> bytes:

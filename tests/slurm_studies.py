@@ -170,8 +170,8 @@ def _read(process: subprocess.Popen[str], said: list[str]) -> None:
             said.append(line)
 
 
-def worker_processes(slurm: Sandbox, job: int) -> list[psutil.Process]:
-    """The processes of a job in which trials run: children of its nanny."""
+def worker_processes(slurm: Sandbox, job: int | None) -> list[psutil.Process]:
+    """The processes of a job (None: of any) in which trials run: children of its nanny."""
     found = []
     for process in slurm.processes(job):
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dask
@@ -149,3 +151,35 @@ def test_tls_with_the_certificate_of_dasks_configuration(tmp_path: Path) -> None
             Running(cluster.scheduler_address).open(REQUEST) as workers,
         ):
             assert workers.tend(Need(5, ())).notices == ()
+
+
+@pytest.mark.slow
+def test_one_study_after_the_other_on_a_running_scheduler(
+    scheduler: LocalCluster,
+    ptydask: Callable[..., subprocess.CompletedProcess[str]],
+    toy_params: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """The scheduler outlives a run, and lets go of all that was the run's, also where the run was killed."""
+    command = ["--engine", "toy", "--cluster", scheduler.scheduler_address]
+    for total in (2, 4):
+        done = ptydask("run", toy_params(), *command, "--trials", total)
+        assert done.returncode == 0, done.stderr
+    long = toy_params(name="long", sleep=1, iterations=20)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ptydask", "run", str(long), *command],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with Client(scheduler, set_as_default=False) as client:
+        until(lambda: any(client.processing().values()) and (tmp_path / "out" / "long.journal").exists())
+        until(lambda: any("trial-" in str(task) for tasks in client.processing().values() for task in tasks))
+    refused = ptydask("run", toy_params(), *command, "--trials", 6)
+    assert refused.returncode == 1, refused.stderr
+    assert "another run of ptydask uses this scheduler" in refused.stderr
+    process.kill()
+    process.wait(timeout=30)
+    short = toy_params(name="long", iterations=20)
+    done = ptydask("run", short, *command, "--trials", 2)
+    assert done.returncode == 0, done.stderr

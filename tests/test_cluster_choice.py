@@ -51,7 +51,7 @@ def test_a_controller_that_is_up_means_slurm(programs: Path, said: str) -> None:
     program(programs, "sbatch", "exit 1")
     program(programs, "scontrol", f'[ "$1" = ping ] && echo "{said}"')
     chosen = choose("auto")
-    assert (kind(chosen.place), chosen.why) == ("Slurm", "SLURM answers (controller node1 UP)")
+    assert (kind(chosen.place), chosen.why) == ("Slurm", "SLURM answers: node1 is UP")
 
 
 def test_a_controller_that_is_down_means_this_machine(programs: Path) -> None:

@@ -167,6 +167,7 @@ def test_preempted_work_has_time_to_end(slurm: Sandbox, tmp_path: Path) -> None:
         assert address not in driver.workers()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Dask drops a socket that is refused
 def test_all_workers_end_within_seconds(slurm: Sandbox, tmp_path: Path) -> None:
     """In the middle of a task; the scheduler goes on answering, and what waits in the queue is cancelled too."""
     with fleet_of(tmp_path, 8) as fleet:
@@ -178,6 +179,18 @@ def test_all_workers_end_within_seconds(slurm: Sandbox, tmp_path: Path) -> None:
         assert driver.workers() == set()
         slurm.wait(lambda: not [p for job in slurm.jobs(NAME) for p in slurm.processes(job.id)], 5)
     assert active(slurm) == []
+
+
+def test_variables_of_sbatch_change_nothing(slurm: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They beat what a script says: the job's name and partition would be others, and sbatch wait for its end."""
+    for name, value in {"WAIT": "1", "JOB_NAME": "mine", "PARTITION": "closed", "OUTPUT": "/dev/null"}.items():
+        monkeypatch.setenv(f"SBATCH_{name}", value)
+    with fleet_of(tmp_path, 1, queue="gpu") as fleet:
+        driver = Driver(fleet, 1)
+        driver.until(lambda: driver.left == 0)
+        assert list((tmp_path / "jobs").iterdir())
+    assert active(slurm) == []
+    assert len(slurm.jobs(NAME)) == 1
 
 
 def test_jobs_of_a_dead_driver_are_cancelled(slurm: Sandbox, tmp_path: Path) -> None:

@@ -118,6 +118,16 @@ def test_a_scheduler_that_does_not_start_is_one_line_and_leaves_no_keys(tmp_path
     assert not (tmp_path / "keys").exists()
 
 
+@pytest.mark.parametrize("name", ["back\\slash", "two\nlines"])
+def test_a_path_that_slurm_would_misread_is_refused(tmp_path: Path, name: str) -> None:
+    with (
+        pytest.raises(ClusterError, match="no backslash and no line break"),
+        launch.opened(Profile(interface="lo"), request(tmp_path / name)),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_keys_are_not_written_through_a_link(tmp_path: Path) -> None:
     """Somebody else may own where it leads."""
     (tmp_path / "elsewhere").mkdir()

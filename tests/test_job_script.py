@@ -15,7 +15,7 @@ import dask
 import pytest
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.jobqueue import JobQueue, launch, reading, site
+from ptydask.clusters.jobqueue import JobQueue, launch, reading, site, systems
 from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile
 from ptydask.clusters.settings import SETTINGS, THREADS
 from ptydask.errors import UsageError
@@ -227,6 +227,26 @@ def test_what_only_jobqueue_yaml_has_is_honoured() -> None:
     assert "--dashboard-address 127.0.0.1:0 --resources BIG=1" in script
     assert "/nowhere" not in script
     assert "--cpus-per-task" not in script
+
+
+def test_ctrl_c_stays_what_it_was() -> None:
+    """dask-jobqueue replaces its handler with one that ends the process with exit code 0."""
+    program = """
+import signal
+before = signal.getsignal(signal.SIGINT)
+from ptydask.clusters import ClusterRequest
+from ptydask.clusters.jobqueue import Slurm, desk, fleet
+assert Slurm().script(ClusterRequest(1, 1))
+assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, restore_signals=True)
+
+
+def test_variables_of_sbatch_do_not_beat_the_profile() -> None:
+    """They hold where the profile says nothing; never for what ptydask needs to be as it is."""
+    mine = {f"SBATCH_{name}": "x" for name in ("PARTITION", "ACCOUNT", "JOB_NAME", "WAIT", "OUTPUT", "RESERVATION")}
+    given = systems.submitting(profile(queue="gpu"), {**mine, "HOME": "/h", "SLURM_CONF": "/c"})
+    assert set(given) == {"SBATCH_ACCOUNT", "SBATCH_RESERVATION", "HOME", "SLURM_CONF"}
 
 
 # --- what it does in a shell ---------------------------------------------------------------------------

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any, cast
 
+import optuna
 import pytest
 
+from ptydask.driver.book import Book
 from ptydask.model import Reason
 from ptydask.reconcile import Action, Begun, Step, begun, lease, steps, time_for_another, time_left, to_adopt, to_submit
 
@@ -215,3 +218,23 @@ def test_lease_round_trip() -> None:
         5,
         "lost",
     )
+
+
+def test_a_checkpoint_that_is_of_no_use_is_no_progress() -> None:
+    """A worker that dies before it can say where it went on: what lay there before its attempt is not its doing."""
+    study = optuna.create_study()
+    book = Book(study, STORE, cast(Any, None))
+    study.enqueue_trial({"x": 0.5}, user_attrs={"store": STORE})
+    for losses in range(3):
+        study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        (todo,) = (
+            step
+            for step in steps(book.begun(), store=STORE, recorded=[], retries=1, progress=lambda first: 7)
+            if step.action is not Action.CLOSE
+        )
+        book.close(todo.trial, Reason.LOST)
+        assert todo.trial.spent == losses
+        if todo.action is Action.GIVE_UP:
+            break
+        book.retry(todo.trial)
+    assert losses == 2, "the first attempt may have left it, the others did not"

@@ -104,3 +104,20 @@ def test_a_damaged_checkpoint_costs_only_time(ptydask: Ptydask, toy_params: Para
     done = run(ptydask, params)
     assert done.returncode == 0, done.stderr
     expect_undisturbed(tmp_path / "out" / "stopped.h5", 4)
+
+
+def test_checkpoints_of_a_packed_study_survive_a_stop(ptydask: Ptydask, toy_params: Params, tmp_path: Path) -> None:
+    """More trials are added to a finished file, and stopped before the first of them has ended."""
+    params = toy_params(name="stopped", n_trials=1, iterations=4, walk=True)
+    assert run(ptydask, params).returncode == 0
+    params = toy_params(name="stopped", n_trials=2, iterations=4, walk=True, sleep=0.7)
+    process, folder = started(params, tmp_path)
+    process.terminate()
+    assert process.wait(timeout=60) == 75
+    assert list(folder.glob("*.checkpoint"))
+    done = run(ptydask, params)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "out" / "stopped.h5"
+    expect_undisturbed(path, 4)
+    assert len(records(path)) == 4
+    assert not folder.exists()

@@ -295,3 +295,14 @@ def test_help_is_quick_and_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_a_study_that_goes_on_draws_nothing_twice(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
+    """Trials of the first points took a task each as well: the sampler's seeds of the next run begin beyond theirs."""
+    params = toy_params(n_trials=2)
+    for total in (4, 8):
+        done = run(ptydask, params, "--trials", total, "--try", "scale=1 rotation=0.5")
+        assert done.returncode == 0, done.stderr
+    drawn = [t["params"]["rotation"] for t in rows(ptydask, results)]  # type: ignore[index]
+    assert len(set(drawn)) == 8

@@ -112,6 +112,14 @@ def test_no_exit_code_no_words() -> None:
             False,
         ),
         (
+            "sbatch: error: slurm_msg_sendto: address:port=10.0.0.1:1 msg_type=4003: Unexpected missing socket error\n"
+            "sbatch: error: Batch job submission failed: Unexpected missing socket error",
+            "slurm_msg_sendto: address:port=10.0.0.1:1 msg_type=4003: Unexpected missing socket error; "
+            "Unexpected missing socket error",
+            True,
+            False,
+        ),
+        (
             "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
             "accounting/QOS policy (job submit limit, user's size and/or time limits)",
             "QOSMaxSubmitJobPerUserLimit; Job violates accounting/QOS policy (job submit limit, user's size and/or "
@@ -165,6 +173,8 @@ def test_reasons_that_waiting_does_not_help(reason: str) -> None:
             "its nodes are down, drained or taken by jobs that come first",
         ),
         ("QOSMaxJobsPerUserLimit", "QOSMaxJobsPerUserLimit: a limit of this account or quality of service is reached"),
+        ("QOSJobLimit", "QOSJobLimit: a limit of this account or quality of service is reached"),
+        ("AccountingPolicy", "AccountingPolicy"),
         ("AssocMaxJobsLimit", "AssocMaxJobsLimit: a limit of this account or quality of service is reached"),
         ("AssocGrpGRES", "AssocGrpGRES: a limit of this account or quality of service is reached"),
         ("SomethingNew", "SomethingNew"),

@@ -16,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.local import LocalWorkers, ThisMachine, describe, shares, visible_gpus
+from ptydask.errors import StorageError
 from ptydask.storage import urls
 from ptydask.storage.transport import JournalService
 
@@ -148,3 +149,39 @@ def test_description_says_what_workers_have() -> None:
     assert describe(shares(2, [], 2)) == "2 workers on this machine, 1 core each"
     assert describe(shares(1, [], 4)) == "1 worker on this machine, 4 cores each"
     assert describe(shares(2, ["0", "1"], 8)) == "2 workers on this machine, GPU 0, 1"
+
+
+def _waiting(spec: urls.StorageSpec) -> int:
+    """Runs on a worker: trials that wait, as the connection sees them that the process keeps."""
+    from ptydask.storage import transport
+
+    transport.FRESH = 60.0
+    if not hasattr(transport, "kept"):
+        transport.kept = urls.connect(spec)  # type: ignore[attr-defined]
+    study = optuna.load_study(study_name="s", storage=transport.kept)
+    return len(study.get_trials(states=[optuna.trial.TrialState.WAITING]))
+
+
+def test_a_task_sees_what_was_done_before_it_was_sent(tmp_path: Path) -> None:
+    """However little time ago its process asked last: a trial may wait to be tried again."""
+    spec = urls.parse(None, tmp_path / "s.h5")
+    assert spec.journal is not None
+    with ThisMachine().open(ClusterRequest(1, 1)) as one:
+        one.client.register_plugin(JournalService(spec.journal))
+        study = optuna.create_study(study_name="s", storage=urls.connect(spec, one.client))
+        found = []
+        for _ in range(3):
+            found.append(one.client.submit(_waiting, spec, pure=False).result(timeout=60))
+            study.enqueue_trial({"x": 0.5})
+        assert found == [0, 1, 2]
+
+
+def test_a_trial_that_outlived_its_run_writes_into_no_other_study(
+    cluster: LocalWorkers, served: urls.StorageSpec, tmp_path: Path
+) -> None:
+    """Its driver was killed, and the scheduler, which was not the driver's own, serves the next study."""
+    storage = urls.connect(served, cluster.client)
+    study = optuna.create_study(study_name="s", storage=storage)
+    with pytest.raises(StorageError, match="serves another study now"):
+        cluster.client.submit(work, urls.parse(None, tmp_path / "before.h5"), 1, pure=False).result(timeout=60)
+    assert study.trials == []

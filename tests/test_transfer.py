@@ -99,3 +99,35 @@ def test_a_scheduler_that_does_not_see_the_folder_says_so(cluster: LocalWorkers,
     """It cannot serve it."""
     with pytest.raises(StoreError, match="does not see this folder"):
         cluster.client.register_plugin(transfer.FileService(tmp_path / "elsewhere", ID))
+
+
+def test_a_full_disk_keeps_no_half_of_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came of it so far would only take more of the room that is missing."""
+    service, upload = transfer.FileService(folder, ID), "0123456789ab"
+    path = names.checkpoint_path(folder, 1)
+    service._put(path, upload, 0, b"abc", "")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(transfer.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        service._put(path, upload, 3, b"def", hashlib.sha256(b"abcdef").hexdigest())
+    assert [p.name for p in folder.iterdir()] == [contents.CARD]
+
+
+def lend(number: int, store_id: str) -> str:
+    """Runs on a worker: what the upload of a checkpoint is told."""
+    try:
+        transfer.OverTheConnection(store_id).save(number, b"abc")
+    except StoreError as error:
+        return str(error)
+    return ""
+
+
+def test_a_trial_that_outlived_its_run_leaves_no_file_with_another(cluster: LocalWorkers, folder: Path) -> None:
+    """Its number is that of one of the other study's trials as well."""
+    said = cluster.client.submit(lend, 1, "fedc3210", pure=False).result(timeout=60)
+    assert "serves another study now" in said
+    assert cluster.client.submit(lend, 2, ID, pure=False).result(timeout=60) == ""
+    assert sorted(p.name for p in folder.iterdir()) == ["000002.checkpoint", contents.CARD]

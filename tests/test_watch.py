@@ -116,6 +116,7 @@ def test_logs_are_found_by_the_whole_id(tmp_path: Path) -> None:
     assert find_log(tmp_path, "7") == tmp_path / "ptydask-x-7.out"
     assert find_log(tmp_path, "8") is None
     assert find_log(tmp_path, "") is None
+    assert find_log(tmp_path / ("x" * 300), "7") is None, "a disk that raises errors ends no run"
 
 
 # --- waiting ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -41,6 +42,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_parsers(commands)
     inspect.add_parsers(commands)
     return top
+
+
+def program() -> int:
+    """The command line as a process: once the exit code is known, no signal changes it any more."""
+    code = main()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -135,7 +135,8 @@ def _circumstances(record: TrialRecord) -> list[str]:
         record.worker and f"worker {record.worker}",
     ]
     where += [record.job and f"job {record.job}"]
-    times = [duration(record.seconds), *([f"from {record.started}"] if record.started else [])]
+    spent = duration(record.seconds) + (" in all attempts" if record.attempt > 1 else "")
+    times = [spent, *([f"from {record.started}"] if record.started else [])]
     lines.append("  " + ", ".join(printable(word) for word in [*times, *where] if word))
     attempt = f"attempt {record.attempt}"
     if record.retry_of is not None:

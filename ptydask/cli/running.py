@@ -37,11 +37,25 @@ def run(prepared: Prepared, place: Place, request: ClusterRequest, options: RunO
             return _conclude(outcome, watch)
     except (KeyboardInterrupt, Terminated) as stop:
         watch.close(observer.snapshot)
-        recorded = observer.snapshot.recorded if observer.snapshot else prepared.recorded
-        watch.notice(f"stopped with {recorded} of {prepared.total} trials recorded; the same command goes on from here")
+        watch.notice(_stopped(prepared, observer.snapshot))
         return 130 if isinstance(stop, KeyboardInterrupt) else 75
     finally:
         watch.close(observer.snapshot)
+
+
+def _stopped(prepared: Prepared, last: RunSnapshot | None) -> str:
+    from ptydask.store import checkpoints, names
+
+    recorded = last.recorded if last else prepared.recorded
+    under_way = checkpoints.count(names.folder_of(prepared.plan.results.absolute()))
+    text = f"stopped with {recorded} of {prepared.total} trials recorded"
+    if under_way:
+        text += f", and checkpoints of {under_way} under way"
+    if last is None and not recorded:
+        return f"{text}; no trial was begun"
+    if recorded >= prepared.total:
+        return f"{text}; what is left is to pack them, and the same command does it"
+    return f"{text}; the same command goes on from here"
 
 
 @contextmanager
@@ -139,10 +153,12 @@ class _Last:
 @contextmanager
 def _sigterm() -> Iterator[None]:
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a batch system may say it twice; once is enough
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if signal.getsignal(signal.SIGTERM) is stop:
+            signal.signal(signal.SIGTERM, before)

@@ -151,6 +151,6 @@ def _slurm_answers() -> tuple[bool, str]:
     for hosts, states in re.findall(r" at (\S+) (?:is|are) (\S+)", done.stdout):
         for host, state in zip(hosts.split("/"), states.split("/"), strict=False):
             if state == "UP":
-                return True, f"SLURM answers (controller {host} UP)"
+                return True, f"SLURM answers: {host} is UP"
     lines = (done.stdout.strip() or done.stderr.strip() or "scontrol ping said nothing").splitlines()
     return False, f"sbatch is there, but no controller of SLURM is UP: {one_line(lines[-1])}"

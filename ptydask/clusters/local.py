@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -90,10 +90,12 @@ class LocalWorkers:
         change = scaling.change(crews, unfinished=need.unfinished, limits=self._limits, at_once=self._limits.most)
         if change.start:
             self._cluster.scale(len(crews) + change.start)
-        if change.close:
-            self._closing |= {str(self._address(int(name))) for name in change.close}
-            self._cluster.loop.add_callback(self._cluster.scale_down, [int(name) for name in change.close])
-        coming = change.start + sum(1 for crew in crews if not crew.joined and crew.name not in change.close)
+        # One that has no address yet is closed once it has: nobody could be told by then not to get it ready.
+        close = {int(name): address for name in change.close if (address := self._address(int(name))) is not None}
+        if close:
+            self._closing |= set(close.values())
+            self._cluster.loop.add_callback(self._cluster.scale_down, list(close))
+        coming = change.start + sum(1 for crew in crews if not crew.joined)
         waiting = f"{coming} worker{'s' * (coming != 1)} starting" if coming else ""
         return Tended(coming=coming, waiting=waiting, closing=self._closing)
 
@@ -165,18 +167,20 @@ class ThisMachine:
         spawn_env |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
         for name in ("distributed", "asyncio", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        with dask.config.set({**SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}):
-            with held_back():
+        with dask.config.set({**SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}), ExitStack() as stack:
+            with held_back():  # what it held back is raised at its end: the stack must know by then what to close
                 cluster = _start(environments)
                 client = Client(cluster, set_as_default=False)  # it would wait for workers that are asked for already
+                stack.callback(_close, cluster, client)
                 cluster.scale(request.least)
-            try:
-                yield LocalWorkers(cluster, client, scaling.Limits(request.least, request.workers))
-            finally:
-                with held_back():
-                    _kill(cluster)
-                    client.close()
-                    cluster.close()
+            yield LocalWorkers(cluster, client, scaling.Limits(request.least, request.workers))
+
+
+def _close(cluster: _PinnedCluster, client: Client) -> None:
+    with held_back():
+        _kill(cluster)
+        client.close()
+        cluster.close()
 
 
 def _start(environments: list[dict[str, str]]) -> _PinnedCluster:

@@ -1,5 +1,6 @@
 """The driver: sends trials to workers, puts right what dies, keeps the store and those who watch up to date.
 
+``asked``   what is asked of a run, who watches it, how it ended
 ``book``    the study in Optuna: what was begun, told, closed, is to be tried again
 ``settle``  puts right what a death left between Optuna and the store
 ``resume``  whether a results file and a plan belong together
@@ -7,7 +8,8 @@
 ``loop``    one run from the first submitted trial to the last
 """
 
+from ptydask.driver.asked import Observer, Outcome, RunOptions
 from ptydask.driver.crew import Crew
-from ptydask.driver.loop import Observer, Outcome, RunOptions, run
+from ptydask.driver.loop import run
 
 __all__ = ["Crew", "Observer", "Outcome", "RunOptions", "run"]

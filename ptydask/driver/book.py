@@ -153,6 +153,7 @@ class Book:
             "retry_of": trial.number,
             "attempt": trial.attempt + 1,
             "losses": trial.spent,
+            "resumed": trial.progress,  # the worker may die before it can say that it went on from there
             "first": trial.first,
         }
         fixed = self.trials()[trial.number].system_attrs.get("fixed_params", {})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from distributed import Client, Future, KilledWorker
@@ -18,6 +20,10 @@ TICK = 1.0
 """Seconds between two looks at everything."""
 _STEP = 0.1
 """The same, while there is no worker yet."""
+_FETCH = 5.0
+"""Seconds for the few bytes that a worker says when it is ready."""
+_SILENCE = 5.0
+"""Seconds for workers to get ready before a person is told that they do."""
 PATIENCE = 120.0
 """Seconds without any worker, and without any on its way, after which the run ends."""
 
@@ -49,6 +55,8 @@ class Crew:
     """What the first worker that was ready said of itself and of the data."""
     _unfit: dict[str, str] = field(default_factory=dict)
     _refused: set[str] = field(default_factory=set)
+    _joined: float | None = None
+    """When the first worker came; infinite once a person was told that it takes its time."""
     _seen: float = field(default_factory=time.monotonic)
 
     @property
@@ -61,13 +69,40 @@ class Crew:
 
         Raises DataError where the measurements cannot be used, ClusterError where no worker gets ready.
         """
-        try:
-            while not self.facts:
-                self.look(unfinished)
-                time.sleep(_STEP)
-        except StoppedEarly as error:
-            raise ClusterError(f"no worker came up within {PATIENCE:.0f} s") from error
+        with self.connection():
+            try:
+                while not self.facts:
+                    self.look(unfinished)
+                    self._say_that_they_get_ready()
+                    time.sleep(_STEP)
+            except StoppedEarly as error:
+                raise ClusterError(f"no worker came up within {PATIENCE:.0f} s") from error
+        if self.facts.get("gpu") and self.facts.get("device") == "cpu":
+            self.notice(
+                f"the worker on {self.facts['host']} was given GPU {self.facts['gpu']} and computes on the CPU: "
+                "its torch finds no CUDA device"
+            )
         return self.facts
+
+    def _say_that_they_get_ready(self) -> None:
+        count = len(self.members)
+        if count and self._joined is None:
+            self._joined = time.monotonic()
+        if count and self._joined is not None and time.monotonic() - self._joined > _SILENCE:
+            self._joined = float("inf")
+            self.notice(f"{count} worker{'s' * (count > 1)} there, loading programs and measurements")
+
+    @contextmanager
+    def connection(self) -> Iterator[None]:
+        """Whatever Dask raises in here because its scheduler is gone becomes StoppedEarly."""
+        try:
+            yield
+        except PtydaskError:
+            raise
+        except Exception as error:
+            if self.client.status == "running":
+                raise
+            raise StoppedEarly("the Dask scheduler is gone; the same command goes on from here") from error
 
     def look(self, unfinished: int, longest: float = 0.0) -> list[str]:
         """Who came, who is ready, who went; let the cluster do its part. Returns the tasks of those who went.
@@ -79,8 +114,9 @@ class Crew:
         lost = [member.task for address, member in self.members.items() if address not in there and member.task]
         for address in [address for address in self.members if address not in there]:
             self._gone(address)
+        self._refused &= there.keys()  # addresses are used again
         for address in there:
-            if address not in self.members and address not in self._refused:
+            if address not in self.members and address not in self._refused and address not in self.tended.closing:
                 self.members[address] = _Member(self._prepare(address))
         for address, member in list(self.members.items()):
             if member.preparing is not None and member.preparing.done():
@@ -111,6 +147,12 @@ class Crew:
             if member.task == task:
                 member.task = ""
 
+    def died(self, task: str) -> None:
+        """The worker of this task is gone; whoever has its address now is another one, and has to get ready."""
+        for address, member in list(self.members.items()):
+            if member.task == task:
+                del self.members[address]
+
     def connected(self, address: str) -> bool:
         """Whether this worker is there, asked anew."""
         return address in self.client.scheduler_info(n_workers=-1)["workers"]
@@ -136,8 +178,9 @@ class Crew:
     def _prepared(self, address: str, member: _Member) -> None:
         assert member.preparing is not None
         if member.preparing.status == "finished":
-            self.facts = self.facts or member.preparing.result(timeout=PATIENCE)
-            member.preparing = None
+            with suppress(TimeoutError, CancelledError):  # it may have died since: the next look shows
+                self.facts = self.facts or member.preparing.result(timeout=_FETCH)
+                member.preparing = None
             return
         error = member.preparing.exception(timeout=PATIENCE)
         if isinstance(error, PtydaskError) and not self.facts:

@@ -11,11 +11,11 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
 
 from distributed import Future, KilledWorker
 
 from ptydask import reconcile, transfer, worker
+from ptydask.driver.asked import Observer, Outcome, RunOptions
 from ptydask.driver.book import Book, open_study
 from ptydask.driver.crew import TICK, Crew
 from ptydask.driver.settle import Settler
@@ -29,46 +29,15 @@ from ptydask.model import (
     TrialState,
     best_of,
 )
-from ptydask.storage import urls
+from ptydask.storage import transport, urls
 from ptydask.storage.mirror import SqliteMirror
-from ptydask.store import Store
+from ptydask.store import Store, checkpoints
 
 FETCH = 5.0
 """Seconds for a finished task's few bytes of result, before asking whether its worker has died with them."""
+REFUSALS = 20
+"""Trials in a row that could not reach their storage, after which the run ends: a full disk does not get better."""
 GOES_ON = "the same command goes on from here"
-
-
-class Observer(Protocol):
-    """Who watches a run; see :mod:`ptydask.cli.view`."""
-
-    def update(self, snapshot: RunSnapshot) -> None:
-        """Called about once a second."""
-
-    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
-        """A trial was recorded."""
-
-    def notice(self, text: str) -> None:
-        """Something that a person should know."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How a plan is run."""
-
-    total: int
-    retries: int = 3
-    """Times that a trial is tried again after its worker was lost."""
-    checkpoint_every: float = 120.0
-    """Seconds between two checkpoints of a trial."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended."""
-
-    snapshot: RunSnapshot
-    complete: bool
-    """Whether every trial that was asked for is recorded; else its time is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +72,8 @@ class _Run:
     """Seconds of the longest trial so far."""
     running: tuple[RunningTrial, ...] = ()
     counts: Counter[TrialState] = field(default_factory=Counter)
+    refusals: int = 0
+    """Trials that could not reach their storage since the last one that was recorded."""
     trouble: str = ""
     mirror_behind: bool = False
 
@@ -115,8 +86,8 @@ class _Run:
             self.fill()
             over.extend(self._ended(0.0 if over else TICK))
             self.fill()  # a worker that is free gets its next trial before any bookkeeping
-            if over:
-                self.collect(over.popleft())
+            if over and (key := over.popleft()) in self.flight:  # Dask and the crew may both have told of it
+                self.collect(key)
             self.tick()
 
     def over(self) -> bool:
@@ -135,6 +106,7 @@ class _Run:
 
     def _send(self, address: str) -> None:
         key = f"trial-{uuid.uuid4().hex}"
+        self.store.begun = True
         future = self.crew.client.submit(
             worker.run_trial,
             self.setup,
@@ -175,8 +147,10 @@ class _Run:
                 self.observer.notice(f"trial {done.record.number}: {done.lost}")
         elif error is None or isinstance(error, KilledWorker | StorageError | worker.Left):
             if isinstance(error, StorageError):
+                self.refused(error)
                 self.crew.free(key)
-                self.observer.notice(str(error))
+            elif isinstance(error, KilledWorker):
+                self.crew.died(key)
             self.settler.settle(Reason.LOST, self.flight)
         elif isinstance(error, PtydaskError):
             raise error
@@ -199,8 +173,16 @@ class _Run:
         future.cancel()
         return None, None
 
+    def refused(self, error: StorageError) -> None:
+        """Tell of a trial that could not reach its storage. Raises StoppedEarly where there were too many."""
+        self.refusals += 1
+        if self.refusals > REFUSALS:
+            raise StoppedEarly(f"{error}; {GOES_ON}") from error
+        self.observer.notice(str(error))
+
     def recorded(self, record: TrialRecord) -> None:
         """Tell of a trial that has been recorded."""
+        self.refusals = 0
         best = best_of([r for r in (self.best, record) if r is not None], self.plan.direction)
         is_best, self.best = best is record, best
         self.longest = max(self.longest, record.seconds)
@@ -293,7 +275,9 @@ def run(plan: StudyPlan, options: RunOptions, crew: Crew, store: Store, observer
     after everything that was under way has been closed as interrupted; StoppedEarly where the storage was lost.
     """
     spec = urls.parse(plan.storage, store.path)
-    with _storage_or_stop(spec), _opened(plan, options, crew, store, observer, spec) as it:
+    if spec.journal is not None:
+        spec = replace(spec, journal=spec.journal.absolute())
+    with crew.connection(), _storage_or_stop(spec), _opened(plan, options, crew, store, observer, spec) as it:
         _begin(it)
         try:
             it.go()
@@ -330,12 +314,10 @@ def _opened(
 ) -> Iterator[_Run]:
     """A run with its connections."""
     client, folder = crew.client, store.folder.absolute()
-    client.register_plugin(transfer.FileService(folder, store.id))
+    client.register_plugin(transfer.FileService(folder, store.id, client.id))
     if spec.kind == "journal":
-        from ptydask.storage.transport import JournalService
-
         assert spec.journal is not None
-        client.register_plugin(JournalService(spec.journal.absolute()))
+        client.register_plugin(transport.JournalService(spec.journal, client.id))
     storage = urls.connect(spec, client)
     mirror = None
     try:
@@ -352,8 +334,8 @@ def _opened(
             mirror.close()
         urls.disconnect(storage)
         if spec.kind == "journal":
-            client.unregister_scheduler_plugin(JournalService.name)
-        client.unregister_scheduler_plugin(transfer.FileService.name)
+            transport.withdraw(client, transport.JournalService.name)
+        transport.withdraw(client, transfer.FileService.name)
 
 
 def _begin(it: _Run) -> None:
@@ -375,8 +357,12 @@ def _begin(it: _Run) -> None:
     it.best = best_of(list(it.store.records.values()), it.plan.direction)
     it.settler.settle(Reason.LOST)
     it.best = best_of(list(it.store.records.values()), it.plan.direction)
+    waiting = {trial.first for trial in book.begun() if trial.state == "WAITING" and trial.store == it.store.id}
+    half = sum(checkpoints.step(it.store.folder, first) > 0 for first in waiting)
+    if half:
+        it.observer.notice(f"{half} trial{'s' * (half > 1)} under way when it stopped go{'es' * (half == 1)} on")
     book.enqueue(it.plan.points)
-    it.index = len(book.trials())
+    it.index = len(book.trials()) << 16  # beyond every index of an earlier run, whatever became of its tasks
     it.recorded_before = len(it.store.records)
     it.longest = max((record.seconds for record in it.store.records.values()), default=0.0)
     it.tick(force=True)

@@ -18,6 +18,7 @@ from distributed.utils import sync
 from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._base import BaseJournalSnapshot
 
+from ptydask.errors import StorageError
 from ptydask.storage.journal import JournalFile, decode, encode, must_last
 
 if TYPE_CHECKING:
@@ -28,20 +29,64 @@ FRESH = 0.01
 """Seconds for which a worker takes what it knows for what there is: Optuna asks five times when a trial begins."""
 
 
-class JournalService(SchedulerPlugin):
-    """The scheduler's end. Register it with ``client.register_plugin`` before any storage connects."""
+class Service(SchedulerPlugin):
+    """Answers one kind of call, for one run: a scheduler that is not the run's own outlives it.
+
+    Register it with ``client.register_plugin``; :func:`withdraw` ends it.
+    """
+
+    name: str
+    idempotent = False
+    """Dask would keep the one of a run that was killed."""
+
+    def __init__(self, client: str = "") -> None:
+        self._client = client
+        """Dask's id of the run's client."""
+
+    def alone(self, scheduler: Scheduler) -> None:
+        """Take the place of one whose run was killed. Raises StorageError where its run goes on."""
+        before = scheduler.plugins.get(self.name)
+        if isinstance(before, Service):
+            if before._client in scheduler.clients:
+                raise StorageError("another run of ptydask uses this scheduler; wait for it, or give each its own")
+            before.leave(scheduler)
+
+    def leave(self, scheduler: Scheduler) -> None:
+        """Answer no more, and let go of everything."""
+        scheduler.plugins.pop(self.name, None)
+
+
+def withdraw(client: Client, name: str) -> None:
+    """End the service of that name; nothing where there is none."""
+    client.run_on_scheduler(_leave, name)
+
+
+def _leave(name: str, dask_scheduler: Any = None) -> None:
+    service = dask_scheduler.plugins.get(name)
+    if service is not None:
+        service.leave(dask_scheduler)
+
+
+class JournalService(Service):
+    """The scheduler's end. Register it before any storage connects."""
 
     name = "ptydask-journal"
-    idempotent = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, client: str = "") -> None:
+        super().__init__(client)
         self.path = path
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Open the journal and answer calls."""
+        """Open the journal and answer calls. Raises StorageError where that cannot be done."""
+        self.alone(scheduler)
         self._file = JournalFile(self.path)
         self._syncing: asyncio.Task[None] | None = None
         scheduler.handlers[_CALL] = self.answer
+
+    def leave(self, scheduler: Scheduler) -> None:
+        """See :class:`Service`."""
+        super().leave(scheduler)
+        self._file.close()
 
     async def close(self) -> None:
         """Write out and let go of the file."""
@@ -51,13 +96,19 @@ class JournalService(SchedulerPlugin):
 
     async def answer(
         self,
+        journal: str,
         lines: list[bytes] | None = None,
         known: int = 0,
         durable: bool = False,
         snapshot: bytes | None = None,
         want_snapshot: bool = False,
     ) -> list[bytes] | bytes | None:
-        """Append ``lines``; give back everything from line ``known`` on (or the latest snapshot)."""
+        """Append ``lines``; give back everything from line ``known`` on (or the latest snapshot).
+
+        Raises StorageError for another ``journal``: a trial may outlive its run, which was killed.
+        """
+        if journal != str(self.path):
+            raise StorageError(f"the scheduler serves another study now, not {journal}")
         if snapshot is not None:
             self._file.snapshot = snapshot
             return None
@@ -89,18 +140,22 @@ def ask(handler: str, client: Client | None = None, **message: Any) -> Any:
 class DaskBackend(BaseJournalBackend, BaseJournalSnapshot):
     """Any other process's end: in a task on a worker, or beside ``client``."""
 
-    def __init__(self, client: Client | None = None) -> None:
-        self._client = client
+    def __init__(self, journal: Path, client: Client | None = None) -> None:
+        self._journal, self._client = str(journal), client
         self._brought: tuple[int, list[bytes]] | None = None
         self._known = 0
         self._asked = -float("inf")
+        self._asked_in = ""
 
     def _call(self, **message: Any) -> Any:
-        return ask(_CALL, self._client, **message)
+        return ask(_CALL, self._client, journal=self._journal, **message)
 
     def _is_fresh(self) -> bool:
-        # The driver corrects what workers did, and has to see all of it.
-        return self._client is None and time.monotonic() - self._asked < FRESH
+        # The driver corrects what workers did, and has to see all of it. A task has to see what the driver did before
+        # it sent the task: a trial that is to be tried again waits there.
+        if self._client is not None or self._asked_in != get_worker().get_current_task():
+            return False
+        return time.monotonic() - self._asked < FRESH
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append, on the owner's disk on return where a trial ended."""
@@ -115,7 +170,8 @@ class DaskBackend(BaseJournalBackend, BaseJournalSnapshot):
                 return []
             brought = (log_number_from, self._call(known=log_number_from))
         self._known = log_number_from + len(brought[1])
-        self._asked = time.monotonic()
+        if self._client is None:
+            self._asked, self._asked_in = time.monotonic(), str(get_worker().get_current_task())
         return decode(brought[1])
 
     def save_snapshot(self, snapshot: bytes) -> None:

@@ -107,7 +107,8 @@ def connect(spec: StorageSpec, client: Client | None = None) -> BaseStorage:
     if spec.kind == "journal":
         from ptydask.storage.transport import DaskBackend
 
-        return JournalStorage(DaskBackend(client))
+        assert spec.journal is not None
+        return JournalStorage(DaskBackend(spec.journal, client))
     try:
         if spec.kind == "redis":
             from optuna.storages.journal import JournalRedisBackend

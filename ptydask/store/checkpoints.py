@@ -33,3 +33,8 @@ def step(folder: Path, number: int) -> int:
 def drop(folder: Path, number: int) -> None:
     """Remove the checkpoint of a trial that is over."""
     names.checkpoint_path(folder, number).unlink(missing_ok=True)
+
+
+def count(folder: Path) -> int:
+    """How many trials have one."""
+    return sum(1 for _ in folder.glob("*.checkpoint"))

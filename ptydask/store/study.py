@@ -42,6 +42,8 @@ class Store:
         self.previous = found.previous
         self.damaged = found.damaged
         """Files that could not be read, one line each; they are in ``NAME.trials/damaged``."""
+        self.begun = False
+        """Set once a trial is on its way: from then on the store is kept, whatever becomes of it."""
         self.trouble = ""
         """Why the last refresh failed; "" while all is well. The trials' own files do not depend on it."""
         self._lock = held
@@ -218,17 +220,17 @@ class Store:
         self.damaged = (*self.damaged, one_line(f"trial {number}: {why}"))
 
     def close(self) -> None:
-        """Give the store back as it is, to go on with later. One in which nothing was kept is removed.
+        """Give the store back as it is, to go on with later. One in which nothing was begun is removed.
 
         Harmless after :meth:`finish`.
         """
         if self._finished:
             return
         try:
-            if self._new and not self._rows and not contents.trials_begun(self.folder):
+            if self._new and not (self._rows or self.begun or contents.trials_begun(self.folder)):
                 self.path.unlink(missing_ok=True)
                 contents.remove(self.folder, keep=(contents.DAMAGED, contents.JOBS))
-            elif self._pack is not None and not self._changed and not contents.shards(self.folder):
+            elif self._pack is not None and not self._changed and not contents.trials_begun(self.folder):
                 contents.remove(self.folder)
             else:
                 self.refresh(force=self._changed)

@@ -28,6 +28,8 @@ class Open:
     run: str
     session: Session
     slot: Slot
+    facts: Mapping[str, str]
+    """What the session says of itself and of the data."""
     _storage: optuna.storages.BaseStorage | None = None
     _shelf: transfer.Shelf | None = None
 
@@ -42,6 +44,11 @@ class Open:
         if self._shelf is None:
             self._shelf = transfer.shelf(folder, store_id)
         return self._shelf
+
+    @property
+    def device(self) -> str:
+        """Where trials compute: ``cuda:`` and the GPU's name in CUDA_VISIBLE_DEVICES, or ``cpu``."""
+        return "cpu" if self.slot.cuda is None or self.facts.get("device") == "cpu" else f"cuda:{self.slot.cuda}"
 
     def close(self) -> None:
         """Give everything back."""
@@ -64,7 +71,7 @@ def slot_of_this_process() -> Slot:
 
 
 def prepare(plan: StudyPlan, run: str, versions: Mapping[str, str]) -> dict[str, str]:
-    """Check the versions, load the measurements. Returns the session's provenance.
+    """Check the versions, load the measurements. Returns the session's provenance, the host, and the GPU it was given.
 
     Raises ClusterError where this worker's packages are not the driver's or the engine is not among them, DataError
     where the measurements cannot be used.
@@ -74,7 +81,8 @@ def prepare(plan: StudyPlan, run: str, versions: Mapping[str, str]) -> dict[str,
         engines.get(plan.engine)
     except PtydaskError as error:
         raise ClusterError(f"{_this_python()} cannot run this study: {error}; {_REMEDY}") from None
-    return {**opened(plan, run).session.provenance(), "host": socket.gethostname()}
+    ready = opened(plan, run)
+    return {**ready.facts, "host": socket.gethostname(), "gpu": ready.slot.cuda or ""}
 
 
 def versions() -> dict[str, str]:
@@ -111,5 +119,6 @@ def opened(plan: StudyPlan, run: str) -> Open:
                 _open = None
             optuna.logging.set_verbosity(optuna.logging.ERROR)
             slot = slot_of_this_process()
-            _open = Open(run, engines.get(plan.engine).open(plan, slot), slot)
+            session = engines.get(plan.engine).open(plan, slot)
+            _open = Open(run, session, slot, session.provenance())
         return _open

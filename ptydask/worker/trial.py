@@ -79,22 +79,15 @@ class TrialFailed(Exception):  # noqa: N818
 def run_trial(setup: RunSetup, task: str, index: int) -> TrialDone:
     """Run the next trial of the study and write its file. Raises Left where this worker has to go first.
 
-    ``task`` is the key that the trial's lease carries; ``index`` counts the trials of the study and seeds the
-    sampler, so that no two workers draw the same startup trials.
+    ``task`` is the key that the trial's lease carries; ``index`` seeds the sampler; it is another one for
+    each task of the study, so that no two draw the same startup trials.
     """
     if eviction.asked.is_set():
         raise Left("this worker has to go")
-    plan = setup.plan
-    ready = opened(plan, setup.run)
-    study = optuna.load_study(
-        study_name=plan.name,
-        storage=ready.storage(setup.storage),
-        sampler=sampling.sampler(plan.sampler, seed=_mix(plan.seed, index), space=plan.space),
-        pruner=sampling.pruner(plan.pruner, iterations=plan.iterations),
-    )
-    run = _TrialRun(setup, ready, task)
+    ready = opened(setup.plan, setup.run)
     try:
-        study.optimize(run, n_trials=1, catch=(TrialFailed,))
+        run = _TrialRun(setup, ready, task)
+        _study(setup, ready, index).optimize(run, n_trials=1, catch=(TrialFailed,))
     except eviction.Evicted:
         raise Left("this worker has to go") from None
     except Unheard as unheard:
@@ -102,11 +95,21 @@ def run_trial(setup: RunSetup, task: str, index: int) -> TrialDone:
     except PtydaskError:
         raise
     except Exception as error:
-        # The trial is over and its file written; what failed is telling Optuna. Where somebody else has closed the
+        # Optuna failed, before the trial or after it; its file is then written. Where somebody else has closed the
         # trial meanwhile, the driver finds the file and decides.
         raise _told(error) from None
     assert run.done is not None
     return run.done
+
+
+def _study(setup: RunSetup, ready: Open, index: int) -> optuna.Study:
+    plan = setup.plan
+    return optuna.load_study(
+        study_name=plan.name,
+        storage=ready.storage(setup.storage),
+        sampler=sampling.sampler(plan.sampler, seed=_mix(plan.seed, index), space=plan.space),
+        pruner=sampling.pruner(plan.pruner, iterations=plan.iterations),
+    )
 
 
 def _told(error: BaseException | None) -> PtydaskError:
@@ -187,7 +190,7 @@ class _TrialRun:
             worker=worker,
             host=host,
             job=job,
-            device=f"cuda:{self.ready.slot.cuda}" if self.ready.slot.cuda else "cpu",
+            device=self.ready.device,
             seed=self.setup.plan.seed,
         )
 

@@ -27,6 +27,10 @@ _ADVICE = (
         r"node configuration|memory specification|memory required|more processors",
         'no node has that much: `sinfo -o "%P %c %m %G"` lists cores, memory [MB] and GPUs of the nodes',
     ),
+    (
+        r"JobLaunchFailure|signal 53\b|RaisedSignal:53",  # so SLURM says that the job's log cannot be opened
+        "the nodes have to see the folder of the results, or else `shared_directory` of the profile",
+    ),
     (r"unrecognized option|invalid option", "see `directives` of the profile"),
 )
 

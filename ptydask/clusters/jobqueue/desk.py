@@ -7,11 +7,11 @@ import contextlib
 import time
 from collections.abc import Collection, Coroutine, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dask_jobqueue.core import JobQueueCluster
 from distributed.protocol import pickle
 
 from ptydask.clusters.jobqueue import slurm, watch
@@ -19,10 +19,15 @@ from ptydask.clusters.jobqueue.jobs import Job, find_log
 from ptydask.clusters.jobqueue.node import end_process
 from ptydask.clusters.jobqueue.slurm import Seen, Unanswered
 
+if TYPE_CHECKING:
+    from dask_jobqueue.core import JobQueueCluster
+
+_SUBMIT = 180.0
+"""Seconds for the submitting command; sbatch itself tries for two minutes where SLURM has too much to do."""
+_ACCEPTED = r"(?:\A|Submitted batch job )(?P<job_id>\d+)"
+"""What sbatch says, also behind a site's banner, in which there may be other numbers."""
 _RETIRE = 5.0
 """Seconds for the last results of idle workers to be fetched."""
-_GOODBYE = 3.0
-"""Seconds for idle workers to leave when the run is over."""
 _KILL = 3.0
 """Seconds for all workers to hear that they end now."""
 _CANCEL = 20.0
@@ -33,6 +38,8 @@ _RECANCEL = 5.0
 """Seconds until they are cancelled again."""
 _AGAIN = 0.4
 """Seconds between two looks while the end is awaited."""
+_TAKES_WORK = ("init", "running")
+"""Dask's words for workers that stay: one that registers says `init` first, and `running` a moment later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +67,10 @@ class Answer:
 class Desk:
     """The way to the batch system and to the workers, for one cluster."""
 
-    def __init__(self, cluster: JobQueueCluster, *, is_slurm: bool, logs: Path, job_name: str) -> None:
-        self._cluster, self._logs, self.job_name = cluster, logs, job_name
+    def __init__(
+        self, cluster: JobQueueCluster, *, is_slurm: bool, logs: Path, job_name: str, environ: Mapping[str, str]
+    ) -> None:
+        self._cluster, self._logs, self.job_name, self._environ = cluster, logs, job_name, environ
         self.is_slurm = is_slurm
         self._thread = ThreadPoolExecutor(1, "ptydask-jobs")
         self._asked: Future[Answer] | None = None
@@ -72,7 +81,7 @@ class Desk:
         """Name -> addresses of connected workers, and whether each takes work."""
         out: dict[str, list[tuple[str, bool]]] = {}
         for state in list(self._cluster.scheduler.workers.values()):
-            out.setdefault(str(state.name), []).append((state.address, state.status.name == "running"))
+            out.setdefault(str(state.name), []).append((state.address, state.status.name in _TAKES_WORK))
         return out
 
     def retire(self, addresses: Collection[str]) -> Future[Any]:
@@ -123,7 +132,13 @@ class Desk:
         spec, scheduler = self._cluster.new_spec, self._cluster.scheduler
         address = getattr(scheduler, "contact_address", None) or scheduler.address
         job.handle = spec["cls"](address, name=job.name, **spec["options"])
-        await job.handle.start()
+        job.handle._call = partial(job.handle._call, env=self._environ)
+        if self.is_slurm:
+            job.handle.job_id_regexp = _ACCEPTED
+        try:
+            await asyncio.wait_for(job.handle.start(), _SUBMIT)
+        except TimeoutError:
+            raise Unanswered(f"{job.handle.submit_command} did not answer within {_SUBMIT:.0f} s") from None
         return str(job.handle.job_id)
 
     def ask(self, question: Question) -> None:
@@ -150,12 +165,10 @@ class Desk:
             seen = slurm.state(question.ids)
         except Unanswered as error:
             return Answer(trouble=str(error))
-        tails = {}
-        for number, one in list(seen.items()):
-            if one.over:
-                seen[number] = Seen(one.state, one.reason, one.nodes, one.end, slurm.exit_code(number))
-            if one.over or one == slurm.GONE:
-                tails[number] = self.tail(number)
+        failed = [number for number, one in seen.items() if one.state == "FAILED"]
+        for number in failed[: watch.EARLY_DEATHS]:  # a question each: where many fail, they fail alike
+            seen[number] = replace(seen[number], code=slurm.exit_code(number))
+        tails = {number: self.tail(number) for number, one in seen.items() if one.over or one == slurm.GONE}
         return Answer(seen, tails, len(swept))
 
     def tail(self, number: str) -> str:
@@ -185,21 +198,11 @@ class Desk:
         """End all jobs, and wait for their end ``limit`` seconds at most. What is left, in words; else empty."""
         until = time.monotonic() + limit
         wait([job.submission for job in jobs if job.submission is not None], limit / 2)
-        self._say_goodbye()
         if self.is_slurm:
             return self._thread.submit(self._end_jobs, until).result()
         begun = [self.cancel(job) for job in jobs if job.handle is not None]
         late = wait(begun, limit).not_done
         return f"{len(late)} jobs may be left: the batch system did not answer within {limit:.0f} s" if late else ""
-
-    def _say_goodbye(self) -> None:
-        """A job whose worker leaves is over sooner than one that is cancelled, and not said to be cancelled."""
-        scheduler = self._cluster.scheduler
-        until = time.monotonic() + _GOODBYE
-        idle = [state.address for state in list(scheduler.workers.values()) if not state.processing]
-        self.retire(idle)
-        while time.monotonic() < until and any(address in scheduler.workers for address in idle):
-            time.sleep(0.05)
 
     def _end_jobs(self, until: float) -> str:
         ending_since: float | None = None

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from dask_jobqueue.core import JobQueueCluster
 from distributed import Client
 
 from ptydask import scaling
 from ptydask.clusters import ClusterRequest, Need, Tended
 from ptydask.clusters.interrupts import held_back
-from ptydask.clusters.jobqueue import advice, launch, slurm, watch
+from ptydask.clusters.jobqueue import advice, launch, slurm, systems, watch
 from ptydask.clusters.jobqueue.desk import Answer, Desk, Question
 from ptydask.clusters.jobqueue.jobs import Job, find_log
-from ptydask.clusters.jobqueue.profile import Profile
+from ptydask.clusters.jobqueue.profile import Profile, layout
 from ptydask.clusters.jobqueue.slurm import Unanswered
 from ptydask.errors import ClusterError, one_line
 
-_HOT = 1.0
+if TYPE_CHECKING:
+    from dask_jobqueue.core import JobQueueCluster
+
+_HOT = 5.0
 """Seconds between questions to the batch system where something has just happened; then less and less often."""
 _COOLS = 1.5
 """How the time between two questions grows."""
@@ -36,7 +39,7 @@ _RECANCEL = 10.0
 """Seconds until a job that has not ended is cancelled again."""
 _LINGER = 15.0
 """Seconds that a worker may stay connected when its job is over, before the scheduler forgets it."""
-_SUSPECT = 15.0
+_SUSPECT = 45.0
 """Seconds for the batch system to say why a worker went that was getting ready."""
 _NEVER_JOINS = 1800.0
 """Seconds that a job may run without its worker joining."""
@@ -53,11 +56,15 @@ class Fleet:
 
     def __init__(self, cluster: JobQueueCluster, profile: Profile, request: ClusterRequest) -> None:
         self._cluster, self._profile = cluster, profile
-        planned = launch.layout(profile, request)
+        planned = layout(profile, request)
         self._limits = scaling.Limits(planned.least * planned.per_job, planned.most * planned.per_job, planned.per_job)
         self._logs = launch.log_folder(profile, request)
         self._desk = Desk(
-            cluster, is_slurm=profile.system == "slurm", logs=self._logs, job_name=launch.job_name(request)
+            cluster,
+            is_slurm=profile.system == "slurm",
+            logs=self._logs,
+            job_name=launch.job_name(request),
+            environ=systems.submitting(profile, os.environ),
         )
         self._jobs: dict[str, Job] = {}
         self._tally = watch.Tally()
@@ -67,9 +74,12 @@ class Fleet:
         """Why SLURM does not answer; empty while it does."""
         self._number = 0
         self._next_question = 0.0
-        self._interval = _HOT
+        self._hot = min(_HOT, profile.poll)
+        self._interval = self._hot
         self._grown = 0.0
         self._sweep = False
+        """Whether there may be jobs that nobody here knows: no other is asked for until they are gone."""
+        self._sweeping = False
         self._unfinished: int | None = None
         self._was_busy: set[str] = set()
         self._keep_logs = False
@@ -84,20 +94,27 @@ class Fleet:
         try:
             with held_back():
                 self.client = Client(self._cluster, set_as_default=False)
-            with contextlib.suppress(Unanswered):
-                left = self._desk.sweep()
-                if left:
-                    self._notices.append(f"{left} jobs that an earlier run has left were cancelled")
+            self._first_sweep()
         except BaseException:
             self.close()
             raise
         return self
 
+    def _first_sweep(self) -> None:
+        try:
+            left = self._desk.sweep()
+        except Unanswered as error:
+            self._sweep = True
+            self._silent(str(error))
+            return
+        if left:
+            self._notices.append(f"{left} jobs that an earlier run has left were cancelled")
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
-        """End all jobs and the scheduler. The jobs' logs are removed, unless one of them ended too early."""
+        """End all jobs. The jobs' logs are removed, unless one of them ended too early."""
         with held_back():
             began = self._tally.accepted or self._tally.silences > 0
             left = self._desk.end_jobs(list(self._jobs.values()), _CLOSE if began else _CLOSE_NOTHING)
@@ -106,7 +123,6 @@ class Fleet:
             self._desk.close()
             if hasattr(self, "client"):
                 self.client.close()
-            self._cluster.close()
             if not self._keep_logs:
                 shutil.rmtree(self._logs, ignore_errors=True)
 
@@ -126,7 +142,7 @@ class Fleet:
         self._hear(now)
         self._judge_suspects(now)
         self._scale(need, now)
-        self._finish(now)
+        self._finish(need, now)
         self._ask(now)
         self._decide()
         return self._tended(now)
@@ -135,8 +151,8 @@ class Fleet:
         return [job for job in self._jobs.values() if job.live]
 
     def _event(self) -> None:
-        self._interval = _HOT
-        self._next_question = min(self._next_question, time.time() + _HOT)
+        self._interval = self._hot
+        self._next_question = min(self._next_question, time.time() + self._hot)
 
     # --- what happened ---
 
@@ -147,6 +163,8 @@ class Fleet:
             try:
                 job.accepted(job.submission.result())
                 self._tally = watch.taken(self._tally)
+                if not self._desk.is_slurm:  # no other is ever asked anything
+                    self._answers()
                 self._event()
             except Exception as error:
                 del self._jobs[job.name]
@@ -155,7 +173,7 @@ class Fleet:
     def _refused(self, words: str, now: float) -> None:
         before, self._tally = self._tally, watch.refused(self._tally, words, now)
         if self._tally.silences > before.silences:
-            self._sweep = True  # SLURM may have taken the job and lost the answer
+            self._sweep = self._desk.is_slurm  # it may have taken the job and lost the answer
             self._silent(words)
         elif self._tally.last != before.last:
             self._notices.append(f"a job was {self._tally.last}")
@@ -164,6 +182,11 @@ class Fleet:
         if not self._trouble:
             self._notices.append(f"the batch system does not answer ({words}); workers go on, jobs wait until it does")
         self._trouble = words
+
+    def _answers(self) -> None:
+        if self._trouble:
+            self._notices.append("the batch system answers again")
+            self._trouble = ""
 
     def _look(self, need: Need, now: float) -> None:
         connected = self._desk.workers()
@@ -222,14 +245,14 @@ class Fleet:
         answer = self._desk.answer()
         if answer is None:
             return
+        swept, self._sweeping = self._sweeping, False
         if answer.trouble:
             self._silent(answer.trouble)
             return
-        if self._trouble:
-            self._notices.append("the batch system answers again")
-            self._trouble = ""
+        self._sweep = self._sweep and not swept
+        self._answers()
         if answer.swept:
-            self._notices.append(f"{answer.swept} jobs were cancelled that SLURM had taken without saying so")
+            self._notices.append(f"{answer.swept} jobs were cancelled that nobody was waiting for")
         for job in list(self._jobs.values()):
             if job.id in answer.seen:
                 self._heard(job, answer, now)
@@ -276,12 +299,14 @@ class Fleet:
     def _begin_end(self, job: Job, now: float, *, unwanted: bool = True) -> None:
         if job.closing is None:
             job.closing, job.unwanted = now, job.unwanted or unwanted
-            self._send_away(job, set(job.there))
+            self._send_away(job, job.there - job.leaving)
             self._event()
 
-    def _finish(self, now: float) -> None:
+    def _finish(self, need: Need, now: float) -> None:
         """End jobs that are of no more use, and forget those of which nothing is left."""
         for job in list(self._jobs.values()):
+            if job.unwanted and not job.there & set(need.busy):
+                self._begin_end(job, now)  # its workers were all sent away: one that does not go is cancelled
             if job.live:
                 self._check_running(job, now)
             if job.over is not None and job.there and now - job.over > _LINGER:
@@ -323,10 +348,9 @@ class Fleet:
         for job in cancel:
             job.cancelled = now
         submitting = any(job.submission is not None for job in self._jobs.values())
-        sweep = self._sweep and not submitting
-        self._desk.ask(Question(ids, frozenset(job.id for job in cancel), sweep))
-        self._sweep = self._sweep and not sweep
-        self._interval = min(max(self._profile.poll, _HOT), self._interval * _COOLS)
+        self._sweeping = self._sweep and not submitting
+        self._desk.ask(Question(ids, frozenset(job.id for job in cancel), self._sweeping))
+        self._interval = min(self._profile.poll, self._interval * _COOLS)
         self._next_question = now + self._interval
 
     def _verdict(self) -> str:

@@ -145,5 +145,8 @@ def find_log(folder: Path, number: str) -> Path | None:
     """The log of a job: the file with its id in the name."""
     if not number:
         return None
-    matching = [path for path in folder.glob(f"*{number}*") if number in path.name.replace("-", ".").split(".")]
+    try:
+        matching = [path for path in folder.glob(f"*{number}*") if number in path.name.replace("-", ".").split(".")]
+    except OSError:  # a network disk that does not answer
+        return None
     return matching[0] if matching else None

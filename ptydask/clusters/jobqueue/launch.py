@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.interrupts import for_this_process_only, held_back
 from ptydask.clusters.jobqueue import systems
-from ptydask.clusters.jobqueue.profile import Layout, Profile, layout, threads
+from ptydask.clusters.jobqueue.profile import Profile, layout, threads
 from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, variable
 from ptydask.errors import ClusterError, one_line
 
 if TYPE_CHECKING:
     from dask_jobqueue.core import Job, JobQueueCluster
-
-__all__ = ["Layout", "job_name", "job_options", "job_script", "keys_folder", "layout", "log_folder", "make", "opened"]
 
 _NODE = "ptydask.clusters.jobqueue.node"
 _ADDRESS = "tls://<address-of-the-scheduler>"
@@ -177,7 +175,9 @@ _OURS = ("log-directory", "project", "account", "queue", "extra", "env-extra", "
 def configured(profile: Profile) -> Iterator[None]:
     """Dask's configuration while jobs of this profile are made and a scheduler for them runs."""
     import dask
-    import dask_jobqueue  # noqa: F401 - it puts its own defaults into the configuration
+
+    with held_back():  # it sets a handler of its own for Ctrl-C, which would end the run with exit code 0
+        import dask_jobqueue  # noqa: F401 - it puts its own defaults into the configuration
 
     own = {f"jobqueue.{profile.system}.{name}": None for name in _OURS}
     with dask.config.set({**SETTINGS, **own}):
@@ -213,6 +213,9 @@ def make(profile: Profile, request: ClusterRequest, keys: Path) -> JobQueueClust
     import dask
     from distributed import Security
 
+    logs = str(log_folder(profile, request))
+    if "\\" in logs or not logs.isprintable():  # SLURM would read another path, or another line
+        raise ClusterError(f"{logs!r}: no backslash and no line break may be in the path of the results of jobs")
     try:
         temporary = Security.temporary()
         security = _security(_in_memory(temporary), *_dump(temporary, keys))

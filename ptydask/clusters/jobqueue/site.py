@@ -50,19 +50,16 @@ def said(system: str) -> dict[str, Any]:
 
 
 _GPUS = re.compile(
-    r"(?:--gres[= ]gpu|--gpus|--gpus-per-node|-G)"
-    r"(?:[:= ]([A-Za-z][\w.]*|\d+g\.[\w.]+))?"  # the type; a MIG slice begins with a digit
+    r"(?:--gres[= ]gpu|--gpus(?:-per-node)?|-G)"
+    r"(?:[:= ]([A-Za-z][\w.]*|\d+g[\w.]+))?"  # the type; a MIG slice begins with a digit
     r"(?:[:= ](\d+))?"
 )
 
 
 def _gpus_asked(directives: tuple[str, ...]) -> dict[str, Any]:
     """GPUs that SLURM is asked for in directives, taken out of them."""
-    asked = re.compile(
-        r"(?:--gres[= ]gpu|--gpus(?:-per-node)?|-G)(?:[:= ]([A-Za-z]\w*[\w.]*|\d+g[\w.]+))?(?:[:= ](\d+))?"
-    )
-    rest = tuple(line for line in directives if not asked.fullmatch(line))
-    hits = [found for line in directives if (found := asked.fullmatch(line))]
+    rest = tuple(line for line in directives if not _GPUS.fullmatch(line))
+    hits = [found for line in directives if (found := _GPUS.fullmatch(line))]
     if not hits:
         return {}
     last = hits[-1]

@@ -65,6 +65,26 @@ OWN: Mapping[str, Mapping[str, str]] = {
 """System -> option that ``directives`` may not have -> the key to use, or why."""
 
 
+_KEPT = ("SBATCH_CLUSTERS", "SBATCH_EXPORT", "SBATCH_GET_USER_ENV", "SBATCH_RESERVATION", "SBATCH_WCKEY")
+_UNLESS_SAID = {
+    "SBATCH_ACCOUNT": "account",
+    "SBATCH_CONSTRAINT": "constraint",
+    "SBATCH_MEM_PER_NODE": "memory",
+    "SBATCH_PARTITION": "queue",
+    "SBATCH_QOS": "qos",
+    "SBATCH_TIMELIMIT": "walltime",
+}
+
+
+def submitting(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for the submitting command: what the profile says holds.
+
+    A variable beats a line of the script: a job's name or log would be another, and SBATCH_WAIT waits for its end.
+    """
+    kept = {*_KEPT, *(name for name, key in _UNLESS_SAID.items() if getattr(profile, key) is None)}
+    return {name: value for name, value in environ.items() if not name.startswith("SBATCH_") or name in kept}
+
+
 def options(profile: Profile, logs: Path) -> dict[str, Any]:
     """Keyword arguments of dask-jobqueue's job class that only this system's class has, and its directives."""
     return _OPTIONS[profile.system](profile, logs)

@@ -1,0 +1,216 @@
+"""The workers as the driver sees them, and what it does when they die at an unfortunate moment. No Dask runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from distributed import KilledWorker
+
+from ptydask import config
+from ptydask.clusters import Need, Tended
+from ptydask.driver import crew as crews
+from ptydask.driver import loop
+from ptydask.driver.crew import Crew
+from ptydask.errors import StorageError
+from ptydask.model import StudyPlan
+
+FACTS = {"host": "here"}
+
+
+class Task:
+    """A Dask future that ends when the test says so."""
+
+    def __init__(self, key: str, address: str) -> None:
+        self.key, self.address, self.status = key, address, "pending"
+        self.gives: Any = None
+        self._callbacks: list[Callable[[Task], None]] = []
+
+    def end(self, status: str, gives: Any = None) -> None:
+        self.status, self.gives = status, gives
+        for callback in self._callbacks:
+            callback(self)
+
+    def done(self) -> bool:
+        return self.status != "pending"
+
+    def result(self, timeout: float) -> Any:
+        if isinstance(self.gives, BaseException):
+            raise self.gives
+        return self.gives
+
+    def exception(self, timeout: float) -> Any:
+        return self.gives
+
+    def cancel(self) -> None:
+        self.status = "cancelled"
+
+    def add_done_callback(self, callback: Callable[[Task], None]) -> None:
+        self._callbacks.append(callback)
+
+
+@dataclass
+class Workers:
+    """A cluster and its client in one: who is there, and what they were sent."""
+
+    there: set[str]
+    sent: list[Task] = field(default_factory=list)
+    tended: Tended = field(default_factory=Tended)
+    needs: list[Need] = field(default_factory=list)
+    status: str = "running"
+
+    @property
+    def client(self) -> Workers:
+        return self
+
+    def scheduler_info(self, n_workers: int) -> dict[str, dict[str, None]]:
+        return {"workers": dict.fromkeys(sorted(self.there))}
+
+    def submit(self, *_: object, key: str, workers: list[str], **__: object) -> Task:
+        self.sent.append(Task(key, workers[0]))
+        return self.sent[-1]
+
+    def tend(self, need: Need) -> Tended:
+        self.needs.append(need)
+        return self.tended
+
+
+@pytest.fixture
+def plan(toy_params: Callable[..., Path]) -> StudyPlan:
+    return config.load(toy_params(), config.Overrides(engine="toy"))
+
+
+def of(plan: StudyPlan, *addresses: str) -> tuple[Crew, Workers]:
+    """A crew, all of it ready."""
+    workers = Workers(set(addresses))
+    crew = Crew(plan, cast(Any, workers), "run", lambda text: None)
+    crew.look(9)
+    for task in workers.sent:
+        task.end("finished", FACTS)
+    crew.look(9)
+    workers.sent.clear()
+    assert crew.idle() == sorted(addresses)
+    return crew, workers
+
+
+def test_workers_that_die_together_are_told_of_twice(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Dask, and by a look that falls between collecting the one trial and the other: each is put right once."""
+    monkeypatch.setattr(loop, "TICK", 0.0)
+    monkeypatch.setattr(loop._Run, "tell", lambda it: None)
+    crew, workers = of(plan, "tcp://a", "tcp://b")
+    monkeypatch.setattr(crews, "PATIENCE", 0.2)  # nobody else comes
+    settled: list[int] = []
+    nobody: Any = SimpleNamespace(settle=lambda *_: settled.append(len(it.flight)), notice=lambda text: None)
+    it = loop._Run(plan, 2, crew, cast(Any, SimpleNamespace(records={})), nobody, cast(Any, None), nobody, None)
+    it.fill()
+    workers.there.clear()
+    for task in workers.sent:
+        task.end("error", KilledWorker("trial", cast(Any, None), 0))
+    with pytest.raises(crews.StoppedEarly):
+        it.go()
+    assert settled == [1, 0]
+
+
+def test_a_worker_that_came_back_under_its_address_works_again(plan: StudyPlan) -> None:
+    """A fixed port, and a nanny that was quicker than the driver's next look: it gets ready, then it gets trials."""
+    crew, workers = of(plan, "tcp://a:1")
+    crew.assign("tcp://a:1", "trial-1")
+    crew.died("trial-1")
+    crew.look(9)
+    (prepare,) = workers.sent
+    assert crew.idle() == []
+    prepare.end("finished", FACTS)
+    crew.look(9)
+    assert crew.idle() == ["tcp://a:1"]
+
+
+def test_a_worker_that_dies_before_it_is_heard(plan: StudyPlan) -> None:
+    """It said that it was ready and was gone before anybody read it: no traceback, it counts as one that died."""
+    workers = Workers({"tcp://a"})
+    crew = Crew(plan, cast(Any, workers), "run", lambda text: None)
+    crew.look(9)
+    workers.sent[0].end("finished", TimeoutError())
+    crew.look(9)
+    assert (crew.facts, crew.idle()) == ({}, [])
+    workers.there.clear()
+    crew.look(9)
+    assert list(workers.needs[-1].unfit) == ["tcp://a"]
+
+
+def test_a_worker_on_its_way_out_gets_nothing(plan: StudyPlan) -> None:
+    """Neither a trial nor, where it is new, the preparation for one."""
+    crew, workers = of(plan, "tcp://a")
+    workers.tended = Tended(closing={"tcp://a", "tcp://b"})
+    crew.look(9)
+    workers.there.add("tcp://b")
+    crew.look(9)
+    assert (crew.idle(), workers.sent) == ([], [])
+
+
+def test_an_address_is_refused_as_long_as_it_is_there(plan: StudyPlan) -> None:
+    """The next worker with it may be another one; and what is kept of ten thousand workers stays small."""
+    crew, workers = of(plan, "tcp://a")
+    workers.there.add("tcp://b")
+    crew.look(9)
+    workers.sent[0].end("error", MemoryError())
+    crew.look(9)
+    crew.look(9)
+    assert len(workers.sent) == 1
+    workers.there.remove("tcp://b")
+    crew.look(9)
+    assert not crew._refused
+    workers.there.add("tcp://b")
+    crew.look(9)
+    assert len(workers.sent) == 2
+
+
+def test_nobody_for_long_ends_the_run(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless somebody is on the way."""
+    crew, workers = of(plan, "tcp://a")
+    monkeypatch.setattr(crews, "PATIENCE", -1.0)
+    workers.there.clear()
+    workers.tended = Tended(coming=1)
+    crew.look(9)
+    workers.tended = Tended()
+    with pytest.raises(crews.StoppedEarly, match="the same command goes on"):
+        crew.look(9)
+
+
+def test_a_storage_that_takes_no_trial_ends_the_run(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, and nothing that would have to be put right: the driver does not send one trial after the other."""
+    monkeypatch.setattr(loop, "TICK", 0.0)
+    monkeypatch.setattr(loop._Run, "tell", lambda it: None)
+    crew, workers = of(plan, "tcp://a")
+    notices: list[str] = []
+    nobody: Any = SimpleNamespace(settle=lambda *_: None, notice=notices.append)
+    it = loop._Run(plan, 2, crew, cast(Any, SimpleNamespace(records={})), nobody, cast(Any, None), nobody, None)
+    monkeypatch.setattr(workers, "tend", lambda need: _refuse(workers))
+    with pytest.raises(crews.StoppedEarly, match="no room; the same command goes on"):
+        it.go()
+    assert len(notices) == loop.REFUSALS
+
+
+FULL = StorageError("no room")
+
+
+def _refuse(workers: Workers) -> Tended:
+    if workers.sent[-1].status == "pending":
+        workers.sent[-1].end("error", FULL)
+    assert len(workers.sent) < 1000
+    return Tended()
+
+
+def test_a_scheduler_that_is_gone_is_one_line(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask then knows no workers, not even none; what is wrong while it is there stays what it is."""
+    workers = Workers(set(), status="connecting")
+    monkeypatch.setattr(workers, "scheduler_info", lambda n_workers: {})
+    crew = Crew(plan, cast(Any, workers), "run", lambda text: None)
+    with pytest.raises(crews.StoppedEarly, match="scheduler is gone"):
+        crew.first(1)
+    workers.status = "running"
+    with pytest.raises(KeyError):
+        crew.first(1)

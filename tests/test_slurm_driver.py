@@ -1,0 +1,41 @@
+"""The driver as a SLURM job: it stops in good order, queues again, and goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from slurm_sandbox import SCRIPTS, Sandbox
+from slurm_studies import STEPS, Study, write_profile
+
+Params = Callable[..., Path]
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+
+def test_requeued_driver(slurm: Sandbox, toy_params: Params, tmp_path: Path) -> None:
+    """Its workers were told to go with it; it goes on with the same study, to the trial and to the bit."""
+    params = toy_params(walk=True, iterations=STEPS, sleep=0.25)
+    profile = write_profile(tmp_path)
+    script = SCRIPTS / "driver.sbatch"
+    log = tmp_path / "driver.log"
+    options = ["--mem=1G", "--time=60", f"--chdir={tmp_path}", f"--output={log}"]
+    arguments = [params, "--engine", "toy", "--cluster", profile, "--workers", "2", "--trials", "6"]
+    command = ["sbatch", "--parsable", *options, script, *map(str, arguments), "--checkpoint-every", "0"]
+    environ = {**slurm.env, "PTYDASK_PYTHON": sys.executable}
+    process = subprocess.Popen(command, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    driver = int(process.communicate(timeout=60)[0])
+    folder = tmp_path / "out" / "toy.trials"
+    slurm.wait(lambda: len(list(folder.glob("*.checkpoint"))) >= 2, 60)
+    slurm.call("scancel", "--batch", "--signal=USR1", driver)
+    slurm.wait(lambda: "queues again and goes on" in log.read_text(), 60)
+    slurm.wait_for_state(driver, "COMPLETED", timeout=120)
+    said = log.read_text()
+    assert "the same command goes on from here" in said, said
+    assert said.count("study     toy") == 2, said
+    it = Study(slurm, [], tmp_path / "out" / "toy.h5", 6, process, [said])
+    it.expect_all()
+    assert it.resumed()
