@@ -467,3 +467,29 @@ def test_where_there_is_no_gpu_none_is_made_up() -> None:
     environ: dict[str, str] = {}
     pin("job7-1", environ)
     assert environ == {}
+
+
+@pytest.mark.parametrize("worked", [False, True])
+def test_a_partition_that_closes_after_work_was_done_is_waited_for(worked: bool, world: Callable[..., World]) -> None:
+    """It was open, and opens again after maintenance; one that never gave a worker is a mistake in the profile."""
+    it = world(1)
+    it.tick(5)
+    if worked:
+        it.join(it.desk.submitted[0], "w0")
+        it.tick(5, ["w0"])
+        it.tick(5)
+        it.leave(it.desk.submitted[0], "TIMEOUT")
+        for _ in range(60):
+            it.tick(5)
+    it.desk.states[it.id(it.desk.submitted[-1])] = Seen("PENDING", "PartitionDown")
+
+    def wait() -> None:
+        for _ in range(60):
+            it.tick(5)
+
+    if worked:
+        wait()
+        assert any("PartitionDown" in notice for notice in it.notices)
+    else:
+        with pytest.raises(ClusterError, match="PartitionDown"):
+            wait()

@@ -356,7 +356,7 @@ class Fleet:
     def _verdict(self) -> str:
         live = self._live()
         fit = sum(len(job.fit) for job in live)
-        stuck = watch.stuck([job.story() for job in live], time.time())
+        stuck = "" if self._tally.ever_worked else watch.stuck([job.story() for job in live], time.time())
         return watch.verdict(self._tally, fit=fit, alive=len(live)) or stuck
 
     def _decide(self) -> None:

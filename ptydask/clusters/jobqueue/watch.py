@@ -223,6 +223,8 @@ class Tally:
     """Times that the controller could not be reached."""
     accepted: bool = False
     """Whether a job was ever accepted."""
+    ever_worked: bool = False
+    """Whether a worker ever got ready: a queue that is closed now is then one that was open, and may open again."""
     never: bool = False
     """Whether the last refusal is one for ever."""
     last: str = ""
@@ -265,9 +267,8 @@ def set_back(tally: Tally, text: str, now: float) -> Tally:
 
 def worked(tally: Tally) -> Tally:
     """A worker got ready, or a trial was recorded."""
-    return replace(
-        tally, deaths=0, setbacks=0, not_before=0.0 if not (tally.refusals or tally.silences) else tally.not_before
-    )
+    held = tally.refusals or tally.silences
+    return replace(tally, deaths=0, setbacks=0, ever_worked=True, not_before=tally.not_before if held else 0.0)
 
 
 def verdict(tally: Tally, *, fit: int, alive: int) -> str:
