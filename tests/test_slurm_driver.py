@@ -24,10 +24,9 @@ def test_requeued_driver(slurm: Sandbox, toy_params: Params, tmp_path: Path) -> 
     log = tmp_path / "driver.log"
     options = ["--mem=1G", "--time=60", f"--chdir={tmp_path}", f"--output={log}"]
     arguments = [params, "--engine", "toy", "--cluster", profile, "--workers", "2", "--trials", "6"]
-    command = ["sbatch", "--parsable", *options, script, *map(str, arguments), "--checkpoint-every", "0"]
+    command = ["sbatch", "--parsable", *options, str(script), *map(str, arguments), "--checkpoint-every", "0"]
     environ = {**slurm.env, "PTYDASK_PYTHON": sys.executable}
-    process = subprocess.Popen(command, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    driver = int(process.communicate(timeout=60)[0])
+    driver = int(subprocess.check_output(command, env=environ, cwd=tmp_path, text=True, timeout=60))
     folder = tmp_path / "out" / "toy.trials"
     slurm.wait(lambda: len(list(folder.glob("*.checkpoint"))) >= 2, 60)
     slurm.call("scancel", "--batch", "--signal=USR1", driver)
@@ -36,6 +35,7 @@ def test_requeued_driver(slurm: Sandbox, toy_params: Params, tmp_path: Path) -> 
     said = log.read_text()
     assert "the same command goes on from here" in said, said
     assert said.count("study     toy") == 2, said
-    it = Study(slurm, [], tmp_path / "out" / "toy.h5", 6, process, [said])
+    it = Study(slurm, command, tmp_path / "out" / "toy.h5", 6, cwd=tmp_path)
+    it.said.append(said)
     it.expect_all()
     assert it.resumed()

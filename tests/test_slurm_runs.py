@@ -121,7 +121,8 @@ def test_auto_is_slurm_where_it_answers(slurm: Sandbox, toy_params: Params, ptyd
     env = dict(slurm.env)
     there = workers(env)
     assert "2 workers in 2 SLURM jobs" in there
-    assert there.endswith(" UP))")
+    assert "(SLURM answers: " in there
+    assert there.endswith(" is UP)")
     slurm.kill_slurmctld()
     silent = workers(env)
     assert "2 workers on this machine" in silent
