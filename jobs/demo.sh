@@ -8,5 +8,5 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 folder=${1:-demo}
 prepare ptyrad
 "$python" -m ptydask demo "$folder"
-"$python" -m ptydask run "$folder/params.yaml" --workers 2
+"$python" -m ptydask run "$folder/params.yaml" --cluster local --workers 2
 "$python" -m ptydask best "$folder/demo.h5"
