@@ -104,7 +104,7 @@ def test_demo_from_another_folder(checkout: Path, tmp_path: Path) -> None:
     assert "-c constraints.txt -e .[ptyrad]" in install
     assert rest == [
         "ptydask demo my data",
-        "ptydask run my data/params.yaml --workers 2",
+        "ptydask run my data/params.yaml --cluster local --workers 2",
         "ptydask best my data/demo.h5",
     ]
 
