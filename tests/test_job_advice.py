@@ -20,7 +20,7 @@ from ptydask.clusters.jobqueue import advice
         ("the job was not accepted: Invalid qos specification", "`qos`"),
         ("the job was not accepted: Invalid generic resource (gres) specification", "`gpu_type`"),
         ("the job was not accepted: Invalid feature specification", "`constraint`"),
-        ("the job was not accepted: Requested node configuration is not available", "no node has that much"),
+        ("the job was not accepted: Requested node configuration is not available", "no node has what a job asks for"),
         ("job 3 on n1 ended before its worker joined: FAILED (JobLaunchFailure), signal 53", "`shared_directory`"),
         ("the job was not accepted: unrecognized option '--nope'", "`directives`"),
     ],

@@ -25,7 +25,8 @@ _ADVICE = (
     (r"feature specification|BadConstraints", '`sinfo -o "%N %f"` lists the features: see `constraint` of the profile'),
     (
         r"node configuration|memory specification|memory required|more processors",
-        'no node has that much: `sinfo -o "%P %c %m %G"` lists cores, memory [MB] and GPUs of the nodes',
+        'no node has what a job asks for: `sinfo -o "%P %c %m %G"` lists cores, memory [MB] and GPUs of the nodes; '
+        "see `cpus`, `memory`, `gpus` and `gpu_type` of the profile (without one a job asks for 16 GB)",
     ),
     (
         r"JobLaunchFailure|signal 53\b|RaisedSignal:53",  # so SLURM says that the job's log cannot be opened
