@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -18,6 +19,15 @@ from ptydask.clusters.address import Running
 from ptydask.errors import ClusterError
 
 REQUEST = ClusterRequest(2, 2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    """A nanny with Dask's own settings leaves them in this process's environment, for workers of later tests."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture
@@ -165,7 +175,7 @@ def test_one_study_after_the_other_on_a_running_scheduler(
     for total in (2, 4):
         done = ptydask("run", toy_params(), *command, "--trials", total)
         assert done.returncode == 0, done.stderr
-    long = toy_params(name="long", sleep=1, iterations=20)
+    long = toy_params(name="long", sleep=0.4, iterations=20)
     process = subprocess.Popen(
         [sys.executable, "-m", "ptydask", "run", str(long), *command],
         cwd=tmp_path,
