@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ptydask.clusters import ClusterRequest, Need, Tended, local
+from ptydask.clusters import ClusterRequest, Need, Tended, local, workers_of
 from ptydask.clusters.local import LocalWorkers, ThisMachine
 from ptydask.errors import ClusterError
 
@@ -67,3 +67,14 @@ def test_a_worker_that_does_not_start_ends_the_run(monkeypatch: pytest.MonkeyPat
         time.sleep(0.01)
         with pytest.raises(ClusterError, match=r"a worker did not start on this machine within 0\.0 s"):
             workers.tend(Need(1, ()))
+
+
+@pytest.mark.slow
+def test_no_worker_is_overlooked() -> None:
+    """Dask's client refreshes what it knows of the scheduler now and then, and forgets all workers meanwhile."""
+    with ThisMachine().open(ClusterRequest(1, 1)) as workers:
+        client = workers.client
+        client.wait_for_workers(1, timeout=60)
+        for _ in range(50):
+            client.loop.add_callback(client._update_scheduler_info, n_workers=0)
+            assert len(workers_of(client)) == 1

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 from distributed import KilledWorker
+from distributed.comm import CommClosedError
 
 from ptydask import config
 from ptydask.clusters import Need, Tended
@@ -67,7 +68,14 @@ class Workers:
     def client(self) -> Workers:
         return self
 
-    def scheduler_info(self, n_workers: int) -> dict[str, dict[str, None]]:
+    @property
+    def scheduler(self) -> Workers:
+        return self
+
+    def sync(self, asked: Callable[..., Any], **given: object) -> Any:
+        return asked(**given)
+
+    def identity(self, n_workers: int) -> dict[str, dict[str, None]]:
         return {"workers": dict.fromkeys(sorted(self.there))}
 
     def submit(self, *_: object, key: str, workers: list[str], **__: object) -> Task:
@@ -207,10 +215,22 @@ def _refuse(workers: Workers) -> Tended:
 def test_a_scheduler_that_is_gone_is_one_line(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dask then knows no workers, not even none; what is wrong while it is there stays what it is."""
     workers = Workers(set(), status="connecting")
-    monkeypatch.setattr(workers, "scheduler_info", lambda n_workers: {})
+    monkeypatch.setattr(workers, "identity", lambda n_workers: {})
     crew = Crew(plan, cast(Any, workers), "run", lambda text: None)
     with pytest.raises(crews.StoppedEarly, match="scheduler is gone"):
         crew.first(1)
     workers.status = "running"
     with pytest.raises(KeyError):
         crew.first(1)
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Dask still thinks of the connection."""
+
+    def closed(n_workers: int) -> None:
+        raise CommClosedError("in <TLS>: Stream is closed")
+
+    workers = Workers(set())
+    monkeypatch.setattr(workers, "identity", closed)
+    with pytest.raises(crews.StoppedEarly, match="does not answer"):
+        Crew(plan, cast(Any, workers), "run", lambda text: None).look(1)

@@ -13,7 +13,7 @@ import pytest
 from distributed import Future
 from slurm_sandbox import Sandbox
 
-from ptydask.clusters import ClusterRequest, Need
+from ptydask.clusters import ClusterRequest, Need, workers_of
 from ptydask.clusters.jobqueue import launch, reading, watch
 from ptydask.clusters.jobqueue.fleet import Fleet
 from ptydask.errors import ClusterError
@@ -38,7 +38,7 @@ class Driver:
         self.most = 0
 
     def workers(self) -> set[str]:
-        return set(self.fleet.client.scheduler_info(n_workers=-1)["workers"])
+        return set(workers_of(self.fleet.client))
 
     def tick(self) -> None:
         there = self.workers()

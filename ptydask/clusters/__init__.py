@@ -9,13 +9,22 @@ from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ptydask import registry
 from ptydask.errors import one_line
 
 if TYPE_CHECKING:
     from distributed import Client
+
+
+def workers_of(client: Client) -> Mapping[str, Any]:
+    """The workers that the scheduler has now, by address. Raises OSError where it does not answer.
+
+    ``Client.scheduler_info`` is not to be trusted: a periodic call of the client's own empties it every few seconds.
+    """
+    workers: Mapping[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return workers
 
 
 @dataclass(frozen=True, slots=True)

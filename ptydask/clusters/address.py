@@ -11,7 +11,7 @@ from typing import Any
 import dask
 from distributed import Client, Security
 
-from ptydask.clusters import ClusterRequest, Need, Tended
+from ptydask.clusters import ClusterRequest, Need, Tended, workers_of
 from ptydask.clusters.interrupts import held_back
 from ptydask.clusters.settings import SETTINGS
 from ptydask.errors import ClusterError, UsageError, one_line
@@ -42,7 +42,7 @@ class Running:
     def default_workers(self) -> int:
         """As many as the scheduler has now, at least one. Raises ClusterError where it does not answer."""
         with self._client() as client:
-            return max(1, len(client.scheduler_info()["workers"]))
+            return max(1, len(workers_of(client)))
 
     def describe(self, request: ClusterRequest) -> str:
         """Where the workers are."""
@@ -114,7 +114,7 @@ class ForeignWorkers:
 
     def tend(self, need: Need) -> Tended:
         """Say what there is. Raises ClusterError where no worker of several, or of one, can do the work."""
-        there = set(self.client.scheduler_info()["workers"])
+        there = set(workers_of(self.client))
         if there and there <= need.unfit.keys():
             raise ClusterError(f"no worker of {self._address} can run this study: {next(iter(need.unfit.values()))}")
         notices = [f"worker {worker} gets no trials: {why}" for worker, why in need.unfit.items()]
@@ -133,7 +133,7 @@ class ForeignWorkers:
         deadline = time.monotonic() + _PATIENCE
         while (busy := self._busy()) and time.monotonic() < deadline:
             time.sleep(0.2)
-        workers = self.client.scheduler_info()["workers"]
+        workers = workers_of(self.client)
         if nannies := [worker for worker in busy if workers.get(worker, {}).get("nanny")]:
             self.client.restart_workers(nannies, timeout=_LET_GO, raise_for_error=False)
         self._run(_ask_to_go, False, [worker for worker in asked if worker not in busy])

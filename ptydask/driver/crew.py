@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
 from ptydask import reconcile, worker
-from ptydask.clusters import Cluster, Need, Tended
+from ptydask.clusters import Cluster, Need, Tended, workers_of
 from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, one_line, redact
 from ptydask.model import StudyPlan
 
@@ -26,6 +27,10 @@ _SILENCE = 5.0
 """Seconds for workers to get ready before a person is told that they do."""
 PATIENCE = 120.0
 """Seconds without any worker, and without any on its way, after which the run ends."""
+
+
+class _Nobody(StoppedEarly):
+    """All workers are gone and none comes."""
 
 
 @dataclass(slots=True)
@@ -75,7 +80,7 @@ class Crew:
                     self.look(unfinished)
                     self._say_that_they_get_ready()
                     time.sleep(_STEP)
-            except StoppedEarly as error:
+            except _Nobody as error:
                 raise ClusterError(f"no worker came up within {PATIENCE:.0f} s") from error
         if self.facts.get("gpu") and self.facts.get("device") == "cpu":
             self.notice(
@@ -110,7 +115,7 @@ class Crew:
         ``longest`` is the time of the longest trial so far, in seconds. Raises what :meth:`first` raises, and
         StoppedEarly where all workers are gone and none comes.
         """
-        there = self.client.scheduler_info(n_workers=-1)["workers"]
+        there = self._there()
         lost = [member.task for address, member in self.members.items() if address not in there and member.task]
         for address in [address for address in self.members if address not in there]:
             self._gone(address)
@@ -155,7 +160,13 @@ class Crew:
 
     def connected(self, address: str) -> bool:
         """Whether this worker is there, asked anew."""
-        return address in self.client.scheduler_info(n_workers=-1)["workers"]
+        return address in self._there()
+
+    def _there(self) -> Mapping[str, Any]:
+        try:
+            return workers_of(self.client)
+        except OSError as error:
+            raise StoppedEarly("the Dask scheduler does not answer; the same command goes on from here") from error
 
     def __len__(self) -> int:
         """The workers that are there and not found unfit."""
@@ -223,7 +234,7 @@ class Crew:
         if self.members or self.tended.coming:
             self._seen = now
         elif now - self._seen > PATIENCE:
-            raise StoppedEarly(f"no worker for {PATIENCE:.0f} s; the same command goes on from here")
+            raise _Nobody(f"no worker for {PATIENCE:.0f} s; the same command goes on from here")
 
 
 def _why(error: BaseException | None) -> str:
