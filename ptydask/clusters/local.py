@@ -20,7 +20,7 @@ from distributed.core import Status
 from ptydask import scaling
 from ptydask.clusters import ClusterRequest, Need, Tended
 from ptydask.clusters.interrupts import for_this_process_only, held_back
-from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS
+from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence
 from ptydask.errors import ClusterError, one_line
 
 _START = 120
@@ -165,8 +165,7 @@ class ThisMachine:
         environments = self._environments(request)
         spawn_env = {name: environments[0][name] for name in THREADS}
         spawn_env |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
-        for name in ("distributed", "asyncio", "tornado"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        silence()
         with dask.config.set({**SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}), ExitStack() as stack:
             with held_back():  # what it held back is raised at its end: the stack must know by then what to close
                 cluster = _start(environments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PTYDASK_THREADS")
@@ -36,6 +37,12 @@ SETTINGS: Mapping[str, object] = {
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.comm.timeouts.connect": "60s",
 }
+
+
+def silence() -> None:
+    """Keep what Dask says of connections that come and go off the screen; the driver says what matters."""
+    for name in ("distributed", "asyncio", "tornado"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def variable(setting: str) -> str:

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from ptydask.model import RunSnapshot, TrialRecord
 
+GOES_ON = "the same command goes on from here"
+"""How a message ends that says why a run stopped early."""
+
 
 class Observer(Protocol):
     """Who watches a run; see :mod:`ptydask.cli.view`."""

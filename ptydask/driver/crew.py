@@ -14,6 +14,7 @@ from distributed import Client, Future, KilledWorker
 
 from ptydask import reconcile, worker
 from ptydask.clusters import Cluster, Need, Tended, workers_of
+from ptydask.driver.asked import GOES_ON
 from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, one_line, redact
 from ptydask.model import StudyPlan
 
@@ -43,6 +44,11 @@ class _Member:
     """The key of its trial; empty while it is idle."""
     trials: int = 0
     """How many it was given."""
+
+    @property
+    def free(self) -> bool:
+        """Whether it is ready and has no trial."""
+        return self.preparing is None and not self.task
 
 
 @dataclass(slots=True)
@@ -107,7 +113,7 @@ class Crew:
         except Exception as error:
             if self.client.status == "running":
                 raise
-            raise StoppedEarly("the Dask scheduler is gone; the same command goes on from here") from error
+            raise StoppedEarly(f"the Dask scheduler is gone; {GOES_ON}") from error
 
     def look(self, unfinished: int, longest: float = 0.0) -> list[str]:
         """Who came, who is ready, who went; let the cluster do its part. Returns the tasks of those who went.
@@ -135,16 +141,23 @@ class Crew:
         return [
             address
             for address, member in self.members.items()
-            if member.preparing is None
-            and not member.task
-            and self._in_time(address, longest)
-            and address not in self.tended.closing
+            if member.free and self._in_time(address, longest) and address not in self.tended.closing
         ]
+
+    def send_trial(self, address: str, task: str, *arguments: Any) -> Future:
+        """Have this worker, and no other, run a trial: :func:`ptydask.worker.run_trial` with these arguments."""
+        self.assign(address, task)
+        return self._send(address, task, worker.run_trial, *arguments)
 
     def assign(self, address: str, task: str) -> None:
         """A trial is on its way to this worker."""
         member = self.members[address]
         member.task, member.trials = task, member.trials + 1
+
+    def _send(self, address: str, task: str, function: Callable[..., Any], *arguments: Any) -> Future:
+        return self.client.submit(
+            function, *arguments, key=task, pure=False, workers=[address], allow_other_workers=False
+        )
 
     def free(self, task: str) -> None:
         """The worker of this task may begin another trial. Not for one that went, or is going."""
@@ -166,7 +179,7 @@ class Crew:
         try:
             return workers_of(self.client)
         except OSError as error:
-            raise StoppedEarly("the Dask scheduler does not answer; the same command goes on from here") from error
+            raise StoppedEarly(f"the Dask scheduler does not answer; {GOES_ON}") from error
 
     def __len__(self) -> int:
         """The workers that are there and not found unfit."""
@@ -175,16 +188,8 @@ class Crew:
     # --- getting ready ---
 
     def _prepare(self, address: str) -> Future:
-        return self.client.submit(
-            worker.prepare,
-            replace(self.plan, storage=None),
-            self.run_id,
-            worker.versions(),
-            key=f"prepare-{uuid.uuid4().hex}",
-            pure=False,
-            workers=[address],
-            allow_other_workers=False,
-        )
+        task, bare = f"prepare-{uuid.uuid4().hex}", replace(self.plan, storage=None)
+        return self._send(address, task, worker.prepare, bare, self.run_id, worker.versions())
 
     def _prepared(self, address: str, member: _Member) -> None:
         assert member.preparing is not None
@@ -216,13 +221,9 @@ class Crew:
     def _tend(self, unfinished: int, longest: float) -> None:
         need = Need(
             unfinished=unfinished,
-            busy=[a for a, member in self.members.items() if member.task or member.preparing is not None],
+            busy=[a for a, member in self.members.items() if not member.free],
             unfit=dict(self._unfit),
-            expired=[
-                a
-                for a, member in self.members.items()
-                if member.preparing is None and not member.task and not self._in_time(a, longest)
-            ],
+            expired=[a for a, member in self.members.items() if member.free and not self._in_time(a, longest)],
         )
         self._unfit.clear()
         self.tended = self.cluster.tend(need)
@@ -234,7 +235,7 @@ class Crew:
         if self.members or self.tended.coming:
             self._seen = now
         elif now - self._seen > PATIENCE:
-            raise _Nobody(f"no worker for {PATIENCE:.0f} s; the same command goes on from here")
+            raise _Nobody(f"no worker for {PATIENCE:.0f} s; {GOES_ON}")
 
 
 def _why(error: BaseException | None) -> str:

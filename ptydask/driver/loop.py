@@ -15,7 +15,7 @@ from datetime import datetime
 from distributed import Future, KilledWorker
 
 from ptydask import reconcile, transfer, worker
-from ptydask.driver.asked import Observer, Outcome, RunOptions
+from ptydask.driver.asked import GOES_ON, Observer, Outcome, RunOptions
 from ptydask.driver.book import Book, open_study
 from ptydask.driver.crew import TICK, Crew
 from ptydask.driver.settle import Settler
@@ -37,7 +37,6 @@ FETCH = 5.0
 """Seconds for a finished task's few bytes of result, before asking whether its worker has died with them."""
 REFUSALS = 20
 """Trials in a row that could not reach their storage, after which the run ends: a full disk does not get better."""
-GOES_ON = "the same command goes on from here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +106,8 @@ class _Run:
     def _send(self, address: str) -> None:
         key = f"trial-{uuid.uuid4().hex}"
         self.store.begun = True
-        future = self.crew.client.submit(
-            worker.run_trial,
-            self.setup,
-            key,
-            self.index,
-            key=key,
-            pure=False,
-            workers=[address],
-            allow_other_workers=False,
-        )
+        future = self.crew.send_trial(address, key, self.setup, key, self.index)
         self.flight[key] = _Sent(future, address)
-        self.crew.assign(address, key)
         future.add_done_callback(lambda ended: self.ended.put(ended.key))
         self.index += 1
 
@@ -271,8 +260,8 @@ class _Run:
 def run(plan: StudyPlan, options: RunOptions, crew: Crew, store: Store, observer: Observer) -> Outcome:
     """Run what is missing of the study until every trial is recorded or its time is over.
 
-    Raises KeyboardInterrupt or whatever else ended it early,
-    after everything that was under way has been closed as interrupted; StoppedEarly where the storage was lost.
+    Raises KeyboardInterrupt or whatever else ended it early, after everything that was under way has been closed as
+    interrupted; StoppedEarly where the storage was lost.
     """
     spec = urls.parse(plan.storage, store.path)
     if spec.journal is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta
-from ptydask.store import codec, files, index, layout, lock, names, shard, thumbnail
+from ptydask.store import checkpoints, codec, files, index, layout, lock, names, shard, thumbnail
 
 CARD = "store.json"
 """Whose folder it is: the store's id, and the study's description."""
@@ -172,7 +172,7 @@ def shards(folder: Path) -> set[int]:
 
 def trials_begun(folder: Path) -> bool:
     """Whether any trial left its file or a checkpoint."""
-    return bool(shards(folder)) or any(folder.glob("*.checkpoint"))
+    return bool(shards(folder)) or checkpoints.count(folder) > 0
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -33,6 +33,7 @@ from ptydask.model import (
     TrialState,
 )
 from ptydask.storage import urls
+from ptydask.store import shard
 from ptydask.worker.process import Open, opened
 from ptydask.worker.progress import Kept, Unheard, Watch, heard
 
@@ -195,8 +196,6 @@ class _TrialRun:
         )
 
     def _write(self, record: TrialRecord, output: TrialOutput | None) -> None:
-        from ptydask.store import shard
-
         plan = self.setup.plan
         folder, direction, metric = self.shelf.folder, plan.direction, plan.metric
         written = shard.write(folder, record, output, plan.keep, direction=direction, metric=metric)

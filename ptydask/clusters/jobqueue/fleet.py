@@ -20,6 +20,7 @@ from ptydask.clusters.jobqueue.desk import Answer, Desk, Question
 from ptydask.clusters.jobqueue.jobs import Job, find_log
 from ptydask.clusters.jobqueue.profile import Profile, layout
 from ptydask.clusters.jobqueue.slurm import Unanswered
+from ptydask.clusters.settings import silence
 from ptydask.errors import ClusterError, one_line
 
 if TYPE_CHECKING:
@@ -89,8 +90,7 @@ class Fleet:
 
     def __enter__(self) -> Fleet:
         """Connect, and cancel what a driver that died has left. Raises ClusterError."""
-        for name in ("distributed", "asyncio", "tornado"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        silence()
         try:
             with held_back():
                 self.client = Client(self._cluster, set_as_default=False)

@@ -159,8 +159,12 @@ def seconds(text: str) -> int | None:
 def clock(total: int) -> str:
     """``04:00:00``; from a day on ``2-00:00:00``."""
     days, rest = divmod(total, 86400)
-    hours = f"{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
-    return f"{days}-{hours}" if days else hours
+    return f"{days}-{hours(rest)}" if days else hours(rest)
+
+
+def hours(total: int) -> str:
+    """``04:00:00``; two days are ``48:00:00``."""
+    return f"{total // 3600:02}:{total % 3600 // 60:02}:{total % 60:02}"
 
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

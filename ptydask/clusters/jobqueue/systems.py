@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ptydask.clusters.jobqueue.profile import Profile, clock
+from ptydask.clusters.jobqueue.profile import Profile, clock, hours
 
 _DIRECTIVE = "write it into directives, in the words of this batch system"
 _NOT_SLURM = dict.fromkeys(("qos", "constraint", "nodelist", "exclude"), _DIRECTIVE)
@@ -146,7 +146,7 @@ def _torque(profile: Profile, logs: Path, spec: str) -> dict[str, Any]:
         "queue": profile.queue,
         "account": profile.account,
         "resource_spec": spec,
-        "walltime": profile.walltime and _hours(profile.walltime),
+        "walltime": profile.walltime and hours(profile.walltime),
         "job_extra_directives": ["-r n", "-j oe", f"-o {shlex.quote(str(logs))}/", *profile.directives],
         "job_directives_skip": _skip(profile, "#PBS -l walltime="),
     }
@@ -155,14 +155,14 @@ def _torque(profile: Profile, logs: Path, spec: str) -> dict[str, Any]:
 def _lsf(profile: Profile, logs: Path) -> dict[str, Any]:
     kind = f":gmodel={profile.gpu_type}" if profile.gpu_type else ""
     gpus = [f'-gpu "num={profile.gpus}{kind}"'] if profile.gpus else []
-    hours, minutes = divmod(-(-(profile.walltime or 0) // 60), 60)
+    whole, minutes = divmod(-(-(profile.walltime or 0) // 60), 60)
     output = shlex.quote(str(logs).replace("%", "%%"))
     return {
         "queue": profile.queue,
         "project": profile.account,
         "ncpus": profile.cpus,
         "mem": profile.memory,
-        "walltime": profile.walltime and f"{hours:02}:{minutes:02}",
+        "walltime": profile.walltime and f"{whole:02}:{minutes:02}",
         "job_extra_directives": ["-rn", *gpus, f"-o {output}/%J.out", *profile.directives],
         "job_directives_skip": _skip(profile, "#BSUB -W ", "#BSUB -M "),
     }
@@ -173,7 +173,7 @@ def _sge(profile: Profile, logs: Path) -> dict[str, Any]:
         "queue": profile.queue,
         "project": profile.account,
         "resource_spec": profile.resource_spec,
-        "walltime": profile.walltime and _hours(profile.walltime),
+        "walltime": profile.walltime and hours(profile.walltime),
         "job_extra_directives": ["-r n", f"-o {shlex.quote(str(logs))}/", *profile.directives],
         "job_directives_skip": _skip(profile, "#$ -l h_rt="),
     }
@@ -187,7 +187,7 @@ def _oar(profile: Profile, logs: Path) -> dict[str, Any]:
         "queue": profile.queue,
         "project": profile.account,
         "resource_spec": profile.resource_spec or f"/nodes=1/{part}",
-        "walltime": profile.walltime and _hours(profile.walltime),
+        "walltime": profile.walltime and hours(profile.walltime),
         # Without a name for memory per core, the class warns at every job; the profile asks for it in directives.
         "memory_per_core_property_name": "not_applicable",
         "job_extra_directives": [f"-O {output}/%jobid%.out", f"-E {output}/%jobid%.out", *profile.directives],
@@ -229,10 +229,6 @@ _OPTIONS: Mapping[str, Callable[[Profile, Path], dict[str, Any]]] = {
 def _skip(profile: Profile, walltime: str, memory: str = "") -> list[str]:
     """Header lines that the class would write with a value of its own where the site's is to hold."""
     return [*([] if profile.walltime else [walltime]), *([memory] if memory and not profile.memory else [])]
-
-
-def _hours(total: int) -> str:
-    return f"{total // 3600:02}:{total % 3600 // 60:02}:{total % 60:02}"
 
 
 def _mebibytes(number: int) -> int:

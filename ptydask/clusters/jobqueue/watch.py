@@ -250,19 +250,21 @@ def refused(tally: Tally, words: str, now: float) -> Tally:
         after = replace(
             tally, refusals=tally.refusals + 1, silences=0, never=slurm.is_final(words), last=f"not accepted: {words}"
         )
-    return replace(after, not_before=now + scaling.pause(after.failures))
+    return _paused(after, now)
+
+
+def _paused(tally: Tally, now: float) -> Tally:
+    return replace(tally, not_before=now + scaling.pause(tally.failures))
 
 
 def died(tally: Tally, text: str, now: float) -> Tally:
     """A job ended before it could work."""
-    after = replace(tally, deaths=tally.deaths + 1, last=text)
-    return replace(after, not_before=now + scaling.pause(after.failures))
+    return _paused(replace(tally, deaths=tally.deaths + 1, last=text), now)
 
 
 def set_back(tally: Tally, text: str, now: float) -> Tally:
     """A job ended before it could work, by no fault of its own."""
-    after = replace(tally, setbacks=tally.setbacks + 1, last=text)
-    return replace(after, not_before=now + scaling.pause(after.failures))
+    return _paused(replace(tally, setbacks=tally.setbacks + 1, last=text), now)
 
 
 def worked(tally: Tally) -> Tally:
