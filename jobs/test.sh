@@ -14,24 +14,28 @@ have_slurm() (
     for program in slurmctld slurmd sbatch munged; do command -v "$program" >/dev/null || exit 1; done
 )
 
-# Tests of shared storage and of SLURM run servers of their own; without their programs they are skipped.
-install_servers() {
+have_browser() { command -v chromium >/dev/null && command -v chromedriver >/dev/null; }
+
+# Tests of shared storage and of SLURM run servers of their own, those of the report a browser; without these
+# programs they are skipped.
+install_programs() {
     local packages=()
     have_databases || packages+=(postgresql redis-server)
     have_slurm || packages+=(slurm-wlm munge)
+    have_browser || packages+=(chromium chromium-driver)
     if [ "${#packages[@]}" = 0 ] || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return; fi
-    say "installing server programs for the tests: ${packages[*]}"
+    say "installing programs for the tests: ${packages[*]}"
     export DEBIAN_FRONTEND=noninteractive
     { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}"; } >&2 && return
     say "they could not all be installed"
     [ "${CI:-}" != true ]
 }
 
-prepare ptyrad,test,postgres,redis,cmaes,gp
+prepare ptyrad,analysis,dashboard,test,postgres,redis,cmaes,gp
 cd "$root"
 export PATH=$root/.venv/bin:$PATH
 if [ "$#" -gt 0 ]; then exec pytest "$@"; fi
-install_servers
+install_programs
 ruff check .
 ruff format --check .
 mypy

@@ -13,7 +13,7 @@ import pytest
 from ptydask import demo
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/first-steps.md", "docs/params-file.md", "docs/clusters.md"]
+PAGES = ["README.md", "docs/first-steps.md", "docs/params-file.md", "docs/clusters.md", "docs/after-the-run.md"]
 ELSEWHERE = ("./jobs/", "pip install", "source ", "ptyrad run", "silx ", "sbatch ")
 """Commands that the tests of the scripts run, that change the environment, or that are other people's."""
 

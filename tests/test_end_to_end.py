@@ -60,7 +60,7 @@ def test_one_file_with_everything(study: Path) -> None:
         assert top["best"] == best
         assert next(iter(top["by_error"].values())) == best
         for trial in top["trials"].values():
-            assert trial["object_phase"].attrs["units"] == "rad"
+            assert trial["object_phase"].attrs["units"] == b"rad"
             assert trial["probe"].dtype == np.complex64
             assert trial["probe"].shape[-1] == 48
             assert trial["positions"].shape == (24 * 24, 2)

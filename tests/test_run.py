@@ -17,6 +17,8 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from ptydask.store import reader
+
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
 Params = Callable[..., Path]
 
@@ -103,6 +105,15 @@ def test_failing_trials_are_recorded_and_the_study_goes_on(ptydask: Ptydask, toy
     shown = ptydask("show", results, failed[0]["number"])
     assert "MemoryError: CUDA out of memory, says the toy" in shown.stdout
     assert "Traceback" in shown.stdout
+
+
+def test_a_trial_that_fails_late_keeps_its_curve(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
+    """What it reported until then is in its group."""
+    run(ptydask, toy_params(n_trials=2, fail=1e9, fail_after=2))
+    with reader.open(results) as found:
+        curves, records = found.curves(), found.records()
+    assert [list(curves[record.number]["step"]) for record in records] == [[1, 2]] * len(records) != []
+    assert [record.error for record in records] == [curves[record.number]["loss"][-1] for record in records]
 
 
 def test_a_trial_that_kills_its_worker_is_tried_again(

@@ -138,7 +138,7 @@ def test_disk_full_at_every_write_of_a_trial(tmp_path: Path, monkeypatch: pytest
         assert [p.name for p in tmp_path.iterdir()] == ["000003.h5"]
         with files.read(written.path) as file:
             assert list(file["trial/curve/loss"]) == [0.9, 0.7, 0.5]
-            assert file["trial"].attrs.get("lost", "") == written.lost
+            assert file["trial"].attrs.get("lost", b"").decode() == written.lost
             assert ("object_phase" in file["trial"]) == (not written.lost)
         if full.count == k:
             break

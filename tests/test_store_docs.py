@@ -25,6 +25,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         given = output(number)
         arrays = {**given.arrays, "object_amplitude": Quantity(phase(number, (1, 2, 24, 16)))}
         arrays["object_tilts"] = Quantity(np.zeros((1, 2)), "mrad")
+        arrays["crop_positions"] = Quantity(np.zeros((300, 2), np.int64), "pixel")
+        arrays["scan_indices"] = Quantity(np.arange(300))
         put(store, record(number, traceback="Traceback"), output(number, arrays=arrays))
     monkeypatch.chdir(tmp_path)
     return store.finish()
@@ -67,4 +69,4 @@ def test_page_names_what_is_there(results: Path) -> None:
 
 def test_there_are_snippets() -> None:
     """The page has examples for h5py and for ptydask."""
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) >= 6

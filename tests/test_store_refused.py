@@ -111,7 +111,7 @@ def test_a_group_where_a_text_should_be(tmp_path: Path, text: str) -> None:
         file.create_group(text)
     with pytest.raises(StoreError, match="damaged HDF5 file; it is left as it is"):
         Store.open(path, meta())
-    with pytest.raises(StoreError, match="damaged HDF5 file; it is left as it is"), reader.open(path) as results:
+    with pytest.raises(StoreError, match="damaged"), reader.open(path) as results:
         results.records()
 
 

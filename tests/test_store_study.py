@@ -38,7 +38,7 @@ def test_index_while_running(tmp_path: Path) -> None:
         put(store, record(number), output(number))
     store.refresh(force=True)
     with h5py.File(path) as file:
-        assert file.attrs["kind"] == "index"
+        assert file.attrs["kind"] == b"index"
         assert file["tBL_WSe2/trials"].get("000001", getlink=True).filename == "results.trials/000001.h5"
         assert (file["tBL_WSe2/best/object_phase"][()] == phase(2)).all()
         assert len(file["tBL_WSe2/by_params/scale=0.98"]) == 3
@@ -324,11 +324,11 @@ def test_unknown_trial(tmp_path: Path) -> None:
 
 
 def test_refreshes_take_a_small_share(tmp_path: Path) -> None:
-    """At most one refresh a second, and one that took a second not before 50."""
+    """At most one refresh a second, and after one that took a second none before 66."""
     assert not study.due(0.9, 0.0)
     assert study.due(1.0, 0.0)
-    assert not study.due(49.0, 1.0)
-    assert study.due(50.0, 1.0)
+    assert not study.due(66.0, 1.0)
+    assert study.due(67.0, 1.0)
     path = tmp_path / "results.h5"
     store = Store.open(path, meta())
     put(store, record(0))

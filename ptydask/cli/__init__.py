@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ptydask import __version__
-from ptydask.cli import inspect, run
+from ptydask.cli import dashboard, export, inspect, pictures, ptyrad_import, report, run, upkeep
 from ptydask.errors import PtydaskError, redact
 
 EXIT_CODES = """\
@@ -41,6 +41,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     run.add_parsers(commands)
     inspect.add_parsers(commands)
+    dashboard.add_parsers(commands)
+    pictures.add_parsers(commands)
+    export.add_parsers(commands)
+    report.add_parsers(commands)
+    upkeep.add_parsers(commands)
+    ptyrad_import.add_parsers(commands)
     return top
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +15,13 @@ from ptydask.cli.formats import (
     trial_object,
     value_text,
 )
-from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, TrialRecord, TrialState
+from ptydask.gain import BASELINES, gain
+from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, TrialRecord
 from ptydask.store import layout, names
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
 
-BASELINES = {OWN_VALUES: "the file's own values", NEAR_VALUES: "the allowed values nearest to the file's"}
-"""What the trial that others are compared with ran with, by its origin."""
 LOG_TAIL = 12
 """Last lines of a log that a person is shown."""
 SPARKLINE = 48
@@ -34,19 +32,16 @@ def gain_text(record: TrialRecord, own: TrialRecord | None, direction: Direction
 
     Empty where that did not complete.
     """
-    if own is None or own.state is not TrialState.COMPLETE or own.error is None or record.error is None:
+    made = gain(record, own, direction)
+    if made is None:
         return ""
-    if not math.isfinite(own.error):
-        return ""
-    values = BASELINES.get(own.origin, BASELINES[OWN_VALUES])
-    theirs = f"{values} (trial {own.number}: {error_text(own.error)})"
-    if own.number == record.number:
-        return f"these are {values}"
-    gain = own.error - record.error if direction == "minimize" else record.error - own.error
-    if gain == 0:
+    theirs = f"{made.values} (trial {made.own.number}: {error_text(made.own.error)})"
+    if made.own.number == record.number:
+        return f"these are {made.values}"
+    if made.difference == 0:
         return f"no better than {theirs}"
-    word = "better" if gain > 0 else "worse"
-    by = f"{abs(gain / own.error):.1%}" if own.error else error_text(abs(gain))
+    word = "better" if made.difference > 0 else "worse"
+    by = error_text(abs(made.difference)) if made.share is None else f"{made.share:.1%}"
     return f"{by} {word} than {theirs}"
 
 
@@ -63,8 +58,8 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None) ->
     """One of the best trials: error, gain, parameters beside the file's own, metrics, its image."""
     meta = results.meta
     lines = [_headline(record, meta.metric)]
-    gain = gain_text(record, own, meta.direction)
-    lines += [f"  {gain}"] if gain else []
+    said = gain_text(record, own, meta.direction)
+    lines += [f"  {said}"] if said else []
     lines += _pairs(record.params, _before(record, own))
     lines += _pairs({name: error_text(value) for name, value in record.metrics.items() if name != meta.metric})
     if results.trial(record.number).image is not None:
@@ -88,6 +83,7 @@ def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
         "place": place(results, trial.record.number),
         "attributes": dict(trial.attributes),
         "lost": trial.lost,
+        "dropped": trial.dropped,
         "curve": dict(trial.curve),
         "image": None if trial.image is None else list(trial.image.data.shape),
         "arrays": [_array_object(name, info) for name, info in trial.arrays.items()],
@@ -103,7 +99,7 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
     """Everything about one trial for a person; curves are drawn where it is a terminal."""
     record = trial.record
     sections = [
-        ("", [_headline(record, results.meta.metric), *_circumstances(record), f"  {place(results, record.number)}"]),
+        ("", [_headline(record, results.meta.metric), *_circumstances(record), *_places(results, trial)]),
         ("parameters", _pairs(record.params)),
         ("metrics", _pairs({name: error_text(value) for name, value in record.metrics.items()})),
         ("curve", _curve(trial.curve, blocks if terminal else None)),
@@ -114,7 +110,7 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
             [f"  step {step}: {', '.join(arrays)}" for step, arrays in sorted(trial.snapshots.items())],
         ),
         ("image", [] if trial.image is None else [f"  {_image(trial.image)}"]),
-        ("not kept", [f"  {printable(trial.lost)}"] if trial.lost else []),
+        ("not kept", [f"  {printable(said)}" for said in (trial.lost, trial.dropped) if said]),
         ("log", _tail(trial.log)),
         ("traceback", [f"  {inert(line)}" for line in record.traceback.rstrip().splitlines()]),
     ]
@@ -124,6 +120,11 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
 
 def _headline(record: TrialRecord, metric: str) -> str:
     return f"trial {record.number}  {state_text(record)}  {metric} {error_text(record.error)}"
+
+
+def _places(results: Results, trial: TrialData) -> list[str]:
+    """Where it lies, and where it was merged from."""
+    return [f"  {place(results, trial.record.number)}", *([f"  merged: it was {trial.merged}"] if trial.merged else [])]
 
 
 def _circumstances(record: TrialRecord) -> list[str]:

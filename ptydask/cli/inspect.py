@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ptydask.cli import formats, status
 from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import UsageError, nearest
+from ptydask.gain import baseline
 from ptydask.model import Direction, TrialRecord, TrialState, best_of, ranked
 
 if TYPE_CHECKING:
@@ -37,11 +38,11 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     ls.add_argument("--sort", default="number", metavar="COLUMN", help=_SORT_HELP)
     ls.add_argument("--reverse", action="store_true", help="turn the order round")
     ls.add_argument("--state", choices=STATES, default="all", help="only trials that ended so")
-    ls.add_argument("--top", type=_count, metavar="K", help="only the first K")
+    ls.add_argument("--top", type=count, metavar="K", help="only the first K")
     ls.set_defaults(handler=run_ls)
 
     best = _parser(subparsers, "best", "show the best trials of a results file", _BEST_FORMATS)
-    best.add_argument("-k", type=_count, metavar="K", help="so many trials, best first (default: 1)")
+    best.add_argument("-k", type=count, metavar="K", help="so many trials, best first (default: 1)")
     best.set_defaults(handler=run_best)
 
     show = _parser(subparsers, "show", "show everything about one trial", _SHOW_FORMATS)
@@ -111,9 +112,9 @@ def run_best(args: argparse.Namespace) -> int:
     if args.format == "yaml":
         formats.write(_params_file(results, chosen[0]))
     elif args.format == "table":
-        from ptydask.cli.describe import BASELINES, best_text
+        from ptydask.cli.describe import best_text
 
-        own = next((r for r in records if r.origin in BASELINES), None)
+        own = baseline(records)
         formats.write("\n".join(best_text(results, record, own) for record in chosen))
     else:
         _write_records(chosen, args.format)
@@ -127,7 +128,7 @@ def run_show(args: argparse.Namespace) -> int:
     results = _open(args.file)
     numbers = [record.number for record in results.records()]
     if args.number not in numbers:
-        raise UsageError(f"{args.file}: there is no trial {args.number}; {_nearest_number(args.number, numbers)}")
+        raise UsageError(f"{args.file}: there is no trial {args.number}; {nearest_number(args.number, numbers)}")
     trial: TrialData = results.trial(args.number)
     if args.format == "csv":
         formats.write(_curve_csv(trial))
@@ -267,19 +268,20 @@ def _order(value: Any) -> tuple[int, Any]:
     return (0, value) if isinstance(value, int | float) else (1, str(value))
 
 
-def _nearest_number(number: int, numbers: Sequence[int]) -> str:
+def nearest_number(number: int, numbers: Sequence[int]) -> str:
+    """For an error's text: which trials there are, where ``number`` is none of them."""
     if not numbers:
         return "no trial has ended so far"
     close = min(numbers, key=lambda n: (abs(n - number), n))
     return f"the nearest is {close}, of {len(numbers)} trials from {min(numbers)} to {max(numbers)}"
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     """A whole number from 1 on, for argparse."""
-    count = int(text) if text.isascii() and text.isdigit() else 0
-    if count < 1:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return count
+    return number
 
 
 def _say(text: str) -> None:

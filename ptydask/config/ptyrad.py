@@ -50,7 +50,8 @@ _KEY = "hypertune_params"
 DEFAULT_SEED = 0
 DEFAULT_SAMPLER = ComponentSpec("TPESampler", {"multivariate": True, "group": True, "constant_liar": True})
 DEFAULT_PRUNER = ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2})
-_METRICS: dict[str, Direction] = {"loss": "minimize", "contrast": "maximize"}
+METRICS: dict[str, Direction] = {"loss": "minimize", "contrast": "maximize"}
+"""PtyRAD's error metrics. It minimises the negated contrast; here it is maximised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class PtyradFormat:
             config=config,
             space=where,
             metric=hyper.metric,
-            direction=_METRICS[hyper.metric],
+            direction=METRICS[hyper.metric],
             sampler=sampler,
             pruner=hyper.pruner if hyper.on else None,
             budget=_budget(hyper, overrides),
@@ -143,8 +144,8 @@ def _hypertune(given: Mapping[str, Any]) -> _Hypertune:
         return reading.expect(given[name], what, f"{_KEY}.{name}") if name in given else default
 
     metric = field("error_metric", "text", "loss")
-    if metric not in _METRICS:
-        hint = nearest(metric, _METRICS)
+    if metric not in METRICS:
+        hint = nearest(metric, METRICS)
         raise ConfigError("must be loss or contrast", key=f"{_KEY}.error_metric", value=metric, hint=hint)
     _verbosity(given)
     return _Hypertune(

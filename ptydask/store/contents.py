@@ -7,12 +7,12 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta
-from ptydask.store import checkpoints, codec, files, index, layout, lock, names, shard, thumbnail
+from ptydask.store import checkpoints, codec, digest, files, index, layout, lock, names, shard, thumbnail
 
 CARD = "store.json"
 """Whose folder it is: the store's id, and the study's description."""
@@ -99,6 +99,29 @@ def load(path: Path, folder: Path) -> Contents:
     return Contents(store_id, previous, pack, rows, tuple(damaged))
 
 
+def look(path: Path, folder: Path) -> Contents:
+    """What is there, read without touching anything, also while a driver has it. Raises StoreError."""
+    card = read_card(folder)
+    head = index.read_head(path) if path.exists() or card is None else None
+    if head is not None and (card is None or card[0] != head.store_id):
+        rows = index.read_rows(path) if head.kind == layout.PACKED else []
+        return Contents(head.store_id, head.meta, head.pack_id or None, {row.record.number: row for row in rows}, ())
+    assert card is not None
+    packs = [*sorted(folder.glob("packed-*.h5")), *([path] if head is not None and head.kind == layout.PACKED else [])]
+    rows_found = {row.record.number: row for pack in packs for row in index.read_rows(pack)}
+    damaged: list[str] = []
+    for file in sorted(folder.glob("*.h5")):
+        number = names.shard_number(file)
+        if number is not None and number not in rows_found:
+            try:
+                rows_found[number] = read_shard(file)
+            except StoreError as error:
+                damaged.append(str(error))
+    previous = head.meta if head is not None else card[1]
+    pack_id = head.pack_id if head is not None and head.kind == layout.PACKED else None
+    return Contents(card[0], previous, pack_id, rows_found, tuple(damaged))
+
+
 def _unless_held(
     file: Path, found: Mapping[int, index.Row], packed: Mapping[int, index.Row]
 ) -> Mapping[int, index.Row]:
@@ -124,28 +147,33 @@ def _same(a: index.Row, b: index.Row) -> bool:
 
 def read_shard(path: Path) -> index.Row:
     """A trial's file as a row. Raises StoreError where it is damaged."""
-    return index.Row(shard.read_record(path), path, f"/{layout.TRIAL}", read_tile(path))
+    return with_tile(index.Row(shard.read_record(path), path, f"/{layout.TRIAL}", None))
 
 
-def read_tile(path: Path) -> bytes | None:
-    """The thumbnail in a trial's file, compressed; None where there is none, or no such file."""
+def with_tile(row: index.Row) -> index.Row:
+    """``row`` with the thumbnail and the digest in the trial's own file; as it is where that cannot be read."""
     try:
-        with files.read(path) as file:
-            group = file[layout.TRIAL]
-            return thumbnail.read_tile(group[layout.THUMBNAIL]) if layout.THUMBNAIL in group else None
+        with files.read(row.file) as file:
+            group = file[row.group]
+            tile = thumbnail.read_tile(group[layout.THUMBNAIL]) if layout.THUMBNAIL in group else None
+            return replace(row, tile=tile, sha256=digest.sealed(group))
     except files.BROKEN:
-        return None
+        return row
 
 
-def set_aside(path: Path) -> None:
-    """Move a damaged file out of the way, into ``NAME.trials/damaged``; earlier ones of that name stay."""
-    folder = path.parent / DAMAGED
+def set_aside(path: Path, folder: Path | None = None) -> Path:
+    """Move a damaged file out of the way, into ``NAME.trials/damaged``; earlier ones of that name stay.
+
+    ``folder`` is ``NAME.trials``, where the file is not in it. Returns where the file is now.
+    """
+    folder = (path.parent if folder is None else folder) / DAMAGED
     folder.mkdir(exist_ok=True)
     target, again = folder / path.name, 1
     while target.exists():
         again += 1
         target = folder / f"{path.stem}-{again}{path.suffix}"
     path.replace(target)
+    return target
 
 
 def write_card(folder: Path, store_id: str, meta: StudyMeta) -> None:

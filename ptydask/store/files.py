@@ -17,8 +17,8 @@ from typing import Any
 
 import h5py
 
-# Checksums on every header, and still readable by every HDF5 since 1.8.
-LIBVER = ("v108", "v110")
+# Checksums on every header, link and chunk index, and readable by every HDF5 since 1.10 (2016).
+LIBVER = ("v110", "v110")
 BROKEN = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError)
 """What h5py raises for a file that is damaged, or holds something else than is looked for."""
 _ASIDE = ".aside"

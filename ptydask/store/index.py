@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import h5py
 
 from ptydask import __version__
 from ptydask.errors import StoreError
-from ptydask.model import StudyMeta, TrialRecord, ranked
-from ptydask.store import codec, files, layout, names, nexus, table, thumbnail, trialgroup
+from ptydask.model import StudyMeta, TrialOutput, TrialRecord, ranked
+from ptydask.store import codec, digest, files, layout, names, nexus, table, thumbnail, trialgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class Row:
     group: str
     tile: bytes | None
     """Its thumbnail, compressed as in the file."""
+    sha256: str = ""
+    """The digest of its group; "" where that is not known."""
+    json: str = ""
+    """The record as JSON, where it is at hand."""
 
     @property
     def alone(self) -> bool:
@@ -44,6 +49,8 @@ class Row:
 
 
 Place = Callable[[h5py.Group, Row], None]
+Copy = Callable[[h5py.Group, Row, h5py.Group], None]
+"""Makes in the group of all trials what a row stands for, from the group where it lies."""
 
 
 # --- reading ------------------------------------------------------------------------------------------
@@ -73,20 +80,25 @@ def unreadable(path: Path, error: BaseException) -> StoreError:
 
 def head_of(file: h5py.File, path: Path) -> Head:
     """The same of an open file. Raises StoreError, KeyError or ValueError."""
-    if file.attrs.get("format") != layout.FORMAT or "kind" not in file.attrs:
+    if nexus.said(file, "format") != layout.FORMAT or "kind" not in file.attrs:
         raise StoreError(f"{path}: an HDF5 file, but not one with the results of ptydask; it is left as it is")
+    check_version(file, path)
+    meta = codec.meta_from_json(nexus.read_text(study_of(file), layout.STUDY_JSON))
+    return Head(nexus.said(file, "kind"), nexus.said(file, "store_id"), nexus.said(file, "pack_id"), meta)
+
+
+def check_version(file: h5py.File, path: Path) -> None:
+    """Raise StoreError where a later ptydask wrote the file."""
     if file.attrs["format_version"] > layout.FORMAT_VERSION:
         raise StoreError(
-            f"{path}: written in format {file.attrs['format_version']} by {file.attrs['creator']}, "
+            f"{path}: written in format {file.attrs['format_version']} by {nexus.said(file, 'creator')}, "
             f"this ptydask reads up to {layout.FORMAT_VERSION}"
         )
-    said = nexus.read_text(study_of(file), layout.STUDY_JSON)
-    return Head(file.attrs["kind"], file.attrs["store_id"], file.attrs["pack_id"], codec.meta_from_json(said))
 
 
 def study_of(file: h5py.File) -> h5py.Group:
     """The study's group."""
-    return file[file.attrs["default"]]
+    return file[nexus.said(file, "default")]
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -94,16 +106,14 @@ def read_rows(path: Path) -> list[Row]:
     try:
         with files.read(path) as file:
             study = study_of(file)
-            tiles, trials = study[layout.THUMBNAILS], study[layout.TRIALS]
-            return [
-                Row(
-                    record,
-                    path,
-                    f"{trials.name}/{names.trial_name(record.number)}",
-                    thumbnail.read_tile(tiles, row),
-                )
-                for row, record in enumerate(table.read(study[layout.TABLE]))
-            ]
+            tiles, trials = study[layout.THUMBNAILS], f"{study.name}/{layout.TRIALS}"
+            seals = table.read_column(study[layout.TABLE], layout.SHA256)
+            rows = []
+            for place, text in enumerate(table.read_texts(study[layout.TABLE])):
+                record = codec.record_from_json(text)
+                tile = thumbnail.read_tile(tiles, place)
+                rows.append(Row(record, path, f"{trials}/{names.trial_name(record.number)}", tile, seals[place], text))
+            return rows
     except files.BROKEN as error:
         raise unreadable(path, error) from error
 
@@ -112,7 +122,7 @@ def lost_of(row: Row) -> str | None:
     """What the trial's group says could not be kept of it, "" where all was; None where that cannot be read."""
     try:
         with files.read(row.file) as file:
-            return str(file[row.group].attrs.get("lost", ""))
+            return nexus.said(file[row.group], "lost")
     except files.BROKEN:
         return None
 
@@ -137,9 +147,17 @@ def write(path: Path, head: Head, rows: Sequence[Row]) -> None:
     files.write_whole(path, lambda file: _build(file, head, rows, linked, place))
 
 
-def pack(path: Path, head: Head, rows: Sequence[Row], damaged: Mapping[int, str]) -> dict[int, str]:
+def as_it_lies(trials: h5py.Group, row: Row, group: h5py.Group) -> None:
+    """Copy a trial's group into ``trials`` without unpacking its arrays."""
+    trials.copy(group, names.trial_name(row.record.number))
+
+
+def pack(
+    path: Path, head: Head, rows: Sequence[Row], damaged: Mapping[int, str], *, copy: Copy = as_it_lies
+) -> dict[int, str]:
     """Make ``path`` the one file that holds all of ``rows`` (sorted by number), read back before it counts.
 
+    ``copy`` takes one trial over; what it raises of :data:`files.BROKEN` says that the trial is damaged.
     Returns why, for each trial whose own file is ``damaged`` or turned out to be: it has its numbers only.
     An older pack that cannot be read is no such case: it holds many trials, and goes away after this one.
     Raises OSError or StoreError; ``path`` is then unchanged.
@@ -152,7 +170,7 @@ def pack(path: Path, head: Head, rows: Sequence[Row], damaged: Mapping[int, str]
             number, name = row.record.number, names.trial_name(row.record.number)
             if number not in failed:
                 try:
-                    _copy(trials, name, row, packs, opened)
+                    _take(trials, row, packs, opened, copy)
                     return
                 except files.BROKEN as error:
                     if not row.alone:
@@ -171,15 +189,38 @@ def pack(path: Path, head: Head, rows: Sequence[Row], damaged: Mapping[int, str]
     return failed
 
 
-def _copy(trials: h5py.Group, name: str, row: Row, packs: dict[Path, h5py.File], opened: ExitStack) -> None:
-    """Copy a trial's group as it lies, without unpacking its arrays; a pack is opened once for all trials."""
+def write_new(path: Path, head: Head, trials: Iterable[tuple[TrialRecord, TrialOutput | None]]) -> None:
+    """Make ``path`` the packed file of ``trials``, which come by number and are written one after the other.
+
+    Raises OSError, StoreError, or what ``trials`` raises; ``path`` is then as it was.
+    """
+    numbers: set[int] = set()
+
+    def build(file: h5py.File) -> None:
+        study, group = _begin(file, head)
+        rows = []
+        for record, output in trials:
+            name = names.trial_name(record.number)
+            made = trialgroup.write(
+                group, name, record, output, head.meta.keep, direction=head.meta.direction, metric=head.meta.metric
+            )
+            tile = thumbnail.read_tile(made[layout.THUMBNAIL]) if layout.THUMBNAIL in made else None
+            rows.append(Row(record, path, made.name, tile))
+            numbers.add(record.number)
+        _complete(study, head.meta, rows, numbers)
+
+    files.write_whole(path, build, check=lambda aside: _check_whole(aside, numbers))
+
+
+def _take(trials: h5py.Group, row: Row, packs: dict[Path, h5py.File], opened: ExitStack, copy: Copy) -> None:
+    """Copy a trial's group from where it lies; a pack is opened once for all trials."""
     if row.alone:
         with files.read(row.file) as file:
-            trials.copy(file[row.group], name)
+            copy(trials, row, file[row.group])
         return
     if row.file not in packs:
         packs[row.file] = opened.enter_context(files.read(row.file))
-    trials.copy(packs[row.file][row.group], name)
+    copy(trials, row, packs[row.file][row.group])
 
 
 def _check_whole(path: Path, numbers: set[int]) -> None:
@@ -205,9 +246,16 @@ def _numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: Stud
 
 
 def _build(file: h5py.File, head: Head, rows: Sequence[Row], reach: set[int], place: Place) -> None:
-    meta, records = head.meta, [row.record for row in rows]
-    best = ranked(records, meta.direction)
-    name = names.encode(meta.name)
+    study, trials = _begin(file, head)
+    for row in rows:
+        if row.record.number in reach:
+            place(trials, row)
+    _complete(study, head.meta, rows, reach)
+
+
+def _begin(file: h5py.File, head: Head) -> tuple[h5py.Group, h5py.Group]:
+    """The study's group and, in it, the still empty one of its trials."""
+    name = names.encode(head.meta.name)
     nexus.attributes(
         file,
         {
@@ -216,25 +264,47 @@ def _build(file: h5py.File, head: Head, rows: Sequence[Row], reach: set[int], pl
             "format": layout.FORMAT,
             "format_version": layout.FORMAT_VERSION,
             "creator": f"ptydask {__version__}",
+            "file_time": datetime.now().astimezone().isoformat(timespec="seconds"),
             "kind": head.kind,
             "store_id": head.store_id,
             "pack_id": head.pack_id,
         },
     )
-    study = nexus.group(file, name, "NXentry", default=layout.BEST if best else layout.HISTORY)
-    _write_meta(study, meta)
-    table.write(study, records, meta.metric)
+    study = nexus.group(file, name, "NXentry", default=layout.HISTORY)
+    _write_meta(study, head.meta)
+    return study, nexus.group(study, layout.TRIALS, "NXcollection")
+
+
+def _complete(study: h5py.Group, meta: StudyMeta, rows: Sequence[Row], reach: set[int]) -> None:
+    """Write what is about all trials together: table, history, thumbnails, links to those in ``reach``."""
+    records = [row.record for row in rows]
+    best = ranked(records, meta.direction)
+    if best:
+        nexus.attribute(study, "default", layout.BEST)
+    texts = [row.json or codec.record_to_json(row.record) for row in rows]
+    table.write(study, records, meta.metric, texts, _seals(study[layout.TRIALS], rows))
     table.write_history(study, records, meta.direction, meta.metric)
     _write_thumbnails(study, rows)
-    trials = nexus.group(study, layout.TRIALS, "NXcollection")
-    for row in rows:
-        if row.record.number in reach:
-            place(trials, row)
+    if best:
+        _write_best(study, next(row for row in rows if row.record.number == best[0].number))
     _write_links(study, [r for r in records if r.number in reach], best, meta)
+    digest.seal(study.file["/"], apart(study))
+
+
+def apart(study: h5py.Group) -> set[str]:
+    """What the file's own digest leaves out: the trials, and their images, have digests and checksums of their own."""
+    return {f"{study.name.lstrip('/')}/{name}" for name in (layout.TRIALS, layout.THUMBNAILS)}
+
+
+def _seals(trials: h5py.Group, rows: Sequence[Row]) -> list[str]:
+    """The digest of each trial as it lies in this file, or elsewhere."""
+    here = {name for name in trials if isinstance(trials.get(name, getlink=True), h5py.HardLink)}
+    paired = ((names.trial_name(row.record.number), row) for row in rows)
+    return [digest.sealed(trials[name]) if name in here else row.sha256 for name, row in paired]
 
 
 def _write_meta(study: h5py.Group, meta: StudyMeta) -> None:
-    nexus.attributes(
+    nexus.facts(
         study,
         {
             "title": meta.name,
@@ -256,19 +326,35 @@ def _write_meta(study: h5py.Group, meta: StudyMeta) -> None:
 
 def _write_thumbnails(study: h5py.Group, rows: Sequence[Row]) -> None:
     stack = thumbnail.write(study, layout.THUMBNAILS, (len(rows), thumbnail.SIDE, thumbnail.SIDE))
-    stack.attrs["interpretation"] = "image"
-    stack.attrs["long_name"] = "image of each trial, in the order of the table"
+    nexus.attribute(stack, "interpretation", "image")
+    nexus.attribute(stack, "long_name", "image of each trial, in the order of the table")
     for place, row in enumerate(rows):
         if row.tile is not None:
             stack.id.write_direct_chunk((place, 0, 0), row.tile)
+
+
+def _write_best(study: h5py.Group, row: Row) -> None:
+    """Link the best trial. Of one in another file, link what is in it: nexusformat does not look further there."""
+    path = f"{study.name}/{layout.TRIALS}/{names.trial_name(row.record.number)}"
+    link = study.get(path, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        try:
+            with files.read(row.file) as file:
+                made = nexus.group(study, layout.BEST, "NXprocess")
+                nexus.copy_attributes(file[row.group], made, without={digest.SEAL})
+                for member in file[row.group]:
+                    made[member] = h5py.ExternalLink(link.filename, f"{link.path}/{member}")
+            return
+        except files.BROKEN:  # its file has gone, or is damaged: the link alone then
+            if layout.BEST in study:
+                del study[layout.BEST]
+    study[layout.BEST] = h5py.SoftLink(path)
 
 
 def _write_links(
     study: h5py.Group, reached: Sequence[TrialRecord], best: Sequence[TrialRecord], meta: StudyMeta
 ) -> None:
     target = {record.number: f"{study.name}/{layout.TRIALS}/{names.trial_name(record.number)}" for record in reached}
-    if best:
-        study[layout.BEST] = h5py.SoftLink(target[best[0].number])
     by_error = nexus.group(study, layout.BY_ERROR, "NXcollection")
     for rank, record in enumerate(best, start=1):
         if record.number in target:

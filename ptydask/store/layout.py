@@ -27,8 +27,17 @@ BY_PARAMS = "by_params"
 
 # In the table
 RECORD_JSON = "record_json"
+RECORD_JSON_END = "record_json_end"
+"""In the table, ``record_json`` is all rows' texts in one piece; this is where each ends."""
 PARAMS = "params"
 METRICS = "metrics"
+SHA256 = "sha256"
+"""As an attribute: the digest of a trial's group, and of the whole file. As a column: of each trial."""
+ENCODING = "encoding"
+JSON = "json"
+SHORTENED = "shortened"
+LONGEST = 256
+"""Bytes of a text in a column; longer ones are cut there, and whole in the trials' groups."""
 
 # In a trial's group
 TRACEBACK = "traceback"
@@ -41,6 +50,14 @@ DATA = "data"
 SNAPSHOTS = "snapshots"
 THUMBNAIL = "thumbnail"
 LOG = "log"
+
+# Attributes of a trial's group
+ARRAYS_DROPPED = "arrays_dropped"
+"""What a file that was packed without the arrays of every trial no longer has."""
+MERGED_STORE = "merged_store"
+"""The id of the store that recorded a trial, where that is another than the file's own ..."""
+MERGED_NUMBER = "merged_number"
+"""... and the trial's number there."""
 
 # In a trial's own file
 TRIAL = "trial"

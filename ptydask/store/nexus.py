@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -12,39 +12,101 @@ from numpy.typing import NDArray
 from ptydask.model import Quantity
 from ptydask.store import codec
 
-TEXT = h5py.string_dtype("utf-8")
 _CHUNK = 512
+_COMPACT = 4096
+"""Bytes of an array that lies in its own header, under the header's checksum."""
+_COMPACT_TEXT = 60_000
+"""The same of a text. HDF5 ends at 64 kB."""
+_LONGEST = 16_000
+"""Bytes of a text in an attribute; what is longer is cut there, and whole in a dataset of JSON."""
 INT64 = range(-(2**63), 2**63)
 
 
 def group(parent: h5py.Group, name: str, nx_class: str, default: str | None = None) -> h5py.Group:
     """A new group with its NeXus class, and what a viewer shows of it."""
     made = parent.create_group(name)
-    made.attrs["NX_class"] = nx_class
+    attribute(made, "NX_class", nx_class)
     if default is not None:
-        made.attrs["default"] = default
+        attribute(made, "default", default)
     return made
 
 
 def clean(text: str) -> str:
     """``text`` as HDF5 can hold it: NUL and lone surrogates spelled out, the rest as it is."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def text(parent: h5py.Group, name: str, value: str) -> None:
     """A text of any length. (Attributes end at 64 kB.)"""
-    parent.create_dataset(name, data=clean(value), dtype=TEXT)
+    data = texts([value])
+    parent.create_dataset(name, data=data[0], dtype=data.dtype, dcpl=_in_header(data, _COMPACT_TEXT))
 
 
-def attribute(parent: h5py.HLObject, name: str, value: Any) -> None:
-    """An attribute of the value's own type; JSON text where HDF5 has none (None, huge integers)."""
-    value = codec.scalar(value)
+def texts(values: Sequence[str], longest: int | None = None) -> NDArray[np.bytes_]:
+    """The texts in UTF-8, all of one length; those beyond ``longest`` bytes are cut.
+
+    HDF5 keeps texts of varying length aside, without a checksum, and may never return from reading them where they
+    are damaged. So nothing that ptydask itself reads is one; see :func:`fact`.
+    """
+    data = [_cut(value, longest).encode() for value in values]
+    return np.array(data, h5py.string_dtype("utf-8", max([1, *map(len, data)])))
+
+
+def _cut(value: str, longest: int | None) -> str:
+    data = clean(value).encode()
+    return (data if longest is None else data[:longest]).decode("utf-8", "ignore")
+
+
+def _in_header(data: NDArray[Any], limit: int) -> h5py.h5p.PropDCID | None:
+    """How to keep small data within its own header; None for other data."""
+    if not 0 < data.nbytes <= limit:
+        return None
+    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    made.set_layout(h5py.h5d.COMPACT)
+    return made
+
+
+def attribute(owner: h5py.HLObject, name: str, value: Any) -> None:
+    """An attribute that programs read, of the value's own type; JSON text where HDF5 has none (None, huge integers).
+
+    A text is of fixed length: h5py gives it back as bytes.
+    """
+    value = _storable(value)
     if isinstance(value, str):
-        parent.attrs[name] = clean(value)
-    elif isinstance(value, bool | float) or (isinstance(value, int) and value in INT64):
-        parent.attrs[name] = value
+        data = texts([value], _LONGEST)
+        owner.attrs.create(name, data[0], dtype=data.dtype)
     else:
-        parent.attrs[name] = codec.dumps(value)
+        owner.attrs[name] = value
+
+
+def fact(owner: h5py.HLObject, name: str, value: Any) -> None:
+    """An attribute for people: the same, but h5py gives a text back as one. ptydask has it elsewhere."""
+    value = _storable(value)
+    owner.attrs[name] = _cut(value, _LONGEST) if isinstance(value, str) else value
+
+
+def _storable(value: Any) -> bool | int | float | str:
+    value = codec.scalar(value)
+    plain = isinstance(value, bool | float | str) or (isinstance(value, int) and value in INT64)
+    return value if plain else codec.dumps(value)
+
+
+def says(owner: h5py.HLObject, name: str, value: Any) -> bool:
+    """Whether :func:`attribute` or :func:`fact` has written ``value`` there."""
+    if name not in owner.attrs:
+        return False
+    stored, value = codec.scalar(owner.attrs[name]), _storable(value)
+    if isinstance(value, str):
+        return said(owner, name) == _cut(value, _LONGEST)
+    return type(stored) is type(value) and (stored == value or (stored != stored and value != value))
+
+
+def said(owner: h5py.HLObject, name: str) -> str:
+    """The text of an attribute, "" where there is none."""
+    value = owner.attrs.get(name, "")
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def array(parent: h5py.Group, name: str, quantity: Quantity) -> h5py.Dataset:
@@ -52,20 +114,20 @@ def array(parent: h5py.Group, name: str, quantity: Quantity) -> h5py.Dataset:
     data = np.asarray(quantity.data)
     made = numbers(parent, name, data)
     if quantity.units:
-        made.attrs["units"] = quantity.units
+        attribute(made, "units", quantity.units)
     if quantity.long_name:
-        made.attrs["long_name"] = clean(quantity.long_name)
+        attribute(made, "long_name", quantity.long_name)
     if data.ndim >= 2 and min(data.shape[-2:]) > 2:
-        made.attrs["interpretation"] = "image"
+        attribute(made, "interpretation", "image")
     return made
 
 
 def numbers(parent: h5py.Group, name: str, data: NDArray[Any]) -> h5py.Dataset:
-    """An array of numbers or texts, compressed where it has a size to speak of."""
+    """An array of numbers or texts, compressed and check-summed where it has a size to speak of."""
     if data.dtype.kind in "UO":
-        return parent.create_dataset(name, data=[clean(str(item)) for item in data.flat], dtype=TEXT)
-    if data.nbytes < 1024:
-        return parent.create_dataset(name, data=data)
+        data = texts([str(item) for item in data.flat]).reshape(data.shape)
+    if data.nbytes <= _COMPACT or data.ndim == 0:
+        return parent.create_dataset(name, data=data, dcpl=_in_header(data, _COMPACT))
     return parent.create_dataset(
         name,
         data=data,
@@ -95,18 +157,32 @@ def plot(
 ) -> h5py.Group:
     """A new, still empty NXdata group: ``signal`` over ``axes``, with the signals ``beside`` it."""
     made = group(parent, name, "NXdata")
-    made.attrs["signal"] = signal
-    made.attrs["axes"] = np.array(list(axes), dtype=TEXT)
+    attribute(made, "signal", signal)
+    made.attrs["axes"] = texts(axes)
     if beside:
-        made.attrs["auxiliary_signals"] = np.array(list(beside), dtype=TEXT)
+        made.attrs["auxiliary_signals"] = texts(beside)
     text(made, "title", title)
     return made
 
 
 def attributes(owner: h5py.HLObject, values: Mapping[str, Any]) -> None:
-    """Several attributes at once."""
+    """Each of ``values`` as an attribute."""
     for name, value in values.items():
         attribute(owner, name, value)
+
+
+def facts(owner: h5py.HLObject, values: Mapping[str, Any]) -> None:
+    """Each of ``values`` as a fact."""
+    for name, value in values.items():
+        fact(owner, name, value)
+
+
+def copy_attributes(source: h5py.HLObject, target: h5py.HLObject, without: Collection[str] = ()) -> None:
+    """Every attribute but those ``without``, in the type that it has in the file."""
+    for name in source.attrs:
+        if name not in without:
+            old = source.attrs.get_id(name)
+            target.attrs.create(name, source.attrs[name], shape=old.shape, dtype=old.dtype)
 
 
 def read_text(parent: h5py.Group, name: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -13,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.errors import StoreError, one_line
-from ptydask.model import Image, Scalar, StudyMeta, TrialRecord, best_of
+from ptydask.model import Image, Scalar, StudyMeta, TrialRecord, ranked
 from ptydask.store import codec, contents, files, index, layout, lock, names, nexus, shard, table, trialgroup
 
 T = TypeVar("T")
+_MORE = "`ptydask verify` says what is damaged and what is whole"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class TrialData:
     """Iteration -> arrays."""
     lost: str
     """What could not be kept, and why; "" where all was."""
+    dropped: str = ""
+    """What was taken out of the file later, and by which rule; "" where nothing was."""
+    merged: str = ""
+    """Which trial of which store it was, where it was merged from there."""
 
 
 def open(path: Path | str) -> Results:
@@ -80,6 +86,8 @@ class Results:
         self.id: str = head.store_id
         self.packed: bool = head.kind == layout.PACKED
         """Whether the file holds everything itself; else the trials are in the folder beside it."""
+        self._study = index.study_of(file)
+        self.__dict__.pop("_trials", None)  # of the file that was open before
         return file
 
     @property
@@ -92,12 +100,32 @@ class Results:
 
         Rows of the table come without the traceback; :meth:`trial` has it.
         """
-        try:
-            rows = {record.number: record for record in table.read(self._study[layout.TABLE])}
-        except files.BROKEN as error:
-            raise index.unreadable(self.path, error) from error
+        rows = {record.number: record for record in self._table(table.read)}
         rows |= {record.number: record for record in self._since(rows.keys())}
         return [rows[number] for number in sorted(rows)]
+
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """The same trials as columns, one value a trial: ``number``, ``state``, ``params/NAME``, ``metrics/NAME`` ...
+
+        A missing number is NaN, a missing text None; ``retry_of`` is -1 where there is none. Numbers come in their
+        own type, texts and what has no common type as objects.
+        """
+        stored = self._table(table.read_columns)
+        since = list(self._since(set(stored["number"].tolist())))
+        return table.joined(stored, table.columns_of(since)) if since else stored
+
+    def ranked(self, count: int | None = None) -> list[TrialRecord]:
+        """The completed trials, best error first, the earlier one on a tie; the first ``count`` of them."""
+        since = list(self._since(set(self._table(lambda stored: stored["number"][()]).tolist())))
+        best = self._table(lambda stored: table.read_rows(stored, table.ranks(stored, self.meta.direction)[:count]))
+        return ranked([*best, *since], self.meta.direction)[:count]
+
+    def _table(self, read: Callable[[h5py.Group], T]) -> T:
+        try:
+            return read(self._study[layout.TABLE])
+        except files.BROKEN as error:
+            why = one_line(str(error))
+            raise StoreError(f"{self.path}: damaged: its table of trials cannot be read ({why}); {_MORE}") from error
 
     def _since(self, known: Any) -> Iterator[TrialRecord]:
         """Trials of a run that is on, or was killed, that are in files of their own only."""
@@ -113,7 +141,7 @@ class Results:
 
     def best(self) -> TrialRecord | None:
         """The completed trial with the best error; None when nothing completed."""
-        return best_of(self.records(), self.meta.direction)
+        return next(iter(self.ranked(1)), None)
 
     def thumbnails(self) -> NDArray[np.uint8]:
         """(N, 128, 128): each trial's image, in the order of the table; zeros where there is none."""
@@ -121,6 +149,36 @@ class Results:
             return np.asarray(self._study[layout.THUMBNAILS][()])
         except files.BROKEN as error:
             raise index.unreadable(self.path, error) from error
+
+    def pictures(self) -> dict[int, NDArray[np.uint8]]:
+        """Trial number -> its thumbnail, (128, 128); a trial that has no image is left out."""
+        try:
+            numbers = self._study[layout.TABLE]["number"][()].tolist()
+        except files.BROKEN as error:
+            raise index.unreadable(self.path, error) from error
+        return {number: tile for number, tile in zip(numbers, self.thumbnails(), strict=False) if tile.any()}
+
+    def curve(self, number: int) -> dict[str, NDArray[Any]]:
+        """``step`` and one column for each metric; empty for a trial that never reported. Raises StoreError."""
+        return self._read(number, trialgroup.read_curve)
+
+    def curves(self) -> dict[int, dict[str, NDArray[Any]]]:
+        """The curve of every trial that has one. A trial whose file is damaged is left out."""
+        stored = self._table(lambda stored: stored["number"][()]).tolist()
+        found: dict[int, dict[str, NDArray[Any]]] = {}
+        for number in sorted({*stored, *(record.number for record in self._since(set(stored)))}):
+            with suppress(StoreError):
+                found[number] = self._own_curve(number) or self.curve(number)
+        return {number: curve for number, curve in found.items() if curve}
+
+    def _own_curve(self, number: int) -> dict[str, NDArray[Any]] | None:
+        """A curve in the file itself, without looking for the trial elsewhere; None where it is not there."""
+        if not self.packed:
+            return None
+        try:
+            return trialgroup.read_curve(self._trials[names.trial_name(number)])
+        except files.BROKEN:
+            return None
 
     def trial(self, number: int) -> TrialData:
         """Everything of one trial; arrays are read when used. Raises StoreError for an unknown number."""
@@ -138,7 +196,9 @@ class Results:
             snapshots={
                 step: self._stored(number, group, paths) for step, paths in trialgroup.snapshot_paths(group).items()
             },
-            lost=group.attrs.get("lost", ""),
+            lost=nexus.said(group, "lost"),
+            dropped=nexus.said(group, layout.ARRAYS_DROPPED),
+            merged=trialgroup.read_origin(group),
         )
 
     def _stored(self, number: int, group: h5py.Group, paths: Mapping[str, str]) -> dict[str, StoredArray]:
@@ -147,8 +207,8 @@ class Results:
             return StoredArray(
                 shape=data.shape,
                 dtype=data.dtype,
-                units=data.attrs.get("units", ""),
-                long_name=data.attrs.get("long_name", ""),
+                units=nexus.said(data, "units"),
+                long_name=nexus.said(data, "long_name"),
                 _fetch=lambda part: np.asarray(self._read(number, lambda found: found[path][part])),
             )
 
@@ -158,7 +218,7 @@ class Results:
         """What ``read`` makes of the trial's group, wherever it lies by now."""
         for _ in range(20):
             for path, group in self._places(number):
-                if found := self._try(path, group, read):
+                if found := self._try(number, path, group, read):
                     return found[0]
             if self.packed and not self._has_folder():
                 break
@@ -169,7 +229,7 @@ class Results:
         span = f"its trials are {known[0]} to {known[-1]}" if known else "it has none yet"
         raise StoreError(f"{self.path}: there is no trial {number}; {span}")
 
-    def _try(self, path: Path, group: str, read: Callable[[h5py.Group], T]) -> tuple[T] | None:
+    def _try(self, number: int, path: Path, group: str, read: Callable[[h5py.Group], T]) -> tuple[T] | None:
         """What ``read`` gives, alone in a tuple; None where the trial is not, or no longer, in this file."""
         try:
             with nullcontext(self._file) if path == self.path else files.read(path) as file:
@@ -177,7 +237,8 @@ class Results:
         except files.BROKEN as error:
             if not path.exists():
                 return None
-            raise StoreError(f"{path}: not readable: {one_line(str(error))}") from error
+            why = one_line(str(error))
+            raise StoreError(f"{path}: trial {number} is damaged and cannot be read ({why}); {_MORE}") from error
 
     def _places(self, number: int) -> Iterator[tuple[Path, str]]:
         name = names.trial_name(number)
@@ -213,9 +274,9 @@ class Results:
             return None
         return said if isinstance(said, dict) else None
 
-    @property
-    def _study(self) -> h5py.Group:
-        return index.study_of(self._file)
+    @cached_property
+    def _trials(self) -> h5py.Group:
+        return self._study[layout.TRIALS]
 
     def close(self) -> None:
         """Let go of the file."""

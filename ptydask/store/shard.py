@@ -11,7 +11,7 @@ import h5py
 from ptydask import __version__
 from ptydask.errors import StoreError, one_line
 from ptydask.model import Direction, Keep, TrialOutput, TrialRecord
-from ptydask.store import files, layout, names, nexus, trialgroup
+from ptydask.store import digest, files, layout, names, nexus, trialgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ def write(
         def build(file: h5py.File, kept: TrialOutput | None = kept, lost: str = lost) -> None:
             nexus.attributes(file, _ROOT)
             trialgroup.write(file, layout.TRIAL, record, kept, keep, direction=direction, metric=metric, lost=lost)
+            digest.seal(file, {layout.TRIAL})
 
         try:
             files.write_whole(path, build)

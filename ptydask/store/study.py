@@ -20,8 +20,8 @@ from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.model import RunSnapshot, StudyMeta, TrialRecord
 from ptydask.store import codec, contents, files, index, layout, lock, names, shard
 
-SHARE = 0.02
-"""Of the driver's time, at most this share goes into refreshing the index."""
+SHARE = 0.015
+"""Of the driver's time, about this share goes into refreshing the index: never 2 %, also where one takes longer."""
 OFTEN = 1.0
 """Seconds between two refreshes, at least."""
 
@@ -39,7 +39,8 @@ class Store:
         self.folder = names.folder_of(path)
         self.id = found.store_id
         self.meta = meta if found.previous is None else _going_on(found.previous, meta)
-        self.previous = found.previous
+        self.previous = found.previous if found.previous is not None and found.previous.config_json else None
+        """What the results said of their study; None for new ones, and for rebuilt ones that no longer know."""
         self.damaged = found.damaged
         """Files that could not be read, one line each; they are in ``NAME.trials/damaged``."""
         self.begun = False
@@ -106,7 +107,8 @@ class Store:
         if self._records.get(record.number) == record:
             return
         path = names.shard_path(self.folder, record.number)
-        self._rows[record.number] = index.Row(record, path, f"/{layout.TRIAL}", None)
+        text = codec.record_to_json(record)
+        self._rows[record.number] = index.Row(record, path, f"/{layout.TRIAL}", None, json=text)
         self._records[record.number] = record
         self._unread.add(record.number)
         if sha256 is not None:
@@ -172,8 +174,7 @@ class Store:
 
     def _read_tiles(self) -> None:
         for number in sorted(self._unread):
-            row = self._rows[number]
-            self._rows[number] = replace(row, tile=contents.read_tile(row.file))
+            self._rows[number] = contents.with_tile(self._rows[number])
         self._unread.clear()
 
     def _sorted(self) -> list[index.Row]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import h5py
@@ -12,68 +13,103 @@ from numpy.typing import NDArray
 from ptydask.model import Direction, Scalar, TrialRecord, TrialState
 from ptydask.store import codec, layout, names, nexus
 
+Column = NDArray[Any]
+
 _MISSING = object()
 _UNITS = {"seconds": "s"}
+_WHOLE = ("number", "attempt", "retry_of")
+"""Columns of integers, whatever is in them; ``retry_of`` is -1 where there is none."""
+_REAL = ("error", "seconds")
+_FIELDS = (
+    *("number", "state", "error", "reason", "message", "attempt", "retry_of", "origin", "started", "seconds"),
+    *("worker", "host", "job", "device", "seed"),
+)
+_FOLDERS = (layout.PARAMS, layout.METRICS)
+TEXTS = ("message", "origin", "started", "worker", "host", "job", "device")
+"""Fields that are free text."""
 
 
-def write(parent: h5py.Group, records: Sequence[TrialRecord], metric: str) -> None:
-    """Write the table of ``records``."""
+# --- writing ------------------------------------------------------------------------------------------
+
+
+def write(
+    parent: h5py.Group, records: Sequence[TrialRecord], metric: str, texts: Sequence[str], seals: Sequence[str]
+) -> None:
+    """Write the table of ``records``: ``texts`` are their JSON, ``seals`` the digests of their groups."""
     table = nexus.group(parent, layout.TABLE, "NXcollection")
-    columns: dict[str, list[Any]] = {
-        "number": [r.number for r in records],
-        "state": [str(r.state) for r in records],
-        "error": [_number(r.error) for r in records],
-        "reason": [str(r.reason) for r in records],
-        "message": [r.message for r in records],
-        "attempt": [r.attempt for r in records],
-        "retry_of": [-1 if r.retry_of is None else r.retry_of for r in records],
-        "origin": [r.origin for r in records],
-        "started": [r.started for r in records],
-        "seconds": [float(r.seconds) for r in records],
-        "worker": [r.worker for r in records],
-        "host": [r.host for r in records],
-        "job": [r.job for r in records],
-        "device": [r.device for r in records],
-        "seed": [r.seed for r in records],
-        layout.RECORD_JSON: [codec.record_to_json(r) for r in records],
-    }
-    for name, values in columns.items():
-        made = _column(table, name, values)
+    for folder in _FOLDERS:
+        nexus.group(table, folder, "NXcollection")
+    for name, values in _values(records).items():
+        folder, _, last = name.partition("/")
+        made = _write_column(table[folder] if last else table, names.encode(last or name), values)
         if name in _UNITS:
-            made.attrs["units"] = _UNITS[name]
-    table["error"].attrs["long_name"] = nexus.clean(metric)
-    for folder, rows in (
-        (layout.PARAMS, [r.params for r in records]),
-        (layout.METRICS, [r.metrics for r in records]),
-    ):
-        made = nexus.group(table, folder, "NXcollection")
+            nexus.attribute(made, "units", _UNITS[name])
+    nexus.attribute(table["error"], "long_name", metric)
+    nexus.numbers(table, layout.SHA256, nexus.texts(seals))
+    blobs = [text.encode() for text in texts]
+    nexus.numbers(table, layout.RECORD_JSON_END, np.cumsum([len(blob) for blob in blobs], dtype=np.int64))
+    nexus.numbers(table, layout.RECORD_JSON, np.frombuffer(b"".join(blobs), np.uint8))
+
+
+def _values(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
+    """Column name -> one value a row; parameters are ``params/NAME``, metrics ``metrics/NAME``."""
+    found = {name: [_plain(name, getattr(record, name)) for record in records] for name in _FIELDS}
+    for folder in _FOLDERS:
+        rows = [getattr(record, folder) for record in records]
         for name in dict.fromkeys(name for row in rows for name in row):
-            _column(made, names.encode(name), [codec.scalar(row.get(name, _MISSING)) for row in rows])
+            found[f"{folder}/{name}"] = [codec.scalar(row.get(name, _MISSING)) for row in rows]
+    return found
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+def _plain(name: str, value: Any) -> Any:
+    if name in _REAL:
+        return float("nan") if value is None else float(value)
+    if name == "retry_of":
+        return -1 if value is None else value
+    return str(value) if isinstance(value, str) else value
 
 
-def _column(parent: h5py.Group, name: str, values: list[Any]) -> h5py.Dataset:
+def _write_column(parent: h5py.Group, name: str, values: list[Any]) -> h5py.Dataset:
     """One column in the type that all of its values have; JSON texts where they have none in common."""
+    column = _typed(name, values)
+    if column is not None and column.dtype != object:
+        return nexus.numbers(parent, name, column)
+    texts = values if column is not None else ["" if v is _MISSING else codec.dumps(v) for v in values]
+    if column is None:
+        made = nexus.numbers(parent, name, nexus.texts(texts))
+        nexus.attribute(made, layout.ENCODING, layout.JSON)
+        return made
+    data = nexus.texts(texts, layout.LONGEST)
+    made = nexus.numbers(parent, name, data)
+    if data.itemsize > layout.LONGEST - 4 and any(len(nexus.clean(one).encode()) > layout.LONGEST for one in texts):
+        nexus.attribute(made, layout.SHORTENED, True)
+    return made
+
+
+def _typed(name: str, values: Sequence[Any]) -> Column | None:
+    """The values in the one type that they have, texts as objects; None where they have none in common."""
     said = [value for value in values if value is not _MISSING]
     kinds = {type(value) for value in said}
     whole = len(said) == len(values)
-    if name in ("number", "attempt", "retry_of") or (kinds == {int} and whole):
+    if name in _REAL:
+        return np.array(values, np.float64)
+    if name in _WHOLE or (kinds == {int} and whole):
         if all(value in nexus.INT64 for value in values):
-            return parent.create_dataset(name, data=np.array(values, np.int64))
+            return np.array(values, np.int64)
     elif kinds == {bool} and whole:
-        return parent.create_dataset(name, data=np.array(values, np.bool_))
+        return np.array(values, np.bool_)
     elif kinds and kinds <= {float, int, type(None)} and _exact(said):
         numbers = [float("nan") if value is None or value is _MISSING else float(value) for value in values]
-        return parent.create_dataset(name, data=np.array(numbers, np.float64))
+        return np.array(numbers, np.float64)
     elif kinds <= {str} and whole:
-        texts = [nexus.clean(value) for value in values]
-        return parent.create_dataset(name, data=texts, shape=(len(values),), dtype=nexus.TEXT)
-    texts = ["" if value is _MISSING else codec.dumps(value) for value in values]
-    made = parent.create_dataset(name, data=texts, shape=(len(values),), dtype=nexus.TEXT)
-    made.attrs["encoding"] = "json"
+        return _objects(values)
+    return None
+
+
+def _objects(values: Iterable[Any]) -> Column:
+    listed = list(values)
+    made = np.empty(len(listed), object)
+    made[:] = listed
     return made
 
 
@@ -92,22 +128,110 @@ def write_history(parent: h5py.Group, records: Sequence[TrialRecord], direction:
         beside=["best_so_far"],
         title=f"{metric}, {direction}d",
     )
-    errors, best = _history(records, direction)
-    history["number"] = np.array([record.number for record in records], np.int64)
-    history["error"] = errors
-    history["best_so_far"] = best
-    history["error"].attrs["long_name"] = nexus.clean(metric)
+    for name, data in history_of(records, direction).items():
+        nexus.numbers(history, name, data)
+    nexus.attribute(history["error"], "long_name", metric)
 
 
-def _history(records: Sequence[TrialRecord], direction: Direction) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def history_of(records: Sequence[TrialRecord], direction: Direction) -> dict[str, Column]:
+    """The columns of ``history``: a trial that did not complete has no error in it."""
     errors = np.array(
-        [_number(record.error) if record.state is TrialState.COMPLETE else np.nan for record in records],
+        [_plain("error", record.error) if record.state is TrialState.COMPLETE else np.nan for record in records],
         np.float64,
     )
     best = (np.fmin if direction == "minimize" else np.fmax).accumulate(errors) if len(errors) else errors
-    return errors, best
+    return {"number": np.array([r.number for r in records], np.int64), "error": errors, "best_so_far": best}
+
+
+# --- reading ------------------------------------------------------------------------------------------
 
 
 def read(table: h5py.Group) -> list[TrialRecord]:
     """The rows, all but the tracebacks of failed trials. Raises KeyError or ValueError on damage."""
-    return [codec.record_from_json(text) for text in table[layout.RECORD_JSON].asstr()[()]]
+    return [codec.record_from_json(text) for text in read_texts(table)]
+
+
+def read_texts(table: h5py.Group) -> list[str]:
+    """The JSON of every row."""
+    blob = table[layout.RECORD_JSON][()].tobytes()
+    return [blob[a:b].decode() for a, b in pairwise([0, *table[layout.RECORD_JSON_END][()].tolist()])]
+
+
+def read_rows(table: h5py.Group, rows: Iterable[int]) -> list[TrialRecord]:
+    """The records of some rows; little more than these is read."""
+    ends, blob = table[layout.RECORD_JSON_END][()].tolist(), table[layout.RECORD_JSON]
+    spans = [(ends[row - 1] if row else 0, ends[row]) for row in rows]
+    return [codec.record_from_json(blob[a:b].tobytes().decode()) for a, b in spans]
+
+
+def ranks(table: h5py.Group, direction: Direction) -> list[int]:
+    """The rows of the completed trials, best error first, as :func:`ptydask.model.ranked` has them."""
+    error = table["error"][()] * (1 if direction == "minimize" else -1)
+    done = np.flatnonzero((table["state"][()] == str(TrialState.COMPLETE).encode()) & ~np.isnan(error))
+    order = np.lexsort((table["number"][()][done], error[done]))
+    return [int(row) for row in done[order]]
+
+
+def read_column(table: h5py.Group, name: str) -> Column:
+    """One column by its name in the file, texts as str objects, JSON decoded. Raises KeyError or ValueError."""
+    data = table[name]
+    values = data[()]
+    if values.dtype.kind != "S":
+        return np.asarray(values)
+    texts = _texts(values)
+    if nexus.said(data, layout.ENCODING) == layout.JSON:
+        return _objects(codec.loads(text) if text else None for text in texts)
+    return _objects(texts)
+
+
+def _texts(values: NDArray[np.bytes_]) -> list[str]:
+    """The same as str, all at once: no text holds NUL."""
+    return b"\0".join(values.tolist()).decode().split("\0") if len(values) else []
+
+
+def read_columns(table: h5py.Group) -> dict[str, Column]:
+    """Every column: fields, ``params/NAME``, ``metrics/NAME``. Raises KeyError or ValueError on damage."""
+    found, shortened = {}, []
+    for folder in ("", *_FOLDERS):
+        group = table[folder] if folder else table
+        for link in _FIELDS if not folder else group:
+            name = f"{folder}/{names.decode(link)}" if folder else link
+            found[name] = read_column(group, link)
+            if layout.SHORTENED in group[link].attrs:
+                shortened.append(name)
+    if shortened:
+        found |= {name: column for name, column in columns_of(read(table)).items() if name in shortened}
+    return found
+
+
+def columns_of(records: Sequence[TrialRecord]) -> dict[str, Column]:
+    """The same columns of records in memory."""
+    found = {}
+    for name, values in _values(records).items():
+        typed = _typed(name, values)
+        found[name] = typed if typed is not None else _objects(None if v is _MISSING else v for v in values)
+    return found
+
+
+def joined(a: Mapping[str, Column], b: Mapping[str, Column]) -> dict[str, Column]:
+    """The rows of ``a``, then those of ``b``, in the order of their numbers."""
+    sizes = [len(part["number"]) for part in (a, b)]
+    order = np.argsort(np.concatenate([a["number"], b["number"]]), kind="stable")
+    found = {}
+    for name in dict.fromkeys([*a, *b]):
+        parts = [part.get(name) for part in (a, b)]
+        found[name] = _joined(parts, sizes)[order]
+    return found
+
+
+def _joined(parts: Sequence[Column | None], sizes: Sequence[int]) -> Column:
+    kinds = {part.dtype for part in parts if part is not None}
+    if len(kinds) == 1 and all(part is not None for part in parts):
+        return np.concatenate([part for part in parts if part is not None])
+    if kinds <= {np.dtype(np.float64), np.dtype(np.int64)} and all(
+        _exact(part.tolist()) for part in parts if part is not None
+    ):
+        filled = [np.full(size, np.nan) if part is None else part for part, size in zip(parts, sizes, strict=True)]
+        return np.concatenate(filled).astype(np.float64)
+    lists = [[None] * size if part is None else part.tolist() for part, size in zip(parts, sizes, strict=True)]
+    return _objects(value for values in lists for value in values)

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from ptydask.model import Direction, Image, Keep, Quantity, TrialOutput, TrialRecord
-from ptydask.store import codec, layout, names, nexus, thumbnail
+from ptydask.store import codec, digest, layout, names, nexus, thumbnail
 
 _ASIDE = {"params", "metrics", "traceback"}
 """Fields of a record that are no attributes of its group."""
@@ -33,21 +33,24 @@ def write(
     metric: str,
     lost: str = "",
 ) -> h5py.Group:
-    """Write one trial as the group ``name``. ``lost`` says what could not be kept of it, and why."""
+    """Write one trial as the group ``name``, sealed. ``lost`` says what could not be kept of it, and why."""
     group = nexus.group(parent, name, "NXprocess")
     columns = {field.name: getattr(record, field.name) for field in fields(record)}
     columns["error"] = float("nan") if record.error is None else record.error
-    nexus.attributes(group, {k: v for k, v in columns.items() if k not in _ASIDE and v is not None})
-    nexus.attributes(group, {"error_metric": metric, "direction": direction} | ({"lost": lost} if lost else {}))
+    nexus.facts(group, {k: v for k, v in columns.items() if k not in _ASIDE and v is not None})
+    nexus.facts(group, {"error_metric": metric, "direction": direction})
+    if lost:
+        nexus.attribute(group, "lost", lost)
     nexus.text(group, layout.RECORD_JSON, codec.record_to_json(record))
     params = group.create_group(layout.PARAMS)  # its attributes are the parameters, and nothing else
-    nexus.attributes(params, _encoded(record.params))
+    nexus.facts(params, _encoded(record.params))
     nexus.text(params, layout.PARAMS_JSON, codec.dumps(record.params))
-    nexus.attributes(nexus.group(group, layout.METRICS, "NXcollection"), _encoded(record.metrics))
+    nexus.facts(nexus.group(group, layout.METRICS, "NXcollection"), _encoded(record.metrics))
     if record.traceback:
         nexus.text(group, layout.TRACEBACK, record.traceback)
     if output is not None:
         _write_output(group, output, keep, metric)
+    digest.seal(group)
     return group
 
 
@@ -57,13 +60,13 @@ def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write_output(group: h5py.Group, output: TrialOutput, keep: Keep, metric: str) -> None:
     taken = set(group.attrs)
-    nexus.attributes(group, {k if k not in taken else f"engine_{k}": v for k, v in _encoded(output.attributes).items()})
+    nexus.facts(group, {k if k not in taken else f"engine_{k}": v for k, v in _encoded(output.attributes).items()})
     nexus.text(group, layout.ATTRIBUTES_JSON, codec.dumps(output.attributes))
     if output.log:
         nexus.text(group, layout.LOG, output.log)
     if output.curve:
         _write_curve(group, output.curve, metric)
-        group.attrs["default"] = layout.CURVE
+        nexus.attribute(group, "default", layout.CURVE)
     if not keep.arrays:
         return
     _write_arrays(group, output.arrays)
@@ -73,7 +76,7 @@ def _write_output(group: h5py.Group, output: TrialOutput, keep: Keep, metric: st
             _write_arrays(nexus.group(snapshots, layout.snapshot_name(step), "NXcollection"), arrays)
     if output.image is not None:
         _write_image(group, output.image)
-        group.attrs["default"] = layout.IMAGE
+        nexus.attribute(group, "default", layout.IMAGE)
         tile = thumbnail.write(group, layout.THUMBNAIL, (thumbnail.SIDE, thumbnail.SIDE))
         tile[()] = thumbnail.make(output.image.data)
 
@@ -82,14 +85,14 @@ def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> No
     columns = {names.encode(name): np.asarray(values) for name, values in curve.items()}
     values = [name for name in columns if name != layout.STEP]
     linked = metric if metric in curve and "error" not in columns else None
-    signals = ["error", *values] if linked is not None else values
+    signals = values if linked is None else [names.encode(linked), *(n for n in values if n != names.encode(linked))]
     axes = [layout.STEP] if layout.STEP in columns else []
     made = nexus.plot(
         group,
         layout.CURVE,
         signal=(signals or [layout.STEP])[0],
         axes=axes,
-        beside=[name for name in signals[1:] if name != linked],
+        beside=signals[1:],
         title=f"trial {group.attrs['number']}",
     )
     for name, data in columns.items():
@@ -105,9 +108,10 @@ def _write_arrays(group: h5py.Group, arrays: Mapping[str, Quantity]) -> None:
 
 
 def _write_image(group: h5py.Group, image: Image) -> None:
-    made = nexus.plot(group, layout.IMAGE, signal=layout.DATA, axes=["y", "x"], title=image.title)
+    title = f"trial {group.attrs['number']}: {image.title}" if image.title else f"trial {group.attrs['number']}"
+    made = nexus.plot(group, layout.IMAGE, signal=layout.DATA, axes=["y", "x"], title=title)
     data = nexus.array(made, layout.DATA, Quantity(image.data, image.units, image.title))
-    data.attrs["interpretation"] = "image"
+    nexus.attribute(data, "interpretation", "image")
     for axis, centres in (("y", image.y), ("x", image.x)):
         nexus.array(made, axis, Quantity(centres, image.axis_units, axis))
 
@@ -121,11 +125,37 @@ def read_record(group: h5py.Group) -> TrialRecord:
     return codec.record_from_json(text, nexus.read_text(group, layout.TRACEBACK))
 
 
+def read_aim(group: h5py.Group) -> tuple[Direction, str]:
+    """Which way the study goes, and its error metric, as the trial's group says."""
+    return "maximize" if nexus.said(group, "direction") == "maximize" else "minimize", nexus.said(group, "error_metric")
+
+
+def disagreeing(group: h5py.Group, record: TrialRecord) -> list[str]:
+    """The attributes, of the group and of its parameters, that do not say what ``record`` says."""
+    stored = {name: (group, name, getattr(record, name)) for name in ("number", "state", "reason", "attempt", "seed")}
+    stored |= {f"{layout.PARAMS}/{k}": (group[layout.PARAMS], k, v) for k, v in _encoded(record.params).items()}
+    return [path for path, (owner, name, value) in stored.items() if not nexus.says(owner, name, value)]
+
+
+def read_origin(group: h5py.Group) -> str:
+    """Which trial of which store it was, where it was merged from there; else ""."""
+    store = nexus.said(group, layout.MERGED_STORE)
+    return f"trial {group.attrs[layout.MERGED_NUMBER]} of store {store}" if store else ""
+
+
 def read_curve(group: h5py.Group) -> dict[str, Any]:
     """Column name -> 1-D array, as the engine gave them."""
     if layout.CURVE not in group:
         return {}
-    return {names.decode(name): item[()] for name, item in _datasets(group[layout.CURVE]) if name != "title"}
+    curve = h5py.h5g.open(group.id, layout.CURVE.encode())  # ten thousand curves at a time: h5py's own ways are slow
+    found = {}
+    for name in curve:
+        if name != b"title" and curve.links.get_info(name).type == h5py.h5l.TYPE_HARD:
+            data = h5py.h5d.open(curve, name)
+            column = np.empty(data.shape, data.dtype)
+            data.read(h5py.h5s.ALL, h5py.h5s.ALL, column)
+            found[names.decode(name.decode())] = column
+    return found
 
 
 def read_image(group: h5py.Group) -> Image | None:
@@ -138,9 +168,9 @@ def read_image(group: h5py.Group) -> Image | None:
         data=data[()],
         y=y[()],
         x=x[()],
-        units=data.attrs.get("units", ""),
-        axis_units=y.attrs.get("units", ""),
-        title=nexus.read_text(made, "title"),
+        units=nexus.said(data, "units"),
+        axis_units=nexus.said(y, "units"),
+        title=nexus.said(data, "long_name"),
     )
 
 

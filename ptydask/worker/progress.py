@@ -10,7 +10,7 @@ from optuna.trial import Trial
 
 from ptydask import checkpoint, eviction, transfer
 from ptydask.errors import StoreError
-from ptydask.model import Scalar, StudyPlan
+from ptydask.model import Scalar, StudyPlan, TrialOutput
 
 SHARE = 0.05
 """Of a trial's time, at most this share goes into writing checkpoints, however often they are asked for."""
@@ -34,6 +34,15 @@ class Watch:
     def last(self) -> Mapping[str, float]:
         """The latest metrics."""
         return self.reports[-1][1] if self.reports else {}
+
+    def so_far(self) -> TrialOutput | None:
+        """What is known of a trial that fails now: its metrics at each step that all of them were reported at."""
+        if not self.reports:
+            return None
+        names = [name for name in self.last if all(name in metrics for _, metrics in self.reports)]
+        curve: dict[str, Sequence[float]] = {"step": [step for step, _ in self.reports]}
+        curve |= {name: [metrics[name] for _, metrics in self.reports] for name in names}
+        return TrialOutput(metrics=dict(self.last), curve=curve)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> bool:
         """See :class:`ptydask.engines.Report`."""

@@ -162,7 +162,7 @@ class _TrialRun:
                 metrics=dict(watch.last),
                 seconds=kept.seconds,
             )
-            self._write(ended, None)
+            self._write(ended, watch.so_far())
             with heard():
                 trial.set_user_attr("reason", Reason.FAILED.value)
             raise TrialFailed(ended.message) from None

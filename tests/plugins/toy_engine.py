@@ -1,10 +1,10 @@
 """An engine for tests: a quick, known function instead of a reconstruction, with ways to go wrong on request.
 
 Keys in ``init_params``, all optional: ``sleep`` seconds a step; ``iterations``; ``fail`` and ``lose``: raise, or end
-the process, where the smallest parameter is below; ``lose_once``: a path; ``bad_data``: refuse at opening; ``walk``:
-also a random walk, (steps, 8), which depends on parameters and seed and differs where a trial was resumed wrongly;
-``array``: so many random float32 numbers in one more; ``ignore_eviction``: no checkpoint once the worker has to go;
-``blind``: do not see the folder of the results.
+the process, where the smallest parameter is below (``fail_after``: only after so many steps); ``lose_once``: a path;
+``bad_data``: refuse at opening; ``walk``: also a random walk, (steps, 8), which depends on parameters and seed and
+differs where a trial was resumed wrongly; ``array``: so many random float32 numbers in one more; ``ignore_eviction``:
+no checkpoint once the worker has to go; ``blind``: do not see the folder of the results.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class ToySession:
         return arrays
 
     def _misbehave(self, x: float, step: int) -> None:
-        if x < float(self.toy.get("fail", -np.inf)):
+        if x < float(self.toy.get("fail", -np.inf)) and step > int(self.toy.get("fail_after", 0)):
             raise MemoryError("CUDA out of memory, says the toy")
         if x < float(self.toy.get("lose", -np.inf)):
             os._exit(3)

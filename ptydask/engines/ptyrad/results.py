@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ptydask import tunables
+from ptydask.engines.ptyrad import quantities
 from ptydask.engines.ptyrad.contrast import ScannedRegion, projected_phase
 from ptydask.model import Image, Quantity, Scalar
 
 _UNITS = {"Ang": "angstrom", "m": "m"}
 """PtyRAD's length unit (electrons, X-rays) and its name in the results file."""
-
-_AFFINE = ("scale", "asymmetry", "rotation", "shear")
 
 
 def length_unit(model: Any) -> str:
@@ -24,36 +24,28 @@ def length_unit(model: Any) -> str:
 
 
 def arrays(model: Any, dx: float) -> dict[str, Quantity]:
-    """The reconstruction as it is now.
-
-    ``object_phase``, ``object_amplitude``: (omode, z, y, x) float32. ``probe``: (pmode, y, x) complex64.
-    ``positions``: (N, 2) as (y, x), where the top-left pixel of the probe window lies on the object, so that
-    pixel (i, j) of the object lies at (i, j) * ``dx``; the probe's centre is half a window further on.
-    ``slice_thickness``: one number. ``object_tilts``: (1, 2) or (N, 2) as (y, x).
-    """
-    unit = length_unit(model)
-    corner = _copy(model.crop_pos).astype(np.float64) + _copy(model.opt_probe_pos_shifts)
-    return {
-        "object_phase": Quantity(_copy(model.opt_objp), "rad", "phase of the object, per mode and slice"),
-        "object_amplitude": Quantity(_copy(model.opt_obja), "1", "amplitude of the object, per mode and slice"),
-        "probe": Quantity(_copy(model.get_complex_probe_view()), "1", "probe, per mode, in real space"),
-        "positions": Quantity(corner * dx, unit, "top-left pixel of the probe window on the object (y, x)"),
-        "slice_thickness": Quantity(_copy(model.opt_slice_thickness), unit, "thickness of one slice"),
-        "object_tilts": Quantity(_copy(model.opt_obj_tilts), "mrad", "tilt of the object (y, x)"),
+    """The reconstruction as it is now, see :func:`quantities.arrays`."""
+    tensors = {
+        "objp": model.opt_objp,
+        "obja": model.opt_obja,
+        "probe": model.get_complex_probe_view(),
+        "probe_pos_shifts": model.opt_probe_pos_shifts,
+        "slice_thickness": model.opt_slice_thickness,
+        "obj_tilts": model.opt_obj_tilts,
     }
+    copied = {name: _copy(tensor) for name, tensor in tensors.items()}
+    return quantities.arrays(copied, _copy(model.crop_pos), dx, length_unit(model))
+
+
+def scan(model: Any, batches: Sequence[torch.Tensor]) -> dict[str, Quantity]:
+    """What does not change from iteration to iteration, see :func:`quantities.scan`."""
+    return quantities.scan(_copy(model.crop_pos), np.concatenate([_copy(batch) for batch in batches]))
 
 
 def phase_image(model: Any, region: ScannedRegion, dx: float) -> Image:
     """The projected phase of the scanned region; its axes start at the centre of the object's first pixel."""
     rows, columns = slice(region.top, region.bottom + 1), slice(region.left, region.right + 1)
-    return Image(
-        data=_copy(projected_phase(model)[rows, columns]),
-        y=np.arange(region.top, region.bottom + 1) * dx,
-        x=np.arange(region.left, region.right + 1) * dx,
-        units="rad",
-        axis_units=length_unit(model),
-        title="Phase, summed over depth",
-    )
+    return quantities.phase_image(_copy(projected_phase(model)), rows, columns, dx, length_unit(model))
 
 
 def geometry(model: Any, variables: Mapping[str, Any]) -> dict[str, Scalar]:
@@ -66,9 +58,14 @@ def geometry(model: Any, variables: Mapping[str, Any]) -> dict[str, Scalar]:
         "wavelength": float(variables["lambd"]),
         "scan_positions": int(variables["N_scans"]),
         "scan_step_size": float(variables["scan_step_size"]),
+        "scan_positions_slow": int(variables["N_scan_slow"]),
+        "scan_positions_fast": int(variables["N_scan_fast"]),
         "probe_window": int(model.opt_probe.shape[-2]),
+        "pattern_window": int(variables.get("meas_Npix", model.opt_probe.shape[-2])),
+        "initial_probe_intensity": float(model.probe_int_sum),
+        "initial_slice_thickness": float(variables["slice_thickness"]),
     }
-    return facts | {f"scan_{name}": float(value) for name, value in zip(_AFFINE, affine, strict=True)}
+    return facts | {f"scan_{name}": float(value) for name, value in zip(tunables.AFFINE, affine, strict=True)}
 
 
 def _copy(tensor: torch.Tensor) -> NDArray[Any]:

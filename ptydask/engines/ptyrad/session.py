@@ -115,7 +115,7 @@ class PtyradSession:
                 "contrast": course.contrast,
                 "seconds": course.seconds,
             },
-            arrays=results.arrays(recon.model, dx) if arrays else {},
+            arrays={**results.arrays(recon.model, dx), **results.scan(recon.model, recon.batches)} if arrays else {},
             image=results.phase_image(recon.model, recon.region, dx) if arrays else None,
             snapshots=course.snapshots,
             attributes={**facts, **results.geometry(recon.model, recon.variables)},

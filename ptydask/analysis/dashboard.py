@@ -1,0 +1,183 @@
+"""optuna-dashboard on a results file; of a running study, new trials appear as they end."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import threading
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from ptydask.analysis.data import Curve, StudyData
+from ptydask.analysis.rehydrate import empty, trials
+from ptydask.errors import MissingDependency, PtydaskError, StoreError, UsageError
+from ptydask.store import reader
+from ptydask.store.reader import Results
+
+EVERY = 3.0
+"""Seconds between two looks at a running study."""
+
+
+class Follower:
+    """An Optuna storage that keeps up with a results file. Nothing ever goes back into the file.
+
+    :meth:`update` is for one thread; others may read ``storage`` meanwhile.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.storage: BaseStorage = InMemoryStorage()
+        self._curves: dict[int, Curve] = {}
+        self._study = -1
+        self.live = True
+        """Whether more may come."""
+        self.update()
+
+    def update(self) -> int:
+        """Take in what is new; returns how many trials are recorded by now. Raises StoreError."""
+        with reader.open(self.path) as results:
+            live = results.live  # asked first: what is recorded when no driver has it is all there is
+            data = self._read(results)
+        if self._study < 0:
+            empty(data.meta, self.storage)
+            self._study = self.storage.get_study_id_from_name(data.meta.name)
+        self._take(trials(data, gaps=TrialState.RUNNING if live else TrialState.FAIL))
+        self.live = live
+        return len(data.records)
+
+    def _read(self, results: Results) -> StudyData:
+        records = tuple(results.records())
+        if self._study < 0:
+            self._curves.update(results.curves())
+        for record in records:
+            if record.number not in self._curves:
+                with suppress(StoreError):
+                    self._curves[record.number] = results.curve(record.number)
+        return StudyData(results.meta, records, self._curves)
+
+    def _take(self, now: list[FrozenTrial]) -> None:
+        held = self.storage.get_all_trials(self._study, deepcopy=False)
+        for trial in now[len(held) :]:
+            self.storage.create_new_trial(self._study, template_trial=trial)
+        for old, new in zip(held, now, strict=False):
+            if old.state.is_finished():
+                if old.distributions != new.distributions:
+                    old.distributions = new.distributions
+            elif new.state.is_finished():
+                self._end(old._trial_id, new)
+
+    def _end(self, trial_id: int, ended: FrozenTrial) -> None:
+        """A trial that was under way has ended. The storage gives out its own objects, not copies."""
+        held = self.storage.get_trial(trial_id)
+        held.params, held.distributions = ended.params, ended.distributions
+        held.user_attrs, held.intermediate_values = ended.user_attrs, ended.intermediate_values
+        held.datetime_start = ended.datetime_start
+        self.storage.set_trial_state_values(trial_id, ended.state, ended.values)
+        self.storage.get_trial(trial_id).datetime_complete = ended.datetime_complete
+
+
+class Server:
+    """A web server for one results file. :meth:`run` serves until it is interrupted."""
+
+    def __init__(self, path: Path, host: str, port: int | None) -> None:
+        """Bind to ``port``, 0 for a free one; None is 8080, or a free one where that is taken.
+
+        Raises StoreError, MissingDependency, and UsageError for a host or port that cannot be had.
+        """
+        wsgi = _wsgi()
+        self.follower = Follower(path)
+        app = wsgi(self.follower.storage)
+        try:
+            self._server = _bound(host, 8080 if port is None else port, app)
+        except OSError as error:
+            if port is not None:
+                raise UsageError(f"{host} port {port}: {error.strerror or error}; --port 0 takes a free one") from None
+            self._server = _free(host, app)
+        shown = f"[{host}]" if ":" in host else host
+        self.port: int = self._server.server_port
+        self.url = f"http://{shown}:{self.port}/dashboard/"
+        self._stop = threading.Event()
+
+    def run(self, every: float = EVERY) -> None:
+        """Serve, and follow the file, until KeyboardInterrupt or :meth:`stop`."""
+        following = threading.Thread(target=self._follow, args=(every,), daemon=True)
+        following.start()
+        try:
+            self._server.serve_forever(poll_interval=0.2)
+        finally:
+            self._stop.set()
+            self._server.server_close()
+            following.join(timeout=10)
+
+    def stop(self) -> None:
+        """From another thread: :meth:`run` returns."""
+        self._server.shutdown()
+
+    def _follow(self, every: float) -> None:
+        seen = ""
+        while not self._stop.wait(every):  # also after the end: a finished study may be given more trials
+            if (now := _state_of(self.follower.path)) == seen:
+                continue
+            # A study that the page's own button deleted (KeyError) is gone; a file that is being moved comes back.
+            with suppress(PtydaskError, OSError, KeyError):
+                self.follower.update()
+                seen = now
+
+
+def _state_of(path: Path) -> str:
+    """Differs when something was recorded, or a run has begun or ended."""
+    try:
+        with reader.open(path) as results:
+            if results.packed and not results.live:
+                said = path.stat()
+                return f"{said.st_mtime_ns} {said.st_size} {said.st_ino}"
+            return f"{results.live} {hash(tuple(results.columns()['number'].tolist()))}"
+    except (PtydaskError, OSError):
+        return ""
+
+
+def _wsgi() -> Any:
+    if importlib.util.find_spec("optuna_dashboard") is None:
+        raise MissingDependency("this needs the package optuna-dashboard: pip install 'ptydask[dashboard]'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from optuna_dashboard import wsgi
+    return wsgi
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Nothing: the terminal belongs to the person."""
+
+
+class _IPv4(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Nothing: a browser that closes a page in the middle of an answer is no error."""
+
+
+class _IPv6(_IPv4):
+    address_family = socket.AF_INET6
+
+
+def _bound(host: str, port: int, app: Any) -> WSGIServer:
+    kind: type[WSGIServer] = _IPv6 if ":" in host else _IPv4
+    try:
+        return make_server(host, port, app, server_class=kind, handler_class=_Quiet)
+    except OverflowError as error:
+        raise UsageError(f"--port {port}: {error}") from None
+
+
+def _free(host: str, app: Any) -> WSGIServer:
+    try:
+        return _bound(host, 0, app)
+    except OSError as error:
+        raise UsageError(f"--host {host}: {error.strerror or error}") from None

@@ -1,0 +1,59 @@
+"""A study as numbers, read once: what tables, figures and the live Optuna study are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ptydask.model import StudyMeta, TrialRecord, TrialState, best_of
+from ptydask.store.reader import Results
+
+Curve = Mapping[str, NDArray[Any]]
+"""``step`` and one column for each metric that was known at every step."""
+
+
+WORDS: Mapping[TrialState, str] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+"""What a person calls the states."""
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Every recorded trial of a study, by number, without arrays."""
+
+    meta: StudyMeta
+    records: tuple[TrialRecord, ...]
+    curves: Mapping[int, Curve] = field(default_factory=dict)
+    """Trial number -> its curve; a trial that never reported has none."""
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The completed trial with the best error; None when nothing completed."""
+        return best_of(self.records, self.meta.direction)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of all parameters, in the order of their appearance."""
+        return tuple(dict.fromkeys(name for record in self.records for name in record.params))
+
+
+def load(results: Results, *, curves: bool = True) -> StudyData:
+    """Read all rows, and all curves where asked for. Raises StoreError."""
+    records = tuple(results.records())
+    return StudyData(results.meta, records, results.curves() if curves else {})
+
+
+def search_space(meta: StudyMeta) -> dict[str, dict[str, Any]]:
+    """Parameter -> Optuna's JSON of its range, in the params file's order; what is no such JSON is left out."""
+    try:
+        said = json.loads(meta.search_space_json)
+    except ValueError:
+        return {}
+    return {name: one for name, one in said.items() if isinstance(one, dict)} if isinstance(said, dict) else {}

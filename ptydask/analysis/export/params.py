@@ -1,0 +1,184 @@
+"""The params file of any trial, ready for ``ptyrad run``; and one that goes on where the trial stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ptydask import tunables
+from ptydask.config import ptyrad
+from ptydask.errors import StoreError, UsageError, one_line
+from ptydask.model import Scalar, StudyMeta, TrialRecord
+from ptydask.store.reader import TrialData
+
+_PATHS = (
+    ("init_params", "meas_params", "path"),
+    ("init_params", "tilt_params", "path"),
+    ("init_params", "probe_params"),
+    ("init_params", "pos_params"),
+    ("init_params", "obj_params"),
+    ("init_params", "tilt_params"),
+    ("model_params", "optimizer_params", "load_state"),
+    ("model_params", "scheduler_params", "load_state"),
+)
+"""Where a params file names files to read."""
+
+_DONE_ON_LOADING = (
+    *("probe_permute", "probe_z_shift"),
+    *("pos_scan_flipT", "pos_scan_affine", "pos_scan_rand_std"),
+    *("obj_z_crop", "obj_z_pad", "obj_z_resample"),
+)
+"""What PtyRAD does to probe, positions and object after loading them, and did before the trial."""
+
+
+@dataclass(frozen=True)
+class ParamsFile:
+    """A params file as text, and what its reader should know, one line each."""
+
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+def of_trial(meta: StudyMeta, record: TrialRecord, *, near: Path, steps: int | None = None) -> ParamsFile:
+    """The study's params file with the trial's values, hypertune switched off.
+
+    Paths of data are made absolute, since PtyRAD takes them from its working directory; ``near`` is the results file,
+    beside which data that have moved are looked for. ``steps`` replaces NITER. Of another engine than PtyRAD: the
+    parameters alone. Raises UsageError for ``steps`` there, StoreError where the study does not hold its params file.
+    """
+    if meta.engine != "ptyrad":
+        if steps is not None:
+            raise UsageError(f"--iterations: the engine {meta.engine!r} has parameters alone")
+        values = yaml.safe_dump(dict(record.params), sort_keys=False, allow_unicode=True)
+        return ParamsFile(_comment([_title(meta, record)]) + values)
+    config = with_values(meta, record)
+    notes = _locate(config, meta, near)
+    _keep_something(config, steps)
+    config["init_params"]["random_seed"] = record.seed
+    header = [_title(meta, record), "ptyrad run --params_path THIS_FILE"]
+    return ParamsFile(ptyrad.render(config, {}, header="\n".join(header)), tuple(notes))
+
+
+def resuming(
+    meta: StudyMeta, trial: TrialData, model_file: Path, *, near: Path, done: int, steps: int | None = None
+) -> ParamsFile:
+    """The params file that goes on from the trial's model file, ``done`` iterations on.
+
+    Object, probe, positions and tilts are loaded, and nothing is done to them a second time. PtyRAD counts its
+    iterations from 1 again: the ``start_iter`` and ``end_iter`` of tensors and constraints are moved, so that the
+    schedule goes on. ``steps`` is how many iterations to do; else those that the trial lacks of the file's NITER, or,
+    where it lacks none, NITER again. The optimizer starts without memory.
+    """
+    record = trial.record
+    config = with_values(meta, record)
+    notes = _locate(config, meta, near)
+    planned = int(config.get("recon_params", {}).get("NITER") or 0)
+    _keep_something(config, steps or max(planned - done, 0) or planned or None)
+    _load_everything(config, trial, str(model_file.absolute()))
+    _move_schedule(config, done)
+    config["init_params"]["random_seed"] = record.seed
+    config["recon_params"]["postfix"] = f"trial{record.number}_from_iter{done:04d}"
+    header = [
+        _title(meta, record),
+        f"Goes on from iteration {done} with the trial's object, probe, positions and tilts, in {model_file.name};",
+        "start_iter and end_iter are counted from there. The optimizer starts without memory.",
+        "ptyrad run --params_path THIS_FILE",
+    ]
+    return ParamsFile(ptyrad.render(config, {}, header="\n".join(header)), tuple(notes))
+
+
+def with_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
+    """PtyRAD's params with the trial's values in place. Raises StoreError where the study does not hold them."""
+    config = json.loads(meta.config_json or "{}")
+    if not isinstance(config, dict) or not isinstance(config.get("init_params"), dict):
+        raise StoreError(f"study {meta.name}: its results do not hold the params file, so none can be made of a trial")
+    unknown = [name for name in record.params if name not in tunables.PARAMETERS]
+    if unknown:
+        raise StoreError(f"trial {record.number}: {unknown[0]} is no parameter of PtyRAD")
+    return tunables.apply(config, record.params)
+
+
+def _title(meta: StudyMeta, record: TrialRecord) -> str:
+    state = "" if record.error is None else f": {meta.metric} {record.error!r}"
+    return one_line(f"{meta.name}, trial {record.number} ({record.state.value.lower()}){state}")
+
+
+def _comment(lines: list[str]) -> str:
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def _keep_something(config: dict[str, Any], steps: int | None) -> None:
+    """NITER, and SAVE_ITERS where the study had none: ``ptyrad run`` saves nothing without it."""
+    recon = config.setdefault("recon_params", {})
+    if steps is not None:
+        recon["NITER"] = steps
+    if recon.get("SAVE_ITERS", 10) is None or recon.get("SAVE_ITERS", 10) > recon.get("NITER", 200):
+        recon["SAVE_ITERS"] = recon.get("NITER", 200)
+
+
+# --- files that the params name ----------------------------------------------------------------------
+
+
+def _locate(config: dict[str, Any], meta: StudyMeta, near: Path) -> list[str]:
+    """Make the paths in ``config`` absolute; a note for each file that is not there."""
+    notes = []
+    for *way, last in _PATHS:
+        part: Any = config
+        for name in way:
+            part = part.get(name) if isinstance(part, dict) else None
+        if isinstance(part, dict) and isinstance(part.get(last), str):
+            found = _whereabouts(Path(part[last]), meta.provenance, near)
+            part[last] = str(found)
+            if not found.exists():
+                notes.append(f"{'.'.join((*way, last))}: {found} is not on this machine")
+    return notes
+
+
+def _whereabouts(path: Path, said: Mapping[str, str], near: Path) -> Path:
+    """Where the run had the file; where it is not there any more, the same path from here or from the results."""
+    ran_in = Path(said.get("working_directory") or ".").absolute()
+    recorded = ran_in / path
+    moved = [path.absolute(), near.absolute().parent / path, near.absolute().parent / path.name]
+    return next((place for place in (recorded, *moved) if place.exists()), recorded)
+
+
+# --- going on ----------------------------------------------------------------------------------------
+
+
+def _load_everything(config: dict[str, Any], trial: TrialData, model_file: str) -> None:
+    init = config["init_params"]
+    for name in ("obj", "probe", "pos", "tilt"):
+        init[f"{name}_source"], init[f"{name}_params"] = "PtyRAD", model_file
+    init |= dict.fromkeys(_DONE_ON_LOADING)
+    init["obj_Nlayer"] = int(trial.arrays["object_phase"].shape[1])
+    init["obj_slice_thickness"] = float(trial.arrays["slice_thickness"].read())
+    for name in ("optimizer_params", "scheduler_params"):
+        part = config.get("model_params", {}).get(name)
+        if isinstance(part, dict) and "load_state" in part:
+            part["load_state"] = None
+
+
+def _move_schedule(config: dict[str, Any], done: int) -> None:
+    """Count ``start_iter`` and ``end_iter`` from iteration ``done`` on."""
+    update = config.get("model_params", {}).get("update_params") or {}
+    for part in (*update.values(), *(config.get("constraint_params") or {}).values()):
+        if isinstance(part, dict) and part.get("start_iter") is not None:
+            part.update(moved(part, done))
+
+
+def moved(schedule: Mapping[str, Any], done: int) -> dict[str, Scalar]:
+    """``start_iter`` and ``end_iter`` of an entry, where the first ``done`` iterations are over.
+
+    An entry acts at ``start_iter``, every ``step`` iterations from there, before ``end_iter``. One whose end has
+    passed has no start any more.
+    """
+    start, step, end = int(schedule["start_iter"]), int(schedule.get("step") or 1), schedule.get("end_iter")
+    later = start - done if start > done else (start - done - 1) % step + 1
+    if end is not None and later >= int(end) - done:
+        return {"start_iter": None, "end_iter": None}
+    return {"start_iter": later, "end_iter": None if end is None else int(end) - done}

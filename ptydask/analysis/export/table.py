@@ -1,0 +1,165 @@
+"""The table of trials as Parquet, with a type for each column; and the curves of all trials in long form."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ptydask import __version__, tunables
+from ptydask.analysis.data import Curve, StudyData
+from ptydask.errors import MissingDependency
+from ptydask.store import files
+
+_TEXTS = ("reason", "message", "origin", "worker", "host", "job", "device")
+_TRIAL = "trial"
+_INT64 = range(-(2**63), 2**63)
+
+
+def write(path: Path, data: StudyData) -> None:
+    """The table of ``data`` as a Parquet file: ``number``, ``state``, ``error``, ``params.NAME``, ``metrics.NAME`` ...
+
+    A value that a trial does not have is null; NaN stays NaN. Parameters have the type that all their values have;
+    where there is none, JSON texts, said by the column's metadata. The schema's metadata has the study (``study``,
+    ``metric``, ``direction``, ``engine``, ``search_space``, ...), a column's its ``unit`` and ``meaning``. Raises
+    MissingDependency, OSError.
+    """
+    arrow = _arrow()
+    columns = list(_columns(arrow, data))
+    schema = arrow.schema([field for field, _ in columns], metadata=_about(data))
+    _save(path, arrow.table([values for _, values in columns], schema=schema))
+
+
+def write_curves(path: Path, data: StudyData) -> None:
+    """The curves as a Parquet file in long form, see :func:`curve_rows`. Raises MissingDependency, OSError."""
+    arrow = _arrow()
+    names = curve_columns(data.curves)
+    rows = list(curve_rows(data.curves))
+    kinds = {name: arrow.int64() if name in (_TRIAL, "step") else arrow.float64() for name in names}
+    columns = [arrow.array([row.get(name) for row in rows], kinds[name], from_pandas=False) for name in names]
+    schema = arrow.schema([arrow.field(name, kinds[name]) for name in names], metadata=_about(data))
+    _save(path, arrow.table(columns, schema=schema))
+
+
+def curve_columns(curves: Mapping[int, Curve]) -> list[str]:
+    """``trial``, ``step``, then every metric that some trial has."""
+    names = dict.fromkeys(name for curve in curves.values() for name in curve if name != "step")
+    return [_TRIAL, "step", *(name for name in ("loss", "contrast") if name in names)] + [
+        name for name in names if name not in ("loss", "contrast")
+    ]
+
+
+def curve_rows(curves: Mapping[int, Curve]) -> Iterator[dict[str, Any]]:
+    """One row for each trial and step: ``trial``, ``step``, and the metrics that the trial has."""
+    for number, curve in sorted(curves.items()):
+        columns = {name: values.tolist() for name, values in curve.items()}
+        for row in zip(*columns.values(), strict=True):
+            found = dict(zip(columns, row, strict=True))
+            yield {_TRIAL: number, **found, "step": int(found["step"])}
+
+
+# --- columns -----------------------------------------------------------------------------------------
+
+
+def _columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
+    """(field, values) of each column."""
+    records = data.records
+
+    def column(name: str, kind: Any, values: Sequence[Any], about: Mapping[str, str] | None = None) -> tuple[Any, Any]:
+        return arrow.field(name, kind, metadata=about or None), arrow.array(values, kind, from_pandas=False)
+
+    yield column("number", arrow.int64(), [r.number for r in records])
+    yield column("state", arrow.string(), [r.state.value for r in records])
+    yield column("error", arrow.float64(), [r.error for r in records])
+    for name in data.parameters:
+        kind, cell, about = _typed(arrow, [r.params[name] for r in records if name in r.params])
+        values = [cell(r.params[name]) if name in r.params else None for r in records]
+        yield column(f"params.{name}", kind, values, {**about, **_meaning(name)})
+    for name in dict.fromkeys(name for record in records for name in record.metrics):
+        yield column(f"metrics.{name}", arrow.float64(), [r.metrics.get(name) for r in records])
+    yield column("attempt", arrow.int64(), [r.attempt for r in records])
+    yield column("seconds", arrow.float64(), [r.seconds for r in records], {"unit": "s"})
+    yield column("retry_of", arrow.int64(), [r.retry_of for r in records])
+    yield column("started", arrow.timestamp("us", tz="UTC"), [_when(r.started) for r in records])
+    yield column("seed", arrow.int64(), [r.seed for r in records])
+    for name in _TEXTS:
+        yield column(name, arrow.string(), [str(getattr(r, name)) for r in records])
+
+
+def _typed(arrow: Any, values: Sequence[Any]) -> tuple[Any, Callable[[Any], Any], dict[str, str]]:
+    """Type of a parameter's column, how a value goes into it, and what to say of it."""
+    there = [value for value in values if value is not None]
+    if all(isinstance(value, bool) for value in there) and there:
+        return arrow.bool_(), lambda value: value, {}
+    if not any(isinstance(value, bool | str) for value in there):
+        if all(isinstance(value, int) and value in _INT64 for value in there):
+            return arrow.int64(), lambda value: value, {}
+        if all(isinstance(value, float) or value in _INT64 for value in there):
+            return arrow.float64(), lambda value: None if value is None else float(value), {}
+    if all(isinstance(value, str) for value in there):
+        return arrow.string(), lambda value: value, {}
+    return arrow.string(), json.dumps, {"encoding": "json"}
+
+
+def _meaning(name: str) -> dict[str, str]:
+    tunable = tunables.PARAMETERS.get(name)
+    return {} if tunable is None else {"unit": tunable.unit, "meaning": tunable.meaning}
+
+
+def _when(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _about(data: StudyData) -> dict[str, str]:
+    meta = data.meta
+    return {
+        "study": meta.name,
+        "metric": meta.metric,
+        "direction": meta.direction,
+        "engine": meta.engine,
+        "search_space": meta.search_space_json,
+        "created": meta.created,
+        "provenance": json.dumps(dict(meta.provenance)),
+        "creator": f"ptydask {__version__}",
+    }
+
+
+def _save(path: Path, table: Any) -> None:
+    out = io.BytesIO()
+    _parquet().write_table(table, out, compression="zstd")
+    files.write_bytes(path, out.getvalue(), durable=False)
+
+
+@cache
+def _arrow() -> Any:
+    return _needed("pyarrow")
+
+
+@cache
+def _parquet() -> Any:
+    return _needed("pyarrow.parquet")
+
+
+def _needed(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError:
+        raise MissingDependency("Parquet needs the package pyarrow; pip install 'ptydask[analysis]'") from None
+
+
+def chosen(data: StudyData, numbers: Iterable[int] | None) -> StudyData:
+    """The trials with these numbers alone, in their order; all where None."""
+    if numbers is None:
+        return data
+    by_number = {record.number: record for record in data.records}
+    kept = [by_number[number] for number in numbers]
+    curves = {r.number: data.curves[r.number] for r in kept if r.number in data.curves}
+    return StudyData(data.meta, tuple(kept), curves)

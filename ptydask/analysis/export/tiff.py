@@ -1,0 +1,234 @@
+"""Pictures of a trial as TIFF files that ImageJ and Fiji open calibrated, in 8 bits and with their own values."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptydask import __version__
+from ptydask.analysis.export import absent, ptyrad_names
+from ptydask.analysis.export.model import kept_iteration
+from ptydask.analysis.export.ptyrad_names import Picture
+from ptydask.errors import MissingDependency, StoreError
+from ptydask.model import StudyMeta
+from ptydask.store import files
+from ptydask.store.reader import TrialData
+
+PARTS = ("image", "phase", "amplitude", "probe")
+"""``image``: the phase of the scanned region, summed over depth; ``phase`` and ``amplitude``: every slice of the whole
+object; ``probe``: its amplitude, mode by mode."""
+
+_CLIPPED = 0.1
+"""Percent of the pixels beyond either end of an 8-bit picture's greys."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A picture with the size of its pixels."""
+
+    picture: Picture
+    value_unit: str
+    pixel_size: float
+    spacing: float
+    """Between slices."""
+    unit: str
+    origin: tuple[int, int]
+    """(row, column) of its first pixel on the object."""
+
+
+def of_trial(
+    meta: StudyMeta, trial: TrialData, parts: Sequence[str] = PARTS, bits: Sequence[str] = ("8", "raw")
+) -> list[Calibrated]:
+    """The ``parts`` that the trial has, each with every depth in ``bits`` (``8``, ``raw``).
+
+    8-bit greys reach from the 0.1 % darkest to the 0.1 % brightest pixels of all slices. Raises StoreError where the
+    trial has none of the parts.
+    """
+    found = []
+    for part in parts:
+        for what, data, axes, origin in _shown(trial, part):
+            unit = _unit(trial, part)
+            for bit in bits:
+                shown, low, high = at_depth(data, bit)
+                name = f"trial_{trial.record.number:06d}_{what}{'_8bit' if bit == '8' else ''}.tif"
+                picture = Picture(name, shown, axes, part == "image", low, high, bit == "8")
+                found.append(_calibrated(trial, picture, unit, origin))
+    if not found:
+        raise absent.error(trial, parts, " or ")
+    return found
+
+
+def as_ptyrad(meta: StudyMeta, trial: TrialData, bits: Sequence[str] | None = None) -> list[Calibrated]:
+    """The TIFF files that PtyRAD's hypertune would have left of the trial: its names and pixels, and calibration.
+
+    Which they are is for the params file to say (``save_result``, ``result_modes``); those of ``probe_prop`` are not
+    made. The region that ``crop`` stands for is that of the version that the study ran with. Raises StoreError where
+    the trial has no arrays, or the study is of another engine.
+    """
+    if meta.engine != "ptyrad":
+        raise StoreError(f"--ptyrad-names: this study is of the engine {meta.engine!r}")
+    names = {"objp": "object_phase", "obja": "object_amplitude", "probe": "probe"}
+    if not all(name in trial.arrays for name in names.values()):
+        raise absent.error(trial, tuple(names.values()), " or ")
+    settings = json.loads(meta.config_json).get("recon_params") or {}
+    told = ptyrad_names.trial_text(trial.record, meta.direction, with_params=meta.keep.params_in_names)
+    ending = told + ptyrad_names.iteration_text(kept_iteration(trial))
+    rows, columns = region(trial)
+    if meta.provenance.get("ptyrad", "").startswith("0."):  # which cut one pixel further up and left
+        rows, columns = (slice(part.start - 1, part.stop - 1) for part in (rows, columns))
+    arrays = {theirs: trial.arrays[ours].read() for theirs, ours in names.items()}
+    return [
+        _calibrated(
+            trial,
+            picture,
+            "rad" if picture.name.startswith("objp") else "",
+            (rows.start, columns.start) if picture.cropped else (0, 0),
+        )
+        for picture in ptyrad_names.pictures(arrays, (rows, columns), settings, ending, bits)
+    ]
+
+
+def at_depth(data: NDArray[Any], bit: str) -> tuple[NDArray[Any], float, float]:
+    """``data`` on 8 bits, a few extreme pixels clipped, or as float32; and the values of black and of white."""
+    low, high = (float(value) for value in np.percentile(data, (_CLIPPED, 100 - _CLIPPED)))
+    if bit == "raw" or not low < high:
+        return (data.astype(np.float32) if bit == "raw" else np.zeros(data.shape, np.uint8)), low, high
+    return np.round(255 * np.clip((data - low) / (high - low), 0, 1)).astype(np.uint8), low, high
+
+
+def region(trial: TrialData) -> tuple[slice, slice]:
+    """Rows and columns of the object under the probe's centres."""
+    if trial.image is not None:
+        size = pixel(trial)[0] or 1.0
+        return tuple(
+            slice(round(axis[0] / size), round(axis[0] / size) + len(axis)) for axis in (trial.image.y, trial.image.x)
+        )  # type: ignore[return-value]
+    if "crop_positions" not in trial.arrays:
+        return tuple(slice(0, n) for n in trial.arrays["object_phase"].shape[-2:])  # type: ignore[return-value]
+    centres = trial.arrays["crop_positions"].read() + np.array(trial.arrays["probe"].shape[-2:]) // 2
+    top, left, bottom, right = (int(value) for value in (*centres.min(0), *centres.max(0)))
+    return slice(top, bottom + 1), slice(left, right + 1)
+
+
+def _unit(trial: TrialData, part: str) -> str:
+    """What the values are in; "" for mere numbers, as of an imported picture that had been scaled to 8 bits."""
+    if part == "image" and trial.image is not None:
+        return trial.image.units.removeprefix("1")
+    return "rad" if part == "phase" else ""
+
+
+def pixel(trial: TrialData) -> tuple[float, str]:
+    """Size of a pixel of the object, and its unit; (0, "pixel") where nobody knows it.
+
+    Of an imported trial that has a picture alone, it is in that picture's axes.
+    """
+    size = float(trial.attributes.get("pixel_size") or 0)
+    if size:
+        return size, str(trial.attributes.get("length_unit") or "angstrom")
+    image = trial.image
+    if image is None or image.axis_units == "pixel" or len(image.x) < 2:
+        return 0.0, "pixel"
+    return float(image.x[1] - image.x[0]), image.axis_units
+
+
+def _shown(trial: TrialData, part: str) -> Iterator[tuple[str, NDArray[Any], str, tuple[int, int]]]:
+    """Name, data, axes and origin of what a part stands for."""
+    if part == "image" and trial.image is not None:
+        rows, columns = region(trial)
+        yield "image", trial.image.data, "YX", (rows.start, columns.start)
+    elif part == "probe" and "probe" in trial.arrays:
+        yield "probe", np.abs(trial.arrays["probe"].read()), "TYX", (0, 0)
+    elif (stored := trial.arrays.get(f"object_{part}")) is not None:
+        data = stored.read()
+        yield (part, data[0], "ZYX", (0, 0)) if data.shape[0] == 1 else (part, data, "TZYX", (0, 0))
+
+
+# --- the file ----------------------------------------------------------------------------------------
+
+
+def _calibrated(trial: TrialData, picture: Picture, value_unit: str, origin: tuple[int, int]) -> Calibrated:
+    (size, unit), factor = pixel(trial), 1.0
+    if unit == "m":  # X-rays: pixels of some 1e-8 m, which the resolution of a TIFF cannot say
+        unit, factor = "nm", 1e9
+    thickness = float(trial.arrays["slice_thickness"].read()) if "slice_thickness" in trial.arrays else 0.0
+    return Calibrated(picture, value_unit, size * factor, thickness * factor, unit, origin)
+
+
+def write(path: Path, made: Calibrated, meta: StudyMeta, trial: TrialData) -> None:
+    """Write one picture, whole or not at all.
+
+    Fiji shows lengths on the object in angstrom, greys in the picture's own unit, and the trial with Image > Show
+    Info. Raises MissingDependency, OSError.
+    """
+    picture, size = made.picture, made.pixel_size or 1.0
+    facts = _facts(made, meta, trial)
+    described = {
+        "axes": picture.axes,
+        "unit": made.unit,
+        "xorigin": -made.origin[1],
+        "yorigin": -made.origin[0],
+        **({"spacing": made.spacing} if "Z" in picture.axes and made.spacing else {}),
+        **_greys(made),
+        "ptydask": json.dumps(facts),
+        "Info": json.dumps(facts, indent=2),
+    }
+    out = io.BytesIO()
+    _tifffile().imwrite(out, picture.data, imagej=True, resolution=(1 / size, 1 / size), metadata=described)
+    files.write_bytes(path, out.getvalue(), durable=False)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a picture that :func:`write` made."""
+    try:
+        with _tifffile().TiffFile(path) as file:
+            return "\nptydask={" in str(file.pages[0].description)
+    except MissingDependency:
+        raise
+    except Exception:  # of a damaged TIFF, tifffile raises what comes up: struct.error, ZeroDivisionError ...
+        return False
+
+
+def _greys(made: Calibrated) -> dict[str, Any]:
+    """How ImageJ shows the values: what 8 or 16 bits stand for (a straight line), or where black and white are."""
+    picture = made.picture
+    if picture.data.dtype == np.float32:
+        low, high = (0.0, 1.0) if picture.scaled else (picture.low, picture.high)
+        return {"min": low, "max": high} if high > low else {}
+    step = (picture.high - picture.low) / np.iinfo(picture.data.dtype).max
+    return {"cf": 0, "c0": picture.low, "c1": step, "vunit": made.value_unit or "gray"} if step > 0 else {}
+
+
+def _facts(made: Calibrated, meta: StudyMeta, trial: TrialData) -> dict[str, Any]:
+    record = trial.record
+    return {
+        "study": meta.name,
+        "trial": record.number,
+        "state": record.state.value,
+        "error_metric": meta.metric,
+        "error": record.error,
+        "params": dict(record.params),
+        "pixel_size": made.pixel_size,
+        "length_unit": made.unit,
+        "slice_thickness": made.spacing,
+        "black": made.picture.low,
+        "white": made.picture.high,
+        "value_unit": made.value_unit,
+        "ptydask": __version__,
+    }
+
+
+@cache
+def _tifffile() -> Any:
+    try:
+        return import_module("tifffile")
+    except ImportError:
+        raise MissingDependency("TIFF files need the package tifffile; pip install 'ptydask[analysis]'") from None

@@ -1,0 +1,91 @@
+"""Figures of a study, for a paper and for the report: ``draw(kind, data)`` gives a Matplotlib figure.
+
+Importing this package imports no Matplotlib; drawing does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptydask.analysis.data import StudyData
+from ptydask.errors import MissingDependency, UsageError, nearest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Link = Callable[[int], str]
+"""A trial's number -> the URL of what is known of it."""
+
+KINDS: Mapping[str, str] = {
+    "history": "the error of every trial, and the best so far",
+    "curves": "the error at every iteration, pruned trials marked",
+    "importance": "which parameters decide whether a trial is among the best tenth",
+    "slice": "the error over each parameter",
+    "contour": "the best error over two parameters, or over every pair of several",
+    "parallel": "one line a trial across all parameters",
+    "timeline": "when which worker was at what",
+}
+"""The kinds of figures, and what each shows."""
+
+
+def draw(
+    kind: str,
+    data: StudyData,
+    *,
+    parameters: Sequence[str] | None = None,
+    link: Link | None = None,
+    size: tuple[float, float] | None = None,
+) -> Figure:
+    """The figure ``kind`` of :data:`KINDS`; one that says why in words where there is nothing to draw.
+
+    ``parameters`` are those that are shown; None is all, and for ``contour`` the two most important. ``link`` makes
+    the points and lines of an SVG clickable. ``size`` is width and height in inches. Raises UsageError for an unknown
+    kind or parameter, MissingDependency without Matplotlib.
+    """
+    parameters = [parameters] if isinstance(parameters, str) else parameters
+    if kind not in KINDS:
+        raise UsageError(f"there is no figure {kind!r}; {nearest(kind, KINDS)}")
+    for name in parameters or ():
+        if name not in data.parameters:
+            hint = nearest(name, data.parameters) or "see ptydask ls"
+            raise UsageError(f"no trial has a parameter {name!r}; {hint}")
+    need_matplotlib()
+    from ptydask.analysis.figures import style
+
+    module = importlib.import_module(f"ptydask.analysis.figures.{kind}")
+    with style.applied(size):
+        figure: Figure = module.draw(data, parameters, link)
+    return figure
+
+
+def suitable(data: StudyData) -> list[str]:
+    """The kinds that have something to show for these trials, in the order of :data:`KINDS`."""
+    need_matplotlib()
+    return [kind for kind in KINDS if importlib.import_module(f"ptydask.analysis.figures.{kind}").lacks(data) is None]
+
+
+def save(figure: Figure, path: Path | str, *, dpi: float = 200) -> None:
+    """Write a figure; the suffix (png, svg, pdf, tif, ...) says how. The file is there whole or not at all."""
+    from ptydask.analysis.figures import style
+
+    style.save(figure, Path(path), dpi)
+
+
+def svg(figure: Figure, *, prefix: str = "") -> str:
+    """The figure as an ``<svg>`` element to put into a page: text stays text, dense parts are pictures.
+
+    ``prefix`` goes before every ``id`` in it, so that several figures may share a page.
+    """
+    from ptydask.analysis.figures import style
+
+    return style.svg(figure, prefix)
+
+
+def need_matplotlib() -> None:
+    """Raises MissingDependency, with what to do, where Matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingDependency("figures need the package matplotlib: pip install 'ptydask[analysis]'")

@@ -1,0 +1,196 @@
+"""``contour``: the best error over two parameters, or over every pair of several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from matplotlib.tri import Triangulation
+from numpy.typing import NDArray
+
+from ptydask.analysis.data import StudyData
+from ptydask.analysis.figures import importance, scales, style, trials
+from ptydask.model import Direction
+
+_MOST = 6
+_MANY = 150
+"""Points from which on they are gathered in cells, and no longer interpolated between."""
+_CELLS = 30
+"""So many cells at most along an axis."""
+_FEWEST = 4
+_LONGEST = 0.45
+"""The longest side of a triangle, as a share of the axes, across which is interpolated."""
+
+
+def lacks(data: StudyData) -> str | None:
+    """Why there is nothing to draw; None where there is."""
+    if said := trials.nothing_complete(data):
+        return said
+    if len(trials.with_error(data)) < _FEWEST:
+        return f"A contour takes at least {_FEWEST} completed trials ({trials.counts(data.records)})."
+    return None if len(scales.chosen(data, None)) > 1 else "Fewer than two parameters have more than one value."
+
+
+def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
+    """Dark is good. Blank is where no trial was; the best trial is a star."""
+    title = f"{trials.titled(data)} \N{EN DASH} best error over pairs of parameters"
+    if said := lacks(data):
+        return style.words(title, said)
+    wanted = _chosen(data, parameters)
+    if len(wanted) < 2:
+        return style.words(title, "Two parameters with more than one value are needed.")
+    shown = wanted[:_MOST]
+    complete = trials.with_error(data)
+    norm = _norm(complete.errors, data.meta.direction)
+    cmap = "viridis" if data.meta.direction == "minimize" else "viridis_r"
+    side = len(shown) - 1
+    figure = style.figure(5.2 if side == 1 else 1.4 + 2.2 * side, 4.2 if side == 1 else 0.9 + 2.0 * side)
+    grid = figure.subplots(side, side, squeeze=False, sharex="col", sharey="row")
+    gathered = False
+    for row in range(side):
+        for column in range(side):
+            axes = grid[row, column]
+            if column > row:
+                axes.set_axis_off()
+                continue
+            x, y = shown[column], shown[row + 1]
+            gathered |= _panel(axes, data, complete, (x, y), norm, cmap, link)
+            scales.parameter_axis(axes, x, label=row == side - 1)
+            scales.parameter_axis(axes, y, of="y", label=column == 0)
+            axes.grid(visible=False)
+    style.title(figure, title)
+    extend = "max" if data.meta.direction == "minimize" else "min"
+    bar = figure.colorbar(
+        ScalarMappable(norm, cmap), ax=grid, label=scales.error_label(data.meta), extend=extend, pad=0.02, aspect=30
+    )
+    bar.outline.set_visible(False)
+    left = len(wanted) - len(shown)
+    style.note(
+        figure,
+        [
+            f"star: best trial, {best.number}" if (best := trials.best(data)) else "",
+            "each cell: the best of its trials" if gathered else "dots: trials; interpolated between near ones",
+            "colours end before the worst tenth",
+            f"{style.several(left, 'more parameter')} not shown" if left else "",
+        ],
+    )
+    return figure
+
+
+def _chosen(data: StudyData, names: Sequence[str] | None) -> list[scales.Parameter]:
+    """Those asked for; else the two most important, or the first two that vary where importances are not known."""
+    if names is not None:
+        return [found for found in scales.chosen(data, names) if not found.single]
+    ranked = list(importance.values(data))
+    return scales.chosen(data, ranked[:2]) if len(ranked) > 1 else scales.chosen(data, None)[:2]
+
+
+def _norm(errors: NDArray[np.float64], direction: Direction) -> Normalize:
+    """From the best error to the worst but the last tenth and those that are worlds away."""
+    kept = scales.limits(errors, direction)
+    near = np.sort(errors[~kept.outside(errors)])
+    low, high = (0, (len(near) - 1) * 9 // 10) if direction == "minimize" else ((len(near) - 1 + 9) // 10, -1)
+    ends = float(near[low]), float(near[high])
+    return Normalize(*ends) if ends[0] < ends[1] else Normalize(ends[0] - 0.5, ends[1] + 0.5)
+
+
+def _panel(
+    axes: Axes,
+    data: StudyData,
+    complete: trials.Drawn,
+    pair: tuple[scales.Parameter, scales.Parameter],
+    norm: Normalize,
+    cmap: str,
+    link: Any,
+) -> bool:
+    """One pair of parameters; returns whether the trials were gathered in cells."""
+    x, y = (found.places(trials.column(complete.records, found.name)) for found in pair)
+    there = ~(np.isnan(x) | np.isnan(y))
+    x, y, errors, numbers = x[there], y[there], complete.errors[there], complete.numbers[there]
+    own = [cell_edges(p, at, scales.step_of(data.meta, p)) for p, at in zip(pair, (x, y), strict=True)]
+    few = all(edges is not None for edges in own) and math.prod(len(e) - 1 for e in own if e is not None) <= 3 * len(x)
+    gathered = few or len(x) > _MANY
+    if gathered:
+        lines = [equal_edges(p, len(x)) if e is None else e for p, e in zip(pair, own, strict=True)]
+        best = cells(x, y, errors, lines[0], lines[1], data.meta.direction)
+        axes.pcolormesh(lines[0], lines[1], best.T, norm=norm, cmap=cmap, rasterized=best.size > style.DENSE)
+    else:
+        _interpolated(axes, pair, x, y, errors, norm, cmap)
+        look = {"c": errors, "norm": norm, "cmap": cmap, "s": 16, "edgecolors": "white", "linewidths": 0.6, "zorder": 3}
+        style.points(axes, x, y, trials.urls(numbers, link), **look)
+    if (star := trials.best(data)) is not None:
+        at = numbers == star.number
+        style.star(axes, x[at], y[at], trials.urls([star.number], link))
+    return gathered
+
+
+def cell_edges(found: scales.Parameter, places: NDArray[np.float64], step: float | None) -> NDArray[np.float64] | None:
+    """(cells + 1,): the edges of a parameter's cells where each value has its own; None where values are too many."""
+    if found.kind == "categorical":
+        return np.asarray(np.arange(len(found.choices) + 1) - 0.5)
+    if step is None or found.kind == "log" or (found.high - found.low) / step >= _CELLS:
+        return None
+    steps = (places - found.low) / step
+    if np.abs(steps - np.round(steps)).max(initial=0) > 1e-6:
+        return None
+    return np.asarray(found.low + step * (np.arange(round((found.high - found.low) / step) + 2) - 0.5))
+
+
+def equal_edges(found: scales.Parameter, points: int) -> NDArray[np.float64]:
+    """(cells + 1,): equal shares of the axis, the more trials the more."""
+    count = min(_CELLS, max(6, math.isqrt(points // 2)))
+    return (
+        np.geomspace(found.low, found.high, count + 1)
+        if found.kind == "log"
+        else np.linspace(found.low, found.high, count + 1)
+    )
+
+
+def cells(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    x_edges: NDArray[np.float64],
+    y_edges: NDArray[np.float64],
+    direction: Direction,
+) -> NDArray[np.float64]:
+    """(x cells, y cells): the best error in each cell, NaN where no trial is."""
+    column = np.clip(np.searchsorted(x_edges, x, side="right") - 1, 0, len(x_edges) - 2)
+    row = np.clip(np.searchsorted(y_edges, y, side="right") - 1, 0, len(y_edges) - 2)
+    found = np.full((len(x_edges) - 1, len(y_edges) - 1), np.nan)
+    worst_first = trials.best_first(errors, direction)[::-1]
+    found[column[worst_first], row[worst_first]] = errors[worst_first]
+    return found
+
+
+def _interpolated(
+    axes: Axes,
+    pair: tuple[scales.Parameter, scales.Parameter],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    norm: Normalize,
+    cmap: str,
+) -> None:
+    """Filled contours between points that are near each other; nothing where they all lie on a line."""
+    shares = np.stack([pair[0].shares(x), pair[1].shares(y)], axis=1)
+    _, first = np.unique(shares.round(6), axis=0, return_index=True)
+    try:
+        triangles = Triangulation(*shares[first].T).triangles
+    except (ValueError, RuntimeError):
+        return
+    corners = shares[first][triangles]
+    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
+    kept = triangles[sides < _LONGEST]
+    if not len(kept):
+        return
+    levels = MaxNLocator(12).tick_values(norm.vmin or 0.0, norm.vmax or 0.0)
+    mesh = Triangulation(x[first], y[first], kept)
+    axes.tricontourf(mesh, errors[first], levels=levels, norm=norm, cmap=cmap, extend="both", alpha=0.85)

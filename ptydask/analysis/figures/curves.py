@@ -1,0 +1,199 @@
+"""``curves``: the error at every iteration, the best trials in colour, pruned ones marked where they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ptydask.analysis.data import WORDS, StudyData
+from ptydask.analysis.figures import scales, style, trials
+from ptydask.model import TrialRecord, TrialState
+
+_BEST = 10
+_LINES = 300
+"""More lines than this of one state are drawn as a picture; of more than ten times as many, every n-th is drawn."""
+
+
+def lacks(data: StudyData) -> str | None:
+    """Why there is nothing to draw; None where there is."""
+    if not data.records:
+        return "No trial has ended so far."
+    if not lines_of(data)[1]:
+        return "No trial has a curve: none reported an error at every iteration."
+    return None
+
+
+def lines_of(data: StudyData) -> tuple[str, dict[int, NDArray[np.float64]]]:
+    """The column that is drawn, and trial number -> (steps, 2) of step and value.
+
+    It is the tuned metric, or, where no trial has that at every step, ``loss`` or the first column there is.
+    """
+    columns = dict.fromkeys(name for curve in data.curves.values() for name in curve if name not in ("step", "seconds"))
+    named = next((name for name in (data.meta.metric, "error", "loss", *columns) if name in columns), "")
+    return named, {n: line for n, curve in data.curves.items() if (line := _line(curve, named)) is not None}
+
+
+def _line(curve: Mapping[str, NDArray[Any]], named: str) -> NDArray[np.float64] | None:
+    if named not in curve or not len(curve[named]):
+        return None
+    values = np.asarray(curve[named], dtype=float)
+    steps = np.asarray(curve.get("step", np.arange(1, len(values) + 1)), dtype=float)
+    values = np.where(np.isfinite(values), values, np.nan)
+    return None if np.isnan(values).all() else np.stack([steps, values], axis=1)
+
+
+def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
+    """Completed trials grey, the best ten green to blue, the best on top; pruned ones orange to their diamonds."""
+    named, lines = lines_of(data)
+    title = f"{trials.titled(data)} \N{EN DASH} {named or data.meta.metric} at every iteration"
+    if said := lacks(data):
+        return style.words(title, said)
+    figure = style.figure(6.8, 3.9)
+    axes = figure.add_subplot()
+    limits = _limits(data, lines)
+    by_state = {s: [r for r in data.records if r.state is s and r.number in lines] for s in style.STATES}
+    complete = trials.with_error(StudyData(data.meta, tuple(by_state[TrialState.COMPLETE])))
+    order = trials.best_first(complete.errors, data.meta.direction)
+    best = [complete.records[i] for i in order[:_BEST]]
+    others = [r for r in by_state[TrialState.COMPLETE] if r not in best]
+    thinned = [
+        _many(axes, others, lines, style.GREY, link, zorder=2),
+        _many(axes, by_state[TrialState.PRUNED], lines, style.ORANGE, link, zorder=1),
+        _many(axes, by_state[TrialState.FAIL], lines, style.VERMILION, link, zorder=1),
+    ]
+    for state, marker in ((TrialState.PRUNED, "D"), (TrialState.FAIL, "x")):
+        _ends(axes, by_state[state], lines, marker, state, limits, link)
+    _best(axes, best, lines, link)
+    _axes(axes, data, named, lines, limits)
+    style.title(figure, title)
+    style.legend(axes, handles=_handles(by_state, best, others))
+    without = sum(record.number not in lines for record in data.records)
+    style.note(
+        figure,
+        [
+            f"drawn are {', '.join(t for t in thinned if t)}" if any(thinned) else "",
+            f"{style.several(limits.above + limits.below, 'value')} outside the axis" if limits.words() else "",
+            f"{style.several(without, 'trial')} without a curve" if without else "",
+            f"{data.meta.metric} is not known at every iteration" if named != data.meta.metric else "",
+        ],
+    )
+    return figure
+
+
+def _limits(data: StudyData, lines: Mapping[int, NDArray[np.float64]]) -> scales.Limits:
+    return scales.limits(np.concatenate([line[:, 1] for line in lines.values()]), data.meta.direction)
+
+
+def _many(
+    axes: Axes,
+    records: Sequence[TrialRecord],
+    lines: Mapping[int, NDArray[np.float64]],
+    colour: str,
+    link: Any,
+    *,
+    zorder: int,
+) -> str:
+    """Thin lines, the fainter the more; returns in words that not all are drawn."""
+    if not records:
+        return ""
+    every = -(-len(records) // (10 * _LINES))
+    shown = records[::every]
+    dense = len(shown) > _LINES
+    made = LineCollection(
+        [lines[record.number] for record in shown],
+        colors=colour,
+        linewidths=0.5 if dense else 0.8,
+        alpha=max(0.025, min(0.6, 40 / len(shown))),
+        rasterized=dense,
+        zorder=zorder,
+    )
+    if link is not None and not dense:
+        made.set_urls([link(record.number) for record in shown])
+    axes.add_collection(made)
+    return f"{len(shown):,} of {len(records):,} {WORDS[records[0].state]} trials" if every > 1 else ""
+
+
+def _ends(
+    axes: Axes,
+    records: Sequence[TrialRecord],
+    lines: Mapping[int, NDArray[np.float64]],
+    marker: str,
+    state: TrialState,
+    limits: scales.Limits,
+    link: Any,
+) -> None:
+    """A mark where each trial was stopped."""
+    if not records:
+        return
+    ends = np.array([lines[r.number][~np.isnan(lines[r.number][:, 1])][-1] for r in records])
+    dense = len(records) > _LINES
+    style.points(
+        axes,
+        ends[:, 0],
+        limits.clipped(ends[:, 1]),
+        trials.urls((r.number for r in records), link),
+        s=7 if dense else 16,
+        marker=marker,
+        color=style.STATES[state],
+        linewidths=1.0 if marker == "x" else 0,
+        alpha=0.6 if dense else 0.9,
+        rasterized=dense,
+        zorder=4,
+        clip_on=False,
+    )
+
+
+def _best(axes: Axes, best: Sequence[TrialRecord], lines: Mapping[int, NDArray[np.float64]], link: Any) -> None:
+    if not best:
+        return
+    colours = [style.BLUE, *[style.SKY] * (len(best) - 1)]
+    made = LineCollection(
+        [lines[record.number] for record in reversed(best)],
+        colors=colours[::-1],
+        linewidths=[*[1.0] * (len(best) - 1), 2.2],
+        zorder=5,
+    )
+    if link is not None:
+        made.set_urls([link(record.number) for record in reversed(best)])
+    axes.add_collection(made)
+
+
+def _axes(
+    axes: Axes,
+    data: StudyData,
+    named: str,
+    lines: Mapping[int, NDArray[np.float64]],
+    limits: scales.Limits,
+) -> None:
+    first = min(float(line[0, 0]) for line in lines.values())
+    last = max(float(line[-1, 0]) for line in lines.values())
+    spare = max(0.3, 0.02 * (last - first))
+    axes.set_xlim(first - spare, last + spare)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("iteration")
+    scales.error_axis(axes, limits, data.meta, label=named == data.meta.metric)
+    if named != data.meta.metric:
+        axes.set_ylabel(style.name(named))
+
+
+def _handles(
+    by_state: Mapping[TrialState, Sequence[TrialRecord]], best: Sequence[TrialRecord], others: Sequence[TrialRecord]
+) -> list[Line2D]:
+    """The legend's lines: what was drawn, in words."""
+    said = [(style.BLUE, 2.2, "", f"best: trial {best[0].number}")] if best else []
+    said += [(style.SKY, 1.0, "", f"next {len(best) - 1} best" if len(best) > 2 else "next best")] if best[1:] else []
+    said += [(style.GREY, 0.8, "", "other complete")] if others else []
+    for state, marker in ((TrialState.PRUNED, "D"), (TrialState.FAIL, "x")):
+        said += [(style.STATES[state], 0.8, marker, WORDS[state])] if by_state[state] else []
+    return [
+        Line2D([], [], color=colour, linewidth=width, marker=marker, markersize=4, label=text)
+        for colour, width, marker, text in said
+    ]

@@ -1,0 +1,129 @@
+"""``history``: the error of every trial over its number, and the best so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ptydask.analysis.data import WORDS, StudyData
+from ptydask.analysis.figures import scales, style, trials
+from ptydask.model import TrialState
+
+_SIZES = {TrialState.COMPLETE: 22.0, TrialState.PRUNED: 13.0}
+
+
+def lacks(data: StudyData) -> str | None:
+    """Why there is nothing to draw; None where there is."""
+    if len(trials.with_error(data, TrialState.COMPLETE, TrialState.PRUNED)):
+        return None
+    return trials.nothing_complete(data)
+
+
+def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
+    """Completed trials as discs, pruned ones as diamonds, failed ones as crosses beyond the axis."""
+    title = f"{trials.titled(data)} \N{EN DASH} history of {trials.counts(data.records)}"
+    if said := lacks(data):
+        return style.words(title, said)
+    both = trials.with_error(data, TrialState.COMPLETE, TrialState.PRUNED)
+    limits = scales.limits(both.errors, data.meta.direction)
+    figure = style.figure(6.8, 3.6)
+    axes = figure.add_subplot()
+    style.title(figure, title)
+    for state in (TrialState.COMPLETE, TrialState.PRUNED):
+        _points(axes, data, state, limits, link, dense=len(data.records) > style.DENSE)
+    _failed(axes, data, link)
+    _best(axes, data, limits, link)
+    numbers = [record.number for record in data.records]
+    spare = max(0.5, 0.02 * (numbers[-1] - numbers[0]))
+    axes.set_xlim(numbers[0] - spare, numbers[-1] + spare)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("trial")
+    scales.error_axis(axes, limits, data.meta)
+    failed = data.meta.direction == "minimize" and any(r.state is TrialState.FAIL for r in data.records)
+    style.legend(axes, above=1.06 if failed else 1.02)
+    pruned = any(record.state is TrialState.PRUNED for record in data.records)
+    style.note(
+        figure,
+        [
+            f"{limits.words()} drawn at its edge" if limits.words() else "",
+            trials.without_error(data),
+            "the error of a pruned trial is that of its last iteration" if pruned else "",
+        ],
+    )
+    return figure
+
+
+def _points(axes: Axes, data: StudyData, state: TrialState, limits: scales.Limits, link: Any, *, dense: bool) -> None:
+    shown = trials.with_error(data, state)
+    if not len(shown):
+        return
+    outside = limits.outside(shown.errors)
+    for part, marker in (
+        (~outside, style.MARKERS[state]),
+        (outside, "^" if data.meta.direction == "minimize" else "v"),
+    ):
+        if not part.any():
+            continue
+        style.points(
+            axes,
+            shown.numbers[part],
+            limits.clipped(shown.errors[part]),
+            trials.urls(shown.numbers[part], link),
+            s=_SIZES[state] * (0.4 if dense else 1.0),
+            marker=marker,
+            color=style.STATES[state],
+            alpha=0.45 if dense else 0.85,
+            linewidths=0,
+            label=WORDS[state] if part is not outside else None,
+            rasterized=dense,
+            clip_on=part is not outside,
+            zorder=2 if state is TrialState.PRUNED else 3,
+        )
+
+
+def _failed(axes: Axes, data: StudyData, link: Any) -> None:
+    """Failed trials have no error to be drawn at: they lie beyond the edge where the worst errors are."""
+    failed = [record.number for record in data.records if record.state is TrialState.FAIL]
+    if not failed:
+        return
+    edge = 1.03 if data.meta.direction == "minimize" else -0.03
+    style.points(
+        axes,
+        failed,
+        np.full(len(failed), edge),
+        trials.urls(failed, link),
+        s=20,
+        marker="x",
+        color=style.STATES[TrialState.FAIL],
+        linewidths=1.2,
+        transform=axes.get_xaxis_transform(),
+        clip_on=False,
+        label="failed",
+        rasterized=len(failed) > style.DENSE,
+        zorder=4,
+    )
+
+
+def _best(axes: Axes, data: StudyData, limits: scales.Limits, link: Any) -> None:
+    complete, best = trials.with_error(data), trials.best(data)
+    if best is None or best.error is None or not len(complete):
+        return
+    so_far = trials.best_so_far(complete.errors, data.meta.direction)
+    last = data.records[-1].number
+    axes.step(
+        [*complete.numbers, last],
+        limits.clipped(np.append(so_far, so_far[-1])),
+        where="post",
+        color=style.INK,
+        linewidth=1.3,
+        label="best so far",
+        zorder=5,
+    )
+    label = f"best: trial {best.number}, {best.error:.5g}"
+    at = limits.clipped(np.array([best.error]))
+    style.star(axes, [best.number], at, trials.urls([best.number], link), label=label)

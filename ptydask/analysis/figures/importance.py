@@ -1,0 +1,90 @@
+"""``importance``: which parameters decide whether a trial is among the best tenth (PED-ANOVA)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from matplotlib.figure import Figure
+
+from ptydask.analysis.data import StudyData
+from ptydask.analysis.figures import scales, style, trials
+from ptydask.analysis.rehydrate import rehydrate
+
+FEWEST = 10
+"""Completed trials below which importances are chance."""
+_FEW = 50
+_MOST = 25
+
+
+def lacks(data: StudyData) -> str | None:
+    """Why there is nothing to draw; None where there is."""
+    if said := trials.nothing_complete(data):
+        return said
+    complete = trials.with_error(data)
+    if len(complete) < FEWEST:
+        return f"Importances take at least {FEWEST} completed trials ({trials.counts(data.records)})."
+    if not scales.chosen(data, None):
+        return "No parameter has more than one value."
+    if np.ptp(complete.errors) == 0:
+        return "All completed trials have the same error: no parameter makes a difference."
+    return None
+
+
+def _shares(data: StudyData) -> dict[str, float] | None:
+    """Parameter -> importance as Optuna has it; None for values that Optuna has no number for."""
+    try:
+        study = rehydrate(StudyData(data.meta, trials.with_error(data).records))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            return optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (ValueError, OverflowError):
+        return None
+
+
+def values(data: StudyData) -> dict[str, float]:
+    """Parameter -> its importance, the largest first; they add up to 1. {} where :func:`lacks` says why.
+
+    PED-ANOVA (Watanabe, Bansal, Hutter, IJCAI 2023) asks how the best tenth of the trials is spread differently from
+    all of them. It goes by ranks, so that a diverged trial counts as bad and no more than that.
+    """
+    if lacks(data):
+        return {}
+    found = _shares(data)
+    if found is None:
+        return {}
+    vary = {parameter.name for parameter in scales.chosen(data, None)}
+    return {name: float(share) for name, share in found.items() if name in vary}
+
+
+def draw(data: StudyData, parameters: Sequence[str] | None, _link: Any) -> Figure:
+    """One bar a parameter, the most important on top."""
+    title = f"{trials.titled(data)} \N{EN DASH} importance of the parameters for {style.name(data.meta.metric)}"
+    if said := lacks(data):
+        return style.words(title, said)
+    complete = len(trials.with_error(data))
+    found = {name: share for name, share in values(data).items() if parameters is None or name in parameters}
+    if not found:
+        return style.words(title, "No importances can be told for these parameters.")
+    shown = list(found.items())[:_MOST]
+    figure = style.figure(6.0, 1.2 + 0.3 * len(shown))
+    axes = figure.add_subplot()
+    style.title(figure, title)
+    places = np.arange(len(shown))[::-1]
+    shares = [share for _, share in shown]
+    axes.barh(places, shares, height=0.62, color=style.BLUE)
+    for place, share in zip(places, shares, strict=True):
+        axes.text(share + 0.012 * max(shares), place, f"{share:.2f}", va="center", fontsize=8)
+    axes.set_yticks(places, [style.name(name) for name, _ in shown])
+    axes.set_xlim(0, 1.12 * max(shares))
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("importance (PED-ANOVA, the shares of all parameters add up to 1)")
+    few = f"{style.several(complete, 'completed trial')}: few to rely on" if complete < _FEW else ""
+    left = len(found) - len(shown)
+    style.note(figure, [few, f"{style.several(left, 'parameter')} of less importance not shown" if left else ""])
+    return figure

@@ -1,0 +1,148 @@
+"""``parallel``: one line a trial across all parameters, the error last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ptydask.analysis.data import StudyData
+from ptydask.analysis.figures import scales, style, trials
+
+_MOST = 14
+_COLOURED = 100
+"""The best so many trials are in colour; of more trials the others are grey."""
+
+
+def lacks(data: StudyData) -> str | None:
+    """Why there is nothing to draw; None where there is."""
+    if said := trials.nothing_complete(data):
+        return said
+    return None if scales.chosen(data, None) else "No parameter has more than one value."
+
+
+def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
+    """The best lines on top and dark; a trial without a value of a parameter has a gap there."""
+    title = f"{trials.titled(data)} \N{EN DASH} parameters of the completed trials"
+    if said := lacks(data):
+        return style.words(title, said)
+    wanted = scales.chosen(data, parameters)
+    shown = wanted[:_MOST]
+    complete = trials.with_error(data)
+    order = trials.best_first(complete.errors, data.meta.direction)
+    limits = scales.limits(complete.errors, data.meta.direction)
+    heights = np.stack([*(_heights(p, complete) for p in shown), _shares(limits, complete.errors)], axis=1)
+    figure = style.figure(max(5.0, 1.6 + 1.25 * len(shown)), 4.0)
+    axes = figure.add_subplot()
+    bar = _lines(figure, axes, complete, heights, order, data, link)
+    _verticals(axes, shown, limits, data)
+    style.title(figure, title)
+    bar.outline.set_visible(False)
+    left, missing = len(wanted) - len(shown), int(np.isnan(heights[:, :-1]).any(axis=1).sum())
+    style.note(
+        figure,
+        [
+            f"grey: all but the best {_COLOURED} of {len(complete):,} trials" if len(complete) > _COLOURED else "",
+            "red: the best trial",
+            limits.words(),
+            f"gaps: {style.several(missing, 'trial')} without a value of some parameter" if missing else "",
+            f"{style.several(left, 'more parameter')} not shown" if left else "",
+        ],
+    )
+    return figure
+
+
+def _heights(found: scales.Parameter, complete: trials.Drawn) -> NDArray[np.float64]:
+    """(N,): the height at which each trial crosses the parameter's axis, 0 to 1."""
+    places = found.places(trials.column(complete.records, found.name))
+    return np.asarray(found.shares(places)) if not found.single else np.where(np.isnan(places), np.nan, 0.5)
+
+
+def _shares(limits: scales.Limits, errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    return scales.Parameter("", "", "log" if limits.log else "linear", limits.low, limits.high).shares(
+        limits.clipped(errors)
+    )
+
+
+def _lines(
+    figure: Figure,
+    axes: Axes,
+    complete: trials.Drawn,
+    heights: NDArray[np.float64],
+    order: NDArray[np.int64],
+    data: StudyData,
+    link: Any,
+) -> Any:
+    """All lines, the worst first; returns the colour bar."""
+    across = np.arange(heights.shape[1], dtype=float)
+    lines = np.stack([np.broadcast_to(across, heights.shape), heights], axis=2)
+    coloured, others = order[:_COLOURED][::-1], order[_COLOURED:]
+    if len(others):
+        faint = max(0.03, min(0.35, 60 / len(others)))
+        axes.add_collection(
+            LineCollection(list(lines[others]), colors=style.GREY, linewidths=0.5, alpha=faint, rasterized=True)
+        )
+    errors = complete.errors[coloured]
+    kept = scales.limits(errors, data.meta.direction)  # a diverged trial among them must not take all the colours
+    near = errors[~kept.outside(errors)]
+    norm = Normalize(near.min(), near.max()) if np.ptp(near) else Normalize(near[0] - 0.5, near[0] + 0.5)
+    cmap = "viridis" if data.meta.direction == "minimize" else "viridis_r"
+    urls = trials.urls(complete.numbers[coloured], link)
+    made = LineCollection(
+        list(lines[coloured]), array=errors, norm=norm, cmap=cmap, linewidths=0.9, alpha=0.8, zorder=3
+    )
+    if urls is not None:
+        made.set_urls(urls)
+    axes.add_collection(made)
+    best = LineCollection([lines[order[0]]], colors=style.VERMILION, linewidths=2.2, zorder=4)
+    if link is not None:
+        best.set_urls([link(int(complete.numbers[order[0]]))])
+    axes.add_collection(best)
+    return figure.colorbar(
+        ScalarMappable(norm, cmap), ax=axes, label=scales.error_label(data.meta), pad=0.03, aspect=30, fraction=0.04
+    )
+
+
+def _verticals(axes: Axes, shown: Sequence[scales.Parameter], limits: scales.Limits, data: StudyData) -> None:
+    """The axes of the parameters and of the error, with their own ticks, and names above them."""
+    axes.set_xlim(-0.35, len(shown) + 0.12)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    error = scales.Parameter("", "", "log" if limits.log else "linear", limits.low, limits.high)
+    for at, found in enumerate([*shown, error]):
+        axes.plot([at, at], [0, 1], color=style.INK, linewidth=0.9, zorder=5)
+        for height, text in _ticks(found):
+            axes.plot([at - 0.03, at], [height, height], color=style.INK, linewidth=0.8, zorder=5)
+            box = {"facecolor": "white", "alpha": 0.75, "pad": 0.6, "linewidth": 0}
+            axes.text(at - 0.05, height, text, ha="right", va="center", fontsize=7, zorder=6, bbox=box)
+    labels = [*(found.label for found in shown), style.name(data.meta.metric)]
+    turned = max(map(len, labels)) > 17
+    look: dict[str, Any] = {"rotation": 20, "ha": "left"} if turned else {}
+    axes.set_xticks(range(len(labels)), labels, **look)
+    axes.tick_params(axis="x", length=0, top=False, labeltop=True, labelbottom=False)
+    axes.grid(visible=False)
+
+
+def _ticks(found: scales.Parameter) -> list[tuple[float, str]]:
+    """Heights and texts of the ticks of one axis."""
+    if found.kind == "categorical":
+        places, names = scales.choice_ticks(found)
+        return list(zip(found.shares(np.array(places)).tolist(), names, strict=True))
+    if found.single:
+        return [(0.5, scales.value_text(found.low))]
+    if found.kind == "log":
+        values = np.array(scales.log_ticks(found.low, found.high))
+    else:
+        values = np.asarray(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(found.low, found.high))
+    values = values[(values >= found.low) & (values <= found.high)]
+    return [(float(h), scales.value_text(float(v))) for h, v in zip(found.shares(values), values, strict=True)]

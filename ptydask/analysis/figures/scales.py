@@ -1,0 +1,287 @@
+"""Axes: robust limits of errors, and where a parameter's value lies. Pure decisions, and the one way to apply them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from ptydask import space, tunables
+from ptydask.analysis.data import StudyData, search_space
+from ptydask.analysis.figures import style
+from ptydask.model import Direction, StudyMeta
+
+_GAP = 10.0
+"""An error that lies more than so many times further off than the one before it begins another world."""
+_LEAST = 0.05
+"""A gap below this share of the best error is none."""
+_LARGEST = 709.0
+"""The logarithm of almost the largest number there is."""
+_WIDE = 5.0
+_MOST_NAMES = {"x": 10, "y": 20}
+_UNITS = {"angstrom": "Å", "degree": "°"}
+
+
+# --- errors -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Limits:
+    """An axis from ``low`` to ``high``; ``below`` and ``above`` values lie outside."""
+
+    low: float
+    high: float
+    log: bool = False
+    below: int = 0
+    above: int = 0
+
+    def clipped(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The values, those outside moved to the edge."""
+        return np.clip(values, self.low, self.high)
+
+    def outside(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which values lie outside."""
+        return (values < self.low) | (values > self.high)
+
+    def words(self, what: str = "trial") -> str:
+        """How many lie outside; "" where none does."""
+        ends = [(self.above, "above"), (self.below, "below")]
+        return ", ".join(f"{style.several(count, what)} {where} the axis" for count, where in ends if count)
+
+
+def limits(values: Iterable[float], direction: Direction) -> Limits:
+    """Limits that hold the best values and all that are not worlds away from them.
+
+    From the best value outwards, past the median, the first gap that is ten times as wide as everything before it
+    ends the axis: a diverged trial with an error of 1e6 flattens nothing. Values of one sign that span a factor of
+    five and more get a logarithmic axis.
+    """
+    found = np.asarray(list(values), dtype=float)
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return Limits(0.0, 1.0)
+    sign = 1.0 if direction == "minimize" else -1.0
+    off = np.sort(sign * found) - (sign * found).min()
+    kept = off[: _cut(off, abs(float(sign * (sign * found).min())))]
+    first = sign * float((sign * found).min())
+    ends = sorted((first, first + sign * float(kept[-1])))
+    log = ends[0] > 0 and math.log(ends[1]) - math.log(ends[0]) >= math.log(_WIDE)
+    low, high = _padded(ends[0], ends[1], log)
+    return Limits(low, high, log, int((found < low).sum()), int((found > high).sum()))
+
+
+def _cut(off: NDArray[np.float64], best: float) -> int:
+    """How many of the sorted distances from the best lie on the axis: at least the better half, and two."""
+    for at in range(max(2, -(-len(off) // 2)), len(off)):
+        before = max(float(off[at - 1]), _LEAST * best / _GAP)
+        if off[at] > _GAP * before and off[at - 1] < off[at]:
+            return at
+    return len(off)
+
+
+def _padded(low: float, high: float, log: bool) -> tuple[float, float]:
+    if log:
+        spare = 0.06 * (math.log(high) - math.log(low))
+        return math.exp(math.log(low) - spare), math.exp(min(math.log(high) + spare, _LARGEST))
+    spare = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
+    return low - spare, high + spare
+
+
+def error_axis(axes: Axes, found: Limits, meta: StudyMeta, *, of: Literal["x", "y"] = "y", label: bool = True) -> None:
+    """Limits, scale and label of an axis of errors."""
+    axis = axes.yaxis if of == "y" else axes.xaxis
+    (axes.set_yscale if of == "y" else axes.set_xscale)("log" if found.log else "linear")
+    (axes.set_ylim if of == "y" else axes.set_xlim)(found.low, found.high)
+    if found.log:
+        _log_ticks(axis, found.low, found.high)
+    if label:
+        axis.set_label_text(error_label(meta))
+
+
+def error_label(meta: StudyMeta) -> str:
+    """``loss``, and ``contrast (larger is better)``."""
+    return style.name(meta.metric) + (" (larger is better)" if meta.direction == "maximize" else "")
+
+
+def _log_ticks(axis: Any, low: float, high: float) -> None:
+    """Labels at powers of ten; over little more than one decade also between."""
+    if math.log10(high) - math.log10(low) < 2.5:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+        axis.set_minor_formatter(NullFormatter())
+    else:
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(0, 0)))
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten between the ends; 1, 2 and 5 times them where there are few."""
+    decades = math.log10(high) - math.log10(low)
+    multiples = (1, 2, 5) if decades < 2.5 else (1,)
+    every = max(1, math.ceil(decades / 8))
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1, every)
+    return [m * 10.0**power for power in powers for m in multiples if low <= m * 10.0**power <= high]
+
+
+# --- parameters -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """How a parameter's values lie on an axis: numbers as they are, anything else at 0, 1, 2 in turn."""
+
+    name: str
+    label: str
+    kind: Literal["linear", "log", "categorical"]
+    low: float
+    high: float
+    choices: tuple[Any, ...] = ()
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one value only."""
+        return self.low == self.high if self.kind != "categorical" else len(self.choices) < 2
+
+    def places(self, values: Sequence[Any]) -> NDArray[np.float64]:
+        """(N,): where each value lies; NaN where it is missing or not a number on an axis of numbers."""
+        if self.kind == "categorical":
+            at = {_key(choice): float(i) for i, choice in enumerate(self.choices)}
+            return np.array([math.nan if value is ... else at.get(_key(value), math.nan) for value in values])
+        found = np.array([_number(v) for v in values])
+        found[~np.isfinite(found) | ((found <= 0) & (self.kind == "log"))] = math.nan
+        return found
+
+    def shares(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Places as shares of the axis, 0 at its low end and 1 at its high end."""
+        low, high = self.low, self.high
+        if self.kind == "log":
+            places, low, high = np.log(places), math.log(low), math.log(high)
+        return (places - low) / (high - low) if high > low else np.where(np.isnan(places), np.nan, 0.5)
+
+    def limits(self) -> tuple[float, float]:
+        """The ends of its axis, with a little room."""
+        if self.kind == "categorical":
+            return -0.6, self.high + 0.6
+        return _padded(self.low, self.high, self.kind == "log") if self.low < self.high else _about(self.low)
+
+
+def parameter(data: StudyData, name: str) -> Parameter:
+    """The axis of a parameter: the study's own range and scale, widened by the values that trials have."""
+    values = [v for record in data.records if (v := record.params.get(name, ...)) is not ...]
+    said = _distribution(data.meta, name)
+    label = _label(name, data.meta)
+    choices = said.get("choices")
+    if choices is None and all(space.is_number(v) for v in values if v is not None):
+        ends = [v for v in map(_number, [*values, said.get("low"), said.get("high")]) if math.isfinite(v)]
+        if ends:
+            log = min(ends) > 0 and bool(said.get("log", not said and max(ends) >= 1000 * min(ends)))
+            return Parameter(name, label, "log" if log else "linear", min(ends), max(ends))
+    found = {_key(value): value for value in [*(choices or ()), *values]}
+    ordered = tuple(found.values()) if choices else tuple(sorted(found.values(), key=_order))
+    return Parameter(name, label, "categorical", 0.0, float(max(0, len(ordered) - 1)), ordered)
+
+
+def chosen(data: StudyData, names: Sequence[str] | None) -> list[Parameter]:
+    """The parameters asked for; all that vary where none are."""
+    if names is not None:
+        return [parameter(data, name) for name in dict.fromkeys(names)]
+    return [found for name in data.parameters if not (found := parameter(data, name)).single]
+
+
+def parameter_axis(axes: Axes, found: Parameter, *, of: Literal["x", "y"] = "x", label: bool = True) -> None:
+    """Limits, scale, ticks and label of a parameter's axis."""
+    axis = axes.xaxis if of == "x" else axes.yaxis
+    (axes.set_xscale if of == "x" else axes.set_yscale)("log" if found.kind == "log" else "linear")
+    (axes.set_xlim if of == "x" else axes.set_ylim)(*found.limits())
+    if label:
+        axis.set_label_text(found.label)
+    if found.kind == "categorical":
+        places, names = choice_ticks(found, of)
+        longest = max(map(len, names), default=0) * len(names)
+        turned: dict[str, Any] = (
+            {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if of == "x" and longest > 24 else {}
+        )
+        axis.set_ticks(places, names, **turned)
+        axes.grid(visible=False, axis=of)
+    elif found.kind == "log":
+        _log_ticks(axis, found.low, max(found.high, found.low * 1.01))
+    else:
+        whole = float(found.low).is_integer() and float(found.high).is_integer() and found.high - found.low < 8
+        axis.set_major_locator(MaxNLocator(4, integer=whole, steps=[1, 2, 2.5, 5, 10]))
+        if not 1e-4 <= max(abs(found.low), abs(found.high)) < 1e5:  # else Matplotlib's power of ten lies on the label
+            axis.set_major_locator(MaxNLocator(3))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+
+
+def choice_ticks(found: Parameter, of: Literal["x", "y"] = "y") -> tuple[list[float], list[str]]:
+    """Where the choices lie and what they are called; of very many, every so-manieth."""
+    step = -(-len(found.choices) // _MOST_NAMES[of]) or 1
+    shown = list(enumerate(found.choices))[::step]
+    return [float(i) for i, _ in shown], [value_text(value, 14) for _, value in shown]
+
+
+def value_text(value: Any, length: int = 24) -> str:
+    """A parameter's value as a person writes it, up to six digits."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float):
+        return f"{value:.6g}".replace("-", "\N{MINUS SIGN}", 1) if value < 0 else f"{value:.6g}"
+    return style.name(str(value), length)
+
+
+def unit(name: str, meta: StudyMeta) -> str:
+    """The unit of one of PtyRAD's parameters as it is printed; "" where it has none, or is not known."""
+    known = tunables.PARAMETERS.get(name) if meta.engine == "ptyrad" else None
+    said = known.unit if known is not None else ""
+    return "" if said in ("1", "patterns", "modes", "slices") else _UNITS.get(said, said)
+
+
+def _label(name: str, meta: StudyMeta) -> str:
+    said = unit(name, meta)
+    return f"{style.name(name)} ({said})" if said else style.name(name)
+
+
+def _distribution(meta: StudyMeta, name: str) -> Mapping[str, Any]:
+    """The attributes of Optuna's JSON of a parameter's range: low, high, log, step or choices; {} where unknown."""
+    said = search_space(meta).get(name, {}).get("attributes")
+    return said if isinstance(said, dict) else {}
+
+
+def step_of(meta: StudyMeta, found: Parameter) -> float | None:
+    """The step of a stepped range; None where it is not stepped or not known."""
+    step = _distribution(meta, found.name).get("step")
+    return float(step) if isinstance(step, int | float) and step > 0 else None
+
+
+def _number(value: Any) -> float:
+    """A number as a float; NaN for anything else, and for one that is too large to be drawn."""
+    try:
+        number = float(value) if space.is_number(value) else math.nan
+    except OverflowError:
+        return math.nan
+    return number if abs(number) < 1e300 else math.nan
+
+
+def _about(value: float) -> tuple[float, float]:
+    spare = 0.05 * abs(value) or 0.5
+    return value - spare, value + spare
+
+
+def _key(value: Any) -> tuple[str, Any]:
+    """True is not 1, and 1 is 1.0."""
+    return ("bool" if isinstance(value, bool) else "value", value)
+
+
+def _order(value: Any) -> tuple[int, Any]:
+    """Nothing, then numbers, then words."""
+    return (0, 0) if value is None else (1, value) if isinstance(value, int | float) else (2, str(value))
+
+
+def fixed(axis: Any, places: Sequence[float]) -> None:
+    """Ticks at these places alone."""
+    axis.set_major_locator(FixedLocator(list(places)))

@@ -1,0 +1,132 @@
+"""``slice``: the error over each parameter, one panel a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ptydask.analysis.data import StudyData
+from ptydask.analysis.figures import scales, style, trials
+from ptydask.model import Direction
+
+_MOST = 16
+_MANY = 200
+"""Completed trials from which on a line shows the best of each part of a parameter's range."""
+_BINS = 25
+_GOLDEN = 0.6180339887498949
+
+
+def lacks(data: StudyData) -> str | None:
+    """Why there is nothing to draw; None where there is."""
+    if said := trials.nothing_complete(data):
+        return said
+    return None if data.parameters else "The trials have no parameters."
+
+
+def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
+    """Completed trials as discs, dark ones late; the best trial as a star."""
+    title = f"{trials.titled(data)} \N{EN DASH} error over each parameter"
+    if said := lacks(data):
+        return style.words(title, said)
+    wanted = scales.chosen(data, parameters) or scales.chosen(data, data.parameters)
+    shown = wanted[:_MOST]
+    complete = trials.with_error(data)
+    limits = scales.limits(complete.errors, data.meta.direction)
+    rows = -(-len(shown) // 4)
+    columns = -(-len(shown) // rows)
+    figure = style.figure(max(4.6, 0.9 + 2.3 * columns), 0.9 + 2.1 * rows)
+    norm = Normalize(complete.numbers[0], max(complete.numbers[-1], complete.numbers[0] + 1))
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    missing = []
+    for at, axes in enumerate(grid.flat):
+        if at >= len(shown):
+            axes.set_axis_off()
+            continue
+        dense = len(complete) * len(shown) > style.DENSE
+        lost = _panel(axes, data, complete, shown[at], limits, norm, link, dense=dense)
+        missing += [f"{shown[at].name}: {style.several(lost, 'trial')} without a value"] if lost else []
+        if at % columns == 0:
+            scales.error_axis(axes, limits, data.meta)
+    style.title(figure, title)
+    bar = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=grid, label="trial", fraction=0.03, pad=0.01, aspect=30)
+    bar.outline.set_visible(False)
+    left = len(wanted) - len(shown)
+    many = len(complete) >= _MANY
+    style.note(
+        figure,
+        [
+            f"star: best trial, {best.number}" if (best := trials.best(data)) else "",
+            "line: best error in each part of the range" if many else "",
+            f"{limits.words()} drawn at its edge" if limits.words() else "",
+            "values of a choice are spread sideways" if any(p.kind == "categorical" for p in shown) else "",
+            *missing,
+            f"{style.several(left, 'more parameter')} not shown" if left else "",
+        ],
+    )
+    return figure
+
+
+def _panel(
+    axes: Axes,
+    data: StudyData,
+    complete: trials.Drawn,
+    found: scales.Parameter,
+    limits: scales.Limits,
+    norm: Normalize,
+    link: Any,
+    *,
+    dense: bool,
+) -> int:
+    """One parameter; returns how many trials have no value of it."""
+    places = found.places(trials.column(complete.records, found.name))
+    there = ~np.isnan(places)
+    spread = _spread(complete.numbers) if found.kind == "categorical" else 0.0
+    style.points(
+        axes,
+        (places + spread)[there],
+        limits.clipped(complete.errors[there]),
+        trials.urls(complete.numbers[there], link),
+        c=complete.numbers[there],
+        norm=norm,
+        cmap="viridis_r",
+        s=8 if dense else 20,
+        alpha=0.6 if dense else 0.9,
+        linewidths=0 if dense else 0.4,
+        edgecolors="none" if dense else "white",
+        rasterized=dense,
+        clip_on=False,
+    )
+    if len(complete) >= _MANY:
+        x, best = envelope(found, places[there], complete.errors[there], data.meta.direction)
+        axes.plot(x, limits.clipped(best), color=style.VERMILION, linewidth=1.2, marker="." if len(x) < 12 else None)
+    if (star := trials.best(data)) is not None:
+        at = (places + spread)[complete.numbers == star.number]
+        style.star(axes, at, np.full(len(at), star.error), trials.urls([star.number], link))
+    scales.parameter_axis(axes, found)
+    return int((~there).sum())
+
+
+def envelope(
+    found: scales.Parameter, places: NDArray[np.float64], errors: NDArray[np.float64], direction: Direction
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The best error in each part of a parameter's range that has trials, and where that trial lies, both (parts,)."""
+    parts = np.clip((found.shares(places) * _BINS).astype(int), 0, _BINS - 1)
+    if found.kind == "categorical":
+        parts = places.astype(int)
+    order = trials.best_first(errors, direction)
+    _, first = np.unique(parts[order], return_index=True)
+    chosen = order[first]
+    chosen = chosen[np.argsort(places[chosen], kind="stable")]
+    return places[chosen], errors[chosen]
+
+
+def _spread(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N,): within 0.3 of 0, always the same for a trial, neighbours far apart."""
+    return 0.6 * np.asarray(np.mod(numbers * _GOLDEN, 1.0) - 0.5)

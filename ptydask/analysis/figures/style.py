@@ -1,0 +1,218 @@
+"""How all figures look, and how they are written: one place for colours, sizes and fonts."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from ptydask.errors import UsageError, nearest, one_line
+from ptydask.model import TrialState
+
+# Okabe and Ito, Color Universal Design: told apart by every kind of colour vision. Shapes differ as well.
+BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE, YELLOW = (
+    "#0072B2",
+    "#56B4E9",
+    "#009E73",
+    "#E69F00",
+    "#D55E00",
+    "#CC79A7",
+    "#F0E442",
+)
+INK, GREY, PALE = "#222222", "#666666", "#BBBBBB"
+STATES = {TrialState.COMPLETE: BLUE, TrialState.PRUNED: ORANGE, TrialState.FAIL: VERMILION}
+MARKERS = {TrialState.COMPLETE: "o", TrialState.PRUNED: "D", TrialState.FAIL: "x"}
+
+DENSE = 2000
+"""From this many points or lines on they are drawn as a picture, also in SVG and PDF."""
+NAME_LENGTH = 28
+
+_LOOK = {
+    "font.size": 9,
+    "font.family": ["DejaVu Sans"],
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-4, 5),
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "image.cmap": "viridis",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ptydask",
+    "pdf.fonttype": 42,
+    "path.simplify_threshold": 0.2,
+}
+_GLYPH = "Glyph .* missing from font"
+
+
+_SIZE: ContextVar[tuple[float, float] | None] = ContextVar("size", default=None)
+
+
+@contextmanager
+def applied(size: tuple[float, float] | None = None) -> Iterator[None]:
+    """Matplotlib's own defaults with this look, whatever the user's matplotlibrc says; as before afterwards.
+
+    Figures that are made meanwhile have ``size`` (inches), where it is given, in place of their own.
+    """
+    token = _SIZE.set(size)
+    defaults = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(("backend", "date."))}
+    with warnings.catch_warnings(), np.errstate(all="ignore"), mpl.rc_context():
+        warnings.filterwarnings("ignore", _GLYPH)  # a name in a script that the font lacks has boxes for letters
+        warnings.simplefilter("ignore", mpl.MatplotlibDeprecationWarning)
+        mpl.rcParams.update({**defaults, **_LOOK})
+        try:
+            yield
+        finally:
+            _SIZE.reset(token)
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, unless another size was asked for, that leaves room for its labels."""
+    return Figure(figsize=_SIZE.get() or (width, height), layout="constrained")
+
+
+def words(title: str, said: str) -> Figure:
+    """A figure of words, for where there is nothing to draw. ``title`` is escaped already."""
+    made = figure(6.4, 1.5)
+    axes = made.add_subplot()
+    axes.set_axis_off()
+    axes.set_title(title)
+    text = "\n".join(textwrap.wrap(plain(said), 70))
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY, fontsize=10)
+    return made
+
+
+def note(made: Figure, said: Sequence[str]) -> None:
+    """Small words below a figure: what a reader must know to read it rightly."""
+    if told := " \N{MIDDLE DOT} ".join(plain(text) for text in said if text):
+        made.supxlabel(_wrapped(told, made, 17), x=0.99, ha="right", fontsize=7, color=GREY)
+
+
+def title(made: Figure, text: str) -> None:
+    """What the figure is, above it; ``text`` is escaped already."""
+    made.suptitle(_wrapped(text, made, 13), x=0.01, ha="left", fontsize=9)
+
+
+def _wrapped(text: str, made: Figure, letters: int) -> str:
+    """Lines as long as the figure is wide, at so many letters an inch."""
+    return "\n".join(textwrap.wrap(one_line(text), max(10, int(made.get_figwidth() * letters))))
+
+
+def points(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **look: Any) -> None:
+    """A scatter whose points lead to ``urls``, one each; those of a dense one cannot, as they become a picture."""
+    made = axes.scatter(x, y, **look)
+    if urls is not None and not look.get("rasterized"):
+        made.set_urls(list(urls))
+
+
+def star(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **look: Any) -> None:
+    """The best trial."""
+    points(axes, x, y, urls, s=110, marker="*", color=YELLOW, edgecolors=INK, linewidths=0.8, zorder=6, **look)
+
+
+def legend(axes: Any, *, above: float = 1.02, **said: Any) -> None:
+    """The legend in one line above the axes, so that it never lies on the data."""
+    place = {
+        "loc": "lower left",
+        "bbox_to_anchor": (0.0, above),
+        "ncols": max(1, min(5, int(axes.figure.get_figwidth() / 1.3))),
+        "borderaxespad": 0.2,
+        "borderpad": 0.2,
+    }
+    made = axes.legend(**{**place, "handletextpad": 0.4, "columnspacing": 1.4, **said})
+    for handle in made.legend_handles:
+        handle.set_alpha(1.0)
+
+
+def plain(text: str) -> str:
+    """Text that Matplotlib takes letter by letter: no formulas, one line, control characters as ``?``."""
+    shown = "".join(char if char.isprintable() else "?" for char in one_line(text))
+    return shown.replace("$", r"\$")
+
+
+def name(text: str, length: int = NAME_LENGTH) -> str:
+    """A parameter's name to be shown: the middle of a long one is left out."""
+    shown = one_line(text)
+    if len(shown) > length:
+        shown = f"{shown[: length * 2 // 3 - 1]}\N{HORIZONTAL ELLIPSIS}{shown[-(length // 3) :]}"
+    return plain(shown)
+
+
+def several(count: int, what: str) -> str:
+    """``1 trial``, ``3 trials``, ``5,000 trials``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+# --- writing ----------------------------------------------------------------------------------------
+
+
+def save(made: Figure, path: Path, dpi: float) -> None:
+    """Written aside, then renamed. Raises UsageError for a suffix that Matplotlib does not write."""
+    suffix = path.suffix.lower().removeprefix(".")
+    known = made.canvas.get_supported_filetypes()
+    if suffix not in known:
+        raise UsageError(
+            f"{path}: no picture is written as {path.suffix or 'a file without a suffix'!r}; "
+            f"{nearest(suffix, known) or 'png, svg, pdf and tif are'}"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    try:
+        with applied():
+            # zlib at its usual level takes a minute for the noise of a large montage, for a few percent
+            quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if suffix == "png" else {}
+            made.savefig(aside, format=suffix, dpi=dpi, metadata=_metadata(suffix), **quick)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _metadata(suffix: str) -> dict[str, Any] | None:
+    """Nothing that differs from one writing to the next."""
+    known: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    return {**known, "png": {"Software": "ptydask"}}.get(suffix)
+
+
+def svg(made: Figure, prefix: str) -> str:
+    """See :func:`ptydask.analysis.figures.svg`."""
+    out = io.StringIO()
+    with applied():
+        made.savefig(out, format="svg", dpi=150, metadata={"Date": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :].replace("<svg ", '<svg style="stroke-linejoin:round;stroke-linecap:butt" ', 1)
+    # Matplotlib's own <style> would be the whole page's, and its metadata nobody's.
+    text = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", text, flags=re.DOTALL)
+    text = text.replace("font-family: 'DejaVu Sans'", "font-family: 'DejaVu Sans', Verdana, sans-serif")
+    if not prefix:
+        return text
+    text = re.sub(r'\bid="', f'id="{prefix}', text)
+    return re.sub(r'(<use\b[^>]*?href="|url\()#', rf"\g<1>#{prefix}", text)

@@ -1,0 +1,242 @@
+"""``timeline``: when which worker was at what."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from ptydask.analysis.data import WORDS, StudyData
+from ptydask.analysis.figures import style, trials
+from ptydask.model import TrialRecord
+
+_NAMED = 40
+"""Up to so many rows each has its worker's name; more have their hosts'."""
+_ROWS = 240
+"""Of more workers, those of one host share its rows: a worker whose job ended makes room for the next."""
+_UNITS = ((86400.0 * 3, 86400.0, "days"), (5400.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
+_PAUSE = 0.2
+"""A time without any trial that is longer than this share of all others is cut out."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A trial in its row, from ``begin`` to ``end`` in seconds since the first began."""
+
+    record: TrialRecord
+    host: str
+    worker: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A cut at ``at`` seconds of what is drawn, of ``seconds``."""
+
+    at: float
+    seconds: float
+
+
+def lacks(data: StudyData) -> str | None:
+    """Why there is nothing to draw; None where there is."""
+    if not data.records:
+        return "No trial has ended so far."
+    return None if bars(data.records) else "No trial says when it began."
+
+
+def bars(records: Sequence[TrialRecord]) -> list[Bar]:
+    """The trials whose begin is known, by begin."""
+    found = [(begun, record) for record in records if (begun := _moment(record.started)) is not None]
+    first = min((begun for begun, _ in found), default=0.0)
+    return [
+        Bar(r, r.host or "?", r.worker or r.job or "?", begun - first, begun - first + _seconds(r))
+        for begun, r in sorted(found, key=lambda pair: (pair[0], pair[1].number))
+    ]
+
+
+def without_pauses(found: Sequence[Bar]) -> tuple[list[Bar], list[Pause]]:
+    """The bars moved together over long times in which no trial ran, and where those were."""
+    idle, covered = [], 0.0
+    for bar in found:
+        if bar.begin > covered:
+            idle.append((covered, bar.begin - covered))
+        covered = max(covered, bar.end)
+    total = covered - sum(length for _, length in idle)
+    cuts = [(begin, length) for begin, length in idle if length > max(_PAUSE * total, 1.0)]
+    moved, pauses, taken = [], [], 0.0
+    for bar in found:
+        while cuts and bar.begin >= cuts[0][0] + cuts[0][1]:
+            begin, length = cuts.pop(0)
+            kept = 0.02 * total
+            pauses.append(Pause(begin - taken + kept / 2, length))
+            taken += length - kept
+        moved.append(Bar(bar.record, bar.host, bar.worker, bar.begin - taken, bar.end - taken))
+    return moved, pauses
+
+
+def rows_of(found: Sequence[Bar]) -> tuple[list[tuple[str, str]], list[int]]:
+    """The rows (host, worker), hosts together, and the row of each bar."""
+    named = sorted({(bar.host, bar.worker) for bar in found}, key=lambda row: (_natural(row[0]), _natural(row[1])))
+    if len(named) <= _ROWS:
+        place = {row: i for i, row in enumerate(named)}
+        return named, [place[bar.host, bar.worker] for bar in found]
+    free: dict[str, list[float]] = {}
+    lanes = []
+    for bar in found:  # by begin, so that the first lane that is free is a good one
+        ends = free.setdefault(bar.host, [])
+        lane = next((i for i, end in enumerate(ends) if end <= bar.begin), len(ends))
+        ends[lane : lane + 1] = [bar.end]
+        lanes.append((bar.host, f"{lane:06d}"))
+    rows = sorted(set(lanes), key=lambda row: (_natural(row[0]), row[1]))
+    place = {row: i for i, row in enumerate(rows)}
+    return rows, [place[row] for row in lanes]
+
+
+def busy(found: Sequence[Bar]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Moments, and how many workers are at a trial from each on, both (2 N,)."""
+    moments = np.array([bar.begin for bar in found] + [bar.end for bar in found])
+    change = np.repeat([1, -1], len(found))
+    order = np.lexsort((change, moments))
+    return moments[order], np.cumsum(change[order])
+
+
+def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
+    """One row a worker, the workers of a host together; blank is idle. Above: how many workers are busy."""
+    title = f"{trials.titled(data)} \N{EN DASH} what the workers did"
+    if said := lacks(data):
+        return style.words(title, said)
+    found, pauses = without_pauses(bars(data.records))
+    rows, places = rows_of(found)
+    end = max(bar.end for bar in found) or 1.0
+    _, seconds, unit = next(one for one in _UNITS if end >= one[0])
+    height = max(0.055, min(0.26, 6.5 / len(rows))) * len(rows)
+    figure = style.figure(7.4, 1.9 + height)
+    above, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.5, max(0.4, height)])
+    _bars(axes, found, places, seconds, link)
+    _names(axes, rows)
+    moments, count = busy(found)
+    above.fill_between(moments / seconds, count, step="post", color=style.SKY, linewidth=0, alpha=0.8)
+    most = max(1, int(count.max()))
+    above.set_ylim(0, most * 1.1)
+    above.set_yticks([0, most])
+    above.set_ylabel("busy")
+    for pause in pauses:
+        for one in (above, axes):
+            one.axvline(pause.at / seconds, color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        above.annotate(
+            f"pause: {_span(pause.seconds)}",
+            (pause.at / seconds, 1),
+            (3, -2),
+            xycoords=above.get_xaxis_transform(),
+            textcoords="offset points",
+            va="top",
+            fontsize=7,
+            bbox={"facecolor": "white", "alpha": 0.8, "pad": 1, "linewidth": 0},
+        )
+    axes.set_xlim(-0.01 * end / seconds, 1.01 * end / seconds)
+    axes.set_xlabel(f"{unit} since {_first(data.records)}{', pauses cut out' if pauses else ''}")
+    style.title(figure, title)
+    states = {bar.record.state for bar in found}
+    patches = [Patch(color=c, label=WORDS[s]) for s, c in style.STATES.items() if s in states]
+    style.legend(above, handles=patches)
+    left = len(data.records) - len(found)
+    worked = sum(bar.end - bar.begin for bar in found)
+    style.note(
+        figure,
+        [
+            f"{style.several(len({(bar.host, bar.worker) for bar in found}), 'worker')}, {_span(worked)} of work",
+            f"{style.several(left, 'trial')} whose begin is not known" if left else "",
+            "one row for workers of a host that follow each other" if len(rows) > _ROWS or _shared(found, rows) else "",
+        ],
+    )
+    return figure
+
+
+def _bars(axes: Axes, found: Sequence[Bar], places: Sequence[int], seconds: float, link: Any) -> None:
+    dense = len(found) > style.DENSE
+    corners = [
+        [
+            (bar.begin / seconds, row - h),
+            (bar.end / seconds, row - h),
+            (bar.end / seconds, row + h),
+            (bar.begin / seconds, row + h),
+        ]
+        for h in (0.4,)
+        for bar, row in zip(found, places, strict=True)
+    ]
+    made = PolyCollection(
+        corners,
+        facecolors=[style.STATES[bar.record.state] for bar in found],
+        edgecolors="white",
+        linewidths=0.15 if dense else 0.4,
+        rasterized=dense,
+        zorder=2,
+    )
+    if link is not None and not dense:
+        made.set_urls([link(bar.record.number) for bar in found])
+    axes.add_collection(made)
+
+
+def _names(axes: Axes, rows: Sequence[tuple[str, str]]) -> None:
+    """Workers' names where there is room, with the host before the first of each; else the hosts alone."""
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    first = [i for i, row in enumerate(rows) if i == 0 or row[0] != rows[i - 1][0]]
+    for i in first[1:]:
+        axes.axhline(i - 0.5, color=style.PALE, linewidth=0.6)
+    if len(rows) <= _NAMED:
+        hosts = {row[0] for row in rows}
+        axes.set_yticks(range(len(rows)), [style.name(w if len(hosts) == 1 else f"{h}: {w}", 24) for h, w in rows])
+        axes.set_ylabel("worker")
+        return
+    every = -(-len(first) // _NAMED)
+    middles = [(a + b - 1) / 2 for a, b in zip(first, [*first[1:], len(rows)], strict=True)]
+    axes.set_yticks(middles[::every], [style.name(rows[i][0], 20) for i in first[::every]], fontsize=7)
+    axes.set_ylabel(f"{len(rows)} rows of workers, by host")
+
+
+def _shared(found: Sequence[Bar], rows: Sequence[tuple[str, str]]) -> bool:
+    return len({(bar.host, bar.worker) for bar in found}) > len(rows)
+
+
+def _moment(iso: str) -> float | None:
+    """Seconds since 1970; None where the text is no time."""
+    try:
+        return datetime.fromisoformat(iso).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _seconds(record: TrialRecord) -> float:
+    return max(0.0, record.seconds) if math.isfinite(record.seconds) else 0.0
+
+
+def _first(records: Sequence[TrialRecord]) -> str:
+    started = min((r.started for r in records if _moment(r.started) is not None), key=lambda s: _moment(s) or 0.0)
+    return datetime.fromisoformat(started).strftime("%Y-%m-%d %H:%M %Z").strip()
+
+
+def _span(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.4 h``, ``2.1 days``."""
+    for least, size, unit in ((172800, 86400, "days"), (5400, 3600, "h"), (90, 60, "min")):
+        if seconds >= least:
+            return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _natural(text: str) -> tuple[tuple[int, int, str], ...]:
+    """node2 before node10."""
+    parts = re.findall(r"\d+|\D+", text)
+    return tuple((0, int(p), "") if p.isdecimal() and len(p) < 30 else (1, 0, p) for p in parts)

@@ -1,0 +1,92 @@
+"""What of the trials can be drawn: numbers as arrays, and words for what cannot."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptydask.analysis.data import WORDS, StudyData
+from ptydask.analysis.figures import style
+from ptydask.model import Direction, TrialRecord, TrialState
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Trials of one state that have an error: ``numbers`` (N,), ``errors`` (N,), both by number."""
+
+    records: tuple[TrialRecord, ...]
+    numbers: NDArray[np.int64]
+    errors: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def with_error(data: StudyData, *states: TrialState) -> Drawn:
+    """The trials in one of these states (none given: completed) whose error is a finite number."""
+    wanted = states or (TrialState.COMPLETE,)
+    found = tuple(r for r in data.records if r.state in wanted and r.error is not None and math.isfinite(r.error))
+    return Drawn(
+        found, np.array([r.number for r in found], dtype=np.int64), np.array([r.error for r in found], dtype=float)
+    )
+
+
+def best(data: StudyData) -> TrialRecord | None:
+    """The completed trial with the best finite error; None when nothing completed."""
+    found = with_error(data)
+    return found.records[best_first(found.errors, data.meta.direction)[0]] if len(found) else None
+
+
+def titled(data: StudyData) -> str:
+    """The study's name, for the beginning of a title."""
+    return style.name(data.meta.name, 36)
+
+
+def counts(records: Iterable[TrialRecord]) -> str:
+    """``30 trials: 12 complete, 17 pruned, 1 failed``."""
+    tally = Counter(record.state for record in records)
+    told = ", ".join(f"{tally[state]:,} {word}" for state, word in WORDS.items() if tally[state])
+    return f"{style.several(tally.total(), 'trial')}{': ' if told else ''}{told}"
+
+
+def without_error(data: StudyData) -> str:
+    """How many completed or pruned trials have no finite error, in words; "" where all have one."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    count = sum(r.state in states for r in data.records) - len(with_error(data, *states))
+    return f"{style.several(count, 'trial')} without a finite error not shown" if count else ""
+
+
+def nothing_complete(data: StudyData) -> str | None:
+    """Why there are no completed trials to draw, in words; None where there are some."""
+    if len(with_error(data)):
+        return None
+    if not data.records:
+        return "No trial has ended so far."
+    return f"No trial has completed with a finite error so far ({counts(data.records)})."
+
+
+def best_so_far(errors: NDArray[np.float64], direction: Direction) -> NDArray[np.float64]:
+    """(N,): the best of the errors up to each."""
+    pick = np.minimum if direction == "minimize" else np.maximum
+    return np.asarray(pick.accumulate(errors)) if len(errors) else errors
+
+
+def best_first(errors: NDArray[np.float64], direction: Direction) -> NDArray[np.int64]:
+    """The order of the errors, best first, the earlier one on a tie."""
+    return np.argsort(errors if direction == "minimize" else -errors, kind="stable")
+
+
+def column(records: Sequence[TrialRecord], name: str) -> list[Any]:
+    """Each trial's value of a parameter; ``...`` where it has none."""
+    return [record.params.get(name, ...) for record in records]
+
+
+def urls(numbers: Iterable[int], link: Any) -> list[str] | None:
+    """The URL of each trial, for ``set_urls``; None without ``link``."""
+    return None if link is None else [link(int(number)) for number in numbers]

@@ -1,0 +1,194 @@
+"""The table of a study as a pandas DataFrame: made, asked and grouped."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptydask.errors import MissingDependency, UsageError, nearest, one_line, shorten
+from ptydask.model import Direction
+
+if TYPE_CHECKING:
+    import pandas
+
+Columns = Mapping[str, NDArray[Any]]
+
+LEADING = ("state", "error")
+FACTS = (
+    *("reason", "message", "attempt", "retry_of", "origin", "started", "seconds"),
+    *("worker", "host", "job", "device", "seed"),
+)
+GROUPED = ("best", "number", "median", "complete", "pruned", "failed", "trials")
+_FEW = 20
+"""Of more values than this a parameter is grouped in intervals."""
+_EXAMPLE = "for example: scale < 1 and error < 0.02"
+
+
+def of(columns: Columns, first: Sequence[str] = ()) -> pandas.DataFrame:
+    """One row a trial, by number: state, error, parameters (those of ``first`` first), metrics, then the facts.
+
+    A parameter or metric has its own name where that is clear, else ``params.NAME`` or ``metrics.NAME``. What has
+    no value is NaN (``retry_of``: NA). ``started`` is a time in UTC.
+    """
+    pd = _pandas()
+    made: dict[str, Any] = {name: columns[name] for name in LEADING}
+    plain = plain_names(columns)
+    leading = [name for name in (f"params/{one}" for one in first) if name in plain]
+    made |= {plain[name]: columns[name] for name in dict.fromkeys([*leading, *plain])}
+    made |= {name: columns[name] for name in FACTS if name in columns}
+    if "retry_of" in made:
+        retry = np.asarray(made["retry_of"])
+        made["retry_of"] = pd.arrays.IntegerArray(retry.astype(np.int64), retry < 0)
+    if "started" in made:
+        made["started"] = pd.to_datetime(made["started"], utc=True, format="ISO8601", errors="coerce")
+    return pd.DataFrame(made, index=pd.Index(columns["number"], name="number"), copy=False)
+
+
+def plain_names(columns: Columns) -> dict[str, str]:
+    """``params/scale`` -> ``scale``, or ``params.scale`` where two columns would then have one name."""
+    long = [name for name in columns if name.startswith(("params/", "metrics/"))]
+    short = [name.partition("/")[2] for name in long]
+    taken = {"number", *LEADING, *FACTS}
+    return {
+        name: plain if plain not in taken and short.count(plain) == 1 else name.replace("/", ".", 1)
+        for name, plain in zip(long, short, strict=True)
+    }
+
+
+def query(table: pandas.DataFrame, expression: str, level: int) -> pandas.DataFrame:
+    """The rows for which ``expression`` holds; ``@name`` is a variable ``level`` frames up. Raises UsageError."""
+    frame = inspect.currentframe()
+    for _ in range(level):
+        frame = frame.f_back if frame is not None else None
+    names = {} if frame is None else {**frame.f_globals, **frame.f_locals}
+    # The columns' names in files, `params.scale`, are understood as well.
+    expression = re.sub(r"`([^`]+)`", lambda found: f"`{_known(table, found[1]) or found[1]}`", expression)
+    try:
+        holds = table.eval(expression, engine="python", local_dict=names, global_dict={})
+    except Exception as error:
+        raise UsageError(_query_text(table, expression, error)) from None
+    if str(getattr(holds, "dtype", None)) != "bool" or len(holds) != len(table):
+        raise UsageError(f"query {shorten(expression)}: is not true or false for each trial; {_EXAMPLE}")
+    return table.loc[holds]
+
+
+def _query_text(table: pandas.DataFrame, expression: str, error: Exception) -> str:
+    said = one_line(str(error)) or type(error).__name__
+    if type(error).__name__ == "UndefinedVariableError":
+        name = said.split("'")[1].removeprefix("BACKTICK_QUOTED_STRING_") if said.count("'") >= 2 else said
+        if said.startswith("local"):
+            return f"query {shorten(expression)}: there is no variable {name!r} here"
+        known = nearest(name, ["number", *map(str, table.columns)])
+        hint = known or "see the columns of table()"
+        return f"query {shorten(expression)}: there is no column {name!r}; {hint}"
+    if isinstance(error, SyntaxError) or "cannot assign" in said:
+        said = f"is not a condition; {_EXAMPLE}"
+    return f"query {shorten(expression)}: {said}"
+
+
+def by(
+    table: pandas.DataFrame,
+    names: Sequence[str],
+    direction: Direction,
+    bins: int | None = None,
+    log: Collection[str] = (),
+) -> pandas.DataFrame:
+    """The completed trials grouped by the values of the columns ``names``, one row a value (or pair of values).
+
+    Columns: ``best`` error, ``number`` of the trial that has it, ``median`` error; ``complete``, ``pruned`` and
+    ``failed``: how many trials ended so; ``trials``: their numbers, the best first, those without a rank last.
+    A column of real numbers with more than 20 values is grouped in 10 intervals, whose widths grow where it is among
+    ``log``; ``bins`` sets how many, for any column of numbers. Raises UsageError for an unknown column or ``bins``.
+    """
+    pd = _pandas()
+    if bins is not None and (isinstance(bins, bool) or not isinstance(bins, int) or bins < 1):
+        raise UsageError(f"bins={bins!r}: is not a whole number from 1 on")
+    keys = [_grouped(table, name, bins, name in log) for name in names]
+    groups = table.groupby(keys, observed=True, dropna=False, sort=True)
+    found = {value if len(names) > 1 else value[0]: _summary(group, direction) for value, group in groups}
+    index: Any = pd.MultiIndex.from_tuples(found, names=names) if len(names) > 1 else pd.Index(found, name=names[0])
+    return pd.DataFrame(list(found.values()), columns=GROUPED, index=index).astype({"number": "Int64"})
+
+
+def _summary(group: pandas.DataFrame, direction: Direction) -> dict[str, Any]:
+    ended = group["state"]
+    done = group.loc[(ended == "COMPLETE") & group["error"].notna()]
+    done = done.sort_values("error", ascending=direction == "minimize", kind="stable")
+    return {
+        "best": done["error"].iloc[0] if len(done) else float("nan"),
+        "number": done.index[0] if len(done) else None,
+        "median": done["error"].median(),
+        "complete": int((ended == "COMPLETE").sum()),
+        "pruned": int((ended == "PRUNED").sum()),
+        "failed": int((ended == "FAIL").sum()),
+        "trials": [*done.index, *group.index.difference(done.index)],
+    }
+
+
+def _grouped(table: pandas.DataFrame, name: str, bins: int | None, log: bool) -> pandas.Series:
+    pd = _pandas()
+    column = table[column_of(table, name)]
+    number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    distinct = column.nunique()
+    many = pd.api.types.is_float_dtype(column) and distinct > _FEW
+    if not number or distinct < 2 or (bins is None and not many):
+        floats = pd.api.types.is_float_dtype(column)
+        return column.map(_rounded) if floats else column
+    finite = column[np.isfinite(column.astype(float))]
+    low, high = finite.min(), finite.max()
+    if not low < high:
+        return column
+    count = 10 if bins is None else bins
+    edges = np.geomspace(low, high, count + 1) if log and low > 0 else np.linspace(low, high, count + 1)
+    edges[0], edges[-1] = low, high
+    return pd.cut(column, edges, include_lowest=True)
+
+
+def _rounded(value: float) -> float:
+    """Twelve significant digits: 0.9400000000000001, as a grid of steps has it, is 0.94."""
+    return float(f"{value:.12g}")
+
+
+def column_of(table: pandas.DataFrame, name: str) -> str:
+    """The column with this name. Raises UsageError, which names the nearest."""
+    if (column := _known(table, name)) is not None:
+        return column
+    both = [f"{folder}.{name}" for folder in ("params", "metrics") if f"{folder}.{name}" in table.columns]
+    hint = f"there are {' and '.join(both)}" if both else nearest(name, map(str, table.columns))
+    raise UsageError(f"there is no column {name!r}; {hint or 'see table().columns'}")
+
+
+def _known(table: pandas.DataFrame, name: str) -> str | None:
+    """The column with this name, which may be that of a file of the table: ``params.scale``."""
+    plain = re.sub(r"^(params|metrics)\.", "", name)
+    facts = (*LEADING, *FACTS)
+    return next((c for c in (name, plain) if c in table.columns and (c == name or c not in facts)), None)
+
+
+def curves(found: Mapping[int, Mapping[str, NDArray[Any]]], metric: str) -> pandas.DataFrame:
+    """``metric`` at every step: one row a step, one column a trial that has it. Raises UsageError where none has."""
+    pd = _pandas()
+    known = {name for curve in found.values() for name in curve if name != "step"}
+    if found and metric not in known:
+        raise UsageError(f"no trial has a curve of {metric!r}; {nearest(metric, known)}")
+    lines = {
+        number: pd.Series(curve[metric], index=curve["step"])
+        for number, curve in found.items()
+        if metric in curve and "step" in curve
+    }
+    made = pd.DataFrame(lines)
+    made.index.name, made.columns.name = "step", "number"
+    return made
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise MissingDependency("tables need the package pandas: pip install 'ptydask[analysis]'") from None
+    return pandas

@@ -1,0 +1,159 @@
+"""Studies and trials as a notebook shows them: HTML in which every text from the file is only text."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptydask.analysis import greys
+from ptydask.analysis.data import WORDS
+from ptydask.errors import PtydaskError
+from ptydask.model import Image, StudyMeta
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ptydask.analysis.results import StudyResults
+    from ptydask.analysis.trial import Trial
+
+_SIDE = 240
+"""Pixels of an image on the screen, at most."""
+_MOST = 512
+"""Pixels of an image in the page, at most: a notebook is saved with it."""
+_SHOWN = 12
+"""Rows of trials that are shown with their image."""
+
+
+def study_html(study: StudyResults) -> str:
+    """Name, counts, and the best trial with its image and parameters."""
+    meta = study.meta
+    head = (
+        f"<b>{escape(meta.name)}</b><br>{escape(str(study.status))}<br>"
+        f"<small>{escape(meta.direction)} {escape(meta.metric)} · {escape(str(study.path))}</small>"
+    )
+    best = study.best(1)
+    return f"<div>{head}{_beside(best[0], meta.metric, 'Best trial') if best else ''}</div>"
+
+
+def trial_html(trial: Trial, metric: str) -> str:
+    """A trial with its image, parameters and metrics."""
+    return f"<div>{_beside(trial, metric, 'Trial')}</div>"
+
+
+def trials_html(trials: Sequence[Trial], meta: StudyMeta) -> str:
+    """A table of trials, the first dozen with their images; of more than 50 the last are left out, and damaged ones."""
+    shown = [trial for trial in trials[:50] if _readable(trial)]
+    names = list(dict.fromkeys(name for trial in shown for name in trial.params))
+    rows = [
+        [_picture(trial, 96) if i < _SHOWN else "", str(trial.number), WORDS[trial.state], _number(trial.error)]
+        + [_number(trial.params[name]) if name in trial.params else "" for name in names]
+        for i, trial in enumerate(shown)
+    ]
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("", "trial", "state", meta.metric, *names))
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    rest = f"<small>{len(trials) - len(shown)} are not shown</small>" if len(trials) > len(shown) else ""
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
+
+
+def _readable(trial: Trial) -> bool:
+    try:
+        return trial.record is not None
+    except PtydaskError:
+        return False
+
+
+def png(image: Image) -> bytes | None:
+    """The image in grey as a PNG, its few darkest and brightest pixels clipped; None without Matplotlib."""
+    try:
+        from matplotlib.image import imsave
+    except ImportError:
+        return None
+    if image.data.ndim != 2:
+        return None
+    data = greys.binned(np.asarray(image.data, dtype=np.float32), greys.binning(image.data.shape, _MOST))
+    ends = greys.ends(data)
+    if ends is None:
+        return None
+    low, high = ends
+    out = io.BytesIO()
+    imsave(out, _filled(data, low), cmap="gray", vmin=low, vmax=high if high > low else low + 1, format="png")
+    return out.getvalue()
+
+
+def shown(figure: Figure) -> Figure:
+    """The figure, which a notebook shows as a picture also where nobody has imported pyplot."""
+    open_to_more: Any = figure
+    open_to_more._repr_png_ = partial(_figure_png, figure)
+    return figure
+
+
+def _figure_png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return out.getvalue()
+
+
+def _filled(data: NDArray[np.float64], value: float) -> NDArray[np.float64]:
+    return np.where(np.isfinite(data), data, value)
+
+
+def _beside(trial: Trial, metric: str, word: str) -> str:
+    """The image on the left, the numbers on the right; the reason where the trial is damaged."""
+    try:
+        trial.record  # noqa: B018
+    except PtydaskError as damaged:
+        return f"<div><b>{word} {trial.number}</b> · {escape(str(damaged))}</div>"
+    error = "" if trial.error is None else f" · {escape(metric)} {_number(trial.error)}"
+    lines = [f"<b>{word} {trial.number}</b> · {WORDS[trial.state]}{error}"]
+    if trial.message:
+        lines.append(f"<code>{escape(trial.message)}</code>")
+    lines.append(_pairs(trial.params, {name: v for name, v in trial.metrics.items() if name != metric}))
+    numbers = "".join(f"<div>{line}</div>" for line in lines if line)
+    style = "display:flex;gap:1em;align-items:flex-start;margin-top:.5em"
+    return f'<div style="{style}">{_picture(trial, _SIDE)}<div>{numbers}</div></div>'
+
+
+def _picture(trial: Trial, side: int) -> str:
+    """The trial's image as an ``<img>``; nothing where it has none, as the numbers are worth showing anyhow."""
+    try:
+        image = trial.image
+        made = png(image) if image is not None else None
+    except PtydaskError:
+        return ""
+    if image is None or made is None:
+        return ""
+    text = base64.b64encode(made).decode("ascii")
+    height, width = image.data.shape
+    style = f"width:{side}px;height:auto" if width >= height else f"height:{side}px;width:auto"
+    title = escape(f"trial {trial.number}: {image.title}{_extent(image)}", quote=True)
+    return f'<img src="data:image/png;base64,{text}" alt="{title}" title="{title}" style="{style}">'
+
+
+def _extent(image: Image) -> str:
+    if len(image.y) < 2 or len(image.x) < 2:
+        return ""
+    spans = (f"{abs(float(axis[-1] - axis[0]) + float(axis[1] - axis[0])):.4g}" for axis in (image.y, image.x))
+    return f", {' x '.join(spans)} {image.axis_units}"
+
+
+def _pairs(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Parameters, and below them, paler, what else was measured."""
+    cell = '<td style="text-align:left;padding:0 .8em 0 0">'
+    rows = [
+        f'<tr style="opacity:{opacity}">{cell}{escape(name)}</td>{cell}{_number(value)}</td></tr>'
+        for values, opacity in ((params, 1), (metrics, 0.6))
+        for name, value in values.items()
+    ]
+    return f'<table style="margin:0">{"".join(rows)}</table>' if rows else ""
+
+
+def _number(value: object) -> str:
+    """A value with six significant digits, as text for HTML."""
+    return escape(f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value))

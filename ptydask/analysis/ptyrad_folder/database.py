@@ -1,0 +1,335 @@
+"""PtyRAD's study in its Optuna storage, read and never written, whatever version of Optuna made it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ptydask.errors import StorageError, UsageError, hide, one_line, redact
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar
+from ptydask.storage import urls
+
+Rows = Callable[..., list[dict[str, Any]]]
+_INFINITE = {"INF_POS": float("inf"), "INF_NEG": float("-inf"), "NAN": float("nan")}
+_MIRRORED = "ptydask"
+"""The attribute of a trial that a run of ptydask copied into the database."""
+_OTHERS = ("-wal", "-journal")
+"""Files beside an SQLite database that hold what is not in it yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrial:
+    """A trial as the storage has it."""
+
+    number: int
+    state: str
+    """COMPLETE, PRUNED, FAIL, RUNNING or WAITING."""
+    value: float | None
+    params: Mapping[str, Scalar]
+    distributions: Mapping[str, Distribution]
+    """What each parameter was drawn from."""
+    reported: Mapping[int, float]
+    """Iteration -> the error that was reported to the pruner."""
+    started: datetime | None
+    ended: datetime | None
+    mirrored: bool = False
+    """Whether ptydask put it there: its arrays are in the results file of that run."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStudy:
+    """A study as the storage has it."""
+
+    name: str
+    direction: str
+    """``minimize`` in every study that PtyRAD makes."""
+    trials: tuple[StoredTrial, ...]
+    place: str
+    """For messages: no password in it."""
+
+
+def read(storage: str, study: str | None, wanted: str | None, *, near: Sequence[Path] = ()) -> StoredStudy:
+    """The study ``study``; else the one called ``wanted``; else the only one there.
+
+    ``storage`` is a URL of Optuna's, or the path of an SQLite file; a relative one is looked for in the folders
+    ``near`` too. Raises UsageError where there is no such file or study, listing those that are there; StorageError
+    where it cannot be read; MissingDependency.
+    """
+    url = storage if "://" in storage else f"sqlite:///{storage}"
+    hide(url)
+    spec = urls.parse(url, Path("none.h5"))
+    if spec.mirror is not None:
+        path = find(url, near)
+        if path is None:
+            raise UsageError(f"{redact(url)}: there is no such file; give the database of the study with --storage")
+        with _sqlite(path) as rows:
+            return _study(rows, str(path), study, wanted)
+    if spec.kind == "server":
+        with _server(spec.url) as rows:
+            return _study(rows, redact(url), study, wanted)
+    return _journal(spec, study, wanted)
+
+
+def find(url: str, near: Sequence[Path]) -> Path | None:
+    """The SQLite file that ``url`` names: where it says, else of the same name in one of the folders ``near``."""
+    import sqlalchemy
+
+    named = Path(sqlalchemy.make_url(url).database or "")
+    for candidate in (named, *(folder / named for folder in near), *(folder / named.name for folder in near)):
+        if os.path.isfile(candidate):  # noqa: PTH113 - False also for one in a folder that is closed to us
+            return Path(os.path.abspath(candidate))  # noqa: PTH100 - a link keeps its name, ".." does not
+    return None
+
+
+# --- connections --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _sqlite(path: Path) -> Iterator[Rows]:
+    """Rows of an SQLite file; nothing is written to it nor beside it: where SQLite would, a copy is read."""
+    with tempfile.TemporaryDirectory(prefix="ptydask-") as folder:
+        failure = ""
+        for attempt in (_in_place, _copied):
+            try:
+                connection = _begun(attempt(path, Path(folder)))
+            except (sqlite3.Error, OSError) as error:
+                failure = one_line(str(error))
+                continue
+            if connection is not None:
+                break
+        else:
+            raise StorageError(f"{path}: not readable as an SQLite database: {failure}")
+        try:
+            yield lambda query, **values: _dicts(connection.execute(query, values))
+        finally:
+            connection.rollback()
+            connection.close()
+
+
+def _begun(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
+    """The connection in a transaction, so that it reads one moment of a study that may be running."""
+    if connection is not None:
+        try:
+            connection.execute("BEGIN")
+            connection.execute("SELECT name FROM sqlite_master").fetchall()
+        except sqlite3.Error:
+            connection.close()
+            raise
+    return connection
+
+
+def _in_place(path: Path, _: Path) -> sqlite3.Connection | None:
+    """None where SQLite would write: a log that it would have to take in, or shared memory that it would make."""
+    with path.open("rb") as file:
+        logged = file.read(19)[18:] == b"\x02"
+    if any(_beside(path, other).exists() for other in _OTHERS):
+        return None
+    mode = "immutable=1" if logged else "mode=ro"
+    return sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=5)
+
+
+def _copied(path: Path, folder: Path) -> sqlite3.Connection:
+    target = folder / "copy.sqlite3"
+    shutil.copyfile(path, target)
+    for other in _OTHERS:
+        with suppress(FileNotFoundError):
+            shutil.copyfile(_beside(path, other), _beside(target, other))
+    return sqlite3.connect(target, timeout=5)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
+    columns = [column[0] for column in cursor.description]
+    return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+
+
+@contextmanager
+def _server(url: str) -> Iterator[Rows]:
+    import sqlalchemy
+
+    engine = None
+    try:
+        engine = sqlalchemy.create_engine(url)
+        with engine.connect() as connection:
+            yield lambda query, **values: [
+                dict(row) for row in connection.execute(sqlalchemy.text(query), values).mappings()
+            ]
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise StorageError(f"{redact(url)}: {one_line(redact(str(error)))[:300]}") from None
+    finally:
+        if engine is not None:
+            engine.dispose()
+
+
+# --- the tables of Optuna's RDBStorage ------------------------------------------------------------------
+
+
+def _study(rows: Rows, place: str, study: str | None, wanted: str | None) -> StoredStudy:
+    try:
+        known = {row["study_name"]: row["study_id"] for row in rows("SELECT study_id, study_name FROM studies")}
+        name = choose(list(known), place, study, wanted)
+        directions = rows("SELECT * FROM study_directions WHERE study_id = :id", id=known[name])
+        trials = _trials(rows, known[name])
+    except (sqlite3.Error, LookupError, ValueError, TypeError, AttributeError) as error:
+        raise StorageError(f"{place}: not a database of Optuna's: {one_line(str(error))}") from error
+    if len(directions) != 1:
+        raise UsageError(f"{place}: study {name!r} has {len(directions)} objectives; PtyRAD's have one")
+    return StoredStudy(name, directions[0]["direction"].lower(), trials, place)
+
+
+def choose(known: Sequence[str], place: str, study: str | None, wanted: str | None) -> str:
+    """The study to read. Raises UsageError, listing the ``known`` ones, where that is not clear."""
+    listed = ", ".join(map(repr, sorted(known)[:20])) + (" ..." if len(known) > 20 else "")
+    if study is not None:
+        if study not in known:
+            raise UsageError(f"{place}: there is no study {study!r}; there are {listed or 'none at all'}")
+        return study
+    if wanted in known:
+        assert wanted is not None
+        return wanted
+    if len(known) == 1:
+        return known[0]
+    said = "no study name is known" if wanted is None else f"there is no study {wanted!r}"
+    raise UsageError(f"{place}: {said}; choose one with --study: {listed or 'there is none at all'}")
+
+
+def _trials(rows: Rows, study_id: int) -> tuple[StoredTrial, ...]:
+    params = _params(rows, study_id)
+    said: dict[int, float | None] = {}
+    reported: dict[int, dict[int, float]] = {}
+    for row in _of(rows, "trial_values", study_id):
+        said[row["trial_id"]] = _number(row["value"], row.get("value_type"))
+    for row in _of(rows, "trial_intermediate_values", study_id):
+        value = _number(row["intermediate_value"], row.get("intermediate_value_type"))
+        if value is not None:
+            reported.setdefault(row["trial_id"], {})[int(row["step"])] = value
+    ours = {row["trial_id"] for row in _of(rows, "trial_user_attributes", study_id) if row["key"] == _MIRRORED}
+    found = rows("SELECT * FROM trials WHERE study_id = :id ORDER BY trial_id", id=study_id)
+    return tuple(
+        StoredTrial(
+            number=row["number"] if row.get("number") is not None else place,
+            state=row["state"],
+            value=said.get(row["trial_id"]),
+            params=params.get(row["trial_id"], ({}, {}))[0],
+            distributions=params.get(row["trial_id"], ({}, {}))[1],
+            reported=dict(sorted(reported.get(row["trial_id"], {}).items())),
+            started=_moment(row.get("datetime_start")),
+            ended=_moment(row.get("datetime_complete")),
+            mirrored=row["trial_id"] in ours,
+        )
+        for place, row in enumerate(found)
+    )
+
+
+def _of(rows: Rows, table: str, study_id: int) -> list[dict[str, Any]]:
+    return rows(
+        f"SELECT t.* FROM {table} t JOIN trials ON trials.trial_id = t.trial_id WHERE trials.study_id = :id",
+        id=study_id,
+    )
+
+
+def _params(rows: Rows, study_id: int) -> dict[int, tuple[dict[str, Scalar], dict[str, Distribution]]]:
+    kinds: dict[str, Distribution] = {}
+    found: dict[int, tuple[dict[str, Scalar], dict[str, Distribution]]] = {}
+    for row in sorted(_of(rows, "trial_params", study_id), key=lambda row: row["param_id"]):
+        text = row["distribution_json"]
+        if text not in kinds:
+            kinds[text] = distribution(text)
+        values, distributions = found.setdefault(row["trial_id"], ({}, {}))
+        values[row["param_name"]] = _external(kinds[text], row["param_value"])
+        distributions[row["param_name"]] = kinds[text]
+    return found
+
+
+def distribution(text: str) -> Distribution:
+    """What Optuna's JSON of a distribution says, that of versions before 3.0 too. Raises ValueError or KeyError."""
+    said = json.loads(text)
+    name, given = said["name"], said["attributes"]
+    if name == "CategoricalDistribution":
+        return Choice(tuple(given["choices"]))
+    log = bool(given.get("log")) or "Log" in name
+    if name.startswith("Int"):
+        return IntRange(int(given["low"]), int(given["high"]), int(given.get("step") or 1), log)
+    if name not in _REAL:
+        raise ValueError(f"a distribution of an unknown kind, {name}")
+    step = given.get("step", given.get("q"))
+    return FloatRange(float(given["low"]), float(given["high"]), None if step is None else float(step), log)
+
+
+_REAL = ("FloatDistribution", "UniformDistribution", "LogUniformDistribution", "DiscreteUniformDistribution")
+
+
+def _external(kind: Distribution, value: float) -> Scalar:
+    """A parameter's value of the number that stands for it in the table."""
+    if isinstance(kind, Choice):
+        return kind.choices[int(value)]
+    return int(value) if isinstance(kind, IntRange) else float(value)
+
+
+def _number(value: Any, kind: str | None) -> float | None:
+    """SQL has no NaN and no infinity; before Optuna 3 they were NULL."""
+    if kind in _INFINITE:
+        return _INFINITE[kind]
+    return None if value is None else float(value)
+
+
+def _moment(value: Any) -> datetime | None:
+    """A time without zone is that of the machine that wrote it, taken for this one's."""
+    if value is None:
+        return None
+    return (value if isinstance(value, datetime) else datetime.fromisoformat(str(value))).astimezone()
+
+
+# --- storages of another kind ---------------------------------------------------------------------------
+
+
+def _journal(spec: urls.StorageSpec, study: str | None, wanted: str | None) -> StoredStudy:
+    """A journal file, or one in Redis, through Optuna."""
+    import optuna
+    from optuna.distributions import distribution_to_json
+    from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
+
+    if spec.kind == "journal" and not (spec.journal is not None and spec.journal.is_file()):
+        raise UsageError(f"{spec.journal}: there is no such file; give the storage of the study with --storage")
+    try:
+        with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+            backend = JournalRedisBackend(spec.url) if spec.kind == "redis" else JournalFileBackend(str(spec.journal))
+        storage = optuna.storages.JournalStorage(backend)
+        known = {found.study_name: found for found in storage.get_all_studies()}
+        name = choose(list(known), spec.shown, study, wanted)
+        trials = storage.get_all_trials(known[name]._study_id, deepcopy=False)
+    except UsageError:
+        raise
+    except Exception as error:  # a database driver, a torn file
+        raise StorageError(f"{spec.shown}: {one_line(redact(str(error)))[:300]}") from None
+    return StoredStudy(
+        name,
+        known[name].directions[0].name.lower(),
+        tuple(
+            StoredTrial(
+                number=trial.number,
+                state=trial.state.name,
+                value=trial.value,
+                params=dict(trial.params),
+                distributions={n: distribution(distribution_to_json(d)) for n, d in trial.distributions.items()},
+                reported=dict(sorted(trial.intermediate_values.items())),
+                started=trial.datetime_start.astimezone() if trial.datetime_start else None,
+                ended=trial.datetime_complete.astimezone() if trial.datetime_complete else None,
+            )
+            for trial in trials
+        ),
+        spec.shown,
+    )

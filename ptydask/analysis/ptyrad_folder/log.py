@@ -1,0 +1,58 @@
+"""What Optuna wrote into PtyRAD's log: the exact values of trials whose study was kept in memory only. Pure."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ptydask.model import Scalar
+
+_LINE = re.compile(
+    r"(?:(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ - )?.*?\bTrial (?P<number>\d+) "
+    r"(?:(?P<finished>finished) with value: (?P<value>\S+) and parameters: (?P<params>\{.*?\})\. Best is trial"
+    r"|(?P<pruned>pruned)\."
+    r"|failed with (?:parameters|value).*?(?: because of the following error: (?P<why>.*?)\.?)?$)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedTrial:
+    """One line about a trial."""
+
+    number: int
+    state: str
+    """COMPLETE, PRUNED or FAIL."""
+    value: float | None = None
+    params: Mapping[str, Scalar] | None = None
+    why: str = ""
+    """Of a failed one."""
+    ended: datetime | None = None
+
+
+def trials(lines: Iterable[str]) -> Iterator[LoggedTrial]:
+    """What each of the ``lines`` tells that tells how a trial ended."""
+    for line in lines:
+        found = _LINE.match(line.rstrip("\r\n")) if "Trial " in line else None
+        if found is None:
+            continue
+        number = int(found["number"])
+        ended = datetime.fromisoformat(found["time"]).astimezone() if found["time"] else None
+        if found["finished"]:
+            said = _finished(found["value"], found["params"])
+            if said is not None:
+                yield LoggedTrial(number, "COMPLETE", *said, ended=ended)
+        elif found["pruned"]:
+            yield LoggedTrial(number, "PRUNED", ended=ended)
+        else:
+            yield LoggedTrial(number, "FAIL", why=found["why"] or "", ended=ended)
+
+
+def _finished(value: str, params: str) -> tuple[float, Mapping[str, Scalar]] | None:
+    try:
+        found = ast.literal_eval(params)
+        return (float(value), found) if isinstance(found, dict) else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None

@@ -1,0 +1,263 @@
+"""The Optuna study back from a results file: everything that Optuna draws, ranks and serves works on it."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    json_to_distribution,
+)
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from ptydask import model, space
+from ptydask.analysis.data import StudyData
+from ptydask.model import Scalar, StudyMeta, TrialRecord
+
+_LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 - Optuna's times are naive
+
+
+def rehydrate(data: StudyData) -> optuna.Study:
+    """A study in memory with every recorded trial under its own number.
+
+    Optuna counts trials without gaps. A number that the results do not have (an attempt that was lost and tried
+    again, a trial that is under way) is a failed trial whose attribute ``reason`` says so. See :func:`trials`.
+    """
+    study = empty(data.meta, InMemoryStorage())
+    for trial in trials(data):
+        study.add_trial(trial)
+    return study
+
+
+def empty(meta: StudyMeta, storage: BaseStorage) -> optuna.Study:
+    """The study without trials, in ``storage``; Optuna's plots name its metric."""
+    with _quiet():
+        study = optuna.create_study(study_name=meta.name, direction=meta.direction, storage=storage)
+        study.set_metric_names([meta.metric])
+    return study
+
+
+def trials(data: StudyData, *, gaps: TrialState = TrialState.FAIL) -> list[FrozenTrial]:
+    """Optuna's trials, one for each number from 0 to the last; numbers without a record are in state ``gaps``.
+
+    State, value, parameters and the tuned metric's curve (``intermediate_values``) are the recorded ones; a completed
+    trial without a value, which Optuna does not know, becomes a failed one. All trials share one distribution per
+    parameter, see :func:`distributions`. Times are local, as Optuna's are. ``user_attrs`` hold the rest of the record:
+    reason, message, attempt, retry_of, origin, worker, host, job, device, ``metrics.NAME``, and for a failed trial
+    the last ``error``.
+    """
+    dists = distributions(data.meta, data.records)
+    rows = {record.number: record for record in data.records}
+    retried = {record.retry_of: record for record in data.records if record.retry_of is not None}
+    last = max(rows, default=-1)
+    return [
+        _recorded(rows[number], data, dists)
+        if number in rows
+        else _gap(number, retried.get(number), data.meta, dists, gaps)
+        for number in range(last + 1)
+    ]
+
+
+# --- trials ------------------------------------------------------------------------------------------
+
+
+def _recorded(record: TrialRecord, data: StudyData, dists: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    params = _params(record.params, dists)
+    state = TrialState[record.state.value]
+    value = record.error if record.error is None or not math.isnan(record.error) else None
+    if state is TrialState.COMPLETE and value is None:
+        state = TrialState.FAIL
+    begun = _local(record.started) or _local(data.meta.created) or _LONG_AGO
+    seconds = record.seconds if math.isfinite(record.seconds) else 0.0
+    return FrozenTrial(
+        number=record.number,
+        trial_id=record.number,
+        state=state,
+        value=None if state is TrialState.FAIL else value,
+        datetime_start=begun,
+        datetime_complete=begun + timedelta(seconds=max(0.0, seconds)),
+        params=params,
+        distributions={name: dists[name] for name in params},
+        user_attrs=_attributes(record, params),
+        system_attrs={},
+        intermediate_values=_intermediate(data, record.number),
+    )
+
+
+def _gap(
+    number: int,
+    again: TrialRecord | None,
+    meta: StudyMeta,
+    dists: Mapping[str, BaseDistribution],
+    state: TrialState,
+) -> FrozenTrial:
+    """A number without a record; where its parameters were tried ``again``, it has those."""
+    params = _params(again.params, dists) if again is not None else {}
+    begun = _local(again.started if again is not None else meta.created) or _LONG_AGO
+    lost = {"reason": model.Reason.LOST.value, "retried_as": again.number} if again is not None else {}
+    if again is not None:
+        state = TrialState.FAIL
+    return FrozenTrial(
+        number=number,
+        trial_id=number,
+        state=state,
+        value=None,
+        datetime_start=begun,
+        datetime_complete=begun if state.is_finished() else None,
+        params=params,
+        distributions={name: dists[name] for name in params},
+        user_attrs=lost or {"reason": "not recorded"},
+        system_attrs={},
+        intermediate_values={},
+    )
+
+
+def _params(given: Mapping[str, Scalar], dists: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """The values as Optuna gives them back: the type of the distribution, the choice itself."""
+    return {
+        name: dists[name].to_external_repr(dists[name].to_internal_repr(value))
+        for name, value in given.items()
+        if _usable(value)
+    }
+
+
+def _attributes(record: TrialRecord, params: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("reason", "message", "attempt", "retry_of", "origin", "worker", "host", "job", "device", "seed")
+    facts = {name: getattr(record, name) for name in names}
+    said = {name: getattr(value, "value", value) for name, value in facts.items() if value not in ("", None)}
+    if record.state is model.TrialState.FAIL and record.error is not None:
+        said["error"] = record.error
+    said |= {f"metrics.{name}": value for name, value in record.metrics.items()}
+    return said | {f"params.{name}": str(value) for name, value in record.params.items() if name not in params}
+
+
+def _intermediate(data: StudyData, number: int) -> dict[int, float]:
+    curve = data.curves.get(number, {})
+    if "step" not in curve or data.meta.metric not in curve:
+        return {}
+    return {int(s): float(v) for s, v in zip(curve["step"].tolist(), curve[data.meta.metric].tolist(), strict=True)}
+
+
+def _local(iso: str) -> datetime | None:
+    """A time as Optuna has it, local and without its zone; None where there is none."""
+    try:
+        return datetime.fromisoformat(iso).astimezone().replace(tzinfo=None)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+# --- distributions -----------------------------------------------------------------------------------
+
+
+def distributions(meta: StudyMeta, records: Iterable[TrialRecord]) -> dict[str, BaseDistribution]:
+    """One distribution for each parameter, which holds every recorded value.
+
+    The study's own where it does; widened where a person's guess, an import or an earlier run with another range lies
+    outside; made from the values where the study does not say.
+    """
+    values: dict[str, list[Scalar]] = {name: [] for name in _said(meta)}
+    for record in records:
+        for name, value in record.params.items():
+            if _usable(value):
+                values.setdefault(name, []).append(value)
+    said = _said(meta)
+    return {name: fitted(said.get(name), list(_distinct(tried))) for name, tried in values.items() if tried}
+
+
+def fitted(dist: BaseDistribution | None, values: Sequence[Scalar]) -> BaseDistribution:
+    """``dist`` where it holds all ``values``, of which there is at least one, else the nearest to it that does."""
+    if dist is not None and all(_holds(dist, value) for value in values):
+        return dist
+    numeric = dist is None or isinstance(dist, FloatDistribution | IntDistribution)
+    if numeric and all(map(space.is_number, values)):
+        return _range(cast("FloatDistribution | IntDistribution | None", dist), cast("list[int | float]", values))
+    choices = dist.choices if isinstance(dist, CategoricalDistribution) else ()
+    return CategoricalDistribution(tuple(_distinct([*choices, *values])))
+
+
+def _range(dist: FloatDistribution | IntDistribution | None, values: Sequence[int | float]) -> BaseDistribution:
+    ends = [*values, *([dist.low, dist.high] if dist is not None else [])]
+    low, high, log = min(ends), max(ends), dist is not None and dist.log and min(ends) > 0
+    whole = all(float(end).is_integer() for end in ends) and not isinstance(dist, FloatDistribution)
+    if whole and (dist is not None or all(isinstance(end, int) for end in ends)):
+        step = dist.step if isinstance(dist, IntDistribution) else 1
+        if any((int(end) - int(low)) % step for end in ends):
+            step = 1
+        return IntDistribution(int(low), int(high), log=log, step=step)
+    if dist is not None and dist.step is not None and isinstance(dist, FloatDistribution) and not log:
+        grid = FloatDistribution(float(low), float(high), step=dist.step) if low < high else None
+        if grid is not None and grid.high == high and all(_holds(grid, end) for end in ends):
+            return grid
+    return FloatDistribution(float(low), float(high), log=log)
+
+
+def _said(meta: StudyMeta) -> dict[str, BaseDistribution]:
+    """What the file says; a parameter of which it says nothing that Optuna can read is left out."""
+    try:
+        said = json.loads(meta.search_space_json)
+    except ValueError:
+        return {}
+    found: dict[str, BaseDistribution] = {}
+    for name, one in said.items() if isinstance(said, dict) else ():
+        try:
+            found[name] = json_to_distribution(json.dumps(one))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _holds(dist: BaseDistribution, value: Scalar) -> bool:
+    if isinstance(dist, CategoricalDistribution):
+        return any(_same(choice, value) for choice in dist.choices)
+    if not space.is_number(value):
+        return False
+    number = cast(float, value)
+    if isinstance(dist, IntDistribution) and not float(number).is_integer():
+        return False
+    if isinstance(dist, FloatDistribution | IntDistribution) and not dist.low <= number <= dist.high:
+        return False
+    return bool(dist._contains(dist.to_internal_repr(number)))
+
+
+def _usable(value: Scalar) -> bool:
+    """Whether Optuna knows such values: it has no infinities."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _distinct(values: Iterable[Any]) -> Iterator[Any]:
+    """Each value once, in the order of its appearance; True is not 1."""
+    seen: set[tuple[bool, Any]] = set()
+    for value in values:
+        key = (isinstance(value, bool), value)
+        if key not in seen:
+            seen.add(key)
+            yield value
+
+
+def _same(a: object, b: object) -> bool:
+    return a == b and isinstance(a, bool) == isinstance(b, bool)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's line on a new study, and its warning that names of metrics are new."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)

@@ -1,0 +1,53 @@
+"""A study as one web page that needs no network: summary, table, plots, images, and a page for each trial."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ptydask.analysis.data import StudyData
+from ptydask.analysis.report import page, pictures, plots, seen
+from ptydask.analysis.report.collect import collect
+from ptydask.errors import UsageError
+from ptydask.store.reader import Results
+
+IMAGES = 100
+"""Trials that have a large image on the page, if nothing else is said."""
+
+__all__ = ["IMAGES", "render", "write"]
+
+
+def render(results: Results, *, images: int = IMAGES, made: datetime | None = None) -> str:
+    """The page of a finished or running study, HTML.
+
+    The ``images`` best trials come with a large image and probe, all others with a thumbnail. Two pages of the same
+    file differ in ``made`` alone (now, if not given). Raises StoreError, and MissingDependency without matplotlib
+    or Pillow.
+    """
+    pictures.pillow()
+    album = seen.read(results, images=images)
+    records = tuple(one.record for one in album.trials.values())
+    study = StudyData(results.meta, records, {n: one.curve for n, one in album.trials.items() if one.curve})
+    # Before its first trial a run has not said anything yet.
+    running = results.status() or ({} if results.live else None)
+    data = collect(study, album, running)
+    return page.render(data, plots.draw(study), source=results.path.name, made=made or datetime.now(UTC))
+
+
+def write(results: Results, path: Path, *, images: int = IMAGES, made: datetime | None = None) -> Path:
+    """Write the page of :func:`render` to ``path``, which is there whole or not at all; returns it.
+
+    Raises UsageError for a name that is no page's, so that nothing else is ever overwritten.
+    """
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
+        raise UsageError(f"{path}: a report is a web page, a file whose name ends in .html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = render(results, images=images, made=made)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.aside")
+    try:
+        aside.write_text(text, encoding="utf-8", newline="\n")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path

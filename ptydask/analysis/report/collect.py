@@ -1,0 +1,195 @@
+"""Everything that the page says, as plain values that JSON can hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from ptydask import space
+from ptydask.analysis.data import WORDS, StudyData, search_space
+from ptydask.analysis.figures import scales
+from ptydask.analysis.report import rows
+from ptydask.analysis.report.seen import MONTAGE, Album
+from ptydask.gain import baseline, gain
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, StudyMeta, TrialRecord, ranked
+from ptydask.tunables import PARAMETERS
+
+
+def collect(study: StudyData, album: Album, running: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The page's data. ``running`` is what the driver says of a run that is on, as ``Results.status()`` has it.
+
+    ``study``: its name, what was tuned, the outcome; ``columns``: the table, one list a column, in the order of the
+    trials' numbers; ``trials``, ``curves``, ``pictures``, ``probes``, ``thumbnails``: by number, what there is;
+    ``provenance``: where all of it comes from. The same study gives the same data.
+    """
+    return {
+        "study": _study(study, album, running),
+        "columns": rows.columns(study, album.trials, {one["name"]: one["unit"] for one in tuned(study)}),
+        "trials": {str(n): facts for n, seen in album.trials.items() if (facts := rows.facts(seen))},
+        "curves": rows.curves(study),
+        "pictures": {str(n): seen.picture for n, seen in album.trials.items() if seen.picture},
+        "probes": {str(n): seen.probe for n, seen in album.trials.items() if seen.probe},
+        "thumbnails": {str(n): seen.thumbnail for n, seen in album.trials.items() if seen.thumbnail},
+        "provenance": provenance(study.meta),
+    }
+
+
+# --- the study ---------------------------------------------------------------------------------------
+
+
+def _study(study: StudyData, album: Album, running: Mapping[str, Any] | None) -> dict[str, Any]:
+    meta, records = study.meta, study.records
+    own = baseline(records)
+    best = study.best
+    made = gain(best, own, meta.direction) if best is not None else None
+    counts = Counter(WORDS[record.state] for record in records)
+    order = ranked(records, meta.direction)
+    return {
+        "name": meta.name,
+        "metric": meta.metric,
+        "direction": meta.direction,
+        "engine": meta.engine,
+        "created": meta.created,
+        "counts": {word: counts[word] for word in WORDS.values()},
+        "ranks": [record.number for record in order],
+        "montage": [record.number for record in order[:MONTAGE]],
+        "grey": album.grey,
+        "own": None if own is None else own.number,
+        "gain": None
+        if made is None
+        else {"own": made.own.number, "values": made.values, "difference": made.difference, "share": made.share},
+        "tuned": tuned(study),
+        "wall": wall_seconds(records),
+        "worked": sum(record.seconds for record in records if math.isfinite(record.seconds)),
+        "workers": len({(record.host, record.worker) for record in records}),
+        "hosts": sorted({record.host for record in records if record.host}),
+        "devices": sorted({record.device for record in records if record.device}),
+        "retried": sum(record.attempt > 1 for record in records),
+        "search": _search(meta),
+        "running": _running(running),
+    }
+
+
+def tuned(study: StudyData) -> list[dict[str, Any]]:
+    """Each parameter: its name, unit, meaning and range, in the order of the study's search space."""
+    ranges = _ranges(study.meta)
+    known = PARAMETERS if study.meta.engine == "ptyrad" else {}
+    listed = []
+    for name in dict.fromkeys([*ranges, *study.parameters]):
+        dist = ranges.get(name)
+        one = known.get(name)
+        listed.append(
+            {
+                "name": name,
+                "unit": scales.unit(name, study.meta),
+                "meaning": "" if one is None else one.meaning,
+                "range": "" if dist is None else space.describe(dist),
+                "low": None if dist is None or isinstance(dist, Choice) else rows.number(dist.low),
+                "high": None if dist is None or isinstance(dist, Choice) else rows.number(dist.high),
+                "log": not isinstance(dist, Choice | None) and dist.log,
+            }
+        )
+    return listed
+
+
+def _ranges(meta: StudyMeta) -> dict[str, Distribution]:
+    """What may be tried, as far as the file says it in Optuna's words."""
+    made = {name: _range(entry) for name, entry in search_space(meta).items()}
+    return {name: dist for name, dist in made.items() if dist is not None}
+
+
+def _range(entry: Any) -> Distribution | None:
+    try:
+        about, kind = entry["attributes"], entry["name"]
+        if kind == "CategoricalDistribution":
+            return Choice(tuple(about["choices"]))
+        if kind == "IntDistribution":
+            return IntRange(int(about["low"]), int(about["high"]), int(about.get("step", 1)), bool(about.get("log")))
+        return FloatRange(float(about["low"]), float(about["high"]), about.get("step"), bool(about.get("log")))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _search(meta: StudyMeta) -> list[list[str]]:
+    """Budget, sampler and pruner, where the configuration has them in PtyRAD's words."""
+    given = _json(meta.config_json).get("hypertune_params")
+    if not isinstance(given, Mapping):
+        return []
+    said = []
+    if given.get("n_trials") is not None:
+        said.append(["Budget in the file", f"{given['n_trials']} trials for each worker"])
+    if given.get("timeout") is not None:
+        said.append(["Time limit", f"{given['timeout']} s"])
+    for what in ("sampler", "pruner"):
+        one = given.get(f"{what}_params")
+        if isinstance(one, Mapping) and one.get("name"):
+            said.append([what.capitalize(), _call(str(one["name"]), one.get("configs"))])
+    return said
+
+
+def _call(name: str, configs: Any) -> str:
+    """``HyperbandPruner (min_resource 5, reduction_factor 2)``."""
+    said = ", ".join(f"{key} {json.dumps(value)}" for key, value in (configs or {}).items())
+    return f"{name} ({said})" if said else name
+
+
+def _running(said: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if said is None:
+        return None
+    run = said.get("run") or {}
+    return {
+        "updated": said.get("updated", ""),
+        "total": run.get("total"),
+        "under_way": len(run.get("running") or ()),
+        "remaining": rows.number(run.get("remaining")),
+    }
+
+
+def wall_seconds(records: Sequence[TrialRecord]) -> float | None:
+    """Seconds from the first trial's start to the last one's end; None where no trial says when it started."""
+    spans = []
+    for record in records:
+        try:
+            start = datetime.fromisoformat(record.started)
+            spans.append((start, start + timedelta(seconds=record.seconds)))
+        except (ValueError, OverflowError):
+            continue
+    if not spans or len({start.tzinfo is None for start, _ in spans}) > 1:
+        return None
+    return (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()
+
+
+# --- where it comes from -------------------------------------------------------------------------------
+
+
+def provenance(meta: StudyMeta) -> dict[str, Any]:
+    """What ran, where and on which data; the file as it was given; the whole configuration; the search space."""
+    first = ("data", "data_sha256", "config_path", "command", "working_directory", "host", "driver_host", "gpu")
+    order = [*first, *(name for name in meta.provenance if name not in first)]
+    return {
+        "facts": [[name, str(meta.provenance[name])] for name in order if meta.provenance.get(name)],
+        "config_text": meta.config_text,
+        "config_format": meta.config_format,
+        "config": _pretty(meta.config_json),
+        "search_space": _pretty(meta.search_space_json),
+        "keep_arrays": meta.keep.arrays,
+    }
+
+
+def _pretty(text: str) -> str:
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except ValueError:
+        return text
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -1,0 +1,150 @@
+"""Images for a page: 8 bits, no larger than a screen shows, as ``data:`` addresses."""
+
+from __future__ import annotations
+
+import base64
+import io
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptydask.analysis import greys
+from ptydask.errors import MissingDependency
+from ptydask.model import Image
+
+LOSSLESS = 192
+"""Up to so many pixels along a side an image is stored exactly: small ones gain nothing by less."""
+_QUALITY = 86
+
+
+def pillow() -> ModuleType:
+    """Pillow's ``Image``. Raises MissingDependency where it is not installed."""
+    try:
+        import PIL.Image
+    except ImportError:
+        raise MissingDependency("report needs the package pillow: pip install 'ptydask[analysis]'") from None
+    return PIL.Image
+
+
+def picture(image: Image, side: int, *, exact: bool = False) -> dict[str, Any] | None:
+    """One image as the page wants it; None where it has no finite pixel.
+
+    ``src`` holds at most ``side`` pixels along a side. ``low`` and ``high`` are the values of black and white, in
+    ``values``; ``middle`` is what images beside each other are compared from, see :func:`ptydask.analysis.greys.middle`. ``left``, ``top``,
+    ``dx``, ``dy`` calibrate the pixels in ``unit``; without axes they count pixels.
+    """
+    data = np.asarray(image.data, np.float32)
+    ends = greys.ends(data) if data.ndim == 2 else None
+    if ends is None:
+        return None
+    low, high = ends
+    (top, dy), (left, dx) = _axis(image.y, data.shape[0]), _axis(image.x, data.shape[1])
+    return {
+        "src": _address(grey(np.nan_to_num(data, nan=low, posinf=high, neginf=low), low, high, side), exact),
+        "width": data.shape[1],
+        "height": data.shape[0],
+        "low": low,
+        "high": high,
+        "middle": greys.middle(image),
+        "values": image.units,
+        "left": left,
+        "top": top,
+        "dx": dx,
+        "dy": dy,
+        "unit": image.axis_units if len(image.x) and len(image.y) else "px",
+        "title": image.title,
+    }
+
+
+def probe(modes: NDArray[Any], pixel: float | None, side: int = 192) -> dict[str, Any] | None:
+    """The strongest mode of a (mode, y, x) complex probe: brightness is amplitude, hue is phase.
+
+    ``share`` is its part of the whole power. None where the array holds no probe.
+    """
+    stack = np.asarray(modes)
+    if stack.ndim != 3 or 0 in stack.shape or not np.iscomplexobj(stack) or not np.isfinite(stack).all():
+        return None
+    powers = (np.abs(stack) ** 2).sum((1, 2), dtype=np.float64)
+    mode = stack[int(powers.argmax())]
+    total = float(powers.sum())
+    if total <= 0:
+        return None
+    colours = pillow().fromarray(_hues(mode))
+    _shrink(colours, side)
+    return {
+        "src": _address(colours, True),
+        "width": mode.shape[1],
+        "height": mode.shape[0],
+        "modes": len(stack),
+        "share": float(powers.max()) / total,
+        "left": 0.0,
+        "top": 0.0,
+        "dx": pixel or 1.0,
+        "dy": pixel or 1.0,
+        "unit": "angstrom" if pixel else "px",
+    }
+
+
+def thumbnail(tile: NDArray[np.uint8], side: int) -> str:
+    """A stored thumbnail without its empty margin, ``side`` pixels along its longer side."""
+    small = pillow().fromarray(np.ascontiguousarray(greys.without_margin(tile)))
+    _shrink(small, side)
+    out = io.BytesIO()
+    small.save(out, "WEBP", quality=50, method=0)
+    return _data("image/webp", out.getvalue())
+
+
+def span(image: Image) -> tuple[float, float] | None:
+    """The values of black and white, from the image's middle on; None where it has no finite pixel."""
+    found, centre = greys.ends(np.asarray(image.data, np.float32)), greys.middle(image)
+    return None if found is None else (found[0] - centre, found[1] - centre)
+
+
+def grey(data: NDArray[np.float32], low: float, high: float, side: int) -> Any:
+    """An 8-bit Pillow image, ``low`` black and ``high`` white, shrunk before the grey values are rounded."""
+    image = pillow().fromarray(np.ascontiguousarray(data))
+    _shrink(image, side)
+    span = high - low if high > low else 1.0
+    levels = np.clip((np.asarray(image, np.float64) - low) / span, 0, 1) * 255
+    return pillow().fromarray(np.round(levels).astype(np.uint8))
+
+
+def _hues(mode: NDArray[Any]) -> NDArray[np.uint8]:
+    """(y, x, 3) uint8: the full-colour circle around the phase, black where there is no amplitude."""
+    value = np.abs(mode) / (np.abs(mode).max() or 1.0)
+    sector = (np.angle(mode) / (2 * np.pi) % 1.0) * 6
+    channels = [np.clip(np.abs((sector + shift) % 6 - 3) - 1, 0, 1) for shift in (0, 4, 2)]
+    return np.asarray(np.round(255 * np.stack(channels, -1) * value[..., None]), np.uint8)
+
+
+def _shrink(image: Any, side: int) -> None:
+    """Make an image fit ``side`` pixels, in place, aspect kept; a smaller one stays as it is."""
+    image.thumbnail((side, side), pillow().Resampling.LANCZOS)
+
+
+def photograph(png: bytes) -> str:
+    """A figure that is a picture already, smaller: lossy, at a quality that leaves letters sharp."""
+    return _address(pillow().open(io.BytesIO(png)).convert("RGB"), exact=False)
+
+
+def _address(image: Any, exact: bool) -> str:
+    out = io.BytesIO()
+    if exact or max(image.size) <= LOSSLESS:
+        image.save(out, "WEBP", lossless=True, quality=60, method=3)
+    else:
+        image.save(out, "WEBP", quality=_QUALITY, method=3)
+    return _data("image/webp", out.getvalue())
+
+
+def _data(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _axis(centres: NDArray[Any], count: int) -> tuple[float, float]:
+    """Where the first pixel begins and how wide each is, from the pixels' centres."""
+    if len(centres) != count:
+        return 0.0, 1.0
+    step = float(centres[-1] - centres[0]) / (count - 1) if count > 1 else 1.0
+    return float(centres[0]) - step / 2, step

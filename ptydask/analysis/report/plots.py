@@ -1,0 +1,62 @@
+"""The study's figures as pictures within a page: SVG whose points lead to the trials, WebP where one would be large."""
+
+from __future__ import annotations
+
+import html
+import io
+from typing import Any
+
+from ptydask.analysis import figures
+from ptydask.analysis.data import StudyData
+from ptydask.analysis.report import pictures
+
+_LARGEST = 1_500_000
+"""Characters of SVG from which on a figure becomes a picture: a browser is slow with tens of thousands of elements."""
+_COLUMN = 8.5
+"""Inches; a wider figure does not fit half of the page."""
+_TITLES = {
+    "history": "Every trial",
+    "curves": "Iterations",
+    "importance": "Importance of the parameters",
+    "slice": "One parameter at a time",
+    "contour": "Two parameters at a time",
+    "parallel": "All parameters of every trial",
+    "timeline": "Workers",
+}
+
+
+def anchor(number: int) -> str:
+    """The address of a trial within the page."""
+    return f"#trial-{number}"
+
+
+def draw(study: StudyData) -> list[dict[str, str]]:
+    """Every figure that these trials suffice for: ``kind``, ``title``, ``about``, ``markup`` in HTML, ``size``.
+
+    ``size`` is "wide" for a figure that wants the whole width of the page, else ""; the wide ones come last.
+
+    Raises MissingDependency without Matplotlib.
+    """
+    drawn = []
+    for kind in figures.suitable(study):
+        about = figures.KINDS[kind]
+        figure = figures.draw(kind, study, link=anchor)
+        size = "wide" if figure.get_figwidth() > _COLUMN else ""
+        markup = element(figure, kind, about)
+        drawn.append({"kind": kind, "title": _TITLES.get(kind, kind), "about": about, "markup": markup, "size": size})
+    return sorted(drawn, key=lambda one: one["size"])
+
+
+def element(figure: Any, kind: str, about: str) -> str:
+    """The figure as an ``<svg>``, or as an ``<img>`` where that would be large.
+
+    Its links are out of the order of the Tab key: hundreds of points would be in the way, and the table leads to
+    the same pages.
+    """
+    text = figures.svg(figure, prefix=f"{kind}-")
+    if len(text) <= _LARGEST:
+        return text.replace("<a xlink:href=", '<a tabindex="-1" xlink:href=').replace(' target="_blank"', "")
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=160, metadata={"Software": None})
+    width = round(figure.get_figwidth() * 96)
+    return f'<img alt="{html.escape(about)}" width="{width}" src="{pictures.photograph(out.getvalue())}">'

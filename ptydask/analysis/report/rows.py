@@ -1,0 +1,143 @@
+"""The trials of a page: the table's columns, the curves, and what each trial's own page has beyond them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ptydask import space
+from ptydask.analysis.data import WORDS, Curve, StudyData
+from ptydask.analysis.report.seen import Seen
+from ptydask.model import TrialRecord, TrialState, ranked
+
+_POINTS, _FEW_POINTS, _MANY = 100, 64, 1000
+"""Points of a curve that the page holds: so many, and fewer from a number of trials on."""
+_SAFE = 2**53
+"""Integers beyond this are no numbers in a browser."""
+
+
+def columns(study: StudyData, seen: Mapping[int, Seen], units: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The table: each column's key, label, unit, kind, whether it is shown at first, and its values by number.
+
+    ``units`` are those of the parameters, by name.
+    """
+    records, meta = study.records, study.meta
+    place = {record.number: rank for rank, record in enumerate(ranked(records, meta.direction), 1)}
+    metrics = dict.fromkeys(name for record in records for name in record.metrics if name != meta.metric)
+    made = [
+        _column("rank", "rank", "fact", [place.get(r.number) for r in records]),
+        _column("number", "trial", "fact", [r.number for r in records]),
+        _column("state", "state", "fact", [WORDS[r.state] for r in records]),
+        _column("error", meta.metric or "error", "fact", [r.error for r in records]),
+        *(
+            _column(f"params.{n}", n, "param", [r.params.get(n) for r in records], units.get(n, ""))
+            for n in study.parameters
+        ),
+        *(_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records]) for n in metrics),
+        _column("seconds", "time", "fact", [r.seconds for r in records], "s"),
+        _column("steps", "iterations", "fact", [_steps(seen, r.number) for r in records]),
+        _column("message", "message", "fact", [r.message or _reason(r) for r in records]),
+        _column("attempt", "attempt", "fact", [r.attempt for r in records]),
+        _column("retry_of", "retry of", "fact", [r.retry_of for r in records]),
+        *(
+            _column(name, name, "fact", [getattr(r, name) for r in records])
+            for name in ("origin", "started", "worker", "host", "job", "device", "seed")
+        ),
+    ]
+    always = {"rank", "number", "state", "error", "seconds"}
+    for column in made:
+        same = len({json.dumps(value) for value in column["values"]}) <= 1
+        minor = column["key"] in ("started", "seed", "job", "origin", "worker", "retry_of", "attempt")
+        told = column["key"] == "attempt" and any(value not in (None, 1) for value in column["values"])
+        column["shown"] = column["key"] in always or told or not (minor or (same and column["group"] == "fact"))
+    return made
+
+
+def _column(key: str, label: str, group: str, values: list[Any], unit: str = "") -> dict[str, Any]:
+    said = [number(value) for value in values]
+    numeric = all(v is None or (space.is_number(v) and abs(v or 0) <= _SAFE) for v in values if not _odd(v))
+    return {
+        "key": key,
+        "label": label,
+        "unit": unit,
+        "group": group,
+        "kind": "number" if numeric and any(v is not None for v in values) else "text",
+        "values": said,
+    }
+
+
+def _odd(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def number(value: Any) -> Any:
+    """A value that JSON can hold: NaN and infinities, and integers beyond a browser's, become their texts."""
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= _SAFE else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    return str(value)
+
+
+def _steps(seen: Mapping[int, Seen], trial: int) -> int | None:
+    steps = seen[trial].curve.get("step") if trial in seen else None
+    if steps is None or not len(steps) or not math.isfinite(steps[-1]):
+        return None
+    return int(steps[-1])
+
+
+def _reason(record: TrialRecord) -> str:
+    return "" if record.state is not TrialState.FAIL else str(record.reason)
+
+
+def facts(seen: Seen) -> dict[str, Any]:
+    """What a trial's page has beyond the table's columns; what is empty is left out."""
+    said = {
+        "attributes": {name: number(_plain(value)) for name, value in seen.attributes.items()},
+        "log": seen.log,
+        "lost": seen.lost,
+        "traceback": seen.record.traceback,
+        "reason": _reason(seen.record),
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's own."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def curves(study: StudyData) -> dict[str, Any]:
+    """``names`` of the columns, the first is ``step``, and ``data``: by number, base64 of (column, point) float32.
+
+    Long curves are thinned evenly; the first and the last point are always there. ``whole`` is by number how many
+    points a thinned one had. Seconds are left out: a trial's page says them in words.
+    """
+    names = list(dict.fromkeys(n for curve in study.curves.values() for n in curve if n not in ("step", "seconds")))
+    names.sort(key=lambda name: name != study.meta.metric)
+    limit = _FEW_POINTS if len(study.records) > _MANY else _POINTS
+    data: dict[str, str] = {}
+    whole: dict[str, int] = {}
+    for trial, curve in study.curves.items():
+        length = min((len(curve[name]) for name in curve), default=0)
+        if not length:
+            continue
+        data[str(trial)] = _packed(curve, ["step", *names], length, limit)
+        if length > limit:
+            whole[str(trial)] = length
+    return {"names": ["step", *names], "data": data, "whole": whole}
+
+
+def _packed(curve: Curve, names: Sequence[str], length: int, limit: int) -> str:
+    at = np.unique(np.linspace(0, length - 1, min(length, limit)).round().astype(int))
+    rows = [np.asarray(curve[n], np.float32)[at] if n in curve else np.full(len(at), np.nan) for n in names]
+    if "step" not in curve:
+        rows[0] = at + 1.0
+    return base64.b64encode(np.asarray(rows, "<f4").tobytes()).decode("ascii")

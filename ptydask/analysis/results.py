@@ -1,0 +1,348 @@
+"""A study as a person works with it in Python: ``ptydask.open("study.h5")``."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+import numpy as np
+
+from ptydask.analysis import frame
+from ptydask.analysis.data import StudyData, load, search_space
+from ptydask.analysis.trial import Trial
+from ptydask.errors import StoreError
+from ptydask.model import StudyMeta, TrialState, beside
+from ptydask.store import reader
+from ptydask.store.reader import Results, TrialData
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a study stands."""
+
+    state: Literal["running", "stopped", "finished"]
+    """``running`` while a driver has it, ``stopped`` where the same command would go on, ``finished``."""
+    complete: int
+    pruned: int
+    failed: int
+    running: int = 0
+    """Trials under way."""
+    total: int | None = None
+    """How many trials were asked for; None where no driver says so."""
+
+    @property
+    def recorded(self) -> int:
+        """Trials that have ended."""
+        return self.complete + self.pruned + self.failed
+
+    def __str__(self) -> str:
+        of = f" of {self.total}" if self.total else ""
+        counts = f"{self.complete} complete, {self.pruned} pruned, {self.failed} failed"
+        under_way = f", {self.running} under way" if self.running else ""
+        return f"{self.state}: {self.recorded}{of} trials ({counts}{under_way})"
+
+
+class Trials(Sequence[Trial]):
+    """Some trials in an order, shown in a notebook as a table with their images."""
+
+    def __init__(self, trials: Iterable[Trial], study: StudyResults) -> None:
+        self._trials, self._study = tuple(trials), study
+
+    @overload
+    def __getitem__(self, index: int) -> Trial: ...
+    @overload
+    def __getitem__(self, index: slice) -> Trials: ...
+    def __getitem__(self, index: int | slice) -> Trial | Trials:
+        if isinstance(index, slice):
+            return Trials(self._trials[index], self._study)
+        return self._trials[index]
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    @property
+    def numbers(self) -> list[int]:
+        """Their numbers, in this order."""
+        return [trial.number for trial in self._trials]
+
+    def table(self) -> pandas.DataFrame:
+        """Their rows of the study's table, in this order."""
+        return self._study.table().loc[self.numbers]
+
+    def __repr__(self) -> str:
+        return "[" + ",\n ".join(map(repr, self._trials)) + "]"
+
+    def _repr_html_(self) -> str:
+        from ptydask.analysis import notebook
+
+        return notebook.trials_html(self, self._study.meta)
+
+
+class StudyResults:
+    """A results file, also of a study that is running: reading it never makes the run wait.
+
+    It shows the trials that were recorded when it was opened; :meth:`refresh` takes in those that ended since.
+    ``with`` closes it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self._results: Results | None = reader.open(self.path)
+        self._columns = self._results.columns()
+
+    # --- the study -------------------------------------------------------------------------------
+
+    @property
+    def meta(self) -> StudyMeta:
+        """What the file says about the study as a whole, the params file among it."""
+        return self.results.meta
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.meta.name
+
+    @property
+    def live(self) -> bool:
+        """Whether a driver has the study at this moment."""
+        return self.results.live
+
+    @property
+    def status(self) -> Status:
+        """How the study stands: as of now for a run that is on, else by the trials that are recorded here."""
+        count = {state: int((self._columns["state"] == state.value).sum()) for state in TrialState}
+        counts = {
+            "complete": count[TrialState.COMPLETE],
+            "pruned": count[TrialState.PRUNED],
+            "failed": count[TrialState.FAIL],
+        }
+        results = self.results
+        if not results.live:
+            return Status("finished" if results.packed else "stopped", **counts)
+        run: Mapping[str, Any] = (results.last_words() or {}).get("run") or {}
+        said = run.get("counts") or {}
+        counts = {word: max(here, int(said.get(word, 0))) for word, here in counts.items()}
+        return Status("running", **counts, running=int(said.get("running", 0)), total=run.get("total") or None)
+
+    def refresh(self) -> Self:
+        """Take in the trials that were recorded since; returns itself. Raises StoreError."""
+        # The old one stays open for the arrays that still read from it, and closes with the last of them.
+        self._results = reader.open(self.path)
+        self._columns = self._results.columns()
+        self.__dict__.pop("_table", None)
+        return self
+
+    # --- trials ----------------------------------------------------------------------------------
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of all recorded trials. An attempt that was lost and tried again has none here."""
+        return [int(number) for number in self._columns["number"].tolist()]
+
+    def trial(self, number: int) -> Trial:
+        """One trial. Raises StoreError, which names the nearest, where there is none with this number."""
+        wanted = operator.index(number)
+        if not (self._columns["number"] == wanted).any():
+            raise StoreError(f"{self.path.name}: there is no trial {wanted}; {_nearest(wanted, self.numbers)}")
+        return self._trial(wanted)
+
+    def trials(self, numbers: Iterable[int] | pandas.DataFrame | None = None) -> Trials:
+        """All trials, or those with these ``numbers``, for which the rows of a table stand as well."""
+        if numbers is None:
+            return Trials(map(self._trial, self.numbers), self)
+        chosen = numbers.index if hasattr(numbers, "index") and hasattr(numbers, "columns") else numbers
+        return Trials((self.trial(number) for number in chosen), self)
+
+    @overload
+    def best(self) -> Trial: ...
+    @overload
+    def best(self, k: int) -> Trials: ...
+    def best(self, k: int | None = None) -> Trial | Trials:
+        """The best completed trial; with ``k`` the ``k`` best, or as many as there are, the best first.
+
+        Pruned trials have no rank, since their error is of fewer iterations. ``best()`` raises StoreError where no
+        trial has completed.
+        """
+        ranked = self._ranked()
+        if k is not None:
+            return Trials(map(self._trial, ranked[: max(0, k)]), self)
+        if not ranked:
+            raise StoreError(f"{self.path.name}: no trial has completed so far ({len(self)} recorded)")
+        return self._trial(ranked[0])
+
+    def _ranked(self) -> list[int]:
+        error = self._columns["error"]
+        done = (self._columns["state"] == TrialState.COMPLETE.value) & ~np.isnan(error)
+        sign = 1 if self.meta.direction == "minimize" else -1
+        order = np.lexsort((self._columns["number"][done], sign * error[done]))
+        return [int(number) for number in self._columns["number"][done][order].tolist()]
+
+    # --- tables ----------------------------------------------------------------------------------
+
+    def table(self) -> pandas.DataFrame:
+        """One row a trial, by number: state, error, a column for each parameter and metric, and the facts.
+
+        Parameters and metrics have their own names, ``params.NAME`` and ``metrics.NAME`` where two would be alike.
+        The error of a pruned trial is its last one. It is yours: changing it changes nothing here.
+        """
+        return self._table.copy()
+
+    @cached_property
+    def _table(self) -> pandas.DataFrame:
+        return frame.of(self._columns, list(search_space(self.meta)))
+
+    def query(self, expression: str) -> pandas.DataFrame:
+        """The rows for which it holds, in pandas's words: ``"scale < 1 and error < 0.02 and state == 'COMPLETE'"``.
+
+        ``@name`` stands for a Python variable, and a name that is no Python word goes into backticks. Raises
+        UsageError, in one line, for an unknown column or anything that is no condition.
+        """
+        return frame.query(self._table, expression, level=2)
+
+    def by(self, name: str, *more: str, bins: int | None = None) -> pandas.DataFrame:
+        """For each value of a parameter (or of several): the best error and its trial's number, median, counts.
+
+        ``trials`` lists the numbers, the best first. Real numbers with more than 20 different values are grouped
+        in 10 intervals (``bins`` sets how many), which widen where the range is logarithmic. Raises UsageError
+        for an unknown column.
+        """
+        return frame.by(self._table, (name, *more), self.meta.direction, bins, _logarithmic(self.meta))
+
+    def curves(self, metric: str | None = None) -> pandas.DataFrame:
+        """``metric``, the tuned one by default, at every iteration: one row a step, one column a trial."""
+        return frame.curves(self.data().curves, metric or self.meta.metric)
+
+    # --- Optuna and pictures ---------------------------------------------------------------------
+
+    def data(self, *, curves: bool = True) -> StudyData:
+        """Every trial as a record, and every curve: what figures and reports are made of."""
+        found = load(self.results, curves=curves)
+        here = set(self.numbers)
+        records = tuple(record for record in found.records if record.number in here)
+        return StudyData(found.meta, records, {n: curve for n, curve in found.curves.items() if n in here})
+
+    def study(self) -> optuna.Study:
+        """The Optuna study, in memory, with every trial under its own number.
+
+        All of ``optuna.visualization`` and ``optuna.importance`` work on it, and so does optuna-dashboard; what is
+        changed in it stays there. A number that is not recorded (a lost attempt) is a failed trial.
+        """
+        from ptydask.analysis.rehydrate import rehydrate
+
+        return rehydrate(self.data())
+
+    def plot(self, kind: str = "history", parameters: Sequence[str] | None = None) -> Figure:
+        """A figure: history, importance, slice, contour, parallel, curves or timeline. ``savefig`` writes it."""
+        from ptydask.analysis import figures, notebook
+
+        return notebook.shown(figures.draw(kind, self.data(), parameters=parameters))
+
+    def montage(
+        self,
+        trials: int | Iterable[int] | pandas.DataFrame = 25,
+        *,
+        array: Literal["phase", "amplitude", "probe"] = "phase",
+        columns: int | None = None,
+        common: bool = True,
+    ) -> Figure:
+        """Images side by side with captions and a scale bar: of so many best trials, or of those with these numbers.
+
+        ``common``: one grey scale for all, else each image its own.
+        """
+        from ptydask.analysis import montage, notebook
+
+        chosen = self.best(int(trials)) if isinstance(trials, int | np.integer) else self.trials(trials)
+        rows = {record.number: record for record in self.results.records()}
+        records = [rows[number] for number in chosen.numbers if number in rows]
+        figure = montage.draw(self.results, records, array=array, columns=columns, common=common)
+        return notebook.shown(figure)
+
+    def report(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write the study as one web page that works offline; ``NAME.html`` beside the file if nothing is said.
+
+        Returns the page's path. Raises UsageError for a name that is no page's, StoreError, OSError, MissingDependency.
+        """
+        from ptydask.analysis import report
+
+        target = beside(self.path, ".html") if path is None else Path(path).expanduser()
+        return report.write(self.results, target)
+
+    # --- the file --------------------------------------------------------------------------------
+
+    @property
+    def results(self) -> Results:
+        """The file itself, for what is not said here. Raises StoreError once it is closed."""
+        if self._results is None:
+            raise StoreError(f"{self.path.name}: was closed; ptydask.open it again")
+        return self._results
+
+    def close(self) -> None:
+        """Let go of the file; arrays that were not read by then cannot be read any more."""
+        if self._results is not None:
+            self._results.close()
+        self._results = None
+
+    def _fetch(self, number: int) -> TrialData:
+        return self.results.trial(number)
+
+    def _ready(self) -> Results:
+        return self.results
+
+    def _trial(self, number: int) -> Trial:
+        return Trial(number, self.meta, self._fetch, self._ready)
+
+    def __len__(self) -> int:
+        return len(self._columns["number"])
+
+    def __contains__(self, number: object) -> bool:
+        return (number.number if isinstance(number, Trial) else number) in self.numbers
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self.trials())
+
+    def __getitem__(self, number: int) -> Trial:
+        return self.trial(number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[StudyResults], tuple[Path]]:
+        """Another process opens the file itself."""
+        return StudyResults, (self.path,)
+
+    def __repr__(self) -> str:
+        if self._results is None:
+            return f"<StudyResults {self.path.name} (closed)>"
+        ranked = self._ranked()
+        best = f"; best {self._trial(ranked[0])!r}" if ranked else ""
+        return f"<StudyResults {self.name!r} {self.status}{best}>"
+
+    def _repr_html_(self) -> str:
+        from ptydask.analysis import notebook
+
+        return notebook.study_html(self)
+
+
+def _logarithmic(meta: StudyMeta) -> list[str]:
+    """The parameters whose range the study says is logarithmic."""
+    return [name for name, one in search_space(meta).items() if (one.get("attributes") or {}).get("log")]
+
+
+def _nearest(number: int, numbers: Sequence[int]) -> str:
+    if not numbers:
+        return "no trial has ended so far"
+    close = min(numbers, key=lambda known: (abs(known - number), known))
+    return f"the nearest is {close}, of {len(numbers)} trials from {numbers[0]} to {numbers[-1]}"

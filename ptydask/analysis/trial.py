@@ -1,0 +1,273 @@
+"""One trial of a study, as a person looks at it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptydask.analysis import lazy
+from ptydask.analysis.lazy import LazyArray
+from ptydask.errors import StoreError
+from ptydask.model import Image, Reason, Scalar, StudyMeta, TrialRecord, TrialState
+from ptydask.store.reader import TrialData
+
+if TYPE_CHECKING:
+    import xarray
+
+DIMS: Mapping[str, tuple[str, ...]] = {
+    "object_phase": ("omode", "z", "y", "x"),
+    "object_amplitude": ("omode", "z", "y", "x"),
+    "probe": ("pmode", "probe_y", "probe_x"),
+    "positions": ("position", "yx"),
+    "crop_positions": ("position", "yx"),
+    "object_tilts": ("tilt", "yx"),
+}
+"""Names of the axes of the arrays that PtyRAD's trials have."""
+
+
+class Trial:
+    """A trial: its numbers at once, its arrays when they are used.
+
+    Of a study that is running it stays as it was recorded; it is found wherever it lies meanwhile.
+    """
+
+    def __init__(
+        self, number: int, meta: StudyMeta, fetch: Callable[[int], TrialData], ready: Callable[[], object]
+    ) -> None:
+        """``ready`` raises StoreError where the file of ``fetch`` was closed."""
+        self.number = number
+        self._meta, self._fetch, self._ready = meta, fetch, ready
+
+    @cached_property
+    def _data(self) -> TrialData:
+        return self._fetch(self.number)
+
+    # --- how it went -----------------------------------------------------------------------------
+
+    @property
+    def record(self) -> TrialRecord:
+        """All single values at once, as a frozen dataclass."""
+        return self._data.record
+
+    @property
+    def params(self) -> dict[str, Scalar]:
+        """Parameter -> the value that was tried."""
+        return dict(self.record.params)
+
+    @property
+    def error(self) -> float | None:
+        """The tuned metric; None for a trial that failed before it had one."""
+        return self.record.error
+
+    @property
+    def state(self) -> TrialState:
+        """``COMPLETE``, ``PRUNED`` or ``FAIL``; compares equal to these words."""
+        return self.record.state
+
+    @property
+    def reason(self) -> Reason:
+        """Why it did not complete: ``pruned``, ``failed``, ``lost``, ``interrupted``; empty where it did."""
+        return self.record.reason
+
+    @property
+    def message(self) -> str:
+        """The exception of a failed trial, in one line."""
+        return self.record.message
+
+    @property
+    def traceback(self) -> str:
+        """The traceback of a failed trial."""
+        return self.record.traceback
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of every metric."""
+        return dict(self.record.metrics)
+
+    @property
+    def curve(self) -> dict[str, NDArray[Any]]:
+        """``step`` and one column for each metric, all (iterations,); empty for a trial that kept none."""
+        return dict(self._data.curve)
+
+    @property
+    def log(self) -> str:
+        """What the engine wrote while the trial ran."""
+        return self._data.log
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, all attempts together, in s."""
+        return self.record.seconds
+
+    @property
+    def started(self) -> datetime | None:
+        """When the last attempt began, with time zone; None where nobody knows."""
+        try:
+            return datetime.fromisoformat(self.record.started)
+        except ValueError:
+            return None
+
+    @property
+    def lost(self) -> str:
+        """What could not be kept of the trial, or was taken out later, and why; empty where everything is there."""
+        return "; ".join(said for said in (self._data.lost, self._data.dropped) if said)
+
+    # --- what it made ----------------------------------------------------------------------------
+
+    @property
+    def object(self) -> LazyArray:
+        """The object's transmission, amplitude * exp(i phase): (omode, z, y, x) complex."""
+        return lazy.polar(self.object_amplitude, self.object_phase)
+
+    @property
+    def object_phase(self) -> LazyArray:
+        """The object's phase in rad: (omode, z, y, x)."""
+        return self._array("object_phase")
+
+    @property
+    def object_amplitude(self) -> LazyArray:
+        """The object's amplitude: (omode, z, y, x)."""
+        return self._array("object_amplitude")
+
+    @property
+    def probe(self) -> LazyArray:
+        """The probe in real space: (pmode, y, x) complex."""
+        return self._array("probe")
+
+    @property
+    def positions(self) -> LazyArray:
+        """(N, 2) as (y, x), angstrom: where the top-left pixel of the probe window lies on the object."""
+        return self._array("positions")
+
+    @property
+    def probe_centres(self) -> NDArray[np.float64]:
+        """(N, 2) as (y, x), angstrom: where the probe's centre lies on the object; fits the axes of ``image``."""
+        half = np.array(self.probe.shape[-2:]) // 2
+        return np.asarray(self.positions, dtype=np.float64) + half * self.pixel_size
+
+    @property
+    def object_tilts(self) -> LazyArray:
+        """(1, 2) or (N, 2) as (y, x), mrad."""
+        return self._array("object_tilts")
+
+    @property
+    def slice_thickness(self) -> float:
+        """The thickness of one slice, angstrom."""
+        return float(self._array("slice_thickness"))
+
+    @property
+    def pixel_size(self) -> float:
+        """The width of an object pixel in angstrom (m where ``attributes`` has that as ``length_unit``)."""
+        found = self._data.attributes.get("pixel_size")
+        if isinstance(found, int | float):
+            return float(found)
+        image = self._data.image
+        if image is not None and len(image.x) > 1:
+            return float(image.x[1] - image.x[0])
+        raise StoreError(f"trial {self.number}: its pixel size is not known{self._why()}")
+
+    @property
+    def image(self) -> Image | None:
+        """The phase summed over depth, with the calibrated axes ``y`` and ``x``; None where none was kept."""
+        return self._data.image
+
+    @property
+    def arrays(self) -> dict[str, LazyArray]:
+        """Every array by its name, also of other engines."""
+        return {name: self._lazy(name) for name in self._data.arrays}
+
+    @property
+    def snapshots(self) -> dict[int, dict[str, LazyArray]]:
+        """Iteration -> the arrays as they were then."""
+        taken = sorted(self._data.snapshots.items())
+        return {
+            step: {name: lazy.stored(array, DIMS.get(name, ()), self._ready) for name, array in arrays.items()}
+            for step, arrays in taken
+        }
+
+    @property
+    def attributes(self) -> dict[str, Scalar]:
+        """Facts that the engine states, for PtyRAD among them wavelength, probe window and scan affine."""
+        return dict(self._data.attributes)
+
+    # --- to go on with ---------------------------------------------------------------------------
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The complete params of this trial: the study's, with the trial's values in place and tuning switched off.
+
+        ``ptyrad run`` repeats the trial with them. For another engine the study's configuration as it is: its
+        engine alone knows where ``params`` go. Raises StoreError where the study does not hold its params.
+        """
+        if self._meta.engine != "ptyrad":
+            return dict(json.loads(self._meta.config_json))
+        from ptydask.analysis.export import params
+
+        made = params.with_values(self._meta, self.record)
+        made["init_params"] = {**made["init_params"], "random_seed": self.record.seed}
+        return {**made, "hypertune_params": {"if_hypertune": False}}
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Arrays, image and curve with calibrated coordinates and units, read into memory.
+
+        Dimensions are omode, z, y, x of the object; pmode, probe_y, probe_x of the probe (its centre at 0);
+        image_y, image_x of the image; position, yx; step. Lengths are in angstrom. Raises MissingDependency.
+        """
+        from ptydask.analysis import calibrated
+
+        return calibrated.dataset(self)
+
+    # --- pieces ----------------------------------------------------------------------------------
+
+    def _array(self, name: str) -> LazyArray:
+        if name in self._data.arrays:
+            return self._lazy(name)
+        raise StoreError(f"trial {self.number} has no {name}{self._why(name)}")
+
+    def _lazy(self, name: str) -> LazyArray:
+        return lazy.stored(self._data.arrays[name], DIMS.get(name, ()), self._ready)
+
+    def _why(self, name: str = "") -> str:
+        """Why something is missing, as the end of a sentence."""
+        for said in (self._data.lost, self._data.dropped):
+            if said:
+                return f": {said}"
+        if self.state is TrialState.FAIL:
+            return f": it {self.reason or 'failed'}" + (f" ({self.message})" if self.message else "")
+        if self._data.arrays and name:
+            return f"; it has {', '.join(self._data.arrays)}"
+        return ": its arrays were not kept"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Trial) and (self.number, self._fetch) == (other.number, other._fetch)
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process reads the trial itself: what was read here belongs to the open file."""
+        return {name: value for name, value in self.__dict__.items() if name != "_data"}
+
+    def __repr__(self) -> str:
+        try:
+            self.record  # noqa: B018
+        except StoreError as damaged:
+            return f"<Trial {self.number}: {damaged}>"
+        values = " ".join(f"{name}={_short(value)}" for name, value in self.record.params.items())
+        error = "" if self.error is None else f" {self._meta.metric}={self.error:.6g}"
+        return f"<Trial {self.number} {self.state}{error} {values}".rstrip() + ">"
+
+    def _repr_html_(self) -> str:
+        from ptydask.analysis import notebook
+
+        return notebook.trial_html(self, self._meta.metric)
+
+
+def _short(value: Scalar) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)

@@ -1,0 +1,76 @@
+"""``dashboard``: a results file in optuna-dashboard.
+
+Importing this module imports the standard library alone; the handler imports what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import sys
+from pathlib import Path
+from typing import Any
+
+from ptydask.cli import formats
+
+_EPILOG = """\
+On a cluster's login node: start it there with --port 8080, then, on your own machine,
+  ssh -L 8080:127.0.0.1:8080 LOGIN-NODE
+and open http://127.0.0.1:8080/dashboard/. Ctrl-C ends it. Nothing that is done in the page changes the file."""
+
+
+def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add ``dashboard`` to the command line; it sets ``handler(args) -> int``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "dashboard",
+        help="open a results file in optuna-dashboard",
+        description="Show a study in optuna-dashboard, in a web browser; trials of a running study appear as they end.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+    parser.add_argument(
+        "--port", type=_port, metavar="N", help="default: 8080, or a free one where that is taken; 0: a free one"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="default: 127.0.0.1, for this machine alone; 0.0.0.0 lets everybody in who reaches this machine",
+    )
+    parser.set_defaults(handler=run_dashboard)
+
+
+def run_dashboard(args: argparse.Namespace) -> int:
+    """``ptydask dashboard``: 130, since it is Ctrl-C that ends it."""
+    from ptydask.analysis.dashboard import Server
+
+    server = Server(args.file, args.host, args.port)
+    if not _loopback(args.host):
+        _say(f"--host {args.host}: everybody who reaches this machine can look at the study, without a password")
+    formats.write(f"{server.url}\n")
+    _say("Ctrl-C ends it" + ("; trials appear as they end" if server.follower.live else ""))
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _port(text: str) -> int:
+    """A port's number, for argparse."""
+    port = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else -1
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
+    return port
+
+
+def _say(text: str) -> None:
+    formats.write(f"{text}\n", sys.stderr)

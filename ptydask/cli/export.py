@@ -1,0 +1,342 @@
+"""``export``: results in the formats of other programs.
+
+Importing this module imports the standard library alone; the handlers import what they need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptydask.cli import formats, inspect
+from ptydask.errors import StoreError, UsageError, nearest
+from ptydask.model import TrialRecord, beside, ranked
+
+if TYPE_CHECKING:
+    from ptydask.store.reader import Results, TrialData
+
+PARTS = ("image", "phase", "amplitude", "probe")
+BITS = ("8", "16", "32", "raw")
+
+_EPILOG = """\
+ptydask export FILE.h5 KIND --help says what a kind can do. The paths of what was written are on stdout.
+A file that is there already is not replaced without --force; pictures and tables under the names that ptydask
+chooses itself are."""
+
+_TIFF_EPILOG = """\
+parts:
+  image      phase of the scanned region, summed over depth
+  phase      phase of the whole object, a page for each slice
+  amplitude  amplitude of the whole object, a page for each slice
+  probe      amplitude of the probe, a page for each mode
+Fiji and ImageJ show lengths in angstrom, greys in rad, and the trial's parameters with Image > Show Info."""
+
+
+def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add export to the command line; each of its kinds sets ``handler(args) -> int``."""
+    does = "write tables, pictures, params files and PtyRAD's model files of trials"
+    parser = _described(subparsers, "export", does, _EPILOG)
+    parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+    kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True)
+
+    for name, more in (("csv", ", as of 'ptydask ls --format csv'"), ("parquet", ", a type for each column")):
+        made = _kind(kinds, name, f"the table of trials{more}", run_table, f"NAME.{name}")
+        _several(made, "all")
+        made.add_argument(
+            "--curves", action="store_true", help="every iteration of the trials instead: trial, step, ..."
+        )
+        made.set_defaults(format=name)
+
+    tiff = _kind(
+        kinds, "tiff", "pictures of object and probe, calibrated", run_tiff, "the folder NAME-tiff", _TIFF_EPILOG
+    )
+    _several(tiff, "the best one")
+    tiff.add_argument("--parts", type=_of(PARTS), metavar="A,B", help="which parts (default: all)")
+    tiff.add_argument("--bits", type=_of(BITS), metavar="A,B", help="8, raw (default: 8,raw)")
+    tiff.add_argument("--ptyrad-names", action="store_true", help="the files that PtyRAD itself would have left")
+
+    params = _kind(
+        kinds, "params", "the params file with a trial's values, for 'ptyrad run'", run_params, "NAME-trial12.yaml"
+    )
+    model = _kind(kinds, "model", "PtyRAD's model file of a trial", run_model, "NAME-trial12.hdf5")
+    does = "a folder with a model file and the params file that goes on from it with 'ptyrad run'"
+    resume = _kind(kinds, "resume", does, run_resume, "the folder NAME-trial12-resume")
+    for one in (params, model, resume):
+        one.add_argument("--trial", type=_trial, default="best", metavar="N|best", help="which trial (default: best)")
+    params.add_argument(
+        "--iterations", type=_steps, metavar="N|own", help="NITER: a number, or as many as the trial did"
+    )
+    resume.add_argument("--iterations", type=inspect.count, metavar="N", help="so many more (default: what is left)")
+
+
+# --- handlers ----------------------------------------------------------------------------------------
+
+
+def run_table(args: argparse.Namespace) -> int:
+    """``ptydask export FILE.h5 csv|parquet``: 0."""
+    from ptydask.analysis import data as study
+    from ptydask.analysis.export import table
+
+    with _open(args.file) as results:
+        whole = study.load(results, curves=args.curves)
+        data = table.chosen(whole, None if not _narrowed(args) else [r.number for r in _chosen(args, results)])
+    path = _target(args, "-curves" if args.curves else "", f".{args.format}", ours=True, text=args.format == "csv")
+    if args.format == "parquet":
+        assert path is not None
+        (table.write_curves if args.curves else table.write)(path, data)
+    elif args.curves:
+        _write_text(path, formats.csv_text(table.curve_columns(data.curves), table.curve_rows(data.curves)))
+    else:
+        columns = formats.trial_columns(data.records)
+        _write_text(path, formats.csv_text(columns, map(formats.trial_row, data.records)))
+    _wrote(path)
+    return 0
+
+
+def run_tiff(args: argparse.Namespace) -> int:
+    """``ptydask export FILE.h5 tiff``: 0; 1 where no trial has a picture."""
+    from ptydask.analysis.export import place, tiff
+
+    _check_tiff(args)
+    folder = args.out or beside(args.file, "-tiff")
+    written, without = 0, []
+    with _open(args.file) as results:
+        for record in _chosen(args, results):
+            try:
+                trial = results.trial(record.number)
+                pictures = _pictures(args, results, trial)
+            except StoreError as error:
+                without.append(str(error))
+                continue
+            place.folder(folder)
+            for made in pictures:
+                path = folder / made.picture.name
+                place.claim(path, replace=args.force or args.out is None or tiff.is_ours(path))
+                tiff.write(path, made, results.meta, trial)
+                _wrote(path)
+                written += 1
+    _say_all(without)
+    return 0 if written else 1
+
+
+def run_params(args: argparse.Namespace) -> int:
+    """``ptydask export FILE.h5 params``: 0."""
+    from ptydask.analysis.export import model, params
+
+    with _open(args.file) as results:
+        record = _one(args.trial, results)
+        own = args.iterations == "own"
+        steps = model.iterations(results.trial(record.number)) if own else args.iterations
+        if own and not steps:
+            raise UsageError(f"--iterations own: trial {record.number} did no iteration")
+        made = params.of_trial(results.meta, record, near=results.path, steps=steps)
+    path = _target(args, f"-trial{record.number}", ".yaml", ours=False, text=True)
+    _write_text(path, made.text)
+    _wrote(path)
+    _say_all(made.notes)
+    return 0
+
+
+def run_model(args: argparse.Namespace) -> int:
+    """``ptydask export FILE.h5 model``: 0."""
+    from ptydask.analysis.export import model
+
+    with _open(args.file) as results:
+        trial = results.trial(_one(args.trial, results).number)
+        model.check(results.meta, trial)
+        path = _target(args, f"-trial{trial.record.number}", ".hdf5", ours=True)
+        assert path is not None
+        if path.suffix.lower() not in (".hdf5", ".h5"):
+            raise UsageError(f"{path}: PtyRAD tells a model file by its name, which has to end in .hdf5")
+        derived = model.write(path, results.meta, trial)
+    _wrote(path)
+    _say_all(f"not kept by this trial, derived: {line}" for line in derived)
+    return 0
+
+
+def run_resume(args: argparse.Namespace) -> int:
+    """``ptydask export FILE.h5 resume``: 0."""
+    from ptydask.analysis.export import model, params, place
+
+    with _open(args.file) as results:
+        trial = results.trial(_one(args.trial, results).number)
+        model.check(results.meta, trial)
+        folder = place.folder(args.out or beside(args.file, f"-trial{trial.record.number}-resume"))
+        done = model.kept_iteration(trial)
+        hdf5 = place.claim(folder / f"model_iter{done:04d}.hdf5", replace=args.force)
+        yaml = place.claim(folder / "params.yaml", replace=args.force)
+        made = params.resuming(results.meta, trial, hdf5, near=results.path, done=done, steps=args.iterations)
+        derived = model.write(hdf5, results.meta, trial)
+    _write_text(yaml, made.text)
+    _wrote(hdf5)
+    _wrote(yaml)
+    _say_all([*made.notes, *(f"not kept by this trial, derived: {line}" for line in derived)])
+    _say_all([f"to go on: ptyrad run --params_path {shlex.quote(str(yaml))}"])
+    return 0
+
+
+# --- which trials -------------------------------------------------------------------------------------
+
+
+def _chosen(args: argparse.Namespace, results: Results) -> list[TrialRecord]:
+    """The trials that --trial, --top or --all name; the best one where none does."""
+    if args.all:
+        return results.records()
+    if args.top:
+        return _completed(results)[: args.top]
+    named = [_one(which, results) for which in args.trial or ["best"]]
+    return list({record.number: record for record in named}.values())
+
+
+def _narrowed(args: argparse.Namespace) -> bool:
+    return bool(args.top or args.trial)
+
+
+def _one(which: int | str, results: Results) -> TrialRecord:
+    if which == "best":
+        return _completed(results)[0]
+    by_number = {record.number: record for record in results.records()}
+    if which not in by_number:
+        near = inspect.nearest_number(int(which), list(by_number))
+        raise UsageError(f"{results.path}: there is no trial {which}; {near}")
+    return by_number[int(which)]
+
+
+def _completed(results: Results) -> list[TrialRecord]:
+    records = results.records()
+    found = ranked(records, results.meta.direction)
+    if not found:
+        raise StoreError(f"{results.path}: no trial has completed so far ({len(records)} recorded)")
+    return found
+
+
+def _pictures(args: argparse.Namespace, results: Results, trial: TrialData) -> Sequence[Any]:
+    from ptydask.analysis.export import tiff
+
+    if args.ptyrad_names:
+        return tiff.as_ptyrad(results.meta, trial, args.bits)
+    return tiff.of_trial(results.meta, trial, args.parts or PARTS, args.bits or ("8", "raw"))
+
+
+def _check_tiff(args: argparse.Namespace) -> None:
+    if args.ptyrad_names and args.parts:
+        raise UsageError("--parts: with --ptyrad-names the params file says which (save_result, result_modes)")
+    if not args.ptyrad_names and set(args.bits or ()) & {"16", "32"}:
+        raise UsageError("--bits 16 and 32 are PtyRAD's: give --ptyrad-names with them")
+
+
+# --- where it goes ------------------------------------------------------------------------------------
+
+
+def _target(args: argparse.Namespace, tag: str, suffix: str, *, ours: bool, text: bool = False) -> Path | None:
+    """The file to write; None for stdout. ``ours``: one under our own name may be replaced."""
+    from ptydask.analysis.export import place
+
+    if args.out is not None and str(args.out) == "-":
+        if not text:
+            raise UsageError("-: this is no text; give the name of a file")
+        return None
+    if args.out is None:
+        return place.claim(beside(args.file, tag + suffix), replace=args.force or ours)
+    return place.claim(args.out, replace=args.force)
+
+
+def _write_text(path: Path | None, text: str) -> None:
+    if path is None:
+        formats.write(text)
+        return
+    from ptydask.store import files
+
+    files.write_text(path, text, durable=False)
+
+
+def _wrote(path: Path | None) -> None:
+    if path is not None:
+        formats.write(f"{path}\n")
+
+
+def _say_all(lines: Iterable[str]) -> None:
+    for line in lines:
+        formats.write(f"{line}\n", sys.stderr)
+
+
+def _open(path: Path) -> Results:
+    from ptydask.store import reader
+
+    return reader.open(path)
+
+
+# --- pieces -------------------------------------------------------------------------------------------
+
+
+def _described(
+    subparsers: argparse._SubParsersAction[Any], name: str, does: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=does,
+        description=f"{does[0].upper()}{does[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return made
+
+
+def _kind(
+    kinds: argparse._SubParsersAction[Any],
+    name: str,
+    does: str,
+    handler: Callable[[argparse.Namespace], int],
+    default: str,
+    epilog: str = "",
+) -> argparse.ArgumentParser:
+    made = _described(kinds, name, does, epilog)
+    text = ", - for stdout" if name in ("csv", "params") else ""
+    made.add_argument(
+        "out", nargs="?", type=Path, metavar="OUT", help=f"where to (default: {default}, beside FILE.h5{text})"
+    )
+    made.add_argument("--force", action="store_true", help="replace what is there")
+    made.set_defaults(handler=handler)
+    return made
+
+
+def _several(parser: argparse.ArgumentParser, default: str) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--trial",
+        type=_trial,
+        action="append",
+        metavar="N|best",
+        help=f"this trial; may be given several times (default: {default})",
+    )
+    which.add_argument("--top", type=inspect.count, metavar="K", help="the K best")
+    which.add_argument("--all", action="store_true", help="every trial")
+
+
+def _trial(text: str) -> int | str:
+    """A trial's number, or ``best``, for argparse."""
+    if text == "best" or (text.isascii() and text.isdigit()):
+        return text if text == "best" else int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a trial's number nor 'best'")
+
+
+def _of(words: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Some of ``words``, with commas between them, for argparse."""
+
+    def some(text: str) -> tuple[str, ...]:
+        given = tuple(word.strip() for word in text.split(","))
+        for word in given:
+            if word not in words:
+                raise argparse.ArgumentTypeError(f"{word!r}: {nearest(word, words)}")
+        return given
+
+    return some
+
+
+def _steps(text: str) -> int | str:
+    """A count of iterations, or ``own``, for argparse."""
+    return text if text == "own" else inspect.count(text)

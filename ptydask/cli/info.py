@@ -1,0 +1,88 @@
+"""``info``: what is in a results file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ptydask.cli import formats
+from ptydask.cli.upkeep import parser, shown, size_text, trials_text
+
+_INFO = """\
+Show what a results file is and holds, of a running study too.
+
+Trials by how they ended, the best one, how large it is and what takes the room, how many trials
+have their arrays, who runs the study now, and where it came from: host, versions, data, command."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add ``info`` to the command line."""
+    info = parser(subparsers, "info", "show what is in a results file", _INFO, "")
+    info.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+    info.add_argument("--format", choices=("table", "json", "yaml"), default="table", help="how to print")
+    info.set_defaults(handler=run_info)
+
+
+def run_info(args: argparse.Namespace) -> int:
+    """``ptydask info``: 0."""
+    from ptydask.store import facts
+
+    found = facts.of(args.file)
+    if args.format == "table":
+        formats.write("\n".join(info_lines(found)) + "\n")
+    else:
+        formats.write((formats.json_text if args.format == "json" else formats.yaml_text)(found))
+    return 0
+
+
+def info_lines(found: Mapping[str, Any]) -> list[str]:
+    """The facts of :func:`ptydask.store.facts.of` for a person."""
+    data, kind = found["bytes"], found["kind"]
+    where = "one file that holds everything" if kind == "packed" else f"an index; the trials are in {found['folder']}/"
+    lines: list[tuple[str, str]] = [
+        (
+            "study",
+            f"{found['study']} ({found['engine'] or 'engine not known'}), {found['direction']} {found['metric']}",
+        ),
+        ("file", f"{shown(Path(found['file']))}, {where}"),
+        ("written", f"{found['written']} by {found['creator']}, format {found['format_version']}"),
+        ("study begun", found["created"]),
+        *_trial_lines(found["trials"]),
+        ("best", _best(found["best"])),
+        ("tuned", ", ".join(found["parameters"])),
+        ("size", size_text(data["total"])),
+        *(("", f"{size_text(size):>9}  {kind}") for kind, size in data["kinds"].items() if size),
+        ("compression", _compression(found)),
+        (
+            "unfinished",
+            f"{trials_text(found['unfinished'])} under way, with checkpoints" if found["unfinished"] else "",
+        ),
+        ("driver", found["driver"]),
+        *found["provenance"].items(),
+    ]
+    rows = [(formats.printable(name), formats.printable(text) if name else text) for name, text in lines if text]
+    width = min(22, max(len(name) for name, _ in rows))
+    return [f"{name.ljust(width)}  {text}".rstrip() for name, text in rows]
+
+
+def _trial_lines(trials: Mapping[str, Any]) -> list[tuple[str, str]]:
+    counts = [f"{count} {word}" for word, count in trials["states"].items() if count]
+    counts += [f"{trials['retried']} tried again"] if trials["retried"] else []
+    kept = [f"{trials['with_arrays']} with arrays"]
+    kept += [f"{trials['dropped']} had theirs dropped"] if trials["dropped"] else []
+    kept += [f"{trials['lost']} could not be kept whole"] if trials["lost"] else []
+    kept += [f"{trials['unreadable']} cannot be read: see ptydask verify"] if trials["unreadable"] else []
+    return [("trials", f"{trials['total']}: {', '.join(counts) or 'none yet'}"), ("", ", ".join(kept))]
+
+
+def _best(best: Mapping[str, Any] | None) -> str:
+    if best is None:
+        return ""
+    return f"trial {best['number']}: {formats.error_text(best['error'])}  {formats.params_text(best['params'])}"
+
+
+def _compression(found: Mapping[str, Any]) -> str:
+    ratio = f", {found['ratio']:.2g} times smaller than in memory" if found["ratio"] and found["ratio"] > 1.05 else ""
+    return f"{found['compression']}{ratio}" if found["compression"] else ""

@@ -1,0 +1,307 @@
+"""``plot`` and ``montage``: a study as figures, and the images of its trials side by side.
+
+Importing this module imports the standard library alone; the handlers import what they need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptydask.cli import formats
+from ptydask.errors import UsageError, nearest
+from ptydask.model import TrialRecord, TrialState, beside
+
+if TYPE_CHECKING:
+    from ptydask.analysis.figures.sheet import Sheet
+    from ptydask.store.reader import Results
+
+KINDS = {
+    "history": "the error of every trial, and the best so far",
+    "curves": "the error at every iteration, pruned trials marked",
+    "importance": "which parameters decide whether a trial is among the best tenth",
+    "slice": "the error over each parameter",
+    "contour": "the best error over two parameters, or over every pair of several",
+    "parallel": "one line a trial across all parameters",
+    "timeline": "when which worker was at what",
+}
+"""As in :data:`ptydask.analysis.figures.KINDS`, which costs more to import."""
+PICTURES = ("png", "svg", "pdf", "tif", "tiff", "jpg", "eps")
+ARRAYS = ("phase", "amplitude", "probe")
+_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "all": None}
+
+_PLOT_EPILOG = (
+    "kinds:\n"
+    + "\n".join(f"  {kind:<11} {shows}" for kind, shows in KINDS.items())
+    + """
+
+Without KIND, all for which there are trials enough. The paths of what was written are on stdout."""
+)
+_MONTAGE_EPILOG = """\
+arrays:
+  phase      of the scanned region, summed over depth, less its median
+  amplitude  of the object in that region, the mean over depth
+  probe      its amplitude, all modes together
+
+All images have one physical scale, whatever their pixel size, and one grey scale. Each has its rank among the
+completed trials, its error, and the parameters in which the trials differ. The path is on stdout.
+
+examples:
+  ptydask montage demo.h5 -k 12
+  ptydask montage demo.h5 --sort rotation --where "scale > 1 and loss < 0.07"
+  ptydask montage demo.h5 --trials 3,14,15 --array probe -o probes.pdf
+  ptydask montage demo.h5 --snapshots 14"""
+
+
+def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add plot and montage to the command line; each sets ``handler(args) -> int``."""
+    plot = _parser(subparsers, "plot", "draw figures of a study", _PLOT_EPILOG)
+    plot.add_argument("kinds", nargs="*", metavar="KIND", help="which figures (default: all that can be drawn)")
+    _output(plot, "a folder, or a file if one KIND is named (default: NAME-KIND.png beside FILE.h5)")
+    plot.add_argument("--format", choices=PICTURES, help="of the files in a folder (default: png)")
+    plot.add_argument("--params", type=_names, metavar="A,B", help="only these parameters, in this order")
+    plot.add_argument("--size", type=_size, metavar="WxH", help="width and height, inches: 3.4x2.6")
+    plot.set_defaults(handler=run_plot)
+
+    montage = _parser(subparsers, "montage", "put the images of trials side by side", _MONTAGE_EPILOG)
+    which = montage.add_argument_group("which trials")
+    which.add_argument("-k", type=_count, default=25, metavar="K", help="so many at most (default: 25)")
+    which.add_argument("--sort", default="error", metavar="BY", help="error (default, best first), number, a parameter")
+    which.add_argument("--reverse", action="store_true", help="turn the order round")
+    which.add_argument("--state", choices=_STATES, help="only trials that ended so (default: complete)")
+    which.add_argument("--where", metavar="CONDITION", help='such as "scale < 1 and error < 0.02" (needs pandas)')
+    which.add_argument("--trials", type=_numbers, metavar="N,N", help="these, in this order")
+    which.add_argument("--snapshots", type=int, metavar="N", help="the snapshots of trial N, by iteration")
+    how = montage.add_argument_group("how they are shown")
+    how.add_argument("--array", choices=ARRAYS, default="phase", help="what is shown (default: phase)")
+    how.add_argument("--crop", type=_part, default=1.0, metavar="PART", help="the middle of each side: 0.5 is a half")
+    how.add_argument("--scale", choices=("common", "each"), default="common", help="grey scale (default: common)")
+    how.add_argument("--columns", type=_count, metavar="N", help="images in a row")
+    _output(how, "the picture: png, tif, pdf, ... (default: NAME-montage.png beside FILE.h5)", "FILE")
+    montage.set_defaults(handler=run_montage)
+
+
+# --- plot --------------------------------------------------------------------------------------------
+
+
+def run_plot(args: argparse.Namespace) -> int:
+    """``ptydask plot``: 0; 1 where no figure can be drawn."""
+    for kind in args.kinds:
+        if kind not in KINDS:
+            raise UsageError(f"there is no figure {kind!r}; {nearest(kind, KINDS)}")
+    kinds = list(dict.fromkeys(args.kinds))
+    place = destination(args.file, args.output, kinds, args.format)
+    from ptydask.analysis import data, figures
+    from ptydask.store import reader
+
+    figures.need_matplotlib()
+    with reader.open(args.file) as results:
+        study = data.load(results, curves=not kinds or "curves" in kinds)
+    chosen = kinds or figures.suitable(study)
+    if not chosen:
+        _say(f"{args.file}: nothing to draw so far ({len(study.records)} trials recorded)")
+        return 1
+    for kind in chosen:
+        path = place(kind)
+        figure = figures.draw(kind, study, parameters=args.params, size=args.size)
+        figures.save(figure, path, dpi=args.dpi or 200)
+        formats.write(f"{path}\n")
+    return 0
+
+
+def destination(file: Path, output: Path | None, kinds: Sequence[str], suffix: str | None) -> Any:
+    """The function from a kind to the path of its picture. Raises UsageError where ``output`` cannot be meant."""
+    if output is None:
+        return lambda kind: beside(file, f"-{kind}.{suffix or 'png'}")
+    if output.suffix and not output.is_dir():
+        _writable(output)
+        if len(kinds) != 1:
+            raise UsageError(f"-o {output}: a file holds one figure; name one KIND, or a folder")
+        if suffix and output.suffix.lower() != f".{suffix}":
+            raise UsageError(f"-o {output}: --format {suffix} says otherwise; give one of the two")
+        return lambda _kind: output
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"-o {output}: there is a file of this name, and it is no picture")
+    return lambda kind: output / beside(file, f"-{kind}.{suffix or 'png'}").name
+
+
+# --- montage -----------------------------------------------------------------------------------------
+
+
+def run_montage(args: argparse.Namespace) -> int:
+    """``ptydask montage``: 0; 1 where no trial has an image to show."""
+    path: Path = args.output or beside(args.file, "-montage.png")
+    _writable(path)
+    _conflicts(args)
+    from ptydask.analysis import figures, montage
+    from ptydask.store import reader
+
+    figures.need_matplotlib()
+    with reader.open(args.file) as results:
+        shown, title = _snapshots(results, args) if args.snapshots is not None else _sheet(results, args)
+    for number, why in list(shown.lost.items())[:20]:
+        _say(why if args.snapshots is not None else f"trial {number} left out: {why}")
+    if len(shown.lost) > 20:
+        _say(f"and {len(shown.lost) - 20} more")
+    if not shown.pictures:
+        _say(f"{args.file}: no trial has {'an image' if args.array == 'phase' else args.array} to show")
+        return 1
+    common = args.scale == "common"
+    figure = montage.paint(shown, columns=args.columns, common=common, dpi=args.dpi, title=title)
+    figures.save(figure, path, dpi=figure.dpi)
+    formats.write(f"{path}\n")
+    return 0
+
+
+def _conflicts(args: argparse.Namespace) -> None:
+    """Options that choose trials in ways that exclude each other."""
+    if args.trials is not None and (args.where or args.sort != "error" or args.state or args.reverse):
+        raise UsageError(
+            "--trials names the trials and their order; --where, --sort, --state and --reverse do not go with it"
+        )
+    if args.snapshots is not None and (args.trials is not None or args.where):
+        raise UsageError("--snapshots is of one trial; --trials and --where do not go with it")
+
+
+def _sheet(results: Results, args: argparse.Namespace) -> tuple[Sheet, str]:
+    from ptydask.analysis import montage
+    from ptydask.analysis.figures import sheet
+
+    records = results.records()
+    if args.trials is not None:
+        chosen, title, most = _named(records, args.trials, args.file), "", len(args.trials)
+    else:
+        args.state = args.state or ("all" if "state" in (args.where or "") else "complete")
+        state = _STATES[args.state]
+        allowed = _where(args.file, args.where) if args.where else None
+        records = [record for record in records if allowed is None or record.number in allowed]
+        direction = results.meta.direction
+        chosen = montage.ordered(records, sort=args.sort, direction=direction, state=state, reverse=args.reverse)
+        most = args.k
+        title = _title(args, min(most, len(chosen)), len(chosen))
+    pixels = sheet.cell_pixels(min(most, len(chosen)), args.dpi)
+    shown = montage.read(results, chosen, array=args.array, crop=args.crop, pixels=pixels, most=most)
+    return shown, title
+
+
+def _title(args: argparse.Namespace, shown: int, of: int) -> str:
+    """``the best 12 of 40 complete trials``."""
+    state = f"{args.state} " if args.state != "all" else ""
+    if shown < of and args.sort == "error" and not args.reverse:
+        count = f"the best {shown} of {of} {state}trials"
+    else:
+        count = f"{shown} of {of} {state}trials" if shown < of else f"{of} {state}trial{'' if of == 1 else 's'}"
+    by = f" by {args.sort}" if args.sort != "error" else ""
+    return f"{count}{by}{f', {args.where}' if args.where else ''}"
+
+
+def _snapshots(results: Results, args: argparse.Namespace) -> tuple[Sheet, str]:
+    from ptydask.analysis import montage
+    from ptydask.analysis.figures import sheet
+
+    _named(results.records(), [args.snapshots], args.file)
+    pixels = sheet.cell_pixels(16, args.dpi)
+    return montage.read_snapshots(results, args.snapshots, array=args.array, crop=args.crop, pixels=pixels), ""
+
+
+def _named(records: Sequence[TrialRecord], numbers: Sequence[int], file: Path) -> list[TrialRecord]:
+    """The records of these numbers. Raises UsageError for one that is not there."""
+    known = {record.number: record for record in records}
+    for number in numbers:
+        if number not in known:
+            span = f"its trials are {min(known)} to {max(known)}" if known else "it has none yet"
+            raise UsageError(f"{file}: there is no trial {number}; {span}")
+    return [known[number] for number in numbers]
+
+
+def _where(file: Path, condition: str) -> set[int]:
+    """The numbers of the trials for which a condition holds. Raises UsageError, MissingDependency."""
+    import ptydask
+
+    with ptydask.open(file) as study:
+        return set(study.trials(study.query(condition)).numbers)
+
+
+# --- pieces ------------------------------------------------------------------------------------------
+
+
+def _parser(subparsers: argparse._SubParsersAction[Any], name: str, does: str, epilog: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=does,
+        description=f"{does[0].upper()}{does[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+    return parser
+
+
+def _output(parser: Any, text: str, name: str = "PATH") -> None:
+    parser.add_argument("-o", "--output", type=Path, metavar=name, help=text)
+    parser.add_argument("--dpi", type=_dpi, metavar="N", help="dots per inch")
+
+
+def _writable(path: Path) -> None:
+    """Raises UsageError for a name that is no picture's, so that nothing else is ever overwritten."""
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in PICTURES:
+        said = f"{path.suffix!r} is no kind of picture" if suffix else "the name of a picture ends in its kind"
+        raise UsageError(f"-o {path}: {said}; known: {', '.join(PICTURES)}")
+    if path.is_dir():
+        raise UsageError(f"-o {path}: this is a folder")
+
+
+def _names(text: str) -> list[str]:
+    """``scale,rotation`` as a list, for argparse."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    """``3,14,15`` as a list, for argparse."""
+    parts = _names(text)
+    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of trials' numbers, such as 3,14,15")
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def _count(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
+    count = int(text) if text.isascii() and text.isdigit() else 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return count
+
+
+def _dpi(text: str) -> float:
+    return _between(text, 20, 2400, "dots per inch, 20 to 2400")
+
+
+def _part(text: str) -> float:
+    return _between(text, 0.01, 1, "a part of the image, 0.01 to 1")
+
+
+def _size(text: str) -> tuple[float, float]:
+    """``3.4x2.6``: inches."""
+    parts = text.lower().split("x")
+    if len(parts) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a width and a height in inches, such as 3.4x2.6")
+    width, height = (_between(part, 1, 100, "a size in inches, 1 to 100") for part in parts)
+    return width, height
+
+
+def _between(text: str, low: float, high: float, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value
+
+
+def _say(text: str) -> None:
+    formats.write(f"{text}\n", sys.stderr)

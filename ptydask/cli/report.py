@@ -1,0 +1,60 @@
+"""``report``: a study as one web page that works without a network.
+
+Importing this module imports the standard library alone; the handler imports what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ptydask.model import beside
+
+_EPILOG = """\
+The page holds the summary, a table of all trials to sort and filter, the plots, the best images beside each
+other, and a page for each trial. It is one file: open it, copy it, send it; nothing is fetched from anywhere.
+The best trials come with a large image and probe, all others with a thumbnail."""
+
+
+def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add report to the command line; it sets ``handler(args) -> int``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "report",
+        help="write a web page of a results file, for any browser",
+        description="Write a web page of a results file, for any browser.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+    parser.add_argument("-o", "--output", type=Path, metavar="NAME.html", help="default: beside FILE.h5, same name")
+    parser.add_argument(
+        "--images",
+        type=_count,
+        default=100,
+        metavar="N",
+        help="trials with a large image, the best first (default: 100)",
+    )
+    parser.set_defaults(handler=run_report)
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """``ptydask report``: 0; prints where the page is."""
+    out: Path = args.output or beside(args.file, ".html")
+    from ptydask.analysis import report
+    from ptydask.store import reader
+
+    with reader.open(args.file) as results:
+        report.write(results, out, images=args.images)
+    size = out.stat().st_size / 1e6
+    print(out)
+    print(f"{size:.1f} MB; open it in any browser", file=sys.stderr)
+    return 0
+
+
+def _count(text: str) -> int:
+    """A whole number from 0 on, for argparse."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)

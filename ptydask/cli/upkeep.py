@@ -1,0 +1,248 @@
+"""``pack``, ``verify`` and ``rebuild``: results files kept in order; ``merge`` and ``info`` are modules beside this.
+
+Importing this module imports the standard library alone; the handlers import what they need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptydask.cli import formats
+from ptydask.errors import UsageError
+
+if TYPE_CHECKING:
+    from ptydask.store.packing import Packed
+    from ptydask.store.rebuild import Rebuilt
+    from ptydask.store.verify import Report
+
+_PACK = """\
+Make one file of a study whose driver stopped for good, or a packed file smaller.
+
+FILE.h5 becomes one file that holds every trial, and the folder FILE.trials goes away. Checkpoints
+of trials that were under way stay in the folder, so that 'ptydask run' can still go on with them.
+A study that is being run is refused; with -o OUT.h5 its trials so far are copied, and nothing else
+is touched. The file is replaced only after the new one was read back."""
+_PACK_MORE = """\
+which trials keep their object, probe, positions, image and snapshots (--arrays):
+  all            every trial (default)
+  none           no trial
+  best:K         the K best
+  improvements   those that were the best so far when they ended
+  every:N        those with a number that N divides
+  Several, joined by commas, add up: best:20,improvements,every:50
+
+Numbers, parameters, curves, logs and thumbnails always stay, and 'ptydask show' says of a trial
+that its arrays were dropped. What was dropped cannot be had back: try --dry-run first."""
+
+_REBUILD = """\
+Make damaged results usable again, from whatever of them can be read.
+
+With the trials' own files beside it (FILE.trials), FILE.h5 becomes their index again, also where it
+is gone: the study is then as if it had been stopped, and 'ptydask run' or 'ptydask pack' goes on
+from there. Damaged files are moved to FILE.trials/damaged and named.
+
+Without them, every trial that is whole goes into a new file, FILE-rebuilt.h5 or OUT.h5; of a
+damaged one the numbers do, where the table has them. FILE.h5 stays as it is."""
+
+_REBUILD_MORE = """\
+Every trial is read and checked against its SHA-256, in a process of its own: damage can crash HDF5.
+exit code 0 where everything is whole again, 1 where a trial lost its arrays or all of it."""
+
+_VERIFY = """\
+Read every byte of a results file that matters, and say what is not as it was written.
+
+Checksums and SHA-256 of every trial, of the table, the history and the links are compared with each
+other; with an index, the trials' own files in FILE.trials are read too. Works on a running study
+and on a single trial's file. Reading is done by a process of its own: damage can crash HDF5."""
+_VERIFY_MORE = """\
+exit codes: 0 all is as it was written, 1 something is damaged (each line on stderr says what)
+json is one object: intact, kind, trials, files, problems (file, trial, where, what), damaged, advice"""
+
+
+def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add pack, verify, merge, rebuild and info; each sets ``handler(args) -> int``."""
+    pack = parser(subparsers, "pack", "make one file of a stopped study, or a file smaller", _PACK, _PACK_MORE)
+    pack.add_argument("file", type=Path, metavar="FILE.h5", help="the results file")
+    pack.add_argument("--arrays", default="all", metavar="RULE", help="which trials keep their arrays, see below")
+    pack.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="write this file instead; FILE.h5 stays")
+    pack.add_argument("--dry-run", action="store_true", help="say what would be done, and how large the file gets")
+    pack.add_argument("--drop-checkpoints", action="store_true", help="also give up the trials that were under way")
+    pack.set_defaults(handler=run_pack)
+
+    verify = parser(subparsers, "verify", "read everything, and say what is damaged", _VERIFY, _VERIFY_MORE)
+    verify.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+    verify.add_argument("--format", choices=("table", "json"), default="table", help="how to print (default: table)")
+    verify.set_defaults(handler=run_verify)
+
+    rebuild = parser(subparsers, "rebuild", "make damaged results usable again", _REBUILD, _REBUILD_MORE)
+    rebuild.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, damaged or gone")
+    rebuild.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="write this file, and touch nothing else")
+    rebuild.set_defaults(handler=run_rebuild)
+
+    from ptydask.cli import info, merging
+
+    merging.add_parser(subparsers)
+    info.add_parser(subparsers)
+
+
+def parser(
+    subparsers: argparse._SubParsersAction[Any], name: str, does: str, says: str, more: str
+) -> argparse.ArgumentParser:
+    """A command whose description and epilog are printed as they stand."""
+    made: argparse.ArgumentParser = subparsers.add_parser(
+        name, help=does, description=says, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    return made
+
+
+# --- pack --------------------------------------------------------------------------------------------
+
+
+def run_pack(args: argparse.Namespace) -> int:
+    """``ptydask pack``: 0; 1 where of a damaged trial only the numbers could be kept."""
+    from ptydask.store import keeping, packing
+
+    if args.out is not None and args.drop_checkpoints:
+        raise UsageError("--drop-checkpoints: with -o nothing but OUT.h5 is changed")
+    rule = keeping.parse(args.arrays)
+    done = packing.pack(args.file, rule, out=args.out, dry_run=args.dry_run, drop_checkpoints=args.drop_checkpoints)
+    formats.write("".join(f"{line}\n" for line in pack_lines(done, dry_run=args.dry_run)))
+    for line in done.damaged:
+        say(line)
+    return 1 if done.damaged else 0
+
+
+def pack_lines(done: Packed, *, dry_run: bool) -> list[str]:
+    """What packing did, or would do, for a person."""
+    if not (done.changed or dry_run):
+        lines = [f"{shown(done.path)}: one file already, with {trials_text(done.trials)}; nothing to do"]
+    else:
+        now = f"about {size_text(done.after)} then" if dry_run else f"{size_text(done.after)} now"
+        holds = "would hold" if dry_run else "holds"
+        lines = [f"{shown(done.path)}: {holds} {trials_text(done.trials)}; {size_text(done.before)} before, {now}"]
+    if done.dropped:
+        word = "would be dropped" if dry_run else "dropped"
+        lines.append(f"arrays {word} of {trials_text(len(done.dropped))}, kept of {done.with_arrays}")
+    if done.unfinished:
+        from ptydask.store import names
+
+        under_way = f"{trials_text(done.unfinished)} {'was' if done.unfinished == 1 else 'were'} under way"
+        stay = f"checkpoints stay in {names.folder_of(done.path).name}/, and `ptydask run` goes on with them"
+        lines.append(f"{under_way}: {stay if done.checkpoints_kept else 'given up, checkpoints removed'}")
+    return lines
+
+
+# --- verify ------------------------------------------------------------------------------------------
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    """``ptydask verify``: 0 intact, 1 damaged."""
+    from ptydask.store import verify
+
+    found = verify.verify(args.file, progress=_progress())
+    if args.format == "json":
+        formats.write(formats.json_text(_report(found)))
+        return 0 if found.intact else 1
+    for problem in found.problems:
+        say(str(problem))
+    read = f"{trials_text(found.trials)} in {found.files} file{'' if found.files == 1 else 's'} read"
+    if found.intact:
+        formats.write(f"{args.file}: intact, {read}\n")
+        return 0
+    count = len(found.problems)
+    what = [f"{count} problem{'' if count == 1 else 's'}"]
+    what += [f"{trials_text(len(found.damaged))} damaged"] if found.damaged else []
+    formats.write(f"{args.file}: damaged: {', '.join(what)}; {read}\n")
+    say(found.advice)
+    return 1
+
+
+def _progress() -> Callable[[int, int], None] | None:
+    """Counts the trials on a terminal; None elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+
+    def count(done: int, total: int) -> None:
+        end = "\r" if done < total else "\r\x1b[K"
+        print(f"\r{done}/{total} trials" if done < total else "", end=end, file=sys.stderr, flush=True)
+
+    return count
+
+
+def _report(found: Report) -> dict[str, Any]:
+    return {
+        "file": str(found.path),
+        "intact": found.intact,
+        "kind": found.kind,
+        "trials": found.trials,
+        "files": found.files,
+        "damaged": list(found.damaged),
+        "problems": [{"file": str(p.file), "trial": p.trial, "where": p.where, "what": p.what} for p in found.problems],
+        "advice": found.advice,
+    }
+
+
+# --- rebuild -----------------------------------------------------------------------------------------
+
+
+def run_rebuild(args: argparse.Namespace) -> int:
+    """``ptydask rebuild``: 0; 1 where of a trial only the numbers, or nothing, could be saved."""
+    from ptydask.store import rebuild
+
+    done = rebuild.rebuild(args.file, args.out)
+    for line in done.trouble:
+        say(line)
+    formats.write("".join(f"{line}\n" for line in rebuild_lines(done)))
+    return 1 if done.numbers_only or done.lost else 0
+
+
+def rebuild_lines(done: Rebuilt) -> list[str]:
+    """What was rebuilt, for a person."""
+    from ptydask.store.arrangement import spans
+
+    if not done.written:
+        return [f"{shown(done.path)}: nothing is damaged, {trials_text(done.trials)}; nothing to do"]
+    what = "holds" if done.packed else "is the index of"
+    lines = [f"{shown(done.path)}: {what} {trials_text(done.trials)} that {'is' if done.trials == 1 else 'are'} whole"]
+    if done.numbers_only:
+        lines.append(f"only the numbers of {trials_text(len(done.numbers_only))}: {spans(done.numbers_only)}")
+    if done.lost:
+        lines.append(f"lost: {trials_text(len(done.lost))}: {spans(done.lost)}")
+    if not done.described:
+        lines.append("the study's settings are not known any more: `ptydask run` with its params file fills them in")
+    lines += [f"moved to {shown(path)}" for path in done.aside]
+    if not done.packed:
+        lines.append(f"`ptydask pack {done.path.name}` makes it one file, `ptydask run` goes on with the study")
+    return lines
+
+
+# --- pieces ------------------------------------------------------------------------------------------
+
+
+def size_text(count: float) -> str:
+    """``1.2 GB``: three digits, powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def shown(path: Path) -> str:
+    """The path as seen from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def trials_text(count: int) -> str:
+    """``1 trial``, ``2 trials``."""
+    return f"{count} trial{'' if count == 1 else 's'}"
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(f"ptydask: {formats.printable(text)}", file=sys.stderr)

@@ -1,0 +1,213 @@
+"""Which trials of several files of one study belong together, and under which numbers: pure.
+
+A trial is known by the store that recorded it and by its number there. Copies of one results file share the
+store's id, and the trials of before they were copied; what each recorded afterwards has numbers in common only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ptydask.errors import StoreError
+from ptydask.model import StudyMeta
+from ptydask.store import index
+
+Conflicts = Literal["refuse", "both", "first"]
+Identity = tuple[str, int]
+"""A store's id and the trial's number there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A trial of one of the files."""
+
+    row: index.Row
+    identity: Identity
+    content: str
+    """Its record as JSON: equal for the same trial, whatever was dropped of its arrays since."""
+    missing: int
+    """0 where all is there that was ever kept; 1 without the arrays, 2 with its numbers only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One of the files, as it was when it was read."""
+
+    path: Path
+    store_id: str
+    meta: StudyMeta
+    trials: tuple[Trial, ...]
+    unfinished: int
+    live: str
+    """Who has it, where a driver does."""
+
+
+# --- what belongs together: pure ----------------------------------------------------------------------
+
+
+def differences(a: StudyMeta, b: StudyMeta) -> list[str]:
+    """Why trials of the two are not of one study, one clause each; the engine's settings apart."""
+    pairs: list[tuple[str, object, object]] = [
+        (word, getattr(a, name), getattr(b, name))
+        for word, name in (
+            ("study", "name"),
+            ("engine", "engine"),
+            ("error metric", "metric"),
+            ("direction", "direction"),
+        )
+    ]
+    spaces = [_space(meta) for meta in (a, b)]
+    pairs.append(("tuned parameters", sorted(spaces[0]), sorted(spaces[1])))
+    data = [meta.provenance.get("data_sha256", "") for meta in (a, b)]
+    pairs.append(("data_sha256", data[0], data[1]))
+    found = [
+        f"{word} {_short(old)} and {_short(new)}" for word, old, new in pairs if old != new and "" not in (old, new)
+    ]
+    for name in spaces[0].keys() & spaces[1].keys():
+        kinds = [_kind(space[name]) for space in spaces]
+        if kinds[0] != kinds[1]:
+            found.append(f"{name} among {_short(kinds[0])} and {_short(kinds[1])}")
+    return found
+
+
+def ranges(a: StudyMeta, b: StudyMeta) -> list[str]:
+    """The parameters that were drawn from other ranges; that is no obstacle."""
+    spaces = [_space(meta) for meta in (a, b)]
+    return [name for name in spaces[0] if name in spaces[1] and spaces[0][name] != spaces[1][name]]
+
+
+def _space(meta: StudyMeta) -> dict[str, Any]:
+    try:
+        said = json.loads(meta.search_space_json or "{}")
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _kind(distribution: Mapping[str, Any]) -> object:
+    """What of a distribution may not differ: its sort, the choices, the logarithm."""
+    attributes = distribution.get("attributes", {})
+    return [
+        distribution.get("name", ""),
+        *([attributes["choices"]] if "choices" in attributes else []),
+        attributes.get("log", False),
+    ]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:40]}...{text[-12:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A trial of the merged file."""
+
+    number: int
+    trial: Trial
+
+    @property
+    def moved(self) -> int:
+        """By how much its number grew."""
+        return self.number - self.trial.row.record.number
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one of the files gave."""
+
+    source: Source
+    new: int
+    """Trials that no file before it has."""
+    known: int
+    fuller: int
+    """Of those known, the trials whose arrays only this file still has."""
+    conflicts: tuple[int, ...]
+    """Numbers under which a copy of the same store has another trial."""
+    moved: tuple[tuple[int, int], ...]
+    """Old and new number of each trial that got another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """The trials of the merged file by number, and what each file gave."""
+
+    trials: tuple[Placed, ...]
+    parts: tuple[Part, ...]
+
+
+def arrange(sources: Sequence[Source], conflicts: Conflicts = "refuse") -> Arrangement:
+    """Which file gives which trials, and under which numbers.
+
+    Trials of the first file keep their numbers. Those of another keep theirs where none of them is taken, and
+    else move up together, so that their order and distances stay. Raises StoreError where copies of one store
+    went on apart and ``conflicts`` is "refuse".
+    """
+    placed: dict[tuple[Identity, str], Placed] = {}
+    parts: list[Part] = []
+    for source in sources:
+        identities = {identity for identity, _ in placed}
+        known = [t for t in source.trials if (t.identity, t.content) in placed]
+        rest = [t for t in source.trials if (t.identity, t.content) not in placed]
+        clash = [t for t in rest if t.identity in identities]
+        if clash and conflicts == "refuse":
+            raise _refused(source, clash, parts)
+        fuller = [t for t in known if t.missing < placed[t.identity, t.content].trial.missing]
+        for trial in fuller:
+            key = (trial.identity, trial.content)
+            placed[key] = replace(placed[key], trial=trial)
+        moved: list[tuple[int, int]] = []
+        for group in ([t for t in rest if t not in clash], clash if conflicts == "both" else []):
+            by = _shift(group, {p.number for p in placed.values()})
+            for trial in group:
+                number = trial.row.record.number + by
+                placed[trial.identity, trial.content] = Placed(number, trial)
+                moved += [(number - by, number)] if by else []
+        parts.append(
+            Part(
+                source,
+                new=len(rest) - (len(clash) if conflicts == "first" else 0),
+                known=len(known),
+                fuller=len(fuller),
+                conflicts=tuple(t.row.record.number for t in clash),
+                moved=tuple(moved),
+            )
+        )
+    return Arrangement(tuple(sorted(placed.values(), key=lambda p: p.number)), tuple(parts))
+
+
+def _shift(trials: Sequence[Trial], used: set[int]) -> int:
+    """By how much the numbers of all of ``trials`` grow, so that none is used twice; 0 where none is.
+
+    The numbers of attempts that were tried again are theirs too, though these have no trial of their own.
+    """
+    mine = {t.row.record.number for t in trials}
+    if not mine & used:
+        return 0
+    lost = {t.row.record.retry_of for t in trials if t.row.record.retry_of is not None}
+    return max(used) + 1 - min(mine | lost)
+
+
+def _refused(source: Source, clash: Sequence[Trial], parts: Sequence[Part]) -> StoreError:
+    other = next(p.source.path.name for p in parts if any(t.identity == clash[0].identity for t in p.source.trials))
+    which = spans([t.row.record.number for t in clash])
+    there = "is another trial" if len(clash) == 1 else "are other trials"
+    return StoreError(
+        f"{source.path}: a copy of {other} that went on by itself: {which} there {there}; "
+        f"--conflicts both keeps them all, under new numbers, --conflicts first those of {other}"
+    )
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """``3, 5 to 9``."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][-1] + 1:
+            found[-1] = [found[-1][0], number]
+        else:
+            found.append([number])
+    return ", ".join(" to ".join(map(str, span)) for span in found)

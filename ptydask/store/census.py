@@ -1,0 +1,106 @@
+"""What a results file holds, counted: bytes by kind, trials with arrays. Headers are read, no data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+
+from ptydask.store import files, index, layout
+
+ARRAYS, IMAGES, SNAPSHOTS = "arrays", "images", "snapshots"
+BULK = (ARRAYS, IMAGES, SNAPSHOTS)
+"""What a trial that keeps no arrays lacks."""
+THUMBNAILS, CURVES, LOGS = "thumbnails", "curves", "logs"
+NUMBERS = "numbers and parameters"
+_KINDS = {
+    layout.IMAGE: IMAGES,
+    layout.SNAPSHOTS: SNAPSHOTS,
+    layout.CURVE: CURVES,
+    layout.THUMBNAIL: THUMBNAILS,
+    layout.LOG: LOGS,
+    layout.TRACEBACK: LOGS,
+    layout.PARAMS: NUMBERS,
+    layout.METRICS: NUMBERS,
+    layout.RECORD_JSON: NUMBERS,
+    layout.ATTRIBUTES_JSON: NUMBERS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What the file holds of one trial."""
+
+    stored: Mapping[str, int]
+    """Bytes in the file by kind, headers apart."""
+    unpacked: int
+    """Bytes of its arrays, images and snapshots in memory."""
+    dropped: bool
+    lost: bool
+
+    @property
+    def bulk(self) -> int:
+        """Bytes that it would lose without arrays; 0 where it has none."""
+        return sum(self.stored.get(kind, 0) for kind in BULK)
+
+
+def of_trial(group: h5py.Group) -> Holding:
+    """What a trial's group holds."""
+    stored: Counter[str] = Counter()
+    unpacked = 0
+    for name, size, plain in _sizes(group.id):
+        kind = _KINDS.get(name, ARRAYS)
+        stored[kind] += size
+        unpacked += plain if kind in BULK else 0
+    dropped, lost = (h5py.h5a.exists(group.id, name) for name in (layout.ARRAYS_DROPPED.encode(), b"lost"))
+    return Holding(stored, unpacked, dropped, lost)
+
+
+def _sizes(group: h5py.h5g.GroupID) -> Iterator[tuple[str, int, int]]:
+    """Each member's name, its bytes in the file and in memory. (h5py's own objects cost ten times as much.)"""
+    for name in group:
+        if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+            continue
+        item = h5py.h5o.open(group, name)
+        text = name.decode(errors="surrogateescape")
+        if isinstance(item, h5py.h5d.DatasetID):
+            plain = item.get_space().get_simple_extent_npoints() * item.get_type().get_size()
+            yield text, item.get_storage_size(), plain
+        elif isinstance(item, h5py.h5g.GroupID):
+            for _, size, plain in _sizes(item):
+                yield text, size, plain
+
+
+def of_rows(rows: Sequence[index.Row]) -> dict[int, Holding]:
+    """The same for each trial that can be read, wherever it lies."""
+    found = {}
+    with ExitStack() as opened:
+        packs: dict[Path, h5py.File] = {}
+        for row in rows:
+            try:
+                if row.alone:
+                    with files.read(row.file) as file:
+                        found[row.record.number] = of_trial(file[row.group])
+                    continue
+                if row.file not in packs:
+                    packs[row.file] = opened.enter_context(files.read(row.file))
+                found[row.record.number] = of_trial(packs[row.file][row.group])
+            except files.BROKEN:
+                continue
+    return found
+
+
+def on_disk(paths: Sequence[Path]) -> int:
+    """Bytes of the files, each once whatever its names; what is not there has none."""
+    found = {}
+    for path in paths:
+        try:
+            at = path.stat()
+        except OSError:
+            continue
+        found[at.st_dev, at.st_ino] = at.st_size
+    return sum(found.values())

@@ -1,0 +1,199 @@
+"""What is wrong within one HDF5 file of a study, one part after the other. Run by another process, see ``verify``.
+
+Each check returns plain values; its ``problems`` are pairs: where in the file, and what is wrong there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ptydask.errors import StoreError, one_line
+from ptydask.model import StudyMeta, TrialRecord
+from ptydask.store import codec, digest, files, index, isolated, layout, names, nexus, table, trialgroup
+
+Found = dict[str, Any]
+_CHANGED = "is not what was written: its SHA-256 differs"
+
+
+def check(what: str, path: str, **more: Any) -> Found:
+    """One of the checks below; what it cannot read at all is a problem of its own."""
+    try:
+        with files.read(Path(path)) as file:
+            return _CHECKS[what](file, **more)
+    except StoreError as error:
+        return {"problems": [["", str(error)]], "refused": str(error)}
+    except files.BROKEN as error:
+        return {"problems": [["", _why(error)]], "unread": True}
+
+
+def _why(error: BaseException) -> str:
+    text = one_line(str(error.args[0] if isinstance(error, KeyError) and error.args else error))
+    if cut := re.search(r"truncated file: eof = (\d+), .* stored_eof = (\d+)", text):
+        return f"is cut off: of {cut[2]} bytes {cut[1]} are there"
+    return f"cannot be read ({text or type(error).__name__})"
+
+
+def _head(file: h5py.File) -> Found:
+    """What the file is."""
+    if layout.TRIAL in file and "kind" not in file.attrs:
+        index.check_version(file, Path(file.filename))
+        return {"kind": layout.TRIAL, "id": "", "problems": []}
+    head = index.head_of(file, Path(file.filename))
+    said = {
+        "title": head.meta.name,
+        "direction": head.meta.direction,
+        "error_metric": head.meta.metric,
+        "engine": head.meta.engine,
+    }
+    study = index.study_of(file)
+    wrong = [name for name, value in said.items() if nexus.said(study, name) != nexus.clean(value)]
+    return {
+        "kind": head.kind,
+        "id": head.store_id,
+        "study": study.name,
+        "problems": [[name, f"is not what {layout.STUDY_JSON} says"] for name in wrong],
+    }
+
+
+def _seal(file: h5py.File) -> Found:
+    """The digest of all that is no trial's."""
+    return {"problems": _digest(file["/"], index.apart(index.study_of(file)), "all but the trials")}
+
+
+def _digest(group: h5py.Group, apart: set[str], word: str) -> list[list[str]]:
+    broken: list[list[str]] = []
+    made = digest.of(group, apart, lambda path, error: broken.append([path, _why(error)]))
+    if broken:
+        return broken
+    sealed = digest.sealed(group)
+    return [] if made == sealed else [[word, _CHANGED if sealed else "has no SHA-256 to compare with"]]
+
+
+def _rows(file: h5py.File) -> Found:
+    """The table: number, digest and JSON of each trial; its columns, the history and the links are held against it."""
+    study = index.study_of(file)
+    stored = study[layout.TABLE]
+    texts, seals = table.read_texts(stored), table.read_column(stored, layout.SHA256).tolist()
+    records = [codec.record_from_json(text) for text in texts]
+    meta = codec.meta_from_json(nexus.read_text(study, layout.STUDY_JSON))
+    columns, wanted = table.read_columns(stored), table.columns_of(records)
+    wrong = [name for name in {**columns, **wanted} if not _alike(columns.get(name), wanted.get(name))]
+    problems = [[f"{layout.TABLE}/{name}", f"does not say what {layout.RECORD_JSON} says"] for name in wrong]
+    problems += _history(study, records, meta)
+    rows = [[record.number, seal, text] for record, seal, text in zip(records, seals, texts, strict=True)]
+    return {"rows": rows, "problems": problems}
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if a is None or b is None or len(a) != len(b):
+        return False
+    if a.dtype.kind == b.dtype.kind == "f":
+        return bool(np.array_equal(a, b, equal_nan=True))
+    return all(_value(x) == _value(y) for x, y in zip(a.tolist(), b.tolist(), strict=True))
+
+
+def _value(value: Any) -> str:
+    return nexus.clean(value) if isinstance(value, str) else repr(value)
+
+
+def _history(study: h5py.Group, records: list[TrialRecord], meta: StudyMeta) -> list[list[str]]:
+    history = study[layout.HISTORY]
+    wanted = table.history_of(records, meta.direction)
+    return [
+        [f"{layout.HISTORY}/{name}", "does not say what the table says"]
+        for name, column in wanted.items()
+        if not _alike(history[name][()], column)
+    ]
+
+
+def _links(file: h5py.File, *, numbers: list[int]) -> Found:
+    """Links lead to the trial that their name says; no trial is there besides ``numbers``."""
+    study = index.study_of(file)
+    above, inside = f"{study.name}/{layout.TRIALS}/", set(study[layout.TRIALS])
+    problems = [
+        [path, f"leads to {target}, where no such trial is"]
+        for folder in (layout.BY_ERROR, layout.BY_PARAMS)
+        for path, target in _soft_links(study[folder], folder)
+        if target.removeprefix(above) not in inside or f"trial={target.removeprefix(above)}" not in path
+    ]
+    strange = inside - {names.trial_name(number) for number in numbers}
+    problems += [[f"{layout.TRIALS}/{name}", "is not in the table"] for name in sorted(strange)]
+    return {"problems": problems}
+
+
+def _soft_links(group: h5py.Group, at: str) -> Iterator[tuple[str, str]]:
+    for name in group:
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.SoftLink):
+            yield f"{at}/{name}", link.path
+        elif isinstance(link, h5py.HardLink) and isinstance(group[name], h5py.Group):
+            yield from _soft_links(group[name], f"{at}/{name}")
+
+
+def _images(file: h5py.File) -> Found:
+    """A short digest of each small picture of the overview; "" where there is none."""
+    stack = index.study_of(file)[layout.THUMBNAILS]
+    found: list[str | None] = []
+    problems = []
+    for row in range(len(stack)):
+        try:
+            found.append(_short(stack[row]))
+        except files.BROKEN as error:
+            found.append(None)
+            problems.append([f"{layout.THUMBNAILS}[{row}]", _why(error)])
+    return {"images": found, "problems": problems}
+
+
+def _short(tile: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(tile).data).hexdigest()[:16] if tile.any() else ""
+
+
+def _names(file: h5py.File) -> Found:
+    """The numbers of the trials, where the table does not tell them."""
+    study = index.study_of(file)
+    return {"study": study.name, "here": sorted(int(n) for n in study[layout.TRIALS] if n.isdecimal()), "problems": []}
+
+
+def _trial(
+    file: h5py.File, *, group: str, number: int | None, seal: str = "", text: str = "", image: str | None = None
+) -> Found:
+    """One trial: every array, its digest, and whether it says the same as the table does."""
+    trial = file[group]
+    problems = _digest(trial, set(), "")
+    if group == f"/{layout.TRIAL}":
+        problems += _digest(file["/"], {layout.TRIAL}, "all but the trial")
+    if problems:
+        return {"problems": problems}
+    record = trialgroup.read_record(trial)
+    if number not in (None, record.number):
+        problems.append(["", f"says that it is trial {record.number}"])
+    if text and codec.record_to_json(record) != text:
+        problems.append([layout.RECORD_JSON, "does not say what the table says"])
+    elif seal and digest.sealed(trial) != seal:
+        problems.append(["", "is another one than the table knows: its SHA-256 differs"])
+    problems += [[name, f"is not what {layout.RECORD_JSON} says"] for name in trialgroup.disagreeing(trial, record)]
+    if image is not None and layout.THUMBNAIL in trial and _short(trial[layout.THUMBNAIL][()]) != image:
+        problems.append([layout.THUMBNAIL, f"is not the one in {layout.THUMBNAILS}"])
+    return {"problems": problems}
+
+
+_CHECKS: Mapping[str, Callable[..., Found]] = {
+    "head": _head,
+    "seal": _seal,
+    "rows": _rows,
+    "links": _links,
+    "images": _images,
+    "names": _names,
+    "trial": _trial,
+}
+
+
+if __name__ == "__main__":
+    isolated.serve(lambda task: check(**task))

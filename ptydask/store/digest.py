@@ -1,0 +1,160 @@
+"""The SHA-256 of what a group holds: however it is laid out, compressed or copied, and whatever file it is in."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptydask.store import files, layout, nexus
+
+Told = Callable[[str, BaseException], None]
+"""Is told the path of what cannot be read, and why."""
+
+SEAL = layout.SHA256
+"""The attribute that holds a group's digest; it does not count itself."""
+_BLOCK = 1 << 24
+"""Bytes of an array that are read at a time, about."""
+_DEEP = 64
+"""Groups within groups, at most: a damaged file may hold one that is within itself."""
+
+
+class _Hash(Protocol):
+    def update(self, data: Any, /) -> None: ...
+
+
+def seal(group: h5py.Group, apart: Collection[str] = ()) -> str:
+    """Write the digest of ``group``, complete by now, into its attribute ``sha256``; returns it."""
+    made = of(group, apart)
+    nexus.attribute(group, layout.SHA256, made)
+    return made
+
+
+def of(group: h5py.Group, apart: Collection[str] = (), broken: Told | None = None) -> str:
+    """The hex SHA-256 of everything below ``group``: path, type, shape and bytes of each attribute and dataset.
+
+    Links count by their targets, which are not followed. Of the groups and datasets that ``apart`` names by their
+    path below ``group`` only attributes count, and the names of members: the rest has checksums of its own.
+    Raises what h5py raises for data that cannot be read; with ``broken``, that is told instead, and the rest is read.
+    """
+    made = hashlib.sha256()
+    with _telling(broken, ""):
+        _attributes(made, group.id, SEAL.encode())
+        _members(made, h5py.h5g.open(group.id, b"."), b"", frozenset(path.encode() for path in apart), broken)
+    return made.hexdigest()
+
+
+@contextmanager
+def _telling(broken: Told | None, path: str) -> Iterator[None]:
+    try:
+        yield
+    except files.BROKEN as error:
+        if broken is None:
+            raise
+        broken(path, error)
+
+
+def sealed(group: h5py.Group) -> str:
+    """The digest that was written into ``group``; "" where none was."""
+    return nexus.said(group, layout.SHA256)
+
+
+def _put(made: _Hash, *parts: bytes) -> None:
+    """Each part with its length, so that no two lists of parts look alike."""
+    made.update(b"".join(len(part).to_bytes(8, "little") + part for part in parts))
+
+
+def _members(
+    made: _Hash, group: h5py.h5g.GroupID, at: bytes, apart: frozenset[bytes], broken: Told | None, deep: int = 0
+) -> None:
+    if deep > _DEEP:
+        raise ValueError(f"groups within groups, more than {_DEEP} deep")
+    for name in sorted(group):
+        path = at + name
+        with _telling(broken, path.decode(errors="replace")):
+            kind = group.links.get_info(name).type
+            if kind == h5py.h5l.TYPE_SOFT:
+                _put(made, b"soft link", path, group.links.get_val(name))
+            elif kind == h5py.h5l.TYPE_EXTERNAL:
+                _put(made, b"external link", path, *group.links.get_val(name))
+            elif at and at[:-1] in apart:
+                _put(made, b"apart", path)
+            else:
+                item = h5py.h5o.open(group, name)
+                _put(made, type(item).__name__.encode(), path)
+                _attributes(made, item)
+                if isinstance(item, h5py.h5g.GroupID):
+                    _members(made, item, path + b"/", apart, broken, deep + 1)
+                elif isinstance(item, h5py.h5d.DatasetID) and path not in apart:
+                    _data(made, item)
+
+
+def _attributes(made: _Hash, item: h5py.h5o.ObjectID, without: bytes = b"") -> None:
+    found: list[bytes] = []
+    h5py.h5a.iterate(item, lambda name: found.append(bytes(name)))
+    for name in sorted(found):
+        if name != without:
+            _put(made, b"attribute", name)
+            attribute = h5py.h5a.open(item, name)
+            head = _head(made, attribute)
+            if head is not None:
+                value = np.empty(*head)
+                attribute.read(value)
+                _bytes(made, value)
+
+
+def _data(made: _Hash, data: h5py.h5d.DatasetID) -> None:
+    head = _head(made, data)
+    if head is None:
+        return
+    shape, dtype = head
+    if dtype.kind != "O" and dtype.itemsize * math.prod(shape) <= _BLOCK:
+        value = np.empty(shape, dtype)
+        data.read(h5py.h5s.ALL, h5py.h5s.ALL, value)
+        _bytes(made, value)
+        return
+    array = h5py.Dataset(data)
+    for part in _parts(shape, dtype.itemsize):
+        _bytes(made, np.asarray(array[part]))
+
+
+def _head(made: _Hash, item: h5py.h5d.DatasetID | h5py.h5a.AttrID) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+    """Shape and type, which HDF5 takes its time to tell, so that it is asked once; None where there is no value."""
+    dtype, space = item.dtype, item.get_space()
+    if space.get_simple_extent_type() == h5py.h5s.NULL:
+        _put(made, b"nothing", dtype.str.encode())
+        return None
+    shape = space.shape
+    kind = "text" if dtype.kind == "O" else dtype.str if dtype.names is None else repr(dtype.descr)
+    _put(made, kind.encode(), *(b"%d" % size for size in shape))
+    return shape, dtype
+
+
+def _bytes(made: _Hash, value: NDArray[Any]) -> None:
+    if value.dtype.kind == "O":
+        _put(made, *(item if isinstance(item, bytes) else str(item).encode() for item in value.flat))
+    elif value.size:
+        made.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+
+
+def _parts(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[Any, ...]]:
+    """Indices that together read an array of ``shape`` once, in C order, in blocks of about :data:`_BLOCK` bytes."""
+    if 0 in shape:
+        return
+    axis, below = 0, itemsize * int(np.prod(shape[1:], dtype=np.int64))
+    while axis < len(shape) - 1 and below > _BLOCK:
+        axis += 1
+        below //= shape[axis]
+    if not shape:
+        yield ()
+        return
+    step = max(1, _BLOCK // max(1, below))
+    for outer in np.ndindex(*shape[:axis]):
+        for start in range(0, shape[axis], step):
+            yield (*outer, slice(start, start + step))

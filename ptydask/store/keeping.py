@@ -1,0 +1,101 @@
+"""Which trials keep their arrays when a file is made smaller: pure, from the trials' own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ptydask.errors import UsageError, nearest, shorten
+from ptydask.model import Direction, TrialRecord, TrialState, better, ranked
+
+WORDS = ("all", "none", "best:K", "improvements", "every:N")
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """A trial keeps its arrays where any of these says so."""
+
+    everything: bool = False
+    best: int | None = None
+    """The first so many of the ranking; 0 says that the best trial may lose its arrays."""
+    improvements: bool = False
+    """Trials that were the best so far when they ended."""
+    every: int | None = None
+    """Trials whose number this divides: the same ones when the file is packed again with more trials."""
+
+    def __str__(self) -> str:
+        words = [*(["all"] if self.everything else []), *([] if self.best is None else [f"best:{self.best}"])]
+        words += [*(["improvements"] if self.improvements else []), *([f"every:{self.every}"] if self.every else [])]
+        return ",".join(words) or "none"
+
+
+ALL = Keeping(everything=True)
+NONE = Keeping()
+
+
+def parse(text: str) -> Keeping:
+    """``best:20,improvements,every:50`` and the like. Raises UsageError."""
+    if text.strip() in ("all", "none"):
+        return ALL if text.strip() == "all" else NONE
+    best = every = None
+    improvements = False
+    for part in (part.strip() for part in text.split(",")):
+        word, colon, number = part.partition(":")
+        if part == "improvements":
+            improvements = True
+        elif word == "best" and colon:
+            best = _count(part, number, least=0)
+        elif word == "every" and colon:
+            every = _count(part, number, least=1)
+        elif part in ("all", "none"):
+            raise UsageError(f"--arrays {shorten(text)}: {part!r} stands alone")
+        else:
+            hint = nearest(f"{word}:" if colon else word, ("best:", "improvements", "every:", "all", "none"))
+            raise UsageError(f"--arrays {shorten(text)}: unknown {part!r}; {hint or 'known: ' + ', '.join(WORDS)}")
+    return Keeping(best=best, improvements=improvements, every=every)
+
+
+def _count(part: str, number: str, least: int) -> int:
+    if not (number.isdecimal() and number.isascii() and int(number) >= least):
+        raise UsageError(f"--arrays {part}: a whole number from {least} on is needed after the colon")
+    return int(number)
+
+
+def chosen(rule: Keeping, records: Sequence[TrialRecord], direction: Direction) -> frozenset[int]:
+    """The numbers of the trials that keep their arrays, where they have any."""
+    if rule.everything:
+        return frozenset(record.number for record in records)
+    kept = {record.number for record in ranked(records, direction)[: rule.best or 0]}
+    if rule.improvements:
+        kept |= improvements(records, direction)
+    if rule.every:
+        kept |= {record.number for record in records if record.number % rule.every == 0}
+    return frozenset(kept)
+
+
+def forgets_the_best(rule: Keeping, records: Sequence[TrialRecord], direction: Direction) -> bool:
+    """Whether the best trial loses its arrays although nobody said ``none`` or ``best:0``."""
+    best = next(iter(ranked(records, direction)), None)
+    meant = rule == NONE or rule.best == 0
+    return best is not None and not meant and best.number not in chosen(rule, records, direction)
+
+
+def improvements(records: Iterable[TrialRecord], direction: Direction) -> set[int]:
+    """The completed trials that were better than all that had ended before them."""
+    done = [r for r in records if r.state is TrialState.COMPLETE and r.error is not None and r.error == r.error]
+    found: set[int] = set()
+    best: float | None = None
+    for record in sorted(done, key=lambda r: (_ended(r), r.number)):
+        if record.error is not None and (best is None or better(record.error, best, direction)):
+            best = record.error
+            found.add(record.number)
+    return found
+
+
+def _ended(record: TrialRecord) -> float:
+    """Seconds since 1970; minus infinity where the record does not say: the number then decides."""
+    try:
+        return (datetime.fromisoformat(record.started) + timedelta(seconds=record.seconds)).timestamp()
+    except (ValueError, OverflowError):
+        return float("-inf")

@@ -1,0 +1,107 @@
+"""Studies for the tests of the report: as plain data, of any size, and as results files."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import store_cases as cases
+
+from ptydask.analysis.data import StudyData
+from ptydask.analysis.report import page, pictures, plots
+from ptydask.analysis.report.collect import collect
+from ptydask.analysis.report.seen import Album, Seen, pictured
+from ptydask.model import Image, Reason, StudyMeta, TrialRecord, TrialState
+
+MADE = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
+START = datetime(2025, 1, 1, tzinfo=UTC)
+SPACE = {
+    "scale": {"name": "FloatDistribution", "attributes": {"low": 0.9, "high": 1.1, "step": 0.02, "log": False}},
+    "rotation": {"name": "FloatDistribution", "attributes": {"low": -4.0, "high": 4.0, "step": None, "log": False}},
+    "optimizer": {"name": "CategoricalDistribution", "attributes": {"choices": ["Adam", "SGD"]}},
+}
+
+
+def meta(**changes: Any) -> StudyMeta:
+    """A study of three parameters."""
+    config = {"hypertune_params": {"n_trials": 25, "sampler_params": {"name": "TPESampler", "configs": {"seed": 1}}}}
+    return cases.meta(search_space_json=json.dumps(SPACE), config_json=json.dumps(config), **changes)
+
+
+def trial(number: int, **changes: Any) -> TrialRecord:
+    """Trial 0 has the file's own values; every 5th is pruned, every 11th failed, the rest complete."""
+    scale, rotation = round(0.9 + 0.02 * (number % 11), 10), (number * 0.37) % 8 - 4
+    error = 0.02 + abs(scale - 1.04) + 0.01 * abs(rotation + 1.5)
+    said: dict[str, Any] = {
+        "params": {"scale": scale, "rotation": rotation, "optimizer": ("Adam", "SGD")[number % 2]},
+        "metrics": {"loss": error, "contrast": 1 - error},
+        "started": (START + timedelta(seconds=3 * number)).isoformat(),
+        "seconds": 2.5,
+        "worker": f"worker-{number % 2}",
+        "origin": "sampler" if number else "start",
+    }
+    if number and number % 11 == 0:
+        return cases.failed(number, **(said | {"metrics": {}} | changes))
+    if number and number % 5 == 0:
+        said |= {"state": TrialState.PRUNED, "reason": Reason.PRUNED}
+    return replace(cases.record(number, error), **(said | changes))
+
+
+def image(number: int, side: int = 40) -> Image:
+    """Atoms on a lattice that turns with the trial's number."""
+    y, x = np.mgrid[:side, :side]
+    turn = 0.05 * (number % 17)
+    a, b = x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
+    data = np.cos(a / 1.5) * np.cos(b / 1.5) / (1 + 0.1 * (number % 7))
+    axis = 10 + 0.2 * np.arange(side)
+    return Image(data.astype(np.float32), axis, axis, "rad", "angstrom", "phase, summed over depth")
+
+
+def seen(record: TrialRecord, *, pictured: bool, points: int = 12) -> Seen:
+    """What the page shows of a trial: a large image where ``pictured``, else a thumbnail."""
+    if record.state is TrialState.FAIL:
+        return Seen(record, log="loading the data\nout of memory\n")
+    step = np.arange(1, points + 1)
+    curve = {"step": step, "loss": (record.error or 0.0) + 1 / step, "contrast": 1 - 1 / step}
+    if not pictured:
+        return Seen(record, curve, thumbnail=pictures.thumbnail(tile(record.number), 64))
+    modes = np.exp(1j * np.arange(64).reshape(1, 8, 8) / 9)
+    shown = pictures.picture(image(record.number), 560)
+    beam = pictures.probe(modes, 0.2)
+    attributes = {"pixel_size": 0.2, "affine": None}
+    return Seen(
+        record, curve, attributes, "one line\nanother\n", "", shown, beam, pictures.thumbnail(tile(record.number), 64)
+    )
+
+
+def tile(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A stored thumbnail: a picture that fills it but for a margin."""
+    made = np.zeros((128, 128), np.uint8)
+    grey = image(number, 60).data
+    made[4:124, 4:124] = np.kron(np.clip(grey * 100 + 128, 1, 255), np.ones((2, 2))).astype(np.uint8)
+    return made
+
+
+def album(records: list[TrialRecord], *, images: int = 100, points: int = 12, direction: Any = "minimize") -> Album:
+    """Everything beyond the rows of these trials."""
+    large = set(pictured(records, direction, images))
+    trials = {r.number: seen(r, pictured=r.number in large, points=points) for r in records}
+    return Album(trials, pictures.common_grey([image(number) for number in sorted(large)[:24]]))
+
+
+def study(made: StudyMeta, beyond: Album) -> StudyData:
+    """The same trials for the figures."""
+    records = tuple(one.record for one in beyond.trials.values())
+    return StudyData(made, records, {n: one.curve for n, one in beyond.trials.items() if one.curve})
+
+
+def html(count: int = 30, *, points: int = 12, drawn: bool = True, **changes: Any) -> str:
+    """A whole page of ``count`` trials, without a results file."""
+    about = meta(**changes)
+    beyond = album([trial(n) for n in range(count)], points=points)
+    data = study(about, beyond)
+    return page.render(collect(data, beyond), plots.draw(data) if drawn else [], source="study.h5", made=MADE)

@@ -1,0 +1,399 @@
+"""The montage: which images, in which order, at which physical and grey scale, with which words."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from figure_cases import meta as ptyrad_meta
+from matplotlib.figure import Figure
+from store_cases import failed, meta, output, packed, put, record
+
+from ptydask import cli
+from ptydask.analysis import montage
+from ptydask.analysis.figures import sheet, sheet_paint
+from ptydask.analysis.figures.sheet import Picture, Sheet
+from ptydask.cli import pictures
+from ptydask.errors import UsageError
+from ptydask.model import Image, Quantity, TrialRecord, TrialState
+from ptydask.store import Store, reader
+
+
+def image(size: tuple[int, int], pixel: float, data: Any = None) -> Image:
+    """A calibrated image; without ``data`` one period across."""
+    rows, columns = size
+    made = np.cos(2 * np.pi * np.arange(columns) / columns)[None].repeat(rows, 0) if data is None else data
+    return Image(
+        np.asarray(made, np.float32), pixel * np.arange(rows), pixel * np.arange(columns), "rad", "angstrom", ""
+    )
+
+
+def picture(data: Any, height: float | None = 10.0, width: float | None = 10.0, **changes: Any) -> Picture:
+    return Picture(changes.pop("record", record(0)), np.asarray(data, np.float32), height, width, "rad", **changes)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def boxes(figure: Figure, count: int) -> list[tuple[float, float]]:
+    """Width and height, inches, of the first ``count`` images."""
+    extents = [found.get_extent() for found in figure.axes[0].images[:count]]
+    return [(right - left, bottom - top) for left, right, bottom, top in extents]
+
+
+@pytest.fixture
+def results(study: Path, tmp_path: Path) -> Path:
+    """A file of its own for each test."""
+    return Path(shutil.copy(study, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trials whose pixel sizes differ: 0 to 3 completed, 4 pruned, 5 failed, 6 without an image."""
+    store = Store.open(tmp_path_factory.mktemp("study") / "demo.h5", meta("demo"))
+    for number, (size, pixel) in enumerate([(40, 0.5), (20, 1.0), (30, 0.5), (20, 0.5)]):
+        made = record(number, 0.4 - 0.1 * number, params={"dx": pixel, "rotation": -1.5 * number, "C10": 230.0})
+        shown = image((size, size), pixel)
+        put(store, made, output(number, image=replace(shown, data=shown.data + 100 * number)))
+    put(store, record(4, 0.01, state=TrialState.PRUNED, params={"dx": 0.5}), output(4, image=image((20, 20), 0.5)))
+    put(store, failed(5))
+    put(store, record(6, 0.5, params={"dx": 2.0}), output(6, image=None, arrays={}, snapshots={}))
+    return store.finish()
+
+
+# --- order -------------------------------------------------------------------------------------------
+
+
+def numbers(records: list[TrialRecord]) -> list[int]:
+    return [found.number for found in records]
+
+
+def test_the_best_come_first() -> None:
+    """By error, in the study's direction; what has none comes last, also reversed."""
+    made = [record(0, 0.3), record(1, 0.1), record(2, 0.2), record(3, math.nan)]
+    assert numbers(montage.ordered(made)) == [1, 2, 0, 3]
+    assert numbers(montage.ordered(made, direction="maximize")) == [0, 2, 1, 3]
+    assert numbers(montage.ordered(made, reverse=True)) == [0, 2, 1, 3]
+
+
+def test_order_by_number_and_parameter() -> None:
+    """Values rise; a parameter that a trial lacks puts it last; words come after numbers."""
+    made = [record(n, params={"x": x} if x is not None else {}) for n, x in enumerate([3, 1.5, None, "a", 2])]
+    assert numbers(montage.ordered(made, sort="x")) == [1, 4, 0, 3, 2]
+    assert numbers(montage.ordered(made, sort="number", reverse=True)) == [4, 3, 2, 1, 0]
+
+
+def test_only_the_state_asked_for() -> None:
+    made = [record(0), record(1, state=TrialState.PRUNED), failed(2)]
+    assert numbers(montage.ordered(made)) == [0]
+    assert numbers(montage.ordered(made, state=TrialState.PRUNED)) == [1]
+    assert numbers(montage.ordered(made, state=None, sort="number")) == [0, 1, 2]
+
+
+def test_an_unknown_order_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="no trial has a parameter 'rotatoin'; did you mean 'rotation'"):
+        montage.ordered([record(0)], sort="rotatoin")
+
+
+# --- decisions -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("width", "bar", "text"),
+    [
+        (20.0, 5.0, "5 Å"),
+        (30.0, 10.0, "10 Å"),
+        (60.0, 20.0, "2 nm"),
+        (2.9, 1.0, "1 Å"),
+        (1e5, 2e4, "2 µm"),
+        (0.5, 0.1, "0.1 Å"),
+    ],
+)
+def test_a_scale_bar_is_round(width: float, bar: float, text: str) -> None:
+    """1, 2 or 5 times a power of ten, about a third of the image at most."""
+    assert sheet.scale_bar(width) == pytest.approx(bar)
+    assert sheet.length_text(bar) == text
+
+
+def test_one_grey_scale_that_one_diverged_image_does_not_spoil() -> None:
+    """Seven images within 0 and 1 and one within 0 and 1000: white is 1."""
+    ramp = np.linspace(0, 1, 1000).reshape(20, 50)
+    low, high = sheet.grey([picture(ramp)] * 7 + [picture(1000 * ramp)])
+    assert (low, high) == pytest.approx((0.005, 0.995), abs=1e-6)
+    assert sheet.grey([picture(np.full((4, 4), 2.0))]) == (1.5, 2.5)
+    assert sheet.grey([picture(np.full((4, 4), np.nan))]) == (0, 1)
+    assert sheet.grey([picture(ramp), picture(255 * ramp, thumbnail=True)]) == pytest.approx((0.005, 0.995), abs=1e-6)
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (9, 3), (25, 6), (400, 23)])
+def test_columns(count: int, columns: int) -> None:
+    assert sheet.columns_for(count) == columns
+
+
+def test_hundreds_of_images_get_fewer_pixels() -> None:
+    """40 million in all, at most 2000 a side; what ``dpi`` asks for is heeded."""
+    assert sheet.cell_pixels(4) == 2000
+    assert sheet.cell_pixels(400) == 316
+    assert sheet.cell_pixels(400, dpi=300) == 600
+
+
+def test_binning_keeps_means() -> None:
+    data = np.arange(35, dtype=np.float32).reshape(5, 7)
+    assert montage.binning((5, 7), 4) == 2
+    assert montage.binned(data, 2).tolist() == [[4, 6, 8], [18, 20, 22]]
+    assert montage.binned(data, 1) is data
+
+
+def test_parameters_that_all_share_are_told_once() -> None:
+    made = [record(n, params={"a": 1, "b": n, "c": None}) for n in range(3)]
+    assert sheet.varying(made) == (["b"], {"a": 1, "c": None})
+
+
+def test_a_caption_has_rank_error_and_parameters() -> None:
+    """With units, a real minus, six digits at most, and as many on a line as fit."""
+    made = record(12, 0.0541254983, params={"scale": 1.0400000001, "rotation": -1.5, "C10": 230.5, "optimizer": None})
+    lines = sheet_paint.caption(picture([[1]], record=made), 3, list(made.params), ptyrad_meta())
+    assert lines == [
+        "#3  trial 12",
+        "loss 0.054125",
+        "scale 1.04  rotation \N{MINUS SIGN}1.5°",
+        "C10 230.5 Å  optimizer null",
+    ]
+    pruned = replace(made, state=TrialState.PRUNED, error=None, params={})
+    lines = sheet_paint.caption(picture([[1]], record=pruned), None, [], ptyrad_meta())
+    assert lines == ["trial 12", "no error  (pruned)"]
+
+
+# --- reading and painting ------------------------------------------------------------------------------
+
+
+def test_images_are_shown_at_one_physical_scale(results: Path) -> None:
+    """40 pixels of 0.5 and 20 of 1 angstrom are equally large; 30 of 0.5 three quarters of that."""
+    with reader.open(results) as found:
+        figure = montage.draw(found, [r for r in found.records() if r.number < 4])
+    widths = boxes(figure, 4)
+    assert widths[0] == pytest.approx((sheet.CELL, sheet.CELL))
+    assert widths[1] == pytest.approx((sheet.CELL, sheet.CELL))
+    assert widths[2] == pytest.approx((0.75 * sheet.CELL, 0.75 * sheet.CELL))
+    assert widths[3] == pytest.approx((0.5 * sheet.CELL, 0.5 * sheet.CELL))
+
+
+def test_the_scale_bar_is_as_long_as_it_says(results: Path) -> None:
+    """20 angstrom fill a cell, so that 5 are a quarter of it, in the first image of each row."""
+    with reader.open(results) as found:
+        figure = montage.draw(found, [r for r in found.records() if r.number < 2], columns=1)
+    bars = [patch for patch in figure.axes[0].patches if patch.get_gid() == "scale bar"]
+    assert [cast(Any, bar).get_width() for bar in bars] == pytest.approx([sheet.CELL / 4] * 2)
+    assert texts(figure).count("5 Å") == 2
+
+
+def test_the_phase_s_constant_does_not_matter(results: Path) -> None:
+    """Images that differ by a constant phase are equally grey, at the common scale that the legend tells."""
+    with reader.open(results) as found:
+        figure = montage.draw(found, [r for r in found.records() if r.number < 4])
+    images = figure.axes[0].images[:4]
+    assert all(abs(float(np.median(i.get_array().compressed()))) < 1e-4 for i in images)
+    assert len({i.get_clim() for i in images}) == 1
+    assert "\N{MINUS SIGN}1 rad" in texts(figure)
+    assert "1 rad" in texts(figure)
+
+
+def test_each_image_can_have_its_own_grey_scale() -> None:
+    ramp = np.linspace(0, 1, 100).reshape(10, 10)
+    shown = Sheet(meta(), "phase", (picture(ramp), picture(9 * ramp)))
+    figure = montage.paint(shown, common=False)
+    low, high = zip(*(i.get_clim() for i in figure.axes[0].images), strict=True)
+    assert high[1] == pytest.approx(9 * high[0])
+    assert low[0] == pytest.approx(0.005)
+    assert "each image has its own grey scale" in texts(figure)
+
+
+def test_a_crop_is_the_middle_at_the_same_scale_for_all(results: Path) -> None:
+    """Half of each side: 10 angstrom of a 20 angstrom image, whose middle pixels these are."""
+    with reader.open(results) as found:
+        (shown,) = montage.read(found, found.records()[:1], crop=0.5).pictures
+        whole = found.trial(0).image
+    assert whole is not None
+    assert (shown.height, shown.width) == pytest.approx((10, 10))
+    part = whole.data[10:30, 10:30]
+    np.testing.assert_allclose(shown.data, part - np.median(part), atol=1e-6)
+
+
+def test_large_images_are_averaged_to_their_cell(tmp_path: Path) -> None:
+    """A row and column that are left over are cut off, and the extent with them."""
+    data = np.arange(81, dtype=np.float32).reshape(9, 9)
+    store = Store.open(tmp_path / "a.h5", meta())
+    put(store, record(0), output(image=image((9, 9), 2.0, data)))
+    with reader.open(store.finish()) as found:
+        (shown,) = montage.read(found, found.records(), pixels=4).pictures
+    assert shown.data.shape == (3, 3)
+    assert (shown.height, shown.width) == pytest.approx((18, 18))
+    assert float(shown.data[1, 1]) == 0
+
+
+def test_what_has_no_image_is_named(results: Path) -> None:
+    """The other trials are shown, and ``most`` counts those."""
+    with reader.open(results) as found:
+        shown = montage.read(found, found.records()[::-1], most=2)
+        figure = montage.paint(shown)
+    assert [p.record.number for p in shown.pictures] == [4, 3]
+    assert dict(shown.lost) == {6: "no phase was kept", 5: "no phase was kept"}
+    assert "without an image: 6, 5" in " ".join(texts(figure)).replace("\n", " ")
+
+
+def test_thumbnails_stand_in_for_dropped_arrays() -> None:
+    """Without the zeros around them, named as such, and with no say in the grey scale."""
+    tile = np.zeros((128, 128), np.uint8)
+    tile[32:96] = 200
+    trial = SimpleNamespace(image=None, arrays={}, attributes={}, lost="")
+    found = SimpleNamespace(meta=meta(), records=lambda: [record(0)], trial=lambda _: trial, pictures=lambda: {0: tile})
+    shown = montage.read(cast(Any, found), [record(0)])
+    assert shown.pictures[0].data.shape == (64, 128)
+    figure = montage.paint(shown)
+    assert "#1  trial 0  (thumbnail)" in texts(figure)
+    assert not [patch for patch in figure.axes[0].patches if patch.get_gid() == "scale bar"]
+
+
+def test_probe_and_amplitude(tmp_path: Path) -> None:
+    """The probe's modes add up in intensity; the amplitude is the mean of the region that the image shows."""
+    amplitude = np.zeros((1, 2, 8, 8), np.float32)
+    amplitude[:, :, 2:6, 3:5] = [[[[1.0]], [[3.0]]]]
+    arrays = {
+        "probe": Quantity(np.stack([np.full((4, 4), 3.0), np.full((4, 4), 4j)])),
+        "object_amplitude": Quantity(amplitude),
+    }
+    shown = Image(np.zeros((4, 2), np.float32), 0.5 * np.arange(2, 6), 0.5 * np.arange(3, 5), "rad", "angstrom", "")
+    store = Store.open(tmp_path / "a.h5", meta())
+    put(store, record(0), output(arrays=arrays, image=shown, attributes={"pixel_size": 0.5, "length_unit": "angstrom"}))
+    with reader.open(store.finish()) as found:
+        (probe,) = montage.read(found, found.records(), array="probe").pictures
+        (mean,) = montage.read(found, found.records(), array="amplitude").pictures
+    assert probe.data.tolist() == [[5.0] * 4] * 4
+    assert (probe.height, probe.width) == pytest.approx((2, 2))
+    assert mean.data.tolist() == [[2.0] * 2] * 4
+
+
+def test_x_ray_lengths_are_metres(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "a.h5", meta())
+    shown = image((10, 10), 1e-8)
+    put(store, record(0), output(image=replace(shown, axis_units="m")))
+    with reader.open(store.finish()) as found:
+        figure = montage.draw(found, found.records())
+    assert "20 nm" in texts(figure)
+
+
+def test_snapshots_of_a_trial(tmp_path: Path) -> None:
+    """In the order of the iterations, the end last; a trial without any says how to get some."""
+    steps = {n: {"object_phase": Quantity(np.zeros((1, 2, 24, 16), np.float32), "rad")} for n in (20, 5)}
+    store = Store.open(tmp_path / "a.h5", meta())
+    put(store, record(0), output(snapshots=steps))
+    put(store, record(1), output(snapshots={}))
+    with reader.open(store.finish()) as found:
+        shown = montage.read_snapshots(found, 0)
+        assert [p.label for p in shown.pictures] == ["iteration 5", "iteration 20", "end"]
+        assert "iteration 5" in texts(montage.paint(shown))
+        with pytest.raises(UsageError, match="trial 1 has no snapshots; SAVE_ITERS"):
+            montage.read_snapshots(found, 1)
+
+
+def test_a_sheet_without_pictures_is_words() -> None:
+    assert "No trial with an image to show." in texts(montage.paint(Sheet(meta(), "phase", ())))
+
+
+def test_too_large_a_picture_is_refused() -> None:
+    """Rather than a crash deep inside of Matplotlib."""
+    shown = Sheet(meta(), "phase", tuple(picture(np.ones((2, 2))) for _ in range(100)))
+    with pytest.raises(UsageError, match="too large to draw; choose fewer"):
+        montage.paint(shown, columns=1, dpi=600)
+
+
+def test_odd_images_are_drawn(tmp_path: Path) -> None:
+    """One pixel, NaN, a single row, a name with a formula in it: nothing raises or warns."""
+    odd = [np.ones((1, 1)), np.full((5, 5), np.nan), np.ones((1, 50)), np.full((3, 3), np.inf)]
+    made = [
+        picture(data, *([None] * 2 if i == 0 else [1.0, 1.0]), record=record(i, params={"a$_b$": i}))
+        for i, data in enumerate(odd)
+    ]
+    figure = montage.paint(Sheet(meta("$x_1$ study"), "phase", tuple(made), {9: "gone"}), title="a $ b")
+    figure.savefig(tmp_path / "a.png", dpi=50)
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+# --- the command line ----------------------------------------------------------------------------------
+
+
+def test_montage_of_the_best(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The path on stdout; what is left out on stderr."""
+    assert cli.main(["montage", str(results), "--dpi", "50"]) == 0
+    told = capsys.readouterr()
+    path = results.with_name("demo-montage.png")
+    assert told.out == f"{path}\n"
+    assert told.err == "trial 6 left out: no phase was kept\n"
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [("tif", b"II*\0"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_montage_in_other_formats(results: Path, suffix: str, magic: bytes) -> None:
+    out = results.with_name(f"m.{suffix}")
+    assert cli.main(["montage", str(results), "-k", "2", "-o", str(out)]) == 0
+    assert out.read_bytes().startswith(magic)
+
+
+def chosen(results: Path, *arguments: str) -> tuple[list[int], str]:
+    """The numbers that the command would show, in their order, and the title."""
+    args = cli.parser().parse_args(["montage", str(results), *arguments])
+    with reader.open(results) as found:
+        shown, title = pictures._sheet(found, args)
+    return [p.record.number for p in shown.pictures], title
+
+
+def test_which_trials_are_shown(results: Path) -> None:
+    assert chosen(results, "-k", "2") == ([3, 2], "the best 2 of 5 complete trials")
+    assert chosen(results, "--sort", "rotation", "--reverse") == ([0, 1, 2, 3], "5 complete trials by rotation")
+    assert chosen(results, "--state", "all")[0] == [4, 3, 2, 1, 0]
+    assert chosen(results, "--trials", "2,0") == ([2, 0], "")
+    assert chosen(results, "--where", "dx == 0.5 and error < 0.35") == (
+        [3, 2],
+        "2 complete trials, dx == 0.5 and error < 0.35",
+    )
+    assert chosen(results, "--where", "state == 'PRUNED'")[0] == [4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--trials", "99"], "there is no trial 99; its trials are 0 to 6"),
+        (["--trials", "a"], "not a list of trials' numbers"),
+        (["--trials", "1", "--sort", "dx"], "do not go with it"),
+        (["--snapshots", "1", "--where", "dx > 1"], "do not go with it"),
+        (["--sort", "dxx"], "did you mean 'dx'?"),
+        (["--where", "dxx > 1"], "did you mean 'dx'?"),
+        (["--crop", "2"], "a part of the image"),
+        (["-o", "{file}"], "'.h5' is no kind of picture"),
+        (["-o", "noname"], "the name of a picture ends in its kind"),
+    ],
+)
+def test_montage_refuses_in_one_line(
+    results: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = results.read_bytes()
+    assert cli.main(["montage", str(results), *(a.format(file=results) for a in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert results.read_bytes() == before
+
+
+def test_nothing_to_show_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = packed(tmp_path / "a.h5", [failed(0)])
+    assert cli.main(["montage", str(path)]) == 1
+    assert re.search("no trial has an image to show", capsys.readouterr().err)
+    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".png"] == []

@@ -1,0 +1,365 @@
+"""The report in a browser: what a person sees and does, in Chromium, from a file, without a network."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import report_cases as made
+import store_cases as cases
+from selenium import webdriver
+from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from ptydask.analysis.report import page
+from ptydask.analysis.report.collect import collect
+from ptydask.analysis.report.seen import Album, Seen
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,1000")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium or its driver is not installed"),
+]
+Open = Callable[[str], WebDriver]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    """One browser, with a profile of its own that goes away with the test's files."""
+    options = Options()
+    options.binary_location = str(CHROMIUM)
+    for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def drawn() -> str:
+    """A page of 30 trials with its plots."""
+    return made.html(30)
+
+
+@cache
+def plain() -> str:
+    """The same without plots."""
+    return made.html(30, drawn=False)
+
+
+@pytest.fixture
+def opened(browser: WebDriver, tmp_path: Path) -> Iterator[Open]:
+    """Opens a page; at the end of the test its console has to be empty, and nothing was fetched."""
+
+    def open_page(html: str) -> WebDriver:
+        path = tmp_path / "report.html"
+        path.write_text(html, encoding="utf-8")
+        browser.get("about:blank")
+        browser.get(path.as_uri())
+        return browser
+
+    browser.get_log("browser")  # type: ignore[no-untyped-call]
+    yield open_page
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
+    names = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")  # type: ignore[no-untyped-call]
+    assert [name for name in names if not name.startswith("data:")] == []
+
+
+def texts(browser: WebDriver, selector: str) -> list[str]:
+    """The text of each element, in order."""
+    script = "return [...document.querySelectorAll(arguments[0])].map((node) => node.textContent.trim())"
+    found: list[str] = browser.execute_script(script, selector)  # type: ignore[no-untyped-call]
+    return found
+
+
+def listed(browser: WebDriver) -> list[int]:
+    """The numbers of the rows that are in the document."""
+    return [int(text) for text in texts(browser, "#trials tbody th")]
+
+
+def ask(browser: WebDriver, label: str, text: str) -> None:
+    """Type into the field with this label."""
+    field = browser.find_element(By.CSS_SELECTOR, f'input[aria-label="{label}"]')
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", field)  # type: ignore[no-untyped-call]
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys(Keys.DELETE, *([text] if text else []))
+
+
+def click(browser: WebDriver, selector: str) -> None:
+    """Click the first such element, wherever it lies."""
+    node = browser.find_element(By.CSS_SELECTOR, selector)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", node)  # type: ignore[no-untyped-call]
+    node.click()
+
+
+def heading(browser: WebDriver, text: str) -> None:
+    """Wait for the page with this title."""
+    WebDriverWait(browser, 5).until(lambda b: any(h.startswith(text) for h in texts(b, "main:not([hidden]) h1")))
+
+
+# --- the overview ---------------------------------------------------------------------------------------
+
+
+def test_the_overview_shows_the_best_trial(opened: Open, drawn: str) -> None:
+    """Its image with axes, its values beside the file's own, the gain, and the plots."""
+    browser = opened(drawn)
+    said = texts(browser, "#summary")[0]
+    assert "Best: Trial 7" in said
+    assert "better than the file's own values" in said
+    assert "30 trials: 23 complete, 5 pruned, 2 failed" in said
+    assert "x (Å)" in texts(browser, "#summary .axes text")
+    assert "2 Å" in texts(browser, "#summary .bar text")
+    assert len(texts(browser, "#plots svg")) >= 5
+    assert len(texts(browser, "#images .tile")) == 23
+    width = browser.find_element(By.CSS_SELECTOR, "#summary image").rect["width"]
+    assert width > 300
+
+
+def test_the_table_sorts(opened: Open, drawn: str) -> None:
+    """By rank at first; a heading sorts, again turns round; what has no value comes last either way."""
+    browser = opened(drawn)
+    ranks = made.collect(made.study(made.meta(), made.album([made.trial(n) for n in range(30)])), Album({}))
+    assert listed(browser)[:23] == ranks["study"]["ranks"]
+    scale = {n: made.trial(n).params["scale"] for n in range(30)}
+    for turn in (False, True):
+        click(browser, '#trials button[data-key="params.scale"]')
+        values = [scale[n] for n in listed(browser)]
+        assert values == sorted(values, reverse=turn)  # type: ignore[type-var]
+        state = browser.find_element(By.CSS_SELECTOR, '#trials th[aria-sort]:not([aria-sort="none"])')
+        assert state.get_attribute("aria-sort") == ("descending" if turn else "ascending")
+        click(browser, '#trials button[data-key="error"]')
+        assert listed(browser)[-2:] == [11, 22]
+        click(browser, '#trials button[data-key="error"]')
+        assert listed(browser)[-2:] == [11, 22]
+        click(browser, '#trials button[data-key="params.scale"]')
+
+
+@pytest.mark.parametrize(
+    ("label", "asked", "fits"),
+    [
+        ("Filter scale", "<1", lambda r: r.params["scale"] < 1),
+        ("Filter scale", "0.96..1.04", lambda r: 0.96 <= r.params["scale"] <= 1.04),
+        ("Filter scale", ">=0.96 !=1", lambda r: r.params["scale"] >= 0.96 and r.params["scale"] != 1),
+        ("Filter rotation", "> -1.5, <0", lambda r: -1.5 < r.params["rotation"] < 0),
+        ("Filter rotation", "-2..-1e0", lambda r: -2 <= r.params["rotation"] <= -1),
+        ("Filter trial", "12", lambda r: r.number == 12),
+        ("Filter loss", "none", lambda r: r.error is None),
+        ("Filter optimizer", "ada", lambda r: r.params["optimizer"] == "Adam"),
+        ("Filter optimizer", "!Adam", lambda r: r.params["optimizer"] == "SGD"),
+        ("Filter optimizer", "=SGD", lambda r: r.params["optimizer"] == "SGD"),
+        ("Search all columns", "sgd pruned", lambda r: r.params["optimizer"] == "SGD" and r.state == "PRUNED"),
+    ],
+)
+def test_the_table_filters(opened: Open, label: str, asked: str, fits: Callable[[Any], bool]) -> None:
+    """Expressions in columns of numbers, words in the others."""
+    browser = opened(plain())
+    ask(browser, label, asked)
+    wanted = {n for n in range(30) if fits(made.trial(n))}
+    assert set(listed(browser)) == wanted
+    assert 0 < len(wanted) < 30
+    assert texts(browser, "#trials .said") == [f"{len(wanted)} of 30 trials"]
+
+
+def test_a_filter_that_is_none_says_so(opened: Open) -> None:
+    """The field is marked and filters nothing; clearing brings all trials back."""
+    browser = opened(plain())
+    ask(browser, "Filter loss", "<abc")
+    assert browser.find_elements(By.CSS_SELECTOR, 'input[aria-label="Filter loss"][aria-invalid="true"]')
+    assert len(listed(browser)) == 30
+    ask(browser, "Filter loss", "<0")
+    assert listed(browser) == []
+    assert "No trial fits these filters." in texts(browser, "#trials .empty:not([hidden])")
+    browser.find_element(By.XPATH, "//button[text()='Clear filters']").click()
+    assert len(listed(browser)) == 30
+
+
+def test_states_and_columns_are_chosen(opened: Open) -> None:
+    """Without the pruned ones; with a column that was hidden."""
+    browser = opened(plain())
+    click(browser, "#trials .chip.pruned input")
+    assert set(listed(browser)) == {n for n in range(30) if made.trial(n).state != "PRUNED"}
+    click(browser, "#trials .choice summary")
+    browser.find_element(By.XPATH, "//div[@id='trials' or ../@id]//label[contains(., 'host')]/input").click()
+    assert "host" in texts(browser, "#trials thead button")
+
+
+def test_rows_are_walked_with_the_keyboard(opened: Open) -> None:
+    """Arrow keys, End and Home move from row to row, the space bar picks one, Enter opens the trial."""
+    browser = opened(plain())
+    order = listed(browser)
+    browser.execute_script("document.querySelector('#trials tbody a').focus()")  # type: ignore[no-untyped-call]
+    for key, place in ((Keys.ARROW_DOWN, 1), (Keys.END, 29), (Keys.ARROW_UP, 28), (Keys.HOME, 0)):
+        browser.switch_to.active_element.send_keys(key)
+        assert browser.switch_to.active_element.text == str(order[place])
+    browser.switch_to.active_element.send_keys(Keys.SPACE)
+    assert texts(browser, "#trials .compare")[0].startswith(f"Trial {order[0]} is picked")
+    assert browser.switch_to.active_element.text == str(order[0])
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    heading(browser, f"Trial {order[0]}")
+
+
+# --- trials ---------------------------------------------------------------------------------------------
+
+
+def test_points_of_plots_lead_to_trials(opened: Open, drawn: str) -> None:
+    """A click on the mark of trial 12 opens its page, so does one beside it; back leads to the same place."""
+    browser = opened(drawn)
+    mark = '#plot-history a[*|href="#trial-12"]'
+    click(browser, mark)
+    scrolled = browser.execute_script("return pageState.scroll")  # type: ignore[no-untyped-call]
+    heading(browser, "Trial 12")
+    browser.back()
+    heading(browser, "tBL_WSe2")
+    assert browser.execute_script("return scrollY") == scrolled > 300  # type: ignore[no-untyped-call]
+    beside = """
+        const box = document.querySelector(arguments[0]).getBoundingClientRect();
+        const [clientX, clientY] = [box.x + box.width / 2, box.y + box.height / 2 + 8];
+        document.elementFromPoint(clientX, clientY).dispatchEvent(
+            new MouseEvent("click", { bubbles: true, clientX, clientY }));"""
+    browser.execute_script(beside, mark)  # type: ignore[no-untyped-call]
+    heading(browser, "Trial 12")
+
+
+def test_a_tile_of_the_montage_leads_to_its_trial(opened: Open) -> None:
+    """The best one's first."""
+    browser = opened(plain())
+    click(browser, "#images .tile")
+    heading(browser, "Trial 7")
+
+
+def test_a_trials_page_shows_everything(opened: Open) -> None:
+    """Image, probe, curve, parameters beside the file's own, metrics, attributes, log."""
+    browser = opened(plain())
+    browser.execute_script("location.hash = 'trial-7'")  # type: ignore[no-untyped-call]
+    heading(browser, "Trial 7")
+    said = texts(browser, "#detail")[0]
+    for text in ("1st of 23", "scale", "1.04", "file’s own", "contrast", "pixel_size", "another", "worker-1"):
+        assert text in said
+    assert len(texts(browser, "#detail image")) == 2
+    assert len(texts(browser, "#detail .curve path.line")) == 2
+    assert browser.title.startswith("Trial 7")
+
+
+def test_a_failed_trial_shows_why(opened: Open) -> None:
+    """Message, traceback and log; no image, no curve."""
+    browser = opened(plain())
+    browser.execute_script("location.hash = 'trial-11'")  # type: ignore[no-untyped-call]
+    heading(browser, "Trial 11")
+    said = texts(browser, "#detail")[0]
+    for text in ("RuntimeError: out of memory", "Traceback", "loading the data", "There is no image", "No iteration"):
+        assert text in said
+
+
+def test_keys_and_buttons_lead_on(opened: Open) -> None:
+    """Right is the next worse, left the next better, n the next number."""
+    browser = opened(plain())
+    ranks = listed(browser)
+    browser.execute_script(f"location.hash = 'trial-{ranks[0]}'")  # type: ignore[no-untyped-call]
+    heading(browser, f"Trial {ranks[0]}")
+    for key, number in ((Keys.ARROW_RIGHT, ranks[1]), (Keys.ARROW_LEFT, ranks[0]), ("n", ranks[0] + 1)):
+        ActionChains(browser).send_keys(key).perform()
+        heading(browser, f"Trial {number}")
+    browser.find_element(By.LINK_TEXT, "All trials").click()
+    heading(browser, "tBL_WSe2")
+
+
+def test_two_trials_are_compared(opened: Open) -> None:
+    """Picked in the table; both images beside each other, and one over the other to flip."""
+    browser = opened(plain())
+    first, second = listed(browser)[:2]
+    for number in (first, second):
+        click(browser, f'input[aria-label="Compare trial {number}"]')
+    browser.find_element(By.LINK_TEXT, f"Compare trials {first} and {second}").click()
+    heading(browser, f"Trials {first} and {second}")
+    assert len(texts(browser, "#detail .two image")) == 2
+    assert texts(browser, "#detail .blink b") == [f"Trial {first}"]
+    click(browser, "#flip")
+    assert texts(browser, "#detail .blink b") == [f"Trial {second}"]
+    assert len(texts(browser, "#detail .layer.behind")) == 1
+
+
+def test_the_grey_scale_is_common_or_each_images_own(opened: Open) -> None:
+    """A filter maps an image's grey values to the common ones; without it they are its own."""
+    browser = opened(plain())
+    assert len(texts(browser, "#images image[filter]")) == 23
+    browser.find_element(By.XPATH, "//section[@id='images']//button[text()='Own']").click()
+    assert len(texts(browser, "#images image")) == 23
+    assert texts(browser, "#images image[filter]") == []
+
+
+# --- odd studies ----------------------------------------------------------------------------------------
+
+
+def test_text_stays_text(opened: Open) -> None:
+    """Names, messages, logs and attributes that look like programs do not run, anywhere."""
+    evil = "</script><script>document.title='caught'</script><img src=x onerror=\"document.title='caught'\">"
+    good = replace(made.trial(0), params={evil: 1.0}, worker=evil, metrics={evil: 0.5})
+    bad = cases.failed(1, message=evil, traceback=evil, params={evil: 2.0})
+    beyond = Album(
+        {0: replace(made.seen(good, pictured=True), log=evil, attributes={evil: evil}), 1: Seen(bad, log=evil)}
+    )
+    data = made.study(made.meta(name=evil, metric=evil, provenance={evil: evil}), beyond)
+    html = page.render(collect(data, beyond), made.plots.draw(data), source=evil, made=made.MADE)
+    browser = opened(html)
+    assert "caught" in texts(browser, "h1")[0]
+    for number in (0, 1):
+        browser.execute_script(f"location.hash = 'trial-{number}'")  # type: ignore[no-untyped-call]
+        heading(browser, f"Trial {number}")
+        assert evil in texts(browser, "#detail")[0]
+    assert browser.title != "caught"
+    assert not browser.find_elements(By.CSS_SELECTOR, "img[onerror]")
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([], "No trial has ended so far."),
+        ([cases.failed(0)], "No trial has completed"),
+        ([cases.record(0, float("nan")), cases.record(1, 0.5)], "Best: Trial 1"),
+    ],
+    ids=["none", "failed", "nan"],
+)
+def test_a_study_without_much_is_shown(opened: Open, records: list[Any], said: str) -> None:
+    """Without trials, without completed ones, with NaN."""
+    beyond = Album({record.number: Seen(record) for record in records})
+    running = {"updated": "2025-01-01T00:00:00+00:00", "run": {"total": 9, "running": [{}], "remaining": 5.0}}
+    html = page.render(collect(made.study(made.meta(), beyond), beyond, running), [], source="s.h5", made=made.MADE)
+    browser = opened(html)
+    assert said in texts(browser, "main")[0]
+    assert "of 9 had ended, 1 under way, about 5.0 s to go" in texts(browser, ".banner[role=status]")[0]
+    for record in records:
+        browser.execute_script(f"location.hash = 'trial-{record.number}'")  # type: ignore[no-untyped-call]
+        heading(browser, f"Trial {record.number}")
+
+
+@pytest.mark.slow
+def test_five_thousand_trials_open_at_once(opened: Open) -> None:
+    """Under 3 s until all is drawn, a few dozen rows in the document, sorting in a moment; the last row is reached."""
+    html = made.html(5000, points=200, drawn=False)
+    assert len(html) < 25e6
+    begun = time.perf_counter()
+    browser = opened(html)
+    assert len(listed(browser)) < 80
+    assert time.perf_counter() - begun < 6  # 0.6 s on two cores of 2024; the machine may be busy
+    loaded = "return performance.getEntriesByType('navigation')[0].domComplete"
+    assert browser.execute_script(loaded) < 3000  # type: ignore[no-untyped-call]
+    timed = "const t = performance.now(); sortBy('params.rotation'); return performance.now() - t"
+    assert browser.execute_script(timed) < 1000  # type: ignore[no-untyped-call]
+    assert texts(browser, "#trials .said") == ["5,000 trials"]
+    browser.execute_script("sight.scroll.scrollTop = 1e9; paint()")  # type: ignore[no-untyped-call]
+    rotation = [made.trial(n).params["rotation"] for n in listed(browser)]
+    assert rotation[-1] == max(made.trial(n).params["rotation"] for n in range(5000))  # type: ignore[type-var]
