@@ -78,6 +78,8 @@ def test_closing(study: StudyResults) -> None:
     with pytest.raises(StoreError, match="was closed"):
         study.trial(0).params  # noqa: B018
     assert "closed" in repr(study)
+    with pytest.raises(StoreError, match="was closed"):
+        phase.read()
     assert phase.shape == (1, 2, 24, 16)
 
 
@@ -183,6 +185,34 @@ def test_by_in_intervals(tmp_path: Path) -> None:
     assert len(study.by("scale", bins=3)) == 3
 
 
+@pytest.mark.parametrize("bins", [0, -1, 2.5, True])
+def test_by_needs_a_number_of_intervals(study: StudyResults, bins: Any) -> None:
+    """Anything else is refused in one line."""
+    with pytest.raises(UsageError, match="whole number from 1"):
+        study.by("scale", bins=bins)
+
+
+def test_by_of_values_without_end(tmp_path: Path) -> None:
+    """An infinite value is in no interval, and spoils none."""
+    values = [1.0, 2.0, 3.0, 4.0, math.inf]
+    records = [cases.record(n, params={"scale": value}) for n, value in enumerate(values)]
+    table = ptydask.open(cases.packed(tmp_path / "s.h5", records)).by("scale", bins=3)
+    assert table["complete"].tolist() == [2, 1, 1, 1]
+    assert table["trials"].iloc[-1] == [4]
+
+
+def test_names_as_in_files_of_the_table(tmp_path: Path) -> None:
+    """``params.scale`` is always understood; where ``scale`` says too little, both are told."""
+    record = cases.record(0, params={"scale": 1.5, "rotation": 1.0}, metrics={"loss": 0.1, "rotation": 7.0})
+    study = ptydask.open(cases.packed(tmp_path / "s.h5", [record]))
+    assert study.query("`params.scale` > 1 and `metrics.loss` < 1").index.tolist() == [0]
+    assert study.by("params.rotation").index.tolist() == [1.0]
+    with pytest.raises(UsageError, match=r"params\.rotation and metrics\.rotation"):
+        study.by("rotation")
+    with pytest.raises(UsageError, match="no column"):
+        study.by("params.state")
+
+
 def test_curves(study: StudyResults) -> None:
     """One row a step, one column a trial; a metric that nobody has is named with the nearest."""
     curves = study.curves()
@@ -280,6 +310,37 @@ def test_arrays_are_read_when_used(study: StudyResults) -> None:
         np.array(phase, copy=False)
     polar = study.trial(0).object
     np.testing.assert_array_equal(polar[0, 1, 3:5], np.asarray(polar)[0, 1, 3:5])
+
+
+@pytest.mark.parametrize("part", [(0, 0, 0, 0, 0), (0, 9), "a", (..., ...), (0.5,)])
+def test_an_index_that_is_none(study: StudyResults, part: Any) -> None:
+    """NumPy's own error, and not a word of a damaged file; a truth value is a mask, as in NumPy."""
+    phase = study.best().object_phase
+    with pytest.raises(IndexError):
+        phase[part]
+    assert phase[True].shape == (1, *phase.shape)
+
+
+def test_a_trial_travels_to_another_process(study: StudyResults) -> None:
+    """Also one that was looked at; it is the same trial wherever one has it from."""
+    trial = study.best()
+    again = pickle.loads(pickle.dumps(trial if trial.error else None))
+    assert (again.number, again.error) == (trial.number, trial.error)
+    assert np.array_equal(again.object_phase, trial.object_phase)
+    assert trial == study.trial(trial.number) != study.trials()[0]
+    assert trial in study.best(2)
+    assert trial in study
+    assert trial.number in study
+    assert 999 not in study
+
+
+def test_a_number_as_pandas_has_it(study: StudyResults) -> None:
+    """A whole float and a NumPy integer are numbers of trials; a text and half a trial are none."""
+    number = study.best().number
+    assert study.trial(float(number)) == study.trial(np.int64(number)) == study.best()  # type: ignore[arg-type]
+    for wrong in ("0", 0.5):
+        with pytest.raises(TypeError):
+            study.trial(wrong)  # type: ignore[arg-type]
 
 
 def _facts(array: Any) -> tuple[Any, ...]:
@@ -414,6 +475,14 @@ def test_pictures(study: StudyResults, tmp_path: Path) -> None:
     assert b"<html" in page.read_bytes()[:2000].lower()
     with pytest.raises(UsageError, match="history"):
         study.plot("histry")
+
+
+def test_picture_arguments(study: StudyResults) -> None:
+    """One parameter need not be in a list; a NumPy integer counts trials; an unknown array is told with the nearest."""
+    assert len(study.plot("slice", "scale").axes) == len(study.plot("slice", ["scale"]).axes)
+    assert study.montage(np.int64(1)).axes
+    with pytest.raises(UsageError, match="'phase'"):
+        study.montage(array="phas")  # type: ignore[arg-type]
 
 
 def test_notebook(study: StudyResults) -> None:

@@ -111,6 +111,17 @@ def test_new_trials_appear(tmp_path: Path) -> None:
     assert states(follower)[3] == "FAIL"
 
 
+def test_another_study_under_the_same_name(tmp_path: Path) -> None:
+    """Its trials take the place of the first one's."""
+    follower = Follower(cases.packed(tmp_path / "s.h5", [cases.record(0), cases.failed(1)]))
+    (tmp_path / "s.h5").unlink()
+    cases.packed(tmp_path / "s.h5", [cases.failed(0)], name="other")
+    assert follower.update() == 1
+    (study,) = follower.storage.get_all_studies()
+    assert study.study_name == "other"
+    assert [t.state.name for t in follower.storage.get_all_trials(study._study_id)] == ["FAIL"]
+
+
 def test_the_page_follows(tmp_path: Path) -> None:
     """The server looks at the file by itself."""
     store = Store.open(tmp_path / "s.h5", cases.meta())

@@ -14,6 +14,8 @@ from ptydask import demo
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "docs/first-steps.md", "docs/params-file.md", "docs/clusters.md", "docs/after-the-run.md"]
+BEFORE = {"docs/after-the-run.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"]}
+"""What a page takes for granted."""
 ELSEWHERE = ("./jobs/", "pip install", "source ", "ptyrad run", "silx ", "sbatch ")
 """Commands that the tests of the scripts run, that change the environment, or that are other people's."""
 
@@ -65,7 +67,11 @@ def test_the_page_is_right(page: str, folder: Path) -> None:
     """All commands in their order, then all snippets, in one working directory."""
     assert commands(page), "no command was found on the page"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    for command in [*commands(page), *(f"{sys.executable} - <<'PY'\n{code}\nPY" for code in snippets(page))]:
+    for command in [
+        *BEFORE.get(page, ()),
+        *commands(page),
+        *(f"{sys.executable} - <<'PY'\n{code}\nPY" for code in snippets(page)),
+    ]:
         done = subprocess.run(
             ["bash", "-ec", command],
             capture_output=True,

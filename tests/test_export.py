@@ -491,3 +491,22 @@ def test_a_damaged_tiff_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(tifffile, "TiffFile", torn)
     assert not tiff.is_ours(tmp_path / "torn.tif")
+
+
+@pytest.mark.parametrize(
+    ("changes", "attributes", "why"),
+    [
+        ({}, {}, "its arrays were not kept"),
+        ({"state": TrialState.FAIL}, {}, "it failed"),
+        ({}, {"not_imported": "model.hdf5: not readable"}, "not imported: model.hdf5: not readable"),
+    ],
+)
+def test_why_there_is_no_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], attributes: dict[str, Any], why: str
+) -> None:
+    """A trial without arrays says what became of them."""
+    store = Store.open(tmp_path / "a.h5", store_cases.meta())
+    output = store_cases.output(0, arrays={}, image=None, attributes=attributes)
+    store_cases.put(store, store_cases.record(0, **changes), output)
+    _, err = run(capsys, store.finish(), "model", "--trial", 0, code=1)
+    assert err.endswith(f"positions: {why}\n")

@@ -189,3 +189,21 @@ def test_importance_finds_what_matters() -> None:
     assert list(found) == ["much", "none"]
     assert sum(found.values()) == pytest.approx(1)
     assert found["much"] > 0.8
+
+
+def begun(number: int, second: int, **changes: Any) -> TrialRecord:
+    started = changes.pop("started", f"2025-01-01T00:00:{second:02d}+00:00")
+    return TrialRecord(number, TrialState.COMPLETE, 1.0, {}, started=started, seconds=10.0, worker="0", **changes)
+
+
+def test_a_trial_that_was_tried_again_does_not_lie_on_the_next() -> None:
+    """Its time is that of all attempts, and only the last one's begin is known."""
+    found = timeline.bars([begun(0, 0), begun(1, 20, attempt=2), begun(2, 24)])
+    assert [(bar.begin, bar.end) for bar in found] == [(0, 10), (20, 24), (24, 34)]
+
+
+def test_the_time_from_first_start_to_last_end_needs_starts() -> None:
+    """None without; a moment without a time zone is none."""
+    assert timeline.wall_seconds([begun(0, 0, started="")]) is None
+    assert timeline.wall_seconds([begun(0, 0, started="2025-01-01T00:00:00")]) is None
+    assert timeline.wall_seconds([begun(0, 0), begun(3, 9)]) == 19

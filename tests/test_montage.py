@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from store_cases import failed, meta, output, packed, put, record
 
 from ptydask import cli
-from ptydask.analysis import montage
+from ptydask.analysis import greys, montage
 from ptydask.analysis.figures import sheet, sheet_paint
 from ptydask.analysis.figures.sheet import Picture, Sheet
 from ptydask.cli import pictures
@@ -147,9 +147,9 @@ def test_hundreds_of_images_get_fewer_pixels() -> None:
 
 def test_binning_keeps_means() -> None:
     data = np.arange(35, dtype=np.float32).reshape(5, 7)
-    assert montage.binning((5, 7), 4) == 2
-    assert montage.binned(data, 2).tolist() == [[4, 6, 8], [18, 20, 22]]
-    assert montage.binned(data, 1) is data
+    assert greys.binning((5, 7), 4) == 2
+    assert greys.binned(data, 2).tolist() == [[4, 6, 8], [18, 20, 22]]
+    assert greys.binned(data, 1) is data
 
 
 def test_parameters_that_all_share_are_told_once() -> None:

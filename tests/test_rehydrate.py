@@ -101,8 +101,7 @@ def stored(path: Path, study: optuna.Study) -> StudyData:
     store = Store.open(path, meta)
     for trial in finished:
         curve = {"step": list(trial.intermediate_values), "loss": list(trial.intermediate_values.values())}
-        output = None if trial.state is TrialState.FAIL else TrialOutput(metrics={}, curve=curve)
-        cases.put(store, ended(trial), output)
+        cases.put(store, ended(trial), TrialOutput(metrics={}, curve=curve))
     with reader.open(store.finish()) as results:
         return load(results)
 
@@ -143,8 +142,8 @@ def test_trials_are_the_same(pair: tuple[optuna.Study, optuna.Study]) -> None:
         assert (new.state, new.values, new.params) == (old.state, old.values, old.params)
         assert new.distributions == old.distributions
         assert [type(v) for v in new.params.values()] == [type(v) for v in old.params.values()]
-        if old.state is not TrialState.FAIL:  # its curve died with it
-            assert new.intermediate_values == old.intermediate_values
+        assert new.intermediate_values == old.intermediate_values
+        assert new.intermediate_values
         assert new.datetime_start == old.datetime_start
         assert new.datetime_complete == old.datetime_complete
     assert again.best_trial.number == first.best_trial.number
@@ -185,18 +184,22 @@ def draw(module: Any, name: str, study: optuna.Study) -> Any:
     return getattr(module, name)(study)
 
 
+DRAWN = [
+    (ComponentSpec("TPESampler"), None),
+    (ComponentSpec("GridSampler"), None),
+    (ComponentSpec("RandomSampler"), ComponentSpec("MedianPruner")),
+]
+"""Plots see nothing but trials, and those are the same for every sampler and pruner: three studies tell all."""
+
+
 @pytest.mark.slow
-def test_every_plot_of_plotly(pair: tuple[optuna.Study, optuna.Study]) -> None:
+@pytest.mark.parametrize("pair", DRAWN, ids=lambda r: r[0].name, indirect=True)
+def test_every_plot(pair: tuple[optuna.Study, optuna.Study]) -> None:
     """Every plot draws, and what has a line or point for each trial has as many as of the first study."""
     _all_of_plotly(pair[1])
     for name in ("plot_optimization_history", "plot_intermediate_values", "plot_slice"):
         first, again = (draw(optuna.visualization, name, study).data for study in pair)
         assert len(again) == len(first), name
-
-
-@pytest.mark.slow
-def test_every_plot_of_matplotlib(pair: tuple[optuna.Study, optuna.Study]) -> None:
-    """The same with Matplotlib."""
     _all_of_matplotlib(pair[1])
 
 
@@ -292,6 +295,8 @@ def test_values_outside_the_range() -> None:
         (None, [3, 1.5], FloatDistribution(1.5, 3)),
         (None, [2.0], FloatDistribution(2, 2)),
         (None, [True, False], CategoricalDistribution((True, False))),
+        (FloatDistribution(1e-4, 1e-2, log=True), [-1], FloatDistribution(-1, 1e-2)),
+        (IntDistribution(1, 8, log=True), [-3], IntDistribution(-3, 8)),
         (None, ["x", None], CategoricalDistribution(("x", None))),
     ],
 )
@@ -311,6 +316,8 @@ def test_the_nearest_range(dist: BaseDistribution | None, values: list[Any], exp
         {"params": {"scale": math.inf, "rotation": 1.0}},
         {"params": {}},
         {"params": {"other": "x"}},
+        {"params": {"scale": 10**400, "rotation": 1.0}},
+        {"params": {"scale": -1, "rotation": 2**60 + 1}},
     ],
     ids=str,
 )
@@ -318,6 +325,10 @@ def test_what_optuna_does_not_know(change: dict[str, Any]) -> None:
     """An error that is NaN, a start that nobody wrote down, an infinite value: the trial is there all the same."""
     study = rebuilt(cases.record(0), cases.record(1, **change))
     assert [t.number for t in study.trials] == [0, 1]
+    said = study.trials[1].user_attrs
+    values = change.get("params", {})
+    odd = {name for name, value in values.items() if study.trials[1].params.get(name) != value}
+    assert {name for name in values if f"params.{name}" in said} == odd
     lost = change.get("error", 0.0) != change.get("error", 0.0)
     assert study.trials[1].state is (TrialState.FAIL if lost else TrialState.COMPLETE)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import math
 import re
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,13 @@ import store_cases as cases
 from store_cases import KEEP
 
 from ptydask import cli
-from ptydask.analysis import report
+from ptydask.analysis import greys, report
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.report import page, pictures, plots
-from ptydask.analysis.report.collect import collect, tuned, wall_seconds
+from ptydask.analysis.report.collect import collect, tuned
 from ptydask.analysis.report.rows import columns, number
 from ptydask.analysis.report.seen import Album, Seen, pictured, read
+from ptydask.errors import UsageError
 from ptydask.model import Image, Reason, RunningTrial, RunSnapshot, StudyMeta, TrialRecord, TrialState
 from ptydask.store import Store, reader
 
@@ -70,7 +73,7 @@ def test_the_summary_says_what_was_tuned_and_what_came_of_it() -> None:
         "high": 1.1,
         "log": False,
     }
-    assert [one["unit"] for one in said["tuned"]] == ["", "degree", ""]
+    assert [one["unit"] for one in said["tuned"]] == ["", "°", ""]
     assert said["tuned"][2]["range"] == "one of 'Adam', 'SGD'"
     assert ["Budget in the file", "25 trials for each worker"] in said["search"]
     assert ["Sampler", "TPESampler (seed 1)"] in said["search"]
@@ -143,13 +146,6 @@ def test_curves_keep_both_ends_and_say_what_was_thinned() -> None:
     assert np.array_equal(points[1], np.float32(whole["loss"])[points[0].astype(int) - 1])
 
 
-def test_the_time_from_first_start_to_last_end_needs_starts() -> None:
-    """None without, and where some moments have no time zone."""
-    assert wall_seconds([replace(made.trial(0), started="")]) is None
-    assert wall_seconds([made.trial(0), replace(made.trial(1), started="2025-01-01T00:00:00")]) is None
-    assert wall_seconds([made.trial(0), made.trial(3)]) == 11.5
-
-
 def test_a_search_space_in_other_words_costs_its_ranges_only() -> None:
     """Parameters of trials are listed all the same."""
     for text in ("", "[]", '{"scale": {}}', '{"scale": {"name": "FloatDistribution", "attributes": {"low": "x"}}}'):
@@ -207,17 +203,21 @@ def test_images_that_hold_nothing_are_left_out() -> None:
     assert opened(large["src"]).size == (150, 300)
 
 
+def common_grey(images: list[Image]) -> tuple[float, float] | None:
+    return greys.common(pictures.span(pictures.picture(image, 64)) for image in images)
+
+
 def test_the_common_grey_scale_heeds_neither_offset_nor_outlier() -> None:
     """A phase has no zero, and one diverged image does not make the others grey; other units keep their zero."""
     images = [made.image(number) for number in range(1, 9)]
     shifted = [replace(image, data=image.data + 5 * k) for k, image in enumerate(images)]
-    grey, moved = pictures.common_grey(images), pictures.common_grey(shifted)
+    grey, moved = common_grey(images), common_grey(shifted)
     assert grey is not None
     assert grey == pytest.approx(moved, abs=1e-5)
-    diverged = pictures.common_grey([*images, replace(images[0], data=images[0].data * 1e4)])
+    diverged = common_grey([*images, replace(images[0], data=images[0].data * 1e4)])
     assert diverged == pytest.approx(grey, rel=0.3)
-    assert pictures.middle(replace(shifted[3], units="1")) == 0
-    assert pictures.common_grey([]) is None
+    assert greys.middle(replace(shifted[3], units="1")) == 0
+    assert common_grey([]) is None
 
 
 def test_the_hue_of_a_probe_is_its_phase() -> None:
@@ -384,6 +384,35 @@ def test_bad_usage_is_one_line(
     assert said in told
     assert told.count("\n") == 1
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["s.h5", "notes.txt", "folder.html"])
+def test_nothing_but_a_page_is_ever_overwritten(name: str, tmp_path: Path) -> None:
+    """Neither results nor anything else, from Python either."""
+    (tmp_path / "folder.html").mkdir()
+    path = cases.packed(tmp_path / "s.h5", [made.trial(0)])
+    before = path.read_bytes()
+    with reader.open(path) as results, pytest.raises(UsageError, match=r"ends in \.html"):
+        report.write(results, tmp_path / name)
+    assert path.read_bytes() == before
+    assert not (tmp_path / "notes.txt").exists()
+
+
+def test_large_images_are_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image at a time is in memory, however many are shown."""
+    alive: list[weakref.ref[Any]] = []
+    picture = pictures.picture
+
+    def counted(image: Image, *arguments: Any, **more: Any) -> Any:
+        gc.collect()
+        alive.append(weakref.ref(image.data))
+        assert sum(one() is not None for one in alive) <= 2
+        return picture(image, *arguments, **more)
+
+    monkeypatch.setattr(pictures, "picture", counted)
+    with reader.open(cases.packed(tmp_path / "s.h5", [made.trial(n) for n in (0, 1, 2, 3, 4)])) as results:
+        assert read(results, images=5).grey is not None
+    assert len(alive) == 5
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -174,6 +174,37 @@ def test_the_table_filters(opened: Open, label: str, asked: str, fits: Callable[
     assert texts(browser, "#trials .said") == [f"{len(wanted)} of 30 trials"]
 
 
+def test_a_hidden_column_filters_nothing(opened: Open) -> None:
+    """A filter goes with its column: nothing is left out that nobody sees why."""
+    browser = opened(plain())
+    ask(browser, "Filter scale", "<1")
+    assert len(listed(browser)) < 30
+    click(browser, ".choice summary")
+    box = next(b for b in browser.find_elements(By.CSS_SELECTOR, ".choice label") if b.text.strip() == "scale")
+    box.click()
+    assert texts(browser, "#trials .said") == ["30 trials"]
+
+
+def test_values_of_several_kinds_have_an_order(opened: Open) -> None:
+    """Numbers, then truth values, then words, whatever the order they come in; what has none comes last."""
+    order = "return [...[null, 'b', true, 2, 'a', false, 1, 'NaN']].sort((x, y) => compared(x, y, arguments[0]))"
+    browser = opened(plain())
+    first = [1, 2, False, True, "a", "b"]
+    assert browser.execute_script(order, False)[:6] == first  # type: ignore[no-untyped-call]
+    assert browser.execute_script(order, True)[:6] == [2, 1, True, False, "b", "a"]  # type: ignore[no-untyped-call]
+
+
+def test_the_error_of_a_failed_trial_says_so(opened: Open) -> None:
+    """It is of fewer iterations, as a pruned one's."""
+    records = [made.trial(0), cases.failed(1, error=0.001, metrics={"loss": 0.001})]
+    beyond = made.album(records)
+    beyond = Album({n: replace(one, curve={"step": [1, 2], "loss": [0.1, 0.001]}) for n, one in beyond.trials.items()})
+    browser = opened(page.render(collect(made.study(made.meta(), beyond), beyond), [], source="s.h5", made=made.MADE))
+    browser.execute_script("location.hash = 'trial-1'")  # type: ignore[no-untyped-call]
+    heading(browser, "Trial 1")
+    assert "after 2 iterations: not ranked" in texts(browser, "#detail .figure")[0]
+
+
 def test_a_filter_that_is_none_says_so(opened: Open) -> None:
     """The field is marked and filters nothing; clearing brings all trials back."""
     browser = opened(plain())

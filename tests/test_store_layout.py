@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from store_cases import failed, meta, output, packed, phase, put, record
 
-from ptydask.model import Keep, Quantity, Reason, TrialState, ranked
+from ptydask.model import Keep, Quantity, Reason, Scalar, TrialState, ranked
 from ptydask.store import Store, reader
 
 RECORDS = [
@@ -329,3 +329,20 @@ def test_no_rounding_of_arrays(tmp_path: Path) -> None:
             assert back.dtype == np.asarray(data).dtype, name
             np.testing.assert_array_equal(back, data)
         np.testing.assert_array_equal(found["f8"][1, ::2], arrays["f8"][1, ::2])
+
+
+@pytest.mark.timeout(20)
+def test_parameters_with_the_names_of_columns(tmp_path: Path) -> None:
+    """They are columns like any other, also where not every trial has one."""
+    rows: list[dict[str, Scalar]] = [
+        {"number": 0.5, "attempt": "a", "error": "none", "seconds": None},
+        {"retry_of": 2, "error": "some", "seconds": 3},
+    ]
+    path = packed(tmp_path / "r.h5", [record(n, params=row) for n, row in enumerate(rows)])
+    with reader.open(path) as results:
+        assert [r.params for r in results.records()] == rows
+        columns = results.columns()
+    assert columns["number"].tolist() == [0, 1]
+    assert columns["params/number"][0] == 0.5
+    assert columns["params/error"].tolist() == ["none", "some"]
+    np.testing.assert_array_equal(columns["params/seconds"], [np.nan, 3.0])

@@ -35,7 +35,7 @@ class Follower:
         self.path = path
         self.storage: BaseStorage = InMemoryStorage()
         self._curves: dict[int, Curve] = {}
-        self._study = -1
+        self._study, self._id = -1, ""
         self.live = True
         """Whether more may come."""
         self.update()
@@ -44,6 +44,7 @@ class Follower:
         """Take in what is new; returns how many trials are recorded by now. Raises StoreError."""
         with reader.open(self.path) as results:
             live = results.live  # asked first: what is recorded when no driver has it is all there is
+            self._forget_other(results.id)
             data = self._read(results)
         if self._study < 0:
             empty(data.meta, self.storage)
@@ -51,6 +52,14 @@ class Follower:
         self._take(trials(data, gaps=TrialState.RUNNING if live else TrialState.FAIL))
         self.live = live
         return len(data.records)
+
+    def _forget_other(self, found: str) -> None:
+        """Another study may lie under the name by now: its trials must not be taken for those of the first."""
+        if self._study >= 0 and found != self._id:
+            self.storage.delete_study(self._study)
+            self._study = -1
+            self._curves.clear()
+        self._id = found
 
     def _read(self, results: Results) -> StudyData:
         records = tuple(results.records())

@@ -139,7 +139,7 @@ def _grouped(table: pandas.DataFrame, name: str, bins: int | None, log: bool) ->
     if not number or distinct < 2 or (bins is None and not many):
         floats = pd.api.types.is_float_dtype(column)
         return column.map(_rounded) if floats else column
-    finite = column[np.isfinite(column.astype(float))]
+    finite = column[np.isfinite(column.to_numpy(dtype=float, na_value=np.nan))]
     low, high = finite.min(), finite.max()
     if not low < high:
         return column

@@ -10,7 +10,6 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ptydask.analysis import greys
 from ptydask.analysis.data import WORDS
@@ -83,7 +82,14 @@ def png(image: Image) -> bytes | None:
         return None
     low, high = ends
     out = io.BytesIO()
-    imsave(out, _filled(data, low), cmap="gray", vmin=low, vmax=high if high > low else low + 1, format="png")
+    imsave(
+        out,
+        np.where(np.isfinite(data), data, low),
+        cmap="gray",
+        vmin=low,
+        vmax=high,
+        format="png",
+    )
     return out.getvalue()
 
 
@@ -98,10 +104,6 @@ def _figure_png(figure: Figure) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png")
     return out.getvalue()
-
-
-def _filled(data: NDArray[np.float64], value: float) -> NDArray[np.float64]:
-    return np.where(np.isfinite(data), data, value)
 
 
 def _beside(trial: Trial, metric: str, word: str) -> str:

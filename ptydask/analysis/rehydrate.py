@@ -23,7 +23,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from ptydask import model, space
-from ptydask.analysis.data import StudyData
+from ptydask.analysis.data import StudyData, search_space
 from ptydask.model import Scalar, StudyMeta, TrialRecord
 
 _LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 - Optuna's times are naive
@@ -140,7 +140,17 @@ def _attributes(record: TrialRecord, params: Mapping[str, Any]) -> dict[str, Any
     if record.state is model.TrialState.FAIL and record.error is not None:
         said["error"] = record.error
     said |= {f"metrics.{name}": value for name, value in record.metrics.items()}
-    return said | {f"params.{name}": str(value) for name, value in record.params.items() if name not in params}
+    # What Optuna does not know, or has as the nearest float.
+    odd = {name: value for name, value in record.params.items() if name not in params or params[name] != value}
+    return said | {f"params.{name}": _text(value) for name, value in odd.items()}
+
+
+def _text(value: Scalar) -> str:
+    """A value as text; Python writes no integer of more than a few thousand digits."""
+    try:
+        return str(value)
+    except ValueError:
+        return "an integer too large to be written"
 
 
 def _intermediate(data: StudyData, number: int) -> dict[int, float]:
@@ -205,12 +215,8 @@ def _range(dist: FloatDistribution | IntDistribution | None, values: Sequence[in
 
 def _said(meta: StudyMeta) -> dict[str, BaseDistribution]:
     """What the file says; a parameter of which it says nothing that Optuna can read is left out."""
-    try:
-        said = json.loads(meta.search_space_json)
-    except ValueError:
-        return {}
     found: dict[str, BaseDistribution] = {}
-    for name, one in said.items() if isinstance(said, dict) else ():
+    for name, one in search_space(meta).items():
         try:
             found[name] = json_to_distribution(json.dumps(one))
         except (ValueError, KeyError, TypeError):
@@ -226,14 +232,18 @@ def _holds(dist: BaseDistribution, value: Scalar) -> bool:
     number = cast(float, value)
     if isinstance(dist, IntDistribution) and not float(number).is_integer():
         return False
+    # Asked before Optuna, whose logarithm of a value below 0 raises.
     if isinstance(dist, FloatDistribution | IntDistribution) and not dist.low <= number <= dist.high:
         return False
     return bool(dist._contains(dist.to_internal_repr(number)))
 
 
 def _usable(value: Scalar) -> bool:
-    """Whether Optuna knows such values: it has no infinities."""
-    return not isinstance(value, float) or math.isfinite(value)
+    """Whether Optuna knows such values: it has no infinities, and no integers beyond its floats."""
+    try:
+        return not space.is_number(value) or math.isfinite(cast(float, value))
+    except OverflowError:
+        return False
 
 
 def _distinct(values: Iterable[Any]) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 import numpy as np
 
@@ -149,9 +149,10 @@ class StudyResults:
         """The numbers of all recorded trials. An attempt that was lost and tried again has none here."""
         return [int(number) for number in self._columns["number"].tolist()]
 
-    def trial(self, number: int) -> Trial:
+    def trial(self, number: int | float) -> Trial:
         """One trial. Raises StoreError, which names the nearest, where there is none with this number."""
-        wanted = operator.index(number)
+        # A row of numbers that pandas gave out has it as a float.
+        wanted = int(number) if isinstance(number, float) and number.is_integer() else operator.index(cast(int, number))
         if not (self._columns["number"] == wanted).any():
             raise StoreError(f"{self.path.name}: there is no trial {wanted}; {_nearest(wanted, self.numbers)}")
         return self._trial(wanted)
@@ -192,8 +193,9 @@ class StudyResults:
     def table(self) -> pandas.DataFrame:
         """One row a trial, by number: state, error, a column for each parameter and metric, and the facts.
 
-        Parameters and metrics have their own names, ``params.NAME`` and ``metrics.NAME`` where two would be alike.
-        The error of a pruned trial is its last one. It is yours: changing it changes nothing here.
+        Parameters and metrics have their own names, ``params.NAME`` and ``metrics.NAME`` where two would be alike, and
+        as files of the table have them all. The error of a pruned or failed trial is its last one. The table is
+        yours: changing it changes nothing here.
         """
         return self._table.copy()
 

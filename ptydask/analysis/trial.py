@@ -244,7 +244,7 @@ class Trial:
             return f"; it has {', '.join(self._data.arrays)}"
         return ": its arrays were not kept"
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: Any) -> bool:
         return isinstance(other, Trial) and (self.number, self._fetch) == (other.number, other._fetch)
 
     def __hash__(self) -> int:

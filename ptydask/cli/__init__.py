@@ -39,14 +39,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ptydask {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    run.add_parsers(commands)
-    inspect.add_parsers(commands)
-    dashboard.add_parsers(commands)
-    pictures.add_parsers(commands)
-    export.add_parsers(commands)
-    report.add_parsers(commands)
-    upkeep.add_parsers(commands)
-    ptyrad_import.add_parsers(commands)
+    for module in (run, inspect, report, pictures, dashboard, export, upkeep, ptyrad_import):
+        module.add_parsers(commands)
     return top
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta
-from ptydask.store import checkpoints, codec, digest, files, index, layout, lock, names, shard, thumbnail
+from ptydask.store import checkpoints, codec, digest, files, index, layout, lock, names, shard
 
 CARD = "store.json"
 """Whose folder it is: the store's id, and the study's description."""
@@ -154,9 +154,7 @@ def with_tile(row: index.Row) -> index.Row:
     """``row`` with the thumbnail and the digest in the trial's own file; as it is where that cannot be read."""
     try:
         with files.read(row.file) as file:
-            group = file[row.group]
-            tile = thumbnail.read_tile(group[layout.THUMBNAIL]) if layout.THUMBNAIL in group else None
-            return replace(row, tile=tile, sha256=digest.sealed(group))
+            return replace(row, tile=index.own_tile(file, row.group), sha256=digest.sealed(file[row.group]))
     except files.BROKEN:
         return row
 

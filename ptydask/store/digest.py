@@ -28,6 +28,8 @@ _DEEP = 64
 class _Hash(Protocol):
     def update(self, data: Any, /) -> None: ...
 
+    def hexdigest(self) -> str: ...
+
 
 def seal(group: h5py.Group, apart: Collection[str] = ()) -> str:
     """Write the digest of ``group``, complete by now, into its attribute ``sha256``; returns it."""
@@ -36,14 +38,19 @@ def seal(group: h5py.Group, apart: Collection[str] = ()) -> str:
     return made
 
 
-def of(group: h5py.Group, apart: Collection[str] = (), broken: Told | None = None) -> str:
+def of(
+    group: h5py.Group,
+    apart: Collection[str] = (),
+    broken: Told | None = None,
+    begin: Callable[[], _Hash] = hashlib.sha256,
+) -> str:
     """The hex SHA-256 of everything below ``group``: path, type, shape and bytes of each attribute and dataset.
 
     Links count by their targets, which are not followed. Of the groups and datasets that ``apart`` names by their
     path below ``group`` only attributes count, and the names of members: the rest has checksums of its own.
     Raises what h5py raises for data that cannot be read; with ``broken``, that is told instead, and the rest is read.
     """
-    made = hashlib.sha256()
+    made = begin()
     with _telling(broken, ""):
         _attributes(made, group.id, SEAL.encode())
         _members(made, h5py.h5g.open(group.id, b"."), b"", frozenset(path.encode() for path in apart), broken)

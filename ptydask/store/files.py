@@ -157,7 +157,7 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 def second_name(path: Path, name: Path) -> None:
     """Give the file ``path`` the second name ``name``: a hard link, or a copy where there are none."""
-    aside = aside_of(name)
+    path, aside = path.resolve(), aside_of(name)  # a second name of a symbolic link would lead elsewhere
     try:
         try:
             os.link(path, aside)

@@ -106,16 +106,24 @@ def read_rows(path: Path) -> list[Row]:
     try:
         with files.read(path) as file:
             study = study_of(file)
-            tiles, trials = study[layout.THUMBNAILS], f"{study.name}/{layout.TRIALS}"
+            tiles, trials = thumbnail.read_tiles(study[layout.THUMBNAILS]), f"{study.name}/{layout.TRIALS}"
             seals = table.read_column(study[layout.TABLE], layout.SHA256)
             rows = []
-            for place, text in enumerate(table.read_texts(study[layout.TABLE])):
+            for tile, seal, text in zip(tiles, seals, table.read_texts(study[layout.TABLE]), strict=True):
                 record = codec.record_from_json(text)
-                tile = thumbnail.read_tile(tiles, place)
-                rows.append(Row(record, path, f"{trials}/{names.trial_name(record.number)}", tile, seals[place], text))
+                group = f"{trials}/{names.trial_name(record.number)}"
+                rows.append(Row(record, path, group, tile or own_tile(file, group), seal, text))
             return rows
     except files.BROKEN as error:
         raise unreadable(path, error) from error
+
+
+def own_tile(file: h5py.File, group: str) -> bytes | None:
+    """The thumbnail in a trial's own group; None where there is none to be read."""
+    try:
+        return thumbnail.read_tile(file[group][layout.THUMBNAIL]) if f"{group}/{layout.THUMBNAIL}" in file else None
+    except files.BROKEN:
+        return None
 
 
 def lost_of(row: Row) -> str | None:
@@ -286,7 +294,7 @@ def _complete(study: h5py.Group, meta: StudyMeta, rows: Sequence[Row], reach: se
     table.write_history(study, records, meta.direction, meta.metric)
     _write_thumbnails(study, rows)
     if best:
-        _write_best(study, next(row for row in rows if row.record.number == best[0].number))
+        _write_best(study, next(row for row in rows if row.record.number == best[0].number), meta)
     _write_links(study, [r for r in records if r.number in reach], best, meta)
     digest.seal(study.file["/"], apart(study))
 
@@ -333,7 +341,7 @@ def _write_thumbnails(study: h5py.Group, rows: Sequence[Row]) -> None:
             stack.id.write_direct_chunk((place, 0, 0), row.tile)
 
 
-def _write_best(study: h5py.Group, row: Row) -> None:
+def _write_best(study: h5py.Group, row: Row, meta: StudyMeta) -> None:
     """Link the best trial. Of one in another file, link what is in it: nexusformat does not look further there."""
     path = f"{study.name}/{layout.TRIALS}/{names.trial_name(row.record.number)}"
     link = study.get(path, getlink=True)
@@ -341,7 +349,7 @@ def _write_best(study: h5py.Group, row: Row) -> None:
         try:
             with files.read(row.file) as file:
                 made = nexus.group(study, layout.BEST, "NXprocess")
-                nexus.copy_attributes(file[row.group], made, without={digest.SEAL})
+                trialgroup.say_again(made, file[row.group], row.record, direction=meta.direction, metric=meta.metric)
                 for member in file[row.group]:
                     made[member] = h5py.ExternalLink(link.filename, f"{link.path}/{member}")
             return

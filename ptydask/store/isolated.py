@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 PATIENCE = 120.0
-"""Seconds for one task."""
+"""Seconds without a sign of life."""
+_OFTEN = 1.0
+"""Seconds between two signs of life of a task that takes long."""
 
 
 def run(module: str, tasks: Sequence[Any], *, patience: float = PATIENCE) -> Iterator[Any]:
-    """The result of each task in its turn, None for one that ended the process or took more than ``patience`` seconds.
+    """The result of each task in its turn; None for one that ended the process, or was silent for ``patience`` seconds.
 
     ``module`` is run with ``-m`` and calls :func:`serve`. Tasks and results are plain JSON values.
     """
@@ -58,8 +62,25 @@ def _lines(stream: IO[bytes], patience: float) -> Iterator[Any]:
         if not data:
             return
         *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            yield json.loads(line)
+        yield from map(json.loads, filter(None, lines))
+
+
+class Sha256:
+    """In the other process: a digest that says, while it is made, that work goes on: an empty line now and then."""
+
+    def __init__(self) -> None:
+        self._made, self._said = hashlib.sha256(), time.monotonic()
+
+    def update(self, data: Any, /) -> None:
+        """Take in ``data``."""
+        self._made.update(data)
+        if time.monotonic() - self._said > _OFTEN:
+            print(flush=True)
+            self._said = time.monotonic()
+
+    def hexdigest(self) -> str:
+        """The digest of all data so far."""
+        return self._made.hexdigest()
 
 
 def serve(work: Any) -> None:

@@ -12,7 +12,20 @@ import h5py
 
 from ptydask.errors import StoreError, one_line
 from ptydask.model import StudyMeta, TrialRecord
-from ptydask.store import checkpoints, codec, contents, digest, files, index, layout, lock, names, nexus, packing
+from ptydask.store import (
+    checkpoints,
+    codec,
+    contents,
+    digest,
+    files,
+    index,
+    layout,
+    lock,
+    names,
+    nexus,
+    packing,
+    salvage,
+)
 from ptydask.store.arrangement import Arrangement, Placed, Source, Trial
 
 
@@ -98,7 +111,8 @@ def write(out: Path, arrangement: Arrangement) -> dict[int, str]:
             _say_where_from(trials[names.trial_name(placed.number)], placed, row.record)
 
     try:
-        return index.pack(out, head, [_row(placed) for placed in arrangement.trials], {}, copy=copy)
+        rows = [_row(placed) for placed in arrangement.trials]
+        return index.pack(out, head, rows, salvage.deadly(rows), copy=copy)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
 

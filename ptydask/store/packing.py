@@ -16,12 +16,14 @@ from ptydask.store import (
     checkpoints,
     contents,
     digest,
+    files,
     index,
     keeping,
     layout,
     lock,
     names,
     nexus,
+    salvage,
     trialgroup,
 )
 from ptydask.store.study import unwritable
@@ -94,13 +96,17 @@ def held(path: Path) -> Iterator[None]:
 
 
 def refuse_existing(out: Path) -> None:
-    """Raise StoreError where ``out`` is there already: results are never written over others."""
+    """Raise StoreError where ``out`` is there already: results are never written over others.
+
+    What a killed process left of an ``out`` half-written goes away.
+    """
     if out.exists():
         raise UnusableResults(f"{out}: exists already, and results are never overwritten; give another name")
     if names.folder_of(out).exists():
         raise UnusableResults(f"{names.folder_of(out)}: exists already, and belongs to other results of that name")
     if not out.parent.is_dir():
         raise UnusableResults(f"{out.parent}: there is no such folder")
+    files.sweep(out.parent, out.name)
 
 
 def _in_place(path: Path, rule: keeping.Keeping, drop_checkpoints: bool) -> Packed:
@@ -167,7 +173,8 @@ class _Plan:
                 index.as_it_lies(trials, row, group)
                 check_seal(trials[names.trial_name(row.record.number)])
 
-        return index.pack(path, head, in_order(found.rows), {}, copy=copy)
+        rows = in_order(found.rows)
+        return index.pack(path, head, rows, salvage.deadly(rows), copy=copy)
 
 
 def _plan(path: Path, found: contents.Contents, rule: keeping.Keeping) -> _Plan:

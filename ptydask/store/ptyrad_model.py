@@ -74,14 +74,15 @@ _FIELDS = {
 # --- reading ----------------------------------------------------------------------------------------
 
 
-def read(path: Path, *, without: Collection[str] = ()) -> PtyradModel:
+def read(path: Path, *, without: Collection[str] = (), large: bool = True) -> PtyradModel:
     """The whole model file, or all but what lies under PtyRAD's names ``without``.
 
+    With ``large`` False, arrays of more than 4 kB are not read but come as zeros of their shape, which take no memory.
     Raises StoreError, in one line, where it is none or is damaged.
     """
     try:
         with files.read(path) as file:
-            found = {name: _load(item) for name, item in file.items() if name not in without}
+            found = {name: _load(item, large) for name, item in file.items() if name not in without}
             model = _model(found, str(file.attrs.get(_PROVENANCE, "")))
     except files.BROKEN as error:
         raise StoreError(f"{path}: not readable as a model file of PtyRAD: {one_line(str(error))}") from error
@@ -142,10 +143,12 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def _load(item: h5py.Group | h5py.Dataset) -> Any:
+def _load(item: h5py.Group | h5py.Dataset, large: bool) -> Any:
     """A group as a dict, a dataset as the value that PtyRAD wrote."""
     if isinstance(item, h5py.Group):
-        return {name: _load(part) for name, part in item.items()}
+        return {name: _load(part, large) for name, part in item.items()}
+    if not large and item.dtype.kind in "fciub" and item.nbytes > _SMALL:
+        return np.broadcast_to(np.zeros((), item.dtype), item.shape)
     value = codec.scalar(item[()])
     if isinstance(value, np.ndarray) and value.dtype == object:
         return [_decoded(one) for one in value.ravel()]
@@ -196,7 +199,7 @@ def _save(contents: Mapping[str, Any], group: h5py.Group) -> None:
 
 
 _SMALL = 4096
-"""Bytes of an array that is not worth compressing."""
+"""Bytes of an array that is not worth compressing, nor leaving unread."""
 
 
 def _data(value: Any) -> Any:

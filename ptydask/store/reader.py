@@ -144,11 +144,20 @@ class Results:
         return next(iter(self.ranked(1)), None)
 
     def thumbnails(self) -> NDArray[np.uint8]:
-        """(N, 128, 128): each trial's image, in the order of the table; zeros where there is none."""
+        """(N, 128, 128): each trial's image, in the order of the table; zeros where there is none, or it is damaged."""
         try:
-            return np.asarray(self._study[layout.THUMBNAILS][()])
+            stack = self._study[layout.THUMBNAILS]
+            made = np.zeros(stack.shape, np.uint8)
         except files.BROKEN as error:
             raise index.unreadable(self.path, error) from error
+        try:
+            stack.read_direct(made)
+        except files.BROKEN:
+            made[:] = 0
+            for row in range(len(made)):
+                with suppress(*files.BROKEN):
+                    made[row] = stack[row]
+        return made
 
     def pictures(self) -> dict[int, NDArray[np.uint8]]:
         """Trial number -> its thumbnail, (128, 128); a trial that has no image is left out."""

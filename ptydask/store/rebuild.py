@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ptydask.errors import StoreError, one_line
+from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.model import Direction, StudyMeta
 from ptydask.store import contents, files, index, layout, names, packing, salvage, trialgroup
 from ptydask.store.salvage import Found
+from ptydask.store.study import unwritable
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,12 @@ def rebuild(path: Path, out: Path | None = None) -> Rebuilt:
     beside = [part for part in parts if part != path]
     if out is None and beside:
         with packing.held(path):
-            return _index_again(path, folder, _examined(path, _files(path, folder)))
+            files.sweep(folder)
+            files.sweep(path.parent, path.name)
+            try:
+                return _index_again(path, folder, _examined(path, _files(path, folder)))
+            except OSError as error:
+                raise UnusableResults(str(unwritable(path, error))) from error
     return _elsewhere(path, out, _examined(path, parts))
 
 

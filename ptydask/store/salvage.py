@@ -57,6 +57,19 @@ def examine(paths: Sequence[Path], *, patience: float = isolated.PATIENCE) -> li
     return [_found(path, said.get(path, {}), {n: (g, next(trials)) for n, g in groups[path].items()}) for path in paths]
 
 
+def deadly(rows: Sequence[index.Row], patience: float = isolated.PATIENCE) -> dict[int, str]:
+    """Why, for each trial whose facts HDF5 crashes or hangs on: it is not to be copied by the process that asks.
+
+    Raises StoreError for one in a packed file. Data of fixed size have checksums, and do no such harm.
+    """
+    tasks = [{"what": "facts", "path": str(row.file), "group": row.group} for row in rows]
+    dead = [row for row, answer in zip(rows, _ask(tasks, patience), strict=True) if answer is _DEAD]
+    for row in dead:
+        if not row.alone:
+            raise StoreError(f"{row.file}: trial {row.record.number} cannot be read from it: {_DEAD['trouble']}")
+    return {row.record.number: f"{row.file.name}: {_DEAD['trouble']}" for row in dead}
+
+
 def _ask(tasks: Sequence[Mapping[str, Any]], patience: float) -> list[Answer]:
     return [_DEAD if a is None else a for a in isolated.run("ptydask.store.salvage", tasks, patience=patience)]
 
@@ -166,9 +179,17 @@ def _trial(file: h5py.File, *, group: str) -> Answer:
     return {"record": codec.record_to_json(trialgroup.read_record(trial)), "sha256": digest.sealed(trial)}
 
 
+def _facts(file: h5py.File, *, group: str) -> Answer:
+    """Whether reading what is said of a trial comes to an end."""
+    for path in (group, f"{group}/{layout.PARAMS}", f"{group}/{layout.METRICS}"):
+        with suppress(*files.BROKEN):
+            dict(file[path].attrs)
+    return {}
+
+
 def _check(group: h5py.Group, apart: Any) -> None:
     """Raise ValueError where a group is not what was sealed."""
-    if digest.sealed(group) != digest.of(group, apart):
+    if digest.sealed(group) != digest.of(group, apart, begin=isolated.Sha256):
         raise ValueError("not what was written: its SHA-256 differs")
 
 
@@ -179,6 +200,7 @@ _ANSWERS: Mapping[str, Callable[..., Answer]] = {
     "names": _names,
     "described": _described,
     "trial": _trial,
+    "facts": _facts,
 }
 
 

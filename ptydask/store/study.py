@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.model import RunSnapshot, StudyMeta, TrialRecord
-from ptydask.store import codec, contents, files, index, layout, lock, names, shard
+from ptydask.store import codec, contents, files, index, layout, lock, names, salvage, shard
 
 SHARE = 0.015
 """Of the driver's time, about this share goes into refreshing the index: never 2 %, also where one takes longer."""
@@ -189,9 +189,9 @@ class Store:
         """
         if self._pack is None or self._changed:
             self._read_tiles()
-            altered = self._altered()
             head = index.Head(layout.PACKED, self.id, secrets.token_hex(8), self.meta)
             try:
+                altered = self._altered()
                 failed = index.pack(self.path, head, self._sorted(), altered)
             except (OSError, StoreError) as error:
                 raise StoreError(
@@ -206,8 +206,12 @@ class Store:
         return self.path
 
     def _altered(self) -> dict[int, str]:
-        """The trials whose file no longer holds the bytes that its worker wrote, and why that is known."""
-        found = {}
+        """The trials whose file no longer holds the bytes that its worker wrote, and why that is known.
+
+        Those of earlier drivers may be damaged, as long as HDF5 does not crash or hang on them. Raises StoreError
+        where it does, on an older pack.
+        """
+        found = salvage.deadly([row for number, row in self._rows.items() if number not in self._sha256])
         for number, expected in self._sha256.items():
             with contextlib.suppress(OSError):  # a missing file shows when it is packed
                 if files.sha256(self._rows[number].file) != expected:

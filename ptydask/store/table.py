@@ -41,7 +41,7 @@ def write(
         nexus.group(table, folder, "NXcollection")
     for name, values in _values(records).items():
         folder, _, last = name.partition("/")
-        made = _write_column(table[folder] if last else table, names.encode(last or name), values)
+        made = _write_column(table[folder] if last else table, names.encode(last or name), values, _typed(name, values))
         if name in _UNITS:
             nexus.attribute(made, "units", _UNITS[name])
     nexus.attribute(table["error"], "long_name", metric)
@@ -69,9 +69,8 @@ def _plain(name: str, value: Any) -> Any:
     return str(value) if isinstance(value, str) else value
 
 
-def _write_column(parent: h5py.Group, name: str, values: list[Any]) -> h5py.Dataset:
+def _write_column(parent: h5py.Group, name: str, values: list[Any], column: Column | None) -> h5py.Dataset:
     """One column in the type that all of its values have; JSON texts where they have none in common."""
-    column = _typed(name, values)
     if column is not None and column.dtype != object:
         return nexus.numbers(parent, name, column)
     texts = values if column is not None else ["" if v is _MISSING else codec.dumps(v) for v in values]

@@ -52,12 +52,25 @@ def write(group: h5py.Group, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
     )
 
 
-def read_tile(dataset: h5py.Dataset, row: int | None = None) -> bytes | None:
-    """A thumbnail as it lies in the file, compressed; None where none was ever written."""
-    if 0 in dataset.shape or dataset.id.get_num_chunks() == 0:
-        return None
-    at = (0, 0) if row is None else (row, 0, 0)
+def read_tile(dataset: h5py.Dataset) -> bytes | None:
+    """A trial's own thumbnail as it lies in the file, compressed; None where there is none, or it is damaged."""
+    return _tile(dataset, ()) if _written(dataset) else None
+
+
+def read_tiles(stack: h5py.Dataset) -> list[bytes | None]:
+    """The same of every row of a stack."""
+    return [_tile(stack, (row,)) for row in range(len(stack))] if _written(stack) else [None] * len(stack)
+
+
+def _written(dataset: h5py.Dataset) -> bool:
+    """Whether any tile was. (HDF5 counts them one by one: ask once for all rows.)"""
+    return 0 not in dataset.shape and dataset.id.get_num_chunks() > 0
+
+
+def _tile(dataset: h5py.Dataset, row: tuple[int, ...]) -> bytes | None:
     try:
-        return bytes(dataset.id.read_direct_chunk(at)[1])
+        tile = bytes(dataset.id.read_direct_chunk((*row, 0, 0))[1])
+        dataset[row]  # one tile with a wrong checksum would spoil the stack that it is copied to
     except (OSError, RuntimeError, ValueError):  # HDF5 has no other word for "this tile was never written"
         return None
+    return tile

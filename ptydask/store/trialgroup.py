@@ -35,10 +35,7 @@ def write(
 ) -> h5py.Group:
     """Write one trial as the group ``name``, sealed. ``lost`` says what could not be kept of it, and why."""
     group = nexus.group(parent, name, "NXprocess")
-    columns = {field.name: getattr(record, field.name) for field in fields(record)}
-    columns["error"] = float("nan") if record.error is None else record.error
-    nexus.facts(group, {k: v for k, v in columns.items() if k not in _ASIDE and v is not None})
-    nexus.facts(group, {"error_metric": metric, "direction": direction})
+    _say_of(group, record, direction, metric)
     if lost:
         nexus.attribute(group, "lost", lost)
     nexus.text(group, layout.RECORD_JSON, codec.record_to_json(record))
@@ -54,13 +51,35 @@ def write(
     return group
 
 
+def _say_of(group: h5py.Group, record: TrialRecord, direction: Direction, metric: str) -> None:
+    columns = {field.name: getattr(record, field.name) for field in fields(record)}
+    columns["error"] = float("nan") if record.error is None else record.error
+    nexus.facts(group, {k: v for k, v in columns.items() if k not in _ASIDE and v is not None})
+    nexus.facts(group, {"error_metric": metric, "direction": direction})
+
+
+def _say_more(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
+    """What the engine says of its trial."""
+    taken = set(group.attrs)
+    nexus.facts(group, {k if k not in taken else f"engine_{k}": v for k, v in _encoded(attributes).items()})
+
+
+def say_again(group: h5py.Group, source: h5py.Group, record: TrialRecord, *, direction: Direction, metric: str) -> None:
+    """Give ``group`` the attributes of the trial's group ``source``, sealed or not: facts are not read from there."""
+    said = nexus.read_text(source, layout.ATTRIBUTES_JSON)
+    _say_of(group, record, direction, metric)
+    _say_more(group, codec.loads(said) if said else {})
+    nexus.copy_attributes(
+        source, group, ("default", "lost", layout.ARRAYS_DROPPED, layout.MERGED_STORE, layout.MERGED_NUMBER)
+    )
+
+
 def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {names.encode(key): value for key, value in values.items()}
 
 
 def _write_output(group: h5py.Group, output: TrialOutput, keep: Keep, metric: str) -> None:
-    taken = set(group.attrs)
-    nexus.facts(group, {k if k not in taken else f"engine_{k}": v for k, v in _encoded(output.attributes).items()})
+    _say_more(group, output.attributes)
     nexus.text(group, layout.ATTRIBUTES_JSON, codec.dumps(output.attributes))
     if output.log:
         nexus.text(group, layout.LOG, output.log)

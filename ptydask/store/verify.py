@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from ptydask.store import contents, isolated, layout, names
 
 Progress = Callable[[int, int], None]
 """Is told how many trials were read, and of how many."""
+_TRIES = 10
+"""A study may go on meanwhile: what looks wrong, while the file is replaced, is looked at again."""
 _PARTS = ("head", "seal", "rows", "images")
 _DEAD = {"problems": [["", "is damaged beyond reading: HDF5 crashes or hangs on it"]], "unread": True}
 
@@ -74,16 +76,32 @@ def verify(path: Path | str, *, patience: float = isolated.PATIENCE, progress: P
     there is no such file, or it is not one of ptydask, or of a later format.
     """
     path = Path(path).absolute()
-    _refuse(path)
-    work = _Work(path, patience, progress or (lambda done, total: None))
-    seen = work.study(path)
+    for _ in range(_TRIES // 3):
+        _refuse(path)
+        work = _Work(path, patience, progress or (lambda done, total: None))
+        seen = work.study(path)
+        _everything(work, path, seen)
+        if all(problem.file.exists() for problem in work.problems) or _stamp(path) == seen.stamp:
+            break  # else trials moved into the packed file meanwhile, as they do when a study ends
+    return Report(path, seen.kind, work.read, len(work.files), tuple(work.problems))
+
+
+def _everything(work: _Work, path: Path, seen: _Seen) -> None:
     if seen.kind == layout.TRIAL:
         work.trials([_Place(names.shard_number(path), path, f"/{layout.TRIAL}")])
     elif seen.kind == layout.INDEX:
         _index(work, path, seen)
     elif seen.kind == layout.PACKED:
-        work.trials(work.within(path, seen))
-    return Report(path, seen.kind, work.read, len(work.files), tuple(work.problems))
+        work.trials([*work.within(path, seen), *_since(work, path, seen)])
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Another one where the file was replaced."""
+    try:
+        at = path.stat()
+    except OSError:
+        return ()
+    return at.st_dev, at.st_ino, at.st_mtime_ns
 
 
 def _refuse(path: Path) -> None:
@@ -123,6 +141,7 @@ class _Seen:
     study: str = ""
     """The path of the study's group."""
     rows: Mapping[int, _Row] = field(default_factory=dict)
+    stamp: tuple[int, ...] = ()
 
 
 @dataclass
@@ -152,6 +171,15 @@ class _Work:
     def study(self, file: Path) -> _Seen:
         """Check all of ``file`` but its trials. Raises StoreError where it is none of ours."""
         self.files.add(file)
+        before = list(self.problems)
+        for _ in range(_TRIES):
+            self.problems, stamp = list(before), _stamp(file)
+            seen = replace(self._study(file), stamp=stamp)
+            if self.problems == before or _stamp(file) == stamp:
+                break  # else its parts are of two files, one after the other
+        return seen
+
+    def _study(self, file: Path) -> _Seen:
         head, seal, rows, images = self.ask([{"what": what, "path": str(file)} for what in _PARTS])
         if "refused" in head:
             raise StoreError(head["refused"])
@@ -199,12 +227,31 @@ def _task(place: _Place) -> dict[str, Any]:
     return task
 
 
+def _whose(work: _Work, folder: Path, seen: _Seen) -> str:
+    """The id of the store whose folder it is; "" where there is none. One that cannot say it counts as the file's."""
+    try:
+        card = contents.read_card(folder) if folder.is_dir() else None
+    except StoreError:
+        work.problems.append(Problem(folder / contents.CARD, None, "", "is damaged"))
+        return seen.store_id
+    return "" if card is None else card[0]
+
+
+def _since(work: _Work, path: Path, seen: _Seen) -> list[_Place]:
+    """Trials that a packed file does not have yet: of a study that goes on, or whose driver was killed."""
+    folder = names.folder_of(path)
+    if _whose(work, folder, seen) != seen.store_id:
+        return []
+    new = sorted(contents.shards(folder) - seen.rows.keys())
+    return [_Place(number, names.shard_path(folder, number), f"/{layout.TRIAL}") for number in new]
+
+
 def _index(work: _Work, path: Path, seen: _Seen) -> None:
     """Check every trial's own file, and every older pack, in the folder beside an index."""
     folder = names.folder_of(path)
-    card = contents.read_card(folder) if folder.is_dir() else None
-    if card is None or card[0] != seen.store_id:
-        what = "is not there: the trials are in it" if card is None else "holds trials of another study"
+    whose = _whose(work, folder, seen)
+    if whose != seen.store_id:
+        what = "holds trials of another study" if whose else "is not there: the trials are in it"
         work.problems.append(Problem(folder, None, "", what))
         return
     packed: dict[int, _Place] = {}

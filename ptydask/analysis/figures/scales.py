@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from ptydask import space, tunables
@@ -280,8 +280,3 @@ def _key(value: Any) -> tuple[str, Any]:
 def _order(value: Any) -> tuple[int, Any]:
     """Nothing, then numbers, then words."""
     return (0, 0) if value is None else (1, value) if isinstance(value, int | float) else (2, str(value))
-
-
-def fixed(axis: Any, places: Sequence[float]) -> None:
-    """Ticks at these places alone."""
-    axis.set_major_locator(FixedLocator(list(places)))

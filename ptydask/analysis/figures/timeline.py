@@ -56,13 +56,26 @@ def lacks(data: StudyData) -> str | None:
 
 
 def bars(records: Sequence[TrialRecord]) -> list[Bar]:
-    """The trials whose begin is known, by begin."""
-    found = [(begun, record) for record in records if (begun := _moment(record.started)) is not None]
-    first = min((begun for begun, _ in found), default=0.0)
-    return [
-        Bar(r, r.host or "?", r.worker or r.job or "?", begun - first, begun - first + _seconds(r))
-        for begun, r in sorted(found, key=lambda pair: (pair[0], pair[1].number))
-    ]
+    """The trials whose begin is known, by begin.
+
+    A trial's time is that of all its attempts, its begin that of the last: where it was tried again it ends no later
+    than its worker's next trial begins.
+    """
+    begun = [(moment, record) for record in records if (moment := _moment(record.started)) is not None]
+    begun.sort(key=lambda pair: (pair[0], pair[1].number))
+    found: list[Bar] = []
+    following: dict[tuple[str, str], float] = {}
+    for moment, record in reversed(begun):
+        begin, place = moment - begun[0][0], (record.host or "?", record.worker or record.job or "?")
+        end = begin + _seconds(record)
+        found.append(Bar(record, *place, begin, min(end, following.get(place, end)) if record.attempt > 1 else end))
+        following[place] = begin
+    return found[::-1]
+
+
+def wall_seconds(records: Sequence[TrialRecord]) -> float | None:
+    """Seconds from the first trial's start to the last one's end; None where no trial says when it started."""
+    return max((bar.end for bar in bars(records)), default=None)
 
 
 def without_pauses(found: Sequence[Bar]) -> tuple[list[Bar], list[Pause]]:
@@ -212,9 +225,10 @@ def _shared(found: Sequence[Bar], rows: Sequence[tuple[str, str]]) -> bool:
 
 
 def _moment(iso: str) -> float | None:
-    """Seconds since 1970; None where the text is no time."""
+    """Seconds since 1970; None where the text is no time, or one of which nobody knows in which zone."""
     try:
-        return datetime.fromisoformat(iso).timestamp()
+        moment = datetime.fromisoformat(iso)
+        return moment.timestamp() if moment.tzinfo is not None else None
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -60,7 +60,7 @@ def sharpened(found: Sequence[Found], about: Description, tally: Tally) -> list[
     made = []
     for rough in found:
         one = matching.sharpened(rough, about.space, {}, {})
-        model = _read(one.model, tally) if one.rounded and one.model is not None else None
+        model = _read(one.model, tally, large=False) if one.rounded and one.model is not None else None
         if model is not None:
             exact, close = output.exact_values(model), output.close_values(model)
             one = matching.sharpened(one, about.space, exact, close)
@@ -290,10 +290,10 @@ class _Trial:
         )
 
 
-def _read(path: Path, tally: Tally, *, whole: bool = False) -> PtyradModel | None:
+def _read(path: Path, tally: Tally, *, whole: bool = False, large: bool = True) -> PtyradModel | None:
     """A model file; None, and said why, for one that is damaged or still being written."""
     try:
-        return ptyrad_model.read(path, without=() if whole else output.HEAVY)
+        return ptyrad_model.read(path, without=() if whole else output.HEAVY, large=large)
     except StoreError as error:
         tally.skipped[path] = str(error).removeprefix(f"{path}: ")
         return None

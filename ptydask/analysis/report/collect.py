@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping
 from typing import Any
 
 from ptydask import space
 from ptydask.analysis.data import WORDS, StudyData, search_space
-from ptydask.analysis.figures import scales
+from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.report import rows
 from ptydask.analysis.report.seen import MONTAGE, Album
 from ptydask.gain import baseline, gain
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, StudyMeta, TrialRecord, ranked
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, StudyMeta, ranked
 from ptydask.tunables import PARAMETERS
 
 
@@ -63,7 +62,7 @@ def _study(study: StudyData, album: Album, running: Mapping[str, Any] | None) ->
         if made is None
         else {"own": made.own.number, "values": made.values, "difference": made.difference, "share": made.share},
         "tuned": tuned(study),
-        "wall": wall_seconds(records),
+        "wall": timeline.wall_seconds(records),
         "worked": sum(record.seconds for record in records if math.isfinite(record.seconds)),
         "workers": len({(record.host, record.worker) for record in records}),
         "hosts": sorted({record.host for record in records if record.host}),
@@ -147,20 +146,6 @@ def _running(said: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "under_way": len(run.get("running") or ()),
         "remaining": rows.number(run.get("remaining")),
     }
-
-
-def wall_seconds(records: Sequence[TrialRecord]) -> float | None:
-    """Seconds from the first trial's start to the last one's end; None where no trial says when it started."""
-    spans = []
-    for record in records:
-        try:
-            start = datetime.fromisoformat(record.started)
-            spans.append((start, start + timedelta(seconds=record.seconds)))
-        except (ValueError, OverflowError):
-            continue
-    if not spans or len({start.tzinfo is None for start, _ in spans}) > 1:
-        return None
-    return (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()
 
 
 # --- where it comes from -------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ function trialLinks(number) {
 function headline(number) {
   const place = value("rank", number);
   const error = value("error", number);
-  const early = stateOf(number) === "pruned" && error !== null ? ` after ${count(value("steps", number) ?? 0, "iteration")}: not ranked` : "";
+  const steps = value("steps", number);
+  const early = stateOf(number) !== "complete" && error !== null ? `${steps === null ? "" : ` after ${count(steps, "iteration")}`}: not ranked` : "";
   return [el("h1", {}, `Trial ${number} `, badge(stateOf(number))),
     el("p", { class: "figure" }, error === null ? `No ${study.metric}` : [el("b", {}, errorText(error)), ` ${study.metric}${early}`],
       place !== null && el("span", { class: "note" }, ` ${ordinal(place)} of ${study.ranks.length.toLocaleString("en")}`))];

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -32,8 +33,8 @@ def picture(image: Image, side: int, *, exact: bool = False) -> dict[str, Any] |
     """One image as the page wants it; None where it has no finite pixel.
 
     ``src`` holds at most ``side`` pixels along a side. ``low`` and ``high`` are the values of black and white, in
-    ``values``; ``middle`` is what images beside each other are compared from, see :func:`ptydask.analysis.greys.middle`. ``left``, ``top``,
-    ``dx``, ``dy`` calibrate the pixels in ``unit``; without axes they count pixels.
+    ``values``; ``middle``, of :mod:`ptydask.analysis.greys`, is what images beside each other are compared from.
+    ``left``, ``top``, ``dx``, ``dy`` calibrate the pixels in ``unit``; without axes they count pixels.
     """
     data = np.asarray(image.data, np.float32)
     ends = greys.ends(data) if data.ndim == 2 else None
@@ -96,10 +97,9 @@ def thumbnail(tile: NDArray[np.uint8], side: int) -> str:
     return _data("image/webp", out.getvalue())
 
 
-def span(image: Image) -> tuple[float, float] | None:
-    """The values of black and white, from the image's middle on; None where it has no finite pixel."""
-    found, centre = greys.ends(np.asarray(image.data, np.float32)), greys.middle(image)
-    return None if found is None else (found[0] - centre, found[1] - centre)
+def span(shown: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    """Black and white of a :func:`picture` from its middle on; None where there is none."""
+    return None if shown is None else (shown["low"] - shown["middle"], shown["high"] - shown["middle"])
 
 
 def grey(data: NDArray[np.float32], low: float, high: float, side: int) -> Any:

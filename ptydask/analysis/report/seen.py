@@ -67,19 +67,20 @@ def read(results: Results, *, images: int) -> Album:
     shown = pictured(records, results.meta.direction, images)
     logs = {*shown, *[record.number for record in records if record.state is TrialState.FAIL][:_LOGS]}
     seen: dict[int, Seen] = {}
+    curves = results.curves() if len(records) >= _LARGE else {}
     spans: dict[int, tuple[float, float] | None] = {}
     for record in records:
         number = record.number
         try:
             if len(records) >= _LARGE and number not in logs:
-                seen[number] = Seen(record, results.curve(number))
+                seen[number] = Seen(record, curves.get(number) or results.curve(number))
                 continue
             trial = results.trial(number)
             seen[number] = _facts(trial, log=number in logs)
             if number in shown:
                 seen[number] = _pictures(seen[number], trial, best=number == shown[0])
                 # The image itself is let go of: a hundred of 4096 x 4096 would be 7 GB.
-                spans[number] = None if trial.image is None else pictures.span(trial.image)
+                spans[number] = pictures.span(seen[number].picture)
         except StoreError as error:
             seen[number] = Seen(record, lost=str(error))
     side = 64 if len(records) >= _LARGE else 128

@@ -46,11 +46,12 @@ const sight = {};
 
 const rank = (v) => (isNumber(v) ? v : v === null || v === "" || v === "NaN" ? null : v === "Infinity" ? Infinity : v === "-Infinity" ? -Infinity : v);
 
+const KINDS = ["number", "boolean", "string"];
 /** Rising, numbers before words; what has no value comes last either way. */
 function compared(a, b, down) {
   const [x, y] = [rank(a), rank(b)];
   if (x === null || y === null) return (x === null) - (y === null);
-  if (typeof x !== typeof y) return typeof x === "number" ? -1 : 1;
+  if (typeof x !== typeof y) return KINDS.indexOf(typeof x) - KINDS.indexOf(typeof y);
   const sign = x < y ? -1 : x > y ? 1 : 0;
   return down ? -sign : sign;
 }
@@ -100,7 +101,7 @@ function widthOf(column) {
 
 function rowElement(row) {
   const number = numbers[row];
-  const small = thumbnails()[number] ?? null;
+  const small = thumbnails()[number];
   const pick = el("input", { type: "checkbox", tabindex: "-1", "aria-label": `Compare trial ${number}`, onchange: () => choose(number) });
   pick.checked = state.picked.includes(number);
   const cells = shownColumns().map((column) => {
@@ -111,7 +112,7 @@ function rowElement(row) {
     return el("td", { class: column.kind, title: text.length > 30 ? text : null }, text);
   });
   return el("tr", { class: number === best ? "best" : null, "data-number": number },
-    el("td", { class: "pick" }, pick), small !== undefined && sight.thumbs && el("td", { class: "thumb" }, small && el("img", { src: small, alt: "" })), cells);
+    el("td", { class: "pick" }, pick), sight.thumbs && el("td", { class: "thumb" }, small && el("img", { src: small, alt: "" })), cells);
 }
 
 /** Put the rows that are in sight into the document, and only those. */
@@ -219,8 +220,11 @@ function columnChoice() {
     const box = el("input", { type: "checkbox", onchange: () => {
       state.shown[box.checked ? "add" : "delete"](column.key);
       kept.clear();
+      // A filter that nobody sees would hide trials without a word.
+      const filtered = !box.checked && state.filters.delete(column.key);
       heads();
-      paint();
+      if (filtered) refresh();
+      else paint();
     } });
     box.checked = state.shown.has(column.key);
     return el("label", {}, box, ` ${column.label}`);
