@@ -207,6 +207,22 @@ def test_pack_names_a_damaged_trial(tmp_path: Path, capsys: Output) -> None:
     assert ([r.number for r in records(path)], with_arrays(path)) == ([0, 1, 2], [0, 2])
 
 
+def test_a_file_that_is_a_symbolic_link(tmp_path: Path) -> None:
+    """A study that goes on over a link keeps the trials of the file behind it, which stays as it is."""
+    for name in ("data", "work"):
+        (tmp_path / name).mkdir()
+    behind = packed(tmp_path / "data" / "s.h5", [record(0), record(1)])
+    path, before = tmp_path / "work" / "s.h5", behind.read_bytes()
+    path.symlink_to("../data/s.h5")
+    store = Store.open(path, meta())
+    put(store, record(2), output(2))
+    store.refresh(force=True)
+    store.close()
+    assert with_arrays(path) == [0, 1, 2]
+    packing.pack(path)
+    assert (with_arrays(path), behind.read_bytes() == before) == ([0, 1, 2], True)
+
+
 def test_nothing_to_pack(tmp_path: Path, capsys: Output) -> None:
     """No file, somebody else's file, a study without a trial: one line each, and nothing is changed."""
     assert run(capsys, "pack", tmp_path / "no.h5")[2] == f"ptydask: {tmp_path}/no.h5: there is no such results file\n"
@@ -274,8 +290,10 @@ def test_dry_run_and_another_file(finished: Path, capsys: Output) -> None:
     assert "arrays would be dropped of 6 trials" in out
     assert files_in(finished.parent) == {"s.h5"}
     small = finished.with_name("small.h5")
+    finished.with_name(".small.h5.0123.aside").write_text("what a kill left")
     assert run(capsys, "pack", finished, "--arrays", "none", "-o", small)[0] == 0
     assert (with_arrays(small), finished.read_bytes() == bytes_before) == ([], True)
+    assert files_in(finished.parent) == {"s.h5", "small.h5"}
     code, _, err = run(capsys, "pack", finished, "-o", small)
     assert code == 2
     assert "exists already" in err

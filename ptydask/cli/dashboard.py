@@ -8,10 +8,9 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import sys
-from pathlib import Path
 from typing import Any
 
-from ptydask.cli import formats
+from ptydask.cli import formats, parsers
 
 _EPILOG = """\
 On a cluster's login node: start it there with --port 8080, then, on your own machine,
@@ -21,14 +20,9 @@ and open http://127.0.0.1:8080/dashboard/. Ctrl-C ends it. Nothing that is done 
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add ``dashboard`` to the command line; it sets ``handler(args) -> int``."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "dashboard",
-        help="open a results file in optuna-dashboard",
-        description="Show a study in optuna-dashboard, in a web browser; trials of a running study appear as they end.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+    says = "Show a study in optuna-dashboard, in a web browser; trials of a running study appear as they end."
+    does = "open a results file in optuna-dashboard"
+    parser = parsers.command(subparsers, "dashboard", does, says=says, more=_EPILOG)
     parser.add_argument(
         "--port", type=_port, metavar="N", help="default: 8080, or a free one where that is taken; 0: a free one"
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import formats, inspect
+from ptydask.cli import formats, inspect, parsers
 from ptydask.errors import StoreError, UsageError, nearest
 from ptydask.model import TrialRecord, beside, ranked
 
@@ -39,8 +39,7 @@ Fiji and ImageJ show lengths in angstrom, greys in rad, and the trial's paramete
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add export to the command line; each of its kinds sets ``handler(args) -> int``."""
     does = "write tables, pictures, params files and PtyRAD's model files of trials"
-    parser = _described(subparsers, "export", does, _EPILOG)
-    parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+    parser = parsers.command(subparsers, "export", does, more=_EPILOG)
     kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True)
 
     for name, more in (("csv", ", as of 'ptydask ls --format csv'"), ("parquet", ", a type for each column")):
@@ -273,19 +272,6 @@ def _open(path: Path) -> Results:
 # --- pieces -------------------------------------------------------------------------------------------
 
 
-def _described(
-    subparsers: argparse._SubParsersAction[Any], name: str, does: str, epilog: str = ""
-) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = subparsers.add_parser(
-        name,
-        help=does,
-        description=f"{does[0].upper()}{does[1:]}.",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return made
-
-
 def _kind(
     kinds: argparse._SubParsersAction[Any],
     name: str,
@@ -294,7 +280,7 @@ def _kind(
     default: str,
     epilog: str = "",
 ) -> argparse.ArgumentParser:
-    made = _described(kinds, name, does, epilog)
+    made = parsers.command(kinds, name, does, more=epilog, file=False)
     text = ", - for stdout" if name in ("csv", "params") else ""
     made.add_argument(
         "out", nargs="?", type=Path, metavar="OUT", help=f"where to (default: {default}, beside FILE.h5{text})"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ptydask.cli import formats
-from ptydask.cli.upkeep import parser, shown, size_text, trials_text
+from ptydask.cli import formats, parsers
+from ptydask.cli.upkeep import shown, size_text, trials_text
 
 _INFO = """\
 Show what a results file is and holds, of a running study too.
@@ -17,10 +17,9 @@ Trials by how they ended, the best one, how large it is and what takes the room,
 have their arrays, who runs the study now, and where it came from: host, versions, data, command."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add ``info`` to the command line."""
-    info = parser(subparsers, "info", "show what is in a results file", _INFO, "")
-    info.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+    info = parsers.command(subparsers, "info", "show what is in a results file", says=_INFO)
     info.add_argument("--format", choices=("table", "json", "yaml"), default="table", help="how to print")
     info.set_defaults(handler=run_info)
 

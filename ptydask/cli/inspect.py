@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import formats, status
+from ptydask.cli import formats, parsers, status
 from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import UsageError, nearest
 from ptydask.gain import baseline
@@ -213,15 +213,8 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
 # --- pieces ------------------------------------------------------------------------------------------
 
 
-def _parser(subparsers: argparse._SubParsersAction[Any], name: str, does: str, epilog: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        name,
-        help=does,
-        description=f"{does[0].upper()}{does[1:]}.",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+def _parser(subparsers: parsers.Commands[Any], name: str, does: str, more: str) -> argparse.ArgumentParser:
+    parser = parsers.command(subparsers, name, does, more=more)
     parser.add_argument("--format", choices=FORMATS, default="table", help="how to print (default: table)")
     return parser
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import formats
-from ptydask.cli.upkeep import parser, say, shown, size_text, trials_text
+from ptydask.cli import formats, parsers
+from ptydask.cli.upkeep import say, shown, size_text, trials_text
 from ptydask.errors import MissingDependency, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -31,9 +31,10 @@ Copies of one file that were both run on have different trials under the same nu
   first    keep those of the file that was named first"""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add ``merge`` to the command line."""
-    merge = parser(subparsers, "merge", "make one file of several of the same study", _MERGE, _MERGE_MORE)
+    does = "make one file of several of the same study"
+    merge = parsers.command(subparsers, "merge", does, says=_MERGE, more=_MERGE_MORE, file=False)
     merge.add_argument("out", type=Path, metavar="OUT.h5", help="the file to write; it may not exist yet")
     merge.add_argument("files", type=Path, nargs="+", metavar="FILE.h5", help="the files to merge")
     merge.add_argument("--conflicts", choices=("refuse", "both", "first"), default="refuse", help="see below")

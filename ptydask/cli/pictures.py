@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import formats
+from ptydask.analysis.figures import KINDS
+from ptydask.cli import formats, parsers
 from ptydask.errors import UsageError, nearest
 from ptydask.model import TrialRecord, TrialState, beside
 
@@ -19,16 +20,6 @@ if TYPE_CHECKING:
     from ptydask.analysis.figures.sheet import Sheet
     from ptydask.store.reader import Results
 
-KINDS = {
-    "history": "the error of every trial, and the best so far",
-    "curves": "the error at every iteration, pruned trials marked",
-    "importance": "which parameters decide whether a trial is among the best tenth",
-    "slice": "the error over each parameter",
-    "contour": "the best error over two parameters, or over every pair of several",
-    "parallel": "one line a trial across all parameters",
-    "timeline": "when which worker was at what",
-}
-"""As in :data:`ptydask.analysis.figures.KINDS`, which costs more to import."""
 PICTURES = ("png", "svg", "pdf", "tif", "tiff", "jpg", "eps")
 ARRAYS = ("phase", "amplitude", "probe")
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "all": None}
@@ -58,7 +49,7 @@ examples:
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add plot and montage to the command line; each sets ``handler(args) -> int``."""
-    plot = _parser(subparsers, "plot", "draw figures of a study", _PLOT_EPILOG)
+    plot = parsers.command(subparsers, "plot", "draw figures of a study", more=_PLOT_EPILOG)
     plot.add_argument("kinds", nargs="*", metavar="KIND", help="which figures (default: all that can be drawn)")
     _output(plot, "a folder, or a file if one KIND is named (default: NAME-KIND.png beside FILE.h5)")
     plot.add_argument("--format", choices=PICTURES, help="of the files in a folder (default: png)")
@@ -66,7 +57,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     plot.add_argument("--size", type=_size, metavar="WxH", help="width and height, inches: 3.4x2.6")
     plot.set_defaults(handler=run_plot)
 
-    montage = _parser(subparsers, "montage", "put the images of trials side by side", _MONTAGE_EPILOG)
+    montage = parsers.command(subparsers, "montage", "put the images of trials side by side", more=_MONTAGE_EPILOG)
     which = montage.add_argument_group("which trials")
     which.add_argument("-k", type=_count, default=25, metavar="K", help="so many at most (default: 25)")
     which.add_argument("--sort", default="error", metavar="BY", help="error (default, best first), number, a parameter")
@@ -226,18 +217,6 @@ def _where(file: Path, condition: str) -> set[int]:
 
 
 # --- pieces ------------------------------------------------------------------------------------------
-
-
-def _parser(subparsers: argparse._SubParsersAction[Any], name: str, does: str, epilog: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        name,
-        help=does,
-        description=f"{does[0].upper()}{does[1:]}.",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
-    return parser
 
 
 def _output(parser: Any, text: str, name: str = "PATH") -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import formats
+from ptydask.cli import formats, parsers
 from ptydask.errors import redact
 
 if TYPE_CHECKING:
@@ -38,13 +38,9 @@ _SHOWN = 20
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add import-ptyrad to the command line; it sets ``handler(args) -> int``."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "import-ptyrad",
-        help="turn a folder of PtyRAD's own hypertune into a results file",
-        description="Turn a folder of PtyRAD's own hypertune into a results file, which every command works on.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    does = "turn a folder of PtyRAD's own hypertune into a results file"
+    says = "Turn a folder of PtyRAD's own hypertune into a results file, which every command works on."
+    parser = parsers.command(subparsers, "import-ptyrad", does, says=says, more=_EPILOG, file=False)
     parser.add_argument("folder", type=Path, nargs="+", metavar="FOLDER", help=_FOLDER_HELP)
     parser.add_argument("--storage", metavar="URL", help=_STORAGE_HELP)
     parser.add_argument("--study", metavar="NAME", help="the study, where the database holds several")

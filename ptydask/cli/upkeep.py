@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import formats
+from ptydask.cli import formats, parsers
 from ptydask.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,8 +64,9 @@ json is one object: intact, kind, trials, files, problems (file, trial, where, w
 
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add pack, verify, merge, rebuild and info; each sets ``handler(args) -> int``."""
-    pack = parser(subparsers, "pack", "make one file of a stopped study, or a file smaller", _PACK, _PACK_MORE)
+    """Add pack, verify and rebuild; each sets ``handler(args) -> int``."""
+    does = "make one file of a stopped study, or a file smaller"
+    pack = parsers.command(subparsers, "pack", does, says=_PACK, more=_PACK_MORE, file=False)
     pack.add_argument("file", type=Path, metavar="FILE.h5", help="the results file")
     pack.add_argument("--arrays", default="all", metavar="RULE", help="which trials keep their arrays, see below")
     pack.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="write this file instead; FILE.h5 stays")
@@ -73,30 +74,16 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     pack.add_argument("--drop-checkpoints", action="store_true", help="also give up the trials that were under way")
     pack.set_defaults(handler=run_pack)
 
-    verify = parser(subparsers, "verify", "read everything, and say what is damaged", _VERIFY, _VERIFY_MORE)
-    verify.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+    does = "read everything, and say what is damaged"
+    verify = parsers.command(subparsers, "verify", does, says=_VERIFY, more=_VERIFY_MORE)
     verify.add_argument("--format", choices=("table", "json"), default="table", help="how to print (default: table)")
     verify.set_defaults(handler=run_verify)
 
-    rebuild = parser(subparsers, "rebuild", "make damaged results usable again", _REBUILD, _REBUILD_MORE)
+    does = "make damaged results usable again"
+    rebuild = parsers.command(subparsers, "rebuild", does, says=_REBUILD, more=_REBUILD_MORE, file=False)
     rebuild.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, damaged or gone")
     rebuild.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="write this file, and touch nothing else")
     rebuild.set_defaults(handler=run_rebuild)
-
-    from ptydask.cli import info, merging
-
-    merging.add_parser(subparsers)
-    info.add_parser(subparsers)
-
-
-def parser(
-    subparsers: argparse._SubParsersAction[Any], name: str, does: str, says: str, more: str
-) -> argparse.ArgumentParser:
-    """A command whose description and epilog are printed as they stand."""
-    made: argparse.ArgumentParser = subparsers.add_parser(
-        name, help=does, description=says, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    return made
 
 
 # --- pack --------------------------------------------------------------------------------------------

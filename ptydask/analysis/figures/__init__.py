@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptydask.analysis.data import StudyData
 from ptydask.errors import MissingDependency, UsageError, nearest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ptydask.analysis.data import StudyData
 
 Link = Callable[[int], str]
 """A trial's number -> the URL of what is known of it."""
