@@ -6,7 +6,6 @@ Each check returns plain values; its ``problems`` are pairs: where in the file, 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ptydask.errors import StoreError, one_line
+from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.store import codec, digest, files, index, isolated, layout, names, nexus, table, trialgroup
 
@@ -34,10 +33,8 @@ def check(what: str, path: str, **more: Any) -> Found:
 
 
 def _why(error: BaseException) -> str:
-    text = one_line(str(error.args[0] if isinstance(error, KeyError) and error.args else error))
-    if cut := re.search(r"truncated file: eof = (\d+), .* stored_eof = (\d+)", text):
-        return f"is cut off: of {cut[2]} bytes {cut[1]} are there"
-    return f"cannot be read ({text or type(error).__name__})"
+    text = files.why(error)
+    return f"is {text}" if text.startswith("cut off") else f"cannot be read ({text})"
 
 
 def _head(file: h5py.File) -> Found:

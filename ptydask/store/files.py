@@ -10,12 +10,15 @@ import glob
 import hashlib
 import io
 import os
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
+
+from ptydask.errors import one_line
 
 # Checksums on every header, link and chunk index, and readable by every HDF5 since 1.10 (2016).
 LIBVER = ("v110", "v110")
@@ -204,6 +207,14 @@ def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def why(error: BaseException) -> str:
+    """What HDF5 says of a file that it cannot read, in one line."""
+    # A KeyError puts quotes around the reason.
+    text = one_line(str(error.args[0] if isinstance(error, KeyError) and error.args else error))
+    cut = re.search(r"truncated file: eof = (\d+), .* stored_eof = (\d+)", text)
+    return f"cut off: of {cut[2]} bytes {cut[1]} are there" if cut else text or type(error).__name__
 
 
 def read(path: Path) -> h5py.File:

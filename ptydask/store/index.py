@@ -48,6 +48,8 @@ class Row:
         return self.group == f"/{layout.TRIAL}"
 
 
+_AGAIN = 200
+"""Trials after which an older pack is opened anew: HDF5 keeps 100 kB in memory of each one that it copied from it."""
 Place = Callable[[h5py.Group, Row], None]
 Copy = Callable[[h5py.Group, Row, h5py.Group], None]
 """Makes in the group of all trials what a row stands for, from the group where it lies."""
@@ -221,14 +223,17 @@ def write_new(path: Path, head: Head, trials: Iterable[tuple[TrialRecord, TrialO
 
 
 def _take(trials: h5py.Group, row: Row, packs: dict[Path, h5py.File], opened: ExitStack, copy: Copy) -> None:
-    """Copy a trial's group from where it lies; a pack is opened once for all trials."""
+    """Copy a trial's group from where it lies; a pack stays open for the next one."""
     if row.alone:
         with files.read(row.file) as file:
             copy(trials, row, file[row.group])
         return
-    if row.file not in packs:
-        packs[row.file] = opened.enter_context(files.read(row.file))
-    copy(trials, row, packs[row.file][row.group])
+    file = packs.get(row.file)
+    if file is None or len(trials) % _AGAIN == 0:
+        if file is not None:
+            file.close()
+        file = packs[row.file] = opened.enter_context(files.read(row.file))
+    copy(trials, row, file[row.group])
 
 
 def _check_whole(path: Path, numbers: set[int]) -> None:

@@ -48,7 +48,7 @@ def texts(values: Sequence[str], longest: int | None = None) -> NDArray[np.bytes
     """The texts in UTF-8, all of one length; those beyond ``longest`` bytes are cut.
 
     HDF5 keeps texts of varying length aside, without a checksum, and may never return from reading them where they
-    are damaged. So nothing that ptydask itself reads is one; see :func:`fact`.
+    are damaged. So nothing that ptydask itself has to read is one; see :func:`fact`.
     """
     data = [_cut(value, longest).encode() for value in values]
     return np.array(data, h5py.string_dtype("utf-8", max([1, *map(len, data)])))
@@ -82,7 +82,10 @@ def attribute(owner: h5py.HLObject, name: str, value: Any) -> None:
 
 
 def fact(owner: h5py.HLObject, name: str, value: Any) -> None:
-    """An attribute for people: the same, but h5py gives a text back as one. ptydask has it elsewhere."""
+    """An attribute for people: the same, but h5py gives a text back as one.
+
+    ptydask has it elsewhere. It reads facts, or copies them, only where another process came to an end with them.
+    """
     value = _storable(value)
     owner.attrs[name] = _cut(value, _LONGEST) if isinstance(value, str) else value
 

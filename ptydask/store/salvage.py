@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 import h5py
 
-from ptydask.errors import StoreError, one_line
+from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.store import codec, contents, digest, files, index, isolated, layout, names, nexus, table, trialgroup
 
@@ -124,11 +123,7 @@ def _answer(task: Mapping[str, Any]) -> Answer:
         with files.read(Path(task["path"])) as file:
             return _ANSWERS[task["what"]](file, **more)
     except (*files.BROKEN, StoreError) as error:
-        # A KeyError puts quotes around HDF5's reason.
-        why = error.args[0] if isinstance(error, KeyError) and error.args else error
-        text = one_line(str(why)) or type(error).__name__
-        cut = re.search(r"truncated file: eof = (\d+), .* stored_eof = (\d+)", text)
-        return {"trouble": f"cut off: of {cut[2]} bytes {cut[1]} are there" if cut else text}
+        return {"trouble": files.why(error)}
 
 
 def _head(file: h5py.File) -> Answer:
