@@ -416,7 +416,7 @@ def test_running(tmp_path: Path) -> None:
     assert study.live
     assert study.status.state == "running"
     cases.put(store, cases.record(3), made(3))
-    assert study.numbers == [0, 1, 2]
+    assert (study.numbers, study.status.recorded) == ([0, 1, 2], 4)
     assert [t.number for t in study.study().trials] == [0, 1, 2]
     assert study.refresh().numbers == [0, 1, 2, 3]
     assert study.table().index.tolist() == [0, 1, 2, 3]

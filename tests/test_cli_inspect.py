@@ -305,11 +305,11 @@ def test_best_as_params_file(make: Callable[..., Path], call: Callable[..., str]
     """The best values are put in place, exactly, in a file that does not tune again."""
     packed = make((RECORDS[0], replace(RECORDS[1], params={"scale": 1 + THIRD, "rotation": -1.5})))
     text = call("best", packed, "--format", "yaml")
-    assert text.startswith(f"# tBL/WSe2, trial 1: loss {THIRD / 100}\n")
+    assert text.startswith(f"# tBL/WSe2, trial 1 (complete): loss {THIRD / 100}\n")
     params = yaml.safe_load(text)
     assert params["init_params"]["pos_scan_affine"] == [1 + THIRD, 0, -1.5, 0]
     assert params["hypertune_params"]["if_hypertune"] is False
-    assert params["recon_params"] == {"NITER": 5}
+    assert params["recon_params"] == {"NITER": 5, "SAVE_ITERS": 5}  # without it PtyRAD would save nothing
     call("best", packed, "--format", "yaml", "-k", 2, code=2, err="one trial's values")
 
 

@@ -25,7 +25,7 @@ from ptydask.analysis.report import page, pictures, plots
 from ptydask.analysis.report.collect import collect, tuned
 from ptydask.analysis.report.rows import columns, number
 from ptydask.analysis.report.seen import Album, Seen, pictured, read
-from ptydask.errors import UsageError
+from ptydask.errors import MissingDependency, UsageError
 from ptydask.model import Image, Reason, RunningTrial, RunSnapshot, StudyMeta, TrialRecord, TrialState
 from ptydask.store import Store, reader
 
@@ -434,3 +434,24 @@ def test_the_wheel_ships_the_pages_parts() -> None:
 
     names = {entry.name for entry in resources.files("ptydask.analysis.report").iterdir()}
     assert {"page.html", "page.css", "words.js", "drawing.js", "table.js", "overview.js", "pages.js"} <= names
+
+
+def test_without_matplotlib_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, before anything is read or written."""
+    path = cases.packed(tmp_path / "r.h5", [cases.record(0)])
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with (
+        reader.open(path) as results,
+        pytest.raises(MissingDependency, match=r"pip install 'ptydask\[analysis\]'"),
+    ):
+        report.write(results, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("hidden", "said"),
+    [("ro/.d.html.0826f509a29d.aside", "ro/d.html"), (".d-slice.png.b6d81092", "d-slice.png"), (None, "the output")],
+)
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(hidden: str | None, said: str) -> None:
+    """Not by the hidden name under which it is written first."""
+    assert cli._asked_for(hidden) == said

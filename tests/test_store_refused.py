@@ -102,6 +102,15 @@ def test_foreign_files_are_never_touched(tmp_path: Path) -> None:
         assert not names.folder_of(path).exists()
 
 
+def test_a_file_that_is_cut_off(tmp_path: Path) -> None:
+    """How much of it is there, and what to do: nothing in it can be saved."""
+    path = packed(tmp_path / "results.h5", [record(0)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:3000])
+    with pytest.raises(StoreError, match=f"cut off: of {len(whole)} bytes 3000 are there; .* copy it again"):
+        reader.open(path)
+
+
 @pytest.mark.parametrize("text", ["tBL_WSe2/study_json", "tBL_WSe2/table/record_json"])
 def test_a_group_where_a_text_should_be(tmp_path: Path, text: str) -> None:
     """A file in which a group has the name of a text is refused in one line, by readers and by drivers."""

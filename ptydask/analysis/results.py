@@ -119,14 +119,15 @@ class StudyResults:
 
     @property
     def status(self) -> Status:
-        """How the study stands: as of now for a run that is on, else by the trials that are recorded here."""
-        count = {state: int((self._columns["state"] == state.value).sum()) for state in TrialState}
+        """How the study stands now, with the trials that were recorded since :meth:`refresh`. Raises StoreError."""
+        with reader.open(self.path) as results:
+            ended = results.columns()["state"]
+        count = {state: int((ended == state.value).sum()) for state in TrialState}
         counts = {
             "complete": count[TrialState.COMPLETE],
             "pruned": count[TrialState.PRUNED],
             "failed": count[TrialState.FAIL],
         }
-        results = self.results
         if not results.live:
             return Status("finished" if results.packed else "stopped", **counts)
         run: Mapping[str, Any] = (results.last_words() or {}).get("run") or {}

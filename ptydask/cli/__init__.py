@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -74,9 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         _abandon_stdout()
-        print(f"ptydask: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
+        print(f"ptydask: {_asked_for(error.filename)}: {error.strerror or error}", file=sys.stderr)
         return 1
     return code
+
+
+def _asked_for(name: object) -> str:
+    """The file that was to be written, of the hidden one that is written beside it first."""
+    head, _, last = str(name or "the output").rpartition("/")
+    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{8,}(\.aside)?", last)
+    return "/".join([*([head] if head else []), found[1] if found else last])
 
 
 def _abandon_stdout() -> None:

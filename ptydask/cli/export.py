@@ -174,7 +174,7 @@ def run_resume(args: argparse.Namespace) -> int:
     _wrote(hdf5)
     _wrote(yaml)
     _say_all([*made.notes, *(f"not kept by this trial, derived: {line}" for line in derived)])
-    _say_all([f"to go on: ptyrad run --params_path {shlex.quote(str(yaml))}"])
+    _say_all([f"to go on: ptyrad run {shlex.quote(str(yaml))}"])
     return 0
 
 

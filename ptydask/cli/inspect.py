@@ -236,14 +236,12 @@ def _write_records(records: Sequence[TrialRecord], how: str) -> None:
 
 def _params_file(results: Results, record: TrialRecord) -> str:
     """The study's params file with the trial's values; for other engines the parameters alone."""
-    if results.meta.engine != "ptyrad":
-        return formats.yaml_text(dict(record.params))
-    import json
+    from ptydask.analysis.export import params
 
-    from ptydask.config import ptyrad
-
-    said = f"{results.meta.name}, trial {record.number}: {results.meta.metric} {record.error}"
-    return ptyrad.render(json.loads(results.meta.config_json), record.params, header=formats.printable(said))
+    made = params.of_trial(results.meta, record, near=results.path)
+    for note in made.notes:
+        _say(note)
+    return made.text
 
 
 def _curve_csv(trial: TrialData) -> str:

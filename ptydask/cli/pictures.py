@@ -172,6 +172,9 @@ def _sheet(results: Results, args: argparse.Namespace) -> tuple[Sheet, str]:
         direction = results.meta.direction
         chosen = montage.ordered(records, sort=args.sort, direction=direction, state=state, reverse=args.reverse)
         most = args.k
+        if not chosen and args.where:
+            which = "trial" if args.state == "all" else f"{args.state} trial"
+            raise UsageError(f"--where {args.where!r} holds for no {which} of {args.file}")
         title = _title(args, min(most, len(chosen)), len(chosen))
     pixels = sheet.cell_pixels(min(most, len(chosen)), args.dpi)
     shown = montage.read(results, chosen, array=args.array, crop=args.crop, pixels=pixels, most=most)

@@ -121,7 +121,7 @@ def report(done: Imported) -> list[str]:
     if done.params is not None:
         own = " --set hypertune_params.storage_path=null" if done.storage else ""
         command = f"ptydask run {shlex.quote(_near(done.params))} --results {shlex.quote(_near(done.results))}{own}"
-        lines.append(f"  go on    {command}")
+        lines.append(f"  go on    {command} --trials {2 * done.trials}   # in total, these {done.trials} among them")
     return lines
 
 

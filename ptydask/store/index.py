@@ -73,11 +73,17 @@ def unreadable(path: Path, error: BaseException) -> StoreError:
     """The error for a file that HDF5 cannot read, or that lacks what a results file has."""
     if isinstance(error, PermissionError):
         return StoreError(f"{path}: no permission to read it")
+    if (why := files.why(error)).startswith("cut off"):
+        return StoreError(f"{path}: {why}; it is left as it is, copy it again from where it is whole")
     try:
-        what = "a damaged HDF5 file" if h5py.is_hdf5(path) else "not an HDF5 file"
+        damaged = h5py.is_hdf5(path)
     except OSError:
-        what = "not readable"
-    return StoreError(f"{path}: {what}; it is left as it is")
+        return StoreError(f"{path}: not readable; it is left as it is")
+    return StoreError(
+        f"{path}: a damaged HDF5 file; it is left as it is, and 'ptydask verify' says more"
+        if damaged
+        else f"{path}: not an HDF5 file; it is left as it is"
+    )
 
 
 def head_of(file: h5py.File, path: Path) -> Head:

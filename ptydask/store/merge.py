@@ -114,7 +114,8 @@ def write(out: Path, arrangement: Arrangement) -> dict[int, str]:
         rows = [_row(placed) for placed in arrangement.trials]
         return index.pack(out, head, rows, salvage.deadly(rows), copy=copy)
     except (OSError, StoreError) as error:
-        raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise StoreError(f"{out}: is not made: {one_line(why)}") from error
 
 
 def _row(placed: Placed) -> index.Row:

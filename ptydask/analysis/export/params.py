@@ -60,7 +60,7 @@ def of_trial(meta: StudyMeta, record: TrialRecord, *, near: Path, steps: int | N
     notes = _locate(config, meta, near)
     _keep_something(config, steps)
     config["init_params"]["random_seed"] = record.seed
-    header = [_title(meta, record), "ptyrad run --params_path THIS_FILE"]
+    header = [_title(meta, record), "ptyrad run THIS_FILE"]
     return ParamsFile(ptyrad.render(config, {}, header="\n".join(header)), tuple(notes))
 
 
@@ -87,7 +87,7 @@ def resuming(
         _title(meta, record),
         f"Goes on from iteration {done} with the trial's object, probe, positions and tilts, in {model_file.name};",
         "start_iter and end_iter are counted from there. The optimizer starts without memory.",
-        "ptyrad run --params_path THIS_FILE",
+        "ptyrad run THIS_FILE",
     ]
     return ParamsFile(ptyrad.render(config, {}, header="\n".join(header)), tuple(notes))
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ptydask.analysis.data import StudyData
+from ptydask.analysis.figures import need_matplotlib
 from ptydask.analysis.report import page, pictures, plots, seen
 from ptydask.analysis.report.collect import collect
 from ptydask.errors import UsageError
@@ -25,6 +26,7 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     file differ in ``made`` alone (now, if not given). Raises StoreError, and MissingDependency without matplotlib
     or Pillow.
     """
+    need_matplotlib()
     pictures.pillow()
     album = seen.read(results, images=images)
     records = tuple(one.record for one in album.trials.values())
