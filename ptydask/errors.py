@@ -6,6 +6,7 @@ PtydaskError
 │       └── DataError   the measurements that the file names
 ├── MissingDependency   an optional package is not installed
 ├── StoreError          the results file or its folder
+│   ├── NoResults       what was given as a results file is none
 │   └── UnusableResults the results cannot be written where they were asked for
 ├── StorageError        the Optuna storage
 ├── StoppedEarly        a run that ended before its study did; the same command goes on
@@ -79,6 +80,12 @@ class MissingDependency(PtydaskError):  # noqa: N818 - the name says it
 
 class StoreError(PtydaskError):
     """The results file or its folder cannot be used as it is."""
+
+
+class NoResults(StoreError):  # noqa: N818
+    """What was given as a results file is not there, or something else."""
+
+    exit_code = 2
 
 
 class UnusableResults(StoreError):  # noqa: N818

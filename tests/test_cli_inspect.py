@@ -258,7 +258,7 @@ def test_nothing_recorded_yet(make: Callable[..., Path], call: Callable[..., str
 @pytest.mark.parametrize("command", ["ls", "best", "status"])
 def test_no_such_file(tmp_path: Path, call: Callable[..., str], command: str) -> None:
     """A file that is not there is said in one line, and nothing is on stdout."""
-    assert call(command, tmp_path / "none.h5", code=1, err=r"^ptydask: \S+none\.h5: [^\n]+\n$") == ""
+    assert call(command, tmp_path / "none.h5", code=2, err=r"^ptydask: \S+none\.h5: [^\n]+\n$") == ""
 
 
 def test_a_reader_that_leaves(packed: Path) -> None:

@@ -166,5 +166,5 @@ def test_no_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file that is not there, before any port is taken."""
     with pytest.raises(StoreError):
         Server(tmp_path / "none.h5", "127.0.0.1", 0)
-    assert main(["dashboard", str(tmp_path / "none.h5")]) == 1
+    assert main(["dashboard", str(tmp_path / "none.h5")]) == 2
     assert "none.h5" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 from store_cases import meta, packed, put, record
 from test_store_crash import child
 
-from ptydask.errors import StoreError
+from ptydask.errors import NoResults, StoreError
 from ptydask.store import Store, lock, names, reader
 
 
@@ -100,6 +100,13 @@ def test_foreign_files_are_never_touched(tmp_path: Path) -> None:
             assert "\n" not in str(caught.value)
         assert path.read_bytes() == before
         assert not names.folder_of(path).exists()
+
+
+def test_the_nearest_name_is_offered(tmp_path: Path) -> None:
+    """For a name that is not there, the results file beside it that is called nearly so."""
+    packed(tmp_path / "demo.h5", [record(0)])
+    with pytest.raises(NoResults, match=r"demmo\.h5: there is no such results file; did you mean 'demo.h5'\?$"):
+        reader.open(tmp_path / "demmo.h5")
 
 
 def test_a_file_that_is_cut_off(tmp_path: Path) -> None:

@@ -320,7 +320,7 @@ def test_a_cut_file_says_how_much_is_left(results: Path) -> None:
     assert lines(results) == [f"results.h5: is cut off: of {size} bytes {size - 1000} are there"]
 
 
-@pytest.mark.parametrize(("text", "words"), [(None, "No such file"), ("a text", "not an HDF5 file")])
+@pytest.mark.parametrize(("text", "words"), [(None, "there is no such results file"), ("a text", "not an HDF5 file")])
 def test_what_is_no_results_file_is_refused(tmp_path: Path, text: str | None, words: str) -> None:
     """One line, no report."""
     path = tmp_path / "r.h5"

@@ -14,7 +14,7 @@ import h5py
 from ptydask import __version__
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialOutput, TrialRecord, ranked
-from ptydask.store import codec, digest, files, layout, names, nexus, table, thumbnail, trialgroup
+from ptydask.store import codec, digest, files, layout, names, nexus, refused, table, thumbnail, trialgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,32 +64,15 @@ def read_head(path: Path) -> Head:
         with files.read(path) as file:
             return head_of(file, path)
     except FileNotFoundError as error:
-        raise StoreError(f"{path}: there is no such results file") from error
+        raise refused.missing(path) from error
     except files.BROKEN as error:
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: BaseException) -> StoreError:
-    """The error for a file that HDF5 cannot read, or that lacks what a results file has."""
-    if isinstance(error, PermissionError):
-        return StoreError(f"{path}: no permission to read it")
-    if (why := files.why(error)).startswith("cut off"):
-        return StoreError(f"{path}: {why}; it is left as it is, copy it again from where it is whole")
-    try:
-        damaged = h5py.is_hdf5(path)
-    except OSError:
-        return StoreError(f"{path}: not readable; it is left as it is")
-    return StoreError(
-        f"{path}: a damaged HDF5 file; it is left as it is, and 'ptydask verify' says more"
-        if damaged
-        else f"{path}: not an HDF5 file; it is left as it is"
-    )
+        raise refused.unreadable(path, error) from error
 
 
 def head_of(file: h5py.File, path: Path) -> Head:
     """The same of an open file. Raises StoreError, KeyError or ValueError."""
     if nexus.said(file, "format") != layout.FORMAT or "kind" not in file.attrs:
-        raise StoreError(f"{path}: an HDF5 file, but not one with the results of ptydask; it is left as it is")
+        raise refused.foreign(path)
     check_version(file, path)
     meta = codec.meta_from_json(nexus.read_text(study_of(file), layout.STUDY_JSON))
     return Head(nexus.said(file, "kind"), nexus.said(file, "store_id"), nexus.said(file, "pack_id"), meta)
@@ -123,7 +106,7 @@ def read_rows(path: Path) -> list[Row]:
                 rows.append(Row(record, path, group, tile or own_tile(file, group), seal, text))
             return rows
     except files.BROKEN as error:
-        raise unreadable(path, error) from error
+        raise refused.unreadable(path, error) from error
 
 
 def own_tile(file: h5py.File, group: str) -> bytes | None:

@@ -23,6 +23,7 @@ from ptydask.store import (
     lock,
     names,
     nexus,
+    refused,
     salvage,
     trialgroup,
 )
@@ -75,7 +76,7 @@ def pack(
         return _copy(path, rule, out)
     contents.refuse_foreign(path, names.folder_of(path))
     if not path.exists() and not (names.folder_of(path) / contents.CARD).exists():
-        raise StoreError(f"{path}: there is no such results file")
+        raise refused.missing(path)
     with held(path):
         return _in_place(path, rule, drop_checkpoints)
 

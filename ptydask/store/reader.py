@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ptydask.errors import StoreError, one_line
 from ptydask.model import Image, Scalar, StudyMeta, TrialRecord, ranked
-from ptydask.store import codec, contents, files, index, layout, lock, names, nexus, shard, table, trialgroup
+from ptydask.store import codec, contents, files, index, layout, lock, names, nexus, refused, shard, table, trialgroup
 
 T = TypeVar("T")
 _MORE = "`ptydask verify` says what is damaged and what is whole"
@@ -81,7 +81,7 @@ class Results:
             # The file may have been replaced between the two.
             head = index.head_of(file, self.path)
         except files.BROKEN as error:
-            raise index.unreadable(self.path, error) from error
+            raise refused.unreadable(self.path, error) from error
         self.meta: StudyMeta = head.meta
         self.id: str = head.store_id
         self.packed: bool = head.kind == layout.PACKED
@@ -149,7 +149,7 @@ class Results:
             stack = self._study[layout.THUMBNAILS]
             made = np.zeros(stack.shape, np.uint8)
         except files.BROKEN as error:
-            raise index.unreadable(self.path, error) from error
+            raise refused.unreadable(self.path, error) from error
         try:
             stack.read_direct(made)
         except files.BROKEN:
@@ -164,7 +164,7 @@ class Results:
         try:
             numbers = self._study[layout.TABLE]["number"][()].tolist()
         except files.BROKEN as error:
-            raise index.unreadable(self.path, error) from error
+            raise refused.unreadable(self.path, error) from error
         return {number: tile for number, tile in zip(numbers, self.thumbnails(), strict=False) if tile.any()}
 
     def curve(self, number: int) -> dict[str, NDArray[Any]]:

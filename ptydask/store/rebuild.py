@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.model import Direction, StudyMeta
-from ptydask.store import contents, files, index, layout, names, packing, salvage, trialgroup
+from ptydask.store import contents, files, index, layout, names, packing, refused, salvage, trialgroup
 from ptydask.store.salvage import Found
 from ptydask.store.study import unwritable
 
@@ -50,6 +50,8 @@ def rebuild(path: Path, out: Path | None = None) -> Rebuilt:
     if not parts:
         raise StoreError(f"{path}: there is no such results file, and no folder {folder.name} with its trials")
     beside = [part for part in parts if part != path]
+    if not beside:
+        refused.other_kinds(path)
     if out is None and beside:
         with packing.held(path):
             files.sweep(folder)
@@ -80,7 +82,7 @@ def _files(path: Path, folder: Path) -> list[Path]:
 def _examined(path: Path, parts: Sequence[Path]) -> list[Found]:
     found = salvage.examine(parts)
     if any(one.foreign and one.path == path for one in found):
-        raise StoreError(f"{path}: an HDF5 file, but not one with the results of ptydask; it is left as it is")
+        raise refused.foreign(path)
     return found
 
 

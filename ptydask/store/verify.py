@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.errors import StoreError
-from ptydask.store import contents, isolated, layout, names
+from ptydask.store import contents, isolated, layout, names, refused
 
 Progress = Callable[[int, int], None]
 """Is told how many trials were read, and of how many."""
@@ -77,7 +77,7 @@ def verify(path: Path | str, *, patience: float = isolated.PATIENCE, progress: P
     """
     path = Path(path).absolute()
     for _ in range(_TRIES // 3):
-        _refuse(path)
+        refused.other_kinds(path)
         work = _Work(path, patience, progress or (lambda done, total: None))
         seen = work.study(path)
         _everything(work, path, seen)
@@ -102,17 +102,6 @@ def _stamp(path: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return at.st_dev, at.st_ino, at.st_mtime_ns
-
-
-def _refuse(path: Path) -> None:
-    """Raise StoreError for what no damage explains: no file, another kind of file, a later format."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from error
-    if start[1:4] != b"HDF" and start[4:8] != b"\r\n\x1a\n":
-        raise StoreError(f"{path}: not an HDF5 file")
 
 
 @dataclass(frozen=True, slots=True)

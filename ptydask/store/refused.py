@@ -1,0 +1,51 @@
+"""Why a file is not one with results: the errors, each in one line."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+import h5py
+
+from ptydask.errors import NoResults, StoreError
+from ptydask.store import files
+
+
+def missing(path: Path) -> NoResults:
+    """The error for a file that is not there, with the nearest name beside it."""
+    there = [other.name for other in path.parent.glob("*.h5")]
+    close = get_close_matches(path.name, there, n=1, cutoff=0.7)
+    return NoResults(f"{path}: there is no such results file" + (f"; did you mean {close[0]!r}?" if close else ""))
+
+
+def foreign(path: Path) -> NoResults:
+    """The error for somebody else's HDF5 file."""
+    return NoResults(f"{path}: an HDF5 file, but not one with the results of ptydask; it is left as it is")
+
+
+def unreadable(path: Path, error: BaseException) -> StoreError:
+    """The error for a file that HDF5 cannot read, or that lacks what a results file has."""
+    if isinstance(error, PermissionError):
+        return StoreError(f"{path}: no permission to read it")
+    if (why := files.why(error)).startswith("cut off"):
+        return StoreError(f"{path}: {why}; it is left as it is, copy it again from where it is whole")
+    try:
+        damaged = h5py.is_hdf5(path)
+    except OSError:
+        return StoreError(f"{path}: not readable; it is left as it is")
+    if not damaged:
+        return NoResults(f"{path}: not an HDF5 file; it is left as it is")
+    return StoreError(f"{path}: a damaged HDF5 file; it is left as it is, and 'ptydask verify' says more")
+
+
+def other_kinds(path: Path) -> None:
+    """Raise NoResults for what no damage explains: no file, or one that does not begin as HDF5 does."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except FileNotFoundError as error:
+        raise missing(path) from error
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}") from error
+    if start[1:4] != b"HDF" and start[4:8] != b"\r\n\x1a\n":
+        raise NoResults(f"{path}: not an HDF5 file; it is left as it is")
