@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ptydask.errors import StoreError, UnusableResults, one_line
+from ptydask.errors import NoResults, StoreError, UnusableResults, one_line
 from ptydask.model import Direction, StudyMeta
 from ptydask.store import contents, files, index, layout, names, packing, refused, salvage, trialgroup
 from ptydask.store.salvage import Found
@@ -48,7 +48,7 @@ def rebuild(path: Path, out: Path | None = None) -> Rebuilt:
     folder = names.folder_of(path)
     parts = _files(path, folder)
     if not parts:
-        raise StoreError(f"{path}: there is no such results file, and no folder {folder.name} with its trials")
+        raise NoResults(f"{path}: there is no such results file, and no folder {folder.name} with its trials")
     beside = [part for part in parts if part != path]
     if not beside:
         refused.other_kinds(path)
