@@ -552,3 +552,12 @@ def test_a_damaged_trial(tmp_path: Path) -> None:
     assert study.table().loc[2, "error"] == study.table()["error"].min()
     np.testing.assert_array_equal(study.trial(1).object_phase, cases.phase(1))
     store.close()
+
+
+def test_a_young_study_has_its_parameters(tmp_path: Path) -> None:
+    """Before the first trial has ended, a table has the columns that it is going to have, in their order."""
+    store = Store.open(tmp_path / "s.h5", cases.meta())
+    with ptydask.open(tmp_path / "s.h5") as study:
+        assert study.table().columns[:4].tolist() == ["state", "error", "scale", "rotation"]
+        assert len(study.query("scale > 1")) == 0
+    store.close()

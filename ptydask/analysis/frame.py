@@ -32,14 +32,16 @@ _EXAMPLE = "for example: scale < 1 and error < 0.02"
 def of(columns: Columns, first: Sequence[str] = ()) -> pandas.DataFrame:
     """One row a trial, by number: state, error, parameters (those of ``first`` first), metrics, then the facts.
 
-    A parameter or metric has its own name where that is clear, else ``params.NAME`` or ``metrics.NAME``. What has
-    no value is NaN (``retry_of``: NA). ``started`` is a time in UTC.
+    A parameter or metric has its own name where that is clear, else ``params.NAME`` or ``metrics.NAME``. Those of
+    ``first`` have a column also before a trial has them. What has no value is NaN (``retry_of``: NA). ``started`` is a
+    time in UTC.
     """
     pd = _pandas()
+    nothing = np.full(len(columns["number"]), np.nan)
+    columns = {**{f"params/{name}": nothing for name in first}, **columns}
     made: dict[str, Any] = {name: columns[name] for name in LEADING}
     plain = plain_names(columns)
-    leading = [name for name in (f"params/{one}" for one in first) if name in plain]
-    made |= {plain[name]: columns[name] for name in dict.fromkeys([*leading, *plain])}
+    made |= {short: columns[name] for name, short in plain.items()}
     made |= {name: columns[name] for name in FACTS if name in columns}
     if "retry_of" in made:
         retry = np.asarray(made["retry_of"])
