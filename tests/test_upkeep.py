@@ -32,6 +32,7 @@ from ptydask.store import (
     reader,
     rebuild,
     shard,
+    verify,
 )
 
 Output = pytest.CaptureFixture[str]
@@ -446,6 +447,19 @@ def test_merge_takes_the_fuller_copy(tmp_path: Path, capsys: Output) -> None:
     assert code == 0
     assert "the arrays of 2 of those are from this file" in out
     assert seals(tmp_path / "m.h5") == seals(tmp_path / "b.h5")
+
+
+def test_merge_takes_the_whole_copy(tmp_path: Path, capsys: Output) -> None:
+    """Of a trial that is damaged in one file, the copy that is whole is taken, whichever file comes first."""
+    a = packed(tmp_path / "a.h5", [record(n) for n in range(3)])
+    packing.pack(a, out=tmp_path / "b.h5")
+    whole = seals(a)
+    flip_trial(a, 1)
+    for number, order in enumerate([(a, tmp_path / "b.h5"), (tmp_path / "b.h5", a)]):
+        out = tmp_path / f"m{number}.h5"
+        assert run(capsys, "merge", out, *order)[0] == 0
+        assert seals(out) == whole
+        assert verify.verify(out).intact
 
 
 def test_merge_a_running_study(tmp_path: Path, capsys: Output) -> None:

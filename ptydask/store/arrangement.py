@@ -19,6 +19,8 @@ from ptydask.store import index
 Conflicts = Literal["refuse", "both", "first"]
 Identity = tuple[str, int]
 """A store's id and the trial's number there."""
+DAMAGED = 3
+"""A trial that cannot be copied: any other file's counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Trial:
     content: str
     """Its record as JSON: equal for the same trial, whatever was dropped of its arrays since."""
     missing: int
-    """0 where all is there that was ever kept; 1 without the arrays, 2 with its numbers only."""
+    """0 where all is there that was ever kept; 1 without the arrays, 2 with its numbers only; :data:`DAMAGED`."""
 
 
 @dataclass(frozen=True, slots=True)

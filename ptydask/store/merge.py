@@ -26,7 +26,7 @@ from ptydask.store import (
     packing,
     salvage,
 )
-from ptydask.store.arrangement import Arrangement, Placed, Source, Trial
+from ptydask.store.arrangement import DAMAGED, Arrangement, Placed, Source, Trial
 
 
 def read(path: Path) -> Source:
@@ -49,13 +49,19 @@ def read(path: Path) -> Source:
 
 def _trials(path: Path, found: contents.Contents) -> list[Trial]:
     rows = packing.in_order(found.rows)
+    examined = salvage.examine(sorted({row.file for row in rows}))
+    damaged = {(one.path, number) for one in examined for number in one.damaged}
     opened: dict[Path, h5py.File] = {}
     made = []
     try:
         for row in rows:
             file = opened.get(row.file) or files.read(row.file)
             try:
-                made.append(_trial(row, file[row.group], found.store_id))
+                if (row.file, row.record.number) in damaged:
+                    identity = (found.store_id, row.record.number)
+                    made.append(Trial(row, identity, codec.record_to_json(row.record), DAMAGED))
+                else:
+                    made.append(_trial(row, file[row.group], found.store_id))
             finally:
                 if row.alone:
                     file.close()
@@ -110,6 +116,11 @@ def write(out: Path, arrangement: Arrangement) -> dict[int, str]:
         if placed.moved or placed.trial.identity != (head.store_id, placed.number):
             _say_where_from(trials[names.trial_name(placed.number)], placed, row.record)
 
+    for bad in (p.trial.row for p in arrangement.trials if p.trial.missing == DAMAGED and not p.trial.row.alone):
+        raise StoreError(
+            f"{bad.file}: trial {bad.record.number} is damaged, and no other file has it whole; "
+            f"`ptydask rebuild {bad.file.name}` keeps what is whole, merge that"
+        )
     try:
         rows = [_row(placed) for placed in arrangement.trials]
         return index.pack(out, head, rows, salvage.deadly(rows), copy=copy)
