@@ -25,6 +25,8 @@ from ptydask.errors import StoreError, UsageError
 from ptydask.model import FloatRange
 from ptydask.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 def get(url: str, path: str) -> Any:
     """What the server answers; JSON decoded."""

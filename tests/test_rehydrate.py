@@ -34,6 +34,8 @@ from ptydask.model import (
 from ptydask.model import TrialState as Ended
 from ptydask.store import Store, reader
 
+pytestmark = pytest.mark.slow
+
 SPACE: dict[str, Distribution] = {
     "scale": FloatRange(0.8, 1.2, 0.02),
     "oplr": FloatRange(1e-4, 1e-2, log=True),

@@ -35,6 +35,8 @@ from ptydask.store import (
     verify,
 )
 
+pytestmark = pytest.mark.slow
+
 Output = pytest.CaptureFixture[str]
 
 

@@ -37,6 +37,8 @@ from ptydask.store import (
     verify,
 )
 
+pytestmark = pytest.mark.slow
+
 RECORDS = [
     record(0, 0.5),
     record(1, 0.25),
