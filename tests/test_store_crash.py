@@ -58,7 +58,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
             said = process.stdout.read()
         recorded |= {int(line) for line in said.splitlines(keepends=True) if line.endswith("\n")}
         store_crashes.check(path, recorded)
-    assert len(recorded) > 30
+    assert len(recorded) > 10  # enough to have lost some, also on a busy machine
 
 
 @pytest.mark.slow
