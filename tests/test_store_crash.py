@@ -53,12 +53,12 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         with child("write", tmp_path) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            time.sleep(chance.uniform(0.0, 0.35))
+            time.sleep(chance.uniform(0.0, 0.6))
             process.send_signal(signal.SIGKILL)
             said = process.stdout.read()
         recorded |= {int(line) for line in said.splitlines(keepends=True) if line.endswith("\n")}
         store_crashes.check(path, recorded)
-    assert len(recorded) > 10  # enough to have lost some, also on a busy machine
+    assert len(recorded) > 30
 
 
 @pytest.mark.slow

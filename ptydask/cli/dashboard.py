@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import sys
 from typing import Any
 
 from ptydask.cli import formats, parsers
@@ -41,9 +40,9 @@ def run_dashboard(args: argparse.Namespace) -> int:
 
     server = Server(args.file, args.host, args.port)
     if not _loopback(args.host):
-        _say(f"--host {args.host}: everybody who reaches this machine can look at the study, without a password")
+        formats.say(f"--host {args.host}: everybody who reaches this machine can look at the study, without a password")
     formats.write(f"{server.url}\n")
-    _say("Ctrl-C ends it" + ("; trials appear as they end" if server.follower.live else ""))
+    formats.say("Ctrl-C ends it" + ("; trials appear as they end" if server.follower.live else ""))
     try:
         server.run()
     except KeyboardInterrupt:
@@ -64,7 +63,3 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
     return port
-
-
-def _say(text: str) -> None:
-    formats.write(f"{text}\n", sys.stderr)

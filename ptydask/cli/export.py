@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +68,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     params.add_argument(
         "--iterations", type=_steps, metavar="N|own", help="NITER: a number, or as many as the trial did"
     )
-    resume.add_argument("--iterations", type=inspect.count, metavar="N", help="so many more (default: what is left)")
+    resume.add_argument("--iterations", type=parsers.count, metavar="N", help="so many more (default: what is left)")
 
 
 # --- handlers ----------------------------------------------------------------------------------------
@@ -260,7 +259,7 @@ def _wrote(path: Path | None) -> None:
 
 def _say_all(lines: Iterable[str]) -> None:
     for line in lines:
-        formats.write(f"{line}\n", sys.stderr)
+        formats.say(line)
 
 
 def _open(path: Path) -> Results:
@@ -299,7 +298,7 @@ def _several(parser: argparse.ArgumentParser, default: str) -> None:
         metavar="N|best",
         help=f"this trial; may be given several times (default: {default})",
     )
-    which.add_argument("--top", type=inspect.count, metavar="K", help="the K best")
+    which.add_argument("--top", type=parsers.count, metavar="K", help="the K best")
     which.add_argument("--all", action="store_true", help="every trial")
 
 
@@ -325,4 +324,4 @@ def _of(words: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 def _steps(text: str) -> int | str:
     """A count of iterations, or ``own``, for argparse."""
-    return text if text == "own" else inspect.count(text)
+    return text if text == "own" else parsers.count(text)

@@ -299,6 +299,11 @@ def write(text: str, stream: IO[str] | None = None) -> bool:
     return True
 
 
+def say(text: str) -> None:
+    """One line on stderr."""
+    write(f"{text}\n", sys.stderr)
+
+
 def encodable(text: str, stream: IO[str]) -> str:
     """Text with ``?`` for every character that the stream's encoding lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"

@@ -38,11 +38,11 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     ls.add_argument("--sort", default="number", metavar="COLUMN", help=_SORT_HELP)
     ls.add_argument("--reverse", action="store_true", help="turn the order round")
     ls.add_argument("--state", choices=STATES, default="all", help="only trials that ended so")
-    ls.add_argument("--top", type=count, metavar="K", help="only the first K")
+    ls.add_argument("--top", type=parsers.count, metavar="K", help="only the first K")
     ls.set_defaults(handler=run_ls)
 
     best = _parser(subparsers, "best", "show the best trials of a results file", _BEST_FORMATS)
-    best.add_argument("-k", type=count, metavar="K", help="so many trials, best first (default: 1)")
+    best.add_argument("-k", type=parsers.count, metavar="K", help="so many trials, best first (default: 1)")
     best.set_defaults(handler=run_best)
 
     show = _parser(subparsers, "show", "show everything about one trial", _SHOW_FORMATS)
@@ -89,13 +89,13 @@ def run_ls(args: argparse.Namespace) -> int:
         _write_records(chosen, args.format)
         return 0
     if not chosen:
-        _say(f"{args.file}: no trials{'' if not records else f' that are {args.state}'} so far")
+        formats.say(f"{args.file}: no trials{'' if not records else f' that are {args.state}'} so far")
         return 0
     left_out = formats.write_table(
         ls_table(chosen, best_of(records, results.meta.direction), results.meta.metric), sys.stdout
     )
     if left_out:
-        _say(f"no room for {', '.join(left_out)}: widen the window, or choose --format csv")
+        formats.say(f"no room for {', '.join(left_out)}: widen the window, or choose --format csv")
     return 0
 
 
@@ -107,7 +107,7 @@ def run_best(args: argparse.Namespace) -> int:
     records = results.records()
     chosen = ranked(records, results.meta.direction)[: args.k or 1]
     if not chosen:
-        _say(f"{args.file}: no trial has completed so far ({len(records)} recorded)")
+        formats.say(f"{args.file}: no trial has completed so far ({len(records)} recorded)")
         return 1
     if args.format == "yaml":
         formats.write(_params_file(results, chosen[0]))
@@ -240,7 +240,7 @@ def _params_file(results: Results, record: TrialRecord) -> str:
 
     made = params.of_trial(results.meta, record, near=results.path)
     for note in made.notes:
-        _say(note)
+        formats.say(note)
     return made.text
 
 
@@ -265,15 +265,3 @@ def nearest_number(number: int, numbers: Sequence[int]) -> str:
         return "no trial has ended so far"
     close = min(numbers, key=lambda n: (abs(n - number), n))
     return f"the nearest is {close}, of {len(numbers)} trials from {min(numbers)} to {max(numbers)}"
-
-
-def count(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return number
-
-
-def _say(text: str) -> None:
-    formats.write(f"{text}\n", sys.stderr)

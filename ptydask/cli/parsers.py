@@ -27,3 +27,11 @@ def command(
     if file:
         made.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
     return made
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return number

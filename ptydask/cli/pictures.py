@@ -6,7 +6,6 @@ Importing this module imports the standard library alone; the handlers import wh
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +58,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
     montage = parsers.command(subparsers, "montage", "put the images of trials side by side", more=_MONTAGE_EPILOG)
     which = montage.add_argument_group("which trials")
-    which.add_argument("-k", type=_count, default=25, metavar="K", help="so many at most (default: 25)")
+    which.add_argument("-k", type=parsers.count, default=25, metavar="K", help="so many at most (default: 25)")
     which.add_argument("--sort", default="error", metavar="BY", help="error (default, best first), number, a parameter")
     which.add_argument("--reverse", action="store_true", help="turn the order round")
     which.add_argument("--state", choices=_STATES, help="only trials that ended so (default: complete)")
@@ -70,7 +69,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     how.add_argument("--array", choices=ARRAYS, default="phase", help="what is shown (default: phase)")
     how.add_argument("--crop", type=_part, default=1.0, metavar="PART", help="the middle of each side: 0.5 is a half")
     how.add_argument("--scale", choices=("common", "each"), default="common", help="grey scale (default: common)")
-    how.add_argument("--columns", type=_count, metavar="N", help="images in a row")
+    how.add_argument("--columns", type=parsers.count, metavar="N", help="images in a row")
     _output(how, "the picture: png, tif, pdf, ... (default: NAME-montage.png beside FILE.h5)", "FILE")
     montage.set_defaults(handler=run_montage)
 
@@ -93,7 +92,7 @@ def run_plot(args: argparse.Namespace) -> int:
         study = data.load(results, curves=not kinds or "curves" in kinds)
     chosen = kinds or figures.suitable(study)
     if not chosen:
-        _say(f"{args.file}: nothing to draw so far ({len(study.records)} trials recorded)")
+        formats.say(f"{args.file}: nothing to draw so far ({len(study.records)} trials recorded)")
         return 1
     for kind in chosen:
         path = place(kind)
@@ -134,11 +133,11 @@ def run_montage(args: argparse.Namespace) -> int:
     with reader.open(args.file) as results:
         shown, title = _snapshots(results, args) if args.snapshots is not None else _sheet(results, args)
     for number, why in list(shown.lost.items())[:20]:
-        _say(why if args.snapshots is not None else f"trial {number} left out: {why}")
+        formats.say(why if args.snapshots is not None else f"trial {number} left out: {why}")
     if len(shown.lost) > 20:
-        _say(f"and {len(shown.lost) - 20} more")
+        formats.say(f"and {len(shown.lost) - 20} more")
     if not shown.pictures:
-        _say(f"{args.file}: no trial has {'an image' if args.array == 'phase' else args.array} to show")
+        formats.say(f"{args.file}: no trial has {'an image' if args.array == 'phase' else args.array} to show")
         return 1
     common = args.scale == "common"
     figure = montage.paint(shown, columns=args.columns, common=common, dpi=args.dpi, title=title)
@@ -250,14 +249,6 @@ def _numbers(text: str) -> list[int]:
     return list(dict.fromkeys(int(part) for part in parts))
 
 
-def _count(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
-    count = int(text) if text.isascii() and text.isdigit() else 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return count
-
-
 def _dpi(text: str) -> float:
     return _between(text, 20, 2400, "dots per inch, 20 to 2400")
 
@@ -283,7 +274,3 @@ def _between(text: str, low: float, high: float, what: str) -> float:
     if not low <= value <= high:
         raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return value
-
-
-def _say(text: str) -> None:
-    formats.write(f"{text}\n", sys.stderr)

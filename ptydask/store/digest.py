@@ -72,6 +72,12 @@ def sealed(group: h5py.Group) -> str:
     return nexus.said(group, layout.SHA256)
 
 
+def check(group: h5py.Group, apart: Collection[str] = (), begin: Callable[[], _Hash] = hashlib.sha256) -> None:
+    """Raise ValueError where a group is not what was sealed, or what h5py raises for data that cannot be read."""
+    if sealed(group) != of(group, apart, begin=begin):
+        raise ValueError("its content is not what was written: its SHA-256 differs")
+
+
 def _put(made: _Hash, *parts: bytes) -> None:
     """Each part with its length, so that no two lists of parts look alike."""
     made.update(b"".join(len(part).to_bytes(8, "little") + part for part in parts))

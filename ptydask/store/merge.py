@@ -110,7 +110,7 @@ def write(out: Path, arrangement: Arrangement) -> dict[int, str]:
     by_number = {placed.number: placed for placed in arrangement.trials}
 
     def copy(trials: h5py.Group, row: index.Row, group: h5py.Group) -> None:
-        packing.check_seal(group)
+        digest.check(group)
         index.as_it_lies(trials, row, group)
         placed = by_number[row.record.number]
         if placed.moved or placed.trial.identity != (head.store_id, placed.number):

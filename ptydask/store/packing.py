@@ -168,11 +168,11 @@ class _Plan:
 
         def copy(trials: h5py.Group, row: index.Row, group: h5py.Group) -> None:
             if row.record.number in self.drop:
-                check_seal(group)
+                digest.check(group)
                 without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
             else:
                 index.as_it_lies(trials, row, group)
-                check_seal(trials[names.trial_name(row.record.number)])
+                digest.check(trials[names.trial_name(row.record.number)])
 
         rows = in_order(found.rows)
         return index.pack(path, head, rows, salvage.deadly(rows), copy=copy)
@@ -213,12 +213,6 @@ def in_order(rows: Mapping[int, index.Row]) -> Sequence[index.Row]:
 
 
 # --- one trial --------------------------------------------------------------------------------------
-
-
-def check_seal(group: h5py.Group) -> None:
-    """Raise ValueError where a trial's group is not what was sealed."""
-    if digest.sealed(group) != digest.of(group):
-        raise ValueError("its content is not what was written: its SHA-256 differs")
 
 
 def without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str) -> None:

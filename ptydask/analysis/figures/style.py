@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import matplotlib as mpl
 import numpy as np
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 
 from ptydask.errors import UsageError, nearest, one_line
 from ptydask.model import TrialState
+from ptydask.store import files
 
 # Okabe and Ito, Color Universal Design: told apart by every kind of colour vision. Shapes differ as well.
 BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE, YELLOW = (
@@ -185,15 +185,12 @@ def save(made: Figure, path: Path, dpi: float) -> None:
             f"{nearest(suffix, known) or 'png, svg, pdf and tif are'}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-    try:
-        with applied():
-            # zlib at its usual level takes a minute for the noise of a large montage, for a few percent
-            quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if suffix == "png" else {}
-            made.savefig(aside, format=suffix, dpi=dpi, metadata=_metadata(suffix), **quick)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    out = io.BytesIO()
+    with applied():
+        # zlib at its usual level takes a minute for the noise of a large montage, for a few percent
+        quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if suffix == "png" else {}
+        made.savefig(out, format=suffix, dpi=dpi, metadata=_metadata(suffix), **quick)
+    files.write_bytes(path, out.getvalue(), durable=False)
 
 
 def _metadata(suffix: str) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from ptydask.analysis.figures import need_matplotlib
 from ptydask.analysis.report import page, pictures, plots, seen
 from ptydask.analysis.report.collect import collect
 from ptydask.errors import UsageError
+from ptydask.store import files
 from ptydask.store.reader import Results
 
 IMAGES = 100
@@ -46,10 +46,5 @@ def write(results: Results, path: Path, *, images: int = IMAGES, made: datetime 
         raise UsageError(f"{path}: a report is a web page, a file whose name ends in .html")
     path.parent.mkdir(parents=True, exist_ok=True)
     text = render(results, images=images, made=made)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.aside")
-    try:
-        aside.write_text(text, encoding="utf-8", newline="\n")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    files.write_text(path, text, durable=False)
     return path
