@@ -31,7 +31,7 @@ install_programs() {
     [ "${CI:-}" != true ]
 }
 
-prepare ptyrad,analysis,dashboard,test,postgres,redis,cmaes,gp
+prepare ptyrad,analysis,dashboard,test,postgres,redis,cmaes,gp,ldct
 cd "$root"
 export PATH=$root/.venv/bin:$PATH
 if [ "$#" -gt 0 ]; then exec pytest "$@"; fi

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = (
+    False  # programs import this module to report: importing typing would take four times as long as it does
+)
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ptydask.analysis.results import StudyResults
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open"]
+__all__ = ["Pruned", "__version__", "open"]
+
+
+class Pruned(BaseException):
+    """Raised by ``report`` in an objective function once the pruner wants its trial to end.
+
+    Let it pass; ``finally`` blocks run. No Exception, so that no ``except Exception`` takes it for an error.
+    """
 
 
 def open(path: str | os.PathLike[str]) -> StudyResults:
@@ -23,3 +34,15 @@ def open(path: str | os.PathLike[str]) -> StudyResults:
     results = importlib.import_module("ptydask.analysis.results")
     study: StudyResults = results.StudyResults(path)
     return study
+
+
+def report(step: int | None = None, metrics: Mapping[str, float] | None = None, /, **more: float) -> None:
+    """Report the metrics of a step from a program that a sweep runs; outside a trial it does nothing.
+
+    Names that are no Python identifiers go in a mapping. Without a step, reports are counted. Raises TypeError for what
+    is no number.
+
+    >>> ptydask.report(3, loss=0.25)  # doctest: +SKIP
+    >>> ptydask.report(3, {"loss (val)": 0.5})  # doctest: +SKIP
+    """
+    importlib.import_module("ptydask.reporting").report(step, {**(metrics or {}), **more})

@@ -45,7 +45,31 @@ class Choice:
     choices: tuple[Scalar, ...]
 
 
-Distribution = FloatRange | IntRange | Choice
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """One of a few values, drawn with the given probabilities (which sum to 1)."""
+
+    choices: tuple[Scalar, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """A number drawn by the quantile function of its family, as W&B's sweeps define it: ppf(u), u from 0 to 1.
+
+    The sampler chooses ``u``; trials and their records have the number itself. With ``q`` the number is
+    ``round(number / q) * q``, an integer where ``q`` is one.
+    """
+
+    family: Literal["uniform", "log_uniform", "normal", "log_normal", "beta"]
+    a: float
+    """uniform: the least number; log_uniform: its natural logarithm; normal, log_normal: mu; beta: a."""
+    b: float
+    """uniform: the largest number; log_uniform: its natural logarithm; normal, log_normal: sigma; beta: b."""
+    q: int | float | None = None
+
+
+Distribution = FloatRange | IntRange | Choice | Weighted | Quantiles
 
 
 # --- what a study is -----------------------------------------------------------------------------
@@ -73,6 +97,7 @@ class Budget:
     """How many trials. ``n_trials`` counts per worker, as PtyRAD documents it, unless ``total``."""
 
     n_trials: int
+    """0 where the file has no end and nobody has said how many."""
     total: bool = False
     timeout: float | None = None
 
@@ -132,6 +157,10 @@ class StudyPlan:
     points: tuple[Point, ...] = ()
     exhaustive: bool = False
     """The points are all there is to try: a grid."""
+    target: float | None = None
+    """Once a trial completes with an error as good as this, no more are started."""
+    details: tuple[tuple[str, str], ...] = ()
+    """Lines for the plan that is printed before the run: label and text (the command that a trial runs)."""
     keep: Keep = Keep()
     notices: tuple[str, ...] = ()
     """One line each: what was translated or may surprise."""
@@ -227,6 +256,14 @@ class TrialOutput:
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
     """Facts for the trial's group, for example ``pixel_size`` (angstrom)."""
     log: str = ""
+    command: str = ""
+    """What ran, quoted for a POSIX shell; empty where no program was run."""
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)
+    """Files that the trial wrote: relative path with ``/`` -> content."""
+    left_out: tuple[str, ...] = ()
+    """One sentence for each thing that was not kept, and why."""
+    ended_itself: bool = False
+    """The trial ran to its end before it could be stopped: it is complete, whatever its last report said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +366,14 @@ def ranked(records: Iterable[TrialRecord], direction: Direction) -> list[TrialRe
 def best_of(records: Iterable[TrialRecord], direction: Direction) -> TrialRecord | None:
     """The first of :func:`ranked`; None when nothing completed."""
     return next(iter(ranked(records, direction)), None)
+
+
+def target_met(records: Iterable[TrialRecord], target: float | None, direction: Direction) -> TrialRecord | None:
+    """The best completed trial, if it is as good as ``target``; None where it is not, or where there is no target."""
+    best = best_of(records, direction)
+    if best is None or best.error is None or target is None or better(target, best.error, direction):
+        return None
+    return best
 
 
 _RESULT_SUFFIXES = frozenset({".h5", ".hdf5", ".hdf", ".nxs", ".nx5"})

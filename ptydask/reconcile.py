@@ -6,12 +6,18 @@ were begun. Where the two disagree, somebody died in between, and this page says
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from ptydask.model import Reason, Scalar
+from ptydask.model import Reason, RunningTrial, Scalar, TrialRecord, TrialState
+
+ALIKE = 3
+"""So many trials that fail alike before any other has ended well are the study's fault, not theirs."""
+OUTLIVED = 1.25, 2.0
+"""A trial has outlived those that failed after so many times their longest time, and so many seconds more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +172,57 @@ def _retried(trials: Iterable[Begun], store: str) -> set[int]:
 def to_submit(total: int, recorded: int, in_flight: int, idle: int) -> int:
     """How many trials to send now: one for each idle worker, never more than are still wanted."""
     return max(0, min(idle, total - recorded - in_flight))
+
+
+class Prospect(StrEnum):
+    """What the first trials of a run say of those to come."""
+
+    GOES_ON = "goes on"
+    WAITS = "waits"
+    """They all failed alike: start no more, until those under way have told more."""
+    HOPELESS = "hopeless"
+    """They all failed alike, and no trial is under way any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """The trials that a run has recorded, as long as all of them failed alike.
+
+    What fails in every trial (a program that is not there, an argument that it does not know) would spend the whole
+    budget.
+    """
+
+    first: TrialRecord | None = None
+    count: int = 0
+    longest: float = 0.0
+    """Seconds of the longest of them."""
+    disproved: bool = False
+    """Whether some trial ended in another way: nothing is concluded from failures any more."""
+
+    def then(self, record: TrialRecord) -> Failures:
+        """These and the trial that was recorded next."""
+        failed = record.state is TrialState.FAIL and record.reason is Reason.FAILED
+        first = self.first or record
+        if self.disproved or not failed or alike(first.message) != alike(record.message):
+            return Failures(disproved=True)
+        return Failures(first, self.count + 1, max(self.longest, record.seconds))
+
+    def prospect(self, running: Iterable[RunningTrial], in_flight: int) -> Prospect:
+        """Whether to go on.
+
+        A trial under way that has outlived those that failed shows that not every trial fails as they did.
+        ``in_flight`` counts the trials that were sent and have not ended, those that Optuna does not show yet included.
+        """
+        times, more = OUTLIVED
+        if self.count < ALIKE or any(trial.seconds > times * self.longest + more for trial in running):
+            return Prospect.GOES_ON
+        return Prospect.WAITS if in_flight else Prospect.HOPELESS
+
+
+def alike(message: str) -> str:
+    """A message without what differs from trial to trial: numbers, addresses, the name of the trial's own folder."""
+    without = re.sub(r"ptydask-trial-\w+", "ptydask-trial-", message)
+    return re.sub(r"0x[0-9a-fA-F]+|\d+(\.\d+)?([eE][+-]?\d+)?", "#", without)
 
 
 def time_for_another(left: float | None, longest: float, trials: int) -> bool:

@@ -217,7 +217,7 @@ def test_the_line_of_a_finished_trial() -> None:
     """State, error, whether it is the best, parameters, time, and how far the run is."""
     out = io.StringIO()
     log_of(out).finished(trial(12, 0.01234), True, snapshot())
-    expected = "trial 12 complete  error 0.0123400 (best)  scale=0.98 rotation=-1.5  34.1 s  12/200\n"
+    expected = "trial 12 complete  loss 0.0123400 (best)  scale=0.98 rotation=-1.5  34.1 s  12/200\n"
     assert out.getvalue() == expected
 
 
@@ -377,7 +377,7 @@ def test_the_frame_is_redrawn_in_place(terminal: Terminal) -> None:
     assert shown.count("tBL_WSe2") == 1
     assert shown.count("/200 trials") == 1
     assert "6/200 trials" in shown
-    assert "trial 5 complete  error 0.0100000 (best)" in shown
+    assert "trial 5 complete  loss 0.0100000 (best)" in shown
     assert "trial 6 complete" not in shown
     assert shown.index("plan: 200") < shown.index("a worker went away") < shown.index("tBL_WSe2")
     assert not terminal.cursor

@@ -13,7 +13,14 @@ import pytest
 from ptydask import demo
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/first-steps.md", "docs/params-file.md", "docs/clusters.md", "docs/after-the-run.md"]
+PAGES = [
+    "README.md",
+    "docs/first-steps.md",
+    "docs/params-file.md",
+    "docs/sweeps.md",
+    "docs/clusters.md",
+    "docs/after-the-run.md",
+]
 BEFORE = {"docs/after-the-run.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"]}
 """What a page takes for granted."""
 ELSEWHERE = ("./jobs/", "pip install", "source ", "ptyrad run", "silx ", "sbatch ")
@@ -100,3 +107,30 @@ def test_every_command_is_documented() -> None:
     actions = [a for a in parser()._actions if a.choices]
     for name in actions[0].choices or ():
         assert re.search(rf"(ptydask|`)\s?{name}\b", text), name
+
+
+def test_everything_of_a_sweep_is_on_its_page() -> None:
+    """docs/sweeps.md names each top-level key, distribution, macro, setting and example, as the code has them."""
+    from ptydask.config import sweep, sweep_distributions, sweep_engine
+    from ptydask.engines.command import arguments
+
+    page = (ROOT / "docs" / "sweeps.md").read_text()
+    wanted = [f"`{key}`" for key in sweep.KEYS]
+    wanted += [f"`{name}`" for name in sweep_distributions.FIELDS if name != "categorical_w_probabilities"]
+    wanted += [f"`${{{macro}}}`" for macro in arguments.MACROS if macro != "args_dict"]  # W&B does not document it
+    wanted += [f"\n  {setting}: " for setting in sweep_engine.DEFAULTS]
+    wanted += [f"`{path.name}`" for path in (ROOT / "configs" / "sweeps").iterdir() if path.suffix]
+    assert [word for word in wanted if word not in page] == []
+
+
+def test_the_settings_on_the_page_are_valid() -> None:
+    """The block with every setting of ``engine`` is accepted, and its defaults are those of the code."""
+    import yaml
+
+    from ptydask.config import sweep_engine
+
+    page = (ROOT / "docs" / "sweeps.md").read_text()
+    [block] = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "outputs_limit" in text]
+    made = sweep_engine.settings(yaml.safe_load(block), {}, {})
+    changed = {name for name, value in made.items() if value != sweep_engine.DEFAULTS[name]}
+    assert changed == {"outputs", "environment"}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import report_cases as made
 import store_cases as cases
+import sweep_cases
 from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.chrome.options import Options
@@ -21,9 +22,11 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from ptydask.analysis import report
 from ptydask.analysis.report import page
 from ptydask.analysis.report.collect import collect
 from ptydask.analysis.report.seen import Album, Seen
+from ptydask.store import reader
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -395,3 +398,29 @@ def test_five_thousand_trials_open_at_once(opened: Open) -> None:
     browser.execute_script("sight.scroll.scrollTop = 1e9; paint()")  # type: ignore[no-untyped-call]
     rotation = [made.trial(n).params["rotation"] for n in listed(browser)]
     assert rotation[-1] == max(made.trial(n).params["rotation"] for n in range(5000))  # type: ignore[type-var]
+
+
+# --- a sweep ----------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_s_page_has_no_images(opened: Open, tmp_path: Path) -> None:
+    """Metrics and constants in the summary; command, files and what was not kept on a trial's page; steps, null."""
+    with reader.open(sweep_cases.packed(tmp_path / "s.h5")) as results:
+        browser = opened(report.render(results))
+    assert texts(browser, "#sections a") == ["Summary", "Trials", "Plots", "Provenance"]
+    said = texts(browser, "#summary")[0]
+    assert "0.650000 val/SSIM (mean)" in said
+    assert "PSNR28.0000" in said
+    assert "net.depth: 3" in said
+    assert "null" in texts(browser, "#summary .params td.strong")
+    browser.execute_script("location.hash = 'trial-3'")  # type: ignore[no-untyped-call]
+    heading(browser, "Trial 3")
+    detail = texts(browser, "#detail")[0]
+    assert sweep_cases.COMMAND in detail
+    assert "Not kept: core.dump: larger than what is left of engine.outputs_limit" in detail
+    assert f"{sweep_cases.RUN}/best_SSIM.pt102 kB" in detail
+    assert "step" in texts(browser, "#detail .curve text")
+    assert texts(browser, "#detail .hero") == []
+    browser.execute_script("location.hash = 'compare-3-1'")  # type: ignore[no-untyped-call]
+    heading(browser, "Trials 3 and 1")
+    assert texts(browser, "#detail image, #detail img") == []

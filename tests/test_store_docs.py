@@ -27,7 +27,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         arrays["object_tilts"] = Quantity(np.zeros((1, 2)), "mrad")
         arrays["crop_positions"] = Quantity(np.zeros((300, 2), np.int64), "pixel")
         arrays["scan_indices"] = Quantity(np.arange(300))
-        put(store, record(number, traceback="Traceback"), output(number, arrays=arrays))
+        program = {"command": "train --x=1", "artifacts": {"a/b.pt": b"1"}, "left_out": ("c: too large",)}
+        put(store, record(number, traceback="Traceback"), output(number, arrays=arrays, **program))
     monkeypatch.chdir(tmp_path)
     return store.finish()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptydask.analysis import sweep
 from ptydask.errors import MissingDependency, StoreError
 from ptydask.model import TrialState
 
@@ -77,7 +78,7 @@ def _coordinates(trial: Trial, sizes: Mapping[str, int]) -> dict[str, Axis]:
         found["image_y"] = ("image_y", image.y, {"units": image.axis_units})
         found["image_x"] = ("image_x", image.x, {"units": image.axis_units})
     if "step" in trial.curve:
-        found["step"] = ("step", trial.curve["step"], {"long_name": "iteration"})
+        found["step"] = ("step", trial.curve["step"], {"long_name": sweep.step_word(trial._meta)})
     return found
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.analysis import figures, greys
+from ptydask.analysis import figures, greys, sweep
 from ptydask.analysis.figures import sheet
 from ptydask.analysis.figures.sheet import Kind, Picture, Sheet
 from ptydask.errors import StoreError, UsageError, nearest
@@ -56,6 +56,13 @@ def paint(
 
     with style.applied():
         return sheet_paint.paint(shown, columns=columns, common=common, dpi=dpi, title=title)
+
+
+def pictureless(results: Results) -> str:
+    """Why no trial of the study can have an image: a sweep's program makes none; "" where trials may."""
+    if not sweep.is_sweep(results.meta) or results.pictures():
+        return ""
+    return f"no trial has an image: {sweep.program(results.meta) or 'the program'} made numbers and files, no images"
 
 
 # --- which trials, in which order ----------------------------------------------------------------------

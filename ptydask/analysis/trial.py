@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.analysis import lazy
+from ptydask.analysis import lazy, sweep
 from ptydask.analysis.lazy import LazyArray
 from ptydask.errors import StoreError
 from ptydask.model import Image, Reason, Scalar, StudyMeta, TrialRecord, TrialState
+from ptydask.store.artifacts import StoredFile
 from ptydask.store.reader import TrialData
 
 if TYPE_CHECKING:
@@ -29,6 +30,31 @@ DIMS: Mapping[str, tuple[str, ...]] = {
     "object_tilts": ("tilt", "yx"),
 }
 """Names of the axes of the arrays that PtyRAD's trials have."""
+
+
+class Artifact:
+    """A file that a trial's program wrote; it stays in the results file until it is read."""
+
+    def __init__(self, stored: StoredFile, ready: Callable[[], object]) -> None:
+        self._stored, self._ready = stored, ready
+
+    @property
+    def path(self) -> str:
+        """Its path below the trial's own folder."""
+        return self._stored.path
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._stored.size
+
+    def read(self) -> bytes:
+        """The whole content. Raises StoreError where it is damaged, or the results file was closed."""
+        self._ready()
+        return self._stored.read()
+
+    def __repr__(self) -> str:
+        return f"<Artifact {self.path!r}, {self.size} bytes>"
 
 
 class Trial:
@@ -99,6 +125,21 @@ class Trial:
     def log(self) -> str:
         """What the engine wrote while the trial ran."""
         return self._data.log
+
+    @property
+    def command(self) -> str:
+        """The program's command, quoted for a shell; empty where no program ran."""
+        return self._data.command
+
+    @property
+    def artifacts(self) -> dict[str, Artifact]:
+        """The files that the program wrote, by their paths: ``.size`` in bytes, ``.read()`` gives the content."""
+        return {path: Artifact(file, self._ready) for path, file in self._data.artifacts.items()}
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """One sentence for each thing of the program's that was not kept, and why."""
+        return self._data.left_out
 
     @property
     def seconds(self) -> float:
@@ -202,9 +243,12 @@ class Trial:
     def config(self) -> dict[str, Any]:
         """The complete params of this trial: the study's, with the trial's values in place and tuning switched off.
 
-        ``ptyrad run`` repeats the trial with them. For another engine the study's configuration as it is: its
-        engine alone knows where ``params`` go. Raises StoreError where the study does not hold its params.
+        ``ptyrad run`` repeats the trial with them. Of a sweep: every parameter that its program was given, tuned or
+        not, nested as in the file. For another engine the study's configuration as it is: its engine alone knows
+        where ``params`` go. Raises StoreError where the study does not hold its params.
         """
+        if sweep.is_sweep(self._meta):
+            return sweep.values(self._meta, self.record)
         if self._meta.engine != "ptyrad":
             return dict(json.loads(self._meta.config_json))
         from ptydask.analysis.export import params

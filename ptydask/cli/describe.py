@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ptydask.cli.formats import (
@@ -10,6 +10,7 @@ from ptydask.cli.formats import (
     error_text,
     inert,
     printable,
+    size_text,
     sparkline,
     state_text,
     trial_object,
@@ -20,8 +21,11 @@ from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, TrialRecord
 from ptydask.store import layout, names
 
 if TYPE_CHECKING:
+    from ptydask.store.artifacts import StoredFile
     from ptydask.store.reader import Results, TrialData
 
+FILES = 40
+"""Files of a trial's program that a person is shown."""
 LOG_TAIL = 12
 """Last lines of a log that a person is shown."""
 SPARKLINE = 48
@@ -62,8 +66,15 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None) ->
     lines += [f"  {said}"] if said else []
     lines += _pairs(record.params, _before(record, own))
     lines += _pairs({name: error_text(value) for name, value in record.metrics.items() if name != meta.metric})
-    if results.trial(record.number).image is not None:
+    from ptydask.analysis.export import run
+
+    trial = results.trial(record.number)
+    if trial.image is not None:
         lines.append(f"  image  {place(results, record.number)}/{layout.IMAGE}")
+    if trial.artifacts:
+        kind = "run" if run.run_of(trial.artifacts).files else "artifacts"
+        get = f"ptydask export {results.path.name} {kind} --trial {record.number} DIR"
+        lines.append(f"  {_files_text(trial.artifacts.values())}: {get}")
     return "\n".join(lines) + "\n"
 
 
@@ -75,10 +86,17 @@ def _before(record: TrialRecord, own: TrialRecord | None) -> dict[str, str]:
     return {name: f"({word} {value_text(value)})" for name, value in own.params.items()}
 
 
+def with_config(results: Results, record: TrialRecord, said: dict[str, Any]) -> dict[str, Any]:
+    """``said`` of a trial; of a sweep with ``config``, every parameter that its program was given."""
+    from ptydask.analysis import sweep
+
+    return {**said, "config": sweep.values(results.meta, record)} if sweep.is_sweep(results.meta) else said
+
+
 def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
     """Everything about one trial as plain values; of arrays the name, path, shape, dtype and units."""
     return {
-        **trial_object(trial.record),
+        **with_config(results, trial.record, trial_object(trial.record)),
         "traceback": trial.record.traceback,
         "place": place(results, trial.record.number),
         "attributes": dict(trial.attributes),
@@ -92,6 +110,9 @@ def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
             for step, arrays in trial.snapshots.items()
         },
         "log": trial.log,
+        "command": trial.command,
+        "artifacts": [{"path": path, "size": file.size} for path, file in trial.artifacts.items()],
+        "left_out": list(trial.left_out),
     }
 
 
@@ -101,6 +122,7 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
     sections = [
         ("", [_headline(record, results.meta.metric), *_circumstances(record), *_places(results, trial)]),
         ("parameters", _pairs(record.params)),
+        ("constants", _pairs(_constants(results))),
         ("metrics", _pairs({name: error_text(value) for name, value in record.metrics.items()})),
         ("curve", _curve(trial.curve, blocks if terminal else None)),
         ("attributes", _pairs(trial.attributes)),
@@ -110,9 +132,14 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
             [f"  step {step}: {', '.join(arrays)}" for step, arrays in sorted(trial.snapshots.items())],
         ),
         ("image", [] if trial.image is None else [f"  {_image(trial.image)}"]),
-        ("not kept", [f"  {printable(said)}" for said in (trial.lost, trial.dropped) if said]),
+        ("artifacts", _artifacts(trial.artifacts)),
+        ("not kept", [f"  {printable(said)}" for said in (trial.lost, trial.dropped, *trial.left_out) if said]),
+        ("command", [f"  {inert(line)}" for line in trial.command.splitlines()]),
         ("log", _tail(trial.log)),
-        ("traceback", [f"  {inert(line)}" for line in record.traceback.rstrip().splitlines()]),
+        (
+            "what went wrong" if results.meta.engine == "command" else "traceback",
+            [f"  {inert(line)}" for line in record.traceback.rstrip().splitlines()],
+        ),
     ]
     blocks_of_text = ["\n".join([title, *lines] if title else lines) for title, lines in sections if lines]
     return "\n\n".join(blocks_of_text) + "\n"
@@ -178,6 +205,25 @@ def _arrays(arrays: Mapping[str, Any]) -> list[str]:
         f"  {name.ljust(names)}  {_shape(info.shape)}  {info.dtype}  {printable(info.units)}".rstrip()
         for name, info in arrays.items()
     ]
+
+
+def _constants(results: Results) -> dict[str, Any]:
+    """What every trial of a sweep was given besides the tuned parameters."""
+    from ptydask.analysis import sweep
+
+    return sweep.constants(results.meta) if sweep.is_sweep(results.meta) else {}
+
+
+def _artifacts(files: Mapping[str, StoredFile]) -> list[str]:
+    """The files of a program with their sizes; of many the first."""
+    sizes = {printable(path): size_text(file.size) for path, file in files.items()}
+    width = max((len(path) for path in [*sizes][:FILES]), default=0)
+    lines = [f"  {path.ljust(width)}  {size}" for path, size in [*sizes.items()][:FILES]]
+    return [*lines, f"  and {len(sizes) - FILES} more"] if len(sizes) > FILES else lines
+
+
+def _files_text(files: Collection[StoredFile]) -> str:
+    return f"{len(files)} file{'' if len(files) == 1 else 's'}, {size_text(sum(file.size for file in files))}"
 
 
 def _array_object(name: str, info: Any) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import formats, inspect, parsers
+from ptydask.cli import artifacts, formats, inspect, parsers, which
 from ptydask.errors import StoreError, UsageError, nearest
-from ptydask.model import TrialRecord, beside, ranked
+from ptydask.model import TrialRecord, beside
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
@@ -37,7 +37,7 @@ Fiji and ImageJ show lengths in angstrom, greys in rad, and the trial's paramete
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add export to the command line; each of its kinds sets ``handler(args) -> int``."""
-    does = "write tables, pictures, params files and PtyRAD's model files of trials"
+    does = "write tables, pictures, params files, programs' files and PtyRAD's model files of trials"
     parser = parsers.command(subparsers, "export", does, more=_EPILOG)
     kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True)
 
@@ -58,17 +58,22 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     tiff.add_argument("--ptyrad-names", action="store_true", help="the files that PtyRAD itself would have left")
 
     params = _kind(
-        kinds, "params", "the params file with a trial's values, for 'ptyrad run'", run_params, "NAME-trial12.yaml"
+        kinds,
+        "params",
+        "the params file with a trial's values, for 'ptyrad run'; of a sweep all parameters",
+        run_params,
+        "NAME-trial12.yaml",
     )
     model = _kind(kinds, "model", "PtyRAD's model file of a trial", run_model, "NAME-trial12.hdf5")
     does = "a folder with a model file and the params file that goes on from it with 'ptyrad run'"
     resume = _kind(kinds, "resume", does, run_resume, "the folder NAME-trial12-resume")
     for one in (params, model, resume):
-        one.add_argument("--trial", type=_trial, default="best", metavar="N|best", help="which trial (default: best)")
+        which.add_option(one)
     params.add_argument(
         "--iterations", type=_steps, metavar="N|own", help="NITER: a number, or as many as the trial did"
     )
     resume.add_argument("--iterations", type=parsers.count, metavar="N", help="so many more (default: what is left)")
+    artifacts.add_kinds(kinds)
 
 
 # --- handlers ----------------------------------------------------------------------------------------
@@ -103,6 +108,7 @@ def run_tiff(args: argparse.Namespace) -> int:
     folder = args.out or beside(args.file, "-tiff")
     written, without = 0, []
     with _open(args.file) as results:
+        _of_ptyrad(results, "tiff")
         for record in _chosen(args, results):
             try:
                 trial = results.trial(record.number)
@@ -126,12 +132,14 @@ def run_params(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import model, params
 
     with _open(args.file) as results:
-        record = _one(args.trial, results)
+        record = which.one(args.trial, results)
         own = args.iterations == "own"
         steps = model.iterations(results.trial(record.number)) if own else args.iterations
         if own and not steps:
             raise UsageError(f"--iterations own: trial {record.number} did no iteration")
-        made = params.of_trial(results.meta, record, near=results.path, steps=steps)
+        made = params.of_trial(
+            results.meta, record, near=results.path, steps=steps, command=inspect.command_of(results, record)
+        )
     path = _target(args, f"-trial{record.number}", ".yaml", ours=False, text=True)
     _write_text(path, made.text)
     _wrote(path)
@@ -144,7 +152,8 @@ def run_model(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import model
 
     with _open(args.file) as results:
-        trial = results.trial(_one(args.trial, results).number)
+        _of_ptyrad(results, "model")
+        trial = results.trial(which.one(args.trial, results).number)
         model.check(results.meta, trial)
         path = _target(args, f"-trial{trial.record.number}", ".hdf5", ours=True)
         assert path is not None
@@ -161,7 +170,8 @@ def run_resume(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import model, params, place
 
     with _open(args.file) as results:
-        trial = results.trial(_one(args.trial, results).number)
+        _of_ptyrad(results, "resume")
+        trial = results.trial(which.one(args.trial, results).number)
         model.check(results.meta, trial)
         folder = place.folder(args.out or beside(args.file, f"-trial{trial.record.number}-resume"))
         done = model.kept_iteration(trial)
@@ -185,8 +195,8 @@ def _chosen(args: argparse.Namespace, results: Results) -> list[TrialRecord]:
     if args.all:
         return results.records()
     if args.top:
-        return _completed(results)[: args.top]
-    named = [_one(which, results) for which in args.trial or ["best"]]
+        return which.completed(results)[: args.top]
+    named = [which.one(asked, results) for asked in args.trial or ["best"]]
     return list({record.number: record for record in named}.values())
 
 
@@ -194,22 +204,16 @@ def _narrowed(args: argparse.Namespace) -> bool:
     return bool(args.top or args.trial)
 
 
-def _one(which: int | str, results: Results) -> TrialRecord:
-    if which == "best":
-        return _completed(results)[0]
-    by_number = {record.number: record for record in results.records()}
-    if which not in by_number:
-        near = inspect.nearest_number(int(which), list(by_number))
-        raise UsageError(f"{results.path}: there is no trial {which}; {near}")
-    return by_number[int(which)]
+def _of_ptyrad(results: Results, kind: str) -> None:
+    """Raises StoreError for a sweep: what PtyRAD makes of a trial, its program does not."""
+    from ptydask.analysis import sweep
 
-
-def _completed(results: Results) -> list[TrialRecord]:
-    records = results.records()
-    found = ranked(records, results.meta.direction)
-    if not found:
-        raise StoreError(f"{results.path}: no trial has completed so far ({len(records)} recorded)")
-    return found
+    if sweep.is_sweep(results.meta):
+        program = formats.printable(sweep.program(results.meta)) or "another program"
+        raise StoreError(
+            f"{results.path}: 'export {kind}' is of PtyRAD's reconstructions, and this study ran {program}; "
+            "'export run' and 'export artifacts' write the files that it left"
+        )
 
 
 def _pictures(args: argparse.Namespace, results: Results, trial: TrialData) -> Sequence[Any]:
@@ -290,23 +294,16 @@ def _kind(
 
 
 def _several(parser: argparse.ArgumentParser, default: str) -> None:
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
         "--trial",
-        type=_trial,
+        type=which.trial,
         action="append",
         metavar="N|best",
         help=f"this trial; may be given several times (default: {default})",
     )
-    which.add_argument("--top", type=parsers.count, metavar="K", help="the K best")
-    which.add_argument("--all", action="store_true", help="every trial")
-
-
-def _trial(text: str) -> int | str:
-    """A trial's number, or ``best``, for argparse."""
-    if text == "best" or (text.isascii() and text.isdigit()):
-        return text if text == "best" else int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither a trial's number nor 'best'")
+    group.add_argument("--top", type=parsers.count, metavar="K", help="the K best")
+    group.add_argument("--all", action="store_true", help="every trial")
 
 
 def _of(words: Sequence[str]) -> Callable[[str], tuple[str, ...]]:

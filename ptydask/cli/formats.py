@@ -62,6 +62,15 @@ def value_text(value: object) -> str:
     return printable(str(value))
 
 
+def size_text(count: float) -> str:
+    """``1.2 GB``: three digits, powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
 def params_text(params: Mapping[str, object]) -> str:
     """``scale=0.98 rotation=-1.5``."""
     return " ".join(f"{printable(name)}={value_text(value)}" for name, value in params.items())

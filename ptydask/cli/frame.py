@@ -77,7 +77,7 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
     if record.state is TrialState.FAIL and record.message:
         parts.append(printable(record.message))
     else:
-        parts.append(f"error {error_text(record.error)}{' (best)' if best else ''}")
+        parts.append(f"{printable(snapshot.metric)} {error_text(record.error)}{' (best)' if best else ''}")
     if record.params:
         parts.append(params_text(record.params))
     if record.attempt > 1:

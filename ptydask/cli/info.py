@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.cli import formats, parsers
-from ptydask.cli.upkeep import shown, size_text, trials_text
+from ptydask.cli.formats import size_text
+from ptydask.cli.upkeep import shown, trials_text
 
 _INFO = """\
 Show what a results file is and holds, of a running study too.
@@ -28,12 +29,22 @@ def run_info(args: argparse.Namespace) -> int:
     """``ptydask info``: 0."""
     from ptydask.store import facts
 
-    found = facts.of(args.file)
+    found = {**facts.of(args.file), **_sweep(args.file)}
     if args.format == "table":
         formats.write("\n".join(info_lines(found)) + "\n")
     else:
         formats.write((formats.json_text if args.format == "json" else formats.yaml_text)(found))
     return 0
+
+
+def _sweep(file: Path) -> dict[str, Any]:
+    """What a sweep runs, and the parameters that it does not tune; nothing of another study."""
+    from ptydask.analysis import sweep
+    from ptydask.store import reader
+
+    with reader.open(file) as results:
+        meta = results.meta
+    return {"program": sweep.program(meta), "constants": sweep.constants(meta)} if sweep.is_sweep(meta) else {}
 
 
 def info_lines(found: Mapping[str, Any]) -> list[str]:
@@ -48,9 +59,11 @@ def info_lines(found: Mapping[str, Any]) -> list[str]:
         ("file", f"{shown(Path(found['file']))}, {where}"),
         ("written", f"{found['written']} by {found['creator']}, format {found['format_version']}"),
         ("study begun", found["created"]),
-        *_trial_lines(found["trials"]),
+        *_trial_lines(found["trials"], sweep="program" in found),
         ("best", _best(found["best"])),
         ("tuned", ", ".join(found["parameters"])),
+        ("program", "" if "program" in found["provenance"] else found.get("program", "")),
+        ("constants", formats.params_text(found.get("constants", {}))),
         ("size", size_text(data["total"])),
         *(("", f"{size_text(size):>9}  {kind}") for kind, size in data["kinds"].items() if size),
         ("compression", _compression(found)),
@@ -66,10 +79,11 @@ def info_lines(found: Mapping[str, Any]) -> list[str]:
     return [f"{name.ljust(width)}  {text}".rstrip() for name, text in rows]
 
 
-def _trial_lines(trials: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _trial_lines(trials: Mapping[str, Any], *, sweep: bool) -> list[tuple[str, str]]:
     counts = [f"{count} {word}" for word, count in trials["states"].items() if count]
     counts += [f"{trials['retried']} tried again"] if trials["retried"] else []
-    kept = [f"{trials['with_arrays']} with arrays"]
+    kept = [f"{trials['with_arrays']} with arrays"] if trials["with_arrays"] or not sweep else []
+    kept += [f"{trials['with_artifacts']} with files of the program"] if trials["with_artifacts"] else []
     kept += [f"{trials['dropped']} had theirs dropped"] if trials["dropped"] else []
     kept += [f"{trials['lost']} could not be kept whole"] if trials["lost"] else []
     kept += [f"{trials['unreadable']} cannot be read: see ptydask verify"] if trials["unreadable"] else []

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import formats, parsers, status
+from ptydask.cli import formats, parsers, status, which
 from ptydask.cli.formats import FORMATS, Table
-from ptydask.errors import UsageError, nearest
+from ptydask.errors import StoreError, UsageError, nearest
 from ptydask.gain import baseline
 from ptydask.model import Direction, TrialRecord, TrialState, best_of, ranked
 
@@ -59,13 +59,15 @@ _SORT_HELP = (
 _BEST_FORMATS = """\
 formats:
   table  for a person, with the gain over the file's own values and where the image is
-  yaml   the params file with the best trial's values put in place, ready for 'ptyrad run'
-         (for another engine: the parameters alone)
-  json, csv: as of 'ptydask ls'"""
+  yaml   the params file with the best trial's values put in place, ready for 'ptyrad run';
+         of a sweep all parameters of its program, tuned or not
+  json   as of 'ptydask ls'; of a sweep with 'config': all parameters, tuned or not
+  csv    as of 'ptydask ls'"""
 _SHOW_FORMATS = """\
 formats:
   table       for a person
-  json, yaml  one object: what 'ls' prints, and traceback, curve, arrays, snapshots, attributes, log
+  json, yaml  one object: what 'ls' prints, and traceback, curve, arrays, snapshots, attributes,
+              log, command, artifacts, left_out; of a sweep 'config': all parameters, tuned or not
   csv         the curve, one line a step"""
 
 
@@ -92,7 +94,8 @@ def run_ls(args: argparse.Namespace) -> int:
         formats.say(f"{args.file}: no trials{'' if not records else f' that are {args.state}'} so far")
         return 0
     left_out = formats.write_table(
-        ls_table(chosen, best_of(records, results.meta.direction), results.meta.metric), sys.stdout
+        ls_table(chosen, best_of(records, results.meta.direction), results.meta.metric, _error_word(results)),
+        sys.stdout,
     )
     if left_out:
         formats.say(f"no room for {', '.join(left_out)}: widen the window, or choose --format csv")
@@ -116,6 +119,8 @@ def run_best(args: argparse.Namespace) -> int:
 
         own = baseline(records)
         formats.write("\n".join(best_text(results, record, own) for record in chosen))
+    elif args.format == "json":
+        formats.write(formats.json_text([_complete(results, record) for record in chosen]))
     else:
         _write_records(chosen, args.format)
     return 0
@@ -128,7 +133,7 @@ def run_show(args: argparse.Namespace) -> int:
     results = _open(args.file)
     numbers = [record.number for record in results.records()]
     if args.number not in numbers:
-        raise UsageError(f"{args.file}: there is no trial {args.number}; {nearest_number(args.number, numbers)}")
+        raise UsageError(f"{args.file}: there is no trial {args.number}; {which.nearest_number(args.number, numbers)}")
     trial: TrialData = results.trial(args.number)
     if args.format == "csv":
         formats.write(_curve_csv(trial))
@@ -187,13 +192,13 @@ def column_of(records: Sequence[TrialRecord], name: str) -> Any:
     raise UsageError(f"--sort {name}: no trial has such a column; {nearest(name, known) or 'see ptydask show'}")
 
 
-def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: str) -> Table:
+def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: str, error: str = "error") -> Table:
     """One row a trial: number, state, error (the ``metric``), parameters, time, then what matters less."""
     params = list(dict.fromkeys(name for record in records for name in record.params))
     metrics = [n for n in dict.fromkeys(name for record in records for name in record.metrics) if n != metric]
     retried = any(record.attempt > 1 for record in records)
     told = any(record.message for record in records)
-    columns = ["trial", "state", "error", *params, *(["attempt"] if retried else []), "time", *metrics]
+    columns = ["trial", "state", error, *params, *(["attempt"] if retried else []), "time", *metrics]
     rows, styles = [], []
     for record in records:
         cells = [str(record.number), formats.state_text(record), formats.error_text(record.error)]
@@ -219,6 +224,13 @@ def _parser(subparsers: parsers.Commands[Any], name: str, does: str, more: str) 
     return parser
 
 
+def _error_word(results: Results) -> str:
+    """The heading of the tuned metric: its own name in a sweep, whose metric may be no error at all."""
+    from ptydask.analysis import sweep
+
+    return sweep.error_word(results.meta)
+
+
 def _open(path: Path) -> Results:
     from ptydask.store import reader
 
@@ -234,14 +246,29 @@ def _write_records(records: Sequence[TrialRecord], how: str) -> None:
     formats.write(as_text([formats.trial_object(record) for record in records]))
 
 
+def _complete(results: Results, record: TrialRecord) -> dict[str, Any]:
+    """A trial's row as plain values; of a sweep with all that its program was given."""
+    from ptydask.cli.describe import with_config
+
+    return with_config(results, record, formats.trial_object(record))
+
+
 def _params_file(results: Results, record: TrialRecord) -> str:
-    """The study's params file with the trial's values; for other engines the parameters alone."""
+    """The study's params file with the trial's values; of a sweep all parameters, of other engines those tuned."""
     from ptydask.analysis.export import params
 
-    made = params.of_trial(results.meta, record, near=results.path)
+    made = params.of_trial(results.meta, record, near=results.path, command=command_of(results, record))
     for note in made.notes:
         formats.say(note)
     return made.text
+
+
+def command_of(results: Results, record: TrialRecord) -> str:
+    """What the trial's program was started with; "" where none was, or its group is damaged."""
+    try:
+        return results.trial(record.number).command
+    except StoreError:
+        return ""
 
 
 def _curve_csv(trial: TrialData) -> str:
@@ -257,11 +284,3 @@ def _cell(params: Any, name: str) -> str:
 def _order(value: Any) -> tuple[int, Any]:
     """Numbers before words, so that a mixed column has an order."""
     return (0, value) if isinstance(value, int | float) else (1, str(value))
-
-
-def nearest_number(number: int, numbers: Sequence[int]) -> str:
-    """For an error's text: which trials there are, where ``number`` is none of them."""
-    if not numbers:
-        return "no trial has ended so far"
-    close = min(numbers, key=lambda n: (abs(n - number), n))
-    return f"the nearest is {close}, of {len(numbers)} trials from {min(numbers)} to {max(numbers)}"

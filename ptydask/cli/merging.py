@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.cli import formats, parsers
-from ptydask.cli.upkeep import say, shown, size_text, trials_text
+from ptydask.cli.formats import size_text
+from ptydask.cli.upkeep import say, shown, trials_text
 from ptydask.errors import MissingDependency, StoreError, UsageError
 
 if TYPE_CHECKING:

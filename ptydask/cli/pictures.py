@@ -131,6 +131,9 @@ def run_montage(args: argparse.Namespace) -> int:
 
     figures.need_matplotlib()
     with reader.open(args.file) as results:
+        if why := montage.pictureless(results):
+            formats.say(f"{args.file}: {why}")
+            return 1
         shown, title = _snapshots(results, args) if args.snapshots is not None else _sheet(results, args)
     for number, why in list(shown.lost.items())[:20]:
         formats.say(why if args.snapshots is not None else f"trial {number} left out: {why}")

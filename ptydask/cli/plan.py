@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ptydask import space, tunables
-from ptydask.cli.formats import value_text
+from ptydask.cli.formats import printable, shortened, value_text
 from ptydask.errors import redact
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Budget, Distribution, IntRange, Scalar, StudyPlan
 
 WIDTH = 10
+LONGEST = 160
+"""Characters of one parameter's choices; a grid may have thousands."""
 
 
 def plan_lines(plan: StudyPlan) -> list[str]:
-    """Study, tuned parameters with their ranges, search method, where results go."""
+    """Study, tuned parameters with their ranges, what its engine adds, search method, where results go."""
     return [
         _line("study", f"{plan.name}, from {plan.source.path}"),
         *_space(plan.space, _current(plan)),
+        *(_line(label, redact(printable(text))) for label, text in plan.details),
         _line("error", _error(plan)),
         _line("search", _search(plan)),
         _line("results", str(plan.results)),
@@ -53,12 +56,12 @@ def _current(plan: StudyPlan) -> dict[str, Scalar]:
 
 def _space(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar]) -> list[str]:
     if not tuned:
-        return [_line("tuning", "nothing: one reconstruction with the file's own values")]
+        return [_line("tuning", "nothing: the file's own values")]
     wide = max(map(len, tuned))
     return [
         _line(
             "" if i else "tuning",
-            f"{name:<{wide}}  {space.describe(among)}"
+            f"{name:<{wide}}  {shortened(printable(space.describe(among)), LONGEST)}"
             + (" (whole numbers)" if isinstance(among, IntRange) else "")
             + (f"  (file: {value_text(current[name])})" if name in current else ""),
         )
@@ -68,7 +71,8 @@ def _space(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar]) -> 
 
 def _error(plan: StudyPlan) -> str:
     steps = f" after {plan.iterations} iterations" if plan.iterations else ""
-    return f"{plan.metric}{steps}, {plan.direction}d"
+    until = f" until {plan.target:g} is reached" if plan.target is not None else ""
+    return f"{printable(plan.metric)}{steps}, {plan.direction}d{until}"
 
 
 def _search(plan: StudyPlan) -> str:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.model import beside
+from ptydask.model import beside, target_met
 
 if TYPE_CHECKING:
     from ptydask.clusters import ClusterRequest
     from ptydask.driver import RunOptions
-    from ptydask.model import StudyMeta, StudyPlan
+    from ptydask.model import StudyMeta, StudyPlan, TrialRecord
 
 RUN_EXAMPLES = """\
 examples:
@@ -21,6 +21,8 @@ examples:
   ptydask run params.yaml --trials 50            50 trials, whatever the file says
   ptydask run params.yaml --set recon_params.NITER=50 --set init_params.probe_kv=300
   ptydask run params.yaml --try "scale=1.02 rotation=-1.5"
+  ptydask run sweep.yaml --trials 100 --workers 4        a W&B sweep file, without W&B's server
+  ptydask run sweep.yaml --set parameters.lr.max=0.1 --sampler TPESampler
   ptydask run params.yaml --cluster slurm --adapt 0:32 --trials 400     SLURM jobs as they are needed
   ptydask run params.yaml --cluster configs/cluster-slurm-a100.yaml --workers 8
   ptydask run params.yaml --dry-run              what would happen, and the job script, without starting it
@@ -32,8 +34,9 @@ def add_parsers(commands: Any) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     run = commands.add_parser(
         "run",
-        help="run the study that a params file describes",
-        description="Run the study that a params file describes. The same command again goes on where it stopped.",
+        help="run the study that a params file or a sweep file describes",
+        description="Run the study that a PtyRAD params file or a W&B sweep file describes. The same command again "
+        "goes on where it stopped.",
         epilog=RUN_EXAMPLES,
         formatter_class=raw,
     )
@@ -75,8 +78,8 @@ def add_parsers(commands: Any) -> None:
 
     validate = commands.add_parser(
         "validate",
-        help="check a params file and the files that it names",
-        description="Check a params file and the files that it names, as run does before it starts a worker.",
+        help="check a params file or a sweep file, and what it names",
+        description="Check a params file or a sweep file, and what it names, as run does before it starts a worker.",
     )
     _config_arguments(validate)
     validate.set_defaults(handler=validate_command)
@@ -92,17 +95,29 @@ def add_parsers(commands: Any) -> None:
 
 
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="PtyRAD params file: .yaml, .yml, .json or .toml")
-    parser.add_argument("--trials", type=_positive, metavar="N", help="trials in total, instead of n_trials per worker")
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG", help="PtyRAD params file or W&B sweep file: .yaml, .yml, .json or .toml"
+    )
+    parser.add_argument(
+        "--trials", type=_positive, metavar="N", help="trials in total, instead of n_trials per worker or run_cap"
+    )
     parser.add_argument("--timeout", type=_seconds, metavar="S", help="start no trial after this many seconds")
     parser.add_argument(
-        "--results", type=Path, metavar="FILE.h5", help="the results file (default: OUTPUT_DIR/STUDY.h5)"
+        "--results",
+        type=Path,
+        metavar="FILE.h5",
+        help="the results file (default: OUTPUT_DIR/STUDY.h5, of a sweep file ./STUDY.h5)",
     )
     parser.add_argument(
         "--storage", metavar="URL", help="instead of storage_path: journal, sqlite, postgresql, mysql, redis"
     )
     parser.add_argument("--engine", metavar="NAME", help="what runs a trial (default: by the kind of file)")
-    parser.add_argument("--seed", type=_natural, metavar="N", help="instead of init_params.random_seed")
+    parser.add_argument(
+        "--sampler", metavar="NAME", help="Optuna's sampler by name, for example TPESampler, instead of the file's"
+    )
+    parser.add_argument(
+        "--seed", type=_natural, metavar="N", help="of the search, instead of init_params.random_seed (default: 0)"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -165,6 +180,8 @@ class Prepared:
     recorded: int
     packed: bool
     """Whether all that is recorded is in one file."""
+    reached: TrialRecord | None
+    """The best recorded trial, where it is as good as the plan's target."""
     notices: tuple[str, ...]
     meta: StudyMeta
 
@@ -179,6 +196,7 @@ def _load(args: argparse.Namespace) -> StudyPlan:
         results=args.results,
         storage=args.storage,
         engine=args.engine,
+        sampler=args.sampler,
         seed=args.seed,
         tries=tuple(config.parse_point(text) for text in args.tries),
     )
@@ -188,25 +206,34 @@ def _load(args: argparse.Namespace) -> StudyPlan:
     return plan if points is None else replace(plan, points=points, exhaustive=True)
 
 
+def _refuse_endless(plan: StudyPlan) -> None:
+    """Raises ConfigError where neither the file nor the command line says how many trials there are."""
+    from ptydask.errors import ConfigError
+
+    if plan.budget.n_trials == 0:
+        rule = "nobody has said how many trials to run"
+        hint = "add --trials 100 to the command, or run_cap: 100 to the file"
+        raise ConfigError(rule, file=plan.source.path, key="run_cap", hint=hint)
+
+
 def _prepare(plan: StudyPlan, workers: int) -> Prepared:
     from ptydask.driver import provenance
+    from ptydask.driver.asked import total_of
     from ptydask.errors import StoreError, UnusableResults
     from ptydask.store import reader
 
     meta = provenance.meta_of(plan, {})
-    recorded, packed, notices = 0, False, list(plan.notices)
+    recorded, packed, reached, notices = 0, False, None, list(plan.notices)
     if plan.results.exists():
         try:
             with reader.open(plan.results) as there:
-                recorded, old = len(there.records()), there.meta
+                records, old = there.records(), there.meta
+                recorded, reached = len(records), target_met(records, plan.target, plan.direction)
                 packed = there.packed and not beside(plan.results, ".trials").exists()
         except StoreError as error:
             raise UnusableResults(str(error)) from None
         notices += provenance.compare(old, meta, file=plan.results)
-    total = plan.budget.trials(workers)
-    if plan.exhaustive:
-        total = min(total, len(plan.points))
-    return Prepared(plan, total, workers, recorded, packed, tuple(notices), meta)
+    return Prepared(plan, total_of(plan, workers), workers, recorded, packed, reached, tuple(notices), meta)
 
 
 def validate_command(args: argparse.Namespace) -> int:
@@ -243,6 +270,7 @@ def run_command(args: argparse.Namespace) -> int:
 
     chosen = clusters.choose(args.cluster)
     plan = _load(args)
+    _refuse_endless(plan)
     request = _request(args, chosen.place.default_workers())
     prepared = _prepare(plan, request.workers)
     watch = view.observer(sys.stderr)
@@ -255,6 +283,9 @@ def run_command(args: argparse.Namespace) -> int:
     )
     for notice in prepared.notices:
         watch.notice(notice)
+    if prepared.packed and prepared.reached is not None:
+        watch.notice(f"{running.target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
+        return 0
     if prepared.packed and prepared.recorded >= prepared.total:
         watch.notice(f"all {prepared.total} trials are recorded in {plan.results}: nothing left to do")
         return 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ptydask.cli.view import View
     from ptydask.clusters import ClusterRequest, Place
     from ptydask.driver import Outcome, RunOptions
-    from ptydask.model import RunSnapshot, TrialRecord
+    from ptydask.model import RunSnapshot, StudyPlan, TrialRecord
     from ptydask.store import Store
 
 
@@ -34,7 +34,7 @@ def run(prepared: Prepared, place: Place, request: ClusterRequest, options: RunO
             watch.close(observer.snapshot)
             for damaged in store.damaged:
                 watch.notice(damaged)
-            return _conclude(outcome, watch)
+            return _conclude(outcome, prepared, watch)
     except (KeyboardInterrupt, Terminated) as stop:
         watch.close(observer.snapshot)
         watch.notice(_stopped(prepared, observer.snapshot))
@@ -53,7 +53,7 @@ def _stopped(prepared: Prepared, last: RunSnapshot | None) -> str:
         text += f", and checkpoints of {under_way} under way"
     if last is None and not recorded:
         return f"{text}; no trial was begun"
-    if recorded >= prepared.total:
+    if recorded >= prepared.total or prepared.reached is not None:
         return f"{text}; what is left is to pack them, and the same command does it"
     return f"{text}; the same command goes on from here"
 
@@ -92,7 +92,7 @@ def _trials(
     from ptydask.driver import provenance
 
     missing = prepared.total - len(store.records)
-    if missing <= 0:
+    if missing <= 0 or prepared.reached is not None:
         return None
     label = f"{prepared.plan.name}-{store.id[:8]}"
     with place.open(replace(request, folder=store.folder, label=label)) as cluster:
@@ -107,11 +107,22 @@ def _trials(
     return outcome
 
 
-def _conclude(outcome: Outcome | None, watch: View) -> int:
+def target_text(record: TrialRecord, plan: StudyPlan) -> str:
+    """``target reached by trial 12: SSIM 0.8312 (target 0.8)``."""
+    from ptydask.cli.formats import error_text
+
+    return f"target reached by trial {record.number}: {plan.metric} {error_text(record.error)} (target {plan.target:g})"
+
+
+def _conclude(outcome: Outcome | None, prepared: Prepared, watch: View) -> int:
     from ptydask.cli import formats
 
+    reached = prepared.reached if outcome is None else outcome.reached
+    if reached is not None:
+        watch.notice(target_text(reached, prepared.plan))
     if outcome is None:
-        watch.notice("every trial was recorded already; they are in one file now")
+        recorded = "what was recorded is in one file now"
+        watch.notice(recorded if reached else "every trial was recorded already; they are in one file now")
         return 0
     snapshot = outcome.snapshot
     best = snapshot.best

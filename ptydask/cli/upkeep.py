@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.cli import formats, parsers
+from ptydask.cli.formats import size_text
 from ptydask.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ of trials that were under way stay in the folder, so that 'ptydask run' can stil
 A study that is being run is refused; with -o OUT.h5 its trials so far are copied, and nothing else
 is touched. The file is replaced only after the new one was read back."""
 _PACK_MORE = """\
-which trials keep their object, probe, positions, image and snapshots (--arrays):
+which trials keep their object, probe, positions, image and snapshots, of a sweep the files that
+its program left (--arrays):
   all            every trial (default)
   none           no trial
   best:K         the K best
@@ -35,8 +37,8 @@ which trials keep their object, probe, positions, image and snapshots (--arrays)
   every:N        those with a number that N divides
   Several, joined by commas, add up: best:20,improvements,every:50
 
-Numbers, parameters, curves, logs and thumbnails always stay, and 'ptydask show' says of a trial
-that its arrays were dropped. What was dropped cannot be had back: try --dry-run first."""
+Numbers, parameters, curves, logs, commands and thumbnails always stay, and 'ptydask show' says of
+a trial what was dropped. What was dropped cannot be had back: try --dry-run first."""
 
 _REBUILD = """\
 Make damaged results usable again, from whatever of them can be read.
@@ -113,7 +115,7 @@ def pack_lines(done: Packed, *, dry_run: bool) -> list[str]:
         lines = [f"{shown(done.path)}: {holds} {trials_text(done.trials)}; {size_text(done.before)} before, {now}"]
     if done.dropped:
         word = "would be dropped" if dry_run else "dropped"
-        lines.append(f"arrays {word} of {trials_text(len(done.dropped))}, kept of {done.with_arrays}")
+        lines.append(f"{done.bulk} {word} of {trials_text(len(done.dropped))}, kept of {done.with_arrays}")
     if done.unfinished:
         from ptydask.store import names
 
@@ -208,15 +210,6 @@ def rebuild_lines(done: Rebuilt) -> list[str]:
 
 
 # --- pieces ------------------------------------------------------------------------------------------
-
-
-def size_text(count: float) -> str:
-    """``1.2 GB``: three digits, powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def shown(path: Path) -> str:

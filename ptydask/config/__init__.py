@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -27,6 +28,8 @@ class Overrides:
     results: Path | None = None
     storage: str | None = None
     engine: str | None = None
+    sampler: str | None = None
+    """Optuna's class by name, with ptydask's settings for it; beats the file's own search."""
     seed: int | None = None
     tries: tuple[Mapping[str, Scalar], ...] = ()
     """Points to try first."""
@@ -35,14 +38,17 @@ class Overrides:
 class Format(Protocol):
     """One kind of file, registered in ``ptydask.formats``."""
 
-    component_key: str
-    """Where in the file ``sampler_params`` and ``pruner_params`` are, for messages: ``hypertune_params.``, or empty."""
-
     def recognises(self, data: dict[str, Any]) -> bool:
         """Whether ``data`` looks like a file of this kind, right or wrong in its details."""
 
+    def straighten(self, data: dict[str, Any]) -> tuple[str, ...]:
+        """Puts right, in place, a slip of layout that can mean one thing only, before ``--set``; what was done."""
+
     def plan(self, source: Source, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
         """The study that ``data`` asks for. Raises ConfigError; may change ``data``."""
+
+    def key_of(self, key: str) -> str:
+        """Where in the file that is which the plan calls ``sampler_params...`` or ``pruner_params...``."""
 
 
 def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
@@ -53,14 +59,19 @@ def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
     """
     source, data = reading.read(path)
     try:
+        formats = [cast(Format, registry.load("formats", name)()) for name in registry.names("formats")]
+        crooked = _recognised(data, formats)
+        said = () if crooked is None else crooked.straighten(data)
         data = copy.deepcopy(data)
         for key, new in overrides.settings:
             reading.put(data, key, new)
-        form = _format(data)
+        form = _format(data, formats)
         plan = form.plan(source, data, overrides)
-        plan = replace(plan, notices=(*plan.notices, *_check(plan, form.component_key)))
+        plan = replace(plan, notices=(*said, *plan.notices, *_check(plan, form, overrides)))
     except ConfigError as error:
         raise error.in_file(path) from None
+    except RecursionError:
+        raise ConfigError("is nested too deeply", file=path) from None
     return plan
 
 
@@ -79,7 +90,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def parse_point(text: str) -> dict[str, Scalar]:
     """``scale=1.02 rotation=-1.5`` as a mapping. Raises UsageError."""
     point: dict[str, Scalar] = {}
-    for word in text.replace(",", " ").split():
+    for word in _words(text):
         name, sign, raw = word.partition("=")
         if not sign or not name or not raw:
             raise UsageError(f"--try {text!r}: must be name=value, one or more, with blanks between them")
@@ -90,23 +101,30 @@ def parse_point(text: str) -> dict[str, Scalar]:
         except ConfigError as error:
             raise UsageError(f"--try {text!r}: {error.rule}") from None
         if isinstance(new, list | dict):
-            raise UsageError(f"--try {text!r}: {name} must be one number or word")
+            raise UsageError(f"--try {text!r}: {name} must be one number or word; quote a list: {name}='[1, 2]'")
         point[name] = new
     if not point:
         raise UsageError("--try: names no parameter")
     return point
 
 
-def _format(data: dict[str, Any]) -> Format:
-    for name in registry.names("formats"):
-        candidate = cast(Format, registry.load("formats", name)())
-        if candidate.recognises(data):
-            return candidate
-    known = "a PtyRAD params file has the section init_params"
+def _words(text: str) -> list[str]:
+    """``text`` cut at blanks and commas, but not within a value in quotes or brackets."""
+    return re.findall(r"""(?:[^\s,=]*=(?:'[^']*'|"[^"]*"|\[[^\]]*\]|\{[^}]*\})|[^\s,])[^\s,]*""", text)
+
+
+def _recognised(data: dict[str, Any], formats: Sequence[Format]) -> Format | None:
+    return next((candidate for candidate in formats if candidate.recognises(data)), None)
+
+
+def _format(data: dict[str, Any], formats: Sequence[Format]) -> Format:
+    if (form := _recognised(data, formats)) is not None:
+        return form
+    known = "a PtyRAD params file has the section init_params, a W&B sweep file the keys method and parameters"
     raise ConfigError("is no file that ptydask knows", key=next(iter(data), "(empty mapping)"), hint=known)
 
 
-def _check(plan: StudyPlan, prefix: str) -> tuple[str, ...]:
+def _check(plan: StudyPlan, form: Format, overrides: Overrides) -> tuple[str, ...]:
     """What the sampler factory and the storage refuse, and what they say; imported here, as both load Optuna."""
     from ptydask import sampling
     from ptydask.storage import urls
@@ -117,4 +135,7 @@ def _check(plan: StudyPlan, prefix: str) -> tuple[str, ...]:
     try:
         return sampling.check(plan)
     except ConfigError as e:
-        raise ConfigError(e.rule, file=e.file, key=f"{prefix}{e.key}", value=e.value, hint=e.hint) from None
+        key = form.key_of(e.key)
+        if overrides.sampler is not None and e.key.startswith("sampler_params"):
+            key = "--sampler"
+        raise ConfigError(e.rule, file=e.file, key=key, value=e.value, hint=e.hint) from None

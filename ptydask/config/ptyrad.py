@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,7 +12,7 @@ from typing import Any, cast
 import yaml
 
 from ptydask import space, tunables
-from ptydask.config import Overrides, reading
+from ptydask.config import Overrides, reading, study
 from ptydask.config.ptyrad_space import TuneParams, check_values, renamed, tried, tune_params
 from ptydask.errors import ConfigError, hide, nearest, redact
 from ptydask.model import (
@@ -47,8 +46,8 @@ _KEYS = (
     "tune_params",
 )
 _KEY = "hypertune_params"
-DEFAULT_SEED = 0
-DEFAULT_SAMPLER = ComponentSpec("TPESampler", {"multivariate": True, "group": True, "constant_liar": True})
+DEFAULT_SEED = study.DEFAULT_SEED
+DEFAULT_SAMPLER = study.TPE
 DEFAULT_PRUNER = ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2})
 METRICS: dict[str, Direction] = {"loss": "minimize", "contrast": "maximize"}
 """PtyRAD's error metrics. It minimises the negated contrast; here it is maximised."""
@@ -73,11 +72,15 @@ class _Hypertune:
 class PtyradFormat:
     """Files with PtyRAD's six sections."""
 
-    component_key = "hypertune_params."
-
     def recognises(self, data: dict[str, Any]) -> bool:
-        """Whether a section is one of PtyRAD's, or nearly."""
+        """Whether a section is one of PtyRAD's, or nearly; a sweep's parameter may be called like one."""
+        if {"method", "parameters"} <= data.keys():
+            return False
         return any(get_close_matches(key, SECTIONS, n=1, cutoff=0.8) for key in data)
+
+    def straighten(self, data: dict[str, Any]) -> tuple[str, ...]:
+        """See :class:`ptydask.config.Format`."""
+        return ()
 
     def plan(self, source: Source, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
         """The study of a params file.
@@ -89,17 +92,19 @@ class PtyradFormat:
         init, recon = config["init_params"], config.setdefault("recon_params", {})
         hyper = _hypertune(config.get(_KEY) or {})
         notices = list(hyper.tuned.notices)
-        sampler, where = _grid_ranges(hyper.sampler, hyper.tuned.space, notices)
+        chosen = study.named_sampler(overrides.sampler, hyper.sampler)
+        sampler, where = _grid_ranges(chosen, hyper.tuned.space, notices)
         if not hyper.on:
             sampler, where = ComponentSpec("RandomSampler"), {}
             notices = ["if_hypertune is false: one reconstruction with the file's own values"]
         elif not where:
             hint = "set state: true for one, or if_hypertune: false for a single reconstruction"
             raise ConfigError("nothing is switched on", key=f"{_KEY}.tune_params", hint=hint)
-        init["random_seed"] = seed = _seed(init.get("random_seed"), overrides.seed)
+        seed = study.seed((overrides.seed, "--seed"), (init.get("random_seed"), "init_params.random_seed"))
+        init["random_seed"] = seed
         points = [_tried(given, where, notices) for given in overrides.tries]
         config[_KEY] = _canonical(config.get(_KEY) or {}, hyper)
-        iterations = _whole(recon.get("NITER", 200), "recon_params.NITER")
+        iterations = study.whole(recon.get("NITER", 200), "recon_params.NITER")
         return StudyPlan(
             name=hyper.name,
             source=source,
@@ -119,6 +124,10 @@ class PtyradFormat:
             keep=_keep(hyper, recon),
             notices=tuple(notices),
         )
+
+    def key_of(self, key: str) -> str:
+        """See :class:`ptydask.config.Format`."""
+        return f"{_KEY}.{key}"
 
 
 def _sections(data: dict[str, Any]) -> dict[str, Any]:
@@ -151,11 +160,14 @@ def _hypertune(given: Mapping[str, Any]) -> _Hypertune:
     return _Hypertune(
         on=field("if_hypertune", "true or false", False),
         tuned=tune_params(given.get("tune_params")),
-        budget=Budget(_whole(given.get("n_trials", 5), f"{_KEY}.n_trials"), timeout=_timeout(given.get("timeout"))),
+        budget=Budget(
+            study.whole(given.get("n_trials", 5), f"{_KEY}.n_trials"),
+            timeout=study.timeout(given.get("timeout"), f"{_KEY}.timeout"),
+        ),
         sampler=_sampler(given),
         pruner=_pruner(given),
         storage=_storage(given.get("storage_path")),
-        name=_name(field("study_name", "text", "study")),
+        name=study.name(field("study_name", "text", "study"), f"{_KEY}.study_name"),
         metric=metric,
         keep_arrays=field("collate_results", "true or false", True),
         params_in_names=field("append_params", "true or false", True),
@@ -237,36 +249,13 @@ def _storage(given: Any) -> str | None:
     return url
 
 
-def _name(name: str) -> str:
-    key = f"{_KEY}.study_name"
-    if not name.strip():
-        raise ConfigError("must not be empty", key=key, value=name)
-    if len(name.encode()) > 150:
-        raise ConfigError("must be shorter, it becomes a file's name", key=key, value=name)
-    return name
-
-
-def _whole(value: Any, key: str, least: int = 1) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"must be a whole number, at least {least}", key=key, value=value)
-    return value
-
-
-def _timeout(value: Any, key: str = f"{_KEY}.timeout") -> float | None:
-    if value is None:
-        return None
-    if not space.is_number(value) or not math.isfinite(value) or value <= 0:
-        raise ConfigError("must be seconds above 0, or null for no limit", key=key, value=value)
-    return float(value)
-
-
 # --- the plan's other parts -------------------------------------------------------------------------
 
 
 def _budget(hyper: _Hypertune, overrides: Overrides) -> Budget:
-    timeout = _timeout(overrides.timeout, "--timeout")
+    timeout = study.timeout(overrides.timeout, "--timeout")
     if overrides.n_trials is not None:
-        _whole(overrides.n_trials, "--trials")
+        study.whole(overrides.n_trials, "--trials")
     if not hyper.on:
         return Budget(1, total=True, timeout=timeout)
     timeout = hyper.budget.timeout if timeout is None else timeout
@@ -275,19 +264,10 @@ def _budget(hyper: _Hypertune, overrides: Overrides) -> Budget:
     return Budget(hyper.budget.n_trials, timeout=timeout)
 
 
-def _seed(given: Any, override: int | None) -> int:
-    for value, key in ((override, "--seed"), (given, "init_params.random_seed")):
-        if value is not None:
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
-                raise ConfigError("must be a whole number from 0 to 4294967295", key=key, value=value)
-            return value
-    return DEFAULT_SEED
-
-
 def _keep(hyper: _Hypertune, recon: Mapping[str, Any]) -> Keep:
     every = recon.get("SAVE_ITERS", 10)
     if every is not None:
-        _whole(every, "recon_params.SAVE_ITERS")
+        study.whole(every, "recon_params.SAVE_ITERS")
     if not hyper.on:
         return Keep(snapshot_every=every)
     return Keep(hyper.keep_arrays, every if hyper.keep_arrays else None, hyper.params_in_names)
@@ -303,10 +283,7 @@ def _results(recon: Mapping[str, Any], name: str) -> Path:
     folder = reading.expect(recon.get("output_dir", "output"), "text", "recon_params.output_dir")
     if "\0" in folder:
         raise ConfigError("cannot be a folder's name", key="recon_params.output_dir", value=folder)
-    safe = "".join(
-        c if c.isprintable() and c not in '/\\:*?"<>|%' else "".join(f"%{b:02X}" for b in c.encode()) for c in name
-    )
-    return Path(folder) / f"{'%2E' + safe[1:] if safe.startswith('.') else safe}.h5"
+    return Path(folder) / study.results_name(name)
 
 
 def _canonical(given: Mapping[str, Any], hyper: _Hypertune) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar
 from ptydask.tunables import LEGACY, PARAMETERS, TUNABLES, Tunable
 
 KEY = "hypertune_params.tune_params"
+Tuned = FloatRange | IntRange | Choice
+"""The distributions that PtyRAD knows."""
 OPTIMIZERS = (
     "Adadelta",
     "Adafactor",
@@ -116,7 +118,7 @@ def _move_optim_configs(found: TuneParams, entry: dict[str, Any], key: str) -> N
         reading.expect(configs, "a mapping", f"{key}.kwargs.optim_configs.{name}")
 
 
-def _distribution(found: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Distribution:
+def _distribution(found: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Tuned:
     for needed in ("suggest", "kwargs"):
         if needed not in entry:
             raise ConfigError(f"{needed} is missing", key=key, value=entry, hint=_example(tunable))
@@ -246,7 +248,7 @@ def _fits(tunable: Tunable, value: float, key: str) -> None:
         raise ConfigError(f"must be {rule} {tunable.least:g}: {tunable.meaning}", key=key, value=value)
 
 
-def _turned(dist: Distribution, key: str) -> Distribution:
+def _turned(dist: Tuned, key: str) -> Tuned:
     """The same values with the other sign; the grid stays the same grid."""
     if isinstance(dist, Choice):
         return Choice(tuple(0 - cast(float, value) for value in dist.choices))
@@ -262,7 +264,7 @@ def _turned(dist: Distribution, key: str) -> Distribution:
     return FloatRange(0.0 - dist.high, 0.0 - dist.low, dist.step)
 
 
-def _kwargs(dist: Distribution) -> dict[str, Any]:
+def _kwargs(dist: Tuned) -> dict[str, Any]:
     if isinstance(dist, Choice):
         return {"choices": list(dist.choices)}
     return {"low": dist.low, "high": dist.high, "step": None if dist.log else dist.step, "log": dist.log}
@@ -278,7 +280,7 @@ def tried(point: Mapping[str, Scalar], where: Mapping[str, Distribution]) -> tup
             hint = nearest(name, where)
             raise ConfigError("is not tuned in this study", key=f"--try {name}", value=value, hint=hint)
         dist = where[name]
-        if not isinstance(dist, Choice) and space.is_number(value):
+        if isinstance(dist, FloatRange | IntRange) and space.is_number(value):
             beyond = not dist.low <= cast(float, value) <= dist.high
         else:
             beyond = not space.contains(dist, value)

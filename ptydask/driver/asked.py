@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Protocol
 
-from ptydask.model import RunSnapshot, TrialRecord
+from ptydask.errors import PtydaskError
+from ptydask.model import RunSnapshot, StudyPlan, TrialRecord
+from ptydask.reconcile import Failures
 
 GOES_ON = "the same command goes on from here"
 """How a message ends that says why a run stopped early."""
@@ -41,4 +44,24 @@ class Outcome:
 
     snapshot: RunSnapshot
     complete: bool
-    """Whether every trial that was asked for is recorded; else its time is over."""
+    """Whether every trial that was asked for is recorded, or the target reached; else its time is over."""
+    reached: TrialRecord | None = None
+    """The best trial, where it is as good as the target that the plan has."""
+
+
+def total_of(plan: StudyPlan, workers: int) -> int:
+    """How many trials ``workers`` workers record together: a grid has no more than its points."""
+    asked = plan.budget.trials(workers)
+    return min(asked, len(plan.points)) if plan.exhaustive else asked
+
+
+def hopeless(plan: StudyPlan, failures: Failures, total: int, recorded: int) -> PtydaskError:
+    """The error that ends a run of ``total`` trials whose first ones all failed alike."""
+    first, count = failures.first, failures.count
+    assert first is not None
+    show = f"ptydask show {shlex.quote(str(plan.results))} {first.number}"
+    return PtydaskError(
+        f"the first {count} trials failed alike: {first.message}; {total - recorded} of {total} trials were not run; "
+        f"`{show}` has the log and the error in full; once it is mended, the same command goes on "
+        f"(these {count} stay recorded and count, --trials raises the number)"
+    )

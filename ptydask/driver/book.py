@@ -23,11 +23,13 @@ from ptydask.model import (
     Point,
     Reason,
     RunningTrial,
+    Scalar,
     StudyPlan,
     TrialRecord,
     TrialState,
 )
 from ptydask.reconcile import Begun
+from ptydask.space import contains, describe, is_number
 
 _STATES = {TrialState.COMPLETE: State.COMPLETE, TrialState.PRUNED: State.PRUNED, TrialState.FAIL: State.FAIL}
 
@@ -68,22 +70,32 @@ class Book:
     def running(self, now: datetime) -> tuple[RunningTrial, ...]:
         """Trials of this store under way."""
         return tuple(
-            _running(t, now) for t in self.trials() if t.state is State.RUNNING and _begun(t).store == self.store
+            _running(t, self._values(t), now)
+            for t in self.trials()
+            if t.state is State.RUNNING and _begun(t).store == self.store
         )
+
+    def _values(self, trial: FrozenTrial) -> dict[str, Any]:
+        """The parameters of a trial as engines and records have them."""
+        return sampling.from_optuna_params(self.plan.space, trial.params, trial.user_attrs)
 
     def check_space(self) -> None:
         """Raise ConfigError where Optuna would refuse the plan's parameters beside those of earlier trials."""
         for trial in self.trials():
-            name = _clash(trial, self.plan.space)
-            if name is not None:
-                raise ConfigError(
-                    f"trial {trial.number} of study {self.plan.name!r} was drawn from {trial.distributions[name]}, "
-                    "which Optuna does not let stand beside it",
-                    file=self.plan.source.path,
-                    key=name,
-                    value=self.plan.space[name],
-                    hint="put it back, or give study_name another name",
-                )
+            found = f"trial {trial.number} of study {self.plan.name!r} was drawn from"
+            if (name := _clash(trial, self.plan.space)) is not None:
+                rule = f"{found} {trial.distributions[name]}, which Optuna does not let stand beside it"
+            elif (name := sampling.stale(self.plan.space, trial)) is not None:
+                rule = f"{found} another distribution; what Optuna has of it is another value in this one"
+            else:
+                continue
+            raise ConfigError(
+                rule,
+                file=self.plan.source.path,
+                key=name,
+                value=describe(self.plan.space[name]),
+                hint="put it back, or give the study another name",
+            )
 
     def restore(self, records: Iterable[TrialRecord]) -> int:
         """Bring back trials that the store has and Optuna does not. Numbers stay; returns how many there were."""
@@ -100,30 +112,27 @@ class Book:
         """Let finished trials from elsewhere inform the sampler; returns how many were new."""
         have = {t.user_attrs.get("imported") for t in self.trials()}
         space = self.plan.space
-        new = [t for t in trials if t.number not in have and set(t.params) == set(space) and _clash(t, space) is None]
-        for trial in new:
-            copy = create_trial(
-                state=trial.state,
-                value=trial.value,
-                params=trial.params,
-                distributions=trial.distributions,
-                user_attrs={"imported": trial.number},
-                intermediate_values=trial.intermediate_values,
-            )
+        new = [t for t in trials if t.number not in have and set(t.params) == set(space)]
+        copies = [copy for trial in new if (copy := _adopted(trial, space)) is not None]
+        for copy in copies:
             self.study.add_trial(copy)
-        return len(new)
+        return len(copies)
 
     def enqueue(self, points: Iterable[Point]) -> None:
         """Put points before whatever the sampler chooses; a point that is there already is not put twice."""
+        space = self.plan.space
         there = {
-            _tag(t.user_attrs.get("origin"), t.system_attrs.get("fixed_params") or t.params)
+            _tag(
+                t.user_attrs.get("origin"),
+                sampling.from_optuna_params(space, t.system_attrs.get("fixed_params") or t.params, t.user_attrs),
+            )
             for t in self.trials()
             if _begun(t).store == self.store and "retry_of" not in t.user_attrs
         }
         for point in points:
             if _tag(point.origin, point.params) not in there:
-                attrs = {"store": self.store, "origin": point.origin}
-                self.study.enqueue_trial(dict(point.params), user_attrs=attrs)
+                attrs = {"store": self.store, "origin": point.origin, **sampling.value_attributes(space, point.params)}
+                self.study.enqueue_trial(sampling.to_optuna_params(space, point.params), user_attrs=attrs)
 
     def tell(self, record: TrialRecord) -> None:
         """Close a trial as its record says."""
@@ -147,7 +156,9 @@ class Book:
 
     def retry(self, trial: Begun) -> None:
         """Enqueue the parameters of a closed trial again."""
+        lost = self.trials()[trial.number]
         attrs = {
+            **sampling.kept_attributes(lost.user_attrs),
             "store": self.store,
             "origin": trial.origin,
             "retry_of": trial.number,
@@ -156,7 +167,7 @@ class Book:
             "resumed": trial.progress,  # the worker may die before it can say that it went on from there
             "first": trial.first,
         }
-        fixed = self.trials()[trial.number].system_attrs.get("fixed_params", {})
+        fixed = lost.system_attrs.get("fixed_params", {})
         self.study.enqueue_trial({**fixed, **trial.params}, user_attrs=attrs)
 
     def numbers_of(self, trial: Begun, *, state: TrialState, reason: Reason, message: str) -> TrialRecord:
@@ -167,7 +178,7 @@ class Book:
             number=trial.number,
             state=state,
             error=error,
-            params=found.params,
+            params=self._values(found),
             metrics={} if error is None else {self.plan.metric: error},
             reason=reason,
             message=message,
@@ -182,7 +193,7 @@ class Book:
 
 def _tag(origin: str | None, params: Mapping[str, Any]) -> str:
     # 0 of a params file and 0.0 of a results file are one value
-    same = {k: float(v) if isinstance(v, int | float) else v for k, v in params.items()}
+    same = {k: float(v) if is_number(v) else v for k, v in params.items()}
     return f"{origin}:{sorted(same.items())!r}"
 
 
@@ -195,12 +206,12 @@ def _last(trial: FrozenTrial) -> float | None:
     return None if step is None else trial.intermediate_values[step]
 
 
-def _running(trial: FrozenTrial, now: datetime) -> RunningTrial:
+def _running(trial: FrozenTrial, params: Mapping[str, Scalar], now: datetime) -> RunningTrial:
     lease: Mapping[str, Any] = trial.user_attrs.get("lease", {})
     began = trial.datetime_start
     return RunningTrial(
         number=trial.number,
-        params=trial.params,
+        params=params,
         step=trial.last_step or 0,
         error=_last(trial),
         worker=str(lease.get("worker", "")),
@@ -217,17 +228,34 @@ def _frozen(record: TrialRecord, space: Mapping[str, Distribution], store: str) 
         **({"reason": record.reason.value} if record.reason else {}),
     }
     failed = record.state is TrialState.FAIL or not _finite(record.error)
-    distributions = {name: sampling.to_optuna(space[name]) for name in record.params if name in space}
-    inside = {n: v for n, v in record.params.items() if n in distributions and _contains(distributions[n], v)}
+    known = {n: v for n, v in record.params.items() if n in space and _contains(space[n], v)}
+    params = sampling.to_optuna_params(space, known)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a range that was narrowed since
         return create_trial(
             state=_STATES[record.state] if not failed else State.FAIL,
             value=None if failed else record.error,
-            params=inside,
-            distributions={name: distributions[name] for name in inside},
-            user_attrs=attrs,
+            params=params,
+            distributions={name: sampling.to_optuna(space[name]) for name in params},
+            user_attrs={**attrs, **sampling.value_attributes(space, known)},
         )
+
+
+def _adopted(trial: FrozenTrial, space: Mapping[str, Distribution]) -> FrozenTrial | None:
+    """A trial from elsewhere, with the parameters of ``space``, as one of this study; None where it cannot be."""
+    values = sampling.foreign_values(space, trial.params, trial.user_attrs)
+    if values is None:
+        return None
+    ours = {name: sampling.to_optuna(space[name]) for name in sampling.translated(space)}
+    copy = create_trial(
+        state=trial.state,
+        value=trial.value,
+        params=sampling.to_optuna_params(space, values),
+        distributions={**trial.distributions, **ours},
+        user_attrs={"imported": trial.number, **sampling.value_attributes(space, values)},
+        intermediate_values=trial.intermediate_values,
+    )
+    return copy if _clash(copy, space) is None else None
 
 
 def _finite(error: float | None) -> bool:
@@ -245,7 +273,11 @@ def _clash(trial: FrozenTrial, space: Mapping[str, Distribution]) -> str | None:
     return None
 
 
-def _contains(distribution: optuna.distributions.BaseDistribution, value: Any) -> bool:
+def _contains(among: Distribution, value: Scalar) -> bool:
+    """Whether Optuna takes the value; for a distribution that it does not have, whether that has it."""
+    if sampling.translated({"": among}):
+        return contains(among, value)
+    distribution = sampling.to_optuna(among)
     try:
         return distribution._contains(distribution.to_internal_repr(value))
     except (ValueError, TypeError):

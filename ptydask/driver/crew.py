@@ -101,7 +101,7 @@ class Crew:
             self._joined = time.monotonic()
         if count and self._joined is not None and time.monotonic() - self._joined > _SILENCE:
             self._joined = float("inf")
-            self.notice(f"{count} worker{'s' * (count > 1)} there, loading programs and measurements")
+            self.notice(f"{count} worker{'s' * (count > 1)} there, loading programs and data")
 
     @contextmanager
     def connection(self) -> Iterator[None]:
@@ -240,7 +240,7 @@ class Crew:
 
 def _why(error: BaseException | None) -> str:
     if error is None or isinstance(error, KilledWorker):
-        return "it died while it loaded the measurements; is there enough memory?"
+        return "it died while it loaded programs and data; is there enough memory?"
     if isinstance(error, PtydaskError):
         return str(error)
     return f"it could not get ready: {redact(one_line(f'{type(error).__name__}: {error}'))[:300]}"

@@ -15,7 +15,7 @@ from datetime import datetime
 from distributed import Future, KilledWorker
 
 from ptydask import reconcile, transfer, worker
-from ptydask.driver.asked import GOES_ON, Observer, Outcome, RunOptions
+from ptydask.driver.asked import GOES_ON, Observer, Outcome, RunOptions, hopeless
 from ptydask.driver.book import Book, open_study
 from ptydask.driver.crew import TICK, Crew
 from ptydask.driver.settle import Settler
@@ -28,7 +28,9 @@ from ptydask.model import (
     TrialRecord,
     TrialState,
     best_of,
+    target_met,
 )
+from ptydask.reconcile import Failures, Prospect
 from ptydask.storage import transport, urls
 from ptydask.storage.mirror import SqliteMirror
 from ptydask.store import Store, checkpoints
@@ -71,6 +73,10 @@ class _Run:
     """Seconds of the longest trial so far."""
     running: tuple[RunningTrial, ...] = ()
     counts: Counter[TrialState] = field(default_factory=Counter)
+    said: set[str] = field(default_factory=set)
+    """What a person was told once."""
+    failures: Failures = field(default_factory=Failures)
+    """What this run has recorded, as long as all of it failed alike."""
     refusals: int = 0
     """Trials that could not reach their storage since the last one that was recorded."""
     trouble: str = ""
@@ -82,21 +88,39 @@ class _Run:
         """Send trials and collect them until the study, or its time, is over."""
         over: deque[str] = deque()
         while self.flight or not self.over():
-            self.fill()
+            self.fill(len(over))
             over.extend(self._ended(0.0 if over else TICK))
-            self.fill()  # a worker that is free gets its next trial before any bookkeeping
+            self.fill(len(over))  # a worker that is free gets its next trial before any bookkeeping
             if over and (key := over.popleft()) in self.flight:  # Dask and the crew may both have told of it
                 self.collect(key)
+            if not self.over() and self.prospect() is Prospect.HOPELESS:
+                raise hopeless(self.plan, self.failures, self.total, len(self.store.records))
             self.tick()
 
     def over(self) -> bool:
+        """Whether no more trials are to be sent."""
         limit = self.plan.budget.timeout
         timed_out = limit is not None and time.monotonic() - self.began >= limit
-        return timed_out or len(self.store.records) >= self.total
+        return timed_out or self.complete()
 
-    def fill(self) -> None:
-        """Send a trial to every idle worker, as long as there are some to send."""
-        if self.over():
+    def complete(self) -> bool:
+        """Whether every trial is recorded, or one of them is as good as was wanted."""
+        return len(self.store.records) >= self.total or self.reached() is not None
+
+    def reached(self) -> TrialRecord | None:
+        """The best trial, where it is as good as the target."""
+        return target_met([self.best] if self.best else [], self.plan.target, self.plan.direction)
+
+    def prospect(self) -> Prospect:
+        """What the trials so far say of those to come."""
+        return self.failures.prospect(self.running, len(self.flight))
+
+    def fill(self, uncollected: int = 0) -> None:
+        """Send a trial to every idle worker, as long as there are some to send.
+
+        Before a trial has ended well, those that are over and not yet collected have a say first.
+        """
+        if self.over() or self.prospect() is not Prospect.GOES_ON or (uncollected and not self.failures.disproved):
             return
         idle = self.crew.idle(self.longest)
         wanted = reconcile.to_submit(self.total, len(self.store.records), len(self.flight), len(idle))
@@ -175,6 +199,7 @@ class _Run:
         best = best_of([r for r in (self.best, record) if r is not None], self.plan.direction)
         is_best, self.best = best is record, best
         self.longest = max(self.longest, record.seconds)
+        self.failures = self.failures.then(record)
         self.counts[record.state] += 1
         self.running = tuple(trial for trial in self.running if trial.number != record.number)
         self.observer.finished(record, is_best, self.snapshot())
@@ -229,12 +254,21 @@ class _Run:
         self.look()
         snapshot = self.snapshot()
         self.observer.update(snapshot)
+        if self.flight and self.reached() is not None:
+            self._say_once("the target is reached: what is under way is finished, nothing more is started")
+        elif self.prospect() is Prospect.WAITS:
+            self._say_once("the first trials failed alike: no more are started until those under way have told more")
         self.store.write_status(snapshot)
         self.store.refresh()
         if self.store.trouble not in ("", self.trouble):
             self.observer.notice(f"{self.store.trouble}; the trials' own files are safe, it is tried again")
         self.trouble = self.store.trouble
         self._follow()
+
+    def _say_once(self, text: str) -> None:
+        if text not in self.said:
+            self.said.add(text)
+            self.observer.notice(text)
 
     def _follow(self) -> None:
         if self.mirror is None:
@@ -276,7 +310,7 @@ def run(plan: StudyPlan, options: RunOptions, crew: Crew, store: Store, observer
             raise
         it.settler.settle(Reason.LOST)
         it.tell()
-        return Outcome(it.snapshot(), len(store.records) >= options.total)
+        return Outcome(it.snapshot(), it.complete(), it.reached())
 
 
 @contextmanager
@@ -353,5 +387,7 @@ def _begin(it: _Run) -> None:
     book.enqueue(it.plan.points)
     it.index = len(book.trials()) << 16  # beyond every index of an earlier run, whatever became of its tasks
     it.recorded_before = len(it.store.records)
+    well = any(record.state is not TrialState.FAIL for record in it.store.records.values())
+    it.failures = Failures(disproved=well)  # what an earlier run recorded may have been mended since
     it.longest = max((record.seconds for record in it.store.records.values()), default=0.0)
     it.tick(force=True)

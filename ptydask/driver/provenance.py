@@ -46,7 +46,7 @@ def compare(old: StudyMeta, new: StudyMeta, *, file: Path) -> list[str]:
 
 
 def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> list[str]:
-    """Notices for versions that changed. Raises ConfigError where the data are not those of the trials in ``file``."""
+    """Notices for versions and programs that changed. Raises ConfigError where the data are not those in ``file``."""
     before = old.provenance
     if before.get("data_sha256", facts.get("data_sha256")) != facts.get("data_sha256"):
         raise ConfigError(
@@ -58,7 +58,12 @@ def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> lis
         )
     names = ("ptyrad", "torch", "version_ptydask")
     now = {**here(), **facts}
-    return [
+    changed = [
+        f"{facts[name]} has changed since the earlier trials"
+        for name, digest in (("program", "program_sha256"), ("callable_file", "callable_sha256"))
+        if name in facts and before.get(digest, now.get(digest)) != now.get(digest)
+    ]
+    return changed + [
         f"{name.removeprefix('version_')} is {now[name]} now, earlier trials ran with {before[name]}"
         for name in names
         if name in before and name in now and before[name] != now[name]

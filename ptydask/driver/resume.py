@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ptydask import space
+from ptydask import sampling, space
 from ptydask.errors import ConfigError
 from ptydask.model import FloatRange, IntRange, StudyMeta
 
 _ABSENT = object()
+_TUNED = "hypertune_params.tune_params"
+"""Where PtyRAD's files have the tuned parameters."""
 
 
 def compare(
@@ -31,7 +33,9 @@ def compare(
             raise _differs(key, before, now, file, advice)
     for key, before, now in differences(old_config, new_config):
         raise _differs(key, before, now, file, advice)
-    return list(_spaces(json.loads(old.search_space_json), json.loads(new.search_space_json), file, advice))
+    where = "parameters" if new.engine in ("command", "callable") else _TUNED
+    before, now = (json.loads(meta.search_space_json) for meta in (old, new))
+    return list(_spaces(before, now, file, advice, where))
 
 
 def _differs(key: str, before: object, now: object, file: str, advice: str) -> ConfigError:
@@ -57,14 +61,19 @@ def differences(old: object, new: object, at: str = "") -> Iterator[tuple[str, o
         yield at, old, new
 
 
-def _spaces(old: Mapping[str, Any], new: Mapping[str, Any], file: str, advice: str) -> Iterator[str]:
+def _spaces(
+    old: Mapping[str, Any], new: Mapping[str, Any], file: str, advice: str, where: str = _TUNED
+) -> Iterator[str]:
     if sorted(old) != sorted(new):
         raise _differs("the tuned parameters", sorted(old), sorted(new), file, advice)
     for name in new:
         if old[name] == new[name]:
             continue
         before, now = old[name], new[name]
-        key = f"hypertune_params.tune_params.{name}"
+        key = f"{where}.{name}"
+        if before.get("drawn") != now.get("drawn"):
+            was, will = (space.describe(sampling.from_json(one)) for one in (before, now))
+            raise _differs(key, was, will, file, advice)
         fixed = [(d["name"], d["attributes"].get("log")) for d in (before, now)]  # Optuna lets only ranges move
         if "Categorical" in before["name"] or fixed[0] != fixed[1]:
             raise _differs(key, before["attributes"], now["attributes"], file, advice)

@@ -13,6 +13,18 @@ from ptydask import registry
 from ptydask.model import Slot, StudyPlan, TrialInput, TrialOutput
 
 
+class TrialFailure(Exception):  # noqa: N818 - the trial failed, not the engine
+    """A trial failed in a way that its engine can tell in full. Its text, one line, is the record's message as it is.
+
+    ``detail`` takes the place of a traceback: what the program wrote last, and the command. ``output`` is kept as that
+    of a trial that ran to its end: curve, log, command, artifacts; its metrics may lack the tuned one.
+    """
+
+    def __init__(self, message: str, detail: str = "", output: TrialOutput | None = None) -> None:
+        super().__init__(message)
+        self.detail, self.output = detail, output
+
+
 class Report(Protocol):
     """Called by a session after every step."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ import h5py
 
 from ptydask.store import files, index, layout
 
-ARRAYS, IMAGES, SNAPSHOTS = "arrays", "images", "snapshots"
-BULK = (ARRAYS, IMAGES, SNAPSHOTS)
-"""What a trial that keeps no arrays lacks."""
+ARRAYS, IMAGES, SNAPSHOTS, ARTIFACTS = "arrays", "images", "snapshots", "artifacts"
+BULK = (ARRAYS, IMAGES, SNAPSHOTS, ARTIFACTS)
+"""What a trial that keeps no arrays lacks: the files that its program wrote go with them."""
 THUMBNAILS, CURVES, LOGS = "thumbnails", "curves", "logs"
 NUMBERS = "numbers and parameters"
 _KINDS = {
@@ -24,6 +24,8 @@ _KINDS = {
     layout.THUMBNAIL: THUMBNAILS,
     layout.LOG: LOGS,
     layout.TRACEBACK: LOGS,
+    layout.PROGRAM: LOGS,
+    layout.ARTIFACTS: ARTIFACTS,
     layout.PARAMS: NUMBERS,
     layout.METRICS: NUMBERS,
     layout.RECORD_JSON: NUMBERS,
@@ -38,7 +40,7 @@ class Holding:
     stored: Mapping[str, int]
     """Bytes in the file by kind, headers apart."""
     unpacked: int
-    """Bytes of its arrays, images and snapshots in memory."""
+    """Bytes of its arrays, images, snapshots and artifacts in memory."""
     dropped: bool
     lost: bool
 
@@ -46,6 +48,12 @@ class Holding:
     def bulk(self) -> int:
         """Bytes that it would lose without arrays; 0 where it has none."""
         return sum(self.stored.get(kind, 0) for kind in BULK)
+
+
+def words(holdings: Iterable[Holding]) -> str:
+    """What the trials would lose together: ``arrays``, ``artifacts``, ``arrays and artifacts``."""
+    kinds = {kind for holding in holdings for kind in BULK if holding.stored.get(kind)}
+    return " and ".join([*(["arrays"] if kinds - {ARTIFACTS} or not kinds else []), *(kinds & {ARTIFACTS})])
 
 
 def of_trial(group: h5py.Group) -> Holding:

@@ -78,7 +78,8 @@ def _trials(records: Sequence[TrialRecord], holdings: Mapping[int, census.Holdin
         "total": len(records),
         "states": {word: counts[state] for word, state in _STATES.items()},
         "retried": sum(record.attempt > 1 for record in records),
-        "with_arrays": sum(holding.bulk > 0 for holding in holdings.values()),
+        "with_arrays": sum(holding.bulk > holding.stored.get(census.ARTIFACTS, 0) for holding in holdings.values()),
+        "with_artifacts": sum(census.ARTIFACTS in holding.stored for holding in holdings.values()),
         "dropped": sum(holding.dropped for holding in holdings.values()),
         "lost": sum(holding.lost for holding in holdings.values()),
         "unreadable": len(records) - sum(record.number in holdings for record in records),
@@ -104,7 +105,7 @@ def _bytes(path: Path, rows: Sequence[index.Row], holdings: Iterable[census.Hold
 
 
 def _ratio(holdings: Iterable[census.Holding]) -> float | None:
-    """How many times smaller the arrays are in the file than in memory."""
+    """How many times smaller arrays and artifacts are in the file than in memory."""
     stored = unpacked = 0
     for holding in holdings:
         stored, unpacked = stored + holding.bulk, unpacked + holding.unpacked
@@ -112,7 +113,7 @@ def _ratio(holdings: Iterable[census.Holding]) -> float | None:
 
 
 def _compression(rows: Sequence[index.Row], holdings: Mapping[int, census.Holding]) -> str:
-    """How the largest array of a trial that has any is kept: ``gzip 1, shuffled, with checksums``."""
+    """How the largest array or file of a trial that has any is kept: ``gzip 1, shuffled, with checksums``."""
     row = next((row for row in rows if row.record.number in holdings and holdings[row.record.number].bulk), None)
     if row is None:
         return ""
@@ -120,7 +121,10 @@ def _compression(rows: Sequence[index.Row], holdings: Mapping[int, census.Holdin
         with files.read(row.file) as file:
             group = file[row.group]
             arrays = [group[at] for at in trialgroup.array_paths(group).values()]
-            largest = max(arrays, key=lambda item: item.nbytes)
+            arrays += [group[layout.ARTIFACTS][name] for name in group.get(layout.ARTIFACTS, ())]
+            largest = max(arrays, key=lambda item: item.nbytes, default=None)
+            if largest is None:
+                return ""
             words = [f"{largest.compression} {largest.compression_opts}" if largest.compression else "none"]
             words += ["shuffled"] if largest.shuffle else []
             words += ["with checksums"] if largest.fletcher32 else []

@@ -12,7 +12,7 @@ import io
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ LIBVER = ("v110", "v110")
 BROKEN = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError)
 """What h5py raises for a file that is damaged, or holds something else than is looked for."""
 _ASIDE = ".aside"
+_LONG_NAME = 230
+"""Bytes; file systems have 255."""
 
 
 class Aside(io.RawIOBase):
@@ -106,7 +108,8 @@ class Aside(io.RawIOBase):
 
 def aside_of(path: Path, token: str = "") -> Path:
     """A name of its own, hidden, beside ``path``; ``token`` makes it the same again."""
-    return path.with_name(f".{path.name}.{token or secrets.token_hex(6)}{_ASIDE}")
+    name = path.name if len(os.fsencode(path.name)) <= _LONG_NAME else ""
+    return path.with_name(f".{name}.{token or secrets.token_hex(6)}{_ASIDE}")
 
 
 def write_whole(
@@ -143,10 +146,15 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Make ``path`` hold ``data``, atomically. Raises OSError."""
+    write_blocks(path, [data], durable=durable)
+
+
+def write_blocks(path: Path, blocks: Iterable[bytes], *, durable: bool = True) -> None:
+    """Make ``path`` hold ``blocks`` one after the other, atomically. Raises OSError, or what ``blocks`` raises."""
     aside = aside_of(path)
     try:
         with aside.open("xb") as out:
-            out.write(data)
+            out.writelines(blocks)
             if durable:
                 out.flush()
                 os.fsync(out.fileno())

@@ -50,6 +50,13 @@ DATA = "data"
 SNAPSHOTS = "snapshots"
 THUMBNAIL = "thumbnail"
 LOG = "log"
+PROGRAM = "program"
+COMMAND = "command"
+"""In ``program``, and as a link to it in the trial's group."""
+LEFT_OUT = "left_out"
+ARTIFACTS = "artifacts"
+PATH = "path"
+"""The attribute of an artifact that says its path."""
 
 # Attributes of a trial's group
 ARRAYS_DROPPED = "arrays_dropped"

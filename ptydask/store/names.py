@@ -9,6 +9,9 @@ from urllib.parse import quote, unquote
 
 from ptydask.model import Scalar, TrialRecord, beside
 
+_DEEPEST = 32
+"""Groups within groups that parameters make."""
+
 
 def encode(text: str) -> str:
     """``text`` as one HDF5 link name: ``/``, ``%``, control characters and a lone ``.`` percent-encoded.
@@ -64,6 +67,9 @@ def by_error_name(rank: int, record: TrialRecord, *, params: bool) -> str:
 
 
 def by_params_path(params: Mapping[str, Scalar], order: Sequence[str]) -> list[str]:
-    """``["scale=0.98", "rotation=-1.5"]``: one group a parameter, those in ``order`` first."""
+    """``["scale=0.98", "rotation=-1.5"]``: one group a parameter, those in ``order`` first, the 32nd and on in one."""
     known = [name for name in order if name in params]
-    return [encode(f"{name}={spell(params[name])}") for name in [*known, *(n for n in params if n not in order)]]
+    words = [f"{name}={spell(params[name])}" for name in [*known, *(n for n in params if n not in order)]]
+    if len(words) > _DEEPEST:
+        words = [*words[: _DEEPEST - 1], " ".join(words[_DEEPEST - 1 :])]
+    return [encode(word) for word in words]

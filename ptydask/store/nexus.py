@@ -13,7 +13,7 @@ from ptydask.model import Quantity
 from ptydask.store import codec
 
 _CHUNK = 512
-_COMPACT = 4096
+COMPACT = 4096
 """Bytes of an array that lies in its own header, under the header's checksum."""
 _COMPACT_TEXT = 60_000
 """The same of a text. HDF5 ends at 64 kB."""
@@ -129,8 +129,8 @@ def numbers(parent: h5py.Group, name: str, data: NDArray[Any]) -> h5py.Dataset:
     """An array of numbers or texts, compressed and check-summed where it has a size to speak of."""
     if data.dtype.kind in "UO":
         data = texts([str(item) for item in data.flat]).reshape(data.shape)
-    if data.nbytes <= _COMPACT or data.ndim == 0:
-        return parent.create_dataset(name, data=data, dcpl=_in_header(data, _COMPACT))
+    if data.nbytes <= COMPACT or data.ndim == 0:
+        return parent.create_dataset(name, data=data, dcpl=_in_header(data, COMPACT))
     return parent.create_dataset(
         name,
         data=data,

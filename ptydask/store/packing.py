@@ -12,6 +12,7 @@ import h5py
 
 from ptydask.errors import StoreError, UnusableResults, UsageError, one_line
 from ptydask.store import (
+    artifacts,
     census,
     checkpoints,
     contents,
@@ -50,6 +51,8 @@ class Packed:
     checkpoints_kept: bool
     damaged: tuple[str, ...]
     """One line for each trial of which only the numbers could be packed."""
+    bulk: str = "arrays"
+    """What goes away: ``arrays``, ``artifacts``, ``arrays and artifacts``."""
 
 
 def pack(
@@ -203,6 +206,7 @@ def _plan(path: Path, found: contents.Contents, rule: keeping.Keeping) -> _Plan:
         unfinished=checkpoints.count(names.folder_of(path)),
         checkpoints_kept=True,
         damaged=found.damaged,
+        bulk=census.words(held_now.values()),
     )
     return _Plan(rule, drop, report)
 
@@ -216,9 +220,9 @@ def in_order(rows: Mapping[int, index.Row]) -> Sequence[index.Row]:
 
 
 def without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str) -> None:
-    """Copy a trial's group without its arrays, image and snapshots, say so in it, and seal it again."""
+    """Copy a trial's group without its arrays, image, snapshots and artifacts, say so in it, and seal it again."""
     arrays = trialgroup.array_paths(group)
-    gone = {*arrays.values(), layout.IMAGE, layout.SNAPSHOTS}
+    gone = {*arrays.values(), layout.IMAGE, layout.SNAPSHOTS, layout.ARTIFACTS}
     made = trials.create_group(name)
     nexus.copy_attributes(group, made)
     for member in group:
@@ -236,6 +240,8 @@ def without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str) -
     words = [*arrays, *(["the image"] if layout.IMAGE in group else [])]
     if layout.SNAPSHOTS in group:
         words.append(f"{len(group[layout.SNAPSHOTS])} snapshots")
+    if layout.ARTIFACTS in group:
+        words.append(artifacts.in_words(group))
     said = f"dropped when the file was packed with --arrays {why}: {', '.join(words)}"
     nexus.attribute(made, layout.ARRAYS_DROPPED, said)
     digest.seal(made)

@@ -15,7 +15,22 @@ from numpy.typing import NDArray
 
 from ptydask.errors import StoreError, one_line
 from ptydask.model import Image, Scalar, StudyMeta, TrialRecord, ranked
-from ptydask.store import codec, contents, files, index, layout, lock, names, nexus, refused, shard, table, trialgroup
+from ptydask.store import (
+    artifacts,
+    codec,
+    contents,
+    files,
+    index,
+    layout,
+    lock,
+    names,
+    nexus,
+    refused,
+    shard,
+    table,
+    trialgroup,
+)
+from ptydask.store.artifacts import StoredFile
 
 T = TypeVar("T")
 _MORE = "`ptydask verify` says what is damaged and what is whole"
@@ -59,6 +74,12 @@ class TrialData:
     """What was taken out of the file later, and by which rule; "" where nothing was."""
     merged: str = ""
     """Which trial of which store it was, where it was merged from there."""
+    command: str = ""
+    """What ran, quoted for a POSIX shell; "" where no program did."""
+    artifacts: Mapping[str, StoredFile] = field(default_factory=dict)
+    """Files that the program wrote, by their paths."""
+    left_out: tuple[str, ...] = ()
+    """One sentence for each thing that the engine did not keep, and why."""
 
 
 def open(path: Path | str) -> Results:
@@ -208,7 +229,13 @@ class Results:
             lost=nexus.said(group, "lost"),
             dropped=nexus.said(group, layout.ARRAYS_DROPPED),
             merged=trialgroup.read_origin(group),
+            command=artifacts.read_command(group),
+            artifacts={path: self._stored_file(number, path, size) for path, size in artifacts.sizes(group).items()},
+            left_out=artifacts.read_left_out(group),
         )
+
+    def _stored_file(self, number: int, path: str, size: int) -> StoredFile:
+        return StoredFile(path, size, lambda part: self._read(number, lambda group: artifacts.read(group, path, part)))
 
     def _stored(self, number: int, group: h5py.Group, paths: Mapping[str, str]) -> dict[str, StoredArray]:
         def stored(path: str) -> StoredArray:

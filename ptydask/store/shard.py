@@ -69,11 +69,18 @@ _ROOT = {
 
 
 def _less_and_less(output: TrialOutput | None) -> Iterator[TrialOutput | None]:
-    """What to try to keep: everything, then numbers and curves, then the numbers alone."""
+    """What to try to keep: everything, then no artifacts, then numbers and curves, then the numbers alone."""
     if output is not None:
         yield output
-        yield replace(output, arrays={}, image=None, snapshots={})
+        if output.artifacts:
+            yield replace(output, artifacts={})
+        if not output.artifacts or _bulky(output):
+            yield replace(output, arrays={}, image=None, snapshots={}, artifacts={})
     yield None
+
+
+def _bulky(output: TrialOutput) -> bool:
+    return bool(output.arrays or output.image is not None or output.snapshots)
 
 
 def _lost(record: TrialRecord, output: TrialOutput | None, kept: TrialOutput | None, keep: Keep, why: Exception) -> str:
@@ -81,11 +88,25 @@ def _lost(record: TrialRecord, output: TrialOutput | None, kept: TrialOutput | N
     if output is None:
         return ""
     parts = [] if kept is not None else ["the curve", *(["the log"] if output.log else [])]
+    parts += ["the command"] if kept is None and output.command else []
     if keep.arrays:
-        parts += [*output.arrays, *(["the image"] if output.image is not None else [])]
-        parts += [f"{len(output.snapshots)} snapshots"] if output.snapshots else []
+        parts += _bulk_words(output, kept)
+    if kept is not None and _bulky(kept):
+        return f"of trial {record.number} all was kept but {', '.join(parts)}: {_why(why)}" if parts else ""
     rest = "numbers and curves" if kept is not None else "numbers"
     return f"of trial {record.number} only {rest} were kept, not {', '.join(parts)}: {_why(why)}" if parts else ""
+
+
+def _bulk_words(output: TrialOutput, kept: TrialOutput | None) -> list[str]:
+    """What of arrays, images, snapshots and artifacts is in ``output`` alone."""
+    words = []
+    if kept is None or not _bulky(kept):
+        words += [*output.arrays, *(["the image"] if output.image is not None else [])]
+        words += [f"{len(output.snapshots)} snapshots"] if output.snapshots else []
+    if output.artifacts:
+        mb = sum(map(len, output.artifacts.values())) / 1e6
+        words.append(f"{len(output.artifacts)} artifact{'' if len(output.artifacts) == 1 else 's'} ({mb:.3g} MB)")
+    return words
 
 
 def read_record(path: Path) -> TrialRecord:

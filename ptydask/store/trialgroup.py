@@ -10,16 +10,18 @@ import h5py
 import numpy as np
 
 from ptydask.model import Direction, Image, Keep, Quantity, TrialOutput, TrialRecord
-from ptydask.store import codec, digest, layout, names, nexus, thumbnail
+from ptydask.store import artifacts, codec, digest, layout, names, nexus, thumbnail
 
 _ASIDE = {"params", "metrics", "traceback"}
 """Fields of a record that are no attributes of its group."""
-_RESERVED = frozenset(
+_NO_ARRAYS = frozenset(
     [
         *(layout.RECORD_JSON, layout.PARAMS, layout.METRICS, layout.TRACEBACK, layout.ATTRIBUTES_JSON),
         *(layout.CURVE, layout.IMAGE, layout.SNAPSHOTS, layout.THUMBNAIL, layout.LOG),
     ]
 )
+_RESERVED = _NO_ARRAYS | {layout.PROGRAM, layout.COMMAND, layout.ARTIFACTS}
+"""Names that no array is given. The last three are never those of an array of ours, so none need be left out there."""
 
 
 def write(
@@ -83,11 +85,13 @@ def _write_output(group: h5py.Group, output: TrialOutput, keep: Keep, metric: st
     nexus.text(group, layout.ATTRIBUTES_JSON, codec.dumps(output.attributes))
     if output.log:
         nexus.text(group, layout.LOG, output.log)
+    artifacts.write_program(group, output.command, output.left_out)
     if output.curve:
         _write_curve(group, output.curve, metric)
         nexus.attribute(group, "default", layout.CURVE)
     if not keep.arrays:
         return
+    artifacts.write(group, output.artifacts)
     _write_arrays(group, output.arrays)
     if output.snapshots:
         snapshots = nexus.group(group, layout.SNAPSHOTS, "NXcollection")
@@ -101,10 +105,10 @@ def _write_output(group: h5py.Group, output: TrialOutput, keep: Keep, metric: st
 
 
 def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> None:
-    columns = {names.encode(name): np.asarray(values) for name, values in curve.items()}
+    columns = {_column(name): np.asarray(values) for name, values in curve.items()}
     values = [name for name in columns if name != layout.STEP]
     linked = metric if metric in curve and "error" not in columns else None
-    signals = values if linked is None else [names.encode(linked), *(n for n in values if n != names.encode(linked))]
+    signals = values if linked is None else [_column(linked), *(n for n in values if n != _column(linked))]
     axes = [layout.STEP] if layout.STEP in columns else []
     made = nexus.plot(
         group,
@@ -117,7 +121,12 @@ def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> No
     for name, data in columns.items():
         nexus.numbers(made, name, data)
     if linked is not None:
-        made["error"] = h5py.SoftLink(names.encode(linked))
+        made["error"] = h5py.SoftLink(_column(linked))
+
+
+def _column(name: str) -> str:
+    """A column's name in the curve's group, where ``title`` is the plot's own."""
+    return "%74itle" if name == "title" else names.encode(name)
 
 
 def _write_arrays(group: h5py.Group, arrays: Mapping[str, Quantity]) -> None:
@@ -195,7 +204,7 @@ def read_image(group: h5py.Group) -> Image | None:
 
 def array_paths(group: h5py.Group) -> dict[str, str]:
     """Array name -> path of its dataset below the group."""
-    found = {name: name for name, _ in _datasets(group) if name not in _RESERVED}
+    found = {name: name for name, _ in _datasets(group) if name not in _NO_ARRAYS}
     return {names.decode(name.removeprefix("array_") if _renamed(name) else name): path for name, path in found.items()}
 
 

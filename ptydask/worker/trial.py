@@ -18,14 +18,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 
 from ptydask import eviction, reconcile, sampling
+from ptydask.engines import TrialFailure
 from ptydask.errors import PtydaskError, StorageError, one_line, redact
 from ptydask.model import (
-    Choice,
-    Distribution,
-    FloatRange,
-    IntRange,
     Reason,
-    Scalar,
     StudyPlan,
     TrialInput,
     TrialOutput,
@@ -138,7 +134,7 @@ class _TrialRun:
         plan, worker = self.setup.plan, get_worker()
         with heard():
             record = self._begin(trial, str(worker.name))
-            params = {name: _suggest(trial, name, d) for name, d in plan.space.items()}
+            params = sampling.suggest(trial, plan.space, plan.sampler)
         record = replace(record, params=params)
         watch = Watch(trial, plan)
         kept = Kept(trial, params, watch, self.shelf, self.first, self.setup.checkpoint_every)
@@ -147,29 +143,29 @@ class _TrialRun:
             error = float(output.metrics[plan.metric])
             if not math.isfinite(error):
                 raise ArithmeticError(f"the trial's {plan.metric} is {error}")
+            pruned = watch.pruned and not output.ended_itself
             ended = replace(
                 record,
-                state=TrialState.PRUNED if watch.pruned else TrialState.COMPLETE,
-                reason=Reason.PRUNED if watch.pruned else Reason.NONE,
+                state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
+                reason=Reason.PRUNED if pruned else Reason.NONE,
                 error=error,
                 metrics=dict(output.metrics),
                 seconds=kept.seconds,
             )
         except Exception as caught:  # whatever it is, the study goes on and the store has the traceback
+            output_of = (caught.output if isinstance(caught, TrialFailure) else None) or watch.so_far()
+            last = watch.last if output_of is None else output_of.metrics
             ended = replace(
-                _failed(record, caught),
-                error=watch.last.get(plan.metric),
-                metrics=dict(watch.last),
-                seconds=kept.seconds,
+                _failed(record, caught), error=last.get(plan.metric), metrics=dict(last), seconds=kept.seconds
             )
-            self._write(ended, watch.so_far())
+            self._write(ended, output_of)
             with heard():
                 trial.set_user_attr("reason", Reason.FAILED.value)
             raise TrialFailed(ended.message) from None
         if kept.resumed and not watch.began_again:
             output = replace(output, attributes={**output.attributes, "resumed_after_step": kept.resumed})
         self._write(ended, output)
-        if watch.pruned:
+        if pruned:
             raise optuna.TrialPruned
         return error
 
@@ -203,22 +199,10 @@ class _TrialRun:
         self.done = TrialDone(record, written.sha256, self.first, written.lost)
 
 
-def _suggest(trial: Trial, name: str, among: Distribution) -> Scalar:
-    match among:
-        case FloatRange(low, high, step, log):
-            return trial.suggest_float(name, low, high, step=step, log=log)
-        case IntRange(low, high, step, log):
-            return trial.suggest_int(name, low, high, step=step, log=log)
-        case Choice(choices):
-            return trial.suggest_categorical(name, choices)
-
-
 def _failed(record: TrialRecord, error: Exception) -> TrialRecord:
-    name = type(error).__name__
-    return replace(
-        record,
-        state=TrialState.FAIL,
-        reason=Reason.FAILED,
-        message=one_line(f"{name}: {error}")[:500],
-        traceback="".join(traceback.format_exception(error)),
-    )
+    if isinstance(error, TrialFailure):
+        message, detail = one_line(str(error)), error.detail
+    else:
+        message = one_line(f"{type(error).__name__}: {error}")[:500]
+        detail = "".join(traceback.format_exception(error))
+    return replace(record, state=TrialState.FAIL, reason=Reason.FAILED, message=message, traceback=detail)

@@ -4,7 +4,9 @@ Keys in ``init_params``, all optional: ``sleep`` seconds a step; ``iterations``;
 the process, where the smallest parameter is below (``fail_after``: only after so many steps); ``lose_once``: a path;
 ``bad_data``: refuse at opening; ``walk``: also a random walk, (steps, 8), which depends on parameters and seed and
 differs where a trial was resumed wrongly; ``array``: so many random float32 numbers in one more; ``ignore_eviction``:
-no checkpoint once the worker has to go; ``blind``: do not see the folder of the results.
+no checkpoint once the worker has to go; ``blind``: do not see the folder of the results; ``target``: the plan's;
+``endless``: how many steps a trial has is not known beforehand; ``needs``: a path without which every trial fails,
+those whose smallest parameter is above ``despite`` excepted.
 """
 
 from __future__ import annotations
@@ -22,17 +24,19 @@ from typing import Any
 import numpy as np
 
 from ptydask import eviction, transfer
-from ptydask.engines import Checkpoint, Report
+from ptydask.engines import Checkpoint, Report, TrialFailure
 from ptydask.errors import DataError
 from ptydask.model import Image, Quantity, Slot, StudyPlan, TrialInput, TrialOutput
 
 
 class ToyEngine:
     def validate(self, plan: StudyPlan) -> StudyPlan:
-        return replace(plan, iterations=int(plan.config["init_params"].get("iterations", 3)))
+        toy = plan.config["init_params"]
+        steps = None if toy.get("endless") else int(toy.get("iterations", 3))
+        return replace(plan, iterations=steps, target=toy.get("target"))
 
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {k: v for k, v in config["init_params"].items() if k != "sleep"}
+        return {k: v for k, v in config["init_params"].items() if k not in ("sleep", "target")}
 
     def open(self, plan: StudyPlan, slot: Slot) -> ToySession:
         toy = dict(plan.config["init_params"])
@@ -79,6 +83,7 @@ class ToySession:
         values = [float(v) for v in trial.params.values() if isinstance(v, int | float)]
         target = sum(v * v for v in values)
         steps, course = int(self.toy.get("iterations", 3)), Course.resumed(trial, checkpoint.load())
+        self._needs(trial, min(values, default=0.0))
         for step in range(len(course.errors) + 1, steps + 1):
             time.sleep(float(self.toy.get("sleep", 0.0)))
             course.go(target + 1.0 / step)
@@ -106,6 +111,11 @@ class ToySession:
         if size := int(self.toy.get("array", 0)):
             arrays["noise"] = Quantity(np.random.default_rng(trial.seed).random(size, np.float32))
         return arrays
+
+    def _needs(self, trial: TrialInput, x: float) -> None:
+        needed = self.toy.get("needs")
+        if needed and x < float(self.toy.get("despite", np.inf)) and not Path(needed).exists():
+            raise TrialFailure(f"the toy exited {trial.number} after {time.time():.1f} s: there is no battery")
 
     def _misbehave(self, x: float, step: int) -> None:
         if x < float(self.toy.get("fail", -np.inf)) and step > int(self.toy.get("fail_after", 0)):

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ptydask import tunables
+from ptydask.analysis import sweep
 from ptydask.config import ptyrad
 from ptydask.errors import StoreError, UsageError, one_line
 from ptydask.model import Scalar, StudyMeta, TrialRecord
@@ -44,18 +43,21 @@ class ParamsFile:
     notes: tuple[str, ...] = ()
 
 
-def of_trial(meta: StudyMeta, record: TrialRecord, *, near: Path, steps: int | None = None) -> ParamsFile:
+def of_trial(
+    meta: StudyMeta, record: TrialRecord, *, near: Path, steps: int | None = None, command: str = ""
+) -> ParamsFile:
     """The study's params file with the trial's values, hypertune switched off.
 
     Paths of data are made absolute, since PtyRAD takes them from its working directory; ``near`` is the results file,
-    beside which data that have moved are looked for. ``steps`` replaces NITER. Of another engine than PtyRAD: the
-    parameters alone. Raises UsageError for ``steps`` there, StoreError where the study does not hold its params file.
+    beside which data that have moved are looked for. ``steps`` replaces NITER. Of a sweep: every parameter of its
+    program, tuned or not, and as a comment the ``command`` that ran; of any other engine the tuned ones.
+    Raises UsageError for ``steps`` there, StoreError where the study does not hold its params file.
     """
     if meta.engine != "ptyrad":
         if steps is not None:
             raise UsageError(f"--iterations: the engine {meta.engine!r} has parameters alone")
-        values = yaml.safe_dump(dict(record.params), sort_keys=False, allow_unicode=True)
-        return ParamsFile(_comment([_title(meta, record)]) + values)
+        values = sweep.values(meta, record) if sweep.is_sweep(meta) else dict(record.params)
+        return ParamsFile(_comment([_title(meta, record), *command.splitlines()]) + sweep.yaml_text(values))
     config = with_values(meta, record)
     notes = _locate(config, meta, near)
     _keep_something(config, steps)

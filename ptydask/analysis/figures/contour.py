@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import Triangulation
 from numpy.typing import NDArray
 
+from ptydask.analysis import sweep
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import importance, scales, style, trials
 from ptydask.model import Direction
@@ -40,7 +41,7 @@ def lacks(data: StudyData) -> str | None:
 
 def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
     """Dark is good. Blank is where no trial was; the best trial is a star."""
-    title = f"{trials.titled(data)} \N{EN DASH} best error over pairs of parameters"
+    title = f"{trials.titled(data)} \N{EN DASH} best {sweep.error_word(data.meta)} over pairs of parameters"
     if said := lacks(data):
         return style.words(title, said)
     wanted = _chosen(data, parameters)

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from ptydask.analysis import sweep
 from ptydask.analysis.data import WORDS, StudyData
 from ptydask.analysis.figures import scales, style, trials
 from ptydask.model import TrialRecord, TrialState
@@ -27,7 +28,7 @@ def lacks(data: StudyData) -> str | None:
     if not data.records:
         return "No trial has ended so far."
     if not lines_of(data)[1]:
-        return "No trial has a curve: none reported an error at every iteration."
+        return f"No trial has a curve: none reported an error at every {sweep.step_word(data.meta)}."
     return None
 
 
@@ -53,7 +54,7 @@ def _line(curve: Mapping[str, NDArray[Any]], named: str) -> NDArray[np.float64] 
 def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
     """Completed trials grey, the best ten green to blue, the best on top; pruned ones orange to their diamonds."""
     named, lines = lines_of(data)
-    title = f"{trials.titled(data)} \N{EN DASH} {named or data.meta.metric} at every iteration"
+    title = f"{trials.titled(data)} \N{EN DASH} {named or data.meta.metric} at every {sweep.step_word(data.meta)}"
     if said := lacks(data):
         return style.words(title, said)
     figure = style.figure(6.8, 3.9)
@@ -82,7 +83,9 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
             f"drawn are {', '.join(t for t in thinned if t)}" if any(thinned) else "",
             f"{style.several(limits.above + limits.below, 'value')} outside the axis" if limits.words() else "",
             f"{style.several(without, 'trial')} without a curve" if without else "",
-            f"{data.meta.metric} is not known at every iteration" if named != data.meta.metric else "",
+            f"{data.meta.metric} is not known at every {sweep.step_word(data.meta)}"
+            if named != data.meta.metric
+            else "",
         ],
     )
     return figure
@@ -178,7 +181,7 @@ def _axes(
     spare = max(0.3, 0.02 * (last - first))
     axes.set_xlim(first - spare, last + spare)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
-    axes.set_xlabel("iteration")
+    axes.set_xlabel(sweep.step_word(data.meta))
     scales.error_axis(axes, limits, data.meta, label=named == data.meta.metric)
     if named != data.meta.metric:
         axes.set_ylabel(style.name(named))

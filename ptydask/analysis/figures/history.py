@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ptydask.analysis import sweep
 from ptydask.analysis.data import WORDS, StudyData
 from ptydask.analysis.figures import scales, style, trials
 from ptydask.model import TrialState
@@ -52,7 +53,9 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
         [
             f"{limits.words()} drawn at its edge" if limits.words() else "",
             trials.without_error(data),
-            "the error of a pruned trial is that of its last iteration" if pruned else "",
+            f"the {sweep.error_word(data.meta)} of a pruned trial is that of its last {sweep.step_word(data.meta)}"
+            if pruned
+            else "",
         ],
     )
     return figure

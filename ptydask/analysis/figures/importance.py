@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 from matplotlib.figure import Figure
 
+from ptydask.analysis import sweep
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import scales, style, trials
 from ptydask.analysis.rehydrate import rehydrate
@@ -30,7 +31,7 @@ def lacks(data: StudyData) -> str | None:
     if not scales.chosen(data, None):
         return "No parameter has more than one value."
     if np.ptp(complete.errors) == 0:
-        return "All completed trials have the same error: no parameter makes a difference."
+        return f"All completed trials have the same {sweep.error_word(data.meta)}: no parameter makes a difference."
     return None
 
 

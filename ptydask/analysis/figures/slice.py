@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ptydask.analysis import sweep
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import scales, style, trials
 from ptydask.model import Direction
@@ -32,7 +33,7 @@ def lacks(data: StudyData) -> str | None:
 
 def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
     """Completed trials as discs, dark ones late; the best trial as a star."""
-    title = f"{trials.titled(data)} \N{EN DASH} error over each parameter"
+    title = f"{trials.titled(data)} \N{EN DASH} {sweep.error_word(data.meta)} over each parameter"
     if said := lacks(data):
         return style.words(title, said)
     wanted = scales.chosen(data, parameters) or scales.chosen(data, data.parameters)
@@ -63,7 +64,7 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
         figure,
         [
             f"star: best trial, {best.number}" if (best := trials.best(data)) else "",
-            "line: best error in each part of the range" if many else "",
+            f"line: best {sweep.error_word(data.meta)} in each part of the range" if many else "",
             f"{limits.words()} drawn at its edge" if limits.words() else "",
             "values of a choice are spread sideways" if any(p.kind == "categorical" for p in shown) else "",
             *missing,

@@ -16,7 +16,7 @@ from ptydask.analysis.ptyrad_folder.database import StoredStudy, StoredTrial
 from ptydask.analysis.ptyrad_folder.listing import Listing, Saved, changed
 from ptydask.analysis.ptyrad_folder.log import LoggedTrial
 from ptydask.analysis.ptyrad_folder.names import TrialName
-from ptydask.model import Choice, Distribution, Reason, Scalar, TrialState
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, Reason, Scalar, TrialState
 from ptydask.tunables import LEGACY, PARAMETERS
 
 DATABASE, LOG, NAMES, FILE = "database", "log", "names", "model file"
@@ -334,5 +334,6 @@ def _near(dist: Distribution, value: Scalar) -> Sequence[Scalar]:
         middle = cast(float, space.nearest_value(dist, value))
     except ValueError:
         return ()
-    beside = [] if dist.step is None else [middle - dist.step, middle + dist.step]
+    step = dist.step if isinstance(dist, FloatRange | IntRange) else None
+    beside = [] if step is None else [middle - step, middle + step]
     return tuple(dict.fromkeys([middle, *(space.nearest_value(dist, v) for v in beside)]))

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ptydask import space
+from ptydask import sampling, space
+from ptydask.analysis import sweep
 from ptydask.analysis.data import WORDS, StudyData, search_space
 from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.report import rows
 from ptydask.analysis.report.seen import MONTAGE, Album
 from ptydask.gain import baseline, gain
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, StudyMeta, ranked
+from ptydask.model import Choice, Distribution, StudyMeta, Weighted, ranked
 from ptydask.tunables import PARAMETERS
 
 
@@ -52,6 +53,9 @@ def _study(study: StudyData, album: Album, running: Mapping[str, Any] | None) ->
         "metric": meta.metric,
         "direction": meta.direction,
         "engine": meta.engine,
+        "step": sweep.step_word(meta),
+        "images": not sweep.is_sweep(meta) or any(seen.picture or seen.thumbnail for seen in album.trials.values()),
+        "constants": [[name, _text(value)] for name, value in sweep.constants(meta).items()],
         "created": meta.created,
         "counts": {word: counts[word] for word in WORDS.values()},
         "ranks": [record.number for record in order],
@@ -68,7 +72,7 @@ def _study(study: StudyData, album: Album, running: Mapping[str, Any] | None) ->
         "hosts": sorted({record.host for record in records if record.host}),
         "devices": sorted({record.device for record in records if record.device}),
         "retried": sum(record.attempt > 1 for record in records),
-        "search": _search(meta),
+        "search": _search(meta) or _program(meta),
         "running": _running(running),
     }
 
@@ -76,6 +80,7 @@ def _study(study: StudyData, album: Album, running: Mapping[str, Any] | None) ->
 def tuned(study: StudyData) -> list[dict[str, Any]]:
     """Each parameter: its name, unit, meaning and range, in the order of the study's search space."""
     ranges = _ranges(study.meta)
+    drawn = {name: one.get("attributes") or {} for name, one in search_space(study.meta).items()}
     known = PARAMETERS if study.meta.engine == "ptyrad" else {}
     listed = []
     for name in dict.fromkeys([*ranges, *study.parameters]):
@@ -86,10 +91,10 @@ def tuned(study: StudyData) -> list[dict[str, Any]]:
                 "name": name,
                 "unit": scales.unit(name, study.meta),
                 "meaning": "" if one is None else one.meaning,
-                "range": "" if dist is None else space.describe(dist),
-                "low": None if dist is None or isinstance(dist, Choice) else rows.number(dist.low),
-                "high": None if dist is None or isinstance(dist, Choice) else rows.number(dist.high),
-                "log": not isinstance(dist, Choice | None) and dist.log,
+                "range": _range_text(dist, study.meta),
+                "low": None if dist is None else rows.number(drawn[name].get("low")),
+                "high": None if dist is None else rows.number(drawn[name].get("high")),
+                "log": dist is not None and bool(drawn[name].get("log")),
             }
         )
     return listed
@@ -103,14 +108,18 @@ def _ranges(meta: StudyMeta) -> dict[str, Distribution]:
 
 def _range(entry: Any) -> Distribution | None:
     try:
-        about, kind = entry["attributes"], entry["name"]
-        if kind == "CategoricalDistribution":
-            return Choice(tuple(about["choices"]))
-        if kind == "IntDistribution":
-            return IntRange(int(about["low"]), int(about["high"]), int(about.get("step", 1)), bool(about.get("log")))
-        return FloatRange(float(about["low"]), float(about["high"]), about.get("step"), bool(about.get("log")))
+        return sampling.from_json(entry)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _range_text(dist: Distribution | None, meta: StudyMeta) -> str:
+    if isinstance(dist, Choice | Weighted) and sweep.is_sweep(meta):
+        shown = [_text(one) for one in dist.choices]
+        if isinstance(dist, Weighted):
+            shown = [f"{one} ({100 * weight:.4g} %)" for one, weight in zip(shown, dist.weights, strict=True)]
+        return f"one of {', '.join(shown)}"
+    return "" if dist is None else space.describe(dist)
 
 
 def _search(meta: StudyMeta) -> list[list[str]]:
@@ -128,6 +137,16 @@ def _search(meta: StudyMeta) -> list[list[str]]:
         if isinstance(one, Mapping) and one.get("name"):
             said.append([what.capitalize(), _call(str(one["name"]), one.get("configs"))])
     return said
+
+
+def _program(meta: StudyMeta) -> list[list[str]]:
+    program = sweep.program(meta)
+    return [["Program", program]] if program else []
+
+
+def _text(value: Any) -> str:
+    """A constant as its file might have it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _call(name: str, configs: Any) -> str:

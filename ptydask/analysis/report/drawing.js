@@ -140,7 +140,7 @@ function yScale(values) {
   return { at: (v) => (f(v) - f(low)) / (f(high) - f(low) || 1), marks: marks.length ? marks : [low, high] };
 }
 
-/** One metric over the iterations, a line for each of `series` [{number, curve}]. */
+/** One metric over the iterations or steps, a line for each of `series` [{number, curve}]. */
 function plot(series, name, { width = room(520) + 40, height = 240 } = {}) {
   const points = series.map(({ curve }) =>
     [...(curve[name] ?? [])].map((y, k) => [curve.step[k], y]).filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y)));
@@ -160,12 +160,12 @@ function plot(series, name, { width = room(520) + 40, height = 240 } = {}) {
     svg("text", { x: px(v), y: box.bottom + 16, "text-anchor": "middle" }, tickText(v)));
   const said = series.map(({ number }, k) => `trial ${number} ends at ${errorText(points[k].at(-1)?.[1] ?? null)}`).join(", ");
   return el("figure", { class: "curve" }, el("figcaption", {}, name),
-    svg("svg", { class: "picture", role: "img", "aria-label": `${name} over the iterations: ${said}`, viewBox: `0 0 ${width} ${height}`, width, height },
-      grid, under, lines, svg("text", { x: (box.left + box.right) / 2, y: height - 6, "text-anchor": "middle" }, "iteration")));
+    svg("svg", { class: "picture", role: "img", "aria-label": `${name} over the ${study.step}s: ${said}`, viewBox: `0 0 ${width} ${height}`, width, height },
+      grid, under, lines, svg("text", { x: (box.left + box.right) / 2, y: height - 6, "text-anchor": "middle" }, study.step)));
 }
 
 function curvePlots(shown) {
   const series = shown.map((number) => ({ number, curve: curveOf(number) })).filter((one) => one.curve);
-  if (!series.length) return el("p", { class: "empty" }, "No iteration was reported.");
+  if (!series.length) return el("p", { class: "empty" }, `No ${study.step} was reported.`);
   return curves().names.slice(1).map((name) => plot(series, name));
 }

@@ -25,8 +25,8 @@ function parameterTable(shown, { ranges = true } = {}) {
     const differ = shown.length > 1 && values.some((v) => v !== values[0]);
     return el("tr", { class: differ ? "differs" : null },
       el("th", { scope: "row", title: one.meaning || null }, one.name, one.unit && el("small", {}, ` ${unitText(one.unit)}`)),
-      values.map((v) => el("td", { class: "number strong" }, valueText(v))),
-      own !== null && el("td", { class: "number" }, valueText(value(key, own))),
+      values.map((v) => el("td", { class: "number strong" }, paramText(columnOf.get(key), v))),
+      own !== null && el("td", { class: "number" }, paramText(columnOf.get(key), value(key, own))),
       ranges && el("td", {}, rangeMark(one, value(key, study.own ?? -1), values[0]), el("small", { class: "words" }, one.range),
         shown.length === 1 && atEdge(one, values[0]) && el("small", { class: "warning" }, "at the edge of its range")));
   });
@@ -38,6 +38,9 @@ function parameterTable(shown, { ranges = true } = {}) {
       ranges && el("th", { scope: "col" }, "range"))),
     el("tbody", {}, rows)));
 }
+
+/** What every trial was given besides, where the file says it. */
+const constantTable = () => (study.constants.length ? folded("Constants", study.constants.map(([name, said]) => `${name}: ${said}`).join("\n")) : null);
 
 function counted() {
   const parts = Object.entries(study.counts).filter(([, n]) => n > 0).map(([word, n]) => `${n.toLocaleString("en")} ${word}`);
@@ -78,7 +81,8 @@ function bestPanel() {
   return el("div", { class: "panel" },
     el("h2", {}, "Best: ", link(best)),
     el("p", { class: "figure" }, el("b", {}, errorText(value("error", best))), ` ${study.metric}`),
-    el("p", {}, gainText()), parameterTable([best]));
+    el("p", {}, gainText()), parameterTable([best]), constantTable(),
+    metrics.length && !study.images ? pairs(metrics.map((column) => [column.label, errorText(value(column.key, best))]), "Metrics") : null);
 }
 
 function drawSummary() {
@@ -94,6 +98,7 @@ function drawSummary() {
 }
 
 function drawMontage() {
+  if (!study.images) return document.getElementById("images").remove();
   const shown = study.montage.filter((number) => pictures()[number] || thumbnails()[number]);
   const caption = (number) => study.tuned.map((one) => `${one.name} ${valueText(value(`params.${one.name}`, number))}`).join(", ");
   const tiles = shown.map((number) => {

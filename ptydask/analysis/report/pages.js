@@ -21,11 +21,13 @@ function trialLinks(number) {
     el("a", { class: "button", href: "#trials" }, "All trials"));
 }
 
+const stepText = (steps) => (study.step === "step" ? `step ${steps.toLocaleString("en")}` : count(steps, study.step));
+
 function headline(number) {
   const place = value("rank", number);
   const error = value("error", number);
   const steps = value("steps", number);
-  const early = stateOf(number) !== "complete" && error !== null ? `${steps === null ? "" : ` after ${count(steps, "iteration")}`}: not ranked` : "";
+  const early = stateOf(number) !== "complete" && error !== null ? `${steps === null ? "" : ` after ${stepText(steps)}`}: not ranked` : "";
   return [el("h1", {}, `Trial ${number} `, badge(stateOf(number))),
     el("p", { class: "figure" }, error === null ? `No ${study.metric}` : [el("b", {}, errorText(error)), ` ${study.metric}${early}`],
       place !== null && el("span", { class: "note" }, ` ${ordinal(place)} of ${study.ranks.length.toLocaleString("en")}`))];
@@ -41,6 +43,7 @@ function probeFigure(number) {
 }
 
 function trialImage(number, again) {
+  if (!study.images) return null;
   const p = pictures()[number];
   return el("figure", { class: "hero" }, imageOf(number, { size: room(560), axes: true }),
     p && el("figcaption", {}, `${p.title || "Image"}. ${greyText(p)}. `, greySwitch(again)));
@@ -63,9 +66,13 @@ function trialTexts(number) {
     message && el("p", { class: stateOf(number) === "failed" ? "banner bad" : "banner" }, message),
     more.reason && more.reason !== "failed" && el("p", { class: "note" }, `Why it ended: ${more.reason}.`),
     more.lost && el("p", { class: "banner bad" }, `Not kept: ${more.lost}`),
-    more.traceback && folded("Traceback", more.traceback, true),
+    more.left_out && more.left_out.map((said) => el("p", { class: "note" }, `Not kept: ${said}`)),
+    more.traceback && folded(study.engine === "command" ? "What went wrong" : "Traceback", more.traceback, true),
   ];
 }
+
+const fileTable = (number, files) => files && [pairs(files.map(([path, size]) => [path, sizeText(size)]), "Files of its program"),
+  el("p", { class: "note" }, `ptydask export ${about.source} artifacts --trial ${number} DIR`)];
 
 function drawTrial(number) {
   const more = facts()[number] ?? {};
@@ -74,17 +81,18 @@ function drawTrial(number) {
   const attributes = Object.entries(more.attributes ?? {}).map(([name, v]) => [name, valueText(v)]);
   show(document.getElementById("detail"), 
     trialLinks(number), headline(number), trialTexts(number),
-    el("div", { class: "lead" },
+    more.command && folded("Command", more.command, true),
+    el("div", { class: study.images ? "lead" : "lead alone" },
       el("div", {}, trialImage(number, again), probeFigure(number), attributes.length ? pairs(attributes, "Attributes") : null),
-      el("div", { class: "panel" }, el("h2", {}, "Parameters"), parameterTable([number]),
+      el("div", { class: "panel" }, el("h2", {}, "Parameters"), parameterTable([number]), constantTable(),
         el("h2", {}, "Curve"), curvePlots([number]), thinned(number),
-        said.length ? pairs(said, "Metrics") : null, trialFacts(number))),
+        said.length ? pairs(said, "Metrics") : null, trialFacts(number), fileTable(number, more.artifacts))),
     more.log ? folded("End of the log", more.log) : el("p", { class: "note" }, `Its log, if it wrote one: ptydask show ${about.source} ${number}`));
 }
 
 function thinned(number) {
   const whole = curves().whole[number];
-  return whole === undefined ? null : el("p", { class: "note" }, `${curveOf(number).step.length} of ${count(whole, "iteration")} are drawn.`);
+  return whole === undefined ? null : el("p", { class: "note" }, `${curveOf(number).step.length} of ${count(whole, study.step === "step" ? "value" : study.step)} are drawn.`);
 }
 
 // --- two trials beside each other ----------------------------------------------------------------------------------
@@ -124,10 +132,10 @@ function drawComparison(a, b) {
   show(document.getElementById("detail"), 
     el("nav", { class: "steps", "aria-label": "Other pages" }, el("a", { class: "button", href: `#compare-${b}-${a}` }, "Swap"), el("a", { class: "button", href: "#trials" }, "All trials")),
     el("h1", {}, "Trials ", link(a, String(a)), " and ", link(b, String(b))),
-    el("p", { class: "note" }, greySwitch(again)),
+    study.images && el("p", { class: "note" }, greySwitch(again)),
     el("div", { class: "two" }, pair.map((number, k) => el("figure", {},
       el("figcaption", { class: `line-${k}` }, el("b", {}, link(number)), ` ${study.metric} ${errorText(value("error", number))} `, badge(stateOf(number))),
-      imageOf(number, { size: room(480), axes: true })))),
+      study.images && imageOf(number, { size: room(480), axes: true })))),
     el("div", { class: "lead" }, blinker(pair) ?? el("div", {}),
       el("div", { class: "panel" }, el("h2", {}, "Parameters"), parameterTable(pair, { ranges: false }),
         el("h2", {}, "Outcome"), el("table", { class: "params" }, el("thead", {}, el("tr", {}, el("td", {}), pair.map((n) => el("th", { scope: "col", class: "number" }, `trial ${n}`)))), el("tbody", {}, said)),
@@ -136,7 +144,8 @@ function drawComparison(a, b) {
 
 // --- from address to page --------------------------------------------------------------------------------------------
 
-const SECTIONS = [["summary", "Summary"], ["trials", "Trials"], ["plots", "Plots"], ["images", "Images"], ["provenance", "Provenance"]];
+const SECTIONS = [["summary", "Summary"], ["trials", "Trials"], ["plots", "Plots"], ["images", "Images"], ["provenance", "Provenance"]]
+  .filter(([id]) => id !== "images" || study.images);
 const pageState = { scroll: 0, chosen: false, title: `${study.name} – ptydask` };
 
 function pageOf(hash) {

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ptydask import space
+from ptydask.analysis import sweep
 from ptydask.analysis.data import WORDS, Curve, StudyData
 from ptydask.analysis.report.seen import Seen
 from ptydask.model import TrialRecord, TrialState, ranked
@@ -40,7 +41,7 @@ def columns(study: StudyData, seen: Mapping[int, Seen], units: Mapping[str, str]
         ),
         *(_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records]) for n in metrics),
         _column("seconds", "time", "fact", [r.seconds for r in records], "s"),
-        _column("steps", "iterations", "fact", [_steps(seen, r.number) for r in records]),
+        _column("steps", f"{sweep.step_word(meta)}s", "fact", [_steps(seen, r.number) for r in records]),
         _column("message", "message", "fact", [r.message or _reason(r) for r in records]),
         _column("attempt", "attempt", "fact", [r.attempt for r in records]),
         _column("retry_of", "retry of", "fact", [r.retry_of for r in records]),
@@ -63,6 +64,7 @@ def _column(key: str, label: str, group: str, values: list[Any], unit: str = "")
     numeric = all(v is None or (space.is_number(v) and abs(v or 0) <= _SAFE) for v in values if not _odd(v))
     return {
         "key": key,
+        "null": group == "param" and any(value is None for value in values),
         "label": label,
         "unit": unit,
         "group": group,
@@ -105,6 +107,9 @@ def facts(seen: Seen) -> dict[str, Any]:
         "lost": seen.lost,
         "traceback": seen.record.traceback,
         "reason": _reason(seen.record),
+        "command": seen.command,
+        "artifacts": [[path, size] for path, size in seen.artifacts.items()],
+        "left_out": list(seen.left_out),
     }
     return {name: value for name, value in said.items() if value}
 

@@ -22,6 +22,8 @@ SIDE = 560
 MONTAGE = 24
 """So many of the best trials are shown side by side."""
 _LOG_LINES, _LOG_CHARACTERS = 40, 6000
+_FILES = 40
+"""Files of a trial's program that the page names."""
 _LOGS = 500
 """Failed trials whose log the page holds."""
 _LARGE = 600
@@ -38,6 +40,10 @@ class Seen:
     log: str = ""
     lost: str = ""
     """What could not be kept or read, and why."""
+    command: str = ""
+    artifacts: Mapping[str, int] = field(default_factory=dict)
+    """The files of its program, and their sizes in bytes."""
+    left_out: tuple[str, ...] = ()
     picture: Mapping[str, Any] | None = None
     probe: Mapping[str, Any] | None = None
     thumbnail: str = ""
@@ -92,7 +98,8 @@ def read(results: Results, *, images: int) -> Album:
 
 def _facts(trial: TrialData, *, log: bool) -> Seen:
     tail = "\n".join(trial.log.rstrip().splitlines()[-_LOG_LINES:])[-_LOG_CHARACTERS:] if log else ""
-    return Seen(trial.record, trial.curve, trial.attributes, tail, trial.lost)
+    files = {path: trial.artifacts[path].size for path in list(trial.artifacts)[:_FILES]}
+    return Seen(trial.record, trial.curve, trial.attributes, tail, trial.lost, trial.command, files, trial.left_out)
 
 
 def _pictures(seen: Seen, trial: TrialData, *, best: bool) -> Seen:

@@ -39,6 +39,12 @@ const errorText = (v) => (v === null ? NOTHING : isNumber(v) ? v.toPrecision(6) 
 /** A chosen value in its shortest form of at most six significant digits. */
 const valueText = (v) => (v === null ? NOTHING : isNumber(v) ? String(Number(v.toPrecision(6))) : String(v));
 
+const paramText = (column, v) => (v === null && column?.null ? "null" : valueText(v));
+const sizeText = (v) => {
+  const power = v < 1000 ? 0 : Math.min(4, Math.floor(Math.log10(v) / 3));
+  return `${Number((v / 1000 ** power).toPrecision(3))} ${["B", "kB", "MB", "GB", "TB"][power]}`;
+};
+
 function duration(v) {
   if (!isNumber(v)) return NOTHING;
   const two = (n) => String(n).padStart(2, "0");
@@ -55,6 +61,7 @@ function duration(v) {
 const moment = (text) => String(text).replace("T", " ").replace(/\.\d+/, "").replace("+00:00", " UTC");
 
 function cellText(column, v) {
+  if (v === null && column.null) return "null";
   if (v === null || v === "") return "";
   if (column.key === "error" || column.group === "metric") return errorText(v);
   if (column.key === "seconds") return duration(v);

@@ -16,7 +16,7 @@ from ptydask import space, tunables
 from ptydask.config import reading
 from ptydask.engines.ptyrad import datafiles, schema
 from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
-from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, FloatRange, IntRange, Scalar, StudyPlan
+from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan
 
 _TUNE = "hypertune_params.tune_params"
 
@@ -181,7 +181,7 @@ def _at_most(dist: Distribution, most: int) -> Distribution | None:
     if isinstance(dist, Choice):
         kept: tuple[Scalar, ...] = tuple(c for c in dist.choices if isinstance(c, int) and c <= most)
         return Choice(kept) if kept else None
-    if isinstance(dist, FloatRange) or dist.low > most:
+    if not isinstance(dist, IntRange) or dist.low > most:
         return None
     high = min(dist.high, most)
     return IntRange(dist.low, dist.low + (high - dist.low) // dist.step * dist.step, dist.step, dist.log)

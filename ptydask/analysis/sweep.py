@@ -1,0 +1,90 @@
+"""A study of a sweep file, as its readers meet it: what a trial's program was given, complete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from ptydask import sweeps
+from ptydask.errors import StoreError
+from ptydask.model import StudyMeta, TrialRecord
+
+ENGINES = ("command", "callable")
+"""The engines that run sweeps."""
+
+
+def is_sweep(meta: StudyMeta) -> bool:
+    """Whether the study is of a sweep file, whose program ptydask knows nothing of."""
+    return meta.engine in ENGINES
+
+
+def step_word(meta: StudyMeta) -> str:
+    """What a curve runs over: a reconstruction's iterations, the steps that a program counts itself."""
+    return "step" if is_sweep(meta) else "iteration"
+
+
+def error_word(meta: StudyMeta) -> str:
+    """What a heading calls the tuned metric: by its own name in a sweep, where it may be no error at all."""
+    return meta.metric if is_sweep(meta) else "error"
+
+
+def config(meta: StudyMeta) -> dict[str, Any]:
+    """The sweep's configuration, see :mod:`ptydask.sweeps`; empty where the file does not hold one."""
+    try:
+        said = json.loads(meta.config_json or "{}")
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) and isinstance(said.get("parameters"), list) else {}
+
+
+def values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
+    """What the program of a trial was given: tuned values and constants, nested, in the file's order.
+
+    Where the study's configuration is not known, the tuned ones alone. Raises StoreError for a trial that lacks one.
+    """
+    known = config(meta)
+    if not known:
+        return dict(record.params)
+    try:
+        return sweeps.values(known, record.params)
+    except KeyError as error:
+        raise StoreError(f"trial {record.number} has no value of {error.args[0]}") from error
+
+
+def constants(meta: StudyMeta) -> dict[str, Any]:
+    """The parameters that are not tuned, by their names, those of nested ones joined with dots."""
+    return {one["name"]: one["value"] for one in config(meta).get("parameters", ()) if "value" in one}
+
+
+def program(meta: StudyMeta) -> str:
+    """What the sweep runs, as its file has it: ``ldctbench-train``, ``train.py``, ``package.module:function``."""
+    known = config(meta)
+    own = known.get("engine")
+    return str(known.get("program") or (own.get("callable") if isinstance(own, Mapping) else "") or "")
+
+
+def yaml_text(given: Mapping[str, Any]) -> str:
+    """The values as YAML that every reader understands alike: a text that looks like a number is in quotes."""
+    return str(yaml.dump(dict(given), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes ``1e-5``, the text, in quotes: to YAML 1.2 and to ptydask that is a number without them."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'" if _like_a_number(value) else None)
+
+
+def _like_a_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+_Dumper.add_representer(str, _text)

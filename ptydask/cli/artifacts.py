@@ -1,0 +1,112 @@
+"""``export run`` and ``export artifacts``: the files that a trial's program wrote, as files again.
+
+Importing this module imports the standard library alone; the handlers import what they need.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptydask.cli import formats, parsers, which
+from ptydask.errors import UsageError, nearest
+from ptydask.model import beside
+
+if TYPE_CHECKING:
+    from ptydask.analysis.export.run import Written
+
+_RUN = """\
+Write the folder of a trial's W&B run: its files in DIR/files, as the program left them, and beside
+them command.txt and log.txt."""
+_RUN_MORE = """\
+ldct-benchmark finds the run by its name:
+  ptydask export FILE.h5 run --trial best wandb/cnn10-tuned
+  ldctbench-test --methods cnn10-tuned
+Nothing outside DIR is written. A folder that holds something already is left alone without --force."""
+_ARTIFACTS = """\
+Write the files that a trial's program left, or those that fit a PATTERN, under the paths that they
+had in the trial's own folder."""
+_ARTIFACTS_MORE = """\
+A pattern is of a whole path or of a file's name: '*.pt', 'wandb/*/args.yaml'. Which files of a trial
+are kept, engine.outputs of the sweep file says. 'ptydask show FILE.h5 N' lists them.
+Nothing outside DIR is written. A folder that holds something already is left alone without --force."""
+
+
+def add_kinds(kinds: parsers.Commands[argparse.ArgumentParser]) -> None:
+    """Add run and artifacts to the kinds of ``export``."""
+    run = _kind(kinds, "run", "the folder of a trial's W&B run, for ldctbench-test", _RUN, _RUN_MORE)
+    run.set_defaults(handler=run_run)
+    does = "the files that a trial's program left"
+    files = _kind(kinds, "artifacts", does, _ARTIFACTS, _ARTIFACTS_MORE)
+    files.add_argument("patterns", nargs="*", metavar="PATTERN", help="only files that fit one of these")
+    files.set_defaults(handler=run_artifacts)
+
+
+def _kind(
+    kinds: parsers.Commands[argparse.ArgumentParser], name: str, does: str, says: str, more: str
+) -> argparse.ArgumentParser:
+    made = parsers.command(kinds, name, does, says=says, more=more, file=False)
+    place = f"the folder (default: NAME-trial12-{name} beside FILE.h5)"
+    made.add_argument("out", nargs="?", type=Path, metavar="DIR", help=place)
+    made.add_argument("--force", action="store_true", help="write into a folder that holds something, and replace")
+    which.add_option(made)
+    return made
+
+
+def run_run(args: argparse.Namespace) -> int:
+    """``ptydask export FILE.h5 run``: 0; 1 where a file's name leads out of the folder."""
+    from ptydask.analysis.export import place, run
+    from ptydask.store import reader
+
+    with reader.open(args.file) as results:
+        trial = results.trial(which.one(args.trial, results).number)
+        found = run.run_of(trial.artifacts)
+        if not found.files:
+            raise run.nothing(results.meta, trial)
+        folder = place.folder(args.out or beside(args.file, f"-trial{trial.record.number}-run"))
+        texts = {run.COMMAND: f"{trial.command}\n" if trial.command else "", run.LOG: trial.log}
+        written = run.write(folder, found.files, texts, force=args.force)
+    beside_them = " and ".join(name for name, text in texts.items() if text)
+    code = _said(folder, trial.record.number, written, f", {beside_them}" if beside_them else "")
+    if found.others:
+        formats.say(f"the last of the {found.others + 1} W&B runs that the trial began")
+    if use := run.usage(folder, list(found.files)):
+        formats.say(f"to test it: {use}")
+    return code
+
+
+def run_artifacts(args: argparse.Namespace) -> int:
+    """``ptydask export FILE.h5 artifacts``: 0; 1 where a file's name leads out of the folder."""
+    from ptydask.analysis.export import place, run
+    from ptydask.store import reader
+
+    with reader.open(args.file) as results:
+        trial = results.trial(which.one(args.trial, results).number)
+        if not trial.artifacts:
+            raise run.nothing(results.meta, trial)
+        wanted = run.chosen(trial.artifacts, args.patterns)
+        if not wanted:
+            asked = ", ".join(map(repr, args.patterns))
+            raise UsageError(
+                f"trial {trial.record.number} has no file that fits {asked}; {_hint(args, trial.artifacts)}"
+            )
+        folder = place.folder(args.out or beside(args.file, f"-trial{trial.record.number}-artifacts"))
+        written = run.write(folder, wanted, {}, force=args.force)
+    return _said(folder, trial.record.number, written, "")
+
+
+def _hint(args: argparse.Namespace, paths: object) -> str:
+    known = [formats.printable(str(path)) for path in paths] if isinstance(paths, dict) else []
+    shown = ", ".join(known[:4])
+    return nearest(args.patterns[0], known) or f"it has {shown}{' ...' if len(known) > 4 else ''}"
+
+
+def _said(folder: Path, number: int, written: Written, more: str) -> int:
+    """Say what was written, and what was not."""
+    formats.write(f"{folder}\n")
+    files = f"{written.files} file{'' if written.files == 1 else 's'} ({formats.size_text(written.nbytes)})"
+    formats.say(f"trial {number}: {files}{more}")
+    for path in written.refused:
+        formats.say(f"not written, since its name leads out of the folder or is none here: {formats.printable(path)}")
+    return 1 if written.refused else 0

@@ -1,0 +1,53 @@
+"""Which trial of a results file is meant: a number, or ``best``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ptydask.errors import StoreError, UsageError
+from ptydask.model import TrialRecord, ranked
+
+if TYPE_CHECKING:
+    from ptydask.store.reader import Results
+
+
+def trial(text: str) -> int | str:
+    """A trial's number, or ``best``, for argparse."""
+    if text == "best" or (text.isascii() and text.isdigit()):
+        return text if text == "best" else int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a trial's number nor 'best'")
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trial N|best`` for a command about one trial."""
+    parser.add_argument("--trial", type=trial, default="best", metavar="N|best", help="which trial (default: best)")
+
+
+def one(which: int | str, results: Results) -> TrialRecord:
+    """The trial that is meant. Raises UsageError, which names the nearest, and StoreError where none completed."""
+    if which == "best":
+        return completed(results)[0]
+    by_number = {record.number: record for record in results.records()}
+    if which not in by_number:
+        near = nearest_number(int(which), list(by_number))
+        raise UsageError(f"{results.path}: there is no trial {which}; {near}")
+    return by_number[int(which)]
+
+
+def completed(results: Results) -> list[TrialRecord]:
+    """The completed trials, the best first. Raises StoreError where there is none."""
+    records = results.records()
+    found = ranked(records, results.meta.direction)
+    if not found:
+        raise StoreError(f"{results.path}: no trial has completed so far ({len(records)} recorded)")
+    return found
+
+
+def nearest_number(number: int, numbers: Sequence[int]) -> str:
+    """For an error's text: which trials there are, where ``number`` is none of them."""
+    if not numbers:
+        return "no trial has ended so far"
+    close = min(numbers, key=lambda n: (abs(n - number), n))
+    return f"the nearest is {close}, of {len(numbers)} trials from {min(numbers)} to {max(numbers)}"

@@ -1,0 +1,67 @@
+"""What every kind of file says of its study, by the same rules: name, results file, seed, trials, time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ptydask import space
+from ptydask.errors import ConfigError
+from ptydask.model import ComponentSpec
+
+DEFAULT_SEED = 0
+TPE = ComponentSpec("TPESampler", {"multivariate": True, "group": True, "constant_liar": True})
+"""Optuna's own default sampler, set for parameters that hang together and for many workers."""
+
+
+def name(given: str, key: str) -> str:
+    """``given``, where a file can be called after it. Raises ConfigError."""
+    if not given.strip():
+        raise ConfigError("must not be empty", key=key, value=given)
+    if len(given.encode(errors="surrogatepass")) > 150:
+        raise ConfigError("must be shorter, it becomes a file's name", key=key, value=given)
+    return given
+
+
+def results_name(study: str) -> str:
+    """``NAME.h5``, with what a file system does not take written as ``%2F``; never hidden."""
+    safe = "".join(
+        c
+        if c.isprintable() and c not in '/\\:*?"<>|%'
+        else "".join(f"%{b:02X}" for b in c.encode(errors="surrogatepass"))
+        for c in study
+    )
+    return f"{'%2E' + safe[1:] if safe.startswith('.') else safe}.h5"
+
+
+def whole(value: Any, key: str, least: int = 1) -> int:
+    """``value``, a whole number of at least ``least``. Raises ConfigError."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"must be a whole number, at least {least}", key=key, value=value)
+    return value
+
+
+def timeout(value: Any, key: str) -> float | None:
+    """Seconds, None for no limit. Raises ConfigError."""
+    if value is None:
+        return None
+    if not space.is_number(value) or not math.isfinite(value) or value <= 0:
+        raise ConfigError("must be seconds above 0, or null for no limit", key=key, value=value)
+    return float(value)
+
+
+def seed(*given: tuple[Any, str]) -> int:
+    """The first seed that is not None, of pairs with the key that each came from; else 0. Raises ConfigError."""
+    for value, key in given:
+        if value is not None:
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
+                raise ConfigError("must be a whole number from 0 to 4294967295", key=key, value=value)
+            return value
+    return DEFAULT_SEED
+
+
+def named_sampler(named: str | None, otherwise: ComponentSpec) -> ComponentSpec:
+    """The sampler that ``--sampler`` names, with the file's settings where it is the file's; else ``otherwise``."""
+    if named is None or named == otherwise.name:
+        return otherwise
+    return TPE if named == TPE.name else ComponentSpec(named)

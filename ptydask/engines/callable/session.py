@@ -1,0 +1,216 @@
+"""Trials of a function, one after the other, in the worker's own process."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ptydask import Pruned, eviction, sweeps
+from ptydask.engines import Checkpoint, Report, TrialFailure
+from ptydask.engines.callable import printed, target
+from ptydask.engines.callable.history import History, told
+from ptydask.errors import nearest, one_line
+from ptydask.model import StudyPlan, TrialInput, TrialOutput
+
+
+class CallableSession:
+    """See :class:`ptydask.engines.Session`. A trial that loses its worker begins again."""
+
+    def __init__(self, plan: StudyPlan) -> None:
+        self._plan = plan
+        self._target = target.parse(plan.config["engine"]["callable"], Path(plan.config["directory"]))
+        self._function, self._source = target.load(self._target)
+        self._way = target.calls(self._function, self._target)
+
+    def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
+        """Call the function. Raises TrialFailure where it raises, or ends without a finite value of the metric."""
+        plan = self._plan
+        objective = plan.config["engine"].get("objective", "last")
+        history = History(plan.metric, objective, plan.direction)
+        bands = tuple(plan.pruner.configs.get("bands", ())) if plan.pruner is not None else ()
+        ears = Ears(report, history, bands)
+        params = copy.deepcopy(sweeps.values(plan.config, trial.params))
+        with printed.captured() as log:
+            returned, error = self._call(params, ears)
+        if ears.stopped is not None and not isinstance(ears.stopped, Pruned):
+            raise ears.stopped
+        if ears.stopped is None and error is None:
+            error = self._take(returned, ears)
+        text = log.text()
+        if error is not None and ears.stopped is not None:
+            text += f"\nraised after it was pruned: {type(error).__name__}: {error}\n"
+            error = None
+        output = TrialOutput(history.metrics(), history.curve(), log=text, left_out=tuple(ears.left_out))
+        problem = self._problem(error, history)
+        if problem:
+            raise TrialFailure(problem, _detail(error, text), output)
+        return output
+
+    def _call(self, params: dict[str, Any], ears: Ears) -> tuple[Any, BaseException | None]:
+        """What the function returned, or what it raised; what was raised to stop it is in ``ears``."""
+        with _directory(self._plan.config):
+            try:
+                if self._way == "second":
+                    return self._function(params, ears), None
+                return self._function(params, **({"report": ears} if self._way == "keyword" else {})), None
+            except (Exception, SystemExit) as error:
+                return None, error
+            except BaseException as error:
+                if error is not ears.stopped:
+                    raise
+                return None, None
+
+    def _take(self, returned: Any, ears: Ears) -> BaseException | None:
+        """The return value: a number, a mapping of metrics, or None. Returns what is wrong with it."""
+        if returned is None:
+            return None
+        if isinstance(returned, Mapping):
+            found = ears.numbers(returned)
+            ears.history.latest.update(found)
+            if self._plan.metric in found:
+                ears.history.finish(found[self._plan.metric])
+            return None
+        try:
+            ears.history.finish(number(returned))
+        except TypeError:
+            what = f"{self._target.function} returned a {type(returned).__name__}"
+            return TypeError(f"{what}; it must be a number, a mapping of metrics, or None")
+        return None
+
+    def _problem(self, error: BaseException | None, history: History) -> str:
+        """Why the trial failed, in one line; empty where it did not."""
+        name, metric = self._target.function, history.metric
+        if isinstance(error, SystemExit):
+            return f"{name} called sys.exit({error.code!r})"
+        if error is not None:
+            return one_line(f"{type(error).__name__}: {error}")[:500]
+        if metric not in history.latest:
+            return f"{name} returned but never logged {metric!r}; {_logged(metric, history.seen)}"
+        value = history.metrics()[metric]
+        said = "NaN" if math.isnan(value) else str(value)
+        return "" if math.isfinite(value) else f"{name} returned but the last value of {metric!r} is {said}"
+
+    def provenance(self) -> Mapping[str, str]:
+        """Which source the function came from."""
+        source = str(self._source) if self._source is not None else ""
+        return {"callable": self._target.text, "callable_file": source, "callable_sha256": target.digest(self._source)}
+
+    def close(self) -> None:
+        """Take the study's folders from where modules are looked for."""
+        for folder in self._target.folders:
+            with contextlib.suppress(ValueError):
+                sys.path.remove(folder)
+
+
+@dataclass(slots=True)
+class Ears:
+    """What the function gets as ``report``: ``report(step, loss=0.5)``, ``report(step, 0.5)``, ``report(loss=0.5)``.
+
+    Returns nothing. Raises :class:`ptydask.Pruned` once the pruner wants the trial to end.
+    """
+
+    _report: Report
+    history: History
+    _bands: tuple[int, ...]
+    stopped: BaseException | None = None
+    left_out: dict[str, None] = field(default_factory=dict)
+    _told: int = 0
+
+    def __call__(self, step: Any = None, value: Any = None, /, **metrics: Any) -> None:
+        """Report metrics of a step. Raises TypeError where they are no numbers."""
+        if self.stopped is not None:
+            raise self.stopped
+        if eviction.asked.is_set():
+            self.stopped = eviction.Evicted()
+            raise self.stopped
+        at = None if step is None else number(step)
+        if at is not None and not math.isfinite(at):
+            raise ValueError(f"report: the step is {at}")
+        counted = self.history.add(at, self._given(value, metrics))
+        if counted and told(self.history.count, self._told, self._bands):
+            self._told = self.history.count
+            self._tell()
+
+    def _tell(self) -> None:
+        try:
+            stop = self._report(self.history.count, dict(self.history.latest))
+        except BaseException as error:  # the worker cannot go on: whatever the function catches, it is raised again
+            self.stopped = error
+            raise
+        if stop:
+            self.stopped = Pruned("the pruner ended this trial")
+            raise self.stopped
+
+    def _given(self, value: Any, metrics: Mapping[str, Any]) -> dict[str, float]:
+        metric = self.history.metric
+        given = {**(value if isinstance(value, Mapping) else {} if value is None else {metric: value}), **metrics}
+        if not given:
+            raise TypeError("report: no metric; write report(step, loss=0.5) or report(step, 0.5)")
+        found = self.numbers(given)
+        if metric in given and metric not in found:
+            raise TypeError(f"report: {metric} is a {type(given[metric]).__name__}, not a number")
+        return found
+
+    def numbers(self, given: Mapping[Any, Any]) -> dict[str, float]:
+        """The values that are numbers; a sentence for each of the others."""
+        found = {}
+        for name, value in given.items():
+            try:
+                found[str(name)] = number(value)
+            except TypeError:
+                self.left_out[f"{name}: a {type(value).__name__}, not a number"] = None
+        return found
+
+
+def number(value: Any) -> float:
+    """A number of Python, NumPy, torch and others, one element at most. Raises TypeError for anything else."""
+    if isinstance(value, str | bytes | bytearray) or value is None:
+        raise TypeError(f"{value!r} is not a number")
+    item = getattr(value, "item", None)
+    try:
+        return float(item() if callable(item) else value)
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(str(error)) from None
+
+
+def _logged(metric: str, names: list[str]) -> str:
+    """What was logged instead, and what may have been meant."""
+    if not names:
+        return "it logged nothing at all"
+    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    meant = nearest(metric, names)
+    return f"it logged: {listed}" + (f"; {meant}" if meant.startswith("did you mean") else "")
+
+
+def _detail(error: BaseException | None, log: str) -> str:
+    """The traceback from the function on; else the end of the log."""
+    if error is None:
+        return "\n".join(log.splitlines()[-20:])
+    lines = list(traceback.TracebackException.from_exception(error).format())
+    own = [line for line in lines if f'"{__file__}"' not in line]
+    return "".join(own)
+
+
+@contextlib.contextmanager
+def _directory(config: Mapping[str, Any]) -> Iterator[None]:
+    """The working directory that the file asks for: where the run was started, the trial's own, or another one."""
+    wanted = config["engine"].get("directory", ".")
+    before = os.getcwd()  # noqa: PTH109 - what os.chdir goes back to
+    own = tempfile.mkdtemp(prefix="ptydask-trial-") if wanted == "trial" else None
+    try:
+        os.chdir(own or Path(config["directory"]) / Path(wanted).expanduser())
+        yield
+    finally:
+        os.chdir(before)
+        if own is not None:
+            shutil.rmtree(own, ignore_errors=True)

@@ -1,0 +1,202 @@
+"""One run of the program: watched while it is under way, and what comes of it."""
+
+from __future__ import annotations
+
+import math
+import signal
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from ptydask import eviction
+from ptydask.engines import Report, TrialFailure
+from ptydask.engines.command import folder, limits, log, messages, process, record, wandb_offline
+from ptydask.engines.command.limits import Exceeded, Limits
+from ptydask.engines.command.process import Exit, Process
+from ptydask.engines.command.rows import History, Row, Tail
+from ptydask.model import StudyPlan, TrialOutput
+
+PATIENCE = 15.0
+"""Seconds that a program has, once asked to stop, before it is made to."""
+HASTE = 5.0
+"""The same, where the worker has to go."""
+SOON, LATER = 0.05, 0.2
+"""Seconds between two looks at the program's values: at first and while they come, and after a while without."""
+_WHILE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A program ready to be started."""
+
+    name: str
+    argv: tuple[str, ...]
+    command: str
+    """For people: quoted for a shell."""
+    directory: Path
+    environ: Mapping[str, str]
+    folder: Path
+    metrics: Path
+    """Where the program's values come in."""
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return self.folder / "program.log"
+
+
+class Attempt:
+    """Starts a prepared program and stays with it until nothing of it is left."""
+
+    def __init__(self, plan: StudyPlan, prepared: Prepared, report: Report) -> None:
+        self._plan, self._prepared, self._report = plan, prepared, report
+        engine = plan.config["engine"]
+        self._engine = engine
+        self._limits = Limits.of(engine)
+        self._bands = frozenset(() if plan.pruner is None else plan.pruner.configs.get("bands", ()))
+        self._history = History(plan.metric, engine["objective"], plan.direction)
+        self._tail = Tail(prepared.metrics)
+        self._told = 0
+        """Number of the value that Optuna was told of last, or would have been."""
+        self._value = math.nan
+        """That value."""
+        self._unwanted = False
+        """The pruner's word: stop."""
+        self._held: list[tuple[int, float]] = []
+        """What came after that word: Optuna hears of it if the program ended by itself nevertheless."""
+        self._exceeded: Exceeded | None = None
+        self._over = False
+        """The program has ended: the pruner's word comes too late."""
+
+    def run(self) -> TrialOutput:
+        """The trial's result. Raises TrialFailure; Evicted where the worker has to go."""
+        ready = self._prepared
+        try:
+            under_way = process.start(ready.argv, ready.directory, ready.environ, ready.log)
+        except (OSError, ValueError) as error:
+            self._fail(messages.not_started(ready.name, str(error), socket.gethostname()), TrialOutput({}, {}))
+        try:
+            ended = self._watch(under_way)
+        except BaseException:
+            under_way.stop(HASTE)
+            raise
+        pruned = ended.stopped and self._unwanted
+        recorded = self._reconcile(pruned)
+        return self._judged(ended, self._output(ended, recorded, pruned), pruned)
+
+    # --- while it runs --------------------------------------------------------------------------
+
+    def _watch(self, under_way: Process) -> Exit:
+        began = last_sign = time.monotonic()
+        written, heard = 0, False
+        while True:
+            pause = SOON if time.monotonic() - last_sign < _WHILE or not heard else LATER
+            ended = under_way.wait(pause)
+            news = self._take_in(self._tail.new())
+            size = log.size(self._prepared.log)
+            now = time.monotonic()
+            if news or size != written:
+                last_sign, written, heard = now, size, True
+            if ended is not None:
+                return ended
+            if eviction.asked.is_set():
+                raise eviction.Evicted
+            if self._unwanted:
+                return under_way.stop(PATIENCE)
+            if not under_way.ended:
+                self._exceeded = limits.exceeded(self._limits, now - began, last_sign - began if heard else None)
+            if self._exceeded is not None:
+                return under_way.stop(PATIENCE)
+
+    def _take_in(self, rows: Iterable[Row]) -> bool:
+        """Add rows to the history and tell Optuna. Whether there were any."""
+        history, metric, empty = self._history, self._plan.metric, True
+        for row in rows:
+            empty = False
+            if history.add(row) and limits.reported(history.count, self._told, self._bands):
+                self._tell(history.count, row.metrics[metric])
+        return not empty
+
+    def _tell(self, count: int, value: float) -> None:
+        self._told, self._value = count, value
+        if self._unwanted:
+            self._held.append((count, value))
+            return
+        stop = self._report(count, {self._plan.metric: value})
+        self._unwanted = stop and not self._over
+
+    # --- afterwards -----------------------------------------------------------------------------
+
+    def _reconcile(self, pruned: bool) -> list[Row]:
+        """Add what was not seen while the program ran: the end of its file, and what only W&B's own file has.
+
+        Returns the rows of the latter. Of a trial that was not pruned Optuna hears all there is.
+        """
+        self._over, self._unwanted = True, pruned
+        held = [] if pruned else self._held
+        for count, value in held:
+            self._tell(count, value)
+        while self._take_in(self._tail.new()):
+            pass
+        self._take_in(self._tail.rest())
+        recorded = list(wandb_offline.history(self._prepared.folder))
+        self._take_in(recorded)
+        last = self._history.last
+        if not pruned and self._history.count > self._told and last is not None and math.isfinite(last):
+            self._tell(self._history.count, last)
+        return recorded
+
+    def _output(self, ended: Exit, recorded: list[Row], pruned: bool) -> TrialOutput:
+        ready, limit = self._prepared, self._engine["outputs_limit"]
+        kept = folder.kept(ready.folder, self._engine["outputs"], limit)
+        lines, size = record.history(ready.metrics, recorded, limit - kept.size)
+        if lines:
+            kept.add(record.NAME, lines, limit)
+        elif size:
+            kept.left_out.append(f"{record.NAME}: the {size:,} bytes of all logged values are beyond the outputs_limit")
+        if self._tail.rubbish:
+            kept.left_out.append(f"{self._tail.rubbish:,} lines of the metrics file that hold no JSON object")
+        metrics = self._history.metrics()
+        if pruned and not math.isfinite(metrics[self._plan.metric]):
+            metrics[self._plan.metric] = self._value  # while it was being stopped it came to log NaN
+        return TrialOutput(
+            metrics=metrics,
+            curve=self._history.curve(),
+            attributes={"program_seconds": ended.seconds, **({} if ended.code is None else {"exit_code": ended.code})},
+            log=log.text(ready.log),
+            command=ready.command,
+            artifacts=kept.artifacts,
+            left_out=kept.sentences(),
+            ended_itself=not pruned,
+        )
+
+    def _judged(self, ended: Exit, output: TrialOutput, pruned: bool) -> TrialOutput:
+        """The result of a program that did what it should, or was pruned. Raises TrialFailure or Evicted."""
+        name, metric, value = self._prepared.name, self._plan.metric, self._history.value
+        if pruned:
+            return output
+        if ended.stopped and self._exceeded is not None:
+            self._fail(messages.too_long(name, self._exceeded), output)
+        if _told_to_go(ended) and eviction.asked.wait(1.0):
+            raise eviction.Evicted  # a batch system signals all processes of a job, this one a moment later
+        if ended.code != 0:
+            self._fail(messages.ended_badly(name, ended, output.log), output)
+        value = self._history.last if value is None else value
+        if value is None:
+            self._fail(messages.no_metric(name, metric, self._history.seen), output)
+        if not math.isfinite(value):
+            self._fail(messages.not_finite(name, metric, value, self._engine["objective"]), output)
+        return output
+
+    def _fail(self, message: str, output: TrialOutput) -> NoReturn:
+        ready = self._prepared
+        raise TrialFailure(message, messages.detail(output.log, ready.command, str(ready.directory)), output) from None
+
+
+def _told_to_go(ended: Exit) -> bool:
+    """Whether SIGTERM or SIGINT ended it; a shell says so by 128 and the signal's number."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    return ended.signal in numbers or ended.code in [128 + number for number in numbers]

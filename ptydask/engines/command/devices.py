@@ -1,0 +1,71 @@
+"""The parameter by which a program is told its GPU, where it sets CUDA_VISIBLE_DEVICES itself, as ldctbench-train does.
+
+Such a program overwrites the variable that it was given, so an index means what it means there: the very one that the
+slot's CUDA_VISIBLE_DEVICES has. A GPU that is named by its UUID has an index too, in the order of the PCI bus, which
+``nvidia-smi -L`` counts in.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ptydask.errors import DataError
+from ptydask.model import Slot
+
+_GPU = re.compile(r"^GPU (\d+): .*\(UUID: (GPU-[^)]+)\)", re.MULTILINE)
+_INSTANCE = re.compile(r"\(UUID: (MIG-[^)]+)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A slot's GPU as a program is told it."""
+
+    index: int | None
+    """None on a CPU: the file's own value stays."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """What the program's environment needs for the index to mean that GPU."""
+
+
+def listing() -> str:
+    """What ``nvidia-smi -L`` says: each GPU with its index and UUID, its MIG instances below it; "" without it."""
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout
+
+
+def device(slot: Slot, listed: Callable[[], str] = listing) -> Device:
+    """The slot's GPU, the first of several. Raises DataError for one that is named, and has no index here."""
+    if slot.cuda is None:
+        return Device(None)
+    name = slot.cuda.split(",")[0].strip()
+    if name.isdecimal():
+        return Device(int(name))
+    text = listed()
+    # As in CUDA_VISIBLE_DEVICES, the beginning of a UUID will do where one GPU alone has it.
+    found = [index for index, uuid in _GPU.findall(text) if uuid.startswith(name)]
+    if len(found) == 1:
+        return Device(int(found[0]), {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
+    if name.startswith("MIG-") and len(_GPU.findall(text)) == 1 and len(_INSTANCE.findall(text)) == 1:
+        return Device(0)  # the only instance that this process may use is the first that CUDA finds
+    hint = "name the GPU by its index in CUDA_VISIBLE_DEVICES"
+    raise DataError(
+        "the program takes the index of a GPU, and this one has none", key="engine.devices", value=name, hint=hint
+    )
+
+
+def put(config: Mapping[str, Any], values: dict[str, Any], found: Device) -> None:
+    """Set the parameter that names the device, where the sweep has one and the slot a GPU, to the GPU's index."""
+    name = config["engine"]["devices"]
+    if name is None or found.index is None:
+        return
+    *way, last = next(entry["path"] for entry in config["parameters"] if entry["name"] == name)
+    here = values
+    for part in way:
+        here = here[part]
+    here[last] = found.index

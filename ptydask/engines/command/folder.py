@@ -1,0 +1,132 @@
+"""The folder of one trial on its worker: made, what is kept of it, removed."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from ptydask.engines.command.removal import remove
+
+__all__ = ["Kept", "kept", "make", "matches", "remove"]
+
+MOST_FILES = 10_000
+"""Files of one trial that are kept."""
+_MOST_SENTENCES = 20
+
+
+def make() -> Path:
+    """A new, empty folder that nobody else may read. Raises OSError."""
+    return Path(tempfile.mkdtemp(prefix="ptydask-trial-")).resolve()
+
+
+@dataclass
+class Kept:
+    """Files that a trial wrote, and a sentence for each that is not among them though it was asked for."""
+
+    artifacts: dict[str, bytes] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    size: int = 0
+    """Bytes of all files together."""
+
+    def add(self, name: str, data: bytes, limit: int) -> bool:
+        """Keep a file if there is room for it; whether there was."""
+        if self.size + len(data) > limit:
+            self.left_out.append(_too_large(name, len(data), limit))
+            return False
+        self.artifacts[name] = data
+        self.size += len(data)
+        return True
+
+    def sentences(self) -> tuple[str, ...]:
+        """What was left out; a few sentences, however many files."""
+        more = len(self.left_out) - _MOST_SENTENCES
+        if more <= 0:
+            return tuple(self.left_out)
+        return (*self.left_out[:_MOST_SENTENCES], f"{more:,} more files were left out")
+
+
+def kept(folder: Path, globs: Sequence[str], limit: int) -> Kept:
+    """The files in ``folder`` that one of ``globs`` matches, small ones first, as long as they fit in ``limit`` bytes.
+
+    Nothing outside of the folder is read: of links only those to files in it count, and they become files. Nobody
+    may be writing in there any more.
+    """
+    found, home = Kept(), os.path.realpath(folder)
+    sizes: list[tuple[int, str, str]] = []
+    for name, entry in _entries(folder, globs):
+        try:
+            path = entry.path if not entry.is_symlink() else _target(entry.path, home)
+            state = os.lstat(path)
+        except OSError as error:
+            found.left_out.append(f"{name}: {error.strerror or error}")
+            continue
+        if not stat.S_ISREG(state.st_mode):
+            found.left_out.append(f"{name}: is neither a file nor a folder")
+        else:
+            sizes.append((state.st_size, name, path))
+    for number, (size, name, path) in enumerate(sorted(sizes)):
+        if number >= MOST_FILES:
+            found.left_out.append(f"{name}: more than {MOST_FILES:,} files")
+        elif found.size + size > limit:
+            found.left_out.append(_too_large(name, size, limit))
+        else:
+            _read(found, name, path, limit)
+    return found
+
+
+def _entries(folder: Path, globs: Sequence[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All but folders, with the path from ``folder``, that one of the patterns matches."""
+    patterns = [glob.split("/") for glob in globs]
+    waiting: list[tuple[str, ...]] = [()]
+    while waiting:
+        way = waiting.pop()
+        try:
+            with os.scandir(folder.joinpath(*way)) as listed:
+                entries = list(listed)
+        except OSError:
+            continue
+        for entry in entries:
+            parts = (*way, entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(parts)
+            elif any(matches(parts, pattern) for pattern in patterns):
+                yield "/".join(parts), entry
+
+
+def matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path matches a pattern, part by part; ``**`` stands for any number of parts."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return matches(path, pattern[1:]) or (bool(path) and matches(path[1:], pattern))
+    return bool(path) and fnmatchcase(path[0], pattern[0]) and matches(path[1:], pattern[1:])
+
+
+def _target(link: str, home: str) -> str:
+    """The file in ``home`` that a link leads to. Raises OSError where it leads elsewhere."""
+    target = os.path.realpath(link)
+    if os.path.commonpath([target, home]) != home:
+        raise OSError(f"is a link to {target}, which is not in the trial's own folder")
+    if Path(target).is_dir():
+        raise OSError("is a link to a folder")
+    return target
+
+
+def _read(found: Kept, name: str, path: str, limit: int) -> None:
+    try:
+        end = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(end, "rb") as file:
+            data = file.read(limit - found.size + 1)
+    except OSError as error:
+        found.left_out.append(f"{name}: {error.strerror or error}")
+        return
+    found.add(name, data, limit)
+
+
+def _too_large(name: str, size: int, limit: int) -> str:
+    return f"{name}: its {size:,} bytes are beyond the outputs_limit of {limit:,} bytes for all files of a trial"

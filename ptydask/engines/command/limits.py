@@ -1,0 +1,57 @@
+"""When a program has been silent, or has run, for too long; and which of its many values Optuna hears. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+EVERY = 1000
+"""So many values are all reported."""
+GROWTH = 1.01
+"""Beyond, the count has to grow by this factor from one report to the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds; None where there is no limit. Named as in the section ``engine`` of a sweep file."""
+
+    start_timeout: float | None = None
+    """To the first logged value or the first output."""
+    idle_timeout: float | None = None
+    """Without a logged value or output."""
+    trial_timeout: float | None = None
+    """For the whole trial."""
+
+    @classmethod
+    def of(cls, engine: Mapping[str, Any]) -> Limits:
+        """The limits among an engine's settings."""
+        return cls(engine.get("start_timeout"), engine.get("idle_timeout"), engine.get("trial_timeout"))
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeded:
+    """A limit that a program did not keep."""
+
+    setting: str
+    seconds: float
+
+
+def exceeded(limits: Limits, seconds: float, last_sign: float | None) -> Exceeded | None:
+    """The limit that a program has exceeded ``seconds`` after its start; it last said something at ``last_sign``."""
+    if limits.trial_timeout is not None and seconds > limits.trial_timeout:
+        return Exceeded("trial_timeout", limits.trial_timeout)
+    if last_sign is None:
+        if limits.start_timeout is not None and seconds > limits.start_timeout:
+            return Exceeded("start_timeout", limits.start_timeout)
+    elif limits.idle_timeout is not None and seconds - last_sign > limits.idle_timeout:
+        return Exceeded("idle_timeout", limits.idle_timeout)
+    return None
+
+
+def reported(count: int, before: int, bands: Collection[int] = ()) -> bool:
+    """Whether Optuna hears of the ``count``-th value, having last heard of the one numbered ``before``.
+
+    Of the first :data:`EVERY` each, then of ever fewer (1 % growth), and of all at which the pruner decides.
+    """
+    return count <= EVERY or count in bands or count >= before * GROWTH

@@ -1,0 +1,100 @@
+"""What is said of a trial whose program did not do what it should: one line each. Pure."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Iterable
+
+from ptydask.engines.command import log
+from ptydask.engines.command.limits import Exceeded
+from ptydask.engines.command.process import Exit
+from ptydask.errors import nearest, one_line
+
+_LONGEST = 400
+"""Characters of what a program said that a message repeats."""
+
+
+def ended_badly(program: str, ended: Exit, text: str) -> str:
+    """A program that exited with another code than 0, or died of a signal; ``text`` is its log.
+
+    ``ldctbench-train exited 1 after 12 s: ZeroDivisionError: float division by zero``
+    """
+    if ended.lost:
+        return f"{program} was killed with the process that watches over it, after {duration(ended.seconds)}"
+    raised = log.exception(text)
+    said = _short(raised or next(reversed(log.lines(text)), ""))
+    if ended.signal is not None:
+        why = "; perhaps the machine ran out of memory" if ended.signal == signal.SIGKILL else ""
+        return _with(f"{program} was ended by {name_of(ended.signal)} after {duration(ended.seconds)}{why}", said)
+    exited = f"{program} exited {ended.code} after {duration(ended.seconds)}"
+    if ended.code == 2 and not raised:
+        return _with(f"{exited}: the program rejected its arguments", said)
+    return _with(exited, said or "it wrote nothing")
+
+
+def too_long(program: str, limit: Exceeded) -> str:
+    """A program that was stopped for its silence, or at the end of its time."""
+    if limit.setting == "trial_timeout":
+        what = f"ran for more than {duration(limit.seconds)}"
+    elif limit.setting == "start_timeout":
+        what = f"hung at its start: no output and no logged value for {duration(limit.seconds)}"
+    else:
+        what = f"hung: no more output and no logged value for {duration(limit.seconds)}"
+    return f"{program} {what}, and was stopped (engine.{limit.setting})"
+
+
+def no_metric(program: str, metric: str, seen: Iterable[str]) -> str:
+    """A program that ended well and never logged the metric; ``seen`` are the names of what it logged."""
+    names = list(seen)
+    if not names:
+        return f"{program} exited 0 but never logged {metric!r}; it logged nothing at all"
+    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    meant = nearest(metric, names)
+    also = f"; {meant}" if meant.startswith("did you mean") else ""
+    return f"{program} exited 0 but never logged {metric!r}; it logged: {listed}{also}"
+
+
+def not_finite(program: str, metric: str, value: float, objective: str) -> str:
+    """A program that ended well with NaN or infinity."""
+    which = f"the {objective} value that it logged of {metric!r}"
+    return f"{program} exited 0 but {which} is {'NaN' if math.isnan(value) else value}"
+
+
+def not_started(program: str, why: str, host: str) -> str:
+    """A program that this worker could not start."""
+    return f"{program} could not be started on {host}: {one_line(why)}"
+
+
+def detail(text: str, command: str, directory: str) -> str:
+    """What stands in place of a traceback: the last 20 lines of the log, the command, and where the whole log is."""
+    last = log.tail(text)
+    shown = f"The last lines that it wrote:\n{last}\n" if last else "It wrote nothing.\n"
+    return f"{shown}\nThe command, in {directory}:\n{command}\n\nIts whole log is in the trial's group: log\n"
+
+
+def duration(seconds: float) -> str:
+    """``0.3 s``, ``12 s``, ``2 h 5 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def name_of(number: int) -> str:
+    """``SIGSEGV``."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _short(said: str) -> str:
+    said = one_line(said)
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
+
+
+def _with(what: str, said: str) -> str:
+    return f"{what}: {said}" if said else what

@@ -1,0 +1,114 @@
+"""The program that a command runs: which file it is, and whether it can be run from here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from ptydask.errors import ConfigError, shorten
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a command runs, as found here."""
+
+    name: str
+    """For messages: ``train.py``, ``ldctbench-train``."""
+    executable: str
+    """What the system is asked to run."""
+    file: Path | None
+    """The script, or the executable where there is none; None where a module or an option is run."""
+
+
+def environment(given: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """An environment with ``more`` in it, in whose PATH the folder of this interpreter's programs comes last."""
+    made = {**given, **more}
+    own = str(Path(sys.executable).parent)
+    places = made.get("PATH", os.defpath).split(os.pathsep)
+    return {**made, "PATH": os.pathsep.join(places if own in places else [*places, own])}
+
+
+def find(argv: Sequence[str], directory: Path, environ: Mapping[str, str], program: str | None) -> Program:
+    """The program of a command that is run in ``directory``. Raises ConfigError where it is not there.
+
+    What has no ``/`` is looked for in the PATH of ``environ`` and then in the directory.
+    """
+    if not argv:
+        raise ConfigError("is empty once its macros are expanded", key="command")
+    key = "program" if program is not None else "command"
+    if not directory.is_dir():
+        raise ConfigError("is no folder", key="engine.directory", value=str(directory))
+    items = list(argv)
+    start = _after_env(items) if PurePath(items[0]).name == "env" else 0
+    if start >= len(items):
+        raise ConfigError("names no program after env", key="command", value=items)
+    place = _executable(items[start], directory, environ, key, by_env=start > 0)
+    executable = items[0] if start else place
+    if not start or os.sep in items[0]:
+        executable = _executable(items[0], directory, environ, key)
+    if not _is_python(items[start]):
+        return Program(PurePath(items[start]).name, executable, Path(place))
+    script = _script(items[start + 1 :])
+    if script is None:
+        return Program(PurePath(program or items[start]).name, executable, None)
+    return Program(PurePath(script).name, executable, _readable(script, directory, key))
+
+
+def _after_env(items: Sequence[str]) -> int:
+    """The place of the program among the items of ``env NAME=value program``; beyond the end where there is none."""
+    for place, item in enumerate(items[1:], start=1):
+        if item.startswith("-"):
+            return 0  # options of env's own: its business
+        if "=" not in item:
+            return place
+    return len(items)
+
+
+def _executable(item: str, directory: Path, environ: Mapping[str, str], key: str, *, by_env: bool = False) -> str:
+    here = directory / item
+    if os.sep not in item:
+        found = shutil.which(item, path=environ.get("PATH"))
+        if found is not None:
+            return str(directory / found)
+        if by_env or not here.exists():
+            hint = f"./{item} is in {directory}" if here.exists() else "it is neither in PATH nor in the directory"
+            raise ConfigError("there is no such program", key=key, value=item, hint=hint)
+    if not here.exists():
+        raise ConfigError("there is no such file", key=key, value=item, hint=f"looked for it in {directory}")
+    if not here.is_file():
+        raise ConfigError("is a folder, no program" if here.is_dir() else "is no file", key=key, value=item)
+    if not os.access(here, os.X_OK):
+        hint = "put ${interpreter} before ${program} in command" if here.suffix == ".py" else f"chmod +x {item}"
+        raise ConfigError("cannot be executed", key=key, value=item, hint=hint)
+    return str(here)
+
+
+def _is_python(item: str) -> bool:
+    name = PurePath(item).name
+    return item == sys.executable or name.rstrip("0123456789.") in ("python", "pypy")
+
+
+def _script(arguments: Sequence[str]) -> str | None:
+    """The script among an interpreter's arguments; None for ``-m``, ``-c`` and whatever else is no script."""
+    for item in arguments:
+        if not item.startswith("-"):
+            return item
+        if item.startswith(("-m", "-c")) or item in ("-", "-W", "-X"):
+            return None
+    return None
+
+
+def _readable(script: str, directory: Path, key: str) -> Path:
+    file = directory / script
+    if not file.exists():
+        hint = f"looked for it in {directory}"
+        raise ConfigError("there is no such file", key=key, value=script, hint=hint)
+    if file.is_dir() and not (file / "__main__.py").is_file():
+        raise ConfigError("is a folder, no program", key=key, value=script)
+    if not os.access(file, os.R_OK):
+        raise ConfigError("cannot be read", key=key, value=shorten(script))
+    return file

@@ -1,0 +1,108 @@
+"""Trials of a program on one worker."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ptydask import sweeps
+from ptydask.engines import Checkpoint, Report, TrialFailure
+from ptydask.engines.command import arguments, devices, folder, messages, program, wandb_offline
+from ptydask.engines.command.attempt import Attempt, Prepared
+from ptydask.engines.command.validation import directory, preview, program_in
+from ptydask.errors import ConfigError
+from ptydask.model import Slot, StudyPlan, TrialInput, TrialOutput
+
+HOOK = Path(__file__).parent / "hook"
+"""What every Python program of a trial imports first."""
+METRICS = "metrics.jsonl"
+"""Name, in the trial's folder, of the file that the program's values come by."""
+
+
+class CommandSession:
+    """Runs a study's program once for each trial; see :class:`ptydask.engines.Session`."""
+
+    def __init__(self, plan: StudyPlan, slot: Slot) -> None:
+        self._plan, self._slot = plan, slot
+        mapped = plan.config["engine"]["devices"] is not None
+        self._device = devices.device(slot) if mapped else devices.Device(None)
+
+    def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
+        """Run the program with the trial's values. Raises TrialFailure; Evicted where the worker has to go."""
+        try:
+            own = folder.make()
+        except OSError as error:
+            raise TrialFailure(f"{socket.gethostname()} has no room for the trial's own folder: {error}") from None
+        try:
+            return Attempt(self._plan, self._prepared(trial, own), report).run()
+        finally:
+            folder.remove(own)
+
+    def _prepared(self, trial: TrialInput, own: Path) -> Prepared:
+        config = self._plan.config
+        values = sweeps.values(config, trial.params)
+        devices.put(config, values, self._device)
+        where = directory(config, own)
+        named = program_in(config, where)
+        try:
+            environ = self._environment(trial, own, values)
+            expanded = arguments.expand(config["command"], named, values, environ, own)
+        except OSError as error:
+            raise TrialFailure(f"{socket.gethostname()}: the trial's own folder cannot be written: {error}") from None
+        try:
+            found = program.find(expanded.argv, where, environ, named)
+        except ConfigError as error:
+            name = Path(config["program"] or expanded.argv[0]).name
+            told = messages.not_started(name, str(error), socket.gethostname())
+            raise TrialFailure(told, messages.detail("", arguments.shell_text(expanded.argv), str(where))) from None
+        argv = (found.executable, *expanded.argv[1:])
+        return Prepared(found.name, argv, arguments.shell_text(expanded.argv), where, environ, own, own / METRICS)
+
+    def _environment(self, trial: TrialInput, own: Path, values: Mapping[str, Any]) -> dict[str, str]:
+        plan = self._plan
+        inherited = {name: value for name, value in os.environ.items() if name not in wandb_offline.DROPPED}
+        asked = {**inherited, **plan.config["engine"]["environment"]}
+        study = hashlib.sha256(f"{plan.name}\0{plan.results}".encode()).hexdigest()[:8]
+        paths = [str(HOOK), *filter(None, [asked.get("PYTHONPATH")])]
+        own_values = {
+            **wandb_offline.environment(own, f"{study}-{trial.number}", study, values),
+            "WANDB_SYMLINK": "false",  # files that a program saves are copied into its run's folder, and so kept
+            "PTYDASK_TRIAL": str(trial.number),
+            "PTYDASK_FOLDER": str(own),
+            "PTYDASK_METRICS": str(own / METRICS),
+            "PYTHONPATH": os.pathsep.join(paths),
+            **({} if self._slot.cuda is None else {"CUDA_VISIBLE_DEVICES": self._slot.cuda}),
+            **self._device.environ,
+        }
+        return program.environment(asked, own_values)
+
+    def provenance(self) -> Mapping[str, str]:
+        """The program's file and its SHA-256, versions of Python and of W&B, the device."""
+        config, found = self._plan.config, None
+        facts = {
+            "engine": "command",
+            "program": str(config["program"] or config["command"][0]),
+            "python": platform.python_version(),
+            "device": "cpu" if self._slot.cuda is None else f"GPU {self._slot.cuda}",
+            "threads": str(self._slot.threads),
+        }
+        with suppress(PackageNotFoundError):
+            facts["wandb"] = version("wandb")
+        with suppress(ConfigError):  # each trial will say it
+            found = preview(self._plan).program.file
+        with suppress(OSError):
+            if found is not None and found.is_file():
+                with found.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                facts |= {"program": str(found), "program_sha256": digest}
+        return facts
+
+    def close(self) -> None:
+        """Nothing is kept between trials."""

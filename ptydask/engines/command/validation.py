@@ -1,0 +1,74 @@
+"""What can be said of a study's program before any worker starts: the command of an example trial, and its file."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ptydask import sweeps
+from ptydask.engines.command import arguments, program
+from ptydask.engines.command.program import Program
+from ptydask.errors import ConfigError
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, Quantiles, Scalar, StudyPlan, Weighted
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The command of a trial with example values, and what it would run."""
+
+    command: str
+    notices: tuple[str, ...]
+    program: Program
+
+
+def complete(plan: StudyPlan) -> StudyPlan:
+    """The plan with an example command among its details. Raises ConfigError where the program is not there."""
+    try:
+        seen = preview(plan)
+    except ConfigError as error:
+        raise error.in_file(plan.source.path) from None
+    fresh = tuple(notice for notice in seen.notices if notice not in plan.notices)
+    return replace(plan, details=(*plan.details, ("command", seen.command)), notices=(*plan.notices, *fresh))
+
+
+def preview(plan: StudyPlan) -> Preview:
+    """What a trial would run, found on this machine. Raises ConfigError."""
+    config = plan.config
+    environ = program.environment(os.environ, config["engine"]["environment"])
+    given = {name: value for point in plan.points[:1] for name, value in point.params.items()}
+    values = sweeps.values(config, {name: given.get(name, example(d)) for name, d in plan.space.items()})
+    where = directory(config, Path(config["directory"]))  # the trial's own is not there yet
+    named = program_in(config, where)
+    expanded = arguments.expand(config["command"], named, values, environ, None)
+    found = program.find(expanded.argv, where, environ, named)
+    return Preview(arguments.shell_text(expanded.argv), expanded.notices, found)
+
+
+def example(among: Distribution) -> Scalar:
+    """A value of a distribution: its lowest or first one, the middle of one without an end."""
+    match among:
+        case FloatRange(low=low) | IntRange(low=low):
+            return low
+        case Choice(choices=choices) | Weighted(choices=choices):
+            return choices[0]
+        case Quantiles(family=family, a=a, q=q):
+            value = {"log_uniform": math.exp, "log_normal": math.exp}.get(family, float)(a if family != "beta" else 0.5)
+            return value if q is None else round(value / q) * q
+
+
+def program_in(config: Mapping[str, Any], where: Path) -> str | None:
+    """The program as it is to be named in ``where``: what is not there, but where the run was started, by its path."""
+    given = config["program"]
+    here = Path(config["directory"], given or "")
+    elsewhere = config["engine"]["directory"] != "." and (where == here.parent or not (where / (given or "")).exists())
+    return str(here) if given is not None and elsewhere and here.is_file() else given
+
+
+def directory(config: Mapping[str, Any], own: Path) -> Path:
+    """The working directory of the program: as ``engine.directory`` says, ``own`` for ``trial``."""
+    asked = str(config["engine"]["directory"])
+    return own if asked == "trial" else Path(config["directory"], Path(asked).expanduser())

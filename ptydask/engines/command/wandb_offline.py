@@ -1,0 +1,289 @@
+"""W&B without its server: the environment of an offline run, and what its own file holds afterwards.
+
+An offline run's ``run-ID.wandb`` is a log as LevelDB has it: after a header of 7 bytes, blocks of 32 KiB with pieces of
+``(crc32, length, type)`` and data, little-endian; pieces join to records, each one protobuf message ``Record`` of W&B's
+``wandb_internal.proto``. Only the few fields that are needed are decoded here, without W&B or protobuf.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+
+from ptydask.engines.command.rows import INTERNAL, Row, numbers
+
+_HEADER = b":W&B\xe1\xbe\x00"
+_BLOCK = 32 * 1024
+_PIECE = struct.Struct("<IHB")
+_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+# Field numbers of wandb_internal.proto.
+_HISTORY, _SUMMARY, _EXIT = 2, 3, 18
+_ITEM, _STEP = 1, 2  # of HistoryRecord
+_UPDATE, _REMOVE = 1, 2  # of SummaryRecord
+_KEY, _NESTED_KEY, _BOOLEAN, _INTEGER, _NUMBER, _JSON, _VALUE_JSON = 1, 2, 4, 5, 6, 8, 16  # of their items
+
+DROPPED = frozenset(
+    {
+        "WANDB_API_KEY",
+        "WANDB_DISABLED",
+        "WANDB_FORK_FROM",
+        "WANDB_IDENTITY_TOKEN_FILE",
+        "WANDB_RESUME",
+        "WANDB_RESUME_FROM",
+        "WANDB_SERVICE",
+        "WANDB_X_SKIP_TRANSACTION_LOG",
+    }
+)
+"""Variables that the program must not inherit: they name a server or another run, or turn off what is read here."""
+
+PARAMETERS = "sweep-parameters.yaml"
+"""Name, in the trial's folder, of the file that has the last word on ``wandb.config``."""
+
+
+def environment(folder: Path, run_id: str, sweep_id: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that make ``wandb`` in a program write an offline run of a sweep into ``folder``/wandb.
+
+    Writes ``values``, nested ones as mappings, to :data:`PARAMETERS` in ``folder``, which must exist: they have the
+    last word on the program's ``wandb.config``. Raises OSError.
+    """
+    parameters = folder / PARAMETERS
+    settings = {"wandb_version": 1} | {name: {"value": value} for name, value in values.items()}
+    parameters.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    return {
+        "WANDB_MODE": "offline",
+        "WANDB_DIR": str(folder),
+        "WANDB_DATA_DIR": str(folder / "wandb-data"),  # W&B stages the artifacts that a program logs there
+        "WANDB_CACHE_DIR": str(folder / "wandb-cache"),
+        "WANDB_RUN_ID": run_id,
+        "WANDB_SWEEP_ID": sweep_id,
+        "WANDB_SWEEP_PARAM_PATH": str(parameters),
+        "WANDB_SILENT": "true",
+        "WANDB_CONSOLE": "off",
+        "WANDB_X_DISABLE_STATS": "true",
+    }
+
+
+def run_files(folder: Path) -> list[Path]:
+    """The files of the offline runs below a trial's ``folder``, in the order in which the runs began."""
+    # offline-run-YYYYMMDD_HHMMSS-ID; a run that began in the same second has -1, -2, ... appended.
+    return sorted(folder.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: _began(path.parent.name))
+
+
+def _began(name: str) -> tuple[str, int, str]:
+    return name[:27], len(name), name
+
+
+def history(folder: Path) -> Iterator[Row]:
+    """The rows of all offline runs below a trial's ``folder``, run after run, each with its :attr:`Row.run`.
+
+    A run ends with a :attr:`Row.final` one where its summary says more than its rows do: values that the program set
+    there itself, or the minimum, maximum ... that it asked for (``loss.min``). Of files that are cut short or damaged,
+    what is whole.
+    """
+    for path in run_files(folder):
+        yield from rows_of(path)
+
+
+def rows_of(path: Path) -> Iterator[Row]:
+    """The rows of one offline run's file, as :func:`history` has them."""
+    run, last, summary, row = path.parent.name, dict[str, float](), dict[str, float](), None
+    media: _Media = set()
+    for record in records(path):
+        try:
+            kinds = dict(_fields(record))
+            if _HISTORY in kinds:
+                row = _row(kinds[_HISTORY], run, media)
+                last.update(row.metrics)
+                yield row
+            elif _SUMMARY in kinds:
+                _summarise(kinds[_SUMMARY], summary, media)
+        except _Damaged:
+            continue
+    more = {name: value for name, value in summary.items() if not _same(value, last.get(name))}
+    if more:
+        yield Row(row.step if row else 0, more, row.time if row else path.stat().st_mtime, run, final=True)
+
+
+def exit_code(path: Path) -> int | None:
+    """What the program told W&B when it finished the run of this file; None where it never did."""
+    code = None
+    for record in records(path):
+        with contextlib.suppress(_Damaged):
+            kinds = dict(_fields(record))
+            if _EXIT in kinds:
+                code = _integer(dict(_fields(_bytes(kinds[_EXIT]))).get(1, 0))
+    return code
+
+
+def records(path: Path) -> Iterator[bytes]:
+    """The whole records of a ``.wandb`` file, encoded as they are. None of a file that is none, or gone."""
+    try:
+        with path.open("rb") as file:
+            pieces: list[bytes] = []
+            for kind, data in _pieces(file):
+                if kind in (_FULL, _FIRST):
+                    pieces = [data]
+                elif pieces:
+                    pieces.append(data)
+                if kind == _FULL or (kind == _LAST and pieces):
+                    yield b"".join(pieces)
+                if kind in (_FULL, _LAST, _LOST):
+                    pieces = []
+    except OSError:
+        return
+
+
+_LOST = 0
+"""Kind of a piece that stands for a part of the file that cannot be read."""
+
+
+def _pieces(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    at = len(_HEADER)  # the header is part of the first block
+    if file.read(at)[:4] != _HEADER[:4]:
+        return
+    while block := file.read(_BLOCK - at):
+        here = 0
+        while here + _PIECE.size <= len(block):
+            crc, length, kind = _PIECE.unpack_from(block, here)
+            data = block[here + _PIECE.size : here + _PIECE.size + length]
+            if len(data) < length or zlib.crc32(data, zlib.crc32(bytes([kind]))) != crc:
+                yield _LOST, b""  # where the next piece begins is not known; the next block is
+                break
+            yield kind, data
+            here += _PIECE.size + length
+        at = 0
+
+
+class _Damaged(Exception):  # noqa: N818
+    """A message that does not have the form of one."""
+
+
+_Value = int | bytes
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, _Value]]:
+    """Number and content of each field of a protobuf message: an int, or the bytes of all else. Raises _Damaged."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        kind = key & 7
+        if kind == 0:
+            value, at = _varint(message, at)
+            yield key >> 3, value
+            continue
+        if kind == 2:
+            length, at = _varint(message, at)
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+        else:
+            raise _Damaged
+        if at + length > len(message):
+            raise _Damaged
+        yield key >> 3, message[at : at + length]
+        at += length
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(message) and shift < 70:
+        byte = message[at]
+        value |= (byte & 127) << shift
+        at += 1
+        if byte < 128:
+            return value, at
+        shift += 7
+    raise _Damaged
+
+
+def _bytes(value: _Value) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    raise _Damaged
+
+
+def _integer(value: _Value) -> int:
+    if isinstance(value, int):
+        return value - (1 << 64) if value >= 1 << 63 else value
+    raise _Damaged
+
+
+_Media = set[tuple[str, ...]]
+"""Where a run has pictures, tables, histograms: mappings with a ``_type``, whose numbers are no values of the run."""
+
+
+def _items(message: _Value, kinds: tuple[int, ...], media: _Media) -> Iterator[tuple[int, list[str], Any]]:
+    """Field number, key and value of the items of a history or summary, but for those of ``media``; adds to these."""
+    items = [(number, *_item(_bytes(content))) for number, content in _fields(_bytes(message)) if number in kinds]
+    media |= {tuple(path[:-1]) for _, path, _ in items if path[1:] and path[-1] == "_type"}
+    for number, path, value in items:
+        if not any(tuple(path[:depth]) in media for depth in range(1, len(path))):
+            yield number, path, value
+
+
+def _row(message: _Value, run: str, media: _Media) -> Row:
+    found: dict[str, float] = {}
+    step, time = None, 0.0
+    for _, path, value in _items(message, (_ITEM,), media):
+        if path[0] not in INTERNAL:
+            found.update(numbers({".".join(path): value}))
+        elif path[0] == "_timestamp" and isinstance(value, (int, float)):
+            time = float(value)
+    for number, content in _fields(_bytes(message)):
+        if number == _STEP:
+            step = _integer(dict(_fields(_bytes(content))).get(1, 0))
+    return Row(step, found, time, run)
+
+
+def _item(message: bytes) -> tuple[list[str], Any]:
+    """The key, part by part, and the value of an item of a history or summary. Raises _Damaged."""
+    path: list[str] = []
+    value: Any = None
+    for number, content in _fields(message):
+        if number in (_KEY, _NESTED_KEY):
+            path.append(_text(content))
+        elif number == _BOOLEAN:
+            value = bool(content)
+        elif number == _INTEGER:
+            coded = _integer(content) & (1 << 64) - 1
+            value = (coded >> 1) ^ -(coded & 1)
+        elif number == _NUMBER:
+            value = struct.unpack("<d", _bytes(content).ljust(8, b"\0"))[0]
+        elif number in (_JSON, _VALUE_JSON):
+            value = _loaded(_text(content))
+    if not path:
+        raise _Damaged
+    return path, value
+
+
+def _text(value: _Value) -> str:
+    return _bytes(value).decode(errors="replace")
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _summarise(message: _Value, summary: dict[str, float], media: _Media) -> None:
+    for number, path, value in _items(message, (_UPDATE, _REMOVE), media):
+        if path[0] in INTERNAL:
+            continue
+        name = ".".join(path)
+        if number == _REMOVE or not isinstance(value, (int, float)):
+            for known in [known for known in summary if known == name or known.startswith(f"{name}.")]:
+                del summary[known]
+        if number == _UPDATE:
+            summary.update(numbers({name: value}))
+
+
+def _same(a: float, b: float | None) -> bool:
+    return a == b or (a != a and b is not None and b != b)

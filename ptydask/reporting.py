@@ -1,0 +1,46 @@
+"""What a program of a trial calls to report its metrics. Standard library only: it is imported into the program."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+VARIABLE = "PTYDASK_METRICS"
+"""The environment variable that names the trial's file of JSON lines. Whoever appends to that file has reported."""
+
+
+def report(step: int | None, metrics: Mapping[str, Any]) -> None:
+    """Append ``metrics`` at ``step`` to the file that :data:`VARIABLE` names; outside a trial, nothing.
+
+    Numbers are Python's, or what has one element and ``item()``: NumPy's scalars, PyTorch's losses. Several processes
+    may report to the same file. Raises TypeError for anything else, in a trial or not, and OSError.
+    """
+    row = {"step": _step(step), "metrics": {str(name): _number(name, value) for name, value in metrics.items()}}
+    path = os.environ.get(VARIABLE)
+    if not path:
+        return
+    line = json.dumps({**row, "time": time.time()}).encode() + b"\n"
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(file, line)  # one call, so that lines of several processes do not mix
+    finally:
+        os.close(file)
+
+
+def _step(step: Any) -> int | None:
+    if step is None:
+        return None
+    number = _number("step", step)
+    if number != int(number):
+        raise TypeError(f"step is a whole number, got {step!r}")
+    return int(number)
+
+
+def _number(name: str, value: Any) -> float:
+    plain = value.item() if hasattr(value, "item") else value
+    if not isinstance(plain, (int, float)):
+        raise TypeError(f"{name} is a number, got {value!r}")
+    return plain

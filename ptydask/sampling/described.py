@@ -1,0 +1,93 @@
+"""A study's distributions as its results file has them: Optuna's JSON, and what Optuna has no words for."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from ptydask import quantiles
+from ptydask import space as spaces
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, Quantiles, Weighted
+from ptydask.sampling.distributions import to_optuna
+
+DRAWN = "drawn"
+"""Beside Optuna's ``name`` and ``attributes``: how the values are drawn, where Optuna has no such distribution."""
+_TAIL = 1e-3
+"""Share of the values on either side that may lie beyond the range that is given for one without ends."""
+_EXACT = 2**53
+"""Integers beyond are not all floats."""
+
+
+def search_space_json(space: Mapping[str, Distribution]) -> str:
+    """A JSON object: the parameter's name -> the JSON object in which Optuna writes its distribution.
+
+    Of a distribution that Optuna has not it is the range of the values, or the choices; a further entry ``drawn``
+    then has the fields of :class:`~ptydask.model.Quantiles`, or the ``weights`` of the choices. Where the values have
+    no end, it is the range of all but 0.1 % of them on either side. Raises MissingDependency.
+    """
+    return json.dumps({name: _written(dist) for name, dist in space.items()})
+
+
+def _written(dist: Distribution) -> dict[str, Any]:
+    one = cast(dict[str, Any], json.loads(distribution_to_json(natural(dist))))
+    if isinstance(dist, Quantiles):
+        one[DRAWN] = {"family": dist.family, "a": dist.a, "b": dist.b, "q": dist.q}
+    elif isinstance(dist, Weighted):
+        one[DRAWN] = {"weights": list(dist.weights)}
+    return one
+
+
+def from_json(one: Mapping[str, Any]) -> Distribution:
+    """The distribution that :func:`search_space_json` wrote as one entry. Raises ValueError, KeyError or TypeError."""
+    drawn, attributes = one.get(DRAWN), one["attributes"]
+    if isinstance(drawn, Mapping) and "family" in drawn:
+        return Quantiles(**drawn)
+    if isinstance(drawn, Mapping):
+        return Weighted(tuple(attributes["choices"]), tuple(drawn["weights"]))
+    match one["name"]:
+        case "CategoricalDistribution":
+            return Choice(tuple(attributes["choices"]))
+        case "IntDistribution":
+            return IntRange(**attributes)
+        case "FloatDistribution":
+            return FloatRange(**attributes)
+        case name:
+            raise ValueError(f"a distribution of an unknown kind, {name}")
+
+
+def natural(dist: Distribution) -> BaseDistribution:
+    """The distribution of Optuna that the values of ``dist`` lie in, whatever their probabilities.
+
+    Raises MissingDependency.
+    """
+    if isinstance(dist, Choice | Weighted):
+        return CategoricalDistribution(dist.choices)
+    return _range(dist) if isinstance(dist, Quantiles) else to_optuna(dist)
+
+
+def _range(dist: Quantiles) -> BaseDistribution:
+    if quantiles.bounded(dist):
+        low, high = quantiles.ends(dist)
+    else:
+        low, high = quantiles.value(dist, _TAIL), quantiles.value(dist, 1 - _TAIL)
+    log = dist.family in ("log_uniform", "log_normal") and low > 0
+    if isinstance(dist.q, int) and max(abs(low), abs(high)) < _EXACT:
+        return IntDistribution(int(low), int(high), log=log and dist.q == 1, step=dist.q)
+    if dist.q is None or not _stepped(low, high, dist.q):
+        return FloatDistribution(float(low), float(high), log=log)
+    return FloatDistribution(float(low), float(high), step=float(dist.q))
+
+
+def _stepped(low: float, high: float, step: float) -> bool:
+    """Whether Optuna's decimal grid from ``low`` on ends at ``high``: 3 * 0.1 is 0.30000000000000004."""
+    return math.isfinite(high / step) and spaces.grid_high(low, high, step) == high

@@ -1,0 +1,193 @@
+"""Between the values of a trial and the parameters that Optuna has.
+
+For most distributions the two are the same. Where Optuna has no distribution of that kind, its parameter is ``u``
+between 0 and 1, of which :mod:`ptydask.quantiles` makes the value; samplers then work where all values are equally
+probable, as those of W&B do. The value itself stands in a user attribute of Optuna's trial, for people who look at the
+study, and because the float ``u`` cannot give back every value that a person may ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, Trial
+
+from ptydask import quantiles
+from ptydask import space as spaces
+from ptydask.model import Choice, ComponentSpec, Distribution, FloatRange, IntRange, Quantiles, Scalar, Weighted
+
+_VALUE = "value of "
+"""What the user attribute with a parameter's value is called, before the parameter's name."""
+_SAME_U = 1e-9
+"""By how much ``u`` of the same value may differ between two machines' mathematical libraries."""
+
+
+def to_optuna(dist: Distribution) -> BaseDistribution:
+    """Optuna's distribution with the same values; that of ``u``, from 0 to 1, where Optuna has none."""
+    match dist:
+        case FloatRange(low, high, step, log):
+            return FloatDistribution(low, high, log=log, step=step)
+        case IntRange(low, high, step, log):
+            return IntDistribution(low, high, log=log, step=step)
+        case Choice(choices) if _by_u(dist) is None:
+            return CategoricalDistribution(choices)
+        case _:
+            return FloatDistribution(0.0, 1.0)
+
+
+def _by_u(dist: Distribution) -> Quantiles | Weighted | None:
+    """The distribution as one of ``u``; None where Optuna has it itself.
+
+    Choices that Python holds equal, such as 1 and True, are to Optuna one and the same.
+    """
+    if isinstance(dist, Quantiles | Weighted):
+        return dist
+    if isinstance(dist, Choice) and len(set(dist.choices)) < len(dist.choices):
+        return Weighted(dist.choices, (1 / len(dist.choices),) * len(dist.choices))
+    return None
+
+
+def _value(dist: Quantiles | Weighted, u: float) -> Scalar:
+    return quantiles.value(dist, u) if isinstance(dist, Quantiles) else quantiles.choice(dist, u)
+
+
+def _u(dist: Quantiles | Weighted, value: Scalar) -> float:
+    """Raises ValueError for what is no value of ``dist``."""
+    if isinstance(dist, Weighted):
+        return quantiles.place(dist, value)
+    if not spaces.is_number(value):
+        raise ValueError("not a number")
+    return quantiles.unit(dist, cast(float, value))
+
+
+# --- parameters of a trial --------------------------------------------------------------------------
+
+
+def suggest(trial: Trial, space: Mapping[str, Distribution], spec: ComponentSpec) -> dict[str, Scalar]:
+    """The values of a trial, asked of the sampler that ``spec`` describes.
+
+    The ones that Optuna knows as ``u`` are written into the trial's user attributes too, see :func:`value_attributes`.
+    Raises MissingDependency.
+    """
+    fixed = spec.configs.get("fixed_params") if spec.name == "PartialFixedSampler" else None
+    there = trial.user_attrs
+    said = {**value_attributes(space, fixed or {}), **there}
+    values = {name: _suggested(trial, name, dist, said) for name, dist in space.items()}
+    for key, value in value_attributes(space, values).items():
+        if key not in there or (there[key], type(there[key])) != (value, type(value)):
+            trial.set_user_attr(key, value)
+    return values
+
+
+def _suggested(trial: Trial, name: str, dist: Distribution, said: Mapping[str, Any]) -> Scalar:
+    if (drawn := _by_u(dist)) is not None:
+        return _exact(name, drawn, trial.suggest_float(name, 0.0, 1.0), said)
+    match dist:
+        case FloatRange(low, high, step, log):
+            return trial.suggest_float(name, low, high, step=step, log=log)
+        case IntRange(low, high, step, log):
+            return trial.suggest_int(name, low, high, step=step, log=log)
+        case _:
+            return trial.suggest_categorical(name, cast(Choice, dist).choices)
+
+
+def _exact(name: str, drawn: Quantiles | Weighted, u: float, said: Mapping[str, Any]) -> Scalar:
+    """The value at ``u``: the one that was written down beside it, where that is one of them."""
+    key = f"{_VALUE}{name}"
+    if key in said and matches(drawn, u, said[key]):
+        found: Scalar = said[key]
+        return found
+    return _value(drawn, u)
+
+
+def matches(dist: Distribution, u: float, value: Scalar) -> bool:
+    """Whether ``u`` is that of ``value``, for a distribution that Optuna has not."""
+    drawn = _by_u(dist)
+    if drawn is None:
+        return False
+    at = _value(drawn, u)
+    if isinstance(drawn, Weighted):
+        return at is value or (at == value and type(at) is type(value))
+    try:
+        return at == value or abs(_u(drawn, value) - u) <= _SAME_U
+    except ValueError:
+        return False
+
+
+def from_optuna_params(
+    space: Mapping[str, Distribution], params: Mapping[str, Any], attributes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The values of a trial whose parameters, and user ``attributes``, Optuna has. Raises MissingDependency."""
+    found = {name: _by_u(space[name]) if name in space else None for name in params}
+    return {
+        name: value if (drawn := found[name]) is None else _exact(name, drawn, float(value), attributes or {})
+        for name, value in params.items()
+    }
+
+
+def to_optuna_params(space: Mapping[str, Distribution], params: Mapping[str, Scalar]) -> dict[str, Any]:
+    """The parameters that Optuna has of a trial with these values; what ``space`` does not allow stays as it is.
+
+    Raises MissingDependency.
+    """
+    out: dict[str, Any] = dict(params)
+    for name, value in params.items():
+        drawn = _by_u(space[name]) if name in space else None
+        if drawn is not None and spaces.contains(drawn, value):
+            out[name] = _u(drawn, value)
+    return out
+
+
+def value_attributes(space: Mapping[str, Distribution], params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """User attributes of Optuna's trial: the values of the parameters that Optuna knows as ``u``."""
+    ours = translated(space)
+    return {
+        f"{_VALUE}{name}": spaces.nearest_value(space[name], value)
+        for name, value in params.items()
+        if name in ours and spaces.contains(space[name], value)
+    }
+
+
+def kept_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a trial's user attributes that :func:`value_attributes` made."""
+    return {key: value for key, value in attributes.items() if key.startswith(_VALUE)}
+
+
+def foreign_values(
+    space: Mapping[str, Distribution], params: Mapping[str, Any], attributes: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The values of a trial from another study; None where ``space`` has no such values.
+
+    The other study may have had other settings, so its ``u`` says nothing: what stands beside it counts.
+    """
+    ours = translated(space)
+    values = {name: attributes.get(f"{_VALUE}{name}", u) if name in ours else u for name, u in params.items()}
+    return values if all(spaces.contains(space[n], v) for n, v in values.items() if n in ours) else None
+
+
+def stale(space: Mapping[str, Distribution], trial: FrozenTrial) -> str | None:
+    """The first parameter that means another value in ``space`` than it did in ``trial``; None where none does."""
+    ours = translated(space)
+    for name, u in trial.params.items():
+        said = trial.user_attrs.get(f"{_VALUE}{name}", ...)
+        if name in ours:
+            known = trial.distributions[name] == to_optuna(space[name])
+            if not known or (said is not ... and not matches(space[name], float(u), said)):
+                return name
+        elif name in space and said is not ...:
+            return name
+    return None
+
+
+def translated(space: Mapping[str, Distribution]) -> frozenset[str]:
+    """The parameters that Optuna knows as ``u``."""
+    return frozenset(name for name, dist in space.items() if _by_u(dist) is not None)
+
+
+def requirements(space: Mapping[str, Distribution]) -> None:
+    """Raise MissingDependency where a distribution needs a package that is not installed."""
+    for dist in space.values():
+        if (drawn := _by_u(dist)) is not None:
+            _value(drawn, 0.5)

@@ -1,0 +1,90 @@
+"""Every point of a grid, listed before the run."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from ptydask import space as spaces
+from ptydask.errors import ConfigError, nearest
+from ptydask.model import NEAR_VALUES, OWN_VALUES, ComponentSpec, Distribution, Point, Scalar, StudyPlan
+from ptydask.sampling.factory import EXHAUSTIVE
+
+_MOST_POINTS = 100_000
+
+
+def exhaustive(plan: StudyPlan) -> tuple[Point, ...] | None:
+    """Every point of a GridSampler or BruteForceSampler once, in a fixed order; None for another sampler.
+
+    The plan's own points come first: tries as they are where they are complete, the start where it is on the grid.
+    The driver enqueues these points, so that no two workers run the same one. Raises ConfigError for a range
+    without steps and for more points than anyone can run.
+    """
+    spec, fixed = plan.sampler, dict[str, Scalar]()
+    if spec.name == "PartialFixedSampler" and isinstance(spec.configs.get("base_sampler"), Mapping):
+        base = spec.configs["base_sampler"]
+        fixed = dict(spec.configs.get("fixed_params") or {})
+        spec = ComponentSpec(str(base.get("name")), base.get("configs") or {})
+    if spec.name not in EXHAUSTIVE or not plan.space:
+        return None
+    _settings(spec)
+    values = {name: _values(spec, name, dist, fixed) for name, dist in plan.space.items()}
+    size = math.prod(len(v) for v in values.values())
+    if size > _MOST_POINTS:
+        sizes = " x ".join(f"{name} {len(v)}" for name, v in values.items())
+        raise ConfigError(f"the grid has {size} points ({sizes})", key="sampler_params.name", value=spec.name)
+    names = _ordered(plan)
+    grid = [dict(zip(names, point, strict=True)) for point in itertools.product(*(values[n] for n in names))]
+    points = {_key(point): Point(point, "grid") for point in grid}
+    ours = (OWN_VALUES, NEAR_VALUES)
+    whole = [p for p in plan.points if set(p.params) == set(names)]
+    first = [p for p in whole if p.origin not in ours or _key(p.params) in points]
+    taken = {_key(p.params) for p in first}
+    return (*first, *(point for key, point in points.items() if key not in taken))
+
+
+def _ordered(plan: StudyPlan) -> list[str]:
+    """The parameters in alphabetical order, the first changing slowest; nested ones level by level, as W&B has it."""
+    described = plan.config.get("parameters")
+    ways = {p["name"]: tuple(p["path"]) for p in described} if isinstance(described, Sequence) else {}
+    return sorted(plan.space, key=lambda name: ways.get(name, (name,)))
+
+
+def _key(params: Mapping[str, Scalar]) -> frozenset[object]:
+    """The same for the same values: 1 is 1.0, but not True."""
+    return frozenset((name, isinstance(value, bool), value) for name, value in params.items())
+
+
+def _settings(spec: ComponentSpec) -> None:
+    known = ("search_space", "seed") if spec.name == "GridSampler" else ("seed", "avoid_premature_stop")
+    for name, value in spec.configs.items():
+        if name not in known:
+            key = f"sampler_params.configs.{name}"
+            raise ConfigError(f"{spec.name} has no such setting", key=key, value=value, hint=nearest(name, known))
+
+
+def _values(spec: ComponentSpec, name: str, dist: Distribution, fixed: Mapping[str, Scalar]) -> tuple[Scalar, ...]:
+    if name in fixed:
+        return (fixed[name],)
+    key = f"sampler_params.configs.search_space.{name}"
+    given = spec.configs.get("search_space") or {}
+    if not isinstance(given, Mapping):
+        raise ConfigError("must be a mapping", key="sampler_params.configs.search_space", value=given)
+    if name in given:
+        values = given[name]
+        if not isinstance(values, list) or not values or any(isinstance(v, list | dict) for v in values):
+            raise ConfigError("must be a list of values, at least one", key=key, value=values)
+        for value in values:
+            if not spaces.contains(dist, value):
+                raise ConfigError(f"must be {spaces.describe(dist)}", key=key, value=value)
+        return _distinct(values)
+    if (spaces.grid_size(dist) or 0) > _MOST_POINTS or (points := spaces.grid(dist)) is None:
+        hint = f"give {name} a step in tune_params, or values in the sampler's search_space"
+        raise ConfigError(f"{spec.name} cannot count off {name}", key="sampler_params.name", value=spec.name, hint=hint)
+    return _distinct(points)
+
+
+def _distinct(values: Iterable[Scalar]) -> tuple[Scalar, ...]:
+    """Each value once, where it first appears; of 1 and 1.0 the last, as W&B has it. True is not 1."""
+    return tuple({(isinstance(value, bool), value): value for value in values}.values())

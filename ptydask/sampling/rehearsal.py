@@ -1,0 +1,75 @@
+"""A plan's sampler and pruner tried out before the run."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+
+from ptydask import space as spaces
+from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
+from ptydask.model import ComponentSpec, Quantiles, StudyPlan, Weighted
+from ptydask.sampling.distributions import requirements, to_optuna
+from ptydask.sampling.factory import pruner, quiet, sampler
+from ptydask.sampling.grid import exhaustive
+
+
+def check(plan: StudyPlan) -> tuple[str, ...]:
+    """Builds the plan's sampler and pruner and has them handle three short trials, in memory.
+
+    Returns notices. Raises ConfigError for an unknown name, setting or value, and for a grid that has no end;
+    MissingDependency for a package that is not installed.
+    """
+    requirements(plan.space)
+    exhaustive(plan)
+    made = sampler(plan.sampler, seed=plan.seed, space=plan.space)
+    _known_names(plan)
+    prunes = pruner(plan.pruner, iterations=plan.iterations)
+    _rehearse(plan, made, optuna.pruners.NopPruner(), plan.sampler, "sampler_params")
+    if plan.pruner is not None:
+        _rehearse(plan, optuna.samplers.RandomSampler(seed=0), prunes, plan.pruner, "pruner_params")
+    return _notices(plan)
+
+
+def _rehearse(plan: StudyPlan, made: BaseSampler, prunes: BasePruner, spec: ComponentSpec, key: str) -> None:
+    """Three trials of two steps, as constructors let pass what fails later."""
+    dists = {name: to_optuna(dist) for name, dist in plan.space.items()}
+    try:
+        with quiet():
+            study = optuna.create_study(sampler=made, pruner=prunes, direction=plan.direction)
+            for number in range(3):
+                trial = study.ask(fixed_distributions=dists)
+                for step in (1, 2):
+                    trial.report(1.0 / (number + step), step)
+                    trial.should_prune()
+                study.tell(trial, 1.0 / (number + 2))
+    except ImportError as error:
+        raise MissingDependency(one_line(str(error))) from None
+    except Exception as error:
+        rule = f"{spec.name} fails with it: {one_line(str(error))}"
+        raise ConfigError(rule, key=f"{key}.configs", value=dict(spec.configs)) from None
+
+
+def _known_names(plan: StudyPlan) -> None:
+    for setting in ("search_space", "fixed_params", "x0"):
+        key = f"sampler_params.configs.{setting}"
+        for name, value in (plan.sampler.configs.get(setting) or {}).items():
+            if name not in plan.space:
+                hint = nearest(name, plan.space)
+                raise ConfigError("is not tuned in this study", key=f"{key}.{name}", value=value, hint=hint)
+            among = plan.space[name]
+            checked = setting == "fixed_params" or (setting == "x0" and isinstance(among, Quantiles | Weighted))
+            if checked and not spaces.contains(among, value):
+                rule = f"must be {spaces.describe(among)}"
+                raise ConfigError(rule, key=f"{key}.{name}", value=value)
+
+
+def _notices(plan: StudyPlan) -> tuple[str, ...]:
+    if plan.pruner is None or plan.pruner.name != "HyperbandPruner" or plan.iterations is None:
+        return ()
+    least = plan.pruner.configs.get("min_resource", 1)
+    if least >= plan.iterations:
+        return (
+            f"HyperbandPruner's min_resource = {least} is a whole trial (NITER = {plan.iterations}): none is pruned",
+        )
+    return ()

@@ -1,0 +1,217 @@
+"""What the engine ``command`` decides and says: messages, limits, which program, which files. No program runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptydask.engines.command import folder, limits, log, messages, program, removal
+from ptydask.engines.command.limits import Exceeded, Limits
+from ptydask.engines.command.process import Exit
+from ptydask.errors import ConfigError
+
+
+def test_the_exception_is_found_wherever_it_is() -> None:
+    """The last traceback's last line: before buffered output, in a group, of a rank, with a cause; else nothing."""
+    heading = "Traceback (most recent call last):\n"
+    where = '  File "x.py", line 1, in <module>\n    1/0\n    ~^~\n'
+    assert log.exception(f"{heading}{where}ZeroDivisionError: division by zero\nbuffered\n") == (
+        "ZeroDivisionError: division by zero"
+    )
+    first, second = f"{heading}{where}KeyError: 'a'\n", f"{heading}{where}torch.OutOfMemoryError: no memory\n"
+    assert log.exception(first + "\nDuring handling ...:\n\n" + second) == "torch.OutOfMemoryError: no memory"
+    ranked = "".join(f"[rank0]: {line}\n" for line in f"{heading}{where}ValueError: x".split("\n"))
+    assert log.exception(ranked) == "ValueError: x"
+    assert log.exception(f"{heading}{where}KeyboardInterrupt\n") == "KeyboardInterrupt"
+    assert log.exception("Error: all is lost\n") == ""
+    assert log.exception(f"{heading}{where}") == ""
+
+
+# --- messages and limits --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ended", "text", "message"),
+    [
+        (
+            Exit(1, None, 12.3),
+            "Traceback (most recent call last):\n  x\nZeroDivisionError: float division by zero\n",
+            "train exited 1 after 12 s: ZeroDivisionError: float division by zero",
+        ),
+        (Exit(1, None, 0.26), "", "train exited 1 after 0.3 s: it wrote nothing"),
+        (Exit(3, None, 4000.0), "so\nit ends\n", "train exited 3 after 1 h 7 min: it ends"),
+        (
+            Exit(2, None, 3.0),
+            "usage: train\ntrain: error: unrecognized arguments: --x\n",
+            "train exited 2 after 3 s: the program rejected its arguments: train: error: unrecognized arguments: --x",
+        ),
+        (
+            Exit(2, None, 3.0),
+            "Traceback (most recent call last):\n  x\nValueError: y\n",
+            "train exited 2 after 3 s: ValueError: y",
+        ),
+        (Exit(None, 11, 5.0), "epoch 1\n", "train was ended by SIGSEGV after 5 s: epoch 1"),
+        (
+            Exit(None, 9, 5.0),
+            "",
+            "train was ended by SIGKILL after 5 s; perhaps the machine ran out of memory",
+        ),
+        (
+            Exit(None, 9, 5.0, lost=True),
+            "",
+            "train was killed with the process that watches over it, after 5 s",
+        ),
+    ],
+)
+def test_the_message_of_a_bad_end(ended: Exit, text: str, message: str) -> None:
+    """Program, code or signal, seconds, and what it said last."""
+    assert messages.ended_badly("train", ended, text) == message
+
+
+def test_the_messages_of_the_others() -> None:
+    """No metric, NaN, silence."""
+    assert messages.no_metric("train", "SSIM", ["SSIM_val", "PSNR"]) == (
+        "train exited 0 but never logged 'SSIM'; it logged: SSIM_val, PSNR; did you mean 'SSIM_val'?"
+    )
+    assert messages.no_metric("train", "SSIM", []) == "train exited 0 but never logged 'SSIM'; it logged nothing at all"
+    many = messages.no_metric("train", "SSIM", [f"m{n}" for n in range(20)])
+    assert many.endswith("m10, m11 and 8 more")
+    assert messages.not_finite("train", "SSIM", float("nan"), "last") == (
+        "train exited 0 but the last value that it logged of 'SSIM' is NaN"
+    )
+    assert messages.too_long("train", Exceeded("start_timeout", 600)) == (
+        "train hung at its start: no output and no logged value for 10 min, and was stopped (engine.start_timeout)"
+    )
+
+
+def test_limits_are_kept_apart() -> None:
+    """Silence at the start, silence later, and the whole time; each can be without a limit."""
+    some = Limits(start_timeout=10, idle_timeout=5, trial_timeout=100)
+    assert limits.exceeded(some, 9.9, None) is None
+    assert limits.exceeded(some, 10.1, None) == Exceeded("start_timeout", 10)
+    assert limits.exceeded(some, 14.0, 9.0) is None
+    assert limits.exceeded(some, 14.1, 9.0) == Exceeded("idle_timeout", 5)
+    assert limits.exceeded(some, 100.1, 100.0) == Exceeded("trial_timeout", 100)
+    assert limits.exceeded(Limits(), 1e9, None) is None
+
+
+def test_optuna_hears_few_of_many_values() -> None:
+    """Each of the first thousand; of a million fewer than 2000, and each at which the pruner decides."""
+    told, last = [], 0
+    for count in range(1, 1_000_001):
+        if limits.reported(count, last, {123_457}):
+            told.append(count)
+            last = count
+    assert told[:1000] == list(range(1, 1001))
+    assert len(told) < 2000
+    assert 123_457 in told
+
+
+# --- the program ----------------------------------------------------------------------------------
+
+
+def test_where_a_program_is_found(tmp_path: Path) -> None:
+    """In PATH, beside the interpreter, in the directory; a script by its interpreter; a module not at all."""
+    script = tmp_path / "train.py"
+    script.write_text("")
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o700)
+    environ = program.environment({"PATH": "/usr/bin:/bin"}, {})
+    assert environ["PATH"].split(":")[-1] == str(Path(sys.executable).parent)
+
+    def found(*argv: str, name: str | None = None) -> program.Program:
+        return program.find(argv, tmp_path, environ, name)
+
+    assert found("/usr/bin/env", sys.executable, "train.py", "--lr=1").file == script
+    assert found(sys.executable, "-u", "train.py").name == "train.py"
+    assert found("python3", "-m", "package.train", name="package.train").file is None
+    assert found("tool").executable == str(tool)
+    assert found("./tool").executable == str(tmp_path / "tool")
+    assert found("sh", "-c", "exit").name == "sh"
+    assert found("/usr/bin/env", "LR=1", "sh").name == "sh"
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("ldctbench-trian",), "there is no such program"),
+        (("/usr/bin/env", "train.py"), "there is no such program"),
+        (("./nothing",), "there is no such file"),
+        (("./train.py",), "cannot be executed; put"),
+        (("./folder",), "is a folder, no program"),
+        ((sys.executable, "other.py"), "there is no such file"),
+        ((sys.executable, "folder"), "is a folder, no program"),
+        (("/usr/bin/env",), "names no program"),
+        ((), "is empty"),
+    ],
+)
+def test_a_program_that_cannot_run_is_refused(tmp_path: Path, argv: tuple[str, ...], said: str) -> None:
+    """Before any worker starts, by a line that names it."""
+    (tmp_path / "train.py").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match=said):
+        program.find(argv, tmp_path, program.environment(os.environ, {}), None)
+
+
+# --- the folder -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "match"),
+    [
+        ("wandb/offline-run-1/files/a.pt", "wandb/offline-run-*/files/**", True),
+        ("wandb/offline-run-1/files/sub/a.pt", "wandb/offline-run-*/files/**", True),
+        ("wandb/offline-run-1/logs/a", "wandb/offline-run-*/files/**", False),
+        ("a.pt", "**", True),
+        ("a.pt", "**/*.pt", True),
+        ("x/y/a.pt", "**/*.pt", True),
+        ("x/a.pt", "*.pt", False),
+        ("x/a.pt", "x/[ab].p?", True),
+        ("x/a.PT", "x/*.pt", False),
+    ],
+)
+def test_patterns(path: str, pattern: str, match: bool) -> None:
+    """Part by part, ``**`` for any number of them."""
+    assert folder.matches(path.split("/"), pattern.split("/")) == match
+
+
+def test_few_sentences_for_many_files(tmp_path: Path) -> None:
+    """What does not fit is named with its size, twenty of them."""
+    for n in range(50):
+        (tmp_path / f"{n:02d}").write_bytes(b"x" * (10 + n))
+    kept = folder.kept(tmp_path, ["*"], 100)
+    assert list(kept.artifacts) == [f"{n:02d}" for n in range(7)]
+    assert kept.size <= 100
+    said = kept.sentences()
+    assert said[0] == "07: its 17 bytes are beyond the outputs_limit of 100 bytes for all files of a trial"
+    assert (len(said), said[-1]) == (21, "23 more files were left out")
+
+
+def test_a_folder_is_removed_whatever_is_in_it(tmp_path: Path) -> None:
+    """Folders that nobody may write in or read; links go, what they lead to stays."""
+    tmp_path.chmod(0o777)
+    (tmp_path / "kept").write_text("kept")
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o500)
+    deep = tmp_path / "own" / "a" / "b"
+    deep.mkdir(parents=True)
+    (deep / "file").write_text("x")
+    (deep / "link").symlink_to(outside)
+    (deep / "other").symlink_to(tmp_path / "kept")
+    root = os.geteuid() == 0
+    for path in (deep, deep.parent, tmp_path / "own"):
+        if root:  # whom no permission stops: somebody else removes it
+            os.chown(path, 65534, 65534)
+        path.chmod(0)
+    source = Path(removal.__file__).read_text() + "\nimport sys\nsys.exit(not remove('own'))\n"
+    python = ["/usr/bin/env", "python3", "-I", "-S", "-c", source]
+    subprocess.run(python, cwd=tmp_path, check=True, **({"user": 65534} if root else {}))
+    assert not (tmp_path / "own").exists()
+    assert outside.stat().st_mode & 0o777 == 0o500
+    assert (tmp_path / "kept").read_text() == "kept"
+    assert removal.remove(tmp_path / "own"), "what is not there is gone"
