@@ -85,6 +85,7 @@ def test_what_a_program_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Environment, directory, arguments; signals as a shell leaves them; no word of a W&B server."""
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     monkeypatch.setenv("PYTHONPATH", "/before")
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     of = misbehaving("environment", tmp_path, environment={"MINE": "1", "WANDB_MODE": "online"})
     got = json.loads(run(of, slot=Slot(2, "3")).log)
     environ = got["environ"]
@@ -92,7 +93,7 @@ def test_what_a_program_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert environ["PTYDASK_METRICS"].startswith(own)
     assert environ["PTYDASK_TRIAL"] == "7"
     assert environ["CUDA_VISIBLE_DEVICES"] == "3"
-    assert environ["MINE"] == "1"
+    assert environ["MINE"] == environ["PYTHONUNBUFFERED"] == "1"
     assert environ["WANDB_MODE"] == "offline"
     assert environ["WANDB_DIR"] == own
     assert "WANDB_API_KEY" not in environ
@@ -207,6 +208,11 @@ def test_a_program_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert said("gentle", tmp_path, idle_timeout=5.0, trial_timeout=0.4) == (
         "misbehaving.py ran for more than 0.4 s, and was stopped (engine.trial_timeout)"
     )
+
+
+def test_a_program_that_is_silent_but_has_begun(tmp_path: Path) -> None:
+    """Has started: W&B's file is there, and it is W&B's start that may hang for ever."""
+    assert run(misbehaving("silent", tmp_path, start_timeout=0.4)).metrics["loss"] == 0.5
 
 
 def test_children_do_not_outlive_the_trial(tmp_path: Path) -> None:

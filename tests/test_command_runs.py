@@ -47,7 +47,10 @@ def test_the_engine_is_light() -> None:
 
 LOGS = """
 import sys, wandb
+with open("saved.pt", "wb") as file:
+    file.write(bytes(1000))
 with wandb.init(project="p") as run:
+    run.save("saved.pt")
     for step in (0, 10, 20):
         run.log({"loss": run.config["lr"] / (step + 1), "other": step}, step=step)
     while "wait" in sys.argv:
@@ -60,7 +63,7 @@ with wandb.init(project="p") as run:
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["-I"]], ids=["heard live", "read afterwards"])
 def test_values_logged_to_wandb(tmp_path: Path, flags: list[str]) -> None:
-    """Those that were heard live and those of W&B's own file are one history; with ``-I`` there is no import hook."""
+    """Heard live and read from W&B's own file they are one history; with ``-I`` there is no import hook."""
     (tmp_path / "logs.py").write_text(LOGS)
     reports = Reports()
     output = run(plan("logs.py", tmp_path, ["${interpreter}", *flags, "${program}"]), reports)
@@ -69,6 +72,8 @@ def test_values_logged_to_wandb(tmp_path: Path, flags: list[str]) -> None:
     assert output.metrics["loss"] == 0.5 / 21
     rows = [json.loads(line) for line in output.artifacts["history.jsonl"].splitlines()]
     assert [row["step"] for row in rows] == [0, 10, 20]
+    (saved,) = (data for name, data in output.artifacts.items() if name.endswith("/files/saved.pt"))
+    assert saved == bytes(1000), "a file that W&B would only link to"
 
 
 @pytest.mark.wandb

@@ -46,6 +46,14 @@ def hangs_later() -> None:
     time.sleep(1000)
 
 
+def silent() -> None:
+    run = FOLDER / "wandb" / "offline-run-1"
+    run.mkdir(parents=True)
+    (run / "run-1.wandb").write_bytes(b"")
+    time.sleep(1.0)
+    log(1, loss=0.5)
+
+
 def gigabytes() -> None:
     line = b"0123456789abcde\n" * 65536
     os.write(1, b"the very first line\n")

@@ -90,13 +90,14 @@ class Attempt:
     # --- while it runs --------------------------------------------------------------------------
 
     def _watch(self, under_way: Process) -> Exit:
-        began = last_sign = time.monotonic()
+        ready, began = self._prepared, time.monotonic()
+        last_sign = began
         written, heard = 0, False
         while True:
             pause = SOON if time.monotonic() - last_sign < _WHILE or not heard else LATER
             ended = under_way.wait(pause)
             news = self._take_in(self._tail.new())
-            size = log.size(self._prepared.log)
+            size = log.size(ready.log)
             now = time.monotonic()
             if news or size != written:
                 last_sign, written, heard = now, size, True
@@ -106,9 +107,13 @@ class Attempt:
                 raise eviction.Evicted
             if self._unwanted:
                 return under_way.stop(PATIENCE)
-            if not under_way.ended:
-                self._exceeded = limits.exceeded(self._limits, now - began, last_sign - began if heard else None)
-            if self._exceeded is not None:
+            if under_way.ended:
+                continue
+            limit = limits.exceeded(self._limits, now - began, last_sign - began if heard else None)
+            if limit is not None and limit.setting == "start_timeout" and wandb_offline.run_files(ready.folder):
+                last_sign, heard = now, True  # silent, but W&B's start is behind it
+            elif limit is not None:
+                self._exceeded = limit
                 return under_way.stop(PATIENCE)
 
     def _take_in(self, rows: Iterable[Row]) -> bool:

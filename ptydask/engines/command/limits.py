@@ -17,7 +17,7 @@ class Limits:
     """Seconds; None where there is no limit. Named as in the section ``engine`` of a sweep file."""
 
     start_timeout: float | None = None
-    """To the first logged value or the first output."""
+    """To the first logged value, the first output, or the start of a W&B run."""
     idle_timeout: float | None = None
     """Without a logged value or output."""
     trial_timeout: float | None = None

@@ -68,7 +68,8 @@ class CommandSession:
     def _environment(self, trial: TrialInput, own: Path, values: Mapping[str, Any]) -> dict[str, str]:
         plan = self._plan
         inherited = {name: value for name, value in os.environ.items() if name not in wandb_offline.DROPPED}
-        asked = {**inherited, **plan.config["engine"]["environment"]}
+        # What Python prints is seen at once: as a sign of life, in order, and all of it should the program be killed.
+        asked = {"PYTHONUNBUFFERED": "1", **inherited, **plan.config["engine"]["environment"]}
         study = hashlib.sha256(f"{plan.name}\0{plan.results}".encode()).hexdigest()[:8]
         paths = [str(HOOK), *filter(None, [asked.get("PYTHONPATH")])]
         own_values = {
