@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+import sys
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any
 
 from ptydask.errors import UsageError, nearest
 
 
+@cache
+def _points(kind: str, _path: tuple[str, ...]) -> EntryPoints:
+    """Asked once: looking through all that is installed takes some ten milliseconds."""
+    return entry_points(group=f"ptydask.{kind}")
+
+
 def names(kind: str) -> list[str]:
     """The registered names of ``engines``, ``clusters`` or ``formats``."""
-    return sorted(point.name for point in entry_points(group=f"ptydask.{kind}"))
+    return sorted(point.name for point in _points(kind, tuple(sys.path)))
 
 
 def load(kind: str, name: str) -> Any:
     """The object registered as ``name``. Raises UsageError with the nearest name where there is none."""
-    for point in entry_points(group=f"ptydask.{kind}"):
+    for point in _points(kind, tuple(sys.path)):
         if point.name == name:
             return point.load()
     raise UsageError(f"no {kind.rstrip('s')} is called {name!r}; {nearest(name, names(kind))}")

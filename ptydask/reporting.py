@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ def report(step: int | None, metrics: Mapping[str, Any]) -> None:
     """Append ``metrics`` at ``step`` to the file that :data:`VARIABLE` names; outside a trial, nothing.
 
     Numbers are Python's, or what has one element and ``item()``: NumPy's scalars, PyTorch's losses. Several processes
-    may report to the same file. Raises TypeError for anything else, in a trial or not, and OSError.
+    may report to the same file; of the ranks of one training only one should. Raises TypeError for anything else, in a
+    trial or not, and OSError.
     """
     row = {"step": _step(step), "metrics": {str(name): _number(name, value) for name, value in metrics.items()}}
     path = os.environ.get(VARIABLE)
@@ -34,13 +36,16 @@ def _step(step: Any) -> int | None:
     if step is None:
         return None
     number = _number("step", step)
-    if number != int(number):
+    if not math.isfinite(number) or number != int(number):
         raise TypeError(f"step is a whole number, got {step!r}")
     return int(number)
 
 
 def _number(name: str, value: Any) -> float:
-    plain = value.item() if hasattr(value, "item") else value
+    try:
+        plain = value.item() if hasattr(value, "item") else value
+    except (ValueError, RuntimeError):  # of more elements than one
+        plain = None
     if not isinstance(plain, (int, float)):
         raise TypeError(f"{name} is a number, got {value!r}")
     return plain

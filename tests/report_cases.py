@@ -75,7 +75,8 @@ def seen(record: TrialRecord, *, pictured: bool, points: int = 12) -> Seen:
     shown = pictures.picture(image(record.number), 560)
     beam = pictures.probe(modes, 0.2)
     attributes = {"pixel_size": 0.2, "affine": None}
-    return Seen(record, curve, attributes, "one line\nanother\n", "", shown, beam, small(record.number % 119))
+    log = "one line\nanother\n"
+    return Seen(record, curve, attributes, log, picture=shown, probe=beam, thumbnail=small(record.number % 119))
 
 
 @cache

@@ -102,8 +102,8 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         store = Store.open(path, meta)
         for record in records:
             output = OUTPUT if record.state is TrialState.COMPLETE else None
-            shard.write(store.folder, record, output, meta.keep, direction=meta.direction, metric=meta.metric)
-            store.add(record)
+            written = shard.write(store.folder, record, output, meta.keep, direction=meta.direction, metric=meta.metric)
+            store.add(record, sha256=written.sha256)
         if run is None:
             store.finish()
             store.close()  # as a driver does on its way out: it must not undo the packing

@@ -99,18 +99,6 @@ def test_limits_are_kept_apart() -> None:
     assert limits.exceeded(Limits(), 1e9, None) is None
 
 
-def test_optuna_hears_few_of_many_values() -> None:
-    """Each of the first thousand; of a million fewer than 2000, and each at which the pruner decides."""
-    told, last = [], 0
-    for count in range(1, 1_000_001):
-        if limits.reported(count, last, {123_457}):
-            told.append(count)
-            last = count
-    assert told[:1000] == list(range(1, 1001))
-    assert len(told) < 2000
-    assert 123_457 in told
-
-
 # --- the program ----------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -370,6 +371,56 @@ def test_validating_shows_the_command(tmp_path: Path) -> None:
     assert any("${level_file}" in notice for notice in checked.notices)
     pointed = CommandEngine().validate(replace(of, points=(Point({"lr": 0.7}, "start"),)))
     assert pointed.details[-1][1].endswith("--lr=0.7")
+
+
+def test_the_command_is_one_for_a_shell(tmp_path: Path) -> None:
+    """A program of the directory by its path, as no shell finds it by its name."""
+    program = tmp_path / "of the directory"
+    program.write_text('#!/bin/sh\necho \'{"loss": 1}\' >> "$PTYDASK_METRICS"\n')
+    program.chmod(0o700)
+    command = run(plan("of the directory", tmp_path, ["${program}", "${args}"])).command
+    assert command == f"'{program}' --lr=0.5"
+    assert (dict(CommandEngine().validate(plan("of the directory", tmp_path, ["${program}"])).details))["command"] == (
+        f"'{program}'"
+    )
+
+
+def test_secrets_stay_out_of_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program has them, the command that is stored has the variable's name; one in the sweep file is pointed at."""
+    monkeypatch.setenv("HF_TOKEN", "hidden")
+    of = misbehaving("environment", tmp_path)
+    items = [*of.config["command"], "--token=${envvar:HF_TOKEN}"]
+    of = replace(of, config={**of.config, "command": items})
+    output = run(of)
+    assert json.loads(output.log)["argv"][-1] == "--token=hidden"
+    assert output.command.endswith("""'--token='"$HF_TOKEN"''""")
+    assert "hidden" not in output.command
+    asked = plan(
+        None, tmp_path, ["sleep", "0"], environment={"DB_PASSWORD": "x", "TOKENIZERS_PARALLELISM": "0", "MONKEY": "1"}
+    )
+    (notice,) = CommandEngine().validate(asked).notices
+    assert notice.startswith("engine.environment.DB_PASSWORD: the results file holds the text of this file")
+
+
+def test_a_suspended_job_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time in which the worker itself stood still counts for no limit."""
+    begun = time.monotonic()
+
+    def jumps() -> float:
+        now = time.monotonic()
+        return now + 10_000 * (now - begun > 0.3)
+
+    monkeypatch.setattr(attempt, "time", SimpleNamespace(monotonic=jumps))
+    assert run(misbehaving("silent", tmp_path, idle_timeout=100.0, trial_timeout=100.0)).metrics["loss"] == 0.5
+
+
+def test_folders_whose_names_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the directory's name nor that of the temporary folder has to be UTF-8."""
+    odd = tmp_path / os.fsdecode(b"odd \xff")
+    odd.mkdir()
+    (odd / "here.py").write_text((PROGRAMS / "misbehaving.py").read_text())
+    monkeypatch.setattr("tempfile.tempdir", str(odd))
+    assert run(plan("here.py", odd, [*COMMAND, "well"])).metrics["loss"] is not None
 
 
 def test_validating_misses_the_program(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ import pytest
 
 import ptydask
 import ptydask.engines.command
+from ptydask import history as history_of_trials
 from ptydask.engines.command import rows
-from ptydask.engines.command.rows import History, Row, Tail
+from ptydask.engines.command.rows import Tail
+from ptydask.history import History, Row
 
 HOOK = Path(ptydask.engines.command.__file__).parent / "hook"
 
@@ -173,11 +175,11 @@ def test_rows_of_one_step_are_one() -> None:
 
 
 def test_steps_by_hand() -> None:
-    """Without a step the rows are counted; a step that goes back is a new row all the same."""
+    """Without a step the rows are counted from 1; a step that goes back is a new row all the same."""
     found = History("m", "last", "maximize")
     for step, value in ((None, 1.0), (None, 2.0), (5, 3.0), (1, 4.0)):
         found.add(Row(step, {"m": value}, 0))
-    assert found.curve() == {"step": [0, 1, 5, 1], "m": [1, 2, 3, 4]}
+    assert found.curve() == {"step": [1, 2, 5, 1], "m": [1, 2, 3, 4]}
     assert found.last == 4
 
 
@@ -224,15 +226,21 @@ def test_reading_again_changes_nothing() -> None:
 
 def test_reconciled_takes_the_files_word_and_the_rest_from_what_was_live() -> None:
     """Up to the file's last row the file is right; beyond it, and for runs without a file, what was read live is."""
-    recorded = [Row(0, {"m": 1}, 0, "r"), Row(1, {"m": 2}, 0, "r"), Row(1, {"s": 9}, 0, "r", final=True)]
-    live = [Row(0, {"m": 5}, 0, "r"), Row(None, {"m": 6}, 0, "r"), Row(2, {"m": 3}, 0, "r")]
+    recorded = [Row(0, {"m": 1}, 0, "r"), Row(2, {"m": 2}, 0, "r"), Row(2, {"s": 9}, 0, "r", final=True)]
+    live = [Row(0, {"m": 5}, 0, "r"), Row(1, {"m": 6}, 0, "r"), Row(None, {"m": 6}, 0, "r"), Row(3, {"m": 3}, 0, "r")]
     other = [Row(0, {"m": 7}, 0, "q"), Row(0, {"m": 8}, 0)]
-    assert list(rows.reconciled([*live, *other], recorded)) == [*recorded, live[2], *other]
+    assert list(rows.reconciled([other[0], *live, other[1]], recorded)) == [other[0], *recorded, live[3], other[1]]
+
+
+def test_a_summary_alone_is_no_row_of_the_file() -> None:
+    """A program that was killed left nothing in W&B's file but a value that it set in its summary: rows stay."""
+    recorded, live = [Row(0, {"s": 9}, 0, "r", final=True)], [Row(0, {"m": 5}, 0, "r")]
+    assert sorted(map(str, rows.reconciled(live, recorded))) == sorted(map(str, [*live, *recorded]))
 
 
 def test_a_long_history_is_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count, last and best stay exact, the curve keeps first and last and an even spacing, also when read again."""
-    monkeypatch.setattr(rows, "MAX_ROWS", 100)
+    monkeypatch.setattr(history_of_trials, "MAX_ROWS", 100)
     for run in ("", "r"):
         found = History("m", "last", "maximize")
         values = [math.sin(step) for step in range(1001)]
@@ -250,14 +258,26 @@ def test_a_long_history_is_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_wide_rows_are_thinned_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many metrics at each row count like many rows, and names without end are not all followed."""
-    monkeypatch.setattr(rows, "MAX_CELLS", 5000)
+    monkeypatch.setattr(history_of_trials, "MAX_CELLS", 5000)
     found = History("m", "last", "maximize")
     for step in range(2000):
         found.add(Row(step, {f"x{i}": 1.0 for i in range(100)} | {f"name {step}": 1.0, "m": 0.0}, 0, "r"))
     assert sum(map(len, found.curve().values())) <= 5000 + 200
     assert found.count == 2000
-    assert len(found.seen) <= rows.MAX_NAMES + 1
+    assert len(found.seen) <= history_of_trials.MAX_NAMES + 1
     assert "m" in found.seen
+
+
+def test_optuna_hears_few_of_many_values() -> None:
+    """Each of the first thousand; of a million fewer than 2000, and each at which the pruner decides."""
+    told, last = [], 0
+    for count in range(1, 1_000_001):
+        if history_of_trials.reported(count, last, {123_457}):
+            told.append(count)
+            last = count
+    assert told[:1000] == list(range(1, 1001))
+    assert len(told) < 2000
+    assert 123_457 in told
 
 
 @pytest.mark.slow
@@ -277,13 +297,13 @@ def test_more_rows_than_are_kept(tmp_path: Path) -> None:
     took = time.process_time() - begun
     tracemalloc.start()
     fresh = History("m", "last", "maximize")
-    for step in range(rows.MAX_ROWS):
+    for step in range(history_of_trials.MAX_ROWS):
         fresh.add(Row(step, {"m": float(step)}, 0, "r"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.count == 250_000
     assert found.last == 249_999 / 7
-    assert len(found.curve()["step"]) <= rows.MAX_ROWS + 1
+    assert len(found.curve()["step"]) <= history_of_trials.MAX_ROWS + 1
     assert took < 30
     assert peak < 150e6
 
@@ -309,8 +329,11 @@ def test_report_refuses_what_is_no_number(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("PTYDASK_METRICS", raising=False)
     with pytest.raises(TypeError, match="loss is a number, got 'x'"):
         ptydask.report(1, loss="x")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="step is a whole number"):
-        ptydask.report(1.5, loss=1.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="loss is a number"):
+        ptydask.report(1, loss=np.zeros(2))  # type: ignore[arg-type]
+    for step in (1.5, math.nan, math.inf):
+        with pytest.raises(TypeError, match="step is a whole number"):
+            ptydask.report(step, loss=1.0)  # type: ignore[arg-type]
 
 
 def test_report_outside_a_trial_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -539,6 +562,14 @@ print(len(wandb.run.logged))
     assert program.run("import wandb; wandb.log(1, 2, 3, 4)") == "(1, 2, 3, 4)\n"
     fake.write_text("class Run:\n    def log(self, *a): print(a)\n")  # no _log at all
     assert program.run("import wandb; wandb.log(1)") == "(1,)\n"
+
+
+def test_an_older_wandb(program: Program) -> None:
+    """Up to 0.19 the step has another name: rows and their parts are found all the same."""
+    fake = program.folder / "site" / "wandb" / "sdk" / "wandb_run.py"
+    fake.write_text(FAKE.replace("_local_step", "_step"))
+    program.run("import wandb\nwandb.log({'a': 1}, commit=False)\nwandb.log({'b': 2})\nwandb.log({'a': 3}, step=7)")
+    assert program.rows() == [(0, {"a": 1.0}), (0, {"b": 2.0}), (7, {"a": 3.0})]
 
 
 def test_the_programs_path_and_modules_stay(program: Program) -> None:

@@ -155,8 +155,20 @@ def test_a_killed_guard_takes_the_program_with_it(start: Start, own: Path) -> No
     assert processes(own) == []
 
 
-def test_a_dead_worker_leaves_nothing(own: Path) -> None:
-    """The worker killed, a program and a daemon that ignore signals: all gone in seconds, and the folder too."""
+FORKED = """
+if not os.fork():
+    for _ in range(600):
+        time.sleep(0.05 if own.exists() else 0)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("forked", ["", FORKED], ids=["", "forked"])
+def test_a_dead_worker_leaves_nothing(own: Path, forked: str) -> None:
+    """The worker killed, a program and a daemon that ignore signals: all gone in seconds, and the folder too.
+
+    Also where something else was forked off the worker, and holds all of its pipes.
+    """
     outside = own.parent / "outside"
     outside.mkdir()
     (own / "link").symlink_to(outside)
@@ -165,7 +177,7 @@ def test_a_dead_worker_leaves_nothing(own: Path) -> None:
         "own = Path(sys.argv[1])\n"
         "environ = {**os.environ, 'PTYDASK_FOLDER': str(own), 'PTYDASK_METRICS': sys.argv[2]}\n"
         "process.start([sys.executable, '-S', sys.argv[3], 'stubborn'], own, environ, own / 'log')\n"
-        "time.sleep(1000)\n"
+        f"{forked}time.sleep(1000)\n"
     )
     values = own.parent / "metrics"
     with subprocess.Popen([sys.executable, "-c", code, str(own), str(values), str(PROGRAM)]) as worker:

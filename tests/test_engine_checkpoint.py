@@ -191,6 +191,7 @@ def test_an_interrupted_trial_gives_the_same(data: Path, variant: str) -> None:
     check(config_of(data, variant), variant)
 
 
+@pytest.mark.slow
 def test_a_compiled_trial_gives_the_same(data: Path) -> None:
     """What is compiled anew on another worker, and in another order, computes the same."""
     config = config_of(data, "tensors that start and end")

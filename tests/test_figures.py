@@ -220,6 +220,7 @@ EDGES: dict[str, Callable[[], StudyData]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EDGES)
 def test_every_figure_of_an_odd_study(name: str) -> None:
     """Nothing raises or warns; a figure that ``suitable`` leaves out says in words why."""

@@ -515,6 +515,7 @@ def test_exit_code(command: str, key: str, value: Any, folder: Path, capsys: pyt
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a tab", "Python in YAML", "a Python file", "deep", "binary"])
 def test_exit_code_of_a_process(name: str, folder: Path, ptydask: Callable[..., Any]) -> None:
     """The same in a process of its own: 2, one line, no traceback, and no file that was not there before."""

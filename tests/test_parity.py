@@ -106,6 +106,7 @@ TEN: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["random", "sparse"])
 def test_the_order_of_trials_does_not_matter(data: Path, mode: str) -> None:
     """Ten trials in two orders, and each a second time in the same session, give identical results."""

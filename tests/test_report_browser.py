@@ -26,7 +26,7 @@ from ptydask.analysis import report
 from ptydask.analysis.report import page
 from ptydask.analysis.report.collect import collect
 from ptydask.analysis.report.seen import Album, Seen
-from ptydask.store import reader
+from ptydask.store import Store, reader
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -404,8 +404,14 @@ def test_five_thousand_trials_open_at_once(opened: Open) -> None:
 
 
 def test_a_sweep_s_page_has_no_images(opened: Open, tmp_path: Path) -> None:
-    """Metrics and constants in the summary; command, files and what was not kept on a trial's page; steps, null."""
-    with reader.open(sweep_cases.packed(tmp_path / "s.h5")) as results:
+    """Metrics and constants in the summary; command (once), files, what was not kept on a trial's page; steps, null."""
+    account = f"The last lines that it wrote:\nline 29\n\nThe command, in /home/me:\n{sweep_cases.COMMAND}\n"
+    store = Store.open(tmp_path / "s.h5", sweep_cases.meta())
+    for number in range(4):
+        cases.put(store, sweep_cases.record(number), sweep_cases.output(number))
+    many = {f"{i}.txt": b"" for i in range(43)}
+    cases.put(store, cases.failed(4, traceback=account), sweep_cases.output(4, artifacts=many))
+    with reader.open(store.finish()) as results:
         browser = opened(report.render(results))
     assert texts(browser, "#sections a") == ["Summary", "Trials", "Plots", "Provenance"]
     said = texts(browser, "#summary")[0]
@@ -421,6 +427,10 @@ def test_a_sweep_s_page_has_no_images(opened: Open, tmp_path: Path) -> None:
     assert f"{sweep_cases.RUN}/best_SSIM.pt102 kB" in detail
     assert "step" in texts(browser, "#detail .curve text")
     assert texts(browser, "#detail .hero") == []
+    browser.execute_script("location.hash = 'trial-4'")  # type: ignore[no-untyped-call]
+    heading(browser, "Trial 4")
+    assert texts(browser, "#detail")[0].count(sweep_cases.COMMAND) == 1
+    assert "and 3 more" in texts(browser, "#detail .note")
     browser.execute_script("location.hash = 'compare-3-1'")  # type: ignore[no-untyped-call]
     heading(browser, "Trials 3 and 1")
     assert texts(browser, "#detail image, #detail img") == []

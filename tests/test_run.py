@@ -40,9 +40,10 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "out" / "toy.h5"
 
 
-def test_a_study_ends_in_one_file(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
+def test_a_study_ends_in_one_file(ptydask: Ptydask, toy_params: Params, results: Path, tmp_path: Path) -> None:
     """n_trials counts per worker; what is left is one packed file and the journal; stdout is the outcome."""
-    done = run(ptydask, toy_params(n_trials=3))
+    (tmp_path / "company").mkdir()
+    done = run(ptydask, toy_params(n_trials=3, company=str(tmp_path / "company")))
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in results.parent.iterdir()) == ["toy.h5", "toy.journal"]
     trials = rows(ptydask, results)
@@ -54,6 +55,7 @@ def test_a_study_ends_in_one_file(ptydask: Ptydask, toy_params: Params, results:
     assert "\x1b" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_same_command_again_has_nothing_to_do(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """It says so, touches nothing and starts no worker."""
     params = toy_params(n_trials=2)
@@ -92,6 +94,7 @@ def test_journal_lost_or_results_lost(ptydask: Ptydask, toy_params: Params, resu
     assert len(rows(ptydask, results)) == 4
 
 
+@pytest.mark.slow
 def test_failing_trials_are_recorded_and_the_study_goes_on(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """An exception is that trial's state, with its traceback; exit code 3."""
     done = run(ptydask, toy_params(n_trials=6, fail=0.0))
@@ -107,6 +110,7 @@ def test_failing_trials_are_recorded_and_the_study_goes_on(ptydask: Ptydask, toy
     assert "Traceback" in shown.stdout
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_late_keeps_its_curve(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """What it reported until then is in its group."""
     run(ptydask, toy_params(n_trials=2, fail=1e9, fail_after=2))
@@ -116,6 +120,7 @@ def test_a_trial_that_fails_late_keeps_its_curve(ptydask: Ptydask, toy_params: P
     assert [record.error for record in records] == [curves[record.number]["loss"][-1] for record in records]
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_its_worker_is_tried_again(
     ptydask: Ptydask, toy_params: Params, results: Path, tmp_path: Path
 ) -> None:
@@ -167,6 +172,7 @@ def test_timeout_stops_early_and_can_go_on(ptydask: Ptydask, toy_params: Params,
     assert len(rows(ptydask, results)) == 8
 
 
+@pytest.mark.slow
 def test_first_points_are_tried_first(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """--try points come before the sampler's, in their order."""
     done = run(ptydask, toy_params(n_trials=2), "--try", "scale=1.02 rotation=-1.5", "--try", "rotation=0.25")
@@ -177,6 +183,7 @@ def test_first_points_are_tried_first(ptydask: Ptydask, toy_params: Params, resu
     assert trials[1]["params"]["rotation"] == 0.25  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_grid_is_run_once(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """Every point of a grid exactly once, on several workers, and then the study is over."""
     grid = {"scale": [0.9, 1.0, 1.1], "rotation": [-1, 0]}

@@ -561,6 +561,17 @@ def test_a_record_that_the_distribution_does_not_have() -> None:
     assert one.trials()[1].params == {"size": 0.75, "gain": 0.5}
 
 
+def test_a_point_of_a_grid_runs_once_whoever_chose_it() -> None:
+    """A person asked for it when the run began, and not again when it went on."""
+    one = book({"n": IntRange(1, 3)}, sampler=ComponentSpec("GridSampler"))
+    one.enqueue([Point({"n": 2}, "try")])
+    begin(one)
+    points = tuple(Point({"n": n}, "grid") for n in (1, 2, 3))
+    again = Book(one.study, one.store, replace(one.plan, points=points, exhaustive=True))
+    again.enqueue(points)
+    assert [begin(again)[1]["n"] for _ in range(len(one.trials()) - 1)] == [1, 3]
+
+
 def test_points_are_run_as_they_are() -> None:
     """What a person asks to try, far out in a tail too, is what the trial gets; it is not enqueued twice."""
     one = book(MIXED)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import store_cases as cases
 
 from ptydask.driver.asked import hopeless, total_of
 from ptydask.model import (
@@ -162,6 +163,14 @@ def test_how_many_trials(budget: Budget, points: int | None, total: int) -> None
     assert total_of(plan_with(budget, points), 3) == total
 
 
+def test_a_grid_runs_every_point_whatever_was_recorded() -> None:
+    """Trials beyond the grid, of another search or a grid that was moved, take no point's place; run_cap is exact."""
+    records = [cases.record(number, params={"x": x}) for number, x in enumerate([1, 2.0, 7, 8])]
+    assert total_of(plan_with(Budget(6, total=True), 6), 1, records) == 8
+    assert total_of(plan_with(Budget(5, total=True), 6), 1, records) == 5
+    assert total_of(plan_with(Budget(5, total=True)), 1, records) == 5
+
+
 def test_the_error_of_a_hopeless_run() -> None:
     """One line: what failed, how many were not run, what to do; the command can be pasted."""
     error = hopeless(plan_with(Budget(20, total=True)), after([failed("exit 2")] * 4), 20, 4)
@@ -171,6 +180,12 @@ def test_the_error_of_a_hopeless_run() -> None:
         "(these 4 stay recorded and count, --trials raises the number)"
     )
     assert error.exit_code == 1
+
+
+def test_a_hopeless_grid_is_not_told_to_raise_the_number() -> None:
+    """It has no more trials than points, and those that failed are not tried again."""
+    error = hopeless(plan_with(Budget(0, total=True), points=9), after([failed("exit 2")] * 3), 9, 3)
+    assert str(error).endswith("(these 3 stay recorded and count, another --results begins with all points)")
 
 
 # --- whole runs -----------------------------------------------------------------------------------------------
@@ -192,6 +207,7 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "out" / "toy.h5"
 
 
+@pytest.mark.slow
 def test_a_target_ends_the_study(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """Of 40 points only those are run that were begun before the second reached the target; packed, exit 0.
 
@@ -221,6 +237,7 @@ def test_a_target_ends_the_study(ptydask: Ptydask, toy_params: Params, results: 
     assert ptydask("verify", results).returncode == 0
 
 
+@pytest.mark.slow
 def test_first_trials_that_fail_alike_end_the_run(
     ptydask: Ptydask, toy_params: Params, results: Path, tmp_path: Path
 ) -> None:
@@ -247,6 +264,7 @@ def test_first_trials_that_fail_alike_end_the_run(
     assert ptydask("verify", results).returncode == 0
 
 
+@pytest.mark.slow
 def test_three_trials_in_all_end_as_any_study_does(
     ptydask: Ptydask, toy_params: Params, results: Path, tmp_path: Path
 ) -> None:
@@ -273,6 +291,7 @@ def test_a_good_trial_under_way_keeps_the_study_alive(
     assert sum(t["state"] == "FAIL" for t in trials) >= 3
 
 
+@pytest.mark.slow
 def test_hyperband_in_a_run_of_unknown_length(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """W&B's bands through the whole way: trials that are worse at band 2 end there."""
     hypertune = {"pruner_params": {"name": "SweepHyperbandPruner", "configs": {"bands": [2, 6], "eta": 3}}}

@@ -74,6 +74,18 @@ def test_python_gives_files_command_and_all_parameters(made: Path) -> None:
         weights.read()
 
 
+def test_python_says_that_a_sweep_has_no_arrays_and_no_images(made: Path) -> None:
+    """Not that they were lost, nor a figure without pictures."""
+    with ptydask.open(made) as study:
+        for number in (3, 4):
+            with pytest.raises(StoreError, match="numbers and files, no arrays"):
+                _ = study.trial(number).object_phase
+            with pytest.raises(StoreError, match="numbers and files, no arrays"):
+                _ = study.trial(number).pixel_size
+        with pytest.raises(StoreError, match="ldctbench-train made numbers and files, no images"):
+            study.montage()
+
+
 def test_tables_have_the_metrics_under_their_names(made: Path) -> None:
     """Names with slashes, blanks and parentheses are columns, and can be asked for in a condition."""
     with ptydask.open(made) as study:
@@ -144,7 +156,7 @@ def test_show_lists_files_command_and_what_was_left_out(made: Path, capsys: pyte
     assert f"\ncommand\n  {cases.COMMAND}\n" in text
     assert [f"{cases.RUN}/best_SSIM.pt", "102", "kB"] in [line.split() for line in text.splitlines()]
     assert "  core.dump: larger than what is left of engine.outputs_limit\n" in text
-    assert "\nlog\n  ... 18 lines before\n  line 18\n" in text
+    assert "\nlog\n  ... 18 lines before, see --log\n  line 18\n" in text
     assert "net.depth  3\n" in text
     given = json.loads(said(capsys, "show", made, 3, "--format", "json")[1])
     assert given["artifacts"] == [{"path": p, "size": len(c)} for p, c in sorted(cases.artifacts().items())]
@@ -152,6 +164,30 @@ def test_show_lists_files_command_and_what_was_left_out(made: Path, capsys: pyte
     assert (given["config"], given["arrays"]) == (VALUES, [])
     failed = said(capsys, "show", made, 4)[1]
     assert "what went wrong\n  the end of its log\n" in failed
+
+
+def test_show_says_once_what_a_failed_program_wrote(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The account of what went wrong has command and log's end; a traceback of another kind stands beside them."""
+    account = f"The last lines that it wrote:\nline 29\n\nThe command, in /home/me:\n{cases.COMMAND}\n"
+    store = Store.open(path.with_name("failed.h5"), cases.meta())
+    for number, told in ((0, account), (1, "Traceback (most recent call last):\nOSError: full\n")):
+        store_cases.put(store, store_cases.failed(number, traceback=told), cases.output(number))
+    made = store.finish()
+    text = said(capsys, "show", made, 0)[1]
+    assert (text.count("line 29"), text.count(cases.COMMAND)) == (1, 1)
+    assert "\nwhat went wrong\n  The last lines that it wrote:\n  line 29\n\n  The command, in /home/me:\n" in text
+    other = said(capsys, "show", made, 1)[1]
+    assert (other.count("line 29"), other.count(cases.COMMAND), other.count("OSError: full")) == (1, 1, 1)
+
+
+def test_show_log(made: Path, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of it as it was written; 1 where there is none; refused together with a format."""
+    assert said(capsys, "show", made, 3, "--log")[:2] == (0, cases.output(3).log)
+    store = Store.open(path.with_name("silent.h5"), cases.meta())
+    store_cases.put(store, cases.record(3), cases.output(3, log=""))
+    assert said(capsys, "show", store.finish(), 3, "--log") == (1, "", "trial 3 has no log\n")
+    code, _, err = said(capsys, "show", made, 3, "--log", "--format", "json")
+    assert (code, "leave out --format json" in err) == (2, True)
 
 
 def test_info_says_program_and_constants(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -232,14 +232,19 @@ with open(os.environ["PTYDASK_METRICS"], "a") as file:
 """
 
 
+@pytest.fixture(scope="module")
+def metrics() -> list[str]:
+    """The names of the metrics of all shapes."""
+    return sorted({yaml.safe_load((SHAPES / f"{shape}.yaml").read_text())["metric"]["name"] for shape in RUNS})
+
+
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workshop(tmp_path: Path, metrics: list[str], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a stand-in for every program that the shapes start."""
-    names = [yaml.safe_load(path.read_text())["metric"]["name"] for path in SHAPES.glob("*.yaml") if path.stem in RUNS]
     for place in PROGRAMS:
         path = tmp_path / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(STAND_IN.replace("{names}", repr(sorted(set(names)))))
+        path.write_text(STAND_IN.replace("{names}", repr(metrics)))
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "run.sh").write_text('exec -a run.sh ./train.py "$@"\n')

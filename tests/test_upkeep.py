@@ -705,6 +705,7 @@ def test_info_of_a_packed_file(finished: Path, capsys: Output) -> None:
         "states": {"complete": 6, "pruned": 0, "failed": 1},
         "retried": 0,
         "with_arrays": 2,
+        "with_artifacts": 0,
         "dropped": 4,
         "lost": 0,
         "unreadable": 0,

@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 import yaml
+from command_cases import plan, run
 
 import ptydask.engines.command
 from ptydask.engines.command import rows, wandb_offline
-from ptydask.engines.command.rows import History, Row, Tail
+from ptydask.engines.command.rows import Tail
+from ptydask.history import History, Row
 
 HOOK = Path(ptydask.engines.command.__file__).parent / "hook"
 
@@ -173,6 +175,30 @@ def test_damage_costs_a_block_at_most(tmp_path: Path) -> None:
         found = list(wandb_offline.history(tmp_path))
         assert all(row in whole for row in found)
         assert 60 - 35 <= len(found) < 60
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "killed"])
+def test_the_files_word_is_the_trials(tmp_path: Path, finished: bool) -> None:
+    """Steps that a program and its forked child both thought theirs: the trial has W&B's rows, and no value more.
+
+    Beyond the last row of a file that is cut short what was heard live stays.
+    """
+    name = "offline-run-20260101_000000-r"
+    records = [history_record(step, loss=1.0 + step) for step in range(3)] + [field(18, b"")] * finished
+    written = run_file(tmp_path, framed(*records), name)
+    live = [(0, 1.0), (0, 2.0), (1, 2.0), (4, 3.0)]
+    recorded = [{"step": step, "metrics": {"loss": loss}, "run": name} for step, loss in live]
+    (tmp_path / "program.py").write_text(
+        "import os, shutil, sys\n"
+        f"folder = os.environ['PTYDASK_FOLDER'] + '/wandb/{name}'\nos.makedirs(folder)\n"
+        f"shutil.copy({str(written)!r}, folder)\n"
+        f"open(os.environ['PTYDASK_METRICS'], 'w').write({''.join(json.dumps(row) + chr(10) for row in recorded)!r})\n"
+    )
+    output = run(plan("program.py", tmp_path))
+    steps = [0, 1, 2] if finished else [0, 1, 2, 4]
+    assert output.curve == {"step": steps, "loss": [1, 2, 3, 3][: len(steps)]}
+    kept = [json.loads(line) for line in output.artifacts["history.jsonl"].splitlines()]
+    assert [(row["step"], row["metrics"]["loss"]) for row in kept] == list(zip(*output.curve.values(), strict=True))
 
 
 def test_the_environment(tmp_path: Path) -> None:

@@ -260,10 +260,12 @@ class StudyResults:
     ) -> Figure:
         """Images side by side with captions and a scale bar: of so many best trials, or of those with these numbers.
 
-        ``common``: one grey scale for all, else each image its own.
+        ``common``: one grey scale for all, else each image its own. Raises StoreError for a sweep, which has none.
         """
         from ptydask.analysis import montage, notebook
 
+        if why := montage.pictureless(self.results):
+            raise StoreError(why)
         chosen = self.best(int(trials)) if isinstance(trials, int | np.integer) else self.trials(trials)
         rows = {record.number: record for record in self.results.records()}
         records = [rows[number] for number in chosen.numbers if number in rows]

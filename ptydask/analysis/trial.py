@@ -279,6 +279,8 @@ class Trial:
 
     def _why(self, name: str = "") -> str:
         """Why something is missing, as the end of a sentence."""
+        if sweep.is_sweep(self._meta) and not self._data.arrays:
+            return ": what ran it makes numbers and files, no arrays"
         for said in (self._data.lost, self._data.dropped):
             if said:
                 return f": {said}"

@@ -134,15 +134,23 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
         ("image", [] if trial.image is None else [f"  {_image(trial.image)}"]),
         ("artifacts", _artifacts(trial.artifacts)),
         ("not kept", [f"  {printable(said)}" for said in (trial.lost, trial.dropped, *trial.left_out) if said]),
-        ("command", [f"  {inert(line)}" for line in trial.command.splitlines()]),
-        ("log", _tail(trial.log)),
-        (
-            "what went wrong" if results.meta.engine == "command" else "traceback",
-            [f"  {inert(line)}" for line in record.traceback.rstrip().splitlines()],
-        ),
+        *_program(trial, account=results.meta.engine == "command"),
     ]
     blocks_of_text = ["\n".join([title, *lines] if title else lines) for title, lines in sections if lines]
     return "\n\n".join(blocks_of_text) + "\n"
+
+
+def _program(trial: TrialData, *, account: bool) -> list[tuple[str, list[str]]]:
+    """Command, log and traceback; an ``account`` of what went wrong has the log's end and the command itself."""
+    told = trial.record.traceback
+    wrong = [f"  {inert(line)}".rstrip() for line in told.rstrip().splitlines()]
+    if account and trial.command and trial.command in told:
+        return [("what went wrong", wrong)]
+    return [
+        ("command", [f"  {inert(line)}" for line in trial.command.splitlines()]),
+        ("log", _tail(trial.log)),
+        ("what went wrong" if account else "traceback", wrong),
+    ]
 
 
 def _headline(record: TrialRecord, metric: str) -> str:
@@ -251,4 +259,4 @@ def _shape(shape: Sequence[int]) -> str:
 def _tail(log: str) -> list[str]:
     lines = [f"  {inert(line)}".rstrip() for line in log.rstrip().splitlines()]
     left_out = len(lines) - LOG_TAIL
-    return lines if left_out <= 1 else [f"  ... {left_out} lines before", *lines[-LOG_TAIL:]]
+    return lines if left_out <= 1 else [f"  ... {left_out} lines before, see --log", *lines[-LOG_TAIL:]]

@@ -47,6 +47,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
     show = _parser(subparsers, "show", "show everything about one trial", _SHOW_FORMATS)
     show.add_argument("number", type=int, metavar="NUMBER", help="the trial's number")
+    show.add_argument("--log", action="store_true", help="its whole log, as it was written, and nothing else")
     show.set_defaults(handler=run_show)
 
     status.add_parser(subparsers)
@@ -127,14 +128,18 @@ def run_best(args: argparse.Namespace) -> int:
 
 
 def run_show(args: argparse.Namespace) -> int:
-    """``ptydask show``: 0; a number that is not there is a UsageError that names the nearest."""
+    """``ptydask show``: 0; 1 for ``--log`` of a trial without one; UsageError for a number that is not there."""
     from ptydask.cli.describe import show_object, show_text
 
+    if args.log and args.format != "table":
+        raise UsageError(f"--log is the log as it was written; leave out --format {args.format}, or --log")
     results = _open(args.file)
     numbers = [record.number for record in results.records()]
     if args.number not in numbers:
         raise UsageError(f"{args.file}: there is no trial {args.number}; {which.nearest_number(args.number, numbers)}")
     trial: TrialData = results.trial(args.number)
+    if args.log:
+        return _write_log(trial)
     if args.format == "csv":
         formats.write(_curve_csv(trial))
     elif args.format == "table":
@@ -269,6 +274,16 @@ def command_of(results: Results, record: TrialRecord) -> str:
         return results.trial(record.number).command
     except StoreError:
         return ""
+
+
+def _write_log(trial: TrialData) -> int:
+    """The log to stdout; where that is a terminal, without what would move its cursor."""
+    if not trial.log:
+        formats.say(f"trial {trial.record.number} has no log")
+        return 1
+    shown = "\n".join(map(formats.inert, trial.log.splitlines())) if sys.stdout.isatty() else trial.log
+    formats.write(shown if shown.endswith("\n") else f"{shown}\n")
+    return 0
 
 
 def _curve_csv(trial: TrialData) -> str:

@@ -116,5 +116,5 @@ def _settings(first: Source, other: Source) -> list[str]:
         old, new = dict(essential(old)), dict(essential(new))
     return [
         f"{key} {formats.shortened(str(x), 30)} and {formats.shortened(str(y), 30)}"
-        for key, x, y in resume.differences(old, new)
+        for key, x, y in resume.settings(old, new)
     ]

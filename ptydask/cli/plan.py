@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from ptydask import space, tunables
 from ptydask.cli.formats import printable, shortened, value_text
@@ -35,9 +36,18 @@ def trials_line(budget: Budget, workers: int, total: int, recorded: int) -> str:
         text = f"{_count(workers, 'worker')} x {_count(budget.n_trials, 'trial')} = {text}"
     if total < asked:
         text = f"{_count(total, 'trial')}, all points of the grid (asked for: {text})"
+    if total > asked:
+        text = f"{_count(total, 'trial')}, {total - asked} of them of another search before this grid"
     if budget.timeout is not None:
         text += f", none started after {budget.timeout:g} s"
     return _line("trials", text + (f", {recorded} recorded already" if recorded else ""))
+
+
+def recorded_text(total: int, recorded: int, results: Path) -> str:
+    """``all 200 trials are recorded in FILE``; other words where more are recorded than are asked for now."""
+    if recorded == total:
+        return f"all {total} trials are recorded in {results}"
+    return f"{_count(recorded, 'trial')} are recorded in {results}, and {total} asked for"
 
 
 def workers_line(where: str, why: str) -> str:

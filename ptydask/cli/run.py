@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -223,17 +224,19 @@ def _prepare(plan: StudyPlan, workers: int) -> Prepared:
     from ptydask.store import reader
 
     meta = provenance.meta_of(plan, {})
-    recorded, packed, reached, notices = 0, False, None, list(plan.notices)
+    records: Sequence[TrialRecord] = ()
+    packed, reached, notices = False, None, list(plan.notices)
     if plan.results.exists():
         try:
             with reader.open(plan.results) as there:
                 records, old = there.records(), there.meta
-                recorded, reached = len(records), target_met(records, plan.target, plan.direction)
+                reached = target_met(records, plan.target, plan.direction)
                 packed = there.packed and not beside(plan.results, ".trials").exists()
         except StoreError as error:
             raise UnusableResults(str(error)) from None
         notices += provenance.compare(old, meta, file=plan.results)
-    return Prepared(plan, total_of(plan, workers), workers, recorded, packed, reached, tuple(notices), meta)
+    total = total_of(plan, workers, records)
+    return Prepared(plan, total, workers, len(records), packed, reached, tuple(notices), meta)
 
 
 def validate_command(args: argparse.Namespace) -> int:
@@ -264,6 +267,16 @@ def demo_command(args: argparse.Namespace) -> int:
 
 def run_command(args: argparse.Namespace) -> int:
     """``ptydask run``."""
+    from ptydask.cli import running
+
+    try:
+        with running.sigterm():
+            return _run(args)
+    except running.Terminated:  # nothing was begun so far
+        return 75
+
+
+def _run(args: argparse.Namespace) -> int:
     from ptydask import clusters
     from ptydask.cli import plan as words
     from ptydask.cli import running, view
@@ -287,7 +300,7 @@ def run_command(args: argparse.Namespace) -> int:
         watch.notice(f"{running.target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
         return 0
     if prepared.packed and prepared.recorded >= prepared.total:
-        watch.notice(f"all {prepared.total} trials are recorded in {plan.results}: nothing left to do")
+        watch.notice(f"{words.recorded_text(prepared.total, prepared.recorded, plan.results)}: nothing left to do")
         return 0
     if args.dry_run:
         script = chosen.place.script(

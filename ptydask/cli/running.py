@@ -28,7 +28,7 @@ def run(prepared: Prepared, place: Place, request: ClusterRequest, options: RunO
     """Run what is missing, pack the results, say how it ended; returns the exit code."""
     observer = _Last(watch)
     try:
-        with _sigterm(), _results(prepared) as store:
+        with _results(prepared) as store:
             outcome = _trials(prepared, place, request, options, store, observer)
             store.finish()
             watch.close(observer.snapshot)
@@ -162,7 +162,9 @@ class _Last:
 
 
 @contextmanager
-def _sigterm() -> Iterator[None]:
+def sigterm() -> Iterator[None]:
+    """SIGTERM raises :class:`Terminated` in here, once."""
+
     def stop(_signal: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a batch system may say it twice; once is enough
         raise Terminated

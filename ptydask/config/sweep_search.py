@@ -17,8 +17,13 @@ from ptydask.model import ComponentSpec, Direction
 METHODS = ("grid", "random", "bayes")
 GRIDS = ("GridSampler", "BruteForceSampler")
 MOST_GP_TRIALS = 300
-"""Beyond that many trials, fitting the Gaussian process takes longer than it saves."""
+"""A suggestion after so many trials takes half a second, for one worker after the other; after more it takes longer."""
 _LARGEST = 2**53
+_IMPUTES = ("latest", "best", "worst")
+_IMPUTED = {
+    "impute": "to a Gaussian process a failed trial is as bad as the worst, other searches leave it out",
+    "impute_while_running": "the values of running trials are no part of the search",
+}
 _HIGHER = re.compile(r"acc|f1|auc|ssim|psnr|reward|score|iou|dice|r2\b|bleu|mAP|precision|recall|success", re.I)
 
 
@@ -92,13 +97,13 @@ def metric(data: Mapping[str, Any]) -> Metric:
     notices = []
     if "goal" not in given and _HIGHER.search(name):
         notices.append(f"metric: no goal is given, so {name} is minimized, as W&B does; is goal: maximize meant?")
-    for key, known in (("impute", ("latest", "best", "worst")), ("impute_while_running", ("latest", "best", "worst"))):
+    for key, instead in _IMPUTED.items():
         value = given.get(key)
         if value in (None, False, "false"):
             continue
-        if value not in known:
-            raise ConfigError(f"must be {', '.join(known)}", key=f"metric.{key}", value=value)
-        notices.append(f"metric.{key}: not used; failed trials are left out of the search, running ones reported as is")
+        if value not in _IMPUTES:
+            raise ConfigError(f"must be {', '.join(_IMPUTES)}", key=f"metric.{key}", value=value)
+        notices.append(f"metric.{key}: not used; {instead}")
     target = None if given.get("target") is None else float(number(given["target"], "metric.target"))
     return Metric(name, goal, target, tuple(notices))
 

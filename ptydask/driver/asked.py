@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from ptydask import sampling
 from ptydask.errors import PtydaskError
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord
 from ptydask.reconcile import Failures
@@ -49,10 +51,16 @@ class Outcome:
     """The best trial, where it is as good as the target that the plan has."""
 
 
-def total_of(plan: StudyPlan, workers: int) -> int:
-    """How many trials ``workers`` workers record together: a grid has no more than its points."""
+def total_of(plan: StudyPlan, workers: int, records: Iterable[TrialRecord] = ()) -> int:
+    """How many trials ``workers`` workers record together; of a grid no more than its points.
+
+    ``records`` that are none of the grid's points, as it was another search before, do not take the place of any.
+    """
     asked = plan.budget.trials(workers)
-    return min(asked, len(plan.points)) if plan.exhaustive else asked
+    if not plan.exhaustive or asked < len(plan.points):
+        return asked
+    points = {sampling.identity(point.params) for point in plan.points}
+    return len(plan.points) + sum(sampling.identity(record.params) not in points for record in records)
 
 
 def hopeless(plan: StudyPlan, failures: Failures, total: int, recorded: int) -> PtydaskError:
@@ -60,8 +68,9 @@ def hopeless(plan: StudyPlan, failures: Failures, total: int, recorded: int) -> 
     first, count = failures.first, failures.count
     assert first is not None
     show = f"ptydask show {shlex.quote(str(plan.results))} {first.number}"
+    more = "another --results begins with all points" if plan.exhaustive else "--trials raises the number"
     return PtydaskError(
         f"the first {count} trials failed alike: {first.message}; {total - recorded} of {total} trials were not run; "
         f"`{show}` has the log and the error in full; once it is mended, the same command goes on "
-        f"(these {count} stay recorded and count, --trials raises the number)"
+        f"(these {count} stay recorded and count, {more})"
     )

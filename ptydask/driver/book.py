@@ -42,7 +42,7 @@ def open_study(storage: optuna.storages.BaseStorage, name: str, direction: Direc
     if found != direction:
         raise StorageError(
             f"study {name!r} exists already and was made to {found} its error, this one is to {direction} it; "
-            "give hypertune_params.study_name another name"
+            "give the study another name"
         )
     return study
 
@@ -119,18 +119,21 @@ class Book:
         return len(copies)
 
     def enqueue(self, points: Iterable[Point]) -> None:
-        """Put points before whatever the sampler chooses; a point that is there already is not put twice."""
-        space = self.plan.space
+        """Put points before whatever the sampler chooses; a point that is there already is not put twice.
+
+        A point of a grid is there whoever chose it.
+        """
+        space, grid = self.plan.space, self.plan.exhaustive
         there = {
             _tag(
-                t.user_attrs.get("origin"),
+                None if grid else t.user_attrs.get("origin"),
                 sampling.from_optuna_params(space, t.system_attrs.get("fixed_params") or t.params, t.user_attrs),
             )
             for t in self.trials()
             if _begun(t).store == self.store and "retry_of" not in t.user_attrs
         }
         for point in points:
-            if _tag(point.origin, point.params) not in there:
+            if _tag(None if grid else point.origin, point.params) not in there:
                 attrs = {"store": self.store, "origin": point.origin, **sampling.value_attributes(space, point.params)}
                 self.study.enqueue_trial(sampling.to_optuna_params(space, point.params), user_attrs=attrs)
 

@@ -13,6 +13,8 @@ from ptydask.model import FloatRange, IntRange, StudyMeta
 _ABSENT = object()
 _TUNED = "hypertune_params.tune_params"
 """Where PtyRAD's files have the tuned parameters."""
+_SEARCHED = "(tuned)"
+"""What stands for the value of a parameter that each trial has another value of."""
 
 
 def compare(
@@ -23,19 +25,35 @@ def compare(
     Raises ConfigError, naming the first key, where the trials of the two would not be comparable.
     """
     advice = "put the old value back, or give the new study its own file with --results NEW.h5"
+    sweep = isinstance(new_config.get("parameters"), list)
     names: tuple[tuple[str, object, object], ...] = (
-        ("study_name", old.name, new.name),
+        ("name" if sweep else "study_name", old.name, new.name),
         ("engine", old.engine, new.engine),
-        ("error_metric", old.metric, new.metric),
+        ("metric.name" if sweep else "error_metric", old.metric, new.metric),
+        ("metric.goal" if sweep else "error_metric", old.direction, new.direction),
     )
     for key, before, now in names:
         if before != now:
             raise _differs(key, before, now, file, advice)
-    for key, before, now in differences(old_config, new_config):
+    for key, before, now in settings(old_config, new_config):
         raise _differs(key, before, now, file, advice)
-    where = "parameters" if new.engine in ("command", "callable") else _TUNED
+    where = "parameters" if sweep else _TUNED
     before, now = (json.loads(meta.search_space_json) for meta in (old, new))
     return list(_spaces(before, now, file, advice, where))
+
+
+def settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
+    """Every setting in which two configurations differ, as :func:`differences` has it; parameters of sweeps by name."""
+    if all(isinstance(config.get("parameters"), list) for config in (old, new)):
+        old, new = _by_name(old), _by_name(new)
+    return differences(old, new)
+
+
+def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A sweep's configuration with its parameters by name: messages name them, and their order changes no trial."""
+    given = config["parameters"]
+    nesting = {p["name"]: p["path"] for p in given}
+    return {**config, "parameters": {p["name"]: p.get("value", _SEARCHED) for p in given}, "nesting": nesting}
 
 
 def _differs(key: str, before: object, now: object, file: str, advice: str) -> ConfigError:

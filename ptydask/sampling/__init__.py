@@ -13,7 +13,7 @@ from ptydask.sampling.distributions import (
     value_attributes,
 )
 from ptydask.sampling.factory import pruner, sampler
-from ptydask.sampling.grid import exhaustive
+from ptydask.sampling.grid import exhaustive, identity
 from ptydask.sampling.rehearsal import check
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "foreign_values",
     "from_json",
     "from_optuna_params",
+    "identity",
     "kept_attributes",
     "natural",
     "pruner",

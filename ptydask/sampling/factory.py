@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import inspect
 import logging
@@ -20,6 +21,7 @@ from optuna.samplers import BaseSampler
 from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
 from ptydask.model import ComponentSpec, Distribution
 from ptydask.sampling.distributions import to_optuna, to_optuna_params
+from ptydask.sampling.gaussian import ParallelGPSampler
 from ptydask.sampling.hyperband import SweepHyperbandPruner
 
 _PACKAGES = {"CmaEsSampler": ("cmaes", "cmaes"), "QMCSampler": ("scipy", "gp"), "GPSampler": ("scipy", "gp")}
@@ -118,7 +120,14 @@ def _build(kind: str, spec: ComponentSpec, key: str, seed: int, space: Mapping[s
         if parameter.default is parameter.empty and name not in arguments:
             raise ConfigError(f"{spec.name} needs {name}", key=f"{key}.configs", value=dict(spec.configs))
     _seeded(spec.name, known, arguments, seed)
-    return _construct(made if spec.name != "QMCSampler" else _qmc(space), arguments, spec, key)
+    return _construct(_ours(spec.name, space) or made, arguments, spec, key)
+
+
+def _ours(name: str, space: Mapping[str, Distribution]) -> Callable[..., object] | None:
+    """What takes the place of a sampler that is not made for many workers; it has the same settings."""
+    if name == "QMCSampler":
+        return _qmc(space)
+    return functools.partial(ParallelGPSampler, space) if name == "GPSampler" else None
 
 
 def _seeded(name: str, known: Mapping[str, Any], arguments: dict[str, Any], seed: int) -> None:

@@ -36,11 +36,11 @@ def exhaustive(plan: StudyPlan) -> tuple[Point, ...] | None:
         raise ConfigError(f"the grid has {size} points ({sizes})", key="sampler_params.name", value=spec.name)
     names = _ordered(plan)
     grid = [dict(zip(names, point, strict=True)) for point in itertools.product(*(values[n] for n in names))]
-    points = {_key(point): Point(point, "grid") for point in grid}
+    points = {identity(point): Point(point, "grid") for point in grid}
     ours = (OWN_VALUES, NEAR_VALUES)
     whole = [p for p in plan.points if set(p.params) == set(names)]
-    first = [p for p in whole if p.origin not in ours or _key(p.params) in points]
-    taken = {_key(p.params) for p in first}
+    first = [p for p in whole if p.origin not in ours or identity(p.params) in points]
+    taken = {identity(p.params) for p in first}
     return (*first, *(point for key, point in points.items() if key not in taken))
 
 
@@ -51,7 +51,7 @@ def _ordered(plan: StudyPlan) -> list[str]:
     return sorted(plan.space, key=lambda name: ways.get(name, (name,)))
 
 
-def _key(params: Mapping[str, Scalar]) -> frozenset[object]:
+def identity(params: Mapping[str, Scalar]) -> frozenset[object]:
     """The same for the same values: 1 is 1.0, but not True."""
     return frozenset((name, isinstance(value, bool), value) for name, value in params.items())
 

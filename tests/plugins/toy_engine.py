@@ -6,7 +6,8 @@ the process, where the smallest parameter is below (``fail_after``: only after s
 differs where a trial was resumed wrongly; ``array``: so many random float32 numbers in one more; ``ignore_eviction``:
 no checkpoint once the worker has to go; ``blind``: do not see the folder of the results; ``target``: the plan's;
 ``endless``: how many steps a trial has is not known beforehand; ``needs``: a path without which every trial fails,
-those whose smallest parameter is above ``despite`` excepted.
+those whose smallest parameter is above ``despite`` excepted; ``company``: a folder, in which each worker leaves a file;
+no trial ends before there are two.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ class ToySession:
                 break
             if step < steps and not self._deaf() and checkpoint.due():
                 checkpoint.save(step, course.saved())
+        self._wait_for_company()
         errors, axis = course.errors, np.arange(16, dtype=float)
         return TrialOutput(
             metrics={"loss": errors[-1], "contrast": 1.0 / (1.0 + errors[-1])},
@@ -116,6 +118,12 @@ class ToySession:
         needed = self.toy.get("needs")
         if needed and x < float(self.toy.get("despite", np.inf)) and not Path(needed).exists():
             raise TrialFailure(f"the toy exited {trial.number} after {time.time():.1f} s: there is no battery")
+
+    def _wait_for_company(self) -> None:
+        if folder := self.toy.get("company"):
+            Path(folder, str(os.getpid())).touch()
+            while len(list(Path(folder).iterdir())) < 2:
+                time.sleep(0.01)
 
     def _misbehave(self, x: float, step: int) -> None:
         if x < float(self.toy.get("fail", -np.inf)) and step > int(self.toy.get("fail_after", 0)):

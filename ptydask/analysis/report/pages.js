@@ -71,7 +71,8 @@ function trialTexts(number) {
   ];
 }
 
-const fileTable = (number, files) => files && [pairs(files.map(([path, size]) => [path, sizeText(size)]), "Files of its program"),
+const fileTable = (number, files, more) => files && [pairs(files.map(([path, size]) => [path, sizeText(size)]), "Files of its program"),
+  more && el("p", { class: "note" }, `and ${count(more, "more", "more")}`),
   el("p", { class: "note" }, `ptydask export ${about.source} artifacts --trial ${number} DIR`)];
 
 function drawTrial(number) {
@@ -81,13 +82,13 @@ function drawTrial(number) {
   const attributes = Object.entries(more.attributes ?? {}).map(([name, v]) => [name, valueText(v)]);
   show(document.getElementById("detail"), 
     trialLinks(number), headline(number), trialTexts(number),
-    more.command && folded("Command", more.command, true),
+    more.command && !more.traceback?.includes(more.command) && folded("Command", more.command, true),
     el("div", { class: study.images ? "lead" : "lead alone" },
       el("div", {}, trialImage(number, again), probeFigure(number), attributes.length ? pairs(attributes, "Attributes") : null),
       el("div", { class: "panel" }, el("h2", {}, "Parameters"), parameterTable([number]), constantTable(),
         el("h2", {}, "Curve"), curvePlots([number]), thinned(number),
-        said.length ? pairs(said, "Metrics") : null, trialFacts(number), fileTable(number, more.artifacts))),
-    more.log ? folded("End of the log", more.log) : el("p", { class: "note" }, `Its log, if it wrote one: ptydask show ${about.source} ${number}`));
+        said.length ? pairs(said, "Metrics") : null, trialFacts(number), fileTable(number, more.artifacts, more.more_files))),
+    more.log ? folded("End of the log", more.log) : el("p", { class: "note" }, `Its log, if it wrote one: ptydask show ${about.source} ${number} --log`));
 }
 
 function thinned(number) {

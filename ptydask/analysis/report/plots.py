@@ -16,7 +16,7 @@ _COLUMN = 8.5
 """Inches; a wider figure does not fit half of the page."""
 _TITLES = {
     "history": "Every trial",
-    "curves": "Iterations",
+    "curves": "Curves",
     "importance": "Importance of the parameters",
     "slice": "One parameter at a time",
     "contour": "Two parameters at a time",

@@ -109,6 +109,7 @@ def facts(seen: Seen) -> dict[str, Any]:
         "reason": _reason(seen.record),
         "command": seen.command,
         "artifacts": [[path, size] for path, size in seen.artifacts.items()],
+        "more_files": seen.files - len(seen.artifacts),
         "left_out": list(seen.left_out),
     }
     return {name: value for name, value in said.items() if value}

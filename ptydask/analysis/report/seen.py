@@ -42,7 +42,9 @@ class Seen:
     """What could not be kept or read, and why."""
     command: str = ""
     artifacts: Mapping[str, int] = field(default_factory=dict)
-    """The files of its program, and their sizes in bytes."""
+    """The first files of its program, and their sizes in bytes."""
+    files: int = 0
+    """How many there are altogether."""
     left_out: tuple[str, ...] = ()
     picture: Mapping[str, Any] | None = None
     probe: Mapping[str, Any] | None = None
@@ -99,7 +101,17 @@ def read(results: Results, *, images: int) -> Album:
 def _facts(trial: TrialData, *, log: bool) -> Seen:
     tail = "\n".join(trial.log.rstrip().splitlines()[-_LOG_LINES:])[-_LOG_CHARACTERS:] if log else ""
     files = {path: trial.artifacts[path].size for path in list(trial.artifacts)[:_FILES]}
-    return Seen(trial.record, trial.curve, trial.attributes, tail, trial.lost, trial.command, files, trial.left_out)
+    return Seen(
+        trial.record,
+        trial.curve,
+        trial.attributes,
+        log=tail,
+        lost=trial.lost,
+        command=trial.command,
+        artifacts=files,
+        files=len(trial.artifacts),
+        left_out=trial.left_out,
+    )
 
 
 def _pictures(seen: Seen, trial: TrialData, *, best: bool) -> Seen:

@@ -18,9 +18,12 @@ from typing import Any
 from ptydask import Pruned, eviction, sweeps
 from ptydask.engines import Checkpoint, Report, TrialFailure
 from ptydask.engines.callable import printed, target
-from ptydask.engines.callable.history import History, told
-from ptydask.errors import nearest, one_line
+from ptydask.errors import one_line
+from ptydask.history import History, Row, never_logged, reported
 from ptydask.model import StudyPlan, TrialInput, TrialOutput
+
+_MOST_SENTENCES = 20
+"""Of values that are no numbers, whatever names the function gives them."""
 
 
 class CallableSession:
@@ -76,12 +79,10 @@ class CallableSession:
             return None
         if isinstance(returned, Mapping):
             found = ears.numbers(returned)
-            ears.history.latest.update(found)
-            if self._plan.metric in found:
-                ears.history.finish(found[self._plan.metric])
+            ears.history.add(Row(None, found, final=True))
             return None
         try:
-            ears.history.finish(number(returned))
+            ears.history.add(Row(None, {self._plan.metric: number(returned)}, final=True))
         except TypeError:
             what = f"{self._target.function} returned a {type(returned).__name__}"
             return TypeError(f"{what}; it must be a number, a mapping of metrics, or None")
@@ -94,9 +95,9 @@ class CallableSession:
             return f"{name} called sys.exit({error.code!r})"
         if error is not None:
             return one_line(f"{type(error).__name__}: {error}")[:500]
-        if metric not in history.latest:
-            return f"{name} returned but never logged {metric!r}; {_logged(metric, history.seen)}"
-        value = history.metrics()[metric]
+        value = history.last if history.value is None else history.value
+        if value is None:
+            return f"{name} returned but {never_logged(metric, history.seen)}"
         said = "NaN" if math.isnan(value) else str(value)
         return "" if math.isfinite(value) else f"{name} returned but the last value of {metric!r} is {said}"
 
@@ -136,14 +137,14 @@ class Ears:
         at = None if step is None else number(step)
         if at is not None and not math.isfinite(at):
             raise ValueError(f"report: the step is {at}")
-        counted = self.history.add(at, self._given(value, metrics))
-        if counted and told(self.history.count, self._told, self._bands):
-            self._told = self.history.count
-            self._tell()
+        given, count = self._given(value, metrics), self.history.count + 1
+        if self.history.add(Row(at, given)) and reported(count, self._told, self._bands):
+            self._told = count
+            self._tell(given[self.history.metric])
 
-    def _tell(self) -> None:
+    def _tell(self, value: float) -> None:
         try:
-            stop = self._report(self.history.count, dict(self.history.latest))
+            stop = self._report(self.history.count, {self.history.metric: value})
         except BaseException as error:  # the worker cannot go on: whatever the function catches, it is raised again
             self.stopped = error
             raise
@@ -168,7 +169,8 @@ class Ears:
             try:
                 found[str(name)] = number(value)
             except TypeError:
-                self.left_out[f"{name}: a {type(value).__name__}, not a number"] = None
+                if len(self.left_out) < _MOST_SENTENCES:
+                    self.left_out[f"{name}: a {type(value).__name__}, not a number"] = None
         return found
 
 
@@ -181,15 +183,6 @@ def number(value: Any) -> float:
         return float(item() if callable(item) else value)
     except (ValueError, RuntimeError, OverflowError) as error:
         raise TypeError(str(error)) from None
-
-
-def _logged(metric: str, names: list[str]) -> str:
-    """What was logged instead, and what may have been meant."""
-    if not names:
-        return "it logged nothing at all"
-    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    meant = nearest(metric, names)
-    return f"it logged: {listed}" + (f"; {meant}" if meant.startswith("did you mean") else "")
 
 
 def _detail(error: BaseException | None, log: str) -> str:

@@ -57,6 +57,8 @@ JSON_FILE = "sweep-arguments.json"
 """Name, in the trial's folder, of the file of ``${args_json_file}``."""
 
 _ENVVAR = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")  # W&B knows names of capitals, digits and underscores only
+_SECRET = re.compile(r"PASSW|PASSPHRASE|SECRET|CREDENTIAL|TOKEN(?!IZ)|(?:^|_|API|ACCESS)KEY(?:$|_)", re.IGNORECASE)
+_MARK = re.compile(r"\0(\w+)\0")
 _MACRO = re.compile(r"\$\{([^{}]*)\}")
 
 
@@ -65,6 +67,8 @@ class Expanded:
     """A command ready to be started, and one line each for what may surprise."""
 
     argv: tuple[str, ...]
+    shown: tuple[str, ...]
+    """The same for people; a :func:`secret` that the command takes from a variable is a mark for :func:`shell_text`."""
     notices: tuple[str, ...]
 
 
@@ -80,18 +84,23 @@ def expand(
     ``${args_json_file}`` writes its file into ``folder``; without one the command shows the file's name alone and
     nothing is written. An empty ``command`` is W&B's :data:`DEFAULT`. Raises OSError where the file cannot be written.
     """
-    items = [_with_variables(item, environ) for item in command or DEFAULT]
+    marks = {**environ, **{name: f"\0{name}\0" for name in environ if secret(name)}}
+    items, marked = ([_with_variables(item, known) for item in command or DEFAULT] for known in (environ, marks))
     flags = _flags(values)
     if "${args_json_file}" in items:
         flags["args_json_file"] = [_json_file(flags["args_json"][0], folder)]
     flags["program"] = [] if program is None else [program]
-    argv: list[str] = []
-    for item in items:
-        if _whole(item):
-            argv += flags.get(item[2:-1], [])
-        else:
-            argv.append(item)
-    return Expanded(tuple(argv), notices(command, program, values, environ))
+    said = notices(command, program, values, environ)
+    return Expanded(_joined(items, flags), _joined(marked, flags), said)
+
+
+def _joined(items: Sequence[str], flags: Mapping[str, list[str]]) -> tuple[str, ...]:
+    return tuple(text for item in items for text in (flags.get(item[2:-1], []) if _whole(item) else [item]))
+
+
+def secret(variable: str) -> bool:
+    """Whether a variable, by its name, has a value that nobody is to read in a results file."""
+    return _SECRET.search(variable) is not None
 
 
 def notices(
@@ -114,9 +123,9 @@ def notices(
     return tuple(dict.fromkeys(said))
 
 
-def shell_text(argv: Sequence[str]) -> str:
-    """The command as a POSIX shell takes it."""
-    return shlex.join(argv)
+def shell_text(shown: Sequence[str]) -> str:
+    """The command as a POSIX shell takes it; a secret is the variable that has it: ``--token="$TOKEN"``."""
+    return _MARK.sub(r"""'"$\1"'""", shlex.join(shown))
 
 
 def _whole(item: str) -> bool:

@@ -13,10 +13,11 @@ from typing import NoReturn
 
 from ptydask import eviction
 from ptydask.engines import Report, TrialFailure
-from ptydask.engines.command import folder, limits, log, messages, process, record, wandb_offline
+from ptydask.engines.command import folder, limits, log, messages, process, rows, wandb_offline
 from ptydask.engines.command.limits import Exceeded, Limits
 from ptydask.engines.command.process import Exit, Process
-from ptydask.engines.command.rows import History, Row, Tail
+from ptydask.engines.command.rows import Tail
+from ptydask.history import History, Row, reported
 from ptydask.model import StudyPlan, TrialOutput
 
 PATIENCE = 15.0
@@ -26,6 +27,11 @@ HASTE = 5.0
 SOON, LATER = 0.05, 0.2
 """Seconds between two looks at the program's values: at first and while they come, and after a while without."""
 _WHILE = 2.0
+_LONGEST = 5.0
+"""Seconds between two looks that count, at most: for longer this process was halted, as is its program where a batch
+system suspends a job."""
+HISTORY = "history.jsonl"
+"""Name of the artifact that has every row that was logged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class Attempt:
         self._engine = engine
         self._limits = Limits.of(engine)
         self._bands = frozenset(() if plan.pruner is None else plan.pruner.configs.get("bands", ()))
-        self._history = History(plan.metric, engine["objective"], plan.direction)
+        self._history = self._empty()
         self._tail = Tail(prepared.metrics)
         self._told = 0
         """Number of the value that Optuna was told of last, or would have been."""
@@ -71,13 +77,19 @@ class Attempt:
         self._over = False
         """The program has ended: the pruner's word comes too late."""
 
+    def _empty(self) -> History:
+        return History(self._plan.metric, self._engine["objective"], self._plan.direction)
+
     def run(self) -> TrialOutput:
         """The trial's result. Raises TrialFailure; Evicted where the worker has to go."""
         ready = self._prepared
         try:
             under_way = process.start(ready.argv, ready.directory, ready.environ, ready.log)
         except (OSError, ValueError) as error:
-            self._fail(messages.not_started(ready.name, str(error), socket.gethostname()), TrialOutput({}, {}))
+            self._fail(
+                messages.not_started(ready.name, str(error), socket.gethostname()),
+                TrialOutput({}, {}, command=ready.command),
+            )
         try:
             ended = self._watch(under_way)
         except BaseException:
@@ -90,17 +102,19 @@ class Attempt:
     # --- while it runs --------------------------------------------------------------------------
 
     def _watch(self, under_way: Process) -> Exit:
-        ready, began = self._prepared, time.monotonic()
-        last_sign = began
+        ready, looked = self._prepared, time.monotonic()
+        seconds = last_sign = 0.0
         written, heard = 0, False
         while True:
-            pause = SOON if time.monotonic() - last_sign < _WHILE or not heard else LATER
+            pause = SOON if seconds - last_sign < _WHILE or not heard else LATER
             ended = under_way.wait(pause)
             news = self._take_in(self._tail.new())
             size = log.size(ready.log)
             now = time.monotonic()
+            seconds += min(now - looked, _LONGEST)
+            looked = now
             if news or size != written:
-                last_sign, written, heard = now, size, True
+                last_sign, written, heard = seconds, size, True
             if ended is not None:
                 return ended
             if eviction.asked.is_set():
@@ -109,19 +123,19 @@ class Attempt:
                 return under_way.stop(PATIENCE)
             if under_way.ended:
                 continue
-            limit = limits.exceeded(self._limits, now - began, last_sign - began if heard else None)
+            limit = limits.exceeded(self._limits, seconds, last_sign if heard else None)
             if limit is not None and limit.setting == "start_timeout" and wandb_offline.run_files(ready.folder):
-                last_sign, heard = now, True  # silent, but W&B's start is behind it
+                last_sign, heard = seconds, True  # silent, but W&B's start is behind it
             elif limit is not None:
                 self._exceeded = limit
                 return under_way.stop(PATIENCE)
 
-    def _take_in(self, rows: Iterable[Row]) -> bool:
+    def _take_in(self, news: Iterable[Row]) -> bool:
         """Add rows to the history and tell Optuna. Whether there were any."""
         history, metric, empty = self._history, self._plan.metric, True
-        for row in rows:
+        for row in news:
             empty = False
-            if history.add(row) and limits.reported(history.count, self._told, self._bands):
+            if history.add(row) and history.count > self._told and reported(history.count, self._told, self._bands):
                 self._tell(history.count, row.metrics[metric])
         return not empty
 
@@ -136,19 +150,21 @@ class Attempt:
     # --- afterwards -----------------------------------------------------------------------------
 
     def _reconcile(self, pruned: bool) -> list[Row]:
-        """Add what was not seen while the program ran: the end of its file, and what only W&B's own file has.
+        """Take in what was not seen while the program ran: the end of its file, and what W&B's own file says.
 
         Returns the rows of the latter. Of a trial that was not pruned Optuna hears all there is.
         """
-        self._over, self._unwanted = True, pruned
+        ready, self._over, self._unwanted = self._prepared, True, pruned
         held = [] if pruned else self._held
         for count, value in held:
             self._tell(count, value)
         while self._take_in(self._tail.new()):
             pass
         self._take_in(self._tail.rest())
-        recorded = list(wandb_offline.history(self._prepared.folder))
-        self._take_in(recorded)
+        recorded = list(wandb_offline.history(ready.folder))
+        if recorded:
+            self._history = self._empty()
+            self._take_in(rows.reconciled(rows.written(ready.metrics), recorded, wandb_offline.finished(ready.folder)))
         last = self._history.last
         if not pruned and self._history.count > self._told and last is not None and math.isfinite(last):
             self._tell(self._history.count, last)
@@ -157,11 +173,11 @@ class Attempt:
     def _output(self, ended: Exit, recorded: list[Row], pruned: bool) -> TrialOutput:
         ready, limit = self._prepared, self._engine["outputs_limit"]
         kept = folder.kept(ready.folder, self._engine["outputs"], limit)
-        lines, size = record.history(ready.metrics, recorded, limit - kept.size)
+        lines, size = rows.whole(ready.metrics, recorded, wandb_offline.finished(ready.folder), limit - kept.size)
         if lines:
-            kept.add(record.NAME, lines, limit)
+            kept.add(HISTORY, lines, limit)
         elif size:
-            kept.left_out.append(f"{record.NAME}: the {size:,} bytes of all logged values are beyond the outputs_limit")
+            kept.left_out.append(f"{HISTORY}: the {size:,} bytes of all logged values are beyond the outputs_limit")
         if self._tail.rubbish:
             kept.left_out.append(f"{self._tail.rubbish:,} lines of the metrics file that hold no JSON object")
         metrics = self._history.metrics()

@@ -109,8 +109,10 @@ class Guard:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self._poll = select.poll()
-        for readable in (0, self._wake, self._output):
-            self._poll.register(readable, select.POLLIN)
+        self._worker = _handle(os.getppid())
+        for readable in (0, self._wake, self._output, self._worker):
+            if readable >= 0:
+                self._poll.register(readable, select.POLLIN)
 
     # --- the program ----------------------------------------------------------------------------
 
@@ -210,6 +212,9 @@ class Guard:
             elif readable == self._wake:
                 os.read(self._wake, 4096)
                 self.reap()
+            elif readable == self._worker:
+                self._poll.unregister(self._worker)
+                self.orphaned = True
             else:
                 self._hear(os.read(0, 4096))
 
@@ -256,6 +261,17 @@ def _become(program: list[str], output: int, guard: int) -> None:
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.execvpe(program[0], program, os.environ)
+
+
+def _handle(pid: int) -> int:
+    """A descriptor that can be read once a process has ended; -1 where the system has none.
+
+    What the worker has forked off may hold the other end of this process's input, which then does not end with it.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return -1
 
 
 def children() -> dict[int, str]:

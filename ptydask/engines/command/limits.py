@@ -1,15 +1,10 @@
-"""When a program has been silent, or has run, for too long; and which of its many values Optuna hears. Pure."""
+"""When a program has been silent, or has run, for too long. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-EVERY = 1000
-"""So many values are all reported."""
-GROWTH = 1.01
-"""Beyond, the count has to grow by this factor from one report to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +42,3 @@ def exceeded(limits: Limits, seconds: float, last_sign: float | None) -> Exceede
     elif limits.idle_timeout is not None and seconds - last_sign > limits.idle_timeout:
         return Exceeded("idle_timeout", limits.idle_timeout)
     return None
-
-
-def reported(count: int, before: int, bands: Collection[int] = ()) -> bool:
-    """Whether Optuna hears of the ``count``-th value, having last heard of the one numbered ``before``.
-
-    Of the first :data:`EVERY` each, then of ever fewer (1 % growth), and of all at which the pruner decides.
-    """
-    return count <= EVERY or count in bands or count >= before * GROWTH

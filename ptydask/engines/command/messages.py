@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from ptydask.engines.command import log
 from ptydask.engines.command.limits import Exceeded
 from ptydask.engines.command.process import Exit
-from ptydask.errors import nearest, one_line
+from ptydask.errors import one_line
+from ptydask.history import never_logged
 
 _LONGEST = 400
 """Characters of what a program said that a message repeats."""
@@ -46,13 +47,7 @@ def too_long(program: str, limit: Exceeded) -> str:
 
 def no_metric(program: str, metric: str, seen: Iterable[str]) -> str:
     """A program that ended well and never logged the metric; ``seen`` are the names of what it logged."""
-    names = list(seen)
-    if not names:
-        return f"{program} exited 0 but never logged {metric!r}; it logged nothing at all"
-    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    meant = nearest(metric, names)
-    also = f"; {meant}" if meant.startswith("did you mean") else ""
-    return f"{program} exited 0 but never logged {metric!r}; it logged: {listed}{also}"
+    return f"{program} exited 0 but {never_logged(metric, seen)}"
 
 
 def not_finite(program: str, metric: str, value: float, objective: str) -> str:
@@ -67,10 +62,10 @@ def not_started(program: str, why: str, host: str) -> str:
 
 
 def detail(text: str, command: str, directory: str) -> str:
-    """What stands in place of a traceback: the last 20 lines of the log, the command, and where the whole log is."""
+    """What stands in place of a traceback: the last 20 lines of the log, the command, and how to read the whole log."""
     last = log.tail(text)
     shown = f"The last lines that it wrote:\n{last}\n" if last else "It wrote nothing.\n"
-    return f"{shown}\nThe command, in {directory}:\n{command}\n\nIts whole log is in the trial's group: log\n"
+    return f"{shown}\nThe command, in {directory}:\n{command}\n\nThe whole log: ptydask show FILE.h5 NUMBER --log\n"
 
 
 def duration(seconds: float) -> str:

@@ -161,7 +161,7 @@ def kill_marked(folder: str, seconds: float = 10.0) -> None:
 
 def marked(folder: str) -> list[int]:
     """Processes whose environment, when they started, had ``folder`` as its :data:`MARK`; Linux only."""
-    mark, found = f"{MARK}={folder}".encode(), []
+    mark, found = os.fsencode(f"{MARK}={folder}"), []
     for file in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
             if mark in file.read_bytes().split(b"\0"):

@@ -32,6 +32,11 @@ def environment(given: Mapping[str, str], more: Mapping[str, str]) -> dict[str, 
     return {**made, "PATH": os.pathsep.join(places if own in places else [*places, own])}
 
 
+def named(item: str, found: Program) -> str:
+    """A command's first item for a shell: as given, or by its path where no shell would find it."""
+    return item if os.sep in item or shutil.which(item) == found.executable else found.executable
+
+
 def find(argv: Sequence[str], directory: Path, environ: Mapping[str, str], program: str | None) -> Program:
     """The program of a command that is run in ``directory``. Raises ConfigError where it is not there.
 

@@ -61,16 +61,17 @@ class CommandSession:
         except ConfigError as error:
             name = Path(config["program"] or expanded.argv[0]).name
             told = messages.not_started(name, str(error), socket.gethostname())
-            raise TrialFailure(told, messages.detail("", arguments.shell_text(expanded.argv), str(where))) from None
+            raise TrialFailure(told, messages.detail("", arguments.shell_text(expanded.shown), str(where))) from None
         argv = (found.executable, *expanded.argv[1:])
-        return Prepared(found.name, argv, arguments.shell_text(expanded.argv), where, environ, own, own / METRICS)
+        shown = arguments.shell_text((program.named(expanded.argv[0], found), *expanded.shown[1:]))
+        return Prepared(found.name, argv, shown, where, environ, own, own / METRICS)
 
     def _environment(self, trial: TrialInput, own: Path, values: Mapping[str, Any]) -> dict[str, str]:
         plan = self._plan
         inherited = {name: value for name, value in os.environ.items() if name not in wandb_offline.DROPPED}
         # What Python prints is seen at once: as a sign of life, in order, and all of it should the program be killed.
         asked = {"PYTHONUNBUFFERED": "1", **inherited, **plan.config["engine"]["environment"]}
-        study = hashlib.sha256(f"{plan.name}\0{plan.results}".encode()).hexdigest()[:8]
+        study = hashlib.sha256(os.fsencode(f"{plan.name}\0{plan.results}")).hexdigest()[:8]
         paths = [str(HOOK), *filter(None, [asked.get("PYTHONPATH")])]
         own_values = {
             **wandb_offline.environment(own, f"{study}-{trial.number}", study, values),

@@ -31,8 +31,14 @@ def complete(plan: StudyPlan) -> StudyPlan:
         seen = preview(plan)
     except ConfigError as error:
         raise error.in_file(plan.source.path) from None
-    fresh = tuple(notice for notice in seen.notices if notice not in plan.notices)
+    said = (*seen.notices, *map(_readable, filter(arguments.secret, plan.config["engine"]["environment"])))
+    fresh = tuple(notice for notice in said if notice not in plan.notices)
     return replace(plan, details=(*plan.details, ("command", seen.command)), notices=(*plan.notices, *fresh))
+
+
+def _readable(variable: str) -> str:
+    why = "the results file holds the text of this file, and whoever reads it can read this value"
+    return f"engine.environment.{variable}: {why}; set it where the run is started instead, programs inherit it"
 
 
 def preview(plan: StudyPlan) -> Preview:
@@ -45,7 +51,8 @@ def preview(plan: StudyPlan) -> Preview:
     named = program_in(config, where)
     expanded = arguments.expand(config["command"], named, values, environ, None)
     found = program.find(expanded.argv, where, environ, named)
-    return Preview(arguments.shell_text(expanded.argv), expanded.notices, found)
+    shown = arguments.shell_text((program.named(expanded.argv[0], found), *expanded.shown[1:]))
+    return Preview(shown, expanded.notices, found)
 
 
 def example(among: Distribution) -> Scalar:

@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from ptydask.engines.command.rows import INTERNAL, Row, numbers
+from ptydask.engines.command.rows import INTERNAL, numbers
+from ptydask.history import Row
 
 _HEADER = b":W&B\xe1\xbe\x00"
 _BLOCK = 32 * 1024
@@ -120,6 +121,11 @@ def exit_code(path: Path) -> int | None:
             if _EXIT in kinds:
                 code = _integer(dict(_fields(_bytes(kinds[_EXIT]))).get(1, 0))
     return code
+
+
+def finished(folder: Path) -> frozenset[str]:
+    """The runs, as :attr:`Row.run` names them, that their program finished: their files have all that was logged."""
+    return frozenset(path.parent.name for path in run_files(folder) if exit_code(path) is not None)
 
 
 def records(path: Path) -> Iterator[bytes]:

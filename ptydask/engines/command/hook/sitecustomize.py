@@ -107,7 +107,9 @@ def keep_offline(module: Any) -> None:
 
     def init(*args: Any, **kwargs: Any) -> Any:
         kwargs.pop("dir", None)
-        if kwargs.get("mode") in ("online", "shared"):
+        settings = kwargs.get("settings")
+        asked = settings.get("mode") if isinstance(settings, dict) else getattr(settings, "mode", None)
+        if (kwargs.get("mode") or asked) in ("online", "shared"):
             kwargs["mode"] = "offline"
         return original(*args, **kwargs)
 
@@ -125,7 +127,8 @@ def current_step(run: Any) -> int | None:
     if getattr(run, "_is_attached", False):
         step: int = run.step
         return step
-    return getattr(run, "_local_step", None)
+    local = getattr(run, "_local_step", None)
+    return getattr(run, "_step", None) if local is None else local  # its name up to wandb 0.19
 
 
 def write(run: Any, before: int | None, data: Any, step: int | None = None, *_: Any, **__: Any) -> None:

@@ -1,0 +1,127 @@
+"""Optuna's Gaussian process, for many workers at once and for trials that are pruned or fail.
+
+What it suggests follows from the trials alone, whatever the seed. Two workers that ask at the same moment would get
+the same point; and the point of a trial that was pruned or failed, which Optuna leaves out, would be suggested again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import GPSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import TrialState as State
+
+from ptydask.model import Distribution, Reason
+from ptydask.sampling.distributions import to_optuna
+
+PATIENCE = 30.0
+"""Seconds for workers that asked earlier, counted anew whenever one of them has its values. The first time on a worker
+PyTorch is imported for it."""
+_POLL = 0.05
+_ABANDONED = timedelta(minutes=1)
+"""A trial that has run for so long and has no values is nobody's."""
+_ASKED = "gp:relative_params"
+"""Under names that begin so, Optuna writes down all values of a trial before it gets the first."""
+
+Space = Mapping[str, BaseDistribution]
+
+
+class ParallelGPSampler(GPSampler):
+    """Optuna's own; trials that begin together get their values one after the other, in the order of their numbers.
+
+    A pruned trial counts with the value that it had, a failed one with the worst of all, as with W&B. Trials that lie
+    outside of ``space``, because a range was narrowed since, do not count.
+    """
+
+    def __init__(self, space: Mapping[str, Distribution], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        every = {name: to_optuna(dist) for name, dist in sorted(space.items())}
+        self._among = {name: dist for name, dist in every.items() if not dist.single()}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The whole space; Optuna would leave out a parameter once its range has changed."""
+        return dict(self._among)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Values for ``trial``; none, so that it is drawn at random, while there are too few to go by."""
+        trials = valued(after_those_before(study, trial, search_space), search_space, study.direction)
+        if not any(t.state is State.COMPLETE for t in trials):
+            return {}
+        return super().sample_relative(cast(optuna.Study, _Seen(study, trials)), trial, search_space)
+
+
+class _Seen:
+    """A study as if it had other trials."""
+
+    def __init__(self, study: optuna.Study, trials: list[FrozenTrial]) -> None:
+        self._study, self._trials = study, trials
+
+    def _get_trials(self, *_: Any, states: Container[State] | None = None, **__: Any) -> list[FrozenTrial]:
+        return [trial for trial in self._trials if states is None or trial.state in states]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+
+def after_those_before(study: optuna.Study, trial: FrozenTrial, space: Space) -> list[FrozenTrial]:
+    """All trials, once those with lower numbers that are running have their values, or seem not to get any."""
+    before: list[int] = []
+    patient_until = 0.0
+    while True:
+        trials = study.get_trials(deepcopy=False)
+        late = datetime.now() - _ABANDONED  # noqa: DTZ005 - Optuna's times are naive local ones
+        waiting = [
+            t.number
+            for t in trials
+            if t.number < trial.number and t.state is State.RUNNING
+            if not _has_values(t, space) and (t.datetime_start or late) > late
+        ]
+        if waiting != before:
+            before, patient_until = waiting, time.monotonic() + PATIENCE
+        if not waiting or time.monotonic() > patient_until:
+            return trials
+        time.sleep(_POLL)
+
+
+def _has_values(trial: FrozenTrial, space: Space) -> bool:
+    return space.keys() <= trial.params.keys() or any(key.startswith(_ASKED) for key in trial.system_attrs)
+
+
+def valued(trials: Iterable[FrozenTrial], space: Space, direction: StudyDirection) -> list[FrozenTrial]:
+    """The running trials, and as COMPLETE all that ended by their own parameters' doing, each with a value.
+
+    Those that were lost or interrupted are tried again and stay out, as do those outside of ``space``.
+    """
+    every = list(trials)
+    ended = [t for t in every if t.state.is_finished() and _inside(t, space)]
+    known = [(t, value) for t in ended if (value := _value(t)) is not None]
+    running = [t for t in every if t.state is State.RUNNING]
+    if not known:
+        return running
+    worst = (max if direction is StudyDirection.MINIMIZE else min)(value for _, value in known)
+    failed = [(t, worst) for t in ended if _value(t) is None and t.user_attrs.get("reason") == Reason.FAILED]
+    return [*(t if t.state is State.COMPLETE else _with(t, value) for t, value in [*known, *failed]), *running]
+
+
+def _value(trial: FrozenTrial) -> float | None:
+    return None if trial.state is State.FAIL or trial.values is None else trial.values[0]
+
+
+def _inside(trial: FrozenTrial, space: Space) -> bool:
+    return all(
+        name in trial.params and dist._contains(dist.to_internal_repr(trial.params[name]))
+        for name, dist in space.items()
+    )
+
+
+def _with(trial: FrozenTrial, value: float) -> FrozenTrial:
+    return create_trial(value=value, params=trial.params, distributions=trial.distributions)
