@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ptydask.analysis.results import StudyResults
 
 __version__ = "0.1.0"
-__all__ = ["Pruned", "__version__", "open"]
+__all__ = ["Pruned", "__version__", "open", "report"]
 
 
 class Pruned(BaseException):
@@ -45,4 +45,4 @@ def report(step: int | None = None, metrics: Mapping[str, float] | None = None, 
     >>> ptydask.report(3, loss=0.25)  # doctest: +SKIP
     >>> ptydask.report(3, {"loss (val)": 0.5})  # doctest: +SKIP
     """
-    importlib.import_module("ptydask.reporting").report(step, {**(metrics or {}), **more})
+    importlib.import_module("ptydask.reporting").report(step, metrics, more)

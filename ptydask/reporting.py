@@ -13,14 +13,17 @@ VARIABLE = "PTYDASK_METRICS"
 """The environment variable that names the trial's file of JSON lines. Whoever appends to that file has reported."""
 
 
-def report(step: int | None, metrics: Mapping[str, Any]) -> None:
-    """Append ``metrics`` at ``step`` to the file that :data:`VARIABLE` names; outside a trial, nothing.
+def report(step: int | None, metrics: Mapping[str, Any] | None, more: Mapping[str, Any]) -> None:
+    """Append ``metrics`` and ``more`` at ``step`` to the file that :data:`VARIABLE` names; outside a trial, nothing.
 
     Numbers are Python's, or what has one element and ``item()``: NumPy's scalars, PyTorch's losses. Several processes
     may report to the same file; of the ranks of one training only one should. Raises TypeError for anything else, in a
     trial or not, and OSError.
     """
-    row = {"step": _step(step), "metrics": {str(name): _number(name, value) for name, value in metrics.items()}}
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise TypeError(f"a metric has a name: report(3, loss=0.5); got {metrics!r}")
+    given = {**(metrics or {}), **more}
+    row = {"step": _step(step), "metrics": {str(name): _number(name, value) for name, value in given.items()}}
     path = os.environ.get(VARIABLE)
     if not path:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,14 +41,20 @@ def ended(number: int, **changes: Any) -> TrialRecord:
 PRUNED: dict[str, Any] = {"state": TrialState.PRUNED, "reason": Reason.PRUNED}
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> StudyResults:
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trials 0 to 3 and 5: complete, complete, pruned with the lowest error, failed, complete."""
-    store = Store.open(tmp_path / "s.h5", cases.meta(search_space_json=SPACE))
+    store = Store.open(tmp_path_factory.mktemp("packed") / "s.h5", cases.meta(search_space_json=SPACE))
     records = [ended(0), ended(1), ended(2, error=0.01, **PRUNED), cases.failed(3), ended(5, error=0.1)]
     for one in records:
         cases.put(store, one, made(one.number) if one.state is not TrialState.FAIL else None)
-    return ptydask.open(store.finish())
+    return store.finish()
+
+
+@pytest.fixture
+def study(packed: Path, tmp_path: Path) -> StudyResults:
+    """A copy of ``packed``, for each test its own."""
+    return ptydask.open(shutil.copy(packed, tmp_path / "s.h5"))
 
 
 # --- opening -----------------------------------------------------------------------------------------
@@ -462,6 +469,7 @@ def test_optuna(study: StudyResults) -> None:
     assert again.trials[1].intermediate_values == {1: 0.9, 2: 0.7, 3: 0.5}
 
 
+@pytest.mark.slow
 def test_pictures(study: StudyResults, tmp_path: Path) -> None:
     """Figures, the montage and the report are one call away."""
     figure: Any = study.plot("history")

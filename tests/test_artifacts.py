@@ -202,6 +202,7 @@ def test_a_full_disk_costs_files_first(
 # --- what is done to files afterwards ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_thinning_takes_files_with_the_arrays(tmp_path: Path) -> None:
     """--arrays best:1: the others lose their files, say which, and keep command, log and what was left out."""
     path = cases.packed(tmp_path / "s.h5")
@@ -221,6 +222,7 @@ def test_thinning_takes_files_with_the_arrays(tmp_path: Path) -> None:
     assert not packing.pack(path, keeping.parse("best:1")).changed
 
 
+@pytest.mark.slow
 def test_verify_names_a_damaged_file(tmp_path: Path) -> None:
     """One byte of a program's file is another one: the trial and the file are named, nothing else is concerned."""
     path = cases.packed(tmp_path / "s.h5", 2)
@@ -258,6 +260,7 @@ def test_rebuild_and_merge_take_files_along(tmp_path: Path) -> None:
         assert {n: f.read() for n, f in moved.artifacts.items()} == cases.artifacts()
 
 
+@pytest.mark.slow
 def test_merging_prefers_the_copy_with_files(tmp_path: Path) -> None:
     """Of a trial that was thinned in one file and is whole in the other, the whole one is taken."""
     path = cases.packed(tmp_path / "a.h5", 2)

@@ -148,6 +148,14 @@ def test_steps_of_its_own(written: Write) -> None:
     assert all(len(column) == 4 for column in output.curve.values())
 
 
+def test_values_of_one_step_are_one(written: Write) -> None:
+    """As in W&B, and for a program that reports: the later one is the step's, and no further one for the pruner."""
+    ask = Ask()
+    output = run(written("def fit(params, report): report(1, 3.0); report(1, 2.0); report(2, 1.0)"), ask)
+    assert [(step, metrics["loss"]) for step, metrics in ask.told] == [(1, 3.0), (2, 1.0)]
+    assert output.curve == {"step": [1, 2], "loss": [2, 1]}
+
+
 def test_a_function_that_only_returns(written: Write) -> None:
     """The value is the metric, its own best, and all of the curve."""
     output = run(written("def fit(params): return params['lr']"))

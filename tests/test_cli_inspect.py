@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import termios
@@ -90,6 +91,16 @@ META = StudyMeta(
 )
 
 
+def begun(path: Path, records: tuple[TrialRecord, ...], meta: StudyMeta) -> Store:
+    """A store with these trials."""
+    store = Store.open(path, meta)
+    for record in records:
+        output = OUTPUT if record.state is TrialState.COMPLETE else None
+        written = shard.write(store.folder, record, output, meta.keep, direction=meta.direction, metric=meta.metric)
+        store.add(record, sha256=written.sha256)
+    return store
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Makes a results file of these records: packed, or ``held`` by a driver (this process) that said ``run``."""
@@ -99,11 +110,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         records: tuple[TrialRecord, ...] = RECORDS, meta: StudyMeta = META, run: RunSnapshot | None = None
     ) -> Path:
         path = tmp_path / "results.h5"
-        store = Store.open(path, meta)
-        for record in records:
-            output = OUTPUT if record.state is TrialState.COMPLETE else None
-            written = shard.write(store.folder, record, output, meta.keep, direction=meta.direction, metric=meta.metric)
-            store.add(record, sha256=written.sha256)
+        store = begun(path, records, meta)
         if run is None:
             store.finish()
             store.close()  # as a driver does on its way out: it must not undo the packing
@@ -118,9 +125,16 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         store.close()
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """RECORDS in one file."""
+    return begun(tmp_path_factory.mktemp("once") / "results.h5", RECORDS, META).finish()
+
+
 @pytest.fixture
-def packed(make: Callable[..., Path]) -> Path:
-    return make()
+def packed(once: Path, tmp_path: Path) -> Path:
+    """A copy of ``once``, for each test its own."""
+    return shutil.copy(once, tmp_path / "results.h5")
 
 
 def run_of(path: Path) -> RunSnapshot:

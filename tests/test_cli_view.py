@@ -229,7 +229,7 @@ def test_the_line_of_a_failed_trial() -> None:
     )
     log_of(out).finished(record, False, snapshot())
     said = out.getvalue()
-    assert said.startswith("trial 7 failed  RuntimeError: ?[31mout of memory  scale=0.98")
+    assert said.startswith("trial 7 failed  RuntimeError: out of memory  scale=0.98")
     assert "attempt 2" in said
     assert said.count("\n") == 1
     lost = replace(record, reason=Reason.LOST)

@@ -331,6 +331,8 @@ def test_report_refuses_what_is_no_number(monkeypatch: pytest.MonkeyPatch) -> No
         ptydask.report(1, loss="x")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="loss is a number"):
         ptydask.report(1, loss=np.zeros(2))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a metric has a name"):
+        ptydask.report(1, 0.0)  # type: ignore[arg-type]
     for step in (1.5, math.nan, math.inf):
         with pytest.raises(TypeError, match="step is a whole number"):
             ptydask.report(step, loss=1.0)  # type: ignore[arg-type]

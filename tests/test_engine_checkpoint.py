@@ -90,6 +90,7 @@ MORE_SINCE_1: dict[str, dict[str, Any]] = {
 }
 
 ALL = VARIANTS | SINCE_1 | MORE | MORE_SINCE_1
+QUICK = ("as PtyRAD's defaults", "LBFGS", "ASGD", "every constraint")
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ def config_of(data: Path, variant: str) -> dict[str, Any]:
     return params(data, {"recon_params.NITER": iterations} | ALL[variant])
 
 
-@pytest.mark.parametrize("variant", ALL)
+@pytest.mark.parametrize("variant", [pytest.param(v, marks=() if v in QUICK else pytest.mark.slow) for v in ALL])
 def test_an_interrupted_trial_gives_the_same(data: Path, variant: str) -> None:
     """Stopped after two of its iterations and continued on other workers, a trial's every bit is the same."""
     if variant in SINCE_1 | MORE_SINCE_1 and not release.installed().schedules:
@@ -207,7 +208,7 @@ def test_snapshots_come_along(data: Path, fields: dict[str, Any]) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("variant", ["as PtyRAD's defaults", "LBFGS", "ASGD", "every constraint"])
+@pytest.mark.parametrize("variant", QUICK)
 def test_on_a_gpu_too(data: Path, variant: str) -> None:
     """The same on a GPU."""
     check(config_of(data, variant), variant, Slot(threads=1, cuda="0"))

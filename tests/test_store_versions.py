@@ -50,6 +50,7 @@ def test_every_value_is_read(copies: Path, make: ModuleType, version: int, kind:
         assert found[part] == value, part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", range(1, layout.FORMAT_VERSION + 1))
 @pytest.mark.parametrize("kind", ["packed", "index"])
 def test_they_are_verified(copies: Path, version: int, kind: str) -> None:

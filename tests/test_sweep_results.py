@@ -257,7 +257,7 @@ def test_the_report_is_of_a_sweep(made: Path) -> None:
     ]
     columns = {column["key"]: column for column in data["columns"]}
     assert columns["error"]["label"] == cases.METRIC
-    assert columns["steps"]["label"] == "steps"
+    assert columns["steps"]["label"] == "last step"
     assert [columns[f"params.{name}"]["null"] for name in ("norm", "flip")] == [True, False]
     trial = data["trials"]["3"]
     assert (trial["command"], dict(trial["artifacts"])[f"{cases.RUN}/best_SSIM.pt"]) == (cases.COMMAND, 102400)

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = _Parser(
         prog="ptydask",
-        description="Tune electron-ptychography reconstructions on many workers, into one HDF5 file.",
+        description="Tune electron-ptychography reconstructions, or a W&B sweep file's program, into one HDF5 file.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ STYLES = {"complete": "", "pruned": "dim", "failed": "red", "best": "bold green"
 """Rich's styles of a table's rows, by a word for the row."""
 
 _WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+_COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
 _FACTS = ("attempt", "seconds", "reason", "message", "retry_of", "origin", "started", "worker")
 _PLACES = ("host", "job", "device", "seed")
 
@@ -89,8 +91,9 @@ def printable(text: str) -> str:
 
 
 def inert(text: str) -> str:
-    """Text that cannot move the cursor: a blank for other white space, ``?`` for control characters."""
-    return "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in text)
+    """Text without colours that cannot move the cursor: a blank for other white space, ``?`` for control characters."""
+    plain = _COLOURS.sub("", text)
+    return "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in plain)
 
 
 def shortened(text: str, width: int) -> str:

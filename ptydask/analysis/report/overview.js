@@ -148,7 +148,7 @@ function preparePlots() {
 }
 
 const FACTS = {
-  data: "Data", data_sha256: "SHA-256 of the data", config_path: "Params file", command: "Command", working_directory: "Working directory",
+  data: "Data", data_sha256: "SHA-256 of the data", config_path: study.step === "step" ? "Sweep file" : "Params file", command: "Command", working_directory: "Working directory",
   host: "Worker host", driver_host: "Driver host", gpu: "GPU", platform: "Platform", driver_pid: "Driver process",
 };
 

@@ -41,7 +41,12 @@ def columns(study: StudyData, seen: Mapping[int, Seen], units: Mapping[str, str]
         ),
         *(_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records]) for n in metrics),
         _column("seconds", "time", "fact", [r.seconds for r in records], "s"),
-        _column("steps", f"{sweep.step_word(meta)}s", "fact", [_steps(seen, r.number) for r in records]),
+        _column(
+            "steps",
+            "last step" if sweep.is_sweep(meta) else "iterations",
+            "fact",
+            [_steps(seen, r.number) for r in records],
+        ),
         _column("message", "message", "fact", [r.message or _reason(r) for r in records]),
         _column("attempt", "attempt", "fact", [r.attempt for r in records]),
         _column("retry_of", "retry of", "fact", [r.retry_of for r in records]),

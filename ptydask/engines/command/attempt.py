@@ -181,7 +181,7 @@ class Attempt:
         if self._tail.rubbish:
             kept.left_out.append(f"{self._tail.rubbish:,} lines of the metrics file that hold no JSON object")
         metrics = self._history.metrics()
-        if pruned and not math.isfinite(metrics[self._plan.metric]):
+        if pruned and not math.isfinite(metrics.get(self._plan.metric, math.nan)):
             metrics[self._plan.metric] = self._value  # while it was being stopped it came to log NaN
         return TrialOutput(
             metrics=metrics,

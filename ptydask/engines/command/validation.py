@@ -31,12 +31,12 @@ def complete(plan: StudyPlan) -> StudyPlan:
         seen = preview(plan)
     except ConfigError as error:
         raise error.in_file(plan.source.path) from None
-    said = (*seen.notices, *map(_readable, filter(arguments.secret, plan.config["engine"]["environment"])))
+    said = (*seen.notices, *map(_exposed, filter(arguments.secret, plan.config["engine"]["environment"])))
     fresh = tuple(notice for notice in said if notice not in plan.notices)
     return replace(plan, details=(*plan.details, ("command", seen.command)), notices=(*plan.notices, *fresh))
 
 
-def _readable(variable: str) -> str:
+def _exposed(variable: str) -> str:
     why = "the results file holds the text of this file, and whoever reads it can read this value"
     return f"engine.environment.{variable}: {why}; set it where the run is started instead, programs inherit it"
 
