@@ -180,6 +180,15 @@ def test_few_sentences_for_many_files(tmp_path: Path) -> None:
     assert (len(said), said[-1]) == (21, "23 more files were left out")
 
 
+def test_files_that_the_program_did_not_write(tmp_path: Path) -> None:
+    """They are not kept, however wide the pattern; others of that name further down are."""
+    (tmp_path / "below").mkdir()
+    for name in ("program.log", "below/program.log", "model.pt"):
+        (tmp_path / name).write_text(name)
+    kept = folder.kept(tmp_path, ["**"], 100, ("program.log",))
+    assert sorted(kept.artifacts) == ["below/program.log", "model.pt"]
+
+
 def test_a_folder_is_removed_whatever_is_in_it(tmp_path: Path) -> None:
     """Folders that nobody may write in or read; links go, what they lead to stays."""
     tmp_path.chmod(0o777)

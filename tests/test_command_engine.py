@@ -427,6 +427,8 @@ def test_validating_misses_the_program(tmp_path: Path) -> None:
     """Before any worker starts."""
     with pytest.raises(ConfigError, match=r"program = 'trian.py': there is no such file"):
         CommandEngine().validate(plan("trian.py", tmp_path))
+    with pytest.raises(ConfigError, match=r"command = 'accelerate launch': there is no such program"):
+        CommandEngine().validate(plan("train.py", tmp_path, ["accelerate launch", "${program}"]))
 
 
 def test_what_decides_a_result(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_stopping_while_it_starts(sent: signal.Signals, toy_params: Params, resu
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         os.killpg(process.pid, sent) if sent is signal.SIGINT else process.send_signal(sent)
         out, err = process.communicate(timeout=30)
-        # CPython ends by the signal itself, which a shell calls 130, where Ctrl-C came within `exec`, as in dataclasses.
+        # Where Ctrl-C came within `exec`, as in dataclasses, CPython ends by the signal itself: 130 to a shell.
         assert process.returncode in ((130, -sent) if sent is signal.SIGINT else (75,)), f"{tenth}: {out}{err}"
         assert "Traceback" not in err, f"{tenth}: {err}"
         assert not psutil.wait_procs(family, timeout=10)[1]

@@ -172,10 +172,11 @@ class Attempt:
 
     def _output(self, ended: Exit, recorded: list[Row], pruned: bool) -> TrialOutput:
         ready, limit = self._prepared, self._engine["outputs_limit"]
-        kept = folder.kept(ready.folder, self._engine["outputs"], limit)
+        ours = (ready.log.name, ready.metrics.name, wandb_offline.PARAMETERS)
+        kept = folder.kept(ready.folder, self._engine["outputs"], limit, ours)
         lines, size = rows.whole(ready.metrics, recorded, wandb_offline.finished(ready.folder), limit - kept.size)
         if lines:
-            kept.add(HISTORY, lines, limit)
+            kept.add(HISTORY if HISTORY not in kept.artifacts else f"ptydask-{HISTORY}", lines, limit)
         elif size:
             kept.left_out.append(f"{HISTORY}: the {size:,} bytes of all logged values are beyond the outputs_limit")
         if self._tail.rubbish:

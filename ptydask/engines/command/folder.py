@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -50,15 +50,17 @@ class Kept:
         return (*self.left_out[:_MOST_SENTENCES], f"{more:,} more files were left out")
 
 
-def kept(folder: Path, globs: Sequence[str], limit: int) -> Kept:
+def kept(folder: Path, globs: Sequence[str], limit: int, ours: Collection[str] = ()) -> Kept:
     """The files in ``folder`` that one of ``globs`` matches, small ones first, as long as they fit in ``limit`` bytes.
 
-    Nothing outside of the folder is read: of links only those to files in it count, and they become files. Nobody
-    may be writing in there any more.
+    Nothing outside of the folder is read: of links only those to files in it count, and they become files. ``ours``
+    are names of files that the program did not write. Nobody may be writing in there any more.
     """
     found, home = Kept(), os.path.realpath(folder)
     sizes: list[tuple[int, str, str]] = []
     for name, entry in _entries(folder, globs):
+        if name in ours:
+            continue
         try:
             path = entry.path if not entry.is_symlink() else _target(entry.path, home)
             state = os.lstat(path)

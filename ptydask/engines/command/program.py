@@ -44,23 +44,27 @@ def find(argv: Sequence[str], directory: Path, environ: Mapping[str, str], progr
     """
     if not argv:
         raise ConfigError("is empty once its macros are expanded", key="command")
-    key = "program" if program is not None else "command"
     if not directory.is_dir():
         raise ConfigError("is no folder", key="engine.directory", value=str(directory))
     items = list(argv)
     start = _after_env(items) if PurePath(items[0]).name == "env" else 0
     if start >= len(items):
         raise ConfigError("names no program after env", key="command", value=items)
-    place = _executable(items[start], directory, environ, key, by_env=start > 0)
+    place = _executable(items[start], directory, environ, _key(items[start], program), by_env=start > 0)
     executable = items[0] if start else place
     if not start or os.sep in items[0]:
-        executable = _executable(items[0], directory, environ, key)
+        executable = _executable(items[0], directory, environ, _key(items[0], program))
     if not _is_python(items[start]):
         return Program(PurePath(items[start]).name, executable, Path(place))
     script = _script(items[start + 1 :])
     if script is None:
         return Program(PurePath(program or items[start]).name, executable, None)
-    return Program(PurePath(script).name, executable, _readable(script, directory, key))
+    return Program(PurePath(script).name, executable, _readable(script, directory, _key(script, program)))
+
+
+def _key(item: str, program: str | None) -> str:
+    """Where in the sweep file an item comes from."""
+    return "program" if item == program else "command"
 
 
 def _after_env(items: Sequence[str]) -> int:
