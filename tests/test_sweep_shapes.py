@@ -196,7 +196,7 @@ REFUSED: dict[str, str] = {
         " next token); YAML is indented with blanks, never with tabs"
     ),
     "two_words_in_one": (
-        "program = 'accelerate launch': there is no such program; it is neither in PATH nor in the directory"
+        "command = 'accelerate launch': there is no such program; it is neither in PATH nor in the directory"
     ),
     "upside_down": "parameters.decay_ratio.min = 0.3: must not be above max = 0.1",
     "wrong_goal": "metric.goal = 'max': must be minimize or maximize; known: maximize, minimize",
