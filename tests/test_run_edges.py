@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -18,6 +19,7 @@ import servers
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
+from ptydask.cli import running
 from ptydask.errors import hide, redact
 from ptydask.model import beside
 from ptydask.store import reader
@@ -97,6 +99,24 @@ def test_stopping_while_it_starts(sent: signal.Signals, toy_params: Params, resu
         assert process.returncode in ((130, -sent) if sent is signal.SIGINT else (75,)), f"{tenth}: {out}{err}"
         assert "Traceback" not in err, f"{tenth}: {err}"
         assert not psutil.wait_procs(family, timeout=10)[1]
+
+
+def test_sigterm_in_a_destructor_is_heeded() -> None:
+    """What it raised is lost there: the next look at the run raises it again, but not while the run is being ended."""
+
+    def come() -> None:
+        with suppress(running.Terminated):
+            signal.raise_signal(signal.SIGTERM)
+
+    with running.sigterm() as asked:
+        asked.heed()
+        come()
+        with pytest.raises(running.Terminated):
+            asked.heed()
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            asked.heed()
 
 
 @pytest.mark.slow

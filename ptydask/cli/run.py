@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ptydask.model import beside, target_met
 
 if TYPE_CHECKING:
+    from ptydask.cli.running import Asked
     from ptydask.clusters import ClusterRequest
     from ptydask.driver import RunOptions
     from ptydask.model import StudyMeta, StudyPlan, TrialRecord
@@ -270,13 +271,13 @@ def run_command(args: argparse.Namespace) -> int:
     from ptydask.cli import running
 
     try:
-        with running.sigterm():
-            return _run(args)
+        with running.sigterm() as asked:
+            return _run(args, asked)
     except running.Terminated:  # nothing was begun so far
         return 75
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, asked: Asked) -> int:
     from ptydask import clusters
     from ptydask.cli import plan as words
     from ptydask.cli import running, view
@@ -309,7 +310,7 @@ def _run(args: argparse.Namespace) -> int:
         if script:
             print(script)
         return 0
-    return running.run(prepared, chosen.place, request, _options(args, prepared.total), watch)
+    return running.run(prepared, chosen.place, request, _options(args, prepared.total), watch, asked)
 
 
 def _request(args: argparse.Namespace, default: int) -> ClusterRequest:

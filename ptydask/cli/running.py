@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -24,9 +25,23 @@ class Terminated(BaseException):
     """SIGTERM: the cluster wants this process to end."""
 
 
-def run(prepared: Prepared, place: Place, request: ClusterRequest, options: RunOptions, watch: View) -> int:
+@dataclass(slots=True)
+class Asked:
+    """Whether SIGTERM has come: what it raises is lost where Python happens to be in a destructor or a callback."""
+
+    came: bool = False
+
+    def heed(self) -> None:
+        """Raises :class:`Terminated` where it has come, and nothing is on its way to the end."""
+        if self.came and sys.exc_info()[0] is None:
+            raise Terminated
+
+
+def run(
+    prepared: Prepared, place: Place, request: ClusterRequest, options: RunOptions, watch: View, asked: Asked
+) -> int:
     """Run what is missing, pack the results, say how it ended; returns the exit code."""
-    observer = _Last(watch)
+    observer = _Last(watch, asked)
     try:
         with _results(prepared) as store:
             outcome = _trials(prepared, place, request, options, store, observer)
@@ -142,14 +157,15 @@ def _conclude(outcome: Outcome | None, prepared: Prepared, watch: View) -> int:
 class _Last:
     """Passes everything on and keeps the latest snapshot, for the closing lines of a run that is stopped."""
 
-    def __init__(self, watch: View) -> None:
-        self._watch = watch
+    def __init__(self, watch: View, asked: Asked) -> None:
+        self._watch, self._asked = watch, asked
         self.snapshot: RunSnapshot | None = None
 
     def update(self, snapshot: RunSnapshot) -> None:
         """See :class:`ptydask.driver.Observer`."""
         self.snapshot = snapshot
         self._watch.update(snapshot)
+        self._asked.heed()
 
     def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
         """See :class:`ptydask.driver.Observer`."""
@@ -162,16 +178,18 @@ class _Last:
 
 
 @contextmanager
-def sigterm() -> Iterator[None]:
+def sigterm() -> Iterator[Asked]:
     """SIGTERM raises :class:`Terminated` in here, once."""
+    asked = Asked()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        asked.came = True
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a batch system may say it twice; once is enough
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        yield asked
     finally:
         if signal.getsignal(signal.SIGTERM) is stop:
             signal.signal(signal.SIGTERM, before)
