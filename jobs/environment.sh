@@ -40,17 +40,21 @@ make_venv() {
 requirements() { { cat "$root/pyproject.toml" "$root/constraints.txt"; printf '%s\n' "$root"; } | cksum; }
 
 # prepare EXTRAS: a .venv with these extras of ptydask (comma-separated). Seconds when it is there already.
-# The note that it is ready is written last, so an interrupted installation is taken up again.
+# The note that it is ready is written last, so an interrupted installation is taken up again. It names every extra that
+# was installed from these requirements.
 prepare() {
-    local wanted=$1 stamp
+    local wanted=$1 stamp extra there="" missing=""
     stamp=$(requirements)
     make_venv
-    if [ -f "$ready" ] && [ "$(head -n 1 "$ready")" = "$stamp" ]; then
-        case ",$(tail -n 1 "$ready")," in *",$wanted,"*) return ;; esac
-    fi
+    if [ -f "$ready" ] && [ "$(head -n 1 "$ready")" = "$stamp" ]; then there=$(tail -n 1 "$ready"); fi
+    for extra in ${wanted//,/ }; do
+        case ",$there," in *",$extra,"*) ;; *) missing=$missing,$extra ;; esac
+    done
+    if [ -z "$missing" ]; then return; fi
     rm -f "$ready"
     say "installing ptydask[$wanted] into $root/.venv (the first time this takes some minutes)"
     (cd "$root" && "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$wanted]")
-    printf '%s\n%s\n' "$stamp" "$wanted" >"$ready.part"
+    there=$there$missing
+    printf '%s\n%s\n' "$stamp" "${there#,}" >"$ready.part"
     mv "$ready.part" "$ready"
 }

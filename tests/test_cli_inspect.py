@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -411,7 +412,38 @@ def test_show_csv_is_the_curve(packed: Path, call: Callable[..., str]) -> None:
 
 def test_show_names_the_nearest(packed: Path, call: Callable[..., str]) -> None:
     """A number that is not there is bad usage; the nearest that is there is named."""
-    call("show", packed, 4, code=2, err="there is no trial 4; the nearest is 3, of 5 trials from 0 to 5")
+    call("show", packed, 9, code=2, err="there is no trial 9; the nearest is 5, of 5 trials from 0 to 5")
+
+
+def test_show_best(packed: Path, call: Callable[..., str]) -> None:
+    """``best`` is the best trial's number, as in export; other words are bad usage."""
+    assert call("show", packed, "best") == call("show", packed, 1)
+    call("show", packed, "worst", code=2, err="'worst' is neither a trial's number nor 'best'")
+
+
+def test_show_of_an_interrupted_trial(packed: Path, make: Callable[..., Path], call: Callable[..., str]) -> None:
+    """A number whose trial was tried again leads to where it was, over more than one step."""
+    call("show", packed, 4, code=2, err="trial 4 was interrupted and tried again as trial 5\n")
+    packed.unlink()
+    twice = make((*RECORDS, replace(RECORDS[1], number=6, retry_of=5)))
+    call("show", twice, 4, code=2, err="tried again as trial 5, then 6\n")
+
+
+@pytest.mark.parametrize("command", ["ls", "best", "status", "info", "verify", "rebuild"])
+def test_a_sweep_file_in_place_of_its_results(packed: Path, call: Callable[..., str], command: str) -> None:
+    """What was run is told from what came of it, whose name is given: the one file there, or one named after it."""
+    sweep = packed.with_name("sweep.yaml")
+    sweep.write_text("method: random\n")
+    with h5py.File(packed.with_name("sweep.h5"), "w") as measurements:
+        measurements["data"] = 1
+    words = "sweep.yaml: a params or sweep file, not its results; "
+    call(command, sweep, code=2, err=rf"{words}did you mean '\S+results\.h5'\?\n$")
+    sweep.write_text("name: 'mine' # a study\nmethod: random\n")
+    for name in ("other.h5", "mine.h5"):
+        shutil.copy(packed, packed.with_name(name))
+    call(command, sweep, code=2, err=rf"{words}did you mean '\S+mine\.h5'\?\n$")
+    packed.with_name("mine.h5").unlink()
+    call(command, sweep, code=2, err=rf"{words}`ptydask run` says where")
 
 
 # --- status --------------------------------------------------------------------------------------------
@@ -461,7 +493,7 @@ def test_status_when_the_driver_was_killed(make: Callable[..., Path], call: Call
 
 @pytest.mark.parametrize(
     ("driver", "left", "state"),
-    [("", None, "finished"), ("", 3, "finished"), ("process 1", 0, "finished"), ("process 1", 3, "gone")],
+    [("", None, "finished"), ("", 3, "stopped"), ("process 1", 0, "finished"), ("process 1", 3, "gone")],
 )
 def test_a_packed_file_is_not_always_finished(driver: str, left: int | None, state: str) -> None:
     """A finished study that was to get more trials, its driver killed before the first of them, is not finished."""
@@ -476,6 +508,22 @@ def test_status_of_an_extended_study(packed: Path, call: Callable[..., str]) -> 
         store.write_status(said)
         store._lock.release()  # killed
         assert json.loads(call("status", packed, "--format", "json"))["state"] == state
+
+
+def test_status_of_an_extended_study_that_was_stopped(packed: Path, call: Callable[..., str]) -> None:
+    """Of a packed file that was to get more, stopped before one ended: how many are missing."""
+    run = run_of(packed)
+    for total, state in ((20, "stopped"), (5, "finished")):
+        store = Store.open(packed, META)
+        store.write_status(replace(run, total=total, counts={"complete": 5}))
+        store.close()
+        shown = json.loads(call("status", packed, "--format", "json"))
+        assert (shown["state"], shown["total"]) == (state, total)
+        assert packed.with_suffix(".trials").exists() == (state == "stopped")
+    store = Store.open(packed, META)
+    store.write_status(run)
+    store.close()
+    assert call("status", packed).startswith("stopped with 15 trials to go; the same command goes on from here\n")
 
 
 def test_status_of_a_stopped_study(make: Callable[..., Path], call: Callable[..., str], tmp_path: Path) -> None:

@@ -51,6 +51,12 @@ def test_the_exception_is_found_wherever_it_is() -> None:
         ),
         (
             Exit(2, None, 3.0),
+            "usage: train\ntrain: error: argument --amp: ignored explicit argument 'False'\n",
+            "train exited 2 after 3 s: the program rejected its arguments: train: error: argument --amp: "
+            "ignored explicit argument 'False'; write ${args_no_boolean_flags} for ${args} in command",
+        ),
+        (
+            Exit(2, None, 3.0),
             "Traceback (most recent call last):\n  x\nValueError: y\n",
             "train exited 2 after 3 s: ValueError: y",
         ),
@@ -77,7 +83,11 @@ def test_the_messages_of_the_others() -> None:
     assert messages.no_metric("train", "SSIM", ["SSIM_val", "PSNR"]) == (
         "train exited 0 but never logged 'SSIM'; it logged: SSIM_val, PSNR; did you mean 'SSIM_val'?"
     )
-    assert messages.no_metric("train", "SSIM", []) == "train exited 0 but never logged 'SSIM'; it logged nothing at all"
+    nothing = (
+        "train exited 0 but never logged {!r}; it logged nothing at all; log it with wandb, or with ptydask.report({})"
+    )
+    for name, call in (("SSIM", "step, SSIM=..."), ("val/loss", "..."), ("lambda", "..."), ("step", "...")):
+        assert messages.no_metric("train", name, []) == nothing.format(name, call)
     many = messages.no_metric("train", "SSIM", [f"m{n}" for n in range(20)])
     assert many.endswith("m10, m11 and 8 more")
     assert messages.not_finite("train", "SSIM", float("nan"), "last") == (
@@ -128,6 +138,7 @@ def test_where_a_program_is_found(tmp_path: Path) -> None:
     ("argv", "said"),
     [
         (("ldctbench-trian",), "there is no such program"),
+        (("/usr/bin/env", "ldctbench-train"), r"no such program; pip install 'ptydask\[ldct\]'"),
         (("/usr/bin/env", "train.py"), "there is no such program"),
         (("./nothing",), "there is no such file"),
         (("./train.py",), "cannot be executed; put"),
@@ -143,7 +154,7 @@ def test_a_program_that_cannot_run_is_refused(tmp_path: Path, argv: tuple[str, .
     (tmp_path / "train.py").write_text("")
     (tmp_path / "folder").mkdir()
     with pytest.raises(ConfigError, match=said):
-        program.find(argv, tmp_path, program.environment(os.environ, {}), None)
+        program.find(argv, tmp_path, {"PATH": "/usr/bin:/bin"}, None)
 
 
 # --- the folder -----------------------------------------------------------------------------------

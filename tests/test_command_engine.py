@@ -174,7 +174,10 @@ def test_the_messages_that_a_user_sees(tmp_path: Path) -> None:
     assert said("another_metric", tmp_path) == (
         "misbehaving.py exited 0 but never logged 'loss'; it logged: Loss, accuracy; did you mean 'Loss'?"
     )
-    assert said("nothing", tmp_path) == ("misbehaving.py exited 0 but never logged 'loss'; it logged nothing at all")
+    assert said("nothing", tmp_path) == (
+        "misbehaving.py exited 0 but never logged 'loss'; it logged nothing at all; "
+        "log it with wandb, or with ptydask.report(step, loss=...)"
+    )
     assert said("nan", tmp_path) == "misbehaving.py exited 0 but the last value that it logged of 'loss' is NaN"
     assert run(misbehaving("nan", tmp_path, objective="best")).metrics["loss"] == 0.5
 
@@ -431,6 +434,19 @@ def test_validating_misses_the_program(tmp_path: Path) -> None:
         CommandEngine().validate(plan("train.py", tmp_path, ["accelerate launch", "${program}"]))
 
 
+def test_a_misspelt_macro_is_named_before_the_program(tmp_path: Path) -> None:
+    """Without the interpreter the program is looked for in PATH: the macro is what to mend."""
+    (tmp_path / "train.py").write_text("")
+    said = (
+        r"command = '\${interpretor}': is no macro and vanishes; did you mean 'interpreter'\? "
+        r"Without it program = 'train.py': there is no such program"
+    )
+    with pytest.raises(ConfigError, match=said):
+        CommandEngine().validate(plan("train.py", tmp_path, ["${env}", "${interpretor}", "${program}", "${args}"]))
+    with pytest.raises(ConfigError, match=r"^[^ ]*: command = 'nowhere'"):
+        CommandEngine().validate(plan("train.py", tmp_path, ["${env}", "nowhere", "${args}"]))
+
+
 def test_what_decides_a_result(tmp_path: Path) -> None:
     """Program, command, parameters and environment do; where it is run and how long it may take do not."""
     engine = CommandEngine()
@@ -446,4 +462,6 @@ def test_where_results_come_from(tmp_path: Path) -> None:
     facts = session(plan("train.py", tmp_path)).provenance()
     assert facts["program"] == str(tmp_path / "train.py")
     assert facts["program_sha256"] == hashlib.sha256(b"print()\n").hexdigest()
+    launched = session(plan("train.py", tmp_path, ["nice", "${interpreter}", "${program}"])).provenance()
+    assert launched["program_sha256"] == facts["program_sha256"]
     assert facts["device"] == "cpu"

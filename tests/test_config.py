@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ptydask import config, errors
+from ptydask import cli, config, errors
 from ptydask.config import Overrides, ptyrad, reading
 from ptydask.model import Budget, Choice, FloatRange, IntRange, Keep, Point, Source, StudyPlan
 
@@ -370,6 +370,25 @@ def test_a_setting_that_cannot_be_read(text: str) -> None:
         config.parse_setting(text)
     assert "--set" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_program_or_half_a_setting_is_told(tmp_path: Path) -> None:
+    """What to write instead, for a sweep file too."""
+    (tmp_path / "train.py").write_text("")
+    with pytest.raises(errors.ConfigError, match=r"for a program write a sweep file with program: train.py$"):
+        config.load(tmp_path / "train.py")
+    with pytest.raises(errors.UsageError, match=r"parameters.lr.max=0.1 or recon_params.NITER=20"):
+        config.parse_setting("run_cap")
+
+
+@pytest.mark.parametrize(("word", "said"), [("rn", "unknown command: 'rn'; did you mean 'run'? ("), ("zzz", "'zzz' (")])
+def test_a_misspelt_command(capsys: pytest.CaptureFixture[str], word: str, said: str) -> None:
+    """One line with the nearest, without the list of all."""
+    assert cli.main([word]) == 2
+    line = capsys.readouterr().err
+    assert said in line
+    assert line.count("\n") == 1
+    assert "choose from" not in line
 
 
 def test_a_point_on_the_command_line() -> None:

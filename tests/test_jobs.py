@@ -121,6 +121,25 @@ def test_installs_once(checkout: Path) -> None:
     assert sum("pip install" in call for call in calls(checkout)) == 2
 
 
+def test_extras_add_up(checkout: Path) -> None:
+    """What was installed for one script is there for it after another one; new requirements begin anew."""
+    fake_python(checkout)
+    environment = {"PATH": str(checkout.parent / "bin"), "CALLS": str(checkout.parent / "calls")}
+
+    def prepare(extras: str) -> int:
+        command = f"set -euo pipefail; source jobs/environment.sh; prepare {extras}"
+        bash = str(shutil.which("bash"))
+        subprocess.run([bash, "-c", command], cwd=checkout, env=environment, capture_output=True, check=True)
+        return sum("pip install" in call for call in calls(checkout))
+
+    assert [prepare(extras) for extras in ("ptyrad,analysis", "ldct", "ptyrad,analysis", "ldct", "analysis,ldct")] == [
+        *(1, 2, 2, 2, 2)
+    ]
+    assert prepare("ldct,gp") == 3
+    (checkout / "constraints.txt").write_text("numpy==2.0\n")
+    assert [prepare(extras) for extras in ("ldct", "ptyrad,analysis")] == [4, 5]
+
+
 def test_interrupted_installation_is_taken_up_again(checkout: Path) -> None:
     """An installation that failed half-way does not count as done, and nothing runs on it."""
     fake_python(checkout)

@@ -7,6 +7,8 @@ import gc
 import json
 import math
 import re
+import subprocess
+import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -446,6 +448,23 @@ def test_without_matplotlib_it_is_said_what_to_install(tmp_path: Path, monkeypat
     ):
         report.write(results, tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("command", ["report", "plot", "montage"])
+def test_commands_without_matplotlib(tmp_path: Path, command: str) -> None:
+    """Where it truly cannot be imported, each command says so in one line, and ``open`` raises the same."""
+    path = cases.packed(tmp_path / "r.h5", [cases.record(0)])
+    hide = "import sys; sys.modules['matplotlib'] = None\n"
+    does = f"from ptydask import cli; sys.exit(cli.main([{command!r}, {str(path)!r}]))"
+    done = subprocess.run([sys.executable, "-c", hide + does], capture_output=True, text=True, timeout=60, check=False)
+    line = "figures need the package matplotlib: pip install 'ptydask[analysis]'"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"ptydask: {line}\n")
+    called = f"import ptydask; ptydask.open({str(path)!r}).{command}()"
+    done = subprocess.run(
+        [sys.executable, "-c", hide + called], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr.endswith(f"ptydask.errors.MissingDependency: {line}\n")
+    assert sorted(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import store_cases as cases
 
+from ptydask.cli.running import nothing_text
 from ptydask.driver.asked import hopeless, total_of
 from ptydask.model import (
     Budget,
@@ -180,6 +181,21 @@ def test_the_error_of_a_hopeless_run() -> None:
         "(these 4 stay recorded and count, --trials raises the number)"
     )
     assert error.exit_code == 1
+
+
+def test_a_second_hopeless_run() -> None:
+    """The failures of this run and all that is recorded are told apart."""
+    error = hopeless(plan_with(Budget(20, total=True)), after([failed("exit 2")] * 4), 20, 8)
+    assert str(error).startswith("the first 4 trials of this run failed alike: exit 2; 12 of 20 trials were not run; ")
+    assert str(error).endswith("(all 8 stay recorded and count, --trials raises the number)")
+
+
+def test_where_no_trial_completed() -> None:
+    """The last line can be pasted, and names the first that failed."""
+    states = (TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL)
+    records = [cases.record(number, params={}, state=state) for number, state in enumerate(states)]
+    said = "no trial completed; `ptydask show 'my results/s.h5' 1` has the reason of the first"
+    assert nothing_text(records, Path("my results/s.h5")) == said
 
 
 def test_a_hopeless_grid_is_not_told_to_raise_the_number() -> None:

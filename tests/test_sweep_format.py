@@ -188,6 +188,8 @@ def test_sampler_by_name(plan: Any, refused: Any) -> None:
     made = plan(points, Overrides(sampler="GridSampler"), run_cap=...)
     assert (made.sampler.name, made.budget.n_trials) == ("GridSampler", 3)
     assert "--sampler = 'TPESample'" in refused(points, Overrides(sampler="TPESample"))
+    for short, full in (("TPE", "TPE"), ("gp", "GP"), ("Random", "Random"), ("cmaes", "CmaEs"), ("tpesampler", "TPE")):
+        assert f"did you mean '{full}Sampler'?" in refused(points, Overrides(sampler=short))
 
 
 @pytest.mark.parametrize(
@@ -200,6 +202,12 @@ def test_sampler_by_name(plan: Any, refused: Any) -> None:
         ({"method": "custom"}, "which ptydask does not run; use grid, random or bayes"),
         ({"scheduler": {"engine": "optuna"}}, "scheduler = {'engine': 'optuna'}: a scheduler of W&B Launch is not run"),
         ({"metrics": [{"name": "a"}, {"name": "b"}]}, "several metrics at once are not supported"),
+        (
+            {"metrics": {"name": "a"}, "metric": ...},
+            "metrics = {'name': 'a'}: unknown key; did you mean metric?",
+        ),
+        ({"metrics": {"name": "a"}}, "metrics = {'name': 'a'}: unknown key; remove it, metric is there too"),
+        ({"metrics": ["a", "b"]}, "keep one of them: metric: {name: loss, goal: minimize}"),
         ({"metric": ...}, "metric: is missing; ptydask ranks trials by it"),
         ({"metric": None}, "metric: is missing"),
         ({"metric": "loss"}, "must be a mapping, not text; for example metric: {name: loss"),

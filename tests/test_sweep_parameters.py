@@ -158,6 +158,7 @@ def test_grid_order(plan: Any) -> None:
         ({"values": [[1], 2]}, "1 of its values are shown as JSON text"),
         ({"values": [1, 2, 3], "probabilities": [0.5, 0.5, 0]}, "have the probability 0"),
         ({"min": 2, "max": 2}, "x: min = max = 2"),
+        ({"value": [16, 32, 64]}, "x: a constant list; write values: to try each"),
         ({"distribution": "log_uniform", "min": 1e-5, "max": 0.1}, "it samples 1.00001 to 1.10517"),
         ({"distribution": "log_uniform", "min": 1e-5, "max": 10}, "use log_uniform_values"),
         ({"distribution": "q_log_uniform", "min": 16, "max": 256}, "use q_log_uniform_values"),
@@ -177,6 +178,9 @@ def test_what_is_said_of_a_parameter(plan: Any, entry: dict[str, Any], said: str
         {"distribution": "q_log_uniform", "min": 2.77, "max": 5.55, "q": 1},
         {"values": [1, 2, 3]},
         {"min": 0, "max": 1},
+        {"value": [16]},
+        {"value": [[1, 2], [3, 4]]},
+        {"distribution": "constant", "value": [0.9, 0.999]},
     ],
 )
 def test_nothing_is_said_of_a_good_parameter(plan: Any, entry: dict[str, Any]) -> None:
@@ -243,6 +247,8 @@ def test_many_values(plan: Any, count: int) -> None:
         ({"parameters": 3}, "parameters.x.parameters = 3: must be a mapping"),
         # distribution
         ({"distribution": "log-uniform", "min": 0, "max": 1}, "W&B has no such distribution; did you mean"),
+        ({"distribution": "loguniform", "min": 1e-5, "max": 1}, "did you mean 'log_uniform_values'? (min and max of"),
+        ({"distribution": "LogUniform", "min": -9, "max": -2}, "did you mean 'log_uniform'?"),
         ({"distribution": "xyz"}, "known: constant, categorical"),
         ({"distribution": None, "min": 0, "max": 1}, "W&B has no such distribution"),
         ({"distribution": ["uniform"], "min": 0, "max": 1}, "W&B has no such distribution"),

@@ -162,6 +162,8 @@ def test_early_terminate_that_is_noticed(plan: Any, given: dict[str, Any], said:
         ({"type": "median"}, "early_terminate.type = 'median': must be hyperband"),
         ({"type": "hyperband"}, "needs min_iter, or max_iter and s; for example"),
         ({"type": "hyperband", "s": 2}, "needs min_iter, or max_iter and s"),
+        ({"type": "hyperband", "min_itr": 3}, "early_terminate.min_itr = 3: unknown key; did you mean 'min_iter'?"),
+        ({"typ": "hyperband", "min_iter": 3}, "early_terminate.typ = 'hyperband': unknown key; did you mean 'type'?"),
         ({"type": "hyperband", "max_iter": 27}, "s is missing: max_iter needs it"),
         ({"type": "hyperband", "max_iter": 27, "min_iter": 3}, "s is missing: max_iter needs it"),
         ({"type": "hyperband", "max_iter": 2, "s": 2}, "leaves no band: max_iter / eta = 2 / 3 is below 1"),

@@ -189,7 +189,7 @@ REFUSED: dict[str, str] = {
     ),
     "several_metrics": (
         "metrics = [{'name': 'loss', 'goal': 'minimize'}, {'name': 'seconds', 'goal': 'minimize'}]: several"
-        " metrics at once are not supported; remove it and use method: grid, random or bayes"
+        " metrics at once are not supported; keep one of them: metric: {name: loss, goal: minimize}"
     ),
     "tabs": (
         ":2: cannot be read as YAML: found character '\\t' that cannot start any token (while scanning for the"

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from ptydask import __version__
 from ptydask.cli import dashboard, export, info, inspect, merging, pictures, ptyrad_import, report, run, upkeep
-from ptydask.errors import PtydaskError, redact
+from ptydask.errors import PtydaskError, nearest, redact
 
 EXIT_CODES = """\
 exit codes:
@@ -27,6 +27,11 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
+        if choice := re.fullmatch(r"(argument .+?): invalid choice: '(.*)' \(choose from (.*)\)", message):
+            where, word, names = choice.groups()
+            known = [name.strip("' ") for name in names.split(",")]
+            what = f"unknown command: {word!r}" if where == "argument COMMAND" else f"{where}: invalid choice: {word!r}"
+            message = f"{what}; {meant}" if (meant := nearest(word, known)) else what
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 

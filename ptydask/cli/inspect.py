@@ -46,7 +46,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     best.set_defaults(handler=run_best)
 
     show = _parser(subparsers, "show", "show everything about one trial", _SHOW_FORMATS)
-    show.add_argument("number", type=int, metavar="NUMBER", help="the trial's number")
+    show.add_argument("number", type=which.trial, metavar="NUMBER|best", help="the trial's number, or best")
     show.add_argument("--log", action="store_true", help="its whole log, as it was written, and nothing else")
     show.set_defaults(handler=run_show)
 
@@ -134,10 +134,7 @@ def run_show(args: argparse.Namespace) -> int:
     if args.log and args.format != "table":
         raise UsageError(f"--log is the log as it was written; leave out --format {args.format}, or --log")
     results = _open(args.file)
-    numbers = [record.number for record in results.records()]
-    if args.number not in numbers:
-        raise UsageError(f"{args.file}: there is no trial {args.number}; {which.nearest_number(args.number, numbers)}")
-    trial: TrialData = results.trial(args.number)
+    trial: TrialData = results.trial(which.one(args.number, results).number)
     if args.log:
         return _write_log(trial)
     if args.format == "csv":

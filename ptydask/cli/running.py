@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
+
+from ptydask.model import TrialState
 
 if TYPE_CHECKING:
     from ptydask.cli.run import Prepared
@@ -44,12 +47,16 @@ def run(
     observer = _Last(watch, asked)
     try:
         with _results(prepared) as store:
-            outcome = _trials(prepared, place, request, options, store, observer)
+            try:
+                outcome = _trials(prepared, place, request, options, store, observer)
+            except (KeyboardInterrupt, Terminated):
+                _leave_word(prepared, store, observer)
+                raise
             store.finish()
             watch.close(observer.snapshot)
             for damaged in store.damaged:
                 watch.notice(damaged)
-            return _conclude(outcome, prepared, watch)
+            return _conclude(outcome, prepared, watch, store.records.values())
     except (KeyboardInterrupt, Terminated) as stop:
         watch.close(observer.snapshot)
         watch.notice(_stopped(prepared, observer.snapshot))
@@ -58,19 +65,33 @@ def run(
         watch.close(observer.snapshot)
 
 
+def _leave_word(prepared: Prepared, store: Store, observer: _Last) -> None:
+    """Have ``status`` know how many trials were asked for, where the stop came before the driver could say it."""
+    from ptydask.cli.status import snapshot_of
+
+    if observer.snapshot is None:
+        records = list(store.records.values())
+        store.write_status(replace(snapshot_of(records, store.meta, store.path, False), total=prepared.total))
+
+
 def _stopped(prepared: Prepared, last: RunSnapshot | None) -> str:
     from ptydask.store import checkpoints, names
 
     recorded = last.recorded if last else prepared.recorded
-    under_way = checkpoints.count(names.folder_of(prepared.plan.results.absolute()))
+    results, folder = prepared.plan.results, names.folder_of(prepared.plan.results.absolute())
+    under_way = checkpoints.count(folder)
+    in_parts = any(folder.glob("*.h5"))
     text = f"stopped with {recorded} of {prepared.total} trials recorded"
+    if recorded:
+        text += f" in {results}{f' and {folder.name}/' if in_parts else ''}"
     if under_way:
         text += f", and checkpoints of {under_way} under way"
     if last is None and not recorded:
         return f"{text}; no trial was begun"
     if recorded >= prepared.total or prepared.reached is not None:
         return f"{text}; what is left is to pack them, and the same command does it"
-    return f"{text}; the same command goes on from here"
+    pack = f", `ptydask pack {shlex.quote(str(results))}` makes one file" if in_parts else ""
+    return f"{text}; the same command goes on from here{pack}"
 
 
 @contextmanager
@@ -129,7 +150,16 @@ def target_text(record: TrialRecord, plan: StudyPlan) -> str:
     return f"target reached by trial {record.number}: {plan.metric} {error_text(record.error)} (target {plan.target:g})"
 
 
-def _conclude(outcome: Outcome | None, prepared: Prepared, watch: View) -> int:
+def nothing_text(records: Iterable[TrialRecord], results: Path) -> str:
+    """``no trial completed; `ptydask show s.h5 0` has the reason of the first``: of the first that failed."""
+    failed = {record.number: record.state is TrialState.FAIL for record in records}
+    first = min(failed, key=lambda number: (not failed[number], number), default=None)
+    if first is None:
+        return "no trial completed"
+    return f"no trial completed; `ptydask show {shlex.quote(str(results))} {first}` has the reason of the first"
+
+
+def _conclude(outcome: Outcome | None, prepared: Prepared, watch: View, records: Iterable[TrialRecord]) -> int:
     from ptydask.cli import formats
 
     reached = prepared.reached if outcome is None else outcome.reached
@@ -142,7 +172,7 @@ def _conclude(outcome: Outcome | None, prepared: Prepared, watch: View) -> int:
     snapshot = outcome.snapshot
     best = snapshot.best
     if best is None:
-        watch.notice("no trial completed; `ptydask show` has the reason of each")
+        watch.notice(nothing_text(records, prepared.plan.results))
     else:
         params = formats.params_text(best.params)
         error = formats.error_text(best.error)

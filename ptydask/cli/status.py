@@ -72,9 +72,9 @@ def standing(driver: str, *, live: bool, packed: bool, left: int | None) -> Stan
     """
     if live:
         return Standing("running", f"running: {driver}" if driver else "running")
-    if packed and not (driver and left):  # a driver that was to add trials leaves the file packed until its first
+    if packed and not left:  # a driver that was to add trials leaves the file packed until its first
         return Standing("finished", "finished: everything is in this one file")
-    todo = f" with {left} trials to go" if left else ""
+    todo = f" with {left} trial{'s' if left > 1 else ''} to go" if left else ""
     go_on = "the same command goes on from here"
     if driver:
         return Standing("gone", f"its driver is gone{todo} ({driver}); {go_on}")
@@ -165,7 +165,7 @@ def look(file: Path, now: float) -> Seen:
         said = results.last_words() or {}
         run = snapshot_from(said["run"]) if said.get("run") else None
         driver = ""
-        if said:
+        if said.get("pid") is not None:
             driver = f"process {said.get('pid')} on {formats.printable(str(said.get('host')))}"
             driver += f" since {said.get('since')}"
         left = None if run is None else run.total - run.recorded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ptydask.errors import StoreError, UsageError
@@ -31,8 +31,7 @@ def one(which: int | str, results: Results) -> TrialRecord:
         return completed(results)[0]
     by_number = {record.number: record for record in results.records()}
     if which not in by_number:
-        near = nearest_number(int(which), list(by_number))
-        raise UsageError(f"{results.path}: there is no trial {which}; {near}")
+        raise UsageError(f"{results.path}: {absent(int(which), by_number.values())}")
     return by_number[int(which)]
 
 
@@ -43,6 +42,19 @@ def completed(results: Results) -> list[TrialRecord]:
     if not found:
         raise StoreError(f"{results.path}: no trial has completed so far ({len(records)} recorded)")
     return found
+
+
+def absent(number: int, records: Iterable[TrialRecord]) -> str:
+    """For an error's text: what became of trial ``number``, of which there is no record."""
+    rows = list(records)
+    again = {row.retry_of: row.number for row in rows if row.retry_of is not None}
+    later: list[int] = []
+    last = number
+    while (last := again.pop(last, -1)) >= 0:
+        later.append(last)
+    if later:
+        return f"trial {number} was interrupted and tried again as trial {', then '.join(map(str, later))}"
+    return f"there is no trial {number}; {nearest_number(number, [row.number for row in rows])}"
 
 
 def nearest_number(number: int, numbers: Sequence[int]) -> str:

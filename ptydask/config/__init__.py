@@ -75,12 +75,15 @@ def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
     return plan
 
 
+_EXAMPLES = "parameters.lr.max=0.1 or recon_params.NITER=20"
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """``recon_params.NITER=20`` as key and value, the value read as YAML. Raises UsageError."""
     key, sign, raw = text.partition("=")
     key = key.strip()
     if not sign or not all(part.strip() for part in key.split(".")):
-        raise UsageError(f"--set {text!r}: must be key=value, for example recon_params.NITER=20")
+        raise UsageError(f"--set {text!r}: must be key=value, for example {_EXAMPLES}")
     try:
         return key, reading.value(raw)
     except ConfigError as error:

@@ -106,7 +106,8 @@ def _form(path: Path) -> str:
         raise ConfigError(f"cannot be read: {_reason(error)}", file=path) from None
     suffix = path.suffix.lower()
     if suffix == ".py":
-        hint = "a .py params file would be run as a program; write it as .yaml, .json or .toml"
+        hint = "a .py params file would be run as a program; write it as .yaml, .json or .toml; "
+        hint += f"for a program write a sweep file with program: {path.name}"
         raise ConfigError("Python files are not read", file=path, hint=hint)
     if suffix not in SUFFIXES:
         raise ConfigError("the name must end in .yaml, .yml, .json or .toml", file=path, key="suffix", value=suffix)

@@ -49,6 +49,10 @@ _REFUSED = {
     "scheduler": "a scheduler of W&B Launch is not run",
     "metrics": "several metrics at once are not supported",
 }
+_INSTEAD = {
+    "scheduler": "remove it and use method: grid, random or bayes",
+    "metrics": "keep one of them: metric: {name: loss, goal: minimize}",
+}
 _MARKS = ("method", "parameters", "metric", "program", "command", "early_terminate", "run_cap")
 _ESSENTIAL = ("method", "metric", "parameters")
 _MOST_POINTS = 100_000
@@ -133,9 +137,12 @@ class SweepFormat:
 
 def _top_level(data: dict[str, Any], notices: list[str]) -> dict[str, Any]:
     """The known keys. Raises ConfigError for what is not supported, and for parameters in the wrong place."""
+    if isinstance(one := data.get("metrics"), Mapping) and "name" in one:
+        hint = "remove it, metric is there too" if "metric" in data else "did you mean metric?"
+        raise ConfigError("unknown key", key="metrics", value=one, hint=hint)
     for key, rule in _REFUSED.items():
         if key in data:
-            raise ConfigError(rule, key=key, value=data[key], hint="remove it and use method: grid, random or bayes")
+            raise ConfigError(rule, key=key, value=data[key], hint=_INSTEAD[key])
     unknown = {key: value for key, value in data.items() if key not in KEYS}
     known = {key: value for key, value in data.items() if key in KEYS}
     there = "parameters" in data

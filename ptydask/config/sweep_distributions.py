@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, cast
@@ -49,7 +50,7 @@ def family(entry: Mapping[str, Any], key: str) -> str:
     """
     named = entry["distribution"] if "distribution" in entry else _inferred(entry, key)
     if not isinstance(named, str) or named not in FIELDS:
-        hint = nearest(str(named), FIELDS) or f"known: {', '.join(FIELDS)}"
+        hint = _meant(named, entry) or nearest(str(named), FIELDS) or f"known: {', '.join(FIELDS)}"
         raise ConfigError("W&B has no such distribution", key=f"{key}.distribution", value=named, hint=hint)
     known = FIELDS[named]
     for field in entry:
@@ -65,6 +66,15 @@ def family(entry: Mapping[str, Any], key: str) -> str:
         if field not in entry:
             raise ConfigError(f"{field} is missing", key=key, value=dict(entry), hint=f"{named} needs it")
     return named
+
+
+def _meant(named: object, entry: Mapping[str, Any]) -> str:
+    """The distribution of values that other libraries call log-uniform; W&B's own of that name takes exponents."""
+    low = entry.get("min")
+    alike = re.sub(r"[\W_]", "", str(named).lower()) in ("loguniform", "uniformlog")
+    if not alike or (isinstance(low, int | float) and low <= 0):
+        return ""
+    return "did you mean 'log_uniform_values'? (min and max of log_uniform are exponents)"
 
 
 def _inferred(entry: Mapping[str, Any], key: str) -> str:

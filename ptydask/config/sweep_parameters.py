@@ -80,6 +80,8 @@ def _one(found: Parameters, key: str, path: tuple[str, ...], entry: Any, gridded
     if named == "constant":
         sweep_choices.check_value(entry["value"], f"{key}.value")
         made["value"] = entry["value"]
+        if "distribution" not in entry and _like_values(entry["value"]):
+            found.notices.append(f"{name}: a constant list; write values: to try each")
     elif named.startswith("categorical"):
         chosen = sweep_choices.read(entry, key, name, gridded)
         found.space[name] = chosen.among
@@ -89,6 +91,11 @@ def _one(found: Parameters, key: str, path: tuple[str, ...], entry: Any, gridded
     else:
         found.space[name] = sweep_distributions.distribution(named, entry, key, gridded, found.notices)
     found.entries.append(made)
+
+
+def _like_values(value: Any) -> bool:
+    """Whether a constant could be meant as the list of what to try."""
+    return isinstance(value, list) and len(value) > 1 and not any(isinstance(part, list | dict) for part in value)
 
 
 def _check_entry(entry: Any, key: str) -> None:

@@ -111,6 +111,7 @@ def metric(data: Mapping[str, Any]) -> Metric:
 # --- early_terminate --------------------------------------------------------------------------------
 
 _KEY = "early_terminate"
+_SETTINGS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 
 
 def pruner(data: Mapping[str, Any], notices: list[str]) -> ComponentSpec | None:
@@ -121,20 +122,29 @@ def pruner(data: Mapping[str, Any], notices: list[str]) -> ComponentSpec | None:
             notices.append("early_terminate is empty: no trial is stopped early")
         return None
     reading.expect(given, "a mapping", _KEY)
+    _misspelt(given)
     if given.get("type") != "hyperband":
         missing = "type" not in given
         rule = "type is missing; it must be hyperband" if missing else "must be hyperband"
         hint = "" if missing else nearest(str(given["type"]), ("hyperband",))
         raise ConfigError(rule, key=_KEY if missing else f"{_KEY}.type", value=given.get("type", given), hint=hint)
-    known = ("type", "min_iter", "max_iter", "s", "eta", "strict")
     for name in given:
-        if name not in known:
-            notices.append(f"{_KEY}.{name} is no key of hyperband and changes nothing; {nearest(name, known)}")
+        if name not in _SETTINGS:
+            notices.append(f"{_KEY}.{name} is no key of hyperband and changes nothing; {nearest(name, _SETTINGS)}")
     eta = number(given.get("eta", 3), f"{_KEY}.eta")
     if eta <= 1:
         raise ConfigError("must be above 1", key=f"{_KEY}.eta", value=eta)
     strict = reading.expect(given.get("strict", True), "true or false", f"{_KEY}.strict")
     return ComponentSpec("SweepHyperbandPruner", {"bands": _bands(given, eta, notices), "eta": eta, "strict": strict})
+
+
+def _misspelt(given: Mapping[str, Any]) -> None:
+    """Raises ConfigError where one that is needed is missing and another is nearly its name."""
+    missing = {"type", "s" if "max_iter" in given else "min_iter"} - set(given)
+    for name, value in given.items() if missing else ():
+        hint = nearest(name, _SETTINGS)
+        if name not in _SETTINGS and hint.startswith("did you mean"):
+            raise ConfigError("unknown key", key=f"{_KEY}.{name}", value=value, hint=hint)
 
 
 def _bands(given: Mapping[str, Any], eta: int | float, notices: list[str]) -> list[int]:

@@ -64,13 +64,18 @@ def total_of(plan: StudyPlan, workers: int, records: Iterable[TrialRecord] = ())
 
 
 def hopeless(plan: StudyPlan, failures: Failures, total: int, recorded: int) -> PtydaskError:
-    """The error that ends a run of ``total`` trials whose first ones all failed alike."""
+    """The error that ends a run of ``total`` trials whose first ones all failed alike.
+
+    ``recorded`` counts those of earlier runs too.
+    """
     first, count = failures.first, failures.count
     assert first is not None
     show = f"ptydask show {shlex.quote(str(plan.results))} {first.number}"
     more = "another --results begins with all points" if plan.exhaustive else "--trials raises the number"
+    earlier = recorded > count
     return PtydaskError(
-        f"the first {count} trials failed alike: {first.message}; {total - recorded} of {total} trials were not run; "
+        f"the first {count} trials{' of this run' if earlier else ''} failed alike: {first.message}; "
+        f"{total - recorded} of {total} trials were not run; "
         f"`{show}` has the log and the error in full; once it is mended, the same command goes on "
-        f"(these {count} stay recorded and count, {more})"
+        f"({f'all {recorded}' if earlier else f'these {count}'} stay recorded and count, {more})"
     )

@@ -92,7 +92,9 @@ def _names(kind: str) -> dict[str, type]:
 def _class(kind: str, name: str, key: str) -> type:
     known = _names(kind)
     if name not in known:
-        hint = nearest(name, known) or f"known: {', '.join(sorted(known))}"
+        short = {spelling.lower(): full for full in known for spelling in (full, full.removesuffix(kind.capitalize()))}
+        meant = short.get(name.lower())
+        hint = f"did you mean {meant!r}?" if meant else nearest(name, known) or f"known: {', '.join(sorted(known))}"
         raise ConfigError(f"Optuna has no such {kind}", key=key, value=name, hint=hint)
     if name == "WilcoxonPruner":
         raise ConfigError(_NO_WILCOXON, key=key, value=name)

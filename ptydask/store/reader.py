@@ -303,7 +303,7 @@ class Results:
         return self.last_words() if self.live else None
 
     def last_words(self) -> dict[str, Any] | None:
-        """The same of a driver that may be gone; None where the last one ended in peace."""
+        """The same of a driver that may be gone; one that was stopped has no pid in it; None where nothing was left."""
         try:
             said = codec.loads((self._folder / contents.STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):

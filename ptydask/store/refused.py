@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 
 import h5py
 
 from ptydask.errors import NoResults, StoreError
-from ptydask.store import files
+from ptydask.store import files, layout, nexus
 
 
 def missing(path: Path) -> NoResults:
@@ -23,6 +24,38 @@ def foreign(path: Path) -> NoResults:
     return NoResults(f"{path}: an HDF5 file, but not one with the results of ptydask; it is left as it is")
 
 
+def other(path: Path) -> NoResults:
+    """The error for a file that is no HDF5; of what is run, a params or sweep file, with its results' name."""
+    if path.suffix.lower() not in (".yaml", ".yml", ".json", ".toml"):
+        return NoResults(f"{path}: not an HDF5 file; it is left as it is")
+    near = _results_of(path)
+    more = f"did you mean {str(near)!r}?" if near else "`ptydask run` says where it writes the results, NAME.h5"
+    return NoResults(f"{path}: a params or sweep file, not its results; {more}")
+
+
+def _results_of(path: Path) -> Path | None:
+    """The results file, here or beside it, of the name that ``path`` has or gives; else the only one beside it."""
+    try:
+        given = re.findall(r"""^name\s*[:=]\s*["']?([^"'#\n]+)""", path.read_text("utf-8"), re.MULTILINE)
+    except (OSError, ValueError):
+        given = []
+    names = [f"{name.strip()}.h5" for name in (*given, path.stem) if "/" not in name]
+    places = [Path(name) for name in names] + [path.with_name(name) for name in names]
+    if named := next((place for place in places if _has_results(place)), None):
+        return named
+    beside = [other for other in sorted(path.parent.glob("*.h5"))[:20] if _has_results(other)]
+    return beside[0] if len(beside) == 1 else None
+
+
+def _has_results(path: Path) -> bool:
+    """Whether the file says so; measurements, which often lie beside a params file, do not."""
+    try:
+        with files.read(path) as file:
+            return nexus.said(file, "format") == layout.FORMAT
+    except files.BROKEN:
+        return False
+
+
 def unreadable(path: Path, error: BaseException) -> StoreError:
     """The error for a file that HDF5 cannot read, or that lacks what a results file has."""
     if isinstance(error, PermissionError):
@@ -34,7 +67,7 @@ def unreadable(path: Path, error: BaseException) -> StoreError:
     except OSError:
         return StoreError(f"{path}: not readable; it is left as it is")
     if not damaged:
-        return NoResults(f"{path}: not an HDF5 file; it is left as it is")
+        return other(path)
     return StoreError(f"{path}: a damaged HDF5 file; it is left as it is, and 'ptydask verify' says more")
 
 
@@ -48,4 +81,4 @@ def other_kinds(path: Path) -> None:
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}") from error
     if start[1:4] != b"HDF" and start[4:8] != b"\r\n\x1a\n":
-        raise NoResults(f"{path}: not an HDF5 file; it is left as it is")
+        raise other(path)

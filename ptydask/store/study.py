@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.model import RunSnapshot, StudyMeta, TrialRecord
@@ -56,6 +57,7 @@ class Store:
         self._new = found.previous is None
         self._changed = False
         self._finished = False
+        self._said: RunSnapshot | None = None
         self._refreshed, self._cost = -float("inf"), 0.0
 
     @classmethod
@@ -235,21 +237,34 @@ class Store:
             if self._new and not (self._rows or self.begun or contents.trials_begun(self.folder)):
                 self.path.unlink(missing_ok=True)
                 contents.remove(self.folder, keep=(contents.DAMAGED, contents.JOBS))
-            elif self._pack is not None and not self._changed and not contents.trials_begun(self.folder):
-                contents.remove(self.folder)
-            else:
+            elif self._pack is None or self._changed or contents.trials_begun(self.folder):
                 self.refresh(force=self._changed)
-                (self.folder / contents.STATUS).unlink(missing_ok=True)
+                self._write_last_words()
+            elif not self._write_last_words():
+                contents.remove(self.folder)
         finally:
             self._lock.release()
 
     def write_status(self, snapshot: RunSnapshot) -> None:
         """Tell other processes where the run is: :meth:`Results.status` reads it."""
         owner = self._lock.owner
-        now = datetime.now().astimezone().isoformat(timespec="seconds")
-        said = {"host": owner.host, "pid": owner.pid, "since": owner.since, "updated": now, "run": snapshot}
+        self._said = snapshot
         self._lock.beat()
+        self._write_status({"host": owner.host, "pid": owner.pid, "since": owner.since}, snapshot)
+
+    def _write_last_words(self) -> bool:
+        """Leave word of how many trials were asked for, where some of them are missing; whether any is left."""
+        missing = self._said is not None and self._said.total > len(self._records)
+        if self._said is not None and missing:
+            self._write_status({}, self._said)
+        else:
+            (self.folder / contents.STATUS).unlink(missing_ok=True)
+        return missing
+
+    def _write_status(self, driver: Mapping[str, Any], snapshot: RunSnapshot) -> None:
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
         with contextlib.suppress(OSError):  # nothing depends on it
+            said = {**driver, "updated": now, "run": snapshot}
             files.write_text(self.folder / contents.STATUS, codec.dumps(said), durable=False)
 
 

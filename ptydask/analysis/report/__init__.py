@@ -8,7 +8,6 @@ from pathlib import Path
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import need_matplotlib
 from ptydask.analysis.report import page, pictures, plots, seen
-from ptydask.analysis.report.collect import collect
 from ptydask.errors import UsageError
 from ptydask.store import files
 from ptydask.store.reader import Results
@@ -28,6 +27,8 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     """
     need_matplotlib()
     pictures.pillow()
+    from ptydask.analysis.report.collect import collect  # imports Matplotlib
+
     album = seen.read(results, images=images)
     records = tuple(one.record for one in album.trials.values())
     study = StudyData(results.meta, records, {n: one.curve for n, one in album.trials.items() if one.curve})

@@ -123,6 +123,14 @@ def notices(
     return tuple(dict.fromkeys(said))
 
 
+def unknown(
+    command: Sequence[Any], values: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[tuple[str, str], ...]:
+    """The items of a command that are no macro and vanish, each with what may have been meant."""
+    items = (_with_variables(item, environ) for item in command)
+    return tuple((item, _advice(item[2:-1], values)) for item in items if _whole(item) and item[2:-1] not in MACROS)
+
+
 def shell_text(shown: Sequence[str]) -> str:
     """The command as a POSIX shell takes it; a secret is the variable that has it: ``--token="$TOKEN"``."""
     return _MARK.sub(r"""'"$\1"'""", shlex.join(shown))

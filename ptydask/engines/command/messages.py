@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import keyword
 import math
+import re
 import signal
 from collections.abc import Iterable
 
@@ -30,7 +32,9 @@ def ended_badly(program: str, ended: Exit, text: str) -> str:
         return _with(f"{program} was ended by {name_of(ended.signal)} after {duration(ended.seconds)}{why}", said)
     exited = f"{program} exited {ended.code} after {duration(ended.seconds)}"
     if ended.code == 2 and not raised:
-        return _with(f"{exited}: the program rejected its arguments", said)
+        flag = re.search(r"ignored explicit argument '(True|False)'", said)
+        hint = "; write ${args_no_boolean_flags} for ${args} in command" if flag else ""
+        return _with(f"{exited}: the program rejected its arguments", said) + hint
     return _with(exited, said or "it wrote nothing")
 
 
@@ -47,7 +51,12 @@ def too_long(program: str, limit: Exceeded) -> str:
 
 def no_metric(program: str, metric: str, seen: Iterable[str]) -> str:
     """A program that ended well and never logged the metric; ``seen`` are the names of what it logged."""
-    return f"{program} exited 0 but {never_logged(metric, seen)}"
+    names = list(seen)
+    said = f"{program} exited 0 but {never_logged(metric, names)}"
+    if names:
+        return said
+    plain = metric.isidentifier() and not keyword.iskeyword(metric) and metric != "step"
+    return f"{said}; log it with wandb, or with ptydask.report({f'step, {metric}=...' if plain else '...'})"
 
 
 def not_finite(program: str, metric: str, value: float, objective: str) -> str:

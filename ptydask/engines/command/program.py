@@ -11,6 +11,9 @@ from pathlib import Path, PurePath
 
 from ptydask.errors import ConfigError, shorten
 
+_OF_EXTRAS = {"ldctbench-train": "ldct", "ldctbench-test": "ldct"}
+"""Programs that come with an extra of this package."""
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -85,6 +88,8 @@ def _executable(item: str, directory: Path, environ: Mapping[str, str], key: str
             return str(directory / found)
         if by_env or not here.exists():
             hint = f"./{item} is in {directory}" if here.exists() else "it is neither in PATH nor in the directory"
+            if item in _OF_EXTRAS:
+                hint = f"pip install 'ptydask[{_OF_EXTRAS[item]}]'"
             raise ConfigError("there is no such program", key=key, value=item, hint=hint)
     if not here.exists():
         raise ConfigError("there is no such file", key=key, value=item, hint=f"looked for it in {directory}")

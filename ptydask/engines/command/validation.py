@@ -50,7 +50,15 @@ def preview(plan: StudyPlan) -> Preview:
     where = directory(config, Path(config["directory"]))  # the trial's own is not there yet
     named = program_in(config, where)
     expanded = arguments.expand(config["command"], named, values, environ, None)
-    found = program.find(expanded.argv, where, environ, named)
+    try:
+        found = program.find(expanded.argv, where, environ, named)
+    except ConfigError as error:
+        for macro, advice in arguments.unknown(config["command"], values, environ):
+            hint = f"{advice} Without it {error}" if advice.endswith("?") else f"{advice}. Without it {error}"
+            raise ConfigError("is no macro and vanishes", key="command", value=macro, hint=hint) from None
+        raise
+    if named is not None and (where / named).is_file():  # not the launcher that runs it
+        found = replace(found, file=where / named)
     shown = arguments.shell_text((program.named(expanded.argv[0], found), *expanded.shown[1:]))
     return Preview(shown, expanded.notices, found)
 
