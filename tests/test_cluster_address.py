@@ -129,6 +129,7 @@ def test_a_scheduler_without_workers_says_so() -> None:
         )
 
 
+@pytest.mark.slow
 def test_nobody_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the time, with the address."""
     monkeypatch.setattr(address, "_CONNECT", 1)

@@ -214,6 +214,7 @@ def test_a_program_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+@pytest.mark.slow
 def test_a_program_that_is_silent_but_has_begun(tmp_path: Path) -> None:
     """Has started: W&B's file is there, and it is W&B's start that may hang for ever."""
     assert run(misbehaving("silent", tmp_path, start_timeout=0.4)).metrics["loss"] == 0.5
@@ -310,6 +311,7 @@ def test_whatever_a_report_raises_the_program_is_stopped(tmp_path: Path) -> None
         session(misbehaving("gentle", tmp_path)).run(TrialInput(7, {"lr": 0.5}, 0), report, NoCheckpoint())
 
 
+@pytest.mark.slow
 def test_a_killed_worker_leaves_nothing(tmp_path: Path, trials: Path) -> None:
     """No process, not even one that ignores signals in a session of its own, and no folder."""
     cases = Path(__file__).parent / "command_cases.py"
@@ -405,6 +407,7 @@ def test_secrets_stay_out_of_the_results(tmp_path: Path, monkeypatch: pytest.Mon
     assert notice.startswith("engine.environment.DB_PASSWORD: the results file holds the text of this file")
 
 
+@pytest.mark.slow
 def test_a_suspended_job_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Time in which the worker itself stood still counts for no limit."""
     begun = time.monotonic()

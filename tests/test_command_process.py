@@ -111,6 +111,7 @@ def test_a_program_that_is_halted_is_stopped(start: Start, own: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["forks", "daemon"])
+@pytest.mark.slow
 def test_what_a_program_leaves_running_is_ended(start: Start, own: Path, how: str) -> None:
     """Children, and grandchildren in a session of their own; the program's own exit counts."""
     ended = start(how).wait(20)
@@ -119,6 +120,7 @@ def test_what_a_program_leaves_running_is_ended(start: Start, own: Path, how: st
     assert processes(own) == []
 
 
+@pytest.mark.slow
 def test_what_ends_by_itself_is_given_time(start: Start, own: Path) -> None:
     """W&B's own process, by its name, has seconds to write its file; another one half of one."""
     helper = own / "wandb-core"
@@ -134,6 +136,7 @@ def test_what_ends_by_itself_is_given_time(start: Start, own: Path) -> None:
         assert (own / "written").exists() == written
 
 
+@pytest.mark.slow
 def test_a_process_of_any_name_is_ended(own: Path) -> None:
     """Also where its name is no text, or looks like the rest of what the system says of it."""
     for name in (r"\xff\xfe", ") R 1 (", r"a\nb"):
@@ -164,6 +167,7 @@ if not os.fork():
 
 
 @pytest.mark.parametrize("forked", ["", FORKED], ids=["", "forked"])
+@pytest.mark.slow
 def test_a_dead_worker_leaves_nothing(own: Path, forked: str) -> None:
     """The worker killed, a program and a daemon that ignore signals: all gone in seconds, and the folder too.
 

@@ -322,6 +322,7 @@ def test_plot_writes_beside_the_results(results: Path, capsys: pytest.CaptureFix
     assert all(Path(path).stat().st_size > 1000 for path in written)
 
 
+@pytest.mark.slow
 def test_plot_into_a_folder_or_a_file(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, file = results.with_name("figures"), results.with_name("paper.pdf")
     assert cli.main(["plot", str(results), "history", "slice", "-o", str(folder), "--format", "svg"]) == 0

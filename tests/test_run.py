@@ -151,6 +151,7 @@ def test_a_trial_that_always_kills_its_worker_is_given_up(ptydask: Ptydask, toy_
     assert all(t["state"] == "FAIL" and t["attempt"] == 2 for t in lost)
 
 
+@pytest.mark.slow
 def test_bad_data_end_the_run_before_the_first_trial(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """What only shows when the data are read: one line, exit 2, nothing left behind."""
     done = run(ptydask, toy_params(bad_data=True))

@@ -280,6 +280,7 @@ def test_an_interrupted_study_has_nothing_open(ptydask: Ptydask, toy_params: Par
     assert all(trials[n].user_attrs["reason"] == "interrupted" for n in again)
 
 
+@pytest.mark.slow
 def test_nowhere_to_write_to(tmp_path: Path) -> None:
     """A full disk behind stdout is one line and exit 1; a closed stdout is nobody's business."""
     full = subprocess.run(

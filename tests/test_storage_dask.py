@@ -162,6 +162,7 @@ def _waiting(spec: urls.StorageSpec) -> int:
     return len(study.get_trials(states=[optuna.trial.TrialState.WAITING]))
 
 
+@pytest.mark.slow
 def test_a_task_sees_what_was_done_before_it_was_sent(tmp_path: Path) -> None:
     """However little time ago its process asked last: a trial may wait to be tried again."""
     spec = urls.parse(None, tmp_path / "s.h5")

@@ -64,6 +64,7 @@ def folder(cluster: LocalWorkers, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("size", [0, 5, transfer.PIECE, 2 * transfer.PIECE + 7])
+@pytest.mark.slow
 def test_files_arrive_whole(cluster: LocalWorkers, folder: Path, size: int) -> None:
     """Of any size, in pieces; nothing is left aside, nor on the worker; a checkpoint comes back."""
     sent, trial, left = cluster.client.submit(send, size, pure=False).result(timeout=60)
