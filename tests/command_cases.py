@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
+from ptydask.config import sweep_engine
 from ptydask.engines import Session
 from ptydask.engines.command import CommandEngine
 from ptydask.model import (
@@ -25,18 +27,6 @@ from ptydask.model import (
 PROGRAMS = Path(__file__).parent / "programs"
 COMMAND = ("${interpreter}", "-S", "${program}")
 """Python without its site packages starts in a tenth of the time."""
-ENGINE: Mapping[str, Any] = {
-    "callable": None,
-    "objective": "last",
-    "directory": ".",
-    "devices": None,
-    "outputs": ["wandb/offline-run-*/files/**"],
-    "outputs_limit": 64_000_000,
-    "start_timeout": 600.0,
-    "idle_timeout": None,
-    "trial_timeout": None,
-    "environment": {},
-}
 
 
 def plan(
@@ -53,7 +43,7 @@ def plan(
         "command": list(command),
         "parameters": [dict(parameter) for parameter in parameters],
         "directory": str(started_in),
-        "engine": {**ENGINE, **engine},
+        "engine": {**sweep_engine.DEFAULTS, **engine},
     }
     return StudyPlan(
         name="study",
@@ -141,3 +131,14 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where trials have their own folders; in the end no folder and no process of theirs is left."""
+    folders = tmp_path / "folders"
+    folders.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folders))
+    monkeypatch.setenv("TMPDIR", str(folders))
+    yield folders
+    assert [left for left in folders.iterdir() if left.name != "dask-scratch-space"] == []
+    assert processes(folders) == []

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import store_cases
 
+from ptydask.cli import main
 from ptydask.model import Reason, StudyMeta, TrialOutput, TrialRecord, TrialState
 from ptydask.store import Store
 
@@ -113,3 +115,10 @@ def packed(path: Path, trials: int = 4, **changes: Any) -> Path:
         store_cases.put(store, record(number), output(number), store.meta.keep)
     store_cases.put(store, failed(trials), output(trials, metrics={}, curve={}, artifacts={}), store.meta.keep)
     return store.finish()
+
+
+def said(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    code = main([str(arg) for arg in args])
+    out, err = capsys.readouterr()
+    return code, out, err

@@ -15,7 +15,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from command_cases import COMMAND, PROGRAMS, NoCheckpoint, Reports, misbehaving, plan, processes, run, session
+from command_cases import (
+    COMMAND,
+    PROGRAMS,
+    NoCheckpoint,
+    Reports,
+    misbehaving,
+    own_folders,
+    plan,
+    processes,
+    run,
+    session,
+)
 
 from ptydask import eviction
 from ptydask.engines import TrialFailure
@@ -27,13 +38,7 @@ from ptydask.model import Point, Slot, TrialInput
 @pytest.fixture(autouse=True)
 def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where trials have their own folders; in the end no folder and no process of theirs is left."""
-    folders = tmp_path / "folders"
-    folders.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folders))
-    monkeypatch.setenv("TMPDIR", str(folders))
-    yield folders
-    assert [left for left in folders.iterdir() if left.name != "dask-scratch-space"] == []
-    assert processes(folders) == []
+    yield from own_folders(tmp_path, monkeypatch)
 
 
 def failure(how: str, started_in: Path, **engine: Any) -> TrialFailure:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from command_cases import Reports, plan, processes, run
+from command_cases import Reports, own_folders, plan, processes, run
 
 from ptydask.model import TrialState
 from ptydask.store import reader
@@ -20,13 +20,7 @@ from ptydask.store import reader
 @pytest.fixture(autouse=True)
 def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where trials have their own folders; in the end no folder and no process of theirs is left."""
-    folders = tmp_path / "folders"
-    folders.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folders))
-    monkeypatch.setenv("TMPDIR", str(folders))
-    yield folders
-    assert [left for left in folders.iterdir() if left.name != "dask-scratch-space"] == []
-    assert processes(folders) == []
+    yield from own_folders(tmp_path, monkeypatch)
 
 
 def test_the_engine_is_light() -> None:

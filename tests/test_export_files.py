@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import store_cases
 import sweep_cases as cases
+from sweep_cases import said
 
 from ptydask.analysis.export import run as files_of
-from ptydask.cli import main
 from ptydask.model import Keep
 from ptydask.store import Store, reader
 
@@ -26,13 +26,6 @@ def path(made: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "s.h5"
     copy.write_bytes(made.read_bytes())
     return copy
-
-
-def said(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    code = main([str(arg) for arg in args])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -14,10 +14,10 @@ import pytest
 import store_cases
 import sweep_cases as cases
 import yaml
+from sweep_cases import said
 
 import ptydask
 from ptydask.analysis import report, sweep
-from ptydask.cli import main
 from ptydask.config import reading
 from ptydask.errors import StoreError
 from ptydask.store import Store, files, reader, shard
@@ -45,13 +45,6 @@ def path(made: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "s.h5"
     copy.write_bytes(made.read_bytes())
     return copy
-
-
-def said(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    code = main([str(arg) for arg in args])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 # --- Python -------------------------------------------------------------------------------------------

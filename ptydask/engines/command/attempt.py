@@ -96,8 +96,8 @@ class Attempt:
             under_way.stop(HASTE)
             raise
         pruned = ended.stopped and self._unwanted
-        recorded = self._reconcile(pruned)
-        return self._judged(ended, self._output(ended, recorded, pruned), pruned)
+        recorded, finished = self._reconcile(pruned)
+        return self._judged(ended, self._output(ended, recorded, finished, pruned), pruned)
 
     # --- while it runs --------------------------------------------------------------------------
 
@@ -149,10 +149,11 @@ class Attempt:
 
     # --- afterwards -----------------------------------------------------------------------------
 
-    def _reconcile(self, pruned: bool) -> list[Row]:
+    def _reconcile(self, pruned: bool) -> tuple[list[Row], frozenset[str]]:
         """Take in what was not seen while the program ran: the end of its file, and what W&B's own file says.
 
-        Returns the rows of the latter. Of a trial that was not pruned Optuna hears all there is.
+        Returns the rows of the latter, and which of its runs were finished. Of a trial that was not pruned Optuna
+        hears all there is.
         """
         ready, self._over, self._unwanted = self._prepared, True, pruned
         held = [] if pruned else self._held
@@ -161,20 +162,20 @@ class Attempt:
         while self._take_in(self._tail.new()):
             pass
         self._take_in(self._tail.rest())
-        recorded = list(wandb_offline.history(ready.folder))
+        recorded, finished = list(wandb_offline.history(ready.folder)), frozenset[str]()
         if recorded:
-            self._history = self._empty()
-            self._take_in(rows.reconciled(rows.written(ready.metrics), recorded, wandb_offline.finished(ready.folder)))
+            self._history, finished = self._empty(), wandb_offline.finished(ready.folder)
+            self._take_in(rows.reconciled(rows.written(ready.metrics), recorded, finished))
         last = self._history.last
         if not pruned and self._history.count > self._told and last is not None and math.isfinite(last):
             self._tell(self._history.count, last)
-        return recorded
+        return recorded, finished
 
-    def _output(self, ended: Exit, recorded: list[Row], pruned: bool) -> TrialOutput:
+    def _output(self, ended: Exit, recorded: list[Row], finished: frozenset[str], pruned: bool) -> TrialOutput:
         ready, limit = self._prepared, self._engine["outputs_limit"]
         ours = (ready.log.name, ready.metrics.name, wandb_offline.PARAMETERS)
         kept = folder.kept(ready.folder, self._engine["outputs"], limit, ours)
-        lines, size = rows.whole(ready.metrics, recorded, wandb_offline.finished(ready.folder), limit - kept.size)
+        lines, size = rows.whole(ready.metrics, recorded, finished, limit - kept.size)
         if lines:
             kept.add(HISTORY if HISTORY not in kept.artifacts else f"ptydask-{HISTORY}", lines, limit)
         elif size:
