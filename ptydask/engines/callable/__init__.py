@@ -29,7 +29,7 @@ class CallableEngine:
         source = target.locate(wanted, beside=plan.source.path.absolute().parent)
         if source is not None:
             target.check(wanted, source)
-        inside = plan.config["engine"].get("directory", ".")
+        inside = plan.config["engine"]["directory"]
         if inside != "trial" and not (directory / Path(inside).expanduser()).is_dir():
             raise ConfigError("no such folder", key="engine.directory", value=inside)
         where = f" in {source}" if source is not None else ""

@@ -38,7 +38,7 @@ class CallableSession:
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Call the function. Raises TrialFailure where it raises, or ends without a finite value of the metric."""
         plan = self._plan
-        objective = plan.config["engine"].get("objective", "last")
+        objective = plan.config["engine"]["objective"]
         history = History(plan.metric, objective, plan.direction)
         bands = tuple(plan.pruner.configs.get("bands", ())) if plan.pruner is not None else ()
         ears = Ears(report, history, bands)
@@ -197,7 +197,7 @@ def _detail(error: BaseException | None, log: str) -> str:
 @contextlib.contextmanager
 def _directory(config: Mapping[str, Any]) -> Iterator[None]:
     """The working directory that the file asks for: where the run was started, the trial's own, or another one."""
-    wanted = config["engine"].get("directory", ".")
+    wanted = config["engine"]["directory"]
     before = os.getcwd()  # noqa: PTH109 - what os.chdir goes back to
     own = tempfile.mkdtemp(prefix="ptydask-trial-") if wanted == "trial" else None
     try:

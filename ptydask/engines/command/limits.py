@@ -21,7 +21,7 @@ class Limits:
     @classmethod
     def of(cls, engine: Mapping[str, Any]) -> Limits:
         """The limits among an engine's settings."""
-        return cls(engine.get("start_timeout"), engine.get("idle_timeout"), engine.get("trial_timeout"))
+        return cls(engine["start_timeout"], engine["idle_timeout"], engine["trial_timeout"])
 
 
 @dataclass(frozen=True, slots=True)
