@@ -72,7 +72,7 @@ def make_data(folder: Path, scan: int) -> dict[str, Any]:
     """The demo's data with ``scan`` positions along a side; returns their params."""
     from ptydask import demo
     from ptydask.demo.microscope import Experiment, patterns, positions
-    from ptydask.store import demo_data
+    from ptydask.store.foreign import demo_data
 
     experiment = replace(Experiment(), scan=scan)
     folder.mkdir(parents=True)

@@ -45,4 +45,4 @@ def report(step: int | None = None, metrics: Mapping[str, float] | None = None, 
     >>> ptydask.report(3, loss=0.25)  # doctest: +SKIP
     >>> ptydask.report(3, {"loss (val)": 0.5})  # doctest: +SKIP
     """
-    importlib.import_module("ptydask.reporting").report(step, metrics, more)
+    importlib.import_module("ptydask.trial.reporting").report(step, metrics, more)

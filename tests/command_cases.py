@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ptydask.config import sweep_engine
+from ptydask.config.sweep import engine_section
 from ptydask.engines import Session
 from ptydask.engines.command import CommandEngine
 from ptydask.model import (
@@ -43,7 +43,7 @@ def plan(
         "command": list(command),
         "parameters": [dict(parameter) for parameter in parameters],
         "directory": str(started_in),
-        "engine": {**sweep_engine.DEFAULTS, **engine},
+        "engine": {**engine_section.DEFAULTS, **engine},
     }
     return StudyPlan(
         name="study",

@@ -15,8 +15,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 
 from ptydask.analysis.export import ptyrad_names
-from ptydask.store import ptyrad_model
-from ptydask.store.ptyrad_model import PtyradModel
+from ptydask.store.foreign import ptyrad_model
+from ptydask.store.foreign.ptyrad_model import PtyradModel
 
 SPACE: dict[str, BaseDistribution] = {
     "scale": FloatDistribution(0.9, 1.1),

@@ -16,7 +16,7 @@ from ptydask.analysis import greys
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.report import page, pictures, plots
 from ptydask.analysis.report.collect import collect
-from ptydask.analysis.report.seen import Album, Seen, pictured
+from ptydask.analysis.report.trial_album import Album, Seen, pictured
 from ptydask.model import Image, Reason, StudyMeta, TrialRecord, TrialState
 
 MADE = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)

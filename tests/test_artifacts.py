@@ -14,22 +14,8 @@ import sweep_cases as cases
 
 from ptydask.errors import StoreError
 from ptydask.model import Keep, Quantity, TrialOutput
-from ptydask.store import (
-    Store,
-    arrangement,
-    census,
-    facts,
-    files,
-    keeping,
-    layout,
-    merge,
-    names,
-    packing,
-    reader,
-    rebuild,
-    shard,
-    verify,
-)
+from ptydask.store import Store, files, layout, names, reader, shard
+from ptydask.store.upkeep import info, merge, merge_plan, packing, rebuild, retention, sizes, verify
 
 ODD = {
     "empty": b"",
@@ -207,7 +193,7 @@ def test_thinning_takes_files_with_the_arrays(tmp_path: Path) -> None:
     """--arrays best:1: the others lose their files, say which, and keep command, log and what was left out."""
     path = cases.packed(tmp_path / "s.h5")
     before = path.stat().st_size
-    done = packing.pack(path, keeping.parse("best:1"))
+    done = packing.pack(path, retention.parse("best:1"))
     assert (done.bulk, done.with_arrays, done.dropped) == ("artifacts", 1, (0, 1, 2))
     assert path.stat().st_size < before
     with reader.open(path) as results:
@@ -219,7 +205,7 @@ def test_thinning_takes_files_with_the_arrays(tmp_path: Path) -> None:
         assert (thin.artifacts, thin.command, thin.left_out) == ({}, cases.COMMAND, cases.output(0).left_out)
         assert {n: f.read() for n, f in best.artifacts.items()} == cases.artifacts()
     assert verify.verify(path).intact
-    assert not packing.pack(path, keeping.parse("best:1")).changed
+    assert not packing.pack(path, retention.parse("best:1")).changed
 
 
 @pytest.mark.slow
@@ -250,7 +236,7 @@ def test_rebuild_and_merge_take_files_along(tmp_path: Path) -> None:
     one_, other = cases.packed(tmp_path / "a.h5", 2), cases.packed(tmp_path / "b.h5", 2)
     saved = rebuild.rebuild(one_, tmp_path / "saved.h5")
     assert contents(saved.path, 1) == cases.artifacts()
-    plan = arrangement.arrange([merge.read(one_), merge.read(other)], "both")
+    plan = merge_plan.arrange([merge.read(one_), merge.read(other)], "both")
     assert merge.write(tmp_path / "m.h5", plan) == {}
     assert verify.verify(tmp_path / "m.h5").intact
     with reader.open(tmp_path / "m.h5") as results:
@@ -264,8 +250,8 @@ def test_rebuild_and_merge_take_files_along(tmp_path: Path) -> None:
 def test_merging_prefers_the_copy_with_files(tmp_path: Path) -> None:
     """Of a trial that was thinned in one file and is whole in the other, the whole one is taken."""
     path = cases.packed(tmp_path / "a.h5", 2)
-    packing.pack(path, keeping.parse("none"), out=tmp_path / "thin.h5")
-    plan = arrangement.arrange([merge.read(tmp_path / "thin.h5"), merge.read(path)], "refuse")
+    packing.pack(path, retention.parse("none"), out=tmp_path / "thin.h5")
+    plan = merge_plan.arrange([merge.read(tmp_path / "thin.h5"), merge.read(path)], "refuse")
     merge.write(tmp_path / "m.h5", plan)
     assert contents(tmp_path / "m.h5", 0) == cases.artifacts()
 
@@ -273,11 +259,11 @@ def test_merging_prefers_the_copy_with_files(tmp_path: Path) -> None:
 def test_what_takes_the_room(tmp_path: Path) -> None:
     """Files are a kind of their own, apart from arrays; command and left-outs count as logs."""
     path = cases.packed(tmp_path / "s.h5")
-    found = facts.of(path)
+    found = info.of(path)
     assert (found["trials"]["with_arrays"], found["trials"]["with_artifacts"]) == (0, 4)
     with files.read(path) as file:
         stored = file[f"{names.encode('cnn10/hpopt')}/trials/000000/artifacts"]
-        assert found["bytes"]["kinds"][census.ARTIFACTS] == 4 * sum(d.id.get_storage_size() for d in stored.values())
+        assert found["bytes"]["kinds"][sizes.ARTIFACTS] == 4 * sum(d.id.get_storage_size() for d in stored.values())
     assert found["compression"] == "gzip 1, with checksums"
 
 

@@ -12,11 +12,12 @@ import pytest
 from engine_cases import NEVER, SLOT, go_on, plan, trial
 
 import ptydask
-from ptydask import engines, eviction
+from ptydask import engines
 from ptydask import open as ptydask_open
 from ptydask.engines import TrialFailure
 from ptydask.errors import ConfigError
 from ptydask.model import StudyPlan, TrialOutput
+from ptydask.trial import eviction
 
 Write = Callable[..., StudyPlan]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ptydask import checkpoint
-from ptydask.checkpoint import Saved
 from ptydask.store import checkpoints
+from ptydask.trial import checkpoint
+from ptydask.trial.checkpoint import Saved
 
 SAVED = Saved(
     7, {"scale": 0.98, "kind": "a\nb", "n": 3}, ((1, {"loss": 0.5}), (7, {"loss": 0.25})), 12.5, b"\n\x00state\n"

@@ -46,7 +46,7 @@ def until(condition: object, seconds: float = 30) -> None:
 
 def obedient() -> str:
     """A trial that ends as soon as it is told to go."""
-    from ptydask import eviction
+    from ptydask.trial import eviction
 
     return "told" if eviction.asked.wait(60) else "never told"
 
@@ -87,7 +87,10 @@ def test_stopping_asks_the_trials_to_go(scheduler: LocalCluster) -> None:
         assert trial.result(timeout=10) == "told"
         assert list(workers.client.scheduler_info()["workers"]) == before
     with Running(scheduler.scheduler_address).open(REQUEST) as workers:
-        assert workers.client.submit(lambda: __import__("ptydask.eviction").eviction.asked.is_set()).result() is False
+        assert (
+            workers.client.submit(lambda: __import__("ptydask.trial.eviction").eviction.asked.is_set()).result()
+            is False
+        )
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import dask
 import pytest
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.jobqueue import JobQueue, reading
+from ptydask.clusters.jobqueue import JobQueue, profile_file
 from ptydask.clusters.jobqueue.profile import Profile, clock, describe, layout, memory_text, seconds, size, threads
 from ptydask.errors import ConfigError
 
@@ -41,7 +41,7 @@ def read(tmp_path: Path) -> Callable[..., Profile]:
     def call(text: str, name: str = "site.yaml") -> Profile:
         path = tmp_path / name
         path.write_text(text)
-        return reading.read(path)
+        return profile_file.read(path)
 
     return call
 
@@ -61,7 +61,7 @@ def refused(read: Callable[..., Profile], text: str, name: str = "site.yaml") ->
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
 def test_profiles_of_the_repository_run_as_they_are(path: Path) -> None:
     """Each is read, described, and makes a job script with the queue and the time it names."""
-    place = JobQueue(reading.read(path))
+    place = JobQueue(profile_file.read(path))
     request = ClusterRequest(place.default_workers(), 1, label="study")
     assert str(place.profile.queue) in place.describe(request)
     assert str(place.profile.queue) in place.script(request)
@@ -71,11 +71,11 @@ def test_the_commented_keys_of_the_profiles_are_right(tmp_path: Path) -> None:
     """Every line that a microscopist may switch on by taking the # away is read."""
     for path in PROFILES:
         lines = path.read_text().splitlines()
-        keys = tuple(f"# {key}" for key in reading.KEYS)
+        keys = tuple(f"# {key}" for key in profile_file.KEYS)
         text = "\n".join(line[2:] if line.startswith(keys) and ":" in line else line for line in lines)
         (tmp_path / path.name).write_text(text)
         assert text != path.read_text() or path.name in ("cluster-slurm-mig.yaml", "cluster-slurm-cpu.yaml")
-        reading.read(tmp_path / path.name)
+        profile_file.read(tmp_path / path.name)
 
 
 def test_every_key_is_documented() -> None:
@@ -83,7 +83,7 @@ def test_every_key_is_documented() -> None:
     page = (CONFIGS.parent / "docs" / "clusters.md").read_text()
     table = page.split("### Profile files", 1)[1].split("\n### ", 1)[0]
     named = [key for line in table.splitlines() if line.startswith("| `") for key in line.split("`")[1:2]]
-    assert sorted(named) == sorted(reading.KEYS)
+    assert sorted(named) == sorted(profile_file.KEYS)
 
 
 # --- values -----------------------------------------------------------------------------------------
@@ -291,8 +291,8 @@ def test_jobqueue_yaml_says_what_the_profile_does_not(
 
 def test_the_environment_is_dasks_configuration_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DASK_JOBQUEUE__SLURM__QUEUE", "fromenv")
-    assert reading.complete({"system": "slurm"}).queue == "fromenv"
-    assert reading.complete({"system": "pbs"}).queue is None
+    assert profile_file.complete({"system": "slurm"}).queue == "fromenv"
+    assert profile_file.complete({"system": "pbs"}).queue is None
 
 
 def test_without_jobqueue_yaml_the_defaults_are_ptydasks() -> None:
@@ -300,7 +300,7 @@ def test_without_jobqueue_yaml_the_defaults_are_ptydasks() -> None:
     import dask_jobqueue
 
     assert dask.config.get("jobqueue.slurm.walltime") == "00:30:00", dask_jobqueue
-    profile = reading.complete({"system": "slurm"})
+    profile = profile_file.complete({"system": "slurm"})
     assert profile.walltime == 4 * 3600
     assert profile.from_dask == ()
 
@@ -315,14 +315,14 @@ def test_gpus_in_the_directives_of_jobqueue_yaml_are_counted(jobqueue_yaml: Call
         ("--gpus=v100:2", 2, "v100"),
     ):
         jobqueue_yaml(f"jobqueue:\n  slurm:\n    job-extra-directives: ['{line}', '--exclusive']\n")
-        profile = reading.complete({"system": "slurm"})
+        profile = profile_file.complete({"system": "slurm"})
         assert (profile.gpus, profile.gpu_type, profile.directives) == (gpus, kind, ("--exclusive",)), line
 
 
 def test_a_wrong_value_in_jobqueue_yaml_says_where_it_is(jobqueue_yaml: Callable[[str], None]) -> None:
     jobqueue_yaml("jobqueue:\n  slurm:\n    memory: lots\n")
     with pytest.raises(ConfigError, match=r"^Dask's configuration, jobqueue.slurm: memory = 'lots': must be a number"):
-        reading.complete({"system": "slurm"})
+        profile_file.complete({"system": "slurm"})
 
 
 # --- jobs and workers -----------------------------------------------------------------------------------

@@ -28,11 +28,11 @@ from command_cases import (
     session,
 )
 
-from ptydask import eviction
 from ptydask.engines import TrialFailure
 from ptydask.engines.command import CommandEngine, attempt
 from ptydask.errors import ConfigError
 from ptydask.model import Point, Slot, TrialInput
+from ptydask.trial import eviction
 
 
 @pytest.fixture(autouse=True)

@@ -17,10 +17,10 @@ import pytest
 
 import ptydask
 import ptydask.engines.command
-from ptydask import history as history_of_trials
 from ptydask.engines.command import rows
 from ptydask.engines.command.rows import Tail
-from ptydask.history import History, Row
+from ptydask.trial import metric_history as history_of_trials
+from ptydask.trial.metric_history import History, Row
 
 HOOK = Path(ptydask.engines.command.__file__).parent / "hook"
 

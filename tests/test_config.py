@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from ptydask import cli, config, errors
-from ptydask.config import Overrides, ptyrad, reading
+from ptydask.config import Overrides, reading
+from ptydask.config.ptyrad import params_file
 from ptydask.model import Budget, Choice, FloatRange, IntRange, Keep, Point, Source, StudyPlan
 
 
@@ -156,7 +157,7 @@ def test_a_password_stays_out_of_the_configuration() -> None:
         "tune_params": tune("scale", low=0.8, high=1.2),
     }
     data = {"init_params": {}, "hypertune_params": hypertune}
-    made = ptyrad.PtyradFormat().plan(Source(Path("p.yaml"), "", "yaml"), data, Overrides())
+    made = params_file.PtyradFormat().plan(Source(Path("p.yaml"), "", "yaml"), data, Overrides())
     assert made.storage == "postgresql://me:secret@host/db"
     assert "secret" not in json.dumps(made.config)
 
@@ -178,7 +179,7 @@ def test_an_odd_password_stays_out_too(
     path.write_text(text)
     source, data = reading.read(path)
     data = {"init_params": {}, "hypertune_params": hypertune}
-    made = ptyrad.PtyradFormat().plan(source, data, Overrides(storage=override))
+    made = params_file.PtyradFormat().plan(source, data, Overrides(storage=override))
     for spelling in (password, json.dumps(password)[1:-1], password.replace("'", "''")):
         assert spelling not in json.dumps(made.config)
         assert spelling not in errors.redact(source.text)
@@ -415,7 +416,7 @@ def test_render(plan: Any) -> None:
     """The file says the values, switches hypertune off, keeps PtyRAD's order, and reads back as the same values."""
     made = plan(tune("C12", low=-5, high=5))
     before = copy.deepcopy(dict(made.config))
-    text = ptyrad.render(made.config, {"C12a": 1e-5, "C12b": -2.5}, header="trial 3\nloss 0.1")
+    text = params_file.render(made.config, {"C12a": 1e-5, "C12b": -2.5}, header="trial 3\nloss 0.1")
     assert text.startswith("# trial 3\n# loss 0.1\ninit_params:\n")
     again = yaml.safe_load(text)
     assert list(again) == ["init_params", "hypertune_params", "recon_params"]
@@ -428,5 +429,5 @@ def test_render(plan: Any) -> None:
 def test_render_spells_out_what_is_shared() -> None:
     """A list that two keys share is written twice: a reader of a params file does not expect an alias."""
     shared = [1.0, 0.0]
-    text = ptyrad.render({"init_params": {"a": shared, "b": shared}}, {})
+    text = params_file.render({"init_params": {"a": shared, "b": shared}}, {})
     assert "&" not in text

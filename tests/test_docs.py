@@ -92,7 +92,7 @@ def test_the_page_is_right(page: str, folder: Path) -> None:
 
 def test_every_tunable_is_on_its_page() -> None:
     """docs/params-file.md lists each tunable with where it goes and its unit, as the code has them."""
-    from ptydask.tunables import TUNABLES
+    from ptydask.space.tunables import TUNABLES
 
     page = (ROOT / "docs" / "params-file.md").read_text()
     for tunable in TUNABLES.values():
@@ -111,14 +111,14 @@ def test_every_command_is_documented() -> None:
 
 def test_everything_of_a_sweep_is_on_its_page() -> None:
     """docs/sweeps.md names each top-level key, distribution, macro, setting and example, as the code has them."""
-    from ptydask.config import sweep, sweep_distributions, sweep_engine
+    from ptydask.config.sweep import distributions, engine_section, sweep_file
     from ptydask.engines.command import arguments
 
     page = (ROOT / "docs" / "sweeps.md").read_text()
-    wanted = [f"`{key}`" for key in sweep.KEYS]
-    wanted += [f"`{name}`" for name in sweep_distributions.FIELDS if name != "categorical_w_probabilities"]
+    wanted = [f"`{key}`" for key in sweep_file.KEYS]
+    wanted += [f"`{name}`" for name in distributions.FIELDS if name != "categorical_w_probabilities"]
     wanted += [f"`${{{macro}}}`" for macro in arguments.MACROS if macro != "args_dict"]  # W&B does not document it
-    wanted += [f"\n  {setting}: " for setting in sweep_engine.DEFAULTS]
+    wanted += [f"\n  {setting}: " for setting in engine_section.DEFAULTS]
     wanted += [f"`{path.name}`" for path in (ROOT / "configs" / "sweeps").iterdir() if path.suffix]
     assert [word for word in wanted if word not in page] == []
 
@@ -127,10 +127,10 @@ def test_the_settings_on_the_page_are_valid() -> None:
     """The block with every setting of ``engine`` is accepted, and its defaults are those of the code."""
     import yaml
 
-    from ptydask.config import sweep_engine
+    from ptydask.config.sweep import engine_section
 
     page = (ROOT / "docs" / "sweeps.md").read_text()
     [block] = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "outputs_limit" in text]
-    made = sweep_engine.settings(yaml.safe_load(block), {}, {})
-    changed = {name for name, value in made.items() if value != sweep_engine.DEFAULTS[name]}
+    made = engine_section.settings(yaml.safe_load(block), {}, {})
+    changed = {name for name, value in made.items() if value != engine_section.DEFAULTS[name]}
     assert changed == {"outputs", "environment"}

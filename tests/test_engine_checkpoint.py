@@ -24,8 +24,8 @@ from engine_cases import NEVER, SINCE_1, SLOT, VARIANTS, go_on, params, plan, tr
 
 from ptydask.engines.ptyrad import release
 from ptydask.engines.ptyrad.session import PtyradSession
-from ptydask.eviction import Evicted
 from ptydask.model import Keep, Slot, TrialInput, TrialOutput
+from ptydask.trial.eviction import Evicted
 
 pytestmark = [
     pytest.mark.ptyrad,

@@ -11,7 +11,7 @@ import pytest
 from ptydask.engines.ptyrad import release
 from ptydask.engines.ptyrad.session import PtyradSession
 from ptydask.model import Scalar
-from ptydask.tunables import PARAMETERS
+from ptydask.space.tunables import PARAMETERS
 
 pytestmark = pytest.mark.ptyrad
 

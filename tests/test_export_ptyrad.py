@@ -14,14 +14,15 @@ import store_cases
 import tifffile
 from engine_cases import NEVER, SLOT, go_on, params, plan, trial, write_patterns
 
-from ptydask import tunables
 from ptydask.analysis.export import model as export_model
 from ptydask.cli import main
 from ptydask.engines.ptyrad import release
 from ptydask.engines.ptyrad.session import PtyradSession
 from ptydask.errors import StoreError
 from ptydask.model import Keep, Scalar, TrialOutput
-from ptydask.store import Store, ptyrad_model, reader
+from ptydask.space import tunables
+from ptydask.store import Store, reader
+from ptydask.store.foreign import ptyrad_model
 
 pytestmark = [
     pytest.mark.ptyrad,

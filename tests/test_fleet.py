@@ -14,7 +14,7 @@ from distributed import Future
 from slurm_sandbox import Sandbox
 
 from ptydask.clusters import ClusterRequest, Need, workers_of
-from ptydask.clusters.jobqueue import launch, reading, watch
+from ptydask.clusters.jobqueue import diagnosis, launch, profile_file
 from ptydask.clusters.jobqueue.fleet import Fleet
 from ptydask.errors import ClusterError
 
@@ -67,7 +67,7 @@ class Driver:
 @contextmanager
 def fleet_of(folder: Path, workers: int, **profile: Any) -> Iterator[Fleet]:
     plain = {"system": "slurm", "gpus": 1, "cpus": 1, "memory": 300 * 2**20, "walltime": 600, "poll": 1.0, "grace": 0}
-    job = reading.complete({**plain, **profile})
+    job = profile_file.complete({**plain, **profile})
     request = ClusterRequest(workers, 0, folder=folder, label="fleet")
     with launch.opened(job, request) as cluster, Fleet(cluster, job, request) as fleet:
         yield fleet
@@ -125,7 +125,7 @@ def test_gpus_of_a_job_are_shared_out(slurm: Sandbox, tmp_path: Path) -> None:
 def test_what_cannot_work_ends_with_a_clear_line(
     slurm: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: dict[str, Any], words: str
 ) -> None:
-    monkeypatch.setattr(watch, "HOPELESS_FOR", 2.0)
+    monkeypatch.setattr(diagnosis, "HOPELESS_FOR", 2.0)
     broken = tmp_path / "broken" / "ptydask"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("import no_such_module\n")
@@ -147,7 +147,7 @@ def test_preempted_work_has_time_to_end(slurm: Sandbox, tmp_path: Path) -> None:
     """SIGTERM lets the task under way end; its result arrives, then the worker leaves, and another takes its place."""
 
     def save() -> str:
-        from ptydask import eviction
+        from ptydask.trial import eviction
 
         assert eviction.asked.wait(30)
         time.sleep(1)

@@ -14,13 +14,13 @@ from typing import Any, cast
 import pytest
 
 from ptydask.clusters import ClusterRequest, Need, Tended
-from ptydask.clusters.jobqueue import desk as desks
 from ptydask.clusters.jobqueue import fleet as fleets
+from ptydask.clusters.jobqueue import gateway as desks
 from ptydask.clusters.jobqueue import slurm
-from ptydask.clusters.jobqueue.desk import Answer, Question
 from ptydask.clusters.jobqueue.fleet import Fleet
+from ptydask.clusters.jobqueue.gateway import Answer, Question
 from ptydask.clusters.jobqueue.jobs import Job
-from ptydask.clusters.jobqueue.node import pin
+from ptydask.clusters.jobqueue.preload import pin
 from ptydask.clusters.jobqueue.profile import Profile
 from ptydask.clusters.jobqueue.slurm import Seen, Unanswered
 from ptydask.errors import ClusterError

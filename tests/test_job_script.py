@@ -15,7 +15,7 @@ import dask
 import pytest
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.jobqueue import JobQueue, launch, reading, site, systems
+from ptydask.clusters.jobqueue import JobQueue, dask_config, launch, profile_file, systems
 from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile
 from ptydask.clusters.settings import SETTINGS, THREADS
 from ptydask.errors import UsageError
@@ -109,11 +109,11 @@ REQUEST = ClusterRequest(4, 4, folder=Path("/data/out/study.trials"), label="stu
 @pytest.fixture(autouse=True)
 def _no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's own jobqueue.yaml says nothing here."""
-    monkeypatch.setattr(site, "said", lambda _system: {})
+    monkeypatch.setattr(dask_config, "said", lambda _system: {})
 
 
 def profile(system: str = "slurm", **values: object) -> Profile:
-    return reading.complete({"system": system, **values})
+    return profile_file.complete({"system": system, **values})
 
 
 def full(system: str) -> Profile:
@@ -152,7 +152,7 @@ def test_every_system_starts_the_same_worker(system: str) -> None:
         f"exec {sys.executable} -m distributed.cli.dask_worker tls://<address-of-the-scheduler> --name job1 ",
         " --nthreads 1 ",
         "--nworkers 2 --nanny",
-        "--preload ptydask.clusters.jobqueue.node --preload-nanny ptydask.clusters.jobqueue.node",
+        "--preload ptydask.clusters.jobqueue.preload --preload-nanny ptydask.clusters.jobqueue.preload",
         "--no-dashboard --dashboard-address 127.0.0.1:0",
         "--protocol tls://",
         "--tls-ca-file /data/out/study.trials/keys/certificate.pem",
@@ -235,7 +235,7 @@ def test_ctrl_c_stays_what_it_was() -> None:
 import signal
 before = signal.getsignal(signal.SIGINT)
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.jobqueue import Slurm, desk, fleet
+from ptydask.clusters.jobqueue import Slurm, fleet, gateway
 assert Slurm().script(ClusterRequest(1, 1))
 assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
 """

@@ -14,12 +14,13 @@ import optuna
 import pytest
 from command_cases import NoCheckpoint
 
-from ptydask import config, engines, sampling, sweeps
+from ptydask import config, engines, sampling
 from ptydask.config import Overrides
 from ptydask.engines.command import arguments, devices
 from ptydask.engines.command.devices import Device
 from ptydask.errors import DataError
 from ptydask.model import ComponentSpec, FloatRange, IntRange, Scalar, Slot, StudyPlan, TrialInput
+from ptydask.space import sweep_values
 
 SEED = Path(__file__).parent / "fixtures" / "sweeps" / "seed-flattened.yaml"
 CONFIGS = ldct_cases.ROOT / "configs"
@@ -90,7 +91,7 @@ def test_commands_parse(file: Path) -> None:
     trials = sampled(plan, 1000)
     assert len({tuple(params.items()) for params in trials}) == 1000
     for params in trials:
-        read = parsed(plan, sweeps.values(plan.config, params))
+        read = parsed(plan, sweep_values.values(plan.config, params))
         assert {name: read[name] for name in params} == params
         for name in ("mbs", "max_iterations", "patchsize"):
             assert type(read[name]) is int
@@ -145,7 +146,7 @@ def test_devices_is_the_slots_gpu(cuda: str | None, expected: list[int]) -> None
     assert plan.config["engine"]["devices"] == "devices"
     assert any("devices" in notice for notice in plan.notices)
     params = sampled(plan, 1)[0]
-    values = sweeps.values(plan.config, params)
+    values = sweep_values.values(plan.config, params)
     devices.put(plan.config, values, devices.device(Slot(1, cuda)))
     assert parsed(plan, values)["devices"] == expected
 

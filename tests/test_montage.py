@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from store_cases import failed, meta, output, packed, put, record
 
 from ptydask import cli
-from ptydask.analysis import greys, montage
-from ptydask.analysis.figures import sheet, sheet_paint
-from ptydask.analysis.figures.sheet import Picture, Sheet
+from ptydask.analysis import greys
+from ptydask.analysis.montage import drawing, sheet_layout, trial_images
+from ptydask.analysis.montage.sheet_layout import Picture, Sheet
 from ptydask.cli import pictures
 from ptydask.errors import UsageError
 from ptydask.model import Image, Quantity, TrialRecord, TrialState
@@ -79,28 +79,28 @@ def numbers(records: list[TrialRecord]) -> list[int]:
 def test_the_best_come_first() -> None:
     """By error, in the study's direction; what has none comes last, also reversed."""
     made = [record(0, 0.3), record(1, 0.1), record(2, 0.2), record(3, math.nan)]
-    assert numbers(montage.ordered(made)) == [1, 2, 0, 3]
-    assert numbers(montage.ordered(made, direction="maximize")) == [0, 2, 1, 3]
-    assert numbers(montage.ordered(made, reverse=True)) == [0, 2, 1, 3]
+    assert numbers(trial_images.ordered(made)) == [1, 2, 0, 3]
+    assert numbers(trial_images.ordered(made, direction="maximize")) == [0, 2, 1, 3]
+    assert numbers(trial_images.ordered(made, reverse=True)) == [0, 2, 1, 3]
 
 
 def test_order_by_number_and_parameter() -> None:
     """Values rise; a parameter that a trial lacks puts it last; words come after numbers."""
     made = [record(n, params={"x": x} if x is not None else {}) for n, x in enumerate([3, 1.5, None, "a", 2])]
-    assert numbers(montage.ordered(made, sort="x")) == [1, 4, 0, 3, 2]
-    assert numbers(montage.ordered(made, sort="number", reverse=True)) == [4, 3, 2, 1, 0]
+    assert numbers(trial_images.ordered(made, sort="x")) == [1, 4, 0, 3, 2]
+    assert numbers(trial_images.ordered(made, sort="number", reverse=True)) == [4, 3, 2, 1, 0]
 
 
 def test_only_the_state_asked_for() -> None:
     made = [record(0), record(1, state=TrialState.PRUNED), failed(2)]
-    assert numbers(montage.ordered(made)) == [0]
-    assert numbers(montage.ordered(made, state=TrialState.PRUNED)) == [1]
-    assert numbers(montage.ordered(made, state=None, sort="number")) == [0, 1, 2]
+    assert numbers(trial_images.ordered(made)) == [0]
+    assert numbers(trial_images.ordered(made, state=TrialState.PRUNED)) == [1]
+    assert numbers(trial_images.ordered(made, state=None, sort="number")) == [0, 1, 2]
 
 
 def test_an_unknown_order_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="no trial has a parameter 'rotatoin'; did you mean 'rotation'"):
-        montage.ordered([record(0)], sort="rotatoin")
+        trial_images.ordered([record(0)], sort="rotatoin")
 
 
 # --- decisions -----------------------------------------------------------------------------------------
@@ -119,30 +119,32 @@ def test_an_unknown_order_names_the_nearest() -> None:
 )
 def test_a_scale_bar_is_round(width: float, bar: float, text: str) -> None:
     """1, 2 or 5 times a power of ten, about a third of the image at most."""
-    assert sheet.scale_bar(width) == pytest.approx(bar)
-    assert sheet.length_text(bar) == text
+    assert sheet_layout.scale_bar(width) == pytest.approx(bar)
+    assert sheet_layout.length_text(bar) == text
 
 
 def test_one_grey_scale_that_one_diverged_image_does_not_spoil() -> None:
     """Seven images within 0 and 1 and one within 0 and 1000: white is 1."""
     ramp = np.linspace(0, 1, 1000).reshape(20, 50)
-    low, high = sheet.grey([picture(ramp)] * 7 + [picture(1000 * ramp)])
+    low, high = sheet_layout.grey([picture(ramp)] * 7 + [picture(1000 * ramp)])
     assert (low, high) == pytest.approx((0.005, 0.995), abs=1e-6)
-    assert sheet.grey([picture(np.full((4, 4), 2.0))]) == (1.5, 2.5)
-    assert sheet.grey([picture(np.full((4, 4), np.nan))]) == (0, 1)
-    assert sheet.grey([picture(ramp), picture(255 * ramp, thumbnail=True)]) == pytest.approx((0.005, 0.995), abs=1e-6)
+    assert sheet_layout.grey([picture(np.full((4, 4), 2.0))]) == (1.5, 2.5)
+    assert sheet_layout.grey([picture(np.full((4, 4), np.nan))]) == (0, 1)
+    assert sheet_layout.grey([picture(ramp), picture(255 * ramp, thumbnail=True)]) == pytest.approx(
+        (0.005, 0.995), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (9, 3), (25, 6), (400, 23)])
 def test_columns(count: int, columns: int) -> None:
-    assert sheet.columns_for(count) == columns
+    assert sheet_layout.columns_for(count) == columns
 
 
 def test_hundreds_of_images_get_fewer_pixels() -> None:
     """40 million in all, at most 2000 a side; what ``dpi`` asks for is heeded."""
-    assert sheet.cell_pixels(4) == 2000
-    assert sheet.cell_pixels(400) == 316
-    assert sheet.cell_pixels(400, dpi=300) == 600
+    assert sheet_layout.cell_pixels(4) == 2000
+    assert sheet_layout.cell_pixels(400) == 316
+    assert sheet_layout.cell_pixels(400, dpi=300) == 600
 
 
 def test_binning_keeps_means() -> None:
@@ -154,13 +156,13 @@ def test_binning_keeps_means() -> None:
 
 def test_parameters_that_all_share_are_told_once() -> None:
     made = [record(n, params={"a": 1, "b": n, "c": None}) for n in range(3)]
-    assert sheet.varying(made) == (["b"], {"a": 1, "c": None})
+    assert sheet_layout.varying(made) == (["b"], {"a": 1, "c": None})
 
 
 def test_a_caption_has_rank_error_and_parameters() -> None:
     """With units, a real minus, six digits at most, and as many on a line as fit."""
     made = record(12, 0.0541254983, params={"scale": 1.0400000001, "rotation": -1.5, "C10": 230.5, "optimizer": None})
-    lines = sheet_paint.caption(picture([[1]], record=made), 3, list(made.params), ptyrad_meta())
+    lines = drawing.caption(picture([[1]], record=made), 3, list(made.params), ptyrad_meta())
     assert lines == [
         "#3  trial 12",
         "loss 0.054125",
@@ -168,7 +170,7 @@ def test_a_caption_has_rank_error_and_parameters() -> None:
         "C10 230.5 Å  optimizer null",
     ]
     pruned = replace(made, state=TrialState.PRUNED, error=None, params={})
-    lines = sheet_paint.caption(picture([[1]], record=pruned), None, [], ptyrad_meta())
+    lines = drawing.caption(picture([[1]], record=pruned), None, [], ptyrad_meta())
     assert lines == ["trial 12", "no error  (pruned)"]
 
 
@@ -178,27 +180,27 @@ def test_a_caption_has_rank_error_and_parameters() -> None:
 def test_images_are_shown_at_one_physical_scale(results: Path) -> None:
     """40 pixels of 0.5 and 20 of 1 angstrom are equally large; 30 of 0.5 three quarters of that."""
     with reader.open(results) as found:
-        figure = montage.draw(found, [r for r in found.records() if r.number < 4])
+        figure = trial_images.draw(found, [r for r in found.records() if r.number < 4])
     widths = boxes(figure, 4)
-    assert widths[0] == pytest.approx((sheet.CELL, sheet.CELL))
-    assert widths[1] == pytest.approx((sheet.CELL, sheet.CELL))
-    assert widths[2] == pytest.approx((0.75 * sheet.CELL, 0.75 * sheet.CELL))
-    assert widths[3] == pytest.approx((0.5 * sheet.CELL, 0.5 * sheet.CELL))
+    assert widths[0] == pytest.approx((sheet_layout.CELL, sheet_layout.CELL))
+    assert widths[1] == pytest.approx((sheet_layout.CELL, sheet_layout.CELL))
+    assert widths[2] == pytest.approx((0.75 * sheet_layout.CELL, 0.75 * sheet_layout.CELL))
+    assert widths[3] == pytest.approx((0.5 * sheet_layout.CELL, 0.5 * sheet_layout.CELL))
 
 
 def test_the_scale_bar_is_as_long_as_it_says(results: Path) -> None:
     """20 angstrom fill a cell, so that 5 are a quarter of it, in the first image of each row."""
     with reader.open(results) as found:
-        figure = montage.draw(found, [r for r in found.records() if r.number < 2], columns=1)
+        figure = trial_images.draw(found, [r for r in found.records() if r.number < 2], columns=1)
     bars = [patch for patch in figure.axes[0].patches if patch.get_gid() == "scale bar"]
-    assert [cast(Any, bar).get_width() for bar in bars] == pytest.approx([sheet.CELL / 4] * 2)
+    assert [cast(Any, bar).get_width() for bar in bars] == pytest.approx([sheet_layout.CELL / 4] * 2)
     assert texts(figure).count("5 Å") == 2
 
 
 def test_the_phase_s_constant_does_not_matter(results: Path) -> None:
     """Images that differ by a constant phase are equally grey, at the common scale that the legend tells."""
     with reader.open(results) as found:
-        figure = montage.draw(found, [r for r in found.records() if r.number < 4])
+        figure = trial_images.draw(found, [r for r in found.records() if r.number < 4])
     images = figure.axes[0].images[:4]
     assert all(abs(float(np.median(i.get_array().compressed()))) < 1e-4 for i in images)
     assert len({i.get_clim() for i in images}) == 1
@@ -209,7 +211,7 @@ def test_the_phase_s_constant_does_not_matter(results: Path) -> None:
 def test_each_image_can_have_its_own_grey_scale() -> None:
     ramp = np.linspace(0, 1, 100).reshape(10, 10)
     shown = Sheet(meta(), "phase", (picture(ramp), picture(9 * ramp)))
-    figure = montage.paint(shown, common=False)
+    figure = trial_images.paint(shown, common=False)
     low, high = zip(*(i.get_clim() for i in figure.axes[0].images), strict=True)
     assert high[1] == pytest.approx(9 * high[0])
     assert low[0] == pytest.approx(0.005)
@@ -219,7 +221,7 @@ def test_each_image_can_have_its_own_grey_scale() -> None:
 def test_a_crop_is_the_middle_at_the_same_scale_for_all(results: Path) -> None:
     """Half of each side: 10 angstrom of a 20 angstrom image, whose middle pixels these are."""
     with reader.open(results) as found:
-        (shown,) = montage.read(found, found.records()[:1], crop=0.5).pictures
+        (shown,) = trial_images.read(found, found.records()[:1], crop=0.5).pictures
         whole = found.trial(0).image
     assert whole is not None
     assert (shown.height, shown.width) == pytest.approx((10, 10))
@@ -233,7 +235,7 @@ def test_large_images_are_averaged_to_their_cell(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "a.h5", meta())
     put(store, record(0), output(image=image((9, 9), 2.0, data)))
     with reader.open(store.finish()) as found:
-        (shown,) = montage.read(found, found.records(), pixels=4).pictures
+        (shown,) = trial_images.read(found, found.records(), pixels=4).pictures
     assert shown.data.shape == (3, 3)
     assert (shown.height, shown.width) == pytest.approx((18, 18))
     assert float(shown.data[1, 1]) == 0
@@ -242,8 +244,8 @@ def test_large_images_are_averaged_to_their_cell(tmp_path: Path) -> None:
 def test_what_has_no_image_is_named(results: Path) -> None:
     """The other trials are shown, and ``most`` counts those."""
     with reader.open(results) as found:
-        shown = montage.read(found, found.records()[::-1], most=2)
-        figure = montage.paint(shown)
+        shown = trial_images.read(found, found.records()[::-1], most=2)
+        figure = trial_images.paint(shown)
     assert [p.record.number for p in shown.pictures] == [4, 3]
     assert dict(shown.lost) == {6: "no phase was kept", 5: "no phase was kept"}
     assert "without an image: 6, 5" in " ".join(texts(figure)).replace("\n", " ")
@@ -255,9 +257,9 @@ def test_thumbnails_stand_in_for_dropped_arrays() -> None:
     tile[32:96] = 200
     trial = SimpleNamespace(image=None, arrays={}, attributes={}, lost="")
     found = SimpleNamespace(meta=meta(), records=lambda: [record(0)], trial=lambda _: trial, pictures=lambda: {0: tile})
-    shown = montage.read(cast(Any, found), [record(0)])
+    shown = trial_images.read(cast(Any, found), [record(0)])
     assert shown.pictures[0].data.shape == (64, 128)
-    figure = montage.paint(shown)
+    figure = trial_images.paint(shown)
     assert "#1  trial 0  (thumbnail)" in texts(figure)
     assert not [patch for patch in figure.axes[0].patches if patch.get_gid() == "scale bar"]
 
@@ -274,8 +276,8 @@ def test_probe_and_amplitude(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "a.h5", meta())
     put(store, record(0), output(arrays=arrays, image=shown, attributes={"pixel_size": 0.5, "length_unit": "angstrom"}))
     with reader.open(store.finish()) as found:
-        (probe,) = montage.read(found, found.records(), array="probe").pictures
-        (mean,) = montage.read(found, found.records(), array="amplitude").pictures
+        (probe,) = trial_images.read(found, found.records(), array="probe").pictures
+        (mean,) = trial_images.read(found, found.records(), array="amplitude").pictures
     assert probe.data.tolist() == [[5.0] * 4] * 4
     assert (probe.height, probe.width) == pytest.approx((2, 2))
     assert mean.data.tolist() == [[2.0] * 2] * 4
@@ -286,7 +288,7 @@ def test_x_ray_lengths_are_metres(tmp_path: Path) -> None:
     shown = image((10, 10), 1e-8)
     put(store, record(0), output(image=replace(shown, axis_units="m")))
     with reader.open(store.finish()) as found:
-        figure = montage.draw(found, found.records())
+        figure = trial_images.draw(found, found.records())
     assert "20 nm" in texts(figure)
 
 
@@ -297,22 +299,22 @@ def test_snapshots_of_a_trial(tmp_path: Path) -> None:
     put(store, record(0), output(snapshots=steps))
     put(store, record(1), output(snapshots={}))
     with reader.open(store.finish()) as found:
-        shown = montage.read_snapshots(found, 0)
+        shown = trial_images.read_snapshots(found, 0)
         assert [p.label for p in shown.pictures] == ["iteration 5", "iteration 20", "end"]
-        assert "iteration 5" in texts(montage.paint(shown))
+        assert "iteration 5" in texts(trial_images.paint(shown))
         with pytest.raises(UsageError, match="trial 1 has no snapshots; SAVE_ITERS"):
-            montage.read_snapshots(found, 1)
+            trial_images.read_snapshots(found, 1)
 
 
 def test_a_sheet_without_pictures_is_words() -> None:
-    assert "No trial with an image to show." in texts(montage.paint(Sheet(meta(), "phase", ())))
+    assert "No trial with an image to show." in texts(trial_images.paint(Sheet(meta(), "phase", ())))
 
 
 def test_too_large_a_picture_is_refused() -> None:
     """Rather than a crash deep inside of Matplotlib."""
     shown = Sheet(meta(), "phase", tuple(picture(np.ones((2, 2))) for _ in range(100)))
     with pytest.raises(UsageError, match="too large to draw; choose fewer"):
-        montage.paint(shown, columns=1, dpi=600)
+        trial_images.paint(shown, columns=1, dpi=600)
 
 
 def test_odd_images_are_drawn(tmp_path: Path) -> None:
@@ -322,7 +324,7 @@ def test_odd_images_are_drawn(tmp_path: Path) -> None:
         picture(data, *([None] * 2 if i == 0 else [1.0, 1.0]), record=record(i, params={"a$_b$": i}))
         for i, data in enumerate(odd)
     ]
-    figure = montage.paint(Sheet(meta("$x_1$ study"), "phase", tuple(made), {9: "gone"}), title="a $ b")
+    figure = trial_images.paint(Sheet(meta("$x_1$ study"), "phase", tuple(made), {9: "gone"}), title="a $ b")
     figure.savefig(tmp_path / "a.png", dpi=50)
     assert (tmp_path / "a.png").stat().st_size > 1000
 

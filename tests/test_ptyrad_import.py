@@ -25,10 +25,11 @@ from optuna.trial import TrialState as State
 from ptyrad_folders import ITERATIONS, Made
 
 from ptydask import cli
-from ptydask.analysis.ptyrad_folder import Imported, import_study, output
 from ptydask.errors import ConfigError, PtydaskError, StorageError, UnusableResults, UsageError
+from ptydask.importers.ptyrad import Imported, import_study, output
 from ptydask.model import Reason, TrialState
-from ptydask.store import ptyrad_model, reader
+from ptydask.store import reader
+from ptydask.store.foreign import ptyrad_model
 from ptydask.store.reader import Results, TrialData
 
 STUDIES = {

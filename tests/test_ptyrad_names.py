@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ptydask.analysis.export import ptyrad_names
-from ptydask.analysis.ptyrad_folder import log, names
+from ptydask.importers.ptyrad import log, names
 
 
 @pytest.mark.parametrize(

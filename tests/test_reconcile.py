@@ -8,9 +8,20 @@ from typing import Any, cast
 import optuna
 import pytest
 
-from ptydask.driver.book import Book
+from ptydask.driver.optuna_study import Book
 from ptydask.model import Reason
-from ptydask.reconcile import Action, Begun, Step, begun, lease, steps, time_for_another, time_left, to_adopt, to_submit
+from ptydask.trial.reconcile import (
+    Action,
+    Begun,
+    Step,
+    begun,
+    lease,
+    steps,
+    time_for_another,
+    time_left,
+    to_adopt,
+    to_submit,
+)
 
 STORE = "s"
 

@@ -26,7 +26,7 @@ from ptydask.analysis.data import StudyData
 from ptydask.analysis.report import page, pictures, plots
 from ptydask.analysis.report.collect import collect, tuned
 from ptydask.analysis.report.rows import columns, number
-from ptydask.analysis.report.seen import Album, Seen, pictured, read
+from ptydask.analysis.report.trial_album import Album, Seen, pictured, read
 from ptydask.errors import MissingDependency, UsageError
 from ptydask.model import Image, Reason, RunningTrial, RunSnapshot, StudyMeta, TrialRecord, TrialState
 from ptydask.store import Store, reader
@@ -341,7 +341,7 @@ def test_numbers_only_is_a_report_without_images(tmp_path: Path) -> None:
 
 def test_many_trials_have_logs_only_where_it_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attributes and logs of those with a large image, and of failed ones; the curves of all."""
-    monkeypatch.setattr("ptydask.analysis.report.seen._LARGE", 3)
+    monkeypatch.setattr("ptydask.analysis.report.trial_album._LARGE", 3)
     path = cases.packed(tmp_path / "s.h5", [made.trial(0), made.trial(1), made.trial(2), cases.failed(3)])
     with reader.open(path) as results:
         seen = read(results, images=2).trials

@@ -25,7 +25,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from ptydask.analysis import report
 from ptydask.analysis.report import page
 from ptydask.analysis.report.collect import collect
-from ptydask.analysis.report.seen import Album, Seen
+from ptydask.analysis.report.trial_album import Album, Seen
 from ptydask.store import Store, reader
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -12,8 +12,8 @@ import pytest
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from ptydask import sampling, space
-from ptydask.driver import resume
+from ptydask import sampling
+from ptydask.driver import comparability
 from ptydask.errors import ConfigError, MissingDependency
 from ptydask.model import (
     NEAR_VALUES,
@@ -28,6 +28,7 @@ from ptydask.model import (
     Source,
     StudyPlan,
 )
+from ptydask.space import ranges
 
 SPACE: dict[str, Distribution] = {
     "scale": FloatRange(0.8, 1.2, 0.02),
@@ -109,8 +110,8 @@ def test_a_range_has_one_wording(dist: FloatRange | IntRange, words: str) -> Non
     """Messages, the plan and the notice of a range that moved say it alike."""
     stored = json.loads(sampling.search_space_json({"x": dist, "y": dist}))
     moved = {"x": stored["x"] | {"attributes": stored["x"]["attributes"] | {"low": dist.low * 2}}, "y": stored["y"]}
-    assert space.describe(dist) == words
-    (notice,) = resume._spaces(moved, stored, "f.h5", "")
+    assert ranges.describe(dist) == words
+    (notice,) = comparability._spaces(moved, stored, "f.h5", "")
     assert notice.startswith(f"x: the range is now {words}, earlier trials were drawn from ")
 
 
@@ -118,20 +119,20 @@ def test_a_range_has_one_wording(dist: FloatRange | IntRange, words: str) -> Non
 def test_grid_points_are_optunas(dist: Distribution) -> None:
     """Every value that ptydask calls allowed is one that Optuna allows, so no enqueued point is refused."""
     theirs = sampling.to_optuna(dist)
-    for value in space.grid(dist) or [space.nearest_value(dist, 0.1234 if not isinstance(dist, Choice) else "Adam")]:
+    for value in ranges.grid(dist) or [ranges.nearest_value(dist, 0.1234 if not isinstance(dist, Choice) else "Adam")]:
         assert theirs._contains(theirs.to_internal_repr(value))
-        assert space.contains(dist, value)
-    assert space.grid_size(dist) == (None if space.grid(dist) is None else len(space.grid(dist) or ()))
+        assert ranges.contains(dist, value)
+    assert ranges.grid_size(dist) == (None if ranges.grid(dist) is None else len(ranges.grid(dist) or ()))
 
 
 def test_values_that_are_not_allowed() -> None:
     """Outside, off the grid, of another type."""
-    assert not space.contains(SPACE["scale"], 0.81)
-    assert not space.contains(SPACE["scale"], 1.22)
-    assert not space.contains(SPACE["Nlayer"], 2.5)
-    assert not space.contains(SPACE["optimizer"], "adam")
-    assert not space.contains(SPACE["scale"], True)
-    assert not space.contains(SPACE["scale"], float("nan"))
+    assert not ranges.contains(SPACE["scale"], 0.81)
+    assert not ranges.contains(SPACE["scale"], 1.22)
+    assert not ranges.contains(SPACE["Nlayer"], 2.5)
+    assert not ranges.contains(SPACE["optimizer"], "adam")
+    assert not ranges.contains(SPACE["scale"], True)
+    assert not ranges.contains(SPACE["scale"], float("nan"))
 
 
 # --- samplers ---------------------------------------------------------------------------------------
@@ -171,7 +172,7 @@ def test_sampler_works(spec: ComponentSpec) -> None:
     sampling.check(plan(spec))
     for row in drawn(spec, seed=1, trials=4):
         assert set(row) == set(SPACE)
-        assert all(space.contains(SPACE[name], value) for name, value in row.items())
+        assert all(ranges.contains(SPACE[name], value) for name, value in row.items())
 
 
 @pytest.mark.parametrize("name", ["RandomSampler", "TPESampler", "NSGAIISampler", "CmaEsSampler", "GPSampler"])
@@ -305,7 +306,7 @@ def test_every_grid_point_once(name: str) -> None:
     again = sampling.exhaustive(plan(ComponentSpec(name), where=dict(reversed(GRID.items()))))
     assert again == made
     assert {point.origin for point in made} == {"grid"}
-    assert all(space.contains(GRID[n], v) for point in made for n, v in point.params.items())
+    assert all(ranges.contains(GRID[n], v) for point in made for n, v in point.params.items())
 
 
 def test_grid_of_given_values() -> None:

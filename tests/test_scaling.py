@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from ptydask.scaling import AT_ONCE, Change, Crew, Limits, aim, at_once, change, keep, pause
+from ptydask.clusters.scaling import AT_ONCE, Change, Crew, Limits, aim, at_once, change, keep, pause
 
 
 def crew(name: str, asked: float = 0.0, workers: int = 1, joined: int = 1, busy: int = 0) -> Crew:

@@ -253,5 +253,5 @@ def test_the_job_that_this_process_runs_in_is_not_one_of_ours(commands: Path, mo
 
 def test_the_module_loads_no_dask() -> None:
     """Words are needed where no Dask is, and in tests."""
-    code = "import sys, ptydask.clusters.jobqueue.watch; sys.exit('distributed' in sys.modules)"
+    code = "import sys, ptydask.clusters.jobqueue.diagnosis; sys.exit('distributed' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

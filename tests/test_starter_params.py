@@ -12,9 +12,11 @@ import h5py
 import pytest
 import yaml
 
-from ptydask import config, engines, sampling, space, tunables
-from ptydask.config import Overrides, ptyrad
+from ptydask import config, engines, sampling
+from ptydask.config import Overrides
+from ptydask.config.ptyrad import params_file
 from ptydask.model import StudyPlan
+from ptydask.space import ranges, tunables
 
 pytestmark = pytest.mark.ptyrad
 
@@ -67,7 +69,7 @@ def test_starter_file_validates(name: str, stand_ins: Path) -> None:
     if "14_hypertune" in name:
         assert set(plan.space) == {"C10", "Nlayer"}
         assert plan.points[0].params["Nlayer"] == 21
-        assert space.contains(plan.space["C10"], plan.points[0].params["C10"])
+        assert ranges.contains(plan.space["C10"], plan.points[0].params["C10"])
     else:
         assert plan.space == {}
         assert plan.budget.trials(workers=8) == 1
@@ -221,7 +223,7 @@ def test_the_best_params_file_is_ready_for_ptyrad(small_data: Path) -> None:
     plan = validated(write(small_data, hypertune))
     values = {"scale": 1.02, "rotation": -1.5, "C12a": 3.25, "C12b": 0.0, "plr": 1e-5, "optimizer": "SGD"}
     best = small_data / "best.yaml"
-    best.write_text(ptyrad.render(plan.config, values, header="trial 3"))
+    best.write_text(params_file.render(plan.config, values, header="trial 3"))
     again = validated(best)
     assert again.budget.trials(workers=4) == 1
     wanted = tunables.apply(plan.config, values)

@@ -14,7 +14,8 @@ import pytest
 
 from ptydask.errors import StoreError
 from ptydask.model import Reason, TrialState
-from ptydask.store import Store, layout, reader, verify
+from ptydask.store import Store, layout, reader
+from ptydask.store.upkeep import verify
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -27,11 +27,11 @@ from optuna.trial import TrialState as State
 from scipy import stats
 from test_sampling import plan
 
-from ptydask import quantiles, sampling, space
+from ptydask import sampling
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.rehydrate import rehydrate
-from ptydask.driver import resume
-from ptydask.driver.book import Book
+from ptydask.driver import comparability
+from ptydask.driver.optuna_study import Book
 from ptydask.errors import ConfigError, MissingDependency
 from ptydask.model import (
     Choice,
@@ -48,6 +48,7 @@ from ptydask.model import (
     TrialState,
     Weighted,
 )
+from ptydask.space import quantiles, ranges
 from ptydask.storage.mirror import SqliteMirror
 from ptydask.worker.trial import _mix
 
@@ -144,7 +145,7 @@ def test_values_are_not_clipped_and_the_grid_goes_through_0() -> None:
     """min 3 and q 5 give 5, never 3; max 13 gives 15."""
     dist = Quantiles("uniform", 3.0, 13.0, 5)
     assert {quantiles.value(dist, u / 100) for u in range(101)} == {5, 10, 15}
-    assert space.grid(dist) == (5, 10, 15)
+    assert ranges.grid(dist) == (5, 10, 15)
 
 
 @pytest.mark.parametrize("dist", [*FAMILIES.values(), Quantiles("log_normal", 0, 200.0), Quantiles("normal", 0, 1, 1)])
@@ -170,7 +171,7 @@ def test_the_inverse(seed: int) -> None:
     for u in [1e-6, 1 - 1e-6, *(rng.random() for _ in range(40))]:
         value = quantiles.value(dist, u)
         back = quantiles.value(dist, quantiles.unit(dist, value))
-        assert space.contains(dist, value)
+        assert ranges.contains(dist, value)
         if dist.q is None:
             assert back == pytest.approx(value, rel=1e-9, abs=1e-12)
             assert quantiles.unit(dist, value) == pytest.approx(u, abs=1e-12)
@@ -181,7 +182,7 @@ def test_the_inverse(seed: int) -> None:
 def test_the_inverse_of_all_values_of_a_grid() -> None:
     """The ones at the ends too, that only 0 or 1 gives."""
     for dist in [*FAMILIES.values(), Quantiles("uniform", 0.5, 1.5, 1), Quantiles("beta", 2, 2, 1)]:
-        for value in space.grid(dist) or ():
+        for value in ranges.grid(dist) or ():
             assert quantiles.value(dist, quantiles.unit(dist, value)) == value
 
 
@@ -198,8 +199,8 @@ def test_weights() -> None:
     for value in (32, 64, "auto", True):
         assert quantiles.choice(WEIGHTED, quantiles.place(WEIGHTED, value)) is value
     assert quantiles.choice(Weighted(("a", "b"), (0.1 + 0.2, 0.7 - 1e-12)), 1.0) == "b"
-    assert not space.contains(WEIGHTED, None)
-    assert not space.contains(WEIGHTED, 1)
+    assert not ranges.contains(WEIGHTED, None)
+    assert not ranges.contains(WEIGHTED, 1)
 
 
 # --- what may be tried -------------------------------------------------------------------------------
@@ -218,27 +219,27 @@ def test_weights() -> None:
 )
 def test_words(dist: Distribution, words: str) -> None:
     """One line for the plan and for messages."""
-    assert space.describe(dist) == words
+    assert ranges.describe(dist) == words
 
 
 def test_what_is_allowed() -> None:
     """Values on the grid within the range; of an endless one, those that a float ``u`` can reach."""
     width = FAMILIES["q_log_uniform"]
-    assert [v for v in (0, 8, 12, 16, 16.0, 512, 520, True, "8", math.nan) if space.contains(width, v)] == [
+    assert [v for v in (0, 8, 12, 16, 16.0, 512, 520, True, "8", math.nan) if ranges.contains(width, v)] == [
         8, 16, 16.0, 512,
     ]  # fmt: skip
-    assert type(space.nearest_value(width, 16.0)) is int
-    assert space.nearest_value(width, 13) == 16
-    assert space.nearest_value(width, 1e9) == 512
-    assert space.contains(FAMILIES["normal"], 17.3)
-    assert not space.contains(FAMILIES["normal"], 18.0)
-    assert space.contains(FAMILIES["q_beta"], 0.3), "0.3 is 3 * 0.1 to a person"
-    assert not space.contains(FAMILIES["log_normal"], 0.0)
-    assert space.contains(Quantiles("log_uniform", LN(0.001), LN(0.1)), 0.001), "exp(log(0.001)) is not 0.001"
-    assert space.grid_size(FAMILIES["q_normal"]) is None
-    assert space.grid_size(FAMILIES["beta"]) is None
-    assert space.grid_size(Quantiles("uniform", 0, 1e12, 1e-9)) == 10**21 + 1
-    assert space.grid(WEIGHTED) == (32, 64, "auto", True)
+    assert type(ranges.nearest_value(width, 16.0)) is int
+    assert ranges.nearest_value(width, 13) == 16
+    assert ranges.nearest_value(width, 1e9) == 512
+    assert ranges.contains(FAMILIES["normal"], 17.3)
+    assert not ranges.contains(FAMILIES["normal"], 18.0)
+    assert ranges.contains(FAMILIES["q_beta"], 0.3), "0.3 is 3 * 0.1 to a person"
+    assert not ranges.contains(FAMILIES["log_normal"], 0.0)
+    assert ranges.contains(Quantiles("log_uniform", LN(0.001), LN(0.1)), 0.001), "exp(log(0.001)) is not 0.001"
+    assert ranges.grid_size(FAMILIES["q_normal"]) is None
+    assert ranges.grid_size(FAMILIES["beta"]) is None
+    assert ranges.grid_size(Quantiles("uniform", 0, 1e12, 1e-9)) == 10**21 + 1
+    assert ranges.grid(WEIGHTED) == (32, 64, "auto", True)
 
 
 # --- probabilities, the way that a worker draws -------------------------------------------------------
@@ -353,7 +354,7 @@ def test_every_sampler_draws_values(spec: ComponentSpec) -> None:
         study.sampler = sampling.sampler(spec, seed=index, space=MIXED)
         trial = study.ask()
         values = sampling.suggest(trial, MIXED, spec)
-        assert all(space.contains(MIXED[name], value) for name, value in values.items())
+        assert all(ranges.contains(MIXED[name], value) for name, value in values.items())
         assert sampling.from_optuna_params(MIXED, trial.params, trial.user_attrs) == values
         assert {k: v for k, v in trial.user_attrs.items() if k.startswith("value of ")} == {
             f"value of {name}": values[name] for name in ("width", "gain", "mix", "size")
@@ -406,7 +407,7 @@ def test_a_value_that_cannot_be_fixed(name: str, value: Scalar) -> None:
     with pytest.raises(ConfigError) as caught:
         sampling.check(plan(spec, where=MIXED))
     assert caught.value.key == f"sampler_params.configs.fixed_params.{name}"
-    assert space.describe(MIXED[name]) in str(caught.value)
+    assert ranges.describe(MIXED[name]) in str(caught.value)
 
 
 def test_a_beta_distribution_without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -759,15 +760,17 @@ def test_rehydrated_studies_have_values() -> None:
 def test_a_changed_distribution_is_told() -> None:
     """Another sigma, family, q or weight on a results file that has trials: refused in words."""
     old = stored({"gain": Quantiles("normal", 0.0, 1.0), "size": WEIGHTED})
-    assert [*resume._spaces(old, stored({"gain": Quantiles("normal", 0, 1.0), "size": WEIGHTED}), "f.h5", "")] == []
+    assert [
+        *comparability._spaces(old, stored({"gain": Quantiles("normal", 0, 1.0), "size": WEIGHTED}), "f.h5", "")
+    ] == []
     for now in (Quantiles("normal", 0.0, 2.0), FloatRange(-3.0902323061678132, 3.0902323061678132)):
         with pytest.raises(ConfigError, match="normal, mu 0, sigma 1") as caught:
-            [*resume._spaces(old, stored({"gain": now, "size": WEIGHTED}), "f.h5", "", "parameters")]
+            [*comparability._spaces(old, stored({"gain": now, "size": WEIGHTED}), "f.h5", "", "parameters")]
         assert caught.value.key == "parameters.gain"
-        assert space.describe(now) in str(caught.value)
+        assert ranges.describe(now) in str(caught.value)
     even = Weighted(WEIGHTED.choices, (0.25, 0.25, 0.25, 0.0, 0.25))
     with pytest.raises(ConfigError, match="50 %"):
-        [*resume._spaces(old, stored({"gain": Quantiles("normal", 0, 1), "size": even}), "f.h5", "")]
+        [*comparability._spaces(old, stored({"gain": Quantiles("normal", 0, 1), "size": even}), "f.h5", "")]
 
 
 def test_shares_are_exact() -> None:

@@ -12,7 +12,7 @@ import pytest
 import store_cases as cases
 
 from ptydask.cli.running import nothing_text
-from ptydask.driver.asked import hopeless, total_of
+from ptydask.driver.contract import hopeless, total_of
 from ptydask.model import (
     Budget,
     ComponentSpec,
@@ -26,8 +26,8 @@ from ptydask.model import (
     TrialState,
     target_met,
 )
-from ptydask.reconcile import Failures, Prospect, alike
 from ptydask.store import reader
+from ptydask.trial.reconcile import Failures, Prospect, alike
 
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
 Params = Callable[..., Path]

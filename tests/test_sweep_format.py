@@ -13,12 +13,13 @@ import sweep_plans
 import yaml
 from sweep_plans import LR
 
-from ptydask import config, engines, errors, sweeps
+from ptydask import config, engines, errors
 from ptydask.cli import main
 from ptydask.config import Overrides
-from ptydask.config.ptyrad import PtyradFormat
-from ptydask.config.sweep import KEYS, SweepFormat
+from ptydask.config.ptyrad.params_file import PtyradFormat
+from ptydask.config.sweep.sweep_file import KEYS, SweepFormat
 from ptydask.model import Budget, ComponentSpec, FloatRange, IntRange
+from ptydask.space import sweep_values
 
 SEED = Path(__file__).parent / "fixtures" / "sweeps" / "seed-flattened.yaml"
 GP = importlib.util.find_spec("scipy") is not None and importlib.util.find_spec("torch") is not None
@@ -50,7 +51,7 @@ def test_flattened_file() -> None:
         "mbs": IntRange(2, 128),
         "patchsize": IntRange(32, 128),
     }
-    values = sweeps.values(made.config, {"lr": 1e-3, "max_iterations": 2000, "mbs": 8, "patchsize": 64})
+    values = sweep_values.values(made.config, {"lr": 1e-3, "max_iterations": 2000, "mbs": 8, "patchsize": 64})
     assert len(values) == 16
     assert list(values)[:5] == ["adam_b1", "adam_b2", "data_norm", "data_subset", "devices"]
     assert values["dryrun"] is False

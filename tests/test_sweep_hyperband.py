@@ -10,9 +10,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from ptydask import bands
 from ptydask.model import Direction
 from ptydask.sampling.hyperband import SweepHyperbandPruner
+from ptydask.trial import hyperband_bands
 
 # --- bands ------------------------------------------------------------------------------------------
 
@@ -31,15 +31,22 @@ from ptydask.sampling.hyperband import SweepHyperbandPruner
 )
 def test_bands_of_max_iter(max_iter: int, s: int, eta: float, expected: tuple[int, ...]) -> None:
     """int(max_iter / eta^k) for k = 1 to s, as long as that is 1 or more, ascending."""
-    assert bands.of_max_iter(max_iter, s, eta) == expected
+    assert hyperband_bands.of_max_iter(max_iter, s, eta) == expected
 
 
 def test_bands_of_min_iter() -> None:
     """int(min_iter * eta^k) from k = 0 on: at most W&B's hundred, none that no program reaches."""
-    assert bands.of_min_iter(2)[:4] == (2, 6, 18, 54)
-    assert bands.of_min_iter(1, 1.5)[:6] == (1, 2, 3, 5, 7, 11)  # 1, 1.5, 2.25, 3.38, 5.06, 7.59, 11.39: 1 only once
-    assert 2**52 < bands.of_min_iter(3, 2)[-1] <= 2**53
-    assert max(bands.of_min_iter(10, 1.01)) == int(10 * 1.01**99)  # the hundredth
+    assert hyperband_bands.of_min_iter(2)[:4] == (2, 6, 18, 54)
+    assert hyperband_bands.of_min_iter(1, 1.5)[:6] == (
+        1,
+        2,
+        3,
+        5,
+        7,
+        11,
+    )  # 1, 1.5, 2.25, 3.38, 5.06, 7.59, 11.39: 1 only once
+    assert 2**52 < hyperband_bands.of_min_iter(3, 2)[-1] <= 2**53
+    assert max(hyperband_bands.of_min_iter(10, 1.01)) == int(10 * 1.01**99)  # the hundredth
 
 
 # --- decisions ----------------------------------------------------------------------------------------
@@ -73,7 +80,7 @@ def test_the_table_worked_out_by_hand(strict: bool, direction: Direction) -> Non
     sign = 1 if direction == "minimize" else -1
     runs = {name: counted([sign * value for value in values]) for name, (_, values) in TABLE.items()}
     found = {
-        name: bands.stops(runs[name], runs.values(), (3, 9), eta=3, strict=strict, direction=direction)
+        name: hyperband_bands.stops(runs[name], runs.values(), (3, 9), eta=3, strict=strict, direction=direction)
         for name, (state, _) in TABLE.items()
         if state == "running"
     }
@@ -84,7 +91,7 @@ def test_a_best_that_is_not_good_enough_stops_too() -> None:
     """Not strict is milder, not blind: H's best .55 is worse than the threshold .50 of band 3."""
     runs = [counted(values) for _, values in TABLE.values()]
     late = counted([0.98, 0.55, 0.99])  # with it n = 7 and int(7 / 3) = 2: still .50
-    assert bands.stops(late, [*runs, late], (3, 9), strict=False)
+    assert hyperband_bands.stops(late, [*runs, late], (3, 9), strict=False)
 
 
 @pytest.mark.parametrize(
@@ -100,15 +107,15 @@ def test_the_place_of_the_threshold(eta: float, places: Mapping[int, int]) -> No
     """int(n / eta), counted from 0, the best first; the first runs of a study are compared with the best one."""
     for n, place in places.items():
         values = random.Random(n).sample(range(n), n)
-        assert bands.threshold(values, eta, "minimize") == place
-        assert bands.threshold(values, eta, "maximize") == n - 1 - place
+        assert hyperband_bands.threshold(values, eta, "minimize") == place
+        assert hyperband_bands.threshold(values, eta, "maximize") == n - 1 - place
 
 
 def test_one_alone_and_equals_go_on() -> None:
     """Who is as good as the threshold stays."""
-    assert not bands.stops(counted([5.0]), [counted([5.0])], (1,))
+    assert not hyperband_bands.stops(counted([5.0]), [counted([5.0])], (1,))
     same = [counted([0.5] * 3) for _ in range(9)]
-    assert not any(bands.stops(run, same, (1, 3)) for run in same)
+    assert not any(hyperband_bands.stops(run, same, (1, 3)) for run in same)
 
 
 def oracle(histories: Sequence[tuple[bool, list[float]]], at: Sequence[int], eta: float, strict: bool) -> set[int]:
@@ -132,7 +139,9 @@ def test_decisions_on_random_histories() -> None:
     chance, stopped = random.Random(7), 0
     for _ in range(800):
         eta = chance.choice([2, 3, 4, 1.5, 2.5])
-        at = bands.of_max_iter(chance.randint(5, 90), chance.randint(1, 4), eta) or bands.of_min_iter(3, eta)
+        at = hyperband_bands.of_max_iter(
+            chance.randint(5, 90), chance.randint(1, 4), eta
+        ) or hyperband_bands.of_min_iter(3, eta)
         strict, digits = chance.random() < 0.5, chance.choice([1, 6])
         histories = [
             (chance.random() < 0.5, [round(chance.uniform(-1, 1), digits) for _ in range(chance.randint(0, 40))])
@@ -145,7 +154,7 @@ def test_decisions_on_random_histories() -> None:
             found = {
                 i
                 for i, (running, _) in enumerate(histories)
-                if running and bands.stops(runs[i], runs, at, eta=eta, strict=strict, direction=direction)  # type: ignore[arg-type]
+                if running and hyperband_bands.stops(runs[i], runs, at, eta=eta, strict=strict, direction=direction)  # type: ignore[arg-type]
             }
             assert found == expected
     assert stopped > 400
@@ -217,7 +226,7 @@ def test_nonsense_is_refused(bands_: list[Any], eta: float) -> None:
 
 def test_a_live_study_is_pruned() -> None:
     """Through Optuna's own calls: of ascending losses, all that are worse than the best third at band 2."""
-    study = optuna.create_study(pruner=SweepHyperbandPruner(list(bands.of_min_iter(2))))
+    study = optuna.create_study(pruner=SweepHyperbandPruner(list(hyperband_bands.of_min_iter(2))))
     ended = {}
     for number in range(6):
         trial = study.ask()

@@ -12,10 +12,11 @@ import pytest
 import sweep_plans
 from sweep_plans import LR
 
-from ptydask import sampling, sweeps
+from ptydask import sampling
 from ptydask.config import Overrides
-from ptydask.config.sweep_distributions import FIELDS
+from ptydask.config.sweep.distributions import FIELDS
 from ptydask.model import Budget, Choice, FloatRange, IntRange, Quantiles, Weighted
+from ptydask.space import sweep_values
 
 
 @pytest.fixture
@@ -101,8 +102,8 @@ def test_constants(plan: Any, value: Any, named: dict[str, str]) -> None:
     """A constant is no part of the search; its value reaches the program as it is, whatever it is."""
     made = plan({"x": {**named, "value": value}, **LR})
     assert list(made.space) == ["lr"]
-    assert sweeps.values(made.config, {"lr": 0.5}) == {"x": value, "lr": 0.5}
-    assert type(sweeps.values(made.config, {"lr": 0.5})["x"]) is type(value)
+    assert sweep_values.values(made.config, {"lr": 0.5}) == {"x": value, "lr": 0.5}
+    assert type(sweep_values.values(made.config, {"lr": 0.5})["x"]) is type(value)
 
 
 def test_every_distribution_is_tested() -> None:
@@ -195,7 +196,7 @@ def test_equal_values_keep_their_share(plan: Any) -> None:
     assert plan({"x": {"values": ["a", "b", "a"]}}, method="grid").space["x"] == Choice(("a", "b"))
     made = plan({"x": {"values": [1, True, 0, False, "true"]}})
     assert made.space["x"] == Choice((1, "(true)", 0, "false", "true"))
-    assert [sweeps.values(made.config, {"x": label})["x"] for label in made.space["x"].choices] == [
+    assert [sweep_values.values(made.config, {"x": label})["x"] for label in made.space["x"].choices] == [
         1,
         True,
         0,
@@ -211,7 +212,7 @@ def test_labels(plan: Any) -> None:
     choices = made.space["layers"].choices
     assert len(set(choices)) == 5
     assert all(isinstance(choice, str) for choice in choices)
-    assert [sweeps.values(made.config, {"layers": choice})["layers"] for choice in choices] == values
+    assert [sweep_values.values(made.config, {"layers": choice})["layers"] for choice in choices] == values
 
 
 @pytest.mark.parametrize("count", [10_000])
@@ -346,7 +347,7 @@ def test_nested_parameters(plan: Any) -> None:
     made = plan({"b": {"value": 1}, "optim": {"parameters": inner}, "a.b": {"value": 2}})
     assert list(made.space) == ["optim.lr", "optim.deep.x"]
     assert made.config["parameters"][1] == {"name": "optim.lr", "path": ["optim", "lr"]}
-    values = sweeps.values(made.config, {"optim.lr": 0.5, "optim.deep.x": 1})
+    values = sweep_values.values(made.config, {"optim.lr": 0.5, "optim.deep.x": 1})
     assert values == {"b": 1, "optim": {"lr": 0.5, "name": "adam", "deep": {"x": 1}}, "a.b": 2}
     assert list(values) == ["b", "optim", "a.b"]
 

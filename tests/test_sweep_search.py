@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import sweep_plans
 
-from ptydask import bands, config, sampling
+from ptydask import config, sampling
 from ptydask.config import Overrides
 from ptydask.model import ComponentSpec, Point
+from ptydask.trial import hyperband_bands
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_bands_from_min_iter(plan: Any) -> None:
     """``int(min_iter * eta**k)``: 3, 9, 27 ... without an end that a program reaches."""
     made = plan(early_terminate={"type": "hyperband", "min_iter": 3})
     assert made.pruner.configs["bands"][:5] == [3, 9, 27, 81, 243]
-    assert made.pruner.configs["bands"] == list(bands.of_min_iter(3, 3))
+    assert made.pruner.configs["bands"] == list(hyperband_bands.of_min_iter(3, 3))
     assert made.pruner.configs["bands"][-1] > 1e9
     made = plan(early_terminate={"type": "hyperband", "min_iter": 2, "eta": 1.5})
     assert made.pruner.configs["bands"][:5] == [2, 3, 4, 6, 10]

@@ -18,10 +18,11 @@ import pytest
 import yaml
 from engine_cases import NEVER, SLOT, go_on
 
-from ptydask import config, engines, sampling, sweeps
+from ptydask import config, engines, sampling
 from ptydask.config import Overrides
 from ptydask.errors import ConfigError
 from ptydask.model import StudyPlan, TrialInput
+from ptydask.space import sweep_values
 
 SHAPES = Path(__file__).parent / "fixtures" / "sweeps" / "public"
 TRIALS = 2
@@ -291,7 +292,7 @@ def test_it_runs(shape: str, workshop: Path) -> None:
         told = {
             name: entry["value"] for name, entry in yaml.safe_load(said["sweep"]).items() if name != "wandb_version"
         }
-        assert told == sweeps.values(plan.config, params)
+        assert told == sweep_values.values(plan.config, params)
         assert said.get("file", told) == told
         assert said["here"] == str(workshop)
         assert output.metrics[plan.metric] == 0.5

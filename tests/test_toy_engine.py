@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from engine_cases import NEVER, SLOT, Never, go_on, plan, trial
 
-from ptydask import eviction, registry
-from ptydask.eviction import Evicted
+from ptydask import registry
 from ptydask.model import TrialOutput
+from ptydask.trial import eviction
+from ptydask.trial.eviction import Evicted
 
 
 class Leaves(Never):

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from distributed import get_worker
 
-from ptydask import transfer
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.local import LocalWorkers, ThisMachine
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta
 from ptydask.store import checkpoints, contents, names
+from ptydask.worker import transfer
 
 ID = "0123abcd"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ptydask import space, tunables
 from ptydask.model import Choice, FloatRange, IntRange
+from ptydask.space import ranges, tunables
 
 PARAMS: dict[str, Any] = {
     "init_params": {
@@ -76,7 +76,7 @@ def test_apply_then_current(name: str) -> None:
     for other in tunables.PARAMETERS:
         expected = value if other == name else tunables.current(PARAMS, other)
         assert tunables.current(new, other) == (
-            pytest.approx(expected, rel=1e-12, abs=1e-12) if space.is_number(expected) else expected
+            pytest.approx(expected, rel=1e-12, abs=1e-12) if ranges.is_number(expected) else expected
         )
     json.dumps(new)
 

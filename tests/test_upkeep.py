@@ -18,22 +18,8 @@ from store_cases import KEEP, failed, meta, output, packed, phase, put, record
 from ptydask.cli import main
 from ptydask.errors import StoreError, UsageError
 from ptydask.model import TrialRecord, TrialState
-from ptydask.store import (
-    Store,
-    arrangement,
-    checkpoints,
-    digest,
-    files,
-    index,
-    keeping,
-    merge,
-    names,
-    packing,
-    reader,
-    rebuild,
-    shard,
-    verify,
-)
+from ptydask.store import Store, checkpoints, digest, files, index, names, reader, shard
+from ptydask.store.upkeep import merge, merge_plan, packing, rebuild, retention, verify
 
 pytestmark = pytest.mark.slow
 
@@ -119,7 +105,7 @@ def test_which_trials_keep_their_arrays(rule: str, kept: set[int]) -> None:
     errors = {0: 0.5, 1: 0.3, 3: 0.3, 4: 0.2}
     rows = [record(n, errors.get(n, 0.1)) for n in range(6)]
     rows[2], rows[5] = replace(rows[2], state=TrialState.PRUNED), failed(5)
-    assert keeping.chosen(keeping.parse(rule), rows, "minimize") == kept
+    assert retention.chosen(retention.parse(rule), rows, "minimize") == kept
 
 
 def test_improvements_are_by_the_time_of_the_end() -> None:
@@ -127,8 +113,8 @@ def test_improvements_are_by_the_time_of_the_end() -> None:
     slow = record(0, 0.4, seconds=100.0, started="2025-01-01T00:00:00+00:00")
     quick = record(1, 0.3, seconds=10.0, started="2025-01-01T00:00:05+00:00")
     later = record(2, 0.9, seconds=10.0, started="2025-01-01T00:05:00+01:00")  # an hour before, by its zone
-    assert keeping.improvements([slow, quick, later], "minimize") == {1, 2}
-    assert keeping.improvements([slow, quick, later], "maximize") == {2}
+    assert retention.improvements([slow, quick, later], "minimize") == {1, 2}
+    assert retention.improvements([slow, quick, later], "maximize") == {2}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +123,7 @@ def test_improvements_are_by_the_time_of_the_end() -> None:
 def test_rules_that_are_none(rule: str) -> None:
     """A rule that cannot be meant is refused, and named."""
     with pytest.raises(UsageError, match="--arrays"):
-        keeping.parse(rule)
+        retention.parse(rule)
 
 
 # --- pack: a study that stopped ----------------------------------------------------------------------
@@ -277,7 +263,7 @@ def test_fewer_arrays(finished: Path, capsys: Output) -> None:
 
 def test_a_smaller_file_goes_on(finished: Path) -> None:
     """A study whose arrays were dropped takes more trials; what was dropped stays dropped, and stays sealed."""
-    packing.pack(finished, keeping.parse("best:1"))
+    packing.pack(finished, retention.parse("best:1"))
     thin = seals(finished)
     store = Store.open(finished, meta())
     put(store, record(8), output(8))
@@ -285,7 +271,7 @@ def test_a_smaller_file_goes_on(finished: Path) -> None:
     store.finish()
     assert with_arrays(finished) == [5, 8]
     assert {n: seal for n, seal in seals(finished).items() if n != 8} == thin
-    assert packing.pack(finished, keeping.parse("best:1")).dropped == (5,)
+    assert packing.pack(finished, retention.parse("best:1")).dropped == (5,)
 
 
 def test_dry_run_and_another_file(finished: Path, capsys: Output) -> None:
@@ -355,11 +341,11 @@ def test_a_kill_while_packing_costs_nothing(tmp_path: Path, monkeypatch: pytest.
     path = stopped(tmp_path / "s.h5", range(3))
     monkeypatch.setattr(Path, "unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        packing.pack(path, keeping.parse("best:1"))
+        packing.pack(path, retention.parse("best:1"))
     monkeypatch.undo()
     assert len(files_in(tmp_path)) > 4
     assert [r.number for r in records(path)] == [0, 1, 2]
-    packing.pack(path, keeping.parse("best:1"))
+    packing.pack(path, retention.parse("best:1"))
     assert (files_in(tmp_path), with_arrays(path)) == ({"s.h5"}, [2])
 
 
@@ -428,12 +414,12 @@ def test_merge_again(tmp_path: Path) -> None:
     """A merged file knows its trials again, under whatever number: merging once more adds what is new alone."""
     a, b = two_copies(tmp_path)
     c = packed(tmp_path / "c.h5", [record(0, 0.5)])
-    first = arrangement.arrange([merge.read(path) for path in (a, b, c)], "both")
+    first = merge_plan.arrange([merge.read(path) for path in (a, b, c)], "both")
     merge.write(tmp_path / "m.h5", first)
     store = Store.open(c, meta())
     put(store, record(1, 0.4), output(1))
     store.finish()
-    again = arrangement.arrange([merge.read(path) for path in (tmp_path / "m.h5", b, c, a)])
+    again = merge_plan.arrange([merge.read(path) for path in (tmp_path / "m.h5", b, c, a)])
     assert [(part.new, part.known) for part in again.parts] == [(7, 0), (0, 5), (1, 1), (0, 4)]
     merge.write(tmp_path / "n.h5", again)
     assert len(records(tmp_path / "n.h5")) == 8
@@ -444,7 +430,7 @@ def test_merge_takes_the_fuller_copy(tmp_path: Path, capsys: Output) -> None:
     """Of a trial whose arrays one file dropped, the copy that still has them is taken."""
     a = packed(tmp_path / "a.h5", [record(n) for n in range(3)])
     packing.pack(a, out=tmp_path / "b.h5")
-    packing.pack(a, keeping.parse("best:1"))
+    packing.pack(a, retention.parse("best:1"))
     code, out, _ = run(capsys, "merge", tmp_path / "m.h5", a, tmp_path / "b.h5")
     assert code == 0
     assert "the arrays of 2 of those are from this file" in out
@@ -696,7 +682,7 @@ def test_rebuild_survives_any_damage(finished: Path) -> None:
 
 def test_info_of_a_packed_file(finished: Path, capsys: Output) -> None:
     """Counts, best, sizes by kind that add up to the file, and where it came from, in all three formats."""
-    packing.pack(finished, keeping.parse("best:2"))
+    packing.pack(finished, retention.parse("best:2"))
     code, out, _ = run(capsys, "info", finished, "--format", "json")
     said = json.loads(out)
     assert (code, said["kind"], said["study"], said["metric"]) == (0, "packed", "tBL_WSe2", "loss")
@@ -755,7 +741,7 @@ def test_commands_say_what_they_do(command: str, capsys: Output) -> None:
 def test_verify(finished: Path, capsys: Output) -> None:
     """Exit code 0 and one line where all is whole; 1, each trouble and what to do where it is not."""
     assert run(capsys, "verify", finished) == (0, f"{finished}: intact, 7 trials in 1 file read\n", "")
-    packing.pack(finished, keeping.parse("best:2"))
+    packing.pack(finished, retention.parse("best:2"))
     assert run(capsys, "verify", finished)[0] == 0
     flip_trial(finished, 5)
     code, out, err = run(capsys, "verify", finished)

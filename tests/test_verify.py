@@ -22,20 +22,8 @@ from store_cases import failed, meta, output, packed, phase, put, record
 
 from ptydask.errors import StoreError
 from ptydask.model import Keep, Reason, TrialState
-from ptydask.store import (
-    Store,
-    checks,
-    digest,
-    files,
-    isolated,
-    keeping,
-    names,
-    packing,
-    reader,
-    shard,
-    trialgroup,
-    verify,
-)
+from ptydask.store import Store, digest, files, isolated, names, reader, shard, trialgroup
+from ptydask.store.upkeep import checks, packing, retention, verify
 
 pytestmark = pytest.mark.slow
 
@@ -384,7 +372,7 @@ def test_a_driver_does_not_hang_on_damaged_facts(tmp_path: Path, monkeypatch: py
     change(path, _note)
     spoil_facts(path)
     with pytest.raises(StoreError, match=r"r.h5: trial 0 cannot be read from it: HDF5 crashes or hangs"):
-        packing.pack(path, keeping.parse("none"))
+        packing.pack(path, retention.parse("none"))
 
 
 def test_what_takes_long_gives_signs_of_life(

@@ -21,7 +21,7 @@ from command_cases import plan, run
 import ptydask.engines.command
 from ptydask.engines.command import rows, wandb_offline
 from ptydask.engines.command.rows import Tail
-from ptydask.history import History, Row
+from ptydask.trial.metric_history import History, Row
 
 HOOK = Path(ptydask.engines.command.__file__).parent / "hook"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ptydask.clusters.jobqueue import watch
+from ptydask.clusters.jobqueue import diagnosis
+from ptydask.clusters.jobqueue.diagnosis import Story, Tally
 from ptydask.clusters.jobqueue.jobs import Job, find_log
 from ptydask.clusters.jobqueue.slurm import GONE, Seen
-from ptydask.clusters.jobqueue.watch import Story, Tally
 
 STORY = Story("job 12", asked=100.0)
 RAISED = """\
@@ -78,13 +78,13 @@ CANCELLED = "loading\nslurmstepd-node2: error: *** JOB 20 ON node2 CANCELLED AT 
     ],
 )
 def test_each_ending_in_its_words(seen: Seen, joined: bool, text: str, early: bool) -> None:
-    assert watch.ending(replace(STORY, seen=seen, joined=joined)) == watch.Ending(text, early)
+    assert diagnosis.ending(replace(STORY, seen=seen, joined=joined)) == diagnosis.Ending(text, early)
 
 
 def test_an_early_death_shows_the_end_of_its_log() -> None:
     story = replace(STORY, seen=Seen("FAILED"), tail="no such module", log="/jobs/x-12.out")
-    assert watch.ending(story).text.endswith("FAILED; its log ends: no such module (/jobs/x-12.out)")
-    assert watch.ending(replace(story, tail="")).text.endswith("FAILED; its log is empty")
+    assert diagnosis.ending(story).text.endswith("FAILED; its log ends: no such module (/jobs/x-12.out)")
+    assert diagnosis.ending(replace(story, tail="")).text.endswith("FAILED; its log is empty")
 
 
 @pytest.mark.parametrize(
@@ -99,15 +99,15 @@ def test_an_early_death_shows_the_end_of_its_log() -> None:
     ],
 )
 def test_a_log_in_one_line(log: str, words: str) -> None:
-    assert watch.last_words(log) == words
+    assert diagnosis.last_words(log) == words
 
 
 def test_a_huge_binary_log_gives_a_short_line(tmp_path: Path) -> None:
     path = tmp_path / "ptydask-x-7.out"
     path.write_bytes(b"\xff\x00" * 500_000 + b"\nthe end\n")
-    assert watch.last_words(watch.read_tail(path)).endswith("the end")
-    assert len(watch.last_words(watch.read_tail(path))) <= 300
-    assert watch.read_tail(tmp_path / "none") == ""
+    assert diagnosis.last_words(diagnosis.read_tail(path)).endswith("the end")
+    assert len(diagnosis.last_words(diagnosis.read_tail(path))) <= 300
+    assert diagnosis.read_tail(tmp_path / "none") == ""
 
 
 def test_logs_are_found_by_the_whole_id(tmp_path: Path) -> None:
@@ -128,44 +128,44 @@ def pending(reason: str, title: str = "job 1", asked: float = 0.0, hopeless_sinc
 
 def test_what_jobs_wait_for_in_a_few_words() -> None:
     stories = [pending("Priority"), pending("Priority"), pending("Resources"), Story("job 9", 0.0)]
-    assert watch.waiting(stories) == "2 jobs pending (Priority), 1 job pending (Resources), 1 job starting"
-    assert watch.waiting([]) == ""
-    assert watch.waiting([replace(STORY, joined=True)]) == ""
+    assert diagnosis.waiting(stories) == "2 jobs pending (Priority), 1 job pending (Resources), 1 job starting"
+    assert diagnosis.waiting([]) == ""
+    assert diagnosis.waiting([replace(STORY, joined=True)]) == ""
 
 
 def test_a_reason_is_told_once_and_again_after_the_queue_was_empty() -> None:
     told: frozenset[str] = frozenset()
     lines = []
     for now in range(60):
-        news, told = watch.queue_news([pending("Priority")], told, float(now))
+        news, told = diagnosis.queue_news([pending("Priority")], told, float(now))
         lines += news
     assert lines == ["job 1 has waited in the queue for 10 s: Priority: other jobs come first"]
-    news, told = watch.queue_news([pending("Resources"), pending("Resources")], told, 70.0)
+    news, told = diagnosis.queue_news([pending("Resources"), pending("Resources")], told, 70.0)
     assert news == ["2 jobs have waited in the queue for 70 s: Resources: no free nodes"]
-    _, told = watch.queue_news([replace(STORY, joined=True)], told, 80.0)
-    assert watch.queue_news([pending("Priority", asked=80)], told, 95.0)[0] != []
+    _, told = diagnosis.queue_news([replace(STORY, joined=True)], told, 80.0)
+    assert diagnosis.queue_news([pending("Priority", asked=80)], told, 95.0)[0] != []
 
 
 def test_a_queue_that_never_grants_ends_the_run() -> None:
     down = pending("PartitionDown", hopeless_since=10.0)
-    assert watch.stuck([down], 11.0) == ""
-    assert watch.stuck([down], 30.0) == "job 1 will not start: PartitionDown: the partition is down"
-    assert watch.stuck([down, down], 30.0).startswith("2 jobs, job 1 the first of them, will not start")
+    assert diagnosis.stuck([down], 11.0) == ""
+    assert diagnosis.stuck([down], 30.0) == "job 1 will not start: PartitionDown: the partition is down"
+    assert diagnosis.stuck([down, down], 30.0).startswith("2 jobs, job 1 the first of them, will not start")
 
 
 def test_hope_from_one_job_is_enough() -> None:
     down = pending("PartitionDown", hopeless_since=10.0)
     for other in (pending("Priority"), replace(STORY, joined=True, here=True), Story("job 3", 0.0)):
-        assert watch.stuck([down, other], 60.0) == ""
-    assert watch.stuck([], 60.0) == ""
+        assert diagnosis.stuck([down, other], 60.0) == ""
+    assert diagnosis.stuck([], 60.0) == ""
 
 
 def test_a_worker_that_is_long_in_coming_is_told_of() -> None:
     runs = replace(STORY, seen=Seen("RUNNING", nodes="n1"), running_since=100.0)
-    assert watch.late(runs, 200.0) == ""
-    assert watch.late(runs, 230.0) == "job 12 runs on n1 for 130 s, and no worker has joined"
-    assert watch.late(replace(runs, joined=True), 230.0) == ""
-    assert watch.late(STORY, 500.0) == "job 12 was asked for 400 s ago, and no worker has joined"
+    assert diagnosis.late(runs, 200.0) == ""
+    assert diagnosis.late(runs, 230.0) == "job 12 runs on n1 for 130 s, and no worker has joined"
+    assert diagnosis.late(replace(runs, joined=True), 230.0) == ""
+    assert diagnosis.late(STORY, 500.0) == "job 12 was asked for 400 s ago, and no worker has joined"
 
 
 # --- counting ---
@@ -174,60 +174,61 @@ def test_a_worker_that_is_long_in_coming_is_told_of() -> None:
 def test_five_early_deaths_in_a_row_end_the_run_with_the_text_of_the_last() -> None:
     tally = Tally()
     for number in range(5):
-        assert watch.verdict(tally, fit=0, alive=1) == ""
-        tally = watch.died(tally, f"job {number} ended", 0.0)
+        assert diagnosis.verdict(tally, fit=0, alive=1) == ""
+        tally = diagnosis.died(tally, f"job {number} ended", 0.0)
     assert (
-        watch.verdict(tally, fit=0, alive=1) == "5 jobs in a row ended before a worker got ready; the last: job 4 ended"
+        diagnosis.verdict(tally, fit=0, alive=1)
+        == "5 jobs in a row ended before a worker got ready; the last: job 4 ended"
     )
 
 
 def test_jobs_that_others_end_are_asked_for_again_but_not_for_ever() -> None:
     tally = Tally()
     for number in range(20):
-        assert watch.verdict(tally, fit=0, alive=1) == ""
-        tally = watch.set_back(tally, f"job {number} was cancelled", 0.0)
-    assert "20 jobs in a row were ended by others" in watch.verdict(tally, fit=0, alive=1)
+        assert diagnosis.verdict(tally, fit=0, alive=1) == ""
+        tally = diagnosis.set_back(tally, f"job {number} was cancelled", 0.0)
+    assert "20 jobs in a row were ended by others" in diagnosis.verdict(tally, fit=0, alive=1)
     assert tally.not_before == 60.0, "and more and more seldom"
-    assert watch.verdict(watch.worked(tally), fit=0, alive=1) == ""
+    assert diagnosis.verdict(diagnosis.worked(tally), fit=0, alive=1) == ""
 
 
 def test_a_worker_that_got_ready_in_between_starts_the_count_anew() -> None:
     tally = Tally()
     for _ in range(20):
-        tally = watch.died(watch.worked(watch.died(tally, "x", 0.0)), "x", 0.0)
-        assert watch.verdict(tally, fit=0, alive=1) == ""
+        tally = diagnosis.died(diagnosis.worked(diagnosis.died(tally, "x", 0.0)), "x", 0.0)
+        assert diagnosis.verdict(tally, fit=0, alive=1) == ""
 
 
 def test_while_others_work_a_broken_node_ends_no_run() -> None:
     tally = Tally()
     for _ in range(9):
-        tally = watch.died(tally, "x", 100.0)
-    assert watch.verdict(tally, fit=1, alive=3) == ""
+        tally = diagnosis.died(tally, "x", 100.0)
+    assert diagnosis.verdict(tally, fit=1, alive=3) == ""
     assert tally.not_before == 160.0, "but jobs are asked for less and less often"
 
 
 def test_what_can_never_be_accepted_ends_the_run_at_once() -> None:
-    tally = watch.refused(Tally(), "invalid partition specified: nope", 0.0)
-    assert watch.verdict(tally, fit=0, alive=0) == "the job was not accepted: invalid partition specified: nope"
+    tally = diagnosis.refused(Tally(), "invalid partition specified: nope", 0.0)
+    assert diagnosis.verdict(tally, fit=0, alive=0) == "the job was not accepted: invalid partition specified: nope"
 
 
 def test_after_an_accepted_job_or_with_others_alive_a_refusal_ends_nothing() -> None:
     words = "invalid partition specified: gone"
-    assert watch.verdict(watch.refused(watch.taken(Tally()), words, 0.0), fit=0, alive=0) == ""
+    assert diagnosis.verdict(diagnosis.refused(diagnosis.taken(Tally()), words, 0.0), fit=0, alive=0) == ""
     limit = Tally()
     for _ in range(9):
-        limit = watch.refused(limit, "QOSMaxSubmitJobPerUserLimit", 0.0)
-    assert watch.verdict(limit, fit=1, alive=2) == ""
-    assert "9 times in a row" in watch.verdict(limit, fit=0, alive=0)
+        limit = diagnosis.refused(limit, "QOSMaxSubmitJobPerUserLimit", 0.0)
+    assert diagnosis.verdict(limit, fit=1, alive=2) == ""
+    assert "9 times in a row" in diagnosis.verdict(limit, fit=0, alive=0)
 
 
 def test_the_controllers_trouble_is_never_counted() -> None:
     tally = Tally()
     for _ in range(50):
-        tally = watch.refused(tally, "Unable to contact slurm controller (connect failure)", 0.0)
-    assert watch.verdict(tally, fit=0, alive=0) == ""
+        tally = diagnosis.refused(tally, "Unable to contact slurm controller (connect failure)", 0.0)
+    assert diagnosis.verdict(tally, fit=0, alive=0) == ""
     assert tally.not_before == 60.0
-    assert watch.taken(tally).failures == 0
+    assert diagnosis.taken(tally).failures == 0
 
 
 # --- one job ---

@@ -22,9 +22,10 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from ptydask import model, space
+from ptydask import model
 from ptydask.analysis.data import StudyData, search_space
 from ptydask.model import Scalar, StudyMeta, TrialRecord
+from ptydask.space import ranges
 
 _LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 - Optuna's times are naive
 
@@ -191,7 +192,7 @@ def fitted(dist: BaseDistribution | None, values: Sequence[Scalar]) -> BaseDistr
     if dist is not None and all(_holds(dist, value) for value in values):
         return dist
     numeric = dist is None or isinstance(dist, FloatDistribution | IntDistribution)
-    if numeric and all(map(space.is_number, values)):
+    if numeric and all(map(ranges.is_number, values)):
         return _range(cast("FloatDistribution | IntDistribution | None", dist), cast("list[int | float]", values))
     choices = dist.choices if isinstance(dist, CategoricalDistribution) else ()
     return CategoricalDistribution(tuple(_distinct([*choices, *values])))
@@ -227,7 +228,7 @@ def _said(meta: StudyMeta) -> dict[str, BaseDistribution]:
 def _holds(dist: BaseDistribution, value: Scalar) -> bool:
     if isinstance(dist, CategoricalDistribution):
         return any(_same(choice, value) for choice in dist.choices)
-    if not space.is_number(value):
+    if not ranges.is_number(value):
         return False
     number = cast(float, value)
     if isinstance(dist, IntDistribution) and not float(number).is_integer():
@@ -241,7 +242,7 @@ def _holds(dist: BaseDistribution, value: Scalar) -> bool:
 def _usable(value: Scalar) -> bool:
     """Whether Optuna knows such values: it has no infinities, and no integers beyond its floats."""
     try:
-        return not space.is_number(value) or math.isfinite(cast(float, value))
+        return not ranges.is_number(value) or math.isfinite(cast(float, value))
     except OverflowError:
         return False
 

@@ -262,14 +262,15 @@ class StudyResults:
 
         ``common``: one grey scale for all, else each image its own. Raises StoreError for a sweep, which has none.
         """
-        from ptydask.analysis import montage, notebook
+        from ptydask.analysis import notebook
+        from ptydask.analysis.montage import trial_images
 
-        if why := montage.pictureless(self.results):
+        if why := trial_images.pictureless(self.results):
             raise StoreError(why)
         chosen = self.best(int(trials)) if isinstance(trials, int | np.integer) else self.trials(trials)
         rows = {record.number: record for record in self.results.records()}
         records = [rows[number] for number in chosen.numbers if number in rows]
-        figure = montage.draw(self.results, records, array=array, columns=columns, common=common)
+        figure = trial_images.draw(self.results, records, array=array, columns=columns, common=common)
         return notebook.shown(figure)
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from ptydask import sweeps
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
+from ptydask.space import sweep_values
 
 ENGINES = ("command", "callable")
 """The engines that run sweeps."""
@@ -32,7 +32,7 @@ def error_word(meta: StudyMeta) -> str:
 
 
 def config(meta: StudyMeta) -> dict[str, Any]:
-    """The sweep's configuration, see :mod:`ptydask.sweeps`; empty where the file does not hold one."""
+    """The sweep's configuration, see :mod:`ptydask.space.sweep_values`; empty where the file does not hold one."""
     try:
         said = json.loads(meta.config_json or "{}")
     except ValueError:
@@ -49,7 +49,7 @@ def values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
     if not known:
         return dict(record.params)
     try:
-        return sweeps.values(known, record.params)
+        return sweep_values.values(known, record.params)
     except KeyError as error:
         raise StoreError(f"trial {record.number} has no value of {error.args[0]}") from error
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ptydask import __version__
-from ptydask.cli import dashboard, export, info, inspect, merging, pictures, ptyrad_import, report, run, upkeep
+from ptydask.cli import dashboard, export, info, inspect, merge, pictures, ptyrad_import, report, run, upkeep
 from ptydask.errors import PtydaskError, nearest, redact
 
 EXIT_CODES = """\
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ptydask {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (run, inspect, report, pictures, dashboard, export, info, upkeep, merging, ptyrad_import):
+    for module in (run, inspect, report, pictures, dashboard, export, info, upkeep, merge, ptyrad_import):
         module.add_parsers(commands)
     return top
 

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptydask.cli import formats, parsers, which
+from ptydask.cli import arguments, formats, trial_argument
 from ptydask.errors import UsageError, nearest
 from ptydask.model import beside
 
@@ -33,7 +33,7 @@ are kept, engine.outputs of the sweep file says. 'ptydask show FILE.h5 N' lists 
 Nothing outside DIR is written. A folder that holds something already is left alone without --force."""
 
 
-def add_kinds(kinds: parsers.Commands[argparse.ArgumentParser]) -> None:
+def add_kinds(kinds: arguments.Commands[argparse.ArgumentParser]) -> None:
     """Add run and artifacts to the kinds of ``export``."""
     run = _kind(kinds, "run", "the folder of a trial's W&B run, for ldctbench-test", _RUN, _RUN_MORE)
     run.set_defaults(handler=run_run)
@@ -44,13 +44,13 @@ def add_kinds(kinds: parsers.Commands[argparse.ArgumentParser]) -> None:
 
 
 def _kind(
-    kinds: parsers.Commands[argparse.ArgumentParser], name: str, does: str, says: str, more: str
+    kinds: arguments.Commands[argparse.ArgumentParser], name: str, does: str, says: str, more: str
 ) -> argparse.ArgumentParser:
-    made = parsers.command(kinds, name, does, says=says, more=more, file=False)
+    made = arguments.command(kinds, name, does, says=says, more=more, file=False)
     place = f"the folder (default: NAME-trial12-{name} beside FILE.h5)"
     made.add_argument("out", nargs="?", type=Path, metavar="DIR", help=place)
     made.add_argument("--force", action="store_true", help="write into a folder that holds something, and replace")
-    which.add_option(made)
+    trial_argument.add_option(made)
     return made
 
 
@@ -60,7 +60,7 @@ def run_run(args: argparse.Namespace) -> int:
     from ptydask.store import reader
 
     with reader.open(args.file) as results:
-        trial = results.trial(which.one(args.trial, results).number)
+        trial = results.trial(trial_argument.one(args.trial, results).number)
         found = run.run_of(trial.artifacts)
         if not found.files:
             raise run.nothing(results.meta, trial)
@@ -82,7 +82,7 @@ def run_artifacts(args: argparse.Namespace) -> int:
     from ptydask.store import reader
 
     with reader.open(args.file) as results:
-        trial = results.trial(which.one(args.trial, results).number)
+        trial = results.trial(trial_argument.one(args.trial, results).number)
         if not trial.artifacts:
             raise run.nothing(results.meta, trial)
         wanted = run.chosen(trial.artifacts, args.patterns)

@@ -9,7 +9,7 @@ import argparse
 import ipaddress
 from typing import Any
 
-from ptydask.cli import formats, parsers
+from ptydask.cli import arguments, formats
 
 _EPILOG = """\
 On a cluster's login node: start it there with --port 8080, then, on your own machine,
@@ -21,7 +21,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add ``dashboard`` to the command line; it sets ``handler(args) -> int``."""
     says = "Show a study in optuna-dashboard, in a web browser; trials of a running study appear as they end."
     does = "open a results file in optuna-dashboard"
-    parser = parsers.command(subparsers, "dashboard", does, says=says, more=_EPILOG)
+    parser = arguments.command(subparsers, "dashboard", does, says=says, more=_EPILOG)
     parser.add_argument(
         "--port", type=_port, metavar="N", help="default: 8080, or a free one where that is taken; 0: a free one"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ptydask.analysis.gain import BASELINES, gain
 from ptydask.cli.formats import (
     duration,
     error_text,
@@ -16,7 +17,6 @@ from ptydask.cli.formats import (
     trial_object,
     value_text,
 )
-from ptydask.gain import BASELINES, gain
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, TrialRecord
 from ptydask.store import layout, names
 

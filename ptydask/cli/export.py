@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import artifacts, formats, inspect, parsers, which
+from ptydask.cli import arguments, artifacts, formats, inspect, trial_argument
 from ptydask.errors import StoreError, UsageError, nearest
 from ptydask.model import TrialRecord, beside
 
@@ -38,7 +38,7 @@ Fiji and ImageJ show lengths in angstrom, greys in rad, and the trial's paramete
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add export to the command line; each of its kinds sets ``handler(args) -> int``."""
     does = "write tables, pictures, params files, programs' files and PtyRAD's model files of trials"
-    parser = parsers.command(subparsers, "export", does, more=_EPILOG)
+    parser = arguments.command(subparsers, "export", does, more=_EPILOG)
     kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True)
 
     for name, more in (("csv", ", as of 'ptydask ls --format csv'"), ("parquet", ", a type for each column")):
@@ -68,11 +68,11 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     does = "a folder with a model file and the params file that goes on from it with 'ptyrad run'"
     resume = _kind(kinds, "resume", does, run_resume, "the folder NAME-trial12-resume")
     for one in (params, model, resume):
-        which.add_option(one)
+        trial_argument.add_option(one)
     params.add_argument(
         "--iterations", type=_steps, metavar="N|own", help="NITER: a number, or as many as the trial did"
     )
-    resume.add_argument("--iterations", type=parsers.count, metavar="N", help="so many more (default: what is left)")
+    resume.add_argument("--iterations", type=arguments.count, metavar="N", help="so many more (default: what is left)")
     artifacts.add_kinds(kinds)
 
 
@@ -132,7 +132,7 @@ def run_params(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import model, params
 
     with _open(args.file) as results:
-        record = which.one(args.trial, results)
+        record = trial_argument.one(args.trial, results)
         own = args.iterations == "own"
         steps = model.iterations(results.trial(record.number)) if own else args.iterations
         if own and not steps:
@@ -153,7 +153,7 @@ def run_model(args: argparse.Namespace) -> int:
 
     with _open(args.file) as results:
         _of_ptyrad(results, "model")
-        trial = results.trial(which.one(args.trial, results).number)
+        trial = results.trial(trial_argument.one(args.trial, results).number)
         model.check(results.meta, trial)
         path = _target(args, f"-trial{trial.record.number}", ".hdf5", ours=True)
         assert path is not None
@@ -171,7 +171,7 @@ def run_resume(args: argparse.Namespace) -> int:
 
     with _open(args.file) as results:
         _of_ptyrad(results, "resume")
-        trial = results.trial(which.one(args.trial, results).number)
+        trial = results.trial(trial_argument.one(args.trial, results).number)
         model.check(results.meta, trial)
         folder = place.folder(args.out or beside(args.file, f"-trial{trial.record.number}-resume"))
         done = model.kept_iteration(trial)
@@ -195,8 +195,8 @@ def _chosen(args: argparse.Namespace, results: Results) -> list[TrialRecord]:
     if args.all:
         return results.records()
     if args.top:
-        return which.completed(results)[: args.top]
-    named = [which.one(asked, results) for asked in args.trial or ["best"]]
+        return trial_argument.completed(results)[: args.top]
+    named = [trial_argument.one(asked, results) for asked in args.trial or ["best"]]
     return list({record.number: record for record in named}.values())
 
 
@@ -283,7 +283,7 @@ def _kind(
     default: str,
     epilog: str = "",
 ) -> argparse.ArgumentParser:
-    made = parsers.command(kinds, name, does, more=epilog, file=False)
+    made = arguments.command(kinds, name, does, more=epilog, file=False)
     text = ", - for stdout" if name in ("csv", "params") else ""
     made.add_argument(
         "out", nargs="?", type=Path, metavar="OUT", help=f"where to (default: {default}, beside FILE.h5{text})"
@@ -297,12 +297,12 @@ def _several(parser: argparse.ArgumentParser, default: str) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--trial",
-        type=which.trial,
+        type=trial_argument.trial,
         action="append",
         metavar="N|best",
         help=f"this trial; may be given several times (default: {default})",
     )
-    group.add_argument("--top", type=parsers.count, metavar="K", help="the K best")
+    group.add_argument("--top", type=arguments.count, metavar="K", help="the K best")
     group.add_argument("--all", action="store_true", help="every trial")
 
 
@@ -321,4 +321,4 @@ def _of(words: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 def _steps(text: str) -> int | str:
     """A count of iterations, or ``own``, for argparse."""
-    return text if text == "own" else parsers.count(text)
+    return text if text == "own" else arguments.count(text)

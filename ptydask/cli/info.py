@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ptydask.cli import formats, parsers
+from ptydask.cli import arguments, formats
 from ptydask.cli.formats import size_text
 from ptydask.cli.upkeep import shown, trials_text
 
@@ -20,16 +20,16 @@ have their arrays, who runs the study now, and where it came from: host, version
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add ``info`` to the command line."""
-    info = parsers.command(subparsers, "info", "show what is in a results file", says=_INFO)
+    info = arguments.command(subparsers, "info", "show what is in a results file", says=_INFO)
     info.add_argument("--format", choices=("table", "json", "yaml"), default="table", help="how to print")
     info.set_defaults(handler=run_info)
 
 
 def run_info(args: argparse.Namespace) -> int:
     """``ptydask info``: 0."""
-    from ptydask.store import facts
+    from ptydask.store.upkeep import info
 
-    found = {**facts.of(args.file), **_sweep(args.file)}
+    found = {**info.of(args.file), **_sweep(args.file)}
     if args.format == "table":
         formats.write("\n".join(info_lines(found)) + "\n")
     else:
@@ -48,7 +48,7 @@ def _sweep(file: Path) -> dict[str, Any]:
 
 
 def info_lines(found: Mapping[str, Any]) -> list[str]:
-    """The facts of :func:`ptydask.store.facts.of` for a person."""
+    """The facts of :func:`ptydask.store.upkeep.info.of` for a person."""
     data, kind = found["bytes"], found["kind"]
     where = "one file that holds everything" if kind == "packed" else f"an index; the trials are in {found['folder']}/"
     lines: list[tuple[str, str]] = [

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import formats, parsers, status, which
+from ptydask.analysis.gain import baseline
+from ptydask.cli import arguments, formats, status, trial_argument
 from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import StoreError, UsageError, nearest
-from ptydask.gain import baseline
 from ptydask.model import Direction, TrialRecord, TrialState, best_of, ranked
 
 if TYPE_CHECKING:
@@ -38,15 +38,15 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     ls.add_argument("--sort", default="number", metavar="COLUMN", help=_SORT_HELP)
     ls.add_argument("--reverse", action="store_true", help="turn the order round")
     ls.add_argument("--state", choices=STATES, default="all", help="only trials that ended so")
-    ls.add_argument("--top", type=parsers.count, metavar="K", help="only the first K")
+    ls.add_argument("--top", type=arguments.count, metavar="K", help="only the first K")
     ls.set_defaults(handler=run_ls)
 
     best = _parser(subparsers, "best", "show the best trials of a results file", _BEST_FORMATS)
-    best.add_argument("-k", type=parsers.count, metavar="K", help="so many trials, best first (default: 1)")
+    best.add_argument("-k", type=arguments.count, metavar="K", help="so many trials, best first (default: 1)")
     best.set_defaults(handler=run_best)
 
     show = _parser(subparsers, "show", "show everything about one trial", _SHOW_FORMATS)
-    show.add_argument("number", type=which.trial, metavar="NUMBER|best", help="the trial's number, or best")
+    show.add_argument("number", type=trial_argument.trial, metavar="NUMBER|best", help="the trial's number, or best")
     show.add_argument("--log", action="store_true", help="its whole log, as it was written, and nothing else")
     show.set_defaults(handler=run_show)
 
@@ -134,7 +134,7 @@ def run_show(args: argparse.Namespace) -> int:
     if args.log and args.format != "table":
         raise UsageError(f"--log is the log as it was written; leave out --format {args.format}, or --log")
     results = _open(args.file)
-    trial: TrialData = results.trial(which.one(args.number, results).number)
+    trial: TrialData = results.trial(trial_argument.one(args.number, results).number)
     if args.log:
         return _write_log(trial)
     if args.format == "csv":
@@ -220,8 +220,8 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
 # --- pieces ------------------------------------------------------------------------------------------
 
 
-def _parser(subparsers: parsers.Commands[Any], name: str, does: str, more: str) -> argparse.ArgumentParser:
-    parser = parsers.command(subparsers, name, does, more=more)
+def _parser(subparsers: arguments.Commands[Any], name: str, does: str, more: str) -> argparse.ArgumentParser:
+    parser = arguments.command(subparsers, name, does, more=more)
     parser.add_argument("--format", choices=FORMATS, default="table", help="how to print (default: table)")
     return parser
 

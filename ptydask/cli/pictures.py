@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.analysis.figures import KINDS
-from ptydask.cli import formats, parsers
+from ptydask.cli import arguments, formats
 from ptydask.errors import UsageError, nearest
 from ptydask.model import TrialRecord, TrialState, beside
 
 if TYPE_CHECKING:
-    from ptydask.analysis.figures.sheet import Sheet
+    from ptydask.analysis.montage.sheet_layout import Sheet
     from ptydask.store.reader import Results
 
 PICTURES = ("png", "svg", "pdf", "tif", "tiff", "jpg", "eps")
@@ -48,7 +48,7 @@ examples:
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add plot and montage to the command line; each sets ``handler(args) -> int``."""
-    plot = parsers.command(subparsers, "plot", "draw figures of a study", more=_PLOT_EPILOG)
+    plot = arguments.command(subparsers, "plot", "draw figures of a study", more=_PLOT_EPILOG)
     plot.add_argument("kinds", nargs="*", metavar="KIND", help="which figures (default: all that can be drawn)")
     _output(plot, "a folder, or a file if one KIND is named (default: NAME-KIND.png beside FILE.h5)")
     plot.add_argument("--format", choices=PICTURES, help="of the files in a folder (default: png)")
@@ -56,9 +56,9 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     plot.add_argument("--size", type=_size, metavar="WxH", help="width and height, inches: 3.4x2.6")
     plot.set_defaults(handler=run_plot)
 
-    montage = parsers.command(subparsers, "montage", "put the images of trials side by side", more=_MONTAGE_EPILOG)
+    montage = arguments.command(subparsers, "montage", "put the images of trials side by side", more=_MONTAGE_EPILOG)
     which = montage.add_argument_group("which trials")
-    which.add_argument("-k", type=parsers.count, default=25, metavar="K", help="so many at most (default: 25)")
+    which.add_argument("-k", type=arguments.count, default=25, metavar="K", help="so many at most (default: 25)")
     which.add_argument("--sort", default="error", metavar="BY", help="error (default, best first), number, a parameter")
     which.add_argument("--reverse", action="store_true", help="turn the order round")
     which.add_argument("--state", choices=_STATES, help="only trials that ended so (default: complete)")
@@ -69,7 +69,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     how.add_argument("--array", choices=ARRAYS, default="phase", help="what is shown (default: phase)")
     how.add_argument("--crop", type=_part, default=1.0, metavar="PART", help="the middle of each side: 0.5 is a half")
     how.add_argument("--scale", choices=("common", "each"), default="common", help="grey scale (default: common)")
-    how.add_argument("--columns", type=parsers.count, metavar="N", help="images in a row")
+    how.add_argument("--columns", type=arguments.count, metavar="N", help="images in a row")
     _output(how, "the picture: png, tif, pdf, ... (default: NAME-montage.png beside FILE.h5)", "FILE")
     montage.set_defaults(handler=run_montage)
 
@@ -126,12 +126,13 @@ def run_montage(args: argparse.Namespace) -> int:
     path: Path = args.output or beside(args.file, "-montage.png")
     _writable(path)
     _conflicts(args)
-    from ptydask.analysis import figures, montage
+    from ptydask.analysis import figures
+    from ptydask.analysis.montage import trial_images
     from ptydask.store import reader
 
     figures.need_matplotlib()
     with reader.open(args.file) as results:
-        if why := montage.pictureless(results):
+        if why := trial_images.pictureless(results):
             formats.say(f"{args.file}: {why}")
             return 1
         shown, title = _snapshots(results, args) if args.snapshots is not None else _sheet(results, args)
@@ -143,7 +144,7 @@ def run_montage(args: argparse.Namespace) -> int:
         formats.say(f"{args.file}: no trial has {'an image' if args.array == 'phase' else args.array} to show")
         return 1
     common = args.scale == "common"
-    figure = montage.paint(shown, columns=args.columns, common=common, dpi=args.dpi, title=title)
+    figure = trial_images.paint(shown, columns=args.columns, common=common, dpi=args.dpi, title=title)
     figures.save(figure, path, dpi=figure.dpi)
     formats.write(f"{path}\n")
     return 0
@@ -160,8 +161,7 @@ def _conflicts(args: argparse.Namespace) -> None:
 
 
 def _sheet(results: Results, args: argparse.Namespace) -> tuple[Sheet, str]:
-    from ptydask.analysis import montage
-    from ptydask.analysis.figures import sheet
+    from ptydask.analysis.montage import sheet_layout, trial_images
 
     records = results.records()
     if args.trials is not None:
@@ -172,14 +172,14 @@ def _sheet(results: Results, args: argparse.Namespace) -> tuple[Sheet, str]:
         allowed = _where(args.file, args.where) if args.where else None
         records = [record for record in records if allowed is None or record.number in allowed]
         direction = results.meta.direction
-        chosen = montage.ordered(records, sort=args.sort, direction=direction, state=state, reverse=args.reverse)
+        chosen = trial_images.ordered(records, sort=args.sort, direction=direction, state=state, reverse=args.reverse)
         most = args.k
         if not chosen and args.where:
             which = "trial" if args.state == "all" else f"{args.state} trial"
             raise UsageError(f"--where {args.where!r} holds for no {which} of {args.file}")
         title = _title(args, min(most, len(chosen)), len(chosen))
-    pixels = sheet.cell_pixels(min(most, len(chosen)), args.dpi)
-    shown = montage.read(results, chosen, array=args.array, crop=args.crop, pixels=pixels, most=most)
+    pixels = sheet_layout.cell_pixels(min(most, len(chosen)), args.dpi)
+    shown = trial_images.read(results, chosen, array=args.array, crop=args.crop, pixels=pixels, most=most)
     return shown, title
 
 
@@ -195,12 +195,11 @@ def _title(args: argparse.Namespace, shown: int, of: int) -> str:
 
 
 def _snapshots(results: Results, args: argparse.Namespace) -> tuple[Sheet, str]:
-    from ptydask.analysis import montage
-    from ptydask.analysis.figures import sheet
+    from ptydask.analysis.montage import sheet_layout, trial_images
 
     _named(results.records(), [args.snapshots], args.file)
-    pixels = sheet.cell_pixels(16, args.dpi)
-    return montage.read_snapshots(results, args.snapshots, array=args.array, crop=args.crop, pixels=pixels), ""
+    pixels = sheet_layout.cell_pixels(16, args.dpi)
+    return trial_images.read_snapshots(results, args.snapshots, array=args.array, crop=args.crop, pixels=pixels), ""
 
 
 def _named(records: Sequence[TrialRecord], numbers: Sequence[int], file: Path) -> list[TrialRecord]:

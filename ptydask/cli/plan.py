@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ptydask import space, tunables
 from ptydask.cli.formats import printable, shortened, value_text
 from ptydask.errors import redact
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Budget, Distribution, IntRange, Scalar, StudyPlan
+from ptydask.space import ranges, tunables
 
 WIDTH = 10
 LONGEST = 160
@@ -71,7 +71,7 @@ def _space(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar]) -> 
     return [
         _line(
             "" if i else "tuning",
-            f"{name:<{wide}}  {shortened(printable(space.describe(among)), LONGEST)}"
+            f"{name:<{wide}}  {shortened(printable(ranges.describe(among)), LONGEST)}"
             + (" (whole numbers)" if isinstance(among, IntRange) else "")
             + (f"  (file: {value_text(current[name])})" if name in current else ""),
         )

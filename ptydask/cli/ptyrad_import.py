@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import formats, parsers
+from ptydask.cli import arguments, formats
 from ptydask.errors import redact
 
 if TYPE_CHECKING:
-    from ptydask.analysis.ptyrad_folder import Imported
+    from ptydask.importers.ptyrad import Imported
 
 _EPILOG = """\
 what is read:
@@ -40,7 +40,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add import-ptyrad to the command line; it sets ``handler(args) -> int``."""
     does = "turn a folder of PtyRAD's own hypertune into a results file"
     says = "Turn a folder of PtyRAD's own hypertune into a results file, which every command works on."
-    parser = parsers.command(subparsers, "import-ptyrad", does, says=says, more=_EPILOG, file=False)
+    parser = arguments.command(subparsers, "import-ptyrad", does, says=says, more=_EPILOG, file=False)
     parser.add_argument("folder", type=Path, nargs="+", metavar="FOLDER", help=_FOLDER_HELP)
     parser.add_argument("--storage", metavar="URL", help=_STORAGE_HELP)
     parser.add_argument("--study", metavar="NAME", help="the study, where the database holds several")
@@ -55,7 +55,7 @@ _STORAGE_HELP = "the study's database, a URL or an SQLite file (default: by the 
 
 def run(args: argparse.Namespace) -> int:
     """``ptydask import-ptyrad``: 0; 3 where files had to be left out."""
-    from ptydask.analysis.ptyrad_folder import import_study
+    from ptydask.importers.ptyrad import import_study
 
     progress = _Progress()
     try:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ptydask.cli import parsers
+from ptydask.cli import arguments
 from ptydask.model import beside
 
 _EPILOG = """\
@@ -21,7 +21,9 @@ The best trials come with a large image and probe, all others with a thumbnail."
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add report to the command line; it sets ``handler(args) -> int``."""
-    parser = parsers.command(subparsers, "report", "write a web page of a results file, for any browser", more=_EPILOG)
+    parser = arguments.command(
+        subparsers, "report", "write a web page of a results file, for any browser", more=_EPILOG
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="NAME.html", help="default: beside FILE.h5, same name")
     parser.add_argument(
         "--images",

@@ -220,7 +220,7 @@ def _refuse_endless(plan: StudyPlan) -> None:
 
 def _prepare(plan: StudyPlan, workers: int) -> Prepared:
     from ptydask.driver import provenance
-    from ptydask.driver.asked import total_of
+    from ptydask.driver.contract import total_of
     from ptydask.errors import StoreError, UnusableResults
     from ptydask.store import reader
 

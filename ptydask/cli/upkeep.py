@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import formats, parsers
+from ptydask.cli import arguments, formats
 from ptydask.cli.formats import size_text
 from ptydask.errors import UsageError
 
 if TYPE_CHECKING:
-    from ptydask.store.packing import Packed
-    from ptydask.store.rebuild import Rebuilt
-    from ptydask.store.verify import Report
+    from ptydask.store.upkeep.packing import Packed
+    from ptydask.store.upkeep.rebuild import Rebuilt
+    from ptydask.store.upkeep.verify import Report
 
 _PACK = """\
 Make one file of a study whose driver stopped for good, or a packed file smaller.
@@ -68,7 +68,7 @@ json is one object: intact, kind, trials, files, problems (file, trial, where, w
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add pack, verify and rebuild; each sets ``handler(args) -> int``."""
     does = "make one file of a stopped study, or a file smaller"
-    pack = parsers.command(subparsers, "pack", does, says=_PACK, more=_PACK_MORE, file=False)
+    pack = arguments.command(subparsers, "pack", does, says=_PACK, more=_PACK_MORE, file=False)
     pack.add_argument("file", type=Path, metavar="FILE.h5", help="the results file")
     pack.add_argument("--arrays", default="all", metavar="RULE", help="which trials keep their arrays, see below")
     pack.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="write this file instead; FILE.h5 stays")
@@ -77,12 +77,12 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     pack.set_defaults(handler=run_pack)
 
     does = "read everything, and say what is damaged"
-    verify = parsers.command(subparsers, "verify", does, says=_VERIFY, more=_VERIFY_MORE)
+    verify = arguments.command(subparsers, "verify", does, says=_VERIFY, more=_VERIFY_MORE)
     verify.add_argument("--format", choices=("table", "json"), default="table", help="how to print (default: table)")
     verify.set_defaults(handler=run_verify)
 
     does = "make damaged results usable again"
-    rebuild = parsers.command(subparsers, "rebuild", does, says=_REBUILD, more=_REBUILD_MORE, file=False)
+    rebuild = arguments.command(subparsers, "rebuild", does, says=_REBUILD, more=_REBUILD_MORE, file=False)
     rebuild.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, damaged or gone")
     rebuild.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="write this file, and touch nothing else")
     rebuild.set_defaults(handler=run_rebuild)
@@ -93,11 +93,11 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run_pack(args: argparse.Namespace) -> int:
     """``ptydask pack``: 0; 1 where of a damaged trial only the numbers could be kept."""
-    from ptydask.store import keeping, packing
+    from ptydask.store.upkeep import packing, retention
 
     if args.out is not None and args.drop_checkpoints:
         raise UsageError("--drop-checkpoints: with -o nothing but OUT.h5 is changed")
-    rule = keeping.parse(args.arrays)
+    rule = retention.parse(args.arrays)
     done = packing.pack(args.file, rule, out=args.out, dry_run=args.dry_run, drop_checkpoints=args.drop_checkpoints)
     formats.write("".join(f"{line}\n" for line in pack_lines(done, dry_run=args.dry_run)))
     for line in done.damaged:
@@ -130,7 +130,7 @@ def pack_lines(done: Packed, *, dry_run: bool) -> list[str]:
 
 def run_verify(args: argparse.Namespace) -> int:
     """``ptydask verify``: 0 intact, 1 damaged."""
-    from ptydask.store import verify
+    from ptydask.store.upkeep import verify
 
     found = verify.verify(args.file, progress=_progress())
     if args.format == "json":
@@ -180,7 +180,7 @@ def _report(found: Report) -> dict[str, Any]:
 
 def run_rebuild(args: argparse.Namespace) -> int:
     """``ptydask rebuild``: 0; 1 where of a trial only the numbers, or nothing, could be saved."""
-    from ptydask.store import rebuild
+    from ptydask.store.upkeep import rebuild
 
     done = rebuild.rebuild(args.file, args.out)
     for line in done.trouble:
@@ -191,7 +191,7 @@ def run_rebuild(args: argparse.Namespace) -> int:
 
 def rebuild_lines(done: Rebuilt) -> list[str]:
     """What was rebuilt, for a person."""
-    from ptydask.store.arrangement import spans
+    from ptydask.store.upkeep.merge_plan import spans
 
     if not done.written:
         return [f"{shown(done.path)}: nothing is damaged, {trials_text(done.trials)}; nothing to do"]

@@ -153,7 +153,7 @@ class ForeignWorkers:
 
 
 def _ask_to_go(asked: bool) -> None:
-    from ptydask import eviction
+    from ptydask.trial import eviction
 
     if asked:
         eviction.asked.set()

@@ -17,8 +17,7 @@ import dask
 from distributed import Client, LocalCluster
 from distributed.core import Status
 
-from ptydask import scaling
-from ptydask.clusters import ClusterRequest, Need, Tended
+from ptydask.clusters import ClusterRequest, Need, Tended, scaling
 from ptydask.clusters.interrupts import for_this_process_only, held_back
 from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence
 from ptydask.errors import ClusterError, one_line

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ptydask import space
 from ptydask.errors import ConfigError
 from ptydask.model import ComponentSpec
+from ptydask.space import ranges
 
 DEFAULT_SEED = 0
 TPE = ComponentSpec("TPESampler", {"multivariate": True, "group": True, "constant_liar": True})
@@ -45,7 +45,7 @@ def timeout(value: Any, key: str) -> float | None:
     """Seconds, None for no limit. Raises ConfigError."""
     if value is None:
         return None
-    if not space.is_number(value) or not math.isfinite(value) or value <= 0:
+    if not ranges.is_number(value) or not math.isfinite(value) or value <= 0:
         raise ConfigError("must be seconds above 0, or null for no limit", key=key, value=value)
     return float(value)
 

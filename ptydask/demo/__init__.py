@@ -19,8 +19,8 @@ def write(folder: Path, seed: int = SEED) -> Path:
     Raises UsageError where ``folder`` cannot be used.
     """
     from ptydask.demo.microscope import Experiment, patterns, positions
-    from ptydask.store import demo_data
     from ptydask.store.files import write_text
+    from ptydask.store.foreign import demo_data
 
     folder = folder.absolute()
     data, params = folder / DATA, folder / PARAMS

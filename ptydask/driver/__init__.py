@@ -8,7 +8,7 @@
 ``loop``    one run from the first submitted trial to the last
 """
 
-from ptydask.driver.asked import Observer, Outcome, RunOptions
+from ptydask.driver.contract import Observer, Outcome, RunOptions
 from ptydask.driver.crew import Crew
 from ptydask.driver.loop import run
 

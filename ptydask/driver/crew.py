@@ -12,11 +12,12 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
-from ptydask import reconcile, worker
+from ptydask import worker
 from ptydask.clusters import Cluster, Need, Tended, workers_of
-from ptydask.driver.asked import GOES_ON
+from ptydask.driver.contract import GOES_ON
 from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, one_line, redact
 from ptydask.model import StudyPlan
+from ptydask.trial import reconcile
 
 TICK = 1.0
 """Seconds between two looks at everything."""

@@ -14,11 +14,11 @@ from datetime import datetime
 
 from distributed import Future, KilledWorker
 
-from ptydask import reconcile, transfer, worker
-from ptydask.driver.asked import GOES_ON, Observer, Outcome, RunOptions, hopeless
-from ptydask.driver.book import Book, open_study
+from ptydask import worker
+from ptydask.driver.contract import GOES_ON, Observer, Outcome, RunOptions, hopeless
 from ptydask.driver.crew import TICK, Crew
-from ptydask.driver.settle import Settler
+from ptydask.driver.optuna_study import Book, open_study
+from ptydask.driver.reconciler import Settler
 from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, StorageError, one_line, redact
 from ptydask.model import (
     Reason,
@@ -30,10 +30,12 @@ from ptydask.model import (
     best_of,
     target_met,
 )
-from ptydask.reconcile import Failures, Prospect
 from ptydask.storage import transport, urls
 from ptydask.storage.mirror import SqliteMirror
 from ptydask.store import Store, checkpoints
+from ptydask.trial import reconcile
+from ptydask.trial.reconcile import Failures, Prospect
+from ptydask.worker import transfer
 
 FETCH = 5.0
 """Seconds for a finished task's few bytes of result, before asking whether its worker has died with them."""

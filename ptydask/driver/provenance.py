@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask import __version__, engines, sampling
-from ptydask.driver import resume
+from ptydask.driver import comparability
 from ptydask.errors import ConfigError, redact
 from ptydask.model import StudyMeta, StudyPlan
 
@@ -42,7 +42,7 @@ def compare(old: StudyMeta, new: StudyMeta, *, file: Path) -> list[str]:
     """Notices for what changed since the trials in ``file``. Raises ConfigError where they are not comparable."""
     engine = engines.get(new.engine)
     before, now = (engine.essential(config_of(meta)) if meta.engine == new.engine else {} for meta in (old, new))
-    return resume.compare(old, new, before, now, file=str(file))
+    return comparability.compare(old, new, before, now, file=str(file))
 
 
 def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> list[str]:

@@ -51,7 +51,7 @@ class Checkpoint(Protocol):
     def save(self, step: int, state: bytes) -> None:
         """Keep ``state``, from which the trial goes on after ``step``.
 
-        Raises :class:`ptydask.eviction.Evicted` where the worker has to go: let it pass.
+        Raises :class:`ptydask.trial.eviction.Evicted` where the worker has to go: let it pass.
         """
 
 

@@ -15,10 +15,10 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from ptydask import quantiles
-from ptydask import space as spaces
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Quantiles, Weighted
 from ptydask.sampling.distributions import to_optuna
+from ptydask.space import quantiles
+from ptydask.space import ranges as spaces
 
 DRAWN = "drawn"
 """Beside Optuna's ``name`` and ``attributes``: how the values are drawn, where Optuna has no such distribution."""

@@ -1,9 +1,9 @@
 """Between the values of a trial and the parameters that Optuna has.
 
 For most distributions the two are the same. Where Optuna has no distribution of that kind, its parameter is ``u``
-between 0 and 1, of which :mod:`ptydask.quantiles` makes the value; samplers then work where all values are equally
-probable, as those of W&B do. The value itself stands in a user attribute of Optuna's trial, for people who look at the
-study, and because the float ``u`` cannot give back every value that a person may ask for.
+between 0 and 1, of which :mod:`ptydask.space.quantiles` makes the value; samplers then work where all values are
+equally probable, as those of W&B do. The value itself stands in a user attribute of Optuna's trial, for people who
+look at the study, and because the float ``u`` cannot give back every value that a person may ask for.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, cast
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial
 
-from ptydask import quantiles
-from ptydask import space as spaces
 from ptydask.model import Choice, ComponentSpec, Distribution, FloatRange, IntRange, Quantiles, Scalar, Weighted
+from ptydask.space import quantiles
+from ptydask.space import ranges as spaces
 
 _VALUE = "value of "
 """What the user attribute with a parameter's value is called, before the parameter's name."""

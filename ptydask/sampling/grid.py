@@ -6,10 +6,10 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ptydask import space as spaces
 from ptydask.errors import ConfigError, nearest
 from ptydask.model import NEAR_VALUES, OWN_VALUES, ComponentSpec, Distribution, Point, Scalar, StudyPlan
 from ptydask.sampling.factory import EXHAUSTIVE
+from ptydask.space import ranges as spaces
 
 _MOST_POINTS = 100_000
 

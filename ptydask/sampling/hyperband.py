@@ -7,8 +7,8 @@ from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from ptydask import bands as hyperband
 from ptydask.model import Direction
+from ptydask.trial import hyperband_bands as hyperband
 
 
 class SweepHyperbandPruner(BasePruner):

@@ -6,12 +6,12 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from ptydask import space as spaces
 from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
 from ptydask.model import ComponentSpec, Quantiles, StudyPlan, Weighted
 from ptydask.sampling.distributions import requirements, to_optuna
 from ptydask.sampling.factory import pruner, quiet, sampler
 from ptydask.sampling.grid import exhaustive
+from ptydask.space import ranges as spaces
 
 
 def check(plan: StudyPlan) -> tuple[str, ...]:

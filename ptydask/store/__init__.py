@@ -3,5 +3,6 @@
 from ptydask.store.reader import Results, TrialData
 from ptydask.store.shard import Shard
 from ptydask.store.study import Store
+from ptydask.store.upkeep import verify
 
-__all__ = ["Results", "Shard", "Store", "TrialData"]
+__all__ = ["Results", "Shard", "Store", "TrialData", "verify"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ptydask import checkpoint
 from ptydask.store import files, names
+from ptydask.trial import checkpoint
 
 
 def read(folder: Path, number: int) -> bytes | None:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import optuna
 
-from ptydask import __version__, engines, transfer
+from ptydask import __version__, engines
 from ptydask.engines import Session
 from ptydask.errors import ClusterError, PtydaskError
 from ptydask.model import Slot, StudyPlan
 from ptydask.storage import urls
+from ptydask.worker import transfer
 
 
 @dataclass(slots=True)

@@ -8,9 +8,10 @@ from contextlib import contextmanager, suppress
 
 from optuna.trial import Trial
 
-from ptydask import checkpoint, eviction, transfer
 from ptydask.errors import StoreError
 from ptydask.model import Scalar, StudyPlan, TrialOutput
+from ptydask.trial import checkpoint, eviction
+from ptydask.worker import transfer
 
 SHARE = 0.05
 """Of a trial's time, at most this share goes into writing checkpoints, however often they are asked for."""

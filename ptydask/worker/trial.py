@@ -17,7 +17,7 @@ from distributed import get_worker
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 
-from ptydask import eviction, reconcile, sampling
+from ptydask import sampling
 from ptydask.engines import TrialFailure
 from ptydask.errors import PtydaskError, StorageError, one_line, redact
 from ptydask.model import (
@@ -30,6 +30,7 @@ from ptydask.model import (
 )
 from ptydask.storage import urls
 from ptydask.store import shard
+from ptydask.trial import eviction, reconcile
 from ptydask.worker.process import Open, opened
 from ptydask.worker.progress import Kept, Unheard, Watch, heard
 

@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from ptydask import eviction, transfer
 from ptydask.engines import Checkpoint, Report, TrialFailure
 from ptydask.errors import DataError
 from ptydask.model import Image, Quantity, Slot, StudyPlan, TrialInput, TrialOutput
+from ptydask.trial import eviction
+from ptydask.worker import transfer
 
 
 class ToyEngine:

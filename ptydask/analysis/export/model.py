@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask import __version__, tunables
+from ptydask import __version__
 from ptydask.analysis.export import absent
 from ptydask.analysis.export.params import with_values
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta
-from ptydask.store import ptyrad_model
-from ptydask.store.ptyrad_model import PtyradModel
+from ptydask.space import tunables
+from ptydask.store.foreign import ptyrad_model
+from ptydask.store.foreign.ptyrad_model import PtyradModel
 from ptydask.store.reader import StoredArray, TrialData
 
 TENSORS = {

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptydask import tunables
 from ptydask.analysis import sweep
-from ptydask.config import ptyrad
+from ptydask.config.ptyrad import params_file
 from ptydask.errors import StoreError, UsageError, one_line
 from ptydask.model import Scalar, StudyMeta, TrialRecord
+from ptydask.space import tunables
 from ptydask.store.reader import TrialData
 
 _PATHS = (
@@ -63,7 +63,7 @@ def of_trial(
     _keep_something(config, steps)
     config["init_params"]["random_seed"] = record.seed
     header = [_title(meta, record), "ptyrad run THIS_FILE"]
-    return ParamsFile(ptyrad.render(config, {}, header="\n".join(header)), tuple(notes))
+    return ParamsFile(params_file.render(config, {}, header="\n".join(header)), tuple(notes))
 
 
 def resuming(
@@ -91,7 +91,7 @@ def resuming(
         "start_iter and end_iter are counted from there. The optimizer starts without memory.",
         "ptyrad run THIS_FILE",
     ]
-    return ParamsFile(ptyrad.render(config, {}, header="\n".join(header)), tuple(notes))
+    return ParamsFile(params_file.render(config, {}, header="\n".join(header)), tuple(notes))
 
 
 def with_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask import tunables
 from ptydask.model import Direction, Scalar, TrialRecord
+from ptydask.space import tunables
 
 LONGEST = 255
 """Characters of a file's name; PtyRAD cuts before the suffix."""

@@ -11,9 +11,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ptydask import __version__, tunables
+from ptydask import __version__
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.errors import MissingDependency
+from ptydask.space import tunables
 from ptydask.store import files
 
 _TEXTS = ("reason", "message", "origin", "worker", "host", "job", "device")

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from ptydask import space, tunables
 from ptydask.analysis.data import StudyData, search_space
 from ptydask.analysis.figures import style
 from ptydask.model import Direction, StudyMeta
+from ptydask.space import ranges, tunables
 
 _GAP = 10.0
 """An error that lies more than so many times further off than the one before it begins another world."""
@@ -176,7 +176,7 @@ def parameter(data: StudyData, name: str) -> Parameter:
     said = _distribution(data.meta, name)
     label = _label(name, data.meta)
     choices = said.get("choices")
-    if choices is None and all(space.is_number(v) for v in values if v is not None):
+    if choices is None and all(ranges.is_number(v) for v in values if v is not None):
         ends = [v for v in map(_number, [*values, said.get("low"), said.get("high")]) if math.isfinite(v)]
         if ends:
             log = min(ends) > 0 and bool(said.get("log", not said and max(ends) >= 1000 * min(ends)))
@@ -261,7 +261,7 @@ def step_of(meta: StudyMeta, found: Parameter) -> float | None:
 def _number(value: Any) -> float:
     """A number as a float; NaN for anything else, and for one that is too large to be drawn."""
     try:
-        number = float(value) if space.is_number(value) else math.nan
+        number = float(value) if ranges.is_number(value) else math.nan
     except OverflowError:
         return math.nan
     return number if abs(number) < 1e300 else math.nan

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import need_matplotlib
-from ptydask.analysis.report import page, pictures, plots, seen
+from ptydask.analysis.report import page, pictures, plots, trial_album
 from ptydask.errors import UsageError
 from ptydask.store import files
 from ptydask.store.reader import Results
@@ -29,7 +29,7 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     pictures.pillow()
     from ptydask.analysis.report.collect import collect  # imports Matplotlib
 
-    album = seen.read(results, images=images)
+    album = trial_album.read(results, images=images)
     records = tuple(one.record for one in album.trials.values())
     study = StudyData(results.meta, records, {n: one.curve for n, one in album.trials.items() if one.curve})
     # Before its first trial a run has not said anything yet.

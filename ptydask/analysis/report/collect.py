@@ -8,15 +8,16 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ptydask import sampling, space
+from ptydask import sampling
 from ptydask.analysis import sweep
 from ptydask.analysis.data import WORDS, StudyData, search_space
 from ptydask.analysis.figures import scales, timeline
+from ptydask.analysis.gain import baseline, gain
 from ptydask.analysis.report import rows
-from ptydask.analysis.report.seen import MONTAGE, Album
-from ptydask.gain import baseline, gain
+from ptydask.analysis.report.trial_album import MONTAGE, Album
 from ptydask.model import Choice, Distribution, StudyMeta, Weighted, ranked
-from ptydask.tunables import PARAMETERS
+from ptydask.space import ranges
+from ptydask.space.tunables import PARAMETERS
 
 
 def collect(study: StudyData, album: Album, running: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def _range_text(dist: Distribution | None, meta: StudyMeta) -> str:
         if isinstance(dist, Weighted):
             shown = [f"{one} ({100 * weight:.4g} %)" for one, weight in zip(shown, dist.weights, strict=True)]
         return f"one of {', '.join(shown)}"
-    return "" if dist is None else space.describe(dist)
+    return "" if dist is None else ranges.describe(dist)
 
 
 def _search(meta: StudyMeta) -> list[list[str]]:

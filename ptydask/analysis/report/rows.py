@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ptydask import space
 from ptydask.analysis import sweep
 from ptydask.analysis.data import WORDS, Curve, StudyData
-from ptydask.analysis.report.seen import Seen
+from ptydask.analysis.report.trial_album import Seen
 from ptydask.model import TrialRecord, TrialState, ranked
+from ptydask.space import ranges
 
 _POINTS, _FEW_POINTS, _MANY = 100, 64, 1000
 """Points of a curve that the page holds: so many, and fewer from a number of trials on."""
@@ -66,7 +66,7 @@ def columns(study: StudyData, seen: Mapping[int, Seen], units: Mapping[str, str]
 
 def _column(key: str, label: str, group: str, values: list[Any], unit: str = "") -> dict[str, Any]:
     said = [number(value) for value in values]
-    numeric = all(v is None or (space.is_number(v) and abs(v or 0) <= _SAFE) for v in values if not _odd(v))
+    numeric = all(v is None or (ranges.is_number(v) and abs(v or 0) <= _SAFE) for v in values if not _odd(v))
     return {
         "key": key,
         "null": group == "param" and any(value is None for value in values),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.jobqueue import profile as profiles
-from ptydask.clusters.jobqueue import reading
+from ptydask.clusters.jobqueue import profile_file
 from ptydask.clusters.jobqueue.profile import Profile
 from ptydask.errors import UsageError
 
@@ -60,7 +60,7 @@ class JobQueue:
 
 def from_file(path: Path) -> JobQueue:
     """The place that a profile file describes. Raises ConfigError."""
-    return JobQueue(reading.read(path))
+    return JobQueue(profile_file.read(path))
 
 
 class _Named(JobQueue):
@@ -69,7 +69,7 @@ class _Named(JobQueue):
     system = ""
 
     def __init__(self) -> None:
-        super().__init__(reading.complete({"system": self.system}))
+        super().__init__(profile_file.complete({"system": self.system}))
 
 
 class Slurm(_Named):

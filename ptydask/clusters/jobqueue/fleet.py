@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from distributed import Client
 
-from ptydask import scaling
-from ptydask.clusters import ClusterRequest, Need, Tended
+from ptydask.clusters import ClusterRequest, Need, Tended, scaling
 from ptydask.clusters.interrupts import held_back
-from ptydask.clusters.jobqueue import advice, launch, slurm, systems, watch
-from ptydask.clusters.jobqueue.desk import Answer, Desk, Question
+from ptydask.clusters.jobqueue import advice, diagnosis, launch, slurm, systems
+from ptydask.clusters.jobqueue.gateway import Answer, Desk, Question
 from ptydask.clusters.jobqueue.jobs import Job, find_log
 from ptydask.clusters.jobqueue.profile import Profile, layout
 from ptydask.clusters.jobqueue.slurm import Unanswered
@@ -68,7 +67,7 @@ class Fleet:
             environ=systems.submitting(profile, os.environ),
         )
         self._jobs: dict[str, Job] = {}
-        self._tally = watch.Tally()
+        self._tally = diagnosis.Tally()
         self._notices: list[str] = []
         self._told_waits: frozenset[str] = frozenset()
         self._trouble = ""
@@ -162,7 +161,7 @@ class Fleet:
                 continue
             try:
                 job.accepted(job.submission.result())
-                self._tally = watch.taken(self._tally)
+                self._tally = diagnosis.taken(self._tally)
                 if not self._desk.is_slurm:  # no other is ever asked anything
                     self._answers()
                 self._event()
@@ -171,7 +170,7 @@ class Fleet:
                 self._refused(slurm.refusal(str(error) or type(error).__name__), now)
 
     def _refused(self, words: str, now: float) -> None:
-        before, self._tally = self._tally, watch.refused(self._tally, words, now)
+        before, self._tally = self._tally, diagnosis.refused(self._tally, words, now)
         if self._tally.silences > before.silences:
             self._sweep = self._desk.is_slurm  # it may have taken the job and lost the answer
             self._silent(words)
@@ -223,14 +222,14 @@ class Fleet:
         fit = {address for job in self._live() for address in job.fit}
         idle = (self._was_busy & fit) - set(need.busy)
         if idle or (self._unfinished is not None and need.unfinished < self._unfinished):
-            self._tally = watch.worked(self._tally)
+            self._tally = diagnosis.worked(self._tally)
         self._was_busy, self._unfinished = set(need.busy), need.unfinished
 
     def _died(self, job: Job, text: str, now: float) -> None:
         if not job.dead:
             job.dead = True
             self._keep_logs |= find_log(self._logs, job.id) is not None
-            self._tally = watch.died(self._tally, text, now)
+            self._tally = diagnosis.died(self._tally, text, now)
             self._notices.append(text)
 
     def _judge_suspects(self, now: float) -> None:
@@ -263,15 +262,15 @@ class Fleet:
             self._event()
         if job.over is None or was_over or job.unwanted:
             return
-        ended = watch.ending(job.story(self._logs, answer.tails.get(job.id, "")))
-        if job.suspect is not None and job.seen is not None and watch.own_fault(job.seen):
+        ended = diagnosis.ending(job.story(self._logs, answer.tails.get(job.id, "")))
+        if job.suspect is not None and job.seen is not None and diagnosis.own_fault(job.seen):
             self._died(job, f"{job.title}: {job.suspect[1]}; {ended.text}", now)
         elif ended.early:
             self._died(job, ended.text, now)
         elif not job.dead:
             self._notices.append(ended.text)
             if not job.known:
-                self._tally = watch.set_back(self._tally, ended.text, now)
+                self._tally = diagnosis.set_back(self._tally, ended.text, now)
 
     # --- growing and shrinking ---
 
@@ -323,9 +322,9 @@ class Fleet:
             if job.workers:
                 self._notices.append(f"{job.title} has lost its worker for {_BACK:.0f} s: another job is started")
             self._begin_end(job, now, unwanted=False)
-        if not job.told and watch.late(job.story(), now):
+        if not job.told and diagnosis.late(job.story(), now):
             job.told = True
-            self._notices.append(watch.late(job.story(self._logs), now))
+            self._notices.append(diagnosis.late(job.story(self._logs), now))
         if job.running_since is not None and not job.known and now - job.running_since > _NEVER_JOINS:
             self._died(job, f"{job.title}: its worker did not join within {_NEVER_JOINS / 60:.0f} min", now)
             self._begin_end(job, now)
@@ -356,8 +355,8 @@ class Fleet:
     def _verdict(self) -> str:
         live = self._live()
         fit = sum(len(job.fit) for job in live)
-        stuck = "" if self._tally.ever_worked else watch.stuck([job.story() for job in live], time.time())
-        return watch.verdict(self._tally, fit=fit, alive=len(live)) or stuck
+        stuck = "" if self._tally.ever_worked else diagnosis.stuck([job.story() for job in live], time.time())
+        return diagnosis.verdict(self._tally, fit=fit, alive=len(live)) or stuck
 
     def _decide(self) -> None:
         text = self._verdict()
@@ -367,9 +366,9 @@ class Fleet:
 
     def _tended(self, now: float) -> Tended:
         live = self._live()
-        lines, self._told_waits = watch.queue_news([job.story() for job in live], self._told_waits, now)
+        lines, self._told_waits = diagnosis.queue_news([job.story() for job in live], self._told_waits, now)
         notices, self._notices = (*self._notices, *lines), []
-        waiting = watch.waiting([job.story() for job in live])
+        waiting = diagnosis.waiting([job.story() for job in live])
         if self._trouble:
             waiting = f"{waiting}, the batch system does not answer" if waiting else "the batch system does not answer"
         return Tended(

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ptydask.clusters.jobqueue import slurm, watch
+from ptydask.clusters.jobqueue import diagnosis, slurm
 from ptydask.clusters.jobqueue.slurm import Seen
-from ptydask.scaling import Crew
+from ptydask.clusters.scaling import Crew
 
 
 @dataclass(slots=True)
@@ -88,9 +88,9 @@ class Job:
         """For the scaling."""
         return Crew(self.name, self.asked, self.workers, len(self.fit), len(self.fit & set(busy)))
 
-    def story(self, logs: Path | None = None, tail: str = "") -> watch.Story:
+    def story(self, logs: Path | None = None, tail: str = "") -> diagnosis.Story:
         """For the watch; with the job's log where ``logs`` is the folder of them."""
-        return watch.Story(
+        return diagnosis.Story(
             title=self.title,
             asked=self.asked,
             seen=self.seen,

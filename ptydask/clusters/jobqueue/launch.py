@@ -22,7 +22,7 @@ from ptydask.errors import ClusterError, one_line
 if TYPE_CHECKING:
     from dask_jobqueue.core import Job, JobQueueCluster
 
-_NODE = "ptydask.clusters.jobqueue.node"
+_NODE = "ptydask.clusters.jobqueue.preload"
 _ADDRESS = "tls://<address-of-the-scheduler>"
 _CERTIFICATE, _KEY = "certificate.pem", "key.pem"
 _JOIN = 300

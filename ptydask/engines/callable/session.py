@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ptydask import Pruned, eviction, sweeps
+from ptydask import Pruned
 from ptydask.engines import Checkpoint, Report, TrialFailure
 from ptydask.engines.callable import printed, target
 from ptydask.errors import one_line
-from ptydask.history import History, Row, never_logged, reported
 from ptydask.model import StudyPlan, TrialInput, TrialOutput
+from ptydask.space import sweep_values
+from ptydask.trial import eviction
+from ptydask.trial.metric_history import History, Row, never_logged, reported
 
 _MOST_SENTENCES = 20
 """Of values that are no numbers, whatever names the function gives them."""
@@ -42,7 +44,7 @@ class CallableSession:
         history = History(plan.metric, objective, plan.direction)
         bands = tuple(plan.pruner.configs.get("bands", ())) if plan.pruner is not None else ()
         ears = Ears(report, history, bands)
-        params = copy.deepcopy(sweeps.values(plan.config, trial.params))
+        params = copy.deepcopy(sweep_values.values(plan.config, trial.params))
         with printed.captured() as log:
             returned, error = self._call(params, ears)
         if ears.stopped is not None and not isinstance(ears.stopped, Pruned):

@@ -79,7 +79,7 @@ def expand(
     environ: Mapping[str, str],
     folder: Path | None,
 ) -> Expanded:
-    """The command of a trial with these ``values`` (as :func:`ptydask.sweeps.values` has them: nested).
+    """The command of a trial with these ``values`` (as :func:`ptydask.space.sweep_values.values` has them: nested).
 
     ``${args_json_file}`` writes its file into ``folder``; without one the command shows the file's name alone and
     nothing is written. An empty ``command`` is W&B's :data:`DEFAULT`. Raises OSError where the file cannot be written.

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from ptydask import eviction
 from ptydask.engines import Report, TrialFailure
 from ptydask.engines.command import folder, limits, log, messages, process, rows, wandb_offline
 from ptydask.engines.command.limits import Exceeded, Limits
 from ptydask.engines.command.process import Exit, Process
 from ptydask.engines.command.rows import Tail
-from ptydask.history import History, Row, reported
 from ptydask.model import StudyPlan, TrialOutput
+from ptydask.trial import eviction
+from ptydask.trial.metric_history import History, Row, reported
 
 PATIENCE = 15.0
 """Seconds that a program has, once asked to stop, before it is made to."""

@@ -12,7 +12,7 @@ from ptydask.engines.command import log
 from ptydask.engines.command.limits import Exceeded
 from ptydask.engines.command.process import Exit
 from ptydask.errors import one_line
-from ptydask.history import never_logged
+from ptydask.trial.metric_history import never_logged
 
 _LONGEST = 400
 """Characters of what a program said that a message repeats."""

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptydask.history import Row
+from ptydask.trial.metric_history import Row
 
 MAX_LINE = 1 << 20
 """Bytes of a line; a longer one is rubbish."""

@@ -12,13 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ptydask import sweeps
 from ptydask.engines import Checkpoint, Report, TrialFailure
 from ptydask.engines.command import arguments, devices, folder, messages, program, wandb_offline
 from ptydask.engines.command.attempt import Attempt, Prepared
 from ptydask.engines.command.validation import directory, preview, program_in
 from ptydask.errors import ConfigError
 from ptydask.model import Slot, StudyPlan, TrialInput, TrialOutput
+from ptydask.space import sweep_values
 
 HOOK = Path(__file__).parent / "hook"
 """What every Python program of a trial imports first."""
@@ -47,7 +47,7 @@ class CommandSession:
 
     def _prepared(self, trial: TrialInput, own: Path) -> Prepared:
         config = self._plan.config
-        values = sweeps.values(config, trial.params)
+        values = sweep_values.values(config, trial.params)
         devices.put(config, values, self._device)
         where = directory(config, own)
         named = program_in(config, where)

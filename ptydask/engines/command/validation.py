@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ptydask import sweeps
 from ptydask.engines.command import arguments, program
 from ptydask.engines.command.program import Program
 from ptydask.errors import ConfigError
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Quantiles, Scalar, StudyPlan, Weighted
+from ptydask.space import sweep_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def preview(plan: StudyPlan) -> Preview:
     config = plan.config
     environ = program.environment(os.environ, config["engine"]["environment"])
     given = {name: value for point in plan.points[:1] for name, value in point.params.items()}
-    values = sweeps.values(config, {name: given.get(name, example(d)) for name, d in plan.space.items()})
+    values = sweep_values.values(config, {name: given.get(name, example(d)) for name, d in plan.space.items()})
     where = directory(config, Path(config["directory"]))  # the trial's own is not there yet
     named = program_in(config, where)
     expanded = arguments.expand(config["command"], named, values, environ, None)

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import yaml
 
 from ptydask.engines.command.rows import INTERNAL, numbers
-from ptydask.history import Row
+from ptydask.trial.metric_history import Row
 
 _HEADER = b":W&B\xe1\xbe\x00"
 _BLOCK = 32 * 1024

@@ -54,14 +54,14 @@ _IN_A_RESULT = {
 
 def check_loaded(init: Mapping[str, Any]) -> None:
     """A reconstruction that PtyRAD is to load must be one, and hold what is loaded from it. Raises DataError."""
-    from ptydask.store import headers
+    from ptydask.store.foreign import measurement_headers
 
     for part, needed in _IN_A_RESULT.items():
         name, key = init.get(f"{part}_params"), f"init_params.{part}_params"
         if init.get(f"{part}_source") != "PtyRAD" or not isinstance(name, str):
             continue
         try:
-            missing = [inside for inside in needed if headers.dataset_shape(Path(name), inside) is None]
+            missing = [inside for inside in needed if measurement_headers.dataset_shape(Path(name), inside) is None]
         except OSError as error:
             raise DataError(f"cannot be read as HDF5: {one_line(str(error))}", key=key, value=name) from None
         if missing:
@@ -166,17 +166,17 @@ def _is_old_matlab(path: Path, suffix: str) -> bool:
 
 
 def _hdf5_shape(path: Path, key: str | None) -> Shape:
-    from ptydask.store import headers
+    from ptydask.store.foreign import measurement_headers
 
     where = "init_params.meas_params.key"
     if key:
-        shape = headers.dataset_shape(path, key.replace(".", "/"))
+        shape = measurement_headers.dataset_shape(path, key.replace(".", "/"))
         if shape is not None:
             return shape
-        known = list(headers.dataset_shapes(path))
+        known = list(measurement_headers.dataset_shapes(path))
         rule = f"no such dataset in {path}"
         raise DataError(rule, key=where, value=key, hint=nearest(key, known) or _listed(known))
-    shapes = headers.dataset_shapes(path)
+    shapes = measurement_headers.dataset_shapes(path)
     stacks = {name: shape for name, shape in shapes.items() if len(shape) in (3, 4)}
     if len(stacks) != 1:
         rule = f"must name one of the {len(stacks)} datasets of 3 or 4 dimensions in {path}"

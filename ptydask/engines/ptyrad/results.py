@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptydask import tunables
 from ptydask.engines.ptyrad import quantities
 from ptydask.engines.ptyrad.contrast import ScannedRegion, projected_phase
 from ptydask.model import Image, Quantity, Scalar
+from ptydask.space import tunables
 
 _UNITS = {"Ang": "angstrom", "m": "m"}
 """PtyRAD's length unit (electrons, X-rays) and its name in the results file."""

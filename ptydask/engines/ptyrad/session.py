@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from ptydask import tunables
 from ptydask.engines import Checkpoint, Report
 from ptydask.engines.ptyrad import checkpoint as saved_state
 from ptydask.engines.ptyrad import measurements, provenance, reconstruction, release, results, trial_log
@@ -17,6 +16,7 @@ from ptydask.engines.ptyrad.attempt import Attempt
 from ptydask.engines.ptyrad.checkpoint import Progress
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.model import Scalar, Slot, StudyPlan, TrialInput, TrialOutput
+from ptydask.space import tunables
 
 
 class PtyradSession:

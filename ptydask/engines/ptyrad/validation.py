@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ptydask import space, tunables
 from ptydask.config import reading
 from ptydask.engines.ptyrad import datafiles, schema
 from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan
+from ptydask.space import ranges, tunables
 
 _TUNE = "hypertune_params.tune_params"
 
@@ -96,7 +96,7 @@ def _check_shallow(config: Mapping[str, Any]) -> None:
     if aberrations is not None:
         reading.expect(aberrations, "a mapping", "init_params.probe_aberrations")
         for name, value in aberrations.items():
-            if not space.is_number(value):
+            if not ranges.is_number(value):
                 key = f"init_params.probe_aberrations.{name}"
                 raise ConfigError(f"must be a number, not {reading.kind(value)}", key=key, value=value)
     for name, entry in (config.get("constraint_params") or {}).items():
@@ -115,7 +115,7 @@ def _check_updates(model: Mapping[str, Any]) -> None:
         key = f"model_params.update_params.{tensor}"
         reading.known_keys(entry, ("start_iter", "lr", "end_iter"), key)
         rate = entry.get("lr")
-        if not space.is_number(rate) or not math.isfinite(rate) or rate < 0:
+        if not ranges.is_number(rate) or not math.isfinite(rate) or rate < 0:
             raise ConfigError("lr must be a finite number, at least 0", key=f"{key}.lr", value=rate)
 
 
@@ -170,11 +170,11 @@ def _batches(
     fitting = _at_most(dist, patterns)
     if fitting is None:
         rule = f"must allow batches of at most the {patterns} patterns of an iteration"
-        raise ConfigError(rule, key=f"{_TUNE}.batch_size.kwargs", value=space.describe(dist))
+        raise ConfigError(rule, key=f"{_TUNE}.batch_size.kwargs", value=ranges.describe(dist))
     where["batch_size"] = fitting
     if fitting == dist:
         return where, ()
-    return where, (f"batch_size: {space.describe(fitting)}, as an iteration has {patterns} patterns",)
+    return where, (f"batch_size: {ranges.describe(fitting)}, as an iteration has {patterns} patterns",)
 
 
 def _at_most(dist: Distribution, most: int) -> Distribution | None:

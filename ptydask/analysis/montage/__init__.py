@@ -1,0 +1,5 @@
+"""Images of trials side by side: which (``trial_images``), how they lie (``sheet_layout``), the picture (``drawing``)."""
+
+from ptydask.analysis.montage.trial_images import draw, ordered
+
+__all__ = ["draw", "ordered"]

@@ -1,0 +1,271 @@
+"""A montage on paper: cells, captions, scale bars and the grey scale, laid out in inches on one pair of axes."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from ptydask.analysis.data import WORDS
+from ptydask.analysis.figures import scales, style
+from ptydask.analysis.montage import sheet_layout
+from ptydask.analysis.montage.sheet_layout import CELL, Picture, Sheet
+from ptydask.errors import UsageError
+from ptydask.model import StudyMeta, TrialRecord, TrialState
+
+_GAP, _MARGIN, _LINE = 0.12, 0.15, 0.125
+"""Inches: between cells, around all, from one line of a caption to the next."""
+_FOOT = 0.55
+_COARSEST, _FINEST = 150.0, 600.0
+"""Dots per inch, at least and at most."""
+_MOST_LINES = 8
+_SIDE = 65_000
+"""Pixels along a side that Matplotlib can draw."""
+_WORDS = {
+    "phase": "phase, summed over depth",
+    "amplitude": "amplitude of the object, mean over depth",
+    "probe": "amplitude of the probe, all modes",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the cells are, in inches from the upper left corner; ``scale`` is inches per angstrom, 0 where unknown."""
+
+    columns: int
+    rows: int
+    image: float
+    """Height of a cell's image."""
+    caption: float
+    head: float
+    scale: float
+
+    @property
+    def width(self) -> float:
+        """Of the whole picture, inches."""
+        return 2 * _MARGIN + self.columns * CELL + (self.columns - 1) * _GAP
+
+    @property
+    def height(self) -> float:
+        """Of the whole picture, inches."""
+        return 2 * _MARGIN + self.head + self.rows * (self.image + self.caption + _GAP) + _FOOT
+
+    def cell(self, at: int) -> tuple[float, float]:
+        """Left and top of a cell."""
+        row, column = divmod(at, self.columns)
+        return _MARGIN + column * (CELL + _GAP), _MARGIN + self.head + row * (self.image + self.caption + _GAP)
+
+    def box(self, at: int, picture: Picture) -> tuple[float, float, float, float]:
+        """Left, right, bottom and top of a picture: in the middle of its cell, at the scale of all."""
+        left, top = self.cell(at)
+        if self.scale and picture.height is not None and picture.width is not None:
+            height, width = picture.height * self.scale, picture.width * self.scale
+        else:
+            fit = min(CELL / picture.data.shape[1], self.image / picture.data.shape[0])
+            height, width = (fit * size for size in picture.data.shape)
+        x, y = left + (CELL - width) / 2, top + (self.image - height) / 2
+        return x, x + width, y + height, y
+
+
+def layout(pictures: Sequence[Picture], columns: int | None, lines: int, head: int) -> Layout:
+    """One scale for all, such that the widest picture fills its cell; ``lines`` of captions, ``head`` lines on top."""
+    sizes = [(p.height, p.width) for p in pictures if p.height is not None and p.width is not None]
+    if sizes:
+        widest = max(width for _, width in sizes)
+        tallest, scale = max(height for height, _ in sizes), CELL / widest
+        image = min(tallest * scale, 2 * CELL)
+        scale = image / tallest
+    else:
+        image, scale = min(2 * CELL, CELL * max(p.data.shape[0] / p.data.shape[1] for p in pictures)), 0.0
+    caption = lines * _LINE + 0.06
+    columns = (
+        min(columns, len(pictures)) if columns else sheet_layout.columns_for(len(pictures), (image + caption) / CELL)
+    )
+    return Layout(columns, -(-len(pictures) // columns), image, caption, 0.22 + head * _LINE, scale)
+
+
+def paint(shown: Sheet, *, columns: int | None, common: bool, dpi: float | None, title: str) -> Figure:
+    """See :func:`ptydask.analysis.montage.trial_images.paint`."""
+    pictures = shown.pictures
+    if not pictures:
+        return style.words(
+            style.name(shown.meta.name, 40),
+            f"No trial with {'an image' if shown.array == 'phase' else shown.array} to show.",
+        )
+    records = [picture.record for picture in pictures]
+    snapshots = any(picture.label for picture in pictures)
+    names, alike = sheet_layout.varying(records)
+    captions = [caption(p, shown.ranks.get(p.record.number), names, shown.meta)[:_MOST_LINES] for p in pictures]
+    head = _head(shown, alike if len(pictures) > 1 or snapshots else {})
+    place = layout(pictures, columns, max(map(len, captions)), 0)
+    wrapped = [line for text in head for line in textwrap.wrap(text, int((place.width - 2 * _MARGIN) * 17))]
+    place = layout(pictures, columns, max(map(len, captions)), len(wrapped))
+    figure = Figure(figsize=(place.width, place.height), dpi=dpi or _dots(pictures, place))
+    if max(place.width, place.height) * figure.dpi > _SIDE:
+        raise UsageError(
+            f"{len(pictures)} images at {figure.dpi:.0f} dpi make a picture too large to draw; choose fewer"
+        )
+    axes = _paper(figure, place)
+    limits = sheet_layout.grey(pictures)
+    for at, (picture, lines) in enumerate(zip(pictures, captions, strict=True)):
+        _picture(axes, place, at, picture, lines, limits if common else None)
+    axes.text(_MARGIN, _MARGIN, _title(shown, title), va="top", fontsize=10, fontweight="bold")
+    for i, line in enumerate(wrapped):
+        axes.text(_MARGIN, _MARGIN + 0.2 + i * _LINE, line, va="top", fontsize=7, color=style.GREY)
+    _foot(axes, shown, place, limits if common else None)
+    axes.set_xlim(0, place.width)
+    axes.set_ylim(place.height, 0)
+    return figure
+
+
+def caption(picture: Picture, rank: int | None, names: Sequence[str], meta: StudyMeta, width: int = 32) -> list[str]:
+    """The lines below a picture: rank and number; the error; the parameters, as many on a line as fit."""
+    record = picture.record
+    ranked = f"#{rank}  " if rank is not None and not picture.label else ""
+    lines = [f"{ranked}{picture.label or f'trial {record.number}'}{'  (thumbnail)' if picture.thumbnail else ''}"]
+    if not picture.label:
+        lines.append(f"{_error(record, meta)}{_state(record)}")
+        lines += _packed([_value(record, name, meta) for name in names if name in record.params], width)
+    return lines
+
+
+def _error(record: TrialRecord, meta: StudyMeta) -> str:
+    if record.error is None:
+        return "no error"
+    return f"{style.name(meta.metric, 14)} {scales.value_text(float(f'{record.error:.5g}'))}"
+
+
+def _state(record: TrialRecord) -> str:
+    return "" if record.state is TrialState.COMPLETE else f"  ({WORDS[record.state]})"
+
+
+def _value(record: TrialRecord, name: str, meta: StudyMeta) -> str:
+    """``rotation −1.5°``."""
+    value, unit = record.params[name], scales.unit(name, meta)
+    said = scales.value_text(float(f"{value:.4g}") if isinstance(value, float) else value, 16)
+    return f"{style.name(name, 18)} {said}{'' if unit in ('', '°') else ' '}{unit}"
+
+
+def _packed(parts: Sequence[str], width: int) -> list[str]:
+    """As many parts on a line as fit, two blanks between them."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + 2 + len(part) <= width:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(part)
+    return lines
+
+
+def _title(shown: Sheet, title: str) -> str:
+    count, first = len(shown.pictures), shown.pictures[0].record
+    if title:
+        return f"{style.name(shown.meta.name, 40)} \N{EN DASH} {style.plain(title)}"
+    if any(picture.label for picture in shown.pictures):
+        return f"{style.name(shown.meta.name, 40)} \N{EN DASH} trial {first.number}, {_error(first, shown.meta)}"
+    return f"{style.name(shown.meta.name, 40)} \N{EN DASH} {style.several(count, 'trial')}"
+
+
+def _head(shown: Sheet, alike: dict[str, Any]) -> list[str]:
+    """Lines below the title: what is shown, and the values that all trials share."""
+    records = [picture.record for picture in shown.pictures]
+    found = [_value(records[0], name, shown.meta) for name in alike]
+    alike_text = f"in all: {',  '.join(found)}" if found else ""
+    return [line for line in (_WORDS[shown.array], alike_text) if line]
+
+
+def _dots(pictures: Sequence[Picture], place: Layout) -> float:
+    """Dots per inch at which no picture loses a pixel, within reason."""
+    finest = 0.0
+    for at, picture in enumerate(pictures):
+        left, right, _, _ = place.box(at, picture)
+        finest = max(finest, picture.data.shape[1] / max(right - left, 1e-3))
+    return math.ceil(min(_FINEST, max(_COARSEST, finest)))
+
+
+def _paper(figure: Figure, place: Layout) -> Axes:
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(0, place.width)
+    axes.set_ylim(place.height, 0)
+    axes.set_autoscale_on(False)
+    return axes
+
+
+def _picture(
+    axes: Axes, place: Layout, at: int, picture: Picture, lines: Sequence[str], limits: tuple[float, float] | None
+) -> None:
+    box = place.box(at, picture)
+    own = limits is None or picture.thumbnail
+    low, high = sheet_layout.grey([picture]) if own and not picture.thumbnail else (1, 255) if own else limits or (0, 1)
+    axes.imshow(picture.data, cmap="gray", vmin=low, vmax=high, extent=box, aspect="auto", interpolation="auto")
+    if at % place.columns == 0 and place.scale and picture.width is not None:
+        _bar(axes, place, box, picture.width)
+    left, top = place.cell(at)
+    for i, line in enumerate(lines):
+        axes.text(
+            left,
+            top + place.image + 0.05 + i * _LINE,
+            line,
+            va="top",
+            fontsize=7,
+            clip_on=False,
+            fontweight="bold" if i == 0 else "normal",
+        )
+
+
+def _bar(axes: Axes, place: Layout, box: tuple[float, float, float, float], width: float) -> None:
+    """A scale bar with its length, in the lower left corner of a picture."""
+    angstrom = sheet_layout.scale_bar(width)
+    left, _, bottom, _ = box
+    x, y = left + 0.09, bottom - 0.11
+    edge: dict[str, Any] = {"facecolor": "white", "edgecolor": "black", "linewidth": 0.4}
+    axes.add_patch(Rectangle((x, y), angstrom * place.scale, 0.04, gid="scale bar", zorder=3, **edge))
+    axes.text(
+        x + angstrom * place.scale / 2,
+        y - 0.02,
+        sheet_layout.length_text(angstrom),
+        ha="center",
+        va="bottom",
+        fontsize=7.5,
+        color="white",
+        fontweight="bold",
+        zorder=3,
+        path_effects=[withStroke(linewidth=1.4, foreground="black")],
+    )
+
+
+def _foot(axes: Axes, shown: Sheet, place: Layout, limits: tuple[float, float] | None) -> None:
+    """The grey scale with its ends, and what is missing."""
+    top, x = place.height - _MARGIN - _FOOT + 0.12, _MARGIN
+    units = next((picture.units for picture in shown.pictures if picture.units), "")
+    if limits is not None and not all(picture.thumbnail for picture in shown.pictures):
+        width = min(1.6, place.width / 2)
+        ramp = np.linspace(0, 1, 256)[None]
+        axes.imshow(ramp, cmap="gray", extent=(x, x + width, top + 0.12, top), aspect="auto")
+        axes.add_patch(Rectangle((x, top), width, 0.12, fill=False, edgecolor=style.INK, linewidth=0.5))
+        for at, value, side in ((x, limits[0], "left"), (x + width, limits[1], "right")):
+            said = scales.value_text(float(f"{value:.2g}"))
+            axes.text(at, top + 0.15, f"{said} {units}".strip(), ha=side, va="top", fontsize=7)
+        x += width + 0.15
+    notes = []
+    if limits is None:
+        notes.append("each image has its own grey scale")
+    elif shown.array == "phase":
+        notes.append("phase less each image's median")
+    if shown.lost:
+        numbers = ", ".join(map(str, list(shown.lost)[:12])) + (
+            ", \N{HORIZONTAL ELLIPSIS}" if len(shown.lost) > 12 else ""
+        )
+        notes.append(f"without an image: {numbers}")
+    room = max(20, int((place.width - x - _MARGIN) * 17))
+    text = "\n".join(textwrap.wrap(" \N{MIDDLE DOT} ".join(map(style.plain, notes)), room)[:4])
+    axes.text(x, top, text, va="top", fontsize=7, color=style.GREY)

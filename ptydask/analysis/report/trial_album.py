@@ -1,0 +1,124 @@
+"""What the page shows of each trial beyond its row of the table: one pass through the results file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptydask.analysis import greys
+from ptydask.analysis.data import Curve
+from ptydask.analysis.gain import baseline
+from ptydask.analysis.report import pictures
+from ptydask.errors import StoreError
+from ptydask.model import Direction, Scalar, TrialRecord, TrialState, ranked
+from ptydask.store.reader import Results, TrialData
+
+SIDE = 560
+"""Pixels along a side of a trial's image on the page; that of the best trial has twice as many."""
+MONTAGE = 24
+"""So many of the best trials are shown side by side."""
+_LOG_LINES, _LOG_CHARACTERS = 40, 6000
+_FILES = 40
+"""Files of a trial's program that the page names."""
+_LOGS = 500
+"""Failed trials whose log the page holds."""
+_LARGE = 600
+"""From so many trials on thumbnails are smaller, and a trial without a large image has no attributes on the page."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One trial as the page shows it; what is not shown, or was not kept, is empty."""
+
+    record: TrialRecord
+    curve: Curve = field(default_factory=dict)
+    attributes: Mapping[str, Scalar] = field(default_factory=dict)
+    log: str = ""
+    lost: str = ""
+    """What could not be kept or read, and why."""
+    command: str = ""
+    artifacts: Mapping[str, int] = field(default_factory=dict)
+    """The first files of its program, and their sizes in bytes."""
+    files: int = 0
+    """How many there are altogether."""
+    left_out: tuple[str, ...] = ()
+    picture: Mapping[str, Any] | None = None
+    probe: Mapping[str, Any] | None = None
+    thumbnail: str = ""
+
+
+@dataclass(frozen=True)
+class Album:
+    """Every trial of a study, by number, and the grey scale that the best ones share."""
+
+    trials: Mapping[int, Seen]
+    grey: tuple[float, float] | None = None
+    """The values of black and white; None where there is no image."""
+
+
+def pictured(records: Sequence[TrialRecord], direction: Direction, count: int) -> list[int]:
+    """The trials that are shown with a large image: the best ones, the file's own values, then pruned ones."""
+    own = baseline(records)
+    best = [record.number for record in ranked(records, direction)]
+    pruned = [record.number for record in records if record.state is TrialState.PRUNED]
+    first = best[: max(1, count - 1)] + ([own.number] if own is not None else [])
+    return list(dict.fromkeys([*first, *best, *pruned]))[:count]
+
+
+def read(results: Results, *, images: int) -> Album:
+    """All trials of ``results``, ``images`` of them with a large image. Raises StoreError for a file that is none."""
+    records = results.records()
+    shown = pictured(records, results.meta.direction, images)
+    logs = {*shown, *[record.number for record in records if record.state is TrialState.FAIL][:_LOGS]}
+    seen: dict[int, Seen] = {}
+    curves = results.curves() if len(records) >= _LARGE else {}
+    spans: dict[int, tuple[float, float] | None] = {}
+    for record in records:
+        number = record.number
+        try:
+            if len(records) >= _LARGE and number not in logs:
+                seen[number] = Seen(record, curves.get(number) or results.curve(number))
+                continue
+            trial = results.trial(number)
+            seen[number] = _facts(trial, log=number in logs)
+            if number in shown:
+                seen[number] = _pictures(seen[number], trial, best=number == shown[0])
+                # The image itself is let go of: a hundred of 4096 x 4096 would be 7 GB.
+                spans[number] = pictures.span(seen[number].picture)
+        except StoreError as error:
+            seen[number] = Seen(record, lost=str(error))
+    side = 64 if len(records) >= _LARGE else 128
+    for number, tile in results.pictures().items():
+        if number in seen:
+            seen[number] = replace(seen[number], thumbnail=pictures.thumbnail(tile, side))
+    return Album(seen, greys.common(spans.get(number) for number in shown[:MONTAGE]))
+
+
+def _facts(trial: TrialData, *, log: bool) -> Seen:
+    tail = "\n".join(trial.log.rstrip().splitlines()[-_LOG_LINES:])[-_LOG_CHARACTERS:] if log else ""
+    files = {path: trial.artifacts[path].size for path in list(trial.artifacts)[:_FILES]}
+    return Seen(
+        trial.record,
+        trial.curve,
+        trial.attributes,
+        log=tail,
+        lost=trial.lost,
+        command=trial.command,
+        artifacts=files,
+        files=len(trial.artifacts),
+        left_out=trial.left_out,
+    )
+
+
+def _pictures(seen: Seen, trial: TrialData, *, best: bool) -> Seen:
+    image = trial.image
+    shown = None if image is None else pictures.picture(image, SIDE * (2 if best else 1), exact=best)
+    size = seen.attributes.get("pixel_size")
+    pixel = float(size) if isinstance(size, int | float) and size > 0 else None
+    modes: NDArray[Any] | None = trial.arrays["probe"].read() if "probe" in trial.arrays else None
+    beam = None if modes is None else pictures.probe(np.asarray(modes), pixel)
+    return replace(seen, picture=shown, probe=beam)

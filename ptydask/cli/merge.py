@@ -1,0 +1,120 @@
+"""``merge``: several results files of one study into one."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptydask.cli import arguments, formats
+from ptydask.cli.formats import size_text
+from ptydask.cli.upkeep import say, shown, trials_text
+from ptydask.errors import MissingDependency, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from ptydask.store.upkeep.merge_plan import Part, Source
+
+_MERGE = """\
+Make one file of several of the same study: of copies that were run on, or of two clusters.
+
+A trial that is in several files comes once, from the file that has most of it. Trials of the first
+file keep their numbers; those of another move up together where a number is taken, and say where
+they came from (merged_store, merged_number). The files themselves are only read."""
+_MERGE_MORE = """\
+Files that are not of one study are refused: study, engine, error metric, direction, settings, data
+and tuned parameters have to be the same. The ranges of parameters may differ; the first file's are
+kept. OUT.h5 goes on as the first file's study.
+
+Copies of one file that were both run on have different trials under the same numbers (--conflicts):
+  refuse   stop, and say which (default)
+  both     keep them all, those of the later file under new numbers
+  first    keep those of the file that was named first"""
+
+
+def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add ``merge`` to the command line."""
+    does = "make one file of several of the same study"
+    merge = arguments.command(subparsers, "merge", does, says=_MERGE, more=_MERGE_MORE, file=False)
+    merge.add_argument("out", type=Path, metavar="OUT.h5", help="the file to write; it may not exist yet")
+    merge.add_argument("files", type=Path, nargs="+", metavar="FILE.h5", help="the files to merge")
+    merge.add_argument("--conflicts", choices=("refuse", "both", "first"), default="refuse", help="see below")
+    merge.set_defaults(handler=run_merge)
+
+
+def run_merge(args: argparse.Namespace) -> int:
+    """``ptydask merge``: 0; 1 where the files are not of one study, or a trial turned out damaged."""
+    from ptydask.store.upkeep import merge, merge_plan, packing
+
+    files = [path.absolute() for path in args.files]
+    if len(files) < 2:
+        raise UsageError(f"merge: {args.out} is the file to write, and {args.files[0]} the only one to merge")
+    if len(set(files)) < len(files):
+        raise UsageError(f"merge: {next(p for p in args.files if files.count(p.absolute()) > 1)} is named twice")
+    packing.refuse_existing(args.out.absolute())
+    sources = [merge.read(path) for path in args.files]
+    for source in sources[1:]:
+        _same_study(sources[0], source)
+    plan = merge_plan.arrange(sources, args.conflicts)
+    failed = merge.write(args.out, plan)
+    counts = [_part_line(part) for part in plan.parts]
+    size = size_text(args.out.stat().st_size)
+    formats.write("".join(f"{line}\n" for line in [*counts, f"{args.out}: {trials_text(len(plan.trials))}, {size}"]))
+    for source in sources:
+        _say_of(source)
+        for name in merge_plan.ranges(sources[0].meta, source.meta):
+            say(f"{source.path.name}: another range of {name} than in {sources[0].path.name}, whose range is kept")
+    for number, why in failed.items():
+        say(f"trial {number}: only its numbers were kept: {why}")
+    return 1 if failed else 0
+
+
+def _part_line(part: Part) -> str:
+    from ptydask.store.upkeep.merge_plan import spans
+
+    words = [f"{shown(part.source.path)}: {trials_text(part.new)}"]
+    if part.known:
+        words.append(f"{part.known} that a file before it has as well")
+    if part.fuller:
+        words.append(f"the arrays of {part.fuller} of those are from this file")
+    if part.moved:
+        old, new = ([pair[place] for pair in part.moved] for place in (0, 1))
+        words.append(f"{spans(old)} became {spans(new)}")
+    elif part.conflicts:
+        words.append(f"left out, because another of that number came first: {spans(part.conflicts)}")
+    return ", ".join(words)
+
+
+def _say_of(source: Source) -> None:
+    if source.live:
+        say(f"{source.path.name}: being run by {source.live}; merged with its trials so far")
+    if source.unfinished:
+        say(f"{source.path.name}: {trials_text(source.unfinished)} under way, with checkpoints, not merged")
+
+
+def _same_study(first: Source, other: Source) -> None:
+    """Raise StoreError where trials of the two are not comparable."""
+    from ptydask.store.upkeep import merge_plan
+
+    found = [*merge_plan.differences(first.meta, other.meta), *_settings(first, other)]
+    if found:
+        more = f", and {len(found) - 3} more" if len(found) > 3 else ""
+        raise StoreError(f"{first.path.name} and {other.path.name} are not of one study: {'; '.join(found[:3])}{more}")
+
+
+def _settings(first: Source, other: Source) -> list[str]:
+    """Where the settings differ that decide a trial's result: the engine knows which do; without it, all count."""
+    from ptydask import engines
+    from ptydask.driver import comparability, provenance
+
+    a, b = first.meta, other.meta
+    if a.engine != b.engine or not (a.config_json and b.config_json):
+        return []
+    old, new = (provenance.config_of(meta) for meta in (a, b))
+    with suppress(UsageError, MissingDependency):
+        essential = engines.get(a.engine).essential
+        old, new = dict(essential(old)), dict(essential(new))
+    return [
+        f"{key} {formats.shortened(str(x), 30)} and {formats.shortened(str(y), 30)}"
+        for key, x, y in comparability.settings(old, new)
+    ]

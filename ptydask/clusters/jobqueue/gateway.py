@@ -1,0 +1,240 @@
+"""Whatever waits for a batch system or for workers: begun here, looked up later; nothing of it holds up the driver."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Collection, Coroutine, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distributed.protocol import pickle
+
+from ptydask.clusters.jobqueue import diagnosis, slurm
+from ptydask.clusters.jobqueue.jobs import Job, find_log
+from ptydask.clusters.jobqueue.preload import end_process
+from ptydask.clusters.jobqueue.slurm import Seen, Unanswered
+
+if TYPE_CHECKING:
+    from dask_jobqueue.core import JobQueueCluster
+
+_SUBMIT = 180.0
+"""Seconds for the submitting command; sbatch itself tries for two minutes where SLURM has too much to do."""
+_ACCEPTED = r"(?:\A|Submitted batch job )(?P<job_id>\d+)"
+"""What sbatch says, also behind a site's banner, in which there may be other numbers."""
+_RETIRE = 5.0
+"""Seconds for the last results of idle workers to be fetched."""
+_KILL = 3.0
+"""Seconds for all workers to hear that they end now."""
+_CANCEL = 20.0
+"""Seconds for the cancelling command of a batch system other than SLURM."""
+_ENDING = 3.0
+"""Seconds for jobs to end once they are cancelled, before they are left to SLURM."""
+_RECANCEL = 5.0
+"""Seconds until they are cancelled again."""
+_AGAIN = 0.4
+"""Seconds between two looks while the end is awaited."""
+_TAKES_WORK = ("init", "running")
+"""Dask's words for workers that stay: one that registers says `init` first, and `running` a moment later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What SLURM is asked, or told."""
+
+    ids: frozenset[str] = frozenset()
+    cancel: frozenset[str] = frozenset()
+    sweep: bool = False
+    """Cancel all jobs of the run's name that are not among ``ids``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What SLURM said."""
+
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    tails: Mapping[str, str] = field(default_factory=dict)
+    """How the logs of those jobs end that are over, in one line."""
+    swept: int = 0
+    trouble: str = ""
+    """Why there is no answer; nothing else is to be believed then."""
+
+
+class Desk:
+    """The way to the batch system and to the workers, for one cluster."""
+
+    def __init__(
+        self, cluster: JobQueueCluster, *, is_slurm: bool, logs: Path, job_name: str, environ: Mapping[str, str]
+    ) -> None:
+        self._cluster, self._logs, self.job_name, self._environ = cluster, logs, job_name, environ
+        self.is_slurm = is_slurm
+        self._thread = ThreadPoolExecutor(1, "ptydask-jobs")
+        self._asked: Future[Answer] | None = None
+
+    # --- workers ---
+
+    def workers(self) -> dict[str, list[tuple[str, bool]]]:
+        """Name -> addresses of connected workers, and whether each takes work."""
+        out: dict[str, list[tuple[str, bool]]] = {}
+        for state in list(self._cluster.scheduler.workers.values()):
+            out.setdefault(str(state.name), []).append((state.address, state.status.name in _TAKES_WORK))
+        return out
+
+    def retire(self, addresses: Collection[str]) -> Future[Any]:
+        """Have idle workers end, and their nannies with them; the scheduler sends them nothing more."""
+        return self._later(self._retire(addresses), _RETIRE + 1)
+
+    async def _retire(self, addresses: Collection[str]) -> None:
+        # Dask's own retire_workers keeps a worker for ever whose last result nobody else can take.
+        scheduler = self._cluster.scheduler
+        until = time.monotonic() + _RETIRE
+        leaving = [scheduler.workers[address] for address in addresses if address in scheduler.workers]
+        for state in leaving:
+            scheduler.handle_worker_status_change("closing_gracefully", state, f"retire-{time.time()}")
+        while any(state.has_what or state.processing for state in leaving) and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+        for state in leaving:
+            scheduler.close_worker(state.address)
+
+    def remove(self, addresses: Iterable[str]) -> Future[Any]:
+        """Have the scheduler forget workers, whatever they do."""
+        return self._later(self._forget(list(addresses)), _RETIRE)
+
+    def end_workers(self) -> None:
+        """Kill the processes of all workers, and wait a few seconds until they are gone."""
+        scheduler = self._cluster.scheduler
+        message = {"op": "run", "function": pickle.dumps(end_process)}
+        self._later(scheduler.broadcast(msg=message, nanny=True, on_error="ignore"), _KILL)
+        until = time.monotonic() + _KILL
+        while scheduler.workers and time.monotonic() < until:
+            time.sleep(0.05)
+        with contextlib.suppress(Exception):
+            self.remove(list(scheduler.workers)).result(_RETIRE)
+
+    async def _forget(self, addresses: list[str]) -> None:
+        for address in addresses:
+            await self._cluster.scheduler.remove_worker(address, stimulus_id=f"job-over-{time.time()}")
+
+    def _later(self, work: Coroutine[Any, Any, Any], limit: float) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, limit), self._cluster.loop.asyncio_loop)
+
+    # --- jobs ---
+
+    def submit(self, job: Job) -> None:
+        """Ask for a job; its ``submission`` brings the id, or the error of the submitting command."""
+        job.submission = asyncio.run_coroutine_threadsafe(self._submit(job), self._cluster.loop.asyncio_loop)
+
+    async def _submit(self, job: Job) -> str:
+        spec, scheduler = self._cluster.new_spec, self._cluster.scheduler
+        address = getattr(scheduler, "contact_address", None) or scheduler.address
+        job.handle = spec["cls"](address, name=job.name, **spec["options"])
+        job.handle._call = partial(job.handle._call, env=self._environ)
+        if self.is_slurm:
+            job.handle.job_id_regexp = _ACCEPTED
+        try:
+            await asyncio.wait_for(job.handle.start(), _SUBMIT)
+        except TimeoutError:
+            raise Unanswered(f"{job.handle.submit_command} did not answer within {_SUBMIT:.0f} s") from None
+        return str(job.handle.job_id)
+
+    def ask(self, question: Question) -> None:
+        """Put a question to SLURM; one at a time."""
+        assert self._asked is None
+        self._asked = self._thread.submit(self._ask, question)
+
+    @property
+    def waits_for_answer(self) -> bool:
+        """Whether a question is under way, or its answer not yet picked up."""
+        return self._asked is not None
+
+    def answer(self) -> Answer | None:
+        """The answer, once."""
+        if self._asked is None or not self._asked.done():
+            return None
+        answer, self._asked = self._asked.result(), None
+        return answer
+
+    def _ask(self, question: Question) -> Answer:
+        try:
+            swept = self._named() - question.ids if question.sweep else set[str]()
+            slurm.cancel(question.cancel | swept)
+            seen = slurm.state(question.ids)
+        except Unanswered as error:
+            return Answer(trouble=str(error))
+        failed = [number for number, one in seen.items() if one.state == "FAILED"]
+        for number in failed[: diagnosis.EARLY_DEATHS]:  # a question each: where many fail, they fail alike
+            seen[number] = replace(seen[number], code=slurm.exit_code(number))
+        tails = {number: self.tail(number) for number, one in seen.items() if one.over or one == slurm.GONE}
+        return Answer(seen, tails, len(swept))
+
+    def tail(self, number: str) -> str:
+        """How the log of a job ends."""
+        path = find_log(self._logs, number)
+        return diagnosis.last_words(diagnosis.read_tail(path)) if path is not None else ""
+
+    def cancel(self, job: Job) -> Future[Any]:
+        """End a job of a batch system other than SLURM."""
+        return self._later(job.handle.close(), _CANCEL)
+
+    # --- the end ---
+
+    def kill_jobs(self, jobs: Collection[Job]) -> Future[Any] | None:
+        """Have jobs end at once, without time for a goodbye. Begins it only."""
+        if not self.is_slurm:
+            for job in jobs:
+                self.cancel(job)
+            return None
+        return self._thread.submit(self._kill, {job.id for job in jobs if job.id})
+
+    def _kill(self, ids: set[str]) -> None:
+        with contextlib.suppress(Unanswered):
+            slurm.cancel(ids, kill=True)
+
+    def end_jobs(self, jobs: Collection[Job], limit: float) -> str:
+        """End all jobs, and wait for their end ``limit`` seconds at most. What is left, in words; else empty."""
+        until = time.monotonic() + limit
+        wait([job.submission for job in jobs if job.submission is not None], limit / 2)
+        if self.is_slurm:
+            return self._thread.submit(self._end_jobs, until).result()
+        begun = [self.cancel(job) for job in jobs if job.handle is not None]
+        late = wait(begun, limit).not_done
+        return f"{len(late)} jobs may be left: the batch system did not answer within {limit:.0f} s" if late else ""
+
+    def _end_jobs(self, until: float) -> str:
+        ending_since: float | None = None
+        told: dict[str, float] = {}
+        while True:
+            try:
+                left = slurm.named(self.job_name)  # by name: also what was submitted while nobody listened any more
+                if not left:
+                    return ""
+                now, states = time.monotonic(), {seen.state for seen in left.values()}
+                due = {one for one, seen in left.items() if seen.state != "COMPLETING" and now >= told.get(one, 0.0)}
+                slurm.cancel(due)
+                told |= dict.fromkeys(due, now + _RECANCEL)
+                ending_since = (ending_since or now) if states == {"COMPLETING"} else None
+                if ending_since is not None and now - ending_since > _ENDING:
+                    return ""  # its node does not answer; there is nothing left to cancel
+                trouble = f"jobs {', '.join(sorted(left))} are still there"
+            except Unanswered as error:
+                trouble = f"SLURM does not answer ({error})"
+            if time.monotonic() > until:
+                return f"{trouble}; end what is left with: scancel --name={self.job_name}"
+            time.sleep(_AGAIN)
+
+    def sweep(self) -> int:
+        """Cancel all jobs of this name. Returns how many there were. Raises Unanswered."""
+        left = self._named() if self.is_slurm else set[str]()
+        slurm.cancel(left)
+        return len(left)
+
+    def _named(self) -> set[str]:
+        return {number for number, seen in slurm.named(self.job_name).items() if seen.state != "COMPLETING"}
+
+    def close(self) -> None:
+        """No more questions."""
+        self._thread.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,118 @@
+"""A profile from its file, what Dask's own jobqueue.yaml adds to it, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ptydask.clusters.jobqueue import dask_config, profile_keys
+from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, clock
+from ptydask.clusters.jobqueue.systems import CANNOT, OWN, UNASKED
+from ptydask.config import reading
+from ptydask.errors import ConfigError
+
+KEYS = tuple(f.name for f in fields(Profile) if f.name != "from_dask")
+
+
+def read(path: Path) -> Profile:
+    """The profile in a YAML, JSON or TOML file, completed. Raises ConfigError, which names file, key and rule."""
+    source, data = reading.read(path)
+    try:
+        _known(data)
+        return complete(profile_keys.of(data, _written(source.text) if source.format == "yaml" else {}))
+    except ConfigError as error:
+        raise error.in_file(path) from None
+
+
+_SLURMS = {
+    "partition": "queue",
+    "time": "walltime",
+    "mem": "memory",
+    "cores": "cpus",
+    "gres": "gpus",
+    "module": "modules",
+}
+"""What people write who know sbatch, and the key that it is here."""
+
+
+def _known(data: Mapping[str, Any]) -> None:
+    for name in _SLURMS.keys() & data.keys():
+        raise ConfigError("unknown key", key=name, value=data[name], hint=f"did you mean {_SLURMS[name]!r}?")
+    reading.known_keys(data, KEYS, "")
+
+
+def complete(given: Mapping[str, Any]) -> Profile:
+    """A profile from what is given (:class:`Profile`'s values), Dask's jobqueue.yaml, and then ptydask's defaults.
+
+    Raises ConfigError where the batch system cannot be asked for something that is given.
+    """
+    system = str(given.get("system", "slurm"))
+    _possible(system, given)
+    try:
+        said = {key: value for key, value in dask_config.said(system).items() if key not in given}
+    except ConfigError as error:
+        raise error.in_file(f"Dask's configuration, jobqueue.{system}") from None
+    every = {**_defaults(system), **said, **given, "from_dask": tuple(sorted(said))}
+    if "gpus" not in given and "resource_spec" in said | dict(given):
+        found = re.search(r"gpus?=(\d+)", every["resource_spec"] or "")
+        every["gpus"] = int(found[1]) if found else 0
+    if every.get("gpu_type") and not every["gpus"]:
+        raise ConfigError("a job without GPUs has none of a type", key="gpu_type", value=every["gpu_type"])
+    if system == "oar" and every["walltime"] is None:  # its class writes walltime and cores in one
+        raise ConfigError("an OAR job has a walltime", key="walltime", value=None)
+    return Profile(**_grace(every, given))
+
+
+def _defaults(system: str) -> dict[str, Any]:
+    plain = Profile()
+    every: dict[str, Any] = {**{key: getattr(plain, key) for key in KEYS}, "system": system}
+    if system != "slurm":
+        every["grace"] = 0
+    if "gpus" in UNASKED[system]:
+        every["gpus"] = 0
+    if "cpus" in UNASKED[system]:
+        every["cpus"] = 1
+    for key in {"memory", "walltime"} & (UNASKED[system] | CANNOT[system].keys()):
+        every[key] = None
+    return every
+
+
+def _grace(every: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """SIGTERM comes well after the start: SLURM may send it a minute too early."""
+    walltime, grace = every["walltime"], every["grace"]
+    if walltime is None or not grace or 2 * grace + 60 < walltime:
+        return every
+    if "grace" in given:
+        rule = f"must be less than half of the walltime, {clock(walltime)}, a minute taken off"
+        raise ConfigError(rule, key="grace", value=grace)
+    return {**every, "grace": 0}
+
+
+def _possible(system: str, given: Mapping[str, Any]) -> None:
+    name = SYSTEMS[system]
+    for key, hint in CANNOT[system].items():
+        if given.get(key):
+            raise ConfigError(f"{name} cannot be asked for this by its key", key=key, value=given[key], hint=hint)
+    if not given.get("directives") and not given.get("resource_spec"):
+        for key in UNASKED[system] & given.keys():
+            if given[key]:
+                rule = f"{name} has no common way to ask for this"
+                hint = "ask for it in directives or resource_spec as your site does, and say here how much it is"
+                raise ConfigError(rule, key=key, value=given[key], hint=hint)
+    for line in given.get("directives", ()):
+        for option, key in OWN[system].items():
+            end = r"(?![\w-])" if option.startswith("--") else ""  # -p2 is a partition as well
+            if re.match(re.escape(option) + end, line):
+                hint = f"use the key {key}" if key in KEYS else key
+                raise ConfigError(f"{option} is ptydask's own", key="directives", value=line, hint=hint)
+
+
+def _written(text: str) -> dict[str, str]:
+    """The plain values as they are written: YAML reads 4:00:00 as 14400, and an account 0123 as 83."""
+    data = yaml.load(text, Loader=yaml.BaseLoader)  # makes nothing but text
+    return {key: value for key, value in data.items() if isinstance(value, str)}

@@ -1,0 +1,1 @@
+"""PtyRAD's params files."""

@@ -1,0 +1,338 @@
+"""PtyRAD's params file, as the versions before 1.0 spell it and as 1.0 does, to a study plan. Does not need PtyRAD."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from ptydask.config import Overrides, reading, study
+from ptydask.config.ptyrad.search_space import TuneParams, check_values, renamed, tried, tune_params
+from ptydask.errors import ConfigError, hide, nearest, redact
+from ptydask.model import (
+    Budget,
+    Choice,
+    ComponentSpec,
+    Direction,
+    Distribution,
+    FloatRange,
+    IntRange,
+    Keep,
+    Point,
+    Scalar,
+    Source,
+    StudyPlan,
+)
+from ptydask.space import ranges, tunables
+
+SECTIONS = tuple(f"{name}_params" for name in ("init", "hypertune", "model", "loss", "constraint", "recon"))
+_KEYS = (
+    "if_hypertune",
+    "verbosity",
+    "collate_results",
+    "append_params",
+    "n_trials",
+    "timeout",
+    "sampler_params",
+    "pruner_params",
+    "storage_path",
+    "study_name",
+    "error_metric",
+    "tune_params",
+)
+_KEY = "hypertune_params"
+DEFAULT_SEED = study.DEFAULT_SEED
+DEFAULT_SAMPLER = study.TPE
+DEFAULT_PRUNER = ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2})
+METRICS: dict[str, Direction] = {"loss": "minimize", "contrast": "maximize"}
+"""PtyRAD's error metrics. It minimises the negated contrast; here it is maximised."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hypertune:
+    """The fields of ``hypertune_params``, checked, with PtyRAD's own defaults."""
+
+    on: bool
+    tuned: TuneParams
+    budget: Budget
+    sampler: ComponentSpec
+    pruner: ComponentSpec | None
+    storage: str | None
+    name: str
+    metric: str
+    keep_arrays: bool
+    params_in_names: bool
+
+
+class PtyradFormat:
+    """Files with PtyRAD's six sections."""
+
+    def recognises(self, data: dict[str, Any]) -> bool:
+        """Whether a section is one of PtyRAD's, or nearly; a sweep's parameter may be called like one."""
+        if {"method", "parameters"} <= data.keys():
+            return False
+        return any(get_close_matches(key, SECTIONS, n=1, cutoff=0.8) for key in data)
+
+    def straighten(self, data: dict[str, Any]) -> tuple[str, ...]:
+        """See :class:`ptydask.config.Format`."""
+        return ()
+
+    def plan(self, source: Source, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
+        """The study of a params file.
+
+        The seed is ``--seed``, else ``init_params.random_seed``, else 0, and is written into the configuration, so
+        that a study can be repeated. Raises ConfigError.
+        """
+        config = _sections(data)
+        init, recon = config["init_params"], config.setdefault("recon_params", {})
+        hyper = _hypertune(config.get(_KEY) or {})
+        notices = list(hyper.tuned.notices)
+        chosen = study.named_sampler(overrides.sampler, hyper.sampler)
+        sampler, where = _grid_ranges(chosen, hyper.tuned.space, notices)
+        if not hyper.on:
+            sampler, where = ComponentSpec("RandomSampler"), {}
+            notices = ["if_hypertune is false: one reconstruction with the file's own values"]
+        elif not where:
+            hint = "set state: true for one, or if_hypertune: false for a single reconstruction"
+            raise ConfigError("nothing is switched on", key=f"{_KEY}.tune_params", hint=hint)
+        seed = study.seed((overrides.seed, "--seed"), (init.get("random_seed"), "init_params.random_seed"))
+        init["random_seed"] = seed
+        points = [_tried(given, where, notices) for given in overrides.tries]
+        config[_KEY] = _canonical(config.get(_KEY) or {}, hyper)
+        iterations = study.whole(recon.get("NITER", 200), "recon_params.NITER")
+        return StudyPlan(
+            name=hyper.name,
+            source=source,
+            engine=overrides.engine or "ptyrad",
+            config=config,
+            space=where,
+            metric=hyper.metric,
+            direction=METRICS[hyper.metric],
+            sampler=sampler,
+            pruner=hyper.pruner if hyper.on else None,
+            budget=_budget(hyper, overrides),
+            storage=overrides.storage or (hyper.storage if hyper.on else None),
+            results=overrides.results or _results(recon, hyper.name),
+            seed=seed,
+            iterations=iterations,
+            points=tuple(points),
+            keep=_keep(hyper, recon),
+            notices=tuple(notices),
+        )
+
+    def key_of(self, key: str) -> str:
+        """See :class:`ptydask.config.Format`."""
+        return f"{_KEY}.{key}"
+
+
+def _sections(data: dict[str, Any]) -> dict[str, Any]:
+    """The sections in PtyRAD's order; empty ones (every line a comment) are left out, so they get their defaults."""
+    data.pop("params_path", None)
+    reading.known_keys(data, SECTIONS, "")
+    config = {}
+    for name in SECTIONS:
+        if data.get(name) is not None:
+            config[name] = dict(reading.expect(data[name], "a mapping", name))
+    if "init_params" not in config:
+        raise ConfigError("the section is missing; it says what the data are", key="init_params")
+    return config
+
+
+# --- hypertune_params -------------------------------------------------------------------------------
+
+
+def _hypertune(given: Mapping[str, Any]) -> _Hypertune:
+    reading.known_keys(given, _KEYS, _KEY)
+
+    def field(name: str, what: str, default: Any) -> Any:
+        return reading.expect(given[name], what, f"{_KEY}.{name}") if name in given else default
+
+    metric = field("error_metric", "text", "loss")
+    if metric not in METRICS:
+        hint = nearest(metric, METRICS)
+        raise ConfigError("must be loss or contrast", key=f"{_KEY}.error_metric", value=metric, hint=hint)
+    _verbosity(given)
+    return _Hypertune(
+        on=field("if_hypertune", "true or false", False),
+        tuned=tune_params(given.get("tune_params")),
+        budget=Budget(
+            study.whole(given.get("n_trials", 5), f"{_KEY}.n_trials"),
+            timeout=study.timeout(given.get("timeout"), f"{_KEY}.timeout"),
+        ),
+        sampler=_sampler(given),
+        pruner=_pruner(given),
+        storage=_storage(given.get("storage_path")),
+        name=study.name(field("study_name", "text", "study"), f"{_KEY}.study_name"),
+        metric=metric,
+        keep_arrays=field("collate_results", "true or false", True),
+        params_in_names=field("append_params", "true or false", True),
+    )
+
+
+def _verbosity(given: Mapping[str, Any]) -> None:
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    if given.get("verbosity", "WARNING") not in levels:
+        value = given["verbosity"]
+        hint = nearest(str(value).upper(), levels)
+        raise ConfigError(f"must be one of {', '.join(levels)}", key=f"{_KEY}.verbosity", value=value, hint=hint)
+
+
+def _sampler(given: Mapping[str, Any]) -> ComponentSpec:
+    if "sampler_params" not in given:
+        return DEFAULT_SAMPLER
+    if given["sampler_params"] is None:
+        rule = "a study needs a sampler; leave the key out for the TPESampler"
+        raise ConfigError(rule, key=f"{_KEY}.sampler_params", value=None)
+    return _component(given["sampler_params"], f"{_KEY}.sampler_params", DEFAULT_SAMPLER)
+
+
+def _pruner(given: Mapping[str, Any]) -> ComponentSpec | None:
+    if given.get("pruner_params", True) in (None, False):
+        return None
+    if "pruner_params" not in given:
+        return DEFAULT_PRUNER
+    return _component(given["pruner_params"], f"{_KEY}.pruner_params", DEFAULT_PRUNER)
+
+
+def _component(given: Any, key: str, default: ComponentSpec) -> ComponentSpec:
+    reading.expect(given, "a mapping", key)
+    reading.known_keys(given, ("name", "configs"), key)
+    name = reading.expect(given.get("name", default.name), "text", f"{key}.name")
+    configs = given.get("configs")
+    if configs is None:
+        configs = default.configs if name == default.name else {}
+    return ComponentSpec(name, dict(reading.expect(configs, "a mapping", f"{key}.configs")))
+
+
+def _grid_ranges(
+    sampler: ComponentSpec, where: dict[str, Distribution], notices: list[str]
+) -> tuple[ComponentSpec, dict[str, Distribution]]:
+    """Old names translated in what the sampler was given; a grid of values beats ``tune_params``, as in PtyRAD."""
+    configs, where = dict(sampler.configs), dict(where)
+    for key in ("search_space", "fixed_params", "x0"):
+        if isinstance(configs.get(key), dict):
+            configs[key] = renamed(configs[key])
+    given = configs.get("search_space")
+    for name, values in given.items() if isinstance(given, dict) else ():
+        dist = where.get(name)
+        if dist is None or not isinstance(values, list) or not values:
+            continue
+        if all(ranges.contains(dist, value) for value in values):
+            continue
+        check_values(name, values, f"{_KEY}.sampler_params.configs.search_space.{name}")
+        where[name] = _around(dist, values)
+        notices.append(f"{name}: GridSampler's search_space {values} replaces {ranges.describe(dist)}")
+    return ComponentSpec(sampler.name, configs), where
+
+
+def _around(dist: Distribution, values: list[Any]) -> Distribution:
+    if isinstance(dist, Choice):
+        return Choice(tuple(dict.fromkeys(values)))
+    if isinstance(dist, IntRange) and all(isinstance(v, int) for v in values):
+        return IntRange(min(values), max(values))
+    return FloatRange(float(min(values)), float(max(values)))
+
+
+def _storage(given: Any) -> str | None:
+    if given is None:
+        return None
+    key = f"{_KEY}.storage_path"
+    url = cast(str, reading.expect(given, "text", key))
+    if "://" not in url:
+        raise ConfigError("must be a URL", key=key, value=url, hint="for example sqlite:///hypertune.sqlite3")
+    hide(url)  # before any part of the file is written anywhere, also where --storage beats it
+    return url
+
+
+# --- the plan's other parts -------------------------------------------------------------------------
+
+
+def _budget(hyper: _Hypertune, overrides: Overrides) -> Budget:
+    timeout = study.timeout(overrides.timeout, "--timeout")
+    if overrides.n_trials is not None:
+        study.whole(overrides.n_trials, "--trials")
+    if not hyper.on:
+        return Budget(1, total=True, timeout=timeout)
+    timeout = hyper.budget.timeout if timeout is None else timeout
+    if overrides.n_trials is not None:
+        return Budget(overrides.n_trials, total=True, timeout=timeout)
+    return Budget(hyper.budget.n_trials, timeout=timeout)
+
+
+def _keep(hyper: _Hypertune, recon: Mapping[str, Any]) -> Keep:
+    every = recon.get("SAVE_ITERS", 10)
+    if every is not None:
+        study.whole(every, "recon_params.SAVE_ITERS")
+    if not hyper.on:
+        return Keep(snapshot_every=every)
+    return Keep(hyper.keep_arrays, every if hyper.keep_arrays else None, hyper.params_in_names)
+
+
+def _tried(given: Mapping[str, Scalar], where: Mapping[str, Distribution], notices: list[str]) -> Point:
+    point, said = tried(given, where)
+    notices.extend(said)
+    return Point(point, "try")
+
+
+def _results(recon: Mapping[str, Any], name: str) -> Path:
+    folder = reading.expect(recon.get("output_dir", "output"), "text", "recon_params.output_dir")
+    if "\0" in folder:
+        raise ConfigError("cannot be a folder's name", key="recon_params.output_dir", value=folder)
+    return Path(folder) / study.results_name(name)
+
+
+def _canonical(given: Mapping[str, Any], hyper: _Hypertune) -> dict[str, Any]:
+    """``hypertune_params`` in PtyRAD 1.0's spelling, every default written out; no password in it."""
+    pruner = hyper.pruner
+    storage = {} if hyper.storage is None else {"storage_path": redact(hyper.storage)}
+    return {
+        "if_hypertune": hyper.on,
+        "verbosity": given.get("verbosity", "WARNING"),
+        "collate_results": hyper.keep_arrays,
+        "append_params": hyper.params_in_names,
+        "n_trials": hyper.budget.n_trials,
+        "timeout": hyper.budget.timeout,
+        "sampler_params": {"name": hyper.sampler.name, "configs": dict(hyper.sampler.configs)},
+        "pruner_params": pruner and {"name": pruner.name, "configs": dict(pruner.configs)},
+        **storage,
+        "study_name": hyper.name,
+        "error_metric": hyper.metric,
+        "tune_params": hyper.tuned.entries,
+    }
+
+
+# --- back to a file ---------------------------------------------------------------------------------
+
+
+def render(config: Mapping[str, Any], params: Mapping[str, Scalar], header: str = "") -> str:
+    """YAML text of a params file for ``ptyrad run``: ``config`` with ``params`` in place, hypertune switched off.
+
+    ``header`` (which trial, which error) becomes a comment on top.
+    """
+    new = tunables.apply(copy.deepcopy(dict(config)), params)
+    new[_KEY] = {"if_hypertune": False}
+    ordered = {name: new[name] for name in SECTIONS if name in new}
+    ordered.update({name: part for name, part in new.items() if name not in ordered and name != "params_path"})
+    body = "\n".join(_block(name, part) for name, part in ordered.items())
+    comment = "".join(f"# {line}\n" for line in header.splitlines())
+    return f"{comment}{body}"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Spells out what occurs twice: an alias in a params file puzzles its reader."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Never an alias."""
+        return True
+
+
+def _block(name: str, part: Any) -> str:
+    """A section: one key a line, what is inside a key in flow style, as PtyRAD's own files are written."""
+    return yaml.dump(
+        {name: part}, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=4096, allow_unicode=True
+    )

@@ -1,0 +1,149 @@
+"""``values`` and ``probabilities`` of a sweep's parameter to a choice, with a label for what Optuna cannot hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ptydask.config import reading
+from ptydask.errors import ConfigError
+from ptydask.model import Choice, Scalar, Weighted
+from ptydask.space import ranges
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a parameter with ``values`` may be, and the real values of the texts that stand for one."""
+
+    among: Choice | Weighted
+    labels: dict[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+def read(entry: Mapping[str, Any], key: str, name: str, gridded: bool) -> Choices:
+    """The choice that ``values``, and ``probabilities`` where there are any, ask for.
+
+    Lists and mappings become labels, their JSON text; so does true or false where 1 or 0 is a value too, as the two
+    are equal to Python. A value that is there twice is one value, in a random search that much likelier, as in W&B's.
+    Raises ConfigError.
+    """
+    values, weights = _values(entry, key), _weights(entry, key, gridded)
+    notices = []
+    merged: dict[str, tuple[Any, float]] = {}
+    for value, weight in zip(values, weights, strict=True):
+        same = _identity(value)
+        first, before = merged.get(same, (value, 0.0))
+        merged[same] = first, weight if gridded else before + weight
+    kept = [(value, weight) for value, weight in merged.values() if weight > 0]
+    if len(merged) < len(values):
+        more = "" if gridded else ", each as likely as all that are equal to it together"
+        notices.append(f"{name}: values has {len(values)} values, {len(merged)} of them different{more}")
+    if len(kept) < len(merged):
+        notices.append(f"{name}: {len(merged) - len(kept)} of its values have the probability 0 and are never tried")
+    choices, labels = _labelled([value for value, _ in kept])
+    if labels:
+        notices.append(f"{name}: {len(labels)} of its values are shown as JSON text, the program gets the real ones")
+    return Choices(_among(choices, [weight for _, weight in kept]), labels, tuple(notices))
+
+
+def _among(choices: tuple[Scalar, ...], weights: list[float]) -> Choice | Weighted:
+    if max(weights) - min(weights) <= 1e-12 * max(weights):
+        return Choice(choices)
+    total = math.fsum(weights)
+    return Weighted(choices, tuple(weight / total for weight in weights))
+
+
+def _values(entry: Mapping[str, Any], key: str) -> list[Any]:
+    values = entry["values"]
+    if not isinstance(values, list):
+        hint = "" if isinstance(values, Mapping | None) else f"write values: [{values!r}], or value: {values!r}"
+        raise ConfigError(f"must be a list, not {reading.kind(values)}", key=f"{key}.values", value=values, hint=hint)
+    if not values:
+        raise ConfigError("must hold at least one value", key=f"{key}.values", value=values)
+    for place, value in enumerate(values):
+        check_value(value, f"{key}.values[{place}]")
+    return values
+
+
+def check_value(value: Any, key: str) -> None:
+    """Raises ConfigError for what no program can be given: a number without end, a NUL character."""
+    if isinstance(value, float) and not math.isfinite(value):
+        hint = f'write it in quotes: "{value}"'
+        raise ConfigError("must be a finite number", key=key, value=value, hint=hint)
+    if isinstance(value, str) and ("\0" in value or not _encodable(value)):
+        raise ConfigError("holds a character that no program can be given", key=key, value=value)
+    inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for place, part in inside:
+        check_value(part, f"{key}.{place}")
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _weights(entry: Mapping[str, Any], key: str, gridded: bool) -> list[float]:
+    values, given = entry["values"], entry.get("probabilities")
+    if "probabilities" not in entry:
+        return [1.0] * len(values)
+    where = f"{key}.probabilities"
+    if not isinstance(given, list):
+        raise ConfigError(f"must be a list, not {reading.kind(given)}", key=where, value=given)
+    if len(given) != len(values):
+        rule = f"must have one number for each of the {len(values)} values, not {len(given)}"
+        raise ConfigError(rule, key=where, value=given)
+    for weight in given:
+        if not ranges.is_number(weight) or not 0 <= weight <= 1:
+            raise ConfigError("must hold numbers from 0 to 1", key=where, value=weight)
+    total = math.fsum(given)
+    if not math.isclose(total, 1.0, rel_tol=1e-5, abs_tol=1e-8):
+        raise ConfigError(f"must sum to 1, not {total:.6g}", key=where, value=given)
+    if gridded:
+        rule = "a grid tries every value once, probabilities have no place in it"
+        raise ConfigError(rule, key=where, value=given, hint="leave them out, or use method: random")
+    return [float(weight) for weight in given]
+
+
+def _identity(value: Any) -> str:
+    """Text that two values share where W&B takes them for one: 1 and 1.0, but not 1 and true."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f"{type(value).__name__} {json.dumps(value, sort_keys=True)}"
+
+
+def _labelled(values: list[Any]) -> tuple[tuple[Scalar, ...], dict[str, Any]]:
+    taken = {value for value in values if isinstance(value, str)}
+    numbers = {value for value in values if ranges.is_number(value)}
+    choices: list[Scalar] = []
+    labels: dict[str, Any] = {}
+    for value in values:
+        if isinstance(value, list | dict) or (isinstance(value, bool) and value in numbers):
+            label = json.dumps(value, ensure_ascii=False)
+            while label in taken:
+                label = f"({label})"
+            taken.add(label)
+            labels[label] = value
+            choices.append(label)
+        else:
+            choices.append(value)
+    return tuple(choices), labels
+
+
+def label_of(given: Scalar, labels: Mapping[str, Any]) -> Scalar:
+    """The label of the value that ``given`` spells, in whatever way YAML writes it; ``given`` where there is none."""
+    if given in labels:
+        return given
+    try:
+        meant = reading.value(given) if isinstance(given, str) else given
+    except ConfigError:
+        return given
+    for label, value in labels.items():
+        if type(value) is type(meant) and value == meant:
+            return label
+    return given

@@ -1,0 +1,219 @@
+"""One parameter of a sweep to what may be tried: W&B's distributions, named or inferred."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, cast
+
+from ptydask.config import reading
+from ptydask.errors import ConfigError, nearest
+from ptydask.model import Distribution, FloatRange, IntRange, Quantiles
+from ptydask.space import ranges
+
+_RANGE, _Q = ("min", "max"), ("min", "max", "q")
+FIELDS: dict[str, tuple[str, ...]] = {
+    "constant": ("value",),
+    "categorical": ("values", "probabilities"),
+    "categorical_w_probabilities": ("values", "probabilities"),
+    "int_uniform": _RANGE,
+    "uniform": _RANGE,
+    "q_uniform": _Q,
+    "log_uniform": _RANGE,
+    "log_uniform_values": _RANGE,
+    "q_log_uniform": _Q,
+    "q_log_uniform_values": _Q,
+    "inv_log_uniform": _RANGE,
+    "inv_log_uniform_values": _RANGE,
+    "normal": ("mu", "sigma"),
+    "q_normal": ("mu", "sigma", "q"),
+    "log_normal": ("mu", "sigma"),
+    "q_log_normal": ("mu", "sigma", "q"),
+    "beta": ("a", "b"),
+    "q_beta": ("a", "b", "q"),
+}
+"""Each distribution's own keys, from the schema of the package ``sweeps``."""
+KEYS = ("distribution", "value", "values", "probabilities", "min", "max", "q", "mu", "sigma", "a", "b", "parameters")
+_NEEDED = ("value", "values", "min", "max")
+_COUNTED = ("constant", "categorical", "int_uniform", "q_uniform")
+_LARGEST = 2.0**53
+_EXPONENT = 690.0
+"""Natural logarithm of the largest number that is let in, 1e300 or so."""
+
+
+def family(entry: Mapping[str, Any], key: str) -> str:
+    """The distribution's name, given or inferred as W&B does; every key that it needs is there and none other.
+
+    Raises ConfigError.
+    """
+    named = entry["distribution"] if "distribution" in entry else _inferred(entry, key)
+    if not isinstance(named, str) or named not in FIELDS:
+        hint = _meant(named, entry) or nearest(str(named), FIELDS) or f"known: {', '.join(FIELDS)}"
+        raise ConfigError("W&B has no such distribution", key=f"{key}.distribution", value=named, hint=hint)
+    known = FIELDS[named]
+    for field in entry:
+        if field not in known and field != "distribution":
+            others = [other for other in FIELDS if set(entry) - {"distribution"} <= set(FIELDS[other])]
+            hint = f"it has {' and '.join(known)}" + (f"; did you mean {others[0]}?" if others else "")
+            rule = f"does not belong to the distribution {named}"
+            raise ConfigError(rule, key=f"{key}.{field}", value=entry[field], hint=hint)
+    needed = [*(field for field in known if field in _NEEDED)]
+    if named == "categorical_w_probabilities":
+        needed.append("probabilities")
+    for field in needed:
+        if field not in entry:
+            raise ConfigError(f"{field} is missing", key=key, value=dict(entry), hint=f"{named} needs it")
+    return named
+
+
+def _meant(named: object, entry: Mapping[str, Any]) -> str:
+    """The distribution of values that other libraries call log-uniform; W&B's own of that name takes exponents."""
+    low = entry.get("min")
+    alike = re.sub(r"[\W_]", "", str(named).lower()) in ("loguniform", "uniformlog")
+    if not alike or (isinstance(low, int | float) and low <= 0):
+        return ""
+    return "did you mean 'log_uniform_values'? (min and max of log_uniform are exponents)"
+
+
+def _inferred(entry: Mapping[str, Any], key: str) -> str:
+    if "value" in entry and "values" in entry:
+        raise ConfigError("has both value and values; keep one", key=key, value=dict(entry))
+    if "value" in entry:
+        return "constant"
+    if "values" in entry:
+        return "categorical"
+    if "min" in entry and "max" in entry:
+        whole = all(isinstance(number(entry[end], f"{key}.{end}"), int) for end in _RANGE)
+        return "int_uniform" if whole else "uniform"
+    for here, other in (_RANGE, _RANGE[::-1]):
+        if here in entry:
+            raise ConfigError(f"{other} is missing", key=key, value=dict(entry), hint="a range has min and max")
+    hint = "give it value, values, min and max, or a distribution with what it needs"
+    raise ConfigError("says nothing of what to try", key=key, value=dict(entry), hint=hint)
+
+
+def distribution(named: str, entry: Mapping[str, Any], key: str, gridded: bool, notices: list[str]) -> Distribution:
+    """What a distribution other than constant and categorical may be. Raises ConfigError; adds to ``notices``."""
+    if gridded and named not in _COUNTED:
+        hint = "give it values, or q_uniform, or use method: random"
+        raise ConfigError(f"a grid cannot count off {named}", key=key, value=dict(entry), hint=hint)
+    if named in ("normal", "q_normal", "log_normal", "q_log_normal"):
+        return _normal(named, entry, key)
+    if named in ("beta", "q_beta"):
+        a, b = (_shape(entry.get(side, 1), f"{key}.{side}") for side in ("a", "b"))
+        return Quantiles("beta", float(a), float(b), _q(named, entry, key, 1.0))
+    return _range(named, entry, key, gridded, notices)
+
+
+def _range(named: str, entry: Mapping[str, Any], key: str, gridded: bool, notices: list[str]) -> Distribution:
+    low, high = (number(entry[end], f"{key}.{end}", whole=named == "int_uniform") for end in _RANGE)
+    if low > high:
+        raise ConfigError(f"must not be above max = {high!r}", key=f"{key}.min", value=low)
+    name = key.removeprefix("parameters.").replace(".parameters.", ".")
+    if low == high and not (gridded and named == "q_uniform"):
+        notices.append(f"{name}: min = max = {low!r}, so there is one value to try (W&B refuses it)")
+    if named == "int_uniform":
+        if max(abs(low), abs(high)) > _LARGEST:
+            raise ConfigError("must lie within 2**53, where integers are exact", key=key, value=dict(entry))
+        return IntRange(int(low), int(high))
+    if named == "uniform":
+        return FloatRange(float(low), float(high))
+    if named == "q_uniform":
+        q = _q(named, entry, key, max(abs(low), abs(high))) or 1
+        return _steps(low, high, q, key) if gridded else Quantiles("uniform", float(low), float(high), q)
+    first, last = _exponents(named, low, high, key, notices, name)
+    if named.startswith("q_"):
+        return Quantiles("log_uniform", first, last, _q(named, entry, key, math.exp(last)))
+    if named.endswith("_values"):
+        return FloatRange(float(low), float(high), log=True)
+    return FloatRange(math.exp(first), math.exp(last), log=True)
+
+
+def _exponents(named: str, low: float, high: float, key: str, notices: list[str], name: str) -> tuple[float, float]:
+    """Natural logarithms of the least and the largest number."""
+    if named.endswith("_values"):
+        if low <= 0:
+            raise ConfigError(f"must be above 0 for {named}", key=f"{key}.min", value=low)
+        return math.log(low), math.log(high)
+    first, last = (-high, -low) if named == "inv_log_uniform" else (low, high)
+    for end, exponent in (("min", first), ("max", last)):
+        if abs(exponent) > _EXPONENT:
+            where = {"min": "max", "max": "min"}[end] if named == "inv_log_uniform" else end
+            hint = f"for the values themselves use {named}_values"
+            rule = f"is an exponent for {named}, and exp({exponent:g}) is no number a computer holds"
+            raise ConfigError(rule, key=f"{key}.{where}", value=-exponent if first == -high else exponent, hint=hint)
+    if low >= 0 and (high <= 1 or 0 < low < 0.5 or high > 20):
+        notices.append(
+            f"{name}: min and max of {named} are exponents: it samples {math.exp(first):.6g} to {math.exp(last):.6g}; "
+            f"for {low:g} to {high:g} themselves use {named}_values"
+        )
+    return float(first), float(last)
+
+
+def _steps(low: float, high: float, q: int | float, key: str) -> Distribution:
+    """numpy's ``arange(min, max, q)``, in decimal arithmetic: max is no point of the grid."""
+    first, last, width = Decimal(str(low)), Decimal(str(high)), Decimal(str(q))
+    count = max(0, math.ceil((last - first) / width))
+    if count == 0:
+        rule = "min = max leaves a grid no point, as max is not part of it"
+        raise ConfigError(rule, key=key, value=[low, high], hint="give it a value instead")
+    end = first + (count - 1) * width
+    if isinstance(low, int) and isinstance(q, int):
+        return IntRange(low, int(end), q)
+    return FloatRange(float(first), float(end), float(q))
+
+
+def _normal(named: str, entry: Mapping[str, Any], key: str) -> Quantiles:
+    mu = number(entry.get("mu", 0), f"{key}.mu")
+    sigma = _above_zero(entry.get("sigma", 1), f"{key}.sigma")
+    widest = abs(mu) + 9 * sigma
+    if "log_normal" not in named:
+        return Quantiles("normal", float(mu), float(sigma), _q(named, entry, key, widest))
+    if widest > _EXPONENT:
+        rule = f"exp of {mu:g} and {sigma:g} (mu and sigma are exponents) is no number a computer holds"
+        raise ConfigError(rule, key=key, value=dict(entry))
+    return Quantiles("log_normal", float(mu), float(sigma), _q(named, entry, key, 1.0))
+
+
+def _q(named: str, entry: Mapping[str, Any], key: str, largest: float) -> int | float | None:
+    if not named.startswith("q_"):
+        return None
+    q = _above_zero(entry.get("q", 1), f"{key}.q")
+    if not largest / q < 1e300:
+        raise ConfigError(f"is too small to count up to {largest:g} with", key=f"{key}.q", value=q)
+    return q
+
+
+def _shape(value: Any, key: str) -> int | float:
+    """A or b of a beta distribution, as far as its quantiles can be computed."""
+    if not 1e-6 <= (found := _above_zero(value, key)) <= 1e6:
+        raise ConfigError("must lie between 1e-6 and 1e6", key=key, value=value)
+    return found
+
+
+def _above_zero(value: Any, key: str) -> int | float:
+    if (found := number(value, key)) <= 0:
+        raise ConfigError("must be above 0", key=key, value=value)
+    return found
+
+
+def number(value: Any, key: str, whole: bool = False) -> int | float:
+    """``value``, a finite number; a whole one as an int where ``whole``. Raises ConfigError."""
+    if not ranges.is_number(value):
+        hint = "write it without quotes" if isinstance(value, str) and _numeric(value) else ""
+        raise ConfigError(f"must be a number, not {reading.kind(value)}", key=key, value=value, hint=hint)
+    if not math.isfinite(value) or abs(value) > 1e300:
+        raise ConfigError("must be a finite number", key=key, value=value)
+    if whole and value != int(value):
+        raise ConfigError("must be a whole number for int_uniform", key=key, value=value, hint="or use uniform")
+    return int(value) if whole else cast(float, value)
+
+
+def _numeric(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,207 @@
+"""What runs a sweep's trials: ``program``, ``command`` and our own key ``engine``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from ptydask.config import reading
+from ptydask.config.sweep.distributions import number
+from ptydask.errors import ConfigError, nearest
+
+KEY = "engine"
+COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
+"""W&B's own, where the file has none."""
+DEFAULTS: dict[str, Any] = {
+    "callable": None,
+    "objective": "last",
+    "directory": ".",
+    "devices": None,
+    "outputs": ["wandb/offline-run-*/files/**"],
+    "outputs_limit": 64_000_000,
+    "start_timeout": 600.0,
+    "idle_timeout": None,
+    "trial_timeout": None,
+    "environment": {},
+}
+_CALLABLE = ("callable", "objective", "directory")
+_OWN = ("PTYDASK_TRIAL", "PTYDASK_FOLDER", "PTYDASK_METRICS")
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "": 1}
+_FUNCTION = re.compile(r"[^:\0]+:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def settings(data: Mapping[str, Any], constants: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """The key ``engine``, checked, defaults filled in. Raises ConfigError."""
+    given = data.get(KEY)
+    if given is None:
+        given = {}
+    hint = "" if isinstance(given, Mapping) else "for example engine: {callable: 'package.module:function'}"
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"must be a mapping, not {reading.kind(given)}", key=KEY, value=given, hint=hint)
+    reading.known_keys(given, tuple(DEFAULTS), KEY)
+    made = {name: _CHECKS[name](given[name], f"{KEY}.{name}") if name in given else DEFAULTS[name] for name in DEFAULTS}
+    made["outputs"], made["environment"] = list(made["outputs"]), dict(made["environment"])
+    devices = made["devices"]
+    if devices is not None and devices not in constants:
+        rule = "is tuned, so it cannot name a device" if devices in tuned else "is no parameter of this sweep"
+        raise ConfigError(rule, key=f"{KEY}.devices", value=devices, hint=nearest(devices, constants))
+    return made
+
+
+def idle_settings(data: Mapping[str, Any], notices: list[str]) -> None:
+    """Says which keys mean nothing to a callable."""
+    given = data.get(KEY) or {}
+    idle = [f"{KEY}.{name}" for name in given if name not in _CALLABLE]
+    idle += [name for name in ("program", "command") if data.get(name) is not None]
+    if idle:
+        notices.append(f"{', '.join(idle)}: without a meaning for engine.callable")
+
+
+def devices(program: str | None, command: list[str], made: dict[str, Any], constants: Mapping[str, Any]) -> str:
+    """Maps the slot's GPU to ``devices`` of ldctbench-train, which sets CUDA_VISIBLE_DEVICES by it; the notice."""
+    named = (program or "", *command)
+    ours = any(PurePosixPath(item).name == "ldctbench-train" for item in named)
+    if not ours or made["devices"] is not None or "devices" not in constants:
+        return ""
+    made["devices"] = "devices"
+    return "ldctbench-train: its parameter devices is set to the GPU of each trial's slot (engine.devices)"
+
+
+# --- each setting -----------------------------------------------------------------------------------
+
+
+def _function(value: Any, key: str) -> str | None:
+    if value is None:
+        return None
+    text: str = reading.expect(value, "text", key)
+    if not _FUNCTION.fullmatch(text):
+        hint = "for example train.sweep:objective, or path/file.py:objective"
+        raise ConfigError("must be module:function or file.py:function", key=key, value=text, hint=hint)
+    return text
+
+
+def _objective(value: Any, key: str) -> str:
+    if value not in ("last", "best"):
+        raise ConfigError("must be last or best", key=key, value=value, hint=nearest(str(value), ("last", "best")))
+    return str(value)
+
+
+def _text(value: Any, key: str) -> str:
+    text: str = reading.expect(value, "text", key)
+    if not text.strip() or "\0" in text:
+        raise ConfigError("must not be empty" if not text.strip() else "holds a NUL character", key=key, value=text)
+    return text
+
+
+def _devices(value: Any, key: str) -> str | None:
+    return None if value is None else _text(value, key)
+
+
+def _outputs(value: Any, key: str) -> list[str]:
+    globs = reading.expect(value if value is not None else [], "a list", key)
+    for place, glob in enumerate(globs):
+        text = _text(glob, f"{key}[{place}]")
+        if PurePosixPath(text).is_absolute() or PureWindowsPath(text).drive or text.startswith("~"):
+            raise ConfigError("must be relative to the trial's own folder", key=f"{key}[{place}]", value=text)
+        if ".." in PurePosixPath(text).parts:
+            raise ConfigError("must not lead out of the trial's own folder", key=f"{key}[{place}]", value=text)
+    return list(globs)
+
+
+def _limit(value: Any, key: str) -> int:
+    hint = "for example 64 MB"
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([a-z]*)\s*", value.lower())
+        if not found or found[2] not in _UNITS:
+            raise ConfigError("must be bytes, or text with B, kB, MB, GB or MiB", key=key, value=value, hint=hint)
+        value = float(found[1]) * _UNITS[found[2]]
+    size = number(value, key)
+    if not 0 <= size <= 2**53:
+        raise ConfigError("must be a number of bytes, 0 or more", key=key, value=value, hint=hint)
+    return int(size)
+
+
+def _seconds(value: Any, key: str) -> float | None:
+    if value is None:
+        return None
+    if (seconds := number(value, key)) <= 0:
+        raise ConfigError("must be seconds above 0, or null for no limit", key=key, value=value)
+    return float(seconds)
+
+
+def _environment(value: Any, key: str) -> dict[str, str]:
+    made = {}
+    for name, given in reading.expect(value if value is not None else {}, "a mapping", key).items():
+        where = f"{key}.{name}"
+        if not name or "=" in name or "\0" in name:
+            raise ConfigError("is no name of an environment variable", key=key, value=name)
+        if name in _OWN:
+            raise ConfigError("is set by ptydask itself", key=where, value=given)
+        if isinstance(given, bool) or not isinstance(given, str | int | float):
+            raise ConfigError(f"must be text, not {reading.kind(given)}", key=where, value=given, hint="quote it")
+        made[name] = str(given)
+        if "\0" in made[name]:
+            raise ConfigError("holds a NUL character", key=where, value=given)
+    return made
+
+
+_CHECKS: dict[str, Any] = {
+    "callable": _function,
+    "objective": _objective,
+    "directory": _text,
+    "devices": _devices,
+    "outputs": _outputs,
+    "outputs_limit": _limit,
+    "start_timeout": _seconds,
+    "idle_timeout": _seconds,
+    "trial_timeout": _seconds,
+    "environment": _environment,
+}
+
+
+# --- program and command ----------------------------------------------------------------------------
+
+
+def program(data: Mapping[str, Any]) -> str | None:
+    """The program as given; None where the file has none. Raises ConfigError."""
+    return None if data.get("program") is None else _text(data["program"], "program")
+
+
+def command(data: Mapping[str, Any], named: str | None, notices: list[str]) -> list[str]:
+    """The command's items, W&B's own where the file has none. Raises ConfigError; adds to ``notices``.
+
+    What its macros become is the engine's to say.
+    """
+    given = data.get("command")
+    if given is None:
+        if "command" in data:
+            notices.append(f"command is empty: {' '.join(COMMAND)}")
+        return list(COMMAND)
+    hint = 'for example command: [python, "${program}", "${args}"]'
+    if not isinstance(given, list):
+        raise ConfigError(f"must be a list, not {reading.kind(given)}", key="command", value=given, hint=hint)
+    if not given:
+        raise ConfigError("must hold at least one item", key="command", value=given, hint=hint)
+    items = [_item(item, f"command[{place}]") for place, item in enumerate(given)]
+    if not any(item.startswith("${args") for item in items):
+        notices.append("command has no ${args}: the program is told its parameters by wandb's config alone")
+    return items
+
+
+def _item(item: Any, key: str) -> str:
+    if isinstance(item, bool) or not isinstance(item, str | int | float):
+        hint = "quote it" if item is not None else "remove the item"
+        raise ConfigError(f"must be text, not {reading.kind(item)}", key=key, value=item, hint=hint)
+    text = str(item)
+    if "\0" in text:
+        raise ConfigError("holds a NUL character", key=key, value=text)
+    return text
+
+
+def check_program(named: str | None, items: list[str]) -> None:
+    """Raises ConfigError where the command wants a program and the file names none."""
+    if named is None and "${program}" in items:
+        hint = "for example program: train.py"
+        raise ConfigError("is missing; the command starts it", key="program", hint=hint)

@@ -1,0 +1,132 @@
+"""``parameters`` of a sweep to what is tuned and what every trial is given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ptydask.config import reading
+from ptydask.config.sweep import choices, distributions
+from ptydask.errors import ConfigError, nearest
+from ptydask.model import Distribution
+
+KEY = "parameters"
+_DEEPEST = 20
+_TELLING = ("distribution", "value", "values", "min", "max", "parameters")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+"""W&B's own rule."""
+
+
+@dataclass
+class Parameters:
+    """What was read: the tuned ones, every one as the sweep's configuration has it, what to say."""
+
+    space: dict[str, Distribution] = field(default_factory=dict)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+    def labels(self, name: str) -> Mapping[str, Any]:
+        """The real values of the texts that stand for one, for the parameter ``name``."""
+        return next((entry.get("labels", {}) for entry in self.entries if entry["name"] == name), {})
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The values that no trial changes, by name."""
+        return {entry["name"]: entry["value"] for entry in self.entries if "value" in entry}
+
+
+def is_parameter(thing: object) -> bool:
+    """Whether a mapping looks like a parameter: it has a key that hardly anything else has."""
+    return isinstance(thing, Mapping) and any(key in _TELLING for key in thing)
+
+
+def parameters(given: Any, gridded: bool) -> Parameters:
+    """Every parameter checked, nested ones joined with dots. Raises ConfigError with key, value and rule."""
+    found = Parameters()
+    _collect(found, given, (), gridded)
+    return found
+
+
+def _collect(found: Parameters, given: Any, way: tuple[str, ...], gridded: bool) -> None:
+    key = ".".join([KEY, *(f"{part}.{KEY}" for part in way)])
+    if len(way) > _DEEPEST:
+        raise ConfigError(f"parameters are nested more than {_DEEPEST} deep", key=f"{key[:60]}...")
+    if given is None or given == {}:
+        rule = "holds no parameter: every line below it is a comment, or is not indented"
+        raise ConfigError(rule, key=key, value=given, hint="indent each parameter below it: lr: {min: 1e-5, max: 1e-2}")
+    for name, entry in reading.expect(given, "a mapping", key).items():
+        _check_name(name, key, found.notices)
+        _one(found, f"{key}.{name}", (*way, name), entry, gridded)
+
+
+def _one(found: Parameters, key: str, path: tuple[str, ...], entry: Any, gridded: bool) -> None:
+    _check_entry(entry, key)
+    if KEY in entry:
+        if len(entry) > 1:
+            other = next(field for field in entry if field != KEY)
+            rule = f"holds parameters of its own, so it cannot have {other} too"
+            raise ConfigError(rule, key=key, value=dict(entry), hint="the lines may be indented too far")
+        _collect(found, entry[KEY], path, gridded)
+        return
+    name = ".".join(path)
+    if name in found.names:
+        rule = "a parameter with a dot in its name and a nested one have the same name"
+        raise ConfigError(rule, key=key, value=dict(entry), hint=f"both are {name}; rename one")
+    found.names.add(name)
+    made: dict[str, Any] = {"name": name, "path": list(path)}
+    named = distributions.family(entry, key)
+    if named == "constant":
+        choices.check_value(entry["value"], f"{key}.value")
+        made["value"] = entry["value"]
+        if "distribution" not in entry and _like_values(entry["value"]):
+            found.notices.append(f"{name}: a constant list; write values: to try each")
+    elif named.startswith("categorical"):
+        chosen = choices.read(entry, key, name, gridded)
+        found.space[name] = chosen.among
+        found.notices.extend(chosen.notices)
+        if chosen.labels:
+            made["labels"] = chosen.labels
+    else:
+        found.space[name] = distributions.distribution(named, entry, key, gridded, found.notices)
+    found.entries.append(made)
+
+
+def _like_values(value: Any) -> bool:
+    """Whether a constant could be meant as the list of what to try."""
+    return isinstance(value, list) and len(value) > 1 and not any(isinstance(part, list | dict) for part in value)
+
+
+def _check_entry(entry: Any, key: str) -> None:
+    if entry is None:
+        rule = "has no value: every line below it is a comment, or is not indented"
+        raise ConfigError(rule, key=key, value=None, hint="for the value null write {value: null}")
+    if not isinstance(entry, Mapping):
+        few = "values" if isinstance(entry, list) else "value"
+        raise ConfigError(
+            f"must be a mapping, not {reading.kind(entry)}", key=key, value=entry, hint=f"write {{{few}: ...}}"
+        )
+    for field_, inside in entry.items():
+        if field_ in distributions.KEYS:
+            continue
+        where = f"{key}.{field_}"
+        if isinstance(inside, Mapping):
+            name = key.rpartition(".")[2]
+            rule = f"is indented into the parameter {name}"
+            hint = f"move it to the left, or put it below {name}: parameters: where it is nested on purpose"
+            raise ConfigError(rule, key=where, value=inside, hint=hint)
+        raise ConfigError("unknown key", key=where, value=inside, hint=nearest(field_, distributions.KEYS))
+
+
+def _check_name(name: str, key: str, notices: list[str]) -> None:
+    if name.startswith("-"):
+        raise ConfigError(
+            "must not start with a hyphen", key=key, value=name, hint="${args} puts the hyphens before it"
+        )
+    if not name or not name.isprintable() or any(c.isspace() or c in "=,'\"" for c in name) or len(name) > 200:
+        rule = "a parameter's name is at most 200 letters, digits, _, . and -"
+        raise ConfigError(rule, key=key, value=name)
+    if not _NAME.fullmatch(name):
+        notices.append(f"{name}: W&B itself takes letters, digits, _, . and - in a parameter's name alone")

@@ -1,0 +1,288 @@
+"""W&B's sweep files to a study plan, by the schema of the package ``sweeps`` 0.3.0. Needs neither it nor wandb."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+from ptydask.config import Overrides, reading, study
+from ptydask.config.sweep import choices, engine_section, search
+from ptydask.config.sweep.parameters import Parameters, is_parameter, parameters
+from ptydask.errors import ConfigError, nearest, shorten
+from ptydask.model import (
+    Budget,
+    Choice,
+    ComponentSpec,
+    Distribution,
+    Point,
+    Quantiles,
+    Scalar,
+    Source,
+    StudyPlan,
+    Weighted,
+)
+from ptydask.space import ranges
+
+KEYS = (
+    "method",
+    "metric",
+    "parameters",
+    "early_terminate",
+    "command",
+    "program",
+    "name",
+    "description",
+    "project",
+    "entity",
+    "run_cap",
+    "controller",
+    "apiVersion",
+    "kind",
+    "job",
+    "image_uri",
+    "engine",
+)
+"""W&B's top-level keys, and ``engine``, our own."""
+_REFUSED = {
+    "scheduler": "a scheduler of W&B Launch is not run",
+    "metrics": "several metrics at once are not supported",
+}
+_INSTEAD = {
+    "scheduler": "remove it and use method: grid, random or bayes",
+    "metrics": "keep one of them: metric: {name: loss, goal: minimize}",
+}
+_MARKS = ("method", "parameters", "metric", "program", "command", "early_terminate", "run_cap")
+_ESSENTIAL = ("method", "metric", "parameters")
+_MOST_POINTS = 100_000
+_SHOWN = 20
+"""As many of a kind are named one by one."""
+
+
+class SweepFormat:
+    """W&B's sweep files."""
+
+    def recognises(self, data: dict[str, Any]) -> bool:
+        """Whether ``data`` has a sweep's ``method`` or ``parameters``, or nearly, or two of its other keys."""
+        if any(get_close_matches(key, ("init_params", "recon_params"), n=1, cutoff=0.9) for key in data):
+            return False
+        found = {mark for key in data for mark in get_close_matches(key, _MARKS, n=1, cutoff=0.8)}
+        return bool(found & {"method", "parameters"}) or len(found) >= 2
+
+    def straighten(self, data: dict[str, Any]) -> tuple[str, ...]:
+        """Parameters that lost their indentation, below an empty ``parameters:``, are put back where they belong."""
+        if data.get("parameters", ...) is not None:
+            return ()
+        unknown = {key: value for key, value in data.items() if key not in KEYS and key not in _REFUSED}
+        if not any(is_parameter(value) for value in unknown.values()):
+            return ()
+        lost = {key: value for key, value in unknown.items() if isinstance(value, Mapping) or value is None}
+        data["parameters"] = lost
+        for key in lost:
+            del data[key]
+        names = _few(list(lost))
+        return (f"parameters is empty, so what stands beside it is taken as its own: {names}; indent these lines",)
+
+    def plan(self, source: Source, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
+        """The study of a sweep file.
+
+        The seed is ``--seed``, else 0; the number of trials ``--trials``, else ``run_cap``, else all points of a grid,
+        else 0: not known. Raises ConfigError.
+        """
+        notices: list[str] = []
+        data = _top_level(data, notices)
+        chosen = search.method(data)
+        measured = search.metric(data)
+        notices.extend(measured.notices)
+        name = overrides.sampler or ("GridSampler" if chosen == "grid" else "")
+        gridded = name in search.GRIDS
+        tuned = parameters(data["parameters"], gridded)
+        notices.extend(tuned.notices)
+        config, engine = _configuration(data, tuned, overrides.engine, notices)
+        points = tuple(_tried(given, tuned, gridded, notices) for given in overrides.tries)
+        budget = _budget(data, overrides, tuned.space, gridded, len(points))
+        if budget.n_trials == 0:
+            notices.append("neither run_cap nor --trials says how many trials; a run needs one of them")
+        sampler = ComponentSpec("RandomSampler")
+        if tuned.space:
+            sampler = search.sampler(chosen, budget.n_trials, overrides.sampler, notices)
+        return StudyPlan(
+            name=_name(data, source),
+            source=source,
+            engine=engine,
+            config=config,
+            space=tuned.space,
+            metric=measured.name,
+            direction=measured.direction,
+            sampler=sampler,
+            pruner=search.pruner(data, notices),
+            budget=budget,
+            storage=overrides.storage,
+            results=overrides.results or Path(study.results_name(_name(data, source))),
+            seed=study.seed((overrides.seed, "--seed")),
+            points=points,
+            target=measured.target,
+            details=_details(tuned),
+            notices=tuple(notices),
+        )
+
+    def key_of(self, key: str) -> str:
+        """See :class:`ptydask.config.Format`."""
+        return "early_terminate" if key.startswith("pruner_params") else "method"
+
+
+# --- the top level ----------------------------------------------------------------------------------
+
+
+def _top_level(data: dict[str, Any], notices: list[str]) -> dict[str, Any]:
+    """The known keys. Raises ConfigError for what is not supported, and for parameters in the wrong place."""
+    if isinstance(one := data.get("metrics"), Mapping) and "name" in one:
+        hint = "remove it, metric is there too" if "metric" in data else "did you mean metric?"
+        raise ConfigError("unknown key", key="metrics", value=one, hint=hint)
+    for key, rule in _REFUSED.items():
+        if key in data:
+            raise ConfigError(rule, key=key, value=data[key], hint=_INSTEAD[key])
+    unknown = {key: value for key, value in data.items() if key not in KEYS}
+    known = {key: value for key, value in data.items() if key in KEYS}
+    there = "parameters" in data
+    for key, value in unknown.items():
+        close = get_close_matches(key, KEYS, n=1, cutoff=0.8)
+        if close and close[0] in _ESSENTIAL and close[0] not in data:
+            raise ConfigError("unknown key", key=key, value=value, hint=f"did you mean {close[0]!r}?")
+        if is_parameter(value) and not key.startswith(("_", ".", "x-")):
+            rule = "stands beside parameters, not below it" if there else "has no line parameters: above it"
+            raise ConfigError(f"looks like a parameter, and {rule}", key=key, value=value, hint="indent it")
+    if not there:
+        hint = "for example parameters: {lr: {min: 1e-5, max: 1e-2}}"
+        raise ConfigError("is missing; it says what to tune", key="parameters", hint=hint)
+    for key in list(unknown)[:_SHOWN]:
+        close = get_close_matches(key, KEYS, n=1)
+        also = f"; did you mean {close[0]!r}?" if close else ""
+        named = key if key.isprintable() and len(key) <= 60 else shorten(key)
+        notices.append(f"{named} is no key of a sweep file and changes nothing{also}")
+    if len(unknown) > _SHOWN:
+        notices.append(f"{len(unknown) - _SHOWN} more keys are none of a sweep file and change nothing")
+    _of_the_server(known, notices)
+    return known
+
+
+def _of_the_server(data: Mapping[str, Any], notices: list[str]) -> None:
+    """Keys that mean something to W&B's server alone: checked as far as a typing error would show."""
+    for key in ("name", "description", "project", "entity", "job", "image_uri"):
+        if data.get(key) is not None:
+            reading.expect(data[key], "text", key)
+    if data.get("kind", "sweep") != "sweep":
+        raise ConfigError("must be sweep", key="kind", value=data["kind"])
+    for key in ("job", "image_uri"):
+        if data.get(key) is not None:
+            notices.append(f"{key} belongs to W&B Launch and changes nothing; program and command say what runs")
+    controller = data.get("controller")
+    if controller is None:
+        return
+    kind = controller.get("type") if isinstance(controller, Mapping) else controller
+    if kind not in ("local", "cloud"):
+        hint = "ptydask is the controller; the key may go"
+        raise ConfigError("must be {type: local} or {type: cloud}", key="controller", value=controller, hint=hint)
+
+
+def _name(data: Mapping[str, Any], source: Source) -> str:
+    given = data.get("name")
+    return study.name(source.path.stem, "name") if given is None else study.name(given, "name")
+
+
+# --- the parts of the plan --------------------------------------------------------------------------
+
+
+def _configuration(
+    data: Mapping[str, Any], tuned: Parameters, asked: str | None, notices: list[str]
+) -> tuple[dict[str, Any], str]:
+    """What the engine runs (see :mod:`ptydask.space.sweep_values`), and the engine's name."""
+    settings = engine_section.settings(data, tuned.constants, tuned.space)
+    engine = asked or ("callable" if settings["callable"] else "command")
+    named = engine_section.program(data)
+    if settings["callable"]:
+        engine_section.idle_settings(data, notices)
+        items = list(engine_section.COMMAND)
+    else:
+        items = engine_section.command(data, named, notices)
+        if said := engine_section.devices(named, items, settings, tuned.constants):
+            notices.append(said)
+    if engine == "command":
+        engine_section.check_program(named, items)
+    config = {
+        "program": named,
+        "command": items,
+        "parameters": tuned.entries,
+        "directory": str(Path.cwd()),
+        "engine": settings,
+    }
+    return config, engine
+
+
+def _budget(
+    data: Mapping[str, Any], overrides: Overrides, where: Mapping[str, Distribution], gridded: bool, tries: int
+) -> Budget:
+    timeout = study.timeout(overrides.timeout, "--timeout")
+    if overrides.n_trials is not None:
+        study.whole(overrides.n_trials, "--trials")
+    asked = overrides.n_trials or search.run_cap(data)
+    if gridded and where:
+        size = math.prod(ranges.grid_size(among) or 1 for among in where.values())
+        if size > _MOST_POINTS:
+            sizes = " x ".join(f"{name} {ranges.grid_size(among)}" for name, among in where.items())
+            raise ConfigError(f"the grid has {size} points ({sizes})", key="method", value="grid", hint="use random")
+        return Budget(asked or size + tries, total=True, timeout=timeout)
+    if not where:
+        asked = 1 if gridded else asked or 1
+    return Budget(asked or 0, total=True, timeout=timeout)
+
+
+def _tried(given: Mapping[str, Scalar], tuned: Parameters, gridded: bool, notices: list[str]) -> Point:
+    """A person's guess in real values; text that spells a list or a mapping finds its label. Raises ConfigError."""
+    point: dict[str, Scalar] = {}
+    for name, value in given.items():
+        key = f"--try {name}"
+        if name not in tuned.space:
+            rule = "is a constant in this sweep" if name in tuned.constants else "is not tuned in this study"
+            raise ConfigError(rule, key=key, value=value, hint=nearest(name, tuned.space) if tuned.space else "")
+        among, real = tuned.space[name], choices.label_of(value, tuned.labels(name))
+        try:
+            near = ranges.nearest_value(among, real)
+            beyond = _beyond(among, real, near)
+        except ValueError:
+            beyond = True
+        if beyond:
+            raise ConfigError(f"must be {_described(among)}", key=key, value=value)
+        if near != real:
+            notices.append(f"{key}: {value!r} is not in {_described(among)}; {near!r} is tried")
+        point[name] = near
+    for name in tuned.space:
+        if gridded and name not in point:
+            raise ConfigError(f"{name} is missing: a grid has whole points alone", key="--try", value=dict(given))
+    return Point(point, "try")
+
+
+def _beyond(among: Distribution, value: Scalar, near: Scalar) -> bool:
+    """Whether the nearest number that is allowed is further away than rounding to a step explains."""
+    if isinstance(among, Choice | Weighted):
+        return False
+    step = among.q if isinstance(among, Quantiles) else among.step
+    value, near = cast(float, value), cast(float, near)
+    return abs(near - value) > (step or 0) * 0.501 + 1e-9 * abs(value)
+
+
+def _details(tuned: Parameters) -> tuple[tuple[str, str], ...]:
+    constants = [f"{name}={shorten(value, 40)}" for name, value in tuned.constants.items()]
+    return (("fixed", _few(constants)),) if constants else ()
+
+
+def _few(words: list[str]) -> str:
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more
+
+
+def _described(among: Distribution) -> str:
+    text = ranges.describe(among)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,0 +1,288 @@
+"""The study in Optuna, as the driver reads and corrects it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.distributions import check_distribution_compatibility
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import TrialState as State
+
+from ptydask import sampling
+from ptydask.errors import ConfigError, StorageError
+from ptydask.model import (
+    Direction,
+    Distribution,
+    Point,
+    Reason,
+    RunningTrial,
+    Scalar,
+    StudyPlan,
+    TrialRecord,
+    TrialState,
+)
+from ptydask.space.ranges import contains, describe, is_number
+from ptydask.trial import reconcile
+from ptydask.trial.reconcile import Begun
+
+_STATES = {TrialState.COMPLETE: State.COMPLETE, TrialState.PRUNED: State.PRUNED, TrialState.FAIL: State.FAIL}
+
+
+def open_study(storage: optuna.storages.BaseStorage, name: str, direction: Direction) -> optuna.Study:
+    """The study of that name, new or as it is there. Raises StorageError where it looks the other way."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
+    found = study.direction.name.lower()
+    if found != direction:
+        raise StorageError(
+            f"study {name!r} exists already and was made to {found} its error, this one is to {direction} it; "
+            "give the study another name"
+        )
+    return study
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """One study and the trials of one store in it."""
+
+    study: optuna.Study
+    store: str
+    plan: StudyPlan
+
+    @property
+    def _storage(self) -> optuna.storages.BaseStorage:
+        return self.study._storage
+
+    def trials(self) -> list[FrozenTrial]:
+        """Every trial, in order; not copies."""
+        return self.study.get_trials(deepcopy=False)
+
+    def begun(self) -> list[Begun]:
+        """Every trial, as :mod:`ptydask.trial.reconcile` reads it."""
+        return [_begun(trial) for trial in self.trials()]
+
+    def running(self, now: datetime) -> tuple[RunningTrial, ...]:
+        """Trials of this store under way."""
+        return tuple(
+            _running(t, self._values(t), now)
+            for t in self.trials()
+            if t.state is State.RUNNING and _begun(t).store == self.store
+        )
+
+    def _values(self, trial: FrozenTrial) -> dict[str, Any]:
+        """The parameters of a trial as engines and records have them."""
+        return sampling.from_optuna_params(self.plan.space, trial.params, trial.user_attrs)
+
+    def check_space(self) -> None:
+        """Raise ConfigError where Optuna would refuse the plan's parameters beside those of earlier trials."""
+        for trial in self.trials():
+            found = f"trial {trial.number} of study {self.plan.name!r} was drawn from"
+            if (name := _clash(trial, self.plan.space)) is not None:
+                rule = f"{found} {trial.distributions[name]}, which Optuna does not let stand beside it"
+            elif (name := sampling.stale(self.plan.space, trial)) is not None:
+                rule = f"{found} another distribution; what Optuna has of it is another value in this one"
+            else:
+                continue
+            raise ConfigError(
+                rule,
+                file=self.plan.source.path,
+                key=name,
+                value=describe(self.plan.space[name]),
+                hint="put it back, or give the study another name",
+            )
+
+    def restore(self, records: Iterable[TrialRecord]) -> int:
+        """Bring back trials that the store has and Optuna does not. Numbers stay; returns how many there were."""
+        known = len(self.trials())
+        missing = {record.number: record for record in records if record.number >= known}
+        for number in range(known, max(missing, default=-1) + 1):
+            record = missing.get(number)
+            self.study.add_trial(
+                create_trial(state=State.FAIL) if record is None else _frozen(record, self.plan.space, self.store)
+            )
+        return len(missing)
+
+    def adopt_foreign(self, trials: Iterable[FrozenTrial]) -> int:
+        """Let finished trials from elsewhere inform the sampler; returns how many were new."""
+        have = {t.user_attrs.get("imported") for t in self.trials()}
+        space = self.plan.space
+        new = [t for t in trials if t.number not in have and set(t.params) == set(space)]
+        copies = [copy for trial in new if (copy := _adopted(trial, space)) is not None]
+        for copy in copies:
+            self.study.add_trial(copy)
+        return len(copies)
+
+    def enqueue(self, points: Iterable[Point]) -> None:
+        """Put points before whatever the sampler chooses; a point that is there already is not put twice.
+
+        A point of a grid is there whoever chose it.
+        """
+        space, grid = self.plan.space, self.plan.exhaustive
+        there = {
+            _tag(
+                None if grid else t.user_attrs.get("origin"),
+                sampling.from_optuna_params(space, t.system_attrs.get("fixed_params") or t.params, t.user_attrs),
+            )
+            for t in self.trials()
+            if _begun(t).store == self.store and "retry_of" not in t.user_attrs
+        }
+        for point in points:
+            if _tag(None if grid else point.origin, point.params) not in there:
+                attrs = {"store": self.store, "origin": point.origin, **sampling.value_attributes(space, point.params)}
+                self.study.enqueue_trial(sampling.to_optuna_params(space, point.params), user_attrs=attrs)
+
+    def tell(self, record: TrialRecord) -> None:
+        """Close a trial as its record says."""
+        failed = record.state is TrialState.FAIL or not _finite(record.error)
+        values = None if failed or record.error is None else [record.error]
+        self._finish(record.number, State.FAIL if failed else _STATES[record.state], values, record.reason)
+
+    def close(self, trial: Begun, reason: Reason) -> None:
+        """Close a trial that nobody works on any more."""
+        self._finish(trial.number, State.FAIL, None, reason)
+
+    def _finish(self, number: int, state: State, values: list[float] | None, reason: Reason) -> None:
+        trial_id = self.trials()[number]._trial_id
+        try:
+            if state is State.FAIL:
+                self._storage.set_trial_user_attr(trial_id, "reason", reason.value)
+            self._storage.set_trial_state_values(trial_id, state, values)
+        except (UpdateFinishedTrialError, AssertionError, ValueError):
+            # Somebody was faster: Optuna's heartbeat on a server, or the worker itself after all.
+            return
+
+    def retry(self, trial: Begun) -> None:
+        """Enqueue the parameters of a closed trial again."""
+        lost = self.trials()[trial.number]
+        attrs = {
+            **sampling.kept_attributes(lost.user_attrs),
+            "store": self.store,
+            "origin": trial.origin,
+            "retry_of": trial.number,
+            "attempt": trial.attempt + 1,
+            "losses": trial.spent,
+            "resumed": trial.progress,  # the worker may die before it can say that it went on from there
+            "first": trial.first,
+        }
+        fixed = lost.system_attrs.get("fixed_params", {})
+        self.study.enqueue_trial({**fixed, **trial.params}, user_attrs=attrs)
+
+    def numbers_of(self, trial: Begun, *, state: TrialState, reason: Reason, message: str) -> TrialRecord:
+        """A record from what Optuna knows, for a trial whose own is missing."""
+        found = self.trials()[trial.number]
+        error = found.value if found.value is not None else _last(found)
+        return TrialRecord(
+            number=trial.number,
+            state=state,
+            error=error,
+            params=self._values(found),
+            metrics={} if error is None else {self.plan.metric: error},
+            reason=reason,
+            message=message,
+            attempt=trial.attempt,
+            retry_of=trial.retry_of,
+            origin=trial.origin,
+            started=found.datetime_start.astimezone().isoformat() if found.datetime_start else "",
+            seconds=found.duration.total_seconds() if found.duration else 0.0,
+            seed=self.plan.seed,
+        )
+
+
+def _tag(origin: str | None, params: Mapping[str, Any]) -> str:
+    # 0 of a params file and 0.0 of a results file are one value
+    same = {k: float(v) if is_number(v) else v for k, v in params.items()}
+    return f"{origin}:{sorted(same.items())!r}"
+
+
+def _begun(trial: FrozenTrial) -> Begun:
+    return reconcile.begun(trial.number, trial.state.name, trial.params, trial.user_attrs)
+
+
+def _last(trial: FrozenTrial) -> float | None:
+    step = trial.last_step
+    return None if step is None else trial.intermediate_values[step]
+
+
+def _running(trial: FrozenTrial, params: Mapping[str, Scalar], now: datetime) -> RunningTrial:
+    lease: Mapping[str, Any] = trial.user_attrs.get("lease", {})
+    began = trial.datetime_start
+    return RunningTrial(
+        number=trial.number,
+        params=params,
+        step=trial.last_step or 0,
+        error=_last(trial),
+        worker=str(lease.get("worker", "")),
+        seconds=(now - began).total_seconds() if began else 0.0,
+    )
+
+
+def _frozen(record: TrialRecord, space: Mapping[str, Distribution], store: str) -> FrozenTrial:
+    attrs = {
+        "lease": reconcile.lease(store, "", record.worker, record.host, record.job),
+        "origin": record.origin,
+        "attempt": record.attempt,
+        **({"retry_of": record.retry_of} if record.retry_of is not None else {}),
+        **({"reason": record.reason.value} if record.reason else {}),
+    }
+    failed = record.state is TrialState.FAIL or not _finite(record.error)
+    known = {n: v for n, v in record.params.items() if n in space and _contains(space[n], v)}
+    params = sampling.to_optuna_params(space, known)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a range that was narrowed since
+        return create_trial(
+            state=_STATES[record.state] if not failed else State.FAIL,
+            value=None if failed else record.error,
+            params=params,
+            distributions={name: sampling.to_optuna(space[name]) for name in params},
+            user_attrs={**attrs, **sampling.value_attributes(space, known)},
+        )
+
+
+def _adopted(trial: FrozenTrial, space: Mapping[str, Distribution]) -> FrozenTrial | None:
+    """A trial from elsewhere, with the parameters of ``space``, as one of this study; None where it cannot be."""
+    values = sampling.foreign_values(space, trial.params, trial.user_attrs)
+    if values is None:
+        return None
+    ours = {name: sampling.to_optuna(space[name]) for name in sampling.translated(space)}
+    copy = create_trial(
+        state=trial.state,
+        value=trial.value,
+        params=sampling.to_optuna_params(space, values),
+        distributions={**trial.distributions, **ours},
+        user_attrs={"imported": trial.number, **sampling.value_attributes(space, values)},
+        intermediate_values=trial.intermediate_values,
+    )
+    return copy if _clash(copy, space) is None else None
+
+
+def _finite(error: float | None) -> bool:
+    return error is not None and math.isfinite(error)
+
+
+def _clash(trial: FrozenTrial, space: Mapping[str, Distribution]) -> str | None:
+    """The first parameter of ``space`` that Optuna does not let stand beside the trial's of that name."""
+    for name, among in space.items():
+        if name in trial.distributions:
+            try:
+                check_distribution_compatibility(trial.distributions[name], sampling.to_optuna(among))
+            except ValueError:
+                return name
+    return None
+
+
+def _contains(among: Distribution, value: Scalar) -> bool:
+    """Whether Optuna takes the value; for a distribution that it does not have, whether that has it."""
+    if sampling.translated({"": among}):
+        return contains(among, value)
+    distribution = sampling.to_optuna(among)
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (ValueError, TypeError):
+        return False

@@ -1,0 +1,83 @@
+"""Bringing Optuna and the store into agreement, as :mod:`ptydask.trial.reconcile` decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from ptydask.driver.optuna_study import Book
+from ptydask.model import Reason, StudyPlan, TrialRecord, TrialState
+from ptydask.store import Store, checkpoints, shard
+from ptydask.trial import reconcile
+from ptydask.trial.reconcile import Action, Begun, Step
+
+
+@dataclass(slots=True)
+class Settler:
+    """Carries out what is to be done about trials that nobody works on."""
+
+    plan: StudyPlan
+    book: Book
+    store: Store
+    retries: int
+    exclusive: bool
+    """Whether nobody but this run writes the study."""
+    notice: Callable[[str], None]
+    recorded: Callable[[TrialRecord], None] = lambda record: None
+    """Called for each trial that is recorded here."""
+    losses: int = 0
+    """Attempts that are tried again because their worker was lost."""
+
+    def settle(self, reason: Reason, in_flight: Collection[str] = ()) -> None:
+        """Put right whatever disagrees; ``reason`` is why trials that are found RUNNING ended."""
+        trials = self.book.begun()
+        store, recorded = self.store.id, self.store.records.keys()
+        for number in reconcile.to_adopt(trials, store=store, recorded=recorded, in_flight=in_flight):
+            record = self.store.find(number)
+            if record is not None:
+                self.add(record, first=trials[number].first)
+        for step in reconcile.steps(
+            trials,
+            store=store,
+            recorded=recorded,
+            in_flight=in_flight,
+            retries=self.retries,
+            reason=reason,
+            exclusive=self.exclusive,
+            progress=lambda first: checkpoints.step(self.store.folder, first),
+        ):
+            self._take(step, reason)
+
+    def add(self, record: TrialRecord, *, first: int, sha256: str | None = None) -> None:
+        """Record a trial whose file is there; the checkpoint, under the first attempt's number, has served."""
+        self.store.add(record, sha256=sha256)
+        checkpoints.drop(self.store.folder, first)
+        self.recorded(record)
+
+    def _take(self, step: Step, reason: Reason) -> None:
+        trial = step.trial
+        match step.action:
+            case Action.ADOPT:
+                self.book.tell(self.store.records[trial.number])
+            case Action.REFUSE:
+                self.store.discard(trial.number)
+            case Action.CLOSE:
+                self.book.close(trial, reason)
+            case Action.RETRY:
+                self.book.retry(trial)
+                if trial.reason == Reason.LOST:
+                    self.losses += 1
+                    on = f" from step {trial.progress} on" if trial.progress else ""
+                    self.notice(f"trial {trial.number} lost its worker; its parameters are tried again{on}")
+            case Action.GIVE_UP:
+                self._numbers(trial, TrialState.FAIL, Reason.LOST, f"its worker was lost {trial.spent} times")
+            case Action.RECOVER:
+                state = TrialState(trial.state) if trial.state != "RUNNING" else TrialState.FAIL
+                why = {TrialState.PRUNED: Reason.PRUNED, TrialState.FAIL: Reason.FAILED}.get(state, Reason.NONE)
+                self._numbers(trial, state, why, "its file was lost; the numbers are from the Optuna study")
+
+    def _numbers(self, trial: Begun, state: TrialState, reason: Reason, message: str) -> None:
+        record = self.book.numbers_of(trial, state=state, reason=reason, message=message)
+        plan = self.plan
+        shard.write(self.store.folder, record, None, plan.keep, direction=plan.direction, metric=plan.metric)
+        self.add(record, first=trial.first)

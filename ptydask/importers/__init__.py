@@ -1,0 +1,1 @@
+"""Studies that other programs made, turned into results files. One package a program."""

@@ -1,0 +1,339 @@
+"""Which trials there are, and which file belongs to which: decided by names, the database and the log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import cast
+
+from ptydask.analysis.export import ptyrad_names
+from ptydask.importers.ptyrad import names
+from ptydask.importers.ptyrad.database import StoredStudy, StoredTrial
+from ptydask.importers.ptyrad.listing import Listing, Saved, changed
+from ptydask.importers.ptyrad.log import LoggedTrial
+from ptydask.importers.ptyrad.names import TrialName
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, Reason, Scalar, TrialState
+from ptydask.space import ranges
+from ptydask.space.tunables import LEGACY, PARAMETERS
+
+DATABASE, LOG, NAMES, FILE = "database", "log", "names", "model file"
+"""Where a trial's values come from."""
+_BROKEN_OFF = "its job ended before it did, or is still at work: it was RUNNING when it was imported"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A trial of the folder. Errors and parameters are PtyRAD's own: minimised, under its perhaps old names."""
+
+    number: int
+    source: str
+    state: TrialState | None = None
+    """None where only its file can tell whether it ran to its end."""
+    reason: Reason = Reason.NONE
+    message: str = ""
+    value: float | None = None
+    params: Mapping[str, Scalar] = field(default_factory=dict)
+    rounded: frozenset[str] = frozenset()
+    """Parameters whose value is known as far as a name goes."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Parameters as the name spells them, where there is nothing better."""
+    error_text: str = ""
+    """The same of the error."""
+    reported: Mapping[int, float] = field(default_factory=dict)
+    started: datetime | None = None
+    seconds: float = 0.0
+    model: Path | None = None
+    iteration: int | None = None
+    """By the name of its files."""
+    saved: tuple[Saved, ...] = ()
+    pictures: tuple[tuple[TrialName, Path], ...] = ()
+    original: int | None = None
+    """The number that its files have, where another trial has it too."""
+
+
+# --- with a database ------------------------------------------------------------------------------------
+
+
+def by_database(
+    study: StoredStudy, listing: Listing, logged: Sequence[LoggedTrial]
+) -> tuple[list[Found], dict[Path, str]]:
+    """The study's trials with their files, and the files that are of none of them, with the reason.
+
+    Trials that wait to be run are left out.
+    """
+    why = {line.number: line.why for line in logged if line.state == "FAIL"}
+    stored = {trial.number: trial for trial in study.trials if trial.state != "WAITING"}
+    left: dict[Path, str] = {}
+    models = _assigned(listing.models, stored, left)
+    pictures = _assigned(listing.pictures, stored, left)
+    saved: dict[int, list[Saved]] = {}
+    for one in listing.saved:
+        if one.number in stored:
+            saved.setdefault(one.number, []).append(one)
+        else:
+            left[one.path] = f"the database has no trial {one.number}"
+    found = []
+    for number, trial in sorted(stored.items()):
+        files = sorted(models.get(number, []), key=_latest, reverse=True)
+        left |= {path: f"another file of trial {number} was written later" for _, path in files[1:]}
+        found.append(
+            replace(
+                _of_stored(trial, why.get(number, "")),
+                model=files[0][1] if files else None,
+                iteration=files[0][0].iteration if files else None,
+                saved=tuple(saved.get(number, ())),
+                pictures=tuple(pictures.get(number, ())),
+            )
+        )
+    return found, left
+
+
+_Named = tuple[TrialName, Path]
+
+
+def _latest(named: _Named) -> tuple[int, float]:
+    return named[0].iteration or 0, changed(named[1])
+
+
+def _assigned(
+    files: Iterable[_Named], stored: Mapping[int, StoredTrial], left: dict[Path, str]
+) -> dict[int, list[_Named]]:
+    found: dict[int, list[_Named]] = {}
+    for name, path in files:
+        trial = stored.get(name.number)
+        why = f"the database has no trial {name.number}" if trial is None else _contradiction(name, trial)
+        if why:
+            left[path] = why
+        else:
+            found.setdefault(name.number, []).append((name, path))
+    return found
+
+
+def _contradiction(name: TrialName, trial: StoredTrial) -> str:
+    """Why a file cannot be this trial's; "" where it can."""
+    known = trial.value if trial.value is not None else _last(trial)
+    if known is not None and ptyrad_names.error_text(known) != name.error:
+        said = ptyrad_names.error_text(known)
+        return f"its name says error {name.error}, trial {trial.number} of the database has {said}"
+    for parameter, text in name.params.items():
+        if parameter in trial.params and ptyrad_names.value_text(parameter, trial.params[parameter]) != text:
+            return f"its name says {parameter} {text}, trial {trial.number} has {trial.params[parameter]!r}"
+    return ""
+
+
+def _last(trial: StoredTrial) -> float | None:
+    return trial.reported[max(trial.reported)] if trial.reported else None
+
+
+def _of_stored(trial: StoredTrial, why: str) -> Found:
+    state, reason, message = TrialState.FAIL, Reason.FAILED, why
+    if trial.state == "COMPLETE":
+        state, reason, message = TrialState.COMPLETE, Reason.NONE, ""
+    elif trial.state == "PRUNED":
+        state, reason, message = TrialState.PRUNED, Reason.PRUNED, ""
+    elif trial.state == "RUNNING":
+        reason, message = Reason.INTERRUPTED, _BROKEN_OFF
+    elif not why:
+        message = "failed in PtyRAD's hypertune; its database does not say why"
+    return Found(
+        number=trial.number,
+        source=DATABASE,
+        state=state,
+        reason=reason,
+        message=message,
+        value=trial.value if trial.value is not None else _last(trial),
+        params=trial.params,
+        reported=trial.reported,
+        started=trial.started,
+        seconds=(trial.ended - trial.started).total_seconds() if trial.ended and trial.started else 0.0,
+    )
+
+
+# --- without --------------------------------------------------------------------------------------------
+
+
+def by_names(listing: Listing, logged: Sequence[LoggedTrial]) -> list[Found]:
+    """The trials that the files' names tell of, with the exact values of those that the log has.
+
+    Several processes without a common database count from 0 each: trials with another error or other parameters are
+    other trials, and of two with one number the later file gets a new one.
+    """
+    lines: dict[int, list[LoggedTrial]] = {}
+    for line in logged:
+        lines.setdefault(line.number, []).append(line)
+    named = _from_files(listing)
+    found = [_with_log(one, lines.get(one.number, ())) for one in named]
+    found += _logged_only(named, lines)
+    saved: dict[int, list[Saved]] = {}
+    for file in listing.saved:
+        saved.setdefault(file.number, []).append(file)
+    count = Counter(one.number for one in found)
+    found = [replace(one, saved=tuple(saved.get(one.number, ()))) if count[one.number] == 1 else one for one in found]
+    found += [Found(number, FILE, saved=tuple(files)) for number, files in saved.items() if number not in count]
+    return _numbered(found)
+
+
+def _from_files(listing: Listing) -> list[Found]:
+    groups: dict[tuple[object, ...], list[_Named]] = {}
+    cut: list[_Named] = []
+    first: dict[tuple[object, ...], tuple[object, ...]] = {}
+    for name, path in [*listing.models, *listing.pictures]:
+        if name.cut:
+            cut.append((name, path))
+            continue
+        trial = (path.parent, name.number, name.error)
+        key = (*trial, *name.params.items())
+        groups.setdefault(key, []).append((name, path))
+        first.setdefault(trial, key)
+    for name, path in cut:  # joins the whole name that it is the start of
+        trial = (path.parent, name.number, name.error)
+        groups.setdefault(first.setdefault(trial, trial), []).append((name, path))
+    return [_of_files(files) for files in groups.values()]
+
+
+def _of_files(files: Sequence[_Named]) -> Found:
+    whole = max((name for name, _ in files), key=lambda name: len(name.params))
+    models = sorted(((n, p) for n, p in files if n.kind == "model"), key=_latest)
+    return Found(
+        number=whole.number,
+        source=NAMES,
+        value=float(whole.error),
+        params={name: names.value_of(text) for name, text in whole.params.items()},
+        rounded=frozenset(whole.params),
+        texts=whole.params,
+        error_text=whole.error,
+        model=models[-1][1] if models else None,
+        iteration=max((n.iteration for n, _ in files if n.iteration is not None), default=None),
+        pictures=tuple((n, p) for n, p in files if n.kind != "model"),
+    )
+
+
+def _is(line: LoggedTrial, one: Found) -> bool:
+    """Whether a line of the log and the files with a name tell of the same trial."""
+    if line.params is None or line.value is None or line.number != one.number:
+        return False
+    same = all(n in line.params and ptyrad_names.value_text(n, line.params[n]) == text for n, text in one.texts.items())
+    return same and ptyrad_names.error_text(line.value) == one.error_text
+
+
+def _with_log(one: Found, lines: Sequence[LoggedTrial]) -> Found:
+    line = next((line for line in lines if _is(line, one)), None)
+    if line is not None:
+        return replace(
+            one,
+            source=LOG,
+            state=TrialState.COMPLETE,
+            value=line.value,
+            params=line.params or {},
+            rounded=frozenset(),
+            texts={},
+            error_text="",
+        )
+    if any(line.state == "PRUNED" for line in lines):
+        return replace(one, state=TrialState.PRUNED, reason=Reason.PRUNED)
+    return one
+
+
+def _logged_only(named: Sequence[Found], lines: Mapping[int, Sequence[LoggedTrial]]) -> list[Found]:
+    """Trials of which the log tells alone."""
+    files: dict[int, list[Found]] = {}
+    for one in named:
+        files.setdefault(one.number, []).append(one)
+    new = []
+    for number, line in ((number, line) for number, said in lines.items() for line in said):
+        if line.params is not None and not any(_is(line, one) for one in files.get(number, ())):
+            new.append(Found(number, LOG, TrialState.COMPLETE, value=line.value, params=line.params))
+        elif line.state == "FAIL":
+            why = line.why or "failed in PtyRAD's hypertune"
+            new.append(Found(number, LOG, TrialState.FAIL, Reason.FAILED, why))
+    return new
+
+
+def _numbered(found: Sequence[Found]) -> list[Found]:
+    """The first trial with a number keeps it; the others follow after the last."""
+    taken: dict[int, Found] = {}
+    again: list[Found] = []
+    for one in sorted(found, key=lambda one: (one.number, _age(one))):
+        if one.number in taken:
+            again.append(one)
+        else:
+            taken[one.number] = one
+    following = max(taken, default=-1) + 1
+    for number, one in enumerate(again, start=following):
+        taken[number] = replace(one, number=number, original=one.number)
+    return [taken[number] for number in sorted(taken)]
+
+
+def _age(one: Found) -> float:
+    path = one.model or (one.pictures[0][1] if one.pictures else None)
+    return changed(path) if path is not None else float("inf")
+
+
+# --- what a rounded value can have been -----------------------------------------------------------------
+
+
+def translated(one: Found) -> Found:
+    """The same trial with PtyRAD's old parameter names in today's: ``defocus`` is ``C10`` with the sign turned."""
+    if not any(name in LEGACY for name in one.params):
+        return one
+    params: dict[str, Scalar] = {}
+    today = {name: LEGACY.get(name, (name, 1)) for name in one.params}
+    for name, value in one.params.items():
+        new, sign = today[name]
+        params[new] = 0 - value if sign < 0 and ranges.is_number(value) else value  # type: ignore[operator]
+    texts = {today[name][0]: _turned(text) if today[name][1] < 0 else text for name, text in one.texts.items()}
+    return replace(one, params=params, texts=texts, rounded=frozenset(today[name][0] for name in one.rounded))
+
+
+def _turned(text: str) -> str:
+    return text[1:] if text.startswith("-") else f"-{text}" if float(text) else text
+
+
+def sharpened(
+    one: Found, where: Mapping[str, Distribution], exact: Mapping[str, Scalar], close: Mapping[str, Scalar]
+) -> Found:
+    """The trial with values that its name leaves no doubt about: those in its model file, and points of a grid.
+
+    ``exact`` are values that the model file has in full, ``close`` those in single precision, which stay rounded ones.
+    A value counts if it is spelled as the name has it; of a grid or of choices, if it is the only one.
+    """
+    params, rounded = dict(one.params), set(one.rounded)
+    for name in one.rounded:
+        text, dist = one.texts[name], where.get(name)
+        if _whole(name, text):
+            rounded.discard(name)
+        elif name in exact and ptyrad_names.value_text(name, exact[name]) == text:
+            params[name] = exact[name]
+            rounded.discard(name)
+        elif dist is not None:
+            near = _near(dist, params[name])
+            values = [value for value in near if ptyrad_names.value_text(name, value) == text]
+            if values:
+                params[name] = values[0]
+            if name in close and ptyrad_names.value_text(name, close[name]) == text and ranges.grid_size(dist) is None:
+                params[name] = close[name]
+            if len(values) == 1 and ranges.grid_size(dist) is not None:
+                rounded.discard(name)
+    return replace(one, params=params, rounded=frozenset(rounded))
+
+
+def _whole(name: str, text: str) -> bool:
+    """Whether a name cannot round a value: that of an optimizer, or a number of modes below 1000."""
+    kind = PARAMETERS[name].kind if name in PARAMETERS else "real"
+    return kind == "name" or (kind == "integer" and text.isdecimal())
+
+
+def _near(dist: Distribution, value: Scalar) -> Sequence[Scalar]:
+    """The choices, or the nearest value that is allowed and the two beside it on its grid."""
+    if isinstance(dist, Choice):
+        return dist.choices
+    try:
+        middle = cast(float, ranges.nearest_value(dist, value))
+    except ValueError:
+        return ()
+    step = dist.step if isinstance(dist, FloatRange | IntRange) else None
+    beside = [] if step is None else [middle - step, middle + step]
+    return tuple(dict.fromkeys([middle, *(ranges.nearest_value(dist, v) for v in beside)]))

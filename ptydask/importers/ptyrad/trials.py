@@ -1,0 +1,299 @@
+"""The trials of a folder one after the other, as records and arrays; what is wrong with a file is said, not raised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptydask.analysis.export import ptyrad_names
+from ptydask.errors import StoreError, one_line
+from ptydask.importers.ptyrad import description, matching, output
+from ptydask.importers.ptyrad.description import Description
+from ptydask.importers.ptyrad.listing import Saved
+from ptydask.importers.ptyrad.matching import Found
+from ptydask.model import Quantity, Reason, Scalar, TrialOutput, TrialRecord, TrialState
+from ptydask.space import tunables
+from ptydask.store.foreign import ptyrad_model
+from ptydask.store.foreign.ptyrad_model import PtyradModel
+
+ORIGIN = "imported"
+
+
+@dataclass
+class Tally:
+    """What became of the trials, for the report."""
+
+    states: dict[str, int] = field(default_factory=dict)
+    """``complete``, ``pruned``, ``failed``, ``interrupted``: how many."""
+    sources: dict[str, int] = field(default_factory=dict)
+    """Where the values of so many trials come from."""
+    arrays: int = 0
+    earlier: int = 0
+    """Trials whose arrays are of an iteration before their last, as PtyRAD saved no later one."""
+    pictures: int = 0
+    """Trials that have a TIFF instead of arrays."""
+    snapshots: int = 0
+    rounded: set[str] = field(default_factory=set)
+    """Parameters that are known to three digits only."""
+    rounded_trials: int = 0
+    renumbered: int = 0
+    skipped: dict[Path, str] = field(default_factory=dict)
+
+    def note(self, record: TrialRecord, one: Found) -> None:
+        """Count a trial."""
+        word = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}[record.state]
+        word = "interrupted" if record.reason is Reason.INTERRUPTED else word
+        self.states[word] = self.states.get(word, 0) + 1
+        self.sources[one.source] = self.sources.get(one.source, 0) + 1
+        self.rounded |= one.rounded
+        self.rounded_trials += bool(one.rounded)
+        self.renumbered += one.original is not None
+
+
+def sharpened(found: Sequence[Found], about: Description, tally: Tally) -> list[Found]:
+    """The trials with what their model files know better than the files' names. Raises nothing."""
+    made = []
+    for rough in found:
+        one = matching.sharpened(rough, about.space, {}, {})
+        model = _read(one.model, tally, large=False) if one.rounded and one.model is not None else None
+        if model is not None:
+            exact, close = output.exact_values(model), output.close_values(model)
+            one = matching.sharpened(one, about.space, exact, close)
+        made.append(_of_saved(one, about, tally) if one.source == matching.FILE else one)
+    return made
+
+
+def _of_saved(one: Found, about: Description, tally: Tally) -> Found:
+    """A trial that has only a folder: its error and what can be told of its values are in its last file."""
+    for file in sorted(one.saved, key=lambda file: -file.iteration):
+        model = _read(file.path, tally, whole=True)
+        if model is None:
+            continue
+        loss = float(model.losses[-1, 1]) if len(model.losses) else None
+        value = loss if about.metric == "loss" else _turned(output.contrast(model), about.sign)
+        exact, close = output.exact_values(model), output.close_values(model)
+        given = description.parameters(model)
+        exact |= {name: tunables.current(given, name) for name in about.space if name in _IN_PARAMS}
+        known = {name: value for name, value in {**close, **exact}.items() if value is not None}
+        params = {name: known[name] for name in about.space if name in known}
+        inexact = frozenset(name for name in about.space if name not in exact)
+        return replace(one, value=value, params=params, rounded=inexact, iteration=file.iteration)
+    return one
+
+
+_IN_PARAMS = ("batch_size", "optimizer")
+"""Tuned values that PtyRAD puts into the params of a trial's model file."""
+
+
+def _same(one: float, other: float) -> bool:
+    """A reconstruction that diverged has NaN in its file as in the database."""
+    return one == other or (math.isnan(one) and math.isnan(other))
+
+
+def _turned(value: float | None, sign: int) -> float | None:
+    return None if value is None else sign * value
+
+
+def written(
+    found: Sequence[Found], about: Description, tally: Tally, progress: Callable[[int, int], None]
+) -> Iterator[tuple[TrialRecord, TrialOutput | None]]:
+    """Record and output of each trial, read when it is asked for."""
+    last = about.iterations or max((one.iteration or 0 for one in found), default=0)
+    for place, one in enumerate(found):
+        progress(place, len(found))
+        made = _Trial(one, about, tally, last).made()
+        tally.note(made[0], one)
+        yield made
+    progress(len(found), len(found))
+
+
+class _Trial:
+    """One trial on its way into the results file."""
+
+    def __init__(self, one: Found, about: Description, tally: Tally, last: int) -> None:
+        self.one, self.about, self.tally, self.last = one, about, tally, last
+        self.attributes: dict[str, Scalar] = {
+            "values_exact": not one.rounded,
+            "values_from": one.source,
+            **({"values_rounded": ", ".join(sorted(one.rounded))} if one.rounded else {}),
+            **({"ptyrad_trial": one.original} if one.original is not None else {}),
+        }
+
+    def made(self) -> tuple[TrialRecord, TrialOutput]:
+        final, path = self._final()
+        saved = self._saved(final)
+        snapshots = dict(saved)
+        reached = self._reached(final, saved)
+        if final is None and saved:
+            step, (final, path) = max(saved.items())
+            del snapshots[step]
+            if step < reached:
+                self.attributes["arrays_iteration"] = step
+                self.tally.earlier += 1
+        contents = self._contents(final, snapshots, path)
+        error = self._error(final if final is not None and final.iteration == reached else None)
+        metrics = {**contents.metrics, **({} if error is None else {self.about.metric: error})}
+        seconds = self.one.seconds or float(contents.attributes.get("recon_seconds") or 0.0)
+        record = self._record(error, metrics, reached, seconds)
+        if final is not None and final.seed is not None:
+            record = replace(record, seed=final.seed)
+        return record, replace(contents, metrics=metrics)
+
+    def _final(self) -> tuple[PtyradModel | None, Path | None]:
+        """The model of the last iteration, where it is there and is this trial's."""
+        if self.one.model is None:
+            return None, None
+        model = _read(self.one.model, self.tally)
+        why = "" if model is None else self._foreign(model)
+        if why:
+            self.tally.skipped[self.one.model] = why
+        if model is None or why:
+            self.attributes["not_imported"] = f"{self.one.model.name}: {self.tally.skipped[self.one.model]}"
+            return None, None
+        return model, self.one.model
+
+    def _foreign(self, model: PtyradModel) -> str:
+        """Why a model cannot be of this trial; "" where it can. PtyRAD writes over files of the same name."""
+        reported = self.one.reported
+        if not reported or not len(model.losses):
+            return ""
+        if model.iteration > max(reported):
+            return f"is of iteration {model.iteration}, trial {self.one.number} ended after {max(reported)}"
+        if self.about.metric == "loss":
+            for step, loss in model.losses.tolist():
+                if step in reported and not _same(reported[step], loss):
+                    return f"its loss at iteration {step:.0f} is {loss!r}, not the trial's {reported[step]!r}"
+        return ""
+
+    def _saved(self, final: PtyradModel | None) -> dict[int, tuple[PtyradModel, Path]]:
+        """What was saved on the way, by iteration; without the last one where it is the final model once more."""
+        found = {}
+        for file in self.one.saved:
+            if final is not None and file.iteration == final.iteration and self._is_start(file, final):
+                continue
+            model = _read(file.path, self.tally)
+            why = "" if model is None else self._foreign(model) or self._another(model, final)
+            if why:
+                self.tally.skipped[file.path] = why
+            elif model is not None:
+                found[file.iteration] = (model, file.path)
+        return found
+
+    def _is_start(self, file: Saved, final: PtyradModel) -> bool:
+        model = _read(file.path, self.tally)
+        return model is not None and not self._another(model, final)
+
+    def _another(self, model: PtyradModel, final: PtyradModel | None) -> str:
+        if final is None or np.array_equal(model.losses, final.losses[: len(model.losses)], equal_nan=True):
+            return ""
+        return f"its losses are not those of trial {self.one.number}"
+
+    def _reached(self, final: PtyradModel | None, saved: Mapping[int, Any]) -> int:
+        """The last iteration of the trial."""
+        if final is not None:
+            return final.iteration
+        if self.one.reported:
+            return max(self.one.reported)
+        if self.one.iteration is not None:
+            return self.one.iteration
+        return self.last if self.one.state is TrialState.COMPLETE else max(saved, default=0)
+
+    def _contents(
+        self, model: PtyradModel | None, snapshots: Mapping[int, tuple[PtyradModel, Path]], path: Path | None
+    ) -> TrialOutput:
+        about, one = self.about, self.one
+        if model is None:
+            return self._pictured()
+        scale = output.scale_of(model, about.config, one.params)
+        self.tally.arrays += 1
+        self.tally.snapshots += len(snapshots)
+        self._source(path)
+        loss = float(model.losses[-1, 1]) if len(model.losses) else None
+        contrast = output.contrast(model) if about.metric != "contrast" else None
+        whole = "arrays_iteration" not in self.attributes
+        known = {"loss": loss, "contrast": contrast} if whole else {}
+        return TrialOutput(
+            metrics={name: value for name, value in known.items() if value is not None},
+            curve=output.curve(model if whole else None, self._reported(), about.metric)
+            or output.curve(model, {}, about.metric),
+            arrays=output.arrays(model, scale),
+            image=output.image(model, scale),
+            snapshots={step: self._snapshot(taken) for step, (taken, _) in sorted(snapshots.items())},
+            attributes={**output.facts(model, about.config, scale), **self.attributes},
+        )
+
+    def _snapshot(self, model: PtyradModel) -> dict[str, Quantity]:
+        scale = output.scale_of(model, self.about.config, self.one.params)
+        return output.arrays(model, scale, scan=False)
+
+    def _pictured(self) -> TrialOutput:
+        """Without a model file: the numbers, and a TIFF as the image where there is one."""
+        image, path = None, output.picture_of(self.one.pictures)
+        if path is not None:
+            kind = next(name.kind for name, other in self.one.pictures if other == path)
+            try:
+                image = output.image_of(path, kind, self.about.config, self.one.params)
+                self.tally.pictures += 1
+                self._source(path)
+            except Exception as error:  # of a damaged TIFF, tifffile raises whatever comes up
+                self.tally.skipped[path] = f"not readable as an image: {one_line(str(error))[:200]}"
+        curve = output.curve(None, self._reported(), self.about.metric)
+        return TrialOutput(metrics={}, curve=curve, image=image, attributes=self.attributes)
+
+    def _source(self, path: Path | None) -> None:
+        if path is not None:
+            self.attributes["source"] = str(path)
+
+    def _reported(self) -> dict[int, float]:
+        return {step: self.about.sign * value for step, value in self.one.reported.items()}
+
+    def _error(self, final: PtyradModel | None) -> float | None:
+        """In our sign; where only the five digits of a name are known, what the model says, if it says the same."""
+        one, about = self.one, self.about
+        if one.value is None:
+            return None
+        if one.error_text and final is not None:
+            loss = float(final.losses[-1, 1]) if len(final.losses) else None
+            exact = loss if about.metric == "loss" else _turned(output.contrast(final), about.sign)
+            if exact is not None and ptyrad_names.error_text(exact) == one.error_text:
+                self.attributes["error_from"] = matching.FILE
+                return about.sign * exact
+        if one.error_text:
+            self.attributes["error_from"] = matching.NAMES
+        return about.sign * one.value
+
+    def _record(self, error: float | None, metrics: Mapping[str, float], reached: int, seconds: float) -> TrialRecord:
+        one = self.one
+        state, reason, message = one.state, one.reason, one.message
+        if state is None:
+            state = TrialState.COMPLETE if reached >= self.last else TrialState.PRUNED
+            reason = Reason.NONE if state is TrialState.COMPLETE else Reason.PRUNED
+            if error is None or not math.isfinite(error):
+                state, reason, message = TrialState.FAIL, Reason.FAILED, "the error is not a number"
+        return TrialRecord(
+            number=one.number,
+            state=state,
+            error=error,
+            params=one.params,
+            metrics=metrics,
+            reason=reason,
+            message=message,
+            origin=ORIGIN,
+            started=one.started.isoformat() if one.started else "",
+            seconds=seconds,
+            seed=self.about.seed,
+        )
+
+
+def _read(path: Path, tally: Tally, *, whole: bool = False, large: bool = True) -> PtyradModel | None:
+    """A model file; None, and said why, for one that is damaged or still being written."""
+    try:
+        return ptyrad_model.read(path, without=() if whole else output.HEAVY, large=large)
+    except StoreError as error:
+        tally.skipped[path] = str(error).removeprefix(f"{path}: ")
+        return None

@@ -1,0 +1,128 @@
+"""Membership, grid and nearest value of what may be tried. Pure, standard library only."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import cast
+
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, Quantiles, Scalar, Weighted
+from ptydask.space import quantiles
+
+_OFF_GRID = 1e-8
+"""Share of a step by which a value may miss its grid, as Optuna has it."""
+
+
+def describe(dist: Distribution) -> str:
+    """``0.8 to 1.2, step 0.02``, for messages and the plan."""
+    if isinstance(dist, Choice):
+        return f"one of {', '.join(repr(c) for c in dist.choices)}"
+    if isinstance(dist, Weighted):
+        shares = zip(dist.choices, dist.weights, strict=True)
+        return ", ".join(f"{choice!r} ({100 * weight:.4g} %)" for choice, weight in shares)
+    if isinstance(dist, Quantiles):
+        return _describe(dist)
+    step = dist.step if dist.step not in (None, 1) or isinstance(dist, FloatRange) else None
+    stepped = "" if step is None else f", step {step:.10g}"
+    return f"{dist.low:.10g} to {dist.high:.10g}{stepped}{', logarithmic' if dist.log else ''}"
+
+
+def _describe(dist: Quantiles) -> str:
+    step = "" if dist.q is None else f", step {dist.q:.10g}"
+    match dist.family:
+        case "uniform":
+            return f"{dist.a:.10g} to {dist.b:.10g}{step}"
+        case "log_uniform":
+            low, high = (math.exp(min(end, 709.0)) for end in (dist.a, dist.b))
+            return f"log-uniform {low:.10g} to {high:.10g}{step}"
+        case "beta":
+            return f"beta, a {dist.a:.10g}, b {dist.b:.10g}{step}"
+        case family:
+            return f"{family.replace('_', '-')}, mu {dist.a:.10g}, sigma {dist.b:.10g}{step}"
+
+
+def is_number(value: object) -> bool:
+    """Whether ``value`` is an int or a float; True and False are not numbers here."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def grid_high(low: float, high: float, step: float) -> float:
+    """The last grid point ``low + k*step`` that is not above ``high``, in decimal arithmetic as Optuna does."""
+    first, last, width = Decimal(str(low)), Decimal(str(high)), Decimal(str(step))
+    return float(first + (last - first) // width * width)
+
+
+def nearest_value(dist: Distribution, value: Scalar) -> Scalar:
+    """The allowed value closest to ``value``; ``value`` itself where it is allowed.
+
+    A choice has no nearest: raises ValueError where ``value`` is not one of the choices, or not a number where
+    the range wants one, and MissingDependency for a beta distribution without SciPy.
+    """
+    if isinstance(dist, Choice | Weighted):
+        index = quantiles.find(dist.choices, value)
+        if index is None or (isinstance(dist, Weighted) and dist.weights[index] <= 0):
+            raise ValueError(f"not {describe(dist)}")
+        return dist.choices[index]
+    if not is_number(value) or not math.isfinite(cast(float, value)):
+        raise ValueError("not a number")
+    if isinstance(dist, Quantiles):
+        return quantiles.nearest(dist, cast(float, value))
+    number = min(max(cast(float, value), dist.low), dist.high)
+    if isinstance(dist, IntRange):
+        return dist.low + round((number - dist.low) / dist.step) * dist.step
+    if dist.step is None:
+        return float(number)
+    k = round((number - dist.low) / dist.step)
+    if abs((number - dist.low) / dist.step - k) < _OFF_GRID:
+        return float(number)
+    return float(Decimal(str(dist.low)) + k * Decimal(str(dist.step)))
+
+
+def contains(dist: Distribution, value: Scalar) -> bool:
+    """Whether a trial may have ``value``."""
+    try:
+        return nearest_value(dist, value) == value
+    except ValueError:
+        return False
+
+
+def grid_size(dist: Distribution) -> int | None:
+    """How many values ``dist`` allows; None where they cannot be counted off (a continuous or endless range)."""
+    if isinstance(dist, Choice):
+        return len(dist.choices)
+    if isinstance(dist, Weighted):
+        return sum(weight > 0 for weight in dist.weights)
+    if isinstance(dist, Quantiles):
+        return None if (steps := _steps(dist)) is None else steps.stop - steps.start
+    if dist.low == dist.high:
+        return 1
+    if isinstance(dist, IntRange):
+        return (dist.high - dist.low) // dist.step + 1
+    if dist.step is None:
+        return None
+    return int((Decimal(str(dist.high)) - Decimal(str(dist.low))) // Decimal(str(dist.step))) + 1
+
+
+def grid(dist: Distribution) -> tuple[Scalar, ...] | None:
+    """Every allowed value in rising (choices: given) order; None for a continuous range, or one without ends."""
+    size = grid_size(dist)
+    if size is None:
+        return None
+    if isinstance(dist, Choice):
+        return dist.choices
+    if isinstance(dist, Weighted):
+        return tuple(choice for choice, weight in zip(dist.choices, dist.weights, strict=True) if weight > 0)
+    if isinstance(dist, Quantiles):
+        return tuple(k * (dist.q or 0) for k in _steps(dist) or ())
+    if isinstance(dist, IntRange):
+        return tuple(range(dist.low, dist.high + 1, dist.step))
+    first, width = Decimal(str(dist.low)), Decimal(str(dist.step or 0))
+    return tuple(float(first + k * width) for k in range(size))
+
+
+def _steps(dist: Quantiles) -> range | None:
+    """The multiples of ``q`` that are possible; None where that is no end of values, or none have a grid."""
+    if dist.q is None or not quantiles.bounded(dist):
+        return None
+    first, last = (round(end / dist.q) for end in quantiles.ends(dist))
+    return range(first, last + 1)

@@ -1,0 +1,1 @@
+"""HDF5 files that are no results files: measurements, the demo's data, PtyRAD's model files."""

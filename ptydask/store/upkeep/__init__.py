@@ -1,0 +1,1 @@
+"""Results files when nothing runs: packed, merged, verified, rebuilt, described."""

@@ -1,0 +1,134 @@
+"""What a results file is and holds, as plain values: ``ptydask info``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ptydask.errors import StoreError
+from ptydask.model import TrialRecord, TrialState, best_of
+from ptydask.store import checkpoints, contents, files, index, layout, lock, names, nexus, reader, trialgroup
+from ptydask.store.upkeep import sizes
+
+_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+def of(path: Path) -> dict[str, Any]:
+    """The facts of ``path``, of a running study too. Raises StoreError."""
+    path = path.absolute()
+    folder = names.folder_of(path)
+    with reader.open(path) as results:
+        meta, packed = results.meta, results.packed
+        records = results.records()
+        root = _root(path)
+        rows = _rows(path, folder)
+    holdings = sizes.of_rows(rows)
+    best = best_of(records, meta.direction)
+    owner = lock.owner_of(folder)
+    return {
+        "file": str(path),
+        "kind": layout.PACKED if packed else layout.INDEX,
+        "folder": folder.name,
+        "study": meta.name,
+        "engine": meta.engine,
+        "metric": meta.metric,
+        "direction": meta.direction,
+        "created": meta.created,
+        **root,
+        "store_id": results.id,
+        "trials": _trials(records, holdings),
+        "best": None if best is None else {"number": best.number, "error": best.error, "params": dict(best.params)},
+        "parameters": _parameters(meta.search_space_json, records),
+        "bytes": _bytes(path, rows, holdings.values()),
+        "ratio": _ratio(holdings.values()),
+        "compression": _compression(rows, holdings),
+        "unfinished": checkpoints.count(folder) if folder.is_dir() else 0,
+        "driver": "" if owner is None else str(owner),
+        "provenance": dict(meta.provenance),
+    }
+
+
+def _root(path: Path) -> dict[str, Any]:
+    with files.read(path) as file:
+        written = nexus.said(file, "file_time") or datetime.fromtimestamp(path.stat().st_mtime).astimezone().isoformat(
+            "T", "seconds"
+        )
+        return {
+            "written": written,
+            "creator": nexus.said(file, "creator"),
+            "format_version": int(file.attrs["format_version"]),
+        }
+
+
+def _rows(path: Path, folder: Path) -> Sequence[index.Row]:
+    """Where each trial lies; none where a file of them cannot be read."""
+    try:
+        rows = contents.look(path, folder).rows
+    except StoreError:
+        return []
+    return [rows[number] for number in sorted(rows)]
+
+
+def _trials(records: Sequence[TrialRecord], holdings: Mapping[int, sizes.Holding]) -> dict[str, Any]:
+    counts = Counter(record.state for record in records)
+    return {
+        "total": len(records),
+        "states": {word: counts[state] for word, state in _STATES.items()},
+        "retried": sum(record.attempt > 1 for record in records),
+        "with_arrays": sum(holding.bulk > holding.stored.get(sizes.ARTIFACTS, 0) for holding in holdings.values()),
+        "with_artifacts": sum(sizes.ARTIFACTS in holding.stored for holding in holdings.values()),
+        "dropped": sum(holding.dropped for holding in holdings.values()),
+        "lost": sum(holding.lost for holding in holdings.values()),
+        "unreadable": len(records) - sum(record.number in holdings for record in records),
+    }
+
+
+def _parameters(space: str, records: Iterable[TrialRecord]) -> list[str]:
+    try:
+        said = json.loads(space or "{}")
+    except ValueError:
+        said = {}
+    return list(said) or list(dict.fromkeys(name for record in records for name in record.params))
+
+
+def _bytes(path: Path, rows: Sequence[index.Row], holdings: Iterable[sizes.Holding]) -> dict[str, Any]:
+    """Bytes on the disk, in all and by kind; what is not data of a trial is table, links and headers."""
+    total = sizes.on_disk([path, *(row.file for row in rows)])
+    kinds: Counter[str] = Counter()
+    for holding in holdings:
+        kinds.update(holding.stored)
+    kinds["table, links and headers"] = max(0, total - sum(kinds.values()))
+    return {"total": total, "kinds": dict(kinds.most_common())}
+
+
+def _ratio(holdings: Iterable[sizes.Holding]) -> float | None:
+    """How many times smaller arrays and artifacts are in the file than in memory."""
+    stored = unpacked = 0
+    for holding in holdings:
+        stored, unpacked = stored + holding.bulk, unpacked + holding.unpacked
+    return unpacked / stored if stored else None
+
+
+def _compression(rows: Sequence[index.Row], holdings: Mapping[int, sizes.Holding]) -> str:
+    """How the largest array or file of a trial that has any is kept: ``gzip 1, shuffled, with checksums``."""
+    row = next((row for row in rows if row.record.number in holdings and holdings[row.record.number].bulk), None)
+    if row is None:
+        return ""
+    try:
+        with files.read(row.file) as file:
+            group = file[row.group]
+            arrays = [group[at] for at in trialgroup.array_paths(group).values()]
+            arrays += [group[layout.ARTIFACTS][name] for name in group.get(layout.ARTIFACTS, ())]
+            largest = max(arrays, key=lambda item: item.nbytes, default=None)
+            if largest is None:
+                return ""
+            words = [f"{largest.compression} {largest.compression_opts}" if largest.compression else "none"]
+            words += ["shuffled"] if largest.shuffle else []
+            words += ["with checksums"] if largest.fletcher32 else []
+            return ", ".join(words)
+    except files.BROKEN:
+        return ""

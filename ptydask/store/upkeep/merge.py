@@ -1,0 +1,172 @@
+"""``ptydask merge``: several files of one study into one, trial by trial. See ``arrangement`` for which and how."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import h5py
+
+from ptydask.errors import StoreError, one_line
+from ptydask.model import StudyMeta, TrialRecord
+from ptydask.store import checkpoints, codec, contents, digest, files, index, layout, lock, names, nexus, salvage
+from ptydask.store.upkeep import packing
+from ptydask.store.upkeep.merge_plan import DAMAGED, Arrangement, Placed, Source, Trial
+
+
+def read(path: Path) -> Source:
+    """Read one of the files, of a running study too. Raises StoreError."""
+    path = path.absolute()
+    folder = names.folder_of(path)
+    found = contents.look(path, folder)
+    if found.damaged or found.previous is None:
+        raise StoreError(f"{found.damaged[0] if found.damaged else path}; `ptydask rebuild {path.name}` first")
+    owner = lock.owner_of(folder)
+    return Source(
+        path,
+        found.store_id,
+        found.previous,
+        tuple(_trials(path, found)),
+        checkpoints.count(folder),
+        "" if owner is None else str(owner),
+    )
+
+
+def _trials(path: Path, found: contents.Contents) -> list[Trial]:
+    rows = packing.in_order(found.rows)
+    examined = salvage.examine(sorted({row.file for row in rows}))
+    damaged = {(one.path, number) for one in examined for number in one.damaged}
+    opened: dict[Path, h5py.File] = {}
+    made = []
+    try:
+        for row in rows:
+            file = opened.get(row.file) or files.read(row.file)
+            try:
+                if (row.file, row.record.number) in damaged:
+                    identity = (found.store_id, row.record.number)
+                    made.append(Trial(row, identity, codec.record_to_json(row.record), DAMAGED))
+                else:
+                    made.append(_trial(row, file[row.group], found.store_id))
+            finally:
+                if row.alone:
+                    file.close()
+                else:
+                    opened[row.file] = file
+    except files.BROKEN as error:
+        raise StoreError(
+            f"{path}: a trial cannot be read: {one_line(str(error))}; `ptydask verify` says more"
+        ) from error
+    finally:
+        for file in opened.values():
+            file.close()
+    return made
+
+
+def _trial(row: index.Row, group: h5py.Group, store_id: str) -> Trial:
+    said = group.attrs
+    identity = (
+        nexus.said(group, layout.MERGED_STORE) or store_id,
+        int(said.get(layout.MERGED_NUMBER, row.record.number)),
+    )
+    record = replace(
+        row.record, number=identity[1], retry_of=_moved(row.record.retry_of, identity[1] - row.record.number)
+    )
+    missing = 2 if "lost" in said else 1 if layout.ARRAYS_DROPPED in said else 0
+    return Trial(row, identity, codec.record_to_json(record), missing)
+
+
+def _moved(number: int | None, by: int) -> int | None:
+    return None if number is None else number + by
+
+
+# --- doing it ---------------------------------------------------------------------------------------
+
+
+def write(out: Path, arrangement: Arrangement) -> dict[int, str]:
+    """Make ``out`` the packed file of all trials. It goes on as the store of the first file.
+
+    Returns why, for each trial whose own file turned out damaged: it has its numbers only. Raises StoreError.
+    """
+    out = out.absolute()
+    packing.refuse_existing(out)
+    first = arrangement.parts[0].source
+    meta = _described([part.source for part in arrangement.parts], arrangement)
+    head = index.Head(layout.PACKED, first.store_id, secrets.token_hex(8), meta)
+    by_number = {placed.number: placed for placed in arrangement.trials}
+
+    def copy(trials: h5py.Group, row: index.Row, group: h5py.Group) -> None:
+        digest.check(group)
+        index.as_it_lies(trials, row, group)
+        placed = by_number[row.record.number]
+        if placed.moved or placed.trial.identity != (head.store_id, placed.number):
+            _say_where_from(trials[names.trial_name(placed.number)], placed, row.record)
+
+    for bad in (p.trial.row for p in arrangement.trials if p.trial.missing == DAMAGED and not p.trial.row.alone):
+        raise StoreError(
+            f"{bad.file}: trial {bad.record.number} is damaged, and no other file has it whole; "
+            f"`ptydask rebuild {bad.file.name}` keeps what is whole, merge that"
+        )
+    try:
+        rows = [_row(placed) for placed in arrangement.trials]
+        return index.pack(out, head, rows, salvage.deadly(rows), copy=copy)
+    except (OSError, StoreError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise StoreError(f"{out}: is not made: {one_line(why)}") from error
+
+
+def _row(placed: Placed) -> index.Row:
+    record = placed.trial.row.record
+    if not placed.moved:
+        return placed.trial.row
+    moved = replace(record, number=placed.number, retry_of=_moved(record.retry_of, placed.moved))
+    return replace(placed.trial.row, record=moved, json="")
+
+
+def _say_where_from(group: h5py.Group, placed: Placed, record: TrialRecord) -> None:
+    """Give a copied trial its new number, remember the old one, and seal it again."""
+    old = placed.trial.row.record.number
+    nexus.attributes(
+        group, {layout.MERGED_STORE: placed.trial.identity[0], layout.MERGED_NUMBER: placed.trial.identity[1]}
+    )
+    if placed.moved:
+        nexus.attributes(
+            group, {"number": record.number} | ({} if record.retry_of is None else {"retry_of": record.retry_of})
+        )
+        _rewrite(group, layout.RECORD_JSON, codec.record_to_json(record))
+        for name in (layout.CURVE, layout.IMAGE):
+            if name in group:
+                said = nexus.read_text(group[name], "title")
+                _rewrite(group[name], "title", said.replace(f"trial {old}", f"trial {record.number}", 1))
+        if "lost" in group.attrs:
+            nexus.attribute(
+                group, "lost", nexus.said(group, "lost").replace(f"of trial {old} ", f"of trial {record.number} ", 1)
+            )
+    digest.seal(group)
+
+
+def _rewrite(group: h5py.Group, name: str, text: str) -> None:
+    del group[name]
+    nexus.text(group, name, text)
+
+
+def _described(sources: Sequence[Source], arrangement: Arrangement) -> StudyMeta:
+    """The first file's description, begun when the first of them was, and what was merged into it."""
+    first = sources[0].meta
+    facts: dict[str, str] = {}
+    for part in arrangement.parts[1:]:
+        moved = f", moved up by {part.moved[0][1] - part.moved[0][0]}" if part.moved else ""
+        if part.new:
+            facts[_free(f"merged {part.source.path.name}", {**first.provenance, **facts})] = (
+                f"{part.new} trials of store {part.source.store_id}{moved}"
+            )
+    created = min((source.meta.created for source in sources if source.meta.created), default="")
+    return replace(first, created=created, provenance={**first.provenance, **facts})
+
+
+def _free(name: str, taken: Mapping[str, str]) -> str:
+    """``name``, numbered where something else has it."""
+    tries = (name if again == 1 else f"{name} ({again})" for again in count(1))
+    return next(word for word in tries if word not in taken)

@@ -1,0 +1,246 @@
+"""``ptydask pack``: a study that stopped into one file, and a packed file made smaller."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+
+from ptydask.errors import StoreError, UnusableResults, UsageError, one_line
+from ptydask.store import (
+    artifacts,
+    checkpoints,
+    contents,
+    digest,
+    files,
+    index,
+    layout,
+    lock,
+    names,
+    nexus,
+    refused,
+    salvage,
+    trialgroup,
+)
+from ptydask.store.study import unwritable
+from ptydask.store.upkeep import retention, sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What packing did, or would do."""
+
+    path: Path
+    trials: int
+    changed: bool
+    """False where the file was already as asked for: it was left as it is."""
+    with_arrays: int
+    dropped: tuple[int, ...]
+    """The trials whose arrays went away this time."""
+    before: int
+    """Bytes, of the file and of the trials' own files."""
+    after: int
+    """Bytes of the one file; an estimate where nothing was written."""
+    unfinished: int
+    """Trials under way when the study stopped: their checkpoints are in the folder."""
+    checkpoints_kept: bool
+    damaged: tuple[str, ...]
+    """One line for each trial of which only the numbers could be packed."""
+    bulk: str = "arrays"
+    """What goes away: ``arrays``, ``artifacts``, ``arrays and artifacts``."""
+
+
+def pack(
+    path: Path,
+    rule: retention.Keeping = retention.ALL,
+    *,
+    out: Path | None = None,
+    dry_run: bool = False,
+    drop_checkpoints: bool = False,
+) -> Packed:
+    """Make ``path``, or ``out``, one file with every trial, and with the arrays of those that ``rule`` keeps.
+
+    In place, a driver that has the study is a StoreError that names it, and so is a damaged trial in a packed
+    file. With ``out`` nothing else is touched, and a study may be running meanwhile: ``out`` has its trials so
+    far. Raises UsageError where ``rule`` would drop the arrays of the best trial without saying so.
+    """
+    path = path.absolute()
+    if out is not None:
+        out = out.absolute()
+        refuse_existing(out)
+    if dry_run:
+        return _plan(path, contents.look(path, names.folder_of(path)), rule).report
+    if out is not None:
+        return _copy(path, rule, out)
+    contents.refuse_foreign(path, names.folder_of(path))
+    if not path.exists() and not (names.folder_of(path) / contents.CARD).exists():
+        raise refused.missing(path)
+    with held(path):
+        return _in_place(path, rule, drop_checkpoints)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep drivers from the study ``path`` meanwhile. Raises StoreError where one has it."""
+    folder = names.folder_of(path)
+    try:
+        mine = lock.acquire(folder)
+    except OSError as error:
+        raise UnusableResults(str(unwritable(path, error))) from error
+    try:
+        yield
+    finally:
+        contents.remove_if_empty(folder)
+        mine.release()
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise StoreError where ``out`` is there already: results are never written over others.
+
+    What a killed process left of an ``out`` half-written goes away.
+    """
+    if out.exists():
+        raise UnusableResults(f"{out}: exists already, and results are never overwritten; give another name")
+    if names.folder_of(out).exists():
+        raise UnusableResults(f"{names.folder_of(out)}: exists already, and belongs to other results of that name")
+    if not out.parent.is_dir():
+        raise UnusableResults(f"{out.parent}: there is no such folder")
+    files.sweep(out.parent, out.name)
+
+
+def _in_place(path: Path, rule: retention.Keeping, drop_checkpoints: bool) -> Packed:
+    folder = names.folder_of(path)
+    found = contents.load(path, folder)
+    plan = _plan(path, found, rule)
+    apart = any(row.file != path for row in found.rows.values())
+    report = plan.report
+    if apart or plan.drop:
+        try:
+            failed = plan.write(path, found)
+        except (OSError, StoreError) as error:
+            raise StoreError(f"{path}: cannot be packed: {one_line(str(error))}; everything is as it was") from error
+        for number in failed:
+            if found.rows[number].file.exists():
+                contents.set_aside(found.rows[number].file)
+        lines = [*found.damaged, *(one_line(f"trial {number}: {why}") for number, why in failed.items())]
+        report = replace(report, after=path.stat().st_size, changed=True, damaged=tuple(lines))
+    for row in found.rows.values():
+        if row.file != path:
+            row.file.unlink(missing_ok=True)
+    kept = contents.trials_begun(folder) and not drop_checkpoints
+    if not kept:
+        contents.remove(folder)
+    return replace(report, checkpoints_kept=kept)
+
+
+def _copy(path: Path, rule: retention.Keeping, out: Path, tries: int = 3) -> Packed:
+    """Pack into ``out``, reading only. Where trials moved meanwhile, into a packed file, they are looked up again."""
+    found = contents.look(path, names.folder_of(path))
+    plan = _plan(path, found, rule)
+    try:
+        failed = plan.write(out, found)
+    except (OSError, StoreError) as error:
+        if tries > 1 and any(not row.file.exists() for row in found.rows.values()):
+            return _copy(path, rule, out, tries - 1)
+        raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
+    if tries > 1 and any(not found.rows[number].file.exists() for number in failed):
+        out.unlink()
+        return _copy(path, rule, out, tries - 1)
+    lines = (*found.damaged, *(one_line(f"trial {number}: {why}") for number, why in failed.items()))
+    return replace(plan.report, path=out, after=out.stat().st_size, changed=True, damaged=lines)
+
+
+# --- what to do -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    rule: retention.Keeping
+    drop: frozenset[int]
+    report: Packed
+
+    def write(self, path: Path, found: contents.Contents) -> dict[int, str]:
+        """Make ``path`` the packed file; returns why, for each trial that has its numbers only."""
+        assert found.previous is not None
+        head = index.Head(layout.PACKED, found.store_id, secrets.token_hex(8), found.previous)
+
+        def copy(trials: h5py.Group, row: index.Row, group: h5py.Group) -> None:
+            if row.record.number in self.drop:
+                digest.check(group)
+                without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
+            else:
+                index.as_it_lies(trials, row, group)
+                digest.check(trials[names.trial_name(row.record.number)])
+
+        rows = in_order(found.rows)
+        return index.pack(path, head, rows, salvage.deadly(rows), copy=copy)
+
+
+def _plan(path: Path, found: contents.Contents, rule: retention.Keeping) -> _Plan:
+    if not found.rows or found.previous is None:
+        raise StoreError(f"{path}: no trial has ended so far, there is nothing to pack")
+    records = [row.record for row in in_order(found.rows)]
+    direction = found.previous.direction
+    if retention.forgets_the_best(rule, records, direction):
+        raise UsageError(
+            f"--arrays {rule}: the best trial would lose its arrays; add best:1 to keep them, or best:0 to say so"
+        )
+    stay = retention.chosen(rule, records, direction)
+    held_now = sizes.of_rows(in_order(found.rows))
+    bulk = {number: holding.bulk for number, holding in held_now.items() if holding.bulk}
+    drop = frozenset(bulk.keys() - stay)
+    before = sizes.on_disk([path, *(row.file for row in found.rows.values())])
+    report = Packed(
+        path=path,
+        trials=len(records),
+        changed=False,
+        with_arrays=len(bulk) - len(drop),
+        dropped=tuple(sorted(drop)),
+        before=before,
+        after=before - sum(bulk[number] for number in drop),
+        unfinished=checkpoints.count(names.folder_of(path)),
+        checkpoints_kept=True,
+        damaged=found.damaged,
+        bulk=sizes.words(held_now.values()),
+    )
+    return _Plan(rule, drop, report)
+
+
+def in_order(rows: Mapping[int, index.Row]) -> Sequence[index.Row]:
+    """The rows by number."""
+    return [rows[number] for number in sorted(rows)]
+
+
+# --- one trial --------------------------------------------------------------------------------------
+
+
+def without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str) -> None:
+    """Copy a trial's group without its arrays, image, snapshots and artifacts, say so in it, and seal it again."""
+    arrays = trialgroup.array_paths(group)
+    gone = {*arrays.values(), layout.IMAGE, layout.SNAPSHOTS, layout.ARTIFACTS}
+    made = trials.create_group(name)
+    nexus.copy_attributes(group, made)
+    for member in group:
+        link = group.get(member, getlink=True)
+        if member in gone:
+            continue
+        if isinstance(link, h5py.HardLink):
+            group.copy(member, made)
+        else:
+            made[member] = link
+    if layout.CURVE in made:
+        nexus.attribute(made, "default", layout.CURVE)
+    elif "default" in made.attrs:
+        del made.attrs["default"]
+    words = [*arrays, *(["the image"] if layout.IMAGE in group else [])]
+    if layout.SNAPSHOTS in group:
+        words.append(f"{len(group[layout.SNAPSHOTS])} snapshots")
+    if layout.ARTIFACTS in group:
+        words.append(artifacts.in_words(group))
+    said = f"dropped when the file was packed with --arrays {why}: {', '.join(words)}"
+    nexus.attribute(made, layout.ARRAYS_DROPPED, said)
+    digest.seal(made)

@@ -1,0 +1,258 @@
+"""Whether results are as they were written: every byte that matters is read, by another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ptydask.errors import StoreError
+from ptydask.store import contents, isolated, layout, names, refused
+
+Progress = Callable[[int, int], None]
+"""Is told how many trials were read, and of how many."""
+_TRIES = 10
+"""A study may go on meanwhile: what looks wrong, while the file is replaced, is looked at again."""
+_PARTS = ("head", "seal", "rows", "images")
+_DEAD = {"problems": [["", "is damaged beyond reading: HDF5 crashes or hangs on it"]], "unread": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong. Its text is one line."""
+
+    file: Path
+    trial: int | None
+    """None for what is not of one trial."""
+    where: str
+    """The path within the trial's group, or within the file; "" for the whole of it."""
+    what: str
+
+    def __str__(self) -> str:
+        trial = "" if self.trial is None else f"trial {self.trial}"
+        where = ": ".join(filter(None, [trial, self.where]))
+        return f"{self.file.name}: {where} {self.what}" if where else f"{self.file.name}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What :func:`verify` found."""
+
+    path: Path
+    kind: str
+    """"packed", "index", or "trial" for a trial's own file; "" where not even that can be read."""
+    trials: int
+    """How many trials were read."""
+    files: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def intact(self) -> bool:
+        """Whether all is as it was written."""
+        return not self.problems
+
+    @property
+    def damaged(self) -> tuple[int, ...]:
+        """The numbers of the trials that are concerned."""
+        return tuple(sorted({p.trial for p in self.problems if p.trial is not None}))
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, in one line; "" where nothing is wrong."""
+        if self.intact:
+            return ""
+        if self.kind == layout.TRIAL:
+            return "put back a copy of the file, or move it away: the trial is then run again"
+        rest = "" if self.kind else "where there is one, "
+        return f"put back a copy of the file, {rest}or keep what is whole: ptydask rebuild {self.path.name}"
+
+
+def verify(path: Path | str, *, patience: float = isolated.PATIENCE, progress: Progress | None = None) -> Report:
+    """Read all of the results file ``path``, with its folder where it has one, or of one trial's own file.
+
+    Checksums of HDF5 and our own, table, history, attributes and links are compared with each other. Damage of any
+    kind ends up in the report; ``patience`` is how many seconds one trial may take to read. Raises StoreError where
+    there is no such file, or it is not one of ptydask, or of a later format.
+    """
+    path = Path(path).absolute()
+    for _ in range(_TRIES // 3):
+        refused.other_kinds(path)
+        work = _Work(path, patience, progress or (lambda done, total: None))
+        seen = work.study(path)
+        _everything(work, path, seen)
+        if all(problem.file.exists() for problem in work.problems) or _stamp(path) == seen.stamp:
+            break  # else trials moved into the packed file meanwhile, as they do when a study ends
+    return Report(path, seen.kind, work.read, len(work.files), tuple(work.problems))
+
+
+def _everything(work: _Work, path: Path, seen: _Seen) -> None:
+    if seen.kind == layout.TRIAL:
+        work.trials([_Place(names.shard_number(path), path, f"/{layout.TRIAL}")])
+    elif seen.kind == layout.INDEX:
+        _index(work, path, seen)
+    elif seen.kind == layout.PACKED:
+        work.trials([*work.within(path, seen), *_since(work, path, seen)])
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Another one where the file was replaced."""
+    try:
+        at = path.stat()
+    except OSError:
+        return ()
+    return at.st_dev, at.st_ino, at.st_mtime_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    seal: str
+    text: str
+    image: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A trial, where it lies, and what the table knows of it."""
+
+    number: int | None
+    file: Path
+    group: str
+    row: _Row | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a file says of itself."""
+
+    kind: str = ""
+    store_id: str = ""
+    study: str = ""
+    """The path of the study's group."""
+    rows: Mapping[int, _Row] = field(default_factory=dict)
+    stamp: tuple[int, ...] = ()
+
+
+@dataclass
+class _Work:
+    """What has been found so far."""
+
+    path: Path
+    patience: float
+    progress: Progress
+    problems: list[Problem] = field(default_factory=list)
+    files: set[Path] = field(default_factory=set)
+    read: int = 0
+
+    def ask(self, tasks: Sequence[Mapping[str, Any]]) -> Any:
+        """The answers of another process, one by one."""
+        return (
+            _DEAD if found is None else found
+            for found in isolated.run("ptydask.store.upkeep.checks", tasks, patience=self.patience)
+        )
+
+    def tell(self, file: Path, trial: int | None, found: Mapping[str, Any], word: str = "") -> None:
+        for where, what in found["problems"]:
+            problem = Problem(file, trial, where or word, what)
+            if problem not in self.problems:
+                self.problems.append(problem)
+
+    def study(self, file: Path) -> _Seen:
+        """Check all of ``file`` but its trials. Raises StoreError where it is none of ours."""
+        self.files.add(file)
+        before = list(self.problems)
+        for _ in range(_TRIES):
+            self.problems, stamp = list(before), _stamp(file)
+            seen = replace(self._study(file), stamp=stamp)
+            if self.problems == before or _stamp(file) == stamp:
+                break  # else its parts are of two files, one after the other
+        return seen
+
+    def _study(self, file: Path) -> _Seen:
+        head, seal, rows, images = self.ask([{"what": what, "path": str(file)} for what in _PARTS])
+        if "refused" in head:
+            raise StoreError(head["refused"])
+        self.tell(file, None, head)
+        kind = head.get("kind", "")
+        if kind not in (layout.PACKED, layout.INDEX):
+            return _Seen(kind)
+        self.tell(file, None, seal, "all but the trials")
+        for found, word in ((rows, layout.TABLE), (images, layout.THUMBNAILS)):
+            if not (found.get("unread") and seal["problems"]):  # said already, and better
+                self.tell(file, None, found, word)
+        tiles = images.get("images", [])
+        said = {
+            number: _Row(sha256, text, tiles[row] if row < len(tiles) else None)
+            for row, (number, sha256, text) in enumerate(rows.get("rows", []))
+        }
+        if said:
+            [links] = self.ask([{"what": "links", "path": str(file), "numbers": list(said)}])
+            self.tell(file, None, links, "links")
+        return _Seen(kind, head["id"], head["study"], said)
+
+    def within(self, file: Path, seen: _Seen) -> list[_Place]:
+        """The trials of a packed file: those of its table, or those that can be seen in it."""
+        numbers = sorted(seen.rows)
+        if not numbers:
+            [found] = self.ask([{"what": "names", "path": str(file)}])
+            numbers = found.get("here", [])
+        above = f"{seen.study}/{layout.TRIALS}"
+        return [_Place(n, file, f"{above}/{names.trial_name(n)}", seen.rows.get(n)) for n in numbers]
+
+    def trials(self, places: Sequence[_Place]) -> None:
+        """Check trials, one by one, wherever they lie."""
+        self.progress(0, len(places))
+        for place, found in zip(places, self.ask([_task(place) for place in places]), strict=True):
+            self.files.add(place.file)
+            self.tell(place.file, place.number, found)
+            self.read += 1
+            self.progress(self.read, len(places))
+
+
+def _task(place: _Place) -> dict[str, Any]:
+    task: dict[str, Any] = {"what": "trial", "path": str(place.file), "group": place.group, "number": place.number}
+    if place.row is not None:
+        task |= {"seal": place.row.seal, "text": place.row.text, "image": place.row.image}
+    return task
+
+
+def _whose(work: _Work, folder: Path, seen: _Seen) -> str:
+    """The id of the store whose folder it is; "" where there is none. One that cannot say it counts as the file's."""
+    try:
+        card = contents.read_card(folder) if folder.is_dir() else None
+    except StoreError:
+        work.problems.append(Problem(folder / contents.CARD, None, "", "is damaged"))
+        return seen.store_id
+    return "" if card is None else card[0]
+
+
+def _since(work: _Work, path: Path, seen: _Seen) -> list[_Place]:
+    """Trials that a packed file does not have yet: of a study that goes on, or whose driver was killed."""
+    folder = names.folder_of(path)
+    if _whose(work, folder, seen) != seen.store_id:
+        return []
+    new = sorted(contents.shards(folder) - seen.rows.keys())
+    return [_Place(number, names.shard_path(folder, number), f"/{layout.TRIAL}") for number in new]
+
+
+def _index(work: _Work, path: Path, seen: _Seen) -> None:
+    """Check every trial's own file, and every older pack, in the folder beside an index."""
+    folder = names.folder_of(path)
+    whose = _whose(work, folder, seen)
+    if whose != seen.store_id:
+        what = "holds trials of another study" if whose else "is not there: the trials are in it"
+        work.problems.append(Problem(folder, None, "", what))
+        return
+    packed: dict[int, _Place] = {}
+    for pack in sorted(folder.glob("packed-*.h5")):
+        packed |= {place.number: place for place in work.within(pack, work.study(pack)) if place.number is not None}
+    alone, places = contents.shards(folder), []
+    for number in sorted({*seen.rows, *alone, *packed}):
+        file = names.shard_path(folder, number)
+        if number in alone:
+            places.append(_Place(number, file, f"/{layout.TRIAL}", seen.rows.get(number)))
+        elif number in packed:
+            places.append(packed[number])
+        else:
+            work.problems.append(Problem(file, number, "", "is in the table, but its file is not there"))
+    work.trials(places)
