@@ -10,11 +10,13 @@ TYPE_CHECKING = (
 )
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from ptydask.analysis.results import StudyResults
+    from ptydask.api import run, validate
 
 __version__ = "0.1.0"
-__all__ = ["Pruned", "__version__", "open", "report"]
+__all__ = ["Pruned", "__version__", "open", "report", "run", "validate"]
 
 
 class Pruned(BaseException):
@@ -46,3 +48,14 @@ def report(step: int | None = None, metrics: Mapping[str, float] | None = None, 
     >>> ptydask.report(3, {"loss (val)": 0.5})  # doctest: +SKIP
     """
     importlib.import_module("ptydask.trial.reporting").report(step, metrics, more)
+
+
+def __getattr__(name: str) -> Any:
+    """``run`` and ``validate`` come in with everything that they need when they are first asked for."""
+    if name in ("run", "validate"):
+        return getattr(importlib.import_module("ptydask.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

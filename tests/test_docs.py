@@ -20,6 +20,7 @@ PAGES = [
     "docs/sweeps.md",
     "docs/clusters.md",
     "docs/after-the-run.md",
+    "docs/python.md",
 ]
 BEFORE = {"docs/after-the-run.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"]}
 """What a page takes for granted."""

@@ -69,7 +69,7 @@ def run(sampler: ComponentSpec, pruner: ComponentSpec | None, direction: Directi
         warnings.simplefilter("ignore")
         where = GRID if sampler.name in ("GridSampler", "BruteForceSampler") else SPACE
         study = optuna.create_study(study_name="s", direction=direction)
-        for point in sampling.exhaustive(specs.plan(sampler, where=where)) or ():
+        for point in sampling.grid_points(specs.plan(sampler, where=where)) or ():
             study.enqueue_trial(dict(point.params))
         for index in range(TRIALS):
             study.sampler = sampling.sampler(sampler, seed=index, space=where)

@@ -19,7 +19,7 @@ import servers
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from ptydask.cli import running
+from ptydask.driver import execute
 from ptydask.errors import hide, redact
 from ptydask.model import beside
 from ptydask.store import reader
@@ -105,18 +105,18 @@ def test_sigterm_in_a_destructor_is_heeded() -> None:
     """What it raised is lost there: the next look at the run raises it again, but not while the run is being ended."""
 
     def come() -> None:
-        with suppress(running.Terminated):
+        with suppress(execute.Terminated):
             signal.raise_signal(signal.SIGTERM)
 
-    with running.sigterm() as asked:
-        asked.heed()
+    with execute.raise_on_sigterm() as sigterm:
+        sigterm.raise_if_set()
         come()
-        with pytest.raises(running.Terminated):
-            asked.heed()
+        with pytest.raises(execute.Terminated):
+            sigterm.raise_if_set()
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
-            asked.heed()
+            sigterm.raise_if_set()
 
 
 @pytest.mark.slow

@@ -224,7 +224,7 @@ def test_package_is_missing(spec: ComponentSpec, monkeypatch: pytest.MonkeyPatch
 def test_nothing_to_tune() -> None:
     """A study of one reconstruction has an empty space, which every sampler must bear."""
     assert sampling.check(plan(where={})) == ()
-    assert sampling.exhaustive(plan(ComponentSpec("GridSampler"), where={})) is None
+    assert sampling.grid_points(plan(ComponentSpec("GridSampler"), where={})) is None
 
 
 # --- pruners ----------------------------------------------------------------------------------------
@@ -299,11 +299,11 @@ def test_short_trials() -> None:
 @pytest.mark.parametrize("name", ["GridSampler", "BruteForceSampler"])
 def test_every_grid_point_once(name: str) -> None:
     """The whole product, each point once, in one order whatever the dictionary's."""
-    made = sampling.exhaustive(plan(ComponentSpec(name), where=GRID))
+    made = sampling.grid_points(plan(ComponentSpec(name), where=GRID))
     assert made is not None
     rows = [tuple(sorted(point.params.items())) for point in made]
     assert len(rows) == len(set(rows)) == 5 * 3 * 2
-    again = sampling.exhaustive(plan(ComponentSpec(name), where=dict(reversed(GRID.items()))))
+    again = sampling.grid_points(plan(ComponentSpec(name), where=dict(reversed(GRID.items()))))
     assert again == made
     assert {point.origin for point in made} == {"grid"}
     assert all(ranges.contains(GRID[n], v) for point in made for n, v in point.params.items())
@@ -312,7 +312,7 @@ def test_every_grid_point_once(name: str) -> None:
 def test_grid_of_given_values() -> None:
     """GridSampler's own search_space counts; what it leaves out is taken from the ranges."""
     spec = ComponentSpec("GridSampler", {"search_space": {"scale": [0.9, 1.0, 0.9]}})
-    made = sampling.exhaustive(plan(spec, where=GRID))
+    made = sampling.grid_points(plan(spec, where=GRID))
     assert made is not None
     assert len(made) == 2 * 3 * 2
     assert {point.params["scale"] for point in made} == {0.9, 1.0}
@@ -322,19 +322,19 @@ def test_own_points_come_first_and_once() -> None:
     """A try keeps its place in front; the start only where it is on the grid; neither is run twice."""
     start = Point({"scale": 1.0, "Nlayer": 2, "opt": "b"}, "start")
     tried = Point({"scale": 0.8, "Nlayer": 1, "opt": "a"}, "try")
-    made = sampling.exhaustive(plan(ComponentSpec("GridSampler"), where=GRID, points=(start, tried)))
+    made = sampling.grid_points(plan(ComponentSpec("GridSampler"), where=GRID, points=(start, tried)))
     assert made is not None
     assert made[:2] == (start, tried)
     assert len(made) == 30
     for origin in (OWN_VALUES, NEAR_VALUES):
         off = Point({"scale": 1.05, "Nlayer": 2, "opt": "b"}, origin)
-        assert off not in (sampling.exhaustive(plan(ComponentSpec("GridSampler"), where=GRID, points=(off,))) or ())
+        assert off not in (sampling.grid_points(plan(ComponentSpec("GridSampler"), where=GRID, points=(off,))) or ())
 
 
 def test_grid_with_fixed_parameters() -> None:
     """A grid inside a PartialFixedSampler runs over the other parameters."""
     spec = ComponentSpec("PartialFixedSampler", {"fixed_params": {"opt": "a"}, "base_sampler": {"name": "GridSampler"}})
-    made = sampling.exhaustive(plan(spec, where=GRID))
+    made = sampling.grid_points(plan(spec, where=GRID))
     assert made is not None
     assert len(made) == 15
     sampling.check(plan(spec, where=GRID))
@@ -342,11 +342,11 @@ def test_grid_with_fixed_parameters() -> None:
 
 def test_other_samplers_have_no_grid() -> None:
     """Nothing to enqueue."""
-    assert sampling.exhaustive(plan(ComponentSpec("TPESampler"))) is None
+    assert sampling.grid_points(plan(ComponentSpec("TPESampler"))) is None
 
 
 @pytest.mark.parametrize("where", [{"x": FloatRange(0.0, 1.0)}, {"x": FloatRange(0.0, 1.0, 1e-9)}])
 def test_grid_without_end(where: dict[str, Distribution]) -> None:
     """A continuous range, or one of a billion steps, is refused with the parameter's name."""
     with pytest.raises(ConfigError, match="x"):
-        sampling.exhaustive(plan(ComponentSpec("GridSampler"), where=where))
+        sampling.grid_points(plan(ComponentSpec("GridSampler"), where=where))

@@ -458,7 +458,7 @@ def test_a_grid_over_steps() -> None:
         "a": Quantiles("uniform", 0.0, 1.0, 0.5),
         "c": Weighted((3, 1), (0.9, 0.1)),
     }
-    made = sampling.exhaustive(plan(ComponentSpec("GridSampler"), where=where))
+    made = sampling.grid_points(plan(ComponentSpec("GridSampler"), where=where))
     assert made is not None
     assert [tuple(p.params[n] for n in "abc") for p in made] == [*product((0.0, 0.5, 1.0), ("x", "y"), (3, 1))]
 
@@ -467,24 +467,24 @@ def test_a_grid_over_steps() -> None:
 def test_a_grid_without_end(name: str) -> None:
     """Refused by the parameter's name."""
     with pytest.raises(ConfigError, match="cannot count off x"):
-        sampling.exhaustive(plan(ComponentSpec("GridSampler"), where={"x": FAMILIES[name]}))
+        sampling.grid_points(plan(ComponentSpec("GridSampler"), where={"x": FAMILIES[name]}))
 
 
 def test_a_grid_of_given_values() -> None:
     """GridSampler's own search_space has values, of an endless distribution too."""
     spec = ComponentSpec("GridSampler", {"search_space": {"x": [0.5, -1, 0.5]}})
-    made = sampling.exhaustive(plan(spec, where={"x": FAMILIES["normal"]}))
+    made = sampling.grid_points(plan(spec, where={"x": FAMILIES["normal"]}))
     assert made is not None
     assert [p.params["x"] for p in made] == [0.5, -1]
     bad = ComponentSpec("GridSampler", {"search_space": {"x": [99.0]}})
     with pytest.raises(ConfigError, match="must be normal"):
-        sampling.exhaustive(plan(bad, where={"x": FAMILIES["normal"]}))
+        sampling.grid_points(plan(bad, where={"x": FAMILIES["normal"]}))
 
 
 def test_equal_values_are_one_point() -> None:
     """1 and 1.0 merge, and have the second's type as with W&B; True and 1 do not."""
     where: dict[str, Distribution] = {"x": Choice((1, 2, 1.0, True, "1"))}
-    made = sampling.exhaustive(plan(ComponentSpec("GridSampler"), where=where))
+    made = sampling.grid_points(plan(ComponentSpec("GridSampler"), where=where))
     assert made is not None
     assert [(p.params["x"], type(p.params["x"])) for p in made] == [(1.0, float), (2, int), (True, bool), ("1", str)]
 
@@ -494,8 +494,8 @@ def test_nested_parameters_are_in_order_level_by_level() -> None:
     where: dict[str, Distribution] = {"a-c": Choice((1, 2)), "a.b": Choice((3, 4))}
     described = [{"name": "a-c", "path": ["a-c"]}, {"name": "a.b", "path": ["a", "b"]}]
     asked = plan(ComponentSpec("GridSampler"), where=where)
-    flat = sampling.exhaustive(asked)
-    nested = sampling.exhaustive(replace(asked, config={"parameters": described}))
+    flat = sampling.grid_points(asked)
+    nested = sampling.grid_points(replace(asked, config={"parameters": described}))
     assert [tuple(p.params[n] for n in ("a-c", "a.b")) for p in flat or ()] == [(1, 3), (1, 4), (2, 3), (2, 4)]
     assert [tuple(p.params[n] for n in ("a-c", "a.b")) for p in nested or ()] == [(1, 3), (2, 3), (1, 4), (2, 4)]
 
@@ -504,7 +504,7 @@ def test_too_many_points() -> None:
     """A hundred thousand at most."""
     where: dict[str, Distribution] = {n: Quantiles("uniform", 0, 99, 1) for n in "abc"}
     with pytest.raises(ConfigError, match="1000000 points"):
-        sampling.exhaustive(plan(ComponentSpec("GridSampler"), where=where))
+        sampling.grid_points(plan(ComponentSpec("GridSampler"), where=where))
 
 
 # --- between the store and Optuna ---------------------------------------------------------------------
@@ -625,7 +625,7 @@ def test_grid_points_run_in_order(tmp_path: Path) -> None:
     """Whoever asks gets the next point: four workers on one journal number the trials as the grid has them."""
     where: dict[str, Distribution] = {"b": Choice((True, 1, "x")), "a": Quantiles("uniform", 0.0, 4.0, 1)}
     spec = ComponentSpec("GridSampler")
-    points = sampling.exhaustive(plan(spec, where=where)) or ()
+    points = sampling.grid_points(plan(spec, where=where)) or ()
     path = str(tmp_path / "j.log")
     one = book(where, optuna.create_study(study_name="s", storage=JournalStorage(JournalFileBackend(path))), spec)
     one.enqueue(points)

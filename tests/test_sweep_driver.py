@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import store_cases as cases
 
-from ptydask.cli.running import nothing_text
-from ptydask.driver.contract import hopeless, total_of
+from ptydask.driver.contract import hopeless
+from ptydask.driver.execute import none_completed_text
+from ptydask.driver.prepare import count_trials
 from ptydask.model import (
     Budget,
     ComponentSpec,
@@ -161,15 +162,15 @@ def plan_with(budget: Budget, points: int | None = None) -> StudyPlan:
 )
 def test_how_many_trials(budget: Budget, points: int | None, total: int) -> None:
     """On 3 workers; a grid ends with its points, or with run_cap before."""
-    assert total_of(plan_with(budget, points), 3) == total
+    assert count_trials(plan_with(budget, points), 3) == total
 
 
 def test_a_grid_runs_every_point_whatever_was_recorded() -> None:
     """Trials beyond the grid, of another search or a grid that was moved, take no point's place; run_cap is exact."""
     records = [cases.record(number, params={"x": x}) for number, x in enumerate([1, 2.0, 7, 8])]
-    assert total_of(plan_with(Budget(6, total=True), 6), 1, records) == 8
-    assert total_of(plan_with(Budget(5, total=True), 6), 1, records) == 5
-    assert total_of(plan_with(Budget(5, total=True)), 1, records) == 5
+    assert count_trials(plan_with(Budget(6, total=True), 6), 1, records) == 8
+    assert count_trials(plan_with(Budget(5, total=True), 6), 1, records) == 5
+    assert count_trials(plan_with(Budget(5, total=True)), 1, records) == 5
 
 
 def test_the_error_of_a_hopeless_run() -> None:
@@ -195,7 +196,7 @@ def test_where_no_trial_completed() -> None:
     states = (TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL)
     records = [cases.record(number, params={}, state=state) for number, state in enumerate(states)]
     said = "no trial completed; `ptydask show 'my results/s.h5' 1` has the reason of the first"
-    assert nothing_text(records, Path("my results/s.h5")) == said
+    assert none_completed_text(records, Path("my results/s.h5")) == said
 
 
 def test_a_hopeless_grid_is_not_told_to_raise_the_number() -> None:

@@ -130,7 +130,7 @@ def test_every_distribution_is_tested() -> None:
 def test_grid_values(plan: Any, entry: dict[str, Any], expected: tuple[Any, ...]) -> None:
     """A grid counts off integers with both ends and ``arange(min, max, q)`` without max; equal values are one."""
     made = plan({"x": entry}, method="grid", run_cap=...)
-    points = sampling.exhaustive(made)
+    points = sampling.grid_points(made)
     assert points is not None
     assert [point.params["x"] for point in points] == list(expected)
     assert repr(tuple(point.params["x"] for point in points)) == repr(expected)
@@ -145,7 +145,7 @@ def test_grid_order(plan: Any) -> None:
         method="grid",
         run_cap=...,
     )
-    points = sampling.exhaustive(made)
+    points = sampling.grid_points(made)
     assert points is not None
     assert [tuple(p.params[name] for name in "abn") for p in points] == list(
         itertools.product(["x", "y"], [3, 1], [1, 2])

@@ -27,7 +27,7 @@ def compared(tmp_path: Path) -> Callable[..., list[str]]:
 
     def compare(parameters: Any = GIVEN, **top: Any) -> list[str]:
         old, new = made(tmp_path, GIVEN), made(tmp_path, parameters, **top)
-        metas = (provenance.meta_of(plan, {}) for plan in (old, new))
+        metas = (provenance.study_meta(plan) for plan in (old, new))
         return provenance.compare(*metas, file=Path("s.h5"))
 
     return compare

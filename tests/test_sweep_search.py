@@ -98,7 +98,7 @@ def test_tried_points_of_a_grid(plan: Any, refused: Any) -> None:
     """A grid is run whole after the guess, which has to be whole too."""
     grid = {"a": {"values": [1, 2]}, "b": {"values": [3, 4]}}
     made = plan(grid, Overrides(tries=({"a": 2, "b": 4},)), method="grid", run_cap=...)
-    points = sampling.exhaustive(made)
+    points = sampling.grid_points(made)
     assert points is not None
     assert [tuple(point.params.values()) for point in points] == [(2, 4), (1, 3), (1, 4), (2, 3)]
     assert made.budget.n_trials >= 4

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.model import beside, target_met
+from ptydask.cli.formats import error_text, params_text
 
 if TYPE_CHECKING:
-    from ptydask.cli.running import Asked
-    from ptydask.clusters import ClusterRequest
-    from ptydask.driver import RunOptions
-    from ptydask.model import StudyMeta, StudyPlan, TrialRecord
+    from ptydask.config import Overrides
+    from ptydask.driver.execute import RunEnd, SigtermFlag
+    from ptydask.driver.prepare import PreparedRun, RunRequest
 
 RUN_EXAMPLES = """\
 examples:
@@ -169,29 +166,13 @@ def _bounds(text: str) -> tuple[int, int]:
 _positive.__name__, _natural.__name__, _seconds.__name__ = "whole number", "whole number", "number"
 
 
-# --- from a file to a plan ------------------------------------------------------------------------
+# --- what is asked for, and how it ended ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A plan, and what is on disk for it already."""
+def _overrides(args: argparse.Namespace) -> Overrides:
+    from ptydask import config
 
-    plan: StudyPlan
-    total: int
-    workers: int
-    recorded: int
-    packed: bool
-    """Whether all that is recorded is in one file."""
-    reached: TrialRecord | None
-    """The best recorded trial, where it is as good as the plan's target."""
-    notices: tuple[str, ...]
-    meta: StudyMeta
-
-
-def _load(args: argparse.Namespace) -> StudyPlan:
-    from ptydask import config, engines, sampling
-
-    overrides = config.Overrides(
+    return config.Overrides(
         settings=tuple(config.parse_setting(text) for text in args.settings),
         n_trials=args.trials,
         timeout=args.timeout,
@@ -202,49 +183,29 @@ def _load(args: argparse.Namespace) -> StudyPlan:
         seed=args.seed,
         tries=tuple(config.parse_point(text) for text in args.tries),
     )
-    plan = config.load(args.config, overrides)
-    plan = engines.get(plan.engine).validate(plan)
-    points = sampling.exhaustive(plan)
-    return plan if points is None else replace(plan, points=points, exhaustive=True)
 
 
-def _refuse_endless(plan: StudyPlan) -> None:
-    """Raises ConfigError where neither the file nor the command line says how many trials there are."""
-    from ptydask.errors import ConfigError
+def _run_request(args: argparse.Namespace) -> RunRequest:
+    from ptydask.driver.prepare import RunRequest
 
-    if plan.budget.n_trials == 0:
-        rule = "nobody has said how many trials to run"
-        hint = "add --trials 100 to the command, or run_cap: 100 to the file"
-        raise ConfigError(rule, file=plan.source.path, key="run_cap", hint=hint)
-
-
-def _prepare(plan: StudyPlan, workers: int) -> Prepared:
-    from ptydask.driver import provenance
-    from ptydask.driver.contract import total_of
-    from ptydask.errors import StoreError, UnusableResults
-    from ptydask.store import reader
-
-    meta = provenance.meta_of(plan, {})
-    records: Sequence[TrialRecord] = ()
-    packed, reached, notices = False, None, list(plan.notices)
-    if plan.results.exists():
-        try:
-            with reader.open(plan.results) as there:
-                records, old = there.records(), there.meta
-                reached = target_met(records, plan.target, plan.direction)
-                packed = there.packed and not beside(plan.results, ".trials").exists()
-        except StoreError as error:
-            raise UnusableResults(str(error)) from None
-        notices += provenance.compare(old, meta, file=plan.results)
-    total = total_of(plan, workers, records)
-    return Prepared(plan, total, workers, len(records), packed, reached, tuple(notices), meta)
+    return RunRequest(
+        config=args.config,
+        overrides=_overrides(args),
+        cluster=args.cluster,
+        workers=args.workers,
+        adapt=args.adapt,
+        workers_per_gpu=args.workers_per_gpu,
+        retries=args.retries,
+        checkpoint_every=args.checkpoint_every,
+    )
 
 
 def validate_command(args: argparse.Namespace) -> int:
     """``ptydask validate``."""
     from ptydask.cli.plan import plan_lines
+    from ptydask.driver.prepare import complete_plan
 
-    plan = _load(args)
+    plan = complete_plan(args.config, _overrides(args))
     for line in plan_lines(plan):
         print(line, file=sys.stderr)
     for notice in plan.notices:
@@ -263,64 +224,44 @@ def demo_command(args: argparse.Namespace) -> int:
     return 0
 
 
-# --- running --------------------------------------------------------------------------------------
-
-
 def run_command(args: argparse.Namespace) -> int:
     """``ptydask run``."""
-    from ptydask.cli import running
+    from ptydask.driver import execute
 
     try:
-        with running.sigterm() as asked:
-            return _run(args, asked)
-    except running.Terminated:  # nothing was begun so far
+        with execute.raise_on_sigterm() as sigterm:
+            return _run(args, sigterm)
+    except execute.Terminated:
         return 75
 
 
-def _run(args: argparse.Namespace, asked: Asked) -> int:
-    from ptydask import clusters
-    from ptydask.cli import plan as words
-    from ptydask.cli import running, view
+def _run(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
+    from ptydask import api
+    from ptydask.cli import view
+    from ptydask.driver.execute import execute_run
 
-    chosen = clusters.choose(args.cluster)
-    plan = _load(args)
-    _refuse_endless(plan)
-    request = _request(args, chosen.place.default_workers())
-    prepared = _prepare(plan, request.workers)
-    watch = view.observer(sys.stderr)
-    watch.plan(
-        [
-            *words.plan_lines(plan),
-            words.trials_line(plan.budget, prepared.workers, prepared.total, prepared.recorded),
-            words.workers_line(chosen.place.describe(request), chosen.why if args.cluster == "auto" else ""),
-        ]
-    )
-    for notice in prepared.notices:
-        watch.notice(notice)
-    if prepared.packed and prepared.reached is not None:
-        watch.notice(f"{running.target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
-        return 0
-    if prepared.packed and prepared.recorded >= prepared.total:
-        watch.notice(f"{words.recorded_text(prepared.total, prepared.recorded, plan.results)}: nothing left to do")
+    screen = view.observer(sys.stderr)
+    prepared = api.announce_run(_run_request(args), screen)
+    if prepared.finished:
         return 0
     if args.dry_run:
-        script = chosen.place.script(
-            replace(request, folder=beside(plan.results.absolute(), ".trials"), label=plan.name)
-        )
+        script = prepared.job_script()
         if script:
             print(script)
         return 0
-    return running.run(prepared, chosen.place, request, _options(args, prepared.total), watch, asked)
+    end = execute_run(prepared, screen, sigterm)
+    _print_best(prepared, end)
+    if not end.complete:
+        return 75
+    return 3 if end.failed else 0
 
 
-def _request(args: argparse.Namespace, default: int) -> ClusterRequest:
-    from ptydask.clusters import ClusterRequest
-
-    least, most = args.adapt or (args.workers or default * args.workers_per_gpu,) * 2
-    return ClusterRequest(most, least, args.workers_per_gpu)
-
-
-def _options(args: argparse.Namespace, total: int) -> RunOptions:
-    from ptydask.driver import RunOptions
-
-    return RunOptions(total, args.retries, args.checkpoint_every)
+def _print_best(prepared: PreparedRun, end: RunEnd) -> None:
+    if end.snapshot is None:
+        return
+    best = end.snapshot.best
+    if best is not None:
+        words = [f"best      trial {best.number}: {end.snapshot.metric} {error_text(best.error)}"]
+        words += [params_text(best.params)] if best.params else []
+        print("  ".join(words))
+    print(f"results   {end.snapshot.results}")

@@ -6,8 +6,7 @@ import argparse
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
@@ -18,7 +17,8 @@ from ptydask.cli import formats
 from ptydask.cli.formats import duration, trial_object
 from ptydask.cli.frame import ASCII, BLOCKS, Glyphs, Line, frame, text_of, wrapped
 from ptydask.cli.screen import Screen, redraws, window
-from ptydask.model import RunningTrial, RunSnapshot, StudyMeta, TrialRecord, TrialState, best_of
+from ptydask.driver.contract import snapshot_of_records
+from ptydask.model import RunningTrial, RunSnapshot, TrialRecord, TrialState
 
 Word = Literal["running", "gone", "stopped", "finished"]
 
@@ -113,29 +113,6 @@ def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
     )
 
 
-def snapshot_of(records: Sequence[TrialRecord], meta: StudyMeta, file: Path, complete: bool) -> RunSnapshot:
-    """A snapshot made of what was recorded, where no driver left one.
-
-    Its total is 0 unless the study is ``complete``: how many were asked for is not known then.
-    """
-    count = Counter(record.state for record in records)
-    words = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-    return RunSnapshot(
-        study=meta.name,
-        results=file,
-        total=len(records) if complete else 0,
-        counts={word: count[state] for word, state in words.items()},
-        best=best_of(records, meta.direction),
-        running=(),
-        workers=0,
-        seconds=sum(record.seconds for record in records),
-        remaining=None,
-        iterations=None,
-        metric=meta.metric,
-        direction=meta.direction,
-    )
-
-
 def _record_from(values: Mapping[str, Any]) -> TrialRecord:
     known = {field.name for field in fields(TrialRecord)}
     kept = {name: value for name, value in values.items() if name in known}
@@ -172,9 +149,10 @@ def look(file: Path, now: float) -> Seen:
         if run is not None and results.packed:  # its driver may have packed more than it wrote down
             left = max(0, run.total - max(run.recorded, len(results.records())))
         how = standing(driver, live=results.live, packed=results.packed, left=left)
-        shown = run if run is not None else snapshot_of(results.records(), results.meta, file, results.packed)
+        if run is None:
+            run = snapshot_of_records(results.records(), results.meta, file, complete=results.packed)
     updated = str(said.get("updated", ""))
-    return Seen(how, shown, updated, max(0.0, now - moment(updated)) if updated else 0.0)
+    return Seen(how, run, updated, max(0.0, now - moment(updated)) if updated else 0.0)
 
 
 def seen_object(seen: Seen) -> dict[str, Any]:

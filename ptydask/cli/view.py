@@ -5,34 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Protocol
+from typing import IO
 
 from ptydask.cli.formats import duration, encodable, inert
 from ptydask.cli.frame import closing_line, finished_line, frame, heartbeat_line
+from ptydask.cli.notebook_view import NotebookView, in_notebook
 from ptydask.cli.screen import Screen, redraws
+from ptydask.driver.contract import View
 from ptydask.model import RunSnapshot, TrialRecord, TrialState
 
 HEARTBEAT = 60.0
 """Seconds between two lines that say a run is alive."""
-
-
-class View(Protocol):
-    """Somebody to tell how a run goes. No method raises when nobody can be told any more."""
-
-    def plan(self, lines: Sequence[str]) -> None:
-        """Say what is about to be run."""
-
-    def update(self, snapshot: RunSnapshot) -> None:
-        """Show the run as it is now; called about once a second."""
-
-    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
-        """Tell of a trial that was recorded; ``best`` when it is the best so far."""
-
-    def notice(self, text: str) -> None:
-        """Say something that the user has to know."""
-
-    def close(self, final: RunSnapshot | None = None) -> None:
-        """Show how it ended and give the terminal back. Harmless when called again."""
 
 
 def observer(
@@ -46,6 +29,30 @@ def observer(
     env = os.environ if environ is None else environ
     live = redraws(stream, env) if terminal is None else terminal
     return LiveView(Screen(stream, env)) if live else LogView(stream, clock)
+
+
+def python_view(stream: IO[str]) -> View:
+    """A view of a run that Python code started: below the cell in a notebook, else on ``stream``."""
+    return NotebookView() if in_notebook() else observer(stream)
+
+
+class NoView:
+    """Shows nothing."""
+
+    def plan(self, lines: Sequence[str]) -> None:
+        """See :class:`ptydask.driver.contract.View`."""
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        """See :class:`ptydask.driver.contract.View`."""
+
+    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
+        """See :class:`ptydask.driver.contract.View`."""
+
+    def notice(self, text: str) -> None:
+        """See :class:`ptydask.driver.contract.View`."""
+
+    def close(self, final: RunSnapshot | None = None) -> None:
+        """See :class:`ptydask.driver.contract.View`."""
 
 
 class LogView:

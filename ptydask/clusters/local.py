@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -165,13 +166,34 @@ class ThisMachine:
         spawn_env = {name: environments[0][name] for name in THREADS}
         spawn_env |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
         silence()
-        with dask.config.set({**SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}), ExitStack() as stack:
+        settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}
+        with dask.config.set(settings), _main_module_hidden(), ExitStack() as stack:
             with held_back():  # what it held back is raised at its end: the stack must know by then what to close
                 cluster = _start(environments)
                 client = Client(cluster, set_as_default=False)  # it would wait for workers that are asked for already
                 stack.callback(_close, cluster, client)
                 cluster.scale(request.least)
             yield LocalWorkers(cluster, client, scaling.Limits(request.least, request.workers))
+
+
+@contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Worker processes that start in here do not import the main module of this one.
+
+    multiprocessing has a new process import it, and Dask starts workers again that died: a script that calls
+    ``ptydask.run`` without ``if __name__ == "__main__"`` would run itself in each of them.
+    """
+    main = sys.modules["__main__"]
+    spec, file = main.__spec__, getattr(main, "__file__", None)
+    main.__spec__ = None
+    if file is not None:
+        del main.__file__
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
 
 
 def _close(cluster: _PinnedCluster, client: Client) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from ptydask import sampling
 from ptydask.errors import PtydaskError
-from ptydask.model import RunSnapshot, StudyPlan, TrialRecord
+from ptydask.model import RunSnapshot, StudyMeta, StudyPlan, TrialRecord, TrialState, best_of
 from ptydask.trial.reconcile import Failures
 
 GOES_ON = "the same command goes on from here"
@@ -17,7 +18,7 @@ GOES_ON = "the same command goes on from here"
 
 
 class Observer(Protocol):
-    """Who watches a run; see :mod:`ptydask.cli.view`."""
+    """Who watches a run."""
 
     def update(self, snapshot: RunSnapshot) -> None:
         """Called about once a second."""
@@ -27,6 +28,16 @@ class Observer(Protocol):
 
     def notice(self, text: str) -> None:
         """Something that a person should know."""
+
+
+class View(Observer, Protocol):
+    """Who shows a run to a person, from its plan to its end. No method raises when nobody can be told any more."""
+
+    def plan(self, lines: Sequence[str]) -> None:
+        """Say what is about to be run."""
+
+    def close(self, final: RunSnapshot | None = None) -> None:
+        """Show how it ended, and let go of the terminal. Harmless when called again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +62,27 @@ class Outcome:
     """The best trial, where it is as good as the target that the plan has."""
 
 
-def total_of(plan: StudyPlan, workers: int, records: Iterable[TrialRecord] = ()) -> int:
-    """How many trials ``workers`` workers record together; of a grid no more than its points.
+def snapshot_of_records(records: Sequence[TrialRecord], meta: StudyMeta, file: Path, *, complete: bool) -> RunSnapshot:
+    """A snapshot made of what was recorded, where no driver left one.
 
-    ``records`` that are none of the grid's points, as it was another search before, do not take the place of any.
+    Its total is 0 unless the study is ``complete``: how many were asked for is not known then.
     """
-    asked = plan.budget.trials(workers)
-    if not plan.exhaustive or asked < len(plan.points):
-        return asked
-    points = {sampling.identity(point.params) for point in plan.points}
-    return len(plan.points) + sum(sampling.identity(record.params) not in points for record in records)
+    count = Counter(record.state for record in records)
+    words = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    return RunSnapshot(
+        study=meta.name,
+        results=file,
+        total=len(records) if complete else 0,
+        counts={word: count[state] for word, state in words.items()},
+        best=best_of(records, meta.direction),
+        running=(),
+        workers=0,
+        seconds=sum(record.seconds for record in records),
+        remaining=None,
+        iterations=None,
+        metric=meta.metric,
+        direction=meta.direction,
+    )
 
 
 def hopeless(plan: StudyPlan, failures: Failures, total: int, recorded: int) -> PtydaskError:

@@ -21,8 +21,11 @@ from ptydask.model import StudyMeta, StudyPlan
 _PACKAGES = ("distributed", "optuna", "h5py", "numpy")
 
 
-def meta_of(plan: StudyPlan, facts: Mapping[str, str]) -> StudyMeta:
-    """The study as its results file describes it; ``facts`` come from the session on a worker."""
+def study_meta(plan: StudyPlan, *, command: str = "") -> StudyMeta:
+    """The study as its results file describes it, as far as this process knows; the workers' facts come later.
+
+    ``command`` says how the run was asked for, where it was not by this process's command line.
+    """
     return StudyMeta(
         name=plan.name,
         direction=plan.direction,
@@ -33,7 +36,7 @@ def meta_of(plan: StudyPlan, facts: Mapping[str, str]) -> StudyMeta:
         config_json=json.dumps(plan.config, default=str),
         search_space_json=sampling.search_space_json(plan.space),
         keep=plan.keep,
-        provenance={**here(), "config_path": str(plan.source.path.absolute()), **facts},
+        provenance={**here(command), "config_path": str(plan.source.path.absolute())},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -76,8 +79,8 @@ def config_of(meta: StudyMeta) -> dict[str, Any]:
     return config
 
 
-def here() -> dict[str, str]:
-    """This process: host, versions, command line without passwords."""
+def here(command: str = "") -> dict[str, str]:
+    """This process: host, versions, and ``command``, or its command line, without passwords."""
     found = {}
     for name in _PACKAGES:
         try:
@@ -91,6 +94,6 @@ def here() -> dict[str, str]:
         "version_ptydask": __version__,
         "version_python": platform.python_version(),
         **found,
-        "command": redact(shlex.join(sys.argv)),
+        "command": redact(command or shlex.join(sys.argv)),
         "working_directory": os.getcwd(),  # noqa: PTH109 - a string is wanted
     }

@@ -13,15 +13,15 @@ from ptydask.sampling.distributions import (
     value_attributes,
 )
 from ptydask.sampling.factory import pruner, sampler
-from ptydask.sampling.grid import exhaustive, identity
+from ptydask.sampling.grid import grid_points, identity
 from ptydask.sampling.rehearsal import check
 
 __all__ = [
     "check",
-    "exhaustive",
     "foreign_values",
     "from_json",
     "from_optuna_params",
+    "grid_points",
     "identity",
     "kept_attributes",
     "natural",

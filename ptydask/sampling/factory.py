@@ -39,7 +39,7 @@ def sampler(spec: ComponentSpec, *, seed: int, space: Mapping[str, Distribution]
     """The sampler for one trial; ``seed`` differs from trial to trial, else parallel workers all start alike.
 
     A ``seed`` in the configs is the base that ``seed`` is mixed with. GridSampler and BruteForceSampler become a
-    random one, as :func:`exhaustive` lists their points beforehand. Raises ConfigError and MissingDependency.
+    random one, as :func:`grid_points` lists their points beforehand. Raises ConfigError and MissingDependency.
     """
     if spec.name in EXHAUSTIVE:
         _class("sampler", spec.name, "sampler_params.name")

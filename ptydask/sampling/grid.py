@@ -14,13 +14,33 @@ from ptydask.space import ranges as spaces
 _MOST_POINTS = 100_000
 
 
-def exhaustive(plan: StudyPlan) -> tuple[Point, ...] | None:
+def check_grid(plan: StudyPlan) -> None:
+    """Raise ConfigError where a GridSampler or BruteForceSampler has a range without steps, or more points than anyone
+    can run; no point is listed."""
+    _grid_values(plan)
+
+
+def grid_points(plan: StudyPlan) -> tuple[Point, ...] | None:
     """Every point of a GridSampler or BruteForceSampler once, in a fixed order; None for another sampler.
 
     The plan's own points come first: tries as they are where they are complete, the start where it is on the grid.
-    The driver enqueues these points, so that no two workers run the same one. Raises ConfigError for a range
-    without steps and for more points than anyone can run.
+    The driver enqueues these points, so that no two workers run the same one. Raises what :func:`check_grid` raises.
     """
+    values = _grid_values(plan)
+    if values is None:
+        return None
+    names = _ordered(plan)
+    grid = [dict(zip(names, point, strict=True)) for point in itertools.product(*(values[n] for n in names))]
+    points = {identity(point): Point(point, "grid") for point in grid}
+    ours = (OWN_VALUES, NEAR_VALUES)
+    whole = [p for p in plan.points if set(p.params) == set(names)]
+    first = [p for p in whole if p.origin not in ours or identity(p.params) in points]
+    taken = {identity(p.params) for p in first}
+    return (*first, *(point for key, point in points.items() if key not in taken))
+
+
+def _grid_values(plan: StudyPlan) -> dict[str, tuple[Scalar, ...]] | None:
+    """The values of each parameter on the grid; None where the plan's sampler tries no grid."""
     spec, fixed = plan.sampler, dict[str, Scalar]()
     if spec.name == "PartialFixedSampler" and isinstance(spec.configs.get("base_sampler"), Mapping):
         base = spec.configs["base_sampler"]
@@ -34,14 +54,7 @@ def exhaustive(plan: StudyPlan) -> tuple[Point, ...] | None:
     if size > _MOST_POINTS:
         sizes = " x ".join(f"{name} {len(v)}" for name, v in values.items())
         raise ConfigError(f"the grid has {size} points ({sizes})", key="sampler_params.name", value=spec.name)
-    names = _ordered(plan)
-    grid = [dict(zip(names, point, strict=True)) for point in itertools.product(*(values[n] for n in names))]
-    points = {identity(point): Point(point, "grid") for point in grid}
-    ours = (OWN_VALUES, NEAR_VALUES)
-    whole = [p for p in plan.points if set(p.params) == set(names)]
-    first = [p for p in whole if p.origin not in ours or identity(p.params) in points]
-    taken = {identity(p.params) for p in first}
-    return (*first, *(point for key, point in points.items() if key not in taken))
+    return values
 
 
 def _ordered(plan: StudyPlan) -> list[str]:

@@ -10,7 +10,7 @@ from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
 from ptydask.model import ComponentSpec, Quantiles, StudyPlan, Weighted
 from ptydask.sampling.distributions import requirements, to_optuna
 from ptydask.sampling.factory import pruner, quiet, sampler
-from ptydask.sampling.grid import exhaustive
+from ptydask.sampling.grid import check_grid
 from ptydask.space import ranges as spaces
 
 
@@ -21,7 +21,7 @@ def check(plan: StudyPlan) -> tuple[str, ...]:
     MissingDependency for a package that is not installed.
     """
     requirements(plan.space)
-    exhaustive(plan)
+    check_grid(plan)
     made = sampler(plan.sampler, seed=plan.seed, space=plan.space)
     _known_names(plan)
     prunes = pruner(plan.pruner, iterations=plan.iterations)

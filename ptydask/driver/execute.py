@@ -1,0 +1,227 @@
+"""A prepared run from its first worker to its one results file, whatever ends it."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+from ptydask.cli.formats import error_text
+from ptydask.driver import loop, provenance
+from ptydask.driver.contract import Outcome, View, snapshot_of_records
+from ptydask.driver.crew import Crew
+from ptydask.driver.prepare import PreparedRun
+from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
+from ptydask.store import Store, checkpoints, names
+
+
+class Terminated(BaseException):
+    """SIGTERM: the cluster wants this process to end."""
+
+
+class SigtermFlag:
+    """Whether SIGTERM has come: what it raises is lost where Python happens to be in a destructor or a callback."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def raise_if_set(self) -> None:
+        """Raises :class:`Terminated` where it has come, and nothing is on its way to the end."""
+        if self.came and sys.exc_info()[0] is None:
+            raise Terminated
+
+
+@contextmanager
+def raise_on_sigterm() -> Iterator[SigtermFlag]:
+    """SIGTERM raises :class:`Terminated` in here, once. Only the main thread of a process can hear it."""
+    flag = SigtermFlag()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        flag.came = True
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a batch system may say it twice; once is enough
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield flag
+    finally:
+        if signal.getsignal(signal.SIGTERM) is stop:
+            signal.signal(signal.SIGTERM, before)
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How a run ended that nobody stopped."""
+
+    snapshot: RunSnapshot | None
+    """None where every trial was recorded already, and only packing was left."""
+    complete: bool
+    """Whether nothing is left to do; else the time is over."""
+
+    @property
+    def failed(self) -> int:
+        """How many trials failed, of all that are recorded; 0 where no trial was left to run."""
+        return 0 if self.snapshot is None else self.snapshot.counts.get("failed", 0)
+
+
+def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunEnd:
+    """Run what is missing, pack the results, tell ``view`` how it went; the view is closed at the end.
+
+    A run that is stopped raises what stopped it, after everything under way has been closed and the view has been told
+    how to go on: KeyboardInterrupt, :class:`Terminated`, or an error of ptydask's own.
+    """
+    watcher = _Watcher(view, sigterm)
+    try:
+        with _open_results(prepared) as store:
+            try:
+                outcome = _run_missing_trials(prepared, store, watcher)
+            except (KeyboardInterrupt, Terminated):
+                _write_total(prepared, store, watcher.snapshot)
+                raise
+            store.finish()
+            view.close(watcher.snapshot)
+            for damaged in store.damaged:
+                view.notice(damaged)
+            return _conclude(outcome, prepared, view, store.records.values())
+    except (KeyboardInterrupt, Terminated):
+        view.close(watcher.snapshot)
+        view.notice(_stopped_text(prepared, watcher.snapshot))
+        raise
+    finally:
+        view.close(watcher.snapshot)
+
+
+@contextmanager
+def _open_results(prepared: PreparedRun) -> Iterator[Store]:
+    """The results file, held; folders made for it are removed again where nothing came into them."""
+    path = prepared.plan.results.absolute()
+    new_folders = [folder for folder in path.parents if not folder.exists()]
+    try:
+        store = Store.open(path, prepared.meta)
+        try:
+            if store.previous is not None:
+                provenance.compare(store.previous, prepared.meta, file=path)
+            yield store
+        finally:
+            store.close()
+    finally:
+        with suppress(OSError):
+            for folder in new_folders:
+                folder.rmdir()
+
+
+def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) -> Outcome | None:
+    """Run the trials that are missing; None where only packing was left to do."""
+    plan = prepared.plan
+    missing = prepared.options.total - len(store.records)
+    if missing <= 0 or prepared.reached is not None:
+        return None
+    label = f"{plan.name}-{store.id[:8]}"
+    with prepared.place.open(replace(prepared.where, folder=store.folder, label=label)) as cluster:
+        crew = Crew(plan, cluster, uuid.uuid4().hex, watcher.notice)
+        facts = crew.first(missing)
+        if store.previous is not None:
+            for notice in provenance.compare_data(store.previous, facts, file=store.path):
+                watcher.notice(notice)
+        store.describe(replace(prepared.meta, provenance={**prepared.meta.provenance, **facts}))
+        outcome = loop.run(plan, prepared.options, crew, store, watcher)
+        cluster.stop_workers()
+    return outcome
+
+
+def _conclude(outcome: Outcome | None, prepared: PreparedRun, view: View, records: Iterable[TrialRecord]) -> RunEnd:
+    plan = prepared.plan
+    reached = prepared.reached if outcome is None else outcome.reached
+    if reached is not None:
+        view.notice(target_text(reached, plan))
+    if outcome is None:
+        recorded = "what was recorded is in one file now"
+        view.notice(recorded if reached else "every trial was recorded already; they are in one file now")
+        return RunEnd(None, complete=True)
+    if outcome.snapshot.best is None:
+        view.notice(none_completed_text(records, plan.results))
+    if not outcome.complete:
+        view.notice("the time is over; the same command goes on from here")
+    return RunEnd(outcome.snapshot, outcome.complete)
+
+
+# --- words -----------------------------------------------------------------------------------------
+
+
+def target_text(record: TrialRecord, plan: StudyPlan) -> str:
+    """``target reached by trial 12: SSIM 0.8312 (target 0.8)``."""
+    return f"target reached by trial {record.number}: {plan.metric} {error_text(record.error)} (target {plan.target:g})"
+
+
+def none_completed_text(records: Iterable[TrialRecord], results: Path) -> str:
+    """``no trial completed; `ptydask show s.h5 0` has the reason of the first``: of the first that failed."""
+    failed = {record.number: record.state is TrialState.FAIL for record in records}
+    first = min(failed, key=lambda number: (not failed[number], number), default=None)
+    if first is None:
+        return "no trial completed"
+    return f"no trial completed; `ptydask show {shlex.quote(str(results))} {first}` has the reason of the first"
+
+
+def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
+    """How far a run got that was stopped, where its parts lie, and how it goes on."""
+    total = prepared.options.total
+    recorded = last.recorded if last else prepared.recorded
+    results, folder = prepared.plan.results, names.folder_of(prepared.plan.results.absolute())
+    under_way = checkpoints.count(folder)
+    in_parts = any(folder.glob("*.h5"))
+    text = f"stopped with {recorded} of {total} trials recorded"
+    if recorded:
+        text += f" in {results}"
+    if recorded and in_parts:
+        text += f" and {folder.name}/"
+    if under_way:
+        text += f", and checkpoints of {under_way} under way"
+    if last is None and not recorded:
+        return f"{text}; no trial was begun"
+    if recorded >= total or prepared.reached is not None:
+        return f"{text}; what is left is to pack them, and the same command does it"
+    text += "; the same command goes on from here"
+    if in_parts:
+        text += f", `ptydask pack {shlex.quote(str(results))}` makes one file"
+    return text
+
+
+def _write_total(prepared: PreparedRun, store: Store, last: RunSnapshot | None) -> None:
+    """Have ``status`` know how many trials were asked for, where the stop came before the driver could say it."""
+    if last is None:
+        records = list(store.records.values())
+        snapshot = snapshot_of_records(records, store.meta, store.path, complete=False)
+        store.write_status(replace(snapshot, total=prepared.options.total))
+
+
+class _Watcher:
+    """Passes everything on and keeps the latest snapshot, for the closing lines of a run that is stopped."""
+
+    def __init__(self, view: View, sigterm: SigtermFlag) -> None:
+        self._view, self._sigterm = view, sigterm
+        self.snapshot: RunSnapshot | None = None
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        """See :class:`ptydask.driver.contract.Observer`."""
+        self.snapshot = snapshot
+        self._view.update(snapshot)
+        self._sigterm.raise_if_set()
+
+    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
+        """See :class:`ptydask.driver.contract.Observer`."""
+        self.snapshot = snapshot
+        self._view.finished(record, best, snapshot)
+
+    def notice(self, text: str) -> None:
+        """See :class:`ptydask.driver.contract.Observer`."""
+        self._view.notice(text)

@@ -1,0 +1,142 @@
+"""From a file and what is said beside it to a run that can start: plan complete, place chosen, nothing begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ptydask import clusters, config, engines, sampling
+from ptydask.clusters import ClusterRequest, Place
+from ptydask.config import Overrides
+from ptydask.driver import provenance
+from ptydask.driver.contract import RunOptions
+from ptydask.errors import ConfigError, StoreError, UnusableResults
+from ptydask.model import StudyMeta, StudyPlan, TrialRecord, beside, target_met
+from ptydask.store import reader
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What is asked of a run: a params or sweep file, and what is said beside it."""
+
+    config: Path
+    overrides: Overrides
+    cluster: str = "auto"
+    """See :func:`ptydask.clusters.choose`."""
+    workers: int | None = None
+    """None: one per GPU, else one, on this machine; what the profile says on a batch system."""
+    adapt: tuple[int, int] | None = None
+    """The fewest and the most workers, as many as there are trials left; takes the place of ``workers``."""
+    workers_per_gpu: int = 1
+    retries: int = 3
+    checkpoint_every: float = 120.0
+    """Seconds."""
+    command: str = ""
+    """How the run was asked for, in words, for the results file; empty for this process's command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """A complete plan, where it is to run, and what is on disk for it already."""
+
+    plan: StudyPlan
+    meta: StudyMeta
+    """What the results file will say of the study; what workers say of themselves and of the data comes later."""
+    place: Place
+    where: ClusterRequest
+    why_there: str
+    """Why this place, in a few words; empty where somebody named it."""
+    options: RunOptions
+    recorded: int
+    """Trials that the results file holds."""
+    packed: bool
+    """Whether all that is recorded is in one file."""
+    reached: TrialRecord | None
+    """The best recorded trial, where it is as good as the plan's target."""
+    notices: tuple[str, ...]
+
+    @property
+    def trials_left(self) -> int:
+        """Trials that are still to run; 0 where all are recorded, or the target is reached."""
+        return 0 if self.reached is not None else max(0, self.options.total - self.recorded)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do: neither a trial nor packing."""
+        return self.packed and not self.trials_left
+
+    def job_script(self) -> str:
+        """The job script as it would be submitted; empty where there are no jobs."""
+        folder = beside(self.plan.results.absolute(), ".trials")
+        return self.place.script(replace(self.where, folder=folder, label=self.plan.name))
+
+
+def complete_plan(path: Path, overrides: Overrides) -> StudyPlan:
+    """The plan of the study in a file: checked by its format and its engine, a grid's points listed.
+
+    No worker, device or batch system is needed, and of the measurements only headers are read. Raises ConfigError,
+    DataError or MissingDependency.
+    """
+    plan = config.load(path, overrides)
+    plan = engines.get(plan.engine).validate(plan)
+    points = sampling.grid_points(plan)
+    return plan if points is None else replace(plan, points=points, exhaustive=True)
+
+
+def prepare_run(request: RunRequest) -> PreparedRun:
+    """Complete the plan, choose the place and look at what is recorded; starts and writes nothing.
+
+    Raises what :func:`complete_plan` raises, UsageError for a cluster that there is not, UnusableResults for a results
+    file that cannot be gone on with, and ConfigError where its trials would not be comparable.
+    """
+    plan = complete_plan(request.config, request.overrides)
+    if plan.budget.n_trials == 0:
+        rule = "nobody has said how many trials to run"
+        hint = "add --trials 100 to the command, or run_cap: 100 to the file"
+        raise ConfigError(rule, file=plan.source.path, key="run_cap", hint=hint)
+    chosen = clusters.choose(request.cluster)
+    where = _cluster_request(request, chosen.place)
+    meta = provenance.study_meta(plan, command=request.command)
+    records: Sequence[TrialRecord] = ()
+    packed, notices = False, list(plan.notices)
+    if plan.results.exists():
+        try:
+            with reader.open(plan.results) as results:
+                records, earlier = results.records(), results.meta
+                packed = results.packed and not beside(plan.results, ".trials").exists()
+        except StoreError as error:
+            raise UnusableResults(str(error)) from None
+        notices += provenance.compare(earlier, meta, file=plan.results)
+    return PreparedRun(
+        plan=plan,
+        meta=meta,
+        place=chosen.place,
+        where=where,
+        why_there=chosen.why if request.cluster == "auto" else "",
+        options=RunOptions(count_trials(plan, where.workers, records), request.retries, request.checkpoint_every),
+        recorded=len(records),
+        packed=packed,
+        reached=target_met(records, plan.target, plan.direction),
+        notices=tuple(notices),
+    )
+
+
+def _cluster_request(request: RunRequest, place: Place) -> ClusterRequest:
+    if request.adapt is not None:
+        least, most = request.adapt
+    else:
+        least = most = request.workers or place.default_workers() * request.workers_per_gpu
+    return ClusterRequest(most, least, request.workers_per_gpu)
+
+
+def count_trials(plan: StudyPlan, workers: int, records: Iterable[TrialRecord] = ()) -> int:
+    """How many trials ``workers`` workers record together; of a grid no more than its points.
+
+    ``records`` that are none of the grid's points, as it was another search before, do not take the place of any.
+    """
+    asked = plan.budget.trials(workers)
+    if not plan.exhaustive or asked < len(plan.points):
+        return asked
+    points = {sampling.identity(point.params) for point in plan.points}
+    return len(plan.points) + sum(sampling.identity(record.params) not in points for record in records)
