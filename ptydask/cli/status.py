@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from ptydask.cli import formats
+from ptydask.cli import arguments, formats
 from ptydask.cli.formats import duration, trial_object
 from ptydask.cli.frame import ASCII, BLOCKS, Glyphs, Line, frame, text_of, wrapped
 from ptydask.cli.screen import Screen, redraws, window
@@ -42,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--format", choices=formats.FORMATS, default="table", help="how to print (default: table)")
     parser.add_argument(
         "--watch",
-        type=_seconds,
+        type=arguments.number(math.ulp(0.0), 86400, "a number of seconds above 0, and at most a day"),
         metavar="SECONDS",
         help="show it again every so often until the run has ended",
     )
@@ -248,14 +249,3 @@ def _watch(file: Path, every: float, how: str) -> None:
     finally:
         if screen is not None:
             screen.close()
-
-
-def _seconds(text: str) -> float:
-    """A time span for argparse: a number above 0, at most a day."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value <= 86400.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, and at most a day")
-    return value

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ptydask.cli import arguments
 from ptydask.errors import StoreError, UsageError
 from ptydask.model import TrialRecord, ranked
 
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 def trial(text: str) -> int | str:
     """A trial's number, or ``best``, for argparse."""
-    if text == "best" or (text.isascii() and text.isdigit()):
-        return text if text == "best" else int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither a trial's number nor 'best'")
+    number = arguments.digits(text)
+    if number is None and text != "best":
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a trial's number nor 'best'")
+    return text if number is None else number
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:

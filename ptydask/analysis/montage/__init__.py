@@ -1,4 +1,4 @@
-"""Images of trials side by side: which (``trial_images``), how they lie (``sheet_layout``), the picture (``drawing``)."""
+"""Images of trials side by side: which (``trial_images``), where (``sheet_layout``), the picture (``drawing``)."""
 
 from ptydask.analysis.montage.trial_images import draw, ordered
 
