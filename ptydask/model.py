@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -198,6 +199,11 @@ class TrialState(StrEnum):
     PRUNED = "PRUNED"
     FAIL = "FAIL"
 
+    @property
+    def word(self) -> str:
+        """What a person calls it: ``complete``, ``pruned``, ``failed``."""
+        return "failed" if self is TrialState.FAIL else self.value.lower()
+
 
 class Reason(StrEnum):
     """Why a trial did not complete."""
@@ -342,10 +348,16 @@ class RunSnapshot:
     @property
     def recorded(self) -> int:
         """Trials that have ended and count towards the total."""
-        return sum(self.counts.get(state, 0) for state in ("complete", "pruned", "failed"))
+        return sum(self.counts.get(state.word, 0) for state in TrialState)
 
 
 # --- decisions that several rooms share ------------------------------------------------------------
+
+
+def count_states(states: Iterable[TrialState]) -> dict[str, int]:
+    """How many trials ended so: for every state its word and a number, in the order in which they are always named."""
+    counts = Counter(states)
+    return {state.word: counts[state] for state in TrialState}
 
 
 def better(a: float, b: float, direction: Direction) -> bool:

@@ -9,19 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ptydask.model import StudyMeta, TrialRecord, TrialState, best_of
+from ptydask.model import StudyMeta, TrialRecord, best_of
 from ptydask.store.reader import Results
 
 Curve = Mapping[str, NDArray[Any]]
 """``step`` and one column for each metric that was known at every step."""
-
-
-WORDS: Mapping[TrialState, str] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-}
-"""What a person calls the states."""
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ptydask.model import TrialRecord, TrialState
+from ptydask.model import TrialRecord
 
 FORMATS = ("table", "json", "csv", "yaml")
 NOTHING = "-"
 STYLES = {"complete": "", "pruned": "dim", "failed": "red", "best": "bold green"}
 """Rich's styles of a table's rows, by a word for the row."""
 
-_WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
 _FACTS = ("attempt", "seconds", "reason", "message", "retry_of", "origin", "started", "worker")
 _PLACES = ("host", "job", "device", "seed")
@@ -80,8 +79,7 @@ def params_text(params: Mapping[str, object]) -> str:
 
 def state_text(record: TrialRecord) -> str:
     """``complete``, ``pruned``, ``failed``; with the reason where it was not the trial's own doing."""
-    word = _WORDS[record.state]
-    reason = str(record.reason)
+    word, reason = record.state.word, str(record.reason)
     return word if reason in ("", word) else f"{word} ({reason})"
 
 

@@ -20,7 +20,7 @@ from ptydask.model import Direction, TrialRecord, TrialState, best_of, ranked
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
 
-STATES = ("all", "complete", "pruned", "failed")
+STATES = ("all", *(state.word for state in TrialState))
 
 _LS_FORMATS = """\
 formats:
@@ -169,8 +169,8 @@ def selected(
     best_first = (sort == "error" or sort in (metric, f"metrics.{metric}")) and direction == "maximize"
     column = column_of(records, sort)
     values = [(column(r), r) for r in sorted(records, key=lambda r: r.number)]
-    words = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-    values = [(v, r) for v, r in values if state == "all" or r.state is words[state]]
+    if state != "all":
+        values = [(v, r) for v, r in values if r.state.word == state]
     there = [(v, r) for v, r in values if v is not None and v == v]
     missing = [r for v, r in values if v is None or v != v]
     there.sort(key=lambda pair: _order(pair[0]), reverse=reverse != best_first)
@@ -211,7 +211,7 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
         cells += [formats.printable(record.message)] if told else []
         rows.append(tuple(cells))
         is_best = best is not None and record.number == best.number
-        styles.append("best" if is_best else formats.state_text(record).split()[0])
+        styles.append("best" if is_best else record.state.word)
     right = frozenset(i for i in range(len(columns)) if i != 1)
     heads = tuple(formats.printable(name) for name in [*columns, *(["message"] if told else [])])
     return Table(heads, tuple(rows), right, tuple(styles))

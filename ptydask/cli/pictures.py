@@ -23,7 +23,7 @@ PICTURES = ("png", "svg", "pdf", "tif", "tiff", "jpg", "eps")
 _DPI = arguments.number(20, 2400, "dots per inch, 20 to 2400")
 _PART = arguments.number(0.01, 1, "a part of the image, 0.01 to 1")
 ARRAYS = ("phase", "amplitude", "probe")
-_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "all": None}
+_STATES = {TrialState.COMPLETE.word: TrialState.COMPLETE, TrialState.PRUNED.word: TrialState.PRUNED, "all": None}
 
 _PLOT_EPILOG = (
     "kinds:\n"

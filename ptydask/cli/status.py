@@ -7,7 +7,6 @@ import math
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -19,7 +18,7 @@ from ptydask.cli import arguments, formats
 from ptydask.cli.formats import duration, trial_object
 from ptydask.cli.frame import ASCII, BLOCKS, Glyphs, Line, frame, text_of, wrapped
 from ptydask.cli.screen import Screen, redraws, window
-from ptydask.model import RunningTrial, RunSnapshot, StudyMeta, TrialRecord, TrialState, best_of
+from ptydask.model import RunningTrial, RunSnapshot, StudyMeta, TrialRecord, TrialState, best_of, count_states
 
 Word = Literal["running", "gone", "stopped", "finished"]
 
@@ -119,13 +118,11 @@ def snapshot_of(records: Sequence[TrialRecord], meta: StudyMeta, file: Path, com
 
     Its total is 0 unless the study is ``complete``: how many were asked for is not known then.
     """
-    count = Counter(record.state for record in records)
-    words = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
     return RunSnapshot(
         study=meta.name,
         results=file,
         total=len(records) if complete else 0,
-        counts={word: count[state] for word, state in words.items()},
+        counts=count_states(record.state for record in records),
         best=best_of(records, meta.direction),
         running=(),
         workers=0,

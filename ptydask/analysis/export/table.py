@@ -6,14 +6,13 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ptydask import __version__
 from ptydask.analysis.data import Curve, StudyData
-from ptydask.errors import MissingDependency
+from ptydask.errors import require
 from ptydask.space import tunables
 from ptydask.store import files
 
@@ -135,25 +134,13 @@ def _about(data: StudyData) -> dict[str, str]:
 
 def _save(path: Path, table: Any) -> None:
     out = io.BytesIO()
-    _parquet().write_table(table, out, compression="zstd")
+    import_module("pyarrow.parquet").write_table(table, out, compression="zstd")
     files.write_bytes(path, out.getvalue(), durable=False)
 
 
-@cache
 def _arrow() -> Any:
-    return _needed("pyarrow")
-
-
-@cache
-def _parquet() -> Any:
-    return _needed("pyarrow.parquet")
-
-
-def _needed(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError:
-        raise MissingDependency("Parquet needs the package pyarrow; pip install 'ptydask[analysis]'") from None
+    require("pyarrow", "Parquet needs", "analysis")
+    return import_module("pyarrow")
 
 
 def chosen(data: StudyData, numbers: Iterable[int] | None) -> StudyData:

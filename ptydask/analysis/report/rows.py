@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ptydask.analysis import sweep
-from ptydask.analysis.data import WORDS, Curve, StudyData
+from ptydask.analysis.data import Curve, StudyData
 from ptydask.analysis.report.trial_album import Seen
 from ptydask.model import TrialRecord, TrialState, ranked
 from ptydask.space import ranges
@@ -33,7 +33,7 @@ def columns(study: StudyData, seen: Mapping[int, Seen], units: Mapping[str, str]
     made = [
         _column("rank", "rank", "fact", [place.get(r.number) for r in records]),
         _column("number", "trial", "fact", [r.number for r in records]),
-        _column("state", "state", "fact", [WORDS[r.state] for r in records]),
+        _column("state", "state", "fact", [r.state.word for r in records]),
         _column("error", meta.metric or "error", "fact", [r.error for r in records]),
         *(
             _column(f"params.{n}", n, "param", [r.params.get(n) for r in records], units.get(n, ""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import inspect
 import math
 import tempfile
@@ -14,7 +13,7 @@ from typing import Any
 
 from ptydask.config import reading
 from ptydask.engines.ptyrad import datafiles, schema
-from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
+from ptydask.errors import ConfigError, nearest, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan
 from ptydask.space import ranges, tunables
 
@@ -28,8 +27,7 @@ def complete(plan: StudyPlan) -> StudyPlan:
     for a tuned parameter that the file makes ineffective; DataError for a data file that cannot be used;
     MissingDependency without PtyRAD.
     """
-    if importlib.util.find_spec("ptyrad") is None:
-        raise MissingDependency("PtyRAD is not installed: pip install 'ptydask[ptyrad]'")
+    require("ptyrad", "the engine 'ptyrad' needs", "ptyrad")
     try:
         return _complete(plan)
     except ConfigError as error:
