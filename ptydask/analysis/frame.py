@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptydask.config.study import whole
 from ptydask.errors import UsageError, nearest, one_line, require, shorten
 from ptydask.model import Direction, TrialState, count_states
 
@@ -108,8 +109,8 @@ def by(
     ``log``; ``bins`` sets how many, for any column of numbers. Raises UsageError for an unknown column or ``bins``.
     """
     pd = _pandas()
-    if bins is not None and (isinstance(bins, bool) or not isinstance(bins, int) or bins < 1):
-        raise UsageError(f"bins={bins!r}: is not a whole number from 1 on")
+    if bins is not None:
+        whole(bins, "bins")
     keys = [_grouped(table, name, bins, name in log) for name in names]
     groups = table.groupby(keys, observed=True, dropna=False, sort=True)
     found = {value if len(names) > 1 else value[0]: _summary(group, direction) for value, group in groups}

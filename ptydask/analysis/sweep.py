@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from ptydask.config import reading
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.space import sweep_values
@@ -76,15 +77,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'" if _like_a_number(value) else None)
-
-
-def _like_a_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'" if reading.spells_number(value) else None)
 
 
 _Dumper.add_representer(str, _text)

@@ -79,6 +79,15 @@ def value(text: str) -> Any:
     return _yaml(text)
 
 
+def spells_number(text: str) -> bool:
+    """Whether Python reads ``text`` as a number: somebody else's YAML may as well."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def kind(thing: object) -> str:
     """What a person calls the type of a value."""
     for types, name in (

@@ -10,7 +10,7 @@ from typing import Any
 
 from ptydask.clusters.jobqueue import profile as units
 from ptydask.clusters.jobqueue.profile import SYSTEMS
-from ptydask.config import reading
+from ptydask.config import reading, study
 from ptydask.errors import ConfigError, nearest
 
 
@@ -63,12 +63,7 @@ def _path(value: object) -> str | None:
 
 
 def _count(least: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"must be a whole number, {least} or more")
-        return value
-
-    return read
+    return lambda value: study.whole(value, "", least)
 
 
 def _jobs(value: object) -> int | None:

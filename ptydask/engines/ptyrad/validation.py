@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ptydask.config import reading
+from ptydask.config import reading, study
 from ptydask.engines.ptyrad import datafiles, schema
 from ptydask.errors import ConfigError, nearest, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan
@@ -87,9 +87,7 @@ def _check_shallow(config: Mapping[str, Any]) -> None:
     """Shapes of values that PtyRAD's migration of old keys takes for granted."""
     init = config["init_params"]
     for key in _WHOLE:
-        value = init.get(key, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError("must be a whole number, at least 1", key=f"init_params.{key}", value=value)
+        study.whole(init.get(key, 1), f"init_params.{key}")
     aberrations = init.get("probe_aberrations")
     if aberrations is not None:
         reading.expect(aberrations, "a mapping", "init_params.probe_aberrations")
