@@ -40,7 +40,7 @@ def digits(text: str) -> int | None:
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     """What reads a whole number of at least ``least``, and at most ``most``."""
-    rule = f"at least {least}" if most is None else f"{least} to {most}"
+    rule = f"at least {least}" if most is None else f"from {least} to {most}"
 
     def read(text: str) -> int:
         number = digits(text)

@@ -105,7 +105,7 @@ def _hint(args: argparse.Namespace, paths: object) -> str:
 def _said(folder: Path, number: int, written: Written, more: str) -> int:
     """Say what was written, and what was not."""
     formats.write(f"{folder}\n")
-    files = f"{written.files} file{'' if written.files == 1 else 's'} ({formats.size_text(written.nbytes)})"
+    files = f"{formats.counted(written.files, 'file')} ({formats.size_text(written.nbytes)})"
     formats.say(f"trial {number}: {files}{more}")
     for path in written.refused:
         formats.say(f"not written, since its name leads out of the folder or is none here: {formats.printable(path)}")

@@ -94,8 +94,7 @@ def run_table(args: argparse.Namespace) -> int:
     elif args.curves:
         _write_text(path, formats.csv_text(table.curve_columns(data.curves), table.curve_rows(data.curves)))
     else:
-        columns = formats.trial_columns(data.records)
-        _write_text(path, formats.csv_text(columns, map(formats.trial_row, data.records)))
+        _write_text(path, formats.trials_csv(data.records))
     _wrote(path)
     return 0
 

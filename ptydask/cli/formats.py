@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from ptydask.model import TrialRecord
@@ -70,6 +71,17 @@ def size_text(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def counted(count: int, what: str) -> str:
+    """``1 trial``, ``2 trials``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def from_here(path: Path) -> str:
+    """The path as seen from the working directory, where it lies below that."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def params_text(params: Mapping[str, object]) -> str:
@@ -174,6 +186,11 @@ def _plain(value: object) -> object:
 # --- whole texts -------------------------------------------------------------------------------------
 
 
+def object_text(value: object, form: str) -> str:
+    """Plain values as ``form``: ``json`` or ``yaml``."""
+    return json_text(value) if form == "json" else yaml_text(value)
+
+
 def json_text(value: object) -> str:
     """JSON, full precision, NaN and infinities as null; a list of objects has one object a line."""
     if isinstance(value, list):
@@ -198,6 +215,11 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     for row in rows:
         writer.writerow(["" if (value := row.get(name)) is None else value for name in columns])
     return out.getvalue()
+
+
+def trials_csv(records: Sequence[TrialRecord]) -> str:
+    """The table of trials as CSV, see :func:`trial_columns`."""
+    return csv_text(trial_columns(records), map(trial_row, records))
 
 
 def _native(value: Any) -> Any:
@@ -303,10 +325,14 @@ def write(text: str, stream: IO[str] | None = None) -> bool:
         out.write(encodable(text, out))
         out.flush()
     except BrokenPipeError:
-        # Python flushes stdout again when it ends; without this it would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        abandon(out)
         return False
     return True
+
+
+def abandon(stream: IO[str]) -> None:
+    """Lead to nowhere what is still buffered: Python flushes it when it ends, and would complain then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say(text: str) -> None:

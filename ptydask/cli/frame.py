@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ptydask.cli.formats import (
     NOTHING,
+    counted,
     duration,
     error_text,
     params_text,
@@ -196,7 +197,7 @@ def _step(trial: RunningTrial, snapshot: RunSnapshot) -> str:
 def _footer(snapshot: RunSnapshot) -> list[str]:
     """Workers, time so far, time left."""
     count = snapshot.workers
-    workers = "waiting for workers" if count == 0 else f"{count} worker{'s' if count > 1 else ''}"
+    workers = "waiting for workers" if count == 0 else counted(count, "worker")
     left = "time left not known yet"
     if snapshot.remaining is not None and math.isfinite(snapshot.remaining):
         left = f"{duration(snapshot.remaining)} left"

@@ -143,8 +143,7 @@ def run_show(args: argparse.Namespace) -> int:
         blocks = formats.unicode_ready(sys.stdout)
         formats.write(show_text(results, trial, terminal=sys.stdout.isatty(), blocks=blocks))
     else:
-        as_text = formats.json_text if args.format == "json" else formats.yaml_text
-        formats.write(as_text(show_object(results, trial)))
+        formats.write(formats.object_text(show_object(results, trial), args.format))
     return 0
 
 
@@ -241,11 +240,9 @@ def _open(path: Path) -> Results:
 
 def _write_records(records: Sequence[TrialRecord], how: str) -> None:
     if how == "csv":
-        columns = formats.trial_columns(records)
-        formats.write(formats.csv_text(columns, map(formats.trial_row, records)))
-        return
-    as_text = formats.json_text if how == "json" else formats.yaml_text
-    formats.write(as_text([formats.trial_object(record) for record in records]))
+        formats.write(formats.trials_csv(records))
+    else:
+        formats.write(formats.object_text([formats.trial_object(record) for record in records], how))
 
 
 def _complete(results: Results, record: TrialRecord) -> dict[str, Any]:

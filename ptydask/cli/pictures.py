@@ -193,7 +193,7 @@ def _title(args: argparse.Namespace, shown: int, of: int) -> str:
     if shown < of and args.sort == "error" and not args.reverse:
         count = f"the best {shown} of {of} {state}trials"
     else:
-        count = f"{shown} of {of} {state}trials" if shown < of else f"{of} {state}trial{'' if of == 1 else 's'}"
+        count = f"{shown} of {of} {state}trials" if shown < of else formats.counted(of, f"{state}trial")
     by = f" by {args.sort}" if args.sort != "error" else ""
     return f"{count}{by}{f', {args.where}' if args.where else ''}"
 

@@ -74,7 +74,7 @@ def standing(driver: str, *, live: bool, packed: bool, left: int | None) -> Stan
         return Standing("running", f"running: {driver}" if driver else "running")
     if packed and not left:  # a driver that was to add trials leaves the file packed until its first
         return Standing("finished", "finished: everything is in this one file")
-    todo = f" with {left} trial{'s' if left > 1 else ''} to go" if left else ""
+    todo = f" with {formats.counted(left, 'trial')} to go" if left else ""
     go_on = "the same command goes on from here"
     if driver:
         return Standing("gone", f"its driver is gone{todo} ({driver}); {go_on}")
@@ -226,8 +226,7 @@ def _show(seen: Seen, how: str) -> bool:
         flat |= {f"counts.{word}": count for word, count in values["counts"].items()}
         flat["best"] = None if seen.run.best is None else seen.run.best.number
         return formats.write(formats.csv_text(list(flat), [flat]))
-    as_text = formats.json_text if how == "json" else formats.yaml_text
-    return formats.write(as_text(seen_object(seen)))
+    return formats.write(formats.object_text(seen_object(seen), how))
 
 
 def _watch(file: Path, every: float, how: str) -> None:
