@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -358,6 +358,34 @@ def count_states(states: Iterable[TrialState]) -> dict[str, int]:
     """How many trials ended so: for every state its word and a number, in the order in which they are always named."""
     counts = Counter(states)
     return {state.word: counts[state] for state in TrialState}
+
+
+def parameter_names(records: Iterable[TrialRecord]) -> list[str]:
+    """The parameters that some trial has, in the order of their appearance."""
+    return list(dict.fromkeys(name for record in records for name in record.params))
+
+
+def metric_names(records: Iterable[TrialRecord]) -> list[str]:
+    """The metrics that some trial has, in the order of their appearance."""
+    return list(dict.fromkeys(name for record in records for name in record.metrics))
+
+
+def in_order(
+    records: Iterable[TrialRecord], value_of: Callable[[TrialRecord], Any], *, reverse: bool = False
+) -> list[TrialRecord]:
+    """The trials by a value of theirs, rising, ties by number; without one, or with NaN, last in either order."""
+    there: list[tuple[tuple[int, Any], TrialRecord]] = []
+    without: list[TrialRecord] = []
+    for record in sorted(records, key=lambda record: record.number):
+        value = value_of(record)
+        if value is None or value != value:
+            without.append(record)
+        elif isinstance(value, int | float):
+            there.append(((0, value), record))
+        else:  # words after numbers, so that a mixed column has an order
+            there.append(((1, str(value)), record))
+    there.sort(key=lambda pair: pair[0], reverse=reverse)
+    return [*(record for _, record in there), *without]
 
 
 def better(a: float, b: float, direction: Direction) -> bool:

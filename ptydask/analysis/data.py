@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ptydask.model import StudyMeta, TrialRecord, best_of
+from ptydask.model import StudyMeta, TrialRecord, best_of, parameter_names
 from ptydask.store.reader import Results
 
 Curve = Mapping[str, NDArray[Any]]
@@ -33,7 +33,7 @@ class StudyData:
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of all parameters, in the order of their appearance."""
-        return tuple(dict.fromkeys(name for record in self.records for name in record.params))
+        return tuple(parameter_names(self.records))
 
 
 def load(results: Results, *, curves: bool = True) -> StudyData:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ptydask.model import TrialRecord
+from ptydask.model import TrialRecord, metric_names, parameter_names
 
 FORMATS = ("table", "json", "csv", "yaml")
 NOTHING = "-"
@@ -159,15 +159,11 @@ def trial_object(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def trial_columns(records: Iterable[TrialRecord]) -> list[str]:
+def trial_columns(records: Sequence[TrialRecord]) -> list[str]:
     """The columns of csv: number, state, error, ``params.NAME``, ``metrics.NAME``, and the facts."""
-    params: dict[str, None] = {}
-    metrics: dict[str, None] = {}
-    for record in records:
-        params.update(dict.fromkeys(record.params))
-        metrics.update(dict.fromkeys(record.metrics))
-    named = [*(f"params.{name}" for name in params), *(f"metrics.{name}" for name in metrics)]
-    return ["number", "state", "error", *named, *_FACTS, *_PLACES]
+    params = [f"params.{name}" for name in parameter_names(records)]
+    metrics = [f"metrics.{name}" for name in metric_names(records)]
+    return ["number", "state", "error", *params, *metrics, *_FACTS, *_PLACES]
 
 
 def trial_row(record: TrialRecord) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ptydask.analysis.gain import baseline
 from ptydask.cli import arguments, formats, status, trial_argument
 from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import StoreError, UsageError, nearest
-from ptydask.model import Direction, TrialRecord, TrialState, best_of, ranked
+from ptydask.model import Direction, TrialRecord, TrialState, best_of, in_order, metric_names, parameter_names, ranked
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
@@ -167,20 +167,14 @@ def selected(
     """
     best_first = (sort == "error" or sort in (metric, f"metrics.{metric}")) and direction == "maximize"
     column = column_of(records, sort)
-    values = [(column(r), r) for r in sorted(records, key=lambda r: r.number)]
-    if state != "all":
-        values = [(v, r) for v, r in values if r.state.word == state]
-    there = [(v, r) for v, r in values if v is not None and v == v]
-    missing = [r for v, r in values if v is None or v != v]
-    there.sort(key=lambda pair: _order(pair[0]), reverse=reverse != best_first)
-    return [*(r for _, r in there), *missing][:top]
+    ended = [record for record in records if state in ("all", record.state.word)]
+    return in_order(ended, column, reverse=reverse != best_first)[:top]
 
 
 def column_of(records: Sequence[TrialRecord], name: str) -> Any:
     """The function from a trial to its value of column ``name``; of no trials, one that gives None."""
     facts = ("number", "error", "seconds", "attempt", "state", "started", "worker", "host", "origin")
-    params = {key for record in records for key in record.params}
-    metrics = {key for record in records for key in record.metrics}
+    params, metrics = parameter_names(records), metric_names(records)
     if name in facts:
         return lambda record: getattr(record, name)
     if (key := name.removeprefix("params.")) in params:
@@ -195,8 +189,8 @@ def column_of(records: Sequence[TrialRecord], name: str) -> Any:
 
 def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: str, error: str = "error") -> Table:
     """One row a trial: number, state, error (the ``metric``), parameters, time, then what matters less."""
-    params = list(dict.fromkeys(name for record in records for name in record.params))
-    metrics = [n for n in dict.fromkeys(name for record in records for name in record.metrics) if n != metric]
+    params = parameter_names(records)
+    metrics = [name for name in metric_names(records) if name != metric]
     retried = any(record.attempt > 1 for record in records)
     told = any(record.message for record in records)
     columns = ["trial", "state", error, *params, *(["attempt"] if retried else []), "time", *metrics]
@@ -288,8 +282,3 @@ def _curve_csv(trial: TrialData) -> str:
 
 def _cell(params: Any, name: str) -> str:
     return formats.value_text(params[name]) if name in params else formats.NOTHING
-
-
-def _order(value: Any) -> tuple[int, Any]:
-    """Numbers before words, so that a mixed column has an order."""
-    return (0, value) if isinstance(value, int | float) else (1, str(value))

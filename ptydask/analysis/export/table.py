@@ -13,6 +13,7 @@ from typing import Any
 from ptydask import __version__
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.errors import require
+from ptydask.model import metric_names
 from ptydask.space import tunables
 from ptydask.store import files
 
@@ -80,7 +81,7 @@ def _columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
         kind, cell, about = _typed(arrow, [r.params[name] for r in records if name in r.params])
         values = [cell(r.params[name]) if name in r.params else None for r in records]
         yield column(f"params.{name}", kind, values, {**about, **_meaning(name)})
-    for name in dict.fromkeys(name for record in records for name in record.metrics):
+    for name in metric_names(records):
         yield column(f"metrics.{name}", arrow.float64(), [r.metrics.get(name) for r in records])
     yield column("attempt", arrow.int64(), [r.attempt for r in records])
     yield column("seconds", arrow.float64(), [r.seconds for r in records], {"unit": "s"})
