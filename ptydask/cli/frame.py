@@ -78,7 +78,8 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
     if record.state is TrialState.FAIL and record.message:
         parts.append(printable(record.message))
     else:
-        parts.append(f"{printable(snapshot.metric)} {error_text(record.error)}{' (best)' if best else ''}")
+        error = f"{printable(snapshot.metric)} {error_text(record.error)}"
+        parts.append(f"{error} (best)" if best else error)
     if record.params:
         parts.append(params_text(record.params))
     if record.attempt > 1:
@@ -88,10 +89,11 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
 
 def heartbeat_line(snapshot: RunSnapshot) -> str:
     """The run at this moment, in one line of a log."""
-    running = ", ".join(f"{t.number} at {_step(t, snapshot)}" for t in snapshot.running[:4])
-    more = len(snapshot.running) - 4
-    now = f" (trial {running}{f' and {more} more' if more > 0 else ''})" if running else ""
-    parts = [f"{snapshot.recorded}/{snapshot.total} trials: {_count_words(snapshot)}{now}"]
+    parts = [f"{snapshot.recorded}/{snapshot.total} trials: {_count_words(snapshot)}"]
+    if snapshot.running:
+        shown = ", ".join(f"{trial.number} at {_step(trial, snapshot)}" for trial in snapshot.running[:4])
+        more = len(snapshot.running) - 4
+        parts[0] += f" (trial {shown} and {more} more)" if more > 0 else f" (trial {shown})"
     if snapshot.best is not None:
         parts.append(f"best {error_text(snapshot.best.error)} (trial {snapshot.best.number})")
     return "; ".join([*parts, *_footer(snapshot)])
@@ -103,12 +105,9 @@ def closing_line(snapshot: RunSnapshot) -> str:
     text += f": {_count_words(snapshot)}"
     best = snapshot.best
     if best is None:
-        return text + "; none completed"
-    return (
-        text
-        + f"; best {snapshot.metric} {error_text(best.error)} (trial {best.number})"
-        + (f"  {params_text(best.params)}" if best.params else "")
-    )
+        return f"{text}; none completed"
+    text += f"; best {snapshot.metric} {error_text(best.error)} (trial {best.number})"
+    return f"{text}  {params_text(best.params)}" if best.params else text
 
 
 # --- the parts of a frame ------------------------------------------------------------------------------

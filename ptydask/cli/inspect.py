@@ -77,7 +77,7 @@ formats:
 
 def run_ls(args: argparse.Namespace) -> int:
     """``ptydask ls``: 0, also where no trial is listed."""
-    results = _open(args.file)
+    results = open_results(args.file)
     records = results.records()
     chosen = selected(
         records,
@@ -92,7 +92,8 @@ def run_ls(args: argparse.Namespace) -> int:
         _write_records(chosen, args.format)
         return 0
     if not chosen:
-        formats.say(f"{args.file}: no trials{'' if not records else f' that are {args.state}'} so far")
+        which = f" that are {args.state}" if records else ""
+        formats.say(f"{args.file}: no trials{which} so far")
         return 0
     left_out = formats.write_table(
         ls_table(chosen, best_of(records, results.meta.direction), results.meta.metric, _error_word(results)),
@@ -107,7 +108,7 @@ def run_best(args: argparse.Namespace) -> int:
     """``ptydask best``: 0; 1 where no trial completed."""
     if args.format == "yaml" and (args.k or 1) > 1:
         raise UsageError(f"-k {args.k}: a params file holds one trial's values; choose --format json")
-    results = _open(args.file)
+    results = open_results(args.file)
     records = results.records()
     chosen = ranked(records, results.meta.direction)[: args.k or 1]
     if not chosen:
@@ -133,7 +134,7 @@ def run_show(args: argparse.Namespace) -> int:
 
     if args.log and args.format != "table":
         raise UsageError(f"--log is the log as it was written; leave out --format {args.format}, or --log")
-    results = _open(args.file)
+    results = open_results(args.file)
     trial: TrialData = results.trial(trial_argument.one(args.number, results).number)
     if args.log:
         return _write_log(trial)
@@ -226,7 +227,8 @@ def _error_word(results: Results) -> str:
     return sweep.error_word(results.meta)
 
 
-def _open(path: Path) -> Results:
+def open_results(path: Path) -> Results:
+    """The results file at ``path``. Raises StoreError."""
     from ptydask.store import reader
 
     return reader.open(path)

@@ -195,7 +195,8 @@ def _title(args: argparse.Namespace, shown: int, of: int) -> str:
     else:
         count = f"{shown} of {of} {state}trials" if shown < of else formats.counted(of, f"{state}trial")
     by = f" by {args.sort}" if args.sort != "error" else ""
-    return f"{count}{by}{f', {args.where}' if args.where else ''}"
+    where = f", {args.where}" if args.where else ""
+    return f"{count}{by}{where}"
 
 
 def _snapshots(results: Results, args: argparse.Namespace) -> tuple[Sheet, str]:
