@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -297,6 +298,14 @@ class TrialRecord:
     job: str = ""
     device: str = ""
     seed: int = 0
+
+    @property
+    def began(self) -> datetime | None:
+        """When it was started; None where nobody knows."""
+        try:
+            return datetime.fromisoformat(self.started)
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)

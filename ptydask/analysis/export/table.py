@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,7 @@ def _columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
     yield column("attempt", arrow.int64(), [r.attempt for r in records])
     yield column("seconds", arrow.float64(), [r.seconds for r in records], {"unit": "s"})
     yield column("retry_of", arrow.int64(), [r.retry_of for r in records])
-    yield column("started", arrow.timestamp("us", tz="UTC"), [_when(r.started) for r in records])
+    yield column("started", arrow.timestamp("us", tz="UTC"), [r.began for r in records])
     yield column("seed", arrow.int64(), [r.seed for r in records])
     for name in _TEXTS:
         yield column(name, arrow.string(), [str(getattr(r, name)) for r in records])
@@ -110,13 +109,6 @@ def _typed(arrow: Any, values: Sequence[Any]) -> tuple[Any, Callable[[Any], Any]
 def _meaning(name: str) -> dict[str, str]:
     tunable = tunables.PARAMETERS.get(name)
     return {} if tunable is None else {"unit": tunable.unit, "meaning": tunable.meaning}
-
-
-def _when(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 def _about(data: StudyData) -> dict[str, str]:
