@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from ptydask.analysis.data import json_object
 from ptydask.config import reading
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
@@ -34,11 +34,8 @@ def error_word(meta: StudyMeta) -> str:
 
 def config(meta: StudyMeta) -> dict[str, Any]:
     """The sweep's configuration, see :mod:`ptydask.space.sweep_values`; empty where the file does not hold one."""
-    try:
-        said = json.loads(meta.config_json or "{}")
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) and isinstance(said.get("parameters"), list) else {}
+    said = json_object(meta.config_json)
+    return said if isinstance(said.get("parameters"), list) else {}
 
 
 def values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:

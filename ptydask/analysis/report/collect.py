@@ -9,7 +9,7 @@ from typing import Any
 
 from ptydask import sampling
 from ptydask.analysis import sweep
-from ptydask.analysis.data import StudyData, search_space
+from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.gain import baseline, gain
 from ptydask.analysis.report import rows
@@ -124,7 +124,7 @@ def _range_text(dist: Distribution | None, meta: StudyMeta) -> str:
 
 def _search(meta: StudyMeta) -> list[list[str]]:
     """Budget, sampler and pruner, where the configuration has them in PtyRAD's words."""
-    given = _json(meta.config_json).get("hypertune_params")
+    given = json_object(meta.config_json).get("hypertune_params")
     if not isinstance(given, Mapping):
         return []
     said = []
@@ -189,11 +189,3 @@ def _pretty(text: str) -> str:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except ValueError:
         return text
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        said = json.loads(text)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
