@@ -363,8 +363,8 @@ class RunSnapshot:
 # --- decisions that several rooms share ------------------------------------------------------------
 
 
-def count_states(states: Iterable[TrialState]) -> dict[str, int]:
-    """How many trials ended so: for every state its word and a number, in the order in which they are always named."""
+def count_states(states: Iterable[str]) -> dict[str, int]:
+    """How many trials ended so: every state's word and a number, in the order in which states are always named."""
     counts = Counter(states)
     return {state.word: counts[state] for state in TrialState}
 
