@@ -15,9 +15,10 @@ PtydaskError
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import unquote
@@ -113,6 +114,24 @@ def _rebuild(cls: type[ConfigError], text: str, state: dict[str, object]) -> Con
     Exception.__init__(error, text)
     error.__dict__.update(state)
     return error
+
+
+def require(module: str, needed: str, extra: str, package: str = "") -> None:
+    """Raises MissingDependency where ``module`` is not installed; imports nothing.
+
+    ``needed`` says for what (``figures need``), ``extra`` which of ptydask's extras brings it, ``package`` what it is
+    called where that is not the module's name.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise MissingDependency(f"{needed} the package {package or module}: pip install 'ptydask[{extra}]'")
+
+
+def nearest_number(number: int, numbers: Sequence[int]) -> str:
+    """Which trials there are, where ``number`` is none of them, for an error's text."""
+    if not numbers:
+        return "no trial has ended so far"
+    close = min(numbers, key=lambda known: (abs(known - number), known))
+    return f"the nearest is {close}, of {len(numbers)} trials from {min(numbers)} to {max(numbers)}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

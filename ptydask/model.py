@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -198,6 +200,11 @@ class TrialState(StrEnum):
     PRUNED = "PRUNED"
     FAIL = "FAIL"
 
+    @property
+    def word(self) -> str:
+        """What a person calls it: ``complete``, ``pruned``, ``failed``."""
+        return "failed" if self is TrialState.FAIL else self.value.lower()
+
 
 class Reason(StrEnum):
     """Why a trial did not complete."""
@@ -292,6 +299,14 @@ class TrialRecord:
     device: str = ""
     seed: int = 0
 
+    @property
+    def began(self) -> datetime | None:
+        """When it was started; None where nobody knows."""
+        try:
+            return datetime.fromisoformat(self.started)
+        except ValueError:
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -342,10 +357,44 @@ class RunSnapshot:
     @property
     def recorded(self) -> int:
         """Trials that have ended and count towards the total."""
-        return sum(self.counts.get(state, 0) for state in ("complete", "pruned", "failed"))
+        return sum(self.counts.get(state.word, 0) for state in TrialState)
 
 
 # --- decisions that several rooms share ------------------------------------------------------------
+
+
+def count_states(states: Iterable[str]) -> dict[str, int]:
+    """How many trials ended so: every state's word and a number, in the order in which states are always named."""
+    counts = Counter(states)
+    return {state.word: counts[state] for state in TrialState}
+
+
+def parameter_names(records: Iterable[TrialRecord]) -> list[str]:
+    """The parameters that some trial has, in the order of their appearance."""
+    return list(dict.fromkeys(name for record in records for name in record.params))
+
+
+def metric_names(records: Iterable[TrialRecord]) -> list[str]:
+    """The metrics that some trial has, in the order of their appearance."""
+    return list(dict.fromkeys(name for record in records for name in record.metrics))
+
+
+def in_order(
+    records: Iterable[TrialRecord], value_of: Callable[[TrialRecord], Any], *, reverse: bool = False
+) -> list[TrialRecord]:
+    """The trials by a value of theirs, rising, ties by number; without one, or with NaN, last in either order."""
+    there: list[tuple[tuple[int, Any], TrialRecord]] = []
+    without: list[TrialRecord] = []
+    for record in sorted(records, key=lambda record: record.number):
+        value = value_of(record)
+        if value is None or value != value:
+            without.append(record)
+        elif isinstance(value, int | float):
+            there.append(((0, value), record))
+        else:  # words after numbers, so that a mixed column has an order
+            there.append(((1, str(value)), record))
+    there.sort(key=lambda pair: pair[0], reverse=reverse)
+    return [*(record for _, record in there), *without]
 
 
 def better(a: float, b: float, direction: Direction) -> bool:

@@ -195,7 +195,7 @@ def test_by_in_intervals(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bins", [0, -1, 2.5, True])
 def test_by_needs_a_number_of_intervals(study: StudyResults, bins: Any) -> None:
     """Anything else is refused in one line."""
-    with pytest.raises(UsageError, match="whole number from 1"):
+    with pytest.raises(UsageError, match="whole number, at least 1"):
         study.by("scale", bins=bins)
 
 

@@ -254,10 +254,10 @@ def test_an_unknown_column(packed: Path, call: Callable[..., str]) -> None:
     assert call("ls", packed, "--sort", "rotatoin", code=2, err="--sort rotatoin.*did you mean 'rotation'") == ""
 
 
-@pytest.mark.parametrize("top", ["0", "-1", "x", "1.5"])
+@pytest.mark.parametrize("top", ["0", "-1", "x", "1.5", "1_0", " 1"])
 def test_top_is_a_count(packed: Path, call: Callable[..., str], top: str) -> None:
     """--top and -k take whole numbers from 1 on."""
-    call("ls", packed, f"--top={top}", code=2, err="whole number from 1 on")
+    call("ls", packed, f"--top={top}", code=2, err="must be a whole number, at least 1")
     call("best", packed, "-k", f"{top}", code=2, err="whole number|expected one argument")
 
 

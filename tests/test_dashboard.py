@@ -161,7 +161,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 def test_bad_port(port: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, exit code 2."""
     assert main(["dashboard", str(tmp_path / "s.h5"), "--port", port]) == 2
-    assert "is not a port" in capsys.readouterr().err
+    assert "must be a whole number, from 0 to 65535" in capsys.readouterr().err
 
 
 def test_no_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

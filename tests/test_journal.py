@@ -125,7 +125,7 @@ def test_bad_urls(url: str) -> None:
 @pytest.mark.parametrize("url", ["postgresql://me:s3cret@db/x", "redis://:s3cret@db:6379/0", "mysql://me:s3:cr@t@db/x"])
 def test_passwords_are_never_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the repr of a spec nor its description holds the password."""
-    monkeypatch.setattr(urls, "_require", lambda *_: None)
+    monkeypatch.setattr(urls, "require", lambda *_: None)
     spec = urls.parse(url, Path("s.h5"))
     assert "cr" not in repr(spec)
     assert "cr" not in spec.shown

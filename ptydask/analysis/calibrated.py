@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.analysis import sweep
-from ptydask.errors import MissingDependency, StoreError
+from ptydask.errors import StoreError, require
 from ptydask.model import TrialState
 
 if TYPE_CHECKING:
@@ -27,10 +27,9 @@ def dataset(trial: Trial) -> xarray.Dataset:
 
     Pixel (i, j) of the object lies at (i, j) * pixel_size, slice k at k * slice_thickness; the probe's centre is 0.
     """
-    try:
-        import xarray
-    except ImportError:
-        raise MissingDependency("to_xarray needs the package xarray: pip install 'ptydask[analysis]'") from None
+    require("xarray", "to_xarray needs", "analysis")
+    import xarray
+
     variables: dict[str, Any] = {}
     arrays = trial.arrays
     sizes = {"position": arrays["positions"].shape[0]} if "positions" in arrays and arrays["positions"].ndim else {}

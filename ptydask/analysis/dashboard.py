@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 import threading
 import warnings
@@ -17,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.analysis.rehydrate import empty, trials
-from ptydask.errors import MissingDependency, PtydaskError, StoreError, UsageError
+from ptydask.errors import PtydaskError, StoreError, UsageError, require
 from ptydask.store import reader
 from ptydask.store.reader import Results
 
@@ -153,8 +152,7 @@ def _state_of(path: Path) -> str:
 
 
 def _wsgi() -> Any:
-    if importlib.util.find_spec("optuna_dashboard") is None:
-        raise MissingDependency("this needs the package optuna-dashboard: pip install 'ptydask[dashboard]'")
+    require("optuna_dashboard", "this needs", "dashboard", "optuna-dashboard")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from optuna_dashboard import wsgi

@@ -9,19 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ptydask.model import StudyMeta, TrialRecord, TrialState, best_of
+from ptydask.model import StudyMeta, TrialRecord, best_of, parameter_names
 from ptydask.store.reader import Results
 
 Curve = Mapping[str, NDArray[Any]]
 """``step`` and one column for each metric that was known at every step."""
-
-
-WORDS: Mapping[TrialState, str] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-}
-"""What a person calls the states."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +33,7 @@ class StudyData:
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of all parameters, in the order of their appearance."""
-        return tuple(dict.fromkeys(name for record in self.records for name in record.params))
+        return tuple(parameter_names(self.records))
 
 
 def load(results: Results, *, curves: bool = True) -> StudyData:
@@ -52,8 +44,14 @@ def load(results: Results, *, curves: bool = True) -> StudyData:
 
 def search_space(meta: StudyMeta) -> dict[str, dict[str, Any]]:
     """Parameter -> Optuna's JSON of its range, in the params file's order; what is no such JSON is left out."""
+    said = json_object(meta.search_space_json)
+    return {name: one for name, one in said.items() if isinstance(one, dict)}
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object in ``text``; {} where there is none."""
     try:
-        said = json.loads(meta.search_space_json)
+        said = json.loads(text)
     except ValueError:
         return {}
-    return {name: one for name, one in said.items() if isinstance(one, dict)} if isinstance(said, dict) else {}
+    return said if isinstance(said, dict) else {}

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.errors import MissingDependency, UsageError, nearest, one_line, shorten
-from ptydask.model import Direction
+from ptydask.config.study import whole
+from ptydask.errors import UsageError, nearest, one_line, require, shorten
+from ptydask.model import Direction, TrialState, count_states
 
 if TYPE_CHECKING:
     import pandas
@@ -23,7 +24,7 @@ FACTS = (
     *("reason", "message", "attempt", "retry_of", "origin", "started", "seconds"),
     *("worker", "host", "job", "device", "seed"),
 )
-GROUPED = ("best", "number", "median", "complete", "pruned", "failed", "trials")
+GROUPED = ("best", "number", "median", *(state.word for state in TrialState), "trials")
 _FEW = 20
 """Of more values than this a parameter is grouped in intervals."""
 _EXAMPLE = "for example: scale < 1 and error < 0.02"
@@ -108,8 +109,8 @@ def by(
     ``log``; ``bins`` sets how many, for any column of numbers. Raises UsageError for an unknown column or ``bins``.
     """
     pd = _pandas()
-    if bins is not None and (isinstance(bins, bool) or not isinstance(bins, int) or bins < 1):
-        raise UsageError(f"bins={bins!r}: is not a whole number from 1 on")
+    if bins is not None:
+        whole(bins, "bins")
     keys = [_grouped(table, name, bins, name in log) for name in names]
     groups = table.groupby(keys, observed=True, dropna=False, sort=True)
     found = {value if len(names) > 1 else value[0]: _summary(group, direction) for value, group in groups}
@@ -125,9 +126,7 @@ def _summary(group: pandas.DataFrame, direction: Direction) -> dict[str, Any]:
         "best": done["error"].iloc[0] if len(done) else float("nan"),
         "number": done.index[0] if len(done) else None,
         "median": done["error"].median(),
-        "complete": int((ended == "COMPLETE").sum()),
-        "pruned": int((ended == "PRUNED").sum()),
-        "failed": int((ended == "FAIL").sum()),
+        **count_states(ended),
         "trials": [*done.index, *group.index.difference(done.index)],
     }
 
@@ -189,8 +188,7 @@ def curves(found: Mapping[int, Mapping[str, NDArray[Any]]], metric: str) -> pand
 
 
 def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError:
-        raise MissingDependency("tables need the package pandas: pip install 'ptydask[analysis]'") from None
+    require("pandas", "tables need", "analysis")
+    import pandas
+
     return pandas

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptydask.analysis import greys
-from ptydask.analysis.data import WORDS
 from ptydask.errors import PtydaskError
 from ptydask.model import Image, StudyMeta
 
@@ -51,7 +50,7 @@ def trials_html(trials: Sequence[Trial], meta: StudyMeta) -> str:
     shown = [trial for trial in trials[:50] if _readable(trial)]
     names = list(dict.fromkeys(name for trial in shown for name in trial.params))
     rows = [
-        [_picture(trial, 96) if i < _SHOWN else "", str(trial.number), WORDS[trial.state], _number(trial.error)]
+        [_picture(trial, 96) if i < _SHOWN else "", str(trial.number), trial.state.word, _number(trial.error)]
         + [_number(trial.params[name]) if name in trial.params else "" for name in names]
         for i, trial in enumerate(shown)
     ]
@@ -113,7 +112,7 @@ def _beside(trial: Trial, metric: str, word: str) -> str:
     except PtydaskError as damaged:
         return f"<div><b>{word} {trial.number}</b> · {escape(str(damaged))}</div>"
     error = "" if trial.error is None else f" · {escape(metric)} {_number(trial.error)}"
-    lines = [f"<b>{word} {trial.number}</b> · {WORDS[trial.state]}{error}"]
+    lines = [f"<b>{word} {trial.number}</b> · {trial.state.word}{error}"]
     if trial.message:
         lines.append(f"<code>{escape(trial.message)}</code>")
     lines.append(_pairs(trial.params, {name: v for name, v in trial.metrics.items() if name != metric}))

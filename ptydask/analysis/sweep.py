@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from ptydask.analysis.data import json_object
+from ptydask.config import reading
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.space import sweep_values
@@ -33,11 +34,8 @@ def error_word(meta: StudyMeta) -> str:
 
 def config(meta: StudyMeta) -> dict[str, Any]:
     """The sweep's configuration, see :mod:`ptydask.space.sweep_values`; empty where the file does not hold one."""
-    try:
-        said = json.loads(meta.config_json or "{}")
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) and isinstance(said.get("parameters"), list) else {}
+    said = json_object(meta.config_json)
+    return said if isinstance(said.get("parameters"), list) else {}
 
 
 def values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
@@ -76,15 +74,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'" if _like_a_number(value) else None)
-
-
-def _like_a_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'" if reading.spells_number(value) else None)
 
 
 _Dumper.add_representer(str, _text)

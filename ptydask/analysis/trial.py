@@ -149,10 +149,7 @@ class Trial:
     @property
     def started(self) -> datetime | None:
         """When the last attempt began, with time zone; None where nobody knows."""
-        try:
-            return datetime.fromisoformat(self.record.started)
-        except ValueError:
-            return None
+        return self.record.began
 
     @property
     def lost(self) -> str:

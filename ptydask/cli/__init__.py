@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ptydask import __version__
-from ptydask.cli import dashboard, export, info, inspect, merge, pictures, ptyrad_import, report, run, upkeep
+from ptydask.cli import dashboard, export, formats, info, inspect, merge, pictures, ptyrad_import, report, run, upkeep
 from ptydask.errors import PtydaskError, nearest, redact
 
 EXIT_CODES = """\
@@ -76,22 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        _abandon_stdout()  # its reader has gone, as `head` does
+        formats.abandon(sys.stdout)  # its reader has gone, as `head` does
         return 0
     except OSError as error:
-        _abandon_stdout()
-        print(f"ptydask: {_asked_for(error.filename)}: {error.strerror or error}", file=sys.stderr)
+        formats.abandon(sys.stdout)
+        print(f"ptydask: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
         return 1
     return code
-
-
-def _asked_for(name: object) -> str:
-    """The file that was to be written, of the hidden one that is written beside it first."""
-    head, _, last = str(name or "the output").rpartition("/")
-    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{8,}(\.aside)?", last)
-    return "/".join([*([head] if head else []), found[1] if found else last])
-
-
-def _abandon_stdout() -> None:
-    """What is still buffered has nowhere to go; without this, Python complains of it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,8 +1,12 @@
-"""How a command looks to argparse."""
+"""How a command looks to argparse, and how it reads its arguments: each ``type`` says the rule and the value."""
 
 from __future__ import annotations
 
 import argparse
+import math
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +33,46 @@ def command(
     return made
 
 
-def count(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return number
+def digits(text: str) -> int | None:
+    """The number that digits alone write; None for anything else: a sign, blanks, an underscore."""
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """What reads a whole number of at least ``least``, and at most ``most``."""
+    rule = f"at least {least}" if most is None else f"from {least} to {most}"
+
+    def read(text: str) -> int:
+        number = digits(text)
+        if number is None or number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, {rule}")
+        return number
+
+    return read
+
+
+def number(least: float, most: float, what: str) -> Callable[[str], float]:
+    """What reads a number from ``least`` to ``most``; ``what`` says so to a person."""
+
+    def read(text: str) -> float:
+        plain = re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text)
+        value = float(text) if plain else math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} must be {what}")
+        return value
+
+    return read
+
+
+count = whole_number(1)
+"""A type for argparse, as those below."""
+natural = whole_number(0)
+seconds = number(0, sys.float_info.max, "a finite number of seconds, not negative")
+
+
+def bounds(text: str) -> tuple[int, int]:
+    """``MIN:MAX``, two whole numbers."""
+    match [digits(part) for part in text.split(":")]:
+        case [int(least), int(most)] if least <= most and most >= 1:
+            return least, most
+    raise argparse.ArgumentTypeError(f"{text!r} must be MIN:MAX, two whole numbers, MIN not above MAX: 0:32")

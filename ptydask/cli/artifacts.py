@@ -6,6 +6,7 @@ Importing this module imports the standard library alone; the handlers import wh
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,16 +97,16 @@ def run_artifacts(args: argparse.Namespace) -> int:
     return _said(folder, trial.record.number, written, "")
 
 
-def _hint(args: argparse.Namespace, paths: object) -> str:
-    known = [formats.printable(str(path)) for path in paths] if isinstance(paths, dict) else []
-    shown = ", ".join(known[:4])
-    return nearest(args.patterns[0], known) or f"it has {shown}{' ...' if len(known) > 4 else ''}"
+def _hint(args: argparse.Namespace, paths: Iterable[str]) -> str:
+    known = [formats.printable(path) for path in paths]
+    first = ", ".join(known[:4])
+    return nearest(args.patterns[0], known) or (f"it has {first} ..." if len(known) > 4 else f"it has {first}")
 
 
 def _said(folder: Path, number: int, written: Written, more: str) -> int:
     """Say what was written, and what was not."""
     formats.write(f"{folder}\n")
-    files = f"{written.files} file{'' if written.files == 1 else 's'} ({formats.size_text(written.nbytes)})"
+    files = f"{formats.counted(written.files, 'file')} ({formats.size_text(written.nbytes)})"
     formats.say(f"trial {number}: {files}{more}")
     for path in written.refused:
         formats.say(f"not written, since its name leads out of the folder or is none here: {formats.printable(path)}")

@@ -23,7 +23,10 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     does = "open a results file in optuna-dashboard"
     parser = arguments.command(subparsers, "dashboard", does, says=says, more=_EPILOG)
     parser.add_argument(
-        "--port", type=_port, metavar="N", help="default: 8080, or a free one where that is taken; 0: a free one"
+        "--port",
+        type=arguments.whole_number(0, 65535),
+        metavar="N",
+        help="default: 8080, or a free one where that is taken; 0: a free one",
     )
     parser.add_argument(
         "--host",
@@ -55,11 +58,3 @@ def _loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _port(text: str) -> int:
-    """A port's number, for argparse."""
-    port = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else -1
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
-    return port

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptydask.analysis.gain import BASELINES, gain
 from ptydask.cli.formats import (
+    counted,
     duration,
     error_text,
     inert,
@@ -231,7 +232,7 @@ def _artifacts(files: Mapping[str, StoredFile]) -> list[str]:
 
 
 def _files_text(files: Collection[StoredFile]) -> str:
-    return f"{len(files)} file{'' if len(files) == 1 else 's'}, {size_text(sum(file.size for file in files))}"
+    return f"{counted(len(files), 'file')}, {size_text(sum(file.size for file in files))}"
 
 
 def _array_object(name: str, info: Any) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def run_table(args: argparse.Namespace) -> int:
     from ptydask.analysis import data as study
     from ptydask.analysis.export import table
 
-    with _open(args.file) as results:
+    with inspect.open_results(args.file) as results:
         whole = study.load(results, curves=args.curves)
         data = table.chosen(whole, None if not _narrowed(args) else [r.number for r in _chosen(args, results)])
     path = _target(args, "-curves" if args.curves else "", f".{args.format}", ours=True, text=args.format == "csv")
@@ -94,8 +94,7 @@ def run_table(args: argparse.Namespace) -> int:
     elif args.curves:
         _write_text(path, formats.csv_text(table.curve_columns(data.curves), table.curve_rows(data.curves)))
     else:
-        columns = formats.trial_columns(data.records)
-        _write_text(path, formats.csv_text(columns, map(formats.trial_row, data.records)))
+        _write_text(path, formats.trials_csv(data.records))
     _wrote(path)
     return 0
 
@@ -107,7 +106,7 @@ def run_tiff(args: argparse.Namespace) -> int:
     _check_tiff(args)
     folder = args.out or beside(args.file, "-tiff")
     written, without = 0, []
-    with _open(args.file) as results:
+    with inspect.open_results(args.file) as results:
         _of_ptyrad(results, "tiff")
         for record in _chosen(args, results):
             try:
@@ -131,7 +130,7 @@ def run_params(args: argparse.Namespace) -> int:
     """``ptydask export FILE.h5 params``: 0."""
     from ptydask.analysis.export import model, params
 
-    with _open(args.file) as results:
+    with inspect.open_results(args.file) as results:
         record = trial_argument.one(args.trial, results)
         own = args.iterations == "own"
         steps = model.iterations(results.trial(record.number)) if own else args.iterations
@@ -151,7 +150,7 @@ def run_model(args: argparse.Namespace) -> int:
     """``ptydask export FILE.h5 model``: 0."""
     from ptydask.analysis.export import model
 
-    with _open(args.file) as results:
+    with inspect.open_results(args.file) as results:
         _of_ptyrad(results, "model")
         trial = results.trial(trial_argument.one(args.trial, results).number)
         model.check(results.meta, trial)
@@ -169,7 +168,7 @@ def run_resume(args: argparse.Namespace) -> int:
     """``ptydask export FILE.h5 resume``: 0."""
     from ptydask.analysis.export import model, params, place
 
-    with _open(args.file) as results:
+    with inspect.open_results(args.file) as results:
         _of_ptyrad(results, "resume")
         trial = results.trial(trial_argument.one(args.trial, results).number)
         model.check(results.meta, trial)
@@ -264,12 +263,6 @@ def _wrote(path: Path | None) -> None:
 def _say_all(lines: Iterable[str]) -> None:
     for line in lines:
         formats.say(line)
-
-
-def _open(path: Path) -> Results:
-    from ptydask.store import reader
-
-    return reader.open(path)
 
 
 # --- pieces -------------------------------------------------------------------------------------------

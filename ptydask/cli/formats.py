@@ -14,16 +14,16 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
-from ptydask.model import TrialRecord, TrialState
+from ptydask.model import TrialRecord, metric_names, parameter_names
 
 FORMATS = ("table", "json", "csv", "yaml")
 NOTHING = "-"
 STYLES = {"complete": "", "pruned": "dim", "failed": "red", "best": "bold green"}
 """Rich's styles of a table's rows, by a word for the row."""
 
-_WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
 _FACTS = ("attempt", "seconds", "reason", "message", "retry_of", "origin", "started", "worker")
 _PLACES = ("host", "job", "device", "seed")
@@ -73,6 +73,17 @@ def size_text(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+def counted(count: int, what: str) -> str:
+    """``1 trial``, ``2 trials``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def from_here(path: Path) -> str:
+    """The path as seen from the working directory, where it lies below that."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def params_text(params: Mapping[str, object]) -> str:
     """``scale=0.98 rotation=-1.5``."""
     return " ".join(f"{printable(name)}={value_text(value)}" for name, value in params.items())
@@ -80,8 +91,7 @@ def params_text(params: Mapping[str, object]) -> str:
 
 def state_text(record: TrialRecord) -> str:
     """``complete``, ``pruned``, ``failed``; with the reason where it was not the trial's own doing."""
-    word = _WORDS[record.state]
-    reason = str(record.reason)
+    word, reason = record.state.word, str(record.reason)
     return word if reason in ("", word) else f"{word} ({reason})"
 
 
@@ -149,15 +159,11 @@ def trial_object(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def trial_columns(records: Iterable[TrialRecord]) -> list[str]:
+def trial_columns(records: Sequence[TrialRecord]) -> list[str]:
     """The columns of csv: number, state, error, ``params.NAME``, ``metrics.NAME``, and the facts."""
-    params: dict[str, None] = {}
-    metrics: dict[str, None] = {}
-    for record in records:
-        params.update(dict.fromkeys(record.params))
-        metrics.update(dict.fromkeys(record.metrics))
-    named = [*(f"params.{name}" for name in params), *(f"metrics.{name}" for name in metrics)]
-    return ["number", "state", "error", *named, *_FACTS, *_PLACES]
+    params = [f"params.{name}" for name in parameter_names(records)]
+    metrics = [f"metrics.{name}" for name in metric_names(records)]
+    return ["number", "state", "error", *params, *metrics, *_FACTS, *_PLACES]
 
 
 def trial_row(record: TrialRecord) -> dict[str, Any]:
@@ -174,6 +180,11 @@ def _plain(value: object) -> object:
 
 
 # --- whole texts -------------------------------------------------------------------------------------
+
+
+def object_text(value: object, form: str) -> str:
+    """Plain values as ``form``: ``json`` or ``yaml``."""
+    return json_text(value) if form == "json" else yaml_text(value)
 
 
 def json_text(value: object) -> str:
@@ -200,6 +211,11 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     for row in rows:
         writer.writerow(["" if (value := row.get(name)) is None else value for name in columns])
     return out.getvalue()
+
+
+def trials_csv(records: Sequence[TrialRecord]) -> str:
+    """The table of trials as CSV, see :func:`trial_columns`."""
+    return csv_text(trial_columns(records), map(trial_row, records))
 
 
 def _native(value: Any) -> Any:
@@ -305,10 +321,14 @@ def write(text: str, stream: IO[str] | None = None) -> bool:
         out.write(encodable(text, out))
         out.flush()
     except BrokenPipeError:
-        # Python flushes stdout again when it ends; without this it would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        abandon(out)
         return False
     return True
+
+
+def abandon(stream: IO[str]) -> None:
+    """Lead to nowhere what is still buffered: Python flushes it when it ends, and would complain then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say(text: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ptydask.cli.formats import (
     NOTHING,
+    counted,
     duration,
     error_text,
     params_text,
@@ -77,7 +78,8 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
     if record.state is TrialState.FAIL and record.message:
         parts.append(printable(record.message))
     else:
-        parts.append(f"{printable(snapshot.metric)} {error_text(record.error)}{' (best)' if best else ''}")
+        error = f"{printable(snapshot.metric)} {error_text(record.error)}"
+        parts.append(f"{error} (best)" if best else error)
     if record.params:
         parts.append(params_text(record.params))
     if record.attempt > 1:
@@ -87,10 +89,11 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
 
 def heartbeat_line(snapshot: RunSnapshot) -> str:
     """The run at this moment, in one line of a log."""
-    running = ", ".join(f"{t.number} at {_step(t, snapshot)}" for t in snapshot.running[:4])
-    more = len(snapshot.running) - 4
-    now = f" (trial {running}{f' and {more} more' if more > 0 else ''})" if running else ""
-    parts = [f"{snapshot.recorded}/{snapshot.total} trials: {_count_words(snapshot)}{now}"]
+    parts = [f"{snapshot.recorded}/{snapshot.total} trials: {_count_words(snapshot)}"]
+    if snapshot.running:
+        shown = ", ".join(f"{trial.number} at {_step(trial, snapshot)}" for trial in snapshot.running[:4])
+        more = len(snapshot.running) - 4
+        parts[0] += f" (trial {shown} and {more} more)" if more > 0 else f" (trial {shown})"
     if snapshot.best is not None:
         parts.append(f"best {error_text(snapshot.best.error)} (trial {snapshot.best.number})")
     return "; ".join([*parts, *_footer(snapshot)])
@@ -102,12 +105,9 @@ def closing_line(snapshot: RunSnapshot) -> str:
     text += f": {_count_words(snapshot)}"
     best = snapshot.best
     if best is None:
-        return text + "; none completed"
-    return (
-        text
-        + f"; best {snapshot.metric} {error_text(best.error)} (trial {best.number})"
-        + (f"  {params_text(best.params)}" if best.params else "")
-    )
+        return f"{text}; none completed"
+    text += f"; best {snapshot.metric} {error_text(best.error)} (trial {best.number})"
+    return f"{text}  {params_text(best.params)}" if best.params else text
 
 
 # --- the parts of a frame ------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def _step(trial: RunningTrial, snapshot: RunSnapshot) -> str:
 def _footer(snapshot: RunSnapshot) -> list[str]:
     """Workers, time so far, time left."""
     count = snapshot.workers
-    workers = "waiting for workers" if count == 0 else f"{count} worker{'s' if count > 1 else ''}"
+    workers = "waiting for workers" if count == 0 else counted(count, "worker")
     left = "time left not known yet"
     if snapshot.remaining is not None and math.isfinite(snapshot.remaining):
         left = f"{duration(snapshot.remaining)} left"

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.cli import arguments, formats
-from ptydask.cli.formats import size_text
-from ptydask.cli.upkeep import shown, trials_text
+from ptydask.cli.formats import counted, from_here, size_text
 
 _INFO = """\
 Show what a results file is and holds, of a running study too.
@@ -33,7 +32,7 @@ def run_info(args: argparse.Namespace) -> int:
     if args.format == "table":
         formats.write("\n".join(info_lines(found)) + "\n")
     else:
-        formats.write((formats.json_text if args.format == "json" else formats.yaml_text)(found))
+        formats.write(formats.object_text(found, args.format))
     return 0
 
 
@@ -56,7 +55,7 @@ def info_lines(found: Mapping[str, Any]) -> list[str]:
             "study",
             f"{found['study']} ({found['engine'] or 'engine not known'}), {found['direction']} {found['metric']}",
         ),
-        ("file", f"{shown(Path(found['file']))}, {where}"),
+        ("file", f"{from_here(Path(found['file']))}, {where}"),
         ("written", f"{found['written']} by {found['creator']}, format {found['format_version']}"),
         ("study begun", found["created"]),
         *_trial_lines(found["trials"], sweep="program" in found),
@@ -69,7 +68,7 @@ def info_lines(found: Mapping[str, Any]) -> list[str]:
         ("compression", _compression(found)),
         (
             "unfinished",
-            f"{trials_text(found['unfinished'])} under way, with checkpoints" if found["unfinished"] else "",
+            f"{counted(found['unfinished'], 'trial')} under way, with checkpoints" if found["unfinished"] else "",
         ),
         ("driver", found["driver"]),
         *found["provenance"].items(),

@@ -15,12 +15,12 @@ from ptydask.analysis.gain import baseline
 from ptydask.cli import arguments, formats, status, trial_argument
 from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import StoreError, UsageError, nearest
-from ptydask.model import Direction, TrialRecord, TrialState, best_of, ranked
+from ptydask.model import Direction, TrialRecord, TrialState, best_of, in_order, metric_names, parameter_names, ranked
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
 
-STATES = ("all", "complete", "pruned", "failed")
+STATES = ("all", *(state.word for state in TrialState))
 
 _LS_FORMATS = """\
 formats:
@@ -77,7 +77,7 @@ formats:
 
 def run_ls(args: argparse.Namespace) -> int:
     """``ptydask ls``: 0, also where no trial is listed."""
-    results = _open(args.file)
+    results = open_results(args.file)
     records = results.records()
     chosen = selected(
         records,
@@ -92,7 +92,8 @@ def run_ls(args: argparse.Namespace) -> int:
         _write_records(chosen, args.format)
         return 0
     if not chosen:
-        formats.say(f"{args.file}: no trials{'' if not records else f' that are {args.state}'} so far")
+        which = f" that are {args.state}" if records else ""
+        formats.say(f"{args.file}: no trials{which} so far")
         return 0
     left_out = formats.write_table(
         ls_table(chosen, best_of(records, results.meta.direction), results.meta.metric, _error_word(results)),
@@ -107,7 +108,7 @@ def run_best(args: argparse.Namespace) -> int:
     """``ptydask best``: 0; 1 where no trial completed."""
     if args.format == "yaml" and (args.k or 1) > 1:
         raise UsageError(f"-k {args.k}: a params file holds one trial's values; choose --format json")
-    results = _open(args.file)
+    results = open_results(args.file)
     records = results.records()
     chosen = ranked(records, results.meta.direction)[: args.k or 1]
     if not chosen:
@@ -133,7 +134,7 @@ def run_show(args: argparse.Namespace) -> int:
 
     if args.log and args.format != "table":
         raise UsageError(f"--log is the log as it was written; leave out --format {args.format}, or --log")
-    results = _open(args.file)
+    results = open_results(args.file)
     trial: TrialData = results.trial(trial_argument.one(args.number, results).number)
     if args.log:
         return _write_log(trial)
@@ -143,8 +144,7 @@ def run_show(args: argparse.Namespace) -> int:
         blocks = formats.unicode_ready(sys.stdout)
         formats.write(show_text(results, trial, terminal=sys.stdout.isatty(), blocks=blocks))
     else:
-        as_text = formats.json_text if args.format == "json" else formats.yaml_text
-        formats.write(as_text(show_object(results, trial)))
+        formats.write(formats.object_text(show_object(results, trial), args.format))
     return 0
 
 
@@ -168,20 +168,14 @@ def selected(
     """
     best_first = (sort == "error" or sort in (metric, f"metrics.{metric}")) and direction == "maximize"
     column = column_of(records, sort)
-    values = [(column(r), r) for r in sorted(records, key=lambda r: r.number)]
-    words = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-    values = [(v, r) for v, r in values if state == "all" or r.state is words[state]]
-    there = [(v, r) for v, r in values if v is not None and v == v]
-    missing = [r for v, r in values if v is None or v != v]
-    there.sort(key=lambda pair: _order(pair[0]), reverse=reverse != best_first)
-    return [*(r for _, r in there), *missing][:top]
+    ended = [record for record in records if state in ("all", record.state.word)]
+    return in_order(ended, column, reverse=reverse != best_first)[:top]
 
 
 def column_of(records: Sequence[TrialRecord], name: str) -> Any:
     """The function from a trial to its value of column ``name``; of no trials, one that gives None."""
     facts = ("number", "error", "seconds", "attempt", "state", "started", "worker", "host", "origin")
-    params = {key for record in records for key in record.params}
-    metrics = {key for record in records for key in record.metrics}
+    params, metrics = parameter_names(records), metric_names(records)
     if name in facts:
         return lambda record: getattr(record, name)
     if (key := name.removeprefix("params.")) in params:
@@ -196,8 +190,8 @@ def column_of(records: Sequence[TrialRecord], name: str) -> Any:
 
 def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: str, error: str = "error") -> Table:
     """One row a trial: number, state, error (the ``metric``), parameters, time, then what matters less."""
-    params = list(dict.fromkeys(name for record in records for name in record.params))
-    metrics = [n for n in dict.fromkeys(name for record in records for name in record.metrics) if n != metric]
+    params = parameter_names(records)
+    metrics = [name for name in metric_names(records) if name != metric]
     retried = any(record.attempt > 1 for record in records)
     told = any(record.message for record in records)
     columns = ["trial", "state", error, *params, *(["attempt"] if retried else []), "time", *metrics]
@@ -211,7 +205,7 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
         cells += [formats.printable(record.message)] if told else []
         rows.append(tuple(cells))
         is_best = best is not None and record.number == best.number
-        styles.append("best" if is_best else formats.state_text(record).split()[0])
+        styles.append("best" if is_best else record.state.word)
     right = frozenset(i for i in range(len(columns)) if i != 1)
     heads = tuple(formats.printable(name) for name in [*columns, *(["message"] if told else [])])
     return Table(heads, tuple(rows), right, tuple(styles))
@@ -233,7 +227,8 @@ def _error_word(results: Results) -> str:
     return sweep.error_word(results.meta)
 
 
-def _open(path: Path) -> Results:
+def open_results(path: Path) -> Results:
+    """The results file at ``path``. Raises StoreError."""
     from ptydask.store import reader
 
     return reader.open(path)
@@ -241,11 +236,9 @@ def _open(path: Path) -> Results:
 
 def _write_records(records: Sequence[TrialRecord], how: str) -> None:
     if how == "csv":
-        columns = formats.trial_columns(records)
-        formats.write(formats.csv_text(columns, map(formats.trial_row, records)))
-        return
-    as_text = formats.json_text if how == "json" else formats.yaml_text
-    formats.write(as_text([formats.trial_object(record) for record in records]))
+        formats.write(formats.trials_csv(records))
+    else:
+        formats.write(formats.object_text([formats.trial_object(record) for record in records], how))
 
 
 def _complete(results: Results, record: TrialRecord) -> dict[str, Any]:
@@ -291,8 +284,3 @@ def _curve_csv(trial: TrialData) -> str:
 
 def _cell(params: Any, name: str) -> str:
     return formats.value_text(params[name]) if name in params else formats.NOTHING
-
-
-def _order(value: Any) -> tuple[int, Any]:
-    """Numbers before words, so that a mixed column has an order."""
-    return (0, value) if isinstance(value, int | float) else (1, str(value))

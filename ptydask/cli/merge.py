@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.cli import arguments, formats
-from ptydask.cli.formats import size_text
-from ptydask.cli.upkeep import say, shown, trials_text
+from ptydask.cli.formats import counted, from_here, size_text
+from ptydask.cli.upkeep import say
 from ptydask.errors import MissingDependency, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def run_merge(args: argparse.Namespace) -> int:
         _same_study(sources[0], source)
     plan = merge_plan.arrange(sources, args.conflicts)
     failed = merge.write(args.out, plan)
-    counts = [_part_line(part) for part in plan.parts]
-    size = size_text(args.out.stat().st_size)
-    formats.write("".join(f"{line}\n" for line in [*counts, f"{args.out}: {trials_text(len(plan.trials))}, {size}"]))
+    lines = [_part_line(part) for part in plan.parts]
+    lines.append(f"{args.out}: {counted(len(plan.trials), 'trial')}, {size_text(args.out.stat().st_size)}")
+    formats.write("".join(f"{line}\n" for line in lines))
     for source in sources:
         _say_of(source)
         for name in merge_plan.ranges(sources[0].meta, source.meta):
@@ -72,7 +72,7 @@ def run_merge(args: argparse.Namespace) -> int:
 def _part_line(part: Part) -> str:
     from ptydask.store.upkeep.merge_plan import spans
 
-    words = [f"{shown(part.source.path)}: {trials_text(part.new)}"]
+    words = [f"{from_here(part.source.path)}: {counted(part.new, 'trial')}"]
     if part.known:
         words.append(f"{part.known} that a file before it has as well")
     if part.fuller:
@@ -89,7 +89,7 @@ def _say_of(source: Source) -> None:
     if source.live:
         say(f"{source.path.name}: being run by {source.live}; merged with its trials so far")
     if source.unfinished:
-        say(f"{source.path.name}: {trials_text(source.unfinished)} under way, with checkpoints, not merged")
+        say(f"{source.path.name}: {counted(source.unfinished, 'trial')} under way, with checkpoints, not merged")
 
 
 def _same_study(first: Source, other: Source) -> None:

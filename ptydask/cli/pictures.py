@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from ptydask.store.reader import Results
 
 PICTURES = ("png", "svg", "pdf", "tif", "tiff", "jpg", "eps")
+_DPI = arguments.number(20, 2400, "dots per inch, 20 to 2400")
+_PART = arguments.number(0.01, 1, "a part of the image, 0.01 to 1")
 ARRAYS = ("phase", "amplitude", "probe")
-_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "all": None}
+_STATES = {TrialState.COMPLETE.word: TrialState.COMPLETE, TrialState.PRUNED.word: TrialState.PRUNED, "all": None}
 
 _PLOT_EPILOG = (
     "kinds:\n"
@@ -64,10 +66,12 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     which.add_argument("--state", choices=_STATES, help="only trials that ended so (default: complete)")
     which.add_argument("--where", metavar="CONDITION", help='such as "scale < 1 and error < 0.02" (needs pandas)')
     which.add_argument("--trials", type=_numbers, metavar="N,N", help="these, in this order")
-    which.add_argument("--snapshots", type=int, metavar="N", help="the snapshots of trial N, by iteration")
+    which.add_argument(
+        "--snapshots", type=arguments.natural, metavar="N", help="the snapshots of trial N, by iteration"
+    )
     how = montage.add_argument_group("how they are shown")
     how.add_argument("--array", choices=ARRAYS, default="phase", help="what is shown (default: phase)")
-    how.add_argument("--crop", type=_part, default=1.0, metavar="PART", help="the middle of each side: 0.5 is a half")
+    how.add_argument("--crop", type=_PART, default=1.0, metavar="PART", help="the middle of each side: 0.5 is a half")
     how.add_argument("--scale", choices=("common", "each"), default="common", help="grey scale (default: common)")
     how.add_argument("--columns", type=arguments.count, metavar="N", help="images in a row")
     _output(how, "the picture: png, tif, pdf, ... (default: NAME-montage.png beside FILE.h5)", "FILE")
@@ -189,9 +193,10 @@ def _title(args: argparse.Namespace, shown: int, of: int) -> str:
     if shown < of and args.sort == "error" and not args.reverse:
         count = f"the best {shown} of {of} {state}trials"
     else:
-        count = f"{shown} of {of} {state}trials" if shown < of else f"{of} {state}trial{'' if of == 1 else 's'}"
+        count = f"{shown} of {of} {state}trials" if shown < of else formats.counted(of, f"{state}trial")
     by = f" by {args.sort}" if args.sort != "error" else ""
-    return f"{count}{by}{f', {args.where}' if args.where else ''}"
+    where = f", {args.where}" if args.where else ""
+    return f"{count}{by}{where}"
 
 
 def _snapshots(results: Results, args: argparse.Namespace) -> tuple[Sheet, str]:
@@ -225,7 +230,7 @@ def _where(file: Path, condition: str) -> set[int]:
 
 def _output(parser: Any, text: str, name: str = "PATH") -> None:
     parser.add_argument("-o", "--output", type=Path, metavar=name, help=text)
-    parser.add_argument("--dpi", type=_dpi, metavar="N", help="dots per inch")
+    parser.add_argument("--dpi", type=_DPI, metavar="N", help="dots per inch")
 
 
 def _writable(path: Path) -> None:
@@ -245,18 +250,10 @@ def _names(text: str) -> list[str]:
 
 def _numbers(text: str) -> list[int]:
     """``3,14,15`` as a list, for argparse."""
-    parts = _names(text)
-    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
+    numbers = [arguments.digits(part) for part in _names(text)]
+    if not numbers or None in numbers:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of trials' numbers, such as 3,14,15")
-    return list(dict.fromkeys(int(part) for part in parts))
-
-
-def _dpi(text: str) -> float:
-    return _between(text, 20, 2400, "dots per inch, 20 to 2400")
-
-
-def _part(text: str) -> float:
-    return _between(text, 0.01, 1, "a part of the image, 0.01 to 1")
+    return [number for number in dict.fromkeys(numbers) if number is not None]
 
 
 def _size(text: str) -> tuple[float, float]:
@@ -264,15 +261,5 @@ def _size(text: str) -> tuple[float, float]:
     parts = text.lower().split("x")
     if len(parts) != 2:
         raise argparse.ArgumentTypeError(f"{text!r} is not a width and a height in inches, such as 3.4x2.6")
-    width, height = (_between(part, 1, 100, "a size in inches, 1 to 100") for part in parts)
+    width, height = map(arguments.number(1, 100, "a size in inches, 1 to 100"), parts)
     return width, height
-
-
-def _between(text: str, low: float, high: float, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ptydask.cli.formats import printable, shortened, value_text
+from ptydask.cli.formats import counted, printable, shortened, value_text
 from ptydask.errors import redact
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Budget, Distribution, IntRange, Scalar, StudyPlan
 from ptydask.space import ranges, tunables
@@ -31,13 +31,13 @@ def plan_lines(plan: StudyPlan) -> list[str]:
 def trials_line(budget: Budget, workers: int, total: int, recorded: int) -> str:
     """``8 workers x 25 trials = 200 trials, 30 recorded already``; ``total`` is less where a grid has fewer points."""
     asked = budget.trials(workers)
-    text = _count(asked, "trial")
+    text = counted(asked, "trial")
     if not budget.total:
-        text = f"{_count(workers, 'worker')} x {_count(budget.n_trials, 'trial')} = {text}"
+        text = f"{counted(workers, 'worker')} x {counted(budget.n_trials, 'trial')} = {text}"
     if total < asked:
-        text = f"{_count(total, 'trial')}, all points of the grid (asked for: {text})"
+        text = f"{counted(total, 'trial')}, all points of the grid (asked for: {text})"
     if total > asked:
-        text = f"{_count(total, 'trial')}, {total - asked} of them of another search before this grid"
+        text = f"{counted(total, 'trial')}, {total - asked} of them of another search before this grid"
     if budget.timeout is not None:
         text += f", none started after {budget.timeout:g} s"
     return _line("trials", text + (f", {recorded} recorded already" if recorded else ""))
@@ -47,7 +47,7 @@ def recorded_text(total: int, recorded: int, results: Path) -> str:
     """``all 200 trials are recorded in FILE``; other words where more are recorded than are asked for now."""
     if recorded == total:
         return f"all {total} trials are recorded in {results}"
-    return f"{_count(recorded, 'trial')} are recorded in {results}, and {total} asked for"
+    return f"{counted(recorded, 'trial')} are recorded in {results}, and {total} asked for"
 
 
 def workers_line(where: str, why: str) -> str:
@@ -94,7 +94,3 @@ def _search(plan: StudyPlan) -> str:
 
 def _line(label: str, text: str) -> str:
     return f"{label:<{WIDTH}}{text}"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'s' * (number != 1)}"

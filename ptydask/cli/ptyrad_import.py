@@ -120,7 +120,8 @@ def report(done: Imported) -> list[str]:
             lines.append(f"    ... and {len(tally.skipped) - _SHOWN} more")
     if done.params is not None:
         own = " --set hypertune_params.storage_path=null" if done.storage else ""
-        command = f"ptydask run {shlex.quote(_near(done.params))} --results {shlex.quote(_near(done.results))}{own}"
+        params, results = (shlex.quote(formats.from_here(path)) for path in (done.params, done.results))
+        command = f"ptydask run {params} --results {results}{own}"
         lines.append(f"  go on    {command} --trials {2 * done.trials}   # in total, these {done.trials} among them")
     return lines
 
@@ -153,9 +154,3 @@ def _short(path: Path, done: Imported) -> str:
         if path.is_relative_to(folder):
             return formats.printable(str(path.relative_to(folder)))
     return formats.printable(str(path))
-
-
-def _near(path: Path) -> str:
-    """The path from here, where that is shorter."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

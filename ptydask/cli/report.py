@@ -27,7 +27,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="NAME.html", help="default: beside FILE.h5, same name")
     parser.add_argument(
         "--images",
-        type=_count,
+        type=arguments.natural,
         default=100,
         metavar="N",
         help="trials with a large image, the best first (default: 100)",
@@ -47,10 +47,3 @@ def run_report(args: argparse.Namespace) -> int:
     print(out)
     print(f"{size:.1f} MB; open it in any browser", file=sys.stderr)
     return 0
-
-
-def _count(text: str) -> int:
-    """A whole number from 0 on, for argparse."""
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptydask.cli import arguments
 from ptydask.cli.formats import error_text, params_text
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ def add_parsers(commands: Any) -> None:
     )
     _config_arguments(run)
     workers = run.add_mutually_exclusive_group()
-    workers.add_argument("--workers", type=_positive, metavar="N", help="workers (default: one per GPU, else one)")
+    workers.add_argument(
+        "--workers", type=arguments.count, metavar="N", help="workers (default: one per GPU, else one)"
+    )
     workers.add_argument(
         "--adapt",
-        type=_bounds,
+        type=arguments.bounds,
         metavar="MIN:MAX",
         help="as many workers as there are trials left, between these; n_trials of the file counts per MAX",
     )
@@ -56,18 +59,18 @@ def add_parsers(commands: Any) -> None:
         "tcp:// or tls:// address of a Dask scheduler (default: auto)",
     )
     run.add_argument(
-        "--workers-per-gpu", type=_positive, default=1, metavar="K", help="trials that share a GPU (default: 1)"
+        "--workers-per-gpu", type=arguments.count, default=1, metavar="K", help="trials that share a GPU (default: 1)"
     )
     run.add_argument(
         "--checkpoint-every",
-        type=_seconds,
+        type=arguments.seconds,
         default=120.0,
         metavar="S",
         help="seconds between two checkpoints of a trial under way (default: 120)",
     )
     run.add_argument(
         "--retries",
-        type=_natural,
+        type=arguments.natural,
         default=3,
         metavar="N",
         help="how often a trial whose worker was lost is tried again (default: 3)",
@@ -89,7 +92,7 @@ def add_parsers(commands: Any) -> None:
         description="Write a small synthetic 4D-STEM data set with known scan rotation and scale, and its params file.",
     )
     demo.add_argument("folder", type=Path, nargs="?", default=Path("demo"), metavar="DIR", help="default: ./demo")
-    demo.add_argument("--seed", type=_natural, default=1, metavar="N", help="of the noise (default: 1)")
+    demo.add_argument("--seed", type=arguments.natural, default=1, metavar="N", help="of the noise (default: 1)")
     demo.set_defaults(handler=demo_command)
 
 
@@ -98,9 +101,9 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
         "config", type=Path, metavar="CONFIG", help="PtyRAD params file or W&B sweep file: .yaml, .yml, .json or .toml"
     )
     parser.add_argument(
-        "--trials", type=_positive, metavar="N", help="trials in total, instead of n_trials per worker or run_cap"
+        "--trials", type=arguments.count, metavar="N", help="trials in total, instead of n_trials per worker or run_cap"
     )
-    parser.add_argument("--timeout", type=_seconds, metavar="S", help="start no trial after this many seconds")
+    parser.add_argument("--timeout", type=arguments.seconds, metavar="S", help="start no trial after this many seconds")
     parser.add_argument(
         "--results",
         type=Path,
@@ -115,7 +118,10 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
         "--sampler", metavar="NAME", help="Optuna's sampler by name, for example TPESampler, instead of the file's"
     )
     parser.add_argument(
-        "--seed", type=_natural, metavar="N", help="of the search, instead of init_params.random_seed (default: 0)"
+        "--seed",
+        type=arguments.natural,
+        metavar="N",
+        help="of the search, instead of init_params.random_seed (default: 0)",
     )
     parser.add_argument(
         "--set",
@@ -133,37 +139,6 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="'NAME=VALUE ...'",
         help="a point to try first",
     )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
-    return value
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} must not be negative")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} must be a finite number of seconds, not negative")
-    return value
-
-
-def _bounds(text: str) -> tuple[int, int]:
-    least, _, most = text.partition(":")
-    if not (least.isdecimal() and most.isdecimal() and int(least) <= int(most) and int(most) >= 1):
-        raise argparse.ArgumentTypeError(f"{text!r} must be MIN:MAX, two whole numbers, MIN not above MAX: 0:32")
-    return int(least), int(most)
-
-
-_positive.__name__, _natural.__name__, _seconds.__name__ = "whole number", "whole number", "number"
 
 
 # --- what is asked for, and how it ended ---------------------------------------------------------------

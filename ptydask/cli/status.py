@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from ptydask.cli import formats
+from ptydask.cli import arguments, formats
 from ptydask.cli.formats import duration, trial_object
 from ptydask.cli.frame import ASCII, BLOCKS, Glyphs, Line, frame, text_of, wrapped
 from ptydask.cli.screen import Screen, redraws, window
@@ -42,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--format", choices=formats.FORMATS, default="table", help="how to print (default: table)")
     parser.add_argument(
         "--watch",
-        type=_seconds,
+        type=arguments.number(math.ulp(0.0), 86400, "a number of seconds above 0, and at most a day"),
         metavar="SECONDS",
         help="show it again every so often until the run has ended",
     )
@@ -74,7 +75,7 @@ def standing(driver: str, *, live: bool, packed: bool, left: int | None) -> Stan
         return Standing("running", f"running: {driver}" if driver else "running")
     if packed and not left:  # a driver that was to add trials leaves the file packed until its first
         return Standing("finished", "finished: everything is in this one file")
-    todo = f" with {left} trial{'s' if left > 1 else ''} to go" if left else ""
+    todo = f" with {formats.counted(left, 'trial')} to go" if left else ""
     go_on = "the same command goes on from here"
     if driver:
         return Standing("gone", f"its driver is gone{todo} ({driver}); {go_on}")
@@ -206,8 +207,7 @@ def _show(seen: Seen, how: str) -> bool:
         flat |= {f"counts.{word}": count for word, count in values["counts"].items()}
         flat["best"] = None if seen.run.best is None else seen.run.best.number
         return formats.write(formats.csv_text(list(flat), [flat]))
-    as_text = formats.json_text if how == "json" else formats.yaml_text
-    return formats.write(as_text(seen_object(seen)))
+    return formats.write(formats.object_text(seen_object(seen), how))
 
 
 def _watch(file: Path, every: float, how: str) -> None:
@@ -226,14 +226,3 @@ def _watch(file: Path, every: float, how: str) -> None:
     finally:
         if screen is not None:
             screen.close()
-
-
-def _seconds(text: str) -> float:
-    """A time span for argparse: a number above 0, at most a day."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value <= 86400.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, and at most a day")
-    return value

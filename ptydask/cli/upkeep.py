@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.cli import arguments, formats
-from ptydask.cli.formats import size_text
+from ptydask.cli.formats import counted, from_here, size_text
 from ptydask.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,19 +107,21 @@ def run_pack(args: argparse.Namespace) -> int:
 
 def pack_lines(done: Packed, *, dry_run: bool) -> list[str]:
     """What packing did, or would do, for a person."""
-    if not (done.changed or dry_run):
-        lines = [f"{shown(done.path)}: one file already, with {trials_text(done.trials)}; nothing to do"]
+    path, trials = from_here(done.path), counted(done.trials, "trial")
+    before, after = size_text(done.before), size_text(done.after)
+    if dry_run:
+        lines = [f"{path}: would hold {trials}; {before} before, about {after} then"]
+    elif done.changed:
+        lines = [f"{path}: holds {trials}; {before} before, {after} now"]
     else:
-        now = f"about {size_text(done.after)} then" if dry_run else f"{size_text(done.after)} now"
-        holds = "would hold" if dry_run else "holds"
-        lines = [f"{shown(done.path)}: {holds} {trials_text(done.trials)}; {size_text(done.before)} before, {now}"]
+        lines = [f"{path}: one file already, with {trials}; nothing to do"]
     if done.dropped:
         word = "would be dropped" if dry_run else "dropped"
-        lines.append(f"{done.bulk} {word} of {trials_text(len(done.dropped))}, kept of {done.with_arrays}")
+        lines.append(f"{done.bulk} {word} of {counted(len(done.dropped), 'trial')}, kept of {done.with_arrays}")
     if done.unfinished:
         from ptydask.store import names
 
-        under_way = f"{trials_text(done.unfinished)} {'was' if done.unfinished == 1 else 'were'} under way"
+        under_way = f"{counted(done.unfinished, 'trial')} {'was' if done.unfinished == 1 else 'were'} under way"
         stay = f"checkpoints stay in {names.folder_of(done.path).name}/, and `ptydask run` goes on with them"
         lines.append(f"{under_way}: {stay if done.checkpoints_kept else 'given up, checkpoints removed'}")
     return lines
@@ -138,13 +140,12 @@ def run_verify(args: argparse.Namespace) -> int:
         return 0 if found.intact else 1
     for problem in found.problems:
         say(str(problem))
-    read = f"{trials_text(found.trials)} in {found.files} file{'' if found.files == 1 else 's'} read"
+    read = f"{counted(found.trials, 'trial')} in {counted(found.files, 'file')} read"
     if found.intact:
         formats.write(f"{args.file}: intact, {read}\n")
         return 0
-    count = len(found.problems)
-    what = [f"{count} problem{'' if count == 1 else 's'}"]
-    what += [f"{trials_text(len(found.damaged))} damaged"] if found.damaged else []
+    what = [counted(len(found.problems), "problem")]
+    what += [f"{counted(len(found.damaged), 'trial')} damaged"] if found.damaged else []
     formats.write(f"{args.file}: damaged: {', '.join(what)}; {read}\n")
     say(found.advice)
     return 1
@@ -193,34 +194,24 @@ def rebuild_lines(done: Rebuilt) -> list[str]:
     """What was rebuilt, for a person."""
     from ptydask.store.upkeep.merge_plan import spans
 
+    path, trials = from_here(done.path), counted(done.trials, "trial")
     if not done.written:
-        return [f"{shown(done.path)}: nothing is damaged, {trials_text(done.trials)}; nothing to do"]
+        return [f"{path}: nothing is damaged, {trials}; nothing to do"]
     what = "holds" if done.packed else "is the index of"
-    lines = [f"{shown(done.path)}: {what} {trials_text(done.trials)} that {'is' if done.trials == 1 else 'are'} whole"]
+    lines = [f"{path}: {what} {trials} that {'is' if done.trials == 1 else 'are'} whole"]
     if done.numbers_only:
-        lines.append(f"only the numbers of {trials_text(len(done.numbers_only))}: {spans(done.numbers_only)}")
+        lines.append(f"only the numbers of {counted(len(done.numbers_only), 'trial')}: {spans(done.numbers_only)}")
     if done.lost:
-        lines.append(f"lost: {trials_text(len(done.lost))}: {spans(done.lost)}")
+        lines.append(f"lost: {counted(len(done.lost), 'trial')}: {spans(done.lost)}")
     if not done.described:
         lines.append("the study's settings are not known any more: `ptydask run` with its params file fills them in")
-    lines += [f"moved to {shown(path)}" for path in done.aside]
+    lines += [f"moved to {from_here(path)}" for path in done.aside]
     if not done.packed:
         lines.append(f"`ptydask pack {done.path.name}` makes it one file, `ptydask run` goes on with the study")
     return lines
 
 
 # --- pieces ------------------------------------------------------------------------------------------
-
-
-def shown(path: Path) -> str:
-    """The path as seen from here."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def trials_text(count: int) -> str:
-    """``1 trial``, ``2 trials``."""
-    return f"{count} trial{'' if count == 1 else 's'}"
 
 
 def say(text: str) -> None:

@@ -6,8 +6,9 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,15 @@ def read(path: Path) -> tuple[Source, dict[str, Any]]:
 def value(text: str) -> Any:
     """One value as YAML spells it, for the command line. Raises ConfigError."""
     return _yaml(text)
+
+
+def spells_number(text: str) -> bool:
+    """Whether Python reads ``text`` as a number: somebody else's YAML may as well."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def kind(thing: object) -> str:
@@ -220,29 +230,25 @@ def _json(text: str) -> Any:
             found[key] = item
         return found
 
-    try:
-        return plain(json.loads(text, object_pairs_hook=unique))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"cannot be read as JSON: {error.msg}", line=error.lineno) from None
-    except RecursionError:
-        raise ConfigError("is nested too deeply") from None
-    except ValueError as error:
-        raise ConfigError(f"cannot be read as JSON: {error}") from None
+    return _plain("JSON", partial(json.loads, object_pairs_hook=unique), text)
 
 
 def _toml(text: str) -> Any:
+    return _plain("TOML", tomllib.loads, text)
+
+
+def _plain(form: str, parse: Callable[[str], Any], text: str) -> Any:
+    """The values in a JSON or TOML text; both parsers raise a ValueError that knows the line."""
     try:
-        return plain(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        said = str(error)
-        at = re.search(r"\s*\(at line (\d+), column \d+\)", said)
-        line = int(at.group(1)) if at else None
-        said = said.replace(at.group(0), "") if at else said
-        raise ConfigError(f"cannot be read as TOML: {said}", line=line) from None
+        return plain(parse(text))
     except RecursionError:
         raise ConfigError("is nested too deeply") from None
     except ValueError as error:
-        raise ConfigError(f"cannot be read as TOML: {error}") from None
+        said = str(error)
+        at = re.search(r"\s*\(at line (\d+), column \d+\)|: line (\d+) column \d+ \(char \d+\)", said)
+        line = int(at[1] or at[2]) if at else None
+        said = said.replace(at[0], "") if at else said
+        raise ConfigError(f"cannot be read as {form}: {said}", line=line) from None
 
 
 def plain(thing: Any, key: str = "") -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
+from ptydask.config import reading
 from ptydask.errors import ConfigError
 from ptydask.model import ComponentSpec
 from ptydask.space import ranges
@@ -34,10 +35,22 @@ def results_name(study: str) -> str:
     return f"{'%2E' + safe[1:] if safe.startswith('.') else safe}.h5"
 
 
-def whole(value: Any, key: str, least: int = 1) -> int:
-    """``value``, a whole number of at least ``least``. Raises ConfigError."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"must be a whole number, at least {least}", key=key, value=value)
+def number(value: Any, key: str) -> int | float:
+    """``value``, a finite number. Raises ConfigError."""
+    if not ranges.is_number(value):
+        quoted = isinstance(value, str) and reading.spells_number(value)
+        hint = "write it without quotes" if quoted else ""
+        raise ConfigError(f"must be a number, not {reading.kind(value)}", key=key, value=value, hint=hint)
+    if not math.isfinite(value) or abs(value) > 1e300:
+        raise ConfigError("must be a finite number", key=key, value=value)
+    return cast(float, value)
+
+
+def whole(value: Any, key: str, least: int = 1, most: float = math.inf) -> int:
+    """``value``, a whole number from ``least`` to ``most``. Raises ConfigError."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise ConfigError(f"must be a whole number, {allowed}", key=key, value=value)
     return value
 
 
@@ -54,9 +67,7 @@ def seed(*given: tuple[Any, str]) -> int:
     """The first seed that is not None, of pairs with the key that each came from; else 0. Raises ConfigError."""
     for value, key in given:
         if value is not None:
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
-                raise ConfigError("must be a whole number from 0 to 4294967295", key=key, value=value)
-            return value
+            return whole(value, key, 0, 2**32 - 1)
     return DEFAULT_SEED
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ptydask.errors import PtydaskError
-from ptydask.model import RunSnapshot, StudyMeta, StudyPlan, TrialRecord, TrialState, best_of
+from ptydask.model import RunSnapshot, StudyMeta, StudyPlan, TrialRecord, best_of, count_states
 from ptydask.trial.reconcile import Failures
 
 GOES_ON = "the same command goes on from here"
@@ -67,13 +66,11 @@ def snapshot_of_records(records: Sequence[TrialRecord], meta: StudyMeta, file: P
 
     Its total is 0 unless the study is ``complete``: how many were asked for is not known then.
     """
-    count = Counter(record.state for record in records)
-    words = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
     return RunSnapshot(
         study=meta.name,
         results=file,
         total=len(records) if complete else 0,
-        counts={word: count[state] for word, state in words.items()},
+        counts=count_states(record.state for record in records),
         best=best_of(records, meta.direction),
         running=(),
         workers=0,

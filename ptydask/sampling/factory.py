@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import inspect
 import logging
 import random
@@ -18,7 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
+from ptydask.errors import ConfigError, MissingDependency, nearest, one_line, require
 from ptydask.model import ComponentSpec, Distribution
 from ptydask.sampling.distributions import to_optuna, to_optuna_params
 from ptydask.sampling.gaussian import ParallelGPSampler
@@ -98,9 +97,9 @@ def _class(kind: str, name: str, key: str) -> type:
         raise ConfigError(f"Optuna has no such {kind}", key=key, value=name, hint=hint)
     if name == "WilcoxonPruner":
         raise ConfigError(_NO_WILCOXON, key=key, value=name)
-    if name in _PACKAGES and importlib.util.find_spec(_PACKAGES[name][0]) is None:
+    if name in _PACKAGES:
         package, extra = _PACKAGES[name]
-        raise MissingDependency(f"{name} needs the package {package}: pip install 'ptydask[{extra}]'")
+        require(package, f"{name} needs", extra)
     return known[name]
 
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 from statistics import NormalDist
 from typing import Any
 
-from ptydask.errors import MissingDependency
+from ptydask.errors import require
 from ptydask.model import Quantiles, Scalar, Weighted
 
 _LEAST = 2.0**-53
@@ -70,10 +70,9 @@ def _exp(x: float) -> float:
 
 def _special() -> Any:
     """SciPy's incomplete beta functions; ``scipy.stats`` calls the same ones, and takes a second to import."""
-    try:
-        from scipy import special  # type: ignore[import-untyped]
-    except ImportError:
-        raise MissingDependency("a beta distribution needs the package scipy: pip install 'ptydask[gp]'") from None
+    require("scipy", "a beta distribution needs", "gp")
+    from scipy import special  # type: ignore[import-untyped]
+
     return special
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ptydask.errors import ConfigError, MissingDependency, StorageError, hide, nearest, one_line, redact
+from ptydask.errors import ConfigError, StorageError, hide, nearest, one_line, redact, require
 from ptydask.model import beside
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def parse(url: str | None, results: Path) -> StorageSpec:
     if base == "sqlite":
         return StorageSpec("journal", journal, mirror=url)
     module, extra = _SERVERS[base]
-    _require(module, extra, base)
+    require(module, f"{base}:// needs", extra)
     if base.startswith("redis"):
         return StorageSpec("redis", url=url)
     return StorageSpec("server", url=_with_driver(url, scheme, module))
@@ -85,15 +85,6 @@ def parse(url: str | None, results: Path) -> StorageSpec:
 def _with_driver(url: str, scheme: str, module: str) -> str:
     """SQLAlchemy reads ``postgresql://`` as psycopg2; name the driver that the extra installs."""
     return url if "+" in scheme else url.replace(scheme, f"{scheme}+{module}", 1)
-
-
-def _require(module: str, extra: str, scheme: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise MissingDependency(
-            f"{scheme}:// needs the Python package {module}; install it with pip install 'ptydask[{extra}]'"
-        )
 
 
 def connect(spec: StorageSpec, client: Client | None = None) -> BaseStorage:

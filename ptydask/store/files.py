@@ -12,7 +12,8 @@ import io
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,21 @@ def aside_of(path: Path, token: str = "") -> Path:
     return path.with_name(f".{name}.{token or secrets.token_hex(6)}{_ASIDE}")
 
 
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A hidden file to write, which then takes the place of ``path``, or goes away; an OSError of it is of ``path``."""
+    hidden = aside_of(path)
+    try:
+        yield hidden
+        hidden.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            hidden.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename) == str(hidden):
+            error.filename = str(path)
+        raise
+
+
 def write_whole(
     path: Path, build: Callable[[h5py.File], None], check: Callable[[Path], None] = lambda aside: None
 ) -> None:
@@ -120,9 +136,8 @@ def write_whole(
     ``check`` reads the finished file before it takes the place of the old one. Raises what ``build`` and
     ``check`` raise, or the OSError of the disk; ``path`` is then as it was before.
     """
-    aside = aside_of(path)
-    try:
-        with Aside(aside) as out:
+    with _aside(path) as hidden:
+        with Aside(hidden) as out:
             try:
                 with h5py.File(out, "w", libver=LIBVER) as file:
                     build(file)
@@ -131,11 +146,7 @@ def write_whole(
                     raise out.failure from None
                 raise
             out.sync()
-        check(aside)
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+        check(hidden)
     sync_folder(path.parent)
 
 
@@ -151,35 +162,25 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 def write_blocks(path: Path, blocks: Iterable[bytes], *, durable: bool = True) -> None:
     """Make ``path`` hold ``blocks`` one after the other, atomically. Raises OSError, or what ``blocks`` raises."""
-    aside = aside_of(path)
-    try:
-        with aside.open("xb") as out:
-            out.writelines(blocks)
-            if durable:
-                out.flush()
-                os.fsync(out.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    with _aside(path) as hidden, hidden.open("xb") as out:
+        out.writelines(blocks)
+        if durable:
+            out.flush()
+            os.fsync(out.fileno())
     if durable:
         sync_folder(path.parent)
 
 
 def second_name(path: Path, name: Path) -> None:
     """Give the file ``path`` the second name ``name``: a hard link, or a copy where there are none."""
-    path, aside = path.resolve(), aside_of(name)  # a second name of a symbolic link would lead elsewhere
-    try:
+    path = path.resolve()  # a second name of a symbolic link would lead elsewhere
+    with _aside(name) as hidden:
         try:
-            os.link(path, aside)
+            os.link(path, hidden)
         except OSError:
-            _copy(path, aside)
-        aside.replace(name)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+            _copy(path, hidden)
     # A rename onto another link of the same file does nothing, and leaves the first name.
-    aside.unlink(missing_ok=True)
+    hidden.unlink(missing_ok=True)
     sync_folder(name.parent)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ptydask import __version__
 from ptydask.analysis.data import Curve, StudyData
-from ptydask.errors import MissingDependency
+from ptydask.errors import require
+from ptydask.model import metric_names
 from ptydask.space import tunables
 from ptydask.store import files
 
@@ -81,12 +80,12 @@ def _columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
         kind, cell, about = _typed(arrow, [r.params[name] for r in records if name in r.params])
         values = [cell(r.params[name]) if name in r.params else None for r in records]
         yield column(f"params.{name}", kind, values, {**about, **_meaning(name)})
-    for name in dict.fromkeys(name for record in records for name in record.metrics):
+    for name in metric_names(records):
         yield column(f"metrics.{name}", arrow.float64(), [r.metrics.get(name) for r in records])
     yield column("attempt", arrow.int64(), [r.attempt for r in records])
     yield column("seconds", arrow.float64(), [r.seconds for r in records], {"unit": "s"})
     yield column("retry_of", arrow.int64(), [r.retry_of for r in records])
-    yield column("started", arrow.timestamp("us", tz="UTC"), [_when(r.started) for r in records])
+    yield column("started", arrow.timestamp("us", tz="UTC"), [r.began for r in records])
     yield column("seed", arrow.int64(), [r.seed for r in records])
     for name in _TEXTS:
         yield column(name, arrow.string(), [str(getattr(r, name)) for r in records])
@@ -112,13 +111,6 @@ def _meaning(name: str) -> dict[str, str]:
     return {} if tunable is None else {"unit": tunable.unit, "meaning": tunable.meaning}
 
 
-def _when(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return None
-
-
 def _about(data: StudyData) -> dict[str, str]:
     meta = data.meta
     return {
@@ -135,25 +127,13 @@ def _about(data: StudyData) -> dict[str, str]:
 
 def _save(path: Path, table: Any) -> None:
     out = io.BytesIO()
-    _parquet().write_table(table, out, compression="zstd")
+    import_module("pyarrow.parquet").write_table(table, out, compression="zstd")
     files.write_bytes(path, out.getvalue(), durable=False)
 
 
-@cache
 def _arrow() -> Any:
-    return _needed("pyarrow")
-
-
-@cache
-def _parquet() -> Any:
-    return _needed("pyarrow.parquet")
-
-
-def _needed(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError:
-        raise MissingDependency("Parquet needs the package pyarrow; pip install 'ptydask[analysis]'") from None
+    require("pyarrow", "Parquet needs", "analysis")
+    return import_module("pyarrow")
 
 
 def chosen(data: StudyData, numbers: Iterable[int] | None) -> StudyData:

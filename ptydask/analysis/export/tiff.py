@@ -18,7 +18,7 @@ from ptydask import __version__
 from ptydask.analysis.export import absent, ptyrad_names
 from ptydask.analysis.export.model import kept_iteration
 from ptydask.analysis.export.ptyrad_names import Picture
-from ptydask.errors import MissingDependency, StoreError
+from ptydask.errors import MissingDependency, StoreError, require
 from ptydask.model import StudyMeta
 from ptydask.store import files
 from ptydask.store.reader import TrialData
@@ -228,7 +228,5 @@ def _facts(made: Calibrated, meta: StudyMeta, trial: TrialData) -> dict[str, Any
 
 @cache
 def _tifffile() -> Any:
-    try:
-        return import_module("tifffile")
-    except ImportError:
-        raise MissingDependency("TIFF files need the package tifffile; pip install 'ptydask[analysis]'") from None
+    require("tifffile", "TIFF files need", "analysis")
+    return import_module("tifffile")

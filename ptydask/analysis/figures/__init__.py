@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptydask.errors import MissingDependency, UsageError, nearest
+from ptydask.errors import UsageError, nearest, require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,5 +88,4 @@ def svg(figure: Figure, *, prefix: str = "") -> str:
 
 def need_matplotlib() -> None:
     """Raises MissingDependency, with what to do, where Matplotlib is not installed."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingDependency("figures need the package matplotlib: pip install 'ptydask[analysis]'")
+    require("matplotlib", "figures need", "analysis")

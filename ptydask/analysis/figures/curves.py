@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ptydask.analysis import sweep
-from ptydask.analysis.data import WORDS, StudyData
+from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import scales, style, trials
 from ptydask.model import TrialRecord, TrialState
 
@@ -121,7 +121,7 @@ def _many(
     if link is not None and not dense:
         made.set_urls([link(record.number) for record in shown])
     axes.add_collection(made)
-    return f"{len(shown):,} of {len(records):,} {WORDS[records[0].state]} trials" if every > 1 else ""
+    return f"{len(shown):,} of {len(records):,} {records[0].state.word} trials" if every > 1 else ""
 
 
 def _ends(
@@ -195,7 +195,7 @@ def _handles(
     said += [(style.SKY, 1.0, "", f"next {len(best) - 1} best" if len(best) > 2 else "next best")] if best[1:] else []
     said += [(style.GREY, 0.8, "", "other complete")] if others else []
     for state, marker in ((TrialState.PRUNED, "D"), (TrialState.FAIL, "x")):
-        said += [(style.STATES[state], 0.8, marker, WORDS[state])] if by_state[state] else []
+        said += [(style.STATES[state], 0.8, marker, state.word)] if by_state[state] else []
     return [
         Line2D([], [], color=colour, linewidth=width, marker=marker, markersize=4, label=text)
         for colour, width, marker, text in said

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ptydask.analysis import sweep
-from ptydask.analysis.data import WORDS, StudyData
+from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import scales, style, trials
 from ptydask.model import TrialState
 
@@ -82,7 +82,7 @@ def _points(axes: Axes, data: StudyData, state: TrialState, limits: scales.Limit
             color=style.STATES[state],
             alpha=0.45 if dense else 0.85,
             linewidths=0,
-            label=WORDS[state] if part is not outside else None,
+            label=state.word if part is not outside else None,
             rasterized=dense,
             clip_on=part is not outside,
             zorder=2 if state is TrialState.PRUNED else 3,

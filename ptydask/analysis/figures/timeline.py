@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from ptydask.analysis.data import WORDS, StudyData
+from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import style, trials
 from ptydask.model import TrialRecord
 
@@ -161,7 +161,7 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     axes.set_xlabel(f"{unit} since {_first(data.records)}{', pauses cut out' if pauses else ''}")
     style.title(figure, title)
     states = {bar.record.state for bar in found}
-    patches = [Patch(color=c, label=WORDS[s]) for s, c in style.STATES.items() if s in states]
+    patches = [Patch(color=c, label=s.word) for s, c in style.STATES.items() if s in states]
     style.legend(above, handles=patches)
     left = len(data.records) - len(found)
     worked = sum(bar.end - bar.begin for bar in found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.analysis.data import WORDS, StudyData
+from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import style
-from ptydask.model import Direction, TrialRecord, TrialState
+from ptydask.model import Direction, TrialRecord, TrialState, count_states
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,10 @@ def titled(data: StudyData) -> str:
 
 def counts(records: Iterable[TrialRecord]) -> str:
     """``30 trials: 12 complete, 17 pruned, 1 failed``."""
-    tally = Counter(record.state for record in records)
-    told = ", ".join(f"{tally[state]:,} {word}" for state, word in WORDS.items() if tally[state])
-    return f"{style.several(tally.total(), 'trial')}{': ' if told else ''}{told}"
+    tally = count_states(record.state for record in records)
+    told = ", ".join(f"{count:,} {word}" for word, count in tally.items() if count)
+    total = style.several(sum(tally.values()), "trial")
+    return f"{total}: {told}" if told else total
 
 
 def without_error(data: StudyData) -> str:

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from ptydask.analysis.data import WORDS
 from ptydask.analysis.figures import scales, style
 from ptydask.analysis.montage import sheet_layout
 from ptydask.analysis.montage.sheet_layout import CELL, Picture, Sheet
@@ -144,7 +143,7 @@ def _error(record: TrialRecord, meta: StudyMeta) -> str:
 
 
 def _state(record: TrialRecord) -> str:
-    return "" if record.state is TrialState.COMPLETE else f"  ({WORDS[record.state]})"
+    return "" if record.state is TrialState.COMPLETE else f"  ({record.state.word})"
 
 
 def _value(record: TrialRecord, name: str, meta: StudyMeta) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from ptydask.analysis import greys
-from ptydask.model import StudyMeta, TrialRecord
+from ptydask.model import StudyMeta, TrialRecord, parameter_names
 
 Kind = Literal["phase", "amplitude", "probe"]
 
@@ -79,7 +79,7 @@ def length_text(angstrom: float) -> str:
 
 def varying(records: Sequence[TrialRecord]) -> tuple[list[str], dict[str, Any]]:
     """The parameters that differ among these trials, and name and value of those that all have alike."""
-    names = dict.fromkeys(name for record in records for name in record.params)
+    names = parameter_names(records)
     values = {name: [record.params.get(name, ...) for record in records] for name in names}
     alike = {n: v[0] for n, v in values.items() if all(repr(one) == repr(v[0]) for one in v)}
     return [name for name in names if name not in alike], alike

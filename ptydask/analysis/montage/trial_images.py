@@ -13,7 +13,7 @@ from ptydask.analysis import figures, greys, sweep
 from ptydask.analysis.montage import sheet_layout
 from ptydask.analysis.montage.sheet_layout import Kind, Picture, Sheet
 from ptydask.errors import StoreError, UsageError, nearest
-from ptydask.model import Direction, Image, TrialRecord, TrialState, ranked
+from ptydask.model import Direction, Image, TrialRecord, TrialState, in_order, parameter_names, ranked
 from ptydask.store.reader import Results, StoredArray, TrialData
 
 if TYPE_CHECKING:
@@ -81,21 +81,16 @@ def ordered(
 
     Trials without a value come last, ties by number. Raises UsageError for a parameter that no trial has.
     """
-    taken = sorted((r for r in records if state is None or r.state is state), key=lambda r: r.number)
-    if sort == "number":
-        return taken[::-1] if reverse else taken
-    if sort != "error" and taken and not any(sort in record.params for record in taken):
-        names = list(dict.fromkeys(name for record in taken for name in record.params))
-        raise UsageError(f"no trial has a parameter {sort!r}; {nearest(sort, ['error', 'number', *names])}")
-    values = [(record.error if sort == "error" else record.params.get(sort), record) for record in taken]
-    there = [pair for pair in values if pair[0] is not None and pair[0] == pair[0]]
-    there.sort(key=lambda pair: _rank(pair[0]), reverse=reverse != (sort == "error" and direction == "maximize"))
-    return [r for _, r in there] + [r for value, r in values if value is None or value != value]
+    taken = [record for record in records if state is None or record.state is state]
+    names = ["error", "number", *parameter_names(taken)]
+    if taken and sort not in names:
+        raise UsageError(f"no trial has a parameter {sort!r}; {nearest(sort, names)}")
 
+    def value_of(record: TrialRecord) -> Any:
+        return getattr(record, sort) if sort in ("error", "number") else record.params.get(sort)
 
-def _rank(value: Any) -> tuple[int, Any]:
-    """Numbers before words, so that a mixed column has an order."""
-    return (0, value) if isinstance(value, int | float) else (1, str(value))
+    best_first = sort == "error" and direction == "maximize"
+    return in_order(taken, value_of, reverse=reverse != best_first)
 
 
 # --- reading -------------------------------------------------------------------------------------------

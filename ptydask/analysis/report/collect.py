@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from ptydask import sampling
 from ptydask.analysis import sweep
-from ptydask.analysis.data import WORDS, StudyData, search_space
+from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.gain import baseline, gain
 from ptydask.analysis.report import rows
 from ptydask.analysis.report.trial_album import MONTAGE, Album
-from ptydask.model import Choice, Distribution, StudyMeta, Weighted, ranked
+from ptydask.model import Choice, Distribution, StudyMeta, Weighted, count_states, ranked
 from ptydask.space import ranges
 from ptydask.space.tunables import PARAMETERS
 
@@ -47,7 +46,7 @@ def _study(study: StudyData, album: Album, running: Mapping[str, Any] | None) ->
     own = baseline(records)
     best = study.best
     made = gain(best, own, meta.direction) if best is not None else None
-    counts = Counter(WORDS[record.state] for record in records)
+    counts = count_states(record.state for record in records)
     order = ranked(records, meta.direction)
     return {
         "name": meta.name,
@@ -58,7 +57,7 @@ def _study(study: StudyData, album: Album, running: Mapping[str, Any] | None) ->
         "images": not sweep.is_sweep(meta) or any(seen.picture or seen.thumbnail for seen in album.trials.values()),
         "constants": [[name, _text(value)] for name, value in sweep.constants(meta).items()],
         "created": meta.created,
-        "counts": {word: counts[word] for word in WORDS.values()},
+        "counts": counts,
         "ranks": [record.number for record in order],
         "montage": [record.number for record in order[:MONTAGE]],
         "grey": album.grey,
@@ -125,7 +124,7 @@ def _range_text(dist: Distribution | None, meta: StudyMeta) -> str:
 
 def _search(meta: StudyMeta) -> list[list[str]]:
     """Budget, sampler and pruner, where the configuration has them in PtyRAD's words."""
-    given = _json(meta.config_json).get("hypertune_params")
+    given = json_object(meta.config_json).get("hypertune_params")
     if not isinstance(given, Mapping):
         return []
     said = []
@@ -190,11 +189,3 @@ def _pretty(text: str) -> str:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except ValueError:
         return text
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        said = json.loads(text)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}

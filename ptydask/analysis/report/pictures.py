@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.analysis import greys
-from ptydask.errors import MissingDependency
+from ptydask.errors import require
 from ptydask.model import Image
 
 LOSSLESS = 192
@@ -22,10 +22,9 @@ _QUALITY = 86
 
 def pillow() -> ModuleType:
     """Pillow's ``Image``. Raises MissingDependency where it is not installed."""
-    try:
-        import PIL.Image
-    except ImportError:
-        raise MissingDependency("report needs the package pillow: pip install 'ptydask[analysis]'") from None
+    require("PIL", "report needs", "analysis", "pillow")
+    import PIL.Image
+
     return PIL.Image
 
 

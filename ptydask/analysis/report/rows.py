@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ptydask.analysis import sweep
-from ptydask.analysis.data import WORDS, Curve, StudyData
+from ptydask.analysis.data import Curve, StudyData
 from ptydask.analysis.report.trial_album import Seen
-from ptydask.model import TrialRecord, TrialState, ranked
+from ptydask.model import TrialRecord, TrialState, metric_names, ranked
 from ptydask.space import ranges
 
 _POINTS, _FEW_POINTS, _MANY = 100, 64, 1000
@@ -29,11 +29,11 @@ def columns(study: StudyData, seen: Mapping[int, Seen], units: Mapping[str, str]
     """
     records, meta = study.records, study.meta
     place = {record.number: rank for rank, record in enumerate(ranked(records, meta.direction), 1)}
-    metrics = dict.fromkeys(name for record in records for name in record.metrics if name != meta.metric)
+    metrics = [name for name in metric_names(records) if name != meta.metric]
     made = [
         _column("rank", "rank", "fact", [place.get(r.number) for r in records]),
         _column("number", "trial", "fact", [r.number for r in records]),
-        _column("state", "state", "fact", [WORDS[r.state] for r in records]),
+        _column("state", "state", "fact", [r.state.word for r in records]),
         _column("error", meta.metric or "error", "fact", [r.error for r in records]),
         *(
             _column(f"params.{n}", n, "param", [r.params.get(n) for r in records], units.get(n, ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,52 +64,15 @@ def from_file(path: Path) -> JobQueue:
     return JobQueue(profile_file.read(path))
 
 
-class _Named(JobQueue):
-    """A batch system by name: Dask's jobqueue.yaml says what a job is, and where it does not, ptydask's defaults."""
-
-    system = ""
-
-    def __init__(self) -> None:
-        super().__init__(profile_file.complete({"system": self.system}))
+def by_name(system: str) -> JobQueue:
+    """A batch system: Dask's jobqueue.yaml says what a job is, and where it does not, ptydask's defaults."""
+    return JobQueue(profile_file.complete({"system": system}))
 
 
-class Slurm(_Named):
-    """SLURM."""
-
-    system = "slurm"
-
-
-class Pbs(_Named):
-    """PBS Pro, OpenPBS."""
-
-    system = "pbs"
-
-
-class Lsf(_Named):
-    """IBM's LSF."""
-
-    system = "lsf"
-
-
-class Sge(_Named):
-    """Grid Engine."""
-
-    system = "sge"
-
-
-class Oar(_Named):
-    """OAR."""
-
-    system = "oar"
-
-
-class Moab(_Named):
-    """Moab over Torque."""
-
-    system = "moab"
-
-
-class HTCondor(_Named):
-    """HTCondor."""
-
-    system = "htcondor"
+Slurm = partial(by_name, "slurm")
+Pbs = partial(by_name, "pbs")
+Lsf = partial(by_name, "lsf")
+Sge = partial(by_name, "sge")
+Oar = partial(by_name, "oar")
+Moab = partial(by_name, "moab")
+HTCondor = partial(by_name, "htcondor")

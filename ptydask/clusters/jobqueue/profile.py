@@ -132,7 +132,8 @@ def _odd(plan: Layout, profile: Profile, request: ClusterRequest) -> str:
 def _gpus(profile: Profile) -> str:
     if not profile.gpus:
         return "no GPU"
-    return f"{profile.gpus} GPU{'s' * (profile.gpus != 1)}{f' ({profile.gpu_type})' if profile.gpu_type else ''}"
+    count = f"{profile.gpus} GPU" if profile.gpus == 1 else f"{profile.gpus} GPUs"
+    return f"{count} ({profile.gpu_type})" if profile.gpu_type else count
 
 
 # --- times and sizes, as SLURM writes them ------------------------------------------------------------

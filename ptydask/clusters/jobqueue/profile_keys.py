@@ -10,7 +10,7 @@ from typing import Any
 
 from ptydask.clusters.jobqueue import profile as units
 from ptydask.clusters.jobqueue.profile import SYSTEMS
-from ptydask.config import reading
+from ptydask.config import reading, study
 from ptydask.errors import ConfigError, nearest
 
 
@@ -36,9 +36,11 @@ def _system(value: object) -> str:
     return name
 
 
-def _word(value: object) -> str | None:
-    if value is None:
-        return None
+def _optional(read: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+def _word(value: object) -> str:
     text = str(reading.expect(value, "text", ""))
     if not text or re.search(r"[\s\"'\\`#]", text):
         raise ConfigError("must be one word, without blanks or quotes")
@@ -52,9 +54,7 @@ def _line(value: object) -> str:
     return text
 
 
-def _path(value: object) -> str | None:
-    if value is None:
-        return None
+def _path(value: object) -> str:
     path = Path(_line(value))
     try:
         return str(path.expanduser())
@@ -63,16 +63,7 @@ def _path(value: object) -> str | None:
 
 
 def _count(least: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"must be a whole number, {least} or more")
-        return value
-
-    return read
-
-
-def _jobs(value: object) -> int | None:
-    return None if value is None else _count(1)(value)
+    return lambda value: study.whole(value, "", least)
 
 
 def _poll(value: object) -> float:
@@ -81,18 +72,14 @@ def _poll(value: object) -> float:
     return float(value)
 
 
-def _size(value: object) -> int | None:
-    if value is None:
-        return None
+def _size(value: object) -> int:
     number = units.size(value) if isinstance(value, str) else None
     if number is None:
         raise ConfigError("must be a number with a unit, such as 16GB or 16G")
     return number
 
 
-def _time(value: object) -> int | None:
-    if value is None:
-        return None
+def _time(value: object) -> int:
     text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
     number = units.seconds(text)
     if number is None:
@@ -108,30 +95,27 @@ def _lines(value: object) -> tuple[str, ...]:
 
 def _modules(value: object) -> tuple[str, ...]:
     names = value.split() if isinstance(value, str) else value
-    return tuple(_word(name) or "" for name in reading.expect([] if names is None else names, "a list", ""))
+    return tuple(_word(name) for name in reading.expect([] if names is None else names, "a list", ""))
 
 
-def _interpreter(value: object) -> str:
-    return _path(_line(value)) or ""
-
-
+_WORD, _TIME = _optional(_word), _optional(_time)
 _READ: Mapping[str, Callable[[object], Any]] = {
     "system": _system,
     "gpus": _count(0),
     "cpus": _count(1),
-    "memory": _size,
-    "disk": _size,
-    "walltime": _time,
-    "resource_spec": lambda value: None if value is None else _line(value),
+    "memory": _optional(_size),
+    "disk": _optional(_size),
+    "walltime": _TIME,
+    "resource_spec": _optional(_line),
     "directives": _lines,
     "modules": _modules,
     "environment": _lines,
-    "python": _interpreter,
-    "local_directory": _path,
-    "shared_directory": _path,
-    "max_jobs": _jobs,
+    "python": _path,
+    "local_directory": _optional(_path),
+    "shared_directory": _optional(_path),
+    "max_jobs": _optional(_count(1)),
     "grace": _count(0),
     "poll": _poll,
-    **dict.fromkeys(("queue", "account", "gpu_type", "qos", "constraint", "nodelist", "exclude", "interface"), _word),
+    **dict.fromkeys(("queue", "account", "gpu_type", "qos", "constraint", "nodelist", "exclude", "interface"), _WORD),
 }
-_AS_WRITTEN = {key for key, how in _READ.items() if how in (_word, _time)}
+_AS_WRITTEN = {key for key, how in _READ.items() if how in (_WORD, _TIME)}

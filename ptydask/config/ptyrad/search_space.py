@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ptydask.config import reading
+from ptydask.config import reading, study
 from ptydask.errors import ConfigError, nearest
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar
 from ptydask.space import ranges
@@ -222,20 +222,10 @@ def _made(
 
 
 def _number(value: Any, key: str, whole: bool = False) -> float:
-    if not ranges.is_number(value):
-        hint = ""
-        if isinstance(value, str):
-            try:
-                float(value)
-                hint = "write it without quotes"
-            except ValueError:
-                hint = ""
-        raise ConfigError(f"must be a number, not {reading.kind(value)}", key=key, value=value, hint=hint)
-    if not math.isfinite(value) or abs(value) > 1e300:
-        raise ConfigError("must be a finite number", key=key, value=value)
+    value = study.number(value, key)
     if whole and value != int(value):
         raise ConfigError("must be a whole number where suggest is int", key=key, value=value)
-    return int(value) if whole else cast(float, value)
+    return int(value) if whole else value
 
 
 def _fits(tunable: Tunable, value: float, key: str) -> None:

@@ -6,12 +6,11 @@ import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
-from ptydask.config import reading
+from ptydask.config import study
 from ptydask.errors import ConfigError, nearest
 from ptydask.model import Distribution, FloatRange, IntRange, Quantiles
-from ptydask.space import ranges
 
 _RANGE, _Q = ("min", "max"), ("min", "max", "q")
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -85,7 +84,7 @@ def _inferred(entry: Mapping[str, Any], key: str) -> str:
     if "values" in entry:
         return "categorical"
     if "min" in entry and "max" in entry:
-        whole = all(isinstance(number(entry[end], f"{key}.{end}"), int) for end in _RANGE)
+        whole = all(isinstance(study.number(entry[end], f"{key}.{end}"), int) for end in _RANGE)
         return "int_uniform" if whole else "uniform"
     for here, other in (_RANGE, _RANGE[::-1]):
         if here in entry:
@@ -108,7 +107,7 @@ def distribution(named: str, entry: Mapping[str, Any], key: str, gridded: bool, 
 
 
 def _range(named: str, entry: Mapping[str, Any], key: str, gridded: bool, notices: list[str]) -> Distribution:
-    low, high = (number(entry[end], f"{key}.{end}", whole=named == "int_uniform") for end in _RANGE)
+    low, high = (_end(named, entry[end], f"{key}.{end}") for end in _RANGE)
     if low > high:
         raise ConfigError(f"must not be above max = {high!r}", key=f"{key}.min", value=low)
     name = key.removeprefix("parameters.").replace(".parameters.", ".")
@@ -129,6 +128,15 @@ def _range(named: str, entry: Mapping[str, Any], key: str, gridded: bool, notice
     if named.endswith("_values"):
         return FloatRange(float(low), float(high), log=True)
     return FloatRange(math.exp(first), math.exp(last), log=True)
+
+
+def _end(named: str, value: Any, key: str) -> int | float:
+    found = study.number(value, key)
+    if named != "int_uniform":
+        return found
+    if found != int(found):
+        raise ConfigError("must be a whole number for int_uniform", key=key, value=value, hint="or use uniform")
+    return int(found)
 
 
 def _exponents(named: str, low: float, high: float, key: str, notices: list[str], name: str) -> tuple[float, float]:
@@ -166,7 +174,7 @@ def _steps(low: float, high: float, q: int | float, key: str) -> Distribution:
 
 
 def _normal(named: str, entry: Mapping[str, Any], key: str) -> Quantiles:
-    mu = number(entry.get("mu", 0), f"{key}.mu")
+    mu = study.number(entry.get("mu", 0), f"{key}.mu")
     sigma = _above_zero(entry.get("sigma", 1), f"{key}.sigma")
     widest = abs(mu) + 9 * sigma
     if "log_normal" not in named:
@@ -194,26 +202,6 @@ def _shape(value: Any, key: str) -> int | float:
 
 
 def _above_zero(value: Any, key: str) -> int | float:
-    if (found := number(value, key)) <= 0:
+    if (found := study.number(value, key)) <= 0:
         raise ConfigError("must be above 0", key=key, value=value)
     return found
-
-
-def number(value: Any, key: str, whole: bool = False) -> int | float:
-    """``value``, a finite number; a whole one as an int where ``whole``. Raises ConfigError."""
-    if not ranges.is_number(value):
-        hint = "write it without quotes" if isinstance(value, str) and _numeric(value) else ""
-        raise ConfigError(f"must be a number, not {reading.kind(value)}", key=key, value=value, hint=hint)
-    if not math.isfinite(value) or abs(value) > 1e300:
-        raise ConfigError("must be a finite number", key=key, value=value)
-    if whole and value != int(value):
-        raise ConfigError("must be a whole number for int_uniform", key=key, value=value, hint="or use uniform")
-    return int(value) if whole else cast(float, value)
-
-
-def _numeric(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ptydask.config import reading
-from ptydask.config.sweep.distributions import number
+from ptydask.config import reading, study
 from ptydask.errors import ConfigError, nearest
 
 KEY = "engine"
@@ -117,18 +116,14 @@ def _limit(value: Any, key: str) -> int:
         if not found or found[2] not in _UNITS:
             raise ConfigError("must be bytes, or text with B, kB, MB, GB or MiB", key=key, value=value, hint=hint)
         value = float(found[1]) * _UNITS[found[2]]
-    size = number(value, key)
+    size = study.number(value, key)
     if not 0 <= size <= 2**53:
         raise ConfigError("must be a number of bytes, 0 or more", key=key, value=value, hint=hint)
     return int(size)
 
 
 def _seconds(value: Any, key: str) -> float | None:
-    if value is None:
-        return None
-    if (seconds := number(value, key)) <= 0:
-        raise ConfigError("must be seconds above 0, or null for no limit", key=key, value=value)
-    return float(seconds)
+    return None if value is None else study.timeout(study.number(value, key), key)
 
 
 def _environment(value: Any, key: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from ptydask.config import reading, study
-from ptydask.config.sweep.distributions import number
 from ptydask.errors import ConfigError, nearest
 from ptydask.model import ComponentSpec, Direction
 from ptydask.trial import hyperband_bands
@@ -70,10 +69,7 @@ def run_cap(data: Mapping[str, Any]) -> int | None:
     """The number of trials that the file asks for; None where it names none. Raises ConfigError."""
     if data.get("run_cap") is None:
         return None
-    cap = number(data["run_cap"], "run_cap")
-    if cap != int(cap) or cap < 1:
-        raise ConfigError("must be a whole number, at least 1", key="run_cap", value=data["run_cap"])
-    return int(cap)
+    return _count(data, "run_cap", "run_cap")
 
 
 def metric(data: Mapping[str, Any]) -> Metric:
@@ -104,7 +100,7 @@ def metric(data: Mapping[str, Any]) -> Metric:
         if value not in _IMPUTES:
             raise ConfigError(f"must be {', '.join(_IMPUTES)}", key=f"metric.{key}", value=value)
         notices.append(f"metric.{key}: not used; {instead}")
-    target = None if given.get("target") is None else float(number(given["target"], "metric.target"))
+    target = None if given.get("target") is None else float(study.number(given["target"], "metric.target"))
     return Metric(name, goal, target, tuple(notices))
 
 
@@ -131,7 +127,7 @@ def pruner(data: Mapping[str, Any], notices: list[str]) -> ComponentSpec | None:
     for name in given:
         if name not in _SETTINGS:
             notices.append(f"{_KEY}.{name} is no key of hyperband and changes nothing; {nearest(name, _SETTINGS)}")
-    eta = number(given.get("eta", 3), f"{_KEY}.eta")
+    eta = study.number(given.get("eta", 3), f"{_KEY}.eta")
     if eta <= 1:
         raise ConfigError("must be above 1", key=f"{_KEY}.eta", value=eta)
     strict = reading.expect(given.get("strict", True), "true or false", f"{_KEY}.strict")
@@ -169,8 +165,8 @@ def _bands(given: Mapping[str, Any], eta: int | float, notices: list[str]) -> li
     return list(hyperband_bands.of_min_iter(_count(given, "min_iter"), eta))
 
 
-def _count(given: Mapping[str, Any], name: str) -> int:
-    value = number(given[name], f"{_KEY}.{name}")
-    if value != int(value) or not 1 <= value <= _LARGEST:
-        raise ConfigError("must be a whole number, at least 1", key=f"{_KEY}.{name}", value=value)
-    return int(value)
+def _count(given: Mapping[str, Any], name: str, key: str = "") -> int:
+    """A whole number of at least 1; 3.0 is one too, as far as a float can tell them apart."""
+    key = key or f"{_KEY}.{name}"
+    value = study.number(given[name], key)
+    return study.whole(int(value) if value == int(value) and value <= _LARGEST else float(value), key)

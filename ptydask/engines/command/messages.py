@@ -56,7 +56,8 @@ def no_metric(program: str, metric: str, seen: Iterable[str]) -> str:
     if names:
         return said
     plain = metric.isidentifier() and not keyword.iskeyword(metric) and metric != "step"
-    return f"{said}; log it with wandb, or with ptydask.report({f'step, {metric}=...' if plain else '...'})"
+    arguments = f"step, {metric}=..." if plain else "..."
+    return f"{said}; log it with wandb, or with ptydask.report({arguments})"
 
 
 def not_finite(program: str, metric: str, value: float, objective: str) -> str:

@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from ptydask.engines.ptyrad import torchvision_schema
-from ptydask.errors import MissingDependency
+from ptydask.errors import require
 
 _USED_LATER = ("ptyrad.params", "sklearn.cluster", "torch._dynamo")
 """Imported by a trial's first iteration otherwise, within the time that is measured."""
@@ -83,8 +82,7 @@ def installed() -> Release:
 
     Raises MissingDependency where it is not installed or its version is not one that is known to work.
     """
-    if find_spec("ptyrad") is None:
-        raise MissingDependency("the engine 'ptyrad' needs the package ptyrad; pip install 'ptydask[ptyrad]'")
+    require("ptyrad", "the engine 'ptyrad' needs", "ptyrad")
     with warnings.catch_warnings(action="ignore"):  # on import PtyRAD uses what its dependencies deprecate
         torchvision_schema.make_importable()
         import_module("matplotlib").use("Agg")  # PtyRAD imports pyplot wherever it is used

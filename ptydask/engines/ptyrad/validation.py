@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import inspect
 import math
 import tempfile
@@ -12,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ptydask.config import reading
+from ptydask.config import reading, study
 from ptydask.engines.ptyrad import datafiles, schema
-from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
+from ptydask.errors import ConfigError, nearest, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan
 from ptydask.space import ranges, tunables
 
@@ -28,8 +27,7 @@ def complete(plan: StudyPlan) -> StudyPlan:
     for a tuned parameter that the file makes ineffective; DataError for a data file that cannot be used;
     MissingDependency without PtyRAD.
     """
-    if importlib.util.find_spec("ptyrad") is None:
-        raise MissingDependency("PtyRAD is not installed: pip install 'ptydask[ptyrad]'")
+    require("ptyrad", "the engine 'ptyrad' needs", "ptyrad")
     try:
         return _complete(plan)
     except ConfigError as error:
@@ -89,9 +87,7 @@ def _check_shallow(config: Mapping[str, Any]) -> None:
     """Shapes of values that PtyRAD's migration of old keys takes for granted."""
     init = config["init_params"]
     for key in _WHOLE:
-        value = init.get(key, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError("must be a whole number, at least 1", key=f"init_params.{key}", value=value)
+        study.whole(init.get(key, 1), f"init_params.{key}")
     aberrations = init.get("probe_aberrations")
     if aberrations is not None:
         reading.expect(aberrations, "a mapping", "init_params.probe_aberrations")

@@ -46,8 +46,7 @@ class Tally:
 
     def note(self, record: TrialRecord, one: Found) -> None:
         """Count a trial."""
-        word = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}[record.state]
-        word = "interrupted" if record.reason is Reason.INTERRUPTED else word
+        word = "interrupted" if record.reason is Reason.INTERRUPTED else record.state.word
         self.states[word] = self.states.get(word, 0) + 1
         self.sources[one.source] = self.sources.get(one.source, 0) + 1
         self.rounded |= one.rounded
