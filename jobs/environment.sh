@@ -2,8 +2,11 @@
 # pyproject.toml or constraints.txt. Needs nothing but a Python >= 3.11; PYTHON names another one.
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-python=$root/.venv/bin/python
-ready=$root/.venv/.ptydask-ready
+constraints=constraints.txt
+
+# choose_venv FOLDER: the environment that all below is about; .venv unless a script chooses another one.
+choose_venv() { venv=$1 python=$1/bin/python ready=$1/.ptydask-ready; }
+choose_venv "$root/.venv"
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -23,23 +26,25 @@ find_python() {
     return 1
 }
 
+venv_works() { recent_enough "$python" && "$python" -m pip --version >/dev/null 2>&1; }
+
 make_venv() {
     local found
-    if recent_enough "$python" && "$python" -m pip --version >/dev/null 2>&1; then return; fi
+    if venv_works; then return; fi
     found=$(find_python)
     if ! "$found" -c 'import ensurepip, venv' >/dev/null 2>&1; then
         say "$found cannot make virtual environments: its modules venv and ensurepip are missing" \
             "(on Debian and Ubuntu: apt-get install python3-venv)"
         return 1
     fi
-    say "making $root/.venv with $("$found" --version)"
-    "$found" -m venv --clear "$root/.venv"
+    say "making $venv with $("$found" --version)"
+    "$found" -m venv --clear "$venv"
 }
 
 # What the environment was made from: the requirements, and the folder, which an editable install names.
-requirements() { { cat "$root/pyproject.toml" "$root/constraints.txt"; printf '%s\n' "$root"; } | cksum; }
+requirements() { (cd "$root" && cat pyproject.toml "$constraints" && printf '%s\n' "$root") | cksum; }
 
-# prepare EXTRAS: a .venv with these extras of ptydask (comma-separated). Seconds when it is there already.
+# prepare EXTRAS: the environment with these extras of ptydask (comma-separated). Seconds when it is there already.
 # The note that it is ready is written last, so an interrupted installation is taken up again. It names every extra that
 # was installed from these requirements.
 prepare() {
@@ -52,8 +57,8 @@ prepare() {
     done
     if [ -z "$missing" ]; then return; fi
     rm -f "$ready"
-    say "installing ptydask[$wanted] into $root/.venv (the first time this takes some minutes)"
-    (cd "$root" && "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$wanted]")
+    say "installing ptydask[$wanted] into $venv (the first time this takes some minutes)"
+    (cd "$root" && "$python" -m pip install --quiet --disable-pip-version-check -c "$constraints" -e ".[$wanted]")
     there=$there$missing
     printf '%s\n%s\n' "$stamp" "${there#,}" >"$ready.part"
     mv "$ready.part" "$ready"

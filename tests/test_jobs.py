@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -162,7 +163,28 @@ def test_half_made_environment_is_made_anew(checkout: Path) -> None:
     assert said.returncode == 0, said.stderr
 
 
+def test_versions_that_cannot_be_installed(checkout: Path) -> None:
+    """Each combination is tried although the one before failed, is told of in the table, and fails the script."""
+    bins = checkout.parent / "bin"
+    for tool in ("grep", "sed"):
+        (bins / tool).symlink_to(shutil.which(tool) or tool)
+    fake_python(checkout, "python3.11")
+    (checkout.parent / "calls.fail").touch()
+    environment = {"PATH": str(bins), "CALLS": str(checkout.parent / "calls"), "PYTHON312": "no-such-python"}
+    command = [str(shutil.which("bash")), str(checkout / "jobs/test-versions.sh")]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    table = [line.split() for line in said.stdout.splitlines() if line]
+    assert [row[0] for row in table] == ["Python", "3.11", "3.11", "3.12", "3.12"]
+    assert all(row[4:] == ["-"] * 4 for row in table[1:])
+    assert said.stderr.count("no-such-python is no Python 3.12 that runs; set PYTHON312=") == 2
+    installed = [re.search(r"-c (.+) -e ", call) for call in calls(checkout)]
+    pins = [re.findall(r"^(?:optuna|h5py)==(.+)", Path(file[1]).read_text(), re.M) for file in installed if file]
+    assert pins == [["3.16.0", "4.5.0"], ["3.15.1", "5.0.0"]]
+
+
 def test_scripts_can_be_run() -> None:
     """Every script that a person or CI starts is executable."""
-    scripts = [ROOT / ".ci/run", *(ROOT / "jobs" / f"{name}.sh" for name in ("demo", "ldct-demo", "test", "bench"))]
+    names = ("demo", "ldct-demo", "test", "test-versions", "bench")
+    scripts = [ROOT / ".ci/run", *(ROOT / "jobs" / f"{name}.sh" for name in names)]
     assert [script.name for script in scripts if not os.access(script, os.X_OK)] == []

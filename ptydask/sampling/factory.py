@@ -13,12 +13,13 @@ from typing import Any, cast
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from ptydask.errors import ConfigError, MissingDependency, nearest, one_line, require
 from ptydask.model import ComponentSpec, Distribution
+from ptydask.sampling import release
 from ptydask.sampling.distributions import to_optuna, to_optuna_params
 from ptydask.sampling.gaussian import ParallelGPSampler
 from ptydask.sampling.hyperband import SweepHyperbandPruner
@@ -74,12 +75,9 @@ def _bounded(spec: ComponentSpec, iterations: int | None) -> ComponentSpec:
 
 
 def _names(kind: str) -> dict[str, type]:
-    module, base = {
-        "sampler": (optuna.samplers, BaseSampler),
-        "pruner": (optuna.pruners, BasePruner),
-        "crossover": (optuna.samplers.nsgaii, optuna.samplers.nsgaii.BaseCrossover),
-        "mutation": (optuna.samplers.nsgaii, optuna.samplers.nsgaii.BaseMutation),
-    }[kind]
+    module = {"sampler": optuna.samplers, "pruner": optuna.pruners}.get(kind, optuna.samplers.nsgaii)
+    # By its name, as BaseMutation came with Optuna 5.0: no setting of an older one asks for a mutation.
+    base = getattr(module, f"Base{kind.capitalize()}")
     ours: dict[str, type] = {"SweepHyperbandPruner": SweepHyperbandPruner} if kind == "pruner" else {}
     return ours | {
         name: thing
@@ -208,7 +206,9 @@ def _qmc(space: Mapping[str, Distribution]) -> Callable[..., object]:
     Optuna counts points in the study's attributes, read and written in two steps, so that parallel workers draw
     one point twice; and it samples at random until a trial completes, as it does not know the space beforehand.
     """
-    dists = {name: d for name, dist in sorted(space.items()) if not (d := to_optuna(dist)).single()}
+    left_out = () if release.QMC_DRAWS_CHOICES else (CategoricalDistribution,)
+    every = {name: to_optuna(dist) for name, dist in sorted(space.items())}
+    dists = {name: dist for name, dist in every.items() if not (dist.single() or isinstance(dist, left_out))}
 
     class NumberedQMCSampler(optuna.samplers.QMCSampler):
         number = 0
@@ -217,7 +217,7 @@ def _qmc(space: Mapping[str, Distribution]) -> Callable[..., object]:
             self.number = trial.number
             return dict(dists)
 
-        def _find_sample_id(self, study: Any, search_space: Any) -> int:
+        def _find_sample_id(self, *_: Any) -> int:
             return self.number
 
     return NumberedQMCSampler

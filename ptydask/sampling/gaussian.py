@@ -6,6 +6,7 @@ the same point; and the point of a trial that was pruned or failed, which Optuna
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Container, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as State
 
 from ptydask.model import Distribution, Reason
+from ptydask.sampling import release
 from ptydask.sampling.distributions import to_optuna
 
 PATIENCE = 30.0
@@ -99,7 +101,8 @@ def _has_values(trial: FrozenTrial, space: Space) -> bool:
 def valued(trials: Iterable[FrozenTrial], space: Space, direction: StudyDirection) -> list[FrozenTrial]:
     """The running trials, and as COMPLETE all that ended by their own parameters' doing, each with a value.
 
-    Those that were lost or interrupted are tried again and stay out, as do those outside of ``space``.
+    Those that were lost or interrupted are tried again and stay out, as do those outside of ``space``. An Optuna that
+    ignores running trials gets them as COMPLETE with a middling value, so that their points are not suggested again.
     """
     every = list(trials)
     ended = [t for t in every if t.state.is_finished() and _inside(t, space)]
@@ -108,6 +111,9 @@ def valued(trials: Iterable[FrozenTrial], space: Space, direction: StudyDirectio
     if not known:
         return running
     worst = (max if direction is StudyDirection.MINIMIZE else min)(value for _, value in known)
+    if not release.GAUSSIAN_COUNTS_RUNNING:
+        middling = statistics.median_low(value for _, value in known)
+        running = [_with(t, middling) for t in running if _inside(t, space)]
     failed = [(t, worst) for t in ended if _value(t) is None and t.user_attrs.get("reason") == Reason.FAILED]
     return [*(t if t.state is State.COMPLETE else _with(t, value) for t, value in [*known, *failed]), *running]
 
