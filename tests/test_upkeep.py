@@ -414,12 +414,12 @@ def test_merge_again(tmp_path: Path) -> None:
     """A merged file knows its trials again, under whatever number: merging once more adds what is new alone."""
     a, b = two_copies(tmp_path)
     c = packed(tmp_path / "c.h5", [record(0, 0.5)])
-    first = merge_plan.arrange([merge.read(path) for path in (a, b, c)], "both")
+    first = merge_plan.arrange(merge.read([a, b, c]), "both")
     merge.write(tmp_path / "m.h5", first)
     store = Store.open(c, meta())
     put(store, record(1, 0.4), output(1))
     store.finish()
-    again = merge_plan.arrange([merge.read(path) for path in (tmp_path / "m.h5", b, c, a)])
+    again = merge_plan.arrange(merge.read([tmp_path / "m.h5", b, c, a]))
     assert [(part.new, part.known) for part in again.parts] == [(7, 0), (0, 5), (1, 1), (0, 4)]
     merge.write(tmp_path / "n.h5", again)
     assert len(records(tmp_path / "n.h5")) == 8

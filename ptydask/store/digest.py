@@ -19,6 +19,7 @@ Told = Callable[[str, BaseException], None]
 
 SEAL = layout.SHA256
 """The attribute that holds a group's digest; it does not count itself."""
+CHANGED = "its content is not what was written: its SHA-256 differs"
 _BLOCK = 1 << 24
 """Bytes of an array that are read at a time, about."""
 _DEEP = 64
@@ -72,10 +73,10 @@ def sealed(group: h5py.Group) -> str:
     return nexus.said(group, layout.SHA256)
 
 
-def check(group: h5py.Group, apart: Collection[str] = (), begin: Callable[[], _Hash] = hashlib.sha256) -> None:
+def check(group: h5py.Group) -> None:
     """Raise ValueError where a group is not what was sealed, or what h5py raises for data that cannot be read."""
-    if sealed(group) != of(group, apart, begin=begin):
-        raise ValueError("its content is not what was written: its SHA-256 differs")
+    if sealed(group) != of(group):
+        raise ValueError(CHANGED)
 
 
 def _put(made: _Hash, *parts: bytes) -> None:

@@ -33,6 +33,8 @@ class Trial:
     """Its record as JSON: equal for the same trial, whatever was dropped of its arrays since."""
     missing: int
     """0 where all is there that was ever kept; 1 without the arrays, 2 with its numbers only; :data:`DAMAGED`."""
+    damage: str = ""
+    """Why it is DAMAGED."""
 
 
 @dataclass(frozen=True, slots=True)

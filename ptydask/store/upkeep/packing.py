@@ -18,12 +18,12 @@ from ptydask.store import (
     digest,
     files,
     index,
+    isolated,
     layout,
     lock,
     names,
     nexus,
     refused,
-    salvage,
     trialgroup,
 )
 from ptydask.store.study import unwritable
@@ -177,7 +177,7 @@ class _Plan:
                 digest.check(trials[names.trial_name(row.record.number)])
 
         rows = in_order(found.rows)
-        return index.pack(path, head, rows, salvage.deadly(rows), copy=copy)
+        return index.pack(path, head, rows, isolated.deadly(rows), copy=copy)
 
 
 def _plan(path: Path, found: contents.Contents, rule: retention.Keeping) -> _Plan:
