@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import unquote
@@ -122,6 +122,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(sorted(names))}" if len(names) <= 12 else ""
+
+
+def nearest_number(number: int, numbers: Sequence[int]) -> str:
+    """Which trials there are, where ``number`` is none of them, for an error's text."""
+    if not numbers:
+        return "no trial has ended so far"
+    close = min(numbers, key=lambda known: (abs(known - number), known))
+    return f"the nearest is {close}, of {len(numbers)} trials from {min(numbers)} to {max(numbers)}"
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from ptydask.analysis import frame
 from ptydask.analysis.data import StudyData, load, search_space
 from ptydask.analysis.trial import Trial
-from ptydask.errors import StoreError
+from ptydask.errors import StoreError, nearest_number
 from ptydask.model import StudyMeta, TrialState, beside
 from ptydask.store import reader
 from ptydask.store.reader import Results, TrialData
@@ -155,7 +155,7 @@ class StudyResults:
         # A row of numbers that pandas gave out has it as a float.
         wanted = int(number) if isinstance(number, float) and number.is_integer() else operator.index(cast(int, number))
         if not (self._columns["number"] == wanted).any():
-            raise StoreError(f"{self.path.name}: there is no trial {wanted}; {_nearest(wanted, self.numbers)}")
+            raise StoreError(f"{self.path.name}: there is no trial {wanted}; {nearest_number(wanted, self.numbers)}")
         return self._trial(wanted)
 
     def trials(self, numbers: Iterable[int] | pandas.DataFrame | None = None) -> Trials:
@@ -345,10 +345,3 @@ class StudyResults:
 def _logarithmic(meta: StudyMeta) -> list[str]:
     """The parameters whose range the study says is logarithmic."""
     return [name for name, one in search_space(meta).items() if (one.get("attributes") or {}).get("log")]
-
-
-def _nearest(number: int, numbers: Sequence[int]) -> str:
-    if not numbers:
-        return "no trial has ended so far"
-    close = min(numbers, key=lambda known: (abs(known - number), known))
-    return f"the nearest is {close}, of {len(numbers)} trials from {numbers[0]} to {numbers[-1]}"

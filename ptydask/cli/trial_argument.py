@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ptydask.errors import StoreError, UsageError
+from ptydask.errors import StoreError, UsageError, nearest_number
 from ptydask.model import TrialRecord, ranked
 
 if TYPE_CHECKING:
@@ -55,11 +55,3 @@ def absent(number: int, records: Iterable[TrialRecord]) -> str:
     if later:
         return f"trial {number} was interrupted and tried again as trial {', then '.join(map(str, later))}"
     return f"there is no trial {number}; {nearest_number(number, [row.number for row in rows])}"
-
-
-def nearest_number(number: int, numbers: Sequence[int]) -> str:
-    """For an error's text: which trials there are, where ``number`` is none of them."""
-    if not numbers:
-        return "no trial has ended so far"
-    close = min(numbers, key=lambda n: (abs(n - number), n))
-    return f"the nearest is {close}, of {len(numbers)} trials from {min(numbers)} to {max(numbers)}"

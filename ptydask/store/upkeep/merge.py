@@ -1,4 +1,4 @@
-"""``ptydask merge``: several files of one study into one, trial by trial. See ``arrangement`` for which and how."""
+"""``ptydask merge``: several files of one study into one, trial by trial. See ``merge_plan`` for which and how."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def write(out: Path, arrangement: Arrangement) -> dict[int, str]:
     by_number = {placed.number: placed for placed in arrangement.trials}
 
     def copy(trials: h5py.Group, row: index.Row, group: h5py.Group) -> None:
-        # The other process has read all of it; here only that it still is what was read then.
+        # The other process has read and checked all of it: what counts here is that it is still the same trial.
         if digest.sealed(group) != row.sha256:
             raise ValueError(digest.CHANGED)
         index.as_it_lies(trials, row, group)
