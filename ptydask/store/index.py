@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ import h5py
 
 from ptydask import __version__
 from ptydask.errors import StoreError
-from ptydask.model import StudyMeta, TrialOutput, TrialRecord, ranked
+from ptydask.model import StudyMeta, TrialRecord, ranked
 from ptydask.store import codec, digest, files, layout, names, nexus, refused, table, thumbnail, trialgroup
 
 
@@ -186,32 +186,9 @@ def pack(
         files.write_whole(
             path,
             lambda file: _build(file, head, rows, everything, place),
-            check=lambda aside: _check_whole(aside, everything),
+            check=lambda aside: check_whole(aside, everything),
         )
     return failed
-
-
-def write_new(path: Path, head: Head, trials: Iterable[tuple[TrialRecord, TrialOutput | None]]) -> None:
-    """Make ``path`` the packed file of ``trials``, which come by number and are written one after the other.
-
-    Raises OSError, StoreError, or what ``trials`` raises; ``path`` is then as it was.
-    """
-    numbers: set[int] = set()
-
-    def build(file: h5py.File) -> None:
-        study, group = _begin(file, head)
-        rows = []
-        for record, output in trials:
-            name = names.trial_name(record.number)
-            made = trialgroup.write(
-                group, name, record, output, head.meta.keep, direction=head.meta.direction, metric=head.meta.metric
-            )
-            tile = thumbnail.read_tile(made[layout.THUMBNAIL]) if layout.THUMBNAIL in made else None
-            rows.append(Row(record, path, made.name, tile))
-            numbers.add(record.number)
-        _complete(study, head.meta, rows, numbers)
-
-    files.write_whole(path, build, check=lambda aside: _check_whole(aside, numbers))
 
 
 def _take(trials: h5py.Group, row: Row, packs: dict[Path, h5py.File], opened: ExitStack, copy: Copy) -> None:
@@ -228,7 +205,7 @@ def _take(trials: h5py.Group, row: Row, packs: dict[Path, h5py.File], opened: Ex
     copy(trials, row, file[row.group])
 
 
-def _check_whole(path: Path, numbers: set[int]) -> None:
+def check_whole(path: Path, numbers: set[int]) -> None:
     """Read a pack that is about to replace its parts. Raises StoreError where a trial is not in it."""
     rows = read_rows(path)
     with files.read(path) as file:
@@ -253,14 +230,14 @@ def _numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: Stud
 
 
 def _build(file: h5py.File, head: Head, rows: Sequence[Row], reach: set[int], place: Place) -> None:
-    study, trials = _begin(file, head)
+    study, trials = begin(file, head)
     for row in rows:
         if row.record.number in reach:
             place(trials, row)
-    _complete(study, head.meta, rows, reach)
+    complete(study, head.meta, rows, reach)
 
 
-def _begin(file: h5py.File, head: Head) -> tuple[h5py.Group, h5py.Group]:
+def begin(file: h5py.File, head: Head) -> tuple[h5py.Group, h5py.Group]:
     """The study's group and, in it, the still empty one of its trials."""
     name = names.encode(head.meta.name)
     nexus.attributes(
@@ -282,7 +259,7 @@ def _begin(file: h5py.File, head: Head) -> tuple[h5py.Group, h5py.Group]:
     return study, nexus.group(study, layout.TRIALS, "NXcollection")
 
 
-def _complete(study: h5py.Group, meta: StudyMeta, rows: Sequence[Row], reach: set[int]) -> None:
+def complete(study: h5py.Group, meta: StudyMeta, rows: Sequence[Row], reach: set[int]) -> None:
     """Write what is about all trials together: table, history, thumbnails, links to those in ``reach``."""
     records = [row.record for row in rows]
     best = ranked(records, meta.direction)

@@ -142,8 +142,22 @@ def write_new(path: Path, meta: StudyMeta, trials: Iterable[tuple[TrialRecord, T
     """
     refuse_existing(path, IMPORTED)
     head = index.Head(layout.PACKED, secrets.token_hex(8), secrets.token_hex(8), meta)
+    numbers: set[int] = set()
+
+    def build(file: h5py.File) -> None:
+        study, group = index.begin(file, head)
+        rows = []
+        for record, output in trials:
+            name = names.trial_name(record.number)
+            made = trialgroup.write(
+                group, name, record, output, meta.keep, direction=meta.direction, metric=meta.metric
+            )
+            rows.append(index.Row(record, path, made.name, index.own_tile(file, made.name)))
+            numbers.add(record.number)
+        index.complete(study, meta, rows, numbers)
+
     try:
-        index.write_new(path, head, trials)
+        files.write_whole(path, build, check=lambda aside: index.check_whole(aside, numbers))
     except OSError as error:
         raise UnusableResults(str(unwritable(path, error))) from error
 
