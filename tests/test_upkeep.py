@@ -18,7 +18,7 @@ from store_cases import KEEP, failed, meta, output, packed, phase, put, record
 from ptydask.cli import main
 from ptydask.errors import StoreError, UsageError
 from ptydask.model import TrialRecord, TrialState
-from ptydask.store import Store, checkpoints, digest, files, index, names, reader, shard
+from ptydask.store import Store, checkpoints, digest, files, index, isolated, names, reader, shard
 from ptydask.store.upkeep import merge, merge_plan, packing, rebuild, retention, verify
 
 pytestmark = pytest.mark.slow
@@ -408,6 +408,21 @@ def test_merge_copies_that_went_on(tmp_path: Path, capsys: Output) -> None:
     assert code == 0
     assert "left out, because another of that number came first: 3" in out
     assert {r.number: r.error for r in records(tmp_path / "f.h5")}[3] == 1 / 6
+
+
+@pytest.mark.parametrize("command", ["verify", "rebuild", "pack", "merge"])
+def test_one_process_reads_for_a_whole_command(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """However many files, trials and questions there are, one interpreter is started."""
+    started: list[str] = []
+    start = isolated._start
+    monkeypatch.setattr(isolated, "_start", lambda module: (started.append(module), start(module))[1])
+    a, b = (packed(tmp_path / name, [record(0), record(1)]) for name in ("a.h5", "b.h5"))
+    started.clear()
+    arguments = {"pack": [a, "--arrays", "best:1"], "merge": [tmp_path / "m.h5", a, b]}.get(command, [a])
+    assert run(capsys, command, *arguments)[0] == 0
+    assert started == ["ptydask.store.checks"]
 
 
 def test_merge_again(tmp_path: Path) -> None:

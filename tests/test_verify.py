@@ -321,8 +321,9 @@ def test_what_is_no_results_file_is_refused(tmp_path: Path, text: str | None, wo
         verify.verify(path)
     with h5py.File(path, "w") as file:
         file["data"] = 1
-    with pytest.raises(StoreError, match="not one with the results of ptydask"):
+    with pytest.raises(StoreError, match="not one with the results of ptydask") as refusal:
         verify.verify(path)
+    assert refusal.value.exit_code == 1
 
 
 def test_a_file_that_hdf5_hangs_on(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ class _Work:
         if "refused" in head:
             raise StoreError(head["refused"])
         if "foreign" in head:
-            raise refused.foreign(file)
+            raise StoreError(str(refused.foreign(file)))
         self.tell(file, None, head)
         kind = head.get("kind", "")
         if kind not in (layout.PACKED, layout.INDEX):
