@@ -236,7 +236,7 @@ def test_rebuild_and_merge_take_files_along(tmp_path: Path) -> None:
     one_, other = cases.packed(tmp_path / "a.h5", 2), cases.packed(tmp_path / "b.h5", 2)
     saved = rebuild.rebuild(one_, tmp_path / "saved.h5")
     assert contents(saved.path, 1) == cases.artifacts()
-    plan = merge_plan.arrange([merge.read(one_), merge.read(other)], "both")
+    plan = merge_plan.arrange(merge.read([one_, other]), "both")
     assert merge.write(tmp_path / "m.h5", plan) == {}
     assert verify.verify(tmp_path / "m.h5").intact
     with reader.open(tmp_path / "m.h5") as results:
@@ -251,7 +251,7 @@ def test_merging_prefers_the_copy_with_files(tmp_path: Path) -> None:
     """Of a trial that was thinned in one file and is whole in the other, the whole one is taken."""
     path = cases.packed(tmp_path / "a.h5", 2)
     packing.pack(path, retention.parse("none"), out=tmp_path / "thin.h5")
-    plan = merge_plan.arrange([merge.read(tmp_path / "thin.h5"), merge.read(path)], "refuse")
+    plan = merge_plan.arrange(merge.read([tmp_path / "thin.h5", path]), "refuse")
     merge.write(tmp_path / "m.h5", plan)
     assert contents(tmp_path / "m.h5", 0) == cases.artifacts()
 

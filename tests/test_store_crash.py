@@ -103,7 +103,7 @@ def test_disk_full_at_every_write_of_a_pack(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, times: int
 ) -> None:
     """A pack that cannot be written, from any write on, says so and leaves every trial as it was."""
-    monkeypatch.setattr("ptydask.store.isolated.run", store_crashes.asked_here)
+    monkeypatch.setattr("ptydask.store.isolated.ChildReader.ask", store_crashes.asked_here)
     path = tmp_path / "results.h5"
     if before:
         packed(path, [record(number) for number in range(before)])

@@ -18,7 +18,7 @@ from store_cases import KEEP, failed, meta, output, packed, phase, put, record
 from ptydask.cli import main
 from ptydask.errors import StoreError, UsageError
 from ptydask.model import TrialRecord, TrialState
-from ptydask.store import Store, checkpoints, digest, files, index, names, reader, shard
+from ptydask.store import Store, checkpoints, digest, files, index, isolated, names, reader, shard
 from ptydask.store.upkeep import merge, merge_plan, packing, rebuild, retention, verify
 
 pytestmark = pytest.mark.slow
@@ -410,16 +410,31 @@ def test_merge_copies_that_went_on(tmp_path: Path, capsys: Output) -> None:
     assert {r.number: r.error for r in records(tmp_path / "f.h5")}[3] == 1 / 6
 
 
+@pytest.mark.parametrize("command", ["verify", "rebuild", "pack", "merge"])
+def test_one_process_reads_for_a_whole_command(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """However many files, trials and questions there are, one interpreter is started."""
+    started: list[str] = []
+    start = isolated._start
+    monkeypatch.setattr(isolated, "_start", lambda module: (started.append(module), start(module))[1])
+    a, b = (packed(tmp_path / name, [record(0), record(1)]) for name in ("a.h5", "b.h5"))
+    started.clear()
+    arguments = {"pack": [a, "--arrays", "best:1"], "merge": [tmp_path / "m.h5", a, b]}.get(command, [a])
+    assert run(capsys, command, *arguments)[0] == 0
+    assert started == ["ptydask.store.checks"]
+
+
 def test_merge_again(tmp_path: Path) -> None:
     """A merged file knows its trials again, under whatever number: merging once more adds what is new alone."""
     a, b = two_copies(tmp_path)
     c = packed(tmp_path / "c.h5", [record(0, 0.5)])
-    first = merge_plan.arrange([merge.read(path) for path in (a, b, c)], "both")
+    first = merge_plan.arrange(merge.read([a, b, c]), "both")
     merge.write(tmp_path / "m.h5", first)
     store = Store.open(c, meta())
     put(store, record(1, 0.4), output(1))
     store.finish()
-    again = merge_plan.arrange([merge.read(path) for path in (tmp_path / "m.h5", b, c, a)])
+    again = merge_plan.arrange(merge.read([tmp_path / "m.h5", b, c, a]))
     assert [(part.new, part.known) for part in again.parts] == [(7, 0), (0, 5), (1, 1), (0, 4)]
     merge.write(tmp_path / "n.h5", again)
     assert len(records(tmp_path / "n.h5")) == 8

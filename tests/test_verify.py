@@ -8,10 +8,11 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from store_cases import failed, meta, output, packed, phase, put, record
 
 from ptydask.errors import StoreError
 from ptydask.model import Keep, Reason, TrialState
-from ptydask.store import Store, digest, files, isolated, names, reader, shard, trialgroup
-from ptydask.store.upkeep import checks, packing, retention, verify
+from ptydask.store import Store, checks, digest, files, isolated, names, reader, shard, trialgroup
+from ptydask.store.upkeep import packing, retention, verify
 
 pytestmark = pytest.mark.slow
 
@@ -262,23 +263,23 @@ def test_trials_beside_a_packed_file(results: Path) -> None:
     assert [(p.file.name, p.trial) for p in report.problems] == [("store.json", None), ("000009.h5", 9)]
 
 
-@pytest.mark.parametrize("when", ["links", "trial"])
+@pytest.mark.parametrize("when", ["links", "compared"])
 def test_a_study_that_goes_on_meanwhile(index: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     """The index is replaced between two looks at it; the study ends, and its trials move into one file: no damage."""
-    store, ask, happened = Store.open(index, meta()), isolated.run, False
+    store, answer, happened = Store.open(index, meta()), isolated.ChildReader.ask, False
 
-    def run(module: str, tasks: Sequence[Any], *, patience: float) -> Iterator[Any]:
+    def ask(child: isolated.ChildReader, **question: Any) -> isolated.Answer:
         nonlocal happened
-        if tasks and tasks[0]["what"] == when and not happened:
+        if question["what"] == when and not happened:
             happened = True
             put(store, record(7), output(7))
             if when == "links":
                 store.refresh(force=True)
             else:
                 store.finish()
-        yield from ask(module, tasks, patience=patience)
+        return answer(child, **question)
 
-    monkeypatch.setattr(isolated, "run", run)
+    monkeypatch.setattr(isolated.ChildReader, "ask", ask)
     report = verify.verify(index)
     store.close()
     assert (happened, report.problems, report.trials) == (True, (), 8)
@@ -320,8 +321,9 @@ def test_what_is_no_results_file_is_refused(tmp_path: Path, text: str | None, wo
         verify.verify(path)
     with h5py.File(path, "w") as file:
         file["data"] = 1
-    with pytest.raises(StoreError, match="not one with the results of ptydask"):
+    with pytest.raises(StoreError, match="not one with the results of ptydask") as refusal:
         verify.verify(path)
+    assert refusal.value.exit_code == 1
 
 
 def test_a_file_that_hdf5_hangs_on(tmp_path: Path) -> None:
@@ -350,12 +352,7 @@ def spoil_facts(path: Path) -> None:
 @pytest.mark.slow
 def test_a_driver_does_not_hang_on_damaged_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The index is written without them, and of that trial the numbers are packed; in an older pack it is named."""
-    ask = isolated.run
-
-    def run(module: str, tasks: Sequence[Any], *, patience: float) -> Iterator[Any]:
-        return ask(module, tasks, patience=min(patience, 4.0))
-
-    monkeypatch.setattr(isolated, "run", run)
+    monkeypatch.setattr(isolated.ChildReader, "__init__", partialmethod(isolated.ChildReader.__init__, patience=4.0))
     path = tmp_path / "r.h5"
     store = Store.open(path, meta())
     put(store, record(0, 0.5), output(0))
@@ -389,11 +386,19 @@ def test_a_task_that_ends_the_process_costs_itself_only(tmp_path: Path, monkeypa
     """The tasks before and after it are done."""
     (tmp_path / "deadly.py").write_text(
         "import os, time\nfrom ptydask.store import isolated\n"
-        "def work(n):\n    print()\n    if n == 1: os.abort()\n    if n == 3: time.sleep(60)\n    return n * 10\n"
+        "def work(n):\n    print()\n    if n == 1: os.abort()\n    if n == 3: time.sleep(60)\n"
+        "    return [n * 10, os.getpid()]\n"
         "isolated.serve(work)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert list(isolated.run("deadly", [0, 1, 2, 3, 4], patience=2.0)) == [0, None, 20, None, 40]
+    with isolated.ChildReader("deadly", patience=2.0) as child:
+        said = [child.ask(n=n) for n in (0, 1, 2, 5, 3, 4)]
+        assert [one if one is isolated.DEAD else one[0] for one in said] == [
+            *(0, isolated.DEAD, 20, 50, isolated.DEAD, 40)
+        ]
+        assert said[2][1] == said[3][1], "another process for each question"
+        os.kill(said[5][1], signal.SIGKILL)
+        assert child.ask(n=6)[0] == 60, "a process that somebody else ended is no damage"
 
 
 # --- any damage -----------------------------------------------------------------------------------------
@@ -421,7 +426,7 @@ def found(path: Path) -> bool:
     head = checks.check("head", str(path))
     if head["problems"] or head.get("kind") == "trial":
         place = {"group": "/trial", "number": names.shard_number(path)}
-        return bool(head["problems"] or checks.check("trial", str(path), **place)["problems"])
+        return bool(head["problems"] or checks.check("compared", str(path), **place)["problems"])
     parts = {what: checks.check(what, str(path)) for what in ("seal", "rows", "images")}
     if any(part["problems"] for part in parts.values()):
         return True
@@ -431,9 +436,9 @@ def found(path: Path) -> bool:
     if head["kind"] == "index":
         return False
     return any(
-        checks.check("trial", str(path), group=f"/{STUDY}/trials/{n:06d}", number=n, seal=seal, text=text, image=image)[
-            "problems"
-        ]
+        checks.check(
+            "compared", str(path), group=f"/{STUDY}/trials/{n:06d}", number=n, seal=seal, text=text, image=image
+        )["problems"]
         for (n, seal, text), image in zip(rows, parts["images"]["images"], strict=True)
     )
 

@@ -52,7 +52,7 @@ def run_merge(args: argparse.Namespace) -> int:
     if len(set(files)) < len(files):
         raise UsageError(f"merge: {next(p for p in args.files if files.count(p.absolute()) > 1)} is named twice")
     packing.refuse_existing(args.out.absolute())
-    sources = [merge.read(path) for path in args.files]
+    sources = merge.read(args.files)
     for source in sources[1:]:
         _same_study(sources[0], source)
     plan = merge_plan.arrange(sources, args.conflicts)

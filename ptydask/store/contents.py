@@ -73,13 +73,24 @@ def load(path: Path, folder: Path) -> Contents:
     head = index.read_head(path) if path.exists() else None
     if card is not None and head is not None and card[0] != head.store_id:
         raise StoreError(f"{folder}: holds trials of another study than {path.name}; move one of them away")
-    store_id = card[0] if card is not None else head.store_id if head is not None else secrets.token_hex(8)
-    previous = head.meta if head is not None else card[1] if card is not None else None
+    previous: StudyMeta | None
+    if head is not None:
+        store_id, previous = head.store_id, head.meta
+    elif card is not None:  # the driver ended before its first index, or somebody removed that
+        store_id, previous = card
+    else:
+        store_id, previous = secrets.token_hex(8), None
+    pack = None
+    packed: dict[int, index.Row] = {}
+    if head is not None and head.kind == layout.PACKED:
+        pack = head.pack_id
+        packed = {row.record.number: row for row in index.read_rows(path)}
+    # A driver that was killed after it packed, before it removed the folder, left the parts beside the whole. Those
+    # that the packed file holds go away now; what it does not hold was recorded since, and stays.
     rows: dict[int, index.Row] = {}
-    pack = head.pack_id if head is not None and head.kind == layout.PACKED else None
-    packed = {row.record.number: row for row in index.read_rows(path)} if pack is not None else {}
     for older in sorted(folder.glob("packed-*.h5")):
         rows |= _unless_held(older, {row.record.number: row for row in index.read_rows(older)}, packed)
+    # A trial may be in an older pack and in the packed file: the rows that come later replace the earlier ones.
     rows |= packed
     damaged: list[str] = []
     for file in sorted(folder.glob("*.h5")):
@@ -91,6 +102,7 @@ def load(path: Path, folder: Path) -> Contents:
             set_aside(file)
             damaged.append(str(error))
             continue
+        # The only copy of the arrays, however damaged, is not removed as one that the packed file holds.
         if _only_numbers_of(row, packed.get(row.record.number)):
             set_aside(file)
             damaged.append(f"{file}: damaged; of trial {row.record.number} only the numbers were packed")
@@ -103,22 +115,28 @@ def look(path: Path, folder: Path) -> Contents:
     """What is there, read without touching anything, also while a driver has it. Raises StoreError."""
     card = read_card(folder)
     head = index.read_head(path) if path.exists() or card is None else None
+    is_packed = head is not None and head.kind == layout.PACKED
+    # A folder of another study is none of this file's: the file alone counts.
     if head is not None and (card is None or card[0] != head.store_id):
-        rows = index.read_rows(path) if head.kind == layout.PACKED else []
+        rows = index.read_rows(path) if is_packed else []
         return Contents(head.store_id, head.meta, head.pack_id or None, {row.record.number: row for row in rows}, ())
     assert card is not None
-    packs = [*sorted(folder.glob("packed-*.h5")), *([path] if head is not None and head.kind == layout.PACKED else [])]
+    packs = sorted(folder.glob("packed-*.h5"))
+    if is_packed:
+        packs.append(path)  # the last one counts where several have a trial
     rows_found = {row.record.number: row for pack in packs for row in index.read_rows(pack)}
     damaged: list[str] = []
     for file in sorted(folder.glob("*.h5")):
         number = names.shard_number(file)
-        if number is not None and number not in rows_found:
-            try:
-                rows_found[number] = read_shard(file)
-            except StoreError as error:
-                damaged.append(str(error))
+        # What a pack has already is about to be removed by its driver, perhaps before it could be read here.
+        if number is None or number in rows_found:
+            continue
+        try:
+            rows_found[number] = read_shard(file)
+        except StoreError as error:
+            damaged.append(str(error))
     previous = head.meta if head is not None else card[1]
-    pack_id = head.pack_id if head is not None and head.kind == layout.PACKED else None
+    pack_id = head.pack_id if head is not None and is_packed else None
     return Contents(card[0], previous, pack_id, rows_found, tuple(damaged))
 
 
@@ -126,9 +144,10 @@ def _unless_held(
     file: Path, found: Mapping[int, index.Row], packed: Mapping[int, index.Row]
 ) -> Mapping[int, index.Row]:
     """``found``, or nothing where the packed file holds all of it: ``file`` is then removed."""
-    if not all(number in packed and _same(row, packed[number]) for number, row in found.items()):
-        return found
-    if packed:
+    for number, row in found.items():
+        if number not in packed or not _same(row, packed[number]):
+            return found
+    if packed:  # else it is an older pack without any trial: nothing says that it is not wanted
         file.unlink()
     return {}
 
@@ -138,7 +157,10 @@ def _only_numbers_of(row: index.Row, packed: index.Row | None) -> bool:
     if packed is None or not _same(row, packed):
         return False
     lost = index.lost_of(packed)
-    return lost is None or (lost != "" and lost != index.lost_of(row))
+    if lost is None:
+        return True
+    # What a worker could not keep is missing in both, in the same words: then packing lost nothing.
+    return lost != "" and lost != index.lost_of(row)
 
 
 def _same(a: index.Row, b: index.Row) -> bool:

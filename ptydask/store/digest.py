@@ -19,6 +19,7 @@ Told = Callable[[str, BaseException], None]
 
 SEAL = layout.SHA256
 """The attribute that holds a group's digest; it does not count itself."""
+CHANGED = "its content is not what was written: its SHA-256 differs"
 _BLOCK = 1 << 24
 """Bytes of an array that are read at a time, about."""
 _DEEP = 64
@@ -72,10 +73,10 @@ def sealed(group: h5py.Group) -> str:
     return nexus.said(group, layout.SHA256)
 
 
-def check(group: h5py.Group, apart: Collection[str] = (), begin: Callable[[], _Hash] = hashlib.sha256) -> None:
+def check(group: h5py.Group) -> None:
     """Raise ValueError where a group is not what was sealed, or what h5py raises for data that cannot be read."""
-    if sealed(group) != of(group, apart, begin=begin):
-        raise ValueError("its content is not what was written: its SHA-256 differs")
+    if sealed(group) != of(group):
+        raise ValueError(CHANGED)
 
 
 def _put(made: _Hash, *parts: bytes) -> None:
@@ -88,6 +89,7 @@ def _members(
 ) -> None:
     if deep > _DEEP:
         raise ValueError(f"groups within groups, more than {_DEEP} deep")
+    # By name, whatever order a file keeps them in: a copy may have another.
     for name in sorted(group):
         path = at + name
         with _telling(broken, path.decode(errors="replace")):
@@ -96,9 +98,10 @@ def _members(
                 _put(made, b"soft link", path, group.links.get_val(name))
             elif kind == h5py.h5l.TYPE_EXTERNAL:
                 _put(made, b"external link", path, *group.links.get_val(name))
-            elif at and at[:-1] in apart:
+            elif at and at[:-1] in apart:  # a member of a group that is left out: only that it is there
                 _put(made, b"apart", path)
             else:
+                # Low-level calls, here and below: h5py's own objects are slow where there are thousands of small ones.
                 item = h5py.h5o.open(group, name)
                 _put(made, type(item).__name__.encode(), path)
                 _attributes(made, item)
@@ -110,16 +113,18 @@ def _members(
 
 def _attributes(made: _Hash, item: h5py.h5o.ObjectID, without: bytes = b"") -> None:
     found: list[bytes] = []
+    # iterate() stops where its function returns something, and append returns None.
     h5py.h5a.iterate(item, lambda name: found.append(bytes(name)))
     for name in sorted(found):
-        if name != without:
-            _put(made, b"attribute", name)
-            attribute = h5py.h5a.open(item, name)
-            head = _head(made, attribute)
-            if head is not None:
-                value = np.empty(*head)
-                attribute.read(value)
-                _bytes(made, value)
+        if name == without:
+            continue
+        _put(made, b"attribute", name)
+        attribute = h5py.h5a.open(item, name)
+        head = _head(made, attribute)
+        if head is not None:
+            value = np.empty(*head)
+            attribute.read(value)
+            _bytes(made, value)
 
 
 def _data(made: _Hash, data: h5py.h5d.DatasetID) -> None:
@@ -127,6 +132,8 @@ def _data(made: _Hash, data: h5py.h5d.DatasetID) -> None:
     if head is None:
         return
     shape, dtype = head
+    # Small arrays at once; texts of varying length, whose size nobody knows beforehand, and large ones in parts. The
+    # digest is the same: all bytes come in C order either way.
     if dtype.kind != "O" and dtype.itemsize * math.prod(shape) <= _BLOCK:
         value = np.empty(shape, dtype)
         data.read(h5py.h5s.ALL, h5py.h5s.ALL, value)
@@ -144,7 +151,12 @@ def _head(made: _Hash, item: h5py.h5d.DatasetID | h5py.h5a.AttrID) -> tuple[tupl
         _put(made, b"nothing", dtype.str.encode())
         return None
     shape = space.shape
-    kind = "text" if dtype.kind == "O" else dtype.str if dtype.names is None else repr(dtype.descr)
+    if dtype.kind == "O":
+        kind = "text"
+    elif dtype.names is None:
+        kind = dtype.str
+    else:
+        kind = repr(dtype.descr)  # a compound type's ``str`` tells its size alone
     _put(made, kind.encode(), *(b"%d" % size for size in shape))
     return shape, dtype
 
@@ -160,6 +172,8 @@ def _parts(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[Any, ...]]:
     """Indices that together read an array of ``shape`` once, in C order, in blocks of about :data:`_BLOCK` bytes."""
     if 0 in shape:
         return
+    # ``axis`` is the first axis along which one index holds no more than a block, ``below`` the bytes of one index. It
+    # is cut into slices of as many as fit; the axes before it are walked through index by index, in C order.
     axis, below = 0, itemsize * int(np.prod(shape[1:], dtype=np.int64))
     while axis < len(shape) - 1 and below > _BLOCK:
         axis += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ import h5py
 
 from ptydask import __version__
 from ptydask.errors import StoreError
-from ptydask.model import StudyMeta, TrialOutput, TrialRecord, ranked
+from ptydask.model import StudyMeta, TrialRecord, ranked
 from ptydask.store import codec, digest, files, layout, names, nexus, refused, table, thumbnail, trialgroup
 
 
@@ -135,7 +135,8 @@ def write(path: Path, head: Head, rows: Sequence[Row]) -> None:
     The best :data:`layout.LINKED` trials are within reach; where there are fewer, others fill up.
     """
     best = ranked((row.record for row in rows), head.meta.direction)
-    first = dict.fromkeys([*(r.number for r in best), *(row.record.number for row in rows)])
+    # A dict keeps the order in which its keys came first: the best by rank, then the others by number.
+    first = dict.fromkeys([*(record.number for record in best), *(row.record.number for row in rows)])
     linked = set(list(first)[: layout.LINKED])
     folder = path.parent
 
@@ -167,6 +168,7 @@ def pack(
 
         def place(trials: h5py.Group, row: Row) -> None:
             number, name = row.record.number, names.trial_name(row.record.number)
+            # What is known to be damaged is not even opened: HDF5 might crash or hang on it.
             if number not in failed:
                 try:
                     _take(trials, row, packs, opened, copy)
@@ -175,6 +177,7 @@ def pack(
                     if not row.alone:
                         raise StoreError(f"{row.file}: trial {number} cannot be read from it: {error}") from error
                     failed[number] = f"{row.file.name}: {error}"
+                    # Copying may have come half the way, or all of it before the copy's digest turned out wrong.
                     if name in trials:
                         del trials[name]
             _numbers_only(trials, name, row.record, head.meta)
@@ -183,32 +186,9 @@ def pack(
         files.write_whole(
             path,
             lambda file: _build(file, head, rows, everything, place),
-            check=lambda aside: _check_whole(aside, everything),
+            check=lambda aside: check_whole(aside, everything),
         )
     return failed
-
-
-def write_new(path: Path, head: Head, trials: Iterable[tuple[TrialRecord, TrialOutput | None]]) -> None:
-    """Make ``path`` the packed file of ``trials``, which come by number and are written one after the other.
-
-    Raises OSError, StoreError, or what ``trials`` raises; ``path`` is then as it was.
-    """
-    numbers: set[int] = set()
-
-    def build(file: h5py.File) -> None:
-        study, group = _begin(file, head)
-        rows = []
-        for record, output in trials:
-            name = names.trial_name(record.number)
-            made = trialgroup.write(
-                group, name, record, output, head.meta.keep, direction=head.meta.direction, metric=head.meta.metric
-            )
-            tile = thumbnail.read_tile(made[layout.THUMBNAIL]) if layout.THUMBNAIL in made else None
-            rows.append(Row(record, path, made.name, tile))
-            numbers.add(record.number)
-        _complete(study, head.meta, rows, numbers)
-
-    files.write_whole(path, build, check=lambda aside: _check_whole(aside, numbers))
 
 
 def _take(trials: h5py.Group, row: Row, packs: dict[Path, h5py.File], opened: ExitStack, copy: Copy) -> None:
@@ -225,13 +205,15 @@ def _take(trials: h5py.Group, row: Row, packs: dict[Path, h5py.File], opened: Ex
     copy(trials, row, file[row.group])
 
 
-def _check_whole(path: Path, numbers: set[int]) -> None:
+def check_whole(path: Path, numbers: set[int]) -> None:
     """Read a pack that is about to replace its parts. Raises StoreError where a trial is not in it."""
     rows = read_rows(path)
     with files.read(path) as file:
         missing = {names.trial_name(number) for number in numbers} - set(study_of(file)[layout.TRIALS])
-    if missing or {row.record.number for row in rows} != numbers:
-        raise StoreError(f"{path}: the packed file lacks {', '.join(sorted(missing)) or 'rows of its table'}")
+    if missing:
+        raise StoreError(f"{path}: the packed file lacks {', '.join(sorted(missing))}")
+    if {row.record.number for row in rows} != numbers:
+        raise StoreError(f"{path}: the packed file lacks rows of its table")
 
 
 def _numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: StudyMeta) -> None:
@@ -248,14 +230,14 @@ def _numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: Stud
 
 
 def _build(file: h5py.File, head: Head, rows: Sequence[Row], reach: set[int], place: Place) -> None:
-    study, trials = _begin(file, head)
+    study, trials = begin(file, head)
     for row in rows:
         if row.record.number in reach:
             place(trials, row)
-    _complete(study, head.meta, rows, reach)
+    complete(study, head.meta, rows, reach)
 
 
-def _begin(file: h5py.File, head: Head) -> tuple[h5py.Group, h5py.Group]:
+def begin(file: h5py.File, head: Head) -> tuple[h5py.Group, h5py.Group]:
     """The study's group and, in it, the still empty one of its trials."""
     name = names.encode(head.meta.name)
     nexus.attributes(
@@ -277,19 +259,22 @@ def _begin(file: h5py.File, head: Head) -> tuple[h5py.Group, h5py.Group]:
     return study, nexus.group(study, layout.TRIALS, "NXcollection")
 
 
-def _complete(study: h5py.Group, meta: StudyMeta, rows: Sequence[Row], reach: set[int]) -> None:
+def complete(study: h5py.Group, meta: StudyMeta, rows: Sequence[Row], reach: set[int]) -> None:
     """Write what is about all trials together: table, history, thumbnails, links to those in ``reach``."""
     records = [row.record for row in rows]
     best = ranked(records, meta.direction)
     if best:
         nexus.attribute(study, "default", layout.BEST)
+    # Where a row's text is at hand as it was read, it is not made again: a table may have thousands of rows.
     texts = [row.json or codec.record_to_json(row.record) for row in rows]
     table.write(study, records, meta.metric, texts, _seals(study[layout.TRIALS], rows))
     table.write_history(study, records, meta.direction, meta.metric)
     _write_thumbnails(study, rows)
     if best:
-        _write_best(study, next(row for row in rows if row.record.number == best[0].number), meta)
-    _write_links(study, [r for r in records if r.number in reach], best, meta)
+        by_number = {row.record.number: row for row in rows}
+        _write_best(study, by_number[best[0].number], meta)
+    _write_links(study, [record for record in records if record.number in reach], best, meta)
+    # Last of all: the seal covers everything above.
     digest.seal(study.file["/"], apart(study))
 
 
@@ -301,8 +286,13 @@ def apart(study: h5py.Group) -> set[str]:
 def _seals(trials: h5py.Group, rows: Sequence[Row]) -> list[str]:
     """The digest of each trial as it lies in this file, or elsewhere."""
     here = {name for name in trials if isinstance(trials.get(name, getlink=True), h5py.HardLink)}
-    paired = ((names.trial_name(row.record.number), row) for row in rows)
-    return [digest.sealed(trials[name]) if name in here else row.sha256 for name, row in paired]
+    seals = []
+    for row in rows:
+        name = names.trial_name(row.record.number)
+        # A copy in this file may have been sealed anew (without its arrays, or under another number), so it is asked;
+        # of a link the row knows it, and following links would open every trial's file.
+        seals.append(digest.sealed(trials[name]) if name in here else row.sha256)
+    return seals
 
 
 def _write_meta(study: h5py.Group, meta: StudyMeta) -> None:
@@ -331,7 +321,7 @@ def _write_thumbnails(study: h5py.Group, rows: Sequence[Row]) -> None:
     nexus.attribute(stack, "interpretation", "image")
     nexus.attribute(stack, "long_name", "image of each trial, in the order of the table")
     for place, row in enumerate(rows):
-        if row.tile is not None:
+        if row.tile is not None:  # a chunk is one image: it is taken over compressed as it is
             stack.id.write_direct_chunk((place, 0, 0), row.tile)
 
 
@@ -363,6 +353,7 @@ def _write_links(
             name = names.by_error_name(rank, record, params=meta.keep.params_in_names)
             by_error[name] = h5py.SoftLink(target[record.number])
     by_params = nexus.group(study, layout.BY_PARAMS, "NXcollection")
+    # Groups that are made already, by their path below ``by_params``: trials share the first levels.
     made: dict[tuple[str, ...], h5py.Group] = {(): by_params}
     order = _parameter_order(meta)
     for record in reached:

@@ -1,8 +1,14 @@
-"""Reading that may end a process or never return, done by another one: HDF5 is not safe on damaged files."""
+"""Reading that may end a process or never return, done by another one: HDF5 is not safe on damaged files.
+
+Question and answer are one line of JSON each. ``checks`` says which questions there are; every answer has
+
+``problems``  pairs: where in the file, and what is wrong there
+``trouble``   in one line why what was asked for is not whole; missing where it is
+``unread``    true where no answer could be read, so that nothing else is in it
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -10,63 +16,115 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
+from ptydask.errors import StoreError
+from ptydask.store import index
+
+Answer = Mapping[str, Any]
 PATIENCE = 120.0
 """Seconds without a sign of life."""
 _OFTEN = 1.0
-"""Seconds between two signs of life of a task that takes long."""
+"""Seconds between two signs of life of a question that takes long."""
+DEAD: Answer = {
+    "problems": [["", "is damaged beyond reading: HDF5 crashes or hangs on it"]],
+    "trouble": "HDF5 crashes or hangs on it",
+    "unread": True,
+}
 
 
-def run(module: str, tasks: Sequence[Any], *, patience: float = PATIENCE) -> Iterator[Any]:
-    """The result of each task in its turn; None for one that ended the process, or was silent for ``patience`` seconds.
+class ChildReader:
+    """Another process that reads files and answers questions about them, one after the other.
 
-    ``module`` is run with ``-m`` and calls :func:`serve`. Tasks and results are plain JSON values.
+    It starts with the first question, stays for all that follow, and ends with the ``with`` statement. A question
+    that ends it, or keeps it silent for ``patience`` seconds, costs its own answer only: the next one starts another
+    process. ``module`` is run with ``-m`` and calls :func:`serve`.
     """
-    done = 0
-    while done < len(tasks):
-        with _process(module) as child:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            with contextlib.suppress(BrokenPipeError):
-                child.stdin.write(json.dumps(tasks[done:]).encode() + b"\n")
-                child.stdin.flush()
-            for result in _lines(child.stdout, patience):
-                done += 1
-                yield result
-        if done < len(tasks):
-            done += 1
-            yield None
 
+    def __init__(self, module: str = "ptydask.store.checks", *, patience: float = PATIENCE) -> None:
+        self._module, self._patience = module, patience
+        self._child: subprocess.Popen[bytes] | None = None
 
-@contextlib.contextmanager
-def _process(module: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", module]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-    ) as child:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process. Another question starts another one."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+            self._child = None
+
+    def ask(self, **question: Any) -> Answer:
+        """The answer; :data:`DEAD` where the question ended the process or kept it silent for too long."""
+        used = self._child is not None
         try:
-            yield child
-        finally:
-            child.kill()
-            with contextlib.suppress(BrokenPipeError):
-                child.communicate()
+            return self._answer(json.dumps(question).encode())
+        except TimeoutError:
+            self.close()
+        except (EOFError, BrokenPipeError):
+            self.close()
+            # What was read before may have spoiled the process's memory: in a fresh one it is this question's fault.
+            if used:
+                return self.ask(**question)
+        return DEAD
+
+    def _answer(self, question: bytes) -> Answer:
+        if self._child is None:
+            self._child = _start(self._module)
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        self._child.stdin.write(question + b"\n")
+        self._child.stdin.flush()
+        said = bytearray()
+        # The signs of life before an answer are empty lines, white space to JSON.
+        while said.isspace() or not said.endswith(b"\n"):
+            if not select.select([self._child.stdout], [], [], self._patience)[0]:
+                raise TimeoutError
+            data = os.read(self._child.stdout.fileno(), 1 << 20)
+            if not data:
+                raise EOFError
+            said += data
+        answer: Answer = json.loads(said)
+        return answer
 
 
-def _lines(stream: IO[bytes], patience: float) -> Iterator[Any]:
-    rest = b""
-    while select.select([stream], [], [], patience)[0]:
-        data = os.read(stream.fileno(), 1 << 20)
-        if not data:
-            return
-        *lines, rest = (rest + data).split(b"\n")
-        yield from map(json.loads, filter(None, lines))
+def _start(module: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+
+
+def deadly(rows: Sequence[index.Row]) -> dict[int, str]:
+    """Why, for each trial whose facts HDF5 crashes or hangs on: it is not to be copied by the process that asks.
+
+    Raises StoreError for one in a packed file. Data of fixed size have checksums, and do no such harm.
+    """
+    dead: dict[int, str] = {}
+    with ChildReader() as child:
+        for row in rows:
+            if child.ask(what="facts", path=str(row.file), group=row.group) is not DEAD:
+                continue
+            if not row.alone:
+                raise StoreError(f"{row.file}: trial {row.record.number} cannot be read from it: {DEAD['trouble']}")
+            dead[row.record.number] = f"{row.file.name}: {DEAD['trouble']}"
+    return dead
+
+
+# --- in the other process -----------------------------------------------------------------------------
 
 
 class Sha256:
-    """In the other process: a digest that says, while it is made, that work goes on: an empty line now and then."""
+    """A digest that says, while it is made, that work goes on: an empty line now and then."""
 
     def __init__(self) -> None:
         self._made, self._said = hashlib.sha256(), time.monotonic()
@@ -83,8 +141,7 @@ class Sha256:
         return self._made.hexdigest()
 
 
-def serve(work: Any) -> None:
-    """In the other process: say what ``work`` makes of each task that is given."""
-    for task in json.loads(sys.stdin.readline()):
-        sys.stdout.write(json.dumps(work(task)) + "\n")
-        sys.stdout.flush()
+def serve(work: Callable[..., Any]) -> None:
+    """Answer each question with what ``work`` makes of it, until there are no more."""
+    for question in sys.stdin:
+        print(json.dumps(work(**json.loads(question))), flush=True)

@@ -76,10 +76,13 @@ def acquire(folder: Path, *, sleep: Callable[[float], None] = time.sleep) -> Loc
             continue  # a driver that had just finished took the folder away
         try:
             _flock(fd, folder)
+            # A driver that finished between opening and locking has removed the folder: what is locked then is a file
+            # that nobody finds any more, and another driver would lock the next one.
             if _same_file(fd, folder / NAME):
                 _wait_for_other_host(fd, folder, sleep)
                 owner = myself()
                 text = json.dumps(asdict(owner)).encode()
+                # Written first and cut to length then: between the two a reader must not find an empty file.
                 os.pwrite(fd, text, 0)
                 os.ftruncate(fd, len(text))
                 return Lock(fd, owner)
@@ -123,6 +126,8 @@ def _wait_for_other_host(fd: int, folder: Path, sleep: Callable[[float], None]) 
     owner = _parse(os.pread(fd, 4096, 0))
     if owner is None or owner.host == socket.gethostname():
         return
+    # The other driver sets the file's time again and again. One older than SILENT says that it is gone; a younger one
+    # leaves that open, and is watched: a new time is a sign of life, however wrong the clocks of the hosts are.
     before = (folder / NAME).stat().st_mtime_ns
     if time.time() - before / 1e9 > SILENT:
         return

@@ -19,7 +19,7 @@ from typing import Any
 
 from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.model import RunSnapshot, StudyMeta, TrialRecord
-from ptydask.store import codec, contents, files, index, layout, lock, names, salvage, shard
+from ptydask.store import codec, contents, files, index, isolated, layout, lock, names, shard
 
 SHARE = 0.015
 """Of the driver's time, about this share goes into refreshing the index: never 2 %, also where one takes longer."""
@@ -213,7 +213,7 @@ class Store:
         Those of earlier drivers may be damaged, as long as HDF5 does not crash or hang on them. Raises StoreError
         where it does, on an older pack.
         """
-        found = salvage.deadly([row for number, row in self._rows.items() if number not in self._sha256])
+        found = isolated.deadly([row for number, row in self._rows.items() if number not in self._sha256])
         for number, expected in self._sha256.items():
             with contextlib.suppress(OSError):  # a missing file shows when it is packed
                 if files.sha256(self._rows[number].file) != expected:

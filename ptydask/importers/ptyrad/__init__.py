@@ -30,7 +30,7 @@ from ptydask.model import StudyMeta
 from ptydask.store import codec
 from ptydask.store.foreign import ptyrad_model
 from ptydask.store.foreign.ptyrad_model import PtyradModel
-from ptydask.store.upkeep import whole
+from ptydask.store.upkeep import packing
 
 NONE = "none"
 """As ``storage``: use no database, even if the params file names one."""
@@ -93,7 +93,7 @@ def import_study(
     if stored is not None and stored.direction != "minimize":
         raise UsageError(f"{stored.place}: study {name!r} is to {stored.direction} its value; PtyRAD's never are")
     path = (results if results is not None else Path(f"{name.replace('/', '%2F')}.h5")).absolute()
-    whole.refuse_existing(path)
+    packing.refuse_existing(path, packing.IMPORTED)
     tally = Tally(skipped=dict(found.skipped))
     ones = _trials(found, stored, about, tally)
     if not ones:
@@ -105,7 +105,7 @@ def import_study(
     )
     about = replace(about, space=where, name=name)
     meta = _meta(about, found, model, stored, ones)
-    whole.write(path, meta, trials.written(ones, about, tally, progress))
+    packing.write_new(path, meta, trials.written(ones, about, tally, progress))
     copy = about.source.path
     return Imported(
         results=path,

@@ -1,4 +1,4 @@
-"""``ptydask merge``: several files of one study into one, trial by trial. See ``arrangement`` for which and how."""
+"""``ptydask merge``: several files of one study into one, trial by trial. See ``merge_plan`` for which and how."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ import h5py
 
 from ptydask.errors import StoreError, one_line
 from ptydask.model import StudyMeta, TrialRecord
-from ptydask.store import checkpoints, codec, contents, digest, files, index, layout, lock, names, nexus, salvage
-from ptydask.store.upkeep import packing
+from ptydask.store import checkpoints, codec, contents, digest, index, layout, lock, names, nexus
+from ptydask.store.isolated import ChildReader
+from ptydask.store.upkeep import packing, salvage
 from ptydask.store.upkeep.merge_plan import DAMAGED, Arrangement, Placed, Source, Trial
 
 
-def read(path: Path) -> Source:
-    """Read one of the files, of a running study too. Raises StoreError."""
-    path = path.absolute()
+def read(paths: Sequence[Path]) -> list[Source]:
+    """Read each of the files, of a running study too. Raises StoreError."""
+    with ChildReader() as child:
+        return [_source(child, path.absolute()) for path in paths]
+
+
+def _source(child: ChildReader, path: Path) -> Source:
     folder = names.folder_of(path)
     found = contents.look(path, folder)
     if found.damaged or found.previous is None:
@@ -29,53 +34,29 @@ def read(path: Path) -> Source:
         path,
         found.store_id,
         found.previous,
-        tuple(_trials(path, found)),
+        tuple(_trial(child, path, row, found.store_id) for row in packing.in_order(found.rows)),
         checkpoints.count(folder),
         "" if owner is None else str(owner),
     )
 
 
-def _trials(path: Path, found: contents.Contents) -> list[Trial]:
-    rows = packing.in_order(found.rows)
-    examined = salvage.examine(sorted({row.file for row in rows}))
-    damaged = {(one.path, number) for one in examined for number in one.damaged}
-    opened: dict[Path, h5py.File] = {}
-    made = []
-    try:
-        for row in rows:
-            file = opened.get(row.file) or files.read(row.file)
-            try:
-                if (row.file, row.record.number) in damaged:
-                    identity = (found.store_id, row.record.number)
-                    made.append(Trial(row, identity, codec.record_to_json(row.record), DAMAGED))
-                else:
-                    made.append(_trial(row, file[row.group], found.store_id))
-            finally:
-                if row.alone:
-                    file.close()
-                else:
-                    opened[row.file] = file
-    except files.BROKEN as error:
-        raise StoreError(
-            f"{path}: a trial cannot be read: {one_line(str(error))}; `ptydask verify` says more"
-        ) from error
-    finally:
-        for file in opened.values():
-            file.close()
-    return made
-
-
-def _trial(row: index.Row, group: h5py.Group, store_id: str) -> Trial:
-    said = group.attrs
-    identity = (
-        nexus.said(group, layout.MERGED_STORE) or store_id,
-        int(said.get(layout.MERGED_NUMBER, row.record.number)),
-    )
-    record = replace(
-        row.record, number=identity[1], retry_of=_moved(row.record.retry_of, identity[1] - row.record.number)
-    )
-    missing = 2 if "lost" in said else 1 if layout.ARRAYS_DROPPED in said else 0
-    return Trial(row, identity, codec.record_to_json(record), missing)
+def _trial(child: ChildReader, path: Path, row: index.Row, store_id: str) -> Trial:
+    number = row.record.number
+    whole, answer = salvage.trial(child, row.file, row.group, number)
+    if whole is None:
+        if not row.file.exists():
+            raise StoreError(f"{path}: a trial cannot be read: {answer['trouble']}; `ptydask verify` says more")
+        damage = f"{row.file.name}: {answer['trouble']}"
+        return Trial(row, (store_id, number), codec.record_to_json(row.record), DAMAGED, damage)
+    store, first_number = answer["origin"] or (store_id, number)
+    record = replace(row.record, number=first_number, retry_of=_moved(row.record.retry_of, first_number - number))
+    missing = 0
+    if answer["lost"]:
+        missing = 2
+    elif answer["dropped"]:
+        missing = 1
+    row = replace(row, sha256=whole.sha256)
+    return Trial(row, (store, first_number), codec.record_to_json(record), missing)
 
 
 def _moved(number: int | None, by: int) -> int | None:
@@ -98,20 +79,28 @@ def write(out: Path, arrangement: Arrangement) -> dict[int, str]:
     by_number = {placed.number: placed for placed in arrangement.trials}
 
     def copy(trials: h5py.Group, row: index.Row, group: h5py.Group) -> None:
-        digest.check(group)
+        # The other process has read and checked all of it: what counts here is that it is still the same trial.
+        if digest.sealed(group) != row.sha256:
+            raise ValueError(digest.CHANGED)
         index.as_it_lies(trials, row, group)
         placed = by_number[row.record.number]
         if placed.moved or placed.trial.identity != (head.store_id, placed.number):
             _say_where_from(trials[names.trial_name(placed.number)], placed, row.record)
 
-    for bad in (p.trial.row for p in arrangement.trials if p.trial.missing == DAMAGED and not p.trial.row.alone):
-        raise StoreError(
-            f"{bad.file}: trial {bad.record.number} is damaged, and no other file has it whole; "
-            f"`ptydask rebuild {bad.file.name}` keeps what is whole, merge that"
-        )
+    damaged: dict[int, str] = {}
+    for placed in arrangement.trials:
+        bad = placed.trial.row
+        if placed.trial.missing != DAMAGED:
+            continue
+        if not bad.alone:
+            raise StoreError(
+                f"{bad.file}: trial {bad.record.number} is damaged, and no other file has it whole; "
+                f"`ptydask rebuild {bad.file.name}` keeps what is whole, merge that"
+            )
+        damaged[placed.number] = placed.trial.damage
     try:
         rows = [_row(placed) for placed in arrangement.trials]
-        return index.pack(out, head, rows, salvage.deadly(rows), copy=copy)
+        return index.pack(out, head, rows, damaged, copy=copy)
     except (OSError, StoreError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise StoreError(f"{out}: is not made: {one_line(why)}") from error

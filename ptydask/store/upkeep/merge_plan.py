@@ -33,6 +33,8 @@ class Trial:
     """Its record as JSON: equal for the same trial, whatever was dropped of its arrays since."""
     missing: int
     """0 where all is there that was ever kept; 1 without the arrays, 2 with its numbers only; :data:`DAMAGED`."""
+    damage: str = ""
+    """Why it is DAMAGED."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +55,21 @@ class Source:
 
 def differences(a: StudyMeta, b: StudyMeta) -> list[str]:
     """Why trials of the two are not of one study, one clause each; the engine's settings apart."""
-    pairs: list[tuple[str, object, object]] = [
-        (word, getattr(a, name), getattr(b, name))
-        for word, name in (
-            ("study", "name"),
-            ("engine", "engine"),
-            ("error metric", "metric"),
-            ("direction", "direction"),
-        )
-    ]
     spaces = [_space(meta) for meta in (a, b)]
-    pairs.append(("tuned parameters", sorted(spaces[0]), sorted(spaces[1])))
-    data = [meta.provenance.get("data_sha256", "") for meta in (a, b)]
-    pairs.append(("data_sha256", data[0], data[1]))
-    found = [
-        f"{word} {_short(old)} and {_short(new)}" for word, old, new in pairs if old != new and "" not in (old, new)
+    pairs: list[tuple[str, object, object]] = [
+        ("study", a.name, b.name),
+        ("engine", a.engine, b.engine),
+        ("error metric", a.metric, b.metric),
+        ("direction", a.direction, b.direction),
+        ("tuned parameters", sorted(spaces[0]), sorted(spaces[1])),
+        ("data_sha256", a.provenance.get("data_sha256", ""), b.provenance.get("data_sha256", "")),
     ]
+    found = []
+    for word, old, new in pairs:
+        if "" in (old, new):  # one of them does not say: a rebuilt or an imported file
+            continue
+        if old != new:
+            found.append(f"{word} {_short(old)} and {_short(new)}")
     for name in spaces[0].keys() & spaces[1].keys():
         kinds = [_kind(space[name]) for space in spaces]
         if kinds[0] != kinds[1]:
@@ -149,33 +150,46 @@ def arrange(sources: Sequence[Source], conflicts: Conflicts = "refuse") -> Arran
     else move up together, so that their order and distances stay. Raises StoreError where copies of one store
     went on apart and ``conflicts`` is "refuse".
     """
+    # A trial is the same one where identity and record agree: copies of one store that went on apart gave the same
+    # identity to different trials.
     placed: dict[tuple[Identity, str], Placed] = {}
     parts: list[Part] = []
     for source in sources:
         identities = {identity for identity, _ in placed}
-        known = [t for t in source.trials if (t.identity, t.content) in placed]
-        rest = [t for t in source.trials if (t.identity, t.content) not in placed]
-        clash = [t for t in rest if t.identity in identities]
+        known, new, clash = [], [], []
+        for trial in source.trials:
+            if (trial.identity, trial.content) in placed:
+                known.append(trial)
+            elif trial.identity in identities:
+                clash.append(trial)
+            else:
+                new.append(trial)
         if clash and conflicts == "refuse":
             raise _refused(source, clash, parts)
-        fuller = [t for t in known if t.missing < placed[t.identity, t.content].trial.missing]
-        for trial in fuller:
+        # Of a trial that several files have, the one counts from which least was dropped, under the number it has.
+        fuller = 0
+        for trial in known:
             key = (trial.identity, trial.content)
-            placed[key] = replace(placed[key], trial=trial)
+            if trial.missing < placed[key].trial.missing:
+                placed[key] = replace(placed[key], trial=trial)
+                fuller += 1
+        # The trials of a group move by the same. New ones are a group of their own and come first: conflicting ones,
+        # whose numbers are taken in any case, must not push them from theirs.
         moved: list[tuple[int, int]] = []
-        for group in ([t for t in rest if t not in clash], clash if conflicts == "both" else []):
+        for group in (new, clash if conflicts == "both" else []):
             by = _shift(group, {p.number for p in placed.values()})
             for trial in group:
-                number = trial.row.record.number + by
-                placed[trial.identity, trial.content] = Placed(number, trial)
-                moved += [(number - by, number)] if by else []
+                number = trial.row.record.number
+                placed[trial.identity, trial.content] = Placed(number + by, trial)
+                if by:
+                    moved.append((number, number + by))
         parts.append(
             Part(
                 source,
-                new=len(rest) - (len(clash) if conflicts == "first" else 0),
+                new=len(new) + (len(clash) if conflicts == "both" else 0),
                 known=len(known),
-                fuller=len(fuller),
-                conflicts=tuple(t.row.record.number for t in clash),
+                fuller=fuller,
+                conflicts=tuple(trial.row.record.number for trial in clash),
                 moved=tuple(moved),
             )
         )
@@ -191,11 +205,14 @@ def _shift(trials: Sequence[Trial], used: set[int]) -> int:
     if not mine & used:
         return 0
     lost = {t.row.record.retry_of for t in trials if t.row.record.retry_of is not None}
+    # The lowest number of all comes right after the highest that is taken, so that no number can meet one.
     return max(used) + 1 - min(mine | lost)
 
 
 def _refused(source: Source, clash: Sequence[Trial], parts: Sequence[Part]) -> StoreError:
-    other = next(p.source.path.name for p in parts if any(t.identity == clash[0].identity for t in p.source.trials))
+    sources = [part.source for part in parts]
+    holders = [s.path.name for s in sources if clash[0].identity in {trial.identity for trial in s.trials}]
+    other = holders[0]
     which = spans([t.row.record.number for t in clash])
     there = "is another trial" if len(clash) == 1 else "are other trials"
     return StoreError(

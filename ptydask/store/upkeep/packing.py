@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 
 from ptydask.errors import StoreError, UnusableResults, UsageError, one_line
+from ptydask.model import StudyMeta, TrialOutput, TrialRecord
 from ptydask.store import (
     artifacts,
     checkpoints,
@@ -18,12 +19,12 @@ from ptydask.store import (
     digest,
     files,
     index,
+    isolated,
     layout,
     lock,
     names,
     nexus,
     refused,
-    salvage,
     trialgroup,
 )
 from ptydask.store.study import unwritable
@@ -98,18 +99,67 @@ def held(path: Path) -> Iterator[None]:
         mine.release()
 
 
-def refuse_existing(out: Path) -> None:
-    """Raise StoreError where ``out`` is there already: results are never written over others.
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """How a command refuses to write the file ``{out}``."""
+
+    file: str = "{out}: exists already, and results are never overwritten; give another name"
+    folder: str = "{folder}: exists already, and belongs to other results of that name"
+    parent: str = "{out.parent}: there is no such folder"
+    sign: str = "."
+    """What in the folder beside ``out`` makes it a reason."""
+
+
+WRITTEN = Refusals()
+IMPORTED = Refusals(
+    file="{out}: is there already, and is left as it is; give another name with --results",
+    folder="{folder}: holds trials of a study called so; give another name with --results",
+    parent="{out}: there is no folder {out.parent}",
+    sign=contents.CARD,
+)
+
+
+def refuse_existing(out: Path, say: Refusals = WRITTEN) -> None:
+    """Raise UnusableResults where ``out`` is there already: results are never written over others.
 
     What a killed process left of an ``out`` half-written goes away.
     """
+    folder = names.folder_of(out)
     if out.exists():
-        raise UnusableResults(f"{out}: exists already, and results are never overwritten; give another name")
-    if names.folder_of(out).exists():
-        raise UnusableResults(f"{names.folder_of(out)}: exists already, and belongs to other results of that name")
+        raise UnusableResults(say.file.format(out=out))
+    if (folder / say.sign).exists():
+        raise UnusableResults(say.folder.format(folder=folder))
     if not out.parent.is_dir():
-        raise UnusableResults(f"{out.parent}: there is no such folder")
+        raise UnusableResults(say.parent.format(out=out))
     files.sweep(out.parent, out.name)
+
+
+def write_new(path: Path, meta: StudyMeta, trials: Iterable[tuple[TrialRecord, TrialOutput | None]]) -> None:
+    """Make ``path``, which must not be there, the packed file of ``trials`` that ended elsewhere, by rising number.
+
+    One trial is held in memory at a time. Raises UnusableResults where it cannot be written, StoreError where it does
+    not read back, and what ``trials`` raises; nothing is then left behind.
+    """
+    refuse_existing(path, IMPORTED)
+    head = index.Head(layout.PACKED, secrets.token_hex(8), secrets.token_hex(8), meta)
+    numbers: set[int] = set()
+
+    def build(file: h5py.File) -> None:
+        study, group = index.begin(file, head)
+        rows = []
+        for record, output in trials:
+            name = names.trial_name(record.number)
+            made = trialgroup.write(
+                group, name, record, output, meta.keep, direction=meta.direction, metric=meta.metric
+            )
+            rows.append(index.Row(record, path, made.name, index.own_tile(file, made.name)))
+            numbers.add(record.number)
+        index.complete(study, meta, rows, numbers)
+
+    try:
+        files.write_whole(path, build, check=lambda aside: index.check_whole(aside, numbers))
+    except OSError as error:
+        raise UnusableResults(str(unwritable(path, error))) from error
 
 
 def _in_place(path: Path, rule: retention.Keeping, drop_checkpoints: bool) -> Packed:
@@ -177,7 +227,7 @@ class _Plan:
                 digest.check(trials[names.trial_name(row.record.number)])
 
         rows = in_order(found.rows)
-        return index.pack(path, head, rows, salvage.deadly(rows), copy=copy)
+        return index.pack(path, head, rows, isolated.deadly(rows), copy=copy)
 
 
 def _plan(path: Path, found: contents.Contents, rule: retention.Keeping) -> _Plan:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ptydask.errors import NoResults, StoreError, UnusableResults, one_line
 from ptydask.model import Direction, StudyMeta
-from ptydask.store import contents, files, index, layout, names, refused, salvage, trialgroup
-from ptydask.store.salvage import Found
+from ptydask.store import contents, files, index, layout, names, refused, trialgroup
 from ptydask.store.study import unwritable
-from ptydask.store.upkeep import packing
+from ptydask.store.upkeep import packing, salvage
+from ptydask.store.upkeep.salvage import Found
 
 
 @dataclass(frozen=True, slots=True)

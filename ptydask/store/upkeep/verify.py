@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ptydask.errors import StoreError
-from ptydask.store import contents, isolated, layout, names, refused
+from ptydask.store import contents, layout, names, refused
+from ptydask.store.isolated import PATIENCE, Answer, ChildReader
 
 Progress = Callable[[int, int], None]
 """Is told how many trials were read, and of how many."""
 _TRIES = 10
 """A study may go on meanwhile: what looks wrong, while the file is replaced, is looked at again."""
-_PARTS = ("head", "seal", "rows", "images")
-_DEAD = {"problems": [["", "is damaged beyond reading: HDF5 crashes or hangs on it"]], "unread": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class Report:
         return f"put back a copy of the file, {rest}or keep what is whole: ptydask rebuild {self.path.name}"
 
 
-def verify(path: Path | str, *, patience: float = isolated.PATIENCE, progress: Progress | None = None) -> Report:
+def verify(path: Path | str, *, patience: float = PATIENCE, progress: Progress | None = None) -> Report:
     """Read all of the results file ``path``, with its folder where it has one, or of one trial's own file.
 
     Checksums of HDF5 and our own, table, history, attributes and links are compared with each other. Damage of any
@@ -76,13 +75,14 @@ def verify(path: Path | str, *, patience: float = isolated.PATIENCE, progress: P
     there is no such file, or it is not one of ptydask, or of a later format.
     """
     path = Path(path).absolute()
-    for _ in range(_TRIES // 3):
-        refused.other_kinds(path)
-        work = _Work(path, patience, progress or (lambda done, total: None))
-        seen = work.study(path)
-        _everything(work, path, seen)
-        if all(problem.file.exists() for problem in work.problems) or _stamp(path) == seen.stamp:
-            break  # else trials moved into the packed file meanwhile, as they do when a study ends
+    with ChildReader(patience=patience) as child:
+        for _ in range(_TRIES // 3):
+            refused.other_kinds(path)
+            work = _Work(path, child, progress or (lambda done, total: None))
+            seen = work.study(path)
+            _everything(work, path, seen)
+            if all(problem.file.exists() for problem in work.problems) or _stamp(path) == seen.stamp:
+                break  # else trials moved into the packed file meanwhile, as they do when a study ends
     return Report(path, seen.kind, work.read, len(work.files), tuple(work.problems))
 
 
@@ -138,20 +138,17 @@ class _Work:
     """What has been found so far."""
 
     path: Path
-    patience: float
+    child: ChildReader
     progress: Progress
     problems: list[Problem] = field(default_factory=list)
     files: set[Path] = field(default_factory=set)
     read: int = 0
 
-    def ask(self, tasks: Sequence[Mapping[str, Any]]) -> Any:
-        """The answers of another process, one by one."""
-        return (
-            _DEAD if found is None else found
-            for found in isolated.run("ptydask.store.upkeep.checks", tasks, patience=self.patience)
-        )
+    def ask(self, what: str, file: Path, **more: Any) -> Answer:
+        """What the other process answers."""
+        return self.child.ask(what=what, path=str(file), **more)
 
-    def tell(self, file: Path, trial: int | None, found: Mapping[str, Any], word: str = "") -> None:
+    def tell(self, file: Path, trial: int | None, found: Answer, word: str = "") -> None:
         for where, what in found["problems"]:
             problem = Problem(file, trial, where or word, what)
             if problem not in self.problems:
@@ -169,13 +166,16 @@ class _Work:
         return seen
 
     def _study(self, file: Path) -> _Seen:
-        head, seal, rows, images = self.ask([{"what": what, "path": str(file)} for what in _PARTS])
+        head = self.ask("head", file)
         if "refused" in head:
             raise StoreError(head["refused"])
+        if "foreign" in head:
+            raise StoreError(str(refused.foreign(file)))
         self.tell(file, None, head)
         kind = head.get("kind", "")
         if kind not in (layout.PACKED, layout.INDEX):
             return _Seen(kind)
+        seal, rows, images = (self.ask(what, file) for what in ("seal", "rows", "images"))
         self.tell(file, None, seal, "all but the trials")
         for found, word in ((rows, layout.TABLE), (images, layout.THUMBNAILS)):
             if not (found.get("unread") and seal["problems"]):  # said already, and better
@@ -186,34 +186,27 @@ class _Work:
             for row, (number, sha256, text) in enumerate(rows.get("rows", []))
         }
         if said:
-            [links] = self.ask([{"what": "links", "path": str(file), "numbers": list(said)}])
-            self.tell(file, None, links, "links")
+            self.tell(file, None, self.ask("links", file, numbers=list(said)), "links")
         return _Seen(kind, head["id"], head["study"], said)
 
     def within(self, file: Path, seen: _Seen) -> list[_Place]:
         """The trials of a packed file: those of its table, or those that can be seen in it."""
         numbers = sorted(seen.rows)
         if not numbers:
-            [found] = self.ask([{"what": "names", "path": str(file)}])
-            numbers = found.get("here", [])
+            numbers = sorted(self.ask("names", file).get("numbers", []))
         above = f"{seen.study}/{layout.TRIALS}"
         return [_Place(n, file, f"{above}/{names.trial_name(n)}", seen.rows.get(n)) for n in numbers]
 
     def trials(self, places: Sequence[_Place]) -> None:
         """Check trials, one by one, wherever they lie."""
         self.progress(0, len(places))
-        for place, found in zip(places, self.ask([_task(place) for place in places]), strict=True):
+        for place in places:
+            row = {} if place.row is None else asdict(place.row)
+            found = self.ask("compared", place.file, group=place.group, number=place.number, **row)
             self.files.add(place.file)
             self.tell(place.file, place.number, found)
             self.read += 1
             self.progress(self.read, len(places))
-
-
-def _task(place: _Place) -> dict[str, Any]:
-    task: dict[str, Any] = {"what": "trial", "path": str(place.file), "group": place.group, "number": place.number}
-    if place.row is not None:
-        task |= {"seal": place.row.seal, "text": place.row.text, "image": place.row.image}
-    return task
 
 
 def _whose(work: _Work, folder: Path, seen: _Seen) -> str:

@@ -1,12 +1,13 @@
-"""What is wrong within one HDF5 file of a study, one part after the other. Run by another process, see ``verify``.
+"""What is in one HDF5 file of a study, and what is wrong there, one question after the other.
 
-Each check returns plain values; its ``problems`` are pairs: where in the file, and what is wrong there.
+Run by the other process of ``isolated``, which says what all answers have in common.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,14 @@ _CHANGED = "is not what was written: its SHA-256 differs"
 
 
 def check(what: str, path: str, **more: Any) -> Found:
-    """One of the checks below; what it cannot read at all is a problem of its own."""
+    """One of the questions below; what cannot be read at all is a problem of its own."""
     try:
         with files.read(Path(path)) as file:
             return _CHECKS[what](file, **more)
     except StoreError as error:
-        return {"problems": [["", str(error)]], "refused": str(error)}
+        return {"problems": [["", str(error)]], "trouble": files.why(error), "refused": str(error)}
     except files.BROKEN as error:
-        return {"problems": [["", _why(error)]], "unread": True}
+        return {"problems": [["", _why(error)]], "trouble": files.why(error), "unread": True}
 
 
 def _why(error: BaseException) -> str:
@@ -42,6 +43,8 @@ def _head(file: h5py.File) -> Found:
     if layout.TRIAL in file and "kind" not in file.attrs:
         index.check_version(file, Path(file.filename))
         return {"kind": layout.TRIAL, "id": "", "problems": []}
+    if "format" not in list(file.attrs) or nexus.said(file, "format") != layout.FORMAT:
+        return {"foreign": True, "problems": [], "trouble": "not a results file of ptydask"}
     head = index.head_of(file, Path(file.filename))
     said = {
         "title": head.meta.name,
@@ -55,22 +58,33 @@ def _head(file: h5py.File) -> Found:
         "kind": head.kind,
         "id": head.store_id,
         "study": study.name,
+        "meta": codec.meta_to_json(head.meta),
         "problems": [[name, f"is not what {layout.STUDY_JSON} says"] for name in wrong],
     }
 
 
 def _seal(file: h5py.File) -> Found:
     """The digest of all that is no trial's."""
-    return {"problems": _digest(file["/"], index.apart(index.study_of(file)), "all but the trials")}
+    return _digest(file["/"], index.apart(index.study_of(file)), "all but the trials")
 
 
-def _digest(group: h5py.Group, apart: set[str], word: str) -> list[list[str]]:
-    broken: list[list[str]] = []
-    made = digest.of(group, apart, lambda path, error: broken.append([path, _why(error)]), isolated.Sha256)
+def _digest(group: h5py.Group, apart: set[str], word: str) -> Found:
+    """Whether ``group`` is as it was sealed; ``word`` names it where it is readable and is not."""
+    broken: list[tuple[str, BaseException]] = []
+    made = digest.of(group, apart, lambda path, error: broken.append((path, error)), isolated.Sha256)
     if broken:
-        return broken
+        problems = [[path, _why(error)] for path, error in broken]
+        return {"problems": problems, "trouble": files.why(broken[0][1])}
     sealed = digest.sealed(group)
-    return [] if made == sealed else [[word, _CHANGED if sealed else "has no SHA-256 to compare with"]]
+    if made == sealed:
+        return {"problems": []}
+    what = _CHANGED if sealed else "has no SHA-256 to compare with"
+    return {"problems": [[word, what]], "trouble": digest.CHANGED}
+
+
+def _records(file: h5py.File) -> Found:
+    """The table's rows as JSON, also where its columns and the history cannot be read."""
+    return {"records": table.read_texts(_tolerant_study_of(file)[layout.TABLE]), "problems": []}
 
 
 def _rows(file: h5py.File) -> Found:
@@ -153,19 +167,54 @@ def _short(tile: Any) -> str:
 
 
 def _names(file: h5py.File) -> Found:
-    """The numbers of the trials, where the table does not tell them."""
-    study = index.study_of(file)
-    return {"study": study.name, "here": sorted(int(n) for n in study[layout.TRIALS] if n.isdecimal()), "problems": []}
+    """The numbers of the trials that the file itself holds, where the table does not tell them."""
+    study = _tolerant_study_of(file)
+    trials = study[layout.TRIALS]
+    here = [int(n) for n in trials if n.isdecimal() and isinstance(trials.get(n, getlink=True), h5py.HardLink)]
+    return {"study": study.name, "numbers": here, "problems": []}
 
 
-def _trial(
+def _described(file: h5py.File) -> Found:
+    """The study's description, also where the file cannot say what it is."""
+    said = nexus.read_text(_tolerant_study_of(file), layout.STUDY_JSON)
+    return {"meta": codec.meta_to_json(codec.meta_from_json(said)), "problems": []}
+
+
+def _tolerant_study_of(file: h5py.File) -> h5py.Group:
+    """The study's group, by what is in it where the file's own attributes are damaged. Raises KeyError."""
+    with suppress(*files.BROKEN):
+        return index.study_of(file)
+    for name in file:
+        if layout.TRIALS in file[name]:
+            return file[name]
+    return file[layout.TRIALS]  # nothing has trials: HDF5 says so in its own words
+
+
+def _trial(file: h5py.File, *, group: str) -> Found:
+    """One trial: every array and its digest; where that is right, what it is and where it came from."""
+    trial = file[group]
+    found = _digest(trial, set(), "")
+    if found["problems"]:
+        return found
+    store = nexus.said(trial, layout.MERGED_STORE)
+    return {
+        "record": codec.record_to_json(trialgroup.read_record(trial)),
+        "sha256": digest.sealed(trial),
+        "origin": [store, int(trial.attrs[layout.MERGED_NUMBER])] if store else None,
+        "lost": "lost" in trial.attrs,
+        "dropped": layout.ARRAYS_DROPPED in trial.attrs,
+        "problems": [],
+    }
+
+
+def _compared(
     file: h5py.File, *, group: str, number: int | None, seal: str = "", text: str = "", image: str | None = None
 ) -> Found:
-    """One trial: every array, its digest, and whether it says the same as the table does."""
+    """One trial, and whether it says the same as the table does."""
     trial = file[group]
-    problems = _digest(trial, set(), "")
+    problems = _digest(trial, set(), "")["problems"]
     if group == f"/{layout.TRIAL}":
-        problems += _digest(file["/"], {layout.TRIAL}, "all but the trial")
+        problems += _digest(file["/"], {layout.TRIAL}, "all but the trial")["problems"]
     if problems:
         return {"problems": problems}
     record = trialgroup.read_record(trial)
@@ -182,16 +231,28 @@ def _trial(
     return {"problems": problems}
 
 
+def _facts(file: h5py.File, *, group: str) -> Found:
+    """Whether reading what is said of a trial comes to an end."""
+    for path in (group, f"{group}/{layout.PARAMS}", f"{group}/{layout.METRICS}"):
+        with suppress(*files.BROKEN):
+            dict(file[path].attrs)
+    return {"problems": []}
+
+
 _CHECKS: Mapping[str, Callable[..., Found]] = {
     "head": _head,
     "seal": _seal,
+    "records": _records,
     "rows": _rows,
     "links": _links,
     "images": _images,
     "names": _names,
+    "described": _described,
     "trial": _trial,
+    "compared": _compared,
+    "facts": _facts,
 }
 
 
 if __name__ == "__main__":
-    isolated.serve(lambda task: check(**task))
+    isolated.serve(check)

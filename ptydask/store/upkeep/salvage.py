@@ -1,0 +1,109 @@
+"""Which trials of damaged files are whole: read by another process, since HDF5 may crash or hang on a damaged file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ptydask.model import StudyMeta, TrialRecord
+from ptydask.store import codec, contents, index, layout, names, refused
+from ptydask.store.isolated import PATIENCE, Answer, ChildReader
+
+_PARTS = ("head", "seal", "records", "names", "described")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What can be read of one file, a packed one, an index, or a trial's own."""
+
+    path: Path
+    kind: str = ""
+    """"packed" or "index"; "" for a trial's own file, and where the file cannot say."""
+    store_id: str = ""
+    meta: StudyMeta | None = None
+    whole: tuple[index.Row, ...] = ()
+    """Trials that are as they were written."""
+    damaged: Mapping[int, str] = field(default_factory=dict)
+    """Trials that are not, and why."""
+    table: Mapping[int, TrialRecord] = field(default_factory=dict)
+    """The rows of the file's table."""
+    trouble: str = ""
+    """What is wrong with the file as a whole, "" where nothing is."""
+    foreign: bool = False
+    """Whether it is somebody else's HDF5 file."""
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return not (self.trouble or self.damaged)
+
+
+def examine(paths: Sequence[Path], *, patience: float = PATIENCE) -> list[Found]:
+    """Read everything in each of ``paths``, and say which trials are whole. Raises nothing for any damage."""
+    with ChildReader(patience=patience) as child:
+        return [_found(child, path) for path in paths]
+
+
+def trial(child: ChildReader, file: Path, group: str, number: int) -> tuple[index.Row | None, Answer]:
+    """A trial as a row, where it is whole and has the ``number`` that its place says; and all that ``child`` answered.
+
+    Where it is not whole the answer's ``trouble`` says why.
+    """
+    answer = child.ask(what="trial", path=str(file), group=group)
+    if "trouble" in answer:
+        return None, answer
+    record = codec.record_from_json(answer["record"])
+    if record.number != number:
+        return None, {**answer, "trouble": f"it says that it is trial {record.number}"}
+    return index.Row(record, file, group, None, answer["sha256"], answer["record"]), answer
+
+
+def _found(child: ChildReader, path: Path) -> Found:
+    """What can be read of the file."""
+    number = names.shard_number(path)
+    if number is None:
+        return _of_study(child, path)
+    whole, damaged = _trials(child, path, {number: f"/{layout.TRIAL}"})
+    return Found(path, whole=whole, damaged=damaged)
+
+
+def _of_study(child: ChildReader, path: Path) -> Found:
+    said = {part: child.ask(what=part, path=str(path)) for part in _PARTS}
+    if said["head"].get("kind") == layout.TRIAL:  # under a name that does not tell its number
+        said["head"] = {"trouble": str(refused.foreign(path))}
+    records = [codec.record_from_json(text) for text in said["records"].get("records", ())]
+    head = {**said["described"], **said["head"]}
+    numbers = {record.number for record in records}.union(said["names"].get("numbers", ()))
+    study = said["names"].get("study", head.get("study"))
+    groups: dict[int, str] = {}
+    if study and head.get("kind") != layout.INDEX:  # in an index trials are links to their own files
+        groups = {number: f"{study}/{layout.TRIALS}/{names.trial_name(number)}" for number in sorted(numbers)}
+    whole, damaged = _trials(child, path, groups)
+    troubles = [answer["trouble"] for answer in said.values() if "trouble" in answer]
+    return Found(
+        path,
+        kind=head.get("kind", ""),
+        store_id=head.get("id", ""),
+        meta=codec.meta_from_json(head["meta"]) if "meta" in head else None,
+        whole=whole,
+        damaged=damaged,
+        table={record.number: record for record in records},
+        trouble=troubles[0] if troubles else "",
+        foreign=bool(head.get("foreign")),
+    )
+
+
+def _trials(
+    child: ChildReader, path: Path, groups: Mapping[int, str]
+) -> tuple[tuple[index.Row, ...], Mapping[int, str]]:
+    """Those that are whole; and of the others, by number, why they are not."""
+    whole: list[index.Row] = []
+    damaged: dict[int, str] = {}
+    for number, group in groups.items():
+        row, answer = trial(child, path, group, number)
+        if row is not None:
+            whole.append(contents.with_tile(row))
+        else:
+            damaged[number] = answer["trouble"]
+    return tuple(whole), damaged
