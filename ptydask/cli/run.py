@@ -14,7 +14,7 @@ from ptydask.model import beside, target_met
 if TYPE_CHECKING:
     from ptydask.cli.running import Asked
     from ptydask.clusters import ClusterRequest
-    from ptydask.driver import RunOptions
+    from ptydask.driver.contract import RunOptions
     from ptydask.model import StudyMeta, StudyPlan, TrialRecord
 
 RUN_EXAMPLES = """\
@@ -321,6 +321,6 @@ def _request(args: argparse.Namespace, default: int) -> ClusterRequest:
 
 
 def _options(args: argparse.Namespace, total: int) -> RunOptions:
-    from ptydask.driver import RunOptions
+    from ptydask.driver.contract import RunOptions
 
     return RunOptions(total, args.retries, args.checkpoint_every)

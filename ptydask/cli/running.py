@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from ptydask.cli.run import Prepared
     from ptydask.cli.view import View
     from ptydask.clusters import ClusterRequest, Place
-    from ptydask.driver import Outcome, RunOptions
+    from ptydask.driver.contract import Outcome, RunOptions
     from ptydask.model import RunSnapshot, StudyPlan, TrialRecord
     from ptydask.store import Store
 
@@ -124,21 +123,21 @@ def _trials(
     prepared: Prepared, place: Place, request: ClusterRequest, options: RunOptions, store: Store, observer: _Last
 ) -> Outcome | None:
     """Run the trials that are missing; None where only packing was left to do."""
-    from ptydask import driver
-    from ptydask.driver import provenance
-
     missing = prepared.total - len(store.records)
     if missing <= 0 or prepared.reached is not None:
         return None
+    from ptydask.driver import loop, provenance
+    from ptydask.driver.crew import Crew
+
     label = f"{prepared.plan.name}-{store.id[:8]}"
     with place.open(replace(request, folder=store.folder, label=label)) as cluster:
-        crew = driver.Crew(prepared.plan, cluster, uuid.uuid4().hex, observer.notice)
+        crew = Crew(loop.setup_of(prepared.plan, options, store), cluster, observer.notice)
         facts = crew.first(missing)
         if store.previous is not None:
             for notice in provenance.compare_data(store.previous, facts, file=store.path):
                 observer.notice(notice)
         store.describe(provenance.meta_of(prepared.plan, facts))
-        outcome = driver.run(prepared.plan, options, crew, store, observer)
+        outcome = loop.run(options, crew, store, observer)
         cluster.stop_workers()
     return outcome
 
@@ -192,18 +191,18 @@ class _Last:
         self.snapshot: RunSnapshot | None = None
 
     def update(self, snapshot: RunSnapshot) -> None:
-        """See :class:`ptydask.driver.Observer`."""
+        """See :class:`ptydask.driver.contract.Observer`."""
         self.snapshot = snapshot
         self._watch.update(snapshot)
         self._asked.heed()
 
     def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
-        """See :class:`ptydask.driver.Observer`."""
+        """See :class:`ptydask.driver.contract.Observer`."""
         self.snapshot = snapshot
         self._watch.finished(record, best, snapshot)
 
     def notice(self, text: str) -> None:
-        """See :class:`ptydask.driver.Observer`."""
+        """See :class:`ptydask.driver.contract.Observer`."""
         self._watch.notice(text)
 
 

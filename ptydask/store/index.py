@@ -112,7 +112,7 @@ def read_rows(path: Path) -> list[Row]:
 def own_tile(file: h5py.File, group: str) -> bytes | None:
     """The thumbnail in a trial's own group; None where there is none to be read."""
     try:
-        return thumbnail.read_tile(file[group][layout.THUMBNAIL]) if f"{group}/{layout.THUMBNAIL}" in file else None
+        return trialgroup.read_tile(file[group]) if group in file else None
     except files.BROKEN:
         return None
 
@@ -203,8 +203,7 @@ def write_new(path: Path, head: Head, trials: Iterable[tuple[TrialRecord, TrialO
             made = trialgroup.write(
                 group, name, record, output, head.meta.keep, direction=head.meta.direction, metric=head.meta.metric
             )
-            tile = thumbnail.read_tile(made[layout.THUMBNAIL]) if layout.THUMBNAIL in made else None
-            rows.append(Row(record, path, made.name, tile))
+            rows.append(Row(record, path, made.name, trialgroup.read_tile(made)))
             numbers.add(record.number)
         _complete(study, head.meta, rows, numbers)
 
