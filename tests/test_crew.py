@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,7 +21,7 @@ from ptydask.driver.run_progress import RunProgress
 from ptydask.errors import StorageError
 from ptydask.model import StudyPlan
 from ptydask.storage import urls
-from ptydask.worker import NotPrepared, RunSetup
+from ptydask.worker import NotPrepared, RunSetup, process
 
 FACTS = {"host": "here"}
 
@@ -139,10 +139,10 @@ def test_workers_that_die_together_are_told_of_twice(plan: StudyPlan, monkeypatc
 def test_a_worker_that_came_back_under_its_address_works_again(plan: StudyPlan) -> None:
     """A fixed port, and a nanny that was quicker than the driver's next look: it gets ready, then it gets trials."""
     crew, workers = of(plan, "tcp://a:1")
-    crew.assign("tcp://a:1", "trial-1")
+    crew.send_trial("tcp://a:1", "trial-1", 0)
     crew.died("trial-1")
     crew.look(9)
-    (prepare,) = workers.sent
+    _, prepare = workers.sent
     assert crew.idle() == []
     prepare.end("finished", FACTS)
     crew.look(9)
@@ -166,6 +166,20 @@ def test_a_worker_that_kept_nothing_of_the_run_gets_ready_again(
     workers.sent[-1].end("finished", FACTS)
     crew.look(9)
     assert crew.idle() == ["tcp://a:1"]
+
+
+def test_a_worker_takes_up_no_plan_but_that_of_its_run(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was made ready for one run, then for the next: a late trial of the first has to be refused."""
+    monkeypatch.setattr(process, "_open", None)
+    first, second = setup(plan), replace(setup(plan), run_id="next")
+    with pytest.raises(NotPrepared):
+        process.opened("run")
+    process.prepare(first, process.versions())
+    assert process.opened("run").setup is first
+    process.prepare(second, process.versions())
+    assert process.opened("next").setup is second
+    with pytest.raises(NotPrepared):
+        process.opened("run")
 
 
 def test_a_worker_that_dies_before_it_is_heard(plan: StudyPlan) -> None:

@@ -146,13 +146,9 @@ class Crew:
 
     def send_trial(self, address: str, task: str, index: int) -> Future:
         """Have this worker, and no other, run a trial; see :func:`ptydask.worker.run_trial`."""
-        self.assign(address, task)
-        return self._send(address, task, worker.run_trial, self.setup.run_id, task, index)
-
-    def assign(self, address: str, task: str) -> None:
-        """A trial is on its way to this worker."""
         member = self.members[address]
         member.task, member.trials = task, member.trials + 1
+        return self._send(address, task, worker.run_trial, self.setup.run_id, task, index)
 
     def _send(self, address: str, task: str, function: Callable[..., Any], *arguments: Any) -> Future:
         return self.client.submit(

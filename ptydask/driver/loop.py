@@ -8,7 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from distributed import Future, KilledWorker
@@ -126,14 +126,12 @@ class _Run:
 
     def _ended(self, timeout: float) -> list[str]:
         """The tasks that are over, of which the first may take ``timeout`` s; also those whose worker is gone."""
-        keys: dict[str, None] = {}  # in order, each once
-        try:
-            keys[self.ended.get(timeout=timeout) if timeout else self.ended.get_nowait()] = None
+        keys = []
+        with suppress(queue.Empty):
+            keys.append(self.ended.get(timeout=timeout))
             while True:
-                keys[self.ended.get_nowait()] = None
-        except queue.Empty:
-            pass
-        ended = [key for key in keys if key in self.flight]
+                keys.append(self.ended.get_nowait())
+        ended = [key for key in dict.fromkeys(keys) if key in self.flight]  # in order, each once
         for key in ended:
             # Only a task that finished leaves its worker free at once: of any other the worker may be gone.
             if self.flight[key].future.status == "finished":

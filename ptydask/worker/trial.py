@@ -6,10 +6,8 @@ import math
 import os
 import socket
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import optuna
 from distributed import get_worker
@@ -151,16 +149,16 @@ class _TrialRun:
         host = socket.gethostname()
         job = next((os.environ[name] for name in _JOB_IDS if name in os.environ), "")
         trial.set_user_attr("lease", reconcile.lease(self.setup.store_id, self.task, worker, host, job))
-        attrs: Mapping[str, Any] = trial.user_attrs
-        self.first = int(attrs.get("first", trial.number))
+        begun = reconcile.begun(trial.number, "RUNNING", {}, trial.user_attrs)
+        self.first = begun.first
         return TrialRecord(
             number=trial.number,
             state=TrialState.FAIL,
             error=None,
             params={},
-            attempt=int(attrs.get("attempt", 1)),
-            retry_of=attrs.get("retry_of"),
-            origin=str(attrs.get("origin", "sampler")),
+            attempt=begun.attempt,
+            retry_of=begun.retry_of,
+            origin=begun.origin,
             started=datetime.now(UTC).isoformat(timespec="milliseconds"),
             worker=worker,
             host=host,
