@@ -108,7 +108,7 @@ def put(
 ) -> Shard:
     """What a worker and the driver do with a trial that ended."""
     written = shard.write(store.folder, made, given, keep, direction=store.meta.direction, metric=store.meta.metric)
-    store.add(made, sha256=written.sha256 if check else None)
+    store.add(made, written if check else None)
     return written
 
 

@@ -98,7 +98,7 @@ def begun(path: Path, records: tuple[TrialRecord, ...], meta: StudyMeta) -> Stor
     for record in records:
         output = OUTPUT if record.state is TrialState.COMPLETE else None
         written = shard.write(store.folder, record, output, meta.keep, direction=meta.direction, metric=meta.metric)
-        store.add(record, sha256=written.sha256)
+        store.add(record, written)
     return store
 
 

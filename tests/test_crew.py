@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,8 +17,11 @@ from ptydask.clusters import Need, Tended
 from ptydask.driver import crew as crews
 from ptydask.driver import loop
 from ptydask.driver.crew import Crew
+from ptydask.driver.run_progress import RunProgress
 from ptydask.errors import StorageError
 from ptydask.model import StudyPlan
+from ptydask.storage import urls
+from ptydask.worker import NotPrepared, RunSetup, process
 
 FACTS = {"host": "here"}
 
@@ -92,10 +95,21 @@ def plan(toy_params: Callable[..., Path]) -> StudyPlan:
     return config.load(toy_params(), config.Overrides(engine="toy"))
 
 
+def setup(plan: StudyPlan) -> RunSetup:
+    return RunSetup(plan, urls.parse(None, plan.results), "store", Path("s.trials"), "run", 120.0)
+
+
+def run_of(crew: Crew, settler: Any, notice: Callable[[str], None] = lambda text: None) -> loop._Run:
+    """A run of two trials that tells nobody."""
+    store, observer = cast(Any, SimpleNamespace(records={})), cast(Any, SimpleNamespace(notice=notice))
+    progress = RunProgress(2, crew, store, cast(Any, None), observer, None)
+    return loop._Run(crew, store, settler, progress)
+
+
 def of(plan: StudyPlan, *addresses: str) -> tuple[Crew, Workers]:
     """A crew, all of it ready."""
     workers = Workers(set(addresses))
-    crew = Crew(plan, cast(Any, workers), "run", lambda text: None)
+    crew = Crew(setup(plan), cast(Any, workers), lambda text: None)
     crew.look(9)
     for task in workers.sent:
         task.end("finished", FACTS)
@@ -108,12 +122,11 @@ def of(plan: StudyPlan, *addresses: str) -> tuple[Crew, Workers]:
 def test_workers_that_die_together_are_told_of_twice(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """By Dask, and by a look that falls between collecting the one trial and the other: each is put right once."""
     monkeypatch.setattr(loop, "TICK", 0.0)
-    monkeypatch.setattr(loop._Run, "tell", lambda it: None)
+    monkeypatch.setattr(RunProgress, "tell", lambda progress, in_flight: None)
     crew, workers = of(plan, "tcp://a", "tcp://b")
     monkeypatch.setattr(crews, "PATIENCE", 0.2)  # nobody else comes
     settled: list[int] = []
-    nobody: Any = SimpleNamespace(settle=lambda *_: settled.append(len(it.flight)), notice=lambda text: None)
-    it = loop._Run(plan, 2, crew, cast(Any, SimpleNamespace(records={})), nobody, cast(Any, None), nobody, None)
+    it = run_of(crew, SimpleNamespace(settle=lambda *_: settled.append(len(it.flight))))
     it.fill()
     workers.there.clear()
     for task in workers.sent:
@@ -126,20 +139,53 @@ def test_workers_that_die_together_are_told_of_twice(plan: StudyPlan, monkeypatc
 def test_a_worker_that_came_back_under_its_address_works_again(plan: StudyPlan) -> None:
     """A fixed port, and a nanny that was quicker than the driver's next look: it gets ready, then it gets trials."""
     crew, workers = of(plan, "tcp://a:1")
-    crew.assign("tcp://a:1", "trial-1")
+    crew.send_trial("tcp://a:1", "trial-1", 0)
     crew.died("trial-1")
     crew.look(9)
-    (prepare,) = workers.sent
+    _, prepare = workers.sent
     assert crew.idle() == []
     prepare.end("finished", FACTS)
     crew.look(9)
     assert crew.idle() == ["tcp://a:1"]
 
 
+def test_a_worker_that_kept_nothing_of_the_run_gets_ready_again(
+    plan: StudyPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A nanny that was quicker than the driver's next look, or another run that had the worker in between."""
+    monkeypatch.setattr(RunProgress, "tell", lambda progress, in_flight: None)
+    crew, workers = of(plan, "tcp://a:1")
+    settled: list[int] = []
+    it = run_of(crew, SimpleNamespace(settle=lambda *_: settled.append(len(it.flight))))
+    it.fill()
+    (trial,) = workers.sent
+    trial.end("error", NotPrepared())
+    it.collect(trial.key)
+    assert (settled, crew.idle()) == ([0], [])
+    crew.look(9)
+    workers.sent[-1].end("finished", FACTS)
+    crew.look(9)
+    assert crew.idle() == ["tcp://a:1"]
+
+
+def test_a_worker_takes_up_no_plan_but_that_of_its_run(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was made ready for one run, then for the next: a late trial of the first has to be refused."""
+    monkeypatch.setattr(process, "_open", None)
+    first, second = setup(plan), replace(setup(plan), run_id="next")
+    with pytest.raises(NotPrepared):
+        process.opened("run")
+    process.prepare(first, process.versions())
+    assert process.opened("run").setup is first
+    process.prepare(second, process.versions())
+    assert process.opened("next").setup is second
+    with pytest.raises(NotPrepared):
+        process.opened("run")
+
+
 def test_a_worker_that_dies_before_it_is_heard(plan: StudyPlan) -> None:
     """It said that it was ready and was gone before anybody read it: no traceback, it counts as one that died."""
     workers = Workers({"tcp://a"})
-    crew = Crew(plan, cast(Any, workers), "run", lambda text: None)
+    crew = Crew(setup(plan), cast(Any, workers), lambda text: None)
     crew.look(9)
     workers.sent[0].end("finished", TimeoutError())
     crew.look(9)
@@ -191,11 +237,10 @@ def test_nobody_for_long_ends_the_run(plan: StudyPlan, monkeypatch: pytest.Monke
 def test_a_storage_that_takes_no_trial_ends_the_run(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, and nothing that would have to be put right: the driver does not send one trial after the other."""
     monkeypatch.setattr(loop, "TICK", 0.0)
-    monkeypatch.setattr(loop._Run, "tell", lambda it: None)
+    monkeypatch.setattr(RunProgress, "tell", lambda progress, in_flight: None)
     crew, workers = of(plan, "tcp://a")
     notices: list[str] = []
-    nobody: Any = SimpleNamespace(settle=lambda *_: None, notice=notices.append)
-    it = loop._Run(plan, 2, crew, cast(Any, SimpleNamespace(records={})), nobody, cast(Any, None), nobody, None)
+    it = run_of(crew, SimpleNamespace(settle=lambda *_: None), notices.append)
     monkeypatch.setattr(workers, "tend", lambda need: _refuse(workers))
     with pytest.raises(crews.StoppedEarly, match="no room; the same command goes on"):
         it.go()
@@ -216,7 +261,7 @@ def test_a_scheduler_that_is_gone_is_one_line(plan: StudyPlan, monkeypatch: pyte
     """Dask then knows no workers, not even none; what is wrong while it is there stays what it is."""
     workers = Workers(set(), status="connecting")
     monkeypatch.setattr(workers, "identity", lambda n_workers: {})
-    crew = Crew(plan, cast(Any, workers), "run", lambda text: None)
+    crew = Crew(setup(plan), cast(Any, workers), lambda text: None)
     with pytest.raises(crews.StoppedEarly, match="scheduler is gone"):
         crew.first(1)
     workers.status = "running"
@@ -233,4 +278,4 @@ def test_a_scheduler_that_does_not_answer_is_one_line(plan: StudyPlan, monkeypat
     workers = Workers(set())
     monkeypatch.setattr(workers, "identity", closed)
     with pytest.raises(crews.StoppedEarly, match="does not answer"):
-        Crew(plan, cast(Any, workers), "run", lambda text: None).look(1)
+        Crew(setup(plan), cast(Any, workers), lambda text: None).look(1)

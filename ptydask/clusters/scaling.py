@@ -6,6 +6,7 @@ and the number that is kept when shrinking nothing happens, so the fleet never s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -72,16 +73,19 @@ def change(
     """
     every = list(crews)
     there = sum(crew.workers for crew in every)
+    # Never both: the number to keep is at least the number to grow to.
     close = _to_close(every, there - keep(unfinished, limits))
-    return Change(close=close) if close else Change(start=min(at_once, _to_start(there, leaving, unfinished, limits)))
+    if close:
+        return Change(close=close)
+    return Change(start=min(at_once, _to_start(there, leaving, unfinished, limits)))
 
 
 def _to_start(there: int, leaving: int, unfinished: int, limits: Limits) -> int:
     missing = aim(unfinished, limits) - there
     if missing <= 0:
         return 0
-    wanted = -(-missing // limits.per_job)
-    room = max(limits.most, limits.per_job) - there - leaving
+    wanted = math.ceil(missing / limits.per_job)
+    room = max(limits.most, limits.per_job) - there - leaving  # one job there may be, however many workers it brings
     return max(0, min(wanted, room // limits.per_job))
 
 
@@ -90,7 +94,8 @@ def _to_close(crews: list[Crew], surplus: int) -> tuple[str, ...]:
     idle = sorted((c for c in crews if c.joined and not c.busy), key=lambda c: c.asked)
     out = []
     for crew in (*waiting, *idle):
-        if 0 < crew.workers <= surplus:  # those that bring nobody any more end by themselves
+        # A job is closed whole or not at all; one that brings nobody any more ends by itself.
+        if 0 < crew.workers <= surplus:
             out.append(crew.name)
             surplus -= crew.workers
     return tuple(out)
@@ -98,7 +103,7 @@ def _to_close(crews: list[Crew], surplus: int) -> tuple[str, ...]:
 
 def at_once(failures: int) -> int:
     """Jobs that may be asked for at one time after so many failed attempts in a row: half as many after each."""
-    return max(1, AT_ONCE >> failures)
+    return max(1, AT_ONCE // 2**failures)
 
 
 def pause(failures: int) -> float:

@@ -8,5 +8,6 @@
 ``comparability``  whether a results file and a plan belong together
 ``provenance``     what the results file says of where it comes from
 ``crew``           the workers: who is getting ready, who is idle, who has which trial
+``run_progress``   how far a run has come, and telling those who watch
 ``loop``           from the first submitted trial to the last
 """

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
@@ -16,7 +16,6 @@ from ptydask import worker
 from ptydask.clusters import Cluster, Need, Tended, workers_of
 from ptydask.driver.contract import GOES_ON
 from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, one_line, redact
-from ptydask.model import StudyPlan
 from ptydask.trial import reconcile
 
 TICK = 1.0
@@ -56,9 +55,9 @@ class _Member:
 class Crew:
     """Everybody who works for a run. One thread uses it, that of the driver."""
 
-    plan: StudyPlan
+    setup: worker.RunSetup
+    """Sent to each worker when it gets ready."""
     cluster: Cluster
-    run_id: str
     notice: Callable[[str], None]
     members: dict[str, _Member] = field(default_factory=dict)
     """By Dask's address."""
@@ -145,15 +144,11 @@ class Crew:
             if member.free and self._in_time(address, longest) and address not in self.tended.closing
         ]
 
-    def send_trial(self, address: str, task: str, *arguments: Any) -> Future:
-        """Have this worker, and no other, run a trial: :func:`ptydask.worker.run_trial` with these arguments."""
-        self.assign(address, task)
-        return self._send(address, task, worker.run_trial, *arguments)
-
-    def assign(self, address: str, task: str) -> None:
-        """A trial is on its way to this worker."""
+    def send_trial(self, address: str, task: str, index: int) -> Future:
+        """Have this worker, and no other, run a trial; see :func:`ptydask.worker.run_trial`."""
         member = self.members[address]
         member.task, member.trials = task, member.trials + 1
+        return self._send(address, task, worker.run_trial, self.setup.run_id, task, index)
 
     def _send(self, address: str, task: str, function: Callable[..., Any], *arguments: Any) -> Future:
         return self.client.submit(
@@ -167,7 +162,7 @@ class Crew:
                 member.task = ""
 
     def died(self, task: str) -> None:
-        """The worker of this task is gone; whoever has its address now is another one, and has to get ready."""
+        """The worker of this task is gone, or not ready after all; whoever has its address now has to get ready."""
         for address, member in list(self.members.items()):
             if member.task == task:
                 del self.members[address]
@@ -189,8 +184,7 @@ class Crew:
     # --- getting ready ---
 
     def _prepare(self, address: str) -> Future:
-        task, bare = f"prepare-{uuid.uuid4().hex}", replace(self.plan, storage=None)
-        return self._send(address, task, worker.prepare, bare, self.run_id, worker.versions())
+        return self._send(address, f"prepare-{uuid.uuid4().hex}", worker.prepare, self.setup, worker.versions())
 
     def _prepared(self, address: str, member: _Member) -> None:
         assert member.preparing is not None

@@ -6,7 +6,6 @@ import shlex
 import signal
 import sys
 import threading
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -128,13 +127,13 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
         return None
     label = f"{plan.name}-{store.id[:8]}"
     with prepared.place.open(replace(prepared.where, folder=store.folder, label=label)) as cluster:
-        crew = Crew(plan, cluster, uuid.uuid4().hex, watcher.notice)
+        crew = Crew(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
         facts = crew.first(missing)
         if store.previous is not None:
             for notice in provenance.compare_data(store.previous, facts, file=store.path):
                 watcher.notice(notice)
         store.describe(replace(prepared.meta, provenance={**prepared.meta.provenance, **facts}))
-        outcome = loop.run(plan, prepared.options, crew, store, watcher)
+        outcome = loop.run(prepared.options, crew, store, watcher)
         cluster.stop_workers()
     return outcome
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ptydask.driver.optuna_study import Book
-from ptydask.model import Reason, StudyPlan, TrialRecord, TrialState
+from ptydask.driver.run_progress import RunProgress
+from ptydask.model import Reason, TrialRecord, TrialState
 from ptydask.store import Store, checkpoints, shard
 from ptydask.trial import reconcile
 from ptydask.trial.reconcile import Action, Begun, Step
@@ -16,17 +17,13 @@ from ptydask.trial.reconcile import Action, Begun, Step
 class Settler:
     """Carries out what is to be done about trials that nobody works on."""
 
-    plan: StudyPlan
     book: Book
     store: Store
+    progress: RunProgress
+    """Hears of each trial that is recorded, or tried again."""
     retries: int
     exclusive: bool
     """Whether nobody but this run writes the study."""
-    notice: Callable[[str], None]
-    recorded: Callable[[TrialRecord], None] = lambda record: None
-    """Called for each trial that is recorded here."""
-    losses: int = 0
-    """Attempts that are tried again because their worker was lost."""
 
     def settle(self, reason: Reason, in_flight: Collection[str] = ()) -> None:
         """Put right whatever disagrees; ``reason`` is why trials that are found RUNNING ended."""
@@ -48,11 +45,14 @@ class Settler:
         ):
             self._take(step, reason)
 
-    def add(self, record: TrialRecord, *, first: int, sha256: str | None = None) -> None:
-        """Record a trial whose file is there; the checkpoint, under the first attempt's number, has served."""
-        self.store.add(record, sha256=sha256)
+    def add(self, record: TrialRecord, *, first: int, written: shard.Shard | None = None) -> None:
+        """Record a trial whose file is there, ``written`` where its worker told of it.
+
+        The checkpoint, under the first attempt's number, has served.
+        """
+        self.store.add(record, written)
         checkpoints.drop(self.store.folder, first)
-        self.recorded(record)
+        self.progress.record(record)
 
     def _take(self, step: Step, reason: Reason) -> None:
         trial = step.trial
@@ -66,9 +66,11 @@ class Settler:
             case Action.RETRY:
                 self.book.retry(trial)
                 if trial.reason == Reason.LOST:
-                    self.losses += 1
+                    self.progress.losses += 1
                     on = f" from step {trial.progress} on" if trial.progress else ""
-                    self.notice(f"trial {trial.number} lost its worker; its parameters are tried again{on}")
+                    self.progress.observer.notice(
+                        f"trial {trial.number} lost its worker; its parameters are tried again{on}"
+                    )
             case Action.GIVE_UP:
                 self._numbers(trial, TrialState.FAIL, Reason.LOST, f"its worker was lost {trial.spent} times")
             case Action.RECOVER:
@@ -78,6 +80,6 @@ class Settler:
 
     def _numbers(self, trial: Begun, state: TrialState, reason: Reason, message: str) -> None:
         record = self.book.numbers_of(trial, state=state, reason=reason, message=message)
-        plan = self.plan
-        shard.write(self.store.folder, record, None, plan.keep, direction=plan.direction, metric=plan.metric)
-        self.add(record, first=trial.first)
+        plan, folder = self.book.plan, self.store.folder
+        written = shard.write(folder, record, None, plan.keep, direction=plan.direction, metric=plan.metric)
+        self.add(record, first=trial.first, written=written)

@@ -112,7 +112,7 @@ def read_rows(path: Path) -> list[Row]:
 def own_tile(file: h5py.File, group: str) -> bytes | None:
     """The thumbnail in a trial's own group; None where there is none to be read."""
     try:
-        return thumbnail.read_tile(file[group][layout.THUMBNAIL]) if f"{group}/{layout.THUMBNAIL}" in file else None
+        return trialgroup.read_tile(file[group]) if group in file else None
     except files.BROKEN:
         return None
 

@@ -11,7 +11,7 @@ import h5py
 from ptydask import __version__
 from ptydask.errors import StoreError, one_line
 from ptydask.model import Direction, Keep, TrialOutput, TrialRecord
-from ptydask.store import digest, files, layout, names, nexus, trialgroup
+from ptydask.store import codec, digest, files, layout, names, nexus, trialgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,13 @@ class Shard:
 
     path: Path
     sha256: str
-    nbytes: int
+    """Of the file's bytes."""
+    seal: str
+    """The digest of the trial's group."""
+    tile: bytes | None
+    """The thumbnail, compressed as in the file; None where there is none."""
+    json: str
+    """The record, as the file has it."""
     lost: str = ""
     """What could not be kept, and why, in one sentence; "" where everything was."""
 
@@ -39,22 +45,27 @@ def write(
     Where its arrays cannot be written (a full disk, a quota), its numbers, curves and log still are, and
     :attr:`Shard.lost` says so. Raises StoreError when not even those can be kept.
     """
-    path = names.shard_path(folder, record.number)
+    path, text = names.shard_path(folder, record.number), codec.record_to_json(record)
+    seal, tile = "", None
     failure: Exception | None = None
     for kept in _less_and_less(output):
         lost = _lost(record, output, kept, keep, failure) if failure is not None else ""
 
         def build(file: h5py.File, kept: TrialOutput | None = kept, lost: str = lost) -> None:
+            nonlocal seal, tile
             nexus.attributes(file, _ROOT)
-            trialgroup.write(file, layout.TRIAL, record, kept, keep, direction=direction, metric=metric, lost=lost)
+            group = trialgroup.write(
+                file, layout.TRIAL, record, kept, keep, direction=direction, metric=metric, lost=lost, text=text
+            )
             digest.seal(file, {layout.TRIAL})
+            seal, tile = digest.sealed(group), trialgroup.read_tile(group)
 
         try:
             files.write_whole(path, build)
         except Exception as error:  # whatever it was, the trial's numbers are worth keeping
             failure = error
         else:
-            return Shard(path, files.sha256(path), path.stat().st_size, lost)
+            return Shard(path, files.sha256(path), seal, tile, text, lost)
     assert failure is not None
     raise StoreError(f"{path}: trial {record.number} cannot be written: {_why(failure)}") from failure
 

@@ -104,17 +104,23 @@ class Store:
         """Every recorded trial by its number."""
         return MappingProxyType(self._records)
 
-    def add(self, record: TrialRecord, *, sha256: str | None = None) -> None:
-        """Record a trial whose file is in the folder. ``sha256`` is checked when it is packed."""
-        if self._records.get(record.number) == record:
+    def add(self, record: TrialRecord, written: shard.Shard | None = None) -> None:
+        """Record a trial whose file is in the folder. ``written`` is its worker's word; without it the file is opened.
+
+        The bytes of a file that its worker told of are checked when it is packed.
+        """
+        number = record.number
+        if self._records.get(number) == record:
             return
-        path = names.shard_path(self.folder, record.number)
-        text = codec.record_to_json(record)
-        self._rows[record.number] = index.Row(record, path, f"/{layout.TRIAL}", None, json=text)
-        self._records[record.number] = record
-        self._unread.add(record.number)
-        if sha256 is not None:
-            self._sha256[record.number] = sha256
+        row = index.Row(record, names.shard_path(self.folder, number), f"/{layout.TRIAL}", None)
+        if written is None:
+            self._unread.add(number)
+        else:
+            row = replace(row, tile=written.tile, sha256=written.seal, json=written.json)
+            self._unread.discard(number)
+            self._sha256[number] = written.sha256
+        self._rows[number] = row
+        self._records[number] = record
         self._changed = True
 
     def find(self, number: int) -> TrialRecord | None:

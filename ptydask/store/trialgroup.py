@@ -34,13 +34,17 @@ def write(
     direction: Direction,
     metric: str,
     lost: str = "",
+    text: str = "",
 ) -> h5py.Group:
-    """Write one trial as the group ``name``, sealed. ``lost`` says what could not be kept of it, and why."""
+    """Write one trial as the group ``name``, sealed. ``lost`` says what could not be kept of it, and why.
+
+    ``text`` is the record as JSON, where it is at hand.
+    """
     group = nexus.group(parent, name, "NXprocess")
     _say_of(group, record, direction, metric)
     if lost:
         nexus.attribute(group, "lost", lost)
-    nexus.text(group, layout.RECORD_JSON, codec.record_to_json(record))
+    nexus.text(group, layout.RECORD_JSON, text or codec.record_to_json(record))
     params = group.create_group(layout.PARAMS)  # its attributes are the parameters, and nothing else
     nexus.facts(params, _encoded(record.params))
     nexus.text(params, layout.PARAMS_JSON, codec.dumps(record.params))
@@ -151,6 +155,11 @@ def read_record(group: h5py.Group) -> TrialRecord:
     """The trial's row. Raises KeyError or ValueError where it is not one."""
     text = nexus.read_text(group, layout.RECORD_JSON)
     return codec.record_from_json(text, nexus.read_text(group, layout.TRACEBACK))
+
+
+def read_tile(group: h5py.Group) -> bytes | None:
+    """The trial's thumbnail as it lies in the file, compressed; None where there is none, or it is damaged."""
+    return thumbnail.read_tile(group[layout.THUMBNAIL]) if layout.THUMBNAIL in group else None
 
 
 def read_aim(group: h5py.Group) -> tuple[Direction, str]:

@@ -105,11 +105,16 @@ class History:
         before = self.count
         run = self._run(row.run)
         place = self._place(run, row)
+        after = place + 0.5 if row.final else place  # a summary counts as newer than the row that it came with
         for name, value in row.metrics.items():
-            self._note(name, value, (run.index, place + 0.5 if row.final else place))
+            self._note(name, value, (run.index, after))
+        # Names beyond MAX_NAMES were not noted, and are not kept either.
         numbers = {name: value for name, value in row.metrics.items() if name in self._newest}
-        if not row.final or (self.metric in numbers and run.top < 0):
-            step = row.step if row.step is not None else place if row.run else place + 1
+        only_in_summary = self.metric in numbers and run.top < 0
+        if not row.final or only_in_summary:
+            step = row.step
+            if step is None:
+                step = place if row.run else place + 1  # W&B counts from 0, rows without it from 1
             self._take(run, place, _Cells(step, numbers))
         elif self.metric in numbers:
             self._better(numbers[self.metric])
@@ -159,14 +164,22 @@ class History:
             self._newest[name] = (place, value)
 
     def _take(self, run: _Run, place: int, given: _Cells) -> None:
-        cells = run.open if place == run.at else run.end if place == run.top else run.rows.get(place)
+        """Put the numbers ``given`` at their place in the run, beside those that are there already."""
+        # The open row may lack the metric, and the last one with it may have been thinned out: neither need be among
+        # the kept rows.
+        if place == run.at:
+            cells = run.open
+        elif place == run.top:
+            cells = run.end
+        else:
+            cells = run.rows.get(place)
         if cells is None and self._stride > 1 and place <= run.top:
             return  # read again: it was counted, and thinned out
         old = None if cells is None else cells.numbers.get(self.metric)
         if cells is None:
             cells = given
         else:
-            if place in run.rows:
+            if place in run.rows:  # the memory that is bounded is that of the kept rows
                 self._numbers += len(given.numbers.keys() - cells.numbers.keys())
             cells.numbers.update(given.numbers)
         if place >= run.at:
@@ -174,21 +187,25 @@ class History:
         new = cells.numbers.get(self.metric)
         if new is None:
             return
-        if old is None:
+        if old is None:  # a row is kept, or passed over, once: when it gets the metric
             self._keep(run, place, cells)
         if place >= run.top:
             run.end, run.top = cells, place
         self._judge(old, new)
 
     def _judge(self, old: float | None, new: float) -> None:
+        """Count a value of the metric, and see whether it is the best one; ``old`` is what it takes the place of."""
         if math.isfinite(new):
-            self.count += old is None or not math.isfinite(old)
+            if old is None or not math.isfinite(old):
+                self.count += 1
             if self._better(new):
                 return
+        # The best value may have been overwritten by a worse one. While every row is kept, the best of the others is
+        # known; once rows were thinned out the value that was once logged stands.
         if old is not None and old == self.best and old != new and self._stride == 1:
-            sign = 1 if self.direction == "minimize" else -1
             values = [cells.numbers[self.metric] for run in self._runs.values() for cells in self._of(run)]
-            self.best = min(filter(math.isfinite, values), key=lambda value: sign * value, default=None)
+            best = min if self.direction == "minimize" else max
+            self.best = best(filter(math.isfinite, values), default=None)
 
     def _better(self, new: float) -> bool:
         found = math.isfinite(new) and (self.best is None or better(new, self.best, self.direction))
@@ -198,7 +215,7 @@ class History:
 
     def _keep(self, run: _Run, place: int, cells: _Cells) -> None:
         self._rows += 1
-        if (self._rows - 1) % self._stride:
+        if (self._rows - 1) % self._stride:  # after thinning, only every second, fourth, ... row is kept
             return
         run.rows[place] = cells
         self._kept += 1
@@ -207,7 +224,7 @@ class History:
             self._thin()
 
     def _thin(self) -> None:
-        self._stride *= 2
+        self._stride *= 2  # new rows come as far apart as those that are left
         for run in self._runs.values():
             run.rows = {place: run.rows[place] for place in sorted(run.rows)[::2]}
         kept = [cells for run in self._runs.values() for cells in run.rows.values()]

@@ -123,25 +123,31 @@ def steps(
     Call it with every readable trial file recorded (:func:`to_adopt`): a trial without a record has lost its file.
     """
     every = list(trials)
-    idle = [t for t in every if (t.task or not in_flight) and t.task not in in_flight]
+    # The trials that nobody works on. One without a task may be anybody's in flight.
+    idle = [t for t in every if t.task not in in_flight and (t.task or not in_flight)]
     retried = _retried(every, store)
-    abandoned = (t for t in idle if t.store != store and t.state in ("RUNNING", "WAITING"))
-    out = [Step(Action.CLOSE, t) for t in abandoned] if exclusive else []
+    out = []
+    if exclusive:
+        abandoned = (t for t in idle if t.store != store and t.state in ("RUNNING", "WAITING"))
+        out += [Step(Action.CLOSE, t) for t in abandoned]
     for trial in (t for t in idle if t.store == store):
         if trial.state == "WAITING":
-            continue
+            continue  # its turn comes
         if trial.number in recorded:
+            # The store's word counts, unless another trial has these parameters already.
             if trial.state == "RUNNING":
                 out.append(Step(Action.ADOPT, trial))
             elif trial.state == "FAIL" and trial.number in retried:
                 out.append(Step(Action.REFUSE, trial))
             continue
+        # From here on there is no record. A trial that told Optuna how it ended had written its file before.
         if trial.state in ("COMPLETE", "PRUNED") or trial.reason == Reason.FAILED:
             out.append(Step(Action.RECOVER, trial))
             continue
         if trial.state == "RUNNING":
             out.append(Step(Action.CLOSE, trial))
         if trial.number not in retried:
+            # One that is closed already keeps the reason it was closed for: a driver may have died before the retry.
             over = replace(trial, reason=trial.reason or reason, progress=progress(trial.first))
             out.append(Step(Action.GIVE_UP if over.spent > retries else Action.RETRY, over))
     return out
@@ -241,5 +247,5 @@ def time_left(seconds: float, done: int, total: int, running: Iterable[float]) -
     """
     if done == 0 or seconds <= 0:
         return None
-    work = done + sum(running)
+    work = done + sum(running)  # in trials; what is half done counts half
     return max(0.0, total - work) * seconds / work

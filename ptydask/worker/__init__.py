@@ -7,7 +7,7 @@
 A trial leaves nothing else behind.
 """
 
-from ptydask.worker.process import prepare, versions
-from ptydask.worker.trial import Left, RunSetup, TrialDone, run_trial
+from ptydask.worker.process import NotPrepared, RunSetup, prepare, versions
+from ptydask.worker.trial import Left, TrialDone, run_trial
 
-__all__ = ["Left", "RunSetup", "TrialDone", "prepare", "run_trial", "versions"]
+__all__ = ["Left", "NotPrepared", "RunSetup", "TrialDone", "prepare", "run_trial", "versions"]

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,11 +22,30 @@ from ptydask.storage import urls
 from ptydask.worker import transfer
 
 
+@dataclass(frozen=True, slots=True)
+class RunSetup:
+    """What all trials of a run share, sent once to each worker. ``plan.storage`` is None: the URL is in ``storage``."""
+
+    plan: StudyPlan = field(repr=False)
+    storage: urls.StorageSpec
+    store_id: str
+    folder: Path
+    """Of the trials' files. A worker that does not see it sends them over the Dask connection."""
+    run_id: str
+    """Differs from run to run, so that no worker takes up what it kept from another."""
+    checkpoint_every: float
+    """Seconds."""
+
+
+class NotPrepared(Exception):  # noqa: N818
+    """This process has not been made ready for the run: it is a new one, or another run has had it since."""
+
+
 @dataclass(slots=True)
 class Open:
     """One run's, on this worker."""
 
-    run: str
+    setup: RunSetup
     session: Session
     slot: Slot
     facts: Mapping[str, str]
@@ -34,16 +53,16 @@ class Open:
     _storage: optuna.storages.BaseStorage | None = None
     _shelf: transfer.Shelf | None = None
 
-    def storage(self, spec: urls.StorageSpec) -> optuna.storages.BaseStorage:
+    def storage(self) -> optuna.storages.BaseStorage:
         """The connection, made at the first trial."""
         if self._storage is None:
-            self._storage = urls.connect(spec)
+            self._storage = urls.connect(self.setup.storage)
         return self._storage
 
-    def shelf(self, folder: Path, store_id: str) -> transfer.Shelf:
+    def shelf(self) -> transfer.Shelf:
         """The way for the files of trials, found out at the first one."""
         if self._shelf is None:
-            self._shelf = transfer.shelf(folder, store_id)
+            self._shelf = transfer.shelf(self.setup.folder, self.setup.store_id)
         return self._shelf
 
     @property
@@ -71,18 +90,20 @@ def slot_of_this_process() -> Slot:
     return Slot(max(1, int(threads)), cuda if cuda not in (None, "", "-1") else None)
 
 
-def prepare(plan: StudyPlan, run: str, versions: Mapping[str, str]) -> dict[str, str]:
-    """Check the versions, load the measurements. Returns the session's provenance, the host, and the GPU it was given.
+def prepare(setup: RunSetup, versions: Mapping[str, str]) -> dict[str, str]:
+    """Check the versions, load the measurements, keep ``setup`` for the run's trials.
+
+    Returns the session's provenance, the host, and the GPU it was given.
 
     Raises ClusterError where this worker's packages are not the driver's or the engine is not among them, DataError
     where the measurements cannot be used.
     """
     _same_versions(versions)
     try:
-        engines.get(plan.engine)
+        engines.get(setup.plan.engine)
     except PtydaskError as error:
         raise ClusterError(f"{_this_python()} cannot run this study: {error}; {_REMEDY}") from None
-    ready = opened(plan, run)
+    ready = _open_for(setup)
     return {**ready.facts, "host": socket.gethostname(), "gpu": ready.slot.cuda or ""}
 
 
@@ -110,16 +131,24 @@ def _this_python() -> str:
     return f"the Python of the workers, {sys.executable} on {socket.gethostname()},"
 
 
-def opened(plan: StudyPlan, run: str) -> Open:
+def _open_for(setup: RunSetup) -> Open:
     """What this process keeps for the run; what it kept of another is given back."""
     global _open
     with _opening:
-        if _open is None or _open.run != run:
+        if _open is None or _open.setup.run_id != setup.run_id:
             if _open is not None:
                 _open.close()
                 _open = None
             optuna.logging.set_verbosity(optuna.logging.ERROR)
             slot = slot_of_this_process()
-            session = engines.get(plan.engine).open(plan, slot)
-            _open = Open(run, session, slot, session.provenance())
+            session = engines.get(setup.plan.engine).open(setup.plan, slot)
+            _open = Open(setup, session, slot, session.provenance())
+        return _open
+
+
+def opened(run_id: str) -> Open:
+    """What this process keeps for the run. Raises NotPrepared where that is nothing."""
+    with _opening:
+        if _open is None or _open.setup.run_id != run_id:
+            raise NotPrepared
         return _open

@@ -6,11 +6,8 @@ import math
 import os
 import socket
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import optuna
 from distributed import get_worker
@@ -20,14 +17,7 @@ from optuna.trial import Trial
 from ptydask import sampling
 from ptydask.engines import TrialFailure
 from ptydask.errors import PtydaskError, StorageError, one_line, redact
-from ptydask.model import (
-    Reason,
-    StudyPlan,
-    TrialInput,
-    TrialOutput,
-    TrialRecord,
-    TrialState,
-)
+from ptydask.model import Reason, TrialInput, TrialOutput, TrialRecord, TrialState
 from ptydask.storage import urls
 from ptydask.store import shard
 from ptydask.trial import eviction, reconcile
@@ -36,30 +26,13 @@ from ptydask.worker.progress import Kept, Unheard, Watch, heard
 
 
 @dataclass(frozen=True, slots=True)
-class RunSetup:
-    """What all trials of a run share. ``plan.storage`` is None: the URL travels in ``storage`` alone."""
-
-    plan: StudyPlan = field(repr=False)
-    storage: urls.StorageSpec
-    store_id: str
-    folder: Path
-    """Of the trials' files. A worker that does not see it sends them over the Dask connection."""
-    run: str
-    """Differs from run to run, so that no worker takes up what it kept from another."""
-    checkpoint_every: float
-    """Seconds."""
-
-
-@dataclass(frozen=True, slots=True)
 class TrialDone:
-    """What goes back to the driver: the record, and where its arrays lie."""
+    """What goes back to the driver: the record, and what is in the trial's file, which nobody need open again."""
 
     record: TrialRecord
-    sha256: str
+    written: shard.Shard
     first: int
     """The first attempt's number, under which the checkpoint lies."""
-    lost: str = ""
-    """What could not be kept, in words; empty where everything was."""
 
 
 _JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "JOB_ID")
@@ -74,18 +47,20 @@ class TrialFailed(Exception):  # noqa: N818
     """Tells Optuna that this trial failed; what happened is in the record."""
 
 
-def run_trial(setup: RunSetup, task: str, index: int) -> TrialDone:
-    """Run the next trial of the study and write its file. Raises Left where this worker has to go first.
+def run_trial(run_id: str, task: str, index: int) -> TrialDone:
+    """Run the next trial of the run's study and write its file.
+
+    Raises Left where this worker has to go first, NotPrepared where it was not made ready for this run.
 
     ``task`` is the key that the trial's lease carries; ``index`` seeds the sampler; it is another one for
     each task of the study, so that no two draw the same startup trials.
     """
     if eviction.asked.is_set():
         raise Left("this worker has to go")
-    ready = opened(setup.plan, setup.run)
+    ready = opened(run_id)
     try:
-        run = _TrialRun(setup, ready, task)
-        _study(setup, ready, index).optimize(run, n_trials=1, catch=(TrialFailed,))
+        run = _TrialRun(ready, task)
+        _study(ready, index).optimize(run, n_trials=1, catch=(TrialFailed,))
     except eviction.Evicted:
         raise Left("this worker has to go") from None
     except Unheard as unheard:
@@ -100,11 +75,11 @@ def run_trial(setup: RunSetup, task: str, index: int) -> TrialDone:
     return run.done
 
 
-def _study(setup: RunSetup, ready: Open, index: int) -> optuna.Study:
-    plan = setup.plan
+def _study(ready: Open, index: int) -> optuna.Study:
+    plan = ready.setup.plan
     return optuna.load_study(
         study_name=plan.name,
-        storage=ready.storage(setup.storage),
+        storage=ready.storage(),
         sampler=sampling.sampler(plan.sampler, seed=_mix(plan.seed, index), space=plan.space),
         pruner=sampling.pruner(plan.pruner, iterations=plan.iterations),
     )
@@ -125,9 +100,9 @@ def _mix(seed: int, index: int) -> int:
 class _TrialRun:
     """The objective that Optuna calls, once."""
 
-    def __init__(self, setup: RunSetup, ready: Open, task: str) -> None:
-        self.setup, self.ready, self.task = setup, ready, task
-        self.shelf = ready.shelf(setup.folder, setup.store_id)
+    def __init__(self, ready: Open, task: str) -> None:
+        self.ready, self.setup, self.task = ready, ready.setup, task
+        self.shelf = ready.shelf()
         self.done: TrialDone | None = None
         self.first = 0
 
@@ -174,16 +149,16 @@ class _TrialRun:
         host = socket.gethostname()
         job = next((os.environ[name] for name in _JOB_IDS if name in os.environ), "")
         trial.set_user_attr("lease", reconcile.lease(self.setup.store_id, self.task, worker, host, job))
-        attrs: Mapping[str, Any] = trial.user_attrs
-        self.first = int(attrs.get("first", trial.number))
+        begun = reconcile.begun(trial.number, "RUNNING", {}, trial.user_attrs)
+        self.first = begun.first
         return TrialRecord(
             number=trial.number,
             state=TrialState.FAIL,
             error=None,
             params={},
-            attempt=int(attrs.get("attempt", 1)),
-            retry_of=attrs.get("retry_of"),
-            origin=str(attrs.get("origin", "sampler")),
+            attempt=begun.attempt,
+            retry_of=begun.retry_of,
+            origin=begun.origin,
             started=datetime.now(UTC).isoformat(timespec="milliseconds"),
             worker=worker,
             host=host,
@@ -197,7 +172,7 @@ class _TrialRun:
         folder, direction, metric = self.shelf.folder, plan.direction, plan.metric
         written = shard.write(folder, record, output, plan.keep, direction=direction, metric=metric)
         self.shelf.deliver(record.number)
-        self.done = TrialDone(record, written.sha256, self.first, written.lost)
+        self.done = TrialDone(record, written, self.first)
 
 
 def _failed(record: TrialRecord, error: Exception) -> TrialRecord:

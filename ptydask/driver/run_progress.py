@@ -1,0 +1,159 @@
+"""How far a run has come, and telling it to those who look from outside."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ptydask.driver.contract import Observer
+from ptydask.driver.crew import Crew
+from ptydask.driver.optuna_study import Book
+from ptydask.errors import StorageError
+from ptydask.model import RunningTrial, RunSnapshot, StudyPlan, TrialRecord, TrialState, best_of, target_met
+from ptydask.storage.mirror import SqliteMirror
+from ptydask.store import Store
+from ptydask.trial import reconcile
+from ptydask.trial.reconcile import Failures, Prospect
+
+
+@dataclass(slots=True)
+class RunProgress:
+    """What was recorded, what is under way, and what that says of the trials to come."""
+
+    total: int
+    """Trials that the study is to have in the end."""
+    crew: Crew
+    store: Store
+    book: Book
+    observer: Observer
+    mirror: SqliteMirror | None
+    best: TrialRecord | None = None
+    longest: float = 0.0
+    """Seconds of the longest trial so far."""
+    failures: Failures = field(default_factory=Failures)
+    """What this run has recorded, as long as all of it failed alike."""
+    running: tuple[RunningTrial, ...] = ()
+    counts: Counter[TrialState] = field(default_factory=Counter)
+    losses: int = 0
+    """Attempts that are tried again because their worker was lost."""
+    refusals: int = 0
+    """Trials that could not reach their storage since the last one that was recorded."""
+    _began: float = field(default_factory=time.monotonic)
+    _recorded_before: int = 0
+    _told: set[str] = field(default_factory=set)
+    """What a person is told once."""
+    _trouble: str = ""
+    _mirror_behind: bool = False
+
+    @property
+    def plan(self) -> StudyPlan:
+        """The plan of the study."""
+        return self.crew.setup.plan
+
+    # --- how far it has come ---
+
+    def begin(self) -> None:
+        """Take what the store has by now for what earlier runs left."""
+        records = list(self.store.records.values())
+        self.best = best_of(records, self.plan.direction)
+        self.longest = max((record.seconds for record in records), default=0.0)
+        self._recorded_before = len(records)
+        # What an earlier run recorded may have been mended since: its failures conclude nothing, its successes do.
+        self.failures = Failures(disproved=any(record.state is not TrialState.FAIL for record in records))
+
+    def record(self, record: TrialRecord) -> None:
+        """Count a trial that the store has now, and tell of it."""
+        self.refusals = 0
+        candidates = [record] if self.best is None else [self.best, record]
+        self.best = best_of(candidates, self.plan.direction)
+        self.longest = max(self.longest, record.seconds)
+        self.failures = self.failures.then(record)
+        self.counts[record.state] += 1
+        self.running = tuple(trial for trial in self.running if trial.number != record.number)
+        self.observer.finished(record, self.best is record, self.snapshot())
+
+    def over(self) -> bool:
+        """Whether no more trials are to be sent."""
+        limit = self.plan.budget.timeout
+        timed_out = limit is not None and time.monotonic() - self._began >= limit
+        return timed_out or self.complete()
+
+    def complete(self) -> bool:
+        """Whether every trial is recorded, or one of them is as good as was wanted."""
+        return len(self.store.records) >= self.total or self.reached() is not None
+
+    def reached(self) -> TrialRecord | None:
+        """The best trial, where it is as good as the target."""
+        return target_met([self.best] if self.best else [], self.plan.target, self.plan.direction)
+
+    def prospect(self, in_flight: int) -> Prospect:
+        """What the trials so far say of those to come; ``in_flight`` counts those that were sent and not collected."""
+        return self.failures.prospect(self.running, in_flight)
+
+    def snapshot(self) -> RunSnapshot:
+        """The run as it was when it was last told of, and what was recorded since."""
+        elapsed = time.monotonic() - self._began
+        steps = self.plan.iterations
+        done, wanted = len(self.store.records) - self._recorded_before, self.total - self._recorded_before
+        shares = [r.step / steps for r in self.running if steps]
+        return RunSnapshot(
+            study=self.plan.name,
+            results=self.store.path,
+            total=self.total,
+            counts={
+                "complete": self.counts[TrialState.COMPLETE],
+                "pruned": self.counts[TrialState.PRUNED],
+                "failed": self.counts[TrialState.FAIL],
+                "running": len(self.running),
+                "lost": self.losses,
+            },
+            best=self.best,
+            running=self.running,
+            workers=len(self.crew),
+            seconds=elapsed,
+            remaining=reconcile.time_left(elapsed, done, wanted, shares),
+            iterations=steps,
+            metric=self.plan.metric,
+            direction=self.plan.direction,
+            waiting=self.crew.tended.waiting,
+        )
+
+    # --- telling ---
+
+    def tell(self, in_flight: int) -> None:
+        """Bring everybody who looks from outside up to date: too slow for every trial that ends."""
+        self.running = self.book.running(datetime.now())  # noqa: DTZ005 - Optuna's times are naive local ones
+        self.counts = Counter(record.state for record in self.store.records.values())
+        snapshot = self.snapshot()
+        self.observer.update(snapshot)
+        if in_flight and self.reached() is not None:
+            self._tell_once("the target is reached: what is under way is finished, nothing more is started")
+        elif self.prospect(in_flight) is Prospect.WAITS:
+            self._tell_once("the first trials failed alike: no more are started until those under way have told more")
+        self.store.write_status(snapshot)
+        self._refresh_index()
+        self._update_mirror()
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self.observer.notice(text)
+
+    def _refresh_index(self) -> None:
+        self.store.refresh()
+        if self.store.trouble not in ("", self._trouble):
+            self.observer.notice(f"{self.store.trouble}; the trials' own files are safe, it is tried again")
+        self._trouble = self.store.trouble
+
+    def _update_mirror(self) -> None:
+        if self.mirror is None:
+            return
+        try:
+            self.mirror.update(self.book.trials())
+            self._mirror_behind = False
+        except StorageError as error:
+            if not self._mirror_behind:
+                self.observer.notice(f"{error}; it is tried again")
+            self._mirror_behind = True
