@@ -14,7 +14,8 @@ from typing import TextIO
 
 import pytest
 
-from ptydask.cli import formats, frame, view
+from ptydask import formatting
+from ptydask.cli import frame, view
 from ptydask.model import Reason, RunningTrial, RunSnapshot, TrialRecord, TrialState
 
 UTF8 = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
@@ -74,7 +75,7 @@ def snapshot(**changes) -> RunSnapshot:
 )
 def test_duration(seconds: float, text: str) -> None:
     """A time span is said in two units at most, and carries when it rounds up."""
-    assert formats.duration(seconds) == text
+    assert formatting.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -93,13 +94,13 @@ def test_duration(seconds: float, text: str) -> None:
 )
 def test_errors_have_six_digits(error: float | None, text: str) -> None:
     """An error has six significant digits, trailing zeros included."""
-    assert formats.error_text(error) == text
+    assert formatting.error_text(error) == text
 
 
 def test_parameters_in_words() -> None:
     """Parameters are name=value, at most six digits, with nothing that could move the cursor."""
     params = {"scale": 0.30000000000000004, "n": 512, "on": True, "none": None, "optimizer": "Adam\x1b[2J\nx"}
-    assert formats.params_text(params) == "scale=0.3 n=512 on=true none=null optimizer=Adam?[2J x"
+    assert formatting.params_text(params) == "scale=0.3 n=512 on=true none=null optimizer=Adam?[2J x"
 
 
 @pytest.mark.parametrize(
@@ -116,17 +117,17 @@ def test_parameters_in_words() -> None:
 def test_blocks_need_a_locale_that_has_them(environ: dict[str, str], ready: bool) -> None:
     """Block characters are used where the locale says UTF-8, not where Python coerced the C locale."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    assert formats.unicode_ready(stream, environ) is ready
-    assert not formats.unicode_ready(io.TextIOWrapper(io.BytesIO(), encoding="ascii"), environ)
+    assert formatting.unicode_ready(stream, environ) is ready
+    assert not formatting.unicode_ready(io.TextIOWrapper(io.BytesIO(), encoding="ascii"), environ)
 
 
 def test_sparkline() -> None:
     """A curve falls from high to low, has gaps where it is not finite, and never is wider than asked."""
-    assert formats.sparkline([4, 3, math.nan, 1], 10, blocks=True) == "█▆ ▁"
-    assert formats.sparkline([1.0, 1.0], 10, blocks=False) == "__"
-    assert formats.sparkline([math.nan], 10, blocks=False) == " "
-    assert formats.sparkline([], 10, blocks=True) == ""
-    drawn = formats.sparkline([float(1000 - i) for i in range(1000)], 48, blocks=False)
+    assert formatting.sparkline([4, 3, math.nan, 1], 10, blocks=True) == "█▆ ▁"
+    assert formatting.sparkline([1.0, 1.0], 10, blocks=False) == "__"
+    assert formatting.sparkline([math.nan], 10, blocks=False) == " "
+    assert formatting.sparkline([], 10, blocks=True) == ""
+    drawn = formatting.sparkline([float(1000 - i) for i in range(1000)], 48, blocks=False)
     assert len(drawn) == 48
     assert drawn[-1] == "_"
     assert drawn.isascii()

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptydask import formatting
 from ptydask.cli import arguments, formats, trial_argument
 from ptydask.errors import UsageError, nearest
 from ptydask.model import beside
@@ -98,7 +99,7 @@ def run_artifacts(args: argparse.Namespace) -> int:
 
 
 def _hint(args: argparse.Namespace, paths: Iterable[str]) -> str:
-    known = [formats.printable(path) for path in paths]
+    known = [formatting.printable(path) for path in paths]
     first = ", ".join(known[:4])
     return nearest(args.patterns[0], known) or (f"it has {first} ..." if len(known) > 4 else f"it has {first}")
 
@@ -106,8 +107,10 @@ def _hint(args: argparse.Namespace, paths: Iterable[str]) -> str:
 def _said(folder: Path, number: int, written: Written, more: str) -> int:
     """Say what was written, and what was not."""
     formats.write(f"{folder}\n")
-    files = f"{formats.counted(written.files, 'file')} ({formats.size_text(written.nbytes)})"
+    files = f"{formatting.counted(written.files, 'file')} ({formatting.size_text(written.nbytes)})"
     formats.say(f"trial {number}: {files}{more}")
     for path in written.refused:
-        formats.say(f"not written, since its name leads out of the folder or is none here: {formats.printable(path)}")
+        formats.say(
+            f"not written, since its name leads out of the folder or is none here: {formatting.printable(path)}"
+        )
     return 1 if written.refused else 0

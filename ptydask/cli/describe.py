@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ptydask.analysis.gain import BASELINES, gain
-from ptydask.cli.formats import (
+from ptydask.cli.formats import trial_object
+from ptydask.formatting import (
     counted,
     duration,
     error_text,
@@ -15,7 +16,6 @@ from ptydask.cli.formats import (
     size_text,
     sparkline,
     state_text,
-    trial_object,
     value_text,
 )
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, TrialRecord

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptydask import formatting
 from ptydask.cli import arguments, artifacts, formats, inspect, trial_argument
 from ptydask.errors import StoreError, UsageError, nearest
 from ptydask.model import TrialRecord, beside
@@ -208,7 +209,7 @@ def _of_ptyrad(results: Results, kind: str) -> None:
     from ptydask.analysis import sweep
 
     if sweep.is_sweep(results.meta):
-        program = formats.printable(sweep.program(results.meta)) or "another program"
+        program = formatting.printable(sweep.program(results.meta)) or "another program"
         raise StoreError(
             f"{results.path}: 'export {kind}' is of PtyRAD's reconstructions, and this study ran {program}; "
             "'export run' and 'export artifacts' write the files that it left"

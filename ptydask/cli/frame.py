@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ptydask.cli.formats import (
+from ptydask.formatting import (
     NOTHING,
     counted,
     duration,

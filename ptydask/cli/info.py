@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ptydask import formatting
 from ptydask.cli import arguments, formats
-from ptydask.cli.formats import counted, from_here, size_text
+from ptydask.formatting import counted, from_here, size_text
 
 _INFO = """\
 Show what a results file is and holds, of a running study too.
@@ -62,7 +63,7 @@ def info_lines(found: Mapping[str, Any]) -> list[str]:
         ("best", _best(found["best"])),
         ("tuned", ", ".join(found["parameters"])),
         ("program", "" if "program" in found["provenance"] else found.get("program", "")),
-        ("constants", formats.params_text(found.get("constants", {}))),
+        ("constants", formatting.params_text(found.get("constants", {}))),
         ("size", size_text(data["total"])),
         *(("", f"{size_text(size):>9}  {kind}") for kind, size in data["kinds"].items() if size),
         ("compression", _compression(found)),
@@ -73,7 +74,7 @@ def info_lines(found: Mapping[str, Any]) -> list[str]:
         ("driver", found["driver"]),
         *found["provenance"].items(),
     ]
-    rows = [(formats.printable(name), formats.printable(text) if name else text) for name, text in lines if text]
+    rows = [(formatting.printable(name), formatting.printable(text) if name else text) for name, text in lines if text]
     width = min(22, max(len(name) for name, _ in rows))
     return [f"{name.ljust(width)}  {text}".rstrip() for name, text in rows]
 
@@ -92,7 +93,7 @@ def _trial_lines(trials: Mapping[str, Any], *, sweep: bool) -> list[tuple[str, s
 def _best(best: Mapping[str, Any] | None) -> str:
     if best is None:
         return ""
-    return f"trial {best['number']}: {formats.error_text(best['error'])}  {formats.params_text(best['params'])}"
+    return f"trial {best['number']}: {formatting.error_text(best['error'])}  {formatting.params_text(best['params'])}"
 
 
 def _compression(found: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptydask import formatting
 from ptydask.analysis.gain import baseline
 from ptydask.cli import arguments, formats, status, trial_argument
 from ptydask.cli.formats import FORMATS, Table
@@ -141,7 +142,7 @@ def run_show(args: argparse.Namespace) -> int:
     if args.format == "csv":
         formats.write(_curve_csv(trial))
     elif args.format == "table":
-        blocks = formats.unicode_ready(sys.stdout)
+        blocks = formatting.unicode_ready(sys.stdout)
         formats.write(show_text(results, trial, terminal=sys.stdout.isatty(), blocks=blocks))
     else:
         formats.write(formats.object_text(show_object(results, trial), args.format))
@@ -197,17 +198,17 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
     columns = ["trial", "state", error, *params, *(["attempt"] if retried else []), "time", *metrics]
     rows, styles = [], []
     for record in records:
-        cells = [str(record.number), formats.state_text(record), formats.error_text(record.error)]
+        cells = [str(record.number), formatting.state_text(record), formatting.error_text(record.error)]
         cells += [_cell(record.params, name) for name in params]
         cells += [str(record.attempt)] if retried else []
-        cells += [formats.duration(record.seconds)]
-        cells += [formats.error_text(record.metrics.get(name)) for name in metrics]
-        cells += [formats.printable(record.message)] if told else []
+        cells += [formatting.duration(record.seconds)]
+        cells += [formatting.error_text(record.metrics.get(name)) for name in metrics]
+        cells += [formatting.printable(record.message)] if told else []
         rows.append(tuple(cells))
         is_best = best is not None and record.number == best.number
         styles.append("best" if is_best else record.state.word)
     right = frozenset(i for i in range(len(columns)) if i != 1)
-    heads = tuple(formats.printable(name) for name in [*columns, *(["message"] if told else [])])
+    heads = tuple(formatting.printable(name) for name in [*columns, *(["message"] if told else [])])
     return Table(heads, tuple(rows), right, tuple(styles))
 
 
@@ -271,7 +272,7 @@ def _write_log(trial: TrialData) -> int:
     if not trial.log:
         formats.say(f"trial {trial.record.number} has no log")
         return 1
-    shown = "\n".join(map(formats.inert, trial.log.splitlines())) if sys.stdout.isatty() else trial.log
+    shown = "\n".join(map(formatting.inert, trial.log.splitlines())) if sys.stdout.isatty() else trial.log
     formats.write(shown if shown.endswith("\n") else f"{shown}\n")
     return 0
 
@@ -283,4 +284,4 @@ def _curve_csv(trial: TrialData) -> str:
 
 
 def _cell(params: Any, name: str) -> str:
-    return formats.value_text(params[name]) if name in params else formats.NOTHING
+    return formatting.value_text(params[name]) if name in params else formatting.NOTHING

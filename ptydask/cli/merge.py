@@ -7,10 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptydask import formatting
 from ptydask.cli import arguments, formats
-from ptydask.cli.formats import counted, from_here, size_text
 from ptydask.cli.upkeep import say
 from ptydask.errors import MissingDependency, StoreError, UsageError
+from ptydask.formatting import counted, from_here, size_text
 
 if TYPE_CHECKING:
     from ptydask.store.upkeep.merge_plan import Part, Source
@@ -115,6 +116,6 @@ def _settings(first: Source, other: Source) -> list[str]:
         essential = engines.get(a.engine).essential
         old, new = dict(essential(old)), dict(essential(new))
     return [
-        f"{key} {formats.shortened(str(x), 30)} and {formats.shortened(str(y), 30)}"
+        f"{key} {formatting.shortened(str(x), 30)} and {formatting.shortened(str(y), 30)}"
         for key, x, y in comparability.settings(old, new)
     ]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any, Protocol
 
-from ptydask.cli.formats import duration, inert
 from ptydask.cli.frame import BLOCKS, Line, finished_line, frame
+from ptydask.formatting import duration, inert
 from ptydask.model import RunSnapshot, TrialRecord, TrialState
 
 _WIDTH, _HEIGHT = 110, 30

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptydask import formatting
 from ptydask.analysis.figures import KINDS
 from ptydask.cli import arguments, formats
 from ptydask.errors import UsageError, nearest
@@ -193,7 +194,7 @@ def _title(args: argparse.Namespace, shown: int, of: int) -> str:
     if shown < of and args.sort == "error" and not args.reverse:
         count = f"the best {shown} of {of} {state}trials"
     else:
-        count = f"{shown} of {of} {state}trials" if shown < of else formats.counted(of, f"{state}trial")
+        count = f"{shown} of {of} {state}trials" if shown < of else formatting.counted(of, f"{state}trial")
     by = f" by {args.sort}" if args.sort != "error" else ""
     where = f", {args.where}" if args.where else ""
     return f"{count}{by}{where}"

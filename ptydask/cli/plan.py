@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ptydask.cli.formats import counted, printable, shortened, value_text
 from ptydask.errors import redact
+from ptydask.formatting import counted, printable, shortened, value_text
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Budget, Distribution, IntRange, Scalar, StudyPlan
 from ptydask.space import ranges, tunables
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptydask import formatting
 from ptydask.cli import arguments, formats
 from ptydask.errors import redact
 
@@ -86,7 +87,7 @@ class _Progress:
             return
         self._said = now
         rest = (now - self._begin) / done * (total - done)
-        line = f"{done} of {total} trials, {formats.duration(rest)} left"
+        line = f"{done} of {total} trials, {formatting.duration(rest)} left"
         print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
         self._open = terminal
 
@@ -102,7 +103,7 @@ def report(done: Imported) -> list[str]:
     tally = done.tally
     states = ", ".join(f"{count} {word}" for word, count in sorted(tally.states.items()))
     lines = [
-        f"{done.results}: study {formats.printable(done.study)}, {done.trials} trials ({states})",
+        f"{done.results}: study {formatting.printable(done.study)}, {done.trials} trials ({states})",
         *(f"  from     {folder}" for folder in done.folders),
         f"  values   {_values(done)}",
         f"  arrays   {_arrays(done)}",
@@ -111,16 +112,16 @@ def report(done: Imported) -> list[str]:
         lines.append(f"  numbers  {tally.renumbered} trials have a new one: several jobs counted from 0 each")
     if done.waiting:
         lines.append(f"  waiting  {done.waiting} trials that were never begun are left out")
-    lines += [f"  note     {formats.printable(redact(notice))}" for notice in done.notices]
+    lines += [f"  note     {formatting.printable(redact(notice))}" for notice in done.notices]
     if tally.skipped:
         lines.append(f"  skipped  {len(tally.skipped)} files:")
         shown = sorted(tally.skipped.items())[:_SHOWN]
-        lines += [f"    {_short(path, done)}: {formats.printable(why)}" for path, why in shown]
+        lines += [f"    {_short(path, done)}: {formatting.printable(why)}" for path, why in shown]
         if len(tally.skipped) > _SHOWN:
             lines.append(f"    ... and {len(tally.skipped) - _SHOWN} more")
     if done.params is not None:
         own = " --set hypertune_params.storage_path=null" if done.storage else ""
-        params, results = (shlex.quote(formats.from_here(path)) for path in (done.params, done.results))
+        params, results = (shlex.quote(formatting.from_here(path)) for path in (done.params, done.results))
         command = f"ptydask run {params} --results {results}{own}"
         lines.append(f"  go on    {command} --trials {2 * done.trials}   # in total, these {done.trials} among them")
     return lines
@@ -152,5 +153,5 @@ def _arrays(done: Imported) -> str:
 def _short(path: Path, done: Imported) -> str:
     for folder in done.folders:
         if path.is_relative_to(folder):
-            return formats.printable(str(path.relative_to(folder)))
-    return formats.printable(str(path))
+            return formatting.printable(str(path.relative_to(folder)))
+    return formatting.printable(str(path))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.cli import arguments
-from ptydask.cli.formats import error_text, params_text
+from ptydask.formatting import error_text, params_text
 
 if TYPE_CHECKING:
     from ptydask.config import Overrides

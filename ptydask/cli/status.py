@@ -14,11 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from ptydask import formatting
 from ptydask.cli import arguments, formats
-from ptydask.cli.formats import duration, trial_object
+from ptydask.cli.formats import trial_object
 from ptydask.cli.frame import ASCII, BLOCKS, Glyphs, Line, frame, text_of, wrapped
 from ptydask.cli.screen import Screen, redraws, window
 from ptydask.driver.contract import snapshot_of_records
+from ptydask.formatting import duration
 from ptydask.model import RunningTrial, RunSnapshot, TrialRecord, TrialState
 
 Word = Literal["running", "gone", "stopped", "finished"]
@@ -75,7 +77,7 @@ def standing(driver: str, *, live: bool, packed: bool, left: int | None) -> Stan
         return Standing("running", f"running: {driver}" if driver else "running")
     if packed and not left:  # a driver that was to add trials leaves the file packed until its first
         return Standing("finished", "finished: everything is in this one file")
-    todo = f" with {formats.counted(left, 'trial')} to go" if left else ""
+    todo = f" with {formatting.counted(left, 'trial')} to go" if left else ""
     go_on = "the same command goes on from here"
     if driver:
         return Standing("gone", f"its driver is gone{todo} ({driver}); {go_on}")
@@ -144,7 +146,7 @@ def look(file: Path, now: float) -> Seen:
         run = snapshot_from(said["run"]) if said.get("run") else None
         driver = ""
         if said.get("pid") is not None:
-            driver = f"process {said.get('pid')} on {formats.printable(str(said.get('host')))}"
+            driver = f"process {said.get('pid')} on {formatting.printable(str(said.get('host')))}"
             driver += f" since {said.get('since')}"
         left = None if run is None else run.total - run.recorded
         if run is not None and results.packed:  # its driver may have packed more than it wrote down
@@ -198,7 +200,7 @@ def _show(seen: Seen, how: str) -> bool:
     """Print it; False when nobody reads any more."""
     if how == "table":
         width = window(sys.stdout)[0] - 1 if sys.stdout.isatty() else 100
-        glyphs = BLOCKS if formats.unicode_ready(sys.stdout) else ASCII
+        glyphs = BLOCKS if formatting.unicode_ready(sys.stdout) else ASCII
         lines = seen_lines(seen, width, 10_000, glyphs=glyphs)
         return formats.write("".join(f"{text_of(line)}\n" for line in lines))
     if how == "csv":

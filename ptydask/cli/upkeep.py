@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptydask import formatting
 from ptydask.cli import arguments, formats
-from ptydask.cli.formats import counted, from_here, size_text
 from ptydask.errors import UsageError
+from ptydask.formatting import counted, from_here, size_text
 
 if TYPE_CHECKING:
     from ptydask.store.upkeep.packing import Packed
@@ -216,4 +217,4 @@ def rebuild_lines(done: Rebuilt) -> list[str]:
 
 def say(text: str) -> None:
     """One line on stderr."""
-    print(f"ptydask: {formats.printable(text)}", file=sys.stderr)
+    print(f"ptydask: {formatting.printable(text)}", file=sys.stderr)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from ptydask.cli.formats import error_text
 from ptydask.driver import loop, provenance
 from ptydask.driver.contract import Outcome, View, snapshot_of_records
 from ptydask.driver.crew import Crew
 from ptydask.driver.prepare import PreparedRun
+from ptydask.formatting import error_text
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
 from ptydask.store import Store, checkpoints, names
 

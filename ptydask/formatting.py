@@ -1,0 +1,132 @@
+"""How values, states, counts and spans of time are written for a person; what a terminal or a log can show. Pure."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from ptydask.model import TrialRecord
+
+NOTHING = "-"
+_COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
+
+
+def duration(seconds: float) -> str:
+    """A time span as a person says it: ``34.1 s``, ``12 min 05 s``, ``1 h 04 min``, ``2 d 03 h``."""
+    if not math.isfinite(seconds):
+        return NOTHING
+    seconds = max(0.0, seconds)
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    if round(seconds) < 3600:
+        return "{} min {:02d} s".format(*divmod(round(seconds), 60))
+    if round(seconds / 60) < 24 * 60:
+        return "{} h {:02d} min".format(*divmod(round(seconds / 60), 60))
+    return "{} d {:02d} h".format(*divmod(round(seconds / 3600), 24))
+
+
+def error_text(value: float | None) -> str:
+    """An error with six significant digits, trailing zeros kept so that columns line up."""
+    if value is None:
+        return NOTHING
+    return f"{value:#.6g}".removesuffix(".").replace(".e", "e")
+
+
+def value_text(value: object) -> str:
+    """A parameter's value in its shortest form of at most six significant digits."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return printable(str(value))
+
+
+def size_text(count: float) -> str:
+    """``1.2 GB``: three digits, powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def counted(count: int, what: str) -> str:
+    """``1 trial``, ``2 trials``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def from_here(path: Path) -> str:
+    """The path as seen from the working directory, where it lies below that."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def params_text(params: Mapping[str, object]) -> str:
+    """``scale=0.98 rotation=-1.5``."""
+    return " ".join(f"{printable(name)}={value_text(value)}" for name, value in params.items())
+
+
+def state_text(record: TrialRecord) -> str:
+    """``complete``, ``pruned``, ``failed``; with the reason where it was not the trial's own doing."""
+    word, reason = record.state.word, str(record.reason)
+    return word if reason in ("", word) else f"{word} ({reason})"
+
+
+def printable(text: str) -> str:
+    """Text on one line, every run of white space one blank, control characters as ``?``."""
+    return inert(" ".join(text.split()))
+
+
+def inert(text: str) -> str:
+    """Text without colours that cannot move the cursor: a blank for other white space, ``?`` for control characters."""
+    plain = _COLOURS.sub("", text)
+    return "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in plain)
+
+
+def shortened(text: str, width: int) -> str:
+    """Text of at most ``width`` characters, ending in ``...`` where it was cut."""
+    return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."[: max(0, width)]
+
+
+def unicode_ready(stream: IO[str], environ: Mapping[str, str] | None = None) -> bool:
+    """Whether block characters can be shown: the stream and the locale both say UTF-8.
+
+    Python itself turns the C locale into UTF-8 (and sets ``LC_CTYPE=C.UTF-8``, PEP 538), so that the
+    stream's encoding alone says nothing about the terminal.
+    """
+    env = os.environ if environ is None else environ
+    category = env.get("LC_CTYPE", "")
+    coerced = category in ("C.UTF-8", "C.utf8", "UTF-8")
+    locale = env.get("LC_ALL") or ("" if coerced else category) or env.get("LANG", "")
+    encoding = (getattr(stream, "encoding", None) or "").lower()
+    return encoding.startswith("utf") and "utf" in locale.lower()
+
+
+def sparkline(values: Sequence[float], width: int, *, blocks: bool) -> str:
+    """A curve as one line of at most ``width`` characters: low values low, a gap where not finite.
+
+    With more values than ``width`` each character stands for the last value of its share.
+    """
+    ramp = "▁▂▃▄▅▆▇█" if blocks else "_.-~=+*#"
+    if not values or width < 1:
+        return ""
+    count = min(width, len(values))
+    shown = [values[(i + 1) * len(values) // count - 1] for i in range(count)]
+    finite = [v for v in shown if math.isfinite(v)]
+    low, span = (min(finite), max(finite) - min(finite)) if finite else (0.0, 0.0)
+    top = len(ramp) - 1
+    return "".join(
+        " " if not math.isfinite(v) else ramp[round((v - low) / span * top) if span > 0 else 0] for v in shown
+    )
+
+
+def encodable(text: str, stream: IO[str]) -> str:
+    """Text with ``?`` for every character that the stream's encoding lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
