@@ -126,16 +126,16 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
 
     Raises what :func:`ptydask.driver.prepare.prepare_run` raises. Nothing is started.
     """
-    from ptydask.cli import plan as words
     from ptydask.driver.execute import target_text
+    from ptydask.progress import plan_text
 
     prepared = prepare_run(request)
     plan, total = prepared.plan, prepared.options.total
     view.plan(
         [
-            *words.plan_lines(plan),
-            words.trials_line(plan.budget, prepared.where.workers, total, prepared.recorded),
-            words.workers_line(prepared.place.describe(prepared.where), prepared.why_there),
+            *plan_text.plan_lines(plan),
+            plan_text.trials_line(plan.budget, prepared.where.workers, total, prepared.recorded),
+            plan_text.workers_line(prepared.place.describe(prepared.where), prepared.why_there),
         ]
     )
     for notice in prepared.notices:
@@ -144,14 +144,14 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
         if prepared.reached is not None:
             view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
         else:
-            view.notice(f"{words.recorded_text(total, prepared.recorded, plan.results)}: nothing left to do")
+            view.notice(f"{plan_text.recorded_text(total, prepared.recorded, plan.results)}: nothing left to do")
     return prepared
 
 
 def _run_request(request: RunRequest, *, progress: bool) -> StudyResults:
     from ptydask.analysis.results import StudyResults
-    from ptydask.cli import view
     from ptydask.driver import execute
+    from ptydask.progress import view
 
     screen = view.python_view(sys.stderr) if progress else view.NoView()
     try:

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from ptydask import cli
-from ptydask.cli import describe, formats, inspect, screen, status
+from ptydask.cli import describe, formats, inspect, status
 from ptydask.model import (
     Image,
     Quantity,
@@ -35,6 +35,7 @@ from ptydask.model import (
     TrialRecord,
     TrialState,
 )
+from ptydask.progress import screen
 from ptydask.store import Store, reader, shard
 
 THIRD = 1 / 3

@@ -15,8 +15,8 @@ from typing import TextIO
 import pytest
 
 from ptydask import formatting
-from ptydask.cli import frame, view
 from ptydask.model import Reason, RunningTrial, RunSnapshot, TrialRecord, TrialState
+from ptydask.progress import frame, view
 
 UTF8 = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
 

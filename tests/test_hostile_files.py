@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from ptydask import cli, config, engines
-from ptydask.cli.plan import plan_lines
 from ptydask.engines.ptyrad import datafiles, schema
 from ptydask.errors import ConfigError
+from ptydask.progress.plan_text import plan_lines
 
 pytestmark = pytest.mark.ptyrad
 

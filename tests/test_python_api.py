@@ -290,7 +290,7 @@ def test_the_package_itself_stays_light() -> None:
 
 def test_progress_in_a_notebook_is_only_text() -> None:
     """Names from files are escaped, styles become CSS."""
-    from ptydask.cli.notebook_view import in_notebook, lines_html
+    from ptydask.progress.notebook_view import in_notebook, lines_html
 
     page = lines_html([(("<b>", "bold green"), (" & ", "")), (("x", "dim"),)])
     assert "<b>" not in page

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sweep_plans import made
 
-from ptydask.cli.plan import recorded_text
 from ptydask.driver import provenance
 from ptydask.errors import ConfigError
+from ptydask.progress.plan_text import recorded_text
 
 GIVEN: dict[str, Any] = {
     "lr": {"min": 0.0, "max": 1.0},

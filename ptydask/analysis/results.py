@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 import numpy as np
 
-from ptydask.analysis import frame
+from ptydask.analysis import dataframe
 from ptydask.analysis.data import StudyData, load, search_space
 from ptydask.analysis.trial import Trial
 from ptydask.errors import StoreError, nearest_number
@@ -197,7 +197,7 @@ class StudyResults:
 
     @cached_property
     def _table(self) -> pandas.DataFrame:
-        return frame.of(self._columns, list(search_space(self.meta)))
+        return dataframe.of(self._columns, list(search_space(self.meta)))
 
     def query(self, expression: str) -> pandas.DataFrame:
         """The rows for which it holds, in pandas's words: ``"scale < 1 and error < 0.02 and state == 'COMPLETE'"``.
@@ -205,7 +205,7 @@ class StudyResults:
         ``@name`` stands for a Python variable, and a name that is no Python word goes into backticks. Raises
         UsageError, in one line, for an unknown column or anything that is no condition.
         """
-        return frame.query(self._table, expression, level=2)
+        return dataframe.query(self._table, expression, level=2)
 
     def by(self, name: str, *more: str, bins: int | None = None) -> pandas.DataFrame:
         """For each value of a parameter (or of several): the best error and its trial's number, median, counts.
@@ -214,11 +214,11 @@ class StudyResults:
         in 10 intervals (``bins`` sets how many), which widen where the range is logarithmic. Raises UsageError
         for an unknown column.
         """
-        return frame.by(self._table, (name, *more), self.meta.direction, bins, _logarithmic(self.meta))
+        return dataframe.by(self._table, (name, *more), self.meta.direction, bins, _logarithmic(self.meta))
 
     def curves(self, metric: str | None = None) -> pandas.DataFrame:
         """``metric``, the tuned one by default, at every iteration: one row a step, one column a trial."""
-        return frame.curves(self.data().curves, metric or self.meta.metric)
+        return dataframe.curves(self.data().curves, metric or self.meta.metric)
 
     # --- Optuna and pictures ---------------------------------------------------------------------
 

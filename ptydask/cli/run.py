@@ -177,8 +177,8 @@ def _run_request(args: argparse.Namespace) -> RunRequest:
 
 def validate_command(args: argparse.Namespace) -> int:
     """``ptydask validate``."""
-    from ptydask.cli.plan import plan_lines
     from ptydask.driver.prepare import complete_plan
+    from ptydask.progress.plan_text import plan_lines
 
     plan = complete_plan(args.config, _overrides(args))
     for line in plan_lines(plan):
@@ -212,8 +212,8 @@ def run_command(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
     from ptydask import api
-    from ptydask.cli import view
     from ptydask.driver.execute import execute_run
+    from ptydask.progress import view
 
     screen = view.observer(sys.stderr)
     prepared = api.announce_run(_run_request(args), screen)

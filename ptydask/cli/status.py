@@ -17,11 +17,11 @@ from typing import Any, Literal
 from ptydask import formatting
 from ptydask.cli import arguments, formats
 from ptydask.cli.formats import trial_object
-from ptydask.cli.frame import ASCII, BLOCKS, Glyphs, Line, frame, text_of, wrapped
-from ptydask.cli.screen import Screen, redraws, window
 from ptydask.driver.contract import snapshot_of_records
 from ptydask.formatting import duration
 from ptydask.model import RunningTrial, RunSnapshot, TrialRecord, TrialState
+from ptydask.progress.frame import ASCII, BLOCKS, Glyphs, Line, frame, text_of, wrapped
+from ptydask.progress.screen import Screen, redraws, window
 
 Word = Literal["running", "gone", "stopped", "finished"]
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any, Protocol
 
-from ptydask.cli.frame import BLOCKS, Line, finished_line, frame
 from ptydask.formatting import duration, inert
 from ptydask.model import RunSnapshot, TrialRecord, TrialState
+from ptydask.progress.frame import BLOCKS, Line, finished_line, frame
 
 _WIDTH, _HEIGHT = 110, 30
 """Characters and lines of the progress."""

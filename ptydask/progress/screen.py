@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
-from ptydask.cli.frame import ASCII, BLOCKS, Line, text_of
 from ptydask.formatting import encodable, inert, unicode_ready
+from ptydask.progress.frame import ASCII, BLOCKS, Line, text_of
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
-from ptydask.cli.frame import closing_line, finished_line, frame, heartbeat_line
-from ptydask.cli.notebook_view import NotebookView, in_notebook
-from ptydask.cli.screen import Screen, redraws
 from ptydask.driver.contract import View
 from ptydask.formatting import duration, encodable, inert
 from ptydask.model import RunSnapshot, TrialRecord, TrialState
+from ptydask.progress.frame import closing_line, finished_line, frame, heartbeat_line
+from ptydask.progress.notebook_view import NotebookView, in_notebook
+from ptydask.progress.screen import Screen, redraws
 
 HEARTBEAT = 60.0
 """Seconds between two lines that say a run is alive."""
