@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
 from slurm_sandbox import slurm, slurm_sandbox  # noqa: F401
@@ -70,19 +71,20 @@ def toy_params(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture(scope="session")
+def commands(toy_engine: None) -> Iterator[forked.Commands]:
+    """Runs command lines in forked processes."""
+    with forked.commands() as started:
+        yield started
+
+
 @pytest.fixture
-def ptydask(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def ptydask(tmp_path: Path, commands: forked.Commands) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command line in a process of its own, in ``tmp_path``."""
 
-    def call(*args: object, timeout: float = 120, **more: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ptydask", *map(str, args)],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            cwd=tmp_path,
-            check=False,
-            **more,  # type: ignore[call-overload]
-        )
+    def call(
+        *args: object, timeout: float = 120, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return commands.run([*map(str, args)], tmp_path, os.environ if env is None else env, timeout)
 
     return call
