@@ -7,7 +7,6 @@ import io
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,11 +29,10 @@ COLUMNS = {"Metrics.csv": dict(zip(METRICS, METRICS, strict=True))} | {
 
 
 class Ran(NamedTuple):
-    """A sweep that ended: its results, what it said, and how long it took."""
+    """A sweep that ended: its results, and what it said."""
 
     results: Path
     said: subprocess.CompletedProcess[str]
-    seconds: float
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +54,8 @@ def ptydask(data: Path, cwd: Path, *args: object) -> subprocess.CompletedProcess
 
 
 def run(data: Path, cwd: Path, *args: object) -> Ran:
-    start = time.monotonic()
     said = ptydask(data, cwd, "run", *args, "--cluster", "local", "--results", "sweep.h5")
-    return Ran(cwd / "sweep.h5", said, time.monotonic() - start)
+    return Ran(cwd / "sweep.h5", said)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +93,8 @@ def written(trial: Trial, name: str) -> list[dict[str, float]]:
 
 
 def test_four_trials_complete(sweep: Ran) -> None:
-    """Exit 0, four complete trials with the command that ran, in less than four minutes, nothing left beside it."""
+    """Exit 0, four complete trials with the command that ran, nothing left beside it."""
     assert sweep.said.returncode == 0, sweep.said.stderr
-    assert sweep.seconds < 240
     with reader.open(sweep.results) as file:
         records = file.records()
     assert [record.state for record in records] == 4 * [TrialState.COMPLETE]
