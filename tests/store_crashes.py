@@ -80,7 +80,7 @@ def check(path: Path, recorded: set[int]) -> None:
 
 
 def kills(folder: Path) -> None:
-    """SIGKILL to ten forked processes that write, every other one after its first trial; nothing recorded is missing."""
+    """SIGKILL to ten forked processes that write, every other one after a trial; nothing recorded is missing."""
     chance, recorded = random.Random(20250101), set[int]()
     for turn in range(10):
         inlet, outlet = os.pipe()
