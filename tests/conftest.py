@@ -79,12 +79,15 @@ def commands(toy_engine: None) -> Iterator[forked.Commands]:
 
 
 @pytest.fixture
-def ptydask(tmp_path: Path, commands: forked.Commands) -> Callable[..., subprocess.CompletedProcess[str]]:
+def ptydask(
+    tmp_path: Path, commands: forked.Commands, request: pytest.FixtureRequest
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command line in a process of its own, in ``tmp_path``."""
+    imports = forked.PTYRAD if request.node.get_closest_marker("ptyrad") else ()
 
     def call(
         *args: object, timeout: float = 120, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return commands.run([*map(str, args)], tmp_path, os.environ if env is None else env, timeout)
+        return commands.run([*map(str, args)], tmp_path, os.environ if env is None else env, timeout, imports)
 
     return call

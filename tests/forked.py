@@ -1,16 +1,14 @@
 """Command lines without a Python's start: one process has imported what others wrote, and forks for each command.
 
-Half of what a small study costs is the import of Dask and Optuna, in the driver and in every worker. A forked command
-is a process of its own all the same, with its own folder, environment, streams, arguments and exit code. ptydask is
-imported by each anew, and workers come from a fork server that multiprocessing starts for each study. Tests of how
-processes start and end, and those of the pages, start Python as anybody does.
+Most of what a small study costs is the import of Dask, Optuna and PyTorch, in the driver and in every worker. A forked
+command is a process of its own all the same, with its own folder, environment, streams, arguments and exit code, and
+so are its workers. ptydask is imported by each anew. Tests of how processes start and end start Python as anybody does.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import multiprocessing
 import os
 import runpy
 import signal
@@ -18,13 +16,17 @@ import socket
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any
 
 HEAVY = ("distributed", "h5py", "optuna", "yaml")
 """What takes long to import, and is not ours."""
+PTYRAD = ("torch", "torch._dynamo", "matplotlib.pyplot", "sklearn.cluster", "ptyrad.params")
+"""What PtyRAD takes besides."""
 WORKERS = {"DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver"}
 
 
@@ -35,11 +37,15 @@ class Commands:
         self._server = server
 
     def run(
-        self, args: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float
+        self, args: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float, imports: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """As subprocess.run with ``capture_output``; raises TimeoutExpired as it does."""
+        """As subprocess.run with ``capture_output``; raises TimeoutExpired as it does.
+
+        ``imports`` are there when it begins, and from then on.
+        """
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            asked = json.dumps({"args": list(args), "cwd": str(cwd), "env": {**WORKERS, **env}}).encode()
+            what = {"args": list(args), "cwd": str(cwd), "env": {**WORKERS, **env}}
+            asked = json.dumps([list(imports), what]).encode()
             socket.send_fds(self._server, [len(asked).to_bytes(8)], [out.fileno(), err.fileno()])
             self._server.sendall(asked)
             pid = _number(self._server)
@@ -64,7 +70,8 @@ def commands() -> Iterator[Commands]:
     """The process that forks, for as long as it is needed; it ends with this one."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # no threads where there will be forks
+        # No threads where there will be forks.
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
         command = [sys.executable, __file__, str(theirs.fileno())]
         with subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, cwd="/") as server:
             theirs.close()
@@ -83,6 +90,12 @@ def _number(server: socket.socket) -> int:
     return int.from_bytes(data, signed=True)
 
 
+def _import(names: Sequence[str]) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        for name in names:
+            importlib.import_module(name)
+
+
 def _wait_for_a_command(client: socket.socket) -> tuple[list[int], dict[str, Any]] | None:
     """In a forked process what it is to do; None in the server, once nobody wants more."""
     while True:
@@ -92,9 +105,11 @@ def _wait_for_a_command(client: socket.socket) -> tuple[list[int], dict[str, Any
         asked = b""
         while len(asked) < int.from_bytes(size):
             asked += client.recv(1 << 16)
+        imports, what = json.loads(asked)
+        _import(imports)
         if (pid := os.fork()) == 0:
             client.close()
-            return streams, json.loads(asked)
+            return streams, what
         for stream in streams:
             os.close(stream)
         client.sendall(pid.to_bytes(8, signed=True))
@@ -116,14 +131,31 @@ def _become(streams: list[int], args: list[str], cwd: str, env: dict[str, str]) 
     os.chdir(cwd)
     importlib.invalidate_caches()
     sys.modules["dask"].config.refresh()
-    multiprocessing.set_forkserver_preload(HEAVY)
-    sys.modules["distributed.utils"]._forkserver_preload_set = True  # type: ignore[attr-defined] # its own has Pandas
     sys.argv = ["ptydask", *args]
+    if args[:1] == ["run"]:
+        sys.modules["distributed.utils"]._forkserver_preload_set = True  # type: ignore[attr-defined] # it imports Pandas
+        _fork_workers()
+
+
+def _fork_workers() -> None:
+    """Have multiprocessing's fork server here, a fork of this process, instead of a Python that it starts."""
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    alive, server._forkserver_alive_fd = os.pipe()
+    server._forkserver_address = connection.arbitrary_address("AF_UNIX")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(server._forkserver_address)
+        listener.listen()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # as workers have it that ptydask's driver starts
+        server._forkserver_pid = os.fork()
+        if server._forkserver_pid == 0:
+            os.close(server._forkserver_alive_fd)
+            forkserver.main(listener.detach(), alive, [])
+    os.close(alive)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 if __name__ == "__main__":
-    for name in HEAVY:
-        importlib.import_module(name)
+    _import(HEAVY)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests; they close the socket
     with socket.socket(fileno=int(sys.argv[1])) as tests:
         command = _wait_for_a_command(tests)
