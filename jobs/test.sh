@@ -37,7 +37,7 @@ test_side_by_side() {
     local folder slurm others code=0
     folder=$(mktemp -d)
     set -m # each a process group of its own, in which Ctrl-C is heard
-    pytest -m slurm --color=auto --junitxml="$folder/slurm.xml" </dev/null >"$folder/slurm.txt" 2>&1 &
+    pytest -m slurm -p no:cacheprovider --junitxml="$folder/slurm.xml" </dev/null >"$folder/slurm.txt" 2>&1 &
     slurm=$!
     pytest -m "not slurm" --junitxml="$folder/others.xml" </dev/null &
     others=$!
