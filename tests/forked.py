@@ -31,27 +31,33 @@ WORKERS = {"DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver"}
 
 
 class Commands:
-    """Runs ``python -m ptydask ...``, one at a time."""
+    """Runs ``python -m ptydask ...`` and ``python -c ...``, one at a time."""
 
     def __init__(self, server: socket.socket) -> None:
         self._server = server
 
     def run(
-        self, args: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float, imports: Sequence[str] = ()
+        self,
+        args: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str] = os.environ,
+        timeout: float = 120,
+        imports: Sequence[str] = (),
+        code: str = "",
     ) -> subprocess.CompletedProcess[str]:
         """As subprocess.run with ``capture_output``; raises TimeoutExpired as it does.
 
-        ``imports`` are there when it begins, and from then on.
+        ``imports`` are there when it begins, and from then on. ``code`` is run instead of ptydask.
         """
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            what = {"args": list(args), "cwd": str(cwd), "env": {**WORKERS, **env}}
+            what = {"args": list(args), "cwd": str(cwd), "env": {**WORKERS, **env}, "code": code}
             asked = json.dumps([list(imports), what]).encode()
             socket.send_fds(self._server, [len(asked).to_bytes(8)], [out.fileno(), err.fileno()])
             self._server.sendall(asked)
             pid = _number(self._server)
             self._server.settimeout(timeout)
             try:
-                code = _number(self._server)
+                status = _number(self._server)
             except TimeoutError:
                 os.kill(pid, signal.SIGKILL)
                 self._server.settimeout(None)
@@ -62,7 +68,7 @@ class Commands:
             for stream in (out, err):
                 stream.seek(0)
                 said.append(stream.read())
-        return subprocess.CompletedProcess(list(args), code, *said)
+        return subprocess.CompletedProcess(list(args), status, *said)
 
 
 @contextmanager
@@ -118,7 +124,7 @@ def _wait_for_a_command(client: socket.socket) -> tuple[list[int], dict[str, Any
 
 
 def _become(streams: list[int], args: list[str], cwd: str, env: dict[str, str]) -> None:
-    """As if Python had just been started with ``-m ptydask``."""
+    """As if Python had just been started with these arguments."""
     for stream, number in zip(streams, (1, 2), strict=True):
         os.dup2(stream, number)
         os.close(stream)
@@ -160,5 +166,9 @@ if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as tests:
         command = _wait_for_a_command(tests)
     if command is not None:
+        code = command[1].pop("code")
         _become(command[0], **command[1])
-        runpy.run_module("ptydask", run_name="__main__", alter_sys=True)
+        if code:
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        else:
+            runpy.run_module("ptydask", run_name="__main__", alter_sys=True)
