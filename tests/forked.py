@@ -169,6 +169,7 @@ if __name__ == "__main__":
         code = command[1].pop("code")
         _become(command[0], **command[1])
         if code:
+            sys.argv[0] = "-c"
             exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
         else:
             runpy.run_module("ptydask", run_name="__main__", alter_sys=True)

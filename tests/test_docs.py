@@ -100,7 +100,7 @@ def test_the_page_is_right(
         done = shell(line)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     for code in snippets(page):
-        done = commands.run(["-c"], folder, imports=HEAVY, code=code)
+        done = commands.run([], folder, imports=HEAVY, code=code)
         assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
 
 

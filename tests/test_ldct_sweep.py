@@ -60,8 +60,8 @@ def run(data: Path, cwd: Path, *args: object) -> Ran:
 
 @pytest.fixture(scope="module")
 def sweep(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """configs/cnn10-demo.yaml as it is: four trials on two workers."""
-    return run(data, tmp_path_factory.mktemp("sweep"), DEMO, "--trials", 4, "--workers", 2)
+    """configs/cnn10-demo.yaml as it is: a trial on each of two workers."""
+    return run(data, tmp_path_factory.mktemp("sweep"), DEMO, "--trials", 2, "--workers", 2)
 
 
 class Trial(NamedTuple):
@@ -89,15 +89,15 @@ def written(trial: Trial, name: str) -> list[dict[str, float]]:
     return [{column: float(text) for column, text in row.items()} for row in rows]
 
 
-# --- four trials -----------------------------------------------------------------------------------------------------
+# --- two trials ------------------------------------------------------------------------------------------------------
 
 
-def test_four_trials_complete(sweep: Ran) -> None:
-    """Exit 0, four complete trials with the command that ran, nothing left beside it."""
+def test_two_trials_complete(sweep: Ran) -> None:
+    """Exit 0, two complete trials with the command that ran, nothing left beside it."""
     assert sweep.said.returncode == 0, sweep.said.stderr
     with reader.open(sweep.results) as file:
         records = file.records()
-    assert [record.state for record in records] == 4 * [TrialState.COMPLETE]
+    assert [record.state for record in records] == 2 * [TrialState.COMPLETE]
     assert len({record.worker for record in records}) == 2
     for trial in trials(sweep.results):
         lr = trial.kept.record.params["lr"]
