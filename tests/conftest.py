@@ -15,6 +15,11 @@ import yaml
 from slurm_sandbox import slurm, slurm_sandbox  # noqa: F401
 
 PLUGINS = Path(__file__).parent / "plugins"
+GOLDEN = Path(__file__).parent / "fixtures" / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="write tests/fixtures/golden/ as commands speak now")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,6 +74,20 @@ def toy_params(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str, Mapping[str, str]], None]:
+    """Compares what a command prints, by its arguments, with the whole text in fixtures/golden/COMMAND.txt."""
+
+    def check(command: str, said: Mapping[str, str]) -> None:
+        text = "".join(f"$ ptydask {line}\n{printed}\n" for line, printed in said.items())
+        text, file = text.replace(str(tmp_path), "FOLDER"), GOLDEN / f"{command}.txt"
+        if request.config.getoption("--rewrite-golden"):
+            file.write_text(text)
+        assert text == file.read_text()
+
+    return check
 
 
 @pytest.fixture(scope="session")
