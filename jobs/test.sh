@@ -31,6 +31,52 @@ install_programs() {
     [ "${CI:-}" != true ]
 }
 
+# Tests on SLURM wait most of their time, the others compute: they run side by side. The latter are shown as they go, the
+# former when they have ended. Ctrl-C ends both.
+test_side_by_side() {
+    local folder slurm others code=0
+    folder=$(mktemp -d)
+    set -m # each a process group of its own, in which Ctrl-C is heard
+    pytest -m slurm -p no:cacheprovider --junitxml="$folder/slurm.xml" </dev/null >"$folder/slurm.txt" 2>&1 &
+    slurm=$!
+    pytest -m "not slurm" --junitxml="$folder/others.xml" </dev/null &
+    others=$!
+    trap 'kill -INT -- "-$slurm" "-$others" 2>/dev/null' INT TERM
+    ended "$others" || code=$?
+    ended "$slurm" || code=$?
+    trap - INT TERM
+    printf '\nThe tests on SLURM:\n'
+    cat "$folder/slurm.txt"
+    if [ -n "${SLOWEST:-}" ]; then slowest "$SLOWEST" "$folder"/*.xml; fi
+    rm -rf "$folder"
+    return "$code"
+}
+
+# The exit code of a process, also where a signal interrupts the waiting.
+ended() {
+    local code=0
+    wait "$1" || code=$?
+    while kill -0 "$1" 2>/dev/null; do
+        code=0
+        wait "$1" || code=$?
+    done
+    return "$code"
+}
+
+# slowest COUNT FILE...: the tests of these JUnit files that took longest, with what was set up for them.
+slowest() {
+    python - "$@" <<'PY'
+import sys
+from xml.etree import ElementTree
+
+count, *files = sys.argv[1:]
+cases = [case.attrib for file in files for case in ElementTree.parse(file).iter("testcase")]
+print(f"\nThe {count} slowest of {len(cases)} tests:")
+for case in sorted(cases, key=lambda case: -float(case["time"]))[: int(count)]:
+    print(f"{float(case['time']):7.1f} s  {case['classname']}::{case['name']}")
+PY
+}
+
 prepare ptyrad,analysis,dashboard,test,postgres,redis,cmaes,gp,ldct
 cd "$root"
 export PATH=$root/.venv/bin:$PATH
@@ -40,4 +86,4 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
-exec pytest
+test_side_by_side

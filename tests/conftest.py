@@ -6,14 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
 from slurm_sandbox import slurm, slurm_sandbox  # noqa: F401
 
 PLUGINS = Path(__file__).parent / "plugins"
+GOLDEN = Path(__file__).parent / "fixtures" / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="write tests/fixtures/golden/ as commands speak now")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,18 +77,36 @@ def toy_params(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def ptydask(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command line in a process of its own, in ``tmp_path``."""
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str, Mapping[str, str]], None]:
+    """Compares what a command prints, by its arguments, with the whole text in fixtures/golden/COMMAND.txt."""
 
-    def call(*args: object, timeout: float = 120, **more: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ptydask", *map(str, args)],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            cwd=tmp_path,
-            check=False,
-            **more,  # type: ignore[call-overload]
-        )
+    def check(command: str, said: Mapping[str, str]) -> None:
+        text = "".join(f"$ ptydask {line}\n{printed}\n" for line, printed in said.items())
+        text, file = text.replace(str(tmp_path), "FOLDER"), GOLDEN / f"{command}.txt"
+        if request.config.getoption("--rewrite-golden"):
+            file.write_text(text)
+        assert text == file.read_text()
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def commands(toy_engine: None) -> Iterator[forked.Commands]:
+    """Runs command lines in forked processes."""
+    with forked.commands() as started:
+        yield started
+
+
+@pytest.fixture
+def ptydask(
+    tmp_path: Path, commands: forked.Commands, request: pytest.FixtureRequest
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command line in a process of its own, in ``tmp_path``."""
+    imports = forked.PTYRAD if request.node.get_closest_marker("ptyrad") else ()
+
+    def call(
+        *args: object, timeout: float = 120, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return commands.run([*map(str, args)], tmp_path, os.environ if env is None else env, timeout, imports)
 
     return call

@@ -2,6 +2,7 @@
 
 python store_crashes.py write FOLDER        trials for ever: record, refresh, pack, go on
 python store_crashes.py hold FILE           take the store and wait
+python store_crashes.py kills FOLDER        those that write are killed at random moments, one after the other
 python store_crashes.py every FOLDER        die before each single step towards the disk, one after the other
 python store_crashes.py limit FOLDER BYTES  write one trial where no file may grow past BYTES
 """
@@ -13,6 +14,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -72,6 +74,31 @@ def check(path: Path, recorded: set[int]) -> None:
                 assert found[number] == record(number)
                 np.testing.assert_array_equal(results.trial(number).arrays["object_phase"].read(), phase(number))
     assert [p.name for p in path.parent.iterdir()] == [path.name], list(path.parent.iterdir())
+
+
+# --- any moment ---------------------------------------------------------------------------------------
+
+
+def kills(folder: Path) -> None:
+    """SIGKILL to ten forked processes that write, every other one after a trial; nothing recorded is missing."""
+    chance, recorded = random.Random(20250101), set[int]()
+    for turn in range(10):
+        inlet, outlet = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.dup2(outlet, sys.stdout.fileno())
+            isolated.run = asked_here
+            write(folder)
+        os.close(outlet)
+        with open(inlet) as said:  # noqa: PTH123
+            assert said.readline() == "ready\n"
+            lines = [said.readline()] if turn % 2 else []
+            time.sleep(chance.uniform(0.0, 0.6))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            recorded |= {int(line) for line in [*lines, *said] if line.endswith("\n")}
+        check(folder / "results.h5", recorded)
+    print(f"{len(recorded)} trials", flush=True)
 
 
 # --- every step ---------------------------------------------------------------------------------------
@@ -168,4 +195,4 @@ def limit(folder: Path, size: int) -> None:
 
 if __name__ == "__main__":
     what, where, *rest = sys.argv[1:]
-    {"write": write, "hold": hold, "every": every, "limit": limit}[what](Path(where), *map(int, rest))
+    {"write": write, "hold": hold, "kills": kills, "every": every, "limit": limit}[what](Path(where), *map(int, rest))

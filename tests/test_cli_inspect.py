@@ -205,13 +205,32 @@ def test_ls_yaml_and_csv_say_the_same(packed: Path, call: Callable[..., str]) ->
     assert rows[4]["metrics.contrast"] == "nan"
 
 
+@pytest.mark.parametrize(
+    ("command", "lines"),
+    [
+        ("ls", ("ls results.h5", "ls results.h5 --sort error --top 2", "ls results.h5 --format csv")),
+        ("best", ("best results.h5", "best results.h5 -k 2")),
+        ("show", ("show results.h5 5", "show results.h5 3")),
+        ("status", ("status results.h5",)),
+    ],
+)
+def test_the_whole_text(
+    command: str,
+    lines: tuple[str, ...],
+    packed: Path,
+    call: Callable[..., str],
+    golden: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a pipe, word for word: a golden file for each command."""
+    monkeypatch.chdir(packed.parent)
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    golden(command, {line: call(*line.split()) for line in lines})
+
+
 def test_ls_table_in_a_pipe(packed: Path, call: Callable[..., str]) -> None:
-    """In a pipe the table is plain aligned text, whole, with six digits."""
+    """In a pipe the table is plain aligned text."""
     lines = call("ls", packed).splitlines()
-    assert lines[0].split()[:6] == ["trial", "state", "error", "scale", "rotation", "optimizer"]
-    assert "0.00333333" in lines[2]
-    assert "RuntimeError: CUDA out of memory" in lines[4]
-    assert "1 h 01 min" in lines[5]
     ends = {re.match(r" *\S+  \S+ +\S+", line).end() for line in lines}  # type: ignore[union-attr]
     assert len(ends) == 1
 
@@ -288,16 +307,6 @@ def test_a_reader_that_leaves(packed: Path) -> None:
 # --- best ----------------------------------------------------------------------------------------------
 
 
-def test_best(packed: Path, call: Callable[..., str]) -> None:
-    """The best has its error, the gain over the file's own values, each parameter, and where its image is."""
-    said = call("best", packed)
-    assert said.startswith("trial 1  complete  loss 0.00333333\n")
-    assert "83.3% better than the file's own values (trial 0: 0.0200000)" in said
-    assert re.search(r"rotation +-1\.5 +\(was 0\)", said)
-    assert "contrast  -0.400000" in said
-    assert f"{packed}:/tBL%2FWSe2/trials/000001/image" in said
-
-
 def test_the_image_is_where_best_says(packed: Path, make: Callable[..., Path], tmp_path: Path) -> None:
     """The place opens in h5py, of a packed file and of one that grows."""
     import h5py
@@ -372,27 +381,6 @@ def test_best_beside_values_near_the_files(make: Callable[..., Path], call: Call
 # --- show ----------------------------------------------------------------------------------------------
 
 
-def test_show(packed: Path, call: Callable[..., str]) -> None:
-    """A trial has parameters, metrics, curve, arrays with shape, dtype and units, snapshots, the log's end."""
-    said = call("show", packed, 5)
-    assert said.startswith("trial 5  complete  loss 0.0100000\n")
-    assert "attempt 2 (trial 4 tried again)" in said
-    assert "loss  0.0300000 -> 0.0100000 in 3 steps\n" in said
-    assert re.search(r"object_phase  1 x 2 x 4 x 5  float32  rad\n", said)
-    assert "step 2: object_phase" in said
-    assert "pixel_size  0.42" in said
-    assert "4 x 5, rad, 1.5 by 2 angstrom" in said
-    assert "line 29" in said
-    assert "line 3\n" not in said
-
-
-def test_show_a_failed_trial(packed: Path, call: Callable[..., str]) -> None:
-    """A failed trial has its message and traceback, without what the exception would do to a terminal."""
-    said = call("show", packed, 3)
-    assert "  RuntimeError: CUDA out of memory\n" in said
-    assert "traceback\n  Traceback (most recent call last):\n    boom?[2J\n" in said
-
-
 def test_show_json(packed: Path, call: Callable[..., str]) -> None:
     """JSON has all of it: whole curve, whole log, traceback, arrays."""
     shown = json.loads(call("show", packed, 5, "--format", "json"))
@@ -452,10 +440,6 @@ def test_a_sweep_file_in_place_of_its_results(packed: Path, call: Callable[..., 
 
 def test_status_of_a_finished_study(packed: Path, call: Callable[..., str]) -> None:
     """A packed file is finished: states, and the best with its parameters."""
-    said = call("status", packed)
-    assert said.startswith("finished")
-    assert "3 complete  1 pruned  1 failed" in said
-    assert "trial 1  0.00333333  scale=0.98  rotation=-1.5" in said
     shown = json.loads(call("status", packed, "--format", "json"))
     assert (shown["state"], shown["recorded"], shown["total"]) == ("finished", 5, 5)
     assert shown["best"]["params"] == RECORDS[1].params

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -166,13 +166,14 @@ def test_ptyrad_reads_the_params_file(params_file: Path) -> None:
 
 @pytest.mark.ptyrad
 @pytest.mark.slow
-def test_study_finds_the_planted_scan(params_file: Path, tmp_path: Path) -> None:
+def test_study_finds_the_planted_scan(
+    params_file: Path, tmp_path: Path, ptydask: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     """Two workers find the planted scale and rotation to within a grid step, and better than the file's values."""
     results = tmp_path / "results.h5"
-    command = [sys.executable, "-m", "ptydask"]
-    subprocess.run([*command, "run", params_file, "--workers", "2", "--results", results], check=True, timeout=280)
-    listed = subprocess.run([*command, "ls", results, "--format", "json"], check=True, capture_output=True, text=True)
-    trials = json.loads(listed.stdout)
+    done = ptydask("run", params_file, "--workers", "2", "--results", results, timeout=280)
+    assert done.returncode == 0, done.stderr
+    trials = json.loads(ptydask("ls", results, "--format", "json").stdout)
     assert len(trials) == 60
     done = [trial for trial in trials if trial["state"] == "COMPLETE"]
     best = min(done, key=lambda trial: trial["error"])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 
 from ptydask import demo
@@ -27,10 +30,12 @@ BEFORE = {"docs/after-the-run.md": ["python -m ptydask run demo/params.yaml --wo
 ELSEWHERE = ("./jobs/", "pip install", "source ", "ptyrad run", "silx ", "sbatch ")
 """Commands that the tests of the scripts run, that change the environment, or that are other people's."""
 
+HEAVY = (*forked.PTYRAD, "pandas", "plotly.graph_objects")
+
 pytestmark = [pytest.mark.ptyrad, pytest.mark.slow]
 
 
-def commands(page: str) -> list[str]:
+def commands_of(page: str) -> list[str]:
     """The commands of a page's console blocks, continuation lines joined."""
     blocks = re.findall(r"```console\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
@@ -69,26 +74,35 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def shell(folder: Path, commands: forked.Commands) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Gives a line to a shell; a command of ptydask that needs none of a shell's arts, to a forked process."""
+    environ = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+
+    def run(line: str) -> subprocess.CompletedProcess[str]:
+        words = shlex.split(line, comments=True)
+        if words[:3] == ["python", "-m", "ptydask"] and not re.search(r"[|&;<>$*`]", re.sub(r'"[^"$`]*"', "", line)):
+            return commands.run(words[3:], folder, environ, 280, HEAVY)
+        return subprocess.run(
+            ["bash", "-ec", line], capture_output=True, text=True, cwd=folder, check=False, env=environ
+        )
+
+    return run
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", PAGES)
-def test_the_page_is_right(page: str, folder: Path) -> None:
+def test_the_page_is_right(
+    page: str, folder: Path, shell: Callable[[str], subprocess.CompletedProcess[str]], commands: forked.Commands
+) -> None:
     """All commands in their order, then all snippets, in one working directory."""
-    assert commands(page) or snippets(page), "nothing was found on the page"
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    for command in [
-        *BEFORE.get(page, ()),
-        *commands(page),
-        *(f"{sys.executable} - <<'PY'\n{code}\nPY" for code in snippets(page)),
-    ]:
-        done = subprocess.run(
-            ["bash", "-ec", command],
-            capture_output=True,
-            text=True,
-            cwd=folder,
-            check=False,
-            env={**os.environ, "PATH": path},
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert commands_of(page) or snippets(page), "nothing was found on the page"
+    for line in [*BEFORE.get(page, ()), *commands_of(page)]:
+        done = shell(line)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    for code in snippets(page):
+        done = commands.run([], folder, imports=HEAVY, code=code)
+        assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
 
 
 def test_every_tunable_is_on_its_page() -> None:

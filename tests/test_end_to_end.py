@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import h5py
 import numpy as np
 import pytest
@@ -39,13 +40,13 @@ print(json.dumps([float(loss) for _, loss in solver.reconstruct_results.loss_ite
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study(tmp_path_factory: pytest.TempPathFactory, commands: forked.Commands) -> Path:
     """The results of a quick study on the demo data, two trials on each of two workers."""
     folder = tmp_path_factory.mktemp("study")
     params = demo.write(folder)
-    command = [sys.executable, "-m", "ptydask", "run", str(params), "--workers", "2"]
+    command = ["run", str(params), "--workers", "2"]
     quick = [*QUICK, "--set", "hypertune_params.n_trials=2", "--set", "hypertune_params.pruner_params=null"]
-    done = subprocess.run([*command, *quick], capture_output=True, text=True, cwd=folder, check=False)
+    done = commands.run([*command, *quick], folder, os.environ, 120, forked.PTYRAD)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return folder / "demo.h5"

@@ -9,14 +9,13 @@ import os
 import pickle
 import random
 import re
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import engine_cases as cases
+import forked
 import numpy as np
 import pytest
 import torch
@@ -257,7 +256,8 @@ def test_the_times_are_those_of_all_attempts(data: Path) -> None:
 
 
 ELSEWHERE = """
-import sys
+import sys, warnings
+warnings.simplefilter("ignore")
 from pathlib import Path
 import test_engine_checkpoint as here
 from ptydask.engines.ptyrad import release
@@ -268,21 +268,21 @@ try:
         here.trial(), here.go_on, shelf
     )
 except here.Evicted:
-    sys.stdout.buffer.write(shelf.state)
+    Path(sys.argv[4]).write_bytes(shelf.state)
 """
 
 
 @pytest.mark.slow
-def test_another_process_goes_on(data: Path) -> None:
+def test_another_process_goes_on(data: Path, tmp_path: Path, commands: forked.Commands) -> None:
     """What one process saved is continued by another."""
-    variant = "tilts that are refined"
-    command = [sys.executable, "-W", "ignore", "-c", ELSEWHERE, str(data), variant, "3"]
+    variant, saved = "tilts that are refined", tmp_path / "state"
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    state = subprocess.run(command, capture_output=True, check=True, env=env).stdout
+    done = commands.run([str(data), variant, "3", str(saved)], tmp_path, env, 120, forked.PTYRAD, ELSEWHERE)
+    assert done.returncode == 0, done.stderr
     session = PtyradSession(plan(config_of(data, variant)), SLOT)
     undisturbed = session.run(trial(), go_on, NEVER)
-    shelf = Shelf(state=state)
+    shelf = Shelf(state=saved.read_bytes())
     assert_identical(session.run(trial(), go_on, shelf), undisturbed)
     assert shelf.steps == [4]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -304,14 +305,21 @@ def test_the_command_knows_all_kinds() -> None:
     assert all(hasattr(module, "lacks") for module in (history, slice, contour, importance, timeline))
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results file of twelve trials, with images."""
     from store_cases import packed, record
 
-    return packed(tmp_path / "demo.h5", [record(n, 0.1 + (n - 5) ** 2) for n in range(12)])
+    return packed(tmp_path_factory.mktemp("twelve") / "demo.h5", [record(n, 0.1 + (n - 5) ** 2) for n in range(12)])
 
 
+@pytest.fixture
+def results(twelve: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copy(twelve, tmp_path))
+
+
+@pytest.mark.slow
 def test_plot_writes_beside_the_results(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All figures that can be drawn, their paths on stdout."""
     assert cli.main(["plot", str(results), "--dpi", "40"]) == 0

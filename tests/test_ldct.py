@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,9 @@ def test_own_file_is_the_published_one() -> None:
 
 @pytest.mark.ldct
 @pytest.mark.parametrize("name", ["cnn10-hpopt", "cnn10-demo"])
-def test_own_files_validate(name: str, tmp_path: Path) -> None:
+def test_own_files_validate(name: str, ptydask: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     """``ptydask validate`` accepts both files, and shows the command of a trial."""
-    command = [sys.executable, "-m", "ptydask", "validate", str(CONFIGS / f"{name}.yaml")]
-    said = subprocess.run(
-        command, cwd=tmp_path, env=ldct_cases.environment(), capture_output=True, text=True, check=False
-    )
+    said = ptydask("validate", CONFIGS / f"{name}.yaml", env=ldct_cases.environment())
     assert said.returncode == 0, said.stderr
     assert "ldctbench-train --" in said.stdout + said.stderr
 

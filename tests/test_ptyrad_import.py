@@ -8,13 +8,12 @@ import math
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import h5py
 import numpy as np
 import ptyrad_folders
@@ -39,7 +38,6 @@ STUDIES = {
     "numbers": {"n_trials": 2, "error_metric": "loss", "collate_results": False, "SAVE_ITERS": None},
 }
 PTYRAD = """
-import sys
 from ptydask.engines.ptyrad.torchvision_schema import make_importable
 make_importable()
 from ptyrad.params import load_params
@@ -89,7 +87,7 @@ def _held(array: Any) -> Callable[[Any], Any]:
 
 
 @pytest.fixture(scope="module")
-def ptyrad_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ptyrad_runs(tmp_path_factory: pytest.TempPathFactory, commands: forked.Commands) -> Path:
     """A folder with an SQLite file, and for each of STUDIES a params file and what PtyRAD's hypertune made of it."""
     from engine_cases import ALPHA, DX, KV, PIXELS, SCAN, STEP, write_patterns
 
@@ -131,21 +129,10 @@ def ptyrad_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "result_modes": {"obj_dim": [2], "FOV": ["crop"], "bit": ["raw", "8"]},
         }
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    ptyrad(folder, *(folder / f"{name}.yaml" for name in STUDIES))
-    return folder
-
-
-def ptyrad(folder: Path, *params: Path) -> None:
-    """Run PtyRAD in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PTYRAD, *map(str, params)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"},
-    )
+    params = [str(folder / f"{name}.yaml") for name in STUDIES]
+    done = commands.run(params, folder, timeout=280, imports=forked.PTYRAD, code=PTYRAD)
     assert done.returncode == 0, done.stderr[-2000:]
+    return folder
 
 
 def stored(folder: Path, study: str) -> Iterator[dict[str, Any]]:

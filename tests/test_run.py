@@ -279,27 +279,19 @@ def test_stopping_and_going_on(
 
 
 @pytest.mark.slow
-def test_a_second_driver_is_refused(ptydask: Ptydask, toy_params: Params) -> None:
-    """Two drivers on one results file: the second is told who has it, and the first goes on undisturbed."""
-    params = toy_params(n_trials=6, sleep=0.2)
-    process = start(params)
-    wait_for_trials(process, 1)
-    second = run(ptydask, params)
-    _, err = process.communicate(timeout=60)
-    assert second.returncode == 1, second.stderr
-    assert str(process.pid) in second.stderr.splitlines()[-1]
-    assert process.returncode == 0, err
-
-
-@pytest.mark.slow
 def test_status_from_another_shell(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
-    """While the run is on: how many, the best so far, what is running."""
-    process = start(toy_params(n_trials=6, sleep=0.3))
+    """While the run is on: how many, the best so far, what is running. A second driver is told who has the file."""
+    params = toy_params(n_trials=8, sleep=0.3)
+    process = start(params)
     wait_for_trials(process, 2)
     time.sleep(1.5)
+    second = run(ptydask, params)
     status = ptydask("status", results)
     listed = rows(ptydask, results)
-    process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert second.returncode == 1, second.stderr
+    assert str(process.pid) in second.stderr.splitlines()[-1]
     assert status.returncode == 0, status.stderr
     assert "running" in status.stdout
     assert len(listed) >= 2

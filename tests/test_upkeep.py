@@ -232,10 +232,16 @@ def test_nothing_to_pack(tmp_path: Path, capsys: Output) -> None:
 # --- pack: a file made smaller -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def finished(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed study of seven trials, the last one failed; the best is 5."""
-    return packed(tmp_path / "s.h5", [*(record(n) for n in range(6)), failed(6)])
+    return packed(tmp_path_factory.mktemp("seven") / "s.h5", [*(record(n) for n in range(6)), failed(6)])
+
+
+@pytest.fixture
+def finished(seven: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copy(seven, tmp_path))
 
 
 def test_fewer_arrays(finished: Path, capsys: Output) -> None:

@@ -38,10 +38,16 @@ RECORDS = [
 STUDY = "tBL_WSe2"
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed study of three completed trials with arrays, a failed and a pruned one."""
-    return packed(tmp_path / "results.h5", RECORDS)
+    return packed(tmp_path_factory.mktemp("whole") / "results.h5", RECORDS)
+
+
+@pytest.fixture
+def results(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copy(whole, tmp_path))
 
 
 @pytest.fixture
