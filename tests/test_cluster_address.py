@@ -88,7 +88,7 @@ def test_stopping_asks_the_trials_to_go(scheduler: LocalCluster) -> None:
         assert list(workers.client.scheduler_info()["workers"]) == before
     with Running(scheduler.scheduler_address).open(REQUEST) as workers:
         assert (
-            workers.client.submit(lambda: __import__("ptydask.trial.eviction").eviction.asked.is_set()).result()
+            workers.client.submit(lambda: __import__("ptydask.trial.eviction").trial.eviction.asked.is_set()).result()
             is False
         )
 
