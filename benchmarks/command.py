@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 
 from ptydask.engines.command import CommandEngine
-from ptydask.model import Budget, ComponentSpec, FloatRange, Slot, Source, StudyPlan, TrialInput
+from ptydask.model import Budget, ComponentSpec, FloatRange, Slot, SourceFile, StudyPlan, TrialInput
 
 PLAIN = """\
 import ptydask, sys, time
@@ -71,7 +71,7 @@ class Trials:
         limits = {"outputs_limit": 10**6, "start_timeout": 600.0, "idle_timeout": None, "trial_timeout": None}
         plan = StudyPlan(
             name="benchmark",
-            source=Source(folder / "sweep.yaml", "", "sweep"),
+            source=SourceFile(folder / "sweep.yaml", "", "sweep"),
             engine="command",
             config={
                 "program": "program.py",

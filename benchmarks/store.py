@@ -24,7 +24,7 @@ from unittest import mock
 
 import numpy as np
 
-from ptydask.model import Keep, StudyMeta, TrialOutput, TrialRecord, TrialState
+from ptydask.model import KeepOptions, StudyMeta, TrialOutput, TrialRecord, TrialState
 from ptydask.store import Store, names, reader, shard, study
 
 META = StudyMeta("benchmark", "minimize", "loss", "ptyrad", "", "ptyrad", "{}", "{}")
@@ -78,7 +78,7 @@ def record_all(path: Path, trials: int, parameters: int, pause: float) -> Iterat
     tenth, writing = max(1, trials // 10), []
     for record, output in made:
         begin = time.perf_counter()
-        shard.write(store.folder, record, output, Keep(), direction="minimize", metric="loss")
+        shard.write(store.folder, record, output, KeepOptions(), direction="minimize", metric="loss")
         writing.append(time.perf_counter() - begin)
     early, late = median(writing[:tenth]), median(writing[-tenth:])
     yield Row("a trial's own file, by its worker, the first tenth", 1000 * early, "ms")

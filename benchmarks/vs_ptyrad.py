@@ -71,12 +71,12 @@ class Outcome:
 def make_data(folder: Path, scan: int) -> dict[str, Any]:
     """The demo's data with ``scan`` positions along a side; returns their params."""
     from ptydask import demo
-    from ptydask.demo.microscope import Experiment, patterns, positions
+    from ptydask.demo.microscope import Experiment, scan_positions, simulate_patterns
     from ptydask.store.foreign import demo_data
 
     experiment = replace(Experiment(), scan=scan)
     folder.mkdir(parents=True)
-    demo_data.write(folder / demo.DATA, experiment, patterns(experiment), positions(experiment))
+    demo_data.write(folder / demo.DATA, experiment, simulate_patterns(experiment), scan_positions(experiment))
     params: dict[str, Any] = yaml.safe_load(demo.params_text(folder / demo.DATA))
     params["init_params"] |= {"pos_N_scan_slow": scan, "pos_N_scan_fast": scan}
     return params

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.config import Overrides, reading
-from ptydask.config.study import whole
+from ptydask.config.study import check_whole
 from ptydask.driver.contract import View
 from ptydask.driver.prepare import PreparedRun, RunRequest, complete_plan, prepare_run
 from ptydask.errors import ConfigError, UsageError
@@ -87,10 +87,10 @@ def run(
         config=Path(config),
         overrides=overrides,
         cluster=os.fspath(cluster),
-        workers=None if workers is None else whole(workers, "workers"),
+        workers=None if workers is None else check_whole(workers, "workers"),
         adapt=None if adapt is None else _bounds(adapt),
-        workers_per_gpu=whole(workers_per_gpu, "workers_per_gpu"),
-        retries=whole(retries, "retries", 0),
+        workers_per_gpu=check_whole(workers_per_gpu, "workers_per_gpu"),
+        retries=check_whole(retries, "retries", 0),
         checkpoint_every=_seconds(checkpoint_every, "checkpoint_every"),
         command=f"ptydask.run({os.fspath(config)!r}, ...)",
     )
@@ -184,20 +184,20 @@ def _overrides(
         raise ConfigError("must be mappings of parameter to value: [{'scale': 1.02}]", key="tries", value=points)
     return Overrides(
         settings=tuple((key, _plain(value, key)) for key, value in (settings or {}).items()),
-        n_trials=None if trials is None else whole(trials, "trials"),
+        n_trials=None if trials is None else check_whole(trials, "trials"),
         timeout=None if timeout is None else _seconds(timeout, "timeout"),
         results=None if results is None else Path(results),
         storage=storage,
         engine=engine,
         sampler=sampler,
-        seed=None if seed is None else whole(seed, "seed", 0),
+        seed=None if seed is None else check_whole(seed, "seed", 0),
         tries=tuple({name: _plain(value, f"tries.{name}") for name, value in point.items()} for point in points),
     )
 
 
 def _bounds(adapt: tuple[int, int]) -> tuple[int, int]:
     least, most = adapt
-    if whole(least, "adapt", 0) > whole(most, "adapt"):
+    if check_whole(least, "adapt", 0) > check_whole(most, "adapt"):
         raise ConfigError("must be (fewest, most), the fewest not above the most", key="adapt", value=adapt)
     return least, most
 
@@ -216,4 +216,4 @@ def _plain(value: Any, key: str) -> Any:
         return {str(name): _plain(item, f"{key}.{name}") for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, f"{key}[{index}]") for index, item in enumerate(value)]
-    return reading.plain(value.tolist() if hasattr(value, "tolist") else value, key)
+    return reading.plain_values(value.tolist() if hasattr(value, "tolist") else value, key)

@@ -134,7 +134,7 @@ def nearest_number(number: int, numbers: Sequence[int]) -> str:
     return f"the nearest is {close}, of {len(numbers)} trials from {min(numbers)} to {max(numbers)}"
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest_hint(word: str, known: Iterable[str]) -> str:
     """``did you mean 'x'?`` for the nearest known word, else the list of them, for an error's hint."""
     names = list(known)
     close = get_close_matches(str(word), names, n=1, cutoff=0.6)
@@ -160,7 +160,7 @@ def one_line(text: str) -> str:
 _SECRETS: set[str] = set()
 
 
-def hide(url: str) -> None:
+def hide_password(url: str) -> None:
     """From now on :func:`redact` blanks out this URL's password, however it is written, in whatever text it appears."""
     rest = url.partition("://")[2]
     userinfo, _, _ = rest.partition("?")[0].rpartition("@")

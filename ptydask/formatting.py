@@ -15,7 +15,7 @@ NOTHING = "-"
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
 
 
-def duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """A time span as a person says it: ``34.1 s``, ``12 min 05 s``, ``1 h 04 min``, ``2 d 03 h``."""
     if not math.isfinite(seconds):
         return NOTHING
@@ -44,7 +44,7 @@ def value_text(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return printable(str(value))
+    return printable_text(str(value))
 
 
 def size_text(count: float) -> str:
@@ -69,7 +69,7 @@ def from_here(path: Path) -> str:
 
 def params_text(params: Mapping[str, object]) -> str:
     """``scale=0.98 rotation=-1.5``."""
-    return " ".join(f"{printable(name)}={value_text(value)}" for name, value in params.items())
+    return " ".join(f"{printable_text(name)}={value_text(value)}" for name, value in params.items())
 
 
 def state_text(record: TrialRecord) -> str:
@@ -78,18 +78,18 @@ def state_text(record: TrialRecord) -> str:
     return word if reason in ("", word) else f"{word} ({reason})"
 
 
-def printable(text: str) -> str:
+def printable_text(text: str) -> str:
     """Text on one line, every run of white space one blank, control characters as ``?``."""
-    return inert(" ".join(text.split()))
+    return inert_text(" ".join(text.split()))
 
 
-def inert(text: str) -> str:
+def inert_text(text: str) -> str:
     """Text without colours that cannot move the cursor: a blank for other white space, ``?`` for control characters."""
     plain = _COLOURS.sub("", text)
     return "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in plain)
 
 
-def shortened(text: str, width: int) -> str:
+def shorten_text(text: str, width: int) -> str:
     """Text of at most ``width`` characters, ending in ``...`` where it was cut."""
     return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."[: max(0, width)]
 
@@ -126,7 +126,7 @@ def sparkline(values: Sequence[float], width: int, *, blocks: bool) -> str:
     )
 
 
-def encodable(text: str, stream: IO[str]) -> str:
+def encodable_text(text: str, stream: IO[str]) -> str:
     """Text with ``?`` for every character that the stream's encoding lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)

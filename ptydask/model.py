@@ -48,7 +48,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Weighted:
+class WeightedChoice:
     """One of a few values, drawn with the given probabilities (which sum to 1)."""
 
     choices: tuple[Scalar, ...]
@@ -56,7 +56,7 @@ class Weighted:
 
 
 @dataclass(frozen=True, slots=True)
-class Quantiles:
+class QuantileDistribution:
     """A number drawn by the quantile function of its family, as W&B's sweeps define it: ppf(u), u from 0 to 1.
 
     The sampler chooses ``u``; trials and their records have the number itself. With ``q`` the number is
@@ -71,14 +71,14 @@ class Quantiles:
     q: int | float | None = None
 
 
-Distribution = FloatRange | IntRange | Choice | Weighted | Quantiles
+Distribution = FloatRange | IntRange | Choice | WeightedChoice | QuantileDistribution
 
 
 # --- what a study is -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceFile:
     """The file that a study was asked for with, as it was read."""
 
     path: Path
@@ -123,7 +123,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class KeepOptions:
     """What stays in the results file of every trial."""
 
     arrays: bool = True
@@ -139,7 +139,7 @@ class StudyPlan:
     """Everything that a run needs to know, fixed before the first worker starts."""
 
     name: str
-    source: Source
+    source: SourceFile
     engine: str
     config: Mapping[str, Any]
     """What the engine runs, as plain JSON-like values, ``--set`` and translations applied."""
@@ -163,7 +163,7 @@ class StudyPlan:
     """Once a trial completes with an error as good as this, no more are started."""
     details: tuple[tuple[str, str], ...] = ()
     """Lines for the plan that is printed before the run: label and text (the command that a trial runs)."""
-    keep: Keep = Keep()
+    keep: KeepOptions = KeepOptions()
     notices: tuple[str, ...] = ()
     """One line each: what was translated or may surprise."""
 
@@ -183,7 +183,7 @@ class StudyMeta:
     """The complete configuration that the engine ran, JSON."""
     search_space_json: str
     """JSON object: parameter name -> Optuna's own JSON of its distribution."""
-    keep: Keep = Keep()
+    keep: KeepOptions = KeepOptions()
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Host, versions, data path and sha256, command line."""
     created: str = ""
@@ -397,7 +397,7 @@ def in_order(
     return [*(record for _, record in there), *without]
 
 
-def better(a: float, b: float, direction: Direction) -> bool:
+def is_better(a: float, b: float, direction: Direction) -> bool:
     """Whether error ``a`` is strictly better than ``b``."""
     return a < b if direction == "minimize" else a > b
 
@@ -420,7 +420,7 @@ def best_of(records: Iterable[TrialRecord], direction: Direction) -> TrialRecord
 def target_met(records: Iterable[TrialRecord], target: float | None, direction: Direction) -> TrialRecord | None:
     """The best completed trial, if it is as good as ``target``; None where it is not, or where there is no target."""
     best = best_of(records, direction)
-    if best is None or best.error is None or target is None or better(target, best.error, direction):
+    if best is None or best.error is None or target is None or is_better(target, best.error, direction):
         return None
     return best
 
@@ -428,7 +428,7 @@ def target_met(records: Iterable[TrialRecord], target: float | None, direction: 
 _RESULT_SUFFIXES = frozenset({".h5", ".hdf5", ".hdf", ".nxs", ".nx5"})
 
 
-def beside(results: Path, suffix: str) -> Path:
+def path_beside(results: Path, suffix: str) -> Path:
     """The file or folder that belongs to a results file: its name, without an HDF5 suffix, and ``suffix``."""
     stem = results.stem if results.suffix.lower() in _RESULT_SUFFIXES else results.name
     return results.with_name(stem + suffix)

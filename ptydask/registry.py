@@ -7,23 +7,23 @@ from functools import cache
 from importlib.metadata import EntryPoints, entry_points
 from typing import Any
 
-from ptydask.errors import UsageError, nearest
+from ptydask.errors import UsageError, nearest_hint
 
 
 @cache
-def _points(kind: str, _path: tuple[str, ...]) -> EntryPoints:
+def _entry_points(kind: str, _path: tuple[str, ...]) -> EntryPoints:
     """Asked once: looking through all that is installed takes some ten milliseconds."""
     return entry_points(group=f"ptydask.{kind}")
 
 
 def names(kind: str) -> list[str]:
     """The registered names of ``engines``, ``clusters`` or ``formats``."""
-    return sorted(point.name for point in _points(kind, tuple(sys.path)))
+    return sorted(point.name for point in _entry_points(kind, tuple(sys.path)))
 
 
 def load(kind: str, name: str) -> Any:
     """The object registered as ``name``. Raises UsageError with the nearest name where there is none."""
-    for point in _points(kind, tuple(sys.path)):
+    for point in _entry_points(kind, tuple(sys.path)):
         if point.name == name:
             return point.load()
-    raise UsageError(f"no {kind.rstrip('s')} is called {name!r}; {nearest(name, names(kind))}")
+    raise UsageError(f"no {kind.rstrip('s')} is called {name!r}; {nearest_hint(name, names(kind))}")

@@ -13,16 +13,7 @@ import pytest
 from ptydask.config.sweep import engine_section
 from ptydask.engines import Session
 from ptydask.engines.command import CommandEngine
-from ptydask.model import (
-    Budget,
-    ComponentSpec,
-    FloatRange,
-    Slot,
-    Source,
-    StudyPlan,
-    TrialInput,
-    TrialOutput,
-)
+from ptydask.model import Budget, ComponentSpec, FloatRange, Slot, SourceFile, StudyPlan, TrialInput, TrialOutput
 
 PROGRAMS = Path(__file__).parent / "programs"
 COMMAND = ("${interpreter}", "-S", "${program}")
@@ -47,7 +38,7 @@ def plan(
     }
     return StudyPlan(
         name="study",
-        source=Source(started_in / "sweep.yaml", "", "sweep"),
+        source=SourceFile(started_in / "sweep.yaml", "", "sweep"),
         engine="command",
         config=config,
         space={"lr": FloatRange(0.1, 1.0)},

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ptydask.model import Budget, ComponentSpec, Keep, Slot, Source, StudyPlan, TrialInput
+from ptydask.model import Budget, ComponentSpec, KeepOptions, Slot, SourceFile, StudyPlan, TrialInput
 
 SCAN, PIXELS, DX, STEP, KV, ALPHA = 8, 32, 0.25, 0.5, 80.0, 24.9
 """Scan 8 x 8, patterns 32 x 32, object pixels of 0.25 and scan steps of 0.5 angstrom."""
@@ -129,7 +129,7 @@ def plan(config: Mapping[str, Any], **fields: Any) -> StudyPlan:
     """A plan around a params dict, with nothing tuned."""
     settings: dict[str, Any] = {
         "name": "tiny",
-        "source": Source(Path("tiny.yaml"), "", "yaml"),
+        "source": SourceFile(Path("tiny.yaml"), "", "yaml"),
         "engine": "ptyrad",
         "config": config,
         "space": {},
@@ -141,7 +141,7 @@ def plan(config: Mapping[str, Any], **fields: Any) -> StudyPlan:
         "storage": None,
         "results": Path("tiny.h5"),
         "seed": 7,
-        "keep": Keep(),
+        "keep": KeepOptions(),
     }
     return StudyPlan(**(settings | fields))
 

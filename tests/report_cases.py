@@ -15,8 +15,8 @@ import store_cases as cases
 from ptydask.analysis import greys
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.report import page, pictures, plots
-from ptydask.analysis.report.collect import collect
-from ptydask.analysis.report.trial_album import Album, Seen, pictured
+from ptydask.analysis.report.collect import collect_page_data
+from ptydask.analysis.report.trial_album import PageTrial, TrialAlbum, select_image_trials
 from ptydask.model import Image, Reason, StudyMeta, TrialRecord, TrialState
 
 MADE = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -63,26 +63,26 @@ def image(number: int, side: int = 40) -> Image:
     return Image(data.astype(np.float32), axis, axis, "rad", "angstrom", "phase, summed over depth")
 
 
-def seen(record: TrialRecord, *, pictured: bool, points: int = 12) -> Seen:
+def seen(record: TrialRecord, *, pictured: bool, points: int = 12) -> PageTrial:
     """What the page shows of a trial: a large image where ``pictured``, else a thumbnail."""
     if record.state is TrialState.FAIL:
-        return Seen(record, log="loading the data\nout of memory\n")
+        return PageTrial(record, log="loading the data\nout of memory\n")
     step = np.arange(1, points + 1)
     curve = {"step": step, "loss": (record.error or 0.0) + 1 / step, "contrast": 1 - 1 / step}
     if not pictured:
-        return Seen(record, curve, thumbnail=small(record.number % 119))
+        return PageTrial(record, curve, thumbnail=small(record.number % 119))
     modes = np.exp(1j * np.arange(64).reshape(1, 8, 8) / 9)
-    shown = pictures.picture(image(record.number), 560)
-    beam = pictures.probe(modes, 0.2)
+    shown = pictures.encode_image(image(record.number), 560)
+    beam = pictures.encode_probe(modes, 0.2)
     attributes = {"pixel_size": 0.2, "affine": None}
     log = "one line\nanother\n"
-    return Seen(record, curve, attributes, log, picture=shown, probe=beam, thumbnail=small(record.number % 119))
+    return PageTrial(record, curve, attributes, log, picture=shown, probe=beam, thumbnail=small(record.number % 119))
 
 
 @cache
 def small(number: int) -> str:
     """A trial's thumbnail; those of trials 119 apart are alike."""
-    return pictures.thumbnail(tile(number), 64)
+    return pictures.encode_thumbnail(tile(number), 64)
 
 
 def tile(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -93,15 +93,17 @@ def tile(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return made
 
 
-def album(records: list[TrialRecord], *, images: int = 100, points: int = 12, direction: Any = "minimize") -> Album:
+def album(
+    records: list[TrialRecord], *, images: int = 100, points: int = 12, direction: Any = "minimize"
+) -> TrialAlbum:
     """Everything beyond the rows of these trials."""
-    large = set(pictured(records, direction, images))
+    large = set(select_image_trials(records, direction, images))
     trials = {r.number: seen(r, pictured=r.number in large, points=points) for r in records}
-    shown = (pictures.picture(image(number), 64) for number in sorted(large)[:24])
-    return Album(trials, greys.common(map(pictures.span, shown)))
+    shown = (pictures.encode_image(image(number), 64) for number in sorted(large)[:24])
+    return TrialAlbum(trials, greys.shared_grey_limits(map(pictures.relative_limits, shown)))
 
 
-def study(made: StudyMeta, beyond: Album) -> StudyData:
+def study(made: StudyMeta, beyond: TrialAlbum) -> StudyData:
     """The same trials for the figures."""
     records = tuple(one.record for one in beyond.trials.values())
     return StudyData(made, records, {n: one.curve for n, one in beyond.trials.items() if one.curve})
@@ -112,4 +114,4 @@ def html(count: int = 30, *, points: int = 12, drawn: bool = True, **changes: An
     about = meta(**changes)
     beyond = album([trial(n) for n in range(count)], points=points)
     data = study(about, beyond)
-    return page.render(collect(data, beyond), plots.draw(data) if drawn else [], source="study.h5", made=MADE)
+    return page.render(collect_page_data(data, beyond), plots.draw(data) if drawn else [], source="study.h5", made=MADE)

@@ -7,20 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ptydask.model import (
-    Image,
-    Keep,
-    Quantity,
-    Reason,
-    Scalar,
-    StudyMeta,
-    TrialOutput,
-    TrialRecord,
-    TrialState,
-)
+from ptydask.model import Image, KeepOptions, Quantity, Reason, Scalar, StudyMeta, TrialOutput, TrialRecord, TrialState
 from ptydask.store import Shard, Store, shard
 
-KEEP = Keep()
+KEEP = KeepOptions()
 
 
 def meta(name: str = "tBL_WSe2", **changes: Any) -> StudyMeta:
@@ -104,7 +94,7 @@ def output(number: int = 0, **changes: Any) -> TrialOutput:
 
 
 def put(
-    store: Store, made: TrialRecord, given: TrialOutput | None = None, keep: Keep = KEEP, *, check: bool = True
+    store: Store, made: TrialRecord, given: TrialOutput | None = None, keep: KeepOptions = KEEP, *, check: bool = True
 ) -> Shard:
     """What a worker and the driver do with a trial that ended."""
     written = shard.write(store.folder, made, given, keep, direction=store.meta.direction, metric=store.meta.metric)

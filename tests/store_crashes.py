@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from store_cases import meta, output, phase, put, record
 
-from ptydask.model import Keep, Quantity, TrialOutput
+from ptydask.model import KeepOptions, Quantity, TrialOutput
 from ptydask.store import Store, checks, files, isolated, names, reader, shard
 
 SMALL = {"snapshots": {}, "log": ""}
@@ -121,7 +121,7 @@ class Steps:
 
     def install(self) -> None:
         """Stand between the store and the operating system."""
-        files.Aside.put = self(files.Aside.put)  # type: ignore[method-assign]
+        files.AsideFile.put = self(files.AsideFile.put)  # type: ignore[method-assign]
         for name in ("replace", "rename", "unlink", "mkdir"):
             setattr(Path, name, self(getattr(Path, name)))
         for name in ("link", "unlink", "rmdir", "fsync", "ftruncate"):
@@ -187,7 +187,7 @@ def limit(folder: Path, size: int) -> None:
     arrays = {"object_phase": Quantity(np.random.default_rng(0).normal(size=(1, 1, 512, 256)))}
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     written = shard.write(
-        folder, record(7), output(7, arrays=arrays, **SMALL), Keep(), direction="minimize", metric="loss"
+        folder, record(7), output(7, arrays=arrays, **SMALL), KeepOptions(), direction="minimize", metric="loss"
     )
     assert names.shard_path(folder, 7).stat().st_size <= size, errno.EFBIG
     print(written.lost, flush=True)

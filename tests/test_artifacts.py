@@ -13,7 +13,7 @@ import store_cases
 import sweep_cases as cases
 
 from ptydask.errors import StoreError
-from ptydask.model import Keep, Quantity, TrialOutput
+from ptydask.model import KeepOptions, Quantity, TrialOutput
 from ptydask.store import Store, files, layout, names, reader, shard
 from ptydask.store.upkeep import info, merge, merge_plan, packing, rebuild, retention, sizes, verify
 
@@ -37,7 +37,7 @@ ODD = {
 """Paths that collide, lead elsewhere, or are no names at all in some place."""
 
 
-def one(folder: Path, output: TrialOutput, keep: Keep = store_cases.KEEP) -> shard.Shard:
+def one(folder: Path, output: TrialOutput, keep: KeepOptions = store_cases.KEEP) -> shard.Shard:
     """A trial's own file."""
     return shard.write(folder, cases.record(3), output, keep, direction="maximize", metric=cases.METRIC)
 
@@ -75,7 +75,7 @@ def test_large_files_are_read_in_blocks(tmp_path: Path) -> None:
     text = b"epoch 1 loss 0.25\n" * 200_000
     written = one(tmp_path, cases.output(3, artifacts={"w.pt": weights, "log.csv": text}))
     assert len(weights) < written.path.stat().st_size < len(weights) + len(text) // 10
-    with files.read(written.path) as file:
+    with files.open_read_only(written.path) as file:
         assert file["trial/artifacts/w.pt"].compression is None
         assert file["trial/artifacts/log.csv"].compression == "gzip"
         assert file["trial/artifacts/w.pt"].fletcher32
@@ -93,7 +93,7 @@ def test_an_older_ptydask_takes_none_of_it_for_an_array(tmp_path: Path) -> None:
     known = {"record_json", "params", "metrics", "traceback", "attributes_json", "curve", "image", "snapshots"}
     known |= {"thumbnail", "log"}
     written = one(tmp_path, cases.output(3))
-    with files.read(written.path) as file:
+    with files.open_read_only(written.path) as file:
         trial = file["trial"]
         hard = [n for n in trial if isinstance(trial.get(n, getlink=True), h5py.HardLink)]
         assert {n for n in hard if isinstance(trial[n], h5py.Dataset)} <= known
@@ -117,8 +117,8 @@ def test_arrays_of_the_same_names_stand_beside(tmp_path: Path) -> None:
 
 def test_a_study_without_arrays_keeps_no_files(tmp_path: Path) -> None:
     """keep.arrays False: numbers, curve, log and command."""
-    written = one(tmp_path, cases.output(3), Keep(arrays=False))
-    with files.read(written.path) as file:
+    written = one(tmp_path, cases.output(3), KeepOptions(arrays=False))
+    with files.open_read_only(written.path) as file:
         assert layout.ARTIFACTS not in file["trial"]
         assert file["trial/command"].asstr()[()] == cases.COMMAND
     assert written.lost == ""
@@ -131,7 +131,7 @@ def test_a_metric_called_title_has_its_curve(tmp_path: Path) -> None:
     assert store_cases.put(store, cases.record(0), cases.output(0, curve=curve)).lost == ""
     with reader.open(store.finish()) as results:
         assert {name: column.tolist() for name, column in results.curve(0).items()} == curve
-    with files.read(tmp_path / "s.h5") as file:
+    with files.open_read_only(tmp_path / "s.h5") as file:
         assert file[file.attrs["default"]]["best/curve/error"][()].tolist() == [0.5, 0.25]
 
 
@@ -142,14 +142,14 @@ class Small:
     """A disk that takes files of so many bytes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-        put = files.Aside.put
+        put = files.AsideFile.put
 
-        def write(aside: files.Aside, data: memoryview, offset: int) -> None:
+        def write(aside: files.AsideFile, data: memoryview, offset: int) -> None:
             if offset + len(data) > size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             put(aside, data, offset)
 
-        monkeypatch.setattr(files.Aside, "put", write)
+        monkeypatch.setattr(files.AsideFile, "put", write)
 
 
 FULL = {"big.bin": os.urandom(300_000)}
@@ -178,7 +178,7 @@ def test_a_full_disk_costs_files_first(
     Small(monkeypatch, size)
     written = one(tmp_path, cases.output(3, artifacts=artifacts, arrays=arrays))
     assert written.lost == (f"of trial 3 {lost}: No space left on device" if lost else "")
-    with files.read(written.path) as file:
+    with files.open_read_only(written.path) as file:
         assert (layout.ARTIFACTS in file["trial"]) == (not lost)
         assert ("weights" in file["trial"]) == (size == 130_000)
         assert file["trial/command"].asstr()[()] == cases.COMMAND
@@ -236,7 +236,7 @@ def test_rebuild_and_merge_take_files_along(tmp_path: Path) -> None:
     one_, other = cases.packed(tmp_path / "a.h5", 2), cases.packed(tmp_path / "b.h5", 2)
     saved = rebuild.rebuild(one_, tmp_path / "saved.h5")
     assert contents(saved.path, 1) == cases.artifacts()
-    plan = merge_plan.arrange(merge.read([one_, other]), "both")
+    plan = merge_plan.plan_merge(merge.read([one_, other]), "both")
     assert merge.write(tmp_path / "m.h5", plan) == {}
     assert verify.verify(tmp_path / "m.h5").intact
     with reader.open(tmp_path / "m.h5") as results:
@@ -251,7 +251,7 @@ def test_merging_prefers_the_copy_with_files(tmp_path: Path) -> None:
     """Of a trial that was thinned in one file and is whole in the other, the whole one is taken."""
     path = cases.packed(tmp_path / "a.h5", 2)
     packing.pack(path, retention.parse("none"), out=tmp_path / "thin.h5")
-    plan = merge_plan.arrange(merge.read([tmp_path / "thin.h5", path]), "refuse")
+    plan = merge_plan.plan_merge(merge.read([tmp_path / "thin.h5", path]), "refuse")
     merge.write(tmp_path / "m.h5", plan)
     assert contents(tmp_path / "m.h5", 0) == cases.artifacts()
 
@@ -259,9 +259,9 @@ def test_merging_prefers_the_copy_with_files(tmp_path: Path) -> None:
 def test_what_takes_the_room(tmp_path: Path) -> None:
     """Files are a kind of their own, apart from arrays; command and left-outs count as logs."""
     path = cases.packed(tmp_path / "s.h5")
-    found = info.of(path)
+    found = info.collect_info(path)
     assert (found["trials"]["with_arrays"], found["trials"]["with_artifacts"]) == (0, 4)
-    with files.read(path) as file:
+    with files.open_read_only(path) as file:
         stored = file[f"{names.encode('cnn10/hpopt')}/trials/000000/artifacts"]
         assert found["bytes"]["kinds"][sizes.ARTIFACTS] == 4 * sum(d.id.get_storage_size() for d in stored.values())
     assert found["compression"] == "gzip 1, with checksums"
@@ -274,7 +274,7 @@ def test_a_hundred_parameters_are_recorded(tmp_path: Path) -> None:
     store_cases.put(store, cases.record(0, params=params), cases.output(0))
     path = store.finish()
     assert verify.verify(path).intact
-    with files.read(path) as file:
+    with files.open_read_only(path) as file:
         at = file[f"{names.encode('cnn10/hpopt')}/by_params"]
         for level in range(31):
             at = at[f"p{level:03d}={level}"]

@@ -9,9 +9,9 @@ import pytest
 
 from ptydask.store import checkpoints
 from ptydask.trial import checkpoint
-from ptydask.trial.checkpoint import Saved
+from ptydask.trial.checkpoint import CheckpointData
 
-SAVED = Saved(
+SAVED = CheckpointData(
     7, {"scale": 0.98, "kind": "a\nb", "n": 3}, ((1, {"loss": 0.5}), (7, {"loss": 0.25})), 12.5, b"\n\x00state\n"
 )
 
@@ -23,7 +23,7 @@ def test_pack_and_unpack() -> None:
 
 def test_numbers_that_json_does_not_have() -> None:
     """A loss of NaN or infinity survives."""
-    saved = Saved(2, {}, ((1, {"loss": math.inf}), (2, {"loss": math.nan})), 0.0, b"")
+    saved = CheckpointData(2, {}, ((1, {"loss": math.inf}), (2, {"loss": math.nan})), 0.0, b"")
     back = checkpoint.unpack(checkpoint.pack(saved))
     assert back.reports[0][1]["loss"] == math.inf
     assert math.isnan(back.reports[1][1]["loss"])

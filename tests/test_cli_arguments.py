@@ -35,7 +35,7 @@ def test_a_whole_number_is_digits_alone(command: list[str], text: str, capsys: p
 @pytest.mark.parametrize(
     ("read", "text", "value"),
     [
-        (arguments.count, "1", 1),
+        (arguments.parse_count, "1", 1),
         (arguments.natural, "0", 0),
         (arguments.whole_number(0, 7), "7", 7),
         (arguments.seconds, "1.5e3", 1500.0),
@@ -51,7 +51,7 @@ def test_what_is_a_number(read: Callable[[str], Any], text: str, value: Any) -> 
 @pytest.mark.parametrize(
     ("read", "text"),
     [
-        (arguments.count, "0"),
+        (arguments.parse_count, "0"),
         (arguments.whole_number(0, 7), "8"),
         (arguments.seconds, "-1"),
         (arguments.seconds, "1_0"),

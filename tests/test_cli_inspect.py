@@ -263,9 +263,9 @@ def test_ls_order(packed: Path, call: Callable[..., str], options: str, numbers:
 def test_larger_may_be_better() -> None:
     """Where the metric is maximised, --sort error and the metric's own name begin with the largest."""
     for name in ("error", "loss", "metrics.loss"):
-        chosen = inspect.selected(RECORDS, sort=name, direction="maximize", metric="loss")
+        chosen = inspect.select_trials(RECORDS, sort=name, direction="maximize", metric="loss")
         assert [r.number for r in chosen] == [2, 0, 5, 1, 3]
-    chosen = inspect.selected(RECORDS, sort="error", reverse=True, direction="maximize", metric="loss")
+    chosen = inspect.select_trials(RECORDS, sort="error", reverse=True, direction="maximize", metric="loss")
     assert [r.number for r in chosen] == [1, 5, 0, 2, 3]
 
 
@@ -314,7 +314,7 @@ def test_the_image_is_where_best_says(packed: Path, make: Callable[..., Path], t
     for file in (packed, make((*RECORDS, replace(RECORDS[0], number=7)), run=run_of(tmp_path))):
         with reader.open(file) as results:
             for number in (1, 7) if file != packed or not results.packed else (1,):
-                name, _, group = describe.place(results, number).partition(":")
+                name, _, group = describe.trial_location(results, number).partition(":")
                 with h5py.File(name, "r", locking=False) as opened:
                     assert opened[f"{group}/image/data"].shape == (4, 5)
 
@@ -482,7 +482,7 @@ def test_status_when_the_driver_was_killed(make: Callable[..., Path], call: Call
 )
 def test_a_packed_file_is_not_always_finished(driver: str, left: int | None, state: str) -> None:
     """A finished study that was to get more trials, its driver killed before the first of them, is not finished."""
-    assert status.standing(driver, live=False, packed=True, left=left).state == state
+    assert status.study_status(driver, live=False, packed=True, left=left).state == state
 
 
 def test_status_of_an_extended_study(packed: Path, call: Callable[..., str]) -> None:
@@ -557,9 +557,9 @@ def test_ctrl_c_ends_a_watch(
 
 def test_moment() -> None:
     """Time stamps are read as seconds since 1970, with and without a zone; nonsense is 0."""
-    assert status.moment("1970-01-01T01:00:10+01:00") == 10.0
-    assert status.moment(12) == 12.0
-    assert status.moment(None) == 0.0
+    assert status.parse_timestamp("1970-01-01T01:00:10+01:00") == 10.0
+    assert status.parse_timestamp(12) == 12.0
+    assert status.parse_timestamp(None) == 0.0
 
 
 # --- what is printed, and where ------------------------------------------------------------------------
@@ -624,16 +624,16 @@ def test_status_is_watched_in_place(packed: Path) -> None:
 def test_left_out_columns() -> None:
     """The last columns go first; the text of a last column is cut where that is enough."""
     table = formats.Table(("trial", "message"), (("1", "a long story of what went wrong"),), frozenset({0}))
-    shown, left_out = formats.fitted(table, 24)
+    shown, left_out = formats.fit_table(table, 24)
     assert shown.rows == (("1", "a long story o..."),)
     assert left_out == ()
-    shown, left_out = formats.fitted(table, 12)
+    shown, left_out = formats.fit_table(table, 12)
     assert (shown.columns, left_out) == (("trial",), ("message",))
 
 
 def test_window_without_a_terminal() -> None:
     """What is no terminal counts as 80 by 24."""
-    assert screen.window(io.StringIO()) == (80, 24)
+    assert screen.window_size(io.StringIO()) == (80, 24)
 
 
 def test_numpy_values_are_plain() -> None:

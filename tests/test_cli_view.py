@@ -75,7 +75,7 @@ def snapshot(**changes) -> RunSnapshot:
 )
 def test_duration(seconds: float, text: str) -> None:
     """A time span is said in two units at most, and carries when it rounds up."""
-    assert formatting.duration(seconds) == text
+    assert formatting.duration_text(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_frame_fits_its_window(width: int, height: int, count: int, over: str)
     """No line is wider and no frame is taller than the window, whatever it has to say."""
     long_name = {"study": "a very long study name " * 5, "metric": "loss"}
     params = {f"parameter_{i}": 1.23456789e-5 for i in range(20)}
-    lines = frame.frame(
+    lines = frame.render_frame(
         snapshot(running=running(count), best=trial(4, 0.1, params=params), **long_name),
         width,
         height,
@@ -162,7 +162,7 @@ def test_a_frame_fits_its_window(width: int, height: int, count: int, over: str)
 
 def test_what_a_frame_says() -> None:
     """Progress, states, the best with its parameters, each running trial, workers, time left are there."""
-    shown = text(frame.frame(snapshot(), 100, 24, frame.BLOCKS))
+    shown = text(frame.render_frame(snapshot(), 100, 24, frame.BLOCKS))
     assert "12/200 trials" in shown
     assert "10 complete  1 pruned  1 failed  2 running" in shown
     assert "best  trial 4  0.0123400  scale=0.98  rotation=-1.5" in shown
@@ -173,17 +173,17 @@ def test_what_a_frame_says() -> None:
 def test_a_frame_of_the_first_second() -> None:
     """Before anything ended, with no workers yet and unknown steps, it says so."""
     first = snapshot(counts={}, best=None, running=running(1), workers=0, remaining=None, iterations=None)
-    shown = text(frame.frame(first, 80, 24, frame.ASCII))
+    shown = text(frame.render_frame(first, 80, 24, frame.ASCII))
     assert "none completed yet" in shown
     assert "waiting for workers" in shown
     assert "time left not known yet" in shown
     assert "step 0" in shown
-    assert text(frame.frame(replace(first, total=0), 80, 24, frame.ASCII)).count("0 trials recorded") == 1
+    assert text(frame.render_frame(replace(first, total=0), 80, 24, frame.ASCII)).count("0 trials recorded") == 1
 
 
 def test_many_running_trials_are_counted() -> None:
     """Of more running trials than there is room for, the first are shown and the others counted."""
-    shown = text(frame.frame(snapshot(running=running(54)), 80, 24, frame.ASCII))
+    shown = text(frame.render_frame(snapshot(running=running(54)), 80, 24, frame.ASCII))
     rows = re.findall(r"^ *\d+  [#-]{16} ", shown, re.M)
     more = re.search(r"^\.\.\. and (\d+) more$", shown, re.M)
     assert more is not None
@@ -192,10 +192,10 @@ def test_many_running_trials_are_counted() -> None:
 
 def test_bar() -> None:
     """A bar is as long as asked, full at the end only, and bears nonsense."""
-    assert frame.bar(0.5, 4, frame.ASCII) == ("##", "--")
-    assert frame.bar(0.99, 4, frame.ASCII) == ("###", "-")
-    assert frame.bar(7.0, 4, frame.ASCII) == ("####", "")
-    assert frame.bar(math.nan, 4, frame.ASCII) == ("", "----")
+    assert frame.progress_bar(0.5, 4, frame.ASCII) == ("##", "--")
+    assert frame.progress_bar(0.99, 4, frame.ASCII) == ("###", "-")
+    assert frame.progress_bar(7.0, 4, frame.ASCII) == ("####", "")
+    assert frame.progress_bar(math.nan, 4, frame.ASCII) == ("", "----")
 
 
 # --- the log -----------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ class Clock:
 
 
 def log_of(stream: TextIO, clock: Clock | None = None) -> view.View:
-    return view.observer(stream, environ={}, clock=clock or Clock())
+    return view.make_view(stream, environ={}, clock=clock or Clock())
 
 
 def test_the_line_of_a_finished_trial() -> None:
@@ -367,7 +367,7 @@ def terminal() -> Iterator[Terminal]:
 
 def test_the_frame_is_redrawn_in_place(terminal: Terminal) -> None:
     """After many updates there is one frame, and above it what was meant to stay."""
-    watch = view.observer(terminal.stream, environ=UTF8)
+    watch = view.make_view(terminal.stream, environ=UTF8)
     watch.plan(["plan: 200 trials"])
     for done in range(5):
         watch.update(snapshot(counts={"complete": done}))
@@ -396,7 +396,7 @@ def test_the_frame_is_redrawn_in_place(terminal: Terminal) -> None:
 def test_a_narrow_window(terminal: Terminal, columns: int) -> None:
     """At 40 columns too, states, best, running trials and time left are all there, and nothing wraps."""
     terminal.resize(columns, 24)
-    watch = view.observer(terminal.stream, environ=UTF8)
+    watch = view.make_view(terminal.stream, environ=UTF8)
     for _ in range(3):
         watch.update(snapshot())
     shown = terminal.text()
@@ -408,7 +408,7 @@ def test_a_narrow_window(terminal: Terminal, columns: int) -> None:
 @pytest.mark.parametrize("sizes", [[(50, 24)], [(120, 24)], [(60, 24), (31, 24), (100, 24), (45, 10)], [(80, 6)]])
 def test_a_resize_leaves_one_frame(terminal: Terminal, sizes: list[tuple[int, int]]) -> None:
     """Made narrower, wider, lower: what the terminal wrapped of the old frame is cleared."""
-    watch = view.observer(terminal.stream, environ=UTF8)
+    watch = view.make_view(terminal.stream, environ=UTF8)
     watch.plan(["stays"])
     watch.update(snapshot())
     terminal.text()
@@ -428,7 +428,7 @@ def test_no_color(terminal: Terminal) -> None:
     """With NO_COLOR there are no colours, without it there are."""
     for environ, coloured in (({**UTF8, "NO_COLOR": "1"}, False), (UTF8, True)):
         before = len(terminal.raw)
-        watch = view.observer(terminal.stream, environ=environ)
+        watch = view.make_view(terminal.stream, environ=environ)
         watch.update(snapshot())
         watch.close(snapshot())
         terminal.text()
@@ -437,7 +437,7 @@ def test_no_color(terminal: Terminal) -> None:
 
 def test_a_plain_locale_gets_plain_characters(terminal: Terminal) -> None:
     """With LANG=C the frame is ASCII."""
-    watch = view.observer(terminal.stream, environ={"TERM": "xterm", "LANG": "C"})
+    watch = view.make_view(terminal.stream, environ={"TERM": "xterm", "LANG": "C"})
     watch.update(snapshot(running=running(54)))
     watch.close(snapshot())
     assert terminal.text().isascii()
@@ -445,7 +445,7 @@ def test_a_plain_locale_gets_plain_characters(terminal: Terminal) -> None:
 
 def test_a_dumb_terminal_gets_lines(terminal: Terminal) -> None:
     """TERM=dumb is written to like a log."""
-    watch = view.observer(terminal.stream, environ={"TERM": "dumb"})
+    watch = view.make_view(terminal.stream, environ={"TERM": "dumb"})
     watch.update(snapshot())
     watch.finished(trial(5), False, snapshot())
     assert terminal.text().startswith("trial 5 complete")
@@ -455,7 +455,7 @@ def test_a_dumb_terminal_gets_lines(terminal: Terminal) -> None:
 def test_a_terminal_that_went_away_ends_nothing() -> None:
     """The window is closed during the run: the run goes on."""
     made = Terminal(80, 24)
-    watch = view.observer(made.stream, environ=UTF8)
+    watch = view.make_view(made.stream, environ=UTF8)
     watch.update(snapshot())
     os.close(made.master)
     watch.update(snapshot())

@@ -14,8 +14,8 @@ import dask
 import pytest
 from distributed import Client, LocalCluster, Security
 
-from ptydask.clusters import ClusterRequest, Need, address
-from ptydask.clusters.address import Running
+from ptydask.clusters import ClusterRequest, WorkerDemand, address
+from ptydask.clusters.address import RunningScheduler
 from ptydask.errors import ClusterError
 
 REQUEST = ClusterRequest(2, 2)
@@ -59,7 +59,7 @@ def stubborn() -> None:
 @pytest.mark.slow
 def test_a_run_on_a_running_scheduler(scheduler: LocalCluster) -> None:
     """Its workers are used and left; lost workers and long trials are treated as on a scheduler of our own."""
-    place = Running(scheduler.scheduler_address)
+    place = RunningScheduler(scheduler.scheduler_address)
     failures, ttl = scheduler.scheduler.allowed_failures, scheduler.scheduler.worker_ttl
     assert place.default_workers() == 1
     assert place.script(REQUEST) == ""
@@ -67,11 +67,11 @@ def test_a_run_on_a_running_scheduler(scheduler: LocalCluster) -> None:
     with place.open(REQUEST) as workers:
         assert (scheduler.scheduler.allowed_failures, scheduler.scheduler.worker_ttl) == (0, 3600)
         (worker,) = workers.client.scheduler_info()["workers"]
-        first, second = workers.tend(Need(5, ())), workers.tend(Need(5, ()))
+        first, second = workers.tend(WorkerDemand(5, ())), workers.tend(WorkerDemand(5, ()))
         assert [line.split(",")[0] for line in first.notices] == [f"nothing is encrypted at {place.address}"]
         assert (second.notices, second.coming, second.waiting) == ((), 0, "")
         with pytest.raises(ClusterError, match="can run this study: no torch"):
-            workers.tend(Need(5, (), {worker: "no torch"}))
+            workers.tend(WorkerDemand(5, (), {worker: "no torch"}))
         assert list(workers.client.scheduler_info()["workers"]) == [worker]
     assert (scheduler.scheduler.allowed_failures, scheduler.scheduler.worker_ttl) == (failures, ttl)
 
@@ -79,14 +79,14 @@ def test_a_run_on_a_running_scheduler(scheduler: LocalCluster) -> None:
 @pytest.mark.slow
 def test_stopping_asks_the_trials_to_go(scheduler: LocalCluster) -> None:
     """A trial that hears it ends by itself, in the same process; the next run there is not told to go."""
-    with Running(scheduler.scheduler_address).open(REQUEST) as workers:
+    with RunningScheduler(scheduler.scheduler_address).open(REQUEST) as workers:
         before = list(workers.client.scheduler_info()["workers"])
         trial = workers.client.submit(obedient, pure=False)
         until(workers._busy)
         workers.stop_workers()
         assert trial.result(timeout=10) == "told"
         assert list(workers.client.scheduler_info()["workers"]) == before
-    with Running(scheduler.scheduler_address).open(REQUEST) as workers:
+    with RunningScheduler(scheduler.scheduler_address).open(REQUEST) as workers:
         assert (
             workers.client.submit(lambda: __import__("ptydask.trial.eviction").trial.eviction.asked.is_set()).result()
             is False
@@ -98,7 +98,7 @@ def test_a_worker_that_does_not_let_go_is_restarted(scheduler: LocalCluster, mon
     """Its process is new afterwards; a task of somebody else is not counted as ours."""
     monkeypatch.setattr(address, "_LET_GO", 5.0)
     monkeypatch.setattr(address, "_PATIENCE", 0.5)
-    with Running(scheduler.scheduler_address).open(REQUEST) as workers:
+    with RunningScheduler(scheduler.scheduler_address).open(REQUEST) as workers:
         with Client(scheduler, set_as_default=False) as other:
             foreign = other.submit(time.sleep, 0.5, pure=False)
             until(workers.client.processing)
@@ -123,9 +123,9 @@ def _pid() -> int:
 def test_a_scheduler_without_workers_says_so() -> None:
     with (
         LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", host="127.0.0.1") as empty,
-        Running(empty.scheduler_address).open(REQUEST) as workers,
+        RunningScheduler(empty.scheduler_address).open(REQUEST) as workers,
     ):
-        said = workers.tend(Need(5, ()))
+        said = workers.tend(WorkerDemand(5, ()))
         assert (said.coming, said.waiting) == (
             0,
             f"the scheduler at {empty.scheduler_address} has no workers; start some with dask worker",
@@ -138,7 +138,7 @@ def test_nobody_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(address, "_CONNECT", 1)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        place = Running(f"tcp://127.0.0.1:{closed.getsockname()[1]}")
+        place = RunningScheduler(f"tcp://127.0.0.1:{closed.getsockname()[1]}")
     began = time.monotonic()
     with pytest.raises(ClusterError, match=rf"^the scheduler at {place.address} does not answer within 1 s"):
         place.default_workers()
@@ -147,7 +147,7 @@ def test_nobody_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tls_without_a_certificate_says_what_to_set() -> None:
     with pytest.raises(ClusterError, match=r"set distributed.comm.tls.ca-file, distributed.comm.tls.client.cert"):
-        Running("tls://127.0.0.1:8786").default_workers()
+        RunningScheduler("tls://127.0.0.1:8786").default_workers()
 
 
 @pytest.mark.slow
@@ -162,9 +162,9 @@ def test_tls_with_the_certificate_of_dasks_configuration(tmp_path: Path) -> None
         assert cluster.scheduler_address.startswith("tls://")
         with (
             dask.config.set({f"distributed.comm.tls.{name}": path for name, path in own.items()}),
-            Running(cluster.scheduler_address).open(REQUEST) as workers,
+            RunningScheduler(cluster.scheduler_address).open(REQUEST) as workers,
         ):
-            assert workers.tend(Need(5, ())).notices == ()
+            assert workers.tend(WorkerDemand(5, ())).notices == ()
 
 
 @pytest.mark.slow

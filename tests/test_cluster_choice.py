@@ -94,8 +94,8 @@ def test_sbatch_without_scontrol_is_no_slurm(programs: Path) -> None:
         ("oar", "oar"),
         ("moab", "moab"),
         ("htcondor", "htcondor"),
-        ("tcp://10.0.0.1:8786", "Running"),
-        ("tls://head.example.org:8786", "Running"),
+        ("tcp://10.0.0.1:8786", "RunningScheduler"),
+        ("tls://head.example.org:8786", "RunningScheduler"),
     ],
 )
 def test_places_by_name(name: str, place: str) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from ptydask.clusters import ClusterRequest, Need, Tended, local, workers_of
+from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, local, workers_of
 from ptydask.clusters.local import LocalWorkers, ThisMachine
 from ptydask.errors import ClusterError
 
 
-def tended(workers: LocalWorkers, need: Callable[[list[str]], Need], wanted: int) -> Tended:
+def tended(workers: LocalWorkers, need: Callable[[list[str]], WorkerDemand], wanted: int) -> ClusterStatus:
     """Tends until there are ``wanted`` workers and no more come."""
     deadline = time.monotonic() + 60
     while True:
@@ -30,18 +30,18 @@ def test_workers_come_and_go_with_the_work(monkeypatch: pytest.MonkeyPatch) -> N
     """From the least to the most and back, and to none; a busy worker stays; no GPU has two while another has none."""
     monkeypatch.setattr(local, "visible_gpus", lambda: ("0", "1", "2"))
     with ThisMachine().open(ClusterRequest(3, 1)) as workers:
-        tended(workers, lambda _: Need(1, ()), 1)
+        tended(workers, lambda _: WorkerDemand(1, ()), 1)
         (first,) = workers.client.scheduler_info()["workers"]
-        said = workers.tend(Need(9, (first,)))
+        said = workers.tend(WorkerDemand(9, (first,)))
         assert (said.coming, said.waiting) == (2, "2 workers starting")
-        tended(workers, lambda _: Need(9, (first,)), 3)
+        tended(workers, lambda _: WorkerDemand(9, (first,)), 3)
         assert sorted(workers.client.run(_gpu).values()) == ["0", "1", "2"]
         last = list(workers.client.scheduler_info()["workers"])[-1]
-        tended(workers, lambda _: Need(1, (last,)), 1)
+        tended(workers, lambda _: WorkerDemand(1, (last,)), 1)
         assert list(workers.client.scheduler_info()["workers"]) == [last]
-        tended(workers, lambda _: Need(9, (last,)), 3)
+        tended(workers, lambda _: WorkerDemand(9, (last,)), 3)
         assert sorted(workers.client.run(_gpu).values()) == ["0", "1", "2"]
-        tended(workers, lambda _: Need(0, ()), 0)
+        tended(workers, lambda _: WorkerDemand(0, ()), 0)
 
 
 def _gpu() -> str:
@@ -52,10 +52,10 @@ def _gpu() -> str:
 def test_a_worker_that_cannot_get_ready_ends_the_run() -> None:
     """Another process on the same machine would not do better."""
     with ThisMachine().open(ClusterRequest(1, 1)) as workers:
-        tended(workers, lambda _: Need(1, ()), 1)
+        tended(workers, lambda _: WorkerDemand(1, ()), 1)
         (worker,) = workers.client.scheduler_info()["workers"]
         with pytest.raises(ClusterError, match="cannot run this study: no module named ptyrad"):
-            workers.tend(Need(1, (), {worker: "no module named ptyrad"}))
+            workers.tend(WorkerDemand(1, (), {worker: "no module named ptyrad"}))
 
 
 @pytest.mark.slow
@@ -63,10 +63,10 @@ def test_a_worker_that_does_not_start_ends_the_run(monkeypatch: pytest.MonkeyPat
     """After a time, with a line that says so."""
     monkeypatch.setattr(local, "_START", 0.0)
     with ThisMachine().open(ClusterRequest(1, 1)) as workers:
-        workers.tend(Need(1, ()))
+        workers.tend(WorkerDemand(1, ()))
         time.sleep(0.01)
         with pytest.raises(ClusterError, match=r"a worker did not start on this machine within 0\.0 s"):
-            workers.tend(Need(1, ()))
+            workers.tend(WorkerDemand(1, ()))
 
 
 @pytest.mark.slow

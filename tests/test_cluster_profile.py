@@ -11,7 +11,16 @@ import pytest
 
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.jobqueue import JobQueue, profile_file
-from ptydask.clusters.jobqueue.profile import Profile, clock, describe, layout, memory_text, seconds, size, threads
+from ptydask.clusters.jobqueue.profile import (
+    Profile,
+    clock_text,
+    describe,
+    memory_text,
+    parse_size,
+    parse_time,
+    plan_layout,
+    worker_threads,
+)
 from ptydask.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -104,11 +113,11 @@ def test_every_key_is_documented() -> None:
 )
 def test_walltime_is_read_as_slurm_reads_it(text: str, expected: float, read: Callable[..., Profile]) -> None:
     """In quotes or not: YAML alone would make 4:00:00 the number 14400, and 14400 minutes are ten days."""
-    assert seconds(text) == expected
+    assert parse_time(text) == expected
     for form in (text, f"'{text}'"):
         assert read(f"walltime: {form}").walltime == expected
     assert read(json.dumps({"walltime": text}), "site.json").walltime == expected
-    assert seconds(clock(int(expected))) == expected
+    assert parse_time(clock_text(int(expected))) == expected
 
 
 @pytest.mark.parametrize("text", ["four hours", "0", "'00:00'", "-5", "1.5", "true", "[1]", "'4:00:00:00'", "''"])
@@ -132,7 +141,7 @@ def test_what_is_no_time_is_refused(text: str, read: Callable[..., Profile]) -> 
 )
 def test_memory_is_read_with_its_unit(text: str, expected: int, shown: str, read: Callable[..., Profile]) -> None:
     """Powers of 1024, as SLURM has them."""
-    assert size(text) == expected == read(f"memory: {text}").memory
+    assert parse_size(text) == expected == read(f"memory: {text}").memory
     assert memory_text(expected) == shown
 
 
@@ -260,8 +269,8 @@ def test_what_a_system_cannot_be_asked_for_is_refused(text: str, said: str, read
 
 def test_what_directives_ask_for_may_be_counted(read: Callable[..., Profile]) -> None:
     profile = read("system: sge\ngpus: 2\ncpus: 8\nresource_spec: gpu=2\ndirectives: [-pe smp 8]")
-    assert layout(profile, ClusterRequest(4, 4)).per_job == 2
-    assert threads(profile, ClusterRequest(4, 4)) == 4
+    assert plan_layout(profile, ClusterRequest(4, 4)).per_job == 2
+    assert worker_threads(profile, ClusterRequest(4, 4)) == 4
 
 
 def test_gpus_are_counted_in_a_resource_spec(read: Callable[..., Profile]) -> None:
@@ -291,8 +300,8 @@ def test_jobqueue_yaml_says_what_the_profile_does_not(
 
 def test_the_environment_is_dasks_configuration_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DASK_JOBQUEUE__SLURM__QUEUE", "fromenv")
-    assert profile_file.complete({"system": "slurm"}).queue == "fromenv"
-    assert profile_file.complete({"system": "pbs"}).queue is None
+    assert profile_file.complete_profile({"system": "slurm"}).queue == "fromenv"
+    assert profile_file.complete_profile({"system": "pbs"}).queue is None
 
 
 def test_without_jobqueue_yaml_the_defaults_are_ptydasks() -> None:
@@ -300,7 +309,7 @@ def test_without_jobqueue_yaml_the_defaults_are_ptydasks() -> None:
     import dask_jobqueue
 
     assert dask.config.get("jobqueue.slurm.walltime") == "00:30:00", dask_jobqueue
-    profile = profile_file.complete({"system": "slurm"})
+    profile = profile_file.complete_profile({"system": "slurm"})
     assert profile.walltime == 4 * 3600
     assert profile.from_dask == ()
 
@@ -315,14 +324,14 @@ def test_gpus_in_the_directives_of_jobqueue_yaml_are_counted(jobqueue_yaml: Call
         ("--gpus=v100:2", 2, "v100"),
     ):
         jobqueue_yaml(f"jobqueue:\n  slurm:\n    job-extra-directives: ['{line}', '--exclusive']\n")
-        profile = profile_file.complete({"system": "slurm"})
+        profile = profile_file.complete_profile({"system": "slurm"})
         assert (profile.gpus, profile.gpu_type, profile.directives) == (gpus, kind, ("--exclusive",)), line
 
 
 def test_a_wrong_value_in_jobqueue_yaml_says_where_it_is(jobqueue_yaml: Callable[[str], None]) -> None:
     jobqueue_yaml("jobqueue:\n  slurm:\n    memory: lots\n")
     with pytest.raises(ConfigError, match=r"^Dask's configuration, jobqueue.slurm: memory = 'lots': must be a number"):
-        profile_file.complete({"system": "slurm"})
+        profile_file.complete_profile({"system": "slurm"})
 
 
 # --- jobs and workers -----------------------------------------------------------------------------------
@@ -345,7 +354,7 @@ def test_workers_are_shared_out_over_whole_jobs(
     gpus: int, per_gpu: int, workers: int, least: int, cap: int | None, expected: tuple[int, int, int]
 ) -> None:
     profile = Profile(gpus=gpus, max_jobs=cap)
-    plan = layout(profile, ClusterRequest(workers, least, per_gpu))
+    plan = plan_layout(profile, ClusterRequest(workers, least, per_gpu))
     assert (plan.per_job, plan.most, plan.least) == expected
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ptydask.engines.command import folder, limits, log, messages, program, removal
-from ptydask.engines.command.limits import Exceeded, Limits
-from ptydask.engines.command.process import Exit
+from ptydask.engines.command.limits import ExceededLimit, TimeLimits
+from ptydask.engines.command.process import ProgramExit
 from ptydask.errors import ConfigError
 
 
@@ -19,16 +19,16 @@ def test_the_exception_is_found_wherever_it_is() -> None:
     """The last traceback's last line: before buffered output, in a group, of a rank, with a cause; else nothing."""
     heading = "Traceback (most recent call last):\n"
     where = '  File "x.py", line 1, in <module>\n    1/0\n    ~^~\n'
-    assert log.exception(f"{heading}{where}ZeroDivisionError: division by zero\nbuffered\n") == (
+    assert log.find_exception(f"{heading}{where}ZeroDivisionError: division by zero\nbuffered\n") == (
         "ZeroDivisionError: division by zero"
     )
     first, second = f"{heading}{where}KeyError: 'a'\n", f"{heading}{where}torch.OutOfMemoryError: no memory\n"
-    assert log.exception(first + "\nDuring handling ...:\n\n" + second) == "torch.OutOfMemoryError: no memory"
+    assert log.find_exception(first + "\nDuring handling ...:\n\n" + second) == "torch.OutOfMemoryError: no memory"
     ranked = "".join(f"[rank0]: {line}\n" for line in f"{heading}{where}ValueError: x".split("\n"))
-    assert log.exception(ranked) == "ValueError: x"
-    assert log.exception(f"{heading}{where}KeyboardInterrupt\n") == "KeyboardInterrupt"
-    assert log.exception("Error: all is lost\n") == ""
-    assert log.exception(f"{heading}{where}") == ""
+    assert log.find_exception(ranked) == "ValueError: x"
+    assert log.find_exception(f"{heading}{where}KeyboardInterrupt\n") == "KeyboardInterrupt"
+    assert log.find_exception("Error: all is lost\n") == ""
+    assert log.find_exception(f"{heading}{where}") == ""
 
 
 # --- messages and limits --------------------------------------------------------------------------
@@ -38,42 +38,42 @@ def test_the_exception_is_found_wherever_it_is() -> None:
     ("ended", "text", "message"),
     [
         (
-            Exit(1, None, 12.3),
+            ProgramExit(1, None, 12.3),
             "Traceback (most recent call last):\n  x\nZeroDivisionError: float division by zero\n",
             "train exited 1 after 12 s: ZeroDivisionError: float division by zero",
         ),
-        (Exit(1, None, 0.26), "", "train exited 1 after 0.3 s: it wrote nothing"),
-        (Exit(3, None, 4000.0), "so\nit ends\n", "train exited 3 after 1 h 7 min: it ends"),
+        (ProgramExit(1, None, 0.26), "", "train exited 1 after 0.3 s: it wrote nothing"),
+        (ProgramExit(3, None, 4000.0), "so\nit ends\n", "train exited 3 after 1 h 7 min: it ends"),
         (
-            Exit(2, None, 3.0),
+            ProgramExit(2, None, 3.0),
             "usage: train\ntrain: error: unrecognized arguments: --x\n",
             "train exited 2 after 3 s: the program rejected its arguments: train: error: unrecognized arguments: --x",
         ),
         (
-            Exit(2, None, 3.0),
+            ProgramExit(2, None, 3.0),
             "usage: train\ntrain: error: argument --amp: ignored explicit argument 'False'\n",
             "train exited 2 after 3 s: the program rejected its arguments: train: error: argument --amp: "
             "ignored explicit argument 'False'; write ${args_no_boolean_flags} for ${args} in command",
         ),
         (
-            Exit(2, None, 3.0),
+            ProgramExit(2, None, 3.0),
             "Traceback (most recent call last):\n  x\nValueError: y\n",
             "train exited 2 after 3 s: ValueError: y",
         ),
-        (Exit(None, 11, 5.0), "epoch 1\n", "train was ended by SIGSEGV after 5 s: epoch 1"),
+        (ProgramExit(None, 11, 5.0), "epoch 1\n", "train was ended by SIGSEGV after 5 s: epoch 1"),
         (
-            Exit(None, 9, 5.0),
+            ProgramExit(None, 9, 5.0),
             "",
             "train was ended by SIGKILL after 5 s; perhaps the machine ran out of memory",
         ),
         (
-            Exit(None, 9, 5.0, lost=True),
+            ProgramExit(None, 9, 5.0, lost=True),
             "",
             "train was killed with the process that watches over it, after 5 s",
         ),
     ],
 )
-def test_the_message_of_a_bad_end(ended: Exit, text: str, message: str) -> None:
+def test_the_message_of_a_bad_end(ended: ProgramExit, text: str, message: str) -> None:
     """Program, code or signal, seconds, and what it said last."""
     assert messages.ended_badly("train", ended, text) == message
 
@@ -93,20 +93,20 @@ def test_the_messages_of_the_others() -> None:
     assert messages.not_finite("train", "SSIM", float("nan"), "last") == (
         "train exited 0 but the last value that it logged of 'SSIM' is NaN"
     )
-    assert messages.too_long("train", Exceeded("start_timeout", 600)) == (
+    assert messages.too_long("train", ExceededLimit("start_timeout", 600)) == (
         "train hung at its start: no output and no logged value for 10 min, and was stopped (engine.start_timeout)"
     )
 
 
 def test_limits_are_kept_apart() -> None:
     """Silence at the start, silence later, and the whole time; each can be without a limit."""
-    some = Limits(start_timeout=10, idle_timeout=5, trial_timeout=100)
-    assert limits.exceeded(some, 9.9, None) is None
-    assert limits.exceeded(some, 10.1, None) == Exceeded("start_timeout", 10)
-    assert limits.exceeded(some, 14.0, 9.0) is None
-    assert limits.exceeded(some, 14.1, 9.0) == Exceeded("idle_timeout", 5)
-    assert limits.exceeded(some, 100.1, 100.0) == Exceeded("trial_timeout", 100)
-    assert limits.exceeded(Limits(), 1e9, None) is None
+    some = TimeLimits(start_timeout=10, idle_timeout=5, trial_timeout=100)
+    assert limits.find_exceeded(some, 9.9, None) is None
+    assert limits.find_exceeded(some, 10.1, None) == ExceededLimit("start_timeout", 10)
+    assert limits.find_exceeded(some, 14.0, 9.0) is None
+    assert limits.find_exceeded(some, 14.1, 9.0) == ExceededLimit("idle_timeout", 5)
+    assert limits.find_exceeded(some, 100.1, 100.0) == ExceededLimit("trial_timeout", 100)
+    assert limits.find_exceeded(TimeLimits(), 1e9, None) is None
 
 
 # --- the program ----------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_where_a_program_is_found(tmp_path: Path) -> None:
     tool = tmp_path / "tool"
     tool.write_text("#!/bin/sh\n")
     tool.chmod(0o700)
-    environ = program.environment({"PATH": "/usr/bin:/bin"}, {})
+    environ = program.build_environment({"PATH": "/usr/bin:/bin"}, {})
     assert environ["PATH"].split(":")[-1] == str(Path(sys.executable).parent)
 
     def found(*argv: str, name: str | None = None) -> program.Program:
@@ -183,7 +183,7 @@ def test_few_sentences_for_many_files(tmp_path: Path) -> None:
     """What does not fit is named with its size, twenty of them."""
     for n in range(50):
         (tmp_path / f"{n:02d}").write_bytes(b"x" * (10 + n))
-    kept = folder.kept(tmp_path, ["*"], 100)
+    kept = folder.collect_files(tmp_path, ["*"], 100)
     assert list(kept.artifacts) == [f"{n:02d}" for n in range(7)]
     assert kept.size <= 100
     said = kept.sentences()
@@ -196,7 +196,7 @@ def test_files_that_the_program_did_not_write(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     for name in ("program.log", "below/program.log", "model.pt"):
         (tmp_path / name).write_text(name)
-    kept = folder.kept(tmp_path, ["**"], 100, ("program.log",))
+    kept = folder.collect_files(tmp_path, ["**"], 100, ("program.log",))
     assert sorted(kept.artifacts) == ["below/program.log", "model.pt"]
 
 

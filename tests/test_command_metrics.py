@@ -18,20 +18,20 @@ import pytest
 import ptydask
 import ptydask.engines.command
 from ptydask.engines.command import rows
-from ptydask.engines.command.rows import Tail
+from ptydask.engines.command.rows import MetricsTail
 from ptydask.trial import metric_history as history_of_trials
-from ptydask.trial.metric_history import History, Row
+from ptydask.trial.metric_history import LoggedRow, MetricHistory
 
 HOOK = Path(ptydask.engines.command.__file__).parent / "hook"
 
 
-def tail(tmp_path: Path, text: str | bytes = "") -> Tail:
+def tail(tmp_path: Path, text: str | bytes = "") -> MetricsTail:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return Tail(path)
+    return MetricsTail(path)
 
 
-def append(of: Tail, text: str) -> None:
+def append(of: MetricsTail, text: str) -> None:
     with of.path.open("a") as file:
         file.write(text)
 
@@ -100,7 +100,7 @@ def test_partial_lines_wait_for_the_rest(tmp_path: Path) -> None:
 
 def test_a_file_that_comes_late_shrinks_or_goes(tmp_path: Path) -> None:
     """No file is no row; a shorter one is read anew."""
-    of = Tail(tmp_path / "metrics.jsonl")
+    of = MetricsTail(tmp_path / "metrics.jsonl")
     assert of.new() == []
     append(of, '{"a": 1}\n{"a": 2}\n{"a":')
     assert len(of.new()) == 2
@@ -126,10 +126,10 @@ def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
 # --- what rows amount to --------------------------------------------------------------------------------------------
 
 
-def history(*values: float, run: str = "", **options: str) -> History:
-    found = History("m", options.get("objective", "last"), options.get("direction", "maximize"))  # type: ignore[arg-type]
+def history(*values: float, run: str = "", **options: str) -> MetricHistory:
+    found = MetricHistory("m", options.get("objective", "last"), options.get("direction", "maximize"))  # type: ignore[arg-type]
     for step, value in enumerate(values):
-        found.add(Row(step, {"m": value}, 0.0, run))
+        found.add(LoggedRow(step, {"m": value}, 0.0, run))
     return found
 
 
@@ -146,16 +146,24 @@ def test_count_last_and_best() -> None:
 
 def test_add_says_whether_a_value_was_counted() -> None:
     """Rows without the metric, NaN and a row that is read again are not."""
-    found = History("m", "last", "maximize")
-    given = [Row(0, {"m": 1}, 0, "r"), Row(1, {"x": 1}, 0, "r"), Row(1, {"m": 2}, 0, "r"), Row(1, {"m": 2}, 0, "r")]
+    found = MetricHistory("m", "last", "maximize")
+    given = [
+        LoggedRow(0, {"m": 1}, 0, "r"),
+        LoggedRow(1, {"x": 1}, 0, "r"),
+        LoggedRow(1, {"m": 2}, 0, "r"),
+        LoggedRow(1, {"m": 2}, 0, "r"),
+    ]
     assert [found.add(row) for row in given] == [True, False, True, False]
-    assert [found.add(Row(2, {"m": math.nan}, 0, "r")), found.add(Row(2, {"m": 5.0}, 0, "r"))] == [False, True]
+    assert [found.add(LoggedRow(2, {"m": math.nan}, 0, "r")), found.add(LoggedRow(2, {"m": 5.0}, 0, "r"))] == [
+        False,
+        True,
+    ]
 
 
 def test_objective_and_the_other_one() -> None:
     """Both are among the metrics, the objective under the metric's own name."""
     last, best = history(1.0, 3.0, 2.0), history(1.0, 3.0, 2.0, objective="best")
-    last.add(Row(7, {"x": 1.0}, 0))
+    last.add(LoggedRow(7, {"x": 1.0}, 0))
     assert last.metrics() == {"m": 2.0, "m (best)": 3.0, "x": 1.0}
     assert best.metrics() == {"m": 3.0, "m (last)": 2.0}
     assert (last.value, best.value) == (2.0, 3.0)
@@ -164,11 +172,11 @@ def test_objective_and_the_other_one() -> None:
 def test_rows_of_one_step_are_one() -> None:
     """What is logged in parts is one row, in W&B and by hand; each other metric that all rows have is in the curve."""
     for run in ("", "r"):
-        found = History("m", "last", "maximize")
+        found = MetricHistory("m", "last", "maximize")
         for step in (0, 1, 4):
-            found.add(Row(step, {"a": step + 0.5}, 0, run))
-            found.add(Row(step, {"m": float(step)}, 0, run))
-            found.add(Row(step, {"b": 1.0} if step else {"c": 1.0}, 0, run))
+            found.add(LoggedRow(step, {"a": step + 0.5}, 0, run))
+            found.add(LoggedRow(step, {"m": float(step)}, 0, run))
+            found.add(LoggedRow(step, {"b": 1.0} if step else {"c": 1.0}, 0, run))
         assert found.curve() == {"step": [0, 1, 4], "m": [0, 1, 4], "a": [0.5, 1.5, 4.5]}
         assert found.count == 3
         assert set(found.seen) == {"m", "a", "b", "c"}
@@ -176,9 +184,9 @@ def test_rows_of_one_step_are_one() -> None:
 
 def test_steps_by_hand() -> None:
     """Without a step the rows are counted from 1; a step that goes back is a new row all the same."""
-    found = History("m", "last", "maximize")
+    found = MetricHistory("m", "last", "maximize")
     for step, value in ((None, 1.0), (None, 2.0), (5, 3.0), (1, 4.0)):
-        found.add(Row(step, {"m": value}, 0))
+        found.add(LoggedRow(step, {"m": value}, 0))
     assert found.curve() == {"step": [1, 2, 5, 1], "m": [1, 2, 3, 4]}
     assert found.last == 4
 
@@ -186,15 +194,15 @@ def test_steps_by_hand() -> None:
 def test_a_corrected_row_corrects_the_best() -> None:
     """A value that a later part of the same row takes back is not the best any more."""
     found = history(1.0, 9.0, 2.0, run="r")
-    found.add(Row(1, {"m": 1.5}, 0, "r"))
+    found.add(LoggedRow(1, {"m": 1.5}, 0, "r"))
     assert (found.best, found.last, found.count) == (2.0, 2.0, 3)
 
 
 def test_two_runs_follow_each_other() -> None:
     """Each has its own steps; the last value is that of the run that began last."""
-    found = History("m", "last", "maximize")
+    found = MetricHistory("m", "last", "maximize")
     for run, step, value in (("a", 0, 1.0), ("a", 1, 2.0), ("b", 0, 3.0), ("b", 1, 4.0)):
-        found.add(Row(step, {"m": value}, 0, run))
+        found.add(LoggedRow(step, {"m": value}, 0, run))
     assert found.curve() == {"step": [0, 1, 0, 1], "m": [1, 2, 3, 4]}
     assert (found.last, found.count) == (4, 4)
 
@@ -202,21 +210,21 @@ def test_two_runs_follow_each_other() -> None:
 def test_the_summary_has_the_last_word() -> None:
     """What a program sets in its summary is the last value, not a row; what it sets only there counts as a value."""
     found = history(1.0, 3.0, 2.0, run="r")
-    assert not found.add(Row(2, {"m": 3.0}, 0, "r", final=True))
+    assert not found.add(LoggedRow(2, {"m": 3.0}, 0, "r", final=True))
     assert (found.last, found.best, found.count, found.curve()["m"]) == (3.0, 3.0, 3, [1, 3, 2])
-    found.add(Row(3, {"m": 2.5}, 0, "r"))  # a row that the run's file, cut short, did not have
+    found.add(LoggedRow(3, {"m": 2.5}, 0, "r"))  # a row that the run's file, cut short, did not have
     assert found.last == 2.5
-    only = History("m", "best", "maximize")
-    only.add(Row(4, {"x": 1.0}, 0, "r"))
-    assert only.add(Row(4, {"m": 7.0}, 0, "r", final=True))
+    only = MetricHistory("m", "best", "maximize")
+    only.add(LoggedRow(4, {"x": 1.0}, 0, "r"))
+    assert only.add(LoggedRow(4, {"m": 7.0}, 0, "r", final=True))
     assert (only.value, only.count, only.curve()) == (7.0, 1, {"step": [4], "m": [7], "x": [1]})
 
 
 def test_reading_again_changes_nothing() -> None:
     """Rows read live, in parts, and once more whole from the run's file are the same rows."""
-    whole = [Row(step, {"m": step / 2, "x": 1.0}, 0, "r") for step in range(0, 50, 2)]
-    live = [Row(row.step, {name: row.metrics[name]}, 0, "r") for row in whole for name in ("x", "m")]
-    once, twice = History("m", "last", "maximize"), History("m", "last", "maximize")
+    whole = [LoggedRow(step, {"m": step / 2, "x": 1.0}, 0, "r") for step in range(0, 50, 2)]
+    live = [LoggedRow(row.step, {name: row.metrics[name]}, 0, "r") for row in whole for name in ("x", "m")]
+    once, twice = MetricHistory("m", "last", "maximize"), MetricHistory("m", "last", "maximize")
     for row in whole:
         once.add(row)
     for row in [*live[:-3], *whole]:
@@ -226,27 +234,36 @@ def test_reading_again_changes_nothing() -> None:
 
 def test_reconciled_takes_the_files_word_and_the_rest_from_what_was_live() -> None:
     """Up to the file's last row the file is right; beyond it, and for runs without a file, what was read live is."""
-    recorded = [Row(0, {"m": 1}, 0, "r"), Row(2, {"m": 2}, 0, "r"), Row(2, {"s": 9}, 0, "r", final=True)]
-    live = [Row(0, {"m": 5}, 0, "r"), Row(1, {"m": 6}, 0, "r"), Row(None, {"m": 6}, 0, "r"), Row(3, {"m": 3}, 0, "r")]
-    other = [Row(0, {"m": 7}, 0, "q"), Row(0, {"m": 8}, 0)]
-    assert list(rows.reconciled([other[0], *live, other[1]], recorded)) == [other[0], *recorded, live[3], other[1]]
+    recorded = [
+        LoggedRow(0, {"m": 1}, 0, "r"),
+        LoggedRow(2, {"m": 2}, 0, "r"),
+        LoggedRow(2, {"s": 9}, 0, "r", final=True),
+    ]
+    live = [
+        LoggedRow(0, {"m": 5}, 0, "r"),
+        LoggedRow(1, {"m": 6}, 0, "r"),
+        LoggedRow(None, {"m": 6}, 0, "r"),
+        LoggedRow(3, {"m": 3}, 0, "r"),
+    ]
+    other = [LoggedRow(0, {"m": 7}, 0, "q"), LoggedRow(0, {"m": 8}, 0)]
+    assert list(rows.reconcile_rows([other[0], *live, other[1]], recorded)) == [other[0], *recorded, live[3], other[1]]
 
 
 def test_a_summary_alone_is_no_row_of_the_file() -> None:
     """A program that was killed left nothing in W&B's file but a value that it set in its summary: rows stay."""
-    recorded, live = [Row(0, {"s": 9}, 0, "r", final=True)], [Row(0, {"m": 5}, 0, "r")]
-    assert sorted(map(str, rows.reconciled(live, recorded))) == sorted(map(str, [*live, *recorded]))
+    recorded, live = [LoggedRow(0, {"s": 9}, 0, "r", final=True)], [LoggedRow(0, {"m": 5}, 0, "r")]
+    assert sorted(map(str, rows.reconcile_rows(live, recorded))) == sorted(map(str, [*live, *recorded]))
 
 
 def test_a_long_history_is_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count, last and best stay exact, the curve keeps first and last and an even spacing, also when read again."""
     monkeypatch.setattr(history_of_trials, "MAX_ROWS", 100)
     for run in ("", "r"):
-        found = History("m", "last", "maximize")
+        found = MetricHistory("m", "last", "maximize")
         values = [math.sin(step) for step in range(1001)]
         for _ in range(2 if run else 1):
             for step, value in enumerate(values):
-                found.add(Row(step, {"m": value, "x": 1.0}, 0, run))
+                found.add(LoggedRow(step, {"m": value, "x": 1.0}, 0, run))
         curve = found.curve()
         assert (found.count, found.last, found.best) == (1001, values[-1], max(values))
         assert 50 <= len(curve["step"]) <= 101
@@ -259,9 +276,9 @@ def test_a_long_history_is_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wide_rows_are_thinned_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many metrics at each row count like many rows, and names without end are not all followed."""
     monkeypatch.setattr(history_of_trials, "MAX_CELLS", 5000)
-    found = History("m", "last", "maximize")
+    found = MetricHistory("m", "last", "maximize")
     for step in range(2000):
-        found.add(Row(step, {f"x{i}": 1.0 for i in range(100)} | {f"name {step}": 1.0, "m": 0.0}, 0, "r"))
+        found.add(LoggedRow(step, {f"x{i}": 1.0 for i in range(100)} | {f"name {step}": 1.0, "m": 0.0}, 0, "r"))
     assert sum(map(len, found.curve().values())) <= 5000 + 200
     assert found.count == 2000
     assert len(found.seen) <= history_of_trials.MAX_NAMES + 1
@@ -272,7 +289,7 @@ def test_optuna_hears_few_of_many_values() -> None:
     """Each of the first thousand; of a million fewer than 2000, and each at which the pruner decides."""
     told, last = [], 0
     for count in range(1, 1_000_001):
-        if history_of_trials.reported(count, last, {123_457}):
+        if history_of_trials.should_report(count, last, {123_457}):
             told.append(count)
             last = count
     assert told[:1000] == list(range(1, 1001))
@@ -289,16 +306,16 @@ def test_more_rows_than_are_kept(tmp_path: Path) -> None:
     with path.open("w") as file:
         for step in range(250_000):
             file.write(f'{{"step":{step},"metrics":{{"m":{step / 7}}},"time":1.5,"run":"r"}}\n')
-    of, found = Tail(path), History("m", "last", "maximize")
+    of, found = MetricsTail(path), MetricHistory("m", "last", "maximize")
     begun = time.process_time()
     while new := of.new():
         for row in new:
             found.add(row)
     took = time.process_time() - begun
     tracemalloc.start()
-    fresh = History("m", "last", "maximize")
+    fresh = MetricHistory("m", "last", "maximize")
     for step in range(history_of_trials.MAX_ROWS):
-        fresh.add(Row(step, {"m": float(step)}, 0, "r"))
+        fresh.add(LoggedRow(step, {"m": float(step)}, 0, "r"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.count == 250_000
@@ -317,7 +334,7 @@ def test_report_writes_what_the_worker_reads(tmp_path: Path, monkeypatch: pytest
     ptydask.report(1, loss=0.5)
     ptydask.report(2, {"loss (val)": np.float32(0.5), "step": 3}, SSIM=np.array([2]), bad=math.nan)
     ptydask.report(loss=True)
-    first, second, third = Tail(tmp_path / "metrics.jsonl").new()
+    first, second, third = MetricsTail(tmp_path / "metrics.jsonl").new()
     assert (first.step, first.metrics) == (1, {"loss": 0.5})
     assert math.isnan(dict(second.metrics).pop("bad"))
     assert [second.step, *(second.metrics[name] for name in ("loss (val)", "step", "SSIM"))] == [2, 0.5, 3, 2]
@@ -360,7 +377,7 @@ def test_a_shell_reports_with_echo(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     script = """for i in 1 2 3; do echo "{\\"step\\":$i,\\"loss\\":0.5}" >> "$PTYDASK_METRICS"; done"""
     subprocess.run(["sh", "-c", script], env={**os.environ, "PTYDASK_METRICS": str(file)}, check=True)
-    assert [(row.step, row.metrics) for row in Tail(file).new()] == [(i, {"loss": 0.5}) for i in (1, 2, 3)]
+    assert [(row.step, row.metrics) for row in MetricsTail(file).new()] == [(i, {"loss": 0.5}) for i in (1, 2, 3)]
 
 
 def test_lines_of_several_processes_do_not_mix(tmp_path: Path) -> None:
@@ -369,8 +386,8 @@ def test_lines_of_several_processes_do_not_mix(tmp_path: Path) -> None:
     env = {**os.environ, "PTYDASK_METRICS": str(tmp_path / "metrics.jsonl")}
     running = [subprocess.Popen([sys.executable, "-c", code, str(who)], env=env) for who in range(4)]
     assert [process.wait() for process in running] == [0] * 4
-    of = Tail(tmp_path / "metrics.jsonl")
-    found: list[Row] = []
+    of = MetricsTail(tmp_path / "metrics.jsonl")
+    found: list[LoggedRow] = []
     while new := of.new():
         found += new
     assert of.rubbish == 0
@@ -421,7 +438,7 @@ class Program:
         return done.stdout
 
     def rows(self) -> list[tuple[int | None, dict[str, float]]]:
-        found = Tail(self.metrics).new()
+        found = MetricsTail(self.metrics).new()
         assert all(row.run == "offline-run-1-x" for row in found)
         return [(row.step, dict(row.metrics)) for row in found]
 

@@ -15,10 +15,10 @@ import pytest
 from command_cases import PROGRAMS, processes
 
 from ptydask.engines.command import guard, log, process
-from ptydask.engines.command.process import Process
+from ptydask.engines.command.process import ProgramProcess
 
 PROGRAM = PROGRAMS / "misbehaving.py"
-Start = Callable[..., Process]
+Start = Callable[..., ProgramProcess]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def start(own: Path) -> Iterator[Start]:
     """Starts ``misbehaving.py``; nothing of it may be left in the end."""
     started = []
 
-    def begin(*how: str, **environ: str) -> Process:
+    def begin(*how: str, **environ: str) -> ProgramProcess:
         whole = {**os.environ, "PTYDASK_FOLDER": str(own), "PTYDASK_METRICS": str(own / "metrics"), **environ}
         argv = [sys.executable, "-S", str(PROGRAM), *how] if how else [sys.executable, "-c", "pass"]
         started.append(process.start(argv, own, whole, own / "log"))
@@ -219,7 +219,7 @@ def test_signals_are_as_a_shell_leaves_them(own: Path) -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     running.wait()
-    said = json.loads(log.text(own / "log"))
+    said = json.loads(log.read_text(own / "log"))
     assert (said["blocked"], said["interrupt"], said["group"]) == ([], True, True)
     assert said["cwd"] == str(own.resolve())
 
@@ -235,7 +235,7 @@ def test_gigabytes_cost_a_megabyte(start: Start, own: Path) -> None:
     while running.wait(0.05) is None:
         largest = max(largest, (own / "log").stat().st_size)
     assert largest <= guard.HEAD + guard.TAIL + guard.SIZE_OF_TITLE
-    text = log.text(own / "log")
+    text = log.read_text(own / "log")
     assert text.startswith("the very first line\n")
     assert text.endswith("the very last line\n")
     total = 400 * 2**20 + 39
@@ -251,7 +251,7 @@ def test_a_log_that_fits_is_kept_whole(tmp_path: Path, size: int) -> None:
     writer = guard.Log(str(tmp_path / "log"))
     for at in range(0, size, 77_777):
         writer.write(data[at : at + 77_777])
-    assert log.text(tmp_path / "log") == data.decode()
+    assert log.read_text(tmp_path / "log") == data.decode()
 
 
 @pytest.mark.parametrize("piece", [1 << 18, 100_001, 3_000_000])
@@ -262,7 +262,7 @@ def test_a_long_log_keeps_its_ends(tmp_path: Path, piece: int) -> None:
     writer = guard.Log(str(tmp_path / "log"))
     for at in range(0, size, piece):
         writer.write(data[at : at + piece])
-    head, _, tail = log.text(tmp_path / "log").partition("\n")
+    head, _, tail = log.read_text(tmp_path / "log").partition("\n")
     assert head.encode() == data[: guard.HEAD]
     assert tail.partition("\n")[2].encode() == data[-guard.TAIL :]
 
@@ -270,7 +270,7 @@ def test_a_long_log_keeps_its_ends(tmp_path: Path, piece: int) -> None:
 def test_a_log_of_no_text(start: Start, own: Path) -> None:
     """Bytes that are no text are shown as such, without a NUL; a progress bar as its last state; no colours."""
     start("rubbish").wait()
-    text = log.text(own / "log")
+    text = log.read_text(own / "log")
     assert "\0" not in text
     assert log.lines(text)[-1] == "100%"
     assert log.lines("\x1b[31mRed\x1b[0m\r\n\n  \n") == ["Red"]

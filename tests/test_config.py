@@ -13,7 +13,7 @@ import yaml
 from ptydask import cli, config, errors
 from ptydask.config import Overrides, reading
 from ptydask.config.ptyrad import params_file
-from ptydask.model import Budget, Choice, FloatRange, IntRange, Keep, Point, Source, StudyPlan
+from ptydask.model import Budget, Choice, FloatRange, IntRange, KeepOptions, Point, SourceFile, StudyPlan
 
 
 def tune(name: str, suggest: str = "float", **kwargs: Any) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def test_defaults_are_ptyrads(plan: Any) -> None:
         {"min_resource": 5, "reduction_factor": 2},
     )
     assert (made.name, made.metric, made.direction, made.storage) == ("study", "loss", "minimize", None)
-    assert made.keep == Keep(arrays=True, snapshot_every=10, params_in_names=True)
+    assert made.keep == KeepOptions(arrays=True, snapshot_every=10, params_in_names=True)
     assert (made.seed, made.engine, made.iterations) == (0, "ptyrad", 10)
 
 
@@ -116,7 +116,7 @@ def test_every_field_acts(plan: Any) -> None:
         error_metric="contrast",
     )
     assert made.budget == Budget(7, timeout=60.0)
-    assert made.keep == Keep(arrays=False, snapshot_every=None, params_in_names=False)
+    assert made.keep == KeepOptions(arrays=False, snapshot_every=None, params_in_names=False)
     assert (made.sampler.name, dict(made.sampler.configs)) == ("RandomSampler", {})
     assert (made.pruner.name, dict(made.pruner.configs)) == ("MedianPruner", {"n_warmup_steps": 2})
     assert (made.storage, made.name) == ("sqlite:///here.db", "WSe2")
@@ -157,7 +157,7 @@ def test_a_password_stays_out_of_the_configuration() -> None:
         "tune_params": tune("scale", low=0.8, high=1.2),
     }
     data = {"init_params": {}, "hypertune_params": hypertune}
-    made = params_file.PtyradFormat().plan(Source(Path("p.yaml"), "", "yaml"), data, Overrides())
+    made = params_file.PtyradFormat().plan(SourceFile(Path("p.yaml"), "", "yaml"), data, Overrides())
     assert made.storage == "postgresql://me:secret@host/db"
     assert "secret" not in json.dumps(made.config)
 
@@ -416,7 +416,7 @@ def test_render(plan: Any) -> None:
     """The file says the values, switches hypertune off, keeps PtyRAD's order, and reads back as the same values."""
     made = plan(tune("C12", low=-5, high=5))
     before = copy.deepcopy(dict(made.config))
-    text = params_file.render(made.config, {"C12a": 1e-5, "C12b": -2.5}, header="trial 3\nloss 0.1")
+    text = params_file.render_params(made.config, {"C12a": 1e-5, "C12b": -2.5}, header="trial 3\nloss 0.1")
     assert text.startswith("# trial 3\n# loss 0.1\ninit_params:\n")
     again = yaml.safe_load(text)
     assert list(again) == ["init_params", "hypertune_params", "recon_params"]
@@ -429,5 +429,5 @@ def test_render(plan: Any) -> None:
 def test_render_spells_out_what_is_shared() -> None:
     """A list that two keys share is written twice: a reader of a params file does not expect an alias."""
     shared = [1.0, 0.0]
-    text = params_file.render({"init_params": {"a": shared, "b": shared}}, {})
+    text = params_file.render_params({"init_params": {"a": shared, "b": shared}}, {})
     assert "&" not in text

@@ -13,10 +13,10 @@ from distributed import KilledWorker
 from distributed.comm import CommClosedError
 
 from ptydask import config
-from ptydask.clusters import Need, Tended
+from ptydask.clusters import ClusterStatus, WorkerDemand
 from ptydask.driver import crew as crews
 from ptydask.driver import loop
-from ptydask.driver.crew import Crew
+from ptydask.driver.crew import WorkerPool
 from ptydask.driver.run_progress import RunProgress
 from ptydask.errors import StorageError
 from ptydask.model import StudyPlan
@@ -63,8 +63,8 @@ class Workers:
 
     there: set[str]
     sent: list[Task] = field(default_factory=list)
-    tended: Tended = field(default_factory=Tended)
-    needs: list[Need] = field(default_factory=list)
+    tended: ClusterStatus = field(default_factory=ClusterStatus)
+    needs: list[WorkerDemand] = field(default_factory=list)
     status: str = "running"
 
     @property
@@ -85,7 +85,7 @@ class Workers:
         self.sent.append(Task(key, workers[0]))
         return self.sent[-1]
 
-    def tend(self, need: Need) -> Tended:
+    def tend(self, need: WorkerDemand) -> ClusterStatus:
         self.needs.append(need)
         return self.tended
 
@@ -99,17 +99,17 @@ def setup(plan: StudyPlan) -> RunSetup:
     return RunSetup(plan, urls.parse(None, plan.results), "store", Path("s.trials"), "run", 120.0)
 
 
-def run_of(crew: Crew, settler: Any, notice: Callable[[str], None] = lambda text: None) -> loop._Run:
+def run_of(crew: WorkerPool, reconciler: Any, notice: Callable[[str], None] = lambda text: None) -> loop._StudyRun:
     """A run of two trials that tells nobody."""
     store, observer = cast(Any, SimpleNamespace(records={})), cast(Any, SimpleNamespace(notice=notice))
     progress = RunProgress(2, crew, store, cast(Any, None), observer, None)
-    return loop._Run(crew, store, settler, progress)
+    return loop._StudyRun(crew, store, reconciler, progress)
 
 
-def of(plan: StudyPlan, *addresses: str) -> tuple[Crew, Workers]:
+def of(plan: StudyPlan, *addresses: str) -> tuple[WorkerPool, Workers]:
     """A crew, all of it ready."""
     workers = Workers(set(addresses))
-    crew = Crew(setup(plan), cast(Any, workers), lambda text: None)
+    crew = WorkerPool(setup(plan), cast(Any, workers), lambda text: None)
     crew.look(9)
     for task in workers.sent:
         task.end("finished", FACTS)
@@ -125,15 +125,15 @@ def test_workers_that_die_together_are_told_of_twice(plan: StudyPlan, monkeypatc
     monkeypatch.setattr(RunProgress, "tell", lambda progress, in_flight: None)
     crew, workers = of(plan, "tcp://a", "tcp://b")
     monkeypatch.setattr(crews, "PATIENCE", 0.2)  # nobody else comes
-    settled: list[int] = []
-    it = run_of(crew, SimpleNamespace(settle=lambda *_: settled.append(len(it.flight))))
+    reconciled: list[int] = []
+    it = run_of(crew, SimpleNamespace(reconcile_trials=lambda *_: reconciled.append(len(it.flight))))
     it.fill()
     workers.there.clear()
     for task in workers.sent:
         task.end("error", KilledWorker("trial", cast(Any, None), 0))
     with pytest.raises(crews.StoppedEarly):
         it.go()
-    assert settled == [1, 0]
+    assert reconciled == [1, 0]
 
 
 def test_a_worker_that_came_back_under_its_address_works_again(plan: StudyPlan) -> None:
@@ -155,13 +155,13 @@ def test_a_worker_that_kept_nothing_of_the_run_gets_ready_again(
     """A nanny that was quicker than the driver's next look, or another run that had the worker in between."""
     monkeypatch.setattr(RunProgress, "tell", lambda progress, in_flight: None)
     crew, workers = of(plan, "tcp://a:1")
-    settled: list[int] = []
-    it = run_of(crew, SimpleNamespace(settle=lambda *_: settled.append(len(it.flight))))
+    reconciled: list[int] = []
+    it = run_of(crew, SimpleNamespace(reconcile_trials=lambda *_: reconciled.append(len(it.flight))))
     it.fill()
     (trial,) = workers.sent
     trial.end("error", NotPrepared())
     it.collect(trial.key)
-    assert (settled, crew.idle()) == ([0], [])
+    assert (reconciled, crew.idle()) == ([0], [])
     crew.look(9)
     workers.sent[-1].end("finished", FACTS)
     crew.look(9)
@@ -173,19 +173,19 @@ def test_a_worker_takes_up_no_plan_but_that_of_its_run(plan: StudyPlan, monkeypa
     monkeypatch.setattr(process, "_open", None)
     first, second = setup(plan), replace(setup(plan), run_id="next")
     with pytest.raises(NotPrepared):
-        process.opened("run")
+        process.session_for_run("run")
     process.prepare(first, process.versions())
-    assert process.opened("run").setup is first
+    assert process.session_for_run("run").setup is first
     process.prepare(second, process.versions())
-    assert process.opened("next").setup is second
+    assert process.session_for_run("next").setup is second
     with pytest.raises(NotPrepared):
-        process.opened("run")
+        process.session_for_run("run")
 
 
 def test_a_worker_that_dies_before_it_is_heard(plan: StudyPlan) -> None:
     """It said that it was ready and was gone before anybody read it: no traceback, it counts as one that died."""
     workers = Workers({"tcp://a"})
-    crew = Crew(setup(plan), cast(Any, workers), lambda text: None)
+    crew = WorkerPool(setup(plan), cast(Any, workers), lambda text: None)
     crew.look(9)
     workers.sent[0].end("finished", TimeoutError())
     crew.look(9)
@@ -198,7 +198,7 @@ def test_a_worker_that_dies_before_it_is_heard(plan: StudyPlan) -> None:
 def test_a_worker_on_its_way_out_gets_nothing(plan: StudyPlan) -> None:
     """Neither a trial nor, where it is new, the preparation for one."""
     crew, workers = of(plan, "tcp://a")
-    workers.tended = Tended(closing={"tcp://a", "tcp://b"})
+    workers.tended = ClusterStatus(closing={"tcp://a", "tcp://b"})
     crew.look(9)
     workers.there.add("tcp://b")
     crew.look(9)
@@ -227,9 +227,9 @@ def test_nobody_for_long_ends_the_run(plan: StudyPlan, monkeypatch: pytest.Monke
     crew, workers = of(plan, "tcp://a")
     monkeypatch.setattr(crews, "PATIENCE", -1.0)
     workers.there.clear()
-    workers.tended = Tended(coming=1)
+    workers.tended = ClusterStatus(coming=1)
     crew.look(9)
-    workers.tended = Tended()
+    workers.tended = ClusterStatus()
     with pytest.raises(crews.StoppedEarly, match="the same command goes on"):
         crew.look(9)
 
@@ -240,7 +240,7 @@ def test_a_storage_that_takes_no_trial_ends_the_run(plan: StudyPlan, monkeypatch
     monkeypatch.setattr(RunProgress, "tell", lambda progress, in_flight: None)
     crew, workers = of(plan, "tcp://a")
     notices: list[str] = []
-    it = run_of(crew, SimpleNamespace(settle=lambda *_: None), notices.append)
+    it = run_of(crew, SimpleNamespace(reconcile_trials=lambda *_: None), notices.append)
     monkeypatch.setattr(workers, "tend", lambda need: _refuse(workers))
     with pytest.raises(crews.StoppedEarly, match="no room; the same command goes on"):
         it.go()
@@ -250,18 +250,18 @@ def test_a_storage_that_takes_no_trial_ends_the_run(plan: StudyPlan, monkeypatch
 FULL = StorageError("no room")
 
 
-def _refuse(workers: Workers) -> Tended:
+def _refuse(workers: Workers) -> ClusterStatus:
     if workers.sent[-1].status == "pending":
         workers.sent[-1].end("error", FULL)
     assert len(workers.sent) < 1000
-    return Tended()
+    return ClusterStatus()
 
 
 def test_a_scheduler_that_is_gone_is_one_line(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dask then knows no workers, not even none; what is wrong while it is there stays what it is."""
     workers = Workers(set(), status="connecting")
     monkeypatch.setattr(workers, "identity", lambda n_workers: {})
-    crew = Crew(setup(plan), cast(Any, workers), lambda text: None)
+    crew = WorkerPool(setup(plan), cast(Any, workers), lambda text: None)
     with pytest.raises(crews.StoppedEarly, match="scheduler is gone"):
         crew.first(1)
     workers.status = "running"
@@ -278,4 +278,4 @@ def test_a_scheduler_that_does_not_answer_is_one_line(plan: StudyPlan, monkeypat
     workers = Workers(set())
     monkeypatch.setattr(workers, "identity", closed)
     with pytest.raises(crews.StoppedEarly, match="does not answer"):
-        Crew(setup(plan), cast(Any, workers), lambda text: None).look(1)
+        WorkerPool(setup(plan), cast(Any, workers), lambda text: None).look(1)

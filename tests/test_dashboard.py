@@ -19,7 +19,7 @@ import store_cases as cases
 from optuna.distributions import FloatDistribution
 
 from ptydask import sampling
-from ptydask.analysis.dashboard import Follower, Server
+from ptydask.analysis.dashboard import DashboardServer, ResultsFollower
 from ptydask.cli import main
 from ptydask.errors import StoreError, UsageError
 from ptydask.model import FloatRange
@@ -42,7 +42,7 @@ def get(url: str, path: str) -> Any:
         connection.close()
 
 
-def states(follower: Follower) -> list[str]:
+def states(follower: ResultsFollower) -> list[str]:
     return [trial.state.name for trial in follower.storage.get_all_trials(0)]
 
 
@@ -84,7 +84,7 @@ def test_new_trials_appear(tmp_path: Path) -> None:
     cases.put(store, cases.record(0), cases.output(0))
     cases.put(store, cases.record(2, error=0.3), cases.output(2))
     store.refresh(force=True)
-    follower = Follower(tmp_path / "s.h5")
+    follower = ResultsFollower(tmp_path / "s.h5")
     assert follower.live
     assert states(follower) == ["COMPLETE", "RUNNING", "COMPLETE"]
     first = follower.storage.get_all_trials(0)[0]
@@ -115,7 +115,7 @@ def test_new_trials_appear(tmp_path: Path) -> None:
 
 def test_another_study_under_the_same_name(tmp_path: Path) -> None:
     """Its trials take the place of the first one's."""
-    follower = Follower(cases.packed(tmp_path / "s.h5", [cases.record(0), cases.failed(1)]))
+    follower = ResultsFollower(cases.packed(tmp_path / "s.h5", [cases.record(0), cases.failed(1)]))
     (tmp_path / "s.h5").unlink()
     cases.packed(tmp_path / "s.h5", [cases.failed(0)], name="other")
     assert follower.update() == 1
@@ -129,7 +129,7 @@ def test_the_page_follows(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "s.h5", cases.meta())
     cases.put(store, cases.record(0), cases.output(0))
     store.refresh(force=True)
-    server = Server(tmp_path / "s.h5", "127.0.0.1", 0)
+    server = DashboardServer(tmp_path / "s.h5", "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=(0.05,))
     thread.start()
     try:
@@ -152,9 +152,9 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"port {port}: .*--port 0 takes a free one"):
-            Server(file, "127.0.0.1", port)
+            DashboardServer(file, "127.0.0.1", port)
     with pytest.raises(UsageError, match="--host"):
-        Server(file, "192.0.2.1", None)
+        DashboardServer(file, "192.0.2.1", None)
 
 
 @pytest.mark.parametrize("port", ["x", "-1", "65536", "1" * 5000])
@@ -167,6 +167,6 @@ def test_bad_port(port: str, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_no_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file that is not there, before any port is taken."""
     with pytest.raises(StoreError):
-        Server(tmp_path / "none.h5", "127.0.0.1", 0)
+        DashboardServer(tmp_path / "none.h5", "127.0.0.1", 0)
     assert main(["dashboard", str(tmp_path / "none.h5")]) == 2
     assert "none.h5" in capsys.readouterr().err

@@ -76,8 +76,8 @@ def test_patterns_look_like_patterns(params: dict[str, Any]) -> None:
 def test_noise_is_counting_noise() -> None:
     """With ten thousand times the electrons, the patterns agree but for the noise of the weaker dose."""
     small = replace(TRUTH, scan=3, dose=1e4)
-    weak = microscope.patterns(small).astype(float)
-    strong = microscope.patterns(replace(small, dose=1e6)).astype(float) / 100
+    weak = microscope.simulate_patterns(small).astype(float)
+    strong = microscope.simulate_patterns(replace(small, dose=1e6)).astype(float) / 100
     bright = strong > 10
     assert ((weak - strong)[bright] ** 2 / strong[bright]).mean() == pytest.approx(1.0, abs=0.1)
 
@@ -145,11 +145,11 @@ def test_conventions_are_ptyrads() -> None:
     assert pytest.approx(get_wavelength_ang(TRUTH.voltage), rel=1e-9) == TRUTH.wavelength
     fine = microscope.FINER * TRUTH.pixels, TRUTH.pixel_size / microscope.FINER
     theirs = make_stem_probe(TRUTH.voltage, TRUTH.convergence, *fine, {"C10": -TRUTH.defocus})
-    np.testing.assert_allclose(microscope.probe(TRUTH), theirs, atol=1e-12)
+    np.testing.assert_allclose(microscope.simulate_probe(TRUTH), theirs, atol=1e-12)
     raster = np.array([(y, x) for y in range(TRUTH.scan) for x in range(TRUTH.scan)], dtype=float)
     raster = (raster - raster.mean(0)) * TRUTH.scan_step
     turned = raster @ compose_affine_matrix(TRUTH.scan_scale, 0, TRUTH.scan_rotation, 0)
-    np.testing.assert_allclose(microscope.positions(TRUTH), turned, atol=1e-12)
+    np.testing.assert_allclose(microscope.scan_positions(TRUTH), turned, atol=1e-12)
 
 
 @pytest.mark.ptyrad

@@ -116,10 +116,10 @@ def test_every_tunable_is_on_its_page() -> None:
 
 def test_every_command_is_documented() -> None:
     """README or a page names every command of the parser."""
-    from ptydask.cli import parser
+    from ptydask.cli import build_parser
 
     text = "".join((ROOT / page).read_text() for page in PAGES)
-    actions = [a for a in parser()._actions if a.choices]
+    actions = [a for a in build_parser()._actions if a.choices]
     for name in actions[0].choices or ():
         assert re.search(rf"(ptydask|`)\s?{name}\b", text), name
 
@@ -146,6 +146,6 @@ def test_the_settings_on_the_page_are_valid() -> None:
 
     page = (ROOT / "docs" / "sweeps.md").read_text()
     [block] = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "outputs_limit" in text]
-    made = engine_section.settings(yaml.safe_load(block), {}, {})
+    made = engine_section.read_settings(yaml.safe_load(block), {}, {})
     changed = {name for name, value in made.items() if value != engine_section.DEFAULTS[name]}
     assert changed == {"outputs", "environment"}

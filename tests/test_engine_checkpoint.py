@@ -23,7 +23,7 @@ from engine_cases import NEVER, SINCE_1, SLOT, VARIANTS, go_on, params, plan, tr
 
 from ptydask.engines.ptyrad import release
 from ptydask.engines.ptyrad.session import PtyradSession
-from ptydask.model import Keep, Slot, TrialInput, TrialOutput
+from ptydask.model import KeepOptions, Slot, TrialInput, TrialOutput
 from ptydask.trial.eviction import Evicted
 
 pytestmark = [
@@ -199,7 +199,9 @@ def test_a_compiled_trial_gives_the_same(data: Path) -> None:
     check(config, "compiled")
 
 
-@pytest.mark.parametrize("fields", [{"keep": Keep(snapshot_every=2)}, {"keep": Keep(arrays=False)}], ids=repr)
+@pytest.mark.parametrize(
+    "fields", [{"keep": KeepOptions(snapshot_every=2)}, {"keep": KeepOptions(arrays=False)}], ids=repr
+)
 def test_snapshots_come_along(data: Path, fields: dict[str, Any]) -> None:
     """Snapshots of iterations before the interruption are in the result, and none where nothing is kept."""
     check(params(data, {"recon_params.NITER": 5, "init_params.obj_Nlayer": 2}), "snapshots", **fields)

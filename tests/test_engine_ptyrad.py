@@ -19,7 +19,7 @@ from engine_cases import DX, NEVER, PIXELS, SLOT, assert_same, go_on, params, pl
 from ptydask.engines.ptyrad import release
 from ptydask.engines.ptyrad.reconstruction import NonFiniteLoss
 from ptydask.engines.ptyrad.session import PtyradSession
-from ptydask.model import Keep, Slot
+from ptydask.model import KeepOptions, Slot
 
 pytestmark = pytest.mark.ptyrad
 
@@ -106,7 +106,7 @@ def test_a_report_can_stop_the_trial(session: PtyradSession) -> None:
 
 def test_snapshots_are_what_a_shorter_trial_gives(data: Path) -> None:
     """The snapshot at iteration 2 of 3 holds the arrays that a trial of 2 iterations ends with."""
-    keep = Keep(snapshot_every=2)
+    keep = KeepOptions(snapshot_every=2)
     long = PtyradSession(plan(params(data), keep=keep), SLOT).run(trial(), go_on, NEVER)
     short = PtyradSession(plan(params(data, {"recon_params.NITER": 2})), SLOT).run(trial(), go_on, NEVER)
     assert list(long.snapshots) == [2]
@@ -117,7 +117,7 @@ def test_snapshots_are_what_a_shorter_trial_gives(data: Path) -> None:
 
 def test_numbers_alone_where_arrays_are_not_kept(data: Path) -> None:
     """Without arrays the curves are there all the same, and no array or image is."""
-    result = PtyradSession(plan(params(data), keep=Keep(arrays=False)), SLOT).run(trial(), go_on, NEVER)
+    result = PtyradSession(plan(params(data), keep=KeepOptions(arrays=False)), SLOT).run(trial(), go_on, NEVER)
     assert len(result.curve["loss"]) == 3
     assert (result.arrays, result.image, result.snapshots) == ({}, None, {})
 

@@ -310,7 +310,7 @@ def test_results_without_a_params_file(tmp_path: Path, capsys: pytest.CaptureFix
 def test_the_schedule_goes_on(given: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
     """After 10 iterations, an entry acts at those iterations at which it would have acted in one run."""
     start, step, end = given
-    moved = params_file.moved({"start_iter": start, "step": step, "end_iter": end}, 10)
+    moved = params_file.shift_iterations({"start_iter": start, "step": step, "end_iter": end}, 10)
     assert (moved["start_iter"], moved["end_iter"]) == expected
 
     def acts(at: int, start: Any, end: Any) -> bool:
@@ -335,9 +335,9 @@ def test_names_of_trials_that_are_maximised(tmp_path: Path) -> None:
 
 def test_long_names_are_cut_before_the_suffix() -> None:
     """At 255 characters, as PtyRAD does."""
-    name = ptyrad_names.cut("a" * 300 + ".tif")
+    name = ptyrad_names.truncate_name("a" * 300 + ".tif")
     assert (len(name), name[-5:]) == (255, "a.tif")
-    assert ptyrad_names.cut("b.tif") == "b.tif"
+    assert ptyrad_names.truncate_name("b.tif") == "b.tif"
 
 
 # --- what is not done -----------------------------------------------------------------------------
@@ -386,10 +386,10 @@ def test_places_that_cannot_be(tmp_path: Path) -> None:
     """A folder in place of a file, a file in place of a folder, and a folder that is not there."""
     (tmp_path / "file").touch()
     for call in (
-        lambda: place.claim(tmp_path, replace=True),
-        lambda: place.claim(tmp_path / "no" / "a.csv", replace=True),
-        lambda: place.folder(tmp_path / "file"),
-        lambda: place.folder(tmp_path / "file" / "below"),
+        lambda: place.check_output_path(tmp_path, replace=True),
+        lambda: place.check_output_path(tmp_path / "no" / "a.csv", replace=True),
+        lambda: place.ensure_folder(tmp_path / "file"),
+        lambda: place.ensure_folder(tmp_path / "file" / "below"),
     ):
         with pytest.raises(UsageError):
             call()

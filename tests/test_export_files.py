@@ -10,7 +10,7 @@ import sweep_cases as cases
 from sweep_cases import said
 
 from ptydask.analysis.export import run as files_of
-from ptydask.model import Keep
+from ptydask.model import KeepOptions
 from ptydask.store import Store, reader
 
 
@@ -162,9 +162,9 @@ def test_other_reasons_for_no_files(tmp_path: Path) -> None:
     with reader.open(store.finish()) as results:
         trial = results.trial(0)
     said_of = {
-        "numbers and curves only": cases.meta(keep=Keep(arrays=False)),
+        "numbers and curves only": cases.meta(keep=KeepOptions(arrays=False)),
         "of a Python function": cases.meta(engine="callable"),
         "PtyRAD ran it": store_cases.meta(),
     }
     for words, meta in said_of.items():
-        assert words in str(files_of.nothing(meta, trial))
+        assert words in str(files_of.no_files_error(meta, trial))

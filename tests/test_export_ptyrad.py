@@ -19,7 +19,7 @@ from ptydask.cli import main
 from ptydask.engines.ptyrad import release
 from ptydask.engines.ptyrad.session import PtyradSession
 from ptydask.errors import StoreError
-from ptydask.model import Keep, Scalar, TrialOutput
+from ptydask.model import KeepOptions, Scalar, TrialOutput
 from ptydask.space import tunables
 from ptydask.store import Store, reader
 from ptydask.store.foreign import ptyrad_model
@@ -310,7 +310,7 @@ def test_a_model_file_has_ptyrads_suffix(cases: dict[str, Case], tmp_path: Path,
 def test_numbers_alone_are_no_model(data: Path, tmp_path: Path) -> None:
     """collate_results: false keeps no arrays: no model file, and the error says so."""
     config = params(data, {"recon_params.NITER": 1})
-    output = PtyradSession(plan(config, keep=Keep(arrays=False)), SLOT).run(trial(), go_on, NEVER)
+    output = PtyradSession(plan(config, keep=KeepOptions(arrays=False)), SLOT).run(trial(), go_on, NEVER)
     path = stored(tmp_path / "study.h5", config, {}, output)
     with reader.open(path) as results, pytest.raises(StoreError, match="arrays were not kept"):
         export_model.of_trial(results.meta, results.trial(0))

@@ -88,7 +88,7 @@ def test_a_size_is_heeded_and_words_wrapped() -> None:
     figure = figures.draw("history", study(40), size=(3.4, 2.6))
     assert figure.get_size_inches().tolist() == [3.4, 2.6]
     assert figures.draw("history", study(40)).get_size_inches().tolist() == [6.8, 3.6]
-    with style.applied():
+    with style.style_context():
         figure.draw_without_rendering()
         wide = [text.get_window_extent().x1 for text in (figure._suptitle, figure._supxlabel) if text is not None]
     assert len(wide) == 2
@@ -226,10 +226,10 @@ EDGES: dict[str, Callable[[], StudyData]] = {
 def test_every_figure_of_an_odd_study(name: str) -> None:
     """Nothing raises or warns; a figure that ``suitable`` leaves out says in words why."""
     data = EDGES[name]()
-    suitable = figures.suitable(data)
+    suitable = figures.drawable_kinds(data)
     for kind in ALL:
         figure = figures.draw(kind, data, link=link)
-        with style.applied():
+        with style.style_context():
             figure.draw_without_rendering()
         drawn = any(axes.axison for axes in figure.axes)
         assert drawn == (kind in suitable) or (kind == "importance" and name in ("odd names", "off a log range"))

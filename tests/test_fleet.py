@@ -13,7 +13,7 @@ import pytest
 from distributed import Future
 from slurm_sandbox import Sandbox
 
-from ptydask.clusters import ClusterRequest, Need, workers_of
+from ptydask.clusters import ClusterRequest, WorkerDemand, workers_of
 from ptydask.clusters.jobqueue import diagnosis, launch, profile_file
 from ptydask.clusters.jobqueue.fleet import Fleet
 from ptydask.errors import ClusterError
@@ -46,7 +46,7 @@ class Driver:
             if future.done() or address not in there:
                 self.left -= future.status == "finished"
                 del self.flight[address]
-        tended = self.fleet.tend(Need(self.left, set(self.flight)))
+        tended = self.fleet.tend(WorkerDemand(self.left, set(self.flight)))
         self.notices += tended.notices
         self.most = max(self.most, len(there))
         idle = [a for a in there if a not in self.flight and a not in tended.closing]
@@ -67,9 +67,9 @@ class Driver:
 @contextmanager
 def fleet_of(folder: Path, workers: int, **profile: Any) -> Iterator[Fleet]:
     plain = {"system": "slurm", "gpus": 1, "cpus": 1, "memory": 300 * 2**20, "walltime": 600, "poll": 1.0, "grace": 0}
-    job = profile_file.complete({**plain, **profile})
+    job = profile_file.complete_profile({**plain, **profile})
     request = ClusterRequest(workers, 0, folder=folder, label="fleet")
-    with launch.opened(job, request) as cluster, Fleet(cluster, job, request) as fleet:
+    with launch.open_scheduler(job, request) as cluster, Fleet(cluster, job, request) as fleet:
         yield fleet
 
 
@@ -197,6 +197,6 @@ def test_jobs_of_a_dead_driver_are_cancelled(slurm: Sandbox, tmp_path: Path) -> 
     left = slurm.submit("sleep 600", "-J", NAME, "--hold")
     other = slurm.submit("sleep 600", "-J", "ptydask-other", "--hold")
     with fleet_of(tmp_path, 1) as fleet:
-        assert fleet.tend(Need(0, ())).notices == ("1 jobs that an earlier run has left were cancelled",)
+        assert fleet.tend(WorkerDemand(0, ())).notices == ("1 jobs that an earlier run has left were cancelled",)
         assert slurm.job(left).state == "CANCELLED"
     assert slurm.job(other).state == "PENDING"

@@ -13,16 +13,16 @@ from typing import Any, cast
 
 import pytest
 
-from ptydask.clusters import ClusterRequest, Need, Tended
+from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand
 from ptydask.clusters.jobqueue import fleet as fleets
 from ptydask.clusters.jobqueue import gateway as desks
 from ptydask.clusters.jobqueue import slurm
 from ptydask.clusters.jobqueue.fleet import Fleet
-from ptydask.clusters.jobqueue.gateway import Answer, Question
+from ptydask.clusters.jobqueue.gateway import SlurmQuery, SlurmReply
 from ptydask.clusters.jobqueue.jobs import Job
-from ptydask.clusters.jobqueue.preload import pin
+from ptydask.clusters.jobqueue.preload import pin_gpu
 from ptydask.clusters.jobqueue.profile import Profile
-from ptydask.clusters.jobqueue.slurm import Seen, Unanswered
+from ptydask.clusters.jobqueue.slurm import BatchSystemUnavailable, JobStatus
 from ptydask.errors import ClusterError
 
 REFUSED = "Command exited with non-zero exit code.\nstdout:\n\nstderr:\nsbatch: error: {}\n"
@@ -36,15 +36,15 @@ class Desk:
 
     def __init__(self, *_args: object, **_more: object) -> None:
         self.connected: dict[str, list[tuple[str, bool]]] = {}
-        self.states: dict[str, Seen] = {}
+        self.states: dict[str, JobStatus] = {}
         self.submitted: list[Job] = []
         self.cancelled: list[str] = []
         self.retired: list[str] = []
         self.removed: list[str] = []
-        self.questions: list[Question] = []
+        self.questions: list[SlurmQuery] = []
         self.refuse = ""
         self.trouble = ""
-        self._answer: Answer | None = None
+        self._answer: SlurmReply | None = None
 
     def workers(self) -> Mapping[str, list[tuple[str, bool]]]:
         return self.connected
@@ -63,19 +63,19 @@ class Desk:
         else:
             number = str(len(self.submitted))
             job.submission.set_result(number)
-            self.states[number] = Seen("PENDING", "Resources")
+            self.states[number] = JobStatus("PENDING", "Resources")
 
     @property
     def waits_for_answer(self) -> bool:
         return self._answer is not None
 
-    def ask(self, question: Question) -> None:
+    def ask(self, question: SlurmQuery) -> None:
         self.questions.append(question)
         self.cancelled += question.cancel
         seen = {number: self.states[number] for number in question.ids}
-        self._answer = Answer(trouble=self.trouble) if self.trouble else Answer(seen)
+        self._answer = SlurmReply(trouble=self.trouble) if self.trouble else SlurmReply(seen)
 
-    def answer(self) -> Answer | None:
+    def answer(self) -> SlurmReply | None:
         answer, self._answer = self._answer, None
         return answer
 
@@ -87,9 +87,9 @@ class World:
         self.fleet, self.desk, self.now = fleet, desk, 1000.0
         self.notices: list[str] = []
 
-    def tick(self, unfinished: int, busy: Collection[str] = (), seconds: float = 1.0, **more: Any) -> Tended:
+    def tick(self, unfinished: int, busy: Collection[str] = (), seconds: float = 1.0, **more: Any) -> ClusterStatus:
         self.now += seconds
-        tended = self.fleet.tend(Need(unfinished, busy, **more))
+        tended = self.fleet.tend(WorkerDemand(unfinished, busy, **more))
         self.notices += tended.notices
         return tended
 
@@ -97,12 +97,12 @@ class World:
         return str(self.desk.submitted.index(job) + 1)
 
     def join(self, job: Job, *addresses: str, end: float | None = None) -> None:
-        self.desk.states[self.id(job)] = Seen("RUNNING", "None", "n1", end)
+        self.desk.states[self.id(job)] = JobStatus("RUNNING", "None", "n1", end)
         for name, address in zip(job.worker_names(), addresses, strict=True):
             self.desk.connected[name] = [(address, True)]
 
     def leave(self, job: Job, state: str) -> None:
-        self.desk.states[self.id(job)] = Seen(state, "None", "n1")
+        self.desk.states[self.id(job)] = JobStatus(state, "None", "n1")
         for name in job.worker_names():
             self.desk.connected.pop(name, None)
 
@@ -110,7 +110,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., World]:
     def make(workers: int, **profile: Any) -> World:
-        monkeypatch.setattr(fleets, "Desk", Desk)
+        monkeypatch.setattr(fleets, "BatchGateway", Desk)
         request = ClusterRequest(workers, 0, folder=tmp_path, label="x")
         fleet = Fleet(SimpleNamespace(), Profile(**{"gpus": 1, "grace": 60, **profile}), request)  # type: ignore[arg-type]
         made = World(fleet, fleet._desk)  # type: ignore[arg-type]
@@ -209,7 +209,7 @@ def test_what_an_earlier_run_left_goes_before_a_job_is_asked_for(world: Callable
     it = world(2)
 
     def sweep() -> int:
-        raise Unanswered("connect failure")
+        raise BatchSystemUnavailable("connect failure")
 
     it.desk.sweep = sweep  # type: ignore[attr-defined]
     it.desk.trouble = "connect failure"
@@ -339,7 +339,7 @@ def test_a_worker_of_a_job_that_is_over_is_forgotten(world: Callable[..., World]
     it.tick(5)
     it.join(it.desk.submitted[0], "w0")
     it.tick(5)
-    it.desk.states["1"] = Seen("NODE_FAIL", "NodeDown", "n1")
+    it.desk.states["1"] = JobStatus("NODE_FAIL", "NodeDown", "n1")
     for _ in range(60):
         assert it.tick(5, ["w0"]).closing in ((), frozenset(), {"w0"})
     assert "w0" in it.desk.removed
@@ -372,9 +372,9 @@ def test_a_tick_is_cheap(world: Callable[..., World]) -> None:
     assert (time.perf_counter() - began) / 50 < 0.02
 
 
-def desk_of(**cluster: Any) -> desks.Desk:
+def desk_of(**cluster: Any) -> desks.BatchGateway:
     made = SimpleNamespace(**cluster)
-    return desks.Desk(cast(Any, made), is_slurm=True, logs=Path(), job_name="x", environ={"A": "b"})
+    return desks.BatchGateway(cast(Any, made), is_slurm=True, logs=Path(), job_name="x", environ={"A": "b"})
 
 
 def test_a_worker_that_is_registering_has_come_to_stay() -> None:
@@ -410,7 +410,7 @@ def test_a_submission_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     desk = desk_of(scheduler=SimpleNamespace(address="a"), new_spec={"cls": Handle, "options": {}})
     assert asyncio.run(desk._submit(Job("job1", 1, 0.0, None))) == "{'env': {'A': 'b'}}"
     monkeypatch.setattr(Handle, "hangs", True)
-    with pytest.raises(Unanswered, match=r"sbatch did not answer within 0 s") as raised:
+    with pytest.raises(BatchSystemUnavailable, match=r"sbatch did not answer within 0 s") as raised:
         asyncio.run(desk._submit(Job("job1", 1, 0.0, None)))
     assert slurm.is_soft(str(raised.value))
 
@@ -431,16 +431,16 @@ def test_the_id_of_a_job_is_found_behind_a_banner(said: str) -> None:
 
 def test_few_questions_are_asked_when_many_jobs_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """One for all of them; an exit code, which is a question each, only where it says something."""
-    states = {str(n): Seen("FAILED" if n < 20 else "PREEMPTED") for n in range(100)}
+    states = {str(n): JobStatus("FAILED" if n < 20 else "PREEMPTED") for n in range(100)}
     asked: list[str] = []
-    monkeypatch.setattr(slurm, "state", lambda _ids: dict(states))
+    monkeypatch.setattr(slurm, "query_jobs", lambda _ids: dict(states))
 
     def exit_code(number: str) -> str:
         asked.append(number)
         return "exit code 1"
 
     monkeypatch.setattr(slurm, "exit_code", exit_code)
-    answer = desk_of()._ask(Question(frozenset(states)))
+    answer = desk_of()._ask(SlurmQuery(frozenset(states)))
     assert answer.seen["0"].code == "exit code 1"
     assert len(asked) == 5
     assert all(answer.seen[number].state == "FAILED" for number in asked)
@@ -459,13 +459,13 @@ def test_few_questions_are_asked_when_many_jobs_end(monkeypatch: pytest.MonkeyPa
 )
 def test_each_worker_of_a_job_has_its_gpu(name: str, given: str, own: str) -> None:
     environ = {"CUDA_VISIBLE_DEVICES": given}
-    pin(name, environ)
+    pin_gpu(name, environ)
     assert environ == {"CUDA_VISIBLE_DEVICES": own}
 
 
 def test_where_there_is_no_gpu_none_is_made_up() -> None:
     environ: dict[str, str] = {}
-    pin("job7-1", environ)
+    pin_gpu("job7-1", environ)
     assert environ == {}
 
 
@@ -481,7 +481,7 @@ def test_a_partition_that_closes_after_work_was_done_is_waited_for(worked: bool,
         it.leave(it.desk.submitted[0], "TIMEOUT")
         for _ in range(60):
             it.tick(5)
-    it.desk.states[it.id(it.desk.submitted[-1])] = Seen("PENDING", "PartitionDown")
+    it.desk.states[it.id(it.desk.submitted[-1])] = JobStatus("PENDING", "PartitionDown")
 
     def wait() -> None:
         for _ in range(60):

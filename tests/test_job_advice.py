@@ -26,8 +26,11 @@ from ptydask.clusters.jobqueue import advice
     ],
 )
 def test_advice_names_what_to_change(said: str, key: str) -> None:
-    assert key in advice.on(said)
+    assert key in advice.advice_for(said)
 
 
 def test_nothing_to_advise() -> None:
-    assert advice.on("5 jobs in a row ended before a worker got ready; the last: job 12 on n2 ended: signal 9") == ""
+    assert (
+        advice.advice_for("5 jobs in a row ended before a worker got ready; the last: job 12 on n2 ended: signal 9")
+        == ""
+    )

@@ -35,7 +35,7 @@ def test_a_scheduler_its_keys_and_its_jobs(tmp_path: Path) -> None:
     asked = request(tmp_path / "a b" / "study.trials")
     job = Profile(gpus=2, cpus=2, interface="lo")
     keys = launch.keys_folder(job, asked)
-    with launch.opened(job, asked) as cluster:
+    with launch.open_scheduler(job, asked) as cluster:
         address = cluster.scheduler_address
         assert address.startswith("tls://127.0.0.1:")
         assert cluster.scheduler.http_server.port
@@ -102,7 +102,7 @@ def said_to(raw: socket.socket, context: ssl.SSLContext | None) -> bytes:
 def test_the_keys_are_removed_after_an_error(tmp_path: Path) -> None:
     asked = request(tmp_path)
     job = Profile(interface="lo")
-    with pytest.raises(ZeroDivisionError), launch.opened(job, asked):  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), launch.open_scheduler(job, asked):  # noqa: PT012
         assert launch.keys_folder(job, asked).exists()
         raise ZeroDivisionError
     assert not launch.keys_folder(job, asked).exists()
@@ -112,7 +112,7 @@ def test_a_scheduler_that_does_not_start_is_one_line_and_leaves_no_keys(tmp_path
     job = Profile(interface="nosuch0")
     with (
         pytest.raises(ClusterError, match=r"^the scheduler did not start: .*nosuch0"),
-        launch.opened(job, request(tmp_path)),
+        launch.open_scheduler(job, request(tmp_path)),
     ):
         pass
     assert not (tmp_path / "keys").exists()
@@ -122,7 +122,7 @@ def test_a_scheduler_that_does_not_start_is_one_line_and_leaves_no_keys(tmp_path
 def test_a_path_that_slurm_would_misread_is_refused(tmp_path: Path, name: str) -> None:
     with (
         pytest.raises(ClusterError, match="no backslash and no line break"),
-        launch.opened(Profile(interface="lo"), request(tmp_path / name)),
+        launch.open_scheduler(Profile(interface="lo"), request(tmp_path / name)),
     ):
         pass
     assert not list(tmp_path.iterdir())
@@ -134,7 +134,7 @@ def test_keys_are_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "keys").symlink_to(tmp_path / "elsewhere")
     with (
         pytest.raises(ClusterError, match="is a link"),
-        launch.opened(Profile(interface="lo"), request(tmp_path)),
+        launch.open_scheduler(Profile(interface="lo"), request(tmp_path)),
     ):
         pass
     assert not list((tmp_path / "elsewhere").iterdir())

@@ -109,11 +109,11 @@ REQUEST = ClusterRequest(4, 4, folder=Path("/data/out/study.trials"), label="stu
 @pytest.fixture(autouse=True)
 def _no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's own jobqueue.yaml says nothing here."""
-    monkeypatch.setattr(dask_config, "said", lambda _system: {})
+    monkeypatch.setattr(dask_config, "read_job_settings", lambda _system: {})
 
 
 def profile(system: str = "slurm", **values: object) -> Profile:
-    return profile_file.complete({"system": system, **values})
+    return profile_file.complete_profile({"system": system, **values})
 
 
 def full(system: str) -> Profile:
@@ -245,7 +245,7 @@ assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
 def test_variables_of_sbatch_do_not_beat_the_profile() -> None:
     """They hold where the profile says nothing; never for what ptydask needs to be as it is."""
     mine = {f"SBATCH_{name}": "x" for name in ("PARTITION", "ACCOUNT", "JOB_NAME", "WAIT", "OUTPUT", "RESERVATION")}
-    given = systems.submitting(profile(queue="gpu"), {**mine, "HOME": "/h", "SLURM_CONF": "/c"})
+    given = systems.submit_environment(profile(queue="gpu"), {**mine, "HOME": "/h", "SLURM_CONF": "/c"})
     assert set(given) == {"SBATCH_ACCOUNT", "SBATCH_RESERVATION", "HOME", "SLURM_CONF"}
 
 

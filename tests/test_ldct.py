@@ -18,7 +18,7 @@ from command_cases import NoCheckpoint
 from ptydask import config, engines, sampling
 from ptydask.config import Overrides
 from ptydask.engines.command import arguments, devices
-from ptydask.engines.command.devices import Device
+from ptydask.engines.command.devices import SlotDevice
 from ptydask.errors import DataError
 from ptydask.model import ComponentSpec, FloatRange, IntRange, Scalar, Slot, StudyPlan, TrialInput
 from ptydask.space import sweep_values
@@ -68,7 +68,9 @@ def test_own_files_validate(name: str, ptydask: Callable[..., subprocess.Complet
 
 def sampled(plan: StudyPlan, count: int) -> list[dict[str, Scalar]]:
     """The parameters of ``count`` random trials."""
-    study = optuna.create_study(sampler=sampling.sampler(ComponentSpec("RandomSampler"), seed=1, space=plan.space))
+    study = optuna.create_study(
+        sampler=sampling.build_sampler(ComponentSpec("RandomSampler"), seed=1, space=plan.space)
+    )
     dists = {name: sampling.to_optuna(dist) for name, dist in plan.space.items()}
     return [study.ask(dists).params for _ in range(count)]
 
@@ -116,24 +118,24 @@ PCI = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 @pytest.mark.parametrize(
     ("cuda", "listed", "found"),
     [
-        (None, TWO_GPUS, Device(None)),
-        ("3", "", Device(3)),
-        ("3,5", "", Device(3)),
-        ("GPU-5fc1a2b3-0000-2b2c-524d-9e3d8d2b8a78", TWO_GPUS, Device(1, PCI)),
-        ("GPU-5d", TWO_GPUS, Device(0, PCI)),
-        ("MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f", ONE_INSTANCE, Device(0)),
+        (None, TWO_GPUS, SlotDevice(None)),
+        ("3", "", SlotDevice(3)),
+        ("3,5", "", SlotDevice(3)),
+        ("GPU-5fc1a2b3-0000-2b2c-524d-9e3d8d2b8a78", TWO_GPUS, SlotDevice(1, PCI)),
+        ("GPU-5d", TWO_GPUS, SlotDevice(0, PCI)),
+        ("MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f", ONE_INSTANCE, SlotDevice(0)),
     ],
 )
-def test_index_of_the_slots_gpu(cuda: str | None, listed: str, found: Device) -> None:
+def test_index_of_the_slots_gpu(cuda: str | None, listed: str, found: SlotDevice) -> None:
     """An index stays what it is; a UUID becomes the index that nvidia-smi counts, counted so by CUDA too."""
-    assert devices.device(Slot(1, cuda), lambda: listed) == found
+    assert devices.slot_device(Slot(1, cuda), lambda: listed) == found
 
 
 @pytest.mark.parametrize("cuda", ["GPU-5", "GPU-none", "MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f"])
 def test_gpu_without_an_index(cuda: str) -> None:
     """One MIG instance of several GPUs, an unknown or ambiguous UUID: refused by name, not tried on another GPU."""
     with pytest.raises(DataError, match=f"{cuda}.*takes the index of a GPU.*CUDA_VISIBLE_DEVICES"):
-        devices.device(Slot(1, cuda), lambda: TWO_GPUS)
+        devices.slot_device(Slot(1, cuda), lambda: TWO_GPUS)
 
 
 @pytest.mark.ldct
@@ -145,7 +147,7 @@ def test_devices_is_the_slots_gpu(cuda: str | None, expected: list[int]) -> None
     assert any("devices" in notice for notice in plan.notices)
     params = sampled(plan, 1)[0]
     values = sweep_values.values(plan.config, params)
-    devices.put(plan.config, values, devices.device(Slot(1, cuda)))
+    devices.set_device(plan.config, values, devices.slot_device(Slot(1, cuda)))
     assert parsed(plan, values)["devices"] == expected
 
 

@@ -19,7 +19,7 @@ from store_cases import failed, meta, output, packed, put, record
 from ptydask import cli
 from ptydask.analysis import greys
 from ptydask.analysis.montage import drawing, sheet_layout, trial_images
-from ptydask.analysis.montage.sheet_layout import Picture, Sheet
+from ptydask.analysis.montage.sheet_layout import MontageCell, MontageSheet
 from ptydask.cli import pictures
 from ptydask.errors import UsageError
 from ptydask.model import Image, Quantity, TrialRecord, TrialState
@@ -35,8 +35,8 @@ def image(size: tuple[int, int], pixel: float, data: Any = None) -> Image:
     )
 
 
-def picture(data: Any, height: float | None = 10.0, width: float | None = 10.0, **changes: Any) -> Picture:
-    return Picture(changes.pop("record", record(0)), np.asarray(data, np.float32), height, width, "rad", **changes)
+def picture(data: Any, height: float | None = 10.0, width: float | None = 10.0, **changes: Any) -> MontageCell:
+    return MontageCell(changes.pop("record", record(0)), np.asarray(data, np.float32), height, width, "rad", **changes)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -126,11 +126,11 @@ def test_a_scale_bar_is_round(width: float, bar: float, text: str) -> None:
 def test_one_grey_scale_that_one_diverged_image_does_not_spoil() -> None:
     """Seven images within 0 and 1 and one within 0 and 1000: white is 1."""
     ramp = np.linspace(0, 1, 1000).reshape(20, 50)
-    low, high = sheet_layout.grey([picture(ramp)] * 7 + [picture(1000 * ramp)])
+    low, high = sheet_layout.sheet_grey_limits([picture(ramp)] * 7 + [picture(1000 * ramp)])
     assert (low, high) == pytest.approx((0.005, 0.995), abs=1e-6)
-    assert sheet_layout.grey([picture(np.full((4, 4), 2.0))]) == (1.5, 2.5)
-    assert sheet_layout.grey([picture(np.full((4, 4), np.nan))]) == (0, 1)
-    assert sheet_layout.grey([picture(ramp), picture(255 * ramp, thumbnail=True)]) == pytest.approx(
+    assert sheet_layout.sheet_grey_limits([picture(np.full((4, 4), 2.0))]) == (1.5, 2.5)
+    assert sheet_layout.sheet_grey_limits([picture(np.full((4, 4), np.nan))]) == (0, 1)
+    assert sheet_layout.sheet_grey_limits([picture(ramp), picture(255 * ramp, thumbnail=True)]) == pytest.approx(
         (0.005, 0.995), abs=1e-6
     )
 
@@ -156,7 +156,7 @@ def test_binning_keeps_means() -> None:
 
 def test_parameters_that_all_share_are_told_once() -> None:
     made = [record(n, params={"a": 1, "b": n, "c": None}) for n in range(3)]
-    assert sheet_layout.varying(made) == (["b"], {"a": 1, "c": None})
+    assert sheet_layout.varying_parameters(made) == (["b"], {"a": 1, "c": None})
 
 
 def test_a_caption_has_rank_error_and_parameters() -> None:
@@ -210,8 +210,8 @@ def test_the_phase_s_constant_does_not_matter(results: Path) -> None:
 
 def test_each_image_can_have_its_own_grey_scale() -> None:
     ramp = np.linspace(0, 1, 100).reshape(10, 10)
-    shown = Sheet(meta(), "phase", (picture(ramp), picture(9 * ramp)))
-    figure = trial_images.paint(shown, common=False)
+    shown = MontageSheet(meta(), "phase", (picture(ramp), picture(9 * ramp)))
+    figure = trial_images.draw_sheet(shown, common=False)
     low, high = zip(*(i.get_clim() for i in figure.axes[0].images), strict=True)
     assert high[1] == pytest.approx(9 * high[0])
     assert low[0] == pytest.approx(0.005)
@@ -245,7 +245,7 @@ def test_what_has_no_image_is_named(results: Path) -> None:
     """The other trials are shown, and ``most`` counts those."""
     with reader.open(results) as found:
         shown = trial_images.read(found, found.records()[::-1], most=2)
-        figure = trial_images.paint(shown)
+        figure = trial_images.draw_sheet(shown)
     assert [p.record.number for p in shown.pictures] == [4, 3]
     assert dict(shown.lost) == {6: "no phase was kept", 5: "no phase was kept"}
     assert "without an image: 6, 5" in " ".join(texts(figure)).replace("\n", " ")
@@ -259,7 +259,7 @@ def test_thumbnails_stand_in_for_dropped_arrays() -> None:
     found = SimpleNamespace(meta=meta(), records=lambda: [record(0)], trial=lambda _: trial, pictures=lambda: {0: tile})
     shown = trial_images.read(cast(Any, found), [record(0)])
     assert shown.pictures[0].data.shape == (64, 128)
-    figure = trial_images.paint(shown)
+    figure = trial_images.draw_sheet(shown)
     assert "#1  trial 0  (thumbnail)" in texts(figure)
     assert not [patch for patch in figure.axes[0].patches if patch.get_gid() == "scale bar"]
 
@@ -301,20 +301,20 @@ def test_snapshots_of_a_trial(tmp_path: Path) -> None:
     with reader.open(store.finish()) as found:
         shown = trial_images.read_snapshots(found, 0)
         assert [p.label for p in shown.pictures] == ["iteration 5", "iteration 20", "end"]
-        assert "iteration 5" in texts(trial_images.paint(shown))
+        assert "iteration 5" in texts(trial_images.draw_sheet(shown))
         with pytest.raises(UsageError, match="trial 1 has no snapshots; SAVE_ITERS"):
             trial_images.read_snapshots(found, 1)
 
 
 def test_a_sheet_without_pictures_is_words() -> None:
-    assert "No trial with an image to show." in texts(trial_images.paint(Sheet(meta(), "phase", ())))
+    assert "No trial with an image to show." in texts(trial_images.draw_sheet(MontageSheet(meta(), "phase", ())))
 
 
 def test_too_large_a_picture_is_refused() -> None:
     """Rather than a crash deep inside of Matplotlib."""
-    shown = Sheet(meta(), "phase", tuple(picture(np.ones((2, 2))) for _ in range(100)))
+    shown = MontageSheet(meta(), "phase", tuple(picture(np.ones((2, 2))) for _ in range(100)))
     with pytest.raises(UsageError, match="too large to draw; choose fewer"):
-        trial_images.paint(shown, columns=1, dpi=600)
+        trial_images.draw_sheet(shown, columns=1, dpi=600)
 
 
 def test_odd_images_are_drawn(tmp_path: Path) -> None:
@@ -324,7 +324,9 @@ def test_odd_images_are_drawn(tmp_path: Path) -> None:
         picture(data, *([None] * 2 if i == 0 else [1.0, 1.0]), record=record(i, params={"a$_b$": i}))
         for i, data in enumerate(odd)
     ]
-    figure = trial_images.paint(Sheet(meta("$x_1$ study"), "phase", tuple(made), {9: "gone"}), title="a $ b")
+    figure = trial_images.draw_sheet(
+        MontageSheet(meta("$x_1$ study"), "phase", tuple(made), {9: "gone"}), title="a $ b"
+    )
     figure.savefig(tmp_path / "a.png", dpi=50)
     assert (tmp_path / "a.png").stat().st_size > 1000
 
@@ -351,9 +353,9 @@ def test_montage_in_other_formats(results: Path, suffix: str, magic: bytes) -> N
 
 def chosen(results: Path, *arguments: str) -> tuple[list[int], str]:
     """The numbers that the command would show, in their order, and the title."""
-    args = cli.parser().parse_args(["montage", str(results), *arguments])
+    args = cli.build_parser().parse_args(["montage", str(results), *arguments])
     with reader.open(results) as found:
-        shown, title = pictures._sheet(found, args)
+        shown, title = pictures._read_sheet(found, args)
     return [p.record.number for p in shown.pictures], title
 
 

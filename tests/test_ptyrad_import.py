@@ -25,7 +25,7 @@ from ptyrad_folders import ITERATIONS, Made
 
 from ptydask import cli
 from ptydask.errors import ConfigError, PtydaskError, StorageError, UnusableResults, UsageError
-from ptydask.importers.ptyrad import Imported, import_study, output
+from ptydask.importers.ptyrad import ImportedStudy, import_study, output
 from ptydask.model import Reason, TrialState
 from ptydask.store import reader
 from ptydask.store.foreign import ptyrad_model
@@ -68,7 +68,7 @@ def tree(folder: Path) -> dict[str, tuple[int, str]]:
     }
 
 
-def trial(done: Imported, number: int) -> TrialData:
+def trial(done: ImportedStudy, number: int) -> TrialData:
     with reader.open(done.results) as results:
         return _whole(results, number)
 
@@ -366,7 +366,7 @@ def test_a_trial_looks_as_the_engine_gives_it(tmp_path: Path, monkeypatch: pytes
     save.save_dict_to_hdf5(content, str(tmp_path / "model.hdf5"))
     model = ptyrad_model.read(tmp_path / "model.hdf5")
     scale = output.scale_of(model, config, {})
-    arrays, image = output.arrays(model, scale), output.image(model, scale)
+    arrays, image = output.model_arrays(model, scale), output.phase_image(model, scale)
     assert arrays.keys() <= ours.arrays.keys()
     for name, array in arrays.items():
         assert np.array_equal(array.data, ours.arrays[name].data), name
@@ -376,7 +376,7 @@ def test_a_trial_looks_as_the_engine_gives_it(tmp_path: Path, monkeypatch: pytes
         assert np.array_equal(getattr(image, part), getattr(ours.image, part)), part
     assert (image.units, image.axis_units, image.title) == ("rad", ours.image.axis_units, ours.image.title)
     assert output.contrast(model) == pytest.approx(ours.metrics["contrast"], rel=1e-5)
-    facts = output.facts(model, config, scale)
+    facts = output.trial_attributes(model, config, scale)
     for name in facts.keys() & ours.attributes.keys() - {"recon_seconds"}:
         expected = ours.attributes[name]
         assert facts[name] == (expected if isinstance(expected, str) else pytest.approx(expected, rel=1e-6)), name
@@ -746,10 +746,10 @@ def test_a_disk_that_fills_up(study: Path, tmp_path: Path, monkeypatch: pytest.M
     """One line, and no half file."""
     from ptydask.store import files
 
-    def full(self: files.Aside, data: memoryview, offset: int) -> None:
+    def full(self: files.AsideFile, data: memoryview, offset: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.Aside, "put", full)
+    monkeypatch.setattr(files.AsideFile, "put", full)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UnusableResults, match="No space left on device"):
         import_study([study])

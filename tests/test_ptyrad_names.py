@@ -73,7 +73,7 @@ def test_lines_of_the_log() -> None:
         "### Trial 5 of something else finished\n"
         "Trial 6 finished with value: 1.0 and parameters: {broken. Best is trial 0 with value: 0.52.\n"
     )
-    found = list(log.trials(text.splitlines(keepends=True)))
+    found = list(log.parse_log(text.splitlines(keepends=True)))
     assert [(line.number, line.state) for line in found] == [(0, "COMPLETE"), (3, "PRUNED"), (4, "FAIL")]
     assert found[0].params == {"batch_size": 16, "oplr": 0.006874194498027425, "optimizer": "Adam"}
     assert found[0].ended is not None

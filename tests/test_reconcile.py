@@ -8,13 +8,13 @@ from typing import Any, cast
 import optuna
 import pytest
 
-from ptydask.driver.optuna_study import Book
+from ptydask.driver.optuna_study import OptunaStudy
 from ptydask.model import Reason
 from ptydask.trial.reconcile import (
-    Action,
-    Begun,
-    Step,
-    begun,
+    BegunTrial,
+    ReconcileAction,
+    ReconcileStep,
+    begun_from_attrs,
     lease,
     steps,
     time_for_another,
@@ -26,18 +26,18 @@ from ptydask.trial.reconcile import (
 STORE = "s"
 
 
-def trial(number: int = 0, state: str = "RUNNING", **more: object) -> Begun:
-    return Begun(number, state, {"x": 1.0}, **{"store": STORE, "task": f"t{number}", **more})  # type: ignore[arg-type]
+def trial(number: int = 0, state: str = "RUNNING", **more: object) -> BegunTrial:
+    return BegunTrial(number, state, {"x": 1.0}, **{"store": STORE, "task": f"t{number}", **more})  # type: ignore[arg-type]
 
 
-def actions(*trials: Begun, **given: object) -> list[tuple[Action, int]]:
+def actions(*trials: BegunTrial, **given: object) -> list[tuple[ReconcileAction, int]]:
     options = {"store": STORE, "recorded": (), "retries": 3, **given}
     return [(s.action, s.trial.number) for s in steps(trials, **options)]  # type: ignore[arg-type]
 
 
 def test_lost_trial_is_closed_and_tried_again() -> None:
     """RUNNING, no record, nobody at work: close it, then try its parameters again."""
-    assert actions(trial()) == [(Action.CLOSE, 0), (Action.RETRY, 0)]
+    assert actions(trial()) == [(ReconcileAction.CLOSE, 0), (ReconcileAction.RETRY, 0)]
 
 
 def test_trial_in_flight_is_left_alone() -> None:
@@ -48,30 +48,30 @@ def test_trial_in_flight_is_left_alone() -> None:
 def test_unsigned_trial_is_left_alone_while_anything_is_in_flight() -> None:
     """Between asking for a trial and signing its lease, a worker is at work on a trial without a task."""
     assert actions(trial(task=""), in_flight=["t9"]) == []
-    assert actions(trial(task="")) == [(Action.CLOSE, 0), (Action.RETRY, 0)]
+    assert actions(trial(task="")) == [(ReconcileAction.CLOSE, 0), (ReconcileAction.RETRY, 0)]
 
 
 def test_recorded_trial_is_told_to_optuna() -> None:
     """The worker died between writing the file and telling Optuna."""
-    assert actions(trial(), recorded=[0]) == [(Action.ADOPT, 0)]
+    assert actions(trial(), recorded=[0]) == [(ReconcileAction.ADOPT, 0)]
 
 
 def test_late_result_is_refused() -> None:
     """A result whose parameters are being tried again must not count twice."""
     late, again = trial(0, "FAIL", reason="lost"), trial(1, "WAITING", retry_of=0)
-    assert actions(late, again, recorded=[0]) == [(Action.REFUSE, 0)]
+    assert actions(late, again, recorded=[0]) == [(ReconcileAction.REFUSE, 0)]
 
 
 def test_record_that_vanished_is_recovered() -> None:
     """Optuna was told and the file is gone: the numbers are recorded again."""
-    assert actions(trial(state="COMPLETE")) == [(Action.RECOVER, 0)]
-    assert actions(trial(state="FAIL", reason="failed")) == [(Action.RECOVER, 0)]
+    assert actions(trial(state="COMPLETE")) == [(ReconcileAction.RECOVER, 0)]
+    assert actions(trial(state="FAIL", reason="failed")) == [(ReconcileAction.RECOVER, 0)]
 
 
 def test_closed_trial_without_retry_gets_one() -> None:
     """The driver died between closing and enqueueing; also Optuna's own heartbeat closes trials."""
-    assert actions(trial(state="FAIL", reason="lost")) == [(Action.RETRY, 0)]
-    assert actions(trial(state="FAIL")) == [(Action.RETRY, 0)]
+    assert actions(trial(state="FAIL", reason="lost")) == [(ReconcileAction.RETRY, 0)]
+    assert actions(trial(state="FAIL")) == [(ReconcileAction.RETRY, 0)]
 
 
 def test_retry_that_is_there_is_not_made_twice() -> None:
@@ -84,15 +84,18 @@ def test_retry_that_is_there_is_not_made_twice() -> None:
 
 def test_attempts_are_limited() -> None:
     """After --retries losses the trial is recorded as failed."""
-    assert actions(trial(losses=3)) == [(Action.CLOSE, 0), (Action.GIVE_UP, 0)]
-    assert actions(trial(losses=2)) == [(Action.CLOSE, 0), (Action.RETRY, 0)]
-    assert actions(trial(), retries=0) == [(Action.CLOSE, 0), (Action.GIVE_UP, 0)]
+    assert actions(trial(losses=3)) == [(ReconcileAction.CLOSE, 0), (ReconcileAction.GIVE_UP, 0)]
+    assert actions(trial(losses=2)) == [(ReconcileAction.CLOSE, 0), (ReconcileAction.RETRY, 0)]
+    assert actions(trial(), retries=0) == [(ReconcileAction.CLOSE, 0), (ReconcileAction.GIVE_UP, 0)]
 
 
 def test_interruptions_do_not_count_as_losses() -> None:
     """A user may press Ctrl-C as often as they like."""
-    assert actions(trial(losses=3), reason=Reason.INTERRUPTED) == [(Action.CLOSE, 0), (Action.RETRY, 0)]
-    assert actions(trial(state="FAIL", reason="interrupted", losses=3)) == [(Action.RETRY, 0)]
+    assert actions(trial(losses=3), reason=Reason.INTERRUPTED) == [
+        (ReconcileAction.CLOSE, 0),
+        (ReconcileAction.RETRY, 0),
+    ]
+    assert actions(trial(state="FAIL", reason="interrupted", losses=3)) == [(ReconcileAction.RETRY, 0)]
 
 
 def test_trials_of_others_are_never_touched() -> None:
@@ -103,9 +106,9 @@ def test_trials_of_others_are_never_touched() -> None:
 
 def test_what_others_left_is_closed_where_the_storage_is_ours_alone() -> None:
     """Left RUNNING it would steer the sampler for ever, left WAITING it would be run as one of ours."""
-    assert actions(trial(store="", task=""), exclusive=True) == [(Action.CLOSE, 0)]
-    assert actions(trial(store="deleted"), exclusive=True) == [(Action.CLOSE, 0)]
-    assert actions(trial(store="deleted", state="WAITING", task=""), exclusive=True) == [(Action.CLOSE, 0)]
+    assert actions(trial(store="", task=""), exclusive=True) == [(ReconcileAction.CLOSE, 0)]
+    assert actions(trial(store="deleted"), exclusive=True) == [(ReconcileAction.CLOSE, 0)]
+    assert actions(trial(store="deleted", state="WAITING", task=""), exclusive=True) == [(ReconcileAction.CLOSE, 0)]
     assert actions(trial(store="deleted", state="COMPLETE"), exclusive=True) == []
 
 
@@ -148,19 +151,19 @@ def test_putting_right_twice_changes_nothing() -> None:
         assert len(records) + waiting == 1, "exactly one result for one wanted trial"
 
 
-def _apply(step: Step, trials: dict[int, Begun], records: set[int]) -> None:
+def _apply(step: ReconcileStep, trials: dict[int, BegunTrial], records: set[int]) -> None:
     number = step.trial.number
     match step.action:
-        case Action.ADOPT:
+        case ReconcileAction.ADOPT:
             trials[number] = trial(number, "COMPLETE")
-        case Action.CLOSE:
+        case ReconcileAction.CLOSE:
             trials[number] = trial(number, "FAIL", reason="lost")
-        case Action.RETRY:
+        case ReconcileAction.RETRY:
             new = len(trials)
             trials[new] = trial(new, "WAITING", retry_of=number)
-        case Action.REFUSE:
+        case ReconcileAction.REFUSE:
             records.discard(number)
-        case Action.GIVE_UP | Action.RECOVER:
+        case ReconcileAction.GIVE_UP | ReconcileAction.RECOVER:
             records.add(number)
 
 
@@ -193,8 +196,11 @@ def test_no_trial_that_cannot_end_in_time() -> None:
 def test_an_attempt_that_got_further_does_not_count() -> None:
     """A trial longer than the walltime goes on from job to job; one that makes no progress is given up."""
     third = trial(8, losses=3, resumed=20, first=2)
-    assert actions(third, progress=lambda first: {2: 25}[first]) == [(Action.CLOSE, 8), (Action.RETRY, 8)]
-    assert actions(third, progress=lambda first: 20) == [(Action.CLOSE, 8), (Action.GIVE_UP, 8)]
+    assert actions(third, progress=lambda first: {2: 25}[first]) == [
+        (ReconcileAction.CLOSE, 8),
+        (ReconcileAction.RETRY, 8),
+    ]
+    assert actions(third, progress=lambda first: 20) == [(ReconcileAction.CLOSE, 8), (ReconcileAction.GIVE_UP, 8)]
 
 
 def test_spent_losses_are_passed_on() -> None:
@@ -220,7 +226,7 @@ def test_lease_round_trip() -> None:
         "retry_of": 5,
         "reason": "lost",
     }
-    read = begun(7, "FAIL", {"x": 1}, attrs)
+    read = begun_from_attrs(7, "FAIL", {"x": 1}, attrs)
     assert (read.store, read.task, read.attempt, read.losses, read.retry_of, read.reason) == (
         "s",
         "t",
@@ -234,18 +240,18 @@ def test_lease_round_trip() -> None:
 def test_a_checkpoint_that_is_of_no_use_is_no_progress() -> None:
     """A worker that dies before it can say where it went on: what lay there before its attempt is not its doing."""
     study = optuna.create_study()
-    book = Book(study, STORE, cast(Any, None))
+    book = OptunaStudy(study, STORE, cast(Any, None))
     study.enqueue_trial({"x": 0.5}, user_attrs={"store": STORE})
     for losses in range(3):
         study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
         (todo,) = (
             step
             for step in steps(book.begun(), store=STORE, recorded=[], retries=1, progress=lambda first: 7)
-            if step.action is not Action.CLOSE
+            if step.action is not ReconcileAction.CLOSE
         )
         book.close(todo.trial, Reason.LOST)
         assert todo.trial.spent == losses
-        if todo.action is Action.GIVE_UP:
+        if todo.action is ReconcileAction.GIVE_UP:
             break
         book.retry(todo.trial)
     assert losses == 2, "the first attempt may have left it, the others did not"

@@ -18,8 +18,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from ptydask import sampling
-from ptydask.analysis.data import StudyData, load
-from ptydask.analysis.rehydrate import fitted, rehydrate, trials
+from ptydask.analysis.data import StudyData, load_study
+from ptydask.analysis.rehydrate import frozen_trials, to_optuna_study, widen_distribution
 from ptydask.model import (
     Choice,
     ComponentSpec,
@@ -72,8 +72,8 @@ def run(sampler: ComponentSpec, pruner: ComponentSpec | None, direction: Directi
         for point in sampling.grid_points(specs.plan(sampler, where=where)) or ():
             study.enqueue_trial(dict(point.params))
         for index in range(TRIALS):
-            study.sampler = sampling.sampler(sampler, seed=index, space=where)
-            study.pruner = sampling.pruner(pruner, iterations=STEPS)
+            study.sampler = sampling.build_sampler(sampler, seed=index, space=where)
+            study.pruner = sampling.build_pruner(pruner, iterations=STEPS)
             study.optimize(lambda trial: objective(trial, where), n_trials=1, catch=(RuntimeError,))
     return study
 
@@ -105,7 +105,7 @@ def stored(path: Path, study: optuna.Study) -> StudyData:
         curve = {"step": list(trial.intermediate_values), "loss": list(trial.intermediate_values.values())}
         cases.put(store, ended(trial), TrialOutput(metrics={}, curve=curve))
     with reader.open(store.finish()) as results:
-        return load(results)
+        return load_study(results)
 
 
 RUNS = [
@@ -121,14 +121,14 @@ SLOW = [pytest.param(one, marks=pytest.mark.slow) if one[0].name == "GPSampler" 
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A study, and the same from its results file."""
     first = run(*request.param)
-    return first, rehydrate(stored(tmp_path_factory.mktemp("study") / "s.h5", first))
+    return first, to_optuna_study(stored(tmp_path_factory.mktemp("study") / "s.h5", first))
 
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> optuna.Study:
     """A maximised study from its results file."""
     first = run(ComponentSpec("TPESampler"), ComponentSpec("MedianPruner"), "maximize")
-    return rehydrate(stored(tmp_path_factory.mktemp("study") / "s.h5", first))
+    return to_optuna_study(stored(tmp_path_factory.mktemp("study") / "s.h5", first))
 
 
 # --- the same trials ---------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def _all_of_matplotlib(study: optuna.Study) -> None:
 
 def rebuilt(*records: TrialRecord, space: Any = None, **meta: Any) -> optuna.Study:
     text = json.dumps({}) if space is None else sampling.search_space_json(space)
-    return rehydrate(StudyData(cases.meta(search_space_json=text, **meta), records))
+    return to_optuna_study(StudyData(cases.meta(search_space_json=text, **meta), records))
 
 
 def test_numbers_that_are_not_recorded() -> None:
@@ -260,7 +260,7 @@ def test_numbers_that_are_not_recorded() -> None:
 
 def test_a_running_study_has_running_trials() -> None:
     """Numbers without a record are under way where the caller says that a run is on."""
-    made = trials(StudyData(cases.meta(), (cases.record(1),)), gaps=TrialState.RUNNING)
+    made = frozen_trials(StudyData(cases.meta(), (cases.record(1),)), gaps=TrialState.RUNNING)
     assert [t.state.name for t in made] == ["RUNNING", "COMPLETE"]
     assert made[0].datetime_complete is None
 
@@ -304,7 +304,7 @@ def test_values_outside_the_range() -> None:
 )
 def test_the_nearest_range(dist: BaseDistribution | None, values: list[Any], expected: BaseDistribution) -> None:
     """What holds all values and otherwise is as it was."""
-    assert fitted(dist, values) == expected
+    assert widen_distribution(dist, values) == expected
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ from ptydask import cli
 from ptydask.analysis import greys, report
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.report import page, pictures, plots
-from ptydask.analysis.report.collect import collect, tuned
-from ptydask.analysis.report.rows import columns, number
-from ptydask.analysis.report.trial_album import Album, Seen, pictured, read
+from ptydask.analysis.report.collect import collect_page_data, tuned_parameters
+from ptydask.analysis.report.rows import json_value, table_columns
+from ptydask.analysis.report.trial_album import PageTrial, TrialAlbum, read, select_image_trials
 from ptydask.cli import formats
 from ptydask.errors import MissingDependency, UsageError
 from ptydask.model import Image, Reason, RunningTrial, RunSnapshot, StudyMeta, TrialRecord, TrialState
@@ -51,8 +51,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def collected(records: list[TrialRecord], about: StudyMeta | None = None, **more: Any) -> dict[str, Any]:
     """The page's data of these trials alone."""
-    beyond = Album({record.number: Seen(record) for record in records})
-    return collect(made.study(about or made.meta(), beyond), beyond, **more)
+    beyond = TrialAlbum({record.number: PageTrial(record) for record in records})
+    return collect_page_data(made.study(about or made.meta(), beyond), beyond, **more)
 
 
 def column(data: dict[str, Any], key: str) -> dict[str, Any]:
@@ -105,15 +105,15 @@ def test_the_best_of_a_maximised_metric_is_the_largest() -> None:
 )
 def test_any_study_makes_a_page(records: list[TrialRecord]) -> None:
     """No trial, no completed one, no usable error, no start, no common type: still a page that JSON can hold."""
-    beyond = Album({record.number: Seen(record) for record in records})
+    beyond = TrialAlbum({record.number: PageTrial(record) for record in records})
     data = made.study(made.meta(), beyond)
-    html = page.render(collect(data, beyond), [], source="x.h5", made=made.MADE)
+    html = page.render(collect_page_data(data, beyond), [], source="x.h5", made=made.MADE)
     assert column(data_of(html), "number")["values"] == [record.number for record in records]
 
 
 def test_numbers_that_json_lacks_travel_as_texts() -> None:
     """NaN, infinities, and integers that a browser would round."""
-    assert [number(v) for v in (math.nan, math.inf, -math.inf, 2**60, 2.5, True, None, "a")] == [
+    assert [json_value(v) for v in (math.nan, math.inf, -math.inf, 2**60, 2.5, True, None, "a")] == [
         *("NaN", "Infinity", "-Infinity", "1152921504606846976", 2.5, True, None, "a"),
     ]
     error = column(collected([cases.record(0, math.nan), cases.record(1, 0.25)]), "error")
@@ -123,7 +123,7 @@ def test_numbers_that_json_lacks_travel_as_texts() -> None:
 def test_columns_have_every_field_and_hide_what_says_nothing() -> None:
     """All parameters, metrics and facts; at first without those that are the same everywhere."""
     records = [made.trial(n) for n in range(12)]
-    made_columns = {one["key"]: one for one in columns(made.study(made.meta(), made.album(records)), {}, {})}
+    made_columns = {one["key"]: one for one in table_columns(made.study(made.meta(), made.album(records)), {}, {})}
     assert {"params.scale", "metrics.contrast", "seconds", "worker", "host", "seed", "message"} <= made_columns.keys()
     assert made_columns["rank"]["values"][5] is None
     assert made_columns["message"]["values"][11] == "RuntimeError: out of memory"
@@ -142,7 +142,7 @@ def test_attempts_are_shown_where_a_trial_was_tried_again() -> None:
 def test_curves_keep_both_ends_and_say_what_was_thinned() -> None:
     """At most 100 points of 500, the metric first; the values are the engine's as float32."""
     beyond = made.album([made.trial(0)], points=500)
-    curves = collect(made.study(made.meta(), beyond), beyond)["curves"]
+    curves = collect_page_data(made.study(made.meta(), beyond), beyond)["curves"]
     assert curves["names"] == ["step", "loss", "contrast"]
     points = np.frombuffer(base64.b64decode(curves["data"]["0"]), "<f4").reshape(3, -1)
     assert points.shape == (3, 100)
@@ -156,7 +156,7 @@ def test_a_search_space_in_other_words_costs_its_ranges_only() -> None:
     for text in ("", "[]", '{"scale": {}}', '{"scale": {"name": "FloatDistribution", "attributes": {"low": "x"}}}'):
         study = StudyData(made.meta(), (made.trial(0),))
         odd = replace(study, meta=replace(study.meta, search_space_json=text))
-        assert next((one["name"], one["range"]) for one in tuned(odd)) == ("scale", "")
+        assert next((one["name"], one["range"]) for one in tuned_parameters(odd)) == ("scale", "")
 
 
 # --- images -------------------------------------------------------------------------------------------
@@ -166,9 +166,9 @@ def test_the_best_the_files_own_and_then_pruned_trials_get_a_large_image() -> No
     """In that order, never more than asked."""
     records = [made.trial(n) for n in range(30)]
     ranks = collected(records)["study"]["ranks"]
-    assert pictured(records, "minimize", 4) == [*ranks[:3], 0]
-    assert pictured(records, "minimize", 0) == []
-    everything = pictured(records, "minimize", 1000)
+    assert select_image_trials(records, "minimize", 4) == [*ranks[:3], 0]
+    assert select_image_trials(records, "minimize", 0) == []
+    everything = select_image_trials(records, "minimize", 1000)
     assert everything[-1] == 25
     assert 11 not in everything
 
@@ -176,7 +176,7 @@ def test_the_best_the_files_own_and_then_pruned_trials_get_a_large_image() -> No
 def test_an_image_is_calibrated_and_keeps_its_grey_values() -> None:
     """Edges half a pixel before the first centre; small images are exact to a grey level."""
     image = made.image(3)
-    shown = pictures.picture(image, 560)
+    shown = pictures.encode_image(image, 560)
     assert shown is not None
     assert (shown["left"], shown["dx"], shown["unit"]) == (pytest.approx(9.9), pytest.approx(0.2), "angstrom")
     grey = np.asarray(opened(shown["src"]).convert("L"), float)
@@ -189,19 +189,19 @@ def test_an_image_is_calibrated_and_keeps_its_grey_values() -> None:
 def opened(source: str) -> Any:
     import io
 
-    return pictures.pillow().open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
+    return pictures.import_pillow().open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
 
 
 def test_images_that_hold_nothing_are_left_out() -> None:
     """All NaN, or empty; without axes, pixels are counted."""
     nothing, axis = np.full((4, 4), np.nan, np.float32), np.arange(4.0)
-    assert pictures.picture(Image(nothing, axis, axis, "rad", "angstrom", ""), 100) is None
-    assert pictures.probe(np.zeros((1, 4, 4), np.complex64), 0.2) is None
-    assert pictures.probe(np.zeros((4, 4)), 0.2) is None
-    flat = pictures.picture(Image(np.zeros((4, 6), np.float32), np.empty(0), np.empty(0), "", "", ""), 100)
+    assert pictures.encode_image(Image(nothing, axis, axis, "rad", "angstrom", ""), 100) is None
+    assert pictures.encode_probe(np.zeros((1, 4, 4), np.complex64), 0.2) is None
+    assert pictures.encode_probe(np.zeros((4, 4)), 0.2) is None
+    flat = pictures.encode_image(Image(np.zeros((4, 6), np.float32), np.empty(0), np.empty(0), "", "", ""), 100)
     assert flat is not None
     assert (flat["unit"], flat["dx"], flat["width"]) == ("px", 1.0, 6)
-    large = pictures.picture(
+    large = pictures.encode_image(
         Image(np.eye(900, 450, dtype=np.float32), np.arange(900.0), np.arange(450.0), "", "", ""), 300
     )
     assert large is not None
@@ -209,7 +209,7 @@ def test_images_that_hold_nothing_are_left_out() -> None:
 
 
 def common_grey(images: list[Image]) -> tuple[float, float] | None:
-    return greys.common(pictures.span(pictures.picture(image, 64)) for image in images)
+    return greys.shared_grey_limits(pictures.relative_limits(pictures.encode_image(image, 64)) for image in images)
 
 
 def test_the_common_grey_scale_heeds_neither_offset_nor_outlier() -> None:
@@ -221,14 +221,14 @@ def test_the_common_grey_scale_heeds_neither_offset_nor_outlier() -> None:
     assert grey == pytest.approx(moved, abs=1e-5)
     diverged = common_grey([*images, replace(images[0], data=images[0].data * 1e4)])
     assert diverged == pytest.approx(grey, rel=0.3)
-    assert greys.middle(replace(shifted[3], units="1")) == 0
+    assert greys.phase_median(replace(shifted[3], units="1")) == 0
     assert common_grey([]) is None
 
 
 def test_the_hue_of_a_probe_is_its_phase() -> None:
     """0 is red, a third of a turn green, two thirds blue; the strongest mode is shown."""
     phases = np.exp(2j * np.pi * np.array([[0, 1 / 3, 2 / 3]]))
-    shown = pictures.probe(np.stack([0.1 * phases, phases]), 0.2)
+    shown = pictures.encode_probe(np.stack([0.1 * phases, phases]), 0.2)
     assert shown is not None
     assert np.asarray(opened(shown["src"]).convert("RGB")).tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]]
     assert (shown["modes"], round(shown["share"], 3)) == (2, 0.99)
@@ -237,20 +237,20 @@ def test_the_hue_of_a_probe_is_its_phase() -> None:
 # --- the page as text ---------------------------------------------------------------------------------
 
 
-def hostile() -> tuple[StudyMeta, Album]:
+def hostile() -> tuple[StudyMeta, TrialAlbum]:
     """A study whose every text tries to be a program."""
     about = made.meta(name=EVIL, metric=EVIL, config_text=EVIL, provenance={EVIL: EVIL})
     good = replace(made.trial(0), params={EVIL: 1.0, "b": EVIL}, worker=EVIL, host=EVIL, metrics={EVIL: 0.5})
     bad = cases.failed(1, message=EVIL, traceback=EVIL, params={EVIL: 2.0, "b": EVIL})
     odd = replace(made.seen(good, pictured=True), log=EVIL, attributes={EVIL: EVIL})
-    return about, Album({0: odd, 1: Seen(bad, log=EVIL, lost=EVIL)})
+    return about, TrialAlbum({0: odd, 1: PageTrial(bad, log=EVIL, lost=EVIL)})
 
 
 def test_no_text_of_a_study_becomes_markup() -> None:
     """Two kinds of script elements, ours; everything else is data, unchanged."""
     about, beyond = hostile()
     drawn = [{"kind": "history", "title": EVIL, "about": EVIL, "markup": "", "size": ""}]
-    html = page.render(collect(made.study(about, beyond), beyond), drawn, source=EVIL, made=made.MADE)
+    html = page.render(collect_page_data(made.study(about, beyond), beyond), drawn, source=EVIL, made=made.MADE)
     assert len(re.findall("<script", html)) == len(re.findall("</script>", html)) == len(data_of(html)) + 1
     assert "<img src=x" not in html
     assert data_of(html)["trials"]["1"]["traceback"] == EVIL
@@ -406,7 +406,7 @@ def test_nothing_but_a_page_is_ever_overwritten(name: str, tmp_path: Path) -> No
 def test_large_images_are_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One image at a time is in memory, however many are shown."""
     alive: list[weakref.ref[Any]] = []
-    picture = pictures.picture
+    picture = pictures.encode_image
 
     def counted(image: Image, *arguments: Any, **more: Any) -> Any:
         gc.collect()
@@ -414,7 +414,7 @@ def test_large_images_are_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert sum(one() is not None for one in alive) <= 2
         return picture(image, *arguments, **more)
 
-    monkeypatch.setattr(pictures, "picture", counted)
+    monkeypatch.setattr(pictures, "encode_image", counted)
     with reader.open(cases.packed(tmp_path / "s.h5", [made.trial(n) for n in (0, 1, 2, 3, 4)])) as results:
         assert read(results, images=5).grey is not None
     assert len(alive) == 5
@@ -490,7 +490,7 @@ def test_a_failure_without_a_name_is_of_the_output(
 
     made = argparse.ArgumentParser()
     made.set_defaults(handler=full)
-    monkeypatch.setattr(cli, "parser", lambda: made)
+    monkeypatch.setattr(cli, "build_parser", lambda: made)
     monkeypatch.setattr(formats, "abandon", lambda _stream: None)
     assert cli.main([]) == 1
     assert capfd.readouterr().err == "ptydask: the output: No space left on device\n"

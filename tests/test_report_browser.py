@@ -24,8 +24,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from ptydask.analysis import report
 from ptydask.analysis.report import page
-from ptydask.analysis.report.collect import collect
-from ptydask.analysis.report.trial_album import Album, Seen
+from ptydask.analysis.report.collect import collect_page_data
+from ptydask.analysis.report.trial_album import PageTrial, TrialAlbum
 from ptydask.store import Store, reader
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -136,7 +136,7 @@ def test_the_overview_shows_the_best_trial(opened: Open, drawn: str) -> None:
 def test_the_table_sorts(opened: Open, drawn: str) -> None:
     """By rank at first; a heading sorts, again turns round; what has no value comes last either way."""
     browser = opened(drawn)
-    ranks = made.collect(made.study(made.meta(), made.album([made.trial(n) for n in range(30)])), Album({}))
+    ranks = made.collect(made.study(made.meta(), made.album([made.trial(n) for n in range(30)])), TrialAlbum({}))
     assert listed(browser)[:23] == ranks["study"]["ranks"]
     scale = {n: made.trial(n).params["scale"] for n in range(30)}
     for turn in (False, True):
@@ -202,8 +202,12 @@ def test_the_error_of_a_failed_trial_says_so(opened: Open) -> None:
     """It is of fewer iterations, as a pruned one's."""
     records = [made.trial(0), cases.failed(1, error=0.001, metrics={"loss": 0.001})]
     beyond = made.album(records)
-    beyond = Album({n: replace(one, curve={"step": [1, 2], "loss": [0.1, 0.001]}) for n, one in beyond.trials.items()})
-    browser = opened(page.render(collect(made.study(made.meta(), beyond), beyond), [], source="s.h5", made=made.MADE))
+    beyond = TrialAlbum(
+        {n: replace(one, curve={"step": [1, 2], "loss": [0.1, 0.001]}) for n, one in beyond.trials.items()}
+    )
+    browser = opened(
+        page.render(collect_page_data(made.study(made.meta(), beyond), beyond), [], source="s.h5", made=made.MADE)
+    )
     browser.execute_script("location.hash = 'trial-1'")  # type: ignore[no-untyped-call]
     heading(browser, "Trial 1")
     assert "after 2 iterations: not ranked" in texts(browser, "#detail .figure")[0]
@@ -344,11 +348,11 @@ def test_text_stays_text(opened: Open) -> None:
     evil = "</script><script>document.title='caught'</script><img src=x onerror=\"document.title='caught'\">"
     good = replace(made.trial(0), params={evil: 1.0}, worker=evil, metrics={evil: 0.5})
     bad = cases.failed(1, message=evil, traceback=evil, params={evil: 2.0})
-    beyond = Album(
-        {0: replace(made.seen(good, pictured=True), log=evil, attributes={evil: evil}), 1: Seen(bad, log=evil)}
+    beyond = TrialAlbum(
+        {0: replace(made.seen(good, pictured=True), log=evil, attributes={evil: evil}), 1: PageTrial(bad, log=evil)}
     )
     data = made.study(made.meta(name=evil, metric=evil, provenance={evil: evil}), beyond)
-    html = page.render(collect(data, beyond), made.plots.draw(data), source=evil, made=made.MADE)
+    html = page.render(collect_page_data(data, beyond), made.plots.draw(data), source=evil, made=made.MADE)
     browser = opened(html)
     assert "caught" in texts(browser, "h1")[0]
     for number in (0, 1):
@@ -370,9 +374,11 @@ def test_text_stays_text(opened: Open) -> None:
 )
 def test_a_study_without_much_is_shown(opened: Open, records: list[Any], said: str) -> None:
     """Without trials, without completed ones, with NaN."""
-    beyond = Album({record.number: Seen(record) for record in records})
+    beyond = TrialAlbum({record.number: PageTrial(record) for record in records})
     running = {"updated": "2025-01-01T00:00:00+00:00", "run": {"total": 9, "running": [{}], "remaining": 5.0}}
-    html = page.render(collect(made.study(made.meta(), beyond), beyond, running), [], source="s.h5", made=made.MADE)
+    html = page.render(
+        collect_page_data(made.study(made.meta(), beyond), beyond, running), [], source="s.h5", made=made.MADE
+    )
     browser = opened(html)
     assert said in texts(browser, "main")[0]
     assert "of 9 had ended, 1 under way, about 5.0 s to go" in texts(browser, ".banner[role=status]")[0]

@@ -20,8 +20,8 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from ptydask.driver import execute
-from ptydask.errors import hide, redact
-from ptydask.model import beside
+from ptydask.errors import hide_password, redact
+from ptydask.model import path_beside
 from ptydask.store import reader
 
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
@@ -242,9 +242,9 @@ def test_the_server_goes_away(ptydask: Ptydask, toy_params: Params, results: Pat
 
 def test_names_beside_the_results() -> None:
     """No two results files share a journal or a folder unless only their HDF5 suffix differs."""
-    assert beside(Path("d/a.1"), ".journal") == Path("d/a.1.journal")
-    assert beside(Path("d/v1.0.h5"), ".journal") == Path("d/v1.0.journal")
-    assert beside(Path("d/a"), ".trials") == Path("d/a.trials")
+    assert path_beside(Path("d/a.1"), ".journal") == Path("d/a.1.journal")
+    assert path_beside(Path("d/v1.0.h5"), ".journal") == Path("d/v1.0.journal")
+    assert path_beside(Path("d/a"), ".trials") == Path("d/a.trials")
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_names_beside_the_results() -> None:
 )
 def test_hidden_passwords(url: str, secret: str) -> None:
     """Once a URL is known its password is blanked out however it is written, and wherever."""
-    hide(url)
+    hide_password(url)
     assert secret not in redact(f"could not connect to {url}: password {secret!r} refused for {secret}")
 
 

@@ -25,7 +25,7 @@ from ptydask.model import (
     FloatRange,
     IntRange,
     Point,
-    Source,
+    SourceFile,
     StudyPlan,
 )
 from ptydask.space import ranges
@@ -54,7 +54,7 @@ def plan(
 ) -> StudyPlan:
     return StudyPlan(
         name="s",
-        source=Source(Path("p.yaml"), "", "yaml"),
+        source=SourceFile(Path("p.yaml"), "", "yaml"),
         engine="toy",
         config={},
         space=SPACE if where is None else where,
@@ -78,7 +78,7 @@ def drawn(spec: ComponentSpec, seed: int, trials: int = 1, where: dict[str, Dist
     dists = {name: sampling.to_optuna(dist) for name, dist in where.items()}
     rows = []
     for number in range(trials):
-        study.sampler = sampling.sampler(spec, seed=seed + number, space=where)
+        study.sampler = sampling.build_sampler(spec, seed=seed + number, space=where)
         trial = study.ask(fixed_distributions=dists)
         study.tell(trial, 1.0 + number)
         rows.append(dict(trial.params))
@@ -111,7 +111,7 @@ def test_a_range_has_one_wording(dist: FloatRange | IntRange, words: str) -> Non
     stored = json.loads(sampling.search_space_json({"x": dist, "y": dist}))
     moved = {"x": stored["x"] | {"attributes": stored["x"]["attributes"] | {"low": dist.low * 2}}, "y": stored["y"]}
     assert ranges.describe(dist) == words
-    (notice,) = comparability._spaces(moved, stored, "f.h5", "")
+    (notice,) = comparability._compare_spaces(moved, stored, "f.h5", "")
     assert notice.startswith(f"x: the range is now {words}, earlier trials were drawn from ")
 
 
@@ -169,7 +169,7 @@ def test_every_sampler_of_optuna_is_tried_here() -> None:
 @pytest.mark.parametrize("spec", SAMPLERS, ids=lambda s: f"{s.name}-{len(s.configs)}")
 def test_sampler_works(spec: ComponentSpec) -> None:
     """Passes the check, and draws trials inside the space."""
-    sampling.check(plan(spec))
+    sampling.rehearse_search(plan(spec))
     for row in drawn(spec, seed=1, trials=4):
         assert set(row) == set(SPACE)
         assert all(ranges.contains(SPACE[name], value) for name, value in row.items())
@@ -204,7 +204,7 @@ def test_qmc_goes_by_the_trials_number() -> None:
     dists = {name: sampling.to_optuna(dist) for name, dist in where.items()}
     together = []
     for seed in range(8):  # none has told its result when the next one asks
-        study.sampler = sampling.sampler(spec, seed=seed, space=where)
+        study.sampler = sampling.build_sampler(spec, seed=seed, space=where)
         together.append(dict(study.ask(fixed_distributions=dists).params))
     assert len({tuple(row.values()) for row in together}) == 8
     assert together == drawn(spec, 0, 8, where)
@@ -218,12 +218,12 @@ def test_package_is_missing(spec: ComponentSpec, monkeypatch: pytest.MonkeyPatch
     """One line that says what to install."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"pip install 'ptydask\["):
-        sampling.check(plan(spec))
+        sampling.rehearse_search(plan(spec))
 
 
 def test_nothing_to_tune() -> None:
     """A study of one reconstruction has an empty space, which every sampler must bear."""
-    assert sampling.check(plan(where={})) == ()
+    assert sampling.rehearse_search(plan(where={})) == ()
     assert sampling.grid_points(plan(ComponentSpec("GridSampler"), where={})) is None
 
 
@@ -252,13 +252,13 @@ def test_every_pruner_of_optuna_is_tried_here() -> None:
 @pytest.mark.parametrize("spec", PRUNERS, ids=lambda s: f"{s.name}-{len(s.configs)}")
 def test_pruner_works(spec: ComponentSpec) -> None:
     """Passes the check and is the pruner that was asked for."""
-    sampling.check(plan(pruner=spec))
-    assert type(sampling.pruner(spec, iterations=20)).__name__ == spec.name
+    sampling.rehearse_search(plan(pruner=spec))
+    assert type(sampling.build_pruner(spec, iterations=20)).__name__ == spec.name
 
 
 def test_no_pruner() -> None:
     """None never prunes."""
-    assert isinstance(sampling.pruner(None, iterations=20), optuna.pruners.NopPruner)
+    assert isinstance(sampling.build_pruner(None, iterations=20), optuna.pruners.NopPruner)
 
 
 def brackets(pruner: BasePruner) -> int:
@@ -273,22 +273,22 @@ def test_hyperband_knows_the_length_of_a_trial() -> None:
     """Left to itself it is blind until the first trial completes; told NITER it has its brackets at once."""
     spec = ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2})
     assert brackets(optuna.pruners.HyperbandPruner(**spec.configs)) == 0
-    assert brackets(sampling.pruner(spec, iterations=20)) == 3
-    assert brackets(sampling.pruner(ComponentSpec(spec.name, {"max_resource": "auto"}), iterations=9)) == 3
-    assert brackets(sampling.pruner(ComponentSpec(spec.name, {"max_resource": 3}), iterations=90)) == 2
+    assert brackets(sampling.build_pruner(spec, iterations=20)) == 3
+    assert brackets(sampling.build_pruner(ComponentSpec(spec.name, {"max_resource": "auto"}), iterations=9)) == 3
+    assert brackets(sampling.build_pruner(ComponentSpec(spec.name, {"max_resource": 3}), iterations=90)) == 2
 
 
 def test_hyperband_in_a_wrapper() -> None:
     """The length reaches a wrapped Hyperband too."""
     spec = ComponentSpec("PatientPruner", {"patience": 0, "wrapped_pruner_configs": {"name": "HyperbandPruner"}})
-    made = sampling.pruner(spec, iterations=9)
+    made = sampling.build_pruner(spec, iterations=9)
     assert made._wrapped_pruner._max_resource == 9  # type: ignore[attr-defined]
 
 
 def test_short_trials() -> None:
     """A min_resource longer than a trial prunes nothing and says so, rather than raise in every trial."""
     spec = ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2})
-    notices = sampling.check(plan(pruner=spec, iterations=3))
+    notices = sampling.rehearse_search(plan(pruner=spec, iterations=3))
     assert len(notices) == 1
     assert "none is pruned" in notices[0]
 
@@ -337,7 +337,7 @@ def test_grid_with_fixed_parameters() -> None:
     made = sampling.grid_points(plan(spec, where=GRID))
     assert made is not None
     assert len(made) == 15
-    sampling.check(plan(spec, where=GRID))
+    sampling.rehearse_search(plan(spec, where=GRID))
 
 
 def test_other_samplers_have_no_grid() -> None:

@@ -15,12 +15,12 @@ from optuna.trial import TrialState as State
 from optuna.trial import create_trial
 
 from ptydask import sampling
-from ptydask.model import Choice, ComponentSpec, Distribution, FloatRange, Quantiles, Reason, Scalar
+from ptydask.model import Choice, ComponentSpec, Distribution, FloatRange, QuantileDistribution, Reason, Scalar
 from ptydask.sampling import gaussian
 
 SPACE: dict[str, Distribution] = {
     "lr": FloatRange(1e-5, 1e-2, log=True),
-    "width": Quantiles("uniform", 0.0, 128.0, 4),
+    "width": QuantileDistribution("uniform", 0.0, 128.0, 4),
     "optimizer": Choice(("adam", "sgd")),
 }
 DISTRIBUTIONS = {name: sampling.to_optuna(dist) for name, dist in SPACE.items()}
@@ -28,7 +28,7 @@ SPEC = ComponentSpec("GPSampler", {"n_startup_trials": 5})
 
 
 def sampler(seed: int, space: dict[str, Distribution] = SPACE) -> optuna.samplers.BaseSampler:
-    return sampling.sampler(SPEC, seed=seed, space=space)
+    return sampling.build_sampler(SPEC, seed=seed, space=space)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_what_a_trial_counts(direction: StudyDirection, worst: float) -> None:
         trial(0.7, State.PRUNED),
     ]
     space = {"lr": optuna.distributions.FloatDistribution(0.0, 1.0)}
-    counted = gaussian.valued(trials, space, direction)
+    counted = gaussian.trials_with_values(trials, space, direction)
     assert {t.params["lr"]: t.value for t in counted} == {0.1: 1.0, 0.2: 3.0, 0.6: 2.0, 0.3: worst}
     assert all(t.state is State.COMPLETE for t in counted)
 

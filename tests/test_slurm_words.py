@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ptydask.clusters.jobqueue import slurm
-from ptydask.clusters.jobqueue.slurm import GONE, Seen, Unanswered
+from ptydask.clusters.jobqueue.slurm import GONE, BatchSystemUnavailable, JobStatus
 
 SQUEUE = """\
 2|PENDING|PartitionDown||N/A
@@ -31,10 +31,10 @@ def sbatch(stderr: str) -> str:
 
 
 def test_squeue_is_read() -> None:
-    seen = slurm.parse(SQUEUE)
-    assert seen["1"] == Seen("RUNNING", "None", "node1", 1795341103.0)
-    assert seen["8"] == Seen("FAILED", "NonZeroExitCode", "node2", 1795337503.0)
-    assert seen["2"] == Seen("PENDING", "PartitionDown", "", None)
+    seen = slurm.parse_squeue(SQUEUE)
+    assert seen["1"] == JobStatus("RUNNING", "None", "node1", 1795341103.0)
+    assert seen["8"] == JobStatus("FAILED", "NonZeroExitCode", "node2", 1795337503.0)
+    assert seen["2"] == JobStatus("PENDING", "PartitionDown", "", None)
     assert seen["19"].reason == "ReqNodeNotAvail, UnavailableNodes:node4"
     assert {number for number, one in seen.items() if one.over} == {"10", "8"}
 
@@ -50,14 +50,14 @@ def test_squeue_is_read() -> None:
     ],
 )
 def test_lines_of_another_shape_are_passed_over(line: str) -> None:
-    assert slurm.parse(f"{line}\n{SQUEUE}") == slurm.parse(SQUEUE)
+    assert slurm.parse_squeue(f"{line}\n{SQUEUE}") == slurm.parse_squeue(SQUEUE)
 
 
 @pytest.mark.parametrize(
     ("line", "end"), [("7|RUNNING|a|b|node1|12345678", 12345678.0), ("7|RUNNING|a|b|n|NONE", None)]
 )
 def test_a_reason_may_hold_anything(line: str, end: float | None) -> None:
-    assert (slurm.parse(line)["7"].reason, slurm.parse(line)["7"].end) == ("a|b", end)
+    assert (slurm.parse_squeue(line)["7"].reason, slurm.parse_squeue(line)["7"].end) == ("a|b", end)
 
 
 @pytest.mark.parametrize(("code", "words"), [("127:0", "exit code 127"), ("0:9", "signal 9"), ("0:0", "")])
@@ -130,12 +130,12 @@ def test_no_exit_code_no_words() -> None:
     ],
 )
 def test_what_sbatch_says_when_it_refuses(stderr: str, words: str, soft: bool, final: bool) -> None:
-    said = slurm.refusal(sbatch(stderr))
+    said = slurm.refusal_text(sbatch(stderr))
     assert (said, slurm.is_soft(said), slurm.is_final(said)) == (words, soft, final)
 
 
 def test_a_missing_sbatch_is_final() -> None:
-    said = slurm.refusal("[Errno 2] No such file or directory: 'sbatch'")
+    said = slurm.refusal_text("[Errno 2] No such file or directory: 'sbatch'")
     assert slurm.is_final(said)
     assert "sbatch" in said
 
@@ -156,7 +156,7 @@ def test_a_missing_sbatch_is_final() -> None:
     ],
 )
 def test_reasons_that_waiting_does_not_help(reason: str) -> None:
-    assert slurm.hopeless(reason)
+    assert slurm.is_hopeless(reason)
     assert slurm.in_words(reason).startswith(f"{reason}: ")
 
 
@@ -181,7 +181,7 @@ def test_reasons_that_waiting_does_not_help(reason: str) -> None:
     ],
 )
 def test_reasons_that_pass(reason: str, words: str) -> None:
-    assert not slurm.hopeless(reason)
+    assert not slurm.is_hopeless(reason)
     assert slurm.in_words(reason) == words
 
 
@@ -209,17 +209,17 @@ def test_one_question_for_all_jobs(commands: Path, monkeypatch: pytest.MonkeyPat
         "squeue",
         f"assert 'SQUEUE_PARTITION' not in os.environ and sys.argv[-1] == '1,2,99'\nprint({SQUEUE!r})",
     )
-    seen = slurm.state({"1", "99", "2"})
+    seen = slurm.query_jobs({"1", "99", "2"})
     assert (seen["1"].state, seen["2"].state, seen["99"]) == ("RUNNING", "PENDING", GONE)
 
 
 def test_a_single_forgotten_job_is_gone(commands: Path) -> None:
     program(commands, "squeue", "sys.exit('slurm_load_jobs error: Invalid job id specified')")
-    assert slurm.state({"99"}) == {"99": GONE}
+    assert slurm.query_jobs({"99"}) == {"99": GONE}
 
 
 def test_no_question_without_jobs(commands: Path) -> None:
-    assert slurm.state(set()) == {}
+    assert slurm.query_jobs(set()) == {}
 
 
 def test_a_controller_that_is_down_says_nothing_about_jobs(commands: Path) -> None:
@@ -227,17 +227,17 @@ def test_a_controller_that_is_down_says_nothing_about_jobs(commands: Path) -> No
         commands, "squeue", "sys.exit('slurm_load_jobs error: Unable to contact slurm controller (connect failure)')"
     )
     program(commands, "scancel", "sys.exit('scancel: error: Unable to contact slurm controller (connect failure)')")
-    for ask in (slurm.state, slurm.cancel):
-        with pytest.raises(Unanswered, match="Unable to contact"):
+    for ask in (slurm.query_jobs, slurm.cancel):
+        with pytest.raises(BatchSystemUnavailable, match="Unable to contact"):
             ask({"1"})
     assert slurm.exit_code("1") == ""
 
 
 def test_a_command_that_hangs_is_no_answer(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(commands, "squeue", "time.sleep(30)")
-    monkeypatch.setattr(slurm._call, "__kwdefaults__", {"tolerant": False, "timeout": 0.2})
-    with pytest.raises(Unanswered, match="did not answer"):
-        slurm.state({"1"})
+    monkeypatch.setattr(slurm._run_command, "__kwdefaults__", {"tolerant": False, "timeout": 0.2})
+    with pytest.raises(BatchSystemUnavailable, match="did not answer"):
+        slurm.query_jobs({"1"})
 
 
 def test_cancelling_what_is_over_is_no_error(commands: Path) -> None:
@@ -248,7 +248,7 @@ def test_cancelling_what_is_over_is_no_error(commands: Path) -> None:
 def test_the_job_that_this_process_runs_in_is_not_one_of_ours(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(commands, "squeue", f"print({SQUEUE!r})")
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    assert sorted(slurm.named("ptydask-x")) == ["13", "19", "2", "3", "5"]
+    assert sorted(slurm.jobs_by_name("ptydask-x")) == ["13", "19", "2", "3", "5"]
 
 
 def test_the_module_loads_no_dask() -> None:

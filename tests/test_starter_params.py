@@ -188,7 +188,7 @@ def test_each_of_the_manuals_tunables_alone(name: str, small_data: Path) -> None
     assert list(json.loads(sampling.search_space_json(plan.space))) == [new]
     for parameter, value in plan.points[0].params.items():
         moved = tunables.apply(plan.config, {parameter: value})
-        assert tunables.current(moved, parameter) == pytest.approx(value)
+        assert tunables.current_value(moved, parameter) == pytest.approx(value)
 
 
 NEW_NAMES = [name for name in tunables.TUNABLES if name not in OLD_NAMES]
@@ -223,7 +223,7 @@ def test_the_best_params_file_is_ready_for_ptyrad(small_data: Path) -> None:
     plan = validated(write(small_data, hypertune))
     values = {"scale": 1.02, "rotation": -1.5, "C12a": 3.25, "C12b": 0.0, "plr": 1e-5, "optimizer": "SGD"}
     best = small_data / "best.yaml"
-    best.write_text(params_file.render(plan.config, values, header="trial 3"))
+    best.write_text(params_file.render_params(plan.config, values, header="trial 3"))
     again = validated(best)
     assert again.budget.trials(workers=4) == 1
     wanted = tunables.apply(plan.config, values)

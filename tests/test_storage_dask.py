@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.local import LocalWorkers, ThisMachine, describe, shares, visible_gpus
+from ptydask.clusters.local import LocalWorkers, ThisMachine, describe_workers, visible_gpus, worker_environments
 from ptydask.errors import StorageError
 from ptydask.storage import urls
 from ptydask.storage.transport import JournalService
@@ -127,13 +127,13 @@ def test_strangers_are_refused(cluster: LocalWorkers) -> None:
 )
 def test_gpus_go_round_robin(gpus: list[str], workers: int, expected: list[str]) -> None:
     """Worker i has GPU i modulo the number of GPUs."""
-    assert [env["CUDA_VISIBLE_DEVICES"] for env in shares(workers, gpus, cores=8)] == expected
+    assert [env["CUDA_VISIBLE_DEVICES"] for env in worker_environments(workers, gpus, cores=8)] == expected
 
 
 @pytest.mark.parametrize(("cores", "workers", "threads"), [(8, 2, "4"), (2, 2, "1"), (2, 5, "1"), (16, 3, "5")])
 def test_cores_are_shared(cores: int, workers: int, threads: str) -> None:
     """Equal parts, rounded down, at least one."""
-    assert {env["OMP_NUM_THREADS"] for env in shares(workers, [], cores)} == {threads}
+    assert {env["OMP_NUM_THREADS"] for env in worker_environments(workers, [], cores)} == {threads}
 
 
 def test_visible_gpus_follow_the_environment() -> None:
@@ -146,9 +146,9 @@ def test_visible_gpus_follow_the_environment() -> None:
 
 def test_description_says_what_workers_have() -> None:
     """One line for the plan."""
-    assert describe(shares(2, [], 2)) == "2 workers on this machine, 1 core each"
-    assert describe(shares(1, [], 4)) == "1 worker on this machine, 4 cores each"
-    assert describe(shares(2, ["0", "1"], 8)) == "2 workers on this machine, GPU 0, 1"
+    assert describe_workers(worker_environments(2, [], 2)) == "2 workers on this machine, 1 core each"
+    assert describe_workers(worker_environments(1, [], 4)) == "1 worker on this machine, 4 cores each"
+    assert describe_workers(worker_environments(2, ["0", "1"], 8)) == "2 workers on this machine, GPU 0, 1"
 
 
 def _waiting(spec: urls.StorageSpec) -> int:

@@ -17,7 +17,7 @@ import store_crashes
 from store_cases import meta, output, packed, phase, put, record
 
 from ptydask.errors import StoreError
-from ptydask.model import Keep, Quantity
+from ptydask.model import KeepOptions, Quantity
 from ptydask.store import Store, files, reader, shard
 
 SCRIPT = Path(store_crashes.__file__)
@@ -65,15 +65,15 @@ class Full:
     """A disk that is full from its ``k``-th write on, for ``times`` writes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, k: int, times: int = 1 << 30) -> None:
-        self.count, put = 0, files.Aside.put
+        self.count, put = 0, files.AsideFile.put
 
-        def write(aside: files.Aside, data: memoryview, offset: int) -> None:
+        def write(aside: files.AsideFile, data: memoryview, offset: int) -> None:
             self.count += 1
             if k < self.count <= k + times:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             put(aside, data, offset)
 
-        monkeypatch.setattr(files.Aside, "put", write)
+        monkeypatch.setattr(files.AsideFile, "put", write)
 
 
 def refused(store: Store) -> str:
@@ -118,7 +118,7 @@ def test_disk_full_at_every_write_of_a_pack(
 @pytest.mark.slow
 def test_disk_full_at_every_write_of_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever write fails, the trial's numbers and curve are kept, and what was lost is named."""
-    keep, kinds = Keep(), set()
+    keep, kinds = KeepOptions(), set()
     for k in range(100_000):
         with monkeypatch.context() as patched:
             full = Full(patched, k, times=1)
@@ -126,7 +126,7 @@ def test_disk_full_at_every_write_of_a_trial(tmp_path: Path, monkeypatch: pytest
         kinds.add(written.lost)
         assert shard.read_record(written.path) == record(3)
         assert [p.name for p in tmp_path.iterdir()] == ["000003.h5"]
-        with files.read(written.path) as file:
+        with files.open_read_only(written.path) as file:
             assert list(file["trial/curve/loss"]) == [0.9, 0.7, 0.5]
             assert file["trial"].attrs.get("lost", b"").decode() == written.lost
             assert ("object_phase" in file["trial"]) == (not written.lost)
@@ -143,7 +143,7 @@ def test_no_room_even_for_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A trial that cannot be written at all is an error in one line, and leaves nothing behind."""
     Full(monkeypatch, 0)
     with pytest.raises(StoreError, match=r"000003\.h5: trial 3 cannot be written: No space left on device$"):
-        shard.write(tmp_path, record(3), output(3), Keep(), direction="minimize", metric="loss")
+        shard.write(tmp_path, record(3), output(3), KeepOptions(), direction="minimize", metric="loss")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from store_cases import failed, meta, output, packed, phase, put, record
 
-from ptydask.model import Keep, Quantity, Reason, Scalar, TrialState, ranked
+from ptydask.model import KeepOptions, Quantity, Reason, Scalar, TrialState, ranked
 from ptydask.store import Store, reader
 
 RECORDS = [
@@ -200,7 +200,7 @@ def test_contrast_is_maximised(tmp_path: Path) -> None:
 
 def test_names_without_parameters(tmp_path: Path) -> None:
     """``append_params: false`` leaves error and trial in the names, and nothing else."""
-    path = packed(tmp_path / "r.h5", [record(0, 0.5)], keep=Keep(params_in_names=False))
+    path = packed(tmp_path / "r.h5", [record(0, 0.5)], keep=KeepOptions(params_in_names=False))
     with h5py.File(path) as file:
         assert list(file["tBL_WSe2/by_error"]) == ["000001 error=0.5 trial=000000"]
 
@@ -208,7 +208,7 @@ def test_names_without_parameters(tmp_path: Path) -> None:
 def test_numbers_only(tmp_path: Path) -> None:
     """``collate_results: false`` keeps numbers, curve and log; the curve is then what a viewer shows."""
     store = Store.open(tmp_path / "r.h5", meta())
-    put(store, record(0), output(0), Keep(arrays=False))
+    put(store, record(0), output(0), KeepOptions(arrays=False))
     with h5py.File(store.finish()) as file:
         trial = file["tBL_WSe2/trials/000000"]
         assert {"object_phase", "image", "snapshots", "thumbnail"}.isdisjoint(trial)

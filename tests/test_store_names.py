@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from store_cases import failed, meta, record
 
-from ptydask.model import Keep
+from ptydask.model import KeepOptions
 from ptydask.store import codec, names
 
 
@@ -97,5 +97,5 @@ def test_record_text_is_exact() -> None:
 
 def test_meta_text_is_exact() -> None:
     """A study's description comes back equal."""
-    said = meta("a/b ä", keep=Keep(arrays=False, snapshot_every=5, params_in_names=False))
+    said = meta("a/b ä", keep=KeepOptions(arrays=False, snapshot_every=5, params_in_names=False))
     assert codec.meta_from_json(codec.meta_to_json(said)) == said

@@ -149,7 +149,7 @@ def test_killed_between_pack_and_removal(tmp_path: Path) -> None:
     for number in range(3):
         put(store, record(number), output(number))
     rows = [store._rows[number] for number in range(3)]
-    index.pack(path, index.Head("packed", store.id, "cd", store.meta), rows, {})
+    index.pack(path, index.ResultsHeader("packed", store.id, "cd", store.meta), rows, {})
     store._lock.release()
     (tmp_path / ".results.trials.0.gone").mkdir()
     (tmp_path / ".results.h5.0.aside").touch()
@@ -241,7 +241,7 @@ def test_an_older_pack_that_cannot_be_read_stays(tmp_path: Path, monkeypatch: py
     put(store, record(2), output(2))
     store.refresh(force=True)
     [older] = store.folder.glob("packed-*.h5")
-    before, read = older.read_bytes(), files.read
+    before, read = older.read_bytes(), files.open_read_only
 
     def fail(file: Path) -> h5py.File:
         if file == older:
@@ -249,7 +249,7 @@ def test_an_older_pack_that_cannot_be_read_stays(tmp_path: Path, monkeypatch: py
         return read(file)
 
     with monkeypatch.context() as patched:
-        patched.setattr(files, "read", fail)
+        patched.setattr(files, "open_read_only", fail)
         with pytest.raises(StoreError, match=r"cannot be packed .*Input/output error; nothing is lost, they are in"):
             store.finish()
     assert older.read_bytes() == before
@@ -283,7 +283,7 @@ def test_killed_before_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     unwritable = {"when": Quantity(np.zeros(3, "M8[s]"))}  # its own file lacks the arrays too
     assert put(store, record(2), output(2, arrays=unwritable)).lost
     rows = [store._rows[number] for number in range(3)]
-    index.pack(path, index.Head("packed", store.id, "cd", store.meta), rows, {0: "its bytes changed"})
+    index.pack(path, index.ResultsHeader("packed", store.id, "cd", store.meta), rows, {0: "its bytes changed"})
     store._lock.release()
     again = Store.open(path, meta())
     assert sorted(again.records) == [0, 1, 2]
@@ -325,10 +325,10 @@ def test_unknown_trial(tmp_path: Path) -> None:
 
 def test_refreshes_take_a_small_share(tmp_path: Path) -> None:
     """At most one refresh a second, and after one that took a second none before 66."""
-    assert not study.due(0.9, 0.0)
-    assert study.due(1.0, 0.0)
-    assert not study.due(66.0, 1.0)
-    assert study.due(67.0, 1.0)
+    assert not study.refresh_due(0.9, 0.0)
+    assert study.refresh_due(1.0, 0.0)
+    assert not study.refresh_due(66.0, 1.0)
+    assert study.refresh_due(67.0, 1.0)
     path = tmp_path / "results.h5"
     store = Store.open(path, meta())
     put(store, record(0))

@@ -28,9 +28,9 @@ from test_sampling import plan
 
 from ptydask import sampling
 from ptydask.analysis.data import StudyData
-from ptydask.analysis.rehydrate import rehydrate
+from ptydask.analysis.rehydrate import to_optuna_study
 from ptydask.driver import comparability
-from ptydask.driver.optuna_study import Book
+from ptydask.driver.optuna_study import OptunaStudy
 from ptydask.errors import ConfigError, MissingDependency
 from ptydask.model import (
     Choice,
@@ -39,32 +39,32 @@ from ptydask.model import (
     FloatRange,
     IntRange,
     Point,
-    Quantiles,
+    QuantileDistribution,
     Reason,
     Scalar,
     StudyPlan,
     TrialRecord,
     TrialState,
-    Weighted,
+    WeightedChoice,
 )
 from ptydask.space import quantiles, ranges
 from ptydask.storage.mirror import SqliteMirror
-from ptydask.worker.trial import _mix
+from ptydask.worker.trial import _mix_seed
 
 LN = math.log
-FAMILIES: dict[str, Quantiles] = {
-    "q_uniform": Quantiles("uniform", 0.0, 10.0, 2),
-    "q_uniform_off": Quantiles("uniform", -1.3, 2.6, 0.25),
-    "q_log_uniform": Quantiles("log_uniform", LN(8), LN(512), 8),
-    "q_log_uniform_fine": Quantiles("log_uniform", LN(1e-4), LN(1e-1), 1e-3),
-    "normal": Quantiles("normal", 1.0, 2.0),
-    "q_normal": Quantiles("normal", 0.3, 2.0, 0.5),
-    "log_normal": Quantiles("log_normal", -1.0, 0.7),
-    "q_log_normal": Quantiles("log_normal", 1.0, 0.7, 1),
-    "beta": Quantiles("beta", 2.0, 5.0),
-    "q_beta": Quantiles("beta", 0.5, 0.5, 0.1),
+FAMILIES: dict[str, QuantileDistribution] = {
+    "q_uniform": QuantileDistribution("uniform", 0.0, 10.0, 2),
+    "q_uniform_off": QuantileDistribution("uniform", -1.3, 2.6, 0.25),
+    "q_log_uniform": QuantileDistribution("log_uniform", LN(8), LN(512), 8),
+    "q_log_uniform_fine": QuantileDistribution("log_uniform", LN(1e-4), LN(1e-1), 1e-3),
+    "normal": QuantileDistribution("normal", 1.0, 2.0),
+    "q_normal": QuantileDistribution("normal", 0.3, 2.0, 0.5),
+    "log_normal": QuantileDistribution("log_normal", -1.0, 0.7),
+    "q_log_normal": QuantileDistribution("log_normal", 1.0, 0.7, 1),
+    "beta": QuantileDistribution("beta", 2.0, 5.0),
+    "q_beta": QuantileDistribution("beta", 0.5, 0.5, 0.1),
 }
-WEIGHTED = Weighted((32, 64, "auto", None, True), (0.5, 0.25, 0.125, 0.0, 0.125))
+WEIGHTED = WeightedChoice((32, 64, "auto", None, True), (0.5, 0.25, 0.125, 0.0, 0.125))
 MIXED: dict[str, Distribution] = {
     "width": FAMILIES["q_log_uniform"],
     "gain": FAMILIES["normal"],
@@ -76,7 +76,7 @@ MIXED: dict[str, Distribution] = {
 }
 
 
-def unquantised(dist: Quantiles) -> Any:
+def unquantised(dist: QuantileDistribution) -> Any:
     """SciPy's distribution before the rounding."""
     a, b = dist.a, dist.b
     return {
@@ -88,7 +88,7 @@ def unquantised(dist: Quantiles) -> Any:
     }[dist.family]()
 
 
-def probabilities(dist: Quantiles) -> dict[int, float]:
+def probabilities(dist: QuantileDistribution) -> dict[int, float]:
     """Of each multiple of ``q``, from SciPy's cumulated probabilities; those below 1e-12 left out."""
     q, base = dist.q or 1, unquantised(dist)
     first, last = (round(end / q) for end in quantiles.ends(dist))
@@ -97,7 +97,7 @@ def probabilities(dist: Quantiles) -> dict[int, float]:
     return {k: p for k, p in found.items() if p > 1e-12}
 
 
-def random_quantiles(seed: int) -> Quantiles:
+def random_quantiles(seed: int) -> QuantileDistribution:
     """Settings that a person might write."""
     rng = random.Random(seed)
     family = rng.choice(["uniform", "log_uniform", "normal", "log_normal", "beta"])
@@ -113,54 +113,56 @@ def random_quantiles(seed: int) -> Quantiles:
             a, b = rng.uniform(0.4, 6), rng.uniform(0.4, 6)
         case _:
             a, b = rng.uniform(-3, 3), rng.choice([0.1, 0.5, 1.0, 2.0])
-    return Quantiles(family, a, b, q)  # type: ignore[arg-type]
+    return QuantileDistribution(family, a, b, q)  # type: ignore[arg-type]
 
 
 # --- formulas ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dist", FAMILIES.values(), ids=FAMILIES)
-def test_the_formula(dist: Quantiles) -> None:
+def test_the_formula(dist: QuantileDistribution) -> None:
     """SciPy's quantile function, rounded as NumPy rounds, is what ``u`` gives."""
     us = np.linspace(0.0005, 0.9995, 999)
     base = unquantised(dist).ppf(us)
     wanted = base if dist.q is None else np.round(base / dist.q) * dist.q
-    assert [quantiles.value(dist, float(u)) for u in us] == pytest.approx(wanted.tolist(), rel=1e-9, abs=1e-12)
+    assert [quantiles.value_at(dist, float(u)) for u in us] == pytest.approx(wanted.tolist(), rel=1e-9, abs=1e-12)
 
 
 def test_integers_stay_integers() -> None:
     """An integer ``q`` gives integers, 1.0 gives floats."""
-    assert type(quantiles.value(Quantiles("uniform", 0, 9, 3), 0.4)) is int
-    assert type(quantiles.value(Quantiles("uniform", 0, 9, 3.0), 0.4)) is float
+    assert type(quantiles.value_at(QuantileDistribution("uniform", 0, 9, 3), 0.4)) is int
+    assert type(quantiles.value_at(QuantileDistribution("uniform", 0, 9, 3.0), 0.4)) is float
 
 
 def test_halves_go_to_the_even_neighbour() -> None:
     """0.5, 1.5 and 2.5 become 0, 2 and 2, as NumPy has it."""
-    dist = Quantiles("uniform", 0.0, 4.0, 1)
-    assert [quantiles.value(dist, u) for u in (0.125, 0.375, 0.625, 0.875)] == [0, 2, 2, 4]
+    dist = QuantileDistribution("uniform", 0.0, 4.0, 1)
+    assert [quantiles.value_at(dist, u) for u in (0.125, 0.375, 0.625, 0.875)] == [0, 2, 2, 4]
 
 
 def test_values_are_not_clipped_and_the_grid_goes_through_0() -> None:
     """min 3 and q 5 give 5, never 3; max 13 gives 15."""
-    dist = Quantiles("uniform", 3.0, 13.0, 5)
-    assert {quantiles.value(dist, u / 100) for u in range(101)} == {5, 10, 15}
+    dist = QuantileDistribution("uniform", 3.0, 13.0, 5)
+    assert {quantiles.value_at(dist, u / 100) for u in range(101)} == {5, 10, 15}
     assert ranges.grid(dist) == (5, 10, 15)
 
 
-@pytest.mark.parametrize("dist", [*FAMILIES.values(), Quantiles("log_normal", 0, 200.0), Quantiles("normal", 0, 1, 1)])
+@pytest.mark.parametrize(
+    "dist", [*FAMILIES.values(), QuantileDistribution("log_normal", 0, 200.0), QuantileDistribution("normal", 0, 1, 1)]
+)
 @pytest.mark.parametrize("u", [0.0, 1.0, 2.0**-60, 1 - 2.0**-53])
-def test_the_ends_are_finite(dist: Quantiles, u: float) -> None:
+def test_the_ends_are_finite(dist: QuantileDistribution, u: float) -> None:
     """Samplers do choose 0 and 1; no program gets an infinite number."""
-    assert math.isfinite(quantiles.value(dist, u))
+    assert math.isfinite(quantiles.value_at(dist, u))
 
 
 def test_searches_that_walk_along_the_bounds_stay_near() -> None:
     """0 and 1 themselves are the outermost thousandths where values have tails, the ends where they have none."""
-    normal, width = Quantiles("normal", 0.0, 1.0), FAMILIES["q_log_uniform"]
-    assert [quantiles.value(normal, u) for u in (0.0, 1.0)] == pytest.approx([-3.09, 3.09], abs=0.01)
-    assert quantiles.value(normal, 2.0**-53) < -8.2
-    assert 0 < quantiles.value(FAMILIES["beta"], 0.0) < quantiles.value(FAMILIES["beta"], 1.0) < 0.9
-    assert [quantiles.value(width, u) for u in (0.0, 1.0)] == [8, 512]
+    normal, width = QuantileDistribution("normal", 0.0, 1.0), FAMILIES["q_log_uniform"]
+    assert [quantiles.value_at(normal, u) for u in (0.0, 1.0)] == pytest.approx([-3.09, 3.09], abs=0.01)
+    assert quantiles.value_at(normal, 2.0**-53) < -8.2
+    assert 0 < quantiles.value_at(FAMILIES["beta"], 0.0) < quantiles.value_at(FAMILIES["beta"], 1.0) < 0.9
+    assert [quantiles.value_at(width, u) for u in (0.0, 1.0)] == [8, 512]
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -168,36 +170,47 @@ def test_the_inverse(seed: int) -> None:
     """Of a value the middle of the ``u`` that give it; values come back as they are, for any settings."""
     dist, rng = random_quantiles(seed), random.Random(seed)
     for u in [1e-6, 1 - 1e-6, *(rng.random() for _ in range(40))]:
-        value = quantiles.value(dist, u)
-        back = quantiles.value(dist, quantiles.unit(dist, value))
+        value = quantiles.value_at(dist, u)
+        back = quantiles.value_at(dist, quantiles.unit_of_number(dist, value))
         assert ranges.contains(dist, value)
         if dist.q is None:
             assert back == pytest.approx(value, rel=1e-9, abs=1e-12)
-            assert quantiles.unit(dist, value) == pytest.approx(u, abs=1e-12)
+            assert quantiles.unit_of_number(dist, value) == pytest.approx(u, abs=1e-12)
         else:
             assert (back, type(back)) == (value, type(value))
 
 
 def test_the_inverse_of_all_values_of_a_grid() -> None:
     """The ones at the ends too, that only 0 or 1 gives."""
-    for dist in [*FAMILIES.values(), Quantiles("uniform", 0.5, 1.5, 1), Quantiles("beta", 2, 2, 1)]:
+    for dist in [
+        *FAMILIES.values(),
+        QuantileDistribution("uniform", 0.5, 1.5, 1),
+        QuantileDistribution("beta", 2, 2, 1),
+    ]:
         for value in ranges.grid(dist) or ():
-            assert quantiles.value(dist, quantiles.unit(dist, value)) == value
+            assert quantiles.value_at(dist, quantiles.unit_of_number(dist, value)) == value
 
 
 def test_the_inverse_is_the_middle() -> None:
     """0..10 by 2: the outer values have half a share."""
-    dist = Quantiles("uniform", 0.0, 10.0, 2)
-    assert [quantiles.unit(dist, v) for v in (0, 2, 10)] == pytest.approx([0.05, 0.2, 0.95])
-    assert [quantiles.place(WEIGHTED, v) for v in (32, "auto", True)] == pytest.approx([0.25, 0.8125, 0.9375])
+    dist = QuantileDistribution("uniform", 0.0, 10.0, 2)
+    assert [quantiles.unit_of_number(dist, v) for v in (0, 2, 10)] == pytest.approx([0.05, 0.2, 0.95])
+    assert [quantiles.unit_of_choice(WEIGHTED, v) for v in (32, "auto", True)] == pytest.approx([0.25, 0.8125, 0.9375])
 
 
 def test_weights() -> None:
     """The shares are half open, nothing falls behind the last, and what has no weight is never chosen."""
-    assert [quantiles.choice(WEIGHTED, u) for u in (0, 0.4999, 0.5, 0.75, 0.875, 1)] == [32, 32, 64, "auto", True, True]
+    assert [quantiles.choice_at(WEIGHTED, u) for u in (0, 0.4999, 0.5, 0.75, 0.875, 1)] == [
+        32,
+        32,
+        64,
+        "auto",
+        True,
+        True,
+    ]
     for value in (32, 64, "auto", True):
-        assert quantiles.choice(WEIGHTED, quantiles.place(WEIGHTED, value)) is value
-    assert quantiles.choice(Weighted(("a", "b"), (0.1 + 0.2, 0.7 - 1e-12)), 1.0) == "b"
+        assert quantiles.choice_at(WEIGHTED, quantiles.unit_of_choice(WEIGHTED, value)) is value
+    assert quantiles.choice_at(WeightedChoice(("a", "b"), (0.1 + 0.2, 0.7 - 1e-12)), 1.0) == "b"
     assert not ranges.contains(WEIGHTED, None)
     assert not ranges.contains(WEIGHTED, 1)
 
@@ -208,12 +221,12 @@ def test_weights() -> None:
 @pytest.mark.parametrize(
     ("dist", "words"),
     [
-        (Quantiles("normal", 0.0, 1.0), "normal, mu 0, sigma 1"),
-        (Quantiles("log_normal", -1, 0.5, 2), "log-normal, mu -1, sigma 0.5, step 2"),
-        (Quantiles("log_uniform", LN(1e-4), LN(0.1), 0.001), "log-uniform 0.0001 to 0.1, step 0.001"),
-        (Quantiles("uniform", 0, 10, 2), "0 to 10, step 2"),
-        (Quantiles("beta", 2, 5), "beta, a 2, b 5"),
-        (Weighted((32, 64, "x"), (0.5, 0.375, 0.125)), "32 (50 %), 64 (37.5 %), 'x' (12.5 %)"),
+        (QuantileDistribution("normal", 0.0, 1.0), "normal, mu 0, sigma 1"),
+        (QuantileDistribution("log_normal", -1, 0.5, 2), "log-normal, mu -1, sigma 0.5, step 2"),
+        (QuantileDistribution("log_uniform", LN(1e-4), LN(0.1), 0.001), "log-uniform 0.0001 to 0.1, step 0.001"),
+        (QuantileDistribution("uniform", 0, 10, 2), "0 to 10, step 2"),
+        (QuantileDistribution("beta", 2, 5), "beta, a 2, b 5"),
+        (WeightedChoice((32, 64, "x"), (0.5, 0.375, 0.125)), "32 (50 %), 64 (37.5 %), 'x' (12.5 %)"),
     ],
 )
 def test_words(dist: Distribution, words: str) -> None:
@@ -234,10 +247,12 @@ def test_what_is_allowed() -> None:
     assert not ranges.contains(FAMILIES["normal"], 18.0)
     assert ranges.contains(FAMILIES["q_beta"], 0.3), "0.3 is 3 * 0.1 to a person"
     assert not ranges.contains(FAMILIES["log_normal"], 0.0)
-    assert ranges.contains(Quantiles("log_uniform", LN(0.001), LN(0.1)), 0.001), "exp(log(0.001)) is not 0.001"
+    assert ranges.contains(QuantileDistribution("log_uniform", LN(0.001), LN(0.1)), 0.001), (
+        "exp(log(0.001)) is not 0.001"
+    )
     assert ranges.grid_size(FAMILIES["q_normal"]) is None
     assert ranges.grid_size(FAMILIES["beta"]) is None
-    assert ranges.grid_size(Quantiles("uniform", 0, 1e12, 1e-9)) == 10**21 + 1
+    assert ranges.grid_size(QuantileDistribution("uniform", 0, 1e12, 1e-9)) == 10**21 + 1
     assert ranges.grid(WEIGHTED) == (32, 64, "auto", True)
 
 
@@ -249,13 +264,13 @@ def drawn(where: dict[str, Distribution], trials: int, seed: int = 7) -> dict[st
     spec, study = ComponentSpec("RandomSampler"), optuna.create_study()
     rows: dict[str, list[Any]] = {name: [] for name in where}
     for index in range(trials):
-        study.sampler = sampling.sampler(spec, seed=_mix(seed, index), space=where)
+        study.sampler = sampling.build_sampler(spec, seed=_mix_seed(seed, index), space=where)
         for name, value in sampling.suggest(study.ask(), where, spec).items():
             rows[name].append(value)
     return rows
 
 
-def agree(dist: Quantiles, values: list[Any]) -> float:
+def agree(dist: QuantileDistribution, values: list[Any]) -> float:
     """The probability of a sample at least as odd: Kolmogorov-Smirnov, or chi-square where the values are counted."""
     if dist.q is None:
         return float(stats.kstest(values, unquantised(dist).cdf).pvalue)
@@ -288,16 +303,16 @@ def many() -> NDArray[np.float64]:
     trial = study.ask()
     frozen = study._storage.get_trial(trial._trial_id)
     for index in range(20_000):
-        made = sampling.sampler(spec, seed=_mix(11, index), space={})
+        made = sampling.build_sampler(spec, seed=_mix_seed(11, index), space={})
         us += [made.sample_independent(study, frozen, name, dist) for name in "abcde"]
     return np.array(us)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dist", FAMILIES.values(), ids=FAMILIES)
-def test_many_draws(dist: Quantiles, many: NDArray[np.float64]) -> None:
+def test_many_draws(dist: QuantileDistribution, many: NDArray[np.float64]) -> None:
     """A hundred thousand trials follow the formula; every value with a share worth counting on is there."""
-    values = [quantiles.value(dist, float(u)) for u in many]
+    values = [quantiles.value_at(dist, float(u)) for u in many]
     assert agree(dist, values) > 1e-3
     if dist.q is not None:
         likely = {k for k, p in probabilities(dist).items() if p > 1e-3}
@@ -307,7 +322,7 @@ def test_many_draws(dist: Quantiles, many: NDArray[np.float64]) -> None:
 @pytest.mark.slow
 def test_many_weighted_draws(many: NDArray[np.float64]) -> None:
     """Choices come in the shares that their weights say."""
-    counts = Counter(quantiles.choice(WEIGHTED, float(u)) for u in many)
+    counts = Counter(quantiles.choice_at(WEIGHTED, float(u)) for u in many)
     shares = {c: w for c, w in zip(WEIGHTED.choices, WEIGHTED.weights, strict=True) if w}
     assert counts.keys() == shares.keys()
     assert stats.chisquare([counts[c] for c in shares], [w * len(many) for w in shares.values()]).pvalue > 1e-3
@@ -347,10 +362,10 @@ HEAVY = [pytest.param(s, marks=pytest.mark.slow) if s.name == "GPSampler" else s
 @pytest.mark.parametrize("spec", HEAVY, ids=lambda s: s.name)
 def test_every_sampler_draws_values(spec: ComponentSpec) -> None:
     """Passes the check, and trials get values of the distributions, never ``u``."""
-    sampling.check(plan(spec, where=MIXED))
+    sampling.rehearse_search(plan(spec, where=MIXED))
     study = optuna.create_study()
     for index in range(5):
-        study.sampler = sampling.sampler(spec, seed=index, space=MIXED)
+        study.sampler = sampling.build_sampler(spec, seed=index, space=MIXED)
         trial = study.ask()
         values = sampling.suggest(trial, MIXED, spec)
         assert all(ranges.contains(MIXED[name], value) for name, value in values.items())
@@ -365,8 +380,8 @@ def test_fixed_values_are_exact() -> None:
     """PartialFixedSampler's values are those of a person, not what their ``u`` comes to."""
     fixed = {"gain": 7.123456789, "width": 64, "mix": 0.3, "size": "auto", "layers": 3}
     spec = ComponentSpec("PartialFixedSampler", {"fixed_params": fixed, "base_sampler": {"name": "RandomSampler"}})
-    sampling.check(plan(spec, where=MIXED))
-    study = optuna.create_study(sampler=sampling.sampler(spec, seed=1, space=MIXED))
+    sampling.rehearse_search(plan(spec, where=MIXED))
+    study = optuna.create_study(sampler=sampling.build_sampler(spec, seed=1, space=MIXED))
     values = sampling.suggest(study.ask(), MIXED, spec)
     assert {name: values[name] for name in fixed} == fixed
 
@@ -375,28 +390,28 @@ def test_a_search_may_begin_at_a_value() -> None:
     """CMA-ES begins at the ``u`` of the values that it is told to begin at."""
     spec = ComponentSpec("CmaEsSampler", {"x0": {"gain": 1.0, "mix": 0.5}, "sigma0": 1e-6, "n_startup_trials": 0})
     where = {name: MIXED[name] for name in ("gain", "mix")}
-    sampling.check(plan(spec, where=where))
+    sampling.rehearse_search(plan(spec, where=where))
     study = optuna.create_study()
     for seed in range(3):
-        study.sampler = sampling.sampler(spec, seed=seed, space=where)
+        study.sampler = sampling.build_sampler(spec, seed=seed, space=where)
         trial = study.ask(fixed_distributions={name: sampling.to_optuna(dist) for name, dist in where.items()})
         values = sampling.from_optuna_params(where, trial.params)
         study.tell(trial, 1.0)
     assert values["gain"] == pytest.approx(1.0, abs=1e-3)
     assert values["mix"] == 0.5
     with pytest.raises(ConfigError, match="must be normal"):
-        sampling.check(plan(replace(spec, configs={"x0": {"gain": 99.0}}), where=where))
+        sampling.rehearse_search(plan(replace(spec, configs={"x0": {"gain": 99.0}}), where=where))
 
 
 def test_the_pruner_of_sweeps() -> None:
     """Found by its name beside those of Optuna, checked like them."""
     spec = ComponentSpec("SweepHyperbandPruner", {"bands": [1, 3, 9], "eta": 3, "strict": True})
-    assert sampling.check(plan(pruner=spec)) == ()
-    assert type(sampling.pruner(spec, iterations=None)).__name__ == spec.name
+    assert sampling.rehearse_search(plan(pruner=spec)) == ()
+    assert type(sampling.build_pruner(spec, iterations=None)).__name__ == spec.name
     with pytest.raises(ConfigError, match="bands must be whole numbers"):
-        sampling.check(plan(pruner=replace(spec, configs={"bands": []})))
+        sampling.rehearse_search(plan(pruner=replace(spec, configs={"bands": []})))
     with pytest.raises(ConfigError, match="must be list"):
-        sampling.check(plan(pruner=replace(spec, configs={"bands": 3})))
+        sampling.rehearse_search(plan(pruner=replace(spec, configs={"bands": 3})))
 
 
 @pytest.mark.parametrize(("name", "value"), [("gain", 40.0), ("width", 12), ("size", None), ("mix", "a")])
@@ -404,7 +419,7 @@ def test_a_value_that_cannot_be_fixed(name: str, value: Scalar) -> None:
     """One line, with the rule."""
     spec = ComponentSpec("PartialFixedSampler", {"fixed_params": {name: value}, "base_sampler": "RandomSampler"})
     with pytest.raises(ConfigError) as caught:
-        sampling.check(plan(spec, where=MIXED))
+        sampling.rehearse_search(plan(spec, where=MIXED))
     assert caught.value.key == f"sampler_params.configs.fixed_params.{name}"
     assert ranges.describe(MIXED[name]) in str(caught.value)
 
@@ -413,15 +428,15 @@ def test_a_beta_distribution_without_scipy(monkeypatch: pytest.MonkeyPatch) -> N
     """One line that says what to install."""
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(MissingDependency, match=r"pip install 'ptydask\[gp\]'"):
-        sampling.check(plan(where={"x": FAMILIES["beta"]}))
-    sampling.check(plan(where={"x": FAMILIES["normal"]}))
+        sampling.rehearse_search(plan(where={"x": FAMILIES["beta"]}))
+    sampling.rehearse_search(plan(where={"x": FAMILIES["normal"]}))
 
 
 def best_found(spec: ComponentSpec, trials: int, seed: int) -> float:
     where: dict[str, Distribution] = {"width": FAMILIES["q_log_uniform"], "gain": FAMILIES["normal"]}
     study = optuna.create_study()
     for index in range(trials):
-        study.sampler = sampling.sampler(spec, seed=_mix(seed, index), space=where)
+        study.sampler = sampling.build_sampler(spec, seed=_mix_seed(seed, index), space=where)
         trial = study.ask()
         values: dict[str, Any] = sampling.suggest(trial, where, spec)
         study.tell(trial, math.log2(values["width"] / 128) ** 2 + (values["gain"] - 3.0) ** 2)
@@ -447,8 +462,8 @@ def test_a_grid_over_steps() -> None:
     """Bounded and quantised: its values; the order is the alphabet's, the last name changing fastest."""
     where: dict[str, Distribution] = {
         "b": Choice(("x", "y")),
-        "a": Quantiles("uniform", 0.0, 1.0, 0.5),
-        "c": Weighted((3, 1), (0.9, 0.1)),
+        "a": QuantileDistribution("uniform", 0.0, 1.0, 0.5),
+        "c": WeightedChoice((3, 1), (0.9, 0.1)),
     }
     made = sampling.grid_points(plan(ComponentSpec("GridSampler"), where=where))
     assert made is not None
@@ -494,7 +509,7 @@ def test_nested_parameters_are_in_order_level_by_level() -> None:
 
 def test_too_many_points() -> None:
     """A hundred thousand at most."""
-    where: dict[str, Distribution] = {n: Quantiles("uniform", 0, 99, 1) for n in "abc"}
+    where: dict[str, Distribution] = {n: QuantileDistribution("uniform", 0, 99, 1) for n in "abc"}
     with pytest.raises(ConfigError, match="1000000 points"):
         sampling.grid_points(plan(ComponentSpec("GridSampler"), where=where))
 
@@ -507,12 +522,12 @@ def book(
     study: optuna.Study | None = None,
     sampler: ComponentSpec = ComponentSpec("RandomSampler"),  # noqa: B008
     store: str = "store",
-) -> Book:
+) -> OptunaStudy:
     asked: StudyPlan = plan(sampler, where=where)
-    return Book(study or optuna.create_study(study_name="s", storage=InMemoryStorage()), store, asked)
+    return OptunaStudy(study or optuna.create_study(study_name="s", storage=InMemoryStorage()), store, asked)
 
 
-def begin(one: Book, lease: str = "") -> tuple[optuna.Trial, dict[str, Scalar]]:
+def begin(one: OptunaStudy, lease: str = "") -> tuple[optuna.Trial, dict[str, Scalar]]:
     """The next trial, as a worker begins it."""
     trial = one.study.ask()
     params = sampling.suggest(trial, one.plan.space, one.plan.sampler)
@@ -548,7 +563,7 @@ def test_records_go_to_optuna_and_back() -> None:
 
 def test_a_record_that_the_distribution_does_not_have() -> None:
     """Its parameter is left out: no value is taken for a ``u``."""
-    one = book({"size": Weighted((8, 16), (0.5, 0.5)), "gain": Quantiles("normal", 50.0, 1.0)})
+    one = book({"size": WeightedChoice((8, 16), (0.5, 0.5)), "gain": QuantileDistribution("normal", 50.0, 1.0)})
     one.restore([row(0, {"size": 0.5, "gain": 0.5}), row(1, {"size": 16, "gain": 50.0})])
     assert one.trials()[0].params == {}
     assert one.trials()[1].params == {"size": 0.75, "gain": 0.5}
@@ -560,7 +575,7 @@ def test_a_point_of_a_grid_runs_once_whoever_chose_it() -> None:
     one.enqueue([Point({"n": 2}, "try")])
     begin(one)
     points = tuple(Point({"n": n}, "grid") for n in (1, 2, 3))
-    again = Book(one.study, one.store, replace(one.plan, points=points, exhaustive=True))
+    again = OptunaStudy(one.study, one.store, replace(one.plan, points=points, exhaustive=True))
     again.enqueue(points)
     assert [begin(again)[1]["n"] for _ in range(len(one.trials()) - 1)] == [1, 3]
 
@@ -610,12 +625,12 @@ def test_a_trial_that_was_lost_before_it_had_its_value() -> None:
     one.close(lost, Reason.LOST)
     one.retry(lost)
     _, params = begin(one)
-    assert params == {"gain": quantiles.value(FAMILIES["normal"], u)}
+    assert params == {"gain": quantiles.value_at(FAMILIES["normal"], u)}
 
 
 def test_grid_points_run_in_order(tmp_path: Path) -> None:
     """Whoever asks gets the next point: four workers on one journal number the trials as the grid has them."""
-    where: dict[str, Distribution] = {"b": Choice((True, 1, "x")), "a": Quantiles("uniform", 0.0, 4.0, 1)}
+    where: dict[str, Distribution] = {"b": Choice((True, 1, "x")), "a": QuantileDistribution("uniform", 0.0, 4.0, 1)}
     spec = ComponentSpec("GridSampler")
     points = sampling.grid_points(plan(spec, where=where)) or ()
     path = str(tmp_path / "j.log")
@@ -634,10 +649,14 @@ def test_grid_points_run_in_order(tmp_path: Path) -> None:
 
 def test_another_distribution_in_the_same_study() -> None:
     """``u`` of another sigma is another value: the study is refused, with the parameter's name."""
-    one = book({"gain": Quantiles("normal", 0.0, 1.0)})
+    one = book({"gain": QuantileDistribution("normal", 0.0, 1.0)})
     begin(one)
-    book({"gain": Quantiles("normal", 0.0, 1.0)}, one.study).check_space()
-    for other in (Quantiles("normal", 0.0, 2.0), Quantiles("normal", 0.0, 1.0, 1), FloatRange(0.0, 1.0)):
+    book({"gain": QuantileDistribution("normal", 0.0, 1.0)}, one.study).check_space()
+    for other in (
+        QuantileDistribution("normal", 0.0, 2.0),
+        QuantileDistribution("normal", 0.0, 1.0, 1),
+        FloatRange(0.0, 1.0),
+    ):
         with pytest.raises(ConfigError, match="trial 0 of study 's' was drawn from another distribution") as caught:
             book({"gain": other}, one.study).check_space()
         assert caught.value.key == "gain"
@@ -646,7 +665,7 @@ def test_another_distribution_in_the_same_study() -> None:
 def test_trials_of_another_study(tmp_path: Path) -> None:
     """Their values count, not their ``u``, which may mean another value here; those without a place here stay out."""
     url = f"sqlite:///{tmp_path / 's.db'}"
-    theirs = book({"gain": Quantiles("normal", 5.0, 3.0)}, store="other")
+    theirs = book({"gain": QuantileDistribution("normal", 5.0, 3.0)}, store="other")
     mirror = SqliteMirror(url, "s", "minimize", "other")
     for number in range(3):
         trial, _ = begin(theirs)
@@ -654,7 +673,7 @@ def test_trials_of_another_study(tmp_path: Path) -> None:
         theirs.study.tell(trial, float(number))
     mirror.update(theirs.trials())
     mirror.close()
-    ours = book({"gain": Quantiles("normal", 0.0, 2.0)})
+    ours = book({"gain": QuantileDistribution("normal", 0.0, 2.0)})
     mirror = SqliteMirror(url, "s", "minimize", "store")
     assert ours.adopt_foreign(mirror.foreign()) == 3
     mirror.close()
@@ -717,8 +736,10 @@ def test_the_ranges_in_the_file() -> None:
     assert isinstance(found["log_normal"], FloatDistribution)
     assert found["log_normal"].log
     assert found["log_normal"].low == pytest.approx(stats.lognorm(s=0.7, scale=math.exp(-1)).ppf(1e-3))
-    assert optunas(stored({"n": Quantiles("log_uniform", LN(1), LN(64), 1)})["n"]) == IntDistribution(1, 64, log=True)
-    assert optunas(stored({"x": Quantiles("uniform", -0.3, 0.3, 0.1)})["x"]) == FloatDistribution(
+    assert optunas(stored({"n": QuantileDistribution("log_uniform", LN(1), LN(64), 1)})["n"]) == IntDistribution(
+        1, 64, log=True
+    )
+    assert optunas(stored({"x": QuantileDistribution("uniform", -0.3, 0.3, 0.1)})["x"]) == FloatDistribution(
         -0.30000000000000004, 0.30000000000000004
     ), "no decimal grid has these ends"
 
@@ -730,7 +751,7 @@ def test_any_range_is_one_of_optunas(seed: int) -> None:
     range_ = optunas(stored({"x": dist})["x"])
     if quantiles.bounded(dist):
         rng = random.Random(seed)
-        assert all(range_._contains(quantiles.value(dist, rng.random())) for _ in range(50))
+        assert all(range_._contains(quantiles.value_at(dist, rng.random())) for _ in range(50))
 
 
 def test_rehydrated_studies_have_values() -> None:
@@ -739,7 +760,7 @@ def test_rehydrated_studies_have_values() -> None:
     records = [row(number, {name: rows[name][number] for name in MIXED}, error=float(number)) for number in range(25)]
     records.append(row(25, {**records[0].params, "gain": 12.0}, error=0.5))
     meta = cases.meta("s", search_space_json=sampling.search_space_json(MIXED))
-    study = rehydrate(StudyData(meta, tuple(records), {}))
+    study = to_optuna_study(StudyData(meta, tuple(records), {}))
     for trial, record in zip(study.trials, records, strict=True):
         assert trial.state is State.COMPLETE
         assert same(trial.params, dict(record.params))
@@ -751,27 +772,33 @@ def test_rehydrated_studies_have_values() -> None:
 
 def test_a_changed_distribution_is_told() -> None:
     """Another sigma, family, q or weight on a results file that has trials: refused in words."""
-    old = stored({"gain": Quantiles("normal", 0.0, 1.0), "size": WEIGHTED})
+    old = stored({"gain": QuantileDistribution("normal", 0.0, 1.0), "size": WEIGHTED})
     assert [
-        *comparability._spaces(old, stored({"gain": Quantiles("normal", 0, 1.0), "size": WEIGHTED}), "f.h5", "")
+        *comparability._compare_spaces(
+            old, stored({"gain": QuantileDistribution("normal", 0, 1.0), "size": WEIGHTED}), "f.h5", ""
+        )
     ] == []
-    for now in (Quantiles("normal", 0.0, 2.0), FloatRange(-3.0902323061678132, 3.0902323061678132)):
+    for now in (QuantileDistribution("normal", 0.0, 2.0), FloatRange(-3.0902323061678132, 3.0902323061678132)):
         with pytest.raises(ConfigError, match="normal, mu 0, sigma 1") as caught:
-            [*comparability._spaces(old, stored({"gain": now, "size": WEIGHTED}), "f.h5", "", "parameters")]
+            [*comparability._compare_spaces(old, stored({"gain": now, "size": WEIGHTED}), "f.h5", "", "parameters")]
         assert caught.value.key == "parameters.gain"
         assert ranges.describe(now) in str(caught.value)
-    even = Weighted(WEIGHTED.choices, (0.25, 0.25, 0.25, 0.0, 0.25))
+    even = WeightedChoice(WEIGHTED.choices, (0.25, 0.25, 0.25, 0.0, 0.25))
     with pytest.raises(ConfigError, match="50 %"):
-        [*comparability._spaces(old, stored({"gain": Quantiles("normal", 0, 1), "size": even}), "f.h5", "")]
+        [
+            *comparability._compare_spaces(
+                old, stored({"gain": QuantileDistribution("normal", 0, 1), "size": even}), "f.h5", ""
+            )
+        ]
 
 
 def test_shares_are_exact() -> None:
     """Of q_uniform on whole numbers, by fractions: the outer values have half a share each."""
-    dist = Quantiles("uniform", 0.0, 10.0, 2)
+    dist = QuantileDistribution("uniform", 0.0, 10.0, 2)
     shares = probabilities(dist)
     assert [Fraction(p).limit_denominator(100) for p in shares.values()] == [
         Fraction(1, 10), *[Fraction(1, 5)] * 4, Fraction(1, 10),
     ]  # fmt: skip
     n = 1000
-    counts = Counter(quantiles.value(dist, (i + 0.5) / n) for i in range(n))
+    counts = Counter(quantiles.value_at(dist, (i + 0.5) / n) for i in range(n))
     assert [counts[v] for v in (0, 2, 4, 6, 8, 10)] == [100, 200, 200, 200, 200, 100]

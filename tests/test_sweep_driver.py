@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import store_cases as cases
 
-from ptydask.driver.contract import hopeless
+from ptydask.driver.contract import hopeless_error
 from ptydask.driver.execute import none_completed_text
 from ptydask.driver.prepare import count_trials
 from ptydask.model import (
@@ -21,14 +21,14 @@ from ptydask.model import (
     Point,
     Reason,
     RunningTrial,
-    Source,
+    SourceFile,
     StudyPlan,
     TrialRecord,
     TrialState,
     target_met,
 )
 from ptydask.store import reader
-from ptydask.trial.reconcile import Failures, Prospect, alike
+from ptydask.trial.reconcile import Failures, Prospect, message_pattern
 
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
 Params = Callable[..., Path]
@@ -98,7 +98,7 @@ def test_a_trial_that_outlives_them_speaks_for_the_study() -> None:
 )
 def test_what_counts_as_alike(one: str, other: str, same: bool) -> None:
     """Numbers, addresses and the name of the trial's own folder differ from trial to trial; words do not."""
-    assert (alike(one) == alike(other)) is same
+    assert (message_pattern(one) == message_pattern(other)) is same
 
 
 # --- decisions: the target, the number of trials -------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_only_completed_trials_reach_a_target() -> None:
 def plan_with(budget: Budget, points: int | None = None) -> StudyPlan:
     return StudyPlan(
         name="s",
-        source=Source(Path("sweep.yaml"), "", "sweep"),
+        source=SourceFile(Path("sweep.yaml"), "", "sweep"),
         engine="command",
         config={},
         space={},
@@ -175,7 +175,7 @@ def test_a_grid_runs_every_point_whatever_was_recorded() -> None:
 
 def test_the_error_of_a_hopeless_run() -> None:
     """One line: what failed, how many were not run, what to do; the command can be pasted."""
-    error = hopeless(plan_with(Budget(20, total=True)), after([failed("exit 2")] * 4), 20, 4)
+    error = hopeless_error(plan_with(Budget(20, total=True)), after([failed("exit 2")] * 4), 20, 4)
     assert str(error) == (
         "the first 4 trials failed alike: exit 2; 16 of 20 trials were not run; `ptydask show 'my results/s.h5' 0` "
         "has the log and the error in full; once it is mended, the same command goes on "
@@ -186,7 +186,7 @@ def test_the_error_of_a_hopeless_run() -> None:
 
 def test_a_second_hopeless_run() -> None:
     """The failures of this run and all that is recorded are told apart."""
-    error = hopeless(plan_with(Budget(20, total=True)), after([failed("exit 2")] * 4), 20, 8)
+    error = hopeless_error(plan_with(Budget(20, total=True)), after([failed("exit 2")] * 4), 20, 8)
     assert str(error).startswith("the first 4 trials of this run failed alike: exit 2; 12 of 20 trials were not run; ")
     assert str(error).endswith("(all 8 stay recorded and count, --trials raises the number)")
 
@@ -201,7 +201,7 @@ def test_where_no_trial_completed() -> None:
 
 def test_a_hopeless_grid_is_not_told_to_raise_the_number() -> None:
     """It has no more trials than points, and those that failed are not tried again."""
-    error = hopeless(plan_with(Budget(0, total=True), points=9), after([failed("exit 2")] * 3), 9, 3)
+    error = hopeless_error(plan_with(Budget(0, total=True), points=9), after([failed("exit 2")] * 3), 9, 3)
     assert str(error).endswith("(these 3 stay recorded and count, another --results begins with all points)")
 
 

@@ -80,7 +80,7 @@ def test_the_table_worked_out_by_hand(strict: bool, direction: Direction) -> Non
     sign = 1 if direction == "minimize" else -1
     runs = {name: counted([sign * value for value in values]) for name, (_, values) in TABLE.items()}
     found = {
-        name: hyperband_bands.stops(runs[name], runs.values(), (3, 9), eta=3, strict=strict, direction=direction)
+        name: hyperband_bands.should_stop(runs[name], runs.values(), (3, 9), eta=3, strict=strict, direction=direction)
         for name, (state, _) in TABLE.items()
         if state == "running"
     }
@@ -91,7 +91,7 @@ def test_a_best_that_is_not_good_enough_stops_too() -> None:
     """Not strict is milder, not blind: H's best .55 is worse than the threshold .50 of band 3."""
     runs = [counted(values) for _, values in TABLE.values()]
     late = counted([0.98, 0.55, 0.99])  # with it n = 7 and int(7 / 3) = 2: still .50
-    assert hyperband_bands.stops(late, [*runs, late], (3, 9), strict=False)
+    assert hyperband_bands.should_stop(late, [*runs, late], (3, 9), strict=False)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_the_place_of_the_threshold(eta: float, places: Mapping[int, int]) -> No
 
 def test_one_alone_and_equals_go_on() -> None:
     """Who is as good as the threshold stays."""
-    assert not hyperband_bands.stops(counted([5.0]), [counted([5.0])], (1,))
+    assert not hyperband_bands.should_stop(counted([5.0]), [counted([5.0])], (1,))
     same = [counted([0.5] * 3) for _ in range(9)]
-    assert not any(hyperband_bands.stops(run, same, (1, 3)) for run in same)
+    assert not any(hyperband_bands.should_stop(run, same, (1, 3)) for run in same)
 
 
 def oracle(histories: Sequence[tuple[bool, list[float]]], at: Sequence[int], eta: float, strict: bool) -> set[int]:
@@ -154,7 +154,8 @@ def test_decisions_on_random_histories() -> None:
             found = {
                 i
                 for i, (running, _) in enumerate(histories)
-                if running and hyperband_bands.stops(runs[i], runs, at, eta=eta, strict=strict, direction=direction)  # type: ignore[arg-type]
+                if running
+                and hyperband_bands.should_stop(runs[i], runs, at, eta=eta, strict=strict, direction=direction)  # type: ignore[arg-type]
             }
             assert found == expected
     assert stopped > 400

@@ -15,7 +15,7 @@ from sweep_plans import LR
 from ptydask import sampling
 from ptydask.config import Overrides
 from ptydask.config.sweep.distributions import FIELDS
-from ptydask.model import Budget, Choice, FloatRange, IntRange, Quantiles, Weighted
+from ptydask.model import Budget, Choice, FloatRange, IntRange, QuantileDistribution, WeightedChoice
 from ptydask.space import sweep_values
 
 
@@ -42,23 +42,26 @@ def refused(tmp_path: Path) -> Any:
         ({"values": [1, 2.5, "a", None, True]}, Choice((1, 2.5, "a", None, "true"))),
         ({"values": ["adam", "sgd"]}, Choice(("adam", "sgd"))),
         ({"values": [True, False]}, Choice((True, False))),
-        ({"values": ["a", "b"], "probabilities": [0.25, 0.75]}, Weighted(("a", "b"), (0.25, 0.75))),
+        ({"values": ["a", "b"], "probabilities": [0.25, 0.75]}, WeightedChoice(("a", "b"), (0.25, 0.75))),
         ({"min": 1, "max": 8}, IntRange(1, 8)),
         ({"min": 1.0, "max": 8}, FloatRange(1.0, 8.0)),
         ({"min": 1, "max": 8.5}, FloatRange(1.0, 8.5)),
         ({"min": -1e-5, "max": 1e-5}, FloatRange(-1e-5, 1e-5)),
         # named
         ({"distribution": "categorical", "values": [32, 64]}, Choice((32, 64))),
-        ({"distribution": "categorical", "values": [1, 2], "probabilities": [0.1, 0.9]}, Weighted((1, 2), (0.1, 0.9))),
+        (
+            {"distribution": "categorical", "values": [1, 2], "probabilities": [0.1, 0.9]},
+            WeightedChoice((1, 2), (0.1, 0.9)),
+        ),
         (
             {"distribution": "categorical_w_probabilities", "values": [1, 2], "probabilities": [0.1, 0.9]},
-            Weighted((1, 2), (0.1, 0.9)),
+            WeightedChoice((1, 2), (0.1, 0.9)),
         ),
         ({"distribution": "int_uniform", "min": 2, "max": 128}, IntRange(2, 128)),
         ({"distribution": "int_uniform", "min": 1e3, "max": 1e5}, IntRange(1000, 100000)),
         ({"distribution": "uniform", "min": 0, "max": 1}, FloatRange(0.0, 1.0)),
-        ({"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.25}, Quantiles("uniform", 0.0, 1.0, 0.25)),
-        ({"distribution": "q_uniform", "min": 0, "max": 9}, Quantiles("uniform", 0.0, 9.0, 1)),
+        ({"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.25}, QuantileDistribution("uniform", 0.0, 1.0, 0.25)),
+        ({"distribution": "q_uniform", "min": 0, "max": 9}, QuantileDistribution("uniform", 0.0, 9.0, 1)),
         (
             {"distribution": "log_uniform", "min": -9.0, "max": -2.0},
             FloatRange(math.exp(-9.0), math.exp(-2.0), log=True),
@@ -66,25 +69,25 @@ def refused(tmp_path: Path) -> Any:
         ({"distribution": "log_uniform_values", "min": 1e-5, "max": 0.01}, FloatRange(1e-5, 0.01, log=True)),
         (
             {"distribution": "q_log_uniform", "min": 0, "max": 6.5, "q": 2},
-            Quantiles("log_uniform", 0.0, 6.5, 2),
+            QuantileDistribution("log_uniform", 0.0, 6.5, 2),
         ),
         (
             {"distribution": "q_log_uniform_values", "min": 16, "max": 512, "q": 8.0},
-            Quantiles("log_uniform", math.log(16), math.log(512), 8.0),
+            QuantileDistribution("log_uniform", math.log(16), math.log(512), 8.0),
         ),
         (
             {"distribution": "inv_log_uniform", "min": 2.0, "max": 9.0},
             FloatRange(math.exp(-9.0), math.exp(-2.0), log=True),
         ),
         ({"distribution": "inv_log_uniform_values", "min": 1e-5, "max": 0.01}, FloatRange(1e-5, 0.01, log=True)),
-        ({"distribution": "normal"}, Quantiles("normal", 0.0, 1.0)),
-        ({"distribution": "normal", "mu": 3, "sigma": 0.5}, Quantiles("normal", 3.0, 0.5)),
-        ({"distribution": "q_normal", "mu": 3, "sigma": 5}, Quantiles("normal", 3.0, 5.0, 1)),
-        ({"distribution": "log_normal", "mu": -7, "sigma": 1}, Quantiles("log_normal", -7.0, 1.0)),
-        ({"distribution": "q_log_normal", "q": 0.5}, Quantiles("log_normal", 0.0, 1.0, 0.5)),
-        ({"distribution": "beta"}, Quantiles("beta", 1.0, 1.0)),
-        ({"distribution": "beta", "a": 2, "b": 0.5}, Quantiles("beta", 2.0, 0.5)),
-        ({"distribution": "q_beta", "a": 2, "b": 5, "q": 0.1}, Quantiles("beta", 2.0, 5.0, 0.1)),
+        ({"distribution": "normal"}, QuantileDistribution("normal", 0.0, 1.0)),
+        ({"distribution": "normal", "mu": 3, "sigma": 0.5}, QuantileDistribution("normal", 3.0, 0.5)),
+        ({"distribution": "q_normal", "mu": 3, "sigma": 5}, QuantileDistribution("normal", 3.0, 5.0, 1)),
+        ({"distribution": "log_normal", "mu": -7, "sigma": 1}, QuantileDistribution("log_normal", -7.0, 1.0)),
+        ({"distribution": "q_log_normal", "q": 0.5}, QuantileDistribution("log_normal", 0.0, 1.0, 0.5)),
+        ({"distribution": "beta"}, QuantileDistribution("beta", 1.0, 1.0)),
+        ({"distribution": "beta", "a": 2, "b": 0.5}, QuantileDistribution("beta", 2.0, 0.5)),
+        ({"distribution": "q_beta", "a": 2, "b": 5, "q": 0.1}, QuantileDistribution("beta", 2.0, 5.0, 0.1)),
     ],
 )
 def test_distribution(plan: Any, entry: dict[str, Any], expected: object) -> None:
@@ -191,7 +194,7 @@ def test_nothing_is_said_of_a_good_parameter(plan: Any, entry: dict[str, Any]) -
 
 def test_equal_values_keep_their_share(plan: Any) -> None:
     """W&B draws each item of ``values`` alike, so a value that is there twice is twice as likely; true is not 1."""
-    assert plan({"x": {"values": ["a", "b", "a"]}}).space["x"] == Weighted(("a", "b"), (2 / 3, 1 / 3))
+    assert plan({"x": {"values": ["a", "b", "a"]}}).space["x"] == WeightedChoice(("a", "b"), (2 / 3, 1 / 3))
     assert plan({"x": {"values": [1, 2, 1.0, 2]}}).space["x"] == Choice((1, 2))
     assert plan({"x": {"values": ["a", "b", "a"]}}, method="grid").space["x"] == Choice(("a", "b"))
     made = plan({"x": {"values": [1, True, 0, False, "true"]}})

@@ -91,7 +91,7 @@ def test_tables_have_the_metrics_under_their_names(made: Path) -> None:
 
 def test_links_by_error_have_the_program_s_names(made: Path) -> None:
     """The best first, which has the largest metric; labels and null are spelt out."""
-    with files.read(made) as file:
+    with files.open_read_only(made) as file:
         study = file[file.attrs["default"]]
         assert next(iter(study["by_error"])) == (
             "000001 error=0.65 trial=000003 lr=0.0006336 net.layers=[64, 128] norm=None flip=True"
@@ -272,9 +272,11 @@ def test_ranges_that_optuna_does_not_know(tmp_path: Path) -> None:
         "c": {"name": "Unknown", "attributes": {}},
     }
     from ptydask.analysis.data import StudyData
-    from ptydask.analysis.report.collect import tuned
+    from ptydask.analysis.report.collect import tuned_parameters
 
-    found = {one["name"]: one for one in tuned(StudyData(cases.meta(search_space_json=json.dumps(space)), ()))}
+    found = {
+        one["name"]: one for one in tuned_parameters(StudyData(cases.meta(search_space_json=json.dumps(space)), ()))
+    }
     assert found["a"]["range"] == "one of null (25 %), x (75 %)"
     assert found["b"]["range"].startswith("normal, mu 0, sigma 1")
     assert (found["b"]["low"], found["b"]["high"]) == (-3.0, 3.0)
@@ -287,8 +289,8 @@ def test_ranges_that_optuna_does_not_know(tmp_path: Path) -> None:
 def test_values_need_every_tuned_parameter() -> None:
     """A trial that lacks one is an error in one line, and a study without a configuration has the tuned ones alone."""
     with pytest.raises(StoreError, match="trial 0 has no value of lr"):
-        sweep.values(cases.meta(), cases.record(0, params={}))
-    assert sweep.values(cases.meta(config_json="{}"), cases.record(0, params={"x": 1})) == {"x": 1}
+        sweep.program_values(cases.meta(), cases.record(0, params={}))
+    assert sweep.program_values(cases.meta(config_json="{}"), cases.record(0, params={"x": 1})) == {"x": 1}
 
 
 @pytest.mark.parametrize("text", ["1e-5", "1e5", "nan", "inf", "0x1F", "1_000", "yes", "null", "~", "- a", "", " x"])

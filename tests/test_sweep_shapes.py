@@ -230,7 +230,7 @@ def workshop(tmp_path: Path, metrics: list[str], monkeypatch: pytest.MonkeyPatch
 
 def first_trials(plan: StudyPlan) -> list[Mapping[str, Any]]:
     """The values of the first trials, as the driver would have Optuna choose them."""
-    study = optuna.create_study(sampler=sampling.sampler(plan.sampler, seed=plan.seed, space=plan.space))
+    study = optuna.create_study(sampler=sampling.build_sampler(plan.sampler, seed=plan.seed, space=plan.space))
     found = []
     for _ in range(TRIALS):
         trial = study.ask()

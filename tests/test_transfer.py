@@ -42,7 +42,7 @@ def fetch(number: int) -> str | None:
 def refused(kind: str, upload: str) -> str:
     """Runs on a worker: what an upload that is not whole, or not named as one, is told."""
     try:
-        transfer._ask(kind=kind, number=1, offset=0, piece=b"abc", upload=upload, sha256="0" * 64)
+        transfer._ask_scheduler(kind=kind, number=1, offset=0, piece=b"abc", upload=upload, sha256="0" * 64)
     except StoreError as error:
         return str(error)
     return ""
@@ -88,12 +88,12 @@ def test_what_is_damaged_or_misnamed_is_refused(cluster: LocalWorkers, folder: P
 
 def test_who_sees_the_folder(tmp_path: Path) -> None:
     """The folder of this very store, and writable; another one's, or none, is not seen."""
-    assert not transfer.visible(tmp_path / "none", ID)
-    assert not transfer.visible(tmp_path, ID)
+    assert not transfer.folder_visible(tmp_path / "none", ID)
+    assert not transfer.folder_visible(tmp_path, ID)
     contents.write_card(tmp_path, ID, StudyMeta("s", "minimize", "loss", "toy", "", "yaml", "{}", "{}"))
-    assert transfer.visible(tmp_path, ID)
-    assert not transfer.visible(tmp_path, "another")
-    assert isinstance(transfer.shelf(tmp_path, ID), transfer.SharedFolder)
+    assert transfer.folder_visible(tmp_path, ID)
+    assert not transfer.folder_visible(tmp_path, "another")
+    assert isinstance(transfer.choose_shelf(tmp_path, ID), transfer.SharedFolder)
 
 
 def test_a_scheduler_that_does_not_see_the_folder_says_so(cluster: LocalWorkers, tmp_path: Path) -> None:

@@ -74,8 +74,8 @@ def test_apply_then_current(name: str) -> None:
     new = tunables.apply(PARAMS, {name: value})
     assert before == PARAMS
     for other in tunables.PARAMETERS:
-        expected = value if other == name else tunables.current(PARAMS, other)
-        assert tunables.current(new, other) == (
+        expected = value if other == name else tunables.current_value(PARAMS, other)
+        assert tunables.current_value(new, other) == (
             pytest.approx(expected, rel=1e-12, abs=1e-12) if ranges.is_number(expected) else expected
         )
     json.dumps(new)
@@ -139,7 +139,7 @@ def test_empty_params() -> None:
     """A file that says nothing of a value can still be given one."""
     for name in tunables.PARAMETERS:
         new = tunables.apply({}, {name: VALUES.get(name, 1.25)})
-        assert tunables.current(new, name) == VALUES.get(name, 1.25)
+        assert tunables.current_value(new, name) == VALUES.get(name, 1.25)
 
 
 # --- aberrations ------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_aberrations_agree_with_ptyrad(given: dict[str, float]) -> None:
             term = theirs.get((int(name[1]), int(name[2])), 0.0)
             expected = term.get(name[3], 0.0) if isinstance(term, dict) else term
             expected = 0.0 if len(name) == 4 and not isinstance(term, dict) else expected
-            assert tunables.current(params, name) == pytest.approx(expected, abs=1e-9)
+            assert tunables.current_value(params, name) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.ptyrad
@@ -196,12 +196,12 @@ def test_tuned_aberrations_are_what_ptyrad_simulates(given: dict[str, float]) ->
 def test_old_aberration_keys() -> None:
     """``probe_defocus`` counts where ``probe_aberrations`` is silent, and is gone once C10 is tuned."""
     params = {"init_params": {"probe_defocus": 30, "probe_c3": 5}}
-    assert tunables.current(params, "C10") == -30
-    assert tunables.current(params, "C30") == 5
+    assert tunables.current_value(params, "C10") == -30
+    assert tunables.current_value(params, "C30") == 5
     new = tunables.apply(params, {"C10": 12.0})["init_params"]
     assert new == {"probe_c3": 5, "probe_aberrations": {"C10": 12.0}}
     params["init_params"]["probe_aberrations"] = {"defocus": 7}
-    assert tunables.current(params, "C10") == -7
+    assert tunables.current_value(params, "C10") == -7
 
 
 # --- pixel size -------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_pixel_size_agrees_with_ptyrad(mode: str, value: float) -> None:
     }.get(mode)
     expected = value if dk is None else 1 / (128 * dk)
     params = with_init(meas_calibration={"mode": mode, "value": value})
-    assert tunables.current(params, "dx") == pytest.approx(expected, rel=1e-9)
+    assert tunables.current_value(params, "dx") == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_fitted_pixel_size_is_unknown() -> None:
@@ -283,7 +283,7 @@ def test_start_point_without_a_matching_choice() -> None:
 @pytest.mark.parametrize("name", tunables.TUNABLES)
 def test_nothing_is_wrong_with_a_good_file(name: str) -> None:
     """On a file with everything simulated and every tensor updated, every tunable works."""
-    assert tunables.ineffective(PARAMS, name) is None
+    assert tunables.ineffective_reason(PARAMS, name) is None
 
 
 IDLE: list[tuple[str, dict[str, Any], str]] = [
@@ -309,7 +309,7 @@ IDLE: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("name", "init", "word"), IDLE)
 def test_ineffective(name: str, init: dict[str, Any], word: str) -> None:
     """The reason names the key of the file that is in the way."""
-    reason = tunables.ineffective(with_init(**init), name)
+    reason = tunables.ineffective_reason(with_init(**init), name)
     assert reason is not None
     assert word in reason
 
@@ -328,14 +328,14 @@ def test_ineffective(name: str, init: dict[str, Any], word: str) -> None:
 )
 def test_effective_all_the_same(name: str, init: dict[str, Any]) -> None:
     """What PtyRAD does apply is not refused."""
-    assert tunables.ineffective(with_init(**init), name) is None
+    assert tunables.ineffective_reason(with_init(**init), name) is None
 
 
 def test_slices_tuned_together() -> None:
     """With Nlayer tuned too, one slice in the file is no reason against dz."""
     params = with_init(obj_Nlayer=1)
-    assert tunables.ineffective(params, "dz", ("dz",)) is not None
-    assert tunables.ineffective(params, "dz", ("dz", "Nlayer")) is None
+    assert tunables.ineffective_reason(params, "dz", ("dz",)) is not None
+    assert tunables.ineffective_reason(params, "dz", ("dz", "Nlayer")) is None
 
 
 @pytest.mark.parametrize(("name", "tensor"), tunables.TENSORS.items())
@@ -344,15 +344,15 @@ def test_a_rate_of_a_tensor_that_is_never_updated(name: str, tensor: str, update
     """No start, a start after the last iteration, or an end before the start: nothing is ever updated."""
     params = copy.deepcopy(PARAMS)
     params["model_params"]["update_params"][tensor].update(update)
-    assert tensor in (tunables.ineffective(params, name) or "")
+    assert tensor in (tunables.ineffective_reason(params, name) or "")
 
 
 def test_rates_that_others_set() -> None:
     """A loaded optimizer state, and cyclic schedulers, bring their own learning rates."""
     params = copy.deepcopy(PARAMS)
     params["model_params"]["optimizer_params"]["load_state"] = "model.h5"
-    assert "load_state" in (tunables.ineffective(params, "plr") or "")
-    assert "load_state" in (tunables.ineffective(params, "optimizer") or "")
+    assert "load_state" in (tunables.ineffective_reason(params, "plr") or "")
+    assert "load_state" in (tunables.ineffective_reason(params, "optimizer") or "")
     params = copy.deepcopy(PARAMS)
     params["model_params"]["scheduler_params"] = {"name": "OneCycleLR", "configs": {"max_lr": 1}}
-    assert "OneCycleLR" in (tunables.ineffective(params, "plr") or "")
+    assert "OneCycleLR" in (tunables.ineffective_reason(params, "plr") or "")

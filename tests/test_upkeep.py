@@ -47,8 +47,8 @@ def seals(path: Path) -> dict[int, str]:
     found = {}
     with h5py.File(path) as file:
         for name, group in file[file.attrs["default"]]["trials"].items():
-            assert digest.sealed(group) == digest.of(group), name
-            found[int(name)] = digest.sealed(group)
+            assert digest.read_digest(group) == digest.group_digest(group), name
+            found[int(name)] = digest.read_digest(group)
     return found
 
 
@@ -105,7 +105,7 @@ def test_which_trials_keep_their_arrays(rule: str, kept: set[int]) -> None:
     errors = {0: 0.5, 1: 0.3, 3: 0.3, 4: 0.2}
     rows = [record(n, errors.get(n, 0.1)) for n in range(6)]
     rows[2], rows[5] = replace(rows[2], state=TrialState.PRUNED), failed(5)
-    assert retention.chosen(retention.parse(rule), rows, "minimize") == kept
+    assert retention.kept_trials(retention.parse(rule), rows, "minimize") == kept
 
 
 def test_improvements_are_by_the_time_of_the_end() -> None:
@@ -303,13 +303,13 @@ def test_dry_run_and_another_file(finished: Path, capsys: Output) -> None:
 def test_a_pack_is_opened_anew_now_and_then(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """HDF5 remembers what it copied from a file, for as long as it is open; the copy is none the worse."""
     opened: list[Path] = []
-    read = files.read
+    read = files.open_read_only
 
     def count(path: Path) -> h5py.File:
         opened.append(path)
         return read(path)
 
-    monkeypatch.setattr(files, "read", count)
+    monkeypatch.setattr(files, "open_read_only", count)
     monkeypatch.setattr(index, "_AGAIN", 2)
     packing.pack(finished, out=finished.with_name("copy.h5"))
     often = opened.count(finished)
@@ -435,12 +435,12 @@ def test_merge_again(tmp_path: Path) -> None:
     """A merged file knows its trials again, under whatever number: merging once more adds what is new alone."""
     a, b = two_copies(tmp_path)
     c = packed(tmp_path / "c.h5", [record(0, 0.5)])
-    first = merge_plan.arrange(merge.read([a, b, c]), "both")
+    first = merge_plan.plan_merge(merge.read([a, b, c]), "both")
     merge.write(tmp_path / "m.h5", first)
     store = Store.open(c, meta())
     put(store, record(1, 0.4), output(1))
     store.finish()
-    again = merge_plan.arrange(merge.read([tmp_path / "m.h5", b, c, a]))
+    again = merge_plan.plan_merge(merge.read([tmp_path / "m.h5", b, c, a]))
     assert [(part.new, part.known) for part in again.parts] == [(7, 0), (0, 5), (1, 1), (0, 4)]
     merge.write(tmp_path / "n.h5", again)
     assert len(records(tmp_path / "n.h5")) == 8

@@ -22,7 +22,7 @@ import pytest
 from store_cases import failed, meta, output, packed, phase, put, record
 
 from ptydask.errors import StoreError
-from ptydask.model import Keep, Reason, TrialState
+from ptydask.model import KeepOptions, Reason, TrialState
 from ptydask.store import Store, checks, digest, files, isolated, names, reader, shard, trialgroup
 from ptydask.store.upkeep import packing, retention, verify
 
@@ -160,7 +160,7 @@ def _replaced(file: h5py.File) -> None:
     """By a trial with the same record and other arrays, sealed as it should be."""
     del file[f"{STUDY}/trials/000001"]
     trialgroup.write(
-        file[f"{STUDY}/trials"], "000001", RECORDS[1], output(7), Keep(), direction="minimize", metric="loss"
+        file[f"{STUDY}/trials"], "000001", RECORDS[1], output(7), KeepOptions(), direction="minimize", metric="loss"
     )
 
 
@@ -258,7 +258,7 @@ def test_files_of_a_folder(index: Path) -> None:
 def test_trials_beside_a_packed_file(results: Path) -> None:
     """A study that takes more trials, before its first index: their files are read too, and the folder's card."""
     store = Store.open(results, meta())
-    written = shard.write(store.folder, record(9), output(9), Keep(), direction="minimize", metric="loss")
+    written = shard.write(store.folder, record(9), output(9), KeepOptions(), direction="minimize", metric="loss")
     assert verify.verify(results).trials == 6
     with h5py.File(written.path) as file:
         at = file["trial/positions"].id.get_chunk_info(0).byte_offset
@@ -383,7 +383,7 @@ def test_what_takes_long_gives_signs_of_life(
 ) -> None:
     """A large trial on a slow disk is no damage: an empty line now and then, which is no result."""
     monkeypatch.setattr(isolated, "_OFTEN", -1.0)
-    made = isolated.Sha256()
+    made = isolated.HeartbeatSha256()
     made.update(b"12")
     assert (made.hexdigest(), capsys.readouterr().out) == (hashlib.sha256(b"12").hexdigest(), "\n")
 
@@ -421,8 +421,8 @@ def flip(path: Path, at: int, bits: int = 1) -> None:
 def content(path: Path) -> str:
     """A digest of all that is in the file, "" where it cannot be read."""
     try:
-        with files.read(path) as file:
-            return digest.of(file["/"])
+        with files.open_read_only(path) as file:
+            return digest.group_digest(file["/"])
     except files.BROKEN:
         return ""
 

@@ -20,8 +20,8 @@ from command_cases import plan, run
 
 import ptydask.engines.command
 from ptydask.engines.command import rows, wandb_offline
-from ptydask.engines.command.rows import Tail
-from ptydask.trial.metric_history import History, Row
+from ptydask.engines.command.rows import MetricsTail
+from ptydask.trial.metric_history import LoggedRow, MetricHistory
 
 HOOK = Path(ptydask.engines.command.__file__).parent / "hook"
 
@@ -124,7 +124,7 @@ def test_the_summary_adds_what_rows_do_not_say(tmp_path: Path) -> None:
     summary = [summary_record(a=1, n=2, gone=3, nan="NaN"), removed, summary_record(best=9, acc={"max": 0.5})]
     path = run_file(tmp_path, framed(history_record(3, a=1, n=1, nan="NaN"), *summary, field(18, field(1, 3))))
     assert list(wandb_offline.history(tmp_path))[1:] == [
-        Row(3, {"n": 2.0, "best": 9.0, "acc.max": 0.5}, 103.0, path.parent.name, final=True)
+        LoggedRow(3, {"n": 2.0, "best": 9.0, "acc.max": 0.5}, 103.0, path.parent.name, final=True)
     ]
     assert wandb_offline.exit_code(path) == 3
 
@@ -136,7 +136,7 @@ def test_no_rows(tmp_path: Path) -> None:
         path = run_file(tmp_path, data, f"offline-run-20260101_00000{number}-r")
         assert wandb_offline.exit_code(path) is None
     assert list(wandb_offline.history(tmp_path)) == []
-    assert list(wandb_offline.records(tmp_path / "nowhere")) == []
+    assert list(wandb_offline.read_records(tmp_path / "nowhere")) == []
 
 
 def test_runs_in_the_order_in_which_they_began(tmp_path: Path) -> None:
@@ -233,11 +233,11 @@ class Trial:
         with self.log.open("wb") as log:
             command = [sys.executable, *options, "program.py"]
             self.process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log)
-        self.tail = Tail(self.metrics)
+        self.tail = MetricsTail(self.metrics)
 
-    def until(self, name: str) -> list[Row]:
+    def until(self, name: str) -> list[LoggedRow]:
         """The rows up to one with the metric ``name``."""
-        found: list[Row] = []
+        found: list[LoggedRow] = []
         end = time.monotonic() + 60
         while not any(name in row.metrics for row in found):
             assert time.monotonic() < end, self.log.read_text()
@@ -249,10 +249,10 @@ class Trial:
     def end(self) -> int:
         return self.process.wait(timeout=120)
 
-    def live(self) -> list[Row]:
-        return Tail(self.metrics).new()
+    def live(self) -> list[LoggedRow]:
+        return MetricsTail(self.metrics).new()
 
-    def recorded(self) -> list[Row]:
+    def recorded(self) -> list[LoggedRow]:
         return list(wandb_offline.history(self.folder))
 
 
@@ -344,10 +344,10 @@ class TestRealRuns:
     def test_the_history_is_the_same_both_ways(self, everything: tuple[Trial, float]) -> None:
         """Reconciled afterwards or added on top of what was live."""
         trial, _ = everything
-        on_top, fresh = History("m", "last", "maximize"), History("m", "last", "maximize")
+        on_top, fresh = MetricHistory("m", "last", "maximize"), MetricHistory("m", "last", "maximize")
         for row in [*trial.live(), *trial.recorded()]:
             on_top.add(row)
-        for row in rows.reconciled(trial.live(), trial.recorded()):
+        for row in rows.reconcile_rows(trial.live(), trial.recorded()):
             fresh.add(row)
         assert repr(on_top.curve()) == repr(fresh.curve())
         assert (on_top.count, on_top.last, on_top.best) == (fresh.count, fresh.last, fresh.best) == (307, 8.0, 299 / 7)
@@ -358,7 +358,7 @@ class TestRealRuns:
         pb = pytest.importorskip("wandb.proto.wandb_internal_pb2")
         for path in wandb_offline.run_files(everything[0].folder):
             parsed = []
-            for data in wandb_offline.records(path):
+            for data in wandb_offline.read_records(path):
                 record = pb.Record()
                 record.ParseFromString(data)
                 assert record.SerializeToString(deterministic=True)
@@ -369,7 +369,7 @@ class TestRealRuns:
             theirs = [
                 (
                     record.history.step.num,
-                    rows.numbers(
+                    rows.flatten_numbers(
                         {".".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item}
                     ),
                 )
@@ -402,8 +402,8 @@ time.sleep(60)
         trial.until("end")
         trial.process.send_signal(number)
         assert trial.end() == -number
-        history = History("m", "last", "minimize")
-        for row in rows.reconciled(trial.live(), trial.recorded()):
+        history = MetricHistory("m", "last", "minimize")
+        for row in rows.reconcile_rows(trial.live(), trial.recorded()):
             history.add(row)
         assert (history.count, history.last) == (201, -1.0)
         assert history.curve() == {"step": [*range(200), 500], "m": [*(i / 3 for i in range(200)), -1.0]}

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ptydask.clusters.jobqueue import diagnosis
-from ptydask.clusters.jobqueue.diagnosis import Story, Tally
+from ptydask.clusters.jobqueue.diagnosis import FailureCounts, JobSnapshot
 from ptydask.clusters.jobqueue.jobs import Job, find_log
-from ptydask.clusters.jobqueue.slurm import GONE, Seen
+from ptydask.clusters.jobqueue.slurm import GONE, JobStatus
 
-STORY = Story("job 12", asked=100.0)
+STORY = JobSnapshot("job 12", asked=100.0)
 RAISED = """\
 2026-11-22 09:06:12,341 - distributed.nanny - INFO - Start Nanny at: 'tls://10.0.0.1:4242'
 Traceback (most recent call last):
@@ -32,59 +32,69 @@ CANCELLED = "loading\nslurmstepd-node2: error: *** JOB 20 ON node2 CANCELLED AT 
     ("seen", "joined", "text", "early"),
     [
         (
-            Seen("FAILED", "NonZeroExitCode", "node2", code="exit code 127"),
+            JobStatus("FAILED", "NonZeroExitCode", "node2", code="exit code 127"),
             False,
             "job 12 on node2 ended before its worker joined: FAILED (NonZeroExitCode), exit code 127",
             True,
         ),
-        (Seen("COMPLETED", "None", "node2"), False, "job 12 on node2 ended before its worker joined: COMPLETED", True),
         (
-            Seen("TIMEOUT", "TimeLimit", "n1"),
+            JobStatus("COMPLETED", "None", "node2"),
+            False,
+            "job 12 on node2 ended before its worker joined: COMPLETED",
+            True,
+        ),
+        (
+            JobStatus("TIMEOUT", "TimeLimit", "n1"),
             False,
             "job 12 on n1 ended before its worker joined: TIMEOUT (TimeLimit)",
             True,
         ),
-        (Seen("CANCELLED", "None", ""), False, "job 12 was cancelled while it waited (CANCELLED)", False),
+        (JobStatus("CANCELLED", "None", ""), False, "job 12 was cancelled while it waited (CANCELLED)", False),
         (
-            Seen("CANCELLED", "None", "n1"),
+            JobStatus("CANCELLED", "None", "n1"),
             False,
             "job 12 on n1 was cancelled before its worker joined (CANCELLED)",
             False,
         ),
-        (Seen("NODE_FAIL", "NodeDown", "n1"), False, "job 12 on n1 lost its node (NODE_FAIL)", False),
+        (JobStatus("NODE_FAIL", "NodeDown", "n1"), False, "job 12 on n1 lost its node (NODE_FAIL)", False),
         (
-            Seen("PREEMPTED", "None", "n1"),
+            JobStatus("PREEMPTED", "None", "n1"),
             False,
             "job 12 on n1 had to make way for a job that comes first (PREEMPTED)",
             False,
         ),
         (GONE, False, "SLURM no longer knows job 12", True),
-        (Seen("TIMEOUT", "TimeLimit", "n1"), True, "job 12 on n1 reached the end of its walltime (TIMEOUT)", False),
-        (Seen("NODE_FAIL", "None", "n1"), True, "job 12 on n1 lost its node (NODE_FAIL)", False),
-        (Seen("CANCELLED", "None", "n1"), True, "job 12 on n1 was cancelled (CANCELLED)", False),
         (
-            Seen("OUT_OF_MEMORY", "OutOfMemory", "n1"),
+            JobStatus("TIMEOUT", "TimeLimit", "n1"),
+            True,
+            "job 12 on n1 reached the end of its walltime (TIMEOUT)",
+            False,
+        ),
+        (JobStatus("NODE_FAIL", "None", "n1"), True, "job 12 on n1 lost its node (NODE_FAIL)", False),
+        (JobStatus("CANCELLED", "None", "n1"), True, "job 12 on n1 was cancelled (CANCELLED)", False),
+        (
+            JobStatus("OUT_OF_MEMORY", "OutOfMemory", "n1"),
             True,
             "job 12 on n1 ran out of memory (OUT_OF_MEMORY): its job needs more `memory`",
             False,
         ),
         (
-            Seen("FAILED", "NonZeroExitCode", "n1", code="signal 9"),
+            JobStatus("FAILED", "NonZeroExitCode", "n1", code="signal 9"),
             True,
             "job 12 on n1 ended: FAILED (NonZeroExitCode), signal 9",
             False,
         ),
-        (Seen("COMPLETED", "None", "n1"), True, "job 12 on n1 ended (COMPLETED)", False),
+        (JobStatus("COMPLETED", "None", "n1"), True, "job 12 on n1 ended (COMPLETED)", False),
     ],
 )
-def test_each_ending_in_its_words(seen: Seen, joined: bool, text: str, early: bool) -> None:
-    assert diagnosis.ending(replace(STORY, seen=seen, joined=joined)) == diagnosis.Ending(text, early)
+def test_each_ending_in_its_words(seen: JobStatus, joined: bool, text: str, early: bool) -> None:
+    assert diagnosis.judge_ending(replace(STORY, seen=seen, joined=joined)) == diagnosis.JobOutcome(text, early)
 
 
 def test_an_early_death_shows_the_end_of_its_log() -> None:
-    story = replace(STORY, seen=Seen("FAILED"), tail="no such module", log="/jobs/x-12.out")
-    assert diagnosis.ending(story).text.endswith("FAILED; its log ends: no such module (/jobs/x-12.out)")
-    assert diagnosis.ending(replace(story, tail="")).text.endswith("FAILED; its log is empty")
+    story = replace(STORY, seen=JobStatus("FAILED"), tail="no such module", log="/jobs/x-12.out")
+    assert diagnosis.judge_ending(story).text.endswith("FAILED; its log ends: no such module (/jobs/x-12.out)")
+    assert diagnosis.judge_ending(replace(story, tail="")).text.endswith("FAILED; its log is empty")
 
 
 @pytest.mark.parametrize(
@@ -122,15 +132,15 @@ def test_logs_are_found_by_the_whole_id(tmp_path: Path) -> None:
 # --- waiting ---
 
 
-def pending(reason: str, title: str = "job 1", asked: float = 0.0, hopeless_since: float | None = None) -> Story:
-    return Story(title, asked, Seen("PENDING", reason), hopeless_since=hopeless_since)
+def pending(reason: str, title: str = "job 1", asked: float = 0.0, hopeless_since: float | None = None) -> JobSnapshot:
+    return JobSnapshot(title, asked, JobStatus("PENDING", reason), hopeless_since=hopeless_since)
 
 
 def test_what_jobs_wait_for_in_a_few_words() -> None:
-    stories = [pending("Priority"), pending("Priority"), pending("Resources"), Story("job 9", 0.0)]
-    assert diagnosis.waiting(stories) == "2 jobs pending (Priority), 1 job pending (Resources), 1 job starting"
-    assert diagnosis.waiting([]) == ""
-    assert diagnosis.waiting([replace(STORY, joined=True)]) == ""
+    stories = [pending("Priority"), pending("Priority"), pending("Resources"), JobSnapshot("job 9", 0.0)]
+    assert diagnosis.waiting_text(stories) == "2 jobs pending (Priority), 1 job pending (Resources), 1 job starting"
+    assert diagnosis.waiting_text([]) == ""
+    assert diagnosis.waiting_text([replace(STORY, joined=True)]) == ""
 
 
 def test_a_reason_is_told_once_and_again_after_the_queue_was_empty() -> None:
@@ -148,34 +158,34 @@ def test_a_reason_is_told_once_and_again_after_the_queue_was_empty() -> None:
 
 def test_a_queue_that_never_grants_ends_the_run() -> None:
     down = pending("PartitionDown", hopeless_since=10.0)
-    assert diagnosis.stuck([down], 11.0) == ""
-    assert diagnosis.stuck([down], 30.0) == "job 1 will not start: PartitionDown: the partition is down"
-    assert diagnosis.stuck([down, down], 30.0).startswith("2 jobs, job 1 the first of them, will not start")
+    assert diagnosis.stuck_reason([down], 11.0) == ""
+    assert diagnosis.stuck_reason([down], 30.0) == "job 1 will not start: PartitionDown: the partition is down"
+    assert diagnosis.stuck_reason([down, down], 30.0).startswith("2 jobs, job 1 the first of them, will not start")
 
 
 def test_hope_from_one_job_is_enough() -> None:
     down = pending("PartitionDown", hopeless_since=10.0)
-    for other in (pending("Priority"), replace(STORY, joined=True, here=True), Story("job 3", 0.0)):
-        assert diagnosis.stuck([down, other], 60.0) == ""
-    assert diagnosis.stuck([], 60.0) == ""
+    for other in (pending("Priority"), replace(STORY, joined=True, here=True), JobSnapshot("job 3", 0.0)):
+        assert diagnosis.stuck_reason([down, other], 60.0) == ""
+    assert diagnosis.stuck_reason([], 60.0) == ""
 
 
 def test_a_worker_that_is_long_in_coming_is_told_of() -> None:
-    runs = replace(STORY, seen=Seen("RUNNING", nodes="n1"), running_since=100.0)
-    assert diagnosis.late(runs, 200.0) == ""
-    assert diagnosis.late(runs, 230.0) == "job 12 runs on n1 for 130 s, and no worker has joined"
-    assert diagnosis.late(replace(runs, joined=True), 230.0) == ""
-    assert diagnosis.late(STORY, 500.0) == "job 12 was asked for 400 s ago, and no worker has joined"
+    runs = replace(STORY, seen=JobStatus("RUNNING", nodes="n1"), running_since=100.0)
+    assert diagnosis.late_join_text(runs, 200.0) == ""
+    assert diagnosis.late_join_text(runs, 230.0) == "job 12 runs on n1 for 130 s, and no worker has joined"
+    assert diagnosis.late_join_text(replace(runs, joined=True), 230.0) == ""
+    assert diagnosis.late_join_text(STORY, 500.0) == "job 12 was asked for 400 s ago, and no worker has joined"
 
 
 # --- counting ---
 
 
 def test_five_early_deaths_in_a_row_end_the_run_with_the_text_of_the_last() -> None:
-    tally = Tally()
+    tally = FailureCounts()
     for number in range(5):
         assert diagnosis.verdict(tally, fit=0, alive=1) == ""
-        tally = diagnosis.died(tally, f"job {number} ended", 0.0)
+        tally = diagnosis.count_death(tally, f"job {number} ended", 0.0)
     assert (
         diagnosis.verdict(tally, fit=0, alive=1)
         == "5 jobs in a row ended before a worker got ready; the last: job 4 ended"
@@ -183,52 +193,57 @@ def test_five_early_deaths_in_a_row_end_the_run_with_the_text_of_the_last() -> N
 
 
 def test_jobs_that_others_end_are_asked_for_again_but_not_for_ever() -> None:
-    tally = Tally()
+    tally = FailureCounts()
     for number in range(20):
         assert diagnosis.verdict(tally, fit=0, alive=1) == ""
         tally = diagnosis.set_back(tally, f"job {number} was cancelled", 0.0)
     assert "20 jobs in a row were ended by others" in diagnosis.verdict(tally, fit=0, alive=1)
     assert tally.not_before == 60.0, "and more and more seldom"
-    assert diagnosis.verdict(diagnosis.worked(tally), fit=0, alive=1) == ""
+    assert diagnosis.verdict(diagnosis.count_success(tally), fit=0, alive=1) == ""
 
 
 def test_a_worker_that_got_ready_in_between_starts_the_count_anew() -> None:
-    tally = Tally()
+    tally = FailureCounts()
     for _ in range(20):
-        tally = diagnosis.died(diagnosis.worked(diagnosis.died(tally, "x", 0.0)), "x", 0.0)
+        tally = diagnosis.count_death(diagnosis.count_success(diagnosis.count_death(tally, "x", 0.0)), "x", 0.0)
         assert diagnosis.verdict(tally, fit=0, alive=1) == ""
 
 
 def test_while_others_work_a_broken_node_ends_no_run() -> None:
-    tally = Tally()
+    tally = FailureCounts()
     for _ in range(9):
-        tally = diagnosis.died(tally, "x", 100.0)
+        tally = diagnosis.count_death(tally, "x", 100.0)
     assert diagnosis.verdict(tally, fit=1, alive=3) == ""
     assert tally.not_before == 160.0, "but jobs are asked for less and less often"
 
 
 def test_what_can_never_be_accepted_ends_the_run_at_once() -> None:
-    tally = diagnosis.refused(Tally(), "invalid partition specified: nope", 0.0)
+    tally = diagnosis.count_refusal(FailureCounts(), "invalid partition specified: nope", 0.0)
     assert diagnosis.verdict(tally, fit=0, alive=0) == "the job was not accepted: invalid partition specified: nope"
 
 
 def test_after_an_accepted_job_or_with_others_alive_a_refusal_ends_nothing() -> None:
     words = "invalid partition specified: gone"
-    assert diagnosis.verdict(diagnosis.refused(diagnosis.taken(Tally()), words, 0.0), fit=0, alive=0) == ""
-    limit = Tally()
+    assert (
+        diagnosis.verdict(
+            diagnosis.count_refusal(diagnosis.count_accepted(FailureCounts()), words, 0.0), fit=0, alive=0
+        )
+        == ""
+    )
+    limit = FailureCounts()
     for _ in range(9):
-        limit = diagnosis.refused(limit, "QOSMaxSubmitJobPerUserLimit", 0.0)
+        limit = diagnosis.count_refusal(limit, "QOSMaxSubmitJobPerUserLimit", 0.0)
     assert diagnosis.verdict(limit, fit=1, alive=2) == ""
     assert "9 times in a row" in diagnosis.verdict(limit, fit=0, alive=0)
 
 
 def test_the_controllers_trouble_is_never_counted() -> None:
-    tally = Tally()
+    tally = FailureCounts()
     for _ in range(50):
-        tally = diagnosis.refused(tally, "Unable to contact slurm controller (connect failure)", 0.0)
+        tally = diagnosis.count_refusal(tally, "Unable to contact slurm controller (connect failure)", 0.0)
     assert diagnosis.verdict(tally, fit=0, alive=0) == ""
     assert tally.not_before == 60.0
-    assert diagnosis.taken(tally).failures == 0
+    assert diagnosis.count_accepted(tally).failures == 0
 
 
 # --- one job ---
@@ -269,7 +284,7 @@ def test_a_worker_that_was_sent_away_is_no_loss() -> None:
 )
 def test_a_job_is_over_by_slurms_word_alone(state: str, over: bool) -> None:
     one = job()
-    one.heard(GONE if state == "GONE" else Seen(state), 5.0)
+    one.heard(GONE if state == "GONE" else JobStatus(state), 5.0)
     assert (one.over is not None) == over
 
 
@@ -282,8 +297,8 @@ def test_a_job_that_slurm_forgot_is_not_over_while_its_worker_is_there() -> None
 
 def test_a_requeued_job_begins_anew() -> None:
     one = job()
-    one.heard(Seen("RUNNING"), 1.0)
+    one.heard(JobStatus("RUNNING"), 1.0)
     one.look({"a", "b"}, set(), 2.0)
     one.look(set(), {"a"}, 3.0)
-    one.heard(Seen("PENDING", "BeginTime"), 4.0)
+    one.heard(JobStatus("PENDING", "BeginTime"), 4.0)
     assert (one.workers, one.known, one.empty_since, one.running_since) == (2, set(), None, None)

@@ -22,7 +22,7 @@ Axis = tuple[str, NDArray[Any], dict[str, str]]
 """Dimension, coordinates, attributes."""
 
 
-def dataset(trial: Trial) -> xarray.Dataset:
+def build_dataset(trial: Trial) -> xarray.Dataset:
     """All arrays, the image and the curve of a trial, read into memory. Raises MissingDependency.
 
     Pixel (i, j) of the object lies at (i, j) * pixel_size, slice k at k * slice_thickness; the probe's centre is 0.
@@ -36,14 +36,14 @@ def dataset(trial: Trial) -> xarray.Dataset:
     for name, array in arrays.items():
         dims = _dims(name, array, sizes)
         sizes |= dict(zip(dims, array.shape, strict=True))
-        variables[name] = (dims, array.read(), _said(array.units, array.long_name))
+        variables[name] = (dims, array.read(), _variable_attributes(array.units, array.long_name))
     image = trial.image
     if image is not None:
-        variables["image"] = (("image_y", "image_x"), image.data, _said(image.units, image.title))
+        variables["image"] = (("image_y", "image_x"), image.data, _variable_attributes(image.units, image.title))
     for name, values in trial.curve.items():
         if name != "step" and "step" in trial.curve:
             variables[name if name not in variables else f"curve_{name}"] = ("step", values)
-    return xarray.Dataset(variables, coords=_coordinates(trial, sizes), attrs=_facts(trial))
+    return xarray.Dataset(variables, coords=_coordinates(trial, sizes), attrs=_netcdf_attributes(trial))
 
 
 def _dims(name: str, array: LazyArray, sizes: Mapping[str, int]) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _coordinates(trial: Trial, sizes: Mapping[str, int]) -> dict[str, Axis]:
     return found
 
 
-def _facts(trial: Trial) -> dict[str, Any]:
+def _netcdf_attributes(trial: Trial) -> dict[str, Any]:
     """What NetCDF can hold of the trial's numbers."""
     facts: dict[str, Any] = {"number": trial.number, "state": str(trial.state), "error": trial.error}
     facts |= {f"param_{name}": value for name, value in trial.params.items()}
@@ -93,5 +93,5 @@ def _facts(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _said(units: str, long_name: str) -> dict[str, str]:
+def _variable_attributes(units: str, long_name: str) -> dict[str, str]:
     return {key: text for key, text in (("units", units), ("long_name", long_name)) if text}

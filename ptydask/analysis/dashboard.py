@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from ptydask.analysis.data import Curve, StudyData
-from ptydask.analysis.rehydrate import empty, trials
+from ptydask.analysis.rehydrate import create_empty_study, frozen_trials
 from ptydask.errors import PtydaskError, StoreError, UsageError, require
 from ptydask.store import reader
 from ptydask.store.reader import Results
@@ -24,7 +24,7 @@ EVERY = 3.0
 """Seconds between two looks at a running study."""
 
 
-class Follower:
+class ResultsFollower:
     """An Optuna storage that keeps up with a results file. Nothing ever goes back into the file.
 
     :meth:`update` is for one thread; others may read ``storage`` meanwhile.
@@ -44,11 +44,11 @@ class Follower:
         with reader.open(self.path) as results:
             live = results.live  # asked first: what is recorded when no driver has it is all there is
             self._forget_other(results.id)
-            data = self._read(results)
+            data = self._read_study(results)
         if self._study < 0:
-            empty(data.meta, self.storage)
+            create_empty_study(data.meta, self.storage)
             self._study = self.storage.get_study_id_from_name(data.meta.name)
-        self._take(trials(data, gaps=TrialState.RUNNING if live else TrialState.FAIL))
+        self._update_trials(frozen_trials(data, gaps=TrialState.RUNNING if live else TrialState.FAIL))
         self.live = live
         return len(data.records)
 
@@ -60,7 +60,7 @@ class Follower:
             self._curves.clear()
         self._id = found
 
-    def _read(self, results: Results) -> StudyData:
+    def _read_study(self, results: Results) -> StudyData:
         records = tuple(results.records())
         if self._study < 0:
             self._curves.update(results.curves())
@@ -70,7 +70,7 @@ class Follower:
                     self._curves[record.number] = results.curve(record.number)
         return StudyData(results.meta, records, self._curves)
 
-    def _take(self, now: list[FrozenTrial]) -> None:
+    def _update_trials(self, now: list[FrozenTrial]) -> None:
         held = self.storage.get_all_trials(self._study, deepcopy=False)
         for trial in now[len(held) :]:
             self.storage.create_new_trial(self._study, template_trial=trial)
@@ -79,9 +79,9 @@ class Follower:
                 if old.distributions != new.distributions:
                     old.distributions = new.distributions
             elif new.state.is_finished():
-                self._end(old._trial_id, new)
+                self._finish_trial(old._trial_id, new)
 
-    def _end(self, trial_id: int, ended: FrozenTrial) -> None:
+    def _finish_trial(self, trial_id: int, ended: FrozenTrial) -> None:
         """A trial that was under way has ended. The storage gives out its own objects, not copies."""
         held = self.storage.get_trial(trial_id)
         held.params, held.distributions = ended.params, ended.distributions
@@ -91,7 +91,7 @@ class Follower:
         self.storage.get_trial(trial_id).datetime_complete = ended.datetime_complete
 
 
-class Server:
+class DashboardServer:
     """A web server for one results file. :meth:`run` serves until it is interrupted."""
 
     def __init__(self, path: Path, host: str, port: int | None) -> None:
@@ -99,15 +99,15 @@ class Server:
 
         Raises StoreError, MissingDependency, and UsageError for a host or port that cannot be had.
         """
-        wsgi = _wsgi()
-        self.follower = Follower(path)
+        wsgi = _import_wsgi()
+        self.follower = ResultsFollower(path)
         app = wsgi(self.follower.storage)
         try:
-            self._server = _bound(host, 8080 if port is None else port, app)
+            self._server = _bind_server(host, 8080 if port is None else port, app)
         except OSError as error:
             if port is not None:
                 raise UsageError(f"{host} port {port}: {error.strerror or error}; --port 0 takes a free one") from None
-            self._server = _free(host, app)
+            self._server = _bind_free_port(host, app)
         shown = f"[{host}]" if ":" in host else host
         self.port: int = self._server.server_port
         self.url = f"http://{shown}:{self.port}/dashboard/"
@@ -115,7 +115,7 @@ class Server:
 
     def run(self, every: float = EVERY) -> None:
         """Serve, and follow the file, until KeyboardInterrupt or :meth:`stop`."""
-        following = threading.Thread(target=self._follow, args=(every,), daemon=True)
+        following = threading.Thread(target=self._follow_results, args=(every,), daemon=True)
         following.start()
         try:
             self._server.serve_forever(poll_interval=0.2)
@@ -128,7 +128,7 @@ class Server:
         """From another thread: :meth:`run` returns."""
         self._server.shutdown()
 
-    def _follow(self, every: float) -> None:
+    def _follow_results(self, every: float) -> None:
         seen = ""
         while not self._stop.wait(every):  # also after the end: a finished study may be given more trials
             if (now := _state_of(self.follower.path)) == seen:
@@ -151,7 +151,7 @@ def _state_of(path: Path) -> str:
         return ""
 
 
-def _wsgi() -> Any:
+def _import_wsgi() -> Any:
     require("optuna_dashboard", "this needs", "dashboard", "optuna-dashboard")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -159,32 +159,32 @@ def _wsgi() -> Any:
     return wsgi
 
 
-class _Quiet(WSGIRequestHandler):
+class _QuietHandler(WSGIRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Nothing: the terminal belongs to the person."""
 
 
-class _IPv4(ThreadingMixIn, WSGIServer):
+class _IPv4Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def handle_error(self, *_: Any) -> None:
         """Nothing: a browser that closes a page in the middle of an answer is no error."""
 
 
-class _IPv6(_IPv4):
+class _IPv6Server(_IPv4Server):
     address_family = socket.AF_INET6
 
 
-def _bound(host: str, port: int, app: Any) -> WSGIServer:
-    kind: type[WSGIServer] = _IPv6 if ":" in host else _IPv4
+def _bind_server(host: str, port: int, app: Any) -> WSGIServer:
+    kind: type[WSGIServer] = _IPv6Server if ":" in host else _IPv4Server
     try:
-        return make_server(host, port, app, server_class=kind, handler_class=_Quiet)
+        return make_server(host, port, app, server_class=kind, handler_class=_QuietHandler)
     except OverflowError as error:
         raise UsageError(f"--port {port}: {error}") from None
 
 
-def _free(host: str, app: Any) -> WSGIServer:
+def _bind_free_port(host: str, app: Any) -> WSGIServer:
     try:
-        return _bound(host, 0, app)
+        return _bind_server(host, 0, app)
     except OSError as error:
         raise UsageError(f"--host {host}: {error.strerror or error}") from None

@@ -36,7 +36,7 @@ class StudyData:
         return tuple(parameter_names(self.records))
 
 
-def load(results: Results, *, curves: bool = True) -> StudyData:
+def load_study(results: Results, *, curves: bool = True) -> StudyData:
     """Read all rows, and all curves where asked for. Raises StoreError."""
     records = tuple(results.records())
     return StudyData(results.meta, records, results.curves() if curves else {})

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.config.study import whole
-from ptydask.errors import UsageError, nearest, one_line, require, shorten
+from ptydask.config.study import check_whole
+from ptydask.errors import UsageError, nearest_hint, one_line, require, shorten
 from ptydask.model import Direction, TrialState, count_states
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ _FEW = 20
 _EXAMPLE = "for example: scale < 1 and error < 0.02"
 
 
-def of(columns: Columns, first: Sequence[str] = ()) -> pandas.DataFrame:
+def trials_dataframe(columns: Columns, first: Sequence[str] = ()) -> pandas.DataFrame:
     """One row a trial, by number: state, error, parameters (those of ``first`` first), metrics, then the facts.
 
     A parameter or metric has its own name where that is clear, else ``params.NAME`` or ``metrics.NAME``. Those of
     ``first`` have a column also before a trial has them. What has no value is NaN (``retry_of``: NA). ``started`` is a
     time in UTC.
     """
-    pd = _pandas()
+    pd = _import_pandas()
     nothing = np.full(len(columns["number"]), np.nan)
     columns = {**{f"params/{name}": nothing for name in first}, **columns}
     made: dict[str, Any] = {name: columns[name] for name in LEADING}
@@ -70,7 +70,7 @@ def query(table: pandas.DataFrame, expression: str, level: int) -> pandas.DataFr
         frame = frame.f_back if frame is not None else None
     names = {} if frame is None else {**frame.f_globals, **frame.f_locals}
     # The columns' names in files, `params.scale`, are understood as well.
-    expression = re.sub(r"`([^`]+)`", lambda found: f"`{_known(table, found[1]) or found[1]}`", expression)
+    expression = re.sub(r"`([^`]+)`", lambda found: f"`{_find_column(table, found[1]) or found[1]}`", expression)
     try:
         holds = table.eval(expression, engine="python", local_dict=names, global_dict={})
     except Exception as error:
@@ -86,7 +86,7 @@ def _query_text(table: pandas.DataFrame, expression: str, error: Exception) -> s
         name = said.split("'")[1].removeprefix("BACKTICK_QUOTED_STRING_") if said.count("'") >= 2 else said
         if said.startswith("local"):
             return f"query {shorten(expression)}: there is no variable {name!r} here"
-        known = nearest(name, ["number", *map(str, table.columns)])
+        known = nearest_hint(name, ["number", *map(str, table.columns)])
         hint = known or "see the columns of table()"
         return f"query {shorten(expression)}: there is no column {name!r}; {hint}"
     if isinstance(error, SyntaxError) or "cannot assign" in said:
@@ -94,7 +94,7 @@ def _query_text(table: pandas.DataFrame, expression: str, error: Exception) -> s
     return f"query {shorten(expression)}: {said}"
 
 
-def by(
+def group_trials(
     table: pandas.DataFrame,
     names: Sequence[str],
     direction: Direction,
@@ -108,17 +108,17 @@ def by(
     A column of real numbers with more than 20 values is grouped in 10 intervals, whose widths grow where it is among
     ``log``; ``bins`` sets how many, for any column of numbers. Raises UsageError for an unknown column or ``bins``.
     """
-    pd = _pandas()
+    pd = _import_pandas()
     if bins is not None:
-        whole(bins, "bins")
-    keys = [_grouped(table, name, bins, name in log) for name in names]
+        check_whole(bins, "bins")
+    keys = [_group_keys(table, name, bins, name in log) for name in names]
     groups = table.groupby(keys, observed=True, dropna=False, sort=True)
-    found = {value if len(names) > 1 else value[0]: _summary(group, direction) for value, group in groups}
+    found = {value if len(names) > 1 else value[0]: _summarize_group(group, direction) for value, group in groups}
     index: Any = pd.MultiIndex.from_tuples(found, names=names) if len(names) > 1 else pd.Index(found, name=names[0])
     return pd.DataFrame(list(found.values()), columns=GROUPED, index=index).astype({"number": "Int64"})
 
 
-def _summary(group: pandas.DataFrame, direction: Direction) -> dict[str, Any]:
+def _summarize_group(group: pandas.DataFrame, direction: Direction) -> dict[str, Any]:
     ended = group["state"]
     done = group.loc[(ended == "COMPLETE") & group["error"].notna()]
     done = done.sort_values("error", ascending=direction == "minimize", kind="stable")
@@ -131,15 +131,15 @@ def _summary(group: pandas.DataFrame, direction: Direction) -> dict[str, Any]:
     }
 
 
-def _grouped(table: pandas.DataFrame, name: str, bins: int | None, log: bool) -> pandas.Series:
-    pd = _pandas()
+def _group_keys(table: pandas.DataFrame, name: str, bins: int | None, log: bool) -> pandas.Series:
+    pd = _import_pandas()
     column = table[column_of(table, name)]
     number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     distinct = column.nunique()
     many = pd.api.types.is_float_dtype(column) and distinct > _FEW
     if not number or distinct < 2 or (bins is None and not many):
         floats = pd.api.types.is_float_dtype(column)
-        return column.map(_rounded) if floats else column
+        return column.map(_round_digits) if floats else column
     finite = column[np.isfinite(column.to_numpy(dtype=float, na_value=np.nan))]
     low, high = finite.min(), finite.max()
     if not low < high:
@@ -150,33 +150,33 @@ def _grouped(table: pandas.DataFrame, name: str, bins: int | None, log: bool) ->
     return pd.cut(column, edges, include_lowest=True)
 
 
-def _rounded(value: float) -> float:
+def _round_digits(value: float) -> float:
     """Twelve significant digits: 0.9400000000000001, as a grid of steps has it, is 0.94."""
     return float(f"{value:.12g}")
 
 
 def column_of(table: pandas.DataFrame, name: str) -> str:
     """The column with this name. Raises UsageError, which names the nearest."""
-    if (column := _known(table, name)) is not None:
+    if (column := _find_column(table, name)) is not None:
         return column
     both = [f"{folder}.{name}" for folder in ("params", "metrics") if f"{folder}.{name}" in table.columns]
-    hint = f"there are {' and '.join(both)}" if both else nearest(name, map(str, table.columns))
+    hint = f"there are {' and '.join(both)}" if both else nearest_hint(name, map(str, table.columns))
     raise UsageError(f"there is no column {name!r}; {hint or 'see table().columns'}")
 
 
-def _known(table: pandas.DataFrame, name: str) -> str | None:
+def _find_column(table: pandas.DataFrame, name: str) -> str | None:
     """The column with this name, which may be that of a file of the table: ``params.scale``."""
     plain = re.sub(r"^(params|metrics)\.", "", name)
     facts = (*LEADING, *FACTS)
     return next((c for c in (name, plain) if c in table.columns and (c == name or c not in facts)), None)
 
 
-def curves(found: Mapping[int, Mapping[str, NDArray[Any]]], metric: str) -> pandas.DataFrame:
+def curves_dataframe(found: Mapping[int, Mapping[str, NDArray[Any]]], metric: str) -> pandas.DataFrame:
     """``metric`` at every step: one row a step, one column a trial that has it. Raises UsageError where none has."""
-    pd = _pandas()
+    pd = _import_pandas()
     known = {name for curve in found.values() for name in curve if name != "step"}
     if found and metric not in known:
-        raise UsageError(f"no trial has a curve of {metric!r}; {nearest(metric, known)}")
+        raise UsageError(f"no trial has a curve of {metric!r}; {nearest_hint(metric, known)}")
     lines = {
         number: pd.Series(curve[metric], index=curve["step"])
         for number, curve in found.items()
@@ -187,7 +187,7 @@ def curves(found: Mapping[int, Mapping[str, NDArray[Any]]], metric: str) -> pand
     return made
 
 
-def _pandas() -> Any:
+def _import_pandas() -> Any:
     require("pandas", "tables need", "analysis")
     import pandas
 

@@ -25,12 +25,12 @@ class Gain:
     """The same as a share of the other's error; None where that is 0."""
 
 
-def baseline(records: Iterable[TrialRecord]) -> TrialRecord | None:
+def baseline_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
     """The trial that ran with the file's own values, or the nearest to them that are allowed."""
     return next((record for record in records if record.origin in BASELINES), None)
 
 
-def gain(record: TrialRecord, own: TrialRecord | None, direction: Direction) -> Gain | None:
+def compute_gain(record: TrialRecord, own: TrialRecord | None, direction: Direction) -> Gain | None:
     """``record`` beside ``own``; None where one of them has no error to compare."""
     if own is None or own.state is not TrialState.COMPLETE or own.error is None or record.error is None:
         return None

@@ -13,7 +13,7 @@ _TAILS = (0.5, 99.5)
 """Percentiles of an image that are black and white: a few hot pixels do not make all others grey."""
 
 
-def ends(data: NDArray[np.floating]) -> tuple[float, float] | None:
+def grey_limits(data: NDArray[np.floating]) -> tuple[float, float] | None:
     """The values of black and white of one image, white above black; None where it has no finite pixel."""
     finite = data[np.isfinite(data)]
     if not finite.size:
@@ -22,8 +22,8 @@ def ends(data: NDArray[np.floating]) -> tuple[float, float] | None:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def common(images: Iterable[tuple[float, float] | None]) -> tuple[float, float] | None:
-    """Black and white for images beside each other, from the :func:`ends` of each; None where none has any.
+def shared_grey_limits(images: Iterable[tuple[float, float] | None]) -> tuple[float, float] | None:
+    """Black and white for images beside each other, from the :func:`grey_limits` of each; None where none has any.
 
     Three quarters of the images stay within: one that diverged takes the contrast from no other.
     """
@@ -34,7 +34,7 @@ def common(images: Iterable[tuple[float, float] | None]) -> tuple[float, float] 
     return float(np.quantile(lows, 0.25)), float(np.quantile(highs, 0.75))
 
 
-def middle(image: Image) -> float:
+def phase_median(image: Image) -> float:
     """The median of a phase image, since a phase has no zero; 0 for any other image."""
     data = np.asarray(image.data, np.float32)
     finite = data[np.isfinite(data)]

@@ -58,7 +58,7 @@ class LazyArray(NDArrayOperatorsMixin):
         # NumPy says of an array without content what is wrong with an index; HDF5 would have it that the file is.
         np.broadcast_to(np.False_, self.shape)[part]
         keys = part if isinstance(part, tuple) else (part,)
-        if all(_integer(key) or _forward(key) or key is Ellipsis for key in keys):
+        if all(_is_integer(key) or _is_forward_slice(key) or key is Ellipsis for key in keys):
             return self._fetch(part)
         return self.read()[part]
 
@@ -93,7 +93,9 @@ class LazyArray(NDArrayOperatorsMixin):
         return " ".join(word for word in ("<LazyArray", shape, str(self.dtype), self.units) if word) + ">"
 
 
-def stored(array: StoredArray, dims: tuple[str, ...] = (), ready: Callable[[], object] = lambda: None) -> LazyArray:
+def from_stored(
+    array: StoredArray, dims: tuple[str, ...] = (), ready: Callable[[], object] = lambda: None
+) -> LazyArray:
     """An array of the results file; ``ready`` is called before each reading, and raises where it cannot be."""
 
     def fetch(part: Any) -> NDArray[Any]:
@@ -110,7 +112,7 @@ def stored(array: StoredArray, dims: tuple[str, ...] = (), ready: Callable[[], o
     )
 
 
-def polar(amplitude: LazyArray, phase: LazyArray) -> LazyArray:
+def from_polar(amplitude: LazyArray, phase: LazyArray) -> LazyArray:
     """``amplitude * exp(i phase)``, complex, part by part. Both have the same shape."""
 
     def fetch(part: Any) -> NDArray[Any]:
@@ -123,10 +125,10 @@ def polar(amplitude: LazyArray, phase: LazyArray) -> LazyArray:
     )
 
 
-def _integer(key: Any) -> bool:
+def _is_integer(key: Any) -> bool:
     return isinstance(key, int | np.integer) and not isinstance(key, bool)
 
 
-def _forward(key: Any) -> bool:
+def _is_forward_slice(key: Any) -> bool:
     """A slice that HDF5 can read as it is: it knows no steps backwards."""
     return isinstance(key, slice) and (key.step is None or key.step > 0)

@@ -37,21 +37,21 @@ def study_html(study: StudyResults) -> str:
         f"<small>{escape(meta.direction)} {escape(meta.metric)} · {escape(str(study.path))}</small>"
     )
     best = study.best(1)
-    return f"<div>{head}{_beside(best[0], meta.metric, 'Best trial') if best else ''}</div>"
+    return f"<div>{head}{_trial_summary(best[0], meta.metric, 'Best trial') if best else ''}</div>"
 
 
 def trial_html(trial: Trial, metric: str) -> str:
     """A trial with its image, parameters and metrics."""
-    return f"<div>{_beside(trial, metric, 'Trial')}</div>"
+    return f"<div>{_trial_summary(trial, metric, 'Trial')}</div>"
 
 
 def trials_html(trials: Sequence[Trial], meta: StudyMeta) -> str:
     """A table of trials, the first dozen with their images; of more than 50 the last are left out, and damaged ones."""
-    shown = [trial for trial in trials[:50] if _readable(trial)]
+    shown = [trial for trial in trials[:50] if _is_readable(trial)]
     names = list(dict.fromkeys(name for trial in shown for name in trial.params))
     rows = [
-        [_picture(trial, 96) if i < _SHOWN else "", str(trial.number), trial.state.word, _number(trial.error)]
-        + [_number(trial.params[name]) if name in trial.params else "" for name in names]
+        [_image_tag(trial, 96) if i < _SHOWN else "", str(trial.number), trial.state.word, _number_html(trial.error)]
+        + [_number_html(trial.params[name]) if name in trial.params else "" for name in names]
         for i, trial in enumerate(shown)
     ]
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", "trial", "state", meta.metric, *names))
@@ -60,14 +60,14 @@ def trials_html(trials: Sequence[Trial], meta: StudyMeta) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
 
 
-def _readable(trial: Trial) -> bool:
+def _is_readable(trial: Trial) -> bool:
     try:
         return trial.record is not None
     except PtydaskError:
         return False
 
 
-def png(image: Image) -> bytes | None:
+def encode_png(image: Image) -> bytes | None:
     """The image in grey as a PNG, its few darkest and brightest pixels clipped; None without Matplotlib."""
     try:
         from matplotlib.image import imsave
@@ -76,7 +76,7 @@ def png(image: Image) -> bytes | None:
     if image.data.ndim != 2:
         return None
     data = greys.binned(np.asarray(image.data, dtype=np.float32), greys.binning(image.data.shape, _MOST))
-    ends = greys.ends(data)
+    ends = greys.grey_limits(data)
     if ends is None:
         return None
     low, high = ends
@@ -92,7 +92,7 @@ def png(image: Image) -> bytes | None:
     return out.getvalue()
 
 
-def shown(figure: Figure) -> Figure:
+def make_displayable(figure: Figure) -> Figure:
     """The figure, which a notebook shows as a picture also where nobody has imported pyplot."""
     open_to_more: Any = figure
     open_to_more._repr_png_ = partial(_figure_png, figure)
@@ -105,27 +105,27 @@ def _figure_png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _beside(trial: Trial, metric: str, word: str) -> str:
+def _trial_summary(trial: Trial, metric: str, word: str) -> str:
     """The image on the left, the numbers on the right; the reason where the trial is damaged."""
     try:
         trial.record  # noqa: B018
     except PtydaskError as damaged:
         return f"<div><b>{word} {trial.number}</b> · {escape(str(damaged))}</div>"
-    error = "" if trial.error is None else f" · {escape(metric)} {_number(trial.error)}"
+    error = "" if trial.error is None else f" · {escape(metric)} {_number_html(trial.error)}"
     lines = [f"<b>{word} {trial.number}</b> · {trial.state.word}{error}"]
     if trial.message:
         lines.append(f"<code>{escape(trial.message)}</code>")
-    lines.append(_pairs(trial.params, {name: v for name, v in trial.metrics.items() if name != metric}))
+    lines.append(_values_table(trial.params, {name: v for name, v in trial.metrics.items() if name != metric}))
     numbers = "".join(f"<div>{line}</div>" for line in lines if line)
     style = "display:flex;gap:1em;align-items:flex-start;margin-top:.5em"
-    return f'<div style="{style}">{_picture(trial, _SIDE)}<div>{numbers}</div></div>'
+    return f'<div style="{style}">{_image_tag(trial, _SIDE)}<div>{numbers}</div></div>'
 
 
-def _picture(trial: Trial, side: int) -> str:
+def _image_tag(trial: Trial, side: int) -> str:
     """The trial's image as an ``<img>``; nothing where it has none, as the numbers are worth showing anyhow."""
     try:
         image = trial.image
-        made = png(image) if image is not None else None
+        made = encode_png(image) if image is not None else None
     except PtydaskError:
         return ""
     if image is None or made is None:
@@ -144,17 +144,17 @@ def _extent(image: Image) -> str:
     return f", {' x '.join(spans)} {image.axis_units}"
 
 
-def _pairs(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+def _values_table(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Parameters, and below them, paler, what else was measured."""
     cell = '<td style="text-align:left;padding:0 .8em 0 0">'
     rows = [
-        f'<tr style="opacity:{opacity}">{cell}{escape(name)}</td>{cell}{_number(value)}</td></tr>'
+        f'<tr style="opacity:{opacity}">{cell}{escape(name)}</td>{cell}{_number_html(value)}</td></tr>'
         for values, opacity in ((params, 1), (metrics, 0.6))
         for name, value in values.items()
     ]
     return f'<table style="margin:0">{"".join(rows)}</table>' if rows else ""
 
 
-def _number(value: object) -> str:
+def _number_html(value: object) -> str:
     """A value with six significant digits, as text for HTML."""
     return escape(f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value))

@@ -30,27 +30,27 @@ from ptydask.space import ranges
 _LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 - Optuna's times are naive
 
 
-def rehydrate(data: StudyData) -> optuna.Study:
+def to_optuna_study(data: StudyData) -> optuna.Study:
     """A study in memory with every recorded trial under its own number.
 
     Optuna counts trials without gaps. A number that the results do not have (an attempt that was lost and tried
-    again, a trial that is under way) is a failed trial whose attribute ``reason`` says so. See :func:`trials`.
+    again, a trial that is under way) is a failed trial whose attribute ``reason`` says so. See :func:`frozen_trials`.
     """
-    study = empty(data.meta, InMemoryStorage())
-    for trial in trials(data):
+    study = create_empty_study(data.meta, InMemoryStorage())
+    for trial in frozen_trials(data):
         study.add_trial(trial)
     return study
 
 
-def empty(meta: StudyMeta, storage: BaseStorage) -> optuna.Study:
+def create_empty_study(meta: StudyMeta, storage: BaseStorage) -> optuna.Study:
     """The study without trials, in ``storage``; Optuna's plots name its metric."""
-    with _quiet():
+    with _quiet_optuna():
         study = optuna.create_study(study_name=meta.name, direction=meta.direction, storage=storage)
         study.set_metric_names([meta.metric])
     return study
 
 
-def trials(data: StudyData, *, gaps: TrialState = TrialState.FAIL) -> list[FrozenTrial]:
+def frozen_trials(data: StudyData, *, gaps: TrialState = TrialState.FAIL) -> list[FrozenTrial]:
     """Optuna's trials, one for each number from 0 to the last; numbers without a record are in state ``gaps``.
 
     State, value, parameters and the tuned metric's curve (``intermediate_values``) are the recorded ones; a completed
@@ -64,9 +64,9 @@ def trials(data: StudyData, *, gaps: TrialState = TrialState.FAIL) -> list[Froze
     retried = {record.retry_of: record for record in data.records if record.retry_of is not None}
     last = max(rows, default=-1)
     return [
-        _recorded(rows[number], data, dists)
+        _recorded_trial(rows[number], data, dists)
         if number in rows
-        else _gap(number, retried.get(number), data.meta, dists, gaps)
+        else _placeholder_trial(number, retried.get(number), data.meta, dists, gaps)
         for number in range(last + 1)
     ]
 
@@ -74,13 +74,13 @@ def trials(data: StudyData, *, gaps: TrialState = TrialState.FAIL) -> list[Froze
 # --- trials ------------------------------------------------------------------------------------------
 
 
-def _recorded(record: TrialRecord, data: StudyData, dists: Mapping[str, BaseDistribution]) -> FrozenTrial:
-    params = _params(record.params, dists)
+def _recorded_trial(record: TrialRecord, data: StudyData, dists: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    params = _external_params(record.params, dists)
     state = TrialState[record.state.value]
     value = record.error if record.error is None or not math.isnan(record.error) else None
     if state is TrialState.COMPLETE and value is None:
         state = TrialState.FAIL
-    begun = _local(record.started) or _local(data.meta.created) or _LONG_AGO
+    begun = _local_time(record.started) or _local_time(data.meta.created) or _LONG_AGO
     seconds = record.seconds if math.isfinite(record.seconds) else 0.0
     return FrozenTrial(
         number=record.number,
@@ -91,13 +91,13 @@ def _recorded(record: TrialRecord, data: StudyData, dists: Mapping[str, BaseDist
         datetime_complete=begun + timedelta(seconds=max(0.0, seconds)),
         params=params,
         distributions={name: dists[name] for name in params},
-        user_attrs=_attributes(record, params),
+        user_attrs=_user_attrs(record, params),
         system_attrs={},
-        intermediate_values=_intermediate(data, record.number),
+        intermediate_values=_intermediate_values(data, record.number),
     )
 
 
-def _gap(
+def _placeholder_trial(
     number: int,
     again: TrialRecord | None,
     meta: StudyMeta,
@@ -105,8 +105,8 @@ def _gap(
     state: TrialState,
 ) -> FrozenTrial:
     """A number without a record; where its parameters were tried ``again``, it has those."""
-    params = _params(again.params, dists) if again is not None else {}
-    begun = _local(again.started if again is not None else meta.created) or _LONG_AGO
+    params = _external_params(again.params, dists) if again is not None else {}
+    begun = _local_time(again.started if again is not None else meta.created) or _LONG_AGO
     lost = {"reason": model.Reason.LOST.value, "retried_as": again.number} if again is not None else {}
     if again is not None:
         state = TrialState.FAIL
@@ -125,16 +125,16 @@ def _gap(
     )
 
 
-def _params(given: Mapping[str, Scalar], dists: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+def _external_params(given: Mapping[str, Scalar], dists: Mapping[str, BaseDistribution]) -> dict[str, Any]:
     """The values as Optuna gives them back: the type of the distribution, the choice itself."""
     return {
         name: dists[name].to_external_repr(dists[name].to_internal_repr(value))
         for name, value in given.items()
-        if _usable(value)
+        if _is_representable(value)
     }
 
 
-def _attributes(record: TrialRecord, params: Mapping[str, Any]) -> dict[str, Any]:
+def _user_attrs(record: TrialRecord, params: Mapping[str, Any]) -> dict[str, Any]:
     names = ("reason", "message", "attempt", "retry_of", "origin", "worker", "host", "job", "device", "seed")
     facts = {name: getattr(record, name) for name in names}
     said = {name: getattr(value, "value", value) for name, value in facts.items() if value not in ("", None)}
@@ -143,10 +143,10 @@ def _attributes(record: TrialRecord, params: Mapping[str, Any]) -> dict[str, Any
     said |= {f"metrics.{name}": value for name, value in record.metrics.items()}
     # What Optuna does not know, or has as the nearest float.
     odd = {name: value for name, value in record.params.items() if name not in params or params[name] != value}
-    return said | {f"params.{name}": _text(value) for name, value in odd.items()}
+    return said | {f"params.{name}": _value_text(value) for name, value in odd.items()}
 
 
-def _text(value: Scalar) -> str:
+def _value_text(value: Scalar) -> str:
     """A value as text; Python writes no integer of more than a few thousand digits."""
     try:
         return str(value)
@@ -154,14 +154,14 @@ def _text(value: Scalar) -> str:
         return "an integer too large to be written"
 
 
-def _intermediate(data: StudyData, number: int) -> dict[int, float]:
+def _intermediate_values(data: StudyData, number: int) -> dict[int, float]:
     curve = data.curves.get(number, {})
     if "step" not in curve or data.meta.metric not in curve:
         return {}
     return {int(s): float(v) for s, v in zip(curve["step"].tolist(), curve[data.meta.metric].tolist(), strict=True)}
 
 
-def _local(iso: str) -> datetime | None:
+def _local_time(iso: str) -> datetime | None:
     """A time as Optuna has it, local and without its zone; None where there is none."""
     try:
         return datetime.fromisoformat(iso).astimezone().replace(tzinfo=None)
@@ -178,27 +178,33 @@ def distributions(meta: StudyMeta, records: Iterable[TrialRecord]) -> dict[str, 
     The study's own where it does; widened where a person's guess, an import or an earlier run with another range lies
     outside; made from the values where the study does not say.
     """
-    values: dict[str, list[Scalar]] = {name: [] for name in _said(meta)}
+    values: dict[str, list[Scalar]] = {name: [] for name in _declared_distributions(meta)}
     for record in records:
         for name, value in record.params.items():
-            if _usable(value):
+            if _is_representable(value):
                 values.setdefault(name, []).append(value)
-    said = _said(meta)
-    return {name: fitted(said.get(name), list(_distinct(tried))) for name, tried in values.items() if tried}
+    said = _declared_distributions(meta)
+    return {
+        name: widen_distribution(said.get(name), list(_unique_values(tried))) for name, tried in values.items() if tried
+    }
 
 
-def fitted(dist: BaseDistribution | None, values: Sequence[Scalar]) -> BaseDistribution:
+def widen_distribution(dist: BaseDistribution | None, values: Sequence[Scalar]) -> BaseDistribution:
     """``dist`` where it holds all ``values``, of which there is at least one, else the nearest to it that does."""
-    if dist is not None and all(_holds(dist, value) for value in values):
+    if dist is not None and all(_distribution_contains(dist, value) for value in values):
         return dist
     numeric = dist is None or isinstance(dist, FloatDistribution | IntDistribution)
     if numeric and all(map(ranges.is_number, values)):
-        return _range(cast("FloatDistribution | IntDistribution | None", dist), cast("list[int | float]", values))
+        return _numeric_distribution(
+            cast("FloatDistribution | IntDistribution | None", dist), cast("list[int | float]", values)
+        )
     choices = dist.choices if isinstance(dist, CategoricalDistribution) else ()
-    return CategoricalDistribution(tuple(_distinct([*choices, *values])))
+    return CategoricalDistribution(tuple(_unique_values([*choices, *values])))
 
 
-def _range(dist: FloatDistribution | IntDistribution | None, values: Sequence[int | float]) -> BaseDistribution:
+def _numeric_distribution(
+    dist: FloatDistribution | IntDistribution | None, values: Sequence[int | float]
+) -> BaseDistribution:
     ends = [*values, *([dist.low, dist.high] if dist is not None else [])]
     low, high, log = min(ends), max(ends), dist is not None and dist.log and min(ends) > 0
     whole = all(float(end).is_integer() for end in ends) and not isinstance(dist, FloatDistribution)
@@ -209,12 +215,12 @@ def _range(dist: FloatDistribution | IntDistribution | None, values: Sequence[in
         return IntDistribution(int(low), int(high), log=log, step=step)
     if dist is not None and dist.step is not None and isinstance(dist, FloatDistribution) and not log:
         grid = FloatDistribution(float(low), float(high), step=dist.step) if low < high else None
-        if grid is not None and grid.high == high and all(_holds(grid, end) for end in ends):
+        if grid is not None and grid.high == high and all(_distribution_contains(grid, end) for end in ends):
             return grid
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def _said(meta: StudyMeta) -> dict[str, BaseDistribution]:
+def _declared_distributions(meta: StudyMeta) -> dict[str, BaseDistribution]:
     """What the file says; a parameter of which it says nothing that Optuna can read is left out."""
     found: dict[str, BaseDistribution] = {}
     for name, one in search_space(meta).items():
@@ -225,9 +231,9 @@ def _said(meta: StudyMeta) -> dict[str, BaseDistribution]:
     return found
 
 
-def _holds(dist: BaseDistribution, value: Scalar) -> bool:
+def _distribution_contains(dist: BaseDistribution, value: Scalar) -> bool:
     if isinstance(dist, CategoricalDistribution):
-        return any(_same(choice, value) for choice in dist.choices)
+        return any(_is_same_value(choice, value) for choice in dist.choices)
     if not ranges.is_number(value):
         return False
     number = cast(float, value)
@@ -239,7 +245,7 @@ def _holds(dist: BaseDistribution, value: Scalar) -> bool:
     return bool(dist._contains(dist.to_internal_repr(number)))
 
 
-def _usable(value: Scalar) -> bool:
+def _is_representable(value: Scalar) -> bool:
     """Whether Optuna knows such values: it has no infinities, and no integers beyond its floats."""
     try:
         return not ranges.is_number(value) or math.isfinite(cast(float, value))
@@ -247,7 +253,7 @@ def _usable(value: Scalar) -> bool:
         return False
 
 
-def _distinct(values: Iterable[Any]) -> Iterator[Any]:
+def _unique_values(values: Iterable[Any]) -> Iterator[Any]:
     """Each value once, in the order of its appearance; True is not 1."""
     seen: set[tuple[bool, Any]] = set()
     for value in values:
@@ -257,12 +263,12 @@ def _distinct(values: Iterable[Any]) -> Iterator[Any]:
             yield value
 
 
-def _same(a: object, b: object) -> bool:
+def _is_same_value(a: object, b: object) -> bool:
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet_optuna() -> Iterator[None]:
     """Without Optuna's line on a new study, and its warning that names of metrics are new."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

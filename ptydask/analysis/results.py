@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 import numpy as np
 
 from ptydask.analysis import dataframe
-from ptydask.analysis.data import StudyData, load, search_space
+from ptydask.analysis.data import StudyData, load_study, search_space
 from ptydask.analysis.trial import Trial
 from ptydask.errors import StoreError, nearest_number
-from ptydask.model import StudyMeta, TrialState, beside, count_states
+from ptydask.model import StudyMeta, TrialState, count_states, path_beside
 from ptydask.store import reader
 from ptydask.store.reader import Results, TrialData
 
@@ -151,12 +151,12 @@ class StudyResults:
         wanted = int(number) if isinstance(number, float) and number.is_integer() else operator.index(cast(int, number))
         if not (self._columns["number"] == wanted).any():
             raise StoreError(f"{self.path.name}: there is no trial {wanted}; {nearest_number(wanted, self.numbers)}")
-        return self._trial(wanted)
+        return self._make_trial(wanted)
 
     def trials(self, numbers: Iterable[int] | pandas.DataFrame | None = None) -> Trials:
         """All trials, or those with these ``numbers``, for which the rows of a table stand as well."""
         if numbers is None:
-            return Trials(map(self._trial, self.numbers), self)
+            return Trials(map(self._make_trial, self.numbers), self)
         chosen = numbers.index if hasattr(numbers, "index") and hasattr(numbers, "columns") else numbers
         return Trials((self.trial(number) for number in chosen), self)
 
@@ -170,14 +170,14 @@ class StudyResults:
         Pruned trials have no rank, since their error is of fewer iterations. ``best()`` raises StoreError where no
         trial has completed.
         """
-        ranked = self._ranked()
+        ranked = self._ranked_numbers()
         if k is not None:
-            return Trials(map(self._trial, ranked[: max(0, k)]), self)
+            return Trials(map(self._make_trial, ranked[: max(0, k)]), self)
         if not ranked:
             raise StoreError(f"{self.path.name}: no trial has completed so far ({len(self)} recorded)")
-        return self._trial(ranked[0])
+        return self._make_trial(ranked[0])
 
-    def _ranked(self) -> list[int]:
+    def _ranked_numbers(self) -> list[int]:
         error = self._columns["error"]
         done = (self._columns["state"] == TrialState.COMPLETE.value) & ~np.isnan(error)
         sign = 1 if self.meta.direction == "minimize" else -1
@@ -197,7 +197,7 @@ class StudyResults:
 
     @cached_property
     def _table(self) -> pandas.DataFrame:
-        return dataframe.of(self._columns, list(search_space(self.meta)))
+        return dataframe.trials_dataframe(self._columns, list(search_space(self.meta)))
 
     def query(self, expression: str) -> pandas.DataFrame:
         """The rows for which it holds, in pandas's words: ``"scale < 1 and error < 0.02 and state == 'COMPLETE'"``.
@@ -214,17 +214,17 @@ class StudyResults:
         in 10 intervals (``bins`` sets how many), which widen where the range is logarithmic. Raises UsageError
         for an unknown column.
         """
-        return dataframe.by(self._table, (name, *more), self.meta.direction, bins, _logarithmic(self.meta))
+        return dataframe.group_trials(self._table, (name, *more), self.meta.direction, bins, _log_parameters(self.meta))
 
     def curves(self, metric: str | None = None) -> pandas.DataFrame:
         """``metric``, the tuned one by default, at every iteration: one row a step, one column a trial."""
-        return dataframe.curves(self.data().curves, metric or self.meta.metric)
+        return dataframe.curves_dataframe(self.data().curves, metric or self.meta.metric)
 
     # --- Optuna and pictures ---------------------------------------------------------------------
 
     def data(self, *, curves: bool = True) -> StudyData:
         """Every trial as a record, and every curve: what figures and reports are made of."""
-        found = load(self.results, curves=curves)
+        found = load_study(self.results, curves=curves)
         here = set(self.numbers)
         records = tuple(record for record in found.records if record.number in here)
         return StudyData(found.meta, records, {n: curve for n, curve in found.curves.items() if n in here})
@@ -235,15 +235,15 @@ class StudyResults:
         All of ``optuna.visualization`` and ``optuna.importance`` work on it, and so does optuna-dashboard; what is
         changed in it stays there. A number that is not recorded (a lost attempt) is a failed trial.
         """
-        from ptydask.analysis.rehydrate import rehydrate
+        from ptydask.analysis.rehydrate import to_optuna_study
 
-        return rehydrate(self.data())
+        return to_optuna_study(self.data())
 
     def plot(self, kind: str = "history", parameters: Sequence[str] | None = None) -> Figure:
         """A figure: history, importance, slice, contour, parallel, curves or timeline. ``savefig`` writes it."""
         from ptydask.analysis import figures, notebook
 
-        return notebook.shown(figures.draw(kind, self.data(), parameters=parameters))
+        return notebook.make_displayable(figures.draw(kind, self.data(), parameters=parameters))
 
     def montage(
         self,
@@ -260,13 +260,13 @@ class StudyResults:
         from ptydask.analysis import notebook
         from ptydask.analysis.montage import trial_images
 
-        if why := trial_images.pictureless(self.results):
+        if why := trial_images.why_no_images(self.results):
             raise StoreError(why)
         chosen = self.best(int(trials)) if isinstance(trials, int | np.integer) else self.trials(trials)
         rows = {record.number: record for record in self.results.records()}
         records = [rows[number] for number in chosen.numbers if number in rows]
         figure = trial_images.draw(self.results, records, array=array, columns=columns, common=common)
-        return notebook.shown(figure)
+        return notebook.make_displayable(figure)
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the study as one web page that works offline; ``NAME.html`` beside the file if nothing is said.
@@ -275,7 +275,7 @@ class StudyResults:
         """
         from ptydask.analysis import report
 
-        target = beside(self.path, ".html") if path is None else Path(path).expanduser()
+        target = path_beside(self.path, ".html") if path is None else Path(path).expanduser()
         return report.write(self.results, target)
 
     # --- the file --------------------------------------------------------------------------------
@@ -293,14 +293,14 @@ class StudyResults:
             self._results.close()
         self._results = None
 
-    def _fetch(self, number: int) -> TrialData:
+    def _read_trial(self, number: int) -> TrialData:
         return self.results.trial(number)
 
-    def _ready(self) -> Results:
+    def _require_open(self) -> Results:
         return self.results
 
-    def _trial(self, number: int) -> Trial:
-        return Trial(number, self.meta, self._fetch, self._ready)
+    def _make_trial(self, number: int) -> Trial:
+        return Trial(number, self.meta, self._read_trial, self._require_open)
 
     def __len__(self) -> int:
         return len(self._columns["number"])
@@ -327,8 +327,8 @@ class StudyResults:
     def __repr__(self) -> str:
         if self._results is None:
             return f"<StudyResults {self.path.name} (closed)>"
-        ranked = self._ranked()
-        best = f"; best {self._trial(ranked[0])!r}" if ranked else ""
+        ranked = self._ranked_numbers()
+        best = f"; best {self._make_trial(ranked[0])!r}" if ranked else ""
         return f"<StudyResults {self.name!r} {self.status}{best}>"
 
     def _repr_html_(self) -> str:
@@ -337,6 +337,6 @@ class StudyResults:
         return notebook.study_html(self)
 
 
-def _logarithmic(meta: StudyMeta) -> list[str]:
+def _log_parameters(meta: StudyMeta) -> list[str]:
     """The parameters whose range the study says is logarithmic."""
     return [name for name, one in search_space(meta).items() if (one.get("attributes") or {}).get("log")]

@@ -38,7 +38,7 @@ def config(meta: StudyMeta) -> dict[str, Any]:
     return said if isinstance(said.get("parameters"), list) else {}
 
 
-def values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
+def program_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
     """What the program of a trial was given: tuned values and constants, nested, in the file's order.
 
     Where the study's configuration is not known, the tuned ones alone. Raises StoreError for a trial that lacks one.
@@ -66,15 +66,15 @@ def program(meta: StudyMeta) -> str:
 
 def yaml_text(given: Mapping[str, Any]) -> str:
     """The values as YAML that every reader understands alike: a text that looks like a number is in quotes."""
-    return str(yaml.dump(dict(given), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000))
+    return str(yaml.dump(dict(given), Dumper=_QuotingDumper, sort_keys=False, allow_unicode=True, width=1000))
 
 
-class _Dumper(yaml.SafeDumper):
+class _QuotingDumper(yaml.SafeDumper):
     """Writes ``1e-5``, the text, in quotes: to YAML 1.2 and to ptydask that is a number without them."""
 
 
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'" if reading.spells_number(value) else None)
 
 
-_Dumper.add_representer(str, _text)
+_QuotingDumper.add_representer(str, _represent_text)

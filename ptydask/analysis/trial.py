@@ -161,27 +161,27 @@ class Trial:
     @property
     def object(self) -> LazyArray:
         """The object's transmission, amplitude * exp(i phase): (omode, z, y, x) complex."""
-        return lazy.polar(self.object_amplitude, self.object_phase)
+        return lazy.from_polar(self.object_amplitude, self.object_phase)
 
     @property
     def object_phase(self) -> LazyArray:
         """The object's phase in rad: (omode, z, y, x)."""
-        return self._array("object_phase")
+        return self._require_array("object_phase")
 
     @property
     def object_amplitude(self) -> LazyArray:
         """The object's amplitude: (omode, z, y, x)."""
-        return self._array("object_amplitude")
+        return self._require_array("object_amplitude")
 
     @property
     def probe(self) -> LazyArray:
         """The probe in real space: (pmode, y, x) complex."""
-        return self._array("probe")
+        return self._require_array("probe")
 
     @property
     def positions(self) -> LazyArray:
         """(N, 2) as (y, x), angstrom: where the top-left pixel of the probe window lies on the object."""
-        return self._array("positions")
+        return self._require_array("positions")
 
     @property
     def probe_centres(self) -> NDArray[np.float64]:
@@ -192,12 +192,12 @@ class Trial:
     @property
     def object_tilts(self) -> LazyArray:
         """(1, 2) or (N, 2) as (y, x), mrad."""
-        return self._array("object_tilts")
+        return self._require_array("object_tilts")
 
     @property
     def slice_thickness(self) -> float:
         """The thickness of one slice, angstrom."""
-        return float(self._array("slice_thickness"))
+        return float(self._require_array("slice_thickness"))
 
     @property
     def pixel_size(self) -> float:
@@ -208,7 +208,7 @@ class Trial:
         image = self._data.image
         if image is not None and len(image.x) > 1:
             return float(image.x[1] - image.x[0])
-        raise StoreError(f"trial {self.number}: its pixel size is not known{self._why()}")
+        raise StoreError(f"trial {self.number}: its pixel size is not known{self._missing_reason()}")
 
     @property
     def image(self) -> Image | None:
@@ -218,14 +218,14 @@ class Trial:
     @property
     def arrays(self) -> dict[str, LazyArray]:
         """Every array by its name, also of other engines."""
-        return {name: self._lazy(name) for name in self._data.arrays}
+        return {name: self._lazy_array(name) for name in self._data.arrays}
 
     @property
     def snapshots(self) -> dict[int, dict[str, LazyArray]]:
         """Iteration -> the arrays as they were then."""
         taken = sorted(self._data.snapshots.items())
         return {
-            step: {name: lazy.stored(array, DIMS.get(name, ()), self._ready) for name, array in arrays.items()}
+            step: {name: lazy.from_stored(array, DIMS.get(name, ()), self._ready) for name, array in arrays.items()}
             for step, arrays in taken
         }
 
@@ -245,7 +245,7 @@ class Trial:
         where ``params`` go. Raises StoreError where the study does not hold its params.
         """
         if sweep.is_sweep(self._meta):
-            return sweep.values(self._meta, self.record)
+            return sweep.program_values(self._meta, self.record)
         if self._meta.engine != "ptyrad":
             return dict(json.loads(self._meta.config_json))
         from ptydask.analysis.export import params
@@ -262,19 +262,19 @@ class Trial:
         """
         from ptydask.analysis import calibrated
 
-        return calibrated.dataset(self)
+        return calibrated.build_dataset(self)
 
     # --- pieces ----------------------------------------------------------------------------------
 
-    def _array(self, name: str) -> LazyArray:
+    def _require_array(self, name: str) -> LazyArray:
         if name in self._data.arrays:
-            return self._lazy(name)
-        raise StoreError(f"trial {self.number} has no {name}{self._why(name)}")
+            return self._lazy_array(name)
+        raise StoreError(f"trial {self.number} has no {name}{self._missing_reason(name)}")
 
-    def _lazy(self, name: str) -> LazyArray:
-        return lazy.stored(self._data.arrays[name], DIMS.get(name, ()), self._ready)
+    def _lazy_array(self, name: str) -> LazyArray:
+        return lazy.from_stored(self._data.arrays[name], DIMS.get(name, ()), self._ready)
 
-    def _why(self, name: str = "") -> str:
+    def _missing_reason(self, name: str = "") -> str:
         """Why something is missing, as the end of a sentence."""
         if sweep.is_sweep(self._meta) and not self._data.arrays:
             return ": what ran it makes numbers and files, no arrays"
@@ -302,7 +302,7 @@ class Trial:
             self.record  # noqa: B018
         except StoreError as damaged:
             return f"<Trial {self.number}: {damaged}>"
-        values = " ".join(f"{name}={_short(value)}" for name, value in self.record.params.items())
+        values = " ".join(f"{name}={_format_value(value)}" for name, value in self.record.params.items())
         error = "" if self.error is None else f" {self._meta.metric}={self.error:.6g}"
         return f"<Trial {self.number} {self.state}{error} {values}".rstrip() + ">"
 
@@ -312,5 +312,5 @@ class Trial:
         return notebook.trial_html(self, self._meta.metric)
 
 
-def _short(value: Scalar) -> str:
+def _format_value(value: Scalar) -> str:
     return f"{value:.6g}" if isinstance(value, float) else repr(value)

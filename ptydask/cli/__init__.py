@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from ptydask import __version__
 from ptydask.cli import dashboard, export, formats, info, inspect, merge, pictures, ptyrad_import, report, run, upkeep
-from ptydask.errors import PtydaskError, nearest, redact
+from ptydask.errors import PtydaskError, nearest_hint, redact
 
 EXIT_CODES = """\
 exit codes:
@@ -31,11 +31,11 @@ class _Parser(argparse.ArgumentParser):
             where, word, names = choice.groups()
             known = [name.strip("' ") for name in names.split(",")]
             what = f"unknown command: {word!r}" if where == "argument COMMAND" else f"{where}: invalid choice: {word!r}"
-            message = f"{what}; {meant}" if (meant := nearest(word, known)) else what
+            message = f"{what}; {meant}" if (meant := nearest_hint(word, known)) else what
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = _Parser(
         prog="ptydask",
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(sys, name) is None:  # closed by who started us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
     try:
-        args = parser().parse_args(argv)
+        args = build_parser().parse_args(argv)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     try:

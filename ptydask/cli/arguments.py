@@ -13,7 +13,7 @@ from typing import Any
 Commands = argparse._SubParsersAction  # argparse has no other name for what holds the commands
 
 
-def command(
+def add_command(
     commands: Commands[Any], name: str, does: str, *, says: str = "", more: str = "", file: bool = True
 ) -> argparse.ArgumentParser:
     """A command that ``does`` one thing, in a few words, for the list of commands.
@@ -64,7 +64,7 @@ def number(least: float, most: float, what: str) -> Callable[[str], float]:
     return read
 
 
-count = whole_number(1)
+parse_count = whole_number(1)
 """A type for argparse, as those below."""
 natural = whole_number(0)
 seconds = number(0, sys.float_info.max, "a finite number of seconds, not negative")

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from ptydask import formatting
 from ptydask.cli import arguments, formats, trial_argument
-from ptydask.errors import UsageError, nearest
-from ptydask.model import beside
+from ptydask.errors import UsageError, nearest_hint
+from ptydask.model import path_beside
 
 if TYPE_CHECKING:
-    from ptydask.analysis.export.run import Written
+    from ptydask.analysis.export.run import ExportedFiles
 
 _RUN = """\
 Write the folder of a trial's W&B run: its files in DIR/files, as the program left them, and beside
@@ -37,18 +37,18 @@ Nothing outside DIR is written. A folder that holds something already is left al
 
 def add_kinds(kinds: arguments.Commands[argparse.ArgumentParser]) -> None:
     """Add run and artifacts to the kinds of ``export``."""
-    run = _kind(kinds, "run", "the folder of a trial's W&B run, for ldctbench-test", _RUN, _RUN_MORE)
+    run = _add_kind(kinds, "run", "the folder of a trial's W&B run, for ldctbench-test", _RUN, _RUN_MORE)
     run.set_defaults(handler=run_run)
     does = "the files that a trial's program left"
-    files = _kind(kinds, "artifacts", does, _ARTIFACTS, _ARTIFACTS_MORE)
+    files = _add_kind(kinds, "artifacts", does, _ARTIFACTS, _ARTIFACTS_MORE)
     files.add_argument("patterns", nargs="*", metavar="PATTERN", help="only files that fit one of these")
     files.set_defaults(handler=run_artifacts)
 
 
-def _kind(
+def _add_kind(
     kinds: arguments.Commands[argparse.ArgumentParser], name: str, does: str, says: str, more: str
 ) -> argparse.ArgumentParser:
-    made = arguments.command(kinds, name, does, says=says, more=more, file=False)
+    made = arguments.add_command(kinds, name, does, says=says, more=more, file=False)
     place = f"the folder (default: NAME-trial12-{name} beside FILE.h5)"
     made.add_argument("out", nargs="?", type=Path, metavar="DIR", help=place)
     made.add_argument("--force", action="store_true", help="write into a folder that holds something, and replace")
@@ -62,19 +62,19 @@ def run_run(args: argparse.Namespace) -> int:
     from ptydask.store import reader
 
     with reader.open(args.file) as results:
-        trial = results.trial(trial_argument.one(args.trial, results).number)
+        trial = results.trial(trial_argument.find_trial(args.trial, results).number)
         found = run.run_of(trial.artifacts)
         if not found.files:
-            raise run.nothing(results.meta, trial)
-        folder = place.folder(args.out or beside(args.file, f"-trial{trial.record.number}-run"))
+            raise run.no_files_error(results.meta, trial)
+        folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-run"))
         texts = {run.COMMAND: f"{trial.command}\n" if trial.command else "", run.LOG: trial.log}
-        written = run.write(folder, found.files, texts, force=args.force)
+        written = run.write_files(folder, found.files, texts, force=args.force)
     beside_them = " and ".join(name for name, text in texts.items() if text)
-    code = _said(folder, trial.record.number, written, f", {beside_them}" if beside_them else "")
+    code = _report_written(folder, trial.record.number, written, f", {beside_them}" if beside_them else "")
     if found.others:
-        formats.say(f"the last of the {found.others + 1} W&B runs that the trial began")
-    if use := run.usage(folder, list(found.files)):
-        formats.say(f"to test it: {use}")
+        formats.print_stderr(f"the last of the {found.others + 1} W&B runs that the trial began")
+    if use := run.ldctbench_usage(folder, list(found.files)):
+        formats.print_stderr(f"to test it: {use}")
     return code
 
 
@@ -84,33 +84,33 @@ def run_artifacts(args: argparse.Namespace) -> int:
     from ptydask.store import reader
 
     with reader.open(args.file) as results:
-        trial = results.trial(trial_argument.one(args.trial, results).number)
+        trial = results.trial(trial_argument.find_trial(args.trial, results).number)
         if not trial.artifacts:
-            raise run.nothing(results.meta, trial)
-        wanted = run.chosen(trial.artifacts, args.patterns)
+            raise run.no_files_error(results.meta, trial)
+        wanted = run.select_files(trial.artifacts, args.patterns)
         if not wanted:
             asked = ", ".join(map(repr, args.patterns))
             raise UsageError(
-                f"trial {trial.record.number} has no file that fits {asked}; {_hint(args, trial.artifacts)}"
+                f"trial {trial.record.number} has no file that fits {asked}; {_pattern_hint(args, trial.artifacts)}"
             )
-        folder = place.folder(args.out or beside(args.file, f"-trial{trial.record.number}-artifacts"))
-        written = run.write(folder, wanted, {}, force=args.force)
-    return _said(folder, trial.record.number, written, "")
+        folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-artifacts"))
+        written = run.write_files(folder, wanted, {}, force=args.force)
+    return _report_written(folder, trial.record.number, written, "")
 
 
-def _hint(args: argparse.Namespace, paths: Iterable[str]) -> str:
-    known = [formatting.printable(path) for path in paths]
+def _pattern_hint(args: argparse.Namespace, paths: Iterable[str]) -> str:
+    known = [formatting.printable_text(path) for path in paths]
     first = ", ".join(known[:4])
-    return nearest(args.patterns[0], known) or (f"it has {first} ..." if len(known) > 4 else f"it has {first}")
+    return nearest_hint(args.patterns[0], known) or (f"it has {first} ..." if len(known) > 4 else f"it has {first}")
 
 
-def _said(folder: Path, number: int, written: Written, more: str) -> int:
+def _report_written(folder: Path, number: int, written: ExportedFiles, more: str) -> int:
     """Say what was written, and what was not."""
-    formats.write(f"{folder}\n")
+    formats.print_text(f"{folder}\n")
     files = f"{formatting.counted(written.files, 'file')} ({formatting.size_text(written.nbytes)})"
-    formats.say(f"trial {number}: {files}{more}")
+    formats.print_stderr(f"trial {number}: {files}{more}")
     for path in written.refused:
-        formats.say(
-            f"not written, since its name leads out of the folder or is none here: {formatting.printable(path)}"
+        formats.print_stderr(
+            f"not written, since its name leads out of the folder or is none here: {formatting.printable_text(path)}"
         )
     return 1 if written.refused else 0

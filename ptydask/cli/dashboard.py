@@ -21,7 +21,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add ``dashboard`` to the command line; it sets ``handler(args) -> int``."""
     says = "Show a study in optuna-dashboard, in a web browser; trials of a running study appear as they end."
     does = "open a results file in optuna-dashboard"
-    parser = arguments.command(subparsers, "dashboard", does, says=says, more=_EPILOG)
+    parser = arguments.add_command(subparsers, "dashboard", does, says=says, more=_EPILOG)
     parser.add_argument(
         "--port",
         type=arguments.whole_number(0, 65535),
@@ -39,13 +39,15 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run_dashboard(args: argparse.Namespace) -> int:
     """``ptydask dashboard``: 130, since it is Ctrl-C that ends it."""
-    from ptydask.analysis.dashboard import Server
+    from ptydask.analysis.dashboard import DashboardServer
 
-    server = Server(args.file, args.host, args.port)
-    if not _loopback(args.host):
-        formats.say(f"--host {args.host}: everybody who reaches this machine can look at the study, without a password")
-    formats.write(f"{server.url}\n")
-    formats.say("Ctrl-C ends it" + ("; trials appear as they end" if server.follower.live else ""))
+    server = DashboardServer(args.file, args.host, args.port)
+    if not _is_loopback(args.host):
+        formats.print_stderr(
+            f"--host {args.host}: everybody who reaches this machine can look at the study, without a password"
+        )
+    formats.print_text(f"{server.url}\n")
+    formats.print_stderr("Ctrl-C ends it" + ("; trials appear as they end" if server.follower.live else ""))
     try:
         server.run()
     except KeyboardInterrupt:
@@ -53,7 +55,7 @@ def run_dashboard(args: argparse.Namespace) -> int:
     return 0
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ptydask.analysis.gain import BASELINES, gain
+from ptydask.analysis.gain import BASELINES, compute_gain
 from ptydask.cli.formats import trial_object
 from ptydask.formatting import (
     counted,
-    duration,
+    duration_text,
     error_text,
-    inert,
-    printable,
+    inert_text,
+    printable_text,
     size_text,
     sparkline,
     state_text,
@@ -37,7 +37,7 @@ def gain_text(record: TrialRecord, own: TrialRecord | None, direction: Direction
 
     Empty where that did not complete.
     """
-    made = gain(record, own, direction)
+    made = compute_gain(record, own, direction)
     if made is None:
         return ""
     theirs = f"{made.values} (trial {made.own.number}: {error_text(made.own.error)})"
@@ -50,7 +50,7 @@ def gain_text(record: TrialRecord, own: TrialRecord | None, direction: Direction
     return f"{by} {word} than {theirs}"
 
 
-def place(results: Results, number: int) -> str:
+def trial_location(results: Results, number: int) -> str:
     """``FILE:/group`` of a trial: in the results file, in the trial's own file while a run is on."""
     own = names.shard_path(names.folder_of(results.path), number)
     if not results.packed and own.exists():
@@ -65,13 +65,13 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None) ->
     lines = [_headline(record, meta.metric)]
     said = gain_text(record, own, meta.direction)
     lines += [f"  {said}"] if said else []
-    lines += _pairs(record.params, _before(record, own))
-    lines += _pairs({name: error_text(value) for name, value in record.metrics.items() if name != meta.metric})
+    lines += _aligned_pairs(record.params, _baseline_notes(record, own))
+    lines += _aligned_pairs({name: error_text(value) for name, value in record.metrics.items() if name != meta.metric})
     from ptydask.analysis.export import run
 
     trial = results.trial(record.number)
     if trial.image is not None:
-        lines.append(f"  image  {place(results, record.number)}/{layout.IMAGE}")
+        lines.append(f"  image  {trial_location(results, record.number)}/{layout.IMAGE}")
     if trial.artifacts:
         kind = "run" if run.run_of(trial.artifacts).files else "artifacts"
         get = f"ptydask export {results.path.name} {kind} --trial {record.number} DIR"
@@ -79,7 +79,7 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None) ->
     return "\n".join(lines) + "\n"
 
 
-def _before(record: TrialRecord, own: TrialRecord | None) -> dict[str, str]:
+def _baseline_notes(record: TrialRecord, own: TrialRecord | None) -> dict[str, str]:
     """What each parameter was in the file, or, where the file's value is not allowed, in the trial next to it."""
     if own is None or own.number == record.number:
         return {}
@@ -91,7 +91,7 @@ def with_config(results: Results, record: TrialRecord, said: dict[str, Any]) -> 
     """``said`` of a trial; of a sweep with ``config``, every parameter that its program was given."""
     from ptydask.analysis import sweep
 
-    return {**said, "config": sweep.values(results.meta, record)} if sweep.is_sweep(results.meta) else said
+    return {**said, "config": sweep.program_values(results.meta, record)} if sweep.is_sweep(results.meta) else said
 
 
 def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
     return {
         **with_config(results, trial.record, trial_object(trial.record)),
         "traceback": trial.record.traceback,
-        "place": place(results, trial.record.number),
+        "place": trial_location(results, trial.record.number),
         "attributes": dict(trial.attributes),
         "lost": trial.lost,
         "dropped": trial.dropped,
@@ -121,34 +121,34 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
     """Everything about one trial for a person; curves are drawn where it is a terminal."""
     record = trial.record
     sections = [
-        ("", [_headline(record, results.meta.metric), *_circumstances(record), *_places(results, trial)]),
-        ("parameters", _pairs(record.params)),
-        ("constants", _pairs(_constants(results))),
-        ("metrics", _pairs({name: error_text(value) for name, value in record.metrics.items()})),
-        ("curve", _curve(trial.curve, blocks if terminal else None)),
-        ("attributes", _pairs(trial.attributes)),
-        ("arrays", _arrays(trial.arrays)),
+        ("", [_headline(record, results.meta.metric), *_attempt_lines(record), *_location_lines(results, trial)]),
+        ("parameters", _aligned_pairs(record.params)),
+        ("constants", _aligned_pairs(_sweep_constants(results))),
+        ("metrics", _aligned_pairs({name: error_text(value) for name, value in record.metrics.items()})),
+        ("curve", _curve_lines(trial.curve, blocks if terminal else None)),
+        ("attributes", _aligned_pairs(trial.attributes)),
+        ("arrays", _array_lines(trial.arrays)),
         (
             "snapshots",
             [f"  step {step}: {', '.join(arrays)}" for step, arrays in sorted(trial.snapshots.items())],
         ),
-        ("image", [] if trial.image is None else [f"  {_image(trial.image)}"]),
-        ("artifacts", _artifacts(trial.artifacts)),
-        ("not kept", [f"  {printable(said)}" for said in (trial.lost, trial.dropped, *trial.left_out) if said]),
-        *_program(trial, account=results.meta.engine == "command"),
+        ("image", [] if trial.image is None else [f"  {_image_text(trial.image)}"]),
+        ("artifacts", _artifact_lines(trial.artifacts)),
+        ("not kept", [f"  {printable_text(said)}" for said in (trial.lost, trial.dropped, *trial.left_out) if said]),
+        *_program_sections(trial, account=results.meta.engine == "command"),
     ]
     blocks_of_text = ["\n".join([title, *lines] if title else lines) for title, lines in sections if lines]
     return "\n\n".join(blocks_of_text) + "\n"
 
 
-def _program(trial: TrialData, *, account: bool) -> list[tuple[str, list[str]]]:
+def _program_sections(trial: TrialData, *, account: bool) -> list[tuple[str, list[str]]]:
     """Command, log and traceback; an ``account`` of what went wrong has the log's end and the command itself."""
     told = trial.record.traceback
-    wrong = [f"  {inert(line)}".rstrip() for line in told.rstrip().splitlines()]
+    wrong = [f"  {inert_text(line)}".rstrip() for line in told.rstrip().splitlines()]
     if account and trial.command and trial.command in told:
         return [("what went wrong", wrong)]
     return [
-        ("command", [f"  {inert(line)}" for line in trial.command.splitlines()]),
+        ("command", [f"  {inert_text(line)}" for line in trial.command.splitlines()]),
         ("log", _tail(trial.log)),
         ("what went wrong" if account else "traceback", wrong),
     ]
@@ -158,44 +158,47 @@ def _headline(record: TrialRecord, metric: str) -> str:
     return f"trial {record.number}  {state_text(record)}  {metric} {error_text(record.error)}"
 
 
-def _places(results: Results, trial: TrialData) -> list[str]:
+def _location_lines(results: Results, trial: TrialData) -> list[str]:
     """Where it lies, and where it was merged from."""
-    return [f"  {place(results, trial.record.number)}", *([f"  merged: it was {trial.merged}"] if trial.merged else [])]
+    return [
+        f"  {trial_location(results, trial.record.number)}",
+        *([f"  merged: it was {trial.merged}"] if trial.merged else []),
+    ]
 
 
-def _circumstances(record: TrialRecord) -> list[str]:
+def _attempt_lines(record: TrialRecord) -> list[str]:
     """Why it failed, whose values these were, when, where and how long it ran."""
-    lines = [f"  {printable(record.message)}"] if record.message else []
+    lines = [f"  {printable_text(record.message)}"] if record.message else []
     where = [
         record.device,
         record.host and f"host {record.host}",
         record.worker and f"worker {record.worker}",
     ]
     where += [record.job and f"job {record.job}"]
-    spent = duration(record.seconds) + (" in all attempts" if record.attempt > 1 else "")
+    spent = duration_text(record.seconds) + (" in all attempts" if record.attempt > 1 else "")
     times = [spent, *([f"from {record.started}"] if record.started else [])]
-    lines.append("  " + ", ".join(printable(word) for word in [*times, *where] if word))
+    lines.append("  " + ", ".join(printable_text(word) for word in [*times, *where] if word))
     attempt = f"attempt {record.attempt}"
     if record.retry_of is not None:
         attempt += f" (trial {record.retry_of} tried again)"
     near = BASELINES[NEAR_VALUES]
-    whose = {OWN_VALUES: "the file itself", NEAR_VALUES: near}.get(record.origin, printable(record.origin))
+    whose = {OWN_VALUES: "the file itself", NEAR_VALUES: near}.get(record.origin, printable_text(record.origin))
     lines.append(f"  values from: {whose}, {attempt}, seed {record.seed}")
     return lines
 
 
-def _pairs(values: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> list[str]:
+def _aligned_pairs(values: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> list[str]:
     """``  name  value  note``, the values in one column."""
-    shown = {printable(name): value_text(value) for name, value in values.items()}
+    shown = {printable_text(name): value_text(value) for name, value in values.items()}
     names = max(map(len, shown), default=0)
     cells = max(map(len, shown.values()), default=0)
-    remarks = {printable(name): note for name, note in (notes or {}).items()}
+    remarks = {printable_text(name): note for name, note in (notes or {}).items()}
     return [
         f"  {name.ljust(names)}  {text.ljust(cells)}  {remarks.get(name, '')}".rstrip() for name, text in shown.items()
     ]
 
 
-def _curve(curve: Mapping[str, Any], blocks: bool | None) -> list[str]:
+def _curve_lines(curve: Mapping[str, Any], blocks: bool | None) -> list[str]:
     """Each column of the curve: where it began and ended, and a drawing unless ``blocks`` is None."""
     columns = {name: [float(v) for v in values] for name, values in curve.items() if name != "step"}
     lines = []
@@ -208,24 +211,24 @@ def _curve(curve: Mapping[str, Any], blocks: bool | None) -> list[str]:
     return lines
 
 
-def _arrays(arrays: Mapping[str, Any]) -> list[str]:
+def _array_lines(arrays: Mapping[str, Any]) -> list[str]:
     names = max((len(name) for name in arrays), default=0)
     return [
-        f"  {name.ljust(names)}  {_shape(info.shape)}  {info.dtype}  {printable(info.units)}".rstrip()
+        f"  {name.ljust(names)}  {_shape(info.shape)}  {info.dtype}  {printable_text(info.units)}".rstrip()
         for name, info in arrays.items()
     ]
 
 
-def _constants(results: Results) -> dict[str, Any]:
+def _sweep_constants(results: Results) -> dict[str, Any]:
     """What every trial of a sweep was given besides the tuned parameters."""
     from ptydask.analysis import sweep
 
     return sweep.constants(results.meta) if sweep.is_sweep(results.meta) else {}
 
 
-def _artifacts(files: Mapping[str, StoredFile]) -> list[str]:
+def _artifact_lines(files: Mapping[str, StoredFile]) -> list[str]:
     """The files of a program with their sizes; of many the first."""
-    sizes = {printable(path): size_text(file.size) for path, file in files.items()}
+    sizes = {printable_text(path): size_text(file.size) for path, file in files.items()}
     width = max((len(path) for path in [*sizes][:FILES]), default=0)
     lines = [f"  {path.ljust(width)}  {size}" for path, size in [*sizes.items()][:FILES]]
     return [*lines, f"  and {len(sizes) - FILES} more"] if len(sizes) > FILES else lines
@@ -244,13 +247,13 @@ def _array_object(name: str, info: Any) -> dict[str, Any]:
     }
 
 
-def _image(image: Image) -> str:
+def _image_text(image: Image) -> str:
     """``96 x 96, rad, 24.4 by 24.4 angstrom``."""
     text = _shape(image.data.shape) + (f", {image.units}" if image.units else "")
     if not len(image.y) or not len(image.x):
         return text
     spans = " by ".join(value_text(float(axis[-1]) - float(axis[0])) for axis in (image.y, image.x))
-    return printable(f"{text}, {spans} {image.axis_units}")
+    return printable_text(f"{text}, {spans} {image.axis_units}")
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -258,6 +261,6 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _tail(log: str) -> list[str]:
-    lines = [f"  {inert(line)}".rstrip() for line in log.rstrip().splitlines()]
+    lines = [f"  {inert_text(line)}".rstrip() for line in log.rstrip().splitlines()]
     left_out = len(lines) - LOG_TAIL
     return lines if left_out <= 1 else [f"  ... {left_out} lines before, see --log", *lines[-LOG_TAIL:]]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ptydask import formatting
 from ptydask.cli import arguments, artifacts, formats, inspect, trial_argument
-from ptydask.errors import StoreError, UsageError, nearest
-from ptydask.model import TrialRecord, beside
+from ptydask.errors import StoreError, UsageError, nearest_hint
+from ptydask.model import TrialRecord, path_beside
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
@@ -39,41 +39,43 @@ Fiji and ImageJ show lengths in angstrom, greys in rad, and the trial's paramete
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add export to the command line; each of its kinds sets ``handler(args) -> int``."""
     does = "write tables, pictures, params files, programs' files and PtyRAD's model files of trials"
-    parser = arguments.command(subparsers, "export", does, more=_EPILOG)
+    parser = arguments.add_command(subparsers, "export", does, more=_EPILOG)
     kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True)
 
     for name, more in (("csv", ", as of 'ptydask ls --format csv'"), ("parquet", ", a type for each column")):
-        made = _kind(kinds, name, f"the table of trials{more}", run_table, f"NAME.{name}")
-        _several(made, "all")
+        made = _add_kind(kinds, name, f"the table of trials{more}", run_table, f"NAME.{name}")
+        _add_selection(made, "all")
         made.add_argument(
             "--curves", action="store_true", help="every iteration of the trials instead: trial, step, ..."
         )
         made.set_defaults(format=name)
 
-    tiff = _kind(
+    tiff = _add_kind(
         kinds, "tiff", "pictures of object and probe, calibrated", run_tiff, "the folder NAME-tiff", _TIFF_EPILOG
     )
-    _several(tiff, "the best one")
-    tiff.add_argument("--parts", type=_of(PARTS), metavar="A,B", help="which parts (default: all)")
-    tiff.add_argument("--bits", type=_of(BITS), metavar="A,B", help="8, raw (default: 8,raw)")
+    _add_selection(tiff, "the best one")
+    tiff.add_argument("--parts", type=_subset_parser(PARTS), metavar="A,B", help="which parts (default: all)")
+    tiff.add_argument("--bits", type=_subset_parser(BITS), metavar="A,B", help="8, raw (default: 8,raw)")
     tiff.add_argument("--ptyrad-names", action="store_true", help="the files that PtyRAD itself would have left")
 
-    params = _kind(
+    params = _add_kind(
         kinds,
         "params",
         "the params file with a trial's values, for 'ptyrad run'; of a sweep all parameters",
         run_params,
         "NAME-trial12.yaml",
     )
-    model = _kind(kinds, "model", "PtyRAD's model file of a trial", run_model, "NAME-trial12.hdf5")
+    model = _add_kind(kinds, "model", "PtyRAD's model file of a trial", run_model, "NAME-trial12.hdf5")
     does = "a folder with a model file and the params file that goes on from it with 'ptyrad run'"
-    resume = _kind(kinds, "resume", does, run_resume, "the folder NAME-trial12-resume")
+    resume = _add_kind(kinds, "resume", does, run_resume, "the folder NAME-trial12-resume")
     for one in (params, model, resume):
         trial_argument.add_option(one)
     params.add_argument(
-        "--iterations", type=_steps, metavar="N|own", help="NITER: a number, or as many as the trial did"
+        "--iterations", type=_parse_iterations, metavar="N|own", help="NITER: a number, or as many as the trial did"
     )
-    resume.add_argument("--iterations", type=arguments.count, metavar="N", help="so many more (default: what is left)")
+    resume.add_argument(
+        "--iterations", type=arguments.parse_count, metavar="N", help="so many more (default: what is left)"
+    )
     artifacts.add_kinds(kinds)
 
 
@@ -86,9 +88,11 @@ def run_table(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import table
 
     with inspect.open_results(args.file) as results:
-        whole = study.load(results, curves=args.curves)
-        data = table.chosen(whole, None if not _narrowed(args) else [r.number for r in _chosen(args, results)])
-    path = _target(args, "-curves" if args.curves else "", f".{args.format}", ours=True, text=args.format == "csv")
+        whole = study.load_study(results, curves=args.curves)
+        data = table.select_trials(
+            whole, None if not _has_selection(args) else [r.number for r in _choose_trials(args, results)]
+        )
+    path = _output_path(args, "-curves" if args.curves else "", f".{args.format}", ours=True, text=args.format == "csv")
     if args.format == "parquet":
         assert path is not None
         (table.write_curves if args.curves else table.write)(path, data)
@@ -96,7 +100,7 @@ def run_table(args: argparse.Namespace) -> int:
         _write_text(path, formats.csv_text(table.curve_columns(data.curves), table.curve_rows(data.curves)))
     else:
         _write_text(path, formats.trials_csv(data.records))
-    _wrote(path)
+    _print_path(path)
     return 0
 
 
@@ -105,23 +109,23 @@ def run_tiff(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import place, tiff
 
     _check_tiff(args)
-    folder = args.out or beside(args.file, "-tiff")
+    folder = args.out or path_beside(args.file, "-tiff")
     written, without = 0, []
     with inspect.open_results(args.file) as results:
         _of_ptyrad(results, "tiff")
-        for record in _chosen(args, results):
+        for record in _choose_trials(args, results):
             try:
                 trial = results.trial(record.number)
-                pictures = _pictures(args, results, trial)
+                pictures = _trial_pictures(args, results, trial)
             except StoreError as error:
                 without.append(str(error))
                 continue
-            place.folder(folder)
+            place.ensure_folder(folder)
             for made in pictures:
                 path = folder / made.picture.name
-                place.claim(path, replace=args.force or args.out is None or tiff.is_ours(path))
+                place.check_output_path(path, replace=args.force or args.out is None or tiff.is_ours(path))
                 tiff.write(path, made, results.meta, trial)
-                _wrote(path)
+                _print_path(path)
                 written += 1
     _say_all(without)
     return 0 if written else 1
@@ -132,17 +136,17 @@ def run_params(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import model, params
 
     with inspect.open_results(args.file) as results:
-        record = trial_argument.one(args.trial, results)
+        record = trial_argument.find_trial(args.trial, results)
         own = args.iterations == "own"
-        steps = model.iterations(results.trial(record.number)) if own else args.iterations
+        steps = model.count_iterations(results.trial(record.number)) if own else args.iterations
         if own and not steps:
             raise UsageError(f"--iterations own: trial {record.number} did no iteration")
         made = params.of_trial(
             results.meta, record, near=results.path, steps=steps, command=inspect.command_of(results, record)
         )
-    path = _target(args, f"-trial{record.number}", ".yaml", ours=False, text=True)
+    path = _output_path(args, f"-trial{record.number}", ".yaml", ours=False, text=True)
     _write_text(path, made.text)
-    _wrote(path)
+    _print_path(path)
     _say_all(made.notes)
     return 0
 
@@ -153,14 +157,14 @@ def run_model(args: argparse.Namespace) -> int:
 
     with inspect.open_results(args.file) as results:
         _of_ptyrad(results, "model")
-        trial = results.trial(trial_argument.one(args.trial, results).number)
-        model.check(results.meta, trial)
-        path = _target(args, f"-trial{trial.record.number}", ".hdf5", ours=True)
+        trial = results.trial(trial_argument.find_trial(args.trial, results).number)
+        model.check_exportable(results.meta, trial)
+        path = _output_path(args, f"-trial{trial.record.number}", ".hdf5", ours=True)
         assert path is not None
         if path.suffix.lower() not in (".hdf5", ".h5"):
             raise UsageError(f"{path}: PtyRAD tells a model file by its name, which has to end in .hdf5")
         derived = model.write(path, results.meta, trial)
-    _wrote(path)
+    _print_path(path)
     _say_all(f"not kept by this trial, derived: {line}" for line in derived)
     return 0
 
@@ -171,17 +175,17 @@ def run_resume(args: argparse.Namespace) -> int:
 
     with inspect.open_results(args.file) as results:
         _of_ptyrad(results, "resume")
-        trial = results.trial(trial_argument.one(args.trial, results).number)
-        model.check(results.meta, trial)
-        folder = place.folder(args.out or beside(args.file, f"-trial{trial.record.number}-resume"))
+        trial = results.trial(trial_argument.find_trial(args.trial, results).number)
+        model.check_exportable(results.meta, trial)
+        folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-resume"))
         done = model.kept_iteration(trial)
-        hdf5 = place.claim(folder / f"model_iter{done:04d}.hdf5", replace=args.force)
-        yaml = place.claim(folder / "params.yaml", replace=args.force)
-        made = params.resuming(results.meta, trial, hdf5, near=results.path, done=done, steps=args.iterations)
+        hdf5 = place.check_output_path(folder / f"model_iter{done:04d}.hdf5", replace=args.force)
+        yaml = place.check_output_path(folder / "params.yaml", replace=args.force)
+        made = params.resume_params(results.meta, trial, hdf5, near=results.path, done=done, steps=args.iterations)
         derived = model.write(hdf5, results.meta, trial)
     _write_text(yaml, made.text)
-    _wrote(hdf5)
-    _wrote(yaml)
+    _print_path(hdf5)
+    _print_path(yaml)
     _say_all([*made.notes, *(f"not kept by this trial, derived: {line}" for line in derived)])
     _say_all([f"to go on: ptyrad run {shlex.quote(str(yaml))}"])
     return 0
@@ -190,17 +194,17 @@ def run_resume(args: argparse.Namespace) -> int:
 # --- which trials -------------------------------------------------------------------------------------
 
 
-def _chosen(args: argparse.Namespace, results: Results) -> list[TrialRecord]:
+def _choose_trials(args: argparse.Namespace, results: Results) -> list[TrialRecord]:
     """The trials that --trial, --top or --all name; the best one where none does."""
     if args.all:
         return results.records()
     if args.top:
-        return trial_argument.completed(results)[: args.top]
-    named = [trial_argument.one(asked, results) for asked in args.trial or ["best"]]
+        return trial_argument.completed_trials(results)[: args.top]
+    named = [trial_argument.find_trial(asked, results) for asked in args.trial or ["best"]]
     return list({record.number: record for record in named}.values())
 
 
-def _narrowed(args: argparse.Namespace) -> bool:
+def _has_selection(args: argparse.Namespace) -> bool:
     return bool(args.top or args.trial)
 
 
@@ -209,14 +213,14 @@ def _of_ptyrad(results: Results, kind: str) -> None:
     from ptydask.analysis import sweep
 
     if sweep.is_sweep(results.meta):
-        program = formatting.printable(sweep.program(results.meta)) or "another program"
+        program = formatting.printable_text(sweep.program(results.meta)) or "another program"
         raise StoreError(
             f"{results.path}: 'export {kind}' is of PtyRAD's reconstructions, and this study ran {program}; "
             "'export run' and 'export artifacts' write the files that it left"
         )
 
 
-def _pictures(args: argparse.Namespace, results: Results, trial: TrialData) -> Sequence[Any]:
+def _trial_pictures(args: argparse.Namespace, results: Results, trial: TrialData) -> Sequence[Any]:
     from ptydask.analysis.export import tiff
 
     if args.ptyrad_names:
@@ -234,7 +238,7 @@ def _check_tiff(args: argparse.Namespace) -> None:
 # --- where it goes ------------------------------------------------------------------------------------
 
 
-def _target(args: argparse.Namespace, tag: str, suffix: str, *, ours: bool, text: bool = False) -> Path | None:
+def _output_path(args: argparse.Namespace, tag: str, suffix: str, *, ours: bool, text: bool = False) -> Path | None:
     """The file to write; None for stdout. ``ours``: one under our own name may be replaced."""
     from ptydask.analysis.export import place
 
@@ -243,33 +247,33 @@ def _target(args: argparse.Namespace, tag: str, suffix: str, *, ours: bool, text
             raise UsageError("-: this is no text; give the name of a file")
         return None
     if args.out is None:
-        return place.claim(beside(args.file, tag + suffix), replace=args.force or ours)
-    return place.claim(args.out, replace=args.force)
+        return place.check_output_path(path_beside(args.file, tag + suffix), replace=args.force or ours)
+    return place.check_output_path(args.out, replace=args.force)
 
 
 def _write_text(path: Path | None, text: str) -> None:
     if path is None:
-        formats.write(text)
+        formats.print_text(text)
         return
     from ptydask.store import files
 
     files.write_text(path, text, durable=False)
 
 
-def _wrote(path: Path | None) -> None:
+def _print_path(path: Path | None) -> None:
     if path is not None:
-        formats.write(f"{path}\n")
+        formats.print_text(f"{path}\n")
 
 
 def _say_all(lines: Iterable[str]) -> None:
     for line in lines:
-        formats.say(line)
+        formats.print_stderr(line)
 
 
 # --- pieces -------------------------------------------------------------------------------------------
 
 
-def _kind(
+def _add_kind(
     kinds: argparse._SubParsersAction[Any],
     name: str,
     does: str,
@@ -277,7 +281,7 @@ def _kind(
     default: str,
     epilog: str = "",
 ) -> argparse.ArgumentParser:
-    made = arguments.command(kinds, name, does, more=epilog, file=False)
+    made = arguments.add_command(kinds, name, does, more=epilog, file=False)
     text = ", - for stdout" if name in ("csv", "params") else ""
     made.add_argument(
         "out", nargs="?", type=Path, metavar="OUT", help=f"where to (default: {default}, beside FILE.h5{text})"
@@ -287,32 +291,32 @@ def _kind(
     return made
 
 
-def _several(parser: argparse.ArgumentParser, default: str) -> None:
+def _add_selection(parser: argparse.ArgumentParser, default: str) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--trial",
-        type=trial_argument.trial,
+        type=trial_argument.parse_trial,
         action="append",
         metavar="N|best",
         help=f"this trial; may be given several times (default: {default})",
     )
-    group.add_argument("--top", type=arguments.count, metavar="K", help="the K best")
+    group.add_argument("--top", type=arguments.parse_count, metavar="K", help="the K best")
     group.add_argument("--all", action="store_true", help="every trial")
 
 
-def _of(words: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+def _subset_parser(words: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """Some of ``words``, with commas between them, for argparse."""
 
     def some(text: str) -> tuple[str, ...]:
         given = tuple(word.strip() for word in text.split(","))
         for word in given:
             if word not in words:
-                raise argparse.ArgumentTypeError(f"{word!r}: {nearest(word, words)}")
+                raise argparse.ArgumentTypeError(f"{word!r}: {nearest_hint(word, words)}")
         return given
 
     return some
 
 
-def _steps(text: str) -> int | str:
+def _parse_iterations(text: str) -> int | str:
     """A count of iterations, or ``own``, for argparse."""
-    return text if text == "own" else arguments.count(text)
+    return text if text == "own" else arguments.parse_count(text)

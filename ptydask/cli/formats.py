@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ptydask.formatting import encodable, shortened
+from ptydask.formatting import encodable_text, shorten_text
 from ptydask.model import TrialRecord, metric_names, parameter_names
 
 FORMATS = ("table", "json", "csv", "yaml")
@@ -31,7 +31,7 @@ _PLACES = ("host", "job", "device", "seed")
 
 def trial_object(record: TrialRecord) -> dict[str, Any]:
     """A trial's row as plain values: what ``ls`` and ``best`` print as json and yaml."""
-    facts = {name: _plain(getattr(record, name)) for name in (*_FACTS, *_PLACES)}
+    facts = {name: _enum_value(getattr(record, name)) for name in (*_FACTS, *_PLACES)}
     return {
         "number": record.number,
         "state": record.state.value,
@@ -57,7 +57,7 @@ def trial_row(record: TrialRecord) -> dict[str, Any]:
     return flat | {f"metrics.{name}": value for name, value in metrics.items()}
 
 
-def _plain(value: object) -> object:
+def _enum_value(value: object) -> object:
     """An enumeration as its own word."""
     return getattr(value, "value", value)
 
@@ -73,9 +73,9 @@ def object_text(value: object, form: str) -> str:
 def json_text(value: object) -> str:
     """JSON, full precision, NaN and infinities as null; a list of objects has one object a line."""
     if isinstance(value, list):
-        lines = ",\n".join(f"  {json.dumps(_finite(item), allow_nan=False)}" for item in value)
+        lines = ",\n".join(f"  {json.dumps(_null_nonfinite(item), allow_nan=False)}" for item in value)
         return f"[\n{lines}\n]\n" if value else "[]\n"
-    return json.dumps(_finite(value), allow_nan=False, indent=2) + "\n"
+    return json.dumps(_null_nonfinite(value), allow_nan=False, indent=2) + "\n"
 
 
 def yaml_text(value: object) -> str:
@@ -83,7 +83,7 @@ def yaml_text(value: object) -> str:
     import yaml
 
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    return str(yaml.dump(_native(value), Dumper=dumper, sort_keys=False, width=1000))
+    return str(yaml.dump(_to_native(value), Dumper=dumper, sort_keys=False, width=1000))
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -101,24 +101,24 @@ def trials_csv(records: Sequence[TrialRecord]) -> str:
     return csv_text(trial_columns(records), map(trial_row, records))
 
 
-def _native(value: Any) -> Any:
+def _to_native(value: Any) -> Any:
     """Numpy's scalars and arrays, tuples and mappings as Python's own."""
     if isinstance(value, Mapping):
-        return {str(key): _native(item) for key, item in value.items()}
+        return {str(key): _to_native(item) for key, item in value.items()}
     if isinstance(value, str):
         return str(value)
     if hasattr(value, "tolist"):
-        return _native(value.tolist())
-    return [_native(item) for item in value] if isinstance(value, list | tuple) else value
+        return _to_native(value.tolist())
+    return [_to_native(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _finite(value: Any) -> Any:
+def _null_nonfinite(value: Any) -> Any:
     """Plain values with null for what JSON has no number for."""
-    value = _native(value)
+    value = _to_native(value)
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _null_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [_null_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -153,7 +153,7 @@ def plain_table(table: Table) -> str:
     return "".join(lines)
 
 
-def fitted(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
+def fit_table(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
     """The table within ``width`` characters, and the names of the columns that had to be left out.
 
     The last columns go first; of the last that is left, its text is cut where that makes it fit.
@@ -162,7 +162,7 @@ def fitted(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
     while kept > 1 and sum(widths[:kept]) + 2 * (kept - 1) > width:
         spare = width - sum(widths[: kept - 1]) - 2 * (kept - 1)
         if kept - 1 not in table.right and spare >= max(12, len(table.columns[kept - 1])):
-            rows = ((*row[: kept - 1], shortened(row[kept - 1], spare)) for row in table.rows)
+            rows = ((*row[: kept - 1], shorten_text(row[kept - 1], spare)) for row in table.rows)
             return Table(table.columns[:kept], tuple(rows), table.right, table.styles), table.columns[kept:]
         kept -= 1
     rows = (row[:kept] for row in table.rows)
@@ -175,33 +175,33 @@ def write_table(table: Table, stream: IO[str]) -> tuple[str, ...]:
     Returns the names of the columns that a narrow terminal had no room for.
     """
     if not stream.isatty():
-        write(plain_table(table), stream)
+        print_text(plain_table(table), stream)
         return ()
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
     console = Console(file=stream, highlight=False)
-    shown, left_out = fitted(table, console.width)
+    shown, left_out = fit_table(table, console.width)
     grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for i, name in enumerate(shown.columns):
         grid.add_column(Text(name), justify="right" if i in shown.right else "left", no_wrap=True)
     for row, style in zip(shown.rows, shown.styles or [""] * len(shown.rows), strict=True):
-        grid.add_row(*(Text(encodable(cell, stream)) for cell in row), style=STYLES.get(style, ""))
+        grid.add_row(*(Text(encodable_text(cell, stream)) for cell in row), style=STYLES.get(style, ""))
     with console.capture() as capture:
         console.print(grid)
-    write(capture.get(), stream)
+    print_text(capture.get(), stream)
     return left_out
 
 
 # --- the way out -------------------------------------------------------------------------------------
 
 
-def write(text: str, stream: IO[str] | None = None) -> bool:
+def print_text(text: str, stream: IO[str] | None = None) -> bool:
     """Write to stdout (or ``stream``) at once; False when nobody reads it any more (``| head``)."""
     out = sys.stdout if stream is None else stream
     try:
-        out.write(encodable(text, out))
+        out.write(encodable_text(text, out))
         out.flush()
     except BrokenPipeError:
         abandon(out)
@@ -214,6 +214,6 @@ def abandon(stream: IO[str]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def say(text: str) -> None:
+def print_stderr(text: str) -> None:
     """One line on stderr."""
-    write(f"{text}\n", sys.stderr)
+    print_text(f"{text}\n", sys.stderr)

@@ -20,7 +20,7 @@ have their arrays, who runs the study now, and where it came from: host, version
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add ``info`` to the command line."""
-    info = arguments.command(subparsers, "info", "show what is in a results file", says=_INFO)
+    info = arguments.add_command(subparsers, "info", "show what is in a results file", says=_INFO)
     info.add_argument("--format", choices=("table", "json", "yaml"), default="table", help="how to print")
     info.set_defaults(handler=run_info)
 
@@ -29,15 +29,15 @@ def run_info(args: argparse.Namespace) -> int:
     """``ptydask info``: 0."""
     from ptydask.store.upkeep import info
 
-    found = {**info.of(args.file), **_sweep(args.file)}
+    found = {**info.collect_info(args.file), **_sweep_facts(args.file)}
     if args.format == "table":
-        formats.write("\n".join(info_lines(found)) + "\n")
+        formats.print_text("\n".join(info_lines(found)) + "\n")
     else:
-        formats.write(formats.object_text(found, args.format))
+        formats.print_text(formats.object_text(found, args.format))
     return 0
 
 
-def _sweep(file: Path) -> dict[str, Any]:
+def _sweep_facts(file: Path) -> dict[str, Any]:
     """What a sweep runs, and the parameters that it does not tune; nothing of another study."""
     from ptydask.analysis import sweep
     from ptydask.store import reader
@@ -48,7 +48,7 @@ def _sweep(file: Path) -> dict[str, Any]:
 
 
 def info_lines(found: Mapping[str, Any]) -> list[str]:
-    """The facts of :func:`ptydask.store.upkeep.info.of` for a person."""
+    """The facts of :func:`ptydask.store.upkeep.info.collect_info` for a person."""
     data, kind = found["bytes"], found["kind"]
     where = "one file that holds everything" if kind == "packed" else f"an index; the trials are in {found['folder']}/"
     lines: list[tuple[str, str]] = [
@@ -74,7 +74,11 @@ def info_lines(found: Mapping[str, Any]) -> list[str]:
         ("driver", found["driver"]),
         *found["provenance"].items(),
     ]
-    rows = [(formatting.printable(name), formatting.printable(text) if name else text) for name, text in lines if text]
+    rows = [
+        (formatting.printable_text(name), formatting.printable_text(text) if name else text)
+        for name, text in lines
+        if text
+    ]
     width = min(22, max(len(name) for name, _ in rows))
     return [f"{name.ljust(width)}  {text}".rstrip() for name, text in rows]
 

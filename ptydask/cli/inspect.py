@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask import formatting
-from ptydask.analysis.gain import baseline
+from ptydask.analysis.gain import baseline_trial
 from ptydask.cli import arguments, formats, status, trial_argument
 from ptydask.cli.formats import FORMATS, Table
-from ptydask.errors import StoreError, UsageError, nearest
+from ptydask.errors import StoreError, UsageError, nearest_hint
 from ptydask.model import Direction, TrialRecord, TrialState, best_of, in_order, metric_names, parameter_names, ranked
 
 if TYPE_CHECKING:
@@ -35,19 +35,21 @@ json, csv and yaml keep every digit."""
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add ls, best, show and status to the command line; each sets ``handler(args) -> int``."""
-    ls = _parser(subparsers, "ls", "list the trials of a results file", _LS_FORMATS)
+    ls = _add_parser(subparsers, "ls", "list the trials of a results file", _LS_FORMATS)
     ls.add_argument("--sort", default="number", metavar="COLUMN", help=_SORT_HELP)
     ls.add_argument("--reverse", action="store_true", help="turn the order round")
     ls.add_argument("--state", choices=STATES, default="all", help="only trials that ended so")
-    ls.add_argument("--top", type=arguments.count, metavar="K", help="only the first K")
+    ls.add_argument("--top", type=arguments.parse_count, metavar="K", help="only the first K")
     ls.set_defaults(handler=run_ls)
 
-    best = _parser(subparsers, "best", "show the best trials of a results file", _BEST_FORMATS)
-    best.add_argument("-k", type=arguments.count, metavar="K", help="so many trials, best first (default: 1)")
+    best = _add_parser(subparsers, "best", "show the best trials of a results file", _BEST_FORMATS)
+    best.add_argument("-k", type=arguments.parse_count, metavar="K", help="so many trials, best first (default: 1)")
     best.set_defaults(handler=run_best)
 
-    show = _parser(subparsers, "show", "show everything about one trial", _SHOW_FORMATS)
-    show.add_argument("number", type=trial_argument.trial, metavar="NUMBER|best", help="the trial's number, or best")
+    show = _add_parser(subparsers, "show", "show everything about one trial", _SHOW_FORMATS)
+    show.add_argument(
+        "number", type=trial_argument.parse_trial, metavar="NUMBER|best", help="the trial's number, or best"
+    )
     show.add_argument("--log", action="store_true", help="its whole log, as it was written, and nothing else")
     show.set_defaults(handler=run_show)
 
@@ -80,7 +82,7 @@ def run_ls(args: argparse.Namespace) -> int:
     """``ptydask ls``: 0, also where no trial is listed."""
     results = open_results(args.file)
     records = results.records()
-    chosen = selected(
+    chosen = select_trials(
         records,
         sort=args.sort,
         reverse=args.reverse,
@@ -94,14 +96,14 @@ def run_ls(args: argparse.Namespace) -> int:
         return 0
     if not chosen:
         which = f" that are {args.state}" if records else ""
-        formats.say(f"{args.file}: no trials{which} so far")
+        formats.print_stderr(f"{args.file}: no trials{which} so far")
         return 0
     left_out = formats.write_table(
         ls_table(chosen, best_of(records, results.meta.direction), results.meta.metric, _error_word(results)),
         sys.stdout,
     )
     if left_out:
-        formats.say(f"no room for {', '.join(left_out)}: widen the window, or choose --format csv")
+        formats.print_stderr(f"no room for {', '.join(left_out)}: widen the window, or choose --format csv")
     return 0
 
 
@@ -113,17 +115,17 @@ def run_best(args: argparse.Namespace) -> int:
     records = results.records()
     chosen = ranked(records, results.meta.direction)[: args.k or 1]
     if not chosen:
-        formats.say(f"{args.file}: no trial has completed so far ({len(records)} recorded)")
+        formats.print_stderr(f"{args.file}: no trial has completed so far ({len(records)} recorded)")
         return 1
     if args.format == "yaml":
-        formats.write(_params_file(results, chosen[0]))
+        formats.print_text(_params_file(results, chosen[0]))
     elif args.format == "table":
         from ptydask.cli.describe import best_text
 
-        own = baseline(records)
-        formats.write("\n".join(best_text(results, record, own) for record in chosen))
+        own = baseline_trial(records)
+        formats.print_text("\n".join(best_text(results, record, own) for record in chosen))
     elif args.format == "json":
-        formats.write(formats.json_text([_complete(results, record) for record in chosen]))
+        formats.print_text(formats.json_text([_record_object(results, record) for record in chosen]))
     else:
         _write_records(chosen, args.format)
     return 0
@@ -136,23 +138,23 @@ def run_show(args: argparse.Namespace) -> int:
     if args.log and args.format != "table":
         raise UsageError(f"--log is the log as it was written; leave out --format {args.format}, or --log")
     results = open_results(args.file)
-    trial: TrialData = results.trial(trial_argument.one(args.number, results).number)
+    trial: TrialData = results.trial(trial_argument.find_trial(args.number, results).number)
     if args.log:
         return _write_log(trial)
     if args.format == "csv":
-        formats.write(_curve_csv(trial))
+        formats.print_text(_curve_csv(trial))
     elif args.format == "table":
         blocks = formatting.unicode_ready(sys.stdout)
-        formats.write(show_text(results, trial, terminal=sys.stdout.isatty(), blocks=blocks))
+        formats.print_text(show_text(results, trial, terminal=sys.stdout.isatty(), blocks=blocks))
     else:
-        formats.write(formats.object_text(show_object(results, trial), args.format))
+        formats.print_text(formats.object_text(show_object(results, trial), args.format))
     return 0
 
 
 # --- decisions ---------------------------------------------------------------------------------------
 
 
-def selected(
+def select_trials(
     records: Sequence[TrialRecord],
     *,
     sort: str,
@@ -186,7 +188,7 @@ def column_of(records: Sequence[TrialRecord], name: str) -> Any:
     if not records:
         return lambda _record: None
     known = [*facts, *params, *metrics]
-    raise UsageError(f"--sort {name}: no trial has such a column; {nearest(name, known) or 'see ptydask show'}")
+    raise UsageError(f"--sort {name}: no trial has such a column; {nearest_hint(name, known) or 'see ptydask show'}")
 
 
 def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: str, error: str = "error") -> Table:
@@ -199,24 +201,24 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
     rows, styles = [], []
     for record in records:
         cells = [str(record.number), formatting.state_text(record), formatting.error_text(record.error)]
-        cells += [_cell(record.params, name) for name in params]
+        cells += [_parameter_cell(record.params, name) for name in params]
         cells += [str(record.attempt)] if retried else []
-        cells += [formatting.duration(record.seconds)]
+        cells += [formatting.duration_text(record.seconds)]
         cells += [formatting.error_text(record.metrics.get(name)) for name in metrics]
-        cells += [formatting.printable(record.message)] if told else []
+        cells += [formatting.printable_text(record.message)] if told else []
         rows.append(tuple(cells))
         is_best = best is not None and record.number == best.number
         styles.append("best" if is_best else record.state.word)
     right = frozenset(i for i in range(len(columns)) if i != 1)
-    heads = tuple(formatting.printable(name) for name in [*columns, *(["message"] if told else [])])
+    heads = tuple(formatting.printable_text(name) for name in [*columns, *(["message"] if told else [])])
     return Table(heads, tuple(rows), right, tuple(styles))
 
 
 # --- pieces ------------------------------------------------------------------------------------------
 
 
-def _parser(subparsers: arguments.Commands[Any], name: str, does: str, more: str) -> argparse.ArgumentParser:
-    parser = arguments.command(subparsers, name, does, more=more)
+def _add_parser(subparsers: arguments.Commands[Any], name: str, does: str, more: str) -> argparse.ArgumentParser:
+    parser = arguments.add_command(subparsers, name, does, more=more)
     parser.add_argument("--format", choices=FORMATS, default="table", help="how to print (default: table)")
     return parser
 
@@ -237,12 +239,12 @@ def open_results(path: Path) -> Results:
 
 def _write_records(records: Sequence[TrialRecord], how: str) -> None:
     if how == "csv":
-        formats.write(formats.trials_csv(records))
+        formats.print_text(formats.trials_csv(records))
     else:
-        formats.write(formats.object_text([formats.trial_object(record) for record in records], how))
+        formats.print_text(formats.object_text([formats.trial_object(record) for record in records], how))
 
 
-def _complete(results: Results, record: TrialRecord) -> dict[str, Any]:
+def _record_object(results: Results, record: TrialRecord) -> dict[str, Any]:
     """A trial's row as plain values; of a sweep with all that its program was given."""
     from ptydask.cli.describe import with_config
 
@@ -255,7 +257,7 @@ def _params_file(results: Results, record: TrialRecord) -> str:
 
     made = params.of_trial(results.meta, record, near=results.path, command=command_of(results, record))
     for note in made.notes:
-        formats.say(note)
+        formats.print_stderr(note)
     return made.text
 
 
@@ -270,10 +272,10 @@ def command_of(results: Results, record: TrialRecord) -> str:
 def _write_log(trial: TrialData) -> int:
     """The log to stdout; where that is a terminal, without what would move its cursor."""
     if not trial.log:
-        formats.say(f"trial {trial.record.number} has no log")
+        formats.print_stderr(f"trial {trial.record.number} has no log")
         return 1
-    shown = "\n".join(map(formatting.inert, trial.log.splitlines())) if sys.stdout.isatty() else trial.log
-    formats.write(shown if shown.endswith("\n") else f"{shown}\n")
+    shown = "\n".join(map(formatting.inert_text, trial.log.splitlines())) if sys.stdout.isatty() else trial.log
+    formats.print_text(shown if shown.endswith("\n") else f"{shown}\n")
     return 0
 
 
@@ -283,5 +285,5 @@ def _curve_csv(trial: TrialData) -> str:
     return formats.csv_text(columns, (dict(zip(columns, row, strict=True)) for row in steps))
 
 
-def _cell(params: Any, name: str) -> str:
+def _parameter_cell(params: Any, name: str) -> str:
     return formatting.value_text(params[name]) if name in params else formatting.NOTHING

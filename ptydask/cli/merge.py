@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ptydask import formatting
 from ptydask.cli import arguments, formats
-from ptydask.cli.upkeep import say
+from ptydask.cli.upkeep import print_notice
 from ptydask.errors import MissingDependency, StoreError, UsageError
 from ptydask.formatting import counted, from_here, size_text
 
 if TYPE_CHECKING:
-    from ptydask.store.upkeep.merge_plan import Part, Source
+    from ptydask.store.upkeep.merge_plan import MergePart, MergeSource
 
 _MERGE = """\
 Make one file of several of the same study: of copies that were run on, or of two clusters.
@@ -36,7 +36,7 @@ Copies of one file that were both run on have different trials under the same nu
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add ``merge`` to the command line."""
     does = "make one file of several of the same study"
-    merge = arguments.command(subparsers, "merge", does, says=_MERGE, more=_MERGE_MORE, file=False)
+    merge = arguments.add_command(subparsers, "merge", does, says=_MERGE, more=_MERGE_MORE, file=False)
     merge.add_argument("out", type=Path, metavar="OUT.h5", help="the file to write; it may not exist yet")
     merge.add_argument("files", type=Path, nargs="+", metavar="FILE.h5", help="the files to merge")
     merge.add_argument("--conflicts", choices=("refuse", "both", "first"), default="refuse", help="see below")
@@ -56,22 +56,24 @@ def run_merge(args: argparse.Namespace) -> int:
     sources = merge.read(args.files)
     for source in sources[1:]:
         _same_study(sources[0], source)
-    plan = merge_plan.arrange(sources, args.conflicts)
+    plan = merge_plan.plan_merge(sources, args.conflicts)
     failed = merge.write(args.out, plan)
     lines = [_part_line(part) for part in plan.parts]
     lines.append(f"{args.out}: {counted(len(plan.trials), 'trial')}, {size_text(args.out.stat().st_size)}")
-    formats.write("".join(f"{line}\n" for line in lines))
+    formats.print_text("".join(f"{line}\n" for line in lines))
     for source in sources:
         _say_of(source)
-        for name in merge_plan.ranges(sources[0].meta, source.meta):
-            say(f"{source.path.name}: another range of {name} than in {sources[0].path.name}, whose range is kept")
+        for name in merge_plan.changed_ranges(sources[0].meta, source.meta):
+            print_notice(
+                f"{source.path.name}: another range of {name} than in {sources[0].path.name}, whose range is kept"
+            )
     for number, why in failed.items():
-        say(f"trial {number}: only its numbers were kept: {why}")
+        print_notice(f"trial {number}: only its numbers were kept: {why}")
     return 1 if failed else 0
 
 
-def _part_line(part: Part) -> str:
-    from ptydask.store.upkeep.merge_plan import spans
+def _part_line(part: MergePart) -> str:
+    from ptydask.store.upkeep.merge_plan import format_spans
 
     words = [f"{from_here(part.source.path)}: {counted(part.new, 'trial')}"]
     if part.known:
@@ -80,30 +82,32 @@ def _part_line(part: Part) -> str:
         words.append(f"the arrays of {part.fuller} of those are from this file")
     if part.moved:
         old, new = ([pair[place] for pair in part.moved] for place in (0, 1))
-        words.append(f"{spans(old)} became {spans(new)}")
+        words.append(f"{format_spans(old)} became {format_spans(new)}")
     elif part.conflicts:
-        words.append(f"left out, because another of that number came first: {spans(part.conflicts)}")
+        words.append(f"left out, because another of that number came first: {format_spans(part.conflicts)}")
     return ", ".join(words)
 
 
-def _say_of(source: Source) -> None:
+def _say_of(source: MergeSource) -> None:
     if source.live:
-        say(f"{source.path.name}: being run by {source.live}; merged with its trials so far")
+        print_notice(f"{source.path.name}: being run by {source.live}; merged with its trials so far")
     if source.unfinished:
-        say(f"{source.path.name}: {counted(source.unfinished, 'trial')} under way, with checkpoints, not merged")
+        print_notice(
+            f"{source.path.name}: {counted(source.unfinished, 'trial')} under way, with checkpoints, not merged"
+        )
 
 
-def _same_study(first: Source, other: Source) -> None:
+def _same_study(first: MergeSource, other: MergeSource) -> None:
     """Raise StoreError where trials of the two are not comparable."""
     from ptydask.store.upkeep import merge_plan
 
-    found = [*merge_plan.differences(first.meta, other.meta), *_settings(first, other)]
+    found = [*merge_plan.differences(first.meta, other.meta), *_differing_settings(first, other)]
     if found:
         more = f", and {len(found) - 3} more" if len(found) > 3 else ""
         raise StoreError(f"{first.path.name} and {other.path.name} are not of one study: {'; '.join(found[:3])}{more}")
 
 
-def _settings(first: Source, other: Source) -> list[str]:
+def _differing_settings(first: MergeSource, other: MergeSource) -> list[str]:
     """Where the settings differ that decide a trial's result: the engine knows which do; without it, all count."""
     from ptydask import engines
     from ptydask.driver import comparability, provenance
@@ -116,6 +120,6 @@ def _settings(first: Source, other: Source) -> list[str]:
         essential = engines.get(a.engine).essential
         old, new = dict(essential(old)), dict(essential(new))
     return [
-        f"{key} {formatting.shortened(str(x), 30)} and {formatting.shortened(str(y), 30)}"
-        for key, x, y in comparability.settings(old, new)
+        f"{key} {formatting.shorten_text(str(x), 30)} and {formatting.shorten_text(str(y), 30)}"
+        for key, x, y in comparability.changed_settings(old, new)
     ]

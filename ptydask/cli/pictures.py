@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ptydask import formatting
 from ptydask.analysis.figures import KINDS
 from ptydask.cli import arguments, formats
-from ptydask.errors import UsageError, nearest
-from ptydask.model import TrialRecord, TrialState, beside
+from ptydask.errors import UsageError, nearest_hint
+from ptydask.model import TrialRecord, TrialState, path_beside
 
 if TYPE_CHECKING:
-    from ptydask.analysis.montage.sheet_layout import Sheet
+    from ptydask.analysis.montage.sheet_layout import MontageSheet
     from ptydask.store.reader import Results
 
 PICTURES = ("png", "svg", "pdf", "tif", "tiff", "jpg", "eps")
@@ -51,22 +51,24 @@ examples:
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add plot and montage to the command line; each sets ``handler(args) -> int``."""
-    plot = arguments.command(subparsers, "plot", "draw figures of a study", more=_PLOT_EPILOG)
+    plot = arguments.add_command(subparsers, "plot", "draw figures of a study", more=_PLOT_EPILOG)
     plot.add_argument("kinds", nargs="*", metavar="KIND", help="which figures (default: all that can be drawn)")
-    _output(plot, "a folder, or a file if one KIND is named (default: NAME-KIND.png beside FILE.h5)")
+    _add_output(plot, "a folder, or a file if one KIND is named (default: NAME-KIND.png beside FILE.h5)")
     plot.add_argument("--format", choices=PICTURES, help="of the files in a folder (default: png)")
-    plot.add_argument("--params", type=_names, metavar="A,B", help="only these parameters, in this order")
-    plot.add_argument("--size", type=_size, metavar="WxH", help="width and height, inches: 3.4x2.6")
+    plot.add_argument("--params", type=_parse_names, metavar="A,B", help="only these parameters, in this order")
+    plot.add_argument("--size", type=_parse_size, metavar="WxH", help="width and height, inches: 3.4x2.6")
     plot.set_defaults(handler=run_plot)
 
-    montage = arguments.command(subparsers, "montage", "put the images of trials side by side", more=_MONTAGE_EPILOG)
+    montage = arguments.add_command(
+        subparsers, "montage", "put the images of trials side by side", more=_MONTAGE_EPILOG
+    )
     which = montage.add_argument_group("which trials")
-    which.add_argument("-k", type=arguments.count, default=25, metavar="K", help="so many at most (default: 25)")
+    which.add_argument("-k", type=arguments.parse_count, default=25, metavar="K", help="so many at most (default: 25)")
     which.add_argument("--sort", default="error", metavar="BY", help="error (default, best first), number, a parameter")
     which.add_argument("--reverse", action="store_true", help="turn the order round")
     which.add_argument("--state", choices=_STATES, help="only trials that ended so (default: complete)")
     which.add_argument("--where", metavar="CONDITION", help='such as "scale < 1 and error < 0.02" (needs pandas)')
-    which.add_argument("--trials", type=_numbers, metavar="N,N", help="these, in this order")
+    which.add_argument("--trials", type=_parse_numbers, metavar="N,N", help="these, in this order")
     which.add_argument(
         "--snapshots", type=arguments.natural, metavar="N", help="the snapshots of trial N, by iteration"
     )
@@ -74,8 +76,8 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     how.add_argument("--array", choices=ARRAYS, default="phase", help="what is shown (default: phase)")
     how.add_argument("--crop", type=_PART, default=1.0, metavar="PART", help="the middle of each side: 0.5 is a half")
     how.add_argument("--scale", choices=("common", "each"), default="common", help="grey scale (default: common)")
-    how.add_argument("--columns", type=arguments.count, metavar="N", help="images in a row")
-    _output(how, "the picture: png, tif, pdf, ... (default: NAME-montage.png beside FILE.h5)", "FILE")
+    how.add_argument("--columns", type=arguments.parse_count, metavar="N", help="images in a row")
+    _add_output(how, "the picture: png, tif, pdf, ... (default: NAME-montage.png beside FILE.h5)", "FILE")
     montage.set_defaults(handler=run_montage)
 
 
@@ -86,33 +88,33 @@ def run_plot(args: argparse.Namespace) -> int:
     """``ptydask plot``: 0; 1 where no figure can be drawn."""
     for kind in args.kinds:
         if kind not in KINDS:
-            raise UsageError(f"there is no figure {kind!r}; {nearest(kind, KINDS)}")
+            raise UsageError(f"there is no figure {kind!r}; {nearest_hint(kind, KINDS)}")
     kinds = list(dict.fromkeys(args.kinds))
-    place = destination(args.file, args.output, kinds, args.format)
+    place = figure_destination(args.file, args.output, kinds, args.format)
     from ptydask.analysis import data, figures
     from ptydask.store import reader
 
     figures.need_matplotlib()
     with reader.open(args.file) as results:
-        study = data.load(results, curves=not kinds or "curves" in kinds)
-    chosen = kinds or figures.suitable(study)
+        study = data.load_study(results, curves=not kinds or "curves" in kinds)
+    chosen = kinds or figures.drawable_kinds(study)
     if not chosen:
-        formats.say(f"{args.file}: nothing to draw so far ({len(study.records)} trials recorded)")
+        formats.print_stderr(f"{args.file}: nothing to draw so far ({len(study.records)} trials recorded)")
         return 1
     for kind in chosen:
         path = place(kind)
         figure = figures.draw(kind, study, parameters=args.params, size=args.size)
         figures.save(figure, path, dpi=args.dpi or 200)
-        formats.write(f"{path}\n")
+        formats.print_text(f"{path}\n")
     return 0
 
 
-def destination(file: Path, output: Path | None, kinds: Sequence[str], suffix: str | None) -> Any:
+def figure_destination(file: Path, output: Path | None, kinds: Sequence[str], suffix: str | None) -> Any:
     """The function from a kind to the path of its picture. Raises UsageError where ``output`` cannot be meant."""
     if output is None:
-        return lambda kind: beside(file, f"-{kind}.{suffix or 'png'}")
+        return lambda kind: path_beside(file, f"-{kind}.{suffix or 'png'}")
     if output.suffix and not output.is_dir():
-        _writable(output)
+        _check_writable(output)
         if len(kinds) != 1:
             raise UsageError(f"-o {output}: a file holds one figure; name one KIND, or a folder")
         if suffix and output.suffix.lower() != f".{suffix}":
@@ -120,7 +122,7 @@ def destination(file: Path, output: Path | None, kinds: Sequence[str], suffix: s
         return lambda _kind: output
     if output.exists() and not output.is_dir():
         raise UsageError(f"-o {output}: there is a file of this name, and it is no picture")
-    return lambda kind: output / beside(file, f"-{kind}.{suffix or 'png'}").name
+    return lambda kind: output / path_beside(file, f"-{kind}.{suffix or 'png'}").name
 
 
 # --- montage -----------------------------------------------------------------------------------------
@@ -128,34 +130,34 @@ def destination(file: Path, output: Path | None, kinds: Sequence[str], suffix: s
 
 def run_montage(args: argparse.Namespace) -> int:
     """``ptydask montage``: 0; 1 where no trial has an image to show."""
-    path: Path = args.output or beside(args.file, "-montage.png")
-    _writable(path)
-    _conflicts(args)
+    path: Path = args.output or path_beside(args.file, "-montage.png")
+    _check_writable(path)
+    _check_conflicts(args)
     from ptydask.analysis import figures
     from ptydask.analysis.montage import trial_images
     from ptydask.store import reader
 
     figures.need_matplotlib()
     with reader.open(args.file) as results:
-        if why := trial_images.pictureless(results):
-            formats.say(f"{args.file}: {why}")
+        if why := trial_images.why_no_images(results):
+            formats.print_stderr(f"{args.file}: {why}")
             return 1
-        shown, title = _snapshots(results, args) if args.snapshots is not None else _sheet(results, args)
+        shown, title = _read_snapshots(results, args) if args.snapshots is not None else _read_sheet(results, args)
     for number, why in list(shown.lost.items())[:20]:
-        formats.say(why if args.snapshots is not None else f"trial {number} left out: {why}")
+        formats.print_stderr(why if args.snapshots is not None else f"trial {number} left out: {why}")
     if len(shown.lost) > 20:
-        formats.say(f"and {len(shown.lost) - 20} more")
+        formats.print_stderr(f"and {len(shown.lost) - 20} more")
     if not shown.pictures:
-        formats.say(f"{args.file}: no trial has {'an image' if args.array == 'phase' else args.array} to show")
+        formats.print_stderr(f"{args.file}: no trial has {'an image' if args.array == 'phase' else args.array} to show")
         return 1
     common = args.scale == "common"
-    figure = trial_images.paint(shown, columns=args.columns, common=common, dpi=args.dpi, title=title)
+    figure = trial_images.draw_sheet(shown, columns=args.columns, common=common, dpi=args.dpi, title=title)
     figures.save(figure, path, dpi=figure.dpi)
-    formats.write(f"{path}\n")
+    formats.print_text(f"{path}\n")
     return 0
 
 
-def _conflicts(args: argparse.Namespace) -> None:
+def _check_conflicts(args: argparse.Namespace) -> None:
     """Options that choose trials in ways that exclude each other."""
     if args.trials is not None and (args.where or args.sort != "error" or args.state or args.reverse):
         raise UsageError(
@@ -165,16 +167,16 @@ def _conflicts(args: argparse.Namespace) -> None:
         raise UsageError("--snapshots is of one trial; --trials and --where do not go with it")
 
 
-def _sheet(results: Results, args: argparse.Namespace) -> tuple[Sheet, str]:
+def _read_sheet(results: Results, args: argparse.Namespace) -> tuple[MontageSheet, str]:
     from ptydask.analysis.montage import sheet_layout, trial_images
 
     records = results.records()
     if args.trials is not None:
-        chosen, title, most = _named(records, args.trials, args.file), "", len(args.trials)
+        chosen, title, most = _records_by_number(records, args.trials, args.file), "", len(args.trials)
     else:
         args.state = args.state or ("all" if "state" in (args.where or "") else "complete")
         state = _STATES[args.state]
-        allowed = _where(args.file, args.where) if args.where else None
+        allowed = _matching_numbers(args.file, args.where) if args.where else None
         records = [record for record in records if allowed is None or record.number in allowed]
         direction = results.meta.direction
         chosen = trial_images.ordered(records, sort=args.sort, direction=direction, state=state, reverse=args.reverse)
@@ -182,13 +184,13 @@ def _sheet(results: Results, args: argparse.Namespace) -> tuple[Sheet, str]:
         if not chosen and args.where:
             which = "trial" if args.state == "all" else f"{args.state} trial"
             raise UsageError(f"--where {args.where!r} holds for no {which} of {args.file}")
-        title = _title(args, min(most, len(chosen)), len(chosen))
+        title = _sheet_title(args, min(most, len(chosen)), len(chosen))
     pixels = sheet_layout.cell_pixels(min(most, len(chosen)), args.dpi)
     shown = trial_images.read(results, chosen, array=args.array, crop=args.crop, pixels=pixels, most=most)
     return shown, title
 
 
-def _title(args: argparse.Namespace, shown: int, of: int) -> str:
+def _sheet_title(args: argparse.Namespace, shown: int, of: int) -> str:
     """``the best 12 of 40 complete trials``."""
     state = f"{args.state} " if args.state != "all" else ""
     if shown < of and args.sort == "error" and not args.reverse:
@@ -200,15 +202,15 @@ def _title(args: argparse.Namespace, shown: int, of: int) -> str:
     return f"{count}{by}{where}"
 
 
-def _snapshots(results: Results, args: argparse.Namespace) -> tuple[Sheet, str]:
+def _read_snapshots(results: Results, args: argparse.Namespace) -> tuple[MontageSheet, str]:
     from ptydask.analysis.montage import sheet_layout, trial_images
 
-    _named(results.records(), [args.snapshots], args.file)
+    _records_by_number(results.records(), [args.snapshots], args.file)
     pixels = sheet_layout.cell_pixels(16, args.dpi)
     return trial_images.read_snapshots(results, args.snapshots, array=args.array, crop=args.crop, pixels=pixels), ""
 
 
-def _named(records: Sequence[TrialRecord], numbers: Sequence[int], file: Path) -> list[TrialRecord]:
+def _records_by_number(records: Sequence[TrialRecord], numbers: Sequence[int], file: Path) -> list[TrialRecord]:
     """The records of these numbers. Raises UsageError for one that is not there."""
     known = {record.number: record for record in records}
     for number in numbers:
@@ -218,7 +220,7 @@ def _named(records: Sequence[TrialRecord], numbers: Sequence[int], file: Path) -
     return [known[number] for number in numbers]
 
 
-def _where(file: Path, condition: str) -> set[int]:
+def _matching_numbers(file: Path, condition: str) -> set[int]:
     """The numbers of the trials for which a condition holds. Raises UsageError, MissingDependency."""
     import ptydask
 
@@ -229,12 +231,12 @@ def _where(file: Path, condition: str) -> set[int]:
 # --- pieces ------------------------------------------------------------------------------------------
 
 
-def _output(parser: Any, text: str, name: str = "PATH") -> None:
+def _add_output(parser: Any, text: str, name: str = "PATH") -> None:
     parser.add_argument("-o", "--output", type=Path, metavar=name, help=text)
     parser.add_argument("--dpi", type=_DPI, metavar="N", help="dots per inch")
 
 
-def _writable(path: Path) -> None:
+def _check_writable(path: Path) -> None:
     """Raises UsageError for a name that is no picture's, so that nothing else is ever overwritten."""
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in PICTURES:
@@ -244,20 +246,20 @@ def _writable(path: Path) -> None:
         raise UsageError(f"-o {path}: this is a folder")
 
 
-def _names(text: str) -> list[str]:
+def _parse_names(text: str) -> list[str]:
     """``scale,rotation`` as a list, for argparse."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _numbers(text: str) -> list[int]:
+def _parse_numbers(text: str) -> list[int]:
     """``3,14,15`` as a list, for argparse."""
-    numbers = [arguments.digits(part) for part in _names(text)]
+    numbers = [arguments.digits(part) for part in _parse_names(text)]
     if not numbers or None in numbers:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of trials' numbers, such as 3,14,15")
     return [number for number in dict.fromkeys(numbers) if number is not None]
 
 
-def _size(text: str) -> tuple[float, float]:
+def _parse_size(text: str) -> tuple[float, float]:
     """``3.4x2.6``: inches."""
     parts = text.lower().split("x")
     if len(parts) != 2:

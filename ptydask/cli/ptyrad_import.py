@@ -17,7 +17,7 @@ from ptydask.cli import arguments, formats
 from ptydask.errors import redact
 
 if TYPE_CHECKING:
-    from ptydask.importers.ptyrad import Imported
+    from ptydask.importers.ptyrad import ImportedStudy
 
 _EPILOG = """\
 what is read:
@@ -41,24 +41,24 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add import-ptyrad to the command line; it sets ``handler(args) -> int``."""
     does = "turn a folder of PtyRAD's own hypertune into a results file"
     says = "Turn a folder of PtyRAD's own hypertune into a results file, which every command works on."
-    parser = arguments.command(subparsers, "import-ptyrad", does, says=says, more=_EPILOG, file=False)
+    parser = arguments.add_command(subparsers, "import-ptyrad", does, says=says, more=_EPILOG, file=False)
     parser.add_argument("folder", type=Path, nargs="+", metavar="FOLDER", help=_FOLDER_HELP)
     parser.add_argument("--storage", metavar="URL", help=_STORAGE_HELP)
     parser.add_argument("--study", metavar="NAME", help="the study, where the database holds several")
     parser.add_argument("--params", type=Path, metavar="FILE", help="the params file, where the folder has none")
     parser.add_argument("--results", type=Path, metavar="FILE.h5", help="the file to write (default: STUDY.h5, here)")
-    parser.set_defaults(handler=run)
+    parser.set_defaults(handler=run_import)
 
 
 _FOLDER_HELP = "the folder output_dir/..._hypertune_...; several, where one study's jobs made more than one"
 _STORAGE_HELP = "the study's database, a URL or an SQLite file (default: by the params file); none: use none"
 
 
-def run(args: argparse.Namespace) -> int:
+def run_import(args: argparse.Namespace) -> int:
     """``ptydask import-ptyrad``: 0; 3 where files had to be left out."""
     from ptydask.importers.ptyrad import import_study
 
-    progress = _Progress()
+    progress = _ProgressLine()
     try:
         done = import_study(
             args.folder,
@@ -70,11 +70,11 @@ def run(args: argparse.Namespace) -> int:
         )
     finally:
         progress.end()
-    formats.write("\n".join(report(done)) + "\n")
+    formats.print_text("\n".join(report_lines(done)) + "\n")
     return 3 if done.tally.skipped else 0
 
 
-class _Progress:
+class _ProgressLine:
     """How far it is, on stderr: one line that is written over on a terminal, else a line every half minute."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class _Progress:
             return
         self._said = now
         rest = (now - self._begin) / done * (total - done)
-        line = f"{done} of {total} trials, {formatting.duration(rest)} left"
+        line = f"{done} of {total} trials, {formatting.duration_text(rest)} left"
         print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
         self._open = terminal
 
@@ -98,25 +98,25 @@ class _Progress:
             self._open = False
 
 
-def report(done: Imported) -> list[str]:
+def report_lines(done: ImportedStudy) -> list[str]:
     """What was imported, where the values come from, and what was left out: lines for a person."""
     tally = done.tally
     states = ", ".join(f"{count} {word}" for word, count in sorted(tally.states.items()))
     lines = [
-        f"{done.results}: study {formatting.printable(done.study)}, {done.trials} trials ({states})",
+        f"{done.results}: study {formatting.printable_text(done.study)}, {done.trials} trials ({states})",
         *(f"  from     {folder}" for folder in done.folders),
-        f"  values   {_values(done)}",
-        f"  arrays   {_arrays(done)}",
+        f"  values   {_values_text(done)}",
+        f"  arrays   {_arrays_text(done)}",
     ]
     if tally.renumbered:
         lines.append(f"  numbers  {tally.renumbered} trials have a new one: several jobs counted from 0 each")
     if done.waiting:
         lines.append(f"  waiting  {done.waiting} trials that were never begun are left out")
-    lines += [f"  note     {formatting.printable(redact(notice))}" for notice in done.notices]
+    lines += [f"  note     {formatting.printable_text(redact(notice))}" for notice in done.notices]
     if tally.skipped:
         lines.append(f"  skipped  {len(tally.skipped)} files:")
         shown = sorted(tally.skipped.items())[:_SHOWN]
-        lines += [f"    {_short(path, done)}: {formatting.printable(why)}" for path, why in shown]
+        lines += [f"    {_short_path(path, done)}: {formatting.printable_text(why)}" for path, why in shown]
         if len(tally.skipped) > _SHOWN:
             lines.append(f"    ... and {len(tally.skipped) - _SHOWN} more")
     if done.params is not None:
@@ -127,7 +127,7 @@ def report(done: Imported) -> list[str]:
     return lines
 
 
-def _values(done: Imported) -> str:
+def _values_text(done: ImportedStudy) -> str:
     tally = done.tally
     words = {"database": f"the database {done.database}", "log": "PtyRAD's log", "names": "the names of the files"}
     words["model file"] = "the model files alone"
@@ -138,7 +138,7 @@ def _values(done: Imported) -> str:
     return f"{said}{which}: {', '.join(parts)}"
 
 
-def _arrays(done: Imported) -> str:
+def _arrays_text(done: ImportedStudy) -> str:
     tally = done.tally
     parts = [f"{tally.arrays} trials"]
     if tally.earlier:
@@ -150,8 +150,8 @@ def _arrays(done: Imported) -> str:
     return ", ".join(parts)
 
 
-def _short(path: Path, done: Imported) -> str:
+def _short_path(path: Path, done: ImportedStudy) -> str:
     for folder in done.folders:
         if path.is_relative_to(folder):
-            return formatting.printable(str(path.relative_to(folder)))
-    return formatting.printable(str(path))
+            return formatting.printable_text(str(path.relative_to(folder)))
+    return formatting.printable_text(str(path))

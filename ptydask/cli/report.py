@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.cli import arguments
-from ptydask.model import beside
+from ptydask.model import path_beside
 
 _EPILOG = """\
 The page holds the summary, a table of all trials to sort and filter, the plots, the best images beside each
@@ -21,7 +21,7 @@ The best trials come with a large image and probe, all others with a thumbnail."
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add report to the command line; it sets ``handler(args) -> int``."""
-    parser = arguments.command(
+    parser = arguments.add_command(
         subparsers, "report", "write a web page of a results file, for any browser", more=_EPILOG
     )
     parser.add_argument("-o", "--output", type=Path, metavar="NAME.html", help="default: beside FILE.h5, same name")
@@ -37,7 +37,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run_report(args: argparse.Namespace) -> int:
     """``ptydask report``: 0; prints where the page is."""
-    out: Path = args.output or beside(args.file, ".html")
+    out: Path = args.output or path_beside(args.file, ".html")
     from ptydask.analysis import report
     from ptydask.store import reader
 

@@ -43,7 +43,7 @@ def add_parsers(commands: Any) -> None:
     _config_arguments(run)
     workers = run.add_mutually_exclusive_group()
     workers.add_argument(
-        "--workers", type=arguments.count, metavar="N", help="workers (default: one per GPU, else one)"
+        "--workers", type=arguments.parse_count, metavar="N", help="workers (default: one per GPU, else one)"
     )
     workers.add_argument(
         "--adapt",
@@ -59,7 +59,11 @@ def add_parsers(commands: Any) -> None:
         "tcp:// or tls:// address of a Dask scheduler (default: auto)",
     )
     run.add_argument(
-        "--workers-per-gpu", type=arguments.count, default=1, metavar="K", help="trials that share a GPU (default: 1)"
+        "--workers-per-gpu",
+        type=arguments.parse_count,
+        default=1,
+        metavar="K",
+        help="trials that share a GPU (default: 1)",
     )
     run.add_argument(
         "--checkpoint-every",
@@ -101,7 +105,10 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
         "config", type=Path, metavar="CONFIG", help="PtyRAD params file or W&B sweep file: .yaml, .yml, .json or .toml"
     )
     parser.add_argument(
-        "--trials", type=arguments.count, metavar="N", help="trials in total, instead of n_trials per worker or run_cap"
+        "--trials",
+        type=arguments.parse_count,
+        metavar="N",
+        help="trials in total, instead of n_trials per worker or run_cap",
     )
     parser.add_argument("--timeout", type=arguments.seconds, metavar="S", help="start no trial after this many seconds")
     parser.add_argument(
@@ -215,7 +222,7 @@ def _run(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
     from ptydask.driver.execute import execute_run
     from ptydask.progress import view
 
-    screen = view.observer(sys.stderr)
+    screen = view.make_view(sys.stderr)
     prepared = api.announce_run(_run_request(args), screen)
     if prepared.finished:
         return 0

@@ -18,16 +18,16 @@ from ptydask import formatting
 from ptydask.cli import arguments, formats
 from ptydask.cli.formats import trial_object
 from ptydask.driver.contract import snapshot_of_records
-from ptydask.formatting import duration
+from ptydask.formatting import duration_text
 from ptydask.model import RunningTrial, RunSnapshot, TrialRecord, TrialState
-from ptydask.progress.frame import ASCII, BLOCKS, Glyphs, Line, frame, text_of, wrapped
-from ptydask.progress.screen import Screen, redraws, window
+from ptydask.progress.frame import ASCII, BLOCKS, Glyphs, Line, render_frame, text_of, wrap_words
+from ptydask.progress.screen import Screen, can_redraw, window_size
 
 Word = Literal["running", "gone", "stopped", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StudyStatus:
     """How a study stands: one word for programs, one line for a person."""
 
     state: Word
@@ -56,9 +56,9 @@ def run_status(args: argparse.Namespace) -> int:
     """``ptydask status``: 0; 130 where --watch was ended by Ctrl-C."""
     try:
         if args.watch is None:
-            _show(look(args.file, time.time()), args.format)
+            _print_status(read_status(args.file, time.time()), args.format)
         else:
-            _watch(args.file, args.watch, args.format)
+            _watch_status(args.file, args.watch, args.format)
     except KeyboardInterrupt:
         return 130
     return 0
@@ -67,24 +67,24 @@ def run_status(args: argparse.Namespace) -> int:
 # --- decisions ---------------------------------------------------------------------------------------
 
 
-def standing(driver: str, *, live: bool, packed: bool, left: int | None) -> Standing:
+def study_status(driver: str, *, live: bool, packed: bool, left: int | None) -> StudyStatus:
     """How a study stands.
 
     ``driver`` names who said something last, empty once a driver ended in peace; ``live`` whether one holds
     the study; ``packed`` whether all that was recorded is in one file; ``left`` how many trials are to go, where known.
     """
     if live:
-        return Standing("running", f"running: {driver}" if driver else "running")
+        return StudyStatus("running", f"running: {driver}" if driver else "running")
     if packed and not left:  # a driver that was to add trials leaves the file packed until its first
-        return Standing("finished", "finished: everything is in this one file")
+        return StudyStatus("finished", "finished: everything is in this one file")
     todo = f" with {formatting.counted(left, 'trial')} to go" if left else ""
     go_on = "the same command goes on from here"
     if driver:
-        return Standing("gone", f"its driver is gone{todo} ({driver}); {go_on}")
-    return Standing("stopped", f"stopped{todo}; {go_on}")
+        return StudyStatus("gone", f"its driver is gone{todo} ({driver}); {go_on}")
+    return StudyStatus("stopped", f"stopped{todo}; {go_on}")
 
 
-def moment(value: object) -> float:
+def parse_timestamp(value: object) -> float:
     """Seconds since 1970 of a time stamp, a number or ISO 8601; of none at all, 0."""
     if isinstance(value, int | float):
         return float(value)
@@ -126,10 +126,10 @@ def _record_from(values: Mapping[str, Any]) -> TrialRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class StatusReport:
     """A study at one moment: how it stands, and its numbers."""
 
-    standing: Standing
+    standing: StudyStatus
     run: RunSnapshot
     updated: str
     """When the driver wrote the numbers down; empty where they are from the results themselves."""
@@ -137,7 +137,7 @@ class Seen:
     """Seconds since then."""
 
 
-def look(file: Path, now: float) -> Seen:
+def read_status(file: Path, now: float) -> StatusReport:
     """Read a results file and what its driver says beside it. Raises StoreError."""
     from ptydask.store import reader
 
@@ -146,19 +146,19 @@ def look(file: Path, now: float) -> Seen:
         run = snapshot_from(said["run"]) if said.get("run") else None
         driver = ""
         if said.get("pid") is not None:
-            driver = f"process {said.get('pid')} on {formatting.printable(str(said.get('host')))}"
+            driver = f"process {said.get('pid')} on {formatting.printable_text(str(said.get('host')))}"
             driver += f" since {said.get('since')}"
         left = None if run is None else run.total - run.recorded
         if run is not None and results.packed:  # its driver may have packed more than it wrote down
             left = max(0, run.total - max(run.recorded, len(results.records())))
-        how = standing(driver, live=results.live, packed=results.packed, left=left)
+        how = study_status(driver, live=results.live, packed=results.packed, left=left)
         if run is None:
             run = snapshot_of_records(results.records(), results.meta, file, complete=results.packed)
     updated = str(said.get("updated", ""))
-    return Seen(how, run, updated, max(0.0, now - moment(updated)) if updated else 0.0)
+    return StatusReport(how, run, updated, max(0.0, now - parse_timestamp(updated)) if updated else 0.0)
 
 
-def seen_object(seen: Seen) -> dict[str, Any]:
+def seen_object(seen: StatusReport) -> dict[str, Any]:
     """What ``--format json`` prints."""
     run = seen.run
     running = seen.standing.state == "running"
@@ -182,45 +182,45 @@ def seen_object(seen: Seen) -> dict[str, Any]:
     }
 
 
-def seen_lines(seen: Seen, width: int, height: int, *, glyphs: Glyphs) -> list[Line]:
+def seen_lines(seen: StatusReport, width: int, height: int, *, glyphs: Glyphs) -> list[Line]:
     """What a person is shown, in at most ``height`` lines of at most ``width`` characters."""
     running = seen.standing.state == "running"
     style = {"running": "green", "finished": "bold"}.get(seen.standing.state, "yellow")
-    head: list[Line] = wrapped(seen.standing.text.split(" "), width, style, " ")
-    span = duration(seen.run.seconds)
+    head: list[Line] = wrap_words(seen.standing.text.split(" "), width, style, " ")
+    span = duration_text(seen.run.seconds)
     over = f"its last driver ran {span}" if seen.updated else f"{span} in all trials together"
     foot: list[Line] = []
     if seen.updated:
-        foot = wrapped([f"as of {seen.updated}", f"{duration(seen.age)} ago"], width, "dim")
+        foot = wrap_words([f"as of {seen.updated}", f"{duration_text(seen.age)} ago"], width, "dim")
     room = max(1, height - len(head) - len(foot))
-    return [*head, *frame(seen.run, width, room, glyphs, over="" if running else over), *foot]
+    return [*head, *render_frame(seen.run, width, room, glyphs, over="" if running else over), *foot]
 
 
-def _show(seen: Seen, how: str) -> bool:
+def _print_status(seen: StatusReport, how: str) -> bool:
     """Print it; False when nobody reads any more."""
     if how == "table":
-        width = window(sys.stdout)[0] - 1 if sys.stdout.isatty() else 100
+        width = window_size(sys.stdout)[0] - 1 if sys.stdout.isatty() else 100
         glyphs = BLOCKS if formatting.unicode_ready(sys.stdout) else ASCII
         lines = seen_lines(seen, width, 10_000, glyphs=glyphs)
-        return formats.write("".join(f"{text_of(line)}\n" for line in lines))
+        return formats.print_text("".join(f"{text_of(line)}\n" for line in lines))
     if how == "csv":
         values = seen_object(seen)
         flat = {k: v for k, v in values.items() if not isinstance(v, dict | list)}
         flat |= {f"counts.{word}": count for word, count in values["counts"].items()}
         flat["best"] = None if seen.run.best is None else seen.run.best.number
-        return formats.write(formats.csv_text(list(flat), [flat]))
-    return formats.write(formats.object_text(seen_object(seen), how))
+        return formats.print_text(formats.csv_text(list(flat), [flat]))
+    return formats.print_text(formats.object_text(seen_object(seen), how))
 
 
-def _watch(file: Path, every: float, how: str) -> None:
+def _watch_status(file: Path, every: float, how: str) -> None:
     """Show it again and again until the run has ended: in place on a terminal."""
-    screen = Screen(sys.stdout, os.environ) if how == "table" and redraws(sys.stdout, os.environ) else None
+    screen = Screen(sys.stdout, os.environ) if how == "table" and can_redraw(sys.stdout, os.environ) else None
     try:
         while True:
-            seen = look(file, time.time())
+            seen = read_status(file, time.time())
             if screen is not None:
                 screen.draw(partial(seen_lines, seen, glyphs=screen.glyphs))
-            elif not _show(seen, how):
+            elif not _print_status(seen, how):
                 return
             if seen.standing.state != "running":
                 return

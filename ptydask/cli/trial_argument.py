@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ptydask.store.reader import Results
 
 
-def trial(text: str) -> int | str:
+def parse_trial(text: str) -> int | str:
     """A trial's number, or ``best``, for argparse."""
     number = arguments.digits(text)
     if number is None and text != "best":
@@ -24,20 +24,22 @@ def trial(text: str) -> int | str:
 
 def add_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--trial N|best`` for a command about one trial."""
-    parser.add_argument("--trial", type=trial, default="best", metavar="N|best", help="which trial (default: best)")
+    parser.add_argument(
+        "--trial", type=parse_trial, default="best", metavar="N|best", help="which trial (default: best)"
+    )
 
 
-def one(which: int | str, results: Results) -> TrialRecord:
+def find_trial(which: int | str, results: Results) -> TrialRecord:
     """The trial that is meant. Raises UsageError, which names the nearest, and StoreError where none completed."""
     if which == "best":
-        return completed(results)[0]
+        return completed_trials(results)[0]
     by_number = {record.number: record for record in results.records()}
     if which not in by_number:
-        raise UsageError(f"{results.path}: {absent(int(which), by_number.values())}")
+        raise UsageError(f"{results.path}: {absence_text(int(which), by_number.values())}")
     return by_number[int(which)]
 
 
-def completed(results: Results) -> list[TrialRecord]:
+def completed_trials(results: Results) -> list[TrialRecord]:
     """The completed trials, the best first. Raises StoreError where there is none."""
     records = results.records()
     found = ranked(records, results.meta.direction)
@@ -46,7 +48,7 @@ def completed(results: Results) -> list[TrialRecord]:
     return found
 
 
-def absent(number: int, records: Iterable[TrialRecord]) -> str:
+def absence_text(number: int, records: Iterable[TrialRecord]) -> str:
     """For an error's text: what became of trial ``number``, of which there is no record."""
     rows = list(records)
     again = {row.retry_of: row.number for row in rows if row.retry_of is not None}

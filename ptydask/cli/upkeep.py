@@ -17,9 +17,9 @@ from ptydask.errors import UsageError
 from ptydask.formatting import counted, from_here, size_text
 
 if TYPE_CHECKING:
-    from ptydask.store.upkeep.packing import Packed
-    from ptydask.store.upkeep.rebuild import Rebuilt
-    from ptydask.store.upkeep.verify import Report
+    from ptydask.store.upkeep.packing import PackReport
+    from ptydask.store.upkeep.rebuild import RebuildReport
+    from ptydask.store.upkeep.verify import VerifyReport
 
 _PACK = """\
 Make one file of a study whose driver stopped for good, or a packed file smaller.
@@ -69,7 +69,7 @@ json is one object: intact, kind, trials, files, problems (file, trial, where, w
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add pack, verify and rebuild; each sets ``handler(args) -> int``."""
     does = "make one file of a stopped study, or a file smaller"
-    pack = arguments.command(subparsers, "pack", does, says=_PACK, more=_PACK_MORE, file=False)
+    pack = arguments.add_command(subparsers, "pack", does, says=_PACK, more=_PACK_MORE, file=False)
     pack.add_argument("file", type=Path, metavar="FILE.h5", help="the results file")
     pack.add_argument("--arrays", default="all", metavar="RULE", help="which trials keep their arrays, see below")
     pack.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="write this file instead; FILE.h5 stays")
@@ -78,12 +78,12 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     pack.set_defaults(handler=run_pack)
 
     does = "read everything, and say what is damaged"
-    verify = arguments.command(subparsers, "verify", does, says=_VERIFY, more=_VERIFY_MORE)
+    verify = arguments.add_command(subparsers, "verify", does, says=_VERIFY, more=_VERIFY_MORE)
     verify.add_argument("--format", choices=("table", "json"), default="table", help="how to print (default: table)")
     verify.set_defaults(handler=run_verify)
 
     does = "make damaged results usable again"
-    rebuild = arguments.command(subparsers, "rebuild", does, says=_REBUILD, more=_REBUILD_MORE, file=False)
+    rebuild = arguments.add_command(subparsers, "rebuild", does, says=_REBUILD, more=_REBUILD_MORE, file=False)
     rebuild.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, damaged or gone")
     rebuild.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="write this file, and touch nothing else")
     rebuild.set_defaults(handler=run_rebuild)
@@ -100,13 +100,13 @@ def run_pack(args: argparse.Namespace) -> int:
         raise UsageError("--drop-checkpoints: with -o nothing but OUT.h5 is changed")
     rule = retention.parse(args.arrays)
     done = packing.pack(args.file, rule, out=args.out, dry_run=args.dry_run, drop_checkpoints=args.drop_checkpoints)
-    formats.write("".join(f"{line}\n" for line in pack_lines(done, dry_run=args.dry_run)))
+    formats.print_text("".join(f"{line}\n" for line in pack_lines(done, dry_run=args.dry_run)))
     for line in done.damaged:
-        say(line)
+        print_notice(line)
     return 1 if done.damaged else 0
 
 
-def pack_lines(done: Packed, *, dry_run: bool) -> list[str]:
+def pack_lines(done: PackReport, *, dry_run: bool) -> list[str]:
     """What packing did, or would do, for a person."""
     path, trials = from_here(done.path), counted(done.trials, "trial")
     before, after = size_text(done.before), size_text(done.after)
@@ -135,24 +135,24 @@ def run_verify(args: argparse.Namespace) -> int:
     """``ptydask verify``: 0 intact, 1 damaged."""
     from ptydask.store.upkeep import verify
 
-    found = verify.verify(args.file, progress=_progress())
+    found = verify.verify(args.file, progress=_progress_counter())
     if args.format == "json":
-        formats.write(formats.json_text(_report(found)))
+        formats.print_text(formats.json_text(_report_object(found)))
         return 0 if found.intact else 1
     for problem in found.problems:
-        say(str(problem))
+        print_notice(str(problem))
     read = f"{counted(found.trials, 'trial')} in {counted(found.files, 'file')} read"
     if found.intact:
-        formats.write(f"{args.file}: intact, {read}\n")
+        formats.print_text(f"{args.file}: intact, {read}\n")
         return 0
     what = [counted(len(found.problems), "problem")]
     what += [f"{counted(len(found.damaged), 'trial')} damaged"] if found.damaged else []
-    formats.write(f"{args.file}: damaged: {', '.join(what)}; {read}\n")
-    say(found.advice)
+    formats.print_text(f"{args.file}: damaged: {', '.join(what)}; {read}\n")
+    print_notice(found.advice)
     return 1
 
 
-def _progress() -> Callable[[int, int], None] | None:
+def _progress_counter() -> Callable[[int, int], None] | None:
     """Counts the trials on a terminal; None elsewhere."""
     if not sys.stderr.isatty():
         return None
@@ -164,7 +164,7 @@ def _progress() -> Callable[[int, int], None] | None:
     return count
 
 
-def _report(found: Report) -> dict[str, Any]:
+def _report_object(found: VerifyReport) -> dict[str, Any]:
     return {
         "file": str(found.path),
         "intact": found.intact,
@@ -186,14 +186,14 @@ def run_rebuild(args: argparse.Namespace) -> int:
 
     done = rebuild.rebuild(args.file, args.out)
     for line in done.trouble:
-        say(line)
-    formats.write("".join(f"{line}\n" for line in rebuild_lines(done)))
+        print_notice(line)
+    formats.print_text("".join(f"{line}\n" for line in rebuild_lines(done)))
     return 1 if done.numbers_only or done.lost else 0
 
 
-def rebuild_lines(done: Rebuilt) -> list[str]:
+def rebuild_lines(done: RebuildReport) -> list[str]:
     """What was rebuilt, for a person."""
-    from ptydask.store.upkeep.merge_plan import spans
+    from ptydask.store.upkeep.merge_plan import format_spans
 
     path, trials = from_here(done.path), counted(done.trials, "trial")
     if not done.written:
@@ -201,9 +201,11 @@ def rebuild_lines(done: Rebuilt) -> list[str]:
     what = "holds" if done.packed else "is the index of"
     lines = [f"{path}: {what} {trials} that {'is' if done.trials == 1 else 'are'} whole"]
     if done.numbers_only:
-        lines.append(f"only the numbers of {counted(len(done.numbers_only), 'trial')}: {spans(done.numbers_only)}")
+        lines.append(
+            f"only the numbers of {counted(len(done.numbers_only), 'trial')}: {format_spans(done.numbers_only)}"
+        )
     if done.lost:
-        lines.append(f"lost: {counted(len(done.lost), 'trial')}: {spans(done.lost)}")
+        lines.append(f"lost: {counted(len(done.lost), 'trial')}: {format_spans(done.lost)}")
     if not done.described:
         lines.append("the study's settings are not known any more: `ptydask run` with its params file fills them in")
     lines += [f"moved to {from_here(path)}" for path in done.aside]
@@ -215,6 +217,6 @@ def rebuild_lines(done: Rebuilt) -> list[str]:
 # --- pieces ------------------------------------------------------------------------------------------
 
 
-def say(text: str) -> None:
+def print_notice(text: str) -> None:
     """One line on stderr."""
-    print(f"ptydask: {formatting.printable(text)}", file=sys.stderr)
+    print(f"ptydask: {formatting.printable_text(text)}", file=sys.stderr)

@@ -43,7 +43,7 @@ class ClusterRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class WorkerDemand:
     """What the driver says about once a second. Workers are Dask's addresses."""
 
     unfinished: int
@@ -57,7 +57,7 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Tended:
+class ClusterStatus:
     """What a cluster answers."""
 
     notices: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Cluster(Protocol):
 
     client: Client
 
-    def tend(self, need: Need) -> Tended:
+    def tend(self, need: WorkerDemand) -> ClusterStatus:
         """Look after the workers: replace lost ones, grow, shrink. Never waits for a batch system.
 
         Raises ClusterError where no worker can be had and waiting will not help.
@@ -108,7 +108,7 @@ class Place(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ClusterChoice:
     """A place, and in a few words why it is this one."""
 
     place: Place
@@ -120,7 +120,7 @@ def get(name: str) -> Place:
     return cast(Place, registry.load("clusters", name)())
 
 
-def choose(name: str) -> Chosen:
+def choose(name: str) -> ClusterChoice:
     """The place that ``--cluster NAME`` means.
 
     ``auto``: SLURM where it answers, else this machine. Otherwise a registered name, the address of a running
@@ -129,16 +129,16 @@ def choose(name: str) -> Chosen:
     """
     if name == "auto":
         answers, why = _slurm_answers()
-        return Chosen(get("slurm" if answers else "local"), why)
+        return ClusterChoice(get("slurm" if answers else "local"), why)
     if "://" in name:
-        from ptydask.clusters.address import Running
+        from ptydask.clusters.address import RunningScheduler
 
-        return Chosen(Running(name), "a running scheduler")
+        return ClusterChoice(RunningScheduler(name), "a running scheduler")
     if name.lower().endswith((".yaml", ".yml", ".json", ".toml")) or "/" in name:
         from ptydask.clusters.jobqueue import from_file
 
-        return Chosen(from_file(Path(name)), f"profile {name}")
-    return Chosen(get(name), "by name")
+        return ClusterChoice(from_file(Path(name)), f"profile {name}")
+    return ClusterChoice(get(name), "by name")
 
 
 _ANSWER = 5

@@ -11,7 +11,7 @@ from typing import Any
 import dask
 from distributed import Client, Security
 
-from ptydask.clusters import ClusterRequest, Need, Tended, workers_of
+from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, workers_of
 from ptydask.clusters.interrupts import held_back
 from ptydask.clusters.settings import SETTINGS
 from ptydask.errors import ClusterError, UsageError, one_line
@@ -30,7 +30,7 @@ _FIELDS = {
 _TTL = 3600.0
 
 
-class Running:
+class RunningScheduler:
     """See :class:`ptydask.clusters.Place`."""
 
     def __init__(self, address: str) -> None:
@@ -41,7 +41,7 @@ class Running:
 
     def default_workers(self) -> int:
         """As many as the scheduler has now, at least one. Raises ClusterError where it does not answer."""
-        with self._client() as client:
+        with self._connect() as client:
             return max(1, len(workers_of(client)))
 
     def describe(self, request: ClusterRequest) -> str:
@@ -55,14 +55,14 @@ class Running:
     @contextmanager
     def open(self, request: ClusterRequest) -> Iterator[ForeignWorkers]:
         """Connect. Raises ClusterError where the scheduler does not answer in time, or refuses."""
-        with self._client() as client:
+        with self._connect() as client:
             workers = ForeignWorkers(client, self.address)
             with workers.patient():
                 yield workers
 
     @contextmanager
-    def _client(self) -> Iterator[Client]:
-        security = self._security()
+    def _connect(self) -> Iterator[Client]:
+        security = self._tls_security()
         with dask.config.set({"distributed.comm.timeouts.connect": f"{_CONNECT}s"}):
             try:
                 with held_back():
@@ -78,7 +78,7 @@ class Running:
             with held_back():
                 client.close()
 
-    def _security(self) -> Security | None:
+    def _tls_security(self) -> Security | None:
         if not self.address.startswith("tls://"):
             return None
         security = Security(require_encryption=True)
@@ -100,7 +100,7 @@ class ForeignWorkers:
         """While the run lasts, the scheduler treats long trials and lost workers as one of our own would."""
         failures = int(str(SETTINGS["distributed.scheduler.allowed-failures"]))
         try:
-            before = self.client.run_on_scheduler(_exchange, failures, _TTL)
+            before = self.client.run_on_scheduler(_exchange_settings, failures, _TTL)
         except Exception as error:  # whatever its Python has, or lacks
             raise ClusterError(
                 f"the scheduler at {self._address} cannot run ptydask (is it installed there?): {one_line(str(error))}"
@@ -110,9 +110,9 @@ class ForeignWorkers:
             yield
         finally:
             if self.client.status == "running":
-                self.client.run_on_scheduler(_exchange, *before)
+                self.client.run_on_scheduler(_exchange_settings, *before)
 
-    def tend(self, need: Need) -> Tended:
+    def tend(self, need: WorkerDemand) -> ClusterStatus:
         """Say what there is. Raises ClusterError where no worker of several, or of one, can do the work."""
         there = set(workers_of(self.client))
         if there and there <= need.unfit.keys():
@@ -123,7 +123,7 @@ class ForeignWorkers:
         new = tuple(line for line in notices if line not in self._said)
         self._said.update(new)
         waiting = "" if there else f"the scheduler at {self._address} has no workers; start some with dask worker"
-        return Tended(notices=new, waiting=waiting)
+        return ClusterStatus(notices=new, waiting=waiting)
 
     def stop_workers(self) -> None:
         """Have trials under way save and end; worker processes that do not let go of theirs are restarted."""
@@ -161,7 +161,7 @@ def _ask_to_go(asked: bool) -> None:
         eviction.asked.clear()
 
 
-def _exchange(failures: int, ttl: float | None, dask_scheduler: Any = None) -> tuple[int, float | None]:
+def _exchange_settings(failures: int, ttl: float | None, dask_scheduler: Any = None) -> tuple[int, float | None]:
     before = (dask_scheduler.allowed_failures, dask_scheduler.worker_ttl)
     dask_scheduler.allowed_failures = failures
     if before[1] and ttl:

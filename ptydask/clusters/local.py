@@ -18,9 +18,9 @@ import dask
 from distributed import Client, LocalCluster
 from distributed.core import Status
 
-from ptydask.clusters import ClusterRequest, Need, Tended, scaling
+from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, scaling
 from ptydask.clusters.interrupts import for_this_process_only, held_back
-from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence
+from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence_dask
 from ptydask.errors import ClusterError, one_line
 
 _START = 120
@@ -45,7 +45,7 @@ def visible_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     return tuple(listed.stdout.split())
 
 
-def shares(workers: int, gpus: Sequence[str], cores: int) -> list[dict[str, str]]:
+def worker_environments(workers: int, gpus: Sequence[str], cores: int) -> list[dict[str, str]]:
     """The environment of each worker: GPUs in turn, cores in equal parts (at least one each)."""
     threads = str(max(1, cores // workers))
     common = dict.fromkeys(THREADS, threads)
@@ -74,57 +74,61 @@ class _PinnedCluster(LocalCluster):
 class LocalWorkers:
     """See :class:`ptydask.clusters.Cluster`."""
 
-    def __init__(self, cluster: _PinnedCluster, client: Client, limits: scaling.Limits) -> None:
+    def __init__(self, cluster: _PinnedCluster, client: Client, limits: scaling.WorkerLimits) -> None:
         self._cluster, self.client, self._limits = cluster, client, limits
         self._asked: dict[int, float] = {}
         self._closing: set[str] = set()
 
-    def tend(self, need: Need) -> Tended:
+    def tend(self, need: WorkerDemand) -> ClusterStatus:
         """Start and close workers. Dask's nannies start a worker again that died.
 
         Raises ClusterError where a worker cannot get ready or does not come up: no other one here would either.
         """
         for why in need.unfit.values():
             raise ClusterError(f"the workers on this machine cannot run this study: {why}")
-        crews = self._crews(need)
-        change = scaling.change(crews, unfinished=need.unfinished, limits=self._limits, at_once=self._limits.most)
+        crews = self._worker_loads(need)
+        change = scaling.decide_scaling(
+            crews, unfinished=need.unfinished, limits=self._limits, at_once=self._limits.most
+        )
         if change.start:
             self._cluster.scale(len(crews) + change.start)
         # One that has no address yet is closed once it has: nobody could be told by then not to get it ready.
-        close = {int(name): address for name in change.close if (address := self._address(int(name))) is not None}
+        close = {
+            int(name): address for name in change.close if (address := self._worker_address(int(name))) is not None
+        }
         if close:
             self._closing |= set(close.values())
             self._cluster.loop.add_callback(self._cluster.scale_down, list(close))
         coming = change.start + sum(1 for crew in crews if not crew.joined)
         waiting = f"{coming} worker{'s' * (coming != 1)} starting" if coming else ""
-        return Tended(coming=coming, waiting=waiting, closing=self._closing)
+        return ClusterStatus(coming=coming, waiting=waiting, closing=self._closing)
 
-    def _address(self, name: int) -> str | None:
+    def _worker_address(self, name: int) -> str | None:
         address: str | None = getattr(self._cluster.workers.get(name), "worker_address", None)
         return address
 
-    def _crews(self, need: Need) -> list[scaling.Crew]:
+    def _worker_loads(self, need: WorkerDemand) -> list[scaling.JobLoad]:
         now = time.monotonic()
         crews = []
         for name in list(self._cluster.worker_spec):
             asked = self._asked.setdefault(name, now)
             nanny = self._cluster.workers.get(name)
-            address = self._address(name)
+            address = self._worker_address(name)
             if address is not None:
                 self._asked[name] = now
             elif now - asked > _START or getattr(nanny, "status", None) is Status.failed:
                 raise ClusterError(f"a worker did not start on this machine within {_START} s")
-            crews.append(scaling.Crew(str(name), asked, 1, int(address is not None), int(address in need.busy)))
+            crews.append(scaling.JobLoad(str(name), asked, 1, int(address is not None), int(address in need.busy)))
         return crews
 
     def stop_workers(self) -> None:
         """Kill the worker processes; the scheduler goes on answering."""
-        _kill(self._cluster)
+        _kill_workers(self._cluster)
         self._cluster.scale(0)
         self._cluster.sync(self._cluster._correct_state)
 
 
-def _kill(cluster: LocalCluster) -> None:
+def _kill_workers(cluster: LocalCluster) -> None:
     for nanny in cluster.workers.values():
         nanny.auto_restart = False
         if nanny.pid is not None:
@@ -132,7 +136,7 @@ def _kill(cluster: LocalCluster) -> None:
                 os.kill(nanny.pid, signal.SIGKILL)
 
 
-def describe(environments: Sequence[Mapping[str, str]]) -> str:
+def describe_workers(environments: Sequence[Mapping[str, str]]) -> str:
     """``2 workers on this machine, 1 core each``, or with the GPUs."""
     workers = len(environments)
     gpus = sorted({env["CUDA_VISIBLE_DEVICES"] for env in environments} - {""})
@@ -150,14 +154,14 @@ class ThisMachine:
 
     def describe(self, request: ClusterRequest) -> str:
         """What each worker gets."""
-        return describe(self._environments(request))
+        return describe_workers(self._environments(request))
 
     def script(self, request: ClusterRequest) -> str:
         """There is none."""
         return ""
 
     def _environments(self, request: ClusterRequest) -> list[dict[str, str]]:
-        return shares(request.workers, visible_gpus(), len(os.sched_getaffinity(0)))
+        return worker_environments(request.workers, visible_gpus(), len(os.sched_getaffinity(0)))
 
     @contextmanager
     def open(self, request: ClusterRequest) -> Iterator[LocalWorkers]:
@@ -165,15 +169,15 @@ class ThisMachine:
         environments = self._environments(request)
         spawn_env = {name: environments[0][name] for name in THREADS}
         spawn_env |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
-        silence()
+        silence_dask()
         settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}
         with dask.config.set(settings), _main_module_hidden(), ExitStack() as stack:
             with held_back():  # what it held back is raised at its end: the stack must know by then what to close
-                cluster = _start(environments)
+                cluster = _start_cluster(environments)
                 client = Client(cluster, set_as_default=False)  # it would wait for workers that are asked for already
-                stack.callback(_close, cluster, client)
+                stack.callback(_close_cluster, cluster, client)
                 cluster.scale(request.least)
-            yield LocalWorkers(cluster, client, scaling.Limits(request.least, request.workers))
+            yield LocalWorkers(cluster, client, scaling.WorkerLimits(request.least, request.workers))
 
 
 @contextmanager
@@ -196,14 +200,14 @@ def _main_module_hidden() -> Iterator[None]:
             main.__file__ = file
 
 
-def _close(cluster: _PinnedCluster, client: Client) -> None:
+def _close_cluster(cluster: _PinnedCluster, client: Client) -> None:
     with held_back():
-        _kill(cluster)
+        _kill_workers(cluster)
         client.close()
         cluster.close()
 
 
-def _start(environments: list[dict[str, str]]) -> _PinnedCluster:
+def _start_cluster(environments: list[dict[str, str]]) -> _PinnedCluster:
     # The cluster's thread, and the workers that it starts, inherit from here that they never hear Ctrl-C.
     # (multiprocessing's resource tracker unblocks it in the thread that starts it, so it has to be there before.)
     resource_tracker.ensure_running()

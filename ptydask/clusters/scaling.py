@@ -17,7 +17,7 @@ LONGEST_PAUSE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WorkerLimits:
     """What a run asks for."""
 
     least: int
@@ -29,7 +29,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class JobLoad:
     """One job as the scaling sees it."""
 
     name: str
@@ -43,7 +43,7 @@ class Crew:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ScalingDecision:
     """What to do now."""
 
     start: int = 0
@@ -52,19 +52,19 @@ class Change:
     """Names of jobs to close: none of their workers is busy."""
 
 
-def aim(unfinished: int, limits: Limits) -> int:
+def target_workers(unfinished: int, limits: WorkerLimits) -> int:
     """Workers to grow to: never more than there are trials to do, nor than the most that are allowed."""
     return max(0, min(unfinished, limits.most))
 
 
-def keep(unfinished: int, limits: Limits) -> int:
+def workers_to_keep(unfinished: int, limits: WorkerLimits) -> int:
     """Workers that shrinking leaves: those that have something to do, the least while anything is; else none."""
-    return max(aim(unfinished, limits), min(limits.least, limits.most)) if unfinished > 0 else 0
+    return max(target_workers(unfinished, limits), min(limits.least, limits.most)) if unfinished > 0 else 0
 
 
-def change(
-    crews: Iterable[Crew], *, unfinished: int, limits: Limits, leaving: int = 0, at_once: int = AT_ONCE
-) -> Change:
+def decide_scaling(
+    crews: Iterable[JobLoad], *, unfinished: int, limits: WorkerLimits, leaving: int = 0, at_once: int = AT_ONCE
+) -> ScalingDecision:
     """Which jobs to start or to close.
 
     ``leaving`` workers belong to jobs that are being closed: they do no more work but still count as there.
@@ -74,14 +74,14 @@ def change(
     every = list(crews)
     there = sum(crew.workers for crew in every)
     # Never both: the number to keep is at least the number to grow to.
-    close = _to_close(every, there - keep(unfinished, limits))
+    close = _to_close(every, there - workers_to_keep(unfinished, limits))
     if close:
-        return Change(close=close)
-    return Change(start=min(at_once, _to_start(there, leaving, unfinished, limits)))
+        return ScalingDecision(close=close)
+    return ScalingDecision(start=min(at_once, _to_start(there, leaving, unfinished, limits)))
 
 
-def _to_start(there: int, leaving: int, unfinished: int, limits: Limits) -> int:
-    missing = aim(unfinished, limits) - there
+def _to_start(there: int, leaving: int, unfinished: int, limits: WorkerLimits) -> int:
+    missing = target_workers(unfinished, limits) - there
     if missing <= 0:
         return 0
     wanted = math.ceil(missing / limits.per_job)
@@ -89,7 +89,7 @@ def _to_start(there: int, leaving: int, unfinished: int, limits: Limits) -> int:
     return max(0, min(wanted, room // limits.per_job))
 
 
-def _to_close(crews: list[Crew], surplus: int) -> tuple[str, ...]:
+def _to_close(crews: list[JobLoad], surplus: int) -> tuple[str, ...]:
     waiting = sorted((c for c in crews if not c.joined), key=lambda c: -c.asked)
     idle = sorted((c for c in crews if c.joined and not c.busy), key=lambda c: c.asked)
     out = []
@@ -106,6 +106,6 @@ def at_once(failures: int) -> int:
     return max(1, AT_ONCE // 2**failures)
 
 
-def pause(failures: int) -> float:
+def retry_delay(failures: int) -> float:
     """Seconds to wait after so many failed attempts in a row: 1, 2, 4 ... up to a minute; none after none."""
     return min(LONGEST_PAUSE, 2.0 ** (failures - 1)) if failures > 0 else 0.0

@@ -39,12 +39,12 @@ SETTINGS: Mapping[str, object] = {
 }
 
 
-def silence() -> None:
+def silence_dask() -> None:
     """Keep what Dask says of connections that come and go off the screen; the driver says what matters."""
     for name in ("distributed", "asyncio", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def variable(setting: str) -> str:
+def dask_variable(setting: str) -> str:
     """The environment variable that Dask reads ``setting`` from."""
     return "DASK_" + setting.replace(".", "__").replace("-", "_").upper()

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 from ptydask import registry
 from ptydask.config import reading
 from ptydask.errors import ConfigError, UsageError
-from ptydask.model import Scalar, Source, StudyPlan
+from ptydask.model import Scalar, SourceFile, StudyPlan
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Format(Protocol):
     def straighten(self, data: dict[str, Any]) -> tuple[str, ...]:
         """Puts right, in place, a slip of layout that can mean one thing only, before ``--set``; what was done."""
 
-    def plan(self, source: Source, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
+    def plan(self, source: SourceFile, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
         """The study that ``data`` asks for. Raises ConfigError; may change ``data``."""
 
     def key_of(self, key: str) -> str:
@@ -60,14 +60,14 @@ def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
     source, data = reading.read(path)
     try:
         formats = [cast(Format, registry.load("formats", name)()) for name in registry.names("formats")]
-        crooked = _recognised(data, formats)
+        crooked = _find_format(data, formats)
         said = () if crooked is None else crooked.straighten(data)
         data = copy.deepcopy(data)
         for key, new in overrides.settings:
-            reading.put(data, key, new)
-        form = _format(data, formats)
+            reading.set_value(data, key, new)
+        form = _require_format(data, formats)
         plan = form.plan(source, data, overrides)
-        plan = replace(plan, notices=(*said, *plan.notices, *_check(plan, form, overrides)))
+        plan = replace(plan, notices=(*said, *plan.notices, *_check_plan(plan, form, overrides)))
     except ConfigError as error:
         raise error.in_file(path) from None
     except RecursionError:
@@ -85,7 +85,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not sign or not all(part.strip() for part in key.split(".")):
         raise UsageError(f"--set {text!r}: must be key=value, for example {_EXAMPLES}")
     try:
-        return key, reading.value(raw)
+        return key, reading.parse_value(raw)
     except ConfigError as error:
         raise UsageError(f"--set {text!r}: {error.rule}") from None
 
@@ -93,14 +93,14 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def parse_point(text: str) -> dict[str, Scalar]:
     """``scale=1.02 rotation=-1.5`` as a mapping. Raises UsageError."""
     point: dict[str, Scalar] = {}
-    for word in _words(text):
+    for word in _split_words(text):
         name, sign, raw = word.partition("=")
         if not sign or not name or not raw:
             raise UsageError(f"--try {text!r}: must be name=value, one or more, with blanks between them")
         if name in point:
             raise UsageError(f"--try {text!r}: {name} is there twice")
         try:
-            new = reading.value(raw)
+            new = reading.parse_value(raw)
         except ConfigError as error:
             raise UsageError(f"--try {text!r}: {error.rule}") from None
         if isinstance(new, list | dict):
@@ -111,23 +111,23 @@ def parse_point(text: str) -> dict[str, Scalar]:
     return point
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     """``text`` cut at blanks and commas, but not within a value in quotes or brackets."""
     return re.findall(r"""(?:[^\s,=]*=(?:'[^']*'|"[^"]*"|\[[^\]]*\]|\{[^}]*\})|[^\s,])[^\s,]*""", text)
 
 
-def _recognised(data: dict[str, Any], formats: Sequence[Format]) -> Format | None:
+def _find_format(data: dict[str, Any], formats: Sequence[Format]) -> Format | None:
     return next((candidate for candidate in formats if candidate.recognises(data)), None)
 
 
-def _format(data: dict[str, Any], formats: Sequence[Format]) -> Format:
-    if (form := _recognised(data, formats)) is not None:
+def _require_format(data: dict[str, Any], formats: Sequence[Format]) -> Format:
+    if (form := _find_format(data, formats)) is not None:
         return form
     known = "a PtyRAD params file has the section init_params, a W&B sweep file the keys method and parameters"
     raise ConfigError("is no file that ptydask knows", key=next(iter(data), "(empty mapping)"), hint=known)
 
 
-def _check(plan: StudyPlan, form: Format, overrides: Overrides) -> tuple[str, ...]:
+def _check_plan(plan: StudyPlan, form: Format, overrides: Overrides) -> tuple[str, ...]:
     """What the sampler factory and the storage refuse, and what they say; imported here, as both load Optuna."""
     from ptydask import sampling
     from ptydask.storage import urls
@@ -136,7 +136,7 @@ def _check(plan: StudyPlan, form: Format, overrides: Overrides) -> tuple[str, ..
         raise ConfigError("must name a file, not a folder", key="--results", value=str(plan.results))
     urls.parse(plan.storage, plan.results)
     try:
-        return sampling.check(plan)
+        return sampling.rehearse_search(plan)
     except ConfigError as e:
         key = form.key_of(e.key)
         if overrides.sampler is not None and e.key.startswith("sampler_params"):

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from ptydask.errors import ConfigError, nearest, one_line
-from ptydask.model import Source
+from ptydask.errors import ConfigError, nearest_hint, one_line
+from ptydask.model import SourceFile
 
 SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".toml": "toml"}
 _MOST_BYTES = 4_000_000
@@ -23,7 +23,7 @@ _MOST_NODES = 200_000
 """Values after every YAML alias is spelled out: what a few nested aliases can blow up to fills any memory."""
 
 
-class _Loader(yaml.SafeLoader):
+class _YamlLoader(yaml.SafeLoader):
     """YAML 1.1 as PyYAML reads it, but ``1e-5`` is a number, dates stay text and a key may not come twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -52,32 +52,32 @@ _FLOAT = re.compile(
     re.X,
 )
 _KEPT = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
-_Loader.yaml_implicit_resolvers = {
+_YamlLoader.yaml_implicit_resolvers = {
     first: [(tag, regexp) for tag, regexp in resolvers if tag not in _KEPT]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
-def read(path: Path) -> tuple[Source, dict[str, Any]]:
+def read(path: Path) -> tuple[SourceFile, dict[str, Any]]:
     """The file as it is and the mapping in it. Raises ConfigError with the file, and the line where there is one."""
-    form = _form(path)
-    text = _text(path)
+    form = _file_format(path)
+    text = _read_text(path)
     try:
-        data = {"yaml": _yaml, "json": _json, "toml": _toml}[form](text)
+        data = {"yaml": _parse_yaml, "json": _parse_json, "toml": _parse_toml}[form](text)
     except ConfigError as error:
         raise ConfigError(
             error.rule, file=path, key=error.key, value=error.value, hint=error.hint, line=error.line
         ) from None
     if not isinstance(data, dict):
-        rule = "holds no settings" if data is None else f"must be a mapping of sections, not {kind(data)}"
+        rule = "holds no settings" if data is None else f"must be a mapping of sections, not {type_name(data)}"
         raise ConfigError(rule, file=path, **({} if data is None else {"value": data}))
-    return Source(path, text, form), data
+    return SourceFile(path, text, form), data
 
 
-def value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """One value as YAML spells it, for the command line. Raises ConfigError."""
-    return _yaml(text)
+    return _parse_yaml(text)
 
 
 def spells_number(text: str) -> bool:
@@ -89,7 +89,7 @@ def spells_number(text: str) -> bool:
     return True
 
 
-def kind(thing: object) -> str:
+def type_name(thing: object) -> str:
     """What a person calls the type of a value."""
     for types, name in (
         (bool, "true or false"),
@@ -104,7 +104,7 @@ def kind(thing: object) -> str:
     return f"a {type(thing).__name__}"
 
 
-def _form(path: Path) -> str:
+def _file_format(path: Path) -> str:
     try:
         if path.is_dir():
             raise ConfigError("is a folder; a params file is needed", file=path)
@@ -113,7 +113,7 @@ def _form(path: Path) -> str:
         if not path.is_file():
             raise ConfigError("is not an ordinary file", file=path)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot be read: {_reason(error)}", file=path) from None
+        raise ConfigError(f"cannot be read: {_error_reason(error)}", file=path) from None
     suffix = path.suffix.lower()
     if suffix == ".py":
         hint = "a .py params file would be run as a program; write it as .yaml, .json or .toml; "
@@ -135,14 +135,14 @@ def near_file(path: Path) -> str:
     return f"did you mean {str(path.parent / close[0])!r}?" if close else f"the working directory is {Path.cwd()}"
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         size = path.stat().st_size
         if size > _MOST_BYTES:
             raise ConfigError(f"has {size} bytes; a params file is text of a few pages", file=path)
         raw = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"cannot be read: {_reason(error)}", file=path) from None
+        raise ConfigError(f"cannot be read: {_error_reason(error)}", file=path) from None
     if not raw.strip():
         raise ConfigError("the file is empty", file=path)
     try:
@@ -161,7 +161,7 @@ def _text(path: Path) -> str:
     return text
 
 
-def _reason(error: Exception) -> str:
+def _error_reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
@@ -169,15 +169,15 @@ def _reason(error: Exception) -> str:
 _FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 
 
-def _yaml(text: str) -> Any:
+def _parse_yaml(text: str) -> Any:
     try:
-        loader = _Loader(text)
+        loader = _YamlLoader(text)
         try:
             node = loader.get_single_node()
             if node is None:
                 return None
-            _weigh(node, {}, set())
-            return plain(loader.construct_document(node))
+            _count_nodes(node, {}, set())
+            return plain_values(loader.construct_document(node))
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
@@ -202,7 +202,7 @@ def _yaml_error(error: yaml.YAMLError) -> ConfigError:
     return ConfigError(rule, line=None if mark is None else mark.line + 1, hint=hint)
 
 
-def _weigh(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
+def _count_nodes(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
     """How many values ``node`` is with its aliases spelled out; refuses too many, and an alias of itself."""
     if isinstance(node, yaml.ScalarNode):
         return 1
@@ -213,7 +213,7 @@ def _weigh(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
         raise ConfigError("an alias stands for a part that holds it", line=line)
     above.add(id(node))
     parts = [n for pair in node.value for n in pair] if isinstance(node, yaml.MappingNode) else node.value
-    total = 1 + sum(_weigh(part, known, above) for part in parts)
+    total = 1 + sum(_count_nodes(part, known, above) for part in parts)
     above.discard(id(node))
     if total > _MOST_NODES:
         raise ConfigError(f"holds more than {_MOST_NODES} values once its aliases are spelled out", line=line)
@@ -221,7 +221,7 @@ def _weigh(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
     return total
 
 
-def _json(text: str) -> Any:
+def _parse_json(text: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, item in pairs:
@@ -233,14 +233,14 @@ def _json(text: str) -> Any:
     return _plain("JSON", partial(json.loads, object_pairs_hook=unique), text)
 
 
-def _toml(text: str) -> Any:
+def _parse_toml(text: str) -> Any:
     return _plain("TOML", tomllib.loads, text)
 
 
 def _plain(form: str, parse: Callable[[str], Any], text: str) -> Any:
     """The values in a JSON or TOML text; both parsers raise a ValueError that knows the line."""
     try:
-        return plain(parse(text))
+        return plain_values(parse(text))
     except RecursionError:
         raise ConfigError("is nested too deeply") from None
     except ValueError as error:
@@ -251,7 +251,7 @@ def _plain(form: str, parse: Callable[[str], Any], text: str) -> Any:
         raise ConfigError(f"cannot be read as {form}: {said}", line=line) from None
 
 
-def plain(thing: Any, key: str = "") -> Any:
+def plain_values(thing: Any, key: str = "") -> Any:
     """The same values, every one of them one that JSON has. Raises ConfigError with the key of one that is not."""
     if thing is None or isinstance(thing, bool | str):
         return thing
@@ -264,19 +264,19 @@ def plain(thing: Any, key: str = "") -> Any:
             raise ConfigError("must be a number", key=key, value=thing)
         return thing
     if isinstance(thing, list | tuple):
-        return [plain(item, f"{key}[{index}]") for index, item in enumerate(thing)]
+        return [plain_values(item, f"{key}[{index}]") for index, item in enumerate(thing)]
     if isinstance(thing, dict):
         for name in thing:
             if not isinstance(name, str):
                 hint = f"write {str(name)!r} in quotes"
                 raise ConfigError("a key must be text", key=key, value=name, hint=hint)
-        return {name: plain(item, f"{key}.{name}" if key else name) for name, item in thing.items()}
+        return {name: plain_values(item, f"{key}.{name}" if key else name) for name, item in thing.items()}
     raise ConfigError(
-        f"must be text, a number, a list or a mapping, not {kind(thing)}", key=key, value=thing, hint="quote it"
+        f"must be text, a number, a list or a mapping, not {type_name(thing)}", key=key, value=thing, hint="quote it"
     )
 
 
-def put(data: dict[str, Any], key: str, new: Any) -> None:
+def set_value(data: dict[str, Any], key: str, new: Any) -> None:
     """Set ``a.b.c`` in nested mappings and lists (``a.0``), in place; missing mappings are made.
 
     Raises ConfigError where the key leads through a value that holds nothing.
@@ -286,31 +286,31 @@ def put(data: dict[str, Any], key: str, new: Any) -> None:
     for depth, part in enumerate(way):
         if isinstance(here, dict) and here.get(part) is None:
             here[part] = {}
-        here = _step(here, part, ".".join(way[: depth + 1]))
+        here = _step_into(here, part, ".".join(way[: depth + 1]))
     if isinstance(here, dict):
         here[last] = new
     elif isinstance(here, list):
-        _step(here, last, key)
+        _step_into(here, last, key)
         here[int(last)] = new
     else:
-        raise ConfigError(f"{'.'.join(way)} is {kind(here)} and holds no {last!r}", key=key, value=new)
+        raise ConfigError(f"{'.'.join(way)} is {type_name(here)} and holds no {last!r}", key=key, value=new)
 
 
-def _step(here: Any, part: str, so_far: str) -> Any:
+def _step_into(here: Any, part: str, so_far: str) -> Any:
     if isinstance(here, dict):
         return here[part]
     if isinstance(here, list):
         if not (part.isascii() and part.isdecimal() and len(part) < 10) or int(part) >= len(here):
             raise ConfigError(f"the list has places 0 to {len(here) - 1}", key=so_far, value=part)
         return here[int(part)]
-    raise ConfigError(f"{kind(here)} holds nothing", key=so_far, value=here)
+    raise ConfigError(f"{type_name(here)} holds nothing", key=so_far, value=here)
 
 
 def expect(thing: Any, what: str, key: str) -> Any:
     """``thing`` where it is ``what`` (``a mapping``, ``text``, ``true or false``, ``a list``); else ConfigError."""
-    if kind(thing) != what:
-        hint = "put it in quotes" if what == "text" and kind(thing) in ("a number", "true or false") else ""
-        raise ConfigError(f"must be {what}, not {kind(thing)}", key=key, value=thing, hint=hint)
+    if type_name(thing) != what:
+        hint = "put it in quotes" if what == "text" and type_name(thing) in ("a number", "true or false") else ""
+        raise ConfigError(f"must be {what}, not {type_name(thing)}", key=key, value=thing, hint=hint)
     return thing
 
 
@@ -319,4 +319,4 @@ def known_keys(section: Mapping[str, Any], known: tuple[str, ...], key: str) -> 
     for name in section:
         if name not in known:
             full = f"{key}.{name}" if key else name
-            raise ConfigError("unknown key", key=full, value=section[name], hint=nearest(name, known))
+            raise ConfigError("unknown key", key=full, value=section[name], hint=nearest_hint(name, known))

@@ -15,7 +15,7 @@ TPE = ComponentSpec("TPESampler", {"multivariate": True, "group": True, "constan
 """Optuna's own default sampler, set for parameters that hang together and for many workers."""
 
 
-def name(given: str, key: str) -> str:
+def check_name(given: str, key: str) -> str:
     """``given``, where a file can be called after it. Raises ConfigError."""
     if not given.strip():
         raise ConfigError("must not be empty", key=key, value=given)
@@ -40,13 +40,13 @@ def number(value: Any, key: str) -> int | float:
     if not ranges.is_number(value):
         quoted = isinstance(value, str) and reading.spells_number(value)
         hint = "write it without quotes" if quoted else ""
-        raise ConfigError(f"must be a number, not {reading.kind(value)}", key=key, value=value, hint=hint)
+        raise ConfigError(f"must be a number, not {reading.type_name(value)}", key=key, value=value, hint=hint)
     if not math.isfinite(value) or abs(value) > 1e300:
         raise ConfigError("must be a finite number", key=key, value=value)
     return cast(float, value)
 
 
-def whole(value: Any, key: str, least: int = 1, most: float = math.inf) -> int:
+def check_whole(value: Any, key: str, least: int = 1, most: float = math.inf) -> int:
     """``value``, a whole number from ``least`` to ``most``. Raises ConfigError."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
@@ -54,7 +54,7 @@ def whole(value: Any, key: str, least: int = 1, most: float = math.inf) -> int:
     return value
 
 
-def timeout(value: Any, key: str) -> float | None:
+def check_timeout(value: Any, key: str) -> float | None:
     """Seconds, None for no limit. Raises ConfigError."""
     if value is None:
         return None
@@ -63,11 +63,11 @@ def timeout(value: Any, key: str) -> float | None:
     return float(value)
 
 
-def seed(*given: tuple[Any, str]) -> int:
+def choose_seed(*given: tuple[Any, str]) -> int:
     """The first seed that is not None, of pairs with the key that each came from; else 0. Raises ConfigError."""
     for value, key in given:
         if value is not None:
-            return whole(value, key, 0, 2**32 - 1)
+            return check_whole(value, key, 0, 2**32 - 1)
     return DEFAULT_SEED
 
 

@@ -18,7 +18,7 @@ def write(folder: Path, seed: int = SEED) -> Path:
     The same seed gives the same bytes. A params file that is already there is kept, edits and all.
     Raises UsageError where ``folder`` cannot be used.
     """
-    from ptydask.demo.microscope import Experiment, patterns, positions
+    from ptydask.demo.microscope import Experiment, scan_positions, simulate_patterns
     from ptydask.store.files import write_text
     from ptydask.store.foreign import demo_data
 
@@ -27,10 +27,10 @@ def write(folder: Path, seed: int = SEED) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         kept = params.read_text(encoding="utf-8") if params.exists() else None
-        if kept is not None and _quoted(data) not in kept:
+        if kept is not None and _quote_path(data) not in kept:
             raise UsageError(f"{params}: is there already and does not name {data}; remove it, or give another folder")
         experiment = Experiment(seed=seed)
-        demo_data.write(data, experiment, patterns(experiment), positions(experiment))
+        demo_data.write(data, experiment, simulate_patterns(experiment), scan_positions(experiment))
         if kept is None:
             write_text(params, params_text(data))
     except OSError as error:
@@ -41,9 +41,9 @@ def write(folder: Path, seed: int = SEED) -> Path:
 def params_text(data: Path) -> str:
     """The demo's params file for the data file ``data``; results go beside it."""
     template = files(__package__).joinpath(PARAMS).read_text(encoding="utf-8")
-    return template.replace("'{data}'", _quoted(data)).replace("'{folder}'", _quoted(data.parent))
+    return template.replace("'{data}'", _quote_path(data)).replace("'{folder}'", _quote_path(data.parent))
 
 
-def _quoted(path: Path) -> str:
+def _quote_path(path: Path) -> str:
     """A path as YAML's single-quoted text."""
     return "'" + path.as_posix().replace("'", "''") + "'"

@@ -80,7 +80,7 @@ def tungsten_diselenide(half_side: float, rng: np.random.Generator) -> Specimen:
     return Specimen(yx[inside], phase[inside])
 
 
-def probe(experiment: Experiment) -> NDArray[np.complex128]:
+def simulate_probe(experiment: Experiment) -> NDArray[np.complex128]:
     """The wave at the specimen, (FINER * pixels) squared, centred, of intensity 1."""
     points, step = FINER * experiment.pixels, experiment.pixel_size / FINER
     k = np.fft.fftfreq(points, step)
@@ -91,7 +91,7 @@ def probe(experiment: Experiment) -> NDArray[np.complex128]:
     return np.asarray(wave / np.sqrt(np.sum(np.abs(wave) ** 2)))
 
 
-def positions(experiment: Experiment) -> NDArray[np.float64]:
+def scan_positions(experiment: Experiment) -> NDArray[np.float64]:
     """Where the probe truly was: (scan * scan, 2), (y, x) in angstrom around the centre, slow axis first."""
     line = (np.arange(experiment.scan) - (experiment.scan - 1) / 2) * experiment.scan_step
     dial = np.stack([axis.ravel() for axis in np.meshgrid(line, line, indexing="ij")], axis=1)
@@ -100,10 +100,10 @@ def positions(experiment: Experiment) -> NDArray[np.float64]:
     return np.asarray(dial @ (experiment.scan_scale * rotation))
 
 
-def patterns(experiment: Experiment) -> NDArray[np.uint16]:
+def simulate_patterns(experiment: Experiment) -> NDArray[np.uint16]:
     """The counted diffraction patterns, (scan * scan, pixels, pixels)."""
     rng = np.random.default_rng(experiment.seed)
-    where, wave = positions(experiment), probe(experiment)
+    where, wave = scan_positions(experiment), simulate_probe(experiment)
     window = experiment.pixels * experiment.pixel_size
     specimen = tungsten_diselenide(float(np.abs(where).max()) + window, rng)
     counts = np.empty((len(where), experiment.pixels, experiment.pixels), dtype=np.uint16)

@@ -35,15 +35,15 @@ def compare(
     )
     for key, before, now in names:
         if before != now:
-            raise _differs(key, before, now, file, advice)
-    for key, before, now in settings(old_config, new_config):
-        raise _differs(key, before, now, file, advice)
+            raise _incomparable_error(key, before, now, file, advice)
+    for key, before, now in changed_settings(old_config, new_config):
+        raise _incomparable_error(key, before, now, file, advice)
     where = "parameters" if sweep else _TUNED
     before, now = (json.loads(meta.search_space_json) for meta in (old, new))
-    return list(_spaces(before, now, file, advice, where))
+    return list(_compare_spaces(before, now, file, advice, where))
 
 
-def settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
+def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
     """Every setting in which two configurations differ, as :func:`differences` has it; parameters of sweeps by name."""
     if all(isinstance(config.get("parameters"), list) for config in (old, new)):
         old, new = _by_name(old), _by_name(new)
@@ -57,7 +57,7 @@ def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "parameters": {p["name"]: p.get("value", _SEARCHED) for p in given}, "nesting": nesting}
 
 
-def _differs(key: str, before: object, now: object, file: str, advice: str) -> ConfigError:
+def _incomparable_error(key: str, before: object, now: object, file: str, advice: str) -> ConfigError:
     was = "nothing" if before is _ABSENT else repr(before)
     return ConfigError(
         f"the trials in this file were run with {was}; results with both would not be comparable",
@@ -80,11 +80,11 @@ def differences(old: object, new: object, at: str = "") -> Iterator[tuple[str, o
         yield at, old, new
 
 
-def _spaces(
+def _compare_spaces(
     old: Mapping[str, Any], new: Mapping[str, Any], file: str, advice: str, where: str = _TUNED
 ) -> Iterator[str]:
     if sorted(old) != sorted(new):
-        raise _differs("the tuned parameters", sorted(old), sorted(new), file, advice)
+        raise _incomparable_error("the tuned parameters", sorted(old), sorted(new), file, advice)
     for name in new:
         if old[name] == new[name]:
             continue
@@ -92,14 +92,15 @@ def _spaces(
         key = f"{where}.{name}"
         if before.get("drawn") != now.get("drawn"):
             was, will = (ranges.describe(sampling.from_json(one)) for one in (before, now))
-            raise _differs(key, was, will, file, advice)
+            raise _incomparable_error(key, was, will, file, advice)
         fixed = [(d["name"], d["attributes"].get("log")) for d in (before, now)]  # Optuna lets only ranges move
         if "Categorical" in before["name"] or fixed[0] != fixed[1]:
-            raise _differs(key, before["attributes"], now["attributes"], file, advice)
-        yield f"{name}: the range is now {_range(now)}, earlier trials were drawn from {_range(before)}"
+            raise _incomparable_error(key, before["attributes"], now["attributes"], file, advice)
+        drawn_from = _describe_range(before)
+        yield f"{name}: the range is now {_describe_range(now)}, earlier trials were drawn from {drawn_from}"
 
 
-def _range(distribution: Mapping[str, Any]) -> str:
+def _describe_range(distribution: Mapping[str, Any]) -> str:
     """Of Optuna's JSON object of a distribution that is no choice."""
     kind = IntRange if distribution["name"].startswith("Int") else FloatRange
     return ranges.describe(kind(**distribution["attributes"]))

@@ -51,7 +51,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """How a run ended."""
 
     snapshot: RunSnapshot
@@ -82,7 +82,7 @@ def snapshot_of_records(records: Sequence[TrialRecord], meta: StudyMeta, file: P
     )
 
 
-def hopeless(plan: StudyPlan, failures: Failures, total: int, recorded: int) -> PtydaskError:
+def hopeless_error(plan: StudyPlan, failures: Failures, total: int, recorded: int) -> PtydaskError:
     """The error that ends a run of ``total`` trials whose first ones all failed alike.
 
     ``recorded`` counts those of earlier runs too.

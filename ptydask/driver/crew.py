@@ -13,7 +13,7 @@ from typing import Any
 from distributed import Client, Future, KilledWorker
 
 from ptydask import worker
-from ptydask.clusters import Cluster, Need, Tended, workers_of
+from ptydask.clusters import Cluster, ClusterStatus, WorkerDemand, workers_of
 from ptydask.driver.contract import GOES_ON
 from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, one_line, redact
 from ptydask.trial import reconcile
@@ -30,12 +30,12 @@ PATIENCE = 120.0
 """Seconds without any worker, and without any on its way, after which the run ends."""
 
 
-class _Nobody(StoppedEarly):
+class _NoWorkers(StoppedEarly):
     """All workers are gone and none comes."""
 
 
 @dataclass(slots=True)
-class _Member:
+class _PoolWorker:
     """One worker."""
 
     preparing: Future | None
@@ -52,16 +52,16 @@ class _Member:
 
 
 @dataclass(slots=True)
-class Crew:
+class WorkerPool:
     """Everybody who works for a run. One thread uses it, that of the driver."""
 
     setup: worker.RunSetup
     """Sent to each worker when it gets ready."""
     cluster: Cluster
     notice: Callable[[str], None]
-    members: dict[str, _Member] = field(default_factory=dict)
+    members: dict[str, _PoolWorker] = field(default_factory=dict)
     """By Dask's address."""
-    tended: Tended = field(default_factory=Tended)
+    tended: ClusterStatus = field(default_factory=ClusterStatus)
     facts: Mapping[str, str] = field(default_factory=dict)
     """What the first worker that was ready said of itself and of the data."""
     _unfit: dict[str, str] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Crew:
                     self.look(unfinished)
                     self._say_that_they_get_ready()
                     time.sleep(_STEP)
-            except _Nobody as error:
+            except _NoWorkers as error:
                 raise ClusterError(f"no worker came up within {PATIENCE:.0f} s") from error
         if self.facts.get("gpu") and self.facts.get("device") == "cpu":
             self.notice(
@@ -121,19 +121,19 @@ class Crew:
         ``longest`` is the time of the longest trial so far, in seconds. Raises what :meth:`first` raises, and
         StoppedEarly where all workers are gone and none comes.
         """
-        there = self._there()
+        there = self._connected_workers()
         lost = [member.task for address, member in self.members.items() if address not in there and member.task]
         for address in [address for address in self.members if address not in there]:
-            self._gone(address)
+            self._remove_worker(address)
         self._refused &= there.keys()  # addresses are used again
         for address in there:
             if address not in self.members and address not in self._refused and address not in self.tended.closing:
-                self.members[address] = _Member(self._prepare(address))
+                self.members[address] = _PoolWorker(self._send_preparation(address))
         for address, member in list(self.members.items()):
             if member.preparing is not None and member.preparing.done():
-                self._prepared(address, member)
-        self._tend(unfinished, longest)
-        self._anybody()
+                self._collect_preparation(address, member)
+        self._tend_cluster(unfinished, longest)
+        self._check_any_worker()
         return lost
 
     def idle(self, longest: float = 0.0) -> list[str]:
@@ -148,9 +148,9 @@ class Crew:
         """Have this worker, and no other, run a trial; see :func:`ptydask.worker.run_trial`."""
         member = self.members[address]
         member.task, member.trials = task, member.trials + 1
-        return self._send(address, task, worker.run_trial, self.setup.run_id, task, index)
+        return self._submit_task(address, task, worker.run_trial, self.setup.run_id, task, index)
 
-    def _send(self, address: str, task: str, function: Callable[..., Any], *arguments: Any) -> Future:
+    def _submit_task(self, address: str, task: str, function: Callable[..., Any], *arguments: Any) -> Future:
         return self.client.submit(
             function, *arguments, key=task, pure=False, workers=[address], allow_other_workers=False
         )
@@ -169,9 +169,9 @@ class Crew:
 
     def connected(self, address: str) -> bool:
         """Whether this worker is there, asked anew."""
-        return address in self._there()
+        return address in self._connected_workers()
 
-    def _there(self) -> Mapping[str, Any]:
+    def _connected_workers(self) -> Mapping[str, Any]:
         try:
             return workers_of(self.client)
         except OSError as error:
@@ -183,10 +183,10 @@ class Crew:
 
     # --- getting ready ---
 
-    def _prepare(self, address: str) -> Future:
-        return self._send(address, f"prepare-{uuid.uuid4().hex}", worker.prepare, self.setup, worker.versions())
+    def _send_preparation(self, address: str) -> Future:
+        return self._submit_task(address, f"prepare-{uuid.uuid4().hex}", worker.prepare, self.setup, worker.versions())
 
-    def _prepared(self, address: str, member: _Member) -> None:
+    def _collect_preparation(self, address: str, member: _PoolWorker) -> None:
         assert member.preparing is not None
         if member.preparing.status == "finished":
             with suppress(TimeoutError, CancelledError):  # it may have died since: the next look shows
@@ -198,12 +198,12 @@ class Crew:
             raise error  # what is wrong with the study, or with the environment, is so on every worker
         del self.members[address]
         self._refused.add(address)
-        self._unfit[address] = _why(error)
+        self._unfit[address] = _unfit_reason(error)
 
-    def _gone(self, address: str) -> None:
+    def _remove_worker(self, address: str) -> None:
         member = self.members.pop(address)
         if member.preparing is not None:
-            self._unfit[address] = _why(None)
+            self._unfit[address] = _unfit_reason(None)
             member.preparing.cancel()
 
     # --- looking after them ---
@@ -213,8 +213,8 @@ class Crew:
         left = None if deadline is None else deadline - time.time()
         return reconcile.time_for_another(left, longest, self.members[address].trials)
 
-    def _tend(self, unfinished: int, longest: float) -> None:
-        need = Need(
+    def _tend_cluster(self, unfinished: int, longest: float) -> None:
+        need = WorkerDemand(
             unfinished=unfinished,
             busy=[a for a, member in self.members.items() if not member.free],
             unfit=dict(self._unfit),
@@ -225,15 +225,15 @@ class Crew:
         for text in self.tended.notices:
             self.notice(text)
 
-    def _anybody(self) -> None:
+    def _check_any_worker(self) -> None:
         now = time.monotonic()
         if self.members or self.tended.coming:
             self._seen = now
         elif now - self._seen > PATIENCE:
-            raise _Nobody(f"no worker for {PATIENCE:.0f} s; {GOES_ON}")
+            raise _NoWorkers(f"no worker for {PATIENCE:.0f} s; {GOES_ON}")
 
 
-def _why(error: BaseException | None) -> str:
+def _unfit_reason(error: BaseException | None) -> str:
     if error is None or isinstance(error, KilledWorker):
         return "it died while it loaded programs and data; is there enough memory?"
     if isinstance(error, PtydaskError):

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from ptydask.driver import loop, provenance
-from ptydask.driver.contract import Outcome, View, snapshot_of_records
-from ptydask.driver.crew import Crew
+from ptydask.driver.contract import RunOutcome, View, snapshot_of_records
+from ptydask.driver.crew import WorkerPool
 from ptydask.driver.prepare import PreparedRun
 from ptydask.formatting import error_text
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
@@ -119,7 +119,7 @@ def _open_results(prepared: PreparedRun) -> Iterator[Store]:
                 folder.rmdir()
 
 
-def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) -> Outcome | None:
+def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) -> RunOutcome | None:
     """Run the trials that are missing; None where only packing was left to do."""
     plan = prepared.plan
     missing = prepared.options.total - len(store.records)
@@ -127,7 +127,7 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
         return None
     label = f"{plan.name}-{store.id[:8]}"
     with prepared.place.open(replace(prepared.where, folder=store.folder, label=label)) as cluster:
-        crew = Crew(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
+        crew = WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
         facts = crew.first(missing)
         if store.previous is not None:
             for notice in provenance.compare_data(store.previous, facts, file=store.path):
@@ -138,7 +138,7 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     return outcome
 
 
-def _conclude(outcome: Outcome | None, prepared: PreparedRun, view: View, records: Iterable[TrialRecord]) -> RunEnd:
+def _conclude(outcome: RunOutcome | None, prepared: PreparedRun, view: View, records: Iterable[TrialRecord]) -> RunEnd:
     plan = prepared.plan
     reached = prepared.reached if outcome is None else outcome.reached
     if reached is not None:

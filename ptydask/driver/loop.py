@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from distributed import Future, KilledWorker
 
 from ptydask import worker
-from ptydask.driver.contract import GOES_ON, Observer, Outcome, RunOptions, hopeless
-from ptydask.driver.crew import TICK, Crew
-from ptydask.driver.optuna_study import Book, open_study
-from ptydask.driver.reconciler import Settler
+from ptydask.driver.contract import GOES_ON, Observer, RunOptions, RunOutcome, hopeless_error
+from ptydask.driver.crew import TICK, WorkerPool
+from ptydask.driver.optuna_study import OptunaStudy, open_study
+from ptydask.driver.reconciler import Reconciler
 from ptydask.driver.run_progress import RunProgress
 from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, StorageError, one_line, redact
 from ptydask.model import Reason, StudyPlan
@@ -35,7 +35,7 @@ REFUSALS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
+class _SentTask:
     """A task, and the worker that it was sent to."""
 
     future: Future
@@ -43,16 +43,16 @@ class _Sent:
 
 
 @dataclass(slots=True)
-class _Run:
+class _StudyRun:
     """Sends trials and collects them."""
 
-    crew: Crew
+    crew: WorkerPool
     store: Store
-    settler: Settler
+    reconciler: Reconciler
     progress: RunProgress
     index: int = 0
     """Of the next task: it seeds the sampler."""
-    flight: dict[str, _Sent] = field(default_factory=dict)
+    flight: dict[str, _SentTask] = field(default_factory=dict)
     """The tasks that were sent and not collected, by their keys."""
     ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     """Keys of tasks that are over, put there by Dask as it hears of them."""
@@ -60,28 +60,29 @@ class _Run:
 
     def begin(self) -> None:
         """Agree with Optuna on what is there already, and line up what is tried first."""
-        store, book, plan, notice = self.store, self.settler.book, self.progress.plan, self.progress.observer.notice
+        store, study = self.store, self.reconciler.optuna_study
+        plan, notice = self.progress.plan, self.progress.observer.notice
         for damaged in store.damaged:
             notice(damaged)
-        book.check_space()
-        book.restore(store.records.values())
+        study.check_space()
+        study.restore(store.records.values())
         if self.progress.mirror is not None:
-            found = book.adopt_foreign(self.progress.mirror.foreign())
+            found = study.adopt_foreign(self.progress.mirror.foreign())
             if found:
                 shown = self.crew.setup.storage.shown
                 notice(f"{found} trials of study {plan.name!r} in {shown} inform the search")
-        others = sum(t.state == "COMPLETE" and t.store not in ("", store.id) for t in book.begun())
+        others = sum(t.state == "COMPLETE" and t.store not in ("", store.id) for t in study.begun())
         if others:
             notice(f"{others} trials of study {plan.name!r} from another results file inform the search")
         self.progress.begin()
-        self.settler.settle(Reason.LOST)
+        self.reconciler.reconcile_trials(Reason.LOST)
         self.progress.begin()  # what was settled is an earlier run's too
-        waiting = {trial.first for trial in book.begun() if trial.state == "WAITING" and trial.store == store.id}
+        waiting = {trial.first for trial in study.begun() if trial.state == "WAITING" and trial.store == store.id}
         half = sum(checkpoints.step(store.folder, first) > 0 for first in waiting)
         if half:
             notice(f"{half} trial{'s' * (half > 1)} under way when it stopped go{'es' * (half == 1)} on")
-        book.enqueue(plan.points)
-        self.index = len(book.trials()) << 16  # beyond every index of an earlier run, whatever became of its tasks
+        study.enqueue(plan.points)
+        self.index = len(study.trials()) << 16  # beyond every index of an earlier run, whatever became of its tasks
         self.tick(force=True)
 
     def go(self) -> None:
@@ -91,14 +92,14 @@ class _Run:
         while self.flight or not progress.over():
             self.fill(len(over))
             # With tasks left to collect, those that ended meanwhile are taken without waiting for any.
-            over.extend(self._ended(0.0 if over else TICK))
+            over.extend(self._wait_for_ended(0.0 if over else TICK))
             self.fill(len(over))  # a worker that is free gets its next trial before any bookkeeping
             if over:
                 key = over.popleft()
                 if key in self.flight:  # Dask and the crew may both have told of it
                     self.collect(key)
             if not progress.over() and progress.prospect(len(self.flight)) is Prospect.HOPELESS:
-                raise hopeless(progress.plan, progress.failures, progress.total, len(self.store.records))
+                raise hopeless_error(progress.plan, progress.failures, progress.total, len(self.store.records))
             self.tick()
 
     def fill(self, uncollected: int = 0) -> None:
@@ -114,17 +115,17 @@ class _Run:
         idle = self.crew.idle(progress.longest)
         wanted = reconcile.to_submit(progress.total, len(self.store.records), len(self.flight), len(idle))
         for address in idle[:wanted]:
-            self._send(address)
+            self._send_trial(address)
 
-    def _send(self, address: str) -> None:
+    def _send_trial(self, address: str) -> None:
         key = f"trial-{uuid.uuid4().hex}"
         self.store.begun = True
         future = self.crew.send_trial(address, key, self.index)
-        self.flight[key] = _Sent(future, address)
+        self.flight[key] = _SentTask(future, address)
         future.add_done_callback(lambda ended: self.ended.put(ended.key))
         self.index += 1
 
-    def _ended(self, timeout: float) -> list[str]:
+    def _wait_for_ended(self, timeout: float) -> list[str]:
         """The tasks that are over, of which the first may take ``timeout`` s; also those whose worker is gone."""
         keys = []
         with suppress(queue.Empty):
@@ -140,15 +141,15 @@ class _Run:
 
     def collect(self, key: str) -> None:
         """Record what a task brought, or put right what it left."""
-        done, error = self._outcome(self.flight[key])
+        done, error = self._task_outcome(self.flight[key])
         del self.flight[key]
         if done is not None:
-            self.settler.add(done.record, first=done.first, written=done.written)
+            self.reconciler.add(done.record, first=done.first, written=done.written)
             if done.written.lost:
                 self.progress.observer.notice(f"trial {done.record.number}: {done.written.lost}")
             return
         match error:
-            case None | worker.Left():
+            case None | worker.WorkerLeaving():
                 pass  # its worker is gone, or goes: the next look takes it off the crew
             case KilledWorker() | worker.NotPrepared():
                 self.crew.died(key)
@@ -160,9 +161,9 @@ class _Run:
             case _:
                 what = redact(one_line(f"{type(error).__name__}: {error}"))
                 raise ClusterError(f"a worker failed outside of its trial: {what}") from error
-        self.settler.settle(Reason.LOST, self.flight)
+        self.reconciler.reconcile_trials(Reason.LOST, self.flight)
 
-    def _outcome(self, sent: _Sent) -> tuple[worker.TrialDone | None, BaseException | None]:
+    def _task_outcome(self, sent: _SentTask) -> tuple[worker.TrialDone | None, BaseException | None]:
         """What a task returned, or raised; neither where the worker that had it is gone."""
         future = sent.future
         if future.status == "error":
@@ -196,17 +197,17 @@ class _Run:
             self.ended.put(key)  # Dask may still hope for this worker; nobody else does
         self.progress.tell(len(self.flight))
 
-    def end(self) -> Outcome:
+    def end(self) -> RunOutcome:
         """Put right what is left, and say how it went."""
-        self.settler.settle(Reason.LOST)
+        self.reconciler.reconcile_trials(Reason.LOST)
         self.progress.tell(0)
-        return Outcome(self.progress.snapshot(), self.progress.complete(), self.progress.reached())
+        return RunOutcome(self.progress.snapshot(), self.progress.complete(), self.progress.reached())
 
     def stop(self) -> None:
         """Close what was under way as interrupted. The workers must be gone."""
         self.flight.clear()
         try:
-            self.settler.settle(Reason.INTERRUPTED)
+            self.reconciler.reconcile_trials(Reason.INTERRUPTED)
             self.progress.tell(0)
         except Exception as error:  # the reason for the stop matters more, and a new start does the same
             self.progress.observer.notice(f"the study was left as it is: {redact(one_line(str(error)))}")
@@ -221,13 +222,13 @@ def setup_of(plan: StudyPlan, options: RunOptions, store: Store) -> worker.RunSe
     return worker.RunSetup(bare, spec, store.id, store.folder.absolute(), uuid.uuid4().hex, options.checkpoint_every)
 
 
-def run(options: RunOptions, crew: Crew, store: Store, observer: Observer) -> Outcome:
+def run(options: RunOptions, crew: WorkerPool, store: Store, observer: Observer) -> RunOutcome:
     """Run what is missing of the crew's study until every trial is recorded or its time is over.
 
     Raises KeyboardInterrupt or whatever else ended it early, after everything that was under way has been closed as
     interrupted; StoppedEarly where the storage was lost.
     """
-    with crew.connection(), _storage_or_stop(crew.setup.storage), _opened(options, crew, store, observer) as it:
+    with crew.connection(), _storage_or_stop(crew.setup.storage), _open_run(options, crew, store, observer) as it:
         it.begin()
         try:
             it.go()
@@ -252,7 +253,7 @@ def _storage_or_stop(spec: urls.StorageSpec) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(options: RunOptions, crew: Crew, store: Store, observer: Observer) -> Iterator[_Run]:
+def _open_run(options: RunOptions, crew: WorkerPool, store: Store, observer: Observer) -> Iterator[_StudyRun]:
     """A run with its connections; each is given back, also where the next one cannot be had."""
     setup, plan, spec = crew.setup, crew.setup.plan, crew.setup.storage
     with ExitStack() as held:
@@ -265,13 +266,13 @@ def _opened(options: RunOptions, crew: Crew, store: Store, observer: Observer) -
         if spec.mirror:
             mirror = SqliteMirror(spec.mirror, plan.name, plan.direction, store.id)
             held.callback(mirror.close)
-        book = Book(open_study(storage, plan.name, plan.direction), store.id, plan)
-        progress = RunProgress(options.total, crew, store, book, observer, mirror)
-        settler = Settler(book, store, progress, options.retries, exclusive=spec.kind == "journal")
-        yield _Run(crew, store, settler, progress)
+        optuna_study = OptunaStudy(open_study(storage, plan.name, plan.direction), store.id, plan)
+        progress = RunProgress(options.total, crew, store, optuna_study, observer, mirror)
+        reconciler = Reconciler(optuna_study, store, progress, options.retries, exclusive=spec.kind == "journal")
+        yield _StudyRun(crew, store, reconciler, progress)
 
 
-def _serve(held: ExitStack, crew: Crew, service: transport.Service) -> None:
+def _serve(held: ExitStack, crew: WorkerPool, service: transport.Service) -> None:
     """Have the scheduler answer the workers' calls until the end."""
     crew.client.register_plugin(service)
     held.callback(transport.withdraw, crew.client, service.name)

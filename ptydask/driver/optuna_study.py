@@ -30,7 +30,7 @@ from ptydask.model import (
 )
 from ptydask.space.ranges import contains, describe, is_number
 from ptydask.trial import reconcile
-from ptydask.trial.reconcile import Begun
+from ptydask.trial.reconcile import BegunTrial
 
 _STATES = {TrialState.COMPLETE: State.COMPLETE, TrialState.PRUNED: State.PRUNED, TrialState.FAIL: State.FAIL}
 
@@ -49,7 +49,7 @@ def open_study(storage: optuna.storages.BaseStorage, name: str, direction: Direc
 
 
 @dataclass(frozen=True, slots=True)
-class Book:
+class OptunaStudy:
     """One study and the trials of one store in it."""
 
     study: optuna.Study
@@ -64,16 +64,16 @@ class Book:
         """Every trial, in order; not copies."""
         return self.study.get_trials(deepcopy=False)
 
-    def begun(self) -> list[Begun]:
+    def begun(self) -> list[BegunTrial]:
         """Every trial, as :mod:`ptydask.trial.reconcile` reads it."""
-        return [_begun(trial) for trial in self.trials()]
+        return [_to_begun_trial(trial) for trial in self.trials()]
 
     def running(self, now: datetime) -> tuple[RunningTrial, ...]:
         """Trials of this store under way."""
         return tuple(
-            _running(t, self._values(t), now)
+            _to_running_trial(t, self._values(t), now)
             for t in self.trials()
-            if t.state is State.RUNNING and _begun(t).store == self.store
+            if t.state is State.RUNNING and _to_begun_trial(t).store == self.store
         )
 
     def _values(self, trial: FrozenTrial) -> dict[str, Any]:
@@ -84,9 +84,9 @@ class Book:
         """Raise ConfigError where Optuna would refuse the plan's parameters beside those of earlier trials."""
         for trial in self.trials():
             found = f"trial {trial.number} of study {self.plan.name!r} was drawn from"
-            if (name := _clash(trial, self.plan.space)) is not None:
+            if (name := _incompatible_param(trial, self.plan.space)) is not None:
                 rule = f"{found} {trial.distributions[name]}, which Optuna does not let stand beside it"
-            elif (name := sampling.stale(self.plan.space, trial)) is not None:
+            elif (name := sampling.find_stale_param(self.plan.space, trial)) is not None:
                 rule = f"{found} another distribution; what Optuna has of it is another value in this one"
             else:
                 continue
@@ -105,7 +105,9 @@ class Book:
         for number in range(known, max(missing, default=-1) + 1):
             record = missing.get(number)
             self.study.add_trial(
-                create_trial(state=State.FAIL) if record is None else _frozen(record, self.plan.space, self.store)
+                create_trial(state=State.FAIL)
+                if record is None
+                else _to_frozen_trial(record, self.plan.space, self.store)
             )
         return len(missing)
 
@@ -114,7 +116,7 @@ class Book:
         have = {t.user_attrs.get("imported") for t in self.trials()}
         space = self.plan.space
         new = [t for t in trials if t.number not in have and set(t.params) == set(space)]
-        copies = [copy for trial in new if (copy := _adopted(trial, space)) is not None]
+        copies = [copy for trial in new if (copy := _copy_foreign_trial(trial, space)) is not None]
         for copy in copies:
             self.study.add_trial(copy)
         return len(copies)
@@ -126,29 +128,29 @@ class Book:
         """
         space, grid = self.plan.space, self.plan.exhaustive
         there = {
-            _tag(
+            _point_key(
                 None if grid else t.user_attrs.get("origin"),
                 sampling.from_optuna_params(space, t.system_attrs.get("fixed_params") or t.params, t.user_attrs),
             )
             for t in self.trials()
-            if _begun(t).store == self.store and "retry_of" not in t.user_attrs
+            if _to_begun_trial(t).store == self.store and "retry_of" not in t.user_attrs
         }
         for point in points:
-            if _tag(None if grid else point.origin, point.params) not in there:
+            if _point_key(None if grid else point.origin, point.params) not in there:
                 attrs = {"store": self.store, "origin": point.origin, **sampling.value_attributes(space, point.params)}
                 self.study.enqueue_trial(sampling.to_optuna_params(space, point.params), user_attrs=attrs)
 
     def tell(self, record: TrialRecord) -> None:
         """Close a trial as its record says."""
-        failed = record.state is TrialState.FAIL or not _finite(record.error)
+        failed = record.state is TrialState.FAIL or not _is_finite(record.error)
         values = None if failed or record.error is None else [record.error]
-        self._finish(record.number, State.FAIL if failed else _STATES[record.state], values, record.reason)
+        self._finish_trial(record.number, State.FAIL if failed else _STATES[record.state], values, record.reason)
 
-    def close(self, trial: Begun, reason: Reason) -> None:
+    def close(self, trial: BegunTrial, reason: Reason) -> None:
         """Close a trial that nobody works on any more."""
-        self._finish(trial.number, State.FAIL, None, reason)
+        self._finish_trial(trial.number, State.FAIL, None, reason)
 
-    def _finish(self, number: int, state: State, values: list[float] | None, reason: Reason) -> None:
+    def _finish_trial(self, number: int, state: State, values: list[float] | None, reason: Reason) -> None:
         trial_id = self.trials()[number]._trial_id
         try:
             if state is State.FAIL:
@@ -158,7 +160,7 @@ class Book:
             # Somebody was faster: Optuna's heartbeat on a server, or the worker itself after all.
             return
 
-    def retry(self, trial: Begun) -> None:
+    def retry(self, trial: BegunTrial) -> None:
         """Enqueue the parameters of a closed trial again."""
         lost = self.trials()[trial.number]
         attrs = {
@@ -174,10 +176,10 @@ class Book:
         fixed = lost.system_attrs.get("fixed_params", {})
         self.study.enqueue_trial({**fixed, **trial.params}, user_attrs=attrs)
 
-    def numbers_of(self, trial: Begun, *, state: TrialState, reason: Reason, message: str) -> TrialRecord:
+    def numbers_of(self, trial: BegunTrial, *, state: TrialState, reason: Reason, message: str) -> TrialRecord:
         """A record from what Optuna knows, for a trial whose own is missing."""
         found = self.trials()[trial.number]
-        error = found.value if found.value is not None else _last(found)
+        error = found.value if found.value is not None else _last_reported_value(found)
         return TrialRecord(
             number=trial.number,
             state=state,
@@ -195,35 +197,35 @@ class Book:
         )
 
 
-def _tag(origin: str | None, params: Mapping[str, Any]) -> str:
+def _point_key(origin: str | None, params: Mapping[str, Any]) -> str:
     # 0 of a params file and 0.0 of a results file are one value
     same = {k: float(v) if is_number(v) else v for k, v in params.items()}
     return f"{origin}:{sorted(same.items())!r}"
 
 
-def _begun(trial: FrozenTrial) -> Begun:
-    return reconcile.begun(trial.number, trial.state.name, trial.params, trial.user_attrs)
+def _to_begun_trial(trial: FrozenTrial) -> BegunTrial:
+    return reconcile.begun_from_attrs(trial.number, trial.state.name, trial.params, trial.user_attrs)
 
 
-def _last(trial: FrozenTrial) -> float | None:
+def _last_reported_value(trial: FrozenTrial) -> float | None:
     step = trial.last_step
     return None if step is None else trial.intermediate_values[step]
 
 
-def _running(trial: FrozenTrial, params: Mapping[str, Scalar], now: datetime) -> RunningTrial:
+def _to_running_trial(trial: FrozenTrial, params: Mapping[str, Scalar], now: datetime) -> RunningTrial:
     lease: Mapping[str, Any] = trial.user_attrs.get("lease", {})
     began = trial.datetime_start
     return RunningTrial(
         number=trial.number,
         params=params,
         step=trial.last_step or 0,
-        error=_last(trial),
+        error=_last_reported_value(trial),
         worker=str(lease.get("worker", "")),
         seconds=(now - began).total_seconds() if began else 0.0,
     )
 
 
-def _frozen(record: TrialRecord, space: Mapping[str, Distribution], store: str) -> FrozenTrial:
+def _to_frozen_trial(record: TrialRecord, space: Mapping[str, Distribution], store: str) -> FrozenTrial:
     attrs = {
         "lease": reconcile.lease(store, "", record.worker, record.host, record.job),
         "origin": record.origin,
@@ -231,8 +233,8 @@ def _frozen(record: TrialRecord, space: Mapping[str, Distribution], store: str) 
         **({"retry_of": record.retry_of} if record.retry_of is not None else {}),
         **({"reason": record.reason.value} if record.reason else {}),
     }
-    failed = record.state is TrialState.FAIL or not _finite(record.error)
-    known = {n: v for n, v in record.params.items() if n in space and _contains(space[n], v)}
+    failed = record.state is TrialState.FAIL or not _is_finite(record.error)
+    known = {n: v for n, v in record.params.items() if n in space and _optuna_accepts(space[n], v)}
     params = sampling.to_optuna_params(space, known)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a range that was narrowed since
@@ -245,12 +247,12 @@ def _frozen(record: TrialRecord, space: Mapping[str, Distribution], store: str) 
         )
 
 
-def _adopted(trial: FrozenTrial, space: Mapping[str, Distribution]) -> FrozenTrial | None:
+def _copy_foreign_trial(trial: FrozenTrial, space: Mapping[str, Distribution]) -> FrozenTrial | None:
     """A trial from elsewhere, with the parameters of ``space``, as one of this study; None where it cannot be."""
     values = sampling.foreign_values(space, trial.params, trial.user_attrs)
     if values is None:
         return None
-    ours = {name: sampling.to_optuna(space[name]) for name in sampling.translated(space)}
+    ours = {name: sampling.to_optuna(space[name]) for name in sampling.unit_parameters(space)}
     copy = create_trial(
         state=trial.state,
         value=trial.value,
@@ -259,14 +261,14 @@ def _adopted(trial: FrozenTrial, space: Mapping[str, Distribution]) -> FrozenTri
         user_attrs={"imported": trial.number, **sampling.value_attributes(space, values)},
         intermediate_values=trial.intermediate_values,
     )
-    return copy if _clash(copy, space) is None else None
+    return copy if _incompatible_param(copy, space) is None else None
 
 
-def _finite(error: float | None) -> bool:
+def _is_finite(error: float | None) -> bool:
     return error is not None and math.isfinite(error)
 
 
-def _clash(trial: FrozenTrial, space: Mapping[str, Distribution]) -> str | None:
+def _incompatible_param(trial: FrozenTrial, space: Mapping[str, Distribution]) -> str | None:
     """The first parameter of ``space`` that Optuna does not let stand beside the trial's of that name."""
     for name, among in space.items():
         if name in trial.distributions:
@@ -277,9 +279,9 @@ def _clash(trial: FrozenTrial, space: Mapping[str, Distribution]) -> str | None:
     return None
 
 
-def _contains(among: Distribution, value: Scalar) -> bool:
+def _optuna_accepts(among: Distribution, value: Scalar) -> bool:
     """Whether Optuna takes the value; for a distribution that it does not have, whether that has it."""
-    if sampling.translated({"": among}):
+    if sampling.unit_parameters({"": among}):
         return contains(among, value)
     distribution = sampling.to_optuna(among)
     try:

@@ -12,7 +12,7 @@ from ptydask.config import Overrides
 from ptydask.driver import provenance
 from ptydask.driver.contract import RunOptions
 from ptydask.errors import ConfigError, StoreError, UnusableResults
-from ptydask.model import StudyMeta, StudyPlan, TrialRecord, beside, target_met
+from ptydask.model import StudyMeta, StudyPlan, TrialRecord, path_beside, target_met
 from ptydask.store import reader
 
 
@@ -68,7 +68,7 @@ class PreparedRun:
 
     def job_script(self) -> str:
         """The job script as it would be submitted; empty where there are no jobs."""
-        folder = beside(self.plan.results.absolute(), ".trials")
+        folder = path_beside(self.plan.results.absolute(), ".trials")
         return self.place.script(replace(self.where, folder=folder, label=self.plan.name))
 
 
@@ -104,7 +104,7 @@ def prepare_run(request: RunRequest) -> PreparedRun:
         try:
             with reader.open(plan.results) as results:
                 records, earlier = results.records(), results.meta
-                packed = results.packed and not beside(plan.results, ".trials").exists()
+                packed = results.packed and not path_beside(plan.results, ".trials").exists()
         except StoreError as error:
             raise UnusableResults(str(error)) from None
         notices += provenance.compare(earlier, meta, file=plan.results)
@@ -138,5 +138,5 @@ def count_trials(plan: StudyPlan, workers: int, records: Iterable[TrialRecord] =
     asked = plan.budget.trials(workers)
     if not plan.exhaustive or asked < len(plan.points):
         return asked
-    points = {sampling.identity(point.params) for point in plan.points}
-    return len(plan.points) + sum(sampling.identity(record.params) not in points for record in records)
+    points = {sampling.point_identity(point.params) for point in plan.points}
+    return len(plan.points) + sum(sampling.point_identity(record.params) not in points for record in records)

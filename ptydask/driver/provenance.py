@@ -36,7 +36,7 @@ def study_meta(plan: StudyPlan, *, command: str = "") -> StudyMeta:
         config_json=json.dumps(plan.config, default=str),
         search_space_json=sampling.search_space_json(plan.space),
         keep=plan.keep,
-        provenance={**here(command), "config_path": str(plan.source.path.absolute())},
+        provenance={**process_provenance(command), "config_path": str(plan.source.path.absolute())},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -60,7 +60,7 @@ def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> lis
             hint="give the new data their own results with --results NEW.h5",
         )
     names = ("ptyrad", "torch", "version_ptydask")
-    now = {**here(), **facts}
+    now = {**process_provenance(), **facts}
     changed = [
         f"{facts[name]} has changed since the earlier trials"
         for name, digest in (("program", "program_sha256"), ("callable_file", "callable_sha256"))
@@ -79,7 +79,7 @@ def config_of(meta: StudyMeta) -> dict[str, Any]:
     return config
 
 
-def here(command: str = "") -> dict[str, str]:
+def process_provenance(command: str = "") -> dict[str, str]:
     """This process: host, versions, and ``command``, or its command line, without passwords."""
     found = {}
     for name in _PACKAGES:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ptydask.driver.optuna_study import Book
+from ptydask.driver.optuna_study import OptunaStudy
 from ptydask.driver.run_progress import RunProgress
 from ptydask.model import Reason, TrialRecord, TrialState
 from ptydask.store import Store, checkpoints, shard
 from ptydask.trial import reconcile
-from ptydask.trial.reconcile import Action, Begun, Step
+from ptydask.trial.reconcile import BegunTrial, ReconcileAction, ReconcileStep
 
 
 @dataclass(slots=True)
-class Settler:
+class Reconciler:
     """Carries out what is to be done about trials that nobody works on."""
 
-    book: Book
+    optuna_study: OptunaStudy
     store: Store
     progress: RunProgress
     """Hears of each trial that is recorded, or tried again."""
@@ -25,9 +25,9 @@ class Settler:
     exclusive: bool
     """Whether nobody but this run writes the study."""
 
-    def settle(self, reason: Reason, in_flight: Collection[str] = ()) -> None:
+    def reconcile_trials(self, reason: Reason, in_flight: Collection[str] = ()) -> None:
         """Put right whatever disagrees; ``reason`` is why trials that are found RUNNING ended."""
-        trials = self.book.begun()
+        trials = self.optuna_study.begun()
         store, recorded = self.store.id, self.store.records.keys()
         for number in reconcile.to_adopt(trials, store=store, recorded=recorded, in_flight=in_flight):
             record = self.store.find(number)
@@ -43,7 +43,7 @@ class Settler:
             exclusive=self.exclusive,
             progress=lambda first: checkpoints.step(self.store.folder, first),
         ):
-            self._take(step, reason)
+            self._carry_out(step, reason)
 
     def add(self, record: TrialRecord, *, first: int, written: shard.Shard | None = None) -> None:
         """Record a trial whose file is there, ``written`` where its worker told of it.
@@ -54,32 +54,32 @@ class Settler:
         checkpoints.drop(self.store.folder, first)
         self.progress.record(record)
 
-    def _take(self, step: Step, reason: Reason) -> None:
+    def _carry_out(self, step: ReconcileStep, reason: Reason) -> None:
         trial = step.trial
         match step.action:
-            case Action.ADOPT:
-                self.book.tell(self.store.records[trial.number])
-            case Action.REFUSE:
+            case ReconcileAction.ADOPT:
+                self.optuna_study.tell(self.store.records[trial.number])
+            case ReconcileAction.REFUSE:
                 self.store.discard(trial.number)
-            case Action.CLOSE:
-                self.book.close(trial, reason)
-            case Action.RETRY:
-                self.book.retry(trial)
+            case ReconcileAction.CLOSE:
+                self.optuna_study.close(trial, reason)
+            case ReconcileAction.RETRY:
+                self.optuna_study.retry(trial)
                 if trial.reason == Reason.LOST:
                     self.progress.losses += 1
                     on = f" from step {trial.progress} on" if trial.progress else ""
                     self.progress.observer.notice(
                         f"trial {trial.number} lost its worker; its parameters are tried again{on}"
                     )
-            case Action.GIVE_UP:
-                self._numbers(trial, TrialState.FAIL, Reason.LOST, f"its worker was lost {trial.spent} times")
-            case Action.RECOVER:
+            case ReconcileAction.GIVE_UP:
+                self._record_numbers(trial, TrialState.FAIL, Reason.LOST, f"its worker was lost {trial.spent} times")
+            case ReconcileAction.RECOVER:
                 state = TrialState(trial.state) if trial.state != "RUNNING" else TrialState.FAIL
                 why = {TrialState.PRUNED: Reason.PRUNED, TrialState.FAIL: Reason.FAILED}.get(state, Reason.NONE)
-                self._numbers(trial, state, why, "its file was lost; the numbers are from the Optuna study")
+                self._record_numbers(trial, state, why, "its file was lost; the numbers are from the Optuna study")
 
-    def _numbers(self, trial: Begun, state: TrialState, reason: Reason, message: str) -> None:
-        record = self.book.numbers_of(trial, state=state, reason=reason, message=message)
-        plan, folder = self.book.plan, self.store.folder
+    def _record_numbers(self, trial: BegunTrial, state: TrialState, reason: Reason, message: str) -> None:
+        record = self.optuna_study.numbers_of(trial, state=state, reason=reason, message=message)
+        plan, folder = self.optuna_study.plan, self.store.folder
         written = shard.write(folder, record, None, plan.keep, direction=plan.direction, metric=plan.metric)
         self.add(record, first=trial.first, written=written)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ptydask.driver.contract import Observer
-from ptydask.driver.crew import Crew
-from ptydask.driver.optuna_study import Book
+from ptydask.driver.crew import WorkerPool
+from ptydask.driver.optuna_study import OptunaStudy
 from ptydask.errors import StorageError
 from ptydask.model import RunningTrial, RunSnapshot, StudyPlan, TrialRecord, TrialState, best_of, target_met
 from ptydask.storage.mirror import SqliteMirror
@@ -24,9 +24,9 @@ class RunProgress:
 
     total: int
     """Trials that the study is to have in the end."""
-    crew: Crew
+    crew: WorkerPool
     store: Store
-    book: Book
+    optuna_study: OptunaStudy
     observer: Observer
     mirror: SqliteMirror | None
     best: TrialRecord | None = None
@@ -124,7 +124,7 @@ class RunProgress:
 
     def tell(self, in_flight: int) -> None:
         """Bring everybody who looks from outside up to date: too slow for every trial that ends."""
-        self.running = self.book.running(datetime.now())  # noqa: DTZ005 - Optuna's times are naive local ones
+        self.running = self.optuna_study.running(datetime.now())  # noqa: DTZ005 - Optuna's times are naive local ones
         self.counts = Counter(record.state for record in self.store.records.values())
         snapshot = self.snapshot()
         self.observer.update(snapshot)
@@ -151,7 +151,7 @@ class RunProgress:
         if self.mirror is None:
             return
         try:
-            self.mirror.update(self.book.trials())
+            self.mirror.update(self.optuna_study.trials())
             self._mirror_behind = False
         except StorageError as error:
             if not self._mirror_behind:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from ptydask.formatting import (
     NOTHING,
     counted,
-    duration,
+    duration_text,
     error_text,
     params_text,
-    printable,
-    shortened,
+    printable_text,
+    shorten_text,
     state_text,
     value_text,
 )
@@ -48,7 +48,7 @@ def text_of(line: Line) -> str:
     return "".join(text for text, _ in line)
 
 
-def frame(snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs, *, over: str = "") -> list[Line]:
+def render_frame(snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs, *, over: str = "") -> list[Line]:
     """The whole run in at most ``height`` lines of at most ``width`` characters.
 
     ``over``, the last line of a run that has ended, takes the place of what only a run under way has:
@@ -57,15 +57,15 @@ def frame(snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs, *, ove
     head = [_title(snapshot, width), _progress(snapshot, width, glyphs), *_counts(snapshot, width, bool(over))]
     best = _best(snapshot, width)
     if over:
-        foot = wrapped([over], width, "dim")
-        return [_clipped(line, width) for line in [*head, *best, *foot]][: max(1, height)]
-    foot = wrapped(_footer(snapshot), width, "dim")
+        foot = wrap_words([over], width, "dim")
+        return [_clip_line(line, width) for line in [*head, *best, *foot]][: max(1, height)]
+    foot = wrap_words(_footer(snapshot), width, "dim")
     room = min(MOST_RUNNING, height - len(head) - len(best) - len(foot))
-    rows = _running(snapshot, width, room, glyphs)
-    return [_clipped(line, width) for line in [*head, *best, *rows, *foot]][: max(1, height)]
+    rows = _running_rows(snapshot, width, room, glyphs)
+    return [_clip_line(line, width) for line in [*head, *best, *rows, *foot]][: max(1, height)]
 
 
-def bar(done: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
+def progress_bar(done: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
     """The full and the empty part of a bar of ``width`` characters; ``done`` is clipped to 0..1."""
     share = min(1.0, max(0.0, done)) if math.isfinite(done) else 0.0
     full = int(share * width)
@@ -76,22 +76,22 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
     """A trial that ended, in one line of a log."""
     parts = [f"trial {record.number} {state_text(record)}"]
     if record.state is TrialState.FAIL and record.message:
-        parts.append(printable(record.message))
+        parts.append(printable_text(record.message))
     else:
-        error = f"{printable(snapshot.metric)} {error_text(record.error)}"
+        error = f"{printable_text(snapshot.metric)} {error_text(record.error)}"
         parts.append(f"{error} (best)" if best else error)
     if record.params:
         parts.append(params_text(record.params))
     if record.attempt > 1:
         parts.append(f"attempt {record.attempt}")
-    return "  ".join([*parts, duration(record.seconds), f"{snapshot.recorded}/{snapshot.total}"])
+    return "  ".join([*parts, duration_text(record.seconds), f"{snapshot.recorded}/{snapshot.total}"])
 
 
 def heartbeat_line(snapshot: RunSnapshot) -> str:
     """The run at this moment, in one line of a log."""
     parts = [f"{snapshot.recorded}/{snapshot.total} trials: {_count_words(snapshot)}"]
     if snapshot.running:
-        shown = ", ".join(f"{trial.number} at {_step(trial, snapshot)}" for trial in snapshot.running[:4])
+        shown = ", ".join(f"{trial.number} at {_step_text(trial, snapshot)}" for trial in snapshot.running[:4])
         more = len(snapshot.running) - 4
         parts[0] += f" (trial {shown} and {more} more)" if more > 0 else f" (trial {shown})"
     if snapshot.best is not None:
@@ -101,7 +101,7 @@ def heartbeat_line(snapshot: RunSnapshot) -> str:
 
 def closing_line(snapshot: RunSnapshot) -> str:
     """How the run ended, in one line of a log."""
-    text = f"{snapshot.study}: {snapshot.recorded}/{snapshot.total} trials in {duration(snapshot.seconds)}"
+    text = f"{snapshot.study}: {snapshot.recorded}/{snapshot.total} trials in {duration_text(snapshot.seconds)}"
     text += f": {_count_words(snapshot)}"
     best = snapshot.best
     if best is None:
@@ -116,7 +116,7 @@ def closing_line(snapshot: RunSnapshot) -> str:
 def _title(snapshot: RunSnapshot, width: int) -> Line:
     aim = "" if snapshot.direction == "minimize" else ", the larger the better"
     tail = f"  {snapshot.metric}{aim}"
-    name = shortened(printable(snapshot.study), max(8, width - len(tail)))
+    name = shorten_text(printable_text(snapshot.study), max(8, width - len(tail)))
     return ((name, "bold"), (tail, "dim"))
 
 
@@ -125,7 +125,7 @@ def _progress(snapshot: RunSnapshot, width: int, glyphs: Glyphs) -> Line:
         return ((f"{snapshot.recorded} trials recorded", ""),)
     done = snapshot.recorded / snapshot.total
     tail = f" {snapshot.recorded}/{snapshot.total} trials"
-    full, empty = bar(done, max(4, min(60, width - len(tail))), glyphs)
+    full, empty = progress_bar(done, max(4, min(60, width - len(tail))), glyphs)
     return ((full, "green"), (empty, "dim"), (tail, ""))
 
 
@@ -149,22 +149,22 @@ def _best(snapshot: RunSnapshot, width: int) -> list[Line]:
     if best is None:
         return [(("best  none completed yet", "dim"),)]
     words = [f"trial {best.number}", f"{error_text(best.error)}"]
-    words += [f"{printable(name)}={value_text(value)}" for name, value in best.params.items()]
-    lines = wrapped(words, max(10, width - 6), "bold green", "  ")
+    words += [f"{printable_text(name)}={value_text(value)}" for name, value in best.params.items()]
+    lines = wrap_words(words, max(10, width - 6), "bold green", "  ")
     if len(lines) > 4:
         lines = [*lines[:3], (("...", "dim"),)]
     return [(("best  " if i == 0 else "      ", ""), *line) for i, line in enumerate(lines)]
 
 
-def _running(snapshot: RunSnapshot, width: int, room: int, glyphs: Glyphs) -> list[Line]:
+def _running_rows(snapshot: RunSnapshot, width: int, room: int, glyphs: Glyphs) -> list[Line]:
     """A row a running trial; the last row counts those there is no room for."""
     trials = snapshot.running
     if room < 1 or not trials:
         return []
     shown = trials if len(trials) <= room else trials[: room - 1]
     digits = max((len(str(t.number)) for t in shown), default=1)
-    steps = max((len(_step(t, snapshot)) for t in shown), default=1)
-    workers = min(14, max((len(printable(t.worker)) for t in shown), default=0))
+    steps = max((len(_step_text(t, snapshot)) for t in shown), default=1)
+    workers = min(14, max((len(printable_text(t.worker)) for t in shown), default=0))
     rows = [_running_row(t, snapshot, width, glyphs, (digits, steps, workers)) for t in shown]
     more = len(trials) - len(shown)
     return [*rows, ((f"... and {more} more", "dim"),)] if more else rows
@@ -176,20 +176,20 @@ def _running_row(
     digits, steps, workers = columns
     spans: list[Span] = [(str(trial.number).rjust(digits), "bold")]
     if snapshot.iterations:
-        full, empty = bar(trial.step / snapshot.iterations, 8 if width < 60 else 16, glyphs)
+        full, empty = progress_bar(trial.step / snapshot.iterations, 8 if width < 60 else 16, glyphs)
         spans += [("  ", ""), (full, "cyan"), (empty, "dim")]
     spans += [
-        ("  " + _step(trial, snapshot).rjust(steps), ""),
+        ("  " + _step_text(trial, snapshot).rjust(steps), ""),
         ("  " + error_text(trial.error).rjust(11), ""),
     ]
     if workers and width >= 60:
-        spans.append(("  " + shortened(printable(trial.worker), workers).ljust(workers), "dim"))
+        spans.append(("  " + shorten_text(printable_text(trial.worker), workers).ljust(workers), "dim"))
     if width - len(text_of(tuple(spans))) >= 16:
         spans.append(("  " + params_text(trial.params), ""))
     return tuple(spans)
 
 
-def _step(trial: RunningTrial, snapshot: RunSnapshot) -> str:
+def _step_text(trial: RunningTrial, snapshot: RunSnapshot) -> str:
     return f"{trial.step}/{snapshot.iterations}" if snapshot.iterations else f"step {trial.step}"
 
 
@@ -199,9 +199,9 @@ def _footer(snapshot: RunSnapshot) -> list[str]:
     workers = "waiting for workers" if count == 0 else counted(count, "worker")
     left = "time left not known yet"
     if snapshot.remaining is not None and math.isfinite(snapshot.remaining):
-        left = f"{duration(snapshot.remaining)} left"
-    waiting = [printable(snapshot.waiting)] if snapshot.waiting else []
-    return [workers, *waiting, f"{duration(snapshot.seconds)} so far", left]
+        left = f"{duration_text(snapshot.remaining)} left"
+    waiting = [printable_text(snapshot.waiting)] if snapshot.waiting else []
+    return [workers, *waiting, f"{duration_text(snapshot.seconds)} so far", left]
 
 
 def _count_words(snapshot: RunSnapshot) -> str:
@@ -213,11 +213,11 @@ def _count_words(snapshot: RunSnapshot) -> str:
 # --- fitting -----------------------------------------------------------------------------------------
 
 
-def wrapped(words: Iterable[str], width: int, style: str, gap: str = ", ") -> list[Line]:
+def wrap_words(words: Iterable[str], width: int, style: str, gap: str = ", ") -> list[Line]:
     """Words joined by ``gap``, on as many lines as it takes; a word longer than a line is cut."""
     lines: list[str] = []
     for word in words:
-        cut = shortened(word, width)
+        cut = shorten_text(word, width)
         if lines and len(lines[-1]) + len(gap) + len(cut) <= width:
             lines[-1] += gap + cut
         else:
@@ -225,7 +225,7 @@ def wrapped(words: Iterable[str], width: int, style: str, gap: str = ", ") -> li
     return [((line, style),) for line in lines] or [((NOTHING, style),)]
 
 
-def _clipped(line: Sequence[Span], width: int) -> Line:
+def _clip_line(line: Sequence[Span], width: int) -> Line:
     """The line cut to ``width`` characters, with ``...`` for what is missing."""
     if len(text_of(tuple(line))) <= width:
         return tuple(line)

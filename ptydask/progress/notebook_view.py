@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any, Protocol
 
-from ptydask.formatting import duration, inert
+from ptydask.formatting import duration_text, inert_text
 from ptydask.model import RunSnapshot, TrialRecord, TrialState
-from ptydask.progress.frame import BLOCKS, Line, finished_line, frame
+from ptydask.progress.frame import BLOCKS, Line, finished_line, render_frame
 
 _WIDTH, _HEIGHT = 110, 30
 """Characters and lines of the progress."""
@@ -48,12 +48,12 @@ class NotebookView:
 
     def plan(self, lines: Sequence[str]) -> None:
         """Show the lines as they are."""
-        self._plan = [((inert(line), ""),) for line in lines]
+        self._plan = [((inert_text(line), ""),) for line in lines]
         self._show()
 
     def update(self, snapshot: RunSnapshot) -> None:
         """Show the run as it is now."""
-        self._progress = frame(snapshot, _WIDTH, _HEIGHT, BLOCKS)
+        self._progress = render_frame(snapshot, _WIDTH, _HEIGHT, BLOCKS)
         if time.monotonic() - self._shown >= _PAUSE:
             self._show()
 
@@ -65,13 +65,13 @@ class NotebookView:
 
     def notice(self, text: str) -> None:
         """Show the text above the progress, and leave it there."""
-        self._above.extend(((inert(line), "yellow"),) for line in text.splitlines())
+        self._above.extend(((inert_text(line), "yellow"),) for line in text.splitlines())
         self._show()
 
     def close(self, final: RunSnapshot | None = None) -> None:
         """Show how it ended."""
         if final is not None:
-            self._progress = frame(final, _WIDTH, _HEIGHT, BLOCKS, over=f"took {duration(final.seconds)}")
+            self._progress = render_frame(final, _WIDTH, _HEIGHT, BLOCKS, over=f"took {duration_text(final.seconds)}")
         self._show()
 
     def _show(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ptydask.errors import redact
-from ptydask.formatting import counted, printable, shortened, value_text
+from ptydask.formatting import counted, printable_text, shorten_text, value_text
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Budget, Distribution, IntRange, Scalar, StudyPlan
 from ptydask.space import ranges, tunables
 
@@ -18,13 +18,13 @@ LONGEST = 160
 def plan_lines(plan: StudyPlan) -> list[str]:
     """Study, tuned parameters with their ranges, what its engine adds, search method, where results go."""
     return [
-        _line("study", f"{plan.name}, from {plan.source.path}"),
-        *_space(plan.space, _current(plan)),
-        *(_line(label, redact(printable(text))) for label, text in plan.details),
-        _line("error", _error(plan)),
-        _line("search", _search(plan)),
-        _line("results", str(plan.results)),
-        *([_line("storage", redact(plan.storage))] if plan.storage else []),
+        _labelled_line("study", f"{plan.name}, from {plan.source.path}"),
+        *_space_lines(plan.space, _file_values(plan)),
+        *(_labelled_line(label, redact(printable_text(text))) for label, text in plan.details),
+        _labelled_line("error", _error_text(plan)),
+        _labelled_line("search", _search(plan)),
+        _labelled_line("results", str(plan.results)),
+        *([_labelled_line("storage", redact(plan.storage))] if plan.storage else []),
     ]
 
 
@@ -40,7 +40,7 @@ def trials_line(budget: Budget, workers: int, total: int, recorded: int) -> str:
         text = f"{counted(total, 'trial')}, {total - asked} of them of another search before this grid"
     if budget.timeout is not None:
         text += f", none started after {budget.timeout:g} s"
-    return _line("trials", text + (f", {recorded} recorded already" if recorded else ""))
+    return _labelled_line("trials", text + (f", {recorded} recorded already" if recorded else ""))
 
 
 def recorded_text(total: int, recorded: int, results: Path) -> str:
@@ -52,26 +52,26 @@ def recorded_text(total: int, recorded: int, results: Path) -> str:
 
 def workers_line(where: str, why: str) -> str:
     """What runs where, and why there where nobody said so."""
-    return _line("workers", f"{where} ({why})" if why else where)
+    return _labelled_line("workers", f"{where} ({why})" if why else where)
 
 
-def _current(plan: StudyPlan) -> dict[str, Scalar]:
+def _file_values(plan: StudyPlan) -> dict[str, Scalar]:
     """What the file has now for each tuned parameter, where its engine compared the two."""
     ours = (OWN_VALUES, NEAR_VALUES)
     if not any(point.origin in ours for point in plan.points):
         return {}
-    values = {name: tunables.current(plan.config, name) for name in plan.space}
+    values = {name: tunables.current_value(plan.config, name) for name in plan.space}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _space(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar]) -> list[str]:
+def _space_lines(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar]) -> list[str]:
     if not tuned:
-        return [_line("tuning", "nothing: the file's own values")]
+        return [_labelled_line("tuning", "nothing: the file's own values")]
     wide = max(map(len, tuned))
     return [
-        _line(
+        _labelled_line(
             "" if i else "tuning",
-            f"{name:<{wide}}  {shortened(printable(ranges.describe(among)), LONGEST)}"
+            f"{name:<{wide}}  {shorten_text(printable_text(ranges.describe(among)), LONGEST)}"
             + (" (whole numbers)" if isinstance(among, IntRange) else "")
             + (f"  (file: {value_text(current[name])})" if name in current else ""),
         )
@@ -79,10 +79,10 @@ def _space(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar]) -> 
     ]
 
 
-def _error(plan: StudyPlan) -> str:
+def _error_text(plan: StudyPlan) -> str:
     steps = f" after {plan.iterations} iterations" if plan.iterations else ""
     until = f" until {plan.target:g} is reached" if plan.target is not None else ""
-    return f"{printable(plan.metric)}{steps}, {plan.direction}d{until}"
+    return f"{printable_text(plan.metric)}{steps}, {plan.direction}d{until}"
 
 
 def _search(plan: StudyPlan) -> str:
@@ -92,5 +92,5 @@ def _search(plan: StudyPlan) -> str:
     return f"{plan.sampler.name}, {pruner}, seed {plan.seed}"
 
 
-def _line(label: str, text: str) -> str:
+def _labelled_line(label: str, text: str) -> str:
     return f"{label:<{WIDTH}}{text}"

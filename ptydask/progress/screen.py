@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
-from ptydask.formatting import encodable, inert, unicode_ready
+from ptydask.formatting import encodable_text, inert_text, unicode_ready
 from ptydask.progress.frame import ASCII, BLOCKS, Line, text_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Screen:
         if self._closed:
             return
         try:
-            width, height = self._fit()
+            width, height = self._fit_window()
             # One column and one line less than there are: no terminal wraps or scrolls then.
             lines = lines_for(max(10, width - 1), max(3, height - 1))
             self._live.start()
@@ -64,8 +64,8 @@ class Screen:
     def above(self, text: str, style: str = "") -> None:
         """Print a line that stays, above those that are redrawn."""
         try:
-            self._fit()
-            line = ((inert(text.rstrip()), style),)
+            self._fit_window()
+            line = ((inert_text(text.rstrip()), style),)
             self._console.print(styled([line], self._stream), soft_wrap=True)
         except (OSError, ValueError):
             return
@@ -80,13 +80,13 @@ class Screen:
         except (OSError, ValueError):
             return
 
-    def _fit(self) -> tuple[int, int]:
+    def _fit_window(self) -> tuple[int, int]:
         """Take the window's size; clear what a window made narrower has wrapped of the lines on it."""
         from rich.console import ConsoleDimensions
         from rich.control import Control
         from rich.segment import ControlType
 
-        width, height = window(self._stream)
+        width, height = window_size(self._stream)
         if self._drawn and width < self._width:
             extra = sum(max(1, math.ceil(length / width)) - 1 for length in self._drawn)
             for _ in range(extra):
@@ -106,16 +106,16 @@ def styled(lines: Sequence[Line], stream: IO[str]) -> Text:
     for i, line in enumerate(lines):
         text.append("\n" if i else "")
         for piece, style in line:
-            text.append(encodable(piece, stream), style or None)
+            text.append(encodable_text(piece, stream), style or None)
     return text
 
 
-def redraws(stream: IO[str], environ: Mapping[str, str]) -> bool:
+def can_redraw(stream: IO[str], environ: Mapping[str, str]) -> bool:
     """Whether ``stream`` is a terminal on which lines can be redrawn."""
     return stream.isatty() and environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
-def window(stream: IO[str]) -> tuple[int, int]:
+def window_size(stream: IO[str]) -> tuple[int, int]:
     """Columns and lines of the terminal behind ``stream``; 80 by 24 where it does not say."""
     try:
         size = os.get_terminal_size(stream.fileno())

@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 from ptydask.driver.contract import View
-from ptydask.formatting import duration, encodable, inert
+from ptydask.formatting import duration_text, encodable_text, inert_text
 from ptydask.model import RunSnapshot, TrialRecord, TrialState
-from ptydask.progress.frame import closing_line, finished_line, frame, heartbeat_line
+from ptydask.progress.frame import closing_line, finished_line, heartbeat_line, render_frame
 from ptydask.progress.notebook_view import NotebookView, in_notebook
-from ptydask.progress.screen import Screen, redraws
+from ptydask.progress.screen import Screen, can_redraw
 
 HEARTBEAT = 60.0
 """Seconds between two lines that say a run is alive."""
 
 
-def observer(
+def make_view(
     stream: IO[str],
     *,
     terminal: bool | None = None,
@@ -27,13 +27,13 @@ def observer(
 ) -> View:
     """A view of a run on ``stream``: live where it is a terminal that can redraw, else lines."""
     env = os.environ if environ is None else environ
-    live = redraws(stream, env) if terminal is None else terminal
+    live = can_redraw(stream, env) if terminal is None else terminal
     return LiveView(Screen(stream, env)) if live else LogView(stream, clock)
 
 
 def python_view(stream: IO[str]) -> View:
     """A view of a run that Python code started: below the cell in a notebook, else on ``stream``."""
-    return NotebookView() if in_notebook() else observer(stream)
+    return NotebookView() if in_notebook() else make_view(stream)
 
 
 class NoView:
@@ -66,34 +66,34 @@ class LogView:
     def plan(self, lines: Sequence[str]) -> None:
         """Write the lines as they are."""
         for line in lines:
-            self._say(line)
+            self._write_line(line)
 
     def update(self, snapshot: RunSnapshot) -> None:
         """Write a line when a minute has gone by."""
         now = self._clock()
         if now >= self._due:
             self._due = now + HEARTBEAT
-            self._say(heartbeat_line(snapshot))
+            self._write_line(heartbeat_line(snapshot))
 
     def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
         """Write the trial's line."""
-        self._say(finished_line(record, best, snapshot))
+        self._write_line(finished_line(record, best, snapshot))
 
     def notice(self, text: str) -> None:
         """Write the text, line by line."""
         for line in text.splitlines():
-            self._say(line)
+            self._write_line(line)
 
     def close(self, final: RunSnapshot | None = None) -> None:
         """Write the closing line."""
         if final is not None and not self._closed:
-            self._say(closing_line(final))
+            self._write_line(closing_line(final))
         self._closed = True
 
-    def _say(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         # A study of days does not end because its log cannot be written: disk full, terminal gone.
         try:
-            self._stream.write(encodable(inert(line.rstrip()) + "\n", self._stream))
+            self._stream.write(encodable_text(inert_text(line.rstrip()) + "\n", self._stream))
             self._stream.flush()
         except (OSError, ValueError):
             return
@@ -112,13 +112,13 @@ class LiveView:
 
     def update(self, snapshot: RunSnapshot) -> None:
         """Redraw the frame."""
-        self._draw(snapshot)
+        self._draw_frame(snapshot)
 
     def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
         """Redraw; a new best and a failure also stay on the screen."""
         if best or record.state is TrialState.FAIL:
             self._screen.above(finished_line(record, best, snapshot), "green" if best else "red")
-        self._draw(snapshot)
+        self._draw_frame(snapshot)
 
     def notice(self, text: str) -> None:
         """Print the text above the frame."""
@@ -128,9 +128,9 @@ class LiveView:
     def close(self, final: RunSnapshot | None = None) -> None:
         """Leave the last frame on the screen, that of ``final`` where given, and show the cursor."""
         if final is not None:
-            self._draw(final, over=f"took {duration(final.seconds)}")
+            self._draw_frame(final, over=f"took {duration_text(final.seconds)}")
         self._screen.close()
 
-    def _draw(self, snapshot: RunSnapshot, *, over: str = "") -> None:
+    def _draw_frame(self, snapshot: RunSnapshot, *, over: str = "") -> None:
         glyphs = self._screen.glyphs
-        self._screen.draw(lambda width, height: frame(snapshot, width, height, glyphs, over=over))
+        self._screen.draw(lambda width, height: render_frame(snapshot, width, height, glyphs, over=over))

@@ -15,7 +15,7 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, Quantiles, Weighted
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
 from ptydask.sampling.distributions import to_optuna
 from ptydask.space import quantiles
 from ptydask.space import ranges as spaces
@@ -32,17 +32,17 @@ def search_space_json(space: Mapping[str, Distribution]) -> str:
     """A JSON object: the parameter's name -> the JSON object in which Optuna writes its distribution.
 
     Of a distribution that Optuna has not it is the range of the values, or the choices; a further entry ``drawn``
-    then has the fields of :class:`~ptydask.model.Quantiles`, or the ``weights`` of the choices. Where the values have
-    no end, it is the range of all but 0.1 % of them on either side. Raises MissingDependency.
+    then has the fields of :class:`~ptydask.model.QuantileDistribution`, or the ``weights`` of the choices. Where the
+    values have no end, it is the range of all but 0.1 % of them on either side. Raises MissingDependency.
     """
-    return json.dumps({name: _written(dist) for name, dist in space.items()})
+    return json.dumps({name: _distribution_json(dist) for name, dist in space.items()})
 
 
-def _written(dist: Distribution) -> dict[str, Any]:
-    one = cast(dict[str, Any], json.loads(distribution_to_json(natural(dist))))
-    if isinstance(dist, Quantiles):
+def _distribution_json(dist: Distribution) -> dict[str, Any]:
+    one = cast(dict[str, Any], json.loads(distribution_to_json(value_distribution(dist))))
+    if isinstance(dist, QuantileDistribution):
         one[DRAWN] = {"family": dist.family, "a": dist.a, "b": dist.b, "q": dist.q}
-    elif isinstance(dist, Weighted):
+    elif isinstance(dist, WeightedChoice):
         one[DRAWN] = {"weights": list(dist.weights)}
     return one
 
@@ -51,9 +51,9 @@ def from_json(one: Mapping[str, Any]) -> Distribution:
     """The distribution that :func:`search_space_json` wrote as one entry. Raises ValueError, KeyError or TypeError."""
     drawn, attributes = one.get(DRAWN), one["attributes"]
     if isinstance(drawn, Mapping) and "family" in drawn:
-        return Quantiles(**drawn)
+        return QuantileDistribution(**drawn)
     if isinstance(drawn, Mapping):
-        return Weighted(tuple(attributes["choices"]), tuple(drawn["weights"]))
+        return WeightedChoice(tuple(attributes["choices"]), tuple(drawn["weights"]))
     match one["name"]:
         case "CategoricalDistribution":
             return Choice(tuple(attributes["choices"]))
@@ -65,29 +65,29 @@ def from_json(one: Mapping[str, Any]) -> Distribution:
             raise ValueError(f"a distribution of an unknown kind, {name}")
 
 
-def natural(dist: Distribution) -> BaseDistribution:
+def value_distribution(dist: Distribution) -> BaseDistribution:
     """The distribution of Optuna that the values of ``dist`` lie in, whatever their probabilities.
 
     Raises MissingDependency.
     """
-    if isinstance(dist, Choice | Weighted):
+    if isinstance(dist, Choice | WeightedChoice):
         return CategoricalDistribution(dist.choices)
-    return _range(dist) if isinstance(dist, Quantiles) else to_optuna(dist)
+    return _quantile_range(dist) if isinstance(dist, QuantileDistribution) else to_optuna(dist)
 
 
-def _range(dist: Quantiles) -> BaseDistribution:
+def _quantile_range(dist: QuantileDistribution) -> BaseDistribution:
     if quantiles.bounded(dist):
         low, high = quantiles.ends(dist)
     else:
-        low, high = quantiles.value(dist, _TAIL), quantiles.value(dist, 1 - _TAIL)
+        low, high = quantiles.value_at(dist, _TAIL), quantiles.value_at(dist, 1 - _TAIL)
     log = dist.family in ("log_uniform", "log_normal") and low > 0
     if isinstance(dist.q, int) and max(abs(low), abs(high)) < _EXACT:
         return IntDistribution(int(low), int(high), log=log and dist.q == 1, step=dist.q)
-    if dist.q is None or not _stepped(low, high, dist.q):
+    if dist.q is None or not _grid_fits(low, high, dist.q):
         return FloatDistribution(float(low), float(high), log=log)
     return FloatDistribution(float(low), float(high), step=float(dist.q))
 
 
-def _stepped(low: float, high: float, step: float) -> bool:
+def _grid_fits(low: float, high: float, step: float) -> bool:
     """Whether Optuna's decimal grid from ``low`` on ends at ``high``: 3 * 0.1 is 0.30000000000000004."""
     return math.isfinite(high / step) and spaces.grid_high(low, high, step) == high

@@ -14,7 +14,16 @@ from typing import Any, cast
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial
 
-from ptydask.model import Choice, ComponentSpec, Distribution, FloatRange, IntRange, Quantiles, Scalar, Weighted
+from ptydask.model import (
+    Choice,
+    ComponentSpec,
+    Distribution,
+    FloatRange,
+    IntRange,
+    QuantileDistribution,
+    Scalar,
+    WeightedChoice,
+)
 from ptydask.space import quantiles
 from ptydask.space import ranges as spaces
 
@@ -37,29 +46,29 @@ def to_optuna(dist: Distribution) -> BaseDistribution:
             return FloatDistribution(0.0, 1.0)
 
 
-def _by_u(dist: Distribution) -> Quantiles | Weighted | None:
+def _by_u(dist: Distribution) -> QuantileDistribution | WeightedChoice | None:
     """The distribution as one of ``u``; None where Optuna has it itself.
 
     Choices that Python holds equal, such as 1 and True, are to Optuna one and the same.
     """
-    if isinstance(dist, Quantiles | Weighted):
+    if isinstance(dist, QuantileDistribution | WeightedChoice):
         return dist
     if isinstance(dist, Choice) and len(set(dist.choices)) < len(dist.choices):
-        return Weighted(dist.choices, (1 / len(dist.choices),) * len(dist.choices))
+        return WeightedChoice(dist.choices, (1 / len(dist.choices),) * len(dist.choices))
     return None
 
 
-def _value(dist: Quantiles | Weighted, u: float) -> Scalar:
-    return quantiles.value(dist, u) if isinstance(dist, Quantiles) else quantiles.choice(dist, u)
+def _value_at_unit(dist: QuantileDistribution | WeightedChoice, u: float) -> Scalar:
+    return quantiles.value_at(dist, u) if isinstance(dist, QuantileDistribution) else quantiles.choice_at(dist, u)
 
 
-def _u(dist: Quantiles | Weighted, value: Scalar) -> float:
+def _unit_of_value(dist: QuantileDistribution | WeightedChoice, value: Scalar) -> float:
     """Raises ValueError for what is no value of ``dist``."""
-    if isinstance(dist, Weighted):
-        return quantiles.place(dist, value)
+    if isinstance(dist, WeightedChoice):
+        return quantiles.unit_of_choice(dist, value)
     if not spaces.is_number(value):
         raise ValueError("not a number")
-    return quantiles.unit(dist, cast(float, value))
+    return quantiles.unit_of_number(dist, cast(float, value))
 
 
 # --- parameters of a trial --------------------------------------------------------------------------
@@ -74,16 +83,16 @@ def suggest(trial: Trial, space: Mapping[str, Distribution], spec: ComponentSpec
     fixed = spec.configs.get("fixed_params") if spec.name == "PartialFixedSampler" else None
     there = trial.user_attrs
     said = {**value_attributes(space, fixed or {}), **there}
-    values = {name: _suggested(trial, name, dist, said) for name, dist in space.items()}
+    values = {name: _suggest_value(trial, name, dist, said) for name, dist in space.items()}
     for key, value in value_attributes(space, values).items():
         if key not in there or (there[key], type(there[key])) != (value, type(value)):
             trial.set_user_attr(key, value)
     return values
 
 
-def _suggested(trial: Trial, name: str, dist: Distribution, said: Mapping[str, Any]) -> Scalar:
+def _suggest_value(trial: Trial, name: str, dist: Distribution, said: Mapping[str, Any]) -> Scalar:
     if (drawn := _by_u(dist)) is not None:
-        return _exact(name, drawn, trial.suggest_float(name, 0.0, 1.0), said)
+        return _exact_value(name, drawn, trial.suggest_float(name, 0.0, 1.0), said)
     match dist:
         case FloatRange(low, high, step, log):
             return trial.suggest_float(name, low, high, step=step, log=log)
@@ -93,25 +102,25 @@ def _suggested(trial: Trial, name: str, dist: Distribution, said: Mapping[str, A
             return trial.suggest_categorical(name, cast(Choice, dist).choices)
 
 
-def _exact(name: str, drawn: Quantiles | Weighted, u: float, said: Mapping[str, Any]) -> Scalar:
+def _exact_value(name: str, drawn: QuantileDistribution | WeightedChoice, u: float, said: Mapping[str, Any]) -> Scalar:
     """The value at ``u``: the one that was written down beside it, where that is one of them."""
     key = f"{_VALUE}{name}"
-    if key in said and matches(drawn, u, said[key]):
+    if key in said and unit_matches(drawn, u, said[key]):
         found: Scalar = said[key]
         return found
-    return _value(drawn, u)
+    return _value_at_unit(drawn, u)
 
 
-def matches(dist: Distribution, u: float, value: Scalar) -> bool:
+def unit_matches(dist: Distribution, u: float, value: Scalar) -> bool:
     """Whether ``u`` is that of ``value``, for a distribution that Optuna has not."""
     drawn = _by_u(dist)
     if drawn is None:
         return False
-    at = _value(drawn, u)
-    if isinstance(drawn, Weighted):
+    at = _value_at_unit(drawn, u)
+    if isinstance(drawn, WeightedChoice):
         return at is value or (at == value and type(at) is type(value))
     try:
-        return at == value or abs(_u(drawn, value) - u) <= _SAME_U
+        return at == value or abs(_unit_of_value(drawn, value) - u) <= _SAME_U
     except ValueError:
         return False
 
@@ -122,7 +131,7 @@ def from_optuna_params(
     """The values of a trial whose parameters, and user ``attributes``, Optuna has. Raises MissingDependency."""
     found = {name: _by_u(space[name]) if name in space else None for name in params}
     return {
-        name: value if (drawn := found[name]) is None else _exact(name, drawn, float(value), attributes or {})
+        name: value if (drawn := found[name]) is None else _exact_value(name, drawn, float(value), attributes or {})
         for name, value in params.items()
     }
 
@@ -136,13 +145,13 @@ def to_optuna_params(space: Mapping[str, Distribution], params: Mapping[str, Sca
     for name, value in params.items():
         drawn = _by_u(space[name]) if name in space else None
         if drawn is not None and spaces.contains(drawn, value):
-            out[name] = _u(drawn, value)
+            out[name] = _unit_of_value(drawn, value)
     return out
 
 
 def value_attributes(space: Mapping[str, Distribution], params: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """User attributes of Optuna's trial: the values of the parameters that Optuna knows as ``u``."""
-    ours = translated(space)
+    ours = unit_parameters(space)
     return {
         f"{_VALUE}{name}": spaces.nearest_value(space[name], value)
         for name, value in params.items()
@@ -162,32 +171,32 @@ def foreign_values(
 
     The other study may have had other settings, so its ``u`` says nothing: what stands beside it counts.
     """
-    ours = translated(space)
+    ours = unit_parameters(space)
     values = {name: attributes.get(f"{_VALUE}{name}", u) if name in ours else u for name, u in params.items()}
     return values if all(spaces.contains(space[n], v) for n, v in values.items() if n in ours) else None
 
 
-def stale(space: Mapping[str, Distribution], trial: FrozenTrial) -> str | None:
+def find_stale_param(space: Mapping[str, Distribution], trial: FrozenTrial) -> str | None:
     """The first parameter that means another value in ``space`` than it did in ``trial``; None where none does."""
-    ours = translated(space)
+    ours = unit_parameters(space)
     for name, u in trial.params.items():
         said = trial.user_attrs.get(f"{_VALUE}{name}", ...)
         if name in ours:
             known = trial.distributions[name] == to_optuna(space[name])
-            if not known or (said is not ... and not matches(space[name], float(u), said)):
+            if not known or (said is not ... and not unit_matches(space[name], float(u), said)):
                 return name
         elif name in space and said is not ...:
             return name
     return None
 
 
-def translated(space: Mapping[str, Distribution]) -> frozenset[str]:
+def unit_parameters(space: Mapping[str, Distribution]) -> frozenset[str]:
     """The parameters that Optuna knows as ``u``."""
     return frozenset(name for name, dist in space.items() if _by_u(dist) is not None)
 
 
-def requirements(space: Mapping[str, Distribution]) -> None:
+def check_requirements(space: Mapping[str, Distribution]) -> None:
     """Raise MissingDependency where a distribution needs a package that is not installed."""
     for dist in space.values():
         if (drawn := _by_u(dist)) is not None:
-            _value(drawn, 0.5)
+            _value_at_unit(drawn, 0.5)

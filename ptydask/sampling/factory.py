@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from ptydask.errors import ConfigError, MissingDependency, nearest, one_line, require
+from ptydask.errors import ConfigError, MissingDependency, nearest_hint, one_line, require
 from ptydask.model import ComponentSpec, Distribution
 from ptydask.sampling import release
 from ptydask.sampling.distributions import to_optuna, to_optuna_params
@@ -35,19 +35,19 @@ _NO_WILCOXON = (
 )
 
 
-def sampler(spec: ComponentSpec, *, seed: int, space: Mapping[str, Distribution]) -> BaseSampler:
+def build_sampler(spec: ComponentSpec, *, seed: int, space: Mapping[str, Distribution]) -> BaseSampler:
     """The sampler for one trial; ``seed`` differs from trial to trial, else parallel workers all start alike.
 
     A ``seed`` in the configs is the base that ``seed`` is mixed with. GridSampler and BruteForceSampler become a
     random one, as :func:`grid_points` lists their points beforehand. Raises ConfigError and MissingDependency.
     """
     if spec.name in EXHAUSTIVE:
-        _class("sampler", spec.name, "sampler_params.name")
+        _find_class("sampler", spec.name, "sampler_params.name")
         return optuna.samplers.RandomSampler(seed=seed)
-    return cast(BaseSampler, _build("sampler", spec, "sampler_params", seed, space))
+    return cast(BaseSampler, _build_component("sampler", spec, "sampler_params", seed, space))
 
 
-def pruner(spec: ComponentSpec | None, *, iterations: int | None) -> BasePruner:
+def build_pruner(spec: ComponentSpec | None, *, iterations: int | None) -> BasePruner:
     """The pruner; one that never prunes for None.
 
     Hyperband is told the length of a full trial, as it is blind until the first one completes otherwise; a
@@ -55,15 +55,15 @@ def pruner(spec: ComponentSpec | None, *, iterations: int | None) -> BasePruner:
     """
     if spec is None:
         return optuna.pruners.NopPruner()
-    return cast(BasePruner, _build("pruner", _bounded(spec, iterations), "pruner_params", 0, {}))
+    return cast(BasePruner, _build_component("pruner", _bound_resources(spec, iterations), "pruner_params", 0, {}))
 
 
-def _bounded(spec: ComponentSpec, iterations: int | None) -> ComponentSpec:
+def _bound_resources(spec: ComponentSpec, iterations: int | None) -> ComponentSpec:
     configs = dict(spec.configs)
     for key in ("wrapped_pruner", "wrapped_pruner_configs"):
         inner = configs.get(key)
         if isinstance(inner, Mapping) and isinstance(inner.get("name"), str):
-            held = _bounded(ComponentSpec(inner["name"], inner.get("configs") or {}), iterations)
+            held = _bound_resources(ComponentSpec(inner["name"], inner.get("configs") or {}), iterations)
             configs[key] = {**inner, "configs": dict(held.configs)}
     if spec.name == "HyperbandPruner" and iterations is not None:
         if configs.get("max_resource", "auto") == "auto":
@@ -74,7 +74,7 @@ def _bounded(spec: ComponentSpec, iterations: int | None) -> ComponentSpec:
     return ComponentSpec(spec.name, configs)
 
 
-def _names(kind: str) -> dict[str, type]:
+def _known_classes(kind: str) -> dict[str, type]:
     module = {"sampler": optuna.samplers, "pruner": optuna.pruners}.get(kind, optuna.samplers.nsgaii)
     # By its name, as BaseMutation came with Optuna 5.0: no setting of an older one asks for a mutation.
     base = getattr(module, f"Base{kind.capitalize()}")
@@ -86,12 +86,14 @@ def _names(kind: str) -> dict[str, type]:
     }
 
 
-def _class(kind: str, name: str, key: str) -> type:
-    known = _names(kind)
+def _find_class(kind: str, name: str, key: str) -> type:
+    known = _known_classes(kind)
     if name not in known:
         short = {spelling.lower(): full for full in known for spelling in (full, full.removesuffix(kind.capitalize()))}
         meant = short.get(name.lower())
-        hint = f"did you mean {meant!r}?" if meant else nearest(name, known) or f"known: {', '.join(sorted(known))}"
+        hint = (
+            f"did you mean {meant!r}?" if meant else nearest_hint(name, known) or f"known: {', '.join(sorted(known))}"
+        )
         raise ConfigError(f"Optuna has no such {kind}", key=key, value=name, hint=hint)
     if name == "WilcoxonPruner":
         raise ConfigError(_NO_WILCOXON, key=key, value=name)
@@ -101,8 +103,8 @@ def _class(kind: str, name: str, key: str) -> type:
     return known[name]
 
 
-def _build(kind: str, spec: ComponentSpec, key: str, seed: int, space: Mapping[str, Distribution]) -> object:
-    made = _class(kind, spec.name, f"{key}.name")
+def _build_component(kind: str, spec: ComponentSpec, key: str, seed: int, space: Mapping[str, Distribution]) -> object:
+    made = _find_class(kind, spec.name, f"{key}.name")
     known = dict(inspect.signature(made).parameters)
     configs = dict(spec.configs)
     if "wrapped_pruner_configs" in configs and spec.name == "PatientPruner":
@@ -111,25 +113,25 @@ def _build(kind: str, spec: ComponentSpec, key: str, seed: int, space: Mapping[s
     for name, value in configs.items():
         where = f"{key}.configs.{name}"
         if name not in known:
-            hint = nearest(name, known) or "it takes no settings"
+            hint = nearest_hint(name, known) or "it takes no settings"
             raise ConfigError(f"{spec.name} has no such setting", key=where, value=value, hint=hint)
         own = to_optuna_params(space, value) if name in _VALUES and isinstance(value, Mapping) else value
-        arguments[name] = _argument(own, str(known[name].annotation), where, seed, space)
+        arguments[name] = _check_argument(own, str(known[name].annotation), where, seed, space)
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in arguments:
             raise ConfigError(f"{spec.name} needs {name}", key=f"{key}.configs", value=dict(spec.configs))
-    _seeded(spec.name, known, arguments, seed)
-    return _construct(_ours(spec.name, space) or made, arguments, spec, key)
+    _set_seed(spec.name, known, arguments, seed)
+    return _construct(_find_replacement(spec.name, space) or made, arguments, spec, key)
 
 
-def _ours(name: str, space: Mapping[str, Distribution]) -> Callable[..., object] | None:
+def _find_replacement(name: str, space: Mapping[str, Distribution]) -> Callable[..., object] | None:
     """What takes the place of a sampler that is not made for many workers; it has the same settings."""
     if name == "QMCSampler":
-        return _qmc(space)
+        return _numbered_qmc_sampler(space)
     return functools.partial(ParallelGPSampler, space) if name == "GPSampler" else None
 
 
-def _seeded(name: str, known: Mapping[str, Any], arguments: dict[str, Any], seed: int) -> None:
+def _set_seed(name: str, known: Mapping[str, Any], arguments: dict[str, Any], seed: int) -> None:
     """Every trial draws from its own stream, but the sequence of QMC is one for all trials."""
     base = arguments.get("seed")
     mixed = seed if base is None else random.Random(f"{base}/{seed}").getrandbits(32)
@@ -143,7 +145,7 @@ def _seeded(name: str, known: Mapping[str, Any], arguments: dict[str, Any], seed
 
 def _construct(made: Callable[..., object], arguments: dict[str, Any], spec: ComponentSpec, key: str) -> object:
     try:
-        with quiet():
+        with quiet_optuna():
             return made(**arguments)
     except ImportError as error:
         raise MissingDependency(f"{spec.name}: {one_line(str(error))}") from None
@@ -166,13 +168,13 @@ _PLAIN: dict[str, tuple[type, ...]] = {
 }
 
 
-def _argument(value: Any, annotation: str, key: str, seed: int, space: Mapping[str, Distribution]) -> Any:
+def _check_argument(value: Any, annotation: str, key: str, seed: int, space: Mapping[str, Distribution]) -> Any:
     """``value`` as the constructor wants it: checked against the type that Optuna declares, nested parts built."""
     annotation = annotation.removeprefix("<class '").removesuffix("'>")
     parts = [part.strip() for part in annotation.split(" | ")]
     for kind in ("sampler", "pruner", "crossover", "mutation"):
         if any(part == f"Base{kind.capitalize()}" for part in parts):
-            return None if value is None and "None" in parts else _nested(kind, value, key, seed, space)
+            return None if value is None and "None" in parts else _build_nested(kind, value, key, seed, space)
     if "Callable" in annotation or "FrozenTrial" in annotation:
         if value is None:
             return None
@@ -183,7 +185,7 @@ def _argument(value: Any, annotation: str, key: str, seed: int, space: Mapping[s
     return np.array(value) if "np.ndarray" in parts and value is not None else value
 
 
-def _nested(kind: str, value: Any, key: str, seed: int, space: Mapping[str, Distribution]) -> object:
+def _build_nested(kind: str, value: Any, key: str, seed: int, space: Mapping[str, Distribution]) -> object:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
@@ -197,10 +199,10 @@ def _nested(kind: str, value: Any, key: str, seed: int, space: Mapping[str, Dist
         raise ConfigError("must be a mapping", key=f"{key}.configs", value=configs)
     if value["name"] in EXHAUSTIVE:
         return optuna.samplers.RandomSampler(seed=seed)
-    return _build(kind, ComponentSpec(value["name"], configs), key, seed, space)
+    return _build_component(kind, ComponentSpec(value["name"], configs), key, seed, space)
 
 
-def _qmc(space: Mapping[str, Distribution]) -> Callable[..., object]:
+def _numbered_qmc_sampler(space: Mapping[str, Distribution]) -> Callable[..., object]:
     """QMCSampler whose point in the sequence is the trial's number.
 
     Optuna counts points in the study's attributes, read and written in two steps, so that parallel workers draw
@@ -224,7 +226,7 @@ def _qmc(space: Mapping[str, Distribution]) -> Callable[..., object]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
     """Optuna calls settings experimental that the params file asks for by name; said once in PtyRAD's manual."""
     log = logging.getLogger("optuna")
     level = log.level

@@ -55,13 +55,13 @@ class ParallelGPSampler(GPSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Values for ``trial``; none, so that it is drawn at random, while there are too few to go by."""
-        trials = valued(after_those_before(study, trial, search_space), search_space, study.direction)
+        trials = trials_with_values(after_those_before(study, trial, search_space), search_space, study.direction)
         if not any(t.state is State.COMPLETE for t in trials):
             return {}
-        return super().sample_relative(cast(optuna.Study, _Seen(study, trials)), trial, search_space)
+        return super().sample_relative(cast(optuna.Study, _StudyView(study, trials)), trial, search_space)
 
 
-class _Seen:
+class _StudyView:
     """A study as if it had other trials."""
 
     def __init__(self, study: optuna.Study, trials: list[FrozenTrial]) -> None:
@@ -98,36 +98,36 @@ def _has_values(trial: FrozenTrial, space: Space) -> bool:
     return space.keys() <= trial.params.keys() or any(key.startswith(_ASKED) for key in trial.system_attrs)
 
 
-def valued(trials: Iterable[FrozenTrial], space: Space, direction: StudyDirection) -> list[FrozenTrial]:
+def trials_with_values(trials: Iterable[FrozenTrial], space: Space, direction: StudyDirection) -> list[FrozenTrial]:
     """The running trials, and as COMPLETE all that ended by their own parameters' doing, each with a value.
 
     Those that were lost or interrupted are tried again and stay out, as do those outside of ``space``. An Optuna that
     ignores running trials gets them as COMPLETE with a middling value, so that their points are not suggested again.
     """
     every = list(trials)
-    ended = [t for t in every if t.state.is_finished() and _inside(t, space)]
-    known = [(t, value) for t in ended if (value := _value(t)) is not None]
+    ended = [t for t in every if t.state.is_finished() and _lies_in_space(t, space)]
+    known = [(t, value) for t in ended if (value := _trial_value(t)) is not None]
     running = [t for t in every if t.state is State.RUNNING]
     if not known:
         return running
     worst = (max if direction is StudyDirection.MINIMIZE else min)(value for _, value in known)
     if not release.GAUSSIAN_COUNTS_RUNNING:
         middling = statistics.median_low(value for _, value in known)
-        running = [_with(t, middling) for t in running if _inside(t, space)]
-    failed = [(t, worst) for t in ended if _value(t) is None and t.user_attrs.get("reason") == Reason.FAILED]
-    return [*(t if t.state is State.COMPLETE else _with(t, value) for t, value in [*known, *failed]), *running]
+        running = [_with_value(t, middling) for t in running if _lies_in_space(t, space)]
+    failed = [(t, worst) for t in ended if _trial_value(t) is None and t.user_attrs.get("reason") == Reason.FAILED]
+    return [*(t if t.state is State.COMPLETE else _with_value(t, value) for t, value in [*known, *failed]), *running]
 
 
-def _value(trial: FrozenTrial) -> float | None:
+def _trial_value(trial: FrozenTrial) -> float | None:
     return None if trial.state is State.FAIL or trial.values is None else trial.values[0]
 
 
-def _inside(trial: FrozenTrial, space: Space) -> bool:
+def _lies_in_space(trial: FrozenTrial, space: Space) -> bool:
     return all(
         name in trial.params and dist._contains(dist.to_internal_repr(trial.params[name]))
         for name, dist in space.items()
     )
 
 
-def _with(trial: FrozenTrial, value: float) -> FrozenTrial:
+def _with_value(trial: FrozenTrial, value: float) -> FrozenTrial:
     return create_trial(value=value, params=trial.params, distributions=trial.distributions)

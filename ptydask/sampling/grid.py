@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ptydask.errors import ConfigError, nearest
+from ptydask.errors import ConfigError, nearest_hint
 from ptydask.model import NEAR_VALUES, OWN_VALUES, ComponentSpec, Distribution, Point, Scalar, StudyPlan
 from ptydask.sampling.factory import EXHAUSTIVE
 from ptydask.space import ranges as spaces
@@ -29,13 +29,13 @@ def grid_points(plan: StudyPlan) -> tuple[Point, ...] | None:
     values = _grid_values(plan)
     if values is None:
         return None
-    names = _ordered(plan)
+    names = _parameter_order(plan)
     grid = [dict(zip(names, point, strict=True)) for point in itertools.product(*(values[n] for n in names))]
-    points = {identity(point): Point(point, "grid") for point in grid}
+    points = {point_identity(point): Point(point, "grid") for point in grid}
     ours = (OWN_VALUES, NEAR_VALUES)
     whole = [p for p in plan.points if set(p.params) == set(names)]
-    first = [p for p in whole if p.origin not in ours or identity(p.params) in points]
-    taken = {identity(p.params) for p in first}
+    first = [p for p in whole if p.origin not in ours or point_identity(p.params) in points]
+    taken = {point_identity(p.params) for p in first}
     return (*first, *(point for key, point in points.items() if key not in taken))
 
 
@@ -48,8 +48,8 @@ def _grid_values(plan: StudyPlan) -> dict[str, tuple[Scalar, ...]] | None:
         spec = ComponentSpec(str(base.get("name")), base.get("configs") or {})
     if spec.name not in EXHAUSTIVE or not plan.space:
         return None
-    _settings(spec)
-    values = {name: _values(spec, name, dist, fixed) for name, dist in plan.space.items()}
+    _check_settings(spec)
+    values = {name: _axis_values(spec, name, dist, fixed) for name, dist in plan.space.items()}
     size = math.prod(len(v) for v in values.values())
     if size > _MOST_POINTS:
         sizes = " x ".join(f"{name} {len(v)}" for name, v in values.items())
@@ -57,27 +57,27 @@ def _grid_values(plan: StudyPlan) -> dict[str, tuple[Scalar, ...]] | None:
     return values
 
 
-def _ordered(plan: StudyPlan) -> list[str]:
+def _parameter_order(plan: StudyPlan) -> list[str]:
     """The parameters in alphabetical order, the first changing slowest; nested ones level by level, as W&B has it."""
     described = plan.config.get("parameters")
     ways = {p["name"]: tuple(p["path"]) for p in described} if isinstance(described, Sequence) else {}
     return sorted(plan.space, key=lambda name: ways.get(name, (name,)))
 
 
-def identity(params: Mapping[str, Scalar]) -> frozenset[object]:
+def point_identity(params: Mapping[str, Scalar]) -> frozenset[object]:
     """The same for the same values: 1 is 1.0, but not True."""
     return frozenset((name, isinstance(value, bool), value) for name, value in params.items())
 
 
-def _settings(spec: ComponentSpec) -> None:
+def _check_settings(spec: ComponentSpec) -> None:
     known = ("search_space", "seed") if spec.name == "GridSampler" else ("seed", "avoid_premature_stop")
     for name, value in spec.configs.items():
         if name not in known:
             key = f"sampler_params.configs.{name}"
-            raise ConfigError(f"{spec.name} has no such setting", key=key, value=value, hint=nearest(name, known))
+            raise ConfigError(f"{spec.name} has no such setting", key=key, value=value, hint=nearest_hint(name, known))
 
 
-def _values(spec: ComponentSpec, name: str, dist: Distribution, fixed: Mapping[str, Scalar]) -> tuple[Scalar, ...]:
+def _axis_values(spec: ComponentSpec, name: str, dist: Distribution, fixed: Mapping[str, Scalar]) -> tuple[Scalar, ...]:
     if name in fixed:
         return (fixed[name],)
     key = f"sampler_params.configs.search_space.{name}"
@@ -91,13 +91,13 @@ def _values(spec: ComponentSpec, name: str, dist: Distribution, fixed: Mapping[s
         for value in values:
             if not spaces.contains(dist, value):
                 raise ConfigError(f"must be {spaces.describe(dist)}", key=key, value=value)
-        return _distinct(values)
+        return _distinct_values(values)
     if (spaces.grid_size(dist) or 0) > _MOST_POINTS or (points := spaces.grid(dist)) is None:
         hint = f"give {name} a step in tune_params, or values in the sampler's search_space"
         raise ConfigError(f"{spec.name} cannot count off {name}", key="sampler_params.name", value=spec.name, hint=hint)
-    return _distinct(points)
+    return _distinct_values(points)
 
 
-def _distinct(values: Iterable[Scalar]) -> tuple[Scalar, ...]:
+def _distinct_values(values: Iterable[Scalar]) -> tuple[Scalar, ...]:
     """Each value once, where it first appears; of 1 and 1.0 the last, as W&B has it. True is not 1."""
     return tuple({(isinstance(value, bool), value): value for value in values}.values())

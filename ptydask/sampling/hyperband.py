@@ -36,6 +36,6 @@ class SweepHyperbandPruner(BasePruner):
         trials = study.get_trials(deepcopy=False)
         tried_again = {other.user_attrs.get("retry_of") for other in trials}
         others = [t.intermediate_values for t in trials if t.number not in tried_again and t.number != trial.number]
-        return hyperband.stops(
+        return hyperband.should_stop(
             own, [own, *others], self._bands, eta=self._eta, strict=self._strict, direction=direction
         )

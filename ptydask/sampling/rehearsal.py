@@ -6,36 +6,36 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from ptydask.errors import ConfigError, MissingDependency, nearest, one_line
-from ptydask.model import ComponentSpec, Quantiles, StudyPlan, Weighted
-from ptydask.sampling.distributions import requirements, to_optuna
-from ptydask.sampling.factory import pruner, quiet, sampler
+from ptydask.errors import ConfigError, MissingDependency, nearest_hint, one_line
+from ptydask.model import ComponentSpec, QuantileDistribution, StudyPlan, WeightedChoice
+from ptydask.sampling.distributions import check_requirements, to_optuna
+from ptydask.sampling.factory import build_pruner, build_sampler, quiet_optuna
 from ptydask.sampling.grid import check_grid
 from ptydask.space import ranges as spaces
 
 
-def check(plan: StudyPlan) -> tuple[str, ...]:
+def rehearse_search(plan: StudyPlan) -> tuple[str, ...]:
     """Builds the plan's sampler and pruner and has them handle three short trials, in memory.
 
     Returns notices. Raises ConfigError for an unknown name, setting or value, and for a grid that has no end;
     MissingDependency for a package that is not installed.
     """
-    requirements(plan.space)
+    check_requirements(plan.space)
     check_grid(plan)
-    made = sampler(plan.sampler, seed=plan.seed, space=plan.space)
+    made = build_sampler(plan.sampler, seed=plan.seed, space=plan.space)
     _known_names(plan)
-    prunes = pruner(plan.pruner, iterations=plan.iterations)
+    prunes = build_pruner(plan.pruner, iterations=plan.iterations)
     _rehearse(plan, made, optuna.pruners.NopPruner(), plan.sampler, "sampler_params")
     if plan.pruner is not None:
         _rehearse(plan, optuna.samplers.RandomSampler(seed=0), prunes, plan.pruner, "pruner_params")
-    return _notices(plan)
+    return _pruner_notices(plan)
 
 
 def _rehearse(plan: StudyPlan, made: BaseSampler, prunes: BasePruner, spec: ComponentSpec, key: str) -> None:
     """Three trials of two steps, as constructors let pass what fails later."""
     dists = {name: to_optuna(dist) for name, dist in plan.space.items()}
     try:
-        with quiet():
+        with quiet_optuna():
             study = optuna.create_study(sampler=made, pruner=prunes, direction=plan.direction)
             for number in range(3):
                 trial = study.ask(fixed_distributions=dists)
@@ -55,16 +55,18 @@ def _known_names(plan: StudyPlan) -> None:
         key = f"sampler_params.configs.{setting}"
         for name, value in (plan.sampler.configs.get(setting) or {}).items():
             if name not in plan.space:
-                hint = nearest(name, plan.space)
+                hint = nearest_hint(name, plan.space)
                 raise ConfigError("is not tuned in this study", key=f"{key}.{name}", value=value, hint=hint)
             among = plan.space[name]
-            checked = setting == "fixed_params" or (setting == "x0" and isinstance(among, Quantiles | Weighted))
+            checked = setting == "fixed_params" or (
+                setting == "x0" and isinstance(among, QuantileDistribution | WeightedChoice)
+            )
             if checked and not spaces.contains(among, value):
                 rule = f"must be {spaces.describe(among)}"
                 raise ConfigError(rule, key=f"{key}.{name}", value=value)
 
 
-def _notices(plan: StudyPlan) -> tuple[str, ...]:
+def _pruner_notices(plan: StudyPlan) -> tuple[str, ...]:
     if plan.pruner is None or plan.pruner.name != "HyperbandPruner" or plan.iterations is None:
         return ()
     least = plan.pruner.configs.get("min_resource", 1)

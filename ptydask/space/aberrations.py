@@ -47,7 +47,7 @@ def coefficient(init_params: Mapping[str, Any], nm: Order) -> tuple[float, float
     """The Cartesian parts (a, b) that ``init_params`` gives the aberration of order ``nm``; b is 0 where m is 0."""
     part: dict[str, float] = {}
     for key, value in (init_params.get("probe_aberrations") or {}).items():
-        read = _read(key)
+        read = _parse_name(key)
         if read is not None and read[0] == nm:
             part[read[1]] = float(value) * read[2]
     for key, (legacy, scale) in LEGACY.items():
@@ -69,7 +69,7 @@ def with_coefficients(init_params: Mapping[str, Any], values: Mapping[str, float
     orders = {order(name) for name in values}
     terms: dict[str, Any] = {}
     for key, value in (init_params.get("probe_aberrations") or {}).items():
-        read = _read(key)
+        read = _parse_name(key)
         if read is None or read[0] not in orders:
             terms[key] = value
     for nm in sorted(orders):
@@ -87,7 +87,7 @@ def with_coefficients(init_params: Mapping[str, Any], values: Mapping[str, float
     return changed
 
 
-def _read(key: object) -> tuple[Order, str, float] | None:
+def _parse_name(key: object) -> tuple[Order, str, float] | None:
     """Order, part (size, angle, a, b) and factor to Krivanek's convention; None for no aberration's name."""
     if not isinstance(key, str):
         return None

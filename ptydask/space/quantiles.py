@@ -14,7 +14,7 @@ from statistics import NormalDist
 from typing import Any
 
 from ptydask.errors import require
-from ptydask.model import Quantiles, Scalar, Weighted
+from ptydask.model import QuantileDistribution, Scalar, WeightedChoice
 
 _LEAST = 2.0**-53
 """Nearest to 0 and to 1 that ``u`` has a quantile where the values have no end: the spacing of floats below 1. It is
@@ -36,31 +36,31 @@ _ON_GRID = 1e-8
 # --- numbers ----------------------------------------------------------------------------------------
 
 
-def value(dist: Quantiles, u: float) -> int | float:
+def value_at(dist: QuantileDistribution, u: float) -> int | float:
     """The number at ``u``, which is clipped to [0, 1]; always finite.
 
     Raises MissingDependency for a beta distribution without SciPy.
     """
     if dist.family in _TAILED and not _LEAST <= u <= 1 - _LEAST:
         u = _AT_END if u < 0.5 else 1 - _AT_END
-    return quantised(dist, _number(dist, min(max(u, 0.0), 1.0)))
+    return quantised(dist, _unrounded_value(dist, min(max(u, 0.0), 1.0)))
 
 
-def _number(dist: Quantiles, u: float) -> float:
+def _unrounded_value(dist: QuantileDistribution, u: float) -> float:
     match dist.family:
         case "uniform":
             return dist.a + u * (dist.b - dist.a)
         case "log_uniform":
             return _exp(dist.a + u * (dist.b - dist.a))
         case "normal":
-            return _normal(dist, u)
+            return _normal_quantile(dist, u)
         case "log_normal":
-            return _exp(_normal(dist, u))
+            return _exp(_normal_quantile(dist, u))
         case "beta":
-            return float(_special().betaincinv(dist.a, dist.b, u))
+            return float(_scipy_special().betaincinv(dist.a, dist.b, u))
 
 
-def _normal(dist: Quantiles, u: float) -> float:
+def _normal_quantile(dist: QuantileDistribution, u: float) -> float:
     return dist.a + dist.b * _STANDARD.inv_cdf(min(max(u, _LEAST), 1 - _LEAST))
 
 
@@ -68,7 +68,7 @@ def _exp(x: float) -> float:
     return math.exp(min(x, _LARGEST))
 
 
-def _special() -> Any:
+def _scipy_special() -> Any:
     """SciPy's incomplete beta functions; ``scipy.stats`` calls the same ones, and takes a second to import."""
     require("scipy", "a beta distribution needs", "gp")
     from scipy import special  # type: ignore[import-untyped]
@@ -76,24 +76,24 @@ def _special() -> Any:
     return special
 
 
-def quantised(dist: Quantiles, number: float) -> int | float:
+def quantised(dist: QuantileDistribution, number: float) -> int | float:
     """``number`` on the grid of ``dist``; as it is where there is none."""
     if dist.q is None or math.isinf(steps := number / dist.q):
         return number
     return round(steps) * dist.q
 
 
-def ends(dist: Quantiles) -> tuple[int | float, int | float]:
+def ends(dist: QuantileDistribution) -> tuple[int | float, int | float]:
     """The least and the largest value."""
-    return quantised(dist, _number(dist, 0.0)), quantised(dist, _number(dist, 1.0))
+    return quantised(dist, _unrounded_value(dist, 0.0)), quantised(dist, _unrounded_value(dist, 1.0))
 
 
-def bounded(dist: Quantiles) -> bool:
+def bounded(dist: QuantileDistribution) -> bool:
     """Whether the range has ends of its own, rather than those of the floats."""
     return dist.family not in ("normal", "log_normal")
 
 
-def nearest(dist: Quantiles, number: int | float) -> int | float:
+def nearest(dist: QuantileDistribution, number: int | float) -> int | float:
     """The possible value nearest to ``number``: ``number`` itself where it is one, an integer where ``q`` is."""
     low, high = ends(dist)
     slack = _SLACK * max(abs(low), abs(high))
@@ -107,20 +107,20 @@ def nearest(dist: Quantiles, number: int | float) -> int | float:
     return float(number) if abs(number - near) <= _ON_GRID * dist.q else near
 
 
-def unit(dist: Quantiles, number: int | float) -> float:
-    """A ``u`` that gives ``number``; for a quantised one the middle of all that do. The inverse of :func:`value`.
+def unit_of_number(dist: QuantileDistribution, number: int | float) -> float:
+    """A ``u`` that gives ``number``; for a quantised one the middle of all that do. The inverse of :func:`value_at`.
 
     Where the floats next to ``u`` lie further apart than the values there, far out in a tail, the nearest.
     """
     if dist.q is None:
-        return _share(dist, number)
+        return _cumulative_share(dist, number)
     step = round(number / dist.q)
-    u = (_share(dist, (step - 0.5) * dist.q) + _share(dist, (step + 0.5) * dist.q)) / 2
+    u = (_cumulative_share(dist, (step - 0.5) * dist.q) + _cumulative_share(dist, (step + 0.5) * dist.q)) / 2
     wanted = step * dist.q
-    return u if value(dist, u) == wanted else _middle(lambda u: value(dist, u), wanted)
+    return u if value_at(dist, u) == wanted else _middle_unit(lambda u: value_at(dist, u), wanted)
 
 
-def _middle(of: Callable[[float], int | float], wanted: int | float) -> float:
+def _middle_unit(of: Callable[[float], int | float], wanted: int | float) -> float:
     """Between the least ``u`` with ``of(u) >= wanted`` and the largest with ``of(u) <= wanted``; ``of`` rises."""
     found = []
     for included in (True, False):
@@ -134,26 +134,26 @@ def _middle(of: Callable[[float], int | float], wanted: int | float) -> float:
     return next((u for u in (middle, first, last, below, 0.0, 1.0) if of(u) == wanted), middle)
 
 
-def _share(dist: Quantiles, number: float) -> float:
+def _cumulative_share(dist: QuantileDistribution, number: float) -> float:
     """The share of the values that are not above ``number``."""
     match dist.family:
         case "uniform":
-            return _between(dist, number)
+            return _uniform_share(dist, number)
         case "log_uniform":
-            return _between(dist, math.log(number)) if number > 0 else 0.0
+            return _uniform_share(dist, math.log(number)) if number > 0 else 0.0
         case "normal":
-            return _below(dist, number)
+            return _normal_share(dist, number)
         case "log_normal":
-            return _below(dist, math.log(number)) if number > 0 else _LEAST
+            return _normal_share(dist, math.log(number)) if number > 0 else _LEAST
         case "beta":
-            return float(_special().betainc(dist.a, dist.b, min(max(number, 0.0), 1.0)))
+            return float(_scipy_special().betainc(dist.a, dist.b, min(max(number, 0.0), 1.0)))
 
 
-def _between(dist: Quantiles, number: float) -> float:
+def _uniform_share(dist: QuantileDistribution, number: float) -> float:
     return min(max((number - dist.a) / (dist.b - dist.a), 0.0), 1.0) if dist.a < dist.b else 0.5
 
 
-def _below(dist: Quantiles, number: float) -> float:
+def _normal_share(dist: QuantileDistribution, number: float) -> float:
     """Of a normal distribution, never 0 or 1; by ``erfc``, which is exact in the lower tail, where 1 + erf is not."""
     if dist.b == 0:
         return 0.5
@@ -163,7 +163,7 @@ def _below(dist: Quantiles, number: float) -> float:
 # --- choices ----------------------------------------------------------------------------------------
 
 
-def choice(dist: Weighted, u: float) -> Scalar:
+def choice_at(dist: WeightedChoice, u: float) -> Scalar:
     """The choice at ``u``: the first whose cumulated weight exceeds it, the last that has a weight at 1."""
     for one, share in zip(dist.choices, accumulate(dist.weights), strict=True):
         if u < share:
@@ -171,16 +171,16 @@ def choice(dist: Weighted, u: float) -> Scalar:
     return [one for one, weight in zip(dist.choices, dist.weights, strict=True) if weight > 0][-1]
 
 
-def place(dist: Weighted, value: Scalar) -> float:
+def unit_of_choice(dist: WeightedChoice, value: Scalar) -> float:
     """The middle of all ``u`` that give ``value``. Raises ValueError where none does."""
-    index = find(dist.choices, value)
+    index = find_choice(dist.choices, value)
     if index is None or dist.weights[index] <= 0:
         raise ValueError("not one of the choices")
     shares = [0.0, *accumulate(dist.weights)]
     return min((shares[index] + shares[index + 1]) / 2, 1.0)
 
 
-def find(choices: Sequence[Scalar], value: Scalar) -> int | None:
+def find_choice(choices: Sequence[Scalar], value: Scalar) -> int | None:
     """Where ``value`` is among the choices, of its own type if there; True is not 1, but 1.0 is. None if nowhere."""
     equal = [i for i, one in enumerate(choices) if one == value and isinstance(one, bool) == isinstance(value, bool)]
     return next((i for i in equal if type(choices[i]) is type(value)), equal[0] if equal else None)

@@ -6,7 +6,7 @@ import math
 from decimal import Decimal
 from typing import cast
 
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, Quantiles, Scalar, Weighted
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, Scalar, WeightedChoice
 from ptydask.space import quantiles
 
 _OFF_GRID = 1e-8
@@ -17,17 +17,17 @@ def describe(dist: Distribution) -> str:
     """``0.8 to 1.2, step 0.02``, for messages and the plan."""
     if isinstance(dist, Choice):
         return f"one of {', '.join(repr(c) for c in dist.choices)}"
-    if isinstance(dist, Weighted):
+    if isinstance(dist, WeightedChoice):
         shares = zip(dist.choices, dist.weights, strict=True)
         return ", ".join(f"{choice!r} ({100 * weight:.4g} %)" for choice, weight in shares)
-    if isinstance(dist, Quantiles):
-        return _describe(dist)
+    if isinstance(dist, QuantileDistribution):
+        return _describe_quantiles(dist)
     step = dist.step if dist.step not in (None, 1) or isinstance(dist, FloatRange) else None
     stepped = "" if step is None else f", step {step:.10g}"
     return f"{dist.low:.10g} to {dist.high:.10g}{stepped}{', logarithmic' if dist.log else ''}"
 
 
-def _describe(dist: Quantiles) -> str:
+def _describe_quantiles(dist: QuantileDistribution) -> str:
     step = "" if dist.q is None else f", step {dist.q:.10g}"
     match dist.family:
         case "uniform":
@@ -58,14 +58,14 @@ def nearest_value(dist: Distribution, value: Scalar) -> Scalar:
     A choice has no nearest: raises ValueError where ``value`` is not one of the choices, or not a number where
     the range wants one, and MissingDependency for a beta distribution without SciPy.
     """
-    if isinstance(dist, Choice | Weighted):
-        index = quantiles.find(dist.choices, value)
-        if index is None or (isinstance(dist, Weighted) and dist.weights[index] <= 0):
+    if isinstance(dist, Choice | WeightedChoice):
+        index = quantiles.find_choice(dist.choices, value)
+        if index is None or (isinstance(dist, WeightedChoice) and dist.weights[index] <= 0):
             raise ValueError(f"not {describe(dist)}")
         return dist.choices[index]
     if not is_number(value) or not math.isfinite(cast(float, value)):
         raise ValueError("not a number")
-    if isinstance(dist, Quantiles):
+    if isinstance(dist, QuantileDistribution):
         return quantiles.nearest(dist, cast(float, value))
     number = min(max(cast(float, value), dist.low), dist.high)
     if isinstance(dist, IntRange):
@@ -90,10 +90,10 @@ def grid_size(dist: Distribution) -> int | None:
     """How many values ``dist`` allows; None where they cannot be counted off (a continuous or endless range)."""
     if isinstance(dist, Choice):
         return len(dist.choices)
-    if isinstance(dist, Weighted):
+    if isinstance(dist, WeightedChoice):
         return sum(weight > 0 for weight in dist.weights)
-    if isinstance(dist, Quantiles):
-        return None if (steps := _steps(dist)) is None else steps.stop - steps.start
+    if isinstance(dist, QuantileDistribution):
+        return None if (steps := _grid_multiples(dist)) is None else steps.stop - steps.start
     if dist.low == dist.high:
         return 1
     if isinstance(dist, IntRange):
@@ -110,17 +110,17 @@ def grid(dist: Distribution) -> tuple[Scalar, ...] | None:
         return None
     if isinstance(dist, Choice):
         return dist.choices
-    if isinstance(dist, Weighted):
+    if isinstance(dist, WeightedChoice):
         return tuple(choice for choice, weight in zip(dist.choices, dist.weights, strict=True) if weight > 0)
-    if isinstance(dist, Quantiles):
-        return tuple(k * (dist.q or 0) for k in _steps(dist) or ())
+    if isinstance(dist, QuantileDistribution):
+        return tuple(k * (dist.q or 0) for k in _grid_multiples(dist) or ())
     if isinstance(dist, IntRange):
         return tuple(range(dist.low, dist.high + 1, dist.step))
     first, width = Decimal(str(dist.low)), Decimal(str(dist.step or 0))
     return tuple(float(first + k * width) for k in range(size))
 
 
-def _steps(dist: Quantiles) -> range | None:
+def _grid_multiples(dist: QuantileDistribution) -> range | None:
     """The multiples of ``q`` that are possible; None where that is no end of values, or none have a grid."""
     if dist.q is None or not quantiles.bounded(dist):
         return None

@@ -32,11 +32,11 @@ def values(config: Mapping[str, Any], params: Mapping[str, Scalar]) -> dict[str,
         here = found
         for part in way:
             here = here.setdefault(part, {})
-        here[last] = _value(parameter, params)
+        here[last] = _parameter_value(parameter, params)
     return found
 
 
-def _value(parameter: Mapping[str, Any], params: Mapping[str, Scalar]) -> Any:
+def _parameter_value(parameter: Mapping[str, Any], params: Mapping[str, Scalar]) -> Any:
     if "value" in parameter:
         return parameter["value"]
     given = params[parameter["name"]]

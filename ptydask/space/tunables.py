@@ -105,9 +105,9 @@ PARAMETERS: Mapping[str, Tunable] = {name: tunable for tunable in _ALL for name 
 # --- what the file says now ------------------------------------------------------------------------
 
 
-def current(params: Mapping[str, Any], name: str) -> Scalar:
+def current_value(params: Mapping[str, Any], name: str) -> Scalar:
     """The value that the params file gives a study's parameter; None where it gives none (dx of ``fitRBF``)."""
-    init = _section(params, "init_params")
+    init = _get_section(params, "init_params")
     if name in AFFINE:
         return cast(float, (init.get("pos_scan_affine") or (1.0, 0.0, 0.0, 0.0))[AFFINE.index(name)])
     if name in TILTS:
@@ -185,25 +185,25 @@ def apply(params: Mapping[str, Any], values: Mapping[str, Scalar]) -> dict[str, 
         elif name == "optimizer":
             _apply_optimizer(new, cast(str, value))
         elif name == "dx":
-            _make(new, "init_params")["meas_calibration"] = {"mode": "dx", "value": value}
+            _make_section(new, "init_params")["meas_calibration"] = {"mode": "dx", "value": value}
         elif name == "pmode_max":
             _apply_modes(new, cast(int, value))
         elif name not in AFFINE and name not in TILTS:
             *way, last = tunable.where.split(".")
-            _make(new, *way)[last] = value
+            _make_section(new, *way)[last] = value
     if coefficients:
-        new["init_params"] = aberrations.with_coefficients(_make(new, "init_params"), coefficients)
+        new["init_params"] = aberrations.with_coefficients(_make_section(new, "init_params"), coefficients)
     if any(name in values for name in AFFINE):
-        _make(new, "init_params")["pos_scan_affine"] = [values.get(n, current(params, n)) for n in AFFINE]
+        _make_section(new, "init_params")["pos_scan_affine"] = [values.get(n, current_value(params, n)) for n in AFFINE]
     if any(name in values for name in TILTS):
-        tilt = _make(new, "init_params", "tilt_params")
-        tilt["init_tilts"] = [[values.get(n, current(params, n)) for n in TILTS]]
+        tilt = _make_section(new, "init_params", "tilt_params")
+        tilt["init_tilts"] = [[values.get(n, current_value(params, n)) for n in TILTS]]
     return new
 
 
 def _apply_optimizer(params: dict[str, Any], name: str) -> None:
-    optimizer = _make(params, "model_params", "optimizer_params")
-    hypertune = _section(params, "hypertune_params")
+    optimizer = _make_section(params, "model_params", "optimizer_params")
+    hypertune = _get_section(params, "hypertune_params")
     entry = (hypertune.get("tune_params") or {}).get("optimizer") or {}
     given = (entry.get("kwargs") or {}).get("optim_configs") or {}
     if name in given:
@@ -215,14 +215,14 @@ def _apply_optimizer(params: dict[str, Any], name: str) -> None:
 
 def _apply_modes(params: dict[str, Any], modes: int) -> None:
     """PtyRAD heeds the smallest of several powers only, and refuses a list whose length is not the mode count."""
-    init = _make(params, "init_params")
+    init = _make_section(params, "init_params")
     init["probe_pmode_max"] = modes
     powers = init.get("probe_pmode_init_pows")
     if isinstance(powers, list) and len(powers) > 1:
         init["probe_pmode_init_pows"] = [min(powers)]
 
 
-def _make(params: dict[str, Any], *way: str) -> dict[str, Any]:
+def _make_section(params: dict[str, Any], *way: str) -> dict[str, Any]:
     for part in way:
         if params.get(part) is None:
             params[part] = {}
@@ -230,7 +230,7 @@ def _make(params: dict[str, Any], *way: str) -> dict[str, Any]:
     return params
 
 
-def _section(params: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _get_section(params: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", params.get(name) or {})
 
 
@@ -248,7 +248,7 @@ def start_point(params_space: Mapping[str, Distribution], params: Mapping[str, A
     point: dict[str, Scalar] = {}
     notices: list[str] = []
     for name, dist in params_space.items():
-        value = current(params, name)
+        value = current_value(params, name)
         if value is None:
             notices.append(f"{name}: the file gives no value, so the first trial leaves it to the sampler")
             continue
@@ -275,23 +275,23 @@ def _same(a: Scalar, b: Scalar) -> bool:
 # --- what tuning it would not do --------------------------------------------------------------------
 
 
-def ineffective(params: Mapping[str, Any], name: str, tuned: Collection[str] = ()) -> str | None:
+def ineffective_reason(params: Mapping[str, Any], name: str, tuned: Collection[str] = ()) -> str | None:
     """Why tuning ``name`` would change nothing, or something else than meant; None where it works.
 
     ``tuned`` are the names of ``tune_params`` that are tuned together; ``params`` has PtyRAD's defaults filled in.
     """
-    init = _section(params, "init_params")
+    init = _get_section(params, "init_params")
     if name in TENSORS:
         return _idle_rate(params, name, tuned)
     if name == "optimizer":
-        state = (_section(params, "model_params").get("optimizer_params") or {}).get("load_state")
+        state = (_get_section(params, "model_params").get("optimizer_params") or {}).get("load_state")
         return None if state is None else "optimizer_params.load_state belongs to one optimizer; set it to null"
     if name == "conv_angle" or name in _ABERRATIONS:
         return _idle_probe(init, name, tuned)
     if name == "dx":
-        return _loaded(init, ("obj", "probe", "pos"), "is sampled at another pixel size")
+        return _loaded_reason(init, ("obj", "probe", "pos"), "is sampled at another pixel size")
     if name in AFFINE:
-        return _loaded(init, ("obj",), "belongs to the scan positions that it was reconstructed with")
+        return _loaded_reason(init, ("obj",), "belongs to the scan positions that it was reconstructed with")
     if name == "Nlayer":
         if init.get("obj_source", "simu") != "simu":
             return f"obj_source is {init['obj_source']!r}: the loaded object has its own slices; use 'simu'"
@@ -315,10 +315,10 @@ def single_slice(init: Mapping[str, Any], tuned: Collection[str] = ()) -> bool:
 
 
 def _idle_rate(params: Mapping[str, Any], name: str, tuned: Collection[str]) -> str | None:
-    model, tensor = _section(params, "model_params"), TENSORS[name]
+    model, tensor = _get_section(params, "model_params"), TENSORS[name]
     update = (model.get("update_params") or {}).get(tensor) or {}
     start, end = update.get("start_iter"), update.get("end_iter")
-    last = _section(params, "recon_params").get("NITER")
+    last = _get_section(params, "recon_params").get("NITER")
     key = f"update_params.{tensor}"
     if start is None:
         return f"{key}.start_iter is null, so {tensor} is never updated; set it to 1"
@@ -331,7 +331,7 @@ def _idle_rate(params: Mapping[str, Any], name: str, tuned: Collection[str]) -> 
     scheduler = (model.get("scheduler_params") or {}).get("name")
     if scheduler in ("OneCycleLR", "CyclicLR"):
         return f"the scheduler {scheduler} sets the learning rates itself"
-    if name in ("tlr", "dzlr") and single_slice(_section(params, "init_params"), tuned):
+    if name in ("tlr", "dzlr") and single_slice(_get_section(params, "init_params"), tuned):
         return _ONE_SLICE
     return None
 
@@ -343,7 +343,7 @@ def _idle_probe(init: Mapping[str, Any], name: str, tuned: Collection[str]) -> s
         return f"probe_source is {init['probe_source']!r}: the loaded probe is used as it is; use 'simu'"
     mode = (init.get("meas_calibration") or {}).get("mode", "fitRBF")
     if name == "conv_angle" and "dx" not in tuned and mode in ("fitRBF", "RBF", "n_alpha"):
-        reason = _loaded(init, ("obj", "pos"), "is sampled at another pixel size")
+        reason = _loaded_reason(init, ("obj", "pos"), "is sampled at another pixel size")
         return reason and f"meas_calibration {mode!r} takes the pixel size from it, and {reason}"
     return None
 
@@ -358,7 +358,7 @@ def _idle_tilt(init: Mapping[str, Any], tuned: Collection[str]) -> str | None:
     return _ONE_SLICE if single_slice(init, tuned) else None
 
 
-def _loaded(init: Mapping[str, Any], parts: tuple[str, ...], why: str) -> str | None:
+def _loaded_reason(init: Mapping[str, Any], parts: tuple[str, ...], why: str) -> str | None:
     for part in parts:
         source = init.get(f"{part}_source", "simu")
         if source not in ("simu", "foldslice_hdf5"):

@@ -32,14 +32,14 @@ class JournalFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b", buffering=0)
-            self._lock()
-            self._lines = self._load()
+            self._lock_file()
+            self._lines = self._read_lines()
         except OSError as error:
             raise StorageError(f"{path}: the study's journal cannot be opened: {error.strerror}") from error
         self._broken = False
         self.snapshot: bytes | None = None
 
-    def _lock(self) -> None:
+    def _lock_file(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -52,7 +52,7 @@ class JournalFile:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise
 
-    def _load(self) -> list[bytes]:
+    def _read_lines(self) -> list[bytes]:
         self._file.seek(0)
         text = self._file.read()
         whole = text.rfind(b"\n") + 1

@@ -45,9 +45,9 @@ class SqliteMirror:
 
     def foreign(self) -> list[FrozenTrial]:
         """Finished trials that others put there, signs turned as this study has them."""
-        return [self._turned(t) for t in self._foreign if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        return [self._with_own_sign(t) for t in self._foreign if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
 
-    def _turned(self, trial: FrozenTrial) -> FrozenTrial:
+    def _with_own_sign(self, trial: FrozenTrial) -> FrozenTrial:
         return create_copy(trial, self._sign)
 
     def update(self, trials: Sequence[FrozenTrial]) -> None:
@@ -58,11 +58,11 @@ class SqliteMirror:
         try:
             for trial in trials:
                 if "imported" not in trial.user_attrs and trial.number not in self._ended:
-                    self._follow(trial)
+                    self._copy_trial(trial)
         except Exception as error:
             raise StorageError(f"the SQLite study is behind: {one_line(str(error))[:200]}") from error
 
-    def _follow(self, trial: FrozenTrial) -> None:
+    def _copy_trial(self, trial: FrozenTrial) -> None:
         number, state = trial.number, trial.state
         if state is TrialState.WAITING or (state is TrialState.RUNNING and not trial.intermediate_values):
             return  # a running trial has all its parameters once it has reported
@@ -71,12 +71,12 @@ class SqliteMirror:
             copy.user_attrs = {**copy.user_attrs, _MARK: [self._store, number]}
             self._ids[number] = self._storage.create_new_trial(self._study._study_id, template_trial=copy)
         else:
-            self._append(trial, self._ids[number])
+            self._append_progress(trial, self._ids[number])
         self._steps[number] = trial.last_step or 0
         if state.is_finished():
             self._ended.add(number)
 
-    def _append(self, trial: FrozenTrial, trial_id: int) -> None:
+    def _append_progress(self, trial: FrozenTrial, trial_id: int) -> None:
         seen = self._steps.get(trial.number, 0)
         for step, value in trial.intermediate_values.items():
             if step > seen:

@@ -58,10 +58,10 @@ class Service(SchedulerPlugin):
 
 def withdraw(client: Client, name: str) -> None:
     """End the service of that name; nothing where there is none."""
-    client.run_on_scheduler(_leave, name)
+    client.run_on_scheduler(_leave_scheduler, name)
 
 
-def _leave(name: str, dask_scheduler: Any = None) -> None:
+def _leave_scheduler(name: str, dask_scheduler: Any = None) -> None:
     service = dask_scheduler.plugins.get(name)
     if service is not None:
         service.leave(dask_scheduler)
@@ -129,7 +129,7 @@ class JournalService(Service):
         await self._syncing
 
 
-def ask(handler: str, client: Client | None = None, **message: Any) -> Any:
+def call_scheduler(handler: str, client: Client | None = None, **message: Any) -> Any:
     """Call a handler of the scheduler: from a task on a worker, or beside ``client``."""
     if client is not None:
         return client.sync(getattr(client.scheduler, handler), **message)
@@ -147,8 +147,8 @@ class DaskBackend(BaseJournalBackend, BaseJournalSnapshot):
         self._asked = -float("inf")
         self._asked_in = ""
 
-    def _call(self, **message: Any) -> Any:
-        return ask(_CALL, self._client, journal=self._journal, **message)
+    def _call_journal(self, **message: Any) -> Any:
+        return call_scheduler(_CALL, self._client, journal=self._journal, **message)
 
     def _is_fresh(self) -> bool:
         # The driver corrects what workers did, and has to see all of it. A task has to see what the driver did before
@@ -159,7 +159,7 @@ class DaskBackend(BaseJournalBackend, BaseJournalSnapshot):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append, on the owner's disk on return where a trial ended."""
-        lines = self._call(lines=encode(logs), known=self._known, durable=must_last(logs))
+        lines = self._call_journal(lines=encode(logs), known=self._known, durable=must_last(logs))
         self._brought = (self._known, lines)
 
     def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
@@ -168,7 +168,7 @@ class DaskBackend(BaseJournalBackend, BaseJournalSnapshot):
         if brought is None or brought[0] != log_number_from:
             if log_number_from == self._known and self._is_fresh():
                 return []
-            brought = (log_number_from, self._call(known=log_number_from))
+            brought = (log_number_from, self._call_journal(known=log_number_from))
         self._known = log_number_from + len(brought[1])
         if self._client is None:
             self._asked, self._asked_in = time.monotonic(), str(get_worker().get_current_task())
@@ -176,9 +176,9 @@ class DaskBackend(BaseJournalBackend, BaseJournalSnapshot):
 
     def save_snapshot(self, snapshot: bytes) -> None:
         """Keep the replayed state for workers that join later."""
-        self._call(snapshot=snapshot)
+        self._call_journal(snapshot=snapshot)
 
     def load_snapshot(self) -> bytes | None:
         """The latest replayed state; JournalStorage reads on from there."""
-        answer: bytes | None = self._call(want_snapshot=True)
+        answer: bytes | None = self._call_journal(want_snapshot=True)
         return answer

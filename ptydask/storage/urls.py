@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ptydask.errors import ConfigError, StorageError, hide, nearest, one_line, redact, require
-from ptydask.model import beside
+from ptydask.errors import ConfigError, StorageError, hide_password, nearest_hint, one_line, redact, require
+from ptydask.model import path_beside
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -55,16 +55,16 @@ def parse(url: str | None, results: Path) -> StorageSpec:
 
     Raises ConfigError for a URL that no storage understands, MissingDependency for an absent driver package.
     """
-    journal = beside(results, ".journal")
+    journal = path_beside(results, ".journal")
     if url is None:
         return StorageSpec("journal", journal)
-    hide(url)
+    hide_password(url)
     scheme, _, rest = url.partition("://")
     base = scheme.partition("+")[0]
     if not rest or base not in _KNOWN:
         hint = f"use one of {', '.join(f'{name}://' for name in _KNOWN)}"
         if base and base not in _KNOWN:
-            hint = nearest(base, _KNOWN) or hint
+            hint = nearest_hint(base, _KNOWN) or hint
         raise ConfigError(
             "not a storage URL of the form scheme://...",
             key="hypertune_params.storage_path",
@@ -92,7 +92,7 @@ def connect(spec: StorageSpec, client: Client | None = None) -> BaseStorage:
 
     Raises StorageError, without the password, where a server does not answer.
     """
-    hide(spec.url)
+    hide_password(spec.url)
     from optuna.storages import JournalStorage, RDBStorage
 
     if spec.kind == "journal":

@@ -50,22 +50,22 @@ def write(group: h5py.Group, artifacts: Mapping[str, bytes]) -> None:
     """Write the files of a trial, by their paths, into its group."""
     if not artifacts:
         return
-    made = nexus.group(group, layout.ARTIFACTS, "NXcollection")
+    made = nexus.create_group(group, layout.ARTIFACTS, "NXcollection")
     for path, content in artifacts.items():
         data = np.frombuffer(content, np.uint8)
-        nexus.attribute(_write(made, names.encode(path), data), layout.PATH, path)
+        nexus.write_attribute(_write_file(made, names.encode(path), data), layout.PATH, path)
 
 
-def _write(parent: h5py.Group, name: str, data: NDArray[np.uint8]) -> h5py.Dataset:
+def _write_file(parent: h5py.Group, name: str, data: NDArray[np.uint8]) -> h5py.Dataset:
     if data.nbytes <= nexus.COMPACT:
-        return nexus.numbers(parent, name, data)
-    how: dict[str, Any] = {"compression": "gzip", "compression_opts": 1} if _shrinks(data) else {}
+        return nexus.write_numbers(parent, name, data)
+    how: dict[str, Any] = {"compression": "gzip", "compression_opts": 1} if _compresses_well(data) else {}
     pieces = -(-data.nbytes // _CHUNK)
     chunk = -(-data.nbytes // pieces)  # all alike: HDF5 stores the last one whole
     return parent.create_dataset(name, data=data, chunks=(chunk,), fletcher32=True, **how)
 
 
-def _shrinks(data: NDArray[np.uint8]) -> bool:
+def _compresses_well(data: NDArray[np.uint8]) -> bool:
     """Whether compression helps, by three samples of the content."""
     starts = {0, max(0, data.nbytes // 2 - _SAMPLE // 2), max(0, data.nbytes - _SAMPLE)}
     samples = [data[start : start + _SAMPLE].tobytes() for start in sorted(starts)]
@@ -76,11 +76,11 @@ def write_program(group: h5py.Group, command: str, left_out: tuple[str, ...]) ->
     """Write what ran, and what was not kept of it, into a trial's group."""
     if not (command or left_out):
         return
-    made = nexus.group(group, layout.PROGRAM, "NXcollection")
+    made = nexus.create_group(group, layout.PROGRAM, "NXcollection")
     if left_out:
-        nexus.text(made, layout.LEFT_OUT, codec.dumps(list(left_out)))
+        nexus.write_text(made, layout.LEFT_OUT, codec.dumps(list(left_out)))
     if command:
-        nexus.text(made, layout.COMMAND, command)
+        nexus.write_text(made, layout.COMMAND, command)
         group[layout.COMMAND] = h5py.SoftLink(f"{layout.PROGRAM}/{layout.COMMAND}")
 
 

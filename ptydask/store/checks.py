@@ -25,16 +25,16 @@ _CHANGED = "is not what was written: its SHA-256 differs"
 def check(what: str, path: str, **more: Any) -> Found:
     """One of the questions below; what cannot be read at all is a problem of its own."""
     try:
-        with files.read(Path(path)) as file:
+        with files.open_read_only(Path(path)) as file:
             return _CHECKS[what](file, **more)
     except StoreError as error:
-        return {"problems": [["", str(error)]], "trouble": files.why(error), "refused": str(error)}
+        return {"problems": [["", str(error)]], "trouble": files.hdf5_reason(error), "refused": str(error)}
     except files.BROKEN as error:
-        return {"problems": [["", _why(error)]], "trouble": files.why(error), "unread": True}
+        return {"problems": [["", _why(error)]], "trouble": files.hdf5_reason(error), "unread": True}
 
 
 def _why(error: BaseException) -> str:
-    text = files.why(error)
+    text = files.hdf5_reason(error)
     return f"is {text}" if text.startswith("cut off") else f"cannot be read ({text})"
 
 
@@ -43,7 +43,7 @@ def _head(file: h5py.File) -> Found:
     if layout.TRIAL in file and "kind" not in file.attrs:
         index.check_version(file, Path(file.filename))
         return {"kind": layout.TRIAL, "id": "", "problems": []}
-    if "format" not in list(file.attrs) or nexus.said(file, "format") != layout.FORMAT:
+    if "format" not in list(file.attrs) or nexus.read_attribute(file, "format") != layout.FORMAT:
         return {"foreign": True, "problems": [], "trouble": "not a results file of ptydask"}
     head = index.head_of(file, Path(file.filename))
     said = {
@@ -53,7 +53,7 @@ def _head(file: h5py.File) -> Found:
         "engine": head.meta.engine,
     }
     study = index.study_of(file)
-    wrong = [name for name, value in said.items() if nexus.said(study, name) != nexus.clean(value)]
+    wrong = [name for name, value in said.items() if nexus.read_attribute(study, name) != nexus.clean(value)]
     return {
         "kind": head.kind,
         "id": head.store_id,
@@ -65,17 +65,17 @@ def _head(file: h5py.File) -> Found:
 
 def _seal(file: h5py.File) -> Found:
     """The digest of all that is no trial's."""
-    return _digest(file["/"], index.apart(index.study_of(file)), "all but the trials")
+    return _digest(file["/"], index.unsealed_paths(index.study_of(file)), "all but the trials")
 
 
 def _digest(group: h5py.Group, apart: set[str], word: str) -> Found:
     """Whether ``group`` is as it was sealed; ``word`` names it where it is readable and is not."""
     broken: list[tuple[str, BaseException]] = []
-    made = digest.of(group, apart, lambda path, error: broken.append((path, error)), isolated.Sha256)
+    made = digest.group_digest(group, apart, lambda path, error: broken.append((path, error)), isolated.HeartbeatSha256)
     if broken:
         problems = [[path, _why(error)] for path, error in broken]
-        return {"problems": problems, "trouble": files.why(broken[0][1])}
-    sealed = digest.sealed(group)
+        return {"problems": problems, "trouble": files.hdf5_reason(broken[0][1])}
+    sealed = digest.read_digest(group)
     if made == sealed:
         return {"problems": []}
     what = _CHANGED if sealed else "has no SHA-256 to compare with"
@@ -196,10 +196,10 @@ def _trial(file: h5py.File, *, group: str) -> Found:
     found = _digest(trial, set(), "")
     if found["problems"]:
         return found
-    store = nexus.said(trial, layout.MERGED_STORE)
+    store = nexus.read_attribute(trial, layout.MERGED_STORE)
     return {
         "record": codec.record_to_json(trialgroup.read_record(trial)),
-        "sha256": digest.sealed(trial),
+        "sha256": digest.read_digest(trial),
         "origin": [store, int(trial.attrs[layout.MERGED_NUMBER])] if store else None,
         "lost": "lost" in trial.attrs,
         "dropped": layout.ARRAYS_DROPPED in trial.attrs,
@@ -222,9 +222,11 @@ def _compared(
         problems.append(["", f"says that it is trial {record.number}"])
     if text and codec.record_to_json(record) != text:
         problems.append([layout.RECORD_JSON, "does not say what the table says"])
-    elif seal and digest.sealed(trial) != seal:
+    elif seal and digest.read_digest(trial) != seal:
         problems.append(["", "is another one than the table knows: its SHA-256 differs"])
-    problems += [[name, f"is not what {layout.RECORD_JSON} says"] for name in trialgroup.disagreeing(trial, record)]
+    problems += [
+        [name, f"is not what {layout.RECORD_JSON} says"] for name in trialgroup.disagreeing_attributes(trial, record)
+    ]
     own = _short(trial[layout.THUMBNAIL][()]) if layout.THUMBNAIL in trial else ""
     if image not in (None, own) and (own or "lost" not in trial.attrs):
         problems.append([layout.THUMBNAIL, f"is not the one in {layout.THUMBNAILS}"])

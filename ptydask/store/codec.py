@@ -9,14 +9,14 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from ptydask.model import Keep, Reason, StudyMeta, TrialRecord, TrialState
+from ptydask.model import KeepOptions, Reason, StudyMeta, TrialRecord, TrialState
 
 _FLOAT = "$float"
 
 
 def dumps(value: Any) -> str:
     """Strict JSON of plain values; NaN and infinities are written ``{"$float": "nan"}``."""
-    return json.dumps(_plain(value), allow_nan=False)
+    return json.dumps(_to_plain(value), allow_nan=False)
 
 
 def loads(text: str) -> Any:
@@ -29,16 +29,16 @@ def scalar(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     value = scalar(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else {_FLOAT: repr(value)}
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(_fields(value))
+        return _to_plain(_field_values(value))
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
@@ -46,14 +46,14 @@ def _revive(item: dict[str, Any]) -> Any:
     return float(item[_FLOAT]) if item.keys() == {_FLOAT} else item
 
 
-def _fields(value: Any) -> dict[str, Any]:
+def _field_values(value: Any) -> dict[str, Any]:
     # Not dataclasses.asdict: it deep-copies, which read-only mappings do not bear.
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def record_to_json(record: TrialRecord) -> str:
     """The record, all but its traceback."""
-    columns = _fields(record)
+    columns = _field_values(record)
     del columns["traceback"]
     return dumps(columns)
 
@@ -73,4 +73,4 @@ def meta_to_json(meta: StudyMeta) -> str:
 def meta_from_json(text: str) -> StudyMeta:
     """The study's description again. Raises ValueError, KeyError or TypeError on any other text."""
     said = loads(text)
-    return StudyMeta(**{**said, "keep": Keep(**said["keep"])})
+    return StudyMeta(**{**said, "keep": KeepOptions(**said["keep"])})

@@ -24,7 +24,7 @@ _GONE = ".gone"
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class StoreContents:
     """A study as it was found."""
 
     store_id: str
@@ -32,7 +32,7 @@ class Contents:
     """What the store said of its study; None for a new one."""
     pack: str | None
     """The pack id of ``NAME.h5``; None where it is an index, or not there."""
-    rows: Mapping[int, index.Row]
+    rows: Mapping[int, index.TrialRow]
     damaged: tuple[str, ...]
 
 
@@ -63,10 +63,10 @@ def refuse_foreign(path: Path, folder: Path) -> None:
             )
 
 
-def load(path: Path, folder: Path) -> Contents:
+def load_and_tidy(path: Path, folder: Path) -> StoreContents:
     """Read what is there, and tidy up after a driver that was killed. The lock must be held."""
-    files.sweep(folder)
-    files.sweep(path.parent, path.name)
+    files.remove_leftovers(folder)
+    files.remove_leftovers(path.parent, path.name)
     for gone in path.parent.glob(f".{glob.escape(folder.name)}.*{_GONE}"):
         shutil.rmtree(gone, ignore_errors=True)
     card = read_card(folder)
@@ -81,13 +81,13 @@ def load(path: Path, folder: Path) -> Contents:
     else:
         store_id, previous = secrets.token_hex(8), None
     pack = None
-    packed: dict[int, index.Row] = {}
+    packed: dict[int, index.TrialRow] = {}
     if head is not None and head.kind == layout.PACKED:
         pack = head.pack_id
         packed = {row.record.number: row for row in index.read_rows(path)}
     # A driver that was killed after it packed, before it removed the folder, left the parts beside the whole. Those
     # that the packed file holds go away now; what it does not hold was recorded since, and stays.
-    rows: dict[int, index.Row] = {}
+    rows: dict[int, index.TrialRow] = {}
     for older in sorted(folder.glob("packed-*.h5")):
         rows |= _unless_held(older, {row.record.number: row for row in index.read_rows(older)}, packed)
     # A trial may be in an older pack and in the packed file: the rows that come later replace the earlier ones.
@@ -108,10 +108,10 @@ def load(path: Path, folder: Path) -> Contents:
             damaged.append(f"{file}: damaged; of trial {row.record.number} only the numbers were packed")
             continue
         rows |= _unless_held(file, {row.record.number: row}, packed)
-    return Contents(store_id, previous, pack, rows, tuple(damaged))
+    return StoreContents(store_id, previous, pack, rows, tuple(damaged))
 
 
-def look(path: Path, folder: Path) -> Contents:
+def read_contents(path: Path, folder: Path) -> StoreContents:
     """What is there, read without touching anything, also while a driver has it. Raises StoreError."""
     card = read_card(folder)
     head = index.read_head(path) if path.exists() or card is None else None
@@ -119,7 +119,9 @@ def look(path: Path, folder: Path) -> Contents:
     # A folder of another study is none of this file's: the file alone counts.
     if head is not None and (card is None or card[0] != head.store_id):
         rows = index.read_rows(path) if is_packed else []
-        return Contents(head.store_id, head.meta, head.pack_id or None, {row.record.number: row for row in rows}, ())
+        return StoreContents(
+            head.store_id, head.meta, head.pack_id or None, {row.record.number: row for row in rows}, ()
+        )
     assert card is not None
     packs = sorted(folder.glob("packed-*.h5"))
     if is_packed:
@@ -137,24 +139,24 @@ def look(path: Path, folder: Path) -> Contents:
             damaged.append(str(error))
     previous = head.meta if head is not None else card[1]
     pack_id = head.pack_id if head is not None and is_packed else None
-    return Contents(card[0], previous, pack_id, rows_found, tuple(damaged))
+    return StoreContents(card[0], previous, pack_id, rows_found, tuple(damaged))
 
 
 def _unless_held(
-    file: Path, found: Mapping[int, index.Row], packed: Mapping[int, index.Row]
-) -> Mapping[int, index.Row]:
+    file: Path, found: Mapping[int, index.TrialRow], packed: Mapping[int, index.TrialRow]
+) -> Mapping[int, index.TrialRow]:
     """``found``, or nothing where the packed file holds all of it: ``file`` is then removed."""
     for number, row in found.items():
-        if number not in packed or not _same(row, packed[number]):
+        if number not in packed or not _same_record(row, packed[number]):
             return found
     if packed:  # else it is an older pack without any trial: nothing says that it is not wanted
         file.unlink()
     return {}
 
 
-def _only_numbers_of(row: index.Row, packed: index.Row | None) -> bool:
+def _only_numbers_of(row: index.TrialRow, packed: index.TrialRow | None) -> bool:
     """Whether the packed file lacks what this trial's own file had: a kill came before it was moved aside."""
-    if packed is None or not _same(row, packed):
+    if packed is None or not _same_record(row, packed):
         return False
     lost = index.lost_of(packed)
     if lost is None:
@@ -163,20 +165,20 @@ def _only_numbers_of(row: index.Row, packed: index.Row | None) -> bool:
     return lost != "" and lost != index.lost_of(row)
 
 
-def _same(a: index.Row, b: index.Row) -> bool:
+def _same_record(a: index.TrialRow, b: index.TrialRow) -> bool:
     return codec.record_to_json(a.record) == codec.record_to_json(b.record)
 
 
-def read_shard(path: Path) -> index.Row:
+def read_shard(path: Path) -> index.TrialRow:
     """A trial's file as a row. Raises StoreError where it is damaged."""
-    return with_tile(index.Row(shard.read_record(path), path, f"/{layout.TRIAL}", None))
+    return with_tile(index.TrialRow(shard.read_record(path), path, f"/{layout.TRIAL}", None))
 
 
-def with_tile(row: index.Row) -> index.Row:
+def with_tile(row: index.TrialRow) -> index.TrialRow:
     """``row`` with the thumbnail and the digest in the trial's own file; as it is where that cannot be read."""
     try:
-        with files.read(row.file) as file:
-            return replace(row, tile=index.own_tile(file, row.group), sha256=digest.sealed(file[row.group]))
+        with files.open_read_only(row.file) as file:
+            return replace(row, tile=index.own_tile(file, row.group), sha256=digest.read_digest(file[row.group]))
     except files.BROKEN:
         return row
 
@@ -213,14 +215,14 @@ def read_card(folder: Path) -> tuple[str, StudyMeta] | None:
         raise StoreError(f"{folder / CARD}: damaged; remove it to go on with the trials beside it") from error
 
 
-def shards(folder: Path) -> set[int]:
+def shard_numbers(folder: Path) -> set[int]:
     """The numbers of the trials that have a file of their own."""
     return {n for n in map(names.shard_number, folder.glob("*.h5")) if n is not None}
 
 
 def trials_begun(folder: Path) -> bool:
     """Whether any trial left its file or a checkpoint."""
-    return bool(shards(folder)) or checkpoints.count(folder) > 0
+    return bool(shard_numbers(folder)) or checkpoints.count(folder) > 0
 
 
 def remove_if_empty(folder: Path) -> None:

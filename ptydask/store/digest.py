@@ -34,12 +34,12 @@ class _Hash(Protocol):
 
 def seal(group: h5py.Group, apart: Collection[str] = ()) -> str:
     """Write the digest of ``group``, complete by now, into its attribute ``sha256``; returns it."""
-    made = of(group, apart)
-    nexus.attribute(group, layout.SHA256, made)
+    made = group_digest(group, apart)
+    nexus.write_attribute(group, layout.SHA256, made)
     return made
 
 
-def of(
+def group_digest(
     group: h5py.Group,
     apart: Collection[str] = (),
     broken: Told | None = None,
@@ -52,14 +52,14 @@ def of(
     Raises what h5py raises for data that cannot be read; with ``broken``, that is told instead, and the rest is read.
     """
     made = begin()
-    with _telling(broken, ""):
-        _attributes(made, group.id, SEAL.encode())
-        _members(made, h5py.h5g.open(group.id, b"."), b"", frozenset(path.encode() for path in apart), broken)
+    with _tell_broken(broken, ""):
+        _hash_attributes(made, group.id, SEAL.encode())
+        _hash_members(made, h5py.h5g.open(group.id, b"."), b"", frozenset(path.encode() for path in apart), broken)
     return made.hexdigest()
 
 
 @contextmanager
-def _telling(broken: Told | None, path: str) -> Iterator[None]:
+def _tell_broken(broken: Told | None, path: str) -> Iterator[None]:
     try:
         yield
     except files.BROKEN as error:
@@ -68,23 +68,23 @@ def _telling(broken: Told | None, path: str) -> Iterator[None]:
         broken(path, error)
 
 
-def sealed(group: h5py.Group) -> str:
+def read_digest(group: h5py.Group) -> str:
     """The digest that was written into ``group``; "" where none was."""
-    return nexus.said(group, layout.SHA256)
+    return nexus.read_attribute(group, layout.SHA256)
 
 
 def check(group: h5py.Group) -> None:
     """Raise ValueError where a group is not what was sealed, or what h5py raises for data that cannot be read."""
-    if sealed(group) != of(group):
+    if read_digest(group) != group_digest(group):
         raise ValueError(CHANGED)
 
 
-def _put(made: _Hash, *parts: bytes) -> None:
+def _hash_parts(made: _Hash, *parts: bytes) -> None:
     """Each part with its length, so that no two lists of parts look alike."""
     made.update(b"".join(len(part).to_bytes(8, "little") + part for part in parts))
 
 
-def _members(
+def _hash_members(
     made: _Hash, group: h5py.h5g.GroupID, at: bytes, apart: frozenset[bytes], broken: Told | None, deep: int = 0
 ) -> None:
     if deep > _DEEP:
@@ -92,43 +92,43 @@ def _members(
     # By name, whatever order a file keeps them in: a copy may have another.
     for name in sorted(group):
         path = at + name
-        with _telling(broken, path.decode(errors="replace")):
+        with _tell_broken(broken, path.decode(errors="replace")):
             kind = group.links.get_info(name).type
             if kind == h5py.h5l.TYPE_SOFT:
-                _put(made, b"soft link", path, group.links.get_val(name))
+                _hash_parts(made, b"soft link", path, group.links.get_val(name))
             elif kind == h5py.h5l.TYPE_EXTERNAL:
-                _put(made, b"external link", path, *group.links.get_val(name))
+                _hash_parts(made, b"external link", path, *group.links.get_val(name))
             elif at and at[:-1] in apart:  # a member of a group that is left out: only that it is there
-                _put(made, b"apart", path)
+                _hash_parts(made, b"apart", path)
             else:
                 # Low-level calls, here and below: h5py's own objects are slow where there are thousands of small ones.
                 item = h5py.h5o.open(group, name)
-                _put(made, type(item).__name__.encode(), path)
-                _attributes(made, item)
+                _hash_parts(made, type(item).__name__.encode(), path)
+                _hash_attributes(made, item)
                 if isinstance(item, h5py.h5g.GroupID):
-                    _members(made, item, path + b"/", apart, broken, deep + 1)
+                    _hash_members(made, item, path + b"/", apart, broken, deep + 1)
                 elif isinstance(item, h5py.h5d.DatasetID) and path not in apart:
-                    _data(made, item)
+                    _hash_dataset(made, item)
 
 
-def _attributes(made: _Hash, item: h5py.h5o.ObjectID, without: bytes = b"") -> None:
+def _hash_attributes(made: _Hash, item: h5py.h5o.ObjectID, without: bytes = b"") -> None:
     found: list[bytes] = []
     # iterate() stops where its function returns something, and append returns None.
     h5py.h5a.iterate(item, lambda name: found.append(bytes(name)))
     for name in sorted(found):
         if name == without:
             continue
-        _put(made, b"attribute", name)
+        _hash_parts(made, b"attribute", name)
         attribute = h5py.h5a.open(item, name)
-        head = _head(made, attribute)
+        head = _hash_header(made, attribute)
         if head is not None:
             value = np.empty(*head)
             attribute.read(value)
-            _bytes(made, value)
+            _hash_values(made, value)
 
 
-def _data(made: _Hash, data: h5py.h5d.DatasetID) -> None:
-    head = _head(made, data)
+def _hash_dataset(made: _Hash, data: h5py.h5d.DatasetID) -> None:
+    head = _hash_header(made, data)
     if head is None:
         return
     shape, dtype = head
@@ -137,18 +137,20 @@ def _data(made: _Hash, data: h5py.h5d.DatasetID) -> None:
     if dtype.kind != "O" and dtype.itemsize * math.prod(shape) <= _BLOCK:
         value = np.empty(shape, dtype)
         data.read(h5py.h5s.ALL, h5py.h5s.ALL, value)
-        _bytes(made, value)
+        _hash_values(made, value)
         return
     array = h5py.Dataset(data)
-    for part in _parts(shape, dtype.itemsize):
-        _bytes(made, np.asarray(array[part]))
+    for part in _block_indices(shape, dtype.itemsize):
+        _hash_values(made, np.asarray(array[part]))
 
 
-def _head(made: _Hash, item: h5py.h5d.DatasetID | h5py.h5a.AttrID) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+def _hash_header(
+    made: _Hash, item: h5py.h5d.DatasetID | h5py.h5a.AttrID
+) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
     """Shape and type, which HDF5 takes its time to tell, so that it is asked once; None where there is no value."""
     dtype, space = item.dtype, item.get_space()
     if space.get_simple_extent_type() == h5py.h5s.NULL:
-        _put(made, b"nothing", dtype.str.encode())
+        _hash_parts(made, b"nothing", dtype.str.encode())
         return None
     shape = space.shape
     if dtype.kind == "O":
@@ -157,18 +159,18 @@ def _head(made: _Hash, item: h5py.h5d.DatasetID | h5py.h5a.AttrID) -> tuple[tupl
         kind = dtype.str
     else:
         kind = repr(dtype.descr)  # a compound type's ``str`` tells its size alone
-    _put(made, kind.encode(), *(b"%d" % size for size in shape))
+    _hash_parts(made, kind.encode(), *(b"%d" % size for size in shape))
     return shape, dtype
 
 
-def _bytes(made: _Hash, value: NDArray[Any]) -> None:
+def _hash_values(made: _Hash, value: NDArray[Any]) -> None:
     if value.dtype.kind == "O":
-        _put(made, *(item if isinstance(item, bytes) else str(item).encode() for item in value.flat))
+        _hash_parts(made, *(item if isinstance(item, bytes) else str(item).encode() for item in value.flat))
     elif value.size:
         made.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
 
-def _parts(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[Any, ...]]:
+def _block_indices(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[Any, ...]]:
     """Indices that together read an array of ``shape`` once, in C order, in blocks of about :data:`_BLOCK` bytes."""
     if 0 in shape:
         return

@@ -1,6 +1,6 @@
 """Files that are there whole or not at all: written aside, made durable, then renamed.
 
-HDF5 never meets a failed write: :class:`Aside` takes it in, remembers it, and :func:`write_whole` raises
+HDF5 never meets a failed write: :class:`AsideFile` takes it in, remembers it, and :func:`write_whole` raises
 it once the file is closed. (HDF5 cannot close a file it cannot write, and fails again when Python ends.)
 """
 
@@ -30,7 +30,7 @@ _LONG_NAME = 230
 """Bytes; file systems have 255."""
 
 
-class Aside(io.RawIOBase):
+class AsideFile(io.RawIOBase):
     """A new file that HDF5 writes through; the first write that fails is kept in :attr:`failure`."""
 
     def __init__(self, path: Path) -> None:
@@ -137,7 +137,7 @@ def write_whole(
     ``check`` raise, or the OSError of the disk; ``path`` is then as it was before.
     """
     with _aside(path) as hidden:
-        with Aside(hidden) as out:
+        with AsideFile(hidden) as out:
             try:
                 with h5py.File(out, "w", libver=LIBVER) as file:
                     build(file)
@@ -206,7 +206,7 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def sweep(folder: Path, name: str = "") -> None:
+def remove_leftovers(folder: Path, name: str = "") -> None:
     """Remove what a killed process left half-written in ``folder`` (for the file ``name``, where given)."""
     for left in folder.glob(f".{glob.escape(name)}*{_ASIDE}"):
         left.unlink(missing_ok=True)
@@ -218,7 +218,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def why(error: BaseException) -> str:
+def hdf5_reason(error: BaseException) -> str:
     """What HDF5 says of a file that it cannot read, in one line."""
     # A KeyError puts quotes around the reason.
     text = one_line(str(error.args[0] if isinstance(error, KeyError) and error.args else error))
@@ -226,6 +226,6 @@ def why(error: BaseException) -> str:
     return f"cut off: of {cut[2]} bytes {cut[1]} are there" if cut else text or type(error).__name__
 
 
-def read(path: Path) -> h5py.File:
+def open_read_only(path: Path) -> h5py.File:
     """``path`` opened for reading, without a lock, so that nobody is kept from replacing it."""
     return h5py.File(path, "r", locking=False)

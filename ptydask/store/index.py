@@ -18,7 +18,7 @@ from ptydask.store import codec, digest, files, layout, names, nexus, refused, t
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ResultsHeader:
     """What a results file says of itself."""
 
     kind: str
@@ -29,7 +29,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrialRow:
     """A recorded trial, and where it lies."""
 
     record: TrialRecord
@@ -50,18 +50,18 @@ class Row:
 
 _AGAIN = 200
 """Trials after which an older pack is opened anew: HDF5 keeps 100 kB in memory of each one that it copied from it."""
-Place = Callable[[h5py.Group, Row], None]
-Copy = Callable[[h5py.Group, Row, h5py.Group], None]
+Place = Callable[[h5py.Group, TrialRow], None]
+Copy = Callable[[h5py.Group, TrialRow, h5py.Group], None]
 """Makes in the group of all trials what a row stands for, from the group where it lies."""
 
 
 # --- reading ------------------------------------------------------------------------------------------
 
 
-def read_head(path: Path) -> Head:
+def read_head(path: Path) -> ResultsHeader:
     """What the results file ``path`` is. Raises StoreError, in one line, for everything that is not one."""
     try:
-        with files.read(path) as file:
+        with files.open_read_only(path) as file:
             return head_of(file, path)
     except FileNotFoundError as error:
         raise refused.missing(path) from error
@@ -69,33 +69,38 @@ def read_head(path: Path) -> Head:
         raise refused.unreadable(path, error) from error
 
 
-def head_of(file: h5py.File, path: Path) -> Head:
+def head_of(file: h5py.File, path: Path) -> ResultsHeader:
     """The same of an open file. Raises StoreError, KeyError or ValueError."""
-    if nexus.said(file, "format") != layout.FORMAT or "kind" not in file.attrs:
+    if nexus.read_attribute(file, "format") != layout.FORMAT or "kind" not in file.attrs:
         raise refused.foreign(path)
     check_version(file, path)
     meta = codec.meta_from_json(nexus.read_text(study_of(file), layout.STUDY_JSON))
-    return Head(nexus.said(file, "kind"), nexus.said(file, "store_id"), nexus.said(file, "pack_id"), meta)
+    return ResultsHeader(
+        nexus.read_attribute(file, "kind"),
+        nexus.read_attribute(file, "store_id"),
+        nexus.read_attribute(file, "pack_id"),
+        meta,
+    )
 
 
 def check_version(file: h5py.File, path: Path) -> None:
     """Raise StoreError where a later ptydask wrote the file."""
     if file.attrs["format_version"] > layout.FORMAT_VERSION:
         raise StoreError(
-            f"{path}: written in format {file.attrs['format_version']} by {nexus.said(file, 'creator')}, "
+            f"{path}: written in format {file.attrs['format_version']} by {nexus.read_attribute(file, 'creator')}, "
             f"this ptydask reads up to {layout.FORMAT_VERSION}"
         )
 
 
 def study_of(file: h5py.File) -> h5py.Group:
     """The study's group."""
-    return file[nexus.said(file, "default")]
+    return file[nexus.read_attribute(file, "default")]
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[TrialRow]:
     """The rows of a packed file. Raises StoreError where it is damaged."""
     try:
-        with files.read(path) as file:
+        with files.open_read_only(path) as file:
             study = study_of(file)
             tiles, trials = thumbnail.read_tiles(study[layout.THUMBNAILS]), f"{study.name}/{layout.TRIALS}"
             seals = table.read_column(study[layout.TABLE], layout.SHA256)
@@ -103,7 +108,7 @@ def read_rows(path: Path) -> list[Row]:
             for tile, seal, text in zip(tiles, seals, table.read_texts(study[layout.TABLE]), strict=True):
                 record = codec.record_from_json(text)
                 group = f"{trials}/{names.trial_name(record.number)}"
-                rows.append(Row(record, path, group, tile or own_tile(file, group), seal, text))
+                rows.append(TrialRow(record, path, group, tile or own_tile(file, group), seal, text))
             return rows
     except files.BROKEN as error:
         raise refused.unreadable(path, error) from error
@@ -117,11 +122,11 @@ def own_tile(file: h5py.File, group: str) -> bytes | None:
         return None
 
 
-def lost_of(row: Row) -> str | None:
+def lost_of(row: TrialRow) -> str | None:
     """What the trial's group says could not be kept of it, "" where all was; None where that cannot be read."""
     try:
-        with files.read(row.file) as file:
-            return nexus.said(file[row.group], "lost")
+        with files.open_read_only(row.file) as file:
+            return nexus.read_attribute(file[row.group], "lost")
     except files.BROKEN:
         return None
 
@@ -129,7 +134,7 @@ def lost_of(row: Row) -> str | None:
 # --- writing ------------------------------------------------------------------------------------------
 
 
-def write(path: Path, head: Head, rows: Sequence[Row]) -> None:
+def write(path: Path, head: ResultsHeader, rows: Sequence[TrialRow]) -> None:
     """Make ``path`` the index of ``rows`` (sorted by number). Raises OSError; ``path`` is then unchanged.
 
     The best :data:`layout.LINKED` trials are within reach; where there are fewer, others fill up.
@@ -140,20 +145,20 @@ def write(path: Path, head: Head, rows: Sequence[Row]) -> None:
     linked = set(list(first)[: layout.LINKED])
     folder = path.parent
 
-    def place(trials: h5py.Group, row: Row) -> None:
+    def place(trials: h5py.Group, row: TrialRow) -> None:
         target = os.path.relpath(row.file, folder)
         trials[names.trial_name(row.record.number)] = h5py.ExternalLink(target, row.group)
 
-    files.write_whole(path, lambda file: _build(file, head, rows, linked, place))
+    files.write_whole(path, lambda file: _build_study(file, head, rows, linked, place))
 
 
-def as_it_lies(trials: h5py.Group, row: Row, group: h5py.Group) -> None:
+def as_it_lies(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
     """Copy a trial's group into ``trials`` without unpacking its arrays."""
     trials.copy(group, names.trial_name(row.record.number))
 
 
 def pack(
-    path: Path, head: Head, rows: Sequence[Row], damaged: Mapping[int, str], *, copy: Copy = as_it_lies
+    path: Path, head: ResultsHeader, rows: Sequence[TrialRow], damaged: Mapping[int, str], *, copy: Copy = as_it_lies
 ) -> dict[int, str]:
     """Make ``path`` the one file that holds all of ``rows`` (sorted by number), read back before it counts.
 
@@ -166,12 +171,12 @@ def pack(
     with ExitStack() as opened:
         packs: dict[Path, h5py.File] = {}
 
-        def place(trials: h5py.Group, row: Row) -> None:
+        def place(trials: h5py.Group, row: TrialRow) -> None:
             number, name = row.record.number, names.trial_name(row.record.number)
             # What is known to be damaged is not even opened: HDF5 might crash or hang on it.
             if number not in failed:
                 try:
-                    _take(trials, row, packs, opened, copy)
+                    _copy_trial_group(trials, row, packs, opened, copy)
                     return
                 except files.BROKEN as error:
                     if not row.alone:
@@ -185,30 +190,32 @@ def pack(
         everything = {row.record.number for row in rows}
         files.write_whole(
             path,
-            lambda file: _build(file, head, rows, everything, place),
+            lambda file: _build_study(file, head, rows, everything, place),
             check=lambda aside: check_whole(aside, everything),
         )
     return failed
 
 
-def _take(trials: h5py.Group, row: Row, packs: dict[Path, h5py.File], opened: ExitStack, copy: Copy) -> None:
+def _copy_trial_group(
+    trials: h5py.Group, row: TrialRow, packs: dict[Path, h5py.File], opened: ExitStack, copy: Copy
+) -> None:
     """Copy a trial's group from where it lies; a pack stays open for the next one."""
     if row.alone:
-        with files.read(row.file) as file:
+        with files.open_read_only(row.file) as file:
             copy(trials, row, file[row.group])
         return
     file = packs.get(row.file)
     if file is None or len(trials) % _AGAIN == 0:
         if file is not None:
             file.close()
-        file = packs[row.file] = opened.enter_context(files.read(row.file))
+        file = packs[row.file] = opened.enter_context(files.open_read_only(row.file))
     copy(trials, row, file[row.group])
 
 
 def check_whole(path: Path, numbers: set[int]) -> None:
     """Read a pack that is about to replace its parts. Raises StoreError where a trial is not in it."""
     rows = read_rows(path)
-    with files.read(path) as file:
+    with files.open_read_only(path) as file:
         missing = {names.trial_name(number) for number in numbers} - set(study_of(file)[layout.TRIALS])
     if missing:
         raise StoreError(f"{path}: the packed file lacks {', '.join(sorted(missing))}")
@@ -229,7 +236,7 @@ def _numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: Stud
     )
 
 
-def _build(file: h5py.File, head: Head, rows: Sequence[Row], reach: set[int], place: Place) -> None:
+def _build_study(file: h5py.File, head: ResultsHeader, rows: Sequence[TrialRow], reach: set[int], place: Place) -> None:
     study, trials = begin(file, head)
     for row in rows:
         if row.record.number in reach:
@@ -237,10 +244,10 @@ def _build(file: h5py.File, head: Head, rows: Sequence[Row], reach: set[int], pl
     complete(study, head.meta, rows, reach)
 
 
-def begin(file: h5py.File, head: Head) -> tuple[h5py.Group, h5py.Group]:
+def begin(file: h5py.File, head: ResultsHeader) -> tuple[h5py.Group, h5py.Group]:
     """The study's group and, in it, the still empty one of its trials."""
     name = names.encode(head.meta.name)
-    nexus.attributes(
+    nexus.write_attributes(
         file,
         {
             "NX_class": "NXroot",
@@ -254,20 +261,20 @@ def begin(file: h5py.File, head: Head) -> tuple[h5py.Group, h5py.Group]:
             "pack_id": head.pack_id,
         },
     )
-    study = nexus.group(file, name, "NXentry", default=layout.HISTORY)
+    study = nexus.create_group(file, name, "NXentry", default=layout.HISTORY)
     _write_meta(study, head.meta)
-    return study, nexus.group(study, layout.TRIALS, "NXcollection")
+    return study, nexus.create_group(study, layout.TRIALS, "NXcollection")
 
 
-def complete(study: h5py.Group, meta: StudyMeta, rows: Sequence[Row], reach: set[int]) -> None:
+def complete(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow], reach: set[int]) -> None:
     """Write what is about all trials together: table, history, thumbnails, links to those in ``reach``."""
     records = [row.record for row in rows]
     best = ranked(records, meta.direction)
     if best:
-        nexus.attribute(study, "default", layout.BEST)
+        nexus.write_attribute(study, "default", layout.BEST)
     # Where a row's text is at hand as it was read, it is not made again: a table may have thousands of rows.
     texts = [row.json or codec.record_to_json(row.record) for row in rows]
-    table.write(study, records, meta.metric, texts, _seals(study[layout.TRIALS], rows))
+    table.write(study, records, meta.metric, texts, _trial_digests(study[layout.TRIALS], rows))
     table.write_history(study, records, meta.direction, meta.metric)
     _write_thumbnails(study, rows)
     if best:
@@ -275,15 +282,15 @@ def complete(study: h5py.Group, meta: StudyMeta, rows: Sequence[Row], reach: set
         _write_best(study, by_number[best[0].number], meta)
     _write_links(study, [record for record in records if record.number in reach], best, meta)
     # Last of all: the seal covers everything above.
-    digest.seal(study.file["/"], apart(study))
+    digest.seal(study.file["/"], unsealed_paths(study))
 
 
-def apart(study: h5py.Group) -> set[str]:
+def unsealed_paths(study: h5py.Group) -> set[str]:
     """What the file's own digest leaves out: the trials, and their images, have digests and checksums of their own."""
     return {f"{study.name.lstrip('/')}/{name}" for name in (layout.TRIALS, layout.THUMBNAILS)}
 
 
-def _seals(trials: h5py.Group, rows: Sequence[Row]) -> list[str]:
+def _trial_digests(trials: h5py.Group, rows: Sequence[TrialRow]) -> list[str]:
     """The digest of each trial as it lies in this file, or elsewhere."""
     here = {name for name in trials if isinstance(trials.get(name, getlink=True), h5py.HardLink)}
     seals = []
@@ -291,12 +298,12 @@ def _seals(trials: h5py.Group, rows: Sequence[Row]) -> list[str]:
         name = names.trial_name(row.record.number)
         # A copy in this file may have been sealed anew (without its arrays, or under another number), so it is asked;
         # of a link the row knows it, and following links would open every trial's file.
-        seals.append(digest.sealed(trials[name]) if name in here else row.sha256)
+        seals.append(digest.read_digest(trials[name]) if name in here else row.sha256)
     return seals
 
 
 def _write_meta(study: h5py.Group, meta: StudyMeta) -> None:
-    nexus.facts(
+    nexus.write_facts(
         study,
         {
             "title": meta.name,
@@ -307,32 +314,32 @@ def _write_meta(study: h5py.Group, meta: StudyMeta) -> None:
             "created": meta.created,
         },
     )
-    nexus.text(study, layout.STUDY_JSON, codec.meta_to_json(meta))
-    nexus.text(study, layout.CONFIG, meta.config_text)
-    nexus.text(study, layout.CONFIG_JSON, meta.config_json)
-    nexus.text(study, layout.SEARCH_SPACE, meta.search_space_json)
-    provenance = nexus.group(study, layout.PROVENANCE, "NXcollection")
+    nexus.write_text(study, layout.STUDY_JSON, codec.meta_to_json(meta))
+    nexus.write_text(study, layout.CONFIG, meta.config_text)
+    nexus.write_text(study, layout.CONFIG_JSON, meta.config_json)
+    nexus.write_text(study, layout.SEARCH_SPACE, meta.search_space_json)
+    provenance = nexus.create_group(study, layout.PROVENANCE, "NXcollection")
     for name, value in meta.provenance.items():
-        nexus.text(provenance, names.encode(name), value)
+        nexus.write_text(provenance, names.encode(name), value)
 
 
-def _write_thumbnails(study: h5py.Group, rows: Sequence[Row]) -> None:
-    stack = thumbnail.write(study, layout.THUMBNAILS, (len(rows), thumbnail.SIDE, thumbnail.SIDE))
-    nexus.attribute(stack, "interpretation", "image")
-    nexus.attribute(stack, "long_name", "image of each trial, in the order of the table")
+def _write_thumbnails(study: h5py.Group, rows: Sequence[TrialRow]) -> None:
+    stack = thumbnail.create_stack(study, layout.THUMBNAILS, (len(rows), thumbnail.SIDE, thumbnail.SIDE))
+    nexus.write_attribute(stack, "interpretation", "image")
+    nexus.write_attribute(stack, "long_name", "image of each trial, in the order of the table")
     for place, row in enumerate(rows):
         if row.tile is not None:  # a chunk is one image: it is taken over compressed as it is
             stack.id.write_direct_chunk((place, 0, 0), row.tile)
 
 
-def _write_best(study: h5py.Group, row: Row, meta: StudyMeta) -> None:
+def _write_best(study: h5py.Group, row: TrialRow, meta: StudyMeta) -> None:
     """Link the best trial. Of one in another file, link what is in it: nexusformat does not look further there."""
     path = f"{study.name}/{layout.TRIALS}/{names.trial_name(row.record.number)}"
     link = study.get(path, getlink=True)
     if isinstance(link, h5py.ExternalLink):
         try:
-            with files.read(row.file) as file:
-                made = nexus.group(study, layout.BEST, "NXprocess")
+            with files.open_read_only(row.file) as file:
+                made = nexus.create_group(study, layout.BEST, "NXprocess")
                 trialgroup.say_again(made, file[row.group], row.record, direction=meta.direction, metric=meta.metric)
                 for member in file[row.group]:
                     made[member] = h5py.ExternalLink(link.filename, f"{link.path}/{member}")
@@ -347,23 +354,23 @@ def _write_links(
     study: h5py.Group, reached: Sequence[TrialRecord], best: Sequence[TrialRecord], meta: StudyMeta
 ) -> None:
     target = {record.number: f"{study.name}/{layout.TRIALS}/{names.trial_name(record.number)}" for record in reached}
-    by_error = nexus.group(study, layout.BY_ERROR, "NXcollection")
+    by_error = nexus.create_group(study, layout.BY_ERROR, "NXcollection")
     for rank, record in enumerate(best, start=1):
         if record.number in target:
             name = names.by_error_name(rank, record, params=meta.keep.params_in_names)
             by_error[name] = h5py.SoftLink(target[record.number])
-    by_params = nexus.group(study, layout.BY_PARAMS, "NXcollection")
+    by_params = nexus.create_group(study, layout.BY_PARAMS, "NXcollection")
     # Groups that are made already, by their path below ``by_params``: trials share the first levels.
     made: dict[tuple[str, ...], h5py.Group] = {(): by_params}
     order = _parameter_order(meta)
     for record in reached:
-        below = _nested(made, tuple(names.by_params_path(record.params, order)))
+        below = _nested_group(made, tuple(names.by_params_path(record.params, order)))
         below[f"trial={names.trial_name(record.number)}"] = h5py.SoftLink(target[record.number])
 
 
-def _nested(made: dict[tuple[str, ...], h5py.Group], path: tuple[str, ...]) -> h5py.Group:
+def _nested_group(made: dict[tuple[str, ...], h5py.Group], path: tuple[str, ...]) -> h5py.Group:
     if path not in made:
-        made[path] = nexus.group(_nested(made, path[:-1]), path[-1], "NXcollection")
+        made[path] = nexus.create_group(_nested_group(made, path[:-1]), path[-1], "NXcollection")
     return made[path]
 
 

@@ -104,7 +104,7 @@ def _start(module: str) -> subprocess.Popen[bytes]:
     )
 
 
-def deadly(rows: Sequence[index.Row]) -> dict[int, str]:
+def deadly(rows: Sequence[index.TrialRow]) -> dict[int, str]:
     """Why, for each trial whose facts HDF5 crashes or hangs on: it is not to be copied by the process that asks.
 
     Raises StoreError for one in a packed file. Data of fixed size have checksums, and do no such harm.
@@ -123,7 +123,7 @@ def deadly(rows: Sequence[index.Row]) -> dict[int, str]:
 # --- in the other process -----------------------------------------------------------------------------
 
 
-class Sha256:
+class HeartbeatSha256:
     """A digest that says, while it is made, that work goes on: an empty line now and then."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ SILENT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class LockOwner:
     """The driver that holds a store."""
 
     host: str
@@ -36,16 +36,16 @@ class Owner:
         return f"process {self.pid} on {self.host}, since {self.since}"
 
 
-def myself() -> Owner:
+def current_owner() -> LockOwner:
     """This process, from now on."""
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    return Owner(socket.gethostname(), os.getpid(), now, _born(os.getpid()))
+    return LockOwner(socket.gethostname(), os.getpid(), now, _process_start(os.getpid()))
 
 
 class Lock:
     """The lock, held. It ends with :meth:`release` or with the process."""
 
-    def __init__(self, fd: int, owner: Owner) -> None:
+    def __init__(self, fd: int, owner: LockOwner) -> None:
         self._fd, self.owner = fd, owner
 
     def beat(self) -> None:
@@ -80,7 +80,7 @@ def acquire(folder: Path, *, sleep: Callable[[float], None] = time.sleep) -> Loc
             # that nobody finds any more, and another driver would lock the next one.
             if _same_file(fd, folder / NAME):
                 _wait_for_other_host(fd, folder, sleep)
-                owner = myself()
+                owner = current_owner()
                 text = json.dumps(asdict(owner)).encode()
                 # Written first and cut to length then: between the two a reader must not find an empty file.
                 os.pwrite(fd, text, 0)
@@ -92,38 +92,38 @@ def acquire(folder: Path, *, sleep: Callable[[float], None] = time.sleep) -> Loc
         os.close(fd)
 
 
-def owner_of(folder: Path) -> Owner | None:
+def owner_of(folder: Path) -> LockOwner | None:
     """The driver that holds the store now, as far as a reader can tell without touching the lock."""
     path = folder / NAME
     try:
-        owner = _parse(path.read_bytes())
+        owner = _parse_owner(path.read_bytes())
         age = time.time() - path.stat().st_mtime
     except OSError:
         return None
     return owner if owner is not None and alive(owner, age) else None
 
 
-def alive(owner: Owner, silent: float) -> bool:
+def alive(owner: LockOwner, silent: float) -> bool:
     """Whether the driver still runs: by its process on this host, by its last sign of life on another."""
     if owner.host != socket.gethostname():
         return silent < SILENT
-    return _exists(owner.pid) and owner.born == _born(owner.pid)
+    return _process_exists(owner.pid) and owner.born == _process_start(owner.pid)
 
 
 def _flock(fd: int, folder: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise _held(folder, _parse(os.pread(fd, 4096, 0))) from error
+        raise _held_error(folder, _parse_owner(os.pread(fd, 4096, 0))) from error
     except OSError:
         # This disk knows no locks: what the file says has to do.
-        owner = _parse(os.pread(fd, 4096, 0))
+        owner = _parse_owner(os.pread(fd, 4096, 0))
         if owner is not None and owner.host == socket.gethostname() and alive(owner, 0):
-            raise _held(folder, owner) from None
+            raise _held_error(folder, owner) from None
 
 
 def _wait_for_other_host(fd: int, folder: Path, sleep: Callable[[float], None]) -> None:
-    owner = _parse(os.pread(fd, 4096, 0))
+    owner = _parse_owner(os.pread(fd, 4096, 0))
     if owner is None or owner.host == socket.gethostname():
         return
     # The other driver sets the file's time again and again. One older than SILENT says that it is gone; a younger one
@@ -134,17 +134,17 @@ def _wait_for_other_host(fd: int, folder: Path, sleep: Callable[[float], None]) 
     for _ in range(4):
         sleep(PATIENCE / 4)
         if (folder / NAME).stat().st_mtime_ns != before:
-            raise _held(folder, owner)
+            raise _held_error(folder, owner)
 
 
-def _held(folder: Path, owner: Owner | None) -> StoreError:
+def _held_error(folder: Path, owner: LockOwner | None) -> StoreError:
     who = f"by another driver: {owner}" if owner is not None else "by another driver"
     return StoreError(f"{folder}: this study is being run {who}; wait for it to end, or stop it first")
 
 
-def _parse(said: bytes) -> Owner | None:
+def _parse_owner(said: bytes) -> LockOwner | None:
     try:
-        return Owner(**json.loads(said))
+        return LockOwner(**json.loads(said))
     except (ValueError, TypeError):
         return None
 
@@ -156,7 +156,7 @@ def _same_file(fd: int, path: Path) -> bool:
         return False
 
 
-def _exists(pid: int) -> bool:
+def _process_exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -166,7 +166,7 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _born(pid: int) -> str:
+def _process_start(pid: int) -> str:
     try:
         # The fields after the command's name, which may hold blanks and brackets; see proc(5).
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

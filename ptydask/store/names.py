@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from ptydask.model import Scalar, TrialRecord, beside
+from ptydask.model import Scalar, TrialRecord, path_beside
 
 _DEEPEST = 32
 """Groups within groups that parameters make."""
@@ -55,7 +55,7 @@ def shard_number(path: Path) -> int | None:
 
 def folder_of(results: Path) -> Path:
     """``NAME.trials`` beside ``NAME.h5``."""
-    return beside(results, ".trials")
+    return path_beside(results, ".trials")
 
 
 def by_error_name(rank: int, record: TrialRecord, *, params: bool) -> str:

@@ -22,12 +22,12 @@ _LONGEST = 16_000
 INT64 = range(-(2**63), 2**63)
 
 
-def group(parent: h5py.Group, name: str, nx_class: str, default: str | None = None) -> h5py.Group:
+def create_group(parent: h5py.Group, name: str, nx_class: str, default: str | None = None) -> h5py.Group:
     """A new group with its NeXus class, and what a viewer shows of it."""
     made = parent.create_group(name)
-    attribute(made, "NX_class", nx_class)
+    write_attribute(made, "NX_class", nx_class)
     if default is not None:
-        attribute(made, "default", default)
+        write_attribute(made, "default", default)
     return made
 
 
@@ -38,23 +38,23 @@ def clean(text: str) -> str:
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def text(parent: h5py.Group, name: str, value: str) -> None:
+def write_text(parent: h5py.Group, name: str, value: str) -> None:
     """A text of any length. (Attributes end at 64 kB.)"""
-    data = texts([value])
+    data = encode_texts([value])
     parent.create_dataset(name, data=data[0], dtype=data.dtype, dcpl=_in_header(data, _COMPACT_TEXT))
 
 
-def texts(values: Sequence[str], longest: int | None = None) -> NDArray[np.bytes_]:
+def encode_texts(values: Sequence[str], longest: int | None = None) -> NDArray[np.bytes_]:
     """The texts in UTF-8, all of one length; those beyond ``longest`` bytes are cut.
 
     HDF5 keeps texts of varying length aside, without a checksum, and may never return from reading them where they
-    are damaged. So nothing that ptydask itself has to read is one; see :func:`fact`.
+    are damaged. So nothing that ptydask itself has to read is one; see :func:`write_fact`.
     """
-    data = [_cut(value, longest).encode() for value in values]
+    data = [_cut_text(value, longest).encode() for value in values]
     return np.array(data, h5py.string_dtype("utf-8", max([1, *map(len, data)])))
 
 
-def _cut(value: str, longest: int | None) -> str:
+def _cut_text(value: str, longest: int | None) -> str:
     data = clean(value).encode()
     return (data if longest is None else data[:longest]).decode("utf-8", "ignore")
 
@@ -68,73 +68,73 @@ def _in_header(data: NDArray[Any], limit: int) -> h5py.h5p.PropDCID | None:
     return made
 
 
-def attribute(owner: h5py.HLObject, name: str, value: Any) -> None:
+def write_attribute(owner: h5py.HLObject, name: str, value: Any) -> None:
     """An attribute that programs read, of the value's own type; JSON text where HDF5 has none (None, huge integers).
 
     A text is of fixed length: h5py gives it back as bytes.
     """
-    value = _storable(value)
+    value = _storable_value(value)
     if isinstance(value, str):
-        data = texts([value], _LONGEST)
+        data = encode_texts([value], _LONGEST)
         owner.attrs.create(name, data[0], dtype=data.dtype)
     else:
         owner.attrs[name] = value
 
 
-def fact(owner: h5py.HLObject, name: str, value: Any) -> None:
+def write_fact(owner: h5py.HLObject, name: str, value: Any) -> None:
     """An attribute for people: the same, but h5py gives a text back as one.
 
     ptydask has it elsewhere. It reads facts, or copies them, only where another process came to an end with them.
     """
-    value = _storable(value)
-    owner.attrs[name] = _cut(value, _LONGEST) if isinstance(value, str) else value
+    value = _storable_value(value)
+    owner.attrs[name] = _cut_text(value, _LONGEST) if isinstance(value, str) else value
 
 
-def _storable(value: Any) -> bool | int | float | str:
+def _storable_value(value: Any) -> bool | int | float | str:
     value = codec.scalar(value)
     plain = isinstance(value, bool | float | str) or (isinstance(value, int) and value in INT64)
     return value if plain else codec.dumps(value)
 
 
-def says(owner: h5py.HLObject, name: str, value: Any) -> bool:
-    """Whether :func:`attribute` or :func:`fact` has written ``value`` there."""
+def attribute_equals(owner: h5py.HLObject, name: str, value: Any) -> bool:
+    """Whether :func:`write_attribute` or :func:`write_fact` has written ``value`` there."""
     if name not in owner.attrs:
         return False
-    stored, value = codec.scalar(owner.attrs[name]), _storable(value)
+    stored, value = codec.scalar(owner.attrs[name]), _storable_value(value)
     if isinstance(value, str):
-        return said(owner, name) == _cut(value, _LONGEST)
+        return read_attribute(owner, name) == _cut_text(value, _LONGEST)
     return type(stored) is type(value) and (stored == value or (stored != stored and value != value))
 
 
-def said(owner: h5py.HLObject, name: str) -> str:
+def read_attribute(owner: h5py.HLObject, name: str) -> str:
     """The text of an attribute, "" where there is none."""
     value = owner.attrs.get(name, "")
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def array(parent: h5py.Group, name: str, quantity: Quantity) -> h5py.Dataset:
+def write_array(parent: h5py.Group, name: str, quantity: Quantity) -> h5py.Dataset:
     """An array with units; compressed and check-summed in tiles of at most 512 x 512."""
     data = np.asarray(quantity.data)
-    made = numbers(parent, name, data)
+    made = write_numbers(parent, name, data)
     if quantity.units:
-        attribute(made, "units", quantity.units)
+        write_attribute(made, "units", quantity.units)
     if quantity.long_name:
-        attribute(made, "long_name", quantity.long_name)
+        write_attribute(made, "long_name", quantity.long_name)
     if data.ndim >= 2 and min(data.shape[-2:]) > 2:
-        attribute(made, "interpretation", "image")
+        write_attribute(made, "interpretation", "image")
     return made
 
 
-def numbers(parent: h5py.Group, name: str, data: NDArray[Any]) -> h5py.Dataset:
+def write_numbers(parent: h5py.Group, name: str, data: NDArray[Any]) -> h5py.Dataset:
     """An array of numbers or texts, compressed and check-summed where it has a size to speak of."""
     if data.dtype.kind in "UO":
-        data = texts([str(item) for item in data.flat]).reshape(data.shape)
+        data = encode_texts([str(item) for item in data.flat]).reshape(data.shape)
     if data.nbytes <= COMPACT or data.ndim == 0:
         return parent.create_dataset(name, data=data, dcpl=_in_header(data, COMPACT))
     return parent.create_dataset(
         name,
         data=data,
-        chunks=tuple([1] * (data.ndim - 2) + _tile(data.shape[-2:])),
+        chunks=tuple([1] * (data.ndim - 2) + _chunk_shape(data.shape[-2:])),
         compression="gzip",
         compression_opts=1,
         shuffle=True,
@@ -142,14 +142,14 @@ def numbers(parent: h5py.Group, name: str, data: NDArray[Any]) -> h5py.Dataset:
     )
 
 
-def _tile(shape: Sequence[int]) -> list[int]:
+def _chunk_shape(shape: Sequence[int]) -> list[int]:
     if len(shape) == 1:
         return [min(shape[0], _CHUNK * _CHUNK)]
     width = min(shape[1], _CHUNK)
     return [min(shape[0], _CHUNK * _CHUNK // width) if shape[1] < 8 else min(shape[0], _CHUNK), width]
 
 
-def plot(
+def create_plot(
     parent: h5py.Group,
     name: str,
     *,
@@ -159,25 +159,25 @@ def plot(
     beside: Sequence[str] = (),
 ) -> h5py.Group:
     """A new, still empty NXdata group: ``signal`` over ``axes``, with the signals ``beside`` it."""
-    made = group(parent, name, "NXdata")
-    attribute(made, "signal", signal)
-    made.attrs["axes"] = texts(axes)
+    made = create_group(parent, name, "NXdata")
+    write_attribute(made, "signal", signal)
+    made.attrs["axes"] = encode_texts(axes)
     if beside:
-        made.attrs["auxiliary_signals"] = texts(beside)
-    text(made, "title", title)
+        made.attrs["auxiliary_signals"] = encode_texts(beside)
+    write_text(made, "title", title)
     return made
 
 
-def attributes(owner: h5py.HLObject, values: Mapping[str, Any]) -> None:
+def write_attributes(owner: h5py.HLObject, values: Mapping[str, Any]) -> None:
     """Each of ``values`` as an attribute."""
     for name, value in values.items():
-        attribute(owner, name, value)
+        write_attribute(owner, name, value)
 
 
-def facts(owner: h5py.HLObject, values: Mapping[str, Any]) -> None:
+def write_facts(owner: h5py.HLObject, values: Mapping[str, Any]) -> None:
     """Each of ``values`` as a fact."""
     for name, value in values.items():
-        fact(owner, name, value)
+        write_fact(owner, name, value)
 
 
 def copy_attributes(source: h5py.HLObject, target: h5py.HLObject, names: Iterable[str] | None = None) -> None:

@@ -93,12 +93,12 @@ class Results:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._folder = names.folder_of(self.path)
-        self._file = self._connect()
+        self._file = self._open_file()
 
-    def _connect(self) -> h5py.File:
+    def _open_file(self) -> h5py.File:
         head = index.read_head(self.path)
         try:
-            file = files.read(self.path)
+            file = files.open_read_only(self.path)
             # The file may have been replaced between the two.
             head = index.head_of(file, self.path)
         except files.BROKEN as error:
@@ -121,8 +121,8 @@ class Results:
 
         Rows of the table come without the traceback; :meth:`trial` has it.
         """
-        rows = {record.number: record for record in self._table(table.read)}
-        rows |= {record.number: record for record in self._since(rows.keys())}
+        rows = {record.number: record for record in self._read_table(table.read)}
+        rows |= {record.number: record for record in self._records_since(rows.keys())}
         return [rows[number] for number in sorted(rows)]
 
     def columns(self) -> Mapping[str, NDArray[Any]]:
@@ -131,24 +131,26 @@ class Results:
         A missing number is NaN, a missing text None; ``retry_of`` is -1 where there is none. Numbers come in their
         own type, texts and what has no common type as objects.
         """
-        stored = self._table(table.read_columns)
-        since = list(self._since(set(stored["number"].tolist())))
+        stored = self._read_table(table.read_columns)
+        since = list(self._records_since(set(stored["number"].tolist())))
         return table.joined(stored, table.columns_of(since)) if since else stored
 
     def ranked(self, count: int | None = None) -> list[TrialRecord]:
         """The completed trials, best error first, the earlier one on a tie; the first ``count`` of them."""
-        since = list(self._since(set(self._table(lambda stored: stored["number"][()]).tolist())))
-        best = self._table(lambda stored: table.read_rows(stored, table.ranks(stored, self.meta.direction)[:count]))
+        since = list(self._records_since(set(self._read_table(lambda stored: stored["number"][()]).tolist())))
+        best = self._read_table(
+            lambda stored: table.read_rows(stored, table.ranks(stored, self.meta.direction)[:count])
+        )
         return ranked([*best, *since], self.meta.direction)[:count]
 
-    def _table(self, read: Callable[[h5py.Group], T]) -> T:
+    def _read_table(self, read: Callable[[h5py.Group], T]) -> T:
         try:
             return read(self._study[layout.TABLE])
         except files.BROKEN as error:
             why = one_line(str(error))
             raise StoreError(f"{self.path}: damaged: its table of trials cannot be read ({why}); {_MORE}") from error
 
-    def _since(self, known: Any) -> Iterator[TrialRecord]:
+    def _records_since(self, known: Any) -> Iterator[TrialRecord]:
         """Trials of a run that is on, or was killed, that are in files of their own only."""
         if not self._has_folder():
             return
@@ -190,13 +192,13 @@ class Results:
 
     def curve(self, number: int) -> dict[str, NDArray[Any]]:
         """``step`` and one column for each metric; empty for a trial that never reported. Raises StoreError."""
-        return self._read(number, trialgroup.read_curve)
+        return self._read_trial(number, trialgroup.read_curve)
 
     def curves(self) -> dict[int, dict[str, NDArray[Any]]]:
         """The curve of every trial that has one. A trial whose file is damaged is left out."""
-        stored = self._table(lambda stored: stored["number"][()]).tolist()
+        stored = self._read_table(lambda stored: stored["number"][()]).tolist()
         found: dict[int, dict[str, NDArray[Any]]] = {}
-        for number in sorted({*stored, *(record.number for record in self._since(set(stored)))}):
+        for number in sorted({*stored, *(record.number for record in self._records_since(set(stored)))}):
             with suppress(StoreError):
                 found[number] = self._own_curve(number) or self.curve(number)
         return {number: curve for number, curve in found.items() if curve}
@@ -212,22 +214,23 @@ class Results:
 
     def trial(self, number: int) -> TrialData:
         """Everything of one trial; arrays are read when used. Raises StoreError for an unknown number."""
-        return self._read(number, lambda group: self._data(number, group))
+        return self._read_trial(number, lambda group: self._trial_data(number, group))
 
-    def _data(self, number: int, group: h5py.Group) -> TrialData:
+    def _trial_data(self, number: int, group: h5py.Group) -> TrialData:
         said = nexus.read_text(group, layout.ATTRIBUTES_JSON)
         return TrialData(
             record=trialgroup.read_record(group),
             curve=trialgroup.read_curve(group),
-            arrays=self._stored(number, group, trialgroup.array_paths(group)),
+            arrays=self._stored_arrays(number, group, trialgroup.array_paths(group)),
             image=trialgroup.read_image(group),
             attributes=codec.loads(said) if said else {},
             log=nexus.read_text(group, layout.LOG),
             snapshots={
-                step: self._stored(number, group, paths) for step, paths in trialgroup.snapshot_paths(group).items()
+                step: self._stored_arrays(number, group, paths)
+                for step, paths in trialgroup.snapshot_paths(group).items()
             },
-            lost=nexus.said(group, "lost"),
-            dropped=nexus.said(group, layout.ARRAYS_DROPPED),
+            lost=nexus.read_attribute(group, "lost"),
+            dropped=nexus.read_attribute(group, layout.ARRAYS_DROPPED),
             merged=trialgroup.read_origin(group),
             command=artifacts.read_command(group),
             artifacts={path: self._stored_file(number, path, size) for path, size in artifacts.sizes(group).items()},
@@ -235,40 +238,42 @@ class Results:
         )
 
     def _stored_file(self, number: int, path: str, size: int) -> StoredFile:
-        return StoredFile(path, size, lambda part: self._read(number, lambda group: artifacts.read(group, path, part)))
+        return StoredFile(
+            path, size, lambda part: self._read_trial(number, lambda group: artifacts.read(group, path, part))
+        )
 
-    def _stored(self, number: int, group: h5py.Group, paths: Mapping[str, str]) -> dict[str, StoredArray]:
+    def _stored_arrays(self, number: int, group: h5py.Group, paths: Mapping[str, str]) -> dict[str, StoredArray]:
         def stored(path: str) -> StoredArray:
             data = group[path]
             return StoredArray(
                 shape=data.shape,
                 dtype=data.dtype,
-                units=nexus.said(data, "units"),
-                long_name=nexus.said(data, "long_name"),
-                _fetch=lambda part: np.asarray(self._read(number, lambda found: found[path][part])),
+                units=nexus.read_attribute(data, "units"),
+                long_name=nexus.read_attribute(data, "long_name"),
+                _fetch=lambda part: np.asarray(self._read_trial(number, lambda found: found[path][part])),
             )
 
         return {name: stored(path) for name, path in paths.items()}
 
-    def _read(self, number: int, read: Callable[[h5py.Group], T]) -> T:
+    def _read_trial(self, number: int, read: Callable[[h5py.Group], T]) -> T:
         """What ``read`` makes of the trial's group, wherever it lies by now."""
         for _ in range(20):
-            for path, group in self._places(number):
-                if found := self._try(number, path, group, read):
+            for path, group in self._trial_places(number):
+                if found := self._try_read(number, path, group, read):
                     return found[0]
             if self.packed and not self._has_folder():
                 break
             # It moved from its own file into a packed one, or is about to.
             self.close()
-            self._file = self._connect()
+            self._file = self._open_file()
         known = [record.number for record in self.records()]
         span = f"its trials are {known[0]} to {known[-1]}" if known else "it has none yet"
         raise StoreError(f"{self.path}: there is no trial {number}; {span}")
 
-    def _try(self, number: int, path: Path, group: str, read: Callable[[h5py.Group], T]) -> tuple[T] | None:
+    def _try_read(self, number: int, path: Path, group: str, read: Callable[[h5py.Group], T]) -> tuple[T] | None:
         """What ``read`` gives, alone in a tuple; None where the trial is not, or no longer, in this file."""
         try:
-            with nullcontext(self._file) if path == self.path else files.read(path) as file:
+            with nullcontext(self._file) if path == self.path else files.open_read_only(path) as file:
                 return (read(file[group]),) if group in file else None
         except files.BROKEN as error:
             if not path.exists():
@@ -276,7 +281,7 @@ class Results:
             why = one_line(str(error))
             raise StoreError(f"{path}: trial {number} is damaged and cannot be read ({why}); {_MORE}") from error
 
-    def _places(self, number: int) -> Iterator[tuple[Path, str]]:
+    def _trial_places(self, number: int) -> Iterator[tuple[Path, str]]:
         name = names.trial_name(number)
         if self.packed:
             yield self.path, f"{self._study.name}/{layout.TRIALS}/{name}"

@@ -24,7 +24,7 @@ def foreign(path: Path) -> NoResults:
     return NoResults(f"{path}: an HDF5 file, but not one with the results of ptydask; it is left as it is")
 
 
-def other(path: Path) -> NoResults:
+def not_hdf5(path: Path) -> NoResults:
     """The error for a file that is no HDF5; of what is run, a params or sweep file, with its results' name."""
     if path.suffix.lower() not in (".yaml", ".yml", ".json", ".toml"):
         return NoResults(f"{path}: not an HDF5 file; it is left as it is")
@@ -50,8 +50,8 @@ def _results_of(path: Path) -> Path | None:
 def _has_results(path: Path) -> bool:
     """Whether the file says so; measurements, which often lie beside a params file, do not."""
     try:
-        with files.read(path) as file:
-            return nexus.said(file, "format") == layout.FORMAT
+        with files.open_read_only(path) as file:
+            return nexus.read_attribute(file, "format") == layout.FORMAT
     except files.BROKEN:
         return False
 
@@ -60,14 +60,14 @@ def unreadable(path: Path, error: BaseException) -> StoreError:
     """The error for a file that HDF5 cannot read, or that lacks what a results file has."""
     if isinstance(error, PermissionError):
         return StoreError(f"{path}: no permission to read it")
-    if (why := files.why(error)).startswith("cut off"):
+    if (why := files.hdf5_reason(error)).startswith("cut off"):
         return StoreError(f"{path}: {why}; it is left as it is, copy it again from where it is whole")
     try:
         damaged = h5py.is_hdf5(path)
     except OSError:
         return StoreError(f"{path}: not readable; it is left as it is")
     if not damaged:
-        return other(path)
+        return not_hdf5(path)
     return StoreError(f"{path}: a damaged HDF5 file; it is left as it is, and 'ptydask verify' says more")
 
 
@@ -81,4 +81,4 @@ def other_kinds(path: Path) -> None:
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}") from error
     if start[1:4] != b"HDF" and start[4:8] != b"\r\n\x1a\n":
-        raise other(path)
+        raise not_hdf5(path)

@@ -10,7 +10,7 @@ import h5py
 
 from ptydask import __version__
 from ptydask.errors import StoreError, one_line
-from ptydask.model import Direction, Keep, TrialOutput, TrialRecord
+from ptydask.model import Direction, KeepOptions, TrialOutput, TrialRecord
 from ptydask.store import codec, digest, files, layout, names, nexus, trialgroup
 
 
@@ -35,7 +35,7 @@ def write(
     folder: Path,
     record: TrialRecord,
     output: TrialOutput | None,
-    keep: Keep,
+    keep: KeepOptions,
     *,
     direction: Direction,
     metric: str,
@@ -49,16 +49,16 @@ def write(
     seal, tile = "", None
     failure: Exception | None = None
     for kept in _less_and_less(output):
-        lost = _lost(record, output, kept, keep, failure) if failure is not None else ""
+        lost = _describe_loss(record, output, kept, keep, failure) if failure is not None else ""
 
         def build(file: h5py.File, kept: TrialOutput | None = kept, lost: str = lost) -> None:
             nonlocal seal, tile
-            nexus.attributes(file, _ROOT)
+            nexus.write_attributes(file, _ROOT)
             group = trialgroup.write(
                 file, layout.TRIAL, record, kept, keep, direction=direction, metric=metric, lost=lost, text=text
             )
             digest.seal(file, {layout.TRIAL})
-            seal, tile = digest.sealed(group), trialgroup.read_tile(group)
+            seal, tile = digest.read_digest(group), trialgroup.read_tile(group)
 
         try:
             files.write_whole(path, build)
@@ -67,7 +67,7 @@ def write(
         else:
             return Shard(path, files.sha256(path), seal, tile, text, lost)
     assert failure is not None
-    raise StoreError(f"{path}: trial {record.number} cannot be written: {_why(failure)}") from failure
+    raise StoreError(f"{path}: trial {record.number} cannot be written: {_error_reason(failure)}") from failure
 
 
 _ROOT = {
@@ -85,16 +85,18 @@ def _less_and_less(output: TrialOutput | None) -> Iterator[TrialOutput | None]:
         yield output
         if output.artifacts:
             yield replace(output, artifacts={})
-        if not output.artifacts or _bulky(output):
+        if not output.artifacts or _has_bulk(output):
             yield replace(output, arrays={}, image=None, snapshots={}, artifacts={})
     yield None
 
 
-def _bulky(output: TrialOutput) -> bool:
+def _has_bulk(output: TrialOutput) -> bool:
     return bool(output.arrays or output.image is not None or output.snapshots)
 
 
-def _lost(record: TrialRecord, output: TrialOutput | None, kept: TrialOutput | None, keep: Keep, why: Exception) -> str:
+def _describe_loss(
+    record: TrialRecord, output: TrialOutput | None, kept: TrialOutput | None, keep: KeepOptions, why: Exception
+) -> str:
     """What a reader misses, and why, in one sentence; "" where it is nothing."""
     if output is None:
         return ""
@@ -102,16 +104,18 @@ def _lost(record: TrialRecord, output: TrialOutput | None, kept: TrialOutput | N
     parts += ["the command"] if kept is None and output.command else []
     if keep.arrays:
         parts += _bulk_words(output, kept)
-    if kept is not None and _bulky(kept):
-        return f"of trial {record.number} all was kept but {', '.join(parts)}: {_why(why)}" if parts else ""
+    if kept is not None and _has_bulk(kept):
+        return f"of trial {record.number} all was kept but {', '.join(parts)}: {_error_reason(why)}" if parts else ""
     rest = "numbers and curves" if kept is not None else "numbers"
-    return f"of trial {record.number} only {rest} were kept, not {', '.join(parts)}: {_why(why)}" if parts else ""
+    return (
+        f"of trial {record.number} only {rest} were kept, not {', '.join(parts)}: {_error_reason(why)}" if parts else ""
+    )
 
 
 def _bulk_words(output: TrialOutput, kept: TrialOutput | None) -> list[str]:
     """What of arrays, images, snapshots and artifacts is in ``output`` alone."""
     words = []
-    if kept is None or not _bulky(kept):
+    if kept is None or not _has_bulk(kept):
         words += [*output.arrays, *(["the image"] if output.image is not None else [])]
         words += [f"{len(output.snapshots)} snapshots"] if output.snapshots else []
     if output.artifacts:
@@ -123,16 +127,16 @@ def _bulk_words(output: TrialOutput, kept: TrialOutput | None) -> list[str]:
 def read_record(path: Path) -> TrialRecord:
     """The row of the trial whose file this is. Raises StoreError where the file is damaged or another's."""
     try:
-        with files.read(path) as file:
+        with files.open_read_only(path) as file:
             record = trialgroup.read_record(file[layout.TRIAL])
     except files.BROKEN as error:
-        raise StoreError(f"{path}: not a readable trial file: {_why(error)}") from error
+        raise StoreError(f"{path}: not a readable trial file: {_error_reason(error)}") from error
     if names.shard_number(path) not in (None, record.number):
         raise StoreError(f"{path}: holds trial {record.number}, which its name does not say")
     return record
 
 
-def _why(error: BaseException) -> str:
+def _error_reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return one_line(f"{type(error).__name__}: {error}")

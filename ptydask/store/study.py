@@ -27,7 +27,7 @@ OFTEN = 1.0
 """Seconds between two refreshes, at least."""
 
 
-def due(elapsed: float, cost: float) -> bool:
+def refresh_due(elapsed: float, cost: float) -> bool:
     """Whether to refresh again, ``elapsed`` seconds after a refresh that took ``cost`` seconds."""
     return elapsed >= max(OFTEN, cost / SHARE)
 
@@ -35,7 +35,7 @@ def due(elapsed: float, cost: float) -> bool:
 class Store:
     """The results of one study, held by one driver. Make it with :meth:`open`."""
 
-    def __init__(self, path: Path, meta: StudyMeta, held: lock.Lock, found: contents.Contents) -> None:
+    def __init__(self, path: Path, meta: StudyMeta, held: lock.Lock, found: contents.StoreContents) -> None:
         self.path = path
         self.folder = names.folder_of(path)
         self.id = found.store_id
@@ -73,19 +73,19 @@ class Store:
             contents.refuse_foreign(path, folder)
             held = lock.acquire(folder)
         except OSError as error:
-            raise UnusableResults(str(unwritable(path, error))) from error
+            raise UnusableResults(str(unwritable_error(path, error))) from error
         try:
-            store = cls(path, meta, held, contents.load(path, folder))
-            store._begin()
+            store = cls(path, meta, held, contents.load_and_tidy(path, folder))
+            store._write_first_index()
         except BaseException as error:
             contents.remove_if_empty(folder)
             held.release()
             if isinstance(error, OSError):
-                raise UnusableResults(str(unwritable(path, error))) from error
+                raise UnusableResults(str(unwritable_error(path, error))) from error
             raise
         return store
 
-    def _begin(self) -> None:
+    def _write_first_index(self) -> None:
         contents.write_card(self.folder, self.id, self.meta)
         if self._pack is None or self._rows.keys() != self._pack_numbers():
             self._write_index()
@@ -112,7 +112,7 @@ class Store:
         number = record.number
         if self._records.get(number) == record:
             return
-        row = index.Row(record, names.shard_path(self.folder, number), f"/{layout.TRIAL}", None)
+        row = index.TrialRow(record, names.shard_path(self.folder, number), f"/{layout.TRIAL}", None)
         if written is None:
             self._unread.add(number)
         else:
@@ -147,7 +147,7 @@ class Store:
 
         What goes wrong is kept in :attr:`trouble`; with ``force`` it is raised as StoreError.
         """
-        if not force and not (self._changed and due(time.monotonic() - self._refreshed, self._cost)):
+        if not force and not (self._changed and refresh_due(time.monotonic() - self._refreshed, self._cost)):
             return
         if not self._changed and self._pack is not None:
             return
@@ -156,21 +156,21 @@ class Store:
             self._write_index()
             self.trouble = ""
         except OSError as error:
-            self.trouble = str(unwritable(self.path, error))
+            self.trouble = str(unwritable_error(self.path, error))
             if force:
-                raise unwritable(self.path, error) from error
+                raise unwritable_error(self.path, error) from error
         finally:
             self._refreshed = time.monotonic()
             self._cost = self._refreshed - started
 
     def _write_index(self) -> None:
-        self._adopt()
+        self._move_pack_aside()
         self._read_tiles()
-        head = index.Head(layout.INDEX, self.id, "", self.meta)
-        index.write(self.path, head, self._sorted())
+        head = index.ResultsHeader(layout.INDEX, self.id, "", self.meta)
+        index.write(self.path, head, self._sorted_rows())
         self._changed = False
 
-    def _adopt(self) -> None:
+    def _move_pack_aside(self) -> None:
         """Give the packed ``NAME.h5`` a second name, so that an index may take the first."""
         if self._pack is None:
             return
@@ -185,7 +185,7 @@ class Store:
             self._rows[number] = contents.with_tile(self._rows[number])
         self._unread.clear()
 
-    def _sorted(self) -> list[index.Row]:
+    def _sorted_rows(self) -> list[index.TrialRow]:
         return [self._rows[number] for number in sorted(self._rows)]
 
     def finish(self) -> Path:
@@ -197,13 +197,13 @@ class Store:
         """
         if self._pack is None or self._changed:
             self._read_tiles()
-            head = index.Head(layout.PACKED, self.id, secrets.token_hex(8), self.meta)
+            head = index.ResultsHeader(layout.PACKED, self.id, secrets.token_hex(8), self.meta)
             try:
-                altered = self._altered()
-                failed = index.pack(self.path, head, self._sorted(), altered)
+                altered = self._altered_trials()
+                failed = index.pack(self.path, head, self._sorted_rows(), altered)
             except (OSError, StoreError) as error:
                 raise StoreError(
-                    f"{self.path}: the trials cannot be packed into one file: {_why(error)}; "
+                    f"{self.path}: the trials cannot be packed into one file: {_error_reason(error)}; "
                     f"nothing is lost, they are in {self.folder}"
                 ) from error
             for number, why in failed.items():
@@ -213,7 +213,7 @@ class Store:
         self._finished = True
         return self.path
 
-    def _altered(self) -> dict[int, str]:
+    def _altered_trials(self) -> dict[int, str]:
         """The trials whose file no longer holds the bytes that its worker wrote, and why that is known.
 
         Those of earlier drivers may be damaged, as long as HDF5 does not crash or hang on them. Raises StoreError
@@ -280,10 +280,10 @@ def _going_on(before: StudyMeta, meta: StudyMeta) -> StudyMeta:
     return replace(meta, created=before.created or meta.created, provenance=provenance)
 
 
-def unwritable(path: Path, error: OSError) -> StoreError:
+def unwritable_error(path: Path, error: OSError) -> StoreError:
     """The error for a results file that cannot be written, in one line."""
-    return StoreError(f"{path}: the results cannot be written there: {_why(error)}")
+    return StoreError(f"{path}: the results cannot be written there: {_error_reason(error)}")
 
 
-def _why(error: OSError | StoreError) -> str:
+def _error_reason(error: OSError | StoreError) -> str:
     return one_line((error.strerror if isinstance(error, OSError) else None) or str(error))

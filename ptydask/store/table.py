@@ -36,24 +36,26 @@ def write(
     parent: h5py.Group, records: Sequence[TrialRecord], metric: str, texts: Sequence[str], seals: Sequence[str]
 ) -> None:
     """Write the table of ``records``: ``texts`` are their JSON, ``seals`` the digests of their groups."""
-    table = nexus.group(parent, layout.TABLE, "NXcollection")
+    table = nexus.create_group(parent, layout.TABLE, "NXcollection")
     for folder in _FOLDERS:
-        nexus.group(table, folder, "NXcollection")
-    for name, values in _values(records).items():
+        nexus.create_group(table, folder, "NXcollection")
+    for name, values in _column_values(records).items():
         folder, _, last = name.partition("/")
-        made = _write_column(table[folder] if last else table, names.encode(last or name), values, _typed(name, values))
+        made = _write_column(
+            table[folder] if last else table, names.encode(last or name), values, _typed_column(name, values)
+        )
         if name in _UNITS:
-            nexus.attribute(made, "units", _UNITS[name])
-    nexus.attribute(table["error"], "long_name", metric)
-    nexus.numbers(table, layout.SHA256, nexus.texts(seals))
+            nexus.write_attribute(made, "units", _UNITS[name])
+    nexus.write_attribute(table["error"], "long_name", metric)
+    nexus.write_numbers(table, layout.SHA256, nexus.encode_texts(seals))
     blobs = [text.encode() for text in texts]
-    nexus.numbers(table, layout.RECORD_JSON_END, np.cumsum([len(blob) for blob in blobs], dtype=np.int64))
-    nexus.numbers(table, layout.RECORD_JSON, np.frombuffer(b"".join(blobs), np.uint8))
+    nexus.write_numbers(table, layout.RECORD_JSON_END, np.cumsum([len(blob) for blob in blobs], dtype=np.int64))
+    nexus.write_numbers(table, layout.RECORD_JSON, np.frombuffer(b"".join(blobs), np.uint8))
 
 
-def _values(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
+def _column_values(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
     """Column name -> one value a row; parameters are ``params/NAME``, metrics ``metrics/NAME``."""
-    found = {name: [_plain(name, getattr(record, name)) for record in records] for name in _FIELDS}
+    found = {name: [_plain_value(name, getattr(record, name)) for record in records] for name in _FIELDS}
     for folder in _FOLDERS:
         rows = [getattr(record, folder) for record in records]
         for name in dict.fromkeys(name for row in rows for name in row):
@@ -61,7 +63,7 @@ def _values(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
     return found
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain_value(name: str, value: Any) -> Any:
     if name in _REAL:
         return float("nan") if value is None else float(value)
     if name == "retry_of":
@@ -72,20 +74,20 @@ def _plain(name: str, value: Any) -> Any:
 def _write_column(parent: h5py.Group, name: str, values: list[Any], column: Column | None) -> h5py.Dataset:
     """One column in the type that all of its values have; JSON texts where they have none in common."""
     if column is not None and column.dtype != object:
-        return nexus.numbers(parent, name, column)
+        return nexus.write_numbers(parent, name, column)
     texts = values if column is not None else ["" if v is _MISSING else codec.dumps(v) for v in values]
     if column is None:
-        made = nexus.numbers(parent, name, nexus.texts(texts))
-        nexus.attribute(made, layout.ENCODING, layout.JSON)
+        made = nexus.write_numbers(parent, name, nexus.encode_texts(texts))
+        nexus.write_attribute(made, layout.ENCODING, layout.JSON)
         return made
-    data = nexus.texts(texts, layout.LONGEST)
-    made = nexus.numbers(parent, name, data)
+    data = nexus.encode_texts(texts, layout.LONGEST)
+    made = nexus.write_numbers(parent, name, data)
     if data.itemsize > layout.LONGEST - 4 and any(len(nexus.clean(one).encode()) > layout.LONGEST for one in texts):
-        nexus.attribute(made, layout.SHORTENED, True)
+        nexus.write_attribute(made, layout.SHORTENED, True)
     return made
 
 
-def _typed(name: str, values: Sequence[Any]) -> Column | None:
+def _typed_column(name: str, values: Sequence[Any]) -> Column | None:
     """The values in the one type that they have, texts as objects; None where they have none in common."""
     said = [value for value in values if value is not _MISSING]
     kinds = {type(value) for value in said}
@@ -97,29 +99,29 @@ def _typed(name: str, values: Sequence[Any]) -> Column | None:
             return np.array(values, np.int64)
     elif kinds == {bool} and whole:
         return np.array(values, np.bool_)
-    elif kinds and kinds <= {float, int, type(None)} and _exact(said):
+    elif kinds and kinds <= {float, int, type(None)} and _exact_as_float(said):
         numbers = [float("nan") if value is None or value is _MISSING else float(value) for value in values]
         return np.array(numbers, np.float64)
     elif kinds <= {str} and whole:
-        return _objects(values)
+        return _object_column(values)
     return None
 
 
-def _objects(values: Iterable[Any]) -> Column:
+def _object_column(values: Iterable[Any]) -> Column:
     listed = list(values)
     made = np.empty(len(listed), object)
     made[:] = listed
     return made
 
 
-def _exact(values: Iterable[Scalar]) -> bool:
+def _exact_as_float(values: Iterable[Scalar]) -> bool:
     """Whether every integer among ``values`` is a float without loss."""
     return all(abs(value) <= 2**53 for value in values if isinstance(value, int))
 
 
 def write_history(parent: h5py.Group, records: Sequence[TrialRecord], direction: Direction, metric: str) -> None:
     """Write ``history``: error of every completed trial, and the best so far, over the trial's number."""
-    history = nexus.plot(
+    history = nexus.create_plot(
         parent,
         layout.HISTORY,
         signal="error",
@@ -128,14 +130,14 @@ def write_history(parent: h5py.Group, records: Sequence[TrialRecord], direction:
         title=f"{metric}, {direction}d",
     )
     for name, data in history_of(records, direction).items():
-        nexus.numbers(history, name, data)
-    nexus.attribute(history["error"], "long_name", metric)
+        nexus.write_numbers(history, name, data)
+    nexus.write_attribute(history["error"], "long_name", metric)
 
 
 def history_of(records: Sequence[TrialRecord], direction: Direction) -> dict[str, Column]:
     """The columns of ``history``: a trial that did not complete has no error in it."""
     errors = np.array(
-        [_plain("error", record.error) if record.state is TrialState.COMPLETE else np.nan for record in records],
+        [_plain_value("error", record.error) if record.state is TrialState.COMPLETE else np.nan for record in records],
         np.float64,
     )
     best = (np.fmin if direction == "minimize" else np.fmax).accumulate(errors) if len(errors) else errors
@@ -177,13 +179,13 @@ def read_column(table: h5py.Group, name: str) -> Column:
     values = data[()]
     if values.dtype.kind != "S":
         return np.asarray(values)
-    texts = _texts(values)
-    if nexus.said(data, layout.ENCODING) == layout.JSON:
-        return _objects(codec.loads(text) if text else None for text in texts)
-    return _objects(texts)
+    texts = _decode_texts(values)
+    if nexus.read_attribute(data, layout.ENCODING) == layout.JSON:
+        return _object_column(codec.loads(text) if text else None for text in texts)
+    return _object_column(texts)
 
 
-def _texts(values: NDArray[np.bytes_]) -> list[str]:
+def _decode_texts(values: NDArray[np.bytes_]) -> list[str]:
     """The same as str, all at once: no text holds NUL."""
     return b"\0".join(values.tolist()).decode().split("\0") if len(values) else []
 
@@ -206,9 +208,9 @@ def read_columns(table: h5py.Group) -> dict[str, Column]:
 def columns_of(records: Sequence[TrialRecord]) -> dict[str, Column]:
     """The same columns of records in memory."""
     found = {}
-    for name, values in _values(records).items():
-        typed = _typed(name, values)
-        found[name] = typed if typed is not None else _objects(None if v is _MISSING else v for v in values)
+    for name, values in _column_values(records).items():
+        typed = _typed_column(name, values)
+        found[name] = typed if typed is not None else _object_column(None if v is _MISSING else v for v in values)
     return found
 
 
@@ -219,18 +221,18 @@ def joined(a: Mapping[str, Column], b: Mapping[str, Column]) -> dict[str, Column
     found = {}
     for name in dict.fromkeys([*a, *b]):
         parts = [part.get(name) for part in (a, b)]
-        found[name] = _joined(parts, sizes)[order]
+        found[name] = _join_column(parts, sizes)[order]
     return found
 
 
-def _joined(parts: Sequence[Column | None], sizes: Sequence[int]) -> Column:
+def _join_column(parts: Sequence[Column | None], sizes: Sequence[int]) -> Column:
     kinds = {part.dtype for part in parts if part is not None}
     if len(kinds) == 1 and all(part is not None for part in parts):
         return np.concatenate([part for part in parts if part is not None])
     if kinds <= {np.dtype(np.float64), np.dtype(np.int64)} and all(
-        _exact(part.tolist()) for part in parts if part is not None
+        _exact_as_float(part.tolist()) for part in parts if part is not None
     ):
         filled = [np.full(size, np.nan) if part is None else part for part, size in zip(parts, sizes, strict=True)]
         return np.concatenate(filled).astype(np.float64)
     lists = [[None] * size if part is None else part.tolist() for part, size in zip(parts, sizes, strict=True)]
-    return _objects(value for values in lists for value in values)
+    return _object_column(value for values in lists for value in values)

@@ -39,7 +39,7 @@ def _resize(data: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
     return np.asarray(np.add.reduceat(data, edges, axis=0) / counts[:, None])
 
 
-def write(group: h5py.Group, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
+def create_stack(group: h5py.Group, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
     """An empty stack of thumbnails. One tile each, all alike, so that tiles are copied as they lie."""
     return group.create_dataset(
         name,
@@ -54,20 +54,20 @@ def write(group: h5py.Group, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
 
 def read_tile(dataset: h5py.Dataset) -> bytes | None:
     """A trial's own thumbnail as it lies in the file, compressed; None where there is none, or it is damaged."""
-    return _tile(dataset, ()) if _written(dataset) else None
+    return _read_chunk(dataset, ()) if _has_tiles(dataset) else None
 
 
 def read_tiles(stack: h5py.Dataset) -> list[bytes | None]:
     """The same of every row of a stack."""
-    return [_tile(stack, (row,)) for row in range(len(stack))] if _written(stack) else [None] * len(stack)
+    return [_read_chunk(stack, (row,)) for row in range(len(stack))] if _has_tiles(stack) else [None] * len(stack)
 
 
-def _written(dataset: h5py.Dataset) -> bool:
+def _has_tiles(dataset: h5py.Dataset) -> bool:
     """Whether any tile was. (HDF5 counts them one by one: ask once for all rows.)"""
     return 0 not in dataset.shape and dataset.id.get_num_chunks() > 0
 
 
-def _tile(dataset: h5py.Dataset, row: tuple[int, ...]) -> bytes | None:
+def _read_chunk(dataset: h5py.Dataset, row: tuple[int, ...]) -> bytes | None:
     try:
         tile = bytes(dataset.id.read_direct_chunk((*row, 0, 0))[1])
         dataset[row]  # one tile with a wrong checksum would spoil the stack that it is copied to

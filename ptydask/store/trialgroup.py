@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ptydask.model import Direction, Image, Keep, Quantity, TrialOutput, TrialRecord
+from ptydask.model import Direction, Image, KeepOptions, Quantity, TrialOutput, TrialRecord
 from ptydask.store import artifacts, codec, digest, layout, names, nexus, thumbnail
 
 _ASIDE = {"params", "metrics", "traceback"}
@@ -29,7 +29,7 @@ def write(
     name: str,
     record: TrialRecord,
     output: TrialOutput | None,
-    keep: Keep,
+    keep: KeepOptions,
     *,
     direction: Direction,
     metric: str,
@@ -40,17 +40,17 @@ def write(
 
     ``text`` is the record as JSON, where it is at hand.
     """
-    group = nexus.group(parent, name, "NXprocess")
+    group = nexus.create_group(parent, name, "NXprocess")
     _say_of(group, record, direction, metric)
     if lost:
-        nexus.attribute(group, "lost", lost)
-    nexus.text(group, layout.RECORD_JSON, text or codec.record_to_json(record))
+        nexus.write_attribute(group, "lost", lost)
+    nexus.write_text(group, layout.RECORD_JSON, text or codec.record_to_json(record))
     params = group.create_group(layout.PARAMS)  # its attributes are the parameters, and nothing else
-    nexus.facts(params, _encoded(record.params))
-    nexus.text(params, layout.PARAMS_JSON, codec.dumps(record.params))
-    nexus.facts(nexus.group(group, layout.METRICS, "NXcollection"), _encoded(record.metrics))
+    nexus.write_facts(params, _encode_keys(record.params))
+    nexus.write_text(params, layout.PARAMS_JSON, codec.dumps(record.params))
+    nexus.write_facts(nexus.create_group(group, layout.METRICS, "NXcollection"), _encode_keys(record.metrics))
     if record.traceback:
-        nexus.text(group, layout.TRACEBACK, record.traceback)
+        nexus.write_text(group, layout.TRACEBACK, record.traceback)
     if output is not None:
         _write_output(group, output, keep, metric)
     digest.seal(group)
@@ -60,14 +60,14 @@ def write(
 def _say_of(group: h5py.Group, record: TrialRecord, direction: Direction, metric: str) -> None:
     columns = {field.name: getattr(record, field.name) for field in fields(record)}
     columns["error"] = float("nan") if record.error is None else record.error
-    nexus.facts(group, {k: v for k, v in columns.items() if k not in _ASIDE and v is not None})
-    nexus.facts(group, {"error_metric": metric, "direction": direction})
+    nexus.write_facts(group, {k: v for k, v in columns.items() if k not in _ASIDE and v is not None})
+    nexus.write_facts(group, {"error_metric": metric, "direction": direction})
 
 
 def _say_more(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
     """What the engine says of its trial."""
     taken = set(group.attrs)
-    nexus.facts(group, {k if k not in taken else f"engine_{k}": v for k, v in _encoded(attributes).items()})
+    nexus.write_facts(group, {k if k not in taken else f"engine_{k}": v for k, v in _encode_keys(attributes).items()})
 
 
 def say_again(group: h5py.Group, source: h5py.Group, record: TrialRecord, *, direction: Direction, metric: str) -> None:
@@ -80,41 +80,41 @@ def say_again(group: h5py.Group, source: h5py.Group, record: TrialRecord, *, dir
     )
 
 
-def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
+def _encode_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     return {names.encode(key): value for key, value in values.items()}
 
 
-def _write_output(group: h5py.Group, output: TrialOutput, keep: Keep, metric: str) -> None:
+def _write_output(group: h5py.Group, output: TrialOutput, keep: KeepOptions, metric: str) -> None:
     _say_more(group, output.attributes)
-    nexus.text(group, layout.ATTRIBUTES_JSON, codec.dumps(output.attributes))
+    nexus.write_text(group, layout.ATTRIBUTES_JSON, codec.dumps(output.attributes))
     if output.log:
-        nexus.text(group, layout.LOG, output.log)
+        nexus.write_text(group, layout.LOG, output.log)
     artifacts.write_program(group, output.command, output.left_out)
     if output.curve:
         _write_curve(group, output.curve, metric)
-        nexus.attribute(group, "default", layout.CURVE)
+        nexus.write_attribute(group, "default", layout.CURVE)
     if not keep.arrays:
         return
     artifacts.write(group, output.artifacts)
     _write_arrays(group, output.arrays)
     if output.snapshots:
-        snapshots = nexus.group(group, layout.SNAPSHOTS, "NXcollection")
+        snapshots = nexus.create_group(group, layout.SNAPSHOTS, "NXcollection")
         for step, arrays in output.snapshots.items():
-            _write_arrays(nexus.group(snapshots, layout.snapshot_name(step), "NXcollection"), arrays)
+            _write_arrays(nexus.create_group(snapshots, layout.snapshot_name(step), "NXcollection"), arrays)
     if output.image is not None:
         _write_image(group, output.image)
-        nexus.attribute(group, "default", layout.IMAGE)
-        tile = thumbnail.write(group, layout.THUMBNAIL, (thumbnail.SIDE, thumbnail.SIDE))
+        nexus.write_attribute(group, "default", layout.IMAGE)
+        tile = thumbnail.create_stack(group, layout.THUMBNAIL, (thumbnail.SIDE, thumbnail.SIDE))
         tile[()] = thumbnail.make(output.image.data)
 
 
 def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> None:
-    columns = {_column(name): np.asarray(values) for name, values in curve.items()}
+    columns = {_column_name(name): np.asarray(values) for name, values in curve.items()}
     values = [name for name in columns if name != layout.STEP]
     linked = metric if metric in curve and "error" not in columns else None
-    signals = values if linked is None else [_column(linked), *(n for n in values if n != _column(linked))]
+    signals = values if linked is None else [_column_name(linked), *(n for n in values if n != _column_name(linked))]
     axes = [layout.STEP] if layout.STEP in columns else []
-    made = nexus.plot(
+    made = nexus.create_plot(
         group,
         layout.CURVE,
         signal=(signals or [layout.STEP])[0],
@@ -123,12 +123,12 @@ def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> No
         title=f"trial {group.attrs['number']}",
     )
     for name, data in columns.items():
-        nexus.numbers(made, name, data)
+        nexus.write_numbers(made, name, data)
     if linked is not None:
-        made["error"] = h5py.SoftLink(_column(linked))
+        made["error"] = h5py.SoftLink(_column_name(linked))
 
 
-def _column(name: str) -> str:
+def _column_name(name: str) -> str:
     """A column's name in the curve's group, where ``title`` is the plot's own."""
     return "%74itle" if name == "title" else names.encode(name)
 
@@ -136,16 +136,16 @@ def _column(name: str) -> str:
 def _write_arrays(group: h5py.Group, arrays: Mapping[str, Quantity]) -> None:
     for name, quantity in arrays.items():
         encoded = names.encode(name)
-        nexus.array(group, encoded if encoded not in _RESERVED else f"array_{encoded}", quantity)
+        nexus.write_array(group, encoded if encoded not in _RESERVED else f"array_{encoded}", quantity)
 
 
 def _write_image(group: h5py.Group, image: Image) -> None:
     title = f"trial {group.attrs['number']}: {image.title}" if image.title else f"trial {group.attrs['number']}"
-    made = nexus.plot(group, layout.IMAGE, signal=layout.DATA, axes=["y", "x"], title=title)
-    data = nexus.array(made, layout.DATA, Quantity(image.data, image.units, image.title))
-    nexus.attribute(data, "interpretation", "image")
+    made = nexus.create_plot(group, layout.IMAGE, signal=layout.DATA, axes=["y", "x"], title=title)
+    data = nexus.write_array(made, layout.DATA, Quantity(image.data, image.units, image.title))
+    nexus.write_attribute(data, "interpretation", "image")
     for axis, centres in (("y", image.y), ("x", image.x)):
-        nexus.array(made, axis, Quantity(centres, image.axis_units, axis))
+        nexus.write_array(made, axis, Quantity(centres, image.axis_units, axis))
 
 
 # --- reading ----------------------------------------------------------------------------------------
@@ -164,19 +164,21 @@ def read_tile(group: h5py.Group) -> bytes | None:
 
 def read_aim(group: h5py.Group) -> tuple[Direction, str]:
     """Which way the study goes, and its error metric, as the trial's group says."""
-    return "maximize" if nexus.said(group, "direction") == "maximize" else "minimize", nexus.said(group, "error_metric")
+    return "maximize" if nexus.read_attribute(group, "direction") == "maximize" else "minimize", nexus.read_attribute(
+        group, "error_metric"
+    )
 
 
-def disagreeing(group: h5py.Group, record: TrialRecord) -> list[str]:
+def disagreeing_attributes(group: h5py.Group, record: TrialRecord) -> list[str]:
     """The attributes, of the group and of its parameters, that do not say what ``record`` says."""
     stored = {name: (group, name, getattr(record, name)) for name in ("number", "state", "reason", "attempt", "seed")}
-    stored |= {f"{layout.PARAMS}/{k}": (group[layout.PARAMS], k, v) for k, v in _encoded(record.params).items()}
-    return [path for path, (owner, name, value) in stored.items() if not nexus.says(owner, name, value)]
+    stored |= {f"{layout.PARAMS}/{k}": (group[layout.PARAMS], k, v) for k, v in _encode_keys(record.params).items()}
+    return [path for path, (owner, name, value) in stored.items() if not nexus.attribute_equals(owner, name, value)]
 
 
 def read_origin(group: h5py.Group) -> str:
     """Which trial of which store it was, where it was merged from there; else ""."""
-    store = nexus.said(group, layout.MERGED_STORE)
+    store = nexus.read_attribute(group, layout.MERGED_STORE)
     return f"trial {group.attrs[layout.MERGED_NUMBER]} of store {store}" if store else ""
 
 
@@ -205,16 +207,18 @@ def read_image(group: h5py.Group) -> Image | None:
         data=data[()],
         y=y[()],
         x=x[()],
-        units=nexus.said(data, "units"),
-        axis_units=nexus.said(y, "units"),
-        title=nexus.said(data, "long_name"),
+        units=nexus.read_attribute(data, "units"),
+        axis_units=nexus.read_attribute(y, "units"),
+        title=nexus.read_attribute(data, "long_name"),
     )
 
 
 def array_paths(group: h5py.Group) -> dict[str, str]:
     """Array name -> path of its dataset below the group."""
     found = {name: name for name, _ in _datasets(group) if name not in _NO_ARRAYS}
-    return {names.decode(name.removeprefix("array_") if _renamed(name) else name): path for name, path in found.items()}
+    return {
+        names.decode(name.removeprefix("array_") if _was_renamed(name) else name): path for name, path in found.items()
+    }
 
 
 def snapshot_paths(group: h5py.Group) -> dict[int, dict[str, str]]:
@@ -229,7 +233,7 @@ def snapshot_paths(group: h5py.Group) -> dict[int, dict[str, str]]:
     }
 
 
-def _renamed(name: str) -> bool:
+def _was_renamed(name: str) -> bool:
     return name.removeprefix("array_") in _RESERVED
 
 

@@ -20,7 +20,7 @@ FIRST_LINE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class CheckpointData:
     """A trial after ``step`` steps."""
 
     step: int
@@ -33,11 +33,11 @@ class Saved:
     """The engine's."""
 
 
-def pack(saved: Saved) -> bytes:
+def pack(saved: CheckpointData) -> bytes:
     """The checkpoint as bytes; :func:`unpack` is its inverse."""
     head = {
         "params": dict(saved.params),
-        "reports": [[step, {k: _said(v) for k, v in metrics.items()}] for step, metrics in saved.reports],
+        "reports": [[step, {k: _json_number(v) for k, v in metrics.items()}] for step, metrics in saved.reports],
         "seconds": saved.seconds,
         "length": len(saved.state),
         "sha256": hashlib.sha256(saved.state).hexdigest(),
@@ -45,7 +45,7 @@ def pack(saved: Saved) -> bytes:
     return b"%s%d\n%s\n%s" % (_MAGIC, saved.step, json.dumps(head, allow_nan=False).encode(), saved.state)
 
 
-def unpack(data: bytes) -> Saved:
+def unpack(data: bytes) -> CheckpointData:
     """Raises ValueError where ``data`` is no checkpoint, or not whole."""
     first, _, rest = data.partition(b"\n")
     line, _, state = rest.partition(b"\n")
@@ -55,7 +55,7 @@ def unpack(data: bytes) -> Saved:
         if step < 1 or len(state) != head["length"] or hashlib.sha256(state).hexdigest() != head["sha256"]:
             raise ValueError("the checkpoint is not whole")
         reports = tuple((int(at), {k: float(v) for k, v in metrics.items()}) for at, metrics in head["reports"])
-        return Saved(step, dict(head["params"]), reports, float(head["seconds"]), state)
+        return CheckpointData(step, dict(head["params"]), reports, float(head["seconds"]), state)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("the checkpoint's head is damaged") from error
 
@@ -67,6 +67,6 @@ def step_of(beginning: bytes) -> int:
     return int(digits) if first.startswith(_MAGIC) and end and digits.isdigit() else 0
 
 
-def _said(value: float) -> float | str:
+def _json_number(value: float) -> float | str:
     """JSON has no NaN and no infinity; ``float`` reads their names."""
     return value if math.isfinite(value) else str(value)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ptydask.model import Direction, better
+from ptydask.model import Direction, is_better
 
 MOST = 100
 """W&B makes no more bands than these out of ``min_iter``."""
@@ -55,7 +55,7 @@ def threshold(values: Iterable[float], eta: float, direction: Direction) -> floa
     return ordered[int(1.0 / eta * len(ordered))]  # the product as W&B takes it: it rounds otherwise than n / eta
 
 
-def stops(
+def should_stop(
     run: Mapping[int, float],
     runs: Iterable[Mapping[int, float]],
     bands: Sequence[int],
@@ -74,4 +74,4 @@ def stops(
         return False
     least = threshold((other[band] for other in runs if band in other), eta, direction)
     best = min if direction == "minimize" else max
-    return better(least, run[band] if strict else best(run.values()), direction)
+    return is_better(least, run[band] if strict else best(run.values()), direction)

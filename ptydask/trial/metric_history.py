@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ptydask.errors import nearest
-from ptydask.model import Direction, better
+from ptydask.errors import nearest_hint
+from ptydask.model import Direction, is_better
 
 EVERY = 1000
 """So many values are all reported."""
@@ -25,7 +25,7 @@ MAX_NAMES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LoggedRow:
     """Numbers that were logged together."""
 
     step: float | None
@@ -40,29 +40,29 @@ class Row:
 
 
 @dataclass(slots=True)
-class _Run:
+class _LoggedRun:
     """The rows of one W&B run, or of what was reported without W&B, by their place in it."""
 
     index: int
-    rows: dict[int, _Cells] = field(default_factory=dict)
+    rows: dict[int, _RowCells] = field(default_factory=dict)
     """Those that have the tuned metric and are kept."""
-    open: _Cells | None = None
+    open: _RowCells | None = None
     """The row that was added to last, with the metric or without: more of it may come."""
     at: int = -1
     """Place of that row."""
     top: int = -1
     """Highest place of a row that has the metric."""
-    end: _Cells | None = None
+    end: _RowCells | None = None
     """That row, kept or not."""
 
 
 @dataclass(slots=True)
-class _Cells:
+class _RowCells:
     step: float
     numbers: dict[str, float]
 
 
-class History:
+class MetricHistory:
     """What the rows of a trial amount to, in bounded memory.
 
     Rows of the same W&B run and step are one, as W&B has it. Without W&B a row with the step of the one before adds to
@@ -81,7 +81,7 @@ class History:
         """The best finite one."""
         self._rows = self._kept = self._numbers = 0
         self._stride = 1
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, _LoggedRun] = {}
         self._newest: dict[str, tuple[tuple[int, float], float]] = {}
         """Of each metric, the place of its newest value, and that; a summary is after the row that it came with."""
 
@@ -100,14 +100,14 @@ class History:
         """The trial's objective: :attr:`last` or :attr:`best`."""
         return self.best if self.objective == "best" else self.last
 
-    def add(self, row: Row) -> bool:
+    def add(self, row: LoggedRow) -> bool:
         """Take in a row. Returns whether :attr:`count` has gone up, by one."""
         before = self.count
-        run = self._run(row.run)
-        place = self._place(run, row)
+        run = self._get_run(row.run)
+        place = self._row_place(run, row)
         after = place + 0.5 if row.final else place  # a summary counts as newer than the row that it came with
         for name, value in row.metrics.items():
-            self._note(name, value, (run.index, after))
+            self._note_newest(name, value, (run.index, after))
         # Names beyond MAX_NAMES were not noted, and are not kept either.
         numbers = {name: value for name, value in row.metrics.items() if name in self._newest}
         only_in_summary = self.metric in numbers and run.top < 0
@@ -115,9 +115,9 @@ class History:
             step = row.step
             if step is None:
                 step = place if row.run else place + 1  # W&B counts from 0, rows without it from 1
-            self._take(run, place, _Cells(step, numbers))
+            self._merge_row(run, place, _RowCells(step, numbers))
         elif self.metric in numbers:
-            self._better(numbers[self.metric])
+            self._update_best(numbers[self.metric])
         return self.count > before
 
     def metrics(self) -> dict[str, float]:
@@ -133,7 +133,7 @@ class History:
 
         Empty where the metric was never logged. Steps are the program's own: they may go back where it has two runs.
         """
-        rows = [cells for run in self._runs.values() for cells in self._of(run)]
+        rows = [cells for run in self._runs.values() for cells in self._rows_with_metric(run)]
         if not rows:
             return {}
         names = [name for name in self._newest if all(name in cells.numbers for cells in rows)]
@@ -141,12 +141,12 @@ class History:
         columns = {name: [cells.numbers[name] for cells in rows] for name in names}
         return {"step": [float(cells.step) for cells in rows], **columns}
 
-    def _run(self, name: str) -> _Run:
+    def _get_run(self, name: str) -> _LoggedRun:
         if name not in self._runs and len(self._runs) >= MAX_NAMES:
             name = ""
-        return self._runs.setdefault(name, _Run(len(self._runs)))
+        return self._runs.setdefault(name, _LoggedRun(len(self._runs)))
 
-    def _place(self, run: _Run, row: Row) -> int:
+    def _row_place(self, run: _LoggedRun, row: LoggedRow) -> int:
         if row.final:
             return max(run.at, 0) if row.step is None else int(row.step)
         if row.step is None:
@@ -156,14 +156,14 @@ class History:
         same = run.open is not None and run.open.step == row.step
         return run.at if same else run.at + 1
 
-    def _note(self, name: str, value: float, place: tuple[int, float]) -> None:
+    def _note_newest(self, name: str, value: float, place: tuple[int, float]) -> None:
         if name in self._newest:
             if place >= self._newest[name][0]:
                 self._newest[name] = (place, value)
         elif len(self._newest) < MAX_NAMES or name == self.metric:
             self._newest[name] = (place, value)
 
-    def _take(self, run: _Run, place: int, given: _Cells) -> None:
+    def _merge_row(self, run: _LoggedRun, place: int, given: _RowCells) -> None:
         """Put the numbers ``given`` at their place in the run, beside those that are there already."""
         # The open row may lack the metric, and the last one with it may have been thinned out: neither need be among
         # the kept rows.
@@ -188,32 +188,34 @@ class History:
         if new is None:
             return
         if old is None:  # a row is kept, or passed over, once: when it gets the metric
-            self._keep(run, place, cells)
+            self._keep_row(run, place, cells)
         if place >= run.top:
             run.end, run.top = cells, place
-        self._judge(old, new)
+        self._judge_value(old, new)
 
-    def _judge(self, old: float | None, new: float) -> None:
+    def _judge_value(self, old: float | None, new: float) -> None:
         """Count a value of the metric, and see whether it is the best one; ``old`` is what it takes the place of."""
         if math.isfinite(new):
             if old is None or not math.isfinite(old):
                 self.count += 1
-            if self._better(new):
+            if self._update_best(new):
                 return
         # The best value may have been overwritten by a worse one. While every row is kept, the best of the others is
         # known; once rows were thinned out the value that was once logged stands.
         if old is not None and old == self.best and old != new and self._stride == 1:
-            values = [cells.numbers[self.metric] for run in self._runs.values() for cells in self._of(run)]
+            values = [
+                cells.numbers[self.metric] for run in self._runs.values() for cells in self._rows_with_metric(run)
+            ]
             best = min if self.direction == "minimize" else max
             self.best = best(filter(math.isfinite, values), default=None)
 
-    def _better(self, new: float) -> bool:
-        found = math.isfinite(new) and (self.best is None or better(new, self.best, self.direction))
+    def _update_best(self, new: float) -> bool:
+        found = math.isfinite(new) and (self.best is None or is_better(new, self.best, self.direction))
         if found:
             self.best = new
         return found
 
-    def _keep(self, run: _Run, place: int, cells: _Cells) -> None:
+    def _keep_row(self, run: _LoggedRun, place: int, cells: _RowCells) -> None:
         self._rows += 1
         if (self._rows - 1) % self._stride:  # after thinning, only every second, fourth, ... row is kept
             return
@@ -221,16 +223,16 @@ class History:
         self._kept += 1
         self._numbers += len(cells.numbers)
         while self._kept > MAX_ROWS or self._numbers > MAX_CELLS:
-            self._thin()
+            self._thin_out()
 
-    def _thin(self) -> None:
+    def _thin_out(self) -> None:
         self._stride *= 2  # new rows come as far apart as those that are left
         for run in self._runs.values():
             run.rows = {place: run.rows[place] for place in sorted(run.rows)[::2]}
         kept = [cells for run in self._runs.values() for cells in run.rows.values()]
         self._kept, self._numbers = len(kept), sum(len(cells.numbers) for cells in kept)
 
-    def _of(self, run: _Run) -> Iterator[_Cells]:
+    def _rows_with_metric(self, run: _LoggedRun) -> Iterator[_RowCells]:
         """The rows of a run that have the metric, in order: the kept ones, and its last one."""
         for place in sorted(run.rows):
             yield run.rows[place]
@@ -238,7 +240,7 @@ class History:
             yield run.end
 
 
-def reported(count: int, before: int, bands: Collection[int] = ()) -> bool:
+def should_report(count: int, before: int, bands: Collection[int] = ()) -> bool:
     """Whether Optuna hears of the ``count``-th value, having last heard of the one numbered ``before``.
 
     Of the first :data:`EVERY` each, then of ever fewer (1 % growth), and of all at which the pruner decides.
@@ -252,6 +254,6 @@ def never_logged(metric: str, seen: Iterable[str]) -> str:
     if not names:
         return f"never logged {metric!r}; it logged nothing at all"
     listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    meant = nearest(metric, names)
+    meant = nearest_hint(metric, names)
     also = f"; {meant}" if meant.startswith("did you mean") else ""
     return f"never logged {metric!r}; it logged: {listed}{also}"

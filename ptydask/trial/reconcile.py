@@ -21,7 +21,7 @@ OUTLIVED = 1.25, 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class BegunTrial:
     """A trial as Optuna has it."""
 
     number: int
@@ -54,7 +54,7 @@ class Begun:
         return self.losses + (self.reason == Reason.LOST and self.progress <= self.resumed)
 
 
-class Action(StrEnum):
+class ReconcileAction(StrEnum):
     """What the driver does with a trial; in this order where there are several."""
 
     ADOPT = "adopt"
@@ -72,17 +72,17 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ReconcileStep:
     """One action on one trial."""
 
-    action: Action
-    trial: Begun
+    action: ReconcileAction
+    trial: BegunTrial
 
 
-def begun(number: int, state: str, params: Mapping[str, Any], attrs: Mapping[str, Any]) -> Begun:
-    """A :class:`Begun` from the attributes that :func:`lease` writes."""
+def begun_from_attrs(number: int, state: str, params: Mapping[str, Any], attrs: Mapping[str, Any]) -> BegunTrial:
+    """A :class:`BegunTrial` from the attributes that :func:`lease` writes."""
     lease = attrs.get("lease") or {}
-    return Begun(
+    return BegunTrial(
         number,
         state,
         dict(params),
@@ -104,7 +104,7 @@ def lease(store: str, task: str, worker: str, host: str, job: str) -> dict[str, 
 
 
 def steps(
-    trials: Iterable[Begun],
+    trials: Iterable[BegunTrial],
     *,
     store: str,
     recorded: Collection[int],
@@ -113,7 +113,7 @@ def steps(
     reason: Reason = Reason.LOST,
     exclusive: bool = False,
     progress: Callable[[int], int] = lambda first: 0,
-) -> list[Step]:
+) -> list[ReconcileStep]:
     """What puts Optuna and the store in agreement, for every trial of ``store`` that no task in flight works on.
 
     ``reason`` says why trials that are found RUNNING ended: LOST counts against ``retries``, INTERRUPTED does not.
@@ -125,43 +125,43 @@ def steps(
     every = list(trials)
     # The trials that nobody works on. One without a task may be anybody's in flight.
     idle = [t for t in every if t.task not in in_flight and (t.task or not in_flight)]
-    retried = _retried(every, store)
+    retried = _retried_numbers(every, store)
     out = []
     if exclusive:
         abandoned = (t for t in idle if t.store != store and t.state in ("RUNNING", "WAITING"))
-        out += [Step(Action.CLOSE, t) for t in abandoned]
+        out += [ReconcileStep(ReconcileAction.CLOSE, t) for t in abandoned]
     for trial in (t for t in idle if t.store == store):
         if trial.state == "WAITING":
             continue  # its turn comes
         if trial.number in recorded:
             # The store's word counts, unless another trial has these parameters already.
             if trial.state == "RUNNING":
-                out.append(Step(Action.ADOPT, trial))
+                out.append(ReconcileStep(ReconcileAction.ADOPT, trial))
             elif trial.state == "FAIL" and trial.number in retried:
-                out.append(Step(Action.REFUSE, trial))
+                out.append(ReconcileStep(ReconcileAction.REFUSE, trial))
             continue
         # From here on there is no record. A trial that told Optuna how it ended had written its file before.
         if trial.state in ("COMPLETE", "PRUNED") or trial.reason == Reason.FAILED:
-            out.append(Step(Action.RECOVER, trial))
+            out.append(ReconcileStep(ReconcileAction.RECOVER, trial))
             continue
         if trial.state == "RUNNING":
-            out.append(Step(Action.CLOSE, trial))
+            out.append(ReconcileStep(ReconcileAction.CLOSE, trial))
         if trial.number not in retried:
             # One that is closed already keeps the reason it was closed for: a driver may have died before the retry.
             over = replace(trial, reason=trial.reason or reason, progress=progress(trial.first))
-            out.append(Step(Action.GIVE_UP if over.spent > retries else Action.RETRY, over))
+            out.append(ReconcileStep(ReconcileAction.GIVE_UP if over.spent > retries else ReconcileAction.RETRY, over))
     return out
 
 
 def to_adopt(
-    trials: Iterable[Begun], *, store: str, recorded: Collection[int], in_flight: Collection[str] = ()
+    trials: Iterable[BegunTrial], *, store: str, recorded: Collection[int], in_flight: Collection[str] = ()
 ) -> list[int]:
     """Trials that may have written their file and told nobody: record those whose file is there.
 
     Not those whose parameters are being tried again already; their result comes too late.
     """
     every = list(trials)
-    retried = _retried(every, store)
+    retried = _retried_numbers(every, store)
     return [
         t.number
         for t in every
@@ -170,7 +170,7 @@ def to_adopt(
     ]
 
 
-def _retried(trials: Iterable[Begun], store: str) -> set[int]:
+def _retried_numbers(trials: Iterable[BegunTrial], store: str) -> set[int]:
     """The trials of ``store`` whose parameters another trial has, or will have."""
     return {t.retry_of for t in trials if t.store == store and t.retry_of is not None}
 
@@ -209,7 +209,7 @@ class Failures:
         """These and the trial that was recorded next."""
         failed = record.state is TrialState.FAIL and record.reason is Reason.FAILED
         first = self.first or record
-        if self.disproved or not failed or alike(first.message) != alike(record.message):
+        if self.disproved or not failed or message_pattern(first.message) != message_pattern(record.message):
             return Failures(disproved=True)
         return Failures(first, self.count + 1, max(self.longest, record.seconds))
 
@@ -225,7 +225,7 @@ class Failures:
         return Prospect.WAITS if in_flight else Prospect.HOPELESS
 
 
-def alike(message: str) -> str:
+def message_pattern(message: str) -> str:
     """A message without what differs from trial to trial: numbers, addresses, the name of the trial's own folder."""
     without = re.sub(r"ptydask-trial-\w+", "ptydask-trial-", message)
     return re.sub(r"0x[0-9a-fA-F]+|\d+(\.\d+)?([eE][+-]?\d+)?", "#", without)

@@ -23,7 +23,10 @@ def report(step: int | None, metrics: Mapping[str, Any] | None, more: Mapping[st
     if metrics is not None and not isinstance(metrics, Mapping):
         raise TypeError(f"a metric has a name: report(3, loss=0.5); got {metrics!r}")
     given = {**(metrics or {}), **more}
-    row = {"step": _step(step), "metrics": {str(name): _number(name, value) for name, value in given.items()}}
+    row = {
+        "step": _whole_step(step),
+        "metrics": {str(name): _plain_number(name, value) for name, value in given.items()},
+    }
     path = os.environ.get(VARIABLE)
     if not path:
         return
@@ -35,16 +38,16 @@ def report(step: int | None, metrics: Mapping[str, Any] | None, more: Mapping[st
         os.close(file)
 
 
-def _step(step: Any) -> int | None:
+def _whole_step(step: Any) -> int | None:
     if step is None:
         return None
-    number = _number("step", step)
+    number = _plain_number("step", step)
     if not math.isfinite(number) or number != int(number):
         raise TypeError(f"step is a whole number, got {step!r}")
     return int(number)
 
 
-def _number(name: str, value: Any) -> float:
+def _plain_number(name: str, value: Any) -> float:
     try:
         plain = value.item() if hasattr(value, "item") else value
     except (ValueError, RuntimeError):  # of more elements than one

@@ -8,6 +8,6 @@ A trial leaves nothing else behind.
 """
 
 from ptydask.worker.process import NotPrepared, RunSetup, prepare, versions
-from ptydask.worker.trial import Left, TrialDone, run_trial
+from ptydask.worker.trial import TrialDone, WorkerLeaving, run_trial
 
-__all__ = ["Left", "NotPrepared", "RunSetup", "TrialDone", "prepare", "run_trial", "versions"]
+__all__ = ["NotPrepared", "RunSetup", "TrialDone", "WorkerLeaving", "prepare", "run_trial", "versions"]

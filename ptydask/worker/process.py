@@ -42,7 +42,7 @@ class NotPrepared(Exception):  # noqa: N818
 
 
 @dataclass(slots=True)
-class Open:
+class OpenSession:
     """One run's, on this worker."""
 
     setup: RunSetup
@@ -62,7 +62,7 @@ class Open:
     def shelf(self) -> transfer.Shelf:
         """The way for the files of trials, found out at the first one."""
         if self._shelf is None:
-            self._shelf = transfer.shelf(self.setup.folder, self.setup.store_id)
+            self._shelf = transfer.choose_shelf(self.setup.folder, self.setup.store_id)
         return self._shelf
 
     @property
@@ -79,7 +79,7 @@ class Open:
             self._shelf.close()
 
 
-_open: Open | None = None
+_open: OpenSession | None = None
 _opening = threading.Lock()
 
 
@@ -131,7 +131,7 @@ def _this_python() -> str:
     return f"the Python of the workers, {sys.executable} on {socket.gethostname()},"
 
 
-def _open_for(setup: RunSetup) -> Open:
+def _open_for(setup: RunSetup) -> OpenSession:
     """What this process keeps for the run; what it kept of another is given back."""
     global _open
     with _opening:
@@ -142,11 +142,11 @@ def _open_for(setup: RunSetup) -> Open:
             optuna.logging.set_verbosity(optuna.logging.ERROR)
             slot = slot_of_this_process()
             session = engines.get(setup.plan.engine).open(setup.plan, slot)
-            _open = Open(setup, session, slot, session.provenance())
+            _open = OpenSession(setup, session, slot, session.provenance())
         return _open
 
 
-def opened(run_id: str) -> Open:
+def session_for_run(run_id: str) -> OpenSession:
     """What this process keeps for the run. Raises NotPrepared where that is nothing."""
     with _opening:
         if _open is None or _open.setup.run_id != run_id:

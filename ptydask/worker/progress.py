@@ -17,11 +17,11 @@ SHARE = 0.05
 """Of a trial's time, at most this share goes into writing checkpoints, however often they are asked for."""
 
 
-class Unheard(BaseException):
+class OptunaFailed(BaseException):
     """Optuna did not take what the trial had to say: no fault of the trial, so no engine may catch it."""
 
 
-class Watch:
+class ProgressReporter:
     """Hears of every step: tells Optuna, and says when the pruner wants the trial to end."""
 
     def __init__(self, trial: Trial, plan: StudyPlan) -> None:
@@ -48,18 +48,18 @@ class Watch:
     def report(self, step: int, metrics: Mapping[str, float]) -> bool:
         """See :class:`ptydask.engines.Report`."""
         last = self._plan.iterations is not None and step >= self._plan.iterations
-        with heard():
-            self._tell(step, metrics)
+        with catch_optuna_errors():
+            self._tell_optuna(step, metrics)
             self.pruned = self._plan.pruner is not None and not last and self._trial.should_prune()
         return self.pruned
 
     def go_on_from(self, reports: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Report again what an earlier attempt had reported; the pruner let it pass then."""
-        with heard():
+        with catch_optuna_errors():
             for step, metrics in reports:
-                self._tell(step, metrics)
+                self._tell_optuna(step, metrics)
 
-    def _tell(self, step: int, metrics: Mapping[str, float]) -> None:
+    def _tell_optuna(self, step: int, metrics: Mapping[str, float]) -> None:
         known = step in self._told  # an engine that could not use its checkpoint begins again: the values are the same
         if known:
             self.began_again = True
@@ -70,14 +70,14 @@ class Watch:
             self._trial.report(float(metrics[self._plan.metric]), step)
 
 
-class Kept:
+class TrialCheckpoint:
     """The trial's checkpoint; see :class:`ptydask.engines.Checkpoint`."""
 
     def __init__(
         self,
         trial: Trial,
         params: Mapping[str, Scalar],
-        watch: Watch,
+        watch: ProgressReporter,
         shelf: transfer.Shelf,
         number: int,
         every: float,
@@ -107,7 +107,7 @@ class Kept:
             return None
         self.resumed, self._before = saved.step, saved.seconds
         self._watch.go_on_from(saved.reports)
-        with heard():
+        with catch_optuna_errors():
             self._trial.set_user_attr("resumed", saved.step)
         return saved.state
 
@@ -119,7 +119,7 @@ class Kept:
     def save(self, step: int, state: bytes) -> None:
         """See :class:`ptydask.engines.Checkpoint`."""
         began = time.monotonic()
-        saved = checkpoint.Saved(step, self._params, tuple(self._watch.reports), self.seconds, state)
+        saved = checkpoint.CheckpointData(step, self._params, tuple(self._watch.reports), self.seconds, state)
         with suppress(OSError, StoreError):  # a full disk: the trial goes on, and would begin again if it were lost
             self._shelf.save(self._number, checkpoint.pack(saved))
         self._saved = time.monotonic()
@@ -129,9 +129,9 @@ class Kept:
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """What Optuna raises in here is :class:`Unheard`."""
+def catch_optuna_errors() -> Iterator[None]:
+    """What Optuna raises in here is :class:`OptunaFailed`."""
     try:
         yield
     except Exception as error:
-        raise Unheard from error
+        raise OptunaFailed from error

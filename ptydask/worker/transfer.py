@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from distributed import get_worker
 
 from ptydask.errors import StoreError, one_line
-from ptydask.storage.transport import Service, ask
+from ptydask.storage.transport import Service, call_scheduler
 from ptydask.store import checkpoints, contents, files, names
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class FileService(Service):
     async def start(self, scheduler: Scheduler) -> None:
         """Answer calls. Raises StoreError where this process does not see the folder."""
         self.alone(scheduler)
-        if not visible(self.folder, self.store_id):
+        if not folder_visible(self.folder, self.store_id):
             raise StoreError(f"{self.folder}: the Dask scheduler does not see this folder; run where it does")
         scheduler.handlers[_CALL] = self.answer
 
@@ -67,7 +67,7 @@ class FileService(Service):
             return f"{path}: the scheduler serves another study now"
         try:
             if piece is None:
-                return await asyncio.to_thread(_piece, path, offset)
+                return await asyncio.to_thread(_read_piece, path, offset)
             await asyncio.to_thread(self._put, path, upload, offset, piece, sha256)
         except OSError as error:
             return f"{path}: {error.strerror or one_line(str(error))}"
@@ -94,7 +94,7 @@ class FileService(Service):
         files.sync_folder(path.parent)
 
 
-def _piece(path: Path, offset: int) -> bytes:
+def _read_piece(path: Path, offset: int) -> bytes:
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -103,7 +103,7 @@ def _piece(path: Path, offset: int) -> bytes:
         return b""
 
 
-def visible(folder: Path, store_id: str) -> bool:
+def folder_visible(folder: Path, store_id: str) -> bool:
     """Whether this process sees the folder of that store, and may write into it."""
     try:
         card = contents.read_card(folder)
@@ -163,42 +163,42 @@ class OverTheConnection:
     def deliver(self, number: int) -> None:
         """See :class:`Shelf`."""
         path = names.shard_path(self.folder, number)
-        _send("trial", number, path.read_bytes(), self._store)
+        _send_file("trial", number, path.read_bytes(), self._store)
         path.unlink()
 
     def load(self, number: int) -> bytes | None:
         """See :class:`Shelf`."""
         pieces, offset = [], 0
-        while piece := _ask(kind="checkpoint", number=number, offset=offset, store=self._store):
+        while piece := _ask_scheduler(kind="checkpoint", number=number, offset=offset, store=self._store):
             pieces.append(piece)
             offset += len(piece)
         return b"".join(pieces) or None
 
     def save(self, number: int, data: bytes) -> None:
         """See :class:`Shelf`."""
-        _send("checkpoint", number, data, self._store)
+        _send_file("checkpoint", number, data, self._store)
 
     def close(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def shelf(folder: Path, store_id: str) -> Shelf:
+def choose_shelf(folder: Path, store_id: str) -> Shelf:
     """The way for this worker."""
-    return SharedFolder(folder) if visible(folder, store_id) else OverTheConnection(store_id)
+    return SharedFolder(folder) if folder_visible(folder, store_id) else OverTheConnection(store_id)
 
 
-def _send(kind: Kind, number: int, data: bytes, store: str) -> None:
+def _send_file(kind: Kind, number: int, data: bytes, store: str) -> None:
     upload, digest = secrets.token_hex(6), hashlib.sha256(data).hexdigest()
     for offset in range(0, max(1, len(data)), PIECE):
         last = offset + PIECE >= len(data)
         piece = data[offset : offset + PIECE]
         said = digest if last else ""
-        _ask(kind=kind, number=number, offset=offset, piece=piece, upload=upload, sha256=said, store=store)
+        _ask_scheduler(kind=kind, number=number, offset=offset, piece=piece, upload=upload, sha256=said, store=store)
 
 
-def _ask(**message: Any) -> bytes:
-    answer = ask(_CALL, **message)
+def _ask_scheduler(**message: Any) -> bytes:
+    answer = call_scheduler(_CALL, **message)
     if isinstance(answer, str):
         raise StoreError(answer)
     return bytes(answer)

@@ -21,8 +21,8 @@ from ptydask.model import Reason, TrialInput, TrialOutput, TrialRecord, TrialSta
 from ptydask.storage import urls
 from ptydask.store import shard
 from ptydask.trial import eviction, reconcile
-from ptydask.worker.process import Open, opened
-from ptydask.worker.progress import Kept, Unheard, Watch, heard
+from ptydask.worker.process import OpenSession, session_for_run
+from ptydask.worker.progress import OptunaFailed, ProgressReporter, TrialCheckpoint, catch_optuna_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ _JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "JOB_ID")
 """Where batch systems say which job a process belongs to."""
 
 
-class Left(Exception):  # noqa: N818
+class WorkerLeaving(Exception):  # noqa: N818
     """The trial stopped here because its worker has to go; another goes on from the checkpoint."""
 
 
@@ -56,43 +56,43 @@ def run_trial(run_id: str, task: str, index: int) -> TrialDone:
     each task of the study, so that no two draw the same startup trials.
     """
     if eviction.asked.is_set():
-        raise Left("this worker has to go")
-    ready = opened(run_id)
+        raise WorkerLeaving("this worker has to go")
+    ready = session_for_run(run_id)
     try:
         run = _TrialRun(ready, task)
-        _study(ready, index).optimize(run, n_trials=1, catch=(TrialFailed,))
+        _load_study(ready, index).optimize(run, n_trials=1, catch=(TrialFailed,))
     except eviction.Evicted:
-        raise Left("this worker has to go") from None
-    except Unheard as unheard:
-        raise _told(unheard.__cause__) from None
+        raise WorkerLeaving("this worker has to go") from None
+    except OptunaFailed as unheard:
+        raise _refusal_error(unheard.__cause__) from None
     except PtydaskError:
         raise
     except Exception as error:
         # Optuna failed, before the trial or after it; its file is then written. Where somebody else has closed the
         # trial meanwhile, the driver finds the file and decides.
-        raise _told(error) from None
+        raise _refusal_error(error) from None
     assert run.done is not None
     return run.done
 
 
-def _study(ready: Open, index: int) -> optuna.Study:
+def _load_study(ready: OpenSession, index: int) -> optuna.Study:
     plan = ready.setup.plan
     return optuna.load_study(
         study_name=plan.name,
         storage=ready.storage(),
-        sampler=sampling.sampler(plan.sampler, seed=_mix(plan.seed, index), space=plan.space),
-        pruner=sampling.pruner(plan.pruner, iterations=plan.iterations),
+        sampler=sampling.build_sampler(plan.sampler, seed=_mix_seed(plan.seed, index), space=plan.space),
+        pruner=sampling.build_pruner(plan.pruner, iterations=plan.iterations),
     )
 
 
-def _told(error: BaseException | None) -> PtydaskError:
+def _refusal_error(error: BaseException | None) -> PtydaskError:
     what = redact(one_line(f"{type(error).__name__}: {error}"))
     if urls.is_trouble(error) or isinstance(error, UpdateFinishedTrialError):
         return StorageError(f"a trial could not reach its storage: {what}")
     return PtydaskError(f"Optuna refused a trial: {what}")
 
 
-def _mix(seed: int, index: int) -> int:
+def _mix_seed(seed: int, index: int) -> int:
     """A seed of 32 bits for the sampler of one trial (Knuth's multiplicative hash)."""
     return (seed * 2654435761 + index * 40503 + 12345) % 2**32
 
@@ -100,7 +100,7 @@ def _mix(seed: int, index: int) -> int:
 class _TrialRun:
     """The objective that Optuna calls, once."""
 
-    def __init__(self, ready: Open, task: str) -> None:
+    def __init__(self, ready: OpenSession, task: str) -> None:
         self.ready, self.setup, self.task = ready, ready.setup, task
         self.shelf = ready.shelf()
         self.done: TrialDone | None = None
@@ -108,12 +108,12 @@ class _TrialRun:
 
     def __call__(self, trial: Trial) -> float:
         plan, worker = self.setup.plan, get_worker()
-        with heard():
-            record = self._begin(trial, str(worker.name))
+        with catch_optuna_errors():
+            record = self._begin_trial(trial, str(worker.name))
             params = sampling.suggest(trial, plan.space, plan.sampler)
         record = replace(record, params=params)
-        watch = Watch(trial, plan)
-        kept = Kept(trial, params, watch, self.shelf, self.first, self.setup.checkpoint_every)
+        watch = ProgressReporter(trial, plan)
+        kept = TrialCheckpoint(trial, params, watch, self.shelf, self.first, self.setup.checkpoint_every)
         try:
             output = self.ready.session.run(TrialInput(trial.number, params, plan.seed), watch.report, kept)
             error = float(output.metrics[plan.metric])
@@ -132,24 +132,24 @@ class _TrialRun:
             output_of = (caught.output if isinstance(caught, TrialFailure) else None) or watch.so_far()
             last = watch.last if output_of is None else output_of.metrics
             ended = replace(
-                _failed(record, caught), error=last.get(plan.metric), metrics=dict(last), seconds=kept.seconds
+                _failed_record(record, caught), error=last.get(plan.metric), metrics=dict(last), seconds=kept.seconds
             )
-            self._write(ended, output_of)
-            with heard():
+            self._write_trial(ended, output_of)
+            with catch_optuna_errors():
                 trial.set_user_attr("reason", Reason.FAILED.value)
             raise TrialFailed(ended.message) from None
         if kept.resumed and not watch.began_again:
             output = replace(output, attributes={**output.attributes, "resumed_after_step": kept.resumed})
-        self._write(ended, output)
+        self._write_trial(ended, output)
         if pruned:
             raise optuna.TrialPruned
         return error
 
-    def _begin(self, trial: Trial, worker: str) -> TrialRecord:
+    def _begin_trial(self, trial: Trial, worker: str) -> TrialRecord:
         host = socket.gethostname()
         job = next((os.environ[name] for name in _JOB_IDS if name in os.environ), "")
         trial.set_user_attr("lease", reconcile.lease(self.setup.store_id, self.task, worker, host, job))
-        begun = reconcile.begun(trial.number, "RUNNING", {}, trial.user_attrs)
+        begun = reconcile.begun_from_attrs(trial.number, "RUNNING", {}, trial.user_attrs)
         self.first = begun.first
         return TrialRecord(
             number=trial.number,
@@ -167,7 +167,7 @@ class _TrialRun:
             seed=self.setup.plan.seed,
         )
 
-    def _write(self, record: TrialRecord, output: TrialOutput | None) -> None:
+    def _write_trial(self, record: TrialRecord, output: TrialOutput | None) -> None:
         plan = self.setup.plan
         folder, direction, metric = self.shelf.folder, plan.direction, plan.metric
         written = shard.write(folder, record, output, plan.keep, direction=direction, metric=metric)
@@ -175,7 +175,7 @@ class _TrialRun:
         self.done = TrialDone(record, written, self.first)
 
 
-def _failed(record: TrialRecord, error: Exception) -> TrialRecord:
+def _failed_record(record: TrialRecord, error: Exception) -> TrialRecord:
     if isinstance(error, TrialFailure):
         message, detail = one_line(str(error)), error.detail
     else:

@@ -79,7 +79,7 @@ class ToySession:
     def __init__(self, toy: dict[str, Any], plan: StudyPlan, slot: Slot) -> None:
         self.toy, self.plan, self.slot = toy, plan, slot
         if toy.get("blind"):
-            transfer.visible = lambda *_: False  # in this worker's process; the driver's sees it
+            transfer.folder_visible = lambda *_: False  # in this worker's process; the driver's sees it
 
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         values = [float(v) for v in trial.params.values() if isinstance(v, int | float)]

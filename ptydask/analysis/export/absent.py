@@ -9,7 +9,7 @@ from ptydask.model import TrialState
 from ptydask.store.reader import TrialData
 
 
-def error(trial: TrialData, names: Sequence[str], between: str = ", ") -> StoreError:
+def missing_data_error(trial: TrialData, names: Sequence[str], between: str = ", ") -> StoreError:
     """The error for a trial without ``names``, which says what became of them."""
     gone = trial.attributes.get("not_imported")
     why = trial.lost or trial.dropped or (f"not imported: {gone}" if gone else "its arrays were not kept")

@@ -54,9 +54,9 @@ def of_trial(meta: StudyMeta, trial: TrialData) -> ModelOfTrial:
     The optimizer's state and the losses of single batches are not kept. Raises StoreError where the trial's arrays
     are not there, or the study is of another engine.
     """
-    check(meta, trial)
-    facts = _Facts(trial, with_values(meta, trial.record))
-    crop, shifts = _positions(facts)
+    check_exportable(meta, trial)
+    facts = _TrialValues(trial, with_values(meta, trial.record))
+    crop, shifts = _split_positions(facts)
     tensors = {theirs: trial.arrays[ours].read() for ours, theirs in TENSORS.items()}
     kept = kept_iteration(trial)
     steps = np.asarray(trial.curve.get("step", ()), float)
@@ -68,7 +68,7 @@ def of_trial(meta: StudyMeta, trial: TrialData) -> ModelOfTrial:
     model = PtyradModel(
         version=str(meta.provenance.get("ptyrad", "")),
         tensors={**tensors, "probe_pos_shifts": shifts},
-        attributes=_attributes(facts, crop),
+        attributes=_model_attributes(facts, crop),
         params=facts.params,
         losses=np.column_stack([steps, losses]) if len(losses) else np.empty((0, 2)),
         seconds=seconds,
@@ -78,7 +78,7 @@ def of_trial(meta: StudyMeta, trial: TrialData) -> ModelOfTrial:
         provenance=_provenance(meta, trial, facts.params),
         others={
             "optim_state_dict": None,
-            "dz_iters": _thickness(facts, steps),
+            "dz_iters": _thickness_by_iteration(facts, steps),
             "avg_iter_t": float(seconds.mean()) if len(seconds) else None,
             "batch_losses": {},
             "avg_losses": {},
@@ -87,21 +87,21 @@ def of_trial(meta: StudyMeta, trial: TrialData) -> ModelOfTrial:
     return ModelOfTrial(model, tuple(facts.derived))
 
 
-def check(meta: StudyMeta, trial: TrialData) -> None:
+def check_exportable(meta: StudyMeta, trial: TrialData) -> None:
     """Raises StoreError where no model file can be made of the trial."""
     number = trial.record.number
     if meta.engine != "ptyrad":
         raise StoreError(f"trial {number}: a model file is PtyRAD's, and this study is of the engine {meta.engine!r}")
     missing = [name for name in (*TENSORS, "positions") if name not in trial.arrays]
     if missing:
-        raise absent.error(trial, missing)
+        raise absent.missing_data_error(trial, missing)
     if not trial.attributes.get("pixel_size"):
         raise StoreError(f"trial {number} does not say its pixel_size")
     if not trial.attributes.get("wavelength") and not with_values(meta, trial.record)["init_params"].get("probe_kv"):
         raise StoreError(f"trial {number} does not say its wavelength, nor the params file its probe_kv")
 
 
-def iterations(trial: TrialData) -> int:
+def count_iterations(trial: TrialData) -> int:
     """How many iterations the trial did."""
     steps = list(trial.curve.get("step", ()))
     return int(steps[-1]) if steps else int(trial.attributes.get("iterations") or 0)
@@ -109,13 +109,13 @@ def iterations(trial: TrialData) -> int:
 
 def kept_iteration(trial: TrialData) -> int:
     """Which iteration the trial's arrays are of: its last, but for imported trials of which no later one was saved."""
-    return int(trial.attributes.get("arrays_iteration") or iterations(trial))
+    return int(trial.attributes.get("arrays_iteration") or count_iterations(trial))
 
 
 # --- what the file keeps beside the tensors ----------------------------------------------------------
 
 
-class _Facts:
+class _TrialValues:
     """What a trial says, and a note of everything that it does not."""
 
     def __init__(self, trial: TrialData, params: dict[str, Any]) -> None:
@@ -152,14 +152,14 @@ class _Facts:
         return float(self._trial.attributes["pixel_size"] or 0)
 
 
-def _positions(facts: _Facts) -> tuple[NDArray[Any], NDArray[Any]]:
+def _split_positions(facts: _TrialValues) -> tuple[NDArray[Any], NDArray[Any]]:
     """``crop_pos`` (N, 2) int32 and ``probe_pos_shifts`` (N, 2) float32, in pixels."""
     pixels = facts.read("positions") / facts.pixel_size
     crop = facts.array("crop_positions", np.round(pixels), "rounded from the positions")
     return crop.astype(np.int32), (pixels - crop).astype(np.float32)
 
 
-def _attributes(facts: _Facts, crop: NDArray[Any]) -> dict[str, Any]:
+def _model_attributes(facts: _TrialValues, crop: NDArray[Any]) -> dict[str, Any]:
     """PtyRAD's ``model_attributes``, of 0.1.0b13 and of 1.0."""
     init, model = facts.section("init_params"), facts.section("model_params")
     update = {name: part for name, part in facts.section("model_params", "update_params").items() if part}
@@ -170,7 +170,7 @@ def _attributes(facts: _Facts, crop: NDArray[Any]) -> dict[str, Any]:
     )
     wavelength = float(facts.number("wavelength", 0.0) or tunables.wavelength(init.get("probe_kv") or 0.0))
     power = np.sum(np.abs(probe) ** 2, dtype=np.float32)
-    slow, fast = _scan(facts, len(crop))
+    slow, fast = _scan_shape(facts, len(crop))
     return {
         "detector_blur_std": model.get("detector_blur_std"),
         "start_iter": {name: part.get("start_iter") for name, part in update.items()},
@@ -194,7 +194,7 @@ def _attributes(facts: _Facts, crop: NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def _scan(facts: _Facts, positions: int) -> tuple[int, int]:
+def _scan_shape(facts: _TrialValues, positions: int) -> tuple[int, int]:
     """Scan positions along the slow and the fast direction."""
     init = facts.section("init_params")
     crop = init.get("meas_crop") or [None, None]
@@ -229,7 +229,7 @@ def propagator(shape: tuple[int, ...], pixel_size: float, thickness: float, wave
     return np.fft.ifftshift(wave).astype(np.complex64)
 
 
-def _thickness(facts: _Facts, steps: NDArray[Any]) -> NDArray[Any]:
+def _thickness_by_iteration(facts: _TrialValues, steps: NDArray[Any]) -> NDArray[Any]:
     """(n, 2): iteration and slice thickness; the last iteration alone where the thickness was refined."""
     rate = (facts.section("model_params", "update_params").get("slice_thickness") or {}).get("lr")
     known = steps[-1:] if rate else steps

@@ -56,17 +56,17 @@ def of_trial(
     if meta.engine != "ptyrad":
         if steps is not None:
             raise UsageError(f"--iterations: the engine {meta.engine!r} has parameters alone")
-        values = sweep.values(meta, record) if sweep.is_sweep(meta) else dict(record.params)
-        return ParamsFile(_comment([_title(meta, record), *command.splitlines()]) + sweep.yaml_text(values))
+        values = sweep.program_values(meta, record) if sweep.is_sweep(meta) else dict(record.params)
+        return ParamsFile(_format_comment([_title_line(meta, record), *command.splitlines()]) + sweep.yaml_text(values))
     config = with_values(meta, record)
-    notes = _locate(config, meta, near)
+    notes = _resolve_paths(config, meta, near)
     _keep_something(config, steps)
     config["init_params"]["random_seed"] = record.seed
-    header = [_title(meta, record), "ptyrad run THIS_FILE"]
-    return ParamsFile(params_file.render(config, {}, header="\n".join(header)), tuple(notes))
+    header = [_title_line(meta, record), "ptyrad run THIS_FILE"]
+    return ParamsFile(params_file.render_params(config, {}, header="\n".join(header)), tuple(notes))
 
 
-def resuming(
+def resume_params(
     meta: StudyMeta, trial: TrialData, model_file: Path, *, near: Path, done: int, steps: int | None = None
 ) -> ParamsFile:
     """The params file that goes on from the trial's model file, ``done`` iterations on.
@@ -78,7 +78,7 @@ def resuming(
     """
     record = trial.record
     config = with_values(meta, record)
-    notes = _locate(config, meta, near)
+    notes = _resolve_paths(config, meta, near)
     planned = int(config.get("recon_params", {}).get("NITER") or 0)
     _keep_something(config, steps or max(planned - done, 0) or planned or None)
     _load_everything(config, trial, str(model_file.absolute()))
@@ -86,12 +86,12 @@ def resuming(
     config["init_params"]["random_seed"] = record.seed
     config["recon_params"]["postfix"] = f"trial{record.number}_from_iter{done:04d}"
     header = [
-        _title(meta, record),
+        _title_line(meta, record),
         f"Goes on from iteration {done} with the trial's object, probe, positions and tilts, in {model_file.name};",
         "start_iter and end_iter are counted from there. The optimizer starts without memory.",
         "ptyrad run THIS_FILE",
     ]
-    return ParamsFile(params_file.render(config, {}, header="\n".join(header)), tuple(notes))
+    return ParamsFile(params_file.render_params(config, {}, header="\n".join(header)), tuple(notes))
 
 
 def with_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
@@ -105,12 +105,12 @@ def with_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
     return tunables.apply(config, record.params)
 
 
-def _title(meta: StudyMeta, record: TrialRecord) -> str:
+def _title_line(meta: StudyMeta, record: TrialRecord) -> str:
     state = "" if record.error is None else f": {meta.metric} {record.error!r}"
     return one_line(f"{meta.name}, trial {record.number} ({record.state.value.lower()}){state}")
 
 
-def _comment(lines: list[str]) -> str:
+def _format_comment(lines: list[str]) -> str:
     return "".join(f"# {line}\n" for line in lines)
 
 
@@ -126,7 +126,7 @@ def _keep_something(config: dict[str, Any], steps: int | None) -> None:
 # --- files that the params name ----------------------------------------------------------------------
 
 
-def _locate(config: dict[str, Any], meta: StudyMeta, near: Path) -> list[str]:
+def _resolve_paths(config: dict[str, Any], meta: StudyMeta, near: Path) -> list[str]:
     """Make the paths in ``config`` absolute; a note for each file that is not there."""
     notes = []
     for *way, last in _PATHS:
@@ -134,14 +134,14 @@ def _locate(config: dict[str, Any], meta: StudyMeta, near: Path) -> list[str]:
         for name in way:
             part = part.get(name) if isinstance(part, dict) else None
         if isinstance(part, dict) and isinstance(part.get(last), str):
-            found = _whereabouts(Path(part[last]), meta.provenance, near)
+            found = _find_data_file(Path(part[last]), meta.provenance, near)
             part[last] = str(found)
             if not found.exists():
                 notes.append(f"{'.'.join((*way, last))}: {found} is not on this machine")
     return notes
 
 
-def _whereabouts(path: Path, said: Mapping[str, str], near: Path) -> Path:
+def _find_data_file(path: Path, said: Mapping[str, str], near: Path) -> Path:
     """Where the run had the file; where it is not there any more, the same path from here or from the results."""
     ran_in = Path(said.get("working_directory") or ".").absolute()
     recorded = ran_in / path
@@ -170,10 +170,10 @@ def _move_schedule(config: dict[str, Any], done: int) -> None:
     update = config.get("model_params", {}).get("update_params") or {}
     for part in (*update.values(), *(config.get("constraint_params") or {}).values()):
         if isinstance(part, dict) and part.get("start_iter") is not None:
-            part.update(moved(part, done))
+            part.update(shift_iterations(part, done))
 
 
-def moved(schedule: Mapping[str, Any], done: int) -> dict[str, Scalar]:
+def shift_iterations(schedule: Mapping[str, Any], done: int) -> dict[str, Scalar]:
     """``start_iter`` and ``end_iter`` of an entry, where the first ``done`` iterations are over.
 
     An entry acts at ``start_iter``, every ``step`` iterations from there, before ``end_iter``. One whose end has

@@ -9,7 +9,7 @@ from ptydask.errors import StoreError, UsageError
 from ptydask.store import contents, index
 
 
-def claim(path: Path, *, replace: bool) -> Path:
+def check_output_path(path: Path, *, replace: bool) -> Path:
     """``path``, which may be written: it is not there yet, or may be replaced.
 
     Raises UsageError where it may not: what is there stays without ``replace``; a folder, and a results file of
@@ -31,7 +31,7 @@ def claim(path: Path, *, replace: bool) -> Path:
     return path
 
 
-def folder(path: Path) -> Path:
+def ensure_folder(path: Path) -> Path:
     """``path`` as a folder, made where it is not there. Raises UsageError where it is a file."""
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path}: is a file; give the name of a folder")

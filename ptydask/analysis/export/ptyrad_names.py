@@ -27,7 +27,7 @@ _ORDER = {name: i for i, name in enumerate(dict.fromkeys([*_FIRST, *tunables.PAR
 
 
 @dataclass(frozen=True)
-class Picture:
+class TiffImage:
     """One TIFF file of PtyRAD's, without its folder."""
 
     name: str
@@ -75,19 +75,19 @@ def iteration_text(iteration: int) -> str:
     return f"_iter{iteration:04d}"
 
 
-def cut(name: str) -> str:
+def truncate_name(name: str) -> str:
     """A file's name of at most 255 characters, its suffix kept."""
     suffix = PurePath(name).suffix
     return name if len(name) <= LONGEST else name[: LONGEST - len(suffix)] + suffix
 
 
-def pictures(
+def render_tiffs(
     arrays: Mapping[str, NDArray[Any]],
     region: tuple[slice, slice],
     settings: Mapping[str, Any],
     ending: str,
     bits: Sequence[str] | None = None,
-) -> Iterator[Picture]:
+) -> Iterator[TiffImage]:
     """The files that PtyRAD would write of ``arrays``.
 
     ``arrays`` has ``objp``, ``obja`` (omode, z, y, x) and ``probe`` (pmode, y, x); ``settings`` are the params'
@@ -98,46 +98,51 @@ def pictures(
     for bit in bits or modes.get("bit") or ("8",):
         if "probe" in asked:
             amplitude = np.abs(arrays["probe"]).transpose(1, 0, 2).reshape(arrays["probe"].shape[-2], -1)
-            yield _picture(f"probe_amp{_BITS.get(bit, '')}", amplitude, "YX", bit, ending, cropped=False)
+            yield _render_tiff(f"probe_amp{_BITS.get(bit, '')}", amplitude, "YX", bit, ending, cropped=False)
         for field in modes.get("FOV") or ("crop",):
             cropped = field == "crop"
             tag = ("_crop" if cropped else "") + _BITS.get(bit, "")
-            for name in _objects(asked):
+            for name in _object_names(asked):
                 data = arrays[name][:, :, region[0], region[1]] if cropped else arrays[name]
-                for what, shown, axes in _views(name, data, modes.get("obj_dim") or (2, 3, 4)):
-                    yield _picture(f"{what}{tag}", shown, axes, bit, ending, cropped=cropped)
+                for what, shown, axes in _object_views(name, data, modes.get("obj_dim") or (2, 3, 4)):
+                    yield _render_tiff(f"{what}{tag}", shown, axes, bit, ending, cropped=cropped)
 
 
-def _objects(asked: Sequence[str]) -> tuple[str, ...]:
+def _object_names(asked: Sequence[str]) -> tuple[str, ...]:
     phase = ("objp",) if {"obj", "objp", "object"} & set(asked) else ()
     return (*phase, "obja") if "obja" in asked else phase
 
 
-def _views(name: str, data: NDArray[Any], dims: Sequence[int]) -> list[tuple[str, NDArray[Any], str]]:
+def _object_views(name: str, data: NDArray[Any], dims: Sequence[int]) -> list[tuple[str, NDArray[Any], str]]:
     """What PtyRAD makes of an object (omode, z, y, x) in 2, 3 and 4 dimensions, with its axes."""
     if data.shape[:2] == (1, 1):
         found = [("", data[0, 0], "YX")]
     elif data.shape[0] == 1:
-        found = [("_zstack", data[0], "ZYX"), *_flat(name, "", data[0], 0, "YX")]
+        found = [("_zstack", data[0], "ZYX"), *_depth_projections(name, "", data[0], 0, "YX")]
     elif data.shape[1] == 1:
         modes = data[:, 0]
         found = [("_ostack", modes, "TYX"), ("_omean", modes.mean(0), "YX"), ("_ostd", modes.std(0), "YX")]
     else:
         found = [("_4D", data, "TZYX"), ("_omean_zstack", data.mean(0), "ZYX")]
-        found += [*_flat(name, "_ostack", data, 1, "TYX"), *_flat(name, "_omean", data.mean(0), 0, "YX")]
+        found += [
+            *_depth_projections(name, "_ostack", data, 1, "TYX"),
+            *_depth_projections(name, "_omean", data.mean(0), 0, "YX"),
+        ]
     return [(name + tag, shown, axes) for tag, shown, axes in found if len(axes) in dims]
 
 
-def _flat(name: str, tag: str, data: NDArray[Any], axis: int, axes: str) -> list[tuple[str, NDArray[Any], str]]:
+def _depth_projections(
+    name: str, tag: str, data: NDArray[Any], axis: int, axes: str
+) -> list[tuple[str, NDArray[Any], str]]:
     """An object without its depth: phases are summed, amplitudes averaged and multiplied."""
     if name == "objp":
         return [(f"{tag}_zsum", data.sum(axis), axes)]
     return [(f"{tag}_zmean", data.mean(axis), axes), (f"{tag}_zprod", data.prod(axis), axes)]
 
 
-def _picture(what: str, data: NDArray[Any], axes: str, bit: str, ending: str, *, cropped: bool) -> Picture:
+def _render_tiff(what: str, data: NDArray[Any], axes: str, bit: str, ending: str, *, cropped: bool) -> TiffImage:
     shown, low, high = at_depth(data, bit)
-    return Picture(cut(f"{what}{ending}.tif"), shown, axes, cropped, low, high, bit in _FULL_SCALE)
+    return TiffImage(truncate_name(f"{what}{ending}.tif"), shown, axes, cropped, low, high, bit in _FULL_SCALE)
 
 
 def at_depth(data: NDArray[Any], bit: str) -> tuple[NDArray[Any], float, float]:

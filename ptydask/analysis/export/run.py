@@ -20,7 +20,7 @@ COMMAND, LOG = "command.txt", "log.txt"
 
 
 @dataclass(frozen=True)
-class Written:
+class ExportedFiles:
     """What was written below a folder."""
 
     files: int
@@ -31,7 +31,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Run:
+class WandbRun:
     """The files of a trial's W&B run, as its own folder has them."""
 
     files: Mapping[str, StoredFile]
@@ -43,7 +43,7 @@ class Run:
 # --- which files: pure --------------------------------------------------------------------------------
 
 
-def run_of(artifacts: Mapping[str, StoredFile]) -> Run:
+def run_of(artifacts: Mapping[str, StoredFile]) -> WandbRun:
     """The files below ``wandb/offline-run-*/files/``, of the last run there is."""
     runs: dict[str, dict[str, StoredFile]] = {}
     for path, file in artifacts.items():
@@ -51,10 +51,10 @@ def run_of(artifacts: Mapping[str, StoredFile]) -> Run:
         if len(parts) > 3 and parts[0] == "wandb" and parts[1].startswith("offline-run-") and parts[2] == FILES:
             runs.setdefault(parts[1], {})["/".join(parts[2:])] = file
     last = max(runs, default="")  # the name begins with the time
-    return Run(runs.get(last, {}), max(0, len(runs) - 1))
+    return WandbRun(runs.get(last, {}), max(0, len(runs) - 1))
 
 
-def chosen(artifacts: Mapping[str, StoredFile], patterns: Sequence[str]) -> dict[str, StoredFile]:
+def select_files(artifacts: Mapping[str, StoredFile], patterns: Sequence[str]) -> dict[str, StoredFile]:
     """Those whose path, or last name, fits one of ``patterns``; all where there is none."""
     return {
         path: file
@@ -63,7 +63,7 @@ def chosen(artifacts: Mapping[str, StoredFile], patterns: Sequence[str]) -> dict
     }
 
 
-def inside(path: str) -> bool:
+def is_safe_path(path: str) -> bool:
     """Whether ``path`` stays below the folder that it is put in, and can be a name on this system."""
     parts = path.split("/")
     if not path or "\0" in path or any(part in ("", ".", "..") for part in parts):
@@ -74,7 +74,7 @@ def inside(path: str) -> bool:
         return False
 
 
-def nothing(meta: StudyMeta, trial: TrialData) -> StoreError:
+def no_files_error(meta: StudyMeta, trial: TrialData) -> StoreError:
     """The error for a trial that has no such files, which says why."""
     number = trial.record.number
     if meta.engine == "ptyrad":
@@ -96,7 +96,7 @@ def nothing(meta: StudyMeta, trial: TrialData) -> StoreError:
     return StoreError(f"trial {number} has no files: {why}")
 
 
-def usage(folder: Path, names: Sequence[str]) -> str:
+def ldctbench_usage(folder: Path, names: Sequence[str]) -> str:
     """How ``ldctbench-test`` uses a run with its arguments and weights; "" for any other."""
     own = [name.removeprefix(f"{FILES}/") for name in names]
     if not {"args.yaml", "best_SSIM.pt"} <= set(own):
@@ -110,20 +110,22 @@ def usage(folder: Path, names: Sequence[str]) -> str:
 # --- writing -----------------------------------------------------------------------------------------
 
 
-def write(folder: Path, wanted: Mapping[str, StoredFile], texts: Mapping[str, str], *, force: bool) -> Written:
+def write_files(
+    folder: Path, wanted: Mapping[str, StoredFile], texts: Mapping[str, str], *, force: bool
+) -> ExportedFiles:
     """Write the files ``wanted``, by their paths below ``folder``, and ``texts`` beside them, each whole.
 
     Raises UsageError where the folder holds anything already (unless ``force``, which replaces files of the same
     names alone), StoreError for damaged content and what the disk refuses.
     """
     _refuse_occupied(folder, force)
-    good = {path: file for path, file in wanted.items() if inside(path)}
+    good = {path: file for path, file in wanted.items() if is_safe_path(path)}
     for path, file in good.items():
-        _put(folder, path, file.blocks())
+        _write_file(folder, path, file.blocks())
     for name, text in texts.items():
         if text:
-            _put(folder, name, iter([text.encode("utf-8", "surrogateescape")]))
-    return Written(
+            _write_file(folder, name, iter([text.encode("utf-8", "surrogateescape")]))
+    return ExportedFiles(
         len(good), sum(file.size for file in good.values()), tuple(path for path in wanted if path not in good)
     )
 
@@ -134,7 +136,7 @@ def _refuse_occupied(folder: Path, force: bool) -> None:
         raise UsageError(f"{folder}: holds {there.name!r} already; give another folder, or --force to write into it")
 
 
-def _put(folder: Path, path: str, blocks: Iterator[bytes]) -> None:
+def _write_file(folder: Path, path: str, blocks: Iterator[bytes]) -> None:
     """Write one file; no link that lies in the folder is followed."""
     *above, name = path.split("/")
     at = folder

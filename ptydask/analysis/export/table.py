@@ -29,21 +29,21 @@ def write(path: Path, data: StudyData) -> None:
     ``metric``, ``direction``, ``engine``, ``search_space``, ...), a column's its ``unit`` and ``meaning``. Raises
     MissingDependency, OSError.
     """
-    arrow = _arrow()
-    columns = list(_columns(arrow, data))
-    schema = arrow.schema([field for field, _ in columns], metadata=_about(data))
-    _save(path, arrow.table([values for _, values in columns], schema=schema))
+    arrow = _import_pyarrow()
+    columns = list(_trial_columns(arrow, data))
+    schema = arrow.schema([field for field, _ in columns], metadata=_study_metadata(data))
+    _write_parquet(path, arrow.table([values for _, values in columns], schema=schema))
 
 
 def write_curves(path: Path, data: StudyData) -> None:
     """The curves as a Parquet file in long form, see :func:`curve_rows`. Raises MissingDependency, OSError."""
-    arrow = _arrow()
+    arrow = _import_pyarrow()
     names = curve_columns(data.curves)
     rows = list(curve_rows(data.curves))
     kinds = {name: arrow.int64() if name in (_TRIAL, "step") else arrow.float64() for name in names}
     columns = [arrow.array([row.get(name) for row in rows], kinds[name], from_pandas=False) for name in names]
-    schema = arrow.schema([arrow.field(name, kinds[name]) for name in names], metadata=_about(data))
-    _save(path, arrow.table(columns, schema=schema))
+    schema = arrow.schema([arrow.field(name, kinds[name]) for name in names], metadata=_study_metadata(data))
+    _write_parquet(path, arrow.table(columns, schema=schema))
 
 
 def curve_columns(curves: Mapping[int, Curve]) -> list[str]:
@@ -66,7 +66,7 @@ def curve_rows(curves: Mapping[int, Curve]) -> Iterator[dict[str, Any]]:
 # --- columns -----------------------------------------------------------------------------------------
 
 
-def _columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
+def _trial_columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
     """(field, values) of each column."""
     records = data.records
 
@@ -77,9 +77,9 @@ def _columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
     yield column("state", arrow.string(), [r.state.value for r in records])
     yield column("error", arrow.float64(), [r.error for r in records])
     for name in data.parameters:
-        kind, cell, about = _typed(arrow, [r.params[name] for r in records if name in r.params])
+        kind, cell, about = _column_type(arrow, [r.params[name] for r in records if name in r.params])
         values = [cell(r.params[name]) if name in r.params else None for r in records]
-        yield column(f"params.{name}", kind, values, {**about, **_meaning(name)})
+        yield column(f"params.{name}", kind, values, {**about, **_parameter_metadata(name)})
     for name in metric_names(records):
         yield column(f"metrics.{name}", arrow.float64(), [r.metrics.get(name) for r in records])
     yield column("attempt", arrow.int64(), [r.attempt for r in records])
@@ -91,7 +91,7 @@ def _columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
         yield column(name, arrow.string(), [str(getattr(r, name)) for r in records])
 
 
-def _typed(arrow: Any, values: Sequence[Any]) -> tuple[Any, Callable[[Any], Any], dict[str, str]]:
+def _column_type(arrow: Any, values: Sequence[Any]) -> tuple[Any, Callable[[Any], Any], dict[str, str]]:
     """Type of a parameter's column, how a value goes into it, and what to say of it."""
     there = [value for value in values if value is not None]
     if all(isinstance(value, bool) for value in there) and there:
@@ -106,12 +106,12 @@ def _typed(arrow: Any, values: Sequence[Any]) -> tuple[Any, Callable[[Any], Any]
     return arrow.string(), json.dumps, {"encoding": "json"}
 
 
-def _meaning(name: str) -> dict[str, str]:
+def _parameter_metadata(name: str) -> dict[str, str]:
     tunable = tunables.PARAMETERS.get(name)
     return {} if tunable is None else {"unit": tunable.unit, "meaning": tunable.meaning}
 
 
-def _about(data: StudyData) -> dict[str, str]:
+def _study_metadata(data: StudyData) -> dict[str, str]:
     meta = data.meta
     return {
         "study": meta.name,
@@ -125,18 +125,18 @@ def _about(data: StudyData) -> dict[str, str]:
     }
 
 
-def _save(path: Path, table: Any) -> None:
+def _write_parquet(path: Path, table: Any) -> None:
     out = io.BytesIO()
     import_module("pyarrow.parquet").write_table(table, out, compression="zstd")
     files.write_bytes(path, out.getvalue(), durable=False)
 
 
-def _arrow() -> Any:
+def _import_pyarrow() -> Any:
     require("pyarrow", "Parquet needs", "analysis")
     return import_module("pyarrow")
 
 
-def chosen(data: StudyData, numbers: Iterable[int] | None) -> StudyData:
+def select_trials(data: StudyData, numbers: Iterable[int] | None) -> StudyData:
     """The trials with these numbers alone, in their order; all where None."""
     if numbers is None:
         return data

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ptydask import __version__
 from ptydask.analysis.export import absent, ptyrad_names
 from ptydask.analysis.export.model import kept_iteration
-from ptydask.analysis.export.ptyrad_names import Picture
+from ptydask.analysis.export.ptyrad_names import TiffImage
 from ptydask.errors import MissingDependency, StoreError, require
 from ptydask.model import StudyMeta
 from ptydask.store import files
@@ -32,10 +32,10 @@ _CLIPPED = 0.1
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibratedTiff:
     """A picture with the size of its pixels."""
 
-    picture: Picture
+    picture: TiffImage
     value_unit: str
     pixel_size: float
     spacing: float
@@ -47,7 +47,7 @@ class Calibrated:
 
 def of_trial(
     meta: StudyMeta, trial: TrialData, parts: Sequence[str] = PARTS, bits: Sequence[str] = ("8", "raw")
-) -> list[Calibrated]:
+) -> list[CalibratedTiff]:
     """The ``parts`` that the trial has, each with every depth in ``bits`` (``8``, ``raw``).
 
     8-bit greys reach from the 0.1 % darkest to the 0.1 % brightest pixels of all slices. Raises StoreError where the
@@ -55,19 +55,19 @@ def of_trial(
     """
     found = []
     for part in parts:
-        for what, data, axes, origin in _shown(trial, part):
-            unit = _unit(trial, part)
+        for what, data, axes, origin in _read_part(trial, part):
+            unit = _value_unit(trial, part)
             for bit in bits:
                 shown, low, high = at_depth(data, bit)
                 name = f"trial_{trial.record.number:06d}_{what}{'_8bit' if bit == '8' else ''}.tif"
-                picture = Picture(name, shown, axes, part == "image", low, high, bit == "8")
-                found.append(_calibrated(trial, picture, unit, origin))
+                picture = TiffImage(name, shown, axes, part == "image", low, high, bit == "8")
+                found.append(_add_calibration(trial, picture, unit, origin))
     if not found:
-        raise absent.error(trial, parts, " or ")
+        raise absent.missing_data_error(trial, parts, " or ")
     return found
 
 
-def as_ptyrad(meta: StudyMeta, trial: TrialData, bits: Sequence[str] | None = None) -> list[Calibrated]:
+def as_ptyrad(meta: StudyMeta, trial: TrialData, bits: Sequence[str] | None = None) -> list[CalibratedTiff]:
     """The TIFF files that PtyRAD's hypertune would have left of the trial: its names and pixels, and calibration.
 
     Which they are is for the params file to say (``save_result``, ``result_modes``); those of ``probe_prop`` are not
@@ -78,22 +78,22 @@ def as_ptyrad(meta: StudyMeta, trial: TrialData, bits: Sequence[str] | None = No
         raise StoreError(f"--ptyrad-names: this study is of the engine {meta.engine!r}")
     names = {"objp": "object_phase", "obja": "object_amplitude", "probe": "probe"}
     if not all(name in trial.arrays for name in names.values()):
-        raise absent.error(trial, tuple(names.values()), " or ")
+        raise absent.missing_data_error(trial, tuple(names.values()), " or ")
     settings = json.loads(meta.config_json).get("recon_params") or {}
     told = ptyrad_names.trial_text(trial.record, meta.direction, with_params=meta.keep.params_in_names)
     ending = told + ptyrad_names.iteration_text(kept_iteration(trial))
-    rows, columns = region(trial)
+    rows, columns = scanned_region(trial)
     if meta.provenance.get("ptyrad", "").startswith("0."):  # which cut one pixel further up and left
         rows, columns = (slice(part.start - 1, part.stop - 1) for part in (rows, columns))
     arrays = {theirs: trial.arrays[ours].read() for theirs, ours in names.items()}
     return [
-        _calibrated(
+        _add_calibration(
             trial,
             picture,
             "rad" if picture.name.startswith("objp") else "",
             (rows.start, columns.start) if picture.cropped else (0, 0),
         )
-        for picture in ptyrad_names.pictures(arrays, (rows, columns), settings, ending, bits)
+        for picture in ptyrad_names.render_tiffs(arrays, (rows, columns), settings, ending, bits)
     ]
 
 
@@ -105,10 +105,10 @@ def at_depth(data: NDArray[Any], bit: str) -> tuple[NDArray[Any], float, float]:
     return np.round(255 * np.clip((data - low) / (high - low), 0, 1)).astype(np.uint8), low, high
 
 
-def region(trial: TrialData) -> tuple[slice, slice]:
+def scanned_region(trial: TrialData) -> tuple[slice, slice]:
     """Rows and columns of the object under the probe's centres."""
     if trial.image is not None:
-        size = pixel(trial)[0] or 1.0
+        size = object_pixel_size(trial)[0] or 1.0
         return tuple(
             slice(round(axis[0] / size), round(axis[0] / size) + len(axis)) for axis in (trial.image.y, trial.image.x)
         )  # type: ignore[return-value]
@@ -119,14 +119,14 @@ def region(trial: TrialData) -> tuple[slice, slice]:
     return slice(top, bottom + 1), slice(left, right + 1)
 
 
-def _unit(trial: TrialData, part: str) -> str:
+def _value_unit(trial: TrialData, part: str) -> str:
     """What the values are in; "" for mere numbers, as of an imported picture that had been scaled to 8 bits."""
     if part == "image" and trial.image is not None:
         return trial.image.units.removeprefix("1")
     return "rad" if part == "phase" else ""
 
 
-def pixel(trial: TrialData) -> tuple[float, str]:
+def object_pixel_size(trial: TrialData) -> tuple[float, str]:
     """Size of a pixel of the object, and its unit; (0, "pixel") where nobody knows it.
 
     Of an imported trial that has a picture alone, it is in that picture's axes.
@@ -140,10 +140,10 @@ def pixel(trial: TrialData) -> tuple[float, str]:
     return float(image.x[1] - image.x[0]), image.axis_units
 
 
-def _shown(trial: TrialData, part: str) -> Iterator[tuple[str, NDArray[Any], str, tuple[int, int]]]:
+def _read_part(trial: TrialData, part: str) -> Iterator[tuple[str, NDArray[Any], str, tuple[int, int]]]:
     """Name, data, axes and origin of what a part stands for."""
     if part == "image" and trial.image is not None:
-        rows, columns = region(trial)
+        rows, columns = scanned_region(trial)
         yield "image", trial.image.data, "YX", (rows.start, columns.start)
     elif part == "probe" and "probe" in trial.arrays:
         yield "probe", np.abs(trial.arrays["probe"].read()), "TYX", (0, 0)
@@ -155,41 +155,41 @@ def _shown(trial: TrialData, part: str) -> Iterator[tuple[str, NDArray[Any], str
 # --- the file ----------------------------------------------------------------------------------------
 
 
-def _calibrated(trial: TrialData, picture: Picture, value_unit: str, origin: tuple[int, int]) -> Calibrated:
-    (size, unit), factor = pixel(trial), 1.0
+def _add_calibration(trial: TrialData, picture: TiffImage, value_unit: str, origin: tuple[int, int]) -> CalibratedTiff:
+    (size, unit), factor = object_pixel_size(trial), 1.0
     if unit == "m":  # X-rays: pixels of some 1e-8 m, which the resolution of a TIFF cannot say
         unit, factor = "nm", 1e9
     thickness = float(trial.arrays["slice_thickness"].read()) if "slice_thickness" in trial.arrays else 0.0
-    return Calibrated(picture, value_unit, size * factor, thickness * factor, unit, origin)
+    return CalibratedTiff(picture, value_unit, size * factor, thickness * factor, unit, origin)
 
 
-def write(path: Path, made: Calibrated, meta: StudyMeta, trial: TrialData) -> None:
+def write(path: Path, made: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> None:
     """Write one picture, whole or not at all.
 
     Fiji shows lengths on the object in angstrom, greys in the picture's own unit, and the trial with Image > Show
     Info. Raises MissingDependency, OSError.
     """
     picture, size = made.picture, made.pixel_size or 1.0
-    facts = _facts(made, meta, trial)
+    facts = _tiff_metadata(made, meta, trial)
     described = {
         "axes": picture.axes,
         "unit": made.unit,
         "xorigin": -made.origin[1],
         "yorigin": -made.origin[0],
         **({"spacing": made.spacing} if "Z" in picture.axes and made.spacing else {}),
-        **_greys(made),
+        **_imagej_display(made),
         "ptydask": json.dumps(facts),
         "Info": json.dumps(facts, indent=2),
     }
     out = io.BytesIO()
-    _tifffile().imwrite(out, picture.data, imagej=True, resolution=(1 / size, 1 / size), metadata=described)
+    _import_tifffile().imwrite(out, picture.data, imagej=True, resolution=(1 / size, 1 / size), metadata=described)
     files.write_bytes(path, out.getvalue(), durable=False)
 
 
 def is_ours(path: Path) -> bool:
     """Whether a file is a picture that :func:`write` made."""
     try:
-        with _tifffile().TiffFile(path) as file:
+        with _import_tifffile().TiffFile(path) as file:
             return "\nptydask={" in str(file.pages[0].description)
     except MissingDependency:
         raise
@@ -197,7 +197,7 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def _greys(made: Calibrated) -> dict[str, Any]:
+def _imagej_display(made: CalibratedTiff) -> dict[str, Any]:
     """How ImageJ shows the values: what 8 or 16 bits stand for (a straight line), or where black and white are."""
     picture = made.picture
     if picture.data.dtype == np.float32:
@@ -207,7 +207,7 @@ def _greys(made: Calibrated) -> dict[str, Any]:
     return {"cf": 0, "c0": picture.low, "c1": step, "vunit": made.value_unit or "gray"} if step > 0 else {}
 
 
-def _facts(made: Calibrated, meta: StudyMeta, trial: TrialData) -> dict[str, Any]:
+def _tiff_metadata(made: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> dict[str, Any]:
     record = trial.record
     return {
         "study": meta.name,
@@ -227,6 +227,6 @@ def _facts(made: Calibrated, meta: StudyMeta, trial: TrialData) -> dict[str, Any
 
 
 @cache
-def _tifffile() -> Any:
+def _import_tifffile() -> Any:
     require("tifffile", "TIFF files need", "analysis")
     return import_module("tifffile")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptydask.errors import UsageError, nearest, require
+from ptydask.errors import UsageError, nearest_hint, require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,21 +49,21 @@ def draw(
     """
     parameters = [parameters] if isinstance(parameters, str) else parameters
     if kind not in KINDS:
-        raise UsageError(f"there is no figure {kind!r}; {nearest(kind, KINDS)}")
+        raise UsageError(f"there is no figure {kind!r}; {nearest_hint(kind, KINDS)}")
     for name in parameters or ():
         if name not in data.parameters:
-            hint = nearest(name, data.parameters) or "see ptydask ls"
+            hint = nearest_hint(name, data.parameters) or "see ptydask ls"
             raise UsageError(f"no trial has a parameter {name!r}; {hint}")
     need_matplotlib()
     from ptydask.analysis.figures import style
 
     module = importlib.import_module(f"ptydask.analysis.figures.{kind}")
-    with style.applied(size):
+    with style.style_context(size):
         figure: Figure = module.draw(data, parameters, link)
     return figure
 
 
-def suitable(data: StudyData) -> list[str]:
+def drawable_kinds(data: StudyData) -> list[str]:
     """The kinds that have something to show for these trials, in the order of :data:`KINDS`."""
     need_matplotlib()
     return [kind for kind in KINDS if importlib.import_module(f"ptydask.analysis.figures.{kind}").lacks(data) is None]

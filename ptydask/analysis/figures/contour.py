@@ -35,24 +35,26 @@ def lacks(data: StudyData) -> str | None:
     if said := trials.nothing_complete(data):
         return said
     if len(trials.with_error(data)) < _FEWEST:
-        return f"A contour takes at least {_FEWEST} completed trials ({trials.counts(data.records)})."
-    return None if len(scales.chosen(data, None)) > 1 else "Fewer than two parameters have more than one value."
+        return f"A contour takes at least {_FEWEST} completed trials ({trials.counts_text(data.records)})."
+    return (
+        None if len(scales.select_parameters(data, None)) > 1 else "Fewer than two parameters have more than one value."
+    )
 
 
 def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
     """Dark is good. Blank is where no trial was; the best trial is a star."""
-    title = f"{trials.titled(data)} \N{EN DASH} best {sweep.error_word(data.meta)} over pairs of parameters"
+    title = f"{trials.study_title(data)} \N{EN DASH} best {sweep.error_word(data.meta)} over pairs of parameters"
     if said := lacks(data):
-        return style.words(title, said)
-    wanted = _chosen(data, parameters)
+        return style.text_figure(title, said)
+    wanted = _choose_parameters(data, parameters)
     if len(wanted) < 2:
-        return style.words(title, "Two parameters with more than one value are needed.")
+        return style.text_figure(title, "Two parameters with more than one value are needed.")
     shown = wanted[:_MOST]
     complete = trials.with_error(data)
     norm = _norm(complete.errors, data.meta.direction)
     cmap = "viridis" if data.meta.direction == "minimize" else "viridis_r"
     side = len(shown) - 1
-    figure = style.figure(5.2 if side == 1 else 1.4 + 2.2 * side, 4.2 if side == 1 else 0.9 + 2.0 * side)
+    figure = style.new_figure(5.2 if side == 1 else 1.4 + 2.2 * side, 4.2 if side == 1 else 0.9 + 2.0 * side)
     grid = figure.subplots(side, side, squeeze=False, sharex="col", sharey="row")
     gathered = False
     for row in range(side):
@@ -62,7 +64,7 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
                 axes.set_axis_off()
                 continue
             x, y = shown[column], shown[row + 1]
-            gathered |= _panel(axes, data, complete, (x, y), norm, cmap, link)
+            gathered |= _draw_panel(axes, data, complete, (x, y), norm, cmap, link)
             scales.parameter_axis(axes, x, label=row == side - 1)
             scales.parameter_axis(axes, y, of="y", label=column == 0)
             axes.grid(visible=False)
@@ -79,40 +81,40 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
             f"star: best trial, {best.number}" if (best := trials.best(data)) else "",
             "each cell: the best of its trials" if gathered else "dots: trials; interpolated between near ones",
             "colours end before the worst tenth",
-            f"{style.several(left, 'more parameter')} not shown" if left else "",
+            f"{style.format_count(left, 'more parameter')} not shown" if left else "",
         ],
     )
     return figure
 
 
-def _chosen(data: StudyData, names: Sequence[str] | None) -> list[scales.Parameter]:
+def _choose_parameters(data: StudyData, names: Sequence[str] | None) -> list[scales.ParameterScale]:
     """Those asked for; else the two most important, or the first two that vary where importances are not known."""
     if names is not None:
-        return [found for found in scales.chosen(data, names) if not found.single]
-    ranked = list(importance.values(data))
-    return scales.chosen(data, ranked[:2]) if len(ranked) > 1 else scales.chosen(data, None)[:2]
+        return [found for found in scales.select_parameters(data, names) if not found.single]
+    ranked = list(importance.param_importances(data))
+    return scales.select_parameters(data, ranked[:2]) if len(ranked) > 1 else scales.select_parameters(data, None)[:2]
 
 
 def _norm(errors: NDArray[np.float64], direction: Direction) -> Normalize:
     """From the best error to the worst but the last tenth and those that are worlds away."""
-    kept = scales.limits(errors, direction)
+    kept = scales.robust_limits(errors, direction)
     near = np.sort(errors[~kept.outside(errors)])
     low, high = (0, (len(near) - 1) * 9 // 10) if direction == "minimize" else ((len(near) - 1 + 9) // 10, -1)
     ends = float(near[low]), float(near[high])
     return Normalize(*ends) if ends[0] < ends[1] else Normalize(ends[0] - 0.5, ends[1] + 0.5)
 
 
-def _panel(
+def _draw_panel(
     axes: Axes,
     data: StudyData,
-    complete: trials.Drawn,
-    pair: tuple[scales.Parameter, scales.Parameter],
+    complete: trials.TrialErrors,
+    pair: tuple[scales.ParameterScale, scales.ParameterScale],
     norm: Normalize,
     cmap: str,
     link: Any,
 ) -> bool:
     """One pair of parameters; returns whether the trials were gathered in cells."""
-    x, y = (found.places(trials.column(complete.records, found.name)) for found in pair)
+    x, y = (found.places(trials.parameter_values(complete.records, found.name)) for found in pair)
     there = ~(np.isnan(x) | np.isnan(y))
     x, y, errors, numbers = x[there], y[there], complete.errors[there], complete.numbers[there]
     own = [cell_edges(p, at, scales.step_of(data.meta, p)) for p, at in zip(pair, (x, y), strict=True)]
@@ -120,19 +122,21 @@ def _panel(
     gathered = few or len(x) > _MANY
     if gathered:
         lines = [equal_edges(p, len(x)) if e is None else e for p, e in zip(pair, own, strict=True)]
-        best = cells(x, y, errors, lines[0], lines[1], data.meta.direction)
+        best = best_per_cell(x, y, errors, lines[0], lines[1], data.meta.direction)
         axes.pcolormesh(lines[0], lines[1], best.T, norm=norm, cmap=cmap, rasterized=best.size > style.DENSE)
     else:
-        _interpolated(axes, pair, x, y, errors, norm, cmap)
+        _draw_contours(axes, pair, x, y, errors, norm, cmap)
         look = {"c": errors, "norm": norm, "cmap": cmap, "s": 16, "edgecolors": "white", "linewidths": 0.6, "zorder": 3}
-        style.points(axes, x, y, trials.urls(numbers, link), **look)
+        style.scatter_points(axes, x, y, trials.urls(numbers, link), **look)
     if (star := trials.best(data)) is not None:
         at = numbers == star.number
-        style.star(axes, x[at], y[at], trials.urls([star.number], link))
+        style.mark_best(axes, x[at], y[at], trials.urls([star.number], link))
     return gathered
 
 
-def cell_edges(found: scales.Parameter, places: NDArray[np.float64], step: float | None) -> NDArray[np.float64] | None:
+def cell_edges(
+    found: scales.ParameterScale, places: NDArray[np.float64], step: float | None
+) -> NDArray[np.float64] | None:
     """(cells + 1,): the edges of a parameter's cells where each value has its own; None where values are too many."""
     if found.kind == "categorical":
         return np.asarray(np.arange(len(found.choices) + 1) - 0.5)
@@ -144,7 +148,7 @@ def cell_edges(found: scales.Parameter, places: NDArray[np.float64], step: float
     return np.asarray(found.low + step * (np.arange(round((found.high - found.low) / step) + 2) - 0.5))
 
 
-def equal_edges(found: scales.Parameter, points: int) -> NDArray[np.float64]:
+def equal_edges(found: scales.ParameterScale, points: int) -> NDArray[np.float64]:
     """(cells + 1,): equal shares of the axis, the more trials the more."""
     count = min(_CELLS, max(6, math.isqrt(points // 2)))
     return (
@@ -154,7 +158,7 @@ def equal_edges(found: scales.Parameter, points: int) -> NDArray[np.float64]:
     )
 
 
-def cells(
+def best_per_cell(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     errors: NDArray[np.float64],
@@ -171,9 +175,9 @@ def cells(
     return found
 
 
-def _interpolated(
+def _draw_contours(
     axes: Axes,
-    pair: tuple[scales.Parameter, scales.Parameter],
+    pair: tuple[scales.ParameterScale, scales.ParameterScale],
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     errors: NDArray[np.float64],

@@ -39,10 +39,10 @@ def lines_of(data: StudyData) -> tuple[str, dict[int, NDArray[np.float64]]]:
     """
     columns = dict.fromkeys(name for curve in data.curves.values() for name in curve if name not in ("step", "seconds"))
     named = next((name for name in (data.meta.metric, "error", "loss", *columns) if name in columns), "")
-    return named, {n: line for n, curve in data.curves.items() if (line := _line(curve, named)) is not None}
+    return named, {n: line for n, curve in data.curves.items() if (line := _curve_line(curve, named)) is not None}
 
 
-def _line(curve: Mapping[str, NDArray[Any]], named: str) -> NDArray[np.float64] | None:
+def _curve_line(curve: Mapping[str, NDArray[Any]], named: str) -> NDArray[np.float64] | None:
     if named not in curve or not len(curve[named]):
         return None
     values = np.asarray(curve[named], dtype=float)
@@ -54,35 +54,35 @@ def _line(curve: Mapping[str, NDArray[Any]], named: str) -> NDArray[np.float64] 
 def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
     """Completed trials grey, the best ten green to blue, the best on top; pruned ones orange to their diamonds."""
     named, lines = lines_of(data)
-    title = f"{trials.titled(data)} \N{EN DASH} {named or data.meta.metric} at every {sweep.step_word(data.meta)}"
+    title = f"{trials.study_title(data)} \N{EN DASH} {named or data.meta.metric} at every {sweep.step_word(data.meta)}"
     if said := lacks(data):
-        return style.words(title, said)
-    figure = style.figure(6.8, 3.9)
+        return style.text_figure(title, said)
+    figure = style.new_figure(6.8, 3.9)
     axes = figure.add_subplot()
-    limits = _limits(data, lines)
+    limits = _error_limits(data, lines)
     by_state = {s: [r for r in data.records if r.state is s and r.number in lines] for s in style.STATES}
     complete = trials.with_error(StudyData(data.meta, tuple(by_state[TrialState.COMPLETE])))
     order = trials.best_first(complete.errors, data.meta.direction)
     best = [complete.records[i] for i in order[:_BEST]]
     others = [r for r in by_state[TrialState.COMPLETE] if r not in best]
     thinned = [
-        _many(axes, others, lines, style.GREY, link, zorder=2),
-        _many(axes, by_state[TrialState.PRUNED], lines, style.ORANGE, link, zorder=1),
-        _many(axes, by_state[TrialState.FAIL], lines, style.VERMILION, link, zorder=1),
+        _draw_thin_lines(axes, others, lines, style.GREY, link, zorder=2),
+        _draw_thin_lines(axes, by_state[TrialState.PRUNED], lines, style.ORANGE, link, zorder=1),
+        _draw_thin_lines(axes, by_state[TrialState.FAIL], lines, style.VERMILION, link, zorder=1),
     ]
     for state, marker in ((TrialState.PRUNED, "D"), (TrialState.FAIL, "x")):
-        _ends(axes, by_state[state], lines, marker, state, limits, link)
-    _best(axes, best, lines, link)
-    _axes(axes, data, named, lines, limits)
+        _mark_ends(axes, by_state[state], lines, marker, state, limits, link)
+    _draw_best(axes, best, lines, link)
+    _format_axes(axes, data, named, lines, limits)
     style.title(figure, title)
-    style.legend(axes, handles=_handles(by_state, best, others))
+    style.legend(axes, handles=_legend_handles(by_state, best, others))
     without = sum(record.number not in lines for record in data.records)
     style.note(
         figure,
         [
             f"drawn are {', '.join(t for t in thinned if t)}" if any(thinned) else "",
-            f"{style.several(limits.above + limits.below, 'value')} outside the axis" if limits.words() else "",
-            f"{style.several(without, 'trial')} without a curve" if without else "",
+            f"{style.format_count(limits.above + limits.below, 'value')} outside the axis" if limits.words() else "",
+            f"{style.format_count(without, 'trial')} without a curve" if without else "",
             f"{data.meta.metric} is not known at every {sweep.step_word(data.meta)}"
             if named != data.meta.metric
             else "",
@@ -91,11 +91,11 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     return figure
 
 
-def _limits(data: StudyData, lines: Mapping[int, NDArray[np.float64]]) -> scales.Limits:
-    return scales.limits(np.concatenate([line[:, 1] for line in lines.values()]), data.meta.direction)
+def _error_limits(data: StudyData, lines: Mapping[int, NDArray[np.float64]]) -> scales.AxisLimits:
+    return scales.robust_limits(np.concatenate([line[:, 1] for line in lines.values()]), data.meta.direction)
 
 
-def _many(
+def _draw_thin_lines(
     axes: Axes,
     records: Sequence[TrialRecord],
     lines: Mapping[int, NDArray[np.float64]],
@@ -124,13 +124,13 @@ def _many(
     return f"{len(shown):,} of {len(records):,} {records[0].state.word} trials" if every > 1 else ""
 
 
-def _ends(
+def _mark_ends(
     axes: Axes,
     records: Sequence[TrialRecord],
     lines: Mapping[int, NDArray[np.float64]],
     marker: str,
     state: TrialState,
-    limits: scales.Limits,
+    limits: scales.AxisLimits,
     link: Any,
 ) -> None:
     """A mark where each trial was stopped."""
@@ -138,7 +138,7 @@ def _ends(
         return
     ends = np.array([lines[r.number][~np.isnan(lines[r.number][:, 1])][-1] for r in records])
     dense = len(records) > _LINES
-    style.points(
+    style.scatter_points(
         axes,
         ends[:, 0],
         limits.clipped(ends[:, 1]),
@@ -154,7 +154,7 @@ def _ends(
     )
 
 
-def _best(axes: Axes, best: Sequence[TrialRecord], lines: Mapping[int, NDArray[np.float64]], link: Any) -> None:
+def _draw_best(axes: Axes, best: Sequence[TrialRecord], lines: Mapping[int, NDArray[np.float64]], link: Any) -> None:
     if not best:
         return
     colours = [style.BLUE, *[style.SKY] * (len(best) - 1)]
@@ -169,12 +169,12 @@ def _best(axes: Axes, best: Sequence[TrialRecord], lines: Mapping[int, NDArray[n
     axes.add_collection(made)
 
 
-def _axes(
+def _format_axes(
     axes: Axes,
     data: StudyData,
     named: str,
     lines: Mapping[int, NDArray[np.float64]],
-    limits: scales.Limits,
+    limits: scales.AxisLimits,
 ) -> None:
     first = min(float(line[0, 0]) for line in lines.values())
     last = max(float(line[-1, 0]) for line in lines.values())
@@ -184,10 +184,10 @@ def _axes(
     axes.set_xlabel(sweep.step_word(data.meta))
     scales.error_axis(axes, limits, data.meta, label=named == data.meta.metric)
     if named != data.meta.metric:
-        axes.set_ylabel(style.name(named))
+        axes.set_ylabel(style.display_name(named))
 
 
-def _handles(
+def _legend_handles(
     by_state: Mapping[TrialState, Sequence[TrialRecord]], best: Sequence[TrialRecord], others: Sequence[TrialRecord]
 ) -> list[Line2D]:
     """The legend's lines: what was drawn, in words."""

@@ -27,18 +27,18 @@ def lacks(data: StudyData) -> str | None:
 
 def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
     """Completed trials as discs, pruned ones as diamonds, failed ones as crosses beyond the axis."""
-    title = f"{trials.titled(data)} \N{EN DASH} history of {trials.counts(data.records)}"
+    title = f"{trials.study_title(data)} \N{EN DASH} history of {trials.counts_text(data.records)}"
     if said := lacks(data):
-        return style.words(title, said)
+        return style.text_figure(title, said)
     both = trials.with_error(data, TrialState.COMPLETE, TrialState.PRUNED)
-    limits = scales.limits(both.errors, data.meta.direction)
-    figure = style.figure(6.8, 3.6)
+    limits = scales.robust_limits(both.errors, data.meta.direction)
+    figure = style.new_figure(6.8, 3.6)
     axes = figure.add_subplot()
     style.title(figure, title)
     for state in (TrialState.COMPLETE, TrialState.PRUNED):
-        _points(axes, data, state, limits, link, dense=len(data.records) > style.DENSE)
-    _failed(axes, data, link)
-    _best(axes, data, limits, link)
+        _draw_points(axes, data, state, limits, link, dense=len(data.records) > style.DENSE)
+    _draw_failed(axes, data, link)
+    _draw_best_so_far(axes, data, limits, link)
     numbers = [record.number for record in data.records]
     spare = max(0.5, 0.02 * (numbers[-1] - numbers[0]))
     axes.set_xlim(numbers[0] - spare, numbers[-1] + spare)
@@ -61,7 +61,9 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     return figure
 
 
-def _points(axes: Axes, data: StudyData, state: TrialState, limits: scales.Limits, link: Any, *, dense: bool) -> None:
+def _draw_points(
+    axes: Axes, data: StudyData, state: TrialState, limits: scales.AxisLimits, link: Any, *, dense: bool
+) -> None:
     shown = trials.with_error(data, state)
     if not len(shown):
         return
@@ -72,7 +74,7 @@ def _points(axes: Axes, data: StudyData, state: TrialState, limits: scales.Limit
     ):
         if not part.any():
             continue
-        style.points(
+        style.scatter_points(
             axes,
             shown.numbers[part],
             limits.clipped(shown.errors[part]),
@@ -89,13 +91,13 @@ def _points(axes: Axes, data: StudyData, state: TrialState, limits: scales.Limit
         )
 
 
-def _failed(axes: Axes, data: StudyData, link: Any) -> None:
+def _draw_failed(axes: Axes, data: StudyData, link: Any) -> None:
     """Failed trials have no error to be drawn at: they lie beyond the edge where the worst errors are."""
     failed = [record.number for record in data.records if record.state is TrialState.FAIL]
     if not failed:
         return
     edge = 1.03 if data.meta.direction == "minimize" else -0.03
-    style.points(
+    style.scatter_points(
         axes,
         failed,
         np.full(len(failed), edge),
@@ -112,7 +114,7 @@ def _failed(axes: Axes, data: StudyData, link: Any) -> None:
     )
 
 
-def _best(axes: Axes, data: StudyData, limits: scales.Limits, link: Any) -> None:
+def _draw_best_so_far(axes: Axes, data: StudyData, limits: scales.AxisLimits, link: Any) -> None:
     complete, best = trials.with_error(data), trials.best(data)
     if best is None or best.error is None or not len(complete):
         return
@@ -129,4 +131,4 @@ def _best(axes: Axes, data: StudyData, limits: scales.Limits, link: Any) -> None
     )
     label = f"best: trial {best.number}, {best.error:.5g}"
     at = limits.clipped(np.array([best.error]))
-    style.star(axes, [best.number], at, trials.urls([best.number], link), label=label)
+    style.mark_best(axes, [best.number], at, trials.urls([best.number], link), label=label)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ptydask.analysis import sweep
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import scales, style, trials
-from ptydask.analysis.rehydrate import rehydrate
+from ptydask.analysis.rehydrate import to_optuna_study
 
 FEWEST = 10
 """Completed trials below which importances are chance."""
@@ -27,18 +27,18 @@ def lacks(data: StudyData) -> str | None:
         return said
     complete = trials.with_error(data)
     if len(complete) < FEWEST:
-        return f"Importances take at least {FEWEST} completed trials ({trials.counts(data.records)})."
-    if not scales.chosen(data, None):
+        return f"Importances take at least {FEWEST} completed trials ({trials.counts_text(data.records)})."
+    if not scales.select_parameters(data, None):
         return "No parameter has more than one value."
     if np.ptp(complete.errors) == 0:
         return f"All completed trials have the same {sweep.error_word(data.meta)}: no parameter makes a difference."
     return None
 
 
-def _shares(data: StudyData) -> dict[str, float] | None:
+def _optuna_importances(data: StudyData) -> dict[str, float] | None:
     """Parameter -> importance as Optuna has it; None for values that Optuna has no number for."""
     try:
-        study = rehydrate(StudyData(data.meta, trials.with_error(data).records))
+        study = to_optuna_study(StudyData(data.meta, trials.with_error(data).records))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             evaluator = optuna.importance.PedAnovaImportanceEvaluator()
@@ -47,7 +47,7 @@ def _shares(data: StudyData) -> dict[str, float] | None:
         return None
 
 
-def values(data: StudyData) -> dict[str, float]:
+def param_importances(data: StudyData) -> dict[str, float]:
     """Parameter -> its importance, the largest first; they add up to 1. {} where :func:`lacks` says why.
 
     PED-ANOVA (Watanabe, Bansal, Hutter, IJCAI 2023) asks how the best tenth of the trials is spread differently from
@@ -55,24 +55,25 @@ def values(data: StudyData) -> dict[str, float]:
     """
     if lacks(data):
         return {}
-    found = _shares(data)
+    found = _optuna_importances(data)
     if found is None:
         return {}
-    vary = {parameter.name for parameter in scales.chosen(data, None)}
+    vary = {parameter.name for parameter in scales.select_parameters(data, None)}
     return {name: float(share) for name, share in found.items() if name in vary}
 
 
 def draw(data: StudyData, parameters: Sequence[str] | None, _link: Any) -> Figure:
     """One bar a parameter, the most important on top."""
-    title = f"{trials.titled(data)} \N{EN DASH} importance of the parameters for {style.name(data.meta.metric)}"
+    metric = style.display_name(data.meta.metric)
+    title = f"{trials.study_title(data)} \N{EN DASH} importance of the parameters for {metric}"
     if said := lacks(data):
-        return style.words(title, said)
+        return style.text_figure(title, said)
     complete = len(trials.with_error(data))
-    found = {name: share for name, share in values(data).items() if parameters is None or name in parameters}
+    found = {name: share for name, share in param_importances(data).items() if parameters is None or name in parameters}
     if not found:
-        return style.words(title, "No importances can be told for these parameters.")
+        return style.text_figure(title, "No importances can be told for these parameters.")
     shown = list(found.items())[:_MOST]
-    figure = style.figure(6.0, 1.2 + 0.3 * len(shown))
+    figure = style.new_figure(6.0, 1.2 + 0.3 * len(shown))
     axes = figure.add_subplot()
     style.title(figure, title)
     places = np.arange(len(shown))[::-1]
@@ -80,12 +81,12 @@ def draw(data: StudyData, parameters: Sequence[str] | None, _link: Any) -> Figur
     axes.barh(places, shares, height=0.62, color=style.BLUE)
     for place, share in zip(places, shares, strict=True):
         axes.text(share + 0.012 * max(shares), place, f"{share:.2f}", va="center", fontsize=8)
-    axes.set_yticks(places, [style.name(name) for name, _ in shown])
+    axes.set_yticks(places, [style.display_name(name) for name, _ in shown])
     axes.set_xlim(0, 1.12 * max(shares))
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("importance (PED-ANOVA, the shares of all parameters add up to 1)")
-    few = f"{style.several(complete, 'completed trial')}: few to rely on" if complete < _FEW else ""
+    few = f"{style.format_count(complete, 'completed trial')}: few to rely on" if complete < _FEW else ""
     left = len(found) - len(shown)
-    style.note(figure, [few, f"{style.several(left, 'parameter')} of less importance not shown" if left else ""])
+    style.note(figure, [few, f"{style.format_count(left, 'parameter')} of less importance not shown" if left else ""])
     return figure

@@ -26,24 +26,26 @@ def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
     if said := trials.nothing_complete(data):
         return said
-    return None if scales.chosen(data, None) else "No parameter has more than one value."
+    return None if scales.select_parameters(data, None) else "No parameter has more than one value."
 
 
 def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
     """The best lines on top and dark; a trial without a value of a parameter has a gap there."""
-    title = f"{trials.titled(data)} \N{EN DASH} parameters of the completed trials"
+    title = f"{trials.study_title(data)} \N{EN DASH} parameters of the completed trials"
     if said := lacks(data):
-        return style.words(title, said)
-    wanted = scales.chosen(data, parameters)
+        return style.text_figure(title, said)
+    wanted = scales.select_parameters(data, parameters)
     shown = wanted[:_MOST]
     complete = trials.with_error(data)
     order = trials.best_first(complete.errors, data.meta.direction)
-    limits = scales.limits(complete.errors, data.meta.direction)
-    heights = np.stack([*(_heights(p, complete) for p in shown), _shares(limits, complete.errors)], axis=1)
-    figure = style.figure(max(5.0, 1.6 + 1.25 * len(shown)), 4.0)
+    limits = scales.robust_limits(complete.errors, data.meta.direction)
+    heights = np.stack(
+        [*(_parameter_heights(p, complete) for p in shown), _error_heights(limits, complete.errors)], axis=1
+    )
+    figure = style.new_figure(max(5.0, 1.6 + 1.25 * len(shown)), 4.0)
     axes = figure.add_subplot()
-    bar = _lines(figure, axes, complete, heights, order, data, link)
-    _verticals(axes, shown, limits, data)
+    bar = _draw_lines(figure, axes, complete, heights, order, data, link)
+    _draw_axes(axes, shown, limits, data)
     style.title(figure, title)
     bar.outline.set_visible(False)
     left, missing = len(wanted) - len(shown), int(np.isnan(heights[:, :-1]).any(axis=1).sum())
@@ -53,29 +55,29 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
             f"grey: all but the best {_COLOURED} of {len(complete):,} trials" if len(complete) > _COLOURED else "",
             "red: the best trial",
             limits.words(),
-            f"gaps: {style.several(missing, 'trial')} without a value of some parameter" if missing else "",
-            f"{style.several(left, 'more parameter')} not shown" if left else "",
+            f"gaps: {style.format_count(missing, 'trial')} without a value of some parameter" if missing else "",
+            f"{style.format_count(left, 'more parameter')} not shown" if left else "",
         ],
     )
     return figure
 
 
-def _heights(found: scales.Parameter, complete: trials.Drawn) -> NDArray[np.float64]:
+def _parameter_heights(found: scales.ParameterScale, complete: trials.TrialErrors) -> NDArray[np.float64]:
     """(N,): the height at which each trial crosses the parameter's axis, 0 to 1."""
-    places = found.places(trials.column(complete.records, found.name))
+    places = found.places(trials.parameter_values(complete.records, found.name))
     return np.asarray(found.shares(places)) if not found.single else np.where(np.isnan(places), np.nan, 0.5)
 
 
-def _shares(limits: scales.Limits, errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return scales.Parameter("", "", "log" if limits.log else "linear", limits.low, limits.high).shares(
+def _error_heights(limits: scales.AxisLimits, errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    return scales.ParameterScale("", "", "log" if limits.log else "linear", limits.low, limits.high).shares(
         limits.clipped(errors)
     )
 
 
-def _lines(
+def _draw_lines(
     figure: Figure,
     axes: Axes,
-    complete: trials.Drawn,
+    complete: trials.TrialErrors,
     heights: NDArray[np.float64],
     order: NDArray[np.int64],
     data: StudyData,
@@ -91,7 +93,9 @@ def _lines(
             LineCollection(list(lines[others]), colors=style.GREY, linewidths=0.5, alpha=faint, rasterized=True)
         )
     errors = complete.errors[coloured]
-    kept = scales.limits(errors, data.meta.direction)  # a diverged trial among them must not take all the colours
+    kept = scales.robust_limits(
+        errors, data.meta.direction
+    )  # a diverged trial among them must not take all the colours
     near = errors[~kept.outside(errors)]
     norm = Normalize(near.min(), near.max()) if np.ptp(near) else Normalize(near[0] - 0.5, near[0] + 0.5)
     cmap = "viridis" if data.meta.direction == "minimize" else "viridis_r"
@@ -111,21 +115,21 @@ def _lines(
     )
 
 
-def _verticals(axes: Axes, shown: Sequence[scales.Parameter], limits: scales.Limits, data: StudyData) -> None:
+def _draw_axes(axes: Axes, shown: Sequence[scales.ParameterScale], limits: scales.AxisLimits, data: StudyData) -> None:
     """The axes of the parameters and of the error, with their own ticks, and names above them."""
     axes.set_xlim(-0.35, len(shown) + 0.12)
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    error = scales.Parameter("", "", "log" if limits.log else "linear", limits.low, limits.high)
+    error = scales.ParameterScale("", "", "log" if limits.log else "linear", limits.low, limits.high)
     for at, found in enumerate([*shown, error]):
         axes.plot([at, at], [0, 1], color=style.INK, linewidth=0.9, zorder=5)
         for height, text in _ticks(found):
             axes.plot([at - 0.03, at], [height, height], color=style.INK, linewidth=0.8, zorder=5)
             box = {"facecolor": "white", "alpha": 0.75, "pad": 0.6, "linewidth": 0}
             axes.text(at - 0.05, height, text, ha="right", va="center", fontsize=7, zorder=6, bbox=box)
-    labels = [*(found.label for found in shown), style.name(data.meta.metric)]
+    labels = [*(found.label for found in shown), style.display_name(data.meta.metric)]
     turned = max(map(len, labels)) > 17
     look: dict[str, Any] = {"rotation": 20, "ha": "left"} if turned else {}
     axes.set_xticks(range(len(labels)), labels, **look)
@@ -133,7 +137,7 @@ def _verticals(axes: Axes, shown: Sequence[scales.Parameter], limits: scales.Lim
     axes.grid(visible=False)
 
 
-def _ticks(found: scales.Parameter) -> list[tuple[float, str]]:
+def _ticks(found: scales.ParameterScale) -> list[tuple[float, str]]:
     """Heights and texts of the ticks of one axis."""
     if found.kind == "categorical":
         places, names = scales.choice_ticks(found)

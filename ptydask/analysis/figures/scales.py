@@ -32,7 +32,7 @@ _UNITS = {"angstrom": "Å", "degree": "°"}
 
 
 @dataclass(frozen=True)
-class Limits:
+class AxisLimits:
     """An axis from ``low`` to ``high``; ``below`` and ``above`` values lie outside."""
 
     low: float
@@ -52,10 +52,10 @@ class Limits:
     def words(self, what: str = "trial") -> str:
         """How many lie outside; "" where none does."""
         ends = [(self.above, "above"), (self.below, "below")]
-        return ", ".join(f"{style.several(count, what)} {where} the axis" for count, where in ends if count)
+        return ", ".join(f"{style.format_count(count, what)} {where} the axis" for count, where in ends if count)
 
 
-def limits(values: Iterable[float], direction: Direction) -> Limits:
+def robust_limits(values: Iterable[float], direction: Direction) -> AxisLimits:
     """Limits that hold the best values and all that are not worlds away from them.
 
     From the best value outwards, past the median, the first gap that is ten times as wide as everything before it
@@ -65,18 +65,18 @@ def limits(values: Iterable[float], direction: Direction) -> Limits:
     found = np.asarray(list(values), dtype=float)
     found = found[np.isfinite(found)]
     if not len(found):
-        return Limits(0.0, 1.0)
+        return AxisLimits(0.0, 1.0)
     sign = 1.0 if direction == "minimize" else -1.0
     off = np.sort(sign * found) - (sign * found).min()
-    kept = off[: _cut(off, abs(float(sign * (sign * found).min())))]
+    kept = off[: _count_before_gap(off, abs(float(sign * (sign * found).min())))]
     first = sign * float((sign * found).min())
     ends = sorted((first, first + sign * float(kept[-1])))
     log = ends[0] > 0 and math.log(ends[1]) - math.log(ends[0]) >= math.log(_WIDE)
-    low, high = _padded(ends[0], ends[1], log)
-    return Limits(low, high, log, int((found < low).sum()), int((found > high).sum()))
+    low, high = _pad_limits(ends[0], ends[1], log)
+    return AxisLimits(low, high, log, int((found < low).sum()), int((found > high).sum()))
 
 
-def _cut(off: NDArray[np.float64], best: float) -> int:
+def _count_before_gap(off: NDArray[np.float64], best: float) -> int:
     """How many of the sorted distances from the best lie on the axis: at least the better half, and two."""
     for at in range(max(2, -(-len(off) // 2)), len(off)):
         before = max(float(off[at - 1]), _LEAST * best / _GAP)
@@ -85,7 +85,7 @@ def _cut(off: NDArray[np.float64], best: float) -> int:
     return len(off)
 
 
-def _padded(low: float, high: float, log: bool) -> tuple[float, float]:
+def _pad_limits(low: float, high: float, log: bool) -> tuple[float, float]:
     if log:
         spare = 0.06 * (math.log(high) - math.log(low))
         return math.exp(math.log(low) - spare), math.exp(min(math.log(high) + spare, _LARGEST))
@@ -93,7 +93,9 @@ def _padded(low: float, high: float, log: bool) -> tuple[float, float]:
     return low - spare, high + spare
 
 
-def error_axis(axes: Axes, found: Limits, meta: StudyMeta, *, of: Literal["x", "y"] = "y", label: bool = True) -> None:
+def error_axis(
+    axes: Axes, found: AxisLimits, meta: StudyMeta, *, of: Literal["x", "y"] = "y", label: bool = True
+) -> None:
     """Limits, scale and label of an axis of errors."""
     axis = axes.yaxis if of == "y" else axes.xaxis
     (axes.set_yscale if of == "y" else axes.set_xscale)("log" if found.log else "linear")
@@ -106,7 +108,7 @@ def error_axis(axes: Axes, found: Limits, meta: StudyMeta, *, of: Literal["x", "
 
 def error_label(meta: StudyMeta) -> str:
     """``loss``, and ``contrast (larger is better)``."""
-    return style.name(meta.metric) + (" (larger is better)" if meta.direction == "maximize" else "")
+    return style.display_name(meta.metric) + (" (larger is better)" if meta.direction == "maximize" else "")
 
 
 def _log_ticks(axis: Any, low: float, high: float) -> None:
@@ -132,7 +134,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Parameter:
+class ParameterScale:
     """How a parameter's values lie on an axis: numbers as they are, anything else at 0, 1, 2 in turn."""
 
     name: str
@@ -150,9 +152,9 @@ class Parameter:
     def places(self, values: Sequence[Any]) -> NDArray[np.float64]:
         """(N,): where each value lies; NaN where it is missing or not a number on an axis of numbers."""
         if self.kind == "categorical":
-            at = {_key(choice): float(i) for i, choice in enumerate(self.choices)}
-            return np.array([math.nan if value is ... else at.get(_key(value), math.nan) for value in values])
-        found = np.array([_number(v) for v in values])
+            at = {_choice_key(choice): float(i) for i, choice in enumerate(self.choices)}
+            return np.array([math.nan if value is ... else at.get(_choice_key(value), math.nan) for value in values])
+        found = np.array([_float_or_nan(v) for v in values])
         found[~np.isfinite(found) | ((found <= 0) & (self.kind == "log"))] = math.nan
         return found
 
@@ -167,33 +169,35 @@ class Parameter:
         """The ends of its axis, with a little room."""
         if self.kind == "categorical":
             return -0.6, self.high + 0.6
-        return _padded(self.low, self.high, self.kind == "log") if self.low < self.high else _about(self.low)
+        return (
+            _pad_limits(self.low, self.high, self.kind == "log") if self.low < self.high else _limits_around(self.low)
+        )
 
 
-def parameter(data: StudyData, name: str) -> Parameter:
+def parameter_scale(data: StudyData, name: str) -> ParameterScale:
     """The axis of a parameter: the study's own range and scale, widened by the values that trials have."""
     values = [v for record in data.records if (v := record.params.get(name, ...)) is not ...]
-    said = _distribution(data.meta, name)
-    label = _label(name, data.meta)
+    said = _range_attributes(data.meta, name)
+    label = _axis_label(name, data.meta)
     choices = said.get("choices")
     if choices is None and all(ranges.is_number(v) for v in values if v is not None):
-        ends = [v for v in map(_number, [*values, said.get("low"), said.get("high")]) if math.isfinite(v)]
+        ends = [v for v in map(_float_or_nan, [*values, said.get("low"), said.get("high")]) if math.isfinite(v)]
         if ends:
             log = min(ends) > 0 and bool(said.get("log", not said and max(ends) >= 1000 * min(ends)))
-            return Parameter(name, label, "log" if log else "linear", min(ends), max(ends))
-    found = {_key(value): value for value in [*(choices or ()), *values]}
-    ordered = tuple(found.values()) if choices else tuple(sorted(found.values(), key=_order))
-    return Parameter(name, label, "categorical", 0.0, float(max(0, len(ordered) - 1)), ordered)
+            return ParameterScale(name, label, "log" if log else "linear", min(ends), max(ends))
+    found = {_choice_key(value): value for value in [*(choices or ()), *values]}
+    ordered = tuple(found.values()) if choices else tuple(sorted(found.values(), key=_sort_key))
+    return ParameterScale(name, label, "categorical", 0.0, float(max(0, len(ordered) - 1)), ordered)
 
 
-def chosen(data: StudyData, names: Sequence[str] | None) -> list[Parameter]:
+def select_parameters(data: StudyData, names: Sequence[str] | None) -> list[ParameterScale]:
     """The parameters asked for; all that vary where none are."""
     if names is not None:
-        return [parameter(data, name) for name in dict.fromkeys(names)]
-    return [found for name in data.parameters if not (found := parameter(data, name)).single]
+        return [parameter_scale(data, name) for name in dict.fromkeys(names)]
+    return [found for name in data.parameters if not (found := parameter_scale(data, name)).single]
 
 
-def parameter_axis(axes: Axes, found: Parameter, *, of: Literal["x", "y"] = "x", label: bool = True) -> None:
+def parameter_axis(axes: Axes, found: ParameterScale, *, of: Literal["x", "y"] = "x", label: bool = True) -> None:
     """Limits, scale, ticks and label of a parameter's axis."""
     axis = axes.xaxis if of == "x" else axes.yaxis
     (axes.set_xscale if of == "x" else axes.set_yscale)("log" if found.kind == "log" else "linear")
@@ -218,7 +222,7 @@ def parameter_axis(axes: Axes, found: Parameter, *, of: Literal["x", "y"] = "x",
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
 
 
-def choice_ticks(found: Parameter, of: Literal["x", "y"] = "y") -> tuple[list[float], list[str]]:
+def choice_ticks(found: ParameterScale, of: Literal["x", "y"] = "y") -> tuple[list[float], list[str]]:
     """Where the choices lie and what they are called; of very many, every so-manieth."""
     step = -(-len(found.choices) // _MOST_NAMES[of]) or 1
     shown = list(enumerate(found.choices))[::step]
@@ -231,34 +235,34 @@ def value_text(value: Any, length: int = 24) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
         return f"{value:.6g}".replace("-", "\N{MINUS SIGN}", 1) if value < 0 else f"{value:.6g}"
-    return style.name(str(value), length)
+    return style.display_name(str(value), length)
 
 
-def unit(name: str, meta: StudyMeta) -> str:
+def parameter_unit(name: str, meta: StudyMeta) -> str:
     """The unit of one of PtyRAD's parameters as it is printed; "" where it has none, or is not known."""
     known = tunables.PARAMETERS.get(name) if meta.engine == "ptyrad" else None
     said = known.unit if known is not None else ""
     return "" if said in ("1", "patterns", "modes", "slices") else _UNITS.get(said, said)
 
 
-def _label(name: str, meta: StudyMeta) -> str:
-    said = unit(name, meta)
-    return f"{style.name(name)} ({said})" if said else style.name(name)
+def _axis_label(name: str, meta: StudyMeta) -> str:
+    said = parameter_unit(name, meta)
+    return f"{style.display_name(name)} ({said})" if said else style.display_name(name)
 
 
-def _distribution(meta: StudyMeta, name: str) -> Mapping[str, Any]:
+def _range_attributes(meta: StudyMeta, name: str) -> Mapping[str, Any]:
     """The attributes of Optuna's JSON of a parameter's range: low, high, log, step or choices; {} where unknown."""
     said = search_space(meta).get(name, {}).get("attributes")
     return said if isinstance(said, dict) else {}
 
 
-def step_of(meta: StudyMeta, found: Parameter) -> float | None:
+def step_of(meta: StudyMeta, found: ParameterScale) -> float | None:
     """The step of a stepped range; None where it is not stepped or not known."""
-    step = _distribution(meta, found.name).get("step")
+    step = _range_attributes(meta, found.name).get("step")
     return float(step) if isinstance(step, int | float) and step > 0 else None
 
 
-def _number(value: Any) -> float:
+def _float_or_nan(value: Any) -> float:
     """A number as a float; NaN for anything else, and for one that is too large to be drawn."""
     try:
         number = float(value) if ranges.is_number(value) else math.nan
@@ -267,16 +271,16 @@ def _number(value: Any) -> float:
     return number if abs(number) < 1e300 else math.nan
 
 
-def _about(value: float) -> tuple[float, float]:
+def _limits_around(value: float) -> tuple[float, float]:
     spare = 0.05 * abs(value) or 0.5
     return value - spare, value + spare
 
 
-def _key(value: Any) -> tuple[str, Any]:
+def _choice_key(value: Any) -> tuple[str, Any]:
     """True is not 1, and 1 is 1.0."""
     return ("bool" if isinstance(value, bool) else "value", value)
 
 
-def _order(value: Any) -> tuple[int, Any]:
+def _sort_key(value: Any) -> tuple[int, Any]:
     """Nothing, then numbers, then words."""
     return (0, 0) if value is None else (1, value) if isinstance(value, int | float) else (2, str(value))

@@ -33,16 +33,16 @@ def lacks(data: StudyData) -> str | None:
 
 def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
     """Completed trials as discs, dark ones late; the best trial as a star."""
-    title = f"{trials.titled(data)} \N{EN DASH} {sweep.error_word(data.meta)} over each parameter"
+    title = f"{trials.study_title(data)} \N{EN DASH} {sweep.error_word(data.meta)} over each parameter"
     if said := lacks(data):
-        return style.words(title, said)
-    wanted = scales.chosen(data, parameters) or scales.chosen(data, data.parameters)
+        return style.text_figure(title, said)
+    wanted = scales.select_parameters(data, parameters) or scales.select_parameters(data, data.parameters)
     shown = wanted[:_MOST]
     complete = trials.with_error(data)
-    limits = scales.limits(complete.errors, data.meta.direction)
+    limits = scales.robust_limits(complete.errors, data.meta.direction)
     rows = -(-len(shown) // 4)
     columns = -(-len(shown) // rows)
-    figure = style.figure(max(4.6, 0.9 + 2.3 * columns), 0.9 + 2.1 * rows)
+    figure = style.new_figure(max(4.6, 0.9 + 2.3 * columns), 0.9 + 2.1 * rows)
     norm = Normalize(complete.numbers[0], max(complete.numbers[-1], complete.numbers[0] + 1))
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     missing = []
@@ -51,8 +51,8 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
             axes.set_axis_off()
             continue
         dense = len(complete) * len(shown) > style.DENSE
-        lost = _panel(axes, data, complete, shown[at], limits, norm, link, dense=dense)
-        missing += [f"{shown[at].name}: {style.several(lost, 'trial')} without a value"] if lost else []
+        lost = _draw_panel(axes, data, complete, shown[at], limits, norm, link, dense=dense)
+        missing += [f"{shown[at].name}: {style.format_count(lost, 'trial')} without a value"] if lost else []
         if at % columns == 0:
             scales.error_axis(axes, limits, data.meta)
     style.title(figure, title)
@@ -68,28 +68,28 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
             f"{limits.words()} drawn at its edge" if limits.words() else "",
             "values of a choice are spread sideways" if any(p.kind == "categorical" for p in shown) else "",
             *missing,
-            f"{style.several(left, 'more parameter')} not shown" if left else "",
+            f"{style.format_count(left, 'more parameter')} not shown" if left else "",
         ],
     )
     return figure
 
 
-def _panel(
+def _draw_panel(
     axes: Axes,
     data: StudyData,
-    complete: trials.Drawn,
-    found: scales.Parameter,
-    limits: scales.Limits,
+    complete: trials.TrialErrors,
+    found: scales.ParameterScale,
+    limits: scales.AxisLimits,
     norm: Normalize,
     link: Any,
     *,
     dense: bool,
 ) -> int:
     """One parameter; returns how many trials have no value of it."""
-    places = found.places(trials.column(complete.records, found.name))
+    places = found.places(trials.parameter_values(complete.records, found.name))
     there = ~np.isnan(places)
-    spread = _spread(complete.numbers) if found.kind == "categorical" else 0.0
-    style.points(
+    spread = _jitter_offsets(complete.numbers) if found.kind == "categorical" else 0.0
+    style.scatter_points(
         axes,
         (places + spread)[there],
         limits.clipped(complete.errors[there]),
@@ -109,13 +109,13 @@ def _panel(
         axes.plot(x, limits.clipped(best), color=style.VERMILION, linewidth=1.2, marker="." if len(x) < 12 else None)
     if (star := trials.best(data)) is not None:
         at = (places + spread)[complete.numbers == star.number]
-        style.star(axes, at, np.full(len(at), star.error), trials.urls([star.number], link))
+        style.mark_best(axes, at, np.full(len(at), star.error), trials.urls([star.number], link))
     scales.parameter_axis(axes, found)
     return int((~there).sum())
 
 
 def envelope(
-    found: scales.Parameter, places: NDArray[np.float64], errors: NDArray[np.float64], direction: Direction
+    found: scales.ParameterScale, places: NDArray[np.float64], errors: NDArray[np.float64], direction: Direction
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The best error in each part of a parameter's range that has trials, and where that trial lies, both (parts,)."""
     parts = np.clip((found.shares(places) * _BINS).astype(int), 0, _BINS - 1)
@@ -128,6 +128,6 @@ def envelope(
     return places[chosen], errors[chosen]
 
 
-def _spread(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+def _jitter_offsets(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
     """(N,): within 0.3 of 0, always the same for a trial, neighbours far apart."""
     return 0.6 * np.asarray(np.mod(numbers * _GOLDEN, 1.0) - 0.5)

@@ -16,7 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from ptydask.errors import UsageError, nearest, one_line
+from ptydask.errors import UsageError, nearest_hint, one_line
 from ptydask.model import TrialState
 from ptydask.store import files
 
@@ -78,7 +78,7 @@ _SIZE: ContextVar[tuple[float, float] | None] = ContextVar("size", default=None)
 
 
 @contextmanager
-def applied(size: tuple[float, float] | None = None) -> Iterator[None]:
+def style_context(size: tuple[float, float] | None = None) -> Iterator[None]:
     """Matplotlib's own defaults with this look, whatever the user's matplotlibrc says; as before afterwards.
 
     Figures that are made meanwhile have ``size`` (inches), where it is given, in place of their own.
@@ -95,48 +95,48 @@ def applied(size: tuple[float, float] | None = None) -> Iterator[None]:
             _SIZE.reset(token)
 
 
-def figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches, unless another size was asked for, that leaves room for its labels."""
     return Figure(figsize=_SIZE.get() or (width, height), layout="constrained")
 
 
-def words(title: str, said: str) -> Figure:
+def text_figure(title: str, said: str) -> Figure:
     """A figure of words, for where there is nothing to draw. ``title`` is escaped already."""
-    made = figure(6.4, 1.5)
+    made = new_figure(6.4, 1.5)
     axes = made.add_subplot()
     axes.set_axis_off()
     axes.set_title(title)
-    text = "\n".join(textwrap.wrap(plain(said), 70))
+    text = "\n".join(textwrap.wrap(escape_text(said), 70))
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY, fontsize=10)
     return made
 
 
 def note(made: Figure, said: Sequence[str]) -> None:
     """Small words below a figure: what a reader must know to read it rightly."""
-    if told := " \N{MIDDLE DOT} ".join(plain(text) for text in said if text):
-        made.supxlabel(_wrapped(told, made, 17), x=0.99, ha="right", fontsize=7, color=GREY)
+    if told := " \N{MIDDLE DOT} ".join(escape_text(text) for text in said if text):
+        made.supxlabel(_wrap_text(told, made, 17), x=0.99, ha="right", fontsize=7, color=GREY)
 
 
 def title(made: Figure, text: str) -> None:
     """What the figure is, above it; ``text`` is escaped already."""
-    made.suptitle(_wrapped(text, made, 13), x=0.01, ha="left", fontsize=9)
+    made.suptitle(_wrap_text(text, made, 13), x=0.01, ha="left", fontsize=9)
 
 
-def _wrapped(text: str, made: Figure, letters: int) -> str:
+def _wrap_text(text: str, made: Figure, letters: int) -> str:
     """Lines as long as the figure is wide, at so many letters an inch."""
     return "\n".join(textwrap.wrap(one_line(text), max(10, int(made.get_figwidth() * letters))))
 
 
-def points(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **look: Any) -> None:
+def scatter_points(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **look: Any) -> None:
     """A scatter whose points lead to ``urls``, one each; those of a dense one cannot, as they become a picture."""
     made = axes.scatter(x, y, **look)
     if urls is not None and not look.get("rasterized"):
         made.set_urls(list(urls))
 
 
-def star(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **look: Any) -> None:
+def mark_best(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **look: Any) -> None:
     """The best trial."""
-    points(axes, x, y, urls, s=110, marker="*", color=YELLOW, edgecolors=INK, linewidths=0.8, zorder=6, **look)
+    scatter_points(axes, x, y, urls, s=110, marker="*", color=YELLOW, edgecolors=INK, linewidths=0.8, zorder=6, **look)
 
 
 def legend(axes: Any, *, above: float = 1.02, **said: Any) -> None:
@@ -153,21 +153,21 @@ def legend(axes: Any, *, above: float = 1.02, **said: Any) -> None:
         handle.set_alpha(1.0)
 
 
-def plain(text: str) -> str:
+def escape_text(text: str) -> str:
     """Text that Matplotlib takes letter by letter: no formulas, one line, control characters as ``?``."""
     shown = "".join(char if char.isprintable() else "?" for char in one_line(text))
     return shown.replace("$", r"\$")
 
 
-def name(text: str, length: int = NAME_LENGTH) -> str:
+def display_name(text: str, length: int = NAME_LENGTH) -> str:
     """A parameter's name to be shown: the middle of a long one is left out."""
     shown = one_line(text)
     if len(shown) > length:
         shown = f"{shown[: length * 2 // 3 - 1]}\N{HORIZONTAL ELLIPSIS}{shown[-(length // 3) :]}"
-    return plain(shown)
+    return escape_text(shown)
 
 
-def several(count: int, what: str) -> str:
+def format_count(count: int, what: str) -> str:
     """``1 trial``, ``3 trials``, ``5,000 trials``."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
@@ -182,18 +182,18 @@ def save(made: Figure, path: Path, dpi: float) -> None:
     if suffix not in known:
         raise UsageError(
             f"{path}: no picture is written as {path.suffix or 'a file without a suffix'!r}; "
-            f"{nearest(suffix, known) or 'png, svg, pdf and tif are'}"
+            f"{nearest_hint(suffix, known) or 'png, svg, pdf and tif are'}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     out = io.BytesIO()
-    with applied():
+    with style_context():
         # zlib at its usual level takes a minute for the noise of a large montage, for a few percent
         quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if suffix == "png" else {}
-        made.savefig(out, format=suffix, dpi=dpi, metadata=_metadata(suffix), **quick)
+        made.savefig(out, format=suffix, dpi=dpi, metadata=_file_metadata(suffix), **quick)
     files.write_bytes(path, out.getvalue(), durable=False)
 
 
-def _metadata(suffix: str) -> dict[str, Any] | None:
+def _file_metadata(suffix: str) -> dict[str, Any] | None:
     """Nothing that differs from one writing to the next."""
     known: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     return {**known, "png": {"Software": "ptydask"}}.get(suffix)
@@ -202,7 +202,7 @@ def _metadata(suffix: str) -> dict[str, Any] | None:
 def svg(made: Figure, prefix: str) -> str:
     """See :func:`ptydask.analysis.figures.svg`."""
     out = io.StringIO()
-    with applied():
+    with style_context():
         made.savefig(out, format="svg", dpi=150, metadata={"Date": None})
     text = out.getvalue()
     text = text[text.index("<svg") :].replace("<svg ", '<svg style="stroke-linejoin:round;stroke-linecap:butt" ', 1)

@@ -30,7 +30,7 @@ _PAUSE = 0.2
 
 
 @dataclass(frozen=True)
-class Bar:
+class TrialBar:
     """A trial in its row, from ``begin`` to ``end`` in seconds since the first began."""
 
     record: TrialRecord
@@ -52,33 +52,35 @@ def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
     if not data.records:
         return "No trial has ended so far."
-    return None if bars(data.records) else "No trial says when it began."
+    return None if trial_bars(data.records) else "No trial says when it began."
 
 
-def bars(records: Sequence[TrialRecord]) -> list[Bar]:
+def trial_bars(records: Sequence[TrialRecord]) -> list[TrialBar]:
     """The trials whose begin is known, by begin.
 
     A trial's time is that of all its attempts, its begin that of the last: where it was tried again it ends no later
     than its worker's next trial begins.
     """
-    begun = [(moment, record) for record in records if (moment := _moment(record.started)) is not None]
+    begun = [(moment, record) for record in records if (moment := _parse_timestamp(record.started)) is not None]
     begun.sort(key=lambda pair: (pair[0], pair[1].number))
-    found: list[Bar] = []
+    found: list[TrialBar] = []
     following: dict[tuple[str, str], float] = {}
     for moment, record in reversed(begun):
         begin, place = moment - begun[0][0], (record.host or "?", record.worker or record.job or "?")
-        end = begin + _seconds(record)
-        found.append(Bar(record, *place, begin, min(end, following.get(place, end)) if record.attempt > 1 else end))
+        end = begin + _trial_seconds(record)
+        found.append(
+            TrialBar(record, *place, begin, min(end, following.get(place, end)) if record.attempt > 1 else end)
+        )
         following[place] = begin
     return found[::-1]
 
 
 def wall_seconds(records: Sequence[TrialRecord]) -> float | None:
     """Seconds from the first trial's start to the last one's end; None where no trial says when it started."""
-    return max((bar.end for bar in bars(records)), default=None)
+    return max((bar.end for bar in trial_bars(records)), default=None)
 
 
-def without_pauses(found: Sequence[Bar]) -> tuple[list[Bar], list[Pause]]:
+def without_pauses(found: Sequence[TrialBar]) -> tuple[list[TrialBar], list[Pause]]:
     """The bars moved together over long times in which no trial ran, and where those were."""
     idle, covered = [], 0.0
     for bar in found:
@@ -94,13 +96,15 @@ def without_pauses(found: Sequence[Bar]) -> tuple[list[Bar], list[Pause]]:
             kept = 0.02 * total
             pauses.append(Pause(begin - taken + kept / 2, length))
             taken += length - kept
-        moved.append(Bar(bar.record, bar.host, bar.worker, bar.begin - taken, bar.end - taken))
+        moved.append(TrialBar(bar.record, bar.host, bar.worker, bar.begin - taken, bar.end - taken))
     return moved, pauses
 
 
-def rows_of(found: Sequence[Bar]) -> tuple[list[tuple[str, str]], list[int]]:
+def rows_of(found: Sequence[TrialBar]) -> tuple[list[tuple[str, str]], list[int]]:
     """The rows (host, worker), hosts together, and the row of each bar."""
-    named = sorted({(bar.host, bar.worker) for bar in found}, key=lambda row: (_natural(row[0]), _natural(row[1])))
+    named = sorted(
+        {(bar.host, bar.worker) for bar in found}, key=lambda row: (_natural_key(row[0]), _natural_key(row[1]))
+    )
     if len(named) <= _ROWS:
         place = {row: i for i, row in enumerate(named)}
         return named, [place[bar.host, bar.worker] for bar in found]
@@ -111,12 +115,12 @@ def rows_of(found: Sequence[Bar]) -> tuple[list[tuple[str, str]], list[int]]:
         lane = next((i for i, end in enumerate(ends) if end <= bar.begin), len(ends))
         ends[lane : lane + 1] = [bar.end]
         lanes.append((bar.host, f"{lane:06d}"))
-    rows = sorted(set(lanes), key=lambda row: (_natural(row[0]), row[1]))
+    rows = sorted(set(lanes), key=lambda row: (_natural_key(row[0]), row[1]))
     place = {row: i for i, row in enumerate(rows)}
     return rows, [place[row] for row in lanes]
 
 
-def busy(found: Sequence[Bar]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def busy_workers(found: Sequence[TrialBar]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Moments, and how many workers are at a trial from each on, both (2 N,)."""
     moments = np.array([bar.begin for bar in found] + [bar.end for bar in found])
     change = np.repeat([1, -1], len(found))
@@ -126,19 +130,19 @@ def busy(found: Sequence[Bar]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
     """One row a worker, the workers of a host together; blank is idle. Above: how many workers are busy."""
-    title = f"{trials.titled(data)} \N{EN DASH} what the workers did"
+    title = f"{trials.study_title(data)} \N{EN DASH} what the workers did"
     if said := lacks(data):
-        return style.words(title, said)
-    found, pauses = without_pauses(bars(data.records))
+        return style.text_figure(title, said)
+    found, pauses = without_pauses(trial_bars(data.records))
     rows, places = rows_of(found)
     end = max(bar.end for bar in found) or 1.0
     _, seconds, unit = next(one for one in _UNITS if end >= one[0])
     height = max(0.055, min(0.26, 6.5 / len(rows))) * len(rows)
-    figure = style.figure(7.4, 1.9 + height)
+    figure = style.new_figure(7.4, 1.9 + height)
     above, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.5, max(0.4, height)])
-    _bars(axes, found, places, seconds, link)
-    _names(axes, rows)
-    moments, count = busy(found)
+    _draw_bars(axes, found, places, seconds, link)
+    _label_rows(axes, rows)
+    moments, count = busy_workers(found)
     above.fill_between(moments / seconds, count, step="post", color=style.SKY, linewidth=0, alpha=0.8)
     most = max(1, int(count.max()))
     above.set_ylim(0, most * 1.1)
@@ -148,7 +152,7 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
         for one in (above, axes):
             one.axvline(pause.at / seconds, color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)))
         above.annotate(
-            f"pause: {_span(pause.seconds)}",
+            f"pause: {_duration_text(pause.seconds)}",
             (pause.at / seconds, 1),
             (3, -2),
             xycoords=above.get_xaxis_transform(),
@@ -158,25 +162,28 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
             bbox={"facecolor": "white", "alpha": 0.8, "pad": 1, "linewidth": 0},
         )
     axes.set_xlim(-0.01 * end / seconds, 1.01 * end / seconds)
-    axes.set_xlabel(f"{unit} since {_first(data.records)}{', pauses cut out' if pauses else ''}")
+    axes.set_xlabel(f"{unit} since {_first_start(data.records)}{', pauses cut out' if pauses else ''}")
     style.title(figure, title)
     states = {bar.record.state for bar in found}
     patches = [Patch(color=c, label=s.word) for s, c in style.STATES.items() if s in states]
     style.legend(above, handles=patches)
     left = len(data.records) - len(found)
     worked = sum(bar.end - bar.begin for bar in found)
+    workers = len({(bar.host, bar.worker) for bar in found})
     style.note(
         figure,
         [
-            f"{style.several(len({(bar.host, bar.worker) for bar in found}), 'worker')}, {_span(worked)} of work",
-            f"{style.several(left, 'trial')} whose begin is not known" if left else "",
-            "one row for workers of a host that follow each other" if len(rows) > _ROWS or _shared(found, rows) else "",
+            f"{style.format_count(workers, 'worker')}, {_duration_text(worked)} of work",
+            f"{style.format_count(left, 'trial')} whose begin is not known" if left else "",
+            "one row for workers of a host that follow each other"
+            if len(rows) > _ROWS or _workers_share_rows(found, rows)
+            else "",
         ],
     )
     return figure
 
 
-def _bars(axes: Axes, found: Sequence[Bar], places: Sequence[int], seconds: float, link: Any) -> None:
+def _draw_bars(axes: Axes, found: Sequence[TrialBar], places: Sequence[int], seconds: float, link: Any) -> None:
     dense = len(found) > style.DENSE
     corners = [
         [
@@ -201,7 +208,7 @@ def _bars(axes: Axes, found: Sequence[Bar], places: Sequence[int], seconds: floa
     axes.add_collection(made)
 
 
-def _names(axes: Axes, rows: Sequence[tuple[str, str]]) -> None:
+def _label_rows(axes: Axes, rows: Sequence[tuple[str, str]]) -> None:
     """Workers' names where there is room, with the host before the first of each; else the hosts alone."""
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
@@ -211,20 +218,22 @@ def _names(axes: Axes, rows: Sequence[tuple[str, str]]) -> None:
         axes.axhline(i - 0.5, color=style.PALE, linewidth=0.6)
     if len(rows) <= _NAMED:
         hosts = {row[0] for row in rows}
-        axes.set_yticks(range(len(rows)), [style.name(w if len(hosts) == 1 else f"{h}: {w}", 24) for h, w in rows])
+        axes.set_yticks(
+            range(len(rows)), [style.display_name(w if len(hosts) == 1 else f"{h}: {w}", 24) for h, w in rows]
+        )
         axes.set_ylabel("worker")
         return
     every = -(-len(first) // _NAMED)
     middles = [(a + b - 1) / 2 for a, b in zip(first, [*first[1:], len(rows)], strict=True)]
-    axes.set_yticks(middles[::every], [style.name(rows[i][0], 20) for i in first[::every]], fontsize=7)
+    axes.set_yticks(middles[::every], [style.display_name(rows[i][0], 20) for i in first[::every]], fontsize=7)
     axes.set_ylabel(f"{len(rows)} rows of workers, by host")
 
 
-def _shared(found: Sequence[Bar], rows: Sequence[tuple[str, str]]) -> bool:
+def _workers_share_rows(found: Sequence[TrialBar], rows: Sequence[tuple[str, str]]) -> bool:
     return len({(bar.host, bar.worker) for bar in found}) > len(rows)
 
 
-def _moment(iso: str) -> float | None:
+def _parse_timestamp(iso: str) -> float | None:
     """Seconds since 1970; None where the text is no time, or one of which nobody knows in which zone."""
     try:
         moment = datetime.fromisoformat(iso)
@@ -233,16 +242,19 @@ def _moment(iso: str) -> float | None:
         return None
 
 
-def _seconds(record: TrialRecord) -> float:
+def _trial_seconds(record: TrialRecord) -> float:
     return max(0.0, record.seconds) if math.isfinite(record.seconds) else 0.0
 
 
-def _first(records: Sequence[TrialRecord]) -> str:
-    started = min((r.started for r in records if _moment(r.started) is not None), key=lambda s: _moment(s) or 0.0)
+def _first_start(records: Sequence[TrialRecord]) -> str:
+    started = min(
+        (r.started for r in records if _parse_timestamp(r.started) is not None),
+        key=lambda s: _parse_timestamp(s) or 0.0,
+    )
     return datetime.fromisoformat(started).strftime("%Y-%m-%d %H:%M %Z").strip()
 
 
-def _span(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     """``40 s``, ``12 min``, ``3.4 h``, ``2.1 days``."""
     for least, size, unit in ((172800, 86400, "days"), (5400, 3600, "h"), (90, 60, "min")):
         if seconds >= least:
@@ -250,7 +262,7 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _natural(text: str) -> tuple[tuple[int, int, str], ...]:
+def _natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """node2 before node10."""
     parts = re.findall(r"\d+|\D+", text)
     return tuple((0, int(p), "") if p.isdecimal() and len(p) < 30 else (1, 0, p) for p in parts)

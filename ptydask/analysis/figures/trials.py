@@ -16,7 +16,7 @@ from ptydask.model import Direction, TrialRecord, TrialState, count_states
 
 
 @dataclass(frozen=True)
-class Drawn:
+class TrialErrors:
     """Trials of one state that have an error: ``numbers`` (N,), ``errors`` (N,), both by number."""
 
     records: tuple[TrialRecord, ...]
@@ -27,11 +27,11 @@ class Drawn:
         return len(self.records)
 
 
-def with_error(data: StudyData, *states: TrialState) -> Drawn:
+def with_error(data: StudyData, *states: TrialState) -> TrialErrors:
     """The trials in one of these states (none given: completed) whose error is a finite number."""
     wanted = states or (TrialState.COMPLETE,)
     found = tuple(r for r in data.records if r.state in wanted and r.error is not None and math.isfinite(r.error))
-    return Drawn(
+    return TrialErrors(
         found, np.array([r.number for r in found], dtype=np.int64), np.array([r.error for r in found], dtype=float)
     )
 
@@ -42,16 +42,16 @@ def best(data: StudyData) -> TrialRecord | None:
     return found.records[best_first(found.errors, data.meta.direction)[0]] if len(found) else None
 
 
-def titled(data: StudyData) -> str:
+def study_title(data: StudyData) -> str:
     """The study's name, for the beginning of a title."""
-    return style.name(data.meta.name, 36)
+    return style.display_name(data.meta.name, 36)
 
 
-def counts(records: Iterable[TrialRecord]) -> str:
+def counts_text(records: Iterable[TrialRecord]) -> str:
     """``30 trials: 12 complete, 17 pruned, 1 failed``."""
     tally = count_states(record.state for record in records)
     told = ", ".join(f"{count:,} {word}" for word, count in tally.items() if count)
-    total = style.several(sum(tally.values()), "trial")
+    total = style.format_count(sum(tally.values()), "trial")
     return f"{total}: {told}" if told else total
 
 
@@ -59,7 +59,7 @@ def without_error(data: StudyData) -> str:
     """How many completed or pruned trials have no finite error, in words; "" where all have one."""
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     count = sum(r.state in states for r in data.records) - len(with_error(data, *states))
-    return f"{style.several(count, 'trial')} without a finite error not shown" if count else ""
+    return f"{style.format_count(count, 'trial')} without a finite error not shown" if count else ""
 
 
 def nothing_complete(data: StudyData) -> str | None:
@@ -68,7 +68,7 @@ def nothing_complete(data: StudyData) -> str | None:
         return None
     if not data.records:
         return "No trial has ended so far."
-    return f"No trial has completed with a finite error so far ({counts(data.records)})."
+    return f"No trial has completed with a finite error so far ({counts_text(data.records)})."
 
 
 def best_so_far(errors: NDArray[np.float64], direction: Direction) -> NDArray[np.float64]:
@@ -82,7 +82,7 @@ def best_first(errors: NDArray[np.float64], direction: Direction) -> NDArray[np.
     return np.argsort(errors if direction == "minimize" else -errors, kind="stable")
 
 
-def column(records: Sequence[TrialRecord], name: str) -> list[Any]:
+def parameter_values(records: Sequence[TrialRecord], name: str) -> list[Any]:
     """Each trial's value of a parameter; ``...`` where it has none."""
     return [record.params.get(name, ...) for record in records]
 

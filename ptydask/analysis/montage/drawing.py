@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 
 from ptydask.analysis.figures import scales, style
 from ptydask.analysis.montage import sheet_layout
-from ptydask.analysis.montage.sheet_layout import CELL, Picture, Sheet
+from ptydask.analysis.montage.sheet_layout import CELL, MontageCell, MontageSheet
 from ptydask.errors import UsageError
 from ptydask.model import StudyMeta, TrialRecord, TrialState
 
@@ -36,7 +36,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class MontageLayout:
     """Where the cells are, in inches from the upper left corner; ``scale`` is inches per angstrom, 0 where unknown."""
 
     columns: int
@@ -62,7 +62,7 @@ class Layout:
         row, column = divmod(at, self.columns)
         return _MARGIN + column * (CELL + _GAP), _MARGIN + self.head + row * (self.image + self.caption + _GAP)
 
-    def box(self, at: int, picture: Picture) -> tuple[float, float, float, float]:
+    def box(self, at: int, picture: MontageCell) -> tuple[float, float, float, float]:
         """Left, right, bottom and top of a picture: in the middle of its cell, at the scale of all."""
         left, top = self.cell(at)
         if self.scale and picture.height is not None and picture.width is not None:
@@ -74,7 +74,7 @@ class Layout:
         return x, x + width, y + height, y
 
 
-def layout(pictures: Sequence[Picture], columns: int | None, lines: int, head: int) -> Layout:
+def compute_layout(pictures: Sequence[MontageCell], columns: int | None, lines: int, head: int) -> MontageLayout:
     """One scale for all, such that the widest picture fills its cell; ``lines`` of captions, ``head`` lines on top."""
     sizes = [(p.height, p.width) for p in pictures if p.height is not None and p.width is not None]
     if sizes:
@@ -88,72 +88,74 @@ def layout(pictures: Sequence[Picture], columns: int | None, lines: int, head: i
     columns = (
         min(columns, len(pictures)) if columns else sheet_layout.columns_for(len(pictures), (image + caption) / CELL)
     )
-    return Layout(columns, -(-len(pictures) // columns), image, caption, 0.22 + head * _LINE, scale)
+    return MontageLayout(columns, -(-len(pictures) // columns), image, caption, 0.22 + head * _LINE, scale)
 
 
-def paint(shown: Sheet, *, columns: int | None, common: bool, dpi: float | None, title: str) -> Figure:
-    """See :func:`ptydask.analysis.montage.trial_images.paint`."""
+def draw_sheet(shown: MontageSheet, *, columns: int | None, common: bool, dpi: float | None, title: str) -> Figure:
+    """See :func:`ptydask.analysis.montage.trial_images.draw_sheet`."""
     pictures = shown.pictures
     if not pictures:
-        return style.words(
-            style.name(shown.meta.name, 40),
+        return style.text_figure(
+            style.display_name(shown.meta.name, 40),
             f"No trial with {'an image' if shown.array == 'phase' else shown.array} to show.",
         )
     records = [picture.record for picture in pictures]
     snapshots = any(picture.label for picture in pictures)
-    names, alike = sheet_layout.varying(records)
+    names, alike = sheet_layout.varying_parameters(records)
     captions = [caption(p, shown.ranks.get(p.record.number), names, shown.meta)[:_MOST_LINES] for p in pictures]
-    head = _head(shown, alike if len(pictures) > 1 or snapshots else {})
-    place = layout(pictures, columns, max(map(len, captions)), 0)
+    head = _head_lines(shown, alike if len(pictures) > 1 or snapshots else {})
+    place = compute_layout(pictures, columns, max(map(len, captions)), 0)
     wrapped = [line for text in head for line in textwrap.wrap(text, int((place.width - 2 * _MARGIN) * 17))]
-    place = layout(pictures, columns, max(map(len, captions)), len(wrapped))
-    figure = Figure(figsize=(place.width, place.height), dpi=dpi or _dots(pictures, place))
+    place = compute_layout(pictures, columns, max(map(len, captions)), len(wrapped))
+    figure = Figure(figsize=(place.width, place.height), dpi=dpi or _choose_dpi(pictures, place))
     if max(place.width, place.height) * figure.dpi > _SIDE:
         raise UsageError(
             f"{len(pictures)} images at {figure.dpi:.0f} dpi make a picture too large to draw; choose fewer"
         )
-    axes = _paper(figure, place)
-    limits = sheet_layout.grey(pictures)
+    axes = _page_axes(figure, place)
+    limits = sheet_layout.sheet_grey_limits(pictures)
     for at, (picture, lines) in enumerate(zip(pictures, captions, strict=True)):
-        _picture(axes, place, at, picture, lines, limits if common else None)
-    axes.text(_MARGIN, _MARGIN, _title(shown, title), va="top", fontsize=10, fontweight="bold")
+        _draw_cell(axes, place, at, picture, lines, limits if common else None)
+    axes.text(_MARGIN, _MARGIN, _title_text(shown, title), va="top", fontsize=10, fontweight="bold")
     for i, line in enumerate(wrapped):
         axes.text(_MARGIN, _MARGIN + 0.2 + i * _LINE, line, va="top", fontsize=7, color=style.GREY)
-    _foot(axes, shown, place, limits if common else None)
+    _draw_footer(axes, shown, place, limits if common else None)
     axes.set_xlim(0, place.width)
     axes.set_ylim(place.height, 0)
     return figure
 
 
-def caption(picture: Picture, rank: int | None, names: Sequence[str], meta: StudyMeta, width: int = 32) -> list[str]:
+def caption(
+    picture: MontageCell, rank: int | None, names: Sequence[str], meta: StudyMeta, width: int = 32
+) -> list[str]:
     """The lines below a picture: rank and number; the error; the parameters, as many on a line as fit."""
     record = picture.record
     ranked = f"#{rank}  " if rank is not None and not picture.label else ""
     lines = [f"{ranked}{picture.label or f'trial {record.number}'}{'  (thumbnail)' if picture.thumbnail else ''}"]
     if not picture.label:
-        lines.append(f"{_error(record, meta)}{_state(record)}")
-        lines += _packed([_value(record, name, meta) for name in names if name in record.params], width)
+        lines.append(f"{_error_text(record, meta)}{_state_text(record)}")
+        lines += _fill_lines([_parameter_text(record, name, meta) for name in names if name in record.params], width)
     return lines
 
 
-def _error(record: TrialRecord, meta: StudyMeta) -> str:
+def _error_text(record: TrialRecord, meta: StudyMeta) -> str:
     if record.error is None:
         return "no error"
-    return f"{style.name(meta.metric, 14)} {scales.value_text(float(f'{record.error:.5g}'))}"
+    return f"{style.display_name(meta.metric, 14)} {scales.value_text(float(f'{record.error:.5g}'))}"
 
 
-def _state(record: TrialRecord) -> str:
+def _state_text(record: TrialRecord) -> str:
     return "" if record.state is TrialState.COMPLETE else f"  ({record.state.word})"
 
 
-def _value(record: TrialRecord, name: str, meta: StudyMeta) -> str:
+def _parameter_text(record: TrialRecord, name: str, meta: StudyMeta) -> str:
     """``rotation −1.5°``."""
-    value, unit = record.params[name], scales.unit(name, meta)
+    value, unit = record.params[name], scales.parameter_unit(name, meta)
     said = scales.value_text(float(f"{value:.4g}") if isinstance(value, float) else value, 16)
-    return f"{style.name(name, 18)} {said}{'' if unit in ('', '°') else ' '}{unit}"
+    return f"{style.display_name(name, 18)} {said}{'' if unit in ('', '°') else ' '}{unit}"
 
 
-def _packed(parts: Sequence[str], width: int) -> list[str]:
+def _fill_lines(parts: Sequence[str], width: int) -> list[str]:
     """As many parts on a line as fit, two blanks between them."""
     lines: list[str] = []
     for part in parts:
@@ -164,24 +166,26 @@ def _packed(parts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def _title(shown: Sheet, title: str) -> str:
+def _title_text(shown: MontageSheet, title: str) -> str:
     count, first = len(shown.pictures), shown.pictures[0].record
     if title:
-        return f"{style.name(shown.meta.name, 40)} \N{EN DASH} {style.plain(title)}"
-    if any(picture.label for picture in shown.pictures):
-        return f"{style.name(shown.meta.name, 40)} \N{EN DASH} trial {first.number}, {_error(first, shown.meta)}"
-    return f"{style.name(shown.meta.name, 40)} \N{EN DASH} {style.several(count, 'trial')}"
+        what = style.escape_text(title)
+    elif any(picture.label for picture in shown.pictures):
+        what = f"trial {first.number}, {_error_text(first, shown.meta)}"
+    else:
+        what = style.format_count(count, "trial")
+    return f"{style.display_name(shown.meta.name, 40)} \N{EN DASH} {what}"
 
 
-def _head(shown: Sheet, alike: dict[str, Any]) -> list[str]:
+def _head_lines(shown: MontageSheet, alike: dict[str, Any]) -> list[str]:
     """Lines below the title: what is shown, and the values that all trials share."""
     records = [picture.record for picture in shown.pictures]
-    found = [_value(records[0], name, shown.meta) for name in alike]
+    found = [_parameter_text(records[0], name, shown.meta) for name in alike]
     alike_text = f"in all: {',  '.join(found)}" if found else ""
     return [line for line in (_WORDS[shown.array], alike_text) if line]
 
 
-def _dots(pictures: Sequence[Picture], place: Layout) -> float:
+def _choose_dpi(pictures: Sequence[MontageCell], place: MontageLayout) -> float:
     """Dots per inch at which no picture loses a pixel, within reason."""
     finest = 0.0
     for at, picture in enumerate(pictures):
@@ -190,7 +194,7 @@ def _dots(pictures: Sequence[Picture], place: Layout) -> float:
     return math.ceil(min(_FINEST, max(_COARSEST, finest)))
 
 
-def _paper(figure: Figure, place: Layout) -> Axes:
+def _page_axes(figure: Figure, place: MontageLayout) -> Axes:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(0, place.width)
@@ -199,15 +203,26 @@ def _paper(figure: Figure, place: Layout) -> Axes:
     return axes
 
 
-def _picture(
-    axes: Axes, place: Layout, at: int, picture: Picture, lines: Sequence[str], limits: tuple[float, float] | None
+def _draw_cell(
+    axes: Axes,
+    place: MontageLayout,
+    at: int,
+    picture: MontageCell,
+    lines: Sequence[str],
+    limits: tuple[float, float] | None,
 ) -> None:
     box = place.box(at, picture)
     own = limits is None or picture.thumbnail
-    low, high = sheet_layout.grey([picture]) if own and not picture.thumbnail else (1, 255) if own else limits or (0, 1)
+    low, high = (
+        sheet_layout.sheet_grey_limits([picture])
+        if own and not picture.thumbnail
+        else (1, 255)
+        if own
+        else limits or (0, 1)
+    )
     axes.imshow(picture.data, cmap="gray", vmin=low, vmax=high, extent=box, aspect="auto", interpolation="auto")
     if at % place.columns == 0 and place.scale and picture.width is not None:
-        _bar(axes, place, box, picture.width)
+        _draw_scale_bar(axes, place, box, picture.width)
     left, top = place.cell(at)
     for i, line in enumerate(lines):
         axes.text(
@@ -221,7 +236,7 @@ def _picture(
         )
 
 
-def _bar(axes: Axes, place: Layout, box: tuple[float, float, float, float], width: float) -> None:
+def _draw_scale_bar(axes: Axes, place: MontageLayout, box: tuple[float, float, float, float], width: float) -> None:
     """A scale bar with its length, in the lower left corner of a picture."""
     angstrom = sheet_layout.scale_bar(width)
     left, _, bottom, _ = box
@@ -242,7 +257,7 @@ def _bar(axes: Axes, place: Layout, box: tuple[float, float, float, float], widt
     )
 
 
-def _foot(axes: Axes, shown: Sheet, place: Layout, limits: tuple[float, float] | None) -> None:
+def _draw_footer(axes: Axes, shown: MontageSheet, place: MontageLayout, limits: tuple[float, float] | None) -> None:
     """The grey scale with its ends, and what is missing."""
     top, x = place.height - _MARGIN - _FOOT + 0.12, _MARGIN
     units = next((picture.units for picture in shown.pictures if picture.units), "")
@@ -266,5 +281,5 @@ def _foot(axes: Axes, shown: Sheet, place: Layout, limits: tuple[float, float] |
         )
         notes.append(f"without an image: {numbers}")
     room = max(20, int((place.width - x - _MARGIN) * 17))
-    text = "\n".join(textwrap.wrap(" \N{MIDDLE DOT} ".join(map(style.plain, notes)), room)[:4])
+    text = "\n".join(textwrap.wrap(" \N{MIDDLE DOT} ".join(map(style.escape_text, notes)), room)[:4])
     axes.text(x, top, text, va="top", fontsize=7, color=style.GREY)

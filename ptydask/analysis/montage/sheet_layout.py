@@ -21,7 +21,7 @@ _MOST_PIXELS = 40_000_000
 
 
 @dataclass(frozen=True)
-class Picture:
+class MontageCell:
     """What is in one cell. ``height`` and ``width`` are in angstrom; None where the pixel size is not known."""
 
     record: TrialRecord
@@ -37,12 +37,12 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class MontageSheet:
     """All pictures in their order, and why each trial that is missing is missing."""
 
     meta: StudyMeta
     array: Kind
-    pictures: tuple[Picture, ...]
+    pictures: tuple[MontageCell, ...]
     lost: Mapping[int, str] = field(default_factory=dict)
     ranks: Mapping[int, int] = field(default_factory=dict)
     """Trial number -> its rank among all that completed."""
@@ -58,9 +58,11 @@ def cell_pixels(count: int, dpi: float | None = None) -> int:
     return round(CELL * dpi) if dpi else max(64, min(2000, math.isqrt(_MOST_PIXELS // max(1, count))))
 
 
-def grey(pictures: Sequence[Picture]) -> tuple[float, float]:
-    """Black and white for all pictures, see :func:`ptydask.analysis.greys.common`."""
-    return greys.common(greys.ends(picture.data) for picture in pictures if not picture.thumbnail) or (0.0, 1.0)
+def sheet_grey_limits(pictures: Sequence[MontageCell]) -> tuple[float, float]:
+    """Black and white for all pictures, see :func:`ptydask.analysis.greys.shared_grey_limits`."""
+    return greys.shared_grey_limits(
+        greys.grey_limits(picture.data) for picture in pictures if not picture.thumbnail
+    ) or (0.0, 1.0)
 
 
 def scale_bar(width: float) -> float:
@@ -77,7 +79,7 @@ def length_text(angstrom: float) -> str:
     return f"{angstrom:g} Å"
 
 
-def varying(records: Sequence[TrialRecord]) -> tuple[list[str], dict[str, Any]]:
+def varying_parameters(records: Sequence[TrialRecord]) -> tuple[list[str], dict[str, Any]]:
     """The parameters that differ among these trials, and name and value of those that all have alike."""
     names = parameter_names(records)
     values = {name: [record.params.get(name, ...) for record in records] for name in names}

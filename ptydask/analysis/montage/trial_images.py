@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ptydask.analysis import figures, greys, sweep
 from ptydask.analysis.montage import sheet_layout
-from ptydask.analysis.montage.sheet_layout import Kind, Picture, Sheet
-from ptydask.errors import StoreError, UsageError, nearest
+from ptydask.analysis.montage.sheet_layout import Kind, MontageCell, MontageSheet
+from ptydask.errors import StoreError, UsageError, nearest_hint
 from ptydask.model import Direction, Image, TrialRecord, TrialState, in_order, parameter_names, ranked
 from ptydask.store.reader import Results, StoredArray, TrialData
 
@@ -44,22 +44,22 @@ def draw(
     figures.need_matplotlib()
     pixels = sheet_layout.cell_pixels(len(records), dpi)
     shown = read(results, records, array=array, crop=crop, pixels=pixels)
-    return paint(shown, columns=columns, common=common, dpi=dpi, title=title)
+    return draw_sheet(shown, columns=columns, common=common, dpi=dpi, title=title)
 
 
-def paint(
-    shown: Sheet, *, columns: int | None = None, common: bool = True, dpi: float | None = None, title: str = ""
+def draw_sheet(
+    shown: MontageSheet, *, columns: int | None = None, common: bool = True, dpi: float | None = None, title: str = ""
 ) -> Figure:
     """A sheet that was read, as a figure; one of words where it has no picture. ``title`` goes after the study's."""
     figures.need_matplotlib()
     from ptydask.analysis.figures import style
     from ptydask.analysis.montage import drawing
 
-    with style.applied():
-        return drawing.paint(shown, columns=columns, common=common, dpi=dpi, title=title)
+    with style.style_context():
+        return drawing.draw_sheet(shown, columns=columns, common=common, dpi=dpi, title=title)
 
 
-def pictureless(results: Results) -> str:
+def why_no_images(results: Results) -> str:
     """Why no trial of the study can have an image: a sweep's program makes none; "" where trials may."""
     if not sweep.is_sweep(results.meta) or results.pictures():
         return ""
@@ -84,7 +84,7 @@ def ordered(
     taken = [record for record in records if state is None or record.state is state]
     names = ["error", "number", *parameter_names(taken)]
     if taken and sort not in names:
-        raise UsageError(f"no trial has a parameter {sort!r}; {nearest(sort, names)}")
+        raise UsageError(f"no trial has a parameter {sort!r}; {nearest_hint(sort, names)}")
 
     def value_of(record: TrialRecord) -> Any:
         return getattr(record, sort) if sort in ("error", "number") else record.params.get(sort)
@@ -104,7 +104,7 @@ def read(
     crop: float = 1.0,
     pixels: int = 1000,
     most: int | None = None,
-) -> Sheet:
+) -> MontageSheet:
     """The pictures of these trials, read one by one and averaged down to at most ``pixels`` along a side.
 
     ``phase`` is the image that the trial left, its median taken off, since a phase has no zero; ``amplitude`` is
@@ -114,8 +114,8 @@ def read(
     Raises UsageError for another ``array``.
     """
     if array not in ARRAYS:
-        raise UsageError(f"there is no array {array!r} to show; {nearest(array, ARRAYS)}")
-    found: list[Picture] = []
+        raise UsageError(f"there is no array {array!r} to show; {nearest_hint(array, ARRAYS)}")
+    found: list[MontageCell] = []
     lost: dict[int, str] = {}
     thumbnails: dict[int, NDArray[np.uint8]] | None = None
     for record in records:
@@ -123,28 +123,28 @@ def read(
             break
         try:
             trial = results.trial(record.number)
-            image = _image(trial, array)
+            image = _trial_image(trial, array)
         except StoreError as error:
             lost[record.number] = str(error)
             continue
         if image is not None:
-            found.append(_picture(record, image, array, crop, pixels))
+            found.append(_make_cell(record, image, array, crop, pixels))
             continue
         if thumbnails is None:
             thumbnails = results.pictures() if array == "phase" else {}
         if record.number in thumbnails:
             tile = greys.without_margin(thumbnails[record.number]).astype(np.float32)
-            found.append(Picture(record, _cropped(tile, crop), None, None, thumbnail=True))
+            found.append(MontageCell(record, _crop_middle(tile, crop), None, None, thumbnail=True))
         else:
             lost[record.number] = trial.lost or f"no {array} was kept"
     best_first = ranked(results.records(), results.meta.direction)
     ranks = {record.number: place for place, record in enumerate(best_first, 1)}
-    return Sheet(results.meta, array, tuple(found), lost, ranks)
+    return MontageSheet(results.meta, array, tuple(found), lost, ranks)
 
 
 def read_snapshots(
     results: Results, number: int, *, array: Kind = "phase", crop: float = 1.0, pixels: int = 1000
-) -> Sheet:
+) -> MontageSheet:
     """One trial's snapshots in rising iteration, its end last. Raises StoreError, and UsageError without any."""
     trial = results.trial(number)
     if not trial.snapshots:
@@ -155,13 +155,13 @@ def read_snapshots(
         if image is None:
             lost[step] = f"no {array} was kept at iteration {step}"
             continue
-        found.append(_picture(trial.record, image, array, crop, pixels, f"iteration {step}"))
-    if (last := _image(trial, array)) is not None:
-        found.append(_picture(trial.record, last, array, crop, pixels, "end"))
-    return Sheet(results.meta, array, tuple(found), lost)
+        found.append(_make_cell(trial.record, image, array, crop, pixels, f"iteration {step}"))
+    if (last := _trial_image(trial, array)) is not None:
+        found.append(_make_cell(trial.record, last, array, crop, pixels, "end"))
+    return MontageSheet(results.meta, array, tuple(found), lost)
 
 
-def _image(trial: TrialData, array: Kind) -> Image | None:
+def _trial_image(trial: TrialData, array: Kind) -> Image | None:
     """What is shown of a trial, with its axes; None where it was not kept."""
     if array == "phase" and trial.image is not None:
         return trial.image
@@ -172,7 +172,7 @@ def _of_arrays(trial: TrialData, arrays: Mapping[str, StoredArray], array: Kind)
     name = {"phase": "object_phase", "amplitude": "object_amplitude", "probe": "probe"}[array]
     if name not in arrays or not 2 <= len(arrays[name].shape) <= 4:
         return None
-    rows, columns = (slice(None), slice(None)) if array == "probe" else _region(trial)
+    rows, columns = (slice(None), slice(None)) if array == "probe" else _image_region(trial)
     data = np.asarray(arrays[name][(..., rows, columns)])
     if array == "probe":
         data = np.sqrt((np.abs(data) ** 2).reshape(-1, *data.shape[-2:]).sum(0))
@@ -188,7 +188,7 @@ def _of_arrays(trial: TrialData, arrays: Mapping[str, StoredArray], array: Kind)
     return Image(data, y, x, "rad" if array == "phase" else "", unit, "")
 
 
-def _region(trial: TrialData) -> tuple[slice, slice]:
+def _image_region(trial: TrialData) -> tuple[slice, slice]:
     """The rows and columns of the object that the trial's image shows; all where it has none."""
     pixel = trial.attributes.get("pixel_size")
     if trial.image is None or not isinstance(pixel, int | float) or not pixel > 0:
@@ -198,11 +198,13 @@ def _region(trial: TrialData) -> tuple[slice, slice]:
     return slice(first[0], first[0] + rows), slice(first[1], first[1] + columns)
 
 
-def _picture(record: TrialRecord, image: Image, array: Kind, crop: float, pixels: int, label: str = "") -> Picture:
+def _make_cell(
+    record: TrialRecord, image: Image, array: Kind, crop: float, pixels: int, label: str = ""
+) -> MontageCell:
     data = np.asarray(image.data, dtype=np.float32)
     axes = zip((image.y, image.x), data.shape, strict=True)
-    lengths = [_length(axis, size, image.axis_units) for axis, size in axes]
-    kept = _cropped(data, crop)
+    lengths = [_side_length(axis, size, image.axis_units) for axis, size in axes]
+    kept = _crop_middle(data, crop)
     n = greys.binning(kept.shape, pixels)
     small = greys.binned(kept, n)
     height, width = (
@@ -212,10 +214,10 @@ def _picture(record: TrialRecord, image: Image, array: Kind, crop: float, pixels
     finite = small[np.isfinite(small)]
     if array == "phase" and finite.size:
         small = small - np.median(finite)
-    return Picture(record, small.astype(np.float32), height, width, image.units, label=label)
+    return MontageCell(record, small.astype(np.float32), height, width, image.units, label=label)
 
 
-def _length(axis: NDArray[Any], size: int, unit: str) -> float | None:
+def _side_length(axis: NDArray[Any], size: int, unit: str) -> float | None:
     """The length of a side in angstrom, half a pixel beyond the centres at its ends included."""
     if len(axis) < 2 or len(axis) != size or unit not in _UNITS:
         return None
@@ -223,7 +225,7 @@ def _length(axis: NDArray[Any], size: int, unit: str) -> float | None:
     return pixel * size if math.isfinite(pixel) and pixel > 0 else None
 
 
-def _cropped(data: NDArray[Any], part: float) -> NDArray[Any]:
+def _crop_middle(data: NDArray[Any], part: float) -> NDArray[Any]:
     """The middle of an image, ``part`` of each side."""
     sizes = [max(1, round(size * part)) for size in data.shape]
     top, left = ((size - kept) // 2 for size, kept in zip(data.shape, sizes, strict=True))

@@ -26,15 +26,15 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     or Pillow.
     """
     need_matplotlib()
-    pictures.pillow()
-    from ptydask.analysis.report.collect import collect  # imports Matplotlib
+    pictures.import_pillow()
+    from ptydask.analysis.report.collect import collect_page_data  # imports Matplotlib
 
     album = trial_album.read(results, images=images)
     records = tuple(one.record for one in album.trials.values())
     study = StudyData(results.meta, records, {n: one.curve for n, one in album.trials.items() if one.curve})
     # Before its first trial a run has not said anything yet.
     running = results.status() or ({} if results.live else None)
-    data = collect(study, album, running)
+    data = collect_page_data(study, album, running)
     return page.render(data, plots.draw(study), source=results.path.name, made=made or datetime.now(UTC))
 
 

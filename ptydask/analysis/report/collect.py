@@ -11,15 +11,15 @@ from ptydask import sampling
 from ptydask.analysis import sweep
 from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
-from ptydask.analysis.gain import baseline, gain
+from ptydask.analysis.gain import baseline_trial, compute_gain
 from ptydask.analysis.report import rows
-from ptydask.analysis.report.trial_album import MONTAGE, Album
-from ptydask.model import Choice, Distribution, StudyMeta, Weighted, count_states, ranked
+from ptydask.analysis.report.trial_album import MONTAGE, TrialAlbum
+from ptydask.model import Choice, Distribution, StudyMeta, WeightedChoice, count_states, ranked
 from ptydask.space import ranges
 from ptydask.space.tunables import PARAMETERS
 
 
-def collect(study: StudyData, album: Album, running: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The page's data. ``running`` is what the driver says of a run that is on, as ``Results.status()`` has it.
 
     ``study``: its name, what was tuned, the outcome; ``columns``: the table, one list a column, in the order of the
@@ -27,10 +27,12 @@ def collect(study: StudyData, album: Album, running: Mapping[str, Any] | None = 
     ``provenance``: where all of it comes from. The same study gives the same data.
     """
     return {
-        "study": _study(study, album, running),
-        "columns": rows.columns(study, album.trials, {one["name"]: one["unit"] for one in tuned(study)}),
-        "trials": {str(n): facts for n, seen in album.trials.items() if (facts := rows.facts(seen))},
-        "curves": rows.curves(study),
+        "study": _study_summary(study, album, running),
+        "columns": rows.table_columns(
+            study, album.trials, {one["name"]: one["unit"] for one in tuned_parameters(study)}
+        ),
+        "trials": {str(n): facts for n, seen in album.trials.items() if (facts := rows.trial_details(seen))},
+        "curves": rows.encode_curves(study),
         "pictures": {str(n): seen.picture for n, seen in album.trials.items() if seen.picture},
         "probes": {str(n): seen.probe for n, seen in album.trials.items() if seen.probe},
         "thumbnails": {str(n): seen.thumbnail for n, seen in album.trials.items() if seen.thumbnail},
@@ -41,11 +43,11 @@ def collect(study: StudyData, album: Album, running: Mapping[str, Any] | None = 
 # --- the study ---------------------------------------------------------------------------------------
 
 
-def _study(study: StudyData, album: Album, running: Mapping[str, Any] | None) -> dict[str, Any]:
+def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, Any] | None) -> dict[str, Any]:
     meta, records = study.meta, study.records
-    own = baseline(records)
+    own = baseline_trial(records)
     best = study.best
-    made = gain(best, own, meta.direction) if best is not None else None
+    made = compute_gain(best, own, meta.direction) if best is not None else None
     counts = count_states(record.state for record in records)
     order = ranked(records, meta.direction)
     return {
@@ -55,7 +57,7 @@ def _study(study: StudyData, album: Album, running: Mapping[str, Any] | None) ->
         "engine": meta.engine,
         "step": sweep.step_word(meta),
         "images": not sweep.is_sweep(meta) or any(seen.picture or seen.thumbnail for seen in album.trials.values()),
-        "constants": [[name, _text(value)] for name, value in sweep.constants(meta).items()],
+        "constants": [[name, _constant_text(value)] for name, value in sweep.constants(meta).items()],
         "created": meta.created,
         "counts": counts,
         "ranks": [record.number for record in order],
@@ -65,21 +67,21 @@ def _study(study: StudyData, album: Album, running: Mapping[str, Any] | None) ->
         "gain": None
         if made is None
         else {"own": made.own.number, "values": made.values, "difference": made.difference, "share": made.share},
-        "tuned": tuned(study),
+        "tuned": tuned_parameters(study),
         "wall": timeline.wall_seconds(records),
         "worked": sum(record.seconds for record in records if math.isfinite(record.seconds)),
         "workers": len({(record.host, record.worker) for record in records}),
         "hosts": sorted({record.host for record in records if record.host}),
         "devices": sorted({record.device for record in records if record.device}),
         "retried": sum(record.attempt > 1 for record in records),
-        "search": _search(meta) or _program(meta),
-        "running": _running(running),
+        "search": _search_settings(meta) or _program_rows(meta),
+        "running": _run_progress(running),
     }
 
 
-def tuned(study: StudyData) -> list[dict[str, Any]]:
+def tuned_parameters(study: StudyData) -> list[dict[str, Any]]:
     """Each parameter: its name, unit, meaning and range, in the order of the study's search space."""
-    ranges = _ranges(study.meta)
+    ranges = _search_ranges(study.meta)
     drawn = {name: one.get("attributes") or {} for name, one in search_space(study.meta).items()}
     known = PARAMETERS if study.meta.engine == "ptyrad" else {}
     listed = []
@@ -89,24 +91,24 @@ def tuned(study: StudyData) -> list[dict[str, Any]]:
         listed.append(
             {
                 "name": name,
-                "unit": scales.unit(name, study.meta),
+                "unit": scales.parameter_unit(name, study.meta),
                 "meaning": "" if one is None else one.meaning,
                 "range": _range_text(dist, study.meta),
-                "low": None if dist is None else rows.number(drawn[name].get("low")),
-                "high": None if dist is None else rows.number(drawn[name].get("high")),
+                "low": None if dist is None else rows.json_value(drawn[name].get("low")),
+                "high": None if dist is None else rows.json_value(drawn[name].get("high")),
                 "log": dist is not None and bool(drawn[name].get("log")),
             }
         )
     return listed
 
 
-def _ranges(meta: StudyMeta) -> dict[str, Distribution]:
+def _search_ranges(meta: StudyMeta) -> dict[str, Distribution]:
     """What may be tried, as far as the file says it in Optuna's words."""
-    made = {name: _range(entry) for name, entry in search_space(meta).items()}
+    made = {name: _parse_range(entry) for name, entry in search_space(meta).items()}
     return {name: dist for name, dist in made.items() if dist is not None}
 
 
-def _range(entry: Any) -> Distribution | None:
+def _parse_range(entry: Any) -> Distribution | None:
     try:
         return sampling.from_json(entry)
     except (KeyError, TypeError, ValueError):
@@ -114,15 +116,15 @@ def _range(entry: Any) -> Distribution | None:
 
 
 def _range_text(dist: Distribution | None, meta: StudyMeta) -> str:
-    if isinstance(dist, Choice | Weighted) and sweep.is_sweep(meta):
-        shown = [_text(one) for one in dist.choices]
-        if isinstance(dist, Weighted):
+    if isinstance(dist, Choice | WeightedChoice) and sweep.is_sweep(meta):
+        shown = [_constant_text(one) for one in dist.choices]
+        if isinstance(dist, WeightedChoice):
             shown = [f"{one} ({100 * weight:.4g} %)" for one, weight in zip(shown, dist.weights, strict=True)]
         return f"one of {', '.join(shown)}"
     return "" if dist is None else ranges.describe(dist)
 
 
-def _search(meta: StudyMeta) -> list[list[str]]:
+def _search_settings(meta: StudyMeta) -> list[list[str]]:
     """Budget, sampler and pruner, where the configuration has them in PtyRAD's words."""
     given = json_object(meta.config_json).get("hypertune_params")
     if not isinstance(given, Mapping):
@@ -135,27 +137,27 @@ def _search(meta: StudyMeta) -> list[list[str]]:
     for what in ("sampler", "pruner"):
         one = given.get(f"{what}_params")
         if isinstance(one, Mapping) and one.get("name"):
-            said.append([what.capitalize(), _call(str(one["name"]), one.get("configs"))])
+            said.append([what.capitalize(), _component_text(str(one["name"]), one.get("configs"))])
     return said
 
 
-def _program(meta: StudyMeta) -> list[list[str]]:
+def _program_rows(meta: StudyMeta) -> list[list[str]]:
     program = sweep.program(meta)
     return [["Program", program]] if program else []
 
 
-def _text(value: Any) -> str:
+def _constant_text(value: Any) -> str:
     """A constant as its file might have it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _call(name: str, configs: Any) -> str:
+def _component_text(name: str, configs: Any) -> str:
     """``HyperbandPruner (min_resource 5, reduction_factor 2)``."""
     said = ", ".join(f"{key} {json.dumps(value)}" for key, value in (configs or {}).items())
     return f"{name} ({said})" if said else name
 
 
-def _running(said: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _run_progress(said: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if said is None:
         return None
     run = said.get("run") or {}
@@ -163,7 +165,7 @@ def _running(said: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "updated": said.get("updated", ""),
         "total": run.get("total"),
         "under_way": len(run.get("running") or ()),
-        "remaining": rows.number(run.get("remaining")),
+        "remaining": rows.json_value(run.get("remaining")),
     }
 
 
@@ -178,13 +180,13 @@ def provenance(meta: StudyMeta) -> dict[str, Any]:
         "facts": [[name, str(meta.provenance[name])] for name in order if meta.provenance.get(name)],
         "config_text": meta.config_text,
         "config_format": meta.config_format,
-        "config": _pretty(meta.config_json),
-        "search_space": _pretty(meta.search_space_json),
+        "config": _pretty_json(meta.config_json),
+        "search_space": _pretty_json(meta.search_space_json),
         "keep_arrays": meta.keep.arrays,
     }
 
 
-def _pretty(text: str) -> str:
+def _pretty_json(text: str) -> str:
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except ValueError:

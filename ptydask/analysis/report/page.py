@@ -25,31 +25,31 @@ def render(data: Mapping[str, Any], plots: Sequence[Mapping[str, str]], *, sourc
     first. They cannot end their element: every ``<`` is written ``\\u003c``. Only the page's own script runs: the
     policy names it by its hash.
     """
-    script = "\n".join(map(_asset, _SCRIPTS))
+    script = "\n".join(map(_read_asset, _SCRIPTS))
     about = {"source": source, "made": made.isoformat(timespec="seconds"), "version": __version__}
     blocks = {**data, "about": about}
-    return Template(_asset("page.html")).substitute(
+    return Template(_read_asset("page.html")).substitute(
         title=html.escape(f"{data['study']['name']} - ptydask"),
-        policy=_policy(script),
-        css=_asset("page.css"),
+        policy=_content_security_policy(script),
+        css=_read_asset("page.css"),
         js=script,
-        plots="\n".join(map(_figure, plots)) or '<p class="empty">There is nothing to draw so far.</p>',
-        data="\n".join(_block(name, value) for name, value in blocks.items()),
+        plots="\n".join(map(_figure_html, plots)) or '<p class="empty">There is nothing to draw so far.</p>',
+        data="\n".join(_json_block(name, value) for name, value in blocks.items()),
     )
 
 
-def _asset(name: str) -> str:
+def _read_asset(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _policy(script: str) -> str:
+def _content_security_policy(script: str) -> str:
     """Nothing from anywhere: pictures within the page, styles, and this one script."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     rules = ("default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", f"script-src 'sha256-{digest}'")
     return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 
 
-def _block(name: str, value: Any) -> str:
+def _json_block(name: str, value: Any) -> str:
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     # What HTML or a browser's JSON might take for something else; none of them is left as it is.
     for char in "<>&\u2028\u2029":
@@ -59,7 +59,7 @@ def _block(name: str, value: Any) -> str:
     return f'<script type="application/json" id="data-{name}">{text}</script>'
 
 
-def _figure(plot: Mapping[str, str]) -> str:
+def _figure_html(plot: Mapping[str, str]) -> str:
     title, about = html.escape(plot["title"]), html.escape(plot["about"])
     caption = f"<figcaption><b>{title}</b> <span>{about}</span></figcaption>"
     drawing = f'<div class="drawing" role="group" aria-label="{title}">{plot["markup"]}</div>'

@@ -20,7 +20,7 @@ LOSSLESS = 192
 _QUALITY = 86
 
 
-def pillow() -> ModuleType:
+def import_pillow() -> ModuleType:
     """Pillow's ``Image``. Raises MissingDependency where it is not installed."""
     require("PIL", "report needs", "analysis", "pillow")
     import PIL.Image
@@ -28,7 +28,7 @@ def pillow() -> ModuleType:
     return PIL.Image
 
 
-def picture(image: Image, side: int, *, exact: bool = False) -> dict[str, Any] | None:
+def encode_image(image: Image, side: int, *, exact: bool = False) -> dict[str, Any] | None:
     """One image as the page wants it; None where it has no finite pixel.
 
     ``src`` holds at most ``side`` pixels along a side. ``low`` and ``high`` are the values of black and white, in
@@ -36,18 +36,20 @@ def picture(image: Image, side: int, *, exact: bool = False) -> dict[str, Any] |
     ``left``, ``top``, ``dx``, ``dy`` calibrate the pixels in ``unit``; without axes they count pixels.
     """
     data = np.asarray(image.data, np.float32)
-    ends = greys.ends(data) if data.ndim == 2 else None
+    ends = greys.grey_limits(data) if data.ndim == 2 else None
     if ends is None:
         return None
     low, high = ends
-    (top, dy), (left, dx) = _axis(image.y, data.shape[0]), _axis(image.x, data.shape[1])
+    (top, dy), (left, dx) = _pixel_axis(image.y, data.shape[0]), _pixel_axis(image.x, data.shape[1])
     return {
-        "src": _address(grey(np.nan_to_num(data, nan=low, posinf=high, neginf=low), low, high, side), exact),
+        "src": _image_data_uri(
+            grey_image(np.nan_to_num(data, nan=low, posinf=high, neginf=low), low, high, side), exact
+        ),
         "width": data.shape[1],
         "height": data.shape[0],
         "low": low,
         "high": high,
-        "middle": greys.middle(image),
+        "middle": greys.phase_median(image),
         "values": image.units,
         "left": left,
         "top": top,
@@ -58,7 +60,7 @@ def picture(image: Image, side: int, *, exact: bool = False) -> dict[str, Any] |
     }
 
 
-def probe(modes: NDArray[Any], pixel: float | None, side: int = 192) -> dict[str, Any] | None:
+def encode_probe(modes: NDArray[Any], pixel: float | None, side: int = 192) -> dict[str, Any] | None:
     """The strongest mode of a (mode, y, x) complex probe: brightness is amplitude, hue is phase.
 
     ``share`` is its part of the whole power. None where the array holds no probe.
@@ -71,10 +73,10 @@ def probe(modes: NDArray[Any], pixel: float | None, side: int = 192) -> dict[str
     total = float(powers.sum())
     if total <= 0:
         return None
-    colours = pillow().fromarray(_hues(mode))
-    _shrink(colours, side)
+    colours = import_pillow().fromarray(_phase_colours(mode))
+    _shrink_to_fit(colours, side)
     return {
-        "src": _address(colours, True),
+        "src": _image_data_uri(colours, True),
         "width": mode.shape[1],
         "height": mode.shape[0],
         "modes": len(stack),
@@ -87,30 +89,30 @@ def probe(modes: NDArray[Any], pixel: float | None, side: int = 192) -> dict[str
     }
 
 
-def thumbnail(tile: NDArray[np.uint8], side: int) -> str:
+def encode_thumbnail(tile: NDArray[np.uint8], side: int) -> str:
     """A stored thumbnail without its empty margin, ``side`` pixels along its longer side."""
-    small = pillow().fromarray(np.ascontiguousarray(greys.without_margin(tile)))
-    _shrink(small, side)
+    small = import_pillow().fromarray(np.ascontiguousarray(greys.without_margin(tile)))
+    _shrink_to_fit(small, side)
     out = io.BytesIO()
     small.save(out, "WEBP", quality=50, method=0)
-    return _data("image/webp", out.getvalue())
+    return _data_uri("image/webp", out.getvalue())
 
 
-def span(shown: Mapping[str, Any] | None) -> tuple[float, float] | None:
-    """Black and white of a :func:`picture` from its middle on; None where there is none."""
+def relative_limits(shown: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    """Black and white of a :func:`encode_image` from its middle on; None where there is none."""
     return None if shown is None else (shown["low"] - shown["middle"], shown["high"] - shown["middle"])
 
 
-def grey(data: NDArray[np.float32], low: float, high: float, side: int) -> Any:
+def grey_image(data: NDArray[np.float32], low: float, high: float, side: int) -> Any:
     """An 8-bit Pillow image, ``low`` black and ``high`` white, shrunk before the grey values are rounded."""
-    image = pillow().fromarray(np.ascontiguousarray(data))
-    _shrink(image, side)
+    image = import_pillow().fromarray(np.ascontiguousarray(data))
+    _shrink_to_fit(image, side)
     span = high - low if high > low else 1.0
     levels = np.clip((np.asarray(image, np.float64) - low) / span, 0, 1) * 255
-    return pillow().fromarray(np.round(levels).astype(np.uint8))
+    return import_pillow().fromarray(np.round(levels).astype(np.uint8))
 
 
-def _hues(mode: NDArray[Any]) -> NDArray[np.uint8]:
+def _phase_colours(mode: NDArray[Any]) -> NDArray[np.uint8]:
     """(y, x, 3) uint8: the full-colour circle around the phase, black where there is no amplitude."""
     value = np.abs(mode) / (np.abs(mode).max() or 1.0)
     sector = (np.angle(mode) / (2 * np.pi) % 1.0) * 6
@@ -118,30 +120,30 @@ def _hues(mode: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(np.round(255 * np.stack(channels, -1) * value[..., None]), np.uint8)
 
 
-def _shrink(image: Any, side: int) -> None:
+def _shrink_to_fit(image: Any, side: int) -> None:
     """Make an image fit ``side`` pixels, in place, aspect kept; a smaller one stays as it is."""
-    image.thumbnail((side, side), pillow().Resampling.LANCZOS)
+    image.thumbnail((side, side), import_pillow().Resampling.LANCZOS)
 
 
-def photograph(png: bytes) -> str:
+def compress_png(png: bytes) -> str:
     """A figure that is a picture already, smaller: lossy, at a quality that leaves letters sharp."""
-    return _address(pillow().open(io.BytesIO(png)).convert("RGB"), exact=False)
+    return _image_data_uri(import_pillow().open(io.BytesIO(png)).convert("RGB"), exact=False)
 
 
-def _address(image: Any, exact: bool) -> str:
+def _image_data_uri(image: Any, exact: bool) -> str:
     out = io.BytesIO()
     if exact or max(image.size) <= LOSSLESS:
         image.save(out, "WEBP", lossless=True, quality=60, method=3)
     else:
         image.save(out, "WEBP", quality=_QUALITY, method=3)
-    return _data("image/webp", out.getvalue())
+    return _data_uri("image/webp", out.getvalue())
 
 
-def _data(kind: str, content: bytes) -> str:
+def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _axis(centres: NDArray[Any], count: int) -> tuple[float, float]:
+def _pixel_axis(centres: NDArray[Any], count: int) -> tuple[float, float]:
     """Where the first pixel begins and how wide each is, from the pixels' centres."""
     if len(centres) != count:
         return 0.0, 1.0

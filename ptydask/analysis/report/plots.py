@@ -25,7 +25,7 @@ _TITLES = {
 }
 
 
-def anchor(number: int) -> str:
+def trial_anchor(number: int) -> str:
     """The address of a trial within the page."""
     return f"#trial-{number}"
 
@@ -38,16 +38,16 @@ def draw(study: StudyData) -> list[dict[str, str]]:
     Raises MissingDependency without Matplotlib.
     """
     drawn = []
-    for kind in figures.suitable(study):
+    for kind in figures.drawable_kinds(study):
         about = figures.KINDS[kind]
-        figure = figures.draw(kind, study, link=anchor)
+        figure = figures.draw(kind, study, link=trial_anchor)
         size = "wide" if figure.get_figwidth() > _COLUMN else ""
-        markup = element(figure, kind, about)
+        markup = figure_markup(figure, kind, about)
         drawn.append({"kind": kind, "title": _TITLES.get(kind, kind), "about": about, "markup": markup, "size": size})
     return sorted(drawn, key=lambda one: one["size"])
 
 
-def element(figure: Any, kind: str, about: str) -> str:
+def figure_markup(figure: Any, kind: str, about: str) -> str:
     """The figure as an ``<svg>``, or as an ``<img>`` where that would be large.
 
     Its links are out of the order of the Tab key: hundreds of points would be in the way, and the table leads to
@@ -59,4 +59,4 @@ def element(figure: Any, kind: str, about: str) -> str:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=160, metadata={"Software": None})
     width = round(figure.get_figwidth() * 96)
-    return f'<img alt="{html.escape(about)}" width="{width}" src="{pictures.photograph(out.getvalue())}">'
+    return f'<img alt="{html.escape(about)}" width="{width}" src="{pictures.compress_png(out.getvalue())}">'

@@ -12,7 +12,7 @@ import numpy as np
 
 from ptydask.analysis import sweep
 from ptydask.analysis.data import Curve, StudyData
-from ptydask.analysis.report.trial_album import Seen
+from ptydask.analysis.report.trial_album import PageTrial
 from ptydask.model import TrialRecord, TrialState, metric_names, ranked
 from ptydask.space import ranges
 
@@ -22,7 +22,7 @@ _SAFE = 2**53
 """Integers beyond this are no numbers in a browser."""
 
 
-def columns(study: StudyData, seen: Mapping[int, Seen], units: Mapping[str, str]) -> list[dict[str, Any]]:
+def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mapping[str, str]) -> list[dict[str, Any]]:
     """The table: each column's key, label, unit, kind, whether it is shown at first, and its values by number.
 
     ``units`` are those of the parameters, by name.
@@ -31,27 +31,27 @@ def columns(study: StudyData, seen: Mapping[int, Seen], units: Mapping[str, str]
     place = {record.number: rank for rank, record in enumerate(ranked(records, meta.direction), 1)}
     metrics = [name for name in metric_names(records) if name != meta.metric]
     made = [
-        _column("rank", "rank", "fact", [place.get(r.number) for r in records]),
-        _column("number", "trial", "fact", [r.number for r in records]),
-        _column("state", "state", "fact", [r.state.word for r in records]),
-        _column("error", meta.metric or "error", "fact", [r.error for r in records]),
+        _table_column("rank", "rank", "fact", [place.get(r.number) for r in records]),
+        _table_column("number", "trial", "fact", [r.number for r in records]),
+        _table_column("state", "state", "fact", [r.state.word for r in records]),
+        _table_column("error", meta.metric or "error", "fact", [r.error for r in records]),
         *(
-            _column(f"params.{n}", n, "param", [r.params.get(n) for r in records], units.get(n, ""))
+            _table_column(f"params.{n}", n, "param", [r.params.get(n) for r in records], units.get(n, ""))
             for n in study.parameters
         ),
-        *(_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records]) for n in metrics),
-        _column("seconds", "time", "fact", [r.seconds for r in records], "s"),
-        _column(
+        *(_table_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records]) for n in metrics),
+        _table_column("seconds", "time", "fact", [r.seconds for r in records], "s"),
+        _table_column(
             "steps",
             "last step" if sweep.is_sweep(meta) else "iterations",
             "fact",
-            [_steps(seen, r.number) for r in records],
+            [_last_step(seen, r.number) for r in records],
         ),
-        _column("message", "message", "fact", [r.message or _reason(r) for r in records]),
-        _column("attempt", "attempt", "fact", [r.attempt for r in records]),
-        _column("retry_of", "retry of", "fact", [r.retry_of for r in records]),
+        _table_column("message", "message", "fact", [r.message or _failure_reason(r) for r in records]),
+        _table_column("attempt", "attempt", "fact", [r.attempt for r in records]),
+        _table_column("retry_of", "retry of", "fact", [r.retry_of for r in records]),
         *(
-            _column(name, name, "fact", [getattr(r, name) for r in records])
+            _table_column(name, name, "fact", [getattr(r, name) for r in records])
             for name in ("origin", "started", "worker", "host", "job", "device", "seed")
         ),
     ]
@@ -64,9 +64,9 @@ def columns(study: StudyData, seen: Mapping[int, Seen], units: Mapping[str, str]
     return made
 
 
-def _column(key: str, label: str, group: str, values: list[Any], unit: str = "") -> dict[str, Any]:
-    said = [number(value) for value in values]
-    numeric = all(v is None or (ranges.is_number(v) and abs(v or 0) <= _SAFE) for v in values if not _odd(v))
+def _table_column(key: str, label: str, group: str, values: list[Any], unit: str = "") -> dict[str, Any]:
+    said = [json_value(value) for value in values]
+    numeric = all(v is None or (ranges.is_number(v) and abs(v or 0) <= _SAFE) for v in values if not _is_nonfinite(v))
     return {
         "key": key,
         "null": group == "param" and any(value is None for value in values),
@@ -78,11 +78,11 @@ def _column(key: str, label: str, group: str, values: list[Any], unit: str = "")
     }
 
 
-def _odd(value: Any) -> bool:
+def _is_nonfinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def number(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A value that JSON can hold: NaN and infinities, and integers beyond a browser's, become their texts."""
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
@@ -93,25 +93,25 @@ def number(value: Any) -> Any:
     return str(value)
 
 
-def _steps(seen: Mapping[int, Seen], trial: int) -> int | None:
+def _last_step(seen: Mapping[int, PageTrial], trial: int) -> int | None:
     steps = seen[trial].curve.get("step") if trial in seen else None
     if steps is None or not len(steps) or not math.isfinite(steps[-1]):
         return None
     return int(steps[-1])
 
 
-def _reason(record: TrialRecord) -> str:
+def _failure_reason(record: TrialRecord) -> str:
     return "" if record.state is not TrialState.FAIL else str(record.reason)
 
 
-def facts(seen: Seen) -> dict[str, Any]:
+def trial_details(seen: PageTrial) -> dict[str, Any]:
     """What a trial's page has beyond the table's columns; what is empty is left out."""
     said = {
-        "attributes": {name: number(_plain(value)) for name, value in seen.attributes.items()},
+        "attributes": {name: json_value(_python_value(value)) for name, value in seen.attributes.items()},
         "log": seen.log,
         "lost": seen.lost,
         "traceback": seen.record.traceback,
-        "reason": _reason(seen.record),
+        "reason": _failure_reason(seen.record),
         "command": seen.command,
         "artifacts": [[path, size] for path, size in seen.artifacts.items()],
         "more_files": seen.files - len(seen.artifacts),
@@ -120,12 +120,12 @@ def facts(seen: Seen) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value}
 
 
-def _plain(value: Any) -> Any:
+def _python_value(value: Any) -> Any:
     """A NumPy number as Python's own."""
     return value.item() if isinstance(value, np.generic) else value
 
 
-def curves(study: StudyData) -> dict[str, Any]:
+def encode_curves(study: StudyData) -> dict[str, Any]:
     """``names`` of the columns, the first is ``step``, and ``data``: by number, base64 of (column, point) float32.
 
     Long curves are thinned evenly; the first and the last point are always there. ``whole`` is by number how many
@@ -140,13 +140,13 @@ def curves(study: StudyData) -> dict[str, Any]:
         length = min((len(curve[name]) for name in curve), default=0)
         if not length:
             continue
-        data[str(trial)] = _packed(curve, ["step", *names], length, limit)
+        data[str(trial)] = _encode_curve(curve, ["step", *names], length, limit)
         if length > limit:
             whole[str(trial)] = length
     return {"names": ["step", *names], "data": data, "whole": whole}
 
 
-def _packed(curve: Curve, names: Sequence[str], length: int, limit: int) -> str:
+def _encode_curve(curve: Curve, names: Sequence[str], length: int, limit: int) -> str:
     at = np.unique(np.linspace(0, length - 1, min(length, limit)).round().astype(int))
     rows = [np.asarray(curve[n], np.float32)[at] if n in curve else np.full(len(at), np.nan) for n in names]
     if "step" not in curve:

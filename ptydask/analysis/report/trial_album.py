@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ptydask.analysis import greys
 from ptydask.analysis.data import Curve
-from ptydask.analysis.gain import baseline
+from ptydask.analysis.gain import baseline_trial
 from ptydask.analysis.report import pictures
 from ptydask.errors import StoreError
 from ptydask.model import Direction, Scalar, TrialRecord, TrialState, ranked
@@ -31,7 +31,7 @@ _LARGE = 600
 
 
 @dataclass(frozen=True)
-class Seen:
+class PageTrial:
     """One trial as the page shows it; what is not shown, or was not kept, is empty."""
 
     record: TrialRecord
@@ -52,56 +52,56 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Album:
+class TrialAlbum:
     """Every trial of a study, by number, and the grey scale that the best ones share."""
 
-    trials: Mapping[int, Seen]
+    trials: Mapping[int, PageTrial]
     grey: tuple[float, float] | None = None
     """The values of black and white; None where there is no image."""
 
 
-def pictured(records: Sequence[TrialRecord], direction: Direction, count: int) -> list[int]:
+def select_image_trials(records: Sequence[TrialRecord], direction: Direction, count: int) -> list[int]:
     """The trials that are shown with a large image: the best ones, the file's own values, then pruned ones."""
-    own = baseline(records)
+    own = baseline_trial(records)
     best = [record.number for record in ranked(records, direction)]
     pruned = [record.number for record in records if record.state is TrialState.PRUNED]
     first = best[: max(1, count - 1)] + ([own.number] if own is not None else [])
     return list(dict.fromkeys([*first, *best, *pruned]))[:count]
 
 
-def read(results: Results, *, images: int) -> Album:
+def read(results: Results, *, images: int) -> TrialAlbum:
     """All trials of ``results``, ``images`` of them with a large image. Raises StoreError for a file that is none."""
     records = results.records()
-    shown = pictured(records, results.meta.direction, images)
+    shown = select_image_trials(records, results.meta.direction, images)
     logs = {*shown, *[record.number for record in records if record.state is TrialState.FAIL][:_LOGS]}
-    seen: dict[int, Seen] = {}
+    seen: dict[int, PageTrial] = {}
     curves = results.curves() if len(records) >= _LARGE else {}
     spans: dict[int, tuple[float, float] | None] = {}
     for record in records:
         number = record.number
         try:
             if len(records) >= _LARGE and number not in logs:
-                seen[number] = Seen(record, curves.get(number) or results.curve(number))
+                seen[number] = PageTrial(record, curves.get(number) or results.curve(number))
                 continue
             trial = results.trial(number)
-            seen[number] = _facts(trial, log=number in logs)
+            seen[number] = _read_page_trial(trial, log=number in logs)
             if number in shown:
-                seen[number] = _pictures(seen[number], trial, best=number == shown[0])
+                seen[number] = _add_images(seen[number], trial, best=number == shown[0])
                 # The image itself is let go of: a hundred of 4096 x 4096 would be 7 GB.
-                spans[number] = pictures.span(seen[number].picture)
+                spans[number] = pictures.relative_limits(seen[number].picture)
         except StoreError as error:
-            seen[number] = Seen(record, lost=str(error))
+            seen[number] = PageTrial(record, lost=str(error))
     side = 64 if len(records) >= _LARGE else 128
     for number, tile in results.pictures().items():
         if number in seen:
-            seen[number] = replace(seen[number], thumbnail=pictures.thumbnail(tile, side))
-    return Album(seen, greys.common(spans.get(number) for number in shown[:MONTAGE]))
+            seen[number] = replace(seen[number], thumbnail=pictures.encode_thumbnail(tile, side))
+    return TrialAlbum(seen, greys.shared_grey_limits(spans.get(number) for number in shown[:MONTAGE]))
 
 
-def _facts(trial: TrialData, *, log: bool) -> Seen:
+def _read_page_trial(trial: TrialData, *, log: bool) -> PageTrial:
     tail = "\n".join(trial.log.rstrip().splitlines()[-_LOG_LINES:])[-_LOG_CHARACTERS:] if log else ""
     files = {path: trial.artifacts[path].size for path in list(trial.artifacts)[:_FILES]}
-    return Seen(
+    return PageTrial(
         trial.record,
         trial.curve,
         trial.attributes,
@@ -114,11 +114,11 @@ def _facts(trial: TrialData, *, log: bool) -> Seen:
     )
 
 
-def _pictures(seen: Seen, trial: TrialData, *, best: bool) -> Seen:
+def _add_images(seen: PageTrial, trial: TrialData, *, best: bool) -> PageTrial:
     image = trial.image
-    shown = None if image is None else pictures.picture(image, SIDE * (2 if best else 1), exact=best)
+    shown = None if image is None else pictures.encode_image(image, SIDE * (2 if best else 1), exact=best)
     size = seen.attributes.get("pixel_size")
     pixel = float(size) if isinstance(size, int | float) and size > 0 else None
     modes: NDArray[Any] | None = trial.arrays["probe"].read() if "probe" in trial.arrays else None
-    beam = None if modes is None else pictures.probe(np.asarray(modes), pixel)
+    beam = None if modes is None else pictures.encode_probe(np.asarray(modes), pixel)
     return replace(seen, picture=shown, probe=beam)

@@ -30,14 +30,14 @@ class JobQueue:
 
     def describe(self, request: ClusterRequest) -> str:
         """Workers, jobs, and what each job asks for. Raises UsageError where the workers cannot share a job."""
-        self._check(request)
+        self._check_cores(request)
         return profiles.describe(self.profile, request)
 
     def script(self, request: ClusterRequest) -> str:
         """The first job's script. Raises ClusterError where dask-jobqueue refuses the job."""
         from ptydask.clusters.jobqueue import launch
 
-        self._check(request)
+        self._check_cores(request)
         return launch.job_script(self.profile, request)
 
     @contextmanager
@@ -46,12 +46,12 @@ class JobQueue:
         from ptydask.clusters.jobqueue import launch
         from ptydask.clusters.jobqueue.fleet import Fleet
 
-        self._check(request)
-        with launch.opened(self.profile, request) as cluster, Fleet(cluster, self.profile, request) as fleet:
+        self._check_cores(request)
+        with launch.open_scheduler(self.profile, request) as cluster, Fleet(cluster, self.profile, request) as fleet:
             yield fleet
 
-    def _check(self, request: ClusterRequest) -> None:
-        workers = profiles.layout(self.profile, request).per_job
+    def _check_cores(self, request: ClusterRequest) -> None:
+        workers = profiles.plan_layout(self.profile, request).per_job
         if workers > self.profile.cpus:
             raise UsageError(
                 f"a job of this profile has {self.profile.cpus} cores for {workers} workers "
@@ -66,7 +66,7 @@ def from_file(path: Path) -> JobQueue:
 
 def by_name(system: str) -> JobQueue:
     """A batch system: Dask's jobqueue.yaml says what a job is, and where it does not, ptydask's defaults."""
-    return JobQueue(profile_file.complete({"system": system}))
+    return JobQueue(profile_file.complete_profile({"system": system}))
 
 
 Slurm = partial(by_name, "slurm")

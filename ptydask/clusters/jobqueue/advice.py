@@ -36,6 +36,6 @@ _ADVICE = (
 )
 
 
-def on(text: str) -> str:
+def advice_for(text: str) -> str:
     """What to do about ``text``, which says why there are no workers; empty where there is nothing to advise."""
     return next((what for pattern, what in _ADVICE if re.search(pattern, text, re.IGNORECASE)), "")

@@ -25,7 +25,7 @@ _DASK = {
 """Our key, and the keys that dask-jobqueue has for it; the first that is there counts."""
 
 
-def said(system: str) -> dict[str, Any]:
+def read_job_settings(system: str) -> dict[str, Any]:
     """What the user's or the site's configuration of Dask says about jobs, as :class:`Profile`'s values.
 
     The files and the environment themselves are read: ``dask.config.get`` also has dask-jobqueue's own defaults.
@@ -43,7 +43,7 @@ def said(system: str) -> dict[str, Any]:
             value = f"{-(-value // 1024)}K"
         if value is not None:
             found[key] = value
-    read = profile_keys.of(found, {key: str(value) for key, value in found.items()})
+    read = profile_keys.parse_values(found, {key: str(value) for key, value in found.items()})
     if system == "slurm" and "directives" in read:
         read |= _gpus_asked(read["directives"])
     return read

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptydask.clusters import scaling
 from ptydask.clusters.jobqueue import slurm
-from ptydask.clusters.jobqueue.slurm import Seen
+from ptydask.clusters.jobqueue.slurm import JobStatus
 from ptydask.errors import one_line
 
 EARLY_DEATHS = 5
@@ -35,14 +35,14 @@ _RAISED = re.compile(r"^(?!Traceback)[A-Za-z_][\w.]*(Error|Exception|Exit|Interr
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class JobSnapshot:
     """What is known of one job."""
 
     title: str
     """``job 12``."""
     asked: float
     """When it was asked for, seconds since the epoch, as all times here."""
-    seen: Seen | None = None
+    seen: JobStatus | None = None
     """What the batch system says last; None where it was not asked, or has not answered yet."""
     joined: bool = False
     """Whether a worker of it was ever there."""
@@ -62,7 +62,7 @@ class Story:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class JobOutcome:
     """How a job ended."""
 
     text: str
@@ -70,46 +70,46 @@ class Ending:
     """Whether it could not work, by a fault that the next one will have as well."""
 
 
-def ending(story: Story) -> Ending:
+def judge_ending(story: JobSnapshot) -> JobOutcome:
     """What to say of a job that is over and was not asked to end."""
     seen = story.seen or slurm.GONE
     where = f"{story.title} on {seen.nodes}" if seen.nodes else story.title
-    how = ", ".join(part for part in (_state(seen), seen.code) if part)
+    how = ", ".join(part for part in (_state_text(seen), seen.code) if part)
     match seen.state:
         case "PREEMPTED":
-            return Ending(f"{where} had to make way for a job that comes first (PREEMPTED)", False)
+            return JobOutcome(f"{where} had to make way for a job that comes first (PREEMPTED)", False)
         case "NODE_FAIL" | "BOOT_FAIL":
-            return Ending(f"{where} lost its node ({seen.state})", False)
+            return JobOutcome(f"{where} lost its node ({seen.state})", False)
         case "TIMEOUT" | "DEADLINE" if story.joined:
-            return Ending(f"{where} reached the end of its walltime ({seen.state})", False)
+            return JobOutcome(f"{where} reached the end of its walltime ({seen.state})", False)
         case "OUT_OF_MEMORY":
             said = f"{where} ran out of memory (OUT_OF_MEMORY): its job needs more `memory`"
-            return Ending(_with_log(said, story), not story.joined)
+            return JobOutcome(_with_log(said, story), not story.joined)
         case "CANCELLED":
             when = "" if story.joined else " before its worker joined" if seen.nodes else " while it waited"
-            return Ending(f"{where} was cancelled{when} (CANCELLED)", False)
+            return JobOutcome(f"{where} was cancelled{when} (CANCELLED)", False)
         case "COMPLETED" if story.joined:
-            return Ending(f"{where} ended (COMPLETED)", False)
+            return JobOutcome(f"{where} ended (COMPLETED)", False)
         case "GONE":
             said = f"SLURM no longer knows {story.title}"
-            return Ending(_with_log(said, story), not story.joined)
+            return JobOutcome(_with_log(said, story), not story.joined)
     if story.joined:
-        return Ending(_with_log(f"{where} ended: {how}", story), False)
+        return JobOutcome(_with_log(f"{where} ended: {how}", story), False)
     said = f"{where} ended before its worker joined: {how}"
-    return Ending(_with_log(said, story), seen.state not in _NOT_ITS_FAULT)
+    return JobOutcome(_with_log(said, story), seen.state not in _NOT_ITS_FAULT)
 
 
-def own_fault(seen: Seen) -> bool:
+def own_fault(seen: JobStatus) -> bool:
     """Whether a job in this state ended by what is in it, and not by what was done to it."""
     return seen.state not in _NOT_ITS_FAULT | {"CANCELLED", "TIMEOUT", "DEADLINE"}
 
 
-def _state(seen: Seen) -> str:
+def _state_text(seen: JobStatus) -> str:
     plain = seen.reason in ("", "None")
     return seen.state if plain else f"{seen.state} ({seen.reason})"
 
 
-def _with_log(said: str, story: Story) -> str:
+def _with_log(said: str, story: JobSnapshot) -> str:
     if story.tail:
         return f"{said}; its log ends: {story.tail}" + (f" ({story.log})" if story.log else "")
     return f"{said}; its log is empty" if story.log else said
@@ -140,7 +140,7 @@ def read_tail(path: Path, size: int = 16_384) -> str:
 # --- waiting ---
 
 
-def waiting(stories: Iterable[Story]) -> str:
+def waiting_text(stories: Iterable[JobSnapshot]) -> str:
     """For the live view: ``2 jobs pending (Priority), 1 job starting``; empty where no job is awaited."""
     reasons: dict[str, int] = {}
     starting = 0
@@ -148,24 +148,26 @@ def waiting(stories: Iterable[Story]) -> str:
         if story.joined:
             continue
         if story.waits and story.seen is not None:
-            reason = slurm.name(story.seen.reason)
+            reason = slurm.reason_name(story.seen.reason)
             reasons[reason] = reasons.get(reason, 0) + 1
         else:
             starting += 1
-    parts = [f"{_jobs(n)} pending ({reason})" if reason else f"{_jobs(n)} pending" for reason, n in reasons.items()]
-    return ", ".join([*parts, *([f"{_jobs(starting)} starting"] if starting else [])])
+    parts = [
+        f"{_jobs_text(n)} pending ({reason})" if reason else f"{_jobs_text(n)} pending" for reason, n in reasons.items()
+    ]
+    return ", ".join([*parts, *([f"{_jobs_text(starting)} starting"] if starting else [])])
 
 
-def queue_news(stories: Iterable[Story], told: frozenset[str], now: float) -> tuple[list[str], frozenset[str]]:
+def queue_news(stories: Iterable[JobSnapshot], told: frozenset[str], now: float) -> tuple[list[str], frozenset[str]]:
     """Lines on reasons for waiting that nobody has been told of yet, and all that have been told.
 
     A reason is told again only after no job has waited any more.
     """
-    long: dict[str, list[Story]] = {}
+    long: dict[str, list[JobSnapshot]] = {}
     pending = [story for story in stories if story.waits]
     for story in pending:
         if now - story.asked >= TELL_AFTER and story.seen is not None and story.seen.reason != "None":
-            long.setdefault(slurm.name(story.seen.reason), []).append(story)
+            long.setdefault(slurm.reason_name(story.seen.reason), []).append(story)
     lines = []
     for name, those in long.items():
         if name not in told and those[0].seen is not None:
@@ -175,7 +177,7 @@ def queue_news(stories: Iterable[Story], told: frozenset[str], now: float) -> tu
     return lines, (told | long.keys()) if pending else frozenset()
 
 
-def late(story: Story, now: float) -> str:
+def late_join_text(story: JobSnapshot, now: float) -> str:
     """What to say of a job whose worker is long in coming; empty where it is not."""
     if story.joined:
         return ""
@@ -189,7 +191,7 @@ def late(story: Story, now: float) -> str:
     return ""
 
 
-def stuck(stories: Iterable[Story], now: float) -> str:
+def stuck_reason(stories: Iterable[JobSnapshot], now: float) -> str:
     """Why no worker will ever come: every job waits for something that waiting will not bring; empty where one may."""
     every = list(stories)
     if not every or any(story.here or not story.waits or story.hopeless_since is None for story in every):
@@ -202,7 +204,7 @@ def stuck(stories: Iterable[Story], now: float) -> str:
     return f"{who} will not start: {slurm.in_words(first.seen.reason)}"
 
 
-def _jobs(number: int) -> str:
+def _jobs_text(number: int) -> str:
     return f"{number} job{'s' * (number != 1)}"
 
 
@@ -210,7 +212,7 @@ def _jobs(number: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class FailureCounts:
     """What went wrong in a row."""
 
     deaths: int = 0
@@ -237,12 +239,12 @@ class Tally:
         return max(self.refusals, self.silences, self.deaths - 1, self.setbacks // 2)
 
 
-def taken(tally: Tally) -> Tally:
+def count_accepted(tally: FailureCounts) -> FailureCounts:
     """A job was accepted."""
     return replace(tally, refusals=0, silences=0, accepted=True, never=False)
 
 
-def refused(tally: Tally, words: str, now: float) -> Tally:
+def count_refusal(tally: FailureCounts, words: str, now: float) -> FailureCounts:
     """A job was not accepted."""
     if slurm.is_soft(words):
         after = replace(tally, silences=tally.silences + 1)
@@ -250,30 +252,30 @@ def refused(tally: Tally, words: str, now: float) -> Tally:
         after = replace(
             tally, refusals=tally.refusals + 1, silences=0, never=slurm.is_final(words), last=f"not accepted: {words}"
         )
-    return _paused(after, now)
+    return _with_pause(after, now)
 
 
-def _paused(tally: Tally, now: float) -> Tally:
-    return replace(tally, not_before=now + scaling.pause(tally.failures))
+def _with_pause(tally: FailureCounts, now: float) -> FailureCounts:
+    return replace(tally, not_before=now + scaling.retry_delay(tally.failures))
 
 
-def died(tally: Tally, text: str, now: float) -> Tally:
+def count_death(tally: FailureCounts, text: str, now: float) -> FailureCounts:
     """A job ended before it could work."""
-    return _paused(replace(tally, deaths=tally.deaths + 1, last=text), now)
+    return _with_pause(replace(tally, deaths=tally.deaths + 1, last=text), now)
 
 
-def set_back(tally: Tally, text: str, now: float) -> Tally:
+def set_back(tally: FailureCounts, text: str, now: float) -> FailureCounts:
     """A job ended before it could work, by no fault of its own."""
-    return _paused(replace(tally, setbacks=tally.setbacks + 1, last=text), now)
+    return _with_pause(replace(tally, setbacks=tally.setbacks + 1, last=text), now)
 
 
-def worked(tally: Tally) -> Tally:
+def count_success(tally: FailureCounts) -> FailureCounts:
     """A worker got ready, or a trial was recorded."""
     held = tally.refusals or tally.silences
     return replace(tally, deaths=0, setbacks=0, ever_worked=True, not_before=tally.not_before if held else 0.0)
 
 
-def verdict(tally: Tally, *, fit: int, alive: int) -> str:
+def verdict(tally: FailureCounts, *, fit: int, alive: int) -> str:
     """Why the run has to end; empty while it need not.
 
     ``fit`` workers are there and not known to be unfit: while they work, one broken node does not end a run.

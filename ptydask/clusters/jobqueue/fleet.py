@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from distributed import Client
 
-from ptydask.clusters import ClusterRequest, Need, Tended, scaling
+from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, scaling
 from ptydask.clusters.interrupts import held_back
 from ptydask.clusters.jobqueue import advice, diagnosis, launch, slurm, systems
-from ptydask.clusters.jobqueue.gateway import Answer, Desk, Question
+from ptydask.clusters.jobqueue.gateway import BatchGateway, SlurmQuery, SlurmReply
 from ptydask.clusters.jobqueue.jobs import Job, find_log
-from ptydask.clusters.jobqueue.profile import Profile, layout
-from ptydask.clusters.jobqueue.slurm import Unanswered
-from ptydask.clusters.settings import silence
+from ptydask.clusters.jobqueue.profile import Profile, plan_layout
+from ptydask.clusters.jobqueue.slurm import BatchSystemUnavailable
+from ptydask.clusters.settings import silence_dask
 from ptydask.errors import ClusterError, one_line
 
 if TYPE_CHECKING:
@@ -56,18 +56,20 @@ class Fleet:
 
     def __init__(self, cluster: JobQueueCluster, profile: Profile, request: ClusterRequest) -> None:
         self._cluster, self._profile = cluster, profile
-        planned = layout(profile, request)
-        self._limits = scaling.Limits(planned.least * planned.per_job, planned.most * planned.per_job, planned.per_job)
+        planned = plan_layout(profile, request)
+        self._limits = scaling.WorkerLimits(
+            planned.least * planned.per_job, planned.most * planned.per_job, planned.per_job
+        )
         self._logs = launch.log_folder(profile, request)
-        self._desk = Desk(
+        self._desk = BatchGateway(
             cluster,
             is_slurm=profile.system == "slurm",
             logs=self._logs,
             job_name=launch.job_name(request),
-            environ=systems.submitting(profile, os.environ),
+            environ=systems.submit_environment(profile, os.environ),
         )
         self._jobs: dict[str, Job] = {}
-        self._tally = diagnosis.Tally()
+        self._tally = diagnosis.FailureCounts()
         self._notices: list[str] = []
         self._told_waits: frozenset[str] = frozenset()
         self._trouble = ""
@@ -89,7 +91,7 @@ class Fleet:
 
     def __enter__(self) -> Fleet:
         """Connect, and cancel what a driver that died has left. Raises ClusterError."""
-        silence()
+        silence_dask()
         try:
             with held_back():
                 self.client = Client(self._cluster, set_as_default=False)
@@ -102,9 +104,9 @@ class Fleet:
     def _first_sweep(self) -> None:
         try:
             left = self._desk.sweep()
-        except Unanswered as error:
+        except BatchSystemUnavailable as error:
             self._sweep = True
-            self._silent(str(error))
+            self._note_silence(str(error))
             return
         if left:
             self._notices.append(f"{left} jobs that an earlier run has left were cancelled")
@@ -133,23 +135,23 @@ class Fleet:
 
     # --- a tick ---
 
-    def tend(self, need: Need) -> Tended:
+    def tend(self, need: WorkerDemand) -> ClusterStatus:
         """See :meth:`ptydask.clusters.Cluster.tend`."""
         now = time.time()
         self._collect_submissions(now)
-        self._look(need, now)
-        self._hear(now)
+        self._update_workers(need, now)
+        self._read_reply(now)
         self._judge_suspects(now)
-        self._scale(need, now)
-        self._finish(need, now)
-        self._ask(now)
-        self._decide()
-        return self._tended(now)
+        self._scale_jobs(need, now)
+        self._finish_jobs(need, now)
+        self._ask_slurm(now)
+        self._raise_if_hopeless()
+        return self._cluster_status(now)
 
-    def _live(self) -> list[Job]:
+    def _live_jobs(self) -> list[Job]:
         return [job for job in self._jobs.values() if job.live]
 
-    def _event(self) -> None:
+    def _ask_soon(self) -> None:
         self._interval = self._hot
         self._next_question = min(self._next_question, time.time() + self._hot)
 
@@ -161,56 +163,56 @@ class Fleet:
                 continue
             try:
                 job.accepted(job.submission.result())
-                self._tally = diagnosis.taken(self._tally)
+                self._tally = diagnosis.count_accepted(self._tally)
                 if not self._desk.is_slurm:  # no other is ever asked anything
-                    self._answers()
-                self._event()
+                    self._note_answer()
+                self._ask_soon()
             except Exception as error:
                 del self._jobs[job.name]
-                self._refused(slurm.refusal(str(error) or type(error).__name__), now)
+                self._note_refusal(slurm.refusal_text(str(error) or type(error).__name__), now)
 
-    def _refused(self, words: str, now: float) -> None:
-        before, self._tally = self._tally, diagnosis.refused(self._tally, words, now)
+    def _note_refusal(self, words: str, now: float) -> None:
+        before, self._tally = self._tally, diagnosis.count_refusal(self._tally, words, now)
         if self._tally.silences > before.silences:
             self._sweep = self._desk.is_slurm  # it may have taken the job and lost the answer
-            self._silent(words)
+            self._note_silence(words)
         elif self._tally.last != before.last:
             self._notices.append(f"a job was {self._tally.last}")
 
-    def _silent(self, words: str) -> None:
+    def _note_silence(self, words: str) -> None:
         if not self._trouble:
             self._notices.append(f"the batch system does not answer ({words}); workers go on, jobs wait until it does")
         self._trouble = words
 
-    def _answers(self) -> None:
+    def _note_answer(self) -> None:
         if self._trouble:
             self._notices.append("the batch system answers again")
             self._trouble = ""
 
-    def _look(self, need: Need, now: float) -> None:
+    def _update_workers(self, need: WorkerDemand, now: float) -> None:
         connected = self._desk.workers()
         for job in self._jobs.values():
             found = [worker for name in job.worker_names() for worker in connected.get(name, ())]
             there = {address for address, _ in found}
             if there and not job.known:
-                self._event()  # only the batch system knows how long it may stay
+                self._ask_soon()  # only the batch system knows how long it may stay
             lost, back = job.look(there, {address for address, takes_work in found if not takes_work}, now)
             if lost:
-                self._event()
+                self._ask_soon()
             if back:
                 self._notices.append(f"a worker of {job.title} died, and was started again in the same job")
             for address in job.known & need.unfit.keys():
-                self._unfit(job, address, need.unfit[address], now)
+                self._note_unfit(job, address, need.unfit[address], now)
             self._send_away(job, job.fit & set(need.expired))
         self._note_work(need)
 
-    def _unfit(self, job: Job, address: str, why: str, now: float) -> None:
+    def _note_unfit(self, job: Job, address: str, why: str, now: float) -> None:
         if address in job.there:
             self._send_away(job, {address})
-            self._died(job, f"{job.title}: {why}", now)
+            self._note_death(job, f"{job.title}: {why}", now)
         elif job.live:
             job.suspect = (now, why)
-            self._event()
+            self._ask_soon()
 
     def _send_away(self, job: Job, addresses: set[str]) -> None:
         if addresses:
@@ -218,55 +220,55 @@ class Fleet:
             job.unwanted |= job.workers == 0
             self._desk.retire(addresses)
 
-    def _note_work(self, need: Need) -> None:
-        fit = {address for job in self._live() for address in job.fit}
+    def _note_work(self, need: WorkerDemand) -> None:
+        fit = {address for job in self._live_jobs() for address in job.fit}
         idle = (self._was_busy & fit) - set(need.busy)
         if idle or (self._unfinished is not None and need.unfinished < self._unfinished):
-            self._tally = diagnosis.worked(self._tally)
+            self._tally = diagnosis.count_success(self._tally)
         self._was_busy, self._unfinished = set(need.busy), need.unfinished
 
-    def _died(self, job: Job, text: str, now: float) -> None:
+    def _note_death(self, job: Job, text: str, now: float) -> None:
         if not job.dead:
             job.dead = True
             self._keep_logs |= find_log(self._logs, job.id) is not None
-            self._tally = diagnosis.died(self._tally, text, now)
+            self._tally = diagnosis.count_death(self._tally, text, now)
             self._notices.append(text)
 
     def _judge_suspects(self, now: float) -> None:
-        for job in self._live():
+        for job in self._live_jobs():
             if job.suspect is not None and (job.there or now - job.suspect[0] > _SUSPECT):
-                self._died(job, f"{job.title}: {job.suspect[1]}", now)
+                self._note_death(job, f"{job.title}: {job.suspect[1]}", now)
                 self._begin_end(job, now)
 
     # --- what SLURM says ---
 
-    def _hear(self, now: float) -> None:
+    def _read_reply(self, now: float) -> None:
         answer = self._desk.answer()
         if answer is None:
             return
         swept, self._sweeping = self._sweeping, False
         if answer.trouble:
-            self._silent(answer.trouble)
+            self._note_silence(answer.trouble)
             return
         self._sweep = self._sweep and not swept
-        self._answers()
+        self._note_answer()
         if answer.swept:
             self._notices.append(f"{answer.swept} jobs were cancelled that nobody was waiting for")
         for job in list(self._jobs.values()):
             if job.id in answer.seen:
-                self._heard(job, answer, now)
+                self._update_job(job, answer, now)
 
-    def _heard(self, job: Job, answer: Answer, now: float) -> None:
+    def _update_job(self, job: Job, answer: SlurmReply, now: float) -> None:
         was_over = job.over is not None
         if job.heard(answer.seen[job.id], now):
-            self._event()
+            self._ask_soon()
         if job.over is None or was_over or job.unwanted:
             return
-        ended = diagnosis.ending(job.story(self._logs, answer.tails.get(job.id, "")))
+        ended = diagnosis.judge_ending(job.snapshot(self._logs, answer.tails.get(job.id, "")))
         if job.suspect is not None and job.seen is not None and diagnosis.own_fault(job.seen):
-            self._died(job, f"{job.title}: {job.suspect[1]}; {ended.text}", now)
+            self._note_death(job, f"{job.title}: {job.suspect[1]}; {ended.text}", now)
         elif ended.early:
-            self._died(job, ended.text, now)
+            self._note_death(job, ended.text, now)
         elif not job.dead:
             self._notices.append(ended.text)
             if not job.known:
@@ -274,21 +276,21 @@ class Fleet:
 
     # --- growing and shrinking ---
 
-    def _scale(self, need: Need, now: float) -> None:
-        crews = [job.crew(need.busy) for job in self._live()]
+    def _scale_jobs(self, need: WorkerDemand, now: float) -> None:
+        crews = [job.crew(need.busy) for job in self._live_jobs()]
         leaving = sum(len(job.there) for job in self._jobs.values()) - sum(crew.joined for crew in crews)
         allowed = scaling.at_once(self._tally.failures) - sum(job.submission is not None for job in self._jobs.values())
-        change = scaling.change(crews, unfinished=need.unfinished, limits=self._limits, leaving=leaving)
+        change = scaling.decide_scaling(crews, unfinished=need.unfinished, limits=self._limits, leaving=leaving)
         self._wanted = change.start
         for name in change.close:
             self._begin_end(self._jobs[name], now)
         held = self._sweep or now < self._tally.not_before or now - self._grown < _GROWTH
-        if change.start and not held and self._verdict() == "":
+        if change.start and not held and self._end_reason() == "":
             self._grown = now
             for _ in range(min(change.start, allowed)):
-                self._start(now)
+                self._start_job(now)
 
-    def _start(self, now: float) -> None:
+    def _start_job(self, now: float) -> None:
         self._number += 1
         job = Job(launch.worker_name(self._number), self._limits.per_job, now, None)
         self._jobs[job.name] = job
@@ -299,9 +301,9 @@ class Fleet:
         if job.closing is None:
             job.closing, job.unwanted = now, job.unwanted or unwanted
             self._send_away(job, job.there - job.leaving)
-            self._event()
+            self._ask_soon()
 
-    def _finish(self, need: Need, now: float) -> None:
+    def _finish_jobs(self, need: WorkerDemand, now: float) -> None:
         """End jobs that are of no more use, and forget those of which nothing is left."""
         for job in list(self._jobs.values()):
             if job.unwanted and not job.there & set(need.busy):
@@ -322,11 +324,11 @@ class Fleet:
             if job.workers:
                 self._notices.append(f"{job.title} has lost its worker for {_BACK:.0f} s: another job is started")
             self._begin_end(job, now, unwanted=False)
-        if not job.told and diagnosis.late(job.story(), now):
+        if not job.told and diagnosis.late_join_text(job.snapshot(), now):
             job.told = True
-            self._notices.append(diagnosis.late(job.story(self._logs), now))
+            self._notices.append(diagnosis.late_join_text(job.snapshot(self._logs), now))
         if job.running_since is not None and not job.known and now - job.running_since > _NEVER_JOINS:
-            self._died(job, f"{job.title}: its worker did not join within {_NEVER_JOINS / 60:.0f} min", now)
+            self._note_death(job, f"{job.title}: its worker did not join within {_NEVER_JOINS / 60:.0f} min", now)
             self._begin_end(job, now)
 
     def _to_cancel(self, now: float) -> Iterator[Job]:
@@ -337,7 +339,7 @@ class Fleet:
 
     # --- asking, telling ---
 
-    def _ask(self, now: float) -> None:
+    def _ask_slurm(self, now: float) -> None:
         if not self._desk.is_slurm or self._desk.waits_for_answer:
             return
         cancel = [] if self._trouble and now < self._next_question else list(self._to_cancel(now))
@@ -348,30 +350,30 @@ class Fleet:
             job.cancelled = now
         submitting = any(job.submission is not None for job in self._jobs.values())
         self._sweeping = self._sweep and not submitting
-        self._desk.ask(Question(ids, frozenset(job.id for job in cancel), self._sweeping))
+        self._desk.ask(SlurmQuery(ids, frozenset(job.id for job in cancel), self._sweeping))
         self._interval = min(self._profile.poll, self._interval * _COOLS)
         self._next_question = now + self._interval
 
-    def _verdict(self) -> str:
-        live = self._live()
+    def _end_reason(self) -> str:
+        live = self._live_jobs()
         fit = sum(len(job.fit) for job in live)
-        stuck = "" if self._tally.ever_worked else diagnosis.stuck([job.story() for job in live], time.time())
+        stuck = "" if self._tally.ever_worked else diagnosis.stuck_reason([job.snapshot() for job in live], time.time())
         return diagnosis.verdict(self._tally, fit=fit, alive=len(live)) or stuck
 
-    def _decide(self) -> None:
-        text = self._verdict()
+    def _raise_if_hopeless(self) -> None:
+        text = self._end_reason()
         if text:
-            what_to_do = advice.on(text) if self._desk.is_slurm else ""
+            what_to_do = advice.advice_for(text) if self._desk.is_slurm else ""
             raise ClusterError(one_line("; ".join(filter(None, [text, what_to_do]))))
 
-    def _tended(self, now: float) -> Tended:
-        live = self._live()
-        lines, self._told_waits = diagnosis.queue_news([job.story() for job in live], self._told_waits, now)
+    def _cluster_status(self, now: float) -> ClusterStatus:
+        live = self._live_jobs()
+        lines, self._told_waits = diagnosis.queue_news([job.snapshot() for job in live], self._told_waits, now)
         notices, self._notices = (*self._notices, *lines), []
-        waiting = diagnosis.waiting([job.story() for job in live])
+        waiting = diagnosis.waiting_text([job.snapshot() for job in live])
         if self._trouble:
             waiting = f"{waiting}, the batch system does not answer" if waiting else "the batch system does not answer"
-        return Tended(
+        return ClusterStatus(
             notices=notices,
             coming=sum(job.workers - len(job.fit) for job in live) + self._wanted * self._limits.per_job,
             waiting=waiting,

@@ -17,7 +17,7 @@ from distributed.protocol import pickle
 from ptydask.clusters.jobqueue import diagnosis, slurm
 from ptydask.clusters.jobqueue.jobs import Job, find_log
 from ptydask.clusters.jobqueue.preload import end_process
-from ptydask.clusters.jobqueue.slurm import Seen, Unanswered
+from ptydask.clusters.jobqueue.slurm import BatchSystemUnavailable, JobStatus
 
 if TYPE_CHECKING:
     from dask_jobqueue.core import JobQueueCluster
@@ -43,7 +43,7 @@ _TAKES_WORK = ("init", "running")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SlurmQuery:
     """What SLURM is asked, or told."""
 
     ids: frozenset[str] = frozenset()
@@ -53,10 +53,10 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SlurmReply:
     """What SLURM said."""
 
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, JobStatus] = field(default_factory=dict)
     tails: Mapping[str, str] = field(default_factory=dict)
     """How the logs of those jobs end that are over, in one line."""
     swept: int = 0
@@ -64,7 +64,7 @@ class Answer:
     """Why there is no answer; nothing else is to be believed then."""
 
 
-class Desk:
+class BatchGateway:
     """The way to the batch system and to the workers, for one cluster."""
 
     def __init__(
@@ -73,7 +73,7 @@ class Desk:
         self._cluster, self._logs, self.job_name, self._environ = cluster, logs, job_name, environ
         self.is_slurm = is_slurm
         self._thread = ThreadPoolExecutor(1, "ptydask-jobs")
-        self._asked: Future[Answer] | None = None
+        self._asked: Future[SlurmReply] | None = None
 
     # --- workers ---
 
@@ -86,7 +86,7 @@ class Desk:
 
     def retire(self, addresses: Collection[str]) -> Future[Any]:
         """Have idle workers end, and their nannies with them; the scheduler sends them nothing more."""
-        return self._later(self._retire(addresses), _RETIRE + 1)
+        return self._run_on_loop(self._retire(addresses), _RETIRE + 1)
 
     async def _retire(self, addresses: Collection[str]) -> None:
         # Dask's own retire_workers keeps a worker for ever whose last result nobody else can take.
@@ -102,13 +102,13 @@ class Desk:
 
     def remove(self, addresses: Iterable[str]) -> Future[Any]:
         """Have the scheduler forget workers, whatever they do."""
-        return self._later(self._forget(list(addresses)), _RETIRE)
+        return self._run_on_loop(self._forget(list(addresses)), _RETIRE)
 
     def end_workers(self) -> None:
         """Kill the processes of all workers, and wait a few seconds until they are gone."""
         scheduler = self._cluster.scheduler
         message = {"op": "run", "function": pickle.dumps(end_process)}
-        self._later(scheduler.broadcast(msg=message, nanny=True, on_error="ignore"), _KILL)
+        self._run_on_loop(scheduler.broadcast(msg=message, nanny=True, on_error="ignore"), _KILL)
         until = time.monotonic() + _KILL
         while scheduler.workers and time.monotonic() < until:
             time.sleep(0.05)
@@ -119,7 +119,7 @@ class Desk:
         for address in addresses:
             await self._cluster.scheduler.remove_worker(address, stimulus_id=f"job-over-{time.time()}")
 
-    def _later(self, work: Coroutine[Any, Any, Any], limit: float) -> Future[Any]:
+    def _run_on_loop(self, work: Coroutine[Any, Any, Any], limit: float) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, limit), self._cluster.loop.asyncio_loop)
 
     # --- jobs ---
@@ -138,10 +138,10 @@ class Desk:
         try:
             await asyncio.wait_for(job.handle.start(), _SUBMIT)
         except TimeoutError:
-            raise Unanswered(f"{job.handle.submit_command} did not answer within {_SUBMIT:.0f} s") from None
+            raise BatchSystemUnavailable(f"{job.handle.submit_command} did not answer within {_SUBMIT:.0f} s") from None
         return str(job.handle.job_id)
 
-    def ask(self, question: Question) -> None:
+    def ask(self, question: SlurmQuery) -> None:
         """Put a question to SLURM; one at a time."""
         assert self._asked is None
         self._asked = self._thread.submit(self._ask, question)
@@ -151,25 +151,25 @@ class Desk:
         """Whether a question is under way, or its answer not yet picked up."""
         return self._asked is not None
 
-    def answer(self) -> Answer | None:
+    def answer(self) -> SlurmReply | None:
         """The answer, once."""
         if self._asked is None or not self._asked.done():
             return None
         answer, self._asked = self._asked.result(), None
         return answer
 
-    def _ask(self, question: Question) -> Answer:
+    def _ask(self, question: SlurmQuery) -> SlurmReply:
         try:
-            swept = self._named() - question.ids if question.sweep else set[str]()
+            swept = self._unfinished_ids() - question.ids if question.sweep else set[str]()
             slurm.cancel(question.cancel | swept)
-            seen = slurm.state(question.ids)
-        except Unanswered as error:
-            return Answer(trouble=str(error))
+            seen = slurm.query_jobs(question.ids)
+        except BatchSystemUnavailable as error:
+            return SlurmReply(trouble=str(error))
         failed = [number for number, one in seen.items() if one.state == "FAILED"]
         for number in failed[: diagnosis.EARLY_DEATHS]:  # a question each: where many fail, they fail alike
             seen[number] = replace(seen[number], code=slurm.exit_code(number))
         tails = {number: self.tail(number) for number, one in seen.items() if one.over or one == slurm.GONE}
-        return Answer(seen, tails, len(swept))
+        return SlurmReply(seen, tails, len(swept))
 
     def tail(self, number: str) -> str:
         """How the log of a job ends."""
@@ -178,7 +178,7 @@ class Desk:
 
     def cancel(self, job: Job) -> Future[Any]:
         """End a job of a batch system other than SLURM."""
-        return self._later(job.handle.close(), _CANCEL)
+        return self._run_on_loop(job.handle.close(), _CANCEL)
 
     # --- the end ---
 
@@ -188,10 +188,10 @@ class Desk:
             for job in jobs:
                 self.cancel(job)
             return None
-        return self._thread.submit(self._kill, {job.id for job in jobs if job.id})
+        return self._thread.submit(self._kill_ids, {job.id for job in jobs if job.id})
 
-    def _kill(self, ids: set[str]) -> None:
-        with contextlib.suppress(Unanswered):
+    def _kill_ids(self, ids: set[str]) -> None:
+        with contextlib.suppress(BatchSystemUnavailable):
             slurm.cancel(ids, kill=True)
 
     def end_jobs(self, jobs: Collection[Job], limit: float) -> str:
@@ -209,7 +209,9 @@ class Desk:
         told: dict[str, float] = {}
         while True:
             try:
-                left = slurm.named(self.job_name)  # by name: also what was submitted while nobody listened any more
+                left = slurm.jobs_by_name(
+                    self.job_name
+                )  # by name: also what was submitted while nobody listened any more
                 if not left:
                     return ""
                 now, states = time.monotonic(), {seen.state for seen in left.values()}
@@ -220,7 +222,7 @@ class Desk:
                 if ending_since is not None and now - ending_since > _ENDING:
                     return ""  # its node does not answer; there is nothing left to cancel
                 trouble = f"jobs {', '.join(sorted(left))} are still there"
-            except Unanswered as error:
+            except BatchSystemUnavailable as error:
                 trouble = f"SLURM does not answer ({error})"
             if time.monotonic() > until:
                 return f"{trouble}; end what is left with: scancel --name={self.job_name}"
@@ -228,12 +230,12 @@ class Desk:
 
     def sweep(self) -> int:
         """Cancel all jobs of this name. Returns how many there were. Raises Unanswered."""
-        left = self._named() if self.is_slurm else set[str]()
+        left = self._unfinished_ids() if self.is_slurm else set[str]()
         slurm.cancel(left)
         return len(left)
 
-    def _named(self) -> set[str]:
-        return {number for number, seen in slurm.named(self.job_name).items() if seen.state != "COMPLETING"}
+    def _unfinished_ids(self) -> set[str]:
+        return {number for number, seen in slurm.jobs_by_name(self.job_name).items() if seen.state != "COMPLETING"}
 
     def close(self) -> None:
         """No more questions."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.clusters.jobqueue import diagnosis, slurm
-from ptydask.clusters.jobqueue.slurm import Seen
-from ptydask.clusters.scaling import Crew
+from ptydask.clusters.jobqueue.slurm import JobStatus
+from ptydask.clusters.scaling import JobLoad
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class Job:
     handle: Any = None
     """dask-jobqueue's object for it."""
     id: str = ""
-    seen: Seen | None = None
+    seen: JobStatus | None = None
     there: set[str] = field(default_factory=set)
     """Its workers that are connected: Dask's addresses."""
     known: set[str] = field(default_factory=set)
@@ -84,13 +84,13 @@ class Job:
         """As ``dask worker --nworkers`` gives them."""
         yield from ([self.name] if self.size == 1 else [f"{self.name}-{i}" for i in range(self.size)])
 
-    def crew(self, busy: Iterable[str]) -> Crew:
+    def crew(self, busy: Iterable[str]) -> JobLoad:
         """For the scaling."""
-        return Crew(self.name, self.asked, self.workers, len(self.fit), len(self.fit & set(busy)))
+        return JobLoad(self.name, self.asked, self.workers, len(self.fit), len(self.fit & set(busy)))
 
-    def story(self, logs: Path | None = None, tail: str = "") -> diagnosis.Story:
+    def snapshot(self, logs: Path | None = None, tail: str = "") -> diagnosis.JobSnapshot:
         """For the watch; with the job's log where ``logs`` is the folder of them."""
-        return diagnosis.Story(
+        return diagnosis.JobSnapshot(
             title=self.title,
             asked=self.asked,
             seen=self.seen,
@@ -122,7 +122,7 @@ class Job:
             self.empty_since = now
         return lost > 0, back > 0
 
-    def heard(self, seen: Seen, now: float) -> bool:
+    def heard(self, seen: JobStatus, now: float) -> bool:
         """Take note of what the batch system says. Whether that is news."""
         news = self.seen is None or (seen.state, seen.reason) != (self.seen.state, self.seen.reason)
         self.seen = seen
@@ -132,7 +132,7 @@ class Job:
             self.running_since = self.empty_since = None
         if seen.state == "RUNNING" and self.running_since is None:
             self.running_since = now
-        if not (waits and slurm.hopeless(seen.reason)):
+        if not (waits and slurm.is_hopeless(seen.reason)):
             self.hopeless_since = None
         elif self.hopeless_since is None:
             self.hopeless_since = now

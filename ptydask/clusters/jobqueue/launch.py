@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.interrupts import for_this_process_only, held_back
 from ptydask.clusters.jobqueue import systems
-from ptydask.clusters.jobqueue.profile import Profile, layout, threads
-from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, variable
+from ptydask.clusters.jobqueue.profile import Profile, plan_layout, worker_threads
+from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, dask_variable
 from ptydask.errors import ClusterError, one_line
 
 if TYPE_CHECKING:
@@ -47,15 +47,15 @@ def log_folder(profile: Profile, request: ClusterRequest) -> Path:
 
     SLURM: ``JOBNAME-JOBID.out``.
     """
-    return _shared(profile, request) / "jobs"
+    return _shared_folder(profile, request) / "jobs"
 
 
 def keys_folder(profile: Profile, request: ClusterRequest) -> Path:
     """Where the keys of a run are while it lasts: nothing else may be in there."""
-    return _shared(profile, request) / "keys"
+    return _shared_folder(profile, request) / "keys"
 
 
-def _shared(profile: Profile, request: ClusterRequest) -> Path:
+def _shared_folder(profile: Profile, request: ClusterRequest) -> Path:
     if profile.shared_directory is None:
         return request.folder.absolute()
     return Path(os.path.expandvars(profile.shared_directory)).absolute() / job_name(request)
@@ -68,9 +68,9 @@ def job_options(profile: Profile, request: ClusterRequest) -> dict[str, Any]:
     """Keyword arguments for the class of ``profile.system``, the same for every job of a run. Touches nothing."""
     import dask
 
-    processes = layout(profile, request).per_job
+    processes = plan_layout(profile, request).per_job
     site = f"jobqueue.{profile.system}."
-    own = systems.options(profile, log_folder(profile, request))
+    own = systems.class_options(profile, log_folder(profile, request))
     own["job_directives_skip"] += dask.config.get(site + "job-directives-skip", None) or ()
     return {
         "job_name": job_name(request),
@@ -78,10 +78,10 @@ def job_options(profile: Profile, request: ClusterRequest) -> dict[str, Any]:
         "cores": processes,
         "processes": processes,
         "memory": f"{profile.memory or 2**40}B",
-        "python": f"exec {_word(profile.python)}",  # SIGTERM then reaches the nanny, and not a shell around it
+        "python": f"exec {_shell_word(profile.python)}",  # SIGTERM then reaches the nanny, and not a shell around it
         "nanny": True,
         "interface": profile.interface,
-        "local_directory": profile.local_directory and _word(profile.local_directory),
+        "local_directory": profile.local_directory and _shell_word(profile.local_directory),
         "death_timeout": _JOIN,
         "worker_extra_args": [
             *("--preload", _NODE),
@@ -96,37 +96,37 @@ def job_options(profile: Profile, request: ClusterRequest) -> dict[str, Any]:
 
 
 def _prologue(profile: Profile, request: ClusterRequest) -> list[str]:
-    python = _word(profile.python)
+    python = _shell_word(profile.python)
     said = 'echo "ptydask: {} on ${{HOSTNAME:-this node}}" >&2; exit 127;'
     modules = [f"module load {name} || {{ {said.format(f'module load {name} failed')} }}" for name in profile.modules]
-    missing = said.format(f"the python of the profile, {_plain(profile.python)}, is not there")
+    missing = said.format(f"the python of the profile, {_strip_shell_chars(profile.python)}, is not there")
     return [
         *modules,
-        *(f"export {name}={shlex.quote(value)}" for name, value in _environment(profile, request).items()),
+        *(f"export {name}={shlex.quote(value)}" for name, value in _worker_environment(profile, request).items()),
         *(f"export {name}=${{{name}:-{value}}}" for name, value in ALLOCATOR.items()),
         *profile.environment,
         f"command -v {python} >/dev/null || {{ {missing} }}",
     ]
 
 
-def _environment(profile: Profile, request: ClusterRequest) -> dict[str, str]:
+def _worker_environment(profile: Profile, request: ClusterRequest) -> dict[str, str]:
     """What each worker of a job has; explicit variables also beat the nanny's OMP_NUM_THREADS=1."""
-    share = str(threads(profile, request))
-    dask = {variable(name): str(value) for name, value in SETTINGS.items() if ".scheduler." not in name}
-    dask[variable("distributed.comm.require-encryption")] = "True"
+    share = str(worker_threads(profile, request))
+    dask = {dask_variable(name): str(value) for name, value in SETTINGS.items() if ".scheduler." not in name}
+    dask[dask_variable("distributed.comm.require-encryption")] = "True"
     # A batch system may hand on the environment of the driver, and with it the driver's GPUs.
     hidden = {} if profile.gpus else {"CUDA_VISIBLE_DEVICES": ""}
     return {**dict.fromkeys(THREADS, share), **hidden, **dask}
 
 
-def _word(text: str) -> str:
+def _shell_word(text: str) -> str:
     """One word of a shell command; variables in it are left for the shell of the job."""
     if "$" not in text:
         return shlex.quote(text)
     return '"' + re.sub(r'(["`\\])', r"\\\1", text) + '"'
 
 
-def _plain(text: str) -> str:
+def _strip_shell_chars(text: str) -> str:
     return re.sub(r'["`\\$]', "", text)
 
 
@@ -135,12 +135,12 @@ def job_script(profile: Profile, request: ClusterRequest) -> str:
 
     Raises ClusterError where dask-jobqueue refuses the job.
     """
-    with configured(profile):
+    with jobqueue_config(profile):
         keys = keys_folder(profile, request)
         options = {
             **job_options(profile, request),
             "protocol": "tls://",
-            "security": _security({}, keys / _CERTIFICATE, keys / _KEY),
+            "security": _tls_security({}, keys / _CERTIFICATE, keys / _KEY),
         }
         try:
             job: Job = _cluster_class(profile).job_cls(_ADDRESS, name=worker_name(1), **options)
@@ -172,7 +172,7 @@ _OURS = ("log-directory", "project", "account", "queue", "extra", "env-extra", "
 
 
 @contextmanager
-def configured(profile: Profile) -> Iterator[None]:
+def jobqueue_config(profile: Profile) -> Iterator[None]:
     """Dask's configuration while jobs of this profile are made and a scheduler for them runs."""
     import dask
 
@@ -185,16 +185,16 @@ def configured(profile: Profile) -> Iterator[None]:
 
 
 @contextmanager
-def opened(profile: Profile, request: ClusterRequest) -> Iterator[JobQueueCluster]:
+def open_scheduler(profile: Profile, request: ClusterRequest) -> Iterator[JobQueueCluster]:
     """A scheduler without jobs, while it is needed. Its keys are removed in the end, whatever happens.
 
     Raises ClusterError where it does not come up.
     """
     keys = keys_folder(profile, request)
-    with configured(profile):
+    with jobqueue_config(profile):
         try:
             with held_back():
-                cluster = make(profile, request, keys)
+                cluster = make_scheduler(profile, request, keys)
             try:
                 yield cluster
             finally:
@@ -204,11 +204,11 @@ def opened(profile: Profile, request: ClusterRequest) -> Iterator[JobQueueCluste
             shutil.rmtree(keys, ignore_errors=True)
 
 
-def make(profile: Profile, request: ClusterRequest, keys: Path) -> JobQueueCluster:
+def make_scheduler(profile: Profile, request: ClusterRequest, keys: Path) -> JobQueueCluster:
     """A scheduler with TLS, and no job yet: its ``new_spec`` is what starts one. Close it, then remove ``keys``.
 
     The certificate is made for this run. Its key is written into the folder ``keys`` for the jobs to read, and into
-    no other place. Call it within :func:`configured`. Raises ClusterError where the scheduler does not come up.
+    no other place. Call it within :func:`jobqueue_config`. Raises ClusterError where the scheduler does not come up.
     """
     import dask
     from distributed import Security
@@ -218,7 +218,7 @@ def make(profile: Profile, request: ClusterRequest, keys: Path) -> JobQueueClust
         raise ClusterError(f"{logs!r}: no backslash and no line break may be in the path of the results of jobs")
     try:
         temporary = Security.temporary()
-        security = _security(_in_memory(temporary), *_dump(temporary, keys))
+        security = _tls_security(_in_memory(temporary), *_write_keys(temporary, keys))
         log_folder(profile, request).mkdir(parents=True, exist_ok=True)
         given = dask.config.get(f"jobqueue.{profile.system}.scheduler-options", None) or {}
         # Whatever the configuration says: no other door than the one with TLS.
@@ -248,7 +248,7 @@ def _in_memory(temporary: Any) -> dict[str, str]:
     return {f"tls_{name}": getattr(temporary, f"tls_{name}") for name in names}
 
 
-def _dump(temporary: Any, keys: Path) -> tuple[Path, Path]:
+def _write_keys(temporary: Any, keys: Path) -> tuple[Path, Path]:
     """Write what the workers need, for this user's eyes only."""
     try:
         if keys.is_symlink():
@@ -266,7 +266,7 @@ def _dump(temporary: Any, keys: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-def _security(in_memory: Mapping[str, str], certificate: Path, key: Path) -> Any:
+def _tls_security(in_memory: Mapping[str, str], certificate: Path, key: Path) -> Any:
     from distributed import Security
 
     class WorkerFiles(Security):

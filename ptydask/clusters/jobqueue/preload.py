@@ -36,18 +36,18 @@ def dask_setup(started: Any) -> None:
         _started[id(started)] = started
         _on_sigterm(lambda: _leave_nannies(list(_started.values())))
     elif isinstance(started, Worker):
-        pin(str(started.name), os.environ)
-        _on_sigterm(lambda: _leave(started))
+        pin_gpu(str(started.name), os.environ)
+        _on_sigterm(lambda: _leave_gracefully(started))
 
 
-def pin(name: str, environ: MutableMapping[str, str]) -> None:
+def pin_gpu(name: str, environ: MutableMapping[str, str]) -> None:
     """Leave one GPU of the job's to the worker ``NAME-i``: the i-th, in turn. To be called before torch is loaded."""
     gpus = [gpu for gpu in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu.strip()]
     if gpus:
-        environ["CUDA_VISIBLE_DEVICES"] = gpus[_index(name) % len(gpus)].strip()
+        environ["CUDA_VISIBLE_DEVICES"] = gpus[_worker_index(name) % len(gpus)].strip()
 
 
-def _index(name: str) -> int:
+def _worker_index(name: str) -> int:
     found = re.search(r"-(\d+)$", name)
     return int(found[1]) if found else 0
 
@@ -91,7 +91,7 @@ def pass_on(nanny: Nanny) -> None:
 # --- in the worker's process ---
 
 
-def _leave(worker: Worker) -> None:
+def _leave_gracefully(worker: Worker) -> None:
     if worker.status == Status.running:
         worker.status = Status.closing_gracefully  # the scheduler hears of it and sends nothing any more
     _leaving.add(asyncio.get_running_loop().create_task(_leave_when_done(worker)))

@@ -70,7 +70,7 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class JobLayout:
     """How workers are shared out over jobs."""
 
     per_job: int
@@ -81,18 +81,18 @@ class Layout:
     """Jobs that are kept while there is anything to do."""
 
 
-def layout(profile: Profile, request: ClusterRequest) -> Layout:
+def plan_layout(profile: Profile, request: ClusterRequest) -> JobLayout:
     """Whole jobs: rounded up where the workers do not fill them, cut at the profile's ``max_jobs``."""
     per_job = max(1, profile.gpus) * request.workers_per_gpu
     most = -(-request.workers // per_job)
     if profile.max_jobs is not None:
         most = min(most, profile.max_jobs)
-    return Layout(per_job, most, min(most, -(-request.least // per_job)))
+    return JobLayout(per_job, most, min(most, -(-request.least // per_job)))
 
 
-def threads(profile: Profile, request: ClusterRequest) -> int:
+def worker_threads(profile: Profile, request: ClusterRequest) -> int:
     """Cores of one worker."""
-    return max(1, profile.cpus // layout(profile, request).per_job)
+    return max(1, profile.cpus // plan_layout(profile, request).per_job)
 
 
 # --- words ------------------------------------------------------------------------------------------
@@ -100,19 +100,19 @@ def threads(profile: Profile, request: ClusterRequest) -> int:
 
 def describe(profile: Profile, request: ClusterRequest) -> str:
     """``8 workers in 8 SLURM jobs, partition gpu, 1 GPU, 4 cores, 16 GB, 04:00:00 each``."""
-    plan = layout(profile, request)
+    plan = plan_layout(profile, request)
     asked = f"{request.least} to {request.workers}" if request.least != request.workers else str(request.workers)
     workers = f"{asked} worker{'s' * (request.workers != 1)}"
     jobs = f"{plan.most} {SYSTEMS[profile.system]} job{'s' * (plan.most != 1)}"
-    text = f"{workers} in {'up to ' * (request.least != request.workers)}{jobs}{_odd(plan, profile, request)}"
+    text = f"{workers} in {'up to ' * (request.least != request.workers)}{jobs}{_rounding_note(plan, profile, request)}"
     queue = "partition" if profile.system == "slurm" else "queue"
     parts = [
         f"{queue} {profile.queue}" if profile.queue else "",
         f"account {profile.account}" if profile.account else "",
-        _gpus(profile),
+        _gpus_text(profile),
         f"{profile.cpus} core{'s' * (profile.cpus != 1)}",
         memory_text(profile.memory) if profile.memory else "",
-        clock(profile.walltime) if profile.walltime else "",
+        clock_text(profile.walltime) if profile.walltime else "",
     ]
     line = ", ".join([text, *filter(None, parts)]) + " each"
     if profile.from_dask:
@@ -120,7 +120,7 @@ def describe(profile: Profile, request: ClusterRequest) -> str:
     return line
 
 
-def _odd(plan: Layout, profile: Profile, request: ClusterRequest) -> str:
+def _rounding_note(plan: JobLayout, profile: Profile, request: ClusterRequest) -> str:
     whole = plan.most * plan.per_job
     if whole < request.workers:
         return f" (max_jobs {profile.max_jobs}: {whole} workers at once)"
@@ -129,7 +129,7 @@ def _odd(plan: Layout, profile: Profile, request: ClusterRequest) -> str:
     return of + (f" ({more} more than asked for: jobs are whole)" if more else "")
 
 
-def _gpus(profile: Profile) -> str:
+def _gpus_text(profile: Profile) -> str:
     if not profile.gpus:
         return "no GPU"
     count = f"{profile.gpus} GPU" if profile.gpus == 1 else f"{profile.gpus} GPUs"
@@ -149,7 +149,7 @@ _TIMES = (
 """sbatch(1), ``--time``: minutes, minutes:seconds, hours:minutes:seconds, and three forms that begin with days."""
 
 
-def seconds(text: str) -> int | None:
+def parse_time(text: str) -> int | None:
     """The seconds that ``text`` is in one of SLURM's formats; None where it is in none, or is nothing."""
     for form, units in _TIMES:
         if found := form.fullmatch(text.strip()):
@@ -157,13 +157,13 @@ def seconds(text: str) -> int | None:
     return None
 
 
-def clock(total: int) -> str:
+def clock_text(total: int) -> str:
     """``04:00:00``; from a day on ``2-00:00:00``."""
     days, rest = divmod(total, 86400)
-    return f"{days}-{hours(rest)}" if days else hours(rest)
+    return f"{days}-{hours_text(rest)}" if days else hours_text(rest)
 
 
-def hours(total: int) -> str:
+def hours_text(total: int) -> str:
     """``04:00:00``; two days are ``48:00:00``."""
     return f"{total // 3600:02}:{total % 3600 // 60:02}:{total % 60:02}"
 
@@ -171,7 +171,7 @@ def hours(total: int) -> str:
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def size(text: str) -> int | None:
+def parse_size(text: str) -> int | None:
     """The bytes that ``16GB``, ``16G``, ``16 GiB`` or ``1.5T`` are (powers of 1024, as SLURM has them), else None."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
     return (int(float(found[1]) * _UNITS[found[2].upper()]) or None) if found else None

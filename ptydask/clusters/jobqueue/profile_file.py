@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ptydask.clusters.jobqueue import dask_config, profile_keys
-from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, clock
+from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, clock_text
 from ptydask.clusters.jobqueue.systems import CANNOT, OWN, UNASKED
 from ptydask.config import reading
 from ptydask.errors import ConfigError
@@ -23,8 +23,10 @@ def read(path: Path) -> Profile:
     """The profile in a YAML, JSON or TOML file, completed. Raises ConfigError, which names file, key and rule."""
     source, data = reading.read(path)
     try:
-        _known(data)
-        return complete(profile_keys.of(data, _written(source.text) if source.format == "yaml" else {}))
+        _check_keys(data)
+        return complete_profile(
+            profile_keys.parse_values(data, _written_values(source.text) if source.format == "yaml" else {})
+        )
     except ConfigError as error:
         raise error.in_file(path) from None
 
@@ -40,21 +42,21 @@ _SLURMS = {
 """What people write who know sbatch, and the key that it is here."""
 
 
-def _known(data: Mapping[str, Any]) -> None:
+def _check_keys(data: Mapping[str, Any]) -> None:
     for name in _SLURMS.keys() & data.keys():
         raise ConfigError("unknown key", key=name, value=data[name], hint=f"did you mean {_SLURMS[name]!r}?")
     reading.known_keys(data, KEYS, "")
 
 
-def complete(given: Mapping[str, Any]) -> Profile:
+def complete_profile(given: Mapping[str, Any]) -> Profile:
     """A profile from what is given (:class:`Profile`'s values), Dask's jobqueue.yaml, and then ptydask's defaults.
 
     Raises ConfigError where the batch system cannot be asked for something that is given.
     """
     system = str(given.get("system", "slurm"))
-    _possible(system, given)
+    _check_possible(system, given)
     try:
-        said = {key: value for key, value in dask_config.said(system).items() if key not in given}
+        said = {key: value for key, value in dask_config.read_job_settings(system).items() if key not in given}
     except ConfigError as error:
         raise error.in_file(f"Dask's configuration, jobqueue.{system}") from None
     every = {**_defaults(system), **said, **given, "from_dask": tuple(sorted(said))}
@@ -65,7 +67,7 @@ def complete(given: Mapping[str, Any]) -> Profile:
         raise ConfigError("a job without GPUs has none of a type", key="gpu_type", value=every["gpu_type"])
     if system == "oar" and every["walltime"] is None:  # its class writes walltime and cores in one
         raise ConfigError("an OAR job has a walltime", key="walltime", value=None)
-    return Profile(**_grace(every, given))
+    return Profile(**_fit_grace(every, given))
 
 
 def _defaults(system: str) -> dict[str, Any]:
@@ -82,18 +84,18 @@ def _defaults(system: str) -> dict[str, Any]:
     return every
 
 
-def _grace(every: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _fit_grace(every: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """SIGTERM comes well after the start: SLURM may send it a minute too early."""
     walltime, grace = every["walltime"], every["grace"]
     if walltime is None or not grace or 2 * grace + 60 < walltime:
         return every
     if "grace" in given:
-        rule = f"must be less than half of the walltime, {clock(walltime)}, a minute taken off"
+        rule = f"must be less than half of the walltime, {clock_text(walltime)}, a minute taken off"
         raise ConfigError(rule, key="grace", value=grace)
     return {**every, "grace": 0}
 
 
-def _possible(system: str, given: Mapping[str, Any]) -> None:
+def _check_possible(system: str, given: Mapping[str, Any]) -> None:
     name = SYSTEMS[system]
     for key, hint in CANNOT[system].items():
         if given.get(key):
@@ -112,7 +114,7 @@ def _possible(system: str, given: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{option} is ptydask's own", key="directives", value=line, hint=hint)
 
 
-def _written(text: str) -> dict[str, str]:
+def _written_values(text: str) -> dict[str, str]:
     """The plain values as they are written: YAML reads 4:00:00 as 14400, and an account 0123 as 83."""
     data = yaml.load(text, Loader=yaml.BaseLoader)  # makes nothing but text
     return {key: value for key, value in data.items() if isinstance(value, str)}

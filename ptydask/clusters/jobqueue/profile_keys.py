@@ -11,10 +11,10 @@ from typing import Any
 from ptydask.clusters.jobqueue import profile as units
 from ptydask.clusters.jobqueue.profile import SYSTEMS
 from ptydask.config import reading, study
-from ptydask.errors import ConfigError, nearest
+from ptydask.errors import ConfigError, nearest_hint
 
 
-def of(data: Mapping[str, Any], written: Mapping[str, str]) -> dict[str, Any]:
+def parse_values(data: Mapping[str, Any], written: Mapping[str, str]) -> dict[str, Any]:
     """What a :class:`Profile` has for ``data``; ``written`` has the plain values as they stand in the file.
 
     Raises ConfigError, which names the key.
@@ -29,10 +29,10 @@ def of(data: Mapping[str, Any], written: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _system(value: object) -> str:
+def _parse_system(value: object) -> str:
     name = str(value).lower()
     if name not in SYSTEMS:
-        raise ConfigError("no batch system has this name", hint=nearest(name, SYSTEMS))
+        raise ConfigError("no batch system has this name", hint=nearest_hint(name, SYSTEMS))
     return name
 
 
@@ -40,82 +40,82 @@ def _optional(read: Callable[[object], Any]) -> Callable[[object], Any]:
     return lambda value: None if value is None else read(value)
 
 
-def _word(value: object) -> str:
+def _parse_word(value: object) -> str:
     text = str(reading.expect(value, "text", ""))
     if not text or re.search(r"[\s\"'\\`#]", text):
         raise ConfigError("must be one word, without blanks or quotes")
     return text
 
 
-def _line(value: object) -> str:
+def _parse_line(value: object) -> str:
     text = str(reading.expect(value, "text", ""))
     if not text.strip() or not text.isprintable():
         raise ConfigError("must be one line of text")
     return text
 
 
-def _path(value: object) -> str:
-    path = Path(_line(value))
+def _parse_path(value: object) -> str:
+    path = Path(_parse_line(value))
     try:
         return str(path.expanduser())
     except RuntimeError:
         raise ConfigError("nobody here has this home folder") from None
 
 
-def _count(least: int) -> Callable[[object], int]:
-    return lambda value: study.whole(value, "", least)
+def _count_parser(least: int) -> Callable[[object], int]:
+    return lambda value: study.check_whole(value, "", least)
 
 
-def _poll(value: object) -> float:
+def _parse_poll(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not (1 <= value < math.inf):
         raise ConfigError("must be a number of seconds, 1 or more")
     return float(value)
 
 
-def _size(value: object) -> int:
-    number = units.size(value) if isinstance(value, str) else None
+def _parse_size(value: object) -> int:
+    number = units.parse_size(value) if isinstance(value, str) else None
     if number is None:
         raise ConfigError("must be a number with a unit, such as 16GB or 16G")
     return number
 
 
-def _time(value: object) -> int:
+def _parse_time(value: object) -> int:
     text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
-    number = units.seconds(text)
+    number = units.parse_time(text)
     if number is None:
         raise ConfigError("must be a time such as 04:00:00 (hours), 2-00:00:00 (days first) or 240 (minutes)")
     return number
 
 
-def _lines(value: object) -> tuple[str, ...]:
+def _parse_lines(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [line for line in value.splitlines() if line.strip()]
-    return tuple(_line(line) for line in reading.expect([] if value is None else value, "a list", ""))
+    return tuple(_parse_line(line) for line in reading.expect([] if value is None else value, "a list", ""))
 
 
-def _modules(value: object) -> tuple[str, ...]:
+def _parse_modules(value: object) -> tuple[str, ...]:
     names = value.split() if isinstance(value, str) else value
-    return tuple(_word(name) for name in reading.expect([] if names is None else names, "a list", ""))
+    return tuple(_parse_word(name) for name in reading.expect([] if names is None else names, "a list", ""))
 
 
-_WORD, _TIME = _optional(_word), _optional(_time)
+_WORD, _TIME = _optional(_parse_word), _optional(_parse_time)
 _READ: Mapping[str, Callable[[object], Any]] = {
-    "system": _system,
-    "gpus": _count(0),
-    "cpus": _count(1),
-    "memory": _optional(_size),
-    "disk": _optional(_size),
+    "system": _parse_system,
+    "gpus": _count_parser(0),
+    "cpus": _count_parser(1),
+    "memory": _optional(_parse_size),
+    "disk": _optional(_parse_size),
     "walltime": _TIME,
-    "resource_spec": _optional(_line),
-    "directives": _lines,
-    "modules": _modules,
-    "environment": _lines,
-    "python": _path,
-    "local_directory": _optional(_path),
-    "shared_directory": _optional(_path),
-    "max_jobs": _optional(_count(1)),
-    "grace": _count(0),
-    "poll": _poll,
+    "resource_spec": _optional(_parse_line),
+    "directives": _parse_lines,
+    "modules": _parse_modules,
+    "environment": _parse_lines,
+    "python": _parse_path,
+    "local_directory": _optional(_parse_path),
+    "shared_directory": _optional(_parse_path),
+    "max_jobs": _optional(_count_parser(1)),
+    "grace": _count_parser(0),
+    "poll": _parse_poll,
     **dict.fromkeys(("queue", "account", "gpu_type", "qos", "constraint", "nodelist", "exclude", "interface"), _WORD),
 }
 _AS_WRITTEN = {key for key, how in _READ.items() if how in (_WORD, _TIME)}

@@ -110,12 +110,12 @@ _SHARED_LIMIT = re.compile(r"^(Assoc|QOS)\w*$")
 _EPOCH = re.compile(r"\d{6,}")
 
 
-class Unanswered(Exception):  # noqa: N818 - SLURM may be well, only not now
+class BatchSystemUnavailable(Exception):  # noqa: N818 - SLURM may be well, only not now
     """SLURM did not answer; nothing follows for its jobs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class JobStatus:
     """A job as SLURM has it."""
 
     state: str
@@ -132,26 +132,26 @@ class Seen:
         return self.state in OVER
 
 
-GONE = Seen("GONE")
+GONE = JobStatus("GONE")
 """A job that SLURM has forgotten: it has been over for long."""
 
 
-def state(ids: Collection[str]) -> dict[str, Seen]:
+def query_jobs(ids: Collection[str]) -> dict[str, JobStatus]:
     """Every one of our jobs, in one question. Raises Unanswered."""
     if not ids:
         return {}
     # Asked by user, the controller sends this user's jobs only, and ids that it has forgotten are no error.
     asked = ["squeue", "-h", "-t", "all", "-u", str(os.getuid()), "-o", _FORMAT, "-j", ",".join(sorted(ids))]
     try:
-        found = parse(_call(asked))
-    except Unanswered as error:
+        found = parse_squeue(_run_command(asked))
+    except BatchSystemUnavailable as error:
         if "invalid job id" not in str(error).lower():
             raise
         found = {}
     return {one: found.get(one, GONE) for one in ids}
 
 
-def parse(text: str) -> dict[str, Seen]:
+def parse_squeue(text: str) -> dict[str, JobStatus]:
     """Job id -> what a line of ``squeue`` says; lines of another shape are passed over, arrays go by their number."""
     out = {}
     for line in text.splitlines():
@@ -162,15 +162,15 @@ def parse(text: str) -> dict[str, Seen]:
         reason = "|".join(parts[2:-2])  # the only words that SLURM does not choose from a list
         when = parts[-1]
         end = float(when) if _EPOCH.fullmatch(when) else None
-        out[number[0]] = Seen(parts[1], reason, parts[-2], end)
+        out[number[0]] = JobStatus(parts[1], reason, parts[-2], end)
     return out
 
 
 def exit_code(job: str) -> str:
     """``exit code 127`` or ``signal 9``; empty where SLURM does not say."""
     try:
-        return parse_exit(_call(["scontrol", "show", "job", "-o", job]))
-    except Unanswered:
+        return parse_exit(_run_command(["scontrol", "show", "job", "-o", job]))
+    except BatchSystemUnavailable:
         return ""
 
 
@@ -182,14 +182,14 @@ def parse_exit(text: str) -> str:
     return f"signal {found[2]}" if found[2] != "0" else f"exit code {found[1]}"
 
 
-def named(job_name: str) -> dict[str, Seen]:
+def jobs_by_name(job_name: str) -> dict[str, JobStatus]:
     """This user's jobs of that name that are not over, but for the job that this process itself runs in.
 
     Raises Unanswered.
     """
     asked = ["squeue", "-h", "-u", str(os.getuid()), "-n", job_name, "-o", _FORMAT]
     own = os.environ.get("SLURM_JOB_ID", "")
-    return {one: seen for one, seen in parse(_call(asked)).items() if not seen.over and one != own}
+    return {one: seen for one, seen in parse_squeue(_run_command(asked)).items() if not seen.over and one != own}
 
 
 def cancel(ids: Collection[str], *, kill: bool = False) -> None:
@@ -197,11 +197,11 @@ def cancel(ids: Collection[str], *, kill: bool = False) -> None:
     if not ids:
         return
     if kill:  # to the processes; the scancel below is for what is left of the job, and for those that wait
-        _call(["scancel", "--quiet", "--signal=KILL", "--batch", *sorted(ids)], tolerant=True)
-    _call(["scancel", "--quiet", *sorted(ids)], tolerant=True)
+        _run_command(["scancel", "--quiet", "--signal=KILL", "--batch", *sorted(ids)], tolerant=True)
+    _run_command(["scancel", "--quiet", *sorted(ids)], tolerant=True)
 
 
-def _call(command: list[str], *, tolerant: bool = False, timeout: float = ANSWER) -> str:
+def _run_command(command: list[str], *, tolerant: bool = False, timeout: float = ANSWER) -> str:
     hidden = ("SQUEUE_", "SCANCEL_")  # a user's own filters and formats
     environ = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     environ |= {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
@@ -218,23 +218,23 @@ def _call(command: list[str], *, tolerant: bool = False, timeout: float = ANSWER
             start_new_session=True,  # a Ctrl-C on the terminal is not for it
         )
     except subprocess.TimeoutExpired as error:
-        raise Unanswered(f"{command[0]} did not answer within {timeout:.0f} s") from error
+        raise BatchSystemUnavailable(f"{command[0]} did not answer within {timeout:.0f} s") from error
     except OSError as error:
-        raise Unanswered(f"{command[0]}: {error}") from error
+        raise BatchSystemUnavailable(f"{command[0]}: {error}") from error
     if done.returncode != 0 and not (tolerant and not is_soft(done.stderr)):
-        raise Unanswered(one_line(done.stderr) or f"{command[0]} ended with exit code {done.returncode}")
+        raise BatchSystemUnavailable(one_line(done.stderr) or f"{command[0]} ended with exit code {done.returncode}")
     return done.stdout
 
 
 def in_words(reason: str) -> str:
     """SLURM's reason why a job waits, with what it means: ``Priority: other jobs come first``."""
-    short, words = name(reason), meaning(reason)
+    short, words = reason_name(reason), reason_meaning(reason)
     return f"{short}: {words}" if short and short in reason and words else words or short
 
 
-def meaning(reason: str) -> str:
+def reason_meaning(reason: str) -> str:
     """What a reason means; empty where it is none that we know."""
-    short = name(reason)
+    short = reason_name(reason)
     if short in _WAITS or short in _HOPELESS:
         return _WAITS.get(short) or _HOPELESS[short]
     if _OVER_ITS_LIMIT.fullmatch(short):
@@ -244,7 +244,7 @@ def meaning(reason: str) -> str:
     return ""
 
 
-def name(reason: str) -> str:
+def reason_name(reason: str) -> str:
     """The reason without what SLURM writes behind it; empty where it has not looked at the job."""
     plain = reason.strip().strip("()")
     if plain.startswith("Nodes required for job"):
@@ -252,13 +252,13 @@ def name(reason: str) -> str:
     return "" if plain == "None" else plain.partition(",")[0]
 
 
-def hopeless(reason: str) -> bool:
+def is_hopeless(reason: str) -> bool:
     """Whether a job that waits for this reason waits for ever, unless somebody changes the job or the partition."""
-    short = name(reason)
+    short = reason_name(reason)
     return short in _HOPELESS or _OVER_ITS_LIMIT.fullmatch(short) is not None
 
 
-def refusal(error: str) -> str:
+def refusal_text(error: str) -> str:
     """What sbatch said, in one line, from the text of the error that dask-jobqueue makes of it."""
     _, mark, rest = error.partition("stderr:")
     said = rest if mark else error

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ptydask.clusters.jobqueue.profile import Profile, clock, hours
+from ptydask.clusters.jobqueue.profile import Profile, clock_text, hours_text
 
 _DIRECTIVE = "write it into directives, in the words of this batch system"
 _NOT_SLURM = dict.fromkeys(("qos", "constraint", "nodelist", "exclude"), _DIRECTIVE)
@@ -76,7 +76,7 @@ _UNLESS_SAID = {
 }
 
 
-def submitting(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
+def submit_environment(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for the submitting command: what the profile says holds.
 
     A variable beats a line of the script: a job's name or log would be another, and SBATCH_WAIT waits for its end.
@@ -85,7 +85,7 @@ def submitting(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith("SBATCH_") or name in kept}
 
 
-def options(profile: Profile, logs: Path) -> dict[str, Any]:
+def class_options(profile: Profile, logs: Path) -> dict[str, Any]:
     """Keyword arguments of dask-jobqueue's job class that only this system's class has, and its directives."""
     return _OPTIONS[profile.system](profile, logs)
 
@@ -97,7 +97,7 @@ def _slurm(profile: Profile, logs: Path) -> dict[str, Any]:
     directives = [
         "--nodes=1",
         "--no-requeue",  # a lost job is replaced by a new one, which the driver knows
-        *_gres(profile),
+        *_gres_directive(profile),
         *(f"--{key}={value}" for key in named if (value := getattr(profile, key))),
         *([f"--tmp={_mebibytes(profile.disk)}M"] if profile.disk else []),
         *([f"--signal=B:TERM@{profile.grace}"] if profile.grace else []),
@@ -108,15 +108,15 @@ def _slurm(profile: Profile, logs: Path) -> dict[str, Any]:
     return {
         "queue": profile.queue,
         "account": profile.account,
-        "walltime": profile.walltime and clock(profile.walltime),
+        "walltime": profile.walltime and clock_text(profile.walltime),
         "job_cpu": profile.cpus,
         "job_mem": profile.memory and _slurm_memory(profile.memory),
         "job_extra_directives": directives,
-        "job_directives_skip": _skip(profile, "#SBATCH -t ", "#SBATCH --mem="),
+        "job_directives_skip": _skipped_directives(profile, "#SBATCH -t ", "#SBATCH --mem="),
     }
 
 
-def _gres(profile: Profile) -> list[str]:
+def _gres_directive(profile: Profile) -> list[str]:
     """One line: of two, SLURM heeds the last."""
     kind = f":{profile.gpu_type}" if profile.gpu_type else ""
     gpus = [f"gpu{kind}:{profile.gpus}"] if profile.gpus else []
@@ -146,9 +146,9 @@ def _torque(profile: Profile, logs: Path, spec: str) -> dict[str, Any]:
         "queue": profile.queue,
         "account": profile.account,
         "resource_spec": spec,
-        "walltime": profile.walltime and hours(profile.walltime),
+        "walltime": profile.walltime and hours_text(profile.walltime),
         "job_extra_directives": ["-r n", "-j oe", f"-o {shlex.quote(str(logs))}/", *profile.directives],
-        "job_directives_skip": _skip(profile, "#PBS -l walltime="),
+        "job_directives_skip": _skipped_directives(profile, "#PBS -l walltime="),
     }
 
 
@@ -164,7 +164,7 @@ def _lsf(profile: Profile, logs: Path) -> dict[str, Any]:
         "mem": profile.memory,
         "walltime": profile.walltime and f"{whole:02}:{minutes:02}",
         "job_extra_directives": ["-rn", *gpus, f"-o {output}/%J.out", *profile.directives],
-        "job_directives_skip": _skip(profile, "#BSUB -W ", "#BSUB -M "),
+        "job_directives_skip": _skipped_directives(profile, "#BSUB -W ", "#BSUB -M "),
     }
 
 
@@ -173,9 +173,9 @@ def _sge(profile: Profile, logs: Path) -> dict[str, Any]:
         "queue": profile.queue,
         "project": profile.account,
         "resource_spec": profile.resource_spec,
-        "walltime": profile.walltime and hours(profile.walltime),
+        "walltime": profile.walltime and hours_text(profile.walltime),
         "job_extra_directives": ["-r n", f"-o {shlex.quote(str(logs))}/", *profile.directives],
-        "job_directives_skip": _skip(profile, "#$ -l h_rt="),
+        "job_directives_skip": _skipped_directives(profile, "#$ -l h_rt="),
     }
 
 
@@ -187,7 +187,7 @@ def _oar(profile: Profile, logs: Path) -> dict[str, Any]:
         "queue": profile.queue,
         "project": profile.account,
         "resource_spec": profile.resource_spec or f"/nodes=1/{part}",
-        "walltime": profile.walltime and hours(profile.walltime),
+        "walltime": profile.walltime and hours_text(profile.walltime),
         # Without a name for memory per core, the class warns at every job; the profile asks for it in directives.
         "memory_per_core_property_name": "not_applicable",
         "job_extra_directives": [f"-O {output}/%jobid%.out", f"-E {output}/%jobid%.out", *profile.directives],
@@ -226,7 +226,7 @@ _OPTIONS: Mapping[str, Callable[[Profile, Path], dict[str, Any]]] = {
 }
 
 
-def _skip(profile: Profile, walltime: str, memory: str = "") -> list[str]:
+def _skipped_directives(profile: Profile, walltime: str, memory: str = "") -> list[str]:
     """Header lines that the class would write with a value of its own where the site's is to hold."""
     return [*([] if profile.walltime else [walltime]), *([memory] if memory and not profile.memory else [])]
 

@@ -12,8 +12,8 @@ from typing import Any, cast
 import yaml
 
 from ptydask.config import Overrides, reading, study
-from ptydask.config.ptyrad.search_space import TuneParams, check_values, renamed, tried, tune_params
-from ptydask.errors import ConfigError, hide, nearest, redact
+from ptydask.config.ptyrad.search_space import TuneParams, check_point, check_values, rename_legacy, tune_params
+from ptydask.errors import ConfigError, hide_password, nearest_hint, redact
 from ptydask.model import (
     Budget,
     Choice,
@@ -22,10 +22,10 @@ from ptydask.model import (
     Distribution,
     FloatRange,
     IntRange,
-    Keep,
+    KeepOptions,
     Point,
     Scalar,
-    Source,
+    SourceFile,
     StudyPlan,
 )
 from ptydask.space import ranges, tunables
@@ -54,7 +54,7 @@ METRICS: dict[str, Direction] = {"loss": "minimize", "contrast": "maximize"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Hypertune:
+class _HypertuneSettings:
     """The fields of ``hypertune_params``, checked, with PtyRAD's own defaults."""
 
     on: bool
@@ -82,7 +82,7 @@ class PtyradFormat:
         """See :class:`ptydask.config.Format`."""
         return ()
 
-    def plan(self, source: Source, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
+    def plan(self, source: SourceFile, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
         """The study of a params file.
 
         The seed is ``--seed``, else ``init_params.random_seed``, else 0, and is written into the configuration, so
@@ -90,7 +90,7 @@ class PtyradFormat:
         """
         config = _sections(data)
         init, recon = config["init_params"], config.setdefault("recon_params", {})
-        hyper = _hypertune(config.get(_KEY) or {})
+        hyper = _read_hypertune(config.get(_KEY) or {})
         notices = list(hyper.tuned.notices)
         chosen = study.named_sampler(overrides.sampler, hyper.sampler)
         sampler, where = _grid_ranges(chosen, hyper.tuned.space, notices)
@@ -100,11 +100,11 @@ class PtyradFormat:
         elif not where:
             hint = "set state: true for one, or if_hypertune: false for a single reconstruction"
             raise ConfigError("nothing is switched on", key=f"{_KEY}.tune_params", hint=hint)
-        seed = study.seed((overrides.seed, "--seed"), (init.get("random_seed"), "init_params.random_seed"))
+        seed = study.choose_seed((overrides.seed, "--seed"), (init.get("random_seed"), "init_params.random_seed"))
         init["random_seed"] = seed
-        points = [_tried(given, where, notices) for given in overrides.tries]
-        config[_KEY] = _canonical(config.get(_KEY) or {}, hyper)
-        iterations = study.whole(recon.get("NITER", 200), "recon_params.NITER")
+        points = [_try_point(given, where, notices) for given in overrides.tries]
+        config[_KEY] = _canonical_hypertune(config.get(_KEY) or {}, hyper)
+        iterations = study.check_whole(recon.get("NITER", 200), "recon_params.NITER")
         return StudyPlan(
             name=hyper.name,
             source=source,
@@ -117,11 +117,11 @@ class PtyradFormat:
             pruner=hyper.pruner if hyper.on else None,
             budget=_budget(hyper, overrides),
             storage=overrides.storage or (hyper.storage if hyper.on else None),
-            results=overrides.results or _results(recon, hyper.name),
+            results=overrides.results or _results_path(recon, hyper.name),
             seed=seed,
             iterations=iterations,
             points=tuple(points),
-            keep=_keep(hyper, recon),
+            keep=_make_keep(hyper, recon),
             notices=tuple(notices),
         )
 
@@ -146,7 +146,7 @@ def _sections(data: dict[str, Any]) -> dict[str, Any]:
 # --- hypertune_params -------------------------------------------------------------------------------
 
 
-def _hypertune(given: Mapping[str, Any]) -> _Hypertune:
+def _read_hypertune(given: Mapping[str, Any]) -> _HypertuneSettings:
     reading.known_keys(given, _KEYS, _KEY)
 
     def field(name: str, what: str, default: Any) -> Any:
@@ -154,31 +154,31 @@ def _hypertune(given: Mapping[str, Any]) -> _Hypertune:
 
     metric = field("error_metric", "text", "loss")
     if metric not in METRICS:
-        hint = nearest(metric, METRICS)
+        hint = nearest_hint(metric, METRICS)
         raise ConfigError("must be loss or contrast", key=f"{_KEY}.error_metric", value=metric, hint=hint)
-    _verbosity(given)
-    return _Hypertune(
+    _check_verbosity(given)
+    return _HypertuneSettings(
         on=field("if_hypertune", "true or false", False),
         tuned=tune_params(given.get("tune_params")),
         budget=Budget(
-            study.whole(given.get("n_trials", 5), f"{_KEY}.n_trials"),
-            timeout=study.timeout(given.get("timeout"), f"{_KEY}.timeout"),
+            study.check_whole(given.get("n_trials", 5), f"{_KEY}.n_trials"),
+            timeout=study.check_timeout(given.get("timeout"), f"{_KEY}.timeout"),
         ),
         sampler=_sampler(given),
         pruner=_pruner(given),
-        storage=_storage(given.get("storage_path")),
-        name=study.name(field("study_name", "text", "study"), f"{_KEY}.study_name"),
+        storage=_read_storage(given.get("storage_path")),
+        name=study.check_name(field("study_name", "text", "study"), f"{_KEY}.study_name"),
         metric=metric,
         keep_arrays=field("collate_results", "true or false", True),
         params_in_names=field("append_params", "true or false", True),
     )
 
 
-def _verbosity(given: Mapping[str, Any]) -> None:
+def _check_verbosity(given: Mapping[str, Any]) -> None:
     levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
     if given.get("verbosity", "WARNING") not in levels:
         value = given["verbosity"]
-        hint = nearest(str(value).upper(), levels)
+        hint = nearest_hint(str(value).upper(), levels)
         raise ConfigError(f"must be one of {', '.join(levels)}", key=f"{_KEY}.verbosity", value=value, hint=hint)
 
 
@@ -216,7 +216,7 @@ def _grid_ranges(
     configs, where = dict(sampler.configs), dict(where)
     for key in ("search_space", "fixed_params", "x0"):
         if isinstance(configs.get(key), dict):
-            configs[key] = renamed(configs[key])
+            configs[key] = rename_legacy(configs[key])
     given = configs.get("search_space")
     for name, values in given.items() if isinstance(given, dict) else ():
         dist = where.get(name)
@@ -225,12 +225,12 @@ def _grid_ranges(
         if all(ranges.contains(dist, value) for value in values):
             continue
         check_values(name, values, f"{_KEY}.sampler_params.configs.search_space.{name}")
-        where[name] = _around(dist, values)
+        where[name] = _range_around(dist, values)
         notices.append(f"{name}: GridSampler's search_space {values} replaces {ranges.describe(dist)}")
     return ComponentSpec(sampler.name, configs), where
 
 
-def _around(dist: Distribution, values: list[Any]) -> Distribution:
+def _range_around(dist: Distribution, values: list[Any]) -> Distribution:
     if isinstance(dist, Choice):
         return Choice(tuple(dict.fromkeys(values)))
     if isinstance(dist, IntRange) and all(isinstance(v, int) for v in values):
@@ -238,24 +238,24 @@ def _around(dist: Distribution, values: list[Any]) -> Distribution:
     return FloatRange(float(min(values)), float(max(values)))
 
 
-def _storage(given: Any) -> str | None:
+def _read_storage(given: Any) -> str | None:
     if given is None:
         return None
     key = f"{_KEY}.storage_path"
     url = cast(str, reading.expect(given, "text", key))
     if "://" not in url:
         raise ConfigError("must be a URL", key=key, value=url, hint="for example sqlite:///hypertune.sqlite3")
-    hide(url)  # before any part of the file is written anywhere, also where --storage beats it
+    hide_password(url)  # before any part of the file is written anywhere, also where --storage beats it
     return url
 
 
 # --- the plan's other parts -------------------------------------------------------------------------
 
 
-def _budget(hyper: _Hypertune, overrides: Overrides) -> Budget:
-    timeout = study.timeout(overrides.timeout, "--timeout")
+def _budget(hyper: _HypertuneSettings, overrides: Overrides) -> Budget:
+    timeout = study.check_timeout(overrides.timeout, "--timeout")
     if overrides.n_trials is not None:
-        study.whole(overrides.n_trials, "--trials")
+        study.check_whole(overrides.n_trials, "--trials")
     if not hyper.on:
         return Budget(1, total=True, timeout=timeout)
     timeout = hyper.budget.timeout if timeout is None else timeout
@@ -264,29 +264,29 @@ def _budget(hyper: _Hypertune, overrides: Overrides) -> Budget:
     return Budget(hyper.budget.n_trials, timeout=timeout)
 
 
-def _keep(hyper: _Hypertune, recon: Mapping[str, Any]) -> Keep:
+def _make_keep(hyper: _HypertuneSettings, recon: Mapping[str, Any]) -> KeepOptions:
     every = recon.get("SAVE_ITERS", 10)
     if every is not None:
-        study.whole(every, "recon_params.SAVE_ITERS")
+        study.check_whole(every, "recon_params.SAVE_ITERS")
     if not hyper.on:
-        return Keep(snapshot_every=every)
-    return Keep(hyper.keep_arrays, every if hyper.keep_arrays else None, hyper.params_in_names)
+        return KeepOptions(snapshot_every=every)
+    return KeepOptions(hyper.keep_arrays, every if hyper.keep_arrays else None, hyper.params_in_names)
 
 
-def _tried(given: Mapping[str, Scalar], where: Mapping[str, Distribution], notices: list[str]) -> Point:
-    point, said = tried(given, where)
+def _try_point(given: Mapping[str, Scalar], where: Mapping[str, Distribution], notices: list[str]) -> Point:
+    point, said = check_point(given, where)
     notices.extend(said)
     return Point(point, "try")
 
 
-def _results(recon: Mapping[str, Any], name: str) -> Path:
+def _results_path(recon: Mapping[str, Any], name: str) -> Path:
     folder = reading.expect(recon.get("output_dir", "output"), "text", "recon_params.output_dir")
     if "\0" in folder:
         raise ConfigError("cannot be a folder's name", key="recon_params.output_dir", value=folder)
     return Path(folder) / study.results_name(name)
 
 
-def _canonical(given: Mapping[str, Any], hyper: _Hypertune) -> dict[str, Any]:
+def _canonical_hypertune(given: Mapping[str, Any], hyper: _HypertuneSettings) -> dict[str, Any]:
     """``hypertune_params`` in PtyRAD 1.0's spelling, every default written out; no password in it."""
     pruner = hyper.pruner
     storage = {} if hyper.storage is None else {"storage_path": redact(hyper.storage)}
@@ -309,7 +309,7 @@ def _canonical(given: Mapping[str, Any], hyper: _Hypertune) -> dict[str, Any]:
 # --- back to a file ---------------------------------------------------------------------------------
 
 
-def render(config: Mapping[str, Any], params: Mapping[str, Scalar], header: str = "") -> str:
+def render_params(config: Mapping[str, Any], params: Mapping[str, Scalar], header: str = "") -> str:
     """YAML text of a params file for ``ptyrad run``: ``config`` with ``params`` in place, hypertune switched off.
 
     ``header`` (which trial, which error) becomes a comment on top.
@@ -318,12 +318,12 @@ def render(config: Mapping[str, Any], params: Mapping[str, Scalar], header: str 
     new[_KEY] = {"if_hypertune": False}
     ordered = {name: new[name] for name in SECTIONS if name in new}
     ordered.update({name: part for name, part in new.items() if name not in ordered and name != "params_path"})
-    body = "\n".join(_block(name, part) for name, part in ordered.items())
+    body = "\n".join(_yaml_section(name, part) for name, part in ordered.items())
     comment = "".join(f"# {line}\n" for line in header.splitlines())
     return f"{comment}{body}"
 
 
-class _Dumper(yaml.SafeDumper):
+class _ParamsDumper(yaml.SafeDumper):
     """Spells out what occurs twice: an alias in a params file puzzles its reader."""
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -331,8 +331,8 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _block(name: str, part: Any) -> str:
+def _yaml_section(name: str, part: Any) -> str:
     """A section: one key a line, what is inside a key in flow style, as PtyRAD's own files are written."""
     return yaml.dump(
-        {name: part}, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=4096, allow_unicode=True
+        {name: part}, Dumper=_ParamsDumper, sort_keys=False, default_flow_style=None, width=4096, allow_unicode=True
     )

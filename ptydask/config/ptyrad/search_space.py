@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from ptydask.config import reading, study
-from ptydask.errors import ConfigError, nearest
+from ptydask.errors import ConfigError, nearest_hint
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar
 from ptydask.space import ranges
 from ptydask.space.tunables import LEGACY, PARAMETERS, TUNABLES, Tunable
@@ -62,15 +62,15 @@ def tune_params(given: Any) -> TuneParams:
     reading.expect(given, "a mapping", KEY)
     for name, entry in given.items():
         if name not in TUNABLES and name not in LEGACY:
-            hint = nearest(name, [*TUNABLES, *LEGACY])
+            hint = nearest_hint(name, [*TUNABLES, *LEGACY])
             raise ConfigError("PtyRAD has no such tunable", key=f"{KEY}.{name}", value=entry, hint=hint)
-        _entry(found, name, entry, given)
+        _read_entry(found, name, entry, given)
     if len(found.active) > 4:
         found.notices.append(ADVICE.format(len(found.active)))
     return found
 
 
-def _entry(found: TuneParams, name: str, given: Any, all_given: Mapping[str, Any]) -> None:
+def _read_entry(found: TuneParams, name: str, given: Any, all_given: Mapping[str, Any]) -> None:
     key = f"{KEY}.{name}"
     entry = dict(reading.expect(given, "a mapping", key))
     reading.known_keys(entry, ("state", "suggest", "kwargs", "optim_configs"), key)
@@ -90,10 +90,10 @@ def _entry(found: TuneParams, name: str, given: Any, all_given: Mapping[str, Any
         raise ConfigError(f"is the old name of {new}, which is switched on too; keep one", key=key, value=given)
     dist = _distribution(found, TUNABLES[new], entry, key)
     if new != name:
-        dist = _turned(dist, key) if sign < 0 else dist
+        dist = _negate_distribution(dist, key) if sign < 0 else dist
         turned = " with the sign turned" if sign < 0 else ""
         found.notices.append(f"{name} is called {new} now{turned}: {ranges.describe(dist)} angstrom")
-        entry = {"state": True, "suggest": entry["suggest"], "kwargs": _kwargs(dist)}
+        entry = {"state": True, "suggest": entry["suggest"], "kwargs": _suggest_kwargs(dist)}
     found.entries[new] = entry
     found.active.append(new)
     for parameter in TUNABLES[new].parameters:
@@ -114,14 +114,14 @@ def _move_optim_configs(found: TuneParams, entry: dict[str, Any], key: str) -> N
                 found.notices.append("optim_configs moved inside kwargs, where PtyRAD 1.0 has it")
         inside = beside or inside
     for name, configs in reading.expect(inside or {}, "a mapping", f"{key}.kwargs.optim_configs").items():
-        _optimizer(name, f"{key}.kwargs.optim_configs")
+        _check_optimizer(name, f"{key}.kwargs.optim_configs")
         reading.expect(configs, "a mapping", f"{key}.kwargs.optim_configs.{name}")
 
 
 def _distribution(found: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Tuned:
     for needed in ("suggest", "kwargs"):
         if needed not in entry:
-            raise ConfigError(f"{needed} is missing", key=key, value=entry, hint=_example(tunable))
+            raise ConfigError(f"{needed} is missing", key=key, value=entry, hint=_example_entry(tunable))
     suggest = entry["suggest"]
     if suggest not in ("float", "int", "cat"):
         raise ConfigError("must be float, int or cat", key=f"{key}.suggest", value=suggest)
@@ -136,7 +136,7 @@ def _distribution(found: TuneParams, tunable: Tunable, entry: dict[str, Any], ke
     return _range(found, tunable, suggest, kwargs, f"{key}.kwargs")
 
 
-def _example(tunable: Tunable) -> str:
+def _example_entry(tunable: Tunable) -> str:
     if tunable.kind == "name":
         return "for example {state: true, suggest: cat, kwargs: {choices: [Adam, SGD]}}"
     suggest = "int" if tunable.kind == "integer" else "float"
@@ -168,14 +168,14 @@ def check_values(parameter: str, values: list[Any], key: str) -> None:
     tunable = PARAMETERS[parameter]
     for value in values:
         if tunable.kind == "name":
-            _optimizer(value, key, tried=True)
+            _check_optimizer(value, key, tried=True)
         else:
-            _fits(tunable, _number(value, key), key)
+            _check_bounds(tunable, _check_number(value, key), key)
 
 
-def _optimizer(name: object, key: str, tried: bool = False) -> None:
+def _check_optimizer(name: object, key: str, tried: bool = False) -> None:
     if name not in OPTIMIZERS:
-        raise ConfigError("PtyRAD has no such optimizer", key=key, value=name, hint=nearest(str(name), OPTIMIZERS))
+        raise ConfigError("PtyRAD has no such optimizer", key=key, value=name, hint=nearest_hint(str(name), OPTIMIZERS))
     if tried and name in _UNUSABLE:
         raise ConfigError(_UNUSABLE[str(name)], key=key, value=name)
 
@@ -186,11 +186,11 @@ def _range(
     for needed in ("low", "high"):
         if needed not in kwargs:
             raise ConfigError(f"{needed} is missing", key=key, value=dict(kwargs))
-    low, high = (_number(kwargs[end], f"{key}.{end}", suggest == "int") for end in ("low", "high"))
+    low, high = (_check_number(kwargs[end], f"{key}.{end}", suggest == "int") for end in ("low", "high"))
     log = reading.expect(kwargs.get("log") or False, "true or false", f"{key}.log")
     step = kwargs.get("step")
     if step is not None:
-        step = _number(step, f"{key}.step", suggest == "int")
+        step = _check_number(step, f"{key}.step", suggest == "int")
         if step <= 0:
             raise ConfigError("must be above 0", key=f"{key}.step", value=step)
     if low > high:
@@ -201,11 +201,11 @@ def _range(
         raise ConfigError("a range has a step or is log, not both", key=f"{key}.step", value=step)
     if step is not None and low < high and step > high - low:
         raise ConfigError(f"must not be larger than the range {low!r} to {high!r}", key=f"{key}.step", value=step)
-    _fits(tunable, low, f"{key}.low")
-    return _made(found, tunable.name, suggest, (low, high, step, log))
+    _check_bounds(tunable, low, f"{key}.low")
+    return _make_range(found, tunable.name, suggest, (low, high, step, log))
 
 
-def _made(
+def _make_range(
     found: TuneParams, name: str, suggest: str, ends: tuple[float, float, float | None, bool]
 ) -> FloatRange | IntRange:
     low, high, step, log = ends
@@ -221,14 +221,14 @@ def _made(
     return FloatRange(float(low), float(high), None if step is None else float(step), log)
 
 
-def _number(value: Any, key: str, whole: bool = False) -> float:
+def _check_number(value: Any, key: str, whole: bool = False) -> float:
     value = study.number(value, key)
     if whole and value != int(value):
         raise ConfigError("must be a whole number where suggest is int", key=key, value=value)
     return int(value) if whole else value
 
 
-def _fits(tunable: Tunable, value: float, key: str) -> None:
+def _check_bounds(tunable: Tunable, value: float, key: str) -> None:
     if tunable.kind == "integer" and value != int(value):
         raise ConfigError(f"must be a whole number: {tunable.meaning}", key=key, value=value)
     if tunable.least is None:
@@ -238,7 +238,7 @@ def _fits(tunable: Tunable, value: float, key: str) -> None:
         raise ConfigError(f"must be {rule} {tunable.least:g}: {tunable.meaning}", key=key, value=value)
 
 
-def _turned(dist: Tuned, key: str) -> Tuned:
+def _negate_distribution(dist: Tuned, key: str) -> Tuned:
     """The same values with the other sign; the grid stays the same grid."""
     if isinstance(dist, Choice):
         return Choice(tuple(0 - cast(float, value) for value in dist.choices))
@@ -254,20 +254,20 @@ def _turned(dist: Tuned, key: str) -> Tuned:
     return FloatRange(0.0 - dist.high, 0.0 - dist.low, dist.step)
 
 
-def _kwargs(dist: Tuned) -> dict[str, Any]:
+def _suggest_kwargs(dist: Tuned) -> dict[str, Any]:
     if isinstance(dist, Choice):
         return {"choices": list(dist.choices)}
     return {"low": dist.low, "high": dist.high, "step": None if dist.log else dist.step, "log": dist.log}
 
 
-def tried(point: Mapping[str, Scalar], where: Mapping[str, Distribution]) -> tuple[dict[str, Scalar], list[str]]:
+def check_point(point: Mapping[str, Scalar], where: Mapping[str, Distribution]) -> tuple[dict[str, Scalar], list[str]]:
     """A person's guess in the study's own names, on its grid, and what was changed. Raises ConfigError."""
-    named, notices = renamed(point), []
+    named, notices = rename_legacy(point), []
     if not where:
         raise ConfigError("nothing is tuned, so there is nothing to try", key="--try", value=dict(point))
     for name, value in named.items():
         if name not in where:
-            hint = nearest(name, where)
+            hint = nearest_hint(name, where)
             raise ConfigError("is not tuned in this study", key=f"--try {name}", value=value, hint=hint)
         dist = where[name]
         if isinstance(dist, FloatRange | IntRange) and ranges.is_number(value):
@@ -283,7 +283,7 @@ def tried(point: Mapping[str, Scalar], where: Mapping[str, Distribution]) -> tup
     return named, notices
 
 
-def renamed(named: Mapping[str, Any]) -> dict[str, Any]:
+def rename_legacy(named: Mapping[str, Any]) -> dict[str, Any]:
     """The same mapping with PtyRAD's old names translated; values (or lists of them) of ``defocus`` turned."""
     new: dict[str, Any] = {}
     for name, given in named.items():

@@ -10,20 +10,20 @@ from typing import Any
 
 from ptydask.config import reading
 from ptydask.errors import ConfigError
-from ptydask.model import Choice, Scalar, Weighted
+from ptydask.model import Choice, Scalar, WeightedChoice
 from ptydask.space import ranges
 
 
 @dataclass(frozen=True)
-class Choices:
+class LabelledChoice:
     """What a parameter with ``values`` may be, and the real values of the texts that stand for one."""
 
-    among: Choice | Weighted
+    among: Choice | WeightedChoice
     labels: dict[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
 
-def read(entry: Mapping[str, Any], key: str, name: str, gridded: bool) -> Choices:
+def read(entry: Mapping[str, Any], key: str, name: str, gridded: bool) -> LabelledChoice:
     """The choice that ``values``, and ``probabilities`` where there are any, ask for.
 
     Lists and mappings become labels, their JSON text; so does true or false where 1 or 0 is a value too, as the two
@@ -43,24 +43,26 @@ def read(entry: Mapping[str, Any], key: str, name: str, gridded: bool) -> Choice
         notices.append(f"{name}: values has {len(values)} values, {len(merged)} of them different{more}")
     if len(kept) < len(merged):
         notices.append(f"{name}: {len(merged) - len(kept)} of its values have the probability 0 and are never tried")
-    choices, labels = _labelled([value for value, _ in kept])
+    choices, labels = _label_values([value for value, _ in kept])
     if labels:
         notices.append(f"{name}: {len(labels)} of its values are shown as JSON text, the program gets the real ones")
-    return Choices(_among(choices, [weight for _, weight in kept]), labels, tuple(notices))
+    return LabelledChoice(_make_choice(choices, [weight for _, weight in kept]), labels, tuple(notices))
 
 
-def _among(choices: tuple[Scalar, ...], weights: list[float]) -> Choice | Weighted:
+def _make_choice(choices: tuple[Scalar, ...], weights: list[float]) -> Choice | WeightedChoice:
     if max(weights) - min(weights) <= 1e-12 * max(weights):
         return Choice(choices)
     total = math.fsum(weights)
-    return Weighted(choices, tuple(weight / total for weight in weights))
+    return WeightedChoice(choices, tuple(weight / total for weight in weights))
 
 
 def _values(entry: Mapping[str, Any], key: str) -> list[Any]:
     values = entry["values"]
     if not isinstance(values, list):
         hint = "" if isinstance(values, Mapping | None) else f"write values: [{values!r}], or value: {values!r}"
-        raise ConfigError(f"must be a list, not {reading.kind(values)}", key=f"{key}.values", value=values, hint=hint)
+        raise ConfigError(
+            f"must be a list, not {reading.type_name(values)}", key=f"{key}.values", value=values, hint=hint
+        )
     if not values:
         raise ConfigError("must hold at least one value", key=f"{key}.values", value=values)
     for place, value in enumerate(values):
@@ -73,14 +75,14 @@ def check_value(value: Any, key: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         hint = f'write it in quotes: "{value}"'
         raise ConfigError("must be a finite number", key=key, value=value, hint=hint)
-    if isinstance(value, str) and ("\0" in value or not _encodable(value)):
+    if isinstance(value, str) and ("\0" in value or not _is_encodable(value)):
         raise ConfigError("holds a character that no program can be given", key=key, value=value)
     inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for place, part in inside:
         check_value(part, f"{key}.{place}")
 
 
-def _encodable(text: str) -> bool:
+def _is_encodable(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -94,7 +96,7 @@ def _weights(entry: Mapping[str, Any], key: str, gridded: bool) -> list[float]:
         return [1.0] * len(values)
     where = f"{key}.probabilities"
     if not isinstance(given, list):
-        raise ConfigError(f"must be a list, not {reading.kind(given)}", key=where, value=given)
+        raise ConfigError(f"must be a list, not {reading.type_name(given)}", key=where, value=given)
     if len(given) != len(values):
         rule = f"must have one number for each of the {len(values)} values, not {len(given)}"
         raise ConfigError(rule, key=where, value=given)
@@ -117,7 +119,7 @@ def _identity(value: Any) -> str:
     return f"{type(value).__name__} {json.dumps(value, sort_keys=True)}"
 
 
-def _labelled(values: list[Any]) -> tuple[tuple[Scalar, ...], dict[str, Any]]:
+def _label_values(values: list[Any]) -> tuple[tuple[Scalar, ...], dict[str, Any]]:
     taken = {value for value in values if isinstance(value, str)}
     numbers = {value for value in values if ranges.is_number(value)}
     choices: list[Scalar] = []
@@ -140,7 +142,7 @@ def label_of(given: Scalar, labels: Mapping[str, Any]) -> Scalar:
     if given in labels:
         return given
     try:
-        meant = reading.value(given) if isinstance(given, str) else given
+        meant = reading.parse_value(given) if isinstance(given, str) else given
     except ConfigError:
         return given
     for label, value in labels.items():

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from ptydask.config import study
-from ptydask.errors import ConfigError, nearest
-from ptydask.model import Distribution, FloatRange, IntRange, Quantiles
+from ptydask.errors import ConfigError, nearest_hint
+from ptydask.model import Distribution, FloatRange, IntRange, QuantileDistribution
 
 _RANGE, _Q = ("min", "max"), ("min", "max", "q")
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -42,14 +42,14 @@ _EXPONENT = 690.0
 """Natural logarithm of the largest number that is let in, 1e300 or so."""
 
 
-def family(entry: Mapping[str, Any], key: str) -> str:
+def read_family(entry: Mapping[str, Any], key: str) -> str:
     """The distribution's name, given or inferred as W&B does; every key that it needs is there and none other.
 
     Raises ConfigError.
     """
-    named = entry["distribution"] if "distribution" in entry else _inferred(entry, key)
+    named = entry["distribution"] if "distribution" in entry else _infer_family(entry, key)
     if not isinstance(named, str) or named not in FIELDS:
-        hint = _meant(named, entry) or nearest(str(named), FIELDS) or f"known: {', '.join(FIELDS)}"
+        hint = _suggest_family(named, entry) or nearest_hint(str(named), FIELDS) or f"known: {', '.join(FIELDS)}"
         raise ConfigError("W&B has no such distribution", key=f"{key}.distribution", value=named, hint=hint)
     known = FIELDS[named]
     for field in entry:
@@ -67,7 +67,7 @@ def family(entry: Mapping[str, Any], key: str) -> str:
     return named
 
 
-def _meant(named: object, entry: Mapping[str, Any]) -> str:
+def _suggest_family(named: object, entry: Mapping[str, Any]) -> str:
     """The distribution of values that other libraries call log-uniform; W&B's own of that name takes exponents."""
     low = entry.get("min")
     alike = re.sub(r"[\W_]", "", str(named).lower()) in ("loguniform", "uniformlog")
@@ -76,7 +76,7 @@ def _meant(named: object, entry: Mapping[str, Any]) -> str:
     return "did you mean 'log_uniform_values'? (min and max of log_uniform are exponents)"
 
 
-def _inferred(entry: Mapping[str, Any], key: str) -> str:
+def _infer_family(entry: Mapping[str, Any], key: str) -> str:
     if "value" in entry and "values" in entry:
         raise ConfigError("has both value and values; keep one", key=key, value=dict(entry))
     if "value" in entry:
@@ -93,7 +93,9 @@ def _inferred(entry: Mapping[str, Any], key: str) -> str:
     raise ConfigError("says nothing of what to try", key=key, value=dict(entry), hint=hint)
 
 
-def distribution(named: str, entry: Mapping[str, Any], key: str, gridded: bool, notices: list[str]) -> Distribution:
+def read_distribution(
+    named: str, entry: Mapping[str, Any], key: str, gridded: bool, notices: list[str]
+) -> Distribution:
     """What a distribution other than constant and categorical may be. Raises ConfigError; adds to ``notices``."""
     if gridded and named not in _COUNTED:
         hint = "give it values, or q_uniform, or use method: random"
@@ -101,8 +103,8 @@ def distribution(named: str, entry: Mapping[str, Any], key: str, gridded: bool, 
     if named in ("normal", "q_normal", "log_normal", "q_log_normal"):
         return _normal(named, entry, key)
     if named in ("beta", "q_beta"):
-        a, b = (_shape(entry.get(side, 1), f"{key}.{side}") for side in ("a", "b"))
-        return Quantiles("beta", float(a), float(b), _q(named, entry, key, 1.0))
+        a, b = (_beta_shape(entry.get(side, 1), f"{key}.{side}") for side in ("a", "b"))
+        return QuantileDistribution("beta", float(a), float(b), _q(named, entry, key, 1.0))
     return _range(named, entry, key, gridded, notices)
 
 
@@ -121,10 +123,12 @@ def _range(named: str, entry: Mapping[str, Any], key: str, gridded: bool, notice
         return FloatRange(float(low), float(high))
     if named == "q_uniform":
         q = _q(named, entry, key, max(abs(low), abs(high))) or 1
-        return _steps(low, high, q, key) if gridded else Quantiles("uniform", float(low), float(high), q)
-    first, last = _exponents(named, low, high, key, notices, name)
+        return (
+            _grid_steps(low, high, q, key) if gridded else QuantileDistribution("uniform", float(low), float(high), q)
+        )
+    first, last = _log_bounds(named, low, high, key, notices, name)
     if named.startswith("q_"):
-        return Quantiles("log_uniform", first, last, _q(named, entry, key, math.exp(last)))
+        return QuantileDistribution("log_uniform", first, last, _q(named, entry, key, math.exp(last)))
     if named.endswith("_values"):
         return FloatRange(float(low), float(high), log=True)
     return FloatRange(math.exp(first), math.exp(last), log=True)
@@ -139,7 +143,7 @@ def _end(named: str, value: Any, key: str) -> int | float:
     return int(found)
 
 
-def _exponents(named: str, low: float, high: float, key: str, notices: list[str], name: str) -> tuple[float, float]:
+def _log_bounds(named: str, low: float, high: float, key: str, notices: list[str], name: str) -> tuple[float, float]:
     """Natural logarithms of the least and the largest number."""
     if named.endswith("_values"):
         if low <= 0:
@@ -160,7 +164,7 @@ def _exponents(named: str, low: float, high: float, key: str, notices: list[str]
     return float(first), float(last)
 
 
-def _steps(low: float, high: float, q: int | float, key: str) -> Distribution:
+def _grid_steps(low: float, high: float, q: int | float, key: str) -> Distribution:
     """numpy's ``arange(min, max, q)``, in decimal arithmetic: max is no point of the grid."""
     first, last, width = Decimal(str(low)), Decimal(str(high)), Decimal(str(q))
     count = max(0, math.ceil((last - first) / width))
@@ -173,16 +177,16 @@ def _steps(low: float, high: float, q: int | float, key: str) -> Distribution:
     return FloatRange(float(first), float(end), float(q))
 
 
-def _normal(named: str, entry: Mapping[str, Any], key: str) -> Quantiles:
+def _normal(named: str, entry: Mapping[str, Any], key: str) -> QuantileDistribution:
     mu = study.number(entry.get("mu", 0), f"{key}.mu")
     sigma = _above_zero(entry.get("sigma", 1), f"{key}.sigma")
     widest = abs(mu) + 9 * sigma
     if "log_normal" not in named:
-        return Quantiles("normal", float(mu), float(sigma), _q(named, entry, key, widest))
+        return QuantileDistribution("normal", float(mu), float(sigma), _q(named, entry, key, widest))
     if widest > _EXPONENT:
         rule = f"exp of {mu:g} and {sigma:g} (mu and sigma are exponents) is no number a computer holds"
         raise ConfigError(rule, key=key, value=dict(entry))
-    return Quantiles("log_normal", float(mu), float(sigma), _q(named, entry, key, 1.0))
+    return QuantileDistribution("log_normal", float(mu), float(sigma), _q(named, entry, key, 1.0))
 
 
 def _q(named: str, entry: Mapping[str, Any], key: str, largest: float) -> int | float | None:
@@ -194,7 +198,7 @@ def _q(named: str, entry: Mapping[str, Any], key: str, largest: float) -> int | 
     return q
 
 
-def _shape(value: Any, key: str) -> int | float:
+def _beta_shape(value: Any, key: str) -> int | float:
     """A or b of a beta distribution, as far as its quantiles can be computed."""
     if not 1e-6 <= (found := _above_zero(value, key)) <= 1e6:
         raise ConfigError("must lie between 1e-6 and 1e6", key=key, value=value)

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ptydask.config import reading, study
-from ptydask.errors import ConfigError, nearest
+from ptydask.errors import ConfigError, nearest_hint
 
 KEY = "engine"
 COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
@@ -31,21 +31,21 @@ _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2*
 _FUNCTION = re.compile(r"[^:\0]+:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
-def settings(data: Mapping[str, Any], constants: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
+def read_settings(data: Mapping[str, Any], constants: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
     """The key ``engine``, checked, defaults filled in. Raises ConfigError."""
     given = data.get(KEY)
     if given is None:
         given = {}
     hint = "" if isinstance(given, Mapping) else "for example engine: {callable: 'package.module:function'}"
     if not isinstance(given, Mapping):
-        raise ConfigError(f"must be a mapping, not {reading.kind(given)}", key=KEY, value=given, hint=hint)
+        raise ConfigError(f"must be a mapping, not {reading.type_name(given)}", key=KEY, value=given, hint=hint)
     reading.known_keys(given, tuple(DEFAULTS), KEY)
     made = {name: _CHECKS[name](given[name], f"{KEY}.{name}") if name in given else DEFAULTS[name] for name in DEFAULTS}
     made["outputs"], made["environment"] = list(made["outputs"]), dict(made["environment"])
     devices = made["devices"]
     if devices is not None and devices not in constants:
         rule = "is tuned, so it cannot name a device" if devices in tuned else "is no parameter of this sweep"
-        raise ConfigError(rule, key=f"{KEY}.devices", value=devices, hint=nearest(devices, constants))
+        raise ConfigError(rule, key=f"{KEY}.devices", value=devices, hint=nearest_hint(devices, constants))
     return made
 
 
@@ -58,7 +58,7 @@ def idle_settings(data: Mapping[str, Any], notices: list[str]) -> None:
         notices.append(f"{', '.join(idle)}: without a meaning for engine.callable")
 
 
-def devices(program: str | None, command: list[str], made: dict[str, Any], constants: Mapping[str, Any]) -> str:
+def map_devices(program: str | None, command: list[str], made: dict[str, Any], constants: Mapping[str, Any]) -> str:
     """Maps the slot's GPU to ``devices`` of ldctbench-train, which sets CUDA_VISIBLE_DEVICES by it; the notice."""
     named = (program or "", *command)
     ours = any(PurePosixPath(item).name == "ldctbench-train" for item in named)
@@ -71,7 +71,7 @@ def devices(program: str | None, command: list[str], made: dict[str, Any], const
 # --- each setting -----------------------------------------------------------------------------------
 
 
-def _function(value: Any, key: str) -> str | None:
+def _check_function(value: Any, key: str) -> str | None:
     if value is None:
         return None
     text: str = reading.expect(value, "text", key)
@@ -81,27 +81,27 @@ def _function(value: Any, key: str) -> str | None:
     return text
 
 
-def _objective(value: Any, key: str) -> str:
+def _check_objective(value: Any, key: str) -> str:
     if value not in ("last", "best"):
-        raise ConfigError("must be last or best", key=key, value=value, hint=nearest(str(value), ("last", "best")))
+        raise ConfigError("must be last or best", key=key, value=value, hint=nearest_hint(str(value), ("last", "best")))
     return str(value)
 
 
-def _text(value: Any, key: str) -> str:
+def _check_text(value: Any, key: str) -> str:
     text: str = reading.expect(value, "text", key)
     if not text.strip() or "\0" in text:
         raise ConfigError("must not be empty" if not text.strip() else "holds a NUL character", key=key, value=text)
     return text
 
 
-def _devices(value: Any, key: str) -> str | None:
-    return None if value is None else _text(value, key)
+def _check_devices(value: Any, key: str) -> str | None:
+    return None if value is None else _check_text(value, key)
 
 
-def _outputs(value: Any, key: str) -> list[str]:
+def _check_outputs(value: Any, key: str) -> list[str]:
     globs = reading.expect(value if value is not None else [], "a list", key)
     for place, glob in enumerate(globs):
-        text = _text(glob, f"{key}[{place}]")
+        text = _check_text(glob, f"{key}[{place}]")
         if PurePosixPath(text).is_absolute() or PureWindowsPath(text).drive or text.startswith("~"):
             raise ConfigError("must be relative to the trial's own folder", key=f"{key}[{place}]", value=text)
         if ".." in PurePosixPath(text).parts:
@@ -109,7 +109,7 @@ def _outputs(value: Any, key: str) -> list[str]:
     return list(globs)
 
 
-def _limit(value: Any, key: str) -> int:
+def _check_limit(value: Any, key: str) -> int:
     hint = "for example 64 MB"
     if isinstance(value, str):
         found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([a-z]*)\s*", value.lower())
@@ -122,11 +122,11 @@ def _limit(value: Any, key: str) -> int:
     return int(size)
 
 
-def _seconds(value: Any, key: str) -> float | None:
-    return None if value is None else study.timeout(study.number(value, key), key)
+def _check_seconds(value: Any, key: str) -> float | None:
+    return None if value is None else study.check_timeout(study.number(value, key), key)
 
 
-def _environment(value: Any, key: str) -> dict[str, str]:
+def _check_environment(value: Any, key: str) -> dict[str, str]:
     made = {}
     for name, given in reading.expect(value if value is not None else {}, "a mapping", key).items():
         where = f"{key}.{name}"
@@ -135,7 +135,7 @@ def _environment(value: Any, key: str) -> dict[str, str]:
         if name in _OWN:
             raise ConfigError("is set by ptydask itself", key=where, value=given)
         if isinstance(given, bool) or not isinstance(given, str | int | float):
-            raise ConfigError(f"must be text, not {reading.kind(given)}", key=where, value=given, hint="quote it")
+            raise ConfigError(f"must be text, not {reading.type_name(given)}", key=where, value=given, hint="quote it")
         made[name] = str(given)
         if "\0" in made[name]:
             raise ConfigError("holds a NUL character", key=where, value=given)
@@ -143,28 +143,28 @@ def _environment(value: Any, key: str) -> dict[str, str]:
 
 
 _CHECKS: dict[str, Any] = {
-    "callable": _function,
-    "objective": _objective,
-    "directory": _text,
-    "devices": _devices,
-    "outputs": _outputs,
-    "outputs_limit": _limit,
-    "start_timeout": _seconds,
-    "idle_timeout": _seconds,
-    "trial_timeout": _seconds,
-    "environment": _environment,
+    "callable": _check_function,
+    "objective": _check_objective,
+    "directory": _check_text,
+    "devices": _check_devices,
+    "outputs": _check_outputs,
+    "outputs_limit": _check_limit,
+    "start_timeout": _check_seconds,
+    "idle_timeout": _check_seconds,
+    "trial_timeout": _check_seconds,
+    "environment": _check_environment,
 }
 
 
 # --- program and command ----------------------------------------------------------------------------
 
 
-def program(data: Mapping[str, Any]) -> str | None:
+def read_program(data: Mapping[str, Any]) -> str | None:
     """The program as given; None where the file has none. Raises ConfigError."""
-    return None if data.get("program") is None else _text(data["program"], "program")
+    return None if data.get("program") is None else _check_text(data["program"], "program")
 
 
-def command(data: Mapping[str, Any], named: str | None, notices: list[str]) -> list[str]:
+def read_command(data: Mapping[str, Any], named: str | None, notices: list[str]) -> list[str]:
     """The command's items, W&B's own where the file has none. Raises ConfigError; adds to ``notices``.
 
     What its macros become is the engine's to say.
@@ -176,19 +176,19 @@ def command(data: Mapping[str, Any], named: str | None, notices: list[str]) -> l
         return list(COMMAND)
     hint = 'for example command: [python, "${program}", "${args}"]'
     if not isinstance(given, list):
-        raise ConfigError(f"must be a list, not {reading.kind(given)}", key="command", value=given, hint=hint)
+        raise ConfigError(f"must be a list, not {reading.type_name(given)}", key="command", value=given, hint=hint)
     if not given:
         raise ConfigError("must hold at least one item", key="command", value=given, hint=hint)
-    items = [_item(item, f"command[{place}]") for place, item in enumerate(given)]
+    items = [_check_item(item, f"command[{place}]") for place, item in enumerate(given)]
     if not any(item.startswith("${args") for item in items):
         notices.append("command has no ${args}: the program is told its parameters by wandb's config alone")
     return items
 
 
-def _item(item: Any, key: str) -> str:
+def _check_item(item: Any, key: str) -> str:
     if isinstance(item, bool) or not isinstance(item, str | int | float):
         hint = "quote it" if item is not None else "remove the item"
-        raise ConfigError(f"must be text, not {reading.kind(item)}", key=key, value=item, hint=hint)
+        raise ConfigError(f"must be text, not {reading.type_name(item)}", key=key, value=item, hint=hint)
     text = str(item)
     if "\0" in text:
         raise ConfigError("holds a NUL character", key=key, value=text)

@@ -1,4 +1,4 @@
-"""``parameters`` of a sweep to what is tuned and what every trial is given."""
+"""``read_parameters`` of a sweep to what is tuned and what every trial is given."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ptydask.config import reading
 from ptydask.config.sweep import choices, distributions
-from ptydask.errors import ConfigError, nearest
+from ptydask.errors import ConfigError, nearest_hint
 from ptydask.model import Distribution
 
 KEY = "parameters"
@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 @dataclass
-class Parameters:
+class SweepParameters:
     """What was read: the tuned ones, every one as the sweep's configuration has it, what to say."""
 
     space: dict[str, Distribution] = field(default_factory=dict)
@@ -43,14 +43,14 @@ def is_parameter(thing: object) -> bool:
     return isinstance(thing, Mapping) and any(key in _TELLING for key in thing)
 
 
-def parameters(given: Any, gridded: bool) -> Parameters:
+def read_parameters(given: Any, gridded: bool) -> SweepParameters:
     """Every parameter checked, nested ones joined with dots. Raises ConfigError with key, value and rule."""
-    found = Parameters()
-    _collect(found, given, (), gridded)
+    found = SweepParameters()
+    _collect_entries(found, given, (), gridded)
     return found
 
 
-def _collect(found: Parameters, given: Any, way: tuple[str, ...], gridded: bool) -> None:
+def _collect_entries(found: SweepParameters, given: Any, way: tuple[str, ...], gridded: bool) -> None:
     key = ".".join([KEY, *(f"{part}.{KEY}" for part in way)])
     if len(way) > _DEEPEST:
         raise ConfigError(f"parameters are nested more than {_DEEPEST} deep", key=f"{key[:60]}...")
@@ -59,17 +59,17 @@ def _collect(found: Parameters, given: Any, way: tuple[str, ...], gridded: bool)
         raise ConfigError(rule, key=key, value=given, hint="indent each parameter below it: lr: {min: 1e-5, max: 1e-2}")
     for name, entry in reading.expect(given, "a mapping", key).items():
         _check_name(name, key, found.notices)
-        _one(found, f"{key}.{name}", (*way, name), entry, gridded)
+        _read_entry(found, f"{key}.{name}", (*way, name), entry, gridded)
 
 
-def _one(found: Parameters, key: str, path: tuple[str, ...], entry: Any, gridded: bool) -> None:
+def _read_entry(found: SweepParameters, key: str, path: tuple[str, ...], entry: Any, gridded: bool) -> None:
     _check_entry(entry, key)
     if KEY in entry:
         if len(entry) > 1:
             other = next(field for field in entry if field != KEY)
             rule = f"holds parameters of its own, so it cannot have {other} too"
             raise ConfigError(rule, key=key, value=dict(entry), hint="the lines may be indented too far")
-        _collect(found, entry[KEY], path, gridded)
+        _collect_entries(found, entry[KEY], path, gridded)
         return
     name = ".".join(path)
     if name in found.names:
@@ -77,7 +77,7 @@ def _one(found: Parameters, key: str, path: tuple[str, ...], entry: Any, gridded
         raise ConfigError(rule, key=key, value=dict(entry), hint=f"both are {name}; rename one")
     found.names.add(name)
     made: dict[str, Any] = {"name": name, "path": list(path)}
-    named = distributions.family(entry, key)
+    named = distributions.read_family(entry, key)
     if named == "constant":
         choices.check_value(entry["value"], f"{key}.value")
         made["value"] = entry["value"]
@@ -90,7 +90,7 @@ def _one(found: Parameters, key: str, path: tuple[str, ...], entry: Any, gridded
         if chosen.labels:
             made["labels"] = chosen.labels
     else:
-        found.space[name] = distributions.distribution(named, entry, key, gridded, found.notices)
+        found.space[name] = distributions.read_distribution(named, entry, key, gridded, found.notices)
     found.entries.append(made)
 
 
@@ -106,7 +106,7 @@ def _check_entry(entry: Any, key: str) -> None:
     if not isinstance(entry, Mapping):
         few = "values" if isinstance(entry, list) else "value"
         raise ConfigError(
-            f"must be a mapping, not {reading.kind(entry)}", key=key, value=entry, hint=f"write {{{few}: ...}}"
+            f"must be a mapping, not {reading.type_name(entry)}", key=key, value=entry, hint=f"write {{{few}: ...}}"
         )
     for field_, inside in entry.items():
         if field_ in distributions.KEYS:
@@ -117,7 +117,7 @@ def _check_entry(entry: Any, key: str) -> None:
             rule = f"is indented into the parameter {name}"
             hint = f"move it to the left, or put it below {name}: parameters: where it is nested on purpose"
             raise ConfigError(rule, key=where, value=inside, hint=hint)
-        raise ConfigError("unknown key", key=where, value=inside, hint=nearest(field_, distributions.KEYS))
+        raise ConfigError("unknown key", key=where, value=inside, hint=nearest_hint(field_, distributions.KEYS))
 
 
 def _check_name(name: str, key: str, notices: list[str]) -> None:

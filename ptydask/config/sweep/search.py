@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from ptydask.config import reading, study
-from ptydask.errors import ConfigError, nearest
+from ptydask.errors import ConfigError, nearest_hint
 from ptydask.model import ComponentSpec, Direction
 from ptydask.trial import hyperband_bands
 
@@ -27,7 +27,7 @@ _HIGHER = re.compile(r"acc|f1|auc|ssim|psnr|reward|score|iou|dice|r2\b|bleu|mAP|
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class SweepMetric:
     """What a trial is ranked by."""
 
     name: str
@@ -36,7 +36,7 @@ class Metric:
     notices: tuple[str, ...]
 
 
-def method(data: Mapping[str, Any]) -> Literal["grid", "random", "bayes"]:
+def read_method(data: Mapping[str, Any]) -> Literal["grid", "random", "bayes"]:
     """The method's name. Raises ConfigError."""
     if "method" not in data:
         raise ConfigError("is missing", key="method", hint="must be grid, random or bayes")
@@ -45,12 +45,12 @@ def method(data: Mapping[str, Any]) -> Literal["grid", "random", "bayes"]:
         rule = "leaves the search to a program on W&B's side, which ptydask does not run"
         raise ConfigError(rule, key="method", value=given, hint="use grid, random or bayes, or --sampler NAME")
     if given not in METHODS:
-        hint = nearest(given.lower(), METHODS) if isinstance(given, str) else ""
+        hint = nearest_hint(given.lower(), METHODS) if isinstance(given, str) else ""
         raise ConfigError("must be grid, random or bayes", key="method", value=given, hint=hint)
     return cast(Literal["grid", "random", "bayes"], given)
 
 
-def sampler(chosen: str, trials: int, named: str | None, notices: list[str]) -> ComponentSpec:
+def choose_sampler(chosen: str, trials: int, named: str | None, notices: list[str]) -> ComponentSpec:
     """The sampler of a method for so many trials (0: not known); ``named`` (``--sampler``) beats both."""
     simple = ComponentSpec("GridSampler" if chosen == "grid" else "RandomSampler")
     if named is not None or chosen != "bayes":
@@ -69,17 +69,17 @@ def run_cap(data: Mapping[str, Any]) -> int | None:
     """The number of trials that the file asks for; None where it names none. Raises ConfigError."""
     if data.get("run_cap") is None:
         return None
-    return _count(data, "run_cap", "run_cap")
+    return _read_count(data, "run_cap", "run_cap")
 
 
-def metric(data: Mapping[str, Any]) -> Metric:
+def read_metric(data: Mapping[str, Any]) -> SweepMetric:
     """Name, direction and target. Raises ConfigError, also where there is none: trials are ranked by it."""
     example = "for example metric: {name: loss, goal: minimize}, or --set metric.name=loss"
     given = data.get("metric")
     if given is None:
         raise ConfigError("is missing; ptydask ranks trials by it", key="metric", hint=example)
     if not isinstance(given, Mapping):
-        raise ConfigError(f"must be a mapping, not {reading.kind(given)}", key="metric", value=given, hint=example)
+        raise ConfigError(f"must be a mapping, not {reading.type_name(given)}", key="metric", value=given, hint=example)
     reading.known_keys(given, ("name", "goal", "target", "impute", "impute_while_running"), "metric")
     if given.get("name") is None:
         raise ConfigError("name is missing", key="metric", value=given, hint=example)
@@ -88,7 +88,7 @@ def metric(data: Mapping[str, Any]) -> Metric:
         raise ConfigError("must be the name that the program logs it by", key="metric.name", value=name)
     goal = given.get("goal", "minimize")
     if goal not in ("minimize", "maximize"):
-        hint = nearest(str(goal), ("minimize", "maximize"))
+        hint = nearest_hint(str(goal), ("minimize", "maximize"))
         raise ConfigError("must be minimize or maximize", key="metric.goal", value=goal, hint=hint)
     notices = []
     if "goal" not in given and _HIGHER.search(name):
@@ -101,7 +101,7 @@ def metric(data: Mapping[str, Any]) -> Metric:
             raise ConfigError(f"must be {', '.join(_IMPUTES)}", key=f"metric.{key}", value=value)
         notices.append(f"metric.{key}: not used; {instead}")
     target = None if given.get("target") is None else float(study.number(given["target"], "metric.target"))
-    return Metric(name, goal, target, tuple(notices))
+    return SweepMetric(name, goal, target, tuple(notices))
 
 
 # --- early_terminate --------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ _KEY = "early_terminate"
 _SETTINGS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 
 
-def pruner(data: Mapping[str, Any], notices: list[str]) -> ComponentSpec | None:
+def read_pruner(data: Mapping[str, Any], notices: list[str]) -> ComponentSpec | None:
     """W&B's hyperband with its bands counted out; None where the file has none. Raises ConfigError."""
     given = data.get(_KEY)
     if given is None:
@@ -118,32 +118,34 @@ def pruner(data: Mapping[str, Any], notices: list[str]) -> ComponentSpec | None:
             notices.append("early_terminate is empty: no trial is stopped early")
         return None
     reading.expect(given, "a mapping", _KEY)
-    _misspelt(given)
+    _check_spelling(given)
     if given.get("type") != "hyperband":
         missing = "type" not in given
         rule = "type is missing; it must be hyperband" if missing else "must be hyperband"
-        hint = "" if missing else nearest(str(given["type"]), ("hyperband",))
+        hint = "" if missing else nearest_hint(str(given["type"]), ("hyperband",))
         raise ConfigError(rule, key=_KEY if missing else f"{_KEY}.type", value=given.get("type", given), hint=hint)
     for name in given:
         if name not in _SETTINGS:
-            notices.append(f"{_KEY}.{name} is no key of hyperband and changes nothing; {nearest(name, _SETTINGS)}")
+            notices.append(f"{_KEY}.{name} is no key of hyperband and changes nothing; {nearest_hint(name, _SETTINGS)}")
     eta = study.number(given.get("eta", 3), f"{_KEY}.eta")
     if eta <= 1:
         raise ConfigError("must be above 1", key=f"{_KEY}.eta", value=eta)
     strict = reading.expect(given.get("strict", True), "true or false", f"{_KEY}.strict")
-    return ComponentSpec("SweepHyperbandPruner", {"bands": _bands(given, eta, notices), "eta": eta, "strict": strict})
+    return ComponentSpec(
+        "SweepHyperbandPruner", {"bands": _read_bands(given, eta, notices), "eta": eta, "strict": strict}
+    )
 
 
-def _misspelt(given: Mapping[str, Any]) -> None:
+def _check_spelling(given: Mapping[str, Any]) -> None:
     """Raises ConfigError where one that is needed is missing and another is nearly its name."""
     missing = {"type", "s" if "max_iter" in given else "min_iter"} - set(given)
     for name, value in given.items() if missing else ():
-        hint = nearest(name, _SETTINGS)
+        hint = nearest_hint(name, _SETTINGS)
         if name not in _SETTINGS and hint.startswith("did you mean"):
             raise ConfigError("unknown key", key=f"{_KEY}.{name}", value=value, hint=hint)
 
 
-def _bands(given: Mapping[str, Any], eta: int | float, notices: list[str]) -> list[int]:
+def _read_bands(given: Mapping[str, Any], eta: int | float, notices: list[str]) -> list[int]:
     """The counts of logged values at which a trial is judged, as :mod:`ptydask.trial.hyperband_bands` has them."""
     if "max_iter" in given:
         if "s" not in given:
@@ -152,7 +154,7 @@ def _bands(given: Mapping[str, Any], eta: int | float, notices: list[str]) -> li
             raise ConfigError(rule, key=_KEY, value=dict(given), hint=hint)
         if "min_iter" in given:
             notices.append(f"{_KEY}: max_iter and s are there, so min_iter is not used, as W&B does")
-        found = hyperband_bands.of_max_iter(_count(given, "max_iter"), _count(given, "s"), eta)
+        found = hyperband_bands.of_max_iter(_read_count(given, "max_iter"), _read_count(given, "s"), eta)
         if not found:
             rule = f"leaves no band: max_iter / eta = {given['max_iter']} / {eta:g} is below 1"
             raise ConfigError(rule, key=f"{_KEY}.max_iter", value=given["max_iter"], hint="raise it, or lower eta")
@@ -162,11 +164,11 @@ def _bands(given: Mapping[str, Any], eta: int | float, notices: list[str]) -> li
         raise ConfigError(rule, key=_KEY, value=dict(given), hint="for example {type: hyperband, min_iter: 3}")
     if "s" in given:
         notices.append(f"{_KEY}: s belongs to max_iter and changes nothing beside min_iter")
-    return list(hyperband_bands.of_min_iter(_count(given, "min_iter"), eta))
+    return list(hyperband_bands.of_min_iter(_read_count(given, "min_iter"), eta))
 
 
-def _count(given: Mapping[str, Any], name: str, key: str = "") -> int:
+def _read_count(given: Mapping[str, Any], name: str, key: str = "") -> int:
     """A whole number of at least 1; 3.0 is one too, as far as a float can tell them apart."""
     key = key or f"{_KEY}.{name}"
     value = study.number(given[name], key)
-    return study.whole(int(value) if value == int(value) and value <= _LARGEST else float(value), key)
+    return study.check_whole(int(value) if value == int(value) and value <= _LARGEST else float(value), key)

@@ -10,19 +10,19 @@ from typing import Any, cast
 
 from ptydask.config import Overrides, reading, study
 from ptydask.config.sweep import choices, engine_section, search
-from ptydask.config.sweep.parameters import Parameters, is_parameter, parameters
-from ptydask.errors import ConfigError, nearest, shorten
+from ptydask.config.sweep.parameters import SweepParameters, is_parameter, read_parameters
+from ptydask.errors import ConfigError, nearest_hint, shorten
 from ptydask.model import (
     Budget,
     Choice,
     ComponentSpec,
     Distribution,
     Point,
-    Quantiles,
+    QuantileDistribution,
     Scalar,
-    Source,
+    SourceFile,
     StudyPlan,
-    Weighted,
+    WeightedChoice,
 )
 from ptydask.space import ranges
 
@@ -82,10 +82,10 @@ class SweepFormat:
         data["parameters"] = lost
         for key in lost:
             del data[key]
-        names = _few(list(lost))
+        names = _list_few(list(lost))
         return (f"parameters is empty, so what stands beside it is taken as its own: {names}; indent these lines",)
 
-    def plan(self, source: Source, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
+    def plan(self, source: SourceFile, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
         """The study of a sweep file.
 
         The seed is ``--seed``, else 0; the number of trials ``--trials``, else ``run_cap``, else all points of a grid,
@@ -93,23 +93,23 @@ class SweepFormat:
         """
         notices: list[str] = []
         data = _top_level(data, notices)
-        chosen = search.method(data)
-        measured = search.metric(data)
+        chosen = search.read_method(data)
+        measured = search.read_metric(data)
         notices.extend(measured.notices)
         name = overrides.sampler or ("GridSampler" if chosen == "grid" else "")
         gridded = name in search.GRIDS
-        tuned = parameters(data["parameters"], gridded)
+        tuned = read_parameters(data["parameters"], gridded)
         notices.extend(tuned.notices)
-        config, engine = _configuration(data, tuned, overrides.engine, notices)
-        points = tuple(_tried(given, tuned, gridded, notices) for given in overrides.tries)
+        config, engine = _engine_config(data, tuned, overrides.engine, notices)
+        points = tuple(_try_point(given, tuned, gridded, notices) for given in overrides.tries)
         budget = _budget(data, overrides, tuned.space, gridded, len(points))
         if budget.n_trials == 0:
             notices.append("neither run_cap nor --trials says how many trials; a run needs one of them")
         sampler = ComponentSpec("RandomSampler")
         if tuned.space:
-            sampler = search.sampler(chosen, budget.n_trials, overrides.sampler, notices)
+            sampler = search.choose_sampler(chosen, budget.n_trials, overrides.sampler, notices)
         return StudyPlan(
-            name=_name(data, source),
+            name=_study_name(data, source),
             source=source,
             engine=engine,
             config=config,
@@ -117,11 +117,11 @@ class SweepFormat:
             metric=measured.name,
             direction=measured.direction,
             sampler=sampler,
-            pruner=search.pruner(data, notices),
+            pruner=search.read_pruner(data, notices),
             budget=budget,
             storage=overrides.storage,
-            results=overrides.results or Path(study.results_name(_name(data, source))),
-            seed=study.seed((overrides.seed, "--seed")),
+            results=overrides.results or Path(study.results_name(_study_name(data, source))),
+            seed=study.choose_seed((overrides.seed, "--seed")),
             points=points,
             target=measured.target,
             details=_details(tuned),
@@ -187,27 +187,27 @@ def _of_the_server(data: Mapping[str, Any], notices: list[str]) -> None:
         raise ConfigError("must be {type: local} or {type: cloud}", key="controller", value=controller, hint=hint)
 
 
-def _name(data: Mapping[str, Any], source: Source) -> str:
+def _study_name(data: Mapping[str, Any], source: SourceFile) -> str:
     given = data.get("name")
-    return study.name(source.path.stem, "name") if given is None else study.name(given, "name")
+    return study.check_name(source.path.stem, "name") if given is None else study.check_name(given, "name")
 
 
 # --- the parts of the plan --------------------------------------------------------------------------
 
 
-def _configuration(
-    data: Mapping[str, Any], tuned: Parameters, asked: str | None, notices: list[str]
+def _engine_config(
+    data: Mapping[str, Any], tuned: SweepParameters, asked: str | None, notices: list[str]
 ) -> tuple[dict[str, Any], str]:
     """What the engine runs (see :mod:`ptydask.space.sweep_values`), and the engine's name."""
-    settings = engine_section.settings(data, tuned.constants, tuned.space)
+    settings = engine_section.read_settings(data, tuned.constants, tuned.space)
     engine = asked or ("callable" if settings["callable"] else "command")
-    named = engine_section.program(data)
+    named = engine_section.read_program(data)
     if settings["callable"]:
         engine_section.idle_settings(data, notices)
         items = list(engine_section.COMMAND)
     else:
-        items = engine_section.command(data, named, notices)
-        if said := engine_section.devices(named, items, settings, tuned.constants):
+        items = engine_section.read_command(data, named, notices)
+        if said := engine_section.map_devices(named, items, settings, tuned.constants):
             notices.append(said)
     if engine == "command":
         engine_section.check_program(named, items)
@@ -224,9 +224,9 @@ def _configuration(
 def _budget(
     data: Mapping[str, Any], overrides: Overrides, where: Mapping[str, Distribution], gridded: bool, tries: int
 ) -> Budget:
-    timeout = study.timeout(overrides.timeout, "--timeout")
+    timeout = study.check_timeout(overrides.timeout, "--timeout")
     if overrides.n_trials is not None:
-        study.whole(overrides.n_trials, "--trials")
+        study.check_whole(overrides.n_trials, "--trials")
     asked = overrides.n_trials or search.run_cap(data)
     if gridded and where:
         size = math.prod(ranges.grid_size(among) or 1 for among in where.values())
@@ -239,24 +239,24 @@ def _budget(
     return Budget(asked or 0, total=True, timeout=timeout)
 
 
-def _tried(given: Mapping[str, Scalar], tuned: Parameters, gridded: bool, notices: list[str]) -> Point:
+def _try_point(given: Mapping[str, Scalar], tuned: SweepParameters, gridded: bool, notices: list[str]) -> Point:
     """A person's guess in real values; text that spells a list or a mapping finds its label. Raises ConfigError."""
     point: dict[str, Scalar] = {}
     for name, value in given.items():
         key = f"--try {name}"
         if name not in tuned.space:
             rule = "is a constant in this sweep" if name in tuned.constants else "is not tuned in this study"
-            raise ConfigError(rule, key=key, value=value, hint=nearest(name, tuned.space) if tuned.space else "")
+            raise ConfigError(rule, key=key, value=value, hint=nearest_hint(name, tuned.space) if tuned.space else "")
         among, real = tuned.space[name], choices.label_of(value, tuned.labels(name))
         try:
             near = ranges.nearest_value(among, real)
-            beyond = _beyond(among, real, near)
+            beyond = _is_beyond(among, real, near)
         except ValueError:
             beyond = True
         if beyond:
-            raise ConfigError(f"must be {_described(among)}", key=key, value=value)
+            raise ConfigError(f"must be {_range_text(among)}", key=key, value=value)
         if near != real:
-            notices.append(f"{key}: {value!r} is not in {_described(among)}; {near!r} is tried")
+            notices.append(f"{key}: {value!r} is not in {_range_text(among)}; {near!r} is tried")
         point[name] = near
     for name in tuned.space:
         if gridded and name not in point:
@@ -264,25 +264,25 @@ def _tried(given: Mapping[str, Scalar], tuned: Parameters, gridded: bool, notice
     return Point(point, "try")
 
 
-def _beyond(among: Distribution, value: Scalar, near: Scalar) -> bool:
+def _is_beyond(among: Distribution, value: Scalar, near: Scalar) -> bool:
     """Whether the nearest number that is allowed is further away than rounding to a step explains."""
-    if isinstance(among, Choice | Weighted):
+    if isinstance(among, Choice | WeightedChoice):
         return False
-    step = among.q if isinstance(among, Quantiles) else among.step
+    step = among.q if isinstance(among, QuantileDistribution) else among.step
     value, near = cast(float, value), cast(float, near)
     return abs(near - value) > (step or 0) * 0.501 + 1e-9 * abs(value)
 
 
-def _details(tuned: Parameters) -> tuple[tuple[str, str], ...]:
+def _details(tuned: SweepParameters) -> tuple[tuple[str, str], ...]:
     constants = [f"{name}={shorten(value, 40)}" for name, value in tuned.constants.items()]
-    return (("fixed", _few(constants)),) if constants else ()
+    return (("fixed", _list_few(constants)),) if constants else ()
 
 
-def _few(words: list[str]) -> str:
+def _list_few(words: list[str]) -> str:
     more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
     return ", ".join(words[:_SHOWN]) + more
 
 
-def _described(among: Distribution) -> str:
+def _range_text(among: Distribution) -> str:
     text = ranges.describe(among)
     return text if len(text) <= 200 else f"{text[:200]}..."

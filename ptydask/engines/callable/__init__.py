@@ -19,11 +19,11 @@ class CallableEngine:
     def validate(self, plan: StudyPlan) -> StudyPlan:
         """Find the function and look at its source. Nothing of it is run. Raises ConfigError, which names the file."""
         try:
-            return self._completed(plan)
+            return self._complete_plan(plan)
         except ConfigError as error:
             raise error.in_file(plan.source.path) from None
 
-    def _completed(self, plan: StudyPlan) -> StudyPlan:
+    def _complete_plan(self, plan: StudyPlan) -> StudyPlan:
         directory = Path(plan.config["directory"])
         wanted = target.parse(plan.config["engine"].get("callable"), directory)
         source = target.locate(wanted, beside=plan.source.path.absolute().parent)

@@ -14,7 +14,7 @@ HEAD, TAIL = 32_000, 128_000
 """Characters that are kept of the beginning and of the end."""
 
 
-class Printed(io.TextIOBase):
+class PrintedLog(io.TextIOBase):
     """A text stream that keeps its beginning and its end."""
 
     def __init__(self) -> None:
@@ -50,11 +50,11 @@ class Printed(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def captured() -> Iterator[Printed]:
+def capture_output() -> Iterator[PrintedLog]:
     """A stream that gets what this process prints and logs inside the ``with``; one trial at a time runs in it."""
-    stream = Printed()
+    stream = PrintedLog()
     screens = {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}
-    before = [(handler, handler.stream) for handler in _handlers() if handler.stream in screens]
+    before = [(handler, handler.stream) for handler in _stream_handlers() if handler.stream in screens]
     for handler, _ in before:
         handler.setStream(stream)
     try:
@@ -63,12 +63,14 @@ def captured() -> Iterator[Printed]:
     finally:
         for handler, screen in before:
             handler.setStream(screen)
-        for handler in _handlers():  # those that the function itself has added: the next trial has another stream
+        for (
+            handler
+        ) in _stream_handlers():  # those that the function itself has added: the next trial has another stream
             if handler.stream is stream:
                 handler.setStream(sys.stderr)
 
 
-def _handlers() -> Iterator[logging.StreamHandler[Any]]:
+def _stream_handlers() -> Iterator[logging.StreamHandler[Any]]:
     """The handlers that write to a stream, of every logger but Dask's."""
     named = [x for name, x in logging.root.manager.loggerDict.items() if name.partition(".")[0] != "distributed"]
     for logger in (logging.root, *named):

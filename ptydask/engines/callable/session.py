@@ -22,7 +22,7 @@ from ptydask.errors import one_line
 from ptydask.model import StudyPlan, TrialInput, TrialOutput
 from ptydask.space import sweep_values
 from ptydask.trial import eviction
-from ptydask.trial.metric_history import History, Row, never_logged, reported
+from ptydask.trial.metric_history import LoggedRow, MetricHistory, never_logged, should_report
 
 _MOST_SENTENCES = 20
 """Of values that are no numbers, whatever names the function gives them."""
@@ -35,35 +35,35 @@ class CallableSession:
         self._plan = plan
         self._target = target.parse(plan.config["engine"]["callable"], Path(plan.config["directory"]))
         self._function, self._source = target.load(self._target)
-        self._way = target.calls(self._function, self._target)
+        self._way = target.call_style(self._function, self._target)
 
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Call the function. Raises TrialFailure where it raises, or ends without a finite value of the metric."""
         plan = self._plan
         objective = plan.config["engine"]["objective"]
-        history = History(plan.metric, objective, plan.direction)
+        history = MetricHistory(plan.metric, objective, plan.direction)
         bands = tuple(plan.pruner.configs.get("bands", ())) if plan.pruner is not None else ()
-        ears = Ears(report, history, bands)
+        ears = TrialReporter(report, history, bands)
         params = copy.deepcopy(sweep_values.values(plan.config, trial.params))
-        with printed.captured() as log:
-            returned, error = self._call(params, ears)
+        with printed.capture_output() as log:
+            returned, error = self._call_function(params, ears)
         if ears.stopped is not None and not isinstance(ears.stopped, Pruned):
             raise ears.stopped
         if ears.stopped is None and error is None:
-            error = self._take(returned, ears)
+            error = self._record_returned(returned, ears)
         text = log.text()
         if error is not None and ears.stopped is not None:
             text += f"\nraised after it was pruned: {type(error).__name__}: {error}\n"
             error = None
         output = TrialOutput(history.metrics(), history.curve(), log=text, left_out=tuple(ears.left_out))
-        problem = self._problem(error, history)
+        problem = self._failure_text(error, history)
         if problem:
-            raise TrialFailure(problem, _detail(error, text), output)
+            raise TrialFailure(problem, _failure_detail(error, text), output)
         return output
 
-    def _call(self, params: dict[str, Any], ears: Ears) -> tuple[Any, BaseException | None]:
+    def _call_function(self, params: dict[str, Any], ears: TrialReporter) -> tuple[Any, BaseException | None]:
         """What the function returned, or what it raised; what was raised to stop it is in ``ears``."""
-        with _directory(self._plan.config):
+        with _working_directory(self._plan.config):
             try:
                 if self._way == "second":
                     return self._function(params, ears), None
@@ -75,22 +75,22 @@ class CallableSession:
                     raise
                 return None, None
 
-    def _take(self, returned: Any, ears: Ears) -> BaseException | None:
+    def _record_returned(self, returned: Any, ears: TrialReporter) -> BaseException | None:
         """The return value: a number, a mapping of metrics, or None. Returns what is wrong with it."""
         if returned is None:
             return None
         if isinstance(returned, Mapping):
             found = ears.numbers(returned)
-            ears.history.add(Row(None, found, final=True))
+            ears.history.add(LoggedRow(None, found, final=True))
             return None
         try:
-            ears.history.add(Row(None, {self._plan.metric: number(returned)}, final=True))
+            ears.history.add(LoggedRow(None, {self._plan.metric: as_float(returned)}, final=True))
         except TypeError:
             what = f"{self._target.function} returned a {type(returned).__name__}"
             return TypeError(f"{what}; it must be a number, a mapping of metrics, or None")
         return None
 
-    def _problem(self, error: BaseException | None, history: History) -> str:
+    def _failure_text(self, error: BaseException | None, history: MetricHistory) -> str:
         """Why the trial failed, in one line; empty where it did not."""
         name, metric = self._target.function, history.metric
         if isinstance(error, SystemExit):
@@ -116,14 +116,14 @@ class CallableSession:
 
 
 @dataclass(slots=True)
-class Ears:
+class TrialReporter:
     """What the function gets as ``report``: ``report(step, loss=0.5)``, ``report(step, 0.5)``, ``report(loss=0.5)``.
 
     Returns nothing. Raises :class:`ptydask.Pruned` once the pruner wants the trial to end.
     """
 
     _report: Report
-    history: History
+    history: MetricHistory
     _bands: tuple[int, ...]
     stopped: BaseException | None = None
     left_out: dict[str, None] = field(default_factory=dict)
@@ -136,15 +136,15 @@ class Ears:
         if eviction.asked.is_set():
             self.stopped = eviction.Evicted()
             raise self.stopped
-        at = None if step is None else number(step)
+        at = None if step is None else as_float(step)
         if at is not None and not math.isfinite(at):
             raise ValueError(f"report: the step is {at}")
-        given, count = self._given(value, metrics), self.history.count + 1
-        if self.history.add(Row(at, given)) and reported(count, self._told, self._bands):
+        given, count = self._given_metrics(value, metrics), self.history.count + 1
+        if self.history.add(LoggedRow(at, given)) and should_report(count, self._told, self._bands):
             self._told = count
-            self._tell(given[self.history.metric])
+            self._report_value(given[self.history.metric])
 
-    def _tell(self, value: float) -> None:
+    def _report_value(self, value: float) -> None:
         try:
             stop = self._report(self.history.count, {self.history.metric: value})
         except BaseException as error:  # the worker cannot go on: whatever the function catches, it is raised again
@@ -154,7 +154,7 @@ class Ears:
             self.stopped = Pruned("the pruner ended this trial")
             raise self.stopped
 
-    def _given(self, value: Any, metrics: Mapping[str, Any]) -> dict[str, float]:
+    def _given_metrics(self, value: Any, metrics: Mapping[str, Any]) -> dict[str, float]:
         metric = self.history.metric
         given = {**(value if isinstance(value, Mapping) else {} if value is None else {metric: value}), **metrics}
         if not given:
@@ -169,14 +169,14 @@ class Ears:
         found = {}
         for name, value in given.items():
             try:
-                found[str(name)] = number(value)
+                found[str(name)] = as_float(value)
             except TypeError:
                 if len(self.left_out) < _MOST_SENTENCES:
                     self.left_out[f"{name}: a {type(value).__name__}, not a number"] = None
         return found
 
 
-def number(value: Any) -> float:
+def as_float(value: Any) -> float:
     """A number of Python, NumPy, torch and others, one element at most. Raises TypeError for anything else."""
     if isinstance(value, str | bytes | bytearray) or value is None:
         raise TypeError(f"{value!r} is not a number")
@@ -187,7 +187,7 @@ def number(value: Any) -> float:
         raise TypeError(str(error)) from None
 
 
-def _detail(error: BaseException | None, log: str) -> str:
+def _failure_detail(error: BaseException | None, log: str) -> str:
     """The traceback from the function on; else the end of the log."""
     if error is None:
         return "\n".join(log.splitlines()[-20:])
@@ -197,7 +197,7 @@ def _detail(error: BaseException | None, log: str) -> str:
 
 
 @contextlib.contextmanager
-def _directory(config: Mapping[str, Any]) -> Iterator[None]:
+def _working_directory(config: Mapping[str, Any]) -> Iterator[None]:
     """The working directory that the file asks for: where the run was started, the trial's own, or another one."""
     wanted = config["engine"]["directory"]
     before = os.getcwd()  # noqa: PTH109 - what os.chdir goes back to

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ptydask.errors import ConfigError, nearest
+from ptydask.errors import ConfigError, nearest_hint
 
 KEY = "engine.callable"
 FORMS = "write package.module:function or path/file.py:function"
@@ -24,7 +24,7 @@ TAKES = "it must take (params) or (params, report)"
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CallableTarget:
     """Where a function is. Modules are looked for in ``directory`` first."""
 
     text: str
@@ -41,7 +41,7 @@ class Target:
         return tuple(dict.fromkeys([*own, str(self.directory)]))
 
 
-def parse(text: object, directory: Path) -> Target:
+def parse(text: object, directory: Path) -> CallableTarget:
     """Both halves of a target, a file's path made absolute from ``directory``. Raises ConfigError."""
     if not isinstance(text, str) or not text.strip():
         raise ConfigError("must name a function", key=KEY, value=text, hint=FORMS)
@@ -52,13 +52,13 @@ def parse(text: object, directory: Path) -> Target:
         raise ConfigError(f"{function!r} is no name of a function at the top of a module", key=KEY, value=text)
     if where.endswith(".py") or "/" in where or os.sep in where:
         file = Path(os.path.normpath(directory / Path(where).expanduser()))
-        return Target(text.strip(), directory, file.stem, function, file)
+        return CallableTarget(text.strip(), directory, file.stem, function, file)
     if not all(part.isidentifier() for part in where.split(".")):
         raise ConfigError(f"{where!r} is no module's name", key=KEY, value=text, hint=FORMS)
-    return Target(text.strip(), directory, where, function, None)
+    return CallableTarget(text.strip(), directory, where, function, None)
 
 
-def locate(target: Target, beside: Path | None = None) -> Path | None:
+def locate(target: CallableTarget, beside: Path | None = None) -> Path | None:
     """The source file, found without running any of it; None where the module has none (it is compiled).
 
     ``beside`` is the folder of the sweep file, for the hint. Raises ConfigError where there is no such module.
@@ -66,16 +66,18 @@ def locate(target: Target, beside: Path | None = None) -> Path | None:
     if target.file is not None:
         if target.file.is_file():
             return target.file
-        raise ConfigError(f"no such file: {target.file}", key=KEY, value=target.text, hint=_elsewhere(target, beside))
-    found = _spec(target)
+        raise ConfigError(
+            f"no such file: {target.file}", key=KEY, value=target.text, hint=_elsewhere_hint(target, beside)
+        )
+    found = _find_spec(target)
     if found is None:
         rule = f"no module {target.module!r} in {target.directory}, nor installed for {sys.executable}"
-        raise ConfigError(rule, key=KEY, value=target.text, hint=_elsewhere(target, beside))
+        raise ConfigError(rule, key=KEY, value=target.text, hint=_elsewhere_hint(target, beside))
     origin = Path(found.origin) if found.has_location and found.origin else None
     return origin if origin is not None and origin.suffix == ".py" else None
 
 
-def _spec(target: Target) -> importlib.machinery.ModuleSpec | None:
+def _find_spec(target: CallableTarget) -> importlib.machinery.ModuleSpec | None:
     """As ``import`` finds a module, but no package's ``__init__`` is run on the way."""
     path: Sequence[str] | None = [*target.folders, *sys.path]
     spec, name = None, ""
@@ -90,7 +92,7 @@ def _spec(target: Target) -> importlib.machinery.ModuleSpec | None:
     return spec
 
 
-def _elsewhere(target: Target, beside: Path | None) -> str:
+def _elsewhere_hint(target: CallableTarget, beside: Path | None) -> str:
     """The same file or module in the folder of the sweep file, as it would have to be written."""
     named = target.text.rpartition(":")[0]
     relative = Path(named) if target.file is not None else Path(*target.module.split(".")).with_suffix(".py")
@@ -100,7 +102,7 @@ def _elsewhere(target: Target, beside: Path | None) -> str:
     return f"did you mean {f'{path}:{target.function}'!r}? Paths start where the run was started"
 
 
-def check(target: Target, source: Path) -> None:
+def check(target: CallableTarget, source: Path) -> None:
     """That the function is there and takes what it is given, as far as its source shows it. Runs nothing.
 
     Raises ConfigError, with the line where there is one.
@@ -110,16 +112,18 @@ def check(target: Target, source: Path) -> None:
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         what = getattr(error, "msg", None) or str(error)
-        raise ConfigError(f"{_at(source, line)} is no valid Python: {what}", key=KEY, value=target.text) from None
+        raise ConfigError(
+            f"{_source_line(source, line)} is no valid Python: {what}", key=KEY, value=target.text
+        ) from None
     except OSError as error:
         raise ConfigError(f"{source} cannot be read: {error.strerror}", key=KEY, value=target.text) from None
     names: set[str] = set()
     for node in _statements(tree.body):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             if node.name == target.function:
-                return _definition(target, source, node)
+                return _check_definition(target, source, node)
             names.add(node.name)
-        elif _binds(node, target.function):
+        elif _binds_name(node, target.function):
             return None
     if "__getattr__" in names:
         return None
@@ -128,7 +132,7 @@ def check(target: Target, source: Path) -> None:
         f"{source} has no {target.function!r}",
         key=KEY,
         value=target.text,
-        hint=nearest(target.function, known) if known else "",
+        hint=nearest_hint(target.function, known) if known else "",
     )
 
 
@@ -142,7 +146,7 @@ def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
         yield node
 
 
-def _binds(node: ast.stmt, name: str) -> bool:
+def _binds_name(node: ast.stmt, name: str) -> bool:
     """Whether a statement other than a definition may give ``name`` a value."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         return any((alias.asname or alias.name.partition(".")[0]) in (name, "*") for alias in node.names)
@@ -151,8 +155,10 @@ def _binds(node: ast.stmt, name: str) -> bool:
     return False
 
 
-def _definition(target: Target, source: Path, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
-    where = f"{target.function} ({_at(source, node.lineno)})"
+def _check_definition(
+    target: CallableTarget, source: Path, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+) -> None:
+    where = f"{target.function} ({_source_line(source, node.lineno)})"
     if isinstance(node, ast.ClassDef):
         raise ConfigError(f"{where} is a class, not a function", key=KEY, value=target.text)
     if isinstance(node, ast.AsyncFunctionDef):
@@ -166,11 +172,11 @@ def _definition(target: Target, source: Path, node: ast.FunctionDef | ast.AsyncF
         raise ConfigError(f"{where} takes ({ast.unparse(given)}); {TAKES}", key=KEY, value=target.text)
 
 
-def _at(source: Path, line: int | None) -> str:
+def _source_line(source: Path, line: int | None) -> str:
     return f"{source}:{line}" if line else str(source)
 
 
-def load(target: Target) -> tuple[Callable[..., Any], Path | None]:
+def load(target: CallableTarget) -> tuple[Callable[..., Any], Path | None]:
     """The function, imported in this process, and its source file. Raises ConfigError in one line."""
     for folder in reversed(target.folders):
         if folder not in sys.path:
@@ -184,17 +190,17 @@ def load(target: Target) -> tuple[Callable[..., Any], Path | None]:
     function = getattr(module, target.function, None)
     if function is None:
         names = [name for name in vars(module) if not name.startswith("_")]
-        hint = nearest(target.function, names)
+        hint = nearest_hint(target.function, names)
         raise ConfigError(f"{target.module} has no {target.function!r}", key=KEY, value=target.text, hint=hint)
     if not callable(function) or isinstance(function, type):
         what = "is a class" if isinstance(function, type) else f"is a {type(function).__name__}"
         raise ConfigError(f"{target.function} {what}, not a function", key=KEY, value=target.text)
-    calls(function, target)
+    call_style(function, target)
     file = getattr(module, "__file__", None)
     return function, Path(file) if file else None
 
 
-def _import(target: Target) -> ModuleType:
+def _import(target: CallableTarget) -> ModuleType:
     """A file is imported as a module of its name, so that its functions reach processes that it starts itself.
 
     Where another module has that name already (``test.py``, ``train.py``), it gets one of its own.
@@ -227,7 +233,7 @@ def _raised_at(error: BaseException) -> str:
     return f" ({last.filename}:{last.lineno})" if last is not None and last.filename != __file__ else ""
 
 
-def calls(function: Callable[..., Any], target: Target) -> str:
+def call_style(function: Callable[..., Any], target: CallableTarget) -> str:
     """How to hand over ``report``: ``"second"``, ``"keyword"`` or ``"none"``. Raises ConfigError where nothing fits."""
     if inspect.iscoroutinefunction(function):
         raise ConfigError(f"{target.function} is an async function; {TAKES} and return", key=KEY, value=target.text)

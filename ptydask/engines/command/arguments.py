@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptydask.errors import nearest
+from ptydask.errors import nearest_hint
 
 DEFAULT = ("${env}", "${interpreter}", "${program}", "${args}")
 """The command of a sweep that names none."""
@@ -63,12 +63,12 @@ _MACRO = re.compile(r"\$\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Expanded:
+class ExpandedCommand:
     """A command ready to be started, and one line each for what may surprise."""
 
     argv: tuple[str, ...]
     shown: tuple[str, ...]
-    """The same for people; a :func:`secret` that the command takes from a variable is a mark for :func:`shell_text`."""
+    """The same for people; a secret that the command takes from a variable is a mark for :func:`shell_text`."""
     notices: tuple[str, ...]
 
 
@@ -78,27 +78,27 @@ def expand(
     values: Mapping[str, Any],
     environ: Mapping[str, str],
     folder: Path | None,
-) -> Expanded:
+) -> ExpandedCommand:
     """The command of a trial with these ``values`` (as :func:`ptydask.space.sweep_values.values` has them: nested).
 
     ``${args_json_file}`` writes its file into ``folder``; without one the command shows the file's name alone and
     nothing is written. An empty ``command`` is W&B's :data:`DEFAULT`. Raises OSError where the file cannot be written.
     """
-    marks = {**environ, **{name: f"\0{name}\0" for name in environ if secret(name)}}
+    marks = {**environ, **{name: f"\0{name}\0" for name in environ if is_secret(name)}}
     items, marked = ([_with_variables(item, known) for item in command or DEFAULT] for known in (environ, marks))
-    flags = _flags(values)
+    flags = _macro_values(values)
     if "${args_json_file}" in items:
         flags["args_json_file"] = [_json_file(flags["args_json"][0], folder)]
     flags["program"] = [] if program is None else [program]
     said = notices(command, program, values, environ)
-    return Expanded(_joined(items, flags), _joined(marked, flags), said)
+    return ExpandedCommand(_join_items(items, flags), _join_items(marked, flags), said)
 
 
-def _joined(items: Sequence[str], flags: Mapping[str, list[str]]) -> tuple[str, ...]:
-    return tuple(text for item in items for text in (flags.get(item[2:-1], []) if _whole(item) else [item]))
+def _join_items(items: Sequence[str], flags: Mapping[str, list[str]]) -> tuple[str, ...]:
+    return tuple(text for item in items for text in (flags.get(item[2:-1], []) if _is_macro(item) else [item]))
 
 
-def secret(variable: str) -> bool:
+def is_secret(variable: str) -> bool:
     """Whether a variable, by its name, has a value that nobody is to read in a results file."""
     return _SECRET.search(variable) is not None
 
@@ -113,22 +113,24 @@ def notices(
     said: list[str] = []
     before = ""
     for item in map(str, command or DEFAULT):
-        said += _unset(item, environ)
+        said += _unset_notices(item, environ)
         left = _with_variables(item, environ)
-        if _whole(left):
-            said += _vanishing(left, program, values, before)
+        if _is_macro(left):
+            said += _vanishing_notices(left, program, values, before)
         else:
-            said += _inside(left)
+            said += _inside_notices(left)
         before = left
     return tuple(dict.fromkeys(said))
 
 
-def unknown(
+def unknown_macros(
     command: Sequence[Any], values: Mapping[str, Any], environ: Mapping[str, str]
 ) -> tuple[tuple[str, str], ...]:
     """The items of a command that are no macro and vanish, each with what may have been meant."""
     items = (_with_variables(item, environ) for item in command)
-    return tuple((item, _advice(item[2:-1], values)) for item in items if _whole(item) and item[2:-1] not in MACROS)
+    return tuple(
+        (item, _macro_advice(item[2:-1], values)) for item in items if _is_macro(item) and item[2:-1] not in MACROS
+    )
 
 
 def shell_text(shown: Sequence[str]) -> str:
@@ -136,7 +138,7 @@ def shell_text(shown: Sequence[str]) -> str:
     return _MARK.sub(r"""'"$\1"'""", shlex.join(shown))
 
 
-def _whole(item: str) -> bool:
+def _is_macro(item: str) -> bool:
     return item.startswith("${") and item.endswith("}")
 
 
@@ -144,7 +146,7 @@ def _with_variables(item: Any, environ: Mapping[str, str]) -> str:
     return _ENVVAR.sub(lambda found: environ.get(found[1], found[1]), str(item))
 
 
-def _flags(values: Mapping[str, Any]) -> dict[str, list[str]]:
+def _macro_values(values: Mapping[str, Any]) -> dict[str, list[str]]:
     """The parameters in every form that W&B knows."""
     pairs = [f"{name}={value}" for name, value in values.items()]
     return {
@@ -175,7 +177,7 @@ def _json_file(text: str, folder: Path | None) -> str:
     return str(path)
 
 
-def _unset(item: str, environ: Mapping[str, str]) -> list[str]:
+def _unset_notices(item: str, environ: Mapping[str, str]) -> list[str]:
     return [
         f"command: the variable of ${{envvar:{name}}} is not set: the program gets the bare name {name}, as from W&B"
         for name in _ENVVAR.findall(item)
@@ -183,7 +185,7 @@ def _unset(item: str, environ: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _vanishing(item: str, program: str | None, values: Mapping[str, Any], before: str) -> list[str]:
+def _vanishing_notices(item: str, program: str | None, values: Mapping[str, Any], before: str) -> list[str]:
     name = item[2:-1]
     if name == "program" and program is None:
         return ["command: ${program} vanishes, the file has no program"]
@@ -192,23 +194,23 @@ def _vanishing(item: str, program: str | None, values: Mapping[str, Any], before
     why = f"command: {item} is no macro and vanishes, as with W&B"
     if before.startswith("-") and "=" not in before:
         why += f", which leaves {before} without a value"
-    return [f"{why}; {_advice(name, values)}"]
+    return [f"{why}; {_macro_advice(name, values)}"]
 
 
-def _advice(name: str, values: Mapping[str, Any]) -> str:
+def _macro_advice(name: str, values: Mapping[str, Any]) -> str:
     if len(_MACRO.findall(f"${{{name}}}")) > 1:
         return "write each macro as an item of its own"
     if name.startswith("envvar:"):
         return "names of variables may hold capitals, digits and underscores only"
     if name in values:
         return "a parameter reaches the program through ${args} and its like only"
-    known = nearest(name, MACROS)
+    known = nearest_hint(name, MACROS)
     return known if known.startswith("did you mean") else "${args} and its like pass the parameters"
 
 
-def _inside(item: str) -> list[str]:
+def _inside_notices(item: str) -> list[str]:
     return [
-        f"command: {item!r} is passed as it is: {_advice(name, {})}"
+        f"command: {item!r} is passed as it is: {_macro_advice(name, {})}"
         if name.startswith("envvar:")
         else f"command: {item!r} is passed as it is: ${{{name}}} counts only as an item of its own"
         for name in _MACRO.findall(item)

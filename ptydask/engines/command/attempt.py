@@ -13,12 +13,12 @@ from typing import NoReturn
 
 from ptydask.engines import Report, TrialFailure
 from ptydask.engines.command import folder, limits, log, messages, process, rows, wandb_offline
-from ptydask.engines.command.limits import Exceeded, Limits
-from ptydask.engines.command.process import Exit, Process
-from ptydask.engines.command.rows import Tail
+from ptydask.engines.command.limits import ExceededLimit, TimeLimits
+from ptydask.engines.command.process import ProgramExit, ProgramProcess
+from ptydask.engines.command.rows import MetricsTail
 from ptydask.model import StudyPlan, TrialOutput
 from ptydask.trial import eviction
-from ptydask.trial.metric_history import History, Row, reported
+from ptydask.trial.metric_history import LoggedRow, MetricHistory, should_report
 
 PATIENCE = 15.0
 """Seconds that a program has, once asked to stop, before it is made to."""
@@ -35,7 +35,7 @@ HISTORY = "history.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedProgram:
     """A program ready to be started."""
 
     name: str
@@ -54,17 +54,17 @@ class Prepared:
         return self.folder / "program.log"
 
 
-class Attempt:
+class ProgramRun:
     """Starts a prepared program and stays with it until nothing of it is left."""
 
-    def __init__(self, plan: StudyPlan, prepared: Prepared, report: Report) -> None:
+    def __init__(self, plan: StudyPlan, prepared: PreparedProgram, report: Report) -> None:
         self._plan, self._prepared, self._report = plan, prepared, report
         engine = plan.config["engine"]
         self._engine = engine
-        self._limits = Limits.of(engine)
+        self._limits = TimeLimits.of(engine)
         self._bands = frozenset(() if plan.pruner is None else plan.pruner.configs.get("bands", ()))
-        self._history = self._empty()
-        self._tail = Tail(prepared.metrics)
+        self._history = self._new_history()
+        self._tail = MetricsTail(prepared.metrics)
         self._told = 0
         """Number of the value that Optuna was told of last, or would have been."""
         self._value = math.nan
@@ -73,12 +73,12 @@ class Attempt:
         """The pruner's word: stop."""
         self._held: list[tuple[int, float]] = []
         """What came after that word: Optuna hears of it if the program ended by itself nevertheless."""
-        self._exceeded: Exceeded | None = None
+        self._exceeded: ExceededLimit | None = None
         self._over = False
         """The program has ended: the pruner's word comes too late."""
 
-    def _empty(self) -> History:
-        return History(self._plan.metric, self._engine["objective"], self._plan.direction)
+    def _new_history(self) -> MetricHistory:
+        return MetricHistory(self._plan.metric, self._engine["objective"], self._plan.direction)
 
     def run(self) -> TrialOutput:
         """The trial's result. Raises TrialFailure; Evicted where the worker has to go."""
@@ -86,22 +86,22 @@ class Attempt:
         try:
             under_way = process.start(ready.argv, ready.directory, ready.environ, ready.log)
         except (OSError, ValueError) as error:
-            self._fail(
+            self._raise_failure(
                 messages.not_started(ready.name, str(error), socket.gethostname()),
                 TrialOutput({}, {}, command=ready.command),
             )
         try:
-            ended = self._watch(under_way)
+            ended = self._watch_program(under_way)
         except BaseException:
             under_way.stop(HASTE)
             raise
         pruned = ended.stopped and self._unwanted
         recorded, finished = self._reconcile(pruned)
-        return self._judged(ended, self._output(ended, recorded, finished, pruned), pruned)
+        return self._judge_output(ended, self._trial_output(ended, recorded, finished, pruned), pruned)
 
     # --- while it runs --------------------------------------------------------------------------
 
-    def _watch(self, under_way: Process) -> Exit:
+    def _watch_program(self, under_way: ProgramProcess) -> ProgramExit:
         ready, looked = self._prepared, time.monotonic()
         seconds = last_sign = 0.0
         written, heard = 0, False
@@ -123,23 +123,27 @@ class Attempt:
                 return under_way.stop(PATIENCE)
             if under_way.ended:
                 continue
-            limit = limits.exceeded(self._limits, seconds, last_sign if heard else None)
+            limit = limits.find_exceeded(self._limits, seconds, last_sign if heard else None)
             if limit is not None and limit.setting == "start_timeout" and wandb_offline.run_files(ready.folder):
                 last_sign, heard = seconds, True  # silent, but W&B's start is behind it
             elif limit is not None:
                 self._exceeded = limit
                 return under_way.stop(PATIENCE)
 
-    def _take_in(self, news: Iterable[Row]) -> bool:
+    def _take_in(self, news: Iterable[LoggedRow]) -> bool:
         """Add rows to the history and tell Optuna. Whether there were any."""
         history, metric, empty = self._history, self._plan.metric, True
         for row in news:
             empty = False
-            if history.add(row) and history.count > self._told and reported(history.count, self._told, self._bands):
-                self._tell(history.count, row.metrics[metric])
+            if (
+                history.add(row)
+                and history.count > self._told
+                and should_report(history.count, self._told, self._bands)
+            ):
+                self._report_value(history.count, row.metrics[metric])
         return not empty
 
-    def _tell(self, count: int, value: float) -> None:
+    def _report_value(self, count: int, value: float) -> None:
         self._told, self._value = count, value
         if self._unwanted:
             self._held.append((count, value))
@@ -149,7 +153,7 @@ class Attempt:
 
     # --- afterwards -----------------------------------------------------------------------------
 
-    def _reconcile(self, pruned: bool) -> tuple[list[Row], frozenset[str]]:
+    def _reconcile(self, pruned: bool) -> tuple[list[LoggedRow], frozenset[str]]:
         """Take in what was not seen while the program ran: the end of its file, and what W&B's own file says.
 
         Returns the rows of the latter, and which of its runs were finished. Of a trial that was not pruned Optuna
@@ -158,24 +162,26 @@ class Attempt:
         ready, self._over, self._unwanted = self._prepared, True, pruned
         held = [] if pruned else self._held
         for count, value in held:
-            self._tell(count, value)
+            self._report_value(count, value)
         while self._take_in(self._tail.new()):
             pass
         self._take_in(self._tail.rest())
         recorded, finished = list(wandb_offline.history(ready.folder)), frozenset[str]()
         if recorded:
-            self._history, finished = self._empty(), wandb_offline.finished(ready.folder)
-            self._take_in(rows.reconciled(rows.written(ready.metrics), recorded, finished))
+            self._history, finished = self._new_history(), wandb_offline.finished_runs(ready.folder)
+            self._take_in(rows.reconcile_rows(rows.read_rows(ready.metrics), recorded, finished))
         last = self._history.last
         if not pruned and self._history.count > self._told and last is not None and math.isfinite(last):
-            self._tell(self._history.count, last)
+            self._report_value(self._history.count, last)
         return recorded, finished
 
-    def _output(self, ended: Exit, recorded: list[Row], finished: frozenset[str], pruned: bool) -> TrialOutput:
+    def _trial_output(
+        self, ended: ProgramExit, recorded: list[LoggedRow], finished: frozenset[str], pruned: bool
+    ) -> TrialOutput:
         ready, limit = self._prepared, self._engine["outputs_limit"]
         ours = (ready.log.name, ready.metrics.name, wandb_offline.PARAMETERS)
-        kept = folder.kept(ready.folder, self._engine["outputs"], limit, ours)
-        lines, size = rows.whole(ready.metrics, recorded, finished, limit - kept.size)
+        kept = folder.collect_files(ready.folder, self._engine["outputs"], limit, ours)
+        lines, size = rows.whole_history(ready.metrics, recorded, finished, limit - kept.size)
         if lines:
             kept.add(HISTORY if HISTORY not in kept.artifacts else f"ptydask-{HISTORY}", lines, limit)
         elif size:
@@ -189,37 +195,39 @@ class Attempt:
             metrics=metrics,
             curve=self._history.curve(),
             attributes={"program_seconds": ended.seconds, **({} if ended.code is None else {"exit_code": ended.code})},
-            log=log.text(ready.log),
+            log=log.read_text(ready.log),
             command=ready.command,
             artifacts=kept.artifacts,
             left_out=kept.sentences(),
             ended_itself=not pruned,
         )
 
-    def _judged(self, ended: Exit, output: TrialOutput, pruned: bool) -> TrialOutput:
+    def _judge_output(self, ended: ProgramExit, output: TrialOutput, pruned: bool) -> TrialOutput:
         """The result of a program that did what it should, or was pruned. Raises TrialFailure or Evicted."""
         name, metric, value = self._prepared.name, self._plan.metric, self._history.value
         if pruned:
             return output
         if ended.stopped and self._exceeded is not None:
-            self._fail(messages.too_long(name, self._exceeded), output)
+            self._raise_failure(messages.too_long(name, self._exceeded), output)
         if _told_to_go(ended) and eviction.asked.wait(1.0):
             raise eviction.Evicted  # a batch system signals all processes of a job, this one a moment later
         if ended.code != 0:
-            self._fail(messages.ended_badly(name, ended, output.log), output)
+            self._raise_failure(messages.ended_badly(name, ended, output.log), output)
         value = self._history.last if value is None else value
         if value is None:
-            self._fail(messages.no_metric(name, metric, self._history.seen), output)
+            self._raise_failure(messages.no_metric(name, metric, self._history.seen), output)
         if not math.isfinite(value):
-            self._fail(messages.not_finite(name, metric, value, self._engine["objective"]), output)
+            self._raise_failure(messages.not_finite(name, metric, value, self._engine["objective"]), output)
         return output
 
-    def _fail(self, message: str, output: TrialOutput) -> NoReturn:
+    def _raise_failure(self, message: str, output: TrialOutput) -> NoReturn:
         ready = self._prepared
-        raise TrialFailure(message, messages.detail(output.log, ready.command, str(ready.directory)), output) from None
+        raise TrialFailure(
+            message, messages.failure_detail(output.log, ready.command, str(ready.directory)), output
+        ) from None
 
 
-def _told_to_go(ended: Exit) -> bool:
+def _told_to_go(ended: ProgramExit) -> bool:
     """Whether SIGTERM or SIGINT ended it; a shell says so by 128 and the signal's number."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     return ended.signal in numbers or ended.code in [128 + number for number in numbers]

@@ -21,7 +21,7 @@ _INSTANCE = re.compile(r"\(UUID: (MIG-[^)]+)\)")
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class SlotDevice:
     """A slot's GPU as a program is told it."""
 
     index: int | None
@@ -30,7 +30,7 @@ class Device:
     """What the program's environment needs for the index to mean that GPU."""
 
 
-def listing() -> str:
+def list_gpus() -> str:
     """What ``nvidia-smi -L`` says: each GPU with its index and UUID, its MIG instances below it; "" without it."""
     try:
         done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
@@ -39,27 +39,27 @@ def listing() -> str:
     return done.stdout
 
 
-def device(slot: Slot, listed: Callable[[], str] = listing) -> Device:
+def slot_device(slot: Slot, listed: Callable[[], str] = list_gpus) -> SlotDevice:
     """The slot's GPU, the first of several. Raises DataError for one that is named, and has no index here."""
     if slot.cuda is None:
-        return Device(None)
+        return SlotDevice(None)
     name = slot.cuda.split(",")[0].strip()
     if name.isdecimal():
-        return Device(int(name))
+        return SlotDevice(int(name))
     text = listed()
     # As in CUDA_VISIBLE_DEVICES, the beginning of a UUID will do where one GPU alone has it.
     found = [index for index, uuid in _GPU.findall(text) if uuid.startswith(name)]
     if len(found) == 1:
-        return Device(int(found[0]), {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
+        return SlotDevice(int(found[0]), {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
     if name.startswith("MIG-") and len(_GPU.findall(text)) == 1 and len(_INSTANCE.findall(text)) == 1:
-        return Device(0)  # the only instance that this process may use is the first that CUDA finds
+        return SlotDevice(0)  # the only instance that this process may use is the first that CUDA finds
     hint = "name the GPU by its index in CUDA_VISIBLE_DEVICES"
     raise DataError(
         "the program takes the index of a GPU, and this one has none", key="engine.devices", value=name, hint=hint
     )
 
 
-def put(config: Mapping[str, Any], values: dict[str, Any], found: Device) -> None:
+def set_device(config: Mapping[str, Any], values: dict[str, Any], found: SlotDevice) -> None:
     """Set the parameter that names the device, where the sweep has one and the slot a GPU, to the GPU's index."""
     name = config["engine"]["devices"]
     if name is None or found.index is None:

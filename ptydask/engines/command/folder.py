@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ptydask.engines.command.removal import remove
 
-__all__ = ["Kept", "kept", "make", "matches", "remove"]
+__all__ = ["KeptFiles", "collect_files", "make", "matches", "remove"]
 
 MOST_FILES = 10_000
 """Files of one trial that are kept."""
@@ -25,7 +25,7 @@ def make() -> Path:
 
 
 @dataclass
-class Kept:
+class KeptFiles:
     """Files that a trial wrote, and a sentence for each that is not among them though it was asked for."""
 
     artifacts: dict[str, bytes] = field(default_factory=dict)
@@ -50,19 +50,19 @@ class Kept:
         return (*self.left_out[:_MOST_SENTENCES], f"{more:,} more files were left out")
 
 
-def kept(folder: Path, globs: Sequence[str], limit: int, ours: Collection[str] = ()) -> Kept:
+def collect_files(folder: Path, globs: Sequence[str], limit: int, ours: Collection[str] = ()) -> KeptFiles:
     """The files in ``folder`` that one of ``globs`` matches, small ones first, as long as they fit in ``limit`` bytes.
 
     Nothing outside of the folder is read: of links only those to files in it count, and they become files. ``ours``
     are names of files that the program did not write. Nobody may be writing in there any more.
     """
-    found, home = Kept(), os.path.realpath(folder)
+    found, home = KeptFiles(), os.path.realpath(folder)
     sizes: list[tuple[int, str, str]] = []
-    for name, entry in _entries(folder, globs):
+    for name, entry in _matching_entries(folder, globs):
         if name in ours:
             continue
         try:
-            path = entry.path if not entry.is_symlink() else _target(entry.path, home)
+            path = entry.path if not entry.is_symlink() else _link_target(entry.path, home)
             state = os.lstat(path)
         except OSError as error:
             found.left_out.append(f"{name}: {error.strerror or error}")
@@ -77,11 +77,11 @@ def kept(folder: Path, globs: Sequence[str], limit: int, ours: Collection[str] =
         elif found.size + size > limit:
             found.left_out.append(_too_large(name, size, limit))
         else:
-            _read(found, name, path, limit)
+            _read_file(found, name, path, limit)
     return found
 
 
-def _entries(folder: Path, globs: Sequence[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _matching_entries(folder: Path, globs: Sequence[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """All but folders, with the path from ``folder``, that one of the patterns matches."""
     patterns = [glob.split("/") for glob in globs]
     waiting: list[tuple[str, ...]] = [()]
@@ -109,7 +109,7 @@ def matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(path) and fnmatchcase(path[0], pattern[0]) and matches(path[1:], pattern[1:])
 
 
-def _target(link: str, home: str) -> str:
+def _link_target(link: str, home: str) -> str:
     """The file in ``home`` that a link leads to. Raises OSError where it leads elsewhere."""
     target = os.path.realpath(link)
     if os.path.commonpath([target, home]) != home:
@@ -119,7 +119,7 @@ def _target(link: str, home: str) -> str:
     return target
 
 
-def _read(found: Kept, name: str, path: str, limit: int) -> None:
+def _read_file(found: KeptFiles, name: str, path: str, limit: int) -> None:
     try:
         end = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(end, "rb") as file:

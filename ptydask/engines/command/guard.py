@@ -109,7 +109,7 @@ class Guard:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self._poll = select.poll()
-        self._worker = _handle(os.getppid())
+        self._worker = _open_pidfd(os.getppid())
         for readable in (0, self._wake, self._output, self._worker):
             if readable >= 0:
                 self._poll.register(readable, select.POLLIN)
@@ -124,7 +124,7 @@ class Guard:
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                _become(program, self._input, guard)
+                _exec_program(program, self._input, guard)
             except OSError as error:
                 os.write(tell, str(error.errno).encode())
             except BaseException:
@@ -134,21 +134,21 @@ class Guard:
         os.close(self._input)
         failed = os.read(heard, 100)
         os.close(heard)
-        say(f"failed {failed.decode()}" if failed else f"started {self.pid}")
+        tell_worker(f"failed {failed.decode()}" if failed else f"started {self.pid}")
         return not failed
 
     def stop(self, steps: list[tuple[int, float]]) -> None:
         """Signal the program's group, one signal after the other with so many seconds between, until it has ended."""
         orphaned = self.orphaned
         for number, seconds in steps:
-            self._group(number)
+            self._signal_group(number)
             if number != signal.SIGKILL:
-                self._group(signal.SIGCONT)  # a process that is halted hears of no other signal
+                self._signal_group(signal.SIGCONT)  # a process that is halted hears of no other signal
             self.until(lambda: self.ended is not None or self.orphaned != orphaned, seconds)
             if self.ended is not None or self.orphaned != orphaned:
                 return
 
-    def _group(self, number: int) -> None:
+    def _signal_group(self, number: int) -> None:
         self.reap()
         if self.ended is None:  # its pid, and so its group, cannot be anybody else's
             self._stopped = True
@@ -191,7 +191,9 @@ class Guard:
                 code = os.waitstatus_to_exitcode(status)
                 self.ended = (code, None) if code >= 0 else (None, -code)
                 seconds = time.monotonic() - self._began
-                say(f"ended {code if code >= 0 else '-'} {-min(code, 0) or '-'} {seconds:.3f} {int(self._stopped)}")
+                tell_worker(
+                    f"ended {code if code >= 0 else '-'} {-min(code, 0) or '-'} {seconds:.3f} {int(self._stopped)}"
+                )
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -216,7 +218,7 @@ class Guard:
                 self._poll.unregister(self._worker)
                 self.orphaned = True
             else:
-                self._hear(os.read(0, 4096))
+                self._read_orders(os.read(0, 4096))
 
     def drain(self, most: int = 64) -> None:
         """Put into the log what the program has written, in at most so many pieces."""
@@ -237,7 +239,7 @@ class Guard:
         if self._output >= 0:
             self.drain()
 
-    def _hear(self, data: bytes) -> None:
+    def _read_orders(self, data: bytes) -> None:
         if not data:
             self._poll.unregister(0)
             self.orphaned = True
@@ -248,7 +250,7 @@ class Guard:
                 self.patience = float(value)
 
 
-def _become(program: list[str], output: int, guard: int) -> None:
+def _exec_program(program: list[str], output: int, guard: int) -> None:
     """Turn this process, a child of the guard, into the program. Raises OSError."""
     _prctl(_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != guard:
@@ -263,7 +265,7 @@ def _become(program: list[str], output: int, guard: int) -> None:
     os.execvpe(program[0], program, os.environ)
 
 
-def _handle(pid: int) -> int:
+def _open_pidfd(pid: int) -> int:
     """A descriptor that can be read once a process has ended; -1 where the system has none.
 
     What the worker has forked off may hold the other end of this process's input, which then does not end with it.
@@ -281,12 +283,12 @@ def children() -> dict[int, str]:
         with open(f"/proc/{own}/task/{own}/children") as file:  # noqa: PTH123 - pathlib costs 10 ms
             pids = [int(word) for word in file.read().split()]
     except OSError:
-        pids = [int(name) for name in _listed("/proc") if name.isdecimal()]
+        pids = [int(name) for name in _list_folder("/proc") if name.isdecimal()]
     found = ((pid, _stat(pid)) for pid in pids)
     return {pid: name for pid, (name, parent) in found if parent == own}
 
 
-def _listed(folder: str) -> list[str]:
+def _list_folder(folder: str) -> list[str]:
     try:
         return os.listdir(folder)  # noqa: PTH208
     except OSError:
@@ -309,7 +311,7 @@ def kill(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def say(line: str) -> None:
+def tell_worker(line: str) -> None:
     """Tell the worker, if it is there."""
     with suppress(OSError):
         os.write(1, f"{line}\n".encode())
@@ -334,7 +336,7 @@ def main(log: str, folder: str, _: str, *program: str) -> None:
         import runpy
 
         runpy.run_path(os.path.join(os.path.dirname(__file__), "removal.py"))["remove"](folder)  # noqa: PTH118, PTH120
-    say("gone")
+    tell_worker("gone")
 
 
 if __name__ == "__main__":

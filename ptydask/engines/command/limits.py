@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TimeLimits:
     """Seconds; None where there is no limit. Named as in the section ``engine`` of a sweep file."""
 
     start_timeout: float | None = None
@@ -19,26 +19,26 @@ class Limits:
     """For the whole trial."""
 
     @classmethod
-    def of(cls, engine: Mapping[str, Any]) -> Limits:
+    def of(cls, engine: Mapping[str, Any]) -> TimeLimits:
         """The limits among an engine's settings."""
         return cls(engine["start_timeout"], engine["idle_timeout"], engine["trial_timeout"])
 
 
 @dataclass(frozen=True, slots=True)
-class Exceeded:
+class ExceededLimit:
     """A limit that a program did not keep."""
 
     setting: str
     seconds: float
 
 
-def exceeded(limits: Limits, seconds: float, last_sign: float | None) -> Exceeded | None:
+def find_exceeded(limits: TimeLimits, seconds: float, last_sign: float | None) -> ExceededLimit | None:
     """The limit that a program has exceeded ``seconds`` after its start; it last said something at ``last_sign``."""
     if limits.trial_timeout is not None and seconds > limits.trial_timeout:
-        return Exceeded("trial_timeout", limits.trial_timeout)
+        return ExceededLimit("trial_timeout", limits.trial_timeout)
     if last_sign is None:
         if limits.start_timeout is not None and seconds > limits.start_timeout:
-            return Exceeded("start_timeout", limits.start_timeout)
+            return ExceededLimit("start_timeout", limits.start_timeout)
     elif limits.idle_timeout is not None and seconds - last_sign > limits.idle_timeout:
-        return Exceeded("idle_timeout", limits.idle_timeout)
+        return ExceededLimit("idle_timeout", limits.idle_timeout)
     return None

@@ -21,7 +21,7 @@ def size(path: Path) -> int:
     return 0
 
 
-def text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The log: all of it, or its beginning and its end with a line between them that says how much is missing."""
     try:
         with path.open("rb") as file:
@@ -31,13 +31,13 @@ def text(path: Path) -> str:
     except OSError:
         return ""
     if total <= HEAD + TAIL:
-        return _decoded(head + ring)
+        return _decode_text(head + ring)
     at = (total - HEAD) % TAIL
     missing = f"\n[... {total - HEAD - TAIL:,} bytes left out ...]\n"
-    return _decoded(head) + missing + _decoded(ring[at:] + ring[:at])
+    return _decode_text(head) + missing + _decode_text(ring[at:] + ring[:at])
 
 
-def _decoded(data: bytes) -> str:
+def _decode_text(data: bytes) -> str:
     return data.decode(errors="replace").replace("\0", "\ufffd")
 
 
@@ -57,7 +57,7 @@ _HEADING = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:: .*)?$")
 
 
-def exception(text: str) -> str:
+def find_exception(text: str) -> str:
     """The last line of the last Python traceback in a log, ``ZeroDivisionError: float division by zero``; else empty.
 
     A program may write more after it: what Python had buffered comes at the very end. Of processes that a pool or a

@@ -9,8 +9,8 @@ import signal
 from collections.abc import Iterable
 
 from ptydask.engines.command import log
-from ptydask.engines.command.limits import Exceeded
-from ptydask.engines.command.process import Exit
+from ptydask.engines.command.limits import ExceededLimit
+from ptydask.engines.command.process import ProgramExit
 from ptydask.errors import one_line
 from ptydask.trial.metric_history import never_logged
 
@@ -18,27 +18,29 @@ _LONGEST = 400
 """Characters of what a program said that a message repeats."""
 
 
-def ended_badly(program: str, ended: Exit, text: str) -> str:
+def ended_badly(program: str, ended: ProgramExit, text: str) -> str:
     """A program that exited with another code than 0, or died of a signal; ``text`` is its log.
 
     ``ldctbench-train exited 1 after 12 s: ZeroDivisionError: float division by zero``
     """
     if ended.lost:
         return f"{program} was killed with the process that watches over it, after {duration(ended.seconds)}"
-    raised = log.exception(text)
-    said = _short(raised or next(reversed(log.lines(text)), ""))
+    raised = log.find_exception(text)
+    said = _shorten_line(raised or next(reversed(log.lines(text)), ""))
     if ended.signal is not None:
         why = "; perhaps the machine ran out of memory" if ended.signal == signal.SIGKILL else ""
-        return _with(f"{program} was ended by {name_of(ended.signal)} after {duration(ended.seconds)}{why}", said)
+        return _append_words(
+            f"{program} was ended by {name_of(ended.signal)} after {duration(ended.seconds)}{why}", said
+        )
     exited = f"{program} exited {ended.code} after {duration(ended.seconds)}"
     if ended.code == 2 and not raised:
         flag = re.search(r"ignored explicit argument '(True|False)'", said)
         hint = "; write ${args_no_boolean_flags} for ${args} in command" if flag else ""
-        return _with(f"{exited}: the program rejected its arguments", said) + hint
-    return _with(exited, said or "it wrote nothing")
+        return _append_words(f"{exited}: the program rejected its arguments", said) + hint
+    return _append_words(exited, said or "it wrote nothing")
 
 
-def too_long(program: str, limit: Exceeded) -> str:
+def too_long(program: str, limit: ExceededLimit) -> str:
     """A program that was stopped for its silence, or at the end of its time."""
     if limit.setting == "trial_timeout":
         what = f"ran for more than {duration(limit.seconds)}"
@@ -71,7 +73,7 @@ def not_started(program: str, why: str, host: str) -> str:
     return f"{program} could not be started on {host}: {one_line(why)}"
 
 
-def detail(text: str, command: str, directory: str) -> str:
+def failure_detail(text: str, command: str, directory: str) -> str:
     """What stands in place of a traceback: the last 20 lines of the log, the command, and how to read the whole log."""
     last = log.tail(text)
     shown = f"The last lines that it wrote:\n{last}\n" if last else "It wrote nothing.\n"
@@ -96,10 +98,10 @@ def name_of(number: int) -> str:
         return f"signal {number}"
 
 
-def _short(said: str) -> str:
+def _shorten_line(said: str) -> str:
     said = one_line(said)
     return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
 
 
-def _with(what: str, said: str) -> str:
+def _append_words(what: str, said: str) -> str:
     return f"{what}: {said}" if said else what

@@ -24,7 +24,7 @@ _LONGEST = guard.TERM + 4 * guard.PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
+class ProgramExit:
     """How a program ended."""
 
     code: int | None
@@ -38,7 +38,7 @@ class Exit:
     """Its guard was killed, and it with its guard."""
 
 
-def start(argv: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Path) -> Process:
+def start(argv: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Path) -> ProgramProcess:
     """Start a program without a shell; both of its outputs go into ``log``, it has nothing to read.
 
     ``environ`` is all of its environment and must have :data:`MARK`; that folder is removed should this process die.
@@ -54,12 +54,12 @@ def start(argv: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Path)
         bufsize=0,
         start_new_session=True,
     )
-    process = Process(watcher, environ[MARK])
+    process = ProgramProcess(watcher, environ[MARK])
     process.begin()
     return process
 
 
-class Process:
+class ProgramProcess:
     """A program under way; made by :func:`start`."""
 
     def __init__(self, watcher: subprocess.Popen[bytes], mark: str) -> None:
@@ -71,7 +71,7 @@ class Process:
         self._half = b""
         self._began = time.monotonic()
         self._refused: int | None = None
-        self._exit: Exit | None = None
+        self._exit: ProgramExit | None = None
         self.pid = 0
         self.ended = False
         """The program itself has ended; what it started may still be there."""
@@ -81,22 +81,22 @@ class Process:
     def begin(self) -> None:
         """Wait until the program runs. Raises OSError where it cannot be started."""
         while not self.pid and not self.gone and self._refused is None:
-            self._hear(None)
+            self._read_guard(None)
         if self._refused is not None:
             self.wait()
             raise OSError(self._refused, os.strerror(self._refused))
 
-    def wait(self, seconds: float | None = None) -> Exit | None:
+    def wait(self, seconds: float | None = None) -> ProgramExit | None:
         """How it ended, once nothing of it is left; None if that takes longer than ``seconds``."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while not self.gone:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return None
-            self._hear(left)
+            self._read_guard(left)
         return self._exit
 
-    def stop(self, patience: float = 15.0) -> Exit:
+    def stop(self, patience: float = 15.0) -> ProgramExit:
         """End the program and all that it started: SIGINT, after ``patience`` seconds SIGTERM, then SIGKILL."""
         with suppress(OSError, ValueError):
             self._orders.write(f"stop {patience}\n".encode())
@@ -106,7 +106,7 @@ class Process:
         assert ended is not None
         return ended
 
-    def _hear(self, seconds: float | None) -> None:
+    def _read_guard(self, seconds: float | None) -> None:
         """Take in what the guard says within so many seconds."""
         poll = select.poll()
         poll.register(self._words, select.POLLIN)
@@ -115,23 +115,23 @@ class Process:
         data = self._words.read(4096)
         *lines, self._half = (self._half + data).split(b"\n")
         for line in lines:
-            self._heard(line.decode().split())
+            self._handle_message(line.decode().split())
         if self.gone or not data:
-            self._close()
+            self._close_guard()
 
-    def _heard(self, words: Sequence[str]) -> None:
+    def _handle_message(self, words: Sequence[str]) -> None:
         match words:
             case ["started", pid]:
                 self.pid = int(pid)
             case ["failed", number]:
                 self._refused = int(number)
             case ["ended", code, number, seconds, stopped]:
-                self._exit = Exit(_number(code), _number(number), float(seconds), stopped == "1")
+                self._exit = ProgramExit(_parse_number(code), _parse_number(number), float(seconds), stopped == "1")
                 self.ended = True
             case ["gone"]:
                 self.gone = True
 
-    def _close(self) -> None:
+    def _close_guard(self) -> None:
         """The guard has ended; or was killed, and then what is left of the program has to be found."""
         self._orders.close()
         self._words.close()
@@ -141,25 +141,25 @@ class Process:
             kill_marked(self._mark)
         if self._exit is None:  # or not even SIGKILL has ended it
             seconds = time.monotonic() - self._began
-            self._exit = Exit(None, signal.SIGKILL, seconds, stopped=not lost, lost=lost)
+            self._exit = ProgramExit(None, signal.SIGKILL, seconds, stopped=not lost, lost=lost)
         self.ended = self.gone = True
 
 
-def _number(word: str) -> int | None:
+def _parse_number(word: str) -> int | None:
     return None if word == "-" else int(word)
 
 
 def kill_marked(folder: str, seconds: float = 10.0) -> None:
     """Kill every process whose environment has ``folder`` as its :data:`MARK`, for as long as there are any."""
     deadline = time.monotonic() + seconds
-    while (found := marked(folder)) and time.monotonic() < deadline:
+    while (found := marked_processes(folder)) and time.monotonic() < deadline:
         for pid in found:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
 
 
-def marked(folder: str) -> list[int]:
+def marked_processes(folder: str) -> list[int]:
     """Processes whose environment, when they started, had ``folder`` as its :data:`MARK`; Linux only."""
     mark, found = os.fsencode(f"{MARK}={folder}"), []
     for file in Path("/proc").glob("[0-9]*/environ"):

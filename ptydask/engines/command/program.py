@@ -27,7 +27,7 @@ class Program:
     """The script, or the executable where there is none; None where a module or an option is run."""
 
 
-def environment(given: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+def build_environment(given: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
     """An environment with ``more`` in it, in whose PATH the folder of this interpreter's programs comes last."""
     made = {**given, **more}
     own = str(Path(sys.executable).parent)
@@ -35,7 +35,7 @@ def environment(given: Mapping[str, str], more: Mapping[str, str]) -> dict[str, 
     return {**made, "PATH": os.pathsep.join(places if own in places else [*places, own])}
 
 
-def named(item: str, found: Program) -> str:
+def shell_name(item: str, found: Program) -> str:
     """A command's first item for a shell: as given, or by its path where no shell would find it."""
     return item if os.sep in item or shutil.which(item) == found.executable else found.executable
 
@@ -53,19 +53,19 @@ def find(argv: Sequence[str], directory: Path, environ: Mapping[str, str], progr
     start = _after_env(items) if PurePath(items[0]).name == "env" else 0
     if start >= len(items):
         raise ConfigError("names no program after env", key="command", value=items)
-    place = _executable(items[start], directory, environ, _key(items[start], program), by_env=start > 0)
+    place = _find_executable(items[start], directory, environ, _sweep_key(items[start], program), by_env=start > 0)
     executable = items[0] if start else place
     if not start or os.sep in items[0]:
-        executable = _executable(items[0], directory, environ, _key(items[0], program))
+        executable = _find_executable(items[0], directory, environ, _sweep_key(items[0], program))
     if not _is_python(items[start]):
         return Program(PurePath(items[start]).name, executable, Path(place))
-    script = _script(items[start + 1 :])
+    script = _find_script(items[start + 1 :])
     if script is None:
         return Program(PurePath(program or items[start]).name, executable, None)
-    return Program(PurePath(script).name, executable, _readable(script, directory, _key(script, program)))
+    return Program(PurePath(script).name, executable, _check_readable(script, directory, _sweep_key(script, program)))
 
 
-def _key(item: str, program: str | None) -> str:
+def _sweep_key(item: str, program: str | None) -> str:
     """Where in the sweep file an item comes from."""
     return "program" if item == program else "command"
 
@@ -80,7 +80,7 @@ def _after_env(items: Sequence[str]) -> int:
     return len(items)
 
 
-def _executable(item: str, directory: Path, environ: Mapping[str, str], key: str, *, by_env: bool = False) -> str:
+def _find_executable(item: str, directory: Path, environ: Mapping[str, str], key: str, *, by_env: bool = False) -> str:
     here = directory / item
     if os.sep not in item:
         found = shutil.which(item, path=environ.get("PATH"))
@@ -106,7 +106,7 @@ def _is_python(item: str) -> bool:
     return item == sys.executable or name.rstrip("0123456789.") in ("python", "pypy")
 
 
-def _script(arguments: Sequence[str]) -> str | None:
+def _find_script(arguments: Sequence[str]) -> str | None:
     """The script among an interpreter's arguments; None for ``-m``, ``-c`` and whatever else is no script."""
     for item in arguments:
         if not item.startswith("-"):
@@ -116,7 +116,7 @@ def _script(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _readable(script: str, directory: Path, key: str) -> Path:
+def _check_readable(script: str, directory: Path, key: str) -> Path:
     file = directory / script
     if not file.exists():
         hint = f"looked for it in {directory}"

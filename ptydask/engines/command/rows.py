@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptydask.trial.metric_history import Row
+from ptydask.trial.metric_history import LoggedRow
 
 MAX_LINE = 1 << 20
 """Bytes of a line; a longer one is rubbish."""
@@ -25,10 +25,10 @@ INTERNAL = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
 _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-def numbers(data: Mapping[Any, Any], prefix: str = "") -> dict[str, float]:
+def flatten_numbers(data: Mapping[Any, Any], prefix: str = "") -> dict[str, float]:
     """The numbers in JSON-like data: names of nested ones joined with dots, all else left out.
 
-    W&B writes NaN and the infinities as text; what it logs of its own accord (``_step`` and so on) is left out.
+    W&B writes NaN and the infinities as text; what it logs of its own accord (``_to_step`` and so on) is left out.
     """
     found: dict[str, float] = {}
     for key, value in data.items():
@@ -37,13 +37,13 @@ def numbers(data: Mapping[Any, Any], prefix: str = "") -> dict[str, float]:
             continue
         if isinstance(value, Mapping):
             if "_type" not in value:  # a picture, table, histogram ...: its size is no value of the program's
-                found.update(numbers(value, f"{name}."))
-        elif (number := _number(value)) is not None:
+                found.update(flatten_numbers(value, f"{name}."))
+        elif (number := _to_number(value)) is not None:
             found[name] = number
     return found
 
 
-def _number(value: Any) -> float | None:
+def _to_number(value: Any) -> float | None:
     if isinstance(value, str):
         return _WORDS.get(value)
     if not isinstance(value, (int, float)):
@@ -54,7 +54,7 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def parse(line: bytes, now: float) -> Row | None:
+def parse(line: bytes, now: float) -> LoggedRow | None:
     """The row of one line; None where it is none. ``now`` is the time of a row that has none."""
     try:
         data = json.loads(line.decode())
@@ -62,21 +62,23 @@ def parse(line: bytes, now: float) -> Row | None:
             return None
         if not isinstance(data.get("metrics"), dict):
             step = data.pop("step", None)
-            return Row(_step(step), numbers(data), now)
-        when, run = _number(data.get("time")), data.get("run")
+            return LoggedRow(_to_step(step), flatten_numbers(data), now)
+        when, run = _to_number(data.get("time")), data.get("run")
         moment = when if when is not None and math.isfinite(when) else now
-        return Row(_step(data.get("step")), numbers(data["metrics"]), moment, run if isinstance(run, str) else "")
+        return LoggedRow(
+            _to_step(data.get("step")), flatten_numbers(data["metrics"]), moment, run if isinstance(run, str) else ""
+        )
     except (ValueError, RecursionError):  # broken JSON, broken UTF-8, an integer too long to read, nested too deep
         return None
 
 
-def _step(value: Any) -> int | None:
+def _to_step(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) >= 2**53:
         return None
     return int(value) if value == int(value) else None
 
 
-class Tail:
+class MetricsTail:
     """The file of JSON lines of a trial, read as it grows. It need not exist yet."""
 
     def __init__(self, path: Path) -> None:
@@ -87,12 +89,12 @@ class Tail:
         self._partial = b""
         self._skipping = False
 
-    def new(self) -> list[Row]:
+    def new(self) -> list[LoggedRow]:
         """The rows since the last call, some MB at most; an empty list says that for now there are no more.
 
         The beginning of a line is kept until the rest is there. A file that became shorter is read anew.
         """
-        rows: list[Row] = []
+        rows: list[LoggedRow] = []
         try:
             with self.path.open("rb") as file:
                 if file.seek(0, 2) < self._at:
@@ -100,18 +102,18 @@ class Tail:
                 file.seek(self._at)
                 while not rows and (chunk := file.read(READ_AT_ONCE)):
                     self._at += len(chunk)
-                    rows = self._rows(chunk)
+                    rows = self._split_rows(chunk)
         except OSError:  # not there yet, or gone
             return []
         return rows
 
-    def rest(self) -> list[Row]:
+    def rest(self) -> list[LoggedRow]:
         """The row of a last line that no line end followed, once the program has ended."""
         line, self._partial = self._partial, b""
         row = parse(line, time.time()) if line.strip() and not self._skipping else None
         return [] if row is None else [row]
 
-    def _rows(self, chunk: bytes) -> list[Row]:
+    def _split_rows(self, chunk: bytes) -> list[LoggedRow]:
         *lines, partial = chunk.split(b"\n")
         if lines:
             lines[0] = self._partial + lines[0]
@@ -124,9 +126,9 @@ class Tail:
                 self._partial, self._skipping = b"", True
                 self.rubbish += 1
         now = time.time()
-        return [row for line in lines if (row := self._row(line, now)) is not None]
+        return [row for line in lines if (row := self._parse_row(line, now)) is not None]
 
-    def _row(self, line: bytes, now: float) -> Row | None:
+    def _parse_row(self, line: bytes, now: float) -> LoggedRow | None:
         if not line.strip():
             return None
         row = parse(line, now) if len(line) <= MAX_LINE else None
@@ -134,7 +136,9 @@ class Tail:
         return row
 
 
-def reconciled(live: Iterable[Row], recorded: Iterable[Row], finished: Collection[str] = ()) -> Iterator[Row]:
+def reconcile_rows(
+    live: Iterable[LoggedRow], recorded: Iterable[LoggedRow], finished: Collection[str] = ()
+) -> Iterator[LoggedRow]:
     """Every row once, in the order of ``live``: W&B's own, ``recorded``, and of the live ones what these lack.
 
     W&B writes a run's rows in order and late. A program that was killed leaves a file without the last of them, maybe
@@ -142,7 +146,7 @@ def reconciled(live: Iterable[Row], recorded: Iterable[Row], finished: Collectio
     of which none knows the step that W&B gives to what it logs. Of the ``finished`` runs the file has all there is.
     """
     top: dict[str, float] = {}
-    waiting: dict[str, deque[Row]] = {}
+    waiting: dict[str, deque[LoggedRow]] = {}
     for row in recorded:
         top[row.run] = max(top.get(row.run, -1), -1 if row.final else row.step or 0)
         waiting.setdefault(row.run, deque()).append(row)
@@ -159,19 +163,21 @@ def reconciled(live: Iterable[Row], recorded: Iterable[Row], finished: Collectio
         yield from rest
 
 
-def written(file: Path) -> Iterator[Row]:
+def read_rows(file: Path) -> Iterator[LoggedRow]:
     """All rows of a trial's file of JSON lines, once nobody writes to it any more."""
-    tail = Tail(file)
+    tail = MetricsTail(file)
     while rows := tail.new():
         yield from rows
     yield from tail.rest()
 
 
-def whole(file: Path, recorded: Sequence[Row], finished: Collection[str], limit: int) -> tuple[bytes, int]:
+def whole_history(
+    file: Path, recorded: Sequence[LoggedRow], finished: Collection[str], limit: int
+) -> tuple[bytes, int]:
     """A trial's whole history as JSON lines, and their size in bytes; empty where that is more than ``limit``.
 
     ``file`` is the one that the program's values came in by, ``recorded`` and ``finished`` are as in
-    :func:`reconciled`.
+    :func:`reconcile_rows`.
     """
     if not recorded:
         try:
@@ -180,7 +186,7 @@ def whole(file: Path, recorded: Sequence[Row], finished: Collection[str], limit:
         except OSError:
             return b"", 0
     found, size = list[bytes](), 0
-    for row in reconciled(written(file), [row for row in recorded if not row.final], finished):
+    for row in reconcile_rows(read_rows(file), [row for row in recorded if not row.final], finished):
         said: dict[str, object] = {"time": row.time, "step": row.step, "metrics": dict(row.metrics)}
         line = json.dumps(said | ({"run": row.run} if row.run else {})).encode() + b"\n"
         size += len(line)

@@ -14,8 +14,8 @@ from typing import Any
 
 from ptydask.engines import Checkpoint, Report, TrialFailure
 from ptydask.engines.command import arguments, devices, folder, messages, program, wandb_offline
-from ptydask.engines.command.attempt import Attempt, Prepared
-from ptydask.engines.command.validation import directory, preview, program_in
+from ptydask.engines.command.attempt import PreparedProgram, ProgramRun
+from ptydask.engines.command.validation import preview_command, program_in, working_directory
 from ptydask.errors import ConfigError
 from ptydask.model import Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import sweep_values
@@ -32,7 +32,7 @@ class CommandSession:
     def __init__(self, plan: StudyPlan, slot: Slot) -> None:
         self._plan, self._slot = plan, slot
         mapped = plan.config["engine"]["devices"] is not None
-        self._device = devices.device(slot) if mapped else devices.Device(None)
+        self._device = devices.slot_device(slot) if mapped else devices.SlotDevice(None)
 
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Run the program with the trial's values. Raises TrialFailure; Evicted where the worker has to go."""
@@ -41,18 +41,18 @@ class CommandSession:
         except OSError as error:
             raise TrialFailure(f"{socket.gethostname()} has no room for the trial's own folder: {error}") from None
         try:
-            return Attempt(self._plan, self._prepared(trial, own), report).run()
+            return ProgramRun(self._plan, self._prepare_program(trial, own), report).run()
         finally:
             folder.remove(own)
 
-    def _prepared(self, trial: TrialInput, own: Path) -> Prepared:
+    def _prepare_program(self, trial: TrialInput, own: Path) -> PreparedProgram:
         config = self._plan.config
         values = sweep_values.values(config, trial.params)
-        devices.put(config, values, self._device)
-        where = directory(config, own)
+        devices.set_device(config, values, self._device)
+        where = working_directory(config, own)
         named = program_in(config, where)
         try:
-            environ = self._environment(trial, own, values)
+            environ = self._trial_environment(trial, own, values)
             expanded = arguments.expand(config["command"], named, values, environ, own)
         except OSError as error:
             raise TrialFailure(f"{socket.gethostname()}: the trial's own folder cannot be written: {error}") from None
@@ -61,12 +61,14 @@ class CommandSession:
         except ConfigError as error:
             name = Path(config["program"] or expanded.argv[0]).name
             told = messages.not_started(name, str(error), socket.gethostname())
-            raise TrialFailure(told, messages.detail("", arguments.shell_text(expanded.shown), str(where))) from None
+            raise TrialFailure(
+                told, messages.failure_detail("", arguments.shell_text(expanded.shown), str(where))
+            ) from None
         argv = (found.executable, *expanded.argv[1:])
-        shown = arguments.shell_text((program.named(expanded.argv[0], found), *expanded.shown[1:]))
-        return Prepared(found.name, argv, shown, where, environ, own, own / METRICS)
+        shown = arguments.shell_text((program.shell_name(expanded.argv[0], found), *expanded.shown[1:]))
+        return PreparedProgram(found.name, argv, shown, where, environ, own, own / METRICS)
 
-    def _environment(self, trial: TrialInput, own: Path, values: Mapping[str, Any]) -> dict[str, str]:
+    def _trial_environment(self, trial: TrialInput, own: Path, values: Mapping[str, Any]) -> dict[str, str]:
         plan = self._plan
         inherited = {name: value for name, value in os.environ.items() if name not in wandb_offline.DROPPED}
         # What Python prints is seen at once: as a sign of life, in order, and all of it should the program be killed.
@@ -83,7 +85,7 @@ class CommandSession:
             **({} if self._slot.cuda is None else {"CUDA_VISIBLE_DEVICES": self._slot.cuda}),
             **self._device.environ,
         }
-        return program.environment(asked, own_values)
+        return program.build_environment(asked, own_values)
 
     def provenance(self) -> Mapping[str, str]:
         """The program's file and its SHA-256, versions of Python and of W&B, the device."""
@@ -98,7 +100,7 @@ class CommandSession:
         with suppress(PackageNotFoundError):
             facts["wandb"] = version("wandb")
         with suppress(ConfigError):  # each trial will say it
-            found = preview(self._plan).program.file
+            found = preview_command(self._plan).program.file
         with suppress(OSError):
             if found is not None and found.is_file():
                 with found.open("rb") as file:

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from ptydask.engines.command.rows import INTERNAL, numbers
-from ptydask.trial.metric_history import Row
+from ptydask.engines.command.rows import INTERNAL, flatten_numbers
+from ptydask.trial.metric_history import LoggedRow
 
 _HEADER = b":W&B\xe1\xbe\x00"
 _BLOCK = 32 * 1024
@@ -74,14 +74,14 @@ def environment(folder: Path, run_id: str, sweep_id: str, values: Mapping[str, A
 def run_files(folder: Path) -> list[Path]:
     """The files of the offline runs below a trial's ``folder``, in the order in which the runs began."""
     # offline-run-YYYYMMDD_HHMMSS-ID; a run that began in the same second has -1, -2, ... appended.
-    return sorted(folder.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: _began(path.parent.name))
+    return sorted(folder.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: _start_order(path.parent.name))
 
 
-def _began(name: str) -> tuple[str, int, str]:
+def _start_order(name: str) -> tuple[str, int, str]:
     return name[:27], len(name), name
 
 
-def history(folder: Path) -> Iterator[Row]:
+def history(folder: Path) -> Iterator[LoggedRow]:
     """The rows of all offline runs below a trial's ``folder``, run after run, each with its :attr:`Row.run`.
 
     A run ends with a :attr:`Row.final` one where its summary says more than its rows do: values that the program set
@@ -92,48 +92,48 @@ def history(folder: Path) -> Iterator[Row]:
         yield from rows_of(path)
 
 
-def rows_of(path: Path) -> Iterator[Row]:
+def rows_of(path: Path) -> Iterator[LoggedRow]:
     """The rows of one offline run's file, as :func:`history` has them."""
     run, last, summary, row = path.parent.name, dict[str, float](), dict[str, float](), None
     media: _Media = set()
-    for record in records(path):
+    for record in read_records(path):
         try:
-            kinds = dict(_fields(record))
+            kinds = dict(_decode_fields(record))
             if _HISTORY in kinds:
-                row = _row(kinds[_HISTORY], run, media)
+                row = _decode_row(kinds[_HISTORY], run, media)
                 last.update(row.metrics)
                 yield row
             elif _SUMMARY in kinds:
-                _summarise(kinds[_SUMMARY], summary, media)
-        except _Damaged:
+                _update_summary(kinds[_SUMMARY], summary, media)
+        except _MalformedMessage:
             continue
-    more = {name: value for name, value in summary.items() if not _same(value, last.get(name))}
+    more = {name: value for name, value in summary.items() if not _same_number(value, last.get(name))}
     if more:
-        yield Row(row.step if row else 0, more, row.time if row else path.stat().st_mtime, run, final=True)
+        yield LoggedRow(row.step if row else 0, more, row.time if row else path.stat().st_mtime, run, final=True)
 
 
 def exit_code(path: Path) -> int | None:
     """What the program told W&B when it finished the run of this file; None where it never did."""
     code = None
-    for record in records(path):
-        with contextlib.suppress(_Damaged):
-            kinds = dict(_fields(record))
+    for record in read_records(path):
+        with contextlib.suppress(_MalformedMessage):
+            kinds = dict(_decode_fields(record))
             if _EXIT in kinds:
-                code = _integer(dict(_fields(_bytes(kinds[_EXIT]))).get(1, 0))
+                code = _decode_integer(dict(_decode_fields(_expect_bytes(kinds[_EXIT]))).get(1, 0))
     return code
 
 
-def finished(folder: Path) -> frozenset[str]:
+def finished_runs(folder: Path) -> frozenset[str]:
     """The runs, as :attr:`Row.run` names them, that their program finished: their files have all that was logged."""
     return frozenset(path.parent.name for path in run_files(folder) if exit_code(path) is not None)
 
 
-def records(path: Path) -> Iterator[bytes]:
+def read_records(path: Path) -> Iterator[bytes]:
     """The whole records of a ``.wandb`` file, encoded as they are. None of a file that is none, or gone."""
     try:
         with path.open("rb") as file:
             pieces: list[bytes] = []
-            for kind, data in _pieces(file):
+            for kind, data in _read_pieces(file):
                 if kind in (_FULL, _FIRST):
                     pieces = [data]
                 elif pieces:
@@ -150,7 +150,7 @@ _LOST = 0
 """Kind of a piece that stands for a part of the file that cannot be read."""
 
 
-def _pieces(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def _read_pieces(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     at = len(_HEADER)  # the header is part of the first block
     if file.read(at)[:4] != _HEADER[:4]:
         return
@@ -167,14 +167,14 @@ def _pieces(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         at = 0
 
 
-class _Damaged(Exception):  # noqa: N818
+class _MalformedMessage(Exception):  # noqa: N818
     """A message that does not have the form of one."""
 
 
 _Value = int | bytes
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, _Value]]:
+def _decode_fields(message: bytes) -> Iterator[tuple[int, _Value]]:
     """Number and content of each field of a protobuf message: an int, or the bytes of all else. Raises _Damaged."""
     at = 0
     while at < len(message):
@@ -189,9 +189,9 @@ def _fields(message: bytes) -> Iterator[tuple[int, _Value]]:
         elif kind in (1, 5):
             length = 8 if kind == 1 else 4
         else:
-            raise _Damaged
+            raise _MalformedMessage
         if at + length > len(message):
-            raise _Damaged
+            raise _MalformedMessage
         yield key >> 3, message[at : at + length]
         at += length
 
@@ -205,82 +205,86 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
         shift += 7
-    raise _Damaged
+    raise _MalformedMessage
 
 
-def _bytes(value: _Value) -> bytes:
+def _expect_bytes(value: _Value) -> bytes:
     if isinstance(value, bytes):
         return value
-    raise _Damaged
+    raise _MalformedMessage
 
 
-def _integer(value: _Value) -> int:
+def _decode_integer(value: _Value) -> int:
     if isinstance(value, int):
         return value - (1 << 64) if value >= 1 << 63 else value
-    raise _Damaged
+    raise _MalformedMessage
 
 
 _Media = set[tuple[str, ...]]
 """Where a run has pictures, tables, histograms: mappings with a ``_type``, whose numbers are no values of the run."""
 
 
-def _items(message: _Value, kinds: tuple[int, ...], media: _Media) -> Iterator[tuple[int, list[str], Any]]:
+def _decode_items(message: _Value, kinds: tuple[int, ...], media: _Media) -> Iterator[tuple[int, list[str], Any]]:
     """Field number, key and value of the items of a history or summary, but for those of ``media``; adds to these."""
-    items = [(number, *_item(_bytes(content))) for number, content in _fields(_bytes(message)) if number in kinds]
+    items = [
+        (number, *_decode_item(_expect_bytes(content)))
+        for number, content in _decode_fields(_expect_bytes(message))
+        if number in kinds
+    ]
     media |= {tuple(path[:-1]) for _, path, _ in items if path[1:] and path[-1] == "_type"}
     for number, path, value in items:
         if not any(tuple(path[:depth]) in media for depth in range(1, len(path))):
             yield number, path, value
 
 
-def _row(message: _Value, run: str, media: _Media) -> Row:
+def _decode_row(message: _Value, run: str, media: _Media) -> LoggedRow:
     found: dict[str, float] = {}
     step, time = None, 0.0
-    for _, path, value in _items(message, (_ITEM,), media):
+    for _, path, value in _decode_items(message, (_ITEM,), media):
         if path[0] not in INTERNAL:
-            found.update(numbers({".".join(path): value}))
+            found.update(flatten_numbers({".".join(path): value}))
         elif path[0] == "_timestamp" and isinstance(value, (int, float)):
             time = float(value)
-    for number, content in _fields(_bytes(message)):
+    for number, content in _decode_fields(_expect_bytes(message)):
         if number == _STEP:
-            step = _integer(dict(_fields(_bytes(content))).get(1, 0))
-    return Row(step, found, time, run)
+            step = _decode_integer(dict(_decode_fields(_expect_bytes(content))).get(1, 0))
+    return LoggedRow(step, found, time, run)
 
 
-def _item(message: bytes) -> tuple[list[str], Any]:
+def _decode_item(message: bytes) -> tuple[list[str], Any]:
     """The key, part by part, and the value of an item of a history or summary. Raises _Damaged."""
     path: list[str] = []
     value: Any = None
-    for number, content in _fields(message):
+    for number, content in _decode_fields(message):
         if number in (_KEY, _NESTED_KEY):
-            path.append(_text(content))
+            path.append(_decode_text(content))
         elif number == _BOOLEAN:
             value = bool(content)
         elif number == _INTEGER:
-            coded = _integer(content) & (1 << 64) - 1
+            coded = _decode_integer(content) & (1 << 64) - 1
             value = (coded >> 1) ^ -(coded & 1)
         elif number == _NUMBER:
-            value = struct.unpack("<d", _bytes(content).ljust(8, b"\0"))[0]
+            value = struct.unpack("<d", _expect_bytes(content).ljust(8, b"\0"))[0]
         elif number in (_JSON, _VALUE_JSON):
-            value = _loaded(_text(content))
+            value = _load_json(_decode_text(content))
     if not path:
-        raise _Damaged
+        raise _MalformedMessage
     return path, value
 
 
-def _text(value: _Value) -> str:
-    return _bytes(value).decode(errors="replace")
+def _decode_text(value: _Value) -> str:
+    return _expect_bytes(value).decode(errors="replace")
 
 
-def _loaded(text: str) -> Any:
+def _load_json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
 
 
-def _summarise(message: _Value, summary: dict[str, float], media: _Media) -> None:
-    for number, path, value in _items(message, (_UPDATE, _REMOVE), media):
+def _update_summary(message: _Value, summary: dict[str, float], media: _Media) -> None:
+    for number, path, value in _decode_items(message, (_UPDATE, _REMOVE), media):
         if path[0] in INTERNAL:
             continue
         name = ".".join(path)
@@ -288,8 +292,8 @@ def _summarise(message: _Value, summary: dict[str, float], media: _Media) -> Non
             for known in [known for known in summary if known == name or known.startswith(f"{name}.")]:
                 del summary[known]
         if number == _UPDATE:
-            summary.update(numbers({name: value}))
+            summary.update(flatten_numbers({name: value}))
 
 
-def _same(a: float, b: float | None) -> bool:
+def _same_number(a: float, b: float | None) -> bool:
     return a == b or (a != a and b is not None and b != b)

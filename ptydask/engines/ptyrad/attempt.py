@@ -11,21 +11,21 @@ import torch
 
 from ptydask.engines import Checkpoint
 from ptydask.engines.ptyrad import checkpoint as saved_state
-from ptydask.engines.ptyrad.checkpoint import Progress
-from ptydask.engines.ptyrad.reconstruction import Course, Reconstruction
+from ptydask.engines.ptyrad.checkpoint import TrialProgress
+from ptydask.engines.ptyrad.reconstruction import IterationHistory, Reconstruction
 from ptydask.errors import one_line
 
 
-class Attempt:
+class ResumableTrial:
     """Loads and saves the state of one trial; what is wrong with a checkpoint becomes a line of the trial's log."""
 
     def __init__(self, checkpoint: Checkpoint, whose: Mapping[str, Any], log: io.StringIO) -> None:
         self._checkpoint, self._whose, self._log = checkpoint, whose, log
         self._begin = time.perf_counter()
-        self._before = Progress()
+        self._before = TrialProgress()
 
     @property
-    def course(self) -> Course:
+    def course(self) -> IterationHistory:
         """What happened so far, for the iterations to add to."""
         return self._before.course
 
@@ -35,7 +35,7 @@ class Attempt:
             state = self._checkpoint.load()
             return None if state is None else saved_state.unpack(state, self._whose)
         except Exception as error:
-            self._say(_useless(error))
+            self._log_line(_unusable_text(error))
             return None
 
     def resume(self, saved: Mapping[str, Any], recon: Reconstruction) -> bool:
@@ -43,12 +43,12 @@ class Attempt:
         try:
             self._before = saved_state.restore(saved, recon)
         except Exception as error:
-            self._say(_useless(error))
+            self._log_line(_unusable_text(error))
             return False
         self._log.seek(0)
         self._log.truncate()
         self._log.write(self._before.log)
-        self._say(f"goes on in another attempt, after iteration {len(self.course.step)}")
+        self._log_line(f"goes on in another attempt, after iteration {len(self.course.step)}")
         return True
 
     def prepared(self) -> None:
@@ -62,14 +62,14 @@ class Attempt:
         try:
             state = saved_state.pack(self._whose, recon, self.progress())
         except Exception as error:
-            self._say(f"could not be saved after iteration {niter}: {_words(error)}")
+            self._log_line(f"could not be saved after iteration {niter}: {_error_text(error)}")
             return
         self._checkpoint.save(niter, state)
 
-    def progress(self) -> Progress:
+    def progress(self) -> TrialProgress:
         """The trial so far, the attempts before this one included."""
         before = self._before
-        return Progress(
+        return TrialProgress(
             course=before.course,
             initialisation=before.initialisation,
             wall=before.wall + time.perf_counter() - self._begin,
@@ -77,16 +77,16 @@ class Attempt:
             log=self._log.getvalue(),
         )
 
-    def _say(self, what: str) -> None:
+    def _log_line(self, what: str) -> None:
         self._log.write(f"ptydask: the trial {what}\n")
 
 
-def _useless(error: Exception) -> str:
-    return f"starts from the beginning: its checkpoint could not be used, {_words(error)}"
+def _unusable_text(error: Exception) -> str:
+    return f"starts from the beginning: its checkpoint could not be used, {_error_text(error)}"
 
 
-def _words(error: Exception) -> str:
-    said = str(error) if isinstance(error, saved_state.Unusable) else f"{type(error).__name__}: {error}"
+def _error_text(error: Exception) -> str:
+    said = str(error) if isinstance(error, saved_state.UnusableCheckpoint) else f"{type(error).__name__}: {error}"
     return one_line(said)[:300]
 
 

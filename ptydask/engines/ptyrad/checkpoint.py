@@ -25,8 +25,8 @@ import numpy as np
 import torch
 
 from ptydask.engines.ptyrad import release
-from ptydask.engines.ptyrad.reconstruction import Course, Reconstruction
-from ptydask.model import Keep, Quantity, TrialInput
+from ptydask.engines.ptyrad.reconstruction import IterationHistory, Reconstruction
+from ptydask.model import KeepOptions, Quantity, TrialInput
 
 FORMAT = 1
 """Raised with every change of what is in the bytes: a trial does not go on from those of another number."""
@@ -35,15 +35,15 @@ _CHECKSUM = hashlib.sha256
 _COLUMNS = ("step", "loss", "contrast", "seconds")
 
 
-class Unusable(Exception):  # noqa: N818 - the trial starts from the beginning, and its log says why
+class UnusableCheckpoint(Exception):  # noqa: N818 - the trial starts from the beginning, and its log says why
     """A checkpoint from which this trial cannot go on."""
 
 
 @dataclass(slots=True)
-class Progress:
+class TrialProgress:
     """How far a trial has come, in all its attempts; times in seconds."""
 
-    course: Course = field(default_factory=Course)
+    course: IterationHistory = field(default_factory=IterationHistory)
     initialisation: float = 0.0
     wall: float = 0.0
     peak_gpu_memory: int = 0
@@ -51,7 +51,7 @@ class Progress:
     log: str = ""
 
 
-def identity(params: Mapping[str, Any], trial: TrialInput, keep: Keep, device: str) -> dict[str, Any]:
+def identity(params: Mapping[str, Any], trial: TrialInput, keep: KeepOptions, device: str) -> dict[str, Any]:
     """What must be the same in the attempt that saves and the one that goes on; ``params`` as the trial starts."""
     decides = json.dumps([params, trial.seed, keep.arrays, keep.snapshot_every], sort_keys=True, default=repr)
     return {
@@ -65,11 +65,11 @@ def identity(params: Mapping[str, Any], trial: TrialInput, keep: Keep, device: s
     }
 
 
-def pack(whose: Mapping[str, Any], recon: Reconstruction, progress: Progress) -> bytes:
+def pack(whose: Mapping[str, Any], recon: Reconstruction, progress: TrialProgress) -> bytes:
     """The state after the last iteration of ``progress``. Raises TypeError where a part of it is not plain data."""
     content = {
         "identity": whose,
-        "batches": _digest(recon.batches),
+        "batches": _batches_digest(recon.batches),
         "model": dict(recon.model.state_dict()),
         "optimizer": _optimizer_state(recon.optimizer),
         "scheduler": release.scheduler_state(recon.scheduler),
@@ -82,7 +82,7 @@ def pack(whose: Mapping[str, Any], recon: Reconstruction, progress: Progress) ->
         "log": progress.log,
     }
     file = io.BytesIO()
-    torch.save(plain(content), file)
+    torch.save(to_plain(content), file)
     file.write(_CHECKSUM(file.getbuffer()).digest())
     return file.getvalue()
 
@@ -92,31 +92,31 @@ def unpack(state: bytes, whose: Mapping[str, Any]) -> dict[str, Any]:
     size = _CHECKSUM().digest_size
     body = memoryview(state)[:-size]
     if len(state) <= size or _CHECKSUM(body).digest() != state[-size:]:
-        raise Unusable("it is damaged")
+        raise UnusableCheckpoint("it is damaged")
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
         found = content["identity"]
         other = [name for name in {**whose, **found} if whose.get(name) != found.get(name)]
     except Exception as error:
-        raise Unusable(f"it cannot be read: {type(error).__name__}") from error
+        raise UnusableCheckpoint(f"it cannot be read: {type(error).__name__}") from error
     if other:
-        raise Unusable(f"it is of another {' and '.join(other)}")
+        raise UnusableCheckpoint(f"it is of another {' and '.join(other)}")
     return content
 
 
-def restore(content: Mapping[str, Any], recon: Reconstruction) -> Progress:
+def restore(content: Mapping[str, Any], recon: Reconstruction) -> TrialProgress:
     """Put a saved state into a reconstruction that was prepared for the same trial. Returns how far it had come.
 
     Raises Unusable where its batches are others; it is unchanged then. Whatever else is raised leaves it in pieces.
     """
-    if content["batches"] != _digest(recon.batches):
-        raise Unusable("its scan positions were grouped in another way")
+    if content["batches"] != _batches_digest(recon.batches):
+        raise UnusableCheckpoint("its scan positions were grouped in another way")
     recon.model.load_state_dict(content["model"])
     _set_optimizer_state(recon.optimizer, content["optimizer"])
     if recon.scheduler is not None:
         recon.scheduler.load_state_dict(content["scheduler"])
-    progress = Progress(
-        Course(
+    progress = TrialProgress(
+        IterationHistory(
             **{name: list(content["course"][name]) for name in _COLUMNS},
             snapshots={n: _as_quantities(arrays) for n, arrays in content["snapshots"].items()},
         ),
@@ -129,7 +129,7 @@ def restore(content: Mapping[str, Any], recon: Reconstruction) -> Progress:
     return progress
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """The same value in tensors, numbers, text, None, dicts, lists and tuples. Raises TypeError for anything else."""
     if isinstance(value, torch.Tensor):
         return value.detach()
@@ -138,13 +138,13 @@ def plain(value: Any) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     if type(value) in (dict, OrderedDict, defaultdict):
-        return {plain(key): plain(entry) for key, entry in value.items()}
+        return {to_plain(key): to_plain(entry) for key, entry in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(plain(entry) for entry in value)
+        return type(value)(to_plain(entry) for entry in value)
     raise TypeError(f"a {type(value).__name__} cannot be kept in a checkpoint")
 
 
-def _digest(batches: Sequence[torch.Tensor]) -> str:
+def _batches_digest(batches: Sequence[torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for batch in batches:
         digest.update(f"{tuple(batch.shape)} {batch.dtype}".encode())

@@ -36,14 +36,14 @@ class CompiledLoss:
             return plain
         if settings.get("dynamic") is None:
             settings["dynamic"] = False
-        self._note(model, batches)
+        self._note_shapes(model, batches)
         name = repr(sorted(settings.items()))
         if name not in self._compiled:
             torch._dynamo.config.recompile_limit = max(_VARIANTS, torch._dynamo.config.recompile_limit)
             self._compiled[name] = torch.compile(plain, **settings)
         return self._compiled[name]
 
-    def _note(self, model: Any, batches: Iterable[torch.Tensor]) -> None:
+    def _note_shapes(self, model: Any, batches: Iterable[torch.Tensor]) -> None:
         tensors = tuple(tuple(t.shape) for t in model.optimizable_tensors.values())
         self._shapes.add((*tensors, *sorted({len(batch) for batch in batches})))
         if len(self._shapes) > _SHAPES:

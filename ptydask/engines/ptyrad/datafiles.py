@@ -9,7 +9,7 @@ from typing import Any
 
 from ptydask.config import reading
 from ptydask.engines.ptyrad import schema
-from ptydask.errors import ConfigError, DataError, nearest, one_line
+from ptydask.errors import ConfigError, DataError, nearest_hint, one_line
 
 HDF5 = (".h5", ".hdf5", ".mat")
 _KNOWN = (*HDF5, ".npy", ".tif", ".tiff", ".raw")
@@ -24,14 +24,14 @@ def check_paths(config: Mapping[str, Any]) -> None:
     init = config["init_params"]
     _check_meas_params(init)
     if init.get("meas_source", "file") != "custom":
-        _exists(init["meas_params"]["path"], "init_params.meas_params.path")
+        _check_exists(init["meas_params"]["path"], "init_params.meas_params.path")
     for part in ("probe", "pos", "obj", "tilt"):
         named = init.get(f"{part}_params")
         key = f"init_params.{part}_params"
         if isinstance(named, str):
-            _exists(named, key)
+            _check_exists(named, key)
         elif isinstance(named, Mapping) and isinstance(named.get("path"), str):
-            _exists(named["path"], f"{key}.path")
+            _check_exists(named["path"], f"{key}.path")
         if isinstance(named, str) and init.get(f"{part}_source") == "PtyRAD":
             _holds_no_code(named, key)
         if init.get(f"{part}_source") == "custom":
@@ -40,7 +40,7 @@ def check_paths(config: Mapping[str, Any]) -> None:
     for part in ("optimizer_params", "scheduler_params"):
         inner = (config.get("model_params") or {}).get(part)
         if isinstance(inner, Mapping) and isinstance(inner.get("load_state"), str):
-            _exists(inner["load_state"], f"model_params.{part}.load_state")
+            _check_exists(inner["load_state"], f"model_params.{part}.load_state")
             _holds_no_code(inner["load_state"], f"model_params.{part}.load_state")
 
 
@@ -86,7 +86,7 @@ def _check_meas_params(init: Mapping[str, Any]) -> None:
         raise ConfigError("must be the path of a file", key=f"{key}.path", value=path)
 
 
-def _exists(name: str, key: str) -> None:
+def _check_exists(name: str, key: str) -> None:
     try:
         path = Path(name)
         there = path.exists()
@@ -130,7 +130,7 @@ def check_measurements(init: Mapping[str, Any]) -> None:
         shape = _stored_shape(path, suffix, key)
     if shape is None or given.get("selection") is not None:
         return
-    _check_shape(_arranged(shape, init), shape, init, (scans, pixels, pixels), given)
+    _check_shape(_arranged_shape(shape, init), shape, init, (scans, pixels, pixels), given)
 
 
 def _stored_shape(path: Path, suffix: str, key: str | None) -> Shape | None:
@@ -175,12 +175,12 @@ def _hdf5_shape(path: Path, key: str | None) -> Shape:
             return shape
         known = list(measurement_headers.dataset_shapes(path))
         rule = f"no such dataset in {path}"
-        raise DataError(rule, key=where, value=key, hint=nearest(key, known) or _listed(known))
+        raise DataError(rule, key=where, value=key, hint=nearest_hint(key, known) or _datasets_text(known))
     shapes = measurement_headers.dataset_shapes(path)
     stacks = {name: shape for name, shape in shapes.items() if len(shape) in (3, 4)}
     if len(stacks) != 1:
         rule = f"must name one of the {len(stacks)} datasets of 3 or 4 dimensions in {path}"
-        raise DataError(rule, key=where, value=key, hint=_listed(list(stacks or shapes)))
+        raise DataError(rule, key=where, value=key, hint=_datasets_text(list(stacks or shapes)))
     return next(iter(stacks.values()))
 
 
@@ -190,11 +190,11 @@ def _matlab_shape(path: Path, key: str | None) -> Shape | None:
     shapes = {name: tuple(n for n in shape if n != 1) for name, shape, _ in whosmat(str(path))}
     if key and "." not in key and key not in shapes:
         rule = f"no such array in {path}"
-        raise DataError(rule, key="init_params.meas_params.key", value=key, hint=nearest(key, shapes))
+        raise DataError(rule, key="init_params.meas_params.key", value=key, hint=nearest_hint(key, shapes))
     return shapes.get(key or "")
 
 
-def _listed(names: Sequence[str]) -> str:
+def _datasets_text(names: Sequence[str]) -> str:
     return f"the file has {', '.join(names[:6])}" if names else "the file has no dataset"
 
 
@@ -213,7 +213,7 @@ def _check_raw(path: Path, given: Mapping[str, Any], wanted: Shape) -> None:
         raise DataError(rule, key=f"{key}.path", value=given["path"], hint=hint)
 
 
-def _arranged(shape: Shape, init: Mapping[str, Any]) -> Shape:
+def _arranged_shape(shape: Shape, init: Mapping[str, Any]) -> Shape:
     order, target = init.get("meas_permute"), init.get("meas_reshape")
     if order is not None:
         if sorted(order) != list(range(len(shape))):
@@ -221,11 +221,11 @@ def _arranged(shape: Shape, init: Mapping[str, Any]) -> Shape:
             raise DataError(rule, key="init_params.meas_permute", value=order)
         shape = tuple(shape[axis] for axis in order)
     if target is not None:
-        shape = _reshaped(shape, target)
+        shape = _resolve_reshape(shape, target)
     return shape
 
 
-def _reshaped(shape: Shape, target: Sequence[int]) -> Shape:
+def _resolve_reshape(shape: Shape, target: Sequence[int]) -> Shape:
     total, known = math.prod(shape), math.prod(n for n in target if n != -1)
     open_ends = sum(n == -1 for n in target)
     fits = known > 0 and (total == known if not open_ends else open_ends == 1 and total % known == 0)
@@ -291,7 +291,7 @@ def _check_object(init: Mapping[str, Any]) -> None:
         raise ConfigError(f"leaves none of obj_Nlayer = {layers} slices", key="init_params.obj_z_crop", value=crop)
 
 
-def positions(recon: Mapping[str, Any], slow: int, fast: int) -> int:
+def count_positions(recon: Mapping[str, Any], slow: int, fast: int) -> int:
     """How many patterns an iteration uses, by ``INDICES_MODE``."""
     mode = recon.get("INDICES_MODE") or {}
     if mode.get("mode", "full") == "full":

@@ -41,10 +41,10 @@ class Grouping:
         )
         positions = (model.crop_pos + model.opt_probe_pos_shifts).detach().cpu().numpy()
         size, mode = recon_params["BATCH_SIZE"].get("size"), recon_params["GROUP_MODE"]
-        groups = self._grouped(indices, positions, size, mode, seed)
+        groups = self._make_batches(indices, positions, size, mode, seed)
         return indices, [torch.from_numpy(group).to(device=model.device) for group in groups]
 
-    def _grouped(
+    def _make_batches(
         self, indices: NDArray[Any], positions: NDArray[Any], size: int, mode: str, seed: int
     ) -> list[NDArray[Any]]:
         key = hashlib.sha256(repr((mode, size, seed, positions.shape)).encode())

@@ -92,7 +92,7 @@ def load(config: Mapping[str, Any], seed: int, device: str, file: Path | None) -
         resident = None
         if config["model_params"].get("preload_data", True):
             resident = _on_device(init.init_variables["measurements"], device)
-    except _Unusable as error:
+    except _UnusablePatterns as error:
         raise DataError(str(error), file=file, key=_PATH_KEY, value=path, hint=error.hint) from None
     except Exception as error:
         rule, hint = _explain(error)
@@ -109,7 +109,7 @@ def load(config: Mapping[str, Any], seed: int, device: str, file: Path | None) -
     )
 
 
-class _Unusable(Exception):  # noqa: N818 - becomes a DataError
+class _UnusablePatterns(Exception):  # noqa: N818 - becomes a DataError
     def __init__(self, rule: str, hint: str = "") -> None:
         super().__init__(rule)
         self.hint = hint
@@ -133,13 +133,13 @@ def _check_raw(raw: NDArray[np.float32]) -> None:
     total = float(raw.sum(dtype=np.float64))
     if not np.isfinite(total):
         bad, first = _non_finite(raw)
-        raise _Unusable(
+        raise _UnusablePatterns(
             f"the measurements must be finite, but {bad} of {raw.size} values are NaN or infinite,"
             f" the first at index {first}",
             "repair the file, for example numpy.nan_to_num",
         )
     if total <= 0:
-        raise _Unusable(f"the measurements must have positive intensity, but they sum to {total:g}")
+        raise _UnusablePatterns(f"the measurements must have positive intensity, but they sum to {total:g}")
 
 
 def _non_finite(raw: NDArray[np.float32]) -> tuple[int, tuple[int, ...]]:
@@ -156,7 +156,7 @@ def _non_finite(raw: NDArray[np.float32]) -> tuple[int, tuple[int, ...]]:
 def _check_processed(variables: Mapping[str, Any]) -> None:
     totals = variables["meas_total_ints"]
     if not np.isfinite(totals).all() or float(totals.max()) <= 0:
-        raise _Unusable(
+        raise _UnusablePatterns(
             "no positive intensity is left after processing",
             "see init_params.meas_crop, meas_remove_neg_values and meas_normalization",
         )
@@ -166,7 +166,7 @@ def _on_device(patterns: NDArray[np.float32], device: str) -> torch.Tensor:
     try:
         return torch.from_numpy(np.ascontiguousarray(patterns)).to(device=device, dtype=torch.float32)
     except torch.OutOfMemoryError:
-        raise _Unusable(
+        raise _UnusablePatterns(
             f"the measurements ({patterns.nbytes / 2**30:.1f} GiB) do not fit the memory of the device",
             "set model_params.preload_data: false",
         ) from None

@@ -39,7 +39,7 @@ def arrays(tensors: Mapping[str, Array], crop: Array | None, dx: float, unit: st
     return found
 
 
-def scan(crop: Array, chosen: Array) -> dict[str, Quantity]:
+def scan_arrays(crop: Array, chosen: Array) -> dict[str, Quantity]:
     """What does not change from iteration to iteration; ``chosen`` are the reconstructed positions, in any order.
 
     ``crop_positions``: (N, 2) int32 pixels, where the probe window is cut out of the object; the rest of ``positions``

@@ -22,7 +22,7 @@ from ptydask.engines.ptyrad.compiled_loss import CompiledLoss
 from ptydask.engines.ptyrad.contrast import ScannedRegion, phase_contrast
 from ptydask.engines.ptyrad.grouping import Grouping
 from ptydask.engines.ptyrad.measurements import Measurements
-from ptydask.model import Keep, Quantity
+from ptydask.model import KeepOptions, Quantity
 
 _STAGES = (
     "set_variables_dict",
@@ -66,7 +66,7 @@ class Reconstruction:
 
 
 @dataclass(slots=True)
-class Course:
+class IterationHistory:
     """What happened, iteration by iteration; the last entry of each column is the result."""
 
     step: list[float] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Course:
 def prepare(params: Mapping[str, Any], seed: int, measurements: Measurements, worker: WorkerState) -> Reconstruction:
     """Build model, optimizer and batches from ``params``, which belongs to this trial and is modified."""
     core, solver, ptyrad = release.core(), release.solver(), release.installed()
-    variables = _initialise(params["init_params"], seed, measurements)
+    variables = _initial_variables(params["init_params"], seed, measurements)
     settings = params["model_params"]
     if measurements.resident is not None:
         settings = {**settings, "preload_data": False}  # the patterns are on the device already
@@ -105,9 +105,9 @@ def prepare(params: Mapping[str, Any], seed: int, measurements: Measurements, wo
 def iterate(
     recon: Reconstruction,
     recon_params: Mapping[str, Any],
-    keep: Keep,
+    keep: KeepOptions,
     report: Report,
-    course: Course,
+    course: IterationHistory,
     between: Callable[[int, Reconstruction], None],
 ) -> None:
     """Run the iterations that ``course`` does not have, until the last one or until ``report`` asks to stop.
@@ -129,7 +129,7 @@ def iterate(
             constraint=recon.constraint,
             compute_loss=recon.compute_loss,
         )
-        _note(course, niter, recon)
+        _record_iteration(course, niter, recon)
         if keep.snapshot_every and niter % keep.snapshot_every == 0:
             course.snapshots[niter] = results.arrays(model, float(recon.variables["dx"]))
         if report(niter, {"loss": course.loss[-1], "contrast": course.contrast[-1]}):
@@ -138,7 +138,7 @@ def iterate(
             between(niter, recon)
 
 
-def _note(course: Course, niter: int, recon: Reconstruction) -> None:
+def _record_iteration(course: IterationHistory, niter: int, recon: Reconstruction) -> None:
     loss = float(recon.model.loss_iters[-1][1])
     if not isfinite(loss):
         raise NonFiniteLoss(
@@ -150,7 +150,7 @@ def _note(course: Course, niter: int, recon: Reconstruction) -> None:
     course.seconds.append(float(recon.model.iter_times[-1]))
 
 
-def _initialise(init_params: Mapping[str, Any], seed: int, measurements: Measurements) -> dict[str, Any]:
+def _initial_variables(init_params: Mapping[str, Any], seed: int, measurements: Measurements) -> dict[str, Any]:
     init = release.initializer().Initializer(init_params, seed=seed)
     measurements.give_to(init)
     with _without_pattern_fit():

@@ -21,7 +21,7 @@ _USED_LATER = ("ptyrad.params", "sklearn.cluster", "torch._dynamo")
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class PtyradRelease:
     """One version of PtyRAD behind the calls that a trial makes."""
 
     version: str
@@ -77,7 +77,7 @@ def scheduler_state(scheduler: Any | None) -> dict[str, Any] | None:
 
 
 @cache
-def installed() -> Release:
+def installed() -> PtyradRelease:
     """Import PtyRAD without a display, a figure or a word on the terminal.
 
     Raises MissingDependency where it is not installed or its version is not one that is known to work.
@@ -92,7 +92,7 @@ def installed() -> Release:
             import_module(name)
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # a long import, once
     parameters = inspect.signature(solver().recon_step).parameters
-    return Release(version=import_module("ptyrad").__version__, schedules="scheduler" in parameters)
+    return PtyradRelease(version=import_module("ptyrad").__version__, schedules="scheduler" in parameters)
 
 
 def solver() -> Any:

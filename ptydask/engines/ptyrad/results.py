@@ -33,19 +33,21 @@ def arrays(model: Any, dx: float) -> dict[str, Quantity]:
         "slice_thickness": model.opt_slice_thickness,
         "obj_tilts": model.opt_obj_tilts,
     }
-    copied = {name: _copy(tensor) for name, tensor in tensors.items()}
-    return quantities.arrays(copied, _copy(model.crop_pos), dx, length_unit(model))
+    copied = {name: _copy_to_cpu(tensor) for name, tensor in tensors.items()}
+    return quantities.arrays(copied, _copy_to_cpu(model.crop_pos), dx, length_unit(model))
 
 
-def scan(model: Any, batches: Sequence[torch.Tensor]) -> dict[str, Quantity]:
+def scan_arrays(model: Any, batches: Sequence[torch.Tensor]) -> dict[str, Quantity]:
     """What does not change from iteration to iteration, see :func:`quantities.scan`."""
-    return quantities.scan(_copy(model.crop_pos), np.concatenate([_copy(batch) for batch in batches]))
+    return quantities.scan_arrays(
+        _copy_to_cpu(model.crop_pos), np.concatenate([_copy_to_cpu(batch) for batch in batches])
+    )
 
 
 def phase_image(model: Any, region: ScannedRegion, dx: float) -> Image:
     """The projected phase of the scanned region; its axes start at the centre of the object's first pixel."""
     rows, columns = slice(region.top, region.bottom + 1), slice(region.left, region.right + 1)
-    return quantities.phase_image(_copy(projected_phase(model)), rows, columns, dx, length_unit(model))
+    return quantities.phase_image(_copy_to_cpu(projected_phase(model)), rows, columns, dx, length_unit(model))
 
 
 def geometry(model: Any, variables: Mapping[str, Any]) -> dict[str, Scalar]:
@@ -68,6 +70,6 @@ def geometry(model: Any, variables: Mapping[str, Any]) -> dict[str, Scalar]:
     return facts | {f"scan_{name}": float(value) for name, value in zip(tunables.AFFINE, affine, strict=True)}
 
 
-def _copy(tensor: torch.Tensor) -> NDArray[Any]:
+def _copy_to_cpu(tensor: torch.Tensor) -> NDArray[Any]:
     copied: NDArray[Any] = tensor.detach().to("cpu", copy=True).numpy()
     return copied

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptydask.errors import ConfigError, nearest, one_line
+from ptydask.errors import ConfigError, nearest_hint, one_line
 
 _ABSENT = object()
 
@@ -26,16 +26,16 @@ def load(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     ``config`` is checked as the file has it; nothing of it is kept on disk. Raises ConfigError.
     """
     heard: list[str] = []
-    handler = _Ear(heard)
+    handler = _WarningCollector(heard)
     log = logging.getLogger("ptyrad")
     log.addHandler(handler)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                complete = _load(config)
+                complete = _load_params(config)
             except Exception as error:
-                raise _explained(error, config) from None
+                raise _explain_error(error, config) from None
     finally:
         log.removeHandler(handler)
     heard += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
@@ -44,7 +44,7 @@ def load(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     return complete, tuple(dict.fromkeys(f"PtyRAD: {text}" for text in said))
 
 
-class _Ear(logging.Handler):
+class _WarningCollector(logging.Handler):
     """Collects PtyRAD's warnings."""
 
     def __init__(self, heard: list[str]) -> None:
@@ -56,7 +56,7 @@ class _Ear(logging.Handler):
         self._heard.append(record.getMessage())
 
 
-def _load(config: Mapping[str, Any]) -> dict[str, Any]:
+def _load_params(config: Mapping[str, Any]) -> dict[str, Any]:
     """Through a file: PtyRAD migrates the old keys in its file reader, and only there."""
     load_params = _ptyrad_params().load_params
     with tempfile.TemporaryDirectory(prefix="ptydask-") as folder:
@@ -76,20 +76,20 @@ def _ptyrad_params() -> Any:
 # --- from what PtyRAD raises to one line -------------------------------------------------------------
 
 
-def _explained(error: Exception, config: Mapping[str, Any]) -> ConfigError:
+def _explain_error(error: Exception, config: Mapping[str, Any]) -> ConfigError:
     from pydantic import ValidationError
 
     if isinstance(error, ValidationError):
         return _from_pydantic(error, config)
     said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    key = _culprit(error, config)
-    value = _look(config, key.split(".")) if key else ...
+    key = _find_culprit(error, config)
+    value = _look_up(config, key.split(".")) if key else ...
     if isinstance(error, AttributeError):
         said = "must be a mapping"
-    return ConfigError(_plain(said), key=key, value=None if value is _ABSENT else value)
+    return ConfigError(_plain_rule(said), key=key, value=None if value is _ABSENT else value)
 
 
-def _culprit(error: Exception, config: Mapping[str, Any]) -> str:
+def _find_culprit(error: Exception, config: Mapping[str, Any]) -> str:
     """The key without which PtyRAD no longer stumbles this way: its validators lose it on the way out."""
     named = re.search(r"\b((?:obj|probe|pos|tilt|meas)_params)\b", str(error))
     if named and isinstance(error, TypeError):
@@ -98,14 +98,14 @@ def _culprit(error: Exception, config: Mapping[str, Any]) -> str:
         for key in part if isinstance(part, Mapping) else ():
             without = copy.deepcopy(dict(config))
             del without[section][key]
-            if _outcome(without) != (type(error), str(error)):
+            if _load_outcome(without) != (type(error), str(error)):
                 return f"{section}.{key}"
     return ""
 
 
-def _outcome(config: Mapping[str, Any]) -> tuple[type, str]:
+def _load_outcome(config: Mapping[str, Any]) -> tuple[type, str]:
     try:
-        _load(config)
+        _load_params(config)
     except Exception as error:
         return type(error), str(error)
     return type(None), ""
@@ -113,33 +113,33 @@ def _outcome(config: Mapping[str, Any]) -> tuple[type, str]:
 
 def _from_pydantic(error: Any, config: Mapping[str, Any]) -> ConfigError:
     """The first field that is wrong; where its type is a union, the alternative that came closest."""
-    found = [(_cleaned(e["loc"], e["type"], config), e) for e in error.errors()]
-    known = [(way, e) for way, e in found if e["type"] == "missing" or _look(config, way) is not _ABSENT]
+    found = [(_clean_path(e["loc"], e["type"], config), e) for e in error.errors()]
+    known = [(way, e) for way, e in found if e["type"] == "missing" or _look_up(config, way) is not _ABSENT]
     first = (known or found)[0][0][:2]
     way, worst = max((pair for pair in known or found if pair[0][:2] == first), key=lambda pair: len(pair[0]))
-    rule = _plain(worst["msg"])
+    rule = _plain_rule(worst["msg"])
     if worst["type"] == "value_error" and len(way) == 1:
-        way = (*way, *_named(rule, config.get(str(way[0]), {})))
-    value = _look(config, way)
+        way = (*way, *_named_field(rule, config.get(str(way[0]), {})))
+    value = _look_up(config, way)
     hint = ""
     if worst["type"] == "extra_forbidden":
-        rule, hint = "unknown key", nearest(str(way[-1]), _fields(way[:-1]))
+        rule, hint = "unknown key", nearest_hint(str(way[-1]), _schema_fields(way[:-1]))
     elif worst["type"] == "missing":
         rule = "is missing"
     elif worst["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        rule = f"must be a mapping with {', '.join(_fields(way)[:4]) or 'keys'}"
+        rule = f"must be a mapping with {', '.join(_schema_fields(way)[:4]) or 'keys'}"
     elif worst["type"] == "literal_error" and isinstance(value, str):
-        close = nearest(value, re.findall(r"'([^']*)'", rule))
+        close = nearest_hint(value, re.findall(r"'([^']*)'", rule))
         hint = close if close.startswith("did") else ""
     return ConfigError(rule, key=".".join(map(str, way)), value=... if value is _ABSENT else value, hint=hint)
 
 
-def _cleaned(loc: Sequence[Any], kind: str, config: Mapping[str, Any]) -> tuple[Any, ...]:
+def _clean_path(loc: Sequence[Any], kind: str, config: Mapping[str, Any]) -> tuple[Any, ...]:
     """Pydantic's path without the names of union members, which are in nobody's file."""
     way: list[Any] = []
     here: Any = config
     for index, part in enumerate(loc):
-        inner = _inside(here, part)
+        inner = _step_into(here, part)
         missing = kind == "missing" and index == len(loc) - 1
         if inner is not _ABSENT or missing or (not way and isinstance(part, str)):
             here = inner
@@ -147,7 +147,7 @@ def _cleaned(loc: Sequence[Any], kind: str, config: Mapping[str, Any]) -> tuple[
     return tuple(way)
 
 
-def _inside(here: Any, part: Any) -> Any:
+def _step_into(here: Any, part: Any) -> Any:
     if isinstance(here, Mapping):
         return here.get(part, _ABSENT)
     if isinstance(here, list) and isinstance(part, int) and part < len(here):
@@ -155,13 +155,13 @@ def _inside(here: Any, part: Any) -> Any:
     return _ABSENT
 
 
-def _look(config: Any, way: Sequence[Any]) -> Any:
+def _look_up(config: Any, way: Sequence[Any]) -> Any:
     for part in way:
-        config = _inside(config, part)
+        config = _step_into(config, part)
     return config
 
 
-def _named(rule: str, section: Any) -> tuple[str, ...]:
+def _named_field(rule: str, section: Any) -> tuple[str, ...]:
     """The field that a rule for a whole section speaks of."""
     words = re.findall(r"\w+", rule)
     inside = [word for word in words if isinstance(section, Mapping) and word in section]
@@ -169,13 +169,13 @@ def _named(rule: str, section: Any) -> tuple[str, ...]:
     return tuple((inside or quoted)[:1])
 
 
-def _plain(text: str) -> str:
+def _plain_rule(text: str) -> str:
     text = one_line(text).removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
     text = text.replace("of type Path, but got NoneType", "the path of a file").replace("of type Path", "a path")
     return re.sub(r"^Input (should be|is not)", lambda m: "must be" if m[1] == "should be" else "is not", text)
 
 
-def _fields(way: Sequence[Any]) -> list[str]:
+def _schema_fields(way: Sequence[Any]) -> list[str]:
     """The keys that PtyRAD knows at a place of its params."""
     from pydantic import BaseModel
 
@@ -195,4 +195,4 @@ def _fields(way: Sequence[Any]) -> list[str]:
 
 def known_fields(*way: str) -> list[str]:
     """The keys that the installed PtyRAD knows at ``way``, for what its schema itself lets pass."""
-    return _fields(way)
+    return _schema_fields(way)

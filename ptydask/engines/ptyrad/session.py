@@ -12,8 +12,8 @@ import torch
 from ptydask.engines import Checkpoint, Report
 from ptydask.engines.ptyrad import checkpoint as saved_state
 from ptydask.engines.ptyrad import measurements, provenance, reconstruction, release, results, trial_log
-from ptydask.engines.ptyrad.attempt import Attempt
-from ptydask.engines.ptyrad.checkpoint import Progress
+from ptydask.engines.ptyrad.attempt import ResumableTrial
+from ptydask.engines.ptyrad.checkpoint import TrialProgress
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.model import Scalar, Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import tunables
@@ -30,7 +30,7 @@ class PtyradSession:
         torch.set_num_threads(slot.threads)
         self._plan, self._slot = plan, slot
         self._worker = WorkerState("cuda" if slot.cuda is not None and torch.cuda.is_available() else "cpu")
-        self._measurements = self._load(plan.config, plan.seed)
+        self._measurements = self._load_measurements(plan.config, plan.seed)
         gc.collect()
         gc.freeze()  # what is there now stays; after a trial only that trial's objects are looked at
 
@@ -45,34 +45,34 @@ class PtyradSession:
             _let_go(error)
             raise
         finally:
-            self._free()
+            self._free_memory()
 
     def _reconstruct(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         params, keep = tunables.apply(self._plan.config, trial.params), self._plan.keep
         whose = saved_state.identity(params, trial, keep, self._worker.device)
-        with trial_log.captured(trial_log.level_of(params)) as log, reconstruction.seeded(trial.seed):
+        with trial_log.capture_log(trial_log.level_of(params)) as log, reconstruction.seeded(trial.seed):
             try:
-                attempt = Attempt(checkpoint, whose, log)
-                recon = self._begin(trial, attempt)
+                attempt = ResumableTrial(checkpoint, whose, log)
+                recon = self._begin_trial(trial, attempt)
                 steps = params["recon_params"]
                 reconstruction.iterate(recon, steps, keep, report, attempt.course, attempt.save)
             except Exception as error:
                 if log.getvalue():
                     error.add_note(f"PtyRAD's log ended with:\n{trial_log.tail(log.getvalue())}")
                 raise
-        return self._output(recon, attempt.progress())
+        return self._trial_output(recon, attempt.progress())
 
-    def _begin(self, trial: TrialInput, attempt: Attempt) -> Reconstruction:
+    def _begin_trial(self, trial: TrialInput, attempt: ResumableTrial) -> Reconstruction:
         """A reconstruction that is at its start, or where an earlier attempt left it."""
         saved = attempt.saved()
-        recon = self._prepare(trial)
+        recon = self._prepare_trial(trial)
         if saved is not None and not attempt.resume(saved, recon):
             reconstruction.start_random(trial.seed)
-            recon = self._prepare(trial)
+            recon = self._prepare_trial(trial)
         attempt.prepared()
         return recon
 
-    def _prepare(self, trial: TrialInput) -> Reconstruction:
+    def _prepare_trial(self, trial: TrialInput) -> Reconstruction:
         params = tunables.apply(self._plan.config, trial.params)
         patterns = self._measurements_for(params, trial.seed)
         return reconstruction.prepare(params, trial.seed, patterns, self._worker)
@@ -85,19 +85,19 @@ class PtyradSession:
         """Give back the measurements' memory."""
         del self._measurements
         gc.unfreeze()
-        self._free()
+        self._free_memory()
 
-    def _load(self, config: Mapping[str, Any], seed: int) -> measurements.Measurements:
-        with trial_log.captured():
+    def _load_measurements(self, config: Mapping[str, Any], seed: int) -> measurements.Measurements:
+        with trial_log.capture_log():
             return measurements.load(config, seed, self._worker.device, self._plan.source.path)
 
     def _measurements_for(self, params: Mapping[str, Any], seed: int) -> measurements.Measurements:
         """The resident patterns, or others where this trial processes them differently."""
         if self._measurements.key != measurements.key_of(params["init_params"], seed):
-            self._measurements = self._load(params, seed)
+            self._measurements = self._load_measurements(params, seed)
         return self._measurements
 
-    def _output(self, recon: Reconstruction, progress: Progress) -> TrialOutput:
+    def _trial_output(self, recon: Reconstruction, progress: TrialProgress) -> TrialOutput:
         dx, arrays, course = float(recon.variables["dx"]), self._plan.keep.arrays, progress.course
         facts: dict[str, Scalar] = {
             "iterations": len(course.step),
@@ -115,14 +115,16 @@ class PtyradSession:
                 "contrast": course.contrast,
                 "seconds": course.seconds,
             },
-            arrays={**results.arrays(recon.model, dx), **results.scan(recon.model, recon.batches)} if arrays else {},
+            arrays={**results.arrays(recon.model, dx), **results.scan_arrays(recon.model, recon.batches)}
+            if arrays
+            else {},
             image=results.phase_image(recon.model, recon.region, dx) if arrays else None,
             snapshots=course.snapshots,
             attributes={**facts, **results.geometry(recon.model, recon.variables)},
             log=progress.log,
         )
 
-    def _free(self) -> None:
+    def _free_memory(self) -> None:
         gc.collect()
         if self._worker.device == "cuda":
             torch.cuda.empty_cache()

@@ -11,7 +11,7 @@ from typing import Any
 
 
 @contextmanager
-def captured(level: int = logging.INFO) -> Iterator[io.StringIO]:
+def capture_log(level: int = logging.INFO) -> Iterator[io.StringIO]:
     """A buffer that receives PtyRAD's log and all warnings inside the ``with``; afterwards they go their old way."""
     buffer = io.StringIO()
     handler = logging.StreamHandler(buffer)

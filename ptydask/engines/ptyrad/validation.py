@@ -13,7 +13,7 @@ from typing import Any
 
 from ptydask.config import reading, study
 from ptydask.engines.ptyrad import datafiles, schema
-from ptydask.errors import ConfigError, nearest, one_line, require
+from ptydask.errors import ConfigError, nearest_hint, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan
 from ptydask.space import ranges, tunables
 
@@ -29,12 +29,12 @@ def complete(plan: StudyPlan) -> StudyPlan:
     """
     require("ptyrad", "the engine 'ptyrad' needs", "ptyrad")
     try:
-        return _complete(plan)
+        return _complete_params(plan)
     except ConfigError as error:
         raise error.in_file(plan.source.path) from None
 
 
-def _complete(plan: StudyPlan) -> StudyPlan:
+def _complete_params(plan: StudyPlan) -> StudyPlan:
     plan = replace(plan, config=_whole_numbers(plan.config))
     _check_shallow(plan.config)
     datafiles.check_paths(plan.config)
@@ -47,13 +47,13 @@ def _complete(plan: StudyPlan) -> StudyPlan:
     _check_optimizers(config)
     _check_updates(config["model_params"])
     _check_tilts(init)
-    where, clipped = _batches(config, plan.space, datafiles.positions(config["recon_params"], *scan))
+    where, clipped = _limit_batches(config, plan.space, datafiles.count_positions(config["recon_params"], *scan))
     tuned = tuple(dict.fromkeys(tunables.PARAMETERS[name].name for name in where))
     for name in tuned:
-        reason = tunables.ineffective(config, name, tuned)
+        reason = tunables.ineffective_reason(config, name, tuned)
         if reason is not None:
             raise ConfigError(f"tuning it has no effect: {reason}", key=f"{_TUNE}.{name}.state", value=True)
-    points, notices = plan.points, (*said, *clipped, *_coupled(init, tuned))
+    points, notices = plan.points, (*said, *clipped, *_coupling_notices(init, tuned))
     ours = (OWN_VALUES, NEAR_VALUES)
     if where and not any(point.origin in ours for point in points):
         start, moved = tunables.start_point(where, config)
@@ -87,14 +87,14 @@ def _check_shallow(config: Mapping[str, Any]) -> None:
     """Shapes of values that PtyRAD's migration of old keys takes for granted."""
     init = config["init_params"]
     for key in _WHOLE:
-        study.whole(init.get(key, 1), f"init_params.{key}")
+        study.check_whole(init.get(key, 1), f"init_params.{key}")
     aberrations = init.get("probe_aberrations")
     if aberrations is not None:
         reading.expect(aberrations, "a mapping", "init_params.probe_aberrations")
         for name, value in aberrations.items():
             if not ranges.is_number(value):
                 key = f"init_params.probe_aberrations.{name}"
-                raise ConfigError(f"must be a number, not {reading.kind(value)}", key=key, value=value)
+                raise ConfigError(f"must be a number, not {reading.type_name(value)}", key=key, value=value)
     for name, entry in (config.get("constraint_params") or {}).items():
         reading.expect(entry, "a mapping", f"constraint_params.{name}")
     model = config.get("model_params") or {}
@@ -147,11 +147,11 @@ def _check_keywords(name: str, configs: Mapping[str, Any], key: str, name_key: s
     known = [p for p in inspect.signature(getattr(torch.optim, name)).parameters if p not in ("params", "lr")]
     for keyword, value in configs.items():
         if keyword not in known and keyword != "lr":
-            hint = nearest(keyword, known)
+            hint = nearest_hint(keyword, known)
             raise ConfigError(f"{name} has no such setting", key=f"{key}.{keyword}", value=value, hint=hint)
 
 
-def _batches(
+def _limit_batches(
     config: dict[str, Any], where: Mapping[str, Distribution], patterns: int
 ) -> tuple[dict[str, Distribution], tuple[str, ...]]:
     """A batch cannot hold more than all patterns: PtyRAD makes no batch at all of them then, and fails."""
@@ -183,7 +183,7 @@ def _at_most(dist: Distribution, most: int) -> Distribution | None:
     return IntRange(dist.low, dist.low + (high - dist.low) // dist.step * dist.step, dist.step, dist.log)
 
 
-def _coupled(init: Mapping[str, Any], tuned: tuple[str, ...]) -> tuple[str, ...]:
+def _coupling_notices(init: Mapping[str, Any], tuned: tuple[str, ...]) -> tuple[str, ...]:
     mode = init["meas_calibration"]["mode"]
     if "conv_angle" in tuned and "dx" not in tuned and mode in ("fitRBF", "RBF", "n_alpha"):
         return (f"conv_angle: the pixel size follows it, as meas_calibration is {mode!r}; mode 'dx' keeps it fixed",)

@@ -21,11 +21,11 @@ from pathlib import Path
 from ptydask import __version__
 from ptydask.errors import StoreError, UsageError, redact
 from ptydask.importers.ptyrad import database, description, listing, log, matching, trials
-from ptydask.importers.ptyrad.description import Description
-from ptydask.importers.ptyrad.listing import Listing
+from ptydask.importers.ptyrad.description import StudyDescription
+from ptydask.importers.ptyrad.listing import FolderListing
 from ptydask.importers.ptyrad.log import LoggedTrial
-from ptydask.importers.ptyrad.matching import Found
-from ptydask.importers.ptyrad.trials import Tally
+from ptydask.importers.ptyrad.matching import ImportedTrial
+from ptydask.importers.ptyrad.trials import ImportSummary
 from ptydask.model import StudyMeta
 from ptydask.store import codec
 from ptydask.store.foreign import ptyrad_model
@@ -37,7 +37,7 @@ NONE = "none"
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedStudy:
     """What was made of a folder."""
 
     results: Path
@@ -46,7 +46,7 @@ class Imported:
     database: str
     """Where the exact values come from; "" where there was no database."""
     metric: str
-    tally: Tally
+    tally: ImportSummary
     waiting: int
     """Trials that the database had not begun; they are left out."""
     params: Path | None
@@ -69,7 +69,7 @@ def import_study(
     study: str | None = None,
     params: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Imported:
+) -> ImportedStudy:
     """Write the results file of a study that PtyRAD's hypertune made.
 
     ``folders`` are all of one study. ``storage`` is its database (a URL, or the path of an SQLite file; ``none`` for no
@@ -79,7 +79,7 @@ def import_study(
     Raises UsageError for what was asked wrongly, ConfigError for ``params``, StorageError for a database that cannot
     be read, UnusableResults where the results cannot be written. Nothing is left behind in these cases.
     """
-    found = listing.of(folders)
+    found = listing.list_folders(folders)
     model = _a_model(found)
     about = description.describe(
         [params] if params is not None else found.params,
@@ -88,26 +88,26 @@ def import_study(
         metric=found.metric,
         asked=params is not None,
     )
-    stored, notices = _stored(storage, study, about, found)
+    stored, notices = _read_stored_study(storage, study, about, found)
     name = stored.name if stored is not None else study or about.name or found.folders[0].name
     if stored is not None and stored.direction != "minimize":
         raise UsageError(f"{stored.place}: study {name!r} is to {stored.direction} its value; PtyRAD's never are")
     path = (results if results is not None else Path(f"{name.replace('/', '%2F')}.h5")).absolute()
     packing.refuse_existing(path, packing.IMPORTED)
-    tally = Tally(skipped=dict(found.skipped))
-    ones = _trials(found, stored, about, tally)
+    tally = ImportSummary(skipped=dict(found.skipped))
+    ones = _match_trials(found, stored, about, tally)
     if not ones:
         raise UsageError(f"{found.folders[0]}: no trial was found, neither among the files nor in a database")
-    where = description.searched(
+    where = description.fit_search_space(
         about.space,
         [one.params for one in ones],
         [trial.distributions for trial in stored.trials] if stored is not None else [],
     )
     about = replace(about, space=where, name=name)
-    meta = _meta(about, found, model, stored, ones)
-    packing.write_new(path, meta, trials.written(ones, about, tally, progress))
+    meta = _study_meta(about, found, model, stored, ones)
+    packing.write_new(path, meta, trials.convert_trials(ones, about, tally, progress))
     copy = about.source.path
-    return Imported(
+    return ImportedStudy(
         results=path,
         study=name,
         folders=found.folders,
@@ -121,7 +121,7 @@ def import_study(
     )
 
 
-def _a_model(found: Listing) -> PtyradModel | None:
+def _a_model(found: FolderListing) -> PtyradModel | None:
     """Any readable model file, for what it says about the study."""
     paths = [path for _, path in found.models[:3]] + [one.path for one in found.saved[:3]]
     for path in paths:
@@ -132,15 +132,15 @@ def _a_model(found: Listing) -> PtyradModel | None:
     return None
 
 
-def _stored(
-    storage: str | None, study: str | None, about: Description, found: Listing
+def _read_stored_study(
+    storage: str | None, study: str | None, about: StudyDescription, found: FolderListing
 ) -> tuple[database.StoredStudy | None, list[str]]:
     """The study in its database, and what there is to say where there is none."""
     url = storage if storage is not None else about.storage
     if url is None or url == NONE:
         return None, ["no database: no params file names one; --storage does"] if url is None else []
     near = [place for folder in found.folders for place in (folder, *list(folder.parents)[:4])]
-    if storage is None and url.startswith("sqlite") and database.find(url, near) is None:
+    if storage is None and url.startswith("sqlite") and database.find_sqlite_file(url, near) is None:
         return None, [f"no database: {redact(url)} is not there any more; give it with --storage if it is elsewhere"]
     stored = database.read(url, study, about.name, near=near)
     notices = []
@@ -152,31 +152,33 @@ def _stored(
     return stored, notices
 
 
-def _trials(found: Listing, stored: database.StoredStudy | None, about: Description, tally: Tally) -> list[Found]:
-    lines = [line for path in found.logs for line in _logged(path, tally)]
+def _match_trials(
+    found: FolderListing, stored: database.StoredStudy | None, about: StudyDescription, tally: ImportSummary
+) -> list[ImportedTrial]:
+    lines = [line for path in found.logs for line in _read_log(path, tally)]
     if stored is None:
-        ones = [matching.translated(one) for one in matching.by_names(found, lines)]
-        return trials.sharpened(ones, about, tally)
+        ones = [matching.translate_names(one) for one in matching.by_names(found, lines)]
+        return trials.recover_from_models(ones, about, tally)
     ones, left = matching.by_database(stored, found, lines)
     tally.skipped |= left
-    return [matching.translated(one) for one in ones]
+    return [matching.translate_names(one) for one in ones]
 
 
-def _logged(path: Path, tally: Tally) -> list[LoggedTrial]:
+def _read_log(path: Path, tally: ImportSummary) -> list[LoggedTrial]:
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
-            return list(log.trials(lines))
+            return list(log.parse_log(lines))
     except OSError as error:
         tally.skipped[path] = f"the log cannot be read: {error.strerror or error}"
         return []
 
 
-def _meta(
-    about: Description,
-    found: Listing,
+def _study_meta(
+    about: StudyDescription,
+    found: FolderListing,
     model: PtyradModel | None,
     stored: database.StoredStudy | None,
-    ones: Sequence[Found],
+    ones: Sequence[ImportedTrial],
 ) -> StudyMeta:
     began = min((one.started for one in ones if one.started is not None), default=None)
     data = ((about.config.get("init_params") or {}).get("meas_params") or {}).get("path")

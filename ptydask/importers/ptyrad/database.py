@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ptydask.errors import StorageError, UsageError, hide, one_line, redact
+from ptydask.errors import StorageError, UsageError, hide_password, one_line, redact
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar
 from ptydask.storage import urls
 
@@ -66,21 +66,21 @@ def read(storage: str, study: str | None, wanted: str | None, *, near: Sequence[
     where it cannot be read; MissingDependency.
     """
     url = storage if "://" in storage else f"sqlite:///{storage}"
-    hide(url)
+    hide_password(url)
     spec = urls.parse(url, Path("none.h5"))
     if spec.mirror is not None:
-        path = find(url, near)
+        path = find_sqlite_file(url, near)
         if path is None:
             raise UsageError(f"{redact(url)}: there is no such file; give the database of the study with --storage")
-        with _sqlite(path) as rows:
-            return _study(rows, str(path), study, wanted)
+        with _open_sqlite(path) as rows:
+            return _read_tables(rows, str(path), study, wanted)
     if spec.kind == "server":
-        with _server(spec.url) as rows:
-            return _study(rows, redact(url), study, wanted)
-    return _journal(spec, study, wanted)
+        with _connect_server(spec.url) as rows:
+            return _read_tables(rows, redact(url), study, wanted)
+    return _read_journal(spec, study, wanted)
 
 
-def find(url: str, near: Sequence[Path]) -> Path | None:
+def find_sqlite_file(url: str, near: Sequence[Path]) -> Path | None:
     """The SQLite file that ``url`` names: where it says, else of the same name in one of the folders ``near``."""
     import sqlalchemy
 
@@ -95,13 +95,13 @@ def find(url: str, near: Sequence[Path]) -> Path | None:
 
 
 @contextmanager
-def _sqlite(path: Path) -> Iterator[Rows]:
+def _open_sqlite(path: Path) -> Iterator[Rows]:
     """Rows of an SQLite file; nothing is written to it nor beside it: where SQLite would, a copy is read."""
     with tempfile.TemporaryDirectory(prefix="ptydask-") as folder:
         failure = ""
-        for attempt in (_in_place, _copied):
+        for attempt in (_in_place, _open_copy):
             try:
-                connection = _begun(attempt(path, Path(folder)))
+                connection = _begin_transaction(attempt(path, Path(folder)))
             except (sqlite3.Error, OSError) as error:
                 failure = one_line(str(error))
                 continue
@@ -110,13 +110,13 @@ def _sqlite(path: Path) -> Iterator[Rows]:
         else:
             raise StorageError(f"{path}: not readable as an SQLite database: {failure}")
         try:
-            yield lambda query, **values: _dicts(connection.execute(query, values))
+            yield lambda query, **values: _rows_as_dicts(connection.execute(query, values))
         finally:
             connection.rollback()
             connection.close()
 
 
-def _begun(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
+def _begin_transaction(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
     """The connection in a transaction, so that it reads one moment of a study that may be running."""
     if connection is not None:
         try:
@@ -132,32 +132,32 @@ def _in_place(path: Path, _: Path) -> sqlite3.Connection | None:
     """None where SQLite would write: a log that it would have to take in, or shared memory that it would make."""
     with path.open("rb") as file:
         logged = file.read(19)[18:] == b"\x02"
-    if any(_beside(path, other).exists() for other in _OTHERS):
+    if any(_companion_file(path, other).exists() for other in _OTHERS):
         return None
     mode = "immutable=1" if logged else "mode=ro"
     return sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=5)
 
 
-def _copied(path: Path, folder: Path) -> sqlite3.Connection:
+def _open_copy(path: Path, folder: Path) -> sqlite3.Connection:
     target = folder / "copy.sqlite3"
     shutil.copyfile(path, target)
     for other in _OTHERS:
         with suppress(FileNotFoundError):
-            shutil.copyfile(_beside(path, other), _beside(target, other))
+            shutil.copyfile(_companion_file(path, other), _companion_file(target, other))
     return sqlite3.connect(target, timeout=5)
 
 
-def _beside(path: Path, ending: str) -> Path:
+def _companion_file(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
+def _rows_as_dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
     columns = [column[0] for column in cursor.description]
     return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 
 
 @contextmanager
-def _server(url: str) -> Iterator[Rows]:
+def _connect_server(url: str) -> Iterator[Rows]:
     import sqlalchemy
 
     engine = None
@@ -177,12 +177,12 @@ def _server(url: str) -> Iterator[Rows]:
 # --- the tables of Optuna's RDBStorage ------------------------------------------------------------------
 
 
-def _study(rows: Rows, place: str, study: str | None, wanted: str | None) -> StoredStudy:
+def _read_tables(rows: Rows, place: str, study: str | None, wanted: str | None) -> StoredStudy:
     try:
         known = {row["study_name"]: row["study_id"] for row in rows("SELECT study_id, study_name FROM studies")}
-        name = choose(list(known), place, study, wanted)
+        name = choose_study(list(known), place, study, wanted)
         directions = rows("SELECT * FROM study_directions WHERE study_id = :id", id=known[name])
-        trials = _trials(rows, known[name])
+        trials = _read_trials(rows, known[name])
     except (sqlite3.Error, LookupError, ValueError, TypeError, AttributeError) as error:
         raise StorageError(f"{place}: not a database of Optuna's: {one_line(str(error))}") from error
     if len(directions) != 1:
@@ -190,7 +190,7 @@ def _study(rows: Rows, place: str, study: str | None, wanted: str | None) -> Sto
     return StoredStudy(name, directions[0]["direction"].lower(), trials, place)
 
 
-def choose(known: Sequence[str], place: str, study: str | None, wanted: str | None) -> str:
+def choose_study(known: Sequence[str], place: str, study: str | None, wanted: str | None) -> str:
     """The study to read. Raises UsageError, listing the ``known`` ones, where that is not clear."""
     listed = ", ".join(map(repr, sorted(known)[:20])) + (" ..." if len(known) > 20 else "")
     if study is not None:
@@ -206,17 +206,17 @@ def choose(known: Sequence[str], place: str, study: str | None, wanted: str | No
     raise UsageError(f"{place}: {said}; choose one with --study: {listed or 'there is none at all'}")
 
 
-def _trials(rows: Rows, study_id: int) -> tuple[StoredTrial, ...]:
-    params = _params(rows, study_id)
+def _read_trials(rows: Rows, study_id: int) -> tuple[StoredTrial, ...]:
+    params = _read_params(rows, study_id)
     said: dict[int, float | None] = {}
     reported: dict[int, dict[int, float]] = {}
-    for row in _of(rows, "trial_values", study_id):
-        said[row["trial_id"]] = _number(row["value"], row.get("value_type"))
-    for row in _of(rows, "trial_intermediate_values", study_id):
-        value = _number(row["intermediate_value"], row.get("intermediate_value_type"))
+    for row in _select_rows(rows, "trial_values", study_id):
+        said[row["trial_id"]] = _stored_number(row["value"], row.get("value_type"))
+    for row in _select_rows(rows, "trial_intermediate_values", study_id):
+        value = _stored_number(row["intermediate_value"], row.get("intermediate_value_type"))
         if value is not None:
             reported.setdefault(row["trial_id"], {})[int(row["step"])] = value
-    ours = {row["trial_id"] for row in _of(rows, "trial_user_attributes", study_id) if row["key"] == _MIRRORED}
+    ours = {row["trial_id"] for row in _select_rows(rows, "trial_user_attributes", study_id) if row["key"] == _MIRRORED}
     found = rows("SELECT * FROM trials WHERE study_id = :id ORDER BY trial_id", id=study_id)
     return tuple(
         StoredTrial(
@@ -226,35 +226,35 @@ def _trials(rows: Rows, study_id: int) -> tuple[StoredTrial, ...]:
             params=params.get(row["trial_id"], ({}, {}))[0],
             distributions=params.get(row["trial_id"], ({}, {}))[1],
             reported=dict(sorted(reported.get(row["trial_id"], {}).items())),
-            started=_moment(row.get("datetime_start")),
-            ended=_moment(row.get("datetime_complete")),
+            started=_parse_time(row.get("datetime_start")),
+            ended=_parse_time(row.get("datetime_complete")),
             mirrored=row["trial_id"] in ours,
         )
         for place, row in enumerate(found)
     )
 
 
-def _of(rows: Rows, table: str, study_id: int) -> list[dict[str, Any]]:
+def _select_rows(rows: Rows, table: str, study_id: int) -> list[dict[str, Any]]:
     return rows(
         f"SELECT t.* FROM {table} t JOIN trials ON trials.trial_id = t.trial_id WHERE trials.study_id = :id",
         id=study_id,
     )
 
 
-def _params(rows: Rows, study_id: int) -> dict[int, tuple[dict[str, Scalar], dict[str, Distribution]]]:
+def _read_params(rows: Rows, study_id: int) -> dict[int, tuple[dict[str, Scalar], dict[str, Distribution]]]:
     kinds: dict[str, Distribution] = {}
     found: dict[int, tuple[dict[str, Scalar], dict[str, Distribution]]] = {}
-    for row in sorted(_of(rows, "trial_params", study_id), key=lambda row: row["param_id"]):
+    for row in sorted(_select_rows(rows, "trial_params", study_id), key=lambda row: row["param_id"]):
         text = row["distribution_json"]
         if text not in kinds:
-            kinds[text] = distribution(text)
+            kinds[text] = parse_distribution(text)
         values, distributions = found.setdefault(row["trial_id"], ({}, {}))
-        values[row["param_name"]] = _external(kinds[text], row["param_value"])
+        values[row["param_name"]] = _external_value(kinds[text], row["param_value"])
         distributions[row["param_name"]] = kinds[text]
     return found
 
 
-def distribution(text: str) -> Distribution:
+def parse_distribution(text: str) -> Distribution:
     """What Optuna's JSON of a distribution says, that of versions before 3.0 too. Raises ValueError or KeyError."""
     said = json.loads(text)
     name, given = said["name"], said["attributes"]
@@ -272,21 +272,21 @@ def distribution(text: str) -> Distribution:
 _REAL = ("FloatDistribution", "UniformDistribution", "LogUniformDistribution", "DiscreteUniformDistribution")
 
 
-def _external(kind: Distribution, value: float) -> Scalar:
+def _external_value(kind: Distribution, value: float) -> Scalar:
     """A parameter's value of the number that stands for it in the table."""
     if isinstance(kind, Choice):
         return kind.choices[int(value)]
     return int(value) if isinstance(kind, IntRange) else float(value)
 
 
-def _number(value: Any, kind: str | None) -> float | None:
+def _stored_number(value: Any, kind: str | None) -> float | None:
     """SQL has no NaN and no infinity; before Optuna 3 they were NULL."""
     if kind in _INFINITE:
         return _INFINITE[kind]
     return None if value is None else float(value)
 
 
-def _moment(value: Any) -> datetime | None:
+def _parse_time(value: Any) -> datetime | None:
     """A time without zone is that of the machine that wrote it, taken for this one's."""
     if value is None:
         return None
@@ -296,7 +296,7 @@ def _moment(value: Any) -> datetime | None:
 # --- storages of another kind ---------------------------------------------------------------------------
 
 
-def _journal(spec: urls.StorageSpec, study: str | None, wanted: str | None) -> StoredStudy:
+def _read_journal(spec: urls.StorageSpec, study: str | None, wanted: str | None) -> StoredStudy:
     """A journal file, or one in Redis, through Optuna."""
     import optuna
     from optuna.distributions import distribution_to_json
@@ -309,7 +309,7 @@ def _journal(spec: urls.StorageSpec, study: str | None, wanted: str | None) -> S
             backend = JournalRedisBackend(spec.url) if spec.kind == "redis" else JournalFileBackend(str(spec.journal))
         storage = optuna.storages.JournalStorage(backend)
         known = {found.study_name: found for found in storage.get_all_studies()}
-        name = choose(list(known), spec.shown, study, wanted)
+        name = choose_study(list(known), spec.shown, study, wanted)
         trials = storage.get_all_trials(known[name]._study_id, deepcopy=False)
     except UsageError:
         raise
@@ -324,7 +324,7 @@ def _journal(spec: urls.StorageSpec, study: str | None, wanted: str | None) -> S
                 state=trial.state.name,
                 value=trial.value,
                 params=dict(trial.params),
-                distributions={n: distribution(distribution_to_json(d)) for n, d in trial.distributions.items()},
+                distributions={n: parse_distribution(distribution_to_json(d)) for n, d in trial.distributions.items()},
                 reported=dict(sorted(trial.intermediate_values.items())),
                 started=trial.datetime_start.astimezone() if trial.datetime_start else None,
                 ended=trial.datetime_complete.astimezone() if trial.datetime_complete else None,

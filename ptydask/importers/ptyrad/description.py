@@ -17,18 +17,28 @@ from ptydask import config, engines, sampling
 from ptydask.config import Overrides, reading
 from ptydask.config.ptyrad.params_file import METRICS
 from ptydask.config.ptyrad.search_space import tune_params
-from ptydask.errors import ConfigError, PtydaskError, hide, redact
-from ptydask.model import Choice, Direction, Distribution, FloatRange, IntRange, Keep, Scalar, Source, StudyPlan
+from ptydask.errors import ConfigError, PtydaskError, hide_password, redact
+from ptydask.model import (
+    Choice,
+    Direction,
+    Distribution,
+    FloatRange,
+    IntRange,
+    KeepOptions,
+    Scalar,
+    SourceFile,
+    StudyPlan,
+)
 from ptydask.space import ranges
 from ptydask.space.tunables import LEGACY
 from ptydask.store.foreign.ptyrad_model import PtyradModel
 
 
 @dataclass(frozen=True)
-class Description:
+class StudyDescription:
     """A study before its trials are known."""
 
-    source: Source
+    source: SourceFile
     config: Mapping[str, Any]
     """Complete with PtyRAD's defaults, where that could be."""
     space: Mapping[str, Distribution]
@@ -37,7 +47,7 @@ class Description:
     storage: str | None = None
     iterations: int | None = None
     seed: int = 0
-    keep: Keep = field(default_factory=Keep)
+    keep: KeepOptions = field(default_factory=KeepOptions)
     notices: tuple[str, ...] = field(default=())
 
     @property
@@ -53,7 +63,7 @@ class Description:
 
 def describe(
     copies: Sequence[Path], model: PtyradModel | None, folder: Path, *, metric: str, asked: bool
-) -> Description:
+) -> StudyDescription:
     """The study by the newest copy of its params file that can be read; else by a model file.
 
     ``metric`` is what the names of folder and files tell where neither is there. ``asked``: the copy was named by a
@@ -67,16 +77,16 @@ def describe(
             if asked:
                 raise
             notices.append(f"not used: {redact(str(error))}")
-    complete = parameters(model) if model is not None else {}
+    complete = params_from_model(model) if model is not None else {}
     if "init_params" not in complete:
         notices.append("no params file and no model file tell of the study: its ranges are taken from the trials")
-        return Description(Source(folder / "params.yaml", "", "yaml"), {}, {}, metric, notices=tuple(notices))
+        return StudyDescription(SourceFile(folder / "params.yaml", "", "yaml"), {}, {}, metric, notices=tuple(notices))
     text = yaml.safe_dump(complete, sort_keys=False, default_flow_style=None, width=4096)
     notices.append("no params file in the folder: taken from a model file, with that trial's values in it")
-    return _of_data(Source(folder / "params.yaml", text, "yaml"), complete, notices)
+    return _of_data(SourceFile(folder / "params.yaml", text, "yaml"), complete, notices)
 
 
-def _of_file(path: Path, model: PtyradModel | None, notices: list[str]) -> Description:
+def _of_file(path: Path, model: PtyradModel | None, notices: list[str]) -> StudyDescription:
     source, data = reading.read(path)
     if "init_params" not in data:
         raise ConfigError("the section is missing; it says what the data are", file=path, key="init_params")
@@ -84,11 +94,11 @@ def _of_file(path: Path, model: PtyradModel | None, notices: list[str]) -> Descr
         plan = config.load(path, Overrides(results=Path("imported.h5")))
     except PtydaskError as error:
         notices.append(f"read without checks: {redact(str(error))}")
-        return _of_data(source, _merged(model, data), notices)
-    return _of_plan(_completed(plan, model, notices), notices)
+        return _of_data(source, _merge_params(model, data), notices)
+    return _of_plan(_with_defaults(plan, model, notices), notices)
 
 
-def _completed(plan: StudyPlan, model: PtyradModel | None, notices: list[str]) -> StudyPlan:
+def _with_defaults(plan: StudyPlan, model: PtyradModel | None, notices: list[str]) -> StudyPlan:
     """The plan with PtyRAD's defaults: by PtyRAD itself; where the data are gone, as the model file has them."""
     try:
         with warnings.catch_warnings():
@@ -96,23 +106,23 @@ def _completed(plan: StudyPlan, model: PtyradModel | None, notices: list[str]) -
             return engines.get(plan.engine).validate(plan)
     except PtydaskError as error:
         notices.append(f"{redact(str(error))} (the trials are imported all the same)")
-    return replace(plan, config=_merged(model, plan.config))
+    return replace(plan, config=_merge_params(model, plan.config))
 
 
-def _merged(model: PtyradModel | None, data: Mapping[str, Any]) -> dict[str, Any]:
+def _merge_params(model: PtyradModel | None, data: Mapping[str, Any]) -> dict[str, Any]:
     """What the file says, and below it what the model file's own params say."""
-    return _over(parameters(model), data) if model is not None else dict(copy.deepcopy(data))
+    return _deep_merge(params_from_model(model), data) if model is not None else dict(copy.deepcopy(data))
 
 
-def _over(below: Any, above: Any) -> Any:
+def _deep_merge(below: Any, above: Any) -> Any:
     if not isinstance(below, Mapping) or not isinstance(above, Mapping):
         return copy.deepcopy(above)
     names = [*below, *(name for name in above if name not in below)]
-    return {name: _over(below.get(name), above[name]) if name in above else below[name] for name in names}
+    return {name: _deep_merge(below.get(name), above[name]) if name in above else below[name] for name in names}
 
 
-def _of_plan(plan: StudyPlan, notices: list[str]) -> Description:
-    return Description(
+def _of_plan(plan: StudyPlan, notices: list[str]) -> StudyDescription:
+    return StudyDescription(
         source=plan.source,
         config=plan.config,
         space=plan.space,
@@ -126,7 +136,7 @@ def _of_plan(plan: StudyPlan, notices: list[str]) -> Description:
     )
 
 
-def _of_data(source: Source, data: Mapping[str, Any], notices: list[str]) -> Description:
+def _of_data(source: SourceFile, data: Mapping[str, Any], notices: list[str]) -> StudyDescription:
     """As far as it goes, of params that ptydask would not run."""
     hyper, recon = data.get("hypertune_params") or {}, data.get("recon_params") or {}
     metric, storage = hyper.get("error_metric", "loss"), hyper.get("storage_path")
@@ -136,9 +146,9 @@ def _of_data(source: Source, data: Mapping[str, Any], notices: list[str]) -> Des
     except ConfigError as error:
         notices.append(f"the ranges are taken from the trials: {redact(str(error))}")
     if isinstance(storage, str):
-        hide(storage)
+        hide_password(storage)
     seed, every = (data.get("init_params") or {}).get("random_seed"), recon.get("SAVE_ITERS")
-    return Description(
+    return StudyDescription(
         source=source,
         config=data,
         space=where,
@@ -147,27 +157,27 @@ def _of_data(source: Source, data: Mapping[str, Any], notices: list[str]) -> Des
         storage=storage if isinstance(storage, str) else None,
         iterations=recon.get("NITER"),
         seed=seed if isinstance(seed, int) else 0,
-        keep=Keep(snapshot_every=every if isinstance(every, int) else None),
+        keep=KeepOptions(snapshot_every=every if isinstance(every, int) else None),
         notices=tuple(notices),
     )
 
 
-def parameters(model: PtyradModel) -> dict[str, Any]:
+def params_from_model(model: PtyradModel) -> dict[str, Any]:
     """The complete params of a trial as its model file has them: PtyRAD's provenance is the exact one."""
     with contextlib.suppress(ValueError, KeyError, IndexError, TypeError):
         for steps in json.loads(model.provenance).values():
             params = steps[-1]["params"]
             if isinstance(params, dict) and "init_params" in params:
-                return _neutral(params)
-    return _neutral(copy.deepcopy(dict(model.params)))
+                return _strip_hypertune(params)
+    return _strip_hypertune(copy.deepcopy(dict(model.params)))
 
 
-def _neutral(params: dict[str, Any]) -> dict[str, Any]:
+def _strip_hypertune(params: dict[str, Any]) -> dict[str, Any]:
     """Without what hypertune put into them for its own files."""
     params.pop("params_path", None)
     storage = (params.get("hypertune_params") or {}).get("storage_path")
     if isinstance(storage, str):
-        hide(storage)
+        hide_password(storage)
     recon = params.get("recon_params")
     if isinstance(recon, dict):
         recon.pop("prefix", None)
@@ -179,7 +189,7 @@ def _neutral(params: dict[str, Any]) -> dict[str, Any]:
 # --- what was searched ----------------------------------------------------------------------------------
 
 
-def searched(
+def fit_search_space(
     planned: Mapping[str, Distribution],
     params: Sequence[Mapping[str, Scalar]],
     stored: Iterable[Mapping[str, Distribution]],
@@ -200,11 +210,11 @@ def searched(
         known = [planned[name]] if name in planned else []
         known += reversed(kinds.get(name, {}))
         fitting = (dist for dist in known if all(ranges.contains(dist, value) for value in values))
-        found[name] = next(fitting, None) or _spanned(values)
+        found[name] = next(fitting, None) or _spanning_distribution(values)
     return found
 
 
-def _spanned(values: Sequence[Scalar]) -> Distribution:
+def _spanning_distribution(values: Sequence[Scalar]) -> Distribution:
     numbers = [v for v in values if ranges.is_number(v)]
     if not values or len(numbers) < len(values):
         return Choice(tuple(values))

@@ -20,7 +20,7 @@ _FIGURES = (".png", ".svg", ".pdf", ".jpg")
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedModel:
     """A model file that was saved on the way, in a trial's own folder."""
 
     number: int
@@ -29,13 +29,13 @@ class Saved:
 
 
 @dataclass
-class Listing:
+class FolderListing:
     """The files of one or several hypertune folders of one study."""
 
     folders: tuple[Path, ...] = ()
     models: list[tuple[TrialName, Path]] = field(default_factory=list)
     pictures: list[tuple[TrialName, Path]] = field(default_factory=list)
-    saved: list[Saved] = field(default_factory=list)
+    saved: list[SavedModel] = field(default_factory=list)
     params: list[Path] = field(default_factory=list)
     """Copies of the params file, the newest first."""
     logs: list[Path] = field(default_factory=list)
@@ -57,23 +57,23 @@ class Listing:
         return "contrast" if any(error.startswith("-") for error in errors) else "loss"
 
 
-def of(folders: Sequence[Path]) -> Listing:
+def list_folders(folders: Sequence[Path]) -> FolderListing:
     """List the folders; one that only holds a hypertune folder stands for it.
 
     Raises UsageError where a folder is not there, is none of PtyRAD's hypertune, or holds several of them.
     """
-    found = Listing(tuple(dict.fromkeys(_hypertune_folder(folder) for folder in folders)))
+    found = FolderListing(tuple(dict.fromkeys(_hypertune_folder(folder) for folder in folders)))
     for folder in found.folders:
         try:
-            _list(folder, found)
+            _list_files(folder, found)
         except OSError as error:
             raise UsageError(f"{folder}: cannot be read: {error.strerror or error}") from None
-    found.params.sort(key=changed, reverse=True)
+    found.params.sort(key=modified_time, reverse=True)
     found.logs.sort()
     return found
 
 
-def changed(path: Path) -> float:
+def modified_time(path: Path) -> float:
     """When a file was written last; 0 for a link to nowhere, or a file that is gone by now."""
     try:
         return path.stat().st_mtime
@@ -107,13 +107,13 @@ def _is_hypertune(folder: Path) -> bool:
     )
 
 
-def _list(folder: Path, found: Listing) -> None:
+def _list_files(folder: Path, found: FolderListing) -> None:
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         path, suffix = Path(entry.path), os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - many thousands
         if entry.is_dir():
             number = names.folder_number(entry.name)
             if number is not None:
-                found.saved += _saved(path, number, found)
+                found.saved += _list_saved_models(path, number, found)
         elif suffix in MODELS or suffix in PICTURES:
             name = names.trial_name(entry.name)
             if name is None:
@@ -130,7 +130,7 @@ def _list(folder: Path, found: Listing) -> None:
             found.logs.append(path)
 
 
-def _saved(folder: Path, number: int, found: Listing) -> Iterator[Saved]:
+def _list_saved_models(folder: Path, number: int, found: FolderListing) -> Iterator[SavedModel]:
     try:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
     except OSError as error:
@@ -142,6 +142,6 @@ def _saved(folder: Path, number: int, found: Listing) -> Iterator[Saved]:
         if path.suffix.lower() in _UNREADABLE:
             found.skipped[path] = _UNREADABLE[path.suffix.lower()]
         elif path.suffix.lower() in MODELS and named is not None:
-            yield Saved(number, named[1], path)
+            yield SavedModel(number, named[1], path)
         elif path.suffix.lower() in MODELS:
             found.skipped[path] = "its name is not one that PtyRAD gives"

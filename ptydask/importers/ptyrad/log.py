@@ -32,7 +32,7 @@ class LoggedTrial:
     ended: datetime | None = None
 
 
-def trials(lines: Iterable[str]) -> Iterator[LoggedTrial]:
+def parse_log(lines: Iterable[str]) -> Iterator[LoggedTrial]:
     """What each of the ``lines`` tells that tells how a trial ended."""
     for line in lines:
         found = _LINE.match(line.rstrip("\r\n")) if "Trial " in line else None
@@ -41,7 +41,7 @@ def trials(lines: Iterable[str]) -> Iterator[LoggedTrial]:
         number = int(found["number"])
         ended = datetime.fromisoformat(found["time"]).astimezone() if found["time"] else None
         if found["finished"]:
-            said = _finished(found["value"], found["params"])
+            said = _parse_finished(found["value"], found["params"])
             if said is not None:
                 yield LoggedTrial(number, "COMPLETE", *said, ended=ended)
         elif found["pruned"]:
@@ -50,7 +50,7 @@ def trials(lines: Iterable[str]) -> Iterator[LoggedTrial]:
             yield LoggedTrial(number, "FAIL", why=found["why"] or "", ended=ended)
 
 
-def _finished(value: str, params: str) -> tuple[float, Mapping[str, Scalar]] | None:
+def _parse_finished(value: str, params: str) -> tuple[float, Mapping[str, Scalar]] | None:
     try:
         found = ast.literal_eval(params)
         return (float(value), found) if isinstance(found, dict) else None

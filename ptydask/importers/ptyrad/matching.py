@@ -12,7 +12,7 @@ from typing import cast
 from ptydask.analysis.export import ptyrad_names
 from ptydask.importers.ptyrad import names
 from ptydask.importers.ptyrad.database import StoredStudy, StoredTrial
-from ptydask.importers.ptyrad.listing import Listing, Saved, changed
+from ptydask.importers.ptyrad.listing import FolderListing, SavedModel, modified_time
 from ptydask.importers.ptyrad.log import LoggedTrial
 from ptydask.importers.ptyrad.names import TrialName
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Reason, Scalar, TrialState
@@ -25,7 +25,7 @@ _BROKEN_OFF = "its job ended before it did, or is still at work: it was RUNNING 
 
 
 @dataclass(frozen=True)
-class Found:
+class ImportedTrial:
     """A trial of the folder. Errors and parameters are PtyRAD's own: minimised, under its perhaps old names."""
 
     number: int
@@ -48,7 +48,7 @@ class Found:
     model: Path | None = None
     iteration: int | None = None
     """By the name of its files."""
-    saved: tuple[Saved, ...] = ()
+    saved: tuple[SavedModel, ...] = ()
     pictures: tuple[tuple[TrialName, Path], ...] = ()
     original: int | None = None
     """The number that its files have, where another trial has it too."""
@@ -58,8 +58,8 @@ class Found:
 
 
 def by_database(
-    study: StoredStudy, listing: Listing, logged: Sequence[LoggedTrial]
-) -> tuple[list[Found], dict[Path, str]]:
+    study: StoredStudy, listing: FolderListing, logged: Sequence[LoggedTrial]
+) -> tuple[list[ImportedTrial], dict[Path, str]]:
     """The study's trials with their files, and the files that are of none of them, with the reason.
 
     Trials that wait to be run are left out.
@@ -67,9 +67,9 @@ def by_database(
     why = {line.number: line.why for line in logged if line.state == "FAIL"}
     stored = {trial.number: trial for trial in study.trials if trial.state != "WAITING"}
     left: dict[Path, str] = {}
-    models = _assigned(listing.models, stored, left)
-    pictures = _assigned(listing.pictures, stored, left)
-    saved: dict[int, list[Saved]] = {}
+    models = _assign_files(listing.models, stored, left)
+    pictures = _assign_files(listing.pictures, stored, left)
+    saved: dict[int, list[SavedModel]] = {}
     for one in listing.saved:
         if one.number in stored:
             saved.setdefault(one.number, []).append(one)
@@ -77,7 +77,7 @@ def by_database(
             left[one.path] = f"the database has no trial {one.number}"
     found = []
     for number, trial in sorted(stored.items()):
-        files = sorted(models.get(number, []), key=_latest, reverse=True)
+        files = sorted(models.get(number, []), key=_latest_key, reverse=True)
         left |= {path: f"another file of trial {number} was written later" for _, path in files[1:]}
         found.append(
             replace(
@@ -94,11 +94,11 @@ def by_database(
 _Named = tuple[TrialName, Path]
 
 
-def _latest(named: _Named) -> tuple[int, float]:
-    return named[0].iteration or 0, changed(named[1])
+def _latest_key(named: _Named) -> tuple[int, float]:
+    return named[0].iteration or 0, modified_time(named[1])
 
 
-def _assigned(
+def _assign_files(
     files: Iterable[_Named], stored: Mapping[int, StoredTrial], left: dict[Path, str]
 ) -> dict[int, list[_Named]]:
     found: dict[int, list[_Named]] = {}
@@ -114,7 +114,7 @@ def _assigned(
 
 def _contradiction(name: TrialName, trial: StoredTrial) -> str:
     """Why a file cannot be this trial's; "" where it can."""
-    known = trial.value if trial.value is not None else _last(trial)
+    known = trial.value if trial.value is not None else _last_reported(trial)
     if known is not None and ptyrad_names.error_text(known) != name.error:
         said = ptyrad_names.error_text(known)
         return f"its name says error {name.error}, trial {trial.number} of the database has {said}"
@@ -124,11 +124,11 @@ def _contradiction(name: TrialName, trial: StoredTrial) -> str:
     return ""
 
 
-def _last(trial: StoredTrial) -> float | None:
+def _last_reported(trial: StoredTrial) -> float | None:
     return trial.reported[max(trial.reported)] if trial.reported else None
 
 
-def _of_stored(trial: StoredTrial, why: str) -> Found:
+def _of_stored(trial: StoredTrial, why: str) -> ImportedTrial:
     state, reason, message = TrialState.FAIL, Reason.FAILED, why
     if trial.state == "COMPLETE":
         state, reason, message = TrialState.COMPLETE, Reason.NONE, ""
@@ -138,13 +138,13 @@ def _of_stored(trial: StoredTrial, why: str) -> Found:
         reason, message = Reason.INTERRUPTED, _BROKEN_OFF
     elif not why:
         message = "failed in PtyRAD's hypertune; its database does not say why"
-    return Found(
+    return ImportedTrial(
         number=trial.number,
         source=DATABASE,
         state=state,
         reason=reason,
         message=message,
-        value=trial.value if trial.value is not None else _last(trial),
+        value=trial.value if trial.value is not None else _last_reported(trial),
         params=trial.params,
         reported=trial.reported,
         started=trial.started,
@@ -155,7 +155,7 @@ def _of_stored(trial: StoredTrial, why: str) -> Found:
 # --- without --------------------------------------------------------------------------------------------
 
 
-def by_names(listing: Listing, logged: Sequence[LoggedTrial]) -> list[Found]:
+def by_names(listing: FolderListing, logged: Sequence[LoggedTrial]) -> list[ImportedTrial]:
     """The trials that the files' names tell of, with the exact values of those that the log has.
 
     Several processes without a common database count from 0 each: trials with another error or other parameters are
@@ -167,16 +167,16 @@ def by_names(listing: Listing, logged: Sequence[LoggedTrial]) -> list[Found]:
     named = _from_files(listing)
     found = [_with_log(one, lines.get(one.number, ())) for one in named]
     found += _logged_only(named, lines)
-    saved: dict[int, list[Saved]] = {}
+    saved: dict[int, list[SavedModel]] = {}
     for file in listing.saved:
         saved.setdefault(file.number, []).append(file)
     count = Counter(one.number for one in found)
     found = [replace(one, saved=tuple(saved.get(one.number, ()))) if count[one.number] == 1 else one for one in found]
-    found += [Found(number, FILE, saved=tuple(files)) for number, files in saved.items() if number not in count]
-    return _numbered(found)
+    found += [ImportedTrial(number, FILE, saved=tuple(files)) for number, files in saved.items() if number not in count]
+    return _renumber_trials(found)
 
 
-def _from_files(listing: Listing) -> list[Found]:
+def _from_files(listing: FolderListing) -> list[ImportedTrial]:
     groups: dict[tuple[object, ...], list[_Named]] = {}
     cut: list[_Named] = []
     first: dict[tuple[object, ...], tuple[object, ...]] = {}
@@ -194,10 +194,10 @@ def _from_files(listing: Listing) -> list[Found]:
     return [_of_files(files) for files in groups.values()]
 
 
-def _of_files(files: Sequence[_Named]) -> Found:
+def _of_files(files: Sequence[_Named]) -> ImportedTrial:
     whole = max((name for name, _ in files), key=lambda name: len(name.params))
-    models = sorted(((n, p) for n, p in files if n.kind == "model"), key=_latest)
-    return Found(
+    models = sorted(((n, p) for n, p in files if n.kind == "model"), key=_latest_key)
+    return ImportedTrial(
         number=whole.number,
         source=NAMES,
         value=float(whole.error),
@@ -211,7 +211,7 @@ def _of_files(files: Sequence[_Named]) -> Found:
     )
 
 
-def _is(line: LoggedTrial, one: Found) -> bool:
+def _is_same_trial(line: LoggedTrial, one: ImportedTrial) -> bool:
     """Whether a line of the log and the files with a name tell of the same trial."""
     if line.params is None or line.value is None or line.number != one.number:
         return False
@@ -219,8 +219,8 @@ def _is(line: LoggedTrial, one: Found) -> bool:
     return same and ptyrad_names.error_text(line.value) == one.error_text
 
 
-def _with_log(one: Found, lines: Sequence[LoggedTrial]) -> Found:
-    line = next((line for line in lines if _is(line, one)), None)
+def _with_log(one: ImportedTrial, lines: Sequence[LoggedTrial]) -> ImportedTrial:
+    line = next((line for line in lines if _is_same_trial(line, one)), None)
     if line is not None:
         return replace(
             one,
@@ -237,26 +237,26 @@ def _with_log(one: Found, lines: Sequence[LoggedTrial]) -> Found:
     return one
 
 
-def _logged_only(named: Sequence[Found], lines: Mapping[int, Sequence[LoggedTrial]]) -> list[Found]:
+def _logged_only(named: Sequence[ImportedTrial], lines: Mapping[int, Sequence[LoggedTrial]]) -> list[ImportedTrial]:
     """Trials of which the log tells alone."""
-    files: dict[int, list[Found]] = {}
+    files: dict[int, list[ImportedTrial]] = {}
     for one in named:
         files.setdefault(one.number, []).append(one)
     new = []
     for number, line in ((number, line) for number, said in lines.items() for line in said):
-        if line.params is not None and not any(_is(line, one) for one in files.get(number, ())):
-            new.append(Found(number, LOG, TrialState.COMPLETE, value=line.value, params=line.params))
+        if line.params is not None and not any(_is_same_trial(line, one) for one in files.get(number, ())):
+            new.append(ImportedTrial(number, LOG, TrialState.COMPLETE, value=line.value, params=line.params))
         elif line.state == "FAIL":
             why = line.why or "failed in PtyRAD's hypertune"
-            new.append(Found(number, LOG, TrialState.FAIL, Reason.FAILED, why))
+            new.append(ImportedTrial(number, LOG, TrialState.FAIL, Reason.FAILED, why))
     return new
 
 
-def _numbered(found: Sequence[Found]) -> list[Found]:
+def _renumber_trials(found: Sequence[ImportedTrial]) -> list[ImportedTrial]:
     """The first trial with a number keeps it; the others follow after the last."""
-    taken: dict[int, Found] = {}
-    again: list[Found] = []
-    for one in sorted(found, key=lambda one: (one.number, _age(one))):
+    taken: dict[int, ImportedTrial] = {}
+    again: list[ImportedTrial] = []
+    for one in sorted(found, key=lambda one: (one.number, _trial_file_time(one))):
         if one.number in taken:
             again.append(one)
         else:
@@ -267,15 +267,15 @@ def _numbered(found: Sequence[Found]) -> list[Found]:
     return [taken[number] for number in sorted(taken)]
 
 
-def _age(one: Found) -> float:
+def _trial_file_time(one: ImportedTrial) -> float:
     path = one.model or (one.pictures[0][1] if one.pictures else None)
-    return changed(path) if path is not None else float("inf")
+    return modified_time(path) if path is not None else float("inf")
 
 
 # --- what a rounded value can have been -----------------------------------------------------------------
 
 
-def translated(one: Found) -> Found:
+def translate_names(one: ImportedTrial) -> ImportedTrial:
     """The same trial with PtyRAD's old parameter names in today's: ``defocus`` is ``C10`` with the sign turned."""
     if not any(name in LEGACY for name in one.params):
         return one
@@ -284,17 +284,17 @@ def translated(one: Found) -> Found:
     for name, value in one.params.items():
         new, sign = today[name]
         params[new] = 0 - value if sign < 0 and ranges.is_number(value) else value  # type: ignore[operator]
-    texts = {today[name][0]: _turned(text) if today[name][1] < 0 else text for name, text in one.texts.items()}
+    texts = {today[name][0]: _flip_sign(text) if today[name][1] < 0 else text for name, text in one.texts.items()}
     return replace(one, params=params, texts=texts, rounded=frozenset(today[name][0] for name in one.rounded))
 
 
-def _turned(text: str) -> str:
+def _flip_sign(text: str) -> str:
     return text[1:] if text.startswith("-") else f"-{text}" if float(text) else text
 
 
-def sharpened(
-    one: Found, where: Mapping[str, Distribution], exact: Mapping[str, Scalar], close: Mapping[str, Scalar]
-) -> Found:
+def recover_exact_values(
+    one: ImportedTrial, where: Mapping[str, Distribution], exact: Mapping[str, Scalar], close: Mapping[str, Scalar]
+) -> ImportedTrial:
     """The trial with values that its name leaves no doubt about: those in its model file, and points of a grid.
 
     ``exact`` are values that the model file has in full, ``close`` those in single precision, which stay rounded ones.
@@ -303,13 +303,13 @@ def sharpened(
     params, rounded = dict(one.params), set(one.rounded)
     for name in one.rounded:
         text, dist = one.texts[name], where.get(name)
-        if _whole(name, text):
+        if _is_never_rounded(name, text):
             rounded.discard(name)
         elif name in exact and ptyrad_names.value_text(name, exact[name]) == text:
             params[name] = exact[name]
             rounded.discard(name)
         elif dist is not None:
-            near = _near(dist, params[name])
+            near = _nearby_values(dist, params[name])
             values = [value for value in near if ptyrad_names.value_text(name, value) == text]
             if values:
                 params[name] = values[0]
@@ -320,13 +320,13 @@ def sharpened(
     return replace(one, params=params, rounded=frozenset(rounded))
 
 
-def _whole(name: str, text: str) -> bool:
+def _is_never_rounded(name: str, text: str) -> bool:
     """Whether a name cannot round a value: that of an optimizer, or a number of modes below 1000."""
     kind = PARAMETERS[name].kind if name in PARAMETERS else "real"
     return kind == "name" or (kind == "integer" and text.isdecimal())
 
 
-def _near(dist: Distribution, value: Scalar) -> Sequence[Scalar]:
+def _nearby_values(dist: Distribution, value: Scalar) -> Sequence[Scalar]:
     """The choices, or the nearest value that is allowed and the two beside it on its grid."""
     if isinstance(dist, Choice):
         return dist.choices

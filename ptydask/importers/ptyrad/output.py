@@ -22,21 +22,21 @@ HEAVY = ("params", "optim_state_dict", "scheduler_state_dict", "batch_losses", "
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class LengthScale:
     """What turns pixels into lengths."""
 
     dx: float
     unit: str
 
 
-def scale_of(model: PtyradModel, config: Mapping[str, Any], params: Mapping[str, Scalar]) -> Scale:
+def scale_of(model: PtyradModel, config: Mapping[str, Any], params: Mapping[str, Scalar]) -> LengthScale:
     """The model's pixel size, which PtyRAD saves with 7 digits; with all where the params file gives the same."""
     init = config.get("init_params") or {}
     saved = np.float32(model.attributes.get("dx", 1.0))
     for exact in (params.get("dx"), _planned_dx(init)):
         if isinstance(exact, float | int) and np.float32(exact) == saved:
-            return Scale(float(exact), unit_of(init))
-    return Scale(float(saved), unit_of(init))
+            return LengthScale(float(exact), unit_of(init))
+    return LengthScale(float(saved), unit_of(init))
 
 
 def unit_of(init: Mapping[str, Any]) -> str:
@@ -51,19 +51,19 @@ def _planned_dx(init: Mapping[str, Any]) -> float | None:
         return None
 
 
-def arrays(model: PtyradModel, scale: Scale, *, scan: bool = True) -> dict[str, Quantity]:
+def model_arrays(model: PtyradModel, scale: LengthScale, *, scan: bool = True) -> dict[str, Quantity]:
     """The reconstruction, in the engine's names and units; ``scan`` adds what no iteration changes."""
-    crop = _crop(model)
+    crop = _crop_positions(model)
     found = quantities.arrays(model.tensors, crop, scale.dx, scale.unit)
-    return found | quantities.scan(crop, model.indices) if scan and crop is not None else found
+    return found | quantities.scan_arrays(crop, model.indices) if scan and crop is not None else found
 
 
-def _crop(model: PtyradModel) -> NDArray[Any] | None:
+def _crop_positions(model: PtyradModel) -> NDArray[Any] | None:
     crop = model.attributes.get("crop_pos")
     return crop if isinstance(crop, np.ndarray) and crop.ndim == 2 else None
 
 
-def _projected(model: PtyradModel) -> NDArray[Any]:
+def _projected_phase(model: PtyradModel) -> NDArray[Any]:
     """The phase (y, x) in rad, summed over depth; object modes weighted by their occupancy."""
     phase = model.tensors["objp"].sum(1)
     if phase.shape[0] == 1:
@@ -72,9 +72,9 @@ def _projected(model: PtyradModel) -> NDArray[Any]:
     return np.asarray((phase * occupancy.reshape(-1, 1, 1)).sum(0))
 
 
-def _region(model: PtyradModel) -> tuple[int, int, int, int]:
+def _scanned_region(model: PtyradModel) -> tuple[int, int, int, int]:
     """Rows and columns under the probe centres of the chosen positions: top, bottom, left, right, all included."""
-    crop = _crop(model)
+    crop = _crop_positions(model)
     if crop is None:
         height, width = model.tensors["objp"].shape[-2:]
         return 0, height - 1, 0, width - 1
@@ -84,17 +84,17 @@ def _region(model: PtyradModel) -> tuple[int, int, int, int]:
     return top, bottom, left, right
 
 
-def image(model: PtyradModel, scale: Scale) -> Image:
+def phase_image(model: PtyradModel, scale: LengthScale) -> Image:
     """The projected phase of the scanned region; its axes start at the centre of the object's first pixel."""
-    top, bottom, left, right = _region(model)
+    top, bottom, left, right = _scanned_region(model)
     rows, columns = slice(top, bottom + 1), slice(left, right + 1)
-    return quantities.phase_image(_projected(model), rows, columns, scale.dx, scale.unit)
+    return quantities.phase_image(_projected_phase(model), rows, columns, scale.dx, scale.unit)
 
 
 def contrast(model: PtyradModel) -> float | None:
     """PtyRAD's contrast of the phase, to about six digits: its own sum is in single precision."""
-    top, bottom, left, right = _region(model)
-    part = _projected(model)[top - 1 : bottom, left - 1 : right].astype(np.float64)
+    top, bottom, left, right = _scanned_region(model)
+    part = _projected_phase(model)[top - 1 : bottom, left - 1 : right].astype(np.float64)
     if part.size < 2 or not np.isfinite(part).all() or part.min() == part.max():
         return None
     part = (part - part.min()) / (part.max() - part.min())
@@ -114,7 +114,7 @@ def curve(model: PtyradModel | None, reported: Mapping[int, float], metric: str)
     return found
 
 
-def facts(model: PtyradModel, config: Mapping[str, Any], scale: Scale) -> dict[str, Scalar]:
+def trial_attributes(model: PtyradModel, config: Mapping[str, Any], scale: LengthScale) -> dict[str, Scalar]:
     """What the engine says of a reconstruction's coordinates, as far as the files do."""
     init, given = config.get("init_params") or {}, model.attributes
     window = int(model.tensors["probe"].shape[-1])
@@ -132,7 +132,7 @@ def facts(model: PtyradModel, config: Mapping[str, Any], scale: Scale) -> dict[s
         found["wavelength"] = float(given["lambd"])
     elif isinstance(init.get("probe_kv"), int | float) and scale.unit == "angstrom":
         found["wavelength"] = tunables.wavelength(init["probe_kv"])
-    crop = _crop(model)
+    crop = _crop_positions(model)
     if crop is not None:
         found["scan_positions"] = len(crop)
     if isinstance(init.get("pos_scan_step_size"), int | float):

@@ -13,9 +13,9 @@ import numpy as np
 from ptydask.analysis.export import ptyrad_names
 from ptydask.errors import StoreError, one_line
 from ptydask.importers.ptyrad import description, matching, output
-from ptydask.importers.ptyrad.description import Description
-from ptydask.importers.ptyrad.listing import Saved
-from ptydask.importers.ptyrad.matching import Found
+from ptydask.importers.ptyrad.description import StudyDescription
+from ptydask.importers.ptyrad.listing import SavedModel
+from ptydask.importers.ptyrad.matching import ImportedTrial
 from ptydask.model import Quantity, Reason, Scalar, TrialOutput, TrialRecord, TrialState
 from ptydask.space import tunables
 from ptydask.store.foreign import ptyrad_model
@@ -25,7 +25,7 @@ ORIGIN = "imported"
 
 
 @dataclass
-class Tally:
+class ImportSummary:
     """What became of the trials, for the report."""
 
     states: dict[str, int] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Tally:
     renumbered: int = 0
     skipped: dict[Path, str] = field(default_factory=dict)
 
-    def note(self, record: TrialRecord, one: Found) -> None:
+    def note(self, record: TrialRecord, one: ImportedTrial) -> None:
         """Count a trial."""
         word = "interrupted" if record.reason is Reason.INTERRUPTED else record.state.word
         self.states[word] = self.states.get(word, 0) + 1
@@ -54,30 +54,32 @@ class Tally:
         self.renumbered += one.original is not None
 
 
-def sharpened(found: Sequence[Found], about: Description, tally: Tally) -> list[Found]:
+def recover_from_models(
+    found: Sequence[ImportedTrial], about: StudyDescription, tally: ImportSummary
+) -> list[ImportedTrial]:
     """The trials with what their model files know better than the files' names. Raises nothing."""
     made = []
     for rough in found:
-        one = matching.sharpened(rough, about.space, {}, {})
-        model = _read(one.model, tally, large=False) if one.rounded and one.model is not None else None
+        one = matching.recover_exact_values(rough, about.space, {}, {})
+        model = _read_model(one.model, tally, large=False) if one.rounded and one.model is not None else None
         if model is not None:
             exact, close = output.exact_values(model), output.close_values(model)
-            one = matching.sharpened(one, about.space, exact, close)
+            one = matching.recover_exact_values(one, about.space, exact, close)
         made.append(_of_saved(one, about, tally) if one.source == matching.FILE else one)
     return made
 
 
-def _of_saved(one: Found, about: Description, tally: Tally) -> Found:
+def _of_saved(one: ImportedTrial, about: StudyDescription, tally: ImportSummary) -> ImportedTrial:
     """A trial that has only a folder: its error and what can be told of its values are in its last file."""
     for file in sorted(one.saved, key=lambda file: -file.iteration):
-        model = _read(file.path, tally, whole=True)
+        model = _read_model(file.path, tally, whole=True)
         if model is None:
             continue
         loss = float(model.losses[-1, 1]) if len(model.losses) else None
-        value = loss if about.metric == "loss" else _turned(output.contrast(model), about.sign)
+        value = loss if about.metric == "loss" else _apply_sign(output.contrast(model), about.sign)
         exact, close = output.exact_values(model), output.close_values(model)
-        given = description.parameters(model)
-        exact |= {name: tunables.current(given, name) for name in about.space if name in _IN_PARAMS}
+        given = description.params_from_model(model)
+        exact |= {name: tunables.current_value(given, name) for name in about.space if name in _IN_PARAMS}
         known = {name: value for name, value in {**close, **exact}.items() if value is not None}
         params = {name: known[name] for name in about.space if name in known}
         inexact = frozenset(name for name in about.space if name not in exact)
@@ -89,32 +91,32 @@ _IN_PARAMS = ("batch_size", "optimizer")
 """Tuned values that PtyRAD puts into the params of a trial's model file."""
 
 
-def _same(one: float, other: float) -> bool:
+def _is_same_loss(one: float, other: float) -> bool:
     """A reconstruction that diverged has NaN in its file as in the database."""
     return one == other or (math.isnan(one) and math.isnan(other))
 
 
-def _turned(value: float | None, sign: int) -> float | None:
+def _apply_sign(value: float | None, sign: int) -> float | None:
     return None if value is None else sign * value
 
 
-def written(
-    found: Sequence[Found], about: Description, tally: Tally, progress: Callable[[int, int], None]
+def convert_trials(
+    found: Sequence[ImportedTrial], about: StudyDescription, tally: ImportSummary, progress: Callable[[int, int], None]
 ) -> Iterator[tuple[TrialRecord, TrialOutput | None]]:
     """Record and output of each trial, read when it is asked for."""
     last = about.iterations or max((one.iteration or 0 for one in found), default=0)
     for place, one in enumerate(found):
         progress(place, len(found))
-        made = _Trial(one, about, tally, last).made()
+        made = _TrialConverter(one, about, tally, last).convert()
         tally.note(made[0], one)
         yield made
     progress(len(found), len(found))
 
 
-class _Trial:
+class _TrialConverter:
     """One trial on its way into the results file."""
 
-    def __init__(self, one: Found, about: Description, tally: Tally, last: int) -> None:
+    def __init__(self, one: ImportedTrial, about: StudyDescription, tally: ImportSummary, last: int) -> None:
         self.one, self.about, self.tally, self.last = one, about, tally, last
         self.attributes: dict[str, Scalar] = {
             "values_exact": not one.rounded,
@@ -123,32 +125,32 @@ class _Trial:
             **({"ptyrad_trial": one.original} if one.original is not None else {}),
         }
 
-    def made(self) -> tuple[TrialRecord, TrialOutput]:
-        final, path = self._final()
-        saved = self._saved(final)
+    def convert(self) -> tuple[TrialRecord, TrialOutput]:
+        final, path = self._final_model()
+        saved = self._saved_models(final)
         snapshots = dict(saved)
-        reached = self._reached(final, saved)
+        reached = self._last_iteration(final, saved)
         if final is None and saved:
             step, (final, path) = max(saved.items())
             del snapshots[step]
             if step < reached:
                 self.attributes["arrays_iteration"] = step
                 self.tally.earlier += 1
-        contents = self._contents(final, snapshots, path)
-        error = self._error(final if final is not None and final.iteration == reached else None)
+        contents = self._build_output(final, snapshots, path)
+        error = self._final_error(final if final is not None and final.iteration == reached else None)
         metrics = {**contents.metrics, **({} if error is None else {self.about.metric: error})}
         seconds = self.one.seconds or float(contents.attributes.get("recon_seconds") or 0.0)
-        record = self._record(error, metrics, reached, seconds)
+        record = self._build_record(error, metrics, reached, seconds)
         if final is not None and final.seed is not None:
             record = replace(record, seed=final.seed)
         return record, replace(contents, metrics=metrics)
 
-    def _final(self) -> tuple[PtyradModel | None, Path | None]:
+    def _final_model(self) -> tuple[PtyradModel | None, Path | None]:
         """The model of the last iteration, where it is there and is this trial's."""
         if self.one.model is None:
             return None, None
-        model = _read(self.one.model, self.tally)
-        why = "" if model is None else self._foreign(model)
+        model = _read_model(self.one.model, self.tally)
+        why = "" if model is None else self._why_foreign(model)
         if why:
             self.tally.skipped[self.one.model] = why
         if model is None or why:
@@ -156,7 +158,7 @@ class _Trial:
             return None, None
         return model, self.one.model
 
-    def _foreign(self, model: PtyradModel) -> str:
+    def _why_foreign(self, model: PtyradModel) -> str:
         """Why a model cannot be of this trial; "" where it can. PtyRAD writes over files of the same name."""
         reported = self.one.reported
         if not reported or not len(model.losses):
@@ -165,34 +167,34 @@ class _Trial:
             return f"is of iteration {model.iteration}, trial {self.one.number} ended after {max(reported)}"
         if self.about.metric == "loss":
             for step, loss in model.losses.tolist():
-                if step in reported and not _same(reported[step], loss):
+                if step in reported and not _is_same_loss(reported[step], loss):
                     return f"its loss at iteration {step:.0f} is {loss!r}, not the trial's {reported[step]!r}"
         return ""
 
-    def _saved(self, final: PtyradModel | None) -> dict[int, tuple[PtyradModel, Path]]:
+    def _saved_models(self, final: PtyradModel | None) -> dict[int, tuple[PtyradModel, Path]]:
         """What was saved on the way, by iteration; without the last one where it is the final model once more."""
         found = {}
         for file in self.one.saved:
             if final is not None and file.iteration == final.iteration and self._is_start(file, final):
                 continue
-            model = _read(file.path, self.tally)
-            why = "" if model is None else self._foreign(model) or self._another(model, final)
+            model = _read_model(file.path, self.tally)
+            why = "" if model is None else self._why_foreign(model) or self._why_other_trial(model, final)
             if why:
                 self.tally.skipped[file.path] = why
             elif model is not None:
                 found[file.iteration] = (model, file.path)
         return found
 
-    def _is_start(self, file: Saved, final: PtyradModel) -> bool:
-        model = _read(file.path, self.tally)
-        return model is not None and not self._another(model, final)
+    def _is_start(self, file: SavedModel, final: PtyradModel) -> bool:
+        model = _read_model(file.path, self.tally)
+        return model is not None and not self._why_other_trial(model, final)
 
-    def _another(self, model: PtyradModel, final: PtyradModel | None) -> str:
+    def _why_other_trial(self, model: PtyradModel, final: PtyradModel | None) -> str:
         if final is None or np.array_equal(model.losses, final.losses[: len(model.losses)], equal_nan=True):
             return ""
         return f"its losses are not those of trial {self.one.number}"
 
-    def _reached(self, final: PtyradModel | None, saved: Mapping[int, Any]) -> int:
+    def _last_iteration(self, final: PtyradModel | None, saved: Mapping[int, Any]) -> int:
         """The last iteration of the trial."""
         if final is not None:
             return final.iteration
@@ -202,35 +204,35 @@ class _Trial:
             return self.one.iteration
         return self.last if self.one.state is TrialState.COMPLETE else max(saved, default=0)
 
-    def _contents(
+    def _build_output(
         self, model: PtyradModel | None, snapshots: Mapping[int, tuple[PtyradModel, Path]], path: Path | None
     ) -> TrialOutput:
         about, one = self.about, self.one
         if model is None:
-            return self._pictured()
+            return self._output_from_picture()
         scale = output.scale_of(model, about.config, one.params)
         self.tally.arrays += 1
         self.tally.snapshots += len(snapshots)
-        self._source(path)
+        self._note_source(path)
         loss = float(model.losses[-1, 1]) if len(model.losses) else None
         contrast = output.contrast(model) if about.metric != "contrast" else None
         whole = "arrays_iteration" not in self.attributes
         known = {"loss": loss, "contrast": contrast} if whole else {}
         return TrialOutput(
             metrics={name: value for name, value in known.items() if value is not None},
-            curve=output.curve(model if whole else None, self._reported(), about.metric)
+            curve=output.curve(model if whole else None, self._reported_errors(), about.metric)
             or output.curve(model, {}, about.metric),
-            arrays=output.arrays(model, scale),
-            image=output.image(model, scale),
-            snapshots={step: self._snapshot(taken) for step, (taken, _) in sorted(snapshots.items())},
-            attributes={**output.facts(model, about.config, scale), **self.attributes},
+            arrays=output.model_arrays(model, scale),
+            image=output.phase_image(model, scale),
+            snapshots={step: self._snapshot_arrays(taken) for step, (taken, _) in sorted(snapshots.items())},
+            attributes={**output.trial_attributes(model, about.config, scale), **self.attributes},
         )
 
-    def _snapshot(self, model: PtyradModel) -> dict[str, Quantity]:
+    def _snapshot_arrays(self, model: PtyradModel) -> dict[str, Quantity]:
         scale = output.scale_of(model, self.about.config, self.one.params)
-        return output.arrays(model, scale, scan=False)
+        return output.model_arrays(model, scale, scan=False)
 
-    def _pictured(self) -> TrialOutput:
+    def _output_from_picture(self) -> TrialOutput:
         """Without a model file: the numbers, and a TIFF as the image where there is one."""
         image, path = None, output.picture_of(self.one.pictures)
         if path is not None:
@@ -238,27 +240,27 @@ class _Trial:
             try:
                 image = output.image_of(path, kind, self.about.config, self.one.params)
                 self.tally.pictures += 1
-                self._source(path)
+                self._note_source(path)
             except Exception as error:  # of a damaged TIFF, tifffile raises whatever comes up
                 self.tally.skipped[path] = f"not readable as an image: {one_line(str(error))[:200]}"
-        curve = output.curve(None, self._reported(), self.about.metric)
+        curve = output.curve(None, self._reported_errors(), self.about.metric)
         return TrialOutput(metrics={}, curve=curve, image=image, attributes=self.attributes)
 
-    def _source(self, path: Path | None) -> None:
+    def _note_source(self, path: Path | None) -> None:
         if path is not None:
             self.attributes["source"] = str(path)
 
-    def _reported(self) -> dict[int, float]:
+    def _reported_errors(self) -> dict[int, float]:
         return {step: self.about.sign * value for step, value in self.one.reported.items()}
 
-    def _error(self, final: PtyradModel | None) -> float | None:
+    def _final_error(self, final: PtyradModel | None) -> float | None:
         """In our sign; where only the five digits of a name are known, what the model says, if it says the same."""
         one, about = self.one, self.about
         if one.value is None:
             return None
         if one.error_text and final is not None:
             loss = float(final.losses[-1, 1]) if len(final.losses) else None
-            exact = loss if about.metric == "loss" else _turned(output.contrast(final), about.sign)
+            exact = loss if about.metric == "loss" else _apply_sign(output.contrast(final), about.sign)
             if exact is not None and ptyrad_names.error_text(exact) == one.error_text:
                 self.attributes["error_from"] = matching.FILE
                 return about.sign * exact
@@ -266,7 +268,9 @@ class _Trial:
             self.attributes["error_from"] = matching.NAMES
         return about.sign * one.value
 
-    def _record(self, error: float | None, metrics: Mapping[str, float], reached: int, seconds: float) -> TrialRecord:
+    def _build_record(
+        self, error: float | None, metrics: Mapping[str, float], reached: int, seconds: float
+    ) -> TrialRecord:
         one = self.one
         state, reason, message = one.state, one.reason, one.message
         if state is None:
@@ -289,7 +293,7 @@ class _Trial:
         )
 
 
-def _read(path: Path, tally: Tally, *, whole: bool = False, large: bool = True) -> PtyradModel | None:
+def _read_model(path: Path, tally: ImportSummary, *, whole: bool = False, large: bool = True) -> PtyradModel | None:
     """A model file; None, and said why, for one that is damaged or still being written."""
     try:
         return ptyrad_model.read(path, without=() if whole else output.HEAVY, large=large)

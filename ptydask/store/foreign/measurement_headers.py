@@ -20,13 +20,13 @@ def dataset_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         if isinstance(item, h5py.Dataset):
             found[name] = tuple(item.shape or ())
 
-    with files.read(path) as file:
+    with files.open_read_only(path) as file:
         file.visititems(visit)
     return found
 
 
 def dataset_shape(path: Path, key: str) -> tuple[int, ...] | None:
     """The shape of the dataset at ``key``; None where there is none, or a group. Raises OSError."""
-    with files.read(path) as file:
+    with files.open_read_only(path) as file:
         item = file.get(key)
         return tuple(item.shape or ()) if isinstance(item, h5py.Dataset) else None

@@ -81,18 +81,18 @@ def read(path: Path, *, without: Collection[str] = (), large: bool = True) -> Pt
     Raises StoreError, in one line, where it is none or is damaged.
     """
     try:
-        with files.read(path) as file:
-            found = {name: _load(item, large) for name, item in file.items() if name not in without}
-            model = _model(found, str(file.attrs.get(_PROVENANCE, "")))
+        with files.open_read_only(path) as file:
+            found = {name: _load_item(item, large) for name, item in file.items() if name not in without}
+            model = _build_model(found, str(file.attrs.get(_PROVENANCE, "")))
     except files.BROKEN as error:
         raise StoreError(f"{path}: not readable as a model file of PtyRAD: {one_line(str(error))}") from error
-    why = _implausible(model)
+    why = _implausible_reason(model)
     if why:
         raise StoreError(f"{path}: not a model file of PtyRAD: {why}")
     return model
 
 
-def _model(found: Mapping[str, Any], provenance: str) -> PtyradModel:
+def _build_model(found: Mapping[str, Any], provenance: str) -> PtyradModel:
     """Of what was loaded under PtyRAD's names. Raises ValueError or TypeError where it is of another kind."""
     losses = np.asarray(found.get("loss_iters", ()), float).reshape(-1, 2)
     seed = found.get("random_seed")
@@ -100,10 +100,10 @@ def _model(found: Mapping[str, Any], provenance: str) -> PtyradModel:
         version=str(found.get("ptyrad_version", "")),
         tensors={
             name: np.asarray(value, None if isinstance(value, np.ndarray) else np.float32)
-            for name, value in _dict(found.get("optimizable_tensors")).items()
+            for name, value in _as_dict(found.get("optimizable_tensors")).items()
         },
-        attributes=_dict(found.get("model_attributes")),
-        params=_plain(_dict(found.get("params"))),
+        attributes=_as_dict(found.get("model_attributes")),
+        params=_arrays_to_lists(_as_dict(found.get("params"))),
         losses=losses,
         seconds=np.asarray(found.get("iter_times", ()), float).reshape(-1),
         iteration=int(found.get("niter") or (losses[-1, 0] if len(losses) else 0)),
@@ -114,7 +114,7 @@ def _model(found: Mapping[str, Any], provenance: str) -> PtyradModel:
     )
 
 
-def _implausible(model: PtyradModel) -> str:
+def _implausible_reason(model: PtyradModel) -> str:
     """Why no reconstruction is like this; "" for one that can be."""
     missing = [name for name in _TENSORS if name not in model.tensors]
     if missing:
@@ -132,30 +132,30 @@ def _implausible(model: PtyradModel) -> str:
     return ""
 
 
-def _dict(value: Any) -> dict[str, Any]:
+def _as_dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _plain(value: Any) -> Any:
+def _arrays_to_lists(value: Any) -> Any:
     """Params as a params file has them: lists in place of arrays."""
     if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
+        return {name: _arrays_to_lists(part) for name, part in value.items()}
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def _load(item: h5py.Group | h5py.Dataset, large: bool) -> Any:
+def _load_item(item: h5py.Group | h5py.Dataset, large: bool) -> Any:
     """A group as a dict, a dataset as the value that PtyRAD wrote."""
     if isinstance(item, h5py.Group):
-        return {name: _load(part, large) for name, part in item.items()}
+        return {name: _load_item(part, large) for name, part in item.items()}
     if not large and item.dtype.kind in "fciub" and item.nbytes > _SMALL:
         return np.broadcast_to(np.zeros((), item.dtype), item.shape)
     value = codec.scalar(item[()])
     if isinstance(value, np.ndarray) and value.dtype == object:
-        return [_decoded(one) for one in value.ravel()]
-    return _value_of(_decoded(value)) if isinstance(value, bytes | str) else value
+        return [_decode_bytes(one) for one in value.ravel()]
+    return _value_of(_decode_bytes(value)) if isinstance(value, bytes | str) else value
 
 
-def _decoded(value: Any) -> Any:
+def _decode_bytes(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
@@ -174,26 +174,26 @@ def _value_of(text: str) -> Any:
 
 def write(path: Path, model: PtyradModel, *, creator: str = "") -> None:
     """Write a model file that PtyRAD's ``load_ptyrad`` reads, whole or not at all. Raises OSError."""
-    files.write_whole(path, lambda file: _build(file, path, model, creator))
+    files.write_whole(path, lambda file: _write_model(file, path, model, creator))
 
 
-def _build(file: h5py.File, path: Path, model: PtyradModel, creator: str) -> None:
+def _write_model(file: h5py.File, path: Path, model: PtyradModel, creator: str) -> None:
     contents = {name: getattr(model, ours) for name, ours in _FIELDS.items()}
-    _save({**contents, "output_path": str(path.absolute().parent), **model.others}, file)
+    _save_dict({**contents, "output_path": str(path.absolute().parent), **model.others}, file)
     if model.provenance:
         file.attrs[_PROVENANCE] = model.provenance
     if creator:
         file.attrs["creator"] = creator
 
 
-def _save(contents: Mapping[str, Any], group: h5py.Group) -> None:
+def _save_dict(contents: Mapping[str, Any], group: h5py.Group) -> None:
     for name, value in contents.items():
         if isinstance(value, Mapping):
-            _save(value, group.create_group(str(name)))
+            _save_dict(value, group.create_group(str(name)))
         elif isinstance(value, list | tuple) and value and all(isinstance(one, Mapping) for one in value):
-            _save({str(i): one for i, one in enumerate(value)}, group.create_group(str(name)))
+            _save_dict({str(i): one for i, one in enumerate(value)}, group.create_group(str(name)))
         else:
-            data = _data(value)
+            data = _to_dataset_value(value)
             packed = {"compression": "gzip", "shuffle": True} if getattr(data, "nbytes", 0) > _SMALL else {}
             group.create_dataset(str(name), data=data, **packed)
 
@@ -202,7 +202,7 @@ _SMALL = 4096
 """Bytes of an array that is not worth compressing, nor leaving unread."""
 
 
-def _data(value: Any) -> Any:
+def _to_dataset_value(value: Any) -> Any:
     """What h5py writes for a value that is no dict."""
     if value is None:
         return _NONE

@@ -17,15 +17,15 @@ from ptydask.store.upkeep import sizes
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
-def of(path: Path) -> dict[str, Any]:
+def collect_info(path: Path) -> dict[str, Any]:
     """The facts of ``path``, of a running study too. Raises StoreError."""
     path = path.absolute()
     folder = names.folder_of(path)
     with reader.open(path) as results:
         meta, packed = results.meta, results.packed
         records = results.records()
-        root = _root(path)
-        rows = _rows(path, folder)
+        root = _root_info(path)
+        rows = _trial_rows(path, folder)
     holdings = sizes.of_rows(rows)
     best = best_of(records, meta.direction)
     owner = lock.owner_of(folder)
@@ -40,40 +40,40 @@ def of(path: Path) -> dict[str, Any]:
         "created": meta.created,
         **root,
         "store_id": results.id,
-        "trials": _trials(records, holdings),
+        "trials": _trial_counts(records, holdings),
         "best": None if best is None else {"number": best.number, "error": best.error, "params": dict(best.params)},
         "parameters": _parameters(meta.search_space_json, records),
-        "bytes": _bytes(path, rows, holdings.values()),
-        "ratio": _ratio(holdings.values()),
-        "compression": _compression(rows, holdings),
+        "bytes": _byte_counts(path, rows, holdings.values()),
+        "ratio": _compression_ratio(holdings.values()),
+        "compression": _describe_compression(rows, holdings),
         "unfinished": checkpoints.count(folder) if folder.is_dir() else 0,
         "driver": "" if owner is None else str(owner),
         "provenance": dict(meta.provenance),
     }
 
 
-def _root(path: Path) -> dict[str, Any]:
-    with files.read(path) as file:
-        written = nexus.said(file, "file_time") or datetime.fromtimestamp(path.stat().st_mtime).astimezone().isoformat(
-            "T", "seconds"
-        )
+def _root_info(path: Path) -> dict[str, Any]:
+    with files.open_read_only(path) as file:
+        written = nexus.read_attribute(file, "file_time") or datetime.fromtimestamp(
+            path.stat().st_mtime
+        ).astimezone().isoformat("T", "seconds")
         return {
             "written": written,
-            "creator": nexus.said(file, "creator"),
+            "creator": nexus.read_attribute(file, "creator"),
             "format_version": int(file.attrs["format_version"]),
         }
 
 
-def _rows(path: Path, folder: Path) -> Sequence[index.Row]:
+def _trial_rows(path: Path, folder: Path) -> Sequence[index.TrialRow]:
     """Where each trial lies; none where a file of them cannot be read."""
     try:
-        rows = contents.look(path, folder).rows
+        rows = contents.read_contents(path, folder).rows
     except StoreError:
         return []
     return [rows[number] for number in sorted(rows)]
 
 
-def _trials(records: Sequence[TrialRecord], holdings: Mapping[int, sizes.Holding]) -> dict[str, Any]:
+def _trial_counts(records: Sequence[TrialRecord], holdings: Mapping[int, sizes.TrialSizes]) -> dict[str, Any]:
     counts = Counter(record.state for record in records)
     return {
         "total": len(records),
@@ -95,7 +95,7 @@ def _parameters(space: str, records: Iterable[TrialRecord]) -> list[str]:
     return list(said) or list(dict.fromkeys(name for record in records for name in record.params))
 
 
-def _bytes(path: Path, rows: Sequence[index.Row], holdings: Iterable[sizes.Holding]) -> dict[str, Any]:
+def _byte_counts(path: Path, rows: Sequence[index.TrialRow], holdings: Iterable[sizes.TrialSizes]) -> dict[str, Any]:
     """Bytes on the disk, in all and by kind; what is not data of a trial is table, links and headers."""
     total = sizes.on_disk([path, *(row.file for row in rows)])
     kinds: Counter[str] = Counter()
@@ -105,7 +105,7 @@ def _bytes(path: Path, rows: Sequence[index.Row], holdings: Iterable[sizes.Holdi
     return {"total": total, "kinds": dict(kinds.most_common())}
 
 
-def _ratio(holdings: Iterable[sizes.Holding]) -> float | None:
+def _compression_ratio(holdings: Iterable[sizes.TrialSizes]) -> float | None:
     """How many times smaller arrays and artifacts are in the file than in memory."""
     stored = unpacked = 0
     for holding in holdings:
@@ -113,13 +113,13 @@ def _ratio(holdings: Iterable[sizes.Holding]) -> float | None:
     return unpacked / stored if stored else None
 
 
-def _compression(rows: Sequence[index.Row], holdings: Mapping[int, sizes.Holding]) -> str:
+def _describe_compression(rows: Sequence[index.TrialRow], holdings: Mapping[int, sizes.TrialSizes]) -> str:
     """How the largest array or file of a trial that has any is kept: ``gzip 1, shuffled, with checksums``."""
     row = next((row for row in rows if row.record.number in holdings and holdings[row.record.number].bulk), None)
     if row is None:
         return ""
     try:
-        with files.read(row.file) as file:
+        with files.open_read_only(row.file) as file:
             group = file[row.group]
             arrays = [group[at] for at in trialgroup.array_paths(group).values()]
             arrays += [group[layout.ARTIFACTS][name] for name in group.get(layout.ARTIFACTS, ())]

@@ -15,58 +15,60 @@ from ptydask.model import StudyMeta, TrialRecord
 from ptydask.store import checkpoints, codec, contents, digest, index, layout, lock, names, nexus
 from ptydask.store.isolated import ChildReader
 from ptydask.store.upkeep import packing, salvage
-from ptydask.store.upkeep.merge_plan import DAMAGED, Arrangement, Placed, Source, Trial
+from ptydask.store.upkeep.merge_plan import DAMAGED, MergePlan, MergeSource, MergeTrial, PlacedTrial
 
 
-def read(paths: Sequence[Path]) -> list[Source]:
+def read(paths: Sequence[Path]) -> list[MergeSource]:
     """Read each of the files, of a running study too. Raises StoreError."""
     with ChildReader() as child:
         return [_source(child, path.absolute()) for path in paths]
 
 
-def _source(child: ChildReader, path: Path) -> Source:
+def _source(child: ChildReader, path: Path) -> MergeSource:
     folder = names.folder_of(path)
-    found = contents.look(path, folder)
+    found = contents.read_contents(path, folder)
     if found.damaged or found.previous is None:
         raise StoreError(f"{found.damaged[0] if found.damaged else path}; `ptydask rebuild {path.name}` first")
     owner = lock.owner_of(folder)
-    return Source(
+    return MergeSource(
         path,
         found.store_id,
         found.previous,
-        tuple(_trial(child, path, row, found.store_id) for row in packing.in_order(found.rows)),
+        tuple(_read_trial(child, path, row, found.store_id) for row in packing.in_order(found.rows)),
         checkpoints.count(folder),
         "" if owner is None else str(owner),
     )
 
 
-def _trial(child: ChildReader, path: Path, row: index.Row, store_id: str) -> Trial:
+def _read_trial(child: ChildReader, path: Path, row: index.TrialRow, store_id: str) -> MergeTrial:
     number = row.record.number
     whole, answer = salvage.trial(child, row.file, row.group, number)
     if whole is None:
         if not row.file.exists():
             raise StoreError(f"{path}: a trial cannot be read: {answer['trouble']}; `ptydask verify` says more")
         damage = f"{row.file.name}: {answer['trouble']}"
-        return Trial(row, (store_id, number), codec.record_to_json(row.record), DAMAGED, damage)
+        return MergeTrial(row, (store_id, number), codec.record_to_json(row.record), DAMAGED, damage)
     store, first_number = answer["origin"] or (store_id, number)
-    record = replace(row.record, number=first_number, retry_of=_moved(row.record.retry_of, first_number - number))
+    record = replace(
+        row.record, number=first_number, retry_of=_shift_number(row.record.retry_of, first_number - number)
+    )
     missing = 0
     if answer["lost"]:
         missing = 2
     elif answer["dropped"]:
         missing = 1
     row = replace(row, sha256=whole.sha256)
-    return Trial(row, (store, first_number), codec.record_to_json(record), missing)
+    return MergeTrial(row, (store, first_number), codec.record_to_json(record), missing)
 
 
-def _moved(number: int | None, by: int) -> int | None:
+def _shift_number(number: int | None, by: int) -> int | None:
     return None if number is None else number + by
 
 
 # --- doing it ---------------------------------------------------------------------------------------
 
 
-def write(out: Path, arrangement: Arrangement) -> dict[int, str]:
+def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
     """Make ``out`` the packed file of all trials. It goes on as the store of the first file.
 
     Returns why, for each trial whose own file turned out damaged: it has its numbers only. Raises StoreError.
@@ -74,13 +76,13 @@ def write(out: Path, arrangement: Arrangement) -> dict[int, str]:
     out = out.absolute()
     packing.refuse_existing(out)
     first = arrangement.parts[0].source
-    meta = _described([part.source for part in arrangement.parts], arrangement)
-    head = index.Head(layout.PACKED, first.store_id, secrets.token_hex(8), meta)
+    meta = _merged_meta([part.source for part in arrangement.parts], arrangement)
+    head = index.ResultsHeader(layout.PACKED, first.store_id, secrets.token_hex(8), meta)
     by_number = {placed.number: placed for placed in arrangement.trials}
 
-    def copy(trials: h5py.Group, row: index.Row, group: h5py.Group) -> None:
+    def copy(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
         # The other process has read and checked all of it: what counts here is that it is still the same trial.
-        if digest.sealed(group) != row.sha256:
+        if digest.read_digest(group) != row.sha256:
             raise ValueError(digest.CHANGED)
         index.as_it_lies(trials, row, group)
         placed = by_number[row.record.number]
@@ -99,63 +101,65 @@ def write(out: Path, arrangement: Arrangement) -> dict[int, str]:
             )
         damaged[placed.number] = placed.trial.damage
     try:
-        rows = [_row(placed) for placed in arrangement.trials]
+        rows = [_merged_row(placed) for placed in arrangement.trials]
         return index.pack(out, head, rows, damaged, copy=copy)
     except (OSError, StoreError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise StoreError(f"{out}: is not made: {one_line(why)}") from error
 
 
-def _row(placed: Placed) -> index.Row:
+def _merged_row(placed: PlacedTrial) -> index.TrialRow:
     record = placed.trial.row.record
     if not placed.moved:
         return placed.trial.row
-    moved = replace(record, number=placed.number, retry_of=_moved(record.retry_of, placed.moved))
+    moved = replace(record, number=placed.number, retry_of=_shift_number(record.retry_of, placed.moved))
     return replace(placed.trial.row, record=moved, json="")
 
 
-def _say_where_from(group: h5py.Group, placed: Placed, record: TrialRecord) -> None:
+def _say_where_from(group: h5py.Group, placed: PlacedTrial, record: TrialRecord) -> None:
     """Give a copied trial its new number, remember the old one, and seal it again."""
     old = placed.trial.row.record.number
-    nexus.attributes(
+    nexus.write_attributes(
         group, {layout.MERGED_STORE: placed.trial.identity[0], layout.MERGED_NUMBER: placed.trial.identity[1]}
     )
     if placed.moved:
-        nexus.attributes(
+        nexus.write_attributes(
             group, {"number": record.number} | ({} if record.retry_of is None else {"retry_of": record.retry_of})
         )
-        _rewrite(group, layout.RECORD_JSON, codec.record_to_json(record))
+        _replace_text(group, layout.RECORD_JSON, codec.record_to_json(record))
         for name in (layout.CURVE, layout.IMAGE):
             if name in group:
                 said = nexus.read_text(group[name], "title")
-                _rewrite(group[name], "title", said.replace(f"trial {old}", f"trial {record.number}", 1))
+                _replace_text(group[name], "title", said.replace(f"trial {old}", f"trial {record.number}", 1))
         if "lost" in group.attrs:
-            nexus.attribute(
-                group, "lost", nexus.said(group, "lost").replace(f"of trial {old} ", f"of trial {record.number} ", 1)
+            nexus.write_attribute(
+                group,
+                "lost",
+                nexus.read_attribute(group, "lost").replace(f"of trial {old} ", f"of trial {record.number} ", 1),
             )
     digest.seal(group)
 
 
-def _rewrite(group: h5py.Group, name: str, text: str) -> None:
+def _replace_text(group: h5py.Group, name: str, text: str) -> None:
     del group[name]
-    nexus.text(group, name, text)
+    nexus.write_text(group, name, text)
 
 
-def _described(sources: Sequence[Source], arrangement: Arrangement) -> StudyMeta:
+def _merged_meta(sources: Sequence[MergeSource], arrangement: MergePlan) -> StudyMeta:
     """The first file's description, begun when the first of them was, and what was merged into it."""
     first = sources[0].meta
     facts: dict[str, str] = {}
     for part in arrangement.parts[1:]:
         moved = f", moved up by {part.moved[0][1] - part.moved[0][0]}" if part.moved else ""
         if part.new:
-            facts[_free(f"merged {part.source.path.name}", {**first.provenance, **facts})] = (
+            facts[_unused_name(f"merged {part.source.path.name}", {**first.provenance, **facts})] = (
                 f"{part.new} trials of store {part.source.store_id}{moved}"
             )
     created = min((source.meta.created for source in sources if source.meta.created), default="")
     return replace(first, created=created, provenance={**first.provenance, **facts})
 
 
-def _free(name: str, taken: Mapping[str, str]) -> str:
+def _unused_name(name: str, taken: Mapping[str, str]) -> str:
     """``name``, numbered where something else has it."""
     tries = (name if again == 1 else f"{name} ({again})" for again in count(1))
     return next(word for word in tries if word not in taken)

@@ -24,10 +24,10 @@ DAMAGED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class MergeTrial:
     """A trial of one of the files."""
 
-    row: index.Row
+    row: index.TrialRow
     identity: Identity
     content: str
     """Its record as JSON: equal for the same trial, whatever was dropped of its arrays since."""
@@ -38,13 +38,13 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class MergeSource:
     """One of the files, as it was when it was read."""
 
     path: Path
     store_id: str
     meta: StudyMeta
-    trials: tuple[Trial, ...]
+    trials: tuple[MergeTrial, ...]
     unfinished: int
     live: str
     """Who has it, where a driver does."""
@@ -55,7 +55,7 @@ class Source:
 
 def differences(a: StudyMeta, b: StudyMeta) -> list[str]:
     """Why trials of the two are not of one study, one clause each; the engine's settings apart."""
-    spaces = [_space(meta) for meta in (a, b)]
+    spaces = [_load_space(meta) for meta in (a, b)]
     pairs: list[tuple[str, object, object]] = [
         ("study", a.name, b.name),
         ("engine", a.engine, b.engine),
@@ -69,21 +69,21 @@ def differences(a: StudyMeta, b: StudyMeta) -> list[str]:
         if "" in (old, new):  # one of them does not say: a rebuilt or an imported file
             continue
         if old != new:
-            found.append(f"{word} {_short(old)} and {_short(new)}")
+            found.append(f"{word} {_shorten_text(old)} and {_shorten_text(new)}")
     for name in spaces[0].keys() & spaces[1].keys():
-        kinds = [_kind(space[name]) for space in spaces]
+        kinds = [_distribution_kind(space[name]) for space in spaces]
         if kinds[0] != kinds[1]:
-            found.append(f"{name} among {_short(kinds[0])} and {_short(kinds[1])}")
+            found.append(f"{name} among {_shorten_text(kinds[0])} and {_shorten_text(kinds[1])}")
     return found
 
 
-def ranges(a: StudyMeta, b: StudyMeta) -> list[str]:
+def changed_ranges(a: StudyMeta, b: StudyMeta) -> list[str]:
     """The parameters that were drawn from other ranges; that is no obstacle."""
-    spaces = [_space(meta) for meta in (a, b)]
+    spaces = [_load_space(meta) for meta in (a, b)]
     return [name for name in spaces[0] if name in spaces[1] and spaces[0][name] != spaces[1][name]]
 
 
-def _space(meta: StudyMeta) -> dict[str, Any]:
+def _load_space(meta: StudyMeta) -> dict[str, Any]:
     try:
         said = json.loads(meta.search_space_json or "{}")
     except ValueError:
@@ -91,7 +91,7 @@ def _space(meta: StudyMeta) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _kind(distribution: Mapping[str, Any]) -> object:
+def _distribution_kind(distribution: Mapping[str, Any]) -> object:
     """What of a distribution may not differ: its sort, the choices, the logarithm."""
     attributes = distribution.get("attributes", {})
     return [
@@ -101,17 +101,17 @@ def _kind(distribution: Mapping[str, Any]) -> object:
     ]
 
 
-def _short(value: object) -> str:
+def _shorten_text(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:40]}...{text[-12:]}"
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedTrial:
     """A trial of the merged file."""
 
     number: int
-    trial: Trial
+    trial: MergeTrial
 
     @property
     def moved(self) -> int:
@@ -120,10 +120,10 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MergePart:
     """What one of the files gave."""
 
-    source: Source
+    source: MergeSource
     new: int
     """Trials that no file before it has."""
     known: int
@@ -136,14 +136,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangement:
+class MergePlan:
     """The trials of the merged file by number, and what each file gave."""
 
-    trials: tuple[Placed, ...]
-    parts: tuple[Part, ...]
+    trials: tuple[PlacedTrial, ...]
+    parts: tuple[MergePart, ...]
 
 
-def arrange(sources: Sequence[Source], conflicts: Conflicts = "refuse") -> Arrangement:
+def plan_merge(sources: Sequence[MergeSource], conflicts: Conflicts = "refuse") -> MergePlan:
     """Which file gives which trials, and under which numbers.
 
     Trials of the first file keep their numbers. Those of another keep theirs where none of them is taken, and
@@ -152,8 +152,8 @@ def arrange(sources: Sequence[Source], conflicts: Conflicts = "refuse") -> Arran
     """
     # A trial is the same one where identity and record agree: copies of one store that went on apart gave the same
     # identity to different trials.
-    placed: dict[tuple[Identity, str], Placed] = {}
-    parts: list[Part] = []
+    placed: dict[tuple[Identity, str], PlacedTrial] = {}
+    parts: list[MergePart] = []
     for source in sources:
         identities = {identity for identity, _ in placed}
         known, new, clash = [], [], []
@@ -165,7 +165,7 @@ def arrange(sources: Sequence[Source], conflicts: Conflicts = "refuse") -> Arran
             else:
                 new.append(trial)
         if clash and conflicts == "refuse":
-            raise _refused(source, clash, parts)
+            raise _conflict_error(source, clash, parts)
         # Of a trial that several files have, the one counts from which least was dropped, under the number it has.
         fuller = 0
         for trial in known:
@@ -177,14 +177,14 @@ def arrange(sources: Sequence[Source], conflicts: Conflicts = "refuse") -> Arran
         # whose numbers are taken in any case, must not push them from theirs.
         moved: list[tuple[int, int]] = []
         for group in (new, clash if conflicts == "both" else []):
-            by = _shift(group, {p.number for p in placed.values()})
+            by = _number_shift(group, {p.number for p in placed.values()})
             for trial in group:
                 number = trial.row.record.number
-                placed[trial.identity, trial.content] = Placed(number + by, trial)
+                placed[trial.identity, trial.content] = PlacedTrial(number + by, trial)
                 if by:
                     moved.append((number, number + by))
         parts.append(
-            Part(
+            MergePart(
                 source,
                 new=len(new) + (len(clash) if conflicts == "both" else 0),
                 known=len(known),
@@ -193,10 +193,10 @@ def arrange(sources: Sequence[Source], conflicts: Conflicts = "refuse") -> Arran
                 moved=tuple(moved),
             )
         )
-    return Arrangement(tuple(sorted(placed.values(), key=lambda p: p.number)), tuple(parts))
+    return MergePlan(tuple(sorted(placed.values(), key=lambda p: p.number)), tuple(parts))
 
 
-def _shift(trials: Sequence[Trial], used: set[int]) -> int:
+def _number_shift(trials: Sequence[MergeTrial], used: set[int]) -> int:
     """By how much the numbers of all of ``trials`` grow, so that none is used twice; 0 where none is.
 
     The numbers of attempts that were tried again are theirs too, though these have no trial of their own.
@@ -209,11 +209,11 @@ def _shift(trials: Sequence[Trial], used: set[int]) -> int:
     return max(used) + 1 - min(mine | lost)
 
 
-def _refused(source: Source, clash: Sequence[Trial], parts: Sequence[Part]) -> StoreError:
+def _conflict_error(source: MergeSource, clash: Sequence[MergeTrial], parts: Sequence[MergePart]) -> StoreError:
     sources = [part.source for part in parts]
     holders = [s.path.name for s in sources if clash[0].identity in {trial.identity for trial in s.trials}]
     other = holders[0]
-    which = spans([t.row.record.number for t in clash])
+    which = format_spans([t.row.record.number for t in clash])
     there = "is another trial" if len(clash) == 1 else "are other trials"
     return StoreError(
         f"{source.path}: a copy of {other} that went on by itself: {which} there {there}; "
@@ -221,7 +221,7 @@ def _refused(source: Source, clash: Sequence[Trial], parts: Sequence[Part]) -> S
     )
 
 
-def spans(numbers: Sequence[int]) -> str:
+def format_spans(numbers: Sequence[int]) -> str:
     """``3, 5 to 9``."""
     found: list[list[int]] = []
     for number in sorted(numbers):

@@ -27,12 +27,12 @@ from ptydask.store import (
     refused,
     trialgroup,
 )
-from ptydask.store.study import unwritable
+from ptydask.store.study import unwritable_error
 from ptydask.store.upkeep import retention, sizes
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackReport:
     """What packing did, or would do."""
 
     path: Path
@@ -57,12 +57,12 @@ class Packed:
 
 def pack(
     path: Path,
-    rule: retention.Keeping = retention.ALL,
+    rule: retention.RetentionRule = retention.ALL,
     *,
     out: Path | None = None,
     dry_run: bool = False,
     drop_checkpoints: bool = False,
-) -> Packed:
+) -> PackReport:
     """Make ``path``, or ``out``, one file with every trial, and with the arrays of those that ``rule`` keeps.
 
     In place, a driver that has the study is a StoreError that names it, and so is a damaged trial in a packed
@@ -74,24 +74,24 @@ def pack(
         out = out.absolute()
         refuse_existing(out)
     if dry_run:
-        return _plan(path, contents.look(path, names.folder_of(path)), rule).report
+        return _make_plan(path, contents.read_contents(path, names.folder_of(path)), rule).report
     if out is not None:
-        return _copy(path, rule, out)
+        return _pack_copy(path, rule, out)
     contents.refuse_foreign(path, names.folder_of(path))
     if not path.exists() and not (names.folder_of(path) / contents.CARD).exists():
         raise refused.missing(path)
-    with held(path):
+    with hold_lock(path):
         return _in_place(path, rule, drop_checkpoints)
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def hold_lock(path: Path) -> Iterator[None]:
     """Keep drivers from the study ``path`` meanwhile. Raises StoreError where one has it."""
     folder = names.folder_of(path)
     try:
         mine = lock.acquire(folder)
     except OSError as error:
-        raise UnusableResults(str(unwritable(path, error))) from error
+        raise UnusableResults(str(unwritable_error(path, error))) from error
     try:
         yield
     finally:
@@ -131,7 +131,7 @@ def refuse_existing(out: Path, say: Refusals = WRITTEN) -> None:
         raise UnusableResults(say.folder.format(folder=folder))
     if not out.parent.is_dir():
         raise UnusableResults(say.parent.format(out=out))
-    files.sweep(out.parent, out.name)
+    files.remove_leftovers(out.parent, out.name)
 
 
 def write_new(path: Path, meta: StudyMeta, trials: Iterable[tuple[TrialRecord, TrialOutput | None]]) -> None:
@@ -141,7 +141,7 @@ def write_new(path: Path, meta: StudyMeta, trials: Iterable[tuple[TrialRecord, T
     not read back, and what ``trials`` raises; nothing is then left behind.
     """
     refuse_existing(path, IMPORTED)
-    head = index.Head(layout.PACKED, secrets.token_hex(8), secrets.token_hex(8), meta)
+    head = index.ResultsHeader(layout.PACKED, secrets.token_hex(8), secrets.token_hex(8), meta)
     numbers: set[int] = set()
 
     def build(file: h5py.File) -> None:
@@ -152,20 +152,20 @@ def write_new(path: Path, meta: StudyMeta, trials: Iterable[tuple[TrialRecord, T
             made = trialgroup.write(
                 group, name, record, output, meta.keep, direction=meta.direction, metric=meta.metric
             )
-            rows.append(index.Row(record, path, made.name, index.own_tile(file, made.name)))
+            rows.append(index.TrialRow(record, path, made.name, index.own_tile(file, made.name)))
             numbers.add(record.number)
         index.complete(study, meta, rows, numbers)
 
     try:
         files.write_whole(path, build, check=lambda aside: index.check_whole(aside, numbers))
     except OSError as error:
-        raise UnusableResults(str(unwritable(path, error))) from error
+        raise UnusableResults(str(unwritable_error(path, error))) from error
 
 
-def _in_place(path: Path, rule: retention.Keeping, drop_checkpoints: bool) -> Packed:
+def _in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: bool) -> PackReport:
     folder = names.folder_of(path)
-    found = contents.load(path, folder)
-    plan = _plan(path, found, rule)
+    found = contents.load_and_tidy(path, folder)
+    plan = _make_plan(path, found, rule)
     apart = any(row.file != path for row in found.rows.values())
     report = plan.report
     if apart or plan.drop:
@@ -187,19 +187,19 @@ def _in_place(path: Path, rule: retention.Keeping, drop_checkpoints: bool) -> Pa
     return replace(report, checkpoints_kept=kept)
 
 
-def _copy(path: Path, rule: retention.Keeping, out: Path, tries: int = 3) -> Packed:
+def _pack_copy(path: Path, rule: retention.RetentionRule, out: Path, tries: int = 3) -> PackReport:
     """Pack into ``out``, reading only. Where trials moved meanwhile, into a packed file, they are looked up again."""
-    found = contents.look(path, names.folder_of(path))
-    plan = _plan(path, found, rule)
+    found = contents.read_contents(path, names.folder_of(path))
+    plan = _make_plan(path, found, rule)
     try:
         failed = plan.write(out, found)
     except (OSError, StoreError) as error:
         if tries > 1 and any(not row.file.exists() for row in found.rows.values()):
-            return _copy(path, rule, out, tries - 1)
+            return _pack_copy(path, rule, out, tries - 1)
         raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
     if tries > 1 and any(not found.rows[number].file.exists() for number in failed):
         out.unlink()
-        return _copy(path, rule, out, tries - 1)
+        return _pack_copy(path, rule, out, tries - 1)
     lines = (*found.damaged, *(one_line(f"trial {number}: {why}") for number, why in failed.items()))
     return replace(plan.report, path=out, after=out.stat().st_size, changed=True, damaged=lines)
 
@@ -208,17 +208,17 @@ def _copy(path: Path, rule: retention.Keeping, out: Path, tries: int = 3) -> Pac
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    rule: retention.Keeping
+class _PackPlan:
+    rule: retention.RetentionRule
     drop: frozenset[int]
-    report: Packed
+    report: PackReport
 
-    def write(self, path: Path, found: contents.Contents) -> dict[int, str]:
+    def write(self, path: Path, found: contents.StoreContents) -> dict[int, str]:
         """Make ``path`` the packed file; returns why, for each trial that has its numbers only."""
         assert found.previous is not None
-        head = index.Head(layout.PACKED, found.store_id, secrets.token_hex(8), found.previous)
+        head = index.ResultsHeader(layout.PACKED, found.store_id, secrets.token_hex(8), found.previous)
 
-        def copy(trials: h5py.Group, row: index.Row, group: h5py.Group) -> None:
+        def copy(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
             if row.record.number in self.drop:
                 digest.check(group)
                 without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
@@ -230,7 +230,7 @@ class _Plan:
         return index.pack(path, head, rows, isolated.deadly(rows), copy=copy)
 
 
-def _plan(path: Path, found: contents.Contents, rule: retention.Keeping) -> _Plan:
+def _make_plan(path: Path, found: contents.StoreContents, rule: retention.RetentionRule) -> _PackPlan:
     if not found.rows or found.previous is None:
         raise StoreError(f"{path}: no trial has ended so far, there is nothing to pack")
     records = [row.record for row in in_order(found.rows)]
@@ -239,12 +239,12 @@ def _plan(path: Path, found: contents.Contents, rule: retention.Keeping) -> _Pla
         raise UsageError(
             f"--arrays {rule}: the best trial would lose its arrays; add best:1 to keep them, or best:0 to say so"
         )
-    stay = retention.chosen(rule, records, direction)
+    stay = retention.kept_trials(rule, records, direction)
     held_now = sizes.of_rows(in_order(found.rows))
     bulk = {number: holding.bulk for number, holding in held_now.items() if holding.bulk}
     drop = frozenset(bulk.keys() - stay)
     before = sizes.on_disk([path, *(row.file for row in found.rows.values())])
-    report = Packed(
+    report = PackReport(
         path=path,
         trials=len(records),
         changed=False,
@@ -255,12 +255,12 @@ def _plan(path: Path, found: contents.Contents, rule: retention.Keeping) -> _Pla
         unfinished=checkpoints.count(names.folder_of(path)),
         checkpoints_kept=True,
         damaged=found.damaged,
-        bulk=sizes.words(held_now.values()),
+        bulk=sizes.bulk_words(held_now.values()),
     )
-    return _Plan(rule, drop, report)
+    return _PackPlan(rule, drop, report)
 
 
-def in_order(rows: Mapping[int, index.Row]) -> Sequence[index.Row]:
+def in_order(rows: Mapping[int, index.TrialRow]) -> Sequence[index.TrialRow]:
     """The rows by number."""
     return [rows[number] for number in sorted(rows)]
 
@@ -283,7 +283,7 @@ def without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str) -
         else:
             made[member] = link
     if layout.CURVE in made:
-        nexus.attribute(made, "default", layout.CURVE)
+        nexus.write_attribute(made, "default", layout.CURVE)
     elif "default" in made.attrs:
         del made.attrs["default"]
     words = [*arrays, *(["the image"] if layout.IMAGE in group else [])]
@@ -292,5 +292,5 @@ def without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str) -
     if layout.ARTIFACTS in group:
         words.append(artifacts.in_words(group))
     said = f"dropped when the file was packed with --arrays {why}: {', '.join(words)}"
-    nexus.attribute(made, layout.ARRAYS_DROPPED, said)
+    nexus.write_attribute(made, layout.ARRAYS_DROPPED, said)
     digest.seal(made)

@@ -10,13 +10,13 @@ from pathlib import Path
 from ptydask.errors import NoResults, StoreError, UnusableResults, one_line
 from ptydask.model import Direction, StudyMeta
 from ptydask.store import contents, files, index, layout, names, refused, trialgroup
-from ptydask.store.study import unwritable
+from ptydask.store.study import unwritable_error
 from ptydask.store.upkeep import packing, salvage
 from ptydask.store.upkeep.salvage import Found
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt:
+class RebuildReport:
     """What rebuilding found and did."""
 
     path: Path
@@ -37,7 +37,7 @@ class Rebuilt:
     """Whether the study's own description was found; else its settings are unknown."""
 
 
-def rebuild(path: Path, out: Path | None = None) -> Rebuilt:
+def rebuild(path: Path, out: Path | None = None) -> RebuildReport:
     """Make the results usable again, from whatever is left of ``path`` and of the trials' own files beside it.
 
     With trials' own files, ``path`` becomes their index, as if the study had been stopped; damaged files are moved
@@ -47,40 +47,40 @@ def rebuild(path: Path, out: Path | None = None) -> Rebuilt:
     """
     path = path.absolute()
     folder = names.folder_of(path)
-    parts = _files(path, folder)
+    parts = _trial_files(path, folder)
     if not parts:
         raise NoResults(f"{path}: there is no such results file, and no folder {folder.name} with its trials")
     beside = [part for part in parts if part != path]
     if not beside:
         refused.other_kinds(path)
     if out is None and beside:
-        with packing.held(path):
-            files.sweep(folder)
-            files.sweep(path.parent, path.name)
+        with packing.hold_lock(path):
+            files.remove_leftovers(folder)
+            files.remove_leftovers(path.parent, path.name)
             try:
-                return _index_again(path, folder, _examined(path, _files(path, folder)))
+                return _index_again(path, folder, _examine_files(path, _trial_files(path, folder)))
             except OSError as error:
-                raise UnusableResults(str(unwritable(path, error))) from error
-    return _elsewhere(path, out, _examined(path, parts))
+                raise UnusableResults(str(unwritable_error(path, error))) from error
+    return _rebuild_elsewhere(path, out, _examine_files(path, parts))
 
 
-def _elsewhere(path: Path, out: Path | None, found: Sequence[Found]) -> Rebuilt:
+def _rebuild_elsewhere(path: Path, out: Path | None, found: Sequence[Found]) -> RebuildReport:
     """Write what is whole into a new file, where something is damaged or ``out`` is asked for."""
     if out is None and found[0].intact:
-        return _result(path, _gathered(found), found, written=False, packed=found[0].kind == layout.PACKED)
+        return _make_report(path, _gather_trials(found), found, written=False, packed=found[0].kind == layout.PACKED)
     target = (out if out is not None else path.with_name(f"{path.stem}-rebuilt{path.suffix}")).absolute()
     packing.refuse_existing(target)
     return _new_file(target, found)
 
 
-def _files(path: Path, folder: Path) -> list[Path]:
+def _trial_files(path: Path, folder: Path) -> list[Path]:
     """Every file that holds trials: the older first, so that what is newer counts."""
     packs = sorted(folder.glob("packed-*.h5"))
     own = sorted(file for file in folder.glob("*.h5") if names.shard_number(file) is not None)
     return [*packs, *([path] if path.is_file() else []), *own]
 
 
-def _examined(path: Path, parts: Sequence[Path]) -> list[Found]:
+def _examine_files(path: Path, parts: Sequence[Path]) -> list[Found]:
     found = salvage.examine(parts)
     if any(one.foreign and one.path == path for one in found):
         raise refused.foreign(path)
@@ -88,10 +88,10 @@ def _examined(path: Path, parts: Sequence[Path]) -> list[Found]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Gathered:
+class _GatheredTrials:
     """The trials of all files together."""
 
-    rows: Mapping[int, index.Row]
+    rows: Mapping[int, index.TrialRow]
     damaged: Mapping[int, str]
     """Trials that are whole nowhere, of which the numbers are known; their rows are there too."""
     lost: tuple[int, ...]
@@ -99,40 +99,40 @@ class _Gathered:
     store_id: str
 
 
-def _gathered(found: Sequence[Found], card: tuple[str, StudyMeta] | None = None) -> _Gathered:
+def _gather_trials(found: Sequence[Found], card: tuple[str, StudyMeta] | None = None) -> _GatheredTrials:
     whole = {row.record.number: row for one in found for row in one.whole}
     damaged = {number: (one, why) for one in found for number, why in one.damaged.items() if number not in whole}
     known = {n: record for one in found for n, record in one.table.items() if n not in whole}
     rows = dict(whole)
     for number, record in known.items():
         at = damaged[number][0].path if number in damaged else Path()
-        rows[number] = index.Row(record, at, f"/{layout.TRIAL}", None)
+        rows[number] = index.TrialRow(record, at, f"/{layout.TRIAL}", None)
     reasons = {number: f"{damaged[number][0].path.name}: {damaged[number][1]}" for number in known if number in damaged}
     reasons |= {number: "its own file is not there any more" for number in known if number not in damaged}
     said = next(((one.store_id, one.meta) for one in reversed(found) if one.meta is not None), None)
     store_id, meta = card if card is not None else said if said is not None else ("", None)
-    return _Gathered(rows, reasons, tuple(sorted(damaged.keys() - rows.keys())), meta, store_id)
+    return _GatheredTrials(rows, reasons, tuple(sorted(damaged.keys() - rows.keys())), meta, store_id)
 
 
-def _index_again(path: Path, folder: Path, found: Sequence[Found]) -> Rebuilt:
+def _index_again(path: Path, folder: Path, found: Sequence[Found]) -> RebuildReport:
     """Set damaged files aside, and write the index of the others. The lock is held."""
     try:
         card = contents.read_card(folder)
     except StoreError:
         card = None
-    got = _gathered(found, card)
+    got = _gather_trials(found, card)
     if not got.rows:
         raise StoreError(f"{folder}: no trial in it can be read; it is left as it is")
     if card is not None and path.is_file() and all(one.intact for one in found) and not got.damaged:
-        return _result(path, got, found, written=False, packed=any(one.kind == layout.PACKED for one in found))
-    meta = got.meta if got.meta is not None else _guessed(path, got)
+        return _make_report(path, got, found, written=False, packed=any(one.kind == layout.PACKED for one in found))
+    meta = got.meta if got.meta is not None else _guess_meta(path, got)
     store_id = got.store_id or secrets.token_hex(8)
     keep = [one for one in found if one.intact]
     rows = {row.record.number: row for one in keep for row in one.whole}
     rest = {number: row for number, row in got.rows.items() if number not in rows}
     if rest:
         new = contents.pack_path(folder, secrets.token_hex(8))
-        head = index.Head(layout.PACKED, store_id, new.stem.removeprefix("packed-"), meta)
+        head = index.ResultsHeader(layout.PACKED, store_id, new.stem.removeprefix("packed-"), meta)
         index.pack(new, head, packing.in_order(rest), got.damaged)
         rows |= {row.record.number: row for row in index.read_rows(new)}
     aside = [contents.set_aside(one.path, folder) for one in found if not one.intact]
@@ -141,30 +141,30 @@ def _index_again(path: Path, folder: Path, found: Sequence[Found]) -> Rebuilt:
         files.second_name(path, second)
         rows = {n: replace(row, file=second) if row.file == path else row for n, row in rows.items()}
     contents.write_card(folder, store_id, meta)
-    index.write(path, index.Head(layout.INDEX, store_id, "", meta), packing.in_order(rows))
-    return replace(_result(path, got, found, written=True, packed=False), aside=tuple(aside))
+    index.write(path, index.ResultsHeader(layout.INDEX, store_id, "", meta), packing.in_order(rows))
+    return replace(_make_report(path, got, found, written=True, packed=False), aside=tuple(aside))
 
 
-def _new_file(out: Path, found: Sequence[Found]) -> Rebuilt:
-    got = _gathered(found)
+def _new_file(out: Path, found: Sequence[Found]) -> RebuildReport:
+    got = _gather_trials(found)
     if not got.rows:
         trouble = next((f": {one.trouble}" for one in found if one.trouble), "")
         raise StoreError(f"{found[0].path}: no trial in it can be read{trouble}; it is left as it is")
-    meta = got.meta if got.meta is not None else _guessed(found[0].path, got)
-    head = index.Head(layout.PACKED, got.store_id or secrets.token_hex(8), secrets.token_hex(8), meta)
+    meta = got.meta if got.meta is not None else _guess_meta(found[0].path, got)
+    head = index.ResultsHeader(layout.PACKED, got.store_id or secrets.token_hex(8), secrets.token_hex(8), meta)
     try:
         index.pack(out, head, packing.in_order(got.rows), got.damaged)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
-    return _result(out, got, found, written=True, packed=True)
+    return _make_report(out, got, found, written=True, packed=True)
 
 
-def _guessed(path: Path, got: _Gathered) -> StudyMeta:
+def _guess_meta(path: Path, got: _GatheredTrials) -> StudyMeta:
     """What a trial that is whole says of its study; settings and ranges are not known any more."""
     direction: Direction = "minimize"
     metric = ""
     if row := next((row for number, row in got.rows.items() if number not in got.damaged), None):
-        with files.read(row.file) as file:
+        with files.open_read_only(row.file) as file:
             direction, metric = trialgroup.read_aim(file[row.group])
     return StudyMeta(
         name=path.stem,
@@ -178,10 +178,12 @@ def _guessed(path: Path, got: _Gathered) -> StudyMeta:
     )
 
 
-def _result(path: Path, got: _Gathered, found: Sequence[Found], *, written: bool, packed: bool) -> Rebuilt:
+def _make_report(
+    path: Path, got: _GatheredTrials, found: Sequence[Found], *, written: bool, packed: bool
+) -> RebuildReport:
     lines = [f"{one.path.name}: {one.trouble}" for one in found if one.trouble]
     lines += [f"{one.path.name}: trial {number}: {why}" for one in found for number, why in one.damaged.items()]
-    return Rebuilt(
+    return RebuildReport(
         path=path,
         written=written,
         packed=packed,

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ptydask.errors import UsageError, nearest, shorten
-from ptydask.model import Direction, TrialRecord, TrialState, better, ranked
+from ptydask.errors import UsageError, nearest_hint, shorten
+from ptydask.model import Direction, TrialRecord, TrialState, is_better, ranked
 
 WORDS = ("all", "none", "best:K", "improvements", "every:N")
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class RetentionRule:
     """A trial keeps its arrays where any of these says so."""
 
     everything: bool = False
@@ -30,11 +30,11 @@ class Keeping:
         return ",".join(words) or "none"
 
 
-ALL = Keeping(everything=True)
-NONE = Keeping()
+ALL = RetentionRule(everything=True)
+NONE = RetentionRule()
 
 
-def parse(text: str) -> Keeping:
+def parse(text: str) -> RetentionRule:
     """``best:20,improvements,every:50`` and the like. Raises UsageError."""
     if text.strip() in ("all", "none"):
         return ALL if text.strip() == "all" else NONE
@@ -45,24 +45,24 @@ def parse(text: str) -> Keeping:
         if part == "improvements":
             improvements = True
         elif word == "best" and colon:
-            best = _count(part, number, least=0)
+            best = _parse_count(part, number, least=0)
         elif word == "every" and colon:
-            every = _count(part, number, least=1)
+            every = _parse_count(part, number, least=1)
         elif part in ("all", "none"):
             raise UsageError(f"--arrays {shorten(text)}: {part!r} stands alone")
         else:
-            hint = nearest(f"{word}:" if colon else word, ("best:", "improvements", "every:", "all", "none"))
+            hint = nearest_hint(f"{word}:" if colon else word, ("best:", "improvements", "every:", "all", "none"))
             raise UsageError(f"--arrays {shorten(text)}: unknown {part!r}; {hint or 'known: ' + ', '.join(WORDS)}")
-    return Keeping(best=best, improvements=improvements, every=every)
+    return RetentionRule(best=best, improvements=improvements, every=every)
 
 
-def _count(part: str, number: str, least: int) -> int:
+def _parse_count(part: str, number: str, least: int) -> int:
     if not (number.isdecimal() and number.isascii() and int(number) >= least):
         raise UsageError(f"--arrays {part}: a whole number from {least} on is needed after the colon")
     return int(number)
 
 
-def chosen(rule: Keeping, records: Sequence[TrialRecord], direction: Direction) -> frozenset[int]:
+def kept_trials(rule: RetentionRule, records: Sequence[TrialRecord], direction: Direction) -> frozenset[int]:
     """The numbers of the trials that keep their arrays, where they have any."""
     if rule.everything:
         return frozenset(record.number for record in records)
@@ -74,11 +74,11 @@ def chosen(rule: Keeping, records: Sequence[TrialRecord], direction: Direction) 
     return frozenset(kept)
 
 
-def forgets_the_best(rule: Keeping, records: Sequence[TrialRecord], direction: Direction) -> bool:
+def forgets_the_best(rule: RetentionRule, records: Sequence[TrialRecord], direction: Direction) -> bool:
     """Whether the best trial loses its arrays although nobody said ``none`` or ``best:0``."""
     best = next(iter(ranked(records, direction)), None)
     meant = rule == NONE or rule.best == 0
-    return best is not None and not meant and best.number not in chosen(rule, records, direction)
+    return best is not None and not meant and best.number not in kept_trials(rule, records, direction)
 
 
 def improvements(records: Iterable[TrialRecord], direction: Direction) -> set[int]:
@@ -86,14 +86,14 @@ def improvements(records: Iterable[TrialRecord], direction: Direction) -> set[in
     done = [r for r in records if r.state is TrialState.COMPLETE and r.error is not None and r.error == r.error]
     found: set[int] = set()
     best: float | None = None
-    for record in sorted(done, key=lambda r: (_ended(r), r.number)):
-        if record.error is not None and (best is None or better(record.error, best, direction)):
+    for record in sorted(done, key=lambda r: (_end_time(r), r.number)):
+        if record.error is not None and (best is None or is_better(record.error, best, direction)):
             best = record.error
             found.add(record.number)
     return found
 
 
-def _ended(record: TrialRecord) -> float:
+def _end_time(record: TrialRecord) -> float:
     """Seconds since 1970; minus infinity where the record does not say: the number then decides."""
     try:
         return (datetime.fromisoformat(record.started) + timedelta(seconds=record.seconds)).timestamp()

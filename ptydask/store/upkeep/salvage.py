@@ -22,7 +22,7 @@ class Found:
     """"packed" or "index"; "" for a trial's own file, and where the file cannot say."""
     store_id: str = ""
     meta: StudyMeta | None = None
-    whole: tuple[index.Row, ...] = ()
+    whole: tuple[index.TrialRow, ...] = ()
     """Trials that are as they were written."""
     damaged: Mapping[int, str] = field(default_factory=dict)
     """Trials that are not, and why."""
@@ -45,7 +45,7 @@ def examine(paths: Sequence[Path], *, patience: float = PATIENCE) -> list[Found]
         return [_found(child, path) for path in paths]
 
 
-def trial(child: ChildReader, file: Path, group: str, number: int) -> tuple[index.Row | None, Answer]:
+def trial(child: ChildReader, file: Path, group: str, number: int) -> tuple[index.TrialRow | None, Answer]:
     """A trial as a row, where it is whole and has the ``number`` that its place says; and all that ``child`` answered.
 
     Where it is not whole the answer's ``trouble`` says why.
@@ -56,7 +56,7 @@ def trial(child: ChildReader, file: Path, group: str, number: int) -> tuple[inde
     record = codec.record_from_json(answer["record"])
     if record.number != number:
         return None, {**answer, "trouble": f"it says that it is trial {record.number}"}
-    return index.Row(record, file, group, None, answer["sha256"], answer["record"]), answer
+    return index.TrialRow(record, file, group, None, answer["sha256"], answer["record"]), answer
 
 
 def _found(child: ChildReader, path: Path) -> Found:
@@ -96,9 +96,9 @@ def _of_study(child: ChildReader, path: Path) -> Found:
 
 def _trials(
     child: ChildReader, path: Path, groups: Mapping[int, str]
-) -> tuple[tuple[index.Row, ...], Mapping[int, str]]:
+) -> tuple[tuple[index.TrialRow, ...], Mapping[int, str]]:
     """Those that are whole; and of the others, by number, why they are not."""
-    whole: list[index.Row] = []
+    whole: list[index.TrialRow] = []
     damaged: dict[int, str] = {}
     for number, group in groups.items():
         row, answer = trial(child, path, group, number)

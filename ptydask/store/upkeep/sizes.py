@@ -34,7 +34,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class TrialSizes:
     """What the file holds of one trial."""
 
     stored: Mapping[str, int]
@@ -50,25 +50,25 @@ class Holding:
         return sum(self.stored.get(kind, 0) for kind in BULK)
 
 
-def words(holdings: Iterable[Holding]) -> str:
+def bulk_words(holdings: Iterable[TrialSizes]) -> str:
     """What the trials would lose together: ``arrays``, ``artifacts``, ``arrays and artifacts``."""
     kinds = {kind for holding in holdings for kind in BULK if holding.stored.get(kind)}
     return " and ".join([*(["arrays"] if kinds - {ARTIFACTS} or not kinds else []), *(kinds & {ARTIFACTS})])
 
 
-def of_trial(group: h5py.Group) -> Holding:
+def of_trial(group: h5py.Group) -> TrialSizes:
     """What a trial's group holds."""
     stored: Counter[str] = Counter()
     unpacked = 0
-    for name, size, plain in _sizes(group.id):
+    for name, size, plain in _member_sizes(group.id):
         kind = _KINDS.get(name, ARRAYS)
         stored[kind] += size
         unpacked += plain if kind in BULK else 0
     dropped, lost = (h5py.h5a.exists(group.id, name) for name in (layout.ARRAYS_DROPPED.encode(), b"lost"))
-    return Holding(stored, unpacked, dropped, lost)
+    return TrialSizes(stored, unpacked, dropped, lost)
 
 
-def _sizes(group: h5py.h5g.GroupID) -> Iterator[tuple[str, int, int]]:
+def _member_sizes(group: h5py.h5g.GroupID) -> Iterator[tuple[str, int, int]]:
     """Each member's name, its bytes in the file and in memory. (h5py's own objects cost ten times as much.)"""
     for name in group:
         if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
@@ -79,11 +79,11 @@ def _sizes(group: h5py.h5g.GroupID) -> Iterator[tuple[str, int, int]]:
             plain = item.get_space().get_simple_extent_npoints() * item.get_type().get_size()
             yield text, item.get_storage_size(), plain
         elif isinstance(item, h5py.h5g.GroupID):
-            for _, size, plain in _sizes(item):
+            for _, size, plain in _member_sizes(item):
                 yield text, size, plain
 
 
-def of_rows(rows: Sequence[index.Row]) -> dict[int, Holding]:
+def of_rows(rows: Sequence[index.TrialRow]) -> dict[int, TrialSizes]:
     """The same for each trial that can be read, wherever it lies."""
     found = {}
     with ExitStack() as opened:
@@ -91,11 +91,11 @@ def of_rows(rows: Sequence[index.Row]) -> dict[int, Holding]:
         for row in rows:
             try:
                 if row.alone:
-                    with files.read(row.file) as file:
+                    with files.open_read_only(row.file) as file:
                         found[row.record.number] = of_trial(file[row.group])
                     continue
                 if row.file not in packs:
-                    packs[row.file] = opened.enter_context(files.read(row.file))
+                    packs[row.file] = opened.enter_context(files.open_read_only(row.file))
                 found[row.record.number] = of_trial(packs[row.file][row.group])
             except files.BROKEN:
                 continue

@@ -35,7 +35,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VerifyReport:
     """What :func:`verify` found."""
 
     path: Path
@@ -67,7 +67,7 @@ class Report:
         return f"put back a copy of the file, {rest}or keep what is whole: ptydask rebuild {self.path.name}"
 
 
-def verify(path: Path | str, *, patience: float = PATIENCE, progress: Progress | None = None) -> Report:
+def verify(path: Path | str, *, patience: float = PATIENCE, progress: Progress | None = None) -> VerifyReport:
     """Read all of the results file ``path``, with its folder where it has one, or of one trial's own file.
 
     Checksums of HDF5 and our own, table, history, attributes and links are compared with each other. Damage of any
@@ -78,21 +78,21 @@ def verify(path: Path | str, *, patience: float = PATIENCE, progress: Progress |
     with ChildReader(patience=patience) as child:
         for _ in range(_TRIES // 3):
             refused.other_kinds(path)
-            work = _Work(path, child, progress or (lambda done, total: None))
+            work = _Verification(path, child, progress or (lambda done, total: None))
             seen = work.study(path)
-            _everything(work, path, seen)
+            _verify_file(work, path, seen)
             if all(problem.file.exists() for problem in work.problems) or _stamp(path) == seen.stamp:
                 break  # else trials moved into the packed file meanwhile, as they do when a study ends
-    return Report(path, seen.kind, work.read, len(work.files), tuple(work.problems))
+    return VerifyReport(path, seen.kind, work.read, len(work.files), tuple(work.problems))
 
 
-def _everything(work: _Work, path: Path, seen: _Seen) -> None:
+def _verify_file(work: _Verification, path: Path, seen: _FileHead) -> None:
     if seen.kind == layout.TRIAL:
-        work.trials([_Place(names.shard_number(path), path, f"/{layout.TRIAL}")])
+        work.trials([_TrialPlace(names.shard_number(path), path, f"/{layout.TRIAL}")])
     elif seen.kind == layout.INDEX:
-        _index(work, path, seen)
+        _verify_index(work, path, seen)
     elif seen.kind == layout.PACKED:
-        work.trials([*work.within(path, seen), *_since(work, path, seen)])
+        work.trials([*work.trials_within(path, seen), *_trials_since(work, path, seen)])
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -105,36 +105,36 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _TableRow:
     seal: str
     text: str
     image: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _TrialPlace:
     """A trial, where it lies, and what the table knows of it."""
 
     number: int | None
     file: Path
     group: str
-    row: _Row | None = None
+    row: _TableRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _FileHead:
     """What a file says of itself."""
 
     kind: str = ""
     store_id: str = ""
     study: str = ""
     """The path of the study's group."""
-    rows: Mapping[int, _Row] = field(default_factory=dict)
+    rows: Mapping[int, _TableRow] = field(default_factory=dict)
     stamp: tuple[int, ...] = ()
 
 
 @dataclass
-class _Work:
+class _Verification:
     """What has been found so far."""
 
     path: Path
@@ -154,18 +154,18 @@ class _Work:
             if problem not in self.problems:
                 self.problems.append(problem)
 
-    def study(self, file: Path) -> _Seen:
+    def study(self, file: Path) -> _FileHead:
         """Check all of ``file`` but its trials. Raises StoreError where it is none of ours."""
         self.files.add(file)
         before = list(self.problems)
         for _ in range(_TRIES):
             self.problems, stamp = list(before), _stamp(file)
-            seen = replace(self._study(file), stamp=stamp)
+            seen = replace(self._check_study(file), stamp=stamp)
             if self.problems == before or _stamp(file) == stamp:
                 break  # else its parts are of two files, one after the other
         return seen
 
-    def _study(self, file: Path) -> _Seen:
+    def _check_study(self, file: Path) -> _FileHead:
         head = self.ask("head", file)
         if "refused" in head:
             raise StoreError(head["refused"])
@@ -174,7 +174,7 @@ class _Work:
         self.tell(file, None, head)
         kind = head.get("kind", "")
         if kind not in (layout.PACKED, layout.INDEX):
-            return _Seen(kind)
+            return _FileHead(kind)
         seal, rows, images = (self.ask(what, file) for what in ("seal", "rows", "images"))
         self.tell(file, None, seal, "all but the trials")
         for found, word in ((rows, layout.TABLE), (images, layout.THUMBNAILS)):
@@ -182,22 +182,22 @@ class _Work:
                 self.tell(file, None, found, word)
         tiles = images.get("images", [])
         said = {
-            number: _Row(sha256, text, tiles[row] if row < len(tiles) else None)
+            number: _TableRow(sha256, text, tiles[row] if row < len(tiles) else None)
             for row, (number, sha256, text) in enumerate(rows.get("rows", []))
         }
         if said:
             self.tell(file, None, self.ask("links", file, numbers=list(said)), "links")
-        return _Seen(kind, head["id"], head["study"], said)
+        return _FileHead(kind, head["id"], head["study"], said)
 
-    def within(self, file: Path, seen: _Seen) -> list[_Place]:
+    def trials_within(self, file: Path, seen: _FileHead) -> list[_TrialPlace]:
         """The trials of a packed file: those of its table, or those that can be seen in it."""
         numbers = sorted(seen.rows)
         if not numbers:
             numbers = sorted(self.ask("names", file).get("numbers", []))
         above = f"{seen.study}/{layout.TRIALS}"
-        return [_Place(n, file, f"{above}/{names.trial_name(n)}", seen.rows.get(n)) for n in numbers]
+        return [_TrialPlace(n, file, f"{above}/{names.trial_name(n)}", seen.rows.get(n)) for n in numbers]
 
-    def trials(self, places: Sequence[_Place]) -> None:
+    def trials(self, places: Sequence[_TrialPlace]) -> None:
         """Check trials, one by one, wherever they lie."""
         self.progress(0, len(places))
         for place in places:
@@ -209,7 +209,7 @@ class _Work:
             self.progress(self.read, len(places))
 
 
-def _whose(work: _Work, folder: Path, seen: _Seen) -> str:
+def _folder_store_id(work: _Verification, folder: Path, seen: _FileHead) -> str:
     """The id of the store whose folder it is; "" where there is none. One that cannot say it counts as the file's."""
     try:
         card = contents.read_card(folder) if folder.is_dir() else None
@@ -219,31 +219,33 @@ def _whose(work: _Work, folder: Path, seen: _Seen) -> str:
     return "" if card is None else card[0]
 
 
-def _since(work: _Work, path: Path, seen: _Seen) -> list[_Place]:
+def _trials_since(work: _Verification, path: Path, seen: _FileHead) -> list[_TrialPlace]:
     """Trials that a packed file does not have yet: of a study that goes on, or whose driver was killed."""
     folder = names.folder_of(path)
-    if _whose(work, folder, seen) != seen.store_id:
+    if _folder_store_id(work, folder, seen) != seen.store_id:
         return []
-    new = sorted(contents.shards(folder) - seen.rows.keys())
-    return [_Place(number, names.shard_path(folder, number), f"/{layout.TRIAL}") for number in new]
+    new = sorted(contents.shard_numbers(folder) - seen.rows.keys())
+    return [_TrialPlace(number, names.shard_path(folder, number), f"/{layout.TRIAL}") for number in new]
 
 
-def _index(work: _Work, path: Path, seen: _Seen) -> None:
+def _verify_index(work: _Verification, path: Path, seen: _FileHead) -> None:
     """Check every trial's own file, and every older pack, in the folder beside an index."""
     folder = names.folder_of(path)
-    whose = _whose(work, folder, seen)
+    whose = _folder_store_id(work, folder, seen)
     if whose != seen.store_id:
         what = "holds trials of another study" if whose else "is not there: the trials are in it"
         work.problems.append(Problem(folder, None, "", what))
         return
-    packed: dict[int, _Place] = {}
+    packed: dict[int, _TrialPlace] = {}
     for pack in sorted(folder.glob("packed-*.h5")):
-        packed |= {place.number: place for place in work.within(pack, work.study(pack)) if place.number is not None}
-    alone, places = contents.shards(folder), []
+        packed |= {
+            place.number: place for place in work.trials_within(pack, work.study(pack)) if place.number is not None
+        }
+    alone, places = contents.shard_numbers(folder), []
     for number in sorted({*seen.rows, *alone, *packed}):
         file = names.shard_path(folder, number)
         if number in alone:
-            places.append(_Place(number, file, f"/{layout.TRIAL}", seen.rows.get(number)))
+            places.append(_TrialPlace(number, file, f"/{layout.TRIAL}", seen.rows.get(number)))
         elif number in packed:
             places.append(packed[number])
         else:
