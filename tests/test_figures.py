@@ -95,6 +95,7 @@ def test_a_size_is_heeded_and_words_wrapped() -> None:
     assert max(wide) <= 340
 
 
+@pytest.mark.slow
 def test_an_svg_is_always_the_same() -> None:
     data = study(12)
     assert figures.svg(figures.draw("slice", data)) == figures.svg(figures.draw("slice", data))

@@ -229,6 +229,7 @@ def test_what_only_jobqueue_yaml_has_is_honoured() -> None:
     assert "--cpus-per-task" not in script
 
 
+@pytest.mark.slow
 def test_ctrl_c_stays_what_it_was() -> None:
     """dask-jobqueue replaces its handler with one that ends the process with exit code 0."""
     program = """

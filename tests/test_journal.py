@@ -132,6 +132,7 @@ def test_passwords_are_never_shown(url: str, monkeypatch: pytest.MonkeyPatch) ->
     assert "***" in spec.shown
 
 
+@pytest.mark.slow
 def test_nothing_listens_there(tmp_path: Path) -> None:
     """A server that does not answer is one line without the password."""
     pytest.importorskip("psycopg", reason="needs the package psycopg")

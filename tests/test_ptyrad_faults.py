@@ -66,6 +66,7 @@ def ours(config: Mapping[str, Any], *trials: Mapping[str, Any], seed: int = 7) -
     return [session.run(trial(values, n, seed), go_on, NEVER) for n, values in enumerate(trials)]
 
 
+@pytest.mark.slow
 def test_dx_is_tuned(data: Path) -> None:
     """1. Theirs writes a key that nothing reads, so dx stays; here it is the object's pixel size."""
     job = TheirJob.start(params(data), ["dx"])
@@ -114,6 +115,7 @@ def test_the_optimizer_can_be_tuned(data: Path) -> None:
     assert adam.metrics != sgd.metrics
 
 
+@pytest.mark.slow
 def test_padding_and_resampling_in_depth_do_not_compound(data: Path) -> None:
     """5. Theirs pads and resamples what it padded and resampled in the trial before."""
     pad = {"init_params.obj_z_pad": {"pad_layers": [1, 1], "pad_types": ["vacuum", "vacuum"]}}
@@ -227,6 +229,7 @@ def test_a_normal_run_reproduces_the_trial(data: Path) -> None:
     assert ours(params(data), {"oplr": 1e-3})[0].metrics["loss"] == expected
 
 
+@pytest.mark.slow
 def test_equal_shapes_are_compiled_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """16. Theirs empties the compiler's cache in every trial; here a second trial compiles nothing."""
     from torch._dynamo.utils import counters

@@ -38,6 +38,7 @@ STUDIES = {
     "numbers": {"n_trials": 2, "error_metric": "loss", "collate_results": False, "SAVE_ITERS": None},
 }
 PTYRAD = """
+import sys
 from ptydask.engines.ptyrad.torchvision_schema import make_importable
 make_importable()
 from ptyrad.params import load_params

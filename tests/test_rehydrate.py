@@ -154,6 +154,15 @@ def test_trials_are_the_same(pair: tuple[optuna.Study, optuna.Study]) -> None:
     assert again.metric_names == ["loss"]
 
 
+DRAWN = [
+    (ComponentSpec("TPESampler"), None),
+    (ComponentSpec("GridSampler"), None),
+    (ComponentSpec("RandomSampler"), ComponentSpec("MedianPruner")),
+]
+"""Importances and plots see nothing but trials, which are the same for every sampler and pruner: three tell all."""
+
+
+@pytest.mark.parametrize("pair", DRAWN, ids=lambda r: r[0].name, indirect=True)
 def test_importances_are_the_same(pair: tuple[optuna.Study, optuna.Study]) -> None:
     """Optuna finds in the rehydrated study what it finds in the first."""
     for evaluator in (
@@ -184,14 +193,6 @@ def draw(module: Any, name: str, study: optuna.Study) -> Any:
     if name == "plot_hypervolume_history":
         return getattr(module, name)(study, [1.0])
     return getattr(module, name)(study)
-
-
-DRAWN = [
-    (ComponentSpec("TPESampler"), None),
-    (ComponentSpec("GridSampler"), None),
-    (ComponentSpec("RandomSampler"), ComponentSpec("MedianPruner")),
-]
-"""Plots see nothing but trials, and those are the same for every sampler and pruner: three studies tell all."""
 
 
 @pytest.mark.slow
