@@ -51,7 +51,8 @@ def write(path: Path, meta: StudyMeta, trial: TrialData) -> tuple[str, ...]:
 def of_trial(meta: StudyMeta, trial: TrialData) -> ModelOfTrial:
     """What PtyRAD would have saved at the iteration that the trial's arrays are of, its last.
 
-    The optimizer's state and the losses of single batches are not kept. Raises StoreError where the trial's arrays
+    The optimizer's state, the losses of single batches, and the courses of learning rates, mean tilts and convergence,
+    which PtyRAD 1.0 saves, are not kept. Raises StoreError where the trial's arrays
     are not there, or the study is of another engine.
     """
     check_exportable(meta, trial)
@@ -65,10 +66,11 @@ def of_trial(meta: StudyMeta, trial: TrialData) -> ModelOfTrial:
         np.asarray(trial.curve[name], float)[until] if name in trial.curve else np.empty(0)
         for name in ("step", "loss", "seconds")
     )
+    version = str(meta.provenance.get("ptyrad", ""))
     model = PtyradModel(
-        version=str(meta.provenance.get("ptyrad", "")),
+        version=version,
         tensors={**tensors, "probe_pos_shifts": shifts},
-        attributes=_model_attributes(facts, crop),
+        attributes=_model_attributes(facts, crop, version),
         params=facts.params,
         losses=np.column_stack([steps, losses]) if len(losses) else np.empty((0, 2)),
         seconds=seconds,
@@ -78,6 +80,7 @@ def of_trial(meta: StudyMeta, trial: TrialData) -> ModelOfTrial:
         provenance=_provenance(meta, trial, facts.params),
         others={
             "optim_state_dict": None,
+            "scheduler_state_dict": None,
             "dz_iters": _thickness_by_iteration(facts, steps),
             "avg_iter_t": float(seconds.mean()) if len(seconds) else None,
             "batch_losses": {},
@@ -159,8 +162,8 @@ def _split_positions(facts: _TrialValues) -> tuple[NDArray[Any], NDArray[Any]]:
     return crop.astype(np.int32), (pixels - crop).astype(np.float32)
 
 
-def _model_attributes(facts: _TrialValues, crop: NDArray[Any]) -> dict[str, Any]:
-    """PtyRAD's ``model_attributes``, of 0.1.0b13 and of 1.0."""
+def _model_attributes(facts: _TrialValues, crop: NDArray[Any], version: str) -> dict[str, Any]:
+    """PtyRAD's ``model_attributes`` as its ``version``, 0.1.0b13 or 1.0, has them."""
     init, model = facts.section("init_params"), facts.section("model_params")
     update = {name: part for name, part in facts.section("model_params", "update_params").items() if part}
     rates = {name: part.get("lr", 0.0) for name, part in update.items()}
@@ -171,12 +174,13 @@ def _model_attributes(facts: _TrialValues, crop: NDArray[Any]) -> dict[str, Any]
     wavelength = float(facts.number("wavelength", 0.0) or tunables.wavelength(init.get("probe_kv") or 0.0))
     power = np.sum(np.abs(probe) ** 2, dtype=np.float32)
     slow, fast = _scan_shape(facts, len(crop))
+    half_bin = not version or version.startswith("0.")
     return {
         "detector_blur_std": model.get("detector_blur_std"),
         "start_iter": {name: part.get("start_iter") for name, part in update.items()},
         "lr_params": rates,
         "omode_occu": _occupancy(init, facts.read("object_phase").shape[0]),
-        "H": propagator(probe.shape[-2:], dx, thickness, wavelength),
+        "H": propagator(probe.shape[-2:], dx, thickness, wavelength, half_bin=half_bin),
         "N_scan_slow": np.int32(slow),
         "N_scan_fast": np.int32(fast),
         "crop_pos": crop,
@@ -216,17 +220,21 @@ def _occupancy(init: Mapping[str, Any], modes: int) -> NDArray[np.float32]:
     return (np.ones(modes) / modes).astype(np.float32)
 
 
-def propagator(shape: tuple[int, ...], pixel_size: float, thickness: float, wavelength: float) -> NDArray[np.complex64]:
+def propagator(
+    shape: tuple[int, ...], pixel_size: float, thickness: float, wavelength: float, *, half_bin: bool
+) -> NDArray[np.complex64]:
     """Free-space propagation over one slice, (ky, kx), zero frequency at the corner; lengths in one unit.
 
-    exp(i dz sqrt(k^2 - kx^2 - ky^2)) on a grid shifted by half a bin: ``ptyrad.optics.propagator``, in its order of
-    operations, so that the values are the same.
+    exp(i dz sqrt(k^2 - kx^2 - ky^2)), with ``half_bin`` on a grid shifted by half a bin, as PtyRAD had it before 1.0:
+    ``ptyrad.optics.propagator``, in its order of operations, so that the values are the same.
     """
-    ky, kx = (2 * np.pi * ((np.arange(-n // 2, n // 2) + 0.5) / n) / pixel_size for n in shape)
+    bins: list[NDArray[Any]] = [np.fft.fftfreq(n) for n in shape]
+    if half_bin:
+        bins = [np.fft.ifftshift((np.arange(-n // 2, n // 2) + 0.5) / n) for n in shape]
+    ky, kx = (2 * np.pi * places / pixel_size for places in bins)
     k = 2 * np.pi / wavelength
     grid_y, grid_x = np.meshgrid(ky, kx, indexing="ij")
-    wave = np.exp(1j * thickness * np.sqrt(k**2 - grid_x**2 - grid_y**2))
-    return np.fft.ifftshift(wave).astype(np.complex64)
+    return np.exp(1j * thickness * np.sqrt(k**2 - grid_x**2 - grid_y**2)).astype(np.complex64)
 
 
 def _thickness_by_iteration(facts: _TrialValues, steps: NDArray[Any]) -> NDArray[Any]:
