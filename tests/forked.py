@@ -83,9 +83,10 @@ def commands() -> Iterator[Commands]:
         command = [sys.executable, __file__, str(theirs.fileno())]
         with subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, cwd="/") as server:
             theirs.close()
-            yield Commands(ours)
-            ours.close()
-            server.kill()  # it has nothing to put in order
+            try:
+                yield Commands(ours)
+            finally:
+                server.kill()  # it has nothing to put in order
 
 
 def _number(server: socket.socket) -> int:
