@@ -18,7 +18,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any
@@ -58,11 +58,13 @@ class Commands:
             self._server.settimeout(timeout)
             try:
                 status = _number(self._server)
-            except TimeoutError:
+            except BaseException as error:  # the next command shall not hear of this one's end
                 os.kill(pid, signal.SIGKILL)
                 self._server.settimeout(None)
                 _number(self._server)
-                raise subprocess.TimeoutExpired(list(args), timeout) from None
+                if isinstance(error, TimeoutError):
+                    raise subprocess.TimeoutExpired(list(args), timeout) from None
+                raise
             self._server.settimeout(None)
             said = []
             for stream in (out, err):
@@ -81,9 +83,10 @@ def commands() -> Iterator[Commands]:
         command = [sys.executable, __file__, str(theirs.fileno())]
         with subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, cwd="/") as server:
             theirs.close()
-            yield Commands(ours)
-            ours.close()
-            server.kill()  # it has nothing to put in order
+            try:
+                yield Commands(ours)
+            finally:
+                server.kill()  # it has nothing to put in order
 
 
 def _number(server: socket.socket) -> int:
@@ -99,7 +102,8 @@ def _number(server: socket.socket) -> int:
 def _import(names: Sequence[str]) -> None:
     with warnings.catch_warnings(action="ignore"):
         for name in names:
-            importlib.import_module(name)
+            with suppress(ImportError):  # where PtyRAD is not installed its own tests say so
+                importlib.import_module(name)
 
 
 def _wait_for_a_command(client: socket.socket) -> tuple[list[int], dict[str, Any]] | None:
@@ -113,7 +117,9 @@ def _wait_for_a_command(client: socket.socket) -> tuple[list[int], dict[str, Any
             asked += client.recv(1 << 16)
         imports, what = json.loads(asked)
         _import(imports)
-        if (pid := os.fork()) == 0:
+        with warnings.catch_warnings(action="ignore"):  # Python 3.12 warns of threads; OpenMP's idle one is harmless
+            pid = os.fork()
+        if pid == 0:
             client.close()
             return streams, what
         for stream in streams:
@@ -146,6 +152,8 @@ def _become(streams: list[int], args: list[str], cwd: str, env: dict[str, str]) 
 def _fork_workers() -> None:
     """Have multiprocessing's fork server here, a fork of this process, instead of a Python that it starts."""
     server = forkserver._forkserver  # type: ignore[attr-defined]
+    if hasattr(server, "_forkserver_authkey"):  # Python 3.14 talks to it with a key, which only its own start gives it
+        return
     alive, server._forkserver_alive_fd = os.pipe()
     server._forkserver_address = connection.arbitrary_address("AF_UNIX")
     with socket.socket(socket.AF_UNIX) as listener:
