@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 from ptydask import registry
 from ptydask.model import Slot, StudyPlan, TrialInput, TrialOutput
+from ptydask.trial.metric_history import MetricHistory
 
 
 class TrialFailure(Exception):  # noqa: N818 - the trial failed, not the engine
@@ -86,6 +87,16 @@ class Engine(Protocol):
 
     def open(self, plan: StudyPlan, slot: Slot) -> Session:
         """Make a worker ready for trials of this plan. Raises DataError where the data are unusable."""
+
+
+def deciding_steps(plan: StudyPlan) -> frozenset[int]:
+    """The steps at which the study's pruner decides: Optuna hears of each of them."""
+    return frozenset(plan.pruner.configs.get("bands", ()) if plan.pruner is not None else ())
+
+
+def final_value(history: MetricHistory) -> float | None:
+    """What a trial is judged by: its objective; the last value where no value was finite, and so none the best."""
+    return history.last if history.value is None else history.value
 
 
 def get(name: str) -> Engine:

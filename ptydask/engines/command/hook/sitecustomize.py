@@ -108,8 +108,10 @@ def keep_offline(module: Any) -> None:
     def init(*args: Any, **kwargs: Any) -> Any:
         kwargs.pop("dir", None)
         settings = kwargs.get("settings")
-        asked = settings.get("mode") if isinstance(settings, dict) else getattr(settings, "mode", None)
-        if (kwargs.get("mode") or asked) in ("online", "shared"):
+        mode = kwargs.get("mode")
+        if not mode:
+            mode = settings.get("mode") if isinstance(settings, dict) else getattr(settings, "mode", None)
+        if mode in ("online", "shared"):
             kwargs["mode"] = "offline"
         return original(*args, **kwargs)
 
@@ -142,8 +144,8 @@ def write(run: Any, before: int | None, data: Any, step: int | None = None, *_: 
     metrics: dict[str, Any] = {}
     flatten(data, "", metrics)
     if metrics:
-        at = before if step is None else step
-        append(path, {"step": None if at is None else int(at), "metrics": metrics, "run": folder_of(run)})
+        current = before if step is None else step
+        append(path, {"step": None if current is None else int(current), "metrics": metrics, "run": folder_of(run)})
 
 
 def append(path: str, row: dict[str, Any]) -> None:
@@ -167,15 +169,15 @@ def folder_of(run: Any) -> str:
     return os.path.basename(os.path.normpath(str(folder)))
 
 
-def flatten(data: Any, prefix: str, found: dict[str, Any]) -> None:
-    """Put the numbers in ``data`` into ``found``, names of nested ones joined with dots."""
+def flatten(data: Any, prefix: str, metrics: dict[str, Any]) -> None:
+    """Put the numbers in ``data`` into ``metrics``, names of nested ones joined with dots."""
     for key, value in list(data.items()):
         if isinstance(value, dict):
-            flatten(value, f"{prefix}{key}.", found)
+            flatten(value, f"{prefix}{key}.", metrics)
             continue
         plain = number(value)
         if plain is not None:
-            found[f"{prefix}{key}"] = plain
+            metrics[f"{prefix}{key}"] = plain
 
 
 def number(value: Any) -> Any:
@@ -193,7 +195,7 @@ def number(value: Any) -> Any:
     return plain if isinstance(plain, (bool, int, float)) else None
 
 
-def others() -> None:
+def run_next() -> None:
     """Run the next ``sitecustomize`` on the path, in the place of this one.
 
     It may do the same and so come upon this one again: each file runs once, and the first keeps the name.
@@ -218,4 +220,4 @@ try:
     begin()
 except Exception:
     pass
-others()
+run_next()
