@@ -25,15 +25,16 @@ class CallableEngine:
 
     def _complete_plan(self, plan: StudyPlan) -> StudyPlan:
         directory = Path(plan.config["directory"])
-        wanted = target.parse(plan.config["engine"].get("callable"), directory)
-        source = target.locate(wanted, beside=plan.source.path.absolute().parent)
+        function = target.parse(plan.config["engine"].get("callable"), directory)
+        source = target.locate(function, beside=plan.source.path.absolute().parent)
+        shown = function.function
         if source is not None:
-            target.check(wanted, source)
-        inside = plan.config["engine"]["directory"]
-        if inside != "trial" and not (directory / Path(inside).expanduser()).is_dir():
-            raise ConfigError("no such folder", key="engine.directory", value=inside)
-        where = f" in {source}" if source is not None else ""
-        return replace(plan, details=(*plan.details, ("function", f"{wanted.function}{where}")))
+            target.check(function, source)
+            shown = f"{shown} in {source}"
+        folder = plan.config["engine"]["directory"]
+        if folder != "trial" and not (directory / Path(folder).expanduser()).is_dir():
+            raise ConfigError("no such folder", key="engine.directory", value=folder)
+        return replace(plan, details=(*plan.details, ("function", shown)))
 
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """The parameters, the function, and which of its values counts."""
