@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -69,11 +70,11 @@ class ResumableTrial:
     def progress(self) -> TrialProgress:
         """The trial so far, the attempts before this one included."""
         before = self._before
-        return TrialProgress(
-            course=before.course,
-            initialisation=before.initialisation,
+        peak = torch.cuda.max_memory_allocated() if self._whose["device"] == "cuda" else 0
+        return replace(
+            before,
             wall=before.wall + time.perf_counter() - self._begin,
-            peak_gpu_memory=max(before.peak_gpu_memory, _peak_gpu_memory(self._whose["device"])),
+            peak_gpu_memory=max(before.peak_gpu_memory, peak),
             log=self._log.getvalue(),
         )
 
@@ -86,9 +87,5 @@ def _unusable_text(error: Exception) -> str:
 
 
 def _error_text(error: Exception) -> str:
-    said = str(error) if isinstance(error, saved_state.UnusableCheckpoint) else f"{type(error).__name__}: {error}"
-    return one_line(said)[:300]
-
-
-def _peak_gpu_memory(device: str) -> int:
-    return torch.cuda.max_memory_allocated() if device == "cuda" else 0
+    text = str(error) if isinstance(error, saved_state.UnusableCheckpoint) else f"{type(error).__name__}: {error}"
+    return one_line(text)[:300]

@@ -25,14 +25,13 @@ import numpy as np
 import torch
 
 from ptydask.engines.ptyrad import release
-from ptydask.engines.ptyrad.reconstruction import IterationHistory, Reconstruction
+from ptydask.engines.ptyrad.reconstruction import COLUMNS, IterationHistory, Reconstruction
 from ptydask.model import KeepOptions, Quantity, TrialInput
 
 FORMAT = 1
 """Raised with every change of what is in the bytes: a trial does not go on from those of another number."""
 
 _CHECKSUM = hashlib.sha256
-_COLUMNS = ("step", "loss", "contrast", "seconds")
 
 
 class UnusableCheckpoint(Exception):  # noqa: N818 - the trial starts from the beginning, and its log says why
@@ -74,7 +73,7 @@ def pack(whose: Mapping[str, Any], recon: Reconstruction, progress: TrialProgres
         "optimizer": _optimizer_state(recon.optimizer),
         "scheduler": release.scheduler_state(recon.scheduler),
         "random": _random_state(recon.model.device),
-        "course": {name: getattr(progress.course, name) for name in _COLUMNS},
+        "course": progress.course.columns(),
         "snapshots": {n: _as_tensors(arrays) for n, arrays in progress.course.snapshots.items()},
         "initialisation": progress.initialisation,
         "wall": progress.wall,
@@ -88,26 +87,27 @@ def pack(whose: Mapping[str, Any], recon: Reconstruction, progress: TrialProgres
 
 
 def unpack(state: bytes, whose: Mapping[str, Any]) -> dict[str, Any]:
-    """What :func:`pack` was given. Raises Unusable where the bytes are damaged or belong to something else."""
+    """What :func:`pack` was given. Raises UnusableCheckpoint where the bytes are damaged or of something else."""
     size = _CHECKSUM().digest_size
     body = memoryview(state)[:-size]
     if len(state) <= size or _CHECKSUM(body).digest() != state[-size:]:
         raise UnusableCheckpoint("it is damaged")
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
-        found = content["identity"]
-        other = [name for name in {**whose, **found} if whose.get(name) != found.get(name)]
+        saved = content["identity"]
+        different = [name for name in {**whose, **saved} if whose.get(name) != saved.get(name)]
     except Exception as error:
         raise UnusableCheckpoint(f"it cannot be read: {type(error).__name__}") from error
-    if other:
-        raise UnusableCheckpoint(f"it is of another {' and '.join(other)}")
+    if different:
+        raise UnusableCheckpoint(f"it is of another {' and '.join(different)}")
     return content
 
 
 def restore(content: Mapping[str, Any], recon: Reconstruction) -> TrialProgress:
     """Put a saved state into a reconstruction that was prepared for the same trial. Returns how far it had come.
 
-    Raises Unusable where its batches are others; it is unchanged then. Whatever else is raised leaves it in pieces.
+    Raises UnusableCheckpoint where its batches are others; it is unchanged then. Whatever else is raised leaves it in
+    pieces.
     """
     if content["batches"] != _batches_digest(recon.batches):
         raise UnusableCheckpoint("its scan positions were grouped in another way")
@@ -117,7 +117,7 @@ def restore(content: Mapping[str, Any], recon: Reconstruction) -> TrialProgress:
         recon.scheduler.load_state_dict(content["scheduler"])
     progress = TrialProgress(
         IterationHistory(
-            **{name: list(content["course"][name]) for name in _COLUMNS},
+            **{name: content["course"][name] for name in COLUMNS},
             snapshots={n: _as_quantities(arrays) for n, arrays in content["snapshots"].items()},
         ),
         initialisation=content["initialisation"],

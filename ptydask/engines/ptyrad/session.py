@@ -15,7 +15,7 @@ from ptydask.engines.ptyrad import measurements, provenance, reconstruction, rel
 from ptydask.engines.ptyrad.attempt import ResumableTrial
 from ptydask.engines.ptyrad.checkpoint import TrialProgress
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
-from ptydask.model import Scalar, Slot, StudyPlan, TrialInput, TrialOutput
+from ptydask.model import Quantity, Scalar, Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import tunables
 
 
@@ -42,7 +42,7 @@ class PtyradSession:
         try:
             return self._reconstruct(trial, report, checkpoint)
         except BaseException as error:
-            _let_go(error)
+            _clear_frames(error)
             raise
         finally:
             self._free_memory()
@@ -98,7 +98,7 @@ class PtyradSession:
         return self._measurements
 
     def _trial_output(self, recon: Reconstruction, progress: TrialProgress) -> TrialOutput:
-        dx, arrays, course = float(recon.variables["dx"]), self._plan.keep.arrays, progress.course
+        model, dx, course = recon.model, float(recon.variables["dx"]), progress.course
         facts: dict[str, Scalar] = {
             "iterations": len(course.step),
             "initialisation_seconds": progress.initialisation,
@@ -107,20 +107,17 @@ class PtyradSession:
         }
         if self._worker.device == "cuda":
             facts["peak_gpu_memory"] = progress.peak_gpu_memory
+        arrays, image = dict[str, Quantity](), None
+        if self._plan.keep.arrays:
+            arrays = {**results.arrays(model, dx), **results.scan_arrays(model, recon.batches)}
+            image = results.phase_image(model, recon.region, dx)
         return TrialOutput(
             metrics={"loss": course.loss[-1], "contrast": course.contrast[-1]},
-            curve={
-                "step": course.step,
-                "loss": course.loss,
-                "contrast": course.contrast,
-                "seconds": course.seconds,
-            },
-            arrays={**results.arrays(recon.model, dx), **results.scan_arrays(recon.model, recon.batches)}
-            if arrays
-            else {},
-            image=results.phase_image(recon.model, recon.region, dx) if arrays else None,
+            curve=course.columns(),
+            arrays=arrays,
+            image=image,
             snapshots=course.snapshots,
-            attributes={**facts, **results.geometry(recon.model, recon.variables)},
+            attributes={**facts, **results.geometry(model, recon.variables)},
             log=progress.log,
         )
 
@@ -130,7 +127,7 @@ class PtyradSession:
             torch.cuda.empty_cache()
 
 
-def _let_go(error: BaseException | None) -> None:
+def _clear_frames(error: BaseException | None) -> None:
     """Empty the frames that an exception still refers to: they would hold model and gradients in memory."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
