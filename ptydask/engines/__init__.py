@@ -6,10 +6,12 @@ The driver calls :meth:`Engine.validate` once, before any worker starts. Each wo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 from ptydask import registry
+from ptydask.errors import ConfigError
 from ptydask.model import Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.trial.metric_history import MetricHistory
 
@@ -87,6 +89,15 @@ class Engine(Protocol):
 
     def open(self, plan: StudyPlan, slot: Slot) -> Session:
         """Make a worker ready for trials of this plan. Raises DataError where the data are unusable."""
+
+
+@contextmanager
+def naming_file(plan: StudyPlan) -> Iterator[None]:
+    """Within it a ConfigError names the plan's file, unless it names another."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error.in_file(plan.source.path) from None
 
 
 def deciding_steps(plan: StudyPlan) -> frozenset[int]:

@@ -35,8 +35,7 @@ class CallableSession:
     def __init__(self, plan: StudyPlan) -> None:
         self._plan = plan
         self._target = target.parse(plan.config["engine"]["callable"], Path(plan.config["directory"]))
-        self._function, self._source = target.load(self._target)
-        self._call_style = target.call_style(self._function, self._target)
+        self._function, self._call_style, self._source = target.load(self._target)
 
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Call the function. Raises TrialFailure where it raises, or ends without a finite value of the metric."""
@@ -106,12 +105,9 @@ class CallableSession:
 
     def provenance(self) -> Mapping[str, str]:
         """Which source the function came from."""
-        facts = {"callable": self._target.text, "callable_file": "", "callable_sha256": ""}
-        if self._source is not None:
-            facts["callable_file"] = str(self._source)
-            if self._source.is_file():
-                facts["callable_sha256"] = files.sha256(self._source)
-        return facts
+        source = self._source
+        digest = files.sha256(source) if source is not None and source.is_file() else ""
+        return {"callable": self._target.text, "callable_file": str(source or ""), "callable_sha256": digest}
 
     def close(self) -> None:
         """Take the study's folders from where modules are looked for."""

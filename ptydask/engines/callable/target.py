@@ -174,8 +174,11 @@ def _check_definition(
         raise _error(target, f"{where} takes ({ast.unparse(parameters)}); {TAKES}")
 
 
-def load(target: CallableTarget) -> tuple[Callable[..., Any], Path | None]:
-    """The function, imported in this process, and its source file. Raises ConfigError in one line."""
+def load(target: CallableTarget) -> tuple[Callable[..., Any], str, Path | None]:
+    """The function, imported in this process, how it is called, and its source file. Raises ConfigError in one line.
+
+    It is called with ``report`` as its ``"second"`` argument, as a ``"keyword"``, or with ``"none"``.
+    """
     for folder in reversed(target.folders):
         if folder not in sys.path:
             sys.path.insert(0, folder)
@@ -192,9 +195,8 @@ def load(target: CallableTarget) -> tuple[Callable[..., Any], Path | None]:
     if not callable(function) or isinstance(function, type):
         what = "class" if isinstance(function, type) else type(function).__name__
         raise _error(target, f"{target.function} is a {what}, not a function")
-    call_style(function, target)
     file = getattr(module, "__file__", None)
-    return function, Path(file) if file else None
+    return function, _call_style(function, target), Path(file) if file else None
 
 
 def _import(target: CallableTarget) -> ModuleType:
@@ -230,8 +232,7 @@ def _raised_at(error: BaseException) -> str:
     return f" ({last.filename}:{last.lineno})" if last is not None and last.filename != __file__ else ""
 
 
-def call_style(function: Callable[..., Any], target: CallableTarget) -> str:
-    """How to hand over ``report``: ``"second"``, ``"keyword"`` or ``"none"``. Raises ConfigError where nothing fits."""
+def _call_style(function: Callable[..., Any], target: CallableTarget) -> str:
     if inspect.iscoroutinefunction(function):
         raise _error(target, f"{target.function} is an async function; {TAKES} and return")
     try:

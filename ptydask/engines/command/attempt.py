@@ -61,7 +61,7 @@ class ProgramRun:
         self._plan, self._prepared, self._report = plan, prepared, report
         engine = plan.config["engine"]
         self._engine = engine
-        self._limits = TimeLimits.of(engine)
+        self._limits = TimeLimits(engine["start_timeout"], engine["idle_timeout"], engine["trial_timeout"])
         self._bands = deciding_steps(plan)
         self._history = self._new_history()
         self._tail = MetricsTail(prepared.metrics)

@@ -23,21 +23,20 @@ class KeptFiles:
     size: int = 0
     """Bytes of all files together."""
 
-    def add(self, name: str, data: bytes, limit: int) -> bool:
-        """Keep a file if there is room for it; whether there was."""
+    def add(self, name: str, data: bytes, limit: int) -> None:
+        """Keep a file if there is room for it."""
         if self.size + len(data) > limit:
             self.left_out.append(_too_large(name, len(data), limit))
-            return False
+            return
         self.artifacts[name] = data
         self.size += len(data)
-        return True
 
     def sentences(self) -> tuple[str, ...]:
         """What was left out; a few sentences, however many files."""
-        more = len(self.left_out) - _MOST_SENTENCES
-        if more <= 0:
-            return tuple(self.left_out)
-        return (*self.left_out[:_MOST_SENTENCES], f"{more:,} more files were left out")
+        sentences, more = self.left_out[:_MOST_SENTENCES], len(self.left_out) - _MOST_SENTENCES
+        if more > 0:
+            sentences.append(f"{more:,} more files were left out")
+        return tuple(sentences)
 
 
 def collect_files(folder: Path, globs: Sequence[str], limit: int, ours: Collection[str] = ()) -> KeptFiles:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ptydask.engines import naming_file
 from ptydask.engines.command import arguments, program
 from ptydask.engines.command.program import Program
 from ptydask.errors import ConfigError
@@ -36,10 +37,8 @@ class CommandPreview:
 
 def complete(plan: StudyPlan) -> StudyPlan:
     """The plan with an example command among its details. Raises ConfigError where the program is not there."""
-    try:
+    with naming_file(plan):
         preview = preview_command(plan)
-    except ConfigError as error:
-        raise error.in_file(plan.source.path) from None
     exposed = [_exposed_notice(name) for name in plan.config["engine"]["environment"] if arguments.is_secret(name)]
     new = [notice for notice in (*preview.notices, *exposed) if notice not in plan.notices]
     return replace(plan, details=(*plan.details, ("command", preview.command)), notices=(*plan.notices, *new))

@@ -36,7 +36,7 @@ class ResumableTrial:
             state = self._checkpoint.load()
             return None if state is None else saved_state.unpack(state, self._whose)
         except Exception as error:
-            self._log_line(_unusable_text(error))
+            self._log_unusable(error)
             return None
 
     def resume(self, saved: Mapping[str, Any], recon: Reconstruction) -> bool:
@@ -44,7 +44,7 @@ class ResumableTrial:
         try:
             self._before = saved_state.restore(saved, recon)
         except Exception as error:
-            self._log_line(_unusable_text(error))
+            self._log_unusable(error)
             return False
         self._log.seek(0)
         self._log.truncate()
@@ -78,12 +78,11 @@ class ResumableTrial:
             log=self._log.getvalue(),
         )
 
+    def _log_unusable(self, error: Exception) -> None:
+        self._log_line(f"starts from the beginning: its checkpoint could not be used, {_error_text(error)}")
+
     def _log_line(self, what: str) -> None:
         self._log.write(f"ptydask: the trial {what}\n")
-
-
-def _unusable_text(error: Exception) -> str:
-    return f"starts from the beginning: its checkpoint could not be used, {_error_text(error)}"
 
 
 def _error_text(error: Exception) -> str:

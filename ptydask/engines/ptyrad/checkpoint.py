@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import random
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptydask.engines.ptyrad import release
+from ptydask.engines.ptyrad import reconstruction, release
 from ptydask.engines.ptyrad.reconstruction import COLUMNS, IterationHistory, Reconstruction
 from ptydask.model import KeepOptions, Quantity, TrialInput
 
@@ -72,7 +71,7 @@ def pack(whose: Mapping[str, Any], recon: Reconstruction, progress: TrialProgres
         "model": dict(recon.model.state_dict()),
         "optimizer": _optimizer_state(recon.optimizer),
         "scheduler": release.scheduler_state(recon.scheduler),
-        "random": _random_state(recon.model.device),
+        "random": reconstruction.random_state(recon.model.device),
         "course": progress.course.columns(),
         "snapshots": {n: _as_tensors(arrays) for n, arrays in progress.course.snapshots.items()},
         "initialisation": progress.initialisation,
@@ -125,7 +124,7 @@ def restore(content: Mapping[str, Any], recon: Reconstruction) -> TrialProgress:
         peak_gpu_memory=content["peak_gpu_memory"],
         log=content["log"],
     )
-    _set_random_state(content["random"], recon.model.device)
+    reconstruction.set_random_state(content["random"], recon.model.device)
     return progress
 
 
@@ -166,25 +165,6 @@ def _set_optimizer_state(optimizer: Any, saved: Mapping[str, Any]) -> None:
     optimizer.state.clear()
     for index, state in saved["state"].items():
         optimizer.state[tensors[index]] = state
-
-
-def _random_state(device: str) -> dict[str, Any]:
-    name, keys, *rest = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if device == "cuda" else None,
-    }
-
-
-def _set_random_state(saved: Mapping[str, Any], device: str) -> None:
-    name, keys, *rest = saved["numpy"]
-    random.setstate(saved["python"])
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(saved["torch"])
-    if device == "cuda":
-        torch.cuda.set_rng_state(saved["cuda"])
 
 
 def _as_tensors(arrays: Mapping[str, Quantity]) -> dict[str, Any]:

@@ -174,14 +174,12 @@ def _without_pattern_fit() -> Iterator[None]:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed every generator that PtyRAD draws from; the process has its own random state back afterwards."""
-    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    state = random_state("cpu")
     start_random(seed)
     try:
         yield
     finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)
+        set_random_state(state, "cpu")
 
 
 def start_random(seed: int) -> None:
@@ -189,3 +187,24 @@ def start_random(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def random_state(device: str) -> dict[str, Any]:
+    """Where those generators are, in tensors and plain data."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if device == "cuda" else None,
+    }
+
+
+def set_random_state(saved: Mapping[str, Any], device: str) -> None:
+    """Put them back to where :func:`random_state` found them."""
+    name, keys, *rest = saved["numpy"]
+    random.setstate(saved["python"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(saved["torch"])
+    if device == "cuda":
+        torch.cuda.set_rng_state(saved["cuda"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -91,9 +90,3 @@ def core() -> Any:
 def initializer() -> Any:
     """PtyRAD's module of the Initializer."""
     return import_module("ptyrad.init.initializer")
-
-
-def compile_settings(configs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Keyword arguments for ``torch.compile``; None where the params leave it off."""
-    settings = dict(configs)
-    return settings if settings.pop("enable", False) else None

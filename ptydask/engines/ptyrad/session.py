@@ -74,8 +74,10 @@ class PtyradSession:
 
     def _prepare_trial(self, trial: TrialInput) -> Reconstruction:
         params = tunables.apply(self._plan.config, trial.params)
-        patterns = self._measurements_for(params, trial.seed)
-        return reconstruction.prepare(params, trial.seed, patterns, self._worker)
+        if self._measurements.key != measurements.key_of(params["init_params"], trial.seed):
+            # This trial processes the patterns differently: they take the place of the resident ones.
+            self._measurements = self._load_measurements(params, trial.seed)
+        return reconstruction.prepare(params, trial.seed, self._measurements, self._worker)
 
     def provenance(self) -> Mapping[str, str]:
         """Device, package versions, threads, the data file and its SHA-256."""
@@ -90,12 +92,6 @@ class PtyradSession:
     def _load_measurements(self, config: Mapping[str, Any], seed: int) -> measurements.Measurements:
         with trial_log.capture_log():
             return measurements.load(config, seed, self._worker.device, self._plan.source.path)
-
-    def _measurements_for(self, params: Mapping[str, Any], seed: int) -> measurements.Measurements:
-        """The resident patterns, or others where this trial processes them differently."""
-        if self._measurements.key != measurements.key_of(params["init_params"], seed):
-            self._measurements = self._load_measurements(params, seed)
-        return self._measurements
 
     def _trial_output(self, recon: Reconstruction, progress: TrialProgress) -> TrialOutput:
         model, dx, course = recon.model, float(recon.variables["dx"]), progress.course

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.config import reading, study
+from ptydask.engines import naming_file
 from ptydask.engines.ptyrad import datafiles, schema
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan
@@ -28,15 +29,13 @@ def complete(plan: StudyPlan) -> StudyPlan:
     MissingDependency without PtyRAD.
     """
     require("ptyrad", "the engine 'ptyrad' needs", "ptyrad")
-    try:
+    with naming_file(plan):
         return _complete_params(plan)
-    except ConfigError as error:
-        raise error.in_file(plan.source.path) from None
 
 
 def _complete_params(plan: StudyPlan) -> StudyPlan:
     plan = replace(plan, config=_whole_numbers(plan.config))
-    _check_shallow(plan.config)
+    _check_types(plan.config)
     datafiles.check_paths(plan.config)
     # PtyRAD knows 9 samplers and 6 pruners, and not all its versions the same keys: of the search it sees the tunables
     # alone, to check those that are switched on.
@@ -79,7 +78,7 @@ def _whole_numbers(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "init_params": init}
 
 
-def _check_shallow(config: Mapping[str, Any]) -> None:
+def _check_types(config: Mapping[str, Any]) -> None:
     """Shapes of values that PtyRAD's migration of old keys takes for granted."""
     init = config["init_params"]
     for key in _WHOLE:

@@ -6,7 +6,7 @@ is touched only where the program imports it. Other modules named ``sitecustomiz
 """
 
 # contextlib and pathlib would cost every start of a Python some milliseconds:
-# ruff: noqa: SIM105, PTH119, PTH120
+# ruff: noqa: PTH119, PTH120
 
 from __future__ import annotations
 
@@ -48,15 +48,20 @@ class Finder:
             find = getattr(finder, "find_spec", None)
             spec = find(name, path, module) if find is not None and finder is not self else None
             if spec is not None:
-                try:
-                    changed_after(spec.loader, name, self.changes[name])
-                except Exception:
-                    pass
+                quietly(change_after_load, spec.loader, name, self.changes[name])
                 return spec
         return None
 
 
-def changed_after(loader: Any, target: str, change: Callable[[Any], None]) -> None:
+def quietly(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """What a function returns; None where it fails, as no fault of this file may reach the program."""
+    try:
+        return function(*args, **kwargs)
+    except Exception:
+        return None
+
+
+def change_after_load(loader: Any, target: str, change: Callable[[Any], None]) -> None:
     """Have ``loader`` call ``change`` with the module ``target`` as soon as that has run."""
     load = loader.exec_module
 
@@ -64,10 +69,7 @@ def changed_after(loader: Any, target: str, change: Callable[[Any], None]) -> No
         load(module)
         if module.__name__ == target:
             loader.__dict__.pop("exec_module", None)
-            try:
-                change(module)
-            except Exception:
-                pass
+            quietly(change, module)
 
     loader.exec_module = exec_module
 
@@ -79,16 +81,9 @@ def watch(module: Any) -> None:
         return
 
     def _log(self: Any, *args: Any, **kwargs: Any) -> Any:
-        before = None
-        try:
-            before = current_step(self)
-        except Exception:
-            pass
+        before = quietly(current_step, self)
         result = original(self, *args, **kwargs)
-        try:
-            write(self, before, *args, **kwargs)
-        except Exception:
-            pass
+        quietly(write, self, before, *args, **kwargs)
         return result
 
     _log.__doc__ = original.__doc__
@@ -216,8 +211,5 @@ def run_next() -> None:
         return
 
 
-try:
-    begin()
-except Exception:
-    pass
+quietly(begin)
 run_next()
