@@ -128,7 +128,7 @@ class TrialReporter:
     _bands: frozenset[int]
     stopped: BaseException | None = None
     left_out: dict[str, None] = field(default_factory=dict)
-    _told: int = 0
+    _reported: int = 0
 
     def __call__(self, step: Any = None, value: Any = None, /, **metrics: Any) -> None:
         """Report metrics of a step. Raises TypeError where they are no numbers."""
@@ -142,11 +142,11 @@ class TrialReporter:
             raise ValueError(f"report: the step is {number}")
         numbers = self._parse_arguments(value, metrics)
         added, count = self.history.add(LoggedRow(number, numbers)), self.history.count
-        if added and should_report(count, self._told, self._bands):
+        if added and should_report(count, self._reported, self._bands):
             self._report_value(count, numbers[self.history.metric])
 
     def _report_value(self, count: int, value: float) -> None:
-        self._told = count
+        self._reported = count
         try:
             stop = self._report(count, {self.history.metric: value})
         except BaseException as error:  # the worker cannot go on: whatever the function catches, it is raised again

@@ -22,12 +22,13 @@ from ptydask.trial.metric_history import LoggedRow, MetricHistory, should_report
 
 PATIENCE = 15.0
 """Seconds that a program has, once asked to stop, before it is made to."""
-HASTE = 5.0
+SHORT_PATIENCE = 5.0
 """The same, where the worker has to go."""
-SOON, LATER = 0.05, 0.2
+SHORT_PAUSE, LONG_PAUSE = 0.05, 0.2
 """Seconds between two looks at the program's values: at first and while they come, and after a while without."""
-_WHILE = 2.0
-_LONGEST = 5.0
+_RECENT = 2.0
+"""Seconds for which a sign of life counts as one that just came."""
+_LONGEST_PAUSE = 5.0
 """Seconds between two looks that count, at most: for longer this process was halted, as is its program where a batch
 system suspends a job."""
 HISTORY = "history.jsonl"
@@ -65,7 +66,7 @@ class ProgramRun:
         self._bands = deciding_steps(plan)
         self._history = self._new_history()
         self._tail = MetricsTail(prepared.metrics)
-        self._told = 0
+        self._reported = 0
         """Number of the value that Optuna was told of last, or would have been."""
         self._value = math.nan
         """That value."""
@@ -91,7 +92,7 @@ class ProgramRun:
         try:
             ended = self._watch_program(running)
         except BaseException:
-            running.stop(HASTE)
+            running.stop(SHORT_PATIENCE)
             raise
         pruned = ended.stopped and self._unwanted
         recorded, finished = self._reconcile(pruned)
@@ -106,13 +107,13 @@ class ProgramRun:
         last_sign: float | None = None
         seconds, log_size = 0.0, 0
         while True:
-            pause = SOON if last_sign is None or seconds - last_sign < _WHILE else LATER
+            pause = SHORT_PAUSE if last_sign is None or seconds - last_sign < _RECENT else LONG_PAUSE
             ended = running.wait(pause)
             new_rows = self._tail.new()
             self._take_in(new_rows)
             size = log.size(self._prepared.log)
             now = time.monotonic()
-            seconds += min(now - last_look, _LONGEST)
+            seconds += min(now - last_look, _LONGEST_PAUSE)
             last_look = now
             if new_rows or size != log_size:
                 last_sign, log_size = seconds, size
@@ -138,11 +139,11 @@ class ProgramRun:
         for row in new_rows:
             added, count = self._history.add(row), self._history.count
             # A history that is made anew counts again what Optuna has heard of.
-            if added and count > self._told and should_report(count, self._told, self._bands):
+            if added and count > self._reported and should_report(count, self._reported, self._bands):
                 self._report_value(count, row.metrics[self._plan.metric])
 
     def _report_value(self, count: int, value: float) -> None:
-        self._told, self._value = count, value
+        self._reported, self._value = count, value
         if self._unwanted:
             self._held.append((count, value))
             return
@@ -170,7 +171,7 @@ class ProgramRun:
             self._history = self._new_history()
             self._take_in(rows.reconcile_rows(rows.read_rows(self._prepared.metrics), recorded, finished))
         last = self._history.last
-        if not pruned and self._history.count > self._told and last is not None and math.isfinite(last):
+        if not pruned and self._history.count > self._reported and last is not None and math.isfinite(last):
             self._report_value(self._history.count, last)
         return recorded, finished
 

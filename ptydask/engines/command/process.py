@@ -67,7 +67,7 @@ class ProgramProcess:
         assert watcher.stdout is not None
         self._guard, self._mark = watcher, mark
         self._orders: IO[bytes] = watcher.stdin
-        self._words: IO[bytes] = watcher.stdout
+        self._messages: IO[bytes] = watcher.stdout
         self._partial_line = b""
         self._began = time.monotonic()
         self._refused: int | None = None
@@ -109,10 +109,10 @@ class ProgramProcess:
     def _read_guard(self, seconds: float | None) -> None:
         """Take in what the guard says within so many seconds."""
         poll = select.poll()
-        poll.register(self._words, select.POLLIN)
+        poll.register(self._messages, select.POLLIN)
         if not poll.poll(None if seconds is None else max(1, int(1000 * seconds))):
             return
-        data = self._words.read(4096)
+        data = self._messages.read(4096)
         *lines, self._partial_line = (self._partial_line + data).split(b"\n")
         for line in lines:
             self._handle_message(line.decode().split())
@@ -134,7 +134,7 @@ class ProgramProcess:
     def _close_guard(self) -> None:
         """The guard has ended; or was killed, and then what is left of the program has to be found."""
         self._orders.close()
-        self._words.close()
+        self._messages.close()
         self._guard.wait()
         lost = not self.gone and self._refused is None
         if lost:

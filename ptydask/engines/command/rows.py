@@ -22,7 +22,7 @@ READ_AT_ONCE = 4 << 20
 
 INTERNAL = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
 """What W&B logs of its own accord."""
-_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def flatten_numbers(data: Mapping[Any, Any], prefix: str = "") -> dict[str, float]:
@@ -47,7 +47,7 @@ def flatten_numbers(data: Mapping[Any, Any], prefix: str = "") -> dict[str, floa
 
 def _to_number(value: Any) -> float | None:
     if isinstance(value, str):
-        return _WORDS.get(value)
+        return _NON_FINITE.get(value)
     if not isinstance(value, (int, float)):
         return None
     try:

@@ -20,8 +20,8 @@ from ptydask.errors import one_line
 class ResumableTrial:
     """Loads and saves the state of one trial; what is wrong with a checkpoint becomes a line of the trial's log."""
 
-    def __init__(self, checkpoint: Checkpoint, whose: Mapping[str, Any], log: io.StringIO) -> None:
-        self._checkpoint, self._whose, self._log = checkpoint, whose, log
+    def __init__(self, checkpoint: Checkpoint, trial_identity: Mapping[str, Any], log: io.StringIO) -> None:
+        self._checkpoint, self._trial_identity, self._log = checkpoint, trial_identity, log
         self._begin = time.perf_counter()
         self._before = TrialProgress()
 
@@ -34,7 +34,7 @@ class ResumableTrial:
         """What an earlier attempt saved of this very trial; None where there is nothing that can be used."""
         try:
             state = self._checkpoint.load()
-            return None if state is None else saved_state.unpack(state, self._whose)
+            return None if state is None else saved_state.unpack(state, self._trial_identity)
         except Exception as error:
             self._log_unusable(error)
             return None
@@ -61,7 +61,7 @@ class ResumableTrial:
         if not self._checkpoint.due():
             return
         try:
-            state = saved_state.pack(self._whose, recon, self.progress())
+            state = saved_state.pack(self._trial_identity, recon, self.progress())
         except Exception as error:
             self._log_line(f"could not be saved after iteration {niter}: {_error_text(error)}")
             return
@@ -70,7 +70,7 @@ class ResumableTrial:
     def progress(self) -> TrialProgress:
         """The trial so far, the attempts before this one included."""
         before = self._before
-        peak = torch.cuda.max_memory_allocated() if self._whose["device"] == "cuda" else 0
+        peak = torch.cuda.max_memory_allocated() if self._trial_identity["device"] == "cuda" else 0
         return replace(
             before,
             wall=before.wall + time.perf_counter() - self._begin,

@@ -63,10 +63,10 @@ def identity(params: Mapping[str, Any], trial: TrialInput, keep: KeepOptions, de
     }
 
 
-def pack(whose: Mapping[str, Any], recon: Reconstruction, progress: TrialProgress) -> bytes:
+def pack(trial_identity: Mapping[str, Any], recon: Reconstruction, progress: TrialProgress) -> bytes:
     """The state after the last iteration of ``progress``. Raises TypeError where a part of it is not plain data."""
     content = {
-        "identity": whose,
+        "identity": trial_identity,
         "batches": _batches_digest(recon.batches),
         "model": dict(recon.model.state_dict()),
         "optimizer": _optimizer_state(recon.optimizer),
@@ -85,7 +85,7 @@ def pack(whose: Mapping[str, Any], recon: Reconstruction, progress: TrialProgres
     return file.getvalue()
 
 
-def unpack(state: bytes, whose: Mapping[str, Any]) -> dict[str, Any]:
+def unpack(state: bytes, trial_identity: Mapping[str, Any]) -> dict[str, Any]:
     """What :func:`pack` was given. Raises UnusableCheckpoint where the bytes are damaged or of something else."""
     size = _CHECKSUM().digest_size
     body = memoryview(state)[:-size]
@@ -94,7 +94,7 @@ def unpack(state: bytes, whose: Mapping[str, Any]) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
         saved = content["identity"]
-        different = [name for name in {**whose, **saved} if whose.get(name) != saved.get(name)]
+        different = [name for name in {**trial_identity, **saved} if trial_identity.get(name) != saved.get(name)]
     except Exception as error:
         raise UnusableCheckpoint(f"it cannot be read: {type(error).__name__}") from error
     if different:

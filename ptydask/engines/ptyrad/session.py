@@ -49,10 +49,10 @@ class PtyradSession:
 
     def _reconstruct(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         params, keep = tunables.apply(self._plan.config, trial.params), self._plan.keep
-        whose = saved_state.identity(params, trial, keep, self._worker.device)
+        trial_identity = saved_state.identity(params, trial, keep, self._worker.device)
         with trial_log.capture_log(trial_log.level_of(params)) as log, reconstruction.seeded(trial.seed):
             try:
-                attempt = ResumableTrial(checkpoint, whose, log)
+                attempt = ResumableTrial(checkpoint, trial_identity, log)
                 recon = self._begin_trial(trial, attempt)
                 steps = params["recon_params"]
                 reconstruction.iterate(recon, steps, keep, report, attempt.course, attempt.save)
