@@ -100,6 +100,11 @@ def naming_file(plan: StudyPlan) -> Iterator[None]:
         raise error.in_file(plan.source.path) from None
 
 
+def new_history(plan: StudyPlan) -> MetricHistory:
+    """An empty history of the study's metric, for an engine that has the setting ``objective``."""
+    return MetricHistory(plan.metric, plan.config["engine"]["objective"], plan.direction)
+
+
 def deciding_steps(plan: StudyPlan) -> frozenset[int]:
     """The steps at which the study's pruner decides: Optuna hears of each of them."""
     return frozenset(plan.pruner.configs.get("bands", ()) if plan.pruner is not None else ())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask import Pruned
-from ptydask.engines import Checkpoint, Report, TrialFailure, deciding_steps, final_value
+from ptydask.engines import Checkpoint, Report, TrialFailure, deciding_steps, final_value, new_history
 from ptydask.engines.callable import printed, target
 from ptydask.errors import one_line
 from ptydask.model import StudyPlan, TrialInput, TrialOutput
@@ -40,8 +40,7 @@ class CallableSession:
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Call the function. Raises TrialFailure where it raises, or ends without a finite value of the metric."""
         plan = self._plan
-        objective = plan.config["engine"]["objective"]
-        history = MetricHistory(plan.metric, objective, plan.direction)
+        history = new_history(plan)
         reporter = TrialReporter(report, history, deciding_steps(plan))
         params = copy.deepcopy(sweep_values.values(plan.config, trial.params))
         with printed.capture_output() as log:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from ptydask.engines import Report, TrialFailure, deciding_steps, final_value
+from ptydask.engines import Report, TrialFailure, deciding_steps, final_value, new_history
 from ptydask.engines.command import folder, limits, log, messages, process, rows, wandb_offline
 from ptydask.engines.command.limits import ExceededLimit, TimeLimits
 from ptydask.engines.command.process import ProgramExit, ProgramProcess
 from ptydask.engines.command.rows import MetricsTail
 from ptydask.model import Scalar, StudyPlan, TrialOutput
 from ptydask.trial import eviction
-from ptydask.trial.metric_history import LoggedRow, MetricHistory, should_report
+from ptydask.trial.metric_history import LoggedRow, should_report
 
 PATIENCE = 15.0
 """Seconds that a program has, once asked to stop, before it is made to."""
@@ -64,7 +64,7 @@ class ProgramRun:
         self._engine = engine
         self._limits = TimeLimits(engine["start_timeout"], engine["idle_timeout"], engine["trial_timeout"])
         self._bands = deciding_steps(plan)
-        self._history = self._new_history()
+        self._history = new_history(plan)
         self._tail = MetricsTail(prepared.metrics)
         self._reported = 0
         """Number of the value that Optuna was told of last, or would have been."""
@@ -77,9 +77,6 @@ class ProgramRun:
         self._exceeded: ExceededLimit | None = None
         self._over = False
         """The program has ended: the pruner's word comes too late."""
-
-    def _new_history(self) -> MetricHistory:
-        return MetricHistory(self._plan.metric, self._engine["objective"], self._plan.direction)
 
     def run(self) -> TrialOutput:
         """The trial's result. Raises TrialFailure; Evicted where the worker has to go."""
@@ -168,7 +165,7 @@ class ProgramRun:
         recorded, finished = wandb_offline.read_history(self._prepared.folder)
         if recorded:
             # W&B's file is right where the live rows may lack some, or have steps that W&B counts in another way.
-            self._history = self._new_history()
+            self._history = new_history(self._plan)
             self._take_in(rows.reconcile_rows(rows.read_rows(self._prepared.metrics), recorded, finished))
         last = self._history.last
         if not pruned and self._history.count > self._reported and last is not None and math.isfinite(last):

@@ -102,7 +102,7 @@ class Guard:
         self._log = Log(log)
         self._output, self._input = os.pipe2(os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
         os.set_blocking(self._output, False)
-        self._wake, wake = os.pipe()
+        self._wake, wake = os.pipe()  # a signal writes a byte into it, which ends a poll
         for end in (self._wake, wake):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -169,7 +169,7 @@ class Guard:
                 return
             for pid, name in children().items():
                 age = now - first_seen.setdefault(pid, now)
-                grace = SLOW.get(name, GRACE)
+                grace = SLOW.get(name, GRACE)  # each process has its own time, from when it first became a child
                 if self.orphaned or age >= grace + AFTER_TERM or now - began > PATIENCE:
                     kill(pid, signal.SIGKILL)
                 elif age >= grace and pid not in terminated:

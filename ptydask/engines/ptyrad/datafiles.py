@@ -227,10 +227,10 @@ def _arranged_shape(shape: Shape, init: Mapping[str, Any]) -> Shape:
 def _resolve_reshape(shape: Shape, target: Sequence[int]) -> Shape:
     total, known = math.prod(shape), math.prod(n for n in target if n != -1)
     open_axes = sum(n == -1 for n in target)
-    fits = total == known
+    fits = known > 0 and total == known
     if open_axes:
         fits = open_axes == 1 and known > 0 and total % known == 0
-    if known <= 0 or not fits:
+    if not fits:
         rule = f"does not fit patterns of shape {shape}"
         raise DataError(rule, key="init_params.meas_reshape", value=list(target))
     return tuple(total // known if n == -1 else n for n in target)

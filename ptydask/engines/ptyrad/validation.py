@@ -56,7 +56,8 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
         reason = tunables.ineffective_reason(config, name, tuned)
         if reason is not None:
             raise ConfigError(f"tuning it has no effect: {reason}", key=f"{_TUNE}.{name}.state", value=True)
-    points, notices = plan.points, (*plan.notices, *warnings, *clipped, *_coupling_notices(init, tuned))
+    points = plan.points
+    notices = (*plan.notices, *warnings, *clipped, *_coupling_notices(init, tuned))
     if space and not any(point.origin in (OWN_VALUES, NEAR_VALUES) for point in points):
         start, moved = tunables.start_point(space, config)
         notices = (*notices, *moved)
