@@ -63,10 +63,13 @@ def preview_command(plan: StudyPlan) -> CommandPreview:
     try:
         started = program.find(expanded.argv, directory, environ, program_name)
     except ConfigError as error:
-        for macro, advice in arguments.unknown_macros(config["command"], values, environ):
-            hint = f"{advice} Without it {error}" if advice.endswith("?") else f"{advice}. Without it {error}"
-            raise ConfigError("is no macro and vanishes", key="command", value=macro, hint=hint) from None
-        raise
+        vanishing = arguments.unknown_macros(config["command"], values, environ)
+        if not vanishing:
+            raise
+        macro, advice = vanishing[0]
+        sentence = advice if advice.endswith("?") else f"{advice}."
+        hint = f"{sentence} Without it {error}"
+        raise ConfigError("is no macro and vanishes", key="command", value=macro, hint=hint) from None
     if program_name is not None and (directory / program_name).is_file():  # not the launcher that runs it
         started = replace(started, file=directory / program_name)
     return CommandPreview(program.shell_command(expanded, started), expanded.notices, started)

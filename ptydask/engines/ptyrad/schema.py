@@ -84,11 +84,11 @@ def _explain_error(error: Exception, config: Mapping[str, Any]) -> ConfigError:
 
 def _find_culprit(error: Exception, config: Mapping[str, Any]) -> str:
     """The key without which PtyRAD no longer stumbles this way: its validators lose it on the way out."""
-    named = re.search(r"\b((?:obj|probe|pos|tilt|meas)_params)\b", str(error))
-    if named and isinstance(error, TypeError):
-        return f"init_params.{named.group(1)}"
-    for section, part in config.items():
-        for key in part if isinstance(part, Mapping) else ():
+    match = re.search(r"\b((?:obj|probe|pos|tilt|meas)_params)\b", str(error))
+    if match and isinstance(error, TypeError):
+        return f"init_params.{match[1]}"
+    for section, params in config.items():
+        for key in params if isinstance(params, Mapping) else ():
             without = copy.deepcopy(dict(config))
             del without[section][key]
             if _load_outcome(without) != (type(error), str(error)):
