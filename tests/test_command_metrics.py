@@ -486,7 +486,7 @@ def test_torch_numbers(program: Program) -> None:
             return self.values[0]
 
     scope: dict[str, object] = {}
-    exec(compile((HOOK / "sitecustomize.py").read_text().rpartition("try:\n    begin()")[0], "hook", "exec"), scope)
+    exec(compile((HOOK / "sitecustomize.py").read_text().rpartition("quietly(begin)")[0], "hook", "exec"), scope)
     number = scope["number"]
     assert callable(number)
     assert [number(Tensor(0.5)), number(Tensor(0.5, 1.0)), number(object()), number(1j)] == [0.5, None, None, None]

@@ -93,7 +93,7 @@ def test_rows_of_a_file(tmp_path: Path) -> None:
             history_record(7, a={"b": {"c": True}}, inf=math.inf),
         ),
     )
-    first, second = wandb_offline.history(tmp_path)
+    first, second = wandb_offline.read_history(tmp_path)[0]
     assert math.isnan(dict(first.metrics).pop("nan"))
     assert set(first.metrics) == {"a", "n.b", "a.dot", "nan"}
     assert (first.step, first.time, first.run) == (0, 100.0, "offline-run-20260101_000000-r")
@@ -113,7 +113,7 @@ def test_typed_values(tmp_path: Path) -> None:
     ]
     items = b"".join(field(1, field(1, f"m{i}") + value) for i, value in enumerate(forms))
     run_file(tmp_path, framed(field(2, items)))
-    (row,) = wandb_offline.history(tmp_path)
+    (row,) = wandb_offline.read_history(tmp_path)[0]
     assert row.metrics == {"m0": 1.0, "m1": -3.0, "m2": -0.25, "m4.x": 2.0}
     assert row.step is None
 
@@ -123,19 +123,19 @@ def test_the_summary_adds_what_rows_do_not_say(tmp_path: Path) -> None:
     removed = field(3, field(2, field(1, "gone")))
     summary = [summary_record(a=1, n=2, gone=3, nan="NaN"), removed, summary_record(best=9, acc={"max": 0.5})]
     path = run_file(tmp_path, framed(history_record(3, a=1, n=1, nan="NaN"), *summary, field(18, field(1, 3))))
-    assert list(wandb_offline.history(tmp_path))[1:] == [
+    assert list(wandb_offline.read_history(tmp_path)[0])[1:] == [
         LoggedRow(3, {"n": 2.0, "best": 9.0, "acc.max": 0.5}, 103.0, path.parent.name, final=True)
     ]
-    assert wandb_offline.exit_code(path) == 3
+    assert wandb_offline.read_run(path).exit_code == 3
 
 
 def test_no_rows(tmp_path: Path) -> None:
     """No runs, empty files, other files, a header alone."""
-    assert list(wandb_offline.history(tmp_path)) == []
+    assert list(wandb_offline.read_history(tmp_path)[0]) == []
     for number, data in enumerate([b"", b":W&B", b":W&B\xe1\xbe\x00", b"hello world" * 9, framed()]):
         path = run_file(tmp_path, data, f"offline-run-20260101_00000{number}-r")
-        assert wandb_offline.exit_code(path) is None
-    assert list(wandb_offline.history(tmp_path)) == []
+        assert wandb_offline.read_run(path).exit_code is None
+    assert list(wandb_offline.read_history(tmp_path)[0]) == []
     assert list(wandb_offline.read_records(tmp_path / "nowhere")) == []
 
 
@@ -146,7 +146,7 @@ def test_runs_in_the_order_in_which_they_began(tmp_path: Path) -> None:
     ]
     for value, name in enumerate(names):
         run_file(tmp_path, framed(history_record(0, a=value)), name)
-    assert [(row.run, row.metrics["a"]) for row in wandb_offline.history(tmp_path)] == [
+    assert [(row.run, row.metrics["a"]) for row in wandb_offline.read_history(tmp_path)[0]] == [
         (n, i) for i, n in enumerate(names)
     ]
 
@@ -160,7 +160,7 @@ def test_a_file_cut_anywhere_gives_what_is_whole(tmp_path: Path) -> None:
     for cut in range(len(data) + 1):
         path.write_bytes(data[:cut])
         whole = sum(end <= cut for end in ends[1:])
-        assert [row.step for row in wandb_offline.history(tmp_path)] == list(range(whole)), cut
+        assert [row.step for row in wandb_offline.read_history(tmp_path)[0]] == list(range(whole)), cut
 
 
 def test_damage_costs_a_block_at_most(tmp_path: Path) -> None:
@@ -168,11 +168,11 @@ def test_damage_costs_a_block_at_most(tmp_path: Path) -> None:
     records = [history_record(step, a=step, text="x" * (40_000 if step % 3 == 1 else 900)) for step in range(60)]
     data = framed(*records)
     path = run_file(tmp_path, data)
-    whole = list(wandb_offline.history(tmp_path))
+    whole = list(wandb_offline.read_history(tmp_path)[0])
     assert [(row.step, row.metrics) for row in whole] == [(step, {"a": float(step)}) for step in range(60)]
     for at in range(7, len(data), 15_013):
         path.write_bytes(data[:at] + bytes([data[at] ^ 64]) + data[at + 1 :])
-        found = list(wandb_offline.history(tmp_path))
+        found = list(wandb_offline.read_history(tmp_path)[0])
         assert all(row in whole for row in found)
         assert 60 - 35 <= len(found) < 60
 
@@ -253,7 +253,7 @@ class Trial:
         return MetricsTail(self.metrics).new()
 
     def recorded(self) -> list[LoggedRow]:
-        return list(wandb_offline.history(self.folder))
+        return list(wandb_offline.read_history(self.folder)[0])
 
 
 EVERYTHING = """
@@ -365,7 +365,7 @@ class TestRealRuns:
                 parsed.append(record)
             assert parsed[0].WhichOneof("record_type") == "header"
             assert parsed[-1].WhichOneof("record_type") == "exit"
-            assert wandb_offline.exit_code(path) == parsed[-1].exit.exit_code == 0
+            assert wandb_offline.read_run(path).exit_code == parsed[-1].exit.exit_code == 0
             theirs = [
                 (
                     record.history.step.num,
@@ -376,7 +376,7 @@ class TestRealRuns:
                 for record in parsed
                 if record.WhichOneof("record_type") == "history"
             ]
-            ours = [(row.step, dict(row.metrics)) for row in wandb_offline.rows_of(path) if not row.final]
+            ours = [(row.step, dict(row.metrics)) for row in wandb_offline.read_run(path).rows if not row.final]
             assert repr(ours) == repr(theirs)
 
     def test_isolated_interpreters_are_reconciled(self, tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ The driver calls :meth:`Engine.validate` once, before any worker starts. Each wo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 from ptydask import registry
+from ptydask.errors import ConfigError
 from ptydask.model import Slot, StudyPlan, TrialInput, TrialOutput
+from ptydask.trial.metric_history import MetricHistory
 
 
 class TrialFailure(Exception):  # noqa: N818 - the trial failed, not the engine
@@ -86,6 +89,30 @@ class Engine(Protocol):
 
     def open(self, plan: StudyPlan, slot: Slot) -> Session:
         """Make a worker ready for trials of this plan. Raises DataError where the data are unusable."""
+
+
+@contextmanager
+def naming_file(plan: StudyPlan) -> Iterator[None]:
+    """Within it a ConfigError names the plan's file, unless it names another."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error.in_file(plan.source.path) from None
+
+
+def new_history(plan: StudyPlan) -> MetricHistory:
+    """An empty history of the study's metric, for an engine that has the setting ``objective``."""
+    return MetricHistory(plan.metric, plan.config["engine"]["objective"], plan.direction)
+
+
+def deciding_steps(plan: StudyPlan) -> frozenset[int]:
+    """The steps at which the study's pruner decides: Optuna hears of each of them."""
+    return frozenset(plan.pruner.configs.get("bands", ()) if plan.pruner is not None else ())
+
+
+def final_value(history: MetricHistory) -> float | None:
+    """What a trial is judged by: its objective; the last value where no value was finite, and so none the best."""
+    return history.last if history.value is None else history.value
 
 
 def get(name: str) -> Engine:

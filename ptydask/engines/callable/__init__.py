@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ptydask.engines import Session
+from ptydask.engines import Session, naming_file
 from ptydask.engines.callable import target
 from ptydask.errors import ConfigError
 from ptydask.model import Slot, StudyPlan
@@ -18,22 +18,17 @@ class CallableEngine:
 
     def validate(self, plan: StudyPlan) -> StudyPlan:
         """Find the function and look at its source. Nothing of it is run. Raises ConfigError, which names the file."""
-        try:
-            return self._complete_plan(plan)
-        except ConfigError as error:
-            raise error.in_file(plan.source.path) from None
-
-    def _complete_plan(self, plan: StudyPlan) -> StudyPlan:
-        directory = Path(plan.config["directory"])
-        wanted = target.parse(plan.config["engine"].get("callable"), directory)
-        source = target.locate(wanted, beside=plan.source.path.absolute().parent)
-        if source is not None:
-            target.check(wanted, source)
-        inside = plan.config["engine"]["directory"]
-        if inside != "trial" and not (directory / Path(inside).expanduser()).is_dir():
-            raise ConfigError("no such folder", key="engine.directory", value=inside)
-        where = f" in {source}" if source is not None else ""
-        return replace(plan, details=(*plan.details, ("function", f"{wanted.function}{where}")))
+        directory, engine = Path(plan.config["directory"]), plan.config["engine"]
+        with naming_file(plan):
+            function = target.parse(engine.get("callable"), directory)
+            source = target.locate(function, beside=plan.source.path.absolute().parent)
+            if source is not None:
+                target.check(function, source)
+            folder = engine["directory"]
+            if folder != "trial" and not (directory / Path(folder).expanduser()).is_dir():
+                raise ConfigError("no such folder", key="engine.directory", value=folder)
+        shown = function.function if source is None else f"{function.function} in {source}"
+        return replace(plan, details=(*plan.details, ("function", shown)))
 
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """The parameters, the function, and which of its values counts."""

@@ -27,6 +27,7 @@ class PrintedLog(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Keep ``text``; what is no longer the end is let go."""
+        # Whole pieces are dropped from the front of the tail, so it may hold up to one piece more than TAIL.
         first, rest = text[: self._room], text[self._room :]
         if first:
             self._head.append(first)
@@ -35,9 +36,9 @@ class PrintedLog(io.TextIOBase):
             self._tail.append(rest)
             self._size += len(rest)
             while self._size - len(self._tail[0]) >= TAIL:
-                gone = self._tail.popleft()
-                self._size -= len(gone)
-                self._lost += len(gone)
+                dropped = len(self._tail.popleft())
+                self._size -= dropped
+                self._lost += dropped
         return len(text)
 
     def text(self) -> str:
@@ -54,26 +55,25 @@ def capture_output() -> Iterator[PrintedLog]:
     """A stream that gets what this process prints and logs inside the ``with``; one trial at a time runs in it."""
     stream = PrintedLog()
     screens = {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}
-    before = [(handler, handler.stream) for handler in _stream_handlers() if handler.stream in screens]
-    for handler, _ in before:
+    redirected = [(handler, handler.stream) for handler in _stream_handlers() if handler.stream in screens]
+    for handler, _ in redirected:
         handler.setStream(stream)
     try:
         with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
             yield stream
     finally:
-        for handler, screen in before:
+        for handler, screen in redirected:
             handler.setStream(screen)
-        for (
-            handler
-        ) in _stream_handlers():  # those that the function itself has added: the next trial has another stream
-            if handler.stream is stream:
+        for handler in _stream_handlers():
+            if handler.stream is stream:  # the function itself has added it: the next trial has another stream
                 handler.setStream(sys.stderr)
 
 
 def _stream_handlers() -> Iterator[logging.StreamHandler[Any]]:
     """The handlers that write to a stream, of every logger but Dask's."""
-    named = [x for name, x in logging.root.manager.loggerDict.items() if name.partition(".")[0] != "distributed"]
-    for logger in (logging.root, *named):
+    loggers = logging.root.manager.loggerDict.items()
+    others = [logger for name, logger in loggers if name.partition(".")[0] != "distributed"]
+    for logger in (logging.root, *others):
         for handler in getattr(logger, "handlers", ()):  # a place that no logger has taken yet has none
             if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
                 yield handler

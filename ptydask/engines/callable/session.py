@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ptydask import Pruned
-from ptydask.engines import Checkpoint, Report, TrialFailure
+from ptydask.engines import Checkpoint, Report, TrialFailure, deciding_steps, final_value, new_history
 from ptydask.engines.callable import printed, target
 from ptydask.errors import one_line
 from ptydask.model import StudyPlan, TrialInput, TrialOutput
 from ptydask.space import sweep_values
+from ptydask.store import files
 from ptydask.trial import eviction
 from ptydask.trial.metric_history import LoggedRow, MetricHistory, never_logged, should_report
 
@@ -34,60 +35,57 @@ class CallableSession:
     def __init__(self, plan: StudyPlan) -> None:
         self._plan = plan
         self._target = target.parse(plan.config["engine"]["callable"], Path(plan.config["directory"]))
-        self._function, self._source = target.load(self._target)
-        self._way = target.call_style(self._function, self._target)
+        self._function, self._call_style, self._source = target.load(self._target)
 
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Call the function. Raises TrialFailure where it raises, or ends without a finite value of the metric."""
         plan = self._plan
-        objective = plan.config["engine"]["objective"]
-        history = MetricHistory(plan.metric, objective, plan.direction)
-        bands = tuple(plan.pruner.configs.get("bands", ())) if plan.pruner is not None else ()
-        ears = TrialReporter(report, history, bands)
+        history = new_history(plan)
+        reporter = TrialReporter(report, history, deciding_steps(plan))
         params = copy.deepcopy(sweep_values.values(plan.config, trial.params))
         with printed.capture_output() as log:
-            returned, error = self._call_function(params, ears)
-        if ears.stopped is not None and not isinstance(ears.stopped, Pruned):
-            raise ears.stopped
-        if ears.stopped is None and error is None:
-            error = self._record_returned(returned, ears)
+            returned, error = self._call_function(params, reporter)
+        if reporter.stopped is not None and not isinstance(reporter.stopped, Pruned):
+            raise reporter.stopped
+        if reporter.stopped is None and error is None:
+            error = self._record_returned(returned, reporter)
         text = log.text()
-        if error is not None and ears.stopped is not None:
+        if error is not None and reporter.stopped is not None:
             text += f"\nraised after it was pruned: {type(error).__name__}: {error}\n"
             error = None
-        output = TrialOutput(history.metrics(), history.curve(), log=text, left_out=tuple(ears.left_out))
+        output = TrialOutput(history.metrics(), history.curve(), log=text, left_out=tuple(reporter.left_out))
         problem = self._failure_text(error, history)
         if problem:
             raise TrialFailure(problem, _failure_detail(error, text), output)
         return output
 
-    def _call_function(self, params: dict[str, Any], ears: TrialReporter) -> tuple[Any, BaseException | None]:
-        """What the function returned, or what it raised; what was raised to stop it is in ``ears``."""
+    def _call_function(self, params: dict[str, Any], reporter: TrialReporter) -> tuple[Any, BaseException | None]:
+        """What the function returned, or what it raised; what was raised to stop it is in ``reporter``."""
         with _working_directory(self._plan.config):
             try:
-                if self._way == "second":
-                    return self._function(params, ears), None
-                return self._function(params, **({"report": ears} if self._way == "keyword" else {})), None
+                if self._call_style == "second":
+                    return self._function(params, reporter), None
+                if self._call_style == "keyword":
+                    return self._function(params, report=reporter), None
+                return self._function(params), None
             except (Exception, SystemExit) as error:
                 return None, error
             except BaseException as error:
-                if error is not ears.stopped:
+                if error is not reporter.stopped:
                     raise
                 return None, None
 
-    def _record_returned(self, returned: Any, ears: TrialReporter) -> BaseException | None:
+    def _record_returned(self, returned: Any, reporter: TrialReporter) -> BaseException | None:
         """The return value: a number, a mapping of metrics, or None. Returns what is wrong with it."""
         if returned is None:
             return None
-        if isinstance(returned, Mapping):
-            found = ears.numbers(returned)
-            ears.history.add(LoggedRow(None, found, final=True))
-            return None
         try:
-            ears.history.add(LoggedRow(None, {self._plan.metric: as_float(returned)}, final=True))
+            is_mapping = isinstance(returned, Mapping)
+            metrics = reporter.numbers(returned) if is_mapping else {self._plan.metric: as_float(returned)}
         except TypeError:
             what = f"{self._target.function} returned a {type(returned).__name__}"
             return TypeError(f"{what}; it must be a number, a mapping of metrics, or None")
+        reporter.history.add(LoggedRow(None, metrics, final=True))
         return None
 
     def _failure_text(self, error: BaseException | None, history: MetricHistory) -> str:
@@ -97,16 +95,18 @@ class CallableSession:
             return f"{name} called sys.exit({error.code!r})"
         if error is not None:
             return one_line(f"{type(error).__name__}: {error}")[:500]
-        value = history.last if history.value is None else history.value
+        value = final_value(history)
         if value is None:
             return f"{name} returned but {never_logged(metric, history.seen)}"
-        said = "NaN" if math.isnan(value) else str(value)
-        return "" if math.isfinite(value) else f"{name} returned but the last value of {metric!r} is {said}"
+        if math.isfinite(value):
+            return ""
+        return f"{name} returned but the last value of {metric!r} is {'NaN' if math.isnan(value) else value}"
 
     def provenance(self) -> Mapping[str, str]:
         """Which source the function came from."""
-        source = str(self._source) if self._source is not None else ""
-        return {"callable": self._target.text, "callable_file": source, "callable_sha256": target.digest(self._source)}
+        source = self._source
+        digest = files.sha256(source) if source is not None and source.is_file() else ""
+        return {"callable": self._target.text, "callable_file": str(source or ""), "callable_sha256": digest}
 
     def close(self) -> None:
         """Take the study's folders from where modules are looked for."""
@@ -124,10 +124,10 @@ class TrialReporter:
 
     _report: Report
     history: MetricHistory
-    _bands: tuple[int, ...]
+    _bands: frozenset[int]
     stopped: BaseException | None = None
     left_out: dict[str, None] = field(default_factory=dict)
-    _told: int = 0
+    _reported: int = 0
 
     def __call__(self, step: Any = None, value: Any = None, /, **metrics: Any) -> None:
         """Report metrics of a step. Raises TypeError where they are no numbers."""
@@ -136,17 +136,18 @@ class TrialReporter:
         if eviction.asked.is_set():
             self.stopped = eviction.Evicted()
             raise self.stopped
-        at = None if step is None else as_float(step)
-        if at is not None and not math.isfinite(at):
-            raise ValueError(f"report: the step is {at}")
-        given, count = self._given_metrics(value, metrics), self.history.count + 1
-        if self.history.add(LoggedRow(at, given)) and should_report(count, self._told, self._bands):
-            self._told = count
-            self._report_value(given[self.history.metric])
+        number = None if step is None else as_float(step)
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f"report: the step is {number}")
+        numbers = self._parse_arguments(value, metrics)
+        added, count = self.history.add(LoggedRow(number, numbers)), self.history.count
+        if added and should_report(count, self._reported, self._bands):
+            self._report_value(count, numbers[self.history.metric])
 
-    def _report_value(self, value: float) -> None:
+    def _report_value(self, count: int, value: float) -> None:
+        self._reported = count
         try:
-            stop = self._report(self.history.count, {self.history.metric: value})
+            stop = self._report(count, {self.history.metric: value})
         except BaseException as error:  # the worker cannot go on: whatever the function catches, it is raised again
             self.stopped = error
             raise
@@ -154,26 +155,30 @@ class TrialReporter:
             self.stopped = Pruned("the pruner ended this trial")
             raise self.stopped
 
-    def _given_metrics(self, value: Any, metrics: Mapping[str, Any]) -> dict[str, float]:
+    def _parse_arguments(self, value: Any, keywords: Mapping[str, Any]) -> dict[str, float]:
         metric = self.history.metric
-        given = {**(value if isinstance(value, Mapping) else {} if value is None else {metric: value}), **metrics}
-        if not given:
+        if value is None:
+            value = {}
+        elif not isinstance(value, Mapping):
+            value = {metric: value}
+        metrics = {**value, **keywords}
+        if not metrics:
             raise TypeError("report: no metric; write report(step, loss=0.5) or report(step, 0.5)")
-        found = self.numbers(given)
-        if metric in given and metric not in found:
-            raise TypeError(f"report: {metric} is a {type(given[metric]).__name__}, not a number")
-        return found
+        numbers = self.numbers(metrics)
+        if metric in metrics and metric not in numbers:
+            raise TypeError(f"report: {metric} is a {type(metrics[metric]).__name__}, not a number")
+        return numbers
 
-    def numbers(self, given: Mapping[Any, Any]) -> dict[str, float]:
+    def numbers(self, metrics: Mapping[Any, Any]) -> dict[str, float]:
         """The values that are numbers; a sentence for each of the others."""
-        found = {}
-        for name, value in given.items():
+        numbers = {}
+        for name, value in metrics.items():
             try:
-                found[str(name)] = as_float(value)
+                numbers[str(name)] = as_float(value)
             except TypeError:
                 if len(self.left_out) < _MOST_SENTENCES:
                     self.left_out[f"{name}: a {type(value).__name__}, not a number"] = None
-        return found
+        return numbers
 
 
 def as_float(value: Any) -> float:
@@ -191,19 +196,18 @@ def _failure_detail(error: BaseException | None, log: str) -> str:
     """The traceback from the function on; else the end of the log."""
     if error is None:
         return "\n".join(log.splitlines()[-20:])
-    lines = list(traceback.TracebackException.from_exception(error).format())
-    own = [line for line in lines if f'"{__file__}"' not in line]
-    return "".join(own)
+    lines = traceback.TracebackException.from_exception(error).format()
+    return "".join(line for line in lines if f'"{__file__}"' not in line)
 
 
 @contextlib.contextmanager
 def _working_directory(config: Mapping[str, Any]) -> Iterator[None]:
     """The working directory that the file asks for: where the run was started, the trial's own, or another one."""
-    wanted = config["engine"]["directory"]
+    directory = config["engine"]["directory"]
     before = os.getcwd()  # noqa: PTH109 - what os.chdir goes back to
-    own = tempfile.mkdtemp(prefix="ptydask-trial-") if wanted == "trial" else None
+    own = tempfile.mkdtemp(prefix="ptydask-trial-") if directory == "trial" else None
     try:
-        os.chdir(own or Path(config["directory"]) / Path(wanted).expanduser())
+        os.chdir(own or Path(config["directory"]) / Path(directory).expanduser())
         yield
     finally:
         os.chdir(before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -41,6 +40,10 @@ class CallableTarget:
         return tuple(dict.fromkeys([*own, str(self.directory)]))
 
 
+def _error(target: CallableTarget, rule: str, hint: str = "") -> ConfigError:
+    return ConfigError(rule, key=KEY, value=target.text, hint=hint)
+
+
 def parse(text: object, directory: Path) -> CallableTarget:
     """Both halves of a target, a file's path made absolute from ``directory``. Raises ConfigError."""
     if not isinstance(text, str) or not text.strip():
@@ -66,14 +69,12 @@ def locate(target: CallableTarget, beside: Path | None = None) -> Path | None:
     if target.file is not None:
         if target.file.is_file():
             return target.file
-        raise ConfigError(
-            f"no such file: {target.file}", key=KEY, value=target.text, hint=_elsewhere_hint(target, beside)
-        )
-    found = _find_spec(target)
-    if found is None:
+        raise _error(target, f"no such file: {target.file}", _elsewhere_hint(target, beside))
+    spec = _find_spec(target)
+    if spec is None:
         rule = f"no module {target.module!r} in {target.directory}, nor installed for {sys.executable}"
-        raise ConfigError(rule, key=KEY, value=target.text, hint=_elsewhere_hint(target, beside))
-    origin = Path(found.origin) if found.has_location and found.origin else None
+        raise _error(target, rule, _elsewhere_hint(target, beside))
+    origin = Path(spec.origin) if spec.has_location and spec.origin else None
     return origin if origin is not None and origin.suffix == ".py" else None
 
 
@@ -94,12 +95,15 @@ def _find_spec(target: CallableTarget) -> importlib.machinery.ModuleSpec | None:
 
 def _elsewhere_hint(target: CallableTarget, beside: Path | None) -> str:
     """The same file or module in the folder of the sweep file, as it would have to be written."""
-    named = target.text.rpartition(":")[0]
-    relative = Path(named) if target.file is not None else Path(*target.module.split(".")).with_suffix(".py")
+    if target.file is not None:
+        relative = Path(target.text.rpartition(":")[0])
+    else:
+        relative = Path(*target.module.split(".")).with_suffix(".py")
     if beside is None or not (beside / relative).is_file():
         return f"it is looked for from {target.directory}, where the run was started"
     path = os.path.relpath(beside / relative, target.directory)
-    return f"did you mean {f'{path}:{target.function}'!r}? Paths start where the run was started"
+    meant = f"{path}:{target.function}"
+    return f"did you mean {meant!r}? Paths start where the run was started"
 
 
 def check(target: CallableTarget, source: Path) -> None:
@@ -110,13 +114,11 @@ def check(target: CallableTarget, source: Path) -> None:
     try:
         tree = ast.parse(source.read_bytes(), filename=str(source))
     except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        what = getattr(error, "msg", None) or str(error)
-        raise ConfigError(
-            f"{_source_line(source, line)} is no valid Python: {what}", key=KEY, value=target.text
-        ) from None
+        line, reason = getattr(error, "lineno", None), getattr(error, "msg", None)
+        place = f"{source}:{line}" if line else source
+        raise _error(target, f"{place} is no valid Python: {reason or error}") from None
     except OSError as error:
-        raise ConfigError(f"{source} cannot be read: {error.strerror}", key=KEY, value=target.text) from None
+        raise _error(target, f"{source} cannot be read: {error.strerror}") from None
     names: set[str] = set()
     for node in _statements(tree.body):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -127,22 +129,19 @@ def check(target: CallableTarget, source: Path) -> None:
             return None
     if "__getattr__" in names:
         return None
-    known = [name for name in names if not name.startswith("_")]
-    raise ConfigError(
-        f"{source} has no {target.function!r}",
-        key=KEY,
-        value=target.text,
-        hint=nearest_hint(target.function, known) if known else "",
-    )
+    public = [name for name in names if not name.startswith("_")]
+    hint = nearest_hint(target.function, public) if public else ""
+    raise _error(target, f"{source} has no {target.function!r}", hint)
 
 
 def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     """Those of a module, also inside ``if``, ``try`` and ``with``; the last of several definitions comes first."""
     for node in reversed(body):
-        for inner in ("finalbody", "orelse", "body"):
-            if isinstance(node, ast.If | ast.Try | ast.With):
-                yield from _statements(getattr(node, inner, []))
-        yield from (part for handler in getattr(node, "handlers", []) for part in _statements(handler.body))
+        if isinstance(node, ast.If | ast.Try | ast.With):
+            for block in ("finalbody", "orelse", "body"):
+                yield from _statements(getattr(node, block, []))
+        for handler in getattr(node, "handlers", []):
+            yield from _statements(handler.body)
         yield node
 
 
@@ -151,33 +150,35 @@ def _binds_name(node: ast.stmt, name: str) -> bool:
     if isinstance(node, ast.Import | ast.ImportFrom):
         return any((alias.asname or alias.name.partition(".")[0]) in (name, "*") for alias in node.names)
     if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For):
-        return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
+        return any(isinstance(child, ast.Name) and child.id == name for child in ast.walk(node))
     return False
 
 
 def _check_definition(
     target: CallableTarget, source: Path, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 ) -> None:
-    where = f"{target.function} ({_source_line(source, node.lineno)})"
+    where = f"{target.function} ({source}:{node.lineno})"
     if isinstance(node, ast.ClassDef):
-        raise ConfigError(f"{where} is a class, not a function", key=KEY, value=target.text)
+        raise _error(target, f"{where} is a class, not a function")
     if isinstance(node, ast.AsyncFunctionDef):
-        raise ConfigError(f"{where} is an async function; {TAKES} and return", key=KEY, value=target.text)
-    given = node.args
-    positional = [*given.posonlyargs, *given.args]
-    needed = len(positional) - len(given.defaults)
-    alone = [arg.arg for arg, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default is None]
-    takes = (len(positional) >= 1 or given.vararg is not None) and needed <= 2 and not set(alone) - {"report"}
-    if not node.decorator_list and not takes:
-        raise ConfigError(f"{where} takes ({ast.unparse(given)}); {TAKES}", key=KEY, value=target.text)
+        raise _error(target, f"{where} is an async function; {TAKES} and return")
+    if node.decorator_list:  # what it takes is the decorator's business
+        return
+    parameters = node.args
+    positional = [*parameters.posonlyargs, *parameters.args]
+    required = len(positional) - len(parameters.defaults)
+    keywords = zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True)
+    required_keywords = {keyword.arg for keyword, default in keywords if default is None}
+    takes_params = bool(positional) or parameters.vararg is not None
+    if not takes_params or required > 2 or not required_keywords <= {"report"}:
+        raise _error(target, f"{where} takes ({ast.unparse(parameters)}); {TAKES}")
 
 
-def _source_line(source: Path, line: int | None) -> str:
-    return f"{source}:{line}" if line else str(source)
+def load(target: CallableTarget) -> tuple[Callable[..., Any], str, Path | None]:
+    """The function, imported in this process, how it is called, and its source file. Raises ConfigError in one line.
 
-
-def load(target: CallableTarget) -> tuple[Callable[..., Any], Path | None]:
-    """The function, imported in this process, and its source file. Raises ConfigError in one line."""
+    It is called with ``report`` as its ``"second"`` argument, as a ``"keyword"``, or with ``"none"``.
+    """
     for folder in reversed(target.folders):
         if folder not in sys.path:
             sys.path.insert(0, folder)
@@ -186,18 +187,16 @@ def load(target: CallableTarget) -> tuple[Callable[..., Any], Path | None]:
         module = _import(target)
     except (Exception, SystemExit) as error:
         rule = f"cannot be imported by {sys.executable}: {type(error).__name__}: {error}{_raised_at(error)}"
-        raise ConfigError(rule, key=KEY, value=target.text) from error
+        raise _error(target, rule) from error
     function = getattr(module, target.function, None)
     if function is None:
         names = [name for name in vars(module) if not name.startswith("_")]
-        hint = nearest_hint(target.function, names)
-        raise ConfigError(f"{target.module} has no {target.function!r}", key=KEY, value=target.text, hint=hint)
+        raise _error(target, f"{target.module} has no {target.function!r}", nearest_hint(target.function, names))
     if not callable(function) or isinstance(function, type):
-        what = "is a class" if isinstance(function, type) else f"is a {type(function).__name__}"
-        raise ConfigError(f"{target.function} {what}, not a function", key=KEY, value=target.text)
-    call_style(function, target)
+        what = "class" if isinstance(function, type) else type(function).__name__
+        raise _error(target, f"{target.function} is a {what}, not a function")
     file = getattr(module, "__file__", None)
-    return function, Path(file) if file else None
+    return function, _call_style(function, target), Path(file) if file else None
 
 
 def _import(target: CallableTarget) -> ModuleType:
@@ -207,11 +206,11 @@ def _import(target: CallableTarget) -> ModuleType:
     """
     if target.file is None:
         return importlib.import_module(target.module)
-    taken = sys.modules.get(target.module)
-    found = importlib.machinery.PathFinder.find_spec(target.module, [*target.folders, *sys.path])
-    ours = found is not None and found.origin is not None and Path(found.origin) == target.file
-    other = taken is not None and getattr(taken, "__file__", None) != str(target.file)
-    name = target.module if ours and not other else f"ptydask_callable_{target.module}"
+    loaded = sys.modules.get(target.module)
+    importable = _find_spec(target)
+    ours = importable is not None and importable.origin is not None and Path(importable.origin) == target.file
+    taken = loaded is not None and getattr(loaded, "__file__", None) != str(target.file)
+    name = target.module if ours and not taken else f"ptydask_callable_{target.module}"
     spec = importlib.util.spec_from_file_location(name, target.file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{target.file} is no Python module")
@@ -233,36 +232,34 @@ def _raised_at(error: BaseException) -> str:
     return f" ({last.filename}:{last.lineno})" if last is not None and last.filename != __file__ else ""
 
 
-def call_style(function: Callable[..., Any], target: CallableTarget) -> str:
-    """How to hand over ``report``: ``"second"``, ``"keyword"`` or ``"none"``. Raises ConfigError where nothing fits."""
+def _call_style(function: Callable[..., Any], target: CallableTarget) -> str:
     if inspect.iscoroutinefunction(function):
-        raise ConfigError(f"{target.function} is an async function; {TAKES} and return", key=KEY, value=target.text)
+        raise _error(target, f"{target.function} is an async function; {TAKES} and return")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return "second"  # compiled, and without a signature
-    ways: list[tuple[str, Callable[[], object]]] = []
-    if "report" in signature.parameters:
-        ways.append(("keyword", lambda: signature.bind(0, report=0)))
-    if _wants_second(signature):
-        ways.append(("second", lambda: signature.bind(0, 0)))
-    for way, fits in [*ways, ("none", lambda: signature.bind(0))]:
-        try:
-            fits()
-        except TypeError:
-            continue
-        return way
-    raise ConfigError(f"{target.function} takes {signature}; {TAKES}", key=KEY, value=target.text)
+    if "report" in signature.parameters and _can_bind(signature, 0, report=0):
+        return "keyword"
+    if _wants_second(signature) and _can_bind(signature, 0, 0):
+        return "second"
+    if _can_bind(signature, 0):
+        return "none"
+    raise _error(target, f"{target.function} takes {signature}; {TAKES}")
+
+
+def _can_bind(signature: inspect.Signature, *args: int, **kwargs: int) -> bool:
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 def _wants_second(signature: inspect.Signature) -> bool:
     """Whether a second argument is asked for; one of another name with a default is something else."""
     positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     star = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
-    needed = len(positional) >= 2 and positional[1].default is inspect.Parameter.empty
-    return needed or (star and len(positional) < 2)
-
-
-def digest(source: Path | None) -> str:
-    """SHA-256 of a source file, in hex; empty where there is none."""
-    return hashlib.sha256(source.read_bytes()).hexdigest() if source is not None and source.is_file() else ""
+    if len(positional) < 2:
+        return star
+    return positional[1].default is inspect.Parameter.empty

@@ -31,8 +31,9 @@ class CommandEngine:
 
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """All but where it is run, how long it may take, and which of its files are kept."""
-        engine = {name: value for name, value in config["engine"].items() if name not in _NO_RESULT}
-        return {**{name: value for name, value in config.items() if name != "directory"}, "engine": engine}
+        essential = {section: value for section, value in config.items() if section != "directory"}
+        essential["engine"] = {name: value for name, value in config["engine"].items() if name not in _NO_RESULT}
+        return essential
 
     def open(self, plan: StudyPlan, slot: Slot) -> Session:
         """A worker that is ready for trials; nothing is loaded."""

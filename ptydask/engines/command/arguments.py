@@ -84,18 +84,25 @@ def expand(
     ``${args_json_file}`` writes its file into ``folder``; without one the command shows the file's name alone and
     nothing is written. An empty ``command`` is W&B's :data:`DEFAULT`. Raises OSError where the file cannot be written.
     """
-    marks = {**environ, **{name: f"\0{name}\0" for name in environ if is_secret(name)}}
-    items, marked = ([_with_variables(item, known) for item in command or DEFAULT] for known in (environ, marks))
+    marks = {name: f"\0{name}\0" if is_secret(name) else value for name, value in environ.items()}
+    items = [_with_variables(item, environ) for item in command or DEFAULT]
+    marked_items = [_with_variables(item, marks) for item in command or DEFAULT]
     flags = _macro_values(values)
     if "${args_json_file}" in items:
         flags["args_json_file"] = [_json_file(flags["args_json"][0], folder)]
     flags["program"] = [] if program is None else [program]
-    said = notices(command, program, values, environ)
-    return ExpandedCommand(_join_items(items, flags), _join_items(marked, flags), said)
+    return ExpandedCommand(
+        argv=_replace_macros(items, flags),
+        shown=_replace_macros(marked_items, flags),
+        notices=notices(command, program, values, environ),
+    )
 
 
-def _join_items(items: Sequence[str], flags: Mapping[str, list[str]]) -> tuple[str, ...]:
-    return tuple(text for item in items for text in (flags.get(item[2:-1], []) if _is_macro(item) else [item]))
+def _replace_macros(items: Sequence[str], flags: Mapping[str, list[str]]) -> tuple[str, ...]:
+    argv: list[str] = []
+    for item in items:
+        argv += flags.get(item[2:-1], []) if _is_macro(item) else [item]
+    return tuple(argv)
 
 
 def is_secret(variable: str) -> bool:
@@ -110,27 +117,25 @@ def notices(
 
     Touches no file. Variables that every trial sets (:data:`SET_BY_TRIAL`) may be missing in ``environ``.
     """
-    said: list[str] = []
+    messages: list[str] = []
     before = ""
     for item in map(str, command or DEFAULT):
-        said += _unset_notices(item, environ)
-        left = _with_variables(item, environ)
-        if _is_macro(left):
-            said += _vanishing_notices(left, program, values, before)
+        messages += _unset_notices(item, environ)
+        expanded = _with_variables(item, environ)
+        if _is_macro(expanded):
+            messages += _vanishing_notices(expanded, program, values, before)
         else:
-            said += _inside_notices(left)
-        before = left
-    return tuple(dict.fromkeys(said))
+            messages += _inside_notices(expanded)
+        before = expanded
+    return tuple(dict.fromkeys(messages))
 
 
 def unknown_macros(
     command: Sequence[Any], values: Mapping[str, Any], environ: Mapping[str, str]
 ) -> tuple[tuple[str, str], ...]:
     """The items of a command that are no macro and vanish, each with what may have been meant."""
-    items = (_with_variables(item, environ) for item in command)
-    return tuple(
-        (item, _macro_advice(item[2:-1], values)) for item in items if _is_macro(item) and item[2:-1] not in MACROS
-    )
+    macros = [item for item in (_with_variables(item, environ) for item in command) if _is_macro(item)]
+    return tuple((macro, _macro_advice(macro[2:-1], values)) for macro in macros if macro[2:-1] not in MACROS)
 
 
 def shell_text(shown: Sequence[str]) -> str:
@@ -143,7 +148,7 @@ def _is_macro(item: str) -> bool:
 
 
 def _with_variables(item: Any, environ: Mapping[str, str]) -> str:
-    return _ENVVAR.sub(lambda found: environ.get(found[1], found[1]), str(item))
+    return _ENVVAR.sub(lambda match: environ.get(match[1], match[1]), str(item))
 
 
 def _macro_values(values: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -155,7 +160,7 @@ def _macro_values(values: Mapping[str, Any]) -> dict[str, list[str]]:
         "args": [f"--{pair}" for pair in pairs],
         "args_no_equals": [text for name, value in values.items() for text in (f"--{name}", str(value))],
         "args_no_hyphens": pairs,
-        "args_no_boolean_flags": [flag for name, value in values.items() for flag in _no_boolean(name, value)],
+        "args_no_boolean_flags": [flag for name, value in values.items() for flag in _boolean_flag(name, value)],
         "args_json": [json.dumps(dict(values))],
         "args_dict": list(values),
         "args_append_hydra": [f"+{pair}" for pair in pairs],
@@ -163,7 +168,7 @@ def _macro_values(values: Mapping[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def _no_boolean(name: str, value: Any) -> list[str]:
+def _boolean_flag(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{name}"] if value else []
     return [f"--{name}={value}"]
@@ -204,15 +209,15 @@ def _macro_advice(name: str, values: Mapping[str, Any]) -> str:
         return "names of variables may hold capitals, digits and underscores only"
     if name in values:
         return "a parameter reaches the program through ${args} and its like only"
-    known = nearest_hint(name, MACROS)
-    return known if known.startswith("did you mean") else "${args} and its like pass the parameters"
+    hint = nearest_hint(name, MACROS)
+    return hint if hint.startswith("did you mean") else "${args} and its like pass the parameters"
 
 
 def _inside_notices(item: str) -> list[str]:
-    return [
-        f"command: {item!r} is passed as it is: {_macro_advice(name, {})}"
-        if name.startswith("envvar:")
-        else f"command: {item!r} is passed as it is: ${{{name}}} counts only as an item of its own"
-        for name in _MACRO.findall(item)
-        if name in MACROS or name.startswith("envvar:")
-    ]
+    messages = []
+    for name in _MACRO.findall(item):
+        if name.startswith("envvar:"):
+            messages.append(f"command: {item!r} is passed as it is: {_macro_advice(name, {})}")
+        elif name in MACROS:
+            messages.append(f"command: {item!r} is passed as it is: ${{{name}}} counts only as an item of its own")
+    return messages

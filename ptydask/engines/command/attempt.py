@@ -11,23 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from ptydask.engines import Report, TrialFailure
+from ptydask.engines import Report, TrialFailure, deciding_steps, final_value, new_history
 from ptydask.engines.command import folder, limits, log, messages, process, rows, wandb_offline
 from ptydask.engines.command.limits import ExceededLimit, TimeLimits
 from ptydask.engines.command.process import ProgramExit, ProgramProcess
 from ptydask.engines.command.rows import MetricsTail
-from ptydask.model import StudyPlan, TrialOutput
+from ptydask.model import Scalar, StudyPlan, TrialOutput
 from ptydask.trial import eviction
-from ptydask.trial.metric_history import LoggedRow, MetricHistory, should_report
+from ptydask.trial.metric_history import LoggedRow, should_report
 
 PATIENCE = 15.0
 """Seconds that a program has, once asked to stop, before it is made to."""
-HASTE = 5.0
+SHORT_PATIENCE = 5.0
 """The same, where the worker has to go."""
-SOON, LATER = 0.05, 0.2
+SHORT_PAUSE, LONG_PAUSE = 0.05, 0.2
 """Seconds between two looks at the program's values: at first and while they come, and after a while without."""
-_WHILE = 2.0
-_LONGEST = 5.0
+_RECENT = 2.0
+"""Seconds for which a sign of life counts as one that just came."""
+_LONGEST_PAUSE = 5.0
 """Seconds between two looks that count, at most: for longer this process was halted, as is its program where a batch
 system suspends a job."""
 HISTORY = "history.jsonl"
@@ -61,11 +62,11 @@ class ProgramRun:
         self._plan, self._prepared, self._report = plan, prepared, report
         engine = plan.config["engine"]
         self._engine = engine
-        self._limits = TimeLimits.of(engine)
-        self._bands = frozenset(() if plan.pruner is None else plan.pruner.configs.get("bands", ()))
-        self._history = self._new_history()
+        self._limits = TimeLimits(engine["start_timeout"], engine["idle_timeout"], engine["trial_timeout"])
+        self._bands = deciding_steps(plan)
+        self._history = new_history(plan)
         self._tail = MetricsTail(prepared.metrics)
-        self._told = 0
+        self._reported = 0
         """Number of the value that Optuna was told of last, or would have been."""
         self._value = math.nan
         """That value."""
@@ -77,74 +78,69 @@ class ProgramRun:
         self._over = False
         """The program has ended: the pruner's word comes too late."""
 
-    def _new_history(self) -> MetricHistory:
-        return MetricHistory(self._plan.metric, self._engine["objective"], self._plan.direction)
-
     def run(self) -> TrialOutput:
         """The trial's result. Raises TrialFailure; Evicted where the worker has to go."""
-        ready = self._prepared
+        prepared = self._prepared
         try:
-            under_way = process.start(ready.argv, ready.directory, ready.environ, ready.log)
+            running = process.start(prepared.argv, prepared.directory, prepared.environ, prepared.log)
         except (OSError, ValueError) as error:
-            self._raise_failure(
-                messages.not_started(ready.name, str(error), socket.gethostname()),
-                TrialOutput({}, {}, command=ready.command),
-            )
+            message = messages.not_started(prepared.name, str(error), socket.gethostname())
+            self._raise_failure(message, TrialOutput({}, {}, command=prepared.command))
         try:
-            ended = self._watch_program(under_way)
+            ended = self._watch_program(running)
         except BaseException:
-            under_way.stop(HASTE)
+            running.stop(SHORT_PATIENCE)
             raise
         pruned = ended.stopped and self._unwanted
         recorded, finished = self._reconcile(pruned)
-        return self._judge_output(ended, self._trial_output(ended, recorded, finished, pruned), pruned)
+        output = self._trial_output(ended, recorded, finished, pruned)
+        return output if pruned else self._judge_output(ended, output)
 
     # --- while it runs --------------------------------------------------------------------------
 
-    def _watch_program(self, under_way: ProgramProcess) -> ProgramExit:
-        ready, looked = self._prepared, time.monotonic()
-        seconds = last_sign = 0.0
-        written, heard = 0, False
+    def _watch_program(self, running: ProgramProcess) -> ProgramExit:
+        """Stay with the program until nothing of it is left; stop it where it is unwanted or beyond a limit."""
+        last_look = time.monotonic()
+        last_sign: float | None = None
+        seconds, log_size = 0.0, 0
         while True:
-            pause = SOON if seconds - last_sign < _WHILE or not heard else LATER
-            ended = under_way.wait(pause)
-            news = self._take_in(self._tail.new())
-            size = log.size(ready.log)
+            pause = SHORT_PAUSE if last_sign is None or seconds - last_sign < _RECENT else LONG_PAUSE
+            ended = running.wait(pause)
+            new_rows = self._tail.new()
+            self._take_in(new_rows)
+            size = log.size(self._prepared.log)
             now = time.monotonic()
-            seconds += min(now - looked, _LONGEST)
-            looked = now
-            if news or size != written:
-                last_sign, written, heard = seconds, size, True
+            seconds += min(now - last_look, _LONGEST_PAUSE)
+            last_look = now
+            if new_rows or size != log_size:
+                last_sign, log_size = seconds, size
             if ended is not None:
                 return ended
             if eviction.asked.is_set():
                 raise eviction.Evicted
             if self._unwanted:
-                return under_way.stop(PATIENCE)
-            if under_way.ended:
+                return running.stop(PATIENCE)
+            if running.ended:  # what it left running is ended by its guard, in bounded time
                 continue
-            limit = limits.find_exceeded(self._limits, seconds, last_sign if heard else None)
-            if limit is not None and limit.setting == "start_timeout" and wandb_offline.run_files(ready.folder):
-                last_sign, heard = seconds, True  # silent, but W&B's start is behind it
-            elif limit is not None:
-                self._exceeded = limit
-                return under_way.stop(PATIENCE)
+            limit = limits.find_exceeded(self._limits, seconds, last_sign)
+            if limit is None:
+                continue
+            if limit.setting == "start_timeout" and wandb_offline.run_files(self._prepared.folder):
+                last_sign = seconds  # silent, but W&B's start is behind it
+                continue
+            self._exceeded = limit
+            return running.stop(PATIENCE)
 
-    def _take_in(self, news: Iterable[LoggedRow]) -> bool:
-        """Add rows to the history and tell Optuna. Whether there were any."""
-        history, metric, empty = self._history, self._plan.metric, True
-        for row in news:
-            empty = False
-            if (
-                history.add(row)
-                and history.count > self._told
-                and should_report(history.count, self._told, self._bands)
-            ):
-                self._report_value(history.count, row.metrics[metric])
-        return not empty
+    def _take_in(self, new_rows: Iterable[LoggedRow]) -> None:
+        """Add rows to the history and tell Optuna."""
+        for row in new_rows:
+            added, count = self._history.add(row), self._history.count
+            # A history that is made anew counts again what Optuna has heard of.
+            if added and count > self._reported and should_report(count, self._reported, self._bands):
+                self._report_value(count, row.metrics[self._plan.metric])
 
     def _report_value(self, count: int, value: float) -> None:
-        self._told, self._value = count, value
+        self._reported, self._value = count, value
         if self._unwanted:
             self._held.append((count, value))
             return
@@ -159,29 +155,30 @@ class ProgramRun:
         Returns the rows of the latter, and which of its runs were finished. Of a trial that was not pruned Optuna
         hears all there is.
         """
-        ready, self._over, self._unwanted = self._prepared, True, pruned
-        held = [] if pruned else self._held
-        for count, value in held:
-            self._report_value(count, value)
-        while self._take_in(self._tail.new()):
-            pass
+        self._over, self._unwanted = True, pruned
+        if not pruned:
+            for count, value in self._held:
+                self._report_value(count, value)
+        while new_rows := self._tail.new():
+            self._take_in(new_rows)
         self._take_in(self._tail.rest())
-        recorded, finished = list(wandb_offline.history(ready.folder)), frozenset[str]()
+        recorded, finished = wandb_offline.read_history(self._prepared.folder)
         if recorded:
-            self._history, finished = self._new_history(), wandb_offline.finished_runs(ready.folder)
-            self._take_in(rows.reconcile_rows(rows.read_rows(ready.metrics), recorded, finished))
+            # W&B's file is right where the live rows may lack some, or have steps that W&B counts in another way.
+            self._history = new_history(self._plan)
+            self._take_in(rows.reconcile_rows(rows.read_rows(self._prepared.metrics), recorded, finished))
         last = self._history.last
-        if not pruned and self._history.count > self._told and last is not None and math.isfinite(last):
+        if not pruned and self._history.count > self._reported and last is not None and math.isfinite(last):
             self._report_value(self._history.count, last)
         return recorded, finished
 
     def _trial_output(
         self, ended: ProgramExit, recorded: list[LoggedRow], finished: frozenset[str], pruned: bool
     ) -> TrialOutput:
-        ready, limit = self._prepared, self._engine["outputs_limit"]
-        ours = (ready.log.name, ready.metrics.name, wandb_offline.PARAMETERS)
-        kept = folder.collect_files(ready.folder, self._engine["outputs"], limit, ours)
-        lines, size = rows.whole_history(ready.metrics, recorded, finished, limit - kept.size)
+        prepared, limit = self._prepared, self._engine["outputs_limit"]
+        ours = (prepared.log.name, prepared.metrics.name, wandb_offline.PARAMETERS)
+        kept = folder.collect_files(prepared.folder, self._engine["outputs"], limit, ours)
+        lines, size = rows.whole_history(prepared.metrics, recorded, finished, limit - kept.size)
         if lines:
             kept.add(HISTORY if HISTORY not in kept.artifacts else f"ptydask-{HISTORY}", lines, limit)
         elif size:
@@ -191,29 +188,29 @@ class ProgramRun:
         metrics = self._history.metrics()
         if pruned and not math.isfinite(metrics.get(self._plan.metric, math.nan)):
             metrics[self._plan.metric] = self._value  # while it was being stopped it came to log NaN
+        attributes: dict[str, Scalar] = {"program_seconds": ended.seconds}
+        if ended.code is not None:
+            attributes["exit_code"] = ended.code
         return TrialOutput(
             metrics=metrics,
             curve=self._history.curve(),
-            attributes={"program_seconds": ended.seconds, **({} if ended.code is None else {"exit_code": ended.code})},
-            log=log.read_text(ready.log),
-            command=ready.command,
+            attributes=attributes,
+            log=log.read_text(prepared.log),
+            command=prepared.command,
             artifacts=kept.artifacts,
             left_out=kept.sentences(),
             ended_itself=not pruned,
         )
 
-    def _judge_output(self, ended: ProgramExit, output: TrialOutput, pruned: bool) -> TrialOutput:
-        """The result of a program that did what it should, or was pruned. Raises TrialFailure or Evicted."""
-        name, metric, value = self._prepared.name, self._plan.metric, self._history.value
-        if pruned:
-            return output
+    def _judge_output(self, ended: ProgramExit, output: TrialOutput) -> TrialOutput:
+        """The result of a program that did what it should. Raises TrialFailure or Evicted."""
+        name, metric, value = self._prepared.name, self._plan.metric, final_value(self._history)
         if ended.stopped and self._exceeded is not None:
             self._raise_failure(messages.too_long(name, self._exceeded), output)
-        if _told_to_go(ended) and eviction.asked.wait(1.0):
+        if _ended_by_request(ended) and eviction.asked.wait(1.0):
             raise eviction.Evicted  # a batch system signals all processes of a job, this one a moment later
         if ended.code != 0:
             self._raise_failure(messages.ended_badly(name, ended, output.log), output)
-        value = self._history.last if value is None else value
         if value is None:
             self._raise_failure(messages.no_metric(name, metric, self._history.seen), output)
         if not math.isfinite(value):
@@ -221,13 +218,11 @@ class ProgramRun:
         return output
 
     def _raise_failure(self, message: str, output: TrialOutput) -> NoReturn:
-        ready = self._prepared
-        raise TrialFailure(
-            message, messages.failure_detail(output.log, ready.command, str(ready.directory)), output
-        ) from None
+        detail = messages.failure_detail(output.log, self._prepared.command, str(self._prepared.directory))
+        raise TrialFailure(message, detail, output) from None
 
 
-def _told_to_go(ended: ProgramExit) -> bool:
+def _ended_by_request(ended: ProgramExit) -> bool:
     """Whether SIGTERM or SIGINT ended it; a shell says so by 128 and the signal's number."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     return ended.signal in numbers or ended.code in [128 + number for number in numbers]

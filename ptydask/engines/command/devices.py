@@ -33,10 +33,9 @@ class SlotDevice:
 def list_gpus() -> str:
     """What ``nvidia-smi -L`` says: each GPU with its index and UUID, its MIG instances below it; "" without it."""
     try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
+        return subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout
 
 
 def slot_device(slot: Slot, listed: Callable[[], str] = list_gpus) -> SlotDevice:
@@ -47,25 +46,25 @@ def slot_device(slot: Slot, listed: Callable[[], str] = list_gpus) -> SlotDevice
     if name.isdecimal():
         return SlotDevice(int(name))
     text = listed()
+    gpus = _GPU.findall(text)
     # As in CUDA_VISIBLE_DEVICES, the beginning of a UUID will do where one GPU alone has it.
-    found = [index for index, uuid in _GPU.findall(text) if uuid.startswith(name)]
-    if len(found) == 1:
-        return SlotDevice(int(found[0]), {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
-    if name.startswith("MIG-") and len(_GPU.findall(text)) == 1 and len(_INSTANCE.findall(text)) == 1:
+    indices = [index for index, uuid in gpus if uuid.startswith(name)]
+    if len(indices) == 1:
+        return SlotDevice(int(indices[0]), {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
+    if name.startswith("MIG-") and len(gpus) == 1 and len(_INSTANCE.findall(text)) == 1:
         return SlotDevice(0)  # the only instance that this process may use is the first that CUDA finds
+    rule = "the program takes the index of a GPU, and this one has none"
     hint = "name the GPU by its index in CUDA_VISIBLE_DEVICES"
-    raise DataError(
-        "the program takes the index of a GPU, and this one has none", key="engine.devices", value=name, hint=hint
-    )
+    raise DataError(rule, key="engine.devices", value=name, hint=hint)
 
 
-def set_device(config: Mapping[str, Any], values: dict[str, Any], found: SlotDevice) -> None:
+def set_device(config: Mapping[str, Any], values: dict[str, Any], device: SlotDevice) -> None:
     """Set the parameter that names the device, where the sweep has one and the slot a GPU, to the GPU's index."""
     name = config["engine"]["devices"]
-    if name is None or found.index is None:
+    if name is None or device.index is None:
         return
-    *way, last = next(entry["path"] for entry in config["parameters"] if entry["name"] == name)
-    here = values
-    for part in way:
-        here = here[part]
-    here[last] = found.index
+    *parents, last = next(entry["path"] for entry in config["parameters"] if entry["name"] == name)
+    section = values
+    for parent in parents:
+        section = section[parent]
+    section[last] = device.index

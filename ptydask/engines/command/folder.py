@@ -1,27 +1,17 @@
-"""The folder of one trial on its worker: made, what is kept of it, removed."""
+"""What is kept of the folder of one trial on its worker."""
 
 from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ptydask.engines.command.removal import remove
-
-__all__ = ["KeptFiles", "collect_files", "make", "matches", "remove"]
-
 MOST_FILES = 10_000
 """Files of one trial that are kept."""
 _MOST_SENTENCES = 20
-
-
-def make() -> Path:
-    """A new, empty folder that nobody else may read. Raises OSError."""
-    return Path(tempfile.mkdtemp(prefix="ptydask-trial-")).resolve()
 
 
 @dataclass
@@ -33,21 +23,20 @@ class KeptFiles:
     size: int = 0
     """Bytes of all files together."""
 
-    def add(self, name: str, data: bytes, limit: int) -> bool:
-        """Keep a file if there is room for it; whether there was."""
+    def add(self, name: str, data: bytes, limit: int) -> None:
+        """Keep a file if there is room for it."""
         if self.size + len(data) > limit:
             self.left_out.append(_too_large(name, len(data), limit))
-            return False
+            return
         self.artifacts[name] = data
         self.size += len(data)
-        return True
 
     def sentences(self) -> tuple[str, ...]:
         """What was left out; a few sentences, however many files."""
-        more = len(self.left_out) - _MOST_SENTENCES
-        if more <= 0:
-            return tuple(self.left_out)
-        return (*self.left_out[:_MOST_SENTENCES], f"{more:,} more files were left out")
+        sentences, more = self.left_out[:_MOST_SENTENCES], len(self.left_out) - _MOST_SENTENCES
+        if more > 0:
+            sentences.append(f"{more:,} more files were left out")
+        return tuple(sentences)
 
 
 def collect_files(folder: Path, globs: Sequence[str], limit: int, ours: Collection[str] = ()) -> KeptFiles:
@@ -56,29 +45,29 @@ def collect_files(folder: Path, globs: Sequence[str], limit: int, ours: Collecti
     Nothing outside of the folder is read: of links only those to files in it count, and they become files. ``ours``
     are names of files that the program did not write. Nobody may be writing in there any more.
     """
-    found, home = KeptFiles(), os.path.realpath(folder)
-    sizes: list[tuple[int, str, str]] = []
+    kept, home = KeptFiles(), os.path.realpath(folder)
+    candidates: list[tuple[int, str, str]] = []
     for name, entry in _matching_entries(folder, globs):
         if name in ours:
             continue
         try:
-            path = entry.path if not entry.is_symlink() else _link_target(entry.path, home)
-            state = os.lstat(path)
+            path = _link_target(entry.path, home) if entry.is_symlink() else entry.path
+            status = os.lstat(path)
         except OSError as error:
-            found.left_out.append(f"{name}: {error.strerror or error}")
+            kept.left_out.append(f"{name}: {error.strerror or error}")
             continue
-        if not stat.S_ISREG(state.st_mode):
-            found.left_out.append(f"{name}: is neither a file nor a folder")
+        if stat.S_ISREG(status.st_mode):
+            candidates.append((status.st_size, name, path))
         else:
-            sizes.append((state.st_size, name, path))
-    for number, (size, name, path) in enumerate(sorted(sizes)):
+            kept.left_out.append(f"{name}: is neither a file nor a folder")
+    for number, (size, name, path) in enumerate(sorted(candidates)):
         if number >= MOST_FILES:
-            found.left_out.append(f"{name}: more than {MOST_FILES:,} files")
-        elif found.size + size > limit:
-            found.left_out.append(_too_large(name, size, limit))
+            kept.left_out.append(f"{name}: more than {MOST_FILES:,} files")
+        elif kept.size + size > limit:
+            kept.left_out.append(_too_large(name, size, limit))
         else:
-            _read_file(found, name, path, limit)
-    return found
+            _read_file(kept, name, path, limit)
+    return kept
 
 
 def _matching_entries(folder: Path, globs: Sequence[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -86,14 +75,14 @@ def _matching_entries(folder: Path, globs: Sequence[str]) -> Iterator[tuple[str,
     patterns = [glob.split("/") for glob in globs]
     waiting: list[tuple[str, ...]] = [()]
     while waiting:
-        way = waiting.pop()
+        parents = waiting.pop()
         try:
-            with os.scandir(folder.joinpath(*way)) as listed:
-                entries = list(listed)
+            with os.scandir(folder.joinpath(*parents)) as iterator:
+                entries = list(iterator)
         except OSError:
             continue
         for entry in entries:
-            parts = (*way, entry.name)
+            parts = (*parents, entry.name)
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(parts)
             elif any(matches(parts, pattern) for pattern in patterns):
@@ -119,15 +108,16 @@ def _link_target(link: str, home: str) -> str:
     return target
 
 
-def _read_file(found: KeptFiles, name: str, path: str, limit: int) -> None:
+def _read_file(kept: KeptFiles, name: str, path: str, limit: int) -> None:
     try:
-        end = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(end, "rb") as file:
-            data = file.read(limit - found.size + 1)
+        # The program is gone, but what it left need not be: neither a link nor a pipe may have taken the file's place.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(limit - kept.size + 1)
     except OSError as error:
-        found.left_out.append(f"{name}: {error.strerror or error}")
+        kept.left_out.append(f"{name}: {error.strerror or error}")
         return
-    found.add(name, data, limit)
+    kept.add(name, data, limit)
 
 
 def _too_large(name: str, size: int, limit: int) -> str:

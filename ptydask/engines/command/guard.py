@@ -67,12 +67,14 @@ class Log:
             os.pwrite(self._file, TITLE.format(self.size).encode(), 0)
 
     def _put(self, data: bytes) -> None:
-        at, view = self.size, memoryview(data)
-        while view:
-            place = at if at < HEAD else HEAD + (at - HEAD) % TAIL
-            room = (HEAD if at < HEAD else HEAD + TAIL) - place
-            put = os.pwrite(self._file, view[:room], SIZE_OF_TITLE + place)
-            at, view = at + put, view[put:]
+        offset, remaining = self.size, memoryview(data)
+        while remaining:
+            if offset < HEAD:
+                place, end = offset, HEAD
+            else:  # the ring: what comes now takes the place of the oldest bytes in it
+                place, end = HEAD + (offset - HEAD) % TAIL, HEAD + TAIL
+            written = os.pwrite(self._file, remaining[: end - place], SIZE_OF_TITLE + place)
+            offset, remaining = offset + written, remaining[written:]
 
 
 def _prctl(option: int, value: int) -> None:
@@ -96,11 +98,11 @@ class Guard:
         self.alone = False
         """This process has no children."""
         self._began, self._stopped = 0.0, False
-        self._words = b""
+        self._partial_order = b""
         self._log = Log(log)
         self._output, self._input = os.pipe2(os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
         os.set_blocking(self._output, False)
-        self._wake, wake = os.pipe()
+        self._wake, wake = os.pipe()  # a signal writes a byte into it, which ends a poll
         for end in (self._wake, wake):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -159,19 +161,19 @@ class Guard:
 
     def clear(self) -> None:
         """End what the program has left running. Its orphans come to this process, one generation after the other."""
-        began, seen, asked = time.monotonic(), dict[int, float](), set[int]()
+        began, first_seen, terminated = time.monotonic(), dict[int, float](), set[int]()
         while True:
             self.reap()
             now = time.monotonic()
             if self.alone or now - began > 2 * PATIENCE:
                 return
             for pid, name in children().items():
-                age = now - seen.setdefault(pid, now)
-                grace = SLOW.get(name, GRACE)
+                age = now - first_seen.setdefault(pid, now)
+                grace = SLOW.get(name, GRACE)  # each process has its own time, from when it first became a child
                 if self.orphaned or age >= grace + AFTER_TERM or now - began > PATIENCE:
                     kill(pid, signal.SIGKILL)
-                elif age >= grace and pid not in asked:
-                    asked.add(pid)
+                elif age >= grace and pid not in terminated:
+                    terminated.add(pid)
                     kill(pid, signal.SIGTERM)
                     kill(pid, signal.SIGCONT)
             self.turn(0.001 if self.orphaned else 0.02)
@@ -190,21 +192,20 @@ class Guard:
             if pid == self.pid and self.ended is None:
                 code = os.waitstatus_to_exitcode(status)
                 self.ended = (code, None) if code >= 0 else (None, -code)
+                words = " ".join("-" if number is None else str(number) for number in self.ended)
                 seconds = time.monotonic() - self._began
-                tell_worker(
-                    f"ended {code if code >= 0 else '-'} {-min(code, 0) or '-'} {seconds:.3f} {int(self._stopped)}"
-                )
+                tell_worker(f"ended {words} {seconds:.3f} {int(self._stopped)}")
 
     # --- what happens ---------------------------------------------------------------------------
 
-    def until(self, true: Callable[[], bool], seconds: float | None = None) -> None:
-        """Attend to what happens until something is true, or for so many seconds."""
+    def until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
+        """Attend to what happens until ``condition`` holds, or for so many seconds."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        while not true():
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+        while not condition():
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:
                 return
-            self.turn(left)
+            self.turn(remaining)
 
     def turn(self, seconds: float | None) -> None:
         """Attend to the next thing that happens within so many seconds."""
@@ -222,6 +223,8 @@ class Guard:
 
     def drain(self, most: int = 64) -> None:
         """Put into the log what the program has written, in at most so many pieces."""
+        if self._output < 0:
+            return
         for _ in range(most):
             try:
                 data = os.read(self._output, 1 << 18)
@@ -234,16 +237,11 @@ class Guard:
                 return
             self._log.write(data)
 
-    def finish(self) -> None:
-        """Put the rest of what was written into the log."""
-        if self._output >= 0:
-            self.drain()
-
     def _read_orders(self, data: bytes) -> None:
         if not data:
             self._poll.unregister(0)
             self.orphaned = True
-        *lines, self._words = (self._words + data).split(b"\n")
+        *lines, self._partial_order = (self._partial_order + data).split(b"\n")
         for line in lines:
             word, _, value = line.partition(b" ")
             if word == b"stop":
@@ -257,8 +255,8 @@ def _exec_program(program: list[str], output: int, guard: int) -> None:
         os._exit(127)
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for end, to in ((nothing, 0), (output, 1), (output, 2)):
-        os.dup2(end, to)
+    for source, descriptor in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, descriptor)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD", "SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -283,19 +281,14 @@ def children() -> dict[int, str]:
         with open(f"/proc/{own}/task/{own}/children") as file:  # noqa: PTH123 - pathlib costs 10 ms
             pids = [int(word) for word in file.read().split()]
     except OSError:
-        pids = [int(name) for name in _list_folder("/proc") if name.isdecimal()]
-    found = ((pid, _stat(pid)) for pid in pids)
-    return {pid: name for pid, (name, parent) in found if parent == own}
+        pids = []
+        with suppress(OSError):
+            pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
+    processes = {pid: _read_stat(pid) for pid in pids}
+    return {pid: name for pid, (name, parent) in processes.items() if parent == own}
 
 
-def _list_folder(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)  # noqa: PTH208
-    except OSError:
-        return []
-
-
-def _stat(pid: int) -> tuple[str, int]:
+def _read_stat(pid: int) -> tuple[str, int]:
     """A process's name and parent; its parent is 0 where there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", encoding="latin-1") as file:  # noqa: PTH123 - a name may be any bytes
@@ -329,9 +322,9 @@ def main(log: str, folder: str, _: str, *program: str) -> None:
         guard.stop([(signal.SIGTERM, ABRUPT)])
     if guard.ended is None:
         guard.stop([(signal.SIGKILL, PATIENCE)])
-    guard.finish()
+    guard.drain()
     guard.clear()
-    guard.finish()
+    guard.drain()
     if guard.orphaned:
         import runpy
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +15,6 @@ class TimeLimits:
     """Without a logged value or output."""
     trial_timeout: float | None = None
     """For the whole trial."""
-
-    @classmethod
-    def of(cls, engine: Mapping[str, Any]) -> TimeLimits:
-        """The limits among an engine's settings."""
-        return cls(engine["start_timeout"], engine["idle_timeout"], engine["trial_timeout"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,9 +32,9 @@ def read_text(path: Path) -> str:
         return ""
     if total <= HEAD + TAIL:
         return _decode_text(head + ring)
-    at = (total - HEAD) % TAIL
+    oldest = (total - HEAD) % TAIL  # where in the ring the next byte would go
     missing = f"\n[... {total - HEAD - TAIL:,} bytes left out ...]\n"
-    return _decode_text(head) + missing + _decode_text(ring[at:] + ring[:at])
+    return _decode_text(head) + missing + _decode_text(ring[oldest:] + ring[:oldest])
 
 
 def _decode_text(data: bytes) -> str:
@@ -43,8 +43,8 @@ def _decode_text(data: bytes) -> str:
 
 def lines(text: str) -> list[str]:
     """The lines of a log as a terminal would show them: the last state of a progress bar, no colours; no empty ones."""
-    found = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
-    plain = (_CONTROL.sub("", line).rstrip() for line in found)
+    last_states = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    plain = (_CONTROL.sub("", line).rstrip() for line in last_states)
     return [line for line in plain if line]
 
 
@@ -63,16 +63,16 @@ def find_exception(text: str) -> str:
     A program may write more after it: what Python had buffered comes at the very end. Of processes that a pool or a
     launcher started, the traceback can be indented or prefixed (``[rank0]:``); the prefix is left out.
     """
-    found, prefix, inside = "", "", False
+    exception, prefix, inside = "", "", False
     for line in lines(text):
         if line.endswith(_HEADING):
             prefix, inside = line[: -len(_HEADING)], True
             continue
         if not inside:
             continue
-        said = line[len(prefix) :] if line.startswith(prefix) else line
-        if not said.startswith((" ", "\t")):
+        content = line.removeprefix(prefix)
+        if not content.startswith((" ", "\t")):  # the first line that is not indented ends a traceback
             inside = False
-            if _EXCEPTION.match(said):
-                found = said
-    return found
+            if _EXCEPTION.match(content):
+                exception = content
+    return exception

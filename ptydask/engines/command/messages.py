@@ -25,19 +25,20 @@ def ended_badly(program: str, ended: ProgramExit, text: str) -> str:
     """
     if ended.lost:
         return f"{program} was killed with the process that watches over it, after {duration(ended.seconds)}"
-    raised = log.find_exception(text)
-    said = _shorten_line(raised or next(reversed(log.lines(text)), ""))
+    exception = log.find_exception(text)
+    last_line = one_line(exception or next(reversed(log.lines(text)), ""))
+    if len(last_line) > _LONGEST:
+        last_line = f"{last_line[:_LONGEST]}..."
+    quoted = f": {last_line}" if last_line else ""
     if ended.signal is not None:
         why = "; perhaps the machine ran out of memory" if ended.signal == signal.SIGKILL else ""
-        return _append_words(
-            f"{program} was ended by {name_of(ended.signal)} after {duration(ended.seconds)}{why}", said
-        )
+        return f"{program} was ended by {signal_name(ended.signal)} after {duration(ended.seconds)}{why}{quoted}"
     exited = f"{program} exited {ended.code} after {duration(ended.seconds)}"
-    if ended.code == 2 and not raised:
-        flag = re.search(r"ignored explicit argument '(True|False)'", said)
+    if ended.code == 2 and not exception:
+        flag = re.search(r"ignored explicit argument '(True|False)'", last_line)
         hint = "; write ${args_no_boolean_flags} for ${args} in command" if flag else ""
-        return _append_words(f"{exited}: the program rejected its arguments", said) + hint
-    return _append_words(exited, said or "it wrote nothing")
+        return f"{exited}: the program rejected its arguments{quoted}{hint}"
+    return f"{exited}{quoted or ': it wrote nothing'}"
 
 
 def too_long(program: str, limit: ExceededLimit) -> str:
@@ -54,18 +55,18 @@ def too_long(program: str, limit: ExceededLimit) -> str:
 def no_metric(program: str, metric: str, seen: Iterable[str]) -> str:
     """A program that ended well and never logged the metric; ``seen`` are the names of what it logged."""
     names = list(seen)
-    said = f"{program} exited 0 but {never_logged(metric, names)}"
+    message = f"{program} exited 0 but {never_logged(metric, names)}"
     if names:
-        return said
+        return message
     plain = metric.isidentifier() and not keyword.iskeyword(metric) and metric != "step"
     arguments = f"step, {metric}=..." if plain else "..."
-    return f"{said}; log it with wandb, or with ptydask.report({arguments})"
+    return f"{message}; log it with wandb, or with ptydask.report({arguments})"
 
 
 def not_finite(program: str, metric: str, value: float, objective: str) -> str:
     """A program that ended well with NaN or infinity."""
-    which = f"the {objective} value that it logged of {metric!r}"
-    return f"{program} exited 0 but {which} is {'NaN' if math.isnan(value) else value}"
+    shown = "NaN" if math.isnan(value) else value
+    return f"{program} exited 0 but the {objective} value that it logged of {metric!r} is {shown}"
 
 
 def not_started(program: str, why: str, host: str) -> str:
@@ -75,9 +76,9 @@ def not_started(program: str, why: str, host: str) -> str:
 
 def failure_detail(text: str, command: str, directory: str) -> str:
     """What stands in place of a traceback: the last 20 lines of the log, the command, and how to read the whole log."""
-    last = log.tail(text)
-    shown = f"The last lines that it wrote:\n{last}\n" if last else "It wrote nothing.\n"
-    return f"{shown}\nThe command, in {directory}:\n{command}\n\nThe whole log: ptydask show FILE.h5 NUMBER --log\n"
+    last_lines = log.tail(text)
+    written = f"The last lines that it wrote:\n{last_lines}\n" if last_lines else "It wrote nothing.\n"
+    return f"{written}\nThe command, in {directory}:\n{command}\n\nThe whole log: ptydask show FILE.h5 NUMBER --log\n"
 
 
 def duration(seconds: float) -> str:
@@ -90,18 +91,9 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def name_of(number: int) -> str:
+def signal_name(number: int) -> str:
     """``SIGSEGV``."""
     try:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _shorten_line(said: str) -> str:
-    said = one_line(said)
-    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
-
-
-def _append_words(what: str, said: str) -> str:
-    return f"{what}: {said}" if said else what

@@ -67,8 +67,8 @@ class ProgramProcess:
         assert watcher.stdout is not None
         self._guard, self._mark = watcher, mark
         self._orders: IO[bytes] = watcher.stdin
-        self._words: IO[bytes] = watcher.stdout
-        self._half = b""
+        self._messages: IO[bytes] = watcher.stdout
+        self._partial_line = b""
         self._began = time.monotonic()
         self._refused: int | None = None
         self._exit: ProgramExit | None = None
@@ -90,10 +90,10 @@ class ProgramProcess:
         """How it ended, once nothing of it is left; None if that takes longer than ``seconds``."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while not self.gone:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:
                 return None
-            self._read_guard(left)
+            self._read_guard(remaining)
         return self._exit
 
     def stop(self, patience: float = 15.0) -> ProgramExit:
@@ -109,11 +109,11 @@ class ProgramProcess:
     def _read_guard(self, seconds: float | None) -> None:
         """Take in what the guard says within so many seconds."""
         poll = select.poll()
-        poll.register(self._words, select.POLLIN)
+        poll.register(self._messages, select.POLLIN)
         if not poll.poll(None if seconds is None else max(1, int(1000 * seconds))):
             return
-        data = self._words.read(4096)
-        *lines, self._half = (self._half + data).split(b"\n")
+        data = self._messages.read(4096)
+        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
         for line in lines:
             self._handle_message(line.decode().split())
         if self.gone or not data:
@@ -134,7 +134,7 @@ class ProgramProcess:
     def _close_guard(self) -> None:
         """The guard has ended; or was killed, and then what is left of the program has to be found."""
         self._orders.close()
-        self._words.close()
+        self._messages.close()
         self._guard.wait()
         lost = not self.gone and self._refused is None
         if lost:
@@ -152,8 +152,8 @@ def _parse_number(word: str) -> int | None:
 def kill_marked(folder: str, seconds: float = 10.0) -> None:
     """Kill every process whose environment has ``folder`` as its :data:`MARK`, for as long as there are any."""
     deadline = time.monotonic() + seconds
-    while (found := marked_processes(folder)) and time.monotonic() < deadline:
-        for pid in found:
+    while (pids := marked_processes(folder)) and time.monotonic() < deadline:
+        for pid in pids:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
@@ -161,9 +161,9 @@ def kill_marked(folder: str, seconds: float = 10.0) -> None:
 
 def marked_processes(folder: str) -> list[int]:
     """Processes whose environment, when they started, had ``folder`` as its :data:`MARK`; Linux only."""
-    mark, found = os.fsencode(f"{MARK}={folder}"), []
+    mark, pids = os.fsencode(f"{MARK}={folder}"), []
     for file in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
             if mark in file.read_bytes().split(b"\0"):
-                found.append(int(file.parent.name))
-    return found
+                pids.append(int(file.parent.name))
+    return pids

@@ -13,23 +13,23 @@ def remove(folder: str | Path) -> bool:
 
     Nobody may be writing in there any more.
     """
-    _allow(str(folder))
+    _make_writable(str(folder))
     shutil.rmtree(folder, ignore_errors=True)
     return not os.path.lexists(folder)
 
 
-def _allow(folder: str) -> None:
-    """Take from all folders in ``folder`` that their owner must not write in them."""
+def _make_writable(folder: str) -> None:
+    """Let their owner write in ``folder`` and in all folders below it."""
     waiting = [folder]
     while waiting:
-        here = waiting.pop()
+        path = waiting.pop()
         try:
-            mode = os.lstat(here).st_mode
+            mode = os.lstat(path).st_mode
             if not stat.S_ISDIR(mode):
                 continue
             if mode & 0o700 != 0o700:
-                os.chmod(here, 0o700)  # noqa: PTH101 - no link, as was just seen
-            with os.scandir(here) as entries:
+                os.chmod(path, 0o700)  # noqa: PTH101 - no link, as was just seen
+            with os.scandir(path) as entries:
                 waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
         except OSError:
             continue

@@ -22,7 +22,7 @@ READ_AT_ONCE = 4 << 20
 
 INTERNAL = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
 """What W&B logs of its own accord."""
-_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def flatten_numbers(data: Mapping[Any, Any], prefix: str = "") -> dict[str, float]:
@@ -30,22 +30,24 @@ def flatten_numbers(data: Mapping[Any, Any], prefix: str = "") -> dict[str, floa
 
     W&B writes NaN and the infinities as text; what it logs of its own accord (``_to_step`` and so on) is left out.
     """
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for key, value in data.items():
         name = f"{prefix}{key}"
         if name in INTERNAL:
             continue
         if isinstance(value, Mapping):
             if "_type" not in value:  # a picture, table, histogram ...: its size is no value of the program's
-                found.update(flatten_numbers(value, f"{name}."))
-        elif (number := _to_number(value)) is not None:
-            found[name] = number
-    return found
+                numbers.update(flatten_numbers(value, f"{name}."))
+            continue
+        number = _to_number(value)
+        if number is not None:
+            numbers[name] = number
+    return numbers
 
 
 def _to_number(value: Any) -> float | None:
     if isinstance(value, str):
-        return _WORDS.get(value)
+        return _NON_FINITE.get(value)
     if not isinstance(value, (int, float)):
         return None
     try:
@@ -60,22 +62,22 @@ def parse(line: bytes, now: float) -> LoggedRow | None:
         data = json.loads(line.decode())
         if not isinstance(data, dict):
             return None
+        step = _to_step(data.pop("step", None))
         if not isinstance(data.get("metrics"), dict):
-            step = data.pop("step", None)
-            return LoggedRow(_to_step(step), flatten_numbers(data), now)
-        when, run = _to_number(data.get("time")), data.get("run")
-        moment = when if when is not None and math.isfinite(when) else now
-        return LoggedRow(
-            _to_step(data.get("step")), flatten_numbers(data["metrics"]), moment, run if isinstance(run, str) else ""
-        )
+            return LoggedRow(step, flatten_numbers(data), now)
+        moment, run = _to_number(data.get("time")), data.get("run")
+        if moment is None or not math.isfinite(moment):
+            moment = now
+        return LoggedRow(step, flatten_numbers(data["metrics"]), moment, run if isinstance(run, str) else "")
     except (ValueError, RecursionError):  # broken JSON, broken UTF-8, an integer too long to read, nested too deep
         return None
 
 
 def _to_step(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) >= 2**53:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return int(value) if value == int(value) else None
+    whole = abs(value) < 2**53 and value == int(value)  # NaN is not below anything
+    return int(value) if whole else None
 
 
 class MetricsTail:
@@ -85,9 +87,10 @@ class MetricsTail:
         self.path = path
         self.rubbish = 0
         """Lines that were no row: no JSON object, or too long."""
-        self._at = 0
+        self._offset = 0
         self._partial = b""
         self._skipping = False
+        """The end of a line is awaited that is too long to be kept."""
 
     def new(self) -> list[LoggedRow]:
         """The rows since the last call, some MB at most; an empty list says that for now there are no more.
@@ -97,11 +100,11 @@ class MetricsTail:
         rows: list[LoggedRow] = []
         try:
             with self.path.open("rb") as file:
-                if file.seek(0, 2) < self._at:
-                    self._at, self._partial, self._skipping = 0, b"", False
-                file.seek(self._at)
+                if file.seek(0, 2) < self._offset:
+                    self._offset, self._partial, self._skipping = 0, b"", False
+                file.seek(self._offset)
                 while not rows and (chunk := file.read(READ_AT_ONCE)):
-                    self._at += len(chunk)
+                    self._offset += len(chunk)
                     rows = self._split_rows(chunk)
         except OSError:  # not there yet, or gone
             return []
@@ -126,7 +129,8 @@ class MetricsTail:
                 self._partial, self._skipping = b"", True
                 self.rubbish += 1
         now = time.time()
-        return [row for line in lines if (row := self._parse_row(line, now)) is not None]
+        parsed = [self._parse_row(line, now) for line in lines]
+        return [row for row in parsed if row is not None]
 
     def _parse_row(self, line: bytes, now: float) -> LoggedRow | None:
         if not line.strip():
@@ -145,22 +149,24 @@ def reconcile_rows(
     without any; up to the last one that is there, the file is right also where several processes logged to one run,
     of which none knows the step that W&B gives to what it logs. Of the ``finished`` runs the file has all there is.
     """
-    top: dict[str, float] = {}
+    last_step: dict[str, float] = {}
     waiting: dict[str, deque[LoggedRow]] = {}
     for row in recorded:
-        top[row.run] = max(top.get(row.run, -1), -1 if row.final else row.step or 0)
+        step = -1 if row.final else row.step or 0
+        last_step[row.run] = max(last_step.get(row.run, -1), step)
         waiting.setdefault(row.run, deque()).append(row)
     for row in live:
-        ahead = waiting.get(row.run)
-        if ahead is None:
+        queue = waiting.get(row.run)
+        if queue is None:  # logged without W&B, or to a run that left no file
             yield row
         elif row.step is not None:
-            while ahead and (ahead[0].step or 0) <= row.step:
-                yield ahead.popleft()
-            if row.step > top[row.run] and row.run not in finished:
-                yield row
-    for rest in waiting.values():
-        yield from rest
+            # The live rows say when, and between which rows of other runs, the recorded ones were logged.
+            while queue and (queue[0].step or 0) <= row.step:
+                yield queue.popleft()
+            if row.step > last_step[row.run] and row.run not in finished:
+                yield row  # the file ends before it
+    for queue in waiting.values():
+        yield from queue
 
 
 def read_rows(file: Path) -> Iterator[LoggedRow]:
@@ -185,13 +191,15 @@ def whole_history(
             return (file.read_bytes() if size <= limit else b""), size
         except OSError:
             return b"", 0
-    found, size = list[bytes](), 0
+    lines, size = list[bytes](), 0
     for row in reconcile_rows(read_rows(file), [row for row in recorded if not row.final], finished):
-        said: dict[str, object] = {"time": row.time, "step": row.step, "metrics": dict(row.metrics)}
-        line = json.dumps(said | ({"run": row.run} if row.run else {})).encode() + b"\n"
+        entry: dict[str, object] = {"time": row.time, "step": row.step, "metrics": dict(row.metrics)}
+        if row.run:
+            entry["run"] = row.run
+        line = json.dumps(entry).encode() + b"\n"
         size += len(line)
         if size <= limit:
-            found.append(line)
+            lines.append(line)
         else:
-            found.clear()
-    return b"".join(found), size
+            lines.clear()
+    return b"".join(lines), size

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import socket
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.engines import Checkpoint, Report, TrialFailure
-from ptydask.engines.command import arguments, devices, folder, messages, program, wandb_offline
+from ptydask.engines.command import arguments, devices, messages, program, removal, wandb_offline
 from ptydask.engines.command.attempt import PreparedProgram, ProgramRun
 from ptydask.engines.command.validation import preview_command, program_in, working_directory
 from ptydask.errors import ConfigError
 from ptydask.model import Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import sweep_values
+from ptydask.store import files
 
 HOOK = Path(__file__).parent / "hook"
 """What every Python program of a trial imports first."""
@@ -37,44 +39,51 @@ class CommandSession:
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Run the program with the trial's values. Raises TrialFailure; Evicted where the worker has to go."""
         try:
-            own = folder.make()
+            own = Path(tempfile.mkdtemp(prefix="ptydask-trial-")).resolve()
         except OSError as error:
             raise TrialFailure(f"{socket.gethostname()} has no room for the trial's own folder: {error}") from None
         try:
             return ProgramRun(self._plan, self._prepare_program(trial, own), report).run()
         finally:
-            folder.remove(own)
+            removal.remove(own)
 
     def _prepare_program(self, trial: TrialInput, own: Path) -> PreparedProgram:
         config = self._plan.config
         values = sweep_values.values(config, trial.params)
         devices.set_device(config, values, self._device)
-        where = working_directory(config, own)
-        named = program_in(config, where)
+        directory = working_directory(config, own)
+        program_name = program_in(config, directory)
         try:
             environ = self._trial_environment(trial, own, values)
-            expanded = arguments.expand(config["command"], named, values, environ, own)
+            expanded = arguments.expand(config["command"], program_name, values, environ, own)
         except OSError as error:
             raise TrialFailure(f"{socket.gethostname()}: the trial's own folder cannot be written: {error}") from None
         try:
-            found = program.find(expanded.argv, where, environ, named)
+            started = program.find(expanded.argv, directory, environ, program_name)
         except ConfigError as error:
             name = Path(config["program"] or expanded.argv[0]).name
-            told = messages.not_started(name, str(error), socket.gethostname())
-            raise TrialFailure(
-                told, messages.failure_detail("", arguments.shell_text(expanded.shown), str(where))
-            ) from None
-        argv = (found.executable, *expanded.argv[1:])
-        shown = arguments.shell_text((program.shell_name(expanded.argv[0], found), *expanded.shown[1:]))
-        return PreparedProgram(found.name, argv, shown, where, environ, own, own / METRICS)
+            message = messages.not_started(name, str(error), socket.gethostname())
+            detail = messages.failure_detail("", arguments.shell_text(expanded.shown), str(directory))
+            raise TrialFailure(message, detail) from None
+        return PreparedProgram(
+            name=started.name,
+            argv=(started.executable, *expanded.argv[1:]),
+            command=program.shell_command(expanded, started),
+            directory=directory,
+            environ=environ,
+            folder=own,
+            metrics=own / METRICS,
+        )
 
     def _trial_environment(self, trial: TrialInput, own: Path, values: Mapping[str, Any]) -> dict[str, str]:
         plan = self._plan
         inherited = {name: value for name, value in os.environ.items() if name not in wandb_offline.DROPPED}
         # What Python prints is seen at once: as a sign of life, in order, and all of it should the program be killed.
-        asked = {"PYTHONUNBUFFERED": "1", **inherited, **plan.config["engine"]["environment"]}
+        environ = {"PYTHONUNBUFFERED": "1", **inherited, **plan.config["engine"]["environment"]}
         study = hashlib.sha256(os.fsencode(f"{plan.name}\0{plan.results}")).hexdigest()[:8]
-        paths = [str(HOOK), *filter(None, [asked.get("PYTHONPATH")])]
+        paths = [str(HOOK)]
+        if environ.get("PYTHONPATH"):
+            paths.append(environ["PYTHONPATH"])
         own_values = {
             **wandb_offline.environment(own, f"{study}-{trial.number}", study, values),
             "WANDB_SYMLINK": "false",  # files that a program saves are copied into its run's folder, and so kept
@@ -82,14 +91,15 @@ class CommandSession:
             "PTYDASK_FOLDER": str(own),
             "PTYDASK_METRICS": str(own / METRICS),
             "PYTHONPATH": os.pathsep.join(paths),
-            **({} if self._slot.cuda is None else {"CUDA_VISIBLE_DEVICES": self._slot.cuda}),
             **self._device.environ,
         }
-        return program.build_environment(asked, own_values)
+        if self._slot.cuda is not None:
+            own_values["CUDA_VISIBLE_DEVICES"] = self._slot.cuda
+        return program.build_environment(environ, own_values)
 
     def provenance(self) -> Mapping[str, str]:
         """The program's file and its SHA-256, versions of Python and of W&B, the device."""
-        config, found = self._plan.config, None
+        config, file = self._plan.config, None
         facts = {
             "engine": "command",
             "program": str(config["program"] or config["command"][0]),
@@ -100,12 +110,10 @@ class CommandSession:
         with suppress(PackageNotFoundError):
             facts["wandb"] = version("wandb")
         with suppress(ConfigError):  # each trial will say it
-            found = preview_command(self._plan).program.file
+            file = preview_command(self._plan).program.file
         with suppress(OSError):
-            if found is not None and found.is_file():
-                with found.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                facts |= {"program": str(found), "program_sha256": digest}
+            if file is not None and file.is_file():
+                facts |= {"program": str(file), "program_sha256": files.sha256(file)}
         return facts
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ptydask.engines import naming_file
 from ptydask.engines.command import arguments, program
 from ptydask.engines.command.program import Program
 from ptydask.errors import ConfigError
@@ -36,13 +37,11 @@ class CommandPreview:
 
 def complete(plan: StudyPlan) -> StudyPlan:
     """The plan with an example command among its details. Raises ConfigError where the program is not there."""
-    try:
-        seen = preview_command(plan)
-    except ConfigError as error:
-        raise error.in_file(plan.source.path) from None
-    said = (*seen.notices, *map(_exposed_notice, filter(arguments.is_secret, plan.config["engine"]["environment"])))
-    fresh = tuple(notice for notice in said if notice not in plan.notices)
-    return replace(plan, details=(*plan.details, ("command", seen.command)), notices=(*plan.notices, *fresh))
+    with naming_file(plan):
+        preview = preview_command(plan)
+    exposed = [_exposed_notice(name) for name in plan.config["engine"]["environment"] if arguments.is_secret(name)]
+    new = [notice for notice in (*preview.notices, *exposed) if notice not in plan.notices]
+    return replace(plan, details=(*plan.details, ("command", preview.command)), notices=(*plan.notices, *new))
 
 
 def _exposed_notice(variable: str) -> str:
@@ -54,45 +53,53 @@ def preview_command(plan: StudyPlan) -> CommandPreview:
     """What a trial would run, found on this machine. Raises ConfigError."""
     config = plan.config
     environ = program.build_environment(os.environ, config["engine"]["environment"])
-    given = {name: value for point in plan.points[:1] for name, value in point.params.items()}
-    values = sweep_values.values(config, {name: given.get(name, example_value(d)) for name, d in plan.space.items()})
-    where = working_directory(config, Path(config["directory"]))  # the trial's own is not there yet
-    named = program_in(config, where)
-    expanded = arguments.expand(config["command"], named, values, environ, None)
+    params = {name: example_value(distribution) for name, distribution in plan.space.items()}
+    if plan.points:
+        params |= {name: value for name, value in plan.points[0].params.items() if name in params}
+    values = sweep_values.values(config, params)
+    directory = working_directory(config, Path(config["directory"]))  # the trial's own is not there yet
+    program_name = program_in(config, directory)
+    expanded = arguments.expand(config["command"], program_name, values, environ, None)
     try:
-        found = program.find(expanded.argv, where, environ, named)
+        started = program.find(expanded.argv, directory, environ, program_name)
     except ConfigError as error:
-        for macro, advice in arguments.unknown_macros(config["command"], values, environ):
-            hint = f"{advice} Without it {error}" if advice.endswith("?") else f"{advice}. Without it {error}"
-            raise ConfigError("is no macro and vanishes", key="command", value=macro, hint=hint) from None
-        raise
-    if named is not None and (where / named).is_file():  # not the launcher that runs it
-        found = replace(found, file=where / named)
-    shown = arguments.shell_text((program.shell_name(expanded.argv[0], found), *expanded.shown[1:]))
-    return CommandPreview(shown, expanded.notices, found)
+        vanishing = arguments.unknown_macros(config["command"], values, environ)
+        if not vanishing:
+            raise
+        macro, advice = vanishing[0]
+        sentence = advice if advice.endswith("?") else f"{advice}."
+        hint = f"{sentence} Without it {error}"
+        raise ConfigError("is no macro and vanishes", key="command", value=macro, hint=hint) from None
+    if program_name is not None and (directory / program_name).is_file():  # not the launcher that runs it
+        started = replace(started, file=directory / program_name)
+    return CommandPreview(program.shell_command(expanded, started), expanded.notices, started)
 
 
-def example_value(among: Distribution) -> Scalar:
+def example_value(distribution: Distribution) -> Scalar:
     """A value of a distribution: its lowest or first one, the middle of one without an end."""
-    match among:
+    match distribution:
         case FloatRange(low=low) | IntRange(low=low):
             return low
         case Choice(choices=choices) | WeightedChoice(choices=choices):
             return choices[0]
         case QuantileDistribution(family=family, a=a, q=q):
-            value = {"log_uniform": math.exp, "log_normal": math.exp}.get(family, float)(a if family != "beta" else 0.5)
+            value = 0.5 if family == "beta" else float(a)
+            if family in ("log_uniform", "log_normal"):
+                value = math.exp(a)
             return value if q is None else round(value / q) * q
 
 
-def program_in(config: Mapping[str, Any], where: Path) -> str | None:
-    """The program as it is to be named in ``where``: what is not there, but where the run was started, by its path."""
-    given = config["program"]
-    here = Path(config["directory"], given or "")
-    elsewhere = config["engine"]["directory"] != "." and (where == here.parent or not (where / (given or "")).exists())
-    return str(here) if given is not None and elsewhere and here.is_file() else given
+def program_in(config: Mapping[str, Any], directory: Path) -> str | None:
+    """The program as it is to be named in ``directory``: what is where the run was started instead, by its path."""
+    name: str | None = config["program"]
+    if name is None or config["engine"]["directory"] == ".":
+        return name
+    file = Path(config["directory"], name)
+    elsewhere = directory == file.parent or not (directory / name).exists()
+    return str(file) if elsewhere and file.is_file() else name
 
 
 def working_directory(config: Mapping[str, Any], own: Path) -> Path:
     """The working directory of the program: as ``engine.directory`` says, ``own`` for ``trial``."""
-    asked = str(config["engine"]["directory"])
-    return own if asked == "trial" else Path(config["directory"], Path(asked).expanduser())
+    directory = str(config["engine"]["directory"])
+    return own if directory == "trial" else Path(config["directory"], Path(directory).expanduser())

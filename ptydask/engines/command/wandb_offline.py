@@ -7,11 +7,12 @@ An offline run's ``run-ID.wandb`` is a log as LevelDB has it: after a header of 
 
 from __future__ import annotations
 
-import contextlib
 import json
+import math
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,6 +72,18 @@ def environment(folder: Path, run_id: str, sweep_id: str, values: Mapping[str, A
     }
 
 
+@dataclass(frozen=True, slots=True)
+class OfflineRun:
+    """What the file of an offline run holds; of one that is cut short or damaged, what is whole."""
+
+    name: str
+    rows: list[LoggedRow]
+    """Each with the run's name. A ``final`` one comes last where the run's summary says more than its rows do: values
+    that the program set there itself, or the minimum, maximum ... that it asked for (``loss.min``)."""
+    exit_code: int | None
+    """What the program told W&B when it finished the run: the file has all that was logged. None if it never did."""
+
+
 def run_files(folder: Path) -> list[Path]:
     """The files of the offline runs below a trial's ``folder``, in the order in which the runs began."""
     # offline-run-YYYYMMDD_HHMMSS-ID; a run that began in the same second has -1, -2, ... appended.
@@ -81,51 +94,38 @@ def _start_order(name: str) -> tuple[str, int, str]:
     return name[:27], len(name), name
 
 
-def history(folder: Path) -> Iterator[LoggedRow]:
-    """The rows of all offline runs below a trial's ``folder``, run after run, each with its :attr:`Row.run`.
-
-    A run ends with a :attr:`Row.final` one where its summary says more than its rows do: values that the program set
-    there itself, or the minimum, maximum ... that it asked for (``loss.min``). Of files that are cut short or damaged,
-    what is whole.
-    """
-    for path in run_files(folder):
-        yield from rows_of(path)
+def read_history(folder: Path) -> tuple[list[LoggedRow], frozenset[str]]:
+    """The rows of all offline runs below a trial's ``folder``, run after run, and the names of the finished runs."""
+    runs = [read_run(path) for path in run_files(folder)]
+    finished = frozenset(run.name for run in runs if run.exit_code is not None)
+    return [row for run in runs for row in run.rows], finished
 
 
-def rows_of(path: Path) -> Iterator[LoggedRow]:
-    """The rows of one offline run's file, as :func:`history` has them."""
-    run, last, summary, row = path.parent.name, dict[str, float](), dict[str, float](), None
+def read_run(path: Path) -> OfflineRun:
+    """The offline run of a ``.wandb`` file."""
+    name, code = path.parent.name, None
+    rows: list[LoggedRow] = []
+    newest: dict[str, float] = {}
+    summary: dict[str, float] = {}
     media: _Media = set()
     for record in read_records(path):
         try:
             kinds = dict(_decode_fields(record))
             if _HISTORY in kinds:
-                row = _decode_row(kinds[_HISTORY], run, media)
-                last.update(row.metrics)
-                yield row
+                rows.append(_decode_row(kinds[_HISTORY], name, media))
+                newest.update(rows[-1].metrics)
             elif _SUMMARY in kinds:
                 _update_summary(kinds[_SUMMARY], summary, media)
+            elif _EXIT in kinds:
+                code = _decode_first_integer(kinds[_EXIT])
         except _MalformedMessage:
             continue
-    more = {name: value for name, value in summary.items() if not _same_number(value, last.get(name))}
+    # W&B copies the newest value of each metric into the summary: only what differs is news.
+    more = {metric: value for metric, value in summary.items() if not _same_number(value, newest.get(metric))}
     if more:
-        yield LoggedRow(row.step if row else 0, more, row.time if row else path.stat().st_mtime, run, final=True)
-
-
-def exit_code(path: Path) -> int | None:
-    """What the program told W&B when it finished the run of this file; None where it never did."""
-    code = None
-    for record in read_records(path):
-        with contextlib.suppress(_MalformedMessage):
-            kinds = dict(_decode_fields(record))
-            if _EXIT in kinds:
-                code = _decode_integer(dict(_decode_fields(_expect_bytes(kinds[_EXIT]))).get(1, 0))
-    return code
-
-
-def finished_runs(folder: Path) -> frozenset[str]:
-    """The runs, as :attr:`Row.run` names them, that their program finished: their files have all that was logged."""
-    return frozenset(path.parent.name for path in run_files(folder) if exit_code(path) is not None)
+        step, time = (rows[-1].step, rows[-1].time) if rows else (0, path.stat().st_mtime)
+        rows.append(LoggedRow(step, more, time, name, final=True))
+    return OfflineRun(name, rows, code)
 
 
 def read_records(path: Path) -> Iterator[bytes]:
@@ -136,7 +136,7 @@ def read_records(path: Path) -> Iterator[bytes]:
             for kind, data in _read_pieces(file):
                 if kind in (_FULL, _FIRST):
                     pieces = [data]
-                elif pieces:
+                elif pieces:  # without the first piece, which was lost, the others are of no use
                     pieces.append(data)
                 if kind == _FULL or (kind == _LAST and pieces):
                     yield b"".join(pieces)
@@ -151,20 +151,22 @@ _LOST = 0
 
 
 def _read_pieces(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    at = len(_HEADER)  # the header is part of the first block
-    if file.read(at)[:4] != _HEADER[:4]:
+    if file.read(len(_HEADER))[:4] != _HEADER[:4]:
         return
-    while block := file.read(_BLOCK - at):
-        here = 0
-        while here + _PIECE.size <= len(block):
-            crc, length, kind = _PIECE.unpack_from(block, here)
-            data = block[here + _PIECE.size : here + _PIECE.size + length]
+    block = file.read(_BLOCK - len(_HEADER))  # the header is part of the first block
+    while block:
+        start = 0
+        # No piece begins in the last bytes of a block that are too few for its three numbers.
+        while start + _PIECE.size <= len(block):
+            crc, length, kind = _PIECE.unpack_from(block, start)
+            end = start + _PIECE.size + length
+            data = block[start + _PIECE.size : end]
             if len(data) < length or zlib.crc32(data, zlib.crc32(bytes([kind]))) != crc:
                 yield _LOST, b""  # where the next piece begins is not known; the next block is
                 break
             yield kind, data
-            here += _PIECE.size + length
-        at = 0
+            start = end
+        block = file.read(_BLOCK)
 
 
 class _MalformedMessage(Exception):  # noqa: N818
@@ -175,35 +177,40 @@ _Value = int | bytes
 
 
 def _decode_fields(message: bytes) -> Iterator[tuple[int, _Value]]:
-    """Number and content of each field of a protobuf message: an int, or the bytes of all else. Raises _Damaged."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(message, at)
-            yield key >> 3, value
+    """Number and content of each field of a protobuf message: an int, or the bytes of all else.
+
+    Raises _MalformedMessage.
+    """
+    offset = 0
+    while offset < len(message):
+        key, offset = _decode_varint(message, offset)
+        number, wire_type = key >> 3, key & 7
+        if wire_type == 0:
+            value, offset = _decode_varint(message, offset)
+            yield number, value
             continue
-        if kind == 2:
-            length, at = _varint(message, at)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
+        if wire_type == 2:
+            length, offset = _decode_varint(message, offset)
+        elif wire_type in (1, 5):
+            length = 8 if wire_type == 1 else 4
         else:
             raise _MalformedMessage
-        if at + length > len(message):
+        end = offset + length
+        if end > len(message):
             raise _MalformedMessage
-        yield key >> 3, message[at : at + length]
-        at += length
+        yield number, message[offset:end]
+        offset = end
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
+def _decode_varint(message: bytes, offset: int) -> tuple[int, int]:
+    """An integer, and where it ends: 7 bits in each byte, the lowest first; the last byte has no highest bit."""
     value = shift = 0
-    while at < len(message) and shift < 70:
-        byte = message[at]
+    while offset < len(message) and shift < 70:
+        byte = message[offset]
         value |= (byte & 127) << shift
-        at += 1
+        offset += 1
         if byte < 128:
-            return value, at
+            return value, offset
         shift += 7
     raise _MalformedMessage
 
@@ -220,6 +227,11 @@ def _decode_integer(value: _Value) -> int:
     raise _MalformedMessage
 
 
+def _decode_first_integer(message: _Value) -> int:
+    """The integer in field 1 of a message; 0, which protobuf leaves out, where there is none."""
+    return _decode_integer(dict(_decode_fields(_expect_bytes(message))).get(1, 0))
+
+
 _Media = set[tuple[str, ...]]
 """Where a run has pictures, tables, histograms: mappings with a ``_type``, whose numbers are no values of the run."""
 
@@ -231,28 +243,29 @@ def _decode_items(message: _Value, kinds: tuple[int, ...], media: _Media) -> Ite
         for number, content in _decode_fields(_expect_bytes(message))
         if number in kinds
     ]
-    media |= {tuple(path[:-1]) for _, path, _ in items if path[1:] and path[-1] == "_type"}
+    media |= {tuple(path[:-1]) for _, path, _ in items if len(path) > 1 and path[-1] == "_type"}
     for number, path, value in items:
-        if not any(tuple(path[:depth]) in media for depth in range(1, len(path))):
+        parents = (tuple(path[:depth]) for depth in range(1, len(path)))
+        if media.isdisjoint(parents):
             yield number, path, value
 
 
 def _decode_row(message: _Value, run: str, media: _Media) -> LoggedRow:
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     step, time = None, 0.0
     for _, path, value in _decode_items(message, (_ITEM,), media):
         if path[0] not in INTERNAL:
-            found.update(flatten_numbers({".".join(path): value}))
+            metrics.update(flatten_numbers({".".join(path): value}))
         elif path[0] == "_timestamp" and isinstance(value, (int, float)):
             time = float(value)
     for number, content in _decode_fields(_expect_bytes(message)):
         if number == _STEP:
-            step = _decode_integer(dict(_decode_fields(_expect_bytes(content))).get(1, 0))
-    return LoggedRow(step, found, time, run)
+            step = _decode_first_integer(content)
+    return LoggedRow(step, metrics, time, run)
 
 
 def _decode_item(message: bytes) -> tuple[list[str], Any]:
-    """The key, part by part, and the value of an item of a history or summary. Raises _Damaged."""
+    """The key, part by part, and the value of an item of a history or summary. Raises _MalformedMessage."""
     path: list[str] = []
     value: Any = None
     for number, content in _decode_fields(message):
@@ -262,7 +275,7 @@ def _decode_item(message: bytes) -> tuple[list[str], Any]:
             value = bool(content)
         elif number == _INTEGER:
             coded = _decode_integer(content) & (1 << 64) - 1
-            value = (coded >> 1) ^ -(coded & 1)
+            value = (coded >> 1) ^ -(coded & 1)  # protobuf's zigzag: 0, -1, 1, -2, ...
         elif number == _NUMBER:
             value = struct.unpack("<d", _expect_bytes(content).ljust(8, b"\0"))[0]
         elif number in (_JSON, _VALUE_JSON):
@@ -289,11 +302,11 @@ def _update_summary(message: _Value, summary: dict[str, float], media: _Media) -
             continue
         name = ".".join(path)
         if number == _REMOVE or not isinstance(value, (int, float)):
-            for known in [known for known in summary if known == name or known.startswith(f"{name}.")]:
-                del summary[known]
+            for metric in [metric for metric in summary if f"{metric}.".startswith(f"{name}.")]:
+                del summary[metric]
         if number == _UPDATE:
             summary.update(flatten_numbers({name: value}))
 
 
 def _same_number(a: float, b: float | None) -> bool:
-    return a == b or (a != a and b is not None and b != b)
+    return a == b or (b is not None and math.isnan(a) and math.isnan(b))

@@ -39,9 +39,11 @@ class PtyradEngine:
 
         Of the search, the settings of a tuned optimizer: a trial runs with them, whatever its values are.
         """
-        sections = {key: value for key, value in config.items() if key not in ("hypertune_params", "params_path")}
-        recon = sections.get("recon_params") or {}
-        kept = {**sections, "recon_params": {k: v for k, v in recon.items() if k not in _OUTPUT_ONLY}}
+        kept = {
+            section: value for section, value in config.items() if section not in ("hypertune_params", "params_path")
+        }
+        recon = config.get("recon_params") or {}
+        kept["recon_params"] = {name: value for name, value in recon.items() if name not in _OUTPUT_ONLY}
         entry = ((config.get("hypertune_params") or {}).get("tune_params") or {}).get("optimizer") or {}
         configs = (entry.get("kwargs") or {}).get("optim_configs")
         if configs and entry.get("state"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from ptydask.errors import one_line
 class ResumableTrial:
     """Loads and saves the state of one trial; what is wrong with a checkpoint becomes a line of the trial's log."""
 
-    def __init__(self, checkpoint: Checkpoint, whose: Mapping[str, Any], log: io.StringIO) -> None:
-        self._checkpoint, self._whose, self._log = checkpoint, whose, log
+    def __init__(self, checkpoint: Checkpoint, trial_identity: Mapping[str, Any], log: io.StringIO) -> None:
+        self._checkpoint, self._trial_identity, self._log = checkpoint, trial_identity, log
         self._begin = time.perf_counter()
         self._before = TrialProgress()
 
@@ -33,9 +34,9 @@ class ResumableTrial:
         """What an earlier attempt saved of this very trial; None where there is nothing that can be used."""
         try:
             state = self._checkpoint.load()
-            return None if state is None else saved_state.unpack(state, self._whose)
+            return None if state is None else saved_state.unpack(state, self._trial_identity)
         except Exception as error:
-            self._log_line(_unusable_text(error))
+            self._log_unusable(error)
             return None
 
     def resume(self, saved: Mapping[str, Any], recon: Reconstruction) -> bool:
@@ -43,7 +44,7 @@ class ResumableTrial:
         try:
             self._before = saved_state.restore(saved, recon)
         except Exception as error:
-            self._log_line(_unusable_text(error))
+            self._log_unusable(error)
             return False
         self._log.seek(0)
         self._log.truncate()
@@ -60,7 +61,7 @@ class ResumableTrial:
         if not self._checkpoint.due():
             return
         try:
-            state = saved_state.pack(self._whose, recon, self.progress())
+            state = saved_state.pack(self._trial_identity, recon, self.progress())
         except Exception as error:
             self._log_line(f"could not be saved after iteration {niter}: {_error_text(error)}")
             return
@@ -69,26 +70,21 @@ class ResumableTrial:
     def progress(self) -> TrialProgress:
         """The trial so far, the attempts before this one included."""
         before = self._before
-        return TrialProgress(
-            course=before.course,
-            initialisation=before.initialisation,
+        peak = torch.cuda.max_memory_allocated() if self._trial_identity["device"] == "cuda" else 0
+        return replace(
+            before,
             wall=before.wall + time.perf_counter() - self._begin,
-            peak_gpu_memory=max(before.peak_gpu_memory, _peak_gpu_memory(self._whose["device"])),
+            peak_gpu_memory=max(before.peak_gpu_memory, peak),
             log=self._log.getvalue(),
         )
+
+    def _log_unusable(self, error: Exception) -> None:
+        self._log_line(f"starts from the beginning: its checkpoint could not be used, {_error_text(error)}")
 
     def _log_line(self, what: str) -> None:
         self._log.write(f"ptydask: the trial {what}\n")
 
 
-def _unusable_text(error: Exception) -> str:
-    return f"starts from the beginning: its checkpoint could not be used, {_error_text(error)}"
-
-
 def _error_text(error: Exception) -> str:
-    said = str(error) if isinstance(error, saved_state.UnusableCheckpoint) else f"{type(error).__name__}: {error}"
-    return one_line(said)[:300]
-
-
-def _peak_gpu_memory(device: str) -> int:
-    return torch.cuda.max_memory_allocated() if device == "cuda" else 0
+    text = str(error) if isinstance(error, saved_state.UnusableCheckpoint) else f"{type(error).__name__}: {error}"
+    return one_line(text)[:300]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import random
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,15 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptydask.engines.ptyrad import release
-from ptydask.engines.ptyrad.reconstruction import IterationHistory, Reconstruction
+from ptydask.engines.ptyrad import reconstruction, release
+from ptydask.engines.ptyrad.reconstruction import COLUMNS, IterationHistory, Reconstruction
 from ptydask.model import KeepOptions, Quantity, TrialInput
 
 FORMAT = 1
 """Raised with every change of what is in the bytes: a trial does not go on from those of another number."""
 
 _CHECKSUM = hashlib.sha256
-_COLUMNS = ("step", "loss", "contrast", "seconds")
 
 
 class UnusableCheckpoint(Exception):  # noqa: N818 - the trial starts from the beginning, and its log says why
@@ -65,16 +63,16 @@ def identity(params: Mapping[str, Any], trial: TrialInput, keep: KeepOptions, de
     }
 
 
-def pack(whose: Mapping[str, Any], recon: Reconstruction, progress: TrialProgress) -> bytes:
+def pack(trial_identity: Mapping[str, Any], recon: Reconstruction, progress: TrialProgress) -> bytes:
     """The state after the last iteration of ``progress``. Raises TypeError where a part of it is not plain data."""
     content = {
-        "identity": whose,
+        "identity": trial_identity,
         "batches": _batches_digest(recon.batches),
         "model": dict(recon.model.state_dict()),
         "optimizer": _optimizer_state(recon.optimizer),
         "scheduler": release.scheduler_state(recon.scheduler),
-        "random": _random_state(recon.model.device),
-        "course": {name: getattr(progress.course, name) for name in _COLUMNS},
+        "random": reconstruction.random_state(recon.model.device),
+        "course": progress.course.columns(),
         "snapshots": {n: _as_tensors(arrays) for n, arrays in progress.course.snapshots.items()},
         "initialisation": progress.initialisation,
         "wall": progress.wall,
@@ -87,27 +85,28 @@ def pack(whose: Mapping[str, Any], recon: Reconstruction, progress: TrialProgres
     return file.getvalue()
 
 
-def unpack(state: bytes, whose: Mapping[str, Any]) -> dict[str, Any]:
-    """What :func:`pack` was given. Raises Unusable where the bytes are damaged or belong to something else."""
+def unpack(state: bytes, trial_identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`pack` was given. Raises UnusableCheckpoint where the bytes are damaged or of something else."""
     size = _CHECKSUM().digest_size
     body = memoryview(state)[:-size]
     if len(state) <= size or _CHECKSUM(body).digest() != state[-size:]:
         raise UnusableCheckpoint("it is damaged")
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
-        found = content["identity"]
-        other = [name for name in {**whose, **found} if whose.get(name) != found.get(name)]
+        saved = content["identity"]
+        different = [name for name in {**trial_identity, **saved} if trial_identity.get(name) != saved.get(name)]
     except Exception as error:
         raise UnusableCheckpoint(f"it cannot be read: {type(error).__name__}") from error
-    if other:
-        raise UnusableCheckpoint(f"it is of another {' and '.join(other)}")
+    if different:
+        raise UnusableCheckpoint(f"it is of another {' and '.join(different)}")
     return content
 
 
 def restore(content: Mapping[str, Any], recon: Reconstruction) -> TrialProgress:
     """Put a saved state into a reconstruction that was prepared for the same trial. Returns how far it had come.
 
-    Raises Unusable where its batches are others; it is unchanged then. Whatever else is raised leaves it in pieces.
+    Raises UnusableCheckpoint where its batches are others; it is unchanged then. Whatever else is raised leaves it in
+    pieces.
     """
     if content["batches"] != _batches_digest(recon.batches):
         raise UnusableCheckpoint("its scan positions were grouped in another way")
@@ -117,7 +116,7 @@ def restore(content: Mapping[str, Any], recon: Reconstruction) -> TrialProgress:
         recon.scheduler.load_state_dict(content["scheduler"])
     progress = TrialProgress(
         IterationHistory(
-            **{name: list(content["course"][name]) for name in _COLUMNS},
+            **{name: content["course"][name] for name in COLUMNS},
             snapshots={n: _as_quantities(arrays) for n, arrays in content["snapshots"].items()},
         ),
         initialisation=content["initialisation"],
@@ -125,7 +124,7 @@ def restore(content: Mapping[str, Any], recon: Reconstruction) -> TrialProgress:
         peak_gpu_memory=content["peak_gpu_memory"],
         log=content["log"],
     )
-    _set_random_state(content["random"], recon.model.device)
+    reconstruction.set_random_state(content["random"], recon.model.device)
     return progress
 
 
@@ -166,25 +165,6 @@ def _set_optimizer_state(optimizer: Any, saved: Mapping[str, Any]) -> None:
     optimizer.state.clear()
     for index, state in saved["state"].items():
         optimizer.state[tensors[index]] = state
-
-
-def _random_state(device: str) -> dict[str, Any]:
-    name, keys, *rest = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if device == "cuda" else None,
-    }
-
-
-def _set_random_state(saved: Mapping[str, Any], device: str) -> None:
-    name, keys, *rest = saved["numpy"]
-    random.setstate(saved["python"])
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(saved["torch"])
-    if device == "cuda":
-        torch.cuda.set_rng_state(saved["cuda"])
 
 
 def _as_tensors(arrays: Mapping[str, Quantity]) -> dict[str, Any]:

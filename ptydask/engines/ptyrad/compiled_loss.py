@@ -31,8 +31,8 @@ class CompiledLoss:
     def function(self, configs: Mapping[str, Any], model: Any, batches: Iterable[torch.Tensor]) -> Callable[..., Any]:
         """``compute_loss`` for this model's shapes."""
         plain: Callable[..., Any] = release.solver().compute_loss
-        settings = release.compile_settings(configs)
-        if settings is None:
+        settings = dict(configs)
+        if not settings.pop("enable", False):
             return plain
         if settings.get("dynamic") is None:
             settings["dynamic"] = False

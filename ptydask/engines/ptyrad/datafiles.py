@@ -12,7 +12,8 @@ from ptydask.engines.ptyrad import schema
 from ptydask.errors import ConfigError, DataError, nearest_hint, one_line
 
 HDF5 = (".h5", ".hdf5", ".mat")
-_KNOWN = (*HDF5, ".npy", ".tif", ".tiff", ".raw")
+_SUFFIXES = (*HDF5, ".npy", ".tif", ".tiff", ".raw")
+_IN_MEMORY = "takes an array in memory, which a params file cannot hold"
 Shape = tuple[int, ...]
 
 
@@ -23,25 +24,23 @@ def check_paths(config: Mapping[str, Any]) -> None:
     """
     init = config["init_params"]
     _check_meas_params(init)
-    if init.get("meas_source", "file") != "custom":
-        _check_exists(init["meas_params"]["path"], "init_params.meas_params.path")
+    _check_exists(init["meas_params"]["path"], "init_params.meas_params.path")
     for part in ("probe", "pos", "obj", "tilt"):
-        named = init.get(f"{part}_params")
+        params, source = init.get(f"{part}_params"), init.get(f"{part}_source")
         key = f"init_params.{part}_params"
-        if isinstance(named, str):
-            _check_exists(named, key)
-        elif isinstance(named, Mapping) and isinstance(named.get("path"), str):
-            _check_exists(named["path"], f"{key}.path")
-        if isinstance(named, str) and init.get(f"{part}_source") == "PtyRAD":
-            _holds_no_code(named, key)
-        if init.get(f"{part}_source") == "custom":
-            rule = "takes an array in memory, which a params file cannot hold"
-            raise ConfigError(rule, key=f"init_params.{part}_source", value="custom")
-    for part in ("optimizer_params", "scheduler_params"):
-        inner = (config.get("model_params") or {}).get(part)
-        if isinstance(inner, Mapping) and isinstance(inner.get("load_state"), str):
-            _check_exists(inner["load_state"], f"model_params.{part}.load_state")
-            _holds_no_code(inner["load_state"], f"model_params.{part}.load_state")
+        if isinstance(params, str):
+            _check_exists(params, key)
+            if source == "PtyRAD":
+                _holds_no_code(params, key)
+        elif isinstance(params, Mapping) and isinstance(params.get("path"), str):
+            _check_exists(params["path"], f"{key}.path")
+        if source == "custom":
+            raise ConfigError(_IN_MEMORY, key=f"init_params.{part}_source", value="custom")
+    for section in ("optimizer_params", "scheduler_params"):
+        params = (config.get("model_params") or {}).get(section)
+        if isinstance(params, Mapping) and isinstance(params.get("load_state"), str):
+            _check_exists(params["load_state"], f"model_params.{section}.load_state")
+            _holds_no_code(params["load_state"], f"model_params.{section}.load_state")
 
 
 _IN_A_RESULT = {
@@ -56,12 +55,14 @@ def check_loaded(init: Mapping[str, Any]) -> None:
     """A reconstruction that PtyRAD is to load must be one, and hold what is loaded from it. Raises DataError."""
     from ptydask.store.foreign import measurement_headers
 
-    for part, needed in _IN_A_RESULT.items():
+    for part, datasets in _IN_A_RESULT.items():
         name, key = init.get(f"{part}_params"), f"init_params.{part}_params"
         if init.get(f"{part}_source") != "PtyRAD" or not isinstance(name, str):
             continue
         try:
-            missing = [inside for inside in needed if measurement_headers.dataset_shape(Path(name), inside) is None]
+            missing = [
+                dataset for dataset in datasets if measurement_headers.dataset_shape(Path(name), dataset) is None
+            ]
         except OSError as error:
             raise DataError(f"cannot be read as HDF5: {one_line(str(error))}", key=key, value=name) from None
         if missing:
@@ -71,17 +72,16 @@ def check_loaded(init: Mapping[str, Any]) -> None:
 def _check_meas_params(init: Mapping[str, Any]) -> None:
     key = "init_params.meas_params"
     if init.get("meas_source") == "custom":
-        rule = "takes an array in memory, which a params file cannot hold"
-        raise ConfigError(rule, key="init_params.meas_source", value="custom", hint="use 'file'")
+        raise ConfigError(_IN_MEMORY, key="init_params.meas_source", value="custom", hint="use 'file'")
     if "meas_params" not in init:
         raise ConfigError("is missing; it says where the patterns are", key=key, hint="{path: FILE, key: DATASET}")
-    given = init["meas_params"]
-    if not isinstance(given, Mapping):
-        raise ConfigError("must be a mapping such as {path: FILE, key: DATASET}", key=key, value=given)
-    reading.known_keys(given, tuple(schema.known_fields("init_params", "meas_params")), key)
-    if "path" not in given:
-        raise ConfigError("path is missing; it names the file of the patterns", key=key, value=dict(given))
-    path = given["path"]
+    params = init["meas_params"]
+    if not isinstance(params, Mapping):
+        raise ConfigError("must be a mapping such as {path: FILE, key: DATASET}", key=key, value=params)
+    reading.known_keys(params, tuple(schema.known_fields("init_params", "meas_params")), key)
+    if "path" not in params:
+        raise ConfigError("path is missing; it names the file of the patterns", key=key, value=dict(params))
+    path = params["path"]
     if not isinstance(path, str) or not path:
         raise ConfigError("must be the path of a file", key=f"{key}.path", value=path)
 
@@ -89,10 +89,10 @@ def _check_meas_params(init: Mapping[str, Any]) -> None:
 def _check_exists(name: str, key: str) -> None:
     try:
         path = Path(name)
-        there = path.exists()
+        exists = path.exists()
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be looked up: {one_line(str(error))}", key=key, value=name) from None
-    if not there:
+    if not exists:
         raise DataError("no such file", key=key, value=name, hint=reading.near_file(path))
     if path.is_dir() and path.suffix != ".zarr":
         raise DataError("is a folder, not a file", key=key, value=name)
@@ -111,31 +111,29 @@ def check_measurements(init: Mapping[str, Any]) -> None:
     ``init`` has its defaults. What only PtyRAD can tell (a ``selection``, an unusual file) is left to PtyRAD. Raises
     DataError.
     """
-    given = init["meas_params"]
-    path, key = Path(given["path"]), given.get("key")
-    suffix = path.suffix.lower()
-    known = (*_KNOWN, *([".zarr"] if "zarr_kwargs" in schema.known_fields("init_params", "meas_params") else []))
-    if suffix not in known:
-        rule = f"PtyRAD reads {', '.join(known)}"
-        raise DataError(rule, key="init_params.meas_params.path", value=given["path"])
+    params = init["meas_params"]
+    path, suffix = Path(params["path"]), Path(params["path"]).suffix.lower()
+    readable = list(_SUFFIXES)
+    if "zarr_kwargs" in schema.known_fields("init_params", "meas_params"):
+        readable.append(".zarr")
+    if suffix not in readable:
+        rule = f"PtyRAD reads {', '.join(readable)}"
+        raise DataError(rule, key="init_params.meas_params.path", value=params["path"])
     count, pixels = init["pos_N_scan_slow"] * init["pos_N_scan_fast"], init["meas_Npix"]
     scans = init.get("pos_N_scans") or count
     if scans != count:
         rule = f"must be pos_N_scan_slow x pos_N_scan_fast = {count}"
         raise ConfigError(rule, key="init_params.pos_N_scans", value=scans)
     if suffix == ".raw":
-        _check_raw(path, given, (scans, pixels, pixels))
-        shape: Shape | None = tuple(given.get("shape") or (scans, pixels, pixels))
+        shape: Shape | None = _raw_shape(path, params, (scans, pixels, pixels))
     else:
-        shape = _stored_shape(path, suffix, key)
-    if shape is None or given.get("selection") is not None:
-        return
-    _check_shape(_arranged_shape(shape, init), shape, init, (scans, pixels, pixels), given)
+        shape = _stored_shape(path, suffix, params.get("key"))
+    if shape is not None and params.get("selection") is None:
+        _check_shape(shape, init, (scans, pixels, pixels))
 
 
 def _stored_shape(path: Path, suffix: str, key: str | None) -> Shape | None:
     """The shape in the file's header; None where only PtyRAD can tell."""
-    named = str(path)
     try:
         if suffix in HDF5:
             return _matlab_shape(path, key) if _is_old_matlab(path, suffix) else _hdf5_shape(path, key)
@@ -152,7 +150,7 @@ def _stored_shape(path: Path, suffix: str, key: str | None) -> Shape | None:
         raise
     except Exception as error:
         rule = f"cannot be read as {suffix}: {one_line(str(error))}"
-        raise DataError(rule, key="init_params.meas_params.path", value=named) from None
+        raise DataError(rule, key="init_params.meas_params.path", value=str(path)) from None
     return None
 
 
@@ -168,19 +166,19 @@ def _is_old_matlab(path: Path, suffix: str) -> bool:
 def _hdf5_shape(path: Path, key: str | None) -> Shape:
     from ptydask.store.foreign import measurement_headers
 
-    where = "init_params.meas_params.key"
+    setting = "init_params.meas_params.key"
     if key:
         shape = measurement_headers.dataset_shape(path, key.replace(".", "/"))
         if shape is not None:
             return shape
-        known = list(measurement_headers.dataset_shapes(path))
-        rule = f"no such dataset in {path}"
-        raise DataError(rule, key=where, value=key, hint=nearest_hint(key, known) or _datasets_text(known))
+        names = list(measurement_headers.dataset_shapes(path))
+        hint = nearest_hint(key, names) or _datasets_text(names)
+        raise DataError(f"no such dataset in {path}", key=setting, value=key, hint=hint)
     shapes = measurement_headers.dataset_shapes(path)
     stacks = {name: shape for name, shape in shapes.items() if len(shape) in (3, 4)}
     if len(stacks) != 1:
         rule = f"must name one of the {len(stacks)} datasets of 3 or 4 dimensions in {path}"
-        raise DataError(rule, key=where, value=key, hint=_datasets_text(list(stacks or shapes)))
+        raise DataError(rule, key=setting, value=key, hint=_datasets_text(list(stacks or shapes)))
     return next(iter(stacks.values()))
 
 
@@ -198,19 +196,20 @@ def _datasets_text(names: Sequence[str]) -> str:
     return f"the file has {', '.join(names[:6])}" if names else "the file has no dataset"
 
 
-def _check_raw(path: Path, given: Mapping[str, Any], wanted: Shape) -> None:
-    """EMPAD's raw format: an offset, then each pattern as 32-bit floats followed by a gap of bytes."""
-    shape = given.get("shape") or wanted
+def _raw_shape(path: Path, params: Mapping[str, Any], expected: Shape) -> Shape:
+    """Of EMPAD's raw format: an offset, then each pattern as 32-bit floats followed by a gap of bytes."""
+    shape = params.get("shape") or expected
     key = "init_params.meas_params"
     if len(shape) != 3:
         raise DataError("must be [patterns, height, width]", key=f"{key}.shape", value=shape)
-    gap = 1024 if given.get("gap") is None else given["gap"]
-    expected = (given.get("offset") or 0) + shape[0] * (shape[1] * shape[2] * 4 + gap)
+    gap = 1024 if params.get("gap") is None else params["gap"]
+    needed = (params.get("offset") or 0) + shape[0] * (shape[1] * shape[2] * 4 + gap)
     size = path.stat().st_size
-    if size != expected:
-        rule = f"has {size} bytes, but {shape[0]} patterns of {shape[1]} x {shape[2]} with gap {gap} are {expected}"
+    if size != needed:
+        rule = f"has {size} bytes, but {shape[0]} patterns of {shape[1]} x {shape[2]} with gap {gap} are {needed}"
         hint = "see pos_N_scan_slow, pos_N_scan_fast, meas_Npix and meas_params.gap"
-        raise DataError(rule, key=f"{key}.path", value=given["path"], hint=hint)
+        raise DataError(rule, key=f"{key}.path", value=params["path"], hint=hint)
+    return tuple(shape)
 
 
 def _arranged_shape(shape: Shape, init: Mapping[str, Any]) -> Shape:
@@ -227,16 +226,19 @@ def _arranged_shape(shape: Shape, init: Mapping[str, Any]) -> Shape:
 
 def _resolve_reshape(shape: Shape, target: Sequence[int]) -> Shape:
     total, known = math.prod(shape), math.prod(n for n in target if n != -1)
-    open_ends = sum(n == -1 for n in target)
-    fits = known > 0 and (total == known if not open_ends else open_ends == 1 and total % known == 0)
+    open_axes = sum(n == -1 for n in target)
+    fits = known > 0 and total == known
+    if open_axes:
+        fits = open_axes == 1 and known > 0 and total % known == 0
     if not fits:
         rule = f"does not fit patterns of shape {shape}"
         raise DataError(rule, key="init_params.meas_reshape", value=list(target))
     return tuple(total // known if n == -1 else n for n in target)
 
 
-def _check_shape(made: Shape, stored: Shape, init: Mapping[str, Any], wanted: Shape, given: Mapping[str, Any]) -> None:
-    if made == wanted:
+def _check_shape(stored: Shape, init: Mapping[str, Any], expected: Shape) -> None:
+    arranged = _arranged_shape(stored, init)
+    if arranged == expected:
         return
     slow, fast, pixels = init["pos_N_scan_slow"], init["pos_N_scan_fast"], init["meas_Npix"]
     hint = "see meas_permute and meas_reshape"
@@ -244,12 +246,12 @@ def _check_shape(made: Shape, stored: Shape, init: Mapping[str, Any], wanted: Sh
         hint = f"set meas_reshape: [-1, {pixels}, {pixels}]"
     elif stored == (pixels, pixels, slow, fast):
         hint = f"set meas_permute: [2, 3, 0, 1] and meas_reshape: [-1, {pixels}, {pixels}]"
-    what = f"{stored}" if made == stored else f"{stored}, arranged {made}"
+    shapes = f"{stored}" if arranged == stored else f"{stored}, arranged {arranged}"
     rule = (
-        f"the patterns are {what}, but (pos_N_scan_slow x pos_N_scan_fast, meas_Npix, meas_Npix) = "
+        f"the patterns are {shapes}, but (pos_N_scan_slow x pos_N_scan_fast, meas_Npix, meas_Npix) = "
         f"({slow} x {fast}, {pixels}, {pixels}) is expected"
     )
-    raise DataError(rule, key="init_params.meas_params.path", value=given["path"], hint=hint)
+    raise DataError(rule, key="init_params.meas_params.path", value=init["meas_params"]["path"], hint=hint)
 
 
 # --- what is done with the patterns and the object --------------------------------------------------
@@ -265,8 +267,8 @@ def check_preprocessing(init: Mapping[str, Any]) -> tuple[int, int]:
     crop = init.get("meas_crop")
     if crop is not None:
         sizes = [
-            size if part is None else len(range(*slice(*part).indices(size)))
-            for part, size in zip(crop, sizes, strict=True)
+            size if bounds is None else len(range(*slice(*bounds).indices(size)))
+            for bounds, size in zip(crop, sizes, strict=True)
         ]
         if min(sizes) < 1 or sizes[2] != sizes[3]:
             rule = "must leave square patterns" if min(sizes) else "leaves nothing"
@@ -296,7 +298,7 @@ def count_positions(recon: Mapping[str, Any], slow: int, fast: int) -> int:
     mode = recon.get("INDICES_MODE") or {}
     if mode.get("mode", "full") == "full":
         return slow * fast
-    parts = mode.get("subscan_slow"), mode.get("subscan_fast")
-    if parts == (None, None):
+    subscan_slow, subscan_fast = mode.get("subscan_slow"), mode.get("subscan_fast")
+    if subscan_slow is None and subscan_fast is None:
         return (slow // 2) * (fast // 2)
-    return (parts[0] or slow) * (parts[1] or fast)
+    return (subscan_slow or slow) * (subscan_fast or fast)

@@ -25,20 +25,14 @@ class Grouping:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[bytes, tuple[list[NDArray[Any]], Any]] = OrderedDict()
+        self._groupings: OrderedDict[bytes, tuple[list[NDArray[Any]], Any]] = OrderedDict()
 
     def batches(
         self, model: Any, recon_params: Mapping[str, Any], scan: tuple[int, int], seed: int
     ) -> tuple[NDArray[Any], list[torch.Tensor]]:
         """The indices (N,) of the positions that take part, and the batches of them on the model's device."""
-        solver = release.solver()
-        chosen = recon_params["INDICES_MODE"]
-        indices = solver.select_scan_indices(
-            *scan,
-            subscan_slow=chosen.get("subscan_slow"),
-            subscan_fast=chosen.get("subscan_fast"),
-            mode=chosen.get("mode"),
-        )
+        selection = {name: recon_params["INDICES_MODE"].get(name) for name in ("subscan_slow", "subscan_fast", "mode")}
+        indices = release.solver().select_scan_indices(*scan, **selection)
         positions = (model.crop_pos + model.opt_probe_pos_shifts).detach().cpu().numpy()
         size, mode = recon_params["BATCH_SIZE"].get("size"), recon_params["GROUP_MODE"]
         groups = self._make_batches(indices, positions, size, mode, seed)
@@ -50,12 +44,13 @@ class Grouping:
         key = hashlib.sha256(repr((mode, size, seed, positions.shape)).encode())
         key.update(np.ascontiguousarray(indices).tobytes())
         key.update(np.ascontiguousarray(positions).tobytes())
-        found = self._known.get(key.digest())
-        if found is None:
+        digest = key.digest()
+        if digest not in self._groupings:
             groups = release.solver().make_batches(indices, positions, size, mode=mode, seed=seed)
-            self._known[key.digest()] = found = ([group.copy() for group in groups], np.random.get_state())
-            if len(self._known) > _KEPT:
-                self._known.popitem(last=False)
-        self._known.move_to_end(key.digest())
-        np.random.set_state(found[1])  # sampling draws from NumPy's global generator: leave it as if it had run
-        return [group.copy() for group in found[0]]
+            self._groupings[digest] = ([group.copy() for group in groups], np.random.get_state())
+            if len(self._groupings) > _KEPT:
+                self._groupings.popitem(last=False)
+        self._groupings.move_to_end(digest)
+        groups, random_state = self._groupings[digest]
+        np.random.set_state(random_state)  # sampling draws from NumPy's global generator: leave it as if it had run
+        return [group.copy() for group in groups]

@@ -63,13 +63,11 @@ class Measurements:
 
 def key_of(init_params: Mapping[str, Any], seed: int) -> str:
     """What the processed patterns depend on, as text. The seed matters where Poisson noise is added."""
-    matters = {
-        name: value
-        for name, value in init_params.items()
-        if (name.startswith("meas_") and name not in ("meas_calibration", "meas_export"))
-        or name in (*_SHAPE_KEYS, "pos_scan_step_size")
-        or name in ("obj_source", "obj_params", "probe_source", "probe_params", "pos_source", "pos_params")
-    }
+    names = {name for name in init_params if name.startswith("meas_")} - {"meas_calibration", "meas_export"}
+    names |= {*_SHAPE_KEYS, "pos_scan_step_size"}
+    # A reconstruction that these start from is kept with the patterns: see _FILE_CACHE.
+    names |= {f"{part}_{what}" for part in ("obj", "probe", "pos") for what in ("source", "params")}
+    matters = {name: value for name, value in init_params.items() if name in names}
     noise = seed if init_params.get("meas_add_poisson_noise") is not None else None
     return json.dumps([matters, noise], sort_keys=True, default=repr)
 
@@ -77,35 +75,34 @@ def key_of(init_params: Mapping[str, Any], seed: int) -> str:
 def load(config: Mapping[str, Any], seed: int, device: str, file: Path | None) -> Measurements:
     """Read and process the patterns and put them on the device.
 
-    Raises DataError, in one line, where they cannot be read, have the wrong shape, hold values that are not
-    finite, have no positive intensity, or do not fit the device. ``file`` is the params file, for the
-    message.
+    Raises DataError where they cannot be read, have the wrong shape, hold values that are not finite, have no positive
+    intensity, or do not fit the device; it names ``file``, the params file.
     """
     init_params = {**config["init_params"], "meas_export": None}  # every worker would write the same file
     path = str((init_params.get("meas_params") or {}).get("path", ""))
+    device_patterns: torch.Tensor | None = None
     init = _checking_initializer()(init_params, seed=seed)
     try:
         with np.errstate(all="ignore"):  # what comes of it is checked here
             init.init_cache()
             init.init_measurements()
         _check_processed(init.init_variables)
-        resident = None
         if config["model_params"].get("preload_data", True):
-            resident = _on_device(init.init_variables["measurements"], device)
+            device_patterns = _copy_to_device(init.init_variables["measurements"], device)
     except _UnusablePatterns as error:
         raise DataError(str(error), file=file, key=_PATH_KEY, value=path, hint=error.hint) from None
     except Exception as error:
-        rule, hint = _explain(error)
+        rule, hint = _explain_failure(error)
         raise DataError(rule, file=file, key=_PATH_KEY, value=path, hint=hint) from error
     variables = {name: value for name, value in init.init_variables.items() if name != "random_seed"}
-    if resident is not None:
-        variables["measurements"] = _on_host(variables["measurements"], resident)
+    if device_patterns is not None:
+        variables["measurements"] = _host_view(variables["measurements"], device_patterns)
     return Measurements(
         key=key_of(config["init_params"], seed),
         variables=variables,
         shape_params={name: init.init_params[name] for name in _SHAPE_KEYS},
         file_cache={name: getattr(init, name) for name in _FILE_CACHE},
-        resident=resident,
+        resident=device_patterns,
     )
 
 
@@ -145,11 +142,11 @@ def _check_raw(raw: NDArray[np.float32]) -> None:
 def _non_finite(raw: NDArray[np.float32]) -> tuple[int, tuple[int, ...]]:
     """How many values are not finite, and the index of the first; a slab at a time, for large files."""
     count, first = 0, None
-    for i, slab in enumerate(raw):
+    for index, slab in enumerate(raw):
         bad = ~np.isfinite(slab)
         count += int(bad.sum())
         if first is None and bad.any():
-            first = (i, *(int(k) for k in np.argwhere(bad)[0]))
+            first = (index, *np.argwhere(bad)[0].tolist())
     return count, first or ()
 
 
@@ -162,7 +159,7 @@ def _check_processed(variables: Mapping[str, Any]) -> None:
         )
 
 
-def _on_device(patterns: NDArray[np.float32], device: str) -> torch.Tensor:
+def _copy_to_device(patterns: NDArray[np.float32], device: str) -> torch.Tensor:
     try:
         return torch.from_numpy(np.ascontiguousarray(patterns)).to(device=device, dtype=torch.float32)
     except torch.OutOfMemoryError:
@@ -172,14 +169,14 @@ def _on_device(patterns: NDArray[np.float32], device: str) -> torch.Tensor:
         ) from None
 
 
-def _on_host(patterns: NDArray[np.float32], resident: torch.Tensor) -> NDArray[np.float32]:
+def _host_view(patterns: NDArray[np.float32], resident: torch.Tensor) -> NDArray[np.float32]:
     """The array that Initializer and model see; on a GPU only its shape is read, and it takes no memory."""
     if resident.device.type == "cpu":
         return resident.numpy()
     return np.broadcast_to(np.float32(0), patterns.shape)
 
 
-def _explain(error: Exception) -> tuple[str, str]:
+def _explain_failure(error: Exception) -> tuple[str, str]:
     """A rule and a hint for whatever PtyRAD or a file library raised."""
     text = one_line(str(error))
     shape = re.search(r"expected measurements shape = (\(.*?\)), but got (\(.*?\))", text)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ptydask.engines.ptyrad import release
+from ptydask.store import files
 
 _PACKAGES = ("torch", "numpy", "scipy")
 
@@ -44,13 +45,13 @@ def sha256(path: Path) -> str:
 
 def _sha256_of_folder(path: Path) -> str:
     digest = hashlib.sha256()
-    for name, file in sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()):
-        stat = file.stat()
+    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    for name in names:
+        stat = (path / name).stat()
         digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
 @lru_cache(maxsize=8)
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files.sha256(path)

@@ -23,20 +23,20 @@ def arrays(tensors: Mapping[str, Array], crop: Array | None, dx: float, unit: st
     pixel (i, j) of the object lies at (i, j) * ``dx``; the probe's centre is half a window further on.
     ``slice_thickness``: one number. ``object_tilts``: (1, 2) or (N, 2) as (y, x). The last three where they are given.
     """
-    found = {
+    quantities = {
         "object_phase": Quantity(tensors["objp"], "rad", "phase of the object, per mode and slice"),
         "object_amplitude": Quantity(tensors["obja"], "1", "amplitude of the object, per mode and slice"),
         "probe": Quantity(tensors["probe"], "1", "probe, per mode, in real space"),
     }
     if crop is not None and "probe_pos_shifts" in tensors:
         corner = crop.astype(np.float64) + tensors["probe_pos_shifts"].astype(np.float64)
-        said = "top-left pixel of the probe window on the object (y, x)"
-        found["positions"] = Quantity(corner * dx, unit, said)
+        title = "top-left pixel of the probe window on the object (y, x)"
+        quantities["positions"] = Quantity(corner * dx, unit, title)
     if "slice_thickness" in tensors:
-        found["slice_thickness"] = Quantity(tensors["slice_thickness"], unit, "thickness of one slice")
+        quantities["slice_thickness"] = Quantity(tensors["slice_thickness"], unit, "thickness of one slice")
     if "obj_tilts" in tensors:
-        found["object_tilts"] = Quantity(tensors["obj_tilts"], "mrad", "tilt of the object (y, x)")
-    return found
+        quantities["object_tilts"] = Quantity(tensors["obj_tilts"], "mrad", "tilt of the object (y, x)")
+    return quantities
 
 
 def scan_arrays(crop: Array, chosen: Array) -> dict[str, Quantity]:
@@ -46,11 +46,11 @@ def scan_arrays(crop: Array, chosen: Array) -> dict[str, Quantity]:
     is the shift that PtyRAD refines, which may have grown beyond half a pixel. ``scan_indices``: which positions were
     reconstructed, in rising order; left out where all were.
     """
-    found = {"crop_positions": Quantity(crop, "pixel", "where the probe window is cut out of the object (y, x)")}
+    quantities = {"crop_positions": Quantity(crop, "pixel", "where the probe window is cut out of the object (y, x)")}
     if 0 < len(chosen) < len(crop):
         indices = np.sort(chosen).astype(np.int32)
-        found["scan_indices"] = Quantity(indices, "", "the scan positions that were reconstructed")
-    return found
+        quantities["scan_indices"] = Quantity(indices, "", "the scan positions that were reconstructed")
+    return quantities
 
 
 def phase_image(projected: Array, rows: slice, columns: slice, dx: float, unit: str) -> Image:

@@ -37,6 +37,10 @@ _STAGES = (
 """Of ``Initializer.init_all``, what follows on measurements and calibration."""
 
 
+COLUMNS = ("step", "loss", "contrast", "seconds")
+"""What is noted of every iteration."""
+
+
 class NonFiniteLoss(ArithmeticError):  # noqa: N818 - the name says it
     """The reconstruction diverged."""
 
@@ -75,6 +79,10 @@ class IterationHistory:
     seconds: list[float] = field(default_factory=list)
     """Spent in the iteration itself."""
     snapshots: dict[int, Mapping[str, Quantity]] = field(default_factory=dict)
+
+    def columns(self) -> dict[str, list[float]]:
+        """All but the snapshots, by name."""
+        return {name: getattr(self, name) for name in COLUMNS}
 
 
 def prepare(params: Mapping[str, Any], seed: int, measurements: Measurements, worker: WorkerState) -> Reconstruction:
@@ -118,17 +126,7 @@ def iterate(
     ptyrad, model, last = release.installed(), recon.model, recon_params["NITER"]
     for niter in range(len(course.step) + 1, last + 1):
         release.solver().toggle_grad_requires(model, niter)
-        ptyrad.iterate(
-            niter,
-            model,
-            recon.optimizer,
-            recon.scheduler,
-            batches=recon.batches,
-            grad_accumulation=recon_params["BATCH_SIZE"].get("grad_accumulation", 1),
-            loss=recon.loss,
-            constraint=recon.constraint,
-            compute_loss=recon.compute_loss,
-        )
+        ptyrad.iterate(niter, recon, recon_params["BATCH_SIZE"].get("grad_accumulation", 1))
         _record_iteration(course, niter, recon)
         if keep.snapshot_every and niter % keep.snapshot_every == 0:
             course.snapshots[niter] = results.arrays(model, float(recon.variables["dx"]))
@@ -141,9 +139,8 @@ def iterate(
 def _record_iteration(course: IterationHistory, niter: int, recon: Reconstruction) -> None:
     loss = float(recon.model.loss_iters[-1][1])
     if not isfinite(loss):
-        raise NonFiniteLoss(
-            f"the loss is {loss} at iteration {niter}; lower the learning rates or narrow the ranges tried"
-        )
+        advice = "lower the learning rates or narrow the ranges tried"
+        raise NonFiniteLoss(f"the loss is {loss} at iteration {niter}; {advice}")
     course.step.append(niter)
     course.loss.append(loss)
     course.contrast.append(phase_contrast(recon.model, recon.region))
@@ -177,14 +174,12 @@ def _without_pattern_fit() -> Iterator[None]:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed every generator that PtyRAD draws from; the process has its own random state back afterwards."""
-    state = (random.getstate(), np.random.get_state(), torch.get_rng_state())
+    state = random_state("cpu")
     start_random(seed)
     try:
         yield
     finally:
-        random.setstate(state[0])
-        np.random.set_state(state[1])
-        torch.set_rng_state(state[2])
+        set_random_state(state, "cpu")
 
 
 def start_random(seed: int) -> None:
@@ -192,3 +187,24 @@ def start_random(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def random_state(device: str) -> dict[str, Any]:
+    """Where those generators are, in tensors and plain data."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if device == "cuda" else None,
+    }
+
+
+def set_random_state(saved: Mapping[str, Any], device: str) -> None:
+    """Put them back to where :func:`random_state` found them."""
+    name, keys, *rest = saved["numpy"]
+    random.setstate(saved["python"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(saved["torch"])
+    if device == "cuda":
+        torch.cuda.set_rng_state(saved["cuda"])

@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ptydask.engines.ptyrad import torchvision_schema
 from ptydask.errors import require
+
+if TYPE_CHECKING:
+    from ptydask.engines.ptyrad.reconstruction import Reconstruction
 
 _USED_LATER = ("ptyrad.params", "sklearn.cluster", "torch._dynamo")
 """Imported by a trial's first iteration otherwise, within the time that is measured."""
@@ -34,34 +36,14 @@ class PtyradRelease:
             return None
         return solver().create_scheduler(model.scheduler_params, optimizer)
 
-    def iterate(
-        self,
-        niter: int,
-        model: Any,
-        optimizer: Any,
-        scheduler: Any | None,
-        *,
-        batches: Sequence[Any],
-        grad_accumulation: int,
-        loss: Any,
-        constraint: Any,
-        compute_loss: Callable[..., Any],
-    ) -> None:
+    def iterate(self, niter: int, recon: Reconstruction, grad_accumulation: int) -> None:
         """One iteration over all batches (PtyRAD's ``recon_step``); the model keeps its loss and time."""
-        first = (batches, grad_accumulation, model, optimizer)
-        if not self.schedules:
-            solver().recon_step(*first, loss, constraint, niter, compute_loss_fn=compute_loss)
-            return
-        unit = (model.scheduler_params or {}).get("step_unit", "iter")
-        solver().recon_step(
-            *first,
-            scheduler,
-            loss,
-            constraint,
-            niter,
-            compute_loss_fn=compute_loss,
-            scheduler_step_unit=unit,
-        )
+        arguments = [recon.batches, grad_accumulation, recon.model, recon.optimizer]
+        keywords = {"compute_loss_fn": recon.compute_loss}
+        if self.schedules:
+            arguments.append(recon.scheduler)
+            keywords["scheduler_step_unit"] = (recon.model.scheduler_params or {}).get("step_unit", "iter")
+        solver().recon_step(*arguments, recon.loss, recon.constraint, niter, **keywords)
 
 
 def scheduler_state(scheduler: Any | None) -> dict[str, Any] | None:
@@ -108,9 +90,3 @@ def core() -> Any:
 def initializer() -> Any:
     """PtyRAD's module of the Initializer."""
     return import_module("ptyrad.init.initializer")
-
-
-def compile_settings(configs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Keyword arguments for ``torch.compile``; None where the params leave it off."""
-    settings = dict(configs)
-    return settings if settings.pop("enable", False) else None

@@ -38,10 +38,9 @@ def arrays(model: Any, dx: float) -> dict[str, Quantity]:
 
 
 def scan_arrays(model: Any, batches: Sequence[torch.Tensor]) -> dict[str, Quantity]:
-    """What does not change from iteration to iteration, see :func:`quantities.scan`."""
-    return quantities.scan_arrays(
-        _copy_to_cpu(model.crop_pos), np.concatenate([_copy_to_cpu(batch) for batch in batches])
-    )
+    """What does not change from iteration to iteration, see :func:`quantities.scan_arrays`."""
+    reconstructed = np.concatenate([_copy_to_cpu(batch) for batch in batches])
+    return quantities.scan_arrays(_copy_to_cpu(model.crop_pos), reconstructed)
 
 
 def phase_image(model: Any, region: ScannedRegion, dx: float) -> Image:

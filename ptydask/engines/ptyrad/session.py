@@ -15,7 +15,7 @@ from ptydask.engines.ptyrad import measurements, provenance, reconstruction, rel
 from ptydask.engines.ptyrad.attempt import ResumableTrial
 from ptydask.engines.ptyrad.checkpoint import TrialProgress
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
-from ptydask.model import Scalar, Slot, StudyPlan, TrialInput, TrialOutput
+from ptydask.model import Quantity, Scalar, Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import tunables
 
 
@@ -42,17 +42,17 @@ class PtyradSession:
         try:
             return self._reconstruct(trial, report, checkpoint)
         except BaseException as error:
-            _let_go(error)
+            _clear_frames(error)
             raise
         finally:
             self._free_memory()
 
     def _reconstruct(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         params, keep = tunables.apply(self._plan.config, trial.params), self._plan.keep
-        whose = saved_state.identity(params, trial, keep, self._worker.device)
+        trial_identity = saved_state.identity(params, trial, keep, self._worker.device)
         with trial_log.capture_log(trial_log.level_of(params)) as log, reconstruction.seeded(trial.seed):
             try:
-                attempt = ResumableTrial(checkpoint, whose, log)
+                attempt = ResumableTrial(checkpoint, trial_identity, log)
                 recon = self._begin_trial(trial, attempt)
                 steps = params["recon_params"]
                 reconstruction.iterate(recon, steps, keep, report, attempt.course, attempt.save)
@@ -74,8 +74,10 @@ class PtyradSession:
 
     def _prepare_trial(self, trial: TrialInput) -> Reconstruction:
         params = tunables.apply(self._plan.config, trial.params)
-        patterns = self._measurements_for(params, trial.seed)
-        return reconstruction.prepare(params, trial.seed, patterns, self._worker)
+        if self._measurements.key != measurements.key_of(params["init_params"], trial.seed):
+            # This trial processes the patterns differently: they take the place of the resident ones.
+            self._measurements = self._load_measurements(params, trial.seed)
+        return reconstruction.prepare(params, trial.seed, self._measurements, self._worker)
 
     def provenance(self) -> Mapping[str, str]:
         """Device, package versions, threads, the data file and its SHA-256."""
@@ -91,14 +93,8 @@ class PtyradSession:
         with trial_log.capture_log():
             return measurements.load(config, seed, self._worker.device, self._plan.source.path)
 
-    def _measurements_for(self, params: Mapping[str, Any], seed: int) -> measurements.Measurements:
-        """The resident patterns, or others where this trial processes them differently."""
-        if self._measurements.key != measurements.key_of(params["init_params"], seed):
-            self._measurements = self._load_measurements(params, seed)
-        return self._measurements
-
     def _trial_output(self, recon: Reconstruction, progress: TrialProgress) -> TrialOutput:
-        dx, arrays, course = float(recon.variables["dx"]), self._plan.keep.arrays, progress.course
+        model, dx, course = recon.model, float(recon.variables["dx"]), progress.course
         facts: dict[str, Scalar] = {
             "iterations": len(course.step),
             "initialisation_seconds": progress.initialisation,
@@ -107,20 +103,17 @@ class PtyradSession:
         }
         if self._worker.device == "cuda":
             facts["peak_gpu_memory"] = progress.peak_gpu_memory
+        arrays, image = dict[str, Quantity](), None
+        if self._plan.keep.arrays:
+            arrays = {**results.arrays(model, dx), **results.scan_arrays(model, recon.batches)}
+            image = results.phase_image(model, recon.region, dx)
         return TrialOutput(
             metrics={"loss": course.loss[-1], "contrast": course.contrast[-1]},
-            curve={
-                "step": course.step,
-                "loss": course.loss,
-                "contrast": course.contrast,
-                "seconds": course.seconds,
-            },
-            arrays={**results.arrays(recon.model, dx), **results.scan_arrays(recon.model, recon.batches)}
-            if arrays
-            else {},
-            image=results.phase_image(recon.model, recon.region, dx) if arrays else None,
+            curve=course.columns(),
+            arrays=arrays,
+            image=image,
             snapshots=course.snapshots,
-            attributes={**facts, **results.geometry(recon.model, recon.variables)},
+            attributes={**facts, **results.geometry(model, recon.variables)},
             log=progress.log,
         )
 
@@ -130,7 +123,7 @@ class PtyradSession:
             torch.cuda.empty_cache()
 
 
-def _let_go(error: BaseException | None) -> None:
+def _clear_frames(error: BaseException | None) -> None:
     """Empty the frames that an exception still refers to: they would hold model and gradients in memory."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)

@@ -16,7 +16,7 @@ def capture_log(level: int = logging.INFO) -> Iterator[io.StringIO]:
     buffer = io.StringIO()
     handler = logging.StreamHandler(buffer)
     logger = logging.getLogger("ptyrad")
-    before = (logger.handlers[:], logger.level, logger.propagate)
+    handlers, old_level, propagate = logger.handlers[:], logger.level, logger.propagate
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
@@ -29,8 +29,8 @@ def capture_log(level: int = logging.INFO) -> Iterator[io.StringIO]:
             warnings.showwarning = show
             yield buffer
     finally:
-        logger.handlers[:], logger.propagate = before[0], before[2]
-        logger.setLevel(before[1])
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(old_level)
 
 
 def level_of(config: Mapping[str, Any]) -> int:

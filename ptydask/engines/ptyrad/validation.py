@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.config import reading, study
+from ptydask.engines import naming_file
 from ptydask.engines.ptyrad import datafiles, schema
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan
@@ -28,17 +29,19 @@ def complete(plan: StudyPlan) -> StudyPlan:
     MissingDependency without PtyRAD.
     """
     require("ptyrad", "the engine 'ptyrad' needs", "ptyrad")
-    try:
+    with naming_file(plan):
         return _complete_params(plan)
-    except ConfigError as error:
-        raise error.in_file(plan.source.path) from None
 
 
 def _complete_params(plan: StudyPlan) -> StudyPlan:
     plan = replace(plan, config=_whole_numbers(plan.config))
-    _check_shallow(plan.config)
+    _check_types(plan.config)
     datafiles.check_paths(plan.config)
-    config, said = schema.load(_for_schema(plan.config))
+    # PtyRAD knows 9 samplers and 6 pruners, and not all its versions the same keys: of the search it sees the tunables
+    # alone, to check those that are switched on.
+    params = {section: value for section, value in plan.config.items() if section != "hypertune_params"}
+    params["hypertune_params"] = {"tune_params": plan.config["hypertune_params"]["tune_params"]}
+    config, warnings = schema.load(params)
     config["hypertune_params"] = copy.deepcopy(dict(plan.config["hypertune_params"]))
     init = config["init_params"]
     datafiles.check_measurements(init)
@@ -47,28 +50,21 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
     _check_optimizers(config)
     _check_updates(config["model_params"])
     _check_tilts(init)
-    where, clipped = _limit_batches(config, plan.space, datafiles.count_positions(config["recon_params"], *scan))
-    tuned = tuple(dict.fromkeys(tunables.PARAMETERS[name].name for name in where))
+    space, clipped = _limit_batches(config, plan.space, datafiles.count_positions(config["recon_params"], *scan))
+    tuned = tuple(dict.fromkeys(tunables.PARAMETERS[name].name for name in space))
     for name in tuned:
         reason = tunables.ineffective_reason(config, name, tuned)
         if reason is not None:
             raise ConfigError(f"tuning it has no effect: {reason}", key=f"{_TUNE}.{name}.state", value=True)
-    points, notices = plan.points, (*said, *clipped, *_coupling_notices(init, tuned))
-    ours = (OWN_VALUES, NEAR_VALUES)
-    if where and not any(point.origin in ours for point in points):
-        start, moved = tunables.start_point(where, config)
-        points, notices = ((start, *points) if start.params else points), (*notices, *moved)
+    points = plan.points
+    notices = (*plan.notices, *warnings, *clipped, *_coupling_notices(init, tuned))
+    if space and not any(point.origin in (OWN_VALUES, NEAR_VALUES) for point in points):
+        start, moved = tunables.start_point(space, config)
+        notices = (*notices, *moved)
+        if start.params:
+            points = (start, *points)
     _check_output(plan.results, config["recon_params"]["output_dir"])
-    return replace(plan, config=config, space=where, points=points, notices=(*plan.notices, *notices))
-
-
-def _for_schema(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The params without what only ptydask accepts: PtyRAD knows 9 samplers and 6 pruners, and not all its versions
-    the same keys. ``hypertune_params`` has been checked; its switched-on tunables are PtyRAD's to check again."""
-    params = {name: part for name, part in config.items() if name != "hypertune_params"}
-    entries = config["hypertune_params"]["tune_params"]
-    params["hypertune_params"] = {"tune_params": entries}
-    return params
+    return replace(plan, config=config, space=space, points=points, notices=notices)
 
 
 _WHOLE = ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix")
@@ -83,7 +79,7 @@ def _whole_numbers(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "init_params": init}
 
 
-def _check_shallow(config: Mapping[str, Any]) -> None:
+def _check_types(config: Mapping[str, Any]) -> None:
     """Shapes of values that PtyRAD's migration of old keys takes for granted."""
     init = config["init_params"]
     for key in _WHOLE:
@@ -131,8 +127,8 @@ def _check_optimizers(config: Mapping[str, Any]) -> None:
     key = "model_params.optimizer_params"
     _check_keywords(params["name"], params.get("configs") or {}, f"{key}.configs", f"{key}.name")
     entry = config["hypertune_params"]["tune_params"].get("optimizer") or {}
-    given = (entry.get("kwargs") or {}).get("optim_configs") or {}
-    for name, configs in given.items():
+    tuned_configs = (entry.get("kwargs") or {}).get("optim_configs") or {}
+    for name, configs in tuned_configs.items():
         inner = f"{_TUNE}.optimizer.kwargs.optim_configs.{name}"
         _check_keywords(name, configs or {}, inner, inner)
 
@@ -144,43 +140,44 @@ def _check_keywords(name: str, configs: Mapping[str, Any], key: str, name_key: s
         return
     import torch
 
-    known = [p for p in inspect.signature(getattr(torch.optim, name)).parameters if p not in ("params", "lr")]
+    parameters = inspect.signature(getattr(torch.optim, name)).parameters
+    settings = [setting for setting in parameters if setting not in ("params", "lr")]
     for keyword, value in configs.items():
-        if keyword not in known and keyword != "lr":
-            hint = nearest_hint(keyword, known)
+        if keyword not in settings and keyword != "lr":
+            hint = nearest_hint(keyword, settings)
             raise ConfigError(f"{name} has no such setting", key=f"{key}.{keyword}", value=value, hint=hint)
 
 
 def _limit_batches(
-    config: dict[str, Any], where: Mapping[str, Distribution], patterns: int
+    config: Mapping[str, Any], space: Mapping[str, Distribution], patterns: int
 ) -> tuple[dict[str, Distribution], tuple[str, ...]]:
     """A batch cannot hold more than all patterns: PtyRAD makes no batch at all of them then, and fails."""
-    where = dict(where)
-    dist = where.get("batch_size")
-    if dist is None:
+    distribution = space.get("batch_size")
+    if distribution is None:
         size = config["recon_params"]["BATCH_SIZE"]["size"]
         if size > patterns:
             rule = f"must be at most the {patterns} patterns of an iteration"
             raise ConfigError(rule, key="recon_params.BATCH_SIZE.size", value=size)
-        return where, ()
-    fitting = _at_most(dist, patterns)
+        return dict(space), ()
+    fitting = _limit_distribution(distribution, patterns)
     if fitting is None:
         rule = f"must allow batches of at most the {patterns} patterns of an iteration"
-        raise ConfigError(rule, key=f"{_TUNE}.batch_size.kwargs", value=ranges.describe(dist))
-    where["batch_size"] = fitting
-    if fitting == dist:
-        return where, ()
-    return where, (f"batch_size: {ranges.describe(fitting)}, as an iteration has {patterns} patterns",)
+        raise ConfigError(rule, key=f"{_TUNE}.batch_size.kwargs", value=ranges.describe(distribution))
+    if fitting == distribution:
+        return dict(space), ()
+    notice = f"batch_size: {ranges.describe(fitting)}, as an iteration has {patterns} patterns"
+    return {**space, "batch_size": fitting}, (notice,)
 
 
-def _at_most(dist: Distribution, most: int) -> Distribution | None:
-    if isinstance(dist, Choice):
-        kept: tuple[Scalar, ...] = tuple(c for c in dist.choices if isinstance(c, int) and c <= most)
-        return Choice(kept) if kept else None
-    if not isinstance(dist, IntRange) or dist.low > most:
+def _limit_distribution(distribution: Distribution, most: int) -> Distribution | None:
+    if isinstance(distribution, Choice):
+        choices: tuple[Scalar, ...] = tuple(c for c in distribution.choices if isinstance(c, int) and c <= most)
+        return Choice(choices) if choices else None
+    if not isinstance(distribution, IntRange) or distribution.low > most:
         return None
-    high = min(dist.high, most)
-    return IntRange(dist.low, dist.low + (high - dist.low) // dist.step * dist.step, dist.step, dist.log)
+    low, step = distribution.low, distribution.step
+    high = min(distribution.high, most)
+    return IntRange(low, low + (high - low) // step * step, step, distribution.log)
 
 
 def _coupling_notices(init: Mapping[str, Any], tuned: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ is touched only where the program imports it. Other modules named ``sitecustomiz
 """
 
 # contextlib and pathlib would cost every start of a Python some milliseconds:
-# ruff: noqa: SIM105, PTH119, PTH120
+# ruff: noqa: PTH119, PTH120
 
 from __future__ import annotations
 
@@ -48,15 +48,20 @@ class Finder:
             find = getattr(finder, "find_spec", None)
             spec = find(name, path, module) if find is not None and finder is not self else None
             if spec is not None:
-                try:
-                    changed_after(spec.loader, name, self.changes[name])
-                except Exception:
-                    pass
+                quietly(change_after_load, spec.loader, name, self.changes[name])
                 return spec
         return None
 
 
-def changed_after(loader: Any, target: str, change: Callable[[Any], None]) -> None:
+def quietly(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """What a function returns; None where it fails, as no fault of this file may reach the program."""
+    try:
+        return function(*args, **kwargs)
+    except Exception:
+        return None
+
+
+def change_after_load(loader: Any, target: str, change: Callable[[Any], None]) -> None:
     """Have ``loader`` call ``change`` with the module ``target`` as soon as that has run."""
     load = loader.exec_module
 
@@ -64,10 +69,7 @@ def changed_after(loader: Any, target: str, change: Callable[[Any], None]) -> No
         load(module)
         if module.__name__ == target:
             loader.__dict__.pop("exec_module", None)
-            try:
-                change(module)
-            except Exception:
-                pass
+            quietly(change, module)
 
     loader.exec_module = exec_module
 
@@ -79,16 +81,9 @@ def watch(module: Any) -> None:
         return
 
     def _log(self: Any, *args: Any, **kwargs: Any) -> Any:
-        before = None
-        try:
-            before = current_step(self)
-        except Exception:
-            pass
+        before = quietly(current_step, self)
         result = original(self, *args, **kwargs)
-        try:
-            write(self, before, *args, **kwargs)
-        except Exception:
-            pass
+        quietly(write, self, before, *args, **kwargs)
         return result
 
     _log.__doc__ = original.__doc__
@@ -108,8 +103,10 @@ def keep_offline(module: Any) -> None:
     def init(*args: Any, **kwargs: Any) -> Any:
         kwargs.pop("dir", None)
         settings = kwargs.get("settings")
-        asked = settings.get("mode") if isinstance(settings, dict) else getattr(settings, "mode", None)
-        if (kwargs.get("mode") or asked) in ("online", "shared"):
+        mode = kwargs.get("mode")
+        if not mode:
+            mode = settings.get("mode") if isinstance(settings, dict) else getattr(settings, "mode", None)
+        if mode in ("online", "shared"):
             kwargs["mode"] = "offline"
         return original(*args, **kwargs)
 
@@ -142,8 +139,8 @@ def write(run: Any, before: int | None, data: Any, step: int | None = None, *_: 
     metrics: dict[str, Any] = {}
     flatten(data, "", metrics)
     if metrics:
-        at = before if step is None else step
-        append(path, {"step": None if at is None else int(at), "metrics": metrics, "run": folder_of(run)})
+        current = before if step is None else step
+        append(path, {"step": None if current is None else int(current), "metrics": metrics, "run": folder_of(run)})
 
 
 def append(path: str, row: dict[str, Any]) -> None:
@@ -167,15 +164,15 @@ def folder_of(run: Any) -> str:
     return os.path.basename(os.path.normpath(str(folder)))
 
 
-def flatten(data: Any, prefix: str, found: dict[str, Any]) -> None:
-    """Put the numbers in ``data`` into ``found``, names of nested ones joined with dots."""
+def flatten(data: Any, prefix: str, metrics: dict[str, Any]) -> None:
+    """Put the numbers in ``data`` into ``metrics``, names of nested ones joined with dots."""
     for key, value in list(data.items()):
         if isinstance(value, dict):
-            flatten(value, f"{prefix}{key}.", found)
+            flatten(value, f"{prefix}{key}.", metrics)
             continue
         plain = number(value)
         if plain is not None:
-            found[f"{prefix}{key}"] = plain
+            metrics[f"{prefix}{key}"] = plain
 
 
 def number(value: Any) -> Any:
@@ -193,7 +190,7 @@ def number(value: Any) -> Any:
     return plain if isinstance(plain, (bool, int, float)) else None
 
 
-def others() -> None:
+def run_next() -> None:
     """Run the next ``sitecustomize`` on the path, in the place of this one.
 
     It may do the same and so come upon this one again: each file runs once, and the first keeps the name.
@@ -214,8 +211,5 @@ def others() -> None:
         return
 
 
-try:
-    begin()
-except Exception:
-    pass
-others()
+quietly(begin)
+run_next()
