@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import dask
@@ -63,20 +63,17 @@ class RunningScheduler:
     @contextmanager
     def _connect(self) -> Iterator[Client]:
         security = self._tls_security()
-        with dask.config.set({"distributed.comm.timeouts.connect": f"{_CONNECT}s"}):
-            try:
-                with held_back():
+        with ExitStack() as stack:
+            with dask.config.set({"distributed.comm.timeouts.connect": f"{_CONNECT}s"}), held_back():
+                try:
                     client = Client(self.address, security=security, timeout=_CONNECT, set_as_default=False)
-            except Exception as error:
-                raise ClusterError(
-                    f"the scheduler at {self.address} does not answer within {_CONNECT} s, or not to us: "
-                    f"{one_line(str(error)) or type(error).__name__}"
-                ) from error
-        try:
+                except Exception as error:
+                    raise ClusterError(
+                        f"the scheduler at {self.address} does not answer within {_CONNECT} s, or not to us: "
+                        f"{one_line(str(error)) or type(error).__name__}"
+                    ) from error
+                stack.callback(_close_client, client)
             yield client
-        finally:
-            with held_back():
-                client.close()
 
     def _tls_security(self) -> Security | None:
         if not self.address.startswith("tls://"):
@@ -86,6 +83,11 @@ class RunningScheduler:
         if missing:
             raise ClusterError(f"{self.address} needs a certificate: set {', '.join(missing)} in Dask's configuration")
         return security
+
+
+def _close_client(client: Client) -> None:
+    with held_back():
+        client.close()
 
 
 class ForeignWorkers:
@@ -105,8 +107,8 @@ class ForeignWorkers:
             raise ClusterError(
                 f"the scheduler at {self._address} cannot run ptydask (is it installed there?): {one_line(str(error))}"
             ) from error
-        self.client.run(_ask_to_go, False, on_error="ignore")  # an earlier run may have been stopped
         try:
+            self.client.run(_ask_to_go, False, on_error="ignore")  # an earlier run may have been stopped
             yield
         finally:
             if self.client.status == "running":

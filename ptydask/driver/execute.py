@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from ptydask.driver import loop, provenance
+from ptydask.driver import provenance
 from ptydask.driver.contract import RunOutcome, View, snapshot_of_records
-from ptydask.driver.crew import WorkerPool
 from ptydask.driver.prepare import PreparedRun
 from ptydask.formatting import error_text
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
@@ -125,15 +124,17 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     missing = prepared.options.total - len(store.records)
     if missing <= 0 or prepared.reached is not None:
         return None
+    from ptydask.driver import crew, loop  # Dask comes in with them
+
     label = f"{plan.name}-{store.id[:8]}"
     with prepared.place.open(replace(prepared.where, folder=store.folder, label=label)) as cluster:
-        crew = WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
-        facts = crew.first(missing)
+        pool = crew.WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
+        facts = pool.first(missing)
         if store.previous is not None:
             for notice in provenance.compare_data(store.previous, facts, file=store.path):
                 watcher.notice(notice)
         store.describe(replace(prepared.meta, provenance={**prepared.meta.provenance, **facts}))
-        outcome = loop.run(prepared.options, crew, store, watcher)
+        outcome = loop.run(prepared.options, pool, store, watcher)
         cluster.stop_workers()
     return outcome
 
