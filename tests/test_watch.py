@@ -196,7 +196,7 @@ def test_jobs_that_others_end_are_asked_for_again_but_not_for_ever() -> None:
     tally = FailureCounts()
     for number in range(20):
         assert diagnosis.verdict(tally, fit=0, alive=1) == ""
-        tally = diagnosis.set_back(tally, f"job {number} was cancelled", 0.0)
+        tally = diagnosis.count_setback(tally, f"job {number} was cancelled", 0.0)
     assert "20 jobs in a row were ended by others" in diagnosis.verdict(tally, fit=0, alive=1)
     assert tally.not_before == 60.0, "and more and more seldom"
     assert diagnosis.verdict(diagnosis.count_success(tally), fit=0, alive=1) == ""
@@ -256,27 +256,27 @@ def job(**more: object) -> Job:
 def test_the_workers_of_a_job() -> None:
     one = job()
     assert list(one.worker_names()) == ["job1-0", "job1-1"]
-    assert one.crew(()).workers == 2
-    one.look({"a", "b"}, set(), 1.0)
-    assert (one.crew({"b", "z"}).joined, one.crew({"b", "z"}).busy) == (2, 1)
-    one.look({"a", "b"}, {"a"}, 2.0)
+    assert one.load(()).workers == 2
+    one.update_workers({"a", "b"}, set(), 1.0)
+    assert (one.load({"b", "z"}).joined, one.load({"b", "z"}).busy) == (2, 1)
+    one.update_workers({"a", "b"}, {"a"}, 2.0)
     assert (one.workers, one.fit) == (1, {"b"}), "a was told to go and brings nobody back"
 
 
 def test_a_lost_worker_is_waited_for_and_noticed_when_it_is_back() -> None:
     one = job()
-    assert one.look({"a", "b"}, set(), 1.0) == (False, False)
-    assert one.look({"b"}, set(), 2.0) == (True, False)
+    assert one.update_workers({"a", "b"}, set(), 1.0) == (False, False)
+    assert one.update_workers({"b"}, set(), 2.0) == (True, False)
     assert (one.workers, one.empty_since) == (2, None)
-    assert one.look({"b", "c"}, set(), 3.0) == (False, True)
-    assert one.look(set(), set(), 4.0) == (True, False)
+    assert one.update_workers({"b", "c"}, set(), 3.0) == (False, True)
+    assert one.update_workers(set(), set(), 4.0) == (True, False)
     assert one.empty_since == 4.0
 
 
 def test_a_worker_that_was_sent_away_is_no_loss() -> None:
     one = job(leaving={"a"})
-    one.look({"a", "b"}, set(), 1.0)
-    assert one.look({"b"}, set(), 2.0) == (False, False)
+    one.update_workers({"a", "b"}, set(), 1.0)
+    assert one.update_workers({"b"}, set(), 2.0) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -284,21 +284,21 @@ def test_a_worker_that_was_sent_away_is_no_loss() -> None:
 )
 def test_a_job_is_over_by_slurms_word_alone(state: str, over: bool) -> None:
     one = job()
-    one.heard(GONE if state == "GONE" else JobStatus(state), 5.0)
+    one.update_status(GONE if state == "GONE" else JobStatus(state), 5.0)
     assert (one.over is not None) == over
 
 
 def test_a_job_that_slurm_forgot_is_not_over_while_its_worker_is_there() -> None:
     one = job()
-    one.look({"a"}, set(), 1.0)
-    one.heard(GONE, 2.0)
+    one.update_workers({"a"}, set(), 1.0)
+    one.update_status(GONE, 2.0)
     assert one.over is None
 
 
 def test_a_requeued_job_begins_anew() -> None:
     one = job()
-    one.heard(JobStatus("RUNNING"), 1.0)
-    one.look({"a", "b"}, set(), 2.0)
-    one.look(set(), {"a"}, 3.0)
-    one.heard(JobStatus("PENDING", "BeginTime"), 4.0)
+    one.update_status(JobStatus("RUNNING"), 1.0)
+    one.update_workers({"a", "b"}, set(), 2.0)
+    one.update_workers(set(), {"a"}, 3.0)
+    one.update_status(JobStatus("PENDING", "BeginTime"), 4.0)
     assert (one.workers, one.known, one.empty_since, one.running_since) == (2, set(), None, None)

@@ -58,20 +58,19 @@ class LocalWorkers:
         """
         for why in need.unfit.values():
             raise ClusterError(f"the workers on this machine cannot run this study: {why}")
-        crews = self._worker_loads(need)
-        change = scaling.decide_scaling(
-            crews, unfinished=need.unfinished, limits=self._limits, at_once=self._limits.most
+        loads = self._worker_loads(need)
+        decision = scaling.decide_scaling(
+            loads, unfinished=need.unfinished, limits=self._limits, at_once=self._limits.most
         )
-        if change.start:
-            self._cluster.scale(len(crews) + change.start)
+        if decision.start:
+            self._cluster.scale(len(loads) + decision.start)
+        addresses = {int(name): self._worker_address(int(name)) for name in decision.close}
         # One that has no address yet is closed once it has: nobody could be told by then not to get it ready.
-        close = {
-            int(name): address for name in change.close if (address := self._worker_address(int(name))) is not None
-        }
+        close = {name: address for name, address in addresses.items() if address is not None}
         if close:
             self._closing |= set(close.values())
             self._cluster.loop.add_callback(self._cluster.scale_down, list(close))
-        coming = change.start + sum(1 for crew in crews if not crew.joined)
+        coming = decision.start + sum(not load.joined for load in loads)
         waiting = f"{coming} worker{'s' * (coming != 1)} starting" if coming else ""
         return ClusterStatus(coming=coming, waiting=waiting, closing=self._closing)
 
@@ -81,7 +80,7 @@ class LocalWorkers:
 
     def _worker_loads(self, need: WorkerDemand) -> list[scaling.JobLoad]:
         now = time.monotonic()
-        crews = []
+        loads = []
         for name in list(self._cluster.worker_spec):
             asked = self._asked.setdefault(name, now)
             nanny = self._cluster.workers.get(name)
@@ -90,8 +89,8 @@ class LocalWorkers:
                 self._asked[name] = now
             elif now - asked > _START or getattr(nanny, "status", None) is Status.failed:
                 raise ClusterError(f"a worker did not start on this machine within {_START} s")
-            crews.append(scaling.JobLoad(str(name), asked, 1, int(address is not None), int(address in need.busy)))
-        return crews
+            loads.append(scaling.JobLoad(str(name), asked, 1, int(address is not None), int(address in need.busy)))
+        return loads
 
     def stop_workers(self) -> None:
         """Kill the worker processes; the scheduler goes on answering."""

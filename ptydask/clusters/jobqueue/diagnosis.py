@@ -263,7 +263,7 @@ def count_death(counts: FailureCounts, text: str, now: float) -> FailureCounts:
     return _with_pause(replace(counts, deaths=counts.deaths + 1, last=text), now)
 
 
-def set_back(counts: FailureCounts, text: str, now: float) -> FailureCounts:
+def count_setback(counts: FailureCounts, text: str, now: float) -> FailureCounts:
     """A job ended before it could work, by no fault of its own."""
     return _with_pause(replace(counts, setbacks=counts.setbacks + 1, last=text), now)
 

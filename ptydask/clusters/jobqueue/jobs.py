@@ -84,7 +84,7 @@ class Job:
         """As ``dask worker --nworkers`` gives them."""
         yield from ([self.name] if self.size == 1 else [f"{self.name}-{i}" for i in range(self.size)])
 
-    def crew(self, busy: Iterable[str]) -> JobLoad:
+    def load(self, busy: Iterable[str]) -> JobLoad:
         """For the scaling."""
         return JobLoad(self.name, self.asked, self.workers, len(self.fit), len(self.fit & set(busy)))
 
@@ -102,11 +102,11 @@ class Job:
             running_since=self.running_since,
         )
 
-    def accepted(self, number: str) -> None:
+    def accept(self, number: str) -> None:
         """The batch system took it."""
         self.id, self.submission = number, None
 
-    def look(self, there: set[str], going: set[str], now: float) -> tuple[bool, bool]:
+    def update_workers(self, there: set[str], going: set[str], now: float) -> tuple[bool, bool]:
         """Take note of who is connected, ``going`` those that take no more work.
 
         Returns whether somebody was lost, and whether somebody has come back.
@@ -122,7 +122,7 @@ class Job:
             self.empty_since = now
         return lost > 0, back > 0
 
-    def heard(self, seen: JobStatus, now: float) -> bool:
+    def update_status(self, seen: JobStatus, now: float) -> bool:
         """Take note of what the batch system says. Whether that is news."""
         news = self.seen is None or (seen.state, seen.reason) != (self.seen.state, self.seen.reason)
         self.seen = seen
