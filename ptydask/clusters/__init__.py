@@ -128,8 +128,8 @@ def choose(name: str) -> ClusterChoice:
     ConfigError for a profile that breaks a rule.
     """
     if name == "auto":
-        answers, why = _slurm_answers()
-        return ClusterChoice(get("slurm" if answers else "local"), why)
+        is_there, why = _find_slurm()
+        return ClusterChoice(get("slurm" if is_there else "local"), why)
     if "://" in name:
         from ptydask.clusters.address import RunningScheduler
 
@@ -145,7 +145,7 @@ _ANSWER = 5
 """Seconds for SLURM's controller to answer."""
 
 
-def _slurm_answers() -> tuple[bool, str]:
+def _find_slurm() -> tuple[bool, str]:
     """Whether jobs can be sent to a SLURM from here, and how that is known."""
     if shutil.which("sbatch") is None:
         return False, "sbatch is not on the PATH"

@@ -103,7 +103,7 @@ class Job:
         )
 
     def accept(self, number: str) -> None:
-        """The batch system took it."""
+        """The batch system took it, under this number."""
         self.id, self.submission = number, None
 
     def update_workers(self, there: set[str], going: set[str], now: float) -> tuple[bool, bool]:
@@ -111,7 +111,8 @@ class Job:
 
         Returns whether somebody was lost, and whether somebody has come back.
         """
-        lost, back = len(self.there - there - self.leaving), min(self.losses, len(there - self.known))
+        lost = len(self.there - there - self.leaving)
+        back = min(self.losses, len(there - self.known))  # a nanny brings its worker back under another address
         self.losses += lost - back
         self.there = there
         self.known |= there

@@ -100,13 +100,14 @@ def worker_threads(profile: Profile, request: ClusterRequest) -> int:
 
 def describe(profile: Profile, request: ClusterRequest) -> str:
     """``8 workers in 8 SLURM jobs, partition gpu, 1 GPU, 4 cores, 16 GB, 04:00:00 each``."""
-    plan = plan_layout(profile, request)
-    asked = f"{request.least} to {request.workers}" if request.least != request.workers else str(request.workers)
-    workers = f"{asked} worker{'s' * (request.workers != 1)}"
-    jobs = f"{plan.most} {SYSTEMS[profile.system]} job{'s' * (plan.most != 1)}"
-    text = f"{workers} in {'up to ' * (request.least != request.workers)}{jobs}{_rounding_note(plan, profile, request)}"
+    layout = plan_layout(profile, request)
+    workers = f"{request.workers} worker{'s' * (request.workers != 1)} in"
+    if request.least != request.workers:
+        workers = f"{request.least} to {workers} up to"
+    jobs = f"{layout.most} {SYSTEMS[profile.system]} job{'s' * (layout.most != 1)}"
     queue = "partition" if profile.system == "slurm" else "queue"
     parts = [
+        f"{workers} {jobs}{_rounding_note(layout, profile, request)}",
         f"{queue} {profile.queue}" if profile.queue else "",
         f"account {profile.account}" if profile.account else "",
         _gpus_text(profile),
@@ -114,25 +115,25 @@ def describe(profile: Profile, request: ClusterRequest) -> str:
         memory_text(profile.memory) if profile.memory else "",
         clock_text(profile.walltime) if profile.walltime else "",
     ]
-    line = ", ".join([text, *filter(None, parts)]) + " each"
+    line = ", ".join(filter(None, parts)) + " each"
     if profile.from_dask:
         line += f" (from Dask's jobqueue.yaml: {', '.join(profile.from_dask)})"
     return line
 
 
-def _rounding_note(plan: JobLayout, profile: Profile, request: ClusterRequest) -> str:
-    whole = plan.most * plan.per_job
-    if whole < request.workers:
-        return f" (max_jobs {profile.max_jobs}: {whole} workers at once)"
-    of = f" of {plan.per_job} workers" if plan.per_job > 1 else ""
-    more = whole - request.workers
-    return of + (f" ({more} more than asked for: jobs are whole)" if more else "")
+def _rounding_note(layout: JobLayout, profile: Profile, request: ClusterRequest) -> str:
+    workers = layout.most * layout.per_job
+    if workers < request.workers:
+        return f" (max_jobs {profile.max_jobs}: {workers} workers at once)"
+    size = f" of {layout.per_job} workers" if layout.per_job > 1 else ""
+    surplus = workers - request.workers
+    return f"{size} ({surplus} more than asked for: jobs are whole)" if surplus else size
 
 
 def _gpus_text(profile: Profile) -> str:
     if not profile.gpus:
         return "no GPU"
-    count = f"{profile.gpus} GPU" if profile.gpus == 1 else f"{profile.gpus} GPUs"
+    count = f"{profile.gpus} GPU{'s' * (profile.gpus != 1)}"
     return f"{count} ({profile.gpu_type})" if profile.gpu_type else count
 
 
@@ -152,8 +153,9 @@ _TIMES = (
 def parse_time(text: str) -> int | None:
     """The seconds that ``text`` is in one of SLURM's formats; None where it is in none, or is nothing."""
     for form, units in _TIMES:
-        if found := form.fullmatch(text.strip()):
-            return sum(int(number) * unit for number, unit in zip(found.groups(), units, strict=True)) or None
+        match = form.fullmatch(text.strip())
+        if match is not None:
+            return sum(int(number) * unit for number, unit in zip(match.groups(), units, strict=True)) or None
     return None
 
 
@@ -173,8 +175,11 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 def parse_size(text: str) -> int | None:
     """The bytes that ``16GB``, ``16G``, ``16 GiB`` or ``1.5T`` are (powers of 1024, as SLURM has them), else None."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
-    return (int(float(found[1]) * _UNITS[found[2].upper()]) or None) if found else None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        return None
+    number, unit = match.groups()
+    return int(float(number) * _UNITS[unit.upper()]) or None
 
 
 def memory_text(number: int) -> str:
