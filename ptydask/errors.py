@@ -151,6 +151,11 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def describe_error(error: BaseException | None) -> str:
+    """What some program's exception says, in one line without passwords: ``ValueError: math domain error``."""
+    return redact(one_line(f"{type(error).__name__}: {error}"))
+
+
 _SECRETS: set[str] = set()
 
 

@@ -95,7 +95,7 @@ class ForeignWorkers:
 
     def __init__(self, client: Client, address: str) -> None:
         self.client, self._address = client, address
-        self._said: set[str] = set()
+        self._told: set[str] = set()
 
     @contextmanager
     def patient(self) -> Iterator[None]:
@@ -116,27 +116,30 @@ class ForeignWorkers:
 
     def tend(self, need: WorkerDemand) -> ClusterStatus:
         """Say what there is. Raises ClusterError where no worker of several, or of one, can do the work."""
-        there = set(workers_of(self.client))
-        if there and there <= need.unfit.keys():
+        workers = set(workers_of(self.client))
+        if workers and workers <= need.unfit.keys():
             raise ClusterError(f"no worker of {self._address} can run this study: {next(iter(need.unfit.values()))}")
         notices = [f"worker {worker} gets no trials: {why}" for worker, why in need.unfit.items()]
         if self._address.startswith("tcp://"):
             notices.insert(0, f"nothing is encrypted at {self._address}, and whoever reaches it can run programs there")
-        new = tuple(line for line in notices if line not in self._said)
-        self._said.update(new)
-        waiting = "" if there else f"the scheduler at {self._address} has no workers; start some with dask worker"
+        new = tuple(line for line in notices if line not in self._told)
+        self._told.update(new)
+        waiting = "" if workers else f"the scheduler at {self._address} has no workers; start some with dask worker"
         return ClusterStatus(notices=new, waiting=waiting)
 
     def stop_workers(self) -> None:
         """Have trials under way save and end; worker processes that do not let go of theirs are restarted."""
-        if not (asked := self._busy()):
+        asked = busy = self._busy()
+        if not asked:
             return
         self._run(_ask_to_go, True, asked)
         deadline = time.monotonic() + _PATIENCE
-        while (busy := self._busy()) and time.monotonic() < deadline:
+        while busy and time.monotonic() < deadline:
             time.sleep(0.2)
+            busy = self._busy()
         workers = workers_of(self.client)
-        if nannies := [worker for worker in busy if workers.get(worker, {}).get("nanny")]:
+        nannies = [worker for worker in busy if workers.get(worker, {}).get("nanny")]
+        if nannies:
             self.client.restart_workers(nannies, timeout=_LET_GO, raise_for_error=False)
         self._run(_ask_to_go, False, [worker for worker in asked if worker not in busy])
 

@@ -89,12 +89,13 @@ def hopeless_error(plan: StudyPlan, failures: Failures, total: int, recorded: in
     """
     first, count = failures.first, failures.count
     assert first is not None
+    trials, stay = f"the first {count} trials", f"these {count}"
+    if recorded > count:
+        trials, stay = f"{trials} of this run", f"all {recorded}"
     show = f"ptydask show {shlex.quote(str(plan.results))} {first.number}"
     more = "another --results begins with all points" if plan.exhaustive else "--trials raises the number"
-    earlier = recorded > count
     return PtydaskError(
-        f"the first {count} trials{' of this run' if earlier else ''} failed alike: {first.message}; "
-        f"{total - recorded} of {total} trials were not run; "
+        f"{trials} failed alike: {first.message}; {total - recorded} of {total} trials were not run; "
         f"`{show}` has the log and the error in full; once it is mended, the same command goes on "
-        f"({f'all {recorded}' if earlier else f'these {count}'} stay recorded and count, {more})"
+        f"({stay} stay recorded and count, {more})"
     )

@@ -15,7 +15,7 @@ from distributed import Client, Future, KilledWorker
 from ptydask import worker
 from ptydask.clusters import Cluster, ClusterStatus, WorkerDemand, workers_of
 from ptydask.driver.contract import GOES_ON
-from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, one_line, redact
+from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, describe_error
 from ptydask.trial import reconcile
 
 TICK = 1.0
@@ -96,10 +96,12 @@ class WorkerPool:
         return self.facts
 
     def _say_that_they_get_ready(self) -> None:
-        count = len(self.members)
-        if count and self._joined is None:
-            self._joined = time.monotonic()
-        if count and self._joined is not None and time.monotonic() - self._joined > _SILENCE:
+        count, now = len(self.members), time.monotonic()
+        if not count:
+            return
+        if self._joined is None:
+            self._joined = now
+        if now - self._joined > _SILENCE:
             self._joined = float("inf")
             self.notice(f"{count} worker{'s' * (count > 1)} there, loading programs and data")
 
@@ -121,12 +123,13 @@ class WorkerPool:
         ``longest`` is the time of the longest trial so far, in seconds. Raises what :meth:`first` raises, and
         StoppedEarly where all workers are gone and none comes.
         """
-        there = self._connected_workers()
-        lost = [member.task for address, member in self.members.items() if address not in there and member.task]
-        for address in [address for address in self.members if address not in there]:
+        connected = self._connected_workers()
+        gone = [address for address in self.members if address not in connected]
+        lost = [self.members[address].task for address in gone if self.members[address].task]
+        for address in gone:
             self._remove_worker(address)
-        self._refused &= there.keys()  # addresses are used again
-        for address in there:
+        self._refused &= connected.keys()  # addresses are used again
+        for address in connected:
             if address not in self.members and address not in self._refused and address not in self.tended.closing:
                 self.members[address] = _PoolWorker(self._send_preparation(address))
         for address, member in list(self.members.items()):
@@ -210,8 +213,8 @@ class WorkerPool:
 
     def _in_time(self, address: str, longest: float) -> bool:
         deadline = self.tended.deadlines.get(address)
-        left = None if deadline is None else deadline - time.time()
-        return reconcile.time_for_another(left, longest, self.members[address].trials)
+        seconds = None if deadline is None else deadline - time.time()
+        return reconcile.time_for_another(seconds, longest, self.members[address].trials)
 
     def _tend_cluster(self, unfinished: int, longest: float) -> None:
         need = WorkerDemand(
@@ -238,4 +241,4 @@ def _unfit_reason(error: BaseException | None) -> str:
         return "it died while it loaded programs and data; is there enough memory?"
     if isinstance(error, PtydaskError):
         return str(error)
-    return f"it could not get ready: {redact(one_line(f'{type(error).__name__}: {error}'))[:300]}"
+    return f"it could not get ready: {describe_error(error)[:300]}"

@@ -145,8 +145,8 @@ def _conclude(outcome: RunOutcome | None, prepared: PreparedRun, view: View, rec
     if reached is not None:
         view.notice(target_text(reached, plan))
     if outcome is None:
-        recorded = "what was recorded is in one file now"
-        view.notice(recorded if reached else "every trial was recorded already; they are in one file now")
+        subject = "what was recorded is" if reached else "every trial was recorded already; they are"
+        view.notice(f"{subject} in one file now")
         return RunEnd(None, complete=True)
     if outcome.snapshot.best is None:
         view.notice(none_completed_text(records, plan.results))

@@ -98,7 +98,7 @@ def prepare(setup: RunSetup, versions: Mapping[str, str]) -> dict[str, str]:
     Raises ClusterError where this worker's packages are not the driver's or the engine is not among them, DataError
     where the measurements cannot be used.
     """
-    _same_versions(versions)
+    _check_versions(versions)
     try:
         engines.get(setup.plan.engine)
     except PtydaskError as error:
@@ -113,15 +113,14 @@ def versions() -> dict[str, str]:
     return {"Python": python, "ptydask": __version__, **{name: version(name) for name in ("distributed", "optuna")}}
 
 
-def _same_versions(wanted: Mapping[str, str]) -> None:
-    here = versions()
-    other = [
-        f"{name} {here.get(name, 'missing')} (here: {wanted[name]})"
-        for name in wanted
-        if here.get(name) != wanted[name]
-    ]
-    if other:
-        raise ClusterError(f"{_this_python()} has {', '.join(other)}; {_REMEDY}")
+def _check_versions(of_driver: Mapping[str, str]) -> None:
+    own = versions()
+    differing = []
+    for name, wanted in of_driver.items():
+        if own.get(name) != wanted:
+            differing.append(f"{name} {own.get(name, 'missing')} (here: {wanted})")
+    if differing:
+        raise ClusterError(f"{_this_python()} has {', '.join(differing)}; {_REMEDY}")
 
 
 _REMEDY = "give the workers the environment that this command runs in"

@@ -191,10 +191,15 @@ def choose_shelf(folder: Path, store_id: str) -> Shelf:
 def _send_file(kind: Kind, number: int, data: bytes, store: str) -> None:
     upload, digest = secrets.token_hex(6), hashlib.sha256(data).hexdigest()
     for offset in range(0, max(1, len(data)), PIECE):
-        last = offset + PIECE >= len(data)
-        piece = data[offset : offset + PIECE]
-        said = digest if last else ""
-        _ask_scheduler(kind=kind, number=number, offset=offset, piece=piece, upload=upload, sha256=said, store=store)
+        _ask_scheduler(
+            kind=kind,
+            number=number,
+            offset=offset,
+            piece=data[offset : offset + PIECE],
+            upload=upload,
+            sha256=digest if offset + PIECE >= len(data) else "",  # with the last piece the file is complete
+            store=store,
+        )
 
 
 def _ask_scheduler(**message: Any) -> bytes:
