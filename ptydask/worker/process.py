@@ -51,7 +51,7 @@ class OpenSession:
     facts: Mapping[str, str]
     """What the session says of itself and of the data."""
     _storage: optuna.storages.BaseStorage | None = None
-    _shelf: transfer.Shelf | None = None
+    _shelf: transfer.SharedFolder | None = None
 
     def storage(self) -> optuna.storages.BaseStorage:
         """The connection, made at the first trial."""
@@ -59,7 +59,7 @@ class OpenSession:
             self._storage = urls.connect(self.setup.storage)
         return self._storage
 
-    def shelf(self) -> transfer.Shelf:
+    def shelf(self) -> transfer.SharedFolder:
         """The way for the files of trials, found out at the first one."""
         if self._shelf is None:
             self._shelf = transfer.choose_shelf(self.setup.folder, self.setup.store_id)

@@ -78,7 +78,7 @@ class TrialCheckpoint:
         trial: Trial,
         params: Mapping[str, Scalar],
         watch: ProgressReporter,
-        shelf: transfer.Shelf,
+        shelf: transfer.SharedFolder,
         number: int,
         every: float,
     ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ptydask.clusters import scaling
 from ptydask.clusters.jobqueue import slurm
+from ptydask.clusters.jobqueue.jobs import Job
 from ptydask.clusters.jobqueue.slurm import JobStatus
 from ptydask.errors import one_line
 
@@ -36,33 +37,6 @@ _RAISED = re.compile(r"^(?!Traceback)[A-Za-z_][\w.]*(Error|Exception|Exit|Interr
 
 
 @dataclass(frozen=True, slots=True)
-class JobSnapshot:
-    """What is known of one job."""
-
-    title: str
-    """``job 12``."""
-    asked: float
-    """When it was asked for, seconds since the epoch, as all times here."""
-    seen: JobStatus | None = None
-    """What the batch system says last; None where it was not asked, or has not answered yet."""
-    joined: bool = False
-    """Whether a worker of it was ever there."""
-    here: bool = False
-    """Whether one is there now."""
-    tail: str = ""
-    """The end of its log, in one line."""
-    log: str = ""
-    """Where its log is."""
-    hopeless_since: float | None = None
-    running_since: float | None = None
-
-    @property
-    def waits(self) -> bool:
-        """Whether it is known to have no node yet."""
-        return self.seen is not None and self.seen.state in slurm.WAITING and not self.here
-
-
-@dataclass(frozen=True, slots=True)
 class JobOutcome:
     """How a job ended."""
 
@@ -71,8 +45,9 @@ class JobOutcome:
     """Whether it could not work, by a fault that the next one will have as well."""
 
 
-def judge_ending(job: JobSnapshot) -> JobOutcome:
-    """What to say of a job that is over and was not asked to end."""
+def judge_ending(job: Job, log: str = "", tail: str = "") -> JobOutcome:
+    """What to say of a job that is over and was not asked to end; ``log`` is the path of its log, ``tail`` its end."""
+    log_note = _log_note(log, tail)
     status = job.seen or slurm.GONE
     where = f"{job.title} on {status.nodes}" if status.nodes else job.title
     match status.state:
@@ -84,7 +59,7 @@ def judge_ending(job: JobSnapshot) -> JobOutcome:
             return JobOutcome(f"{where} reached the end of its walltime ({status.state})", False)
         case "OUT_OF_MEMORY":
             message = f"{where} ran out of memory (OUT_OF_MEMORY): its job needs more `memory`"
-            return JobOutcome(_with_log(message, job), not job.joined)
+            return JobOutcome(message + log_note, not job.joined)
         case "CANCELLED" if job.joined:
             return JobOutcome(f"{where} was cancelled (CANCELLED)", False)
         case "CANCELLED":
@@ -93,12 +68,11 @@ def judge_ending(job: JobSnapshot) -> JobOutcome:
         case "COMPLETED" if job.joined:
             return JobOutcome(f"{where} ended (COMPLETED)", False)
         case "GONE":
-            return JobOutcome(_with_log(f"SLURM no longer knows {job.title}", job), not job.joined)
+            return JobOutcome(f"SLURM no longer knows {job.title}{log_note}", not job.joined)
     how = ", ".join(filter(None, [_state_text(status), status.code]))
     if job.joined:
-        return JobOutcome(_with_log(f"{where} ended: {how}", job), False)
-    message = f"{where} ended before its worker joined: {how}"
-    return JobOutcome(_with_log(message, job), status.state not in _NOT_ITS_FAULT)
+        return JobOutcome(f"{where} ended: {how}{log_note}", False)
+    return JobOutcome(f"{where} ended before its worker joined: {how}{log_note}", status.state not in _NOT_ITS_FAULT)
 
 
 def own_fault(status: JobStatus) -> bool:
@@ -110,11 +84,10 @@ def _state_text(status: JobStatus) -> str:
     return status.state if status.reason in ("", "None") else f"{status.state} ({status.reason})"
 
 
-def _with_log(message: str, job: JobSnapshot) -> str:
-    if not job.tail:
-        return f"{message}; its log is empty" if job.log else message
-    where = f" ({job.log})" if job.log else ""
-    return f"{message}; its log ends: {job.tail}{where}"
+def _log_note(log: str, tail: str) -> str:
+    if not tail:
+        return "; its log is empty" if log else ""
+    return f"; its log ends: {tail} ({log})" if log else f"; its log ends: {tail}"
 
 
 def last_words(log: str, limit: int = 300) -> str:
@@ -142,7 +115,7 @@ def read_tail(path: Path, size: int = 16_384) -> str:
 # --- waiting ---
 
 
-def waiting_text(jobs: Iterable[JobSnapshot]) -> str:
+def waiting_text(jobs: Iterable[Job]) -> str:
     """For the live view: ``2 jobs pending (Priority), 1 job starting``; empty where no job is awaited."""
     reasons = Counter[str]()
     starting = 0
@@ -159,12 +132,12 @@ def waiting_text(jobs: Iterable[JobSnapshot]) -> str:
     return ", ".join(parts)
 
 
-def queue_news(jobs: Iterable[JobSnapshot], told: frozenset[str], now: float) -> tuple[list[str], frozenset[str]]:
+def queue_news(jobs: Iterable[Job], told: frozenset[str], now: float) -> tuple[list[str], frozenset[str]]:
     """Lines on reasons for waiting that nobody has been told of yet, and all that have been told.
 
     A reason is told again only after no job has waited any more.
     """
-    by_reason: dict[str, list[JobSnapshot]] = {}
+    by_reason: dict[str, list[Job]] = {}
     pending = [job for job in jobs if job.waits]
     for job in pending:
         if now - job.asked >= TELL_AFTER and job.seen is not None and job.seen.reason != "None":
@@ -179,21 +152,20 @@ def queue_news(jobs: Iterable[JobSnapshot], told: frozenset[str], now: float) ->
     return lines, (told | by_reason.keys()) if pending else frozenset()
 
 
-def late_join_text(job: JobSnapshot, now: float) -> str:
+def late_join_text(job: Job, now: float) -> str:
     """What to say of a job whose worker is long in coming; empty where it is not."""
     if job.joined:
         return ""
-    log = f"; its log: {job.log}" if job.log else ""
     if job.running_since is not None and now - job.running_since > JOIN_NOTICE:
         nodes = job.seen.nodes if job.seen is not None else ""
         where = f" on {nodes}" if nodes else ""
-        return f"{job.title} runs{where} for {now - job.running_since:.0f} s, and no worker has joined{log}"
+        return f"{job.title} runs{where} for {now - job.running_since:.0f} s, and no worker has joined"
     if job.seen is None and now - job.asked > UNSEEN_NOTICE:
-        return f"{job.title} was asked for {now - job.asked:.0f} s ago, and no worker has joined{log}"
+        return f"{job.title} was asked for {now - job.asked:.0f} s ago, and no worker has joined"
     return ""
 
 
-def stuck_reason(jobs: Iterable[JobSnapshot], now: float) -> str:
+def stuck_reason(jobs: Iterable[Job], now: float) -> str:
     """Why no worker will ever come: every job waits for something that waiting will not bring; empty where one may."""
     live = list(jobs)
     for job in live:

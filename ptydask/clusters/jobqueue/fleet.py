@@ -263,7 +263,7 @@ class Fleet:
             self._ask_soon()
         if job.over is None or was_over or job.unwanted:
             return
-        outcome = diagnosis.judge_ending(job.snapshot(self._logs, reply.tails.get(job.id, "")))
+        outcome = diagnosis.judge_ending(job, self._log_path(job), reply.tails.get(job.id, ""))
         if job.suspect is not None and job.seen is not None and diagnosis.own_fault(job.seen):
             # What the driver saw of its worker, and what the batch system says of the job: together the whole story.
             self._note_death(job, f"{job.title}: {job.suspect[1]}; {outcome.text}", now)
@@ -299,6 +299,9 @@ class Fleet:
         self._wanted -= 1
         self._gateway.submit(job)
 
+    def _log_path(self, job: Job) -> str:
+        return str(find_log(self._logs, job.id) or "")
+
     def _begin_end(self, job: Job, now: float, *, unwanted: bool = True) -> None:
         if job.closing is None:
             job.closing, job.unwanted = now, job.unwanted or unwanted
@@ -326,9 +329,11 @@ class Fleet:
             if job.workers:
                 self._notices.append(f"{job.title} has lost its worker for {_BACK:.0f} s: another job is started")
             self._begin_end(job, now, unwanted=False)
-        if not job.told and diagnosis.late_join_text(job.snapshot(), now):
+        late = "" if job.told else diagnosis.late_join_text(job, now)
+        if late:
             job.told = True
-            self._notices.append(diagnosis.late_join_text(job.snapshot(self._logs), now))
+            log = self._log_path(job)
+            self._notices.append(f"{late}; its log: {log}" if log else late)
         if job.running_since is not None and not job.known and now - job.running_since > _NEVER_JOINS:
             self._note_death(job, f"{job.title}: its worker did not join within {_NEVER_JOINS / 60:.0f} min", now)
             self._begin_end(job, now)
@@ -361,9 +366,7 @@ class Fleet:
     def _end_reason(self) -> str:
         live = self._live_jobs()
         fit = sum(len(job.fit) for job in live)
-        stuck = (
-            "" if self._counts.ever_worked else diagnosis.stuck_reason([job.snapshot() for job in live], time.time())
-        )
+        stuck = "" if self._counts.ever_worked else diagnosis.stuck_reason(live, time.time())
         return diagnosis.verdict(self._counts, fit=fit, alive=len(live)) or stuck
 
     def _raise_if_hopeless(self) -> None:
@@ -374,10 +377,10 @@ class Fleet:
 
     def _cluster_status(self, now: float) -> ClusterStatus:
         live = self._live_jobs()
-        lines, self._told_waits = diagnosis.queue_news([job.snapshot() for job in live], self._told_waits, now)
+        lines, self._told_waits = diagnosis.queue_news(live, self._told_waits, now)
         notices, self._notices = (*self._notices, *lines), []
         trouble = "the batch system does not answer" if self._trouble else ""
-        waiting = ", ".join(filter(None, [diagnosis.waiting_text([job.snapshot() for job in live]), trouble]))
+        waiting = ", ".join(filter(None, [diagnosis.waiting_text(live), trouble]))
         return ClusterStatus(
             notices=notices,
             coming=sum(job.workers - len(job.fit) for job in live) + self._wanted * self._limits.per_job,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ptydask.clusters.jobqueue import diagnosis, slurm
+from ptydask.clusters.jobqueue import slurm
 from ptydask.clusters.jobqueue.slurm import JobStatus
 from ptydask.clusters.scaling import JobLoad
 
@@ -66,6 +66,16 @@ class Job:
         return self.over is None and self.closing is None
 
     @property
+    def joined(self) -> bool:
+        """Whether a worker of it was ever there."""
+        return bool(self.known)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is known to have no node yet."""
+        return self.seen is not None and self.seen.state in slurm.WAITING and not self.there
+
+    @property
     def brings(self) -> bool:
         """Whether its workers stay, or will come."""
         return self.live and (self.seen is None or self.seen.state != "COMPLETING")
@@ -87,20 +97,6 @@ class Job:
     def load(self, busy: Iterable[str]) -> JobLoad:
         """For the scaling."""
         return JobLoad(self.name, self.asked, self.workers, len(self.fit), len(self.fit & set(busy)))
-
-    def snapshot(self, logs: Path | None = None, tail: str = "") -> diagnosis.JobSnapshot:
-        """For the watch; with the job's log where ``logs`` is the folder of them."""
-        return diagnosis.JobSnapshot(
-            title=self.title,
-            asked=self.asked,
-            seen=self.seen,
-            joined=bool(self.known),
-            here=bool(self.there),
-            tail=tail,
-            log=str(find_log(logs, self.id) or "") if logs is not None else "",
-            hopeless_since=self.hopeless_since,
-            running_since=self.running_since,
-        )
 
     def accept(self, number: str) -> None:
         """The batch system took it, under this number."""
