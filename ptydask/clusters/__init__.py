@@ -99,6 +99,7 @@ class Place(Protocol):
 
     def script(self, request: ClusterRequest) -> str:
         """The job script as it would be submitted, for ``--dry-run``; empty where there is none. Starts nothing."""
+        return ""
 
     def open(self, request: ClusterRequest) -> AbstractContextManager[Cluster]:
         """Bring up the scheduler and ask for workers; does not wait for them.

@@ -11,7 +11,7 @@ from typing import Any
 import dask
 from distributed import Client, Security
 
-from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, workers_of
+from ptydask.clusters import ClusterRequest, ClusterStatus, Place, WorkerDemand, workers_of
 from ptydask.clusters.interrupts import held_back
 from ptydask.clusters.settings import SETTINGS
 from ptydask.errors import ClusterError, UsageError, one_line
@@ -30,7 +30,7 @@ _FIELDS = {
 _TTL = 3600.0
 
 
-class RunningScheduler:
+class RunningScheduler(Place):
     """See :class:`ptydask.clusters.Place`."""
 
     def __init__(self, address: str) -> None:
@@ -47,10 +47,6 @@ class RunningScheduler:
     def describe(self, request: ClusterRequest) -> str:
         """Where the workers are."""
         return f"those of the running scheduler {self.address}, {request.workers} at the most"
-
-    def script(self, request: ClusterRequest) -> str:
-        """There is none."""
-        return ""
 
     @contextmanager
     def open(self, request: ClusterRequest) -> Iterator[ForeignWorkers]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from ptydask.clusters import ClusterRequest
+from ptydask.clusters import ClusterRequest, Place
 from ptydask.clusters.settings import THREADS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def describe_workers(environments: Sequence[Mapping[str, str]]) -> str:
     return f"{workers} worker{'s' * (workers != 1)} on this machine, {share}"
 
 
-class ThisMachine:
+class ThisMachine(Place):
     """See :class:`ptydask.clusters.Place`."""
 
     def default_workers(self) -> int:
@@ -60,10 +60,6 @@ class ThisMachine:
     def describe(self, request: ClusterRequest) -> str:
         """What each worker gets."""
         return describe_workers(self._environments(request))
-
-    def script(self, request: ClusterRequest) -> str:
-        """There is none."""
-        return ""
 
     def _environments(self, request: ClusterRequest) -> list[dict[str, str]]:
         return worker_environments(request.workers, visible_gpus(), len(os.sched_getaffinity(0)))

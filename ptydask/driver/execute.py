@@ -205,23 +205,20 @@ def _write_total(prepared: PreparedRun, store: Store, last: RunSnapshot | None) 
 
 
 class _Watcher:
-    """Passes everything on and keeps the latest snapshot, for the closing lines of a run that is stopped."""
+    """An Observer: passes everything on and keeps the latest snapshot, for the closing lines of a stopped run."""
 
     def __init__(self, view: View, sigterm: SigtermFlag) -> None:
         self._view, self._sigterm = view, sigterm
         self.snapshot: RunSnapshot | None = None
 
     def update(self, snapshot: RunSnapshot) -> None:
-        """See :class:`ptydask.driver.contract.Observer`."""
         self.snapshot = snapshot
         self._view.update(snapshot)
         self._sigterm.raise_if_set()
 
     def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
-        """See :class:`ptydask.driver.contract.Observer`."""
         self.snapshot = snapshot
         self._view.finished(record, best, snapshot)
 
     def notice(self, text: str) -> None:
-        """See :class:`ptydask.driver.contract.Observer`."""
         self._view.notice(text)

@@ -17,7 +17,7 @@ from ptydask.clusters.interrupts import held_back
 from ptydask.clusters.jobqueue import advice, diagnosis, launch, slurm, systems
 from ptydask.clusters.jobqueue.gateway import BatchGateway, SlurmQuery, SlurmReply
 from ptydask.clusters.jobqueue.jobs import Job, find_log
-from ptydask.clusters.jobqueue.profile import Profile, plan_layout
+from ptydask.clusters.jobqueue.profile import Profile, worker_limits
 from ptydask.clusters.jobqueue.slurm import BatchSystemUnavailable
 from ptydask.clusters.settings import silence_dask
 from ptydask.errors import ClusterError, one_line
@@ -56,8 +56,7 @@ class Fleet:
 
     def __init__(self, cluster: JobQueueCluster, profile: Profile, request: ClusterRequest) -> None:
         self._cluster, self._profile = cluster, profile
-        layout = plan_layout(profile, request)
-        self._limits = scaling.WorkerLimits(layout.least * layout.per_job, layout.most * layout.per_job, layout.per_job)
+        self._limits = worker_limits(profile, request)
         self._logs = launch.log_folder(profile, request)
         self._gateway = BatchGateway(
             cluster,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.interrupts import for_this_process_only, held_back
 from ptydask.clusters.jobqueue import systems
-from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, plan_layout, worker_threads
+from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, worker_limits, worker_threads
 from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, dask_variable
 from ptydask.errors import ClusterError, one_line
 
@@ -68,7 +68,7 @@ def job_options(profile: Profile, request: ClusterRequest) -> dict[str, Any]:
     """Keyword arguments for the class of ``profile.system``, the same for every job of a run. Touches nothing."""
     import dask
 
-    processes = plan_layout(profile, request).per_job
+    processes = worker_limits(profile, request).per_job
     section = f"jobqueue.{profile.system}."
     system_options = systems.class_options(profile, log_folder(profile, request))
     system_options["job_directives_skip"] += dask.config.get(section + "job-directives-skip", None) or ()
@@ -207,7 +207,9 @@ def make_scheduler(profile: Profile, request: ClusterRequest, keys: Path) -> Job
         raise ClusterError(f"{logs!r}: no backslash and no line break may be in the path of the results of jobs")
     try:
         temporary = Security.temporary()
-        security = _tls_security(_in_memory(temporary), *_write_keys(temporary, keys))
+        names = [f"tls_{role}_{part}" for role in ("client", "scheduler") for part in ("cert", "key")]
+        in_memory = {name: getattr(temporary, name) for name in names}  # the driver's own halves are on no disk
+        security = _tls_security(in_memory, *_write_keys(temporary, keys))
         log_folder(profile, request).mkdir(parents=True, exist_ok=True)
         site_options = dask.config.get(f"jobqueue.{profile.system}.scheduler-options", None) or {}
         # Whatever the configuration says: no other door than the one with TLS.
@@ -229,12 +231,6 @@ def make_scheduler(profile: Profile, request: ClusterRequest, keys: Path) -> Job
 
 
 # --- keys ---------------------------------------------------------------------------------------------
-
-
-def _in_memory(temporary: Any) -> dict[str, str]:
-    """What the scheduler and the driver's client use of the certificate."""
-    names = ("client_cert", "client_key", "scheduler_cert", "scheduler_key")
-    return {f"tls_{name}": getattr(temporary, f"tls_{name}") for name in names}
 
 
 def _write_keys(temporary: Any, keys: Path) -> tuple[Path, Path]:

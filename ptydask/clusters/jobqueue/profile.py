@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ptydask.clusters import ClusterRequest
+from ptydask.clusters.scaling import WorkerLimits
 
 SYSTEMS: Mapping[str, str] = {
     "slurm": "SLURM",
@@ -69,30 +70,19 @@ class Profile:
     """The fields whose values come from Dask's own jobqueue.yaml."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobLayout:
-    """How workers are shared out over jobs."""
-
-    per_job: int
-    """Worker processes of a job: GPUs x workers per GPU."""
-    most: int
-    """Jobs at once, at the most."""
-    least: int
-    """Jobs that are kept while there is anything to do."""
-
-
-def plan_layout(profile: Profile, request: ClusterRequest) -> JobLayout:
-    """Whole jobs: rounded up where the workers do not fill them, cut at the profile's ``max_jobs``."""
+def worker_limits(profile: Profile, request: ClusterRequest) -> WorkerLimits:
+    """The workers of whole jobs: rounded up where they do not fill them, cut at the profile's ``max_jobs``."""
     per_job = max(1, profile.gpus) * request.workers_per_gpu
     most = -(-request.workers // per_job)
     if profile.max_jobs is not None:
         most = min(most, profile.max_jobs)
-    return JobLayout(per_job, most, min(most, -(-request.least // per_job)))
+    least = min(most, -(-request.least // per_job))
+    return WorkerLimits(least * per_job, most * per_job, per_job)
 
 
 def worker_threads(profile: Profile, request: ClusterRequest) -> int:
     """Cores of one worker."""
-    return max(1, profile.cpus // plan_layout(profile, request).per_job)
+    return max(1, profile.cpus // worker_limits(profile, request).per_job)
 
 
 # --- words ------------------------------------------------------------------------------------------
@@ -100,14 +90,15 @@ def worker_threads(profile: Profile, request: ClusterRequest) -> int:
 
 def describe(profile: Profile, request: ClusterRequest) -> str:
     """``8 workers in 8 SLURM jobs, partition gpu, 1 GPU, 4 cores, 16 GB, 04:00:00 each``."""
-    layout = plan_layout(profile, request)
+    limits = worker_limits(profile, request)
+    count = limits.most // limits.per_job
     workers = f"{request.workers} worker{'s' * (request.workers != 1)} in"
     if request.least != request.workers:
         workers = f"{request.least} to {workers} up to"
-    jobs = f"{layout.most} {SYSTEMS[profile.system]} job{'s' * (layout.most != 1)}"
+    jobs = f"{count} {SYSTEMS[profile.system]} job{'s' * (count != 1)}"
     queue = "partition" if profile.system == "slurm" else "queue"
     parts = [
-        f"{workers} {jobs}{_rounding_note(layout, profile, request)}",
+        f"{workers} {jobs}{_rounding_note(limits, profile, request)}",
         f"{queue} {profile.queue}" if profile.queue else "",
         f"account {profile.account}" if profile.account else "",
         _gpus_text(profile),
@@ -121,12 +112,11 @@ def describe(profile: Profile, request: ClusterRequest) -> str:
     return line
 
 
-def _rounding_note(layout: JobLayout, profile: Profile, request: ClusterRequest) -> str:
-    workers = layout.most * layout.per_job
-    if workers < request.workers:
-        return f" (max_jobs {profile.max_jobs}: {workers} workers at once)"
-    size = f" of {layout.per_job} workers" if layout.per_job > 1 else ""
-    surplus = workers - request.workers
+def _rounding_note(limits: WorkerLimits, profile: Profile, request: ClusterRequest) -> str:
+    if limits.most < request.workers:
+        return f" (max_jobs {profile.max_jobs}: {limits.most} workers at once)"
+    size = f" of {limits.per_job} workers" if limits.per_job > 1 else ""
+    surplus = limits.most - request.workers
     return f"{size} ({surplus} more than asked for: jobs are whole)" if surplus else size
 
 
