@@ -12,7 +12,7 @@ import dask
 from distributed import Client, Security
 
 from ptydask.clusters import ClusterRequest, ClusterStatus, Place, WorkerDemand, workers_of
-from ptydask.clusters.interrupts import held_back
+from ptydask.clusters.interrupts import close_undisturbed, held_back
 from ptydask.clusters.settings import SETTINGS
 from ptydask.errors import ClusterError, UsageError, one_line
 
@@ -68,7 +68,7 @@ class RunningScheduler(Place):
                         f"the scheduler at {self.address} does not answer within {_CONNECT} s, or not to us: "
                         f"{one_line(str(error)) or type(error).__name__}"
                     ) from error
-                stack.callback(_close_client, client)
+                stack.callback(close_undisturbed, client)
             yield client
 
     def _tls_security(self) -> Security | None:
@@ -79,11 +79,6 @@ class RunningScheduler(Place):
         if missing:
             raise ClusterError(f"{self.address} needs a certificate: set {', '.join(missing)} in Dask's configuration")
         return security
-
-
-def _close_client(client: Client) -> None:
-    with held_back():
-        client.close()
 
 
 class ForeignWorkers:

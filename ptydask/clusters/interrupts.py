@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -26,6 +27,12 @@ def held_back() -> Iterator[None]:
             signal.signal(number, handler)
         if received:
             signal.raise_signal(signal.Signals(received[0]))
+
+
+def close_undisturbed(resource: Any) -> None:
+    """Close it; Ctrl-C and SIGTERM wait until that is done."""
+    with held_back():
+        resource.close()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster
 from distributed.core import Status
 
 from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, scaling
-from ptydask.clusters.interrupts import for_this_process_only, held_back
+from ptydask.clusters.interrupts import close_undisturbed, for_this_process_only, held_back
 from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence_dask
 from ptydask.errors import ClusterError, one_line
 
@@ -120,9 +120,10 @@ def open_workers(environments: list[dict[str, str]], request: ClusterRequest) ->
     with dask.config.set(settings), _main_module_hidden(), ExitStack() as stack:
         with held_back():  # what it held back is raised at its end: the stack must know by then what to close
             cluster = _start_cluster(environments)
-            stack.callback(_close_cluster, cluster)
+            stack.callback(close_undisturbed, cluster)
             client = Client(cluster, set_as_default=False)  # it would wait for workers that are asked for already
-            stack.callback(_close_client, cluster, client)
+            stack.callback(close_undisturbed, client)
+            stack.callback(_kill_workers, cluster)
             cluster.scale(request.least)
         yield LocalWorkers(cluster, client, scaling.WorkerLimits(request.least, request.workers))
 
@@ -145,18 +146,6 @@ def _main_module_hidden() -> Iterator[None]:
         main.__spec__ = spec
         if file is not None:
             main.__file__ = file
-
-
-def _close_client(cluster: _PinnedCluster, client: Client) -> None:
-    with held_back():
-        _kill_workers(cluster)
-        client.close()
-
-
-def _close_cluster(cluster: _PinnedCluster) -> None:
-    with held_back():
-        _kill_workers(cluster)
-        cluster.close()
 
 
 def _start_cluster(environments: list[dict[str, str]]) -> _PinnedCluster:

@@ -52,13 +52,19 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a run ended."""
+    """How a run ended that nobody stopped."""
 
-    snapshot: RunSnapshot
+    snapshot: RunSnapshot | None
+    """None where every trial was recorded already, and only packing was left."""
     complete: bool
     """Whether every trial that was asked for is recorded, or the target reached; else its time is over."""
     reached: TrialRecord | None = None
     """The best trial, where it is as good as the target that the plan has."""
+
+    @property
+    def failed(self) -> int:
+        """How many trials failed, of all that are recorded; 0 where no trial was left to run."""
+        return 0 if self.snapshot is None else self.snapshot.counts.get("failed", 0)
 
 
 def snapshot_of_records(records: Sequence[TrialRecord], meta: StudyMeta, file: Path, *, complete: bool) -> RunSnapshot:

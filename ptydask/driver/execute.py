@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -57,22 +57,7 @@ def raise_on_sigterm() -> Iterator[SigtermFlag]:
             signal.signal(signal.SIGTERM, before)
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnd:
-    """How a run ended that nobody stopped."""
-
-    snapshot: RunSnapshot | None
-    """None where every trial was recorded already, and only packing was left."""
-    complete: bool
-    """Whether nothing is left to do; else the time is over."""
-
-    @property
-    def failed(self) -> int:
-        """How many trials failed, of all that are recorded; 0 where no trial was left to run."""
-        return 0 if self.snapshot is None else self.snapshot.counts.get("failed", 0)
-
-
-def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunEnd:
+def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunOutcome:
     """Run what is missing, pack the results, tell ``view`` how it went; the view is closed at the end.
 
     A run that is stopped raises what stopped it, after everything under way has been closed and the view has been told
@@ -90,7 +75,8 @@ def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunE
             view.close(watcher.snapshot)
             for damaged in store.damaged:
                 view.notice(damaged)
-            return _conclude(outcome, prepared, view, store.records.values())
+            _tell_outcome(outcome, prepared.plan, view, store.records.values())
+            return outcome
     except (KeyboardInterrupt, Terminated):
         view.close(watcher.snapshot)
         view.notice(_stopped_text(prepared, watcher.snapshot))
@@ -118,12 +104,12 @@ def _open_results(prepared: PreparedRun) -> Iterator[Store]:
                 folder.rmdir()
 
 
-def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) -> RunOutcome | None:
-    """Run the trials that are missing; None where only packing was left to do."""
+def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) -> RunOutcome:
+    """Run the trials that are missing."""
     plan = prepared.plan
     missing = prepared.options.total - len(store.records)
     if missing <= 0 or prepared.reached is not None:
-        return None
+        return RunOutcome(None, complete=True, reached=prepared.reached)
     from ptydask.driver import crew, loop  # Dask comes in with them
 
     label = f"{plan.name}-{store.id[:8]}"
@@ -139,20 +125,16 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     return outcome
 
 
-def _conclude(outcome: RunOutcome | None, prepared: PreparedRun, view: View, records: Iterable[TrialRecord]) -> RunEnd:
-    plan = prepared.plan
-    reached = prepared.reached if outcome is None else outcome.reached
-    if reached is not None:
-        view.notice(target_text(reached, plan))
-    if outcome is None:
-        subject = "what was recorded is" if reached else "every trial was recorded already; they are"
+def _tell_outcome(outcome: RunOutcome, plan: StudyPlan, view: View, records: Iterable[TrialRecord]) -> None:
+    if outcome.reached is not None:
+        view.notice(target_text(outcome.reached, plan))
+    if outcome.snapshot is None:
+        subject = "what was recorded is" if outcome.reached else "every trial was recorded already; they are"
         view.notice(f"{subject} in one file now")
-        return RunEnd(None, complete=True)
-    if outcome.snapshot.best is None:
+    elif outcome.snapshot.best is None:
         view.notice(none_completed_text(records, plan.results))
     if not outcome.complete:
         view.notice("the time is over; the same command goes on from here")
-    return RunEnd(outcome.snapshot, outcome.complete)
 
 
 # --- words -----------------------------------------------------------------------------------------

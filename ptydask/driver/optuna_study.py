@@ -70,11 +70,9 @@ class OptunaStudy:
 
     def running(self, now: datetime) -> tuple[RunningTrial, ...]:
         """Trials of this store under way."""
-        return tuple(
-            _to_running_trial(t, self._values(t), now)
-            for t in self.trials()
-            if t.state is State.RUNNING and _to_begun_trial(t).store == self.store
-        )
+        running = [trial for trial in self.trials() if trial.state is State.RUNNING]
+        own = [trial for trial in running if _to_begun_trial(trial).store == self.store]
+        return tuple(_to_running_trial(trial, self._values(trial), now) for trial in own)
 
     def _values(self, trial: FrozenTrial) -> dict[str, Any]:
         """The parameters of a trial as engines and records have them."""

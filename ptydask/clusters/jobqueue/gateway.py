@@ -187,11 +187,7 @@ class BatchGateway:
             for job in jobs:
                 self.cancel(job)
             return None
-        return self._thread.submit(self._kill_ids, {job.id for job in jobs if job.id})
-
-    def _kill_ids(self, ids: set[str]) -> None:
-        with contextlib.suppress(BatchSystemUnavailable):
-            slurm.cancel(ids, kill=True)
+        return self._thread.submit(slurm.cancel, {job.id for job in jobs if job.id}, kill=True)
 
     def end_jobs(self, jobs: Collection[Job], limit: float) -> str:
         """End all jobs, and wait for their end ``limit`` seconds at most. What is left, in words; else empty."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.interrupts import for_this_process_only, held_back
+from ptydask.clusters.interrupts import close_undisturbed, for_this_process_only, held_back
 from ptydask.clusters.jobqueue import systems
 from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, worker_limits, worker_threads
 from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, dask_variable
@@ -184,13 +184,8 @@ def open_scheduler(profile: Profile, request: ClusterRequest) -> Iterator[JobQue
         stack.callback(shutil.rmtree, keys, ignore_errors=True)
         with held_back():  # what it held back is raised at its end: the stack must know by then what to close
             cluster = make_scheduler(profile, request, keys)
-            stack.callback(_close_scheduler, cluster)
+            stack.callback(close_undisturbed, cluster)
         yield cluster
-
-
-def _close_scheduler(cluster: JobQueueCluster) -> None:
-    with held_back():
-        cluster.close()
 
 
 def make_scheduler(profile: Profile, request: ClusterRequest, keys: Path) -> JobQueueCluster:

@@ -43,13 +43,9 @@ def dask_setup(started: Any) -> None:
 def pin_gpu(name: str, environ: MutableMapping[str, str]) -> None:
     """Leave one GPU of the job's to the worker ``NAME-i``: the i-th, in turn. To be called before torch is loaded."""
     gpus = [gpu for gpu in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu.strip()]
+    index = re.search(r"-(\d+)$", name)  # the only worker of a job has none
     if gpus:
-        environ["CUDA_VISIBLE_DEVICES"] = gpus[_worker_index(name) % len(gpus)].strip()
-
-
-def _worker_index(name: str) -> int:
-    index = re.search(r"-(\d+)$", name)
-    return int(index[1]) if index else 0
+        environ["CUDA_VISIBLE_DEVICES"] = gpus[int(index[1]) % len(gpus) if index else 0].strip()
 
 
 def _on_sigterm(leave: Callable[[], None]) -> None:
