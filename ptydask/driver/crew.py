@@ -75,16 +75,16 @@ class WorkerPool:
         """The connection to the scheduler."""
         return self.cluster.client
 
-    def first(self, unfinished: int) -> Mapping[str, str]:
+    def wait_for_first(self, unfinished: int) -> Mapping[str, str]:
         """Wait until one worker is ready; what it says of itself and of the data.
 
         Raises DataError where the measurements cannot be used, ClusterError where no worker gets ready.
         """
-        with self.connection():
+        with self.stop_without_scheduler():
             try:
                 while not self.facts:
-                    self.look(unfinished)
-                    self._say_that_they_get_ready()
+                    self.update(unfinished)
+                    self._tell_of_preparation()
                     time.sleep(_STEP)
             except _NoWorkers as error:
                 raise ClusterError(f"no worker came up within {PATIENCE:.0f} s") from error
@@ -95,7 +95,7 @@ class WorkerPool:
             )
         return self.facts
 
-    def _say_that_they_get_ready(self) -> None:
+    def _tell_of_preparation(self) -> None:
         count, now = len(self.members), time.monotonic()
         if not count:
             return
@@ -106,7 +106,7 @@ class WorkerPool:
             self.notice(f"{count} worker{'s' * (count > 1)} there, loading programs and data")
 
     @contextmanager
-    def connection(self) -> Iterator[None]:
+    def stop_without_scheduler(self) -> Iterator[None]:
         """Whatever Dask raises in here because its scheduler is gone becomes StoppedEarly."""
         try:
             yield
@@ -117,10 +117,10 @@ class WorkerPool:
                 raise
             raise StoppedEarly(f"the Dask scheduler is gone; {GOES_ON}") from error
 
-    def look(self, unfinished: int, longest: float = 0.0) -> list[str]:
+    def update(self, unfinished: int, longest: float = 0.0) -> list[str]:
         """Who came, who is ready, who went; let the cluster do its part. Returns the tasks of those who went.
 
-        ``longest`` is the time of the longest trial so far, in seconds. Raises what :meth:`first` raises, and
+        ``longest`` is the time of the longest trial so far, in seconds. Raises what :meth:`wait_for_first` raises, and
         StoppedEarly where all workers are gone and none comes.
         """
         connected = self._connected_workers()
@@ -128,7 +128,7 @@ class WorkerPool:
         lost = [self.members[address].task for address in gone if self.members[address].task]
         for address in gone:
             self._remove_worker(address)
-        self._refused &= connected.keys()  # addresses are used again
+        self._refused &= connected.keys()  # addresses are used again: whoever comes after one that was refused is new
         for address in connected:
             if address not in self.members and address not in self._refused and address not in self.tended.closing:
                 self.members[address] = _PoolWorker(self._send_preparation(address))
@@ -139,7 +139,7 @@ class WorkerPool:
         self._check_any_worker()
         return lost
 
-    def idle(self, longest: float = 0.0) -> list[str]:
+    def idle_workers(self, longest: float = 0.0) -> list[str]:
         """The workers that may begin a trial now."""
         return [
             address
@@ -158,19 +158,19 @@ class WorkerPool:
             function, *arguments, key=task, pure=False, workers=[address], allow_other_workers=False
         )
 
-    def free(self, task: str) -> None:
+    def set_idle(self, task: str) -> None:
         """The worker of this task may begin another trial. Not for one that went, or is going."""
         for member in self.members.values():
             if member.task == task:
                 member.task = ""
 
-    def died(self, task: str) -> None:
+    def remove_worker_of(self, task: str) -> None:
         """The worker of this task is gone, or not ready after all; whoever has its address now has to get ready."""
         for address, member in list(self.members.items()):
             if member.task == task:
                 del self.members[address]
 
-    def connected(self, address: str) -> bool:
+    def is_connected(self, address: str) -> bool:
         """Whether this worker is there, asked anew."""
         return address in self._connected_workers()
 

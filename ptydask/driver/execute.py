@@ -115,7 +115,7 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     label = f"{plan.name}-{store.id[:8]}"
     with prepared.place.open(replace(prepared.where, folder=store.folder, label=label)) as cluster:
         pool = crew.WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
-        facts = pool.first(missing)
+        facts = pool.wait_for_first(missing)
         if store.previous is not None:
             for notice in provenance.compare_data(store.previous, facts, file=store.path):
                 watcher.notice(notice)

@@ -85,15 +85,15 @@ class _StudyRun:
         self.index = len(study.trials()) << 16  # beyond every index of an earlier run, whatever became of its tasks
         self.tick(force=True)
 
-    def go(self) -> None:
+    def run_trials(self) -> None:
         """Send trials and collect them until the study, or its time, is over."""
         progress = self.progress
         uncollected: deque[str] = deque()
         while self.flight or not progress.over():
-            self.fill(len(uncollected))
+            self.send_trials(len(uncollected))
             # With tasks left to collect, those that ended meanwhile are taken without waiting for any.
             uncollected.extend(self._wait_for_ended(0.0 if uncollected else TICK))
-            self.fill(len(uncollected))  # a worker that is free gets its next trial before any bookkeeping
+            self.send_trials(len(uncollected))  # a worker that is free gets its next trial before any bookkeeping
             if uncollected:
                 key = uncollected.popleft()
                 if key in self.flight:  # Dask and the crew may both have told of it
@@ -102,7 +102,7 @@ class _StudyRun:
                 raise hopeless_error(progress.plan, progress.failures, progress.total, len(self.store.records))
             self.tick()
 
-    def fill(self, uncollected: int = 0) -> None:
+    def send_trials(self, uncollected: int = 0) -> None:
         """Send a trial to every idle worker, as long as there are some to send.
 
         Before a trial has ended well, those that are over and not yet collected have a say first.
@@ -112,7 +112,7 @@ class _StudyRun:
             return
         if uncollected and not progress.failures.disproved:
             return
-        idle = self.crew.idle(progress.longest)
+        idle = self.crew.idle_workers(progress.longest)
         wanted = reconcile.to_submit(progress.total, len(self.store.records), len(self.flight), len(idle))
         for address in idle[:wanted]:
             self._send_trial(address)
@@ -136,13 +136,14 @@ class _StudyRun:
         for key in ended:
             # Only a task that finished leaves its worker free at once: of any other the worker may be gone.
             if self.flight[key].future.status == "finished":
-                self.crew.free(key)
+                self.crew.set_idle(key)
         return ended
 
     def collect(self, key: str) -> None:
         """Record what a task brought, or put right what it left."""
         done, error = self._task_outcome(self.flight[key])
         del self.flight[key]
+        # What a task left behind without a result is found, and put right, by the reconciler at the end.
         if done is not None:
             self.reconciler.add(done.record, first=done.first, written=done.written)
             if done.written.lost:
@@ -152,10 +153,10 @@ class _StudyRun:
             case None | worker.WorkerLeaving():
                 pass  # its worker is gone, or goes: the next look takes it off the crew
             case KilledWorker() | worker.NotPrepared():
-                self.crew.died(key)
+                self.crew.remove_worker_of(key)
             case StorageError():
-                self._refused(error)
-                self.crew.free(key)
+                self._note_refusal(error)
+                self.crew.set_idle(key)
             case PtydaskError():
                 raise error
             case _:
@@ -172,13 +173,13 @@ class _StudyRun:
                 return future.result(timeout=FETCH), None
             except (TimeoutError, CancelledError):
                 # The worker may only be slow to answer: ask again for as long as it is there.
-                if not self.crew.connected(sent.address):
+                if not self.crew.is_connected(sent.address):
                     break
         # Dask would run the task once more; the trial's file, if there is one, says what it gave.
         future.cancel()
         return None, None
 
-    def _refused(self, error: StorageError) -> None:
+    def _note_refusal(self, error: StorageError) -> None:
         """Tell of a trial that could not reach its storage. Raises StoppedEarly where there were too many."""
         self.progress.refusals += 1
         if self.progress.refusals > REFUSALS:
@@ -192,17 +193,17 @@ class _StudyRun:
             return
         self.last_tick = now
         unfinished = 0 if self.progress.over() else self.progress.total - len(self.store.records)
-        for key in self.crew.look(unfinished, self.progress.longest):
+        for key in self.crew.update(unfinished, self.progress.longest):
             self.ended.put(key)  # Dask may still hope for this worker; nobody else does
         self.progress.tell(len(self.flight))
 
-    def end(self) -> RunOutcome:
+    def finish(self) -> RunOutcome:
         """Put right what is left, and say how it went."""
         self.reconciler.reconcile_trials(Reason.LOST)
         self.progress.tell(0)
         return RunOutcome(self.progress.snapshot(), self.progress.complete(), self.progress.reached())
 
-    def stop(self) -> None:
+    def close_interrupted(self) -> None:
         """Close what was under way as interrupted. The workers must be gone."""
         self.flight.clear()
         try:
@@ -227,15 +228,19 @@ def run(options: RunOptions, crew: WorkerPool, store: Store, observer: Observer)
     Raises KeyboardInterrupt or whatever else ended it early, after everything that was under way has been closed as
     interrupted; StoppedEarly where the storage was lost.
     """
-    with crew.connection(), _storage_or_stop(crew.setup.storage), _open_run(options, crew, store, observer) as study:
+    with (
+        crew.stop_without_scheduler(),
+        _storage_or_stop(crew.setup.storage),
+        _open_run(options, crew, store, observer) as study,
+    ):
         study.begin()
         try:
-            study.go()
+            study.run_trials()
         except BaseException:
             crew.cluster.stop_workers()
-            study.stop()
+            study.close_interrupted()
             raise
-        return study.end()
+        return study.finish()
 
 
 @contextmanager
