@@ -32,8 +32,6 @@ from ptydask.space.ranges import contains, describe, is_number
 from ptydask.trial import reconcile
 from ptydask.trial.reconcile import BegunTrial
 
-_STATES = {TrialState.COMPLETE: State.COMPLETE, TrialState.PRUNED: State.PRUNED, TrialState.FAIL: State.FAIL}
-
 
 def open_study(storage: optuna.storages.BaseStorage, name: str, direction: Direction) -> optuna.Study:
     """The study of that name, new or as it is there. Raises StorageError where it looks the other way."""
@@ -137,9 +135,9 @@ class OptunaStudy:
 
     def tell(self, record: TrialRecord) -> None:
         """Close a trial as its record says."""
-        failed = record.state is TrialState.FAIL or not _is_finite(record.error)
-        values = None if failed or record.error is None else [record.error]
-        self._finish_trial(record.number, State.FAIL if failed else _STATES[record.state], values, record.reason)
+        state = _optuna_state(record)
+        values = None if state is State.FAIL or record.error is None else [record.error]
+        self._finish_trial(record.number, state, values, record.reason)
 
     def close(self, trial: BegunTrial, reason: Reason) -> None:
         """Close a trial that nobody works on any more."""
@@ -171,7 +169,7 @@ class OptunaStudy:
         fixed = lost.system_attrs.get("fixed_params", {})
         self.study.enqueue_trial({**fixed, **trial.params}, user_attrs=attrs)
 
-    def numbers_of(self, trial: BegunTrial, *, state: TrialState, reason: Reason, message: str) -> TrialRecord:
+    def record_of(self, trial: BegunTrial, *, state: TrialState, reason: Reason, message: str) -> TrialRecord:
         """A record from what Optuna knows, for a trial whose own is missing."""
         frozen = self.trials()[trial.number]
         error = frozen.value if frozen.value is not None else _last_reported_value(frozen)
@@ -228,14 +226,14 @@ def _to_frozen_trial(record: TrialRecord, space: Mapping[str, Distribution], sto
         **({"retry_of": record.retry_of} if record.retry_of is not None else {}),
         **({"reason": record.reason.value} if record.reason else {}),
     }
-    failed = record.state is TrialState.FAIL or not _is_finite(record.error)
+    state = _optuna_state(record)
     values = {n: value for n, value in record.params.items() if n in space and _optuna_accepts(space[n], value)}
     params = sampling.to_optuna_params(space, values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a range that was narrowed since
         return create_trial(
-            state=_STATES[record.state] if not failed else State.FAIL,
-            value=None if failed else record.error,
+            state=state,
+            value=None if state is State.FAIL else record.error,
             params=params,
             distributions={name: sampling.to_optuna(space[name]) for name in params},
             user_attrs={**attrs, **sampling.value_attributes(space, values)},
@@ -259,8 +257,10 @@ def _copy_foreign_trial(trial: FrozenTrial, space: Mapping[str, Distribution]) -
     return copy if _incompatible_param(copy, space) is None else None
 
 
-def _is_finite(error: float | None) -> bool:
-    return error is not None and math.isfinite(error)
+def _optuna_state(record: TrialRecord) -> State:
+    """How the trial ended for Optuna, which has no place for an error that is not finite."""
+    finite = record.error is not None and math.isfinite(record.error)
+    return State[record.state.value] if finite else State.FAIL
 
 
 def _incompatible_param(trial: FrozenTrial, space: Mapping[str, Distribution]) -> str | None:

@@ -80,7 +80,7 @@ class Reconciler:
                 self._record_numbers(trial, state, ended, "its file was lost; the numbers are from the Optuna study")
 
     def _record_numbers(self, trial: BegunTrial, state: TrialState, reason: Reason, message: str) -> None:
-        record = self.optuna_study.numbers_of(trial, state=state, reason=reason, message=message)
+        record = self.optuna_study.record_of(trial, state=state, reason=reason, message=message)
         plan, folder = self.optuna_study.plan, self.store.folder
         written = shard.write(folder, record, None, plan.keep, direction=plan.direction, metric=plan.metric)
         self.add(record, first=trial.first, written=written)

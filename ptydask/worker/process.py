@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class NotPrepared(Exception):  # noqa: N818
     """This process has not been made ready for the run: it is a new one, or another run has had it since."""
 
 
-@dataclass(slots=True)
+@dataclass
 class OpenSession:
     """One run's, on this worker."""
 
@@ -50,20 +51,16 @@ class OpenSession:
     slot: Slot
     facts: Mapping[str, str]
     """What the session says of itself and of the data."""
-    _storage: optuna.storages.BaseStorage | None = None
-    _shelf: transfer.SharedFolder | None = None
 
+    @cached_property
     def storage(self) -> optuna.storages.BaseStorage:
         """The connection, made at the first trial."""
-        if self._storage is None:
-            self._storage = urls.connect(self.setup.storage)
-        return self._storage
+        return urls.connect(self.setup.storage)
 
+    @cached_property
     def shelf(self) -> transfer.SharedFolder:
         """The way for the files of trials, found out at the first one."""
-        if self._shelf is None:
-            self._shelf = transfer.choose_shelf(self.setup.folder, self.setup.store_id)
-        return self._shelf
+        return transfer.choose_shelf(self.setup.folder, self.setup.store_id)
 
     @property
     def device(self) -> str:
@@ -73,10 +70,10 @@ class OpenSession:
     def close(self) -> None:
         """Give everything back."""
         self.session.close()
-        if self._storage is not None:
-            urls.disconnect(self._storage)
-        if self._shelf is not None:
-            self._shelf.close()
+        if "storage" in vars(self):
+            urls.disconnect(self.storage)
+        if "shelf" in vars(self):
+            self.shelf.close()
 
 
 _open: OpenSession | None = None

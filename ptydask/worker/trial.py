@@ -79,7 +79,7 @@ def _load_study(ready: OpenSession, index: int) -> optuna.Study:
     plan = ready.setup.plan
     return optuna.load_study(
         study_name=plan.name,
-        storage=ready.storage(),
+        storage=ready.storage,
         sampler=sampling.build_sampler(plan.sampler, seed=_mix_seed(plan.seed, index), space=plan.space),
         pruner=sampling.build_pruner(plan.pruner, iterations=plan.iterations),
     )
@@ -102,7 +102,7 @@ class _TrialRun:
 
     def __init__(self, ready: OpenSession, task: str) -> None:
         self.ready, self.setup, self.task = ready, ready.setup, task
-        self.shelf = ready.shelf()
+        self.shelf = ready.shelf
         self.done: TrialDone | None = None
         self.first = 0
 
