@@ -53,14 +53,15 @@ class ConfigError(UsageError):
         line: int | None = None,
     ) -> None:
         self.rule, self.file, self.key, self.value, self.hint, self.line = rule, file, key, value, hint, line
-        where = [] if file is None else [f"{file}:{line}" if line is not None else str(file)]
-        what = key if value is ... else f"{key} = {shorten(value)}" if key else shorten(value)
-        said = rule if not hint else f"{rule}; {hint}"
-        super().__init__(one_line(": ".join([*where, *([what] if what else []), said])))
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Travel between processes whole: exceptions of Dask tasks are pickled."""
-        return _rebuild, (type(self), str(self), self.__dict__)
+        place = "" if file is None else str(file)
+        if file is not None and line is not None:
+            place = f"{file}:{line}"
+        setting = key
+        if value is not ...:
+            setting = f"{key} = {shorten(value)}" if key else shorten(value)
+        advice = f"{rule}; {hint}" if hint else rule
+        # Exceptions of Dask tasks are pickled: made again of this one line, and then given all attributes, it is whole.
+        super().__init__(one_line(": ".join(part for part in (place, setting, advice) if part)))
 
     def in_file(self, file: Path | str) -> ConfigError:
         """The same error, naming ``file``, where it named none."""
@@ -109,13 +110,6 @@ class ClusterError(PtydaskError):
     """The workers cannot do their work."""
 
 
-def _rebuild(cls: type[ConfigError], text: str, state: dict[str, object]) -> ConfigError:
-    error = cls.__new__(cls)
-    Exception.__init__(error, text)
-    error.__dict__.update(state)
-    return error
-
-
 def require(module: str, needed: str, extra: str, package: str = "") -> None:
     """Raises MissingDependency where ``module`` is not installed; imports nothing.
 
@@ -130,16 +124,16 @@ def nearest_number(number: int, numbers: Sequence[int]) -> str:
     """Which trials there are, where ``number`` is none of them, for an error's text."""
     if not numbers:
         return "no trial has ended so far"
-    close = min(numbers, key=lambda known: (abs(known - number), known))
-    return f"the nearest is {close}, of {len(numbers)} trials from {min(numbers)} to {max(numbers)}"
+    nearest = min(numbers, key=lambda other: (abs(other - number), other))
+    return f"the nearest is {nearest}, of {len(numbers)} trials from {min(numbers)} to {max(numbers)}"
 
 
 def nearest_hint(word: str, known: Iterable[str]) -> str:
     """``did you mean 'x'?`` for the nearest known word, else the list of them, for an error's hint."""
     names = list(known)
-    close = get_close_matches(str(word), names, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]!r}?"
+    matches = get_close_matches(str(word), names, n=1, cutoff=0.6)
+    if matches:
+        return f"did you mean {matches[0]!r}?"
     return f"known: {', '.join(sorted(names))}" if len(names) <= 12 else ""
 
 
@@ -157,6 +151,11 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def describe_error(error: BaseException | None) -> str:
+    """What some program's exception says, in one line without passwords: ``ValueError: math domain error``."""
+    return redact(one_line(f"{type(error).__name__}: {error}"))
+
+
 _SECRETS: set[str] = set()
 
 
@@ -164,8 +163,8 @@ def hide_password(url: str) -> None:
     """From now on :func:`redact` blanks out this URL's password, however it is written, in whatever text it appears."""
     rest = url.partition("://")[2]
     userinfo, _, _ = rest.partition("?")[0].rpartition("@")
-    found = [userinfo.partition(":")[2], *re.findall(r"[?&](?:password|passwd|sslpassword)=([^&]*)", rest)]
-    for secret in found:
+    secrets = [userinfo.partition(":")[2], *re.findall(r"[?&](?:password|passwd|sslpassword)=([^&]*)", rest)]
+    for secret in secrets:
         for plain in (secret, unquote(secret)):
             _SECRETS.update(text for text in _spellings(plain) if len(text) >= 4)
 

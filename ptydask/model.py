@@ -383,18 +383,18 @@ def in_order(
     records: Iterable[TrialRecord], value_of: Callable[[TrialRecord], Any], *, reverse: bool = False
 ) -> list[TrialRecord]:
     """The trials by a value of theirs, rising, ties by number; without one, or with NaN, last in either order."""
-    there: list[tuple[tuple[int, Any], TrialRecord]] = []
-    without: list[TrialRecord] = []
+    keyed: list[tuple[tuple[int, Any], TrialRecord]] = []
+    without_value: list[TrialRecord] = []
     for record in sorted(records, key=lambda record: record.number):
         value = value_of(record)
         if value is None or value != value:
-            without.append(record)
+            without_value.append(record)
         elif isinstance(value, int | float):
-            there.append(((0, value), record))
+            keyed.append(((0, value), record))
         else:  # words after numbers, so that a mixed column has an order
-            there.append(((1, str(value)), record))
-    there.sort(key=lambda pair: pair[0], reverse=reverse)
-    return [*(record for _, record in there), *without]
+            keyed.append(((1, str(value)), record))
+    keyed.sort(key=lambda pair: pair[0], reverse=reverse)
+    return [*(record for _, record in keyed), *without_value]
 
 
 def is_better(a: float, b: float, direction: Direction) -> bool:

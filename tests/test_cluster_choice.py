@@ -134,8 +134,10 @@ def test_a_profile_is_a_place(tmp_path: Path) -> None:
 def test_choosing_needs_no_dask() -> None:
     """`--help` and errors of usage come at once."""
     code = (
-        "import sys, ptydask.clusters as c; c.choose('slurm').place.describe(c.ClusterRequest(2, 2))\n"
+        "import sys, ptydask.clusters as c; request = c.ClusterRequest(2, 2)\n"
+        "for name in ('slurm', 'local'): c.choose(name).place.describe(request)\n"
         "heavy = {'distributed', 'torch', 'optuna', 'dask_jobqueue'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        "assert not heavy, heavy\n"
+        "import ptydask.driver.execute; assert 'distributed' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, local, workers_of
-from ptydask.clusters.local import LocalWorkers, ThisMachine
+from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, local, local_workers, workers_of
+from ptydask.clusters.local import ThisMachine
+from ptydask.clusters.local_workers import LocalWorkers
 from ptydask.errors import ClusterError
 
 
@@ -61,7 +62,7 @@ def test_a_worker_that_cannot_get_ready_ends_the_run() -> None:
 @pytest.mark.slow
 def test_a_worker_that_does_not_start_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a time, with a line that says so."""
-    monkeypatch.setattr(local, "_START", 0.0)
+    monkeypatch.setattr(local_workers, "_START", 0.0)
     with ThisMachine().open(ClusterRequest(1, 1)) as workers:
         workers.tend(WorkerDemand(1, ()))
         time.sleep(0.01)

@@ -18,7 +18,7 @@ from ptydask.clusters.jobqueue.profile import (
     memory_text,
     parse_size,
     parse_time,
-    plan_layout,
+    worker_limits,
     worker_threads,
 )
 from ptydask.errors import ConfigError
@@ -269,7 +269,7 @@ def test_what_a_system_cannot_be_asked_for_is_refused(text: str, said: str, read
 
 def test_what_directives_ask_for_may_be_counted(read: Callable[..., Profile]) -> None:
     profile = read("system: sge\ngpus: 2\ncpus: 8\nresource_spec: gpu=2\ndirectives: [-pe smp 8]")
-    assert plan_layout(profile, ClusterRequest(4, 4)).per_job == 2
+    assert worker_limits(profile, ClusterRequest(4, 4)).per_job == 2
     assert worker_threads(profile, ClusterRequest(4, 4)) == 4
 
 
@@ -354,8 +354,8 @@ def test_workers_are_shared_out_over_whole_jobs(
     gpus: int, per_gpu: int, workers: int, least: int, cap: int | None, expected: tuple[int, int, int]
 ) -> None:
     profile = Profile(gpus=gpus, max_jobs=cap)
-    plan = plan_layout(profile, ClusterRequest(workers, least, per_gpu))
-    assert (plan.per_job, plan.most, plan.least) == expected
+    limits = worker_limits(profile, ClusterRequest(workers, least, per_gpu))
+    assert (limits.per_job, limits.most // limits.per_job, limits.least // limits.per_job) == expected
 
 
 def test_the_line_of_the_plan() -> None:

@@ -110,12 +110,12 @@ def of(plan: StudyPlan, *addresses: str) -> tuple[WorkerPool, Workers]:
     """A crew, all of it ready."""
     workers = Workers(set(addresses))
     crew = WorkerPool(setup(plan), cast(Any, workers), lambda text: None)
-    crew.look(9)
+    crew.update(9)
     for task in workers.sent:
         task.end("finished", FACTS)
-    crew.look(9)
+    crew.update(9)
     workers.sent.clear()
-    assert crew.idle() == sorted(addresses)
+    assert crew.idle_workers() == sorted(addresses)
     return crew, workers
 
 
@@ -127,12 +127,12 @@ def test_workers_that_die_together_are_told_of_twice(plan: StudyPlan, monkeypatc
     monkeypatch.setattr(crews, "PATIENCE", 0.2)  # nobody else comes
     reconciled: list[int] = []
     it = run_of(crew, SimpleNamespace(reconcile_trials=lambda *_: reconciled.append(len(it.flight))))
-    it.fill()
+    it.send_trials()
     workers.there.clear()
     for task in workers.sent:
         task.end("error", KilledWorker("trial", cast(Any, None), 0))
     with pytest.raises(crews.StoppedEarly):
-        it.go()
+        it.run_trials()
     assert reconciled == [1, 0]
 
 
@@ -140,13 +140,13 @@ def test_a_worker_that_came_back_under_its_address_works_again(plan: StudyPlan) 
     """A fixed port, and a nanny that was quicker than the driver's next look: it gets ready, then it gets trials."""
     crew, workers = of(plan, "tcp://a:1")
     crew.send_trial("tcp://a:1", "trial-1", 0)
-    crew.died("trial-1")
-    crew.look(9)
+    crew.remove_worker_of("trial-1")
+    crew.update(9)
     _, prepare = workers.sent
-    assert crew.idle() == []
+    assert crew.idle_workers() == []
     prepare.end("finished", FACTS)
-    crew.look(9)
-    assert crew.idle() == ["tcp://a:1"]
+    crew.update(9)
+    assert crew.idle_workers() == ["tcp://a:1"]
 
 
 def test_a_worker_that_kept_nothing_of_the_run_gets_ready_again(
@@ -157,15 +157,15 @@ def test_a_worker_that_kept_nothing_of_the_run_gets_ready_again(
     crew, workers = of(plan, "tcp://a:1")
     reconciled: list[int] = []
     it = run_of(crew, SimpleNamespace(reconcile_trials=lambda *_: reconciled.append(len(it.flight))))
-    it.fill()
+    it.send_trials()
     (trial,) = workers.sent
     trial.end("error", NotPrepared())
     it.collect(trial.key)
-    assert (reconciled, crew.idle()) == ([0], [])
-    crew.look(9)
+    assert (reconciled, crew.idle_workers()) == ([0], [])
+    crew.update(9)
     workers.sent[-1].end("finished", FACTS)
-    crew.look(9)
-    assert crew.idle() == ["tcp://a:1"]
+    crew.update(9)
+    assert crew.idle_workers() == ["tcp://a:1"]
 
 
 def test_a_worker_takes_up_no_plan_but_that_of_its_run(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,12 +186,12 @@ def test_a_worker_that_dies_before_it_is_heard(plan: StudyPlan) -> None:
     """It said that it was ready and was gone before anybody read it: no traceback, it counts as one that died."""
     workers = Workers({"tcp://a"})
     crew = WorkerPool(setup(plan), cast(Any, workers), lambda text: None)
-    crew.look(9)
+    crew.update(9)
     workers.sent[0].end("finished", TimeoutError())
-    crew.look(9)
-    assert (crew.facts, crew.idle()) == ({}, [])
+    crew.update(9)
+    assert (crew.facts, crew.idle_workers()) == ({}, [])
     workers.there.clear()
-    crew.look(9)
+    crew.update(9)
     assert list(workers.needs[-1].unfit) == ["tcp://a"]
 
 
@@ -199,26 +199,26 @@ def test_a_worker_on_its_way_out_gets_nothing(plan: StudyPlan) -> None:
     """Neither a trial nor, where it is new, the preparation for one."""
     crew, workers = of(plan, "tcp://a")
     workers.tended = ClusterStatus(closing={"tcp://a", "tcp://b"})
-    crew.look(9)
+    crew.update(9)
     workers.there.add("tcp://b")
-    crew.look(9)
-    assert (crew.idle(), workers.sent) == ([], [])
+    crew.update(9)
+    assert (crew.idle_workers(), workers.sent) == ([], [])
 
 
 def test_an_address_is_refused_as_long_as_it_is_there(plan: StudyPlan) -> None:
     """The next worker with it may be another one; and what is kept of ten thousand workers stays small."""
     crew, workers = of(plan, "tcp://a")
     workers.there.add("tcp://b")
-    crew.look(9)
+    crew.update(9)
     workers.sent[0].end("error", MemoryError())
-    crew.look(9)
-    crew.look(9)
+    crew.update(9)
+    crew.update(9)
     assert len(workers.sent) == 1
     workers.there.remove("tcp://b")
-    crew.look(9)
+    crew.update(9)
     assert not crew._refused
     workers.there.add("tcp://b")
-    crew.look(9)
+    crew.update(9)
     assert len(workers.sent) == 2
 
 
@@ -228,10 +228,10 @@ def test_nobody_for_long_ends_the_run(plan: StudyPlan, monkeypatch: pytest.Monke
     monkeypatch.setattr(crews, "PATIENCE", -1.0)
     workers.there.clear()
     workers.tended = ClusterStatus(coming=1)
-    crew.look(9)
+    crew.update(9)
     workers.tended = ClusterStatus()
     with pytest.raises(crews.StoppedEarly, match="the same command goes on"):
-        crew.look(9)
+        crew.update(9)
 
 
 def test_a_storage_that_takes_no_trial_ends_the_run(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,7 @@ def test_a_storage_that_takes_no_trial_ends_the_run(plan: StudyPlan, monkeypatch
     it = run_of(crew, SimpleNamespace(reconcile_trials=lambda *_: None), notices.append)
     monkeypatch.setattr(workers, "tend", lambda need: _refuse(workers))
     with pytest.raises(crews.StoppedEarly, match="no room; the same command goes on"):
-        it.go()
+        it.run_trials()
     assert len(notices) == loop.REFUSALS
 
 
@@ -263,10 +263,10 @@ def test_a_scheduler_that_is_gone_is_one_line(plan: StudyPlan, monkeypatch: pyte
     monkeypatch.setattr(workers, "identity", lambda n_workers: {})
     crew = WorkerPool(setup(plan), cast(Any, workers), lambda text: None)
     with pytest.raises(crews.StoppedEarly, match="scheduler is gone"):
-        crew.first(1)
+        crew.wait_for_first(1)
     workers.status = "running"
     with pytest.raises(KeyError):
-        crew.first(1)
+        crew.wait_for_first(1)
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,4 +278,4 @@ def test_a_scheduler_that_does_not_answer_is_one_line(plan: StudyPlan, monkeypat
     workers = Workers(set())
     monkeypatch.setattr(workers, "identity", closed)
     with pytest.raises(crews.StoppedEarly, match="does not answer"):
-        WorkerPool(setup(plan), cast(Any, workers), lambda text: None).look(1)
+        WorkerPool(setup(plan), cast(Any, workers), lambda text: None).update(1)

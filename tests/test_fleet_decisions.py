@@ -113,7 +113,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Worl
         monkeypatch.setattr(fleets, "BatchGateway", Desk)
         request = ClusterRequest(workers, 0, folder=tmp_path, label="x")
         fleet = Fleet(SimpleNamespace(), Profile(**{"gpus": 1, "grace": 60, **profile}), request)  # type: ignore[arg-type]
-        made = World(fleet, fleet._desk)  # type: ignore[arg-type]
+        made = World(fleet, fleet._gateway)  # type: ignore[arg-type]
         monkeypatch.setattr(fleets, "time", SimpleNamespace(time=lambda: made.now))
         return made
 
@@ -440,7 +440,7 @@ def test_few_questions_are_asked_when_many_jobs_end(monkeypatch: pytest.MonkeyPa
         return "exit code 1"
 
     monkeypatch.setattr(slurm, "exit_code", exit_code)
-    answer = desk_of()._ask(SlurmQuery(frozenset(states)))
+    answer = desk_of()._query_slurm(SlurmQuery(frozenset(states)))
     assert answer.seen["0"].code == "exit code 1"
     assert len(asked) == 5
     assert all(answer.seen[number].state == "FAILED" for number in asked)

@@ -111,7 +111,7 @@ def test_a_range_has_one_wording(dist: FloatRange | IntRange, words: str) -> Non
     stored = json.loads(sampling.search_space_json({"x": dist, "y": dist}))
     moved = {"x": stored["x"] | {"attributes": stored["x"]["attributes"] | {"low": dist.low * 2}}, "y": stored["y"]}
     assert ranges.describe(dist) == words
-    (notice,) = comparability._compare_spaces(moved, stored, "f.h5", "")
+    (notice,) = comparability._compare_spaces(moved, stored, "f.h5", "parameters")
     assert notice.startswith(f"x: the range is now {words}, earlier trials were drawn from ")
 
 

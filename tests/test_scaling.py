@@ -13,8 +13,8 @@ from ptydask.clusters.scaling import (
     JobLoad,
     ScalingDecision,
     WorkerLimits,
-    at_once,
     decide_scaling,
+    jobs_at_once,
     retry_delay,
     target_workers,
     workers_to_keep,
@@ -181,6 +181,6 @@ def test_workers_that_are_leaving_take_room() -> None:
 
 
 def test_submitting_slows_down_after_failures() -> None:
-    assert [at_once(n) for n in range(6)] == [10, 5, 2, 1, 1, 1]
+    assert [jobs_at_once(n) for n in range(6)] == [10, 5, 2, 1, 1, 1]
     assert [retry_delay(n) for n in range(5)] == [0, 1, 2, 4, 8]
     assert retry_delay(50) == 60

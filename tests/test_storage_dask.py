@@ -15,7 +15,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.local import LocalWorkers, ThisMachine, describe_workers, visible_gpus, worker_environments
+from ptydask.clusters.local import ThisMachine, describe_workers, visible_gpus, worker_environments
+from ptydask.clusters.local_workers import LocalWorkers
 from ptydask.errors import StorageError
 from ptydask.storage import urls
 from ptydask.storage.transport import JournalService

@@ -612,7 +612,7 @@ def test_a_lost_trial_is_tried_with_the_same_value(enqueued: bool) -> None:
         trial, params = begin(one, "b")
         assert same(params, first)
         assert trial.user_attrs["attempt"] == attempt
-    found = one.numbers_of(one.begun()[-1], state=TrialState.FAIL, reason=Reason.LOST, message="")
+    found = one.record_of(one.begun()[-1], state=TrialState.FAIL, reason=Reason.LOST, message="")
     assert same(dict(found.params), first)
 
 
@@ -780,7 +780,7 @@ def test_a_changed_distribution_is_told() -> None:
     ] == []
     for now in (QuantileDistribution("normal", 0.0, 2.0), FloatRange(-3.0902323061678132, 3.0902323061678132)):
         with pytest.raises(ConfigError, match="normal, mu 0, sigma 1") as caught:
-            [*comparability._compare_spaces(old, stored({"gain": now, "size": WEIGHTED}), "f.h5", "", "parameters")]
+            [*comparability._compare_spaces(old, stored({"gain": now, "size": WEIGHTED}), "f.h5", "parameters")]
         assert caught.value.key == "parameters.gain"
         assert ranges.describe(now) in str(caught.value)
     even = WeightedChoice(WEIGHTED.choices, (0.25, 0.25, 0.25, 0.0, 0.25))

@@ -11,7 +11,8 @@ import pytest
 from distributed import get_worker
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.local import LocalWorkers, ThisMachine
+from ptydask.clusters.local import ThisMachine
+from ptydask.clusters.local_workers import LocalWorkers
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta
 from ptydask.store import checkpoints, contents, names

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from ptydask.clusters.jobqueue import diagnosis
-from ptydask.clusters.jobqueue.diagnosis import FailureCounts, JobSnapshot
+from ptydask.clusters.jobqueue.diagnosis import FailureCounts
 from ptydask.clusters.jobqueue.jobs import Job, find_log
 from ptydask.clusters.jobqueue.slurm import GONE, JobStatus
 
-STORY = JobSnapshot("job 12", asked=100.0)
+STORY = Job("job1", 1, 100.0, None, id="12")
+JOINED = {"tls://10.0.0.1:4242"}
 RAISED = """\
 2026-11-22 09:06:12,341 - distributed.nanny - INFO - Start Nanny at: 'tls://10.0.0.1:4242'
 Traceback (most recent call last):
@@ -88,13 +89,17 @@ CANCELLED = "loading\nslurmstepd-node2: error: *** JOB 20 ON node2 CANCELLED AT 
     ],
 )
 def test_each_ending_in_its_words(seen: JobStatus, joined: bool, text: str, early: bool) -> None:
-    assert diagnosis.judge_ending(replace(STORY, seen=seen, joined=joined)) == diagnosis.JobOutcome(text, early)
+    assert diagnosis.judge_ending(replace(STORY, seen=seen, known=JOINED if joined else set())) == diagnosis.JobOutcome(
+        text, early
+    )
 
 
 def test_an_early_death_shows_the_end_of_its_log() -> None:
-    story = replace(STORY, seen=JobStatus("FAILED"), tail="no such module", log="/jobs/x-12.out")
-    assert diagnosis.judge_ending(story).text.endswith("FAILED; its log ends: no such module (/jobs/x-12.out)")
-    assert diagnosis.judge_ending(replace(story, tail="")).text.endswith("FAILED; its log is empty")
+    job, log = replace(STORY, seen=JobStatus("FAILED")), "/jobs/x-12.out"
+    assert diagnosis.judge_ending(job, log, "no such module").text.endswith(
+        "FAILED; its log ends: no such module (/jobs/x-12.out)"
+    )
+    assert diagnosis.judge_ending(job, log).text.endswith("FAILED; its log is empty")
 
 
 @pytest.mark.parametrize(
@@ -132,15 +137,15 @@ def test_logs_are_found_by_the_whole_id(tmp_path: Path) -> None:
 # --- waiting ---
 
 
-def pending(reason: str, title: str = "job 1", asked: float = 0.0, hopeless_since: float | None = None) -> JobSnapshot:
-    return JobSnapshot(title, asked, JobStatus("PENDING", reason), hopeless_since=hopeless_since)
+def pending(reason: str, asked: float = 0.0, hopeless_since: float | None = None) -> Job:
+    return Job("job1", 1, asked, None, id="1", seen=JobStatus("PENDING", reason), hopeless_since=hopeless_since)
 
 
 def test_what_jobs_wait_for_in_a_few_words() -> None:
-    stories = [pending("Priority"), pending("Priority"), pending("Resources"), JobSnapshot("job 9", 0.0)]
+    stories = [pending("Priority"), pending("Priority"), pending("Resources"), Job("job9", 1, 0.0, None)]
     assert diagnosis.waiting_text(stories) == "2 jobs pending (Priority), 1 job pending (Resources), 1 job starting"
     assert diagnosis.waiting_text([]) == ""
-    assert diagnosis.waiting_text([replace(STORY, joined=True)]) == ""
+    assert diagnosis.waiting_text([replace(STORY, known=JOINED)]) == ""
 
 
 def test_a_reason_is_told_once_and_again_after_the_queue_was_empty() -> None:
@@ -152,7 +157,7 @@ def test_a_reason_is_told_once_and_again_after_the_queue_was_empty() -> None:
     assert lines == ["job 1 has waited in the queue for 10 s: Priority: other jobs come first"]
     news, told = diagnosis.queue_news([pending("Resources"), pending("Resources")], told, 70.0)
     assert news == ["2 jobs have waited in the queue for 70 s: Resources: no free nodes"]
-    _, told = diagnosis.queue_news([replace(STORY, joined=True)], told, 80.0)
+    _, told = diagnosis.queue_news([replace(STORY, known=JOINED)], told, 80.0)
     assert diagnosis.queue_news([pending("Priority", asked=80)], told, 95.0)[0] != []
 
 
@@ -165,7 +170,7 @@ def test_a_queue_that_never_grants_ends_the_run() -> None:
 
 def test_hope_from_one_job_is_enough() -> None:
     down = pending("PartitionDown", hopeless_since=10.0)
-    for other in (pending("Priority"), replace(STORY, joined=True, here=True), JobSnapshot("job 3", 0.0)):
+    for other in (pending("Priority"), replace(STORY, known=JOINED, there=JOINED), Job("job3", 1, 0.0, None)):
         assert diagnosis.stuck_reason([down, other], 60.0) == ""
     assert diagnosis.stuck_reason([], 60.0) == ""
 
@@ -174,7 +179,7 @@ def test_a_worker_that_is_long_in_coming_is_told_of() -> None:
     runs = replace(STORY, seen=JobStatus("RUNNING", nodes="n1"), running_since=100.0)
     assert diagnosis.late_join_text(runs, 200.0) == ""
     assert diagnosis.late_join_text(runs, 230.0) == "job 12 runs on n1 for 130 s, and no worker has joined"
-    assert diagnosis.late_join_text(replace(runs, joined=True), 230.0) == ""
+    assert diagnosis.late_join_text(replace(runs, known=JOINED), 230.0) == ""
     assert diagnosis.late_join_text(STORY, 500.0) == "job 12 was asked for 400 s ago, and no worker has joined"
 
 
@@ -196,7 +201,7 @@ def test_jobs_that_others_end_are_asked_for_again_but_not_for_ever() -> None:
     tally = FailureCounts()
     for number in range(20):
         assert diagnosis.verdict(tally, fit=0, alive=1) == ""
-        tally = diagnosis.set_back(tally, f"job {number} was cancelled", 0.0)
+        tally = diagnosis.count_setback(tally, f"job {number} was cancelled", 0.0)
     assert "20 jobs in a row were ended by others" in diagnosis.verdict(tally, fit=0, alive=1)
     assert tally.not_before == 60.0, "and more and more seldom"
     assert diagnosis.verdict(diagnosis.count_success(tally), fit=0, alive=1) == ""
@@ -256,27 +261,27 @@ def job(**more: object) -> Job:
 def test_the_workers_of_a_job() -> None:
     one = job()
     assert list(one.worker_names()) == ["job1-0", "job1-1"]
-    assert one.crew(()).workers == 2
-    one.look({"a", "b"}, set(), 1.0)
-    assert (one.crew({"b", "z"}).joined, one.crew({"b", "z"}).busy) == (2, 1)
-    one.look({"a", "b"}, {"a"}, 2.0)
+    assert one.load(()).workers == 2
+    one.update_workers({"a", "b"}, set(), 1.0)
+    assert (one.load({"b", "z"}).joined, one.load({"b", "z"}).busy) == (2, 1)
+    one.update_workers({"a", "b"}, {"a"}, 2.0)
     assert (one.workers, one.fit) == (1, {"b"}), "a was told to go and brings nobody back"
 
 
 def test_a_lost_worker_is_waited_for_and_noticed_when_it_is_back() -> None:
     one = job()
-    assert one.look({"a", "b"}, set(), 1.0) == (False, False)
-    assert one.look({"b"}, set(), 2.0) == (True, False)
+    assert one.update_workers({"a", "b"}, set(), 1.0) == (False, False)
+    assert one.update_workers({"b"}, set(), 2.0) == (True, False)
     assert (one.workers, one.empty_since) == (2, None)
-    assert one.look({"b", "c"}, set(), 3.0) == (False, True)
-    assert one.look(set(), set(), 4.0) == (True, False)
+    assert one.update_workers({"b", "c"}, set(), 3.0) == (False, True)
+    assert one.update_workers(set(), set(), 4.0) == (True, False)
     assert one.empty_since == 4.0
 
 
 def test_a_worker_that_was_sent_away_is_no_loss() -> None:
     one = job(leaving={"a"})
-    one.look({"a", "b"}, set(), 1.0)
-    assert one.look({"b"}, set(), 2.0) == (False, False)
+    one.update_workers({"a", "b"}, set(), 1.0)
+    assert one.update_workers({"b"}, set(), 2.0) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -284,21 +289,21 @@ def test_a_worker_that_was_sent_away_is_no_loss() -> None:
 )
 def test_a_job_is_over_by_slurms_word_alone(state: str, over: bool) -> None:
     one = job()
-    one.heard(GONE if state == "GONE" else JobStatus(state), 5.0)
+    one.update_status(GONE if state == "GONE" else JobStatus(state), 5.0)
     assert (one.over is not None) == over
 
 
 def test_a_job_that_slurm_forgot_is_not_over_while_its_worker_is_there() -> None:
     one = job()
-    one.look({"a"}, set(), 1.0)
-    one.heard(GONE, 2.0)
+    one.update_workers({"a"}, set(), 1.0)
+    one.update_status(GONE, 2.0)
     assert one.over is None
 
 
 def test_a_requeued_job_begins_anew() -> None:
     one = job()
-    one.heard(JobStatus("RUNNING"), 1.0)
-    one.look({"a", "b"}, set(), 2.0)
-    one.look(set(), {"a"}, 3.0)
-    one.heard(JobStatus("PENDING", "BeginTime"), 4.0)
+    one.update_status(JobStatus("RUNNING"), 1.0)
+    one.update_workers({"a", "b"}, set(), 2.0)
+    one.update_workers(set(), {"a"}, 3.0)
+    one.update_status(JobStatus("PENDING", "BeginTime"), 4.0)
     assert (one.workers, one.known, one.empty_since, one.running_since) == (2, set(), None, None)

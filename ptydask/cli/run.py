@@ -12,7 +12,8 @@ from ptydask.formatting import error_text, params_text
 
 if TYPE_CHECKING:
     from ptydask.config import Overrides
-    from ptydask.driver.execute import RunEnd, SigtermFlag
+    from ptydask.driver.contract import RunOutcome
+    from ptydask.driver.execute import SigtermFlag
     from ptydask.driver.prepare import PreparedRun, RunRequest
 
 RUN_EXAMPLES = """\
@@ -238,7 +239,7 @@ def _run(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
     return 3 if end.failed else 0
 
 
-def _print_best(prepared: PreparedRun, end: RunEnd) -> None:
+def _print_best(prepared: PreparedRun, end: RunOutcome) -> None:
     if end.snapshot is None:
         return
     best = end.snapshot.best

@@ -99,6 +99,7 @@ class Place(Protocol):
 
     def script(self, request: ClusterRequest) -> str:
         """The job script as it would be submitted, for ``--dry-run``; empty where there is none. Starts nothing."""
+        return ""
 
     def open(self, request: ClusterRequest) -> AbstractContextManager[Cluster]:
         """Bring up the scheduler and ask for workers; does not wait for them.
@@ -128,8 +129,8 @@ def choose(name: str) -> ClusterChoice:
     ConfigError for a profile that breaks a rule.
     """
     if name == "auto":
-        answers, why = _slurm_answers()
-        return ClusterChoice(get("slurm" if answers else "local"), why)
+        is_there, why = _find_slurm()
+        return ClusterChoice(get("slurm" if is_there else "local"), why)
     if "://" in name:
         from ptydask.clusters.address import RunningScheduler
 
@@ -145,7 +146,7 @@ _ANSWER = 5
 """Seconds for SLURM's controller to answer."""
 
 
-def _slurm_answers() -> tuple[bool, str]:
+def _find_slurm() -> tuple[bool, str]:
     """Whether jobs can be sent to a SLURM from here, and how that is known."""
     if shutil.which("sbatch") is None:
         return False, "sbatch is not on the PATH"

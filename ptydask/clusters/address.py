@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import dask
 from distributed import Client, Security
 
-from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, workers_of
-from ptydask.clusters.interrupts import held_back
+from ptydask.clusters import ClusterRequest, ClusterStatus, Place, WorkerDemand, workers_of
+from ptydask.clusters.interrupts import close_undisturbed, held_back
 from ptydask.clusters.settings import SETTINGS
 from ptydask.errors import ClusterError, UsageError, one_line
 
@@ -30,7 +30,7 @@ _FIELDS = {
 _TTL = 3600.0
 
 
-class RunningScheduler:
+class RunningScheduler(Place):
     """See :class:`ptydask.clusters.Place`."""
 
     def __init__(self, address: str) -> None:
@@ -48,10 +48,6 @@ class RunningScheduler:
         """Where the workers are."""
         return f"those of the running scheduler {self.address}, {request.workers} at the most"
 
-    def script(self, request: ClusterRequest) -> str:
-        """There is none."""
-        return ""
-
     @contextmanager
     def open(self, request: ClusterRequest) -> Iterator[ForeignWorkers]:
         """Connect. Raises ClusterError where the scheduler does not answer in time, or refuses."""
@@ -63,20 +59,17 @@ class RunningScheduler:
     @contextmanager
     def _connect(self) -> Iterator[Client]:
         security = self._tls_security()
-        with dask.config.set({"distributed.comm.timeouts.connect": f"{_CONNECT}s"}):
-            try:
-                with held_back():
+        with ExitStack() as stack:
+            with dask.config.set({"distributed.comm.timeouts.connect": f"{_CONNECT}s"}), held_back():
+                try:
                     client = Client(self.address, security=security, timeout=_CONNECT, set_as_default=False)
-            except Exception as error:
-                raise ClusterError(
-                    f"the scheduler at {self.address} does not answer within {_CONNECT} s, or not to us: "
-                    f"{one_line(str(error)) or type(error).__name__}"
-                ) from error
-        try:
+                except Exception as error:
+                    raise ClusterError(
+                        f"the scheduler at {self.address} does not answer within {_CONNECT} s, or not to us: "
+                        f"{one_line(str(error)) or type(error).__name__}"
+                    ) from error
+                stack.callback(close_undisturbed, client)
             yield client
-        finally:
-            with held_back():
-                client.close()
 
     def _tls_security(self) -> Security | None:
         if not self.address.startswith("tls://"):
@@ -93,7 +86,7 @@ class ForeignWorkers:
 
     def __init__(self, client: Client, address: str) -> None:
         self.client, self._address = client, address
-        self._said: set[str] = set()
+        self._told: set[str] = set()
 
     @contextmanager
     def patient(self) -> Iterator[None]:
@@ -105,8 +98,8 @@ class ForeignWorkers:
             raise ClusterError(
                 f"the scheduler at {self._address} cannot run ptydask (is it installed there?): {one_line(str(error))}"
             ) from error
-        self.client.run(_ask_to_go, False, on_error="ignore")  # an earlier run may have been stopped
         try:
+            self.client.run(_ask_to_go, False, on_error="ignore")  # an earlier run may have been stopped
             yield
         finally:
             if self.client.status == "running":
@@ -114,27 +107,30 @@ class ForeignWorkers:
 
     def tend(self, need: WorkerDemand) -> ClusterStatus:
         """Say what there is. Raises ClusterError where no worker of several, or of one, can do the work."""
-        there = set(workers_of(self.client))
-        if there and there <= need.unfit.keys():
+        workers = set(workers_of(self.client))
+        if workers and workers <= need.unfit.keys():
             raise ClusterError(f"no worker of {self._address} can run this study: {next(iter(need.unfit.values()))}")
         notices = [f"worker {worker} gets no trials: {why}" for worker, why in need.unfit.items()]
         if self._address.startswith("tcp://"):
             notices.insert(0, f"nothing is encrypted at {self._address}, and whoever reaches it can run programs there")
-        new = tuple(line for line in notices if line not in self._said)
-        self._said.update(new)
-        waiting = "" if there else f"the scheduler at {self._address} has no workers; start some with dask worker"
+        new = tuple(line for line in notices if line not in self._told)
+        self._told.update(new)
+        waiting = "" if workers else f"the scheduler at {self._address} has no workers; start some with dask worker"
         return ClusterStatus(notices=new, waiting=waiting)
 
     def stop_workers(self) -> None:
         """Have trials under way save and end; worker processes that do not let go of theirs are restarted."""
-        if not (asked := self._busy()):
+        asked = busy = self._busy()
+        if not asked:
             return
         self._run(_ask_to_go, True, asked)
         deadline = time.monotonic() + _PATIENCE
-        while (busy := self._busy()) and time.monotonic() < deadline:
+        while busy and time.monotonic() < deadline:
             time.sleep(0.2)
+            busy = self._busy()
         workers = workers_of(self.client)
-        if nannies := [worker for worker in busy if workers.get(worker, {}).get("nanny")]:
+        nannies = [worker for worker in busy if workers.get(worker, {}).get("nanny")]
+        if nannies:
             self.client.restart_workers(nannies, timeout=_LET_GO, raise_for_error=False)
         self._run(_ask_to_go, False, [worker for worker in asked if worker not in busy])
 

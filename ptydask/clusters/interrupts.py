@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -14,16 +15,24 @@ def held_back() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    held = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda n, _frame: came.append(n)) for number in held}
+    received: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda n, _frame: received.append(n))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(signal.Signals(came[0]))
+        if received:
+            signal.raise_signal(signal.Signals(received[0]))
+
+
+def close_undisturbed(resource: Any) -> None:
+    """Close it; Ctrl-C and SIGTERM wait until that is done."""
+    with held_back():
+        resource.close()
 
 
 @contextmanager

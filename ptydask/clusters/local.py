@@ -1,39 +1,27 @@
-"""Workers on this machine: one process each, on its own GPU or its own share of the cores."""
+"""This machine as a place to run. Light to import: Dask comes in with the first worker."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import signal
 import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from multiprocessing import resource_tracker
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
-import dask
-from distributed import Client, LocalCluster
-from distributed.core import Status
+from ptydask.clusters import ClusterRequest, Place
+from ptydask.clusters.settings import THREADS
 
-from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, scaling
-from ptydask.clusters.interrupts import for_this_process_only, held_back
-from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence_dask
-from ptydask.errors import ClusterError, one_line
-
-_START = 120
-"""Seconds for a worker to come up."""
+if TYPE_CHECKING:
+    from ptydask.clusters.local_workers import LocalWorkers
 
 
 def visible_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """The CUDA devices that this process may use, without loading torch: names for CUDA_VISIBLE_DEVICES."""
-    given = environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return tuple(name for name in given.split(",") if name and name != "-1")
+    names = environ.get("CUDA_VISIBLE_DEVICES")
+    if names is not None:
+        return tuple(name for name in names.split(",") if name and name != "-1")
     try:
-        listed = subprocess.run(
+        answer = subprocess.run(
             ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
             capture_output=True,
             text=True,
@@ -42,98 +30,15 @@ def visible_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
         )
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(listed.stdout.split())
+    return tuple(answer.stdout.split())
 
 
 def worker_environments(workers: int, gpus: Sequence[str], cores: int) -> list[dict[str, str]]:
     """The environment of each worker: GPUs in turn, cores in equal parts (at least one each)."""
     threads = str(max(1, cores // workers))
     common = dict.fromkeys(THREADS, threads)
-    if not gpus:
-        return [{**common, "CUDA_VISIBLE_DEVICES": ""} for _ in range(workers)]
-    return [{**common, "CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(workers)]
-
-
-class _PinnedCluster(LocalCluster):
-    """A LocalCluster whose workers each have an environment of their own."""
-
-    def __init__(self, environments: list[dict[str, str]], **options: Any) -> None:
-        self._environments = environments
-        self._shares: dict[int, int] = {}
-        super().__init__(n_workers=0, **options)
-
-    def new_worker_spec(self) -> dict[int, dict[str, Any]]:
-        """The next worker, with the share of the machine that the fewest others have."""
-        ((name, spec),) = super().new_worker_spec().items()
-        used = [self._shares[other] for other in list(self.worker_spec)]
-        share = min(range(len(self._environments)), key=used.count)
-        self._shares[name] = share
-        return {name: {**spec, "options": {**spec["options"], "env": self._environments[share]}}}
-
-
-class LocalWorkers:
-    """See :class:`ptydask.clusters.Cluster`."""
-
-    def __init__(self, cluster: _PinnedCluster, client: Client, limits: scaling.WorkerLimits) -> None:
-        self._cluster, self.client, self._limits = cluster, client, limits
-        self._asked: dict[int, float] = {}
-        self._closing: set[str] = set()
-
-    def tend(self, need: WorkerDemand) -> ClusterStatus:
-        """Start and close workers. Dask's nannies start a worker again that died.
-
-        Raises ClusterError where a worker cannot get ready or does not come up: no other one here would either.
-        """
-        for why in need.unfit.values():
-            raise ClusterError(f"the workers on this machine cannot run this study: {why}")
-        crews = self._worker_loads(need)
-        change = scaling.decide_scaling(
-            crews, unfinished=need.unfinished, limits=self._limits, at_once=self._limits.most
-        )
-        if change.start:
-            self._cluster.scale(len(crews) + change.start)
-        # One that has no address yet is closed once it has: nobody could be told by then not to get it ready.
-        close = {
-            int(name): address for name in change.close if (address := self._worker_address(int(name))) is not None
-        }
-        if close:
-            self._closing |= set(close.values())
-            self._cluster.loop.add_callback(self._cluster.scale_down, list(close))
-        coming = change.start + sum(1 for crew in crews if not crew.joined)
-        waiting = f"{coming} worker{'s' * (coming != 1)} starting" if coming else ""
-        return ClusterStatus(coming=coming, waiting=waiting, closing=self._closing)
-
-    def _worker_address(self, name: int) -> str | None:
-        address: str | None = getattr(self._cluster.workers.get(name), "worker_address", None)
-        return address
-
-    def _worker_loads(self, need: WorkerDemand) -> list[scaling.JobLoad]:
-        now = time.monotonic()
-        crews = []
-        for name in list(self._cluster.worker_spec):
-            asked = self._asked.setdefault(name, now)
-            nanny = self._cluster.workers.get(name)
-            address = self._worker_address(name)
-            if address is not None:
-                self._asked[name] = now
-            elif now - asked > _START or getattr(nanny, "status", None) is Status.failed:
-                raise ClusterError(f"a worker did not start on this machine within {_START} s")
-            crews.append(scaling.JobLoad(str(name), asked, 1, int(address is not None), int(address in need.busy)))
-        return crews
-
-    def stop_workers(self) -> None:
-        """Kill the worker processes; the scheduler goes on answering."""
-        _kill_workers(self._cluster)
-        self._cluster.scale(0)
-        self._cluster.sync(self._cluster._correct_state)
-
-
-def _kill_workers(cluster: LocalCluster) -> None:
-    for nanny in cluster.workers.values():
-        nanny.auto_restart = False
-        if nanny.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(nanny.pid, signal.SIGKILL)
+    shares = gpus or [""]
+    return [{**common, "CUDA_VISIBLE_DEVICES": shares[i % len(shares)]} for i in range(workers)]
 
 
 def describe_workers(environments: Sequence[Mapping[str, str]]) -> str:
@@ -141,11 +46,11 @@ def describe_workers(environments: Sequence[Mapping[str, str]]) -> str:
     workers = len(environments)
     gpus = sorted({env["CUDA_VISIBLE_DEVICES"] for env in environments} - {""})
     threads = int(environments[0]["PTYDASK_THREADS"])
-    has = f"GPU {', '.join(gpus)}" if gpus else f"{threads} core{'s' * (threads != 1)} each"
-    return f"{workers} worker{'s' * (workers != 1)} on this machine, {has}"
+    share = f"GPU {', '.join(gpus)}" if gpus else f"{threads} core{'s' * (threads != 1)} each"
+    return f"{workers} worker{'s' * (workers != 1)} on this machine, {share}"
 
 
-class ThisMachine:
+class ThisMachine(Place):
     """See :class:`ptydask.clusters.Place`."""
 
     def default_workers(self) -> int:
@@ -156,72 +61,11 @@ class ThisMachine:
         """What each worker gets."""
         return describe_workers(self._environments(request))
 
-    def script(self, request: ClusterRequest) -> str:
-        """There is none."""
-        return ""
-
     def _environments(self, request: ClusterRequest) -> list[dict[str, str]]:
         return worker_environments(request.workers, visible_gpus(), len(os.sched_getaffinity(0)))
 
-    @contextmanager
-    def open(self, request: ClusterRequest) -> Iterator[LocalWorkers]:
+    def open(self, request: ClusterRequest) -> AbstractContextManager[LocalWorkers]:
         """Start the scheduler, and as many workers as there always are. Raises ClusterError where it does not start."""
-        environments = self._environments(request)
-        spawn_env = {name: environments[0][name] for name in THREADS}
-        spawn_env |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
-        silence_dask()
-        settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}
-        with dask.config.set(settings), _main_module_hidden(), ExitStack() as stack:
-            with held_back():  # what it held back is raised at its end: the stack must know by then what to close
-                cluster = _start_cluster(environments)
-                client = Client(cluster, set_as_default=False)  # it would wait for workers that are asked for already
-                stack.callback(_close_cluster, cluster, client)
-                cluster.scale(request.least)
-            yield LocalWorkers(cluster, client, scaling.WorkerLimits(request.least, request.workers))
+        from ptydask.clusters.local_workers import open_workers
 
-
-@contextmanager
-def _main_module_hidden() -> Iterator[None]:
-    """Worker processes that start in here do not import the main module of this one.
-
-    multiprocessing has a new process import it, and Dask starts workers again that died: a script that calls
-    ``ptydask.run`` without ``if __name__ == "__main__"`` would run itself in each of them.
-    """
-    main = sys.modules["__main__"]
-    spec, file = main.__spec__, getattr(main, "__file__", None)
-    main.__spec__ = None
-    if file is not None:
-        del main.__file__
-    try:
-        yield
-    finally:
-        main.__spec__ = spec
-        if file is not None:
-            main.__file__ = file
-
-
-def _close_cluster(cluster: _PinnedCluster, client: Client) -> None:
-    with held_back():
-        _kill_workers(cluster)
-        client.close()
-        cluster.close()
-
-
-def _start_cluster(environments: list[dict[str, str]]) -> _PinnedCluster:
-    # The cluster's thread, and the workers that it starts, inherit from here that they never hear Ctrl-C.
-    # (multiprocessing's resource tracker unblocks it in the thread that starts it, so it has to be there before.)
-    resource_tracker.ensure_running()
-    try:
-        with for_this_process_only():
-            return _PinnedCluster(
-                environments,
-                threads_per_worker=1,
-                processes=True,
-                security=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
-            )
-    except Exception as error:
-        raise ClusterError(f"the local scheduler did not start: {one_line(str(error))}") from error
+        return open_workers(self._environments(request), request)

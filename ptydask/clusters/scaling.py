@@ -7,7 +7,7 @@ and the number that is kept when shrinking nothing happens, so the fleet never s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 AT_ONCE = 10
@@ -63,7 +63,7 @@ def workers_to_keep(unfinished: int, limits: WorkerLimits) -> int:
 
 
 def decide_scaling(
-    crews: Iterable[JobLoad], *, unfinished: int, limits: WorkerLimits, leaving: int = 0, at_once: int = AT_ONCE
+    jobs: Sequence[JobLoad], *, unfinished: int, limits: WorkerLimits, leaving: int = 0, at_once: int = AT_ONCE
 ) -> ScalingDecision:
     """Which jobs to start or to close.
 
@@ -71,37 +71,30 @@ def decide_scaling(
     At most ``at_once`` jobs are started. Jobs that still wait are closed before idle ones, the youngest of them first;
     of the idle ones the oldest first, whose walltime ends first. A job with a busy worker is never closed.
     """
-    every = list(crews)
-    there = sum(crew.workers for crew in every)
+    workers = sum(job.workers for job in jobs)
     # Never both: the number to keep is at least the number to grow to.
-    close = _to_close(every, there - workers_to_keep(unfinished, limits))
+    close = _jobs_to_close(jobs, surplus=workers - workers_to_keep(unfinished, limits))
     if close:
         return ScalingDecision(close=close)
-    return ScalingDecision(start=min(at_once, _to_start(there, leaving, unfinished, limits)))
+    missing = max(0, target_workers(unfinished, limits) - workers)
+    # One job there may be, however many workers it brings.
+    room = max(0, max(limits.most, limits.per_job) - workers - leaving)
+    return ScalingDecision(start=min(at_once, math.ceil(missing / limits.per_job), room // limits.per_job))
 
 
-def _to_start(there: int, leaving: int, unfinished: int, limits: WorkerLimits) -> int:
-    missing = target_workers(unfinished, limits) - there
-    if missing <= 0:
-        return 0
-    wanted = math.ceil(missing / limits.per_job)
-    room = max(limits.most, limits.per_job) - there - leaving  # one job there may be, however many workers it brings
-    return max(0, min(wanted, room // limits.per_job))
-
-
-def _to_close(crews: list[JobLoad], surplus: int) -> tuple[str, ...]:
-    waiting = sorted((c for c in crews if not c.joined), key=lambda c: -c.asked)
-    idle = sorted((c for c in crews if c.joined and not c.busy), key=lambda c: c.asked)
-    out = []
-    for crew in (*waiting, *idle):
+def _jobs_to_close(jobs: Sequence[JobLoad], surplus: int) -> tuple[str, ...]:
+    waiting = sorted((job for job in jobs if not job.joined), key=lambda job: -job.asked)
+    idle = sorted((job for job in jobs if job.joined and not job.busy), key=lambda job: job.asked)
+    close = []
+    for job in (*waiting, *idle):
         # A job is closed whole or not at all; one that brings nobody any more ends by itself.
-        if 0 < crew.workers <= surplus:
-            out.append(crew.name)
-            surplus -= crew.workers
-    return tuple(out)
+        if 0 < job.workers <= surplus:
+            close.append(job.name)
+            surplus -= job.workers
+    return tuple(close)
 
 
-def at_once(failures: int) -> int:
+def jobs_at_once(failures: int) -> int:
     """Jobs that may be asked for at one time after so many failed attempts in a row: half as many after each."""
     return max(1, AT_ONCE // 2**failures)
 

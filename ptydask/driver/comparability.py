@@ -25,7 +25,6 @@ def compare(
 
     Raises ConfigError, naming the first key, where the trials of the two would not be comparable.
     """
-    advice = "put the old value back, or give the new study its own file with --results NEW.h5"
     sweep = isinstance(new_config.get("parameters"), list)
     names: tuple[tuple[str, object, object], ...] = (
         ("name" if sweep else "study_name", old.name, new.name),
@@ -35,12 +34,11 @@ def compare(
     )
     for key, before, now in names:
         if before != now:
-            raise _incomparable_error(key, before, now, file, advice)
+            raise _incomparable_error(key, before, now, file)
     for key, before, now in changed_settings(old_config, new_config):
-        raise _incomparable_error(key, before, now, file, advice)
-    where = "parameters" if sweep else _TUNED
-    before, now = (json.loads(meta.search_space_json) for meta in (old, new))
-    return list(_compare_spaces(before, now, file, advice, where))
+        raise _incomparable_error(key, before, now, file)
+    section = "parameters" if sweep else _TUNED
+    return list(_compare_spaces(json.loads(old.search_space_json), json.loads(new.search_space_json), file, section))
 
 
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
@@ -52,50 +50,50 @@ def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator
 
 def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
     """A sweep's configuration with its parameters by name: messages name them, and their order changes no trial."""
-    given = config["parameters"]
-    nesting = {p["name"]: p["path"] for p in given}
-    return {**config, "parameters": {p["name"]: p.get("value", _SEARCHED) for p in given}, "nesting": nesting}
+    values = {parameter["name"]: parameter.get("value", _SEARCHED) for parameter in config["parameters"]}
+    nesting = {parameter["name"]: parameter["path"] for parameter in config["parameters"]}
+    return {**config, "parameters": values, "nesting": nesting}
 
 
-def _incomparable_error(key: str, before: object, now: object, file: str, advice: str) -> ConfigError:
-    was = "nothing" if before is _ABSENT else repr(before)
+def _incomparable_error(key: str, before: object, now: object, file: str) -> ConfigError:
+    earlier = "nothing" if before is _ABSENT else repr(before)
     return ConfigError(
-        f"the trials in this file were run with {was}; results with both would not be comparable",
+        f"the trials in this file were run with {earlier}; results with both would not be comparable",
         file=file,
         key=key,
         value="(absent)" if now is _ABSENT else now,
-        hint=advice,
+        hint="put the old value back, or give the new study its own file with --results NEW.h5",
     )
 
 
-def differences(old: object, new: object, at: str = "") -> Iterator[tuple[str, object, object]]:
+def differences(old: object, new: object, path: str = "") -> Iterator[tuple[str, object, object]]:
     """Every place where two JSON-like values differ: (dotted key, old, new)."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in [*old, *(k for k in new if k not in old)]:
-            yield from differences(old.get(key, _ABSENT), new.get(key, _ABSENT), f"{at}.{key}" if at else str(key))
+        for key in {**old, **new}:  # the old keys in their order, then the new ones
+            nested = f"{path}.{key}" if path else str(key)
+            yield from differences(old.get(key, _ABSENT), new.get(key, _ABSENT), nested)
     elif isinstance(old, list | tuple) and isinstance(new, list | tuple) and len(old) == len(new):
-        for i, (a, b) in enumerate(zip(old, new, strict=True)):
-            yield from differences(a, b, f"{at}[{i}]")
-    elif not (old == new or (old != old and new != new)):
-        yield at, old, new
+        for i, (before, now) in enumerate(zip(old, new, strict=True)):
+            yield from differences(before, now, f"{path}[{i}]")
+    elif old != new and not (old != old and new != new):  # NaN is NaN here
+        yield path, old, new
 
 
-def _compare_spaces(
-    old: Mapping[str, Any], new: Mapping[str, Any], file: str, advice: str, where: str = _TUNED
-) -> Iterator[str]:
+def _compare_spaces(old: Mapping[str, Any], new: Mapping[str, Any], file: str, section: str) -> Iterator[str]:
     if sorted(old) != sorted(new):
-        raise _incomparable_error("the tuned parameters", sorted(old), sorted(new), file, advice)
-    for name in new:
-        if old[name] == new[name]:
+        raise _incomparable_error("the tuned parameters", sorted(old), sorted(new), file)
+    for name, now in new.items():
+        before = old[name]
+        if before == now:
             continue
-        before, now = old[name], new[name]
-        key = f"{where}.{name}"
+        key = f"{section}.{name}"
         if before.get("drawn") != now.get("drawn"):
-            was, will = (ranges.describe(sampling.from_json(one)) for one in (before, now))
-            raise _incomparable_error(key, was, will, file, advice)
-        fixed = [(d["name"], d["attributes"].get("log")) for d in (before, now)]  # Optuna lets only ranges move
-        if "Categorical" in before["name"] or fixed[0] != fixed[1]:
-            raise _incomparable_error(key, before["attributes"], now["attributes"], file, advice)
+            earlier, current = ranges.describe(sampling.from_json(before)), ranges.describe(sampling.from_json(now))
+            raise _incomparable_error(key, earlier, current, file)
+        # Optuna lets only the ends of a range move: neither the choices, nor the kind or the scale of a range.
+        same_kind = before["name"] == now["name"] and before["attributes"].get("log") == now["attributes"].get("log")
+        if "Categorical" in before["name"] or not same_kind:
+            raise _incomparable_error(key, before["attributes"], now["attributes"], file)
         drawn_from = _describe_range(before)
         yield f"{name}: the range is now {_describe_range(now)}, earlier trials were drawn from {drawn_from}"
 

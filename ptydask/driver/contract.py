@@ -52,13 +52,19 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a run ended."""
+    """How a run ended that nobody stopped."""
 
-    snapshot: RunSnapshot
+    snapshot: RunSnapshot | None
+    """None where every trial was recorded already, and only packing was left."""
     complete: bool
     """Whether every trial that was asked for is recorded, or the target reached; else its time is over."""
     reached: TrialRecord | None = None
     """The best trial, where it is as good as the target that the plan has."""
+
+    @property
+    def failed(self) -> int:
+        """How many trials failed, of all that are recorded; 0 where no trial was left to run."""
+        return 0 if self.snapshot is None else self.snapshot.counts.get("failed", 0)
 
 
 def snapshot_of_records(records: Sequence[TrialRecord], meta: StudyMeta, file: Path, *, complete: bool) -> RunSnapshot:
@@ -89,12 +95,13 @@ def hopeless_error(plan: StudyPlan, failures: Failures, total: int, recorded: in
     """
     first, count = failures.first, failures.count
     assert first is not None
+    trials, stay = f"the first {count} trials", f"these {count}"
+    if recorded > count:
+        trials, stay = f"{trials} of this run", f"all {recorded}"
     show = f"ptydask show {shlex.quote(str(plan.results))} {first.number}"
     more = "another --results begins with all points" if plan.exhaustive else "--trials raises the number"
-    earlier = recorded > count
     return PtydaskError(
-        f"the first {count} trials{' of this run' if earlier else ''} failed alike: {first.message}; "
-        f"{total - recorded} of {total} trials were not run; "
+        f"{trials} failed alike: {first.message}; {total - recorded} of {total} trials were not run; "
         f"`{show}` has the log and the error in full; once it is mended, the same command goes on "
-        f"({f'all {recorded}' if earlier else f'these {count}'} stay recorded and count, {more})"
+        f"({stay} stay recorded and count, {more})"
     )

@@ -15,7 +15,7 @@ from distributed import Client, Future, KilledWorker
 from ptydask import worker
 from ptydask.clusters import Cluster, ClusterStatus, WorkerDemand, workers_of
 from ptydask.driver.contract import GOES_ON
-from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, one_line, redact
+from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, describe_error
 from ptydask.trial import reconcile
 
 TICK = 1.0
@@ -75,16 +75,16 @@ class WorkerPool:
         """The connection to the scheduler."""
         return self.cluster.client
 
-    def first(self, unfinished: int) -> Mapping[str, str]:
+    def wait_for_first(self, unfinished: int) -> Mapping[str, str]:
         """Wait until one worker is ready; what it says of itself and of the data.
 
         Raises DataError where the measurements cannot be used, ClusterError where no worker gets ready.
         """
-        with self.connection():
+        with self.stop_without_scheduler():
             try:
                 while not self.facts:
-                    self.look(unfinished)
-                    self._say_that_they_get_ready()
+                    self.update(unfinished)
+                    self._tell_of_preparation()
                     time.sleep(_STEP)
             except _NoWorkers as error:
                 raise ClusterError(f"no worker came up within {PATIENCE:.0f} s") from error
@@ -95,16 +95,18 @@ class WorkerPool:
             )
         return self.facts
 
-    def _say_that_they_get_ready(self) -> None:
-        count = len(self.members)
-        if count and self._joined is None:
-            self._joined = time.monotonic()
-        if count and self._joined is not None and time.monotonic() - self._joined > _SILENCE:
+    def _tell_of_preparation(self) -> None:
+        count, now = len(self.members), time.monotonic()
+        if not count:
+            return
+        if self._joined is None:
+            self._joined = now
+        if now - self._joined > _SILENCE:
             self._joined = float("inf")
             self.notice(f"{count} worker{'s' * (count > 1)} there, loading programs and data")
 
     @contextmanager
-    def connection(self) -> Iterator[None]:
+    def stop_without_scheduler(self) -> Iterator[None]:
         """Whatever Dask raises in here because its scheduler is gone becomes StoppedEarly."""
         try:
             yield
@@ -115,18 +117,19 @@ class WorkerPool:
                 raise
             raise StoppedEarly(f"the Dask scheduler is gone; {GOES_ON}") from error
 
-    def look(self, unfinished: int, longest: float = 0.0) -> list[str]:
+    def update(self, unfinished: int, longest: float = 0.0) -> list[str]:
         """Who came, who is ready, who went; let the cluster do its part. Returns the tasks of those who went.
 
-        ``longest`` is the time of the longest trial so far, in seconds. Raises what :meth:`first` raises, and
+        ``longest`` is the time of the longest trial so far, in seconds. Raises what :meth:`wait_for_first` raises, and
         StoppedEarly where all workers are gone and none comes.
         """
-        there = self._connected_workers()
-        lost = [member.task for address, member in self.members.items() if address not in there and member.task]
-        for address in [address for address in self.members if address not in there]:
+        connected = self._connected_workers()
+        gone = [address for address in self.members if address not in connected]
+        lost = [self.members[address].task for address in gone if self.members[address].task]
+        for address in gone:
             self._remove_worker(address)
-        self._refused &= there.keys()  # addresses are used again
-        for address in there:
+        self._refused &= connected.keys()  # addresses are used again: whoever comes after one that was refused is new
+        for address in connected:
             if address not in self.members and address not in self._refused and address not in self.tended.closing:
                 self.members[address] = _PoolWorker(self._send_preparation(address))
         for address, member in list(self.members.items()):
@@ -136,7 +139,7 @@ class WorkerPool:
         self._check_any_worker()
         return lost
 
-    def idle(self, longest: float = 0.0) -> list[str]:
+    def idle_workers(self, longest: float = 0.0) -> list[str]:
         """The workers that may begin a trial now."""
         return [
             address
@@ -155,19 +158,19 @@ class WorkerPool:
             function, *arguments, key=task, pure=False, workers=[address], allow_other_workers=False
         )
 
-    def free(self, task: str) -> None:
+    def set_idle(self, task: str) -> None:
         """The worker of this task may begin another trial. Not for one that went, or is going."""
         for member in self.members.values():
             if member.task == task:
                 member.task = ""
 
-    def died(self, task: str) -> None:
+    def remove_worker_of(self, task: str) -> None:
         """The worker of this task is gone, or not ready after all; whoever has its address now has to get ready."""
         for address, member in list(self.members.items()):
             if member.task == task:
                 del self.members[address]
 
-    def connected(self, address: str) -> bool:
+    def is_connected(self, address: str) -> bool:
         """Whether this worker is there, asked anew."""
         return address in self._connected_workers()
 
@@ -210,8 +213,8 @@ class WorkerPool:
 
     def _in_time(self, address: str, longest: float) -> bool:
         deadline = self.tended.deadlines.get(address)
-        left = None if deadline is None else deadline - time.time()
-        return reconcile.time_for_another(left, longest, self.members[address].trials)
+        seconds = None if deadline is None else deadline - time.time()
+        return reconcile.time_for_another(seconds, longest, self.members[address].trials)
 
     def _tend_cluster(self, unfinished: int, longest: float) -> None:
         need = WorkerDemand(
@@ -238,4 +241,4 @@ def _unfit_reason(error: BaseException | None) -> str:
         return "it died while it loaded programs and data; is there enough memory?"
     if isinstance(error, PtydaskError):
         return str(error)
-    return f"it could not get ready: {redact(one_line(f'{type(error).__name__}: {error}'))[:300]}"
+    return f"it could not get ready: {describe_error(error)[:300]}"

@@ -8,13 +8,12 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from ptydask.driver import loop, provenance
+from ptydask.driver import provenance
 from ptydask.driver.contract import RunOutcome, View, snapshot_of_records
-from ptydask.driver.crew import WorkerPool
 from ptydask.driver.prepare import PreparedRun
 from ptydask.formatting import error_text
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
@@ -58,22 +57,7 @@ def raise_on_sigterm() -> Iterator[SigtermFlag]:
             signal.signal(signal.SIGTERM, before)
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnd:
-    """How a run ended that nobody stopped."""
-
-    snapshot: RunSnapshot | None
-    """None where every trial was recorded already, and only packing was left."""
-    complete: bool
-    """Whether nothing is left to do; else the time is over."""
-
-    @property
-    def failed(self) -> int:
-        """How many trials failed, of all that are recorded; 0 where no trial was left to run."""
-        return 0 if self.snapshot is None else self.snapshot.counts.get("failed", 0)
-
-
-def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunEnd:
+def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunOutcome:
     """Run what is missing, pack the results, tell ``view`` how it went; the view is closed at the end.
 
     A run that is stopped raises what stopped it, after everything under way has been closed and the view has been told
@@ -91,7 +75,8 @@ def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunE
             view.close(watcher.snapshot)
             for damaged in store.damaged:
                 view.notice(damaged)
-            return _conclude(outcome, prepared, view, store.records.values())
+            _tell_outcome(outcome, prepared.plan, view, store.records.values())
+            return outcome
     except (KeyboardInterrupt, Terminated):
         view.close(watcher.snapshot)
         view.notice(_stopped_text(prepared, watcher.snapshot))
@@ -119,39 +104,37 @@ def _open_results(prepared: PreparedRun) -> Iterator[Store]:
                 folder.rmdir()
 
 
-def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) -> RunOutcome | None:
-    """Run the trials that are missing; None where only packing was left to do."""
+def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) -> RunOutcome:
+    """Run the trials that are missing."""
     plan = prepared.plan
     missing = prepared.options.total - len(store.records)
     if missing <= 0 or prepared.reached is not None:
-        return None
+        return RunOutcome(None, complete=True, reached=prepared.reached)
+    from ptydask.driver import crew, loop  # Dask comes in with them
+
     label = f"{plan.name}-{store.id[:8]}"
     with prepared.place.open(replace(prepared.where, folder=store.folder, label=label)) as cluster:
-        crew = WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
-        facts = crew.first(missing)
+        pool = crew.WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
+        facts = pool.wait_for_first(missing)
         if store.previous is not None:
             for notice in provenance.compare_data(store.previous, facts, file=store.path):
                 watcher.notice(notice)
         store.describe(replace(prepared.meta, provenance={**prepared.meta.provenance, **facts}))
-        outcome = loop.run(prepared.options, crew, store, watcher)
+        outcome = loop.run(prepared.options, pool, store, watcher)
         cluster.stop_workers()
     return outcome
 
 
-def _conclude(outcome: RunOutcome | None, prepared: PreparedRun, view: View, records: Iterable[TrialRecord]) -> RunEnd:
-    plan = prepared.plan
-    reached = prepared.reached if outcome is None else outcome.reached
-    if reached is not None:
-        view.notice(target_text(reached, plan))
-    if outcome is None:
-        recorded = "what was recorded is in one file now"
-        view.notice(recorded if reached else "every trial was recorded already; they are in one file now")
-        return RunEnd(None, complete=True)
-    if outcome.snapshot.best is None:
+def _tell_outcome(outcome: RunOutcome, plan: StudyPlan, view: View, records: Iterable[TrialRecord]) -> None:
+    if outcome.reached is not None:
+        view.notice(target_text(outcome.reached, plan))
+    if outcome.snapshot is None:
+        subject = "what was recorded is" if outcome.reached else "every trial was recorded already; they are"
+        view.notice(f"{subject} in one file now")
+    elif outcome.snapshot.best is None:
         view.notice(none_completed_text(records, plan.results))
     if not outcome.complete:
         view.notice("the time is over; the same command goes on from here")
-    return RunEnd(outcome.snapshot, outcome.complete)
 
 
 # --- words -----------------------------------------------------------------------------------------
@@ -204,23 +187,20 @@ def _write_total(prepared: PreparedRun, store: Store, last: RunSnapshot | None) 
 
 
 class _Watcher:
-    """Passes everything on and keeps the latest snapshot, for the closing lines of a run that is stopped."""
+    """An Observer: passes everything on and keeps the latest snapshot, for the closing lines of a stopped run."""
 
     def __init__(self, view: View, sigterm: SigtermFlag) -> None:
         self._view, self._sigterm = view, sigterm
         self.snapshot: RunSnapshot | None = None
 
     def update(self, snapshot: RunSnapshot) -> None:
-        """See :class:`ptydask.driver.contract.Observer`."""
         self.snapshot = snapshot
         self._view.update(snapshot)
         self._sigterm.raise_if_set()
 
     def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
-        """See :class:`ptydask.driver.contract.Observer`."""
         self.snapshot = snapshot
         self._view.finished(record, best, snapshot)
 
     def notice(self, text: str) -> None:
-        """See :class:`ptydask.driver.contract.Observer`."""
         self._view.notice(text)

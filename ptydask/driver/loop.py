@@ -19,7 +19,7 @@ from ptydask.driver.crew import TICK, WorkerPool
 from ptydask.driver.optuna_study import OptunaStudy, open_study
 from ptydask.driver.reconciler import Reconciler
 from ptydask.driver.run_progress import RunProgress
-from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, StorageError, one_line, redact
+from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, StorageError, describe_error, one_line, redact
 from ptydask.model import Reason, StudyPlan
 from ptydask.storage import transport, urls
 from ptydask.storage.mirror import SqliteMirror
@@ -67,42 +67,42 @@ class _StudyRun:
         study.check_space()
         study.restore(store.records.values())
         if self.progress.mirror is not None:
-            found = study.adopt_foreign(self.progress.mirror.foreign())
-            if found:
-                shown = self.crew.setup.storage.shown
-                notice(f"{found} trials of study {plan.name!r} in {shown} inform the search")
-        others = sum(t.state == "COMPLETE" and t.store not in ("", store.id) for t in study.begun())
+            foreign = study.adopt_foreign(self.progress.mirror.foreign())
+            if foreign:
+                url = self.crew.setup.storage.shown
+                notice(f"{foreign} trials of study {plan.name!r} in {url} inform the search")
+        others = sum(trial.state == "COMPLETE" and trial.store not in ("", store.id) for trial in study.begun())
         if others:
             notice(f"{others} trials of study {plan.name!r} from another results file inform the search")
         self.progress.begin()
         self.reconciler.reconcile_trials(Reason.LOST)
-        self.progress.begin()  # what was settled is an earlier run's too
+        self.progress.begin()  # what was reconciled is an earlier run's too
         waiting = {trial.first for trial in study.begun() if trial.state == "WAITING" and trial.store == store.id}
-        half = sum(checkpoints.step(store.folder, first) > 0 for first in waiting)
-        if half:
-            notice(f"{half} trial{'s' * (half > 1)} under way when it stopped go{'es' * (half == 1)} on")
+        resumed = sum(checkpoints.step(store.folder, first) > 0 for first in waiting)
+        if resumed:
+            notice(f"{resumed} trial{'s' * (resumed > 1)} under way when it stopped go{'es' * (resumed == 1)} on")
         study.enqueue(plan.points)
         self.index = len(study.trials()) << 16  # beyond every index of an earlier run, whatever became of its tasks
         self.tick(force=True)
 
-    def go(self) -> None:
+    def run_trials(self) -> None:
         """Send trials and collect them until the study, or its time, is over."""
         progress = self.progress
-        over: deque[str] = deque()
+        uncollected: deque[str] = deque()
         while self.flight or not progress.over():
-            self.fill(len(over))
+            self.send_trials(len(uncollected))
             # With tasks left to collect, those that ended meanwhile are taken without waiting for any.
-            over.extend(self._wait_for_ended(0.0 if over else TICK))
-            self.fill(len(over))  # a worker that is free gets its next trial before any bookkeeping
-            if over:
-                key = over.popleft()
+            uncollected.extend(self._wait_for_ended(0.0 if uncollected else TICK))
+            self.send_trials(len(uncollected))  # a worker that is free gets its next trial before any bookkeeping
+            if uncollected:
+                key = uncollected.popleft()
                 if key in self.flight:  # Dask and the crew may both have told of it
                     self.collect(key)
             if not progress.over() and progress.prospect(len(self.flight)) is Prospect.HOPELESS:
                 raise hopeless_error(progress.plan, progress.failures, progress.total, len(self.store.records))
             self.tick()
 
-    def fill(self, uncollected: int = 0) -> None:
+    def send_trials(self, uncollected: int = 0) -> None:
         """Send a trial to every idle worker, as long as there are some to send.
 
         Before a trial has ended well, those that are over and not yet collected have a say first.
@@ -112,7 +112,7 @@ class _StudyRun:
             return
         if uncollected and not progress.failures.disproved:
             return
-        idle = self.crew.idle(progress.longest)
+        idle = self.crew.idle_workers(progress.longest)
         wanted = reconcile.to_submit(progress.total, len(self.store.records), len(self.flight), len(idle))
         for address in idle[:wanted]:
             self._send_trial(address)
@@ -136,13 +136,14 @@ class _StudyRun:
         for key in ended:
             # Only a task that finished leaves its worker free at once: of any other the worker may be gone.
             if self.flight[key].future.status == "finished":
-                self.crew.free(key)
+                self.crew.set_idle(key)
         return ended
 
     def collect(self, key: str) -> None:
         """Record what a task brought, or put right what it left."""
         done, error = self._task_outcome(self.flight[key])
         del self.flight[key]
+        # What a task left behind without a result is found, and put right, by the reconciler at the end.
         if done is not None:
             self.reconciler.add(done.record, first=done.first, written=done.written)
             if done.written.lost:
@@ -152,15 +153,14 @@ class _StudyRun:
             case None | worker.WorkerLeaving():
                 pass  # its worker is gone, or goes: the next look takes it off the crew
             case KilledWorker() | worker.NotPrepared():
-                self.crew.died(key)
+                self.crew.remove_worker_of(key)
             case StorageError():
-                self._refused(error)
-                self.crew.free(key)
+                self._note_refusal(error)
+                self.crew.set_idle(key)
             case PtydaskError():
                 raise error
             case _:
-                what = redact(one_line(f"{type(error).__name__}: {error}"))
-                raise ClusterError(f"a worker failed outside of its trial: {what}") from error
+                raise ClusterError(f"a worker failed outside of its trial: {describe_error(error)}") from error
         self.reconciler.reconcile_trials(Reason.LOST, self.flight)
 
     def _task_outcome(self, sent: _SentTask) -> tuple[worker.TrialDone | None, BaseException | None]:
@@ -173,13 +173,13 @@ class _StudyRun:
                 return future.result(timeout=FETCH), None
             except (TimeoutError, CancelledError):
                 # The worker may only be slow to answer: ask again for as long as it is there.
-                if not self.crew.connected(sent.address):
+                if not self.crew.is_connected(sent.address):
                     break
         # Dask would run the task once more; the trial's file, if there is one, says what it gave.
         future.cancel()
         return None, None
 
-    def _refused(self, error: StorageError) -> None:
+    def _note_refusal(self, error: StorageError) -> None:
         """Tell of a trial that could not reach its storage. Raises StoppedEarly where there were too many."""
         self.progress.refusals += 1
         if self.progress.refusals > REFUSALS:
@@ -193,17 +193,17 @@ class _StudyRun:
             return
         self.last_tick = now
         unfinished = 0 if self.progress.over() else self.progress.total - len(self.store.records)
-        for key in self.crew.look(unfinished, self.progress.longest):
+        for key in self.crew.update(unfinished, self.progress.longest):
             self.ended.put(key)  # Dask may still hope for this worker; nobody else does
         self.progress.tell(len(self.flight))
 
-    def end(self) -> RunOutcome:
+    def finish(self) -> RunOutcome:
         """Put right what is left, and say how it went."""
         self.reconciler.reconcile_trials(Reason.LOST)
         self.progress.tell(0)
         return RunOutcome(self.progress.snapshot(), self.progress.complete(), self.progress.reached())
 
-    def stop(self) -> None:
+    def close_interrupted(self) -> None:
         """Close what was under way as interrupted. The workers must be gone."""
         self.flight.clear()
         try:
@@ -228,15 +228,19 @@ def run(options: RunOptions, crew: WorkerPool, store: Store, observer: Observer)
     Raises KeyboardInterrupt or whatever else ended it early, after everything that was under way has been closed as
     interrupted; StoppedEarly where the storage was lost.
     """
-    with crew.connection(), _storage_or_stop(crew.setup.storage), _open_run(options, crew, store, observer) as it:
-        it.begin()
+    with (
+        crew.stop_without_scheduler(),
+        _storage_or_stop(crew.setup.storage),
+        _open_run(options, crew, store, observer) as study,
+    ):
+        study.begin()
         try:
-            it.go()
+            study.run_trials()
         except BaseException:
             crew.cluster.stop_workers()
-            it.stop()
+            study.close_interrupted()
             raise
-        return it.end()
+        return study.finish()
 
 
 @contextmanager
@@ -248,31 +252,31 @@ def _storage_or_stop(spec: urls.StorageSpec) -> Iterator[None]:
     except Exception as error:
         if not urls.is_trouble(error):
             raise
-        what = redact(one_line(f"{type(error).__name__}: {error}"))[:300]
-        raise StoppedEarly(f"{spec.shown}: the storage was lost: {what}; {GOES_ON}") from error
+        lost = f"{spec.shown}: the storage was lost: {describe_error(error)[:300]}"
+        raise StoppedEarly(f"{lost}; {GOES_ON}") from error
 
 
 @contextmanager
 def _open_run(options: RunOptions, crew: WorkerPool, store: Store, observer: Observer) -> Iterator[_StudyRun]:
     """A run with its connections; each is given back, also where the next one cannot be had."""
     setup, plan, spec = crew.setup, crew.setup.plan, crew.setup.storage
-    with ExitStack() as held:
-        _serve(held, crew, transfer.FileService(setup.folder, setup.store_id, crew.client.id))
+    with ExitStack() as stack:
+        _serve(stack, crew, transfer.FileService(setup.folder, setup.store_id, crew.client.id))
         if spec.journal is not None:
-            _serve(held, crew, transport.JournalService(spec.journal, crew.client.id))
+            _serve(stack, crew, transport.JournalService(spec.journal, crew.client.id))
         storage = urls.connect(spec, crew.client)
-        held.callback(urls.disconnect, storage)
+        stack.callback(urls.disconnect, storage)
         mirror = None
         if spec.mirror:
             mirror = SqliteMirror(spec.mirror, plan.name, plan.direction, store.id)
-            held.callback(mirror.close)
+            stack.callback(mirror.close)
         optuna_study = OptunaStudy(open_study(storage, plan.name, plan.direction), store.id, plan)
         progress = RunProgress(options.total, crew, store, optuna_study, observer, mirror)
         reconciler = Reconciler(optuna_study, store, progress, options.retries, exclusive=spec.kind == "journal")
         yield _StudyRun(crew, store, reconciler, progress)
 
 
-def _serve(held: ExitStack, crew: WorkerPool, service: transport.Service) -> None:
+def _serve(stack: ExitStack, crew: WorkerPool, service: transport.Service) -> None:
     """Have the scheduler answer the workers' calls until the end."""
     crew.client.register_plugin(service)
-    held.callback(transport.withdraw, crew.client, service.name)
+    stack.callback(transport.withdraw, crew.client, service.name)

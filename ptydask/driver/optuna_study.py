@@ -32,17 +32,15 @@ from ptydask.space.ranges import contains, describe, is_number
 from ptydask.trial import reconcile
 from ptydask.trial.reconcile import BegunTrial
 
-_STATES = {TrialState.COMPLETE: State.COMPLETE, TrialState.PRUNED: State.PRUNED, TrialState.FAIL: State.FAIL}
-
 
 def open_study(storage: optuna.storages.BaseStorage, name: str, direction: Direction) -> optuna.Study:
     """The study of that name, new or as it is there. Raises StorageError where it looks the other way."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
-    found = study.direction.name.lower()
-    if found != direction:
+    existing = study.direction.name.lower()
+    if existing != direction:
         raise StorageError(
-            f"study {name!r} exists already and was made to {found} its error, this one is to {direction} it; "
+            f"study {name!r} exists already and was made to {existing} its error, this one is to {direction} it; "
             "give the study another name"
         )
     return study
@@ -70,11 +68,9 @@ class OptunaStudy:
 
     def running(self, now: datetime) -> tuple[RunningTrial, ...]:
         """Trials of this store under way."""
-        return tuple(
-            _to_running_trial(t, self._values(t), now)
-            for t in self.trials()
-            if t.state is State.RUNNING and _to_begun_trial(t).store == self.store
-        )
+        running = [trial for trial in self.trials() if trial.state is State.RUNNING]
+        own = [trial for trial in running if _to_begun_trial(trial).store == self.store]
+        return tuple(_to_running_trial(trial, self._values(trial), now) for trial in own)
 
     def _values(self, trial: FrozenTrial) -> dict[str, Any]:
         """The parameters of a trial as engines and records have them."""
@@ -83,15 +79,15 @@ class OptunaStudy:
     def check_space(self) -> None:
         """Raise ConfigError where Optuna would refuse the plan's parameters beside those of earlier trials."""
         for trial in self.trials():
-            found = f"trial {trial.number} of study {self.plan.name!r} was drawn from"
-            if (name := _incompatible_param(trial, self.plan.space)) is not None:
-                rule = f"{found} {trial.distributions[name]}, which Optuna does not let stand beside it"
-            elif (name := sampling.find_stale_param(self.plan.space, trial)) is not None:
-                rule = f"{found} another distribution; what Optuna has of it is another value in this one"
-            else:
+            incompatible = _incompatible_param(trial, self.plan.space)
+            name = incompatible if incompatible is not None else sampling.find_stale_param(self.plan.space, trial)
+            if name is None:
                 continue
+            origin = "another distribution; what Optuna has of it is another value in this one"
+            if incompatible is not None:
+                origin = f"{trial.distributions[incompatible]}, which Optuna does not let stand beside it"
             raise ConfigError(
-                rule,
+                f"trial {trial.number} of study {self.plan.name!r} was drawn from {origin}",
                 file=self.plan.source.path,
                 key=name,
                 value=describe(self.plan.space[name]),
@@ -100,23 +96,22 @@ class OptunaStudy:
 
     def restore(self, records: Iterable[TrialRecord]) -> int:
         """Bring back trials that the store has and Optuna does not. Numbers stay; returns how many there were."""
-        known = len(self.trials())
-        missing = {record.number: record for record in records if record.number >= known}
-        for number in range(known, max(missing, default=-1) + 1):
-            record = missing.get(number)
-            self.study.add_trial(
-                create_trial(state=State.FAIL)
-                if record is None
-                else _to_frozen_trial(record, self.plan.space, self.store)
-            )
+        count = len(self.trials())
+        missing = {record.number: record for record in records if record.number >= count}
+        for number in range(count, max(missing, default=-1) + 1):
+            trial = create_trial(state=State.FAIL)  # Optuna numbers trials by their order: a gap has to be filled
+            if number in missing:
+                trial = _to_frozen_trial(missing[number], self.plan.space, self.store)
+            self.study.add_trial(trial)
         return len(missing)
 
     def adopt_foreign(self, trials: Iterable[FrozenTrial]) -> int:
         """Let finished trials from elsewhere inform the sampler; returns how many were new."""
-        have = {t.user_attrs.get("imported") for t in self.trials()}
+        imported = {trial.user_attrs.get("imported") for trial in self.trials()}
         space = self.plan.space
-        new = [t for t in trials if t.number not in have and set(t.params) == set(space)]
-        copies = [copy for trial in new if (copy := _copy_foreign_trial(trial, space)) is not None]
+        new = [trial for trial in trials if trial.number not in imported and trial.params.keys() == space.keys()]
+        # All are read before the first is added: what cannot be read changes nothing.
+        copies = [copy for copy in [_copy_foreign_trial(trial, space) for trial in new] if copy is not None]
         for copy in copies:
             self.study.add_trial(copy)
         return len(copies)
@@ -127,24 +122,22 @@ class OptunaStudy:
         A point of a grid is there whoever chose it.
         """
         space, grid = self.plan.space, self.plan.exhaustive
-        there = {
-            _point_key(
-                None if grid else t.user_attrs.get("origin"),
-                sampling.from_optuna_params(space, t.system_attrs.get("fixed_params") or t.params, t.user_attrs),
-            )
-            for t in self.trials()
-            if _to_begun_trial(t).store == self.store and "retry_of" not in t.user_attrs
-        }
+        existing = set()
+        for trial in self.trials():
+            if _to_begun_trial(trial).store == self.store and "retry_of" not in trial.user_attrs:
+                fixed = trial.system_attrs.get("fixed_params") or trial.params  # a trial that waits has only the former
+                params = sampling.from_optuna_params(space, fixed, trial.user_attrs)
+                existing.add(_point_key(None if grid else trial.user_attrs.get("origin"), params))
         for point in points:
-            if _point_key(None if grid else point.origin, point.params) not in there:
+            if _point_key(None if grid else point.origin, point.params) not in existing:
                 attrs = {"store": self.store, "origin": point.origin, **sampling.value_attributes(space, point.params)}
                 self.study.enqueue_trial(sampling.to_optuna_params(space, point.params), user_attrs=attrs)
 
     def tell(self, record: TrialRecord) -> None:
         """Close a trial as its record says."""
-        failed = record.state is TrialState.FAIL or not _is_finite(record.error)
-        values = None if failed or record.error is None else [record.error]
-        self._finish_trial(record.number, State.FAIL if failed else _STATES[record.state], values, record.reason)
+        state = _optuna_state(record)
+        values = None if state is State.FAIL or record.error is None else [record.error]
+        self._finish_trial(record.number, state, values, record.reason)
 
     def close(self, trial: BegunTrial, reason: Reason) -> None:
         """Close a trial that nobody works on any more."""
@@ -176,31 +169,31 @@ class OptunaStudy:
         fixed = lost.system_attrs.get("fixed_params", {})
         self.study.enqueue_trial({**fixed, **trial.params}, user_attrs=attrs)
 
-    def numbers_of(self, trial: BegunTrial, *, state: TrialState, reason: Reason, message: str) -> TrialRecord:
+    def record_of(self, trial: BegunTrial, *, state: TrialState, reason: Reason, message: str) -> TrialRecord:
         """A record from what Optuna knows, for a trial whose own is missing."""
-        found = self.trials()[trial.number]
-        error = found.value if found.value is not None else _last_reported_value(found)
+        frozen = self.trials()[trial.number]
+        error = frozen.value if frozen.value is not None else _last_reported_value(frozen)
         return TrialRecord(
             number=trial.number,
             state=state,
             error=error,
-            params=self._values(found),
+            params=self._values(frozen),
             metrics={} if error is None else {self.plan.metric: error},
             reason=reason,
             message=message,
             attempt=trial.attempt,
             retry_of=trial.retry_of,
             origin=trial.origin,
-            started=found.datetime_start.astimezone().isoformat() if found.datetime_start else "",
-            seconds=found.duration.total_seconds() if found.duration else 0.0,
+            started=frozen.datetime_start.astimezone().isoformat() if frozen.datetime_start else "",
+            seconds=frozen.duration.total_seconds() if frozen.duration else 0.0,
             seed=self.plan.seed,
         )
 
 
 def _point_key(origin: str | None, params: Mapping[str, Any]) -> str:
     # 0 of a params file and 0.0 of a results file are one value
-    same = {k: float(v) if is_number(v) else v for k, v in params.items()}
-    return f"{origin}:{sorted(same.items())!r}"
+    values = {name: float(value) if is_number(value) else value for name, value in params.items()}
+    return f"{origin}:{sorted(values.items())!r}"
 
 
 def _to_begun_trial(trial: FrozenTrial) -> BegunTrial:
@@ -233,17 +226,17 @@ def _to_frozen_trial(record: TrialRecord, space: Mapping[str, Distribution], sto
         **({"retry_of": record.retry_of} if record.retry_of is not None else {}),
         **({"reason": record.reason.value} if record.reason else {}),
     }
-    failed = record.state is TrialState.FAIL or not _is_finite(record.error)
-    known = {n: v for n, v in record.params.items() if n in space and _optuna_accepts(space[n], v)}
-    params = sampling.to_optuna_params(space, known)
+    state = _optuna_state(record)
+    values = {n: value for n, value in record.params.items() if n in space and _optuna_accepts(space[n], value)}
+    params = sampling.to_optuna_params(space, values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a range that was narrowed since
         return create_trial(
-            state=_STATES[record.state] if not failed else State.FAIL,
-            value=None if failed else record.error,
+            state=state,
+            value=None if state is State.FAIL else record.error,
             params=params,
             distributions={name: sampling.to_optuna(space[name]) for name in params},
-            user_attrs={**attrs, **sampling.value_attributes(space, known)},
+            user_attrs={**attrs, **sampling.value_attributes(space, values)},
         )
 
 
@@ -264,27 +257,29 @@ def _copy_foreign_trial(trial: FrozenTrial, space: Mapping[str, Distribution]) -
     return copy if _incompatible_param(copy, space) is None else None
 
 
-def _is_finite(error: float | None) -> bool:
-    return error is not None and math.isfinite(error)
+def _optuna_state(record: TrialRecord) -> State:
+    """How the trial ended for Optuna, which has no place for an error that is not finite."""
+    finite = record.error is not None and math.isfinite(record.error)
+    return State[record.state.value] if finite else State.FAIL
 
 
 def _incompatible_param(trial: FrozenTrial, space: Mapping[str, Distribution]) -> str | None:
     """The first parameter of ``space`` that Optuna does not let stand beside the trial's of that name."""
-    for name, among in space.items():
+    for name, distribution in space.items():
         if name in trial.distributions:
             try:
-                check_distribution_compatibility(trial.distributions[name], sampling.to_optuna(among))
+                check_distribution_compatibility(trial.distributions[name], sampling.to_optuna(distribution))
             except ValueError:
                 return name
     return None
 
 
-def _optuna_accepts(among: Distribution, value: Scalar) -> bool:
+def _optuna_accepts(distribution: Distribution, value: Scalar) -> bool:
     """Whether Optuna takes the value; for a distribution that it does not have, whether that has it."""
-    if sampling.unit_parameters({"": among}):
-        return contains(among, value)
-    distribution = sampling.to_optuna(among)
+    if sampling.unit_parameters({"": distribution}):
+        return contains(distribution, value)
+    of_optuna = sampling.to_optuna(distribution)
     try:
-        return distribution._contains(distribution.to_internal_repr(value))
+        return of_optuna._contains(of_optuna.to_internal_repr(value))
     except (ValueError, TypeError):
         return False

@@ -8,6 +8,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,8 +45,8 @@ def study_meta(plan: StudyPlan, *, command: str = "") -> StudyMeta:
 def compare(old: StudyMeta, new: StudyMeta, *, file: Path) -> list[str]:
     """Notices for what changed since the trials in ``file``. Raises ConfigError where they are not comparable."""
     engine = engines.get(new.engine)
-    before, now = (engine.essential(config_of(meta)) if meta.engine == new.engine else {} for meta in (old, new))
-    return comparability.compare(old, new, before, now, file=str(file))
+    before = engine.essential(config_of(old)) if old.engine == new.engine else {}
+    return comparability.compare(old, new, before, engine.essential(config_of(new)), file=str(file))
 
 
 def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> list[str]:
@@ -59,18 +60,16 @@ def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> lis
             value=facts.get("data"),
             hint="give the new data their own results with --results NEW.h5",
         )
-    names = ("ptyrad", "torch", "version_ptydask")
     now = {**process_provenance(), **facts}
-    changed = [
-        f"{facts[name]} has changed since the earlier trials"
-        for name, digest in (("program", "program_sha256"), ("callable_file", "callable_sha256"))
-        if name in facts and before.get(digest, now.get(digest)) != now.get(digest)
-    ]
-    return changed + [
-        f"{name.removeprefix('version_')} is {now[name]} now, earlier trials ran with {before[name]}"
-        for name in names
-        if name in before and name in now and before[name] != now[name]
-    ]
+    notices = []
+    for name, digest in (("program", "program_sha256"), ("callable_file", "callable_sha256")):
+        if name in facts and before.get(digest, now.get(digest)) != now.get(digest):
+            notices.append(f"{facts[name]} has changed since the earlier trials")
+    for name in ("ptyrad", "torch", "version_ptydask"):
+        if name in before and name in now and before[name] != now[name]:
+            package = name.removeprefix("version_")
+            notices.append(f"{package} is {now[name]} now, earlier trials ran with {before[name]}")
+    return notices
 
 
 def config_of(meta: StudyMeta) -> dict[str, Any]:
@@ -81,19 +80,17 @@ def config_of(meta: StudyMeta) -> dict[str, Any]:
 
 def process_provenance(command: str = "") -> dict[str, str]:
     """This process: host, versions, and ``command``, or its command line, without passwords."""
-    found = {}
+    versions = {}
     for name in _PACKAGES:
-        try:
-            found[f"version_{name}"] = version(name)
-        except PackageNotFoundError:
-            continue
+        with suppress(PackageNotFoundError):
+            versions[f"version_{name}"] = version(name)
     return {
         "driver_host": platform.node(),
         "driver_pid": str(os.getpid()),
         "platform": platform.platform(),
         "version_ptydask": __version__,
         "version_python": platform.python_version(),
-        **found,
+        **versions,
         "command": redact(command or shlex.join(sys.argv)),
         "working_directory": os.getcwd(),  # noqa: PTH109 - a string is wanted
     }

@@ -67,19 +67,20 @@ class Reconciler:
                 self.optuna_study.retry(trial)
                 if trial.reason == Reason.LOST:
                     self.progress.losses += 1
-                    on = f" from step {trial.progress} on" if trial.progress else ""
-                    self.progress.observer.notice(
-                        f"trial {trial.number} lost its worker; its parameters are tried again{on}"
-                    )
+                    text = f"trial {trial.number} lost its worker; its parameters are tried again"
+                    if trial.progress:
+                        text += f" from step {trial.progress} on"
+                    self.progress.observer.notice(text)
             case ReconcileAction.GIVE_UP:
                 self._record_numbers(trial, TrialState.FAIL, Reason.LOST, f"its worker was lost {trial.spent} times")
             case ReconcileAction.RECOVER:
                 state = TrialState(trial.state) if trial.state != "RUNNING" else TrialState.FAIL
-                why = {TrialState.PRUNED: Reason.PRUNED, TrialState.FAIL: Reason.FAILED}.get(state, Reason.NONE)
-                self._record_numbers(trial, state, why, "its file was lost; the numbers are from the Optuna study")
+                reasons = {TrialState.PRUNED: Reason.PRUNED, TrialState.FAIL: Reason.FAILED}
+                ended = reasons.get(state, Reason.NONE)
+                self._record_numbers(trial, state, ended, "its file was lost; the numbers are from the Optuna study")
 
     def _record_numbers(self, trial: BegunTrial, state: TrialState, reason: Reason, message: str) -> None:
-        record = self.optuna_study.numbers_of(trial, state=state, reason=reason, message=message)
+        record = self.optuna_study.record_of(trial, state=state, reason=reason, message=message)
         plan, folder = self.optuna_study.plan, self.store.folder
         written = shard.write(folder, record, None, plan.keep, direction=plan.direction, metric=plan.metric)
         self.add(record, first=trial.first, written=written)

@@ -97,7 +97,7 @@ class RunProgress:
         elapsed = time.monotonic() - self._began
         steps = self.plan.iterations
         done, wanted = len(self.store.records) - self._recorded_before, self.total - self._recorded_before
-        shares = [r.step / steps for r in self.running if steps]
+        shares = [trial.step / steps for trial in self.running] if steps else []
         return RunSnapshot(
             study=self.plan.name,
             results=self.store.path,

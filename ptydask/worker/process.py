@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class NotPrepared(Exception):  # noqa: N818
     """This process has not been made ready for the run: it is a new one, or another run has had it since."""
 
 
-@dataclass(slots=True)
+@dataclass
 class OpenSession:
     """One run's, on this worker."""
 
@@ -50,20 +51,16 @@ class OpenSession:
     slot: Slot
     facts: Mapping[str, str]
     """What the session says of itself and of the data."""
-    _storage: optuna.storages.BaseStorage | None = None
-    _shelf: transfer.Shelf | None = None
 
+    @cached_property
     def storage(self) -> optuna.storages.BaseStorage:
         """The connection, made at the first trial."""
-        if self._storage is None:
-            self._storage = urls.connect(self.setup.storage)
-        return self._storage
+        return urls.connect(self.setup.storage)
 
-    def shelf(self) -> transfer.Shelf:
+    @cached_property
+    def shelf(self) -> transfer.SharedFolder:
         """The way for the files of trials, found out at the first one."""
-        if self._shelf is None:
-            self._shelf = transfer.choose_shelf(self.setup.folder, self.setup.store_id)
-        return self._shelf
+        return transfer.choose_shelf(self.setup.folder, self.setup.store_id)
 
     @property
     def device(self) -> str:
@@ -73,10 +70,10 @@ class OpenSession:
     def close(self) -> None:
         """Give everything back."""
         self.session.close()
-        if self._storage is not None:
-            urls.disconnect(self._storage)
-        if self._shelf is not None:
-            self._shelf.close()
+        if "storage" in vars(self):
+            urls.disconnect(self.storage)
+        if "shelf" in vars(self):
+            self.shelf.close()
 
 
 _open: OpenSession | None = None
@@ -98,7 +95,7 @@ def prepare(setup: RunSetup, versions: Mapping[str, str]) -> dict[str, str]:
     Raises ClusterError where this worker's packages are not the driver's or the engine is not among them, DataError
     where the measurements cannot be used.
     """
-    _same_versions(versions)
+    _check_versions(versions)
     try:
         engines.get(setup.plan.engine)
     except PtydaskError as error:
@@ -113,15 +110,14 @@ def versions() -> dict[str, str]:
     return {"Python": python, "ptydask": __version__, **{name: version(name) for name in ("distributed", "optuna")}}
 
 
-def _same_versions(wanted: Mapping[str, str]) -> None:
-    here = versions()
-    other = [
-        f"{name} {here.get(name, 'missing')} (here: {wanted[name]})"
-        for name in wanted
-        if here.get(name) != wanted[name]
-    ]
-    if other:
-        raise ClusterError(f"{_this_python()} has {', '.join(other)}; {_REMEDY}")
+def _check_versions(of_driver: Mapping[str, str]) -> None:
+    own = versions()
+    differing = []
+    for name, wanted in of_driver.items():
+        if own.get(name) != wanted:
+            differing.append(f"{name} {own.get(name, 'missing')} (here: {wanted})")
+    if differing:
+        raise ClusterError(f"{_this_python()} has {', '.join(differing)}; {_REMEDY}")
 
 
 _REMEDY = "give the workers the environment that this command runs in"

@@ -29,7 +29,7 @@ class ProgressReporter:
         self.pruned = False
         self.reports: list[tuple[int, Mapping[str, float]]] = []
         self.began_again = False
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
 
     @property
     def last(self) -> Mapping[str, float]:
@@ -60,14 +60,14 @@ class ProgressReporter:
                 self._tell_optuna(step, metrics)
 
     def _tell_optuna(self, step: int, metrics: Mapping[str, float]) -> None:
-        known = step in self._told  # an engine that could not use its checkpoint begins again: the values are the same
-        if known:
+        if step in self._reported:  # an engine that could not use its checkpoint begins again: the values are the same
             self.began_again = True
             self.reports = [report for report in self.reports if report[0] < step]
+            self.reports.append((step, dict(metrics)))
+            return
         self.reports.append((step, dict(metrics)))
-        if not known:
-            self._told.add(step)
-            self._trial.report(float(metrics[self._plan.metric]), step)
+        self._reported.add(step)
+        self._trial.report(float(metrics[self._plan.metric]), step)
 
 
 class TrialCheckpoint:
@@ -78,7 +78,7 @@ class TrialCheckpoint:
         trial: Trial,
         params: Mapping[str, Scalar],
         watch: ProgressReporter,
-        shelf: transfer.Shelf,
+        shelf: transfer.SharedFolder,
         number: int,
         every: float,
     ) -> None:

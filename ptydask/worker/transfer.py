@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from distributed import get_worker
 
@@ -112,62 +112,44 @@ def folder_visible(folder: Path, store_id: str) -> bool:
     return card is not None and card[0] == store_id and os.access(folder, os.W_OK)
 
 
-class Shelf(Protocol):
-    """Where a worker's files go."""
-
-    folder: Path
-    """Trial files are written here."""
-
-    def deliver(self, number: int) -> None:
-        """Return when the trial's file is durable in the results' folder. Raises StoreError."""
-
-    def load(self, number: int) -> bytes | None:
-        """A trial's checkpoint; None where there is none."""
-
-    def save(self, number: int, data: bytes) -> None:
-        """Keep a checkpoint. Raises OSError or StoreError."""
-
-    def close(self) -> None:
-        """Leave nothing behind."""
-
-
 class SharedFolder:
-    """The results' folder itself; see :class:`Shelf`."""
+    """Where a worker's files go: into the results' folder itself."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        """Trial files are written here."""
 
     def deliver(self, number: int) -> None:
-        """It is there already."""
+        """Return when the trial's file is durable in the results' folder: it is there already. Raises StoreError."""
 
     def load(self, number: int) -> bytes | None:
-        """See :class:`Shelf`."""
+        """A trial's checkpoint; None where there is none. Raises OSError or StoreError."""
         return checkpoints.read(self.folder, number)
 
     def save(self, number: int, data: bytes) -> None:
-        """See :class:`Shelf`."""
+        """Keep a checkpoint. Raises OSError or StoreError."""
         checkpoints.write(self.folder, number, data)
 
     def close(self) -> None:
-        """Nothing of it is this worker's."""
+        """Leave nothing behind that is this worker's."""
 
 
-class OverTheConnection:
-    """A folder of this worker's own, emptied into the results' folder; see :class:`Shelf`."""
+class OverTheConnection(SharedFolder):
+    """A folder of this worker's own, emptied into the results' folder over the Dask connection."""
 
     def __init__(self, store_id: str = "") -> None:
         self._store = store_id
         # Dask removes it with the rest of the worker's scratch space, however the worker ends.
-        self.folder = Path(tempfile.mkdtemp(prefix="trials-", dir=get_worker().local_directory))
+        super().__init__(Path(tempfile.mkdtemp(prefix="trials-", dir=get_worker().local_directory)))
 
     def deliver(self, number: int) -> None:
-        """See :class:`Shelf`."""
+        """See :class:`SharedFolder`."""
         path = names.shard_path(self.folder, number)
         _send_file("trial", number, path.read_bytes(), self._store)
         path.unlink()
 
     def load(self, number: int) -> bytes | None:
-        """See :class:`Shelf`."""
+        """See :class:`SharedFolder`."""
         pieces, offset = [], 0
         while piece := _ask_scheduler(kind="checkpoint", number=number, offset=offset, store=self._store):
             pieces.append(piece)
@@ -175,7 +157,7 @@ class OverTheConnection:
         return b"".join(pieces) or None
 
     def save(self, number: int, data: bytes) -> None:
-        """See :class:`Shelf`."""
+        """See :class:`SharedFolder`."""
         _send_file("checkpoint", number, data, self._store)
 
     def close(self) -> None:
@@ -183,7 +165,7 @@ class OverTheConnection:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def choose_shelf(folder: Path, store_id: str) -> Shelf:
+def choose_shelf(folder: Path, store_id: str) -> SharedFolder:
     """The way for this worker."""
     return SharedFolder(folder) if folder_visible(folder, store_id) else OverTheConnection(store_id)
 
@@ -191,10 +173,15 @@ def choose_shelf(folder: Path, store_id: str) -> Shelf:
 def _send_file(kind: Kind, number: int, data: bytes, store: str) -> None:
     upload, digest = secrets.token_hex(6), hashlib.sha256(data).hexdigest()
     for offset in range(0, max(1, len(data)), PIECE):
-        last = offset + PIECE >= len(data)
-        piece = data[offset : offset + PIECE]
-        said = digest if last else ""
-        _ask_scheduler(kind=kind, number=number, offset=offset, piece=piece, upload=upload, sha256=said, store=store)
+        _ask_scheduler(
+            kind=kind,
+            number=number,
+            offset=offset,
+            piece=data[offset : offset + PIECE],
+            upload=upload,
+            sha256=digest if offset + PIECE >= len(data) else "",  # with the last piece the file is complete
+            store=store,
+        )
 
 
 def _ask_scheduler(**message: Any) -> bytes:

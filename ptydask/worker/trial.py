@@ -16,7 +16,7 @@ from optuna.trial import Trial
 
 from ptydask import sampling
 from ptydask.engines import TrialFailure
-from ptydask.errors import PtydaskError, StorageError, one_line, redact
+from ptydask.errors import PtydaskError, StorageError, describe_error, one_line
 from ptydask.model import Reason, TrialInput, TrialOutput, TrialRecord, TrialState
 from ptydask.storage import urls
 from ptydask.store import shard
@@ -50,7 +50,7 @@ class TrialFailed(Exception):  # noqa: N818
 def run_trial(run_id: str, task: str, index: int) -> TrialDone:
     """Run the next trial of the run's study and write its file.
 
-    Raises Left where this worker has to go first, NotPrepared where it was not made ready for this run.
+    Raises WorkerLeaving where this worker has to go first, NotPrepared where it was not made ready for this run.
 
     ``task`` is the key that the trial's lease carries; ``index`` seeds the sampler; it is another one for
     each task of the study, so that no two draw the same startup trials.
@@ -63,8 +63,8 @@ def run_trial(run_id: str, task: str, index: int) -> TrialDone:
         _load_study(ready, index).optimize(run, n_trials=1, catch=(TrialFailed,))
     except eviction.Evicted:
         raise WorkerLeaving("this worker has to go") from None
-    except OptunaFailed as unheard:
-        raise _refusal_error(unheard.__cause__) from None
+    except OptunaFailed as failure:
+        raise _refusal_error(failure.__cause__) from None
     except PtydaskError:
         raise
     except Exception as error:
@@ -79,14 +79,14 @@ def _load_study(ready: OpenSession, index: int) -> optuna.Study:
     plan = ready.setup.plan
     return optuna.load_study(
         study_name=plan.name,
-        storage=ready.storage(),
+        storage=ready.storage,
         sampler=sampling.build_sampler(plan.sampler, seed=_mix_seed(plan.seed, index), space=plan.space),
         pruner=sampling.build_pruner(plan.pruner, iterations=plan.iterations),
     )
 
 
 def _refusal_error(error: BaseException | None) -> PtydaskError:
-    what = redact(one_line(f"{type(error).__name__}: {error}"))
+    what = describe_error(error)
     if urls.is_trouble(error) or isinstance(error, UpdateFinishedTrialError):
         return StorageError(f"a trial could not reach its storage: {what}")
     return PtydaskError(f"Optuna refused a trial: {what}")
@@ -102,7 +102,7 @@ class _TrialRun:
 
     def __init__(self, ready: OpenSession, task: str) -> None:
         self.ready, self.setup, self.task = ready, ready.setup, task
-        self.shelf = ready.shelf()
+        self.shelf = ready.shelf
         self.done: TrialDone | None = None
         self.first = 0
 
@@ -112,34 +112,34 @@ class _TrialRun:
             record = self._begin_trial(trial, str(worker.name))
             params = sampling.suggest(trial, plan.space, plan.sampler)
         record = replace(record, params=params)
-        watch = ProgressReporter(trial, plan)
-        kept = TrialCheckpoint(trial, params, watch, self.shelf, self.first, self.setup.checkpoint_every)
+        reporter = ProgressReporter(trial, plan)
+        checkpoint = TrialCheckpoint(trial, params, reporter, self.shelf, self.first, self.setup.checkpoint_every)
         try:
-            output = self.ready.session.run(TrialInput(trial.number, params, plan.seed), watch.report, kept)
+            output = self.ready.session.run(TrialInput(trial.number, params, plan.seed), reporter.report, checkpoint)
             error = float(output.metrics[plan.metric])
             if not math.isfinite(error):
                 raise ArithmeticError(f"the trial's {plan.metric} is {error}")
-            pruned = watch.pruned and not output.ended_itself
+            pruned = reporter.pruned and not output.ended_itself
             ended = replace(
                 record,
                 state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
                 reason=Reason.PRUNED if pruned else Reason.NONE,
                 error=error,
                 metrics=dict(output.metrics),
-                seconds=kept.seconds,
+                seconds=checkpoint.seconds,
             )
         except Exception as caught:  # whatever it is, the study goes on and the store has the traceback
-            output_of = (caught.output if isinstance(caught, TrialFailure) else None) or watch.so_far()
-            last = watch.last if output_of is None else output_of.metrics
-            ended = replace(
-                _failed_record(record, caught), error=last.get(plan.metric), metrics=dict(last), seconds=kept.seconds
-            )
-            self._write_trial(ended, output_of)
+            partial = caught.output if isinstance(caught, TrialFailure) else None
+            partial = partial or reporter.so_far()
+            last = reporter.last if partial is None else partial.metrics
+            failed = _failed_record(record, caught)
+            ended = replace(failed, error=last.get(plan.metric), metrics=dict(last), seconds=checkpoint.seconds)
+            self._write_trial(ended, partial)
             with catch_optuna_errors():
                 trial.set_user_attr("reason", Reason.FAILED.value)
             raise TrialFailed(ended.message) from None
-        if kept.resumed and not watch.began_again:
-            output = replace(output, attributes={**output.attributes, "resumed_after_step": kept.resumed})
+        if checkpoint.resumed and not reporter.began_again:
+            output = replace(output, attributes={**output.attributes, "resumed_after_step": checkpoint.resumed})
         self._write_trial(ended, output)
         if pruned:
             raise optuna.TrialPruned

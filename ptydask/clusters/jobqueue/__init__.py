@@ -51,7 +51,7 @@ class JobQueue:
             yield fleet
 
     def _check_cores(self, request: ClusterRequest) -> None:
-        workers = profiles.plan_layout(self.profile, request).per_job
+        workers = profiles.worker_limits(self.profile, request).per_job
         if workers > self.profile.cpus:
             raise UsageError(
                 f"a job of this profile has {self.profile.cpus} cores for {workers} workers "

@@ -34,7 +34,7 @@ def read_job_settings(system: str) -> dict[str, Any]:
 
     section = (dask.config.collect().get("jobqueue") or {}).get(system) or {}
     section = {key.replace("_", "-"): value for key, value in section.items()}
-    found = {}
+    settings = {}
     for key, names in _DASK.items():
         value = next((section[name] for name in names if section.get(name)), None)
         if isinstance(value, dict):  # HTCondor's directives
@@ -42,11 +42,11 @@ def read_job_settings(system: str) -> dict[str, Any]:
         if key == "memory" and isinstance(value, int):
             value = f"{-(-value // 1024)}K"
         if value is not None:
-            found[key] = value
-    read = profile_keys.parse_values(found, {key: str(value) for key, value in found.items()})
-    if system == "slurm" and "directives" in read:
-        read |= _gpus_asked(read["directives"])
-    return read
+            settings[key] = value
+    values = profile_keys.parse_values(settings, {key: str(value) for key, value in settings.items()})
+    if system == "slurm" and "directives" in values:
+        values |= _gpus_asked(values["directives"])
+    return values
 
 
 _GPUS = re.compile(
@@ -58,10 +58,13 @@ _GPUS = re.compile(
 
 def _gpus_asked(directives: tuple[str, ...]) -> dict[str, Any]:
     """GPUs that SLURM is asked for in directives, taken out of them."""
-    rest = tuple(line for line in directives if not _GPUS.fullmatch(line))
-    hits = [found for line in directives if (found := _GPUS.fullmatch(line))]
-    if not hits:
-        return {}
-    last = hits[-1]
-    kind = {"gpu_type": last[1]} if last[1] else {}
-    return {"gpus": int(last[2] or 1), **kind, "directives": rest}
+    values: dict[str, Any] = {}
+    others = []
+    for line in directives:
+        match = _GPUS.fullmatch(line)
+        if match is None:
+            others.append(line)
+            continue
+        gpu_type, count = match.groups()
+        values = {"gpus": int(count or 1), "gpu_type": gpu_type} if gpu_type else {"gpus": int(count or 1)}
+    return {**values, "directives": tuple(others)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ptydask.clusters import scaling
 from ptydask.clusters.jobqueue import slurm
+from ptydask.clusters.jobqueue.jobs import Job
 from ptydask.clusters.jobqueue.slurm import JobStatus
 from ptydask.errors import one_line
 
@@ -35,33 +37,6 @@ _RAISED = re.compile(r"^(?!Traceback)[A-Za-z_][\w.]*(Error|Exception|Exit|Interr
 
 
 @dataclass(frozen=True, slots=True)
-class JobSnapshot:
-    """What is known of one job."""
-
-    title: str
-    """``job 12``."""
-    asked: float
-    """When it was asked for, seconds since the epoch, as all times here."""
-    seen: JobStatus | None = None
-    """What the batch system says last; None where it was not asked, or has not answered yet."""
-    joined: bool = False
-    """Whether a worker of it was ever there."""
-    here: bool = False
-    """Whether one is there now."""
-    tail: str = ""
-    """The end of its log, in one line."""
-    log: str = ""
-    """Where its log is."""
-    hopeless_since: float | None = None
-    running_since: float | None = None
-
-    @property
-    def waits(self) -> bool:
-        """Whether it is known to have no node yet."""
-        return self.seen is not None and self.seen.state in slurm.WAITING and not self.here
-
-
-@dataclass(frozen=True, slots=True)
 class JobOutcome:
     """How a job ended."""
 
@@ -70,49 +45,49 @@ class JobOutcome:
     """Whether it could not work, by a fault that the next one will have as well."""
 
 
-def judge_ending(story: JobSnapshot) -> JobOutcome:
-    """What to say of a job that is over and was not asked to end."""
-    seen = story.seen or slurm.GONE
-    where = f"{story.title} on {seen.nodes}" if seen.nodes else story.title
-    how = ", ".join(part for part in (_state_text(seen), seen.code) if part)
-    match seen.state:
+def judge_ending(job: Job, log: str = "", tail: str = "") -> JobOutcome:
+    """What to say of a job that is over and was not asked to end; ``log`` is the path of its log, ``tail`` its end."""
+    log_note = _log_note(log, tail)
+    status = job.seen or slurm.GONE
+    where = f"{job.title} on {status.nodes}" if status.nodes else job.title
+    match status.state:
         case "PREEMPTED":
             return JobOutcome(f"{where} had to make way for a job that comes first (PREEMPTED)", False)
         case "NODE_FAIL" | "BOOT_FAIL":
-            return JobOutcome(f"{where} lost its node ({seen.state})", False)
-        case "TIMEOUT" | "DEADLINE" if story.joined:
-            return JobOutcome(f"{where} reached the end of its walltime ({seen.state})", False)
+            return JobOutcome(f"{where} lost its node ({status.state})", False)
+        case "TIMEOUT" | "DEADLINE" if job.joined:
+            return JobOutcome(f"{where} reached the end of its walltime ({status.state})", False)
         case "OUT_OF_MEMORY":
-            said = f"{where} ran out of memory (OUT_OF_MEMORY): its job needs more `memory`"
-            return JobOutcome(_with_log(said, story), not story.joined)
+            message = f"{where} ran out of memory (OUT_OF_MEMORY): its job needs more `memory`"
+            return JobOutcome(message + log_note, not job.joined)
+        case "CANCELLED" if job.joined:
+            return JobOutcome(f"{where} was cancelled (CANCELLED)", False)
         case "CANCELLED":
-            when = "" if story.joined else " before its worker joined" if seen.nodes else " while it waited"
-            return JobOutcome(f"{where} was cancelled{when} (CANCELLED)", False)
-        case "COMPLETED" if story.joined:
+            when = "before its worker joined" if status.nodes else "while it waited"
+            return JobOutcome(f"{where} was cancelled {when} (CANCELLED)", False)
+        case "COMPLETED" if job.joined:
             return JobOutcome(f"{where} ended (COMPLETED)", False)
         case "GONE":
-            said = f"SLURM no longer knows {story.title}"
-            return JobOutcome(_with_log(said, story), not story.joined)
-    if story.joined:
-        return JobOutcome(_with_log(f"{where} ended: {how}", story), False)
-    said = f"{where} ended before its worker joined: {how}"
-    return JobOutcome(_with_log(said, story), seen.state not in _NOT_ITS_FAULT)
+            return JobOutcome(f"SLURM no longer knows {job.title}{log_note}", not job.joined)
+    how = ", ".join(filter(None, [_state_text(status), status.code]))
+    if job.joined:
+        return JobOutcome(f"{where} ended: {how}{log_note}", False)
+    return JobOutcome(f"{where} ended before its worker joined: {how}{log_note}", status.state not in _NOT_ITS_FAULT)
 
 
-def own_fault(seen: JobStatus) -> bool:
+def own_fault(status: JobStatus) -> bool:
     """Whether a job in this state ended by what is in it, and not by what was done to it."""
-    return seen.state not in _NOT_ITS_FAULT | {"CANCELLED", "TIMEOUT", "DEADLINE"}
+    return status.state not in _NOT_ITS_FAULT | {"CANCELLED", "TIMEOUT", "DEADLINE"}
 
 
-def _state_text(seen: JobStatus) -> str:
-    plain = seen.reason in ("", "None")
-    return seen.state if plain else f"{seen.state} ({seen.reason})"
+def _state_text(status: JobStatus) -> str:
+    return status.state if status.reason in ("", "None") else f"{status.state} ({status.reason})"
 
 
-def _with_log(said: str, story: JobSnapshot) -> str:
-    if story.tail:
-        return f"{said}; its log ends: {story.tail}" + (f" ({story.log})" if story.log else "")
-    return f"{said}; its log is empty" if story.log else said
+def _log_note(log: str, tail: str) -> str:
+    if not tail:
+        return "; its log is empty" if log else ""
+    return f"; its log ends: {tail} ({log})" if log else f"; its log ends: {tail}"
 
 
 def last_words(log: str, limit: int = 300) -> str:
@@ -140,68 +115,67 @@ def read_tail(path: Path, size: int = 16_384) -> str:
 # --- waiting ---
 
 
-def waiting_text(stories: Iterable[JobSnapshot]) -> str:
+def waiting_text(jobs: Iterable[Job]) -> str:
     """For the live view: ``2 jobs pending (Priority), 1 job starting``; empty where no job is awaited."""
-    reasons: dict[str, int] = {}
+    reasons = Counter[str]()
     starting = 0
-    for story in stories:
-        if story.joined:
+    for job in jobs:
+        if job.joined:
             continue
-        if story.waits and story.seen is not None:
-            reason = slurm.reason_name(story.seen.reason)
-            reasons[reason] = reasons.get(reason, 0) + 1
+        if job.waits and job.seen is not None:
+            reasons[slurm.reason_name(job.seen.reason)] += 1
         else:
             starting += 1
-    parts = [
-        f"{_jobs_text(n)} pending ({reason})" if reason else f"{_jobs_text(n)} pending" for reason, n in reasons.items()
-    ]
-    return ", ".join([*parts, *([f"{_jobs_text(starting)} starting"] if starting else [])])
+    parts = [f"{_jobs_text(count)} pending" + (f" ({reason})" if reason else "") for reason, count in reasons.items()]
+    if starting:
+        parts.append(f"{_jobs_text(starting)} starting")
+    return ", ".join(parts)
 
 
-def queue_news(stories: Iterable[JobSnapshot], told: frozenset[str], now: float) -> tuple[list[str], frozenset[str]]:
+def queue_news(jobs: Iterable[Job], told: frozenset[str], now: float) -> tuple[list[str], frozenset[str]]:
     """Lines on reasons for waiting that nobody has been told of yet, and all that have been told.
 
     A reason is told again only after no job has waited any more.
     """
-    long: dict[str, list[JobSnapshot]] = {}
-    pending = [story for story in stories if story.waits]
-    for story in pending:
-        if now - story.asked >= TELL_AFTER and story.seen is not None and story.seen.reason != "None":
-            long.setdefault(slurm.reason_name(story.seen.reason), []).append(story)
+    by_reason: dict[str, list[Job]] = {}
+    pending = [job for job in jobs if job.waits]
+    for job in pending:
+        if now - job.asked >= TELL_AFTER and job.seen is not None and job.seen.reason != "None":
+            by_reason.setdefault(slurm.reason_name(job.seen.reason), []).append(job)
     lines = []
-    for name, those in long.items():
-        if name not in told and those[0].seen is not None:
-            since = now - min(story.asked for story in those)
-            what = those[0].title + " has" if len(those) == 1 else f"{len(those)} jobs have"
-            lines.append(f"{what} waited in the queue for {since:.0f} s: {slurm.in_words(those[0].seen.reason)}")
-    return lines, (told | long.keys()) if pending else frozenset()
+    for name, waiting in by_reason.items():
+        first = waiting[0]
+        if name not in told and first.seen is not None:
+            seconds = now - min(job.asked for job in waiting)
+            subject = f"{first.title} has" if len(waiting) == 1 else f"{len(waiting)} jobs have"
+            lines.append(f"{subject} waited in the queue for {seconds:.0f} s: {slurm.in_words(first.seen.reason)}")
+    return lines, (told | by_reason.keys()) if pending else frozenset()
 
 
-def late_join_text(story: JobSnapshot, now: float) -> str:
+def late_join_text(job: Job, now: float) -> str:
     """What to say of a job whose worker is long in coming; empty where it is not."""
-    if story.joined:
+    if job.joined:
         return ""
-    log = f"; its log: {story.log}" if story.log else ""
-    if story.running_since is not None and now - story.running_since > JOIN_NOTICE:
-        nodes = story.seen.nodes if story.seen is not None else ""
+    if job.running_since is not None and now - job.running_since > JOIN_NOTICE:
+        nodes = job.seen.nodes if job.seen is not None else ""
         where = f" on {nodes}" if nodes else ""
-        return f"{story.title} runs{where} for {now - story.running_since:.0f} s, and no worker has joined{log}"
-    if story.seen is None and now - story.asked > UNSEEN_NOTICE:
-        return f"{story.title} was asked for {now - story.asked:.0f} s ago, and no worker has joined{log}"
+        return f"{job.title} runs{where} for {now - job.running_since:.0f} s, and no worker has joined"
+    if job.seen is None and now - job.asked > UNSEEN_NOTICE:
+        return f"{job.title} was asked for {now - job.asked:.0f} s ago, and no worker has joined"
     return ""
 
 
-def stuck_reason(stories: Iterable[JobSnapshot], now: float) -> str:
+def stuck_reason(jobs: Iterable[Job], now: float) -> str:
     """Why no worker will ever come: every job waits for something that waiting will not bring; empty where one may."""
-    every = list(stories)
-    if not every or any(story.here or not story.waits or story.hopeless_since is None for story in every):
+    live = list(jobs)
+    for job in live:
+        if not job.waits or job.hopeless_since is None or now - job.hopeless_since < HOPELESS_FOR:
+            return ""
+    first = live[0] if live else None
+    if first is None or first.seen is None:
         return ""
-    if any(now - (story.hopeless_since or now) < HOPELESS_FOR for story in every):
-        return ""
-    first = every[0]
-    assert first.seen is not None
-    who = first.title if len(every) == 1 else f"{len(every)} jobs, {first.title} the first of them,"
-    return f"{who} will not start: {slurm.in_words(first.seen.reason)}"
+    subject = first.title if len(live) == 1 else f"{len(live)} jobs, {first.title} the first of them,"
+    return f"{subject} will not start: {slurm.in_words(first.seen.reason)}"
 
 
 def _jobs_text(number: int) -> str:
@@ -239,55 +213,54 @@ class FailureCounts:
         return max(self.refusals, self.silences, self.deaths - 1, self.setbacks // 2)
 
 
-def count_accepted(tally: FailureCounts) -> FailureCounts:
+def count_accepted(counts: FailureCounts) -> FailureCounts:
     """A job was accepted."""
-    return replace(tally, refusals=0, silences=0, accepted=True, never=False)
+    return replace(counts, refusals=0, silences=0, accepted=True, never=False)
 
 
-def count_refusal(tally: FailureCounts, words: str, now: float) -> FailureCounts:
+def count_refusal(counts: FailureCounts, words: str, now: float) -> FailureCounts:
     """A job was not accepted."""
     if slurm.is_soft(words):
-        after = replace(tally, silences=tally.silences + 1)
-    else:
-        after = replace(
-            tally, refusals=tally.refusals + 1, silences=0, never=slurm.is_final(words), last=f"not accepted: {words}"
-        )
-    return _with_pause(after, now)
+        return _with_pause(replace(counts, silences=counts.silences + 1), now)
+    refused = replace(counts, refusals=counts.refusals + 1, silences=0)
+    return _with_pause(replace(refused, never=slurm.is_final(words), last=f"not accepted: {words}"), now)
 
 
-def _with_pause(tally: FailureCounts, now: float) -> FailureCounts:
-    return replace(tally, not_before=now + scaling.retry_delay(tally.failures))
+def _with_pause(counts: FailureCounts, now: float) -> FailureCounts:
+    return replace(counts, not_before=now + scaling.retry_delay(counts.failures))
 
 
-def count_death(tally: FailureCounts, text: str, now: float) -> FailureCounts:
+def count_death(counts: FailureCounts, text: str, now: float) -> FailureCounts:
     """A job ended before it could work."""
-    return _with_pause(replace(tally, deaths=tally.deaths + 1, last=text), now)
+    return _with_pause(replace(counts, deaths=counts.deaths + 1, last=text), now)
 
 
-def set_back(tally: FailureCounts, text: str, now: float) -> FailureCounts:
+def count_setback(counts: FailureCounts, text: str, now: float) -> FailureCounts:
     """A job ended before it could work, by no fault of its own."""
-    return _with_pause(replace(tally, setbacks=tally.setbacks + 1, last=text), now)
+    return _with_pause(replace(counts, setbacks=counts.setbacks + 1, last=text), now)
 
 
-def count_success(tally: FailureCounts) -> FailureCounts:
+def count_success(counts: FailureCounts) -> FailureCounts:
     """A worker got ready, or a trial was recorded."""
-    held = tally.refusals or tally.silences
-    return replace(tally, deaths=0, setbacks=0, ever_worked=True, not_before=tally.not_before if held else 0.0)
+    not_before = counts.not_before if counts.refusals or counts.silences else 0.0
+    return replace(counts, deaths=0, setbacks=0, ever_worked=True, not_before=not_before)
 
 
-def verdict(tally: FailureCounts, *, fit: int, alive: int) -> str:
+def verdict(counts: FailureCounts, *, fit: int, alive: int) -> str:
     """Why the run has to end; empty while it need not.
 
     ``fit`` workers are there and not known to be unfit: while they work, one broken node does not end a run.
     ``alive`` jobs wait or run.
     """
-    if tally.deaths >= EARLY_DEATHS and not fit:
-        return f"{tally.deaths} jobs in a row ended before a worker got ready; the last: {tally.last}"
-    if tally.setbacks >= SETBACKS and not fit:
-        return f"{tally.setbacks} jobs in a row were ended by others before a worker got ready; the last: {tally.last}"
-    if tally.refusals and not alive:
-        if tally.never and not tally.accepted:
-            return f"the job was {tally.last}"
-        if tally.refusals >= EARLY_DEATHS:
-            return f"{tally.refusals} times in a row the job was {tally.last}"
+    if counts.deaths >= EARLY_DEATHS and not fit:
+        return f"{counts.deaths} jobs in a row ended before a worker got ready; the last: {counts.last}"
+    if counts.setbacks >= SETBACKS and not fit:
+        return (
+            f"{counts.setbacks} jobs in a row were ended by others before a worker got ready; the last: {counts.last}"
+        )
+    if counts.refusals and not alive:
+        if counts.never and not counts.accepted:
+            return f"the job was {counts.last}"
+        if counts.refusals >= EARLY_DEATHS:
+            return f"{counts.refusals} times in a row the job was {counts.last}"
     return ""

@@ -17,7 +17,7 @@ from ptydask.clusters.interrupts import held_back
 from ptydask.clusters.jobqueue import advice, diagnosis, launch, slurm, systems
 from ptydask.clusters.jobqueue.gateway import BatchGateway, SlurmQuery, SlurmReply
 from ptydask.clusters.jobqueue.jobs import Job, find_log
-from ptydask.clusters.jobqueue.profile import Profile, plan_layout
+from ptydask.clusters.jobqueue.profile import Profile, worker_limits
 from ptydask.clusters.jobqueue.slurm import BatchSystemUnavailable
 from ptydask.clusters.settings import silence_dask
 from ptydask.errors import ClusterError, one_line
@@ -56,12 +56,9 @@ class Fleet:
 
     def __init__(self, cluster: JobQueueCluster, profile: Profile, request: ClusterRequest) -> None:
         self._cluster, self._profile = cluster, profile
-        planned = plan_layout(profile, request)
-        self._limits = scaling.WorkerLimits(
-            planned.least * planned.per_job, planned.most * planned.per_job, planned.per_job
-        )
+        self._limits = worker_limits(profile, request)
         self._logs = launch.log_folder(profile, request)
-        self._desk = BatchGateway(
+        self._gateway = BatchGateway(
             cluster,
             is_slurm=profile.system == "slurm",
             logs=self._logs,
@@ -69,7 +66,7 @@ class Fleet:
             environ=systems.submit_environment(profile, os.environ),
         )
         self._jobs: dict[str, Job] = {}
-        self._tally = diagnosis.FailureCounts()
+        self._counts = diagnosis.FailureCounts()
         self._notices: list[str] = []
         self._told_waits: frozenset[str] = frozenset()
         self._trouble = ""
@@ -103,13 +100,13 @@ class Fleet:
 
     def _first_sweep(self) -> None:
         try:
-            left = self._desk.sweep()
+            cancelled = self._gateway.sweep()
         except BatchSystemUnavailable as error:
             self._sweep = True
             self._note_silence(str(error))
             return
-        if left:
-            self._notices.append(f"{left} jobs that an earlier run has left were cancelled")
+        if cancelled:
+            self._notices.append(f"{cancelled} jobs that an earlier run has left were cancelled")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
@@ -117,11 +114,12 @@ class Fleet:
     def close(self) -> None:
         """End all jobs. The jobs' logs are removed, unless one of them ended too early."""
         with held_back():
-            began = self._tally.accepted or self._tally.silences > 0
-            left = self._desk.end_jobs(list(self._jobs.values()), _CLOSE if began else _CLOSE_NOTHING)
-            if left:
-                logging.getLogger(__name__).warning("%s", left)
-            self._desk.close()
+            # A submission that brought no answer may have made a job all the same.
+            may_have_jobs = self._counts.accepted or self._counts.silences > 0
+            trouble = self._gateway.end_jobs(list(self._jobs.values()), _CLOSE if may_have_jobs else _CLOSE_NOTHING)
+            if trouble:
+                logging.getLogger(__name__).warning("%s", trouble)
+            self._gateway.close()
             if hasattr(self, "client"):
                 self.client.close()
             if not self._keep_logs:
@@ -130,8 +128,8 @@ class Fleet:
     def stop_workers(self) -> None:
         """End all workers now, in the middle of whatever they do; the scheduler goes on answering."""
         with held_back():
-            self._desk.kill_jobs(list(self._jobs.values()))
-            self._desk.end_workers()
+            self._gateway.kill_jobs(list(self._jobs.values()))
+            self._gateway.end_workers()
 
     # --- a tick ---
 
@@ -162,9 +160,9 @@ class Fleet:
             if job.submission is None or not job.submission.done():
                 continue
             try:
-                job.accepted(job.submission.result())
-                self._tally = diagnosis.count_accepted(self._tally)
-                if not self._desk.is_slurm:  # no other is ever asked anything
+                job.accept(job.submission.result())
+                self._counts = diagnosis.count_accepted(self._counts)
+                if not self._gateway.is_slurm:  # no other is ever asked anything
                     self._note_answer()
                 self._ask_soon()
             except Exception as error:
@@ -172,12 +170,12 @@ class Fleet:
                 self._note_refusal(slurm.refusal_text(str(error) or type(error).__name__), now)
 
     def _note_refusal(self, words: str, now: float) -> None:
-        before, self._tally = self._tally, diagnosis.count_refusal(self._tally, words, now)
-        if self._tally.silences > before.silences:
-            self._sweep = self._desk.is_slurm  # it may have taken the job and lost the answer
+        before, self._counts = self._counts, diagnosis.count_refusal(self._counts, words, now)
+        if self._counts.silences > before.silences:
+            self._sweep = self._gateway.is_slurm  # it may have taken the job and lost the answer
             self._note_silence(words)
-        elif self._tally.last != before.last:
-            self._notices.append(f"a job was {self._tally.last}")
+        elif self._counts.last != before.last:
+            self._notices.append(f"a job was {self._counts.last}")
 
     def _note_silence(self, words: str) -> None:
         if not self._trouble:
@@ -190,13 +188,13 @@ class Fleet:
             self._trouble = ""
 
     def _update_workers(self, need: WorkerDemand, now: float) -> None:
-        connected = self._desk.workers()
+        by_name = self._gateway.workers()
         for job in self._jobs.values():
-            found = [worker for name in job.worker_names() for worker in connected.get(name, ())]
-            there = {address for address, _ in found}
-            if there and not job.known:
+            workers = dict(worker for name in job.worker_names() for worker in by_name.get(name, ()))
+            if workers and not job.known:
                 self._ask_soon()  # only the batch system knows how long it may stay
-            lost, back = job.look(there, {address for address, takes_work in found if not takes_work}, now)
+            going = {address for address, takes_work in workers.items() if not takes_work}
+            lost, back = job.update_workers(set(workers), going, now)
             if lost:
                 self._ask_soon()
             if back:
@@ -218,20 +216,20 @@ class Fleet:
         if addresses:
             job.leaving |= addresses
             job.unwanted |= job.workers == 0
-            self._desk.retire(addresses)
+            self._gateway.retire(addresses)
 
     def _note_work(self, need: WorkerDemand) -> None:
         fit = {address for job in self._live_jobs() for address in job.fit}
         idle = (self._was_busy & fit) - set(need.busy)
         if idle or (self._unfinished is not None and need.unfinished < self._unfinished):
-            self._tally = diagnosis.count_success(self._tally)
+            self._counts = diagnosis.count_success(self._counts)
         self._was_busy, self._unfinished = set(need.busy), need.unfinished
 
     def _note_death(self, job: Job, text: str, now: float) -> None:
         if not job.dead:
             job.dead = True
             self._keep_logs |= find_log(self._logs, job.id) is not None
-            self._tally = diagnosis.count_death(self._tally, text, now)
+            self._counts = diagnosis.count_death(self._counts, text, now)
             self._notices.append(text)
 
     def _judge_suspects(self, now: float) -> None:
@@ -243,51 +241,54 @@ class Fleet:
     # --- what SLURM says ---
 
     def _read_reply(self, now: float) -> None:
-        answer = self._desk.answer()
-        if answer is None:
+        reply = self._gateway.answer()
+        if reply is None:
             return
         swept, self._sweeping = self._sweeping, False
-        if answer.trouble:
-            self._note_silence(answer.trouble)
+        if reply.trouble:
+            self._note_silence(reply.trouble)
             return
         self._sweep = self._sweep and not swept
         self._note_answer()
-        if answer.swept:
-            self._notices.append(f"{answer.swept} jobs were cancelled that nobody was waiting for")
+        if reply.swept:
+            self._notices.append(f"{reply.swept} jobs were cancelled that nobody was waiting for")
         for job in list(self._jobs.values()):
-            if job.id in answer.seen:
-                self._update_job(job, answer, now)
+            if job.id in reply.seen:
+                self._update_job(job, reply, now)
 
-    def _update_job(self, job: Job, answer: SlurmReply, now: float) -> None:
+    def _update_job(self, job: Job, reply: SlurmReply, now: float) -> None:
         was_over = job.over is not None
-        if job.heard(answer.seen[job.id], now):
+        if job.update_status(reply.seen[job.id], now):
             self._ask_soon()
         if job.over is None or was_over or job.unwanted:
             return
-        ended = diagnosis.judge_ending(job.snapshot(self._logs, answer.tails.get(job.id, "")))
+        outcome = diagnosis.judge_ending(job, self._log_path(job), reply.tails.get(job.id, ""))
         if job.suspect is not None and job.seen is not None and diagnosis.own_fault(job.seen):
-            self._note_death(job, f"{job.title}: {job.suspect[1]}; {ended.text}", now)
-        elif ended.early:
-            self._note_death(job, ended.text, now)
+            # What the driver saw of its worker, and what the batch system says of the job: together the whole story.
+            self._note_death(job, f"{job.title}: {job.suspect[1]}; {outcome.text}", now)
+        elif outcome.early:
+            self._note_death(job, outcome.text, now)
         elif not job.dead:
-            self._notices.append(ended.text)
+            self._notices.append(outcome.text)
             if not job.known:
-                self._tally = diagnosis.set_back(self._tally, ended.text, now)
+                self._counts = diagnosis.count_setback(self._counts, outcome.text, now)
 
     # --- growing and shrinking ---
 
     def _scale_jobs(self, need: WorkerDemand, now: float) -> None:
-        crews = [job.crew(need.busy) for job in self._live_jobs()]
-        leaving = sum(len(job.there) for job in self._jobs.values()) - sum(crew.joined for crew in crews)
-        allowed = scaling.at_once(self._tally.failures) - sum(job.submission is not None for job in self._jobs.values())
-        change = scaling.decide_scaling(crews, unfinished=need.unfinished, limits=self._limits, leaving=leaving)
-        self._wanted = change.start
-        for name in change.close:
+        loads = [job.load(need.busy) for job in self._live_jobs()]
+        leaving = sum(len(job.there) for job in self._jobs.values()) - sum(load.joined for load in loads)
+        decision = scaling.decide_scaling(loads, unfinished=need.unfinished, limits=self._limits, leaving=leaving)
+        self._wanted = decision.start
+        for name in decision.close:
             self._begin_end(self._jobs[name], now)
-        held = self._sweep or now < self._tally.not_before or now - self._grown < _GROWTH
-        if change.start and not held and self._end_reason() == "":
+        # No job is asked for while some may be there that nobody here knows, nor soon after a failure or the last ones.
+        if self._sweep or now < self._counts.not_before or now - self._grown < _GROWTH:
+            return
+        if decision.start and not self._end_reason():
             self._grown = now
-            for _ in range(min(change.start, allowed)):
+            submitting = sum(job.submission is not None for job in self._jobs.values())
+            for _ in range(min(decision.start, scaling.jobs_at_once(self._counts.failures) - submitting)):
                 self._start_job(now)
 
     def _start_job(self, now: float) -> None:
@@ -295,7 +296,10 @@ class Fleet:
         job = Job(launch.worker_name(self._number), self._limits.per_job, now, None)
         self._jobs[job.name] = job
         self._wanted -= 1
-        self._desk.submit(job)
+        self._gateway.submit(job)
+
+    def _log_path(self, job: Job) -> str:
+        return str(find_log(self._logs, job.id) or "")
 
     def _begin_end(self, job: Job, now: float, *, unwanted: bool = True) -> None:
         if job.closing is None:
@@ -312,11 +316,11 @@ class Fleet:
                 self._check_running(job, now)
             if job.over is not None and job.there and now - job.over > _LINGER:
                 job.over = now
-                self._desk.remove(job.there)
+                self._gateway.remove(job.there)
             if job.over is not None and not job.there:
                 del self._jobs[job.name]
-            elif job.closing is not None and not self._desk.is_slurm and not job.there and job.submission is None:
-                self._desk.cancel(job)
+            elif job.closing is not None and not self._gateway.is_slurm and not job.there and job.submission is None:
+                self._gateway.cancel(job)
                 del self._jobs[job.name]
 
     def _check_running(self, job: Job, now: float) -> None:
@@ -324,15 +328,18 @@ class Fleet:
             if job.workers:
                 self._notices.append(f"{job.title} has lost its worker for {_BACK:.0f} s: another job is started")
             self._begin_end(job, now, unwanted=False)
-        if not job.told and diagnosis.late_join_text(job.snapshot(), now):
+        late = "" if job.told else diagnosis.late_join_text(job, now)
+        if late:
             job.told = True
-            self._notices.append(diagnosis.late_join_text(job.snapshot(self._logs), now))
+            log = self._log_path(job)
+            self._notices.append(f"{late}; its log: {log}" if log else late)
         if job.running_since is not None and not job.known and now - job.running_since > _NEVER_JOINS:
             self._note_death(job, f"{job.title}: its worker did not join within {_NEVER_JOINS / 60:.0f} min", now)
             self._begin_end(job, now)
 
     def _to_cancel(self, now: float) -> Iterator[Job]:
         for job in self._jobs.values():
+            # Its workers have a few seconds to leave by themselves; without any there is nothing to wait for.
             due = job.closing is not None and (not job.known or now - job.closing > _LEAVE)
             if due and job.id and job.over is None and now - job.cancelled > _RECANCEL:
                 yield job
@@ -340,39 +347,39 @@ class Fleet:
     # --- asking, telling ---
 
     def _ask_slurm(self, now: float) -> None:
-        if not self._desk.is_slurm or self._desk.waits_for_answer:
+        if not self._gateway.is_slurm or self._gateway.waits_for_answer:
             return
         cancel = [] if self._trouble and now < self._next_question else list(self._to_cancel(now))
         ids = frozenset(job.id for job in self._jobs.values() if job.id and job.over is None)
-        if not (cancel or (now >= self._next_question and (ids or self._trouble or self._sweep))):
+        question_due = now >= self._next_question and (ids or self._trouble or self._sweep)
+        if not cancel and not question_due:
             return
         for job in cancel:
             job.cancelled = now
         submitting = any(job.submission is not None for job in self._jobs.values())
         self._sweeping = self._sweep and not submitting
-        self._desk.ask(SlurmQuery(ids, frozenset(job.id for job in cancel), self._sweeping))
+        self._gateway.ask(SlurmQuery(ids, frozenset(job.id for job in cancel), self._sweeping))
         self._interval = min(self._profile.poll, self._interval * _COOLS)
         self._next_question = now + self._interval
 
     def _end_reason(self) -> str:
         live = self._live_jobs()
         fit = sum(len(job.fit) for job in live)
-        stuck = "" if self._tally.ever_worked else diagnosis.stuck_reason([job.snapshot() for job in live], time.time())
-        return diagnosis.verdict(self._tally, fit=fit, alive=len(live)) or stuck
+        stuck = "" if self._counts.ever_worked else diagnosis.stuck_reason(live, time.time())
+        return diagnosis.verdict(self._counts, fit=fit, alive=len(live)) or stuck
 
     def _raise_if_hopeless(self) -> None:
         text = self._end_reason()
         if text:
-            what_to_do = advice.advice_for(text) if self._desk.is_slurm else ""
+            what_to_do = advice.advice_for(text) if self._gateway.is_slurm else ""
             raise ClusterError(one_line("; ".join(filter(None, [text, what_to_do]))))
 
     def _cluster_status(self, now: float) -> ClusterStatus:
         live = self._live_jobs()
-        lines, self._told_waits = diagnosis.queue_news([job.snapshot() for job in live], self._told_waits, now)
+        lines, self._told_waits = diagnosis.queue_news(live, self._told_waits, now)
         notices, self._notices = (*self._notices, *lines), []
-        waiting = diagnosis.waiting_text([job.snapshot() for job in live])
-        if self._trouble:
-            waiting = f"{waiting}, the batch system does not answer" if waiting else "the batch system does not answer"
+        trouble = "the batch system does not answer" if self._trouble else ""
+        waiting = ", ".join(filter(None, [diagnosis.waiting_text(live), trouble]))
         return ClusterStatus(
             notices=notices,
             coming=sum(job.workers - len(job.fit) for job in live) + self._wanted * self._limits.per_job,

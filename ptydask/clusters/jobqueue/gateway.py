@@ -73,16 +73,16 @@ class BatchGateway:
         self._cluster, self._logs, self.job_name, self._environ = cluster, logs, job_name, environ
         self.is_slurm = is_slurm
         self._thread = ThreadPoolExecutor(1, "ptydask-jobs")
-        self._asked: Future[SlurmReply] | None = None
+        self._reply: Future[SlurmReply] | None = None
 
     # --- workers ---
 
     def workers(self) -> dict[str, list[tuple[str, bool]]]:
         """Name -> addresses of connected workers, and whether each takes work."""
-        out: dict[str, list[tuple[str, bool]]] = {}
+        by_name: dict[str, list[tuple[str, bool]]] = {}
         for state in list(self._cluster.scheduler.workers.values()):
-            out.setdefault(str(state.name), []).append((state.address, state.status.name in _TAKES_WORK))
-        return out
+            by_name.setdefault(str(state.name), []).append((state.address, state.status.name in _TAKES_WORK))
+        return by_name
 
     def retire(self, addresses: Collection[str]) -> Future[Any]:
         """Have idle workers end, and their nannies with them; the scheduler sends them nothing more."""
@@ -91,31 +91,31 @@ class BatchGateway:
     async def _retire(self, addresses: Collection[str]) -> None:
         # Dask's own retire_workers keeps a worker for ever whose last result nobody else can take.
         scheduler = self._cluster.scheduler
-        until = time.monotonic() + _RETIRE
+        deadline = time.monotonic() + _RETIRE
         leaving = [scheduler.workers[address] for address in addresses if address in scheduler.workers]
         for state in leaving:
             scheduler.handle_worker_status_change("closing_gracefully", state, f"retire-{time.time()}")
-        while any(state.has_what or state.processing for state in leaving) and time.monotonic() < until:
+        while any(state.has_what or state.processing for state in leaving) and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         for state in leaving:
             scheduler.close_worker(state.address)
 
     def remove(self, addresses: Iterable[str]) -> Future[Any]:
         """Have the scheduler forget workers, whatever they do."""
-        return self._run_on_loop(self._forget(list(addresses)), _RETIRE)
+        return self._run_on_loop(self._remove(list(addresses)), _RETIRE)
 
     def end_workers(self) -> None:
         """Kill the processes of all workers, and wait a few seconds until they are gone."""
         scheduler = self._cluster.scheduler
         message = {"op": "run", "function": pickle.dumps(end_process)}
         self._run_on_loop(scheduler.broadcast(msg=message, nanny=True, on_error="ignore"), _KILL)
-        until = time.monotonic() + _KILL
-        while scheduler.workers and time.monotonic() < until:
+        deadline = time.monotonic() + _KILL
+        while scheduler.workers and time.monotonic() < deadline:
             time.sleep(0.05)
         with contextlib.suppress(Exception):
             self.remove(list(scheduler.workers)).result(_RETIRE)
 
-    async def _forget(self, addresses: list[str]) -> None:
+    async def _remove(self, addresses: list[str]) -> None:
         for address in addresses:
             await self._cluster.scheduler.remove_worker(address, stimulus_id=f"job-over-{time.time()}")
 
@@ -143,37 +143,36 @@ class BatchGateway:
 
     def ask(self, question: SlurmQuery) -> None:
         """Put a question to SLURM; one at a time."""
-        assert self._asked is None
-        self._asked = self._thread.submit(self._ask, question)
+        assert self._reply is None
+        self._reply = self._thread.submit(self._query_slurm, question)
 
     @property
     def waits_for_answer(self) -> bool:
         """Whether a question is under way, or its answer not yet picked up."""
-        return self._asked is not None
+        return self._reply is not None
 
     def answer(self) -> SlurmReply | None:
         """The answer, once."""
-        if self._asked is None or not self._asked.done():
+        if self._reply is None or not self._reply.done():
             return None
-        answer, self._asked = self._asked.result(), None
-        return answer
+        reply, self._reply = self._reply.result(), None
+        return reply
 
-    def _ask(self, question: SlurmQuery) -> SlurmReply:
+    def _query_slurm(self, question: SlurmQuery) -> SlurmReply:
         try:
             swept = self._unfinished_ids() - question.ids if question.sweep else set[str]()
             slurm.cancel(question.cancel | swept)
-            seen = slurm.query_jobs(question.ids)
+            states = slurm.query_jobs(question.ids)
         except BatchSystemUnavailable as error:
             return SlurmReply(trouble=str(error))
-        failed = [number for number, one in seen.items() if one.state == "FAILED"]
-        for number in failed[: diagnosis.EARLY_DEATHS]:  # a question each: where many fail, they fail alike
-            seen[number] = replace(seen[number], code=slurm.exit_code(number))
-        tails = {number: self.tail(number) for number, one in seen.items() if one.over or one == slurm.GONE}
-        return SlurmReply(seen, tails, len(swept))
+        failed = [job_id for job_id, status in states.items() if status.state == "FAILED"]
+        for job_id in failed[: diagnosis.EARLY_DEATHS]:  # a question each: where many fail, they fail alike
+            states[job_id] = replace(states[job_id], code=slurm.exit_code(job_id))
+        ended = [job_id for job_id, status in states.items() if status.over or status == slurm.GONE]
+        return SlurmReply(states, {job_id: self._log_tail(job_id) for job_id in ended}, len(swept))
 
-    def tail(self, number: str) -> str:
-        """How the log of a job ends."""
-        path = find_log(self._logs, number)
+    def _log_tail(self, job_id: str) -> str:
+        path = find_log(self._logs, job_id)
         return diagnosis.last_words(diagnosis.read_tail(path)) if path is not None else ""
 
     def cancel(self, job: Job) -> Future[Any]:
@@ -188,54 +187,51 @@ class BatchGateway:
             for job in jobs:
                 self.cancel(job)
             return None
-        return self._thread.submit(self._kill_ids, {job.id for job in jobs if job.id})
-
-    def _kill_ids(self, ids: set[str]) -> None:
-        with contextlib.suppress(BatchSystemUnavailable):
-            slurm.cancel(ids, kill=True)
+        return self._thread.submit(slurm.cancel, {job.id for job in jobs if job.id}, kill=True)
 
     def end_jobs(self, jobs: Collection[Job], limit: float) -> str:
         """End all jobs, and wait for their end ``limit`` seconds at most. What is left, in words; else empty."""
-        until = time.monotonic() + limit
+        deadline = time.monotonic() + limit
         wait([job.submission for job in jobs if job.submission is not None], limit / 2)
         if self.is_slurm:
-            return self._thread.submit(self._end_jobs, until).result()
-        begun = [self.cancel(job) for job in jobs if job.handle is not None]
-        late = wait(begun, limit).not_done
+            return self._thread.submit(self._end_slurm_jobs, deadline).result()
+        cancelling = [self.cancel(job) for job in jobs if job.handle is not None]
+        late = wait(cancelling, limit).not_done
         return f"{len(late)} jobs may be left: the batch system did not answer within {limit:.0f} s" if late else ""
 
-    def _end_jobs(self, until: float) -> str:
+    def _end_slurm_jobs(self, deadline: float) -> str:
         ending_since: float | None = None
-        told: dict[str, float] = {}
+        next_cancel: dict[str, float] = {}
         while True:
             try:
-                left = slurm.jobs_by_name(
-                    self.job_name
-                )  # by name: also what was submitted while nobody listened any more
-                if not left:
+                # By name: also what was submitted while nobody listened any more.
+                remaining = slurm.jobs_by_name(self.job_name)
+                if not remaining:
                     return ""
-                now, states = time.monotonic(), {seen.state for seen in left.values()}
-                due = {one for one, seen in left.items() if seen.state != "COMPLETING" and now >= told.get(one, 0.0)}
+                now = time.monotonic()
+                uncancelled = [job_id for job_id, status in remaining.items() if status.state != "COMPLETING"]
+                due = [job_id for job_id in uncancelled if now >= next_cancel.get(job_id, 0.0)]
                 slurm.cancel(due)
-                told |= dict.fromkeys(due, now + _RECANCEL)
-                ending_since = (ending_since or now) if states == {"COMPLETING"} else None
+                next_cancel |= dict.fromkeys(due, now + _RECANCEL)
+                ending_since = None if uncancelled else ending_since or now
                 if ending_since is not None and now - ending_since > _ENDING:
                     return ""  # its node does not answer; there is nothing left to cancel
-                trouble = f"jobs {', '.join(sorted(left))} are still there"
+                trouble = f"jobs {', '.join(sorted(remaining))} are still there"
             except BatchSystemUnavailable as error:
                 trouble = f"SLURM does not answer ({error})"
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 return f"{trouble}; end what is left with: scancel --name={self.job_name}"
             time.sleep(_AGAIN)
 
     def sweep(self) -> int:
-        """Cancel all jobs of this name. Returns how many there were. Raises Unanswered."""
-        left = self._unfinished_ids() if self.is_slurm else set[str]()
-        slurm.cancel(left)
-        return len(left)
+        """Cancel all jobs of this name. Returns how many there were. Raises BatchSystemUnavailable."""
+        unfinished = self._unfinished_ids() if self.is_slurm else set[str]()
+        slurm.cancel(unfinished)
+        return len(unfinished)
 
     def _unfinished_ids(self) -> set[str]:
-        return {number for number, seen in slurm.jobs_by_name(self.job_name).items() if seen.state != "COMPLETING"}
+        jobs = slurm.jobs_by_name(self.job_name)
+        return {job_id for job_id, status in jobs.items() if status.state != "COMPLETING"}
 
     def close(self) -> None:
         """No more questions."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ptydask.clusters.jobqueue import diagnosis, slurm
+from ptydask.clusters.jobqueue import slurm
 from ptydask.clusters.jobqueue.slurm import JobStatus
 from ptydask.clusters.scaling import JobLoad
 
@@ -66,6 +66,16 @@ class Job:
         return self.over is None and self.closing is None
 
     @property
+    def joined(self) -> bool:
+        """Whether a worker of it was ever there."""
+        return bool(self.known)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is known to have no node yet."""
+        return self.seen is not None and self.seen.state in slurm.WAITING and not self.there
+
+    @property
     def brings(self) -> bool:
         """Whether its workers stay, or will come."""
         return self.live and (self.seen is None or self.seen.state != "COMPLETING")
@@ -84,34 +94,21 @@ class Job:
         """As ``dask worker --nworkers`` gives them."""
         yield from ([self.name] if self.size == 1 else [f"{self.name}-{i}" for i in range(self.size)])
 
-    def crew(self, busy: Iterable[str]) -> JobLoad:
+    def load(self, busy: Iterable[str]) -> JobLoad:
         """For the scaling."""
         return JobLoad(self.name, self.asked, self.workers, len(self.fit), len(self.fit & set(busy)))
 
-    def snapshot(self, logs: Path | None = None, tail: str = "") -> diagnosis.JobSnapshot:
-        """For the watch; with the job's log where ``logs`` is the folder of them."""
-        return diagnosis.JobSnapshot(
-            title=self.title,
-            asked=self.asked,
-            seen=self.seen,
-            joined=bool(self.known),
-            here=bool(self.there),
-            tail=tail,
-            log=str(find_log(logs, self.id) or "") if logs is not None else "",
-            hopeless_since=self.hopeless_since,
-            running_since=self.running_since,
-        )
-
-    def accepted(self, number: str) -> None:
-        """The batch system took it."""
+    def accept(self, number: str) -> None:
+        """The batch system took it, under this number."""
         self.id, self.submission = number, None
 
-    def look(self, there: set[str], going: set[str], now: float) -> tuple[bool, bool]:
+    def update_workers(self, there: set[str], going: set[str], now: float) -> tuple[bool, bool]:
         """Take note of who is connected, ``going`` those that take no more work.
 
         Returns whether somebody was lost, and whether somebody has come back.
         """
-        lost, back = len(self.there - there - self.leaving), min(self.losses, len(there - self.known))
+        lost = len(self.there - there - self.leaving)
+        back = min(self.losses, len(there - self.known))  # a nanny brings its worker back under another address
         self.losses += lost - back
         self.there = there
         self.known |= there
@@ -122,7 +119,7 @@ class Job:
             self.empty_since = now
         return lost > 0, back > 0
 
-    def heard(self, seen: JobStatus, now: float) -> bool:
+    def update_status(self, seen: JobStatus, now: float) -> bool:
         """Take note of what the batch system says. Whether that is news."""
         news = self.seen is None or (seen.state, seen.reason) != (self.seen.state, self.seen.reason)
         self.seen = seen

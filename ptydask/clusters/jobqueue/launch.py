@@ -8,21 +8,21 @@ import shlex
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.interrupts import for_this_process_only, held_back
+from ptydask.clusters.interrupts import close_undisturbed, for_this_process_only, held_back
 from ptydask.clusters.jobqueue import systems
-from ptydask.clusters.jobqueue.profile import Profile, plan_layout, worker_threads
+from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, worker_limits, worker_threads
 from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, dask_variable
 from ptydask.errors import ClusterError, one_line
 
 if TYPE_CHECKING:
     from dask_jobqueue.core import Job, JobQueueCluster
 
-_NODE = "ptydask.clusters.jobqueue.preload"
+_PRELOAD = "ptydask.clusters.jobqueue.preload"
 _ADDRESS = "tls://<address-of-the-scheduler>"
 _CERTIFICATE, _KEY = "certificate.pem", "key.pem"
 _JOIN = 300
@@ -68,10 +68,10 @@ def job_options(profile: Profile, request: ClusterRequest) -> dict[str, Any]:
     """Keyword arguments for the class of ``profile.system``, the same for every job of a run. Touches nothing."""
     import dask
 
-    processes = plan_layout(profile, request).per_job
-    site = f"jobqueue.{profile.system}."
-    own = systems.class_options(profile, log_folder(profile, request))
-    own["job_directives_skip"] += dask.config.get(site + "job-directives-skip", None) or ()
+    processes = worker_limits(profile, request).per_job
+    section = f"jobqueue.{profile.system}."
+    system_options = systems.class_options(profile, log_folder(profile, request))
+    system_options["job_directives_skip"] += dask.config.get(section + "job-directives-skip", None) or ()
     return {
         "job_name": job_name(request),
         # Threads of a worker are Dask's, and a worker has one trial; its cores are in the environment.
@@ -84,39 +84,41 @@ def job_options(profile: Profile, request: ClusterRequest) -> dict[str, Any]:
         "local_directory": profile.local_directory and _shell_word(profile.local_directory),
         "death_timeout": _JOIN,
         "worker_extra_args": [
-            *("--preload", _NODE),
-            *("--preload-nanny", _NODE),
+            *("--preload", _PRELOAD),
+            *("--preload-nanny", _PRELOAD),
             # Without a dashboard there still is a web server: on loopback, and serving nothing.
             *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
-            *(dask.config.get(site + "worker-extra-args", None) or ()),
+            *(dask.config.get(section + "worker-extra-args", None) or ()),
         ],
         "job_script_prologue": _prologue(profile, request),
-        **own,
+        **system_options,
     }
 
 
 def _prologue(profile: Profile, request: ClusterRequest) -> list[str]:
     python = _shell_word(profile.python)
-    said = 'echo "ptydask: {} on ${{HOSTNAME:-this node}}" >&2; exit 127;'
-    modules = [f"module load {name} || {{ {said.format(f'module load {name} failed')} }}" for name in profile.modules]
-    missing = said.format(f"the python of the profile, {_strip_shell_chars(profile.python)}, is not there")
+
+    def or_give_up(command: str, message: str) -> str:
+        return f'{command} || {{ echo "ptydask: {message} on ${{HOSTNAME:-this node}}" >&2; exit 127; }}'
+
+    plain_python = re.sub(r'["`\\$]', "", profile.python)  # within the quotes of echo
     return [
-        *modules,
+        *(or_give_up(f"module load {name}", f"module load {name} failed") for name in profile.modules),
         *(f"export {name}={shlex.quote(value)}" for name, value in _worker_environment(profile, request).items()),
         *(f"export {name}=${{{name}:-{value}}}" for name, value in ALLOCATOR.items()),
         *profile.environment,
-        f"command -v {python} >/dev/null || {{ {missing} }}",
+        or_give_up(f"command -v {python} >/dev/null", f"the python of the profile, {plain_python}, is not there"),
     ]
 
 
 def _worker_environment(profile: Profile, request: ClusterRequest) -> dict[str, str]:
     """What each worker of a job has; explicit variables also beat the nanny's OMP_NUM_THREADS=1."""
-    share = str(worker_threads(profile, request))
-    dask = {dask_variable(name): str(value) for name, value in SETTINGS.items() if ".scheduler." not in name}
-    dask[dask_variable("distributed.comm.require-encryption")] = "True"
-    # A batch system may hand on the environment of the driver, and with it the driver's GPUs.
-    hidden = {} if profile.gpus else {"CUDA_VISIBLE_DEVICES": ""}
-    return {**dict.fromkeys(THREADS, share), **hidden, **dask}
+    environment = dict.fromkeys(THREADS, str(worker_threads(profile, request)))
+    if not profile.gpus:  # a batch system may hand on the environment of the driver, and with it the driver's GPUs
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    environment |= {dask_variable(name): str(value) for name, value in SETTINGS.items() if ".scheduler." not in name}
+    environment[dask_variable("distributed.comm.require-encryption")] = "True"
+    return environment
 
 
 def _shell_word(text: str) -> str:
@@ -124,10 +126,6 @@ def _shell_word(text: str) -> str:
     if "$" not in text:
         return shlex.quote(text)
     return '"' + re.sub(r'(["`\\])', r"\\\1", text) + '"'
-
-
-def _strip_shell_chars(text: str) -> str:
-    return re.sub(r'["`\\$]', "", text)
 
 
 def job_script(profile: Profile, request: ClusterRequest) -> str:
@@ -155,18 +153,9 @@ def job_script(profile: Profile, request: ClusterRequest) -> str:
 def _cluster_class(profile: Profile) -> type[JobQueueCluster]:
     import dask_jobqueue
 
-    return getattr(dask_jobqueue, _CLASSES[profile.system])
+    return getattr(dask_jobqueue, f"{SYSTEMS[profile.system]}Cluster")
 
 
-_CLASSES = {
-    "slurm": "SLURMCluster",
-    "pbs": "PBSCluster",
-    "lsf": "LSFCluster",
-    "sge": "SGECluster",
-    "oar": "OARCluster",
-    "moab": "MoabCluster",
-    "htcondor": "HTCondorCluster",
-}
 _OURS = ("log-directory", "project", "account", "queue", "extra", "env-extra", "job-extra", "header-skip", "interface")
 """What dask-jobqueue would look up for itself: it is in the profile already, or ptydask's own."""
 
@@ -179,8 +168,8 @@ def jobqueue_config(profile: Profile) -> Iterator[None]:
     with held_back():  # it sets a handler of its own for Ctrl-C, which would end the run with exit code 0
         import dask_jobqueue  # noqa: F401 - it puts its own defaults into the configuration
 
-    own = {f"jobqueue.{profile.system}.{name}": None for name in _OURS}
-    with dask.config.set({**SETTINGS, **own}):
+    unset = {f"jobqueue.{profile.system}.{name}": None for name in _OURS}
+    with dask.config.set({**SETTINGS, **unset}):
         yield
 
 
@@ -191,17 +180,12 @@ def open_scheduler(profile: Profile, request: ClusterRequest) -> Iterator[JobQue
     Raises ClusterError where it does not come up.
     """
     keys = keys_folder(profile, request)
-    with jobqueue_config(profile):
-        try:
-            with held_back():
-                cluster = make_scheduler(profile, request, keys)
-            try:
-                yield cluster
-            finally:
-                with held_back():
-                    cluster.close()
-        finally:
-            shutil.rmtree(keys, ignore_errors=True)
+    with jobqueue_config(profile), ExitStack() as stack:
+        stack.callback(shutil.rmtree, keys, ignore_errors=True)
+        with held_back():  # what it held back is raised at its end: the stack must know by then what to close
+            cluster = make_scheduler(profile, request, keys)
+            stack.callback(close_undisturbed, cluster)
+        yield cluster
 
 
 def make_scheduler(profile: Profile, request: ClusterRequest, keys: Path) -> JobQueueCluster:
@@ -218,18 +202,20 @@ def make_scheduler(profile: Profile, request: ClusterRequest, keys: Path) -> Job
         raise ClusterError(f"{logs!r}: no backslash and no line break may be in the path of the results of jobs")
     try:
         temporary = Security.temporary()
-        security = _tls_security(_in_memory(temporary), *_write_keys(temporary, keys))
+        names = [f"tls_{role}_{part}" for role in ("client", "scheduler") for part in ("cert", "key")]
+        in_memory = {name: getattr(temporary, name) for name in names}  # the driver's own halves are on no disk
+        security = _tls_security(in_memory, *_write_keys(temporary, keys))
         log_folder(profile, request).mkdir(parents=True, exist_ok=True)
-        given = dask.config.get(f"jobqueue.{profile.system}.scheduler-options", None) or {}
+        site_options = dask.config.get(f"jobqueue.{profile.system}.scheduler-options", None) or {}
         # Whatever the configuration says: no other door than the one with TLS.
-        door = {"security": security, "protocol": "tls://", "dashboard_address": "127.0.0.1:0"}
+        tls_only = {"security": security, "protocol": "tls://", "dashboard_address": "127.0.0.1:0"}
         with warnings.catch_warnings(), for_this_process_only():
             warnings.filterwarnings("ignore", category=RuntimeWarning, message="Couldn't detect a suitable IP address")
             return _cluster_class(profile)(
                 n_workers=0,
                 protocol="tls://",
                 security=security,
-                scheduler_options={**given, **door},
+                scheduler_options={**site_options, **tls_only},
                 silence_logs="critical",
                 **job_options(profile, request),
             )
@@ -240,12 +226,6 @@ def make_scheduler(profile: Profile, request: ClusterRequest, keys: Path) -> Job
 
 
 # --- keys ---------------------------------------------------------------------------------------------
-
-
-def _in_memory(temporary: Any) -> dict[str, str]:
-    """What the scheduler and the driver's client use of the certificate."""
-    names = ("client_cert", "client_key", "scheduler_cert", "scheduler_key")
-    return {f"tls_{name}": getattr(temporary, f"tls_{name}") for name in names}
 
 
 def _write_keys(temporary: Any, keys: Path) -> tuple[Path, Path]:
@@ -274,10 +254,10 @@ def _tls_security(in_memory: Mapping[str, str], certificate: Path, key: Path) ->
 
         def get_tls_config_for_role(self, role: str) -> dict[str, str | None]:
             """As Dask has it, the worker's files quoted."""
-            found = super().get_tls_config_for_role(role)
+            files = super().get_tls_config_for_role(role)
             if role != "worker":
-                return found
-            return {name: value and shlex.quote(value) for name, value in found.items()}
+                return files
+            return {name: value and shlex.quote(value) for name, value in files.items()}
 
     return WorkerFiles(
         require_encryption=True,

@@ -43,25 +43,21 @@ def dask_setup(started: Any) -> None:
 def pin_gpu(name: str, environ: MutableMapping[str, str]) -> None:
     """Leave one GPU of the job's to the worker ``NAME-i``: the i-th, in turn. To be called before torch is loaded."""
     gpus = [gpu for gpu in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu.strip()]
+    index = re.search(r"-(\d+)$", name)  # the only worker of a job has none
     if gpus:
-        environ["CUDA_VISIBLE_DEVICES"] = gpus[_worker_index(name) % len(gpus)].strip()
-
-
-def _worker_index(name: str) -> int:
-    found = re.search(r"-(\d+)$", name)
-    return int(found[1]) if found else 0
+        environ["CUDA_VISIBLE_DEVICES"] = gpus[int(index[1]) % len(gpus) if index else 0].strip()
 
 
 def _on_sigterm(leave: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
 
-    def told(_number: int, _frame: object) -> None:
+    def handle_sigterm(_number: int, _frame: object) -> None:
         if not eviction.asked.is_set():
             eviction.asked.set()
             loop.call_soon_threadsafe(leave)
 
     with contextlib.suppress(ValueError):  # not the main thread: a test has it in its own process
-        signal.signal(signal.SIGTERM, told)
+        signal.signal(signal.SIGTERM, handle_sigterm)
 
 
 # --- in the nanny's process ---
@@ -72,20 +68,15 @@ def _leave_nannies(nannies: list[Nanny]) -> None:
     for nanny in nannies:
         if nanny.status == Status.running:
             nanny.close_gracefully(reason="SIGTERM")
-            pass_on(nanny)
+            _signal_worker(nanny, signal.SIGTERM)  # some signals reach the job's first process alone
         else:  # its worker is not up yet: there is nothing to wait for
-            _leaving.add(asyncio.get_running_loop().create_task(_close(nanny)))
+            _leaving.add(asyncio.get_running_loop().create_task(nanny.close(timeout=1, reason="SIGTERM")))
 
 
-async def _close(nanny: Nanny) -> None:
-    await nanny.close(timeout=1, reason="SIGTERM")
-
-
-def pass_on(nanny: Nanny) -> None:
-    """Some signals reach the job's first process alone."""
+def _signal_worker(nanny: Nanny, number: signal.Signals) -> None:
     if nanny.pid is not None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(nanny.pid, signal.SIGTERM)
+            os.kill(nanny.pid, number)
 
 
 # --- in the worker's process ---
@@ -100,9 +91,9 @@ def _leave_gracefully(worker: Worker) -> None:
 async def _leave_when_done(worker: Worker) -> None:
     while worker.state.executing_count:
         await asyncio.sleep(_LOOK)
-    until = time.monotonic() + _FETCH
+    deadline = time.monotonic() + _FETCH
     await asyncio.sleep(_LOOK)
-    while worker.state.data and time.monotonic() < until:
+    while worker.state.data and time.monotonic() < deadline:
         await asyncio.sleep(_LOOK)
     # Without waiting for Dask's own goodbyes: the job ends with the nanny, which ends with this process.
     await worker.close(timeout=5, executor_wait=False, nanny=True, reason="SIGTERM")
@@ -118,7 +109,5 @@ def end_process(dask_worker: Any) -> None:
 
 def _end_process(nannies: list[Nanny]) -> None:
     for nanny in nannies:
-        if nanny.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(nanny.pid, signal.SIGKILL)
+        _signal_worker(nanny, signal.SIGKILL)
     os._exit(1)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ptydask.clusters import ClusterRequest
+from ptydask.clusters.scaling import WorkerLimits
 
 SYSTEMS: Mapping[str, str] = {
     "slurm": "SLURM",
@@ -69,30 +70,19 @@ class Profile:
     """The fields whose values come from Dask's own jobqueue.yaml."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobLayout:
-    """How workers are shared out over jobs."""
-
-    per_job: int
-    """Worker processes of a job: GPUs x workers per GPU."""
-    most: int
-    """Jobs at once, at the most."""
-    least: int
-    """Jobs that are kept while there is anything to do."""
-
-
-def plan_layout(profile: Profile, request: ClusterRequest) -> JobLayout:
-    """Whole jobs: rounded up where the workers do not fill them, cut at the profile's ``max_jobs``."""
+def worker_limits(profile: Profile, request: ClusterRequest) -> WorkerLimits:
+    """The workers of whole jobs: rounded up where they do not fill them, cut at the profile's ``max_jobs``."""
     per_job = max(1, profile.gpus) * request.workers_per_gpu
     most = -(-request.workers // per_job)
     if profile.max_jobs is not None:
         most = min(most, profile.max_jobs)
-    return JobLayout(per_job, most, min(most, -(-request.least // per_job)))
+    least = min(most, -(-request.least // per_job))
+    return WorkerLimits(least * per_job, most * per_job, per_job)
 
 
 def worker_threads(profile: Profile, request: ClusterRequest) -> int:
     """Cores of one worker."""
-    return max(1, profile.cpus // plan_layout(profile, request).per_job)
+    return max(1, profile.cpus // worker_limits(profile, request).per_job)
 
 
 # --- words ------------------------------------------------------------------------------------------
@@ -100,13 +90,15 @@ def worker_threads(profile: Profile, request: ClusterRequest) -> int:
 
 def describe(profile: Profile, request: ClusterRequest) -> str:
     """``8 workers in 8 SLURM jobs, partition gpu, 1 GPU, 4 cores, 16 GB, 04:00:00 each``."""
-    plan = plan_layout(profile, request)
-    asked = f"{request.least} to {request.workers}" if request.least != request.workers else str(request.workers)
-    workers = f"{asked} worker{'s' * (request.workers != 1)}"
-    jobs = f"{plan.most} {SYSTEMS[profile.system]} job{'s' * (plan.most != 1)}"
-    text = f"{workers} in {'up to ' * (request.least != request.workers)}{jobs}{_rounding_note(plan, profile, request)}"
+    limits = worker_limits(profile, request)
+    count = limits.most // limits.per_job
+    workers = f"{request.workers} worker{'s' * (request.workers != 1)} in"
+    if request.least != request.workers:
+        workers = f"{request.least} to {workers} up to"
+    jobs = f"{count} {SYSTEMS[profile.system]} job{'s' * (count != 1)}"
     queue = "partition" if profile.system == "slurm" else "queue"
     parts = [
+        f"{workers} {jobs}{_rounding_note(limits, profile, request)}",
         f"{queue} {profile.queue}" if profile.queue else "",
         f"account {profile.account}" if profile.account else "",
         _gpus_text(profile),
@@ -114,25 +106,24 @@ def describe(profile: Profile, request: ClusterRequest) -> str:
         memory_text(profile.memory) if profile.memory else "",
         clock_text(profile.walltime) if profile.walltime else "",
     ]
-    line = ", ".join([text, *filter(None, parts)]) + " each"
+    line = ", ".join(filter(None, parts)) + " each"
     if profile.from_dask:
         line += f" (from Dask's jobqueue.yaml: {', '.join(profile.from_dask)})"
     return line
 
 
-def _rounding_note(plan: JobLayout, profile: Profile, request: ClusterRequest) -> str:
-    whole = plan.most * plan.per_job
-    if whole < request.workers:
-        return f" (max_jobs {profile.max_jobs}: {whole} workers at once)"
-    of = f" of {plan.per_job} workers" if plan.per_job > 1 else ""
-    more = whole - request.workers
-    return of + (f" ({more} more than asked for: jobs are whole)" if more else "")
+def _rounding_note(limits: WorkerLimits, profile: Profile, request: ClusterRequest) -> str:
+    if limits.most < request.workers:
+        return f" (max_jobs {profile.max_jobs}: {limits.most} workers at once)"
+    size = f" of {limits.per_job} workers" if limits.per_job > 1 else ""
+    surplus = limits.most - request.workers
+    return f"{size} ({surplus} more than asked for: jobs are whole)" if surplus else size
 
 
 def _gpus_text(profile: Profile) -> str:
     if not profile.gpus:
         return "no GPU"
-    count = f"{profile.gpus} GPU" if profile.gpus == 1 else f"{profile.gpus} GPUs"
+    count = f"{profile.gpus} GPU{'s' * (profile.gpus != 1)}"
     return f"{count} ({profile.gpu_type})" if profile.gpu_type else count
 
 
@@ -152,8 +143,9 @@ _TIMES = (
 def parse_time(text: str) -> int | None:
     """The seconds that ``text`` is in one of SLURM's formats; None where it is in none, or is nothing."""
     for form, units in _TIMES:
-        if found := form.fullmatch(text.strip()):
-            return sum(int(number) * unit for number, unit in zip(found.groups(), units, strict=True)) or None
+        match = form.fullmatch(text.strip())
+        if match is not None:
+            return sum(int(number) * unit for number, unit in zip(match.groups(), units, strict=True)) or None
     return None
 
 
@@ -173,8 +165,11 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 def parse_size(text: str) -> int | None:
     """The bytes that ``16GB``, ``16G``, ``16 GiB`` or ``1.5T`` are (powers of 1024, as SLURM has them), else None."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
-    return (int(float(found[1]) * _UNITS[found[2].upper()]) or None) if found else None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        return None
+    number, unit = match.groups()
+    return int(float(number) * _UNITS[unit.upper()]) or None
 
 
 def memory_text(number: int) -> str:

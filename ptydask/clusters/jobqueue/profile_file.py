@@ -24,14 +24,13 @@ def read(path: Path) -> Profile:
     source, data = reading.read(path)
     try:
         _check_keys(data)
-        return complete_profile(
-            profile_keys.parse_values(data, _written_values(source.text) if source.format == "yaml" else {})
-        )
+        written = _written_values(source.text) if source.format == "yaml" else {}
+        return complete_profile(profile_keys.parse_values(data, written))
     except ConfigError as error:
         raise error.in_file(path) from None
 
 
-_SLURMS = {
+_SBATCH_NAMES = {
     "partition": "queue",
     "time": "walltime",
     "mem": "memory",
@@ -43,70 +42,70 @@ _SLURMS = {
 
 
 def _check_keys(data: Mapping[str, Any]) -> None:
-    for name in _SLURMS.keys() & data.keys():
-        raise ConfigError("unknown key", key=name, value=data[name], hint=f"did you mean {_SLURMS[name]!r}?")
+    for name in _SBATCH_NAMES.keys() & data.keys():
+        raise ConfigError("unknown key", key=name, value=data[name], hint=f"did you mean {_SBATCH_NAMES[name]!r}?")
     reading.known_keys(data, KEYS, "")
 
 
-def complete_profile(given: Mapping[str, Any]) -> Profile:
-    """A profile from what is given (:class:`Profile`'s values), Dask's jobqueue.yaml, and then ptydask's defaults.
+def complete_profile(settings: Mapping[str, Any]) -> Profile:
+    """A profile from ``settings`` (:class:`Profile`'s values), Dask's jobqueue.yaml, and then ptydask's defaults.
 
     Raises ConfigError where the batch system cannot be asked for something that is given.
     """
-    system = str(given.get("system", "slurm"))
-    _check_possible(system, given)
+    system = str(settings.get("system", "slurm"))
+    _check_possible(system, settings)
     try:
-        said = {key: value for key, value in dask_config.read_job_settings(system).items() if key not in given}
+        of_dask = {key: value for key, value in dask_config.read_job_settings(system).items() if key not in settings}
     except ConfigError as error:
         raise error.in_file(f"Dask's configuration, jobqueue.{system}") from None
-    every = {**_defaults(system), **said, **given, "from_dask": tuple(sorted(said))}
-    if "gpus" not in given and "resource_spec" in said | dict(given):
-        found = re.search(r"gpus?=(\d+)", every["resource_spec"] or "")
-        every["gpus"] = int(found[1]) if found else 0
-    if every.get("gpu_type") and not every["gpus"]:
-        raise ConfigError("a job without GPUs has none of a type", key="gpu_type", value=every["gpu_type"])
-    if system == "oar" and every["walltime"] is None:  # its class writes walltime and cores in one
+    values = {**_defaults(system), **of_dask, **settings, "from_dask": tuple(sorted(of_dask))}
+    if "gpus" not in settings and "resource_spec" in of_dask | dict(settings):
+        gpus = re.search(r"gpus?=(\d+)", values["resource_spec"] or "")
+        values["gpus"] = int(gpus[1]) if gpus else 0
+    if values.get("gpu_type") and not values["gpus"]:
+        raise ConfigError("a job without GPUs has none of a type", key="gpu_type", value=values["gpu_type"])
+    if system == "oar" and values["walltime"] is None:  # its class writes walltime and cores in one
         raise ConfigError("an OAR job has a walltime", key="walltime", value=None)
-    return Profile(**_fit_grace(every, given))
+    return Profile(**_fit_grace(values, settings))
 
 
 def _defaults(system: str) -> dict[str, Any]:
-    plain = Profile()
-    every: dict[str, Any] = {**{key: getattr(plain, key) for key in KEYS}, "system": system}
+    profile = Profile(system)
+    values: dict[str, Any] = {key: getattr(profile, key) for key in KEYS}
     if system != "slurm":
-        every["grace"] = 0
+        values["grace"] = 0
     if "gpus" in UNASKED[system]:
-        every["gpus"] = 0
+        values["gpus"] = 0
     if "cpus" in UNASKED[system]:
-        every["cpus"] = 1
+        values["cpus"] = 1
     for key in {"memory", "walltime"} & (UNASKED[system] | CANNOT[system].keys()):
-        every[key] = None
-    return every
+        values[key] = None
+    return values
 
 
-def _fit_grace(every: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _fit_grace(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """SIGTERM comes well after the start: SLURM may send it a minute too early."""
-    walltime, grace = every["walltime"], every["grace"]
+    walltime, grace = values["walltime"], values["grace"]
     if walltime is None or not grace or 2 * grace + 60 < walltime:
-        return every
-    if "grace" in given:
+        return values
+    if "grace" in settings:
         rule = f"must be less than half of the walltime, {clock_text(walltime)}, a minute taken off"
         raise ConfigError(rule, key="grace", value=grace)
-    return {**every, "grace": 0}
+    return {**values, "grace": 0}
 
 
-def _check_possible(system: str, given: Mapping[str, Any]) -> None:
+def _check_possible(system: str, settings: Mapping[str, Any]) -> None:
     name = SYSTEMS[system]
     for key, hint in CANNOT[system].items():
-        if given.get(key):
-            raise ConfigError(f"{name} cannot be asked for this by its key", key=key, value=given[key], hint=hint)
-    if not given.get("directives") and not given.get("resource_spec"):
-        for key in UNASKED[system] & given.keys():
-            if given[key]:
+        if settings.get(key):
+            raise ConfigError(f"{name} cannot be asked for this by its key", key=key, value=settings[key], hint=hint)
+    if not settings.get("directives") and not settings.get("resource_spec"):
+        for key in UNASKED[system] & settings.keys():
+            if settings[key]:
                 rule = f"{name} has no common way to ask for this"
                 hint = "ask for it in directives or resource_spec as your site does, and say here how much it is"
-                raise ConfigError(rule, key=key, value=given[key], hint=hint)
-    for line in given.get("directives", ()):
+                raise ConfigError(rule, key=key, value=settings[key], hint=hint)
+    for line in settings.get("directives", ()):
         for option, key in OWN[system].items():
             end = r"(?![\w-])" if option.startswith("--") else ""  # -p2 is a partition as well
             if re.match(re.escape(option) + end, line):

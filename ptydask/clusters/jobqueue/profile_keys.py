@@ -19,14 +19,14 @@ def parse_values(data: Mapping[str, Any], written: Mapping[str, str]) -> dict[st
 
     Raises ConfigError, which names the key.
     """
-    found = {}
+    values = {}
     for key, value in data.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         try:
-            found[key] = _READ[key](written.get(key, value) if number and key in _AS_WRITTEN else value)
+            values[key] = _PARSERS[key](written.get(key, value) if number and key in _AS_WRITTEN else value)
         except ConfigError as error:
             raise ConfigError(error.rule, key=key, value=value, hint=error.hint) from None
-    return found
+    return values
 
 
 def _parse_system(value: object) -> str:
@@ -36,8 +36,8 @@ def _parse_system(value: object) -> str:
     return name
 
 
-def _optional(read: Callable[[object], Any]) -> Callable[[object], Any]:
-    return lambda value: None if value is None else read(value)
+def _optional(parser: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: None if value is None else parser(value)
 
 
 def _parse_word(value: object) -> str:
@@ -99,7 +99,7 @@ def _parse_modules(value: object) -> tuple[str, ...]:
 
 
 _WORD, _TIME = _optional(_parse_word), _optional(_parse_time)
-_READ: Mapping[str, Callable[[object], Any]] = {
+_PARSERS: Mapping[str, Callable[[object], Any]] = {
     "system": _parse_system,
     "gpus": _count_parser(0),
     "cpus": _count_parser(1),
@@ -118,4 +118,4 @@ _READ: Mapping[str, Callable[[object], Any]] = {
     "poll": _parse_poll,
     **dict.fromkeys(("queue", "account", "gpu_type", "qos", "constraint", "nodelist", "exclude", "interface"), _WORD),
 }
-_AS_WRITTEN = {key for key, how in _READ.items() if how in (_WORD, _TIME)}
+_AS_WRITTEN = {key for key, parser in _PARSERS.items() if parser in (_WORD, _TIME)}

@@ -30,6 +30,8 @@ OVER = frozenset(
 WAITING = frozenset(["PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"])
 """States of a job that has no node yet, or has none any more and may get one."""
 _FORMAT = "%i|%T|%r|%N|%e"
+_SQUEUE_LINE = re.compile(r"(\d+)[^|]*\|([A-Z_]+)\|(.*)\|([^|]*)\|([^|]*)")
+"""The reason is the only field that SLURM does not choose from a list: there may be a ``|`` in it."""
 _SOFT = (
     "unable to contact slurm controller",
     "socket timed out",
@@ -137,33 +139,29 @@ GONE = JobStatus("GONE")
 
 
 def query_jobs(ids: Collection[str]) -> dict[str, JobStatus]:
-    """Every one of our jobs, in one question. Raises Unanswered."""
+    """Every one of our jobs, in one question. Raises BatchSystemUnavailable."""
     if not ids:
         return {}
     # Asked by user, the controller sends this user's jobs only, and ids that it has forgotten are no error.
-    asked = ["squeue", "-h", "-t", "all", "-u", str(os.getuid()), "-o", _FORMAT, "-j", ",".join(sorted(ids))]
+    command = ["squeue", "-h", "-t", "all", "-u", str(os.getuid()), "-o", _FORMAT, "-j", ",".join(sorted(ids))]
     try:
-        found = parse_squeue(_run_command(asked))
+        states = parse_squeue(_run_command(command))
     except BatchSystemUnavailable as error:
         if "invalid job id" not in str(error).lower():
             raise
-        found = {}
-    return {one: found.get(one, GONE) for one in ids}
+        states = {}
+    return {job_id: states.get(job_id, GONE) for job_id in ids}
 
 
 def parse_squeue(text: str) -> dict[str, JobStatus]:
     """Job id -> what a line of ``squeue`` says; lines of another shape are passed over, arrays go by their number."""
-    out = {}
+    states = {}
     for line in text.splitlines():
-        parts = line.strip().split("|")
-        number = re.match(r"\d+", parts[0])
-        if len(parts) < 5 or number is None or not re.fullmatch(r"[A-Z_]+", parts[1]):
-            continue
-        reason = "|".join(parts[2:-2])  # the only words that SLURM does not choose from a list
-        when = parts[-1]
-        end = float(when) if _EPOCH.fullmatch(when) else None
-        out[number[0]] = JobStatus(parts[1], reason, parts[-2], end)
-    return out
+        match = _SQUEUE_LINE.fullmatch(line.strip())
+        if match is not None:
+            job_id, state, reason, nodes, end = match.groups()
+            states[job_id] = JobStatus(state, reason, nodes, float(end) if _EPOCH.fullmatch(end) else None)
+    return states
 
 
 def exit_code(job: str) -> str:
@@ -176,24 +174,25 @@ def exit_code(job: str) -> str:
 
 def parse_exit(text: str) -> str:
     """The exit code in the words of :func:`exit_code` from ``scontrol show job``."""
-    found = re.search(r"\bExitCode=(\d+):(\d+)", text)
-    if found is None or found.groups() == ("0", "0"):
+    match = re.search(r"\bExitCode=(\d+):(\d+)", text)
+    if match is None or match.groups() == ("0", "0"):
         return ""
-    return f"signal {found[2]}" if found[2] != "0" else f"exit code {found[1]}"
+    code, number = match.groups()
+    return f"signal {number}" if number != "0" else f"exit code {code}"
 
 
 def jobs_by_name(job_name: str) -> dict[str, JobStatus]:
     """This user's jobs of that name that are not over, but for the job that this process itself runs in.
 
-    Raises Unanswered.
+    Raises BatchSystemUnavailable.
     """
-    asked = ["squeue", "-h", "-u", str(os.getuid()), "-n", job_name, "-o", _FORMAT]
-    own = os.environ.get("SLURM_JOB_ID", "")
-    return {one: seen for one, seen in parse_squeue(_run_command(asked)).items() if not seen.over and one != own}
+    states = parse_squeue(_run_command(["squeue", "-h", "-u", str(os.getuid()), "-n", job_name, "-o", _FORMAT]))
+    states.pop(os.environ.get("SLURM_JOB_ID", ""), None)
+    return {job_id: status for job_id, status in states.items() if not status.over}
 
 
 def cancel(ids: Collection[str], *, kill: bool = False) -> None:
-    """End jobs; ``kill`` gives them no time. Those that are over already are no error. Raises Unanswered."""
+    """End jobs; ``kill`` gives them no time. Those that are over are no error. Raises BatchSystemUnavailable."""
     if not ids:
         return
     if kill:  # to the processes; the scancel below is for what is left of the job, and for those that wait
@@ -228,18 +227,20 @@ def _run_command(command: list[str], *, tolerant: bool = False, timeout: float =
 
 def in_words(reason: str) -> str:
     """SLURM's reason why a job waits, with what it means: ``Priority: other jobs come first``."""
-    short, words = reason_name(reason), reason_meaning(reason)
-    return f"{short}: {words}" if short and short in reason and words else words or short
+    name, meaning = reason_name(reason), reason_meaning(reason)
+    if name and meaning and name in reason:
+        return f"{name}: {meaning}"
+    return meaning or name
 
 
 def reason_meaning(reason: str) -> str:
     """What a reason means; empty where it is none that we know."""
-    short = reason_name(reason)
-    if short in _WAITS or short in _HOPELESS:
-        return _WAITS.get(short) or _HOPELESS[short]
-    if _OVER_ITS_LIMIT.fullmatch(short):
+    name = reason_name(reason)
+    if name in _WAITS or name in _HOPELESS:
+        return _WAITS.get(name) or _HOPELESS[name]
+    if _OVER_ITS_LIMIT.fullmatch(name):
         return "it asks for more than one job of this account or quality of service may have"
-    if _SHARED_LIMIT.fullmatch(short):
+    if _SHARED_LIMIT.fullmatch(name):
         return "a limit of this account or quality of service is reached"
     return ""
 
@@ -254,30 +255,29 @@ def reason_name(reason: str) -> str:
 
 def is_hopeless(reason: str) -> bool:
     """Whether a job that waits for this reason waits for ever, unless somebody changes the job or the partition."""
-    short = reason_name(reason)
-    return short in _HOPELESS or _OVER_ITS_LIMIT.fullmatch(short) is not None
+    name = reason_name(reason)
+    return name in _HOPELESS or _OVER_ITS_LIMIT.fullmatch(name) is not None
 
 
 def refusal_text(error: str) -> str:
     """What sbatch said, in one line, from the text of the error that dask-jobqueue makes of it."""
-    _, mark, rest = error.partition("stderr:")
-    said = rest if mark else error
-    lines = [
-        re.sub(r"^(sbatch|qsub|bsub|oarsub|msub|condor_submit): (error: )?", "", line.strip())
-        for line in said.splitlines()
-    ]
-    lines = [re.sub(r"^Batch job submission failed: ", "", line) for line in lines if line]
-    lines = [line for line in dict.fromkeys(lines) if not line.startswith("Try ")]
+    _, mark, stderr = error.partition("stderr:")
+    lines = []
+    for line in (stderr if mark else error).splitlines():
+        message = re.sub(r"^(sbatch|qsub|bsub|oarsub|msub|condor_submit): (error: )?", "", line.strip())
+        message = message.removeprefix("Batch job submission failed: ")
+        if message and message not in lines and not message.startswith("Try "):
+            lines.append(message)
     return one_line("; ".join(lines))[:300] or one_line(error)[:300]
 
 
 def is_soft(words: str) -> bool:
     """Whether it is the controller's trouble, and the same will work once it is back."""
-    low = words.lower()
-    return any(one in low for one in _SOFT)
+    text = words.lower()
+    return any(phrase in text for phrase in _SOFT)
 
 
 def is_final(words: str) -> bool:
     """Whether the same request will be refused for ever."""
-    low = words.lower()
-    return not is_soft(words) and any(one in low for one in _NEVER)
+    text = words.lower()
+    return not is_soft(words) and any(phrase in text for phrase in _NEVER)
