@@ -58,7 +58,7 @@ def _dims(name: str, array: LazyArray, sizes: Mapping[str, int]) -> tuple[str, .
 
 def _coordinates(trial: Trial, sizes: Mapping[str, int]) -> dict[str, Axis]:
     unit = str(trial.attributes.get("length_unit", "angstrom"))
-    found: dict[str, Axis] = {}
+    coordinates: dict[str, Axis] = {}
     try:
         pixel: float | None = trial.pixel_size
     except StoreError:
@@ -66,19 +66,19 @@ def _coordinates(trial: Trial, sizes: Mapping[str, int]) -> dict[str, Axis]:
     for dim in ("y", "x", "probe_y", "probe_x"):
         if dim in sizes and pixel is not None:
             first = -(sizes[dim] // 2) if dim.startswith("probe") else 0
-            found[dim] = (dim, pixel * (first + np.arange(sizes[dim])), {"units": unit})
+            coordinates[dim] = (dim, pixel * (first + np.arange(sizes[dim])), {"units": unit})
     thickness = trial.arrays.get("slice_thickness")
     if "z" in sizes and thickness is not None and thickness.size == 1:
-        found["z"] = ("z", float(thickness) * np.arange(sizes["z"]), {"units": unit})
+        coordinates["z"] = ("z", float(thickness) * np.arange(sizes["z"]), {"units": unit})
     if sizes.get("yx") == 2:
-        found["yx"] = ("yx", np.array(["y", "x"]), {})
+        coordinates["yx"] = ("yx", np.array(["y", "x"]), {})
     image = trial.image
     if image is not None:
-        found["image_y"] = ("image_y", image.y, {"units": image.axis_units})
-        found["image_x"] = ("image_x", image.x, {"units": image.axis_units})
+        coordinates["image_y"] = ("image_y", image.y, {"units": image.axis_units})
+        coordinates["image_x"] = ("image_x", image.x, {"units": image.axis_units})
     if "step" in trial.curve:
-        found["step"] = ("step", trial.curve["step"], {"long_name": sweep.step_word(trial._meta)})
-    return found
+        coordinates["step"] = ("step", trial.curve["step"], {"long_name": sweep.step_word(trial._meta)})
+    return coordinates
 
 
 def _netcdf_attributes(trial: Trial) -> dict[str, Any]:

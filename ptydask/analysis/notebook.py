@@ -125,12 +125,12 @@ def _image_tag(trial: Trial, side: int) -> str:
     """The trial's image as an ``<img>``; nothing where it has none, as the numbers are worth showing anyhow."""
     try:
         image = trial.image
-        made = encode_png(image) if image is not None else None
+        png = encode_png(image) if image is not None else None
     except PtydaskError:
         return ""
-    if image is None or made is None:
+    if image is None or png is None:
         return ""
-    text = base64.b64encode(made).decode("ascii")
+    text = base64.b64encode(png).decode("ascii")
     height, width = image.data.shape
     style = f"width:{side}px;height:auto" if width >= height else f"height:{side}px;width:auto"
     title = escape(f"trial {trial.number}: {image.title}{_extent(image)}", quote=True)

@@ -125,11 +125,11 @@ def _placeholder_trial(
     )
 
 
-def _external_params(given: Mapping[str, Scalar], dists: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+def _external_params(params: Mapping[str, Scalar], dists: Mapping[str, BaseDistribution]) -> dict[str, Any]:
     """The values as Optuna gives them back: the type of the distribution, the choice itself."""
     return {
         name: dists[name].to_external_repr(dists[name].to_internal_repr(value))
-        for name, value in given.items()
+        for name, value in params.items()
         if _is_representable(value)
     }
 
@@ -137,13 +137,13 @@ def _external_params(given: Mapping[str, Scalar], dists: Mapping[str, BaseDistri
 def _user_attrs(record: TrialRecord, params: Mapping[str, Any]) -> dict[str, Any]:
     names = ("reason", "message", "attempt", "retry_of", "origin", "worker", "host", "job", "device", "seed")
     facts = {name: getattr(record, name) for name in names}
-    said = {name: getattr(value, "value", value) for name, value in facts.items() if value not in ("", None)}
+    attributes = {name: getattr(value, "value", value) for name, value in facts.items() if value not in ("", None)}
     if record.state is model.TrialState.FAIL and record.error is not None:
-        said["error"] = record.error
-    said |= {f"metrics.{name}": value for name, value in record.metrics.items()}
+        attributes["error"] = record.error
+    attributes |= {f"metrics.{name}": value for name, value in record.metrics.items()}
     # What Optuna does not know, or has as the nearest float.
     odd = {name: value for name, value in record.params.items() if name not in params or params[name] != value}
-    return said | {f"params.{name}": _value_text(value) for name, value in odd.items()}
+    return attributes | {f"params.{name}": _value_text(value) for name, value in odd.items()}
 
 
 def _value_text(value: Scalar) -> str:
@@ -183,9 +183,11 @@ def distributions(meta: StudyMeta, records: Iterable[TrialRecord]) -> dict[str, 
         for name, value in record.params.items():
             if _is_representable(value):
                 values.setdefault(name, []).append(value)
-    said = _declared_distributions(meta)
+    declared = _declared_distributions(meta)
     return {
-        name: widen_distribution(said.get(name), list(_unique_values(tried))) for name, tried in values.items() if tried
+        name: widen_distribution(declared.get(name), list(_unique_values(tried)))
+        for name, tried in values.items()
+        if tried
     }
 
 
@@ -222,13 +224,13 @@ def _numeric_distribution(
 
 def _declared_distributions(meta: StudyMeta) -> dict[str, BaseDistribution]:
     """What the file says; a parameter of which it says nothing that Optuna can read is left out."""
-    found: dict[str, BaseDistribution] = {}
-    for name, one in search_space(meta).items():
+    declared: dict[str, BaseDistribution] = {}
+    for name, entry in search_space(meta).items():
         try:
-            found[name] = json_to_distribution(json.dumps(one))
+            declared[name] = json_to_distribution(json.dumps(entry))
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return declared
 
 
 def _distribution_contains(dist: BaseDistribution, value: Scalar) -> bool:

@@ -154,7 +154,7 @@ class Trial:
     @property
     def lost(self) -> str:
         """What could not be kept of the trial, or was taken out later, and why; empty where everything is there."""
-        return "; ".join(said for said in (self._data.lost, self._data.dropped) if said)
+        return "; ".join(reason for reason in (self._data.lost, self._data.dropped) if reason)
 
     # --- what it made ----------------------------------------------------------------------------
 
@@ -202,9 +202,9 @@ class Trial:
     @property
     def pixel_size(self) -> float:
         """The width of an object pixel in angstrom (m where ``attributes`` has that as ``length_unit``)."""
-        found = self._data.attributes.get("pixel_size")
-        if isinstance(found, int | float):
-            return float(found)
+        size = self._data.attributes.get("pixel_size")
+        if isinstance(size, int | float):
+            return float(size)
         image = self._data.image
         if image is not None and len(image.x) > 1:
             return float(image.x[1] - image.x[0])
@@ -250,9 +250,9 @@ class Trial:
             return dict(json.loads(self._meta.config_json))
         from ptydask.analysis.export import params
 
-        made = params.with_values(self._meta, self.record)
-        made["init_params"] = {**made["init_params"], "random_seed": self.record.seed}
-        return {**made, "hypertune_params": {"if_hypertune": False}}
+        config = params.with_values(self._meta, self.record)
+        config["init_params"] = {**config["init_params"], "random_seed": self.record.seed}
+        return {**config, "hypertune_params": {"if_hypertune": False}}
 
     def to_xarray(self) -> xarray.Dataset:
         """Arrays, image and curve with calibrated coordinates and units, read into memory.
@@ -278,9 +278,9 @@ class Trial:
         """Why something is missing, as the end of a sentence."""
         if sweep.is_sweep(self._meta) and not self._data.arrays:
             return ": what ran it makes numbers and files, no arrays"
-        for said in (self._data.lost, self._data.dropped):
-            if said:
-                return f": {said}"
+        for reason in (self._data.lost, self._data.dropped):
+            if reason:
+                return f": {reason}"
         if self.state is TrialState.FAIL:
             return f": it {self.reason or 'failed'}" + (f" ({self.message})" if self.message else "")
         if self._data.arrays and name:

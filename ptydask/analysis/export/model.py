@@ -43,9 +43,9 @@ class ModelOfTrial:
 
 def write(path: Path, meta: StudyMeta, trial: TrialData) -> tuple[str, ...]:
     """Write the trial's model file; returns what had to be derived. Raises StoreError, OSError."""
-    made = of_trial(meta, trial)
-    ptyrad_model.write(path, made.model, creator=f"ptydask {__version__}")
-    return made.derived
+    exported = of_trial(meta, trial)
+    ptyrad_model.write(path, exported.model, creator=f"ptydask {__version__}")
+    return exported.derived
 
 
 def of_trial(meta: StudyMeta, trial: TrialData) -> ModelOfTrial:
@@ -124,10 +124,10 @@ class _TrialValues:
 
     def number(self, name: str, other: Any, how: str = "") -> Any:
         """The trial's fact ``name``, else ``other``, which comes from ``how``."""
-        found = self._trial.attributes.get(name)
-        if found is None and how:
+        value = self._trial.attributes.get(name)
+        if value is None and how:
             self.derived.append(f"{name}: {how}")
-        return other if found is None else found
+        return other if value is None else value
 
     def array(self, name: str, other: NDArray[Any], how: str = "") -> NDArray[Any]:
         """The same of an array."""
@@ -142,10 +142,10 @@ class _TrialValues:
 
     def section(self, *way: str) -> dict[str, Any]:
         """A part of the params; empty where there is none."""
-        part: Any = self.params
+        section: Any = self.params
         for name in way:
-            part = part.get(name) if isinstance(part, dict) else None
-        return part if isinstance(part, dict) else {}
+            section = section.get(name) if isinstance(section, dict) else None
+        return section if isinstance(section, dict) else {}
 
     @property
     def pixel_size(self) -> float:
@@ -162,8 +162,8 @@ def _split_positions(facts: _TrialValues) -> tuple[NDArray[Any], NDArray[Any]]:
 def _model_attributes(facts: _TrialValues, crop: NDArray[Any]) -> dict[str, Any]:
     """PtyRAD's ``model_attributes``, of 0.1.0b13 and of 1.0."""
     init, model = facts.section("init_params"), facts.section("model_params")
-    update = {name: part for name, part in facts.section("model_params", "update_params").items() if part}
-    rates = {name: part.get("lr", 0.0) for name, part in update.items()}
+    update = {name: settings for name, settings in facts.section("model_params", "update_params").items() if settings}
+    rates = {name: settings.get("lr", 0.0) for name, settings in update.items()}
     probe, dx = facts.read("probe"), facts.pixel_size
     thickness = float(
         facts.number("initial_slice_thickness", facts.read("slice_thickness"), "that of the last iteration")
@@ -173,7 +173,7 @@ def _model_attributes(facts: _TrialValues, crop: NDArray[Any]) -> dict[str, Any]
     slow, fast = _scan_shape(facts, len(crop))
     return {
         "detector_blur_std": model.get("detector_blur_std"),
-        "start_iter": {name: part.get("start_iter") for name, part in update.items()},
+        "start_iter": {name: settings.get("start_iter") for name, settings in update.items()},
         "lr_params": rates,
         "omode_occu": _occupancy(init, facts.read("object_phase").shape[0]),
         "H": propagator(probe.shape[-2:], dx, thickness, wavelength),
@@ -232,8 +232,8 @@ def propagator(shape: tuple[int, ...], pixel_size: float, thickness: float, wave
 def _thickness_by_iteration(facts: _TrialValues, steps: NDArray[Any]) -> NDArray[Any]:
     """(n, 2): iteration and slice thickness; the last iteration alone where the thickness was refined."""
     rate = (facts.section("model_params", "update_params").get("slice_thickness") or {}).get("lr")
-    known = steps[-1:] if rate else steps
-    return np.column_stack([known, np.full(len(known), float(facts.read("slice_thickness")))])
+    iterations = steps[-1:] if rate else steps
+    return np.column_stack([iterations, np.full(len(iterations), float(facts.read("slice_thickness")))])
 
 
 def _provenance(meta: StudyMeta, trial: TrialData, params: Mapping[str, Any]) -> str:
@@ -250,14 +250,14 @@ def _provenance(meta: StudyMeta, trial: TrialData, params: Mapping[str, Any]) ->
     }
 
     def start(name: str) -> dict[str, Any]:
-        source, given = init.get(f"{name}_source"), init.get(f"{name}_params")
+        source, settings = init.get(f"{name}_source"), init.get(f"{name}_params")
         simulated = source in (None, "simu")
         return {
             "uid": mark,
             "timestamp": record.started,
-            "run_name": "<Simulation>" if simulated else str(given),
+            "run_name": "<Simulation>" if simulated else str(settings),
             "action": "Simulated" if simulated else f"Imported {source}",
-            "metadata": {"sim_params": given} if simulated else {"original_path": str(given)},
+            "metadata": {"sim_params": settings} if simulated else {"original_path": str(settings)},
         }
 
     return json.dumps({name: [start(name), run] for name in ("probe", "pos", "obj", "tilt")}, indent=2, default=str)

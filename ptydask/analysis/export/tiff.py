@@ -53,18 +53,18 @@ def of_trial(
     8-bit greys reach from the 0.1 % darkest to the 0.1 % brightest pixels of all slices. Raises StoreError where the
     trial has none of the parts.
     """
-    found = []
+    pictures = []
     for part in parts:
-        for what, data, axes, origin in _read_part(trial, part):
+        for stem, data, axes, origin in _read_part(trial, part):
             unit = _value_unit(trial, part)
             for bit in bits:
-                shown, low, high = at_depth(data, bit)
-                name = f"trial_{trial.record.number:06d}_{what}{'_8bit' if bit == '8' else ''}.tif"
-                picture = TiffImage(name, shown, axes, part == "image", low, high, bit == "8")
-                found.append(_add_calibration(trial, picture, unit, origin))
-    if not found:
+                pixels, low, high = at_depth(data, bit)
+                name = f"trial_{trial.record.number:06d}_{stem}{'_8bit' if bit == '8' else ''}.tif"
+                picture = TiffImage(name, pixels, axes, part == "image", low, high, bit == "8")
+                pictures.append(_add_calibration(trial, picture, unit, origin))
+    if not pictures:
         raise absent.missing_data_error(trial, parts, " or ")
-    return found
+    return pictures
 
 
 def as_ptyrad(meta: StudyMeta, trial: TrialData, bits: Sequence[str] | None = None) -> list[CalibratedTiff]:
@@ -80,8 +80,8 @@ def as_ptyrad(meta: StudyMeta, trial: TrialData, bits: Sequence[str] | None = No
     if not all(name in trial.arrays for name in names.values()):
         raise absent.missing_data_error(trial, tuple(names.values()), " or ")
     settings = json.loads(meta.config_json).get("recon_params") or {}
-    told = ptyrad_names.trial_text(trial.record, meta.direction, with_params=meta.keep.params_in_names)
-    ending = told + ptyrad_names.iteration_text(kept_iteration(trial))
+    stem = ptyrad_names.trial_text(trial.record, meta.direction, with_params=meta.keep.params_in_names)
+    ending = stem + ptyrad_names.iteration_text(kept_iteration(trial))
     rows, columns = scanned_region(trial)
     if meta.provenance.get("ptyrad", "").startswith("0."):  # which cut one pixel further up and left
         rows, columns = (slice(part.start - 1, part.stop - 1) for part in (rows, columns))
@@ -163,26 +163,26 @@ def _add_calibration(trial: TrialData, picture: TiffImage, value_unit: str, orig
     return CalibratedTiff(picture, value_unit, size * factor, thickness * factor, unit, origin)
 
 
-def write(path: Path, made: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> None:
+def write(path: Path, tiff: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> None:
     """Write one picture, whole or not at all.
 
     Fiji shows lengths on the object in angstrom, greys in the picture's own unit, and the trial with Image > Show
     Info. Raises MissingDependency, OSError.
     """
-    picture, size = made.picture, made.pixel_size or 1.0
-    facts = _tiff_metadata(made, meta, trial)
-    described = {
+    picture, size = tiff.picture, tiff.pixel_size or 1.0
+    facts = _tiff_metadata(tiff, meta, trial)
+    metadata = {
         "axes": picture.axes,
-        "unit": made.unit,
-        "xorigin": -made.origin[1],
-        "yorigin": -made.origin[0],
-        **({"spacing": made.spacing} if "Z" in picture.axes and made.spacing else {}),
-        **_imagej_display(made),
+        "unit": tiff.unit,
+        "xorigin": -tiff.origin[1],
+        "yorigin": -tiff.origin[0],
+        **({"spacing": tiff.spacing} if "Z" in picture.axes and tiff.spacing else {}),
+        **_imagej_display(tiff),
         "ptydask": json.dumps(facts),
         "Info": json.dumps(facts, indent=2),
     }
     out = io.BytesIO()
-    _import_tifffile().imwrite(out, picture.data, imagej=True, resolution=(1 / size, 1 / size), metadata=described)
+    _import_tifffile().imwrite(out, picture.data, imagej=True, resolution=(1 / size, 1 / size), metadata=metadata)
     files.write_bytes(path, out.getvalue(), durable=False)
 
 
@@ -197,17 +197,17 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def _imagej_display(made: CalibratedTiff) -> dict[str, Any]:
+def _imagej_display(tiff: CalibratedTiff) -> dict[str, Any]:
     """How ImageJ shows the values: what 8 or 16 bits stand for (a straight line), or where black and white are."""
-    picture = made.picture
+    picture = tiff.picture
     if picture.data.dtype == np.float32:
         low, high = (0.0, 1.0) if picture.scaled else (picture.low, picture.high)
         return {"min": low, "max": high} if high > low else {}
     step = (picture.high - picture.low) / np.iinfo(picture.data.dtype).max
-    return {"cf": 0, "c0": picture.low, "c1": step, "vunit": made.value_unit or "gray"} if step > 0 else {}
+    return {"cf": 0, "c0": picture.low, "c1": step, "vunit": tiff.value_unit or "gray"} if step > 0 else {}
 
 
-def _tiff_metadata(made: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> dict[str, Any]:
+def _tiff_metadata(tiff: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> dict[str, Any]:
     record = trial.record
     return {
         "study": meta.name,
@@ -216,12 +216,12 @@ def _tiff_metadata(made: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> d
         "error_metric": meta.metric,
         "error": record.error,
         "params": dict(record.params),
-        "pixel_size": made.pixel_size,
-        "length_unit": made.unit,
-        "slice_thickness": made.spacing,
-        "black": made.picture.low,
-        "white": made.picture.high,
-        "value_unit": made.value_unit,
+        "pixel_size": tiff.pixel_size,
+        "length_unit": tiff.unit,
+        "slice_thickness": tiff.spacing,
+        "black": tiff.picture.low,
+        "white": tiff.picture.high,
+        "value_unit": tiff.value_unit,
         "ptydask": __version__,
     }
 

@@ -32,8 +32,8 @@ _LONGEST = 0.45
 
 def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
-    if said := trials.nothing_complete(data):
-        return said
+    if reason := trials.nothing_complete(data):
+        return reason
     if len(trials.with_error(data)) < _FEWEST:
         return f"A contour takes at least {_FEWEST} completed trials ({trials.counts_text(data.records)})."
     return (
@@ -44,8 +44,8 @@ def lacks(data: StudyData) -> str | None:
 def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
     """Dark is good. Blank is where no trial was; the best trial is a star."""
     title = f"{trials.study_title(data)} \N{EN DASH} best {sweep.error_word(data.meta)} over pairs of parameters"
-    if said := lacks(data):
-        return style.text_figure(title, said)
+    if reason := lacks(data):
+        return style.text_figure(title, reason)
     wanted = _choose_parameters(data, parameters)
     if len(wanted) < 2:
         return style.text_figure(title, "Two parameters with more than one value are needed.")
@@ -90,7 +90,7 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
 def _choose_parameters(data: StudyData, names: Sequence[str] | None) -> list[scales.ParameterScale]:
     """Those asked for; else the two most important, or the first two that vary where importances are not known."""
     if names is not None:
-        return [found for found in scales.select_parameters(data, names) if not found.single]
+        return [parameter for parameter in scales.select_parameters(data, names) if not parameter.single]
     ranked = list(importance.param_importances(data))
     return scales.select_parameters(data, ranked[:2]) if len(ranked) > 1 else scales.select_parameters(data, None)[:2]
 
@@ -114,9 +114,9 @@ def _draw_panel(
     link: Any,
 ) -> bool:
     """One pair of parameters; returns whether the trials were gathered in cells."""
-    x, y = (found.places(trials.parameter_values(complete.records, found.name)) for found in pair)
-    there = ~(np.isnan(x) | np.isnan(y))
-    x, y, errors, numbers = x[there], y[there], complete.errors[there], complete.numbers[there]
+    x, y = (parameter.places(trials.parameter_values(complete.records, parameter.name)) for parameter in pair)
+    has_values = ~(np.isnan(x) | np.isnan(y))
+    x, y, errors, numbers = x[has_values], y[has_values], complete.errors[has_values], complete.numbers[has_values]
     own = [cell_edges(p, at, scales.step_of(data.meta, p)) for p, at in zip(pair, (x, y), strict=True)]
     few = all(edges is not None for edges in own) and math.prod(len(e) - 1 for e in own if e is not None) <= 3 * len(x)
     gathered = few or len(x) > _MANY
@@ -135,26 +135,26 @@ def _draw_panel(
 
 
 def cell_edges(
-    found: scales.ParameterScale, places: NDArray[np.float64], step: float | None
+    parameter: scales.ParameterScale, places: NDArray[np.float64], step: float | None
 ) -> NDArray[np.float64] | None:
     """(cells + 1,): the edges of a parameter's cells where each value has its own; None where values are too many."""
-    if found.kind == "categorical":
-        return np.asarray(np.arange(len(found.choices) + 1) - 0.5)
-    if step is None or found.kind == "log" or (found.high - found.low) / step >= _CELLS:
+    if parameter.kind == "categorical":
+        return np.asarray(np.arange(len(parameter.choices) + 1) - 0.5)
+    if step is None or parameter.kind == "log" or (parameter.high - parameter.low) / step >= _CELLS:
         return None
-    steps = (places - found.low) / step
+    steps = (places - parameter.low) / step
     if np.abs(steps - np.round(steps)).max(initial=0) > 1e-6:
         return None
-    return np.asarray(found.low + step * (np.arange(round((found.high - found.low) / step) + 2) - 0.5))
+    return np.asarray(parameter.low + step * (np.arange(round((parameter.high - parameter.low) / step) + 2) - 0.5))
 
 
-def equal_edges(found: scales.ParameterScale, points: int) -> NDArray[np.float64]:
+def equal_edges(parameter: scales.ParameterScale, points: int) -> NDArray[np.float64]:
     """(cells + 1,): equal shares of the axis, the more trials the more."""
     count = min(_CELLS, max(6, math.isqrt(points // 2)))
     return (
-        np.geomspace(found.low, found.high, count + 1)
-        if found.kind == "log"
-        else np.linspace(found.low, found.high, count + 1)
+        np.geomspace(parameter.low, parameter.high, count + 1)
+        if parameter.kind == "log"
+        else np.linspace(parameter.low, parameter.high, count + 1)
     )
 
 
@@ -169,10 +169,10 @@ def best_per_cell(
     """(x cells, y cells): the best error in each cell, NaN where no trial is."""
     column = np.clip(np.searchsorted(x_edges, x, side="right") - 1, 0, len(x_edges) - 2)
     row = np.clip(np.searchsorted(y_edges, y, side="right") - 1, 0, len(y_edges) - 2)
-    found = np.full((len(x_edges) - 1, len(y_edges) - 1), np.nan)
+    best = np.full((len(x_edges) - 1, len(y_edges) - 1), np.nan)
     worst_first = trials.best_first(errors, direction)[::-1]
-    found[column[worst_first], row[worst_first]] = errors[worst_first]
-    return found
+    best[column[worst_first], row[worst_first]] = errors[worst_first]
+    return best
 
 
 def _draw_contours(

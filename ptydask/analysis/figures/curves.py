@@ -55,8 +55,8 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     """Completed trials grey, the best ten green to blue, the best on top; pruned ones orange to their diamonds."""
     named, lines = lines_of(data)
     title = f"{trials.study_title(data)} \N{EN DASH} {named or data.meta.metric} at every {sweep.step_word(data.meta)}"
-    if said := lacks(data):
-        return style.text_figure(title, said)
+    if reason := lacks(data):
+        return style.text_figure(title, reason)
     figure = style.new_figure(6.8, 3.9)
     axes = figure.add_subplot()
     limits = _error_limits(data, lines)
@@ -110,7 +110,7 @@ def _draw_thin_lines(
     every = -(-len(records) // (10 * _LINES))
     shown = records[::every]
     dense = len(shown) > _LINES
-    made = LineCollection(
+    collection = LineCollection(
         [lines[record.number] for record in shown],
         colors=colour,
         linewidths=0.5 if dense else 0.8,
@@ -119,8 +119,8 @@ def _draw_thin_lines(
         zorder=zorder,
     )
     if link is not None and not dense:
-        made.set_urls([link(record.number) for record in shown])
-    axes.add_collection(made)
+        collection.set_urls([link(record.number) for record in shown])
+    axes.add_collection(collection)
     return f"{len(shown):,} of {len(records):,} {records[0].state.word} trials" if every > 1 else ""
 
 
@@ -158,15 +158,15 @@ def _draw_best(axes: Axes, best: Sequence[TrialRecord], lines: Mapping[int, NDAr
     if not best:
         return
     colours = [style.BLUE, *[style.SKY] * (len(best) - 1)]
-    made = LineCollection(
+    collection = LineCollection(
         [lines[record.number] for record in reversed(best)],
         colors=colours[::-1],
         linewidths=[*[1.0] * (len(best) - 1), 2.2],
         zorder=5,
     )
     if link is not None:
-        made.set_urls([link(record.number) for record in reversed(best)])
-    axes.add_collection(made)
+        collection.set_urls([link(record.number) for record in reversed(best)])
+    axes.add_collection(collection)
 
 
 def _format_axes(
@@ -191,12 +191,14 @@ def _legend_handles(
     by_state: Mapping[TrialState, Sequence[TrialRecord]], best: Sequence[TrialRecord], others: Sequence[TrialRecord]
 ) -> list[Line2D]:
     """The legend's lines: what was drawn, in words."""
-    said = [(style.BLUE, 2.2, "", f"best: trial {best[0].number}")] if best else []
-    said += [(style.SKY, 1.0, "", f"next {len(best) - 1} best" if len(best) > 2 else "next best")] if best[1:] else []
-    said += [(style.GREY, 0.8, "", "other complete")] if others else []
+    entries = [(style.BLUE, 2.2, "", f"best: trial {best[0].number}")] if best else []
+    entries += (
+        [(style.SKY, 1.0, "", f"next {len(best) - 1} best" if len(best) > 2 else "next best")] if best[1:] else []
+    )
+    entries += [(style.GREY, 0.8, "", "other complete")] if others else []
     for state, marker in ((TrialState.PRUNED, "D"), (TrialState.FAIL, "x")):
-        said += [(style.STATES[state], 0.8, marker, state.word)] if by_state[state] else []
+        entries += [(style.STATES[state], 0.8, marker, state.word)] if by_state[state] else []
     return [
         Line2D([], [], color=colour, linewidth=width, marker=marker, markersize=4, label=text)
-        for colour, width, marker, text in said
+        for colour, width, marker, text in entries
     ]

@@ -23,8 +23,8 @@ _MOST = 25
 
 def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
-    if said := trials.nothing_complete(data):
-        return said
+    if reason := trials.nothing_complete(data):
+        return reason
     complete = trials.with_error(data)
     if len(complete) < FEWEST:
         return f"Importances take at least {FEWEST} completed trials ({trials.counts_text(data.records)})."
@@ -55,24 +55,26 @@ def param_importances(data: StudyData) -> dict[str, float]:
     """
     if lacks(data):
         return {}
-    found = _optuna_importances(data)
-    if found is None:
+    importances = _optuna_importances(data)
+    if importances is None:
         return {}
     vary = {parameter.name for parameter in scales.select_parameters(data, None)}
-    return {name: float(share) for name, share in found.items() if name in vary}
+    return {name: float(share) for name, share in importances.items() if name in vary}
 
 
 def draw(data: StudyData, parameters: Sequence[str] | None, _link: Any) -> Figure:
     """One bar a parameter, the most important on top."""
     metric = style.display_name(data.meta.metric)
     title = f"{trials.study_title(data)} \N{EN DASH} importance of the parameters for {metric}"
-    if said := lacks(data):
-        return style.text_figure(title, said)
+    if reason := lacks(data):
+        return style.text_figure(title, reason)
     complete = len(trials.with_error(data))
-    found = {name: share for name, share in param_importances(data).items() if parameters is None or name in parameters}
-    if not found:
+    importances = {
+        name: share for name, share in param_importances(data).items() if parameters is None or name in parameters
+    }
+    if not importances:
         return style.text_figure(title, "No importances can be told for these parameters.")
-    shown = list(found.items())[:_MOST]
+    shown = list(importances.items())[:_MOST]
     figure = style.new_figure(6.0, 1.2 + 0.3 * len(shown))
     axes = figure.add_subplot()
     style.title(figure, title)
@@ -87,6 +89,6 @@ def draw(data: StudyData, parameters: Sequence[str] | None, _link: Any) -> Figur
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("importance (PED-ANOVA, the shares of all parameters add up to 1)")
     few = f"{style.format_count(complete, 'completed trial')}: few to rely on" if complete < _FEW else ""
-    left = len(found) - len(shown)
+    left = len(importances) - len(shown)
     style.note(figure, [few, f"{style.format_count(left, 'parameter')} of less importance not shown" if left else ""])
     return figure

@@ -24,16 +24,16 @@ _COLOURED = 100
 
 def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
-    if said := trials.nothing_complete(data):
-        return said
+    if reason := trials.nothing_complete(data):
+        return reason
     return None if scales.select_parameters(data, None) else "No parameter has more than one value."
 
 
 def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
     """The best lines on top and dark; a trial without a value of a parameter has a gap there."""
     title = f"{trials.study_title(data)} \N{EN DASH} parameters of the completed trials"
-    if said := lacks(data):
-        return style.text_figure(title, said)
+    if reason := lacks(data):
+        return style.text_figure(title, reason)
     wanted = scales.select_parameters(data, parameters)
     shown = wanted[:_MOST]
     complete = trials.with_error(data)
@@ -62,10 +62,10 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
     return figure
 
 
-def _parameter_heights(found: scales.ParameterScale, complete: trials.TrialErrors) -> NDArray[np.float64]:
+def _parameter_heights(parameter: scales.ParameterScale, complete: trials.TrialErrors) -> NDArray[np.float64]:
     """(N,): the height at which each trial crosses the parameter's axis, 0 to 1."""
-    places = found.places(trials.parameter_values(complete.records, found.name))
-    return np.asarray(found.shares(places)) if not found.single else np.where(np.isnan(places), np.nan, 0.5)
+    places = parameter.places(trials.parameter_values(complete.records, parameter.name))
+    return np.asarray(parameter.shares(places)) if not parameter.single else np.where(np.isnan(places), np.nan, 0.5)
 
 
 def _error_heights(limits: scales.AxisLimits, errors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -100,12 +100,12 @@ def _draw_lines(
     norm = Normalize(near.min(), near.max()) if np.ptp(near) else Normalize(near[0] - 0.5, near[0] + 0.5)
     cmap = "viridis" if data.meta.direction == "minimize" else "viridis_r"
     urls = trials.urls(complete.numbers[coloured], link)
-    made = LineCollection(
+    collection = LineCollection(
         list(lines[coloured]), array=errors, norm=norm, cmap=cmap, linewidths=0.9, alpha=0.8, zorder=3
     )
     if urls is not None:
-        made.set_urls(urls)
-    axes.add_collection(made)
+        collection.set_urls(urls)
+    axes.add_collection(collection)
     best = LineCollection([lines[order[0]]], colors=style.VERMILION, linewidths=2.2, zorder=4)
     if link is not None:
         best.set_urls([link(int(complete.numbers[order[0]]))])
@@ -123,13 +123,13 @@ def _draw_axes(axes: Axes, shown: Sequence[scales.ParameterScale], limits: scale
     for spine in axes.spines.values():
         spine.set_visible(False)
     error = scales.ParameterScale("", "", "log" if limits.log else "linear", limits.low, limits.high)
-    for at, found in enumerate([*shown, error]):
-        axes.plot([at, at], [0, 1], color=style.INK, linewidth=0.9, zorder=5)
-        for height, text in _ticks(found):
-            axes.plot([at - 0.03, at], [height, height], color=style.INK, linewidth=0.8, zorder=5)
+    for position, scale in enumerate([*shown, error]):
+        axes.plot([position, position], [0, 1], color=style.INK, linewidth=0.9, zorder=5)
+        for height, text in _ticks(scale):
+            axes.plot([position - 0.03, position], [height, height], color=style.INK, linewidth=0.8, zorder=5)
             box = {"facecolor": "white", "alpha": 0.75, "pad": 0.6, "linewidth": 0}
-            axes.text(at - 0.05, height, text, ha="right", va="center", fontsize=7, zorder=6, bbox=box)
-    labels = [*(found.label for found in shown), style.display_name(data.meta.metric)]
+            axes.text(position - 0.05, height, text, ha="right", va="center", fontsize=7, zorder=6, bbox=box)
+    labels = [*(scale.label for scale in shown), style.display_name(data.meta.metric)]
     turned = max(map(len, labels)) > 17
     look: dict[str, Any] = {"rotation": 20, "ha": "left"} if turned else {}
     axes.set_xticks(range(len(labels)), labels, **look)
@@ -137,16 +137,16 @@ def _draw_axes(axes: Axes, shown: Sequence[scales.ParameterScale], limits: scale
     axes.grid(visible=False)
 
 
-def _ticks(found: scales.ParameterScale) -> list[tuple[float, str]]:
+def _ticks(scale: scales.ParameterScale) -> list[tuple[float, str]]:
     """Heights and texts of the ticks of one axis."""
-    if found.kind == "categorical":
-        places, names = scales.choice_ticks(found)
-        return list(zip(found.shares(np.array(places)).tolist(), names, strict=True))
-    if found.single:
-        return [(0.5, scales.value_text(found.low))]
-    if found.kind == "log":
-        values = np.array(scales.log_ticks(found.low, found.high))
+    if scale.kind == "categorical":
+        places, names = scales.choice_ticks(scale)
+        return list(zip(scale.shares(np.array(places)).tolist(), names, strict=True))
+    if scale.single:
+        return [(0.5, scales.value_text(scale.low))]
+    if scale.kind == "log":
+        values = np.array(scales.log_ticks(scale.low, scale.high))
     else:
-        values = np.asarray(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(found.low, found.high))
-    values = values[(values >= found.low) & (values <= found.high)]
-    return [(float(h), scales.value_text(float(v))) for h, v in zip(found.shares(values), values, strict=True)]
+        values = np.asarray(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(scale.low, scale.high))
+    values = values[(values >= scale.low) & (values <= scale.high)]
+    return [(float(h), scales.value_text(float(v))) for h, v in zip(scale.shares(values), values, strict=True)]

@@ -100,38 +100,38 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=_SIZE.get() or (width, height), layout="constrained")
 
 
-def text_figure(title: str, said: str) -> Figure:
+def text_figure(title: str, reason: str) -> Figure:
     """A figure of words, for where there is nothing to draw. ``title`` is escaped already."""
-    made = new_figure(6.4, 1.5)
-    axes = made.add_subplot()
+    figure = new_figure(6.4, 1.5)
+    axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set_title(title)
-    text = "\n".join(textwrap.wrap(escape_text(said), 70))
+    text = "\n".join(textwrap.wrap(escape_text(reason), 70))
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY, fontsize=10)
-    return made
+    return figure
 
 
-def note(made: Figure, said: Sequence[str]) -> None:
+def note(figure: Figure, remarks: Sequence[str]) -> None:
     """Small words below a figure: what a reader must know to read it rightly."""
-    if told := " \N{MIDDLE DOT} ".join(escape_text(text) for text in said if text):
-        made.supxlabel(_wrap_text(told, made, 17), x=0.99, ha="right", fontsize=7, color=GREY)
+    if text := " \N{MIDDLE DOT} ".join(escape_text(remark) for remark in remarks if remark):
+        figure.supxlabel(_wrap_text(text, figure, 17), x=0.99, ha="right", fontsize=7, color=GREY)
 
 
-def title(made: Figure, text: str) -> None:
+def title(figure: Figure, text: str) -> None:
     """What the figure is, above it; ``text`` is escaped already."""
-    made.suptitle(_wrap_text(text, made, 13), x=0.01, ha="left", fontsize=9)
+    figure.suptitle(_wrap_text(text, figure, 13), x=0.01, ha="left", fontsize=9)
 
 
-def _wrap_text(text: str, made: Figure, letters: int) -> str:
+def _wrap_text(text: str, figure: Figure, letters: int) -> str:
     """Lines as long as the figure is wide, at so many letters an inch."""
-    return "\n".join(textwrap.wrap(one_line(text), max(10, int(made.get_figwidth() * letters))))
+    return "\n".join(textwrap.wrap(one_line(text), max(10, int(figure.get_figwidth() * letters))))
 
 
 def scatter_points(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **look: Any) -> None:
     """A scatter whose points lead to ``urls``, one each; those of a dense one cannot, as they become a picture."""
-    made = axes.scatter(x, y, **look)
+    points = axes.scatter(x, y, **look)
     if urls is not None and not look.get("rasterized"):
-        made.set_urls(list(urls))
+        points.set_urls(list(urls))
 
 
 def mark_best(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **look: Any) -> None:
@@ -139,17 +139,17 @@ def mark_best(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **lo
     scatter_points(axes, x, y, urls, s=110, marker="*", color=YELLOW, edgecolors=INK, linewidths=0.8, zorder=6, **look)
 
 
-def legend(axes: Any, *, above: float = 1.02, **said: Any) -> None:
+def legend(axes: Any, *, above: float = 1.02, **options: Any) -> None:
     """The legend in one line above the axes, so that it never lies on the data."""
-    place = {
+    placement = {
         "loc": "lower left",
         "bbox_to_anchor": (0.0, above),
         "ncols": max(1, min(5, int(axes.figure.get_figwidth() / 1.3))),
         "borderaxespad": 0.2,
         "borderpad": 0.2,
     }
-    made = axes.legend(**{**place, "handletextpad": 0.4, "columnspacing": 1.4, **said})
-    for handle in made.legend_handles:
+    drawn = axes.legend(**{**placement, "handletextpad": 0.4, "columnspacing": 1.4, **options})
+    for handle in drawn.legend_handles:
         handle.set_alpha(1.0)
 
 
@@ -175,21 +175,21 @@ def format_count(count: int, what: str) -> str:
 # --- writing ----------------------------------------------------------------------------------------
 
 
-def save(made: Figure, path: Path, dpi: float) -> None:
+def save(figure: Figure, path: Path, dpi: float) -> None:
     """Written aside, then renamed. Raises UsageError for a suffix that Matplotlib does not write."""
     suffix = path.suffix.lower().removeprefix(".")
-    known = made.canvas.get_supported_filetypes()
-    if suffix not in known:
+    suffixes = figure.canvas.get_supported_filetypes()
+    if suffix not in suffixes:
         raise UsageError(
             f"{path}: no picture is written as {path.suffix or 'a file without a suffix'!r}; "
-            f"{nearest_hint(suffix, known) or 'png, svg, pdf and tif are'}"
+            f"{nearest_hint(suffix, suffixes) or 'png, svg, pdf and tif are'}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     out = io.BytesIO()
     with style_context():
         # zlib at its usual level takes a minute for the noise of a large montage, for a few percent
         quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if suffix == "png" else {}
-        made.savefig(out, format=suffix, dpi=dpi, metadata=_file_metadata(suffix), **quick)
+        figure.savefig(out, format=suffix, dpi=dpi, metadata=_file_metadata(suffix), **quick)
     files.write_bytes(path, out.getvalue(), durable=False)
 
 
@@ -199,11 +199,11 @@ def _file_metadata(suffix: str) -> dict[str, Any] | None:
     return {**known, "png": {"Software": "ptydask"}}.get(suffix)
 
 
-def svg(made: Figure, prefix: str) -> str:
+def svg(figure: Figure, prefix: str) -> str:
     """See :func:`ptydask.analysis.figures.svg`."""
     out = io.StringIO()
     with style_context():
-        made.savefig(out, format="svg", dpi=150, metadata={"Date": None})
+        figure.savefig(out, format="svg", dpi=150, metadata={"Date": None})
     text = out.getvalue()
     text = text[text.index("<svg") :].replace("<svg ", '<svg style="stroke-linejoin:round;stroke-linecap:butt" ', 1)
     # Matplotlib's own <style> would be the whole page's, and its metadata nobody's.

@@ -63,16 +63,16 @@ def trial_bars(records: Sequence[TrialRecord]) -> list[TrialBar]:
     """
     begun = [(moment, record) for record in records if (moment := _parse_timestamp(record.started)) is not None]
     begun.sort(key=lambda pair: (pair[0], pair[1].number))
-    found: list[TrialBar] = []
+    bars: list[TrialBar] = []
     following: dict[tuple[str, str], float] = {}
     for moment, record in reversed(begun):
-        begin, place = moment - begun[0][0], (record.host or "?", record.worker or record.job or "?")
+        begin, worker = moment - begun[0][0], (record.host or "?", record.worker or record.job or "?")
         end = begin + _trial_seconds(record)
-        found.append(
-            TrialBar(record, *place, begin, min(end, following.get(place, end)) if record.attempt > 1 else end)
+        bars.append(
+            TrialBar(record, *worker, begin, min(end, following.get(worker, end)) if record.attempt > 1 else end)
         )
-        following[place] = begin
-    return found[::-1]
+        following[worker] = begin
+    return bars[::-1]
 
 
 def wall_seconds(records: Sequence[TrialRecord]) -> float | None:
@@ -80,17 +80,17 @@ def wall_seconds(records: Sequence[TrialRecord]) -> float | None:
     return max((bar.end for bar in trial_bars(records)), default=None)
 
 
-def without_pauses(found: Sequence[TrialBar]) -> tuple[list[TrialBar], list[Pause]]:
+def without_pauses(bars: Sequence[TrialBar]) -> tuple[list[TrialBar], list[Pause]]:
     """The bars moved together over long times in which no trial ran, and where those were."""
     idle, covered = [], 0.0
-    for bar in found:
+    for bar in bars:
         if bar.begin > covered:
             idle.append((covered, bar.begin - covered))
         covered = max(covered, bar.end)
     total = covered - sum(length for _, length in idle)
     cuts = [(begin, length) for begin, length in idle if length > max(_PAUSE * total, 1.0)]
     moved, pauses, taken = [], [], 0.0
-    for bar in found:
+    for bar in bars:
         while cuts and bar.begin >= cuts[0][0] + cuts[0][1]:
             begin, length = cuts.pop(0)
             kept = 0.02 * total
@@ -100,30 +100,30 @@ def without_pauses(found: Sequence[TrialBar]) -> tuple[list[TrialBar], list[Paus
     return moved, pauses
 
 
-def rows_of(found: Sequence[TrialBar]) -> tuple[list[tuple[str, str]], list[int]]:
+def rows_of(bars: Sequence[TrialBar]) -> tuple[list[tuple[str, str]], list[int]]:
     """The rows (host, worker), hosts together, and the row of each bar."""
     named = sorted(
-        {(bar.host, bar.worker) for bar in found}, key=lambda row: (_natural_key(row[0]), _natural_key(row[1]))
+        {(bar.host, bar.worker) for bar in bars}, key=lambda row: (_natural_key(row[0]), _natural_key(row[1]))
     )
     if len(named) <= _ROWS:
-        place = {row: i for i, row in enumerate(named)}
-        return named, [place[bar.host, bar.worker] for bar in found]
+        row_numbers = {row: i for i, row in enumerate(named)}
+        return named, [row_numbers[bar.host, bar.worker] for bar in bars]
     free: dict[str, list[float]] = {}
     lanes = []
-    for bar in found:  # by begin, so that the first lane that is free is a good one
+    for bar in bars:  # by begin, so that the first lane that is free is a good one
         ends = free.setdefault(bar.host, [])
         lane = next((i for i, end in enumerate(ends) if end <= bar.begin), len(ends))
         ends[lane : lane + 1] = [bar.end]
         lanes.append((bar.host, f"{lane:06d}"))
     rows = sorted(set(lanes), key=lambda row: (_natural_key(row[0]), row[1]))
-    place = {row: i for i, row in enumerate(rows)}
-    return rows, [place[row] for row in lanes]
+    row_numbers = {row: i for i, row in enumerate(rows)}
+    return rows, [row_numbers[row] for row in lanes]
 
 
-def busy_workers(found: Sequence[TrialBar]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def busy_workers(bars: Sequence[TrialBar]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Moments, and how many workers are at a trial from each on, both (2 N,)."""
-    moments = np.array([bar.begin for bar in found] + [bar.end for bar in found])
-    change = np.repeat([1, -1], len(found))
+    moments = np.array([bar.begin for bar in bars] + [bar.end for bar in bars])
+    change = np.repeat([1, -1], len(bars))
     order = np.lexsort((change, moments))
     return moments[order], np.cumsum(change[order])
 
@@ -131,18 +131,18 @@ def busy_workers(found: Sequence[TrialBar]) -> tuple[NDArray[np.float64], NDArra
 def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
     """One row a worker, the workers of a host together; blank is idle. Above: how many workers are busy."""
     title = f"{trials.study_title(data)} \N{EN DASH} what the workers did"
-    if said := lacks(data):
-        return style.text_figure(title, said)
-    found, pauses = without_pauses(trial_bars(data.records))
-    rows, places = rows_of(found)
-    end = max(bar.end for bar in found) or 1.0
+    if reason := lacks(data):
+        return style.text_figure(title, reason)
+    bars, pauses = without_pauses(trial_bars(data.records))
+    rows, places = rows_of(bars)
+    end = max(bar.end for bar in bars) or 1.0
     _, seconds, unit = next(one for one in _UNITS if end >= one[0])
     height = max(0.055, min(0.26, 6.5 / len(rows))) * len(rows)
     figure = style.new_figure(7.4, 1.9 + height)
     above, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.5, max(0.4, height)])
-    _draw_bars(axes, found, places, seconds, link)
+    _draw_bars(axes, bars, places, seconds, link)
     _label_rows(axes, rows)
-    moments, count = busy_workers(found)
+    moments, count = busy_workers(bars)
     above.fill_between(moments / seconds, count, step="post", color=style.SKY, linewidth=0, alpha=0.8)
     most = max(1, int(count.max()))
     above.set_ylim(0, most * 1.1)
@@ -164,27 +164,27 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     axes.set_xlim(-0.01 * end / seconds, 1.01 * end / seconds)
     axes.set_xlabel(f"{unit} since {_first_start(data.records)}{', pauses cut out' if pauses else ''}")
     style.title(figure, title)
-    states = {bar.record.state for bar in found}
+    states = {bar.record.state for bar in bars}
     patches = [Patch(color=c, label=s.word) for s, c in style.STATES.items() if s in states]
     style.legend(above, handles=patches)
-    left = len(data.records) - len(found)
-    worked = sum(bar.end - bar.begin for bar in found)
-    workers = len({(bar.host, bar.worker) for bar in found})
+    left = len(data.records) - len(bars)
+    worked = sum(bar.end - bar.begin for bar in bars)
+    workers = len({(bar.host, bar.worker) for bar in bars})
     style.note(
         figure,
         [
             f"{style.format_count(workers, 'worker')}, {_duration_text(worked)} of work",
             f"{style.format_count(left, 'trial')} whose begin is not known" if left else "",
             "one row for workers of a host that follow each other"
-            if len(rows) > _ROWS or _workers_share_rows(found, rows)
+            if len(rows) > _ROWS or _workers_share_rows(bars, rows)
             else "",
         ],
     )
     return figure
 
 
-def _draw_bars(axes: Axes, found: Sequence[TrialBar], places: Sequence[int], seconds: float, link: Any) -> None:
-    dense = len(found) > style.DENSE
+def _draw_bars(axes: Axes, bars: Sequence[TrialBar], places: Sequence[int], seconds: float, link: Any) -> None:
+    dense = len(bars) > style.DENSE
     corners = [
         [
             (bar.begin / seconds, row - h),
@@ -193,19 +193,19 @@ def _draw_bars(axes: Axes, found: Sequence[TrialBar], places: Sequence[int], sec
             (bar.begin / seconds, row + h),
         ]
         for h in (0.4,)
-        for bar, row in zip(found, places, strict=True)
+        for bar, row in zip(bars, places, strict=True)
     ]
-    made = PolyCollection(
+    collection = PolyCollection(
         corners,
-        facecolors=[style.STATES[bar.record.state] for bar in found],
+        facecolors=[style.STATES[bar.record.state] for bar in bars],
         edgecolors="white",
         linewidths=0.15 if dense else 0.4,
         rasterized=dense,
         zorder=2,
     )
     if link is not None and not dense:
-        made.set_urls([link(bar.record.number) for bar in found])
-    axes.add_collection(made)
+        collection.set_urls([link(bar.record.number) for bar in bars])
+    axes.add_collection(collection)
 
 
 def _label_rows(axes: Axes, rows: Sequence[tuple[str, str]]) -> None:
@@ -229,8 +229,8 @@ def _label_rows(axes: Axes, rows: Sequence[tuple[str, str]]) -> None:
     axes.set_ylabel(f"{len(rows)} rows of workers, by host")
 
 
-def _workers_share_rows(found: Sequence[TrialBar], rows: Sequence[tuple[str, str]]) -> bool:
-    return len({(bar.host, bar.worker) for bar in found}) > len(rows)
+def _workers_share_rows(bars: Sequence[TrialBar], rows: Sequence[tuple[str, str]]) -> bool:
+    return len({(bar.host, bar.worker) for bar in bars}) > len(rows)
 
 
 def _parse_timestamp(iso: str) -> float | None:

@@ -43,12 +43,12 @@ def draw(
     """
     figures.need_matplotlib()
     pixels = sheet_layout.cell_pixels(len(records), dpi)
-    shown = read(results, records, array=array, crop=crop, pixels=pixels)
-    return draw_sheet(shown, columns=columns, common=common, dpi=dpi, title=title)
+    sheet = read(results, records, array=array, crop=crop, pixels=pixels)
+    return draw_sheet(sheet, columns=columns, common=common, dpi=dpi, title=title)
 
 
 def draw_sheet(
-    shown: MontageSheet, *, columns: int | None = None, common: bool = True, dpi: float | None = None, title: str = ""
+    sheet: MontageSheet, *, columns: int | None = None, common: bool = True, dpi: float | None = None, title: str = ""
 ) -> Figure:
     """A sheet that was read, as a figure; one of words where it has no picture. ``title`` goes after the study's."""
     figures.need_matplotlib()
@@ -56,7 +56,7 @@ def draw_sheet(
     from ptydask.analysis.montage import drawing
 
     with style.style_context():
-        return drawing.draw_sheet(shown, columns=columns, common=common, dpi=dpi, title=title)
+        return drawing.draw_sheet(sheet, columns=columns, common=common, dpi=dpi, title=title)
 
 
 def why_no_images(results: Results) -> str:
@@ -115,11 +115,11 @@ def read(
     """
     if array not in ARRAYS:
         raise UsageError(f"there is no array {array!r} to show; {nearest_hint(array, ARRAYS)}")
-    found: list[MontageCell] = []
+    cells: list[MontageCell] = []
     lost: dict[int, str] = {}
     thumbnails: dict[int, NDArray[np.uint8]] | None = None
     for record in records:
-        if most is not None and len(found) >= most:
+        if most is not None and len(cells) >= most:
             break
         try:
             trial = results.trial(record.number)
@@ -128,18 +128,18 @@ def read(
             lost[record.number] = str(error)
             continue
         if image is not None:
-            found.append(_make_cell(record, image, array, crop, pixels))
+            cells.append(_make_cell(record, image, array, crop, pixels))
             continue
         if thumbnails is None:
             thumbnails = results.pictures() if array == "phase" else {}
         if record.number in thumbnails:
             tile = greys.without_margin(thumbnails[record.number]).astype(np.float32)
-            found.append(MontageCell(record, _crop_middle(tile, crop), None, None, thumbnail=True))
+            cells.append(MontageCell(record, _crop_middle(tile, crop), None, None, thumbnail=True))
         else:
             lost[record.number] = trial.lost or f"no {array} was kept"
     best_first = ranked(results.records(), results.meta.direction)
-    ranks = {record.number: place for place, record in enumerate(best_first, 1)}
-    return MontageSheet(results.meta, array, tuple(found), lost, ranks)
+    ranks = {record.number: rank for rank, record in enumerate(best_first, 1)}
+    return MontageSheet(results.meta, array, tuple(cells), lost, ranks)
 
 
 def read_snapshots(
@@ -149,16 +149,16 @@ def read_snapshots(
     trial = results.trial(number)
     if not trial.snapshots:
         raise UsageError(f"{results.path}: trial {number} has no snapshots; SAVE_ITERS in the params file keeps some")
-    found, lost = [], {}
+    cells, lost = [], {}
     for step, arrays in sorted(trial.snapshots.items()):
         image = _of_arrays(trial, arrays, array)
         if image is None:
             lost[step] = f"no {array} was kept at iteration {step}"
             continue
-        found.append(_make_cell(trial.record, image, array, crop, pixels, f"iteration {step}"))
+        cells.append(_make_cell(trial.record, image, array, crop, pixels, f"iteration {step}"))
     if (last := _trial_image(trial, array)) is not None:
-        found.append(_make_cell(trial.record, last, array, crop, pixels, "end"))
-    return MontageSheet(results.meta, array, tuple(found), lost)
+        cells.append(_make_cell(trial.record, last, array, crop, pixels, "end"))
+    return MontageSheet(results.meta, array, tuple(cells), lost)
 
 
 def _trial_image(trial: TrialData, array: Kind) -> Image | None:
@@ -208,8 +208,8 @@ def _make_cell(
     n = greys.binning(kept.shape, pixels)
     small = greys.binned(kept, n)
     height, width = (
-        None if length is None else length * n * left / size
-        for length, left, size in zip(lengths, small.shape, data.shape, strict=True)
+        None if length is None else length * n * remaining / size
+        for length, remaining, size in zip(lengths, small.shape, data.shape, strict=True)
     )
     finite = small[np.isfinite(small)]
     if array == "phase" and finite.size:

@@ -29,7 +29,7 @@ def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str,
     return {
         "study": _study_summary(study, album, running),
         "columns": rows.table_columns(
-            study, album.trials, {one["name"]: one["unit"] for one in tuned_parameters(study)}
+            study, album.trials, {parameter["name"]: parameter["unit"] for parameter in tuned_parameters(study)}
         ),
         "trials": {str(n): facts for n, seen in album.trials.items() if (facts := rows.trial_details(seen))},
         "curves": rows.encode_curves(study),
@@ -47,7 +47,7 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
     meta, records = study.meta, study.records
     own = baseline_trial(records)
     best = study.best
-    made = compute_gain(best, own, meta.direction) if best is not None else None
+    gain = compute_gain(best, own, meta.direction) if best is not None else None
     counts = count_states(record.state for record in records)
     order = ranked(records, meta.direction)
     return {
@@ -65,8 +65,8 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
         "grey": album.grey,
         "own": None if own is None else own.number,
         "gain": None
-        if made is None
-        else {"own": made.own.number, "values": made.values, "difference": made.difference, "share": made.share},
+        if gain is None
+        else {"own": gain.own.number, "values": gain.values, "difference": gain.difference, "share": gain.share},
         "tuned": tuned_parameters(study),
         "wall": timeline.wall_seconds(records),
         "worked": sum(record.seconds for record in records if math.isfinite(record.seconds)),
@@ -82,17 +82,17 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
 def tuned_parameters(study: StudyData) -> list[dict[str, Any]]:
     """Each parameter: its name, unit, meaning and range, in the order of the study's search space."""
     ranges = _search_ranges(study.meta)
-    drawn = {name: one.get("attributes") or {} for name, one in search_space(study.meta).items()}
+    drawn = {name: tunable.get("attributes") or {} for name, tunable in search_space(study.meta).items()}
     known = PARAMETERS if study.meta.engine == "ptyrad" else {}
     listed = []
     for name in dict.fromkeys([*ranges, *study.parameters]):
         dist = ranges.get(name)
-        one = known.get(name)
+        tunable = known.get(name)
         listed.append(
             {
                 "name": name,
                 "unit": scales.parameter_unit(name, study.meta),
-                "meaning": "" if one is None else one.meaning,
+                "meaning": "" if tunable is None else tunable.meaning,
                 "range": _range_text(dist, study.meta),
                 "low": None if dist is None else rows.json_value(drawn[name].get("low")),
                 "high": None if dist is None else rows.json_value(drawn[name].get("high")),
@@ -117,28 +117,28 @@ def _parse_range(entry: Any) -> Distribution | None:
 
 def _range_text(dist: Distribution | None, meta: StudyMeta) -> str:
     if isinstance(dist, Choice | WeightedChoice) and sweep.is_sweep(meta):
-        shown = [_constant_text(one) for one in dist.choices]
+        shown = [_constant_text(choice) for choice in dist.choices]
         if isinstance(dist, WeightedChoice):
-            shown = [f"{one} ({100 * weight:.4g} %)" for one, weight in zip(shown, dist.weights, strict=True)]
+            shown = [f"{choice} ({100 * weight:.4g} %)" for choice, weight in zip(shown, dist.weights, strict=True)]
         return f"one of {', '.join(shown)}"
     return "" if dist is None else ranges.describe(dist)
 
 
 def _search_settings(meta: StudyMeta) -> list[list[str]]:
     """Budget, sampler and pruner, where the configuration has them in PtyRAD's words."""
-    given = json_object(meta.config_json).get("hypertune_params")
-    if not isinstance(given, Mapping):
+    hypertune = json_object(meta.config_json).get("hypertune_params")
+    if not isinstance(hypertune, Mapping):
         return []
-    said = []
-    if given.get("n_trials") is not None:
-        said.append(["Budget in the file", f"{given['n_trials']} trials for each worker"])
-    if given.get("timeout") is not None:
-        said.append(["Time limit", f"{given['timeout']} s"])
+    settings = []
+    if hypertune.get("n_trials") is not None:
+        settings.append(["Budget in the file", f"{hypertune['n_trials']} trials for each worker"])
+    if hypertune.get("timeout") is not None:
+        settings.append(["Time limit", f"{hypertune['timeout']} s"])
     for what in ("sampler", "pruner"):
-        one = given.get(f"{what}_params")
-        if isinstance(one, Mapping) and one.get("name"):
-            said.append([what.capitalize(), _component_text(str(one["name"]), one.get("configs"))])
-    return said
+        component = hypertune.get(f"{what}_params")
+        if isinstance(component, Mapping) and component.get("name"):
+            settings.append([what.capitalize(), _component_text(str(component["name"]), component.get("configs"))])
+    return settings
 
 
 def _program_rows(meta: StudyMeta) -> list[list[str]]:
@@ -153,16 +153,16 @@ def _constant_text(value: Any) -> str:
 
 def _component_text(name: str, configs: Any) -> str:
     """``HyperbandPruner (min_resource 5, reduction_factor 2)``."""
-    said = ", ".join(f"{key} {json.dumps(value)}" for key, value in (configs or {}).items())
-    return f"{name} ({said})" if said else name
+    arguments = ", ".join(f"{key} {json.dumps(value)}" for key, value in (configs or {}).items())
+    return f"{name} ({arguments})" if arguments else name
 
 
-def _run_progress(said: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if said is None:
+def _run_progress(status: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if status is None:
         return None
-    run = said.get("run") or {}
+    run = status.get("run") or {}
     return {
-        "updated": said.get("updated", ""),
+        "updated": status.get("updated", ""),
         "total": run.get("total"),
         "under_way": len(run.get("running") or ()),
         "remaining": rows.json_value(run.get("remaining")),

@@ -98,9 +98,9 @@ def encode_thumbnail(tile: NDArray[np.uint8], side: int) -> str:
     return _data_uri("image/webp", out.getvalue())
 
 
-def relative_limits(shown: Mapping[str, Any] | None) -> tuple[float, float] | None:
+def relative_limits(picture: Mapping[str, Any] | None) -> tuple[float, float] | None:
     """Black and white of a :func:`encode_image` from its middle on; None where there is none."""
-    return None if shown is None else (shown["low"] - shown["middle"], shown["high"] - shown["middle"])
+    return None if picture is None else (picture["low"] - picture["middle"], picture["high"] - picture["middle"])
 
 
 def grey_image(data: NDArray[np.float32], low: float, high: float, side: int) -> Any:

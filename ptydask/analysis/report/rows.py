@@ -28,10 +28,10 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
     ``units`` are those of the parameters, by name.
     """
     records, meta = study.records, study.meta
-    place = {record.number: rank for rank, record in enumerate(ranked(records, meta.direction), 1)}
+    ranks = {record.number: rank for rank, record in enumerate(ranked(records, meta.direction), 1)}
     metrics = [name for name in metric_names(records) if name != meta.metric]
-    made = [
-        _table_column("rank", "rank", "fact", [place.get(r.number) for r in records]),
+    columns = [
+        _table_column("rank", "rank", "fact", [ranks.get(r.number) for r in records]),
         _table_column("number", "trial", "fact", [r.number for r in records]),
         _table_column("state", "state", "fact", [r.state.word for r in records]),
         _table_column("error", meta.metric or "error", "fact", [r.error for r in records]),
@@ -56,12 +56,12 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
         ),
     ]
     always = {"rank", "number", "state", "error", "seconds"}
-    for column in made:
+    for column in columns:
         same = len({json.dumps(value) for value in column["values"]}) <= 1
         minor = column["key"] in ("started", "seed", "job", "origin", "worker", "retry_of", "attempt")
-        told = column["key"] == "attempt" and any(value not in (None, 1) for value in column["values"])
-        column["shown"] = column["key"] in always or told or not (minor or (same and column["group"] == "fact"))
-    return made
+        retried = column["key"] == "attempt" and any(value not in (None, 1) for value in column["values"])
+        column["shown"] = column["key"] in always or retried or not (minor or (same and column["group"] == "fact"))
+    return columns
 
 
 def _table_column(key: str, label: str, group: str, values: list[Any], unit: str = "") -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _failure_reason(record: TrialRecord) -> str:
 
 def trial_details(seen: PageTrial) -> dict[str, Any]:
     """What a trial's page has beyond the table's columns; what is empty is left out."""
-    said = {
+    details = {
         "attributes": {name: json_value(_python_value(value)) for name, value in seen.attributes.items()},
         "log": seen.log,
         "lost": seen.lost,
@@ -117,7 +117,7 @@ def trial_details(seen: PageTrial) -> dict[str, Any]:
         "more_files": seen.files - len(seen.artifacts),
         "left_out": list(seen.left_out),
     }
-    return {name: value for name, value in said.items() if value}
+    return {name: value for name, value in details.items() if value}
 
 
 def _python_value(value: Any) -> Any:
@@ -147,8 +147,8 @@ def encode_curves(study: StudyData) -> dict[str, Any]:
 
 
 def _encode_curve(curve: Curve, names: Sequence[str], length: int, limit: int) -> str:
-    at = np.unique(np.linspace(0, length - 1, min(length, limit)).round().astype(int))
-    rows = [np.asarray(curve[n], np.float32)[at] if n in curve else np.full(len(at), np.nan) for n in names]
+    points = np.unique(np.linspace(0, length - 1, min(length, limit)).round().astype(int))
+    rows = [np.asarray(curve[n], np.float32)[points] if n in curve else np.full(len(points), np.nan) for n in names]
     if "step" not in curve:
-        rows[0] = at + 1.0
+        rows[0] = points + 1.0
     return base64.b64encode(np.asarray(rows, "<f4").tobytes()).decode("ascii")

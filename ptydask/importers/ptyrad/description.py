@@ -140,9 +140,9 @@ def _of_data(source: SourceFile, data: Mapping[str, Any], notices: list[str]) ->
     """As far as it goes, of params that ptydask would not run."""
     hyper, recon = data.get("hypertune_params") or {}, data.get("recon_params") or {}
     metric, storage = hyper.get("error_metric", "loss"), hyper.get("storage_path")
-    where: Mapping[str, Distribution] = {}
+    space: Mapping[str, Distribution] = {}
     try:
-        where = tune_params(copy.deepcopy(hyper.get("tune_params"))).space
+        space = tune_params(copy.deepcopy(hyper.get("tune_params"))).space
     except ConfigError as error:
         notices.append(f"the ranges are taken from the trials: {redact(str(error))}")
     if isinstance(storage, str):
@@ -151,7 +151,7 @@ def _of_data(source: SourceFile, data: Mapping[str, Any], notices: list[str]) ->
     return StudyDescription(
         source=source,
         config=data,
-        space=where,
+        space=space,
         metric=metric if metric in METRICS else "loss",
         name=hyper.get("study_name") or None,
         storage=storage if isinstance(storage, str) else None,
@@ -204,14 +204,14 @@ def fit_search_space(
             today, sign = LEGACY.get(name, (name, 1))
             if sign > 0:
                 kinds.setdefault(today, {})[dist] = None
-    found: dict[str, Distribution] = {}
+    space: dict[str, Distribution] = {}
     for name in dict.fromkeys([*planned, *(name for values in params for name in values)]):
-        values = list(dict.fromkeys(one[name] for one in params if name in one))
-        known = [planned[name]] if name in planned else []
-        known += reversed(kinds.get(name, {}))
-        fitting = (dist for dist in known if all(ranges.contains(dist, value) for value in values))
-        found[name] = next(fitting, None) or _spanning_distribution(values)
-    return found
+        values = list(dict.fromkeys(trial[name] for trial in params if name in trial))
+        candidates = [planned[name]] if name in planned else []
+        candidates += reversed(kinds.get(name, {}))
+        fitting = (dist for dist in candidates if all(ranges.contains(dist, value) for value in values))
+        space[name] = next(fitting, None) or _spanning_distribution(values)
+    return space
 
 
 def _spanning_distribution(values: Sequence[Scalar]) -> Distribution:
@@ -224,6 +224,6 @@ def _spanning_distribution(values: Sequence[Scalar]) -> Distribution:
     return FloatRange(float(low), float(high))  # type: ignore[arg-type]
 
 
-def space_json(where: Mapping[str, Distribution]) -> str:
+def space_json(space: Mapping[str, Distribution]) -> str:
     """The search space as a results file has it."""
-    return sampling.search_space_json(where)
+    return sampling.search_space_json(space)

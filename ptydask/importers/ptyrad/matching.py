@@ -66,20 +66,20 @@ def by_database(
     """
     why = {line.number: line.why for line in logged if line.state == "FAIL"}
     stored = {trial.number: trial for trial in study.trials if trial.state != "WAITING"}
-    left: dict[Path, str] = {}
-    models = _assign_files(listing.models, stored, left)
-    pictures = _assign_files(listing.pictures, stored, left)
+    unused: dict[Path, str] = {}
+    models = _assign_files(listing.models, stored, unused)
+    pictures = _assign_files(listing.pictures, stored, unused)
     saved: dict[int, list[SavedModel]] = {}
-    for one in listing.saved:
-        if one.number in stored:
-            saved.setdefault(one.number, []).append(one)
+    for model in listing.saved:
+        if model.number in stored:
+            saved.setdefault(model.number, []).append(model)
         else:
-            left[one.path] = f"the database has no trial {one.number}"
-    found = []
+            unused[model.path] = f"the database has no trial {model.number}"
+    trials = []
     for number, trial in sorted(stored.items()):
         files = sorted(models.get(number, []), key=_latest_key, reverse=True)
-        left |= {path: f"another file of trial {number} was written later" for _, path in files[1:]}
-        found.append(
+        unused |= {path: f"another file of trial {number} was written later" for _, path in files[1:]}
+        trials.append(
             replace(
                 _of_stored(trial, why.get(number, "")),
                 model=files[0][1] if files else None,
@@ -88,7 +88,7 @@ def by_database(
                 pictures=tuple(pictures.get(number, ())),
             )
         )
-    return found, left
+    return trials, unused
 
 
 _Named = tuple[TrialName, Path]
@@ -99,25 +99,25 @@ def _latest_key(named: _Named) -> tuple[int, float]:
 
 
 def _assign_files(
-    files: Iterable[_Named], stored: Mapping[int, StoredTrial], left: dict[Path, str]
+    files: Iterable[_Named], stored: Mapping[int, StoredTrial], unused: dict[Path, str]
 ) -> dict[int, list[_Named]]:
-    found: dict[int, list[_Named]] = {}
+    assigned: dict[int, list[_Named]] = {}
     for name, path in files:
         trial = stored.get(name.number)
         why = f"the database has no trial {name.number}" if trial is None else _contradiction(name, trial)
         if why:
-            left[path] = why
+            unused[path] = why
         else:
-            found.setdefault(name.number, []).append((name, path))
-    return found
+            assigned.setdefault(name.number, []).append((name, path))
+    return assigned
 
 
 def _contradiction(name: TrialName, trial: StoredTrial) -> str:
     """Why a file cannot be this trial's; "" where it can."""
-    known = trial.value if trial.value is not None else _last_reported(trial)
-    if known is not None and ptyrad_names.error_text(known) != name.error:
-        said = ptyrad_names.error_text(known)
-        return f"its name says error {name.error}, trial {trial.number} of the database has {said}"
+    error = trial.value if trial.value is not None else _last_reported(trial)
+    if error is not None and ptyrad_names.error_text(error) != name.error:
+        text = ptyrad_names.error_text(error)
+        return f"its name says error {name.error}, trial {trial.number} of the database has {text}"
     for parameter, text in name.params.items():
         if parameter in trial.params and ptyrad_names.value_text(parameter, trial.params[parameter]) != text:
             return f"its name says {parameter} {text}, trial {trial.number} has {trial.params[parameter]!r}"
@@ -165,15 +165,20 @@ def by_names(listing: FolderListing, logged: Sequence[LoggedTrial]) -> list[Impo
     for line in logged:
         lines.setdefault(line.number, []).append(line)
     named = _from_files(listing)
-    found = [_with_log(one, lines.get(one.number, ())) for one in named]
-    found += _logged_only(named, lines)
+    trials = [_with_log(trial, lines.get(trial.number, ())) for trial in named]
+    trials += _logged_only(named, lines)
     saved: dict[int, list[SavedModel]] = {}
     for file in listing.saved:
         saved.setdefault(file.number, []).append(file)
-    count = Counter(one.number for one in found)
-    found = [replace(one, saved=tuple(saved.get(one.number, ()))) if count[one.number] == 1 else one for one in found]
-    found += [ImportedTrial(number, FILE, saved=tuple(files)) for number, files in saved.items() if number not in count]
-    return _renumber_trials(found)
+    count = Counter(trial.number for trial in trials)
+    trials = [
+        replace(trial, saved=tuple(saved.get(trial.number, ()))) if count[trial.number] == 1 else trial
+        for trial in trials
+    ]
+    trials += [
+        ImportedTrial(number, FILE, saved=tuple(files)) for number, files in saved.items() if number not in count
+    ]
+    return _renumber_trials(trials)
 
 
 def _from_files(listing: FolderListing) -> list[ImportedTrial]:
@@ -211,19 +216,21 @@ def _of_files(files: Sequence[_Named]) -> ImportedTrial:
     )
 
 
-def _is_same_trial(line: LoggedTrial, one: ImportedTrial) -> bool:
+def _is_same_trial(line: LoggedTrial, trial: ImportedTrial) -> bool:
     """Whether a line of the log and the files with a name tell of the same trial."""
-    if line.params is None or line.value is None or line.number != one.number:
+    if line.params is None or line.value is None or line.number != trial.number:
         return False
-    same = all(n in line.params and ptyrad_names.value_text(n, line.params[n]) == text for n, text in one.texts.items())
-    return same and ptyrad_names.error_text(line.value) == one.error_text
+    same = all(
+        n in line.params and ptyrad_names.value_text(n, line.params[n]) == text for n, text in trial.texts.items()
+    )
+    return same and ptyrad_names.error_text(line.value) == trial.error_text
 
 
-def _with_log(one: ImportedTrial, lines: Sequence[LoggedTrial]) -> ImportedTrial:
-    line = next((line for line in lines if _is_same_trial(line, one)), None)
+def _with_log(trial: ImportedTrial, lines: Sequence[LoggedTrial]) -> ImportedTrial:
+    line = next((line for line in lines if _is_same_trial(line, trial)), None)
     if line is not None:
         return replace(
-            one,
+            trial,
             source=LOG,
             state=TrialState.COMPLETE,
             value=line.value,
@@ -233,18 +240,18 @@ def _with_log(one: ImportedTrial, lines: Sequence[LoggedTrial]) -> ImportedTrial
             error_text="",
         )
     if any(line.state == "PRUNED" for line in lines):
-        return replace(one, state=TrialState.PRUNED, reason=Reason.PRUNED)
-    return one
+        return replace(trial, state=TrialState.PRUNED, reason=Reason.PRUNED)
+    return trial
 
 
 def _logged_only(named: Sequence[ImportedTrial], lines: Mapping[int, Sequence[LoggedTrial]]) -> list[ImportedTrial]:
     """Trials of which the log tells alone."""
     files: dict[int, list[ImportedTrial]] = {}
-    for one in named:
-        files.setdefault(one.number, []).append(one)
+    for trial in named:
+        files.setdefault(trial.number, []).append(trial)
     new = []
     for number, line in ((number, line) for number, said in lines.items() for line in said):
-        if line.params is not None and not any(_is_same_trial(line, one) for one in files.get(number, ())):
+        if line.params is not None and not any(_is_same_trial(line, trial) for trial in files.get(number, ())):
             new.append(ImportedTrial(number, LOG, TrialState.COMPLETE, value=line.value, params=line.params))
         elif line.state == "FAIL":
             why = line.why or "failed in PtyRAD's hypertune"
@@ -252,40 +259,40 @@ def _logged_only(named: Sequence[ImportedTrial], lines: Mapping[int, Sequence[Lo
     return new
 
 
-def _renumber_trials(found: Sequence[ImportedTrial]) -> list[ImportedTrial]:
+def _renumber_trials(trials: Sequence[ImportedTrial]) -> list[ImportedTrial]:
     """The first trial with a number keeps it; the others follow after the last."""
-    taken: dict[int, ImportedTrial] = {}
+    numbered: dict[int, ImportedTrial] = {}
     again: list[ImportedTrial] = []
-    for one in sorted(found, key=lambda one: (one.number, _trial_file_time(one))):
-        if one.number in taken:
-            again.append(one)
+    for trial in sorted(trials, key=lambda trial: (trial.number, _trial_file_time(trial))):
+        if trial.number in numbered:
+            again.append(trial)
         else:
-            taken[one.number] = one
-    following = max(taken, default=-1) + 1
-    for number, one in enumerate(again, start=following):
-        taken[number] = replace(one, number=number, original=one.number)
-    return [taken[number] for number in sorted(taken)]
+            numbered[trial.number] = trial
+    following = max(numbered, default=-1) + 1
+    for number, trial in enumerate(again, start=following):
+        numbered[number] = replace(trial, number=number, original=trial.number)
+    return [numbered[number] for number in sorted(numbered)]
 
 
-def _trial_file_time(one: ImportedTrial) -> float:
-    path = one.model or (one.pictures[0][1] if one.pictures else None)
+def _trial_file_time(trial: ImportedTrial) -> float:
+    path = trial.model or (trial.pictures[0][1] if trial.pictures else None)
     return modified_time(path) if path is not None else float("inf")
 
 
 # --- what a rounded value can have been -----------------------------------------------------------------
 
 
-def translate_names(one: ImportedTrial) -> ImportedTrial:
+def translate_names(trial: ImportedTrial) -> ImportedTrial:
     """The same trial with PtyRAD's old parameter names in today's: ``defocus`` is ``C10`` with the sign turned."""
-    if not any(name in LEGACY for name in one.params):
-        return one
+    if not any(name in LEGACY for name in trial.params):
+        return trial
     params: dict[str, Scalar] = {}
-    today = {name: LEGACY.get(name, (name, 1)) for name in one.params}
-    for name, value in one.params.items():
+    today = {name: LEGACY.get(name, (name, 1)) for name in trial.params}
+    for name, value in trial.params.items():
         new, sign = today[name]
         params[new] = 0 - value if sign < 0 and ranges.is_number(value) else value  # type: ignore[operator]
-    texts = {today[name][0]: _flip_sign(text) if today[name][1] < 0 else text for name, text in one.texts.items()}
-    return replace(one, params=params, texts=texts, rounded=frozenset(today[name][0] for name in one.rounded))
+    texts = {today[name][0]: _flip_sign(text) if today[name][1] < 0 else text for name, text in trial.texts.items()}
+    return replace(trial, params=params, texts=texts, rounded=frozenset(today[name][0] for name in trial.rounded))
 
 
 def _flip_sign(text: str) -> str:
@@ -293,16 +300,16 @@ def _flip_sign(text: str) -> str:
 
 
 def recover_exact_values(
-    one: ImportedTrial, where: Mapping[str, Distribution], exact: Mapping[str, Scalar], close: Mapping[str, Scalar]
+    trial: ImportedTrial, space: Mapping[str, Distribution], exact: Mapping[str, Scalar], close: Mapping[str, Scalar]
 ) -> ImportedTrial:
     """The trial with values that its name leaves no doubt about: those in its model file, and points of a grid.
 
     ``exact`` are values that the model file has in full, ``close`` those in single precision, which stay rounded ones.
     A value counts if it is spelled as the name has it; of a grid or of choices, if it is the only one.
     """
-    params, rounded = dict(one.params), set(one.rounded)
-    for name in one.rounded:
-        text, dist = one.texts[name], where.get(name)
+    params, rounded = dict(trial.params), set(trial.rounded)
+    for name in trial.rounded:
+        text, dist = trial.texts[name], space.get(name)
         if _is_never_rounded(name, text):
             rounded.discard(name)
         elif name in exact and ptyrad_names.value_text(name, exact[name]) == text:
@@ -317,7 +324,7 @@ def recover_exact_values(
                 params[name] = close[name]
             if len(values) == 1 and ranges.grid_size(dist) is not None:
                 rounded.discard(name)
-    return replace(one, params=params, rounded=frozenset(rounded))
+    return replace(trial, params=params, rounded=frozenset(rounded))
 
 
 def _is_never_rounded(name: str, text: str) -> bool:

@@ -40,34 +40,34 @@ class TrialName:
 def trial_name(name: str) -> TrialName | None:
     """The name of a collated file; None for any other."""
     stem, _, suffix = name.rpartition(".")
-    found = _COLLATED.fullmatch(stem)
-    if found is None or not suffix:
+    match = _COLLATED.fullmatch(stem)
+    if match is None or not suffix:
         return None
-    rest = found["rest"] or ""
+    rest = match["rest"] or ""
     last = _ITERATION.search(rest)
     params: dict[str, str] = {}
-    at, body = 0, rest[: last.start()] if last else rest
-    while (one := _PARAMETER.match(body, at)) is not None:
-        params[one[1] or one[3]] = one[2] or one[4]
-        at = one.end()
+    start, body = 0, rest[: last.start()] if last else rest
+    while (parameter := _PARAMETER.match(body, start)) is not None:
+        params[parameter[1] or parameter[3]] = parameter[2] or parameter[4]
+        start = parameter.end()
     cut = last is None and len(name.encode()) >= LONGEST
-    if cut and at == len(body) and params:
+    if cut and start == len(body) and params:
         params.popitem()  # the value that the cut went through
-    if not cut and (last is None or at < len(body)):
+    if not cut and (last is None or start < len(body)):
         return None
-    return TrialName(found["kind"], int(found["number"]), found["error"], params, int(last[1]) if last else None, cut)
+    return TrialName(match["kind"], int(match["number"]), match["error"], params, int(last[1]) if last else None, cut)
 
 
 def saved_name(name: str) -> tuple[str, int] | None:
     """Kind and iteration of ``model_iter0010.hdf5``, which lies in a trial's own folder; None for any other."""
-    found = _SAVED.fullmatch(name.rpartition(".")[0])
-    return None if found is None or "_error_" in name else (found["kind"], int(found["iteration"]))
+    match = _SAVED.fullmatch(name.rpartition(".")[0])
+    return None if match is None or "_error_" in name else (match["kind"], int(match["iteration"]))
 
 
 def folder_number(name: str) -> int | None:
     """The number of the trial whose own folder this is: ``t0003_full_N64_...``; None for any other."""
-    found = _FOLDER.fullmatch(name)
-    return int(found[1]) if found else None
+    match = _FOLDER.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def value_of(text: str) -> Scalar:

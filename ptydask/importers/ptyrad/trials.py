@@ -44,47 +44,47 @@ class ImportSummary:
     renumbered: int = 0
     skipped: dict[Path, str] = field(default_factory=dict)
 
-    def note(self, record: TrialRecord, one: ImportedTrial) -> None:
+    def note(self, record: TrialRecord, trial: ImportedTrial) -> None:
         """Count a trial."""
         word = "interrupted" if record.reason is Reason.INTERRUPTED else record.state.word
         self.states[word] = self.states.get(word, 0) + 1
-        self.sources[one.source] = self.sources.get(one.source, 0) + 1
-        self.rounded |= one.rounded
-        self.rounded_trials += bool(one.rounded)
-        self.renumbered += one.original is not None
+        self.sources[trial.source] = self.sources.get(trial.source, 0) + 1
+        self.rounded |= trial.rounded
+        self.rounded_trials += bool(trial.rounded)
+        self.renumbered += trial.original is not None
 
 
 def recover_from_models(
-    found: Sequence[ImportedTrial], about: StudyDescription, tally: ImportSummary
+    trials: Sequence[ImportedTrial], about: StudyDescription, tally: ImportSummary
 ) -> list[ImportedTrial]:
     """The trials with what their model files know better than the files' names. Raises nothing."""
-    made = []
-    for rough in found:
-        one = matching.recover_exact_values(rough, about.space, {}, {})
-        model = _read_model(one.model, tally, large=False) if one.rounded and one.model is not None else None
+    recovered = []
+    for rough in trials:
+        trial = matching.recover_exact_values(rough, about.space, {}, {})
+        model = _read_model(trial.model, tally, large=False) if trial.rounded and trial.model is not None else None
         if model is not None:
             exact, close = output.exact_values(model), output.close_values(model)
-            one = matching.recover_exact_values(one, about.space, exact, close)
-        made.append(_of_saved(one, about, tally) if one.source == matching.FILE else one)
-    return made
+            trial = matching.recover_exact_values(trial, about.space, exact, close)
+        recovered.append(_of_saved(trial, about, tally) if trial.source == matching.FILE else trial)
+    return recovered
 
 
-def _of_saved(one: ImportedTrial, about: StudyDescription, tally: ImportSummary) -> ImportedTrial:
+def _of_saved(trial: ImportedTrial, about: StudyDescription, tally: ImportSummary) -> ImportedTrial:
     """A trial that has only a folder: its error and what can be told of its values are in its last file."""
-    for file in sorted(one.saved, key=lambda file: -file.iteration):
+    for file in sorted(trial.saved, key=lambda file: -file.iteration):
         model = _read_model(file.path, tally, whole=True)
         if model is None:
             continue
         loss = float(model.losses[-1, 1]) if len(model.losses) else None
         value = loss if about.metric == "loss" else _apply_sign(output.contrast(model), about.sign)
         exact, close = output.exact_values(model), output.close_values(model)
-        given = description.params_from_model(model)
-        exact |= {name: tunables.current_value(given, name) for name in about.space if name in _IN_PARAMS}
-        known = {name: value for name, value in {**close, **exact}.items() if value is not None}
-        params = {name: known[name] for name in about.space if name in known}
+        params = description.params_from_model(model)
+        exact |= {name: tunables.current_value(params, name) for name in about.space if name in _IN_PARAMS}
+        values = {name: value for name, value in {**close, **exact}.items() if value is not None}
+        params = {name: values[name] for name in about.space if name in values}
         inexact = frozenset(name for name in about.space if name not in exact)
-        return replace(one, value=value, params=params, rounded=inexact, iteration=file.iteration)
-    return one
+        return replace(trial, value=value, params=params, rounded=inexact, iteration=file.iteration)
+    return trial
 
 
 _IN_PARAMS = ("batch_size", "optimizer")
@@ -101,16 +101,16 @@ def _apply_sign(value: float | None, sign: int) -> float | None:
 
 
 def convert_trials(
-    found: Sequence[ImportedTrial], about: StudyDescription, tally: ImportSummary, progress: Callable[[int, int], None]
+    trials: Sequence[ImportedTrial], about: StudyDescription, tally: ImportSummary, progress: Callable[[int, int], None]
 ) -> Iterator[tuple[TrialRecord, TrialOutput | None]]:
     """Record and output of each trial, read when it is asked for."""
-    last = about.iterations or max((one.iteration or 0 for one in found), default=0)
-    for place, one in enumerate(found):
-        progress(place, len(found))
-        made = _TrialConverter(one, about, tally, last).convert()
-        tally.note(made[0], one)
-        yield made
-    progress(len(found), len(found))
+    last = about.iterations or max((trial.iteration or 0 for trial in trials), default=0)
+    for index, trial in enumerate(trials):
+        progress(index, len(trials))
+        converted = _TrialConverter(trial, about, tally, last).convert()
+        tally.note(converted[0], trial)
+        yield converted
+    progress(len(trials), len(trials))
 
 
 class _TrialConverter:
@@ -173,7 +173,7 @@ class _TrialConverter:
 
     def _saved_models(self, final: PtyradModel | None) -> dict[int, tuple[PtyradModel, Path]]:
         """What was saved on the way, by iteration; without the last one where it is the final model once more."""
-        found = {}
+        saved = {}
         for file in self.one.saved:
             if final is not None and file.iteration == final.iteration and self._is_start(file, final):
                 continue
@@ -182,8 +182,8 @@ class _TrialConverter:
             if why:
                 self.tally.skipped[file.path] = why
             elif model is not None:
-                found[file.iteration] = (model, file.path)
-        return found
+                saved[file.iteration] = (model, file.path)
+        return saved
 
     def _is_start(self, file: SavedModel, final: PtyradModel) -> bool:
         model = _read_model(file.path, self.tally)
