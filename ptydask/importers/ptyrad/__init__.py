@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ptydask import __version__
+from ptydask import __version__, sampling
 from ptydask.errors import StoreError, UsageError, redact
 from ptydask.importers.ptyrad import database, description, listing, log, matching, trials
 from ptydask.importers.ptyrad.description import StudyDescription
@@ -190,7 +190,7 @@ def _study_meta(
         config_text=redact(about.source.text),
         config_format=about.source.format,
         config_json=redact(codec.dumps(about.config)),
-        search_space_json=description.space_json(about.space),
+        search_space_json=sampling.search_space_json(about.space),
         keep=replace(about.keep, arrays=True),
         provenance={
             "origin": "imported from a folder of PtyRAD's hypertune",

@@ -98,17 +98,10 @@ def find_sqlite_file(url: str, near: Sequence[Path]) -> Path | None:
 def _open_sqlite(path: Path) -> Iterator[Rows]:
     """Rows of an SQLite file; nothing is written to it nor beside it: where SQLite would, a copy is read."""
     with tempfile.TemporaryDirectory(prefix="ptydask-") as folder:
-        failure = ""
-        for attempt in (_in_place, _open_copy):
-            try:
-                connection = _begin_transaction(attempt(path, Path(folder)))
-            except (sqlite3.Error, OSError) as error:
-                failure = one_line(str(error))
-                continue
-            if connection is not None:
-                break
-        else:
-            raise StorageError(f"{path}: not readable as an SQLite database: {failure}")
+        try:
+            connection = _open_in_place(path) or _open_copy(path, Path(folder))
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(f"{path}: not readable as an SQLite database: {one_line(str(error))}") from error
         try:
             yield lambda query, **values: _rows_as_dicts(connection.execute(query, values))
         finally:
@@ -116,26 +109,30 @@ def _open_sqlite(path: Path) -> Iterator[Rows]:
             connection.close()
 
 
-def _begin_transaction(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
+def _begin_transaction(connection: sqlite3.Connection) -> sqlite3.Connection:
     """The connection in a transaction, so that it reads one moment of a study that may be running."""
-    if connection is not None:
-        try:
-            connection.execute("BEGIN")
-            connection.execute("SELECT name FROM sqlite_master").fetchall()
-        except sqlite3.Error:
-            connection.close()
-            raise
+    try:
+        connection.execute("BEGIN")
+        # A lock is taken with the first reading only.
+        connection.execute("SELECT name FROM sqlite_master").fetchall()
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
-def _in_place(path: Path, _: Path) -> sqlite3.Connection | None:
-    """None where SQLite would write: a log that it would have to take in, or shared memory that it would make."""
-    with path.open("rb") as file:
-        logged = file.read(19)[18:] == b"\x02"
+def _open_in_place(path: Path) -> sqlite3.Connection | None:
+    """None where it cannot be read so, or SQLite would write: take in a log, or make shared memory."""
     if any(_companion_file(path, other).exists() for other in _OTHERS):
         return None
-    mode = "immutable=1" if logged else "mode=ro"
-    return sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=5)
+    try:
+        with path.open("rb") as file:
+            # Byte 18 of the header is 2 in a database with a write-ahead log, for which SQLite makes shared memory.
+            logged = file.read(19)[18:] == b"\x02"
+        mode = "immutable=1" if logged else "mode=ro"
+        return _begin_transaction(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=5))
+    except (sqlite3.Error, OSError):
+        return None
 
 
 def _open_copy(path: Path, folder: Path) -> sqlite3.Connection:
@@ -144,7 +141,7 @@ def _open_copy(path: Path, folder: Path) -> sqlite3.Connection:
     for other in _OTHERS:
         with suppress(FileNotFoundError):
             shutil.copyfile(_companion_file(path, other), _companion_file(target, other))
-    return sqlite3.connect(target, timeout=5)
+    return _begin_transaction(sqlite3.connect(target, timeout=5))
 
 
 def _companion_file(path: Path, ending: str) -> Path:
@@ -208,10 +205,11 @@ def choose_study(known: Sequence[str], place: str, study: str | None, wanted: st
 
 def _read_trials(rows: Rows, study_id: int) -> tuple[StoredTrial, ...]:
     params = _read_params(rows, study_id)
-    values: dict[int, float | None] = {}
+    values = {
+        row["trial_id"]: _stored_number(row["value"], row.get("value_type"))
+        for row in _select_rows(rows, "trial_values", study_id)
+    }
     reported: dict[int, dict[int, float]] = {}
-    for row in _select_rows(rows, "trial_values", study_id):
-        values[row["trial_id"]] = _stored_number(row["value"], row.get("value_type"))
     for row in _select_rows(rows, "trial_intermediate_values", study_id):
         value = _stored_number(row["intermediate_value"], row.get("intermediate_value_type"))
         if value is not None:

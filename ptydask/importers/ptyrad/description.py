@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ptydask import config, engines, sampling
+from ptydask import config, engines
 from ptydask.config import Overrides, reading
 from ptydask.config.ptyrad.params_file import METRICS
 from ptydask.config.ptyrad.search_space import tune_params
@@ -95,7 +95,19 @@ def _of_file(path: Path, model: PtyradModel | None, notices: list[str]) -> Study
     except PtydaskError as error:
         notices.append(f"read without checks: {redact(str(error))}")
         return _of_data(source, _merge_params(model, data), notices)
-    return _of_plan(_with_defaults(plan, model, notices), notices)
+    plan = _with_defaults(plan, model, notices)
+    return StudyDescription(
+        source=plan.source,
+        config=plan.config,
+        space=plan.space,
+        metric=plan.metric,
+        name=plan.name,
+        storage=plan.storage,
+        iterations=plan.iterations,
+        seed=plan.seed,
+        keep=plan.keep,
+        notices=tuple(notices),
+    )
 
 
 def _with_defaults(plan: StudyPlan, model: PtyradModel | None, notices: list[str]) -> StudyPlan:
@@ -119,21 +131,6 @@ def _deep_merge(below: Any, above: Any) -> Any:
         return copy.deepcopy(above)
     names = [*below, *(name for name in above if name not in below)]
     return {name: _deep_merge(below.get(name), above[name]) if name in above else below[name] for name in names}
-
-
-def _of_plan(plan: StudyPlan, notices: list[str]) -> StudyDescription:
-    return StudyDescription(
-        source=plan.source,
-        config=plan.config,
-        space=plan.space,
-        metric=plan.metric,
-        name=plan.name,
-        storage=plan.storage,
-        iterations=plan.iterations,
-        seed=plan.seed,
-        keep=plan.keep,
-        notices=tuple(notices),
-    )
 
 
 def _of_data(source: SourceFile, data: Mapping[str, Any], notices: list[str]) -> StudyDescription:
@@ -222,8 +219,3 @@ def _spanning_distribution(values: Sequence[Scalar]) -> Distribution:
     if all(isinstance(v, int) for v in numbers):
         return IntRange(int(low), int(high))  # type: ignore[arg-type]
     return FloatRange(float(low), float(high))  # type: ignore[arg-type]
-
-
-def space_json(space: Mapping[str, Distribution]) -> str:
-    """The search space as a results file has it."""
-    return sampling.search_space_json(space)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from ptydask.analysis.export import ptyrad_names
 from ptydask.importers.ptyrad import names
@@ -114,18 +114,21 @@ def _assign_files(
 
 def _contradiction(name: TrialName, trial: StoredTrial) -> str:
     """Why a file cannot be this trial's; "" where it can."""
-    error = trial.value if trial.value is not None else _last_reported(trial)
-    if error is not None and ptyrad_names.error_text(error) != name.error:
-        text = ptyrad_names.error_text(error)
-        return f"its name says error {name.error}, trial {trial.number} of the database has {text}"
+    value = _final_value(trial)
+    error = name.error if value is None else ptyrad_names.error_text(value)
+    if error != name.error:
+        return f"its name says error {name.error}, trial {trial.number} of the database has {error}"
     for parameter, text in name.params.items():
         if parameter in trial.params and ptyrad_names.value_text(parameter, trial.params[parameter]) != text:
             return f"its name says {parameter} {text}, trial {trial.number} has {trial.params[parameter]!r}"
     return ""
 
 
-def _last_reported(trial: StoredTrial) -> float | None:
-    return trial.reported[max(trial.reported)] if trial.reported else None
+def _final_value(trial: StoredTrial) -> float | None:
+    """Its value; of a trial that has none, what it reported last."""
+    if trial.value is None and trial.reported:
+        return trial.reported[max(trial.reported)]
+    return trial.value
 
 
 def _of_stored(trial: StoredTrial, why: str) -> ImportedTrial:
@@ -144,7 +147,7 @@ def _of_stored(trial: StoredTrial, why: str) -> ImportedTrial:
         state=state,
         reason=reason,
         message=message,
-        value=trial.value if trial.value is not None else _last_reported(trial),
+        value=_final_value(trial),
         params=trial.params,
         reported=trial.reported,
         started=trial.started,
@@ -161,41 +164,43 @@ def by_names(listing: FolderListing, logged: Sequence[LoggedTrial]) -> list[Impo
     Several processes without a common database count from 0 each: trials with another error or other parameters are
     other trials, and of two with one number the later file gets a new one.
     """
-    lines: dict[int, list[LoggedTrial]] = {}
-    for line in logged:
-        lines.setdefault(line.number, []).append(line)
+    lines, saved = _group_by_number(logged), _group_by_number(listing.saved)
     named = _from_files(listing)
     trials = [_with_log(trial, lines.get(trial.number, ())) for trial in named]
-    trials += _logged_only(named, lines)
-    saved: dict[int, list[SavedModel]] = {}
-    for file in listing.saved:
-        saved.setdefault(file.number, []).append(file)
+    trials += _logged_only(named, logged)
+    # A trial's own folder has nothing but the number in its name: where two have that number, it is nobody's.
     count = Counter(trial.number for trial in trials)
-    trials = [
-        replace(trial, saved=tuple(saved.get(trial.number, ()))) if count[trial.number] == 1 else trial
-        for trial in trials
-    ]
-    trials += [
-        ImportedTrial(number, FILE, saved=tuple(files)) for number, files in saved.items() if number not in count
-    ]
+    for index, trial in enumerate(trials):
+        if count[trial.number] == 1:
+            trials[index] = replace(trial, saved=tuple(saved.get(trial.number, ())))
+    for number, files in saved.items():
+        if number not in count:
+            trials.append(ImportedTrial(number, FILE, saved=tuple(files)))
     return _renumber_trials(trials)
+
+
+_Numbered = TypeVar("_Numbered", LoggedTrial, ImportedTrial, SavedModel)
+
+
+def _group_by_number(items: Iterable[_Numbered]) -> dict[int, list[_Numbered]]:
+    groups: dict[int, list[_Numbered]] = {}
+    for item in items:
+        groups.setdefault(item.number, []).append(item)
+    return groups
 
 
 def _from_files(listing: FolderListing) -> list[ImportedTrial]:
     groups: dict[tuple[object, ...], list[_Named]] = {}
-    cut: list[_Named] = []
     first: dict[tuple[object, ...], tuple[object, ...]] = {}
-    for name, path in [*listing.models, *listing.pictures]:
+    # Whole names first: one that was cut joins the first group that has its number and error.
+    for name, path in sorted([*listing.models, *listing.pictures], key=lambda named: named[0].cut):
+        trial = (path.parent, name.number, name.error)
         if name.cut:
-            cut.append((name, path))
-            continue
-        trial = (path.parent, name.number, name.error)
-        key = (*trial, *name.params.items())
+            key = first.setdefault(trial, trial)
+        else:
+            key = (*trial, *name.params.items())
+            first.setdefault(trial, key)
         groups.setdefault(key, []).append((name, path))
-        first.setdefault(trial, key)
-    for name, path in cut:  # joins the whole name that it is the start of
-        trial = (path.parent, name.number, name.error)
-        groups.setdefault(first.setdefault(trial, trial), []).append((name, path))
     return [_of_files(files) for files in groups.values()]
 
 
@@ -244,18 +249,17 @@ def _with_log(trial: ImportedTrial, lines: Sequence[LoggedTrial]) -> ImportedTri
     return trial
 
 
-def _logged_only(named: Sequence[ImportedTrial], lines: Mapping[int, Sequence[LoggedTrial]]) -> list[ImportedTrial]:
+def _logged_only(named: Sequence[ImportedTrial], logged: Sequence[LoggedTrial]) -> list[ImportedTrial]:
     """Trials of which the log tells alone."""
-    files: dict[int, list[ImportedTrial]] = {}
-    for trial in named:
-        files.setdefault(trial.number, []).append(trial)
+    files = _group_by_number(named)
     new = []
-    for number, line in ((number, line) for number, said in lines.items() for line in said):
-        if line.params is not None and not any(_is_same_trial(line, trial) for trial in files.get(number, ())):
-            new.append(ImportedTrial(number, LOG, TrialState.COMPLETE, value=line.value, params=line.params))
+    for line in logged:
+        with_files = any(_is_same_trial(line, trial) for trial in files.get(line.number, ()))
+        if line.params is not None and not with_files:
+            new.append(ImportedTrial(line.number, LOG, TrialState.COMPLETE, value=line.value, params=line.params))
         elif line.state == "FAIL":
             why = line.why or "failed in PtyRAD's hypertune"
-            new.append(ImportedTrial(number, LOG, TrialState.FAIL, Reason.FAILED, why))
+            new.append(ImportedTrial(line.number, LOG, TrialState.FAIL, Reason.FAILED, why))
     return new
 
 
