@@ -182,7 +182,7 @@ def _format_axes(
     axes.set_xlim(first - spare, last + spare)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel(sweep.step_word(data.meta))
-    scales.error_axis(axes, limits, data.meta, label=named == data.meta.metric)
+    scales.error_axis(axes, limits, data.meta)
     if named != data.meta.metric:
         axes.set_ylabel(style.display_name(named))
 

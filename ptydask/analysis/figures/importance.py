@@ -35,18 +35,6 @@ def lacks(data: StudyData) -> str | None:
     return None
 
 
-def _optuna_importances(data: StudyData) -> dict[str, float] | None:
-    """Parameter -> importance as Optuna has it; None for values that Optuna has no number for."""
-    try:
-        study = to_optuna_study(StudyData(data.meta, trials.with_error(data).records))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-            return optuna.importance.get_param_importances(study, evaluator=evaluator)
-    except (ValueError, OverflowError):
-        return None
-
-
 def param_importances(data: StudyData) -> dict[str, float]:
     """Parameter -> its importance, the largest first; they add up to 1. {} where :func:`lacks` says why.
 
@@ -55,8 +43,13 @@ def param_importances(data: StudyData) -> dict[str, float]:
     """
     if lacks(data):
         return {}
-    importances = _optuna_importances(data)
-    if importances is None:
+    try:
+        study = to_optuna_study(StudyData(data.meta, trials.with_error(data).records))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (ValueError, OverflowError):  # values that Optuna has no number for
         return {}
     vary = {parameter.name for parameter in scales.select_parameters(data, None)}
     return {name: float(share) for name, share in importances.items() if name in vary}

@@ -67,22 +67,24 @@ def robust_limits(values: Iterable[float], direction: Direction) -> AxisLimits:
     if not len(errors):
         return AxisLimits(0.0, 1.0)
     sign = 1.0 if direction == "minimize" else -1.0
-    off = np.sort(sign * errors) - (sign * errors).min()
-    kept = off[: _count_before_gap(off, abs(float(sign * (sign * errors).min())))]
-    first = sign * float((sign * errors).min())
-    ends = sorted((first, first + sign * float(kept[-1])))
+    best = sign * float((sign * errors).min())
+    # Distances from the best error, rising, whichever way is better.
+    distances = np.sort(sign * (errors - best))
+    kept = distances[: _count_before_gap(distances, abs(best))]
+    ends = sorted((best, best + sign * float(kept[-1])))
     log = ends[0] > 0 and math.log(ends[1]) - math.log(ends[0]) >= math.log(_WIDE)
     low, high = _pad_limits(ends[0], ends[1], log)
     return AxisLimits(low, high, log, int((errors < low).sum()), int((errors > high).sum()))
 
 
-def _count_before_gap(off: NDArray[np.float64], best: float) -> int:
+def _count_before_gap(distances: NDArray[np.float64], best: float) -> int:
     """How many of the sorted distances from the best lie on the axis: at least the better half, and two."""
-    for count in range(max(2, -(-len(off) // 2)), len(off)):
-        before = max(float(off[count - 1]), _LEAST * best / _GAP)
-        if off[count] > _GAP * before and off[count - 1] < off[count]:
+    for count in range(max(2, -(-len(distances) // 2)), len(distances)):
+        # Where all so far are next to the best, a gap counts by the size of the best error.
+        before = max(float(distances[count - 1]), _LEAST * best / _GAP)
+        if distances[count] > _GAP * before and distances[count - 1] < distances[count]:
             return count
-    return len(off)
+    return len(distances)
 
 
 def _pad_limits(low: float, high: float, log: bool) -> tuple[float, float]:
@@ -93,17 +95,13 @@ def _pad_limits(low: float, high: float, log: bool) -> tuple[float, float]:
     return low - spare, high + spare
 
 
-def error_axis(
-    axes: Axes, limits: AxisLimits, meta: StudyMeta, *, of: Literal["x", "y"] = "y", label: bool = True
-) -> None:
-    """Limits, scale and label of an axis of errors."""
-    axis = axes.yaxis if of == "y" else axes.xaxis
-    (axes.set_yscale if of == "y" else axes.set_xscale)("log" if limits.log else "linear")
-    (axes.set_ylim if of == "y" else axes.set_xlim)(limits.low, limits.high)
+def error_axis(axes: Axes, limits: AxisLimits, meta: StudyMeta) -> None:
+    """Limits, scale and label of the vertical axis, which is one of errors."""
+    axes.set_yscale("log" if limits.log else "linear")
+    axes.set_ylim(limits.low, limits.high)
+    axes.set_ylabel(error_label(meta))
     if limits.log:
-        _log_ticks(axis, limits.low, limits.high)
-    if label:
-        axis.set_label_text(error_label(meta))
+        _log_ticks(axes.yaxis, limits.low, limits.high)
 
 
 def error_label(meta: StudyMeta) -> str:

@@ -138,10 +138,11 @@ def _list_saved_models(folder: Path, number: int, listing: FolderListing) -> Ite
         return
     for entry in entries:
         path = Path(entry.path)
-        named = names.saved_name(entry.name)
-        if path.suffix.lower() in _UNREADABLE:
-            listing.skipped[path] = _UNREADABLE[path.suffix.lower()]
-        elif path.suffix.lower() in MODELS and named is not None:
-            yield SavedModel(number, named[1], path)
-        elif path.suffix.lower() in MODELS:
+        suffix = path.suffix.lower()
+        iteration = names.saved_iteration(entry.name)
+        if suffix in _UNREADABLE:
+            listing.skipped[path] = _UNREADABLE[suffix]
+        elif suffix in MODELS and iteration is not None:
+            yield SavedModel(number, iteration, path)
+        elif suffix in MODELS:
             listing.skipped[path] = "its name is not one that PtyRAD gives"

@@ -16,7 +16,7 @@ _KNOWN = "|".join(sorted({*PARAMETERS, *LEGACY}, key=len, reverse=True))
 _PARAMETER = re.compile(rf"_(?:({_KNOWN})_([^_]+)|([A-Za-z]\w*?)_({_NUMBER}|True|False))(?=_|$)")
 _COLLATED = re.compile(r"(?P<kind>.+?)_error_(?P<error>-?\d+\.\d{5}|nan|-?inf)_t(?P<number>\d{4,})(?P<rest>_.*)?")
 _ITERATION = re.compile(r"_iter(\d{4,})$")
-_SAVED = re.compile(r"(?P<kind>.+?)_iter(?P<iteration>\d{4,})")
+_SAVED = re.compile(r".+?_iter(\d{4,})")
 _FOLDER = re.compile(r"(?:\d{6,}(?:_\d{6})?_)?t(\d{4,})(?:_.*)?")
 
 
@@ -46,10 +46,12 @@ def trial_name(name: str) -> TrialName | None:
     rest = match["rest"] or ""
     last = _ITERATION.search(rest)
     params: dict[str, str] = {}
-    start, body = 0, rest[: last.start()] if last else rest
-    while (parameter := _PARAMETER.match(body, start)) is not None:
+    body = rest[: last.start()] if last else rest
+    start = 0
+    while parameter := _PARAMETER.match(body, start):
         params[parameter[1] or parameter[3]] = parameter[2] or parameter[4]
         start = parameter.end()
+    # Without a whole iteration at its end, and as long as a name can be, it may have been cut anywhere.
     cut = last is None and len(name.encode()) >= LONGEST
     if cut and start == len(body) and params:
         params.popitem()  # the value that the cut went through
@@ -58,10 +60,10 @@ def trial_name(name: str) -> TrialName | None:
     return TrialName(match["kind"], int(match["number"]), match["error"], params, int(last[1]) if last else None, cut)
 
 
-def saved_name(name: str) -> tuple[str, int] | None:
-    """Kind and iteration of ``model_iter0010.hdf5``, which lies in a trial's own folder; None for any other."""
+def saved_iteration(name: str) -> int | None:
+    """The iteration of ``model_iter0010.hdf5``, which lies in a trial's own folder; None for any other name."""
     match = _SAVED.fullmatch(name.rpartition(".")[0])
-    return None if match is None or "_error_" in name else (match["kind"], int(match["iteration"]))
+    return None if match is None or "_error_" in name else int(match[1])
 
 
 def folder_number(name: str) -> int | None:
