@@ -168,9 +168,11 @@ def column_of(table: pandas.DataFrame, name: str) -> str:
 
 def _find_column(table: pandas.DataFrame, name: str) -> str | None:
     """The column with this name, which may be that of a file of the table: ``params.scale``."""
+    if name in table.columns:
+        return name
     plain = re.sub(r"^(params|metrics)\.", "", name)
-    facts = (*LEADING, *FACTS)
-    return next((c for c in (name, plain) if c in table.columns and (c == name or c not in facts)), None)
+    # ``params.error`` is not the trial's error.
+    return plain if plain in table.columns and plain not in (*LEADING, *FACTS) else None
 
 
 def curves_dataframe(curves: Mapping[int, Mapping[str, NDArray[Any]]], metric: str) -> pandas.DataFrame:

@@ -81,14 +81,8 @@ def encode_png(image: Image) -> bytes | None:
         return None
     low, high = ends
     out = io.BytesIO()
-    imsave(
-        out,
-        np.where(np.isfinite(data), data, low),
-        cmap="gray",
-        vmin=low,
-        vmax=high,
-        format="png",
-    )
+    pixels = np.where(np.isfinite(data), data, low)
+    imsave(out, pixels, cmap="gray", vmin=low, vmax=high, format="png")
     return out.getvalue()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -228,10 +229,8 @@ def _declared_distributions(meta: StudyMeta) -> dict[str, BaseDistribution]:
     """What the file says; a parameter of which it says nothing that Optuna can read is left out."""
     declared: dict[str, BaseDistribution] = {}
     for name, entry in search_space(meta).items():
-        try:
+        with suppress(ValueError, KeyError, TypeError):
             declared[name] = json_to_distribution(json.dumps(entry))
-        except (ValueError, KeyError, TypeError):
-            continue
     return declared
 
 

@@ -251,7 +251,7 @@ class Trial:
         from ptydask.analysis.export import params
 
         config = params.with_values(self._meta, self.record)
-        config["init_params"] = {**config["init_params"], "random_seed": self.record.seed}
+        config["init_params"]["random_seed"] = self.record.seed
         return {**config, "hypertune_params": {"if_hypertune": False}}
 
     def to_xarray(self) -> xarray.Dataset:

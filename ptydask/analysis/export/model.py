@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask import __version__
-from ptydask.analysis.export import absent
-from ptydask.analysis.export.params import with_values
+from ptydask.analysis.export.params import config_section, with_values
 from ptydask.errors import StoreError
-from ptydask.model import StudyMeta
+from ptydask.model import StudyMeta, TrialState
 from ptydask.space import tunables
 from ptydask.store.foreign import ptyrad_model
 from ptydask.store.foreign.ptyrad_model import PtyradModel
@@ -94,11 +93,23 @@ def check_exportable(meta: StudyMeta, trial: TrialData) -> None:
         raise StoreError(f"trial {number}: a model file is PtyRAD's, and this study is of the engine {meta.engine!r}")
     missing = [name for name in (*TENSORS, "positions") if name not in trial.arrays]
     if missing:
-        raise absent.missing_data_error(trial, missing)
+        raise missing_data_error(trial, missing)
     if not trial.attributes.get("pixel_size"):
         raise StoreError(f"trial {number} does not say its pixel_size")
     if not trial.attributes.get("wavelength") and not with_values(meta, trial.record)["init_params"].get("probe_kv"):
         raise StoreError(f"trial {number} does not say its wavelength, nor the params file its probe_kv")
+
+
+def missing_data_error(trial: TrialData, names: Sequence[str], between: str = ", ") -> StoreError:
+    """The error for a trial without ``names``, which says what became of them."""
+    not_imported = trial.attributes.get("not_imported")
+    if trial.record.state is TrialState.FAIL:
+        why = "it failed"
+    elif trial.lost or trial.dropped:
+        why = trial.lost or trial.dropped
+    else:
+        why = f"not imported: {not_imported}" if not_imported else "its arrays were not kept"
+    return StoreError(f"trial {trial.record.number} has no {between.join(names)}: {why}")
 
 
 def count_iterations(trial: TrialData) -> int:
@@ -142,10 +153,7 @@ class _TrialValues:
 
     def section(self, *way: str) -> dict[str, Any]:
         """A part of the params; empty where there is none."""
-        section: Any = self.params
-        for name in way:
-            section = section.get(name) if isinstance(section, dict) else None
-        return section if isinstance(section, dict) else {}
+        return config_section(self.params, way)
 
     @property
     def pixel_size(self) -> float:

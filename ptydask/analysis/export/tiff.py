@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask import __version__
-from ptydask.analysis.export import absent, ptyrad_names
-from ptydask.analysis.export.model import kept_iteration
+from ptydask.analysis.export import ptyrad_names
+from ptydask.analysis.export.model import kept_iteration, missing_data_error
 from ptydask.analysis.export.ptyrad_names import TiffImage
 from ptydask.errors import MissingDependency, StoreError, require
 from ptydask.model import StudyMeta
@@ -63,7 +63,7 @@ def of_trial(
                 picture = TiffImage(name, pixels, axes, part == "image", low, high, bit == "8")
                 pictures.append(_add_calibration(trial, picture, unit, origin))
     if not pictures:
-        raise absent.missing_data_error(trial, parts, " or ")
+        raise missing_data_error(trial, parts, " or ")
     return pictures
 
 
@@ -78,7 +78,7 @@ def as_ptyrad(meta: StudyMeta, trial: TrialData, bits: Sequence[str] | None = No
         raise StoreError(f"--ptyrad-names: this study is of the engine {meta.engine!r}")
     names = {"objp": "object_phase", "obja": "object_amplitude", "probe": "probe"}
     if not all(name in trial.arrays for name in names.values()):
-        raise absent.missing_data_error(trial, tuple(names.values()), " or ")
+        raise missing_data_error(trial, tuple(names.values()), " or ")
     settings = json.loads(meta.config_json).get("recon_params") or {}
     stem = ptyrad_names.trial_text(trial.record, meta.direction, with_params=meta.keep.params_in_names)
     ending = stem + ptyrad_names.iteration_text(kept_iteration(trial))
@@ -109,11 +109,12 @@ def scanned_region(trial: TrialData) -> tuple[slice, slice]:
     """Rows and columns of the object under the probe's centres."""
     if trial.image is not None:
         size = object_pixel_size(trial)[0] or 1.0
-        return tuple(
-            slice(round(axis[0] / size), round(axis[0] / size) + len(axis)) for axis in (trial.image.y, trial.image.x)
-        )  # type: ignore[return-value]
+        y, x = trial.image.y, trial.image.x
+        row, column = round(y[0] / size), round(x[0] / size)
+        return slice(row, row + len(y)), slice(column, column + len(x))
     if "crop_positions" not in trial.arrays:
-        return tuple(slice(0, n) for n in trial.arrays["object_phase"].shape[-2:])  # type: ignore[return-value]
+        height, width = trial.arrays["object_phase"].shape[-2:]
+        return slice(0, height), slice(0, width)
     centres = trial.arrays["crop_positions"].read() + np.array(trial.arrays["probe"].shape[-2:]) // 2
     top, left, bottom, right = (int(value) for value in (*centres.min(0), *centres.max(0)))
     return slice(top, bottom + 1), slice(left, right + 1)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -59,7 +58,7 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
         return style.text_figure(title, reason)
     figure = style.new_figure(6.8, 3.9)
     axes = figure.add_subplot()
-    limits = _error_limits(data, lines)
+    limits = scales.robust_limits(np.concatenate([line[:, 1] for line in lines.values()]), data.meta.direction)
     by_state = {s: [r for r in data.records if r.state is s and r.number in lines] for s in style.STATES}
     complete = trials.with_error(StudyData(data.meta, tuple(by_state[TrialState.COMPLETE])))
     order = trials.best_first(complete.errors, data.meta.direction)
@@ -91,10 +90,6 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     return figure
 
 
-def _error_limits(data: StudyData, lines: Mapping[int, NDArray[np.float64]]) -> scales.AxisLimits:
-    return scales.robust_limits(np.concatenate([line[:, 1] for line in lines.values()]), data.meta.direction)
-
-
 def _draw_thin_lines(
     axes: Axes,
     records: Sequence[TrialRecord],
@@ -110,17 +105,16 @@ def _draw_thin_lines(
     every = -(-len(records) // (10 * _LINES))
     shown = records[::every]
     dense = len(shown) > _LINES
-    collection = LineCollection(
+    style.draw_lines(
+        axes,
         [lines[record.number] for record in shown],
+        trials.urls((record.number for record in shown), link),
         colors=colour,
         linewidths=0.5 if dense else 0.8,
         alpha=max(0.025, min(0.6, 40 / len(shown))),
         rasterized=dense,
         zorder=zorder,
     )
-    if link is not None and not dense:
-        collection.set_urls([link(record.number) for record in shown])
-    axes.add_collection(collection)
     return f"{len(shown):,} of {len(records):,} {records[0].state.word} trials" if every > 1 else ""
 
 
@@ -157,16 +151,15 @@ def _mark_ends(
 def _draw_best(axes: Axes, best: Sequence[TrialRecord], lines: Mapping[int, NDArray[np.float64]], link: Any) -> None:
     if not best:
         return
-    colours = [style.BLUE, *[style.SKY] * (len(best) - 1)]
-    collection = LineCollection(
-        [lines[record.number] for record in reversed(best)],
-        colors=colours[::-1],
+    numbers = [record.number for record in reversed(best)]  # the best last, on top of the others
+    style.draw_lines(
+        axes,
+        [lines[number] for number in numbers],
+        trials.urls(numbers, link),
+        colors=[*[style.SKY] * (len(best) - 1), style.BLUE],
         linewidths=[*[1.0] * (len(best) - 1), 2.2],
         zorder=5,
     )
-    if link is not None:
-        collection.set_urls([link(record.number) for record in reversed(best)])
-    axes.add_collection(collection)
 
 
 def _format_axes(

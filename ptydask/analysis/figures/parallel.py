@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -39,9 +38,8 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
     complete = trials.with_error(data)
     order = trials.best_first(complete.errors, data.meta.direction)
     limits = scales.robust_limits(complete.errors, data.meta.direction)
-    heights = np.stack(
-        [*(_parameter_heights(p, complete) for p in shown), _error_heights(limits, complete.errors)], axis=1
-    )
+    error_heights = _error_scale(limits).shares(limits.clipped(complete.errors))
+    heights = np.stack([*(_parameter_heights(p, complete) for p in shown), error_heights], axis=1)
     figure = style.new_figure(max(5.0, 1.6 + 1.25 * len(shown)), 4.0)
     axes = figure.add_subplot()
     bar = _draw_lines(figure, axes, complete, heights, order, data, link)
@@ -68,10 +66,8 @@ def _parameter_heights(parameter: scales.ParameterScale, complete: trials.TrialE
     return np.asarray(parameter.shares(places)) if not parameter.single else np.where(np.isnan(places), np.nan, 0.5)
 
 
-def _error_heights(limits: scales.AxisLimits, errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return scales.ParameterScale("", "", "log" if limits.log else "linear", limits.low, limits.high).shares(
-        limits.clipped(errors)
-    )
+def _error_scale(limits: scales.AxisLimits) -> scales.ParameterScale:
+    return scales.ParameterScale("", "", "log" if limits.log else "linear", limits.low, limits.high)
 
 
 def _draw_lines(
@@ -89,27 +85,18 @@ def _draw_lines(
     coloured, others = order[:_COLOURED][::-1], order[_COLOURED:]
     if len(others):
         faint = max(0.03, min(0.35, 60 / len(others)))
-        axes.add_collection(
-            LineCollection(list(lines[others]), colors=style.GREY, linewidths=0.5, alpha=faint, rasterized=True)
-        )
+        style.draw_lines(axes, lines[others], colors=style.GREY, linewidths=0.5, alpha=faint, rasterized=True)
     errors = complete.errors[coloured]
-    kept = scales.robust_limits(
-        errors, data.meta.direction
-    )  # a diverged trial among them must not take all the colours
+    # A diverged trial among them must not take all the colours.
+    kept = scales.robust_limits(errors, data.meta.direction)
     near = errors[~kept.outside(errors)]
     norm = Normalize(near.min(), near.max()) if np.ptp(near) else Normalize(near[0] - 0.5, near[0] + 0.5)
     cmap = "viridis" if data.meta.direction == "minimize" else "viridis_r"
     urls = trials.urls(complete.numbers[coloured], link)
-    collection = LineCollection(
-        list(lines[coloured]), array=errors, norm=norm, cmap=cmap, linewidths=0.9, alpha=0.8, zorder=3
-    )
-    if urls is not None:
-        collection.set_urls(urls)
-    axes.add_collection(collection)
-    best = LineCollection([lines[order[0]]], colors=style.VERMILION, linewidths=2.2, zorder=4)
-    if link is not None:
-        best.set_urls([link(int(complete.numbers[order[0]]))])
-    axes.add_collection(best)
+    look = {"norm": norm, "cmap": cmap, "linewidths": 0.9, "alpha": 0.8, "zorder": 3}
+    style.draw_lines(axes, lines[coloured], urls, array=errors, **look)
+    best_url = trials.urls(complete.numbers[order[:1]], link)
+    style.draw_lines(axes, lines[order[:1]], best_url, colors=style.VERMILION, linewidths=2.2, zorder=4)
     return figure.colorbar(
         ScalarMappable(norm, cmap), ax=axes, label=scales.error_label(data.meta), pad=0.03, aspect=30, fraction=0.04
     )
@@ -122,8 +109,7 @@ def _draw_axes(axes: Axes, shown: Sequence[scales.ParameterScale], limits: scale
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    error = scales.ParameterScale("", "", "log" if limits.log else "linear", limits.low, limits.high)
-    for position, scale in enumerate([*shown, error]):
+    for position, scale in enumerate([*shown, _error_scale(limits)]):
         axes.plot([position, position], [0, 1], color=style.INK, linewidth=0.9, zorder=5)
         for height, text in _ticks(scale):
             axes.plot([position - 0.03, position], [height, height], color=style.INK, linewidth=0.8, zorder=5)

@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from ptydask.errors import UsageError, nearest_hint, one_line
@@ -21,15 +22,7 @@ from ptydask.model import TrialState
 from ptydask.store import files
 
 # Okabe and Ito, Color Universal Design: told apart by every kind of colour vision. Shapes differ as well.
-BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE, YELLOW = (
-    "#0072B2",
-    "#56B4E9",
-    "#009E73",
-    "#E69F00",
-    "#D55E00",
-    "#CC79A7",
-    "#F0E442",
-)
+BLUE, SKY, ORANGE, VERMILION, YELLOW = "#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#F0E442"
 INK, GREY, PALE = "#222222", "#666666", "#BBBBBB"
 STATES = {TrialState.COMPLETE: BLUE, TrialState.PRUNED: ORANGE, TrialState.FAIL: VERMILION}
 MARKERS = {TrialState.COMPLETE: "o", TrialState.PRUNED: "D", TrialState.FAIL: "x"}
@@ -132,6 +125,14 @@ def scatter_points(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None,
     points = axes.scatter(x, y, **look)
     if urls is not None and not look.get("rasterized"):
         points.set_urls(list(urls))
+
+
+def draw_lines(axes: Any, lines: Any, urls: Sequence[str] | None = None, **look: Any) -> None:
+    """Lines, each (points, 2), that lead to ``urls``, one each; those of a dense drawing cannot."""
+    collection = LineCollection(lines, **look)
+    if urls is not None and not look.get("rasterized"):
+        collection.set_urls(list(urls))
+    axes.add_collection(collection)
 
 
 def mark_best(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **look: Any) -> None:

@@ -120,8 +120,6 @@ def draw_sheet(sheet: MontageSheet, *, columns: int | None, common: bool, dpi: f
     for i, line in enumerate(wrapped):
         axes.text(_MARGIN, _MARGIN + 0.2 + i * _LINE, line, va="top", fontsize=7, color=style.GREY)
     _draw_footer(axes, sheet, layout, limits if common else None)
-    axes.set_xlim(0, layout.width)
-    axes.set_ylim(layout.height, 0)
     return figure
 
 
@@ -212,28 +210,15 @@ def _draw_cell(
     limits: tuple[float, float] | None,
 ) -> None:
     box = layout.box(index, picture)
-    own = limits is None or picture.thumbnail
-    low, high = (
-        sheet_layout.sheet_grey_limits([picture])
-        if own and not picture.thumbnail
-        else (1, 255)
-        if own
-        else limits or (0, 1)
-    )
+    low, high = (1, 255) if picture.thumbnail else limits or sheet_layout.sheet_grey_limits([picture])
     axes.imshow(picture.data, cmap="gray", vmin=low, vmax=high, extent=box, aspect="auto", interpolation="auto")
     if index % layout.columns == 0 and layout.scale and picture.width is not None:
         _draw_scale_bar(axes, layout, box, picture.width)
     left, top = layout.cell(index)
     for i, line in enumerate(lines):
-        axes.text(
-            left,
-            top + layout.image + 0.05 + i * _LINE,
-            line,
-            va="top",
-            fontsize=7,
-            clip_on=False,
-            fontweight="bold" if i == 0 else "normal",
-        )
+        weight = "bold" if i == 0 else "normal"
+        y = top + layout.image + 0.05 + i * _LINE
+        axes.text(left, y, line, va="top", fontsize=7, clip_on=False, fontweight=weight)
 
 
 def _draw_scale_bar(axes: Axes, layout: MontageLayout, box: tuple[float, float, float, float], width: float) -> None:
@@ -276,10 +261,9 @@ def _draw_footer(axes: Axes, sheet: MontageSheet, layout: MontageLayout, limits:
     elif sheet.array == "phase":
         notes.append("phase less each image's median")
     if sheet.lost:
-        numbers = ", ".join(map(str, list(sheet.lost)[:12])) + (
-            ", \N{HORIZONTAL ELLIPSIS}" if len(sheet.lost) > 12 else ""
-        )
-        notes.append(f"without an image: {numbers}")
+        numbers = [str(number) for number in sheet.lost]
+        more = ["\N{HORIZONTAL ELLIPSIS}"] if len(numbers) > 12 else []
+        notes.append(f"without an image: {', '.join(numbers[:12] + more)}")
     room = max(20, int((layout.width - x - _MARGIN) * 17))
     remarks = "\n".join(textwrap.wrap(" \N{MIDDLE DOT} ".join(map(style.escape_text, notes)), room)[:4])
     axes.text(x, top, remarks, va="top", fontsize=7, color=style.GREY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ptydask import sampling
@@ -74,29 +75,28 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
         "hosts": sorted({record.host for record in records if record.host}),
         "devices": sorted({record.device for record in records if record.device}),
         "retried": sum(record.attempt > 1 for record in records),
-        "search": _search_settings(meta) or _program_rows(meta),
+        "search": _search_settings(meta),
         "running": _run_progress(running),
     }
 
 
 def tuned_parameters(study: StudyData) -> list[dict[str, Any]]:
     """Each parameter: its name, unit, meaning and range, in the order of the study's search space."""
-    ranges = _search_ranges(study.meta)
-    drawn = {name: tunable.get("attributes") or {} for name, tunable in search_space(study.meta).items()}
-    known = PARAMETERS if study.meta.engine == "ptyrad" else {}
+    space = _search_ranges(study.meta)
+    entries = search_space(study.meta)
+    tunables = PARAMETERS if study.meta.engine == "ptyrad" else {}
     listed = []
-    for name in dict.fromkeys([*ranges, *study.parameters]):
-        dist = ranges.get(name)
-        tunable = known.get(name)
+    for name in dict.fromkeys([*space, *study.parameters]):
+        attributes = entries[name].get("attributes") or {} if name in space else {}
         listed.append(
             {
                 "name": name,
                 "unit": scales.parameter_unit(name, study.meta),
-                "meaning": "" if tunable is None else tunable.meaning,
-                "range": _range_text(dist, study.meta),
-                "low": None if dist is None else rows.json_value(drawn[name].get("low")),
-                "high": None if dist is None else rows.json_value(drawn[name].get("high")),
-                "log": dist is not None and bool(drawn[name].get("log")),
+                "meaning": tunables[name].meaning if name in tunables else "",
+                "range": _range_text(space.get(name), study.meta),
+                "low": rows.json_value(attributes.get("low")),
+                "high": rows.json_value(attributes.get("high")),
+                "log": bool(attributes.get("log")),
             }
         )
     return listed
@@ -104,15 +104,11 @@ def tuned_parameters(study: StudyData) -> list[dict[str, Any]]:
 
 def _search_ranges(meta: StudyMeta) -> dict[str, Distribution]:
     """What may be tried, as far as the file says it in Optuna's words."""
-    made = {name: _parse_range(entry) for name, entry in search_space(meta).items()}
-    return {name: dist for name, dist in made.items() if dist is not None}
-
-
-def _parse_range(entry: Any) -> Distribution | None:
-    try:
-        return sampling.from_json(entry)
-    except (KeyError, TypeError, ValueError):
-        return None
+    space: dict[str, Distribution] = {}
+    for name, entry in search_space(meta).items():
+        with suppress(KeyError, TypeError, ValueError):
+            space[name] = sampling.from_json(entry)
+    return space
 
 
 def _range_text(dist: Distribution | None, meta: StudyMeta) -> str:
@@ -125,10 +121,11 @@ def _range_text(dist: Distribution | None, meta: StudyMeta) -> str:
 
 
 def _search_settings(meta: StudyMeta) -> list[list[str]]:
-    """Budget, sampler and pruner, where the configuration has them in PtyRAD's words."""
+    """Budget, sampler and pruner, where the configuration has them in PtyRAD's words; a sweep's program."""
     hypertune = json_object(meta.config_json).get("hypertune_params")
     if not isinstance(hypertune, Mapping):
-        return []
+        program = sweep.program(meta)
+        return [["Program", program]] if program else []
     settings = []
     if hypertune.get("n_trials") is not None:
         settings.append(["Budget in the file", f"{hypertune['n_trials']} trials for each worker"])
@@ -139,11 +136,6 @@ def _search_settings(meta: StudyMeta) -> list[list[str]]:
         if isinstance(component, Mapping) and component.get("name"):
             settings.append([what.capitalize(), _component_text(str(component["name"]), component.get("configs"))])
     return settings
-
-
-def _program_rows(meta: StudyMeta) -> list[list[str]]:
-    program = sweep.program(meta)
-    return [["Program", program]] if program else []
 
 
 def _constant_text(value: Any) -> str:
