@@ -34,7 +34,7 @@ def build_dataset(trial: Trial) -> xarray.Dataset:
     arrays = trial.arrays
     sizes = {"position": arrays["positions"].shape[0]} if "positions" in arrays and arrays["positions"].ndim else {}
     for name, array in arrays.items():
-        dims = _dims(name, array, sizes)
+        dims = _axis_names(name, array, sizes)
         sizes |= dict(zip(dims, array.shape, strict=True))
         variables[name] = (dims, array.read(), _variable_attributes(array.units, array.long_name))
     image = trial.image
@@ -46,7 +46,7 @@ def build_dataset(trial: Trial) -> xarray.Dataset:
     return xarray.Dataset(variables, coords=_coordinates(trial, sizes), attrs=_netcdf_attributes(trial))
 
 
-def _dims(name: str, array: LazyArray, sizes: Mapping[str, int]) -> tuple[str, ...]:
+def _axis_names(name: str, array: LazyArray, sizes: Mapping[str, int]) -> tuple[str, ...]:
     """Names of the axes; an array's own where nobody has named them, or where the name has another length."""
     dims = array.dims or tuple(f"{name}_{axis}" for axis in range(array.ndim))
     if dims[:1] == ("tilt",) and array.shape[0] == sizes.get("position"):

@@ -131,7 +131,7 @@ class DashboardServer:
     def _follow_results(self, every: float) -> None:
         seen = ""
         while not self._stop.wait(every):  # also after the end: a finished study may be given more trials
-            if (state := _state_of(self.follower.path)) == seen:
+            if (state := _describe_progress(self.follower.path)) == seen:
                 continue
             # A study that the page's own button deleted (KeyError) is gone; a file that is being moved comes back.
             with suppress(PtydaskError, OSError, KeyError):
@@ -139,7 +139,7 @@ class DashboardServer:
                 seen = state
 
 
-def _state_of(path: Path) -> str:
+def _describe_progress(path: Path) -> str:
     """Differs when something was recorded, or a run has begun or ended."""
     try:
         with reader.open(path) as results:

@@ -127,11 +127,11 @@ def _image_tag(trial: Trial, side: int) -> str:
     text = base64.b64encode(png).decode("ascii")
     height, width = image.data.shape
     style = f"width:{side}px;height:auto" if width >= height else f"height:{side}px;width:auto"
-    title = escape(f"trial {trial.number}: {image.title}{_extent(image)}", quote=True)
+    title = escape(f"trial {trial.number}: {image.title}{_extent_text(image)}", quote=True)
     return f'<img src="data:image/png;base64,{text}" alt="{title}" title="{title}" style="{style}">'
 
 
-def _extent(image: Image) -> str:
+def _extent_text(image: Image) -> str:
     if len(image.y) < 2 or len(image.x) < 2:
         return ""
     spans = (f"{abs(float(axis[-1] - axis[0]) + float(axis[1] - axis[0])):.4g}" for axis in (image.y, image.x))

@@ -65,7 +65,10 @@ def program(meta: StudyMeta) -> str:
     """What the sweep runs, as its file has it: ``ldctbench-train``, ``train.py``, ``package.module:function``."""
     loaded = config(meta)
     engine = loaded.get("engine")
-    return str(loaded.get("program") or (engine.get("callable") if isinstance(engine, Mapping) else "") or "")
+    name = loaded.get("program")
+    if not name and isinstance(engine, Mapping):
+        name = engine.get("callable")
+    return str(name or "")
 
 
 def yaml_text(values: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from ptydask.analysis.lazy import LazyArray
 from ptydask.errors import StoreError
 from ptydask.model import Image, Reason, Scalar, StudyMeta, TrialRecord, TrialState
 from ptydask.store.artifacts import StoredFile
-from ptydask.store.reader import TrialData
+from ptydask.store.reader import StoredArray, TrialData
 
 if TYPE_CHECKING:
     import xarray
@@ -218,16 +218,12 @@ class Trial:
     @property
     def arrays(self) -> dict[str, LazyArray]:
         """Every array by its name, also of other engines."""
-        return {name: self._lazy_array(name) for name in self._data.arrays}
+        return self._lazy_arrays(self._data.arrays)
 
     @property
     def snapshots(self) -> dict[int, dict[str, LazyArray]]:
         """Iteration -> the arrays as they were then."""
-        taken = sorted(self._data.snapshots.items())
-        return {
-            step: {name: lazy.from_stored(array, DIMS.get(name, ()), self._ready) for name, array in arrays.items()}
-            for step, arrays in taken
-        }
+        return {step: self._lazy_arrays(arrays) for step, arrays in sorted(self._data.snapshots.items())}
 
     @property
     def attributes(self) -> dict[str, Scalar]:
@@ -267,12 +263,12 @@ class Trial:
     # --- pieces ----------------------------------------------------------------------------------
 
     def _require_array(self, name: str) -> LazyArray:
-        if name in self._data.arrays:
-            return self._lazy_array(name)
-        raise StoreError(f"trial {self.number} has no {name}{self._missing_reason(name)}")
-
-    def _lazy_array(self, name: str) -> LazyArray:
+        if name not in self._data.arrays:
+            raise StoreError(f"trial {self.number} has no {name}{self._missing_reason(name)}")
         return lazy.from_stored(self._data.arrays[name], DIMS.get(name, ()), self._ready)
+
+    def _lazy_arrays(self, arrays: Mapping[str, StoredArray]) -> dict[str, LazyArray]:
+        return {name: lazy.from_stored(array, DIMS.get(name, ()), self._ready) for name, array in arrays.items()}
 
     def _missing_reason(self, name: str = "") -> str:
         """Why something is missing, as the end of a sentence."""

@@ -183,7 +183,7 @@ def _model_attributes(facts: _TrialValues, crop: NDArray[Any]) -> dict[str, Any]
         "detector_blur_std": model.get("detector_blur_std"),
         "start_iter": {name: settings.get("start_iter") for name, settings in update.items()},
         "lr_params": rates,
-        "omode_occu": _occupancy(init, facts.read("object_phase").shape[0]),
+        "omode_occu": _mode_occupancy(init, facts.read("object_phase").shape[0]),
         "H": propagator(probe.shape[-2:], dx, thickness, wavelength),
         "N_scan_slow": np.int32(slow),
         "N_scan_fast": np.int32(fast),
@@ -216,7 +216,7 @@ def _scan_shape(facts: _TrialValues, positions: int) -> tuple[int, int]:
     return int(facts.number("scan_positions_slow", slow, how)), int(facts.number("scan_positions_fast", fast, how))
 
 
-def _occupancy(init: Mapping[str, Any], modes: int) -> NDArray[np.float32]:
+def _mode_occupancy(init: Mapping[str, Any], modes: int) -> NDArray[np.float32]:
     """The fixed weight of every object mode, as ``Initializer.init_omode_occu`` sets it."""
     asked = init.get("obj_omode_init_occu") or {}
     if asked.get("occu_type") == "custom" and asked.get("init_occu") is not None:

@@ -141,11 +141,11 @@ def _depth_projections(
 
 
 def _render_tiff(kind: str, data: NDArray[Any], axes: str, bit: str, ending: str, *, cropped: bool) -> TiffImage:
-    pixels, low, high = at_depth(data, bit)
+    pixels, low, high = scale_to_depth(data, bit)
     return TiffImage(truncate_name(f"{kind}{ending}.tif"), pixels, axes, cropped, low, high, bit in _FULL_SCALE)
 
 
-def at_depth(data: NDArray[Any], bit: str) -> tuple[NDArray[Any], float, float]:
+def scale_to_depth(data: NDArray[Any], bit: str) -> tuple[NDArray[Any], float, float]:
     """``normalize_by_bit_depth``: the whole range of values on 8 or 16 bits or 0 to 1; ``raw`` as they are.
 
     Returns it with the values that became 0 and full scale.

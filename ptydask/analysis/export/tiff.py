@@ -58,7 +58,7 @@ def of_trial(
         for stem, data, axes, origin in _read_part(trial, part):
             unit = _value_unit(trial, part)
             for bit in bits:
-                pixels, low, high = at_depth(data, bit)
+                pixels, low, high = clip_to_depth(data, bit)
                 name = f"trial_{trial.record.number:06d}_{stem}{'_8bit' if bit == '8' else ''}.tif"
                 picture = TiffImage(name, pixels, axes, part == "image", low, high, bit == "8")
                 pictures.append(_add_calibration(trial, picture, unit, origin))
@@ -97,7 +97,7 @@ def as_ptyrad(meta: StudyMeta, trial: TrialData, bits: Sequence[str] | None = No
     ]
 
 
-def at_depth(data: NDArray[Any], bit: str) -> tuple[NDArray[Any], float, float]:
+def clip_to_depth(data: NDArray[Any], bit: str) -> tuple[NDArray[Any], float, float]:
     """``data`` on 8 bits, a few extreme pixels clipped, or as float32; and the values of black and of white."""
     low, high = (float(value) for value in np.percentile(data, (_CLIPPED, 100 - _CLIPPED)))
     if bit == "raw" or not low < high:

@@ -36,9 +36,9 @@ def lacks(data: StudyData) -> str | None:
         return reason
     if len(trials.with_error(data)) < _FEWEST:
         return f"A contour takes at least {_FEWEST} completed trials ({trials.counts_text(data.records)})."
-    return (
-        None if len(scales.select_parameters(data, None)) > 1 else "Fewer than two parameters have more than one value."
-    )
+    if len(scales.select_parameters(data, None)) < 2:
+        return "Fewer than two parameters have more than one value."
+    return None
 
 
 def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
@@ -51,10 +51,11 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
         return style.text_figure(title, "Two parameters with more than one value are needed.")
     shown = wanted[:_MOST]
     complete = trials.with_error(data)
-    norm = _norm(complete.errors, data.meta.direction)
+    norm = _error_norm(complete.errors, data.meta.direction)
     cmap = "viridis" if data.meta.direction == "minimize" else "viridis_r"
     side = len(shown) - 1
-    figure = style.new_figure(5.2 if side == 1 else 1.4 + 2.2 * side, 4.2 if side == 1 else 0.9 + 2.0 * side)
+    size = (5.2, 4.2) if side == 1 else (1.4 + 2.2 * side, 0.9 + 2.0 * side)
+    figure = style.new_figure(*size, title)
     grid = figure.subplots(side, side, squeeze=False, sharex="col", sharey="row")
     gathered = False
     for row in range(side):
@@ -68,7 +69,6 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
             scales.parameter_axis(axes, x, label=row == side - 1)
             scales.parameter_axis(axes, y, of="y", label=column == 0)
             axes.grid(visible=False)
-    style.title(figure, title)
     extend = "max" if data.meta.direction == "minimize" else "min"
     bar = figure.colorbar(
         ScalarMappable(norm, cmap), ax=grid, label=scales.error_label(data.meta), extend=extend, pad=0.02, aspect=30
@@ -92,10 +92,10 @@ def _choose_parameters(data: StudyData, names: Sequence[str] | None) -> list[sca
     if names is not None:
         return [parameter for parameter in scales.select_parameters(data, names) if not parameter.single]
     ranked = list(importance.param_importances(data))
-    return scales.select_parameters(data, ranked[:2]) if len(ranked) > 1 else scales.select_parameters(data, None)[:2]
+    return scales.select_parameters(data, ranked[:2] if len(ranked) > 1 else None)[:2]
 
 
-def _norm(errors: NDArray[np.float64], direction: Direction) -> Normalize:
+def _error_norm(errors: NDArray[np.float64], direction: Direction) -> Normalize:
     """From the best error to the worst but the last tenth and those that are worlds away."""
     kept = scales.robust_limits(errors, direction)
     near = np.sort(errors[~kept.outside(errors)])
@@ -117,7 +117,7 @@ def _draw_panel(
     x, y = (parameter.places(trials.parameter_values(complete.records, parameter.name)) for parameter in pair)
     has_values = ~(np.isnan(x) | np.isnan(y))
     x, y, errors, numbers = x[has_values], y[has_values], complete.errors[has_values], complete.numbers[has_values]
-    own = [cell_edges(p, at, scales.step_of(data.meta, p)) for p, at in zip(pair, (x, y), strict=True)]
+    own = [cell_edges(p, at, scales.range_step(data.meta, p)) for p, at in zip(pair, (x, y), strict=True)]
     few = all(edges is not None for edges in own) and math.prod(len(e) - 1 for e in own if e is not None) <= 3 * len(x)
     gathered = few or len(x) > _MANY
     if gathered:
@@ -151,11 +151,8 @@ def cell_edges(
 def equal_edges(parameter: scales.ParameterScale, points: int) -> NDArray[np.float64]:
     """(cells + 1,): equal shares of the axis, the more trials the more."""
     count = min(_CELLS, max(6, math.isqrt(points // 2)))
-    return (
-        np.geomspace(parameter.low, parameter.high, count + 1)
-        if parameter.kind == "log"
-        else np.linspace(parameter.low, parameter.high, count + 1)
-    )
+    spaced = np.geomspace if parameter.kind == "log" else np.linspace
+    return spaced(parameter.low, parameter.high, count + 1)
 
 
 def best_per_cell(

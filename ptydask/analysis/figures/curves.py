@@ -26,12 +26,12 @@ def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
     if not data.records:
         return "No trial has ended so far."
-    if not lines_of(data)[1]:
+    if not curve_lines(data)[1]:
         return f"No trial has a curve: none reported an error at every {sweep.step_word(data.meta)}."
     return None
 
 
-def lines_of(data: StudyData) -> tuple[str, dict[int, NDArray[np.float64]]]:
+def curve_lines(data: StudyData) -> tuple[str, dict[int, NDArray[np.float64]]]:
     """The column that is drawn, and trial number -> (steps, 2) of step and value.
 
     It is the tuned metric, or, where no trial has that at every step, ``loss`` or the first column there is.
@@ -52,11 +52,11 @@ def _curve_line(curve: Mapping[str, NDArray[Any]], named: str) -> NDArray[np.flo
 
 def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
     """Completed trials grey, the best ten green to blue, the best on top; pruned ones orange to their diamonds."""
-    named, lines = lines_of(data)
+    named, lines = curve_lines(data)
     title = f"{trials.study_title(data)} \N{EN DASH} {named or data.meta.metric} at every {sweep.step_word(data.meta)}"
     if reason := lacks(data):
         return style.text_figure(title, reason)
-    figure = style.new_figure(6.8, 3.9)
+    figure = style.new_figure(6.8, 3.9, title)
     axes = figure.add_subplot()
     limits = scales.robust_limits(np.concatenate([line[:, 1] for line in lines.values()]), data.meta.direction)
     by_state = {s: [r for r in data.records if r.state is s and r.number in lines] for s in style.STATES}
@@ -73,7 +73,6 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
         _mark_ends(axes, by_state[state], lines, marker, state, limits, link)
     _draw_best(axes, best, lines, link)
     _format_axes(axes, data, named, lines, limits)
-    style.title(figure, title)
     style.legend(axes, handles=_legend_handles(by_state, best, others))
     without = sum(record.number not in lines for record in data.records)
     style.note(

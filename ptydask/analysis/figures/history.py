@@ -32,9 +32,8 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
         return style.text_figure(title, reason)
     both = trials.with_error(data, TrialState.COMPLETE, TrialState.PRUNED)
     limits = scales.robust_limits(both.errors, data.meta.direction)
-    figure = style.new_figure(6.8, 3.6)
+    figure = style.new_figure(6.8, 3.6, title)
     axes = figure.add_subplot()
-    style.title(figure, title)
     for state in (TrialState.COMPLETE, TrialState.PRUNED):
         _draw_points(axes, data, state, limits, link, dense=len(data.records) > style.DENSE)
     _draw_failed(axes, data, link)

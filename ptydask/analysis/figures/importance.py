@@ -68,9 +68,8 @@ def draw(data: StudyData, parameters: Sequence[str] | None, _link: Any) -> Figur
     if not importances:
         return style.text_figure(title, "No importances can be told for these parameters.")
     shown = list(importances.items())[:_MOST]
-    figure = style.new_figure(6.0, 1.2 + 0.3 * len(shown))
+    figure = style.new_figure(6.0, 1.2 + 0.3 * len(shown), title)
     axes = figure.add_subplot()
-    style.title(figure, title)
     places = np.arange(len(shown))[::-1]
     shares = [share for _, share in shown]
     axes.barh(places, shares, height=0.62, color=style.BLUE)

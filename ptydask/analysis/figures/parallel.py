@@ -40,11 +40,10 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
     limits = scales.robust_limits(complete.errors, data.meta.direction)
     error_heights = _error_scale(limits).shares(limits.clipped(complete.errors))
     heights = np.stack([*(_parameter_heights(p, complete) for p in shown), error_heights], axis=1)
-    figure = style.new_figure(max(5.0, 1.6 + 1.25 * len(shown)), 4.0)
+    figure = style.new_figure(max(5.0, 1.6 + 1.25 * len(shown)), 4.0, title)
     axes = figure.add_subplot()
     bar = _draw_lines(figure, axes, complete, heights, order, data, link)
     _draw_axes(axes, shown, limits, data)
-    style.title(figure, title)
     bar.outline.set_visible(False)
     left, missing = len(wanted) - len(shown), int(np.isnan(heights[:, :-1]).any(axis=1).sum())
     style.note(
@@ -111,7 +110,7 @@ def _draw_axes(axes: Axes, shown: Sequence[scales.ParameterScale], limits: scale
         spine.set_visible(False)
     for position, scale in enumerate([*shown, _error_scale(limits)]):
         axes.plot([position, position], [0, 1], color=style.INK, linewidth=0.9, zorder=5)
-        for height, text in _ticks(scale):
+        for height, text in _axis_ticks(scale):
             axes.plot([position - 0.03, position], [height, height], color=style.INK, linewidth=0.8, zorder=5)
             box = {"facecolor": "white", "alpha": 0.75, "pad": 0.6, "linewidth": 0}
             axes.text(position - 0.05, height, text, ha="right", va="center", fontsize=7, zorder=6, bbox=box)
@@ -123,7 +122,7 @@ def _draw_axes(axes: Axes, shown: Sequence[scales.ParameterScale], limits: scale
     axes.grid(visible=False)
 
 
-def _ticks(scale: scales.ParameterScale) -> list[tuple[float, str]]:
+def _axis_ticks(scale: scales.ParameterScale) -> list[tuple[float, str]]:
     """Heights and texts of the ticks of one axis."""
     if scale.kind == "categorical":
         places, names = scales.choice_ticks(scale)

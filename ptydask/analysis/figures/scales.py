@@ -49,10 +49,10 @@ class AxisLimits:
         """Which values lie outside."""
         return (values < self.low) | (values > self.high)
 
-    def words(self, what: str = "trial") -> str:
-        """How many lie outside; "" where none does."""
+    def words(self) -> str:
+        """How many trials lie outside; "" where none does."""
         ends = [(self.above, "above"), (self.below, "below")]
-        return ", ".join(f"{style.format_count(count, what)} {where} the axis" for count, where in ends if count)
+        return ", ".join(f"{style.format_count(count, 'trial')} {side} the axis" for count, side in ends if count)
 
 
 def robust_limits(values: Iterable[float], direction: Direction) -> AxisLimits:
@@ -169,14 +169,15 @@ class ParameterScale:
         """The ends of its axis, with a little room."""
         if self.kind == "categorical":
             return -0.6, self.high + 0.6
-        return (
-            _pad_limits(self.low, self.high, self.kind == "log") if self.low < self.high else _limits_around(self.low)
-        )
+        if self.low < self.high:
+            return _pad_limits(self.low, self.high, self.kind == "log")
+        spare = 0.05 * abs(self.low) or 0.5
+        return self.low - spare, self.low + spare
 
 
 def parameter_scale(data: StudyData, name: str) -> ParameterScale:
     """The axis of a parameter: the study's own range and scale, widened by the values that trials have."""
-    values = [v for record in data.records if (v := record.params.get(name, ...)) is not ...]
+    values = [record.params[name] for record in data.records if name in record.params]
     attributes = _range_attributes(data.meta, name)
     label = _axis_label(name, data.meta)
     choices = attributes.get("choices")
@@ -196,23 +197,22 @@ def select_parameters(data: StudyData, names: Sequence[str] | None) -> list[Para
     """The parameters asked for; all that vary where none are."""
     if names is not None:
         return [parameter_scale(data, name) for name in dict.fromkeys(names)]
-    return [found for name in data.parameters if not (found := parameter_scale(data, name)).single]
+    scales = (parameter_scale(data, name) for name in data.parameters)
+    return [scale for scale in scales if not scale.single]
 
 
 def parameter_axis(axes: Axes, parameter: ParameterScale, *, of: Literal["x", "y"] = "x", label: bool = True) -> None:
     """Limits, scale, ticks and label of a parameter's axis."""
     axis = axes.xaxis if of == "x" else axes.yaxis
-    (axes.set_xscale if of == "x" else axes.set_yscale)("log" if parameter.kind == "log" else "linear")
-    (axes.set_xlim if of == "x" else axes.set_ylim)(*parameter.limits())
+    axes.set(**{f"{of}scale": "log" if parameter.kind == "log" else "linear"})
+    axes.set(**{f"{of}lim": parameter.limits()})
     if label:
         axis.set_label_text(parameter.label)
     if parameter.kind == "categorical":
         places, names = choice_ticks(parameter, of)
         longest = max(map(len, names), default=0) * len(names)
-        turned: dict[str, Any] = (
-            {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if of == "x" and longest > 24 else {}
-        )
-        axis.set_ticks(places, names, **turned)
+        turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+        axis.set_ticks(places, names, **(turned if of == "x" and longest > 24 else {}))
         axes.grid(visible=False, axis=of)
     elif parameter.kind == "log":
         _log_ticks(axis, parameter.low, max(parameter.high, parameter.low * 1.01))
@@ -264,7 +264,7 @@ def _range_attributes(meta: StudyMeta, name: str) -> Mapping[str, Any]:
     return attributes if isinstance(attributes, dict) else {}
 
 
-def step_of(meta: StudyMeta, parameter: ParameterScale) -> float | None:
+def range_step(meta: StudyMeta, parameter: ParameterScale) -> float | None:
     """The step of a stepped range; None where it is not stepped or not known."""
     step = _range_attributes(meta, parameter.name).get("step")
     return float(step) if isinstance(step, int | float) and step > 0 else None
@@ -279,11 +279,6 @@ def _float_or_nan(value: Any) -> float:
     return number if abs(number) < 1e300 else math.nan
 
 
-def _limits_around(value: float) -> tuple[float, float]:
-    spare = 0.05 * abs(value) or 0.5
-    return value - spare, value + spare
-
-
 def _choice_key(value: Any) -> tuple[str, Any]:
     """True is not 1, and 1 is 1.0."""
     return ("bool" if isinstance(value, bool) else "value", value)
@@ -291,4 +286,6 @@ def _choice_key(value: Any) -> tuple[str, Any]:
 
 def _sort_key(value: Any) -> tuple[int, Any]:
     """Nothing, then numbers, then words."""
-    return (0, 0) if value is None else (1, value) if isinstance(value, int | float) else (2, str(value))
+    if value is None:
+        return 0, 0
+    return (1, value) if isinstance(value, int | float) else (2, str(value))

@@ -42,7 +42,7 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
     limits = scales.robust_limits(complete.errors, data.meta.direction)
     rows = -(-len(shown) // 4)
     columns = -(-len(shown) // rows)
-    figure = style.new_figure(max(4.6, 0.9 + 2.3 * columns), 0.9 + 2.1 * rows)
+    figure = style.new_figure(max(4.6, 0.9 + 2.3 * columns), 0.9 + 2.1 * rows, title)
     norm = Normalize(complete.numbers[0], max(complete.numbers[-1], complete.numbers[0] + 1))
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     missing = []
@@ -55,7 +55,6 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
         missing += [f"{shown[index].name}: {style.format_count(lost, 'trial')} without a value"] if lost else []
         if index % columns == 0:
             scales.error_axis(axes, limits, data.meta)
-    style.title(figure, title)
     bar = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=grid, label="trial", fraction=0.03, pad=0.01, aspect=30)
     bar.outline.set_visible(False)
     left = len(wanted) - len(shown)

@@ -88,9 +88,15 @@ def style_context(size: tuple[float, float] | None = None) -> Iterator[None]:
             _SIZE.reset(token)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, unless another size was asked for, that leaves room for its labels."""
-    return Figure(figsize=_SIZE.get() or (width, height), layout="constrained")
+def new_figure(width: float, height: float, title: str = "") -> Figure:
+    """An empty figure of so many inches, unless another size was asked for, that leaves room for its labels.
+
+    ``title`` says above it what it is, and is escaped already.
+    """
+    figure = Figure(figsize=_SIZE.get() or (width, height), layout="constrained")
+    if title:
+        figure.suptitle(_wrap_text(title, figure, 13), x=0.01, ha="left", fontsize=9)
+    return figure
 
 
 def text_figure(title: str, reason: str) -> Figure:
@@ -108,11 +114,6 @@ def note(figure: Figure, remarks: Sequence[str]) -> None:
     """Small words below a figure: what a reader must know to read it rightly."""
     if text := " \N{MIDDLE DOT} ".join(escape_text(remark) for remark in remarks if remark):
         figure.supxlabel(_wrap_text(text, figure, 17), x=0.99, ha="right", fontsize=7, color=GREY)
-
-
-def title(figure: Figure, text: str) -> None:
-    """What the figure is, above it; ``text`` is escaped already."""
-    figure.suptitle(_wrap_text(text, figure, 13), x=0.01, ha="left", fontsize=9)
 
 
 def _wrap_text(text: str, figure: Figure, letters: int) -> str:
@@ -142,30 +143,25 @@ def mark_best(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **lo
 
 def legend(axes: Any, *, above: float = 1.02, **options: Any) -> None:
     """The legend in one line above the axes, so that it never lies on the data."""
-    placement = {
-        "loc": "lower left",
-        "bbox_to_anchor": (0.0, above),
-        "ncols": max(1, min(5, int(axes.figure.get_figwidth() / 1.3))),
-        "borderaxespad": 0.2,
-        "borderpad": 0.2,
-    }
-    drawn = axes.legend(**{**placement, "handletextpad": 0.4, "columnspacing": 1.4, **options})
+    columns = max(1, min(5, int(axes.figure.get_figwidth() / 1.3)))
+    padding = {"borderaxespad": 0.2, "borderpad": 0.2, "handletextpad": 0.4, "columnspacing": 1.4}
+    drawn = axes.legend(loc="lower left", bbox_to_anchor=(0.0, above), ncols=columns, **padding, **options)
     for handle in drawn.legend_handles:
         handle.set_alpha(1.0)
 
 
 def escape_text(text: str) -> str:
     """Text that Matplotlib takes letter by letter: no formulas, one line, control characters as ``?``."""
-    shown = "".join(char if char.isprintable() else "?" for char in one_line(text))
-    return shown.replace("$", r"\$")
+    printable = "".join(char if char.isprintable() else "?" for char in one_line(text))
+    return printable.replace("$", r"\$")
 
 
 def display_name(text: str, length: int = NAME_LENGTH) -> str:
     """A parameter's name to be shown: the middle of a long one is left out."""
-    shown = one_line(text)
-    if len(shown) > length:
-        shown = f"{shown[: length * 2 // 3 - 1]}\N{HORIZONTAL ELLIPSIS}{shown[-(length // 3) :]}"
-    return escape_text(shown)
+    line = one_line(text)
+    if len(line) > length:
+        line = f"{line[: length * 2 // 3 - 1]}\N{HORIZONTAL ELLIPSIS}{line[-(length // 3) :]}"
+    return escape_text(line)
 
 
 def format_count(count: int, what: str) -> str:

@@ -108,7 +108,7 @@ def without_pauses(bars: Sequence[TrialBar]) -> tuple[list[TrialBar], list[Pause
     return moved, pauses
 
 
-def rows_of(bars: Sequence[TrialBar]) -> tuple[list[tuple[str, str]], list[int]]:
+def assign_rows(bars: Sequence[TrialBar]) -> tuple[list[tuple[str, str]], list[int]]:
     """The rows (host, worker), hosts together, and the row of each bar."""
     row_of_bar = [(bar.host, bar.worker) for bar in bars]
     if len(set(row_of_bar)) > _ROWS:
@@ -144,11 +144,11 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     if reason := lacks(data):
         return style.text_figure(title, reason)
     bars, pauses = without_pauses(trial_bars(data.records))
-    rows, places = rows_of(bars)
+    rows, places = assign_rows(bars)
     end = max(bar.end for bar in bars) or 1.0
     _, seconds, unit = next(entry for entry in _UNITS if end >= entry[0])
     height = max(0.055, min(0.26, 6.5 / len(rows))) * len(rows)
-    figure = style.new_figure(7.4, 1.9 + height)
+    figure = style.new_figure(7.4, 1.9 + height, title)
     above, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.5, max(0.4, height)])
     _draw_bars(axes, bars, places, seconds, link)
     _label_rows(axes, rows)
@@ -174,7 +174,6 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     axes.set_xlim(-0.01 * end / seconds, 1.01 * end / seconds)
     first = _sort_by_begin(data.records)[0][0].strftime("%Y-%m-%d %H:%M %Z").strip()
     axes.set_xlabel(f"{unit} since {first}{', pauses cut out' if pauses else ''}")
-    style.title(figure, title)
     states = {bar.record.state for bar in bars}
     patches = [Patch(color=c, label=s.word) for s, c in style.STATES.items() if s in states]
     style.legend(above, handles=patches)

@@ -151,7 +151,7 @@ def read_snapshots(
         raise UsageError(f"{results.path}: trial {number} has no snapshots; SAVE_ITERS in the params file keeps some")
     cells, lost = [], {}
     for step, arrays in sorted(trial.snapshots.items()):
-        image = _of_arrays(trial, arrays, array)
+        image = _project_arrays(trial, arrays, array)
         if image is None:
             lost[step] = f"no {array} was kept at iteration {step}"
             continue
@@ -165,22 +165,19 @@ def _trial_image(trial: TrialData, array: Kind) -> Image | None:
     """What is shown of a trial, with its axes; None where it was not kept."""
     if array == "phase" and trial.image is not None:
         return trial.image
-    return _of_arrays(trial, trial.arrays, array)
+    return _project_arrays(trial, trial.arrays, array)
 
 
-def _of_arrays(trial: TrialData, arrays: Mapping[str, StoredArray], array: Kind) -> Image | None:
+def _project_arrays(trial: TrialData, arrays: Mapping[str, StoredArray], array: Kind) -> Image | None:
     name = {"phase": "object_phase", "amplitude": "object_amplitude", "probe": "probe"}[array]
     if name not in arrays or not 2 <= len(arrays[name].shape) <= 4:
         return None
     rows, columns = (slice(None), slice(None)) if array == "probe" else _image_region(trial)
     data = np.asarray(arrays[name][(..., rows, columns)])
-    if array == "probe":
-        data = np.sqrt((np.abs(data) ** 2).reshape(-1, *data.shape[-2:]).sum(0))
-    elif array == "phase":
-        data = data.sum(-3) if data.ndim > 2 else data
-        data = data.reshape(-1, *data.shape[-2:]).mean(0)
-    else:
-        data = data.reshape(-1, *data.shape[-2:]).mean(0)
+    if array == "phase" and data.ndim > 2:
+        data = data.sum(-3)
+    layers = data.reshape(-1, *data.shape[-2:])
+    data = np.sqrt((np.abs(layers) ** 2).sum(0)) if array == "probe" else layers.mean(0)
     step = trial.attributes.get("pixel_size")
     pixel = float(step) if isinstance(step, int | float) else math.nan
     unit = str(trial.attributes.get("length_unit", "angstrom"))

@@ -80,7 +80,7 @@ def import_study(
     be read, UnusableResults where the results cannot be written. Nothing is left behind in these cases.
     """
     listed = listing.list_folders(folders)
-    model = _a_model(listed)
+    model = _read_any_model(listed)
     about = description.describe(
         [params] if params is not None else listed.params,
         model,
@@ -121,7 +121,7 @@ def import_study(
     )
 
 
-def _a_model(listed: FolderListing) -> PtyradModel | None:
+def _read_any_model(listed: FolderListing) -> PtyradModel | None:
     """Any readable model file, for what it says about the study."""
     paths = [path for _, path in listed.models[:3]] + [saved.path for saved in listed.saved[:3]]
     for path in paths:
@@ -157,9 +157,9 @@ def _match_trials(
 ) -> list[ImportedTrial]:
     lines = [line for path in listed.logs for line in _read_log(path, tally)]
     if stored is None:
-        imported = [matching.translate_names(trial) for trial in matching.by_names(listed, lines)]
+        imported = [matching.translate_names(trial) for trial in matching.match_by_names(listed, lines)]
         return trials.recover_from_models(imported, about, tally)
-    imported, unused = matching.by_database(stored, listed, lines)
+    imported, unused = matching.match_by_database(stored, listed, lines)
     tally.skipped |= unused
     return [matching.translate_names(trial) for trial in imported]
 

@@ -72,7 +72,7 @@ def describe(
     notices: list[str] = []
     for path in copies:
         try:
-            return _of_file(path, model, notices)
+            return _describe_file(path, model, notices)
         except ConfigError as error:
             if asked:
                 raise
@@ -83,10 +83,10 @@ def describe(
         return StudyDescription(SourceFile(folder / "params.yaml", "", "yaml"), {}, {}, metric, notices=tuple(notices))
     text = yaml.safe_dump(complete, sort_keys=False, default_flow_style=None, width=4096)
     notices.append("no params file in the folder: taken from a model file, with that trial's values in it")
-    return _of_data(SourceFile(folder / "params.yaml", text, "yaml"), complete, notices)
+    return _describe_params(SourceFile(folder / "params.yaml", text, "yaml"), complete, notices)
 
 
-def _of_file(path: Path, model: PtyradModel | None, notices: list[str]) -> StudyDescription:
+def _describe_file(path: Path, model: PtyradModel | None, notices: list[str]) -> StudyDescription:
     source, data = reading.read(path)
     if "init_params" not in data:
         raise ConfigError("the section is missing; it says what the data are", file=path, key="init_params")
@@ -94,7 +94,7 @@ def _of_file(path: Path, model: PtyradModel | None, notices: list[str]) -> Study
         plan = config.load(path, Overrides(results=Path("imported.h5")))
     except PtydaskError as error:
         notices.append(f"read without checks: {redact(str(error))}")
-        return _of_data(source, _merge_params(model, data), notices)
+        return _describe_params(source, _merge_params(model, data), notices)
     plan = _with_defaults(plan, model, notices)
     return StudyDescription(
         source=plan.source,
@@ -133,7 +133,7 @@ def _deep_merge(below: Any, above: Any) -> Any:
     return {name: _deep_merge(below.get(name), above[name]) if name in above else below[name] for name in names}
 
 
-def _of_data(source: SourceFile, data: Mapping[str, Any], notices: list[str]) -> StudyDescription:
+def _describe_params(source: SourceFile, data: Mapping[str, Any], notices: list[str]) -> StudyDescription:
     """As far as it goes, of params that ptydask would not run."""
     hyper, recon = data.get("hypertune_params") or {}, data.get("recon_params") or {}
     metric, storage = hyper.get("error_metric", "loss"), hyper.get("storage_path")

@@ -16,7 +16,6 @@ from ptydask.importers.ptyrad.names import TrialName
 MODELS = (".hdf5", ".h5")
 PICTURES = (".tif", ".tiff")
 _UNREADABLE = {".pt": "a .pt file can run any program that it holds; PtyRAD's load_ptyrad and save make a .hdf5 of it"}
-_FIGURES = (".png", ".svg", ".pdf", ".jpg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,6 @@ class FolderListing:
     logs: list[Path] = field(default_factory=list)
     skipped: dict[Path, str] = field(default_factory=dict)
     """Files that may hold results but cannot be used, and why."""
-
-    @property
-    def trials(self) -> bool:
-        """Whether anything of a trial is there."""
-        return bool(self.models or self.pictures or self.saved)
 
     @property
     def metric(self) -> str:

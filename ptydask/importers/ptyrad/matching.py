@@ -57,7 +57,7 @@ class ImportedTrial:
 # --- with a database ------------------------------------------------------------------------------------
 
 
-def by_database(
+def match_by_database(
     study: StoredStudy, listing: FolderListing, logged: Sequence[LoggedTrial]
 ) -> tuple[list[ImportedTrial], dict[Path, str]]:
     """The study's trials with their files, and the files that are of none of them, with the reason.
@@ -81,7 +81,7 @@ def by_database(
         unused |= {path: f"another file of trial {number} was written later" for _, path in files[1:]}
         trials.append(
             replace(
-                _of_stored(trial, why.get(number, "")),
+                _convert_stored_trial(trial, why.get(number, "")),
                 model=files[0][1] if files else None,
                 iteration=files[0][0].iteration if files else None,
                 saved=tuple(saved.get(number, ())),
@@ -131,7 +131,7 @@ def _final_value(trial: StoredTrial) -> float | None:
     return trial.value
 
 
-def _of_stored(trial: StoredTrial, why: str) -> ImportedTrial:
+def _convert_stored_trial(trial: StoredTrial, why: str) -> ImportedTrial:
     state, reason, message = TrialState.FAIL, Reason.FAILED, why
     if trial.state == "COMPLETE":
         state, reason, message = TrialState.COMPLETE, Reason.NONE, ""
@@ -158,16 +158,16 @@ def _of_stored(trial: StoredTrial, why: str) -> ImportedTrial:
 # --- without --------------------------------------------------------------------------------------------
 
 
-def by_names(listing: FolderListing, logged: Sequence[LoggedTrial]) -> list[ImportedTrial]:
+def match_by_names(listing: FolderListing, logged: Sequence[LoggedTrial]) -> list[ImportedTrial]:
     """The trials that the files' names tell of, with the exact values of those that the log has.
 
     Several processes without a common database count from 0 each: trials with another error or other parameters are
     other trials, and of two with one number the later file gets a new one.
     """
     lines, saved = _group_by_number(logged), _group_by_number(listing.saved)
-    named = _from_files(listing)
-    trials = [_with_log(trial, lines.get(trial.number, ())) for trial in named]
-    trials += _logged_only(named, logged)
+    named = _trials_from_files(listing)
+    trials = [_complete_from_log(trial, lines.get(trial.number, ())) for trial in named]
+    trials += _trials_without_files(named, logged)
     # A trial's own folder has nothing but the number in its name: where two have that number, it is nobody's.
     count = Counter(trial.number for trial in trials)
     for index, trial in enumerate(trials):
@@ -189,7 +189,7 @@ def _group_by_number(items: Iterable[_Numbered]) -> dict[int, list[_Numbered]]:
     return groups
 
 
-def _from_files(listing: FolderListing) -> list[ImportedTrial]:
+def _trials_from_files(listing: FolderListing) -> list[ImportedTrial]:
     groups: dict[tuple[object, ...], list[_Named]] = {}
     first: dict[tuple[object, ...], tuple[object, ...]] = {}
     # Whole names first: one that was cut joins the first group that has its number and error.
@@ -201,17 +201,17 @@ def _from_files(listing: FolderListing) -> list[ImportedTrial]:
             key = (*trial, *name.params.items())
             first.setdefault(trial, key)
         groups.setdefault(key, []).append((name, path))
-    return [_of_files(files) for files in groups.values()]
+    return [_merge_files(files) for files in groups.values()]
 
 
-def _of_files(files: Sequence[_Named]) -> ImportedTrial:
+def _merge_files(files: Sequence[_Named]) -> ImportedTrial:
     whole = max((name for name, _ in files), key=lambda name: len(name.params))
     models = sorted(((n, p) for n, p in files if n.kind == "model"), key=_latest_key)
     return ImportedTrial(
         number=whole.number,
         source=NAMES,
         value=float(whole.error),
-        params={name: names.value_of(text) for name, text in whole.params.items()},
+        params={name: names.parse_name_value(text) for name, text in whole.params.items()},
         rounded=frozenset(whole.params),
         texts=whole.params,
         error_text=whole.error,
@@ -231,7 +231,7 @@ def _is_same_trial(line: LoggedTrial, trial: ImportedTrial) -> bool:
     return same and ptyrad_names.error_text(line.value) == trial.error_text
 
 
-def _with_log(trial: ImportedTrial, lines: Sequence[LoggedTrial]) -> ImportedTrial:
+def _complete_from_log(trial: ImportedTrial, lines: Sequence[LoggedTrial]) -> ImportedTrial:
     line = next((line for line in lines if _is_same_trial(line, trial)), None)
     if line is not None:
         return replace(
@@ -249,7 +249,7 @@ def _with_log(trial: ImportedTrial, lines: Sequence[LoggedTrial]) -> ImportedTri
     return trial
 
 
-def _logged_only(named: Sequence[ImportedTrial], logged: Sequence[LoggedTrial]) -> list[ImportedTrial]:
+def _trials_without_files(named: Sequence[ImportedTrial], logged: Sequence[LoggedTrial]) -> list[ImportedTrial]:
     """Trials of which the log tells alone."""
     files = _group_by_number(named)
     new = []

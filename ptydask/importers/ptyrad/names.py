@@ -72,7 +72,7 @@ def folder_number(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def value_of(text: str) -> Scalar:
+def parse_name_value(text: str) -> Scalar:
     """The value that a text in a name stands for, as far as it goes."""
     if re.fullmatch(r"[-+]?\d+", text):
         return int(text)

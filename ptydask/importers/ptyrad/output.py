@@ -29,17 +29,17 @@ class LengthScale:
     unit: str
 
 
-def scale_of(model: PtyradModel, config: Mapping[str, Any], params: Mapping[str, Scalar]) -> LengthScale:
+def find_length_scale(model: PtyradModel, config: Mapping[str, Any], params: Mapping[str, Scalar]) -> LengthScale:
     """The model's pixel size, which PtyRAD saves with 7 digits; with all where the params file gives the same."""
     init = config.get("init_params") or {}
     saved = np.float32(model.attributes.get("dx", 1.0))
     for exact in (params.get("dx"), _planned_dx(init)):
         if isinstance(exact, float | int) and np.float32(exact) == saved:
-            return LengthScale(float(exact), unit_of(init))
-    return LengthScale(float(saved), unit_of(init))
+            return LengthScale(float(exact), _length_unit(init))
+    return LengthScale(float(saved), _length_unit(init))
 
 
-def unit_of(init: Mapping[str, Any]) -> str:
+def _length_unit(init: Mapping[str, Any]) -> str:
     """PtyRAD's unit of length: metre for X-rays."""
     return "m" if init.get("probe_illum_type") == "xray" else "angstrom"
 
@@ -184,7 +184,7 @@ _WORTH = ("", "_32bit", "_16bit", "_08bit")
 _SHAPES = ("objp_zsum", "objp_omean_zsum", "objp_omean", "objp", "objp_zstack", "objp_omean_zstack", "objp_ostack_zsum")
 
 
-def picture_of(pictures: tuple[tuple[TrialName, Path], ...]) -> Path | None:
+def choose_picture(pictures: tuple[tuple[TrialName, Path], ...]) -> Path | None:
     """The TIFF that is closest to the projected phase: of the scanned region, unscaled, in two dimensions."""
     ranks = {
         f"{shape}{fov}{bits}": (b, f, s)
@@ -196,7 +196,7 @@ def picture_of(pictures: tuple[tuple[TrialName, Path], ...]) -> Path | None:
     return min(ranked)[1] if ranked else None
 
 
-def image_of(path: Path, kind: str, config: Mapping[str, Any], params: Mapping[str, Scalar]) -> Image:
+def read_picture(path: Path, kind: str, config: Mapping[str, Any], params: Mapping[str, Scalar]) -> Image:
     """A TIFF as a picture: in rad where PtyRAD wrote it unscaled. Raises OSError or ValueError."""
     import tifffile
 
@@ -208,7 +208,7 @@ def image_of(path: Path, kind: str, config: Mapping[str, Any], params: Mapping[s
     scaled = any(bits and kind.endswith(bits) for bits in _WORTH)
     init = config.get("init_params") or {}
     exact = params.get("dx", _planned_dx(init))
-    dx, unit = (float(exact), unit_of(init)) if isinstance(exact, int | float) else (1.0, "pixel")
+    dx, unit = (float(exact), _length_unit(init)) if isinstance(exact, int | float) else (1.0, "pixel")
     return Image(
         data=data,
         y=np.arange(data.shape[0]) * dx,

@@ -64,11 +64,11 @@ def recover_from_models(
         if model is not None:
             exact, close = output.exact_values(model), output.close_values(model)
             trial = matching.recover_exact_values(trial, about.space, exact, close)
-        recovered.append(_of_saved(trial, about, tally) if trial.source == matching.FILE else trial)
+        recovered.append(_complete_from_models(trial, about, tally) if trial.source == matching.FILE else trial)
     return recovered
 
 
-def _of_saved(trial: ImportedTrial, about: StudyDescription, tally: ImportSummary) -> ImportedTrial:
+def _complete_from_models(trial: ImportedTrial, about: StudyDescription, tally: ImportSummary) -> ImportedTrial:
     """A trial that has only a folder: its error and what can be told of its values are in its last file."""
     for file in sorted(trial.saved, key=lambda file: -file.iteration):
         model = _read_model(file.path, tally, whole=True)
@@ -214,7 +214,7 @@ class _TrialConverter:
         about, trial = self.about, self.trial
         if model is None:
             return self._output_from_picture()
-        scale = output.scale_of(model, about.config, trial.params)
+        scale = output.find_length_scale(model, about.config, trial.params)
         self.tally.arrays += 1
         self.tally.snapshots += len(snapshots)
         self._note_source(path)
@@ -234,16 +234,16 @@ class _TrialConverter:
         )
 
     def _snapshot_arrays(self, model: PtyradModel) -> dict[str, Quantity]:
-        scale = output.scale_of(model, self.about.config, self.trial.params)
+        scale = output.find_length_scale(model, self.about.config, self.trial.params)
         return output.model_arrays(model, scale, scan=False)
 
     def _output_from_picture(self) -> TrialOutput:
         """Without a model file: the numbers, and a TIFF as the image where there is one."""
-        image, path = None, output.picture_of(self.trial.pictures)
+        image, path = None, output.choose_picture(self.trial.pictures)
         if path is not None:
             kind = next(name.kind for name, other in self.trial.pictures if other == path)
             try:
-                image = output.image_of(path, kind, self.about.config, self.trial.params)
+                image = output.read_picture(path, kind, self.about.config, self.trial.params)
                 self.tally.pictures += 1
                 self._note_source(path)
             except Exception as error:  # of a damaged TIFF, tifffile raises whatever comes up
