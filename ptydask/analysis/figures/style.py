@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -17,9 +14,8 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from ptydask.errors import UsageError, nearest_hint, one_line
+from ptydask.errors import one_line
 from ptydask.model import TrialState
-from ptydask.store import files
 
 # Okabe and Ito, Color Universal Design: told apart by every kind of colour vision. Shapes differ as well.
 BLUE, SKY, ORANGE, VERMILION, YELLOW = "#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#F0E442"
@@ -167,46 +163,3 @@ def display_name(text: str, length: int = NAME_LENGTH) -> str:
 def format_count(count: int, what: str) -> str:
     """``1 trial``, ``3 trials``, ``5,000 trials``."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-# --- writing ----------------------------------------------------------------------------------------
-
-
-def save(figure: Figure, path: Path, dpi: float) -> None:
-    """Written aside, then renamed. Raises UsageError for a suffix that Matplotlib does not write."""
-    suffix = path.suffix.lower().removeprefix(".")
-    suffixes = figure.canvas.get_supported_filetypes()
-    if suffix not in suffixes:
-        raise UsageError(
-            f"{path}: no picture is written as {path.suffix or 'a file without a suffix'!r}; "
-            f"{nearest_hint(suffix, suffixes) or 'png, svg, pdf and tif are'}"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    out = io.BytesIO()
-    with style_context():
-        # zlib at its usual level takes a minute for the noise of a large montage, for a few percent
-        quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if suffix == "png" else {}
-        figure.savefig(out, format=suffix, dpi=dpi, metadata=_file_metadata(suffix), **quick)
-    files.write_bytes(path, out.getvalue(), durable=False)
-
-
-def _file_metadata(suffix: str) -> dict[str, Any] | None:
-    """Nothing that differs from one writing to the next."""
-    known: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    return {**known, "png": {"Software": "ptydask"}}.get(suffix)
-
-
-def svg(figure: Figure, prefix: str) -> str:
-    """See :func:`ptydask.analysis.figures.svg`."""
-    out = io.StringIO()
-    with style_context():
-        figure.savefig(out, format="svg", dpi=150, metadata={"Date": None})
-    text = out.getvalue()
-    text = text[text.index("<svg") :].replace("<svg ", '<svg style="stroke-linejoin:round;stroke-linecap:butt" ', 1)
-    # Matplotlib's own <style> would be the whole page's, and its metadata nobody's.
-    text = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", text, flags=re.DOTALL)
-    text = text.replace("font-family: 'DejaVu Sans'", "font-family: 'DejaVu Sans', Verdana, sans-serif")
-    if not prefix:
-        return text
-    text = re.sub(r'\bid="', f'id="{prefix}', text)
-    return re.sub(r'(<use\b[^>]*?href="|url\()#', rf"\g<1>#{prefix}", text)
