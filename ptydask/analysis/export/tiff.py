@@ -86,22 +86,21 @@ def as_ptyrad(meta: StudyMeta, trial: TrialData, bits: Sequence[str] | None = No
     if meta.provenance.get("ptyrad", "").startswith("0."):  # which cut one pixel further up and left
         rows, columns = (slice(part.start - 1, part.stop - 1) for part in (rows, columns))
     arrays = {theirs: trial.arrays[ours].read() for theirs, ours in names.items()}
-    return [
-        _add_calibration(
-            trial,
-            picture,
-            "rad" if picture.name.startswith("objp") else "",
-            (rows.start, columns.start) if picture.cropped else (0, 0),
-        )
-        for picture in ptyrad_names.render_tiffs(arrays, (rows, columns), settings, ending, bits)
-    ]
+    tiffs = []
+    for picture in ptyrad_names.render_tiffs(arrays, (rows, columns), settings, ending, bits):
+        unit = "rad" if picture.name.startswith("objp") else ""
+        origin = (rows.start, columns.start) if picture.cropped else (0, 0)
+        tiffs.append(_add_calibration(trial, picture, unit, origin))
+    return tiffs
 
 
 def clip_to_depth(data: NDArray[Any], bit: str) -> tuple[NDArray[Any], float, float]:
     """``data`` on 8 bits, a few extreme pixels clipped, or as float32; and the values of black and of white."""
     low, high = (float(value) for value in np.percentile(data, (_CLIPPED, 100 - _CLIPPED)))
-    if bit == "raw" or not low < high:
-        return (data.astype(np.float32) if bit == "raw" else np.zeros(data.shape, np.uint8)), low, high
+    if bit == "raw":
+        return data.astype(np.float32), low, high
+    if not low < high:
+        return np.zeros(data.shape, np.uint8), low, high
     return np.round(255 * np.clip((data - low) / (high - low), 0, 1)).astype(np.uint8), low, high
 
 

@@ -97,11 +97,14 @@ def _choose_parameters(data: StudyData, names: Sequence[str] | None) -> list[sca
 
 def _error_norm(errors: NDArray[np.float64], direction: Direction) -> Normalize:
     """From the best error to the worst but the last tenth and those that are worlds away."""
-    kept = scales.robust_limits(errors, direction)
-    near = np.sort(errors[~kept.outside(errors)])
-    low, high = (0, (len(near) - 1) * 9 // 10) if direction == "minimize" else ((len(near) - 1 + 9) // 10, -1)
-    ends = float(near[low]), float(near[high])
-    return Normalize(*ends) if ends[0] < ends[1] else Normalize(ends[0] - 0.5, ends[1] + 0.5)
+    limits = scales.robust_limits(errors, direction)
+    near = np.sort(errors[~limits.outside(errors)])
+    tenth = (len(near) - 1 + 9) // 10
+    if direction == "minimize":
+        low, high = float(near[0]), float(near[len(near) - 1 - tenth])
+    else:
+        low, high = float(near[tenth]), float(near[-1])
+    return Normalize(low, high) if low < high else Normalize(low - 0.5, high + 0.5)
 
 
 def _draw_panel(
@@ -117,13 +120,16 @@ def _draw_panel(
     x, y = (parameter.places(trials.parameter_values(complete.records, parameter.name)) for parameter in pair)
     has_values = ~(np.isnan(x) | np.isnan(y))
     x, y, errors, numbers = x[has_values], y[has_values], complete.errors[has_values], complete.numbers[has_values]
-    own = [cell_edges(p, at, scales.range_step(data.meta, p)) for p, at in zip(pair, (x, y), strict=True)]
-    few = all(edges is not None for edges in own) and math.prod(len(e) - 1 for e in own if e is not None) <= 3 * len(x)
+    x_edges = cell_edges(pair[0], x, scales.range_step(data.meta, pair[0]))
+    y_edges = cell_edges(pair[1], y, scales.range_step(data.meta, pair[1]))
+    # Where both have few values, a cell for each pair of values; with many trials, cells of equal size.
+    few = x_edges is not None and y_edges is not None and (len(x_edges) - 1) * (len(y_edges) - 1) <= 3 * len(x)
     gathered = few or len(x) > _MANY
     if gathered:
-        lines = [equal_edges(p, len(x)) if e is None else e for p, e in zip(pair, own, strict=True)]
-        best = best_per_cell(x, y, errors, lines[0], lines[1], data.meta.direction)
-        axes.pcolormesh(lines[0], lines[1], best.T, norm=norm, cmap=cmap, rasterized=best.size > style.DENSE)
+        x_edges = equal_edges(pair[0], len(x)) if x_edges is None else x_edges
+        y_edges = equal_edges(pair[1], len(x)) if y_edges is None else y_edges
+        best = best_per_cell(x, y, errors, x_edges, y_edges, data.meta.direction)
+        axes.pcolormesh(x_edges, y_edges, best.T, norm=norm, cmap=cmap, rasterized=best.size > style.DENSE)
     else:
         _draw_contours(axes, pair, x, y, errors, norm, cmap)
         look = {"c": errors, "norm": norm, "cmap": cmap, "s": 16, "edgecolors": "white", "linewidths": 0.6, "zorder": 3}
@@ -167,6 +173,7 @@ def best_per_cell(
     column = np.clip(np.searchsorted(x_edges, x, side="right") - 1, 0, len(x_edges) - 2)
     row = np.clip(np.searchsorted(y_edges, y, side="right") - 1, 0, len(y_edges) - 2)
     best = np.full((len(x_edges) - 1, len(y_edges) - 1), np.nan)
+    # NumPy lets the last of several values for one cell stand: the best comes last.
     worst_first = trials.best_first(errors, direction)[::-1]
     best[column[worst_first], row[worst_first]] = errors[worst_first]
     return best
@@ -183,11 +190,13 @@ def _draw_contours(
 ) -> None:
     """Filled contours between points that are near each other; nothing where they all lie on a line."""
     shares = np.stack([pair[0].shares(x), pair[1].shares(y)], axis=1)
+    # A triangulation wants each point once.
     _, first = np.unique(shares.round(6), axis=0, return_index=True)
     try:
         triangles = Triangulation(*shares[first].T).triangles
     except (ValueError, RuntimeError):
         return
+    # Across a long side there was no trial: the triangle is left out, and the contour is blank there.
     corners = shares[first][triangles]
     sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
     kept = triangles[sides < _LONGEST]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -90,21 +90,23 @@ def wall_seconds(records: Sequence[TrialRecord]) -> float | None:
 
 def without_pauses(bars: Sequence[TrialBar]) -> tuple[list[TrialBar], list[Pause]]:
     """The bars moved together over long times in which no trial ran, and where those were."""
+    # The bars come by begin: where one begins after the end of all before it, nothing ran in between.
     idle, covered = [], 0.0
     for bar in bars:
         if bar.begin > covered:
             idle.append((covered, bar.begin - covered))
         covered = max(covered, bar.end)
-    total = covered - sum(length for _, length in idle)
-    cuts = [(begin, length) for begin, length in idle if length > max(_PAUSE * total, 1.0)]
-    moved, pauses, taken = [], [], 0.0
+    busy = covered - sum(length for _, length in idle)
+    cuts = [(begin, length) for begin, length in idle if length > max(_PAUSE * busy, 1.0)]
+    # Each bar moves back by all cuts before it; a little of each is kept as room for the line that marks it.
+    kept = 0.02 * busy
+    moved, pauses, removed = [], [], 0.0
     for bar in bars:
         while cuts and bar.begin >= cuts[0][0] + cuts[0][1]:
             begin, length = cuts.pop(0)
-            kept = 0.02 * total
-            pauses.append(Pause(begin - taken + kept / 2, length))
-            taken += length - kept
-        moved.append(TrialBar(bar.record, bar.host, bar.worker, bar.begin - taken, bar.end - taken))
+            pauses.append(Pause(begin - removed + kept / 2, length))
+            removed += length - kept
+        moved.append(replace(bar, begin=bar.begin - removed, end=bar.end - removed))
     return moved, pauses
 
 

@@ -78,16 +78,18 @@ def compute_layout(pictures: Sequence[MontageCell], columns: int | None, lines: 
     """One scale for all, such that the widest picture fills its cell; ``lines`` of captions, ``head`` lines on top."""
     sizes = [(p.height, p.width) for p in pictures if p.height is not None and p.width is not None]
     if sizes:
-        widest = max(width for _, width in sizes)
-        tallest, scale = max(height for height, _ in sizes), CELL / widest
-        image = min(tallest * scale, 2 * CELL)
+        tallest, widest = max(height for height, _ in sizes), max(width for _, width in sizes)
+        # The widest fills its cell, unless the tallest would then be higher than two cells are wide.
+        image = min(tallest * CELL / widest, 2 * CELL)
         scale = image / tallest
     else:
-        image, scale = min(2 * CELL, CELL * max(p.data.shape[0] / p.data.shape[1] for p in pictures)), 0.0
+        image = min(2 * CELL, CELL * max(picture.data.shape[0] / picture.data.shape[1] for picture in pictures))
+        scale = 0.0
     caption = lines * _LINE + 0.06
-    columns = (
-        min(columns, len(pictures)) if columns else sheet_layout.columns_for(len(pictures), (image + caption) / CELL)
-    )
+    if columns:
+        columns = min(columns, len(pictures))
+    else:
+        columns = sheet_layout.columns_for(len(pictures), (image + caption) / CELL)
     return MontageLayout(columns, -(-len(pictures) // columns), image, caption, 0.22 + head * _LINE, scale)
 
 
