@@ -114,9 +114,10 @@ def group_trials(
     keys = [_group_keys(table, name, bins, name in log) for name in names]
     groups = table.groupby(keys, observed=True, dropna=False, sort=True)
     summaries = {value if len(names) > 1 else value[0]: _summarize_group(group, direction) for value, group in groups}
-    index: Any = (
-        pd.MultiIndex.from_tuples(summaries, names=names) if len(names) > 1 else pd.Index(summaries, name=names[0])
-    )
+    if len(names) > 1:
+        index: Any = pd.MultiIndex.from_tuples(summaries, names=names)
+    else:
+        index = pd.Index(summaries, name=names[0])
     return pd.DataFrame(list(summaries.values()), columns=GROUPED, index=index).astype({"number": "Int64"})
 
 
@@ -134,14 +135,14 @@ def _summarize_group(group: pandas.DataFrame, direction: Direction) -> dict[str,
 
 
 def _group_keys(table: pandas.DataFrame, name: str, bins: int | None, log: bool) -> pandas.Series:
-    pd = _import_pandas()
+    """What each trial is grouped by: the column's value, or the interval that it lies in."""
+    types = _import_pandas().api.types
     column = table[column_of(table, name)]
-    number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    distinct = column.nunique()
-    many = pd.api.types.is_float_dtype(column) and distinct > _FEW
-    if not number or distinct < 2 or (bins is None and not many):
-        floats = pd.api.types.is_float_dtype(column)
-        return column.map(_round_digits) if floats else column
+    floats, distinct = types.is_float_dtype(column), column.nunique()
+    by_interval = floats and distinct > _FEW if bins is None else types.is_numeric_dtype(column) and distinct > 1
+    if not by_interval or types.is_bool_dtype(column):
+        # Twelve significant digits: 0.9400000000000001, as a grid of steps has it, is 0.94.
+        return column.map(lambda value: float(f"{value:.12g}")) if floats else column
     finite = column[np.isfinite(column.to_numpy(dtype=float, na_value=np.nan))]
     low, high = finite.min(), finite.max()
     if not low < high:
@@ -149,12 +150,7 @@ def _group_keys(table: pandas.DataFrame, name: str, bins: int | None, log: bool)
     count = 10 if bins is None else bins
     edges = np.geomspace(low, high, count + 1) if log and low > 0 else np.linspace(low, high, count + 1)
     edges[0], edges[-1] = low, high
-    return pd.cut(column, edges, include_lowest=True)
-
-
-def _round_digits(value: float) -> float:
-    """Twelve significant digits: 0.9400000000000001, as a grid of steps has it, is 0.94."""
-    return float(f"{value:.12g}")
+    return _import_pandas().cut(column, edges, include_lowest=True)
 
 
 def column_of(table: pandas.DataFrame, name: str) -> str:

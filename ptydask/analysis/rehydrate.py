@@ -81,18 +81,30 @@ def _recorded_trial(record: TrialRecord, data: StudyData, dists: Mapping[str, Ba
         state = TrialState.FAIL
     begun = _local_time(record.started) or _local_time(data.meta.created) or _LONG_AGO
     seconds = record.seconds if math.isfinite(record.seconds) else 0.0
+    trial = _frozen_trial(record.number, state, begun, params, dists)
+    trial.value = None if state is TrialState.FAIL else value
+    trial.datetime_complete = begun + timedelta(seconds=max(0.0, seconds))
+    trial.user_attrs = _user_attrs(record, params)
+    trial.intermediate_values = _intermediate_values(data, record.number)
+    return trial
+
+
+def _frozen_trial(
+    number: int, state: TrialState, begun: datetime, params: dict[str, Any], dists: Mapping[str, BaseDistribution]
+) -> FrozenTrial:
+    """A trial without a value that ended as it began."""
     return FrozenTrial(
-        number=record.number,
-        trial_id=record.number,
+        number=number,
+        trial_id=number,
         state=state,
-        value=None if state is TrialState.FAIL else value,
+        value=None,
         datetime_start=begun,
-        datetime_complete=begun + timedelta(seconds=max(0.0, seconds)),
+        datetime_complete=begun if state.is_finished() else None,
         params=params,
         distributions={name: dists[name] for name in params},
-        user_attrs=_user_attrs(record, params),
+        user_attrs={},
         system_attrs={},
-        intermediate_values=_intermediate_values(data, record.number),
+        intermediate_values={},
     )
 
 
@@ -104,24 +116,14 @@ def _placeholder_trial(
     state: TrialState,
 ) -> FrozenTrial:
     """A number without a record; where its parameters were tried ``again``, it has those."""
-    params = _external_params(again.params, dists) if again is not None else {}
-    begun = _local_time(again.started if again is not None else meta.created) or _LONG_AGO
-    lost = {"reason": model.Reason.LOST.value, "retried_as": again.number} if again is not None else {}
-    if again is not None:
-        state = TrialState.FAIL
-    return FrozenTrial(
-        number=number,
-        trial_id=number,
-        state=state,
-        value=None,
-        datetime_start=begun,
-        datetime_complete=begun if state.is_finished() else None,
-        params=params,
-        distributions={name: dists[name] for name in params},
-        user_attrs=lost or {"reason": "not recorded"},
-        system_attrs={},
-        intermediate_values={},
-    )
+    if again is None:
+        trial = _frozen_trial(number, state, _local_time(meta.created) or _LONG_AGO, {}, dists)
+        trial.user_attrs = {"reason": "not recorded"}
+        return trial
+    begun = _local_time(again.started) or _LONG_AGO
+    trial = _frozen_trial(number, TrialState.FAIL, begun, _external_params(again.params, dists), dists)
+    trial.user_attrs = {"reason": model.Reason.LOST.value, "retried_as": again.number}
+    return trial
 
 
 def _external_params(params: Mapping[str, Scalar], dists: Mapping[str, BaseDistribution]) -> dict[str, Any]:
