@@ -37,8 +37,10 @@ def curve_lines(data: StudyData) -> tuple[str, dict[int, NDArray[np.float64]]]:
     It is the tuned metric, or, where no trial has that at every step, ``loss`` or the first column there is.
     """
     columns = dict.fromkeys(name for curve in data.curves.values() for name in curve if name not in ("step", "seconds"))
-    named = next((name for name in (data.meta.metric, "error", "loss", *columns) if name in columns), "")
-    return named, {n: line for n, curve in data.curves.items() if (line := _curve_line(curve, named)) is not None}
+    preferred = [name for name in (data.meta.metric, "error", "loss", *columns) if name in columns]
+    named = preferred[0] if preferred else ""
+    lines = {number: _curve_line(curve, named) for number, curve in data.curves.items()}
+    return named, {number: line for number, line in lines.items() if line is not None}
 
 
 def _curve_line(curve: Mapping[str, NDArray[Any]], named: str) -> NDArray[np.float64] | None:
@@ -183,13 +185,17 @@ def _legend_handles(
     by_state: Mapping[TrialState, Sequence[TrialRecord]], best: Sequence[TrialRecord], others: Sequence[TrialRecord]
 ) -> list[Line2D]:
     """The legend's lines: what was drawn, in words."""
-    entries = [(style.BLUE, 2.2, "", f"best: trial {best[0].number}")] if best else []
-    entries += (
-        [(style.SKY, 1.0, "", f"next {len(best) - 1} best" if len(best) > 2 else "next best")] if best[1:] else []
-    )
-    entries += [(style.GREY, 0.8, "", "other complete")] if others else []
+    entries = []
+    if best:
+        entries.append((style.BLUE, 2.2, "", f"best: trial {best[0].number}"))
+    if len(best) > 1:
+        text = f"next {len(best) - 1} best" if len(best) > 2 else "next best"
+        entries.append((style.SKY, 1.0, "", text))
+    if others:
+        entries.append((style.GREY, 0.8, "", "other complete"))
     for state, marker in ((TrialState.PRUNED, "D"), (TrialState.FAIL, "x")):
-        entries += [(style.STATES[state], 0.8, marker, state.word)] if by_state[state] else []
+        if by_state[state]:
+            entries.append((style.STATES[state], 0.8, marker, state.word))
     return [
         Line2D([], [], color=colour, linewidth=width, marker=marker, markersize=4, label=text)
         for colour, width, marker, text in entries

@@ -186,7 +186,8 @@ def parameter_scale(data: StudyData, name: str) -> ParameterScale:
             v for v in map(_float_or_nan, [*values, attributes.get("low"), attributes.get("high")]) if math.isfinite(v)
         ]
         if ends:
-            log = min(ends) > 0 and bool(attributes.get("log", not attributes and max(ends) >= 1000 * min(ends)))
+            wide = not attributes and max(ends) >= 1000 * min(ends)
+            log = min(ends) > 0 and bool(attributes.get("log", wide))
             return ParameterScale(name, label, "log" if log else "linear", min(ends), max(ends))
     distinct = {_choice_key(value): value for value in [*(choices or ()), *values]}
     ordered = tuple(distinct.values()) if choices else tuple(sorted(distinct.values(), key=_sort_key))

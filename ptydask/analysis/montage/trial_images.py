@@ -36,7 +36,7 @@ def draw(
     dpi: float | None = None,
     title: str = "",
 ) -> Figure:
-    """The images of these trials in their order, captions below, with a scale bar: see :func:`read` and :func:`draw_sheet`.
+    """The images of these trials in their order, captions below, with a scale bar: :func:`read` and :func:`draw_sheet`.
 
     ``common``: one grey scale for all, else each image its own. ``dpi`` None is what shows every pixel, up to 40
     million; the figure's ``dpi`` says which. Raises MissingDependency without Matplotlib.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any
 
 from ptydask import sampling
@@ -14,7 +15,7 @@ from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.gain import baseline_trial, compute_gain
 from ptydask.analysis.report import rows
-from ptydask.analysis.report.trial_album import MONTAGE, TrialAlbum
+from ptydask.analysis.report.trial_album import MONTAGE, PageTrial, TrialAlbum
 from ptydask.model import Choice, Distribution, StudyMeta, WeightedChoice, count_states, ranked
 from ptydask.space import ranges
 from ptydask.space.tunables import PARAMETERS
@@ -27,16 +28,20 @@ def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str,
     trials' numbers; ``trials``, ``curves``, ``pictures``, ``probes``, ``thumbnails``: by number, what there is;
     ``provenance``: where all of it comes from. The same study gives the same data.
     """
+    units = {parameter["name"]: parameter["unit"] for parameter in tuned_parameters(study)}
+
+    def by_number(read: Callable[[PageTrial], Any]) -> dict[str, Any]:
+        values = {str(number): read(seen) for number, seen in album.trials.items()}
+        return {number: value for number, value in values.items() if value}
+
     return {
         "study": _study_summary(study, album, running),
-        "columns": rows.table_columns(
-            study, album.trials, {parameter["name"]: parameter["unit"] for parameter in tuned_parameters(study)}
-        ),
-        "trials": {str(n): facts for n, seen in album.trials.items() if (facts := rows.trial_details(seen))},
+        "columns": rows.table_columns(study, album.trials, units),
+        "trials": by_number(rows.trial_details),
         "curves": rows.encode_curves(study),
-        "pictures": {str(n): seen.picture for n, seen in album.trials.items() if seen.picture},
-        "probes": {str(n): seen.probe for n, seen in album.trials.items() if seen.probe},
-        "thumbnails": {str(n): seen.thumbnail for n, seen in album.trials.items() if seen.thumbnail},
+        "pictures": by_number(attrgetter("picture")),
+        "probes": by_number(attrgetter("probe")),
+        "thumbnails": by_number(attrgetter("thumbnail")),
         "provenance": provenance(study.meta),
     }
 
