@@ -56,11 +56,11 @@ def run_of(artifacts: Mapping[str, StoredFile]) -> WandbRun:
 
 def select_files(artifacts: Mapping[str, StoredFile], patterns: Sequence[str]) -> dict[str, StoredFile]:
     """Those whose path, or last name, fits one of ``patterns``; all where there is none."""
-    return {
-        path: file
-        for path, file in artifacts.items()
-        if not patterns or any(fnmatchcase(path, p) or fnmatchcase(path.rsplit("/", 1)[-1], p) for p in patterns)
-    }
+
+    def fits(path: str) -> bool:
+        return any(fnmatchcase(name, p) for name in (path, path.rsplit("/", 1)[-1]) for p in patterns)
+
+    return {path: file for path, file in artifacts.items() if not patterns or fits(path)}
 
 
 def is_safe_path(path: str) -> bool:

@@ -300,7 +300,9 @@ def translate_names(trial: ImportedTrial) -> ImportedTrial:
 
 
 def _flip_sign(text: str) -> str:
-    return text[1:] if text.startswith("-") else f"-{text}" if float(text) else text
+    if text.startswith("-"):
+        return text[1:]
+    return f"-{text}" if float(text) else text
 
 
 def recover_exact_values(

@@ -184,16 +184,19 @@ _WORTH = ("", "_32bit", "_16bit", "_08bit")
 _SHAPES = ("objp_zsum", "objp_omean_zsum", "objp_omean", "objp", "objp_zstack", "objp_omean_zstack", "objp_ostack_zsum")
 
 
-def choose_picture(pictures: tuple[tuple[TrialName, Path], ...]) -> Path | None:
-    """The TIFF that is closest to the projected phase: of the scanned region, unscaled, in two dimensions."""
+def choose_picture(pictures: tuple[tuple[TrialName, Path], ...]) -> tuple[str, Path] | None:
+    """Kind and path of the TIFF closest to the projected phase: of the scanned region, unscaled, in two dimensions."""
     ranks = {
         f"{shape}{fov}{bits}": (b, f, s)
         for b, bits in enumerate(_WORTH)
         for f, fov in enumerate(("_crop", ""))
         for s, shape in enumerate(_SHAPES)
     }
-    ranked = [(ranks[name.kind], path) for name, path in pictures if name.kind in ranks]
-    return min(ranked)[1] if ranked else None
+    ranked = [(ranks[name.kind], path, name.kind) for name, path in pictures if name.kind in ranks]
+    if not ranked:
+        return None
+    _, path, kind = min(ranked)
+    return kind, path
 
 
 def read_picture(path: Path, kind: str, config: Mapping[str, Any], params: Mapping[str, Scalar]) -> Image:

@@ -239,9 +239,9 @@ class _TrialConverter:
 
     def _output_from_picture(self) -> TrialOutput:
         """Without a model file: the numbers, and a TIFF as the image where there is one."""
-        image, path = None, output.choose_picture(self.trial.pictures)
-        if path is not None:
-            kind = next(name.kind for name, other in self.trial.pictures if other == path)
+        image, chosen = None, output.choose_picture(self.trial.pictures)
+        if chosen is not None:
+            kind, path = chosen
             try:
                 image = output.read_picture(path, kind, self.about.config, self.trial.params)
                 self.tally.pictures += 1
