@@ -88,8 +88,8 @@ def _netcdf_attributes(trial: Trial) -> dict[str, Any]:
     facts |= dict(trial.attributes)
     if trial.state is not TrialState.COMPLETE:
         facts |= {"reason": str(trial.reason), "message": trial.message}
-    known = {name: value for name, value in facts.items() if value is not None}
-    return {name: int(value) if isinstance(value, bool) else value for name, value in known.items()}
+    present = {name: value for name, value in facts.items() if value is not None}
+    return {name: int(value) if isinstance(value, bool) else value for name, value in present.items()}
 
 
 def _variable_attributes(units: str, long_name: str) -> dict[str, str]:

@@ -47,16 +47,16 @@ def trial_html(trial: Trial, metric: str) -> str:
 
 def trials_html(trials: Sequence[Trial], meta: StudyMeta) -> str:
     """A table of trials, the first dozen with their images; of more than 50 the last are left out, and damaged ones."""
-    shown = [trial for trial in trials[:50] if _is_readable(trial)]
-    names = list(dict.fromkeys(name for trial in shown for name in trial.params))
+    readable = [trial for trial in trials[:50] if _is_readable(trial)]
+    names = list(dict.fromkeys(name for trial in readable for name in trial.params))
     rows = [
         [_image_tag(trial, 96) if i < _SHOWN else "", str(trial.number), trial.state.word, _number_html(trial.error)]
         + [_number_html(trial.params[name]) if name in trial.params else "" for name in names]
-        for i, trial in enumerate(shown)
+        for i, trial in enumerate(readable)
     ]
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", "trial", "state", meta.metric, *names))
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    rest = f"<small>{len(trials) - len(shown)} are not shown</small>" if len(trials) > len(shown) else ""
+    rest = f"<small>{len(trials) - len(readable)} are not shown</small>" if len(trials) > len(readable) else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
 
 

@@ -207,8 +207,8 @@ def _scan_shape(facts: _TrialValues, positions: int) -> tuple[int, int]:
     init = facts.section("init_params")
     crop = init.get("meas_crop") or [None, None]
     slow, fast = (
-        len(range(int(init.get(f"pos_N_scan_{way}") or 0))[slice(*(part or (None,)))])
-        for way, part in zip(("slow", "fast"), crop[:2], strict=True)
+        len(range(int(init.get(f"pos_N_scan_{way}") or 0))[slice(*(bounds or (None,)))])
+        for way, bounds in zip(("slow", "fast"), crop[:2], strict=True)
     )
     how = "from the params file"
     if slow * fast != positions:

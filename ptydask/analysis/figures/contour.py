@@ -46,14 +46,14 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
     title = f"{trials.study_title(data)} \N{EN DASH} best {sweep.error_word(data.meta)} over pairs of parameters"
     if reason := lacks(data):
         return style.text_figure(title, reason)
-    wanted = _choose_parameters(data, parameters)
-    if len(wanted) < 2:
+    selected = _choose_parameters(data, parameters)
+    if len(selected) < 2:
         return style.text_figure(title, "Two parameters with more than one value are needed.")
-    shown = wanted[:_MOST]
+    drawn = selected[:_MOST]
     complete = trials.with_error(data)
     norm = _error_norm(complete.errors, data.meta.direction)
     cmap = "viridis" if data.meta.direction == "minimize" else "viridis_r"
-    side = len(shown) - 1
+    side = len(drawn) - 1
     size = (5.2, 4.2) if side == 1 else (1.4 + 2.2 * side, 0.9 + 2.0 * side)
     figure = style.new_figure(*size, title)
     grid = figure.subplots(side, side, squeeze=False, sharex="col", sharey="row")
@@ -64,7 +64,7 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
             if column > row:
                 axes.set_axis_off()
                 continue
-            x, y = shown[column], shown[row + 1]
+            x, y = drawn[column], drawn[row + 1]
             gathered |= _draw_panel(axes, data, complete, (x, y), norm, cmap, link)
             scales.parameter_axis(axes, x, label=row == side - 1)
             scales.parameter_axis(axes, y, of="y", label=column == 0)
@@ -74,14 +74,14 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
         ScalarMappable(norm, cmap), ax=grid, label=scales.error_label(data.meta), extend=extend, pad=0.02, aspect=30
     )
     bar.outline.set_visible(False)
-    left = len(wanted) - len(shown)
+    omitted = len(selected) - len(drawn)
     style.note(
         figure,
         [
             f"star: best trial, {best.number}" if (best := trials.best(data)) else "",
             "each cell: the best of its trials" if gathered else "dots: trials; interpolated between near ones",
             "colours end before the worst tenth",
-            f"{style.format_count(left, 'more parameter')} not shown" if left else "",
+            f"{style.format_count(omitted, 'more parameter')} not shown" if omitted else "",
         ],
     )
     return figure

@@ -104,19 +104,19 @@ def _draw_thin_lines(
     if not records:
         return ""
     every = -(-len(records) // (10 * _LINES))
-    shown = records[::every]
-    dense = len(shown) > _LINES
+    drawn = records[::every]
+    dense = len(drawn) > _LINES
     style.draw_lines(
         axes,
-        [lines[record.number] for record in shown],
-        trials.urls((record.number for record in shown), link),
+        [lines[record.number] for record in drawn],
+        trials.urls((record.number for record in drawn), link),
         colors=colour,
         linewidths=0.5 if dense else 0.8,
-        alpha=max(0.025, min(0.6, 40 / len(shown))),
+        alpha=max(0.025, min(0.6, 40 / len(drawn))),
         rasterized=dense,
         zorder=zorder,
     )
-    return f"{len(shown):,} of {len(records):,} {records[0].state.word} trials" if every > 1 else ""
+    return f"{len(drawn):,} of {len(records):,} {records[0].state.word} trials" if every > 1 else ""
 
 
 def _mark_ends(

@@ -67,20 +67,22 @@ def draw(data: StudyData, parameters: Sequence[str] | None, _link: Any) -> Figur
     }
     if not importances:
         return style.text_figure(title, "No importances can be told for these parameters.")
-    shown = list(importances.items())[:_MOST]
-    figure = style.new_figure(6.0, 1.2 + 0.3 * len(shown), title)
+    drawn = list(importances.items())[:_MOST]
+    figure = style.new_figure(6.0, 1.2 + 0.3 * len(drawn), title)
     axes = figure.add_subplot()
-    places = np.arange(len(shown))[::-1]
-    shares = [share for _, share in shown]
+    places = np.arange(len(drawn))[::-1]
+    shares = [share for _, share in drawn]
     axes.barh(places, shares, height=0.62, color=style.BLUE)
     for place, share in zip(places, shares, strict=True):
         axes.text(share + 0.012 * max(shares), place, f"{share:.2f}", va="center", fontsize=8)
-    axes.set_yticks(places, [style.display_name(name) for name, _ in shown])
+    axes.set_yticks(places, [style.display_name(name) for name, _ in drawn])
     axes.set_xlim(0, 1.12 * max(shares))
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("importance (PED-ANOVA, the shares of all parameters add up to 1)")
     few = f"{style.format_count(complete, 'completed trial')}: few to rely on" if complete < _FEW else ""
-    left = len(importances) - len(shown)
-    style.note(figure, [few, f"{style.format_count(left, 'parameter')} of less importance not shown" if left else ""])
+    omitted = len(importances) - len(drawn)
+    style.note(
+        figure, [few, f"{style.format_count(omitted, 'parameter')} of less importance not shown" if omitted else ""]
+    )
     return figure

@@ -33,19 +33,19 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
     title = f"{trials.study_title(data)} \N{EN DASH} parameters of the completed trials"
     if reason := lacks(data):
         return style.text_figure(title, reason)
-    wanted = scales.select_parameters(data, parameters)
-    shown = wanted[:_MOST]
+    selected = scales.select_parameters(data, parameters)
+    drawn = selected[:_MOST]
     complete = trials.with_error(data)
     order = trials.best_first(complete.errors, data.meta.direction)
     limits = scales.robust_limits(complete.errors, data.meta.direction)
     error_heights = _error_scale(limits).shares(limits.clipped(complete.errors))
-    heights = np.stack([*(_parameter_heights(p, complete) for p in shown), error_heights], axis=1)
-    figure = style.new_figure(max(5.0, 1.6 + 1.25 * len(shown)), 4.0, title)
+    heights = np.stack([*(_parameter_heights(p, complete) for p in drawn), error_heights], axis=1)
+    figure = style.new_figure(max(5.0, 1.6 + 1.25 * len(drawn)), 4.0, title)
     axes = figure.add_subplot()
     bar = _draw_lines(figure, axes, complete, heights, order, data, link)
-    _draw_axes(axes, shown, limits, data)
+    _draw_axes(axes, drawn, limits, data)
     bar.outline.set_visible(False)
-    left, missing = len(wanted) - len(shown), int(np.isnan(heights[:, :-1]).any(axis=1).sum())
+    omitted, missing = len(selected) - len(drawn), int(np.isnan(heights[:, :-1]).any(axis=1).sum())
     style.note(
         figure,
         [
@@ -53,7 +53,7 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
             "red: the best trial",
             limits.words(),
             f"gaps: {style.format_count(missing, 'trial')} without a value of some parameter" if missing else "",
-            f"{style.format_count(left, 'more parameter')} not shown" if left else "",
+            f"{style.format_count(omitted, 'more parameter')} not shown" if omitted else "",
         ],
     )
     return figure
@@ -101,20 +101,22 @@ def _draw_lines(
     )
 
 
-def _draw_axes(axes: Axes, shown: Sequence[scales.ParameterScale], limits: scales.AxisLimits, data: StudyData) -> None:
+def _draw_axes(
+    axes: Axes, parameters: Sequence[scales.ParameterScale], limits: scales.AxisLimits, data: StudyData
+) -> None:
     """The axes of the parameters and of the error, with their own ticks, and names above them."""
-    axes.set_xlim(-0.35, len(shown) + 0.12)
+    axes.set_xlim(-0.35, len(parameters) + 0.12)
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    for position, scale in enumerate([*shown, _error_scale(limits)]):
+    for position, scale in enumerate([*parameters, _error_scale(limits)]):
         axes.plot([position, position], [0, 1], color=style.INK, linewidth=0.9, zorder=5)
         for height, text in _axis_ticks(scale):
             axes.plot([position - 0.03, position], [height, height], color=style.INK, linewidth=0.8, zorder=5)
             box = {"facecolor": "white", "alpha": 0.75, "pad": 0.6, "linewidth": 0}
             axes.text(position - 0.05, height, text, ha="right", va="center", fontsize=7, zorder=6, bbox=box)
-    labels = [*(scale.label for scale in shown), style.display_name(data.meta.metric)]
+    labels = [*(scale.label for scale in parameters), style.display_name(data.meta.metric)]
     turned = max(map(len, labels)) > 17
     look: dict[str, Any] = {"rotation": 20, "ha": "left"} if turned else {}
     axes.set_xticks(range(len(labels)), labels, **look)

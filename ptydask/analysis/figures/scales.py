@@ -234,8 +234,8 @@ def parameter_axis(axes: Axes, parameter: ParameterScale, *, of: Literal["x", "y
 def choice_ticks(parameter: ParameterScale, of: Literal["x", "y"] = "y") -> tuple[list[float], list[str]]:
     """Where the choices lie and what they are called; of very many, every so-manieth."""
     step = -(-len(parameter.choices) // _MOST_NAMES[of]) or 1
-    shown = list(enumerate(parameter.choices))[::step]
-    return [float(i) for i, _ in shown], [value_text(value, 14) for _, value in shown]
+    labelled = list(enumerate(parameter.choices))[::step]
+    return [float(i) for i, _ in labelled], [value_text(value, 14) for _, value in labelled]
 
 
 def value_text(value: Any, length: int = 24) -> str:

@@ -36,28 +36,28 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
     title = f"{trials.study_title(data)} \N{EN DASH} {sweep.error_word(data.meta)} over each parameter"
     if reason := lacks(data):
         return style.text_figure(title, reason)
-    wanted = scales.select_parameters(data, parameters) or scales.select_parameters(data, data.parameters)
-    shown = wanted[:_MOST]
+    selected = scales.select_parameters(data, parameters) or scales.select_parameters(data, data.parameters)
+    drawn = selected[:_MOST]
     complete = trials.with_error(data)
     limits = scales.robust_limits(complete.errors, data.meta.direction)
-    rows = -(-len(shown) // 4)
-    columns = -(-len(shown) // rows)
+    rows = -(-len(drawn) // 4)
+    columns = -(-len(drawn) // rows)
     figure = style.new_figure(max(4.6, 0.9 + 2.3 * columns), 0.9 + 2.1 * rows, title)
     norm = Normalize(complete.numbers[0], max(complete.numbers[-1], complete.numbers[0] + 1))
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     missing = []
     for index, axes in enumerate(grid.flat):
-        if index >= len(shown):
+        if index >= len(drawn):
             axes.set_axis_off()
             continue
-        dense = len(complete) * len(shown) > style.DENSE
-        lost = _draw_panel(axes, data, complete, shown[index], limits, norm, link, dense=dense)
-        missing += [f"{shown[index].name}: {style.format_count(lost, 'trial')} without a value"] if lost else []
+        dense = len(complete) * len(drawn) > style.DENSE
+        lost = _draw_panel(axes, data, complete, drawn[index], limits, norm, link, dense=dense)
+        missing += [f"{drawn[index].name}: {style.format_count(lost, 'trial')} without a value"] if lost else []
         if index % columns == 0:
             scales.error_axis(axes, limits, data.meta)
     bar = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=grid, label="trial", fraction=0.03, pad=0.01, aspect=30)
     bar.outline.set_visible(False)
-    left = len(wanted) - len(shown)
+    omitted = len(selected) - len(drawn)
     many = len(complete) >= _MANY
     style.note(
         figure,
@@ -65,9 +65,9 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
             f"star: best trial, {best.number}" if (best := trials.best(data)) else "",
             f"line: best {sweep.error_word(data.meta)} in each part of the range" if many else "",
             f"{limits.words()} drawn at its edge" if limits.words() else "",
-            "values of a choice are spread sideways" if any(p.kind == "categorical" for p in shown) else "",
+            "values of a choice are spread sideways" if any(p.kind == "categorical" for p in drawn) else "",
             *missing,
-            f"{style.format_count(left, 'more parameter')} not shown" if left else "",
+            f"{style.format_count(omitted, 'more parameter')} not shown" if omitted else "",
         ],
     )
     return figure

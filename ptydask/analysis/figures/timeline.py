@@ -79,8 +79,8 @@ def trial_bars(records: Sequence[TrialRecord]) -> list[TrialBar]:
 def _sort_by_begin(records: Iterable[TrialRecord]) -> list[tuple[datetime, TrialRecord]]:
     """Those of which somebody knows when they began, and in which time zone."""
     begun = [(record.began, record) for record in records]
-    known = [(moment, record) for moment, record in begun if moment is not None and moment.tzinfo is not None]
-    return sorted(known, key=lambda pair: (pair[0], pair[1].number))
+    placed = [(moment, record) for moment, record in begun if moment is not None and moment.tzinfo is not None]
+    return sorted(placed, key=lambda pair: (pair[0], pair[1].number))
 
 
 def wall_seconds(records: Sequence[TrialRecord]) -> float | None:
@@ -179,14 +179,14 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     states = {bar.record.state for bar in bars}
     patches = [Patch(color=c, label=s.word) for s, c in style.STATES.items() if s in states]
     style.legend(above, handles=patches)
-    left = len(data.records) - len(bars)
+    without_begin = len(data.records) - len(bars)
     worked = sum(bar.end - bar.begin for bar in bars)
     workers = len({(bar.host, bar.worker) for bar in bars})
     style.note(
         figure,
         [
             f"{style.format_count(workers, 'worker')}, {_duration_text(worked)} of work",
-            f"{style.format_count(left, 'trial')} whose begin is not known" if left else "",
+            f"{style.format_count(without_begin, 'trial')} whose begin is not known" if without_begin else "",
             "one row for workers of a host that follow each other" if workers > _ROWS else "",
         ],
     )

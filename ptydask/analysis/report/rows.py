@@ -66,14 +66,14 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
 
 
 def _table_column(key: str, label: str, group: str, values: list[Any], unit: str = "") -> dict[str, Any]:
-    there = [value for value in values if value is not None]
+    present = [value for value in values if value is not None]
     return {
         "key": key,
-        "null": group == "param" and len(there) < len(values),
+        "null": group == "param" and len(present) < len(values),
         "label": label,
         "unit": unit,
         "group": group,
-        "kind": "number" if there and all(map(_is_browser_number, there)) else "text",
+        "kind": "number" if present and all(map(_is_browser_number, present)) else "text",
         "values": [json_value(value) for value in values],
     }
 

@@ -187,18 +187,18 @@ def _read_tables(rows: Rows, place: str, study: str | None, wanted: str | None) 
     return StoredStudy(name, directions[0]["direction"].lower(), trials, place)
 
 
-def choose_study(known: Sequence[str], place: str, study: str | None, wanted: str | None) -> str:
-    """The study to read. Raises UsageError, listing the ``known`` ones, where that is not clear."""
-    listed = ", ".join(map(repr, sorted(known)[:20])) + (" ..." if len(known) > 20 else "")
+def choose_study(names: Sequence[str], place: str, study: str | None, wanted: str | None) -> str:
+    """The study to read. Raises UsageError, listing the ``names``, where that is not clear."""
+    listed = ", ".join(map(repr, sorted(names)[:20])) + (" ..." if len(names) > 20 else "")
     if study is not None:
-        if study not in known:
+        if study not in names:
             raise UsageError(f"{place}: there is no study {study!r}; there are {listed or 'none at all'}")
         return study
-    if wanted in known:
+    if wanted in names:
         assert wanted is not None
         return wanted
-    if len(known) == 1:
-        return known[0]
+    if len(names) == 1:
+        return names[0]
     problem = "no study name is known" if wanted is None else f"there is no study {wanted!r}"
     raise UsageError(f"{place}: {problem}; choose one with --study: {listed or 'there is none at all'}")
 

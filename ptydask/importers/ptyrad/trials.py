@@ -89,9 +89,9 @@ _IN_PARAMS = ("batch_size", "optimizer")
 """Tuned values that PtyRAD puts into the params of a trial's model file."""
 
 
-def _is_same_loss(one: float, other: float) -> bool:
+def _is_same_loss(loss: float, other: float) -> bool:
     """A reconstruction that diverged has NaN in its file as in the database."""
-    return one == other or (math.isnan(one) and math.isnan(other))
+    return loss == other or (math.isnan(loss) and math.isnan(other))
 
 
 def _last_loss(model: PtyradModel) -> float | None:
