@@ -203,9 +203,9 @@ def test_parts_and_trials_without_pictures(results: Path, tmp_path: Path, capsys
 
 def test_a_flat_picture_is_black(tmp_path: Path) -> None:
     """Constant data have no contrast: no division by zero, and every grey is 0."""
-    grey, low, high = tiff.at_depth(np.full((4, 4), 2.5), "8")
+    grey, low, high = tiff.clip_to_depth(np.full((4, 4), 2.5), "8")
     assert (grey.max(), low, high) == (0, 2.5, 2.5)
-    assert ptyrad_names.at_depth(np.full((4, 4), 2.5), "16")[0].max() == 0
+    assert ptyrad_names.scale_to_depth(np.full((4, 4), 2.5), "16")[0].max() == 0
 
 
 def test_xrays_are_in_nanometres(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -480,7 +480,7 @@ def test_an_imported_picture_says_what_it_is(
 def test_pixels_of_a_diverged_trial(tmp_path: Path) -> None:
     """NaN is black in PtyRAD's bit depths, and nothing is said of a cast."""
     for bit in ("8", "16"):
-        assert ptyrad_names.at_depth(np.full((2, 2), np.nan), bit)[0].max() == 0
+        assert ptyrad_names.scale_to_depth(np.full((2, 2), np.nan), bit)[0].max() == 0
 
 
 def test_a_damaged_tiff_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_a_cell_has_the_best_of_its_trials() -> None:
 def test_stepped_values_have_a_cell_each() -> None:
     data = study(20)
     found = scales.parameter_scale(data, "scale")
-    edges = contour.cell_edges(found, np.array([0.9, 1.1]), scales.step_of(data.meta, found))
+    edges = contour.cell_edges(found, np.array([0.9, 1.1]), scales.range_step(data.meta, found))
     assert edges is not None
     assert edges.tolist() == pytest.approx([0.89 + 0.02 * i for i in range(12)])
     assert contour.cell_edges(found, np.array([0.91]), 0.02) is None
@@ -167,9 +167,9 @@ def test_a_long_pause_is_cut_out() -> None:
 def test_rows_are_workers_by_host() -> None:
     """node2 comes before node10; workers that follow each other share rows once there are too many."""
     found = [bar(0, 1, "0", "node10"), bar(0, 1, "1", "node2"), bar(0, 1, "0", "node2")]
-    assert timeline.rows_of(found) == ([("node2", "0"), ("node2", "1"), ("node10", "0")], [2, 1, 0])
+    assert timeline.assign_rows(found) == ([("node2", "0"), ("node2", "1"), ("node10", "0")], [2, 1, 0])
     many = [bar(10 * i, 10 * i + 9, str(i)) for i in range(300)]
-    rows, places = timeline.rows_of(many)
+    rows, places = timeline.assign_rows(many)
     assert len(rows) == 1
     assert set(places) == {0}
 

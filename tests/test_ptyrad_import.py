@@ -368,7 +368,7 @@ def test_a_trial_looks_as_the_engine_gives_it(tmp_path: Path, monkeypatch: pytes
     content = save.make_save_dict(**{name: given.get(name) for name in wanted})
     save.save_dict_to_hdf5(content, str(tmp_path / "model.hdf5"))
     model = ptyrad_model.read(tmp_path / "model.hdf5")
-    scale = output.scale_of(model, config, {})
+    scale = output.find_length_scale(model, config, {})
     arrays, image = output.model_arrays(model, scale), output.phase_image(model, scale)
     assert arrays.keys() <= ours.arrays.keys()
     for name, array in arrays.items():

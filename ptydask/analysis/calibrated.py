@@ -34,7 +34,7 @@ def build_dataset(trial: Trial) -> xarray.Dataset:
     arrays = trial.arrays
     sizes = {"position": arrays["positions"].shape[0]} if "positions" in arrays and arrays["positions"].ndim else {}
     for name, array in arrays.items():
-        dims = _dims(name, array, sizes)
+        dims = _axis_names(name, array, sizes)
         sizes |= dict(zip(dims, array.shape, strict=True))
         variables[name] = (dims, array.read(), _variable_attributes(array.units, array.long_name))
     image = trial.image
@@ -46,7 +46,7 @@ def build_dataset(trial: Trial) -> xarray.Dataset:
     return xarray.Dataset(variables, coords=_coordinates(trial, sizes), attrs=_netcdf_attributes(trial))
 
 
-def _dims(name: str, array: LazyArray, sizes: Mapping[str, int]) -> tuple[str, ...]:
+def _axis_names(name: str, array: LazyArray, sizes: Mapping[str, int]) -> tuple[str, ...]:
     """Names of the axes; an array's own where nobody has named them, or where the name has another length."""
     dims = array.dims or tuple(f"{name}_{axis}" for axis in range(array.ndim))
     if dims[:1] == ("tilt",) and array.shape[0] == sizes.get("position"):
@@ -58,7 +58,7 @@ def _dims(name: str, array: LazyArray, sizes: Mapping[str, int]) -> tuple[str, .
 
 def _coordinates(trial: Trial, sizes: Mapping[str, int]) -> dict[str, Axis]:
     unit = str(trial.attributes.get("length_unit", "angstrom"))
-    found: dict[str, Axis] = {}
+    coordinates: dict[str, Axis] = {}
     try:
         pixel: float | None = trial.pixel_size
     except StoreError:
@@ -66,19 +66,19 @@ def _coordinates(trial: Trial, sizes: Mapping[str, int]) -> dict[str, Axis]:
     for dim in ("y", "x", "probe_y", "probe_x"):
         if dim in sizes and pixel is not None:
             first = -(sizes[dim] // 2) if dim.startswith("probe") else 0
-            found[dim] = (dim, pixel * (first + np.arange(sizes[dim])), {"units": unit})
+            coordinates[dim] = (dim, pixel * (first + np.arange(sizes[dim])), {"units": unit})
     thickness = trial.arrays.get("slice_thickness")
     if "z" in sizes and thickness is not None and thickness.size == 1:
-        found["z"] = ("z", float(thickness) * np.arange(sizes["z"]), {"units": unit})
+        coordinates["z"] = ("z", float(thickness) * np.arange(sizes["z"]), {"units": unit})
     if sizes.get("yx") == 2:
-        found["yx"] = ("yx", np.array(["y", "x"]), {})
+        coordinates["yx"] = ("yx", np.array(["y", "x"]), {})
     image = trial.image
     if image is not None:
-        found["image_y"] = ("image_y", image.y, {"units": image.axis_units})
-        found["image_x"] = ("image_x", image.x, {"units": image.axis_units})
+        coordinates["image_y"] = ("image_y", image.y, {"units": image.axis_units})
+        coordinates["image_x"] = ("image_x", image.x, {"units": image.axis_units})
     if "step" in trial.curve:
-        found["step"] = ("step", trial.curve["step"], {"long_name": sweep.step_word(trial._meta)})
-    return found
+        coordinates["step"] = ("step", trial.curve["step"], {"long_name": sweep.step_word(trial._meta)})
+    return coordinates
 
 
 def _netcdf_attributes(trial: Trial) -> dict[str, Any]:
@@ -88,9 +88,8 @@ def _netcdf_attributes(trial: Trial) -> dict[str, Any]:
     facts |= dict(trial.attributes)
     if trial.state is not TrialState.COMPLETE:
         facts |= {"reason": str(trial.reason), "message": trial.message}
-    return {
-        name: int(value) if isinstance(value, bool) else value for name, value in facts.items() if value is not None
-    }
+    present = {name: value for name, value in facts.items() if value is not None}
+    return {name: int(value) if isinstance(value, bool) else value for name, value in present.items()}
 
 
 def _variable_attributes(units: str, long_name: str) -> dict[str, str]:

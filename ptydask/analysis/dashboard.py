@@ -52,13 +52,13 @@ class ResultsFollower:
         self.live = live
         return len(data.records)
 
-    def _forget_other(self, found: str) -> None:
+    def _forget_other(self, study_id: str) -> None:
         """Another study may lie under the name by now: its trials must not be taken for those of the first."""
-        if self._study >= 0 and found != self._id:
+        if self._study >= 0 and study_id != self._id:
             self.storage.delete_study(self._study)
             self._study = -1
             self._curves.clear()
-        self._id = found
+        self._id = study_id
 
     def _read_study(self, results: Results) -> StudyData:
         records = tuple(results.records())
@@ -70,11 +70,11 @@ class ResultsFollower:
                     self._curves[record.number] = results.curve(record.number)
         return StudyData(results.meta, records, self._curves)
 
-    def _update_trials(self, now: list[FrozenTrial]) -> None:
+    def _update_trials(self, trials: list[FrozenTrial]) -> None:
         held = self.storage.get_all_trials(self._study, deepcopy=False)
-        for trial in now[len(held) :]:
+        for trial in trials[len(held) :]:
             self.storage.create_new_trial(self._study, template_trial=trial)
-        for old, new in zip(held, now, strict=False):
+        for old, new in zip(held, trials, strict=False):
             if old.state.is_finished():
                 if old.distributions != new.distributions:
                     old.distributions = new.distributions
@@ -108,9 +108,9 @@ class DashboardServer:
             if port is not None:
                 raise UsageError(f"{host} port {port}: {error.strerror or error}; --port 0 takes a free one") from None
             self._server = _bind_free_port(host, app)
-        shown = f"[{host}]" if ":" in host else host
+        address = f"[{host}]" if ":" in host else host
         self.port: int = self._server.server_port
-        self.url = f"http://{shown}:{self.port}/dashboard/"
+        self.url = f"http://{address}:{self.port}/dashboard/"
         self._stop = threading.Event()
 
     def run(self, every: float = EVERY) -> None:
@@ -131,21 +131,21 @@ class DashboardServer:
     def _follow_results(self, every: float) -> None:
         seen = ""
         while not self._stop.wait(every):  # also after the end: a finished study may be given more trials
-            if (now := _state_of(self.follower.path)) == seen:
+            if (state := _describe_progress(self.follower.path)) == seen:
                 continue
             # A study that the page's own button deleted (KeyError) is gone; a file that is being moved comes back.
             with suppress(PtydaskError, OSError, KeyError):
                 self.follower.update()
-                seen = now
+                seen = state
 
 
-def _state_of(path: Path) -> str:
+def _describe_progress(path: Path) -> str:
     """Differs when something was recorded, or a run has begun or ended."""
     try:
         with reader.open(path) as results:
             if results.packed and not results.live:
-                said = path.stat()
-                return f"{said.st_mtime_ns} {said.st_size} {said.st_ino}"
+                stat = path.stat()
+                return f"{stat.st_mtime_ns} {stat.st_size} {stat.st_ino}"
             return f"{results.live} {hash(tuple(results.columns()['number'].tolist()))}"
     except (PtydaskError, OSError):
         return ""

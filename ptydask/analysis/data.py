@@ -44,14 +44,14 @@ def load_study(results: Results, *, curves: bool = True) -> StudyData:
 
 def search_space(meta: StudyMeta) -> dict[str, dict[str, Any]]:
     """Parameter -> Optuna's JSON of its range, in the params file's order; what is no such JSON is left out."""
-    said = json_object(meta.search_space_json)
-    return {name: one for name, one in said.items() if isinstance(one, dict)}
+    space = json_object(meta.search_space_json)
+    return {name: entry for name, entry in space.items() if isinstance(entry, dict)}
 
 
 def json_object(text: str) -> dict[str, Any]:
     """The JSON object in ``text``; {} where there is none."""
     try:
-        said = json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return value if isinstance(value, dict) else {}

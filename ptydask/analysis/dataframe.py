@@ -40,16 +40,16 @@ def trials_dataframe(columns: Columns, first: Sequence[str] = ()) -> pandas.Data
     pd = _import_pandas()
     nothing = np.full(len(columns["number"]), np.nan)
     columns = {**{f"params/{name}": nothing for name in first}, **columns}
-    made: dict[str, Any] = {name: columns[name] for name in LEADING}
+    table: dict[str, Any] = {name: columns[name] for name in LEADING}
     plain = plain_names(columns)
-    made |= {short: columns[name] for name, short in plain.items()}
-    made |= {name: columns[name] for name in FACTS if name in columns}
-    if "retry_of" in made:
-        retry = np.asarray(made["retry_of"])
-        made["retry_of"] = pd.arrays.IntegerArray(retry.astype(np.int64), retry < 0)
-    if "started" in made:
-        made["started"] = pd.to_datetime(made["started"], utc=True, format="ISO8601", errors="coerce")
-    return pd.DataFrame(made, index=pd.Index(columns["number"], name="number"), copy=False)
+    table |= {short: columns[name] for name, short in plain.items()}
+    table |= {name: columns[name] for name in FACTS if name in columns}
+    if "retry_of" in table:
+        retry = np.asarray(table["retry_of"])
+        table["retry_of"] = pd.arrays.IntegerArray(retry.astype(np.int64), retry < 0)
+    if "started" in table:
+        table["started"] = pd.to_datetime(table["started"], utc=True, format="ISO8601", errors="coerce")
+    return pd.DataFrame(table, index=pd.Index(columns["number"], name="number"), copy=False)
 
 
 def plain_names(columns: Columns) -> dict[str, str]:
@@ -70,7 +70,7 @@ def query(table: pandas.DataFrame, expression: str, level: int) -> pandas.DataFr
         frame = frame.f_back if frame is not None else None
     names = {} if frame is None else {**frame.f_globals, **frame.f_locals}
     # The columns' names in files, `params.scale`, are understood as well.
-    expression = re.sub(r"`([^`]+)`", lambda found: f"`{_find_column(table, found[1]) or found[1]}`", expression)
+    expression = re.sub(r"`([^`]+)`", lambda match: f"`{_find_column(table, match[1]) or match[1]}`", expression)
     try:
         holds = table.eval(expression, engine="python", local_dict=names, global_dict={})
     except Exception as error:
@@ -81,17 +81,17 @@ def query(table: pandas.DataFrame, expression: str, level: int) -> pandas.DataFr
 
 
 def _query_text(table: pandas.DataFrame, expression: str, error: Exception) -> str:
-    said = one_line(str(error)) or type(error).__name__
+    message = one_line(str(error)) or type(error).__name__
     if type(error).__name__ == "UndefinedVariableError":
-        name = said.split("'")[1].removeprefix("BACKTICK_QUOTED_STRING_") if said.count("'") >= 2 else said
-        if said.startswith("local"):
+        name = message.split("'")[1].removeprefix("BACKTICK_QUOTED_STRING_") if message.count("'") >= 2 else message
+        if message.startswith("local"):
             return f"query {shorten(expression)}: there is no variable {name!r} here"
-        known = nearest_hint(name, ["number", *map(str, table.columns)])
-        hint = known or "see the columns of table()"
+        nearest = nearest_hint(name, ["number", *map(str, table.columns)])
+        hint = nearest or "see the columns of table()"
         return f"query {shorten(expression)}: there is no column {name!r}; {hint}"
-    if isinstance(error, SyntaxError) or "cannot assign" in said:
-        said = f"is not a condition; {_EXAMPLE}"
-    return f"query {shorten(expression)}: {said}"
+    if isinstance(error, SyntaxError) or "cannot assign" in message:
+        message = f"is not a condition; {_EXAMPLE}"
+    return f"query {shorten(expression)}: {message}"
 
 
 def group_trials(
@@ -113,9 +113,12 @@ def group_trials(
         check_whole(bins, "bins")
     keys = [_group_keys(table, name, bins, name in log) for name in names]
     groups = table.groupby(keys, observed=True, dropna=False, sort=True)
-    found = {value if len(names) > 1 else value[0]: _summarize_group(group, direction) for value, group in groups}
-    index: Any = pd.MultiIndex.from_tuples(found, names=names) if len(names) > 1 else pd.Index(found, name=names[0])
-    return pd.DataFrame(list(found.values()), columns=GROUPED, index=index).astype({"number": "Int64"})
+    summaries = {value if len(names) > 1 else value[0]: _summarize_group(group, direction) for value, group in groups}
+    if len(names) > 1:
+        index: Any = pd.MultiIndex.from_tuples(summaries, names=names)
+    else:
+        index = pd.Index(summaries, name=names[0])
+    return pd.DataFrame(list(summaries.values()), columns=GROUPED, index=index).astype({"number": "Int64"})
 
 
 def _summarize_group(group: pandas.DataFrame, direction: Direction) -> dict[str, Any]:
@@ -132,14 +135,14 @@ def _summarize_group(group: pandas.DataFrame, direction: Direction) -> dict[str,
 
 
 def _group_keys(table: pandas.DataFrame, name: str, bins: int | None, log: bool) -> pandas.Series:
-    pd = _import_pandas()
+    """What each trial is grouped by: the column's value, or the interval that it lies in."""
+    types = _import_pandas().api.types
     column = table[column_of(table, name)]
-    number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    distinct = column.nunique()
-    many = pd.api.types.is_float_dtype(column) and distinct > _FEW
-    if not number or distinct < 2 or (bins is None and not many):
-        floats = pd.api.types.is_float_dtype(column)
-        return column.map(_round_digits) if floats else column
+    floats, distinct = types.is_float_dtype(column), column.nunique()
+    by_interval = floats and distinct > _FEW if bins is None else types.is_numeric_dtype(column) and distinct > 1
+    if not by_interval or types.is_bool_dtype(column):
+        # Twelve significant digits: 0.9400000000000001, as a grid of steps has it, is 0.94.
+        return column.map(lambda value: float(f"{value:.12g}")) if floats else column
     finite = column[np.isfinite(column.to_numpy(dtype=float, na_value=np.nan))]
     low, high = finite.min(), finite.max()
     if not low < high:
@@ -147,12 +150,7 @@ def _group_keys(table: pandas.DataFrame, name: str, bins: int | None, log: bool)
     count = 10 if bins is None else bins
     edges = np.geomspace(low, high, count + 1) if log and low > 0 else np.linspace(low, high, count + 1)
     edges[0], edges[-1] = low, high
-    return pd.cut(column, edges, include_lowest=True)
-
-
-def _round_digits(value: float) -> float:
-    """Twelve significant digits: 0.9400000000000001, as a grid of steps has it, is 0.94."""
-    return float(f"{value:.12g}")
+    return _import_pandas().cut(column, edges, include_lowest=True)
 
 
 def column_of(table: pandas.DataFrame, name: str) -> str:
@@ -166,25 +164,27 @@ def column_of(table: pandas.DataFrame, name: str) -> str:
 
 def _find_column(table: pandas.DataFrame, name: str) -> str | None:
     """The column with this name, which may be that of a file of the table: ``params.scale``."""
+    if name in table.columns:
+        return name
     plain = re.sub(r"^(params|metrics)\.", "", name)
-    facts = (*LEADING, *FACTS)
-    return next((c for c in (name, plain) if c in table.columns and (c == name or c not in facts)), None)
+    # ``params.error`` is not the trial's error.
+    return plain if plain in table.columns and plain not in (*LEADING, *FACTS) else None
 
 
-def curves_dataframe(found: Mapping[int, Mapping[str, NDArray[Any]]], metric: str) -> pandas.DataFrame:
+def curves_dataframe(curves: Mapping[int, Mapping[str, NDArray[Any]]], metric: str) -> pandas.DataFrame:
     """``metric`` at every step: one row a step, one column a trial that has it. Raises UsageError where none has."""
     pd = _import_pandas()
-    known = {name for curve in found.values() for name in curve if name != "step"}
-    if found and metric not in known:
-        raise UsageError(f"no trial has a curve of {metric!r}; {nearest_hint(metric, known)}")
+    metrics = {name for curve in curves.values() for name in curve if name != "step"}
+    if curves and metric not in metrics:
+        raise UsageError(f"no trial has a curve of {metric!r}; {nearest_hint(metric, metrics)}")
     lines = {
         number: pd.Series(curve[metric], index=curve["step"])
-        for number, curve in found.items()
+        for number, curve in curves.items()
         if metric in curve and "step" in curve
     }
-    made = pd.DataFrame(lines)
-    made.index.name, made.columns.name = "step", "number"
-    return made
+    table = pd.DataFrame(lines)
+    table.index.name, table.columns.name = "step", "number"
+    return table
 
 
 def _import_pandas() -> Any:

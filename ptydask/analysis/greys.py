@@ -27,10 +27,10 @@ def shared_grey_limits(images: Iterable[tuple[float, float] | None]) -> tuple[fl
 
     Three quarters of the images stay within: one that diverged takes the contrast from no other.
     """
-    known = [pair for pair in images if pair is not None]
-    if not known:
+    limits = [pair for pair in images if pair is not None]
+    if not limits:
         return None
-    lows, highs = np.array(known).T
+    lows, highs = np.array(limits).T
     return float(np.quantile(lows, 0.25)), float(np.quantile(highs, 0.75))
 
 

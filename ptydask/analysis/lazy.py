@@ -72,7 +72,7 @@ class LazyArray(NDArrayOperatorsMixin):
         """Arithmetic reads the whole array."""
         if "out" in kwargs and any(isinstance(out, LazyArray) for out in kwargs["out"]):
             return NotImplemented
-        read = [given.read() if isinstance(given, LazyArray) else given for given in inputs]
+        read = [value.read() if isinstance(value, LazyArray) else value for value in inputs]
         return getattr(ufunc, method)(*read, **kwargs)
 
     def __len__(self) -> int:
@@ -116,8 +116,8 @@ def from_polar(amplitude: LazyArray, phase: LazyArray) -> LazyArray:
     """``amplitude * exp(i phase)``, complex, part by part. Both have the same shape."""
 
     def fetch(part: Any) -> NDArray[Any]:
-        made = np.asarray(amplitude[part]) * np.exp(1j * np.asarray(phase[part]))
-        return np.asarray(made, dtype=dtype)
+        product = np.asarray(amplitude[part]) * np.exp(1j * np.asarray(phase[part]))
+        return np.asarray(product, dtype=dtype)
 
     dtype = np.result_type(amplitude.dtype, np.complex64)
     return LazyArray(

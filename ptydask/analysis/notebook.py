@@ -47,16 +47,16 @@ def trial_html(trial: Trial, metric: str) -> str:
 
 def trials_html(trials: Sequence[Trial], meta: StudyMeta) -> str:
     """A table of trials, the first dozen with their images; of more than 50 the last are left out, and damaged ones."""
-    shown = [trial for trial in trials[:50] if _is_readable(trial)]
-    names = list(dict.fromkeys(name for trial in shown for name in trial.params))
+    readable = [trial for trial in trials[:50] if _is_readable(trial)]
+    names = list(dict.fromkeys(name for trial in readable for name in trial.params))
     rows = [
         [_image_tag(trial, 96) if i < _SHOWN else "", str(trial.number), trial.state.word, _number_html(trial.error)]
         + [_number_html(trial.params[name]) if name in trial.params else "" for name in names]
-        for i, trial in enumerate(shown)
+        for i, trial in enumerate(readable)
     ]
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", "trial", "state", meta.metric, *names))
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    rest = f"<small>{len(trials) - len(shown)} are not shown</small>" if len(trials) > len(shown) else ""
+    rest = f"<small>{len(trials) - len(readable)} are not shown</small>" if len(trials) > len(readable) else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
 
 
@@ -81,14 +81,8 @@ def encode_png(image: Image) -> bytes | None:
         return None
     low, high = ends
     out = io.BytesIO()
-    imsave(
-        out,
-        np.where(np.isfinite(data), data, low),
-        cmap="gray",
-        vmin=low,
-        vmax=high,
-        format="png",
-    )
+    pixels = np.where(np.isfinite(data), data, low)
+    imsave(out, pixels, cmap="gray", vmin=low, vmax=high, format="png")
     return out.getvalue()
 
 
@@ -125,19 +119,19 @@ def _image_tag(trial: Trial, side: int) -> str:
     """The trial's image as an ``<img>``; nothing where it has none, as the numbers are worth showing anyhow."""
     try:
         image = trial.image
-        made = encode_png(image) if image is not None else None
+        png = encode_png(image) if image is not None else None
     except PtydaskError:
         return ""
-    if image is None or made is None:
+    if image is None or png is None:
         return ""
-    text = base64.b64encode(made).decode("ascii")
+    text = base64.b64encode(png).decode("ascii")
     height, width = image.data.shape
     style = f"width:{side}px;height:auto" if width >= height else f"height:{side}px;width:auto"
-    title = escape(f"trial {trial.number}: {image.title}{_extent(image)}", quote=True)
+    title = escape(f"trial {trial.number}: {image.title}{_extent_text(image)}", quote=True)
     return f'<img src="data:image/png;base64,{text}" alt="{title}" title="{title}" style="{style}">'
 
 
-def _extent(image: Image) -> str:
+def _extent_text(image: Image) -> str:
     if len(image.y) < 2 or len(image.x) < 2:
         return ""
     spans = (f"{abs(float(axis[-1] - axis[0]) + float(axis[1] - axis[0])):.4g}" for axis in (image.y, image.x))

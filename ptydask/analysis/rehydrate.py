@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -18,14 +17,14 @@ from optuna.distributions import (
     IntDistribution,
     json_to_distribution,
 )
-from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from ptydask import model
 from ptydask.analysis.data import StudyData, search_space
 from ptydask.model import Scalar, StudyMeta, TrialRecord
-from ptydask.space import ranges
+from ptydask.sampling.factory import quiet_optuna
+from ptydask.space import quantiles, ranges
 
 _LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 - Optuna's times are naive
 
@@ -44,7 +43,7 @@ def to_optuna_study(data: StudyData) -> optuna.Study:
 
 def create_empty_study(meta: StudyMeta, storage: BaseStorage) -> optuna.Study:
     """The study without trials, in ``storage``; Optuna's plots name its metric."""
-    with _quiet_optuna():
+    with quiet_optuna():
         study = optuna.create_study(study_name=meta.name, direction=meta.direction, storage=storage)
         study.set_metric_names([meta.metric])
     return study
@@ -82,18 +81,30 @@ def _recorded_trial(record: TrialRecord, data: StudyData, dists: Mapping[str, Ba
         state = TrialState.FAIL
     begun = _local_time(record.started) or _local_time(data.meta.created) or _LONG_AGO
     seconds = record.seconds if math.isfinite(record.seconds) else 0.0
+    trial = _frozen_trial(record.number, state, begun, params, dists)
+    trial.value = None if state is TrialState.FAIL else value
+    trial.datetime_complete = begun + timedelta(seconds=max(0.0, seconds))
+    trial.user_attrs = _user_attrs(record, params)
+    trial.intermediate_values = _intermediate_values(data, record.number)
+    return trial
+
+
+def _frozen_trial(
+    number: int, state: TrialState, begun: datetime, params: dict[str, Any], dists: Mapping[str, BaseDistribution]
+) -> FrozenTrial:
+    """A trial without a value that ended as it began."""
     return FrozenTrial(
-        number=record.number,
-        trial_id=record.number,
+        number=number,
+        trial_id=number,
         state=state,
-        value=None if state is TrialState.FAIL else value,
+        value=None,
         datetime_start=begun,
-        datetime_complete=begun + timedelta(seconds=max(0.0, seconds)),
+        datetime_complete=begun if state.is_finished() else None,
         params=params,
         distributions={name: dists[name] for name in params},
-        user_attrs=_user_attrs(record, params),
+        user_attrs={},
         system_attrs={},
-        intermediate_values=_intermediate_values(data, record.number),
+        intermediate_values={},
     )
 
 
@@ -105,31 +116,21 @@ def _placeholder_trial(
     state: TrialState,
 ) -> FrozenTrial:
     """A number without a record; where its parameters were tried ``again``, it has those."""
-    params = _external_params(again.params, dists) if again is not None else {}
-    begun = _local_time(again.started if again is not None else meta.created) or _LONG_AGO
-    lost = {"reason": model.Reason.LOST.value, "retried_as": again.number} if again is not None else {}
-    if again is not None:
-        state = TrialState.FAIL
-    return FrozenTrial(
-        number=number,
-        trial_id=number,
-        state=state,
-        value=None,
-        datetime_start=begun,
-        datetime_complete=begun if state.is_finished() else None,
-        params=params,
-        distributions={name: dists[name] for name in params},
-        user_attrs=lost or {"reason": "not recorded"},
-        system_attrs={},
-        intermediate_values={},
-    )
+    if again is None:
+        trial = _frozen_trial(number, state, _local_time(meta.created) or _LONG_AGO, {}, dists)
+        trial.user_attrs = {"reason": "not recorded"}
+        return trial
+    begun = _local_time(again.started) or _LONG_AGO
+    trial = _frozen_trial(number, TrialState.FAIL, begun, _external_params(again.params, dists), dists)
+    trial.user_attrs = {"reason": model.Reason.LOST.value, "retried_as": again.number}
+    return trial
 
 
-def _external_params(given: Mapping[str, Scalar], dists: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+def _external_params(params: Mapping[str, Scalar], dists: Mapping[str, BaseDistribution]) -> dict[str, Any]:
     """The values as Optuna gives them back: the type of the distribution, the choice itself."""
     return {
         name: dists[name].to_external_repr(dists[name].to_internal_repr(value))
-        for name, value in given.items()
+        for name, value in params.items()
         if _is_representable(value)
     }
 
@@ -137,13 +138,13 @@ def _external_params(given: Mapping[str, Scalar], dists: Mapping[str, BaseDistri
 def _user_attrs(record: TrialRecord, params: Mapping[str, Any]) -> dict[str, Any]:
     names = ("reason", "message", "attempt", "retry_of", "origin", "worker", "host", "job", "device", "seed")
     facts = {name: getattr(record, name) for name in names}
-    said = {name: getattr(value, "value", value) for name, value in facts.items() if value not in ("", None)}
+    attributes = {name: getattr(value, "value", value) for name, value in facts.items() if value not in ("", None)}
     if record.state is model.TrialState.FAIL and record.error is not None:
-        said["error"] = record.error
-    said |= {f"metrics.{name}": value for name, value in record.metrics.items()}
+        attributes["error"] = record.error
+    attributes |= {f"metrics.{name}": value for name, value in record.metrics.items()}
     # What Optuna does not know, or has as the nearest float.
     odd = {name: value for name, value in record.params.items() if name not in params or params[name] != value}
-    return said | {f"params.{name}": _value_text(value) for name, value in odd.items()}
+    return attributes | {f"params.{name}": _value_text(value) for name, value in odd.items()}
 
 
 def _value_text(value: Scalar) -> str:
@@ -178,15 +179,14 @@ def distributions(meta: StudyMeta, records: Iterable[TrialRecord]) -> dict[str, 
     The study's own where it does; widened where a person's guess, an import or an earlier run with another range lies
     outside; made from the values where the study does not say.
     """
-    values: dict[str, list[Scalar]] = {name: [] for name in _declared_distributions(meta)}
+    declared = _declared_distributions(meta)
+    values: dict[str, list[Scalar]] = {name: [] for name in declared}
     for record in records:
         for name, value in record.params.items():
             if _is_representable(value):
                 values.setdefault(name, []).append(value)
-    said = _declared_distributions(meta)
-    return {
-        name: widen_distribution(said.get(name), list(_unique_values(tried))) for name, tried in values.items() if tried
-    }
+    tried = {name: _unique_values(values) for name, values in values.items() if values}
+    return {name: widen_distribution(declared.get(name), values) for name, values in tried.items()}
 
 
 def widen_distribution(dist: BaseDistribution | None, values: Sequence[Scalar]) -> BaseDistribution:
@@ -205,35 +205,40 @@ def widen_distribution(dist: BaseDistribution | None, values: Sequence[Scalar]) 
 def _numeric_distribution(
     dist: FloatDistribution | IntDistribution | None, values: Sequence[int | float]
 ) -> BaseDistribution:
-    ends = [*values, *([dist.low, dist.high] if dist is not None else [])]
-    low, high, log = min(ends), max(ends), dist is not None and dist.log and min(ends) > 0
-    whole = all(float(end).is_integer() for end in ends) and not isinstance(dist, FloatDistribution)
-    if whole and (dist is not None or all(isinstance(end, int) for end in ends)):
-        step = dist.step if isinstance(dist, IntDistribution) else 1
-        if any((int(end) - int(low)) % step for end in ends):
-            step = 1
+    """The range from the least to the largest; of the kind, scale and grid of ``dist`` as far as all values allow."""
+    ends = list(values) if dist is None else [*values, dist.low, dist.high]
+    low, high = min(ends), max(ends)
+    log = dist is not None and dist.log and low > 0
+    step = 1
+    if isinstance(dist, IntDistribution):
+        # 3.0 fits a range of integers, since a value of another run may come back as a float.
+        whole = all(float(end).is_integer() for end in ends)
+        on_grid = whole and all((int(end) - int(low)) % dist.step == 0 for end in ends)
+        step = dist.step if on_grid else 1
+    else:
+        whole = dist is None and all(isinstance(end, int) for end in ends)
+    if whole:
         return IntDistribution(int(low), int(high), log=log, step=step)
-    if dist is not None and dist.step is not None and isinstance(dist, FloatDistribution) and not log:
-        grid = FloatDistribution(float(low), float(high), step=dist.step) if low < high else None
-        if grid is not None and grid.high == high and all(_distribution_contains(grid, end) for end in ends):
+    if isinstance(dist, FloatDistribution) and dist.step is not None and low < high:
+        grid = FloatDistribution(float(low), float(high), step=dist.step)
+        # Optuna moves an end that is beside the grid: then the range would not hold it.
+        if grid.high == high and all(_distribution_contains(grid, end) for end in ends):
             return grid
     return FloatDistribution(float(low), float(high), log=log)
 
 
 def _declared_distributions(meta: StudyMeta) -> dict[str, BaseDistribution]:
     """What the file says; a parameter of which it says nothing that Optuna can read is left out."""
-    found: dict[str, BaseDistribution] = {}
-    for name, one in search_space(meta).items():
-        try:
-            found[name] = json_to_distribution(json.dumps(one))
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found
+    declared: dict[str, BaseDistribution] = {}
+    for name, entry in search_space(meta).items():
+        with suppress(ValueError, KeyError, TypeError):
+            declared[name] = json_to_distribution(json.dumps(entry))
+    return declared
 
 
 def _distribution_contains(dist: BaseDistribution, value: Scalar) -> bool:
     if isinstance(dist, CategoricalDistribution):
-        return any(_is_same_value(choice, value) for choice in dist.choices)
+        return quantiles.find_choice(dist.choices, value) is not None
     if not ranges.is_number(value):
         return False
     number = cast(float, value)
@@ -253,28 +258,9 @@ def _is_representable(value: Scalar) -> bool:
         return False
 
 
-def _unique_values(values: Iterable[Any]) -> Iterator[Any]:
-    """Each value once, in the order of its appearance; True is not 1."""
-    seen: set[tuple[bool, Any]] = set()
+def _unique_values(values: Iterable[Any]) -> list[Any]:
+    """Each value once, where it first appears; True is not 1."""
+    first: dict[tuple[bool, Any], Any] = {}
     for value in values:
-        key = (isinstance(value, bool), value)
-        if key not in seen:
-            seen.add(key)
-            yield value
-
-
-def _is_same_value(a: object, b: object) -> bool:
-    return a == b and isinstance(a, bool) == isinstance(b, bool)
-
-
-@contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """Without Optuna's line on a new study, and its warning that names of metrics are new."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)
+        first.setdefault((isinstance(value, bool), value), value)
+    return list(first.values())

@@ -126,9 +126,9 @@ class StudyResults:
         if not results.live:
             return Status("finished" if results.packed else "stopped", **counts)
         run: Mapping[str, Any] = (results.last_words() or {}).get("run") or {}
-        said = run.get("counts") or {}
-        counts = {word: max(here, int(said.get(word, 0))) for word, here in counts.items()}
-        return Status("running", **counts, running=int(said.get("running", 0)), total=run.get("total") or None)
+        reported = run.get("counts") or {}
+        counts = {word: max(count, int(reported.get(word, 0))) for word, count in counts.items()}
+        return Status("running", **counts, running=int(reported.get("running", 0)), total=run.get("total") or None)
 
     def refresh(self) -> Self:
         """Take in the trials that were recorded since; returns itself. Raises StoreError."""
@@ -224,10 +224,10 @@ class StudyResults:
 
     def data(self, *, curves: bool = True) -> StudyData:
         """Every trial as a record, and every curve: what figures and reports are made of."""
-        found = load_study(self.results, curves=curves)
-        here = set(self.numbers)
-        records = tuple(record for record in found.records if record.number in here)
-        return StudyData(found.meta, records, {n: curve for n, curve in found.curves.items() if n in here})
+        study = load_study(self.results, curves=curves)
+        numbers = set(self.numbers)
+        records = tuple(record for record in study.records if record.number in numbers)
+        return StudyData(study.meta, records, {n: curve for n, curve in study.curves.items() if n in numbers})
 
     def study(self) -> optuna.Study:
         """The Optuna study, in memory, with every trial under its own number.
@@ -339,4 +339,4 @@ class StudyResults:
 
 def _log_parameters(meta: StudyMeta) -> list[str]:
     """The parameters whose range the study says is logarithmic."""
-    return [name for name, one in search_space(meta).items() if (one.get("attributes") or {}).get("log")]
+    return [name for name, entry in search_space(meta).items() if (entry.get("attributes") or {}).get("log")]

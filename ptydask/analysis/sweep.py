@@ -34,8 +34,8 @@ def error_word(meta: StudyMeta) -> str:
 
 def config(meta: StudyMeta) -> dict[str, Any]:
     """The sweep's configuration, see :mod:`ptydask.space.sweep_values`; empty where the file does not hold one."""
-    said = json_object(meta.config_json)
-    return said if isinstance(said.get("parameters"), list) else {}
+    loaded = json_object(meta.config_json)
+    return loaded if isinstance(loaded.get("parameters"), list) else {}
 
 
 def program_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
@@ -43,30 +43,37 @@ def program_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
 
     Where the study's configuration is not known, the tuned ones alone. Raises StoreError for a trial that lacks one.
     """
-    known = config(meta)
-    if not known:
+    loaded = config(meta)
+    if not loaded:
         return dict(record.params)
     try:
-        return sweep_values.values(known, record.params)
+        return sweep_values.values(loaded, record.params)
     except KeyError as error:
         raise StoreError(f"trial {record.number} has no value of {error.args[0]}") from error
 
 
 def constants(meta: StudyMeta) -> dict[str, Any]:
     """The parameters that are not tuned, by their names, those of nested ones joined with dots."""
-    return {one["name"]: one["value"] for one in config(meta).get("parameters", ()) if "value" in one}
+    return {
+        parameter["name"]: parameter["value"]
+        for parameter in config(meta).get("parameters", ())
+        if "value" in parameter
+    }
 
 
 def program(meta: StudyMeta) -> str:
     """What the sweep runs, as its file has it: ``ldctbench-train``, ``train.py``, ``package.module:function``."""
-    known = config(meta)
-    own = known.get("engine")
-    return str(known.get("program") or (own.get("callable") if isinstance(own, Mapping) else "") or "")
+    loaded = config(meta)
+    engine = loaded.get("engine")
+    name = loaded.get("program")
+    if not name and isinstance(engine, Mapping):
+        name = engine.get("callable")
+    return str(name or "")
 
 
-def yaml_text(given: Mapping[str, Any]) -> str:
+def yaml_text(values: Mapping[str, Any]) -> str:
     """The values as YAML that every reader understands alike: a text that looks like a number is in quotes."""
-    return str(yaml.dump(dict(given), Dumper=_QuotingDumper, sort_keys=False, allow_unicode=True, width=1000))
+    return str(yaml.dump(dict(values), Dumper=_QuotingDumper, sort_keys=False, allow_unicode=True, width=1000))
 
 
 class _QuotingDumper(yaml.SafeDumper):

@@ -16,7 +16,7 @@ from ptydask.analysis.lazy import LazyArray
 from ptydask.errors import StoreError
 from ptydask.model import Image, Reason, Scalar, StudyMeta, TrialRecord, TrialState
 from ptydask.store.artifacts import StoredFile
-from ptydask.store.reader import TrialData
+from ptydask.store.reader import StoredArray, TrialData
 
 if TYPE_CHECKING:
     import xarray
@@ -154,7 +154,7 @@ class Trial:
     @property
     def lost(self) -> str:
         """What could not be kept of the trial, or was taken out later, and why; empty where everything is there."""
-        return "; ".join(said for said in (self._data.lost, self._data.dropped) if said)
+        return "; ".join(reason for reason in (self._data.lost, self._data.dropped) if reason)
 
     # --- what it made ----------------------------------------------------------------------------
 
@@ -202,9 +202,9 @@ class Trial:
     @property
     def pixel_size(self) -> float:
         """The width of an object pixel in angstrom (m where ``attributes`` has that as ``length_unit``)."""
-        found = self._data.attributes.get("pixel_size")
-        if isinstance(found, int | float):
-            return float(found)
+        size = self._data.attributes.get("pixel_size")
+        if isinstance(size, int | float):
+            return float(size)
         image = self._data.image
         if image is not None and len(image.x) > 1:
             return float(image.x[1] - image.x[0])
@@ -218,16 +218,12 @@ class Trial:
     @property
     def arrays(self) -> dict[str, LazyArray]:
         """Every array by its name, also of other engines."""
-        return {name: self._lazy_array(name) for name in self._data.arrays}
+        return self._lazy_arrays(self._data.arrays)
 
     @property
     def snapshots(self) -> dict[int, dict[str, LazyArray]]:
         """Iteration -> the arrays as they were then."""
-        taken = sorted(self._data.snapshots.items())
-        return {
-            step: {name: lazy.from_stored(array, DIMS.get(name, ()), self._ready) for name, array in arrays.items()}
-            for step, arrays in taken
-        }
+        return {step: self._lazy_arrays(arrays) for step, arrays in sorted(self._data.snapshots.items())}
 
     @property
     def attributes(self) -> dict[str, Scalar]:
@@ -250,9 +246,9 @@ class Trial:
             return dict(json.loads(self._meta.config_json))
         from ptydask.analysis.export import params
 
-        made = params.with_values(self._meta, self.record)
-        made["init_params"] = {**made["init_params"], "random_seed": self.record.seed}
-        return {**made, "hypertune_params": {"if_hypertune": False}}
+        config = params.with_values(self._meta, self.record)
+        config["init_params"]["random_seed"] = self.record.seed
+        return {**config, "hypertune_params": {"if_hypertune": False}}
 
     def to_xarray(self) -> xarray.Dataset:
         """Arrays, image and curve with calibrated coordinates and units, read into memory.
@@ -267,20 +263,20 @@ class Trial:
     # --- pieces ----------------------------------------------------------------------------------
 
     def _require_array(self, name: str) -> LazyArray:
-        if name in self._data.arrays:
-            return self._lazy_array(name)
-        raise StoreError(f"trial {self.number} has no {name}{self._missing_reason(name)}")
-
-    def _lazy_array(self, name: str) -> LazyArray:
+        if name not in self._data.arrays:
+            raise StoreError(f"trial {self.number} has no {name}{self._missing_reason(name)}")
         return lazy.from_stored(self._data.arrays[name], DIMS.get(name, ()), self._ready)
+
+    def _lazy_arrays(self, arrays: Mapping[str, StoredArray]) -> dict[str, LazyArray]:
+        return {name: lazy.from_stored(array, DIMS.get(name, ()), self._ready) for name, array in arrays.items()}
 
     def _missing_reason(self, name: str = "") -> str:
         """Why something is missing, as the end of a sentence."""
         if sweep.is_sweep(self._meta) and not self._data.arrays:
             return ": what ran it makes numbers and files, no arrays"
-        for said in (self._data.lost, self._data.dropped):
-            if said:
-                return f": {said}"
+        for reason in (self._data.lost, self._data.dropped):
+            if reason:
+                return f": {reason}"
         if self.state is TrialState.FAIL:
             return f": it {self.reason or 'failed'}" + (f" ({self.message})" if self.message else "")
         if self._data.arrays and name:

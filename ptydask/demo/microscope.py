@@ -103,12 +103,12 @@ def scan_positions(experiment: Experiment) -> NDArray[np.float64]:
 def simulate_patterns(experiment: Experiment) -> NDArray[np.uint16]:
     """The counted diffraction patterns, (scan * scan, pixels, pixels)."""
     rng = np.random.default_rng(experiment.seed)
-    where, wave = scan_positions(experiment), simulate_probe(experiment)
+    centres, probe = scan_positions(experiment), simulate_probe(experiment)
     window = experiment.pixels * experiment.pixel_size
-    specimen = tungsten_diselenide(float(np.abs(where).max()) + window, rng)
-    counts = np.empty((len(where), experiment.pixels, experiment.pixels), dtype=np.uint16)
-    for number, centre in enumerate(where):
-        exit_wave = wave * np.exp(1j * _phase(experiment, specimen, centre))
+    specimen = tungsten_diselenide(float(np.abs(centres).max()) + window, rng)
+    counts = np.empty((len(centres), experiment.pixels, experiment.pixels), dtype=np.uint16)
+    for number, centre in enumerate(centres):
+        exit_wave = probe * np.exp(1j * _specimen_phase(experiment, specimen, centre))
         intensity = np.fft.fftshift(np.abs(np.fft.fft2(exit_wave, norm="ortho")) ** 2)
         edge = (FINER - 1) * experiment.pixels // 2
         seen = intensity[edge : edge + experiment.pixels, edge : edge + experiment.pixels]
@@ -116,7 +116,7 @@ def simulate_patterns(experiment: Experiment) -> NDArray[np.uint16]:
     return counts
 
 
-def _phase(experiment: Experiment, specimen: Specimen, centre: NDArray[np.float64]) -> NDArray[np.float64]:
+def _specimen_phase(experiment: Experiment, specimen: Specimen, centre: NDArray[np.float64]) -> NDArray[np.float64]:
     """The specimen's phase on the probe's grid around ``centre``: a sum of separable Gaussians."""
     points, step = FINER * experiment.pixels, experiment.pixel_size / FINER
     axis = (np.arange(points) - points // 2) * step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask import __version__
-from ptydask.analysis.export import absent
-from ptydask.analysis.export.params import with_values
+from ptydask.analysis.export.params import config_section, with_values
 from ptydask.errors import StoreError
-from ptydask.model import StudyMeta
+from ptydask.model import StudyMeta, TrialState
 from ptydask.space import tunables
 from ptydask.store.foreign import ptyrad_model
 from ptydask.store.foreign.ptyrad_model import PtyradModel
@@ -43,9 +42,9 @@ class ModelOfTrial:
 
 def write(path: Path, meta: StudyMeta, trial: TrialData) -> tuple[str, ...]:
     """Write the trial's model file; returns what had to be derived. Raises StoreError, OSError."""
-    made = of_trial(meta, trial)
-    ptyrad_model.write(path, made.model, creator=f"ptydask {__version__}")
-    return made.derived
+    exported = of_trial(meta, trial)
+    ptyrad_model.write(path, exported.model, creator=f"ptydask {__version__}")
+    return exported.derived
 
 
 def of_trial(meta: StudyMeta, trial: TrialData) -> ModelOfTrial:
@@ -97,11 +96,23 @@ def check_exportable(meta: StudyMeta, trial: TrialData) -> None:
         raise StoreError(f"trial {number}: a model file is PtyRAD's, and this study is of the engine {meta.engine!r}")
     missing = [name for name in (*TENSORS, "positions") if name not in trial.arrays]
     if missing:
-        raise absent.missing_data_error(trial, missing)
+        raise missing_data_error(trial, missing)
     if not trial.attributes.get("pixel_size"):
         raise StoreError(f"trial {number} does not say its pixel_size")
     if not trial.attributes.get("wavelength") and not with_values(meta, trial.record)["init_params"].get("probe_kv"):
         raise StoreError(f"trial {number} does not say its wavelength, nor the params file its probe_kv")
+
+
+def missing_data_error(trial: TrialData, names: Sequence[str], between: str = ", ") -> StoreError:
+    """The error for a trial without ``names``, which says what became of them."""
+    not_imported = trial.attributes.get("not_imported")
+    if trial.record.state is TrialState.FAIL:
+        why = "it failed"
+    elif trial.lost or trial.dropped:
+        why = trial.lost or trial.dropped
+    else:
+        why = f"not imported: {not_imported}" if not_imported else "its arrays were not kept"
+    return StoreError(f"trial {trial.record.number} has no {between.join(names)}: {why}")
 
 
 def count_iterations(trial: TrialData) -> int:
@@ -127,10 +138,10 @@ class _TrialValues:
 
     def number(self, name: str, other: Any, how: str = "") -> Any:
         """The trial's fact ``name``, else ``other``, which comes from ``how``."""
-        found = self._trial.attributes.get(name)
-        if found is None and how:
+        value = self._trial.attributes.get(name)
+        if value is None and how:
             self.derived.append(f"{name}: {how}")
-        return other if found is None else found
+        return other if value is None else value
 
     def array(self, name: str, other: NDArray[Any], how: str = "") -> NDArray[Any]:
         """The same of an array."""
@@ -145,10 +156,7 @@ class _TrialValues:
 
     def section(self, *way: str) -> dict[str, Any]:
         """A part of the params; empty where there is none."""
-        part: Any = self.params
-        for name in way:
-            part = part.get(name) if isinstance(part, dict) else None
-        return part if isinstance(part, dict) else {}
+        return config_section(self.params, way)
 
     @property
     def pixel_size(self) -> float:
@@ -165,8 +173,8 @@ def _split_positions(facts: _TrialValues) -> tuple[NDArray[Any], NDArray[Any]]:
 def _model_attributes(facts: _TrialValues, crop: NDArray[Any], version: str) -> dict[str, Any]:
     """PtyRAD's ``model_attributes`` as its ``version``, 0.1.0b13 or 1.0, has them."""
     init, model = facts.section("init_params"), facts.section("model_params")
-    update = {name: part for name, part in facts.section("model_params", "update_params").items() if part}
-    rates = {name: part.get("lr", 0.0) for name, part in update.items()}
+    update = {name: settings for name, settings in facts.section("model_params", "update_params").items() if settings}
+    rates = {name: settings.get("lr", 0.0) for name, settings in update.items()}
     probe, dx = facts.read("probe"), facts.pixel_size
     thickness = float(
         facts.number("initial_slice_thickness", facts.read("slice_thickness"), "that of the last iteration")
@@ -177,9 +185,9 @@ def _model_attributes(facts: _TrialValues, crop: NDArray[Any], version: str) -> 
     half_bin = not version or version.startswith("0.")
     return {
         "detector_blur_std": model.get("detector_blur_std"),
-        "start_iter": {name: part.get("start_iter") for name, part in update.items()},
+        "start_iter": {name: settings.get("start_iter") for name, settings in update.items()},
         "lr_params": rates,
-        "omode_occu": _occupancy(init, facts.read("object_phase").shape[0]),
+        "omode_occu": _mode_occupancy(init, facts.read("object_phase").shape[0]),
         "H": propagator(probe.shape[-2:], dx, thickness, wavelength, half_bin=half_bin),
         "N_scan_slow": np.int32(slow),
         "N_scan_fast": np.int32(fast),
@@ -203,8 +211,8 @@ def _scan_shape(facts: _TrialValues, positions: int) -> tuple[int, int]:
     init = facts.section("init_params")
     crop = init.get("meas_crop") or [None, None]
     slow, fast = (
-        len(range(int(init.get(f"pos_N_scan_{way}") or 0))[slice(*(part or (None,)))])
-        for way, part in zip(("slow", "fast"), crop[:2], strict=True)
+        len(range(int(init.get(f"pos_N_scan_{way}") or 0))[slice(*(bounds or (None,)))])
+        for way, bounds in zip(("slow", "fast"), crop[:2], strict=True)
     )
     how = "from the params file"
     if slow * fast != positions:
@@ -212,7 +220,7 @@ def _scan_shape(facts: _TrialValues, positions: int) -> tuple[int, int]:
     return int(facts.number("scan_positions_slow", slow, how)), int(facts.number("scan_positions_fast", fast, how))
 
 
-def _occupancy(init: Mapping[str, Any], modes: int) -> NDArray[np.float32]:
+def _mode_occupancy(init: Mapping[str, Any], modes: int) -> NDArray[np.float32]:
     """The fixed weight of every object mode, as ``Initializer.init_omode_occu`` sets it."""
     asked = init.get("obj_omode_init_occu") or {}
     if asked.get("occu_type") == "custom" and asked.get("init_occu") is not None:
@@ -240,8 +248,8 @@ def propagator(
 def _thickness_by_iteration(facts: _TrialValues, steps: NDArray[Any]) -> NDArray[Any]:
     """(n, 2): iteration and slice thickness; the last iteration alone where the thickness was refined."""
     rate = (facts.section("model_params", "update_params").get("slice_thickness") or {}).get("lr")
-    known = steps[-1:] if rate else steps
-    return np.column_stack([known, np.full(len(known), float(facts.read("slice_thickness")))])
+    iterations = steps[-1:] if rate else steps
+    return np.column_stack([iterations, np.full(len(iterations), float(facts.read("slice_thickness")))])
 
 
 def _provenance(meta: StudyMeta, trial: TrialData, params: Mapping[str, Any]) -> str:
@@ -258,14 +266,14 @@ def _provenance(meta: StudyMeta, trial: TrialData, params: Mapping[str, Any]) ->
     }
 
     def start(name: str) -> dict[str, Any]:
-        source, given = init.get(f"{name}_source"), init.get(f"{name}_params")
+        source, settings = init.get(f"{name}_source"), init.get(f"{name}_params")
         simulated = source in (None, "simu")
         return {
             "uid": mark,
             "timestamp": record.started,
-            "run_name": "<Simulation>" if simulated else str(given),
+            "run_name": "<Simulation>" if simulated else str(settings),
             "action": "Simulated" if simulated else f"Imported {source}",
-            "metadata": {"sim_params": given} if simulated else {"original_path": str(given)},
+            "metadata": {"sim_params": settings} if simulated else {"original_path": str(settings)},
         }
 
     return json.dumps({name: [start(name), run] for name in ("probe", "pos", "obj", "tilt")}, indent=2, default=str)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,23 +130,29 @@ def _resolve_paths(config: dict[str, Any], meta: StudyMeta, near: Path) -> list[
     """Make the paths in ``config`` absolute; a note for each file that is not there."""
     notes = []
     for *way, last in _PATHS:
-        part: Any = config
-        for name in way:
-            part = part.get(name) if isinstance(part, dict) else None
-        if isinstance(part, dict) and isinstance(part.get(last), str):
-            found = _find_data_file(Path(part[last]), meta.provenance, near)
-            part[last] = str(found)
-            if not found.exists():
-                notes.append(f"{'.'.join((*way, last))}: {found} is not on this machine")
+        section = config_section(config, way)
+        if isinstance(section.get(last), str):
+            data_file = _find_data_file(Path(section[last]), meta.provenance, near)
+            section[last] = str(data_file)
+            if not data_file.exists():
+                notes.append(f"{'.'.join((*way, last))}: {data_file} is not on this machine")
     return notes
 
 
-def _find_data_file(path: Path, said: Mapping[str, str], near: Path) -> Path:
+def config_section(config: dict[str, Any], way: Sequence[str]) -> dict[str, Any]:
+    """The section of ``config`` that the names ``way`` lead to; an empty one where there is none."""
+    section: Any = config
+    for name in way:
+        section = section.get(name) if isinstance(section, dict) else None
+    return section if isinstance(section, dict) else {}
+
+
+def _find_data_file(path: Path, provenance: Mapping[str, str], near: Path) -> Path:
     """Where the run had the file; where it is not there any more, the same path from here or from the results."""
-    ran_in = Path(said.get("working_directory") or ".").absolute()
+    ran_in = Path(provenance.get("working_directory") or ".").absolute()
     recorded = ran_in / path
     moved = [path.absolute(), near.absolute().parent / path, near.absolute().parent / path.name]
-    return next((place for place in (recorded, *moved) if place.exists()), recorded)
+    return next((candidate for candidate in (recorded, *moved) if candidate.exists()), recorded)
 
 
 # --- going on ----------------------------------------------------------------------------------------
@@ -160,17 +166,17 @@ def _load_everything(config: dict[str, Any], trial: TrialData, model_file: str) 
     init["obj_Nlayer"] = int(trial.arrays["object_phase"].shape[1])
     init["obj_slice_thickness"] = float(trial.arrays["slice_thickness"].read())
     for name in ("optimizer_params", "scheduler_params"):
-        part = config.get("model_params", {}).get(name)
-        if isinstance(part, dict) and "load_state" in part:
-            part["load_state"] = None
+        section = config.get("model_params", {}).get(name)
+        if isinstance(section, dict) and "load_state" in section:
+            section["load_state"] = None
 
 
 def _move_schedule(config: dict[str, Any], done: int) -> None:
     """Count ``start_iter`` and ``end_iter`` from iteration ``done`` on."""
     update = config.get("model_params", {}).get("update_params") or {}
-    for part in (*update.values(), *(config.get("constraint_params") or {}).values()):
-        if isinstance(part, dict) and part.get("start_iter") is not None:
-            part.update(shift_iterations(part, done))
+    for schedule in (*update.values(), *(config.get("constraint_params") or {}).values()):
+        if isinstance(schedule, dict) and schedule.get("start_iter") is not None:
+            schedule.update(shift_iterations(schedule, done))
 
 
 def shift_iterations(schedule: Mapping[str, Any], done: int) -> dict[str, Scalar]:

@@ -104,8 +104,8 @@ def render_tiffs(
             tag = ("_crop" if cropped else "") + _BITS.get(bit, "")
             for name in _object_names(asked):
                 data = arrays[name][:, :, region[0], region[1]] if cropped else arrays[name]
-                for what, shown, axes in _object_views(name, data, modes.get("obj_dim") or (2, 3, 4)):
-                    yield _render_tiff(f"{what}{tag}", shown, axes, bit, ending, cropped=cropped)
+                for kind, pixels, axes in _object_views(name, data, modes.get("obj_dim") or (2, 3, 4)):
+                    yield _render_tiff(f"{kind}{tag}", pixels, axes, bit, ending, cropped=cropped)
 
 
 def _object_names(asked: Sequence[str]) -> tuple[str, ...]:
@@ -116,19 +116,19 @@ def _object_names(asked: Sequence[str]) -> tuple[str, ...]:
 def _object_views(name: str, data: NDArray[Any], dims: Sequence[int]) -> list[tuple[str, NDArray[Any], str]]:
     """What PtyRAD makes of an object (omode, z, y, x) in 2, 3 and 4 dimensions, with its axes."""
     if data.shape[:2] == (1, 1):
-        found = [("", data[0, 0], "YX")]
+        views = [("", data[0, 0], "YX")]
     elif data.shape[0] == 1:
-        found = [("_zstack", data[0], "ZYX"), *_depth_projections(name, "", data[0], 0, "YX")]
+        views = [("_zstack", data[0], "ZYX"), *_depth_projections(name, "", data[0], 0, "YX")]
     elif data.shape[1] == 1:
         modes = data[:, 0]
-        found = [("_ostack", modes, "TYX"), ("_omean", modes.mean(0), "YX"), ("_ostd", modes.std(0), "YX")]
+        views = [("_ostack", modes, "TYX"), ("_omean", modes.mean(0), "YX"), ("_ostd", modes.std(0), "YX")]
     else:
-        found = [("_4D", data, "TZYX"), ("_omean_zstack", data.mean(0), "ZYX")]
-        found += [
+        views = [("_4D", data, "TZYX"), ("_omean_zstack", data.mean(0), "ZYX")]
+        views += [
             *_depth_projections(name, "_ostack", data, 1, "TYX"),
             *_depth_projections(name, "_omean", data.mean(0), 0, "YX"),
         ]
-    return [(name + tag, shown, axes) for tag, shown, axes in found if len(axes) in dims]
+    return [(name + tag, pixels, axes) for tag, pixels, axes in views if len(axes) in dims]
 
 
 def _depth_projections(
@@ -140,12 +140,12 @@ def _depth_projections(
     return [(f"{tag}_zmean", data.mean(axis), axes), (f"{tag}_zprod", data.prod(axis), axes)]
 
 
-def _render_tiff(what: str, data: NDArray[Any], axes: str, bit: str, ending: str, *, cropped: bool) -> TiffImage:
-    shown, low, high = at_depth(data, bit)
-    return TiffImage(truncate_name(f"{what}{ending}.tif"), shown, axes, cropped, low, high, bit in _FULL_SCALE)
+def _render_tiff(kind: str, data: NDArray[Any], axes: str, bit: str, ending: str, *, cropped: bool) -> TiffImage:
+    pixels, low, high = scale_to_depth(data, bit)
+    return TiffImage(truncate_name(f"{kind}{ending}.tif"), pixels, axes, cropped, low, high, bit in _FULL_SCALE)
 
 
-def at_depth(data: NDArray[Any], bit: str) -> tuple[NDArray[Any], float, float]:
+def scale_to_depth(data: NDArray[Any], bit: str) -> tuple[NDArray[Any], float, float]:
     """``normalize_by_bit_depth``: the whole range of values on 8 or 16 bits or 0 to 1; ``raw`` as they are.
 
     Returns it with the values that became 0 and full scale.

@@ -56,11 +56,11 @@ def run_of(artifacts: Mapping[str, StoredFile]) -> WandbRun:
 
 def select_files(artifacts: Mapping[str, StoredFile], patterns: Sequence[str]) -> dict[str, StoredFile]:
     """Those whose path, or last name, fits one of ``patterns``; all where there is none."""
-    return {
-        path: file
-        for path, file in artifacts.items()
-        if not patterns or any(fnmatchcase(path, p) or fnmatchcase(path.rsplit("/", 1)[-1], p) for p in patterns)
-    }
+
+    def fits(path: str) -> bool:
+        return any(fnmatchcase(name, p) for name in (path, path.rsplit("/", 1)[-1]) for p in patterns)
+
+    return {path: file for path, file in artifacts.items() if not patterns or fits(path)}
 
 
 def is_safe_path(path: str) -> bool:
@@ -101,9 +101,9 @@ def ldctbench_usage(folder: Path, names: Sequence[str]) -> str:
     own = [name.removeprefix(f"{FILES}/") for name in names]
     if not {"args.yaml", "best_SSIM.pt"} <= set(own):
         return ""
-    at, name = folder.absolute(), folder.absolute().name
-    if at.parent.name == "wandb":
-        return f"ldctbench-test --methods {name}, in the folder {at.parent.parent}"
+    absolute, name = folder.absolute(), folder.absolute().name
+    if absolute.parent.name == "wandb":
+        return f"ldctbench-test --methods {name}, in the folder {absolute.parent.parent}"
     return f"ldctbench-test --methods {name}, in a folder where this one is wandb/{name}"
 
 
@@ -131,21 +131,21 @@ def write_files(
 
 
 def _refuse_occupied(folder: Path, force: bool) -> None:
-    there = next(iter(sorted(folder.iterdir())), None) if folder.is_dir() else None
-    if there is not None and not force:
-        raise UsageError(f"{folder}: holds {there.name!r} already; give another folder, or --force to write into it")
+    occupant = next(iter(sorted(folder.iterdir())), None) if folder.is_dir() else None
+    if occupant is not None and not force:
+        raise UsageError(f"{folder}: holds {occupant.name!r} already; give another folder, or --force to write into it")
 
 
 def _write_file(folder: Path, path: str, blocks: Iterator[bytes]) -> None:
     """Write one file; no link that lies in the folder is followed."""
-    *above, name = path.split("/")
-    at = folder
+    *folders, name = path.split("/")
+    parent = folder
     try:
-        for part in above:
-            at = at / part
-            if at.is_symlink():
-                raise StoreError(f"{at}: is a link that leads elsewhere; {shorten(path)} is not written through it")
-            at.mkdir(exist_ok=True)
-        files.write_blocks(at / name, blocks, durable=False)
+        for part in folders:
+            parent = parent / part
+            if parent.is_symlink():
+                raise StoreError(f"{parent}: is a link that leads elsewhere; {shorten(path)} is not written through it")
+            parent.mkdir(exist_ok=True)
+        files.write_blocks(parent / name, blocks, durable=False)
     except OSError as error:
         raise StoreError(f"{folder / path}: cannot be written: {error.strerror or error}") from error

@@ -59,8 +59,8 @@ def curve_rows(curves: Mapping[int, Curve]) -> Iterator[dict[str, Any]]:
     for number, curve in sorted(curves.items()):
         columns = {name: values.tolist() for name, values in curve.items()}
         for row in zip(*columns.values(), strict=True):
-            found = dict(zip(columns, row, strict=True))
-            yield {_TRIAL: number, **found, "step": int(found["step"])}
+            values = dict(zip(columns, row, strict=True))
+            yield {_TRIAL: number, **values, "step": int(values["step"])}
 
 
 # --- columns -----------------------------------------------------------------------------------------
@@ -93,15 +93,15 @@ def _trial_columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
 
 def _column_type(arrow: Any, values: Sequence[Any]) -> tuple[Any, Callable[[Any], Any], dict[str, str]]:
     """Type of a parameter's column, how a value goes into it, and what to say of it."""
-    there = [value for value in values if value is not None]
-    if all(isinstance(value, bool) for value in there) and there:
+    present = [value for value in values if value is not None]
+    if all(isinstance(value, bool) for value in present) and present:
         return arrow.bool_(), lambda value: value, {}
-    if not any(isinstance(value, bool | str) for value in there):
-        if all(isinstance(value, int) and value in _INT64 for value in there):
+    if not any(isinstance(value, bool | str) for value in present):
+        if all(isinstance(value, int) and value in _INT64 for value in present):
             return arrow.int64(), lambda value: value, {}
-        if all(isinstance(value, float) or value in _INT64 for value in there):
+        if all(isinstance(value, float) or value in _INT64 for value in present):
             return arrow.float64(), lambda value: None if value is None else float(value), {}
-    if all(isinstance(value, str) for value in there):
+    if all(isinstance(value, str) for value in present):
         return arrow.string(), lambda value: value, {}
     return arrow.string(), json.dumps, {"encoding": "json"}
 

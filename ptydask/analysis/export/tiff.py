@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask import __version__
-from ptydask.analysis.export import absent, ptyrad_names
-from ptydask.analysis.export.model import kept_iteration
+from ptydask.analysis.export import ptyrad_names
+from ptydask.analysis.export.model import kept_iteration, missing_data_error
 from ptydask.analysis.export.ptyrad_names import TiffImage
 from ptydask.errors import MissingDependency, StoreError, require
 from ptydask.model import StudyMeta
@@ -53,18 +53,18 @@ def of_trial(
     8-bit greys reach from the 0.1 % darkest to the 0.1 % brightest pixels of all slices. Raises StoreError where the
     trial has none of the parts.
     """
-    found = []
+    pictures = []
     for part in parts:
-        for what, data, axes, origin in _read_part(trial, part):
+        for stem, data, axes, origin in _read_part(trial, part):
             unit = _value_unit(trial, part)
             for bit in bits:
-                shown, low, high = at_depth(data, bit)
-                name = f"trial_{trial.record.number:06d}_{what}{'_8bit' if bit == '8' else ''}.tif"
-                picture = TiffImage(name, shown, axes, part == "image", low, high, bit == "8")
-                found.append(_add_calibration(trial, picture, unit, origin))
-    if not found:
-        raise absent.missing_data_error(trial, parts, " or ")
-    return found
+                pixels, low, high = clip_to_depth(data, bit)
+                name = f"trial_{trial.record.number:06d}_{stem}{'_8bit' if bit == '8' else ''}.tif"
+                picture = TiffImage(name, pixels, axes, part == "image", low, high, bit == "8")
+                pictures.append(_add_calibration(trial, picture, unit, origin))
+    if not pictures:
+        raise missing_data_error(trial, parts, " or ")
+    return pictures
 
 
 def as_ptyrad(meta: StudyMeta, trial: TrialData, bits: Sequence[str] | None = None) -> list[CalibratedTiff]:
@@ -78,30 +78,29 @@ def as_ptyrad(meta: StudyMeta, trial: TrialData, bits: Sequence[str] | None = No
         raise StoreError(f"--ptyrad-names: this study is of the engine {meta.engine!r}")
     names = {"objp": "object_phase", "obja": "object_amplitude", "probe": "probe"}
     if not all(name in trial.arrays for name in names.values()):
-        raise absent.missing_data_error(trial, tuple(names.values()), " or ")
+        raise missing_data_error(trial, tuple(names.values()), " or ")
     settings = json.loads(meta.config_json).get("recon_params") or {}
-    told = ptyrad_names.trial_text(trial.record, meta.direction, with_params=meta.keep.params_in_names)
-    ending = told + ptyrad_names.iteration_text(kept_iteration(trial))
+    stem = ptyrad_names.trial_text(trial.record, meta.direction, with_params=meta.keep.params_in_names)
+    ending = stem + ptyrad_names.iteration_text(kept_iteration(trial))
     rows, columns = scanned_region(trial)
     if meta.provenance.get("ptyrad", "").startswith("0."):  # which cut one pixel further up and left
         rows, columns = (slice(part.start - 1, part.stop - 1) for part in (rows, columns))
     arrays = {theirs: trial.arrays[ours].read() for theirs, ours in names.items()}
-    return [
-        _add_calibration(
-            trial,
-            picture,
-            "rad" if picture.name.startswith("objp") else "",
-            (rows.start, columns.start) if picture.cropped else (0, 0),
-        )
-        for picture in ptyrad_names.render_tiffs(arrays, (rows, columns), settings, ending, bits)
-    ]
+    tiffs = []
+    for picture in ptyrad_names.render_tiffs(arrays, (rows, columns), settings, ending, bits):
+        unit = "rad" if picture.name.startswith("objp") else ""
+        origin = (rows.start, columns.start) if picture.cropped else (0, 0)
+        tiffs.append(_add_calibration(trial, picture, unit, origin))
+    return tiffs
 
 
-def at_depth(data: NDArray[Any], bit: str) -> tuple[NDArray[Any], float, float]:
+def clip_to_depth(data: NDArray[Any], bit: str) -> tuple[NDArray[Any], float, float]:
     """``data`` on 8 bits, a few extreme pixels clipped, or as float32; and the values of black and of white."""
     low, high = (float(value) for value in np.percentile(data, (_CLIPPED, 100 - _CLIPPED)))
-    if bit == "raw" or not low < high:
-        return (data.astype(np.float32) if bit == "raw" else np.zeros(data.shape, np.uint8)), low, high
+    if bit == "raw":
+        return data.astype(np.float32), low, high
+    if not low < high:
+        return np.zeros(data.shape, np.uint8), low, high
     return np.round(255 * np.clip((data - low) / (high - low), 0, 1)).astype(np.uint8), low, high
 
 
@@ -109,11 +108,12 @@ def scanned_region(trial: TrialData) -> tuple[slice, slice]:
     """Rows and columns of the object under the probe's centres."""
     if trial.image is not None:
         size = object_pixel_size(trial)[0] or 1.0
-        return tuple(
-            slice(round(axis[0] / size), round(axis[0] / size) + len(axis)) for axis in (trial.image.y, trial.image.x)
-        )  # type: ignore[return-value]
+        y, x = trial.image.y, trial.image.x
+        row, column = round(y[0] / size), round(x[0] / size)
+        return slice(row, row + len(y)), slice(column, column + len(x))
     if "crop_positions" not in trial.arrays:
-        return tuple(slice(0, n) for n in trial.arrays["object_phase"].shape[-2:])  # type: ignore[return-value]
+        height, width = trial.arrays["object_phase"].shape[-2:]
+        return slice(0, height), slice(0, width)
     centres = trial.arrays["crop_positions"].read() + np.array(trial.arrays["probe"].shape[-2:]) // 2
     top, left, bottom, right = (int(value) for value in (*centres.min(0), *centres.max(0)))
     return slice(top, bottom + 1), slice(left, right + 1)
@@ -163,26 +163,26 @@ def _add_calibration(trial: TrialData, picture: TiffImage, value_unit: str, orig
     return CalibratedTiff(picture, value_unit, size * factor, thickness * factor, unit, origin)
 
 
-def write(path: Path, made: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> None:
+def write(path: Path, tiff: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> None:
     """Write one picture, whole or not at all.
 
     Fiji shows lengths on the object in angstrom, greys in the picture's own unit, and the trial with Image > Show
     Info. Raises MissingDependency, OSError.
     """
-    picture, size = made.picture, made.pixel_size or 1.0
-    facts = _tiff_metadata(made, meta, trial)
-    described = {
+    picture, size = tiff.picture, tiff.pixel_size or 1.0
+    facts = _tiff_metadata(tiff, meta, trial)
+    metadata = {
         "axes": picture.axes,
-        "unit": made.unit,
-        "xorigin": -made.origin[1],
-        "yorigin": -made.origin[0],
-        **({"spacing": made.spacing} if "Z" in picture.axes and made.spacing else {}),
-        **_imagej_display(made),
+        "unit": tiff.unit,
+        "xorigin": -tiff.origin[1],
+        "yorigin": -tiff.origin[0],
+        **({"spacing": tiff.spacing} if "Z" in picture.axes and tiff.spacing else {}),
+        **_imagej_display(tiff),
         "ptydask": json.dumps(facts),
         "Info": json.dumps(facts, indent=2),
     }
     out = io.BytesIO()
-    _import_tifffile().imwrite(out, picture.data, imagej=True, resolution=(1 / size, 1 / size), metadata=described)
+    _import_tifffile().imwrite(out, picture.data, imagej=True, resolution=(1 / size, 1 / size), metadata=metadata)
     files.write_bytes(path, out.getvalue(), durable=False)
 
 
@@ -197,17 +197,17 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def _imagej_display(made: CalibratedTiff) -> dict[str, Any]:
+def _imagej_display(tiff: CalibratedTiff) -> dict[str, Any]:
     """How ImageJ shows the values: what 8 or 16 bits stand for (a straight line), or where black and white are."""
-    picture = made.picture
+    picture = tiff.picture
     if picture.data.dtype == np.float32:
         low, high = (0.0, 1.0) if picture.scaled else (picture.low, picture.high)
         return {"min": low, "max": high} if high > low else {}
     step = (picture.high - picture.low) / np.iinfo(picture.data.dtype).max
-    return {"cf": 0, "c0": picture.low, "c1": step, "vunit": made.value_unit or "gray"} if step > 0 else {}
+    return {"cf": 0, "c0": picture.low, "c1": step, "vunit": tiff.value_unit or "gray"} if step > 0 else {}
 
 
-def _tiff_metadata(made: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> dict[str, Any]:
+def _tiff_metadata(tiff: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> dict[str, Any]:
     record = trial.record
     return {
         "study": meta.name,
@@ -216,12 +216,12 @@ def _tiff_metadata(made: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> d
         "error_metric": meta.metric,
         "error": record.error,
         "params": dict(record.params),
-        "pixel_size": made.pixel_size,
-        "length_unit": made.unit,
-        "slice_thickness": made.spacing,
-        "black": made.picture.low,
-        "white": made.picture.high,
-        "value_unit": made.value_unit,
+        "pixel_size": tiff.pixel_size,
+        "length_unit": tiff.unit,
+        "slice_thickness": tiff.spacing,
+        "black": tiff.picture.low,
+        "white": tiff.picture.high,
+        "value_unit": tiff.value_unit,
         "ptydask": __version__,
     }
 

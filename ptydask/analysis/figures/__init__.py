@@ -6,10 +6,11 @@ Importing this package imports no Matplotlib; drawing does.
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ptydask.errors import UsageError, nearest_hint, require
 
@@ -31,6 +32,13 @@ KINDS: Mapping[str, str] = {
     "timeline": "when which worker was at what",
 }
 """The kinds of figures, and what each shows."""
+
+_METADATA: Mapping[str, dict[str, Any]] = {
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+    "png": {"Software": "ptydask"},
+}
+"""By suffix, so that nothing in a file differs from one writing to the next."""
 
 
 def draw(
@@ -70,10 +78,28 @@ def drawable_kinds(data: StudyData) -> list[str]:
 
 
 def save(figure: Figure, path: Path | str, *, dpi: float = 200) -> None:
-    """Write a figure; the suffix (png, svg, pdf, tif, ...) says how. The file is there whole or not at all."""
-    from ptydask.analysis.figures import style
+    """Write a figure; the suffix (png, svg, pdf, tif, ...) says how. The file is there whole or not at all.
 
-    style.save(figure, Path(path), dpi)
+    Raises UsageError for a suffix that Matplotlib does not write.
+    """
+    from ptydask.analysis.figures import style
+    from ptydask.store import files
+
+    path = Path(path)
+    suffix = path.suffix.lower().removeprefix(".")
+    suffixes = figure.canvas.get_supported_filetypes()
+    if suffix not in suffixes:
+        raise UsageError(
+            f"{path}: no picture is written as {path.suffix or 'a file without a suffix'!r}; "
+            f"{nearest_hint(suffix, suffixes) or 'png, svg, pdf and tif are'}"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    out = io.BytesIO()
+    with style.style_context():
+        # zlib at its usual level takes a minute for the noise of a large montage, for a few percent
+        quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if suffix == "png" else {}
+        figure.savefig(out, format=suffix, dpi=dpi, metadata=_METADATA.get(suffix), **quick)
+    files.write_bytes(path, out.getvalue(), durable=False)
 
 
 def svg(figure: Figure, *, prefix: str = "") -> str:
@@ -83,7 +109,18 @@ def svg(figure: Figure, *, prefix: str = "") -> str:
     """
     from ptydask.analysis.figures import style
 
-    return style.svg(figure, prefix)
+    out = io.StringIO()
+    with style.style_context():
+        figure.savefig(out, format="svg", dpi=150, metadata={"Date": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :].replace("<svg ", '<svg style="stroke-linejoin:round;stroke-linecap:butt" ', 1)
+    # Matplotlib's own <style> would be the whole page's, and its metadata nobody's.
+    text = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", text, flags=re.DOTALL)
+    text = text.replace("font-family: 'DejaVu Sans'", "font-family: 'DejaVu Sans', Verdana, sans-serif")
+    if not prefix:
+        return text
+    text = re.sub(r'\bid="', f'id="{prefix}', text)
+    return re.sub(r'(<use\b[^>]*?href="|url\()#', rf"\g<1>#{prefix}", text)
 
 
 def need_matplotlib() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -27,19 +26,21 @@ def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
     if not data.records:
         return "No trial has ended so far."
-    if not lines_of(data)[1]:
+    if not curve_lines(data)[1]:
         return f"No trial has a curve: none reported an error at every {sweep.step_word(data.meta)}."
     return None
 
 
-def lines_of(data: StudyData) -> tuple[str, dict[int, NDArray[np.float64]]]:
+def curve_lines(data: StudyData) -> tuple[str, dict[int, NDArray[np.float64]]]:
     """The column that is drawn, and trial number -> (steps, 2) of step and value.
 
     It is the tuned metric, or, where no trial has that at every step, ``loss`` or the first column there is.
     """
     columns = dict.fromkeys(name for curve in data.curves.values() for name in curve if name not in ("step", "seconds"))
-    named = next((name for name in (data.meta.metric, "error", "loss", *columns) if name in columns), "")
-    return named, {n: line for n, curve in data.curves.items() if (line := _curve_line(curve, named)) is not None}
+    preferred = [name for name in (data.meta.metric, "error", "loss", *columns) if name in columns]
+    named = preferred[0] if preferred else ""
+    lines = {number: _curve_line(curve, named) for number, curve in data.curves.items()}
+    return named, {number: line for number, line in lines.items() if line is not None}
 
 
 def _curve_line(curve: Mapping[str, NDArray[Any]], named: str) -> NDArray[np.float64] | None:
@@ -53,13 +54,13 @@ def _curve_line(curve: Mapping[str, NDArray[Any]], named: str) -> NDArray[np.flo
 
 def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
     """Completed trials grey, the best ten green to blue, the best on top; pruned ones orange to their diamonds."""
-    named, lines = lines_of(data)
+    named, lines = curve_lines(data)
     title = f"{trials.study_title(data)} \N{EN DASH} {named or data.meta.metric} at every {sweep.step_word(data.meta)}"
-    if said := lacks(data):
-        return style.text_figure(title, said)
-    figure = style.new_figure(6.8, 3.9)
+    if reason := lacks(data):
+        return style.text_figure(title, reason)
+    figure = style.new_figure(6.8, 3.9, title)
     axes = figure.add_subplot()
-    limits = _error_limits(data, lines)
+    limits = scales.robust_limits(np.concatenate([line[:, 1] for line in lines.values()]), data.meta.direction)
     by_state = {s: [r for r in data.records if r.state is s and r.number in lines] for s in style.STATES}
     complete = trials.with_error(StudyData(data.meta, tuple(by_state[TrialState.COMPLETE])))
     order = trials.best_first(complete.errors, data.meta.direction)
@@ -74,7 +75,6 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
         _mark_ends(axes, by_state[state], lines, marker, state, limits, link)
     _draw_best(axes, best, lines, link)
     _format_axes(axes, data, named, lines, limits)
-    style.title(figure, title)
     style.legend(axes, handles=_legend_handles(by_state, best, others))
     without = sum(record.number not in lines for record in data.records)
     style.note(
@@ -91,10 +91,6 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     return figure
 
 
-def _error_limits(data: StudyData, lines: Mapping[int, NDArray[np.float64]]) -> scales.AxisLimits:
-    return scales.robust_limits(np.concatenate([line[:, 1] for line in lines.values()]), data.meta.direction)
-
-
 def _draw_thin_lines(
     axes: Axes,
     records: Sequence[TrialRecord],
@@ -108,20 +104,19 @@ def _draw_thin_lines(
     if not records:
         return ""
     every = -(-len(records) // (10 * _LINES))
-    shown = records[::every]
-    dense = len(shown) > _LINES
-    made = LineCollection(
-        [lines[record.number] for record in shown],
+    drawn = records[::every]
+    dense = len(drawn) > _LINES
+    style.draw_lines(
+        axes,
+        [lines[record.number] for record in drawn],
+        trials.urls((record.number for record in drawn), link),
         colors=colour,
         linewidths=0.5 if dense else 0.8,
-        alpha=max(0.025, min(0.6, 40 / len(shown))),
+        alpha=max(0.025, min(0.6, 40 / len(drawn))),
         rasterized=dense,
         zorder=zorder,
     )
-    if link is not None and not dense:
-        made.set_urls([link(record.number) for record in shown])
-    axes.add_collection(made)
-    return f"{len(shown):,} of {len(records):,} {records[0].state.word} trials" if every > 1 else ""
+    return f"{len(drawn):,} of {len(records):,} {records[0].state.word} trials" if every > 1 else ""
 
 
 def _mark_ends(
@@ -157,16 +152,15 @@ def _mark_ends(
 def _draw_best(axes: Axes, best: Sequence[TrialRecord], lines: Mapping[int, NDArray[np.float64]], link: Any) -> None:
     if not best:
         return
-    colours = [style.BLUE, *[style.SKY] * (len(best) - 1)]
-    made = LineCollection(
-        [lines[record.number] for record in reversed(best)],
-        colors=colours[::-1],
+    numbers = [record.number for record in reversed(best)]  # the best last, on top of the others
+    style.draw_lines(
+        axes,
+        [lines[number] for number in numbers],
+        trials.urls(numbers, link),
+        colors=[*[style.SKY] * (len(best) - 1), style.BLUE],
         linewidths=[*[1.0] * (len(best) - 1), 2.2],
         zorder=5,
     )
-    if link is not None:
-        made.set_urls([link(record.number) for record in reversed(best)])
-    axes.add_collection(made)
 
 
 def _format_axes(
@@ -182,7 +176,7 @@ def _format_axes(
     axes.set_xlim(first - spare, last + spare)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel(sweep.step_word(data.meta))
-    scales.error_axis(axes, limits, data.meta, label=named == data.meta.metric)
+    scales.error_axis(axes, limits, data.meta)
     if named != data.meta.metric:
         axes.set_ylabel(style.display_name(named))
 
@@ -191,12 +185,18 @@ def _legend_handles(
     by_state: Mapping[TrialState, Sequence[TrialRecord]], best: Sequence[TrialRecord], others: Sequence[TrialRecord]
 ) -> list[Line2D]:
     """The legend's lines: what was drawn, in words."""
-    said = [(style.BLUE, 2.2, "", f"best: trial {best[0].number}")] if best else []
-    said += [(style.SKY, 1.0, "", f"next {len(best) - 1} best" if len(best) > 2 else "next best")] if best[1:] else []
-    said += [(style.GREY, 0.8, "", "other complete")] if others else []
+    entries = []
+    if best:
+        entries.append((style.BLUE, 2.2, "", f"best: trial {best[0].number}"))
+    if len(best) > 1:
+        text = f"next {len(best) - 1} best" if len(best) > 2 else "next best"
+        entries.append((style.SKY, 1.0, "", text))
+    if others:
+        entries.append((style.GREY, 0.8, "", "other complete"))
     for state, marker in ((TrialState.PRUNED, "D"), (TrialState.FAIL, "x")):
-        said += [(style.STATES[state], 0.8, marker, state.word)] if by_state[state] else []
+        if by_state[state]:
+            entries.append((style.STATES[state], 0.8, marker, state.word))
     return [
         Line2D([], [], color=colour, linewidth=width, marker=marker, markersize=4, label=text)
-        for colour, width, marker, text in said
+        for colour, width, marker, text in entries
     ]

@@ -28,13 +28,12 @@ def lacks(data: StudyData) -> str | None:
 def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
     """Completed trials as discs, pruned ones as diamonds, failed ones as crosses beyond the axis."""
     title = f"{trials.study_title(data)} \N{EN DASH} history of {trials.counts_text(data.records)}"
-    if said := lacks(data):
-        return style.text_figure(title, said)
+    if reason := lacks(data):
+        return style.text_figure(title, reason)
     both = trials.with_error(data, TrialState.COMPLETE, TrialState.PRUNED)
     limits = scales.robust_limits(both.errors, data.meta.direction)
-    figure = style.new_figure(6.8, 3.6)
+    figure = style.new_figure(6.8, 3.6, title)
     axes = figure.add_subplot()
-    style.title(figure, title)
     for state in (TrialState.COMPLETE, TrialState.PRUNED):
         _draw_points(axes, data, state, limits, link, dense=len(data.records) > style.DENSE)
     _draw_failed(axes, data, link)
@@ -64,10 +63,10 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
 def _draw_points(
     axes: Axes, data: StudyData, state: TrialState, limits: scales.AxisLimits, link: Any, *, dense: bool
 ) -> None:
-    shown = trials.with_error(data, state)
-    if not len(shown):
+    selected = trials.with_error(data, state)
+    if not len(selected):
         return
-    outside = limits.outside(shown.errors)
+    outside = limits.outside(selected.errors)
     for part, marker in (
         (~outside, style.MARKERS[state]),
         (outside, "^" if data.meta.direction == "minimize" else "v"),
@@ -76,9 +75,9 @@ def _draw_points(
             continue
         style.scatter_points(
             axes,
-            shown.numbers[part],
-            limits.clipped(shown.errors[part]),
-            trials.urls(shown.numbers[part], link),
+            selected.numbers[part],
+            limits.clipped(selected.errors[part]),
+            trials.urls(selected.numbers[part], link),
             s=_SIZES[state] * (0.4 if dense else 1.0),
             marker=marker,
             color=style.STATES[state],
@@ -130,5 +129,5 @@ def _draw_best_so_far(axes: Axes, data: StudyData, limits: scales.AxisLimits, li
         zorder=5,
     )
     label = f"best: trial {best.number}, {best.error:.5g}"
-    at = limits.clipped(np.array([best.error]))
-    style.mark_best(axes, [best.number], at, trials.urls([best.number], link), label=label)
+    height = limits.clipped(np.array([best.error]))
+    style.mark_best(axes, [best.number], height, trials.urls([best.number], link), label=label)

@@ -23,8 +23,8 @@ _MOST = 25
 
 def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
-    if said := trials.nothing_complete(data):
-        return said
+    if reason := trials.nothing_complete(data):
+        return reason
     complete = trials.with_error(data)
     if len(complete) < FEWEST:
         return f"Importances take at least {FEWEST} completed trials ({trials.counts_text(data.records)})."
@@ -35,18 +35,6 @@ def lacks(data: StudyData) -> str | None:
     return None
 
 
-def _optuna_importances(data: StudyData) -> dict[str, float] | None:
-    """Parameter -> importance as Optuna has it; None for values that Optuna has no number for."""
-    try:
-        study = to_optuna_study(StudyData(data.meta, trials.with_error(data).records))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-            return optuna.importance.get_param_importances(study, evaluator=evaluator)
-    except (ValueError, OverflowError):
-        return None
-
-
 def param_importances(data: StudyData) -> dict[str, float]:
     """Parameter -> its importance, the largest first; they add up to 1. {} where :func:`lacks` says why.
 
@@ -55,38 +43,46 @@ def param_importances(data: StudyData) -> dict[str, float]:
     """
     if lacks(data):
         return {}
-    found = _optuna_importances(data)
-    if found is None:
+    try:
+        study = to_optuna_study(StudyData(data.meta, trials.with_error(data).records))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (ValueError, OverflowError):  # values that Optuna has no number for
         return {}
     vary = {parameter.name for parameter in scales.select_parameters(data, None)}
-    return {name: float(share) for name, share in found.items() if name in vary}
+    return {name: float(share) for name, share in importances.items() if name in vary}
 
 
 def draw(data: StudyData, parameters: Sequence[str] | None, _link: Any) -> Figure:
     """One bar a parameter, the most important on top."""
     metric = style.display_name(data.meta.metric)
     title = f"{trials.study_title(data)} \N{EN DASH} importance of the parameters for {metric}"
-    if said := lacks(data):
-        return style.text_figure(title, said)
+    if reason := lacks(data):
+        return style.text_figure(title, reason)
     complete = len(trials.with_error(data))
-    found = {name: share for name, share in param_importances(data).items() if parameters is None or name in parameters}
-    if not found:
+    importances = {
+        name: share for name, share in param_importances(data).items() if parameters is None or name in parameters
+    }
+    if not importances:
         return style.text_figure(title, "No importances can be told for these parameters.")
-    shown = list(found.items())[:_MOST]
-    figure = style.new_figure(6.0, 1.2 + 0.3 * len(shown))
+    drawn = list(importances.items())[:_MOST]
+    figure = style.new_figure(6.0, 1.2 + 0.3 * len(drawn), title)
     axes = figure.add_subplot()
-    style.title(figure, title)
-    places = np.arange(len(shown))[::-1]
-    shares = [share for _, share in shown]
+    places = np.arange(len(drawn))[::-1]
+    shares = [share for _, share in drawn]
     axes.barh(places, shares, height=0.62, color=style.BLUE)
     for place, share in zip(places, shares, strict=True):
         axes.text(share + 0.012 * max(shares), place, f"{share:.2f}", va="center", fontsize=8)
-    axes.set_yticks(places, [style.display_name(name) for name, _ in shown])
+    axes.set_yticks(places, [style.display_name(name) for name, _ in drawn])
     axes.set_xlim(0, 1.12 * max(shares))
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("importance (PED-ANOVA, the shares of all parameters add up to 1)")
     few = f"{style.format_count(complete, 'completed trial')}: few to rely on" if complete < _FEW else ""
-    left = len(found) - len(shown)
-    style.note(figure, [few, f"{style.format_count(left, 'parameter')} of less importance not shown" if left else ""])
+    omitted = len(importances) - len(drawn)
+    style.note(
+        figure, [few, f"{style.format_count(omitted, 'parameter')} of less importance not shown" if omitted else ""]
+    )
     return figure

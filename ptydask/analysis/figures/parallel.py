@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -24,31 +23,29 @@ _COLOURED = 100
 
 def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
-    if said := trials.nothing_complete(data):
-        return said
+    if reason := trials.nothing_complete(data):
+        return reason
     return None if scales.select_parameters(data, None) else "No parameter has more than one value."
 
 
 def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
     """The best lines on top and dark; a trial without a value of a parameter has a gap there."""
     title = f"{trials.study_title(data)} \N{EN DASH} parameters of the completed trials"
-    if said := lacks(data):
-        return style.text_figure(title, said)
-    wanted = scales.select_parameters(data, parameters)
-    shown = wanted[:_MOST]
+    if reason := lacks(data):
+        return style.text_figure(title, reason)
+    selected = scales.select_parameters(data, parameters)
+    drawn = selected[:_MOST]
     complete = trials.with_error(data)
     order = trials.best_first(complete.errors, data.meta.direction)
     limits = scales.robust_limits(complete.errors, data.meta.direction)
-    heights = np.stack(
-        [*(_parameter_heights(p, complete) for p in shown), _error_heights(limits, complete.errors)], axis=1
-    )
-    figure = style.new_figure(max(5.0, 1.6 + 1.25 * len(shown)), 4.0)
+    error_heights = _error_scale(limits).shares(limits.clipped(complete.errors))
+    heights = np.stack([*(_parameter_heights(p, complete) for p in drawn), error_heights], axis=1)
+    figure = style.new_figure(max(5.0, 1.6 + 1.25 * len(drawn)), 4.0, title)
     axes = figure.add_subplot()
     bar = _draw_lines(figure, axes, complete, heights, order, data, link)
-    _draw_axes(axes, shown, limits, data)
-    style.title(figure, title)
+    _draw_axes(axes, drawn, limits, data)
     bar.outline.set_visible(False)
-    left, missing = len(wanted) - len(shown), int(np.isnan(heights[:, :-1]).any(axis=1).sum())
+    omitted, missing = len(selected) - len(drawn), int(np.isnan(heights[:, :-1]).any(axis=1).sum())
     style.note(
         figure,
         [
@@ -56,22 +53,20 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
             "red: the best trial",
             limits.words(),
             f"gaps: {style.format_count(missing, 'trial')} without a value of some parameter" if missing else "",
-            f"{style.format_count(left, 'more parameter')} not shown" if left else "",
+            f"{style.format_count(omitted, 'more parameter')} not shown" if omitted else "",
         ],
     )
     return figure
 
 
-def _parameter_heights(found: scales.ParameterScale, complete: trials.TrialErrors) -> NDArray[np.float64]:
+def _parameter_heights(parameter: scales.ParameterScale, complete: trials.TrialErrors) -> NDArray[np.float64]:
     """(N,): the height at which each trial crosses the parameter's axis, 0 to 1."""
-    places = found.places(trials.parameter_values(complete.records, found.name))
-    return np.asarray(found.shares(places)) if not found.single else np.where(np.isnan(places), np.nan, 0.5)
+    places = parameter.places(trials.parameter_values(complete.records, parameter.name))
+    return np.asarray(parameter.shares(places)) if not parameter.single else np.where(np.isnan(places), np.nan, 0.5)
 
 
-def _error_heights(limits: scales.AxisLimits, errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return scales.ParameterScale("", "", "log" if limits.log else "linear", limits.low, limits.high).shares(
-        limits.clipped(errors)
-    )
+def _error_scale(limits: scales.AxisLimits) -> scales.ParameterScale:
+    return scales.ParameterScale("", "", "log" if limits.log else "linear", limits.low, limits.high)
 
 
 def _draw_lines(
@@ -89,47 +84,39 @@ def _draw_lines(
     coloured, others = order[:_COLOURED][::-1], order[_COLOURED:]
     if len(others):
         faint = max(0.03, min(0.35, 60 / len(others)))
-        axes.add_collection(
-            LineCollection(list(lines[others]), colors=style.GREY, linewidths=0.5, alpha=faint, rasterized=True)
-        )
+        style.draw_lines(axes, lines[others], colors=style.GREY, linewidths=0.5, alpha=faint, rasterized=True)
     errors = complete.errors[coloured]
-    kept = scales.robust_limits(
-        errors, data.meta.direction
-    )  # a diverged trial among them must not take all the colours
+    # A diverged trial among them must not take all the colours.
+    kept = scales.robust_limits(errors, data.meta.direction)
     near = errors[~kept.outside(errors)]
     norm = Normalize(near.min(), near.max()) if np.ptp(near) else Normalize(near[0] - 0.5, near[0] + 0.5)
     cmap = "viridis" if data.meta.direction == "minimize" else "viridis_r"
     urls = trials.urls(complete.numbers[coloured], link)
-    made = LineCollection(
-        list(lines[coloured]), array=errors, norm=norm, cmap=cmap, linewidths=0.9, alpha=0.8, zorder=3
-    )
-    if urls is not None:
-        made.set_urls(urls)
-    axes.add_collection(made)
-    best = LineCollection([lines[order[0]]], colors=style.VERMILION, linewidths=2.2, zorder=4)
-    if link is not None:
-        best.set_urls([link(int(complete.numbers[order[0]]))])
-    axes.add_collection(best)
+    look = {"norm": norm, "cmap": cmap, "linewidths": 0.9, "alpha": 0.8, "zorder": 3}
+    style.draw_lines(axes, lines[coloured], urls, array=errors, **look)
+    best_url = trials.urls(complete.numbers[order[:1]], link)
+    style.draw_lines(axes, lines[order[:1]], best_url, colors=style.VERMILION, linewidths=2.2, zorder=4)
     return figure.colorbar(
         ScalarMappable(norm, cmap), ax=axes, label=scales.error_label(data.meta), pad=0.03, aspect=30, fraction=0.04
     )
 
 
-def _draw_axes(axes: Axes, shown: Sequence[scales.ParameterScale], limits: scales.AxisLimits, data: StudyData) -> None:
+def _draw_axes(
+    axes: Axes, parameters: Sequence[scales.ParameterScale], limits: scales.AxisLimits, data: StudyData
+) -> None:
     """The axes of the parameters and of the error, with their own ticks, and names above them."""
-    axes.set_xlim(-0.35, len(shown) + 0.12)
+    axes.set_xlim(-0.35, len(parameters) + 0.12)
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    error = scales.ParameterScale("", "", "log" if limits.log else "linear", limits.low, limits.high)
-    for at, found in enumerate([*shown, error]):
-        axes.plot([at, at], [0, 1], color=style.INK, linewidth=0.9, zorder=5)
-        for height, text in _ticks(found):
-            axes.plot([at - 0.03, at], [height, height], color=style.INK, linewidth=0.8, zorder=5)
+    for position, scale in enumerate([*parameters, _error_scale(limits)]):
+        axes.plot([position, position], [0, 1], color=style.INK, linewidth=0.9, zorder=5)
+        for height, text in _axis_ticks(scale):
+            axes.plot([position - 0.03, position], [height, height], color=style.INK, linewidth=0.8, zorder=5)
             box = {"facecolor": "white", "alpha": 0.75, "pad": 0.6, "linewidth": 0}
-            axes.text(at - 0.05, height, text, ha="right", va="center", fontsize=7, zorder=6, bbox=box)
-    labels = [*(found.label for found in shown), style.display_name(data.meta.metric)]
+            axes.text(position - 0.05, height, text, ha="right", va="center", fontsize=7, zorder=6, bbox=box)
+    labels = [*(scale.label for scale in parameters), style.display_name(data.meta.metric)]
     turned = max(map(len, labels)) > 17
     look: dict[str, Any] = {"rotation": 20, "ha": "left"} if turned else {}
     axes.set_xticks(range(len(labels)), labels, **look)
@@ -137,16 +124,16 @@ def _draw_axes(axes: Axes, shown: Sequence[scales.ParameterScale], limits: scale
     axes.grid(visible=False)
 
 
-def _ticks(found: scales.ParameterScale) -> list[tuple[float, str]]:
+def _axis_ticks(scale: scales.ParameterScale) -> list[tuple[float, str]]:
     """Heights and texts of the ticks of one axis."""
-    if found.kind == "categorical":
-        places, names = scales.choice_ticks(found)
-        return list(zip(found.shares(np.array(places)).tolist(), names, strict=True))
-    if found.single:
-        return [(0.5, scales.value_text(found.low))]
-    if found.kind == "log":
-        values = np.array(scales.log_ticks(found.low, found.high))
+    if scale.kind == "categorical":
+        places, names = scales.choice_ticks(scale)
+        return list(zip(scale.shares(np.array(places)).tolist(), names, strict=True))
+    if scale.single:
+        return [(0.5, scales.value_text(scale.low))]
+    if scale.kind == "log":
+        values = np.array(scales.log_ticks(scale.low, scale.high))
     else:
-        values = np.asarray(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(found.low, found.high))
-    values = values[(values >= found.low) & (values <= found.high)]
-    return [(float(h), scales.value_text(float(v))) for h, v in zip(found.shares(values), values, strict=True)]
+        values = np.asarray(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(scale.low, scale.high))
+    values = values[(values >= scale.low) & (values <= scale.high)]
+    return [(float(h), scales.value_text(float(v))) for h, v in zip(scale.shares(values), values, strict=True)]

@@ -49,10 +49,10 @@ class AxisLimits:
         """Which values lie outside."""
         return (values < self.low) | (values > self.high)
 
-    def words(self, what: str = "trial") -> str:
-        """How many lie outside; "" where none does."""
+    def words(self) -> str:
+        """How many trials lie outside; "" where none does."""
         ends = [(self.above, "above"), (self.below, "below")]
-        return ", ".join(f"{style.format_count(count, what)} {where} the axis" for count, where in ends if count)
+        return ", ".join(f"{style.format_count(count, 'trial')} {side} the axis" for count, side in ends if count)
 
 
 def robust_limits(values: Iterable[float], direction: Direction) -> AxisLimits:
@@ -62,27 +62,29 @@ def robust_limits(values: Iterable[float], direction: Direction) -> AxisLimits:
     ends the axis: a diverged trial with an error of 1e6 flattens nothing. Values of one sign that span a factor of
     five and more get a logarithmic axis.
     """
-    found = np.asarray(list(values), dtype=float)
-    found = found[np.isfinite(found)]
-    if not len(found):
+    errors = np.asarray(list(values), dtype=float)
+    errors = errors[np.isfinite(errors)]
+    if not len(errors):
         return AxisLimits(0.0, 1.0)
     sign = 1.0 if direction == "minimize" else -1.0
-    off = np.sort(sign * found) - (sign * found).min()
-    kept = off[: _count_before_gap(off, abs(float(sign * (sign * found).min())))]
-    first = sign * float((sign * found).min())
-    ends = sorted((first, first + sign * float(kept[-1])))
+    best = sign * float((sign * errors).min())
+    # Distances from the best error, rising, whichever way is better.
+    distances = np.sort(sign * (errors - best))
+    kept = distances[: _count_before_gap(distances, abs(best))]
+    ends = sorted((best, best + sign * float(kept[-1])))
     log = ends[0] > 0 and math.log(ends[1]) - math.log(ends[0]) >= math.log(_WIDE)
     low, high = _pad_limits(ends[0], ends[1], log)
-    return AxisLimits(low, high, log, int((found < low).sum()), int((found > high).sum()))
+    return AxisLimits(low, high, log, int((errors < low).sum()), int((errors > high).sum()))
 
 
-def _count_before_gap(off: NDArray[np.float64], best: float) -> int:
+def _count_before_gap(distances: NDArray[np.float64], best: float) -> int:
     """How many of the sorted distances from the best lie on the axis: at least the better half, and two."""
-    for at in range(max(2, -(-len(off) // 2)), len(off)):
-        before = max(float(off[at - 1]), _LEAST * best / _GAP)
-        if off[at] > _GAP * before and off[at - 1] < off[at]:
-            return at
-    return len(off)
+    for count in range(max(2, -(-len(distances) // 2)), len(distances)):
+        # Where all so far are next to the best, a gap counts by the size of the best error.
+        before = max(float(distances[count - 1]), _LEAST * best / _GAP)
+        if distances[count] > _GAP * before and distances[count - 1] < distances[count]:
+            return count
+    return len(distances)
 
 
 def _pad_limits(low: float, high: float, log: bool) -> tuple[float, float]:
@@ -93,17 +95,13 @@ def _pad_limits(low: float, high: float, log: bool) -> tuple[float, float]:
     return low - spare, high + spare
 
 
-def error_axis(
-    axes: Axes, found: AxisLimits, meta: StudyMeta, *, of: Literal["x", "y"] = "y", label: bool = True
-) -> None:
-    """Limits, scale and label of an axis of errors."""
-    axis = axes.yaxis if of == "y" else axes.xaxis
-    (axes.set_yscale if of == "y" else axes.set_xscale)("log" if found.log else "linear")
-    (axes.set_ylim if of == "y" else axes.set_xlim)(found.low, found.high)
-    if found.log:
-        _log_ticks(axis, found.low, found.high)
-    if label:
-        axis.set_label_text(error_label(meta))
+def error_axis(axes: Axes, limits: AxisLimits, meta: StudyMeta) -> None:
+    """Limits, scale and label of the vertical axis, which is one of errors."""
+    axes.set_yscale("log" if limits.log else "linear")
+    axes.set_ylim(limits.low, limits.high)
+    axes.set_ylabel(error_label(meta))
+    if limits.log:
+        _log_ticks(axes.yaxis, limits.low, limits.high)
 
 
 def error_label(meta: StudyMeta) -> str:
@@ -152,11 +150,13 @@ class ParameterScale:
     def places(self, values: Sequence[Any]) -> NDArray[np.float64]:
         """(N,): where each value lies; NaN where it is missing or not a number on an axis of numbers."""
         if self.kind == "categorical":
-            at = {_choice_key(choice): float(i) for i, choice in enumerate(self.choices)}
-            return np.array([math.nan if value is ... else at.get(_choice_key(value), math.nan) for value in values])
-        found = np.array([_float_or_nan(v) for v in values])
-        found[~np.isfinite(found) | ((found <= 0) & (self.kind == "log"))] = math.nan
-        return found
+            positions = {_choice_key(choice): float(i) for i, choice in enumerate(self.choices)}
+            return np.array(
+                [math.nan if value is ... else positions.get(_choice_key(value), math.nan) for value in values]
+            )
+        places = np.array([_float_or_nan(v) for v in values])
+        places[~np.isfinite(places) | ((places <= 0) & (self.kind == "log"))] = math.nan
+        return places
 
     def shares(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Places as shares of the axis, 0 at its low end and 1 at its high end."""
@@ -169,24 +169,28 @@ class ParameterScale:
         """The ends of its axis, with a little room."""
         if self.kind == "categorical":
             return -0.6, self.high + 0.6
-        return (
-            _pad_limits(self.low, self.high, self.kind == "log") if self.low < self.high else _limits_around(self.low)
-        )
+        if self.low < self.high:
+            return _pad_limits(self.low, self.high, self.kind == "log")
+        spare = 0.05 * abs(self.low) or 0.5
+        return self.low - spare, self.low + spare
 
 
 def parameter_scale(data: StudyData, name: str) -> ParameterScale:
     """The axis of a parameter: the study's own range and scale, widened by the values that trials have."""
-    values = [v for record in data.records if (v := record.params.get(name, ...)) is not ...]
-    said = _range_attributes(data.meta, name)
+    values = [record.params[name] for record in data.records if name in record.params]
+    attributes = _range_attributes(data.meta, name)
     label = _axis_label(name, data.meta)
-    choices = said.get("choices")
+    choices = attributes.get("choices")
     if choices is None and all(ranges.is_number(v) for v in values if v is not None):
-        ends = [v for v in map(_float_or_nan, [*values, said.get("low"), said.get("high")]) if math.isfinite(v)]
+        ends = [
+            v for v in map(_float_or_nan, [*values, attributes.get("low"), attributes.get("high")]) if math.isfinite(v)
+        ]
         if ends:
-            log = min(ends) > 0 and bool(said.get("log", not said and max(ends) >= 1000 * min(ends)))
+            wide = not attributes and max(ends) >= 1000 * min(ends)
+            log = min(ends) > 0 and bool(attributes.get("log", wide))
             return ParameterScale(name, label, "log" if log else "linear", min(ends), max(ends))
-    found = {_choice_key(value): value for value in [*(choices or ()), *values]}
-    ordered = tuple(found.values()) if choices else tuple(sorted(found.values(), key=_sort_key))
+    distinct = {_choice_key(value): value for value in [*(choices or ()), *values]}
+    ordered = tuple(distinct.values()) if choices else tuple(sorted(distinct.values(), key=_sort_key))
     return ParameterScale(name, label, "categorical", 0.0, float(max(0, len(ordered) - 1)), ordered)
 
 
@@ -194,39 +198,44 @@ def select_parameters(data: StudyData, names: Sequence[str] | None) -> list[Para
     """The parameters asked for; all that vary where none are."""
     if names is not None:
         return [parameter_scale(data, name) for name in dict.fromkeys(names)]
-    return [found for name in data.parameters if not (found := parameter_scale(data, name)).single]
+    scales = (parameter_scale(data, name) for name in data.parameters)
+    return [scale for scale in scales if not scale.single]
 
 
-def parameter_axis(axes: Axes, found: ParameterScale, *, of: Literal["x", "y"] = "x", label: bool = True) -> None:
+def parameter_axis(axes: Axes, parameter: ParameterScale, *, of: Literal["x", "y"] = "x", label: bool = True) -> None:
     """Limits, scale, ticks and label of a parameter's axis."""
     axis = axes.xaxis if of == "x" else axes.yaxis
-    (axes.set_xscale if of == "x" else axes.set_yscale)("log" if found.kind == "log" else "linear")
-    (axes.set_xlim if of == "x" else axes.set_ylim)(*found.limits())
+    axes.set(**{f"{of}scale": "log" if parameter.kind == "log" else "linear"})
+    axes.set(**{f"{of}lim": parameter.limits()})
     if label:
-        axis.set_label_text(found.label)
-    if found.kind == "categorical":
-        places, names = choice_ticks(found, of)
+        axis.set_label_text(parameter.label)
+    if parameter.kind == "categorical":
+        places, names = choice_ticks(parameter, of)
         longest = max(map(len, names), default=0) * len(names)
-        turned: dict[str, Any] = (
-            {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if of == "x" and longest > 24 else {}
-        )
-        axis.set_ticks(places, names, **turned)
+        turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+        axis.set_ticks(places, names, **(turned if of == "x" and longest > 24 else {}))
         axes.grid(visible=False, axis=of)
-    elif found.kind == "log":
-        _log_ticks(axis, found.low, max(found.high, found.low * 1.01))
+    elif parameter.kind == "log":
+        _log_ticks(axis, parameter.low, max(parameter.high, parameter.low * 1.01))
     else:
-        whole = float(found.low).is_integer() and float(found.high).is_integer() and found.high - found.low < 8
+        whole = (
+            float(parameter.low).is_integer()
+            and float(parameter.high).is_integer()
+            and parameter.high - parameter.low < 8
+        )
         axis.set_major_locator(MaxNLocator(4, integer=whole, steps=[1, 2, 2.5, 5, 10]))
-        if not 1e-4 <= max(abs(found.low), abs(found.high)) < 1e5:  # else Matplotlib's power of ten lies on the label
+        if (
+            not 1e-4 <= max(abs(parameter.low), abs(parameter.high)) < 1e5
+        ):  # else Matplotlib's power of ten lies on the label
             axis.set_major_locator(MaxNLocator(3))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
 
 
-def choice_ticks(found: ParameterScale, of: Literal["x", "y"] = "y") -> tuple[list[float], list[str]]:
+def choice_ticks(parameter: ParameterScale, of: Literal["x", "y"] = "y") -> tuple[list[float], list[str]]:
     """Where the choices lie and what they are called; of very many, every so-manieth."""
-    step = -(-len(found.choices) // _MOST_NAMES[of]) or 1
-    shown = list(enumerate(found.choices))[::step]
-    return [float(i) for i, _ in shown], [value_text(value, 14) for _, value in shown]
+    step = -(-len(parameter.choices) // _MOST_NAMES[of]) or 1
+    labelled = list(enumerate(parameter.choices))[::step]
+    return [float(i) for i, _ in labelled], [value_text(value, 14) for _, value in labelled]
 
 
 def value_text(value: Any, length: int = 24) -> str:
@@ -240,25 +249,25 @@ def value_text(value: Any, length: int = 24) -> str:
 
 def parameter_unit(name: str, meta: StudyMeta) -> str:
     """The unit of one of PtyRAD's parameters as it is printed; "" where it has none, or is not known."""
-    known = tunables.PARAMETERS.get(name) if meta.engine == "ptyrad" else None
-    said = known.unit if known is not None else ""
-    return "" if said in ("1", "patterns", "modes", "slices") else _UNITS.get(said, said)
+    tunable = tunables.PARAMETERS.get(name) if meta.engine == "ptyrad" else None
+    unit = tunable.unit if tunable is not None else ""
+    return "" if unit in ("1", "patterns", "modes", "slices") else _UNITS.get(unit, unit)
 
 
 def _axis_label(name: str, meta: StudyMeta) -> str:
-    said = parameter_unit(name, meta)
-    return f"{style.display_name(name)} ({said})" if said else style.display_name(name)
+    unit = parameter_unit(name, meta)
+    return f"{style.display_name(name)} ({unit})" if unit else style.display_name(name)
 
 
 def _range_attributes(meta: StudyMeta, name: str) -> Mapping[str, Any]:
     """The attributes of Optuna's JSON of a parameter's range: low, high, log, step or choices; {} where unknown."""
-    said = search_space(meta).get(name, {}).get("attributes")
-    return said if isinstance(said, dict) else {}
+    attributes = search_space(meta).get(name, {}).get("attributes")
+    return attributes if isinstance(attributes, dict) else {}
 
 
-def step_of(meta: StudyMeta, found: ParameterScale) -> float | None:
+def range_step(meta: StudyMeta, parameter: ParameterScale) -> float | None:
     """The step of a stepped range; None where it is not stepped or not known."""
-    step = _range_attributes(meta, found.name).get("step")
+    step = _range_attributes(meta, parameter.name).get("step")
     return float(step) if isinstance(step, int | float) and step > 0 else None
 
 
@@ -271,11 +280,6 @@ def _float_or_nan(value: Any) -> float:
     return number if abs(number) < 1e300 else math.nan
 
 
-def _limits_around(value: float) -> tuple[float, float]:
-    spare = 0.05 * abs(value) or 0.5
-    return value - spare, value + spare
-
-
 def _choice_key(value: Any) -> tuple[str, Any]:
     """True is not 1, and 1 is 1.0."""
     return ("bool" if isinstance(value, bool) else "value", value)
@@ -283,4 +287,6 @@ def _choice_key(value: Any) -> tuple[str, Any]:
 
 def _sort_key(value: Any) -> tuple[int, Any]:
     """Nothing, then numbers, then words."""
-    return (0, 0) if value is None else (1, value) if isinstance(value, int | float) else (2, str(value))
+    if value is None:
+        return 0, 0
+    return (1, value) if isinstance(value, int | float) else (2, str(value))

@@ -26,39 +26,38 @@ _GOLDEN = 0.6180339887498949
 
 def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
-    if said := trials.nothing_complete(data):
-        return said
+    if reason := trials.nothing_complete(data):
+        return reason
     return None if data.parameters else "The trials have no parameters."
 
 
 def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure:
     """Completed trials as discs, dark ones late; the best trial as a star."""
     title = f"{trials.study_title(data)} \N{EN DASH} {sweep.error_word(data.meta)} over each parameter"
-    if said := lacks(data):
-        return style.text_figure(title, said)
-    wanted = scales.select_parameters(data, parameters) or scales.select_parameters(data, data.parameters)
-    shown = wanted[:_MOST]
+    if reason := lacks(data):
+        return style.text_figure(title, reason)
+    selected = scales.select_parameters(data, parameters) or scales.select_parameters(data, data.parameters)
+    drawn = selected[:_MOST]
     complete = trials.with_error(data)
     limits = scales.robust_limits(complete.errors, data.meta.direction)
-    rows = -(-len(shown) // 4)
-    columns = -(-len(shown) // rows)
-    figure = style.new_figure(max(4.6, 0.9 + 2.3 * columns), 0.9 + 2.1 * rows)
+    rows = -(-len(drawn) // 4)
+    columns = -(-len(drawn) // rows)
+    figure = style.new_figure(max(4.6, 0.9 + 2.3 * columns), 0.9 + 2.1 * rows, title)
     norm = Normalize(complete.numbers[0], max(complete.numbers[-1], complete.numbers[0] + 1))
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     missing = []
-    for at, axes in enumerate(grid.flat):
-        if at >= len(shown):
+    for index, axes in enumerate(grid.flat):
+        if index >= len(drawn):
             axes.set_axis_off()
             continue
-        dense = len(complete) * len(shown) > style.DENSE
-        lost = _draw_panel(axes, data, complete, shown[at], limits, norm, link, dense=dense)
-        missing += [f"{shown[at].name}: {style.format_count(lost, 'trial')} without a value"] if lost else []
-        if at % columns == 0:
+        dense = len(complete) * len(drawn) > style.DENSE
+        lost = _draw_panel(axes, data, complete, drawn[index], limits, norm, link, dense=dense)
+        missing += [f"{drawn[index].name}: {style.format_count(lost, 'trial')} without a value"] if lost else []
+        if index % columns == 0:
             scales.error_axis(axes, limits, data.meta)
-    style.title(figure, title)
     bar = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=grid, label="trial", fraction=0.03, pad=0.01, aspect=30)
     bar.outline.set_visible(False)
-    left = len(wanted) - len(shown)
+    omitted = len(selected) - len(drawn)
     many = len(complete) >= _MANY
     style.note(
         figure,
@@ -66,9 +65,9 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
             f"star: best trial, {best.number}" if (best := trials.best(data)) else "",
             f"line: best {sweep.error_word(data.meta)} in each part of the range" if many else "",
             f"{limits.words()} drawn at its edge" if limits.words() else "",
-            "values of a choice are spread sideways" if any(p.kind == "categorical" for p in shown) else "",
+            "values of a choice are spread sideways" if any(p.kind == "categorical" for p in drawn) else "",
             *missing,
-            f"{style.format_count(left, 'more parameter')} not shown" if left else "",
+            f"{style.format_count(omitted, 'more parameter')} not shown" if omitted else "",
         ],
     )
     return figure
@@ -78,7 +77,7 @@ def _draw_panel(
     axes: Axes,
     data: StudyData,
     complete: trials.TrialErrors,
-    found: scales.ParameterScale,
+    parameter: scales.ParameterScale,
     limits: scales.AxisLimits,
     norm: Normalize,
     link: Any,
@@ -86,15 +85,15 @@ def _draw_panel(
     dense: bool,
 ) -> int:
     """One parameter; returns how many trials have no value of it."""
-    places = found.places(trials.parameter_values(complete.records, found.name))
-    there = ~np.isnan(places)
-    spread = _jitter_offsets(complete.numbers) if found.kind == "categorical" else 0.0
+    places = parameter.places(trials.parameter_values(complete.records, parameter.name))
+    has_value = ~np.isnan(places)
+    spread = _jitter_offsets(complete.numbers) if parameter.kind == "categorical" else 0.0
     style.scatter_points(
         axes,
-        (places + spread)[there],
-        limits.clipped(complete.errors[there]),
-        trials.urls(complete.numbers[there], link),
-        c=complete.numbers[there],
+        (places + spread)[has_value],
+        limits.clipped(complete.errors[has_value]),
+        trials.urls(complete.numbers[has_value], link),
+        c=complete.numbers[has_value],
         norm=norm,
         cmap="viridis_r",
         s=8 if dense else 20,
@@ -105,21 +104,21 @@ def _draw_panel(
         clip_on=False,
     )
     if len(complete) >= _MANY:
-        x, best = envelope(found, places[there], complete.errors[there], data.meta.direction)
+        x, best = envelope(parameter, places[has_value], complete.errors[has_value], data.meta.direction)
         axes.plot(x, limits.clipped(best), color=style.VERMILION, linewidth=1.2, marker="." if len(x) < 12 else None)
     if (star := trials.best(data)) is not None:
         at = (places + spread)[complete.numbers == star.number]
         style.mark_best(axes, at, np.full(len(at), star.error), trials.urls([star.number], link))
-    scales.parameter_axis(axes, found)
-    return int((~there).sum())
+    scales.parameter_axis(axes, parameter)
+    return int((~has_value).sum())
 
 
 def envelope(
-    found: scales.ParameterScale, places: NDArray[np.float64], errors: NDArray[np.float64], direction: Direction
+    parameter: scales.ParameterScale, places: NDArray[np.float64], errors: NDArray[np.float64], direction: Direction
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The best error in each part of a parameter's range that has trials, and where that trial lies, both (parts,)."""
-    parts = np.clip((found.shares(places) * _BINS).astype(int), 0, _BINS - 1)
-    if found.kind == "categorical":
+    parts = np.clip((parameter.shares(places) * _BINS).astype(int), 0, _BINS - 1)
+    if parameter.kind == "categorical":
         parts = places.astype(int)
     order = trials.best_first(errors, direction)
     _, first = np.unique(parts[order], return_index=True)

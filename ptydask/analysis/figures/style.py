@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import io
-import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from ptydask.errors import UsageError, nearest_hint, one_line
+from ptydask.errors import one_line
 from ptydask.model import TrialState
-from ptydask.store import files
 
 # Okabe and Ito, Color Universal Design: told apart by every kind of colour vision. Shapes differ as well.
-BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE, YELLOW = (
-    "#0072B2",
-    "#56B4E9",
-    "#009E73",
-    "#E69F00",
-    "#D55E00",
-    "#CC79A7",
-    "#F0E442",
-)
+BLUE, SKY, ORANGE, VERMILION, YELLOW = "#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#F0E442"
 INK, GREY, PALE = "#222222", "#666666", "#BBBBBB"
 STATES = {TrialState.COMPLETE: BLUE, TrialState.PRUNED: ORANGE, TrialState.FAIL: VERMILION}
 MARKERS = {TrialState.COMPLETE: "o", TrialState.PRUNED: "D", TrialState.FAIL: "x"}
@@ -95,43 +84,52 @@ def style_context(size: tuple[float, float] | None = None) -> Iterator[None]:
             _SIZE.reset(token)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, unless another size was asked for, that leaves room for its labels."""
-    return Figure(figsize=_SIZE.get() or (width, height), layout="constrained")
+def new_figure(width: float, height: float, title: str = "") -> Figure:
+    """An empty figure of so many inches, unless another size was asked for, that leaves room for its labels.
+
+    ``title`` says above it what it is, and is escaped already.
+    """
+    figure = Figure(figsize=_SIZE.get() or (width, height), layout="constrained")
+    if title:
+        figure.suptitle(_wrap_text(title, figure, 13), x=0.01, ha="left", fontsize=9)
+    return figure
 
 
-def text_figure(title: str, said: str) -> Figure:
+def text_figure(title: str, reason: str) -> Figure:
     """A figure of words, for where there is nothing to draw. ``title`` is escaped already."""
-    made = new_figure(6.4, 1.5)
-    axes = made.add_subplot()
+    figure = new_figure(6.4, 1.5)
+    axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set_title(title)
-    text = "\n".join(textwrap.wrap(escape_text(said), 70))
+    text = "\n".join(textwrap.wrap(escape_text(reason), 70))
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY, fontsize=10)
-    return made
+    return figure
 
 
-def note(made: Figure, said: Sequence[str]) -> None:
+def note(figure: Figure, remarks: Sequence[str]) -> None:
     """Small words below a figure: what a reader must know to read it rightly."""
-    if told := " \N{MIDDLE DOT} ".join(escape_text(text) for text in said if text):
-        made.supxlabel(_wrap_text(told, made, 17), x=0.99, ha="right", fontsize=7, color=GREY)
+    if text := " \N{MIDDLE DOT} ".join(escape_text(remark) for remark in remarks if remark):
+        figure.supxlabel(_wrap_text(text, figure, 17), x=0.99, ha="right", fontsize=7, color=GREY)
 
 
-def title(made: Figure, text: str) -> None:
-    """What the figure is, above it; ``text`` is escaped already."""
-    made.suptitle(_wrap_text(text, made, 13), x=0.01, ha="left", fontsize=9)
-
-
-def _wrap_text(text: str, made: Figure, letters: int) -> str:
+def _wrap_text(text: str, figure: Figure, letters: int) -> str:
     """Lines as long as the figure is wide, at so many letters an inch."""
-    return "\n".join(textwrap.wrap(one_line(text), max(10, int(made.get_figwidth() * letters))))
+    return "\n".join(textwrap.wrap(one_line(text), max(10, int(figure.get_figwidth() * letters))))
 
 
 def scatter_points(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **look: Any) -> None:
     """A scatter whose points lead to ``urls``, one each; those of a dense one cannot, as they become a picture."""
-    made = axes.scatter(x, y, **look)
+    points = axes.scatter(x, y, **look)
     if urls is not None and not look.get("rasterized"):
-        made.set_urls(list(urls))
+        points.set_urls(list(urls))
+
+
+def draw_lines(axes: Any, lines: Any, urls: Sequence[str] | None = None, **look: Any) -> None:
+    """Lines, each (points, 2), that lead to ``urls``, one each; those of a dense drawing cannot."""
+    collection = LineCollection(lines, **look)
+    if urls is not None and not look.get("rasterized"):
+        collection.set_urls(list(urls))
+    axes.add_collection(collection)
 
 
 def mark_best(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **look: Any) -> None:
@@ -139,77 +137,29 @@ def mark_best(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **lo
     scatter_points(axes, x, y, urls, s=110, marker="*", color=YELLOW, edgecolors=INK, linewidths=0.8, zorder=6, **look)
 
 
-def legend(axes: Any, *, above: float = 1.02, **said: Any) -> None:
+def legend(axes: Any, *, above: float = 1.02, **options: Any) -> None:
     """The legend in one line above the axes, so that it never lies on the data."""
-    place = {
-        "loc": "lower left",
-        "bbox_to_anchor": (0.0, above),
-        "ncols": max(1, min(5, int(axes.figure.get_figwidth() / 1.3))),
-        "borderaxespad": 0.2,
-        "borderpad": 0.2,
-    }
-    made = axes.legend(**{**place, "handletextpad": 0.4, "columnspacing": 1.4, **said})
-    for handle in made.legend_handles:
+    columns = max(1, min(5, int(axes.figure.get_figwidth() / 1.3)))
+    padding = {"borderaxespad": 0.2, "borderpad": 0.2, "handletextpad": 0.4, "columnspacing": 1.4}
+    drawn = axes.legend(loc="lower left", bbox_to_anchor=(0.0, above), ncols=columns, **padding, **options)
+    for handle in drawn.legend_handles:
         handle.set_alpha(1.0)
 
 
 def escape_text(text: str) -> str:
     """Text that Matplotlib takes letter by letter: no formulas, one line, control characters as ``?``."""
-    shown = "".join(char if char.isprintable() else "?" for char in one_line(text))
-    return shown.replace("$", r"\$")
+    printable = "".join(char if char.isprintable() else "?" for char in one_line(text))
+    return printable.replace("$", r"\$")
 
 
 def display_name(text: str, length: int = NAME_LENGTH) -> str:
     """A parameter's name to be shown: the middle of a long one is left out."""
-    shown = one_line(text)
-    if len(shown) > length:
-        shown = f"{shown[: length * 2 // 3 - 1]}\N{HORIZONTAL ELLIPSIS}{shown[-(length // 3) :]}"
-    return escape_text(shown)
+    line = one_line(text)
+    if len(line) > length:
+        line = f"{line[: length * 2 // 3 - 1]}\N{HORIZONTAL ELLIPSIS}{line[-(length // 3) :]}"
+    return escape_text(line)
 
 
 def format_count(count: int, what: str) -> str:
     """``1 trial``, ``3 trials``, ``5,000 trials``."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-# --- writing ----------------------------------------------------------------------------------------
-
-
-def save(made: Figure, path: Path, dpi: float) -> None:
-    """Written aside, then renamed. Raises UsageError for a suffix that Matplotlib does not write."""
-    suffix = path.suffix.lower().removeprefix(".")
-    known = made.canvas.get_supported_filetypes()
-    if suffix not in known:
-        raise UsageError(
-            f"{path}: no picture is written as {path.suffix or 'a file without a suffix'!r}; "
-            f"{nearest_hint(suffix, known) or 'png, svg, pdf and tif are'}"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    out = io.BytesIO()
-    with style_context():
-        # zlib at its usual level takes a minute for the noise of a large montage, for a few percent
-        quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if suffix == "png" else {}
-        made.savefig(out, format=suffix, dpi=dpi, metadata=_file_metadata(suffix), **quick)
-    files.write_bytes(path, out.getvalue(), durable=False)
-
-
-def _file_metadata(suffix: str) -> dict[str, Any] | None:
-    """Nothing that differs from one writing to the next."""
-    known: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    return {**known, "png": {"Software": "ptydask"}}.get(suffix)
-
-
-def svg(made: Figure, prefix: str) -> str:
-    """See :func:`ptydask.analysis.figures.svg`."""
-    out = io.StringIO()
-    with style_context():
-        made.savefig(out, format="svg", dpi=150, metadata={"Date": None})
-    text = out.getvalue()
-    text = text[text.index("<svg") :].replace("<svg ", '<svg style="stroke-linejoin:round;stroke-linecap:butt" ', 1)
-    # Matplotlib's own <style> would be the whole page's, and its metadata nobody's.
-    text = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", text, flags=re.DOTALL)
-    text = text.replace("font-family: 'DejaVu Sans'", "font-family: 'DejaVu Sans', Verdana, sans-serif")
-    if not prefix:
-        return text
-    text = re.sub(r'\bid="', f'id="{prefix}', text)
-    return re.sub(r'(<use\b[^>]*?href="|url\()#', rf"\g<1>#{prefix}", text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -61,18 +61,26 @@ def trial_bars(records: Sequence[TrialRecord]) -> list[TrialBar]:
     A trial's time is that of all its attempts, its begin that of the last: where it was tried again it ends no later
     than its worker's next trial begins.
     """
-    begun = [(moment, record) for record in records if (moment := _parse_timestamp(record.started)) is not None]
-    begun.sort(key=lambda pair: (pair[0], pair[1].number))
-    found: list[TrialBar] = []
+    begun = _sort_by_begin(records)
+    bars: list[TrialBar] = []
     following: dict[tuple[str, str], float] = {}
+    # From the last one back, so that the begin of the worker's next trial is known.
     for moment, record in reversed(begun):
-        begin, place = moment - begun[0][0], (record.host or "?", record.worker or record.job or "?")
-        end = begin + _trial_seconds(record)
-        found.append(
-            TrialBar(record, *place, begin, min(end, following.get(place, end)) if record.attempt > 1 else end)
-        )
-        following[place] = begin
-    return found[::-1]
+        begin = (moment - begun[0][0]).total_seconds()
+        worker = (record.host or "?", record.worker or record.job or "?")
+        end = begin + (max(0.0, record.seconds) if math.isfinite(record.seconds) else 0.0)
+        if record.attempt > 1:
+            end = min(end, following.get(worker, end))
+        bars.append(TrialBar(record, *worker, begin, end))
+        following[worker] = begin
+    return bars[::-1]
+
+
+def _sort_by_begin(records: Iterable[TrialRecord]) -> list[tuple[datetime, TrialRecord]]:
+    """Those of which somebody knows when they began, and in which time zone."""
+    begun = [(record.began, record) for record in records]
+    placed = [(moment, record) for moment, record in begun if moment is not None and moment.tzinfo is not None]
+    return sorted(placed, key=lambda pair: (pair[0], pair[1].number))
 
 
 def wall_seconds(records: Sequence[TrialRecord]) -> float | None:
@@ -80,50 +88,54 @@ def wall_seconds(records: Sequence[TrialRecord]) -> float | None:
     return max((bar.end for bar in trial_bars(records)), default=None)
 
 
-def without_pauses(found: Sequence[TrialBar]) -> tuple[list[TrialBar], list[Pause]]:
+def without_pauses(bars: Sequence[TrialBar]) -> tuple[list[TrialBar], list[Pause]]:
     """The bars moved together over long times in which no trial ran, and where those were."""
+    # The bars come by begin: where one begins after the end of all before it, nothing ran in between.
     idle, covered = [], 0.0
-    for bar in found:
+    for bar in bars:
         if bar.begin > covered:
             idle.append((covered, bar.begin - covered))
         covered = max(covered, bar.end)
-    total = covered - sum(length for _, length in idle)
-    cuts = [(begin, length) for begin, length in idle if length > max(_PAUSE * total, 1.0)]
-    moved, pauses, taken = [], [], 0.0
-    for bar in found:
+    busy = covered - sum(length for _, length in idle)
+    cuts = [(begin, length) for begin, length in idle if length > max(_PAUSE * busy, 1.0)]
+    # Each bar moves back by all cuts before it; a little of each is kept as room for the line that marks it.
+    kept = 0.02 * busy
+    moved, pauses, removed = [], [], 0.0
+    for bar in bars:
         while cuts and bar.begin >= cuts[0][0] + cuts[0][1]:
             begin, length = cuts.pop(0)
-            kept = 0.02 * total
-            pauses.append(Pause(begin - taken + kept / 2, length))
-            taken += length - kept
-        moved.append(TrialBar(bar.record, bar.host, bar.worker, bar.begin - taken, bar.end - taken))
+            pauses.append(Pause(begin - removed + kept / 2, length))
+            removed += length - kept
+        moved.append(replace(bar, begin=bar.begin - removed, end=bar.end - removed))
     return moved, pauses
 
 
-def rows_of(found: Sequence[TrialBar]) -> tuple[list[tuple[str, str]], list[int]]:
+def assign_rows(bars: Sequence[TrialBar]) -> tuple[list[tuple[str, str]], list[int]]:
     """The rows (host, worker), hosts together, and the row of each bar."""
-    named = sorted(
-        {(bar.host, bar.worker) for bar in found}, key=lambda row: (_natural_key(row[0]), _natural_key(row[1]))
-    )
-    if len(named) <= _ROWS:
-        place = {row: i for i, row in enumerate(named)}
-        return named, [place[bar.host, bar.worker] for bar in found]
-    free: dict[str, list[float]] = {}
+    row_of_bar = [(bar.host, bar.worker) for bar in bars]
+    if len(set(row_of_bar)) > _ROWS:
+        row_of_bar = _share_lanes(bars)
+    rows = sorted(set(row_of_bar), key=lambda row: (_natural_key(row[0]), _natural_key(row[1])))
+    row_numbers = {row: i for i, row in enumerate(rows)}
+    return rows, [row_numbers[row] for row in row_of_bar]
+
+
+def _share_lanes(bars: Sequence[TrialBar]) -> list[tuple[str, str]]:
+    """Host and lane of each bar: the first of the host's lanes that is free when the bar begins."""
+    lane_ends: dict[str, list[float]] = {}
     lanes = []
-    for bar in found:  # by begin, so that the first lane that is free is a good one
-        ends = free.setdefault(bar.host, [])
+    for bar in bars:  # by begin, so that the first lane that is free is a good one
+        ends = lane_ends.setdefault(bar.host, [])
         lane = next((i for i, end in enumerate(ends) if end <= bar.begin), len(ends))
         ends[lane : lane + 1] = [bar.end]
         lanes.append((bar.host, f"{lane:06d}"))
-    rows = sorted(set(lanes), key=lambda row: (_natural_key(row[0]), row[1]))
-    place = {row: i for i, row in enumerate(rows)}
-    return rows, [place[row] for row in lanes]
+    return lanes
 
 
-def busy_workers(found: Sequence[TrialBar]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def busy_workers(bars: Sequence[TrialBar]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Moments, and how many workers are at a trial from each on, both (2 N,)."""
-    moments = np.array([bar.begin for bar in found] + [bar.end for bar in found])
-    change = np.repeat([1, -1], len(found))
+    moments = np.array([bar.begin for bar in bars] + [bar.end for bar in bars])
+    change = np.repeat([1, -1], len(bars))
     order = np.lexsort((change, moments))
     return moments[order], np.cumsum(change[order])
 
@@ -131,26 +143,26 @@ def busy_workers(found: Sequence[TrialBar]) -> tuple[NDArray[np.float64], NDArra
 def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
     """One row a worker, the workers of a host together; blank is idle. Above: how many workers are busy."""
     title = f"{trials.study_title(data)} \N{EN DASH} what the workers did"
-    if said := lacks(data):
-        return style.text_figure(title, said)
-    found, pauses = without_pauses(trial_bars(data.records))
-    rows, places = rows_of(found)
-    end = max(bar.end for bar in found) or 1.0
-    _, seconds, unit = next(one for one in _UNITS if end >= one[0])
+    if reason := lacks(data):
+        return style.text_figure(title, reason)
+    bars, pauses = without_pauses(trial_bars(data.records))
+    rows, places = assign_rows(bars)
+    end = max(bar.end for bar in bars) or 1.0
+    _, seconds, unit = next(entry for entry in _UNITS if end >= entry[0])
     height = max(0.055, min(0.26, 6.5 / len(rows))) * len(rows)
-    figure = style.new_figure(7.4, 1.9 + height)
+    figure = style.new_figure(7.4, 1.9 + height, title)
     above, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.5, max(0.4, height)])
-    _draw_bars(axes, found, places, seconds, link)
+    _draw_bars(axes, bars, places, seconds, link)
     _label_rows(axes, rows)
-    moments, count = busy_workers(found)
+    moments, count = busy_workers(bars)
     above.fill_between(moments / seconds, count, step="post", color=style.SKY, linewidth=0, alpha=0.8)
     most = max(1, int(count.max()))
     above.set_ylim(0, most * 1.1)
     above.set_yticks([0, most])
     above.set_ylabel("busy")
     for pause in pauses:
-        for one in (above, axes):
-            one.axvline(pause.at / seconds, color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        for panel in (above, axes):
+            panel.axvline(pause.at / seconds, color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)))
         above.annotate(
             f"pause: {_duration_text(pause.seconds)}",
             (pause.at / seconds, 1),
@@ -162,50 +174,42 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
             bbox={"facecolor": "white", "alpha": 0.8, "pad": 1, "linewidth": 0},
         )
     axes.set_xlim(-0.01 * end / seconds, 1.01 * end / seconds)
-    axes.set_xlabel(f"{unit} since {_first_start(data.records)}{', pauses cut out' if pauses else ''}")
-    style.title(figure, title)
-    states = {bar.record.state for bar in found}
+    first = _sort_by_begin(data.records)[0][0].strftime("%Y-%m-%d %H:%M %Z").strip()
+    axes.set_xlabel(f"{unit} since {first}{', pauses cut out' if pauses else ''}")
+    states = {bar.record.state for bar in bars}
     patches = [Patch(color=c, label=s.word) for s, c in style.STATES.items() if s in states]
     style.legend(above, handles=patches)
-    left = len(data.records) - len(found)
-    worked = sum(bar.end - bar.begin for bar in found)
-    workers = len({(bar.host, bar.worker) for bar in found})
+    without_begin = len(data.records) - len(bars)
+    worked = sum(bar.end - bar.begin for bar in bars)
+    workers = len({(bar.host, bar.worker) for bar in bars})
     style.note(
         figure,
         [
             f"{style.format_count(workers, 'worker')}, {_duration_text(worked)} of work",
-            f"{style.format_count(left, 'trial')} whose begin is not known" if left else "",
-            "one row for workers of a host that follow each other"
-            if len(rows) > _ROWS or _workers_share_rows(found, rows)
-            else "",
+            f"{style.format_count(without_begin, 'trial')} whose begin is not known" if without_begin else "",
+            "one row for workers of a host that follow each other" if workers > _ROWS else "",
         ],
     )
     return figure
 
 
-def _draw_bars(axes: Axes, found: Sequence[TrialBar], places: Sequence[int], seconds: float, link: Any) -> None:
-    dense = len(found) > style.DENSE
-    corners = [
-        [
-            (bar.begin / seconds, row - h),
-            (bar.end / seconds, row - h),
-            (bar.end / seconds, row + h),
-            (bar.begin / seconds, row + h),
-        ]
-        for h in (0.4,)
-        for bar, row in zip(found, places, strict=True)
-    ]
-    made = PolyCollection(
+def _draw_bars(axes: Axes, bars: Sequence[TrialBar], places: Sequence[int], seconds: float, link: Any) -> None:
+    dense = len(bars) > style.DENSE
+    corners = []
+    for bar, row in zip(bars, places, strict=True):
+        left, right, top, bottom = bar.begin / seconds, bar.end / seconds, row - 0.4, row + 0.4
+        corners.append([(left, top), (right, top), (right, bottom), (left, bottom)])
+    collection = PolyCollection(
         corners,
-        facecolors=[style.STATES[bar.record.state] for bar in found],
+        facecolors=[style.STATES[bar.record.state] for bar in bars],
         edgecolors="white",
         linewidths=0.15 if dense else 0.4,
         rasterized=dense,
         zorder=2,
     )
     if link is not None and not dense:
-        made.set_urls([link(bar.record.number) for bar in found])
-    axes.add_collection(made)
+        collection.set_urls([link(bar.record.number) for bar in bars])
+    axes.add_collection(collection)
 
 
 def _label_rows(axes: Axes, rows: Sequence[tuple[str, str]]) -> None:
@@ -227,31 +231,6 @@ def _label_rows(axes: Axes, rows: Sequence[tuple[str, str]]) -> None:
     middles = [(a + b - 1) / 2 for a, b in zip(first, [*first[1:], len(rows)], strict=True)]
     axes.set_yticks(middles[::every], [style.display_name(rows[i][0], 20) for i in first[::every]], fontsize=7)
     axes.set_ylabel(f"{len(rows)} rows of workers, by host")
-
-
-def _workers_share_rows(found: Sequence[TrialBar], rows: Sequence[tuple[str, str]]) -> bool:
-    return len({(bar.host, bar.worker) for bar in found}) > len(rows)
-
-
-def _parse_timestamp(iso: str) -> float | None:
-    """Seconds since 1970; None where the text is no time, or one of which nobody knows in which zone."""
-    try:
-        moment = datetime.fromisoformat(iso)
-        return moment.timestamp() if moment.tzinfo is not None else None
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _trial_seconds(record: TrialRecord) -> float:
-    return max(0.0, record.seconds) if math.isfinite(record.seconds) else 0.0
-
-
-def _first_start(records: Sequence[TrialRecord]) -> str:
-    started = min(
-        (r.started for r in records if _parse_timestamp(r.started) is not None),
-        key=lambda s: _parse_timestamp(s) or 0.0,
-    )
-    return datetime.fromisoformat(started).strftime("%Y-%m-%d %H:%M %Z").strip()
 
 
 def _duration_text(seconds: float) -> str:

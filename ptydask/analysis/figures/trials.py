@@ -30,16 +30,18 @@ class TrialErrors:
 def with_error(data: StudyData, *states: TrialState) -> TrialErrors:
     """The trials in one of these states (none given: completed) whose error is a finite number."""
     wanted = states or (TrialState.COMPLETE,)
-    found = tuple(r for r in data.records if r.state in wanted and r.error is not None and math.isfinite(r.error))
+    records = tuple(r for r in data.records if r.state in wanted and r.error is not None and math.isfinite(r.error))
     return TrialErrors(
-        found, np.array([r.number for r in found], dtype=np.int64), np.array([r.error for r in found], dtype=float)
+        records,
+        np.array([r.number for r in records], dtype=np.int64),
+        np.array([r.error for r in records], dtype=float),
     )
 
 
 def best(data: StudyData) -> TrialRecord | None:
     """The completed trial with the best finite error; None when nothing completed."""
-    found = with_error(data)
-    return found.records[best_first(found.errors, data.meta.direction)[0]] if len(found) else None
+    complete = with_error(data)
+    return complete.records[best_first(complete.errors, data.meta.direction)[0]] if len(complete) else None
 
 
 def study_title(data: StudyData) -> str:

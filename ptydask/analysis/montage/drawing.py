@@ -57,14 +57,14 @@ class MontageLayout:
         """Of the whole picture, inches."""
         return 2 * _MARGIN + self.head + self.rows * (self.image + self.caption + _GAP) + _FOOT
 
-    def cell(self, at: int) -> tuple[float, float]:
+    def cell(self, index: int) -> tuple[float, float]:
         """Left and top of a cell."""
-        row, column = divmod(at, self.columns)
+        row, column = divmod(index, self.columns)
         return _MARGIN + column * (CELL + _GAP), _MARGIN + self.head + row * (self.image + self.caption + _GAP)
 
-    def box(self, at: int, picture: MontageCell) -> tuple[float, float, float, float]:
+    def box(self, index: int, picture: MontageCell) -> tuple[float, float, float, float]:
         """Left, right, bottom and top of a picture: in the middle of its cell, at the scale of all."""
-        left, top = self.cell(at)
+        left, top = self.cell(index)
         if self.scale and picture.height is not None and picture.width is not None:
             height, width = picture.height * self.scale, picture.width * self.scale
         else:
@@ -78,50 +78,50 @@ def compute_layout(pictures: Sequence[MontageCell], columns: int | None, lines: 
     """One scale for all, such that the widest picture fills its cell; ``lines`` of captions, ``head`` lines on top."""
     sizes = [(p.height, p.width) for p in pictures if p.height is not None and p.width is not None]
     if sizes:
-        widest = max(width for _, width in sizes)
-        tallest, scale = max(height for height, _ in sizes), CELL / widest
-        image = min(tallest * scale, 2 * CELL)
+        tallest, widest = max(height for height, _ in sizes), max(width for _, width in sizes)
+        # The widest fills its cell, unless the tallest would then be higher than two cells are wide.
+        image = min(tallest * CELL / widest, 2 * CELL)
         scale = image / tallest
     else:
-        image, scale = min(2 * CELL, CELL * max(p.data.shape[0] / p.data.shape[1] for p in pictures)), 0.0
+        image = min(2 * CELL, CELL * max(picture.data.shape[0] / picture.data.shape[1] for picture in pictures))
+        scale = 0.0
     caption = lines * _LINE + 0.06
-    columns = (
-        min(columns, len(pictures)) if columns else sheet_layout.columns_for(len(pictures), (image + caption) / CELL)
-    )
+    if columns:
+        columns = min(columns, len(pictures))
+    else:
+        columns = sheet_layout.columns_for(len(pictures), (image + caption) / CELL)
     return MontageLayout(columns, -(-len(pictures) // columns), image, caption, 0.22 + head * _LINE, scale)
 
 
-def draw_sheet(shown: MontageSheet, *, columns: int | None, common: bool, dpi: float | None, title: str) -> Figure:
+def draw_sheet(sheet: MontageSheet, *, columns: int | None, common: bool, dpi: float | None, title: str) -> Figure:
     """See :func:`ptydask.analysis.montage.trial_images.draw_sheet`."""
-    pictures = shown.pictures
+    pictures = sheet.pictures
     if not pictures:
         return style.text_figure(
-            style.display_name(shown.meta.name, 40),
-            f"No trial with {'an image' if shown.array == 'phase' else shown.array} to show.",
+            style.display_name(sheet.meta.name, 40),
+            f"No trial with {'an image' if sheet.array == 'phase' else sheet.array} to show.",
         )
     records = [picture.record for picture in pictures]
     snapshots = any(picture.label for picture in pictures)
     names, alike = sheet_layout.varying_parameters(records)
-    captions = [caption(p, shown.ranks.get(p.record.number), names, shown.meta)[:_MOST_LINES] for p in pictures]
-    head = _head_lines(shown, alike if len(pictures) > 1 or snapshots else {})
-    place = compute_layout(pictures, columns, max(map(len, captions)), 0)
-    wrapped = [line for text in head for line in textwrap.wrap(text, int((place.width - 2 * _MARGIN) * 17))]
-    place = compute_layout(pictures, columns, max(map(len, captions)), len(wrapped))
-    figure = Figure(figsize=(place.width, place.height), dpi=dpi or _choose_dpi(pictures, place))
-    if max(place.width, place.height) * figure.dpi > _SIDE:
+    captions = [caption(p, sheet.ranks.get(p.record.number), names, sheet.meta)[:_MOST_LINES] for p in pictures]
+    head = _head_lines(sheet, alike if len(pictures) > 1 or snapshots else {})
+    layout = compute_layout(pictures, columns, max(map(len, captions)), 0)
+    wrapped = [line for text in head for line in textwrap.wrap(text, int((layout.width - 2 * _MARGIN) * 17))]
+    layout = compute_layout(pictures, columns, max(map(len, captions)), len(wrapped))
+    figure = Figure(figsize=(layout.width, layout.height), dpi=dpi or _choose_dpi(pictures, layout))
+    if max(layout.width, layout.height) * figure.dpi > _SIDE:
         raise UsageError(
             f"{len(pictures)} images at {figure.dpi:.0f} dpi make a picture too large to draw; choose fewer"
         )
-    axes = _page_axes(figure, place)
+    axes = _page_axes(figure, layout)
     limits = sheet_layout.sheet_grey_limits(pictures)
-    for at, (picture, lines) in enumerate(zip(pictures, captions, strict=True)):
-        _draw_cell(axes, place, at, picture, lines, limits if common else None)
-    axes.text(_MARGIN, _MARGIN, _title_text(shown, title), va="top", fontsize=10, fontweight="bold")
+    for index, (picture, lines) in enumerate(zip(pictures, captions, strict=True)):
+        _draw_cell(axes, layout, index, picture, lines, limits if common else None)
+    axes.text(_MARGIN, _MARGIN, _title_text(sheet, title), va="top", fontsize=10, fontweight="bold")
     for i, line in enumerate(wrapped):
         axes.text(_MARGIN, _MARGIN + 0.2 + i * _LINE, line, va="top", fontsize=7, color=style.GREY)
-    _draw_footer(axes, shown, place, limits if common else None)
-    axes.set_xlim(0, place.width)
-    axes.set_ylim(place.height, 0)
+    _draw_footer(axes, sheet, layout, limits if common else None)
     return figure
 
 
@@ -151,100 +151,87 @@ def _state_text(record: TrialRecord) -> str:
 def _parameter_text(record: TrialRecord, name: str, meta: StudyMeta) -> str:
     """``rotation −1.5°``."""
     value, unit = record.params[name], scales.parameter_unit(name, meta)
-    said = scales.value_text(float(f"{value:.4g}") if isinstance(value, float) else value, 16)
-    return f"{style.display_name(name, 18)} {said}{'' if unit in ('', '°') else ' '}{unit}"
+    text = scales.value_text(float(f"{value:.4g}") if isinstance(value, float) else value, 16)
+    return f"{style.display_name(name, 18)} {text}{'' if unit in ('', '°') else ' '}{unit}"
 
 
-def _fill_lines(parts: Sequence[str], width: int) -> list[str]:
+def _fill_lines(texts: Sequence[str], width: int) -> list[str]:
     """As many parts on a line as fit, two blanks between them."""
     lines: list[str] = []
-    for part in parts:
-        if lines and len(lines[-1]) + 2 + len(part) <= width:
-            lines[-1] += f"  {part}"
+    for text in texts:
+        if lines and len(lines[-1]) + 2 + len(text) <= width:
+            lines[-1] += f"  {text}"
         else:
-            lines.append(part)
+            lines.append(text)
     return lines
 
 
-def _title_text(shown: MontageSheet, title: str) -> str:
-    count, first = len(shown.pictures), shown.pictures[0].record
+def _title_text(sheet: MontageSheet, title: str) -> str:
+    count, first = len(sheet.pictures), sheet.pictures[0].record
     if title:
-        what = style.escape_text(title)
-    elif any(picture.label for picture in shown.pictures):
-        what = f"trial {first.number}, {_error_text(first, shown.meta)}"
+        subject = style.escape_text(title)
+    elif any(picture.label for picture in sheet.pictures):
+        subject = f"trial {first.number}, {_error_text(first, sheet.meta)}"
     else:
-        what = style.format_count(count, "trial")
-    return f"{style.display_name(shown.meta.name, 40)} \N{EN DASH} {what}"
+        subject = style.format_count(count, "trial")
+    return f"{style.display_name(sheet.meta.name, 40)} \N{EN DASH} {subject}"
 
 
-def _head_lines(shown: MontageSheet, alike: dict[str, Any]) -> list[str]:
+def _head_lines(sheet: MontageSheet, alike: dict[str, Any]) -> list[str]:
     """Lines below the title: what is shown, and the values that all trials share."""
-    records = [picture.record for picture in shown.pictures]
-    found = [_parameter_text(records[0], name, shown.meta) for name in alike]
-    alike_text = f"in all: {',  '.join(found)}" if found else ""
-    return [line for line in (_WORDS[shown.array], alike_text) if line]
+    records = [picture.record for picture in sheet.pictures]
+    values = [_parameter_text(records[0], name, sheet.meta) for name in alike]
+    alike_text = f"in all: {',  '.join(values)}" if values else ""
+    return [line for line in (_WORDS[sheet.array], alike_text) if line]
 
 
-def _choose_dpi(pictures: Sequence[MontageCell], place: MontageLayout) -> float:
+def _choose_dpi(pictures: Sequence[MontageCell], layout: MontageLayout) -> float:
     """Dots per inch at which no picture loses a pixel, within reason."""
     finest = 0.0
-    for at, picture in enumerate(pictures):
-        left, right, _, _ = place.box(at, picture)
+    for index, picture in enumerate(pictures):
+        left, right, _, _ = layout.box(index, picture)
         finest = max(finest, picture.data.shape[1] / max(right - left, 1e-3))
     return math.ceil(min(_FINEST, max(_COARSEST, finest)))
 
 
-def _page_axes(figure: Figure, place: MontageLayout) -> Axes:
+def _page_axes(figure: Figure, layout: MontageLayout) -> Axes:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.set_xlim(0, place.width)
-    axes.set_ylim(place.height, 0)
+    axes.set_xlim(0, layout.width)
+    axes.set_ylim(layout.height, 0)
     axes.set_autoscale_on(False)
     return axes
 
 
 def _draw_cell(
     axes: Axes,
-    place: MontageLayout,
-    at: int,
+    layout: MontageLayout,
+    index: int,
     picture: MontageCell,
     lines: Sequence[str],
     limits: tuple[float, float] | None,
 ) -> None:
-    box = place.box(at, picture)
-    own = limits is None or picture.thumbnail
-    low, high = (
-        sheet_layout.sheet_grey_limits([picture])
-        if own and not picture.thumbnail
-        else (1, 255)
-        if own
-        else limits or (0, 1)
-    )
+    box = layout.box(index, picture)
+    low, high = (1, 255) if picture.thumbnail else limits or sheet_layout.sheet_grey_limits([picture])
     axes.imshow(picture.data, cmap="gray", vmin=low, vmax=high, extent=box, aspect="auto", interpolation="auto")
-    if at % place.columns == 0 and place.scale and picture.width is not None:
-        _draw_scale_bar(axes, place, box, picture.width)
-    left, top = place.cell(at)
+    if index % layout.columns == 0 and layout.scale and picture.width is not None:
+        _draw_scale_bar(axes, layout, box, picture.width)
+    left, top = layout.cell(index)
     for i, line in enumerate(lines):
-        axes.text(
-            left,
-            top + place.image + 0.05 + i * _LINE,
-            line,
-            va="top",
-            fontsize=7,
-            clip_on=False,
-            fontweight="bold" if i == 0 else "normal",
-        )
+        weight = "bold" if i == 0 else "normal"
+        y = top + layout.image + 0.05 + i * _LINE
+        axes.text(left, y, line, va="top", fontsize=7, clip_on=False, fontweight=weight)
 
 
-def _draw_scale_bar(axes: Axes, place: MontageLayout, box: tuple[float, float, float, float], width: float) -> None:
+def _draw_scale_bar(axes: Axes, layout: MontageLayout, box: tuple[float, float, float, float], width: float) -> None:
     """A scale bar with its length, in the lower left corner of a picture."""
     angstrom = sheet_layout.scale_bar(width)
     left, _, bottom, _ = box
     x, y = left + 0.09, bottom - 0.11
     edge: dict[str, Any] = {"facecolor": "white", "edgecolor": "black", "linewidth": 0.4}
-    axes.add_patch(Rectangle((x, y), angstrom * place.scale, 0.04, gid="scale bar", zorder=3, **edge))
+    axes.add_patch(Rectangle((x, y), angstrom * layout.scale, 0.04, gid="scale bar", zorder=3, **edge))
     axes.text(
-        x + angstrom * place.scale / 2,
+        x + angstrom * layout.scale / 2,
         y - 0.02,
         sheet_layout.length_text(angstrom),
         ha="center",
@@ -257,29 +244,28 @@ def _draw_scale_bar(axes: Axes, place: MontageLayout, box: tuple[float, float, f
     )
 
 
-def _draw_footer(axes: Axes, shown: MontageSheet, place: MontageLayout, limits: tuple[float, float] | None) -> None:
+def _draw_footer(axes: Axes, sheet: MontageSheet, layout: MontageLayout, limits: tuple[float, float] | None) -> None:
     """The grey scale with its ends, and what is missing."""
-    top, x = place.height - _MARGIN - _FOOT + 0.12, _MARGIN
-    units = next((picture.units for picture in shown.pictures if picture.units), "")
-    if limits is not None and not all(picture.thumbnail for picture in shown.pictures):
-        width = min(1.6, place.width / 2)
+    top, x = layout.height - _MARGIN - _FOOT + 0.12, _MARGIN
+    units = next((picture.units for picture in sheet.pictures if picture.units), "")
+    if limits is not None and not all(picture.thumbnail for picture in sheet.pictures):
+        width = min(1.6, layout.width / 2)
         ramp = np.linspace(0, 1, 256)[None]
         axes.imshow(ramp, cmap="gray", extent=(x, x + width, top + 0.12, top), aspect="auto")
         axes.add_patch(Rectangle((x, top), width, 0.12, fill=False, edgecolor=style.INK, linewidth=0.5))
-        for at, value, side in ((x, limits[0], "left"), (x + width, limits[1], "right")):
-            said = scales.value_text(float(f"{value:.2g}"))
-            axes.text(at, top + 0.15, f"{said} {units}".strip(), ha=side, va="top", fontsize=7)
+        for position, value, side in ((x, limits[0], "left"), (x + width, limits[1], "right")):
+            text = scales.value_text(float(f"{value:.2g}"))
+            axes.text(position, top + 0.15, f"{text} {units}".strip(), ha=side, va="top", fontsize=7)
         x += width + 0.15
     notes = []
     if limits is None:
         notes.append("each image has its own grey scale")
-    elif shown.array == "phase":
+    elif sheet.array == "phase":
         notes.append("phase less each image's median")
-    if shown.lost:
-        numbers = ", ".join(map(str, list(shown.lost)[:12])) + (
-            ", \N{HORIZONTAL ELLIPSIS}" if len(shown.lost) > 12 else ""
-        )
-        notes.append(f"without an image: {numbers}")
-    room = max(20, int((place.width - x - _MARGIN) * 17))
-    text = "\n".join(textwrap.wrap(" \N{MIDDLE DOT} ".join(map(style.escape_text, notes)), room)[:4])
-    axes.text(x, top, text, va="top", fontsize=7, color=style.GREY)
+    if sheet.lost:
+        numbers = [str(number) for number in sheet.lost]
+        more = ["\N{HORIZONTAL ELLIPSIS}"] if len(numbers) > 12 else []
+        notes.append(f"without an image: {', '.join(numbers[:12] + more)}")
+    room = max(20, int((layout.width - x - _MARGIN) * 17))
+    remarks = "\n".join(textwrap.wrap(" \N{MIDDLE DOT} ".join(map(style.escape_text, notes)), room)[:4])
+    axes.text(x, top, remarks, va="top", fontsize=7, color=style.GREY)

@@ -83,5 +83,5 @@ def varying_parameters(records: Sequence[TrialRecord]) -> tuple[list[str], dict[
     """The parameters that differ among these trials, and name and value of those that all have alike."""
     names = parameter_names(records)
     values = {name: [record.params.get(name, ...) for record in records] for name in names}
-    alike = {n: v[0] for n, v in values.items() if all(repr(one) == repr(v[0]) for one in v)}
+    alike = {n: v[0] for n, v in values.items() if all(repr(value) == repr(v[0]) for value in v)}
     return [name for name in names if name not in alike], alike

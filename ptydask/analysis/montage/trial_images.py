@@ -36,19 +36,19 @@ def draw(
     dpi: float | None = None,
     title: str = "",
 ) -> Figure:
-    """The images of these trials in their order, captions below, with a scale bar: see :func:`read` and ``paint``.
+    """The images of these trials in their order, captions below, with a scale bar: :func:`read` and :func:`draw_sheet`.
 
     ``common``: one grey scale for all, else each image its own. ``dpi`` None is what shows every pixel, up to 40
     million; the figure's ``dpi`` says which. Raises MissingDependency without Matplotlib.
     """
     figures.need_matplotlib()
     pixels = sheet_layout.cell_pixels(len(records), dpi)
-    shown = read(results, records, array=array, crop=crop, pixels=pixels)
-    return draw_sheet(shown, columns=columns, common=common, dpi=dpi, title=title)
+    sheet = read(results, records, array=array, crop=crop, pixels=pixels)
+    return draw_sheet(sheet, columns=columns, common=common, dpi=dpi, title=title)
 
 
 def draw_sheet(
-    shown: MontageSheet, *, columns: int | None = None, common: bool = True, dpi: float | None = None, title: str = ""
+    sheet: MontageSheet, *, columns: int | None = None, common: bool = True, dpi: float | None = None, title: str = ""
 ) -> Figure:
     """A sheet that was read, as a figure; one of words where it has no picture. ``title`` goes after the study's."""
     figures.need_matplotlib()
@@ -56,7 +56,7 @@ def draw_sheet(
     from ptydask.analysis.montage import drawing
 
     with style.style_context():
-        return drawing.draw_sheet(shown, columns=columns, common=common, dpi=dpi, title=title)
+        return drawing.draw_sheet(sheet, columns=columns, common=common, dpi=dpi, title=title)
 
 
 def why_no_images(results: Results) -> str:
@@ -115,11 +115,11 @@ def read(
     """
     if array not in ARRAYS:
         raise UsageError(f"there is no array {array!r} to show; {nearest_hint(array, ARRAYS)}")
-    found: list[MontageCell] = []
+    cells: list[MontageCell] = []
     lost: dict[int, str] = {}
     thumbnails: dict[int, NDArray[np.uint8]] | None = None
     for record in records:
-        if most is not None and len(found) >= most:
+        if most is not None and len(cells) >= most:
             break
         try:
             trial = results.trial(record.number)
@@ -128,18 +128,18 @@ def read(
             lost[record.number] = str(error)
             continue
         if image is not None:
-            found.append(_make_cell(record, image, array, crop, pixels))
+            cells.append(_make_cell(record, image, array, crop, pixels))
             continue
         if thumbnails is None:
             thumbnails = results.pictures() if array == "phase" else {}
         if record.number in thumbnails:
             tile = greys.without_margin(thumbnails[record.number]).astype(np.float32)
-            found.append(MontageCell(record, _crop_middle(tile, crop), None, None, thumbnail=True))
+            cells.append(MontageCell(record, _crop_middle(tile, crop), None, None, thumbnail=True))
         else:
             lost[record.number] = trial.lost or f"no {array} was kept"
     best_first = ranked(results.records(), results.meta.direction)
-    ranks = {record.number: place for place, record in enumerate(best_first, 1)}
-    return MontageSheet(results.meta, array, tuple(found), lost, ranks)
+    ranks = {record.number: rank for rank, record in enumerate(best_first, 1)}
+    return MontageSheet(results.meta, array, tuple(cells), lost, ranks)
 
 
 def read_snapshots(
@@ -149,38 +149,35 @@ def read_snapshots(
     trial = results.trial(number)
     if not trial.snapshots:
         raise UsageError(f"{results.path}: trial {number} has no snapshots; SAVE_ITERS in the params file keeps some")
-    found, lost = [], {}
+    cells, lost = [], {}
     for step, arrays in sorted(trial.snapshots.items()):
-        image = _of_arrays(trial, arrays, array)
+        image = _project_arrays(trial, arrays, array)
         if image is None:
             lost[step] = f"no {array} was kept at iteration {step}"
             continue
-        found.append(_make_cell(trial.record, image, array, crop, pixels, f"iteration {step}"))
+        cells.append(_make_cell(trial.record, image, array, crop, pixels, f"iteration {step}"))
     if (last := _trial_image(trial, array)) is not None:
-        found.append(_make_cell(trial.record, last, array, crop, pixels, "end"))
-    return MontageSheet(results.meta, array, tuple(found), lost)
+        cells.append(_make_cell(trial.record, last, array, crop, pixels, "end"))
+    return MontageSheet(results.meta, array, tuple(cells), lost)
 
 
 def _trial_image(trial: TrialData, array: Kind) -> Image | None:
     """What is shown of a trial, with its axes; None where it was not kept."""
     if array == "phase" and trial.image is not None:
         return trial.image
-    return _of_arrays(trial, trial.arrays, array)
+    return _project_arrays(trial, trial.arrays, array)
 
 
-def _of_arrays(trial: TrialData, arrays: Mapping[str, StoredArray], array: Kind) -> Image | None:
+def _project_arrays(trial: TrialData, arrays: Mapping[str, StoredArray], array: Kind) -> Image | None:
     name = {"phase": "object_phase", "amplitude": "object_amplitude", "probe": "probe"}[array]
     if name not in arrays or not 2 <= len(arrays[name].shape) <= 4:
         return None
     rows, columns = (slice(None), slice(None)) if array == "probe" else _image_region(trial)
     data = np.asarray(arrays[name][(..., rows, columns)])
-    if array == "probe":
-        data = np.sqrt((np.abs(data) ** 2).reshape(-1, *data.shape[-2:]).sum(0))
-    elif array == "phase":
-        data = data.sum(-3) if data.ndim > 2 else data
-        data = data.reshape(-1, *data.shape[-2:]).mean(0)
-    else:
-        data = data.reshape(-1, *data.shape[-2:]).mean(0)
+    if array == "phase" and data.ndim > 2:
+        data = data.sum(-3)
+    layers = data.reshape(-1, *data.shape[-2:])
+    data = np.sqrt((np.abs(layers) ** 2).sum(0)) if array == "probe" else layers.mean(0)
     step = trial.attributes.get("pixel_size")
     pixel = float(step) if isinstance(step, int | float) else math.nan
     unit = str(trial.attributes.get("length_unit", "angstrom"))
@@ -208,8 +205,8 @@ def _make_cell(
     n = greys.binning(kept.shape, pixels)
     small = greys.binned(kept, n)
     height, width = (
-        None if length is None else length * n * left / size
-        for length, left, size in zip(lengths, small.shape, data.shape, strict=True)
+        None if length is None else length * n * remaining / size
+        for length, remaining, size in zip(lengths, small.shape, data.shape, strict=True)
     )
     finite = small[np.isfinite(small)]
     if array == "phase" and finite.size:

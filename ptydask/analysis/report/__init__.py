@@ -30,8 +30,8 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     from ptydask.analysis.report.collect import collect_page_data  # imports Matplotlib
 
     album = trial_album.read(results, images=images)
-    records = tuple(one.record for one in album.trials.values())
-    study = StudyData(results.meta, records, {n: one.curve for n, one in album.trials.items() if one.curve})
+    records = tuple(trial.record for trial in album.trials.values())
+    study = StudyData(results.meta, records, {n: trial.curve for n, trial in album.trials.items() if trial.curve})
     # Before its first trial a run has not said anything yet.
     running = results.status() or ({} if results.live else None)
     data = collect_page_data(study, album, running)

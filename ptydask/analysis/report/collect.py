@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from operator import attrgetter
 from typing import Any
 
 from ptydask import sampling
@@ -13,7 +15,7 @@ from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.gain import baseline_trial, compute_gain
 from ptydask.analysis.report import rows
-from ptydask.analysis.report.trial_album import MONTAGE, TrialAlbum
+from ptydask.analysis.report.trial_album import MONTAGE, PageTrial, TrialAlbum
 from ptydask.model import Choice, Distribution, StudyMeta, WeightedChoice, count_states, ranked
 from ptydask.space import ranges
 from ptydask.space.tunables import PARAMETERS
@@ -26,16 +28,20 @@ def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str,
     trials' numbers; ``trials``, ``curves``, ``pictures``, ``probes``, ``thumbnails``: by number, what there is;
     ``provenance``: where all of it comes from. The same study gives the same data.
     """
+    units = {parameter["name"]: parameter["unit"] for parameter in tuned_parameters(study)}
+
+    def by_number(read: Callable[[PageTrial], Any]) -> dict[str, Any]:
+        values = {str(number): read(seen) for number, seen in album.trials.items()}
+        return {number: value for number, value in values.items() if value}
+
     return {
         "study": _study_summary(study, album, running),
-        "columns": rows.table_columns(
-            study, album.trials, {one["name"]: one["unit"] for one in tuned_parameters(study)}
-        ),
-        "trials": {str(n): facts for n, seen in album.trials.items() if (facts := rows.trial_details(seen))},
+        "columns": rows.table_columns(study, album.trials, units),
+        "trials": by_number(rows.trial_details),
         "curves": rows.encode_curves(study),
-        "pictures": {str(n): seen.picture for n, seen in album.trials.items() if seen.picture},
-        "probes": {str(n): seen.probe for n, seen in album.trials.items() if seen.probe},
-        "thumbnails": {str(n): seen.thumbnail for n, seen in album.trials.items() if seen.thumbnail},
+        "pictures": by_number(attrgetter("picture")),
+        "probes": by_number(attrgetter("probe")),
+        "thumbnails": by_number(attrgetter("thumbnail")),
         "provenance": provenance(study.meta),
     }
 
@@ -47,7 +53,7 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
     meta, records = study.meta, study.records
     own = baseline_trial(records)
     best = study.best
-    made = compute_gain(best, own, meta.direction) if best is not None else None
+    gain = compute_gain(best, own, meta.direction) if best is not None else None
     counts = count_states(record.state for record in records)
     order = ranked(records, meta.direction)
     return {
@@ -65,8 +71,8 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
         "grey": album.grey,
         "own": None if own is None else own.number,
         "gain": None
-        if made is None
-        else {"own": made.own.number, "values": made.values, "difference": made.difference, "share": made.share},
+        if gain is None
+        else {"own": gain.own.number, "values": gain.values, "difference": gain.difference, "share": gain.share},
         "tuned": tuned_parameters(study),
         "wall": timeline.wall_seconds(records),
         "worked": sum(record.seconds for record in records if math.isfinite(record.seconds)),
@@ -74,29 +80,28 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
         "hosts": sorted({record.host for record in records if record.host}),
         "devices": sorted({record.device for record in records if record.device}),
         "retried": sum(record.attempt > 1 for record in records),
-        "search": _search_settings(meta) or _program_rows(meta),
+        "search": _search_settings(meta),
         "running": _run_progress(running),
     }
 
 
 def tuned_parameters(study: StudyData) -> list[dict[str, Any]]:
     """Each parameter: its name, unit, meaning and range, in the order of the study's search space."""
-    ranges = _search_ranges(study.meta)
-    drawn = {name: one.get("attributes") or {} for name, one in search_space(study.meta).items()}
-    known = PARAMETERS if study.meta.engine == "ptyrad" else {}
+    space = _search_ranges(study.meta)
+    entries = search_space(study.meta)
+    tunables = PARAMETERS if study.meta.engine == "ptyrad" else {}
     listed = []
-    for name in dict.fromkeys([*ranges, *study.parameters]):
-        dist = ranges.get(name)
-        one = known.get(name)
+    for name in dict.fromkeys([*space, *study.parameters]):
+        attributes = entries[name].get("attributes") or {} if name in space else {}
         listed.append(
             {
                 "name": name,
                 "unit": scales.parameter_unit(name, study.meta),
-                "meaning": "" if one is None else one.meaning,
-                "range": _range_text(dist, study.meta),
-                "low": None if dist is None else rows.json_value(drawn[name].get("low")),
-                "high": None if dist is None else rows.json_value(drawn[name].get("high")),
-                "log": dist is not None and bool(drawn[name].get("log")),
+                "meaning": tunables[name].meaning if name in tunables else "",
+                "range": _range_text(space.get(name), study.meta),
+                "low": rows.json_value(attributes.get("low")),
+                "high": rows.json_value(attributes.get("high")),
+                "log": bool(attributes.get("log")),
             }
         )
     return listed
@@ -104,46 +109,38 @@ def tuned_parameters(study: StudyData) -> list[dict[str, Any]]:
 
 def _search_ranges(meta: StudyMeta) -> dict[str, Distribution]:
     """What may be tried, as far as the file says it in Optuna's words."""
-    made = {name: _parse_range(entry) for name, entry in search_space(meta).items()}
-    return {name: dist for name, dist in made.items() if dist is not None}
-
-
-def _parse_range(entry: Any) -> Distribution | None:
-    try:
-        return sampling.from_json(entry)
-    except (KeyError, TypeError, ValueError):
-        return None
+    space: dict[str, Distribution] = {}
+    for name, entry in search_space(meta).items():
+        with suppress(KeyError, TypeError, ValueError):
+            space[name] = sampling.from_json(entry)
+    return space
 
 
 def _range_text(dist: Distribution | None, meta: StudyMeta) -> str:
     if isinstance(dist, Choice | WeightedChoice) and sweep.is_sweep(meta):
-        shown = [_constant_text(one) for one in dist.choices]
+        shown = [_constant_text(choice) for choice in dist.choices]
         if isinstance(dist, WeightedChoice):
-            shown = [f"{one} ({100 * weight:.4g} %)" for one, weight in zip(shown, dist.weights, strict=True)]
+            shown = [f"{choice} ({100 * weight:.4g} %)" for choice, weight in zip(shown, dist.weights, strict=True)]
         return f"one of {', '.join(shown)}"
     return "" if dist is None else ranges.describe(dist)
 
 
 def _search_settings(meta: StudyMeta) -> list[list[str]]:
-    """Budget, sampler and pruner, where the configuration has them in PtyRAD's words."""
-    given = json_object(meta.config_json).get("hypertune_params")
-    if not isinstance(given, Mapping):
-        return []
-    said = []
-    if given.get("n_trials") is not None:
-        said.append(["Budget in the file", f"{given['n_trials']} trials for each worker"])
-    if given.get("timeout") is not None:
-        said.append(["Time limit", f"{given['timeout']} s"])
+    """Budget, sampler and pruner, where the configuration has them in PtyRAD's words; a sweep's program."""
+    hypertune = json_object(meta.config_json).get("hypertune_params")
+    if not isinstance(hypertune, Mapping):
+        program = sweep.program(meta)
+        return [["Program", program]] if program else []
+    settings = []
+    if hypertune.get("n_trials") is not None:
+        settings.append(["Budget in the file", f"{hypertune['n_trials']} trials for each worker"])
+    if hypertune.get("timeout") is not None:
+        settings.append(["Time limit", f"{hypertune['timeout']} s"])
     for what in ("sampler", "pruner"):
-        one = given.get(f"{what}_params")
-        if isinstance(one, Mapping) and one.get("name"):
-            said.append([what.capitalize(), _component_text(str(one["name"]), one.get("configs"))])
-    return said
-
-
-def _program_rows(meta: StudyMeta) -> list[list[str]]:
-    program = sweep.program(meta)
-    return [["Program", program]] if program else []
+        component = hypertune.get(f"{what}_params")
+        if isinstance(component, Mapping) and component.get("name"):
+            settings.append([what.capitalize(), _component_text(str(component["name"]), component.get("configs"))])
+    return settings
 
 
 def _constant_text(value: Any) -> str:
@@ -153,16 +150,16 @@ def _constant_text(value: Any) -> str:
 
 def _component_text(name: str, configs: Any) -> str:
     """``HyperbandPruner (min_resource 5, reduction_factor 2)``."""
-    said = ", ".join(f"{key} {json.dumps(value)}" for key, value in (configs or {}).items())
-    return f"{name} ({said})" if said else name
+    arguments = ", ".join(f"{key} {json.dumps(value)}" for key, value in (configs or {}).items())
+    return f"{name} ({arguments})" if arguments else name
 
 
-def _run_progress(said: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if said is None:
+def _run_progress(status: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if status is None:
         return None
-    run = said.get("run") or {}
+    run = status.get("run") or {}
     return {
-        "updated": said.get("updated", ""),
+        "updated": status.get("updated", ""),
         "total": run.get("total"),
         "under_way": len(run.get("running") or ()),
         "remaining": rows.json_value(run.get("remaining")),

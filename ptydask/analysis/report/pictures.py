@@ -41,10 +41,9 @@ def encode_image(image: Image, side: int, *, exact: bool = False) -> dict[str, A
         return None
     low, high = ends
     (top, dy), (left, dx) = _pixel_axis(image.y, data.shape[0]), _pixel_axis(image.x, data.shape[1])
+    finite = np.nan_to_num(data, nan=low, posinf=high, neginf=low)
     return {
-        "src": _image_data_uri(
-            grey_image(np.nan_to_num(data, nan=low, posinf=high, neginf=low), low, high, side), exact
-        ),
+        "src": _image_data_uri(grey_image(finite, low, high, side), exact),
         "width": data.shape[1],
         "height": data.shape[0],
         "low": low,
@@ -93,14 +92,12 @@ def encode_thumbnail(tile: NDArray[np.uint8], side: int) -> str:
     """A stored thumbnail without its empty margin, ``side`` pixels along its longer side."""
     small = import_pillow().fromarray(np.ascontiguousarray(greys.without_margin(tile)))
     _shrink_to_fit(small, side)
-    out = io.BytesIO()
-    small.save(out, "WEBP", quality=50, method=0)
-    return _data_uri("image/webp", out.getvalue())
+    return _webp_data_uri(small, quality=50, method=0)
 
 
-def relative_limits(shown: Mapping[str, Any] | None) -> tuple[float, float] | None:
+def relative_limits(picture: Mapping[str, Any] | None) -> tuple[float, float] | None:
     """Black and white of a :func:`encode_image` from its middle on; None where there is none."""
-    return None if shown is None else (shown["low"] - shown["middle"], shown["high"] - shown["middle"])
+    return None if picture is None else (picture["low"] - picture["middle"], picture["high"] - picture["middle"])
 
 
 def grey_image(data: NDArray[np.float32], low: float, high: float, side: int) -> Any:
@@ -131,16 +128,15 @@ def compress_png(png: bytes) -> str:
 
 
 def _image_data_uri(image: Any, exact: bool) -> str:
-    out = io.BytesIO()
     if exact or max(image.size) <= LOSSLESS:
-        image.save(out, "WEBP", lossless=True, quality=60, method=3)
-    else:
-        image.save(out, "WEBP", quality=_QUALITY, method=3)
-    return _data_uri("image/webp", out.getvalue())
+        return _webp_data_uri(image, lossless=True, quality=60, method=3)
+    return _webp_data_uri(image, quality=_QUALITY, method=3)
 
 
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+def _webp_data_uri(image: Any, **options: Any) -> str:
+    out = io.BytesIO()
+    image.save(out, "WEBP", **options)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
 
 
 def _pixel_axis(centres: NDArray[Any], count: int) -> tuple[float, float]:

@@ -44,7 +44,7 @@ def draw(study: StudyData) -> list[dict[str, str]]:
         size = "wide" if figure.get_figwidth() > _COLUMN else ""
         markup = figure_markup(figure, kind, about)
         drawn.append({"kind": kind, "title": _TITLES.get(kind, kind), "about": about, "markup": markup, "size": size})
-    return sorted(drawn, key=lambda one: one["size"])
+    return sorted(drawn, key=lambda plot: plot["size"])
 
 
 def figure_markup(figure: Any, kind: str, about: str) -> str:

@@ -28,10 +28,11 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
     ``units`` are those of the parameters, by name.
     """
     records, meta = study.records, study.meta
-    place = {record.number: rank for rank, record in enumerate(ranked(records, meta.direction), 1)}
+    ranks = {record.number: rank for rank, record in enumerate(ranked(records, meta.direction), 1)}
     metrics = [name for name in metric_names(records) if name != meta.metric]
-    made = [
-        _table_column("rank", "rank", "fact", [place.get(r.number) for r in records]),
+    steps_label = "last step" if sweep.is_sweep(meta) else "iterations"
+    columns = [
+        _table_column("rank", "rank", "fact", [ranks.get(r.number) for r in records]),
         _table_column("number", "trial", "fact", [r.number for r in records]),
         _table_column("state", "state", "fact", [r.state.word for r in records]),
         _table_column("error", meta.metric or "error", "fact", [r.error for r in records]),
@@ -41,12 +42,7 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
         ),
         *(_table_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records]) for n in metrics),
         _table_column("seconds", "time", "fact", [r.seconds for r in records], "s"),
-        _table_column(
-            "steps",
-            "last step" if sweep.is_sweep(meta) else "iterations",
-            "fact",
-            [_last_step(seen, r.number) for r in records],
-        ),
+        _table_column("steps", steps_label, "fact", [_last_step(seen, r.number) for r in records]),
         _table_column("message", "message", "fact", [r.message or _failure_reason(r) for r in records]),
         _table_column("attempt", "attempt", "fact", [r.attempt for r in records]),
         _table_column("retry_of", "retry of", "fact", [r.retry_of for r in records]),
@@ -55,35 +51,44 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
             for name in ("origin", "started", "worker", "host", "job", "device", "seed")
         ),
     ]
-    always = {"rank", "number", "state", "error", "seconds"}
-    for column in made:
-        same = len({json.dumps(value) for value in column["values"]}) <= 1
-        minor = column["key"] in ("started", "seed", "job", "origin", "worker", "retry_of", "attempt")
-        told = column["key"] == "attempt" and any(value not in (None, 1) for value in column["values"])
-        column["shown"] = column["key"] in always or told or not (minor or (same and column["group"] == "fact"))
-    return made
+    for column in columns:
+        key, values = column["key"], column["values"]
+        if key in ("rank", "number", "state", "error", "seconds"):
+            column["shown"] = True
+        elif key == "attempt":
+            column["shown"] = any(value not in (None, 1) for value in values)
+        elif key in ("started", "seed", "job", "origin", "worker", "retry_of"):
+            column["shown"] = False
+        else:
+            # A fact that is the same of all trials says nothing.
+            column["shown"] = column["group"] != "fact" or len({json.dumps(value) for value in values}) > 1
+    return columns
 
 
 def _table_column(key: str, label: str, group: str, values: list[Any], unit: str = "") -> dict[str, Any]:
-    said = [json_value(value) for value in values]
-    numeric = all(v is None or (ranges.is_number(v) and abs(v or 0) <= _SAFE) for v in values if not _is_nonfinite(v))
+    present = [value for value in values if value is not None]
     return {
         "key": key,
-        "null": group == "param" and any(value is None for value in values),
+        "null": group == "param" and len(present) < len(values),
         "label": label,
         "unit": unit,
         "group": group,
-        "kind": "number" if numeric and any(v is not None for v in values) else "text",
-        "values": said,
+        "kind": "number" if present and all(map(_is_browser_number, present)) else "text",
+        "values": [json_value(value) for value in values],
     }
 
 
-def _is_nonfinite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+def _is_browser_number(value: Any) -> bool:
+    """Whether a browser sorts it as a number, as it does NaN and infinities."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return True
+    return ranges.is_number(value) and abs(value) <= _SAFE
 
 
 def json_value(value: Any) -> Any:
     """A value that JSON can hold: NaN and infinities, and integers beyond a browser's, become their texts."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
     if isinstance(value, int):
@@ -106,8 +111,8 @@ def _failure_reason(record: TrialRecord) -> str:
 
 def trial_details(seen: PageTrial) -> dict[str, Any]:
     """What a trial's page has beyond the table's columns; what is empty is left out."""
-    said = {
-        "attributes": {name: json_value(_python_value(value)) for name, value in seen.attributes.items()},
+    details = {
+        "attributes": {name: json_value(value) for name, value in seen.attributes.items()},
         "log": seen.log,
         "lost": seen.lost,
         "traceback": seen.record.traceback,
@@ -117,12 +122,7 @@ def trial_details(seen: PageTrial) -> dict[str, Any]:
         "more_files": seen.files - len(seen.artifacts),
         "left_out": list(seen.left_out),
     }
-    return {name: value for name, value in said.items() if value}
-
-
-def _python_value(value: Any) -> Any:
-    """A NumPy number as Python's own."""
-    return value.item() if isinstance(value, np.generic) else value
+    return {name: value for name, value in details.items() if value}
 
 
 def encode_curves(study: StudyData) -> dict[str, Any]:
@@ -147,8 +147,8 @@ def encode_curves(study: StudyData) -> dict[str, Any]:
 
 
 def _encode_curve(curve: Curve, names: Sequence[str], length: int, limit: int) -> str:
-    at = np.unique(np.linspace(0, length - 1, min(length, limit)).round().astype(int))
-    rows = [np.asarray(curve[n], np.float32)[at] if n in curve else np.full(len(at), np.nan) for n in names]
+    points = np.unique(np.linspace(0, length - 1, min(length, limit)).round().astype(int))
+    rows = [np.asarray(curve[n], np.float32)[points] if n in curve else np.full(len(points), np.nan) for n in names]
     if "step" not in curve:
-        rows[0] = at + 1.0
+        rows[0] = points + 1.0
     return base64.b64encode(np.asarray(rows, "<f4").tobytes()).decode("ascii")

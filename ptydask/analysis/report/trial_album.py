@@ -72,8 +72,8 @@ def select_image_trials(records: Sequence[TrialRecord], direction: Direction, co
 def read(results: Results, *, images: int) -> TrialAlbum:
     """All trials of ``results``, ``images`` of them with a large image. Raises StoreError for a file that is none."""
     records = results.records()
-    shown = select_image_trials(records, results.meta.direction, images)
-    logs = {*shown, *[record.number for record in records if record.state is TrialState.FAIL][:_LOGS]}
+    with_image = select_image_trials(records, results.meta.direction, images)
+    logs = {*with_image, *[record.number for record in records if record.state is TrialState.FAIL][:_LOGS]}
     seen: dict[int, PageTrial] = {}
     curves = results.curves() if len(records) >= _LARGE else {}
     spans: dict[int, tuple[float, float] | None] = {}
@@ -85,8 +85,8 @@ def read(results: Results, *, images: int) -> TrialAlbum:
                 continue
             trial = results.trial(number)
             seen[number] = _read_page_trial(trial, log=number in logs)
-            if number in shown:
-                seen[number] = _add_images(seen[number], trial, best=number == shown[0])
+            if number in with_image:
+                seen[number] = _add_images(seen[number], trial, best=number == with_image[0])
                 # The image itself is let go of: a hundred of 4096 x 4096 would be 7 GB.
                 spans[number] = pictures.relative_limits(seen[number].picture)
         except StoreError as error:
@@ -95,7 +95,7 @@ def read(results: Results, *, images: int) -> TrialAlbum:
     for number, tile in results.pictures().items():
         if number in seen:
             seen[number] = replace(seen[number], thumbnail=pictures.encode_thumbnail(tile, side))
-    return TrialAlbum(seen, greys.shared_grey_limits(spans.get(number) for number in shown[:MONTAGE]))
+    return TrialAlbum(seen, greys.shared_grey_limits(spans.get(number) for number in with_image[:MONTAGE]))
 
 
 def _read_page_trial(trial: TrialData, *, log: bool) -> PageTrial:
@@ -116,9 +116,9 @@ def _read_page_trial(trial: TrialData, *, log: bool) -> PageTrial:
 
 def _add_images(seen: PageTrial, trial: TrialData, *, best: bool) -> PageTrial:
     image = trial.image
-    shown = None if image is None else pictures.encode_image(image, SIDE * (2 if best else 1), exact=best)
+    picture = None if image is None else pictures.encode_image(image, SIDE * (2 if best else 1), exact=best)
     size = seen.attributes.get("pixel_size")
     pixel = float(size) if isinstance(size, int | float) and size > 0 else None
     modes: NDArray[Any] | None = trial.arrays["probe"].read() if "probe" in trial.arrays else None
     beam = None if modes is None else pictures.encode_probe(np.asarray(modes), pixel)
-    return replace(seen, picture=shown, probe=beam)
+    return replace(seen, picture=picture, probe=beam)

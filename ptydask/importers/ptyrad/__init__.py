@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ptydask import __version__
+from ptydask import __version__, sampling
 from ptydask.errors import StoreError, UsageError, redact
 from ptydask.importers.ptyrad import database, description, listing, log, matching, trials
 from ptydask.importers.ptyrad.description import StudyDescription
@@ -79,38 +79,38 @@ def import_study(
     Raises UsageError for what was asked wrongly, ConfigError for ``params``, StorageError for a database that cannot
     be read, UnusableResults where the results cannot be written. Nothing is left behind in these cases.
     """
-    found = listing.list_folders(folders)
-    model = _a_model(found)
+    listed = listing.list_folders(folders)
+    model = _read_any_model(listed)
     about = description.describe(
-        [params] if params is not None else found.params,
+        [params] if params is not None else listed.params,
         model,
-        found.folders[0],
-        metric=found.metric,
+        listed.folders[0],
+        metric=listed.metric,
         asked=params is not None,
     )
-    stored, notices = _read_stored_study(storage, study, about, found)
-    name = stored.name if stored is not None else study or about.name or found.folders[0].name
+    stored, notices = _read_stored_study(storage, study, about, listed)
+    name = stored.name if stored is not None else study or about.name or listed.folders[0].name
     if stored is not None and stored.direction != "minimize":
         raise UsageError(f"{stored.place}: study {name!r} is to {stored.direction} its value; PtyRAD's never are")
     path = (results if results is not None else Path(f"{name.replace('/', '%2F')}.h5")).absolute()
     packing.refuse_existing(path, packing.IMPORTED)
-    tally = ImportSummary(skipped=dict(found.skipped))
-    ones = _match_trials(found, stored, about, tally)
-    if not ones:
-        raise UsageError(f"{found.folders[0]}: no trial was found, neither among the files nor in a database")
-    where = description.fit_search_space(
+    tally = ImportSummary(skipped=dict(listed.skipped))
+    imported = _match_trials(listed, stored, about, tally)
+    if not imported:
+        raise UsageError(f"{listed.folders[0]}: no trial was found, neither among the files nor in a database")
+    space = description.fit_search_space(
         about.space,
-        [one.params for one in ones],
+        [trial.params for trial in imported],
         [trial.distributions for trial in stored.trials] if stored is not None else [],
     )
-    about = replace(about, space=where, name=name)
-    meta = _study_meta(about, found, model, stored, ones)
-    packing.write_new(path, meta, trials.convert_trials(ones, about, tally, progress))
+    about = replace(about, space=space, name=name)
+    meta = _study_meta(about, listed, model, stored, imported)
+    packing.write_new(path, meta, trials.convert_trials(imported, about, tally, progress))
     copy = about.source.path
     return ImportedStudy(
         results=path,
         study=name,
-        folders=found.folders,
+        folders=listed.folders,
         database=stored.place if stored is not None else "",
         metric=about.metric,
         tally=tally,
@@ -121,9 +121,9 @@ def import_study(
     )
 
 
-def _a_model(found: FolderListing) -> PtyradModel | None:
+def _read_any_model(listed: FolderListing) -> PtyradModel | None:
     """Any readable model file, for what it says about the study."""
-    paths = [path for _, path in found.models[:3]] + [one.path for one in found.saved[:3]]
+    paths = [path for _, path in listed.models[:3]] + [saved.path for saved in listed.saved[:3]]
     for path in paths:
         try:
             return ptyrad_model.read(path, without=("optim_state_dict",))
@@ -133,13 +133,13 @@ def _a_model(found: FolderListing) -> PtyradModel | None:
 
 
 def _read_stored_study(
-    storage: str | None, study: str | None, about: StudyDescription, found: FolderListing
+    storage: str | None, study: str | None, about: StudyDescription, listed: FolderListing
 ) -> tuple[database.StoredStudy | None, list[str]]:
     """The study in its database, and what there is to say where there is none."""
     url = storage if storage is not None else about.storage
     if url is None or url == NONE:
         return None, ["no database: no params file names one; --storage does"] if url is None else []
-    near = [place for folder in found.folders for place in (folder, *list(folder.parents)[:4])]
+    near = [parent for folder in listed.folders for parent in (folder, *list(folder.parents)[:4])]
     if storage is None and url.startswith("sqlite") and database.find_sqlite_file(url, near) is None:
         return None, [f"no database: {redact(url)} is not there any more; give it with --storage if it is elsewhere"]
     stored = database.read(url, study, about.name, near=near)
@@ -153,15 +153,15 @@ def _read_stored_study(
 
 
 def _match_trials(
-    found: FolderListing, stored: database.StoredStudy | None, about: StudyDescription, tally: ImportSummary
+    listed: FolderListing, stored: database.StoredStudy | None, about: StudyDescription, tally: ImportSummary
 ) -> list[ImportedTrial]:
-    lines = [line for path in found.logs for line in _read_log(path, tally)]
+    lines = [line for path in listed.logs for line in _read_log(path, tally)]
     if stored is None:
-        ones = [matching.translate_names(one) for one in matching.by_names(found, lines)]
-        return trials.recover_from_models(ones, about, tally)
-    ones, left = matching.by_database(stored, found, lines)
-    tally.skipped |= left
-    return [matching.translate_names(one) for one in ones]
+        imported = [matching.translate_names(trial) for trial in matching.match_by_names(listed, lines)]
+        return trials.recover_from_models(imported, about, tally)
+    imported, unused = matching.match_by_database(stored, listed, lines)
+    tally.skipped |= unused
+    return [matching.translate_names(trial) for trial in imported]
 
 
 def _read_log(path: Path, tally: ImportSummary) -> list[LoggedTrial]:
@@ -175,12 +175,12 @@ def _read_log(path: Path, tally: ImportSummary) -> list[LoggedTrial]:
 
 def _study_meta(
     about: StudyDescription,
-    found: FolderListing,
+    listed: FolderListing,
     model: PtyradModel | None,
     stored: database.StoredStudy | None,
-    ones: Sequence[ImportedTrial],
+    imported: Sequence[ImportedTrial],
 ) -> StudyMeta:
-    began = min((one.started for one in ones if one.started is not None), default=None)
+    began = min((trial.started for trial in imported if trial.started is not None), default=None)
     data = ((about.config.get("init_params") or {}).get("meas_params") or {}).get("path")
     return StudyMeta(
         name=about.name or "",
@@ -190,11 +190,11 @@ def _study_meta(
         config_text=redact(about.source.text),
         config_format=about.source.format,
         config_json=redact(codec.dumps(about.config)),
-        search_space_json=description.space_json(about.space),
+        search_space_json=sampling.search_space_json(about.space),
         keep=replace(about.keep, arrays=True),
         provenance={
             "origin": "imported from a folder of PtyRAD's hypertune",
-            "imported_from": ", ".join(map(str, found.folders)),
+            "imported_from": ", ".join(map(str, listed.folders)),
             "imported_database": stored.place if stored is not None else "",
             "imported_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "imported_on": platform.node(),

@@ -98,17 +98,10 @@ def find_sqlite_file(url: str, near: Sequence[Path]) -> Path | None:
 def _open_sqlite(path: Path) -> Iterator[Rows]:
     """Rows of an SQLite file; nothing is written to it nor beside it: where SQLite would, a copy is read."""
     with tempfile.TemporaryDirectory(prefix="ptydask-") as folder:
-        failure = ""
-        for attempt in (_in_place, _open_copy):
-            try:
-                connection = _begin_transaction(attempt(path, Path(folder)))
-            except (sqlite3.Error, OSError) as error:
-                failure = one_line(str(error))
-                continue
-            if connection is not None:
-                break
-        else:
-            raise StorageError(f"{path}: not readable as an SQLite database: {failure}")
+        try:
+            connection = _open_in_place(path) or _open_copy(path, Path(folder))
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(f"{path}: not readable as an SQLite database: {one_line(str(error))}") from error
         try:
             yield lambda query, **values: _rows_as_dicts(connection.execute(query, values))
         finally:
@@ -116,26 +109,30 @@ def _open_sqlite(path: Path) -> Iterator[Rows]:
             connection.close()
 
 
-def _begin_transaction(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
+def _begin_transaction(connection: sqlite3.Connection) -> sqlite3.Connection:
     """The connection in a transaction, so that it reads one moment of a study that may be running."""
-    if connection is not None:
-        try:
-            connection.execute("BEGIN")
-            connection.execute("SELECT name FROM sqlite_master").fetchall()
-        except sqlite3.Error:
-            connection.close()
-            raise
+    try:
+        connection.execute("BEGIN")
+        # A lock is taken with the first reading only.
+        connection.execute("SELECT name FROM sqlite_master").fetchall()
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
-def _in_place(path: Path, _: Path) -> sqlite3.Connection | None:
-    """None where SQLite would write: a log that it would have to take in, or shared memory that it would make."""
-    with path.open("rb") as file:
-        logged = file.read(19)[18:] == b"\x02"
+def _open_in_place(path: Path) -> sqlite3.Connection | None:
+    """None where it cannot be read so, or SQLite would write: take in a log, or make shared memory."""
     if any(_companion_file(path, other).exists() for other in _OTHERS):
         return None
-    mode = "immutable=1" if logged else "mode=ro"
-    return sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=5)
+    try:
+        with path.open("rb") as file:
+            # Byte 18 of the header is 2 in a database with a write-ahead log, for which SQLite makes shared memory.
+            logged = file.read(19)[18:] == b"\x02"
+        mode = "immutable=1" if logged else "mode=ro"
+        return _begin_transaction(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=5))
+    except (sqlite3.Error, OSError):
+        return None
 
 
 def _open_copy(path: Path, folder: Path) -> sqlite3.Connection:
@@ -144,7 +141,7 @@ def _open_copy(path: Path, folder: Path) -> sqlite3.Connection:
     for other in _OTHERS:
         with suppress(FileNotFoundError):
             shutil.copyfile(_companion_file(path, other), _companion_file(target, other))
-    return sqlite3.connect(target, timeout=5)
+    return _begin_transaction(sqlite3.connect(target, timeout=5))
 
 
 def _companion_file(path: Path, ending: str) -> Path:
@@ -179,10 +176,10 @@ def _connect_server(url: str) -> Iterator[Rows]:
 
 def _read_tables(rows: Rows, place: str, study: str | None, wanted: str | None) -> StoredStudy:
     try:
-        known = {row["study_name"]: row["study_id"] for row in rows("SELECT study_id, study_name FROM studies")}
-        name = choose_study(list(known), place, study, wanted)
-        directions = rows("SELECT * FROM study_directions WHERE study_id = :id", id=known[name])
-        trials = _read_trials(rows, known[name])
+        studies = {row["study_name"]: row["study_id"] for row in rows("SELECT study_id, study_name FROM studies")}
+        name = choose_study(list(studies), place, study, wanted)
+        directions = rows("SELECT * FROM study_directions WHERE study_id = :id", id=studies[name])
+        trials = _read_trials(rows, studies[name])
     except (sqlite3.Error, LookupError, ValueError, TypeError, AttributeError) as error:
         raise StorageError(f"{place}: not a database of Optuna's: {one_line(str(error))}") from error
     if len(directions) != 1:
@@ -190,39 +187,40 @@ def _read_tables(rows: Rows, place: str, study: str | None, wanted: str | None) 
     return StoredStudy(name, directions[0]["direction"].lower(), trials, place)
 
 
-def choose_study(known: Sequence[str], place: str, study: str | None, wanted: str | None) -> str:
-    """The study to read. Raises UsageError, listing the ``known`` ones, where that is not clear."""
-    listed = ", ".join(map(repr, sorted(known)[:20])) + (" ..." if len(known) > 20 else "")
+def choose_study(names: Sequence[str], place: str, study: str | None, wanted: str | None) -> str:
+    """The study to read. Raises UsageError, listing the ``names``, where that is not clear."""
+    listed = ", ".join(map(repr, sorted(names)[:20])) + (" ..." if len(names) > 20 else "")
     if study is not None:
-        if study not in known:
+        if study not in names:
             raise UsageError(f"{place}: there is no study {study!r}; there are {listed or 'none at all'}")
         return study
-    if wanted in known:
+    if wanted in names:
         assert wanted is not None
         return wanted
-    if len(known) == 1:
-        return known[0]
-    said = "no study name is known" if wanted is None else f"there is no study {wanted!r}"
-    raise UsageError(f"{place}: {said}; choose one with --study: {listed or 'there is none at all'}")
+    if len(names) == 1:
+        return names[0]
+    problem = "no study name is known" if wanted is None else f"there is no study {wanted!r}"
+    raise UsageError(f"{place}: {problem}; choose one with --study: {listed or 'there is none at all'}")
 
 
 def _read_trials(rows: Rows, study_id: int) -> tuple[StoredTrial, ...]:
     params = _read_params(rows, study_id)
-    said: dict[int, float | None] = {}
+    values = {
+        row["trial_id"]: _stored_number(row["value"], row.get("value_type"))
+        for row in _select_rows(rows, "trial_values", study_id)
+    }
     reported: dict[int, dict[int, float]] = {}
-    for row in _select_rows(rows, "trial_values", study_id):
-        said[row["trial_id"]] = _stored_number(row["value"], row.get("value_type"))
     for row in _select_rows(rows, "trial_intermediate_values", study_id):
         value = _stored_number(row["intermediate_value"], row.get("intermediate_value_type"))
         if value is not None:
             reported.setdefault(row["trial_id"], {})[int(row["step"])] = value
     ours = {row["trial_id"] for row in _select_rows(rows, "trial_user_attributes", study_id) if row["key"] == _MIRRORED}
-    found = rows("SELECT * FROM trials WHERE study_id = :id ORDER BY trial_id", id=study_id)
+    trials = rows("SELECT * FROM trials WHERE study_id = :id ORDER BY trial_id", id=study_id)
     return tuple(
         StoredTrial(
-            number=row["number"] if row.get("number") is not None else place,
+            number=row["number"] if row.get("number") is not None else index,
             state=row["state"],
-            value=said.get(row["trial_id"]),
+            value=values.get(row["trial_id"]),
             params=params.get(row["trial_id"], ({}, {}))[0],
             distributions=params.get(row["trial_id"], ({}, {}))[1],
             reported=dict(sorted(reported.get(row["trial_id"], {}).items())),
@@ -230,7 +228,7 @@ def _read_trials(rows: Rows, study_id: int) -> tuple[StoredTrial, ...]:
             ended=_parse_time(row.get("datetime_complete")),
             mirrored=row["trial_id"] in ours,
         )
-        for place, row in enumerate(found)
+        for index, row in enumerate(trials)
     )
 
 
@@ -243,30 +241,30 @@ def _select_rows(rows: Rows, table: str, study_id: int) -> list[dict[str, Any]]:
 
 def _read_params(rows: Rows, study_id: int) -> dict[int, tuple[dict[str, Scalar], dict[str, Distribution]]]:
     kinds: dict[str, Distribution] = {}
-    found: dict[int, tuple[dict[str, Scalar], dict[str, Distribution]]] = {}
+    params: dict[int, tuple[dict[str, Scalar], dict[str, Distribution]]] = {}
     for row in sorted(_select_rows(rows, "trial_params", study_id), key=lambda row: row["param_id"]):
         text = row["distribution_json"]
         if text not in kinds:
             kinds[text] = parse_distribution(text)
-        values, distributions = found.setdefault(row["trial_id"], ({}, {}))
+        values, distributions = params.setdefault(row["trial_id"], ({}, {}))
         values[row["param_name"]] = _external_value(kinds[text], row["param_value"])
         distributions[row["param_name"]] = kinds[text]
-    return found
+    return params
 
 
 def parse_distribution(text: str) -> Distribution:
     """What Optuna's JSON of a distribution says, that of versions before 3.0 too. Raises ValueError or KeyError."""
-    said = json.loads(text)
-    name, given = said["name"], said["attributes"]
+    parsed = json.loads(text)
+    name, attributes = parsed["name"], parsed["attributes"]
     if name == "CategoricalDistribution":
-        return Choice(tuple(given["choices"]))
-    log = bool(given.get("log")) or "Log" in name
+        return Choice(tuple(attributes["choices"]))
+    log = bool(attributes.get("log")) or "Log" in name
     if name.startswith("Int"):
-        return IntRange(int(given["low"]), int(given["high"]), int(given.get("step") or 1), log)
+        return IntRange(int(attributes["low"]), int(attributes["high"]), int(attributes.get("step") or 1), log)
     if name not in _REAL:
         raise ValueError(f"a distribution of an unknown kind, {name}")
-    step = given.get("step", given.get("q"))
-    return FloatRange(float(given["low"]), float(given["high"]), None if step is None else float(step), log)
+    step = attributes.get("step", attributes.get("q"))
+    return FloatRange(float(attributes["low"]), float(attributes["high"]), None if step is None else float(step), log)
 
 
 _REAL = ("FloatDistribution", "UniformDistribution", "LogUniformDistribution", "DiscreteUniformDistribution")
@@ -308,16 +306,16 @@ def _read_journal(spec: urls.StorageSpec, study: str | None, wanted: str | None)
         with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
             backend = JournalRedisBackend(spec.url) if spec.kind == "redis" else JournalFileBackend(str(spec.journal))
         storage = optuna.storages.JournalStorage(backend)
-        known = {found.study_name: found for found in storage.get_all_studies()}
-        name = choose_study(list(known), spec.shown, study, wanted)
-        trials = storage.get_all_trials(known[name]._study_id, deepcopy=False)
+        studies = {summary.study_name: summary for summary in storage.get_all_studies()}
+        name = choose_study(list(studies), spec.shown, study, wanted)
+        trials = storage.get_all_trials(studies[name]._study_id, deepcopy=False)
     except UsageError:
         raise
     except Exception as error:  # a database driver, a torn file
         raise StorageError(f"{spec.shown}: {one_line(redact(str(error)))[:300]}") from None
     return StoredStudy(
         name,
-        known[name].directions[0].name.lower(),
+        studies[name].directions[0].name.lower(),
         tuple(
             StoredTrial(
                 number=trial.number,

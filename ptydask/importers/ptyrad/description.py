@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ptydask import config, engines, sampling
+from ptydask import config, engines
 from ptydask.config import Overrides, reading
 from ptydask.config.ptyrad.params_file import METRICS
 from ptydask.config.ptyrad.search_space import tune_params
@@ -72,7 +72,7 @@ def describe(
     notices: list[str] = []
     for path in copies:
         try:
-            return _of_file(path, model, notices)
+            return _describe_file(path, model, notices)
         except ConfigError as error:
             if asked:
                 raise
@@ -83,10 +83,10 @@ def describe(
         return StudyDescription(SourceFile(folder / "params.yaml", "", "yaml"), {}, {}, metric, notices=tuple(notices))
     text = yaml.safe_dump(complete, sort_keys=False, default_flow_style=None, width=4096)
     notices.append("no params file in the folder: taken from a model file, with that trial's values in it")
-    return _of_data(SourceFile(folder / "params.yaml", text, "yaml"), complete, notices)
+    return _describe_params(SourceFile(folder / "params.yaml", text, "yaml"), complete, notices)
 
 
-def _of_file(path: Path, model: PtyradModel | None, notices: list[str]) -> StudyDescription:
+def _describe_file(path: Path, model: PtyradModel | None, notices: list[str]) -> StudyDescription:
     source, data = reading.read(path)
     if "init_params" not in data:
         raise ConfigError("the section is missing; it says what the data are", file=path, key="init_params")
@@ -94,8 +94,20 @@ def _of_file(path: Path, model: PtyradModel | None, notices: list[str]) -> Study
         plan = config.load(path, Overrides(results=Path("imported.h5")))
     except PtydaskError as error:
         notices.append(f"read without checks: {redact(str(error))}")
-        return _of_data(source, _merge_params(model, data), notices)
-    return _of_plan(_with_defaults(plan, model, notices), notices)
+        return _describe_params(source, _merge_params(model, data), notices)
+    plan = _with_defaults(plan, model, notices)
+    return StudyDescription(
+        source=plan.source,
+        config=plan.config,
+        space=plan.space,
+        metric=plan.metric,
+        name=plan.name,
+        storage=plan.storage,
+        iterations=plan.iterations,
+        seed=plan.seed,
+        keep=plan.keep,
+        notices=tuple(notices),
+    )
 
 
 def _with_defaults(plan: StudyPlan, model: PtyradModel | None, notices: list[str]) -> StudyPlan:
@@ -121,28 +133,13 @@ def _deep_merge(below: Any, above: Any) -> Any:
     return {name: _deep_merge(below.get(name), above[name]) if name in above else below[name] for name in names}
 
 
-def _of_plan(plan: StudyPlan, notices: list[str]) -> StudyDescription:
-    return StudyDescription(
-        source=plan.source,
-        config=plan.config,
-        space=plan.space,
-        metric=plan.metric,
-        name=plan.name,
-        storage=plan.storage,
-        iterations=plan.iterations,
-        seed=plan.seed,
-        keep=plan.keep,
-        notices=tuple(notices),
-    )
-
-
-def _of_data(source: SourceFile, data: Mapping[str, Any], notices: list[str]) -> StudyDescription:
+def _describe_params(source: SourceFile, data: Mapping[str, Any], notices: list[str]) -> StudyDescription:
     """As far as it goes, of params that ptydask would not run."""
     hyper, recon = data.get("hypertune_params") or {}, data.get("recon_params") or {}
     metric, storage = hyper.get("error_metric", "loss"), hyper.get("storage_path")
-    where: Mapping[str, Distribution] = {}
+    space: Mapping[str, Distribution] = {}
     try:
-        where = tune_params(copy.deepcopy(hyper.get("tune_params"))).space
+        space = tune_params(copy.deepcopy(hyper.get("tune_params"))).space
     except ConfigError as error:
         notices.append(f"the ranges are taken from the trials: {redact(str(error))}")
     if isinstance(storage, str):
@@ -151,7 +148,7 @@ def _of_data(source: SourceFile, data: Mapping[str, Any], notices: list[str]) ->
     return StudyDescription(
         source=source,
         config=data,
-        space=where,
+        space=space,
         metric=metric if metric in METRICS else "loss",
         name=hyper.get("study_name") or None,
         storage=storage if isinstance(storage, str) else None,
@@ -204,14 +201,14 @@ def fit_search_space(
             today, sign = LEGACY.get(name, (name, 1))
             if sign > 0:
                 kinds.setdefault(today, {})[dist] = None
-    found: dict[str, Distribution] = {}
+    space: dict[str, Distribution] = {}
     for name in dict.fromkeys([*planned, *(name for values in params for name in values)]):
-        values = list(dict.fromkeys(one[name] for one in params if name in one))
-        known = [planned[name]] if name in planned else []
-        known += reversed(kinds.get(name, {}))
-        fitting = (dist for dist in known if all(ranges.contains(dist, value) for value in values))
-        found[name] = next(fitting, None) or _spanning_distribution(values)
-    return found
+        values = list(dict.fromkeys(trial[name] for trial in params if name in trial))
+        candidates = [planned[name]] if name in planned else []
+        candidates += reversed(kinds.get(name, {}))
+        fitting = (dist for dist in candidates if all(ranges.contains(dist, value) for value in values))
+        space[name] = next(fitting, None) or _spanning_distribution(values)
+    return space
 
 
 def _spanning_distribution(values: Sequence[Scalar]) -> Distribution:
@@ -222,8 +219,3 @@ def _spanning_distribution(values: Sequence[Scalar]) -> Distribution:
     if all(isinstance(v, int) for v in numbers):
         return IntRange(int(low), int(high))  # type: ignore[arg-type]
     return FloatRange(float(low), float(high))  # type: ignore[arg-type]
-
-
-def space_json(where: Mapping[str, Distribution]) -> str:
-    """The search space as a results file has it."""
-    return sampling.search_space_json(where)

@@ -16,7 +16,6 @@ from ptydask.importers.ptyrad.names import TrialName
 MODELS = (".hdf5", ".h5")
 PICTURES = (".tif", ".tiff")
 _UNREADABLE = {".pt": "a .pt file can run any program that it holds; PtyRAD's load_ptyrad and save make a .hdf5 of it"}
-_FIGURES = (".png", ".svg", ".pdf", ".jpg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +42,11 @@ class FolderListing:
     """Files that may hold results but cannot be used, and why."""
 
     @property
-    def trials(self) -> bool:
-        """Whether anything of a trial is there."""
-        return bool(self.models or self.pictures or self.saved)
-
-    @property
     def metric(self) -> str:
         """``loss`` or ``contrast``, by the folder's name; else by the sign of the errors: only contrast is negated."""
-        said = re.search(r"hypertune_.*_(loss|contrast)(?:_|$)", self.folders[0].name)
-        if said is not None:
-            return said[1]
+        match = re.search(r"hypertune_.*_(loss|contrast)(?:_|$)", self.folders[0].name)
+        if match is not None:
+            return match[1]
         errors = [name.error for name, _ in [*self.models, *self.pictures]]
         return "contrast" if any(error.startswith("-") for error in errors) else "loss"
 
@@ -62,15 +56,15 @@ def list_folders(folders: Sequence[Path]) -> FolderListing:
 
     Raises UsageError where a folder is not there, is none of PtyRAD's hypertune, or holds several of them.
     """
-    found = FolderListing(tuple(dict.fromkeys(_hypertune_folder(folder) for folder in folders)))
-    for folder in found.folders:
+    listing = FolderListing(tuple(dict.fromkeys(_hypertune_folder(folder) for folder in folders)))
+    for folder in listing.folders:
         try:
-            _list_files(folder, found)
+            _list_files(folder, listing)
         except OSError as error:
             raise UsageError(f"{folder}: cannot be read: {error.strerror or error}") from None
-    found.params.sort(key=modified_time, reverse=True)
-    found.logs.sort()
-    return found
+    listing.params.sort(key=modified_time, reverse=True)
+    listing.logs.sort()
+    return listing
 
 
 def modified_time(path: Path) -> float:
@@ -107,41 +101,42 @@ def _is_hypertune(folder: Path) -> bool:
     )
 
 
-def _list_files(folder: Path, found: FolderListing) -> None:
+def _list_files(folder: Path, listing: FolderListing) -> None:
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         path, suffix = Path(entry.path), os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - many thousands
         if entry.is_dir():
             number = names.folder_number(entry.name)
             if number is not None:
-                found.saved += _list_saved_models(path, number, found)
+                listing.saved += _list_saved_models(path, number, listing)
         elif suffix in MODELS or suffix in PICTURES:
             name = names.trial_name(entry.name)
             if name is None:
-                found.skipped[path] = "its name is not one that hypertune gives"
+                listing.skipped[path] = "its name is not one that hypertune gives"
             elif suffix in PICTURES:
-                found.pictures.append((name, path))
+                listing.pictures.append((name, path))
             else:
-                found.models.append((name, path))
+                listing.models.append((name, path))
         elif suffix in _UNREADABLE:
-            found.skipped[path] = _UNREADABLE[suffix]
+            listing.skipped[path] = _UNREADABLE[suffix]
         elif suffix in SUFFIXES or suffix == ".py":
-            found.params.append(path)
+            listing.params.append(path)
         elif suffix in (".txt", ".log"):
-            found.logs.append(path)
+            listing.logs.append(path)
 
 
-def _list_saved_models(folder: Path, number: int, found: FolderListing) -> Iterator[SavedModel]:
+def _list_saved_models(folder: Path, number: int, listing: FolderListing) -> Iterator[SavedModel]:
     try:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
     except OSError as error:
-        found.skipped[folder] = f"the folder cannot be read: {error.strerror or error}"
+        listing.skipped[folder] = f"the folder cannot be read: {error.strerror or error}"
         return
     for entry in entries:
         path = Path(entry.path)
-        named = names.saved_name(entry.name)
-        if path.suffix.lower() in _UNREADABLE:
-            found.skipped[path] = _UNREADABLE[path.suffix.lower()]
-        elif path.suffix.lower() in MODELS and named is not None:
-            yield SavedModel(number, named[1], path)
-        elif path.suffix.lower() in MODELS:
-            found.skipped[path] = "its name is not one that PtyRAD gives"
+        suffix = path.suffix.lower()
+        iteration = names.saved_iteration(entry.name)
+        if suffix in _UNREADABLE:
+            listing.skipped[path] = _UNREADABLE[suffix]
+        elif suffix in MODELS and iteration is not None:
+            yield SavedModel(number, iteration, path)
+        elif suffix in MODELS:
+            listing.skipped[path] = "its name is not one that PtyRAD gives"

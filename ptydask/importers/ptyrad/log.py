@@ -35,24 +35,24 @@ class LoggedTrial:
 def parse_log(lines: Iterable[str]) -> Iterator[LoggedTrial]:
     """What each of the ``lines`` tells that tells how a trial ended."""
     for line in lines:
-        found = _LINE.match(line.rstrip("\r\n")) if "Trial " in line else None
-        if found is None:
+        match = _LINE.match(line.rstrip("\r\n")) if "Trial " in line else None
+        if match is None:
             continue
-        number = int(found["number"])
-        ended = datetime.fromisoformat(found["time"]).astimezone() if found["time"] else None
-        if found["finished"]:
-            said = _parse_finished(found["value"], found["params"])
-            if said is not None:
-                yield LoggedTrial(number, "COMPLETE", *said, ended=ended)
-        elif found["pruned"]:
+        number = int(match["number"])
+        ended = datetime.fromisoformat(match["time"]).astimezone() if match["time"] else None
+        if match["finished"]:
+            outcome = _parse_finished(match["value"], match["params"])
+            if outcome is not None:
+                yield LoggedTrial(number, "COMPLETE", *outcome, ended=ended)
+        elif match["pruned"]:
             yield LoggedTrial(number, "PRUNED", ended=ended)
         else:
-            yield LoggedTrial(number, "FAIL", why=found["why"] or "", ended=ended)
+            yield LoggedTrial(number, "FAIL", why=match["why"] or "", ended=ended)
 
 
 def _parse_finished(value: str, params: str) -> tuple[float, Mapping[str, Scalar]] | None:
     try:
-        found = ast.literal_eval(params)
-        return (float(value), found) if isinstance(found, dict) else None
+        parsed = ast.literal_eval(params)
+        return (float(value), parsed) if isinstance(parsed, dict) else None
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from ptydask.analysis.export import ptyrad_names
 from ptydask.importers.ptyrad import names
@@ -57,7 +57,7 @@ class ImportedTrial:
 # --- with a database ------------------------------------------------------------------------------------
 
 
-def by_database(
+def match_by_database(
     study: StoredStudy, listing: FolderListing, logged: Sequence[LoggedTrial]
 ) -> tuple[list[ImportedTrial], dict[Path, str]]:
     """The study's trials with their files, and the files that are of none of them, with the reason.
@@ -66,29 +66,29 @@ def by_database(
     """
     why = {line.number: line.why for line in logged if line.state == "FAIL"}
     stored = {trial.number: trial for trial in study.trials if trial.state != "WAITING"}
-    left: dict[Path, str] = {}
-    models = _assign_files(listing.models, stored, left)
-    pictures = _assign_files(listing.pictures, stored, left)
+    unused: dict[Path, str] = {}
+    models = _assign_files(listing.models, stored, unused)
+    pictures = _assign_files(listing.pictures, stored, unused)
     saved: dict[int, list[SavedModel]] = {}
-    for one in listing.saved:
-        if one.number in stored:
-            saved.setdefault(one.number, []).append(one)
+    for model in listing.saved:
+        if model.number in stored:
+            saved.setdefault(model.number, []).append(model)
         else:
-            left[one.path] = f"the database has no trial {one.number}"
-    found = []
+            unused[model.path] = f"the database has no trial {model.number}"
+    trials = []
     for number, trial in sorted(stored.items()):
         files = sorted(models.get(number, []), key=_latest_key, reverse=True)
-        left |= {path: f"another file of trial {number} was written later" for _, path in files[1:]}
-        found.append(
+        unused |= {path: f"another file of trial {number} was written later" for _, path in files[1:]}
+        trials.append(
             replace(
-                _of_stored(trial, why.get(number, "")),
+                _convert_stored_trial(trial, why.get(number, "")),
                 model=files[0][1] if files else None,
                 iteration=files[0][0].iteration if files else None,
                 saved=tuple(saved.get(number, ())),
                 pictures=tuple(pictures.get(number, ())),
             )
         )
-    return found, left
+    return trials, unused
 
 
 _Named = tuple[TrialName, Path]
@@ -99,36 +99,39 @@ def _latest_key(named: _Named) -> tuple[int, float]:
 
 
 def _assign_files(
-    files: Iterable[_Named], stored: Mapping[int, StoredTrial], left: dict[Path, str]
+    files: Iterable[_Named], stored: Mapping[int, StoredTrial], unused: dict[Path, str]
 ) -> dict[int, list[_Named]]:
-    found: dict[int, list[_Named]] = {}
+    assigned: dict[int, list[_Named]] = {}
     for name, path in files:
         trial = stored.get(name.number)
         why = f"the database has no trial {name.number}" if trial is None else _contradiction(name, trial)
         if why:
-            left[path] = why
+            unused[path] = why
         else:
-            found.setdefault(name.number, []).append((name, path))
-    return found
+            assigned.setdefault(name.number, []).append((name, path))
+    return assigned
 
 
 def _contradiction(name: TrialName, trial: StoredTrial) -> str:
     """Why a file cannot be this trial's; "" where it can."""
-    known = trial.value if trial.value is not None else _last_reported(trial)
-    if known is not None and ptyrad_names.error_text(known) != name.error:
-        said = ptyrad_names.error_text(known)
-        return f"its name says error {name.error}, trial {trial.number} of the database has {said}"
+    value = _final_value(trial)
+    error = name.error if value is None else ptyrad_names.error_text(value)
+    if error != name.error:
+        return f"its name says error {name.error}, trial {trial.number} of the database has {error}"
     for parameter, text in name.params.items():
         if parameter in trial.params and ptyrad_names.value_text(parameter, trial.params[parameter]) != text:
             return f"its name says {parameter} {text}, trial {trial.number} has {trial.params[parameter]!r}"
     return ""
 
 
-def _last_reported(trial: StoredTrial) -> float | None:
-    return trial.reported[max(trial.reported)] if trial.reported else None
+def _final_value(trial: StoredTrial) -> float | None:
+    """Its value; of a trial that has none, what it reported last."""
+    if trial.value is None and trial.reported:
+        return trial.reported[max(trial.reported)]
+    return trial.value
 
 
-def _of_stored(trial: StoredTrial, why: str) -> ImportedTrial:
+def _convert_stored_trial(trial: StoredTrial, why: str) -> ImportedTrial:
     state, reason, message = TrialState.FAIL, Reason.FAILED, why
     if trial.state == "COMPLETE":
         state, reason, message = TrialState.COMPLETE, Reason.NONE, ""
@@ -144,7 +147,7 @@ def _of_stored(trial: StoredTrial, why: str) -> ImportedTrial:
         state=state,
         reason=reason,
         message=message,
-        value=trial.value if trial.value is not None else _last_reported(trial),
+        value=_final_value(trial),
         params=trial.params,
         reported=trial.reported,
         started=trial.started,
@@ -155,53 +158,60 @@ def _of_stored(trial: StoredTrial, why: str) -> ImportedTrial:
 # --- without --------------------------------------------------------------------------------------------
 
 
-def by_names(listing: FolderListing, logged: Sequence[LoggedTrial]) -> list[ImportedTrial]:
+def match_by_names(listing: FolderListing, logged: Sequence[LoggedTrial]) -> list[ImportedTrial]:
     """The trials that the files' names tell of, with the exact values of those that the log has.
 
     Several processes without a common database count from 0 each: trials with another error or other parameters are
     other trials, and of two with one number the later file gets a new one.
     """
-    lines: dict[int, list[LoggedTrial]] = {}
-    for line in logged:
-        lines.setdefault(line.number, []).append(line)
-    named = _from_files(listing)
-    found = [_with_log(one, lines.get(one.number, ())) for one in named]
-    found += _logged_only(named, lines)
-    saved: dict[int, list[SavedModel]] = {}
-    for file in listing.saved:
-        saved.setdefault(file.number, []).append(file)
-    count = Counter(one.number for one in found)
-    found = [replace(one, saved=tuple(saved.get(one.number, ()))) if count[one.number] == 1 else one for one in found]
-    found += [ImportedTrial(number, FILE, saved=tuple(files)) for number, files in saved.items() if number not in count]
-    return _renumber_trials(found)
+    lines, saved = _group_by_number(logged), _group_by_number(listing.saved)
+    named = _trials_from_files(listing)
+    trials = [_complete_from_log(trial, lines.get(trial.number, ())) for trial in named]
+    trials += _trials_without_files(named, logged)
+    # A trial's own folder has nothing but the number in its name: where two have that number, it is nobody's.
+    count = Counter(trial.number for trial in trials)
+    for index, trial in enumerate(trials):
+        if count[trial.number] == 1:
+            trials[index] = replace(trial, saved=tuple(saved.get(trial.number, ())))
+    for number, files in saved.items():
+        if number not in count:
+            trials.append(ImportedTrial(number, FILE, saved=tuple(files)))
+    return _renumber_trials(trials)
 
 
-def _from_files(listing: FolderListing) -> list[ImportedTrial]:
+_Numbered = TypeVar("_Numbered", LoggedTrial, ImportedTrial, SavedModel)
+
+
+def _group_by_number(items: Iterable[_Numbered]) -> dict[int, list[_Numbered]]:
+    groups: dict[int, list[_Numbered]] = {}
+    for item in items:
+        groups.setdefault(item.number, []).append(item)
+    return groups
+
+
+def _trials_from_files(listing: FolderListing) -> list[ImportedTrial]:
     groups: dict[tuple[object, ...], list[_Named]] = {}
-    cut: list[_Named] = []
     first: dict[tuple[object, ...], tuple[object, ...]] = {}
-    for name, path in [*listing.models, *listing.pictures]:
+    # Whole names first: one that was cut joins the first group that has its number and error.
+    for name, path in sorted([*listing.models, *listing.pictures], key=lambda named: named[0].cut):
+        trial = (path.parent, name.number, name.error)
         if name.cut:
-            cut.append((name, path))
-            continue
-        trial = (path.parent, name.number, name.error)
-        key = (*trial, *name.params.items())
+            key = first.setdefault(trial, trial)
+        else:
+            key = (*trial, *name.params.items())
+            first.setdefault(trial, key)
         groups.setdefault(key, []).append((name, path))
-        first.setdefault(trial, key)
-    for name, path in cut:  # joins the whole name that it is the start of
-        trial = (path.parent, name.number, name.error)
-        groups.setdefault(first.setdefault(trial, trial), []).append((name, path))
-    return [_of_files(files) for files in groups.values()]
+    return [_merge_files(files) for files in groups.values()]
 
 
-def _of_files(files: Sequence[_Named]) -> ImportedTrial:
+def _merge_files(files: Sequence[_Named]) -> ImportedTrial:
     whole = max((name for name, _ in files), key=lambda name: len(name.params))
     models = sorted(((n, p) for n, p in files if n.kind == "model"), key=_latest_key)
     return ImportedTrial(
         number=whole.number,
         source=NAMES,
         value=float(whole.error),
-        params={name: names.value_of(text) for name, text in whole.params.items()},
+        params={name: names.parse_name_value(text) for name, text in whole.params.items()},
         rounded=frozenset(whole.params),
         texts=whole.params,
         error_text=whole.error,
@@ -211,19 +221,21 @@ def _of_files(files: Sequence[_Named]) -> ImportedTrial:
     )
 
 
-def _is_same_trial(line: LoggedTrial, one: ImportedTrial) -> bool:
+def _is_same_trial(line: LoggedTrial, trial: ImportedTrial) -> bool:
     """Whether a line of the log and the files with a name tell of the same trial."""
-    if line.params is None or line.value is None or line.number != one.number:
+    if line.params is None or line.value is None or line.number != trial.number:
         return False
-    same = all(n in line.params and ptyrad_names.value_text(n, line.params[n]) == text for n, text in one.texts.items())
-    return same and ptyrad_names.error_text(line.value) == one.error_text
+    same = all(
+        n in line.params and ptyrad_names.value_text(n, line.params[n]) == text for n, text in trial.texts.items()
+    )
+    return same and ptyrad_names.error_text(line.value) == trial.error_text
 
 
-def _with_log(one: ImportedTrial, lines: Sequence[LoggedTrial]) -> ImportedTrial:
-    line = next((line for line in lines if _is_same_trial(line, one)), None)
+def _complete_from_log(trial: ImportedTrial, lines: Sequence[LoggedTrial]) -> ImportedTrial:
+    line = next((line for line in lines if _is_same_trial(line, trial)), None)
     if line is not None:
         return replace(
-            one,
+            trial,
             source=LOG,
             state=TrialState.COMPLETE,
             value=line.value,
@@ -233,76 +245,77 @@ def _with_log(one: ImportedTrial, lines: Sequence[LoggedTrial]) -> ImportedTrial
             error_text="",
         )
     if any(line.state == "PRUNED" for line in lines):
-        return replace(one, state=TrialState.PRUNED, reason=Reason.PRUNED)
-    return one
+        return replace(trial, state=TrialState.PRUNED, reason=Reason.PRUNED)
+    return trial
 
 
-def _logged_only(named: Sequence[ImportedTrial], lines: Mapping[int, Sequence[LoggedTrial]]) -> list[ImportedTrial]:
+def _trials_without_files(named: Sequence[ImportedTrial], logged: Sequence[LoggedTrial]) -> list[ImportedTrial]:
     """Trials of which the log tells alone."""
-    files: dict[int, list[ImportedTrial]] = {}
-    for one in named:
-        files.setdefault(one.number, []).append(one)
+    files = _group_by_number(named)
     new = []
-    for number, line in ((number, line) for number, said in lines.items() for line in said):
-        if line.params is not None and not any(_is_same_trial(line, one) for one in files.get(number, ())):
-            new.append(ImportedTrial(number, LOG, TrialState.COMPLETE, value=line.value, params=line.params))
+    for line in logged:
+        with_files = any(_is_same_trial(line, trial) for trial in files.get(line.number, ()))
+        if line.params is not None and not with_files:
+            new.append(ImportedTrial(line.number, LOG, TrialState.COMPLETE, value=line.value, params=line.params))
         elif line.state == "FAIL":
             why = line.why or "failed in PtyRAD's hypertune"
-            new.append(ImportedTrial(number, LOG, TrialState.FAIL, Reason.FAILED, why))
+            new.append(ImportedTrial(line.number, LOG, TrialState.FAIL, Reason.FAILED, why))
     return new
 
 
-def _renumber_trials(found: Sequence[ImportedTrial]) -> list[ImportedTrial]:
+def _renumber_trials(trials: Sequence[ImportedTrial]) -> list[ImportedTrial]:
     """The first trial with a number keeps it; the others follow after the last."""
-    taken: dict[int, ImportedTrial] = {}
+    numbered: dict[int, ImportedTrial] = {}
     again: list[ImportedTrial] = []
-    for one in sorted(found, key=lambda one: (one.number, _trial_file_time(one))):
-        if one.number in taken:
-            again.append(one)
+    for trial in sorted(trials, key=lambda trial: (trial.number, _trial_file_time(trial))):
+        if trial.number in numbered:
+            again.append(trial)
         else:
-            taken[one.number] = one
-    following = max(taken, default=-1) + 1
-    for number, one in enumerate(again, start=following):
-        taken[number] = replace(one, number=number, original=one.number)
-    return [taken[number] for number in sorted(taken)]
+            numbered[trial.number] = trial
+    following = max(numbered, default=-1) + 1
+    for number, trial in enumerate(again, start=following):
+        numbered[number] = replace(trial, number=number, original=trial.number)
+    return [numbered[number] for number in sorted(numbered)]
 
 
-def _trial_file_time(one: ImportedTrial) -> float:
-    path = one.model or (one.pictures[0][1] if one.pictures else None)
+def _trial_file_time(trial: ImportedTrial) -> float:
+    path = trial.model or (trial.pictures[0][1] if trial.pictures else None)
     return modified_time(path) if path is not None else float("inf")
 
 
 # --- what a rounded value can have been -----------------------------------------------------------------
 
 
-def translate_names(one: ImportedTrial) -> ImportedTrial:
+def translate_names(trial: ImportedTrial) -> ImportedTrial:
     """The same trial with PtyRAD's old parameter names in today's: ``defocus`` is ``C10`` with the sign turned."""
-    if not any(name in LEGACY for name in one.params):
-        return one
+    if not any(name in LEGACY for name in trial.params):
+        return trial
     params: dict[str, Scalar] = {}
-    today = {name: LEGACY.get(name, (name, 1)) for name in one.params}
-    for name, value in one.params.items():
+    today = {name: LEGACY.get(name, (name, 1)) for name in trial.params}
+    for name, value in trial.params.items():
         new, sign = today[name]
         params[new] = 0 - value if sign < 0 and ranges.is_number(value) else value  # type: ignore[operator]
-    texts = {today[name][0]: _flip_sign(text) if today[name][1] < 0 else text for name, text in one.texts.items()}
-    return replace(one, params=params, texts=texts, rounded=frozenset(today[name][0] for name in one.rounded))
+    texts = {today[name][0]: _flip_sign(text) if today[name][1] < 0 else text for name, text in trial.texts.items()}
+    return replace(trial, params=params, texts=texts, rounded=frozenset(today[name][0] for name in trial.rounded))
 
 
 def _flip_sign(text: str) -> str:
-    return text[1:] if text.startswith("-") else f"-{text}" if float(text) else text
+    if text.startswith("-"):
+        return text[1:]
+    return f"-{text}" if float(text) else text
 
 
 def recover_exact_values(
-    one: ImportedTrial, where: Mapping[str, Distribution], exact: Mapping[str, Scalar], close: Mapping[str, Scalar]
+    trial: ImportedTrial, space: Mapping[str, Distribution], exact: Mapping[str, Scalar], close: Mapping[str, Scalar]
 ) -> ImportedTrial:
     """The trial with values that its name leaves no doubt about: those in its model file, and points of a grid.
 
     ``exact`` are values that the model file has in full, ``close`` those in single precision, which stay rounded ones.
     A value counts if it is spelled as the name has it; of a grid or of choices, if it is the only one.
     """
-    params, rounded = dict(one.params), set(one.rounded)
-    for name in one.rounded:
-        text, dist = one.texts[name], where.get(name)
+    params, rounded = dict(trial.params), set(trial.rounded)
+    for name in trial.rounded:
+        text, dist = trial.texts[name], space.get(name)
         if _is_never_rounded(name, text):
             rounded.discard(name)
         elif name in exact and ptyrad_names.value_text(name, exact[name]) == text:
@@ -317,7 +330,7 @@ def recover_exact_values(
                 params[name] = close[name]
             if len(values) == 1 and ranges.grid_size(dist) is not None:
                 rounded.discard(name)
-    return replace(one, params=params, rounded=frozenset(rounded))
+    return replace(trial, params=params, rounded=frozenset(rounded))
 
 
 def _is_never_rounded(name: str, text: str) -> bool:

@@ -16,7 +16,7 @@ _KNOWN = "|".join(sorted({*PARAMETERS, *LEGACY}, key=len, reverse=True))
 _PARAMETER = re.compile(rf"_(?:({_KNOWN})_([^_]+)|([A-Za-z]\w*?)_({_NUMBER}|True|False))(?=_|$)")
 _COLLATED = re.compile(r"(?P<kind>.+?)_error_(?P<error>-?\d+\.\d{5}|nan|-?inf)_t(?P<number>\d{4,})(?P<rest>_.*)?")
 _ITERATION = re.compile(r"_iter(\d{4,})$")
-_SAVED = re.compile(r"(?P<kind>.+?)_iter(?P<iteration>\d{4,})")
+_SAVED = re.compile(r".+?_iter(\d{4,})")
 _FOLDER = re.compile(r"(?:\d{6,}(?:_\d{6})?_)?t(\d{4,})(?:_.*)?")
 
 
@@ -40,37 +40,39 @@ class TrialName:
 def trial_name(name: str) -> TrialName | None:
     """The name of a collated file; None for any other."""
     stem, _, suffix = name.rpartition(".")
-    found = _COLLATED.fullmatch(stem)
-    if found is None or not suffix:
+    match = _COLLATED.fullmatch(stem)
+    if match is None or not suffix:
         return None
-    rest = found["rest"] or ""
+    rest = match["rest"] or ""
     last = _ITERATION.search(rest)
     params: dict[str, str] = {}
-    at, body = 0, rest[: last.start()] if last else rest
-    while (one := _PARAMETER.match(body, at)) is not None:
-        params[one[1] or one[3]] = one[2] or one[4]
-        at = one.end()
+    body = rest[: last.start()] if last else rest
+    start = 0
+    while parameter := _PARAMETER.match(body, start):
+        params[parameter[1] or parameter[3]] = parameter[2] or parameter[4]
+        start = parameter.end()
+    # Without a whole iteration at its end, and as long as a name can be, it may have been cut anywhere.
     cut = last is None and len(name.encode()) >= LONGEST
-    if cut and at == len(body) and params:
+    if cut and start == len(body) and params:
         params.popitem()  # the value that the cut went through
-    if not cut and (last is None or at < len(body)):
+    if not cut and (last is None or start < len(body)):
         return None
-    return TrialName(found["kind"], int(found["number"]), found["error"], params, int(last[1]) if last else None, cut)
+    return TrialName(match["kind"], int(match["number"]), match["error"], params, int(last[1]) if last else None, cut)
 
 
-def saved_name(name: str) -> tuple[str, int] | None:
-    """Kind and iteration of ``model_iter0010.hdf5``, which lies in a trial's own folder; None for any other."""
-    found = _SAVED.fullmatch(name.rpartition(".")[0])
-    return None if found is None or "_error_" in name else (found["kind"], int(found["iteration"]))
+def saved_iteration(name: str) -> int | None:
+    """The iteration of ``model_iter0010.hdf5``, which lies in a trial's own folder; None for any other name."""
+    match = _SAVED.fullmatch(name.rpartition(".")[0])
+    return None if match is None or "_error_" in name else int(match[1])
 
 
 def folder_number(name: str) -> int | None:
     """The number of the trial whose own folder this is: ``t0003_full_N64_...``; None for any other."""
-    found = _FOLDER.fullmatch(name)
-    return int(found[1]) if found else None
+    match = _FOLDER.fullmatch(name)
+    return int(match[1]) if match else None
 
 
-def value_of(text: str) -> Scalar:
+def parse_name_value(text: str) -> Scalar:
     """The value that a text in a name stands for, as far as it goes."""
     if re.fullmatch(r"[-+]?\d+", text):
         return int(text)

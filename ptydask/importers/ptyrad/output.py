@@ -29,17 +29,17 @@ class LengthScale:
     unit: str
 
 
-def scale_of(model: PtyradModel, config: Mapping[str, Any], params: Mapping[str, Scalar]) -> LengthScale:
+def find_length_scale(model: PtyradModel, config: Mapping[str, Any], params: Mapping[str, Scalar]) -> LengthScale:
     """The model's pixel size, which PtyRAD saves with 7 digits; with all where the params file gives the same."""
     init = config.get("init_params") or {}
     saved = np.float32(model.attributes.get("dx", 1.0))
     for exact in (params.get("dx"), _planned_dx(init)):
         if isinstance(exact, float | int) and np.float32(exact) == saved:
-            return LengthScale(float(exact), unit_of(init))
-    return LengthScale(float(saved), unit_of(init))
+            return LengthScale(float(exact), _length_unit(init))
+    return LengthScale(float(saved), _length_unit(init))
 
 
-def unit_of(init: Mapping[str, Any]) -> str:
+def _length_unit(init: Mapping[str, Any]) -> str:
     """PtyRAD's unit of length: metre for X-rays."""
     return "m" if init.get("probe_illum_type") == "xray" else "angstrom"
 
@@ -54,8 +54,8 @@ def _planned_dx(init: Mapping[str, Any]) -> float | None:
 def model_arrays(model: PtyradModel, scale: LengthScale, *, scan: bool = True) -> dict[str, Quantity]:
     """The reconstruction, in the engine's names and units; ``scan`` adds what no iteration changes."""
     crop = _crop_positions(model)
-    found = quantities.arrays(model.tensors, crop, scale.dx, scale.unit)
-    return found | quantities.scan_arrays(crop, model.indices) if scan and crop is not None else found
+    arrays = quantities.arrays(model.tensors, crop, scale.dx, scale.unit)
+    return arrays | quantities.scan_arrays(crop, model.indices) if scan and crop is not None else arrays
 
 
 def _crop_positions(model: PtyradModel) -> NDArray[Any] | None:
@@ -106,76 +106,76 @@ def curve(model: PtyradModel | None, reported: Mapping[int, float], metric: str)
     if model is None or not len(model.losses):
         return {"step": list(reported), metric: list(reported.values())} if reported else {}
     steps = [int(step) for step in model.losses[:, 0]]
-    found: dict[str, list[float]] = {"step": list(steps), "loss": model.losses[:, 1].tolist()}
+    columns: dict[str, list[float]] = {"step": list(steps), "loss": model.losses[:, 1].tolist()}
     if metric != "loss" and reported:
-        found[metric] = [reported.get(step, math.nan) for step in steps]
+        columns[metric] = [reported.get(step, math.nan) for step in steps]
     if len(model.seconds) == len(steps):
-        found["seconds"] = model.seconds.tolist()
-    return found
+        columns["seconds"] = model.seconds.tolist()
+    return columns
 
 
 def trial_attributes(model: PtyradModel, config: Mapping[str, Any], scale: LengthScale) -> dict[str, Scalar]:
     """What the engine says of a reconstruction's coordinates, as far as the files do."""
-    init, given = config.get("init_params") or {}, model.attributes
+    init, saved = config.get("init_params") or {}, model.attributes
     window = int(model.tensors["probe"].shape[-1])
-    found: dict[str, Scalar] = {
+    attributes: dict[str, Scalar] = {
         "length_unit": scale.unit,
         "pixel_size": scale.dx,
         "iterations": model.iteration,
         "recon_seconds": float(model.seconds.sum()),
         "probe_window": window,
-        "pattern_window": int(given.get("meas_Npix", window)),
+        "pattern_window": int(saved.get("meas_Npix", window)),
     }
-    if "dk" in given:
-        found["reciprocal_pixel_size"] = float(given["dk"])
-    if "lambd" in given:
-        found["wavelength"] = float(given["lambd"])
+    if "dk" in saved:
+        attributes["reciprocal_pixel_size"] = float(saved["dk"])
+    if "lambd" in saved:
+        attributes["wavelength"] = float(saved["lambd"])
     elif isinstance(init.get("probe_kv"), int | float) and scale.unit == "angstrom":
-        found["wavelength"] = tunables.wavelength(init["probe_kv"])
+        attributes["wavelength"] = tunables.wavelength(init["probe_kv"])
     crop = _crop_positions(model)
     if crop is not None:
-        found["scan_positions"] = len(crop)
+        attributes["scan_positions"] = len(crop)
     if isinstance(init.get("pos_scan_step_size"), int | float):
-        found["scan_step_size"] = float(init["pos_scan_step_size"])
+        attributes["scan_step_size"] = float(init["pos_scan_step_size"])
     for name, key, kind in (
         ("scan_positions_slow", "N_scan_slow", int),
         ("scan_positions_fast", "N_scan_fast", int),
         ("initial_probe_intensity", "probe_int_sum", float),
         ("initial_slice_thickness", "slice_thickness", float),
     ):
-        if given.get(key) is not None:
-            found[name] = kind(given[key])
-    affine = given.get("scan_affine")
+        if saved.get(key) is not None:
+            attributes[name] = kind(saved[key])
+    affine = saved.get("scan_affine")
     values = (1.0, 0.0, 0.0, 0.0) if affine is None or len(affine) != 4 else affine
-    return found | {f"scan_{n}": float(v) for n, v in zip(tunables.AFFINE, values, strict=True)}
+    return attributes | {f"scan_{n}": float(v) for n, v in zip(tunables.AFFINE, values, strict=True)}
 
 
 def exact_values(model: PtyradModel) -> dict[str, Scalar]:
     """Tuned values that a model file has with every digit: scan affine, learning rates, modes and slices."""
-    found: dict[str, Scalar] = {
+    values: dict[str, Scalar] = {
         "pmode_max": int(model.tensors["probe"].shape[0]),
         "Nlayer": int(model.tensors["objp"].shape[1]),
     }
     affine = model.attributes.get("scan_affine")
     if affine is not None and len(affine) == 4:
-        found |= {n: float(v) for n, v in zip(tunables.AFFINE, affine, strict=True)}
+        values |= {n: float(v) for n, v in zip(tunables.AFFINE, affine, strict=True)}
     rates = model.attributes.get("lr_params")
     if isinstance(rates, Mapping):
-        found |= {n: float(rates[t]) for n, t in tunables.TENSORS.items() if t in rates}
-    return found
+        values |= {n: float(rates[t]) for n, t in tunables.TENSORS.items() if t in rates}
+    return values
 
 
 def close_values(model: PtyradModel) -> dict[str, Scalar]:
     """Tuned values that a model file has in single precision: seven digits."""
-    found: dict[str, Scalar] = {}
+    values: dict[str, Scalar] = {}
     tilts, rates = model.tensors.get("obj_tilts"), model.attributes.get("lr_params")
     fixed = isinstance(rates, Mapping) and not rates.get("obj_tilts", 1)
     if tilts is not None and tilts.shape == (1, 2) and fixed:
-        found |= {name: float(f"{value:.7g}") for name, value in zip(tunables.TILTS, tilts[0], strict=True)}
+        values |= {name: float(f"{value:.7g}") for name, value in zip(tunables.TILTS, tilts[0], strict=True)}
     for name, key in (("dz", "slice_thickness"), ("dx", "dx")):
         if model.attributes.get(key) is not None:
-            found[name] = float(f"{float(model.attributes[key]):.7g}")
-    return found
+            values[name] = float(f"{float(model.attributes[key]):.7g}")
+    return values
 
 
 # --- trials without a model file ------------------------------------------------------------------------
@@ -184,19 +184,22 @@ _WORTH = ("", "_32bit", "_16bit", "_08bit")
 _SHAPES = ("objp_zsum", "objp_omean_zsum", "objp_omean", "objp", "objp_zstack", "objp_omean_zstack", "objp_ostack_zsum")
 
 
-def picture_of(pictures: tuple[tuple[TrialName, Path], ...]) -> Path | None:
-    """The TIFF that is closest to the projected phase: of the scanned region, unscaled, in two dimensions."""
+def choose_picture(pictures: tuple[tuple[TrialName, Path], ...]) -> tuple[str, Path] | None:
+    """Kind and path of the TIFF closest to the projected phase: of the scanned region, unscaled, in two dimensions."""
     ranks = {
         f"{shape}{fov}{bits}": (b, f, s)
         for b, bits in enumerate(_WORTH)
         for f, fov in enumerate(("_crop", ""))
         for s, shape in enumerate(_SHAPES)
     }
-    known = [(ranks[name.kind], path) for name, path in pictures if name.kind in ranks]
-    return min(known)[1] if known else None
+    ranked = [(ranks[name.kind], path, name.kind) for name, path in pictures if name.kind in ranks]
+    if not ranked:
+        return None
+    _, path, kind = min(ranked)
+    return kind, path
 
 
-def image_of(path: Path, kind: str, config: Mapping[str, Any], params: Mapping[str, Scalar]) -> Image:
+def read_picture(path: Path, kind: str, config: Mapping[str, Any], params: Mapping[str, Scalar]) -> Image:
     """A TIFF as a picture: in rad where PtyRAD wrote it unscaled. Raises OSError or ValueError."""
     import tifffile
 
@@ -207,8 +210,8 @@ def image_of(path: Path, kind: str, config: Mapping[str, Any], params: Mapping[s
         raise ValueError(f"an image of shape {data.shape}, not (y, x)")
     scaled = any(bits and kind.endswith(bits) for bits in _WORTH)
     init = config.get("init_params") or {}
-    given = params.get("dx", _planned_dx(init))
-    dx, unit = (float(given), unit_of(init)) if isinstance(given, int | float) else (1.0, "pixel")
+    exact = params.get("dx", _planned_dx(init))
+    dx, unit = (float(exact), _length_unit(init)) if isinstance(exact, int | float) else (1.0, "pixel")
     return Image(
         data=data,
         y=np.arange(data.shape[0]) * dx,
