@@ -63,8 +63,8 @@ def counted(count: int, what: str) -> str:
 
 def from_here(path: Path) -> str:
     """The path as seen from the working directory, where it lies below that."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    folder = Path.cwd()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def params_text(params: Mapping[str, object]) -> str:
@@ -117,12 +117,12 @@ def sparkline(values: Sequence[float], width: int, *, blocks: bool) -> str:
     if not values or width < 1:
         return ""
     count = min(width, len(values))
-    shown = [values[(i + 1) * len(values) // count - 1] for i in range(count)]
-    finite = [v for v in shown if math.isfinite(v)]
+    samples = [values[(i + 1) * len(values) // count - 1] for i in range(count)]
+    finite = [v for v in samples if math.isfinite(v)]
     low, span = (min(finite), max(finite) - min(finite)) if finite else (0.0, 0.0)
     top = len(ramp) - 1
     return "".join(
-        " " if not math.isfinite(v) else ramp[round((v - low) / span * top) if span > 0 else 0] for v in shown
+        " " if not math.isfinite(v) else ramp[round((v - low) / span * top) if span > 0 else 0] for v in samples
     )
 
 

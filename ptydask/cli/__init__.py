@@ -29,9 +29,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if choice := re.fullmatch(r"(argument .+?): invalid choice: '(.*)' \(choose from (.*)\)", message):
             where, word, names = choice.groups()
-            known = [name.strip("' ") for name in names.split(",")]
+            choices = [name.strip("' ") for name in names.split(",")]
             what = f"unknown command: {word!r}" if where == "argument COMMAND" else f"{where}: invalid choice: {word!r}"
-            message = f"{what}; {meant}" if (meant := nearest_hint(word, known)) else what
+            message = f"{what}; {meant}" if (meant := nearest_hint(word, choices)) else what
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 

@@ -48,12 +48,12 @@ def add_kinds(kinds: arguments.Commands[argparse.ArgumentParser]) -> None:
 def _add_kind(
     kinds: arguments.Commands[argparse.ArgumentParser], name: str, does: str, says: str, more: str
 ) -> argparse.ArgumentParser:
-    made = arguments.add_command(kinds, name, does, says=says, more=more, file=False)
+    parser = arguments.add_command(kinds, name, does, says=says, more=more, file=False)
     place = f"the folder (default: NAME-trial12-{name} beside FILE.h5)"
-    made.add_argument("out", nargs="?", type=Path, metavar="DIR", help=place)
-    made.add_argument("--force", action="store_true", help="write into a folder that holds something, and replace")
-    trial_argument.add_option(made)
-    return made
+    parser.add_argument("out", nargs="?", type=Path, metavar="DIR", help=place)
+    parser.add_argument("--force", action="store_true", help="write into a folder that holds something, and replace")
+    trial_argument.add_option(parser)
+    return parser
 
 
 def run_run(args: argparse.Namespace) -> int:
@@ -63,17 +63,17 @@ def run_run(args: argparse.Namespace) -> int:
 
     with reader.open(args.file) as results:
         trial = results.trial(trial_argument.find_trial(args.trial, results).number)
-        found = run.run_of(trial.artifacts)
-        if not found.files:
+        wandb_run = run.run_of(trial.artifacts)
+        if not wandb_run.files:
             raise run.no_files_error(results.meta, trial)
         folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-run"))
         texts = {run.COMMAND: f"{trial.command}\n" if trial.command else "", run.LOG: trial.log}
-        written = run.write_files(folder, found.files, texts, force=args.force)
+        written = run.write_files(folder, wandb_run.files, texts, force=args.force)
     beside_them = " and ".join(name for name, text in texts.items() if text)
     code = _report_written(folder, trial.record.number, written, f", {beside_them}" if beside_them else "")
-    if found.others:
-        formats.print_stderr(f"the last of the {found.others + 1} W&B runs that the trial began")
-    if use := run.ldctbench_usage(folder, list(found.files)):
+    if wandb_run.others:
+        formats.print_stderr(f"the last of the {wandb_run.others + 1} W&B runs that the trial began")
+    if use := run.ldctbench_usage(folder, list(wandb_run.files)):
         formats.print_stderr(f"to test it: {use}")
     return code
 
@@ -87,21 +87,21 @@ def run_artifacts(args: argparse.Namespace) -> int:
         trial = results.trial(trial_argument.find_trial(args.trial, results).number)
         if not trial.artifacts:
             raise run.no_files_error(results.meta, trial)
-        wanted = run.select_files(trial.artifacts, args.patterns)
-        if not wanted:
-            asked = ", ".join(map(repr, args.patterns))
+        files = run.select_files(trial.artifacts, args.patterns)
+        if not files:
+            patterns = ", ".join(map(repr, args.patterns))
             raise UsageError(
-                f"trial {trial.record.number} has no file that fits {asked}; {_pattern_hint(args, trial.artifacts)}"
+                f"trial {trial.record.number} has no file that fits {patterns}; {_pattern_hint(args, trial.artifacts)}"
             )
         folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-artifacts"))
-        written = run.write_files(folder, wanted, {}, force=args.force)
+        written = run.write_files(folder, files, {}, force=args.force)
     return _report_written(folder, trial.record.number, written, "")
 
 
 def _pattern_hint(args: argparse.Namespace, paths: Iterable[str]) -> str:
-    known = [formatting.printable_text(path) for path in paths]
-    first = ", ".join(known[:4])
-    return nearest_hint(args.patterns[0], known) or (f"it has {first} ..." if len(known) > 4 else f"it has {first}")
+    names = [formatting.printable_text(path) for path in paths]
+    first = ", ".join(names[:4])
+    return nearest_hint(args.patterns[0], names) or (f"it has {first} ..." if len(names) > 4 else f"it has {first}")
 
 
 def _report_written(folder: Path, number: int, written: ExportedFiles, more: str) -> int:

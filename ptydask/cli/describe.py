@@ -37,16 +37,16 @@ def gain_text(record: TrialRecord, own: TrialRecord | None, direction: Direction
 
     Empty where that did not complete.
     """
-    made = compute_gain(record, own, direction)
-    if made is None:
+    gain = compute_gain(record, own, direction)
+    if gain is None:
         return ""
-    theirs = f"{made.values} (trial {made.own.number}: {error_text(made.own.error)})"
-    if made.own.number == record.number:
-        return f"these are {made.values}"
-    if made.difference == 0:
+    theirs = f"{gain.values} (trial {gain.own.number}: {error_text(gain.own.error)})"
+    if gain.own.number == record.number:
+        return f"these are {gain.values}"
+    if gain.difference == 0:
         return f"no better than {theirs}"
-    word = "better" if made.difference > 0 else "worse"
-    by = error_text(abs(made.difference)) if made.share is None else f"{made.share:.1%}"
+    word = "better" if gain.difference > 0 else "worse"
+    by = error_text(abs(gain.difference)) if gain.share is None else f"{gain.share:.1%}"
     return f"{by} {word} than {theirs}"
 
 
@@ -63,8 +63,8 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None) ->
     """One of the best trials: error, gain, parameters beside the file's own, metrics, its image."""
     meta = results.meta
     lines = [_headline(record, meta.metric)]
-    said = gain_text(record, own, meta.direction)
-    lines += [f"  {said}"] if said else []
+    gain = gain_text(record, own, meta.direction)
+    lines += [f"  {gain}"] if gain else []
     lines += _aligned_pairs(record.params, _baseline_notes(record, own))
     lines += _aligned_pairs({name: error_text(value) for name, value in record.metrics.items() if name != meta.metric})
     from ptydask.analysis.export import run
@@ -87,11 +87,13 @@ def _baseline_notes(record: TrialRecord, own: TrialRecord | None) -> dict[str, s
     return {name: f"({word} {value_text(value)})" for name, value in own.params.items()}
 
 
-def with_config(results: Results, record: TrialRecord, said: dict[str, Any]) -> dict[str, Any]:
-    """``said`` of a trial; of a sweep with ``config``, every parameter that its program was given."""
+def with_config(results: Results, record: TrialRecord, description: dict[str, Any]) -> dict[str, Any]:
+    """``description`` of a trial; of a sweep with ``config``, every parameter that its program was given."""
     from ptydask.analysis import sweep
 
-    return {**said, "config": sweep.program_values(results.meta, record)} if sweep.is_sweep(results.meta) else said
+    if not sweep.is_sweep(results.meta):
+        return description
+    return {**description, "config": sweep.program_values(results.meta, record)}
 
 
 def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
@@ -134,7 +136,10 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
         ),
         ("image", [] if trial.image is None else [f"  {_image_text(trial.image)}"]),
         ("artifacts", _artifact_lines(trial.artifacts)),
-        ("not kept", [f"  {printable_text(said)}" for said in (trial.lost, trial.dropped, *trial.left_out) if said]),
+        (
+            "not kept",
+            [f"  {printable_text(message)}" for message in (trial.lost, trial.dropped, *trial.left_out) if message],
+        ),
         *_program_sections(trial, account=results.meta.engine == "command"),
     ]
     blocks_of_text = ["\n".join([title, *lines] if title else lines) for title, lines in sections if lines]
@@ -143,9 +148,9 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
 
 def _program_sections(trial: TrialData, *, account: bool) -> list[tuple[str, list[str]]]:
     """Command, log and traceback; an ``account`` of what went wrong has the log's end and the command itself."""
-    told = trial.record.traceback
-    wrong = [f"  {inert_text(line)}".rstrip() for line in told.rstrip().splitlines()]
-    if account and trial.command and trial.command in told:
+    traceback = trial.record.traceback
+    wrong = [f"  {inert_text(line)}".rstrip() for line in traceback.rstrip().splitlines()]
+    if account and trial.command and trial.command in traceback:
         return [("what went wrong", wrong)]
     return [
         ("command", [f"  {inert_text(line)}" for line in trial.command.splitlines()]),
@@ -189,12 +194,12 @@ def _attempt_lines(record: TrialRecord) -> list[str]:
 
 def _aligned_pairs(values: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> list[str]:
     """``  name  value  note``, the values in one column."""
-    shown = {printable_text(name): value_text(value) for name, value in values.items()}
-    names = max(map(len, shown), default=0)
-    cells = max(map(len, shown.values()), default=0)
+    texts = {printable_text(name): value_text(value) for name, value in values.items()}
+    names = max(map(len, texts), default=0)
+    cells = max(map(len, texts.values()), default=0)
     remarks = {printable_text(name): note for name, note in (notes or {}).items()}
     return [
-        f"  {name.ljust(names)}  {text.ljust(cells)}  {remarks.get(name, '')}".rstrip() for name, text in shown.items()
+        f"  {name.ljust(names)}  {text.ljust(cells)}  {remarks.get(name, '')}".rstrip() for name, text in texts.items()
     ]
 
 

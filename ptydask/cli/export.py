@@ -43,12 +43,12 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True)
 
     for name, more in (("csv", ", as of 'ptydask ls --format csv'"), ("parquet", ", a type for each column")):
-        made = _add_kind(kinds, name, f"the table of trials{more}", run_table, f"NAME.{name}")
-        _add_selection(made, "all")
-        made.add_argument(
+        table = _add_kind(kinds, name, f"the table of trials{more}", run_table, f"NAME.{name}")
+        _add_selection(table, "all")
+        table.add_argument(
             "--curves", action="store_true", help="every iteration of the trials instead: trial, step, ..."
         )
-        made.set_defaults(format=name)
+        table.set_defaults(format=name)
 
     tiff = _add_kind(
         kinds, "tiff", "pictures of object and probe, calibrated", run_tiff, "the folder NAME-tiff", _TIFF_EPILOG
@@ -68,8 +68,8 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     model = _add_kind(kinds, "model", "PtyRAD's model file of a trial", run_model, "NAME-trial12.hdf5")
     does = "a folder with a model file and the params file that goes on from it with 'ptyrad run'"
     resume = _add_kind(kinds, "resume", does, run_resume, "the folder NAME-trial12-resume")
-    for one in (params, model, resume):
-        trial_argument.add_option(one)
+    for kind in (params, model, resume):
+        trial_argument.add_option(kind)
     params.add_argument(
         "--iterations", type=_parse_iterations, metavar="N|own", help="NITER: a number, or as many as the trial did"
     )
@@ -121,10 +121,10 @@ def run_tiff(args: argparse.Namespace) -> int:
                 without.append(str(error))
                 continue
             place.ensure_folder(folder)
-            for made in pictures:
-                path = folder / made.picture.name
+            for picture in pictures:
+                path = folder / picture.picture.name
                 place.check_output_path(path, replace=args.force or args.out is None or tiff.is_ours(path))
-                tiff.write(path, made, results.meta, trial)
+                tiff.write(path, picture, results.meta, trial)
                 _print_path(path)
                 written += 1
     _say_all(without)
@@ -141,13 +141,13 @@ def run_params(args: argparse.Namespace) -> int:
         steps = model.count_iterations(results.trial(record.number)) if own else args.iterations
         if own and not steps:
             raise UsageError(f"--iterations own: trial {record.number} did no iteration")
-        made = params.of_trial(
+        exported = params.of_trial(
             results.meta, record, near=results.path, steps=steps, command=inspect.command_of(results, record)
         )
     path = _output_path(args, f"-trial{record.number}", ".yaml", ours=False, text=True)
-    _write_text(path, made.text)
+    _write_text(path, exported.text)
     _print_path(path)
-    _say_all(made.notes)
+    _say_all(exported.notes)
     return 0
 
 
@@ -181,12 +181,12 @@ def run_resume(args: argparse.Namespace) -> int:
         done = model.kept_iteration(trial)
         hdf5 = place.check_output_path(folder / f"model_iter{done:04d}.hdf5", replace=args.force)
         yaml = place.check_output_path(folder / "params.yaml", replace=args.force)
-        made = params.resume_params(results.meta, trial, hdf5, near=results.path, done=done, steps=args.iterations)
+        exported = params.resume_params(results.meta, trial, hdf5, near=results.path, done=done, steps=args.iterations)
         derived = model.write(hdf5, results.meta, trial)
-    _write_text(yaml, made.text)
+    _write_text(yaml, exported.text)
     _print_path(hdf5)
     _print_path(yaml)
-    _say_all([*made.notes, *(f"not kept by this trial, derived: {line}" for line in derived)])
+    _say_all([*exported.notes, *(f"not kept by this trial, derived: {line}" for line in derived)])
     _say_all([f"to go on: ptyrad run {shlex.quote(str(yaml))}"])
     return 0
 
@@ -200,8 +200,8 @@ def _choose_trials(args: argparse.Namespace, results: Results) -> list[TrialReco
         return results.records()
     if args.top:
         return trial_argument.completed_trials(results)[: args.top]
-    named = [trial_argument.find_trial(asked, results) for asked in args.trial or ["best"]]
-    return list({record.number: record for record in named}.values())
+    chosen = [trial_argument.find_trial(trial, results) for trial in args.trial or ["best"]]
+    return list({record.number: record for record in chosen}.values())
 
 
 def _has_selection(args: argparse.Namespace) -> bool:
@@ -281,14 +281,14 @@ def _add_kind(
     default: str,
     epilog: str = "",
 ) -> argparse.ArgumentParser:
-    made = arguments.add_command(kinds, name, does, more=epilog, file=False)
+    parser = arguments.add_command(kinds, name, does, more=epilog, file=False)
     text = ", - for stdout" if name in ("csv", "params") else ""
-    made.add_argument(
+    parser.add_argument(
         "out", nargs="?", type=Path, metavar="OUT", help=f"where to (default: {default}, beside FILE.h5{text})"
     )
-    made.add_argument("--force", action="store_true", help="replace what is there")
-    made.set_defaults(handler=handler)
-    return made
+    parser.add_argument("--force", action="store_true", help="replace what is there")
+    parser.set_defaults(handler=handler)
+    return parser
 
 
 def _add_selection(parser: argparse.ArgumentParser, default: str) -> None:
@@ -308,11 +308,11 @@ def _subset_parser(words: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """Some of ``words``, with commas between them, for argparse."""
 
     def some(text: str) -> tuple[str, ...]:
-        given = tuple(word.strip() for word in text.split(","))
-        for word in given:
+        chosen = tuple(word.strip() for word in text.split(","))
+        for word in chosen:
             if word not in words:
                 raise argparse.ArgumentTypeError(f"{word!r}: {nearest_hint(word, words)}")
-        return given
+        return chosen
 
     return some
 

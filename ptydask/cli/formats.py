@@ -182,11 +182,11 @@ def write_table(table: Table, stream: IO[str]) -> tuple[str, ...]:
     from rich.text import Text
 
     console = Console(file=stream, highlight=False)
-    shown, left_out = fit_table(table, console.width)
+    fitted, left_out = fit_table(table, console.width)
     grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for i, name in enumerate(shown.columns):
-        grid.add_column(Text(name), justify="right" if i in shown.right else "left", no_wrap=True)
-    for row, style in zip(shown.rows, shown.styles or [""] * len(shown.rows), strict=True):
+    for i, name in enumerate(fitted.columns):
+        grid.add_column(Text(name), justify="right" if i in fitted.right else "left", no_wrap=True)
+    for row, style in zip(fitted.rows, fitted.styles or [""] * len(fitted.rows), strict=True):
         grid.add_row(*(Text(encodable_text(cell, stream)) for cell in row), style=STYLES.get(style, ""))
     with console.capture() as capture:
         console.print(grid)

@@ -187,8 +187,8 @@ def column_of(records: Sequence[TrialRecord], name: str) -> Any:
         return lambda record: record.metrics.get(key)
     if not records:
         return lambda _record: None
-    known = [*facts, *params, *metrics]
-    raise UsageError(f"--sort {name}: no trial has such a column; {nearest_hint(name, known) or 'see ptydask show'}")
+    columns = [*facts, *params, *metrics]
+    raise UsageError(f"--sort {name}: no trial has such a column; {nearest_hint(name, columns) or 'see ptydask show'}")
 
 
 def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: str, error: str = "error") -> Table:
@@ -196,7 +196,7 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
     params = parameter_names(records)
     metrics = [name for name in metric_names(records) if name != metric]
     retried = any(record.attempt > 1 for record in records)
-    told = any(record.message for record in records)
+    with_messages = any(record.message for record in records)
     columns = ["trial", "state", error, *params, *(["attempt"] if retried else []), "time", *metrics]
     rows, styles = [], []
     for record in records:
@@ -205,12 +205,12 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
         cells += [str(record.attempt)] if retried else []
         cells += [formatting.duration_text(record.seconds)]
         cells += [formatting.error_text(record.metrics.get(name)) for name in metrics]
-        cells += [formatting.printable_text(record.message)] if told else []
+        cells += [formatting.printable_text(record.message)] if with_messages else []
         rows.append(tuple(cells))
         is_best = best is not None and record.number == best.number
         styles.append("best" if is_best else record.state.word)
     right = frozenset(i for i in range(len(columns)) if i != 1)
-    heads = tuple(formatting.printable_text(name) for name in [*columns, *(["message"] if told else [])])
+    heads = tuple(formatting.printable_text(name) for name in [*columns, *(["message"] if with_messages else [])])
     return Table(heads, tuple(rows), right, tuple(styles))
 
 
@@ -255,10 +255,10 @@ def _params_file(results: Results, record: TrialRecord) -> str:
     """The study's params file with the trial's values; of a sweep all parameters, of other engines those tuned."""
     from ptydask.analysis.export import params
 
-    made = params.of_trial(results.meta, record, near=results.path, command=command_of(results, record))
-    for note in made.notes:
+    exported = params.of_trial(results.meta, record, near=results.path, command=command_of(results, record))
+    for note in exported.notes:
         formats.print_stderr(note)
-    return made.text
+    return exported.text
 
 
 def command_of(results: Results, record: TrialRecord) -> str:
@@ -274,8 +274,8 @@ def _write_log(trial: TrialData) -> int:
     if not trial.log:
         formats.print_stderr(f"trial {trial.record.number} has no log")
         return 1
-    shown = "\n".join(map(formatting.inert_text, trial.log.splitlines())) if sys.stdout.isatty() else trial.log
-    formats.print_text(shown if shown.endswith("\n") else f"{shown}\n")
+    text = "\n".join(map(formatting.inert_text, trial.log.splitlines())) if sys.stdout.isatty() else trial.log
+    formats.print_text(text if text.endswith("\n") else f"{text}\n")
     return 0
 
 

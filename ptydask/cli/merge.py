@@ -101,10 +101,12 @@ def _same_study(first: MergeSource, other: MergeSource) -> None:
     """Raise StoreError where trials of the two are not comparable."""
     from ptydask.store.upkeep import merge_plan
 
-    found = [*merge_plan.differences(first.meta, other.meta), *_differing_settings(first, other)]
-    if found:
-        more = f", and {len(found) - 3} more" if len(found) > 3 else ""
-        raise StoreError(f"{first.path.name} and {other.path.name} are not of one study: {'; '.join(found[:3])}{more}")
+    differences = [*merge_plan.differences(first.meta, other.meta), *_differing_settings(first, other)]
+    if differences:
+        more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise StoreError(
+            f"{first.path.name} and {other.path.name} are not of one study: {'; '.join(differences[:3])}{more}"
+        )
 
 
 def _differing_settings(first: MergeSource, other: MergeSource) -> list[str]:

@@ -142,16 +142,16 @@ def run_montage(args: argparse.Namespace) -> int:
         if why := trial_images.why_no_images(results):
             formats.print_stderr(f"{args.file}: {why}")
             return 1
-        shown, title = _read_snapshots(results, args) if args.snapshots is not None else _read_sheet(results, args)
-    for number, why in list(shown.lost.items())[:20]:
+        sheet, title = _read_snapshots(results, args) if args.snapshots is not None else _read_sheet(results, args)
+    for number, why in list(sheet.lost.items())[:20]:
         formats.print_stderr(why if args.snapshots is not None else f"trial {number} left out: {why}")
-    if len(shown.lost) > 20:
-        formats.print_stderr(f"and {len(shown.lost) - 20} more")
-    if not shown.pictures:
+    if len(sheet.lost) > 20:
+        formats.print_stderr(f"and {len(sheet.lost) - 20} more")
+    if not sheet.pictures:
         formats.print_stderr(f"{args.file}: no trial has {'an image' if args.array == 'phase' else args.array} to show")
         return 1
     common = args.scale == "common"
-    figure = trial_images.draw_sheet(shown, columns=args.columns, common=common, dpi=args.dpi, title=title)
+    figure = trial_images.draw_sheet(sheet, columns=args.columns, common=common, dpi=args.dpi, title=title)
     figures.save(figure, path, dpi=figure.dpi)
     formats.print_text(f"{path}\n")
     return 0
@@ -186,17 +186,17 @@ def _read_sheet(results: Results, args: argparse.Namespace) -> tuple[MontageShee
             raise UsageError(f"--where {args.where!r} holds for no {which} of {args.file}")
         title = _sheet_title(args, min(most, len(chosen)), len(chosen))
     pixels = sheet_layout.cell_pixels(min(most, len(chosen)), args.dpi)
-    shown = trial_images.read(results, chosen, array=args.array, crop=args.crop, pixels=pixels, most=most)
-    return shown, title
+    sheet = trial_images.read(results, chosen, array=args.array, crop=args.crop, pixels=pixels, most=most)
+    return sheet, title
 
 
-def _sheet_title(args: argparse.Namespace, shown: int, of: int) -> str:
+def _sheet_title(args: argparse.Namespace, shown: int, total: int) -> str:
     """``the best 12 of 40 complete trials``."""
     state = f"{args.state} " if args.state != "all" else ""
-    if shown < of and args.sort == "error" and not args.reverse:
-        count = f"the best {shown} of {of} {state}trials"
+    if shown < total and args.sort == "error" and not args.reverse:
+        count = f"the best {shown} of {total} {state}trials"
     else:
-        count = f"{shown} of {of} {state}trials" if shown < of else formatting.counted(of, f"{state}trial")
+        count = f"{shown} of {total} {state}trials" if shown < total else formatting.counted(total, f"{state}trial")
     by = f" by {args.sort}" if args.sort != "error" else ""
     where = f", {args.where}" if args.where else ""
     return f"{count}{by}{where}"
@@ -212,12 +212,12 @@ def _read_snapshots(results: Results, args: argparse.Namespace) -> tuple[Montage
 
 def _records_by_number(records: Sequence[TrialRecord], numbers: Sequence[int], file: Path) -> list[TrialRecord]:
     """The records of these numbers. Raises UsageError for one that is not there."""
-    known = {record.number: record for record in records}
+    by_number = {record.number: record for record in records}
     for number in numbers:
-        if number not in known:
-            span = f"its trials are {min(known)} to {max(known)}" if known else "it has none yet"
+        if number not in by_number:
+            span = f"its trials are {min(by_number)} to {max(by_number)}" if by_number else "it has none yet"
             raise UsageError(f"{file}: there is no trial {number}; {span}")
-    return [known[number] for number in numbers]
+    return [by_number[number] for number in numbers]
 
 
 def _matching_numbers(file: Path, condition: str) -> set[int]:
@@ -240,8 +240,8 @@ def _check_writable(path: Path) -> None:
     """Raises UsageError for a name that is no picture's, so that nothing else is ever overwritten."""
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in PICTURES:
-        said = f"{path.suffix!r} is no kind of picture" if suffix else "the name of a picture ends in its kind"
-        raise UsageError(f"-o {path}: {said}; known: {', '.join(PICTURES)}")
+        reason = f"{path.suffix!r} is no kind of picture" if suffix else "the name of a picture ends in its kind"
+        raise UsageError(f"-o {path}: {reason}; known: {', '.join(PICTURES)}")
     if path.is_dir():
         raise UsageError(f"-o {path}: this is a folder")
 

@@ -115,8 +115,8 @@ def report_lines(done: ImportedStudy) -> list[str]:
     lines += [f"  note     {formatting.printable_text(redact(notice))}" for notice in done.notices]
     if tally.skipped:
         lines.append(f"  skipped  {len(tally.skipped)} files:")
-        shown = sorted(tally.skipped.items())[:_SHOWN]
-        lines += [f"    {_short_path(path, done)}: {formatting.printable_text(why)}" for path, why in shown]
+        named = sorted(tally.skipped.items())[:_SHOWN]
+        lines += [f"    {_short_path(path, done)}: {formatting.printable_text(why)}" for path, why in named]
         if len(tally.skipped) > _SHOWN:
             lines.append(f"    ... and {len(tally.skipped) - _SHOWN} more")
     if done.params is not None:
@@ -133,9 +133,9 @@ def _values_text(done: ImportedStudy) -> str:
     words["model file"] = "the model files alone"
     parts = [f"{count} from {words[source]}" for source, count in sorted(tally.sources.items())]
     exact = done.trials - tally.rounded_trials
-    said = "all exact" if exact == done.trials else f"{exact} exact, {tally.rounded_trials} rounded"
+    accuracy = "all exact" if exact == done.trials else f"{exact} exact, {tally.rounded_trials} rounded"
     which = f" ({', '.join(sorted(tally.rounded))})" if tally.rounded else ""
-    return f"{said}{which}: {', '.join(parts)}"
+    return f"{accuracy}{which}: {', '.join(parts)}"
 
 
 def _arrays_text(done: ImportedStudy) -> str:

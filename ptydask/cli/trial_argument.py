@@ -42,20 +42,20 @@ def find_trial(which: int | str, results: Results) -> TrialRecord:
 def completed_trials(results: Results) -> list[TrialRecord]:
     """The completed trials, the best first. Raises StoreError where there is none."""
     records = results.records()
-    found = ranked(records, results.meta.direction)
-    if not found:
+    completed = ranked(records, results.meta.direction)
+    if not completed:
         raise StoreError(f"{results.path}: no trial has completed so far ({len(records)} recorded)")
-    return found
+    return completed
 
 
 def absence_text(number: int, records: Iterable[TrialRecord]) -> str:
     """For an error's text: what became of trial ``number``, of which there is no record."""
-    rows = list(records)
-    again = {row.retry_of: row.number for row in rows if row.retry_of is not None}
+    known = list(records)
+    retries = {record.retry_of: record.number for record in known if record.retry_of is not None}
     later: list[int] = []
     last = number
-    while (last := again.pop(last, -1)) >= 0:
+    while (last := retries.pop(last, -1)) >= 0:
         later.append(last)
     if later:
         return f"trial {number} was interrupted and tried again as trial {', then '.join(map(str, later))}"
-    return f"there is no trial {number}; {nearest_number(number, [row.number for row in rows])}"
+    return f"there is no trial {number}; {nearest_number(number, [record.number for record in known])}"

@@ -91,9 +91,9 @@ def heartbeat_line(snapshot: RunSnapshot) -> str:
     """The run at this moment, in one line of a log."""
     parts = [f"{snapshot.recorded}/{snapshot.total} trials: {_count_words(snapshot)}"]
     if snapshot.running:
-        shown = ", ".join(f"{trial.number} at {_step_text(trial, snapshot)}" for trial in snapshot.running[:4])
+        trials = ", ".join(f"{trial.number} at {_step_text(trial, snapshot)}" for trial in snapshot.running[:4])
         more = len(snapshot.running) - 4
-        parts[0] += f" (trial {shown} and {more} more)" if more > 0 else f" (trial {shown})"
+        parts[0] += f" (trial {trials} and {more} more)" if more > 0 else f" (trial {trials})"
     if snapshot.best is not None:
         parts.append(f"best {error_text(snapshot.best.error)} (trial {snapshot.best.number})")
     return "; ".join([*parts, *_footer(snapshot)])
@@ -161,12 +161,12 @@ def _running_rows(snapshot: RunSnapshot, width: int, room: int, glyphs: Glyphs) 
     trials = snapshot.running
     if room < 1 or not trials:
         return []
-    shown = trials if len(trials) <= room else trials[: room - 1]
-    digits = max((len(str(t.number)) for t in shown), default=1)
-    steps = max((len(_step_text(t, snapshot)) for t in shown), default=1)
-    workers = min(14, max((len(printable_text(t.worker)) for t in shown), default=0))
-    rows = [_running_row(t, snapshot, width, glyphs, (digits, steps, workers)) for t in shown]
-    more = len(trials) - len(shown)
+    listed = trials if len(trials) <= room else trials[: room - 1]
+    digits = max((len(str(t.number)) for t in listed), default=1)
+    steps = max((len(_step_text(t, snapshot)) for t in listed), default=1)
+    workers = min(14, max((len(printable_text(t.worker)) for t in listed), default=0))
+    rows = [_running_row(t, snapshot, width, glyphs, (digits, steps, workers)) for t in listed]
+    more = len(trials) - len(listed)
     return [*rows, ((f"... and {more} more", "dim"),)] if more else rows
 
 
@@ -197,11 +197,11 @@ def _footer(snapshot: RunSnapshot) -> list[str]:
     """Workers, time so far, time left."""
     count = snapshot.workers
     workers = "waiting for workers" if count == 0 else counted(count, "worker")
-    left = "time left not known yet"
+    remaining = "time left not known yet"
     if snapshot.remaining is not None and math.isfinite(snapshot.remaining):
-        left = f"{duration_text(snapshot.remaining)} left"
+        remaining = f"{duration_text(snapshot.remaining)} left"
     waiting = [printable_text(snapshot.waiting)] if snapshot.waiting else []
-    return [workers, *waiting, f"{duration_text(snapshot.seconds)} so far", left]
+    return [workers, *waiting, f"{duration_text(snapshot.seconds)} so far", remaining]
 
 
 def _count_words(snapshot: RunSnapshot) -> str:

@@ -71,11 +71,11 @@ def _space_lines(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar
     return [
         _labelled_line(
             "" if i else "tuning",
-            f"{name:<{wide}}  {shorten_text(printable_text(ranges.describe(among)), LONGEST)}"
-            + (" (whole numbers)" if isinstance(among, IntRange) else "")
+            f"{name:<{wide}}  {shorten_text(printable_text(ranges.describe(dist)), LONGEST)}"
+            + (" (whole numbers)" if isinstance(dist, IntRange) else "")
             + (f"  (file: {value_text(current[name])})" if name in current else ""),
         )
-        for i, (name, among) in enumerate(tuned.items())
+        for i, (name, dist) in enumerate(tuned.items())
     ]
 
 

@@ -81,18 +81,18 @@ def suggest(trial: Trial, space: Mapping[str, Distribution], spec: ComponentSpec
     Raises MissingDependency.
     """
     fixed = spec.configs.get("fixed_params") if spec.name == "PartialFixedSampler" else None
-    there = trial.user_attrs
-    said = {**value_attributes(space, fixed or {}), **there}
-    values = {name: _suggest_value(trial, name, dist, said) for name, dist in space.items()}
+    attributes = trial.user_attrs
+    noted = {**value_attributes(space, fixed or {}), **attributes}
+    values = {name: _suggest_value(trial, name, dist, noted) for name, dist in space.items()}
     for key, value in value_attributes(space, values).items():
-        if key not in there or (there[key], type(there[key])) != (value, type(value)):
+        if key not in attributes or (attributes[key], type(attributes[key])) != (value, type(value)):
             trial.set_user_attr(key, value)
     return values
 
 
-def _suggest_value(trial: Trial, name: str, dist: Distribution, said: Mapping[str, Any]) -> Scalar:
+def _suggest_value(trial: Trial, name: str, dist: Distribution, noted: Mapping[str, Any]) -> Scalar:
     if (drawn := _by_u(dist)) is not None:
-        return _exact_value(name, drawn, trial.suggest_float(name, 0.0, 1.0), said)
+        return _exact_value(name, drawn, trial.suggest_float(name, 0.0, 1.0), noted)
     match dist:
         case FloatRange(low, high, step, log):
             return trial.suggest_float(name, low, high, step=step, log=log)
@@ -102,12 +102,12 @@ def _suggest_value(trial: Trial, name: str, dist: Distribution, said: Mapping[st
             return trial.suggest_categorical(name, cast(Choice, dist).choices)
 
 
-def _exact_value(name: str, drawn: QuantileDistribution | WeightedChoice, u: float, said: Mapping[str, Any]) -> Scalar:
+def _exact_value(name: str, drawn: QuantileDistribution | WeightedChoice, u: float, noted: Mapping[str, Any]) -> Scalar:
     """The value at ``u``: the one that was written down beside it, where that is one of them."""
     key = f"{_VALUE}{name}"
-    if key in said and unit_matches(drawn, u, said[key]):
-        found: Scalar = said[key]
-        return found
+    if key in noted and unit_matches(drawn, u, noted[key]):
+        value: Scalar = noted[key]
+        return value
     return _value_at_unit(drawn, u)
 
 
@@ -116,11 +116,11 @@ def unit_matches(dist: Distribution, u: float, value: Scalar) -> bool:
     drawn = _by_u(dist)
     if drawn is None:
         return False
-    at = _value_at_unit(drawn, u)
+    own = _value_at_unit(drawn, u)
     if isinstance(drawn, WeightedChoice):
-        return at is value or (at == value and type(at) is type(value))
+        return own is value or (own == value and type(own) is type(value))
     try:
-        return at == value or abs(_unit_of_value(drawn, value) - u) <= _SAME_U
+        return own == value or abs(_unit_of_value(drawn, value) - u) <= _SAME_U
     except ValueError:
         return False
 
@@ -180,12 +180,12 @@ def find_stale_param(space: Mapping[str, Distribution], trial: FrozenTrial) -> s
     """The first parameter that means another value in ``space`` than it did in ``trial``; None where none does."""
     ours = unit_parameters(space)
     for name, u in trial.params.items():
-        said = trial.user_attrs.get(f"{_VALUE}{name}", ...)
+        noted = trial.user_attrs.get(f"{_VALUE}{name}", ...)
         if name in ours:
-            known = trial.distributions[name] == to_optuna(space[name])
-            if not known or (said is not ... and not unit_matches(space[name], float(u), said)):
+            same_range = trial.distributions[name] == to_optuna(space[name])
+            if not same_range or (noted is not ... and not unit_matches(space[name], float(u), noted)):
                 return name
-        elif name in space and said is not ...:
+        elif name in space and noted is not ...:
             return name
     return None
 

@@ -104,24 +104,24 @@ def _find_class(kind: str, name: str, key: str) -> type:
 
 
 def _build_component(kind: str, spec: ComponentSpec, key: str, seed: int, space: Mapping[str, Distribution]) -> object:
-    made = _find_class(kind, spec.name, f"{key}.name")
-    known = dict(inspect.signature(made).parameters)
+    component = _find_class(kind, spec.name, f"{key}.name")
+    parameters = dict(inspect.signature(component).parameters)
     configs = dict(spec.configs)
     if "wrapped_pruner_configs" in configs and spec.name == "PatientPruner":
         configs["wrapped_pruner"] = configs.pop("wrapped_pruner_configs")
     arguments = {}
     for name, value in configs.items():
         where = f"{key}.configs.{name}"
-        if name not in known:
-            hint = nearest_hint(name, known) or "it takes no settings"
+        if name not in parameters:
+            hint = nearest_hint(name, parameters) or "it takes no settings"
             raise ConfigError(f"{spec.name} has no such setting", key=where, value=value, hint=hint)
         own = to_optuna_params(space, value) if name in _VALUES and isinstance(value, Mapping) else value
-        arguments[name] = _check_argument(own, str(known[name].annotation), where, seed, space)
-    for name, parameter in known.items():
+        arguments[name] = _check_argument(own, str(parameters[name].annotation), where, seed, space)
+    for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in arguments:
             raise ConfigError(f"{spec.name} needs {name}", key=f"{key}.configs", value=dict(spec.configs))
-    _set_seed(spec.name, known, arguments, seed)
-    return _construct(_find_replacement(spec.name, space) or made, arguments, spec, key)
+    _set_seed(spec.name, parameters, arguments, seed)
+    return _construct(_find_replacement(spec.name, space) or component, arguments, spec, key)
 
 
 def _find_replacement(name: str, space: Mapping[str, Distribution]) -> Callable[..., object] | None:
@@ -131,7 +131,7 @@ def _find_replacement(name: str, space: Mapping[str, Distribution]) -> Callable[
     return functools.partial(ParallelGPSampler, space) if name == "GPSampler" else None
 
 
-def _set_seed(name: str, known: Mapping[str, Any], arguments: dict[str, Any], seed: int) -> None:
+def _set_seed(name: str, parameters: Mapping[str, Any], arguments: dict[str, Any], seed: int) -> None:
     """Every trial draws from its own stream, but the sequence of QMC is one for all trials."""
     base = arguments.get("seed")
     mixed = seed if base is None else random.Random(f"{base}/{seed}").getrandbits(32)
@@ -139,14 +139,14 @@ def _set_seed(name: str, known: Mapping[str, Any], arguments: dict[str, Any], se
         arguments["seed"] = base or 0
         arguments.setdefault("warn_independent_sampling", False)
         arguments.setdefault("independent_sampler", optuna.samplers.RandomSampler(seed=mixed))
-    elif "seed" in known:
+    elif "seed" in parameters:
         arguments["seed"] = mixed % 2**32
 
 
-def _construct(made: Callable[..., object], arguments: dict[str, Any], spec: ComponentSpec, key: str) -> object:
+def _construct(component: Callable[..., object], arguments: dict[str, Any], spec: ComponentSpec, key: str) -> object:
     try:
         with quiet_optuna():
-            return made(**arguments)
+            return component(**arguments)
     except ImportError as error:
         raise MissingDependency(f"{spec.name}: {one_line(str(error))}") from None
     except Exception as error:
@@ -209,8 +209,8 @@ def _numbered_qmc_sampler(space: Mapping[str, Distribution]) -> Callable[..., ob
     one point twice; and it samples at random until a trial completes, as it does not know the space beforehand.
     """
     left_out = () if release.QMC_DRAWS_CHOICES else (CategoricalDistribution,)
-    every = {name: to_optuna(dist) for name, dist in sorted(space.items())}
-    dists = {name: dist for name, dist in every.items() if not (dist.single() or isinstance(dist, left_out))}
+    converted = {name: to_optuna(dist) for name, dist in sorted(space.items())}
+    dists = {name: dist for name, dist in converted.items() if not (dist.single() or isinstance(dist, left_out))}
 
     class NumberedQMCSampler(optuna.samplers.QMCSampler):
         number = 0

@@ -106,16 +106,16 @@ def trials_with_values(trials: Iterable[FrozenTrial], space: Space, direction: S
     """
     every = list(trials)
     ended = [t for t in every if t.state.is_finished() and _lies_in_space(t, space)]
-    known = [(t, value) for t in ended if (value := _trial_value(t)) is not None]
+    valued = [(t, value) for t in ended if (value := _trial_value(t)) is not None]
     running = [t for t in every if t.state is State.RUNNING]
-    if not known:
+    if not valued:
         return running
-    worst = (max if direction is StudyDirection.MINIMIZE else min)(value for _, value in known)
+    worst = (max if direction is StudyDirection.MINIMIZE else min)(value for _, value in valued)
     if not release.GAUSSIAN_COUNTS_RUNNING:
-        middling = statistics.median_low(value for _, value in known)
+        middling = statistics.median_low(value for _, value in valued)
         running = [_with_value(t, middling) for t in running if _lies_in_space(t, space)]
     failed = [(t, worst) for t in ended if _trial_value(t) is None and t.user_attrs.get("reason") == Reason.FAILED]
-    return [*(t if t.state is State.COMPLETE else _with_value(t, value) for t, value in [*known, *failed]), *running]
+    return [*(t if t.state is State.COMPLETE else _with_value(t, value) for t, value in [*valued, *failed]), *running]
 
 
 def _trial_value(trial: FrozenTrial) -> float | None:

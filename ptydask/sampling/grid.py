@@ -81,11 +81,11 @@ def _axis_values(spec: ComponentSpec, name: str, dist: Distribution, fixed: Mapp
     if name in fixed:
         return (fixed[name],)
     key = f"sampler_params.configs.search_space.{name}"
-    given = spec.configs.get("search_space") or {}
-    if not isinstance(given, Mapping):
-        raise ConfigError("must be a mapping", key="sampler_params.configs.search_space", value=given)
-    if name in given:
-        values = given[name]
+    axes = spec.configs.get("search_space") or {}
+    if not isinstance(axes, Mapping):
+        raise ConfigError("must be a mapping", key="sampler_params.configs.search_space", value=axes)
+    if name in axes:
+        values = axes[name]
         if not isinstance(values, list) or not values or any(isinstance(v, list | dict) for v in values):
             raise ConfigError("must be a list of values, at least one", key=key, value=values)
         for value in values:

@@ -22,21 +22,21 @@ def rehearse_search(plan: StudyPlan) -> tuple[str, ...]:
     """
     check_requirements(plan.space)
     check_grid(plan)
-    made = build_sampler(plan.sampler, seed=plan.seed, space=plan.space)
+    sampler = build_sampler(plan.sampler, seed=plan.seed, space=plan.space)
     _known_names(plan)
-    prunes = build_pruner(plan.pruner, iterations=plan.iterations)
-    _rehearse(plan, made, optuna.pruners.NopPruner(), plan.sampler, "sampler_params")
+    pruner = build_pruner(plan.pruner, iterations=plan.iterations)
+    _rehearse(plan, sampler, optuna.pruners.NopPruner(), plan.sampler, "sampler_params")
     if plan.pruner is not None:
-        _rehearse(plan, optuna.samplers.RandomSampler(seed=0), prunes, plan.pruner, "pruner_params")
+        _rehearse(plan, optuna.samplers.RandomSampler(seed=0), pruner, plan.pruner, "pruner_params")
     return _pruner_notices(plan)
 
 
-def _rehearse(plan: StudyPlan, made: BaseSampler, prunes: BasePruner, spec: ComponentSpec, key: str) -> None:
+def _rehearse(plan: StudyPlan, sampler: BaseSampler, pruner: BasePruner, spec: ComponentSpec, key: str) -> None:
     """Three trials of two steps, as constructors let pass what fails later."""
     dists = {name: to_optuna(dist) for name, dist in plan.space.items()}
     try:
         with quiet_optuna():
-            study = optuna.create_study(sampler=made, pruner=prunes, direction=plan.direction)
+            study = optuna.create_study(sampler=sampler, pruner=pruner, direction=plan.direction)
             for number in range(3):
                 trial = study.ask(fixed_distributions=dists)
                 for step in (1, 2):
@@ -57,12 +57,12 @@ def _known_names(plan: StudyPlan) -> None:
             if name not in plan.space:
                 hint = nearest_hint(name, plan.space)
                 raise ConfigError("is not tuned in this study", key=f"{key}.{name}", value=value, hint=hint)
-            among = plan.space[name]
+            dist = plan.space[name]
             checked = setting == "fixed_params" or (
-                setting == "x0" and isinstance(among, QuantileDistribution | WeightedChoice)
+                setting == "x0" and isinstance(dist, QuantileDistribution | WeightedChoice)
             )
-            if checked and not spaces.contains(among, value):
-                rule = f"must be {spaces.describe(among)}"
+            if checked and not spaces.contains(dist, value):
+                rule = f"must be {spaces.describe(dist)}"
                 raise ConfigError(rule, key=f"{key}.{name}", value=value)
 
 

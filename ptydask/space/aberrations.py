@@ -100,8 +100,8 @@ def _parse_name(key: object) -> tuple[Order, str, float] | None:
         return nm, "size", factor
     if key.endswith("phi") and key[:-3] in _HAIDER:
         return _HAIDER[key[:-3]][0], "angle", 1.0
-    found = _KRIVANEK.match(key)
-    if found is None:
+    match = _KRIVANEK.match(key)
+    if match is None:
         return None
-    head, n, m, suffix = found.groups()
+    head, n, m, suffix = match.groups()
     return (int(n), int(m)), "angle" if head == "phi" else suffix or "size", 1.0

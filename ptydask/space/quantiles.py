@@ -165,10 +165,10 @@ def _normal_share(dist: QuantileDistribution, number: float) -> float:
 
 def choice_at(dist: WeightedChoice, u: float) -> Scalar:
     """The choice at ``u``: the first whose cumulated weight exceeds it, the last that has a weight at 1."""
-    for one, share in zip(dist.choices, accumulate(dist.weights), strict=True):
+    for choice, share in zip(dist.choices, accumulate(dist.weights), strict=True):
         if u < share:
-            return one
-    return [one for one, weight in zip(dist.choices, dist.weights, strict=True) if weight > 0][-1]
+            return choice
+    return [choice for choice, weight in zip(dist.choices, dist.weights, strict=True) if weight > 0][-1]
 
 
 def unit_of_choice(dist: WeightedChoice, value: Scalar) -> float:
@@ -182,5 +182,7 @@ def unit_of_choice(dist: WeightedChoice, value: Scalar) -> float:
 
 def find_choice(choices: Sequence[Scalar], value: Scalar) -> int | None:
     """Where ``value`` is among the choices, of its own type if there; True is not 1, but 1.0 is. None if nowhere."""
-    equal = [i for i, one in enumerate(choices) if one == value and isinstance(one, bool) == isinstance(value, bool)]
+    equal = [
+        i for i, choice in enumerate(choices) if choice == value and isinstance(choice, bool) == isinstance(value, bool)
+    ]
     return next((i for i in equal if type(choices[i]) is type(value)), equal[0] if equal else None)

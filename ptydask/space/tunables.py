@@ -120,10 +120,10 @@ def current_value(params: Mapping[str, Any], name: str) -> Scalar:
     tunable = PARAMETERS[name]
     if tunable.where.endswith("probe_aberrations"):
         return aberrations.coefficient(init, aberrations.order(name))[1 if name.endswith("b") else 0]
-    here: Any = params
+    value: Any = params
     for part in tunable.where.split("."):
-        here = here.get(part) if isinstance(here, Mapping) else None
-    return cast(Scalar, here)
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return cast(Scalar, value)
 
 
 def wavelength(kilovolts: float) -> float:
@@ -205,9 +205,9 @@ def _apply_optimizer(params: dict[str, Any], name: str) -> None:
     optimizer = _make_section(params, "model_params", "optimizer_params")
     hypertune = _get_section(params, "hypertune_params")
     entry = (hypertune.get("tune_params") or {}).get("optimizer") or {}
-    given = (entry.get("kwargs") or {}).get("optim_configs") or {}
-    if name in given:
-        optimizer["configs"] = copy.deepcopy(given[name])
+    optim_configs = (entry.get("kwargs") or {}).get("optim_configs") or {}
+    if name in optim_configs:
+        optimizer["configs"] = copy.deepcopy(optim_configs[name])
     elif optimizer.get("name", "Adam") != name:
         optimizer["configs"] = {}
     optimizer["name"] = name

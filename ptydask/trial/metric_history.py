@@ -122,11 +122,11 @@ class MetricHistory:
 
     def metrics(self) -> dict[str, float]:
         """The trial's final values: the objective, what it was not (``NAME (best)`` or ``NAME (last)``), all others."""
-        found = {name: value for name, (_, value) in self._newest.items() if name != self.metric}
-        other, its = ("last", self.last) if self.objective == "best" else ("best", self.best)
-        if its is not None:
-            found = {f"{self.metric} ({other})": its, **found}
-        return found if self.value is None else {self.metric: self.value, **found}
+        values = {name: value for name, (_, value) in self._newest.items() if name != self.metric}
+        other, other_value = ("last", self.last) if self.objective == "best" else ("best", self.best)
+        if other_value is not None:
+            values = {f"{self.metric} ({other})": other_value, **values}
+        return values if self.value is None else {self.metric: self.value, **values}
 
     def curve(self) -> dict[str, list[float]]:
         """The kept rows and the last one: ``step``, the metric, and each other metric that all of them have.
@@ -163,8 +163,8 @@ class MetricHistory:
         elif len(self._newest) < MAX_NAMES or name == self.metric:
             self._newest[name] = (place, value)
 
-    def _merge_row(self, run: _LoggedRun, place: int, given: _RowCells) -> None:
-        """Put the numbers ``given`` at their place in the run, beside those that are there already."""
+    def _merge_row(self, run: _LoggedRun, place: int, new_cells: _RowCells) -> None:
+        """Put the numbers of ``new_cells`` at their place in the run, beside those that are there already."""
         # The open row may lack the metric, and the last one with it may have been thinned out: neither need be among
         # the kept rows.
         if place == run.at:
@@ -177,11 +177,11 @@ class MetricHistory:
             return  # read again: it was counted, and thinned out
         old = None if cells is None else cells.numbers.get(self.metric)
         if cells is None:
-            cells = given
+            cells = new_cells
         else:
             if place in run.rows:  # the memory that is bounded is that of the kept rows
-                self._numbers += len(given.numbers.keys() - cells.numbers.keys())
-            cells.numbers.update(given.numbers)
+                self._numbers += len(new_cells.numbers.keys() - cells.numbers.keys())
+            cells.numbers.update(new_cells.numbers)
         if place >= run.at:
             run.open, run.at = cells, place
         new = cells.numbers.get(self.metric)
@@ -210,10 +210,10 @@ class MetricHistory:
             self.best = best(filter(math.isfinite, values), default=None)
 
     def _update_best(self, new: float) -> bool:
-        found = math.isfinite(new) and (self.best is None or is_better(new, self.best, self.direction))
-        if found:
+        better = math.isfinite(new) and (self.best is None or is_better(new, self.best, self.direction))
+        if better:
             self.best = new
-        return found
+        return better
 
     def _keep_row(self, run: _LoggedRun, place: int, cells: _RowCells) -> None:
         self._rows += 1

@@ -231,13 +231,13 @@ def message_pattern(message: str) -> str:
     return re.sub(r"0x[0-9a-fA-F]+|\d+(\.\d+)?([eE][+-]?\d+)?", "#", without)
 
 
-def time_for_another(left: float | None, longest: float, trials: int) -> bool:
-    """Whether a worker may begin a trial with ``left`` seconds of its job's walltime (None: no end known).
+def time_for_another(seconds: float | None, longest: float, trials: int) -> bool:
+    """Whether a worker may begin a trial in the ``seconds`` left of its job's walltime (None: no end known).
 
     Not if the longest trial seen would not end in time, unless this is the worker's first: a trial that is longer than
     the walltime goes on from its checkpoint in one job after the other.
     """
-    return left is None or trials == 0 or left > longest
+    return seconds is None or trials == 0 or seconds > longest
 
 
 def time_left(seconds: float, done: int, total: int, running: Iterable[float]) -> float | None:
