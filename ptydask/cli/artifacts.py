@@ -1,7 +1,4 @@
-"""``export run`` and ``export artifacts``: the files that a trial's program wrote, as files again.
-
-Importing this module imports the standard library alone; the handlers import what they need.
-"""
+"""``export run`` and ``export artifacts``: the files that a trial's program wrote, as files again."""
 
 from __future__ import annotations
 
@@ -62,7 +59,7 @@ def run_run(args: argparse.Namespace) -> int:
     from ptydask.store import reader
 
     with reader.open(args.file) as results:
-        trial = results.trial(trial_argument.find_trial(args.trial, results).number)
+        trial = trial_argument.read_trial(args.trial, results)
         wandb_run = run.run_of(trial.artifacts)
         if not wandb_run.files:
             raise run.no_files_error(results.meta, trial)
@@ -73,8 +70,9 @@ def run_run(args: argparse.Namespace) -> int:
     code = _report_written(folder, trial.record.number, written, f", {beside_them}" if beside_them else "")
     if wandb_run.others:
         formats.print_stderr(f"the last of the {wandb_run.others + 1} W&B runs that the trial began")
-    if use := run.ldctbench_usage(folder, list(wandb_run.files)):
-        formats.print_stderr(f"to test it: {use}")
+    usage = run.ldctbench_usage(folder, list(wandb_run.files))
+    if usage:
+        formats.print_stderr(f"to test it: {usage}")
     return code
 
 
@@ -84,24 +82,22 @@ def run_artifacts(args: argparse.Namespace) -> int:
     from ptydask.store import reader
 
     with reader.open(args.file) as results:
-        trial = results.trial(trial_argument.find_trial(args.trial, results).number)
+        trial = trial_argument.read_trial(args.trial, results)
         if not trial.artifacts:
             raise run.no_files_error(results.meta, trial)
         files = run.select_files(trial.artifacts, args.patterns)
         if not files:
-            patterns = ", ".join(map(repr, args.patterns))
-            raise UsageError(
-                f"trial {trial.record.number} has no file that fits {patterns}; {_pattern_hint(args, trial.artifacts)}"
-            )
+            patterns, hint = ", ".join(map(repr, args.patterns)), _pattern_hint(args.patterns[0], trial.artifacts)
+            raise UsageError(f"trial {trial.record.number} has no file that fits {patterns}; {hint}")
         folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-artifacts"))
         written = run.write_files(folder, files, {}, force=args.force)
     return _report_written(folder, trial.record.number, written, "")
 
 
-def _pattern_hint(args: argparse.Namespace, paths: Iterable[str]) -> str:
+def _pattern_hint(pattern: str, paths: Iterable[str]) -> str:
     names = [formatting.printable_text(path) for path in paths]
-    first = ", ".join(names[:4])
-    return nearest_hint(args.patterns[0], names) or (f"it has {first} ..." if len(names) > 4 else f"it has {first}")
+    more = " ..." if len(names) > 4 else ""
+    return nearest_hint(pattern, names) or f"it has {', '.join(names[:4])}{more}"
 
 
 def _report_written(folder: Path, number: int, written: ExportedFiles, more: str) -> int:

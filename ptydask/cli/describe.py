@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ptydask.analysis.gain import BASELINES, compute_gain
@@ -46,8 +46,8 @@ def gain_text(record: TrialRecord, own: TrialRecord | None, direction: Direction
     if gain.difference == 0:
         return f"no better than {theirs}"
     word = "better" if gain.difference > 0 else "worse"
-    by = error_text(abs(gain.difference)) if gain.share is None else f"{gain.share:.1%}"
-    return f"{by} {word} than {theirs}"
+    amount = error_text(abs(gain.difference)) if gain.share is None else f"{gain.share:.1%}"
+    return f"{amount} {word} than {theirs}"
 
 
 def trial_location(results: Results, number: int) -> str:
@@ -64,7 +64,8 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None) ->
     meta = results.meta
     lines = [_headline(record, meta.metric)]
     gain = gain_text(record, own, meta.direction)
-    lines += [f"  {gain}"] if gain else []
+    if gain:
+        lines.append(f"  {gain}")
     lines += _aligned_pairs(record.params, _baseline_notes(record, own))
     lines += _aligned_pairs({name: error_text(value) for name, value in record.metrics.items() if name != meta.metric})
     from ptydask.analysis.export import run
@@ -74,8 +75,9 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None) ->
         lines.append(f"  image  {trial_location(results, record.number)}/{layout.IMAGE}")
     if trial.artifacts:
         kind = "run" if run.run_of(trial.artifacts).files else "artifacts"
-        get = f"ptydask export {results.path.name} {kind} --trial {record.number} DIR"
-        lines.append(f"  {_files_text(trial.artifacts.values())}: {get}")
+        command = f"ptydask export {results.path.name} {kind} --trial {record.number} DIR"
+        size = size_text(sum(file.size for file in trial.artifacts.values()))
+        lines.append(f"  {counted(len(trial.artifacts), 'file')}, {size}: {command}")
     return "\n".join(lines) + "\n"
 
 
@@ -122,24 +124,21 @@ def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
 def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: bool) -> str:
     """Everything about one trial for a person; curves are drawn where it is a terminal."""
     record = trial.record
+    location = f"  {trial_location(results, record.number)}"
+    merged = [f"  merged: it was {trial.merged}"] if trial.merged else []
+    not_kept = [message for message in (trial.lost, trial.dropped, *trial.left_out) if message]
     sections = [
-        ("", [_headline(record, results.meta.metric), *_attempt_lines(record), *_location_lines(results, trial)]),
+        ("", [_headline(record, results.meta.metric), *_attempt_lines(record), location, *merged]),
         ("parameters", _aligned_pairs(record.params)),
         ("constants", _aligned_pairs(_sweep_constants(results))),
         ("metrics", _aligned_pairs({name: error_text(value) for name, value in record.metrics.items()})),
         ("curve", _curve_lines(trial.curve, blocks if terminal else None)),
         ("attributes", _aligned_pairs(trial.attributes)),
         ("arrays", _array_lines(trial.arrays)),
-        (
-            "snapshots",
-            [f"  step {step}: {', '.join(arrays)}" for step, arrays in sorted(trial.snapshots.items())],
-        ),
+        ("snapshots", [f"  step {step}: {', '.join(arrays)}" for step, arrays in sorted(trial.snapshots.items())]),
         ("image", [] if trial.image is None else [f"  {_image_text(trial.image)}"]),
         ("artifacts", _artifact_lines(trial.artifacts)),
-        (
-            "not kept",
-            [f"  {printable_text(message)}" for message in (trial.lost, trial.dropped, *trial.left_out) if message],
-        ),
+        ("not kept", [f"  {printable_text(message)}" for message in not_kept]),
         *_program_sections(trial, account=results.meta.engine == "command"),
     ]
     blocks_of_text = ["\n".join([title, *lines] if title else lines) for title, lines in sections if lines]
@@ -163,32 +162,19 @@ def _headline(record: TrialRecord, metric: str) -> str:
     return f"trial {record.number}  {state_text(record)}  {metric} {error_text(record.error)}"
 
 
-def _location_lines(results: Results, trial: TrialData) -> list[str]:
-    """Where it lies, and where it was merged from."""
-    return [
-        f"  {trial_location(results, trial.record.number)}",
-        *([f"  merged: it was {trial.merged}"] if trial.merged else []),
-    ]
-
-
 def _attempt_lines(record: TrialRecord) -> list[str]:
     """Why it failed, whose values these were, when, where and how long it ran."""
     lines = [f"  {printable_text(record.message)}"] if record.message else []
-    where = [
-        record.device,
-        record.host and f"host {record.host}",
-        record.worker and f"worker {record.worker}",
-    ]
-    where += [record.job and f"job {record.job}"]
-    spent = duration_text(record.seconds) + (" in all attempts" if record.attempt > 1 else "")
-    times = [spent, *([f"from {record.started}"] if record.started else [])]
-    lines.append("  " + ", ".join(printable_text(word) for word in [*times, *where] if word))
+    facts = [duration_text(record.seconds) + (" in all attempts" if record.attempt > 1 else "")]
+    named = {"from": record.started, "": record.device, "host": record.host, "worker": record.worker, "job": record.job}
+    facts += [f"{name} {value}".strip() for name, value in named.items() if value]
+    lines.append("  " + ", ".join(map(printable_text, facts)))
     attempt = f"attempt {record.attempt}"
     if record.retry_of is not None:
         attempt += f" (trial {record.retry_of} tried again)"
-    near = BASELINES[NEAR_VALUES]
-    whose = {OWN_VALUES: "the file itself", NEAR_VALUES: near}.get(record.origin, printable_text(record.origin))
-    lines.append(f"  values from: {whose}, {attempt}, seed {record.seed}")
+    origins = {OWN_VALUES: "the file itself", NEAR_VALUES: BASELINES[NEAR_VALUES]}
+    origin = origins.get(record.origin, printable_text(record.origin))
+    lines.append(f"  values from: {origin}, {attempt}, seed {record.seed}")
     return lines
 
 
@@ -211,8 +197,9 @@ def _curve_lines(curve: Mapping[str, Any], blocks: bool | None) -> list[str]:
         if not values:
             continue
         text = f"  {name}  {error_text(values[0])} -> {error_text(values[-1])} in {len(values)} steps"
-        drawn = "" if blocks is None else f"  {sparkline(values, SPARKLINE, blocks=blocks)}"
-        lines.append((text + drawn).rstrip())
+        if blocks is not None:
+            text += f"  {sparkline(values, SPARKLINE, blocks=blocks)}"
+        lines.append(text.rstrip())
     return lines
 
 
@@ -233,23 +220,14 @@ def _sweep_constants(results: Results) -> dict[str, Any]:
 
 def _artifact_lines(files: Mapping[str, StoredFile]) -> list[str]:
     """The files of a program with their sizes; of many the first."""
-    sizes = {printable_text(path): size_text(file.size) for path, file in files.items()}
-    width = max((len(path) for path in [*sizes][:FILES]), default=0)
-    lines = [f"  {path.ljust(width)}  {size}" for path, size in [*sizes.items()][:FILES]]
+    sizes = [(printable_text(path), size_text(file.size)) for path, file in files.items()]
+    width = max((len(path) for path, _ in sizes[:FILES]), default=0)
+    lines = [f"  {path.ljust(width)}  {size}" for path, size in sizes[:FILES]]
     return [*lines, f"  and {len(sizes) - FILES} more"] if len(sizes) > FILES else lines
 
 
-def _files_text(files: Collection[StoredFile]) -> str:
-    return f"{counted(len(files), 'file')}, {size_text(sum(file.size for file in files))}"
-
-
 def _array_object(name: str, info: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "shape": list(info.shape),
-        "dtype": str(info.dtype),
-        "units": info.units,
-    }
+    return {"name": name, "shape": list(info.shape), "dtype": str(info.dtype), "units": info.units}
 
 
 def _image_text(image: Image) -> str:

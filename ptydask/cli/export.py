@@ -1,7 +1,4 @@
-"""``export``: results in the formats of other programs.
-
-Importing this module imports the standard library alone; the handlers import what they need.
-"""
+"""``export``: results in the formats of other programs."""
 
 from __future__ import annotations
 
@@ -88,10 +85,9 @@ def run_table(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import table
 
     with inspect.open_results(args.file) as results:
-        whole = study.load_study(results, curves=args.curves)
-        data = table.select_trials(
-            whole, None if not _has_selection(args) else [r.number for r in _choose_trials(args, results)]
-        )
+        data = study.load_study(results, curves=args.curves)
+        if args.top or args.trial:
+            data = table.select_trials(data, [record.number for record in _choose_trials(args, results)])
     path = _output_path(args, "-curves" if args.curves else "", f".{args.format}", ours=True, text=args.format == "csv")
     if args.format == "parquet":
         assert path is not None
@@ -112,7 +108,7 @@ def run_tiff(args: argparse.Namespace) -> int:
     folder = args.out or path_beside(args.file, "-tiff")
     written, without = 0, []
     with inspect.open_results(args.file) as results:
-        _of_ptyrad(results, "tiff")
+        _require_ptyrad(results, "tiff")
         for record in _choose_trials(args, results):
             try:
                 trial = results.trial(record.number)
@@ -127,7 +123,7 @@ def run_tiff(args: argparse.Namespace) -> int:
                 tiff.write(path, picture, results.meta, trial)
                 _print_path(path)
                 written += 1
-    _say_all(without)
+    _print_notes(without)
     return 0 if written else 1
 
 
@@ -147,7 +143,7 @@ def run_params(args: argparse.Namespace) -> int:
     path = _output_path(args, f"-trial{record.number}", ".yaml", ours=False, text=True)
     _write_text(path, exported.text)
     _print_path(path)
-    _say_all(exported.notes)
+    _print_notes(exported.notes)
     return 0
 
 
@@ -156,8 +152,8 @@ def run_model(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import model
 
     with inspect.open_results(args.file) as results:
-        _of_ptyrad(results, "model")
-        trial = results.trial(trial_argument.find_trial(args.trial, results).number)
+        _require_ptyrad(results, "model")
+        trial = trial_argument.read_trial(args.trial, results)
         model.check_exportable(results.meta, trial)
         path = _output_path(args, f"-trial{trial.record.number}", ".hdf5", ours=True)
         assert path is not None
@@ -165,7 +161,7 @@ def run_model(args: argparse.Namespace) -> int:
             raise UsageError(f"{path}: PtyRAD tells a model file by its name, which has to end in .hdf5")
         derived = model.write(path, results.meta, trial)
     _print_path(path)
-    _say_all(f"not kept by this trial, derived: {line}" for line in derived)
+    _print_notes(f"not kept by this trial, derived: {line}" for line in derived)
     return 0
 
 
@@ -174,8 +170,8 @@ def run_resume(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import model, params, place
 
     with inspect.open_results(args.file) as results:
-        _of_ptyrad(results, "resume")
-        trial = results.trial(trial_argument.find_trial(args.trial, results).number)
+        _require_ptyrad(results, "resume")
+        trial = trial_argument.read_trial(args.trial, results)
         model.check_exportable(results.meta, trial)
         folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-resume"))
         done = model.kept_iteration(trial)
@@ -186,8 +182,9 @@ def run_resume(args: argparse.Namespace) -> int:
     _write_text(yaml, exported.text)
     _print_path(hdf5)
     _print_path(yaml)
-    _say_all([*exported.notes, *(f"not kept by this trial, derived: {line}" for line in derived)])
-    _say_all([f"to go on: ptyrad run {shlex.quote(str(yaml))}"])
+    _print_notes(exported.notes)
+    _print_notes(f"not kept by this trial, derived: {line}" for line in derived)
+    formats.print_stderr(f"to go on: ptyrad run {shlex.quote(str(yaml))}")
     return 0
 
 
@@ -204,11 +201,7 @@ def _choose_trials(args: argparse.Namespace, results: Results) -> list[TrialReco
     return list({record.number: record for record in chosen}.values())
 
 
-def _has_selection(args: argparse.Namespace) -> bool:
-    return bool(args.top or args.trial)
-
-
-def _of_ptyrad(results: Results, kind: str) -> None:
+def _require_ptyrad(results: Results, kind: str) -> None:
     """Raises StoreError for a sweep: what PtyRAD makes of a trial, its program does not."""
     from ptydask.analysis import sweep
 
@@ -265,7 +258,7 @@ def _print_path(path: Path | None) -> None:
         formats.print_text(f"{path}\n")
 
 
-def _say_all(lines: Iterable[str]) -> None:
+def _print_notes(lines: Iterable[str]) -> None:
     for line in lines:
         formats.print_stderr(line)
 

@@ -1,7 +1,4 @@
-"""``plot`` and ``montage``: a study as figures, and the images of its trials side by side.
-
-Importing this module imports the standard library alone; the handlers import what they need.
-"""
+"""``plot`` and ``montage``: a study as figures, and the images of its trials side by side."""
 
 from __future__ import annotations
 
@@ -24,6 +21,8 @@ PICTURES = ("png", "svg", "pdf", "tif", "tiff", "jpg", "eps")
 _DPI = arguments.number(20, 2400, "dots per inch, 20 to 2400")
 _PART = arguments.number(0.01, 1, "a part of the image, 0.01 to 1")
 ARRAYS = ("phase", "amplitude", "probe")
+_SHOWN = 20
+"""As many trials that had to be left out are named one by one."""
 _STATES = {TrialState.COMPLETE.word: TrialState.COMPLETE, TrialState.PRUNED.word: TrialState.PRUNED, "all": None}
 
 _PLOT_EPILOG = (
@@ -139,14 +138,15 @@ def run_montage(args: argparse.Namespace) -> int:
 
     figures.need_matplotlib()
     with reader.open(args.file) as results:
-        if why := trial_images.why_no_images(results):
+        why = trial_images.why_no_images(results)
+        if why:
             formats.print_stderr(f"{args.file}: {why}")
             return 1
         sheet, title = _read_snapshots(results, args) if args.snapshots is not None else _read_sheet(results, args)
-    for number, why in list(sheet.lost.items())[:20]:
+    for number, why in list(sheet.lost.items())[:_SHOWN]:
         formats.print_stderr(why if args.snapshots is not None else f"trial {number} left out: {why}")
-    if len(sheet.lost) > 20:
-        formats.print_stderr(f"and {len(sheet.lost) - 20} more")
+    if len(sheet.lost) > _SHOWN:
+        formats.print_stderr(f"and {len(sheet.lost) - _SHOWN} more")
     if not sheet.pictures:
         formats.print_stderr(f"{args.file}: no trial has {'an image' if args.array == 'phase' else args.array} to show")
         return 1
@@ -160,9 +160,8 @@ def run_montage(args: argparse.Namespace) -> int:
 def _check_conflicts(args: argparse.Namespace) -> None:
     """Options that choose trials in ways that exclude each other."""
     if args.trials is not None and (args.where or args.sort != "error" or args.state or args.reverse):
-        raise UsageError(
-            "--trials names the trials and their order; --where, --sort, --state and --reverse do not go with it"
-        )
+        rule = "--trials names the trials and their order; --where, --sort, --state and --reverse do not go with it"
+        raise UsageError(rule)
     if args.snapshots is not None and (args.trials is not None or args.where):
         raise UsageError("--snapshots is of one trial; --trials and --where do not go with it")
 
@@ -172,12 +171,14 @@ def _read_sheet(results: Results, args: argparse.Namespace) -> tuple[MontageShee
 
     records = results.records()
     if args.trials is not None:
-        chosen, title, most = _records_by_number(records, args.trials, args.file), "", len(args.trials)
+        chosen = _records_by_number(records, args.trials, args.file)
+        title, most = "", len(args.trials)
     else:
         args.state = args.state or ("all" if "state" in (args.where or "") else "complete")
         state = _STATES[args.state]
-        allowed = _matching_numbers(args.file, args.where) if args.where else None
-        records = [record for record in records if allowed is None or record.number in allowed]
+        if args.where:
+            matching = _matching_numbers(args.file, args.where)
+            records = [record for record in records if record.number in matching]
         direction = results.meta.direction
         chosen = trial_images.ordered(records, sort=args.sort, direction=direction, state=state, reverse=args.reverse)
         most = args.k
@@ -190,16 +191,17 @@ def _read_sheet(results: Results, args: argparse.Namespace) -> tuple[MontageShee
     return sheet, title
 
 
-def _sheet_title(args: argparse.Namespace, shown: int, total: int) -> str:
+def _sheet_title(args: argparse.Namespace, count: int, total: int) -> str:
     """``the best 12 of 40 complete trials``."""
-    state = f"{args.state} " if args.state != "all" else ""
-    if shown < total and args.sort == "error" and not args.reverse:
-        count = f"the best {shown} of {total} {state}trials"
-    else:
-        count = f"{shown} of {total} {state}trials" if shown < total else formatting.counted(total, f"{state}trial")
-    by = f" by {args.sort}" if args.sort != "error" else ""
-    where = f", {args.where}" if args.where else ""
-    return f"{count}{by}{where}"
+    trial = "trial" if args.state == "all" else f"{args.state} trial"
+    title = formatting.counted(total, trial)
+    if count < total:
+        title = f"{count} of {total} {trial}s"
+        if args.sort == "error" and not args.reverse:
+            title = f"the best {title}"
+    if args.sort != "error":
+        title += f" by {args.sort}"
+    return f"{title}, {args.where}" if args.where else title
 
 
 def _read_snapshots(results: Results, args: argparse.Namespace) -> tuple[MontageSheet, str]:

@@ -31,16 +31,13 @@ examples:
 
 def add_parsers(commands: Any) -> None:
     """Add the commands of this module."""
-    raw = argparse.RawDescriptionHelpFormatter
-    run = commands.add_parser(
-        "run",
-        help="run the study that a params file or a sweep file describes",
-        description="Run the study that a PtyRAD params file or a W&B sweep file describes. The same command again "
-        "goes on where it stopped.",
-        epilog=RUN_EXAMPLES,
-        formatter_class=raw,
+    does = "run the study that a params file or a sweep file describes"
+    says = (
+        "Run the study that a PtyRAD params file or a W&B sweep file describes. The same command again goes on where "
     )
-    _config_arguments(run)
+    says += "it stopped."
+    run = arguments.add_command(commands, "run", does, says=says, more=RUN_EXAMPLES, file=False)
+    _add_config_arguments(run)
     workers = run.add_mutually_exclusive_group()
     workers.add_argument(
         "--workers", type=arguments.parse_count, metavar="N", help="workers (default: one per GPU, else one)"
@@ -87,7 +84,7 @@ def add_parsers(commands: Any) -> None:
         help="check a params file or a sweep file, and what it names",
         description="Check a params file or a sweep file, and what it names, as run does before it starts a worker.",
     )
-    _config_arguments(validate)
+    _add_config_arguments(validate)
     validate.set_defaults(handler=validate_command)
 
     demo = commands.add_parser(
@@ -100,7 +97,7 @@ def add_parsers(commands: Any) -> None:
     demo.set_defaults(handler=demo_command)
 
 
-def _config_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", type=Path, metavar="CONFIG", help="PtyRAD params file or W&B sweep file: .yaml, .yml, .json or .toml"
     )
@@ -243,7 +240,6 @@ def _print_best(prepared: PreparedRun, end: RunEnd) -> None:
         return
     best = end.snapshot.best
     if best is not None:
-        words = [f"best      trial {best.number}: {end.snapshot.metric} {error_text(best.error)}"]
-        words += [params_text(best.params)] if best.params else []
-        print("  ".join(words))
+        line = f"best      trial {best.number}: {end.snapshot.metric} {error_text(best.error)}"
+        print(f"{line}  {params_text(best.params)}" if best.params else line)
     print(f"results   {end.snapshot.results}")

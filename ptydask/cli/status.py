@@ -97,15 +97,16 @@ def parse_timestamp(value: object) -> float:
 
 def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
     """The snapshot that a driver wrote down as plain values."""
-    names = {field.name for field in fields(RunningTrial)}
-    running = [RunningTrial(**{k: v for k, v in item.items() if k in names}) for item in status.get("running", ())]
+    running = [RunningTrial(**_known_fields(RunningTrial, item)) for item in status.get("running", ())]
     best = status.get("best")
+    if best is not None:
+        best = TrialRecord(**{**_known_fields(TrialRecord, best), "state": TrialState(best["state"])})
     return RunSnapshot(
         study=str(status.get("study", "")),
         results=Path(status.get("results", "")),
         total=int(status.get("total", 0)),
         counts=dict(status.get("counts", {})),
-        best=best if best is None or isinstance(best, TrialRecord) else _record_from(best),
+        best=best,
         running=tuple(running),
         workers=int(status.get("workers", 0)),
         seconds=float(status.get("seconds", 0.0)),
@@ -116,10 +117,9 @@ def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
     )
 
 
-def _record_from(values: Mapping[str, Any]) -> TrialRecord:
-    names = {field.name for field in fields(TrialRecord)}
-    kept = {name: value for name, value in values.items() if name in names}
-    return TrialRecord(**{**kept, "state": TrialState(kept["state"])})
+def _known_fields(kind: type[RunningTrial | TrialRecord], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that this version has a field for: the driver may be of a later one."""
+    return {field.name: values[field.name] for field in fields(kind) if field.name in values}
 
 
 # --- what is shown -----------------------------------------------------------------------------------

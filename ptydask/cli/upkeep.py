@@ -1,7 +1,4 @@
-"""``pack``, ``verify`` and ``rebuild``: results files kept in order; ``merge`` and ``info`` are modules beside this.
-
-Importing this module imports the standard library alone; the handlers import what they need.
-"""
+"""``pack``, ``verify`` and ``rebuild``: results files kept in order; ``merge`` and ``info`` are modules beside this."""
 
 from __future__ import annotations
 
@@ -122,9 +119,11 @@ def pack_lines(report: PackReport, *, dry_run: bool) -> list[str]:
     if report.unfinished:
         from ptydask.store import names
 
-        under_way = f"{counted(report.unfinished, 'trial')} {'was' if report.unfinished == 1 else 'were'} under way"
-        stay = f"checkpoints stay in {names.folder_of(report.path).name}/, and `ptydask run` goes on with them"
-        lines.append(f"{under_way}: {stay if report.checkpoints_kept else 'given up, checkpoints removed'}")
+        verb = "was" if report.unfinished == 1 else "were"
+        outcome = "given up, checkpoints removed"
+        if report.checkpoints_kept:
+            outcome = f"checkpoints stay in {names.folder_of(report.path).name}/, and `ptydask run` goes on with them"
+        lines.append(f"{counted(report.unfinished, 'trial')} {verb} under way: {outcome}")
     return lines
 
 
@@ -145,9 +144,10 @@ def run_verify(args: argparse.Namespace) -> int:
     if report.intact:
         formats.print_text(f"{args.file}: intact, {read}\n")
         return 0
-    what = [counted(len(report.problems), "problem")]
-    what += [f"{counted(len(report.damaged), 'trial')} damaged"] if report.damaged else []
-    formats.print_text(f"{args.file}: damaged: {', '.join(what)}; {read}\n")
+    damage = counted(len(report.problems), "problem")
+    if report.damaged:
+        damage += f", {counted(len(report.damaged), 'trial')} damaged"
+    formats.print_text(f"{args.file}: damaged: {damage}; {read}\n")
     print_notice(report.advice)
     return 1
 
@@ -158,8 +158,8 @@ def _progress_counter() -> Callable[[int, int], None] | None:
         return None
 
     def count(done: int, total: int) -> None:
-        end = "\r" if done < total else "\r\x1b[K"
-        print(f"\r{done}/{total} trials" if done < total else "", end=end, file=sys.stderr, flush=True)
+        line = f"\r{done}/{total} trials\r" if done < total else "\r\x1b[K"
+        print(line, end="", file=sys.stderr, flush=True)
 
     return count
 
@@ -200,14 +200,11 @@ def rebuild_lines(report: RebuildReport) -> list[str]:
     path, trials = from_here(report.path), counted(report.trials, "trial")
     if not report.written:
         return [f"{path}: nothing is damaged, {trials}; nothing to do"]
-    what = "holds" if report.packed else "is the index of"
-    lines = [f"{path}: {what} {trials} that {'is' if report.trials == 1 else 'are'} whole"]
-    if report.numbers_only:
-        lines.append(
-            f"only the numbers of {counted(len(report.numbers_only), 'trial')}: {format_spans(report.numbers_only)}"
-        )
-    if report.lost:
-        lines.append(f"lost: {counted(len(report.lost), 'trial')}: {format_spans(report.lost)}")
+    holds, verb = "holds" if report.packed else "is the index of", "is" if report.trials == 1 else "are"
+    lines = [f"{path}: {holds} {trials} that {verb} whole"]
+    for loss, numbers in (("only the numbers of", report.numbers_only), ("lost:", report.lost)):
+        if numbers:
+            lines.append(f"{loss} {counted(len(numbers), 'trial')}: {format_spans(numbers)}")
     if not report.described:
         lines.append("the study's settings are not known any more: `ptydask run` with its params file fills them in")
     lines += [f"moved to {from_here(path)}" for path in report.aside]
