@@ -88,7 +88,7 @@ def run(
         overrides=overrides,
         cluster=os.fspath(cluster),
         workers=None if workers is None else check_whole(workers, "workers"),
-        adapt=None if adapt is None else _bounds(adapt),
+        adapt=None if adapt is None else _check_bounds(adapt),
         workers_per_gpu=check_whole(workers_per_gpu, "workers_per_gpu"),
         retries=check_whole(retries, "retries", 0),
         checkpoint_every=_seconds(checkpoint_every, "checkpoint_every"),
@@ -140,11 +140,10 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
     )
     for notice in prepared.notices:
         view.notice(notice)
-    if prepared.finished:
-        if prepared.reached is not None:
-            view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
-        else:
-            view.notice(f"{plan_text.recorded_text(total, prepared.recorded, plan.results)}: nothing left to do")
+    if prepared.finished and prepared.reached is not None:
+        view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
+    elif prepared.finished:
+        view.notice(f"{plan_text.recorded_text(total, prepared.recorded, plan.results)}: nothing left to do")
     return prepared
 
 
@@ -153,9 +152,9 @@ def _run_request(request: RunRequest, *, progress: bool) -> StudyResults:
     from ptydask.driver import execute
     from ptydask.progress import view
 
-    screen = view.python_view(sys.stderr) if progress else view.NoView()
     try:
-        with execute.raise_on_sigterm() as sigterm:
+        with execute.raise_on_sigterm() as sigterm, open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            screen = view.python_view(sys.stderr) if progress else view.make_view(nowhere, terminal=False)
             prepared = announce_run(request, screen)
             if not prepared.finished:
                 execute.execute_run(prepared, screen, sigterm)
@@ -195,7 +194,7 @@ def _overrides(
     )
 
 
-def _bounds(adapt: tuple[int, int]) -> tuple[int, int]:
+def _check_bounds(adapt: tuple[int, int]) -> tuple[int, int]:
     least, most = adapt
     if check_whole(least, "adapt", 0) > check_whole(most, "adapt"):
         raise ConfigError("must be (fewest, most), the fewest not above the most", key="adapt", value=adapt)

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import IO, Any
 
 from ptydask.formatting import encodable_text, shorten_text
@@ -31,15 +32,17 @@ _PLACES = ("host", "job", "device", "seed")
 
 def trial_object(record: TrialRecord) -> dict[str, Any]:
     """A trial's row as plain values: what ``ls`` and ``best`` print as json and yaml."""
-    facts = {name: _enum_value(getattr(record, name)) for name in (*_FACTS, *_PLACES)}
-    return {
+    columns = {
         "number": record.number,
         "state": record.state.value,
         "error": record.error,
         "params": dict(record.params),
         "metrics": dict(record.metrics),
-        **facts,
     }
+    for name in (*_FACTS, *_PLACES):
+        value = getattr(record, name)
+        columns[name] = value.value if isinstance(value, Enum) else value
+    return columns
 
 
 def trial_columns(records: Sequence[TrialRecord]) -> list[str]:
@@ -55,11 +58,6 @@ def trial_row(record: TrialRecord) -> dict[str, Any]:
     params, metrics = flat.pop("params"), flat.pop("metrics")
     flat |= {f"params.{name}": value for name, value in params.items()}
     return flat | {f"metrics.{name}": value for name, value in metrics.items()}
-
-
-def _enum_value(value: object) -> object:
-    """An enumeration as its own word."""
-    return getattr(value, "value", value)
 
 
 # --- whole texts -------------------------------------------------------------------------------------
@@ -92,7 +90,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow(["" if (value := row.get(name)) is None else value for name in columns])
+        writer.writerow([row.get(name) for name in columns])  # csv writes None as nothing
     return out.getvalue()
 
 
@@ -159,14 +157,17 @@ def fit_table(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
     The last columns go first; of the last that is left, its text is cut where that makes it fit.
     """
     widths, kept = table.widths(), len(table.columns)
+    rows = table.rows
     while kept > 1 and sum(widths[:kept]) + 2 * (kept - 1) > width:
-        spare = width - sum(widths[: kept - 1]) - 2 * (kept - 1)
-        if kept - 1 not in table.right and spare >= max(12, len(table.columns[kept - 1])):
-            rows = ((*row[: kept - 1], shorten_text(row[kept - 1], spare)) for row in table.rows)
-            return Table(table.columns[:kept], tuple(rows), table.right, table.styles), table.columns[kept:]
+        last = kept - 1
+        spare = width - sum(widths[:last]) - 2 * last
+        # Text may be cut, though not below its heading; numbers go whole.
+        if last not in table.right and spare >= max(12, len(table.columns[last])):
+            rows = tuple((*row[:last], shorten_text(row[last], spare)) for row in rows)
+            break
         kept -= 1
-    rows = (row[:kept] for row in table.rows)
-    return Table(table.columns[:kept], tuple(rows), table.right, table.styles), table.columns[kept:]
+    fitted = Table(table.columns[:kept], tuple(row[:kept] for row in rows), table.right, table.styles)
+    return fitted, table.columns[kept:]
 
 
 def write_table(table: Table, stream: IO[str]) -> tuple[str, ...]:

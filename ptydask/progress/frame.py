@@ -93,7 +93,9 @@ def heartbeat_line(snapshot: RunSnapshot) -> str:
     if snapshot.running:
         trials = ", ".join(f"{trial.number} at {_step_text(trial, snapshot)}" for trial in snapshot.running[:4])
         more = len(snapshot.running) - 4
-        parts[0] += f" (trial {trials} and {more} more)" if more > 0 else f" (trial {trials})"
+        if more > 0:
+            trials += f" and {more} more"
+        parts[0] += f" (trial {trials})"
     if snapshot.best is not None:
         parts.append(f"best {error_text(snapshot.best.error)} (trial {snapshot.best.number})")
     return "; ".join([*parts, *_footer(snapshot)])
@@ -178,10 +180,7 @@ def _running_row(
     if snapshot.iterations:
         full, empty = progress_bar(trial.step / snapshot.iterations, 8 if width < 60 else 16, glyphs)
         spans += [("  ", ""), (full, "cyan"), (empty, "dim")]
-    spans += [
-        ("  " + _step_text(trial, snapshot).rjust(steps), ""),
-        ("  " + error_text(trial.error).rjust(11), ""),
-    ]
+    spans.append(("  " + _step_text(trial, snapshot).rjust(steps) + "  " + error_text(trial.error).rjust(11), ""))
     if workers and width >= 60:
         spans.append(("  " + shorten_text(printable_text(trial.worker), workers).ljust(workers), "dim"))
     if width - len(text_of(tuple(spans))) >= 16:

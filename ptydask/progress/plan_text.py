@@ -67,16 +67,16 @@ def _file_values(plan: StudyPlan) -> dict[str, Scalar]:
 def _space_lines(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar]) -> list[str]:
     if not tuned:
         return [_labelled_line("tuning", "nothing: the file's own values")]
-    wide = max(map(len, tuned))
-    return [
-        _labelled_line(
-            "" if i else "tuning",
-            f"{name:<{wide}}  {shorten_text(printable_text(ranges.describe(dist)), LONGEST)}"
-            + (" (whole numbers)" if isinstance(dist, IntRange) else "")
-            + (f"  (file: {value_text(current[name])})" if name in current else ""),
-        )
-        for i, (name, dist) in enumerate(tuned.items())
-    ]
+    width = max(map(len, tuned))
+    lines: list[str] = []
+    for name, dist in tuned.items():
+        text = f"{name:<{width}}  {shorten_text(printable_text(ranges.describe(dist)), LONGEST)}"
+        if isinstance(dist, IntRange):
+            text += " (whole numbers)"
+        if name in current:
+            text += f"  (file: {value_text(current[name])})"
+        lines.append(_labelled_line("" if lines else "tuning", text))
+    return lines
 
 
 def _error_text(plan: StudyPlan) -> str:

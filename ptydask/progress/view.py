@@ -36,25 +36,6 @@ def python_view(stream: IO[str]) -> View:
     return NotebookView() if in_notebook() else make_view(stream)
 
 
-class NoView:
-    """Shows nothing."""
-
-    def plan(self, lines: Sequence[str]) -> None:
-        """See :class:`ptydask.driver.contract.View`."""
-
-    def update(self, snapshot: RunSnapshot) -> None:
-        """See :class:`ptydask.driver.contract.View`."""
-
-    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
-        """See :class:`ptydask.driver.contract.View`."""
-
-    def notice(self, text: str) -> None:
-        """See :class:`ptydask.driver.contract.View`."""
-
-    def close(self, final: RunSnapshot | None = None) -> None:
-        """See :class:`ptydask.driver.contract.View`."""
-
-
 class LogView:
     """One line a finished trial and one a minute; nothing that a log file cannot hold."""
 
@@ -110,15 +91,16 @@ class LiveView:
         for line in lines:
             self._screen.above(line)
 
-    def update(self, snapshot: RunSnapshot) -> None:
-        """Redraw the frame."""
-        self._draw_frame(snapshot)
+    def update(self, snapshot: RunSnapshot, *, over: str = "") -> None:
+        """Redraw the frame; ``over`` says in its last line how a run has ended."""
+        glyphs = self._screen.glyphs
+        self._screen.draw(lambda width, height: render_frame(snapshot, width, height, glyphs, over=over))
 
     def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
         """Redraw; a new best and a failure also stay on the screen."""
         if best or record.state is TrialState.FAIL:
             self._screen.above(finished_line(record, best, snapshot), "green" if best else "red")
-        self._draw_frame(snapshot)
+        self.update(snapshot)
 
     def notice(self, text: str) -> None:
         """Print the text above the frame."""
@@ -128,9 +110,5 @@ class LiveView:
     def close(self, final: RunSnapshot | None = None) -> None:
         """Leave the last frame on the screen, that of ``final`` where given, and show the cursor."""
         if final is not None:
-            self._draw_frame(final, over=f"took {duration_text(final.seconds)}")
+            self.update(final, over=f"took {duration_text(final.seconds)}")
         self._screen.close()
-
-    def _draw_frame(self, snapshot: RunSnapshot, *, over: str = "") -> None:
-        glyphs = self._screen.glyphs
-        self._screen.draw(lambda width, height: render_frame(snapshot, width, height, glyphs, over=over))
