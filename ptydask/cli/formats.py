@@ -71,9 +71,9 @@ def object_text(value: object, form: str) -> str:
 def json_text(value: object) -> str:
     """JSON, full precision, NaN and infinities as null; a list of objects has one object a line."""
     if isinstance(value, list):
-        lines = ",\n".join(f"  {json.dumps(_null_nonfinite(item), allow_nan=False)}" for item in value)
+        lines = ",\n".join(f"  {json.dumps(_to_native(item, finite=True), allow_nan=False)}" for item in value)
         return f"[\n{lines}\n]\n" if value else "[]\n"
-    return json.dumps(_null_nonfinite(value), allow_nan=False, indent=2) + "\n"
+    return json.dumps(_to_native(value, finite=True), allow_nan=False, indent=2) + "\n"
 
 
 def yaml_text(value: object) -> str:
@@ -99,25 +99,17 @@ def trials_csv(records: Sequence[TrialRecord]) -> str:
     return csv_text(trial_columns(records), map(trial_row, records))
 
 
-def _to_native(value: Any) -> Any:
-    """Numpy's scalars and arrays, tuples and mappings as Python's own."""
+def _to_native(value: Any, finite: bool = False) -> Any:
+    """Numpy's scalars and arrays, tuples and mappings as Python's own; ``finite``: null for NaN and infinities."""
     if isinstance(value, Mapping):
-        return {str(key): _to_native(item) for key, item in value.items()}
+        return {str(key): _to_native(item, finite) for key, item in value.items()}
     if isinstance(value, str):
         return str(value)
     if hasattr(value, "tolist"):
-        return _to_native(value.tolist())
-    return [_to_native(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _null_nonfinite(value: Any) -> Any:
-    """Plain values with null for what JSON has no number for."""
-    value = _to_native(value)
-    if isinstance(value, dict):
-        return {key: _null_nonfinite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_null_nonfinite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return _to_native(value.tolist(), finite)
+    if isinstance(value, list | tuple):
+        return [_to_native(item, finite) for item in value]
+    return None if finite and isinstance(value, float) and not math.isfinite(value) else value
 
 
 # --- tables ------------------------------------------------------------------------------------------

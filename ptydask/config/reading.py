@@ -36,9 +36,8 @@ class _YamlLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
             key = self.construct_object(key_node)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is there twice", key_node.start_mark
-                )
+                problem = f"the key {key!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -64,7 +63,7 @@ def read(path: Path) -> tuple[SourceFile, dict[str, Any]]:
     try:
         form = _file_format(path)
         text = _read_text(path)
-        data = {"yaml": _parse_yaml, "json": _parse_json, "toml": _parse_toml}[form](text)
+        data = _PARSERS[form](text)
         if data is None:
             raise ConfigError("holds no settings")
         if not isinstance(data, dict):
@@ -219,26 +218,19 @@ def _count_nodes(node: yaml.Node, counts: dict[int, int], above: set[int]) -> in
     return total
 
 
-def _parse_json(text: str) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        mapping: dict[str, Any] = {}
-        for key, item in pairs:
-            if key in mapping:
-                raise ConfigError(f"the key {key!r} is there twice")
-            mapping[key] = item
-        return mapping
-
-    return _plain("JSON", partial(json.loads, object_pairs_hook=unique), text)
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in mapping:
+            raise ConfigError(f"the key {key!r} is there twice")
+        mapping[key] = item
+    return mapping
 
 
-def _parse_toml(text: str) -> Any:
-    return _plain("TOML", tomllib.loads, text)
-
-
-def _plain(form: str, parse: Callable[[str], Any], text: str) -> Any:
+def _parse_data(form: str, loads: Callable[[str], Any], text: str) -> Any:
     """The values in a JSON or TOML text; both parsers raise a ValueError that knows the line."""
     try:
-        return plain_values(parse(text))
+        return plain_values(loads(text))
     except RecursionError:
         raise ConfigError("is nested too deeply") from None
     except ValueError as error:
@@ -247,6 +239,13 @@ def _plain(form: str, parse: Callable[[str], Any], text: str) -> Any:
         if place is not None:
             message, line = message.replace(place[0], ""), int(place[1] or place[2])
         raise ConfigError(f"cannot be read as {form}: {message}", line=line) from None
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "yaml": _parse_yaml,
+    "json": partial(_parse_data, "JSON", partial(json.loads, object_pairs_hook=_unique_keys)),
+    "toml": partial(_parse_data, "TOML", tomllib.loads),
+}
 
 
 def plain_values(thing: Any, key: str = "") -> Any:

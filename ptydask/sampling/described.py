@@ -17,8 +17,7 @@ from optuna.distributions import (
 
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
 from ptydask.sampling.distributions import to_optuna
-from ptydask.space import quantiles
-from ptydask.space import ranges as spaces
+from ptydask.space import quantiles, ranges
 
 DRAWN = "drawn"
 """Beside Optuna's ``name`` and ``attributes``: how the values are drawn, where Optuna has no such distribution."""
@@ -90,4 +89,4 @@ def _quantile_range(dist: QuantileDistribution) -> BaseDistribution:
 
 def _grid_fits(low: float, high: float, step: float) -> bool:
     """Whether Optuna's decimal grid from ``low`` on ends at ``high``: 3 * 0.1 is 0.30000000000000004."""
-    return math.isfinite(high / step) and spaces.grid_high(low, high, step) == high
+    return math.isfinite(high / step) and ranges.grid_high(low, high, step) == high

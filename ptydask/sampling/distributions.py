@@ -24,8 +24,7 @@ from ptydask.model import (
     Scalar,
     WeightedChoice,
 )
-from ptydask.space import quantiles
-from ptydask.space import ranges as spaces
+from ptydask.space import quantiles, ranges
 
 _VALUE = "value of "
 """What the user attribute with a parameter's value is called, before the parameter's name."""
@@ -66,7 +65,7 @@ def _unit_of_value(dist: QuantileDistribution | WeightedChoice, value: Scalar) -
     """Raises ValueError for what is no value of ``dist``."""
     if isinstance(dist, WeightedChoice):
         return quantiles.unit_of_choice(dist, value)
-    if not spaces.is_number(value):
+    if not ranges.is_number(value):
         raise ValueError("not a number")
     return quantiles.unit_of_number(dist, cast(float, value))
 
@@ -144,7 +143,7 @@ def to_optuna_params(space: Mapping[str, Distribution], params: Mapping[str, Sca
     out: dict[str, Any] = dict(params)
     for name, value in params.items():
         drawn = _by_u(space[name]) if name in space else None
-        if drawn is not None and spaces.contains(drawn, value):
+        if drawn is not None and ranges.contains(drawn, value):
             out[name] = _unit_of_value(drawn, value)
     return out
 
@@ -153,9 +152,9 @@ def value_attributes(space: Mapping[str, Distribution], params: Mapping[str, Sca
     """User attributes of Optuna's trial: the values of the parameters that Optuna knows as ``u``."""
     ours = unit_parameters(space)
     return {
-        f"{_VALUE}{name}": spaces.nearest_value(space[name], value)
+        f"{_VALUE}{name}": ranges.nearest_value(space[name], value)
         for name, value in params.items()
-        if name in ours and spaces.contains(space[name], value)
+        if name in ours and ranges.contains(space[name], value)
     }
 
 
@@ -173,7 +172,7 @@ def foreign_values(
     """
     ours = unit_parameters(space)
     values = {name: attributes.get(f"{_VALUE}{name}", u) if name in ours else u for name, u in params.items()}
-    return values if all(spaces.contains(space[n], v) for n, v in values.items() if n in ours) else None
+    return values if all(ranges.contains(space[n], v) for n, v in values.items() if n in ours) else None
 
 
 def find_stale_param(space: Mapping[str, Distribution], trial: FrozenTrial) -> str | None:

@@ -161,8 +161,8 @@ def _read_hypertune(section: Mapping[str, Any]) -> _HypertuneSettings:
             study.check_whole(section.get("n_trials", 5), f"{_KEY}.n_trials"),
             timeout=study.check_timeout(section.get("timeout"), f"{_KEY}.timeout"),
         ),
-        sampler=_sampler(section),
-        pruner=_pruner(section),
+        sampler=_read_sampler(section),
+        pruner=_read_pruner(section),
         storage=_read_storage(section.get("storage_path")),
         name=study.check_name(field("study_name", "text", "study"), f"{_KEY}.study_name"),
         metric=metric,
@@ -179,25 +179,24 @@ def _check_verbosity(section: Mapping[str, Any]) -> None:
         raise ConfigError(f"must be one of {', '.join(levels)}", key=f"{_KEY}.verbosity", value=value, hint=hint)
 
 
-def _sampler(section: Mapping[str, Any]) -> ComponentSpec:
-    if "sampler_params" not in section:
-        return study.TPE
-    if section["sampler_params"] is None:
+def _read_sampler(section: Mapping[str, Any]) -> ComponentSpec:
+    if section.get("sampler_params", ...) is None:
         rule = "a study needs a sampler; leave the key out for the TPESampler"
         raise ConfigError(rule, key=f"{_KEY}.sampler_params", value=None)
-    return _component(section["sampler_params"], f"{_KEY}.sampler_params", study.TPE)
+    return _read_component(section, "sampler_params", study.TPE)
 
 
-def _pruner(section: Mapping[str, Any]) -> ComponentSpec | None:
+def _read_pruner(section: Mapping[str, Any]) -> ComponentSpec | None:
     if section.get("pruner_params", True) in (None, False):
         return None
-    if "pruner_params" not in section:
-        return DEFAULT_PRUNER
-    return _component(section["pruner_params"], f"{_KEY}.pruner_params", DEFAULT_PRUNER)
+    return _read_component(section, "pruner_params", DEFAULT_PRUNER)
 
 
-def _component(entry: Any, key: str, default: ComponentSpec) -> ComponentSpec:
-    reading.expect(entry, "a mapping", key)
+def _read_component(section: Mapping[str, Any], setting: str, default: ComponentSpec) -> ComponentSpec:
+    if setting not in section:
+        return default
+    key = f"{_KEY}.{setting}"
+    entry = reading.expect(section[setting], "a mapping", key)
     reading.known_keys(entry, ("name", "configs"), key)
     name = reading.expect(entry.get("name", default.name), "text", f"{key}.name")
     configs = entry.get("configs")
