@@ -153,7 +153,7 @@ def _program_sections(trial: TrialData, *, account: bool) -> list[tuple[str, lis
         return [("what went wrong", wrong)]
     return [
         ("command", [f"  {inert_text(line)}" for line in trial.command.splitlines()]),
-        ("log", _tail(trial.log)),
+        ("log", _tail_lines(trial.log)),
         ("what went wrong" if account else "traceback", wrong),
     ]
 
@@ -206,7 +206,7 @@ def _curve_lines(curve: Mapping[str, Any], blocks: bool | None) -> list[str]:
 def _array_lines(arrays: Mapping[str, Any]) -> list[str]:
     names = max((len(name) for name in arrays), default=0)
     return [
-        f"  {name.ljust(names)}  {_shape(info.shape)}  {info.dtype}  {printable_text(info.units)}".rstrip()
+        f"  {name.ljust(names)}  {_shape_text(info.shape)}  {info.dtype}  {printable_text(info.units)}".rstrip()
         for name, info in arrays.items()
     ]
 
@@ -232,18 +232,18 @@ def _array_object(name: str, info: Any) -> dict[str, Any]:
 
 def _image_text(image: Image) -> str:
     """``96 x 96, rad, 24.4 by 24.4 angstrom``."""
-    text = _shape(image.data.shape) + (f", {image.units}" if image.units else "")
+    text = _shape_text(image.data.shape) + (f", {image.units}" if image.units else "")
     if not len(image.y) or not len(image.x):
         return text
     spans = " by ".join(value_text(float(axis[-1]) - float(axis[0])) for axis in (image.y, image.x))
     return printable_text(f"{text}, {spans} {image.axis_units}")
 
 
-def _shape(shape: Sequence[int]) -> str:
+def _shape_text(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape)) or "scalar"
 
 
-def _tail(log: str) -> list[str]:
+def _tail_lines(log: str) -> list[str]:
     lines = [f"  {inert_text(line)}".rstrip() for line in log.rstrip().splitlines()]
     left_out = len(lines) - LOG_TAIL
     return lines if left_out <= 1 else [f"  ... {left_out} lines before, see --log", *lines[-LOG_TAIL:]]

@@ -62,13 +62,13 @@ def info_lines(contents: Mapping[str, Any]) -> list[str]:
         ("written", f"{contents['written']} by {contents['creator']}, format {contents['format_version']}"),
         ("study begun", contents["created"]),
         *_trial_lines(contents["trials"], sweep="program" in contents),
-        ("best", _best(contents["best"])),
+        ("best", _best_text(contents["best"])),
         ("tuned", ", ".join(contents["parameters"])),
         ("program", "" if "program" in contents["provenance"] else contents.get("program", "")),
         ("constants", formatting.params_text(contents.get("constants", {}))),
         ("size", size_text(data["total"])),
         *(("", f"{size_text(size):>9}  {kind}") for kind, size in data["kinds"].items() if size),
-        ("compression", _compression(contents)),
+        ("compression", _compression_text(contents)),
         ("unfinished", f"{unfinished} under way, with checkpoints" if contents["unfinished"] else ""),
         ("driver", contents["driver"]),
         *contents["provenance"].items(),
@@ -93,13 +93,13 @@ def _trial_lines(trials: Mapping[str, Any], *, sweep: bool) -> list[tuple[str, s
     return [("trials", f"{trials['total']}: {', '.join(counts) or 'none yet'}"), ("", ", ".join(kept))]
 
 
-def _best(best: Mapping[str, Any] | None) -> str:
+def _best_text(best: Mapping[str, Any] | None) -> str:
     if best is None:
         return ""
     return f"trial {best['number']}: {formatting.error_text(best['error'])}  {formatting.params_text(best['params'])}"
 
 
-def _compression(contents: Mapping[str, Any]) -> str:
+def _compression_text(contents: Mapping[str, Any]) -> str:
     text, ratio = contents["compression"] or "", contents["ratio"]
     if text and ratio and ratio > 1.05:
         text += f", {ratio:.2g} times smaller than in memory"

@@ -148,7 +148,7 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
 # --- what is asked for, and how it ended ---------------------------------------------------------------
 
 
-def _overrides(args: argparse.Namespace) -> Overrides:
+def _make_overrides(args: argparse.Namespace) -> Overrides:
     from ptydask import config
 
     return config.Overrides(
@@ -164,12 +164,12 @@ def _overrides(args: argparse.Namespace) -> Overrides:
     )
 
 
-def _run_request(args: argparse.Namespace) -> RunRequest:
+def _make_request(args: argparse.Namespace) -> RunRequest:
     from ptydask.driver.prepare import RunRequest
 
     return RunRequest(
         config=args.config,
-        overrides=_overrides(args),
+        overrides=_make_overrides(args),
         cluster=args.cluster,
         workers=args.workers,
         adapt=args.adapt,
@@ -184,7 +184,7 @@ def validate_command(args: argparse.Namespace) -> int:
     from ptydask.driver.prepare import complete_plan
     from ptydask.progress.plan_text import plan_lines
 
-    plan = complete_plan(args.config, _overrides(args))
+    plan = complete_plan(args.config, _make_overrides(args))
     for line in plan_lines(plan):
         print(line, file=sys.stderr)
     for notice in plan.notices:
@@ -209,18 +209,18 @@ def run_command(args: argparse.Namespace) -> int:
 
     try:
         with execute.raise_on_sigterm() as sigterm:
-            return _run(args, sigterm)
+            return _run_study(args, sigterm)
     except execute.Terminated:
         return 75
 
 
-def _run(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
+def _run_study(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
     from ptydask import api
     from ptydask.driver.execute import execute_run
     from ptydask.progress import view
 
     screen = view.make_view(sys.stderr)
-    prepared = api.announce_run(_run_request(args), screen)
+    prepared = api.announce_run(_make_request(args), screen)
     if prepared.finished:
         return 0
     if args.dry_run:

@@ -158,14 +158,14 @@ def read_status(file: Path, now: float) -> StatusReport:
     return StatusReport(standing, run, updated, max(0.0, now - parse_timestamp(updated)) if updated else 0.0)
 
 
-def seen_object(seen: StatusReport) -> dict[str, Any]:
+def status_object(report: StatusReport) -> dict[str, Any]:
     """What ``--format json`` prints."""
-    run = seen.run
-    running = seen.standing.state == "running"
+    run = report.run
+    running = report.standing.state == "running"
     return {
         "study": run.study,
-        "state": seen.standing.state,
-        "text": seen.standing.text,
+        "state": report.standing.state,
+        "text": report.standing.text,
         "results": str(run.results),
         "total": run.total or None,
         "recorded": run.recorded,
@@ -178,38 +178,38 @@ def seen_object(seen: StatusReport) -> dict[str, Any]:
         "workers": run.workers if running else 0,
         "seconds": run.seconds,
         "remaining": run.remaining if running else None,
-        "updated": seen.updated or None,
+        "updated": report.updated or None,
     }
 
 
-def seen_lines(seen: StatusReport, width: int, height: int, *, glyphs: Glyphs) -> list[Line]:
+def status_lines(report: StatusReport, width: int, height: int, *, glyphs: Glyphs) -> list[Line]:
     """What a person is shown, in at most ``height`` lines of at most ``width`` characters."""
-    running = seen.standing.state == "running"
-    style = {"running": "green", "finished": "bold"}.get(seen.standing.state, "yellow")
-    head: list[Line] = wrap_words(seen.standing.text.split(" "), width, style, " ")
-    span = duration_text(seen.run.seconds)
-    over = f"its last driver ran {span}" if seen.updated else f"{span} in all trials together"
+    running = report.standing.state == "running"
+    style = {"running": "green", "finished": "bold"}.get(report.standing.state, "yellow")
+    head: list[Line] = wrap_words(report.standing.text.split(" "), width, style, " ")
+    span = duration_text(report.run.seconds)
+    over = f"its last driver ran {span}" if report.updated else f"{span} in all trials together"
     foot: list[Line] = []
-    if seen.updated:
-        foot = wrap_words([f"as of {seen.updated}", f"{duration_text(seen.age)} ago"], width, "dim")
+    if report.updated:
+        foot = wrap_words([f"as of {report.updated}", f"{duration_text(report.age)} ago"], width, "dim")
     room = max(1, height - len(head) - len(foot))
-    return [*head, *render_frame(seen.run, width, room, glyphs, over="" if running else over), *foot]
+    return [*head, *render_frame(report.run, width, room, glyphs, over="" if running else over), *foot]
 
 
-def _print_status(seen: StatusReport, form: str) -> bool:
+def _print_status(report: StatusReport, form: str) -> bool:
     """Print it; False when nobody reads any more."""
     if form == "table":
         width = window_size(sys.stdout)[0] - 1 if sys.stdout.isatty() else 100
         glyphs = BLOCKS if formatting.unicode_ready(sys.stdout) else ASCII
-        lines = seen_lines(seen, width, 10_000, glyphs=glyphs)
+        lines = status_lines(report, width, 10_000, glyphs=glyphs)
         return formats.print_text("".join(f"{text_of(line)}\n" for line in lines))
     if form == "csv":
-        values = seen_object(seen)
+        values = status_object(report)
         flat = {k: v for k, v in values.items() if not isinstance(v, dict | list)}
         flat |= {f"counts.{word}": count for word, count in values["counts"].items()}
-        flat["best"] = None if seen.run.best is None else seen.run.best.number
+        flat["best"] = None if report.run.best is None else report.run.best.number
         return formats.print_text(formats.csv_text(list(flat), [flat]))
-    return formats.print_text(formats.object_text(seen_object(seen), form))
+    return formats.print_text(formats.object_text(status_object(report), form))
 
 
 def _watch_status(file: Path, interval: float, form: str) -> None:
@@ -217,12 +217,12 @@ def _watch_status(file: Path, interval: float, form: str) -> None:
     screen = Screen(sys.stdout, os.environ) if form == "table" and can_redraw(sys.stdout, os.environ) else None
     try:
         while True:
-            seen = read_status(file, time.time())
+            report = read_status(file, time.time())
             if screen is not None:
-                screen.draw(partial(seen_lines, seen, glyphs=screen.glyphs))
-            elif not _print_status(seen, form):
+                screen.draw(partial(status_lines, report, glyphs=screen.glyphs))
+            elif not _print_status(report, form):
                 return
-            if seen.standing.state != "running":
+            if report.standing.state != "running":
                 return
             time.sleep(interval)
     finally:

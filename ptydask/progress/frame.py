@@ -54,12 +54,16 @@ def render_frame(snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs,
     ``over``, the last line of a run that has ended, takes the place of what only a run under way has:
     running trials, workers and time left.
     """
-    head = [_title(snapshot, width), _progress(snapshot, width, glyphs), *_counts(snapshot, width, bool(over))]
-    best = _best(snapshot, width)
+    head = [
+        _title_line(snapshot, width),
+        _progress_line(snapshot, width, glyphs),
+        *_count_lines(snapshot, width, bool(over)),
+    ]
+    best = _best_lines(snapshot, width)
     if over:
         foot = wrap_words([over], width, "dim")
         return [_clip_line(line, width) for line in [*head, *best, *foot]][: max(1, height)]
-    foot = wrap_words(_footer(snapshot), width, "dim")
+    foot = wrap_words(_footer_words(snapshot), width, "dim")
     room = min(MOST_RUNNING, height - len(head) - len(best) - len(foot))
     rows = _running_rows(snapshot, width, room, glyphs)
     return [_clip_line(line, width) for line in [*head, *best, *rows, *foot]][: max(1, height)]
@@ -98,7 +102,7 @@ def heartbeat_line(snapshot: RunSnapshot) -> str:
         parts[0] += f" (trial {trials})"
     if snapshot.best is not None:
         parts.append(f"best {error_text(snapshot.best.error)} (trial {snapshot.best.number})")
-    return "; ".join([*parts, *_footer(snapshot)])
+    return "; ".join([*parts, *_footer_words(snapshot)])
 
 
 def closing_line(snapshot: RunSnapshot) -> str:
@@ -115,14 +119,14 @@ def closing_line(snapshot: RunSnapshot) -> str:
 # --- the parts of a frame ------------------------------------------------------------------------------
 
 
-def _title(snapshot: RunSnapshot, width: int) -> Line:
+def _title_line(snapshot: RunSnapshot, width: int) -> Line:
     aim = "" if snapshot.direction == "minimize" else ", the larger the better"
     tail = f"  {snapshot.metric}{aim}"
     name = shorten_text(printable_text(snapshot.study), max(8, width - len(tail)))
     return ((name, "bold"), (tail, "dim"))
 
 
-def _progress(snapshot: RunSnapshot, width: int, glyphs: Glyphs) -> Line:
+def _progress_line(snapshot: RunSnapshot, width: int, glyphs: Glyphs) -> Line:
     if snapshot.total <= 0:
         return ((f"{snapshot.recorded} trials recorded", ""),)
     done = snapshot.recorded / snapshot.total
@@ -131,7 +135,7 @@ def _progress(snapshot: RunSnapshot, width: int, glyphs: Glyphs) -> Line:
     return ((full, "green"), (empty, "dim"), (tail, ""))
 
 
-def _counts(snapshot: RunSnapshot, width: int, over: bool) -> list[Line]:
+def _count_lines(snapshot: RunSnapshot, width: int, over: bool) -> list[Line]:
     """``10 complete  1 pruned``; on as many lines as it takes."""
     words = [(f"{snapshot.counts.get(word, 0)} {word}", style) for word, style in _STATES[: 3 if over else 4]]
     if snapshot.counts.get("lost", 0):
@@ -145,7 +149,7 @@ def _counts(snapshot: RunSnapshot, width: int, over: bool) -> list[Line]:
     return lines
 
 
-def _best(snapshot: RunSnapshot, width: int) -> list[Line]:
+def _best_lines(snapshot: RunSnapshot, width: int) -> list[Line]:
     """The best trial so far with its parameters, wrapped to at most four lines."""
     best = snapshot.best
     if best is None:
@@ -192,7 +196,7 @@ def _step_text(trial: RunningTrial, snapshot: RunSnapshot) -> str:
     return f"{trial.step}/{snapshot.iterations}" if snapshot.iterations else f"step {trial.step}"
 
 
-def _footer(snapshot: RunSnapshot) -> list[str]:
+def _footer_words(snapshot: RunSnapshot) -> list[str]:
     """Workers, time so far, time left."""
     count = snapshot.workers
     workers = "waiting for workers" if count == 0 else counted(count, "worker")

@@ -7,11 +7,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from ptydask.formatting import inert_text
 from ptydask.progress.frame import BLOCKS, Line
 from ptydask.progress.screen import LinesFor
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
 
 _WIDTH, _HEIGHT = 110, 30
 """Characters and lines of the progress."""
@@ -21,13 +24,6 @@ _PAUSE = 0.5
 """Seconds between two updates, at least: each one is a message to every open browser."""
 _CSS = {"bold": "font-weight:bold", "dim": "opacity:.6", "yellow": "color:#b58900", "red": "color:#dc322f"}
 _CSS |= {"green": "color:#2aa152", "cyan": "color:#2a9d8f", "magenta": "color:#c0399f"}
-
-
-class DisplayHandle(Protocol):
-    """What ``IPython.display.display`` gives back for an output that can be replaced."""
-
-    def update(self, obj: Any) -> None:
-        """Replace what is shown."""
 
 
 def in_notebook() -> bool:

@@ -39,13 +39,13 @@ def to_optuna(dist: Distribution) -> BaseDistribution:
             return FloatDistribution(low, high, log=log, step=step)
         case IntRange(low, high, step, log):
             return IntDistribution(low, high, log=log, step=step)
-        case Choice(choices) if _by_u(dist) is None:
+        case Choice(choices) if _unit_form(dist) is None:
             return CategoricalDistribution(choices)
         case _:
             return FloatDistribution(0.0, 1.0)
 
 
-def _by_u(dist: Distribution) -> QuantileDistribution | WeightedChoice | None:
+def _unit_form(dist: Distribution) -> QuantileDistribution | WeightedChoice | None:
     """The distribution as one of ``u``; None where Optuna has it itself.
 
     Choices that Python holds equal, such as 1 and True, are to Optuna one and the same.
@@ -90,7 +90,8 @@ def suggest(trial: Trial, space: Mapping[str, Distribution], spec: ComponentSpec
 
 
 def _suggest_value(trial: Trial, name: str, dist: Distribution, noted: Mapping[str, Any]) -> Scalar:
-    if (drawn := _by_u(dist)) is not None:
+    drawn = _unit_form(dist)
+    if drawn is not None:
         return _exact_value(name, drawn, trial.suggest_float(name, 0.0, 1.0), noted)
     match dist:
         case FloatRange(low, high, step, log):
@@ -112,7 +113,7 @@ def _exact_value(name: str, drawn: QuantileDistribution | WeightedChoice, u: flo
 
 def unit_matches(dist: Distribution, u: float, value: Scalar) -> bool:
     """Whether ``u`` is that of ``value``, for a distribution that Optuna has not."""
-    drawn = _by_u(dist)
+    drawn = _unit_form(dist)
     if drawn is None:
         return False
     own = _value_at_unit(drawn, u)
@@ -128,11 +129,12 @@ def from_optuna_params(
     space: Mapping[str, Distribution], params: Mapping[str, Any], attributes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The values of a trial whose parameters, and user ``attributes``, Optuna has. Raises MissingDependency."""
-    found = {name: _by_u(space[name]) if name in space else None for name in params}
-    return {
-        name: value if (drawn := found[name]) is None else _exact_value(name, drawn, float(value), attributes or {})
-        for name, value in params.items()
-    }
+    values = dict(params)
+    for name, u in params.items():
+        drawn = _unit_form(space[name]) if name in space else None
+        if drawn is not None:
+            values[name] = _exact_value(name, drawn, float(u), attributes or {})
+    return values
 
 
 def to_optuna_params(space: Mapping[str, Distribution], params: Mapping[str, Scalar]) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def to_optuna_params(space: Mapping[str, Distribution], params: Mapping[str, Sca
     """
     out: dict[str, Any] = dict(params)
     for name, value in params.items():
-        drawn = _by_u(space[name]) if name in space else None
+        drawn = _unit_form(space[name]) if name in space else None
         if drawn is not None and ranges.contains(drawn, value):
             out[name] = _unit_of_value(drawn, value)
     return out
@@ -170,32 +172,39 @@ def foreign_values(
 
     The other study may have had other settings, so its ``u`` says nothing: what stands beside it counts.
     """
-    ours = unit_parameters(space)
-    values = {name: attributes.get(f"{_VALUE}{name}", u) if name in ours else u for name, u in params.items()}
-    return values if all(ranges.contains(space[n], v) for n, v in values.items() if n in ours) else None
+    values = dict(params)
+    for name in unit_parameters(space) & params.keys():
+        values[name] = attributes.get(f"{_VALUE}{name}", params[name])
+        if not ranges.contains(space[name], values[name]):
+            return None
+    return values
 
 
 def find_stale_param(space: Mapping[str, Distribution], trial: FrozenTrial) -> str | None:
     """The first parameter that means another value in ``space`` than it did in ``trial``; None where none does."""
-    ours = unit_parameters(space)
     for name, u in trial.params.items():
-        noted = trial.user_attrs.get(f"{_VALUE}{name}", ...)
-        if name in ours:
-            same_range = trial.distributions[name] == to_optuna(space[name])
-            if not same_range or (noted is not ... and not unit_matches(space[name], float(u), noted)):
+        key = f"{_VALUE}{name}"
+        if name not in space:
+            continue
+        if _unit_form(space[name]) is None:
+            if key in trial.user_attrs:  # it was u then, and is the value itself now
                 return name
-        elif name in space and noted is not ...:
+            continue
+        if trial.distributions[name] != to_optuna(space[name]):
+            return name
+        if key in trial.user_attrs and not unit_matches(space[name], float(u), trial.user_attrs[key]):
             return name
     return None
 
 
 def unit_parameters(space: Mapping[str, Distribution]) -> frozenset[str]:
     """The parameters that Optuna knows as ``u``."""
-    return frozenset(name for name, dist in space.items() if _by_u(dist) is not None)
+    return frozenset(name for name, dist in space.items() if _unit_form(dist) is not None)
 
 
 def check_requirements(space: Mapping[str, Distribution]) -> None:
     """Raise MissingDependency where a distribution needs a package that is not installed."""
     for dist in space.values():
-        if (drawn := _by_u(dist)) is not None:
+        drawn = _unit_form(dist)
+        if drawn is not None:
             _value_at_unit(drawn, 0.5)

@@ -87,12 +87,16 @@ def _known_classes(kind: str) -> dict[str, type]:
 
 
 def _find_class(kind: str, name: str, key: str) -> type:
-    known = _known_classes(kind)
-    if name not in known:
-        short = {spelling.lower(): full for full in known for spelling in (full, full.removesuffix(kind.capitalize()))}
+    classes = _known_classes(kind)
+    if name not in classes:
+        short = {
+            spelling.lower(): full for full in classes for spelling in (full, full.removesuffix(kind.capitalize()))
+        }
         meant = short.get(name.lower())
         hint = (
-            f"did you mean {meant!r}?" if meant else nearest_hint(name, known) or f"known: {', '.join(sorted(known))}"
+            f"did you mean {meant!r}?"
+            if meant
+            else nearest_hint(name, classes) or f"known: {', '.join(sorted(classes))}"
         )
         raise ConfigError(f"Optuna has no such {kind}", key=key, value=name, hint=hint)
     if name == "WilcoxonPruner":
@@ -100,7 +104,7 @@ def _find_class(kind: str, name: str, key: str) -> type:
     if name in _PACKAGES:
         package, extra = _PACKAGES[name]
         require(package, f"{name} needs", extra)
-    return known[name]
+    return classes[name]
 
 
 def _build_component(kind: str, spec: ComponentSpec, key: str, seed: int, space: Mapping[str, Distribution]) -> object:

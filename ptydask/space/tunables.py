@@ -259,14 +259,14 @@ def start_point(params_space: Mapping[str, Distribution], params: Mapping[str, A
             notices.append(f"{name}: the file's value {value!r} {why}, so the first trial leaves it to the sampler")
             continue
         point[name] = near
-        if not _same(near, value):
+        if not _same_value(near, value):
             notices.append(
                 f"{name}: the file's value {value!r} is not in {ranges.describe(dist)}; the first trial takes {near!r}"
             )
     return Point(point, NEAR_VALUES if notices else OWN_VALUES), tuple(notices)
 
 
-def _same(a: Scalar, b: Scalar) -> bool:
+def _same_value(a: Scalar, b: Scalar) -> bool:
     if ranges.is_number(a) and ranges.is_number(b):
         return math.isclose(cast(float, a), cast(float, b), rel_tol=1e-12, abs_tol=1e-12)
     return a == b
@@ -282,12 +282,12 @@ def ineffective_reason(params: Mapping[str, Any], name: str, tuned: Collection[s
     """
     init = _get_section(params, "init_params")
     if name in TENSORS:
-        return _idle_rate(params, name, tuned)
+        return _idle_rate_reason(params, name, tuned)
     if name == "optimizer":
         state = (_get_section(params, "model_params").get("optimizer_params") or {}).get("load_state")
         return None if state is None else "optimizer_params.load_state belongs to one optimizer; set it to null"
     if name == "conv_angle" or name in _ABERRATIONS:
-        return _idle_probe(init, name, tuned)
+        return _idle_probe_reason(init, name, tuned)
     if name == "dx":
         return _loaded_reason(init, ("obj", "probe", "pos"), "is sampled at another pixel size")
     if name in AFFINE:
@@ -298,7 +298,7 @@ def ineffective_reason(params: Mapping[str, Any], name: str, tuned: Collection[s
         crop = init.get("obj_z_crop")
         return None if crop is None else f"obj_z_crop = {crop!r} sets the slices that are kept; set it to null"
     if name in TILTS:
-        return _idle_tilt(init, tuned)
+        return _idle_tilt_reason(init, tuned)
     if name == "dz" and single_slice(init, tuned):
         return _ONE_SLICE
     return None
@@ -314,7 +314,7 @@ def single_slice(init: Mapping[str, Any], tuned: Collection[str] = ()) -> bool:
     return init.get("obj_Nlayer") == 1 and not init.get("obj_z_pad") and not init.get("obj_z_resample")
 
 
-def _idle_rate(params: Mapping[str, Any], name: str, tuned: Collection[str]) -> str | None:
+def _idle_rate_reason(params: Mapping[str, Any], name: str, tuned: Collection[str]) -> str | None:
     model, tensor = _get_section(params, "model_params"), TENSORS[name]
     update = (model.get("update_params") or {}).get(tensor) or {}
     start, end = update.get("start_iter"), update.get("end_iter")
@@ -336,7 +336,7 @@ def _idle_rate(params: Mapping[str, Any], name: str, tuned: Collection[str]) -> 
     return None
 
 
-def _idle_probe(init: Mapping[str, Any], name: str, tuned: Collection[str]) -> str | None:
+def _idle_probe_reason(init: Mapping[str, Any], name: str, tuned: Collection[str]) -> str | None:
     if init.get("probe_illum_type", "electron") != "electron":
         return "probe_illum_type is not 'electron': an X-ray probe has no such value"
     if init.get("probe_source", "simu") != "simu":
@@ -348,7 +348,7 @@ def _idle_probe(init: Mapping[str, Any], name: str, tuned: Collection[str]) -> s
     return None
 
 
-def _idle_tilt(init: Mapping[str, Any], tuned: Collection[str]) -> str | None:
+def _idle_tilt_reason(init: Mapping[str, Any], tuned: Collection[str]) -> str | None:
     source = init.get("tilt_source", "simu")
     if source != "simu":
         return f"tilt_source is {source!r}: the loaded tilts would be thrown away; use 'simu'"

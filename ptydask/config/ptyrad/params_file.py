@@ -85,7 +85,7 @@ class PtyradFormat:
         The seed is ``--seed``, else ``init_params.random_seed``, else 0, and is written into the configuration, so
         that a study can be repeated. Raises ConfigError.
         """
-        config = _sections(data)
+        config = _read_sections(data)
         init, recon = config["init_params"], config.setdefault("recon_params", {})
         hyper = _read_hypertune(config.get(_KEY) or {})
         notices = list(hyper.tuned.notices)
@@ -112,7 +112,7 @@ class PtyradFormat:
             direction=METRICS[hyper.metric],
             sampler=sampler,
             pruner=hyper.pruner if hyper.on else None,
-            budget=_budget(hyper, overrides),
+            budget=_choose_budget(hyper, overrides),
             storage=overrides.storage or (hyper.storage if hyper.on else None),
             results=overrides.results or _results_path(recon, hyper.name),
             seed=seed,
@@ -127,7 +127,7 @@ class PtyradFormat:
         return f"{_KEY}.{key}"
 
 
-def _sections(data: dict[str, Any]) -> dict[str, Any]:
+def _read_sections(data: dict[str, Any]) -> dict[str, Any]:
     """The sections in PtyRAD's order; empty ones (every line a comment) are left out, so they get their defaults."""
     data.pop("params_path", None)
     reading.known_keys(data, SECTIONS, "")
@@ -248,7 +248,7 @@ def _read_storage(entry: Any) -> str | None:
 # --- the plan's other parts -------------------------------------------------------------------------
 
 
-def _budget(hyper: _HypertuneSettings, overrides: Overrides) -> Budget:
+def _choose_budget(hyper: _HypertuneSettings, overrides: Overrides) -> Budget:
     timeout = study.check_timeout(overrides.timeout, "--timeout")
     if overrides.n_trials is not None:
         study.check_whole(overrides.n_trials, "--trials")

@@ -88,7 +88,7 @@ def _read_entry(tuned: TuneParams, name: str, value: Any, section: Mapping[str, 
     new, sign = LEGACY.get(name, (name, 1))
     if new != name and isinstance(section.get(new), Mapping) and section[new].get("state") is True:
         raise ConfigError(f"is the old name of {new}, which is switched on too; keep one", key=key, value=value)
-    dist = _distribution(tuned, TUNABLES[new], entry, key)
+    dist = _read_distribution(tuned, TUNABLES[new], entry, key)
     if new != name:
         dist = _negate_distribution(dist, key) if sign < 0 else dist
         turned = " with the sign turned" if sign < 0 else ""
@@ -118,7 +118,7 @@ def _move_optim_configs(tuned: TuneParams, entry: dict[str, Any], key: str) -> N
         reading.expect(configs, "a mapping", f"{key}.kwargs.optim_configs.{name}")
 
 
-def _distribution(tuned: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Tuned:
+def _read_distribution(tuned: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Tuned:
     for needed in ("suggest", "kwargs"):
         if needed not in entry:
             raise ConfigError(f"{needed} is missing", key=key, value=entry, hint=_example_entry(tunable))
@@ -131,9 +131,9 @@ def _distribution(tuned: TuneParams, tunable: Tunable, entry: dict[str, Any], ke
     if tunable.kind == "integer" and suggest == "float":
         raise ConfigError(f"must be int: {tunable.name} is a whole number", key=f"{key}.suggest", value=suggest)
     if suggest == "cat":
-        return _choice(tuned, tunable, entry, f"{key}.kwargs")
+        return _read_choice(tuned, tunable, entry, f"{key}.kwargs")
     reading.known_keys(kwargs, ("low", "high", "step", "log"), f"{key}.kwargs")
-    return _range(tuned, tunable, suggest, kwargs, f"{key}.kwargs")
+    return _read_range(tunable, suggest, kwargs, f"{key}.kwargs", tuned.notices)
 
 
 def _example_entry(tunable: Tunable) -> str:
@@ -143,7 +143,7 @@ def _example_entry(tunable: Tunable) -> str:
     return f"for example {{state: true, suggest: {suggest}, kwargs: {{low: 1, high: 8}}}}"
 
 
-def _choice(tuned: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Choice:
+def _read_choice(tuned: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Choice:
     kwargs = entry["kwargs"]
     keys = ("choices", "optim_configs") if tunable.name == "optimizer" else ("choices",)
     reading.known_keys(kwargs, keys, key)
@@ -177,8 +177,8 @@ def _check_optimizer(name: object, key: str, tried: bool = False) -> None:
         raise ConfigError(_UNUSABLE[str(name)], key=key, value=name)
 
 
-def _range(
-    tuned: TuneParams, tunable: Tunable, suggest: str, kwargs: Mapping[str, Any], key: str
+def _read_range(
+    tunable: Tunable, suggest: str, kwargs: Mapping[str, Any], key: str, notices: list[str]
 ) -> FloatRange | IntRange:
     for needed in ("low", "high"):
         if needed not in kwargs:
@@ -199,19 +199,13 @@ def _range(
     if step is not None and low < high and step > high - low:
         raise ConfigError(f"must not be larger than the range {low!r} to {high!r}", key=f"{key}.step", value=step)
     _check_bounds(tunable, low, f"{key}.low")
-    return _make_range(tuned, tunable.name, suggest, (low, high, step, log))
-
-
-def _make_range(
-    tuned: TuneParams, name: str, suggest: str, ends: tuple[float, float, float | None, bool]
-) -> FloatRange | IntRange:
-    low, high, step, log = ends
     if low == high:
-        tuned.notices.append(f"{name}: low = high = {low!r}, so there is one value to try")
+        notices.append(f"{tunable.name}: low = high = {low!r}, so there is one value to try")
     elif step is not None and not log:
         last = ranges.grid_high(low, high, step)
         if not math.isclose(last, high, rel_tol=1e-12, abs_tol=1e-12):
-            tuned.notices.append(f"{name}: {high!r} is not a multiple of {step!r} above {low!r}; {last:g} is the end")
+            notice = f"{high!r} is not a multiple of {step!r} above {low!r}; {last:g} is the end"
+            notices.append(f"{tunable.name}: {notice}")
             high = last
     if suggest == "int":
         return IntRange(int(low), int(high), 1 if log or step is None else int(step), log)

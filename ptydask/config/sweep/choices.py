@@ -30,11 +30,11 @@ def read(entry: Mapping[str, Any], key: str, name: str, gridded: bool) -> Labell
     are equal to Python. A value that is there twice is one value, in a random search that much likelier, as in W&B's.
     Raises ConfigError.
     """
-    values, weights = _values(entry, key), _weights(entry, key, gridded)
+    values, weights = _read_values(entry, key), _read_weights(entry, key, gridded)
     notices = []
     merged: dict[str, tuple[Any, float]] = {}
     for value, weight in zip(values, weights, strict=True):
-        same = _identity(value)
+        same = _value_identity(value)
         first, before = merged.get(same, (value, 0.0))
         merged[same] = first, weight if gridded else before + weight
     kept = [(value, weight) for value, weight in merged.values() if weight > 0]
@@ -56,7 +56,7 @@ def _make_choice(choices: tuple[Scalar, ...], weights: list[float]) -> Choice | 
     return WeightedChoice(choices, tuple(weight / total for weight in weights))
 
 
-def _values(entry: Mapping[str, Any], key: str) -> list[Any]:
+def _read_values(entry: Mapping[str, Any], key: str) -> list[Any]:
     values: list[Any] = entry["values"]
     single = not isinstance(values, Mapping | None)
     hint = f"write values: [{values!r}], or value: {values!r}" if single else ""
@@ -91,7 +91,7 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _weights(entry: Mapping[str, Any], key: str, gridded: bool) -> list[float]:
+def _read_weights(entry: Mapping[str, Any], key: str, gridded: bool) -> list[float]:
     values, where = entry["values"], f"{key}.probabilities"
     if "probabilities" not in entry:
         return [1.0] * len(values)
@@ -111,7 +111,7 @@ def _weights(entry: Mapping[str, Any], key: str, gridded: bool) -> list[float]:
     return [float(weight) for weight in probabilities]
 
 
-def _identity(value: Any) -> str:
+def _value_identity(value: Any) -> str:
     """Text that two values share where W&B takes them for one: 1 and 1.0, but not 1 and true."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)

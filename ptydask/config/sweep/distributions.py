@@ -103,15 +103,15 @@ def read_distribution(
         hint = "give it values, or q_uniform, or use method: random"
         raise ConfigError(f"a grid cannot count off {family}", key=key, value=dict(entry), hint=hint)
     if family in ("normal", "q_normal", "log_normal", "q_log_normal"):
-        return _normal(family, entry, key)
+        return _read_normal(family, entry, key)
     if family in ("beta", "q_beta"):
-        a, b = (_beta_shape(entry.get(side, 1), f"{key}.{side}") for side in ("a", "b"))
-        return QuantileDistribution("beta", float(a), float(b), _q(family, entry, key, 1.0))
-    return _range(family, entry, key, gridded, notices)
+        a, b = (_read_beta_shape(entry.get(side, 1), f"{key}.{side}") for side in ("a", "b"))
+        return QuantileDistribution("beta", float(a), float(b), _read_step(family, entry, key, 1.0))
+    return _read_range(family, entry, key, gridded, notices)
 
 
-def _range(family: str, entry: Mapping[str, Any], key: str, gridded: bool, notices: list[str]) -> Distribution:
-    low, high = (_end(family, entry[end], f"{key}.{end}") for end in _RANGE)
+def _read_range(family: str, entry: Mapping[str, Any], key: str, gridded: bool, notices: list[str]) -> Distribution:
+    low, high = (_read_end(family, entry[end], f"{key}.{end}") for end in _RANGE)
     if low > high:
         raise ConfigError(f"must not be above max = {high!r}", key=f"{key}.min", value=low)
     name = key.removeprefix("parameters.").replace(".parameters.", ".")
@@ -124,19 +124,19 @@ def _range(family: str, entry: Mapping[str, Any], key: str, gridded: bool, notic
     if family == "uniform":
         return FloatRange(float(low), float(high))
     if family == "q_uniform":
-        q = _q(family, entry, key, max(abs(low), abs(high))) or 1
+        q = _read_step(family, entry, key, max(abs(low), abs(high))) or 1
         if gridded:
             return _grid_steps(low, high, q, key)
         return QuantileDistribution("uniform", float(low), float(high), q)
     first, last = _log_bounds(family, low, high, key, notices, name)
     if family.startswith("q_"):
-        return QuantileDistribution("log_uniform", first, last, _q(family, entry, key, math.exp(last)))
+        return QuantileDistribution("log_uniform", first, last, _read_step(family, entry, key, math.exp(last)))
     if family.endswith("_values"):
         return FloatRange(float(low), float(high), log=True)
     return FloatRange(math.exp(first), math.exp(last), log=True)
 
 
-def _end(family: str, value: Any, key: str) -> int | float:
+def _read_end(family: str, value: Any, key: str) -> int | float:
     number = study.number(value, key)
     if family != "int_uniform":
         return number
@@ -181,36 +181,36 @@ def _grid_steps(low: float, high: float, q: int | float, key: str) -> Distributi
     return FloatRange(float(first), float(end), float(q))
 
 
-def _normal(family: str, entry: Mapping[str, Any], key: str) -> QuantileDistribution:
+def _read_normal(family: str, entry: Mapping[str, Any], key: str) -> QuantileDistribution:
     mu = study.number(entry.get("mu", 0), f"{key}.mu")
-    sigma = _above_zero(entry.get("sigma", 1), f"{key}.sigma")
+    sigma = _read_positive(entry.get("sigma", 1), f"{key}.sigma")
     widest = abs(mu) + 9 * sigma
     if "log_normal" not in family:
-        return QuantileDistribution("normal", float(mu), float(sigma), _q(family, entry, key, widest))
+        return QuantileDistribution("normal", float(mu), float(sigma), _read_step(family, entry, key, widest))
     if widest > _EXPONENT:
         rule = f"exp of {mu:g} and {sigma:g} (mu and sigma are exponents) is no number a computer holds"
         raise ConfigError(rule, key=key, value=dict(entry))
-    return QuantileDistribution("log_normal", float(mu), float(sigma), _q(family, entry, key, 1.0))
+    return QuantileDistribution("log_normal", float(mu), float(sigma), _read_step(family, entry, key, 1.0))
 
 
-def _q(family: str, entry: Mapping[str, Any], key: str, largest: float) -> int | float | None:
+def _read_step(family: str, entry: Mapping[str, Any], key: str, largest: float) -> int | float | None:
     if not family.startswith("q_"):
         return None
-    q = _above_zero(entry.get("q", 1), f"{key}.q")
+    q = _read_positive(entry.get("q", 1), f"{key}.q")
     if not largest / q < 1e300:
         raise ConfigError(f"is too small to count up to {largest:g} with", key=f"{key}.q", value=q)
     return q
 
 
-def _beta_shape(value: Any, key: str) -> int | float:
+def _read_beta_shape(value: Any, key: str) -> int | float:
     """A or b of a beta distribution, as far as its quantiles can be computed."""
-    shape = _above_zero(value, key)
+    shape = _read_positive(value, key)
     if not 1e-6 <= shape <= 1e6:
         raise ConfigError("must lie between 1e-6 and 1e6", key=key, value=value)
     return shape
 
 
-def _above_zero(value: Any, key: str) -> int | float:
+def _read_positive(value: Any, key: str) -> int | float:
     number = study.number(value, key)
     if number <= 0:
         raise ConfigError("must be above 0", key=key, value=value)

@@ -92,7 +92,7 @@ class SweepFormat:
         else 0: not known. Raises ConfigError.
         """
         notices: list[str] = []
-        data = _top_level(data, notices)
+        data = _check_keys(data, notices)
         method = search.read_method(data)
         metric = search.read_metric(data)
         notices.extend(metric.notices)
@@ -101,7 +101,7 @@ class SweepFormat:
         notices.extend(tuned.notices)
         config, engine = _engine_config(data, tuned, overrides.engine, notices)
         points = tuple(_try_point(point, tuned, gridded, notices) for point in overrides.tries)
-        budget = _budget(data, overrides, tuned.space, gridded, len(points))
+        budget = _choose_budget(data, overrides, tuned.space, gridded, len(points))
         if budget.n_trials == 0:
             notices.append("neither run_cap nor --trials says how many trials; a run needs one of them")
         constants = [f"{constant}={shorten(value, 40)}" for constant, value in tuned.constants.items()]
@@ -137,7 +137,7 @@ class SweepFormat:
 # --- the top level ----------------------------------------------------------------------------------
 
 
-def _top_level(data: dict[str, Any], notices: list[str]) -> dict[str, Any]:
+def _check_keys(data: dict[str, Any], notices: list[str]) -> dict[str, Any]:
     """The known keys. Raises ConfigError for what is not supported, and for parameters in the wrong place."""
     metrics = data.get("metrics")
     if isinstance(metrics, Mapping) and "name" in metrics:
@@ -148,15 +148,15 @@ def _top_level(data: dict[str, Any], notices: list[str]) -> dict[str, Any]:
             raise ConfigError(rule, key=key, value=data[key], hint=hint)
     unknown = {key: value for key, value in data.items() if key not in KEYS}
     kept = {key: value for key, value in data.items() if key in KEYS}
-    there = "parameters" in data
+    has_parameters = "parameters" in data
     for key, value in unknown.items():
         close = get_close_matches(key, KEYS, n=1, cutoff=0.8)
         if close and close[0] in _ESSENTIAL and close[0] not in data:
             raise ConfigError("unknown key", key=key, value=value, hint=f"did you mean {close[0]!r}?")
         if is_parameter(value) and not key.startswith(("_", ".", "x-")):
-            rule = "stands beside parameters, not below it" if there else "has no line parameters: above it"
+            rule = "stands beside parameters, not below it" if has_parameters else "has no line parameters: above it"
             raise ConfigError(f"looks like a parameter, and {rule}", key=key, value=value, hint="indent it")
-    if not there:
+    if not has_parameters:
         hint = "for example parameters: {lr: {min: 1e-5, max: 1e-2}}"
         raise ConfigError("is missing; it says what to tune", key="parameters", hint=hint)
     for key in list(unknown)[:_SHOWN]:
@@ -166,11 +166,11 @@ def _top_level(data: dict[str, Any], notices: list[str]) -> dict[str, Any]:
         notices.append(f"{named} is no key of a sweep file and changes nothing{also}")
     if len(unknown) > _SHOWN:
         notices.append(f"{len(unknown) - _SHOWN} more keys are none of a sweep file and change nothing")
-    _of_the_server(kept, notices)
+    _check_server_keys(kept, notices)
     return kept
 
 
-def _of_the_server(data: Mapping[str, Any], notices: list[str]) -> None:
+def _check_server_keys(data: Mapping[str, Any], notices: list[str]) -> None:
     """Keys that mean something to W&B's server alone: checked as far as a typing error would show."""
     for key in ("name", "description", "project", "entity", "job", "image_uri"):
         if data.get(key) is not None:
@@ -193,11 +193,11 @@ def _of_the_server(data: Mapping[str, Any], notices: list[str]) -> None:
 
 
 def _engine_config(
-    data: Mapping[str, Any], tuned: SweepParameters, asked: str | None, notices: list[str]
+    data: Mapping[str, Any], tuned: SweepParameters, named_engine: str | None, notices: list[str]
 ) -> tuple[dict[str, Any], str]:
     """What the engine runs (see :mod:`ptydask.space.sweep_values`), and the engine's name."""
     settings = engine_section.read_settings(data, tuned.constants, tuned.space)
-    engine = asked or ("callable" if settings["callable"] else "command")
+    engine = named_engine or ("callable" if settings["callable"] else "command")
     program = engine_section.read_program(data)
     if settings["callable"]:
         engine_section.idle_settings(data, notices)
@@ -218,7 +218,7 @@ def _engine_config(
     return config, engine
 
 
-def _budget(
+def _choose_budget(
     data: Mapping[str, Any], overrides: Overrides, space: Mapping[str, Distribution], gridded: bool, tries: int
 ) -> Budget:
     timeout = study.check_timeout(overrides.timeout, "--timeout")
