@@ -23,8 +23,7 @@ FORMATS = ("table", "json", "csv", "yaml")
 STYLES = {"complete": "", "pruned": "dim", "failed": "red", "best": "bold green"}
 """Rich's styles of a table's rows, by a word for the row."""
 
-_FACTS = ("attempt", "seconds", "reason", "message", "retry_of", "origin", "started", "worker")
-_PLACES = ("host", "job", "device", "seed")
+_FACTS = "attempt seconds reason message retry_of origin started worker host job device seed".split()
 
 
 # --- trials as plain values --------------------------------------------------------------------------
@@ -39,7 +38,7 @@ def trial_object(record: TrialRecord) -> dict[str, Any]:
         "params": dict(record.params),
         "metrics": dict(record.metrics),
     }
-    for name in (*_FACTS, *_PLACES):
+    for name in _FACTS:
         value = getattr(record, name)
         columns[name] = value.value if isinstance(value, Enum) else value
     return columns
@@ -49,7 +48,7 @@ def trial_columns(records: Sequence[TrialRecord]) -> list[str]:
     """The columns of csv: number, state, error, ``params.NAME``, ``metrics.NAME``, and the facts."""
     params = [f"params.{name}" for name in parameter_names(records)]
     metrics = [f"metrics.{name}" for name in metric_names(records)]
-    return ["number", "state", "error", *params, *metrics, *_FACTS, *_PLACES]
+    return ["number", "state", "error", *params, *metrics, *_FACTS]
 
 
 def trial_row(record: TrialRecord) -> dict[str, Any]:

@@ -73,23 +73,25 @@ def info_lines(contents: Mapping[str, Any]) -> list[str]:
         ("driver", contents["driver"]),
         *contents["provenance"].items(),
     ]
-    rows = [
-        (formatting.printable_text(name), formatting.printable_text(text) if name else text)
-        for name, text in lines
-        if text
-    ]
+    rows = [(formatting.printable_text(name), text) for name, text in lines if text]
     width = min(22, max(len(name) for name, _ in rows))
-    return [f"{name.ljust(width)}  {text}".rstrip() for name, text in rows]
+    return [f"{name.ljust(width)}  {formatting.printable_text(text) if name else text}".rstrip() for name, text in rows]
 
 
 def _trial_lines(trials: Mapping[str, Any], *, sweep: bool) -> list[tuple[str, str]]:
     counts = [f"{count} {word}" for word, count in trials["states"].items() if count]
-    counts += [f"{trials['retried']} tried again"] if trials["retried"] else []
-    kept = [f"{trials['with_arrays']} with arrays"] if trials["with_arrays"] or not sweep else []
-    kept += [f"{trials['with_artifacts']} with files of the program"] if trials["with_artifacts"] else []
-    kept += [f"{trials['dropped']} had theirs dropped"] if trials["dropped"] else []
-    kept += [f"{trials['lost']} could not be kept whole"] if trials["lost"] else []
-    kept += [f"{trials['unreadable']} cannot be read: see ptydask verify"] if trials["unreadable"] else []
+    if trials["retried"]:
+        counts.append(f"{trials['retried']} tried again")
+    words = {
+        "with_arrays": "with arrays",
+        "with_artifacts": "with files of the program",
+        "dropped": "had theirs dropped",
+        "lost": "could not be kept whole",
+        "unreadable": "cannot be read: see ptydask verify",
+    }
+    # A reconstruction without arrays is worth a word, a program's trial has none anyway.
+    always = () if sweep else ("with_arrays",)
+    kept = [f"{trials[key]} {text}" for key, text in words.items() if trials[key] or key in always]
     return [("trials", f"{trials['total']}: {', '.join(counts) or 'none yet'}"), ("", ", ".join(kept))]
 
 

@@ -13,7 +13,7 @@ from ptydask.formatting import error_text, params_text
 if TYPE_CHECKING:
     from ptydask.config import Overrides
     from ptydask.driver.execute import RunEnd, SigtermFlag
-    from ptydask.driver.prepare import PreparedRun, RunRequest
+    from ptydask.driver.prepare import RunRequest
 
 RUN_EXAMPLES = """\
 examples:
@@ -229,13 +229,13 @@ def _run_study(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
             print(script)
         return 0
     end = execute_run(prepared, screen, sigterm)
-    _print_best(prepared, end)
+    _print_best(end)
     if not end.complete:
         return 75
     return 3 if end.failed else 0
 
 
-def _print_best(prepared: PreparedRun, end: RunEnd) -> None:
+def _print_best(end: RunEnd) -> None:
     if end.snapshot is None:
         return
     best = end.snapshot.best

@@ -89,15 +89,11 @@ def _known_classes(kind: str) -> dict[str, type]:
 def _find_class(kind: str, name: str, key: str) -> type:
     classes = _known_classes(kind)
     if name not in classes:
-        short = {
-            spelling.lower(): full for full in classes for spelling in (full, full.removesuffix(kind.capitalize()))
-        }
-        meant = short.get(name.lower())
-        hint = (
-            f"did you mean {meant!r}?"
-            if meant
-            else nearest_hint(name, classes) or f"known: {', '.join(sorted(classes))}"
-        )
+        spellings = {full.lower(): full for full in classes}
+        spellings |= {full.removesuffix(kind.capitalize()).lower(): full for full in classes}
+        hint = nearest_hint(name, classes) or f"known: {', '.join(sorted(classes))}"
+        if name.lower() in spellings:
+            hint = f"did you mean {spellings[name.lower()]!r}?"
         raise ConfigError(f"Optuna has no such {kind}", key=key, value=name, hint=hint)
     if name == "WilcoxonPruner":
         raise ConfigError(_NO_WILCOXON, key=key, value=name)

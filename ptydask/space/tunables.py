@@ -107,22 +107,19 @@ PARAMETERS: Mapping[str, Tunable] = {name: tunable for tunable in _ALL for name 
 
 def current_value(params: Mapping[str, Any], name: str) -> Scalar:
     """The value that the params file gives a study's parameter; None where it gives none (dx of ``fitRBF``)."""
-    init = _get_section(params, "init_params")
+    tunable = PARAMETERS[name]
+    value = _get_value(params, tunable.where)
     if name in AFFINE:
-        return cast(float, (init.get("pos_scan_affine") or (1.0, 0.0, 0.0, 0.0))[AFFINE.index(name)])
+        return cast(float, (value or (1.0, 0.0, 0.0, 0.0))[AFFINE.index(name)])
     if name in TILTS:
-        tilts = (init.get("tilt_params") or {}).get("init_tilts") or [[0.0, 0.0]]
-        return cast(float, tilts[0][TILTS.index(name)])
+        return cast(float, (value or [[0.0, 0.0]])[0][TILTS.index(name)])
+    if name == "z_shift":
+        return cast(float, value or 0.0)
+    init = _get_section(params, "init_params")
     if name == "dx":
         return pixel_size(init)
-    if name == "z_shift":
-        return cast(float, init.get("probe_z_shift") or 0.0)
-    tunable = PARAMETERS[name]
     if tunable.where.endswith("probe_aberrations"):
         return aberrations.coefficient(init, aberrations.order(name))[1 if name.endswith("b") else 0]
-    value: Any = params
-    for part in tunable.where.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
     return cast(Scalar, value)
 
 
@@ -203,9 +200,7 @@ def apply(params: Mapping[str, Any], values: Mapping[str, Scalar]) -> dict[str, 
 
 def _apply_optimizer(params: dict[str, Any], name: str) -> None:
     optimizer = _make_section(params, "model_params", "optimizer_params")
-    hypertune = _get_section(params, "hypertune_params")
-    entry = (hypertune.get("tune_params") or {}).get("optimizer") or {}
-    optim_configs = (entry.get("kwargs") or {}).get("optim_configs") or {}
+    optim_configs = _get_section(params, "hypertune_params.tune_params.optimizer.kwargs.optim_configs")
     if name in optim_configs:
         optimizer["configs"] = copy.deepcopy(optim_configs[name])
     elif optimizer.get("name", "Adam") != name:
@@ -230,8 +225,16 @@ def _make_section(params: dict[str, Any], *way: str) -> dict[str, Any]:
     return params
 
 
-def _get_section(params: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", params.get(name) or {})
+def _get_section(params: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", _get_value(params, key) or {})
+
+
+def _get_value(params: Mapping[str, Any], key: str) -> Any:
+    """The value under a dotted key; None where the file has none."""
+    value: Any = params
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 # --- where a study starts ---------------------------------------------------------------------------
@@ -284,8 +287,9 @@ def ineffective_reason(params: Mapping[str, Any], name: str, tuned: Collection[s
     if name in TENSORS:
         return _idle_rate_reason(params, name, tuned)
     if name == "optimizer":
-        state = (_get_section(params, "model_params").get("optimizer_params") or {}).get("load_state")
-        return None if state is None else "optimizer_params.load_state belongs to one optimizer; set it to null"
+        if _get_value(params, "model_params.optimizer_params.load_state") is None:
+            return None
+        return "optimizer_params.load_state belongs to one optimizer; set it to null"
     if name == "conv_angle" or name in _ABERRATIONS:
         return _idle_probe_reason(init, name, tuned)
     if name == "dx":
@@ -315,20 +319,19 @@ def single_slice(init: Mapping[str, Any], tuned: Collection[str] = ()) -> bool:
 
 
 def _idle_rate_reason(params: Mapping[str, Any], name: str, tuned: Collection[str]) -> str | None:
-    model, tensor = _get_section(params, "model_params"), TENSORS[name]
-    update = (model.get("update_params") or {}).get(tensor) or {}
+    tensor, key = TENSORS[name], f"update_params.{TENSORS[name]}"
+    update = _get_section(params, f"model_params.{key}")
     start, end = update.get("start_iter"), update.get("end_iter")
-    last = _get_section(params, "recon_params").get("NITER")
-    key = f"update_params.{tensor}"
+    last = _get_value(params, "recon_params.NITER")
     if start is None:
         return f"{key}.start_iter is null, so {tensor} is never updated; set it to 1"
     if last is not None and start > last:
         return f"{key}.start_iter = {start} comes after the last iteration (NITER = {last})"
     if end is not None and end <= start:
         return f"{key}.end_iter = {end} ends the updates before they start"
-    if (model.get("optimizer_params") or {}).get("load_state") is not None:
+    if _get_value(params, "model_params.optimizer_params.load_state") is not None:
         return "optimizer_params.load_state brings its own learning rates; set it to null"
-    scheduler = (model.get("scheduler_params") or {}).get("name")
+    scheduler = _get_value(params, "model_params.scheduler_params.name")
     if scheduler in ("OneCycleLR", "CyclicLR"):
         return f"the scheduler {scheduler} sets the learning rates itself"
     if name in ("tlr", "dzlr") and single_slice(_get_section(params, "init_params"), tuned):

@@ -49,7 +49,6 @@ class TuneParams:
     """What was read: the active parameters' distributions, the entries in PtyRAD 1.0.0's spelling, what to say."""
 
     space: dict[str, Distribution] = field(default_factory=dict)
-    active: list[str] = field(default_factory=list)
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
@@ -65,8 +64,9 @@ def tune_params(section: Any) -> TuneParams:
             hint = nearest_hint(name, [*TUNABLES, *LEGACY])
             raise ConfigError("PtyRAD has no such tunable", key=f"{KEY}.{name}", value=entry, hint=hint)
         _read_entry(tuned, name, entry, section)
-    if len(tuned.active) > 4:
-        tuned.notices.append(ADVICE.format(len(tuned.active)))
+    active = sum(entry["state"] for entry in tuned.entries.values())
+    if active > 4:
+        tuned.notices.append(ADVICE.format(active))
     return tuned
 
 
@@ -95,7 +95,6 @@ def _read_entry(tuned: TuneParams, name: str, value: Any, section: Mapping[str, 
         tuned.notices.append(f"{name} is called {new} now{turned}: {ranges.describe(dist)} angstrom")
         entry = {"state": True, "suggest": entry["suggest"], "kwargs": _suggest_kwargs(dist)}
     tuned.entries[new] = entry
-    tuned.active.append(new)
     for parameter in TUNABLES[new].parameters:
         tuned.space[parameter] = dist
 

@@ -168,7 +168,7 @@ def read_program(data: Mapping[str, Any]) -> str | None:
     return None if data.get("program") is None else _check_text(data["program"], "program")
 
 
-def read_command(data: Mapping[str, Any], program: str | None, notices: list[str]) -> list[str]:
+def read_command(data: Mapping[str, Any], notices: list[str]) -> list[str]:
     """The command's items, W&B's own where the file has none. Raises ConfigError; adds to ``notices``.
 
     What its macros become is the engine's to say.

@@ -30,7 +30,8 @@ class SweepParameters:
 
     def labels(self, name: str) -> Mapping[str, Any]:
         """The real values of the texts that stand for one, for the parameter ``name``."""
-        return next((entry.get("labels", {}) for entry in self.entries if entry["name"] == name), {})
+        labels: dict[str, dict[str, Any]] = {e["name"]: e["labels"] for e in self.entries if "labels" in e}
+        return labels.get(name, {})
 
     @property
     def constants(self) -> dict[str, Any]:

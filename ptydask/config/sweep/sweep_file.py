@@ -203,8 +203,9 @@ def _engine_config(
         engine_section.idle_settings(data, notices)
         items = list(engine_section.COMMAND)
     else:
-        items = engine_section.read_command(data, program, notices)
-        if notice := engine_section.map_devices(program, items, settings, tuned.constants):
+        items = engine_section.read_command(data, notices)
+        notice = engine_section.map_devices(program, items, settings, tuned.constants)
+        if notice:
             notices.append(notice)
     if engine == "command":
         engine_section.check_program(program, items)
