@@ -23,7 +23,8 @@ FORMATS = ("table", "json", "csv", "yaml")
 STYLES = {"complete": "", "pruned": "dim", "failed": "red", "best": "bold green"}
 """Rich's styles of a table's rows, by a word for the row."""
 
-_FACTS = "attempt seconds reason message retry_of origin started worker host job device seed".split()
+_FACTS = ("attempt", "seconds", "reason", "message", "retry_of", "origin", "started", "worker")
+_PLACES = ("host", "job", "device", "seed")
 
 
 # --- trials as plain values --------------------------------------------------------------------------
@@ -38,7 +39,7 @@ def trial_object(record: TrialRecord) -> dict[str, Any]:
         "params": dict(record.params),
         "metrics": dict(record.metrics),
     }
-    for name in _FACTS:
+    for name in (*_FACTS, *_PLACES):
         value = getattr(record, name)
         columns[name] = value.value if isinstance(value, Enum) else value
     return columns
@@ -48,7 +49,7 @@ def trial_columns(records: Sequence[TrialRecord]) -> list[str]:
     """The columns of csv: number, state, error, ``params.NAME``, ``metrics.NAME``, and the facts."""
     params = [f"params.{name}" for name in parameter_names(records)]
     metrics = [f"metrics.{name}" for name in metric_names(records)]
-    return ["number", "state", "error", *params, *metrics, *_FACTS]
+    return ["number", "state", "error", *params, *metrics, *_FACTS, *_PLACES]
 
 
 def trial_row(record: TrialRecord) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from ptydask.formatting import (
     NOTHING,
@@ -31,16 +30,10 @@ MOST_RUNNING = 16
 _STATES = (("complete", "green"), ("pruned", "yellow"), ("failed", "red"), ("running", "cyan"))
 
 
-@dataclass(frozen=True, slots=True)
-class Glyphs:
-    """The characters of a progress bar."""
-
-    full: str
-    empty: str
-
-
-BLOCKS = Glyphs("━", "─")
-ASCII = Glyphs("#", "-")
+Glyphs = tuple[str, str]
+"""The characters of the full and of the empty part of a progress bar."""
+BLOCKS: Glyphs = ("━", "─")
+ASCII: Glyphs = ("#", "-")
 
 
 def text_of(line: Line) -> str:
@@ -72,8 +65,8 @@ def render_frame(snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs,
 def progress_bar(done: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
     """The full and the empty part of a bar of ``width`` characters; ``done`` is clipped to 0..1."""
     share = min(1.0, max(0.0, done)) if math.isfinite(done) else 0.0
-    full = int(share * width)
-    return glyphs.full * full, glyphs.empty * (width - full)
+    count, (full, empty) = int(share * width), glyphs
+    return full * count, empty * (width - count)
 
 
 def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str:

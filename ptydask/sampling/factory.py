@@ -78,12 +78,12 @@ def _known_classes(kind: str) -> dict[str, type]:
     module = {"sampler": optuna.samplers, "pruner": optuna.pruners}.get(kind, optuna.samplers.nsgaii)
     # By its name, as BaseMutation came with Optuna 5.0: no setting of an older one asks for a mutation.
     base = getattr(module, f"Base{kind.capitalize()}")
-    ours: dict[str, type] = {"SweepHyperbandPruner": SweepHyperbandPruner} if kind == "pruner" else {}
-    return ours | {
-        name: thing
-        for name in module.__all__
-        if inspect.isclass(thing := getattr(module, name)) and issubclass(thing, base) and name[:4] != "Base"
-    }
+    classes: dict[str, type] = {"SweepHyperbandPruner": SweepHyperbandPruner} if kind == "pruner" else {}
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isclass(thing) and issubclass(thing, base) and not name.startswith("Base"):
+            classes[name] = thing
+    return classes
 
 
 def _find_class(kind: str, name: str, key: str) -> type:
@@ -190,10 +190,9 @@ def _build_nested(kind: str, value: Any, key: str, seed: int, space: Mapping[str
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise ConfigError("must be {name: ..., configs: {...}}", key=key, value=value)
-    if unknown := [name for name in value if name not in ("name", "configs")]:
-        raise ConfigError(
-            "unknown key", key=f"{key}.{unknown[0]}", value=value[unknown[0]], hint="known: name, configs"
-        )
+    for name in value:
+        if name not in ("name", "configs"):
+            raise ConfigError("unknown key", key=f"{key}.{name}", value=value[name], hint="known: name, configs")
     configs = value.get("configs") or {}
     if not isinstance(configs, Mapping):
         raise ConfigError("must be a mapping", key=f"{key}.configs", value=configs)

@@ -46,14 +46,12 @@ def read(entry: Mapping[str, Any], key: str, name: str, gridded: bool) -> Labell
     choices, labels = _label_values([value for value, _ in kept])
     if labels:
         notices.append(f"{name}: {len(labels)} of its values are shown as JSON text, the program gets the real ones")
-    return LabelledChoice(_make_choice(choices, [weight for _, weight in kept]), labels, tuple(notices))
-
-
-def _make_choice(choices: tuple[Scalar, ...], weights: list[float]) -> Choice | WeightedChoice:
-    if max(weights) - min(weights) <= 1e-12 * max(weights):
-        return Choice(choices)
-    total = math.fsum(weights)
-    return WeightedChoice(choices, tuple(weight / total for weight in weights))
+    shares = [weight for _, weight in kept]
+    if max(shares) - min(shares) <= 1e-12 * max(shares):
+        return LabelledChoice(Choice(choices), labels, tuple(notices))
+    total = math.fsum(shares)
+    weighted = WeightedChoice(choices, tuple(share / total for share in shares))
+    return LabelledChoice(weighted, labels, tuple(notices))
 
 
 def _read_values(entry: Mapping[str, Any], key: str) -> list[Any]:
