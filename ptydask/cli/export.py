@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PARTS = ("image", "phase", "amplitude", "probe")
 BITS = ("8", "16", "32", "raw")
+_STDOUT = Path("-")
 
 _EPILOG = """\
 ptydask export FILE.h5 KIND --help says what a kind can do. The paths of what was written are on stdout.
@@ -89,9 +90,10 @@ def run_table(args: argparse.Namespace) -> int:
         if args.top or args.trial:
             data = table.select_trials(data, [record.number for record in _choose_trials(args, results)])
     path = _output_path(args, "-curves" if args.curves else "", f".{args.format}", ours=True, text=args.format == "csv")
-    if args.format == "parquet":
-        assert path is not None
-        (table.write_curves if args.curves else table.write)(path, data)
+    if args.format == "parquet" and args.curves:
+        table.write_curves(path, data)
+    elif args.format == "parquet":
+        table.write(path, data)
     elif args.curves:
         _write_text(path, formats.csv_text(table.curve_columns(data.curves), table.curve_rows(data.curves)))
     else:
@@ -156,7 +158,6 @@ def run_model(args: argparse.Namespace) -> int:
         trial = trial_argument.read_trial(args.trial, results)
         model.check_exportable(results.meta, trial)
         path = _output_path(args, f"-trial{trial.record.number}", ".hdf5", ours=True)
-        assert path is not None
         if path.suffix.lower() not in (".hdf5", ".h5"):
             raise UsageError(f"{path}: PtyRAD tells a model file by its name, which has to end in .hdf5")
         derived = model.write(path, results.meta, trial)
@@ -231,21 +232,21 @@ def _check_tiff(args: argparse.Namespace) -> None:
 # --- where it goes ------------------------------------------------------------------------------------
 
 
-def _output_path(args: argparse.Namespace, tag: str, suffix: str, *, ours: bool, text: bool = False) -> Path | None:
-    """The file to write; None for stdout. ``ours``: one under our own name may be replaced."""
+def _output_path(args: argparse.Namespace, tag: str, suffix: str, *, ours: bool, text: bool = False) -> Path:
+    """The file to write, or ``-`` for stdout. ``ours``: one under our own name may be replaced."""
     from ptydask.analysis.export import place
 
-    if args.out is not None and str(args.out) == "-":
+    if args.out == _STDOUT:
         if not text:
             raise UsageError("-: this is no text; give the name of a file")
-        return None
+        return _STDOUT
     if args.out is None:
         return place.check_output_path(path_beside(args.file, tag + suffix), replace=args.force or ours)
     return place.check_output_path(args.out, replace=args.force)
 
 
-def _write_text(path: Path | None, text: str) -> None:
-    if path is None:
+def _write_text(path: Path, text: str) -> None:
+    if path == _STDOUT:
         formats.print_text(text)
         return
     from ptydask.store import files
@@ -253,8 +254,8 @@ def _write_text(path: Path | None, text: str) -> None:
     files.write_text(path, text, durable=False)
 
 
-def _print_path(path: Path | None) -> None:
-    if path is not None:
+def _print_path(path: Path) -> None:
+    if path != _STDOUT:
         formats.print_text(f"{path}\n")
 
 

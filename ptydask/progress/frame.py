@@ -130,15 +130,19 @@ def _progress_line(snapshot: RunSnapshot, width: int, glyphs: Glyphs) -> Line:
 
 def _count_lines(snapshot: RunSnapshot, width: int, over: bool) -> list[Line]:
     """``10 complete  1 pruned``; on as many lines as it takes."""
-    words = [(f"{snapshot.counts.get(word, 0)} {word}", style) for word, style in _STATES[: 3 if over else 4]]
+    states = _STATES[:-1] if over else _STATES  # nothing is running any more
+    spans: list[Span] = []
+    for word, style in states:
+        count = snapshot.counts.get(word, 0)
+        spans.append((f"{count} {word}", style if count else "dim"))
     if snapshot.counts.get("lost", 0):
-        words.append((f"{snapshot.counts['lost']} lost and run again", "magenta"))
-    lines: list[Line] = [()]
-    for text, style in words:
-        span = (text, style if not text.startswith("0 ") else "dim")
-        if lines[-1] and len(text_of(lines[-1])) + 2 + len(text) > width:
-            lines.append(())
-        lines[-1] = (*lines[-1], ("  ", ""), span) if lines[-1] else (span,)
+        spans.append((f"{snapshot.counts['lost']} lost and run again", "magenta"))
+    lines: list[Line] = []
+    for span in spans:
+        if lines and len(text_of(lines[-1])) + 2 + len(span[0]) <= width:
+            lines[-1] = (*lines[-1], ("  ", ""), span)
+        else:
+            lines.append((span,))
     return lines
 
 
@@ -180,7 +184,7 @@ def _running_row(
     spans.append(("  " + _step_text(trial, snapshot).rjust(steps) + "  " + error_text(trial.error).rjust(11), ""))
     if workers and width >= 60:
         spans.append(("  " + shorten_text(printable_text(trial.worker), workers).ljust(workers), "dim"))
-    if width - len(text_of(tuple(spans))) >= 16:
+    if width - len(text_of(tuple(spans))) >= 16:  # room for a parameter or two
         spans.append(("  " + params_text(trial.params), ""))
     return tuple(spans)
 

@@ -60,6 +60,7 @@ def build_pruner(spec: ComponentSpec | None, *, iterations: int | None) -> BaseP
 
 def _bound_resources(spec: ComponentSpec, iterations: int | None) -> ComponentSpec:
     configs = dict(spec.configs)
+    # PatientPruner wraps another pruner, under either of two names; Hyperband may be in there.
     for key in ("wrapped_pruner", "wrapped_pruner_configs"):
         inner = configs.get(key)
         if isinstance(inner, Mapping) and isinstance(inner.get("name"), str):

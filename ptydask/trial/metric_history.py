@@ -147,12 +147,14 @@ class MetricHistory:
         return self._runs.setdefault(name, _LoggedRun(len(self._runs)))
 
     def _row_place(self, run: _LoggedRun, row: LoggedRow) -> int:
+        """Where in its run a row belongs: rows of one place are merged."""
         if row.final:
             return max(run.at, 0) if row.step is None else int(row.step)
         if row.step is None:
             return run.at + 1
         if row.run:
             return int(row.step)
+        # Without W&B steps may repeat or go back: only the row just before is added to.
         same = run.open is not None and run.open.step == row.step
         return run.at if same else run.at + 1
 
@@ -226,6 +228,7 @@ class MetricHistory:
             self._thin_out()
 
     def _thin_out(self) -> None:
+        """Let every second kept row go, in each run for itself."""
         self._stride *= 2  # new rows come as far apart as those that are left
         for run in self._runs.values():
             run.rows = {place: run.rows[place] for place in sorted(run.rows)[::2]}
