@@ -80,7 +80,7 @@ def run(
         KeyboardInterrupt: Ctrl-C, or a notebook's interrupt, after all that was under way has been closed: the same
             call goes on. SIGTERM ends the process as it would have, after the same.
     """
-    overrides = _overrides(trials, timeout, set, tries, results, storage, engine, sampler, seed)
+    overrides = _make_overrides(trials, timeout, set, tries, results, storage, engine, sampler, seed)
     if workers is not None and adapt is not None:
         raise UsageError("workers and adapt: give one of them")
     request = RunRequest(
@@ -88,10 +88,10 @@ def run(
         overrides=overrides,
         cluster=os.fspath(cluster),
         workers=None if workers is None else check_whole(workers, "workers"),
-        adapt=None if adapt is None else _bounds(adapt),
+        adapt=None if adapt is None else _check_bounds(adapt),
         workers_per_gpu=check_whole(workers_per_gpu, "workers_per_gpu"),
         retries=check_whole(retries, "retries", 0),
-        checkpoint_every=_seconds(checkpoint_every, "checkpoint_every"),
+        checkpoint_every=_check_seconds(checkpoint_every, "checkpoint_every"),
         command=f"ptydask.run({os.fspath(config)!r}, ...)",
     )
     return _run_request(request, progress=progress)
@@ -117,7 +117,7 @@ def validate(
 
     >>> ptydask.validate("params.yaml", set={"recon_params.NITER": 50}).space  # doctest: +SKIP
     """
-    overrides = _overrides(trials, timeout, set, tries, results, storage, engine, sampler, seed)
+    overrides = _make_overrides(trials, timeout, set, tries, results, storage, engine, sampler, seed)
     return complete_plan(Path(config), overrides)
 
 
@@ -140,11 +140,10 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
     )
     for notice in prepared.notices:
         view.notice(notice)
-    if prepared.finished:
-        if prepared.reached is not None:
-            view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
-        else:
-            view.notice(f"{plan_text.recorded_text(total, prepared.recorded, plan.results)}: nothing left to do")
+    if prepared.finished and prepared.reached is not None:
+        view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
+    elif prepared.finished:
+        view.notice(f"{plan_text.recorded_text(total, prepared.recorded, plan.results)}: nothing left to do")
     return prepared
 
 
@@ -153,9 +152,9 @@ def _run_request(request: RunRequest, *, progress: bool) -> StudyResults:
     from ptydask.driver import execute
     from ptydask.progress import view
 
-    screen = view.python_view(sys.stderr) if progress else view.NoView()
     try:
-        with execute.raise_on_sigterm() as sigterm:
+        with execute.raise_on_sigterm() as sigterm, open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            screen = view.python_view(sys.stderr) if progress else view.make_view(nowhere, terminal=False)
             prepared = announce_run(request, screen)
             if not prepared.finished:
                 execute.execute_run(prepared, screen, sigterm)
@@ -167,7 +166,7 @@ def _run_request(request: RunRequest, *, progress: bool) -> StudyResults:
     return StudyResults(prepared.plan.results)
 
 
-def _overrides(
+def _make_overrides(
     trials: int | None,
     timeout: float | None,
     settings: Mapping[str, Any] | None,
@@ -183,37 +182,37 @@ def _overrides(
     if not all(isinstance(point, Mapping) and point for point in points):
         raise ConfigError("must be mappings of parameter to value: [{'scale': 1.02}]", key="tries", value=points)
     return Overrides(
-        settings=tuple((key, _plain(value, key)) for key, value in (settings or {}).items()),
+        settings=tuple((key, _plain_value(value, key)) for key, value in (settings or {}).items()),
         n_trials=None if trials is None else check_whole(trials, "trials"),
-        timeout=None if timeout is None else _seconds(timeout, "timeout"),
+        timeout=None if timeout is None else _check_seconds(timeout, "timeout"),
         results=None if results is None else Path(results),
         storage=storage,
         engine=engine,
         sampler=sampler,
         seed=None if seed is None else check_whole(seed, "seed", 0),
-        tries=tuple({name: _plain(value, f"tries.{name}") for name, value in point.items()} for point in points),
+        tries=tuple({name: _plain_value(value, f"tries.{name}") for name, value in point.items()} for point in points),
     )
 
 
-def _bounds(adapt: tuple[int, int]) -> tuple[int, int]:
+def _check_bounds(adapt: tuple[int, int]) -> tuple[int, int]:
     least, most = adapt
     if check_whole(least, "adapt", 0) > check_whole(most, "adapt"):
         raise ConfigError("must be (fewest, most), the fewest not above the most", key="adapt", value=adapt)
     return least, most
 
 
-def _seconds(value: float, key: str) -> float:
+def _check_seconds(value: float, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise ConfigError("must be a finite number of seconds, not negative", key=key, value=value)
     return float(value)
 
 
-def _plain(value: Any, key: str) -> Any:
+def _plain_value(value: Any, key: str) -> Any:
     """``value`` as a file would have it: paths as text, NumPy's numbers and arrays as Python's."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
-        return {str(name): _plain(item, f"{key}.{name}") for name, item in value.items()}
+        return {str(name): _plain_value(item, f"{key}.{name}") for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{key}[{index}]") for index, item in enumerate(value)]
+        return [_plain_value(item, f"{key}[{index}]") for index, item in enumerate(value)]
     return reading.plain_values(value.tolist() if hasattr(value, "tolist") else value, key)

@@ -63,8 +63,8 @@ def counted(count: int, what: str) -> str:
 
 def from_here(path: Path) -> str:
     """The path as seen from the working directory, where it lies below that."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    folder = Path.cwd()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def params_text(params: Mapping[str, object]) -> str:
@@ -86,7 +86,8 @@ def printable_text(text: str) -> str:
 def inert_text(text: str) -> str:
     """Text without colours that cannot move the cursor: a blank for other white space, ``?`` for control characters."""
     plain = _COLOURS.sub("", text)
-    return "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in plain)
+    blanks = "".join(" " if char.isspace() else char for char in plain)
+    return "".join(char if char.isprintable() else "?" for char in blanks)
 
 
 def shorten_text(text: str, width: int) -> str:
@@ -117,13 +118,18 @@ def sparkline(values: Sequence[float], width: int, *, blocks: bool) -> str:
     if not values or width < 1:
         return ""
     count = min(width, len(values))
-    shown = [values[(i + 1) * len(values) // count - 1] for i in range(count)]
-    finite = [v for v in shown if math.isfinite(v)]
-    low, span = (min(finite), max(finite) - min(finite)) if finite else (0.0, 0.0)
-    top = len(ramp) - 1
-    return "".join(
-        " " if not math.isfinite(v) else ramp[round((v - low) / span * top) if span > 0 else 0] for v in shown
-    )
+    samples = [values[(i + 1) * len(values) // count - 1] for i in range(count)]
+    finite = [value for value in samples if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    line = ""
+    for value in samples:
+        if not math.isfinite(value):
+            line += " "
+        elif high > low:
+            line += ramp[round((value - low) / (high - low) * (len(ramp) - 1))]
+        else:
+            line += ramp[0]
+    return line
 
 
 def encodable_text(text: str, stream: IO[str]) -> str:

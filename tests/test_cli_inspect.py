@@ -482,7 +482,7 @@ def test_status_when_the_driver_was_killed(make: Callable[..., Path], call: Call
 )
 def test_a_packed_file_is_not_always_finished(driver: str, left: int | None, state: str) -> None:
     """A finished study that was to get more trials, its driver killed before the first of them, is not finished."""
-    assert status.study_status(driver, live=False, packed=True, left=left).state == state
+    assert status.study_status(driver, live=False, packed=True, unfinished=left).state == state
 
 
 def test_status_of_an_extended_study(packed: Path, call: Callable[..., str]) -> None:

@@ -206,13 +206,13 @@ def test_validate_returns_the_plan(toy_params: Params) -> None:
 def test_what_is_said_beside_the_file_is_what_the_command_says(toy_params: Params) -> None:
     """The same plan from ``--set``, ``--try`` and the like, and from arguments."""
     from ptydask.cli import build_parser
-    from ptydask.cli.run import _overrides
+    from ptydask.cli.run import _make_overrides
     from ptydask.driver.prepare import complete_plan
 
     params = toy_params()
     words = ["validate", str(params), "--engine", "toy", "--trials", "7", "--timeout", "60", "--seed", "3"]
     words += ["--set", "init_params.iterations=9", "--try", "scale=1.02 rotation=-1", "--sampler", "TPESampler"]
-    from_command = complete_plan(params, _overrides(build_parser().parse_args(words)))
+    from_command = complete_plan(params, _make_overrides(build_parser().parse_args(words)))
     from_python = ptydask.validate(
         params,
         engine="toy",

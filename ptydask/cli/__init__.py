@@ -1,4 +1,7 @@
-"""The command line. Nothing but the standard library is imported here: ``--help`` has to answer at once."""
+"""The command line. Importing its modules imports the standard library alone, as ``--help`` has to answer at once.
+
+The handlers import what they need.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,16 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        if choice := re.fullmatch(r"(argument .+?): invalid choice: '(.*)' \(choose from (.*)\)", message):
+        choice = re.fullmatch(r"(argument .+?): invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if choice is not None:
             where, word, names = choice.groups()
-            known = [name.strip("' ") for name in names.split(",")]
-            what = f"unknown command: {word!r}" if where == "argument COMMAND" else f"{where}: invalid choice: {word!r}"
-            message = f"{what}; {meant}" if (meant := nearest_hint(word, known)) else what
+            choices = [name.strip("' ") for name in names.split(",")]
+            message = (
+                f"unknown command: {word!r}" if where == "argument COMMAND" else f"{where}: invalid choice: {word!r}"
+            )
+            hint = nearest_hint(word, choices)
+            if hint:
+                message = f"{message}; {hint}"
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 

@@ -21,7 +21,7 @@ def add_command(
     ``says`` is its description (default: what it does), ``more`` stands at the end of its help as it is; with ``file``
     its first argument is a results file.
     """
-    made: argparse.ArgumentParser = commands.add_parser(
+    parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=does,
         description=says or f"{does[0].upper()}{does[1:]}.",
@@ -29,8 +29,8 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if file:
-        made.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
-    return made
+        parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
+    return parser
 
 
 def digits(text: str) -> int | None:

@@ -1,7 +1,4 @@
-"""``export run`` and ``export artifacts``: the files that a trial's program wrote, as files again.
-
-Importing this module imports the standard library alone; the handlers import what they need.
-"""
+"""``export run`` and ``export artifacts``: the files that a trial's program wrote, as files again."""
 
 from __future__ import annotations
 
@@ -48,12 +45,12 @@ def add_kinds(kinds: arguments.Commands[argparse.ArgumentParser]) -> None:
 def _add_kind(
     kinds: arguments.Commands[argparse.ArgumentParser], name: str, does: str, says: str, more: str
 ) -> argparse.ArgumentParser:
-    made = arguments.add_command(kinds, name, does, says=says, more=more, file=False)
+    parser = arguments.add_command(kinds, name, does, says=says, more=more, file=False)
     place = f"the folder (default: NAME-trial12-{name} beside FILE.h5)"
-    made.add_argument("out", nargs="?", type=Path, metavar="DIR", help=place)
-    made.add_argument("--force", action="store_true", help="write into a folder that holds something, and replace")
-    trial_argument.add_option(made)
-    return made
+    parser.add_argument("out", nargs="?", type=Path, metavar="DIR", help=place)
+    parser.add_argument("--force", action="store_true", help="write into a folder that holds something, and replace")
+    trial_argument.add_option(parser)
+    return parser
 
 
 def run_run(args: argparse.Namespace) -> int:
@@ -62,19 +59,20 @@ def run_run(args: argparse.Namespace) -> int:
     from ptydask.store import reader
 
     with reader.open(args.file) as results:
-        trial = results.trial(trial_argument.find_trial(args.trial, results).number)
-        found = run.run_of(trial.artifacts)
-        if not found.files:
+        trial = trial_argument.read_trial(args.trial, results)
+        wandb_run = run.run_of(trial.artifacts)
+        if not wandb_run.files:
             raise run.no_files_error(results.meta, trial)
         folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-run"))
         texts = {run.COMMAND: f"{trial.command}\n" if trial.command else "", run.LOG: trial.log}
-        written = run.write_files(folder, found.files, texts, force=args.force)
+        written = run.write_files(folder, wandb_run.files, texts, force=args.force)
     beside_them = " and ".join(name for name, text in texts.items() if text)
     code = _report_written(folder, trial.record.number, written, f", {beside_them}" if beside_them else "")
-    if found.others:
-        formats.print_stderr(f"the last of the {found.others + 1} W&B runs that the trial began")
-    if use := run.ldctbench_usage(folder, list(found.files)):
-        formats.print_stderr(f"to test it: {use}")
+    if wandb_run.others:
+        formats.print_stderr(f"the last of the {wandb_run.others + 1} W&B runs that the trial began")
+    usage = run.ldctbench_usage(folder, list(wandb_run.files))
+    if usage:
+        formats.print_stderr(f"to test it: {usage}")
     return code
 
 
@@ -84,24 +82,22 @@ def run_artifacts(args: argparse.Namespace) -> int:
     from ptydask.store import reader
 
     with reader.open(args.file) as results:
-        trial = results.trial(trial_argument.find_trial(args.trial, results).number)
+        trial = trial_argument.read_trial(args.trial, results)
         if not trial.artifacts:
             raise run.no_files_error(results.meta, trial)
-        wanted = run.select_files(trial.artifacts, args.patterns)
-        if not wanted:
-            asked = ", ".join(map(repr, args.patterns))
-            raise UsageError(
-                f"trial {trial.record.number} has no file that fits {asked}; {_pattern_hint(args, trial.artifacts)}"
-            )
+        files = run.select_files(trial.artifacts, args.patterns)
+        if not files:
+            patterns, hint = ", ".join(map(repr, args.patterns)), _pattern_hint(args.patterns[0], trial.artifacts)
+            raise UsageError(f"trial {trial.record.number} has no file that fits {patterns}; {hint}")
         folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-artifacts"))
-        written = run.write_files(folder, wanted, {}, force=args.force)
+        written = run.write_files(folder, files, {}, force=args.force)
     return _report_written(folder, trial.record.number, written, "")
 
 
-def _pattern_hint(args: argparse.Namespace, paths: Iterable[str]) -> str:
-    known = [formatting.printable_text(path) for path in paths]
-    first = ", ".join(known[:4])
-    return nearest_hint(args.patterns[0], known) or (f"it has {first} ..." if len(known) > 4 else f"it has {first}")
+def _pattern_hint(pattern: str, paths: Iterable[str]) -> str:
+    names = [formatting.printable_text(path) for path in paths]
+    more = " ..." if len(names) > 4 else ""
+    return nearest_hint(pattern, names) or f"it has {', '.join(names[:4])}{more}"
 
 
 def _report_written(folder: Path, number: int, written: ExportedFiles, more: str) -> int:

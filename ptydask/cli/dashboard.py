@@ -1,7 +1,4 @@
-"""``dashboard``: a results file in optuna-dashboard.
-
-Importing this module imports the standard library alone; the handler imports what it needs.
-"""
+"""``dashboard``: a results file in optuna-dashboard."""
 
 from __future__ import annotations
 

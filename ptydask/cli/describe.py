@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ptydask.analysis.gain import BASELINES, compute_gain
@@ -37,17 +37,17 @@ def gain_text(record: TrialRecord, own: TrialRecord | None, direction: Direction
 
     Empty where that did not complete.
     """
-    made = compute_gain(record, own, direction)
-    if made is None:
+    gain = compute_gain(record, own, direction)
+    if gain is None:
         return ""
-    theirs = f"{made.values} (trial {made.own.number}: {error_text(made.own.error)})"
-    if made.own.number == record.number:
-        return f"these are {made.values}"
-    if made.difference == 0:
+    theirs = f"{gain.values} (trial {gain.own.number}: {error_text(gain.own.error)})"
+    if gain.own.number == record.number:
+        return f"these are {gain.values}"
+    if gain.difference == 0:
         return f"no better than {theirs}"
-    word = "better" if made.difference > 0 else "worse"
-    by = error_text(abs(made.difference)) if made.share is None else f"{made.share:.1%}"
-    return f"{by} {word} than {theirs}"
+    word = "better" if gain.difference > 0 else "worse"
+    amount = error_text(abs(gain.difference)) if gain.share is None else f"{gain.share:.1%}"
+    return f"{amount} {word} than {theirs}"
 
 
 def trial_location(results: Results, number: int) -> str:
@@ -63,8 +63,9 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None) ->
     """One of the best trials: error, gain, parameters beside the file's own, metrics, its image."""
     meta = results.meta
     lines = [_headline(record, meta.metric)]
-    said = gain_text(record, own, meta.direction)
-    lines += [f"  {said}"] if said else []
+    gain = gain_text(record, own, meta.direction)
+    if gain:
+        lines.append(f"  {gain}")
     lines += _aligned_pairs(record.params, _baseline_notes(record, own))
     lines += _aligned_pairs({name: error_text(value) for name, value in record.metrics.items() if name != meta.metric})
     from ptydask.analysis.export import run
@@ -74,8 +75,9 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None) ->
         lines.append(f"  image  {trial_location(results, record.number)}/{layout.IMAGE}")
     if trial.artifacts:
         kind = "run" if run.run_of(trial.artifacts).files else "artifacts"
-        get = f"ptydask export {results.path.name} {kind} --trial {record.number} DIR"
-        lines.append(f"  {_files_text(trial.artifacts.values())}: {get}")
+        command = f"ptydask export {results.path.name} {kind} --trial {record.number} DIR"
+        size = size_text(sum(file.size for file in trial.artifacts.values()))
+        lines.append(f"  {counted(len(trial.artifacts), 'file')}, {size}: {command}")
     return "\n".join(lines) + "\n"
 
 
@@ -87,11 +89,13 @@ def _baseline_notes(record: TrialRecord, own: TrialRecord | None) -> dict[str, s
     return {name: f"({word} {value_text(value)})" for name, value in own.params.items()}
 
 
-def with_config(results: Results, record: TrialRecord, said: dict[str, Any]) -> dict[str, Any]:
-    """``said`` of a trial; of a sweep with ``config``, every parameter that its program was given."""
+def with_config(results: Results, record: TrialRecord, description: dict[str, Any]) -> dict[str, Any]:
+    """``description`` of a trial; of a sweep with ``config``, every parameter that its program was given."""
     from ptydask.analysis import sweep
 
-    return {**said, "config": sweep.program_values(results.meta, record)} if sweep.is_sweep(results.meta) else said
+    if not sweep.is_sweep(results.meta):
+        return description
+    return {**description, "config": sweep.program_values(results.meta, record)}
 
 
 def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
@@ -120,21 +124,21 @@ def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
 def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: bool) -> str:
     """Everything about one trial for a person; curves are drawn where it is a terminal."""
     record = trial.record
+    location = f"  {trial_location(results, record.number)}"
+    merged = [f"  merged: it was {trial.merged}"] if trial.merged else []
+    not_kept = [message for message in (trial.lost, trial.dropped, *trial.left_out) if message]
     sections = [
-        ("", [_headline(record, results.meta.metric), *_attempt_lines(record), *_location_lines(results, trial)]),
+        ("", [_headline(record, results.meta.metric), *_attempt_lines(record), location, *merged]),
         ("parameters", _aligned_pairs(record.params)),
         ("constants", _aligned_pairs(_sweep_constants(results))),
         ("metrics", _aligned_pairs({name: error_text(value) for name, value in record.metrics.items()})),
         ("curve", _curve_lines(trial.curve, blocks if terminal else None)),
         ("attributes", _aligned_pairs(trial.attributes)),
         ("arrays", _array_lines(trial.arrays)),
-        (
-            "snapshots",
-            [f"  step {step}: {', '.join(arrays)}" for step, arrays in sorted(trial.snapshots.items())],
-        ),
+        ("snapshots", [f"  step {step}: {', '.join(arrays)}" for step, arrays in sorted(trial.snapshots.items())]),
         ("image", [] if trial.image is None else [f"  {_image_text(trial.image)}"]),
         ("artifacts", _artifact_lines(trial.artifacts)),
-        ("not kept", [f"  {printable_text(said)}" for said in (trial.lost, trial.dropped, *trial.left_out) if said]),
+        ("not kept", [f"  {printable_text(message)}" for message in not_kept]),
         *_program_sections(trial, account=results.meta.engine == "command"),
     ]
     blocks_of_text = ["\n".join([title, *lines] if title else lines) for title, lines in sections if lines]
@@ -143,13 +147,13 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
 
 def _program_sections(trial: TrialData, *, account: bool) -> list[tuple[str, list[str]]]:
     """Command, log and traceback; an ``account`` of what went wrong has the log's end and the command itself."""
-    told = trial.record.traceback
-    wrong = [f"  {inert_text(line)}".rstrip() for line in told.rstrip().splitlines()]
-    if account and trial.command and trial.command in told:
+    traceback = trial.record.traceback
+    wrong = [f"  {inert_text(line)}".rstrip() for line in traceback.rstrip().splitlines()]
+    if account and trial.command and trial.command in traceback:
         return [("what went wrong", wrong)]
     return [
         ("command", [f"  {inert_text(line)}" for line in trial.command.splitlines()]),
-        ("log", _tail(trial.log)),
+        ("log", _tail_lines(trial.log)),
         ("what went wrong" if account else "traceback", wrong),
     ]
 
@@ -158,43 +162,30 @@ def _headline(record: TrialRecord, metric: str) -> str:
     return f"trial {record.number}  {state_text(record)}  {metric} {error_text(record.error)}"
 
 
-def _location_lines(results: Results, trial: TrialData) -> list[str]:
-    """Where it lies, and where it was merged from."""
-    return [
-        f"  {trial_location(results, trial.record.number)}",
-        *([f"  merged: it was {trial.merged}"] if trial.merged else []),
-    ]
-
-
 def _attempt_lines(record: TrialRecord) -> list[str]:
     """Why it failed, whose values these were, when, where and how long it ran."""
     lines = [f"  {printable_text(record.message)}"] if record.message else []
-    where = [
-        record.device,
-        record.host and f"host {record.host}",
-        record.worker and f"worker {record.worker}",
-    ]
-    where += [record.job and f"job {record.job}"]
-    spent = duration_text(record.seconds) + (" in all attempts" if record.attempt > 1 else "")
-    times = [spent, *([f"from {record.started}"] if record.started else [])]
-    lines.append("  " + ", ".join(printable_text(word) for word in [*times, *where] if word))
+    facts = [duration_text(record.seconds) + (" in all attempts" if record.attempt > 1 else "")]
+    named = {"from": record.started, "": record.device, "host": record.host, "worker": record.worker, "job": record.job}
+    facts += [f"{name} {value}".strip() for name, value in named.items() if value]
+    lines.append("  " + ", ".join(map(printable_text, facts)))
     attempt = f"attempt {record.attempt}"
     if record.retry_of is not None:
         attempt += f" (trial {record.retry_of} tried again)"
-    near = BASELINES[NEAR_VALUES]
-    whose = {OWN_VALUES: "the file itself", NEAR_VALUES: near}.get(record.origin, printable_text(record.origin))
-    lines.append(f"  values from: {whose}, {attempt}, seed {record.seed}")
+    origins = {OWN_VALUES: "the file itself", NEAR_VALUES: BASELINES[NEAR_VALUES]}
+    origin = origins.get(record.origin, printable_text(record.origin))
+    lines.append(f"  values from: {origin}, {attempt}, seed {record.seed}")
     return lines
 
 
 def _aligned_pairs(values: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> list[str]:
     """``  name  value  note``, the values in one column."""
-    shown = {printable_text(name): value_text(value) for name, value in values.items()}
-    names = max(map(len, shown), default=0)
-    cells = max(map(len, shown.values()), default=0)
+    texts = {printable_text(name): value_text(value) for name, value in values.items()}
+    names = max(map(len, texts), default=0)
+    cells = max(map(len, texts.values()), default=0)
     remarks = {printable_text(name): note for name, note in (notes or {}).items()}
     return [
-        f"  {name.ljust(names)}  {text.ljust(cells)}  {remarks.get(name, '')}".rstrip() for name, text in shown.items()
+        f"  {name.ljust(names)}  {text.ljust(cells)}  {remarks.get(name, '')}".rstrip() for name, text in texts.items()
     ]
 
 
@@ -206,15 +197,16 @@ def _curve_lines(curve: Mapping[str, Any], blocks: bool | None) -> list[str]:
         if not values:
             continue
         text = f"  {name}  {error_text(values[0])} -> {error_text(values[-1])} in {len(values)} steps"
-        drawn = "" if blocks is None else f"  {sparkline(values, SPARKLINE, blocks=blocks)}"
-        lines.append((text + drawn).rstrip())
+        if blocks is not None:
+            text += f"  {sparkline(values, SPARKLINE, blocks=blocks)}"
+        lines.append(text.rstrip())
     return lines
 
 
 def _array_lines(arrays: Mapping[str, Any]) -> list[str]:
     names = max((len(name) for name in arrays), default=0)
     return [
-        f"  {name.ljust(names)}  {_shape(info.shape)}  {info.dtype}  {printable_text(info.units)}".rstrip()
+        f"  {name.ljust(names)}  {_shape_text(info.shape)}  {info.dtype}  {printable_text(info.units)}".rstrip()
         for name, info in arrays.items()
     ]
 
@@ -228,39 +220,30 @@ def _sweep_constants(results: Results) -> dict[str, Any]:
 
 def _artifact_lines(files: Mapping[str, StoredFile]) -> list[str]:
     """The files of a program with their sizes; of many the first."""
-    sizes = {printable_text(path): size_text(file.size) for path, file in files.items()}
-    width = max((len(path) for path in [*sizes][:FILES]), default=0)
-    lines = [f"  {path.ljust(width)}  {size}" for path, size in [*sizes.items()][:FILES]]
+    sizes = [(printable_text(path), size_text(file.size)) for path, file in files.items()]
+    width = max((len(path) for path, _ in sizes[:FILES]), default=0)
+    lines = [f"  {path.ljust(width)}  {size}" for path, size in sizes[:FILES]]
     return [*lines, f"  and {len(sizes) - FILES} more"] if len(sizes) > FILES else lines
 
 
-def _files_text(files: Collection[StoredFile]) -> str:
-    return f"{counted(len(files), 'file')}, {size_text(sum(file.size for file in files))}"
-
-
 def _array_object(name: str, info: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "shape": list(info.shape),
-        "dtype": str(info.dtype),
-        "units": info.units,
-    }
+    return {"name": name, "shape": list(info.shape), "dtype": str(info.dtype), "units": info.units}
 
 
 def _image_text(image: Image) -> str:
     """``96 x 96, rad, 24.4 by 24.4 angstrom``."""
-    text = _shape(image.data.shape) + (f", {image.units}" if image.units else "")
+    text = _shape_text(image.data.shape) + (f", {image.units}" if image.units else "")
     if not len(image.y) or not len(image.x):
         return text
     spans = " by ".join(value_text(float(axis[-1]) - float(axis[0])) for axis in (image.y, image.x))
     return printable_text(f"{text}, {spans} {image.axis_units}")
 
 
-def _shape(shape: Sequence[int]) -> str:
+def _shape_text(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape)) or "scalar"
 
 
-def _tail(log: str) -> list[str]:
+def _tail_lines(log: str) -> list[str]:
     lines = [f"  {inert_text(line)}".rstrip() for line in log.rstrip().splitlines()]
     left_out = len(lines) - LOG_TAIL
     return lines if left_out <= 1 else [f"  ... {left_out} lines before, see --log", *lines[-LOG_TAIL:]]

@@ -1,7 +1,4 @@
-"""``export``: results in the formats of other programs.
-
-Importing this module imports the standard library alone; the handlers import what they need.
-"""
+"""``export``: results in the formats of other programs."""
 
 from __future__ import annotations
 
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
 
 PARTS = ("image", "phase", "amplitude", "probe")
 BITS = ("8", "16", "32", "raw")
+_STDOUT = Path("-")
 
 _EPILOG = """\
 ptydask export FILE.h5 KIND --help says what a kind can do. The paths of what was written are on stdout.
@@ -43,12 +41,12 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True)
 
     for name, more in (("csv", ", as of 'ptydask ls --format csv'"), ("parquet", ", a type for each column")):
-        made = _add_kind(kinds, name, f"the table of trials{more}", run_table, f"NAME.{name}")
-        _add_selection(made, "all")
-        made.add_argument(
+        table = _add_kind(kinds, name, f"the table of trials{more}", run_table, f"NAME.{name}")
+        _add_selection(table, "all")
+        table.add_argument(
             "--curves", action="store_true", help="every iteration of the trials instead: trial, step, ..."
         )
-        made.set_defaults(format=name)
+        table.set_defaults(format=name)
 
     tiff = _add_kind(
         kinds, "tiff", "pictures of object and probe, calibrated", run_tiff, "the folder NAME-tiff", _TIFF_EPILOG
@@ -68,8 +66,8 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     model = _add_kind(kinds, "model", "PtyRAD's model file of a trial", run_model, "NAME-trial12.hdf5")
     does = "a folder with a model file and the params file that goes on from it with 'ptyrad run'"
     resume = _add_kind(kinds, "resume", does, run_resume, "the folder NAME-trial12-resume")
-    for one in (params, model, resume):
-        trial_argument.add_option(one)
+    for kind in (params, model, resume):
+        trial_argument.add_option(kind)
     params.add_argument(
         "--iterations", type=_parse_iterations, metavar="N|own", help="NITER: a number, or as many as the trial did"
     )
@@ -88,14 +86,14 @@ def run_table(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import table
 
     with inspect.open_results(args.file) as results:
-        whole = study.load_study(results, curves=args.curves)
-        data = table.select_trials(
-            whole, None if not _has_selection(args) else [r.number for r in _choose_trials(args, results)]
-        )
+        data = study.load_study(results, curves=args.curves)
+        if args.top or args.trial:
+            data = table.select_trials(data, [record.number for record in _choose_trials(args, results)])
     path = _output_path(args, "-curves" if args.curves else "", f".{args.format}", ours=True, text=args.format == "csv")
-    if args.format == "parquet":
-        assert path is not None
-        (table.write_curves if args.curves else table.write)(path, data)
+    if args.format == "parquet" and args.curves:
+        table.write_curves(path, data)
+    elif args.format == "parquet":
+        table.write(path, data)
     elif args.curves:
         _write_text(path, formats.csv_text(table.curve_columns(data.curves), table.curve_rows(data.curves)))
     else:
@@ -112,7 +110,7 @@ def run_tiff(args: argparse.Namespace) -> int:
     folder = args.out or path_beside(args.file, "-tiff")
     written, without = 0, []
     with inspect.open_results(args.file) as results:
-        _of_ptyrad(results, "tiff")
+        _require_ptyrad(results, "tiff")
         for record in _choose_trials(args, results):
             try:
                 trial = results.trial(record.number)
@@ -121,13 +119,13 @@ def run_tiff(args: argparse.Namespace) -> int:
                 without.append(str(error))
                 continue
             place.ensure_folder(folder)
-            for made in pictures:
-                path = folder / made.picture.name
+            for picture in pictures:
+                path = folder / picture.picture.name
                 place.check_output_path(path, replace=args.force or args.out is None or tiff.is_ours(path))
-                tiff.write(path, made, results.meta, trial)
+                tiff.write(path, picture, results.meta, trial)
                 _print_path(path)
                 written += 1
-    _say_all(without)
+    _print_notes(without)
     return 0 if written else 1
 
 
@@ -141,13 +139,13 @@ def run_params(args: argparse.Namespace) -> int:
         steps = model.count_iterations(results.trial(record.number)) if own else args.iterations
         if own and not steps:
             raise UsageError(f"--iterations own: trial {record.number} did no iteration")
-        made = params.of_trial(
+        exported = params.of_trial(
             results.meta, record, near=results.path, steps=steps, command=inspect.command_of(results, record)
         )
     path = _output_path(args, f"-trial{record.number}", ".yaml", ours=False, text=True)
-    _write_text(path, made.text)
+    _write_text(path, exported.text)
     _print_path(path)
-    _say_all(made.notes)
+    _print_notes(exported.notes)
     return 0
 
 
@@ -156,16 +154,15 @@ def run_model(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import model
 
     with inspect.open_results(args.file) as results:
-        _of_ptyrad(results, "model")
-        trial = results.trial(trial_argument.find_trial(args.trial, results).number)
+        _require_ptyrad(results, "model")
+        trial = trial_argument.read_trial(args.trial, results)
         model.check_exportable(results.meta, trial)
         path = _output_path(args, f"-trial{trial.record.number}", ".hdf5", ours=True)
-        assert path is not None
         if path.suffix.lower() not in (".hdf5", ".h5"):
             raise UsageError(f"{path}: PtyRAD tells a model file by its name, which has to end in .hdf5")
         derived = model.write(path, results.meta, trial)
     _print_path(path)
-    _say_all(f"not kept by this trial, derived: {line}" for line in derived)
+    _print_notes(f"not kept by this trial, derived: {line}" for line in derived)
     return 0
 
 
@@ -174,20 +171,21 @@ def run_resume(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import model, params, place
 
     with inspect.open_results(args.file) as results:
-        _of_ptyrad(results, "resume")
-        trial = results.trial(trial_argument.find_trial(args.trial, results).number)
+        _require_ptyrad(results, "resume")
+        trial = trial_argument.read_trial(args.trial, results)
         model.check_exportable(results.meta, trial)
         folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-resume"))
         done = model.kept_iteration(trial)
         hdf5 = place.check_output_path(folder / f"model_iter{done:04d}.hdf5", replace=args.force)
         yaml = place.check_output_path(folder / "params.yaml", replace=args.force)
-        made = params.resume_params(results.meta, trial, hdf5, near=results.path, done=done, steps=args.iterations)
+        exported = params.resume_params(results.meta, trial, hdf5, near=results.path, done=done, steps=args.iterations)
         derived = model.write(hdf5, results.meta, trial)
-    _write_text(yaml, made.text)
+    _write_text(yaml, exported.text)
     _print_path(hdf5)
     _print_path(yaml)
-    _say_all([*made.notes, *(f"not kept by this trial, derived: {line}" for line in derived)])
-    _say_all([f"to go on: ptyrad run {shlex.quote(str(yaml))}"])
+    _print_notes(exported.notes)
+    _print_notes(f"not kept by this trial, derived: {line}" for line in derived)
+    formats.print_stderr(f"to go on: ptyrad run {shlex.quote(str(yaml))}")
     return 0
 
 
@@ -200,15 +198,11 @@ def _choose_trials(args: argparse.Namespace, results: Results) -> list[TrialReco
         return results.records()
     if args.top:
         return trial_argument.completed_trials(results)[: args.top]
-    named = [trial_argument.find_trial(asked, results) for asked in args.trial or ["best"]]
-    return list({record.number: record for record in named}.values())
+    chosen = [trial_argument.find_trial(trial, results) for trial in args.trial or ["best"]]
+    return list({record.number: record for record in chosen}.values())
 
 
-def _has_selection(args: argparse.Namespace) -> bool:
-    return bool(args.top or args.trial)
-
-
-def _of_ptyrad(results: Results, kind: str) -> None:
+def _require_ptyrad(results: Results, kind: str) -> None:
     """Raises StoreError for a sweep: what PtyRAD makes of a trial, its program does not."""
     from ptydask.analysis import sweep
 
@@ -238,21 +232,21 @@ def _check_tiff(args: argparse.Namespace) -> None:
 # --- where it goes ------------------------------------------------------------------------------------
 
 
-def _output_path(args: argparse.Namespace, tag: str, suffix: str, *, ours: bool, text: bool = False) -> Path | None:
-    """The file to write; None for stdout. ``ours``: one under our own name may be replaced."""
+def _output_path(args: argparse.Namespace, tag: str, suffix: str, *, ours: bool, text: bool = False) -> Path:
+    """The file to write, or ``-`` for stdout. ``ours``: one under our own name may be replaced."""
     from ptydask.analysis.export import place
 
-    if args.out is not None and str(args.out) == "-":
+    if args.out == _STDOUT:
         if not text:
             raise UsageError("-: this is no text; give the name of a file")
-        return None
+        return _STDOUT
     if args.out is None:
         return place.check_output_path(path_beside(args.file, tag + suffix), replace=args.force or ours)
     return place.check_output_path(args.out, replace=args.force)
 
 
-def _write_text(path: Path | None, text: str) -> None:
-    if path is None:
+def _write_text(path: Path, text: str) -> None:
+    if path == _STDOUT:
         formats.print_text(text)
         return
     from ptydask.store import files
@@ -260,12 +254,12 @@ def _write_text(path: Path | None, text: str) -> None:
     files.write_text(path, text, durable=False)
 
 
-def _print_path(path: Path | None) -> None:
-    if path is not None:
+def _print_path(path: Path) -> None:
+    if path != _STDOUT:
         formats.print_text(f"{path}\n")
 
 
-def _say_all(lines: Iterable[str]) -> None:
+def _print_notes(lines: Iterable[str]) -> None:
     for line in lines:
         formats.print_stderr(line)
 
@@ -281,14 +275,14 @@ def _add_kind(
     default: str,
     epilog: str = "",
 ) -> argparse.ArgumentParser:
-    made = arguments.add_command(kinds, name, does, more=epilog, file=False)
+    parser = arguments.add_command(kinds, name, does, more=epilog, file=False)
     text = ", - for stdout" if name in ("csv", "params") else ""
-    made.add_argument(
+    parser.add_argument(
         "out", nargs="?", type=Path, metavar="OUT", help=f"where to (default: {default}, beside FILE.h5{text})"
     )
-    made.add_argument("--force", action="store_true", help="replace what is there")
-    made.set_defaults(handler=handler)
-    return made
+    parser.add_argument("--force", action="store_true", help="replace what is there")
+    parser.set_defaults(handler=handler)
+    return parser
 
 
 def _add_selection(parser: argparse.ArgumentParser, default: str) -> None:
@@ -308,11 +302,11 @@ def _subset_parser(words: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """Some of ``words``, with commas between them, for argparse."""
 
     def some(text: str) -> tuple[str, ...]:
-        given = tuple(word.strip() for word in text.split(","))
-        for word in given:
+        chosen = tuple(word.strip() for word in text.split(","))
+        for word in chosen:
             if word not in words:
                 raise argparse.ArgumentTypeError(f"{word!r}: {nearest_hint(word, words)}")
-        return given
+        return chosen
 
     return some
 

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import IO, Any
 
 from ptydask.formatting import encodable_text, shorten_text
@@ -31,15 +32,17 @@ _PLACES = ("host", "job", "device", "seed")
 
 def trial_object(record: TrialRecord) -> dict[str, Any]:
     """A trial's row as plain values: what ``ls`` and ``best`` print as json and yaml."""
-    facts = {name: _enum_value(getattr(record, name)) for name in (*_FACTS, *_PLACES)}
-    return {
+    columns = {
         "number": record.number,
         "state": record.state.value,
         "error": record.error,
         "params": dict(record.params),
         "metrics": dict(record.metrics),
-        **facts,
     }
+    for name in (*_FACTS, *_PLACES):
+        value = getattr(record, name)
+        columns[name] = value.value if isinstance(value, Enum) else value
+    return columns
 
 
 def trial_columns(records: Sequence[TrialRecord]) -> list[str]:
@@ -57,11 +60,6 @@ def trial_row(record: TrialRecord) -> dict[str, Any]:
     return flat | {f"metrics.{name}": value for name, value in metrics.items()}
 
 
-def _enum_value(value: object) -> object:
-    """An enumeration as its own word."""
-    return getattr(value, "value", value)
-
-
 # --- whole texts -------------------------------------------------------------------------------------
 
 
@@ -73,9 +71,9 @@ def object_text(value: object, form: str) -> str:
 def json_text(value: object) -> str:
     """JSON, full precision, NaN and infinities as null; a list of objects has one object a line."""
     if isinstance(value, list):
-        lines = ",\n".join(f"  {json.dumps(_null_nonfinite(item), allow_nan=False)}" for item in value)
+        lines = ",\n".join(f"  {json.dumps(_to_native(item, finite=True), allow_nan=False)}" for item in value)
         return f"[\n{lines}\n]\n" if value else "[]\n"
-    return json.dumps(_null_nonfinite(value), allow_nan=False, indent=2) + "\n"
+    return json.dumps(_to_native(value, finite=True), allow_nan=False, indent=2) + "\n"
 
 
 def yaml_text(value: object) -> str:
@@ -92,7 +90,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow(["" if (value := row.get(name)) is None else value for name in columns])
+        writer.writerow([row.get(name) for name in columns])  # csv writes None as nothing
     return out.getvalue()
 
 
@@ -101,25 +99,17 @@ def trials_csv(records: Sequence[TrialRecord]) -> str:
     return csv_text(trial_columns(records), map(trial_row, records))
 
 
-def _to_native(value: Any) -> Any:
-    """Numpy's scalars and arrays, tuples and mappings as Python's own."""
+def _to_native(value: Any, finite: bool = False) -> Any:
+    """Numpy's scalars and arrays, tuples and mappings as Python's own; ``finite``: null for NaN and infinities."""
     if isinstance(value, Mapping):
-        return {str(key): _to_native(item) for key, item in value.items()}
+        return {str(key): _to_native(item, finite) for key, item in value.items()}
     if isinstance(value, str):
         return str(value)
     if hasattr(value, "tolist"):
-        return _to_native(value.tolist())
-    return [_to_native(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _null_nonfinite(value: Any) -> Any:
-    """Plain values with null for what JSON has no number for."""
-    value = _to_native(value)
-    if isinstance(value, dict):
-        return {key: _null_nonfinite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_null_nonfinite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return _to_native(value.tolist(), finite)
+    if isinstance(value, list | tuple):
+        return [_to_native(item, finite) for item in value]
+    return None if finite and isinstance(value, float) and not math.isfinite(value) else value
 
 
 # --- tables ------------------------------------------------------------------------------------------
@@ -159,14 +149,17 @@ def fit_table(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
     The last columns go first; of the last that is left, its text is cut where that makes it fit.
     """
     widths, kept = table.widths(), len(table.columns)
+    rows = table.rows
     while kept > 1 and sum(widths[:kept]) + 2 * (kept - 1) > width:
-        spare = width - sum(widths[: kept - 1]) - 2 * (kept - 1)
-        if kept - 1 not in table.right and spare >= max(12, len(table.columns[kept - 1])):
-            rows = ((*row[: kept - 1], shorten_text(row[kept - 1], spare)) for row in table.rows)
-            return Table(table.columns[:kept], tuple(rows), table.right, table.styles), table.columns[kept:]
+        last = kept - 1
+        spare = width - sum(widths[:last]) - 2 * last
+        # Text may be cut, though not below its heading; numbers go whole.
+        if last not in table.right and spare >= max(12, len(table.columns[last])):
+            rows = tuple((*row[:last], shorten_text(row[last], spare)) for row in rows)
+            break
         kept -= 1
-    rows = (row[:kept] for row in table.rows)
-    return Table(table.columns[:kept], tuple(rows), table.right, table.styles), table.columns[kept:]
+    fitted = Table(table.columns[:kept], tuple(row[:kept] for row in rows), table.right, table.styles)
+    return fitted, table.columns[kept:]
 
 
 def write_table(table: Table, stream: IO[str]) -> tuple[str, ...]:
@@ -182,11 +175,11 @@ def write_table(table: Table, stream: IO[str]) -> tuple[str, ...]:
     from rich.text import Text
 
     console = Console(file=stream, highlight=False)
-    shown, left_out = fit_table(table, console.width)
+    fitted, left_out = fit_table(table, console.width)
     grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for i, name in enumerate(shown.columns):
-        grid.add_column(Text(name), justify="right" if i in shown.right else "left", no_wrap=True)
-    for row, style in zip(shown.rows, shown.styles or [""] * len(shown.rows), strict=True):
+    for i, name in enumerate(fitted.columns):
+        grid.add_column(Text(name), justify="right" if i in fitted.right else "left", no_wrap=True)
+    for row, style in zip(fitted.rows, fitted.styles or [""] * len(fitted.rows), strict=True):
         grid.add_row(*(Text(encodable_text(cell, stream)) for cell in row), style=STYLES.get(style, ""))
     with console.capture() as capture:
         console.print(grid)

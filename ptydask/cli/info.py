@@ -29,11 +29,11 @@ def run_info(args: argparse.Namespace) -> int:
     """``ptydask info``: 0."""
     from ptydask.store.upkeep import info
 
-    found = {**info.collect_info(args.file), **_sweep_facts(args.file)}
+    contents = {**info.collect_info(args.file), **_sweep_facts(args.file)}
     if args.format == "table":
-        formats.print_text("\n".join(info_lines(found)) + "\n")
+        formats.print_text("\n".join(info_lines(contents)) + "\n")
     else:
-        formats.print_text(formats.object_text(found, args.format))
+        formats.print_text(formats.object_text(contents, args.format))
     return 0
 
 
@@ -47,59 +47,62 @@ def _sweep_facts(file: Path) -> dict[str, Any]:
     return {"program": sweep.program(meta), "constants": sweep.constants(meta)} if sweep.is_sweep(meta) else {}
 
 
-def info_lines(found: Mapping[str, Any]) -> list[str]:
+def info_lines(contents: Mapping[str, Any]) -> list[str]:
     """The facts of :func:`ptydask.store.upkeep.info.collect_info` for a person."""
-    data, kind = found["bytes"], found["kind"]
-    where = "one file that holds everything" if kind == "packed" else f"an index; the trials are in {found['folder']}/"
+    data = contents["bytes"]
+    if contents["kind"] == "packed":
+        where = "one file that holds everything"
+    else:
+        where = f"an index; the trials are in {contents['folder']}/"
+    engine = contents["engine"] or "engine not known"
+    unfinished = counted(contents["unfinished"], "trial")
     lines: list[tuple[str, str]] = [
-        (
-            "study",
-            f"{found['study']} ({found['engine'] or 'engine not known'}), {found['direction']} {found['metric']}",
-        ),
-        ("file", f"{from_here(Path(found['file']))}, {where}"),
-        ("written", f"{found['written']} by {found['creator']}, format {found['format_version']}"),
-        ("study begun", found["created"]),
-        *_trial_lines(found["trials"], sweep="program" in found),
-        ("best", _best(found["best"])),
-        ("tuned", ", ".join(found["parameters"])),
-        ("program", "" if "program" in found["provenance"] else found.get("program", "")),
-        ("constants", formatting.params_text(found.get("constants", {}))),
+        ("study", f"{contents['study']} ({engine}), {contents['direction']} {contents['metric']}"),
+        ("file", f"{from_here(Path(contents['file']))}, {where}"),
+        ("written", f"{contents['written']} by {contents['creator']}, format {contents['format_version']}"),
+        ("study begun", contents["created"]),
+        *_trial_lines(contents["trials"], sweep="program" in contents),
+        ("best", _best_text(contents["best"])),
+        ("tuned", ", ".join(contents["parameters"])),
+        ("program", "" if "program" in contents["provenance"] else contents.get("program", "")),
+        ("constants", formatting.params_text(contents.get("constants", {}))),
         ("size", size_text(data["total"])),
         *(("", f"{size_text(size):>9}  {kind}") for kind, size in data["kinds"].items() if size),
-        ("compression", _compression(found)),
-        (
-            "unfinished",
-            f"{counted(found['unfinished'], 'trial')} under way, with checkpoints" if found["unfinished"] else "",
-        ),
-        ("driver", found["driver"]),
-        *found["provenance"].items(),
+        ("compression", _compression_text(contents)),
+        ("unfinished", f"{unfinished} under way, with checkpoints" if contents["unfinished"] else ""),
+        ("driver", contents["driver"]),
+        *contents["provenance"].items(),
     ]
-    rows = [
-        (formatting.printable_text(name), formatting.printable_text(text) if name else text)
-        for name, text in lines
-        if text
-    ]
+    rows = [(formatting.printable_text(name), text) for name, text in lines if text]
     width = min(22, max(len(name) for name, _ in rows))
-    return [f"{name.ljust(width)}  {text}".rstrip() for name, text in rows]
+    return [f"{name.ljust(width)}  {formatting.printable_text(text) if name else text}".rstrip() for name, text in rows]
 
 
 def _trial_lines(trials: Mapping[str, Any], *, sweep: bool) -> list[tuple[str, str]]:
     counts = [f"{count} {word}" for word, count in trials["states"].items() if count]
-    counts += [f"{trials['retried']} tried again"] if trials["retried"] else []
-    kept = [f"{trials['with_arrays']} with arrays"] if trials["with_arrays"] or not sweep else []
-    kept += [f"{trials['with_artifacts']} with files of the program"] if trials["with_artifacts"] else []
-    kept += [f"{trials['dropped']} had theirs dropped"] if trials["dropped"] else []
-    kept += [f"{trials['lost']} could not be kept whole"] if trials["lost"] else []
-    kept += [f"{trials['unreadable']} cannot be read: see ptydask verify"] if trials["unreadable"] else []
+    if trials["retried"]:
+        counts.append(f"{trials['retried']} tried again")
+    words = {
+        "with_arrays": "with arrays",
+        "with_artifacts": "with files of the program",
+        "dropped": "had theirs dropped",
+        "lost": "could not be kept whole",
+        "unreadable": "cannot be read: see ptydask verify",
+    }
+    # A reconstruction without arrays is worth a word, a program's trial has none anyway.
+    always = () if sweep else ("with_arrays",)
+    kept = [f"{trials[key]} {text}" for key, text in words.items() if trials[key] or key in always]
     return [("trials", f"{trials['total']}: {', '.join(counts) or 'none yet'}"), ("", ", ".join(kept))]
 
 
-def _best(best: Mapping[str, Any] | None) -> str:
+def _best_text(best: Mapping[str, Any] | None) -> str:
     if best is None:
         return ""
     return f"trial {best['number']}: {formatting.error_text(best['error'])}  {formatting.params_text(best['params'])}"
 
 
-def _compression(found: Mapping[str, Any]) -> str:
-    ratio = f", {found['ratio']:.2g} times smaller than in memory" if found["ratio"] and found["ratio"] > 1.05 else ""
-    return f"{found['compression']}{ratio}" if found["compression"] else ""
+def _compression_text(contents: Mapping[str, Any]) -> str:
+    text, ratio = contents["compression"] or "", contents["ratio"]
+    if text and ratio and ratio > 1.05:
+        text += f", {ratio:.2g} times smaller than in memory"
+    return text

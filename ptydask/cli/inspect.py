@@ -1,7 +1,4 @@
-"""``ls``, ``best`` and ``show``: trials of a results file, of a finished or a running study.
-
-Importing this module imports the standard library alone; the handlers import what they need.
-"""
+"""``ls``, ``best`` and ``show``: trials of a results file, of a finished or a running study."""
 
 from __future__ import annotations
 
@@ -81,27 +78,23 @@ formats:
 def run_ls(args: argparse.Namespace) -> int:
     """``ptydask ls``: 0, also where no trial is listed."""
     results = open_results(args.file)
-    records = results.records()
-    chosen = select_trials(
-        records,
-        sort=args.sort,
-        reverse=args.reverse,
-        state=args.state,
-        top=args.top,
-        direction=results.meta.direction,
-        metric=results.meta.metric,
-    )
+    records, direction, metric = results.records(), results.meta.direction, results.meta.metric
+    order = {"sort": args.sort, "reverse": args.reverse, "direction": direction, "metric": metric}
+    chosen = select_trials(records, state=args.state, top=args.top, **order)
+    if args.format == "csv":
+        formats.print_text(formats.trials_csv(chosen))
+        return 0
     if args.format != "table":
-        _write_records(chosen, args.format)
+        formats.print_text(formats.object_text([formats.trial_object(record) for record in chosen], args.format))
         return 0
     if not chosen:
         which = f" that are {args.state}" if records else ""
         formats.print_stderr(f"{args.file}: no trials{which} so far")
         return 0
-    left_out = formats.write_table(
-        ls_table(chosen, best_of(records, results.meta.direction), results.meta.metric, _error_word(results)),
-        sys.stdout,
-    )
+    from ptydask.analysis import sweep
+
+    table = ls_table(chosen, best_of(records, direction), metric, sweep.error_word(results.meta))
+    left_out = formats.write_table(table, sys.stdout)
     if left_out:
         formats.print_stderr(f"no room for {', '.join(left_out)}: widen the window, or choose --format csv")
     return 0
@@ -117,37 +110,38 @@ def run_best(args: argparse.Namespace) -> int:
     if not chosen:
         formats.print_stderr(f"{args.file}: no trial has completed so far ({len(records)} recorded)")
         return 1
+    from ptydask.cli import describe
+
     if args.format == "yaml":
         formats.print_text(_params_file(results, chosen[0]))
     elif args.format == "table":
-        from ptydask.cli.describe import best_text
-
         own = baseline_trial(records)
-        formats.print_text("\n".join(best_text(results, record, own) for record in chosen))
+        formats.print_text("\n".join(describe.best_text(results, record, own) for record in chosen))
     elif args.format == "json":
-        formats.print_text(formats.json_text([_record_object(results, record) for record in chosen]))
+        objects = [describe.with_config(results, record, formats.trial_object(record)) for record in chosen]
+        formats.print_text(formats.json_text(objects))
     else:
-        _write_records(chosen, args.format)
+        formats.print_text(formats.trials_csv(chosen))
     return 0
 
 
 def run_show(args: argparse.Namespace) -> int:
     """``ptydask show``: 0; 1 for ``--log`` of a trial without one; UsageError for a number that is not there."""
-    from ptydask.cli.describe import show_object, show_text
+    from ptydask.cli import describe
 
     if args.log and args.format != "table":
         raise UsageError(f"--log is the log as it was written; leave out --format {args.format}, or --log")
     results = open_results(args.file)
-    trial: TrialData = results.trial(trial_argument.find_trial(args.number, results).number)
+    trial = trial_argument.read_trial(args.number, results)
     if args.log:
         return _write_log(trial)
     if args.format == "csv":
         formats.print_text(_curve_csv(trial))
     elif args.format == "table":
         blocks = formatting.unicode_ready(sys.stdout)
-        formats.print_text(show_text(results, trial, terminal=sys.stdout.isatty(), blocks=blocks))
+        formats.print_text(describe.show_text(results, trial, terminal=sys.stdout.isatty(), blocks=blocks))
     else:
-        formats.print_text(formats.object_text(show_object(results, trial), args.format))
+        formats.print_text(formats.object_text(describe.show_object(results, trial), args.format))
     return 0
 
 
@@ -181,14 +175,15 @@ def column_of(records: Sequence[TrialRecord], name: str) -> Any:
     params, metrics = parameter_names(records), metric_names(records)
     if name in facts:
         return lambda record: getattr(record, name)
-    if (key := name.removeprefix("params.")) in params:
-        return lambda record: record.params.get(key)
-    if (key := name.removeprefix("metrics.")) in metrics:
-        return lambda record: record.metrics.get(key)
+    parameter, metric = name.removeprefix("params."), name.removeprefix("metrics.")
+    if parameter in params:
+        return lambda record: record.params.get(parameter)
+    if metric in metrics:
+        return lambda record: record.metrics.get(metric)
     if not records:
         return lambda _record: None
-    known = [*facts, *params, *metrics]
-    raise UsageError(f"--sort {name}: no trial has such a column; {nearest_hint(name, known) or 'see ptydask show'}")
+    columns = [*facts, *params, *metrics]
+    raise UsageError(f"--sort {name}: no trial has such a column; {nearest_hint(name, columns) or 'see ptydask show'}")
 
 
 def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: str, error: str = "error") -> Table:
@@ -196,22 +191,26 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
     params = parameter_names(records)
     metrics = [name for name in metric_names(records) if name != metric]
     retried = any(record.attempt > 1 for record in records)
-    told = any(record.message for record in records)
+    with_messages = any(record.message for record in records)
     columns = ["trial", "state", error, *params, *(["attempt"] if retried else []), "time", *metrics]
+    numbers = frozenset(range(len(columns))) - {columns.index("state")}
+    if with_messages:
+        columns.append("message")
     rows, styles = [], []
     for record in records:
         cells = [str(record.number), formatting.state_text(record), formatting.error_text(record.error)]
-        cells += [_parameter_cell(record.params, name) for name in params]
-        cells += [str(record.attempt)] if retried else []
-        cells += [formatting.duration_text(record.seconds)]
+        for name in params:
+            cells.append(formatting.value_text(record.params[name]) if name in record.params else formatting.NOTHING)
+        if retried:
+            cells.append(str(record.attempt))
+        cells.append(formatting.duration_text(record.seconds))
         cells += [formatting.error_text(record.metrics.get(name)) for name in metrics]
-        cells += [formatting.printable_text(record.message)] if told else []
+        if with_messages:
+            cells.append(formatting.printable_text(record.message))
         rows.append(tuple(cells))
         is_best = best is not None and record.number == best.number
         styles.append("best" if is_best else record.state.word)
-    right = frozenset(i for i in range(len(columns)) if i != 1)
-    heads = tuple(formatting.printable_text(name) for name in [*columns, *(["message"] if told else [])])
-    return Table(heads, tuple(rows), right, tuple(styles))
+    return Table(tuple(map(formatting.printable_text, columns)), tuple(rows), numbers, tuple(styles))
 
 
 # --- pieces ------------------------------------------------------------------------------------------
@@ -223,13 +222,6 @@ def _add_parser(subparsers: arguments.Commands[Any], name: str, does: str, more:
     return parser
 
 
-def _error_word(results: Results) -> str:
-    """The heading of the tuned metric: its own name in a sweep, whose metric may be no error at all."""
-    from ptydask.analysis import sweep
-
-    return sweep.error_word(results.meta)
-
-
 def open_results(path: Path) -> Results:
     """The results file at ``path``. Raises StoreError."""
     from ptydask.store import reader
@@ -237,28 +229,14 @@ def open_results(path: Path) -> Results:
     return reader.open(path)
 
 
-def _write_records(records: Sequence[TrialRecord], how: str) -> None:
-    if how == "csv":
-        formats.print_text(formats.trials_csv(records))
-    else:
-        formats.print_text(formats.object_text([formats.trial_object(record) for record in records], how))
-
-
-def _record_object(results: Results, record: TrialRecord) -> dict[str, Any]:
-    """A trial's row as plain values; of a sweep with all that its program was given."""
-    from ptydask.cli.describe import with_config
-
-    return with_config(results, record, formats.trial_object(record))
-
-
 def _params_file(results: Results, record: TrialRecord) -> str:
     """The study's params file with the trial's values; of a sweep all parameters, of other engines those tuned."""
     from ptydask.analysis.export import params
 
-    made = params.of_trial(results.meta, record, near=results.path, command=command_of(results, record))
-    for note in made.notes:
+    exported = params.of_trial(results.meta, record, near=results.path, command=command_of(results, record))
+    for note in exported.notes:
         formats.print_stderr(note)
-    return made.text
+    return exported.text
 
 
 def command_of(results: Results, record: TrialRecord) -> str:
@@ -274,8 +252,10 @@ def _write_log(trial: TrialData) -> int:
     if not trial.log:
         formats.print_stderr(f"trial {trial.record.number} has no log")
         return 1
-    shown = "\n".join(map(formatting.inert_text, trial.log.splitlines())) if sys.stdout.isatty() else trial.log
-    formats.print_text(shown if shown.endswith("\n") else f"{shown}\n")
+    text = trial.log
+    if sys.stdout.isatty():
+        text = "\n".join(map(formatting.inert_text, text.splitlines()))
+    formats.print_text(text if text.endswith("\n") else f"{text}\n")
     return 0
 
 
@@ -283,7 +263,3 @@ def _curve_csv(trial: TrialData) -> str:
     columns = list(trial.curve)
     steps = zip(*(trial.curve[name].tolist() for name in columns), strict=True)
     return formats.csv_text(columns, (dict(zip(columns, row, strict=True)) for row in steps))
-
-
-def _parameter_cell(params: Any, name: str) -> str:
-    return formatting.value_text(params[name]) if name in params else formatting.NOTHING

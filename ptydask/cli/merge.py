@@ -7,11 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask import formatting
 from ptydask.cli import arguments, formats
 from ptydask.cli.upkeep import print_notice
 from ptydask.errors import MissingDependency, StoreError, UsageError
-from ptydask.formatting import counted, from_here, size_text
+from ptydask.formatting import counted, from_here, shorten_text, size_text
 
 if TYPE_CHECKING:
     from ptydask.store.upkeep.merge_plan import MergePart, MergeSource
@@ -51,22 +50,22 @@ def run_merge(args: argparse.Namespace) -> int:
     if len(files) < 2:
         raise UsageError(f"merge: {args.out} is the file to write, and {args.files[0]} the only one to merge")
     if len(set(files)) < len(files):
-        raise UsageError(f"merge: {next(p for p in args.files if files.count(p.absolute()) > 1)} is named twice")
+        twice = [path for path in args.files if files.count(path.absolute()) > 1]
+        raise UsageError(f"merge: {twice[0]} is named twice")
     packing.refuse_existing(args.out.absolute())
     sources = merge.read(args.files)
+    first = sources[0]
     for source in sources[1:]:
-        _same_study(sources[0], source)
+        _check_same_study(first, source)
     plan = merge_plan.plan_merge(sources, args.conflicts)
     failed = merge.write(args.out, plan)
     lines = [_part_line(part) for part in plan.parts]
     lines.append(f"{args.out}: {counted(len(plan.trials), 'trial')}, {size_text(args.out.stat().st_size)}")
     formats.print_text("".join(f"{line}\n" for line in lines))
     for source in sources:
-        _say_of(source)
-        for name in merge_plan.changed_ranges(sources[0].meta, source.meta):
-            print_notice(
-                f"{source.path.name}: another range of {name} than in {sources[0].path.name}, whose range is kept"
-            )
+        _print_source_notices(source)
+        for name in merge_plan.changed_ranges(first.meta, source.meta):
+            print_notice(f"{source.path.name}: another range of {name} than in {first.path.name}, whose range is kept")
     for number, why in failed.items():
         print_notice(f"trial {number}: only its numbers were kept: {why}")
     return 1 if failed else 0
@@ -81,30 +80,31 @@ def _part_line(part: MergePart) -> str:
     if part.fuller:
         words.append(f"the arrays of {part.fuller} of those are from this file")
     if part.moved:
-        old, new = ([pair[place] for pair in part.moved] for place in (0, 1))
+        old, new = zip(*part.moved, strict=True)
         words.append(f"{format_spans(old)} became {format_spans(new)}")
     elif part.conflicts:
         words.append(f"left out, because another of that number came first: {format_spans(part.conflicts)}")
     return ", ".join(words)
 
 
-def _say_of(source: MergeSource) -> None:
+def _print_source_notices(source: MergeSource) -> None:
+    name = source.path.name
     if source.live:
-        print_notice(f"{source.path.name}: being run by {source.live}; merged with its trials so far")
+        print_notice(f"{name}: being run by {source.live}; merged with its trials so far")
     if source.unfinished:
-        print_notice(
-            f"{source.path.name}: {counted(source.unfinished, 'trial')} under way, with checkpoints, not merged"
-        )
+        print_notice(f"{name}: {counted(source.unfinished, 'trial')} under way, with checkpoints, not merged")
 
 
-def _same_study(first: MergeSource, other: MergeSource) -> None:
+def _check_same_study(first: MergeSource, other: MergeSource) -> None:
     """Raise StoreError where trials of the two are not comparable."""
     from ptydask.store.upkeep import merge_plan
 
-    found = [*merge_plan.differences(first.meta, other.meta), *_differing_settings(first, other)]
-    if found:
-        more = f", and {len(found) - 3} more" if len(found) > 3 else ""
-        raise StoreError(f"{first.path.name} and {other.path.name} are not of one study: {'; '.join(found[:3])}{more}")
+    differences = [*merge_plan.differences(first.meta, other.meta), *_differing_settings(first, other)]
+    if differences:
+        more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise StoreError(
+            f"{first.path.name} and {other.path.name} are not of one study: {'; '.join(differences[:3])}{more}"
+        )
 
 
 def _differing_settings(first: MergeSource, other: MergeSource) -> list[str]:
@@ -112,14 +112,14 @@ def _differing_settings(first: MergeSource, other: MergeSource) -> list[str]:
     from ptydask import engines
     from ptydask.driver import comparability, provenance
 
-    a, b = first.meta, other.meta
-    if a.engine != b.engine or not (a.config_json and b.config_json):
+    metas = (first.meta, other.meta)
+    if first.meta.engine != other.meta.engine or not all(meta.config_json for meta in metas):
         return []
-    old, new = (provenance.config_of(meta) for meta in (a, b))
+    old, new = map(provenance.config_of, metas)
     with suppress(UsageError, MissingDependency):
-        essential = engines.get(a.engine).essential
+        essential = engines.get(first.meta.engine).essential
         old, new = dict(essential(old)), dict(essential(new))
+    changes = comparability.changed_settings(old, new)
     return [
-        f"{key} {formatting.shorten_text(str(x), 30)} and {formatting.shorten_text(str(y), 30)}"
-        for key, x, y in comparability.changed_settings(old, new)
+        f"{key} {shorten_text(str(before), 30)} and {shorten_text(str(after), 30)}" for key, before, after in changes
     ]

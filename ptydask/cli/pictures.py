@@ -1,7 +1,4 @@
-"""``plot`` and ``montage``: a study as figures, and the images of its trials side by side.
-
-Importing this module imports the standard library alone; the handlers import what they need.
-"""
+"""``plot`` and ``montage``: a study as figures, and the images of its trials side by side."""
 
 from __future__ import annotations
 
@@ -24,6 +21,8 @@ PICTURES = ("png", "svg", "pdf", "tif", "tiff", "jpg", "eps")
 _DPI = arguments.number(20, 2400, "dots per inch, 20 to 2400")
 _PART = arguments.number(0.01, 1, "a part of the image, 0.01 to 1")
 ARRAYS = ("phase", "amplitude", "probe")
+_SHOWN = 20
+"""As many trials that had to be left out are named one by one."""
 _STATES = {TrialState.COMPLETE.word: TrialState.COMPLETE, TrialState.PRUNED.word: TrialState.PRUNED, "all": None}
 
 _PLOT_EPILOG = (
@@ -139,19 +138,20 @@ def run_montage(args: argparse.Namespace) -> int:
 
     figures.need_matplotlib()
     with reader.open(args.file) as results:
-        if why := trial_images.why_no_images(results):
+        why = trial_images.why_no_images(results)
+        if why:
             formats.print_stderr(f"{args.file}: {why}")
             return 1
-        shown, title = _read_snapshots(results, args) if args.snapshots is not None else _read_sheet(results, args)
-    for number, why in list(shown.lost.items())[:20]:
+        sheet, title = _read_snapshots(results, args) if args.snapshots is not None else _read_sheet(results, args)
+    for number, why in list(sheet.lost.items())[:_SHOWN]:
         formats.print_stderr(why if args.snapshots is not None else f"trial {number} left out: {why}")
-    if len(shown.lost) > 20:
-        formats.print_stderr(f"and {len(shown.lost) - 20} more")
-    if not shown.pictures:
+    if len(sheet.lost) > _SHOWN:
+        formats.print_stderr(f"and {len(sheet.lost) - _SHOWN} more")
+    if not sheet.pictures:
         formats.print_stderr(f"{args.file}: no trial has {'an image' if args.array == 'phase' else args.array} to show")
         return 1
     common = args.scale == "common"
-    figure = trial_images.draw_sheet(shown, columns=args.columns, common=common, dpi=args.dpi, title=title)
+    figure = trial_images.draw_sheet(sheet, columns=args.columns, common=common, dpi=args.dpi, title=title)
     figures.save(figure, path, dpi=figure.dpi)
     formats.print_text(f"{path}\n")
     return 0
@@ -160,9 +160,8 @@ def run_montage(args: argparse.Namespace) -> int:
 def _check_conflicts(args: argparse.Namespace) -> None:
     """Options that choose trials in ways that exclude each other."""
     if args.trials is not None and (args.where or args.sort != "error" or args.state or args.reverse):
-        raise UsageError(
-            "--trials names the trials and their order; --where, --sort, --state and --reverse do not go with it"
-        )
+        rule = "--trials names the trials and their order; --where, --sort, --state and --reverse do not go with it"
+        raise UsageError(rule)
     if args.snapshots is not None and (args.trials is not None or args.where):
         raise UsageError("--snapshots is of one trial; --trials and --where do not go with it")
 
@@ -172,12 +171,14 @@ def _read_sheet(results: Results, args: argparse.Namespace) -> tuple[MontageShee
 
     records = results.records()
     if args.trials is not None:
-        chosen, title, most = _records_by_number(records, args.trials, args.file), "", len(args.trials)
+        chosen = _records_by_number(records, args.trials, args.file)
+        title, most = "", len(args.trials)
     else:
         args.state = args.state or ("all" if "state" in (args.where or "") else "complete")
         state = _STATES[args.state]
-        allowed = _matching_numbers(args.file, args.where) if args.where else None
-        records = [record for record in records if allowed is None or record.number in allowed]
+        if args.where:
+            matching = _matching_numbers(args.file, args.where)
+            records = [record for record in records if record.number in matching]
         direction = results.meta.direction
         chosen = trial_images.ordered(records, sort=args.sort, direction=direction, state=state, reverse=args.reverse)
         most = args.k
@@ -186,20 +187,21 @@ def _read_sheet(results: Results, args: argparse.Namespace) -> tuple[MontageShee
             raise UsageError(f"--where {args.where!r} holds for no {which} of {args.file}")
         title = _sheet_title(args, min(most, len(chosen)), len(chosen))
     pixels = sheet_layout.cell_pixels(min(most, len(chosen)), args.dpi)
-    shown = trial_images.read(results, chosen, array=args.array, crop=args.crop, pixels=pixels, most=most)
-    return shown, title
+    sheet = trial_images.read(results, chosen, array=args.array, crop=args.crop, pixels=pixels, most=most)
+    return sheet, title
 
 
-def _sheet_title(args: argparse.Namespace, shown: int, of: int) -> str:
+def _sheet_title(args: argparse.Namespace, count: int, total: int) -> str:
     """``the best 12 of 40 complete trials``."""
-    state = f"{args.state} " if args.state != "all" else ""
-    if shown < of and args.sort == "error" and not args.reverse:
-        count = f"the best {shown} of {of} {state}trials"
-    else:
-        count = f"{shown} of {of} {state}trials" if shown < of else formatting.counted(of, f"{state}trial")
-    by = f" by {args.sort}" if args.sort != "error" else ""
-    where = f", {args.where}" if args.where else ""
-    return f"{count}{by}{where}"
+    trial = "trial" if args.state == "all" else f"{args.state} trial"
+    title = formatting.counted(total, trial)
+    if count < total:
+        title = f"{count} of {total} {trial}s"
+        if args.sort == "error" and not args.reverse:
+            title = f"the best {title}"
+    if args.sort != "error":
+        title += f" by {args.sort}"
+    return f"{title}, {args.where}" if args.where else title
 
 
 def _read_snapshots(results: Results, args: argparse.Namespace) -> tuple[MontageSheet, str]:
@@ -212,12 +214,12 @@ def _read_snapshots(results: Results, args: argparse.Namespace) -> tuple[Montage
 
 def _records_by_number(records: Sequence[TrialRecord], numbers: Sequence[int], file: Path) -> list[TrialRecord]:
     """The records of these numbers. Raises UsageError for one that is not there."""
-    known = {record.number: record for record in records}
+    by_number = {record.number: record for record in records}
     for number in numbers:
-        if number not in known:
-            span = f"its trials are {min(known)} to {max(known)}" if known else "it has none yet"
+        if number not in by_number:
+            span = f"its trials are {min(by_number)} to {max(by_number)}" if by_number else "it has none yet"
             raise UsageError(f"{file}: there is no trial {number}; {span}")
-    return [known[number] for number in numbers]
+    return [by_number[number] for number in numbers]
 
 
 def _matching_numbers(file: Path, condition: str) -> set[int]:
@@ -240,8 +242,8 @@ def _check_writable(path: Path) -> None:
     """Raises UsageError for a name that is no picture's, so that nothing else is ever overwritten."""
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in PICTURES:
-        said = f"{path.suffix!r} is no kind of picture" if suffix else "the name of a picture ends in its kind"
-        raise UsageError(f"-o {path}: {said}; known: {', '.join(PICTURES)}")
+        reason = f"{path.suffix!r} is no kind of picture" if suffix else "the name of a picture ends in its kind"
+        raise UsageError(f"-o {path}: {reason}; known: {', '.join(PICTURES)}")
     if path.is_dir():
         raise UsageError(f"-o {path}: this is a folder")
 

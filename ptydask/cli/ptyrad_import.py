@@ -1,7 +1,4 @@
-"""``import-ptyrad``: the folder of a study that PtyRAD's own hypertune made, into a results file.
-
-Importing this module imports the standard library alone; the handler imports what it needs.
-"""
+"""``import-ptyrad``: the folder of a study that PtyRAD's own hypertune made, into a results file."""
 
 from __future__ import annotations
 
@@ -78,17 +75,17 @@ class _ProgressLine:
     """How far it is, on stderr: one line that is written over on a terminal, else a line every half minute."""
 
     def __init__(self) -> None:
-        self._begin = self._said = time.monotonic()
+        self._begin = self._printed = time.monotonic()
         self._open = False
 
     def __call__(self, done: int, total: int) -> None:
         now, terminal = time.monotonic(), sys.stderr.isatty()
-        if not done or now - self._said < (0.2 if terminal else 30.0):
+        if not done or now - self._printed < (0.2 if terminal else 30.0):
             return
-        self._said = now
+        self._printed = now
         rest = (now - self._begin) / done * (total - done)
         line = f"{done} of {total} trials, {formatting.duration_text(rest)} left"
-        print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{line}" if terminal else f"{line}\n", end="", file=sys.stderr, flush=True)
         self._open = terminal
 
     def end(self) -> None:
@@ -115,8 +112,8 @@ def report_lines(done: ImportedStudy) -> list[str]:
     lines += [f"  note     {formatting.printable_text(redact(notice))}" for notice in done.notices]
     if tally.skipped:
         lines.append(f"  skipped  {len(tally.skipped)} files:")
-        shown = sorted(tally.skipped.items())[:_SHOWN]
-        lines += [f"    {_short_path(path, done)}: {formatting.printable_text(why)}" for path, why in shown]
+        named = sorted(tally.skipped.items())[:_SHOWN]
+        lines += [f"    {_short_path(path, done)}: {formatting.printable_text(why)}" for path, why in named]
         if len(tally.skipped) > _SHOWN:
             lines.append(f"    ... and {len(tally.skipped) - _SHOWN} more")
     if done.params is not None:
@@ -129,13 +126,17 @@ def report_lines(done: ImportedStudy) -> list[str]:
 
 def _values_text(done: ImportedStudy) -> str:
     tally = done.tally
-    words = {"database": f"the database {done.database}", "log": "PtyRAD's log", "names": "the names of the files"}
-    words["model file"] = "the model files alone"
+    words = {
+        "database": f"the database {done.database}",
+        "log": "PtyRAD's log",
+        "names": "the names of the files",
+        "model file": "the model files alone",
+    }
     parts = [f"{count} from {words[source]}" for source, count in sorted(tally.sources.items())]
     exact = done.trials - tally.rounded_trials
-    said = "all exact" if exact == done.trials else f"{exact} exact, {tally.rounded_trials} rounded"
+    accuracy = "all exact" if exact == done.trials else f"{exact} exact, {tally.rounded_trials} rounded"
     which = f" ({', '.join(sorted(tally.rounded))})" if tally.rounded else ""
-    return f"{said}{which}: {', '.join(parts)}"
+    return f"{accuracy}{which}: {', '.join(parts)}"
 
 
 def _arrays_text(done: ImportedStudy) -> str:

@@ -1,7 +1,4 @@
-"""``report``: a study as one web page that works without a network.
-
-Importing this module imports the standard library alone; the handler imports what it needs.
-"""
+"""``report``: a study as one web page that works without a network."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ptydask.config import Overrides
     from ptydask.driver.contract import RunOutcome
     from ptydask.driver.execute import SigtermFlag
-    from ptydask.driver.prepare import PreparedRun, RunRequest
+    from ptydask.driver.prepare import RunRequest
 
 RUN_EXAMPLES = """\
 examples:
@@ -32,16 +32,13 @@ examples:
 
 def add_parsers(commands: Any) -> None:
     """Add the commands of this module."""
-    raw = argparse.RawDescriptionHelpFormatter
-    run = commands.add_parser(
-        "run",
-        help="run the study that a params file or a sweep file describes",
-        description="Run the study that a PtyRAD params file or a W&B sweep file describes. The same command again "
-        "goes on where it stopped.",
-        epilog=RUN_EXAMPLES,
-        formatter_class=raw,
+    does = "run the study that a params file or a sweep file describes"
+    says = (
+        "Run the study that a PtyRAD params file or a W&B sweep file describes. The same command again goes on where "
     )
-    _config_arguments(run)
+    says += "it stopped."
+    run = arguments.add_command(commands, "run", does, says=says, more=RUN_EXAMPLES, file=False)
+    _add_config_arguments(run)
     workers = run.add_mutually_exclusive_group()
     workers.add_argument(
         "--workers", type=arguments.parse_count, metavar="N", help="workers (default: one per GPU, else one)"
@@ -88,7 +85,7 @@ def add_parsers(commands: Any) -> None:
         help="check a params file or a sweep file, and what it names",
         description="Check a params file or a sweep file, and what it names, as run does before it starts a worker.",
     )
-    _config_arguments(validate)
+    _add_config_arguments(validate)
     validate.set_defaults(handler=validate_command)
 
     demo = commands.add_parser(
@@ -101,7 +98,7 @@ def add_parsers(commands: Any) -> None:
     demo.set_defaults(handler=demo_command)
 
 
-def _config_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", type=Path, metavar="CONFIG", help="PtyRAD params file or W&B sweep file: .yaml, .yml, .json or .toml"
     )
@@ -152,7 +149,7 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 # --- what is asked for, and how it ended ---------------------------------------------------------------
 
 
-def _overrides(args: argparse.Namespace) -> Overrides:
+def _make_overrides(args: argparse.Namespace) -> Overrides:
     from ptydask import config
 
     return config.Overrides(
@@ -168,12 +165,12 @@ def _overrides(args: argparse.Namespace) -> Overrides:
     )
 
 
-def _run_request(args: argparse.Namespace) -> RunRequest:
+def _make_request(args: argparse.Namespace) -> RunRequest:
     from ptydask.driver.prepare import RunRequest
 
     return RunRequest(
         config=args.config,
-        overrides=_overrides(args),
+        overrides=_make_overrides(args),
         cluster=args.cluster,
         workers=args.workers,
         adapt=args.adapt,
@@ -188,7 +185,7 @@ def validate_command(args: argparse.Namespace) -> int:
     from ptydask.driver.prepare import complete_plan
     from ptydask.progress.plan_text import plan_lines
 
-    plan = complete_plan(args.config, _overrides(args))
+    plan = complete_plan(args.config, _make_overrides(args))
     for line in plan_lines(plan):
         print(line, file=sys.stderr)
     for notice in plan.notices:
@@ -213,18 +210,18 @@ def run_command(args: argparse.Namespace) -> int:
 
     try:
         with execute.raise_on_sigterm() as sigterm:
-            return _run(args, sigterm)
+            return _run_study(args, sigterm)
     except execute.Terminated:
         return 75
 
 
-def _run(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
+def _run_study(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
     from ptydask import api
     from ptydask.driver.execute import execute_run
     from ptydask.progress import view
 
     screen = view.make_view(sys.stderr)
-    prepared = api.announce_run(_run_request(args), screen)
+    prepared = api.announce_run(_make_request(args), screen)
     if prepared.finished:
         return 0
     if args.dry_run:
@@ -233,18 +230,17 @@ def _run(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
             print(script)
         return 0
     end = execute_run(prepared, screen, sigterm)
-    _print_best(prepared, end)
+    _print_best(end)
     if not end.complete:
         return 75
     return 3 if end.failed else 0
 
 
-def _print_best(prepared: PreparedRun, end: RunOutcome) -> None:
+def _print_best(end: RunOutcome) -> None:
     if end.snapshot is None:
         return
     best = end.snapshot.best
     if best is not None:
-        words = [f"best      trial {best.number}: {end.snapshot.metric} {error_text(best.error)}"]
-        words += [params_text(best.params)] if best.params else []
-        print("  ".join(words))
+        line = f"best      trial {best.number}: {end.snapshot.metric} {error_text(best.error)}"
+        print(f"{line}  {params_text(best.params)}" if best.params else line)
     print(f"results   {end.snapshot.results}")

@@ -67,17 +67,17 @@ def run_status(args: argparse.Namespace) -> int:
 # --- decisions ---------------------------------------------------------------------------------------
 
 
-def study_status(driver: str, *, live: bool, packed: bool, left: int | None) -> StudyStatus:
+def study_status(driver: str, *, live: bool, packed: bool, unfinished: int | None) -> StudyStatus:
     """How a study stands.
 
-    ``driver`` names who said something last, empty once a driver ended in peace; ``live`` whether one holds
-    the study; ``packed`` whether all that was recorded is in one file; ``left`` how many trials are to go, where known.
+    ``driver`` names who said something last, empty once a driver ended in peace; ``live`` whether one holds the study;
+    ``packed`` whether all that was recorded is in one file; ``unfinished`` how many trials are to go, where known.
     """
     if live:
         return StudyStatus("running", f"running: {driver}" if driver else "running")
-    if packed and not left:  # a driver that was to add trials leaves the file packed until its first
+    if packed and not unfinished:  # a driver that was to add trials leaves the file packed until its first
         return StudyStatus("finished", "finished: everything is in this one file")
-    todo = f" with {formatting.counted(left, 'trial')} to go" if left else ""
+    todo = f" with {formatting.counted(unfinished, 'trial')} to go" if unfinished else ""
     go_on = "the same command goes on from here"
     if driver:
         return StudyStatus("gone", f"its driver is gone{todo} ({driver}); {go_on}")
@@ -97,15 +97,16 @@ def parse_timestamp(value: object) -> float:
 
 def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
     """The snapshot that a driver wrote down as plain values."""
-    known = {field.name for field in fields(RunningTrial)}
-    running = [RunningTrial(**{k: v for k, v in item.items() if k in known}) for item in status.get("running", ())]
+    running = [RunningTrial(**_known_fields(RunningTrial, item)) for item in status.get("running", ())]
     best = status.get("best")
+    if best is not None:
+        best = TrialRecord(**{**_known_fields(TrialRecord, best), "state": TrialState(best["state"])})
     return RunSnapshot(
         study=str(status.get("study", "")),
         results=Path(status.get("results", "")),
         total=int(status.get("total", 0)),
         counts=dict(status.get("counts", {})),
-        best=best if best is None or isinstance(best, TrialRecord) else _record_from(best),
+        best=best,
         running=tuple(running),
         workers=int(status.get("workers", 0)),
         seconds=float(status.get("seconds", 0.0)),
@@ -116,10 +117,9 @@ def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
     )
 
 
-def _record_from(values: Mapping[str, Any]) -> TrialRecord:
-    known = {field.name for field in fields(TrialRecord)}
-    kept = {name: value for name, value in values.items() if name in known}
-    return TrialRecord(**{**kept, "state": TrialState(kept["state"])})
+def _known_fields(kind: type[RunningTrial | TrialRecord], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that this version has a field for: the driver may be of a later one."""
+    return {field.name: values[field.name] for field in fields(kind) if field.name in values}
 
 
 # --- what is shown -----------------------------------------------------------------------------------
@@ -142,30 +142,30 @@ def read_status(file: Path, now: float) -> StatusReport:
     from ptydask.store import reader
 
     with reader.open(file) as results:
-        said = results.last_words() or {}
-        run = snapshot_from(said["run"]) if said.get("run") else None
+        written = results.last_words() or {}
+        run = snapshot_from(written["run"]) if written.get("run") else None
         driver = ""
-        if said.get("pid") is not None:
-            driver = f"process {said.get('pid')} on {formatting.printable_text(str(said.get('host')))}"
-            driver += f" since {said.get('since')}"
-        left = None if run is None else run.total - run.recorded
+        if written.get("pid") is not None:
+            driver = f"process {written.get('pid')} on {formatting.printable_text(str(written.get('host')))}"
+            driver += f" since {written.get('since')}"
+        unfinished = None if run is None else run.total - run.recorded
         if run is not None and results.packed:  # its driver may have packed more than it wrote down
-            left = max(0, run.total - max(run.recorded, len(results.records())))
-        how = study_status(driver, live=results.live, packed=results.packed, left=left)
+            unfinished = max(0, run.total - max(run.recorded, len(results.records())))
+        standing = study_status(driver, live=results.live, packed=results.packed, unfinished=unfinished)
         if run is None:
             run = snapshot_of_records(results.records(), results.meta, file, complete=results.packed)
-    updated = str(said.get("updated", ""))
-    return StatusReport(how, run, updated, max(0.0, now - parse_timestamp(updated)) if updated else 0.0)
+    updated = str(written.get("updated", ""))
+    return StatusReport(standing, run, updated, max(0.0, now - parse_timestamp(updated)) if updated else 0.0)
 
 
-def seen_object(seen: StatusReport) -> dict[str, Any]:
+def status_object(report: StatusReport) -> dict[str, Any]:
     """What ``--format json`` prints."""
-    run = seen.run
-    running = seen.standing.state == "running"
+    run = report.run
+    running = report.standing.state == "running"
     return {
         "study": run.study,
-        "state": seen.standing.state,
-        "text": seen.standing.text,
+        "state": report.standing.state,
+        "text": report.standing.text,
         "results": str(run.results),
         "total": run.total or None,
         "recorded": run.recorded,
@@ -178,53 +178,53 @@ def seen_object(seen: StatusReport) -> dict[str, Any]:
         "workers": run.workers if running else 0,
         "seconds": run.seconds,
         "remaining": run.remaining if running else None,
-        "updated": seen.updated or None,
+        "updated": report.updated or None,
     }
 
 
-def seen_lines(seen: StatusReport, width: int, height: int, *, glyphs: Glyphs) -> list[Line]:
+def status_lines(report: StatusReport, width: int, height: int, *, glyphs: Glyphs) -> list[Line]:
     """What a person is shown, in at most ``height`` lines of at most ``width`` characters."""
-    running = seen.standing.state == "running"
-    style = {"running": "green", "finished": "bold"}.get(seen.standing.state, "yellow")
-    head: list[Line] = wrap_words(seen.standing.text.split(" "), width, style, " ")
-    span = duration_text(seen.run.seconds)
-    over = f"its last driver ran {span}" if seen.updated else f"{span} in all trials together"
+    running = report.standing.state == "running"
+    style = {"running": "green", "finished": "bold"}.get(report.standing.state, "yellow")
+    head: list[Line] = wrap_words(report.standing.text.split(" "), width, style, " ")
+    span = duration_text(report.run.seconds)
+    over = f"its last driver ran {span}" if report.updated else f"{span} in all trials together"
     foot: list[Line] = []
-    if seen.updated:
-        foot = wrap_words([f"as of {seen.updated}", f"{duration_text(seen.age)} ago"], width, "dim")
+    if report.updated:
+        foot = wrap_words([f"as of {report.updated}", f"{duration_text(report.age)} ago"], width, "dim")
     room = max(1, height - len(head) - len(foot))
-    return [*head, *render_frame(seen.run, width, room, glyphs, over="" if running else over), *foot]
+    return [*head, *render_frame(report.run, width, room, glyphs, over="" if running else over), *foot]
 
 
-def _print_status(seen: StatusReport, how: str) -> bool:
+def _print_status(report: StatusReport, form: str) -> bool:
     """Print it; False when nobody reads any more."""
-    if how == "table":
+    if form == "table":
         width = window_size(sys.stdout)[0] - 1 if sys.stdout.isatty() else 100
         glyphs = BLOCKS if formatting.unicode_ready(sys.stdout) else ASCII
-        lines = seen_lines(seen, width, 10_000, glyphs=glyphs)
+        lines = status_lines(report, width, 10_000, glyphs=glyphs)
         return formats.print_text("".join(f"{text_of(line)}\n" for line in lines))
-    if how == "csv":
-        values = seen_object(seen)
+    if form == "csv":
+        values = status_object(report)
         flat = {k: v for k, v in values.items() if not isinstance(v, dict | list)}
         flat |= {f"counts.{word}": count for word, count in values["counts"].items()}
-        flat["best"] = None if seen.run.best is None else seen.run.best.number
+        flat["best"] = None if report.run.best is None else report.run.best.number
         return formats.print_text(formats.csv_text(list(flat), [flat]))
-    return formats.print_text(formats.object_text(seen_object(seen), how))
+    return formats.print_text(formats.object_text(status_object(report), form))
 
 
-def _watch_status(file: Path, every: float, how: str) -> None:
+def _watch_status(file: Path, interval: float, form: str) -> None:
     """Show it again and again until the run has ended: in place on a terminal."""
-    screen = Screen(sys.stdout, os.environ) if how == "table" and can_redraw(sys.stdout, os.environ) else None
+    screen = Screen(sys.stdout, os.environ) if form == "table" and can_redraw(sys.stdout, os.environ) else None
     try:
         while True:
-            seen = read_status(file, time.time())
+            report = read_status(file, time.time())
             if screen is not None:
-                screen.draw(partial(seen_lines, seen, glyphs=screen.glyphs))
-            elif not _print_status(seen, how):
+                screen.draw(partial(status_lines, report, glyphs=screen.glyphs))
+            elif not _print_status(report, form):
                 return
-            if seen.standing.state != "running":
+            if report.standing.state != "running":
                 return
-            time.sleep(every)
+            time.sleep(interval)
     finally:
         if screen is not None:
             screen.close()

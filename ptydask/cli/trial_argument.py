@@ -11,7 +11,7 @@ from ptydask.errors import StoreError, UsageError, nearest_number
 from ptydask.model import TrialRecord, ranked
 
 if TYPE_CHECKING:
-    from ptydask.store.reader import Results
+    from ptydask.store.reader import Results, TrialData
 
 
 def parse_trial(text: str) -> int | str:
@@ -39,23 +39,33 @@ def find_trial(which: int | str, results: Results) -> TrialRecord:
     return by_number[int(which)]
 
 
+def read_trial(which: int | str, results: Results) -> TrialData:
+    """Everything about the trial that is meant. Raises what :func:`find_trial` raises."""
+    return results.trial(find_trial(which, results).number)
+
+
 def completed_trials(results: Results) -> list[TrialRecord]:
     """The completed trials, the best first. Raises StoreError where there is none."""
     records = results.records()
-    found = ranked(records, results.meta.direction)
-    if not found:
+    completed = ranked(records, results.meta.direction)
+    if not completed:
         raise StoreError(f"{results.path}: no trial has completed so far ({len(records)} recorded)")
-    return found
+    return completed
 
 
 def absence_text(number: int, records: Iterable[TrialRecord]) -> str:
     """For an error's text: what became of trial ``number``, of which there is no record."""
-    rows = list(records)
-    again = {row.retry_of: row.number for row in rows if row.retry_of is not None}
+    numbers: list[int] = []
+    retries: dict[int, int] = {}
+    for record in records:
+        numbers.append(record.number)
+        if record.retry_of is not None:
+            retries[record.retry_of] = record.number
     later: list[int] = []
-    last = number
-    while (last := again.pop(last, -1)) >= 0:
-        later.append(last)
+    attempt = number
+    while attempt in retries:
+        attempt = retries.pop(attempt)  # each once, whatever the file says
+        later.append(attempt)
     if later:
         return f"trial {number} was interrupted and tried again as trial {', then '.join(map(str, later))}"
-    return f"there is no trial {number}; {nearest_number(number, [row.number for row in rows])}"
+    return f"there is no trial {number}; {nearest_number(number, numbers)}"

@@ -1,7 +1,4 @@
-"""``pack``, ``verify`` and ``rebuild``: results files kept in order; ``merge`` and ``info`` are modules beside this.
-
-Importing this module imports the standard library alone; the handlers import what they need.
-"""
+"""``pack``, ``verify`` and ``rebuild``: results files kept in order; ``merge`` and ``info`` are modules beside this."""
 
 from __future__ import annotations
 
@@ -99,32 +96,34 @@ def run_pack(args: argparse.Namespace) -> int:
     if args.out is not None and args.drop_checkpoints:
         raise UsageError("--drop-checkpoints: with -o nothing but OUT.h5 is changed")
     rule = retention.parse(args.arrays)
-    done = packing.pack(args.file, rule, out=args.out, dry_run=args.dry_run, drop_checkpoints=args.drop_checkpoints)
-    formats.print_text("".join(f"{line}\n" for line in pack_lines(done, dry_run=args.dry_run)))
-    for line in done.damaged:
+    report = packing.pack(args.file, rule, out=args.out, dry_run=args.dry_run, drop_checkpoints=args.drop_checkpoints)
+    formats.print_text("".join(f"{line}\n" for line in pack_lines(report, dry_run=args.dry_run)))
+    for line in report.damaged:
         print_notice(line)
-    return 1 if done.damaged else 0
+    return 1 if report.damaged else 0
 
 
-def pack_lines(done: PackReport, *, dry_run: bool) -> list[str]:
+def pack_lines(report: PackReport, *, dry_run: bool) -> list[str]:
     """What packing did, or would do, for a person."""
-    path, trials = from_here(done.path), counted(done.trials, "trial")
-    before, after = size_text(done.before), size_text(done.after)
+    path, trials = from_here(report.path), counted(report.trials, "trial")
+    before, after = size_text(report.before), size_text(report.after)
     if dry_run:
         lines = [f"{path}: would hold {trials}; {before} before, about {after} then"]
-    elif done.changed:
+    elif report.changed:
         lines = [f"{path}: holds {trials}; {before} before, {after} now"]
     else:
         lines = [f"{path}: one file already, with {trials}; nothing to do"]
-    if done.dropped:
+    if report.dropped:
         word = "would be dropped" if dry_run else "dropped"
-        lines.append(f"{done.bulk} {word} of {counted(len(done.dropped), 'trial')}, kept of {done.with_arrays}")
-    if done.unfinished:
+        lines.append(f"{report.bulk} {word} of {counted(len(report.dropped), 'trial')}, kept of {report.with_arrays}")
+    if report.unfinished:
         from ptydask.store import names
 
-        under_way = f"{counted(done.unfinished, 'trial')} {'was' if done.unfinished == 1 else 'were'} under way"
-        stay = f"checkpoints stay in {names.folder_of(done.path).name}/, and `ptydask run` goes on with them"
-        lines.append(f"{under_way}: {stay if done.checkpoints_kept else 'given up, checkpoints removed'}")
+        verb = "was" if report.unfinished == 1 else "were"
+        outcome = "given up, checkpoints removed"
+        if report.checkpoints_kept:
+            outcome = f"checkpoints stay in {names.folder_of(report.path).name}/, and `ptydask run` goes on with them"
+        lines.append(f"{counted(report.unfinished, 'trial')} {verb} under way: {outcome}")
     return lines
 
 
@@ -135,20 +134,21 @@ def run_verify(args: argparse.Namespace) -> int:
     """``ptydask verify``: 0 intact, 1 damaged."""
     from ptydask.store.upkeep import verify
 
-    found = verify.verify(args.file, progress=_progress_counter())
+    report = verify.verify(args.file, progress=_progress_counter())
     if args.format == "json":
-        formats.print_text(formats.json_text(_report_object(found)))
-        return 0 if found.intact else 1
-    for problem in found.problems:
+        formats.print_text(formats.json_text(_report_object(report)))
+        return 0 if report.intact else 1
+    for problem in report.problems:
         print_notice(str(problem))
-    read = f"{counted(found.trials, 'trial')} in {counted(found.files, 'file')} read"
-    if found.intact:
+    read = f"{counted(report.trials, 'trial')} in {counted(report.files, 'file')} read"
+    if report.intact:
         formats.print_text(f"{args.file}: intact, {read}\n")
         return 0
-    what = [counted(len(found.problems), "problem")]
-    what += [f"{counted(len(found.damaged), 'trial')} damaged"] if found.damaged else []
-    formats.print_text(f"{args.file}: damaged: {', '.join(what)}; {read}\n")
-    print_notice(found.advice)
+    damage = counted(len(report.problems), "problem")
+    if report.damaged:
+        damage += f", {counted(len(report.damaged), 'trial')} damaged"
+    formats.print_text(f"{args.file}: damaged: {damage}; {read}\n")
+    print_notice(report.advice)
     return 1
 
 
@@ -158,22 +158,24 @@ def _progress_counter() -> Callable[[int, int], None] | None:
         return None
 
     def count(done: int, total: int) -> None:
-        end = "\r" if done < total else "\r\x1b[K"
-        print(f"\r{done}/{total} trials" if done < total else "", end=end, file=sys.stderr, flush=True)
+        line = f"\r{done}/{total} trials\r" if done < total else "\r\x1b[K"
+        print(line, end="", file=sys.stderr, flush=True)
 
     return count
 
 
-def _report_object(found: VerifyReport) -> dict[str, Any]:
+def _report_object(report: VerifyReport) -> dict[str, Any]:
     return {
-        "file": str(found.path),
-        "intact": found.intact,
-        "kind": found.kind,
-        "trials": found.trials,
-        "files": found.files,
-        "damaged": list(found.damaged),
-        "problems": [{"file": str(p.file), "trial": p.trial, "where": p.where, "what": p.what} for p in found.problems],
-        "advice": found.advice,
+        "file": str(report.path),
+        "intact": report.intact,
+        "kind": report.kind,
+        "trials": report.trials,
+        "files": report.files,
+        "damaged": list(report.damaged),
+        "problems": [
+            {"file": str(p.file), "trial": p.trial, "where": p.where, "what": p.what} for p in report.problems
+        ],
+        "advice": report.advice,
     }
 
 
@@ -184,33 +186,30 @@ def run_rebuild(args: argparse.Namespace) -> int:
     """``ptydask rebuild``: 0; 1 where of a trial only the numbers, or nothing, could be saved."""
     from ptydask.store.upkeep import rebuild
 
-    done = rebuild.rebuild(args.file, args.out)
-    for line in done.trouble:
+    report = rebuild.rebuild(args.file, args.out)
+    for line in report.trouble:
         print_notice(line)
-    formats.print_text("".join(f"{line}\n" for line in rebuild_lines(done)))
-    return 1 if done.numbers_only or done.lost else 0
+    formats.print_text("".join(f"{line}\n" for line in rebuild_lines(report)))
+    return 1 if report.numbers_only or report.lost else 0
 
 
-def rebuild_lines(done: RebuildReport) -> list[str]:
+def rebuild_lines(report: RebuildReport) -> list[str]:
     """What was rebuilt, for a person."""
     from ptydask.store.upkeep.merge_plan import format_spans
 
-    path, trials = from_here(done.path), counted(done.trials, "trial")
-    if not done.written:
+    path, trials = from_here(report.path), counted(report.trials, "trial")
+    if not report.written:
         return [f"{path}: nothing is damaged, {trials}; nothing to do"]
-    what = "holds" if done.packed else "is the index of"
-    lines = [f"{path}: {what} {trials} that {'is' if done.trials == 1 else 'are'} whole"]
-    if done.numbers_only:
-        lines.append(
-            f"only the numbers of {counted(len(done.numbers_only), 'trial')}: {format_spans(done.numbers_only)}"
-        )
-    if done.lost:
-        lines.append(f"lost: {counted(len(done.lost), 'trial')}: {format_spans(done.lost)}")
-    if not done.described:
+    holds, verb = "holds" if report.packed else "is the index of", "is" if report.trials == 1 else "are"
+    lines = [f"{path}: {holds} {trials} that {verb} whole"]
+    for loss, numbers in (("only the numbers of", report.numbers_only), ("lost:", report.lost)):
+        if numbers:
+            lines.append(f"{loss} {counted(len(numbers), 'trial')}: {format_spans(numbers)}")
+    if not report.described:
         lines.append("the study's settings are not known any more: `ptydask run` with its params file fills them in")
-    lines += [f"moved to {from_here(path)}" for path in done.aside]
-    if not done.packed:
-        lines.append(f"`ptydask pack {done.path.name}` makes it one file, `ptydask run` goes on with the study")
+    lines += [f"moved to {from_here(path)}" for path in report.aside]
+    if not report.packed:
+        lines.append(f"`ptydask pack {report.path.name}` makes it one file, `ptydask run` goes on with the study")
     return lines
 
 

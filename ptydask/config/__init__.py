@@ -60,14 +60,19 @@ def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
     source, data = reading.read(path)
     try:
         formats = [cast(Format, registry.load("formats", name)()) for name in registry.names("formats")]
-        crooked = _find_format(data, formats)
-        said = () if crooked is None else crooked.straighten(data)
+        # --set may decide what kind of file this is, so the format is looked for again afterwards.
+        form = _find_format(data, formats)
+        repairs = () if form is None else form.straighten(data)
         data = copy.deepcopy(data)
         for key, new in overrides.settings:
             reading.set_value(data, key, new)
-        form = _require_format(data, formats)
+        form = _find_format(data, formats)
+        if form is None:
+            hint = "a PtyRAD params file has the section init_params, "
+            hint += "a W&B sweep file the keys method and parameters"
+            raise ConfigError("is no file that ptydask knows", key=next(iter(data), "(empty mapping)"), hint=hint)
         plan = form.plan(source, data, overrides)
-        plan = replace(plan, notices=(*said, *plan.notices, *_check_plan(plan, form, overrides)))
+        plan = replace(plan, notices=(*repairs, *plan.notices, *_check_plan(plan, form, overrides)))
     except ConfigError as error:
         raise error.in_file(path) from None
     except RecursionError:
@@ -120,13 +125,6 @@ def _find_format(data: dict[str, Any], formats: Sequence[Format]) -> Format | No
     return next((candidate for candidate in formats if candidate.recognises(data)), None)
 
 
-def _require_format(data: dict[str, Any], formats: Sequence[Format]) -> Format:
-    if (form := _find_format(data, formats)) is not None:
-        return form
-    known = "a PtyRAD params file has the section init_params, a W&B sweep file the keys method and parameters"
-    raise ConfigError("is no file that ptydask knows", key=next(iter(data), "(empty mapping)"), hint=known)
-
-
 def _check_plan(plan: StudyPlan, form: Format, overrides: Overrides) -> tuple[str, ...]:
     """What the sampler factory and the storage refuse, and what they say; imported here, as both load Optuna."""
     from ptydask import sampling
@@ -137,8 +135,7 @@ def _check_plan(plan: StudyPlan, form: Format, overrides: Overrides) -> tuple[st
     urls.parse(plan.storage, plan.results)
     try:
         return sampling.rehearse_search(plan)
-    except ConfigError as e:
-        key = form.key_of(e.key)
-        if overrides.sampler is not None and e.key.startswith("sampler_params"):
-            key = "--sampler"
-        raise ConfigError(e.rule, file=e.file, key=key, value=e.value, hint=e.hint) from None
+    except ConfigError as error:
+        by_option = overrides.sampler is not None and error.key.startswith("sampler_params")
+        key = "--sampler" if by_option else form.key_of(error.key)
+        raise ConfigError(error.rule, file=error.file, key=key, value=error.value, hint=error.hint) from None

@@ -36,9 +36,8 @@ class _YamlLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
             key = self.construct_object(key_node)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is there twice", key_node.start_mark
-                )
+                problem = f"the key {key!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -61,17 +60,16 @@ _YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+012
 
 def read(path: Path) -> tuple[SourceFile, dict[str, Any]]:
     """The file as it is and the mapping in it. Raises ConfigError with the file, and the line where there is one."""
-    form = _file_format(path)
-    text = _read_text(path)
     try:
-        data = {"yaml": _parse_yaml, "json": _parse_json, "toml": _parse_toml}[form](text)
+        form = _file_format(path)
+        text = _read_text(path)
+        data = _PARSERS[form](text)
+        if data is None:
+            raise ConfigError("holds no settings")
+        if not isinstance(data, dict):
+            raise ConfigError(f"must be a mapping of sections, not {type_name(data)}", value=data)
     except ConfigError as error:
-        raise ConfigError(
-            error.rule, file=path, key=error.key, value=error.value, hint=error.hint, line=error.line
-        ) from None
-    if not isinstance(data, dict):
-        rule = "holds no settings" if data is None else f"must be a mapping of sections, not {type_name(data)}"
-        raise ConfigError(rule, file=path, **({} if data is None else {"value": data}))
+        raise error.in_file(path) from None
     return SourceFile(path, text, form), data
 
 
@@ -107,20 +105,20 @@ def type_name(thing: object) -> str:
 def _file_format(path: Path) -> str:
     try:
         if path.is_dir():
-            raise ConfigError("is a folder; a params file is needed", file=path)
+            raise ConfigError("is a folder; a params file is needed")
         if not path.exists():
-            raise ConfigError("no such file", file=path, hint=near_file(path))
+            raise ConfigError("no such file", hint=near_file(path))
         if not path.is_file():
-            raise ConfigError("is not an ordinary file", file=path)
+            raise ConfigError("is not an ordinary file")
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot be read: {_error_reason(error)}", file=path) from None
+        raise ConfigError(f"cannot be read: {_error_reason(error)}") from None
     suffix = path.suffix.lower()
     if suffix == ".py":
         hint = "a .py params file would be run as a program; write it as .yaml, .json or .toml; "
         hint += f"for a program write a sweep file with program: {path.name}"
-        raise ConfigError("Python files are not read", file=path, hint=hint)
+        raise ConfigError("Python files are not read", hint=hint)
     if suffix not in SUFFIXES:
-        raise ConfigError("the name must end in .yaml, .yml, .json or .toml", file=path, key="suffix", value=suffix)
+        raise ConfigError("the name must end in .yaml, .yml, .json or .toml", key="suffix", value=suffix)
     return SUFFIXES[suffix]
 
 
@@ -139,25 +137,20 @@ def _read_text(path: Path) -> str:
     try:
         size = path.stat().st_size
         if size > _MOST_BYTES:
-            raise ConfigError(f"has {size} bytes; a params file is text of a few pages", file=path)
+            raise ConfigError(f"has {size} bytes; a params file is text of a few pages")
         raw = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"cannot be read: {_error_reason(error)}", file=path) from None
+        raise ConfigError(f"cannot be read: {_error_reason(error)}") from None
     if not raw.strip():
-        raise ConfigError("the file is empty", file=path)
+        raise ConfigError("the file is empty")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise ConfigError(
-            "is not UTF-8 text",
-            file=path,
-            line=line,
-            key=f"byte {error.start}",
-            value=raw[error.start : error.start + 1],
-        ) from None
+        start = error.start
+        line, byte = raw.count(b"\n", 0, start) + 1, raw[start : start + 1]
+        raise ConfigError("is not UTF-8 text", line=line, key=f"byte {start}", value=byte) from None
     if "\0" in text:
-        raise ConfigError("is binary, not text", file=path, line=text.count("\n", 0, text.index("\0")) + 1)
+        raise ConfigError("is binary, not text", line=text.count("\n", 0, text.index("\0")) + 1)
     return text
 
 
@@ -166,7 +159,7 @@ def _error_reason(error: Exception) -> str:
 
 
 # Hostile scalars make PyYAML's constructors raise whatever Python's own int() and float() raise.
-_FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+_FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
 
 
 def _parse_yaml(text: str) -> Any:
@@ -182,73 +175,77 @@ def _parse_yaml(text: str) -> Any:
             loader.dispose()
     except yaml.YAMLError as error:
         raise _yaml_error(error) from None
+    except RecursionError:
+        raise ConfigError("is nested too deeply") from None
     except _FAILURES as error:
-        nested = isinstance(error, RecursionError)
-        raise ConfigError(
-            "is nested too deeply" if nested else f"cannot be read as YAML: {one_line(str(error))}"
-        ) from None
+        raise ConfigError(f"cannot be read as YAML: {one_line(str(error))}") from None
 
 
 def _yaml_error(error: yaml.YAMLError) -> ConfigError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    said = one_line(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error))
+    problem = one_line(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error))
     context = getattr(error, "context", None)
     hint = ""
-    if "'\\t'" in said:
+    if "'\\t'" in problem:
         hint = "YAML is indented with blanks, never with tabs"
-    elif "constructor for the tag" in said:
+    elif "constructor for the tag" in problem:
         hint = "write plain values; nothing in a params file is run"
-    rule = f"cannot be read as YAML: {said}" + (f" ({one_line(context)})" if context else "")
+    rule = f"cannot be read as YAML: {problem}"
+    if context:
+        rule += f" ({one_line(context)})"
     return ConfigError(rule, line=None if mark is None else mark.line + 1, hint=hint)
 
 
-def _count_nodes(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
+def _count_nodes(node: yaml.Node, counts: dict[int, int], above: set[int]) -> int:
     """How many values ``node`` is with its aliases spelled out; refuses too many, and an alias of itself."""
     if isinstance(node, yaml.ScalarNode):
         return 1
-    if id(node) in known:
-        return known[id(node)]
+    if id(node) in counts:
+        return counts[id(node)]
     line = node.start_mark.line + 1
     if id(node) in above:
         raise ConfigError("an alias stands for a part that holds it", line=line)
     above.add(id(node))
-    parts = [n for pair in node.value for n in pair] if isinstance(node, yaml.MappingNode) else node.value
-    total = 1 + sum(_count_nodes(part, known, above) for part in parts)
+    # A mapping node holds pairs of nodes, a sequence node holds nodes.
+    children = node.value
+    if isinstance(node, yaml.MappingNode):
+        children = [child for pair in node.value for child in pair]
+    total = 1 + sum(_count_nodes(child, counts, above) for child in children)
     above.discard(id(node))
     if total > _MOST_NODES:
         raise ConfigError(f"holds more than {_MOST_NODES} values once its aliases are spelled out", line=line)
-    known[id(node)] = total
+    counts[id(node)] = total
     return total
 
 
-def _parse_json(text: str) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, item in pairs:
-            if key in found:
-                raise ConfigError(f"the key {key!r} is there twice")
-            found[key] = item
-        return found
-
-    return _plain("JSON", partial(json.loads, object_pairs_hook=unique), text)
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in mapping:
+            raise ConfigError(f"the key {key!r} is there twice")
+        mapping[key] = item
+    return mapping
 
 
-def _parse_toml(text: str) -> Any:
-    return _plain("TOML", tomllib.loads, text)
-
-
-def _plain(form: str, parse: Callable[[str], Any], text: str) -> Any:
+def _parse_data(form: str, loads: Callable[[str], Any], text: str) -> Any:
     """The values in a JSON or TOML text; both parsers raise a ValueError that knows the line."""
     try:
-        return plain_values(parse(text))
+        return plain_values(loads(text))
     except RecursionError:
         raise ConfigError("is nested too deeply") from None
     except ValueError as error:
-        said = str(error)
-        at = re.search(r"\s*\(at line (\d+), column \d+\)|: line (\d+) column \d+ \(char \d+\)", said)
-        line = int(at[1] or at[2]) if at else None
-        said = said.replace(at[0], "") if at else said
-        raise ConfigError(f"cannot be read as {form}: {said}", line=line) from None
+        message, line = str(error), None
+        place = re.search(r"\s*\(at line (\d+), column \d+\)|: line (\d+) column \d+ \(char \d+\)", message)
+        if place is not None:
+            message, line = message.replace(place[0], ""), int(place[1] or place[2])
+        raise ConfigError(f"cannot be read as {form}: {message}", line=line) from None
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "yaml": _parse_yaml,
+    "json": partial(_parse_data, "JSON", partial(json.loads, object_pairs_hook=_unique_keys)),
+    "toml": partial(_parse_data, "TOML", tomllib.loads),
+}
 
 
 def plain_values(thing: Any, key: str = "") -> Any:
@@ -281,36 +278,38 @@ def set_value(data: dict[str, Any], key: str, new: Any) -> None:
 
     Raises ConfigError where the key leads through a value that holds nothing.
     """
-    *way, last = key.split(".")
-    here: Any = data
-    for depth, part in enumerate(way):
-        if isinstance(here, dict) and here.get(part) is None:
-            here[part] = {}
-        here = _step_into(here, part, ".".join(way[: depth + 1]))
-    if isinstance(here, dict):
-        here[last] = new
-    elif isinstance(here, list):
-        _step_into(here, last, key)
-        here[int(last)] = new
+    *parents, last = key.split(".")
+    container: Any = data
+    for depth, name in enumerate(parents):
+        if isinstance(container, dict) and container.get(name) is None:
+            container[name] = {}
+        container = _get_item(container, name, ".".join(parents[: depth + 1]))
+    if isinstance(container, dict):
+        container[last] = new
+    elif isinstance(container, list):
+        _get_item(container, last, key)  # refuses a place that the list does not have
+        container[int(last)] = new
     else:
-        raise ConfigError(f"{'.'.join(way)} is {type_name(here)} and holds no {last!r}", key=key, value=new)
+        raise ConfigError(f"{'.'.join(parents)} is {type_name(container)} and holds no {last!r}", key=key, value=new)
 
 
-def _step_into(here: Any, part: str, so_far: str) -> Any:
-    if isinstance(here, dict):
-        return here[part]
-    if isinstance(here, list):
-        if not (part.isascii() and part.isdecimal() and len(part) < 10) or int(part) >= len(here):
-            raise ConfigError(f"the list has places 0 to {len(here) - 1}", key=so_far, value=part)
-        return here[int(part)]
-    raise ConfigError(f"{type_name(here)} holds nothing", key=so_far, value=here)
+def _get_item(container: Any, name: str, key: str) -> Any:
+    if isinstance(container, dict):
+        return container[name]
+    if isinstance(container, list):
+        if not (name.isascii() and name.isdecimal() and len(name) < 10) or int(name) >= len(container):
+            raise ConfigError(f"the list has places 0 to {len(container) - 1}", key=key, value=name)
+        return container[int(name)]
+    raise ConfigError(f"{type_name(container)} holds nothing", key=key, value=container)
 
 
-def expect(thing: Any, what: str, key: str) -> Any:
+def expect(thing: Any, what: str, key: str, hint: str = "") -> Any:
     """``thing`` where it is ``what`` (``a mapping``, ``text``, ``true or false``, ``a list``); else ConfigError."""
-    if type_name(thing) != what:
-        hint = "put it in quotes" if what == "text" and type_name(thing) in ("a number", "true or false") else ""
-        raise ConfigError(f"must be {what}, not {type_name(thing)}", key=key, value=thing, hint=hint)
+    actual = type_name(thing)
+    if actual != what:
+        if what == "text" and actual in ("a number", "true or false"):
+            hint = "put it in quotes"
+        raise ConfigError(f"must be {what}, not {actual}", key=key, value=thing, hint=hint)
     return thing
 
 

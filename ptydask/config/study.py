@@ -15,24 +15,25 @@ TPE = ComponentSpec("TPESampler", {"multivariate": True, "group": True, "constan
 """Optuna's own default sampler, set for parameters that hang together and for many workers."""
 
 
-def check_name(given: str, key: str) -> str:
-    """``given``, where a file can be called after it. Raises ConfigError."""
-    if not given.strip():
-        raise ConfigError("must not be empty", key=key, value=given)
-    if len(given.encode(errors="surrogatepass")) > 150:
-        raise ConfigError("must be shorter, it becomes a file's name", key=key, value=given)
-    return given
+def check_name(name: str, key: str) -> str:
+    """``name``, where a file can be called after it. Raises ConfigError."""
+    if not name.strip():
+        raise ConfigError("must not be empty", key=key, value=name)
+    if len(name.encode(errors="surrogatepass")) > 150:
+        raise ConfigError("must be shorter, it becomes a file's name", key=key, value=name)
+    return name
 
 
 def results_name(study: str) -> str:
     """``NAME.h5``, with what a file system does not take written as ``%2F``; never hidden."""
-    safe = "".join(
-        c
-        if c.isprintable() and c not in '/\\:*?"<>|%'
-        else "".join(f"%{b:02X}" for b in c.encode(errors="surrogatepass"))
-        for c in study
-    )
-    return f"{'%2E' + safe[1:] if safe.startswith('.') else safe}.h5"
+    safe = ""
+    for place, char in enumerate(study):
+        hidden = place == 0 and char == "."
+        if char.isprintable() and char not in '/\\:*?"<>|%' and not hidden:
+            safe += char
+        else:
+            safe += "".join(f"%{byte:02X}" for byte in char.encode(errors="surrogatepass"))
+    return f"{safe}.h5"
 
 
 def number(value: Any, key: str) -> int | float:
@@ -63,9 +64,9 @@ def check_timeout(value: Any, key: str) -> float | None:
     return float(value)
 
 
-def choose_seed(*given: tuple[Any, str]) -> int:
+def choose_seed(*seeds: tuple[Any, str]) -> int:
     """The first seed that is not None, of pairs with the key that each came from; else 0. Raises ConfigError."""
-    for value, key in given:
+    for value, key in seeds:
         if value is not None:
             return check_whole(value, key, 0, 2**32 - 1)
     return DEFAULT_SEED

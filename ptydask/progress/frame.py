@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from ptydask.formatting import (
     NOTHING,
@@ -31,16 +30,10 @@ MOST_RUNNING = 16
 _STATES = (("complete", "green"), ("pruned", "yellow"), ("failed", "red"), ("running", "cyan"))
 
 
-@dataclass(frozen=True, slots=True)
-class Glyphs:
-    """The characters of a progress bar."""
-
-    full: str
-    empty: str
-
-
-BLOCKS = Glyphs("━", "─")
-ASCII = Glyphs("#", "-")
+Glyphs = tuple[str, str]
+"""The characters of the full and of the empty part of a progress bar."""
+BLOCKS: Glyphs = ("━", "─")
+ASCII: Glyphs = ("#", "-")
 
 
 def text_of(line: Line) -> str:
@@ -54,12 +47,16 @@ def render_frame(snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs,
     ``over``, the last line of a run that has ended, takes the place of what only a run under way has:
     running trials, workers and time left.
     """
-    head = [_title(snapshot, width), _progress(snapshot, width, glyphs), *_counts(snapshot, width, bool(over))]
-    best = _best(snapshot, width)
+    head = [
+        _title_line(snapshot, width),
+        _progress_line(snapshot, width, glyphs),
+        *_count_lines(snapshot, width, bool(over)),
+    ]
+    best = _best_lines(snapshot, width)
     if over:
         foot = wrap_words([over], width, "dim")
         return [_clip_line(line, width) for line in [*head, *best, *foot]][: max(1, height)]
-    foot = wrap_words(_footer(snapshot), width, "dim")
+    foot = wrap_words(_footer_words(snapshot), width, "dim")
     room = min(MOST_RUNNING, height - len(head) - len(best) - len(foot))
     rows = _running_rows(snapshot, width, room, glyphs)
     return [_clip_line(line, width) for line in [*head, *best, *rows, *foot]][: max(1, height)]
@@ -68,8 +65,8 @@ def render_frame(snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs,
 def progress_bar(done: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
     """The full and the empty part of a bar of ``width`` characters; ``done`` is clipped to 0..1."""
     share = min(1.0, max(0.0, done)) if math.isfinite(done) else 0.0
-    full = int(share * width)
-    return glyphs.full * full, glyphs.empty * (width - full)
+    count, (full, empty) = int(share * width), glyphs
+    return full * count, empty * (width - count)
 
 
 def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str:
@@ -91,12 +88,14 @@ def heartbeat_line(snapshot: RunSnapshot) -> str:
     """The run at this moment, in one line of a log."""
     parts = [f"{snapshot.recorded}/{snapshot.total} trials: {_count_words(snapshot)}"]
     if snapshot.running:
-        shown = ", ".join(f"{trial.number} at {_step_text(trial, snapshot)}" for trial in snapshot.running[:4])
+        trials = ", ".join(f"{trial.number} at {_step_text(trial, snapshot)}" for trial in snapshot.running[:4])
         more = len(snapshot.running) - 4
-        parts[0] += f" (trial {shown} and {more} more)" if more > 0 else f" (trial {shown})"
+        if more > 0:
+            trials += f" and {more} more"
+        parts[0] += f" (trial {trials})"
     if snapshot.best is not None:
         parts.append(f"best {error_text(snapshot.best.error)} (trial {snapshot.best.number})")
-    return "; ".join([*parts, *_footer(snapshot)])
+    return "; ".join([*parts, *_footer_words(snapshot)])
 
 
 def closing_line(snapshot: RunSnapshot) -> str:
@@ -113,14 +112,14 @@ def closing_line(snapshot: RunSnapshot) -> str:
 # --- the parts of a frame ------------------------------------------------------------------------------
 
 
-def _title(snapshot: RunSnapshot, width: int) -> Line:
+def _title_line(snapshot: RunSnapshot, width: int) -> Line:
     aim = "" if snapshot.direction == "minimize" else ", the larger the better"
     tail = f"  {snapshot.metric}{aim}"
     name = shorten_text(printable_text(snapshot.study), max(8, width - len(tail)))
     return ((name, "bold"), (tail, "dim"))
 
 
-def _progress(snapshot: RunSnapshot, width: int, glyphs: Glyphs) -> Line:
+def _progress_line(snapshot: RunSnapshot, width: int, glyphs: Glyphs) -> Line:
     if snapshot.total <= 0:
         return ((f"{snapshot.recorded} trials recorded", ""),)
     done = snapshot.recorded / snapshot.total
@@ -129,21 +128,25 @@ def _progress(snapshot: RunSnapshot, width: int, glyphs: Glyphs) -> Line:
     return ((full, "green"), (empty, "dim"), (tail, ""))
 
 
-def _counts(snapshot: RunSnapshot, width: int, over: bool) -> list[Line]:
+def _count_lines(snapshot: RunSnapshot, width: int, over: bool) -> list[Line]:
     """``10 complete  1 pruned``; on as many lines as it takes."""
-    words = [(f"{snapshot.counts.get(word, 0)} {word}", style) for word, style in _STATES[: 3 if over else 4]]
+    states = _STATES[:-1] if over else _STATES  # nothing is running any more
+    spans: list[Span] = []
+    for word, style in states:
+        count = snapshot.counts.get(word, 0)
+        spans.append((f"{count} {word}", style if count else "dim"))
     if snapshot.counts.get("lost", 0):
-        words.append((f"{snapshot.counts['lost']} lost and run again", "magenta"))
-    lines: list[Line] = [()]
-    for text, style in words:
-        span = (text, style if not text.startswith("0 ") else "dim")
-        if lines[-1] and len(text_of(lines[-1])) + 2 + len(text) > width:
-            lines.append(())
-        lines[-1] = (*lines[-1], ("  ", ""), span) if lines[-1] else (span,)
+        spans.append((f"{snapshot.counts['lost']} lost and run again", "magenta"))
+    lines: list[Line] = []
+    for span in spans:
+        if lines and len(text_of(lines[-1])) + 2 + len(span[0]) <= width:
+            lines[-1] = (*lines[-1], ("  ", ""), span)
+        else:
+            lines.append((span,))
     return lines
 
 
-def _best(snapshot: RunSnapshot, width: int) -> list[Line]:
+def _best_lines(snapshot: RunSnapshot, width: int) -> list[Line]:
     """The best trial so far with its parameters, wrapped to at most four lines."""
     best = snapshot.best
     if best is None:
@@ -161,12 +164,12 @@ def _running_rows(snapshot: RunSnapshot, width: int, room: int, glyphs: Glyphs) 
     trials = snapshot.running
     if room < 1 or not trials:
         return []
-    shown = trials if len(trials) <= room else trials[: room - 1]
-    digits = max((len(str(t.number)) for t in shown), default=1)
-    steps = max((len(_step_text(t, snapshot)) for t in shown), default=1)
-    workers = min(14, max((len(printable_text(t.worker)) for t in shown), default=0))
-    rows = [_running_row(t, snapshot, width, glyphs, (digits, steps, workers)) for t in shown]
-    more = len(trials) - len(shown)
+    listed = trials if len(trials) <= room else trials[: room - 1]
+    digits = max((len(str(t.number)) for t in listed), default=1)
+    steps = max((len(_step_text(t, snapshot)) for t in listed), default=1)
+    workers = min(14, max((len(printable_text(t.worker)) for t in listed), default=0))
+    rows = [_running_row(t, snapshot, width, glyphs, (digits, steps, workers)) for t in listed]
+    more = len(trials) - len(listed)
     return [*rows, ((f"... and {more} more", "dim"),)] if more else rows
 
 
@@ -178,13 +181,10 @@ def _running_row(
     if snapshot.iterations:
         full, empty = progress_bar(trial.step / snapshot.iterations, 8 if width < 60 else 16, glyphs)
         spans += [("  ", ""), (full, "cyan"), (empty, "dim")]
-    spans += [
-        ("  " + _step_text(trial, snapshot).rjust(steps), ""),
-        ("  " + error_text(trial.error).rjust(11), ""),
-    ]
+    spans.append(("  " + _step_text(trial, snapshot).rjust(steps) + "  " + error_text(trial.error).rjust(11), ""))
     if workers and width >= 60:
         spans.append(("  " + shorten_text(printable_text(trial.worker), workers).ljust(workers), "dim"))
-    if width - len(text_of(tuple(spans))) >= 16:
+    if width - len(text_of(tuple(spans))) >= 16:  # room for a parameter or two
         spans.append(("  " + params_text(trial.params), ""))
     return tuple(spans)
 
@@ -193,15 +193,15 @@ def _step_text(trial: RunningTrial, snapshot: RunSnapshot) -> str:
     return f"{trial.step}/{snapshot.iterations}" if snapshot.iterations else f"step {trial.step}"
 
 
-def _footer(snapshot: RunSnapshot) -> list[str]:
+def _footer_words(snapshot: RunSnapshot) -> list[str]:
     """Workers, time so far, time left."""
     count = snapshot.workers
     workers = "waiting for workers" if count == 0 else counted(count, "worker")
-    left = "time left not known yet"
+    remaining = "time left not known yet"
     if snapshot.remaining is not None and math.isfinite(snapshot.remaining):
-        left = f"{duration_text(snapshot.remaining)} left"
+        remaining = f"{duration_text(snapshot.remaining)} left"
     waiting = [printable_text(snapshot.waiting)] if snapshot.waiting else []
-    return [workers, *waiting, f"{duration_text(snapshot.seconds)} so far", left]
+    return [workers, *waiting, f"{duration_text(snapshot.seconds)} so far", remaining]
 
 
 def _count_words(snapshot: RunSnapshot) -> str:

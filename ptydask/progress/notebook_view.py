@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
-from ptydask.formatting import duration_text, inert_text
-from ptydask.model import RunSnapshot, TrialRecord, TrialState
-from ptydask.progress.frame import BLOCKS, Line, finished_line, render_frame
+from ptydask.formatting import inert_text
+from ptydask.progress.frame import BLOCKS, Line
+from ptydask.progress.screen import LinesFor
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
 
 _WIDTH, _HEIGHT = 110, 30
 """Characters and lines of the progress."""
@@ -23,66 +26,49 @@ _CSS = {"bold": "font-weight:bold", "dim": "opacity:.6", "yellow": "color:#b5890
 _CSS |= {"green": "color:#2aa152", "cyan": "color:#2a9d8f", "magenta": "color:#c0399f"}
 
 
-class DisplayHandle(Protocol):
-    """What ``IPython.display.display`` gives back for an output that can be replaced."""
-
-    def update(self, obj: Any) -> None:
-        """Replace what is shown."""
-
-
 def in_notebook() -> bool:
     """Whether this process is the kernel of a notebook; IPython is not imported to find out."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 
 
-class NotebookView:
-    """See :class:`ptydask.driver.contract.View`."""
+class NotebookScreen:
+    """What :class:`ptydask.progress.screen.Screen` is on a terminal, below a notebook's cell."""
+
+    glyphs = BLOCKS
 
     def __init__(self) -> None:
         self._handle: DisplayHandle | None = None
-        self._above: deque[Line] = deque(maxlen=_NOTICES)
         self._plan: list[Line] = []
+        self._notices: deque[Line] = deque(maxlen=_NOTICES)
         self._progress: list[Line] = []
-        self._shown = float("-inf")
+        self._displayed = float("-inf")
 
-    def plan(self, lines: Sequence[str]) -> None:
-        """Show the lines as they are."""
-        self._plan = [((inert_text(line), ""),) for line in lines]
-        self._show()
+    def draw(self, lines_for: LinesFor) -> None:
+        """Put the lines in the place of those drawn before, unless that was a moment ago."""
+        self._progress = lines_for(_WIDTH, _HEIGHT)
+        if time.monotonic() - self._displayed >= _PAUSE:
+            self._display()
 
-    def update(self, snapshot: RunSnapshot) -> None:
-        """Show the run as it is now."""
-        self._progress = render_frame(snapshot, _WIDTH, _HEIGHT, BLOCKS)
-        if time.monotonic() - self._shown >= _PAUSE:
-            self._show()
+    def above(self, lines: Iterable[str], style: str = "") -> None:
+        """Show lines that stay, above those that are redrawn: those without a style, the plan's, for good."""
+        kept = self._notices if style else self._plan
+        kept.extend(((inert_text(line), style),) for line in lines)
+        self._display()
 
-    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
-        """A new best and a failure stay above the progress."""
-        if best or record.state is TrialState.FAIL:
-            self._above.append(((finished_line(record, best, snapshot), "green" if best else "red"),))
-        self.update(snapshot)
+    def close(self) -> None:
+        """Show the last lines that were drawn."""
+        self._display()
 
-    def notice(self, text: str) -> None:
-        """Show the text above the progress, and leave it there."""
-        self._above.extend(((inert_text(line), "yellow"),) for line in text.splitlines())
-        self._show()
-
-    def close(self, final: RunSnapshot | None = None) -> None:
-        """Show how it ended."""
-        if final is not None:
-            self._progress = render_frame(final, _WIDTH, _HEIGHT, BLOCKS, over=f"took {duration_text(final.seconds)}")
-        self._show()
-
-    def _show(self) -> None:
+    def _display(self) -> None:
         from IPython.display import HTML, display
 
-        page = HTML(lines_html([*self._plan, *self._above, *self._progress]))
+        page = HTML(lines_html([*self._plan, *self._notices, *self._progress]))
         if self._handle is None:
             self._handle = display(page, display_id=True)
         else:
             self._handle.update(page)
-        self._shown = time.monotonic()
+        self._displayed = time.monotonic()
 
 
 def lines_html(lines: Sequence[Line]) -> str:

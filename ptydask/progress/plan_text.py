@@ -22,7 +22,7 @@ def plan_lines(plan: StudyPlan) -> list[str]:
         *_space_lines(plan.space, _file_values(plan)),
         *(_labelled_line(label, redact(printable_text(text))) for label, text in plan.details),
         _labelled_line("error", _error_text(plan)),
-        _labelled_line("search", _search(plan)),
+        _labelled_line("search", _search_text(plan)),
         _labelled_line("results", str(plan.results)),
         *([_labelled_line("storage", redact(plan.storage))] if plan.storage else []),
     ]
@@ -30,14 +30,14 @@ def plan_lines(plan: StudyPlan) -> list[str]:
 
 def trials_line(budget: Budget, workers: int, total: int, recorded: int) -> str:
     """``8 workers x 25 trials = 200 trials, 30 recorded already``; ``total`` is less where a grid has fewer points."""
-    asked = budget.trials(workers)
-    text = counted(asked, "trial")
+    wanted = budget.trials(workers)
+    text = counted(wanted, "trial")
     if not budget.total:
         text = f"{counted(workers, 'worker')} x {counted(budget.n_trials, 'trial')} = {text}"
-    if total < asked:
+    if total < wanted:
         text = f"{counted(total, 'trial')}, all points of the grid (asked for: {text})"
-    if total > asked:
-        text = f"{counted(total, 'trial')}, {total - asked} of them of another search before this grid"
+    if total > wanted:
+        text = f"{counted(total, 'trial')}, {total - wanted} of them of another search before this grid"
     if budget.timeout is not None:
         text += f", none started after {budget.timeout:g} s"
     return _labelled_line("trials", text + (f", {recorded} recorded already" if recorded else ""))
@@ -67,16 +67,16 @@ def _file_values(plan: StudyPlan) -> dict[str, Scalar]:
 def _space_lines(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar]) -> list[str]:
     if not tuned:
         return [_labelled_line("tuning", "nothing: the file's own values")]
-    wide = max(map(len, tuned))
-    return [
-        _labelled_line(
-            "" if i else "tuning",
-            f"{name:<{wide}}  {shorten_text(printable_text(ranges.describe(among)), LONGEST)}"
-            + (" (whole numbers)" if isinstance(among, IntRange) else "")
-            + (f"  (file: {value_text(current[name])})" if name in current else ""),
-        )
-        for i, (name, among) in enumerate(tuned.items())
-    ]
+    width = max(map(len, tuned))
+    lines: list[str] = []
+    for name, dist in tuned.items():
+        text = f"{name:<{width}}  {shorten_text(printable_text(ranges.describe(dist)), LONGEST)}"
+        if isinstance(dist, IntRange):
+            text += " (whole numbers)"
+        if name in current:
+            text += f"  (file: {value_text(current[name])})"
+        lines.append(_labelled_line("" if lines else "tuning", text))
+    return lines
 
 
 def _error_text(plan: StudyPlan) -> str:
@@ -85,7 +85,7 @@ def _error_text(plan: StudyPlan) -> str:
     return f"{printable_text(plan.metric)}{steps}, {plan.direction}d{until}"
 
 
-def _search(plan: StudyPlan) -> str:
+def _search_text(plan: StudyPlan) -> str:
     if not plan.space:
         return "none"
     pruner = plan.pruner.name if plan.pruner else "no pruning"

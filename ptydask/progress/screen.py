@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from ptydask.formatting import encodable_text, inert_text, unicode_ready
@@ -51,34 +52,29 @@ class Screen:
         """Put the lines in the place of those drawn before."""
         if self._closed:
             return
-        try:
+        with suppress(OSError, ValueError):
             width, height = self._fit_window()
             # One column and one line less than there are: no terminal wraps or scrolls then.
             lines = lines_for(max(10, width - 1), max(3, height - 1))
             self._live.start()
             self._live.update(styled(lines, self._stream), refresh=True)
             self._drawn = [len(text_of(line)) for line in lines]
-        except (OSError, ValueError):
-            return
 
-    def above(self, text: str, style: str = "") -> None:
-        """Print a line that stays, above those that are redrawn."""
-        try:
-            self._fit_window()
-            line = ((inert_text(text.rstrip()), style),)
-            self._console.print(styled([line], self._stream), soft_wrap=True)
-        except (OSError, ValueError):
-            return
+    def above(self, lines: Iterable[str], style: str = "") -> None:
+        """Print lines that stay, above those that are redrawn."""
+        for text in lines:
+            with suppress(OSError, ValueError):
+                self._fit_window()
+                line = ((inert_text(text.rstrip()), style),)
+                self._console.print(styled([line], self._stream), soft_wrap=True)
 
     def close(self) -> None:
         """Leave the lines as they are and show the cursor again. Harmless when called twice."""
         if self._closed:
             return
         self._closed = True
-        try:
+        with suppress(OSError, ValueError):
             self._live.stop()
-        except (OSError, ValueError):
-            return
 
     def _fit_window(self) -> tuple[int, int]:
         """Take the window's size; clear what a window made narrower has wrapped of the lines on it."""

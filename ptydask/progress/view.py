@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import IO
 
 from ptydask.driver.contract import View
 from ptydask.formatting import duration_text, encodable_text, inert_text
 from ptydask.model import RunSnapshot, TrialRecord, TrialState
 from ptydask.progress.frame import closing_line, finished_line, heartbeat_line, render_frame
-from ptydask.progress.notebook_view import NotebookView, in_notebook
+from ptydask.progress.notebook_view import NotebookScreen, in_notebook
 from ptydask.progress.screen import Screen, can_redraw
 
 HEARTBEAT = 60.0
@@ -33,26 +34,7 @@ def make_view(
 
 def python_view(stream: IO[str]) -> View:
     """A view of a run that Python code started: below the cell in a notebook, else on ``stream``."""
-    return NotebookView() if in_notebook() else make_view(stream)
-
-
-class NoView:
-    """Shows nothing."""
-
-    def plan(self, lines: Sequence[str]) -> None:
-        """See :class:`ptydask.driver.contract.View`."""
-
-    def update(self, snapshot: RunSnapshot) -> None:
-        """See :class:`ptydask.driver.contract.View`."""
-
-    def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
-        """See :class:`ptydask.driver.contract.View`."""
-
-    def notice(self, text: str) -> None:
-        """See :class:`ptydask.driver.contract.View`."""
-
-    def close(self, final: RunSnapshot | None = None) -> None:
-        """See :class:`ptydask.driver.contract.View`."""
+    return LiveView(NotebookScreen()) if in_notebook() else make_view(stream)
 
 
 class LogView:
@@ -92,45 +74,38 @@ class LogView:
 
     def _write_line(self, line: str) -> None:
         # A study of days does not end because its log cannot be written: disk full, terminal gone.
-        try:
+        with suppress(OSError, ValueError):
             self._stream.write(encodable_text(inert_text(line.rstrip()) + "\n", self._stream))
             self._stream.flush()
-        except (OSError, ValueError):
-            return
 
 
 class LiveView:
     """A frame that is redrawn in place. New best trials, failures and notices stay above it."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen | NotebookScreen) -> None:
         self._screen = screen
 
     def plan(self, lines: Sequence[str]) -> None:
         """Print the lines as they are."""
-        for line in lines:
-            self._screen.above(line)
+        self._screen.above(lines)
 
-    def update(self, snapshot: RunSnapshot) -> None:
-        """Redraw the frame."""
-        self._draw_frame(snapshot)
+    def update(self, snapshot: RunSnapshot, *, over: str = "") -> None:
+        """Redraw the frame; ``over`` says in its last line how a run has ended."""
+        glyphs = self._screen.glyphs
+        self._screen.draw(lambda width, height: render_frame(snapshot, width, height, glyphs, over=over))
 
     def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
         """Redraw; a new best and a failure also stay on the screen."""
         if best or record.state is TrialState.FAIL:
-            self._screen.above(finished_line(record, best, snapshot), "green" if best else "red")
-        self._draw_frame(snapshot)
+            self._screen.above([finished_line(record, best, snapshot)], "green" if best else "red")
+        self.update(snapshot)
 
     def notice(self, text: str) -> None:
         """Print the text above the frame."""
-        for line in text.splitlines():
-            self._screen.above(line, "yellow")
+        self._screen.above(text.splitlines(), "yellow")
 
     def close(self, final: RunSnapshot | None = None) -> None:
         """Leave the last frame on the screen, that of ``final`` where given, and show the cursor."""
         if final is not None:
-            self._draw_frame(final, over=f"took {duration_text(final.seconds)}")
+            self.update(final, over=f"took {duration_text(final.seconds)}")
         self._screen.close()
-
-    def _draw_frame(self, snapshot: RunSnapshot, *, over: str = "") -> None:
-        glyphs = self._screen.glyphs
-        self._screen.draw(lambda width, height: render_frame(snapshot, width, height, glyphs, over=over))

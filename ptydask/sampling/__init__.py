@@ -1,37 +1,19 @@
 """Samplers, pruners and distributions of Optuna from a plan's plain description of them."""
 
-from ptydask.sampling.described import from_json, search_space_json, value_distribution
-from ptydask.sampling.distributions import (
-    find_stale_param,
-    foreign_values,
-    from_optuna_params,
-    kept_attributes,
-    suggest,
-    to_optuna,
-    to_optuna_params,
-    unit_parameters,
-    value_attributes,
-)
-from ptydask.sampling.factory import build_pruner, build_sampler
-from ptydask.sampling.grid import grid_points, point_identity
-from ptydask.sampling.rehearsal import rehearse_search
-
-__all__ = [
-    "build_pruner",
-    "build_sampler",
-    "find_stale_param",
-    "foreign_values",
-    "from_json",
-    "from_optuna_params",
-    "grid_points",
-    "kept_attributes",
-    "point_identity",
-    "rehearse_search",
-    "search_space_json",
-    "suggest",
-    "to_optuna",
-    "to_optuna_params",
-    "unit_parameters",
-    "value_attributes",
-    "value_distribution",
-]
+from ptydask.sampling.described import from_json as from_json
+from ptydask.sampling.described import search_space_json as search_space_json
+from ptydask.sampling.described import value_distribution as value_distribution
+from ptydask.sampling.distributions import find_stale_param as find_stale_param
+from ptydask.sampling.distributions import foreign_values as foreign_values
+from ptydask.sampling.distributions import from_optuna_params as from_optuna_params
+from ptydask.sampling.distributions import kept_attributes as kept_attributes
+from ptydask.sampling.distributions import suggest as suggest
+from ptydask.sampling.distributions import to_optuna as to_optuna
+from ptydask.sampling.distributions import to_optuna_params as to_optuna_params
+from ptydask.sampling.distributions import unit_parameters as unit_parameters
+from ptydask.sampling.distributions import value_attributes as value_attributes
+from ptydask.sampling.factory import build_pruner as build_pruner
+from ptydask.sampling.factory import build_sampler as build_sampler
+from ptydask.sampling.grid import grid_points as grid_points
+from ptydask.sampling.grid import point_identity as point_identity
+from ptydask.sampling.rehearsal import rehearse_search as rehearse_search

@@ -17,8 +17,7 @@ from optuna.distributions import (
 
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
 from ptydask.sampling.distributions import to_optuna
-from ptydask.space import quantiles
-from ptydask.space import ranges as spaces
+from ptydask.space import quantiles, ranges
 
 DRAWN = "drawn"
 """Beside Optuna's ``name`` and ``attributes``: how the values are drawn, where Optuna has no such distribution."""
@@ -39,22 +38,22 @@ def search_space_json(space: Mapping[str, Distribution]) -> str:
 
 
 def _distribution_json(dist: Distribution) -> dict[str, Any]:
-    one = cast(dict[str, Any], json.loads(distribution_to_json(value_distribution(dist))))
+    entry = cast(dict[str, Any], json.loads(distribution_to_json(value_distribution(dist))))
     if isinstance(dist, QuantileDistribution):
-        one[DRAWN] = {"family": dist.family, "a": dist.a, "b": dist.b, "q": dist.q}
+        entry[DRAWN] = {"family": dist.family, "a": dist.a, "b": dist.b, "q": dist.q}
     elif isinstance(dist, WeightedChoice):
-        one[DRAWN] = {"weights": list(dist.weights)}
-    return one
+        entry[DRAWN] = {"weights": list(dist.weights)}
+    return entry
 
 
-def from_json(one: Mapping[str, Any]) -> Distribution:
+def from_json(entry: Mapping[str, Any]) -> Distribution:
     """The distribution that :func:`search_space_json` wrote as one entry. Raises ValueError, KeyError or TypeError."""
-    drawn, attributes = one.get(DRAWN), one["attributes"]
+    drawn, attributes = entry.get(DRAWN), entry["attributes"]
     if isinstance(drawn, Mapping) and "family" in drawn:
         return QuantileDistribution(**drawn)
     if isinstance(drawn, Mapping):
         return WeightedChoice(tuple(attributes["choices"]), tuple(drawn["weights"]))
-    match one["name"]:
+    match entry["name"]:
         case "CategoricalDistribution":
             return Choice(tuple(attributes["choices"]))
         case "IntDistribution":
@@ -90,4 +89,4 @@ def _quantile_range(dist: QuantileDistribution) -> BaseDistribution:
 
 def _grid_fits(low: float, high: float, step: float) -> bool:
     """Whether Optuna's decimal grid from ``low`` on ends at ``high``: 3 * 0.1 is 0.30000000000000004."""
-    return math.isfinite(high / step) and spaces.grid_high(low, high, step) == high
+    return math.isfinite(high / step) and ranges.grid_high(low, high, step) == high

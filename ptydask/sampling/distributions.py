@@ -24,8 +24,7 @@ from ptydask.model import (
     Scalar,
     WeightedChoice,
 )
-from ptydask.space import quantiles
-from ptydask.space import ranges as spaces
+from ptydask.space import quantiles, ranges
 
 _VALUE = "value of "
 """What the user attribute with a parameter's value is called, before the parameter's name."""
@@ -40,13 +39,13 @@ def to_optuna(dist: Distribution) -> BaseDistribution:
             return FloatDistribution(low, high, log=log, step=step)
         case IntRange(low, high, step, log):
             return IntDistribution(low, high, log=log, step=step)
-        case Choice(choices) if _by_u(dist) is None:
+        case Choice(choices) if _unit_form(dist) is None:
             return CategoricalDistribution(choices)
         case _:
             return FloatDistribution(0.0, 1.0)
 
 
-def _by_u(dist: Distribution) -> QuantileDistribution | WeightedChoice | None:
+def _unit_form(dist: Distribution) -> QuantileDistribution | WeightedChoice | None:
     """The distribution as one of ``u``; None where Optuna has it itself.
 
     Choices that Python holds equal, such as 1 and True, are to Optuna one and the same.
@@ -66,7 +65,7 @@ def _unit_of_value(dist: QuantileDistribution | WeightedChoice, value: Scalar) -
     """Raises ValueError for what is no value of ``dist``."""
     if isinstance(dist, WeightedChoice):
         return quantiles.unit_of_choice(dist, value)
-    if not spaces.is_number(value):
+    if not ranges.is_number(value):
         raise ValueError("not a number")
     return quantiles.unit_of_number(dist, cast(float, value))
 
@@ -81,18 +80,19 @@ def suggest(trial: Trial, space: Mapping[str, Distribution], spec: ComponentSpec
     Raises MissingDependency.
     """
     fixed = spec.configs.get("fixed_params") if spec.name == "PartialFixedSampler" else None
-    there = trial.user_attrs
-    said = {**value_attributes(space, fixed or {}), **there}
-    values = {name: _suggest_value(trial, name, dist, said) for name, dist in space.items()}
+    attributes = trial.user_attrs
+    noted = {**value_attributes(space, fixed or {}), **attributes}
+    values = {name: _suggest_value(trial, name, dist, noted) for name, dist in space.items()}
     for key, value in value_attributes(space, values).items():
-        if key not in there or (there[key], type(there[key])) != (value, type(value)):
+        if key not in attributes or (attributes[key], type(attributes[key])) != (value, type(value)):
             trial.set_user_attr(key, value)
     return values
 
 
-def _suggest_value(trial: Trial, name: str, dist: Distribution, said: Mapping[str, Any]) -> Scalar:
-    if (drawn := _by_u(dist)) is not None:
-        return _exact_value(name, drawn, trial.suggest_float(name, 0.0, 1.0), said)
+def _suggest_value(trial: Trial, name: str, dist: Distribution, noted: Mapping[str, Any]) -> Scalar:
+    drawn = _unit_form(dist)
+    if drawn is not None:
+        return _exact_value(name, drawn, trial.suggest_float(name, 0.0, 1.0), noted)
     match dist:
         case FloatRange(low, high, step, log):
             return trial.suggest_float(name, low, high, step=step, log=log)
@@ -102,25 +102,25 @@ def _suggest_value(trial: Trial, name: str, dist: Distribution, said: Mapping[st
             return trial.suggest_categorical(name, cast(Choice, dist).choices)
 
 
-def _exact_value(name: str, drawn: QuantileDistribution | WeightedChoice, u: float, said: Mapping[str, Any]) -> Scalar:
+def _exact_value(name: str, drawn: QuantileDistribution | WeightedChoice, u: float, noted: Mapping[str, Any]) -> Scalar:
     """The value at ``u``: the one that was written down beside it, where that is one of them."""
     key = f"{_VALUE}{name}"
-    if key in said and unit_matches(drawn, u, said[key]):
-        found: Scalar = said[key]
-        return found
+    if key in noted and unit_matches(drawn, u, noted[key]):
+        value: Scalar = noted[key]
+        return value
     return _value_at_unit(drawn, u)
 
 
 def unit_matches(dist: Distribution, u: float, value: Scalar) -> bool:
     """Whether ``u`` is that of ``value``, for a distribution that Optuna has not."""
-    drawn = _by_u(dist)
+    drawn = _unit_form(dist)
     if drawn is None:
         return False
-    at = _value_at_unit(drawn, u)
+    own = _value_at_unit(drawn, u)
     if isinstance(drawn, WeightedChoice):
-        return at is value or (at == value and type(at) is type(value))
+        return own is value or (own == value and type(own) is type(value))
     try:
-        return at == value or abs(_unit_of_value(drawn, value) - u) <= _SAME_U
+        return own == value or abs(_unit_of_value(drawn, value) - u) <= _SAME_U
     except ValueError:
         return False
 
@@ -129,11 +129,12 @@ def from_optuna_params(
     space: Mapping[str, Distribution], params: Mapping[str, Any], attributes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The values of a trial whose parameters, and user ``attributes``, Optuna has. Raises MissingDependency."""
-    found = {name: _by_u(space[name]) if name in space else None for name in params}
-    return {
-        name: value if (drawn := found[name]) is None else _exact_value(name, drawn, float(value), attributes or {})
-        for name, value in params.items()
-    }
+    values = dict(params)
+    for name, u in params.items():
+        drawn = _unit_form(space[name]) if name in space else None
+        if drawn is not None:
+            values[name] = _exact_value(name, drawn, float(u), attributes or {})
+    return values
 
 
 def to_optuna_params(space: Mapping[str, Distribution], params: Mapping[str, Scalar]) -> dict[str, Any]:
@@ -143,8 +144,8 @@ def to_optuna_params(space: Mapping[str, Distribution], params: Mapping[str, Sca
     """
     out: dict[str, Any] = dict(params)
     for name, value in params.items():
-        drawn = _by_u(space[name]) if name in space else None
-        if drawn is not None and spaces.contains(drawn, value):
+        drawn = _unit_form(space[name]) if name in space else None
+        if drawn is not None and ranges.contains(drawn, value):
             out[name] = _unit_of_value(drawn, value)
     return out
 
@@ -153,9 +154,9 @@ def value_attributes(space: Mapping[str, Distribution], params: Mapping[str, Sca
     """User attributes of Optuna's trial: the values of the parameters that Optuna knows as ``u``."""
     ours = unit_parameters(space)
     return {
-        f"{_VALUE}{name}": spaces.nearest_value(space[name], value)
+        f"{_VALUE}{name}": ranges.nearest_value(space[name], value)
         for name, value in params.items()
-        if name in ours and spaces.contains(space[name], value)
+        if name in ours and ranges.contains(space[name], value)
     }
 
 
@@ -171,32 +172,39 @@ def foreign_values(
 
     The other study may have had other settings, so its ``u`` says nothing: what stands beside it counts.
     """
-    ours = unit_parameters(space)
-    values = {name: attributes.get(f"{_VALUE}{name}", u) if name in ours else u for name, u in params.items()}
-    return values if all(spaces.contains(space[n], v) for n, v in values.items() if n in ours) else None
+    values = dict(params)
+    for name in unit_parameters(space) & params.keys():
+        values[name] = attributes.get(f"{_VALUE}{name}", params[name])
+        if not ranges.contains(space[name], values[name]):
+            return None
+    return values
 
 
 def find_stale_param(space: Mapping[str, Distribution], trial: FrozenTrial) -> str | None:
     """The first parameter that means another value in ``space`` than it did in ``trial``; None where none does."""
-    ours = unit_parameters(space)
     for name, u in trial.params.items():
-        said = trial.user_attrs.get(f"{_VALUE}{name}", ...)
-        if name in ours:
-            known = trial.distributions[name] == to_optuna(space[name])
-            if not known or (said is not ... and not unit_matches(space[name], float(u), said)):
+        key = f"{_VALUE}{name}"
+        if name not in space:
+            continue
+        if _unit_form(space[name]) is None:
+            if key in trial.user_attrs:  # it was u then, and is the value itself now
                 return name
-        elif name in space and said is not ...:
+            continue
+        if trial.distributions[name] != to_optuna(space[name]):
+            return name
+        if key in trial.user_attrs and not unit_matches(space[name], float(u), trial.user_attrs[key]):
             return name
     return None
 
 
 def unit_parameters(space: Mapping[str, Distribution]) -> frozenset[str]:
     """The parameters that Optuna knows as ``u``."""
-    return frozenset(name for name, dist in space.items() if _by_u(dist) is not None)
+    return frozenset(name for name, dist in space.items() if _unit_form(dist) is not None)
 
 
 def check_requirements(space: Mapping[str, Distribution]) -> None:
     """Raise MissingDependency where a distribution needs a package that is not installed."""
     for dist in space.values():
-        if (drawn := _by_u(dist)) is not None:
+        drawn = _unit_form(dist)
+        if drawn is not None:
             _value_at_unit(drawn, 0.5)

@@ -60,6 +60,7 @@ def build_pruner(spec: ComponentSpec | None, *, iterations: int | None) -> BaseP
 
 def _bound_resources(spec: ComponentSpec, iterations: int | None) -> ComponentSpec:
     configs = dict(spec.configs)
+    # PatientPruner wraps another pruner, under either of two names; Hyperband may be in there.
     for key in ("wrapped_pruner", "wrapped_pruner_configs"):
         inner = configs.get(key)
         if isinstance(inner, Mapping) and isinstance(inner.get("name"), str):
@@ -78,50 +79,50 @@ def _known_classes(kind: str) -> dict[str, type]:
     module = {"sampler": optuna.samplers, "pruner": optuna.pruners}.get(kind, optuna.samplers.nsgaii)
     # By its name, as BaseMutation came with Optuna 5.0: no setting of an older one asks for a mutation.
     base = getattr(module, f"Base{kind.capitalize()}")
-    ours: dict[str, type] = {"SweepHyperbandPruner": SweepHyperbandPruner} if kind == "pruner" else {}
-    return ours | {
-        name: thing
-        for name in module.__all__
-        if inspect.isclass(thing := getattr(module, name)) and issubclass(thing, base) and name[:4] != "Base"
-    }
+    classes: dict[str, type] = {"SweepHyperbandPruner": SweepHyperbandPruner} if kind == "pruner" else {}
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isclass(thing) and issubclass(thing, base) and not name.startswith("Base"):
+            classes[name] = thing
+    return classes
 
 
 def _find_class(kind: str, name: str, key: str) -> type:
-    known = _known_classes(kind)
-    if name not in known:
-        short = {spelling.lower(): full for full in known for spelling in (full, full.removesuffix(kind.capitalize()))}
-        meant = short.get(name.lower())
-        hint = (
-            f"did you mean {meant!r}?" if meant else nearest_hint(name, known) or f"known: {', '.join(sorted(known))}"
-        )
+    classes = _known_classes(kind)
+    if name not in classes:
+        spellings = {full.lower(): full for full in classes}
+        spellings |= {full.removesuffix(kind.capitalize()).lower(): full for full in classes}
+        hint = nearest_hint(name, classes) or f"known: {', '.join(sorted(classes))}"
+        if name.lower() in spellings:
+            hint = f"did you mean {spellings[name.lower()]!r}?"
         raise ConfigError(f"Optuna has no such {kind}", key=key, value=name, hint=hint)
     if name == "WilcoxonPruner":
         raise ConfigError(_NO_WILCOXON, key=key, value=name)
     if name in _PACKAGES:
         package, extra = _PACKAGES[name]
         require(package, f"{name} needs", extra)
-    return known[name]
+    return classes[name]
 
 
 def _build_component(kind: str, spec: ComponentSpec, key: str, seed: int, space: Mapping[str, Distribution]) -> object:
-    made = _find_class(kind, spec.name, f"{key}.name")
-    known = dict(inspect.signature(made).parameters)
+    component = _find_class(kind, spec.name, f"{key}.name")
+    parameters = dict(inspect.signature(component).parameters)
     configs = dict(spec.configs)
     if "wrapped_pruner_configs" in configs and spec.name == "PatientPruner":
         configs["wrapped_pruner"] = configs.pop("wrapped_pruner_configs")
     arguments = {}
     for name, value in configs.items():
         where = f"{key}.configs.{name}"
-        if name not in known:
-            hint = nearest_hint(name, known) or "it takes no settings"
+        if name not in parameters:
+            hint = nearest_hint(name, parameters) or "it takes no settings"
             raise ConfigError(f"{spec.name} has no such setting", key=where, value=value, hint=hint)
         own = to_optuna_params(space, value) if name in _VALUES and isinstance(value, Mapping) else value
-        arguments[name] = _check_argument(own, str(known[name].annotation), where, seed, space)
-    for name, parameter in known.items():
+        arguments[name] = _check_argument(own, str(parameters[name].annotation), where, seed, space)
+    for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in arguments:
             raise ConfigError(f"{spec.name} needs {name}", key=f"{key}.configs", value=dict(spec.configs))
-    _set_seed(spec.name, known, arguments, seed)
-    return _construct(_find_replacement(spec.name, space) or made, arguments, spec, key)
+    _set_seed(spec.name, parameters, arguments, seed)
+    return _construct(_find_replacement(spec.name, space) or component, arguments, spec, key)
 
 
 def _find_replacement(name: str, space: Mapping[str, Distribution]) -> Callable[..., object] | None:
@@ -131,7 +132,7 @@ def _find_replacement(name: str, space: Mapping[str, Distribution]) -> Callable[
     return functools.partial(ParallelGPSampler, space) if name == "GPSampler" else None
 
 
-def _set_seed(name: str, known: Mapping[str, Any], arguments: dict[str, Any], seed: int) -> None:
+def _set_seed(name: str, parameters: Mapping[str, Any], arguments: dict[str, Any], seed: int) -> None:
     """Every trial draws from its own stream, but the sequence of QMC is one for all trials."""
     base = arguments.get("seed")
     mixed = seed if base is None else random.Random(f"{base}/{seed}").getrandbits(32)
@@ -139,14 +140,14 @@ def _set_seed(name: str, known: Mapping[str, Any], arguments: dict[str, Any], se
         arguments["seed"] = base or 0
         arguments.setdefault("warn_independent_sampling", False)
         arguments.setdefault("independent_sampler", optuna.samplers.RandomSampler(seed=mixed))
-    elif "seed" in known:
+    elif "seed" in parameters:
         arguments["seed"] = mixed % 2**32
 
 
-def _construct(made: Callable[..., object], arguments: dict[str, Any], spec: ComponentSpec, key: str) -> object:
+def _construct(component: Callable[..., object], arguments: dict[str, Any], spec: ComponentSpec, key: str) -> object:
     try:
         with quiet_optuna():
-            return made(**arguments)
+            return component(**arguments)
     except ImportError as error:
         raise MissingDependency(f"{spec.name}: {one_line(str(error))}") from None
     except Exception as error:
@@ -190,10 +191,9 @@ def _build_nested(kind: str, value: Any, key: str, seed: int, space: Mapping[str
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise ConfigError("must be {name: ..., configs: {...}}", key=key, value=value)
-    if unknown := [name for name in value if name not in ("name", "configs")]:
-        raise ConfigError(
-            "unknown key", key=f"{key}.{unknown[0]}", value=value[unknown[0]], hint="known: name, configs"
-        )
+    for name in value:
+        if name not in ("name", "configs"):
+            raise ConfigError("unknown key", key=f"{key}.{name}", value=value[name], hint="known: name, configs")
     configs = value.get("configs") or {}
     if not isinstance(configs, Mapping):
         raise ConfigError("must be a mapping", key=f"{key}.configs", value=configs)
@@ -209,8 +209,8 @@ def _numbered_qmc_sampler(space: Mapping[str, Distribution]) -> Callable[..., ob
     one point twice; and it samples at random until a trial completes, as it does not know the space beforehand.
     """
     left_out = () if release.QMC_DRAWS_CHOICES else (CategoricalDistribution,)
-    every = {name: to_optuna(dist) for name, dist in sorted(space.items())}
-    dists = {name: dist for name, dist in every.items() if not (dist.single() or isinstance(dist, left_out))}
+    converted = {name: to_optuna(dist) for name, dist in sorted(space.items())}
+    dists = {name: dist for name, dist in converted.items() if not (dist.single() or isinstance(dist, left_out))}
 
     class NumberedQMCSampler(optuna.samplers.QMCSampler):
         number = 0

@@ -44,12 +44,12 @@ class ParallelGPSampler(GPSampler):
 
     def __init__(self, space: Mapping[str, Distribution], **arguments: Any) -> None:
         super().__init__(**arguments)
-        every = {name: to_optuna(dist) for name, dist in sorted(space.items())}
-        self._among = {name: dist for name, dist in every.items() if not dist.single()}
+        dists = {name: to_optuna(dist) for name, dist in sorted(space.items())}
+        self._search_space = {name: dist for name, dist in dists.items() if not dist.single()}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The whole space; Optuna would leave out a parameter once its range has changed."""
-        return dict(self._among)
+        return dict(self._search_space)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -81,12 +81,13 @@ def after_those_before(study: optuna.Study, trial: FrozenTrial, space: Space) ->
     while True:
         trials = study.get_trials(deepcopy=False)
         late = datetime.now() - _ABANDONED  # noqa: DTZ005 - Optuna's times are naive local ones
-        waiting = [
-            t.number
-            for t in trials
-            if t.number < trial.number and t.state is State.RUNNING
-            if not _has_values(t, space) and (t.datetime_start or late) > late
-        ]
+        waiting = []
+        for other in trials:
+            earlier = other.number < trial.number and other.state is State.RUNNING
+            abandoned = (other.datetime_start or late) <= late
+            if earlier and not abandoned and not _has_values(other, space):
+                waiting.append(other.number)
+        # Patience starts anew whenever the queue has moved on.
         if waiting != before:
             before, patient_until = waiting, time.monotonic() + PATIENCE
         if not waiting or time.monotonic() > patient_until:
@@ -104,22 +105,28 @@ def trials_with_values(trials: Iterable[FrozenTrial], space: Space, direction: S
     Those that were lost or interrupted are tried again and stay out, as do those outside of ``space``. An Optuna that
     ignores running trials gets them as COMPLETE with a middling value, so that their points are not suggested again.
     """
-    every = list(trials)
-    ended = [t for t in every if t.state.is_finished() and _lies_in_space(t, space)]
-    known = [(t, value) for t in ended if (value := _trial_value(t)) is not None]
-    running = [t for t in every if t.state is State.RUNNING]
-    if not known:
-        return running
-    worst = (max if direction is StudyDirection.MINIMIZE else min)(value for _, value in known)
+    completed: list[FrozenTrial] = []
+    failed: list[FrozenTrial] = []
+    running: list[FrozenTrial] = []
+    for trial in trials:
+        if trial.state is State.RUNNING:
+            running.append(trial)
+        elif not trial.state.is_finished() or not _lies_in_space(trial, space):
+            continue
+        elif trial.state is State.COMPLETE:
+            completed.append(trial)
+        elif trial.state is State.PRUNED and trial.values is not None:
+            completed.append(_with_value(trial, trial.values[0]))
+        elif trial.user_attrs.get("reason") == Reason.FAILED:
+            failed.append(trial)
+    if not completed:
+        return running  # nothing to compare with: the caller draws at random
+    values = [trial.values[0] for trial in completed]
+    worst = max(values) if direction is StudyDirection.MINIMIZE else min(values)
     if not release.GAUSSIAN_COUNTS_RUNNING:
-        middling = statistics.median_low(value for _, value in known)
-        running = [_with_value(t, middling) for t in running if _lies_in_space(t, space)]
-    failed = [(t, worst) for t in ended if _trial_value(t) is None and t.user_attrs.get("reason") == Reason.FAILED]
-    return [*(t if t.state is State.COMPLETE else _with_value(t, value) for t, value in [*known, *failed]), *running]
-
-
-def _trial_value(trial: FrozenTrial) -> float | None:
-    return None if trial.state is State.FAIL or trial.values is None else trial.values[0]
+        middling = statistics.median_low(values)
+        running = [_with_value(trial, middling) for trial in running if _lies_in_space(trial, space)]
+    return [*completed, *(_with_value(trial, worst) for trial in failed), *running]
 
 
 def _lies_in_space(trial: FrozenTrial, space: Space) -> bool:

@@ -9,38 +9,39 @@ from collections.abc import Iterable, Mapping, Sequence
 from ptydask.errors import ConfigError, nearest_hint
 from ptydask.model import NEAR_VALUES, OWN_VALUES, ComponentSpec, Distribution, Point, Scalar, StudyPlan
 from ptydask.sampling.factory import EXHAUSTIVE
-from ptydask.space import ranges as spaces
+from ptydask.space import ranges
 
 _MOST_POINTS = 100_000
-
-
-def check_grid(plan: StudyPlan) -> None:
-    """Raise ConfigError where a GridSampler or BruteForceSampler has a range without steps, or more points than anyone
-    can run; no point is listed."""
-    _grid_values(plan)
 
 
 def grid_points(plan: StudyPlan) -> tuple[Point, ...] | None:
     """Every point of a GridSampler or BruteForceSampler once, in a fixed order; None for another sampler.
 
     The plan's own points come first: tries as they are where they are complete, the start where it is on the grid.
-    The driver enqueues these points, so that no two workers run the same one. Raises what :func:`check_grid` raises.
+    The driver enqueues these points, so that no two workers run the same one. Raises what :func:`grid_axes` raises.
     """
-    values = _grid_values(plan)
-    if values is None:
+    axes = grid_axes(plan)
+    if axes is None:
         return None
     names = _parameter_order(plan)
-    grid = [dict(zip(names, point, strict=True)) for point in itertools.product(*(values[n] for n in names))]
-    points = {point_identity(point): Point(point, "grid") for point in grid}
-    ours = (OWN_VALUES, NEAR_VALUES)
-    whole = [p for p in plan.points if set(p.params) == set(names)]
-    first = [p for p in whole if p.origin not in ours or point_identity(p.params) in points]
-    taken = {point_identity(p.params) for p in first}
+    grid = [dict(zip(names, values, strict=True)) for values in itertools.product(*(axes[name] for name in names))]
+    points = {point_identity(params): Point(params, "grid") for params in grid}
+    first = []
+    for point in plan.points:
+        whole = set(point.params) == set(names)
+        own = point.origin in (OWN_VALUES, NEAR_VALUES)
+        # What a person asks for is tried even off the grid, the file's own values only where the grid has them.
+        if whole and (not own or point_identity(point.params) in points):
+            first.append(point)
+    taken = {point_identity(point.params) for point in first}
     return (*first, *(point for key, point in points.items() if key not in taken))
 
 
-def _grid_values(plan: StudyPlan) -> dict[str, tuple[Scalar, ...]] | None:
-    """The values of each parameter on the grid; None where the plan's sampler tries no grid."""
+def grid_axes(plan: StudyPlan) -> dict[str, tuple[Scalar, ...]] | None:
+    """The values of each parameter on the grid; None where the plan's sampler tries no grid.
+
+    Raises ConfigError for a range without steps, and for more points than anyone can run; no point is listed.
+    """
     spec, fixed = plan.sampler, dict[str, Scalar]()
     if spec.name == "PartialFixedSampler" and isinstance(spec.configs.get("base_sampler"), Mapping):
         base = spec.configs["base_sampler"]
@@ -81,21 +82,22 @@ def _axis_values(spec: ComponentSpec, name: str, dist: Distribution, fixed: Mapp
     if name in fixed:
         return (fixed[name],)
     key = f"sampler_params.configs.search_space.{name}"
-    given = spec.configs.get("search_space") or {}
-    if not isinstance(given, Mapping):
-        raise ConfigError("must be a mapping", key="sampler_params.configs.search_space", value=given)
-    if name in given:
-        values = given[name]
+    axes = spec.configs.get("search_space") or {}
+    if not isinstance(axes, Mapping):
+        raise ConfigError("must be a mapping", key="sampler_params.configs.search_space", value=axes)
+    if name in axes:
+        values = axes[name]
         if not isinstance(values, list) or not values or any(isinstance(v, list | dict) for v in values):
             raise ConfigError("must be a list of values, at least one", key=key, value=values)
         for value in values:
-            if not spaces.contains(dist, value):
-                raise ConfigError(f"must be {spaces.describe(dist)}", key=key, value=value)
+            if not ranges.contains(dist, value):
+                raise ConfigError(f"must be {ranges.describe(dist)}", key=key, value=value)
         return _distinct_values(values)
-    if (spaces.grid_size(dist) or 0) > _MOST_POINTS or (points := spaces.grid(dist)) is None:
+    size = ranges.grid_size(dist)
+    if size is None or size > _MOST_POINTS:
         hint = f"give {name} a step in tune_params, or values in the sampler's search_space"
         raise ConfigError(f"{spec.name} cannot count off {name}", key="sampler_params.name", value=spec.name, hint=hint)
-    return _distinct_values(points)
+    return _distinct_values(ranges.grid(dist) or ())
 
 
 def _distinct_values(values: Iterable[Scalar]) -> tuple[Scalar, ...]:

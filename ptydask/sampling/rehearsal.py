@@ -10,8 +10,8 @@ from ptydask.errors import ConfigError, MissingDependency, nearest_hint, one_lin
 from ptydask.model import ComponentSpec, QuantileDistribution, StudyPlan, WeightedChoice
 from ptydask.sampling.distributions import check_requirements, to_optuna
 from ptydask.sampling.factory import build_pruner, build_sampler, quiet_optuna
-from ptydask.sampling.grid import check_grid
-from ptydask.space import ranges as spaces
+from ptydask.sampling.grid import grid_axes
+from ptydask.space import ranges
 
 
 def rehearse_search(plan: StudyPlan) -> tuple[str, ...]:
@@ -21,22 +21,22 @@ def rehearse_search(plan: StudyPlan) -> tuple[str, ...]:
     MissingDependency for a package that is not installed.
     """
     check_requirements(plan.space)
-    check_grid(plan)
-    made = build_sampler(plan.sampler, seed=plan.seed, space=plan.space)
-    _known_names(plan)
-    prunes = build_pruner(plan.pruner, iterations=plan.iterations)
-    _rehearse(plan, made, optuna.pruners.NopPruner(), plan.sampler, "sampler_params")
+    grid_axes(plan)  # refuses a grid without end before anything is built
+    sampler = build_sampler(plan.sampler, seed=plan.seed, space=plan.space)
+    _check_names(plan)
+    pruner = build_pruner(plan.pruner, iterations=plan.iterations)
+    _rehearse(plan, sampler, optuna.pruners.NopPruner(), plan.sampler, "sampler_params")
     if plan.pruner is not None:
-        _rehearse(plan, optuna.samplers.RandomSampler(seed=0), prunes, plan.pruner, "pruner_params")
+        _rehearse(plan, optuna.samplers.RandomSampler(seed=0), pruner, plan.pruner, "pruner_params")
     return _pruner_notices(plan)
 
 
-def _rehearse(plan: StudyPlan, made: BaseSampler, prunes: BasePruner, spec: ComponentSpec, key: str) -> None:
+def _rehearse(plan: StudyPlan, sampler: BaseSampler, pruner: BasePruner, spec: ComponentSpec, key: str) -> None:
     """Three trials of two steps, as constructors let pass what fails later."""
     dists = {name: to_optuna(dist) for name, dist in plan.space.items()}
     try:
         with quiet_optuna():
-            study = optuna.create_study(sampler=made, pruner=prunes, direction=plan.direction)
+            study = optuna.create_study(sampler=sampler, pruner=pruner, direction=plan.direction)
             for number in range(3):
                 trial = study.ask(fixed_distributions=dists)
                 for step in (1, 2):
@@ -50,28 +50,25 @@ def _rehearse(plan: StudyPlan, made: BaseSampler, prunes: BasePruner, spec: Comp
         raise ConfigError(rule, key=f"{key}.configs", value=dict(spec.configs)) from None
 
 
-def _known_names(plan: StudyPlan) -> None:
+def _check_names(plan: StudyPlan) -> None:
     for setting in ("search_space", "fixed_params", "x0"):
         key = f"sampler_params.configs.{setting}"
         for name, value in (plan.sampler.configs.get(setting) or {}).items():
             if name not in plan.space:
                 hint = nearest_hint(name, plan.space)
                 raise ConfigError("is not tuned in this study", key=f"{key}.{name}", value=value, hint=hint)
-            among = plan.space[name]
-            checked = setting == "fixed_params" or (
-                setting == "x0" and isinstance(among, QuantileDistribution | WeightedChoice)
-            )
-            if checked and not spaces.contains(among, value):
-                rule = f"must be {spaces.describe(among)}"
-                raise ConfigError(rule, key=f"{key}.{name}", value=value)
+            dist = plan.space[name]
+            # to_optuna_params leaves a value that has no u as it is, and the sampler would take it for one.
+            by_u = isinstance(dist, QuantileDistribution | WeightedChoice)
+            checked = setting == "fixed_params" or (setting == "x0" and by_u)
+            if checked and not ranges.contains(dist, value):
+                raise ConfigError(f"must be {ranges.describe(dist)}", key=f"{key}.{name}", value=value)
 
 
 def _pruner_notices(plan: StudyPlan) -> tuple[str, ...]:
     if plan.pruner is None or plan.pruner.name != "HyperbandPruner" or plan.iterations is None:
         return ()
     least = plan.pruner.configs.get("min_resource", 1)
-    if least >= plan.iterations:
-        return (
-            f"HyperbandPruner's min_resource = {least} is a whole trial (NITER = {plan.iterations}): none is pruned",
-        )
-    return ()
+    if least < plan.iterations:
+        return ()
+    return (f"HyperbandPruner's min_resource = {least} is a whole trial (NITER = {plan.iterations}): none is pruned",)

@@ -45,19 +45,20 @@ def order(name: str) -> Order:
 
 def coefficient(init_params: Mapping[str, Any], nm: Order) -> tuple[float, float]:
     """The Cartesian parts (a, b) that ``init_params`` gives the aberration of order ``nm``; b is 0 where m is 0."""
-    part: dict[str, float] = {}
+    parts: dict[str, float] = {}
     for key, value in (init_params.get("probe_aberrations") or {}).items():
-        read = _parse_name(key)
-        if read is not None and read[0] == nm:
-            part[read[1]] = float(value) * read[2]
+        parsed = _parse_name(key)
+        if parsed is not None and parsed[0] == nm:
+            parts[parsed[1]] = float(value) * parsed[2]
     for key, (legacy, scale) in LEGACY.items():
-        if legacy == nm and not part and init_params.get(key) is not None:
-            part["size"] = float(init_params[key]) * scale
-    if "size" in part or "angle" in part:
-        turn = math.radians(nm[1] * part.get("angle", 0.0))
-        size = part.get("size", 0.0)
-        return (size * math.cos(turn), size * math.sin(turn)) if nm[1] else (size, 0.0)
-    return part.get("a", 0.0), part.get("b", 0.0)
+        if legacy == nm and not parts and init_params.get(key) is not None:
+            parts["size"] = float(init_params[key]) * scale
+    if "size" not in parts and "angle" not in parts:
+        return parts.get("a", 0.0), parts.get("b", 0.0)
+    # Polar: with m = 0 the turn is 0, so that b is.
+    turn = math.radians(nm[1] * parts.get("angle", 0.0))
+    size = parts.get("size", 0.0)
+    return size * math.cos(turn), size * math.sin(turn)
 
 
 def with_coefficients(init_params: Mapping[str, Any], values: Mapping[str, float]) -> dict[str, Any]:
@@ -67,10 +68,11 @@ def with_coefficients(init_params: Mapping[str, Any], values: Mapping[str, float
     """
     changed = dict(init_params)
     orders = {order(name) for name in values}
+    # Whatever spelling an order had goes, as PtyRAD would otherwise read it twice; it comes back as Cartesian parts.
     terms: dict[str, Any] = {}
     for key, value in (init_params.get("probe_aberrations") or {}).items():
-        read = _parse_name(key)
-        if read is None or read[0] not in orders:
+        parsed = _parse_name(key)
+        if parsed is None or parsed[0] not in orders:
             terms[key] = value
     for nm in sorted(orders):
         a, b = coefficient(init_params, nm)
@@ -100,8 +102,8 @@ def _parse_name(key: object) -> tuple[Order, str, float] | None:
         return nm, "size", factor
     if key.endswith("phi") and key[:-3] in _HAIDER:
         return _HAIDER[key[:-3]][0], "angle", 1.0
-    found = _KRIVANEK.match(key)
-    if found is None:
+    match = _KRIVANEK.match(key)
+    if match is None:
         return None
-    head, n, m, suffix = found.groups()
+    head, n, m, suffix = match.groups()
     return (int(n), int(m)), "angle" if head == "phi" else suffix or "size", 1.0

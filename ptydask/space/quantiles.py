@@ -114,24 +114,38 @@ def unit_of_number(dist: QuantileDistribution, number: int | float) -> float:
     """
     if dist.q is None:
         return _cumulative_share(dist, number)
+    # All numbers within half a step are rounded to this one: u lies in the middle of the shares at the two edges.
     step = round(number / dist.q)
     u = (_cumulative_share(dist, (step - 0.5) * dist.q) + _cumulative_share(dist, (step + 0.5) * dist.q)) / 2
-    wanted = step * dist.q
-    return u if value_at(dist, u) == wanted else _middle_unit(lambda u: value_at(dist, u), wanted)
+    rounded = step * dist.q
+    if value_at(dist, u) == rounded:
+        return u
+    return _middle_unit(lambda u: value_at(dist, u), rounded)
 
 
-def _middle_unit(of: Callable[[float], int | float], wanted: int | float) -> float:
-    """Between the least ``u`` with ``of(u) >= wanted`` and the largest with ``of(u) <= wanted``; ``of`` rises."""
-    found = []
-    for included in (True, False):
-        low, high = 0.0, 1.0
-        while low < (half := (low + high) / 2) < high:
-            there = of(half)
-            low, high = (low, half) if there > wanted or (included and there == wanted) else (half, high)
-        found.append((low, high))
-    (below, first), (last, _) = found
+def _middle_unit(quantile: Callable[[float], int | float], number: int | float) -> float:
+    """The middle of all ``u`` at which the rising function ``quantile`` is ``number``."""
+    # Two searches by halves: (below, first) are neighbouring floats, and first is where the number begins; last is the
+    # last float before the quantile gets larger than it.
+    below, first = _halve(lambda u: quantile(u) >= number)
+    last, _ = _halve(lambda u: quantile(u) > number)
     middle = (first + last) / 2
-    return next((u for u in (middle, first, last, below, 0.0, 1.0) if of(u) == wanted), middle)
+    # The middle fails only where rounding makes the function step over the number; the ends may have it still.
+    for u in (middle, first, last, below, 0.0, 1.0):
+        if quantile(u) == number:
+            return u
+    return middle
+
+
+def _halve(is_above: Callable[[float], bool]) -> tuple[float, float]:
+    """The neighbouring floats from 0 to 1 between which ``is_above`` becomes true."""
+    low, high = 0.0, 1.0
+    while low < (half := (low + high) / 2) < high:
+        if is_above(half):
+            high = half
+        else:
+            low = half
+    return low, high
 
 
 def _cumulative_share(dist: QuantileDistribution, number: float) -> float:
@@ -165,10 +179,10 @@ def _normal_share(dist: QuantileDistribution, number: float) -> float:
 
 def choice_at(dist: WeightedChoice, u: float) -> Scalar:
     """The choice at ``u``: the first whose cumulated weight exceeds it, the last that has a weight at 1."""
-    for one, share in zip(dist.choices, accumulate(dist.weights), strict=True):
+    for choice, share in zip(dist.choices, accumulate(dist.weights), strict=True):
         if u < share:
-            return one
-    return [one for one, weight in zip(dist.choices, dist.weights, strict=True) if weight > 0][-1]
+            return choice
+    return [choice for choice, weight in zip(dist.choices, dist.weights, strict=True) if weight > 0][-1]
 
 
 def unit_of_choice(dist: WeightedChoice, value: Scalar) -> float:
@@ -182,5 +196,7 @@ def unit_of_choice(dist: WeightedChoice, value: Scalar) -> float:
 
 def find_choice(choices: Sequence[Scalar], value: Scalar) -> int | None:
     """Where ``value`` is among the choices, of its own type if there; True is not 1, but 1.0 is. None if nowhere."""
-    equal = [i for i, one in enumerate(choices) if one == value and isinstance(one, bool) == isinstance(value, bool)]
+    equal = [
+        i for i, choice in enumerate(choices) if choice == value and isinstance(choice, bool) == isinstance(value, bool)
+    ]
     return next((i for i in equal if type(choices[i]) is type(value)), equal[0] if equal else None)

@@ -93,7 +93,8 @@ def grid_size(dist: Distribution) -> int | None:
     if isinstance(dist, WeightedChoice):
         return sum(weight > 0 for weight in dist.weights)
     if isinstance(dist, QuantileDistribution):
-        return None if (steps := _grid_multiples(dist)) is None else steps.stop - steps.start
+        multiples = _grid_multiples(dist)
+        return None if multiples is None else len(multiples)
     if dist.low == dist.high:
         return 1
     if isinstance(dist, IntRange):

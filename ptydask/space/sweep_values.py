@@ -26,19 +26,19 @@ def values(config: Mapping[str, Any], params: Mapping[str, Scalar]) -> dict[str,
 
     Raises KeyError for a tuned parameter that ``params`` lacks.
     """
-    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     for parameter in config["parameters"]:
         *way, last = parameter["path"]
-        here = found
+        mapping = nested
         for part in way:
-            here = here.setdefault(part, {})
-        here[last] = _parameter_value(parameter, params)
-    return found
+            mapping = mapping.setdefault(part, {})
+        mapping[last] = _parameter_value(parameter, params)
+    return nested
 
 
 def _parameter_value(parameter: Mapping[str, Any], params: Mapping[str, Scalar]) -> Any:
     if "value" in parameter:
         return parameter["value"]
-    given = params[parameter["name"]]
+    value = params[parameter["name"]]
     labels = parameter.get("labels") or {}
-    return labels.get(given, given) if isinstance(given, str) else given
+    return labels.get(value, value) if isinstance(value, str) else value

@@ -107,23 +107,20 @@ PARAMETERS: Mapping[str, Tunable] = {name: tunable for tunable in _ALL for name 
 
 def current_value(params: Mapping[str, Any], name: str) -> Scalar:
     """The value that the params file gives a study's parameter; None where it gives none (dx of ``fitRBF``)."""
-    init = _get_section(params, "init_params")
+    tunable = PARAMETERS[name]
+    value = _get_value(params, tunable.where)
     if name in AFFINE:
-        return cast(float, (init.get("pos_scan_affine") or (1.0, 0.0, 0.0, 0.0))[AFFINE.index(name)])
+        return cast(float, (value or (1.0, 0.0, 0.0, 0.0))[AFFINE.index(name)])
     if name in TILTS:
-        tilts = (init.get("tilt_params") or {}).get("init_tilts") or [[0.0, 0.0]]
-        return cast(float, tilts[0][TILTS.index(name)])
+        return cast(float, (value or [[0.0, 0.0]])[0][TILTS.index(name)])
+    if name == "z_shift":
+        return cast(float, value or 0.0)
+    init = _get_section(params, "init_params")
     if name == "dx":
         return pixel_size(init)
-    if name == "z_shift":
-        return cast(float, init.get("probe_z_shift") or 0.0)
-    tunable = PARAMETERS[name]
     if tunable.where.endswith("probe_aberrations"):
         return aberrations.coefficient(init, aberrations.order(name))[1 if name.endswith("b") else 0]
-    here: Any = params
-    for part in tunable.where.split("."):
-        here = here.get(part) if isinstance(here, Mapping) else None
-    return cast(Scalar, here)
+    return cast(Scalar, value)
 
 
 def wavelength(kilovolts: float) -> float:
@@ -203,11 +200,9 @@ def apply(params: Mapping[str, Any], values: Mapping[str, Scalar]) -> dict[str, 
 
 def _apply_optimizer(params: dict[str, Any], name: str) -> None:
     optimizer = _make_section(params, "model_params", "optimizer_params")
-    hypertune = _get_section(params, "hypertune_params")
-    entry = (hypertune.get("tune_params") or {}).get("optimizer") or {}
-    given = (entry.get("kwargs") or {}).get("optim_configs") or {}
-    if name in given:
-        optimizer["configs"] = copy.deepcopy(given[name])
+    optim_configs = _get_section(params, "hypertune_params.tune_params.optimizer.kwargs.optim_configs")
+    if name in optim_configs:
+        optimizer["configs"] = copy.deepcopy(optim_configs[name])
     elif optimizer.get("name", "Adam") != name:
         optimizer["configs"] = {}
     optimizer["name"] = name
@@ -230,8 +225,16 @@ def _make_section(params: dict[str, Any], *way: str) -> dict[str, Any]:
     return params
 
 
-def _get_section(params: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", params.get(name) or {})
+def _get_section(params: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", _get_value(params, key) or {})
+
+
+def _get_value(params: Mapping[str, Any], key: str) -> Any:
+    """The value under a dotted key; None where the file has none."""
+    value: Any = params
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 # --- where a study starts ---------------------------------------------------------------------------
@@ -259,14 +262,14 @@ def start_point(params_space: Mapping[str, Distribution], params: Mapping[str, A
             notices.append(f"{name}: the file's value {value!r} {why}, so the first trial leaves it to the sampler")
             continue
         point[name] = near
-        if not _same(near, value):
+        if not _same_value(near, value):
             notices.append(
                 f"{name}: the file's value {value!r} is not in {ranges.describe(dist)}; the first trial takes {near!r}"
             )
     return Point(point, NEAR_VALUES if notices else OWN_VALUES), tuple(notices)
 
 
-def _same(a: Scalar, b: Scalar) -> bool:
+def _same_value(a: Scalar, b: Scalar) -> bool:
     if ranges.is_number(a) and ranges.is_number(b):
         return math.isclose(cast(float, a), cast(float, b), rel_tol=1e-12, abs_tol=1e-12)
     return a == b
@@ -282,12 +285,13 @@ def ineffective_reason(params: Mapping[str, Any], name: str, tuned: Collection[s
     """
     init = _get_section(params, "init_params")
     if name in TENSORS:
-        return _idle_rate(params, name, tuned)
+        return _idle_rate_reason(params, name, tuned)
     if name == "optimizer":
-        state = (_get_section(params, "model_params").get("optimizer_params") or {}).get("load_state")
-        return None if state is None else "optimizer_params.load_state belongs to one optimizer; set it to null"
+        if _get_value(params, "model_params.optimizer_params.load_state") is None:
+            return None
+        return "optimizer_params.load_state belongs to one optimizer; set it to null"
     if name == "conv_angle" or name in _ABERRATIONS:
-        return _idle_probe(init, name, tuned)
+        return _idle_probe_reason(init, name, tuned)
     if name == "dx":
         return _loaded_reason(init, ("obj", "probe", "pos"), "is sampled at another pixel size")
     if name in AFFINE:
@@ -298,7 +302,7 @@ def ineffective_reason(params: Mapping[str, Any], name: str, tuned: Collection[s
         crop = init.get("obj_z_crop")
         return None if crop is None else f"obj_z_crop = {crop!r} sets the slices that are kept; set it to null"
     if name in TILTS:
-        return _idle_tilt(init, tuned)
+        return _idle_tilt_reason(init, tuned)
     if name == "dz" and single_slice(init, tuned):
         return _ONE_SLICE
     return None
@@ -314,21 +318,20 @@ def single_slice(init: Mapping[str, Any], tuned: Collection[str] = ()) -> bool:
     return init.get("obj_Nlayer") == 1 and not init.get("obj_z_pad") and not init.get("obj_z_resample")
 
 
-def _idle_rate(params: Mapping[str, Any], name: str, tuned: Collection[str]) -> str | None:
-    model, tensor = _get_section(params, "model_params"), TENSORS[name]
-    update = (model.get("update_params") or {}).get(tensor) or {}
+def _idle_rate_reason(params: Mapping[str, Any], name: str, tuned: Collection[str]) -> str | None:
+    tensor, key = TENSORS[name], f"update_params.{TENSORS[name]}"
+    update = _get_section(params, f"model_params.{key}")
     start, end = update.get("start_iter"), update.get("end_iter")
-    last = _get_section(params, "recon_params").get("NITER")
-    key = f"update_params.{tensor}"
+    last = _get_value(params, "recon_params.NITER")
     if start is None:
         return f"{key}.start_iter is null, so {tensor} is never updated; set it to 1"
     if last is not None and start > last:
         return f"{key}.start_iter = {start} comes after the last iteration (NITER = {last})"
     if end is not None and end <= start:
         return f"{key}.end_iter = {end} ends the updates before they start"
-    if (model.get("optimizer_params") or {}).get("load_state") is not None:
+    if _get_value(params, "model_params.optimizer_params.load_state") is not None:
         return "optimizer_params.load_state brings its own learning rates; set it to null"
-    scheduler = (model.get("scheduler_params") or {}).get("name")
+    scheduler = _get_value(params, "model_params.scheduler_params.name")
     if scheduler in ("OneCycleLR", "CyclicLR"):
         return f"the scheduler {scheduler} sets the learning rates itself"
     if name in ("tlr", "dzlr") and single_slice(_get_section(params, "init_params"), tuned):
@@ -336,7 +339,7 @@ def _idle_rate(params: Mapping[str, Any], name: str, tuned: Collection[str]) -> 
     return None
 
 
-def _idle_probe(init: Mapping[str, Any], name: str, tuned: Collection[str]) -> str | None:
+def _idle_probe_reason(init: Mapping[str, Any], name: str, tuned: Collection[str]) -> str | None:
     if init.get("probe_illum_type", "electron") != "electron":
         return "probe_illum_type is not 'electron': an X-ray probe has no such value"
     if init.get("probe_source", "simu") != "simu":
@@ -348,7 +351,7 @@ def _idle_probe(init: Mapping[str, Any], name: str, tuned: Collection[str]) -> s
     return None
 
 
-def _idle_tilt(init: Mapping[str, Any], tuned: Collection[str]) -> str | None:
+def _idle_tilt_reason(init: Mapping[str, Any], tuned: Collection[str]) -> str | None:
     source = init.get("tilt_source", "simu")
     if source != "simu":
         return f"tilt_source is {source!r}: the loaded tilts would be thrown away; use 'simu'"

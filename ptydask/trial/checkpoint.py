@@ -54,8 +54,10 @@ def unpack(data: bytes) -> CheckpointData:
         head: dict[str, Any] = json.loads(line)
         if step < 1 or len(state) != head["length"] or hashlib.sha256(state).hexdigest() != head["sha256"]:
             raise ValueError("the checkpoint is not whole")
-        reports = tuple((int(at), {k: float(v) for k, v in metrics.items()}) for at, metrics in head["reports"])
-        return CheckpointData(step, dict(head["params"]), reports, float(head["seconds"]), state)
+        reports = []
+        for step_reported, metrics in head["reports"]:
+            reports.append((int(step_reported), {name: float(value) for name, value in metrics.items()}))
+        return CheckpointData(step, dict(head["params"]), tuple(reports), float(head["seconds"]), state)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("the checkpoint's head is damaged") from error
 

@@ -24,26 +24,26 @@ def of_max_iter(max_iter: int, s: int, eta: float = 3) -> tuple[int, ...]:
 
     ``max_iter`` itself is none of them. Empty where ``max_iter / eta`` is below 1 already: W&B refuses that.
     """
-    found: list[int] = []
+    bands: list[int] = []
     band = float(max_iter)
     for _ in range(s):
         band /= eta  # not max_iter / eta**k: the rounding is to be W&B's own
         if band < 1:
             break
-        found.append(int(band))
-    return tuple(sorted(set(found)))
+        bands.append(int(band))
+    return tuple(sorted(set(bands)))
 
 
 def of_min_iter(min_iter: int, eta: float = 3) -> tuple[int, ...]:
     """``min_iter`` and its products with ``eta``, ``eta^2`` and so on, ascending, as far as any program gets."""
-    found: list[int] = []
+    bands: list[int] = []
     band: float = min_iter
     for _ in range(MOST):
         if band > _FURTHEST:
             break
-        found.append(int(band))
+        bands.append(int(band))
         band *= eta
-    return tuple(sorted(set(found)))
+    return tuple(sorted(set(bands)))
 
 
 def threshold(values: Iterable[float], eta: float, direction: Direction) -> float:

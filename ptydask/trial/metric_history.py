@@ -122,11 +122,11 @@ class MetricHistory:
 
     def metrics(self) -> dict[str, float]:
         """The trial's final values: the objective, what it was not (``NAME (best)`` or ``NAME (last)``), all others."""
-        found = {name: value for name, (_, value) in self._newest.items() if name != self.metric}
-        other, its = ("last", self.last) if self.objective == "best" else ("best", self.best)
-        if its is not None:
-            found = {f"{self.metric} ({other})": its, **found}
-        return found if self.value is None else {self.metric: self.value, **found}
+        values = {name: value for name, (_, value) in self._newest.items() if name != self.metric}
+        other, other_value = ("last", self.last) if self.objective == "best" else ("best", self.best)
+        if other_value is not None:
+            values = {f"{self.metric} ({other})": other_value, **values}
+        return values if self.value is None else {self.metric: self.value, **values}
 
     def curve(self) -> dict[str, list[float]]:
         """The kept rows and the last one: ``step``, the metric, and each other metric that all of them have.
@@ -147,12 +147,14 @@ class MetricHistory:
         return self._runs.setdefault(name, _LoggedRun(len(self._runs)))
 
     def _row_place(self, run: _LoggedRun, row: LoggedRow) -> int:
+        """Where in its run a row belongs: rows of one place are merged."""
         if row.final:
             return max(run.at, 0) if row.step is None else int(row.step)
         if row.step is None:
             return run.at + 1
         if row.run:
             return int(row.step)
+        # Without W&B steps may repeat or go back: only the row just before is added to.
         same = run.open is not None and run.open.step == row.step
         return run.at if same else run.at + 1
 
@@ -163,8 +165,8 @@ class MetricHistory:
         elif len(self._newest) < MAX_NAMES or name == self.metric:
             self._newest[name] = (place, value)
 
-    def _merge_row(self, run: _LoggedRun, place: int, given: _RowCells) -> None:
-        """Put the numbers ``given`` at their place in the run, beside those that are there already."""
+    def _merge_row(self, run: _LoggedRun, place: int, new_cells: _RowCells) -> None:
+        """Put the numbers of ``new_cells`` at their place in the run, beside those that are there already."""
         # The open row may lack the metric, and the last one with it may have been thinned out: neither need be among
         # the kept rows.
         if place == run.at:
@@ -177,11 +179,11 @@ class MetricHistory:
             return  # read again: it was counted, and thinned out
         old = None if cells is None else cells.numbers.get(self.metric)
         if cells is None:
-            cells = given
+            cells = new_cells
         else:
             if place in run.rows:  # the memory that is bounded is that of the kept rows
-                self._numbers += len(given.numbers.keys() - cells.numbers.keys())
-            cells.numbers.update(given.numbers)
+                self._numbers += len(new_cells.numbers.keys() - cells.numbers.keys())
+            cells.numbers.update(new_cells.numbers)
         if place >= run.at:
             run.open, run.at = cells, place
         new = cells.numbers.get(self.metric)
@@ -210,10 +212,10 @@ class MetricHistory:
             self.best = best(filter(math.isfinite, values), default=None)
 
     def _update_best(self, new: float) -> bool:
-        found = math.isfinite(new) and (self.best is None or is_better(new, self.best, self.direction))
-        if found:
+        better = math.isfinite(new) and (self.best is None or is_better(new, self.best, self.direction))
+        if better:
             self.best = new
-        return found
+        return better
 
     def _keep_row(self, run: _LoggedRun, place: int, cells: _RowCells) -> None:
         self._rows += 1
@@ -226,6 +228,7 @@ class MetricHistory:
             self._thin_out()
 
     def _thin_out(self) -> None:
+        """Let every second kept row go, in each run for itself."""
         self._stride *= 2  # new rows come as far apart as those that are left
         for run in self._runs.values():
             run.rows = {place: run.rows[place] for place in sorted(run.rows)[::2]}

@@ -122,17 +122,17 @@ def steps(
     ``progress`` gives the step of the checkpoint that lies under a first attempt's number.
     Call it with every readable trial file recorded (:func:`to_adopt`): a trial without a record has lost its file.
     """
-    every = list(trials)
+    trials = list(trials)
     # The trials that nobody works on. One without a task may be anybody's in flight.
-    idle = [t for t in every if t.task not in in_flight and (t.task or not in_flight)]
-    retried = _retried_numbers(every, store)
+    idle = [trial for trial in trials if trial.task not in in_flight and (trial.task or not in_flight)]
+    retried = _retried_numbers(trials, store)
     out = []
     if exclusive:
-        abandoned = (t for t in idle if t.store != store and t.state in ("RUNNING", "WAITING"))
-        out += [ReconcileStep(ReconcileAction.CLOSE, t) for t in abandoned]
-    for trial in (t for t in idle if t.store == store):
-        if trial.state == "WAITING":
-            continue  # its turn comes
+        abandoned = [trial for trial in idle if trial.store != store and trial.state in ("RUNNING", "WAITING")]
+        out += [ReconcileStep(ReconcileAction.CLOSE, trial) for trial in abandoned]
+    for trial in idle:
+        if trial.store != store or trial.state == "WAITING":
+            continue  # not ours, or its turn comes
         if trial.number in recorded:
             # The store's word counts, unless another trial has these parameters already.
             if trial.state == "RUNNING":
@@ -148,8 +148,9 @@ def steps(
             out.append(ReconcileStep(ReconcileAction.CLOSE, trial))
         if trial.number not in retried:
             # One that is closed already keeps the reason it was closed for: a driver may have died before the retry.
-            over = replace(trial, reason=trial.reason or reason, progress=progress(trial.first))
-            out.append(ReconcileStep(ReconcileAction.GIVE_UP if over.spent > retries else ReconcileAction.RETRY, over))
+            ended = replace(trial, reason=trial.reason or reason, progress=progress(trial.first))
+            action = ReconcileAction.GIVE_UP if ended.spent > retries else ReconcileAction.RETRY
+            out.append(ReconcileStep(action, ended))
     return out
 
 
@@ -160,14 +161,14 @@ def to_adopt(
 
     Not those whose parameters are being tried again already; their result comes too late.
     """
-    every = list(trials)
-    retried = _retried_numbers(every, store)
-    return [
-        t.number
-        for t in every
-        if t.store == store and t.state != "WAITING" and t.task and t.task not in in_flight
-        if t.number not in recorded and t.number not in retried
-    ]
+    trials = list(trials)
+    settled = {*recorded, *_retried_numbers(trials, store)}
+    numbers = []
+    for trial in trials:
+        begun = trial.store == store and trial.state != "WAITING" and trial.task
+        if begun and trial.task not in in_flight and trial.number not in settled:
+            numbers.append(trial.number)
+    return numbers
 
 
 def _retried_numbers(trials: Iterable[BegunTrial], store: str) -> set[int]:
@@ -231,13 +232,13 @@ def message_pattern(message: str) -> str:
     return re.sub(r"0x[0-9a-fA-F]+|\d+(\.\d+)?([eE][+-]?\d+)?", "#", without)
 
 
-def time_for_another(left: float | None, longest: float, trials: int) -> bool:
-    """Whether a worker may begin a trial with ``left`` seconds of its job's walltime (None: no end known).
+def time_for_another(seconds: float | None, longest: float, trials: int) -> bool:
+    """Whether a worker may begin a trial in the ``seconds`` left of its job's walltime (None: no end known).
 
     Not if the longest trial seen would not end in time, unless this is the worker's first: a trial that is longer than
     the walltime goes on from its checkpoint in one job after the other.
     """
-    return left is None or trials == 0 or left > longest
+    return seconds is None or trials == 0 or seconds > longest
 
 
 def time_left(seconds: float, done: int, total: int, running: Iterable[float]) -> float | None:

@@ -22,10 +22,10 @@ def report(step: int | None, metrics: Mapping[str, Any] | None, more: Mapping[st
     """
     if metrics is not None and not isinstance(metrics, Mapping):
         raise TypeError(f"a metric has a name: report(3, loss=0.5); got {metrics!r}")
-    given = {**(metrics or {}), **more}
+    values = {**(metrics or {}), **more}
     row = {
         "step": _whole_step(step),
-        "metrics": {str(name): _plain_number(name, value) for name, value in given.items()},
+        "metrics": {str(name): _plain_number(name, value) for name, value in values.items()},
     }
     path = os.environ.get(VARIABLE)
     if not path:

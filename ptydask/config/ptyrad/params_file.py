@@ -23,7 +23,6 @@ from ptydask.model import (
     FloatRange,
     IntRange,
     KeepOptions,
-    Point,
     Scalar,
     SourceFile,
     StudyPlan,
@@ -46,8 +45,6 @@ _KEYS = (
     "tune_params",
 )
 _KEY = "hypertune_params"
-DEFAULT_SEED = study.DEFAULT_SEED
-DEFAULT_SAMPLER = study.TPE
 DEFAULT_PRUNER = ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2})
 METRICS: dict[str, Direction] = {"loss": "minimize", "contrast": "maximize"}
 """PtyRAD's error metrics. It minimises the negated contrast; here it is maximised."""
@@ -88,21 +85,21 @@ class PtyradFormat:
         The seed is ``--seed``, else ``init_params.random_seed``, else 0, and is written into the configuration, so
         that a study can be repeated. Raises ConfigError.
         """
-        config = _sections(data)
+        config = _read_sections(data)
         init, recon = config["init_params"], config.setdefault("recon_params", {})
         hyper = _read_hypertune(config.get(_KEY) or {})
         notices = list(hyper.tuned.notices)
         chosen = study.named_sampler(overrides.sampler, hyper.sampler)
-        sampler, where = _grid_ranges(chosen, hyper.tuned.space, notices)
+        sampler, space = _grid_ranges(chosen, hyper.tuned.space, notices)
         if not hyper.on:
-            sampler, where = ComponentSpec("RandomSampler"), {}
+            sampler, space = ComponentSpec("RandomSampler"), {}
             notices = ["if_hypertune is false: one reconstruction with the file's own values"]
-        elif not where:
+        elif not space:
             hint = "set state: true for one, or if_hypertune: false for a single reconstruction"
             raise ConfigError("nothing is switched on", key=f"{_KEY}.tune_params", hint=hint)
         seed = study.choose_seed((overrides.seed, "--seed"), (init.get("random_seed"), "init_params.random_seed"))
         init["random_seed"] = seed
-        points = [_try_point(given, where, notices) for given in overrides.tries]
+        points = [check_point(values, space, notices) for values in overrides.tries]
         config[_KEY] = _canonical_hypertune(config.get(_KEY) or {}, hyper)
         iterations = study.check_whole(recon.get("NITER", 200), "recon_params.NITER")
         return StudyPlan(
@@ -110,12 +107,12 @@ class PtyradFormat:
             source=source,
             engine=overrides.engine or "ptyrad",
             config=config,
-            space=where,
+            space=space,
             metric=hyper.metric,
             direction=METRICS[hyper.metric],
             sampler=sampler,
             pruner=hyper.pruner if hyper.on else None,
-            budget=_budget(hyper, overrides),
+            budget=_choose_budget(hyper, overrides),
             storage=overrides.storage or (hyper.storage if hyper.on else None),
             results=overrides.results or _results_path(recon, hyper.name),
             seed=seed,
@@ -130,7 +127,7 @@ class PtyradFormat:
         return f"{_KEY}.{key}"
 
 
-def _sections(data: dict[str, Any]) -> dict[str, Any]:
+def _read_sections(data: dict[str, Any]) -> dict[str, Any]:
     """The sections in PtyRAD's order; empty ones (every line a comment) are left out, so they get their defaults."""
     data.pop("params_path", None)
     reading.known_keys(data, SECTIONS, "")
@@ -146,27 +143,27 @@ def _sections(data: dict[str, Any]) -> dict[str, Any]:
 # --- hypertune_params -------------------------------------------------------------------------------
 
 
-def _read_hypertune(given: Mapping[str, Any]) -> _HypertuneSettings:
-    reading.known_keys(given, _KEYS, _KEY)
+def _read_hypertune(section: Mapping[str, Any]) -> _HypertuneSettings:
+    reading.known_keys(section, _KEYS, _KEY)
 
     def field(name: str, what: str, default: Any) -> Any:
-        return reading.expect(given[name], what, f"{_KEY}.{name}") if name in given else default
+        return reading.expect(section[name], what, f"{_KEY}.{name}") if name in section else default
 
     metric = field("error_metric", "text", "loss")
     if metric not in METRICS:
         hint = nearest_hint(metric, METRICS)
         raise ConfigError("must be loss or contrast", key=f"{_KEY}.error_metric", value=metric, hint=hint)
-    _check_verbosity(given)
+    _check_verbosity(section)
     return _HypertuneSettings(
         on=field("if_hypertune", "true or false", False),
-        tuned=tune_params(given.get("tune_params")),
+        tuned=tune_params(section.get("tune_params")),
         budget=Budget(
-            study.check_whole(given.get("n_trials", 5), f"{_KEY}.n_trials"),
-            timeout=study.check_timeout(given.get("timeout"), f"{_KEY}.timeout"),
+            study.check_whole(section.get("n_trials", 5), f"{_KEY}.n_trials"),
+            timeout=study.check_timeout(section.get("timeout"), f"{_KEY}.timeout"),
         ),
-        sampler=_sampler(given),
-        pruner=_pruner(given),
-        storage=_read_storage(given.get("storage_path")),
+        sampler=_read_sampler(section),
+        pruner=_read_pruner(section),
+        storage=_read_storage(section.get("storage_path")),
         name=study.check_name(field("study_name", "text", "study"), f"{_KEY}.study_name"),
         metric=metric,
         keep_arrays=field("collate_results", "true or false", True),
@@ -174,60 +171,59 @@ def _read_hypertune(given: Mapping[str, Any]) -> _HypertuneSettings:
     )
 
 
-def _check_verbosity(given: Mapping[str, Any]) -> None:
+def _check_verbosity(section: Mapping[str, Any]) -> None:
     levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-    if given.get("verbosity", "WARNING") not in levels:
-        value = given["verbosity"]
+    if section.get("verbosity", "WARNING") not in levels:
+        value = section["verbosity"]
         hint = nearest_hint(str(value).upper(), levels)
         raise ConfigError(f"must be one of {', '.join(levels)}", key=f"{_KEY}.verbosity", value=value, hint=hint)
 
 
-def _sampler(given: Mapping[str, Any]) -> ComponentSpec:
-    if "sampler_params" not in given:
-        return DEFAULT_SAMPLER
-    if given["sampler_params"] is None:
+def _read_sampler(section: Mapping[str, Any]) -> ComponentSpec:
+    if section.get("sampler_params", ...) is None:
         rule = "a study needs a sampler; leave the key out for the TPESampler"
         raise ConfigError(rule, key=f"{_KEY}.sampler_params", value=None)
-    return _component(given["sampler_params"], f"{_KEY}.sampler_params", DEFAULT_SAMPLER)
+    return _read_component(section, "sampler_params", study.TPE)
 
 
-def _pruner(given: Mapping[str, Any]) -> ComponentSpec | None:
-    if given.get("pruner_params", True) in (None, False):
+def _read_pruner(section: Mapping[str, Any]) -> ComponentSpec | None:
+    if section.get("pruner_params", True) in (None, False):
         return None
-    if "pruner_params" not in given:
-        return DEFAULT_PRUNER
-    return _component(given["pruner_params"], f"{_KEY}.pruner_params", DEFAULT_PRUNER)
+    return _read_component(section, "pruner_params", DEFAULT_PRUNER)
 
 
-def _component(given: Any, key: str, default: ComponentSpec) -> ComponentSpec:
-    reading.expect(given, "a mapping", key)
-    reading.known_keys(given, ("name", "configs"), key)
-    name = reading.expect(given.get("name", default.name), "text", f"{key}.name")
-    configs = given.get("configs")
+def _read_component(section: Mapping[str, Any], setting: str, default: ComponentSpec) -> ComponentSpec:
+    if setting not in section:
+        return default
+    key = f"{_KEY}.{setting}"
+    entry = reading.expect(section[setting], "a mapping", key)
+    reading.known_keys(entry, ("name", "configs"), key)
+    name = reading.expect(entry.get("name", default.name), "text", f"{key}.name")
+    configs = entry.get("configs")
     if configs is None:
         configs = default.configs if name == default.name else {}
     return ComponentSpec(name, dict(reading.expect(configs, "a mapping", f"{key}.configs")))
 
 
 def _grid_ranges(
-    sampler: ComponentSpec, where: dict[str, Distribution], notices: list[str]
+    sampler: ComponentSpec, space: dict[str, Distribution], notices: list[str]
 ) -> tuple[ComponentSpec, dict[str, Distribution]]:
     """Old names translated in what the sampler was given; a grid of values beats ``tune_params``, as in PtyRAD."""
-    configs, where = dict(sampler.configs), dict(where)
+    configs, space = dict(sampler.configs), dict(space)
     for key in ("search_space", "fixed_params", "x0"):
         if isinstance(configs.get(key), dict):
             configs[key] = rename_legacy(configs[key])
-    given = configs.get("search_space")
-    for name, values in given.items() if isinstance(given, dict) else ():
-        dist = where.get(name)
+    axes = configs.get("search_space")
+    for name, values in axes.items() if isinstance(axes, dict) else ():
+        dist = space.get(name)
         if dist is None or not isinstance(values, list) or not values:
             continue
         if all(ranges.contains(dist, value) for value in values):
             continue
         check_values(name, values, f"{_KEY}.sampler_params.configs.search_space.{name}")
-        where[name] = _range_around(dist, values)
+        space[name] = _range_around(dist, values)
         notices.append(f"{name}: GridSampler's search_space {values} replaces {ranges.describe(dist)}")
-    return ComponentSpec(sampler.name, configs), where
+    return ComponentSpec(sampler.name, configs), space
 
 
 def _range_around(dist: Distribution, values: list[Any]) -> Distribution:
@@ -238,11 +234,11 @@ def _range_around(dist: Distribution, values: list[Any]) -> Distribution:
     return FloatRange(float(min(values)), float(max(values)))
 
 
-def _read_storage(given: Any) -> str | None:
-    if given is None:
+def _read_storage(entry: Any) -> str | None:
+    if entry is None:
         return None
     key = f"{_KEY}.storage_path"
-    url = cast(str, reading.expect(given, "text", key))
+    url = cast(str, reading.expect(entry, "text", key))
     if "://" not in url:
         raise ConfigError("must be a URL", key=key, value=url, hint="for example sqlite:///hypertune.sqlite3")
     hide_password(url)  # before any part of the file is written anywhere, also where --storage beats it
@@ -252,7 +248,7 @@ def _read_storage(given: Any) -> str | None:
 # --- the plan's other parts -------------------------------------------------------------------------
 
 
-def _budget(hyper: _HypertuneSettings, overrides: Overrides) -> Budget:
+def _choose_budget(hyper: _HypertuneSettings, overrides: Overrides) -> Budget:
     timeout = study.check_timeout(overrides.timeout, "--timeout")
     if overrides.n_trials is not None:
         study.check_whole(overrides.n_trials, "--trials")
@@ -265,18 +261,12 @@ def _budget(hyper: _HypertuneSettings, overrides: Overrides) -> Budget:
 
 
 def _make_keep(hyper: _HypertuneSettings, recon: Mapping[str, Any]) -> KeepOptions:
-    every = recon.get("SAVE_ITERS", 10)
-    if every is not None:
-        study.check_whole(every, "recon_params.SAVE_ITERS")
+    interval = recon.get("SAVE_ITERS", 10)
+    if interval is not None:
+        study.check_whole(interval, "recon_params.SAVE_ITERS")
     if not hyper.on:
-        return KeepOptions(snapshot_every=every)
-    return KeepOptions(hyper.keep_arrays, every if hyper.keep_arrays else None, hyper.params_in_names)
-
-
-def _try_point(given: Mapping[str, Scalar], where: Mapping[str, Distribution], notices: list[str]) -> Point:
-    point, said = check_point(given, where)
-    notices.extend(said)
-    return Point(point, "try")
+        return KeepOptions(snapshot_every=interval)
+    return KeepOptions(hyper.keep_arrays, interval if hyper.keep_arrays else None, hyper.params_in_names)
 
 
 def _results_path(recon: Mapping[str, Any], name: str) -> Path:
@@ -286,13 +276,13 @@ def _results_path(recon: Mapping[str, Any], name: str) -> Path:
     return Path(folder) / study.results_name(name)
 
 
-def _canonical_hypertune(given: Mapping[str, Any], hyper: _HypertuneSettings) -> dict[str, Any]:
+def _canonical_hypertune(section: Mapping[str, Any], hyper: _HypertuneSettings) -> dict[str, Any]:
     """``hypertune_params`` in PtyRAD 1.0's spelling, every default written out; no password in it."""
     pruner = hyper.pruner
     storage = {} if hyper.storage is None else {"storage_path": redact(hyper.storage)}
     return {
         "if_hypertune": hyper.on,
-        "verbosity": given.get("verbosity", "WARNING"),
+        "verbosity": section.get("verbosity", "WARNING"),
         "collate_results": hyper.keep_arrays,
         "append_params": hyper.params_in_names,
         "n_trials": hyper.budget.n_trials,

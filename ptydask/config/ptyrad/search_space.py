@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from ptydask.config import reading, study
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, Point, Scalar
 from ptydask.space import ranges
 from ptydask.space.tunables import LEGACY, PARAMETERS, TUNABLES, Tunable
 
@@ -49,58 +49,57 @@ class TuneParams:
     """What was read: the active parameters' distributions, the entries in PtyRAD 1.0.0's spelling, what to say."""
 
     space: dict[str, Distribution] = field(default_factory=dict)
-    active: list[str] = field(default_factory=list)
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
 
-def tune_params(given: Any) -> TuneParams:
+def tune_params(section: Any) -> TuneParams:
     """Every entry checked, old names translated. Raises ConfigError with key, value and rule."""
-    found = TuneParams()
-    if given is None:
-        return found
-    reading.expect(given, "a mapping", KEY)
-    for name, entry in given.items():
+    tuned = TuneParams()
+    if section is None:
+        return tuned
+    reading.expect(section, "a mapping", KEY)
+    for name, entry in section.items():
         if name not in TUNABLES and name not in LEGACY:
             hint = nearest_hint(name, [*TUNABLES, *LEGACY])
             raise ConfigError("PtyRAD has no such tunable", key=f"{KEY}.{name}", value=entry, hint=hint)
-        _read_entry(found, name, entry, given)
-    if len(found.active) > 4:
-        found.notices.append(ADVICE.format(len(found.active)))
-    return found
+        _read_entry(tuned, name, entry, section)
+    active = sum(entry["state"] for entry in tuned.entries.values())
+    if active > 4:
+        tuned.notices.append(ADVICE.format(active))
+    return tuned
 
 
-def _read_entry(found: TuneParams, name: str, given: Any, all_given: Mapping[str, Any]) -> None:
+def _read_entry(tuned: TuneParams, name: str, value: Any, section: Mapping[str, Any]) -> None:
     key = f"{KEY}.{name}"
-    entry = dict(reading.expect(given, "a mapping", key))
+    entry = dict(reading.expect(value, "a mapping", key))
     reading.known_keys(entry, ("state", "suggest", "kwargs", "optim_configs"), key)
     if "state" not in entry:
-        raise ConfigError("state is missing; it must be true or false", key=key, value=given)
+        raise ConfigError("state is missing; it must be true or false", key=key, value=value)
     reading.expect(entry["state"], "true or false", f"{key}.state")
     if name == "optimizer":
-        _move_optim_configs(found, entry, key)
+        _move_optim_configs(tuned, entry, key)
     elif "optim_configs" in entry:
         raise ConfigError("belongs to the tunable optimizer alone", key=f"{key}.optim_configs")
     if not entry["state"]:
         if name not in LEGACY:
-            found.entries[name] = entry
+            tuned.entries[name] = entry
         return
     new, sign = LEGACY.get(name, (name, 1))
-    if new != name and isinstance(all_given.get(new), Mapping) and all_given[new].get("state") is True:
-        raise ConfigError(f"is the old name of {new}, which is switched on too; keep one", key=key, value=given)
-    dist = _distribution(found, TUNABLES[new], entry, key)
+    if new != name and isinstance(section.get(new), Mapping) and section[new].get("state") is True:
+        raise ConfigError(f"is the old name of {new}, which is switched on too; keep one", key=key, value=value)
+    dist = _read_distribution(tuned, TUNABLES[new], entry, key)
     if new != name:
         dist = _negate_distribution(dist, key) if sign < 0 else dist
         turned = " with the sign turned" if sign < 0 else ""
-        found.notices.append(f"{name} is called {new} now{turned}: {ranges.describe(dist)} angstrom")
+        tuned.notices.append(f"{name} is called {new} now{turned}: {ranges.describe(dist)} angstrom")
         entry = {"state": True, "suggest": entry["suggest"], "kwargs": _suggest_kwargs(dist)}
-    found.entries[new] = entry
-    found.active.append(new)
+    tuned.entries[new] = entry
     for parameter in TUNABLES[new].parameters:
-        found.space[parameter] = dist
+        tuned.space[parameter] = dist
 
 
-def _move_optim_configs(found: TuneParams, entry: dict[str, Any], key: str) -> None:
+def _move_optim_configs(tuned: TuneParams, entry: dict[str, Any], key: str) -> None:
     """PtyRAD 1.0.0 wants them inside ``kwargs``, the versions before it beside."""
     kwargs = entry.get("kwargs")
     inside = kwargs.get("optim_configs") if isinstance(kwargs, Mapping) else None
@@ -111,14 +110,14 @@ def _move_optim_configs(found: TuneParams, entry: dict[str, Any], key: str) -> N
         if isinstance(kwargs, Mapping):
             entry["kwargs"] = {**kwargs, "optim_configs": beside or inside or {}}
             if entry["state"]:
-                found.notices.append("optim_configs moved inside kwargs, where PtyRAD 1.0 has it")
+                tuned.notices.append("optim_configs moved inside kwargs, where PtyRAD 1.0 has it")
         inside = beside or inside
     for name, configs in reading.expect(inside or {}, "a mapping", f"{key}.kwargs.optim_configs").items():
         _check_optimizer(name, f"{key}.kwargs.optim_configs")
         reading.expect(configs, "a mapping", f"{key}.kwargs.optim_configs.{name}")
 
 
-def _distribution(found: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Tuned:
+def _read_distribution(tuned: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Tuned:
     for needed in ("suggest", "kwargs"):
         if needed not in entry:
             raise ConfigError(f"{needed} is missing", key=key, value=entry, hint=_example_entry(tunable))
@@ -131,9 +130,9 @@ def _distribution(found: TuneParams, tunable: Tunable, entry: dict[str, Any], ke
     if tunable.kind == "integer" and suggest == "float":
         raise ConfigError(f"must be int: {tunable.name} is a whole number", key=f"{key}.suggest", value=suggest)
     if suggest == "cat":
-        return _choice(found, tunable, entry, f"{key}.kwargs")
+        return _read_choice(tuned, tunable, entry, f"{key}.kwargs")
     reading.known_keys(kwargs, ("low", "high", "step", "log"), f"{key}.kwargs")
-    return _range(found, tunable, suggest, kwargs, f"{key}.kwargs")
+    return _read_range(tunable, suggest, kwargs, f"{key}.kwargs", tuned.notices)
 
 
 def _example_entry(tunable: Tunable) -> str:
@@ -143,23 +142,20 @@ def _example_entry(tunable: Tunable) -> str:
     return f"for example {{state: true, suggest: {suggest}, kwargs: {{low: 1, high: 8}}}}"
 
 
-def _choice(found: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Choice:
+def _read_choice(tuned: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Choice:
     kwargs = entry["kwargs"]
-    known = ("choices", "optim_configs") if tunable.name == "optimizer" else ("choices",)
-    reading.known_keys(kwargs, known, key)
+    keys = ("choices", "optim_configs") if tunable.name == "optimizer" else ("choices",)
+    reading.known_keys(kwargs, keys, key)
     if "choices" not in kwargs:
         raise ConfigError("choices is missing", key=key, value=kwargs)
     choices = reading.expect(kwargs["choices"], "a list", f"{key}.choices")
     if not choices:
         raise ConfigError("must hold at least one choice", key=f"{key}.choices", value=choices)
     check_values(tunable.parameters[0], choices, f"{key}.choices")
-    unique: list[Scalar] = []
-    for value in choices:
-        if value not in unique:
-            unique.append(value)
+    unique: list[Scalar] = list(dict.fromkeys(choices))
     if len(unique) < len(choices):
-        found.notices.append(f"{tunable.name}: choices {choices} hold a value twice; {unique} are tried")
-        entry["kwargs"] = {**kwargs, "choices": list(unique)}
+        tuned.notices.append(f"{tunable.name}: choices {choices} hold a value twice; {unique} are tried")
+        entry["kwargs"] = {**kwargs, "choices": unique}
     return Choice(tuple(unique))
 
 
@@ -180,8 +176,8 @@ def _check_optimizer(name: object, key: str, tried: bool = False) -> None:
         raise ConfigError(_UNUSABLE[str(name)], key=key, value=name)
 
 
-def _range(
-    found: TuneParams, tunable: Tunable, suggest: str, kwargs: Mapping[str, Any], key: str
+def _read_range(
+    tunable: Tunable, suggest: str, kwargs: Mapping[str, Any], key: str, notices: list[str]
 ) -> FloatRange | IntRange:
     for needed in ("low", "high"):
         if needed not in kwargs:
@@ -202,19 +198,13 @@ def _range(
     if step is not None and low < high and step > high - low:
         raise ConfigError(f"must not be larger than the range {low!r} to {high!r}", key=f"{key}.step", value=step)
     _check_bounds(tunable, low, f"{key}.low")
-    return _make_range(found, tunable.name, suggest, (low, high, step, log))
-
-
-def _make_range(
-    found: TuneParams, name: str, suggest: str, ends: tuple[float, float, float | None, bool]
-) -> FloatRange | IntRange:
-    low, high, step, log = ends
     if low == high:
-        found.notices.append(f"{name}: low = high = {low!r}, so there is one value to try")
+        notices.append(f"{tunable.name}: low = high = {low!r}, so there is one value to try")
     elif step is not None and not log:
         last = ranges.grid_high(low, high, step)
         if not math.isclose(last, high, rel_tol=1e-12, abs_tol=1e-12):
-            found.notices.append(f"{name}: {high!r} is not a multiple of {step!r} above {low!r}; {last:g} is the end")
+            notice = f"{high!r} is not a multiple of {step!r} above {low!r}; {last:g} is the end"
+            notices.append(f"{tunable.name}: {notice}")
             high = last
     if suggest == "int":
         return IntRange(int(low), int(high), 1 if log or step is None else int(step), log)
@@ -243,12 +233,8 @@ def _negate_distribution(dist: Tuned, key: str) -> Tuned:
     if isinstance(dist, Choice):
         return Choice(tuple(0 - cast(float, value) for value in dist.choices))
     if dist.log:
-        raise ConfigError(
-            "C10 = -defocus is below 0, where no log range can be",
-            key=f"{key}.kwargs.log",
-            value=True,
-            hint="tune C10 without log",
-        )
+        rule = "C10 = -defocus is below 0, where no log range can be"
+        raise ConfigError(rule, key=f"{key}.kwargs.log", value=True, hint="tune C10 without log")
     if isinstance(dist, IntRange):
         return IntRange(-dist.high, -dist.low, dist.step)
     return FloatRange(0.0 - dist.high, 0.0 - dist.low, dist.step)
@@ -260,16 +246,16 @@ def _suggest_kwargs(dist: Tuned) -> dict[str, Any]:
     return {"low": dist.low, "high": dist.high, "step": None if dist.log else dist.step, "log": dist.log}
 
 
-def check_point(point: Mapping[str, Scalar], where: Mapping[str, Distribution]) -> tuple[dict[str, Scalar], list[str]]:
-    """A person's guess in the study's own names, on its grid, and what was changed. Raises ConfigError."""
-    named, notices = rename_legacy(point), []
-    if not where:
-        raise ConfigError("nothing is tuned, so there is nothing to try", key="--try", value=dict(point))
+def check_point(values: Mapping[str, Scalar], space: Mapping[str, Distribution], notices: list[str]) -> Point:
+    """A person's guess in the study's own names, on its grid; ``notices`` gets what was changed. Raises ConfigError."""
+    named = rename_legacy(values)
+    if not space:
+        raise ConfigError("nothing is tuned, so there is nothing to try", key="--try", value=dict(values))
     for name, value in named.items():
-        if name not in where:
-            hint = nearest_hint(name, where)
+        if name not in space:
+            hint = nearest_hint(name, space)
             raise ConfigError("is not tuned in this study", key=f"--try {name}", value=value, hint=hint)
-        dist = where[name]
+        dist = space[name]
         if isinstance(dist, FloatRange | IntRange) and ranges.is_number(value):
             beyond = not dist.low <= cast(float, value) <= dist.high
         else:
@@ -280,19 +266,19 @@ def check_point(point: Mapping[str, Scalar], where: Mapping[str, Distribution]) 
         if near != value:
             notices.append(f"--try {name}: {value!r} is not in {ranges.describe(dist)}; {near!r} is tried")
         named[name] = near
-    return named, notices
+    return Point(named, "try")
 
 
 def rename_legacy(named: Mapping[str, Any]) -> dict[str, Any]:
     """The same mapping with PtyRAD's old names translated; values (or lists of them) of ``defocus`` turned."""
-    new: dict[str, Any] = {}
-    for name, given in named.items():
+    renamed: dict[str, Any] = {}
+    for name, old_value in named.items():
         target, sign = LEGACY.get(name, (name, 1))
-        value = _turned_value(given) if sign < 0 else given
+        value = _turned_value(old_value) if sign < 0 else old_value
         pair = TUNABLES[target].parameters if target in TUNABLES and isinstance(value, list) else (target,)
         for parameter in pair:
-            new[parameter] = value
-    return new
+            renamed[parameter] = value
+    return renamed
 
 
 def _turned_value(value: Any) -> Any:

@@ -30,11 +30,11 @@ def read(entry: Mapping[str, Any], key: str, name: str, gridded: bool) -> Labell
     are equal to Python. A value that is there twice is one value, in a random search that much likelier, as in W&B's.
     Raises ConfigError.
     """
-    values, weights = _values(entry, key), _weights(entry, key, gridded)
+    values, weights = _read_values(entry, key), _read_weights(entry, key, gridded)
     notices = []
     merged: dict[str, tuple[Any, float]] = {}
     for value, weight in zip(values, weights, strict=True):
-        same = _identity(value)
+        same = _value_identity(value)
         first, before = merged.get(same, (value, 0.0))
         merged[same] = first, weight if gridded else before + weight
     kept = [(value, weight) for value, weight in merged.values() if weight > 0]
@@ -46,23 +46,19 @@ def read(entry: Mapping[str, Any], key: str, name: str, gridded: bool) -> Labell
     choices, labels = _label_values([value for value, _ in kept])
     if labels:
         notices.append(f"{name}: {len(labels)} of its values are shown as JSON text, the program gets the real ones")
-    return LabelledChoice(_make_choice(choices, [weight for _, weight in kept]), labels, tuple(notices))
+    shares = [weight for _, weight in kept]
+    if max(shares) - min(shares) <= 1e-12 * max(shares):
+        return LabelledChoice(Choice(choices), labels, tuple(notices))
+    total = math.fsum(shares)
+    weighted = WeightedChoice(choices, tuple(share / total for share in shares))
+    return LabelledChoice(weighted, labels, tuple(notices))
 
 
-def _make_choice(choices: tuple[Scalar, ...], weights: list[float]) -> Choice | WeightedChoice:
-    if max(weights) - min(weights) <= 1e-12 * max(weights):
-        return Choice(choices)
-    total = math.fsum(weights)
-    return WeightedChoice(choices, tuple(weight / total for weight in weights))
-
-
-def _values(entry: Mapping[str, Any], key: str) -> list[Any]:
-    values = entry["values"]
-    if not isinstance(values, list):
-        hint = "" if isinstance(values, Mapping | None) else f"write values: [{values!r}], or value: {values!r}"
-        raise ConfigError(
-            f"must be a list, not {reading.type_name(values)}", key=f"{key}.values", value=values, hint=hint
-        )
+def _read_values(entry: Mapping[str, Any], key: str) -> list[Any]:
+    values: list[Any] = entry["values"]
+    single = not isinstance(values, Mapping | None)
+    hint = f"write values: [{values!r}], or value: {values!r}" if single else ""
+    reading.expect(values, "a list", f"{key}.values", hint)
     if not values:
         raise ConfigError("must hold at least one value", key=f"{key}.values", value=values)
     for place, value in enumerate(values):
@@ -77,9 +73,12 @@ def check_value(value: Any, key: str) -> None:
         raise ConfigError("must be a finite number", key=key, value=value, hint=hint)
     if isinstance(value, str) and ("\0" in value or not _is_encodable(value)):
         raise ConfigError("holds a character that no program can be given", key=key, value=value)
-    inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for place, part in inside:
-        check_value(part, f"{key}.{place}")
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            check_value(item, f"{key}.{name}")
+    if isinstance(value, list):
+        for place, item in enumerate(value):
+            check_value(item, f"{key}.{place}")
 
 
 def _is_encodable(text: str) -> bool:
@@ -90,29 +89,27 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _weights(entry: Mapping[str, Any], key: str, gridded: bool) -> list[float]:
-    values, given = entry["values"], entry.get("probabilities")
+def _read_weights(entry: Mapping[str, Any], key: str, gridded: bool) -> list[float]:
+    values, where = entry["values"], f"{key}.probabilities"
     if "probabilities" not in entry:
         return [1.0] * len(values)
-    where = f"{key}.probabilities"
-    if not isinstance(given, list):
-        raise ConfigError(f"must be a list, not {reading.type_name(given)}", key=where, value=given)
-    if len(given) != len(values):
-        rule = f"must have one number for each of the {len(values)} values, not {len(given)}"
-        raise ConfigError(rule, key=where, value=given)
-    for weight in given:
+    probabilities = reading.expect(entry["probabilities"], "a list", where)
+    if len(probabilities) != len(values):
+        rule = f"must have one number for each of the {len(values)} values, not {len(probabilities)}"
+        raise ConfigError(rule, key=where, value=probabilities)
+    for weight in probabilities:
         if not ranges.is_number(weight) or not 0 <= weight <= 1:
             raise ConfigError("must hold numbers from 0 to 1", key=where, value=weight)
-    total = math.fsum(given)
+    total = math.fsum(probabilities)
     if not math.isclose(total, 1.0, rel_tol=1e-5, abs_tol=1e-8):
-        raise ConfigError(f"must sum to 1, not {total:.6g}", key=where, value=given)
+        raise ConfigError(f"must sum to 1, not {total:.6g}", key=where, value=probabilities)
     if gridded:
         rule = "a grid tries every value once, probabilities have no place in it"
-        raise ConfigError(rule, key=where, value=given, hint="leave them out, or use method: random")
-    return [float(weight) for weight in given]
+        raise ConfigError(rule, key=where, value=probabilities, hint="leave them out, or use method: random")
+    return [float(weight) for weight in probabilities]
 
 
-def _identity(value: Any) -> str:
+def _value_identity(value: Any) -> str:
     """Text that two values share where W&B takes them for one: 1 and 1.0, but not 1 and true."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -137,15 +134,15 @@ def _label_values(values: list[Any]) -> tuple[tuple[Scalar, ...], dict[str, Any]
     return tuple(choices), labels
 
 
-def label_of(given: Scalar, labels: Mapping[str, Any]) -> Scalar:
-    """The label of the value that ``given`` spells, in whatever way YAML writes it; ``given`` where there is none."""
-    if given in labels:
-        return given
+def label_of(spelled: Scalar, labels: Mapping[str, Any]) -> Scalar:
+    """The label of the value that ``spelled`` is in YAML, however it is written; ``spelled`` where there is none."""
+    if spelled in labels:
+        return spelled
     try:
-        meant = reading.parse_value(given) if isinstance(given, str) else given
+        meant = reading.parse_value(spelled) if isinstance(spelled, str) else spelled
     except ConfigError:
-        return given
+        return spelled
     for label, value in labels.items():
         if type(value) is type(meant) and value == meant:
             return label
-    return given
+    return spelled

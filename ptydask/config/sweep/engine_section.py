@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
@@ -33,38 +34,36 @@ _FUNCTION = re.compile(r"[^:\0]+:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 def read_settings(data: Mapping[str, Any], constants: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
     """The key ``engine``, checked, defaults filled in. Raises ConfigError."""
-    given = data.get(KEY)
-    if given is None:
-        given = {}
-    hint = "" if isinstance(given, Mapping) else "for example engine: {callable: 'package.module:function'}"
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"must be a mapping, not {reading.type_name(given)}", key=KEY, value=given, hint=hint)
-    reading.known_keys(given, tuple(DEFAULTS), KEY)
-    made = {name: _CHECKS[name](given[name], f"{KEY}.{name}") if name in given else DEFAULTS[name] for name in DEFAULTS}
-    made["outputs"], made["environment"] = list(made["outputs"]), dict(made["environment"])
-    devices = made["devices"]
+    section = data.get(KEY)
+    if section is None:
+        section = {}
+    reading.expect(section, "a mapping", KEY, "for example engine: {callable: 'package.module:function'}")
+    reading.known_keys(section, tuple(DEFAULTS), KEY)
+    settings = copy.deepcopy(DEFAULTS)
+    for name, value in section.items():
+        settings[name] = _CHECKS[name](value, f"{KEY}.{name}")
+    devices = settings["devices"]
     if devices is not None and devices not in constants:
         rule = "is tuned, so it cannot name a device" if devices in tuned else "is no parameter of this sweep"
         raise ConfigError(rule, key=f"{KEY}.devices", value=devices, hint=nearest_hint(devices, constants))
-    return made
+    return settings
 
 
 def idle_settings(data: Mapping[str, Any], notices: list[str]) -> None:
     """Says which keys mean nothing to a callable."""
-    given = data.get(KEY) or {}
-    idle = [f"{KEY}.{name}" for name in given if name not in _CALLABLE]
+    section = data.get(KEY) or {}
+    idle = [f"{KEY}.{name}" for name in section if name not in _CALLABLE]
     idle += [name for name in ("program", "command") if data.get(name) is not None]
     if idle:
         notices.append(f"{', '.join(idle)}: without a meaning for engine.callable")
 
 
-def map_devices(program: str | None, command: list[str], made: dict[str, Any], constants: Mapping[str, Any]) -> str:
+def map_devices(program: str | None, command: list[str], settings: dict[str, Any], constants: Mapping[str, Any]) -> str:
     """Maps the slot's GPU to ``devices`` of ldctbench-train, which sets CUDA_VISIBLE_DEVICES by it; the notice."""
-    named = (program or "", *command)
-    ours = any(PurePosixPath(item).name == "ldctbench-train" for item in named)
-    if not ours or made["devices"] is not None or "devices" not in constants:
+    starts_it = any(PurePosixPath(word).name == "ldctbench-train" for word in (program or "", *command))
+    if not starts_it or settings["devices"] is not None or "devices" not in constants:
         return ""
-    made["devices"] = "devices"
+    settings["devices"] = "devices"
     return "ldctbench-train: its parameter devices is set to the GPU of each trial's slot (engine.devices)"
 
 
@@ -112,10 +111,10 @@ def _check_outputs(value: Any, key: str) -> list[str]:
 def _check_limit(value: Any, key: str) -> int:
     hint = "for example 64 MB"
     if isinstance(value, str):
-        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([a-z]*)\s*", value.lower())
-        if not found or found[2] not in _UNITS:
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([a-z]*)\s*", value.lower())
+        if not match or match[2] not in _UNITS:
             raise ConfigError("must be bytes, or text with B, kB, MB, GB or MiB", key=key, value=value, hint=hint)
-        value = float(found[1]) * _UNITS[found[2]]
+        value = float(match[1]) * _UNITS[match[2]]
     size = study.number(value, key)
     if not 0 <= size <= 2**53:
         raise ConfigError("must be a number of bytes, 0 or more", key=key, value=value, hint=hint)
@@ -127,19 +126,24 @@ def _check_seconds(value: Any, key: str) -> float | None:
 
 
 def _check_environment(value: Any, key: str) -> dict[str, str]:
-    made = {}
-    for name, given in reading.expect(value if value is not None else {}, "a mapping", key).items():
+    environment = {}
+    for name, setting in reading.expect(value if value is not None else {}, "a mapping", key).items():
         where = f"{key}.{name}"
         if not name or "=" in name or "\0" in name:
             raise ConfigError("is no name of an environment variable", key=key, value=name)
         if name in _OWN:
-            raise ConfigError("is set by ptydask itself", key=where, value=given)
-        if isinstance(given, bool) or not isinstance(given, str | int | float):
-            raise ConfigError(f"must be text, not {reading.type_name(given)}", key=where, value=given, hint="quote it")
-        made[name] = str(given)
-        if "\0" in made[name]:
-            raise ConfigError("holds a NUL character", key=where, value=given)
-    return made
+            raise ConfigError("is set by ptydask itself", key=where, value=setting)
+        environment[name] = _check_word(setting, where, "quote it")
+    return environment
+
+
+def _check_word(value: Any, key: str, hint: str) -> str:
+    """Text or a number as the text that a program can be given."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ConfigError(f"must be text, not {reading.type_name(value)}", key=key, value=value, hint=hint)
+    if "\0" in str(value):
+        raise ConfigError("holds a NUL character", key=key, value=value)
+    return str(value)
 
 
 _CHECKS: dict[str, Any] = {
@@ -164,39 +168,30 @@ def read_program(data: Mapping[str, Any]) -> str | None:
     return None if data.get("program") is None else _check_text(data["program"], "program")
 
 
-def read_command(data: Mapping[str, Any], named: str | None, notices: list[str]) -> list[str]:
+def read_command(data: Mapping[str, Any], notices: list[str]) -> list[str]:
     """The command's items, W&B's own where the file has none. Raises ConfigError; adds to ``notices``.
 
     What its macros become is the engine's to say.
     """
-    given = data.get("command")
-    if given is None:
+    command = data.get("command")
+    if command is None:
         if "command" in data:
             notices.append(f"command is empty: {' '.join(COMMAND)}")
         return list(COMMAND)
     hint = 'for example command: [python, "${program}", "${args}"]'
-    if not isinstance(given, list):
-        raise ConfigError(f"must be a list, not {reading.type_name(given)}", key="command", value=given, hint=hint)
-    if not given:
-        raise ConfigError("must hold at least one item", key="command", value=given, hint=hint)
-    items = [_check_item(item, f"command[{place}]") for place, item in enumerate(given)]
+    reading.expect(command, "a list", "command", hint)
+    if not command:
+        raise ConfigError("must hold at least one item", key="command", value=command, hint=hint)
+    items = []
+    for place, item in enumerate(command):
+        items.append(_check_word(item, f"command[{place}]", "quote it" if item is not None else "remove the item"))
     if not any(item.startswith("${args") for item in items):
         notices.append("command has no ${args}: the program is told its parameters by wandb's config alone")
     return items
 
 
-def _check_item(item: Any, key: str) -> str:
-    if isinstance(item, bool) or not isinstance(item, str | int | float):
-        hint = "quote it" if item is not None else "remove the item"
-        raise ConfigError(f"must be text, not {reading.type_name(item)}", key=key, value=item, hint=hint)
-    text = str(item)
-    if "\0" in text:
-        raise ConfigError("holds a NUL character", key=key, value=text)
-    return text
-
-
-def check_program(named: str | None, items: list[str]) -> None:
+def check_program(program: str | None, items: list[str]) -> None:
     """Raises ConfigError where the command wants a program and the file names none."""
-    if named is None and "${program}" in items:
+    if program is None and "${program}" in items:
         hint = "for example program: train.py"
         raise ConfigError("is missing; the command starts it", key="program", hint=hint)

@@ -30,7 +30,8 @@ class SweepParameters:
 
     def labels(self, name: str) -> Mapping[str, Any]:
         """The real values of the texts that stand for one, for the parameter ``name``."""
-        return next((entry.get("labels", {}) for entry in self.entries if entry["name"] == name), {})
+        labels: dict[str, dict[str, Any]] = {e["name"]: e["labels"] for e in self.entries if "labels" in e}
+        return labels.get(name, {})
 
     @property
     def constants(self) -> dict[str, Any]:
@@ -43,55 +44,57 @@ def is_parameter(thing: object) -> bool:
     return isinstance(thing, Mapping) and any(key in _TELLING for key in thing)
 
 
-def read_parameters(given: Any, gridded: bool) -> SweepParameters:
+def read_parameters(section: Any, gridded: bool) -> SweepParameters:
     """Every parameter checked, nested ones joined with dots. Raises ConfigError with key, value and rule."""
-    found = SweepParameters()
-    _collect_entries(found, given, (), gridded)
-    return found
+    parameters = SweepParameters()
+    _collect_entries(parameters, section, (), gridded)
+    return parameters
 
 
-def _collect_entries(found: SweepParameters, given: Any, way: tuple[str, ...], gridded: bool) -> None:
+def _collect_entries(parameters: SweepParameters, section: Any, way: tuple[str, ...], gridded: bool) -> None:
     key = ".".join([KEY, *(f"{part}.{KEY}" for part in way)])
     if len(way) > _DEEPEST:
         raise ConfigError(f"parameters are nested more than {_DEEPEST} deep", key=f"{key[:60]}...")
-    if given is None or given == {}:
+    if section is None or section == {}:
         rule = "holds no parameter: every line below it is a comment, or is not indented"
-        raise ConfigError(rule, key=key, value=given, hint="indent each parameter below it: lr: {min: 1e-5, max: 1e-2}")
-    for name, entry in reading.expect(given, "a mapping", key).items():
-        _check_name(name, key, found.notices)
-        _read_entry(found, f"{key}.{name}", (*way, name), entry, gridded)
+        raise ConfigError(
+            rule, key=key, value=section, hint="indent each parameter below it: lr: {min: 1e-5, max: 1e-2}"
+        )
+    for name, entry in reading.expect(section, "a mapping", key).items():
+        _check_name(name, key, parameters.notices)
+        _read_entry(parameters, f"{key}.{name}", (*way, name), entry, gridded)
 
 
-def _read_entry(found: SweepParameters, key: str, path: tuple[str, ...], entry: Any, gridded: bool) -> None:
+def _read_entry(parameters: SweepParameters, key: str, path: tuple[str, ...], entry: Any, gridded: bool) -> None:
     _check_entry(entry, key)
     if KEY in entry:
         if len(entry) > 1:
             other = next(field for field in entry if field != KEY)
             rule = f"holds parameters of its own, so it cannot have {other} too"
             raise ConfigError(rule, key=key, value=dict(entry), hint="the lines may be indented too far")
-        _collect_entries(found, entry[KEY], path, gridded)
+        _collect_entries(parameters, entry[KEY], path, gridded)
         return
     name = ".".join(path)
-    if name in found.names:
+    if name in parameters.names:
         rule = "a parameter with a dot in its name and a nested one have the same name"
         raise ConfigError(rule, key=key, value=dict(entry), hint=f"both are {name}; rename one")
-    found.names.add(name)
-    made: dict[str, Any] = {"name": name, "path": list(path)}
-    named = distributions.read_family(entry, key)
-    if named == "constant":
+    parameters.names.add(name)
+    parameter: dict[str, Any] = {"name": name, "path": list(path)}
+    family = distributions.read_family(entry, key)
+    if family == "constant":
         choices.check_value(entry["value"], f"{key}.value")
-        made["value"] = entry["value"]
+        parameter["value"] = entry["value"]
         if "distribution" not in entry and _like_values(entry["value"]):
-            found.notices.append(f"{name}: a constant list; write values: to try each")
-    elif named.startswith("categorical"):
+            parameters.notices.append(f"{name}: a constant list; write values: to try each")
+    elif family.startswith("categorical"):
         chosen = choices.read(entry, key, name, gridded)
-        found.space[name] = chosen.among
-        found.notices.extend(chosen.notices)
+        parameters.space[name] = chosen.among
+        parameters.notices.extend(chosen.notices)
         if chosen.labels:
-            made["labels"] = chosen.labels
+            parameter["labels"] = chosen.labels
     else:
-        found.space[name] = distributions.read_distribution(named, entry, key, gridded, found.notices)
-    found.entries.append(made)
+        parameters.space[name] = distributions.read_distribution(family, entry, key, gridded, parameters.notices)
+    parameters.entries.append(parameter)
 
 
 def _like_values(value: Any) -> bool:
@@ -103,11 +106,7 @@ def _check_entry(entry: Any, key: str) -> None:
     if entry is None:
         rule = "has no value: every line below it is a comment, or is not indented"
         raise ConfigError(rule, key=key, value=None, hint="for the value null write {value: null}")
-    if not isinstance(entry, Mapping):
-        few = "values" if isinstance(entry, list) else "value"
-        raise ConfigError(
-            f"must be a mapping, not {reading.type_name(entry)}", key=key, value=entry, hint=f"write {{{few}: ...}}"
-        )
+    reading.expect(entry, "a mapping", key, "write {values: ...}" if isinstance(entry, list) else "write {value: ...}")
     for field_, inside in entry.items():
         if field_ in distributions.KEYS:
             continue

@@ -40,20 +40,20 @@ def read_method(data: Mapping[str, Any]) -> Literal["grid", "random", "bayes"]:
     """The method's name. Raises ConfigError."""
     if "method" not in data:
         raise ConfigError("is missing", key="method", hint="must be grid, random or bayes")
-    given = data["method"]
-    if given == "custom":
+    method = data["method"]
+    if method == "custom":
         rule = "leaves the search to a program on W&B's side, which ptydask does not run"
-        raise ConfigError(rule, key="method", value=given, hint="use grid, random or bayes, or --sampler NAME")
-    if given not in METHODS:
-        hint = nearest_hint(given.lower(), METHODS) if isinstance(given, str) else ""
-        raise ConfigError("must be grid, random or bayes", key="method", value=given, hint=hint)
-    return cast(Literal["grid", "random", "bayes"], given)
+        raise ConfigError(rule, key="method", value=method, hint="use grid, random or bayes, or --sampler NAME")
+    if method not in METHODS:
+        hint = nearest_hint(method.lower(), METHODS) if isinstance(method, str) else ""
+        raise ConfigError("must be grid, random or bayes", key="method", value=method, hint=hint)
+    return cast(Literal["grid", "random", "bayes"], method)
 
 
-def choose_sampler(chosen: str, trials: int, named: str | None, notices: list[str]) -> ComponentSpec:
+def choose_sampler(method: str, trials: int, named: str | None, notices: list[str]) -> ComponentSpec:
     """The sampler of a method for so many trials (0: not known); ``named`` (``--sampler``) beats both."""
-    simple = ComponentSpec("GridSampler" if chosen == "grid" else "RandomSampler")
-    if named is not None or chosen != "bayes":
+    simple = ComponentSpec("GridSampler" if method == "grid" else "RandomSampler")
+    if named is not None or method != "bayes":
         return study.named_sampler(named, simple)
     if trials > MOST_GP_TRIALS:
         notices.append(f"bayes with more than {MOST_GP_TRIALS} trials: TPESampler instead of a Gaussian process")
@@ -75,32 +75,31 @@ def run_cap(data: Mapping[str, Any]) -> int | None:
 def read_metric(data: Mapping[str, Any]) -> SweepMetric:
     """Name, direction and target. Raises ConfigError, also where there is none: trials are ranked by it."""
     example = "for example metric: {name: loss, goal: minimize}, or --set metric.name=loss"
-    given = data.get("metric")
-    if given is None:
+    section = data.get("metric")
+    if section is None:
         raise ConfigError("is missing; ptydask ranks trials by it", key="metric", hint=example)
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"must be a mapping, not {reading.type_name(given)}", key="metric", value=given, hint=example)
-    reading.known_keys(given, ("name", "goal", "target", "impute", "impute_while_running"), "metric")
-    if given.get("name") is None:
-        raise ConfigError("name is missing", key="metric", value=given, hint=example)
-    name = reading.expect(given["name"], "text", "metric.name")
+    reading.expect(section, "a mapping", "metric", example)
+    reading.known_keys(section, ("name", "goal", "target", "impute", "impute_while_running"), "metric")
+    if section.get("name") is None:
+        raise ConfigError("name is missing", key="metric", value=section, hint=example)
+    name = reading.expect(section["name"], "text", "metric.name")
     if not name.strip() or not name.isprintable():
         raise ConfigError("must be the name that the program logs it by", key="metric.name", value=name)
-    goal = given.get("goal", "minimize")
+    goal = section.get("goal", "minimize")
     if goal not in ("minimize", "maximize"):
         hint = nearest_hint(str(goal), ("minimize", "maximize"))
         raise ConfigError("must be minimize or maximize", key="metric.goal", value=goal, hint=hint)
     notices = []
-    if "goal" not in given and _HIGHER.search(name):
+    if "goal" not in section and _HIGHER.search(name):
         notices.append(f"metric: no goal is given, so {name} is minimized, as W&B does; is goal: maximize meant?")
     for key, instead in _IMPUTED.items():
-        value = given.get(key)
+        value = section.get(key)
         if value in (None, False, "false"):
             continue
         if value not in _IMPUTES:
             raise ConfigError(f"must be {', '.join(_IMPUTES)}", key=f"metric.{key}", value=value)
         notices.append(f"metric.{key}: not used; {instead}")
-    target = None if given.get("target") is None else float(study.number(given["target"], "metric.target"))
+    target = None if section.get("target") is None else float(study.number(section["target"], "metric.target"))
     return SweepMetric(name, goal, target, tuple(notices))
 
 
@@ -112,63 +111,63 @@ _SETTINGS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 
 def read_pruner(data: Mapping[str, Any], notices: list[str]) -> ComponentSpec | None:
     """W&B's hyperband with its bands counted out; None where the file has none. Raises ConfigError."""
-    given = data.get(_KEY)
-    if given is None:
+    section = data.get(_KEY)
+    if section is None:
         if _KEY in data:
             notices.append("early_terminate is empty: no trial is stopped early")
         return None
-    reading.expect(given, "a mapping", _KEY)
-    _check_spelling(given)
-    if given.get("type") != "hyperband":
-        missing = "type" not in given
+    reading.expect(section, "a mapping", _KEY)
+    _check_spelling(section)
+    if section.get("type") != "hyperband":
+        missing = "type" not in section
         rule = "type is missing; it must be hyperband" if missing else "must be hyperband"
-        hint = "" if missing else nearest_hint(str(given["type"]), ("hyperband",))
-        raise ConfigError(rule, key=_KEY if missing else f"{_KEY}.type", value=given.get("type", given), hint=hint)
-    for name in given:
+        hint = "" if missing else nearest_hint(str(section["type"]), ("hyperband",))
+        raise ConfigError(rule, key=_KEY if missing else f"{_KEY}.type", value=section.get("type", section), hint=hint)
+    for name in section:
         if name not in _SETTINGS:
             notices.append(f"{_KEY}.{name} is no key of hyperband and changes nothing; {nearest_hint(name, _SETTINGS)}")
-    eta = study.number(given.get("eta", 3), f"{_KEY}.eta")
+    eta = study.number(section.get("eta", 3), f"{_KEY}.eta")
     if eta <= 1:
         raise ConfigError("must be above 1", key=f"{_KEY}.eta", value=eta)
-    strict = reading.expect(given.get("strict", True), "true or false", f"{_KEY}.strict")
+    strict = reading.expect(section.get("strict", True), "true or false", f"{_KEY}.strict")
     return ComponentSpec(
-        "SweepHyperbandPruner", {"bands": _read_bands(given, eta, notices), "eta": eta, "strict": strict}
+        "SweepHyperbandPruner", {"bands": _read_bands(section, eta, notices), "eta": eta, "strict": strict}
     )
 
 
-def _check_spelling(given: Mapping[str, Any]) -> None:
+def _check_spelling(section: Mapping[str, Any]) -> None:
     """Raises ConfigError where one that is needed is missing and another is nearly its name."""
-    missing = {"type", "s" if "max_iter" in given else "min_iter"} - set(given)
-    for name, value in given.items() if missing else ():
+    missing = {"type", "s" if "max_iter" in section else "min_iter"} - set(section)
+    for name, value in section.items() if missing else ():
         hint = nearest_hint(name, _SETTINGS)
         if name not in _SETTINGS and hint.startswith("did you mean"):
             raise ConfigError("unknown key", key=f"{_KEY}.{name}", value=value, hint=hint)
 
 
-def _read_bands(given: Mapping[str, Any], eta: int | float, notices: list[str]) -> list[int]:
+def _read_bands(section: Mapping[str, Any], eta: int | float, notices: list[str]) -> list[int]:
     """The counts of logged values at which a trial is judged, as :mod:`ptydask.trial.hyperband_bands` has them."""
-    if "max_iter" in given:
-        if "s" not in given:
+    if "max_iter" in section:
+        if "s" not in section:
             rule = "s is missing: max_iter needs it, the number of bands below max_iter"
-            hint = "add s: 2, or remove max_iter" if "min_iter" in given else "add s: 2, or use min_iter instead"
-            raise ConfigError(rule, key=_KEY, value=dict(given), hint=hint)
-        if "min_iter" in given:
+            hint = "add s: 2, or remove max_iter" if "min_iter" in section else "add s: 2, or use min_iter instead"
+            raise ConfigError(rule, key=_KEY, value=dict(section), hint=hint)
+        if "min_iter" in section:
             notices.append(f"{_KEY}: max_iter and s are there, so min_iter is not used, as W&B does")
-        found = hyperband_bands.of_max_iter(_read_count(given, "max_iter"), _read_count(given, "s"), eta)
-        if not found:
-            rule = f"leaves no band: max_iter / eta = {given['max_iter']} / {eta:g} is below 1"
-            raise ConfigError(rule, key=f"{_KEY}.max_iter", value=given["max_iter"], hint="raise it, or lower eta")
-        return list(found)
-    if "min_iter" not in given:
+        bands = hyperband_bands.of_max_iter(_read_count(section, "max_iter"), _read_count(section, "s"), eta)
+        if not bands:
+            rule = f"leaves no band: max_iter / eta = {section['max_iter']} / {eta:g} is below 1"
+            raise ConfigError(rule, key=f"{_KEY}.max_iter", value=section["max_iter"], hint="raise it, or lower eta")
+        return list(bands)
+    if "min_iter" not in section:
         rule = "needs min_iter, or max_iter and s"
-        raise ConfigError(rule, key=_KEY, value=dict(given), hint="for example {type: hyperband, min_iter: 3}")
-    if "s" in given:
+        raise ConfigError(rule, key=_KEY, value=dict(section), hint="for example {type: hyperband, min_iter: 3}")
+    if "s" in section:
         notices.append(f"{_KEY}: s belongs to max_iter and changes nothing beside min_iter")
-    return list(hyperband_bands.of_min_iter(_read_count(given, "min_iter"), eta))
+    return list(hyperband_bands.of_min_iter(_read_count(section, "min_iter"), eta))
 
 
-def _read_count(given: Mapping[str, Any], name: str, key: str = "") -> int:
+def _read_count(section: Mapping[str, Any], name: str, key: str = "") -> int:
     """A whole number of at least 1; 3.0 is one too, as far as a float can tell them apart."""
     key = key or f"{_KEY}.{name}"
-    value = study.number(given[name], key)
+    value = study.number(section[name], key)
     return study.check_whole(int(value) if value == int(value) and value <= _LARGEST else float(value), key)

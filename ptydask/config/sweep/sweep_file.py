@@ -47,13 +47,13 @@ KEYS = (
 )
 """W&B's top-level keys, and ``engine``, our own."""
 _REFUSED = {
-    "scheduler": "a scheduler of W&B Launch is not run",
-    "metrics": "several metrics at once are not supported",
+    "scheduler": ("a scheduler of W&B Launch is not run", "remove it and use method: grid, random or bayes"),
+    "metrics": (
+        "several metrics at once are not supported",
+        "keep one of them: metric: {name: loss, goal: minimize}",
+    ),
 }
-_INSTEAD = {
-    "scheduler": "remove it and use method: grid, random or bayes",
-    "metrics": "keep one of them: metric: {name: loss, goal: minimize}",
-}
+"""Keys that end the run, each with the rule and what to do instead."""
 _MARKS = ("method", "parameters", "metric", "program", "command", "early_terminate", "run_cap")
 _ESSENTIAL = ("method", "metric", "parameters")
 _MOST_POINTS = 100_000
@@ -68,8 +68,8 @@ class SweepFormat:
         """Whether ``data`` has a sweep's ``method`` or ``parameters``, or nearly, or two of its other keys."""
         if any(get_close_matches(key, ("init_params", "recon_params"), n=1, cutoff=0.9) for key in data):
             return False
-        found = {mark for key in data for mark in get_close_matches(key, _MARKS, n=1, cutoff=0.8)}
-        return bool(found & {"method", "parameters"}) or len(found) >= 2
+        marks = {mark for key in data for mark in get_close_matches(key, _MARKS, n=1, cutoff=0.8)}
+        return bool(marks & {"method", "parameters"}) or len(marks) >= 2
 
     def straighten(self, data: dict[str, Any]) -> tuple[str, ...]:
         """Parameters that lost their indentation, below an empty ``parameters:``, are put back where they belong."""
@@ -92,39 +92,40 @@ class SweepFormat:
         else 0: not known. Raises ConfigError.
         """
         notices: list[str] = []
-        data = _top_level(data, notices)
-        chosen = search.read_method(data)
-        measured = search.read_metric(data)
-        notices.extend(measured.notices)
-        name = overrides.sampler or ("GridSampler" if chosen == "grid" else "")
-        gridded = name in search.GRIDS
+        data = _check_keys(data, notices)
+        method = search.read_method(data)
+        metric = search.read_metric(data)
+        notices.extend(metric.notices)
+        gridded = overrides.sampler in search.GRIDS if overrides.sampler else method == "grid"
         tuned = read_parameters(data["parameters"], gridded)
         notices.extend(tuned.notices)
         config, engine = _engine_config(data, tuned, overrides.engine, notices)
-        points = tuple(_try_point(given, tuned, gridded, notices) for given in overrides.tries)
-        budget = _budget(data, overrides, tuned.space, gridded, len(points))
+        points = tuple(_try_point(point, tuned, gridded, notices) for point in overrides.tries)
+        budget = _choose_budget(data, overrides, tuned.space, gridded, len(points))
         if budget.n_trials == 0:
             notices.append("neither run_cap nor --trials says how many trials; a run needs one of them")
+        constants = [f"{constant}={shorten(value, 40)}" for constant, value in tuned.constants.items()]
+        name = study.check_name(source.path.stem if data.get("name") is None else data["name"], "name")
         sampler = ComponentSpec("RandomSampler")
         if tuned.space:
-            sampler = search.choose_sampler(chosen, budget.n_trials, overrides.sampler, notices)
+            sampler = search.choose_sampler(method, budget.n_trials, overrides.sampler, notices)
         return StudyPlan(
-            name=_study_name(data, source),
+            name=name,
             source=source,
             engine=engine,
             config=config,
             space=tuned.space,
-            metric=measured.name,
-            direction=measured.direction,
+            metric=metric.name,
+            direction=metric.direction,
             sampler=sampler,
             pruner=search.read_pruner(data, notices),
             budget=budget,
             storage=overrides.storage,
-            results=overrides.results or Path(study.results_name(_study_name(data, source))),
+            results=overrides.results or Path(study.results_name(name)),
             seed=study.choose_seed((overrides.seed, "--seed")),
             points=points,
-            target=measured.target,
-            details=_details(tuned),
+            target=metric.target,
+            details=(("fixed", _list_few(constants)),) if constants else (),
             notices=tuple(notices),
         )
 
@@ -136,25 +137,26 @@ class SweepFormat:
 # --- the top level ----------------------------------------------------------------------------------
 
 
-def _top_level(data: dict[str, Any], notices: list[str]) -> dict[str, Any]:
+def _check_keys(data: dict[str, Any], notices: list[str]) -> dict[str, Any]:
     """The known keys. Raises ConfigError for what is not supported, and for parameters in the wrong place."""
-    if isinstance(one := data.get("metrics"), Mapping) and "name" in one:
+    metrics = data.get("metrics")
+    if isinstance(metrics, Mapping) and "name" in metrics:
         hint = "remove it, metric is there too" if "metric" in data else "did you mean metric?"
-        raise ConfigError("unknown key", key="metrics", value=one, hint=hint)
-    for key, rule in _REFUSED.items():
+        raise ConfigError("unknown key", key="metrics", value=metrics, hint=hint)
+    for key, (rule, hint) in _REFUSED.items():
         if key in data:
-            raise ConfigError(rule, key=key, value=data[key], hint=_INSTEAD[key])
+            raise ConfigError(rule, key=key, value=data[key], hint=hint)
     unknown = {key: value for key, value in data.items() if key not in KEYS}
-    known = {key: value for key, value in data.items() if key in KEYS}
-    there = "parameters" in data
+    kept = {key: value for key, value in data.items() if key in KEYS}
+    has_parameters = "parameters" in data
     for key, value in unknown.items():
         close = get_close_matches(key, KEYS, n=1, cutoff=0.8)
         if close and close[0] in _ESSENTIAL and close[0] not in data:
             raise ConfigError("unknown key", key=key, value=value, hint=f"did you mean {close[0]!r}?")
         if is_parameter(value) and not key.startswith(("_", ".", "x-")):
-            rule = "stands beside parameters, not below it" if there else "has no line parameters: above it"
+            rule = "stands beside parameters, not below it" if has_parameters else "has no line parameters: above it"
             raise ConfigError(f"looks like a parameter, and {rule}", key=key, value=value, hint="indent it")
-    if not there:
+    if not has_parameters:
         hint = "for example parameters: {lr: {min: 1e-5, max: 1e-2}}"
         raise ConfigError("is missing; it says what to tune", key="parameters", hint=hint)
     for key in list(unknown)[:_SHOWN]:
@@ -164,11 +166,11 @@ def _top_level(data: dict[str, Any], notices: list[str]) -> dict[str, Any]:
         notices.append(f"{named} is no key of a sweep file and changes nothing{also}")
     if len(unknown) > _SHOWN:
         notices.append(f"{len(unknown) - _SHOWN} more keys are none of a sweep file and change nothing")
-    _of_the_server(known, notices)
-    return known
+    _check_server_keys(kept, notices)
+    return kept
 
 
-def _of_the_server(data: Mapping[str, Any], notices: list[str]) -> None:
+def _check_server_keys(data: Mapping[str, Any], notices: list[str]) -> None:
     """Keys that mean something to W&B's server alone: checked as far as a typing error would show."""
     for key in ("name", "description", "project", "entity", "job", "image_uri"):
         if data.get(key) is not None:
@@ -187,32 +189,28 @@ def _of_the_server(data: Mapping[str, Any], notices: list[str]) -> None:
         raise ConfigError("must be {type: local} or {type: cloud}", key="controller", value=controller, hint=hint)
 
 
-def _study_name(data: Mapping[str, Any], source: SourceFile) -> str:
-    given = data.get("name")
-    return study.check_name(source.path.stem, "name") if given is None else study.check_name(given, "name")
-
-
 # --- the parts of the plan --------------------------------------------------------------------------
 
 
 def _engine_config(
-    data: Mapping[str, Any], tuned: SweepParameters, asked: str | None, notices: list[str]
+    data: Mapping[str, Any], tuned: SweepParameters, named_engine: str | None, notices: list[str]
 ) -> tuple[dict[str, Any], str]:
     """What the engine runs (see :mod:`ptydask.space.sweep_values`), and the engine's name."""
     settings = engine_section.read_settings(data, tuned.constants, tuned.space)
-    engine = asked or ("callable" if settings["callable"] else "command")
-    named = engine_section.read_program(data)
+    engine = named_engine or ("callable" if settings["callable"] else "command")
+    program = engine_section.read_program(data)
     if settings["callable"]:
         engine_section.idle_settings(data, notices)
         items = list(engine_section.COMMAND)
     else:
-        items = engine_section.read_command(data, named, notices)
-        if said := engine_section.map_devices(named, items, settings, tuned.constants):
-            notices.append(said)
+        items = engine_section.read_command(data, notices)
+        notice = engine_section.map_devices(program, items, settings, tuned.constants)
+        if notice:
+            notices.append(notice)
     if engine == "command":
-        engine_section.check_program(named, items)
+        engine_section.check_program(program, items)
     config = {
-        "program": named,
+        "program": program,
         "command": items,
         "parameters": tuned.entries,
         "directory": str(Path.cwd()),
@@ -221,61 +219,56 @@ def _engine_config(
     return config, engine
 
 
-def _budget(
-    data: Mapping[str, Any], overrides: Overrides, where: Mapping[str, Distribution], gridded: bool, tries: int
+def _choose_budget(
+    data: Mapping[str, Any], overrides: Overrides, space: Mapping[str, Distribution], gridded: bool, tries: int
 ) -> Budget:
     timeout = study.check_timeout(overrides.timeout, "--timeout")
     if overrides.n_trials is not None:
         study.check_whole(overrides.n_trials, "--trials")
-    asked = overrides.n_trials or search.run_cap(data)
-    if gridded and where:
-        size = math.prod(ranges.grid_size(among) or 1 for among in where.values())
+    trials = overrides.n_trials or search.run_cap(data)
+    if gridded and space:
+        size = math.prod(ranges.grid_size(dist) or 1 for dist in space.values())
         if size > _MOST_POINTS:
-            sizes = " x ".join(f"{name} {ranges.grid_size(among)}" for name, among in where.items())
+            sizes = " x ".join(f"{name} {ranges.grid_size(dist)}" for name, dist in space.items())
             raise ConfigError(f"the grid has {size} points ({sizes})", key="method", value="grid", hint="use random")
-        return Budget(asked or size + tries, total=True, timeout=timeout)
-    if not where:
-        asked = 1 if gridded else asked or 1
-    return Budget(asked or 0, total=True, timeout=timeout)
+        return Budget(trials or size + tries, total=True, timeout=timeout)
+    if not space:
+        trials = 1 if gridded else trials or 1
+    return Budget(trials or 0, total=True, timeout=timeout)
 
 
-def _try_point(given: Mapping[str, Scalar], tuned: SweepParameters, gridded: bool, notices: list[str]) -> Point:
+def _try_point(values: Mapping[str, Scalar], tuned: SweepParameters, gridded: bool, notices: list[str]) -> Point:
     """A person's guess in real values; text that spells a list or a mapping finds its label. Raises ConfigError."""
     point: dict[str, Scalar] = {}
-    for name, value in given.items():
+    for name, value in values.items():
         key = f"--try {name}"
         if name not in tuned.space:
             rule = "is a constant in this sweep" if name in tuned.constants else "is not tuned in this study"
             raise ConfigError(rule, key=key, value=value, hint=nearest_hint(name, tuned.space) if tuned.space else "")
-        among, real = tuned.space[name], choices.label_of(value, tuned.labels(name))
+        dist, real = tuned.space[name], choices.label_of(value, tuned.labels(name))
         try:
-            near = ranges.nearest_value(among, real)
-            beyond = _is_beyond(among, real, near)
+            near = ranges.nearest_value(dist, real)
+            beyond = _is_beyond(dist, real, near)
         except ValueError:
             beyond = True
         if beyond:
-            raise ConfigError(f"must be {_range_text(among)}", key=key, value=value)
+            raise ConfigError(f"must be {_range_text(dist)}", key=key, value=value)
         if near != real:
-            notices.append(f"{key}: {value!r} is not in {_range_text(among)}; {near!r} is tried")
+            notices.append(f"{key}: {value!r} is not in {_range_text(dist)}; {near!r} is tried")
         point[name] = near
     for name in tuned.space:
         if gridded and name not in point:
-            raise ConfigError(f"{name} is missing: a grid has whole points alone", key="--try", value=dict(given))
+            raise ConfigError(f"{name} is missing: a grid has whole points alone", key="--try", value=dict(values))
     return Point(point, "try")
 
 
-def _is_beyond(among: Distribution, value: Scalar, near: Scalar) -> bool:
+def _is_beyond(dist: Distribution, value: Scalar, near: Scalar) -> bool:
     """Whether the nearest number that is allowed is further away than rounding to a step explains."""
-    if isinstance(among, Choice | WeightedChoice):
+    if isinstance(dist, Choice | WeightedChoice):
         return False
-    step = among.q if isinstance(among, QuantileDistribution) else among.step
+    step = dist.q if isinstance(dist, QuantileDistribution) else dist.step
     value, near = cast(float, value), cast(float, near)
     return abs(near - value) > (step or 0) * 0.501 + 1e-9 * abs(value)
-
-
-def _details(tuned: SweepParameters) -> tuple[tuple[str, str], ...]:
-    constants = [f"{name}={shorten(value, 40)}" for name, value in tuned.constants.items()]
-    return (("fixed", _list_few(constants)),) if constants else ()
 
 
 def _list_few(words: list[str]) -> str:
@@ -283,6 +276,6 @@ def _list_few(words: list[str]) -> str:
     return ", ".join(words[:_SHOWN]) + more
 
 
-def _range_text(among: Distribution) -> str:
-    text = ranges.describe(among)
+def _range_text(dist: Distribution) -> str:
+    text = ranges.describe(dist)
     return text if len(text) <= 200 else f"{text[:200]}..."
