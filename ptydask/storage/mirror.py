@@ -77,9 +77,9 @@ class SqliteMirror:
             self._ended.add(number)
 
     def _append_progress(self, trial: FrozenTrial, trial_id: int) -> None:
-        seen = self._steps.get(trial.number, 0)
+        last_step = self._steps.get(trial.number, 0)
         for step, value in trial.intermediate_values.items():
-            if step > seen:
+            if step > last_step:
                 self._storage.set_trial_intermediate_value(trial_id, step, self._sign * value)
         if trial.state.is_finished():
             values = None if trial.values is None else [self._sign * v for v in trial.values]

@@ -46,20 +46,20 @@ def _head(file: h5py.File) -> Found:
     if "format" not in list(file.attrs) or nexus.read_attribute(file, "format") != layout.FORMAT:
         return {"foreign": True, "problems": [], "trouble": "not a results file of ptydask"}
     head = index.head_of(file, Path(file.filename))
-    said = {
+    described = {
         "title": head.meta.name,
         "direction": head.meta.direction,
         "error_metric": head.meta.metric,
         "engine": head.meta.engine,
     }
     study = index.study_of(file)
-    wrong = [name for name, value in said.items() if nexus.read_attribute(study, name) != nexus.clean(value)]
+    differing = [name for name, value in described.items() if nexus.read_attribute(study, name) != nexus.clean(value)]
     return {
         "kind": head.kind,
         "id": head.store_id,
         "study": study.name,
         "meta": codec.meta_to_json(head.meta),
-        "problems": [[name, f"is not what {layout.STUDY_JSON} says"] for name in wrong],
+        "problems": [[name, f"is not what {layout.STUDY_JSON} says"] for name in differing],
     }
 
 
@@ -68,18 +68,20 @@ def _seal(file: h5py.File) -> Found:
     return _digest(file["/"], index.unsealed_paths(index.study_of(file)), "all but the trials")
 
 
-def _digest(group: h5py.Group, apart: set[str], word: str) -> Found:
+def _digest(group: h5py.Group, apart: set[str], label: str) -> Found:
     """Whether ``group`` is as it was sealed; ``word`` names it where it is readable and is not."""
     broken: list[tuple[str, BaseException]] = []
-    made = digest.group_digest(group, apart, lambda path, error: broken.append((path, error)), isolated.HeartbeatSha256)
+    computed = digest.group_digest(
+        group, apart, lambda path, error: broken.append((path, error)), isolated.HeartbeatSha256
+    )
     if broken:
         problems = [[path, _why(error)] for path, error in broken]
         return {"problems": problems, "trouble": files.hdf5_reason(broken[0][1])}
     sealed = digest.read_digest(group)
-    if made == sealed:
+    if computed == sealed:
         return {"problems": []}
     what = _CHANGED if sealed else "has no SHA-256 to compare with"
-    return {"problems": [[word, what]], "trouble": digest.CHANGED}
+    return {"problems": [[label, what]], "trouble": digest.CHANGED}
 
 
 def _records(file: h5py.File) -> Found:
@@ -94,9 +96,9 @@ def _rows(file: h5py.File) -> Found:
     texts, seals = table.read_texts(stored), table.read_column(stored, layout.SHA256).tolist()
     records = [codec.record_from_json(text) for text in texts]
     meta = codec.meta_from_json(nexus.read_text(study, layout.STUDY_JSON))
-    columns, wanted = table.read_columns(stored), table.columns_of(records)
-    wrong = [name for name in {**columns, **wanted} if not _alike(columns.get(name), wanted.get(name))]
-    problems = [[f"{layout.TABLE}/{name}", f"does not say what {layout.RECORD_JSON} says"] for name in wrong]
+    columns, expected = table.read_columns(stored), table.columns_of(records)
+    differing = [name for name in {**columns, **expected} if not _alike(columns.get(name), expected.get(name))]
+    problems = [[f"{layout.TABLE}/{name}", f"does not say what {layout.RECORD_JSON} says"] for name in differing]
     problems += _history(study, records, meta)
     rows = [[record.number, seal, text] for record, seal, text in zip(records, seals, texts, strict=True)]
     return {"rows": rows, "problems": problems}
@@ -116,10 +118,10 @@ def _value(value: Any) -> str:
 
 def _history(study: h5py.Group, records: list[TrialRecord], meta: StudyMeta) -> list[list[str]]:
     history = study[layout.HISTORY]
-    wanted = table.history_of(records, meta.direction)
+    expected = table.history_of(records, meta.direction)
     return [
         [f"{layout.HISTORY}/{name}", "does not say what the table says"]
-        for name, column in wanted.items()
+        for name, column in expected.items()
         if not _alike(history[name][()], column)
     ]
 
@@ -139,27 +141,27 @@ def _links(file: h5py.File, *, numbers: list[int]) -> Found:
     return {"problems": problems}
 
 
-def _soft_links(group: h5py.Group, at: str) -> Iterator[tuple[str, str]]:
+def _soft_links(group: h5py.Group, path: str) -> Iterator[tuple[str, str]]:
     for name in group:
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.SoftLink):
-            yield f"{at}/{name}", link.path
+            yield f"{path}/{name}", link.path
         elif isinstance(link, h5py.HardLink) and isinstance(group[name], h5py.Group):
-            yield from _soft_links(group[name], f"{at}/{name}")
+            yield from _soft_links(group[name], f"{path}/{name}")
 
 
 def _images(file: h5py.File) -> Found:
     """A short digest of each small picture of the overview; "" where there is none."""
     stack = index.study_of(file)[layout.THUMBNAILS]
-    found: list[str | None] = []
+    digests: list[str | None] = []
     problems = []
     for row in range(len(stack)):
         try:
-            found.append(_short(stack[row]))
+            digests.append(_short(stack[row]))
         except files.BROKEN as error:
-            found.append(None)
+            digests.append(None)
             problems.append([f"{layout.THUMBNAILS}[{row}]", _why(error)])
-    return {"images": found, "problems": problems}
+    return {"images": digests, "problems": problems}
 
 
 def _short(tile: Any) -> str:
@@ -170,14 +172,14 @@ def _names(file: h5py.File) -> Found:
     """The numbers of the trials that the file itself holds, where the table does not tell them."""
     study = _tolerant_study_of(file)
     trials = study[layout.TRIALS]
-    here = [int(n) for n in trials if n.isdecimal() and isinstance(trials.get(n, getlink=True), h5py.HardLink)]
-    return {"study": study.name, "numbers": here, "problems": []}
+    numbers = [int(n) for n in trials if n.isdecimal() and isinstance(trials.get(n, getlink=True), h5py.HardLink)]
+    return {"study": study.name, "numbers": numbers, "problems": []}
 
 
 def _described(file: h5py.File) -> Found:
     """The study's description, also where the file cannot say what it is."""
-    said = nexus.read_text(_tolerant_study_of(file), layout.STUDY_JSON)
-    return {"meta": codec.meta_to_json(codec.meta_from_json(said)), "problems": []}
+    text = nexus.read_text(_tolerant_study_of(file), layout.STUDY_JSON)
+    return {"meta": codec.meta_to_json(codec.meta_from_json(text)), "problems": []}
 
 
 def _tolerant_study_of(file: h5py.File) -> h5py.Group:
@@ -193,9 +195,9 @@ def _tolerant_study_of(file: h5py.File) -> h5py.Group:
 def _trial(file: h5py.File, *, group: str) -> Found:
     """One trial: every array and its digest; where that is right, what it is and where it came from."""
     trial = file[group]
-    found = _digest(trial, set(), "")
-    if found["problems"]:
-        return found
+    answer = _digest(trial, set(), "")
+    if answer["problems"]:
+        return answer
     store = nexus.read_attribute(trial, layout.MERGED_STORE)
     return {
         "record": codec.record_to_json(trialgroup.read_record(trial)),
@@ -227,8 +229,8 @@ def _compared(
     problems += [
         [name, f"is not what {layout.RECORD_JSON} says"] for name in trialgroup.disagreeing_attributes(trial, record)
     ]
-    own = _short(trial[layout.THUMBNAIL][()]) if layout.THUMBNAIL in trial else ""
-    if image not in (None, own) and (own or "lost" not in trial.attrs):
+    own_image = _short(trial[layout.THUMBNAIL][()]) if layout.THUMBNAIL in trial else ""
+    if image not in (None, own_image) and (own_image or "lost" not in trial.attrs):
         problems.append([layout.THUMBNAIL, f"is not the one in {layout.THUMBNAILS}"])
     return {"problems": problems}
 

@@ -72,5 +72,5 @@ def meta_to_json(meta: StudyMeta) -> str:
 
 def meta_from_json(text: str) -> StudyMeta:
     """The study's description again. Raises ValueError, KeyError or TypeError on any other text."""
-    said = loads(text)
-    return StudyMeta(**{**said, "keep": KeepOptions(**said["keep"])})
+    values = loads(text)
+    return StudyMeta(**{**values, "keep": KeepOptions(**values["keep"])})

@@ -67,8 +67,8 @@ def load_and_tidy(path: Path, folder: Path) -> StoreContents:
     """Read what is there, and tidy up after a driver that was killed. The lock must be held."""
     files.remove_leftovers(folder)
     files.remove_leftovers(path.parent, path.name)
-    for gone in path.parent.glob(f".{glob.escape(folder.name)}.*{_GONE}"):
-        shutil.rmtree(gone, ignore_errors=True)
+    for leftover in path.parent.glob(f".{glob.escape(folder.name)}.*{_GONE}"):
+        shutil.rmtree(leftover, ignore_errors=True)
     card = read_card(folder)
     head = index.read_head(path) if path.exists() else None
     if card is not None and head is not None and card[0] != head.store_id:
@@ -143,12 +143,12 @@ def read_contents(path: Path, folder: Path) -> StoreContents:
 
 
 def _unless_held(
-    file: Path, found: Mapping[int, index.TrialRow], packed: Mapping[int, index.TrialRow]
+    file: Path, rows: Mapping[int, index.TrialRow], packed: Mapping[int, index.TrialRow]
 ) -> Mapping[int, index.TrialRow]:
     """``found``, or nothing where the packed file holds all of it: ``file`` is then removed."""
-    for number, row in found.items():
+    for number, row in rows.items():
         if number not in packed or not _same_record(row, packed[number]):
-            return found
+            return rows
     if packed:  # else it is an older pack without any trial: nothing says that it is not wanted
         file.unlink()
     return {}
@@ -200,15 +200,15 @@ def set_aside(path: Path, folder: Path | None = None) -> Path:
 
 def write_card(folder: Path, store_id: str, meta: StudyMeta) -> None:
     """Say whose folder it is."""
-    said = {"format": layout.FORMAT, "id": store_id, "meta": codec.meta_to_json(meta)}
-    files.write_text(folder / CARD, json.dumps(said))
+    card = {"format": layout.FORMAT, "id": store_id, "meta": codec.meta_to_json(meta)}
+    files.write_text(folder / CARD, json.dumps(card))
 
 
 def read_card(folder: Path) -> tuple[str, StudyMeta] | None:
     """The store's id and description; None where the folder has none. Raises StoreError on damage."""
     try:
-        said = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        return said["id"], codec.meta_from_json(said["meta"])
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        return card["id"], codec.meta_from_json(card["meta"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -227,8 +227,8 @@ def trials_begun(folder: Path) -> bool:
 
 def remove_if_empty(folder: Path) -> None:
     """Remove a folder in which no trial was ever kept."""
-    left = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if left and left <= {lock.NAME}:
+    entries = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if entries and entries <= {lock.NAME}:
         remove(folder)
 
 

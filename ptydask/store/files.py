@@ -208,8 +208,8 @@ def sync_folder(folder: Path) -> None:
 
 def remove_leftovers(folder: Path, name: str = "") -> None:
     """Remove what a killed process left half-written in ``folder`` (for the file ``name``, where given)."""
-    for left in folder.glob(f".{glob.escape(name)}*{_ASIDE}"):
-        left.unlink(missing_ok=True)
+    for leftover in folder.glob(f".{glob.escape(name)}*{_ASIDE}"):
+        leftover.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -292,13 +292,13 @@ def unsealed_paths(study: h5py.Group) -> set[str]:
 
 def _trial_digests(trials: h5py.Group, rows: Sequence[TrialRow]) -> list[str]:
     """The digest of each trial as it lies in this file, or elsewhere."""
-    here = {name for name in trials if isinstance(trials.get(name, getlink=True), h5py.HardLink)}
+    own_groups = {name for name in trials if isinstance(trials.get(name, getlink=True), h5py.HardLink)}
     seals = []
     for row in rows:
         name = names.trial_name(row.record.number)
         # A copy in this file may have been sealed anew (without its arrays, or under another number), so it is asked;
         # of a link the row knows it, and following links would open every trial's file.
-        seals.append(digest.read_digest(trials[name]) if name in here else row.sha256)
+        seals.append(digest.read_digest(trials[name]) if name in own_groups else row.sha256)
     return seals
 
 
@@ -339,10 +339,10 @@ def _write_best(study: h5py.Group, row: TrialRow, meta: StudyMeta) -> None:
     if isinstance(link, h5py.ExternalLink):
         try:
             with files.open_read_only(row.file) as file:
-                made = nexus.create_group(study, layout.BEST, "NXprocess")
-                trialgroup.say_again(made, file[row.group], row.record, direction=meta.direction, metric=meta.metric)
+                best = nexus.create_group(study, layout.BEST, "NXprocess")
+                trialgroup.say_again(best, file[row.group], row.record, direction=meta.direction, metric=meta.metric)
                 for member in file[row.group]:
-                    made[member] = h5py.ExternalLink(link.filename, f"{link.path}/{member}")
+                    best[member] = h5py.ExternalLink(link.filename, f"{link.path}/{member}")
             return
         except files.BROKEN:  # its file has gone, or is damaged: the link alone then
             if layout.BEST in study:
@@ -361,17 +361,17 @@ def _write_links(
             by_error[name] = h5py.SoftLink(target[record.number])
     by_params = nexus.create_group(study, layout.BY_PARAMS, "NXcollection")
     # Groups that are made already, by their path below ``by_params``: trials share the first levels.
-    made: dict[tuple[str, ...], h5py.Group] = {(): by_params}
+    groups: dict[tuple[str, ...], h5py.Group] = {(): by_params}
     order = _parameter_order(meta)
     for record in reached:
-        below = _nested_group(made, tuple(names.by_params_path(record.params, order)))
+        below = _nested_group(groups, tuple(names.by_params_path(record.params, order)))
         below[f"trial={names.trial_name(record.number)}"] = h5py.SoftLink(target[record.number])
 
 
-def _nested_group(made: dict[tuple[str, ...], h5py.Group], path: tuple[str, ...]) -> h5py.Group:
-    if path not in made:
-        made[path] = nexus.create_group(_nested_group(made, path[:-1]), path[-1], "NXcollection")
-    return made[path]
+def _nested_group(groups: dict[tuple[str, ...], h5py.Group], path: tuple[str, ...]) -> h5py.Group:
+    if path not in groups:
+        groups[path] = nexus.create_group(_nested_group(groups, path[:-1]), path[-1], "NXcollection")
+    return groups[path]
 
 
 def _parameter_order(meta: StudyMeta) -> list[str]:

@@ -80,16 +80,16 @@ class ChildReader:
         assert self._child.stdout is not None
         self._child.stdin.write(question + b"\n")
         self._child.stdin.flush()
-        said = bytearray()
+        received = bytearray()
         # The signs of life before an answer are empty lines, white space to JSON.
-        while said.isspace() or not said.endswith(b"\n"):
+        while received.isspace() or not received.endswith(b"\n"):
             if not select.select([self._child.stdout], [], [], self._patience)[0]:
                 raise TimeoutError
             data = os.read(self._child.stdout.fileno(), 1 << 20)
             if not data:
                 raise EOFError
-            said += data
-        answer: Answer = json.loads(said)
+            received += data
+        answer: Answer = json.loads(received)
         return answer
 
 

@@ -142,9 +142,9 @@ def _held_error(folder: Path, owner: LockOwner | None) -> StoreError:
     return StoreError(f"{folder}: this study is being run {who}; wait for it to end, or stop it first")
 
 
-def _parse_owner(said: bytes) -> LockOwner | None:
+def _parse_owner(text: bytes) -> LockOwner | None:
     try:
-        return LockOwner(**json.loads(said))
+        return LockOwner(**json.loads(text))
     except (ValueError, TypeError):
         return None
 

@@ -68,8 +68,8 @@ def by_error_name(rank: int, record: TrialRecord, *, params: bool) -> str:
 
 def by_params_path(params: Mapping[str, Scalar], order: Sequence[str]) -> list[str]:
     """``["scale=0.98", "rotation=-1.5"]``: one group a parameter, those in ``order`` first, the 32nd and on in one."""
-    known = [name for name in order if name in params]
-    words = [f"{name}={spell(params[name])}" for name in [*known, *(n for n in params if n not in order)]]
-    if len(words) > _DEEPEST:
-        words = [*words[: _DEEPEST - 1], " ".join(words[_DEEPEST - 1 :])]
-    return [encode(word) for word in words]
+    ordered = [name for name in order if name in params]
+    levels = [f"{name}={spell(params[name])}" for name in [*ordered, *(n for n in params if n not in order)]]
+    if len(levels) > _DEEPEST:
+        levels = [*levels[: _DEEPEST - 1], " ".join(levels[_DEEPEST - 1 :])]
+    return [encode(level) for level in levels]

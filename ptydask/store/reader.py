@@ -150,13 +150,13 @@ class Results:
             why = one_line(str(error))
             raise StoreError(f"{self.path}: damaged: its table of trials cannot be read ({why}); {_MORE}") from error
 
-    def _records_since(self, known: Any) -> Iterator[TrialRecord]:
+    def _records_since(self, numbers: Any) -> Iterator[TrialRecord]:
         """Trials of a run that is on, or was killed, that are in files of their own only."""
         if not self._has_folder():
             return
         for path in self._folder.glob("*.h5"):
             number = names.shard_number(path)
-            if number is not None and number not in known:
+            if number is not None and number not in numbers:
                 try:
                     yield shard.read_record(path)
                 except StoreError:
@@ -170,17 +170,17 @@ class Results:
         """(N, 128, 128): each trial's image, in the order of the table; zeros where there is none, or it is damaged."""
         try:
             stack = self._study[layout.THUMBNAILS]
-            made = np.zeros(stack.shape, np.uint8)
+            images = np.zeros(stack.shape, np.uint8)
         except files.BROKEN as error:
             raise refused.unreadable(self.path, error) from error
         try:
-            stack.read_direct(made)
+            stack.read_direct(images)
         except files.BROKEN:
-            made[:] = 0
-            for row in range(len(made)):
+            images[:] = 0
+            for row in range(len(images)):
                 with suppress(*files.BROKEN):
-                    made[row] = stack[row]
-        return made
+                    images[row] = stack[row]
+        return images
 
     def pictures(self) -> dict[int, NDArray[np.uint8]]:
         """Trial number -> its thumbnail, (128, 128); a trial that has no image is left out."""
@@ -197,11 +197,11 @@ class Results:
     def curves(self) -> dict[int, dict[str, NDArray[Any]]]:
         """The curve of every trial that has one. A trial whose file is damaged is left out."""
         stored = self._read_table(lambda stored: stored["number"][()]).tolist()
-        found: dict[int, dict[str, NDArray[Any]]] = {}
+        curves: dict[int, dict[str, NDArray[Any]]] = {}
         for number in sorted({*stored, *(record.number for record in self._records_since(set(stored)))}):
             with suppress(StoreError):
-                found[number] = self._own_curve(number) or self.curve(number)
-        return {number: curve for number, curve in found.items() if curve}
+                curves[number] = self._own_curve(number) or self.curve(number)
+        return {number: curve for number, curve in curves.items() if curve}
 
     def _own_curve(self, number: int) -> dict[str, NDArray[Any]] | None:
         """A curve in the file itself, without looking for the trial elsewhere; None where it is not there."""
@@ -217,13 +217,13 @@ class Results:
         return self._read_trial(number, lambda group: self._trial_data(number, group))
 
     def _trial_data(self, number: int, group: h5py.Group) -> TrialData:
-        said = nexus.read_text(group, layout.ATTRIBUTES_JSON)
+        attributes = nexus.read_text(group, layout.ATTRIBUTES_JSON)
         return TrialData(
             record=trialgroup.read_record(group),
             curve=trialgroup.read_curve(group),
             arrays=self._stored_arrays(number, group, trialgroup.array_paths(group)),
             image=trialgroup.read_image(group),
-            attributes=codec.loads(said) if said else {},
+            attributes=codec.loads(attributes) if attributes else {},
             log=nexus.read_text(group, layout.LOG),
             snapshots={
                 step: self._stored_arrays(number, group, paths)
@@ -250,7 +250,7 @@ class Results:
                 dtype=data.dtype,
                 units=nexus.read_attribute(data, "units"),
                 long_name=nexus.read_attribute(data, "long_name"),
-                _fetch=lambda part: np.asarray(self._read_trial(number, lambda found: found[path][part])),
+                _fetch=lambda part: np.asarray(self._read_trial(number, lambda trial: trial[path][part])),
             )
 
         return {name: stored(path) for name, path in paths.items()}
@@ -259,15 +259,15 @@ class Results:
         """What ``read`` makes of the trial's group, wherever it lies by now."""
         for _ in range(20):
             for path, group in self._trial_places(number):
-                if found := self._try_read(number, path, group, read):
-                    return found[0]
+                if result := self._try_read(number, path, group, read):
+                    return result[0]
             if self.packed and not self._has_folder():
                 break
             # It moved from its own file into a packed one, or is about to.
             self.close()
             self._file = self._open_file()
-        known = [record.number for record in self.records()]
-        span = f"its trials are {known[0]} to {known[-1]}" if known else "it has none yet"
+        numbers = [record.number for record in self.records()]
+        span = f"its trials are {numbers[0]} to {numbers[-1]}" if numbers else "it has none yet"
         raise StoreError(f"{self.path}: there is no trial {number}; {span}")
 
     def _try_read(self, number: int, path: Path, group: str, read: Callable[[h5py.Group], T]) -> tuple[T] | None:
@@ -310,10 +310,10 @@ class Results:
     def last_words(self) -> dict[str, Any] | None:
         """The same of a driver that may be gone; one that was stopped has no pid in it; None where nothing was left."""
         try:
-            said = codec.loads((self._folder / contents.STATUS).read_text(encoding="utf-8"))
+            status = codec.loads((self._folder / contents.STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return said if isinstance(said, dict) else None
+        return status if isinstance(status, dict) else None
 
     @cached_property
     def _trials(self) -> h5py.Group:

@@ -14,8 +14,8 @@ from ptydask.store import files, layout, nexus
 
 def missing(path: Path) -> NoResults:
     """The error for a file that is not there, with the nearest name beside it."""
-    there = [other.name for other in path.parent.glob("*.h5")]
-    close = get_close_matches(path.name, there, n=1, cutoff=0.7)
+    neighbours = [other.name for other in path.parent.glob("*.h5")]
+    close = get_close_matches(path.name, neighbours, n=1, cutoff=0.7)
     return NoResults(f"{path}: there is no such results file" + (f"; did you mean {close[0]!r}?" if close else ""))
 
 
@@ -36,15 +36,15 @@ def not_hdf5(path: Path) -> NoResults:
 def _results_of(path: Path) -> Path | None:
     """The results file, here or beside it, of the name that ``path`` has or gives; else the only one beside it."""
     try:
-        given = re.findall(r"""^name\s*[:=]\s*["']?([^"'#\n]+)""", path.read_text("utf-8"), re.MULTILINE)
+        study_names = re.findall(r"""^name\s*[:=]\s*["']?([^"'#\n]+)""", path.read_text("utf-8"), re.MULTILINE)
     except (OSError, ValueError):
-        given = []
-    names = [f"{name.strip()}.h5" for name in (*given, path.stem) if "/" not in name]
+        study_names = []
+    names = [f"{name.strip()}.h5" for name in (*study_names, path.stem) if "/" not in name]
     places = [Path(name) for name in names] + [path.with_name(name) for name in names]
     if named := next((place for place in places if _has_results(place)), None):
         return named
-    beside = [other for other in sorted(path.parent.glob("*.h5"))[:20] if _has_results(other)]
-    return beside[0] if len(beside) == 1 else None
+    neighbours = [other for other in sorted(path.parent.glob("*.h5"))[:20] if _has_results(other)]
+    return neighbours[0] if len(neighbours) == 1 else None
 
 
 def _has_results(path: Path) -> bool:

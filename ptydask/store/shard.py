@@ -114,14 +114,14 @@ def _describe_loss(
 
 def _bulk_words(output: TrialOutput, kept: TrialOutput | None) -> list[str]:
     """What of arrays, images, snapshots and artifacts is in ``output`` alone."""
-    words = []
+    parts = []
     if kept is None or not _has_bulk(kept):
-        words += [*output.arrays, *(["the image"] if output.image is not None else [])]
-        words += [f"{len(output.snapshots)} snapshots"] if output.snapshots else []
+        parts += [*output.arrays, *(["the image"] if output.image is not None else [])]
+        parts += [f"{len(output.snapshots)} snapshots"] if output.snapshots else []
     if output.artifacts:
         mb = sum(map(len, output.artifacts.values())) / 1e6
-        words.append(f"{len(output.artifacts)} artifact{'' if len(output.artifacts) == 1 else 's'} ({mb:.3g} MB)")
-    return words
+        parts.append(f"{len(output.artifacts)} artifact{'' if len(output.artifacts) == 1 else 's'} ({mb:.3g} MB)")
+    return parts
 
 
 def read_record(path: Path) -> TrialRecord:

@@ -35,26 +35,26 @@ def refresh_due(elapsed: float, cost: float) -> bool:
 class Store:
     """The results of one study, held by one driver. Make it with :meth:`open`."""
 
-    def __init__(self, path: Path, meta: StudyMeta, held: lock.Lock, found: contents.StoreContents) -> None:
+    def __init__(self, path: Path, meta: StudyMeta, held: lock.Lock, loaded: contents.StoreContents) -> None:
         self.path = path
         self.folder = names.folder_of(path)
-        self.id = found.store_id
-        self.meta = meta if found.previous is None else _going_on(found.previous, meta)
-        self.previous = found.previous if found.previous is not None and found.previous.config_json else None
+        self.id = loaded.store_id
+        self.meta = meta if loaded.previous is None else _going_on(loaded.previous, meta)
+        self.previous = loaded.previous if loaded.previous is not None and loaded.previous.config_json else None
         """What the results said of their study; None for new ones, and for rebuilt ones that no longer know."""
-        self.damaged = found.damaged
+        self.damaged = loaded.damaged
         """Files that could not be read, one line each; they are in ``NAME.trials/damaged``."""
         self.begun = False
         """Set once a trial is on its way: from then on the store is kept, whatever becomes of it."""
         self.trouble = ""
         """Why the last refresh failed; "" while all is well. The trials' own files do not depend on it."""
         self._lock = held
-        self._pack = found.pack
-        self._rows = dict(found.rows)
+        self._pack = loaded.pack
+        self._rows = dict(loaded.rows)
         self._records = {number: row.record for number, row in self._rows.items()}
         self._sha256: dict[int, str] = {}
         self._unread: set[int] = set()
-        self._new = found.previous is None
+        self._new = loaded.previous is None
         self._changed = False
         self._finished = False
         self._said: RunSnapshot | None = None
@@ -219,12 +219,12 @@ class Store:
         Those of earlier drivers may be damaged, as long as HDF5 does not crash or hang on them. Raises StoreError
         where it does, on an older pack.
         """
-        found = isolated.deadly([row for number, row in self._rows.items() if number not in self._sha256])
+        altered = isolated.deadly([row for number, row in self._rows.items() if number not in self._sha256])
         for number, expected in self._sha256.items():
             with contextlib.suppress(OSError):  # a missing file shows when it is packed
                 if files.sha256(self._rows[number].file) != expected:
-                    found[number] = "its bytes changed since its worker wrote it"
-        return found
+                    altered[number] = "its bytes changed since its worker wrote it"
+        return altered
 
     def _set_aside(self, number: int, why: str) -> None:
         path = self._rows[number].file
@@ -270,8 +270,8 @@ class Store:
     def _write_status(self, driver: Mapping[str, Any], snapshot: RunSnapshot) -> None:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         with contextlib.suppress(OSError):  # nothing depends on it
-            said = {**driver, "updated": now, "run": snapshot}
-            files.write_text(self.folder / contents.STATUS, codec.dumps(said), durable=False)
+            status = {**driver, "updated": now, "run": snapshot}
+            files.write_text(self.folder / contents.STATUS, codec.dumps(status), durable=False)
 
 
 def _going_on(before: StudyMeta, meta: StudyMeta) -> StudyMeta:

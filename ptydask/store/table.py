@@ -41,11 +41,11 @@ def write(
         nexus.create_group(table, folder, "NXcollection")
     for name, values in _column_values(records).items():
         folder, _, last = name.partition("/")
-        made = _write_column(
+        dataset = _write_column(
             table[folder] if last else table, names.encode(last or name), values, _typed_column(name, values)
         )
         if name in _UNITS:
-            nexus.write_attribute(made, "units", _UNITS[name])
+            nexus.write_attribute(dataset, "units", _UNITS[name])
     nexus.write_attribute(table["error"], "long_name", metric)
     nexus.write_numbers(table, layout.SHA256, nexus.encode_texts(seals))
     blobs = [text.encode() for text in texts]
@@ -55,12 +55,12 @@ def write(
 
 def _column_values(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
     """Column name -> one value a row; parameters are ``params/NAME``, metrics ``metrics/NAME``."""
-    found = {name: [_plain_value(name, getattr(record, name)) for record in records] for name in _FIELDS}
+    columns = {name: [_plain_value(name, getattr(record, name)) for record in records] for name in _FIELDS}
     for folder in _FOLDERS:
         rows = [getattr(record, folder) for record in records]
         for name in dict.fromkeys(name for row in rows for name in row):
-            found[f"{folder}/{name}"] = [codec.scalar(row.get(name, _MISSING)) for row in rows]
-    return found
+            columns[f"{folder}/{name}"] = [codec.scalar(row.get(name, _MISSING)) for row in rows]
+    return columns
 
 
 def _plain_value(name: str, value: Any) -> Any:
@@ -77,41 +77,41 @@ def _write_column(parent: h5py.Group, name: str, values: list[Any], column: Colu
         return nexus.write_numbers(parent, name, column)
     texts = values if column is not None else ["" if v is _MISSING else codec.dumps(v) for v in values]
     if column is None:
-        made = nexus.write_numbers(parent, name, nexus.encode_texts(texts))
-        nexus.write_attribute(made, layout.ENCODING, layout.JSON)
-        return made
+        dataset = nexus.write_numbers(parent, name, nexus.encode_texts(texts))
+        nexus.write_attribute(dataset, layout.ENCODING, layout.JSON)
+        return dataset
     data = nexus.encode_texts(texts, layout.LONGEST)
-    made = nexus.write_numbers(parent, name, data)
-    if data.itemsize > layout.LONGEST - 4 and any(len(nexus.clean(one).encode()) > layout.LONGEST for one in texts):
-        nexus.write_attribute(made, layout.SHORTENED, True)
-    return made
+    dataset = nexus.write_numbers(parent, name, data)
+    if data.itemsize > layout.LONGEST - 4 and any(len(nexus.clean(text).encode()) > layout.LONGEST for text in texts):
+        nexus.write_attribute(dataset, layout.SHORTENED, True)
+    return dataset
 
 
 def _typed_column(name: str, values: Sequence[Any]) -> Column | None:
     """The values in the one type that they have, texts as objects; None where they have none in common."""
-    said = [value for value in values if value is not _MISSING]
-    kinds = {type(value) for value in said}
-    whole = len(said) == len(values)
+    present = [value for value in values if value is not _MISSING]
+    kinds = {type(value) for value in present}
+    complete = len(present) == len(values)
     if name in _REAL:
         return np.array(values, np.float64)
-    if name in _WHOLE or (kinds == {int} and whole):
+    if name in _WHOLE or (kinds == {int} and complete):
         if all(value in nexus.INT64 for value in values):
             return np.array(values, np.int64)
-    elif kinds == {bool} and whole:
+    elif kinds == {bool} and complete:
         return np.array(values, np.bool_)
-    elif kinds and kinds <= {float, int, type(None)} and _exact_as_float(said):
+    elif kinds and kinds <= {float, int, type(None)} and _exact_as_float(present):
         numbers = [float("nan") if value is None or value is _MISSING else float(value) for value in values]
         return np.array(numbers, np.float64)
-    elif kinds <= {str} and whole:
+    elif kinds <= {str} and complete:
         return _object_column(values)
     return None
 
 
 def _object_column(values: Iterable[Any]) -> Column:
     listed = list(values)
-    made = np.empty(len(listed), object)
-    made[:] = listed
-    return made
+    column = np.empty(len(listed), object)
+    column[:] = listed
+    return column
 
 
 def _exact_as_float(values: Iterable[Scalar]) -> bool:
@@ -192,37 +192,37 @@ def _decode_texts(values: NDArray[np.bytes_]) -> list[str]:
 
 def read_columns(table: h5py.Group) -> dict[str, Column]:
     """Every column: fields, ``params/NAME``, ``metrics/NAME``. Raises KeyError or ValueError on damage."""
-    found, shortened = {}, []
+    columns, shortened = {}, []
     for folder in ("", *_FOLDERS):
         group = table[folder] if folder else table
         for link in _FIELDS if not folder else group:
             name = f"{folder}/{names.decode(link)}" if folder else link
-            found[name] = read_column(group, link)
+            columns[name] = read_column(group, link)
             if layout.SHORTENED in group[link].attrs:
                 shortened.append(name)
     if shortened:
-        found |= {name: column for name, column in columns_of(read(table)).items() if name in shortened}
-    return found
+        columns |= {name: column for name, column in columns_of(read(table)).items() if name in shortened}
+    return columns
 
 
 def columns_of(records: Sequence[TrialRecord]) -> dict[str, Column]:
     """The same columns of records in memory."""
-    found = {}
+    columns = {}
     for name, values in _column_values(records).items():
         typed = _typed_column(name, values)
-        found[name] = typed if typed is not None else _object_column(None if v is _MISSING else v for v in values)
-    return found
+        columns[name] = typed if typed is not None else _object_column(None if v is _MISSING else v for v in values)
+    return columns
 
 
 def joined(a: Mapping[str, Column], b: Mapping[str, Column]) -> dict[str, Column]:
     """The rows of ``a``, then those of ``b``, in the order of their numbers."""
-    sizes = [len(part["number"]) for part in (a, b)]
+    sizes = [len(table["number"]) for table in (a, b)]
     order = np.argsort(np.concatenate([a["number"], b["number"]]), kind="stable")
-    found = {}
+    columns = {}
     for name in dict.fromkeys([*a, *b]):
-        parts = [part.get(name) for part in (a, b)]
-        found[name] = _join_column(parts, sizes)[order]
-    return found
+        parts = [table.get(name) for table in (a, b)]
+        columns[name] = _join_column(parts, sizes)[order]
+    return columns
 
 
 def _join_column(parts: Sequence[Column | None], sizes: Sequence[int]) -> Column:

@@ -72,9 +72,9 @@ def _say_more(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
 
 def say_again(group: h5py.Group, source: h5py.Group, record: TrialRecord, *, direction: Direction, metric: str) -> None:
     """Give ``group`` the attributes of the trial's group ``source``, sealed or not: facts are not read from there."""
-    said = nexus.read_text(source, layout.ATTRIBUTES_JSON)
+    text = nexus.read_text(source, layout.ATTRIBUTES_JSON)
     _say_of(group, record, direction, metric)
-    _say_more(group, codec.loads(said) if said else {})
+    _say_more(group, codec.loads(text) if text else {})
     nexus.copy_attributes(
         source, group, ("default", "lost", layout.ARRAYS_DROPPED, layout.MERGED_STORE, layout.MERGED_NUMBER)
     )
@@ -114,7 +114,7 @@ def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> No
     linked = metric if metric in curve and "error" not in columns else None
     signals = values if linked is None else [_column_name(linked), *(n for n in values if n != _column_name(linked))]
     axes = [layout.STEP] if layout.STEP in columns else []
-    made = nexus.create_plot(
+    plot = nexus.create_plot(
         group,
         layout.CURVE,
         signal=(signals or [layout.STEP])[0],
@@ -123,9 +123,9 @@ def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> No
         title=f"trial {group.attrs['number']}",
     )
     for name, data in columns.items():
-        nexus.write_numbers(made, name, data)
+        nexus.write_numbers(plot, name, data)
     if linked is not None:
-        made["error"] = h5py.SoftLink(_column_name(linked))
+        plot["error"] = h5py.SoftLink(_column_name(linked))
 
 
 def _column_name(name: str) -> str:
@@ -141,11 +141,11 @@ def _write_arrays(group: h5py.Group, arrays: Mapping[str, Quantity]) -> None:
 
 def _write_image(group: h5py.Group, image: Image) -> None:
     title = f"trial {group.attrs['number']}: {image.title}" if image.title else f"trial {group.attrs['number']}"
-    made = nexus.create_plot(group, layout.IMAGE, signal=layout.DATA, axes=["y", "x"], title=title)
-    data = nexus.write_array(made, layout.DATA, Quantity(image.data, image.units, image.title))
+    plot = nexus.create_plot(group, layout.IMAGE, signal=layout.DATA, axes=["y", "x"], title=title)
+    data = nexus.write_array(plot, layout.DATA, Quantity(image.data, image.units, image.title))
     nexus.write_attribute(data, "interpretation", "image")
     for axis, centres in (("y", image.y), ("x", image.x)):
-        nexus.write_array(made, axis, Quantity(centres, image.axis_units, axis))
+        nexus.write_array(plot, axis, Quantity(centres, image.axis_units, axis))
 
 
 # --- reading ----------------------------------------------------------------------------------------
@@ -187,22 +187,22 @@ def read_curve(group: h5py.Group) -> dict[str, Any]:
     if layout.CURVE not in group:
         return {}
     curve = h5py.h5g.open(group.id, layout.CURVE.encode())  # ten thousand curves at a time: h5py's own ways are slow
-    found = {}
+    columns = {}
     for name in curve:
         if name != b"title" and curve.links.get_info(name).type == h5py.h5l.TYPE_HARD:
             data = h5py.h5d.open(curve, name)
             column = np.empty(data.shape, data.dtype)
             data.read(h5py.h5s.ALL, h5py.h5s.ALL, column)
-            found[names.decode(name.decode())] = column
-    return found
+            columns[names.decode(name.decode())] = column
+    return columns
 
 
 def read_image(group: h5py.Group) -> Image | None:
     """The picture with its axes; None where none was kept."""
     if layout.IMAGE not in group:
         return None
-    made = group[layout.IMAGE]
-    data, y, x = (made[name] for name in (layout.DATA, "y", "x"))
+    plot = group[layout.IMAGE]
+    data, y, x = (plot[name] for name in (layout.DATA, "y", "x"))
     return Image(
         data=data[()],
         y=y[()],
@@ -215,9 +215,10 @@ def read_image(group: h5py.Group) -> Image | None:
 
 def array_paths(group: h5py.Group) -> dict[str, str]:
     """Array name -> path of its dataset below the group."""
-    found = {name: name for name, _ in _datasets(group) if name not in _NO_ARRAYS}
+    paths = {name: name for name, _ in _datasets(group) if name not in _NO_ARRAYS}
     return {
-        names.decode(name.removeprefix("array_") if _was_renamed(name) else name): path for name, path in found.items()
+        names.decode(name.removeprefix("array_") if _was_renamed(name) else name): dataset_path
+        for name, dataset_path in paths.items()
     }
 
 

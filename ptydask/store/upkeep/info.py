@@ -121,7 +121,7 @@ def _describe_compression(rows: Sequence[index.TrialRow], holdings: Mapping[int,
     try:
         with files.open_read_only(row.file) as file:
             group = file[row.group]
-            arrays = [group[at] for at in trialgroup.array_paths(group).values()]
+            arrays = [group[path] for path in trialgroup.array_paths(group).values()]
             arrays += [group[layout.ARTIFACTS][name] for name in group.get(layout.ARTIFACTS, ())]
             largest = max(arrays, key=lambda item: item.nbytes, default=None)
             if largest is None:

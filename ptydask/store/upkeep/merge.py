@@ -26,15 +26,15 @@ def read(paths: Sequence[Path]) -> list[MergeSource]:
 
 def _source(child: ChildReader, path: Path) -> MergeSource:
     folder = names.folder_of(path)
-    found = contents.read_contents(path, folder)
-    if found.damaged or found.previous is None:
-        raise StoreError(f"{found.damaged[0] if found.damaged else path}; `ptydask rebuild {path.name}` first")
+    study = contents.read_contents(path, folder)
+    if study.damaged or study.previous is None:
+        raise StoreError(f"{study.damaged[0] if study.damaged else path}; `ptydask rebuild {path.name}` first")
     owner = lock.owner_of(folder)
     return MergeSource(
         path,
-        found.store_id,
-        found.previous,
-        tuple(_read_trial(child, path, row, found.store_id) for row in packing.in_order(found.rows)),
+        study.store_id,
+        study.previous,
+        tuple(_read_trial(child, path, row, study.store_id) for row in packing.in_order(study.rows)),
         checkpoints.count(folder),
         "" if owner is None else str(owner),
     )
@@ -129,8 +129,8 @@ def _say_where_from(group: h5py.Group, placed: PlacedTrial, record: TrialRecord)
         _replace_text(group, layout.RECORD_JSON, codec.record_to_json(record))
         for name in (layout.CURVE, layout.IMAGE):
             if name in group:
-                said = nexus.read_text(group[name], "title")
-                _replace_text(group[name], "title", said.replace(f"trial {old}", f"trial {record.number}", 1))
+                title = nexus.read_text(group[name], "title")
+                _replace_text(group[name], "title", title.replace(f"trial {old}", f"trial {record.number}", 1))
         if "lost" in group.attrs:
             nexus.write_attribute(
                 group,

@@ -25,9 +25,9 @@ class RetentionRule:
     """Trials whose number this divides: the same ones when the file is packed again with more trials."""
 
     def __str__(self) -> str:
-        words = [*(["all"] if self.everything else []), *([] if self.best is None else [f"best:{self.best}"])]
-        words += [*(["improvements"] if self.improvements else []), *([f"every:{self.every}"] if self.every else [])]
-        return ",".join(words) or "none"
+        parts = [*(["all"] if self.everything else []), *([] if self.best is None else [f"best:{self.best}"])]
+        parts += [*(["improvements"] if self.improvements else []), *([f"every:{self.every}"] if self.every else [])]
+        return ",".join(parts) or "none"
 
 
 ALL = RetentionRule(everything=True)
@@ -84,13 +84,13 @@ def forgets_the_best(rule: RetentionRule, records: Sequence[TrialRecord], direct
 def improvements(records: Iterable[TrialRecord], direction: Direction) -> set[int]:
     """The completed trials that were better than all that had ended before them."""
     done = [r for r in records if r.state is TrialState.COMPLETE and r.error is not None and r.error == r.error]
-    found: set[int] = set()
+    numbers: set[int] = set()
     best: float | None = None
     for record in sorted(done, key=lambda r: (_end_time(r), r.number)):
         if record.error is not None and (best is None or is_better(record.error, best, direction)):
             best = record.error
-            found.add(record.number)
-    return found
+            numbers.add(record.number)
+    return numbers
 
 
 def _end_time(record: TrialRecord) -> float:

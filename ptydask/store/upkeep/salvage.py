@@ -69,18 +69,18 @@ def _found(child: ChildReader, path: Path) -> Found:
 
 
 def _of_study(child: ChildReader, path: Path) -> Found:
-    said = {part: child.ask(what=part, path=str(path)) for part in _PARTS}
-    if said["head"].get("kind") == layout.TRIAL:  # under a name that does not tell its number
-        said["head"] = {"trouble": str(refused.foreign(path))}
-    records = [codec.record_from_json(text) for text in said["records"].get("records", ())]
-    head = {**said["described"], **said["head"]}
-    numbers = {record.number for record in records}.union(said["names"].get("numbers", ()))
-    study = said["names"].get("study", head.get("study"))
+    answers = {part: child.ask(what=part, path=str(path)) for part in _PARTS}
+    if answers["head"].get("kind") == layout.TRIAL:  # under a name that does not tell its number
+        answers["head"] = {"trouble": str(refused.foreign(path))}
+    records = [codec.record_from_json(text) for text in answers["records"].get("records", ())]
+    head = {**answers["described"], **answers["head"]}
+    numbers = {record.number for record in records}.union(answers["names"].get("numbers", ()))
+    study = answers["names"].get("study", head.get("study"))
     groups: dict[int, str] = {}
     if study and head.get("kind") != layout.INDEX:  # in an index trials are links to their own files
         groups = {number: f"{study}/{layout.TRIALS}/{names.trial_name(number)}" for number in sorted(numbers)}
     whole, damaged = _trials(child, path, groups)
-    troubles = [answer["trouble"] for answer in said.values() if "trouble" in answer]
+    troubles = [answer["trouble"] for answer in answers.values() if "trouble" in answer]
     return Found(
         path,
         kind=head.get("kind", ""),

@@ -85,30 +85,30 @@ def _member_sizes(group: h5py.h5g.GroupID) -> Iterator[tuple[str, int, int]]:
 
 def of_rows(rows: Sequence[index.TrialRow]) -> dict[int, TrialSizes]:
     """The same for each trial that can be read, wherever it lies."""
-    found = {}
+    measured = {}
     with ExitStack() as opened:
         packs: dict[Path, h5py.File] = {}
         for row in rows:
             try:
                 if row.alone:
                     with files.open_read_only(row.file) as file:
-                        found[row.record.number] = of_trial(file[row.group])
+                        measured[row.record.number] = of_trial(file[row.group])
                     continue
                 if row.file not in packs:
                     packs[row.file] = opened.enter_context(files.open_read_only(row.file))
-                found[row.record.number] = of_trial(packs[row.file][row.group])
+                measured[row.record.number] = of_trial(packs[row.file][row.group])
             except files.BROKEN:
                 continue
-    return found
+    return measured
 
 
 def on_disk(paths: Sequence[Path]) -> int:
     """Bytes of the files, each once whatever its names; what is not there has none."""
-    found = {}
+    sizes = {}
     for path in paths:
         try:
-            at = path.stat()
+            status = path.stat()
         except OSError:
             continue
-        found[at.st_dev, at.st_ino] = at.st_size
-    return sum(found.values())
+        sizes[status.st_dev, status.st_ino] = status.st_size
+    return sum(sizes.values())
