@@ -422,8 +422,8 @@ def test_one_process_reads_for_a_whole_command(
 ) -> None:
     """However many files, trials and questions there are, one interpreter is started."""
     started: list[str] = []
-    start = isolated._start
-    monkeypatch.setattr(isolated, "_start", lambda module: (started.append(module), start(module))[1])
+    start = isolated._start_child
+    monkeypatch.setattr(isolated, "_start_child", lambda module: (started.append(module), start(module))[1])
     a, b = (packed(tmp_path / name, [record(0), record(1)]) for name in ("a.h5", "b.h5"))
     started.clear()
     arguments = {"pack": [a, "--arrays", "best:1"], "merge": [tmp_path / "m.h5", a, b]}.get(command, [a])

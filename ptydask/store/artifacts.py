@@ -111,7 +111,7 @@ def read_left_out(group: h5py.Group) -> tuple[str, ...]:
     return tuple(codec.loads(sentences)) if sentences else ()
 
 
-def in_words(group: h5py.Group) -> str:
+def describe_files(group: h5py.Group) -> str:
     """``3 files (args.yaml, best_SSIM.pt, Losses.csv)``; "" where there is none."""
     paths = list(sizes(group))
     rest = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""

@@ -21,7 +21,7 @@ def dumps(value: Any) -> str:
 
 def loads(text: str) -> Any:
     """The value that :func:`dumps` wrote. Raises ValueError on anything else."""
-    return json.loads(text, object_hook=_revive)
+    return json.loads(text, object_hook=_restore_float)
 
 
 def scalar(value: Any) -> Any:
@@ -42,7 +42,7 @@ def _to_plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _revive(item: dict[str, Any]) -> Any:
+def _restore_float(item: dict[str, Any]) -> Any:
     return float(item[_FLOAT]) if item.keys() == {_FLOAT} else item
 
 

@@ -89,7 +89,7 @@ def load_and_tidy(path: Path, folder: Path) -> StoreContents:
     # that the packed file holds go away now; what it does not hold was recorded since, and stays.
     rows: dict[int, index.TrialRow] = {}
     for older in sorted(folder.glob("packed-*.h5")):
-        rows |= _unless_held(older, {row.record.number: row for row in index.read_rows(older)}, packed)
+        rows |= _drop_if_packed(older, {row.record.number: row for row in index.read_rows(older)}, packed)
     # A trial may be in an older pack and in the packed file: the rows that come later replace the earlier ones.
     rows |= packed
     damaged: list[str] = []
@@ -103,11 +103,11 @@ def load_and_tidy(path: Path, folder: Path) -> StoreContents:
             damaged.append(str(error))
             continue
         # The only copy of the arrays, however damaged, is not removed as one that the packed file holds.
-        if _only_numbers_of(row, packed.get(row.record.number)):
+        if _lost_more(row, packed.get(row.record.number)):
             set_aside(file)
             damaged.append(f"{file}: damaged; of trial {row.record.number} only the numbers were packed")
             continue
-        rows |= _unless_held(file, {row.record.number: row}, packed)
+        rows |= _drop_if_packed(file, {row.record.number: row}, packed)
     return StoreContents(store_id, previous, pack, rows, tuple(damaged))
 
 
@@ -142,7 +142,7 @@ def read_contents(path: Path, folder: Path) -> StoreContents:
     return StoreContents(card[0], previous, pack_id, rows_found, tuple(damaged))
 
 
-def _unless_held(
+def _drop_if_packed(
     file: Path, rows: Mapping[int, index.TrialRow], packed: Mapping[int, index.TrialRow]
 ) -> Mapping[int, index.TrialRow]:
     """``found``, or nothing where the packed file holds all of it: ``file`` is then removed."""
@@ -154,15 +154,15 @@ def _unless_held(
     return {}
 
 
-def _only_numbers_of(row: index.TrialRow, packed: index.TrialRow | None) -> bool:
+def _lost_more(row: index.TrialRow, packed: index.TrialRow | None) -> bool:
     """Whether the packed file lacks what this trial's own file had: a kill came before it was moved aside."""
     if packed is None or not _same_record(row, packed):
         return False
-    lost = index.lost_of(packed)
+    lost = index.read_loss(packed)
     if lost is None:
         return True
     # What a worker could not keep is missing in both, in the same words: then packing lost nothing.
-    return lost != "" and lost != index.lost_of(row)
+    return lost != "" and lost != index.read_loss(row)
 
 
 def _same_record(a: index.TrialRow, b: index.TrialRow) -> bool:
@@ -178,7 +178,7 @@ def with_tile(row: index.TrialRow) -> index.TrialRow:
     """``row`` with the thumbnail and the digest in the trial's own file; as it is where that cannot be read."""
     try:
         with files.open_read_only(row.file) as file:
-            return replace(row, tile=index.own_tile(file, row.group), sha256=digest.read_digest(file[row.group]))
+            return replace(row, tile=index.read_own_tile(file, row.group), sha256=digest.read_digest(file[row.group]))
     except files.BROKEN:
         return row
 

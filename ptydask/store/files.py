@@ -171,7 +171,7 @@ def write_blocks(path: Path, blocks: Iterable[bytes], *, durable: bool = True) -
         sync_folder(path.parent)
 
 
-def second_name(path: Path, name: Path) -> None:
+def add_second_name(path: Path, name: Path) -> None:
     """Give the file ``path`` the second name ``name``: a hard link, or a copy where there are none."""
     path = path.resolve()  # a second name of a symbolic link would lead elsewhere
     with _aside(name) as hidden:

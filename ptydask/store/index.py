@@ -48,7 +48,7 @@ class TrialRow:
         return self.group == f"/{layout.TRIAL}"
 
 
-_AGAIN = 200
+_REOPEN_AFTER = 200
 """Trials after which an older pack is opened anew: HDF5 keeps 100 kB in memory of each one that it copied from it."""
 Place = Callable[[h5py.Group, TrialRow], None]
 Copy = Callable[[h5py.Group, TrialRow, h5py.Group], None]
@@ -62,17 +62,17 @@ def read_head(path: Path) -> ResultsHeader:
     """What the results file ``path`` is. Raises StoreError, in one line, for everything that is not one."""
     try:
         with files.open_read_only(path) as file:
-            return head_of(file, path)
+            return read_header(file, path)
     except FileNotFoundError as error:
-        raise refused.missing(path) from error
+        raise refused.missing_error(path) from error
     except files.BROKEN as error:
-        raise refused.unreadable(path, error) from error
+        raise refused.unreadable_error(path, error) from error
 
 
-def head_of(file: h5py.File, path: Path) -> ResultsHeader:
+def read_header(file: h5py.File, path: Path) -> ResultsHeader:
     """The same of an open file. Raises StoreError, KeyError or ValueError."""
     if nexus.read_attribute(file, "format") != layout.FORMAT or "kind" not in file.attrs:
-        raise refused.foreign(path)
+        raise refused.foreign_error(path)
     check_version(file, path)
     meta = codec.meta_from_json(nexus.read_text(study_of(file), layout.STUDY_JSON))
     return ResultsHeader(
@@ -108,13 +108,13 @@ def read_rows(path: Path) -> list[TrialRow]:
             for tile, seal, text in zip(tiles, seals, table.read_texts(study[layout.TABLE]), strict=True):
                 record = codec.record_from_json(text)
                 group = f"{trials}/{names.trial_name(record.number)}"
-                rows.append(TrialRow(record, path, group, tile or own_tile(file, group), seal, text))
+                rows.append(TrialRow(record, path, group, tile or read_own_tile(file, group), seal, text))
             return rows
     except files.BROKEN as error:
-        raise refused.unreadable(path, error) from error
+        raise refused.unreadable_error(path, error) from error
 
 
-def own_tile(file: h5py.File, group: str) -> bytes | None:
+def read_own_tile(file: h5py.File, group: str) -> bytes | None:
     """The thumbnail in a trial's own group; None where there is none to be read."""
     try:
         return trialgroup.read_tile(file[group]) if group in file else None
@@ -122,7 +122,7 @@ def own_tile(file: h5py.File, group: str) -> bytes | None:
         return None
 
 
-def lost_of(row: TrialRow) -> str | None:
+def read_loss(row: TrialRow) -> str | None:
     """What the trial's group says could not be kept of it, "" where all was; None where that cannot be read."""
     try:
         with files.open_read_only(row.file) as file:
@@ -152,13 +152,18 @@ def write(path: Path, head: ResultsHeader, rows: Sequence[TrialRow]) -> None:
     files.write_whole(path, lambda file: _build_study(file, head, rows, linked, place))
 
 
-def as_it_lies(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
+def copy_as_stored(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
     """Copy a trial's group into ``trials`` without unpacking its arrays."""
     trials.copy(group, names.trial_name(row.record.number))
 
 
 def pack(
-    path: Path, head: ResultsHeader, rows: Sequence[TrialRow], damaged: Mapping[int, str], *, copy: Copy = as_it_lies
+    path: Path,
+    head: ResultsHeader,
+    rows: Sequence[TrialRow],
+    damaged: Mapping[int, str],
+    *,
+    copy: Copy = copy_as_stored,
 ) -> dict[int, str]:
     """Make ``path`` the one file that holds all of ``rows`` (sorted by number), read back before it counts.
 
@@ -185,7 +190,7 @@ def pack(
                     # Copying may have come half the way, or all of it before the copy's digest turned out wrong.
                     if name in trials:
                         del trials[name]
-            _numbers_only(trials, name, row.record, head.meta)
+            _write_numbers_only(trials, name, row.record, head.meta)
 
         everything = {row.record.number for row in rows}
         files.write_whole(
@@ -205,7 +210,7 @@ def _copy_trial_group(
             copy(trials, row, file[row.group])
         return
     file = packs.get(row.file)
-    if file is None or len(trials) % _AGAIN == 0:
+    if file is None or len(trials) % _REOPEN_AFTER == 0:
         if file is not None:
             file.close()
         file = packs[row.file] = opened.enter_context(files.open_read_only(row.file))
@@ -223,7 +228,7 @@ def check_whole(path: Path, numbers: set[int]) -> None:
         raise StoreError(f"{path}: the packed file lacks rows of its table")
 
 
-def _numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: StudyMeta) -> None:
+def _write_numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: StudyMeta) -> None:
     trialgroup.write(
         trials,
         name,
@@ -237,14 +242,14 @@ def _numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: Stud
 
 
 def _build_study(file: h5py.File, head: ResultsHeader, rows: Sequence[TrialRow], reach: set[int], place: Place) -> None:
-    study, trials = begin(file, head)
+    study, trials = begin_study(file, head)
     for row in rows:
         if row.record.number in reach:
             place(trials, row)
-    complete(study, head.meta, rows, reach)
+    complete_study(study, head.meta, rows, reach)
 
 
-def begin(file: h5py.File, head: ResultsHeader) -> tuple[h5py.Group, h5py.Group]:
+def begin_study(file: h5py.File, head: ResultsHeader) -> tuple[h5py.Group, h5py.Group]:
     """The study's group and, in it, the still empty one of its trials."""
     name = names.encode(head.meta.name)
     nexus.write_attributes(
@@ -266,7 +271,7 @@ def begin(file: h5py.File, head: ResultsHeader) -> tuple[h5py.Group, h5py.Group]
     return study, nexus.create_group(study, layout.TRIALS, "NXcollection")
 
 
-def complete(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow], reach: set[int]) -> None:
+def complete_study(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow], reach: set[int]) -> None:
     """Write what is about all trials together: table, history, thumbnails, links to those in ``reach``."""
     records = [row.record for row in rows]
     best = ranked(records, meta.direction)
@@ -340,7 +345,9 @@ def _write_best(study: h5py.Group, row: TrialRow, meta: StudyMeta) -> None:
         try:
             with files.open_read_only(row.file) as file:
                 best = nexus.create_group(study, layout.BEST, "NXprocess")
-                trialgroup.say_again(best, file[row.group], row.record, direction=meta.direction, metric=meta.metric)
+                trialgroup.copy_description(
+                    best, file[row.group], row.record, direction=meta.direction, metric=meta.metric
+                )
                 for member in file[row.group]:
                     best[member] = h5py.ExternalLink(link.filename, f"{link.path}/{member}")
             return

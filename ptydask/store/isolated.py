@@ -25,7 +25,7 @@ from ptydask.store import index
 Answer = Mapping[str, Any]
 PATIENCE = 120.0
 """Seconds without a sign of life."""
-_OFTEN = 1.0
+_HEARTBEAT = 1.0
 """Seconds between two signs of life of a question that takes long."""
 DEAD: Answer = {
     "problems": [["", "is damaged beyond reading: HDF5 crashes or hangs on it"]],
@@ -75,7 +75,7 @@ class ChildReader:
 
     def _answer(self, question: bytes) -> Answer:
         if self._child is None:
-            self._child = _start(self._module)
+            self._child = _start_child(self._module)
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._child.stdin.write(question + b"\n")
@@ -93,7 +93,7 @@ class ChildReader:
         return answer
 
 
-def _start(module: str) -> subprocess.Popen[bytes]:
+def _start_child(module: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(
         [sys.executable, "-m", module],
@@ -104,7 +104,7 @@ def _start(module: str) -> subprocess.Popen[bytes]:
     )
 
 
-def deadly(rows: Sequence[index.TrialRow]) -> dict[int, str]:
+def find_deadly(rows: Sequence[index.TrialRow]) -> dict[int, str]:
     """Why, for each trial whose facts HDF5 crashes or hangs on: it is not to be copied by the process that asks.
 
     Raises StoreError for one in a packed file. Data of fixed size have checksums, and do no such harm.
@@ -132,7 +132,7 @@ class HeartbeatSha256:
     def update(self, data: Any, /) -> None:
         """Take in ``data``."""
         self._made.update(data)
-        if time.monotonic() - self._said > _OFTEN:
+        if time.monotonic() - self._said > _HEARTBEAT:
             print(flush=True)
             self._said = time.monotonic()
 

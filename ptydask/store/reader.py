@@ -100,9 +100,9 @@ class Results:
         try:
             file = files.open_read_only(self.path)
             # The file may have been replaced between the two.
-            head = index.head_of(file, self.path)
+            head = index.read_header(file, self.path)
         except files.BROKEN as error:
-            raise refused.unreadable(self.path, error) from error
+            raise refused.unreadable_error(self.path, error) from error
         self.meta: StudyMeta = head.meta
         self.id: str = head.store_id
         self.packed: bool = head.kind == layout.PACKED
@@ -133,7 +133,7 @@ class Results:
         """
         stored = self._read_table(table.read_columns)
         since = list(self._records_since(set(stored["number"].tolist())))
-        return table.joined(stored, table.columns_of(since)) if since else stored
+        return table.join_columns(stored, table.columns_of(since)) if since else stored
 
     def ranked(self, count: int | None = None) -> list[TrialRecord]:
         """The completed trials, best error first, the earlier one on a tie; the first ``count`` of them."""
@@ -172,7 +172,7 @@ class Results:
             stack = self._study[layout.THUMBNAILS]
             images = np.zeros(stack.shape, np.uint8)
         except files.BROKEN as error:
-            raise refused.unreadable(self.path, error) from error
+            raise refused.unreadable_error(self.path, error) from error
         try:
             stack.read_direct(images)
         except files.BROKEN:
@@ -187,7 +187,7 @@ class Results:
         try:
             numbers = self._study[layout.TABLE]["number"][()].tolist()
         except files.BROKEN as error:
-            raise refused.unreadable(self.path, error) from error
+            raise refused.unreadable_error(self.path, error) from error
         return {number: tile for number, tile in zip(numbers, self.thumbnails(), strict=False) if tile.any()}
 
     def curve(self, number: int) -> dict[str, NDArray[Any]]:

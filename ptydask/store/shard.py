@@ -48,7 +48,7 @@ def write(
     path, text = names.shard_path(folder, record.number), codec.record_to_json(record)
     seal, tile = "", None
     failure: Exception | None = None
-    for kept in _less_and_less(output):
+    for kept in _shrinking_outputs(output):
         lost = _describe_loss(record, output, kept, keep, failure) if failure is not None else ""
 
         def build(file: h5py.File, kept: TrialOutput | None = kept, lost: str = lost) -> None:
@@ -79,7 +79,7 @@ _ROOT = {
 }
 
 
-def _less_and_less(output: TrialOutput | None) -> Iterator[TrialOutput | None]:
+def _shrinking_outputs(output: TrialOutput | None) -> Iterator[TrialOutput | None]:
     """What to try to keep: everything, then no artifacts, then numbers and curves, then the numbers alone."""
     if output is not None:
         yield output
@@ -103,7 +103,7 @@ def _describe_loss(
     parts = [] if kept is not None else ["the curve", *(["the log"] if output.log else [])]
     parts += ["the command"] if kept is None and output.command else []
     if keep.arrays:
-        parts += _bulk_words(output, kept)
+        parts += _lost_parts(output, kept)
     if kept is not None and _has_bulk(kept):
         return f"of trial {record.number} all was kept but {', '.join(parts)}: {_error_reason(why)}" if parts else ""
     rest = "numbers and curves" if kept is not None else "numbers"
@@ -112,7 +112,7 @@ def _describe_loss(
     )
 
 
-def _bulk_words(output: TrialOutput, kept: TrialOutput | None) -> list[str]:
+def _lost_parts(output: TrialOutput, kept: TrialOutput | None) -> list[str]:
     """What of arrays, images, snapshots and artifacts is in ``output`` alone."""
     parts = []
     if kept is None or not _has_bulk(kept):

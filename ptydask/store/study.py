@@ -39,7 +39,7 @@ class Store:
         self.path = path
         self.folder = names.folder_of(path)
         self.id = loaded.store_id
-        self.meta = meta if loaded.previous is None else _going_on(loaded.previous, meta)
+        self.meta = meta if loaded.previous is None else _continue_meta(loaded.previous, meta)
         self.previous = loaded.previous if loaded.previous is not None and loaded.previous.config_json else None
         """What the results said of their study; None for new ones, and for rebuilt ones that no longer know."""
         self.damaged = loaded.damaged
@@ -95,7 +95,7 @@ class Store:
 
     def describe(self, meta: StudyMeta) -> None:
         """Say more of the study than was known when the store was opened."""
-        self.meta = _going_on(self.meta, meta)
+        self.meta = _continue_meta(self.meta, meta)
         if self._pack is None:
             contents.write_card(self.folder, self.id, self.meta)
 
@@ -175,7 +175,7 @@ class Store:
         if self._pack is None:
             return
         second = contents.pack_path(self.folder, self._pack)
-        files.second_name(self.path, second)
+        files.add_second_name(self.path, second)
         for number in self._pack_numbers():
             self._rows[number] = replace(self._rows[number], file=second)
         self._pack = None
@@ -219,7 +219,7 @@ class Store:
         Those of earlier drivers may be damaged, as long as HDF5 does not crash or hang on them. Raises StoreError
         where it does, on an older pack.
         """
-        altered = isolated.deadly([row for number, row in self._rows.items() if number not in self._sha256])
+        altered = isolated.find_deadly([row for number, row in self._rows.items() if number not in self._sha256])
         for number, expected in self._sha256.items():
             with contextlib.suppress(OSError):  # a missing file shows when it is packed
                 if files.sha256(self._rows[number].file) != expected:
@@ -274,7 +274,7 @@ class Store:
             files.write_text(self.folder / contents.STATUS, codec.dumps(status), durable=False)
 
 
-def _going_on(before: StudyMeta, meta: StudyMeta) -> StudyMeta:
+def _continue_meta(before: StudyMeta, meta: StudyMeta) -> StudyMeta:
     """``meta`` with the time at which the study began, and with what was known of its origin."""
     provenance = {**before.provenance, **meta.provenance}
     return replace(meta, created=before.created or meta.created, provenance=provenance)

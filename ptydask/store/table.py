@@ -214,7 +214,7 @@ def columns_of(records: Sequence[TrialRecord]) -> dict[str, Column]:
     return columns
 
 
-def joined(a: Mapping[str, Column], b: Mapping[str, Column]) -> dict[str, Column]:
+def join_columns(a: Mapping[str, Column], b: Mapping[str, Column]) -> dict[str, Column]:
     """The rows of ``a``, then those of ``b``, in the order of their numbers."""
     sizes = [len(table["number"]) for table in (a, b)]
     order = np.argsort(np.concatenate([a["number"], b["number"]]), kind="stable")

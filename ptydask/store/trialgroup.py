@@ -41,7 +41,7 @@ def write(
     ``text`` is the record as JSON, where it is at hand.
     """
     group = nexus.create_group(parent, name, "NXprocess")
-    _say_of(group, record, direction, metric)
+    _write_record_attributes(group, record, direction, metric)
     if lost:
         nexus.write_attribute(group, "lost", lost)
     nexus.write_text(group, layout.RECORD_JSON, text or codec.record_to_json(record))
@@ -57,24 +57,26 @@ def write(
     return group
 
 
-def _say_of(group: h5py.Group, record: TrialRecord, direction: Direction, metric: str) -> None:
+def _write_record_attributes(group: h5py.Group, record: TrialRecord, direction: Direction, metric: str) -> None:
     columns = {field.name: getattr(record, field.name) for field in fields(record)}
     columns["error"] = float("nan") if record.error is None else record.error
     nexus.write_facts(group, {k: v for k, v in columns.items() if k not in _ASIDE and v is not None})
     nexus.write_facts(group, {"error_metric": metric, "direction": direction})
 
 
-def _say_more(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
+def _write_engine_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
     """What the engine says of its trial."""
     taken = set(group.attrs)
     nexus.write_facts(group, {k if k not in taken else f"engine_{k}": v for k, v in _encode_keys(attributes).items()})
 
 
-def say_again(group: h5py.Group, source: h5py.Group, record: TrialRecord, *, direction: Direction, metric: str) -> None:
+def copy_description(
+    group: h5py.Group, source: h5py.Group, record: TrialRecord, *, direction: Direction, metric: str
+) -> None:
     """Give ``group`` the attributes of the trial's group ``source``, sealed or not: facts are not read from there."""
     text = nexus.read_text(source, layout.ATTRIBUTES_JSON)
-    _say_of(group, record, direction, metric)
-    _say_more(group, codec.loads(text) if text else {})
+    _write_record_attributes(group, record, direction, metric)
+    _write_engine_attributes(group, codec.loads(text) if text else {})
     nexus.copy_attributes(
         source, group, ("default", "lost", layout.ARRAYS_DROPPED, layout.MERGED_STORE, layout.MERGED_NUMBER)
     )
@@ -85,7 +87,7 @@ def _encode_keys(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_output(group: h5py.Group, output: TrialOutput, keep: KeepOptions, metric: str) -> None:
-    _say_more(group, output.attributes)
+    _write_engine_attributes(group, output.attributes)
     nexus.write_text(group, layout.ATTRIBUTES_JSON, codec.dumps(output.attributes))
     if output.log:
         nexus.write_text(group, layout.LOG, output.log)
@@ -162,7 +164,7 @@ def read_tile(group: h5py.Group) -> bytes | None:
     return thumbnail.read_tile(group[layout.THUMBNAIL]) if layout.THUMBNAIL in group else None
 
 
-def read_aim(group: h5py.Group) -> tuple[Direction, str]:
+def read_objective(group: h5py.Group) -> tuple[Direction, str]:
     """Which way the study goes, and its error metric, as the trial's group says."""
     return "maximize" if nexus.read_attribute(group, "direction") == "maximize" else "minimize", nexus.read_attribute(
         group, "error_metric"

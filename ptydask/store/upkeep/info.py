@@ -26,7 +26,7 @@ def collect_info(path: Path) -> dict[str, Any]:
         records = results.records()
         root = _root_info(path)
         rows = _trial_rows(path, folder)
-    holdings = sizes.of_rows(rows)
+    holdings = sizes.measure_trials(rows)
     best = best_of(records, meta.direction)
     owner = lock.owner_of(folder)
     return {
@@ -97,7 +97,7 @@ def _parameters(space: str, records: Iterable[TrialRecord]) -> list[str]:
 
 def _byte_counts(path: Path, rows: Sequence[index.TrialRow], holdings: Iterable[sizes.TrialSizes]) -> dict[str, Any]:
     """Bytes on the disk, in all and by kind; what is not data of a trial is table, links and headers."""
-    total = sizes.on_disk([path, *(row.file for row in rows)])
+    total = sizes.measure_files([path, *(row.file for row in rows)])
     kinds: Counter[str] = Counter()
     for holding in holdings:
         kinds.update(holding.stored)

@@ -21,10 +21,10 @@ from ptydask.store.upkeep.merge_plan import DAMAGED, MergePlan, MergeSource, Mer
 def read(paths: Sequence[Path]) -> list[MergeSource]:
     """Read each of the files, of a running study too. Raises StoreError."""
     with ChildReader() as child:
-        return [_source(child, path.absolute()) for path in paths]
+        return [_read_source(child, path.absolute()) for path in paths]
 
 
-def _source(child: ChildReader, path: Path) -> MergeSource:
+def _read_source(child: ChildReader, path: Path) -> MergeSource:
     folder = names.folder_of(path)
     study = contents.read_contents(path, folder)
     if study.damaged or study.previous is None:
@@ -34,7 +34,7 @@ def _source(child: ChildReader, path: Path) -> MergeSource:
         path,
         study.store_id,
         study.previous,
-        tuple(_read_trial(child, path, row, study.store_id) for row in packing.in_order(study.rows)),
+        tuple(_read_trial(child, path, row, study.store_id) for row in packing.sort_rows(study.rows)),
         checkpoints.count(folder),
         "" if owner is None else str(owner),
     )
@@ -42,7 +42,7 @@ def _source(child: ChildReader, path: Path) -> MergeSource:
 
 def _read_trial(child: ChildReader, path: Path, row: index.TrialRow, store_id: str) -> MergeTrial:
     number = row.record.number
-    whole, answer = salvage.trial(child, row.file, row.group, number)
+    whole, answer = salvage.read_trial(child, row.file, row.group, number)
     if whole is None:
         if not row.file.exists():
             raise StoreError(f"{path}: a trial cannot be read: {answer['trouble']}; `ptydask verify` says more")
@@ -84,10 +84,10 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         # The other process has read and checked all of it: what counts here is that it is still the same trial.
         if digest.read_digest(group) != row.sha256:
             raise ValueError(digest.CHANGED)
-        index.as_it_lies(trials, row, group)
+        index.copy_as_stored(trials, row, group)
         placed = by_number[row.record.number]
         if placed.moved or placed.trial.identity != (head.store_id, placed.number):
-            _say_where_from(trials[names.trial_name(placed.number)], placed, row.record)
+            _write_origin(trials[names.trial_name(placed.number)], placed, row.record)
 
     damaged: dict[int, str] = {}
     for placed in arrangement.trials:
@@ -116,7 +116,7 @@ def _merged_row(placed: PlacedTrial) -> index.TrialRow:
     return replace(placed.trial.row, record=moved, json="")
 
 
-def _say_where_from(group: h5py.Group, placed: PlacedTrial, record: TrialRecord) -> None:
+def _write_origin(group: h5py.Group, placed: PlacedTrial, record: TrialRecord) -> None:
     """Give a copied trial its new number, remember the old one, and seal it again."""
     old = placed.trial.row.record.number
     nexus.write_attributes(

@@ -79,9 +79,9 @@ def pack(
         return _pack_copy(path, rule, out)
     contents.refuse_foreign(path, names.folder_of(path))
     if not path.exists() and not (names.folder_of(path) / contents.CARD).exists():
-        raise refused.missing(path)
+        raise refused.missing_error(path)
     with hold_lock(path):
-        return _in_place(path, rule, drop_checkpoints)
+        return _pack_in_place(path, rule, drop_checkpoints)
 
 
 @contextmanager
@@ -145,16 +145,16 @@ def write_new(path: Path, meta: StudyMeta, trials: Iterable[tuple[TrialRecord, T
     numbers: set[int] = set()
 
     def build(file: h5py.File) -> None:
-        study, group = index.begin(file, head)
+        study, group = index.begin_study(file, head)
         rows = []
         for record, output in trials:
             name = names.trial_name(record.number)
             written = trialgroup.write(
                 group, name, record, output, meta.keep, direction=meta.direction, metric=meta.metric
             )
-            rows.append(index.TrialRow(record, path, written.name, index.own_tile(file, written.name)))
+            rows.append(index.TrialRow(record, path, written.name, index.read_own_tile(file, written.name)))
             numbers.add(record.number)
-        index.complete(study, meta, rows, numbers)
+        index.complete_study(study, meta, rows, numbers)
 
     try:
         files.write_whole(path, build, check=lambda aside: index.check_whole(aside, numbers))
@@ -162,7 +162,7 @@ def write_new(path: Path, meta: StudyMeta, trials: Iterable[tuple[TrialRecord, T
         raise UnusableResults(str(unwritable_error(path, error))) from error
 
 
-def _in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: bool) -> PackReport:
+def _pack_in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: bool) -> PackReport:
     folder = names.folder_of(path)
     study = contents.load_and_tidy(path, folder)
     plan = _make_plan(path, study, rule)
@@ -221,29 +221,29 @@ class _PackPlan:
         def copy(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
             if row.record.number in self.drop:
                 digest.check(group)
-                without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
+                copy_without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
             else:
-                index.as_it_lies(trials, row, group)
+                index.copy_as_stored(trials, row, group)
                 digest.check(trials[names.trial_name(row.record.number)])
 
-        rows = in_order(study.rows)
-        return index.pack(path, head, rows, isolated.deadly(rows), copy=copy)
+        rows = sort_rows(study.rows)
+        return index.pack(path, head, rows, isolated.find_deadly(rows), copy=copy)
 
 
 def _make_plan(path: Path, study: contents.StoreContents, rule: retention.RetentionRule) -> _PackPlan:
     if not study.rows or study.previous is None:
         raise StoreError(f"{path}: no trial has ended so far, there is nothing to pack")
-    records = [row.record for row in in_order(study.rows)]
+    records = [row.record for row in sort_rows(study.rows)]
     direction = study.previous.direction
     if retention.forgets_the_best(rule, records, direction):
         raise UsageError(
             f"--arrays {rule}: the best trial would lose its arrays; add best:1 to keep them, or best:0 to say so"
         )
     stay = retention.kept_trials(rule, records, direction)
-    held_now = sizes.of_rows(in_order(study.rows))
+    held_now = sizes.measure_trials(sort_rows(study.rows))
     bulk = {number: holding.bulk for number, holding in held_now.items() if holding.bulk}
     drop = frozenset(bulk.keys() - stay)
-    before = sizes.on_disk([path, *(row.file for row in study.rows.values())])
+    before = sizes.measure_files([path, *(row.file for row in study.rows.values())])
     report = PackReport(
         path=path,
         trials=len(records),
@@ -255,12 +255,12 @@ def _make_plan(path: Path, study: contents.StoreContents, rule: retention.Retent
         unfinished=checkpoints.count(names.folder_of(path)),
         checkpoints_kept=True,
         damaged=study.damaged,
-        bulk=sizes.bulk_words(held_now.values()),
+        bulk=sizes.describe_bulk(held_now.values()),
     )
     return _PackPlan(rule, drop, report)
 
 
-def in_order(rows: Mapping[int, index.TrialRow]) -> Sequence[index.TrialRow]:
+def sort_rows(rows: Mapping[int, index.TrialRow]) -> Sequence[index.TrialRow]:
     """The rows by number."""
     return [rows[number] for number in sorted(rows)]
 
@@ -268,7 +268,7 @@ def in_order(rows: Mapping[int, index.TrialRow]) -> Sequence[index.TrialRow]:
 # --- one trial --------------------------------------------------------------------------------------
 
 
-def without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str) -> None:
+def copy_without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str) -> None:
     """Copy a trial's group without its arrays, image, snapshots and artifacts, say so in it, and seal it again."""
     arrays = trialgroup.array_paths(group)
     gone = {*arrays.values(), layout.IMAGE, layout.SNAPSHOTS, layout.ARTIFACTS}
@@ -290,7 +290,7 @@ def without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str) -
     if layout.SNAPSHOTS in group:
         parts.append(f"{len(group[layout.SNAPSHOTS])} snapshots")
     if layout.ARTIFACTS in group:
-        parts.append(artifacts.in_words(group))
+        parts.append(artifacts.describe_files(group))
     reason = f"dropped when the file was packed with --arrays {why}: {', '.join(parts)}"
     nexus.write_attribute(copied, layout.ARRAYS_DROPPED, reason)
     digest.seal(copied)

@@ -12,7 +12,7 @@ from ptydask.model import Direction, StudyMeta
 from ptydask.store import contents, files, index, layout, names, refused, trialgroup
 from ptydask.store.study import unwritable_error
 from ptydask.store.upkeep import packing, salvage
-from ptydask.store.upkeep.salvage import Found
+from ptydask.store.upkeep.salvage import SalvagedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def rebuild(path: Path, out: Path | None = None) -> RebuildReport:
         raise NoResults(f"{path}: there is no such results file, and no folder {folder.name} with its trials")
     beside = [part for part in parts if part != path]
     if not beside:
-        refused.other_kinds(path)
+        refused.refuse_other_kinds(path)
     if out is None and beside:
         with packing.hold_lock(path):
             files.remove_leftovers(folder)
@@ -64,7 +64,7 @@ def rebuild(path: Path, out: Path | None = None) -> RebuildReport:
     return _rebuild_elsewhere(path, out, _examine_files(path, parts))
 
 
-def _rebuild_elsewhere(path: Path, out: Path | None, examined: Sequence[Found]) -> RebuildReport:
+def _rebuild_elsewhere(path: Path, out: Path | None, examined: Sequence[SalvagedFile]) -> RebuildReport:
     """Write what is whole into a new file, where something is damaged or ``out`` is asked for."""
     if out is None and examined[0].intact:
         return _make_report(
@@ -82,10 +82,10 @@ def _trial_files(path: Path, folder: Path) -> list[Path]:
     return [*packs, *([path] if path.is_file() else []), *own]
 
 
-def _examine_files(path: Path, parts: Sequence[Path]) -> list[Found]:
+def _examine_files(path: Path, parts: Sequence[Path]) -> list[SalvagedFile]:
     examined = salvage.examine(parts)
     if any(file.foreign and file.path == path for file in examined):
-        raise refused.foreign(path)
+        raise refused.foreign_error(path)
     return examined
 
 
@@ -101,7 +101,7 @@ class _GatheredTrials:
     store_id: str
 
 
-def _gather_trials(examined: Sequence[Found], card: tuple[str, StudyMeta] | None = None) -> _GatheredTrials:
+def _gather_trials(examined: Sequence[SalvagedFile], card: tuple[str, StudyMeta] | None = None) -> _GatheredTrials:
     whole = {row.record.number: row for file in examined for row in file.whole}
     damaged = {number: (file, why) for file in examined for number, why in file.damaged.items() if number not in whole}
     table = {n: record for file in examined for n, record in file.table.items() if n not in whole}
@@ -116,7 +116,7 @@ def _gather_trials(examined: Sequence[Found], card: tuple[str, StudyMeta] | None
     return _GatheredTrials(rows, reasons, tuple(sorted(damaged.keys() - rows.keys())), meta, store_id)
 
 
-def _index_again(path: Path, folder: Path, examined: Sequence[Found]) -> RebuildReport:
+def _index_again(path: Path, folder: Path, examined: Sequence[SalvagedFile]) -> RebuildReport:
     """Set damaged files aside, and write the index of the others. The lock is held."""
     try:
         card = contents.read_card(folder)
@@ -137,19 +137,19 @@ def _index_again(path: Path, folder: Path, examined: Sequence[Found]) -> Rebuild
     if unindexed:
         pack = contents.pack_path(folder, secrets.token_hex(8))
         head = index.ResultsHeader(layout.PACKED, store_id, pack.stem.removeprefix("packed-"), meta)
-        index.pack(pack, head, packing.in_order(unindexed), gathered.damaged)
+        index.pack(pack, head, packing.sort_rows(unindexed), gathered.damaged)
         rows |= {row.record.number: row for row in index.read_rows(pack)}
     aside = [contents.set_aside(file.path, folder) for file in examined if not file.intact]
     if any(file.path == path and file.kind == layout.PACKED for file in keep):
         second = contents.pack_path(folder, index.read_head(path).pack_id)
-        files.second_name(path, second)
+        files.add_second_name(path, second)
         rows = {n: replace(row, file=second) if row.file == path else row for n, row in rows.items()}
     contents.write_card(folder, store_id, meta)
-    index.write(path, index.ResultsHeader(layout.INDEX, store_id, "", meta), packing.in_order(rows))
+    index.write(path, index.ResultsHeader(layout.INDEX, store_id, "", meta), packing.sort_rows(rows))
     return replace(_make_report(path, gathered, examined, written=True, packed=False), aside=tuple(aside))
 
 
-def _new_file(out: Path, examined: Sequence[Found]) -> RebuildReport:
+def _new_file(out: Path, examined: Sequence[SalvagedFile]) -> RebuildReport:
     gathered = _gather_trials(examined)
     if not gathered.rows:
         trouble = next((f": {file.trouble}" for file in examined if file.trouble), "")
@@ -157,7 +157,7 @@ def _new_file(out: Path, examined: Sequence[Found]) -> RebuildReport:
     meta = gathered.meta if gathered.meta is not None else _guess_meta(examined[0].path, gathered)
     head = index.ResultsHeader(layout.PACKED, gathered.store_id or secrets.token_hex(8), secrets.token_hex(8), meta)
     try:
-        index.pack(out, head, packing.in_order(gathered.rows), gathered.damaged)
+        index.pack(out, head, packing.sort_rows(gathered.rows), gathered.damaged)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
     return _make_report(out, gathered, examined, written=True, packed=True)
@@ -169,7 +169,7 @@ def _guess_meta(path: Path, gathered: _GatheredTrials) -> StudyMeta:
     metric = ""
     if row := next((row for number, row in gathered.rows.items() if number not in gathered.damaged), None):
         with files.open_read_only(row.file) as file:
-            direction, metric = trialgroup.read_aim(file[row.group])
+            direction, metric = trialgroup.read_objective(file[row.group])
     return StudyMeta(
         name=path.stem,
         direction=direction,
@@ -183,7 +183,7 @@ def _guess_meta(path: Path, gathered: _GatheredTrials) -> StudyMeta:
 
 
 def _make_report(
-    path: Path, gathered: _GatheredTrials, examined: Sequence[Found], *, written: bool, packed: bool
+    path: Path, gathered: _GatheredTrials, examined: Sequence[SalvagedFile], *, written: bool, packed: bool
 ) -> RebuildReport:
     lines = [f"{file.path.name}: {file.trouble}" for file in examined if file.trouble]
     lines += [f"{file.path.name}: trial {number}: {why}" for file in examined for number, why in file.damaged.items()]

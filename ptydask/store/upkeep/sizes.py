@@ -50,13 +50,13 @@ class TrialSizes:
         return sum(self.stored.get(kind, 0) for kind in BULK)
 
 
-def bulk_words(holdings: Iterable[TrialSizes]) -> str:
+def describe_bulk(holdings: Iterable[TrialSizes]) -> str:
     """What the trials would lose together: ``arrays``, ``artifacts``, ``arrays and artifacts``."""
     kinds = {kind for holding in holdings for kind in BULK if holding.stored.get(kind)}
     return " and ".join([*(["arrays"] if kinds - {ARTIFACTS} or not kinds else []), *(kinds & {ARTIFACTS})])
 
 
-def of_trial(group: h5py.Group) -> TrialSizes:
+def measure_trial(group: h5py.Group) -> TrialSizes:
     """What a trial's group holds."""
     stored: Counter[str] = Counter()
     unpacked = 0
@@ -83,7 +83,7 @@ def _member_sizes(group: h5py.h5g.GroupID) -> Iterator[tuple[str, int, int]]:
                 yield text, size, plain
 
 
-def of_rows(rows: Sequence[index.TrialRow]) -> dict[int, TrialSizes]:
+def measure_trials(rows: Sequence[index.TrialRow]) -> dict[int, TrialSizes]:
     """The same for each trial that can be read, wherever it lies."""
     measured = {}
     with ExitStack() as opened:
@@ -92,17 +92,17 @@ def of_rows(rows: Sequence[index.TrialRow]) -> dict[int, TrialSizes]:
             try:
                 if row.alone:
                     with files.open_read_only(row.file) as file:
-                        measured[row.record.number] = of_trial(file[row.group])
+                        measured[row.record.number] = measure_trial(file[row.group])
                     continue
                 if row.file not in packs:
                     packs[row.file] = opened.enter_context(files.open_read_only(row.file))
-                measured[row.record.number] = of_trial(packs[row.file][row.group])
+                measured[row.record.number] = measure_trial(packs[row.file][row.group])
             except files.BROKEN:
                 continue
     return measured
 
 
-def on_disk(paths: Sequence[Path]) -> int:
+def measure_files(paths: Sequence[Path]) -> int:
     """Bytes of the files, each once whatever its names; what is not there has none."""
     sizes = {}
     for path in paths:

@@ -77,11 +77,11 @@ def verify(path: Path | str, *, patience: float = PATIENCE, progress: Progress |
     path = Path(path).absolute()
     with ChildReader(patience=patience) as child:
         for _ in range(_TRIES // 3):
-            refused.other_kinds(path)
+            refused.refuse_other_kinds(path)
             work = _Verification(path, child, progress or (lambda done, total: None))
             head = work.study(path)
             _verify_file(work, path, head)
-            if all(problem.file.exists() for problem in work.problems) or _stamp(path) == head.stamp:
+            if all(problem.file.exists() for problem in work.problems) or _file_stamp(path) == head.stamp:
                 break  # else trials moved into the packed file meanwhile, as they do when a study ends
     return VerifyReport(path, head.kind, work.read, len(work.files), tuple(work.problems))
 
@@ -95,7 +95,7 @@ def _verify_file(work: _Verification, path: Path, head: _FileHead) -> None:
         work.trials([*work.trials_within(path, head), *_trials_since(work, path, head)])
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def _file_stamp(path: Path) -> tuple[int, ...]:
     """Another one where the file was replaced."""
     try:
         status = path.stat()
@@ -159,9 +159,9 @@ class _Verification:
         self.files.add(file)
         before = list(self.problems)
         for _ in range(_TRIES):
-            self.problems, stamp = list(before), _stamp(file)
+            self.problems, stamp = list(before), _file_stamp(file)
             head = replace(self._check_study(file), stamp=stamp)
-            if self.problems == before or _stamp(file) == stamp:
+            if self.problems == before or _file_stamp(file) == stamp:
                 break  # else its parts are of two files, one after the other
         return head
 
@@ -170,7 +170,7 @@ class _Verification:
         if "refused" in head:
             raise StoreError(head["refused"])
         if "foreign" in head:
-            raise StoreError(str(refused.foreign(file)))
+            raise StoreError(str(refused.foreign_error(file)))
         self.tell(file, None, head)
         kind = head.get("kind", "")
         if kind not in (layout.PACKED, layout.INDEX):
