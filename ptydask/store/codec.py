@@ -70,6 +70,15 @@ def meta_to_json(meta: StudyMeta) -> str:
     return dumps(meta)
 
 
+def search_space(meta: StudyMeta) -> dict[str, Any]:
+    """The tuned parameters, each with its distribution as JSON has it; empty where the study does not say."""
+    try:
+        space = json.loads(meta.search_space_json or "{}")
+    except ValueError:
+        return {}
+    return space if isinstance(space, dict) else {}
+
+
 def meta_from_json(text: str) -> StudyMeta:
     """The study's description again. Raises ValueError, KeyError or TypeError on any other text."""
     values = loads(text)

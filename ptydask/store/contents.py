@@ -41,6 +41,17 @@ def pack_path(folder: Path, pack_id: str) -> Path:
     return folder / f"packed-{pack_id}.h5"
 
 
+def pack_files(folder: Path) -> list[Path]:
+    """The older packed files in ``NAME.trials``."""
+    return sorted(folder.glob("packed-*.h5"))
+
+
+def shard_files(folder: Path) -> dict[int, Path]:
+    """The trials' own files in ``NAME.trials``, by the trials' numbers."""
+    numbered = [(names.shard_number(path), path) for path in sorted(folder.glob("*.h5"))]
+    return {number: path for number, path in numbered if number is not None}
+
+
 def refuse_foreign(path: Path, folder: Path) -> None:
     """Raise StoreError where ``path`` or ``folder`` is somebody else's, before anything is written."""
     if path.is_dir():
@@ -73,29 +84,16 @@ def load_and_tidy(path: Path, folder: Path) -> StoreContents:
     head = index.read_head(path) if path.exists() else None
     if card is not None and head is not None and card[0] != head.store_id:
         raise StoreError(f"{folder}: holds trials of another study than {path.name}; move one of them away")
-    previous: StudyMeta | None
-    if head is not None:
-        store_id, previous = head.store_id, head.meta
-    elif card is not None:  # the driver ended before its first index, or somebody removed that
-        store_id, previous = card
-    else:
-        store_id, previous = secrets.token_hex(8), None
-    pack = None
-    packed: dict[int, index.TrialRow] = {}
-    if head is not None and head.kind == layout.PACKED:
-        pack = head.pack_id
-        packed = {row.record.number: row for row in index.read_rows(path)}
+    packed = _packed_rows(path, head)
     # A driver that was killed after it packed, before it removed the folder, left the parts beside the whole. Those
     # that the packed file holds go away now; what it does not hold was recorded since, and stays.
     rows: dict[int, index.TrialRow] = {}
-    for older in sorted(folder.glob("packed-*.h5")):
-        rows |= _drop_if_packed(older, {row.record.number: row for row in index.read_rows(older)}, packed)
+    for pack in pack_files(folder):
+        rows |= _drop_if_packed(pack, _rows_by_number(pack), packed)
     # A trial may be in an older pack and in the packed file: the rows that come later replace the earlier ones.
     rows |= packed
     damaged: list[str] = []
-    for file in sorted(folder.glob("*.h5")):
-        if names.shard_number(file) is None:
-            continue
+    for file in shard_files(folder).values():
         try:
             row = read_shard(file)
         except StoreError as error:
@@ -108,44 +106,61 @@ def load_and_tidy(path: Path, folder: Path) -> StoreContents:
             damaged.append(f"{file}: damaged; of trial {row.record.number} only the numbers were packed")
             continue
         rows |= _drop_if_packed(file, {row.record.number: row}, packed)
-    return StoreContents(store_id, previous, pack, rows, tuple(damaged))
+    return _make_contents(card, head, rows, damaged)
 
 
 def read_contents(path: Path, folder: Path) -> StoreContents:
     """What is there, read without touching anything, also while a driver has it. Raises StoreError."""
     card = read_card(folder)
     head = index.read_head(path) if path.exists() or card is None else None
-    is_packed = head is not None and head.kind == layout.PACKED
+    packed = _packed_rows(path, head)
     # A folder of another study is none of this file's: the file alone counts.
     if head is not None and (card is None or card[0] != head.store_id):
-        rows = index.read_rows(path) if is_packed else []
-        return StoreContents(
-            head.store_id, head.meta, head.pack_id or None, {row.record.number: row for row in rows}, ()
-        )
-    assert card is not None
-    packs = sorted(folder.glob("packed-*.h5"))
-    if is_packed:
-        packs.append(path)  # the last one counts where several have a trial
-    rows_found = {row.record.number: row for pack in packs for row in index.read_rows(pack)}
+        return _make_contents(None, head, packed, ())
+    rows: dict[int, index.TrialRow] = {}
+    for pack in pack_files(folder):
+        rows |= _rows_by_number(pack)
+    rows |= packed  # the last one counts where several have a trial
     damaged: list[str] = []
-    for file in sorted(folder.glob("*.h5")):
-        number = names.shard_number(file)
+    for number, file in shard_files(folder).items():
         # What a pack has already is about to be removed by its driver, perhaps before it could be read here.
-        if number is None or number in rows_found:
+        if number in rows:
             continue
         try:
-            rows_found[number] = read_shard(file)
+            rows[number] = read_shard(file)
         except StoreError as error:
             damaged.append(str(error))
-    previous = head.meta if head is not None else card[1]
-    pack_id = head.pack_id if head is not None and is_packed else None
-    return StoreContents(card[0], previous, pack_id, rows_found, tuple(damaged))
+    return _make_contents(card, head, rows, damaged)
+
+
+def _packed_rows(path: Path, head: index.ResultsHeader | None) -> dict[int, index.TrialRow]:
+    """The trials that the results file itself holds: none where it is an index, or not there."""
+    return _rows_by_number(path) if head is not None and head.kind == layout.PACKED else {}
+
+
+def _rows_by_number(pack: Path) -> dict[int, index.TrialRow]:
+    return {row.record.number: row for row in index.read_rows(pack)}
+
+
+def _make_contents(
+    card: tuple[str, StudyMeta] | None,
+    head: index.ResultsHeader | None,
+    rows: Mapping[int, index.TrialRow],
+    damaged: Sequence[str],
+) -> StoreContents:
+    """The study by what its file says of it, else by its folder's card, else a new one."""
+    if head is not None:
+        pack_id = head.pack_id if head.kind == layout.PACKED else None
+        return StoreContents(head.store_id, head.meta, pack_id, rows, tuple(damaged))
+    # Without a file, but with a card, the driver ended before its first index, or somebody removed that.
+    store_id, previous = card if card is not None else (secrets.token_hex(8), None)
+    return StoreContents(store_id, previous, None, rows, tuple(damaged))
 
 
 def _drop_if_packed(
     file: Path, rows: Mapping[int, index.TrialRow], packed: Mapping[int, index.TrialRow]
 ) -> Mapping[int, index.TrialRow]:
-    """``found``, or nothing where the packed file holds all of it: ``file`` is then removed."""
+    """``rows``, or nothing where the packed file holds all of them: ``file`` is then removed."""
     for number, row in rows.items():
         if number not in packed or not _same_record(row, packed[number]):
             return rows
@@ -215,14 +230,9 @@ def read_card(folder: Path) -> tuple[str, StudyMeta] | None:
         raise StoreError(f"{folder / CARD}: damaged; remove it to go on with the trials beside it") from error
 
 
-def shard_numbers(folder: Path) -> set[int]:
-    """The numbers of the trials that have a file of their own."""
-    return {n for n in map(names.shard_number, folder.glob("*.h5")) if n is not None}
-
-
 def trials_begun(folder: Path) -> bool:
     """Whether any trial left its file or a checkpoint."""
-    return bool(shard_numbers(folder)) or checkpoints.count(folder) > 0
+    return bool(shard_files(folder)) or checkpoints.count(folder) > 0
 
 
 def remove_if_empty(folder: Path) -> None:

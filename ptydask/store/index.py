@@ -369,7 +369,7 @@ def _write_links(
     by_params = nexus.create_group(study, layout.BY_PARAMS, "NXcollection")
     # Groups that are made already, by their path below ``by_params``: trials share the first levels.
     groups: dict[tuple[str, ...], h5py.Group] = {(): by_params}
-    order = _parameter_order(meta)
+    order = list(codec.search_space(meta))
     for record in reached:
         below = _nested_group(groups, tuple(names.by_params_path(record.params, order)))
         below[f"trial={names.trial_name(record.number)}"] = h5py.SoftLink(target[record.number])
@@ -379,11 +379,3 @@ def _nested_group(groups: dict[tuple[str, ...], h5py.Group], path: tuple[str, ..
     if path not in groups:
         groups[path] = nexus.create_group(_nested_group(groups, path[:-1]), path[-1], "NXcollection")
     return groups[path]
-
-
-def _parameter_order(meta: StudyMeta) -> list[str]:
-    try:
-        space = codec.loads(meta.search_space_json or "{}")
-    except ValueError:
-        return []
-    return list(space) if isinstance(space, Mapping) else []

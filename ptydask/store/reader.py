@@ -154,9 +154,8 @@ class Results:
         """Trials of a run that is on, or was killed, that are in files of their own only."""
         if not self._has_folder():
             return
-        for path in self._folder.glob("*.h5"):
-            number = names.shard_number(path)
-            if number is not None and number not in numbers:
+        for number, path in contents.shard_files(self._folder).items():
+            if number not in numbers:
                 try:
                     yield shard.read_record(path)
                 except StoreError:
@@ -288,7 +287,7 @@ class Results:
         if not self._has_folder():
             return
         yield names.shard_path(self._folder, number), layout.TRIAL
-        for pack in self._folder.glob("packed-*.h5"):
+        for pack in contents.pack_files(self._folder):
             try:
                 study = names.encode(index.read_head(pack).meta.name)
             except StoreError:  # gone since

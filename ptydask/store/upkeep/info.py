@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -10,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.errors import StoreError
-from ptydask.model import TrialRecord, TrialState, best_of
-from ptydask.store import checkpoints, contents, files, index, layout, lock, names, nexus, reader, trialgroup
+from ptydask.model import TrialRecord, best_of, count_states, parameter_names
+from ptydask.store import checkpoints, codec, contents, files, index, layout, lock, names, nexus, reader, trialgroup
 from ptydask.store.upkeep import sizes
-
-_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
 def collect_info(path: Path) -> dict[str, Any]:
@@ -42,7 +39,7 @@ def collect_info(path: Path) -> dict[str, Any]:
         "store_id": results.id,
         "trials": _trial_counts(records, holdings),
         "best": None if best is None else {"number": best.number, "error": best.error, "params": dict(best.params)},
-        "parameters": _parameters(meta.search_space_json, records),
+        "parameters": list(codec.search_space(meta)) or parameter_names(records),
         "bytes": _byte_counts(path, rows, holdings.values()),
         "ratio": _compression_ratio(holdings.values()),
         "compression": _describe_compression(rows, holdings),
@@ -74,10 +71,9 @@ def _trial_rows(path: Path, folder: Path) -> Sequence[index.TrialRow]:
 
 
 def _trial_counts(records: Sequence[TrialRecord], holdings: Mapping[int, sizes.TrialSizes]) -> dict[str, Any]:
-    counts = Counter(record.state for record in records)
     return {
         "total": len(records),
-        "states": {word: counts[state] for word, state in _STATES.items()},
+        "states": count_states(record.state.word for record in records),
         "retried": sum(record.attempt > 1 for record in records),
         "with_arrays": sum(holding.bulk > holding.stored.get(sizes.ARTIFACTS, 0) for holding in holdings.values()),
         "with_artifacts": sum(sizes.ARTIFACTS in holding.stored for holding in holdings.values()),
@@ -85,14 +81,6 @@ def _trial_counts(records: Sequence[TrialRecord], holdings: Mapping[int, sizes.T
         "lost": sum(holding.lost for holding in holdings.values()),
         "unreadable": len(records) - sum(record.number in holdings for record in records),
     }
-
-
-def _parameters(space: str, records: Iterable[TrialRecord]) -> list[str]:
-    try:
-        said = json.loads(space or "{}")
-    except ValueError:
-        said = {}
-    return list(said) or list(dict.fromkeys(name for record in records for name in record.params))
 
 
 def _byte_counts(path: Path, rows: Sequence[index.TrialRow], holdings: Iterable[sizes.TrialSizes]) -> dict[str, Any]:

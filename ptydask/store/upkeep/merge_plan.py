@@ -6,7 +6,6 @@ store's id, and the trials of before they were copied; what each recorded afterw
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Literal
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta
-from ptydask.store import index
+from ptydask.store import codec, index
 
 Conflicts = Literal["refuse", "both", "first"]
 Identity = tuple[str, int]
@@ -55,7 +54,7 @@ class MergeSource:
 
 def differences(a: StudyMeta, b: StudyMeta) -> list[str]:
     """Why trials of the two are not of one study, one clause each; the engine's settings apart."""
-    spaces = [_load_space(meta) for meta in (a, b)]
+    spaces = [codec.search_space(meta) for meta in (a, b)]
     pairs: list[tuple[str, object, object]] = [
         ("study", a.name, b.name),
         ("engine", a.engine, b.engine),
@@ -79,16 +78,8 @@ def differences(a: StudyMeta, b: StudyMeta) -> list[str]:
 
 def changed_ranges(a: StudyMeta, b: StudyMeta) -> list[str]:
     """The parameters that were drawn from other ranges; that is no obstacle."""
-    spaces = [_load_space(meta) for meta in (a, b)]
+    spaces = [codec.search_space(meta) for meta in (a, b)]
     return [name for name in spaces[0] if name in spaces[1] and spaces[0][name] != spaces[1][name]]
-
-
-def _load_space(meta: StudyMeta) -> dict[str, Any]:
-    try:
-        said = json.loads(meta.search_space_json or "{}")
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _distribution_kind(distribution: Mapping[str, Any]) -> object:

@@ -170,14 +170,12 @@ def _pack_in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: 
     report = plan.report
     if apart or plan.drop:
         try:
-            failed = plan.write(path, study)
+            failed, report = plan.write(path, study)
         except (OSError, StoreError) as error:
             raise StoreError(f"{path}: cannot be packed: {one_line(str(error))}; everything is as it was") from error
         for number in failed:
             if study.rows[number].file.exists():
                 contents.set_aside(study.rows[number].file)
-        lines = [*study.damaged, *(one_line(f"trial {number}: {why}") for number, why in failed.items())]
-        report = replace(report, after=path.stat().st_size, changed=True, damaged=tuple(lines))
     for row in study.rows.values():
         if row.file != path:
             row.file.unlink(missing_ok=True)
@@ -192,7 +190,7 @@ def _pack_copy(path: Path, rule: retention.RetentionRule, out: Path, tries: int 
     study = contents.read_contents(path, names.folder_of(path))
     plan = _make_plan(path, study, rule)
     try:
-        failed = plan.write(out, study)
+        failed, report = plan.write(out, study)
     except (OSError, StoreError) as error:
         if tries > 1 and any(not row.file.exists() for row in study.rows.values()):
             return _pack_copy(path, rule, out, tries - 1)
@@ -200,8 +198,7 @@ def _pack_copy(path: Path, rule: retention.RetentionRule, out: Path, tries: int 
     if tries > 1 and any(not study.rows[number].file.exists() for number in failed):
         out.unlink()
         return _pack_copy(path, rule, out, tries - 1)
-    lines = (*study.damaged, *(one_line(f"trial {number}: {why}") for number, why in failed.items()))
-    return replace(plan.report, path=out, after=out.stat().st_size, changed=True, damaged=lines)
+    return report
 
 
 # --- what to do -------------------------------------------------------------------------------------
@@ -213,8 +210,8 @@ class _PackPlan:
     drop: frozenset[int]
     report: PackReport
 
-    def write(self, path: Path, study: contents.StoreContents) -> dict[int, str]:
-        """Make ``path`` the packed file; returns why, for each trial that has its numbers only."""
+    def write(self, path: Path, study: contents.StoreContents) -> tuple[dict[int, str], PackReport]:
+        """Make ``path`` the packed file; returns why, for each trial that has its numbers only, and the report."""
         assert study.previous is not None
         head = index.ResultsHeader(layout.PACKED, study.store_id, secrets.token_hex(8), study.previous)
 
@@ -227,7 +224,10 @@ class _PackPlan:
                 digest.check(trials[names.trial_name(row.record.number)])
 
         rows = sort_rows(study.rows)
-        return index.pack(path, head, rows, isolated.find_deadly(rows), copy=copy)
+        failed = index.pack(path, head, rows, isolated.find_deadly(rows), copy=copy)
+        lines = [one_line(f"trial {number}: {why}") for number, why in failed.items()]
+        after, damaged = path.stat().st_size, (*study.damaged, *lines)
+        return failed, replace(self.report, path=path, changed=True, after=after, damaged=damaged)
 
 
 def _make_plan(path: Path, study: contents.StoreContents, rule: retention.RetentionRule) -> _PackPlan:

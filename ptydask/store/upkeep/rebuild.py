@@ -77,9 +77,8 @@ def _rebuild_elsewhere(path: Path, out: Path | None, examined: Sequence[Salvaged
 
 def _trial_files(path: Path, folder: Path) -> list[Path]:
     """Every file that holds trials: the older first, so that what is newer counts."""
-    packs = sorted(folder.glob("packed-*.h5"))
-    own = sorted(file for file in folder.glob("*.h5") if names.shard_number(file) is not None)
-    return [*packs, *([path] if path.is_file() else []), *own]
+    results = [path] if path.is_file() else []
+    return [*contents.pack_files(folder), *results, *contents.shard_files(folder).values()]
 
 
 def _examine_files(path: Path, parts: Sequence[Path]) -> list[SalvagedFile]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import h5py
@@ -84,22 +85,15 @@ def _member_sizes(group: h5py.h5g.GroupID) -> Iterator[tuple[str, int, int]]:
 
 
 def measure_trials(rows: Sequence[index.TrialRow]) -> dict[int, TrialSizes]:
-    """The same for each trial that can be read, wherever it lies."""
+    """The same for each trial that can be read, wherever it lies; by number."""
+    by_file = sorted(rows, key=lambda row: row.file)
     measured = {}
-    with ExitStack() as opened:
-        packs: dict[Path, h5py.File] = {}
-        for row in rows:
-            try:
-                if row.alone:
-                    with files.open_read_only(row.file) as file:
-                        measured[row.record.number] = measure_trial(file[row.group])
-                    continue
-                if row.file not in packs:
-                    packs[row.file] = opened.enter_context(files.open_read_only(row.file))
-                measured[row.record.number] = measure_trial(packs[row.file][row.group])
-            except files.BROKEN:
-                continue
-    return measured
+    for path, rows_there in groupby(by_file, key=lambda row: row.file):
+        with suppress(*files.BROKEN), files.open_read_only(path) as file:
+            for row in rows_there:
+                with suppress(*files.BROKEN):
+                    measured[row.record.number] = measure_trial(file[row.group])
+    return dict(sorted(measured.items()))
 
 
 def measure_files(paths: Sequence[Path]) -> int:

@@ -224,8 +224,9 @@ def _trials_since(work: _Verification, path: Path, head: _FileHead) -> list[_Tri
     folder = names.folder_of(path)
     if _folder_store_id(work, folder, head) != head.store_id:
         return []
-    numbers = sorted(contents.shard_numbers(folder) - head.rows.keys())
-    return [_TrialPlace(number, names.shard_path(folder, number), f"/{layout.TRIAL}") for number in numbers]
+    shards = contents.shard_files(folder)
+    numbers = sorted(shards.keys() - head.rows.keys())
+    return [_TrialPlace(number, shards[number], f"/{layout.TRIAL}") for number in numbers]
 
 
 def _verify_index(work: _Verification, path: Path, head: _FileHead) -> None:
@@ -237,11 +238,11 @@ def _verify_index(work: _Verification, path: Path, head: _FileHead) -> None:
         work.problems.append(Problem(folder, None, "", what))
         return
     packed: dict[int, _TrialPlace] = {}
-    for pack in sorted(folder.glob("packed-*.h5")):
+    for pack in contents.pack_files(folder):
         packed |= {
             place.number: place for place in work.trials_within(pack, work.study(pack)) if place.number is not None
         }
-    alone, places = contents.shard_numbers(folder), []
+    alone, places = contents.shard_files(folder), []
     for number in sorted({*head.rows, *alone, *packed}):
         file = names.shard_path(folder, number)
         if number in alone:
