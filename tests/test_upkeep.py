@@ -310,10 +310,10 @@ def test_a_pack_is_opened_anew_now_and_then(finished: Path, monkeypatch: pytest.
         return read(path)
 
     monkeypatch.setattr(files, "open_read_only", count)
-    monkeypatch.setattr(index, "_AGAIN", 2)
+    monkeypatch.setattr(index, "_REOPEN_AFTER", 2)
     packing.pack(finished, out=finished.with_name("copy.h5"))
     often = opened.count(finished)
-    monkeypatch.setattr(index, "_AGAIN", 100)
+    monkeypatch.setattr(index, "_REOPEN_AFTER", 100)
     opened.clear()
     packing.pack(finished, out=finished.with_name("again.h5"))
     assert often == opened.count(finished) + 3

@@ -45,10 +45,8 @@ class SqliteMirror:
 
     def foreign(self) -> list[FrozenTrial]:
         """Finished trials that others put there, signs turned as this study has them."""
-        return [self._with_own_sign(t) for t in self._foreign if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-
-    def _with_own_sign(self, trial: FrozenTrial) -> FrozenTrial:
-        return create_copy(trial, self._sign)
+        finished = (TrialState.COMPLETE, TrialState.PRUNED)
+        return [create_copy(trial, self._sign) for trial in self._foreign if trial.state in finished]
 
     def update(self, trials: Sequence[FrozenTrial]) -> None:
         """Bring the copy up to date: running trials with their parameters and curves, ended ones with their values.

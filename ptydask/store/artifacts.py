@@ -114,8 +114,12 @@ def read_left_out(group: h5py.Group) -> tuple[str, ...]:
 def describe_files(group: h5py.Group) -> str:
     """``3 files (args.yaml, best_SSIM.pt, Losses.csv)``; "" where there is none."""
     paths = list(sizes(group))
-    rest = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    return f"{len(paths)} file{'' if len(paths) == 1 else 's'} ({', '.join(paths[:_NAMED])}{rest})" if paths else ""
+    if not paths:
+        return ""
+    named = ", ".join(paths[:_NAMED])
+    if len(paths) > _NAMED:
+        named += f" and {len(paths) - _NAMED} more"
+    return f"{len(paths)} file{'' if len(paths) == 1 else 's'} ({named})"
 
 
 _NAMED = 5

@@ -17,8 +17,6 @@ from ptydask.store import files, layout, nexus
 Told = Callable[[str, BaseException], None]
 """Is told the path of what cannot be read, and why."""
 
-SEAL = layout.SHA256
-"""The attribute that holds a group's digest; it does not count itself."""
 CHANGED = "its content is not what was written: its SHA-256 differs"
 _BLOCK = 1 << 24
 """Bytes of an array that are read at a time, about."""
@@ -49,11 +47,12 @@ def group_digest(
 
     Links count by their targets, which are not followed. Of the groups and datasets that ``apart`` names by their
     path below ``group`` only attributes count, and the names of members: the rest has checksums of its own.
-    Raises what h5py raises for data that cannot be read; with ``broken``, that is told instead, and the rest is read.
+    Raises what h5py raises for data that cannot be read; with ``on_error``, that is told instead, and the rest is read.
     """
     sha = begin()
     with _tell_broken(on_error, ""):
-        _hash_attributes(sha, group.id, SEAL.encode())
+        # The attribute that holds the digest does not count itself.
+        _hash_attributes(sha, group.id, layout.SHA256.encode())
         _hash_members(sha, h5py.h5g.open(group.id, b"."), b"", frozenset(path.encode() for path in apart), on_error)
     return sha.hexdigest()
 

@@ -55,6 +55,11 @@ Copy = Callable[[h5py.Group, TrialRow, h5py.Group], None]
 """Makes in the group of all trials what a row stands for, from the group where it lies."""
 
 
+def sort_rows(rows: Mapping[int, TrialRow]) -> list[TrialRow]:
+    """The rows by number."""
+    return [rows[number] for number in sorted(rows)]
+
+
 # --- reading ------------------------------------------------------------------------------------------
 
 

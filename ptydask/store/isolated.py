@@ -127,18 +127,18 @@ class HeartbeatSha256:
     """A digest that says, while it is made, that work goes on: an empty line now and then."""
 
     def __init__(self) -> None:
-        self._made, self._said = hashlib.sha256(), time.monotonic()
+        self._sha, self._last_sign = hashlib.sha256(), time.monotonic()
 
     def update(self, data: Any, /) -> None:
         """Take in ``data``."""
-        self._made.update(data)
-        if time.monotonic() - self._said > _HEARTBEAT:
+        self._sha.update(data)
+        if time.monotonic() - self._last_sign > _HEARTBEAT:
             print(flush=True)
-            self._said = time.monotonic()
+            self._last_sign = time.monotonic()
 
     def hexdigest(self) -> str:
         """The digest of all data so far."""
-        return self._made.hexdigest()
+        return self._sha.hexdigest()
 
 
 def serve(work: Callable[..., Any]) -> None:

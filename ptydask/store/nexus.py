@@ -134,7 +134,7 @@ def write_numbers(parent: h5py.Group, name: str, data: NDArray[Any]) -> h5py.Dat
     return parent.create_dataset(
         name,
         data=data,
-        chunks=tuple([1] * (data.ndim - 2) + _chunk_shape(data.shape[-2:])),
+        chunks=_chunk_shape(data.shape),
         compression="gzip",
         compression_opts=1,
         shuffle=True,
@@ -142,11 +142,14 @@ def write_numbers(parent: h5py.Group, name: str, data: NDArray[Any]) -> h5py.Dat
     )
 
 
-def _chunk_shape(shape: Sequence[int]) -> list[int]:
+def _chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) == 1:
-        return [min(shape[0], _CHUNK * _CHUNK)]
-    width = min(shape[1], _CHUNK)
-    return [min(shape[0], _CHUNK * _CHUNK // width) if shape[1] < 8 else min(shape[0], _CHUNK), width]
+        return (min(shape[0], _CHUNK * _CHUNK),)
+    rows, columns = shape[-2:]
+    width = min(columns, _CHUNK)
+    # A few long columns, a curve or positions, are no image: their chunks are as large, but longer.
+    height = _CHUNK * _CHUNK // width if columns < 8 else _CHUNK
+    return (*[1] * (len(shape) - 2), min(rows, height), width)
 
 
 def create_plot(

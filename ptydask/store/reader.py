@@ -137,11 +137,14 @@ class Results:
 
     def ranked(self, count: int | None = None) -> list[TrialRecord]:
         """The completed trials, best error first, the earlier one on a tie; the first ``count`` of them."""
-        since = list(self._records_since(set(self._read_table(lambda stored: stored["number"][()]).tolist())))
+        since = list(self._records_since(self._table_numbers()))
         best = self._read_table(
             lambda stored: table.read_rows(stored, table.ranks(stored, self.meta.direction)[:count])
         )
         return ranked([*best, *since], self.meta.direction)[:count]
+
+    def _table_numbers(self) -> set[int]:
+        return self._read_table(lambda stored: set(stored["number"][()].tolist()))
 
     def _read_table(self, read: Callable[[h5py.Group], T]) -> T:
         try:
@@ -195,9 +198,9 @@ class Results:
 
     def curves(self) -> dict[int, dict[str, NDArray[Any]]]:
         """The curve of every trial that has one. A trial whose file is damaged is left out."""
-        stored = self._read_table(lambda stored: stored["number"][()]).tolist()
+        numbers = self._table_numbers()
         curves: dict[int, dict[str, NDArray[Any]]] = {}
-        for number in sorted({*stored, *(record.number for record in self._records_since(set(stored)))}):
+        for number in sorted(numbers.union(record.number for record in self._records_since(numbers))):
             with suppress(StoreError):
                 curves[number] = self._own_curve(number) or self.curve(number)
         return {number: curve for number, curve in curves.items() if curve}
@@ -258,7 +261,8 @@ class Results:
         """What ``read`` makes of the trial's group, wherever it lies by now."""
         for _ in range(20):
             for path, group in self._trial_places(number):
-                if result := self._try_read(number, path, group, read):
+                result = self._try_read(number, path, group, read)
+                if result is not None:
                     return result[0]
             if self.packed and not self._has_folder():
                 break

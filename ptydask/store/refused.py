@@ -16,7 +16,8 @@ def missing_error(path: Path) -> NoResults:
     """The error for a file that is not there, with the nearest name beside it."""
     neighbours = [other.name for other in path.parent.glob("*.h5")]
     close = get_close_matches(path.name, neighbours, n=1, cutoff=0.7)
-    return NoResults(f"{path}: there is no such results file" + (f"; did you mean {close[0]!r}?" if close else ""))
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return NoResults(f"{path}: there is no such results file{hint}")
 
 
 def foreign_error(path: Path) -> NoResults:
@@ -41,8 +42,9 @@ def _results_of(path: Path) -> Path | None:
         study_names = []
     names = [f"{name.strip()}.h5" for name in (*study_names, path.stem) if "/" not in name]
     places = [Path(name) for name in names] + [path.with_name(name) for name in names]
-    if named := next((place for place in places if _has_results(place)), None):
-        return named
+    for place in places:
+        if _has_results(place):
+            return place
     neighbours = [other for other in sorted(path.parent.glob("*.h5"))[:20] if _has_results(other)]
     return neighbours[0] if len(neighbours) == 1 else None
 
@@ -60,13 +62,14 @@ def unreadable_error(path: Path, error: BaseException) -> StoreError:
     """The error for a file that HDF5 cannot read, or that lacks what a results file has."""
     if isinstance(error, PermissionError):
         return StoreError(f"{path}: no permission to read it")
-    if (why := files.hdf5_reason(error)).startswith("cut off"):
-        return StoreError(f"{path}: {why}; it is left as it is, copy it again from where it is whole")
+    reason = files.hdf5_reason(error)
+    if reason.startswith("cut off"):
+        return StoreError(f"{path}: {reason}; it is left as it is, copy it again from where it is whole")
     try:
-        damaged = h5py.is_hdf5(path)
+        is_hdf5 = h5py.is_hdf5(path)
     except OSError:
         return StoreError(f"{path}: not readable; it is left as it is")
-    if not damaged:
+    if not is_hdf5:
         return not_hdf5_error(path)
     return StoreError(f"{path}: a damaged HDF5 file; it is left as it is, and 'ptydask verify' says more")
 

@@ -100,16 +100,20 @@ def _describe_loss(
     """What a reader misses, and why, in one sentence; "" where it is nothing."""
     if output is None:
         return ""
-    parts = [] if kept is not None else ["the curve", *(["the log"] if output.log else [])]
-    parts += ["the command"] if kept is None and output.command else []
+    parts = []
+    if kept is None:
+        parts.append("the curve")
+        parts += ["the log"] if output.log else []
+        parts += ["the command"] if output.command else []
     if keep.arrays:
         parts += _lost_parts(output, kept)
+    if not parts:
+        return ""
+    lost = f"{', '.join(parts)}: {_error_reason(why)}"
     if kept is not None and _has_bulk(kept):
-        return f"of trial {record.number} all was kept but {', '.join(parts)}: {_error_reason(why)}" if parts else ""
+        return f"of trial {record.number} all was kept but {lost}"
     rest = "numbers and curves" if kept is not None else "numbers"
-    return (
-        f"of trial {record.number} only {rest} were kept, not {', '.join(parts)}: {_error_reason(why)}" if parts else ""
-    )
+    return f"of trial {record.number} only {rest} were kept, not {lost}"
 
 
 def _lost_parts(output: TrialOutput, kept: TrialOutput | None) -> list[str]:

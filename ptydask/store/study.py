@@ -57,7 +57,7 @@ class Store:
         self._new = loaded.previous is None
         self._changed = False
         self._finished = False
-        self._said: RunSnapshot | None = None
+        self._snapshot: RunSnapshot | None = None
         self._refreshed, self._cost = -float("inf"), 0.0
 
     @classmethod
@@ -167,7 +167,7 @@ class Store:
         self._move_pack_aside()
         self._read_tiles()
         head = index.ResultsHeader(layout.INDEX, self.id, "", self.meta)
-        index.write(self.path, head, self._sorted_rows())
+        index.write(self.path, head, index.sort_rows(self._rows))
         self._changed = False
 
     def _move_pack_aside(self) -> None:
@@ -185,9 +185,6 @@ class Store:
             self._rows[number] = contents.with_tile(self._rows[number])
         self._unread.clear()
 
-    def _sorted_rows(self) -> list[index.TrialRow]:
-        return [self._rows[number] for number in sorted(self._rows)]
-
     def finish(self) -> Path:
         """Pack everything into ``NAME.h5``, remove the folder, give the store back; returns the file.
 
@@ -200,10 +197,10 @@ class Store:
             head = index.ResultsHeader(layout.PACKED, self.id, secrets.token_hex(8), self.meta)
             try:
                 altered = self._altered_trials()
-                failed = index.pack(self.path, head, self._sorted_rows(), altered)
+                failed = index.pack(self.path, head, index.sort_rows(self._rows), altered)
             except (OSError, StoreError) as error:
                 raise StoreError(
-                    f"{self.path}: the trials cannot be packed into one file: {_error_reason(error)}; "
+                    f"{self.path}: the trials cannot be packed into one file: {error_reason(error)}; "
                     f"nothing is lost, they are in {self.folder}"
                 ) from error
             for number, why in failed.items():
@@ -254,15 +251,15 @@ class Store:
     def write_status(self, snapshot: RunSnapshot) -> None:
         """Tell other processes where the run is: :meth:`Results.status` reads it."""
         owner = self._lock.owner
-        self._said = snapshot
+        self._snapshot = snapshot
         self._lock.beat()
         self._write_status({"host": owner.host, "pid": owner.pid, "since": owner.since}, snapshot)
 
     def _write_last_words(self) -> bool:
         """Leave word of how many trials were asked for, where some of them are missing; whether any is left."""
-        missing = self._said is not None and self._said.total > len(self._records)
-        if self._said is not None and missing:
-            self._write_status({}, self._said)
+        missing = self._snapshot is not None and self._snapshot.total > len(self._records)
+        if self._snapshot is not None and missing:
+            self._write_status({}, self._snapshot)
         else:
             (self.folder / contents.STATUS).unlink(missing_ok=True)
         return missing
@@ -282,8 +279,10 @@ def _continue_meta(before: StudyMeta, meta: StudyMeta) -> StudyMeta:
 
 def unwritable_error(path: Path, error: OSError) -> StoreError:
     """The error for a results file that cannot be written, in one line."""
-    return StoreError(f"{path}: the results cannot be written there: {_error_reason(error)}")
+    return StoreError(f"{path}: the results cannot be written there: {error_reason(error)}")
 
 
-def _error_reason(error: OSError | StoreError) -> str:
-    return one_line((error.strerror if isinstance(error, OSError) else None) or str(error))
+def error_reason(error: OSError | StoreError) -> str:
+    """Why, in one line: the system's own words where it has some."""
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return one_line(strerror or str(error))

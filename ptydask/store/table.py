@@ -73,16 +73,17 @@ def _plain_value(name: str, value: Any) -> Any:
 
 def _write_column(parent: h5py.Group, name: str, values: list[Any], column: Column | None) -> h5py.Dataset:
     """One column in the type that all of its values have; JSON texts where they have none in common."""
-    if column is not None and column.dtype != object:
-        return nexus.write_numbers(parent, name, column)
-    texts = values if column is not None else ["" if v is _MISSING else codec.dumps(v) for v in values]
     if column is None:
+        texts = ["" if value is _MISSING else codec.dumps(value) for value in values]
         dataset = nexus.write_numbers(parent, name, nexus.encode_texts(texts))
         nexus.write_attribute(dataset, layout.ENCODING, layout.JSON)
         return dataset
-    data = nexus.encode_texts(texts, layout.LONGEST)
+    if column.dtype != object:
+        return nexus.write_numbers(parent, name, column)
+    data = nexus.encode_texts(values, layout.LONGEST)
     dataset = nexus.write_numbers(parent, name, data)
-    if data.itemsize > layout.LONGEST - 4 and any(len(nexus.clean(text).encode()) > layout.LONGEST for text in texts):
+    # A cut leaves at most three bytes of a character away: only where the longest comes so near was any text cut.
+    if data.itemsize > layout.LONGEST - 4 and any(len(nexus.clean(text).encode()) > layout.LONGEST for text in values):
         nexus.write_attribute(dataset, layout.SHORTENED, True)
     return dataset
 
@@ -95,11 +96,13 @@ def _typed_column(name: str, values: Sequence[Any]) -> Column | None:
     if name in _REAL:
         return np.array(values, np.float64)
     if name in _WHOLE or (kinds == {int} and complete):
+        # A larger integer, a random seed say, has no type in HDF5: the column is then one of JSON.
         if all(value in nexus.INT64 for value in values):
             return np.array(values, np.int64)
     elif kinds == {bool} and complete:
         return np.array(values, np.bool_)
     elif kinds and kinds <= {float, int, type(None)} and _exact_as_float(present):
+        # What a trial lacks is NaN, so that a column with gaps stays one of numbers.
         numbers = [float("nan") if value is None or value is _MISSING else float(value) for value in values]
         return np.array(numbers, np.float64)
     elif kinds <= {str} and complete:
@@ -226,12 +229,12 @@ def join_columns(a: Mapping[str, Column], b: Mapping[str, Column]) -> dict[str, 
 
 
 def _join_column(parts: Sequence[Column | None], sizes: Sequence[int]) -> Column:
-    kinds = {part.dtype for part in parts if part is not None}
-    if len(kinds) == 1 and all(part is not None for part in parts):
-        return np.concatenate([part for part in parts if part is not None])
-    if kinds <= {np.dtype(np.float64), np.dtype(np.int64)} and all(
-        _exact_as_float(part.tolist()) for part in parts if part is not None
-    ):
+    present = [part for part in parts if part is not None]
+    kinds = {part.dtype for part in present}
+    if len(kinds) == 1 and len(present) == len(parts):
+        return np.concatenate(present)
+    numeric = kinds <= {np.dtype(np.float64), np.dtype(np.int64)}
+    if numeric and all(_exact_as_float(part.tolist()) for part in present):
         filled = [np.full(size, np.nan) if part is None else part for part, size in zip(parts, sizes, strict=True)]
         return np.concatenate(filled).astype(np.float64)
     lists = [[None] * size if part is None else part.tolist() for part, size in zip(parts, sizes, strict=True)]

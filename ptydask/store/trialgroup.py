@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -112,9 +112,11 @@ def _write_output(group: h5py.Group, output: TrialOutput, keep: KeepOptions, met
 
 def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> None:
     columns = {_column_name(name): np.asarray(values) for name, values in curve.items()}
-    values = [name for name in columns if name != layout.STEP]
-    linked = metric if metric in curve and "error" not in columns else None
-    signals = values if linked is None else [_column_name(linked), *(n for n in values if n != _column_name(linked))]
+    signals = [name for name in columns if name != layout.STEP]
+    # The study's metric comes first, and is to be found as ``error`` in every study.
+    linked = _column_name(metric) if metric in curve and "error" not in columns else None
+    if linked is not None:
+        signals = [linked, *(name for name in signals if name != linked)]
     axes = [layout.STEP] if layout.STEP in columns else []
     plot = nexus.create_plot(
         group,
@@ -127,7 +129,7 @@ def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> No
     for name, data in columns.items():
         nexus.write_numbers(plot, name, data)
     if linked is not None:
-        plot["error"] = h5py.SoftLink(_column_name(linked))
+        plot["error"] = h5py.SoftLink(linked)
 
 
 def _column_name(name: str) -> str:
@@ -142,7 +144,9 @@ def _write_arrays(group: h5py.Group, arrays: Mapping[str, Quantity]) -> None:
 
 
 def _write_image(group: h5py.Group, image: Image) -> None:
-    title = f"trial {group.attrs['number']}: {image.title}" if image.title else f"trial {group.attrs['number']}"
+    title = f"trial {group.attrs['number']}"
+    if image.title:
+        title += f": {image.title}"
     plot = nexus.create_plot(group, layout.IMAGE, signal=layout.DATA, axes=["y", "x"], title=title)
     data = nexus.write_array(plot, layout.DATA, Quantity(image.data, image.units, image.title))
     nexus.write_attribute(data, "interpretation", "image")
@@ -166,9 +170,8 @@ def read_tile(group: h5py.Group) -> bytes | None:
 
 def read_objective(group: h5py.Group) -> tuple[Direction, str]:
     """Which way the study goes, and its error metric, as the trial's group says."""
-    return "maximize" if nexus.read_attribute(group, "direction") == "maximize" else "minimize", nexus.read_attribute(
-        group, "error_metric"
-    )
+    direction: Direction = "maximize" if nexus.read_attribute(group, "direction") == "maximize" else "minimize"
+    return direction, nexus.read_attribute(group, "error_metric")
 
 
 def disagreeing_attributes(group: h5py.Group, record: TrialRecord) -> list[str]:
@@ -217,11 +220,14 @@ def read_image(group: h5py.Group) -> Image | None:
 
 def array_paths(group: h5py.Group) -> dict[str, str]:
     """Array name -> path of its dataset below the group."""
-    paths = {name: name for name, _ in _datasets(group) if name not in _NO_ARRAYS}
-    return {
-        names.decode(name.removeprefix("array_") if _was_renamed(name) else name): dataset_path
-        for name, dataset_path in paths.items()
-    }
+    paths = {}
+    for name in group:
+        is_link = not isinstance(group.get(name, getlink=True), h5py.HardLink)
+        if name in _NO_ARRAYS or is_link or not isinstance(group[name], h5py.Dataset):
+            continue
+        plain = name.removeprefix("array_")
+        paths[names.decode(plain if plain in _RESERVED else name)] = name
+    return paths
 
 
 def snapshot_paths(group: h5py.Group) -> dict[int, dict[str, str]]:
@@ -234,14 +240,3 @@ def snapshot_paths(group: h5py.Group) -> dict[int, dict[str, str]]:
         }
         for step, taken in group[layout.SNAPSHOTS].items()
     }
-
-
-def _was_renamed(name: str) -> bool:
-    return name.removeprefix("array_") in _RESERVED
-
-
-def _datasets(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
-    """The group's own datasets, without links to others."""
-    for name in group:
-        if isinstance(group.get(name, getlink=True), h5py.HardLink) and isinstance(group[name], h5py.Dataset):
-            yield name, group[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def collect_info(path: Path) -> dict[str, Any]:
         "bytes": _byte_counts(path, rows, holdings.values()),
         "ratio": _compression_ratio(holdings.values()),
         "compression": _describe_compression(rows, holdings),
-        "unfinished": checkpoints.count(folder) if folder.is_dir() else 0,
+        "unfinished": checkpoints.count(folder),
         "driver": "" if owner is None else str(owner),
         "provenance": dict(meta.provenance),
     }
@@ -51,9 +51,9 @@ def collect_info(path: Path) -> dict[str, Any]:
 
 def _root_info(path: Path) -> dict[str, Any]:
     with files.open_read_only(path) as file:
-        written = nexus.read_attribute(file, "file_time") or datetime.fromtimestamp(
-            path.stat().st_mtime
-        ).astimezone().isoformat("T", "seconds")
+        written = nexus.read_attribute(file, "file_time")
+        if not written:  # files of earlier versions do not say
+            written = datetime.fromtimestamp(path.stat().st_mtime).astimezone().isoformat(timespec="seconds")
         return {
             "written": written,
             "creator": nexus.read_attribute(file, "creator"),
@@ -67,13 +67,13 @@ def _trial_rows(path: Path, folder: Path) -> Sequence[index.TrialRow]:
         rows = contents.read_contents(path, folder).rows
     except StoreError:
         return []
-    return [rows[number] for number in sorted(rows)]
+    return index.sort_rows(rows)
 
 
 def _trial_counts(records: Sequence[TrialRecord], holdings: Mapping[int, sizes.TrialSizes]) -> dict[str, Any]:
     return {
         "total": len(records),
-        "states": count_states(record.state.word for record in records),
+        "states": count_states(record.state for record in records),
         "retried": sum(record.attempt > 1 for record in records),
         "with_arrays": sum(holding.bulk > holding.stored.get(sizes.ARTIFACTS, 0) for holding in holdings.values()),
         "with_artifacts": sum(sizes.ARTIFACTS in holding.stored for holding in holdings.values()),
@@ -93,12 +93,10 @@ def _byte_counts(path: Path, rows: Sequence[index.TrialRow], holdings: Iterable[
     return {"total": total, "kinds": dict(kinds.most_common())}
 
 
-def _compression_ratio(holdings: Iterable[sizes.TrialSizes]) -> float | None:
+def _compression_ratio(holdings: Collection[sizes.TrialSizes]) -> float | None:
     """How many times smaller arrays and artifacts are in the file than in memory."""
-    stored = unpacked = 0
-    for holding in holdings:
-        stored, unpacked = stored + holding.bulk, unpacked + holding.unpacked
-    return unpacked / stored if stored else None
+    stored = sum(holding.bulk for holding in holdings)
+    return sum(holding.unpacked for holding in holdings) / stored if stored else None
 
 
 def _describe_compression(rows: Sequence[index.TrialRow], holdings: Mapping[int, sizes.TrialSizes]) -> str:

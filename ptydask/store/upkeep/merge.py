@@ -10,10 +10,11 @@ from pathlib import Path
 
 import h5py
 
-from ptydask.errors import StoreError, one_line
+from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.store import checkpoints, codec, contents, digest, index, layout, lock, names, nexus
 from ptydask.store.isolated import ChildReader
+from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing, salvage
 from ptydask.store.upkeep.merge_plan import DAMAGED, MergePlan, MergeSource, MergeTrial, PlacedTrial
 
@@ -34,7 +35,7 @@ def _read_source(child: ChildReader, path: Path) -> MergeSource:
         path,
         study.store_id,
         study.previous,
-        tuple(_read_trial(child, path, row, study.store_id) for row in packing.sort_rows(study.rows)),
+        tuple(_read_trial(child, path, row, study.store_id) for row in index.sort_rows(study.rows)),
         checkpoints.count(folder),
         "" if owner is None else str(owner),
     )
@@ -104,8 +105,7 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         rows = [_merged_row(placed) for placed in arrangement.trials]
         return index.pack(out, head, rows, damaged, copy=copy)
     except (OSError, StoreError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise StoreError(f"{out}: is not made: {one_line(why)}") from error
+        raise StoreError(f"{out}: is not made: {error_reason(error)}") from error
 
 
 def _merged_row(placed: PlacedTrial) -> index.TrialRow:
@@ -118,25 +118,21 @@ def _merged_row(placed: PlacedTrial) -> index.TrialRow:
 
 def _write_origin(group: h5py.Group, placed: PlacedTrial, record: TrialRecord) -> None:
     """Give a copied trial its new number, remember the old one, and seal it again."""
-    old = placed.trial.row.record.number
-    nexus.write_attributes(
-        group, {layout.MERGED_STORE: placed.trial.identity[0], layout.MERGED_NUMBER: placed.trial.identity[1]}
-    )
+    store, number = placed.trial.identity
+    nexus.write_attributes(group, {layout.MERGED_STORE: store, layout.MERGED_NUMBER: number})
     if placed.moved:
-        nexus.write_attributes(
-            group, {"number": record.number} | ({} if record.retry_of is None else {"retry_of": record.retry_of})
-        )
+        old, new = f"trial {placed.trial.row.record.number}", f"trial {record.number}"
+        nexus.write_attribute(group, "number", record.number)
+        if record.retry_of is not None:
+            nexus.write_attribute(group, "retry_of", record.retry_of)
         _replace_text(group, layout.RECORD_JSON, codec.record_to_json(record))
         for name in (layout.CURVE, layout.IMAGE):
             if name in group:
                 title = nexus.read_text(group[name], "title")
-                _replace_text(group[name], "title", title.replace(f"trial {old}", f"trial {record.number}", 1))
+                _replace_text(group[name], "title", title.replace(old, new, 1))
         if "lost" in group.attrs:
-            nexus.write_attribute(
-                group,
-                "lost",
-                nexus.read_attribute(group, "lost").replace(f"of trial {old} ", f"of trial {record.number} ", 1),
-            )
+            lost = nexus.read_attribute(group, "lost")
+            nexus.write_attribute(group, "lost", lost.replace(f"of {old} ", f"of {new} ", 1))
     digest.seal(group)
 
 
@@ -150,11 +146,13 @@ def _merged_meta(sources: Sequence[MergeSource], arrangement: MergePlan) -> Stud
     first = sources[0].meta
     facts: dict[str, str] = {}
     for part in arrangement.parts[1:]:
-        moved = f", moved up by {part.moved[0][1] - part.moved[0][0]}" if part.moved else ""
-        if part.new:
-            facts[_unused_name(f"merged {part.source.path.name}", {**first.provenance, **facts})] = (
-                f"{part.new} trials of store {part.source.store_id}{moved}"
-            )
+        if not part.new:
+            continue
+        fact = f"{part.new} trials of store {part.source.store_id}"
+        if part.moved:
+            old, new = part.moved[0]
+            fact += f", moved up by {new - old}"
+        facts[_unused_name(f"merged {part.source.path.name}", {**first.provenance, **facts})] = fact
     created = min((source.meta.created for source in sources if source.meta.created), default="")
     return replace(first, created=created, provenance={**first.provenance, **facts})
 

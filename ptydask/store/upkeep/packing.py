@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -223,7 +223,7 @@ class _PackPlan:
                 index.copy_as_stored(trials, row, group)
                 digest.check(trials[names.trial_name(row.record.number)])
 
-        rows = sort_rows(study.rows)
+        rows = index.sort_rows(study.rows)
         failed = index.pack(path, head, rows, isolated.find_deadly(rows), copy=copy)
         lines = [one_line(f"trial {number}: {why}") for number, why in failed.items()]
         after, damaged = path.stat().st_size, (*study.damaged, *lines)
@@ -233,14 +233,14 @@ class _PackPlan:
 def _make_plan(path: Path, study: contents.StoreContents, rule: retention.RetentionRule) -> _PackPlan:
     if not study.rows or study.previous is None:
         raise StoreError(f"{path}: no trial has ended so far, there is nothing to pack")
-    records = [row.record for row in sort_rows(study.rows)]
+    records = [row.record for row in index.sort_rows(study.rows)]
     direction = study.previous.direction
     if retention.forgets_the_best(rule, records, direction):
         raise UsageError(
             f"--arrays {rule}: the best trial would lose its arrays; add best:1 to keep them, or best:0 to say so"
         )
     stay = retention.kept_trials(rule, records, direction)
-    held_now = sizes.measure_trials(sort_rows(study.rows))
+    held_now = sizes.measure_trials(index.sort_rows(study.rows))
     bulk = {number: holding.bulk for number, holding in held_now.items() if holding.bulk}
     drop = frozenset(bulk.keys() - stay)
     before = sizes.measure_files([path, *(row.file for row in study.rows.values())])
@@ -258,11 +258,6 @@ def _make_plan(path: Path, study: contents.StoreContents, rule: retention.Retent
         bulk=sizes.describe_bulk(held_now.values()),
     )
     return _PackPlan(rule, drop, report)
-
-
-def sort_rows(rows: Mapping[int, index.TrialRow]) -> Sequence[index.TrialRow]:
-    """The rows by number."""
-    return [rows[number] for number in sorted(rows)]
 
 
 # --- one trial --------------------------------------------------------------------------------------
@@ -286,7 +281,9 @@ def copy_without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: s
         nexus.write_attribute(copied, "default", layout.CURVE)
     elif "default" in copied.attrs:
         del copied.attrs["default"]
-    parts = [*arrays, *(["the image"] if layout.IMAGE in group else [])]
+    parts = list(arrays)
+    if layout.IMAGE in group:
+        parts.append("the image")
     if layout.SNAPSHOTS in group:
         parts.append(f"{len(group[layout.SNAPSHOTS])} snapshots")
     if layout.ARTIFACTS in group:

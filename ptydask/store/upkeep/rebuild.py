@@ -68,7 +68,7 @@ def _rebuild_elsewhere(path: Path, out: Path | None, examined: Sequence[Salvaged
     """Write what is whole into a new file, where something is damaged or ``out`` is asked for."""
     if out is None and examined[0].intact:
         return _make_report(
-            path, _gather_trials(examined), examined, written=False, packed=examined[0].kind == layout.PACKED
+            path, _gather_trials(path, examined), examined, written=False, packed=examined[0].kind == layout.PACKED
         )
     target = (out if out is not None else path.with_name(f"{path.stem}-rebuilt{path.suffix}")).absolute()
     packing.refuse_existing(target)
@@ -96,23 +96,38 @@ class _GatheredTrials:
     damaged: Mapping[int, str]
     """Trials that are whole nowhere, of which the numbers are known; their rows are there too."""
     lost: tuple[int, ...]
-    meta: StudyMeta | None
+    meta: StudyMeta
+    described: bool
+    """Whether that is the study's own; else it is what a trial knows."""
     store_id: str
 
 
-def _gather_trials(examined: Sequence[SalvagedFile], card: tuple[str, StudyMeta] | None = None) -> _GatheredTrials:
+def _gather_trials(
+    path: Path, examined: Sequence[SalvagedFile], card: tuple[str, StudyMeta] | None = None
+) -> _GatheredTrials:
     whole = {row.record.number: row for file in examined for row in file.whole}
     damaged = {number: (file, why) for file in examined for number, why in file.damaged.items() if number not in whole}
-    table = {n: record for file in examined for n, record in file.table.items() if n not in whole}
+    table = {number: record for file in examined for number, record in file.table.items()}
     rows = dict(whole)
-    for number, record in table.items():
-        at = damaged[number][0].path if number in damaged else Path()
-        rows[number] = index.TrialRow(record, at, f"/{layout.TRIAL}", None)
-    reasons = {number: f"{damaged[number][0].path.name}: {damaged[number][1]}" for number in table if number in damaged}
-    reasons |= {number: "its own file is not there any more" for number in table if number not in damaged}
-    described = next(((file.store_id, file.meta) for file in reversed(examined) if file.meta is not None), None)
-    store_id, meta = card if card is not None else described if described is not None else ("", None)
-    return _GatheredTrials(rows, reasons, tuple(sorted(damaged.keys() - rows.keys())), meta, store_id)
+    reasons = {}
+    # Of trials that are whole nowhere the numbers are in a table, if any file with one can be read.
+    for number in table.keys() - whole.keys():
+        if number in damaged:
+            file, why = damaged[number]
+            place, reasons[number] = file.path, f"{file.path.name}: {why}"
+        else:
+            place, reasons[number] = Path(), "its own file is not there any more"
+        rows[number] = index.TrialRow(table[number], place, f"/{layout.TRIAL}", None)
+    # The card is the folder's own. Else the newest file counts that knows its study.
+    descriptions = [(file.store_id, file.meta) for file in examined if file.meta is not None]
+    if card is not None:
+        descriptions.append(card)
+    lost = tuple(sorted(damaged.keys() - rows.keys()))
+    if descriptions:
+        store_id, meta = descriptions[-1]
+    else:
+        store_id, meta = "", _guess_meta(path, list(whole.values()))
+    return _GatheredTrials(rows, reasons, lost, meta, bool(descriptions), store_id or secrets.token_hex(8))
 
 
 def _index_again(path: Path, folder: Path, examined: Sequence[SalvagedFile]) -> RebuildReport:
@@ -121,54 +136,55 @@ def _index_again(path: Path, folder: Path, examined: Sequence[SalvagedFile]) -> 
         card = contents.read_card(folder)
     except StoreError:
         card = None
-    gathered = _gather_trials(examined, card)
+    gathered = _gather_trials(path, examined, card)
     if not gathered.rows:
         raise StoreError(f"{folder}: no trial in it can be read; it is left as it is")
     if card is not None and path.is_file() and all(file.intact for file in examined) and not gathered.damaged:
         return _make_report(
             path, gathered, examined, written=False, packed=any(file.kind == layout.PACKED for file in examined)
         )
-    meta = gathered.meta if gathered.meta is not None else _guess_meta(path, gathered)
-    store_id = gathered.store_id or secrets.token_hex(8)
+    meta, store_id = gathered.meta, gathered.store_id
     keep = [file for file in examined if file.intact]
     rows = {row.record.number: row for file in keep for row in file.whole}
+    # What the files that stay do not have goes into one more pack: whole trials of damaged files, and bare numbers.
     unindexed = {number: row for number, row in gathered.rows.items() if number not in rows}
     if unindexed:
         pack = contents.pack_path(folder, secrets.token_hex(8))
         head = index.ResultsHeader(layout.PACKED, store_id, pack.stem.removeprefix("packed-"), meta)
-        index.pack(pack, head, packing.sort_rows(unindexed), gathered.damaged)
+        index.pack(pack, head, index.sort_rows(unindexed), gathered.damaged)
         rows |= {row.record.number: row for row in index.read_rows(pack)}
+    # Only now, when every trial is in a file that is whole, may the damaged ones go.
     aside = [contents.set_aside(file.path, folder) for file in examined if not file.intact]
+    # A packed file whose name the index is about to take stays under a second one.
     if any(file.path == path and file.kind == layout.PACKED for file in keep):
         second = contents.pack_path(folder, index.read_head(path).pack_id)
         files.add_second_name(path, second)
         rows = {n: replace(row, file=second) if row.file == path else row for n, row in rows.items()}
     contents.write_card(folder, store_id, meta)
-    index.write(path, index.ResultsHeader(layout.INDEX, store_id, "", meta), packing.sort_rows(rows))
+    index.write(path, index.ResultsHeader(layout.INDEX, store_id, "", meta), index.sort_rows(rows))
     return replace(_make_report(path, gathered, examined, written=True, packed=False), aside=tuple(aside))
 
 
 def _new_file(out: Path, examined: Sequence[SalvagedFile]) -> RebuildReport:
-    gathered = _gather_trials(examined)
+    gathered = _gather_trials(examined[0].path, examined)
     if not gathered.rows:
         trouble = next((f": {file.trouble}" for file in examined if file.trouble), "")
         raise StoreError(f"{examined[0].path}: no trial in it can be read{trouble}; it is left as it is")
-    meta = gathered.meta if gathered.meta is not None else _guess_meta(examined[0].path, gathered)
-    head = index.ResultsHeader(layout.PACKED, gathered.store_id or secrets.token_hex(8), secrets.token_hex(8), meta)
+    head = index.ResultsHeader(layout.PACKED, gathered.store_id, secrets.token_hex(8), gathered.meta)
     try:
-        index.pack(out, head, packing.sort_rows(gathered.rows), gathered.damaged)
+        index.pack(out, head, index.sort_rows(gathered.rows), gathered.damaged)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
     return _make_report(out, gathered, examined, written=True, packed=True)
 
 
-def _guess_meta(path: Path, gathered: _GatheredTrials) -> StudyMeta:
+def _guess_meta(path: Path, whole: Sequence[index.TrialRow]) -> StudyMeta:
     """What a trial that is whole says of its study; settings and ranges are not known any more."""
     direction: Direction = "minimize"
     metric = ""
-    if row := next((row for number, row in gathered.rows.items() if number not in gathered.damaged), None):
-        with files.open_read_only(row.file) as file:
-            direction, metric = trialgroup.read_objective(file[row.group])
+    if whole:
+        with files.open_read_only(whole[0].file) as file:
+            direction, metric = trialgroup.read_objective(file[whole[0].group])
     return StudyMeta(
         name=path.stem,
         direction=direction,
@@ -195,5 +211,5 @@ def _make_report(
         lost=gathered.lost,
         trouble=tuple(lines),
         aside=(),
-        described=gathered.meta is not None,
+        described=gathered.described,
     )

@@ -25,8 +25,10 @@ class RetentionRule:
     """Trials whose number this divides: the same ones when the file is packed again with more trials."""
 
     def __str__(self) -> str:
-        parts = [*(["all"] if self.everything else []), *([] if self.best is None else [f"best:{self.best}"])]
-        parts += [*(["improvements"] if self.improvements else []), *([f"every:{self.every}"] if self.every else [])]
+        parts = ["all"] if self.everything else []
+        parts += [f"best:{self.best}"] if self.best is not None else []
+        parts += ["improvements"] if self.improvements else []
+        parts += [f"every:{self.every}"] if self.every else []
         return ",".join(parts) or "none"
 
 

@@ -54,7 +54,9 @@ class TrialSizes:
 def describe_bulk(holdings: Iterable[TrialSizes]) -> str:
     """What the trials would lose together: ``arrays``, ``artifacts``, ``arrays and artifacts``."""
     kinds = {kind for holding in holdings for kind in BULK if holding.stored.get(kind)}
-    return " and ".join([*(["arrays"] if kinds - {ARTIFACTS} or not kinds else []), *(kinds & {ARTIFACTS})])
+    words = [] if kinds == {ARTIFACTS} else [ARRAYS]
+    words += [ARTIFACTS] if ARTIFACTS in kinds else []
+    return " and ".join(words)
 
 
 def measure_trial(group: h5py.Group) -> TrialSizes:

@@ -29,9 +29,10 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        trial = "" if self.trial is None else f"trial {self.trial}"
-        where = ": ".join(filter(None, [trial, self.where]))
-        return f"{self.file.name}: {where} {self.what}" if where else f"{self.file.name}: {self.what}"
+        places = [] if self.trial is None else [f"trial {self.trial}"]
+        places += [self.where] if self.where else []
+        where = f"{': '.join(places)} " if places else ""
+        return f"{self.file.name}: {where}{self.what}"
 
 
 @dataclass(frozen=True, slots=True)
