@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -69,20 +69,16 @@ class Store:
         """
         path = Path(path).absolute()
         folder = names.folder_of(path)
-        try:
+        with refuse_unwritable(path):
             contents.refuse_foreign(path, folder)
             held = lock.acquire(folder)
-        except OSError as error:
-            raise UnusableResults(str(unwritable_error(path, error))) from error
-        try:
-            store = cls(path, meta, held, contents.load_and_tidy(path, folder))
-            store._write_first_index()
-        except BaseException as error:
-            contents.remove_if_empty(folder)
-            held.release()
-            if isinstance(error, OSError):
-                raise UnusableResults(str(unwritable_error(path, error))) from error
-            raise
+            try:
+                store = cls(path, meta, held, contents.load_and_tidy(path, folder))
+                store._write_first_index()
+            except BaseException:
+                contents.remove_if_empty(folder)
+                held.release()
+                raise
         return store
 
     def _write_first_index(self) -> None:
@@ -280,6 +276,15 @@ def _continue_meta(before: StudyMeta, meta: StudyMeta) -> StudyMeta:
 def unwritable_error(path: Path, error: OSError) -> StoreError:
     """The error for a results file that cannot be written, in one line."""
     return StoreError(f"{path}: the results cannot be written there: {error_reason(error)}")
+
+
+@contextlib.contextmanager
+def refuse_unwritable(path: Path) -> Iterator[None]:
+    """Raise UnusableResults for an OSError inside: the results ``path`` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UnusableResults(str(unwritable_error(path, error))) from error
 
 
 def error_reason(error: OSError | StoreError) -> str:

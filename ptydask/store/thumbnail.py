@@ -41,14 +41,11 @@ def _resize(data: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
 
 def create_stack(group: h5py.Group, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
     """An empty stack of thumbnails. One tile each, all alike, so that tiles are copied as they lie."""
+    if 0 in shape:  # HDF5 has no chunks of nothing
+        return group.create_dataset(name, shape=shape, dtype=np.uint8)
+    tile = (*[1] * (len(shape) - 2), SIDE, SIDE)
     return group.create_dataset(
-        name,
-        shape=shape,
-        dtype=np.uint8,
-        chunks=(*[1] * (len(shape) - 2), SIDE, SIDE) if 0 not in shape else None,
-        compression="gzip" if 0 not in shape else None,
-        compression_opts=1 if 0 not in shape else None,
-        fletcher32=0 not in shape,
+        name, shape=shape, dtype=np.uint8, chunks=tile, compression="gzip", compression_opts=1, fletcher32=True
     )
 
 

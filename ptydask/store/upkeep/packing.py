@@ -27,7 +27,7 @@ from ptydask.store import (
     refused,
     trialgroup,
 )
-from ptydask.store.study import unwritable_error
+from ptydask.store.study import refuse_unwritable
 from ptydask.store.upkeep import retention, sizes
 
 
@@ -88,15 +88,13 @@ def pack(
 def hold_lock(path: Path) -> Iterator[None]:
     """Keep drivers from the study ``path`` meanwhile. Raises StoreError where one has it."""
     folder = names.folder_of(path)
-    try:
-        mine = lock.acquire(folder)
-    except OSError as error:
-        raise UnusableResults(str(unwritable_error(path, error))) from error
+    with refuse_unwritable(path):
+        held = lock.acquire(folder)
     try:
         yield
     finally:
         contents.remove_if_empty(folder)
-        mine.release()
+        held.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +154,8 @@ def write_new(path: Path, meta: StudyMeta, trials: Iterable[tuple[TrialRecord, T
             numbers.add(record.number)
         index.complete_study(study, meta, rows, numbers)
 
-    try:
+    with refuse_unwritable(path):
         files.write_whole(path, build, check=lambda aside: index.check_whole(aside, numbers))
-    except OSError as error:
-        raise UnusableResults(str(unwritable_error(path, error))) from error
 
 
 def _pack_in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: bool) -> PackReport:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ptydask.errors import NoResults, StoreError, UnusableResults, one_line
+from ptydask.errors import NoResults, StoreError, one_line
 from ptydask.model import Direction, StudyMeta
 from ptydask.store import contents, files, index, layout, names, refused, trialgroup
-from ptydask.store.study import unwritable_error
+from ptydask.store.study import refuse_unwritable
 from ptydask.store.upkeep import packing, salvage
 from ptydask.store.upkeep.salvage import SalvagedFile
 
@@ -57,22 +57,28 @@ def rebuild(path: Path, out: Path | None = None) -> RebuildReport:
         with packing.hold_lock(path):
             files.remove_leftovers(folder)
             files.remove_leftovers(path.parent, path.name)
-            try:
+            with refuse_unwritable(path):
                 return _index_again(path, folder, _examine_files(path, _trial_files(path, folder)))
-            except OSError as error:
-                raise UnusableResults(str(unwritable_error(path, error))) from error
     return _rebuild_elsewhere(path, out, _examine_files(path, parts))
 
 
 def _rebuild_elsewhere(path: Path, out: Path | None, examined: Sequence[SalvagedFile]) -> RebuildReport:
     """Write what is whole into a new file, where something is damaged or ``out`` is asked for."""
-    if out is None and examined[0].intact:
-        return _make_report(
-            path, _gather_trials(path, examined), examined, written=False, packed=examined[0].kind == layout.PACKED
-        )
-    target = (out if out is not None else path.with_name(f"{path.stem}-rebuilt{path.suffix}")).absolute()
-    packing.refuse_existing(target)
-    return _new_file(target, examined)
+    first = examined[0]
+    gathered = _gather_trials(first.path, examined)
+    if out is None and first.intact:
+        return _make_report(path, gathered, examined, written=False, packed=first.kind == layout.PACKED)
+    out = (path.with_name(f"{path.stem}-rebuilt{path.suffix}") if out is None else out).absolute()
+    packing.refuse_existing(out)
+    if not gathered.rows:
+        trouble = next((f": {file.trouble}" for file in examined if file.trouble), "")
+        raise StoreError(f"{first.path}: no trial in it can be read{trouble}; it is left as it is")
+    head = index.ResultsHeader(layout.PACKED, gathered.store_id, secrets.token_hex(8), gathered.meta)
+    try:
+        index.pack(out, head, index.sort_rows(gathered.rows), gathered.damaged)
+    except (OSError, StoreError) as error:
+        raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
+    return _make_report(out, gathered, examined, written=True, packed=True)
 
 
 def _trial_files(path: Path, folder: Path) -> list[Path]:
@@ -163,19 +169,6 @@ def _index_again(path: Path, folder: Path, examined: Sequence[SalvagedFile]) -> 
     contents.write_card(folder, store_id, meta)
     index.write(path, index.ResultsHeader(layout.INDEX, store_id, "", meta), index.sort_rows(rows))
     return replace(_make_report(path, gathered, examined, written=True, packed=False), aside=tuple(aside))
-
-
-def _new_file(out: Path, examined: Sequence[SalvagedFile]) -> RebuildReport:
-    gathered = _gather_trials(examined[0].path, examined)
-    if not gathered.rows:
-        trouble = next((f": {file.trouble}" for file in examined if file.trouble), "")
-        raise StoreError(f"{examined[0].path}: no trial in it can be read{trouble}; it is left as it is")
-    head = index.ResultsHeader(layout.PACKED, gathered.store_id, secrets.token_hex(8), gathered.meta)
-    try:
-        index.pack(out, head, index.sort_rows(gathered.rows), gathered.damaged)
-    except (OSError, StoreError) as error:
-        raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
-    return _make_report(out, gathered, examined, written=True, packed=True)
 
 
 def _guess_meta(path: Path, whole: Sequence[index.TrialRow]) -> StudyMeta:
