@@ -15,7 +15,6 @@ import h5py
 import numpy as np
 
 from ptydask.errors import StoreError
-from ptydask.model import StudyMeta, TrialRecord
 from ptydask.store import codec, digest, files, index, isolated, layout, names, nexus, table, trialgroup
 
 Findings = dict[str, Any]
@@ -69,7 +68,7 @@ def _check_seal(file: h5py.File) -> Findings:
 
 
 def _check_digest(group: h5py.Group, apart: set[str], label: str) -> Findings:
-    """Whether ``group`` is as it was sealed; ``word`` names it where it is readable and is not."""
+    """Whether ``group`` is as it was sealed; ``label`` names it where it is readable and is not."""
     broken: list[tuple[str, BaseException]] = []
     computed = digest.group_digest(
         group, apart, lambda path, error: broken.append((path, error)), isolated.HeartbeatSha256
@@ -99,7 +98,10 @@ def _check_table(file: h5py.File) -> Findings:
     columns, expected = table.read_columns(stored), table.columns_of(records)
     differing = [name for name in {**columns, **expected} if not _columns_equal(columns.get(name), expected.get(name))]
     problems = [[f"{layout.TABLE}/{name}", f"does not say what {layout.RECORD_JSON} says"] for name in differing]
-    problems += _check_history(study, records, meta)
+    history = study[layout.HISTORY]
+    for name, column in table.history_of(records, meta.direction).items():
+        if not _columns_equal(history[name][()], column):
+            problems.append([f"{layout.HISTORY}/{name}", "does not say what the table says"])
     rows = [[record.number, seal, text] for record, seal, text in zip(records, seals, texts, strict=True)]
     return {"rows": rows, "problems": problems}
 
@@ -116,26 +118,16 @@ def _comparable_text(value: Any) -> str:
     return nexus.clean(value) if isinstance(value, str) else repr(value)
 
 
-def _check_history(study: h5py.Group, records: list[TrialRecord], meta: StudyMeta) -> list[list[str]]:
-    history = study[layout.HISTORY]
-    expected = table.history_of(records, meta.direction)
-    return [
-        [f"{layout.HISTORY}/{name}", "does not say what the table says"]
-        for name, column in expected.items()
-        if not _columns_equal(history[name][()], column)
-    ]
-
-
 def _check_links(file: h5py.File, *, numbers: list[int]) -> Findings:
     """Links lead to the trial that their name says; no trial is there besides ``numbers``."""
     study = index.study_of(file)
     above, inside = f"{study.name}/{layout.TRIALS}/", set(study[layout.TRIALS])
-    problems = [
-        [path, f"leads to {target}, where no such trial is"]
-        for folder in (layout.BY_ERROR, layout.BY_PARAMS)
-        for path, target in _walk_soft_links(study[folder], folder)
-        if target.removeprefix(above) not in inside or f"trial={target.removeprefix(above)}" not in path
-    ]
+    problems = []
+    for folder in (layout.BY_ERROR, layout.BY_PARAMS):
+        for path, target in _walk_soft_links(study[folder], folder):
+            name = target.removeprefix(above)
+            if name not in inside or f"trial={name}" not in path:
+                problems.append([path, f"leads to {target}, where no such trial is"])
     strange = inside - {names.trial_name(number) for number in numbers}
     problems += [[f"{layout.TRIALS}/{name}", "is not in the table"] for name in sorted(strange)]
     return {"problems": problems}
@@ -172,7 +164,9 @@ def _read_numbers(file: h5py.File) -> Findings:
     """The numbers of the trials that the file itself holds, where the table does not tell them."""
     study = _find_study(file)
     trials = study[layout.TRIALS]
-    numbers = [int(n) for n in trials if n.isdecimal() and isinstance(trials.get(n, getlink=True), h5py.HardLink)]
+    # In an index the trials are links to their own files.
+    held = [name for name in trials if isinstance(trials.get(name, getlink=True), h5py.HardLink)]
+    numbers = [int(name) for name in held if name.isdecimal()]
     return {"study": study.name, "numbers": numbers, "problems": []}
 
 

@@ -17,7 +17,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
 
 from ptydask.errors import StoreError
 from ptydask.store import index
@@ -34,7 +36,7 @@ DEAD: Answer = {
 }
 
 
-class ChildReader:
+class ChildReader(AbstractContextManager["ChildReader"]):
     """Another process that reads files and answers questions about them, one after the other.
 
     It starts with the first question, stays for all that follow, and ends with the ``with`` statement. A question
@@ -46,9 +48,6 @@ class ChildReader:
         self._module, self._patience = module, patience
         self._child: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -59,18 +58,18 @@ class ChildReader:
             self._child.communicate()
             self._child = None
 
-    def ask(self, **question: Any) -> Answer:
-        """The answer; :data:`DEAD` where the question ended the process or kept it silent for too long."""
+    def ask(self, what: str, path: Path, **more: Any) -> Answer:
+        """The answer to ``what`` about a file; :data:`DEAD` where that ends the process or keeps it silent too long."""
         used = self._child is not None
         try:
-            return self._answer(json.dumps(question).encode())
+            return self._answer(json.dumps({"what": what, "path": str(path), **more}).encode())
         except TimeoutError:
             self.close()
         except (EOFError, BrokenPipeError):
             self.close()
             # What was read before may have spoiled the process's memory: in a fresh one it is this question's fault.
             if used:
-                return self.ask(**question)
+                return self.ask(what, path, **more)
         return DEAD
 
     def _answer(self, question: bytes) -> Answer:
@@ -112,7 +111,7 @@ def find_deadly(rows: Sequence[index.TrialRow]) -> dict[int, str]:
     dead: dict[int, str] = {}
     with ChildReader() as child:
         for row in rows:
-            if child.ask(what="facts", path=str(row.file), group=row.group) is not DEAD:
+            if child.ask("facts", row.file, group=row.group) is not DEAD:
                 continue
             if not row.alone:
                 raise StoreError(f"{row.file}: trial {row.record.number} cannot be read from it: {DEAD['trouble']}")

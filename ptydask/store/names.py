@@ -69,7 +69,8 @@ def by_error_name(rank: int, record: TrialRecord, *, params: bool) -> str:
 def by_params_path(params: Mapping[str, Scalar], order: Sequence[str]) -> list[str]:
     """``["scale=0.98", "rotation=-1.5"]``: one group a parameter, those in ``order`` first, the 32nd and on in one."""
     ordered = [name for name in order if name in params]
-    levels = [f"{name}={format_value(params[name])}" for name in [*ordered, *(n for n in params if n not in order)]]
+    ordered += [name for name in params if name not in order]
+    levels = [f"{name}={format_value(params[name])}" for name in ordered]
     if len(levels) > _DEEPEST:
         levels = [*levels[: _DEEPEST - 1], " ".join(levels[_DEEPEST - 1 :])]
     return [encode(level) for level in levels]

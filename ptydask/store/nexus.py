@@ -185,7 +185,9 @@ def write_facts(owner: h5py.HLObject, values: Mapping[str, Any]) -> None:
 
 def copy_attributes(source: h5py.HLObject, target: h5py.HLObject, names: Iterable[str] | None = None) -> None:
     """The attributes ``names``, as far as they are there, else all, in the type that they have in the file."""
-    for name in source.attrs if names is None else [name for name in names if name in source.attrs]:
+    for name in source.attrs if names is None else names:
+        if names is not None and name not in source.attrs:
+            continue
         old = h5py.h5a.open(source.id, name.encode())  # thousands of trials at a time: h5py's own ways are slow
         new = h5py.h5a.create(target.id, name.encode(), old.get_type(), old.get_space())
         if old.get_space().get_simple_extent_type() != h5py.h5s.NULL:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -87,7 +87,7 @@ def open(path: Path | str) -> Results:
     return Results(Path(path))
 
 
-class Results:
+class Results(AbstractContextManager["Results"]):
     """A results file as it was when it was opened; :func:`open` makes it, ``with`` closes it."""
 
     def __init__(self, path: Path) -> None:
@@ -132,8 +132,9 @@ class Results:
         own type, texts and what has no common type as objects.
         """
         stored = self._read_table(table.read_columns)
-        since = list(self._records_since(set(stored["number"].tolist())))
-        return table.join_columns(stored, table.columns_of(since)) if since else stored
+        since = self._records_since(set(stored["number"].tolist()))
+        # One trial that ended since may give a column another type: all of them are then made again.
+        return stored if next(since, None) is None else table.columns_of(self.records())
 
     def ranked(self, count: int | None = None) -> list[TrialRecord]:
         """The completed trials, best error first, the earlier one on a tie; the first ``count`` of them."""
@@ -325,9 +326,6 @@ class Results:
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -200,7 +200,10 @@ class Store:
                     f"nothing is lost, they are in {self.folder}"
                 ) from error
             for number, why in failed.items():
-                self._set_aside(number, why)
+                path = self._rows[number].file
+                if path.exists() and path == names.shard_path(self.folder, number):
+                    contents.set_aside(path)
+                self.damaged = (*self.damaged, one_line(f"trial {number}: {why}"))
         contents.remove(self.folder)
         self._lock.release()
         self._finished = True
@@ -218,12 +221,6 @@ class Store:
                 if files.sha256(self._rows[number].file) != expected:
                     altered[number] = "its bytes changed since its worker wrote it"
         return altered
-
-    def _set_aside(self, number: int, why: str) -> None:
-        path = self._rows[number].file
-        if path.parent == self.folder and path.exists() and names.shard_number(path) is not None:
-            contents.set_aside(path)
-        self.damaged = (*self.damaged, one_line(f"trial {number}: {why}"))
 
     def close(self) -> None:
         """Give the store back as it is, to go on with later. One in which nothing was begun is removed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -143,7 +143,8 @@ def history_of(records: Sequence[TrialRecord], direction: Direction) -> dict[str
         [_plain_value("error", record.error) if record.state is TrialState.COMPLETE else np.nan for record in records],
         np.float64,
     )
-    best = (np.fmin if direction == "minimize" else np.fmax).accumulate(errors) if len(errors) else errors
+    better = np.fmin if direction == "minimize" else np.fmax  # of a number and NaN they take the number
+    best = better.accumulate(errors) if len(errors) else errors
     return {"number": np.array([r.number for r in records], np.int64), "error": errors, "best_so_far": best}
 
 
@@ -182,15 +183,11 @@ def read_column(table: h5py.Group, name: str) -> Column:
     values = data[()]
     if values.dtype.kind != "S":
         return np.asarray(values)
-    texts = _decode_texts(values)
+    # All texts at once: none holds NUL.
+    texts = b"\0".join(values.tolist()).decode().split("\0") if len(values) else []
     if nexus.read_attribute(data, layout.ENCODING) == layout.JSON:
         return _object_column(codec.loads(text) if text else None for text in texts)
     return _object_column(texts)
-
-
-def _decode_texts(values: NDArray[np.bytes_]) -> list[str]:
-    """The same as str, all at once: no text holds NUL."""
-    return b"\0".join(values.tolist()).decode().split("\0") if len(values) else []
 
 
 def read_columns(table: h5py.Group) -> dict[str, Column]:
@@ -212,30 +209,8 @@ def columns_of(records: Sequence[TrialRecord]) -> dict[str, Column]:
     """The same columns of records in memory."""
     columns = {}
     for name, values in _column_values(records).items():
-        typed = _typed_column(name, values)
-        columns[name] = typed if typed is not None else _object_column(None if v is _MISSING else v for v in values)
+        column = _typed_column(name, values)
+        if column is None:
+            column = _object_column(None if value is _MISSING else value for value in values)
+        columns[name] = column
     return columns
-
-
-def join_columns(a: Mapping[str, Column], b: Mapping[str, Column]) -> dict[str, Column]:
-    """The rows of ``a``, then those of ``b``, in the order of their numbers."""
-    sizes = [len(table["number"]) for table in (a, b)]
-    order = np.argsort(np.concatenate([a["number"], b["number"]]), kind="stable")
-    columns = {}
-    for name in dict.fromkeys([*a, *b]):
-        parts = [table.get(name) for table in (a, b)]
-        columns[name] = _join_column(parts, sizes)[order]
-    return columns
-
-
-def _join_column(parts: Sequence[Column | None], sizes: Sequence[int]) -> Column:
-    present = [part for part in parts if part is not None]
-    kinds = {part.dtype for part in present}
-    if len(kinds) == 1 and len(present) == len(parts):
-        return np.concatenate(present)
-    numeric = kinds <= {np.dtype(np.float64), np.dtype(np.int64)}
-    if numeric and all(_exact_as_float(part.tolist()) for part in present):
-        filled = [np.full(size, np.nan) if part is None else part for part, size in zip(parts, sizes, strict=True)]
-        return np.concatenate(filled).astype(np.float64)
-    lists = [[None] * size if part is None else part.tolist() for part, size in zip(parts, sizes, strict=True)]
-    return _object_column(value for values in lists for value in values)

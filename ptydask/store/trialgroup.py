@@ -234,9 +234,8 @@ def snapshot_paths(group: h5py.Group) -> dict[int, dict[str, str]]:
     """Step -> array name -> path of its dataset below the group."""
     if layout.SNAPSHOTS not in group:
         return {}
-    return {
-        layout.snapshot_step(step): {
-            array: f"{layout.SNAPSHOTS}/{step}/{path}" for array, path in array_paths(taken).items()
-        }
-        for step, taken in group[layout.SNAPSHOTS].items()
-    }
+    steps = {}
+    for name, snapshot in group[layout.SNAPSHOTS].items():
+        above = f"{layout.SNAPSHOTS}/{name}"
+        steps[layout.snapshot_step(name)] = {array: f"{above}/{path}" for array, path in array_paths(snapshot).items()}
+    return steps

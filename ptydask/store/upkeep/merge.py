@@ -29,7 +29,8 @@ def _read_source(child: ChildReader, path: Path) -> MergeSource:
     folder = names.folder_of(path)
     study = contents.read_contents(path, folder)
     if study.damaged or study.previous is None:
-        raise StoreError(f"{study.damaged[0] if study.damaged else path}; `ptydask rebuild {path.name}` first")
+        trouble = study.damaged[0] if study.damaged else path
+        raise StoreError(f"{trouble}; `ptydask rebuild {path.name}` first")
     owner = lock.owner_of(folder)
     return MergeSource(
         path,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.store import codec, contents, index, layout, names, refused
-from ptydask.store.isolated import PATIENCE, Answer, ChildReader
+from ptydask.store.isolated import Answer, ChildReader
 
 _PARTS = ("head", "seal", "records", "names", "described")
 
@@ -39,9 +39,9 @@ class SalvagedFile:
         return not (self.trouble or self.damaged)
 
 
-def examine(paths: Sequence[Path], *, patience: float = PATIENCE) -> list[SalvagedFile]:
+def examine(paths: Sequence[Path]) -> list[SalvagedFile]:
     """Read everything in each of ``paths``, and say which trials are whole. Raises nothing for any damage."""
-    with ChildReader(patience=patience) as child:
+    with ChildReader() as child:
         return [_salvage_file(child, path) for path in paths]
 
 
@@ -50,7 +50,7 @@ def read_trial(child: ChildReader, file: Path, group: str, number: int) -> tuple
 
     Where it is not whole the answer's ``trouble`` says why.
     """
-    answer = child.ask(what="trial", path=str(file), group=group)
+    answer = child.ask("trial", file, group=group)
     if "trouble" in answer:
         return None, answer
     record = codec.record_from_json(answer["record"])
@@ -69,7 +69,7 @@ def _salvage_file(child: ChildReader, path: Path) -> SalvagedFile:
 
 
 def _salvage_study(child: ChildReader, path: Path) -> SalvagedFile:
-    answers = {part: child.ask(what=part, path=str(path)) for part in _PARTS}
+    answers = {part: child.ask(part, path) for part in _PARTS}
     if answers["head"].get("kind") == layout.TRIAL:  # under a name that does not tell its number
         answers["head"] = {"trouble": str(refused.foreign_error(path))}
     records = [codec.record_from_json(text) for text in answers["records"].get("records", ())]

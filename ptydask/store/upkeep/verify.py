@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def verify(path: Path | str, *, patience: float = PATIENCE, progress: Progress |
         for _ in range(_TRIES // 3):
             refused.refuse_other_kinds(path)
             work = _Verification(path, child, progress or (lambda done, total: None))
-            head = work.study(path)
+            head = work.check_study(path)
             _verify_file(work, path, head)
             if all(problem.file.exists() for problem in work.problems) or _file_stamp(path) == head.stamp:
                 break  # else trials moved into the packed file meanwhile, as they do when a study ends
@@ -89,11 +89,11 @@ def verify(path: Path | str, *, patience: float = PATIENCE, progress: Progress |
 
 def _verify_file(work: _Verification, path: Path, head: _FileHead) -> None:
     if head.kind == layout.TRIAL:
-        work.trials([_TrialPlace(names.shard_number(path), path, f"/{layout.TRIAL}")])
+        work.check_trials([_TrialPlace(names.shard_number(path), path, f"/{layout.TRIAL}")])
     elif head.kind == layout.INDEX:
         _verify_index(work, path, head)
     elif head.kind == layout.PACKED:
-        work.trials([*work.trials_within(path, head), *_trials_since(work, path, head)])
+        work.check_trials([*work.trials_within(path, head), *_trials_since(work, path, head)])
 
 
 def _file_stamp(path: Path) -> tuple[int, ...]:
@@ -106,20 +106,14 @@ def _file_stamp(path: Path) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _TableRow:
-    seal: str
-    text: str
-    image: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class _TrialPlace:
     """A trial, where it lies, and what the table knows of it."""
 
     number: int | None
     file: Path
     group: str
-    row: _TableRow | None = None
+    row: Mapping[str, Any] = field(default_factory=dict)
+    """``seal``, ``text`` and ``image`` of it; nothing where it has no row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +124,7 @@ class _FileHead:
     store_id: str = ""
     study: str = ""
     """The path of the study's group."""
-    rows: Mapping[int, _TableRow] = field(default_factory=dict)
+    rows: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     stamp: tuple[int, ...] = ()
 
 
@@ -145,67 +139,63 @@ class _Verification:
     files: set[Path] = field(default_factory=set)
     read: int = 0
 
-    def ask(self, what: str, file: Path, **more: Any) -> Answer:
-        """What the other process answers."""
-        return self.child.ask(what=what, path=str(file), **more)
-
-    def tell(self, file: Path, trial: int | None, answer: Answer, label: str = "") -> None:
+    def add_problems(self, file: Path, trial: int | None, answer: Answer, label: str = "") -> None:
         for where, what in answer["problems"]:
             problem = Problem(file, trial, where or label, what)
             if problem not in self.problems:
                 self.problems.append(problem)
 
-    def study(self, file: Path) -> _FileHead:
+    def check_study(self, file: Path) -> _FileHead:
         """Check all of ``file`` but its trials. Raises StoreError where it is none of ours."""
         self.files.add(file)
         before = list(self.problems)
         for _ in range(_TRIES):
             self.problems, stamp = list(before), _file_stamp(file)
-            head = replace(self._check_study(file), stamp=stamp)
+            head = replace(self._check_parts(file), stamp=stamp)
             if self.problems == before or _file_stamp(file) == stamp:
                 break  # else its parts are of two files, one after the other
         return head
 
-    def _check_study(self, file: Path) -> _FileHead:
-        head = self.ask("head", file)
+    def _check_parts(self, file: Path) -> _FileHead:
+        head = self.child.ask("head", file)
         if "refused" in head:
             raise StoreError(head["refused"])
         if "foreign" in head:
             raise StoreError(str(refused.foreign_error(file)))
-        self.tell(file, None, head)
+        self.add_problems(file, None, head)
         kind = head.get("kind", "")
         if kind not in (layout.PACKED, layout.INDEX):
             return _FileHead(kind)
-        seal, rows, images = (self.ask(what, file) for what in ("seal", "rows", "images"))
-        self.tell(file, None, seal, "all but the trials")
+        seal, rows, images = (self.child.ask(what, file) for what in ("seal", "rows", "images"))
+        self.add_problems(file, None, seal, "all but the trials")
         for answer, label in ((rows, layout.TABLE), (images, layout.THUMBNAILS)):
-            if not (answer.get("unread") and seal["problems"]):  # said already, and better
-                self.tell(file, None, answer, label)
+            # What cannot be read at all was met when the digest was made, which names the very path.
+            if not (answer.get("unread") and seal["problems"]):
+                self.add_problems(file, None, answer, label)
         tiles = images.get("images", [])
         table_rows = {
-            number: _TableRow(sha256, text, tiles[row] if row < len(tiles) else None)
+            number: {"seal": sha256, "text": text, "image": tiles[row] if row < len(tiles) else None}
             for row, (number, sha256, text) in enumerate(rows.get("rows", []))
         }
         if table_rows:
-            self.tell(file, None, self.ask("links", file, numbers=list(table_rows)), "links")
+            self.add_problems(file, None, self.child.ask("links", file, numbers=list(table_rows)), "links")
         return _FileHead(kind, head["id"], head["study"], table_rows)
 
     def trials_within(self, file: Path, head: _FileHead) -> list[_TrialPlace]:
         """The trials of a packed file: those of its table, or those that can be seen in it."""
         numbers = sorted(head.rows)
         if not numbers:
-            numbers = sorted(self.ask("names", file).get("numbers", []))
+            numbers = sorted(self.child.ask("names", file).get("numbers", []))
         above = f"{head.study}/{layout.TRIALS}"
-        return [_TrialPlace(n, file, f"{above}/{names.trial_name(n)}", head.rows.get(n)) for n in numbers]
+        return [_TrialPlace(n, file, f"{above}/{names.trial_name(n)}", head.rows.get(n, {})) for n in numbers]
 
-    def trials(self, places: Sequence[_TrialPlace]) -> None:
+    def check_trials(self, places: Sequence[_TrialPlace]) -> None:
         """Check trials, one by one, wherever they lie."""
         self.progress(0, len(places))
         for place in places:
-            row = {} if place.row is None else asdict(place.row)
-            answer = self.ask("compared", place.file, group=place.group, number=place.number, **row)
+            answer = self.child.ask("compared", place.file, group=place.group, number=place.number, **place.row)
             self.files.add(place.file)
-            self.tell(place.file, place.number, answer)
+            self.add_problems(place.file, place.number, answer)
             self.read += 1
             self.progress(self.read, len(places))
 
@@ -240,16 +230,16 @@ def _verify_index(work: _Verification, path: Path, head: _FileHead) -> None:
         return
     packed: dict[int, _TrialPlace] = {}
     for pack in contents.pack_files(folder):
-        packed |= {
-            place.number: place for place in work.trials_within(pack, work.study(pack)) if place.number is not None
-        }
+        for place in work.trials_within(pack, work.check_study(pack)):
+            if place.number is not None:
+                packed[place.number] = place
     alone, places = contents.shard_files(folder), []
     for number in sorted({*head.rows, *alone, *packed}):
         file = names.shard_path(folder, number)
         if number in alone:
-            places.append(_TrialPlace(number, file, f"/{layout.TRIAL}", head.rows.get(number)))
+            places.append(_TrialPlace(number, file, f"/{layout.TRIAL}", head.rows.get(number, {})))
         elif number in packed:
             places.append(packed[number])
         else:
             work.problems.append(Problem(file, number, "", "is in the table, but its file is not there"))
-    work.trials(places)
+    work.check_trials(places)
