@@ -186,7 +186,7 @@ def _same_record(a: index.TrialRow, b: index.TrialRow) -> bool:
 
 def read_shard(path: Path) -> index.TrialRow:
     """A trial's file as a row. Raises StoreError where it is damaged."""
-    return with_tile(index.TrialRow(shard.read_record(path), path, f"/{layout.TRIAL}", None))
+    return with_tile(index.TrialRow(shard.read_record(path), path))
 
 
 def with_tile(row: index.TrialRow) -> index.TrialRow:

@@ -34,8 +34,9 @@ class TrialRow:
 
     record: TrialRecord
     file: Path
-    group: str
-    tile: bytes | None
+    group: str = f"/{layout.TRIAL}"
+    """The path of its group there; as it stands, that in a trial's own file."""
+    tile: bytes | None = None
     """Its thumbnail, compressed as in the file."""
     sha256: str = ""
     """The digest of its group; "" where that is not known."""

@@ -108,7 +108,7 @@ class Store:
         number = record.number
         if self._records.get(number) == record:
             return
-        row = index.TrialRow(record, names.shard_path(self.folder, number), f"/{layout.TRIAL}", None)
+        row = index.TrialRow(record, names.shard_path(self.folder, number))
         if written is None:
             self._unread.add(number)
         else:

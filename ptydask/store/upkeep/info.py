@@ -101,17 +101,18 @@ def _compression_ratio(holdings: Collection[sizes.TrialSizes]) -> float | None:
 
 def _describe_compression(rows: Sequence[index.TrialRow], holdings: Mapping[int, sizes.TrialSizes]) -> str:
     """How the largest array or file of a trial that has any is kept: ``gzip 1, shuffled, with checksums``."""
-    row = next((row for row in rows if row.record.number in holdings and holdings[row.record.number].bulk), None)
-    if row is None:
+    with_bulk = [row for row in rows if row.record.number in holdings and holdings[row.record.number].bulk]
+    if not with_bulk:
         return ""
+    row = with_bulk[0]
     try:
         with files.open_read_only(row.file) as file:
             group = file[row.group]
-            arrays = [group[path] for path in trialgroup.array_paths(group).values()]
-            arrays += [group[layout.ARTIFACTS][name] for name in group.get(layout.ARTIFACTS, ())]
-            largest = max(arrays, key=lambda item: item.nbytes, default=None)
-            if largest is None:
+            candidates = [group[path] for path in trialgroup.array_paths(group).values()]
+            candidates += [group[layout.ARTIFACTS][name] for name in group.get(layout.ARTIFACTS, ())]
+            if not candidates:
                 return ""
+            largest = max(candidates, key=lambda dataset: dataset.nbytes)
             words = [f"{largest.compression} {largest.compression_opts}" if largest.compression else "none"]
             words += ["shuffled"] if largest.shuffle else []
             words += ["with checksums"] if largest.fletcher32 else []

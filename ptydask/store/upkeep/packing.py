@@ -172,6 +172,7 @@ def _pack_in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: 
         for number in failed:
             if study.rows[number].file.exists():
                 contents.set_aside(study.rows[number].file)
+    # The packed file holds all of them by now, and has its name.
     for row in study.rows.values():
         if row.file != path:
             row.file.unlink(missing_ok=True)

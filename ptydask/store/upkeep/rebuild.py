@@ -123,7 +123,7 @@ def _gather_trials(
             place, reasons[number] = file.path, f"{file.path.name}: {why}"
         else:
             place, reasons[number] = Path(), "its own file is not there any more"
-        rows[number] = index.TrialRow(table[number], place, f"/{layout.TRIAL}", None)
+        rows[number] = index.TrialRow(table[number], place)
     # The card is the folder's own. Else the newest file counts that knows its study.
     descriptions = [(file.store_id, file.meta) for file in examined if file.meta is not None]
     if card is not None:

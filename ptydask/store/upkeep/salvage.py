@@ -69,10 +69,12 @@ def _salvage_file(child: ChildReader, path: Path) -> SalvagedFile:
 
 
 def _salvage_study(child: ChildReader, path: Path) -> SalvagedFile:
+    # Each part is a question of its own, so that one that is damaged beyond reading does not cost the others.
     answers = {part: child.ask(part, path) for part in _PARTS}
     if answers["head"].get("kind") == layout.TRIAL:  # under a name that does not tell its number
         answers["head"] = {"trouble": str(refused.foreign_error(path))}
     records = [codec.record_from_json(text) for text in answers["records"].get("records", ())]
+    # What a damaged head does not say may be in the study's group; trials that the table lacks may be in the file.
     head = {**answers["described"], **answers["head"]}
     numbers = {record.number for record in records}.union(answers["names"].get("numbers", ()))
     study = answers["names"].get("study", head.get("study"))
