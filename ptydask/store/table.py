@@ -25,8 +25,6 @@ _FIELDS = (
     *("worker", "host", "job", "device", "seed"),
 )
 _FOLDERS = (layout.PARAMS, layout.METRICS)
-TEXTS = ("message", "origin", "started", "worker", "host", "job", "device")
-"""Fields that are free text."""
 
 
 # --- writing ------------------------------------------------------------------------------------------
