@@ -44,7 +44,7 @@ def _check_head(file: h5py.File) -> Findings:
         return {"kind": layout.TRIAL, "id": "", "problems": []}
     if "format" not in list(file.attrs) or nexus.read_attribute(file, "format") != layout.FORMAT:
         return {"foreign": True, "problems": [], "trouble": "not a results file of ptydask"}
-    head = index.read_header(file, Path(file.filename))
+    head = index.parse_head(file, Path(file.filename))
     described = {
         "title": head.meta.name,
         "direction": head.meta.direction,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -49,8 +48,6 @@ class TrialRow:
         return self.group == f"/{layout.TRIAL}"
 
 
-_REOPEN_AFTER = 200
-"""Trials after which an older pack is opened anew: HDF5 keeps 100 kB in memory of each one that it copied from it."""
 Place = Callable[[h5py.Group, TrialRow], None]
 Copy = Callable[[h5py.Group, TrialRow, h5py.Group], None]
 """Makes in the group of all trials what a row stands for, from the group where it lies."""
@@ -68,14 +65,14 @@ def read_head(path: Path) -> ResultsHeader:
     """What the results file ``path`` is. Raises StoreError, in one line, for everything that is not one."""
     try:
         with files.open_read_only(path) as file:
-            return read_header(file, path)
+            return parse_head(file, path)
     except FileNotFoundError as error:
         raise refused.missing_error(path) from error
     except files.BROKEN as error:
         raise refused.unreadable_error(path, error) from error
 
 
-def read_header(file: h5py.File, path: Path) -> ResultsHeader:
+def parse_head(file: h5py.File, path: Path) -> ResultsHeader:
     """The same of an open file. Raises StoreError, KeyError or ValueError."""
     if nexus.read_attribute(file, "format") != layout.FORMAT or "kind" not in file.attrs:
         raise refused.foreign_error(path)
@@ -158,18 +155,13 @@ def write(path: Path, head: ResultsHeader, rows: Sequence[TrialRow]) -> None:
     files.write_whole(path, lambda file: _build_study(file, head, rows, linked, place))
 
 
-def copy_as_stored(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
+def copy_trial(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
     """Copy a trial's group into ``trials`` without unpacking its arrays."""
     trials.copy(group, names.trial_name(row.record.number))
 
 
 def pack(
-    path: Path,
-    head: ResultsHeader,
-    rows: Sequence[TrialRow],
-    damaged: Mapping[int, str],
-    *,
-    copy: Copy = copy_as_stored,
+    path: Path, head: ResultsHeader, rows: Sequence[TrialRow], damaged: Mapping[int, str], *, copy: Copy = copy_trial
 ) -> dict[int, str]:
     """Make ``path`` the one file that holds all of ``rows`` (sorted by number), read back before it counts.
 
@@ -179,48 +171,32 @@ def pack(
     Raises OSError or StoreError; ``path`` is then unchanged.
     """
     failed = dict(damaged)
-    with ExitStack() as opened:
-        packs: dict[Path, h5py.File] = {}
 
-        def place(trials: h5py.Group, row: TrialRow) -> None:
-            number, name = row.record.number, names.trial_name(row.record.number)
-            # What is known to be damaged is not even opened: HDF5 might crash or hang on it.
-            if number not in failed:
-                try:
-                    _copy_trial_group(trials, row, packs, opened, copy)
-                    return
-                except files.BROKEN as error:
-                    if not row.alone:
-                        raise StoreError(f"{row.file}: trial {number} cannot be read from it: {error}") from error
-                    failed[number] = f"{row.file.name}: {error}"
-                    # Copying may have come half the way, or all of it before the copy's digest turned out wrong.
-                    if name in trials:
-                        del trials[name]
-            _write_numbers_only(trials, name, row.record, head.meta)
+    def place(trials: h5py.Group, row: TrialRow) -> None:
+        number, name = row.record.number, names.trial_name(row.record.number)
+        # What is known to be damaged is not even opened: HDF5 might crash or hang on it.
+        if number not in failed:
+            try:
+                # An older pack too is opened for each trial: HDF5 keeps 100 kB in memory of each one copied from it.
+                with files.open_read_only(row.file) as file:
+                    copy(trials, row, file[row.group])
+                return
+            except files.BROKEN as error:
+                if not row.alone:
+                    raise StoreError(f"{row.file}: trial {number} cannot be read from it: {error}") from error
+                failed[number] = f"{row.file.name}: {error}"
+                # Copying may have come half the way, or all of it before the copy's digest turned out wrong.
+                if name in trials:
+                    del trials[name]
+        _write_numbers_only(trials, name, row.record, head.meta)
 
-        everything = {row.record.number for row in rows}
-        files.write_whole(
-            path,
-            lambda file: _build_study(file, head, rows, everything, place),
-            check=lambda aside: check_whole(aside, everything),
-        )
+    everything = {row.record.number for row in rows}
+    files.write_whole(
+        path,
+        lambda file: _build_study(file, head, rows, everything, place),
+        check=lambda aside: check_whole(aside, everything),
+    )
     return failed
-
-
-def _copy_trial_group(
-    trials: h5py.Group, row: TrialRow, packs: dict[Path, h5py.File], opened: ExitStack, copy: Copy
-) -> None:
-    """Copy a trial's group from where it lies; a pack stays open for the next one."""
-    if row.alone:
-        with files.open_read_only(row.file) as file:
-            copy(trials, row, file[row.group])
-        return
-    file = packs.get(row.file)
-    if file is None or len(trials) % _REOPEN_AFTER == 0:
-        if file is not None:
-            file.close()
-        file = packs[row.file] = opened.enter_context(files.open_read_only(row.file))
-    copy(trials, row, file[row.group])
 
 
 def check_whole(path: Path, numbers: set[int]) -> None:

@@ -100,7 +100,7 @@ class Results(AbstractContextManager["Results"]):
         try:
             file = files.open_read_only(self.path)
             # The file may have been replaced between the two.
-            head = index.read_header(file, self.path)
+            head = index.parse_head(file, self.path)
         except files.BROKEN as error:
             raise refused.unreadable_error(self.path, error) from error
         self.meta: StudyMeta = head.meta

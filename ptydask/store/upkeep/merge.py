@@ -86,7 +86,7 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         # The other process has read and checked all of it: what counts here is that it is still the same trial.
         if digest.read_digest(group) != row.sha256:
             raise ValueError(digest.CHANGED)
-        index.copy_as_stored(trials, row, group)
+        index.copy_trial(trials, row, group)
         placed = by_number[row.record.number]
         if placed.moved or placed.trial.identity != (head.store_id, placed.number):
             _write_origin(trials[names.trial_name(placed.number)], placed, row.record)

@@ -217,7 +217,7 @@ class _PackPlan:
                 digest.check(group)
                 copy_without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
             else:
-                index.copy_as_stored(trials, row, group)
+                index.copy_trial(trials, row, group)
                 digest.check(trials[names.trial_name(row.record.number)])
 
         rows = index.sort_rows(study.rows)
