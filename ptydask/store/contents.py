@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from ptydask.errors import StoreError
@@ -205,10 +206,10 @@ def set_aside(path: Path, folder: Path | None = None) -> Path:
     """
     folder = (path.parent if folder is None else folder) / DAMAGED
     folder.mkdir(exist_ok=True)
-    target, again = folder / path.name, 1
+    target = folder / path.name
+    copies = count(2)
     while target.exists():
-        again += 1
-        target = folder / f"{path.stem}-{again}{path.suffix}"
+        target = folder / f"{path.stem}-{next(copies)}{path.suffix}"
     path.replace(target)
     return target
 

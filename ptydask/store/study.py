@@ -152,9 +152,10 @@ class Store:
             self._write_index()
             self.trouble = ""
         except OSError as error:
-            self.trouble = str(unwritable_error(self.path, error))
+            failure = unwritable_error(self.path, error)
+            self.trouble = str(failure)
             if force:
-                raise unwritable_error(self.path, error) from error
+                raise failure from error
         finally:
             self._refreshed = time.monotonic()
             self._cost = self._refreshed - started

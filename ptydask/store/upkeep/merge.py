@@ -160,5 +160,7 @@ def _merged_meta(sources: Sequence[MergeSource], arrangement: MergePlan) -> Stud
 
 def _unused_name(name: str, taken: Mapping[str, str]) -> str:
     """``name``, numbered where something else has it."""
-    tries = (name if again == 1 else f"{name} ({again})" for again in count(1))
-    return next(word for word in tries if word not in taken)
+    unused, copies = name, count(2)
+    while unused in taken:
+        unused = f"{name} ({next(copies)})"
+    return unused

@@ -102,9 +102,7 @@ def measure_files(paths: Sequence[Path]) -> int:
     """Bytes of the files, each once whatever its names; what is not there has none."""
     sizes = {}
     for path in paths:
-        try:
+        with suppress(OSError):
             status = path.stat()
-        except OSError:
-            continue
-        sizes[status.st_dev, status.st_ino] = status.st_size
+            sizes[status.st_dev, status.st_ino] = status.st_size
     return sum(sizes.values())
