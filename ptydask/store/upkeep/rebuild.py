@@ -155,8 +155,9 @@ def _index_again(path: Path, folder: Path, examined: Sequence[SalvagedFile]) -> 
     # What the files that stay do not have goes into one more pack: whole trials of damaged files, and bare numbers.
     unindexed = {number: row for number, row in gathered.rows.items() if number not in rows}
     if unindexed:
-        pack = contents.pack_path(folder, secrets.token_hex(8))
-        head = index.ResultsHeader(layout.PACKED, store_id, pack.stem.removeprefix("packed-"), meta)
+        pack_id = secrets.token_hex(8)
+        pack = contents.pack_path(folder, pack_id)
+        head = index.ResultsHeader(layout.PACKED, store_id, pack_id, meta)
         index.pack(pack, head, index.sort_rows(unindexed), gathered.damaged)
         rows |= {row.record.number: row for row in index.read_rows(pack)}
     # Only now, when every trial is in a file that is whole, may the damaged ones go.
