@@ -59,7 +59,7 @@ class AsideFile(io.FileIO):
         size = self.tell() if size is None else size
         if self.failure is None:
             try:
-                super().truncate(size)
+                os.ftruncate(self.fileno(), size)
             except OSError as error:
                 self.failure = error
         return size

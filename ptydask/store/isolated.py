@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 from ptydask.errors import StoreError
@@ -58,18 +57,18 @@ class ChildReader(AbstractContextManager["ChildReader"]):
             self._child.communicate()
             self._child = None
 
-    def ask(self, what: str, path: Path, **more: Any) -> Answer:
-        """The answer to ``what`` about a file; :data:`DEAD` where that ends the process or keeps it silent too long."""
+    def ask(self, **question: Any) -> Answer:
+        """The answer; :data:`DEAD` where the question ended the process or kept it silent for too long."""
         used = self._child is not None
         try:
-            return self._answer(json.dumps({"what": what, "path": str(path), **more}).encode())
+            return self._answer(json.dumps(question).encode())
         except TimeoutError:
             self.close()
         except (EOFError, BrokenPipeError):
             self.close()
             # What was read before may have spoiled the process's memory: in a fresh one it is this question's fault.
             if used:
-                return self.ask(what, path, **more)
+                return self.ask(**question)
         return DEAD
 
     def _answer(self, question: bytes) -> Answer:
@@ -111,7 +110,7 @@ def find_deadly(rows: Sequence[index.TrialRow]) -> dict[int, str]:
     dead: dict[int, str] = {}
     with ChildReader() as child:
         for row in rows:
-            if child.ask("facts", row.file, group=row.group) is not DEAD:
+            if child.ask(what="facts", path=str(row.file), group=row.group) is not DEAD:
                 continue
             if not row.alone:
                 raise StoreError(f"{row.file}: trial {row.record.number} cannot be read from it: {DEAD['trouble']}")

@@ -50,7 +50,7 @@ def read_trial(child: ChildReader, file: Path, group: str, number: int) -> tuple
 
     Where it is not whole the answer's ``trouble`` says why.
     """
-    answer = child.ask("trial", file, group=group)
+    answer = child.ask(what="trial", path=str(file), group=group)
     if "trouble" in answer:
         return None, answer
     record = codec.record_from_json(answer["record"])
@@ -70,7 +70,7 @@ def _salvage_file(child: ChildReader, path: Path) -> SalvagedFile:
 
 def _salvage_study(child: ChildReader, path: Path) -> SalvagedFile:
     # Each part is a question of its own, so that one that is damaged beyond reading does not cost the others.
-    answers = {part: child.ask(part, path) for part in _PARTS}
+    answers = {part: child.ask(what=part, path=str(path)) for part in _PARTS}
     if answers["head"].get("kind") == layout.TRIAL:  # under a name that does not tell its number
         answers["head"] = {"trouble": str(refused.foreign_error(path))}
     records = [codec.record_from_json(text) for text in answers["records"].get("records", ())]

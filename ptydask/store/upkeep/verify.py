@@ -139,6 +139,10 @@ class _Verification:
     files: set[Path] = field(default_factory=set)
     read: int = 0
 
+    def ask(self, what: str, file: Path, **more: Any) -> Answer:
+        """What the other process answers."""
+        return self.child.ask(what=what, path=str(file), **more)
+
     def add_problems(self, file: Path, trial: int | None, answer: Answer, label: str = "") -> None:
         for where, what in answer["problems"]:
             problem = Problem(file, trial, where or label, what)
@@ -157,7 +161,7 @@ class _Verification:
         return head
 
     def _check_parts(self, file: Path) -> _FileHead:
-        head = self.child.ask("head", file)
+        head = self.ask("head", file)
         if "refused" in head:
             raise StoreError(head["refused"])
         if "foreign" in head:
@@ -166,7 +170,7 @@ class _Verification:
         kind = head.get("kind", "")
         if kind not in (layout.PACKED, layout.INDEX):
             return _FileHead(kind)
-        seal, rows, images = (self.child.ask(what, file) for what in ("seal", "rows", "images"))
+        seal, rows, images = (self.ask(what, file) for what in ("seal", "rows", "images"))
         self.add_problems(file, None, seal, "all but the trials")
         for answer, label in ((rows, layout.TABLE), (images, layout.THUMBNAILS)):
             # What cannot be read at all was met when the digest was made, which names the very path.
@@ -178,14 +182,14 @@ class _Verification:
             for row, (number, sha256, text) in enumerate(rows.get("rows", []))
         }
         if table_rows:
-            self.add_problems(file, None, self.child.ask("links", file, numbers=list(table_rows)), "links")
+            self.add_problems(file, None, self.ask("links", file, numbers=list(table_rows)), "links")
         return _FileHead(kind, head["id"], head["study"], table_rows)
 
     def trials_within(self, file: Path, head: _FileHead) -> list[_TrialPlace]:
         """The trials of a packed file: those of its table, or those that can be seen in it."""
         numbers = sorted(head.rows)
         if not numbers:
-            numbers = sorted(self.child.ask("names", file).get("numbers", []))
+            numbers = sorted(self.ask("names", file).get("numbers", []))
         above = f"{head.study}/{layout.TRIALS}"
         return [_TrialPlace(n, file, f"{above}/{names.trial_name(n)}", head.rows.get(n, {})) for n in numbers]
 
@@ -193,7 +197,7 @@ class _Verification:
         """Check trials, one by one, wherever they lie."""
         self.progress(0, len(places))
         for place in places:
-            answer = self.child.ask("compared", place.file, group=place.group, number=place.number, **place.row)
+            answer = self.ask("compared", place.file, group=place.group, number=place.number, **place.row)
             self.files.add(place.file)
             self.add_problems(place.file, place.number, answer)
             self.read += 1
