@@ -26,7 +26,7 @@ from ptydask.store import index
 Answer = Mapping[str, Any]
 PATIENCE = 120.0
 """Seconds without a sign of life."""
-_HEARTBEAT = 1.0
+_OFTEN = 1.0
 """Seconds between two signs of life of a question that takes long."""
 DEAD: Answer = {
     "problems": [["", "is damaged beyond reading: HDF5 crashes or hangs on it"]],
@@ -130,7 +130,7 @@ class HeartbeatSha256:
     def update(self, data: Any, /) -> None:
         """Take in ``data``."""
         self._sha.update(data)
-        if time.monotonic() - self._last_sign > _HEARTBEAT:
+        if time.monotonic() - self._last_sign > _OFTEN:
             print(flush=True)
             self._last_sign = time.monotonic()
 
