@@ -67,15 +67,15 @@ def test_driver_on_another_host(tmp_path: Path, lives: bool) -> None:
         held = lock.acquire(tmp_path, sleep=sleep)
         assert lock.owner_of(tmp_path) == held.owner
         held.release()
-    assert lock.alive(lock.LockOwner(**said), silent=1.0)
-    assert not lock.alive(lock.LockOwner(**said), silent=3600.0)
+    assert lock.is_alive(lock.LockOwner(**said), silent=1.0)
+    assert not lock.is_alive(lock.LockOwner(**said), silent=3600.0)
 
 
 def test_a_process_number_used_again_is_no_driver() -> None:
     """Another process with the dead driver's number does not keep the study."""
     me = lock.current_owner()
-    assert lock.alive(me, 0)
-    assert not lock.alive(replace(me, born="1"), 0)
+    assert lock.is_alive(me, 0)
+    assert not lock.is_alive(replace(me, born="1"), 0)
 
 
 def foreign_files(folder: Path) -> list[Path]:

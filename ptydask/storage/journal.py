@@ -55,16 +55,16 @@ class JournalFile:
     def _read_lines(self) -> list[bytes]:
         self._file.seek(0)
         text = self._file.read()
-        whole = text.rfind(b"\n") + 1
-        if whole < len(text):
-            self._file.truncate(whole)
-        lines = text[:whole].splitlines()
+        end = text.rfind(b"\n") + 1
+        if end < len(text):
+            self._file.truncate(end)
+        lines = text[:end].splitlines()
         for number, line in enumerate(lines, 1):
             try:
-                known = "op_code" in json.loads(line)
+                is_entry = "op_code" in json.loads(line)
             except (ValueError, TypeError):
-                known = False
-            if not known:
+                is_entry = False
+            if not is_entry:
                 self._file.close()
                 raise StorageError(
                     f"{self.path}:{number}: not a line of an Optuna journal; move the file away or name another"

@@ -45,10 +45,8 @@ class SqliteMirror:
 
     def foreign(self) -> list[FrozenTrial]:
         """Finished trials that others put there, signs turned as this study has them."""
-        return [self._with_own_sign(t) for t in self._foreign if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-
-    def _with_own_sign(self, trial: FrozenTrial) -> FrozenTrial:
-        return create_copy(trial, self._sign)
+        finished = (TrialState.COMPLETE, TrialState.PRUNED)
+        return [create_copy(trial, self._sign) for trial in self._foreign if trial.state in finished]
 
     def update(self, trials: Sequence[FrozenTrial]) -> None:
         """Bring the copy up to date: running trials with their parameters and curves, ended ones with their values.
@@ -77,9 +75,9 @@ class SqliteMirror:
             self._ended.add(number)
 
     def _append_progress(self, trial: FrozenTrial, trial_id: int) -> None:
-        seen = self._steps.get(trial.number, 0)
+        last_step = self._steps.get(trial.number, 0)
         for step, value in trial.intermediate_values.items():
-            if step > seen:
+            if step > last_step:
                 self._storage.set_trial_intermediate_value(trial_id, step, self._sign * value)
         if trial.state.is_finished():
             values = None if trial.values is None else [self._sign * v for v in trial.values]

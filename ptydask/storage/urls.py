@@ -79,12 +79,9 @@ def parse(url: str | None, results: Path) -> StorageSpec:
     require(module, f"{base}:// needs", extra)
     if base.startswith("redis"):
         return StorageSpec("redis", url=url)
-    return StorageSpec("server", url=_with_driver(url, scheme, module))
-
-
-def _with_driver(url: str, scheme: str, module: str) -> str:
-    """SQLAlchemy reads ``postgresql://`` as psycopg2; name the driver that the extra installs."""
-    return url if "+" in scheme else url.replace(scheme, f"{scheme}+{module}", 1)
+    # SQLAlchemy reads ``postgresql://`` as psycopg2: the driver that the extra installs is named.
+    driver_url = url if "+" in scheme else url.replace(scheme, f"{scheme}+{module}", 1)
+    return StorageSpec("server", url=driver_url)
 
 
 def connect(spec: StorageSpec, client: Client | None = None) -> BaseStorage:

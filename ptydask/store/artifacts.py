@@ -50,10 +50,10 @@ def write(group: h5py.Group, artifacts: Mapping[str, bytes]) -> None:
     """Write the files of a trial, by their paths, into its group."""
     if not artifacts:
         return
-    made = nexus.create_group(group, layout.ARTIFACTS, "NXcollection")
+    stored = nexus.create_group(group, layout.ARTIFACTS, "NXcollection")
     for path, content in artifacts.items():
         data = np.frombuffer(content, np.uint8)
-        nexus.write_attribute(_write_file(made, names.encode(path), data), layout.PATH, path)
+        nexus.write_attribute(_write_file(stored, names.encode(path), data), layout.PATH, path)
 
 
 def _write_file(parent: h5py.Group, name: str, data: NDArray[np.uint8]) -> h5py.Dataset:
@@ -76,11 +76,11 @@ def write_program(group: h5py.Group, command: str, left_out: tuple[str, ...]) ->
     """Write what ran, and what was not kept of it, into a trial's group."""
     if not (command or left_out):
         return
-    made = nexus.create_group(group, layout.PROGRAM, "NXcollection")
+    program = nexus.create_group(group, layout.PROGRAM, "NXcollection")
     if left_out:
-        nexus.write_text(made, layout.LEFT_OUT, codec.dumps(list(left_out)))
+        nexus.write_text(program, layout.LEFT_OUT, codec.dumps(list(left_out)))
     if command:
-        nexus.write_text(made, layout.COMMAND, command)
+        nexus.write_text(program, layout.COMMAND, command)
         group[layout.COMMAND] = h5py.SoftLink(f"{layout.PROGRAM}/{layout.COMMAND}")
 
 
@@ -107,15 +107,19 @@ def read_command(group: h5py.Group) -> str:
 
 def read_left_out(group: h5py.Group) -> tuple[str, ...]:
     """One sentence for each thing that the engine did not keep."""
-    said = nexus.read_text(group[layout.PROGRAM], layout.LEFT_OUT) if layout.PROGRAM in group else ""
-    return tuple(codec.loads(said)) if said else ()
+    sentences = nexus.read_text(group[layout.PROGRAM], layout.LEFT_OUT) if layout.PROGRAM in group else ""
+    return tuple(codec.loads(sentences)) if sentences else ()
 
 
-def in_words(group: h5py.Group) -> str:
+def describe_files(group: h5py.Group) -> str:
     """``3 files (args.yaml, best_SSIM.pt, Losses.csv)``; "" where there is none."""
     paths = list(sizes(group))
-    rest = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    return f"{len(paths)} file{'' if len(paths) == 1 else 's'} ({', '.join(paths[:_NAMED])}{rest})" if paths else ""
+    if not paths:
+        return ""
+    named = ", ".join(paths[:_NAMED])
+    if len(paths) > _NAMED:
+        named += f" and {len(paths) - _NAMED} more"
+    return f"{len(paths)} file{'' if len(paths) == 1 else 's'} ({named})"
 
 
 _NAMED = 5

@@ -15,14 +15,13 @@ import h5py
 import numpy as np
 
 from ptydask.errors import StoreError
-from ptydask.model import StudyMeta, TrialRecord
 from ptydask.store import codec, digest, files, index, isolated, layout, names, nexus, table, trialgroup
 
-Found = dict[str, Any]
+Findings = dict[str, Any]
 _CHANGED = "is not what was written: its SHA-256 differs"
 
 
-def check(what: str, path: str, **more: Any) -> Found:
+def check(what: str, path: str, **more: Any) -> Findings:
     """One of the questions below; what cannot be read at all is a problem of its own."""
     try:
         with files.open_read_only(Path(path)) as file:
@@ -30,157 +29,154 @@ def check(what: str, path: str, **more: Any) -> Found:
     except StoreError as error:
         return {"problems": [["", str(error)]], "trouble": files.hdf5_reason(error), "refused": str(error)}
     except files.BROKEN as error:
-        return {"problems": [["", _why(error)]], "trouble": files.hdf5_reason(error), "unread": True}
+        return {"problems": [["", _describe_error(error)]], "trouble": files.hdf5_reason(error), "unread": True}
 
 
-def _why(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     text = files.hdf5_reason(error)
     return f"is {text}" if text.startswith("cut off") else f"cannot be read ({text})"
 
 
-def _head(file: h5py.File) -> Found:
+def _check_head(file: h5py.File) -> Findings:
     """What the file is."""
     if layout.TRIAL in file and "kind" not in file.attrs:
         index.check_version(file, Path(file.filename))
         return {"kind": layout.TRIAL, "id": "", "problems": []}
     if "format" not in list(file.attrs) or nexus.read_attribute(file, "format") != layout.FORMAT:
         return {"foreign": True, "problems": [], "trouble": "not a results file of ptydask"}
-    head = index.head_of(file, Path(file.filename))
-    said = {
+    head = index.parse_head(file, Path(file.filename))
+    described = {
         "title": head.meta.name,
         "direction": head.meta.direction,
         "error_metric": head.meta.metric,
         "engine": head.meta.engine,
     }
     study = index.study_of(file)
-    wrong = [name for name, value in said.items() if nexus.read_attribute(study, name) != nexus.clean(value)]
+    differing = [name for name, value in described.items() if nexus.read_attribute(study, name) != nexus.clean(value)]
     return {
         "kind": head.kind,
         "id": head.store_id,
         "study": study.name,
         "meta": codec.meta_to_json(head.meta),
-        "problems": [[name, f"is not what {layout.STUDY_JSON} says"] for name in wrong],
+        "problems": [[name, f"is not what {layout.STUDY_JSON} says"] for name in differing],
     }
 
 
-def _seal(file: h5py.File) -> Found:
+def _check_seal(file: h5py.File) -> Findings:
     """The digest of all that is no trial's."""
-    return _digest(file["/"], index.unsealed_paths(index.study_of(file)), "all but the trials")
+    return _check_digest(file["/"], index.unsealed_paths(index.study_of(file)), "all but the trials")
 
 
-def _digest(group: h5py.Group, apart: set[str], word: str) -> Found:
-    """Whether ``group`` is as it was sealed; ``word`` names it where it is readable and is not."""
+def _check_digest(group: h5py.Group, apart: set[str], label: str) -> Findings:
+    """Whether ``group`` is as it was sealed; ``label`` names it where it is readable and is not."""
     broken: list[tuple[str, BaseException]] = []
-    made = digest.group_digest(group, apart, lambda path, error: broken.append((path, error)), isolated.HeartbeatSha256)
+    computed = digest.group_digest(
+        group, apart, lambda path, error: broken.append((path, error)), isolated.HeartbeatSha256
+    )
     if broken:
-        problems = [[path, _why(error)] for path, error in broken]
+        problems = [[path, _describe_error(error)] for path, error in broken]
         return {"problems": problems, "trouble": files.hdf5_reason(broken[0][1])}
     sealed = digest.read_digest(group)
-    if made == sealed:
+    if computed == sealed:
         return {"problems": []}
     what = _CHANGED if sealed else "has no SHA-256 to compare with"
-    return {"problems": [[word, what]], "trouble": digest.CHANGED}
+    return {"problems": [[label, what]], "trouble": digest.CHANGED}
 
 
-def _records(file: h5py.File) -> Found:
+def _read_records(file: h5py.File) -> Findings:
     """The table's rows as JSON, also where its columns and the history cannot be read."""
-    return {"records": table.read_texts(_tolerant_study_of(file)[layout.TABLE]), "problems": []}
+    return {"records": table.read_texts(_find_study(file)[layout.TABLE]), "problems": []}
 
 
-def _rows(file: h5py.File) -> Found:
+def _check_table(file: h5py.File) -> Findings:
     """The table: number, digest and JSON of each trial; its columns, the history and the links are held against it."""
     study = index.study_of(file)
     stored = study[layout.TABLE]
     texts, seals = table.read_texts(stored), table.read_column(stored, layout.SHA256).tolist()
     records = [codec.record_from_json(text) for text in texts]
     meta = codec.meta_from_json(nexus.read_text(study, layout.STUDY_JSON))
-    columns, wanted = table.read_columns(stored), table.columns_of(records)
-    wrong = [name for name in {**columns, **wanted} if not _alike(columns.get(name), wanted.get(name))]
-    problems = [[f"{layout.TABLE}/{name}", f"does not say what {layout.RECORD_JSON} says"] for name in wrong]
-    problems += _history(study, records, meta)
+    columns, expected = table.read_columns(stored), table.columns_of(records)
+    differing = [name for name in {**columns, **expected} if not _columns_equal(columns.get(name), expected.get(name))]
+    problems = [[f"{layout.TABLE}/{name}", f"does not say what {layout.RECORD_JSON} says"] for name in differing]
+    history = study[layout.HISTORY]
+    for name, column in table.history_of(records, meta.direction).items():
+        if not _columns_equal(history[name][()], column):
+            problems.append([f"{layout.HISTORY}/{name}", "does not say what the table says"])
     rows = [[record.number, seal, text] for record, seal, text in zip(records, seals, texts, strict=True)]
     return {"rows": rows, "problems": problems}
 
 
-def _alike(a: Any, b: Any) -> bool:
+def _columns_equal(a: Any, b: Any) -> bool:
     if a is None or b is None or len(a) != len(b):
         return False
     if a.dtype.kind == b.dtype.kind == "f":
         return bool(np.array_equal(a, b, equal_nan=True))
-    return all(_value(x) == _value(y) for x, y in zip(a.tolist(), b.tolist(), strict=True))
+    return all(_comparable_text(x) == _comparable_text(y) for x, y in zip(a.tolist(), b.tolist(), strict=True))
 
 
-def _value(value: Any) -> str:
+def _comparable_text(value: Any) -> str:
     return nexus.clean(value) if isinstance(value, str) else repr(value)
 
 
-def _history(study: h5py.Group, records: list[TrialRecord], meta: StudyMeta) -> list[list[str]]:
-    history = study[layout.HISTORY]
-    wanted = table.history_of(records, meta.direction)
-    return [
-        [f"{layout.HISTORY}/{name}", "does not say what the table says"]
-        for name, column in wanted.items()
-        if not _alike(history[name][()], column)
-    ]
-
-
-def _links(file: h5py.File, *, numbers: list[int]) -> Found:
+def _check_links(file: h5py.File, *, numbers: list[int]) -> Findings:
     """Links lead to the trial that their name says; no trial is there besides ``numbers``."""
     study = index.study_of(file)
     above, inside = f"{study.name}/{layout.TRIALS}/", set(study[layout.TRIALS])
-    problems = [
-        [path, f"leads to {target}, where no such trial is"]
-        for folder in (layout.BY_ERROR, layout.BY_PARAMS)
-        for path, target in _soft_links(study[folder], folder)
-        if target.removeprefix(above) not in inside or f"trial={target.removeprefix(above)}" not in path
-    ]
+    problems = []
+    for folder in (layout.BY_ERROR, layout.BY_PARAMS):
+        for path, target in _walk_soft_links(study[folder], folder):
+            name = target.removeprefix(above)
+            if name not in inside or f"trial={name}" not in path:
+                problems.append([path, f"leads to {target}, where no such trial is"])
     strange = inside - {names.trial_name(number) for number in numbers}
     problems += [[f"{layout.TRIALS}/{name}", "is not in the table"] for name in sorted(strange)]
     return {"problems": problems}
 
 
-def _soft_links(group: h5py.Group, at: str) -> Iterator[tuple[str, str]]:
+def _walk_soft_links(group: h5py.Group, path: str) -> Iterator[tuple[str, str]]:
     for name in group:
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.SoftLink):
-            yield f"{at}/{name}", link.path
+            yield f"{path}/{name}", link.path
         elif isinstance(link, h5py.HardLink) and isinstance(group[name], h5py.Group):
-            yield from _soft_links(group[name], f"{at}/{name}")
+            yield from _walk_soft_links(group[name], f"{path}/{name}")
 
 
-def _images(file: h5py.File) -> Found:
+def _read_images(file: h5py.File) -> Findings:
     """A short digest of each small picture of the overview; "" where there is none."""
     stack = index.study_of(file)[layout.THUMBNAILS]
-    found: list[str | None] = []
+    digests: list[str | None] = []
     problems = []
     for row in range(len(stack)):
         try:
-            found.append(_short(stack[row]))
+            digests.append(_short_digest(stack[row]))
         except files.BROKEN as error:
-            found.append(None)
-            problems.append([f"{layout.THUMBNAILS}[{row}]", _why(error)])
-    return {"images": found, "problems": problems}
+            digests.append(None)
+            problems.append([f"{layout.THUMBNAILS}[{row}]", _describe_error(error)])
+    return {"images": digests, "problems": problems}
 
 
-def _short(tile: Any) -> str:
+def _short_digest(tile: Any) -> str:
     return hashlib.sha256(np.ascontiguousarray(tile).data).hexdigest()[:16] if tile.any() else ""
 
 
-def _names(file: h5py.File) -> Found:
+def _read_numbers(file: h5py.File) -> Findings:
     """The numbers of the trials that the file itself holds, where the table does not tell them."""
-    study = _tolerant_study_of(file)
+    study = _find_study(file)
     trials = study[layout.TRIALS]
-    here = [int(n) for n in trials if n.isdecimal() and isinstance(trials.get(n, getlink=True), h5py.HardLink)]
-    return {"study": study.name, "numbers": here, "problems": []}
+    # In an index the trials are links to their own files.
+    held = [name for name in trials if isinstance(trials.get(name, getlink=True), h5py.HardLink)]
+    numbers = [int(name) for name in held if name.isdecimal()]
+    return {"study": study.name, "numbers": numbers, "problems": []}
 
 
-def _described(file: h5py.File) -> Found:
+def _read_description(file: h5py.File) -> Findings:
     """The study's description, also where the file cannot say what it is."""
-    said = nexus.read_text(_tolerant_study_of(file), layout.STUDY_JSON)
-    return {"meta": codec.meta_to_json(codec.meta_from_json(said)), "problems": []}
+    text = nexus.read_text(_find_study(file), layout.STUDY_JSON)
+    return {"meta": codec.meta_to_json(codec.meta_from_json(text)), "problems": []}
 
 
-def _tolerant_study_of(file: h5py.File) -> h5py.Group:
+def _find_study(file: h5py.File) -> h5py.Group:
     """The study's group, by what is in it where the file's own attributes are damaged. Raises KeyError."""
     with suppress(*files.BROKEN):
         return index.study_of(file)
@@ -190,12 +186,12 @@ def _tolerant_study_of(file: h5py.File) -> h5py.Group:
     return file[layout.TRIALS]  # nothing has trials: HDF5 says so in its own words
 
 
-def _trial(file: h5py.File, *, group: str) -> Found:
+def _check_trial(file: h5py.File, *, group: str) -> Findings:
     """One trial: every array and its digest; where that is right, what it is and where it came from."""
     trial = file[group]
-    found = _digest(trial, set(), "")
-    if found["problems"]:
-        return found
+    answer = _check_digest(trial, set(), "")
+    if answer["problems"]:
+        return answer
     store = nexus.read_attribute(trial, layout.MERGED_STORE)
     return {
         "record": codec.record_to_json(trialgroup.read_record(trial)),
@@ -207,14 +203,14 @@ def _trial(file: h5py.File, *, group: str) -> Found:
     }
 
 
-def _compared(
+def _compare_trial(
     file: h5py.File, *, group: str, number: int | None, seal: str = "", text: str = "", image: str | None = None
-) -> Found:
+) -> Findings:
     """One trial, and whether it says the same as the table does."""
     trial = file[group]
-    problems = _digest(trial, set(), "")["problems"]
+    problems = _check_digest(trial, set(), "")["problems"]
     if group == f"/{layout.TRIAL}":
-        problems += _digest(file["/"], {layout.TRIAL}, "all but the trial")["problems"]
+        problems += _check_digest(file["/"], {layout.TRIAL}, "all but the trial")["problems"]
     if problems:
         return {"problems": problems}
     record = trialgroup.read_record(trial)
@@ -227,13 +223,13 @@ def _compared(
     problems += [
         [name, f"is not what {layout.RECORD_JSON} says"] for name in trialgroup.disagreeing_attributes(trial, record)
     ]
-    own = _short(trial[layout.THUMBNAIL][()]) if layout.THUMBNAIL in trial else ""
-    if image not in (None, own) and (own or "lost" not in trial.attrs):
+    own_image = _short_digest(trial[layout.THUMBNAIL][()]) if layout.THUMBNAIL in trial else ""
+    if image not in (None, own_image) and (own_image or "lost" not in trial.attrs):
         problems.append([layout.THUMBNAIL, f"is not the one in {layout.THUMBNAILS}"])
     return {"problems": problems}
 
 
-def _facts(file: h5py.File, *, group: str) -> Found:
+def _read_facts(file: h5py.File, *, group: str) -> Findings:
     """Whether reading what is said of a trial comes to an end."""
     for path in (group, f"{group}/{layout.PARAMS}", f"{group}/{layout.METRICS}"):
         with suppress(*files.BROKEN):
@@ -241,18 +237,18 @@ def _facts(file: h5py.File, *, group: str) -> Found:
     return {"problems": []}
 
 
-_CHECKS: Mapping[str, Callable[..., Found]] = {
-    "head": _head,
-    "seal": _seal,
-    "records": _records,
-    "rows": _rows,
-    "links": _links,
-    "images": _images,
-    "names": _names,
-    "described": _described,
-    "trial": _trial,
-    "compared": _compared,
-    "facts": _facts,
+_CHECKS: Mapping[str, Callable[..., Findings]] = {
+    "head": _check_head,
+    "seal": _check_seal,
+    "records": _read_records,
+    "rows": _check_table,
+    "links": _check_links,
+    "images": _read_images,
+    "names": _read_numbers,
+    "described": _read_description,
+    "trial": _check_trial,
+    "compared": _compare_trial,
+    "facts": _read_facts,
 }
 
 

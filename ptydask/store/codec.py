@@ -21,7 +21,7 @@ def dumps(value: Any) -> str:
 
 def loads(text: str) -> Any:
     """The value that :func:`dumps` wrote. Raises ValueError on anything else."""
-    return json.loads(text, object_hook=_revive)
+    return json.loads(text, object_hook=_restore_float)
 
 
 def scalar(value: Any) -> Any:
@@ -42,7 +42,7 @@ def _to_plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _revive(item: dict[str, Any]) -> Any:
+def _restore_float(item: dict[str, Any]) -> Any:
     return float(item[_FLOAT]) if item.keys() == {_FLOAT} else item
 
 
@@ -70,7 +70,16 @@ def meta_to_json(meta: StudyMeta) -> str:
     return dumps(meta)
 
 
+def search_space(meta: StudyMeta) -> dict[str, Any]:
+    """The tuned parameters, each with its distribution as JSON has it; empty where the study does not say."""
+    try:
+        space = json.loads(meta.search_space_json or "{}")
+    except ValueError:
+        return {}
+    return space if isinstance(space, dict) else {}
+
+
 def meta_from_json(text: str) -> StudyMeta:
     """The study's description again. Raises ValueError, KeyError or TypeError on any other text."""
-    said = loads(text)
-    return StudyMeta(**{**said, "keep": KeepOptions(**said["keep"])})
+    values = loads(text)
+    return StudyMeta(**{**values, "keep": KeepOptions(**values["keep"])})

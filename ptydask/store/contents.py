@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from ptydask.errors import StoreError
@@ -41,6 +42,17 @@ def pack_path(folder: Path, pack_id: str) -> Path:
     return folder / f"packed-{pack_id}.h5"
 
 
+def pack_files(folder: Path) -> list[Path]:
+    """The older packed files in ``NAME.trials``."""
+    return sorted(folder.glob("packed-*.h5"))
+
+
+def shard_files(folder: Path) -> dict[int, Path]:
+    """The trials' own files in ``NAME.trials``, by the trials' numbers."""
+    numbered = [(names.shard_number(path), path) for path in sorted(folder.glob("*.h5"))]
+    return {number: path for number, path in numbered if number is not None}
+
+
 def refuse_foreign(path: Path, folder: Path) -> None:
     """Raise StoreError where ``path`` or ``folder`` is somebody else's, before anything is written."""
     if path.is_dir():
@@ -67,35 +79,22 @@ def load_and_tidy(path: Path, folder: Path) -> StoreContents:
     """Read what is there, and tidy up after a driver that was killed. The lock must be held."""
     files.remove_leftovers(folder)
     files.remove_leftovers(path.parent, path.name)
-    for gone in path.parent.glob(f".{glob.escape(folder.name)}.*{_GONE}"):
-        shutil.rmtree(gone, ignore_errors=True)
+    for leftover in path.parent.glob(f".{glob.escape(folder.name)}.*{_GONE}"):
+        shutil.rmtree(leftover, ignore_errors=True)
     card = read_card(folder)
     head = index.read_head(path) if path.exists() else None
     if card is not None and head is not None and card[0] != head.store_id:
         raise StoreError(f"{folder}: holds trials of another study than {path.name}; move one of them away")
-    previous: StudyMeta | None
-    if head is not None:
-        store_id, previous = head.store_id, head.meta
-    elif card is not None:  # the driver ended before its first index, or somebody removed that
-        store_id, previous = card
-    else:
-        store_id, previous = secrets.token_hex(8), None
-    pack = None
-    packed: dict[int, index.TrialRow] = {}
-    if head is not None and head.kind == layout.PACKED:
-        pack = head.pack_id
-        packed = {row.record.number: row for row in index.read_rows(path)}
+    packed = _packed_rows(path, head)
     # A driver that was killed after it packed, before it removed the folder, left the parts beside the whole. Those
     # that the packed file holds go away now; what it does not hold was recorded since, and stays.
     rows: dict[int, index.TrialRow] = {}
-    for older in sorted(folder.glob("packed-*.h5")):
-        rows |= _unless_held(older, {row.record.number: row for row in index.read_rows(older)}, packed)
+    for pack in pack_files(folder):
+        rows |= _drop_if_packed(pack, _rows_by_number(pack), packed)
     # A trial may be in an older pack and in the packed file: the rows that come later replace the earlier ones.
     rows |= packed
     damaged: list[str] = []
-    for file in sorted(folder.glob("*.h5")):
-        if names.shard_number(file) is None:
-            continue
+    for file in shard_files(folder).values():
         try:
             row = read_shard(file)
         except StoreError as error:
@@ -103,66 +102,83 @@ def load_and_tidy(path: Path, folder: Path) -> StoreContents:
             damaged.append(str(error))
             continue
         # The only copy of the arrays, however damaged, is not removed as one that the packed file holds.
-        if _only_numbers_of(row, packed.get(row.record.number)):
+        if _lost_more(row, packed.get(row.record.number)):
             set_aside(file)
             damaged.append(f"{file}: damaged; of trial {row.record.number} only the numbers were packed")
             continue
-        rows |= _unless_held(file, {row.record.number: row}, packed)
-    return StoreContents(store_id, previous, pack, rows, tuple(damaged))
+        rows |= _drop_if_packed(file, {row.record.number: row}, packed)
+    return _make_contents(card, head, rows, damaged)
 
 
 def read_contents(path: Path, folder: Path) -> StoreContents:
     """What is there, read without touching anything, also while a driver has it. Raises StoreError."""
     card = read_card(folder)
     head = index.read_head(path) if path.exists() or card is None else None
-    is_packed = head is not None and head.kind == layout.PACKED
+    packed = _packed_rows(path, head)
     # A folder of another study is none of this file's: the file alone counts.
     if head is not None and (card is None or card[0] != head.store_id):
-        rows = index.read_rows(path) if is_packed else []
-        return StoreContents(
-            head.store_id, head.meta, head.pack_id or None, {row.record.number: row for row in rows}, ()
-        )
-    assert card is not None
-    packs = sorted(folder.glob("packed-*.h5"))
-    if is_packed:
-        packs.append(path)  # the last one counts where several have a trial
-    rows_found = {row.record.number: row for pack in packs for row in index.read_rows(pack)}
+        return _make_contents(None, head, packed, ())
+    rows: dict[int, index.TrialRow] = {}
+    for pack in pack_files(folder):
+        rows |= _rows_by_number(pack)
+    rows |= packed  # the last one counts where several have a trial
     damaged: list[str] = []
-    for file in sorted(folder.glob("*.h5")):
-        number = names.shard_number(file)
+    for number, file in shard_files(folder).items():
         # What a pack has already is about to be removed by its driver, perhaps before it could be read here.
-        if number is None or number in rows_found:
+        if number in rows:
             continue
         try:
-            rows_found[number] = read_shard(file)
+            rows[number] = read_shard(file)
         except StoreError as error:
             damaged.append(str(error))
-    previous = head.meta if head is not None else card[1]
-    pack_id = head.pack_id if head is not None and is_packed else None
-    return StoreContents(card[0], previous, pack_id, rows_found, tuple(damaged))
+    return _make_contents(card, head, rows, damaged)
 
 
-def _unless_held(
-    file: Path, found: Mapping[int, index.TrialRow], packed: Mapping[int, index.TrialRow]
+def _packed_rows(path: Path, head: index.ResultsHeader | None) -> dict[int, index.TrialRow]:
+    """The trials that the results file itself holds: none where it is an index, or not there."""
+    return _rows_by_number(path) if head is not None and head.kind == layout.PACKED else {}
+
+
+def _rows_by_number(pack: Path) -> dict[int, index.TrialRow]:
+    return {row.record.number: row for row in index.read_rows(pack)}
+
+
+def _make_contents(
+    card: tuple[str, StudyMeta] | None,
+    head: index.ResultsHeader | None,
+    rows: Mapping[int, index.TrialRow],
+    damaged: Sequence[str],
+) -> StoreContents:
+    """The study by what its file says of it, else by its folder's card, else a new one."""
+    if head is not None:
+        pack_id = head.pack_id if head.kind == layout.PACKED else None
+        return StoreContents(head.store_id, head.meta, pack_id, rows, tuple(damaged))
+    # Without a file, but with a card, the driver ended before its first index, or somebody removed that.
+    store_id, previous = card if card is not None else (secrets.token_hex(8), None)
+    return StoreContents(store_id, previous, None, rows, tuple(damaged))
+
+
+def _drop_if_packed(
+    file: Path, rows: Mapping[int, index.TrialRow], packed: Mapping[int, index.TrialRow]
 ) -> Mapping[int, index.TrialRow]:
-    """``found``, or nothing where the packed file holds all of it: ``file`` is then removed."""
-    for number, row in found.items():
+    """``rows``, or nothing where the packed file holds all of them: ``file`` is then removed."""
+    for number, row in rows.items():
         if number not in packed or not _same_record(row, packed[number]):
-            return found
+            return rows
     if packed:  # else it is an older pack without any trial: nothing says that it is not wanted
         file.unlink()
     return {}
 
 
-def _only_numbers_of(row: index.TrialRow, packed: index.TrialRow | None) -> bool:
+def _lost_more(row: index.TrialRow, packed: index.TrialRow | None) -> bool:
     """Whether the packed file lacks what this trial's own file had: a kill came before it was moved aside."""
     if packed is None or not _same_record(row, packed):
         return False
-    lost = index.lost_of(packed)
+    lost = index.read_loss(packed)
     if lost is None:
         return True
     # What a worker could not keep is missing in both, in the same words: then packing lost nothing.
-    return lost != "" and lost != index.lost_of(row)
+    return lost != "" and lost != index.read_loss(row)
 
 
 def _same_record(a: index.TrialRow, b: index.TrialRow) -> bool:
@@ -171,14 +187,14 @@ def _same_record(a: index.TrialRow, b: index.TrialRow) -> bool:
 
 def read_shard(path: Path) -> index.TrialRow:
     """A trial's file as a row. Raises StoreError where it is damaged."""
-    return with_tile(index.TrialRow(shard.read_record(path), path, f"/{layout.TRIAL}", None))
+    return with_tile(index.TrialRow(shard.read_record(path), path))
 
 
 def with_tile(row: index.TrialRow) -> index.TrialRow:
     """``row`` with the thumbnail and the digest in the trial's own file; as it is where that cannot be read."""
     try:
         with files.open_read_only(row.file) as file:
-            return replace(row, tile=index.own_tile(file, row.group), sha256=digest.read_digest(file[row.group]))
+            return replace(row, tile=index.read_own_tile(file, row.group), sha256=digest.read_digest(file[row.group]))
     except files.BROKEN:
         return row
 
@@ -190,45 +206,40 @@ def set_aside(path: Path, folder: Path | None = None) -> Path:
     """
     folder = (path.parent if folder is None else folder) / DAMAGED
     folder.mkdir(exist_ok=True)
-    target, again = folder / path.name, 1
+    target = folder / path.name
+    copies = count(2)
     while target.exists():
-        again += 1
-        target = folder / f"{path.stem}-{again}{path.suffix}"
+        target = folder / f"{path.stem}-{next(copies)}{path.suffix}"
     path.replace(target)
     return target
 
 
 def write_card(folder: Path, store_id: str, meta: StudyMeta) -> None:
     """Say whose folder it is."""
-    said = {"format": layout.FORMAT, "id": store_id, "meta": codec.meta_to_json(meta)}
-    files.write_text(folder / CARD, json.dumps(said))
+    card = {"format": layout.FORMAT, "id": store_id, "meta": codec.meta_to_json(meta)}
+    files.write_text(folder / CARD, json.dumps(card))
 
 
 def read_card(folder: Path) -> tuple[str, StudyMeta] | None:
     """The store's id and description; None where the folder has none. Raises StoreError on damage."""
     try:
-        said = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        return said["id"], codec.meta_from_json(said["meta"])
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        return card["id"], codec.meta_from_json(card["meta"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder / CARD}: damaged; remove it to go on with the trials beside it") from error
 
 
-def shard_numbers(folder: Path) -> set[int]:
-    """The numbers of the trials that have a file of their own."""
-    return {n for n in map(names.shard_number, folder.glob("*.h5")) if n is not None}
-
-
 def trials_begun(folder: Path) -> bool:
     """Whether any trial left its file or a checkpoint."""
-    return bool(shard_numbers(folder)) or checkpoints.count(folder) > 0
+    return bool(shard_files(folder)) or checkpoints.count(folder) > 0
 
 
 def remove_if_empty(folder: Path) -> None:
     """Remove a folder in which no trial was ever kept."""
-    left = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if left and left <= {lock.NAME}:
+    entries = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if entries and entries <= {lock.NAME}:
         remove(folder)
 
 

@@ -17,8 +17,6 @@ from ptydask.store import files, layout, nexus
 Told = Callable[[str, BaseException], None]
 """Is told the path of what cannot be read, and why."""
 
-SEAL = layout.SHA256
-"""The attribute that holds a group's digest; it does not count itself."""
 CHANGED = "its content is not what was written: its SHA-256 differs"
 _BLOCK = 1 << 24
 """Bytes of an array that are read at a time, about."""
@@ -34,38 +32,39 @@ class _Hash(Protocol):
 
 def seal(group: h5py.Group, apart: Collection[str] = ()) -> str:
     """Write the digest of ``group``, complete by now, into its attribute ``sha256``; returns it."""
-    made = group_digest(group, apart)
-    nexus.write_attribute(group, layout.SHA256, made)
-    return made
+    computed = group_digest(group, apart)
+    nexus.write_attribute(group, layout.SHA256, computed)
+    return computed
 
 
 def group_digest(
     group: h5py.Group,
     apart: Collection[str] = (),
-    broken: Told | None = None,
+    on_error: Told | None = None,
     begin: Callable[[], _Hash] = hashlib.sha256,
 ) -> str:
     """The hex SHA-256 of everything below ``group``: path, type, shape and bytes of each attribute and dataset.
 
     Links count by their targets, which are not followed. Of the groups and datasets that ``apart`` names by their
     path below ``group`` only attributes count, and the names of members: the rest has checksums of its own.
-    Raises what h5py raises for data that cannot be read; with ``broken``, that is told instead, and the rest is read.
+    Raises what h5py raises for data that cannot be read; with ``on_error``, that is told instead, and the rest is read.
     """
-    made = begin()
-    with _tell_broken(broken, ""):
-        _hash_attributes(made, group.id, SEAL.encode())
-        _hash_members(made, h5py.h5g.open(group.id, b"."), b"", frozenset(path.encode() for path in apart), broken)
-    return made.hexdigest()
+    sha = begin()
+    with _tell_broken(on_error, ""):
+        # The attribute that holds the digest does not count itself.
+        _hash_attributes(sha, group.id, layout.SHA256.encode())
+        _hash_members(sha, h5py.h5g.open(group.id, b"."), b"", frozenset(path.encode() for path in apart), on_error)
+    return sha.hexdigest()
 
 
 @contextmanager
-def _tell_broken(broken: Told | None, path: str) -> Iterator[None]:
+def _tell_broken(on_error: Told | None, path: str) -> Iterator[None]:
     try:
         yield
     except files.BROKEN as error:
-        if broken is None:
+        if on_error is None:
             raise
-        broken(path, error)
+        on_error(path, error)
 
 
 def read_digest(group: h5py.Group) -> str:
@@ -79,56 +78,56 @@ def check(group: h5py.Group) -> None:
         raise ValueError(CHANGED)
 
 
-def _hash_parts(made: _Hash, *parts: bytes) -> None:
+def _hash_parts(sha: _Hash, *parts: bytes) -> None:
     """Each part with its length, so that no two lists of parts look alike."""
-    made.update(b"".join(len(part).to_bytes(8, "little") + part for part in parts))
+    sha.update(b"".join(len(part).to_bytes(8, "little") + part for part in parts))
 
 
 def _hash_members(
-    made: _Hash, group: h5py.h5g.GroupID, at: bytes, apart: frozenset[bytes], broken: Told | None, deep: int = 0
+    sha: _Hash, group: h5py.h5g.GroupID, above: bytes, apart: frozenset[bytes], on_error: Told | None, deep: int = 0
 ) -> None:
     if deep > _DEEP:
         raise ValueError(f"groups within groups, more than {_DEEP} deep")
     # By name, whatever order a file keeps them in: a copy may have another.
     for name in sorted(group):
-        path = at + name
-        with _tell_broken(broken, path.decode(errors="replace")):
+        path = above + name
+        with _tell_broken(on_error, path.decode(errors="replace")):
             kind = group.links.get_info(name).type
             if kind == h5py.h5l.TYPE_SOFT:
-                _hash_parts(made, b"soft link", path, group.links.get_val(name))
+                _hash_parts(sha, b"soft link", path, group.links.get_val(name))
             elif kind == h5py.h5l.TYPE_EXTERNAL:
-                _hash_parts(made, b"external link", path, *group.links.get_val(name))
-            elif at and at[:-1] in apart:  # a member of a group that is left out: only that it is there
-                _hash_parts(made, b"apart", path)
+                _hash_parts(sha, b"external link", path, *group.links.get_val(name))
+            elif above and above[:-1] in apart:  # a member of a group that is left out: only that it is there
+                _hash_parts(sha, b"apart", path)
             else:
                 # Low-level calls, here and below: h5py's own objects are slow where there are thousands of small ones.
                 item = h5py.h5o.open(group, name)
-                _hash_parts(made, type(item).__name__.encode(), path)
-                _hash_attributes(made, item)
+                _hash_parts(sha, type(item).__name__.encode(), path)
+                _hash_attributes(sha, item)
                 if isinstance(item, h5py.h5g.GroupID):
-                    _hash_members(made, item, path + b"/", apart, broken, deep + 1)
+                    _hash_members(sha, item, path + b"/", apart, on_error, deep + 1)
                 elif isinstance(item, h5py.h5d.DatasetID) and path not in apart:
-                    _hash_dataset(made, item)
+                    _hash_dataset(sha, item)
 
 
-def _hash_attributes(made: _Hash, item: h5py.h5o.ObjectID, without: bytes = b"") -> None:
-    found: list[bytes] = []
+def _hash_attributes(sha: _Hash, item: h5py.h5o.ObjectID, without: bytes = b"") -> None:
+    attribute_names: list[bytes] = []
     # iterate() stops where its function returns something, and append returns None.
-    h5py.h5a.iterate(item, lambda name: found.append(bytes(name)))
-    for name in sorted(found):
+    h5py.h5a.iterate(item, lambda name: attribute_names.append(bytes(name)))
+    for name in sorted(attribute_names):
         if name == without:
             continue
-        _hash_parts(made, b"attribute", name)
+        _hash_parts(sha, b"attribute", name)
         attribute = h5py.h5a.open(item, name)
-        head = _hash_header(made, attribute)
+        head = _hash_header(sha, attribute)
         if head is not None:
             value = np.empty(*head)
             attribute.read(value)
-            _hash_values(made, value)
+            _hash_values(sha, value)
 
 
-def _hash_dataset(made: _Hash, data: h5py.h5d.DatasetID) -> None:
-    head = _hash_header(made, data)
+def _hash_dataset(sha: _Hash, data: h5py.h5d.DatasetID) -> None:
+    head = _hash_header(sha, data)
     if head is None:
         return
     shape, dtype = head
@@ -137,20 +136,20 @@ def _hash_dataset(made: _Hash, data: h5py.h5d.DatasetID) -> None:
     if dtype.kind != "O" and dtype.itemsize * math.prod(shape) <= _BLOCK:
         value = np.empty(shape, dtype)
         data.read(h5py.h5s.ALL, h5py.h5s.ALL, value)
-        _hash_values(made, value)
+        _hash_values(sha, value)
         return
     array = h5py.Dataset(data)
     for part in _block_indices(shape, dtype.itemsize):
-        _hash_values(made, np.asarray(array[part]))
+        _hash_values(sha, np.asarray(array[part]))
 
 
 def _hash_header(
-    made: _Hash, item: h5py.h5d.DatasetID | h5py.h5a.AttrID
+    sha: _Hash, item: h5py.h5d.DatasetID | h5py.h5a.AttrID
 ) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
     """Shape and type, which HDF5 takes its time to tell, so that it is asked once; None where there is no value."""
     dtype, space = item.dtype, item.get_space()
     if space.get_simple_extent_type() == h5py.h5s.NULL:
-        _hash_parts(made, b"nothing", dtype.str.encode())
+        _hash_parts(sha, b"nothing", dtype.str.encode())
         return None
     shape = space.shape
     if dtype.kind == "O":
@@ -159,15 +158,15 @@ def _hash_header(
         kind = dtype.str
     else:
         kind = repr(dtype.descr)  # a compound type's ``str`` tells its size alone
-    _hash_parts(made, kind.encode(), *(b"%d" % size for size in shape))
+    _hash_parts(sha, kind.encode(), *(b"%d" % size for size in shape))
     return shape, dtype
 
 
-def _hash_values(made: _Hash, value: NDArray[Any]) -> None:
+def _hash_values(sha: _Hash, value: NDArray[Any]) -> None:
     if value.dtype.kind == "O":
-        _hash_parts(made, *(item if isinstance(item, bytes) else str(item).encode() for item in value.flat))
+        _hash_parts(sha, *(item if isinstance(item, bytes) else str(item).encode() for item in value.flat))
     elif value.size:
-        made.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+        sha.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
 
 def _block_indices(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[Any, ...]]:

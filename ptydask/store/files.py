@@ -30,81 +30,45 @@ _LONG_NAME = 230
 """Bytes; file systems have 255."""
 
 
-class AsideFile(io.RawIOBase):
+class AsideFile(io.FileIO):
     """A new file that HDF5 writes through; the first write that fails is kept in :attr:`failure`."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__(path, "x+b")
         self.failure: OSError | None = None
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        self._at = 0
 
     def put(self, data: memoryview, offset: int) -> None:
         """Write all of ``data`` at ``offset``: the one place where results reach a disk."""
         while data:
-            done = os.pwrite(self._fd, data, offset)
-            data, offset = data[done:], offset + done
+            count = os.pwrite(self.fileno(), data, offset)
+            data, offset = data[count:], offset + count
 
     def write(self, data: Any) -> int:
         """Write at the position, or only move on once a write has failed."""
         view = memoryview(data).cast("B")
         if self.failure is None:
             try:
-                self.put(view, self._at)
+                self.put(view, self.tell())
             except OSError as error:
                 self.failure = error
-        self._at += len(view)
+        self.seek(len(view), io.SEEK_CUR)
         return len(view)
-
-    def readinto(self, buffer: Any) -> int:
-        """Read what is there at the position."""
-        view = memoryview(buffer).cast("B")
-        done = os.preadv(self._fd, [view], self._at)
-        self._at += done
-        return done
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the position."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence)
-        self._at = offset + (os.fstat(self._fd).st_size if start is None else start)
-        return self._at
-
-    def tell(self) -> int:
-        """The position in bytes."""
-        return self._at
 
     def truncate(self, size: int | None = None) -> int:
         """Give the file its length."""
-        size = self._at if size is None else size
+        size = self.tell() if size is None else size
         if self.failure is None:
             try:
-                os.ftruncate(self._fd, size)
+                os.ftruncate(self.fileno(), size)
             except OSError as error:
                 self.failure = error
         return size
-
-    def readable(self) -> bool:
-        """It is: HDF5 reads back what it wrote."""
-        return True
-
-    def writable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
 
     def sync(self) -> None:
         """Return when the disk has it. Raises the write that failed, if one did."""
         if self.failure is not None:
             raise self.failure
-        os.fsync(self._fd)
-
-    def close(self) -> None:
-        """Close the file. Harmless the second time."""
-        if not self.closed:
-            os.close(self._fd)
-        super().close()
+        os.fsync(self.fileno())
 
 
 def aside_of(path: Path, token: str = "") -> Path:
@@ -171,25 +135,19 @@ def write_blocks(path: Path, blocks: Iterable[bytes], *, durable: bool = True) -
         sync_folder(path.parent)
 
 
-def second_name(path: Path, name: Path) -> None:
+def add_second_name(path: Path, name: Path) -> None:
     """Give the file ``path`` the second name ``name``: a hard link, or a copy where there are none."""
     path = path.resolve()  # a second name of a symbolic link would lead elsewhere
-    with _aside(name) as hidden:
-        try:
+    try:
+        with _aside(name) as hidden:
             os.link(path, hidden)
-        except OSError:
-            _copy(path, hidden)
+    except OSError:
+        with path.open("rb") as source:
+            write_blocks(name, iter(lambda: source.read(1 << 22), b""))
+        return
     # A rename onto another link of the same file does nothing, and leaves the first name.
     hidden.unlink(missing_ok=True)
     sync_folder(name.parent)
-
-
-def _copy(path: Path, target: Path) -> None:
-    with path.open("rb") as source, target.open("xb") as out:
-        while block := source.read(1 << 22):
-            out.write(block)
-        out.flush()
-        os.fsync(out.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -208,8 +166,8 @@ def sync_folder(folder: Path) -> None:
 
 def remove_leftovers(folder: Path, name: str = "") -> None:
     """Remove what a killed process left half-written in ``folder`` (for the file ``name``, where given)."""
-    for left in folder.glob(f".{glob.escape(name)}*{_ASIDE}"):
-        left.unlink(missing_ok=True)
+    for leftover in folder.glob(f".{glob.escape(name)}*{_ASIDE}"):
+        leftover.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -223,7 +181,9 @@ def hdf5_reason(error: BaseException) -> str:
     # A KeyError puts quotes around the reason.
     text = one_line(str(error.args[0] if isinstance(error, KeyError) and error.args else error))
     cut = re.search(r"truncated file: eof = (\d+), .* stored_eof = (\d+)", text)
-    return f"cut off: of {cut[2]} bytes {cut[1]} are there" if cut else text or type(error).__name__
+    if cut:
+        return f"cut off: of {cut[2]} bytes {cut[1]} are there"
+    return text or type(error).__name__
 
 
 def open_read_only(path: Path) -> h5py.File:

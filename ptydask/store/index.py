@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,8 +33,9 @@ class TrialRow:
 
     record: TrialRecord
     file: Path
-    group: str
-    tile: bytes | None
+    group: str = f"/{layout.TRIAL}"
+    """The path of its group there; as it stands, that in a trial's own file."""
+    tile: bytes | None = None
     """Its thumbnail, compressed as in the file."""
     sha256: str = ""
     """The digest of its group; "" where that is not known."""
@@ -48,11 +48,14 @@ class TrialRow:
         return self.group == f"/{layout.TRIAL}"
 
 
-_AGAIN = 200
-"""Trials after which an older pack is opened anew: HDF5 keeps 100 kB in memory of each one that it copied from it."""
 Place = Callable[[h5py.Group, TrialRow], None]
 Copy = Callable[[h5py.Group, TrialRow, h5py.Group], None]
 """Makes in the group of all trials what a row stands for, from the group where it lies."""
+
+
+def sort_rows(rows: Mapping[int, TrialRow]) -> list[TrialRow]:
+    """The rows by number."""
+    return [rows[number] for number in sorted(rows)]
 
 
 # --- reading ------------------------------------------------------------------------------------------
@@ -62,17 +65,17 @@ def read_head(path: Path) -> ResultsHeader:
     """What the results file ``path`` is. Raises StoreError, in one line, for everything that is not one."""
     try:
         with files.open_read_only(path) as file:
-            return head_of(file, path)
+            return parse_head(file, path)
     except FileNotFoundError as error:
-        raise refused.missing(path) from error
+        raise refused.missing_error(path) from error
     except files.BROKEN as error:
-        raise refused.unreadable(path, error) from error
+        raise refused.unreadable_error(path, error) from error
 
 
-def head_of(file: h5py.File, path: Path) -> ResultsHeader:
+def parse_head(file: h5py.File, path: Path) -> ResultsHeader:
     """The same of an open file. Raises StoreError, KeyError or ValueError."""
     if nexus.read_attribute(file, "format") != layout.FORMAT or "kind" not in file.attrs:
-        raise refused.foreign(path)
+        raise refused.foreign_error(path)
     check_version(file, path)
     meta = codec.meta_from_json(nexus.read_text(study_of(file), layout.STUDY_JSON))
     return ResultsHeader(
@@ -108,13 +111,13 @@ def read_rows(path: Path) -> list[TrialRow]:
             for tile, seal, text in zip(tiles, seals, table.read_texts(study[layout.TABLE]), strict=True):
                 record = codec.record_from_json(text)
                 group = f"{trials}/{names.trial_name(record.number)}"
-                rows.append(TrialRow(record, path, group, tile or own_tile(file, group), seal, text))
+                rows.append(TrialRow(record, path, group, tile or read_own_tile(file, group), seal, text))
             return rows
     except files.BROKEN as error:
-        raise refused.unreadable(path, error) from error
+        raise refused.unreadable_error(path, error) from error
 
 
-def own_tile(file: h5py.File, group: str) -> bytes | None:
+def read_own_tile(file: h5py.File, group: str) -> bytes | None:
     """The thumbnail in a trial's own group; None where there is none to be read."""
     try:
         return trialgroup.read_tile(file[group]) if group in file else None
@@ -122,7 +125,7 @@ def own_tile(file: h5py.File, group: str) -> bytes | None:
         return None
 
 
-def lost_of(row: TrialRow) -> str | None:
+def read_loss(row: TrialRow) -> str | None:
     """What the trial's group says could not be kept of it, "" where all was; None where that cannot be read."""
     try:
         with files.open_read_only(row.file) as file:
@@ -152,13 +155,13 @@ def write(path: Path, head: ResultsHeader, rows: Sequence[TrialRow]) -> None:
     files.write_whole(path, lambda file: _build_study(file, head, rows, linked, place))
 
 
-def as_it_lies(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
+def copy_trial(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
     """Copy a trial's group into ``trials`` without unpacking its arrays."""
     trials.copy(group, names.trial_name(row.record.number))
 
 
 def pack(
-    path: Path, head: ResultsHeader, rows: Sequence[TrialRow], damaged: Mapping[int, str], *, copy: Copy = as_it_lies
+    path: Path, head: ResultsHeader, rows: Sequence[TrialRow], damaged: Mapping[int, str], *, copy: Copy = copy_trial
 ) -> dict[int, str]:
     """Make ``path`` the one file that holds all of ``rows`` (sorted by number), read back before it counts.
 
@@ -168,48 +171,32 @@ def pack(
     Raises OSError or StoreError; ``path`` is then unchanged.
     """
     failed = dict(damaged)
-    with ExitStack() as opened:
-        packs: dict[Path, h5py.File] = {}
 
-        def place(trials: h5py.Group, row: TrialRow) -> None:
-            number, name = row.record.number, names.trial_name(row.record.number)
-            # What is known to be damaged is not even opened: HDF5 might crash or hang on it.
-            if number not in failed:
-                try:
-                    _copy_trial_group(trials, row, packs, opened, copy)
-                    return
-                except files.BROKEN as error:
-                    if not row.alone:
-                        raise StoreError(f"{row.file}: trial {number} cannot be read from it: {error}") from error
-                    failed[number] = f"{row.file.name}: {error}"
-                    # Copying may have come half the way, or all of it before the copy's digest turned out wrong.
-                    if name in trials:
-                        del trials[name]
-            _numbers_only(trials, name, row.record, head.meta)
+    def place(trials: h5py.Group, row: TrialRow) -> None:
+        number, name = row.record.number, names.trial_name(row.record.number)
+        # What is known to be damaged is not even opened: HDF5 might crash or hang on it.
+        if number not in failed:
+            try:
+                # An older pack too is opened for each trial: HDF5 keeps 100 kB in memory of each one copied from it.
+                with files.open_read_only(row.file) as file:
+                    copy(trials, row, file[row.group])
+                return
+            except files.BROKEN as error:
+                if not row.alone:
+                    raise StoreError(f"{row.file}: trial {number} cannot be read from it: {error}") from error
+                failed[number] = f"{row.file.name}: {error}"
+                # Copying may have come half the way, or all of it before the copy's digest turned out wrong.
+                if name in trials:
+                    del trials[name]
+        _write_numbers_only(trials, name, row.record, head.meta)
 
-        everything = {row.record.number for row in rows}
-        files.write_whole(
-            path,
-            lambda file: _build_study(file, head, rows, everything, place),
-            check=lambda aside: check_whole(aside, everything),
-        )
+    everything = {row.record.number for row in rows}
+    files.write_whole(
+        path,
+        lambda file: _build_study(file, head, rows, everything, place),
+        check=lambda aside: check_whole(aside, everything),
+    )
     return failed
-
-
-def _copy_trial_group(
-    trials: h5py.Group, row: TrialRow, packs: dict[Path, h5py.File], opened: ExitStack, copy: Copy
-) -> None:
-    """Copy a trial's group from where it lies; a pack stays open for the next one."""
-    if row.alone:
-        with files.open_read_only(row.file) as file:
-            copy(trials, row, file[row.group])
-        return
-    file = packs.get(row.file)
-    if file is None or len(trials) % _AGAIN == 0:
-        if file is not None:
-            file.close()
-        file = packs[row.file] = opened.enter_context(files.open_read_only(row.file))
-    copy(trials, row, file[row.group])
 
 
 def check_whole(path: Path, numbers: set[int]) -> None:
@@ -223,7 +210,7 @@ def check_whole(path: Path, numbers: set[int]) -> None:
         raise StoreError(f"{path}: the packed file lacks rows of its table")
 
 
-def _numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: StudyMeta) -> None:
+def _write_numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: StudyMeta) -> None:
     trialgroup.write(
         trials,
         name,
@@ -237,14 +224,14 @@ def _numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: Stud
 
 
 def _build_study(file: h5py.File, head: ResultsHeader, rows: Sequence[TrialRow], reach: set[int], place: Place) -> None:
-    study, trials = begin(file, head)
+    study, trials = begin_study(file, head)
     for row in rows:
         if row.record.number in reach:
             place(trials, row)
-    complete(study, head.meta, rows, reach)
+    complete_study(study, head.meta, rows, reach)
 
 
-def begin(file: h5py.File, head: ResultsHeader) -> tuple[h5py.Group, h5py.Group]:
+def begin_study(file: h5py.File, head: ResultsHeader) -> tuple[h5py.Group, h5py.Group]:
     """The study's group and, in it, the still empty one of its trials."""
     name = names.encode(head.meta.name)
     nexus.write_attributes(
@@ -266,7 +253,7 @@ def begin(file: h5py.File, head: ResultsHeader) -> tuple[h5py.Group, h5py.Group]
     return study, nexus.create_group(study, layout.TRIALS, "NXcollection")
 
 
-def complete(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow], reach: set[int]) -> None:
+def complete_study(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow], reach: set[int]) -> None:
     """Write what is about all trials together: table, history, thumbnails, links to those in ``reach``."""
     records = [row.record for row in rows]
     best = ranked(records, meta.direction)
@@ -292,13 +279,13 @@ def unsealed_paths(study: h5py.Group) -> set[str]:
 
 def _trial_digests(trials: h5py.Group, rows: Sequence[TrialRow]) -> list[str]:
     """The digest of each trial as it lies in this file, or elsewhere."""
-    here = {name for name in trials if isinstance(trials.get(name, getlink=True), h5py.HardLink)}
+    own_groups = {name for name in trials if isinstance(trials.get(name, getlink=True), h5py.HardLink)}
     seals = []
     for row in rows:
         name = names.trial_name(row.record.number)
         # A copy in this file may have been sealed anew (without its arrays, or under another number), so it is asked;
         # of a link the row knows it, and following links would open every trial's file.
-        seals.append(digest.read_digest(trials[name]) if name in here else row.sha256)
+        seals.append(digest.read_digest(trials[name]) if name in own_groups else row.sha256)
     return seals
 
 
@@ -339,10 +326,12 @@ def _write_best(study: h5py.Group, row: TrialRow, meta: StudyMeta) -> None:
     if isinstance(link, h5py.ExternalLink):
         try:
             with files.open_read_only(row.file) as file:
-                made = nexus.create_group(study, layout.BEST, "NXprocess")
-                trialgroup.say_again(made, file[row.group], row.record, direction=meta.direction, metric=meta.metric)
+                best = nexus.create_group(study, layout.BEST, "NXprocess")
+                trialgroup.copy_description(
+                    best, file[row.group], row.record, direction=meta.direction, metric=meta.metric
+                )
                 for member in file[row.group]:
-                    made[member] = h5py.ExternalLink(link.filename, f"{link.path}/{member}")
+                    best[member] = h5py.ExternalLink(link.filename, f"{link.path}/{member}")
             return
         except files.BROKEN:  # its file has gone, or is damaged: the link alone then
             if layout.BEST in study:
@@ -361,22 +350,14 @@ def _write_links(
             by_error[name] = h5py.SoftLink(target[record.number])
     by_params = nexus.create_group(study, layout.BY_PARAMS, "NXcollection")
     # Groups that are made already, by their path below ``by_params``: trials share the first levels.
-    made: dict[tuple[str, ...], h5py.Group] = {(): by_params}
-    order = _parameter_order(meta)
+    groups: dict[tuple[str, ...], h5py.Group] = {(): by_params}
+    order = list(codec.search_space(meta))
     for record in reached:
-        below = _nested_group(made, tuple(names.by_params_path(record.params, order)))
+        below = _nested_group(groups, tuple(names.by_params_path(record.params, order)))
         below[f"trial={names.trial_name(record.number)}"] = h5py.SoftLink(target[record.number])
 
 
-def _nested_group(made: dict[tuple[str, ...], h5py.Group], path: tuple[str, ...]) -> h5py.Group:
-    if path not in made:
-        made[path] = nexus.create_group(_nested_group(made, path[:-1]), path[-1], "NXcollection")
-    return made[path]
-
-
-def _parameter_order(meta: StudyMeta) -> list[str]:
-    try:
-        space = codec.loads(meta.search_space_json or "{}")
-    except ValueError:
-        return []
-    return list(space) if isinstance(space, Mapping) else []
+def _nested_group(groups: dict[tuple[str, ...], h5py.Group], path: tuple[str, ...]) -> h5py.Group:
+    if path not in groups:
+        groups[path] = nexus.create_group(_nested_group(groups, path[:-1]), path[-1], "NXcollection")
+    return groups[path]

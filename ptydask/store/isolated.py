@@ -17,7 +17,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from typing import Any
 
 from ptydask.errors import StoreError
 from ptydask.store import index
@@ -34,7 +35,7 @@ DEAD: Answer = {
 }
 
 
-class ChildReader:
+class ChildReader(AbstractContextManager["ChildReader"]):
     """Another process that reads files and answers questions about them, one after the other.
 
     It starts with the first question, stays for all that follow, and ends with the ``with`` statement. A question
@@ -45,9 +46,6 @@ class ChildReader:
     def __init__(self, module: str = "ptydask.store.checks", *, patience: float = PATIENCE) -> None:
         self._module, self._patience = module, patience
         self._child: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -75,25 +73,25 @@ class ChildReader:
 
     def _answer(self, question: bytes) -> Answer:
         if self._child is None:
-            self._child = _start(self._module)
+            self._child = _start_child(self._module)
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._child.stdin.write(question + b"\n")
         self._child.stdin.flush()
-        said = bytearray()
+        received = bytearray()
         # The signs of life before an answer are empty lines, white space to JSON.
-        while said.isspace() or not said.endswith(b"\n"):
+        while received.isspace() or not received.endswith(b"\n"):
             if not select.select([self._child.stdout], [], [], self._patience)[0]:
                 raise TimeoutError
             data = os.read(self._child.stdout.fileno(), 1 << 20)
             if not data:
                 raise EOFError
-            said += data
-        answer: Answer = json.loads(said)
+            received += data
+        answer: Answer = json.loads(received)
         return answer
 
 
-def _start(module: str) -> subprocess.Popen[bytes]:
+def _start_child(module: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(
         [sys.executable, "-m", module],
@@ -104,7 +102,7 @@ def _start(module: str) -> subprocess.Popen[bytes]:
     )
 
 
-def deadly(rows: Sequence[index.TrialRow]) -> dict[int, str]:
+def find_deadly(rows: Sequence[index.TrialRow]) -> dict[int, str]:
     """Why, for each trial whose facts HDF5 crashes or hangs on: it is not to be copied by the process that asks.
 
     Raises StoreError for one in a packed file. Data of fixed size have checksums, and do no such harm.
@@ -127,18 +125,18 @@ class HeartbeatSha256:
     """A digest that says, while it is made, that work goes on: an empty line now and then."""
 
     def __init__(self) -> None:
-        self._made, self._said = hashlib.sha256(), time.monotonic()
+        self._sha, self._last_sign = hashlib.sha256(), time.monotonic()
 
     def update(self, data: Any, /) -> None:
         """Take in ``data``."""
-        self._made.update(data)
-        if time.monotonic() - self._said > _OFTEN:
+        self._sha.update(data)
+        if time.monotonic() - self._last_sign > _OFTEN:
             print(flush=True)
-            self._said = time.monotonic()
+            self._last_sign = time.monotonic()
 
     def hexdigest(self) -> str:
         """The digest of all data so far."""
-        return self._made.hexdigest()
+        return self._sha.hexdigest()
 
 
 def serve(work: Callable[..., Any]) -> None:

@@ -100,10 +100,10 @@ def owner_of(folder: Path) -> LockOwner | None:
         age = time.time() - path.stat().st_mtime
     except OSError:
         return None
-    return owner if owner is not None and alive(owner, age) else None
+    return owner if owner is not None and is_alive(owner, age) else None
 
 
-def alive(owner: LockOwner, silent: float) -> bool:
+def is_alive(owner: LockOwner, silent: float) -> bool:
     """Whether the driver still runs: by its process on this host, by its last sign of life on another."""
     if owner.host != socket.gethostname():
         return silent < SILENT
@@ -118,7 +118,7 @@ def _flock(fd: int, folder: Path) -> None:
     except OSError:
         # This disk knows no locks: what the file says has to do.
         owner = _parse_owner(os.pread(fd, 4096, 0))
-        if owner is not None and owner.host == socket.gethostname() and alive(owner, 0):
+        if owner is not None and owner.host == socket.gethostname() and is_alive(owner, 0):
             raise _held_error(folder, owner) from None
 
 
@@ -142,9 +142,9 @@ def _held_error(folder: Path, owner: LockOwner | None) -> StoreError:
     return StoreError(f"{folder}: this study is being run {who}; wait for it to end, or stop it first")
 
 
-def _parse_owner(said: bytes) -> LockOwner | None:
+def _parse_owner(text: bytes) -> LockOwner | None:
     try:
-        return LockOwner(**json.loads(said))
+        return LockOwner(**json.loads(text))
     except (ValueError, TypeError):
         return None
 

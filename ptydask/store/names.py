@@ -28,7 +28,7 @@ def decode(name: str) -> str:
     return "" if name == "%" else unquote(name, errors="surrogatepass")
 
 
-def spell(value: Scalar) -> str:
+def format_value(value: Scalar) -> str:
     """A value in a link's name: every digit of a number, a text as it is."""
     return value if isinstance(value, str) else repr(value)
 
@@ -62,14 +62,15 @@ def by_error_name(rank: int, record: TrialRecord, *, params: bool) -> str:
     """``000001 error=0.01234 trial=000012``, and the parameters after it where asked for."""
     parts = [f"{rank:06d}", f"error={record.error!r}", f"trial={trial_name(record.number)}"]
     if params:
-        parts += [f"{name}={spell(value)}" for name, value in record.params.items()]
+        parts += [f"{name}={format_value(value)}" for name, value in record.params.items()]
     return encode(" ".join(parts))
 
 
 def by_params_path(params: Mapping[str, Scalar], order: Sequence[str]) -> list[str]:
     """``["scale=0.98", "rotation=-1.5"]``: one group a parameter, those in ``order`` first, the 32nd and on in one."""
-    known = [name for name in order if name in params]
-    words = [f"{name}={spell(params[name])}" for name in [*known, *(n for n in params if n not in order)]]
-    if len(words) > _DEEPEST:
-        words = [*words[: _DEEPEST - 1], " ".join(words[_DEEPEST - 1 :])]
-    return [encode(word) for word in words]
+    ordered = [name for name in order if name in params]
+    ordered += [name for name in params if name not in order]
+    levels = [f"{name}={format_value(params[name])}" for name in ordered]
+    if len(levels) > _DEEPEST:
+        levels = [*levels[: _DEEPEST - 1], " ".join(levels[_DEEPEST - 1 :])]
+    return [encode(level) for level in levels]

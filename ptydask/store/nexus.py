@@ -24,11 +24,11 @@ INT64 = range(-(2**63), 2**63)
 
 def create_group(parent: h5py.Group, name: str, nx_class: str, default: str | None = None) -> h5py.Group:
     """A new group with its NeXus class, and what a viewer shows of it."""
-    made = parent.create_group(name)
-    write_attribute(made, "NX_class", nx_class)
+    group = parent.create_group(name)
+    write_attribute(group, "NX_class", nx_class)
     if default is not None:
-        write_attribute(made, "default", default)
-    return made
+        write_attribute(group, "default", default)
+    return group
 
 
 def clean(text: str) -> str:
@@ -63,9 +63,9 @@ def _in_header(data: NDArray[Any], limit: int) -> h5py.h5p.PropDCID | None:
     """How to keep small data within its own header; None for other data."""
     if not 0 < data.nbytes <= limit:
         return None
-    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    made.set_layout(h5py.h5d.COMPACT)
-    return made
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.COMPACT)
+    return properties
 
 
 def write_attribute(owner: h5py.HLObject, name: str, value: Any) -> None:
@@ -115,14 +115,14 @@ def read_attribute(owner: h5py.HLObject, name: str) -> str:
 def write_array(parent: h5py.Group, name: str, quantity: Quantity) -> h5py.Dataset:
     """An array with units; compressed and check-summed in tiles of at most 512 x 512."""
     data = np.asarray(quantity.data)
-    made = write_numbers(parent, name, data)
+    dataset = write_numbers(parent, name, data)
     if quantity.units:
-        write_attribute(made, "units", quantity.units)
+        write_attribute(dataset, "units", quantity.units)
     if quantity.long_name:
-        write_attribute(made, "long_name", quantity.long_name)
+        write_attribute(dataset, "long_name", quantity.long_name)
     if data.ndim >= 2 and min(data.shape[-2:]) > 2:
-        write_attribute(made, "interpretation", "image")
-    return made
+        write_attribute(dataset, "interpretation", "image")
+    return dataset
 
 
 def write_numbers(parent: h5py.Group, name: str, data: NDArray[Any]) -> h5py.Dataset:
@@ -134,7 +134,7 @@ def write_numbers(parent: h5py.Group, name: str, data: NDArray[Any]) -> h5py.Dat
     return parent.create_dataset(
         name,
         data=data,
-        chunks=tuple([1] * (data.ndim - 2) + _chunk_shape(data.shape[-2:])),
+        chunks=_chunk_shape(data.shape),
         compression="gzip",
         compression_opts=1,
         shuffle=True,
@@ -142,11 +142,14 @@ def write_numbers(parent: h5py.Group, name: str, data: NDArray[Any]) -> h5py.Dat
     )
 
 
-def _chunk_shape(shape: Sequence[int]) -> list[int]:
+def _chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) == 1:
-        return [min(shape[0], _CHUNK * _CHUNK)]
-    width = min(shape[1], _CHUNK)
-    return [min(shape[0], _CHUNK * _CHUNK // width) if shape[1] < 8 else min(shape[0], _CHUNK), width]
+        return (min(shape[0], _CHUNK * _CHUNK),)
+    rows, columns = shape[-2:]
+    width = min(columns, _CHUNK)
+    # A few long columns, a curve or positions, are no image: their chunks are as large, but longer.
+    height = _CHUNK * _CHUNK // width if columns < 8 else _CHUNK
+    return (*[1] * (len(shape) - 2), min(rows, height), width)
 
 
 def create_plot(
@@ -159,13 +162,13 @@ def create_plot(
     beside: Sequence[str] = (),
 ) -> h5py.Group:
     """A new, still empty NXdata group: ``signal`` over ``axes``, with the signals ``beside`` it."""
-    made = create_group(parent, name, "NXdata")
-    write_attribute(made, "signal", signal)
-    made.attrs["axes"] = encode_texts(axes)
+    group = create_group(parent, name, "NXdata")
+    write_attribute(group, "signal", signal)
+    group.attrs["axes"] = encode_texts(axes)
     if beside:
-        made.attrs["auxiliary_signals"] = encode_texts(beside)
-    write_text(made, "title", title)
-    return made
+        group.attrs["auxiliary_signals"] = encode_texts(beside)
+    write_text(group, "title", title)
+    return group
 
 
 def write_attributes(owner: h5py.HLObject, values: Mapping[str, Any]) -> None:
@@ -182,13 +185,15 @@ def write_facts(owner: h5py.HLObject, values: Mapping[str, Any]) -> None:
 
 def copy_attributes(source: h5py.HLObject, target: h5py.HLObject, names: Iterable[str] | None = None) -> None:
     """The attributes ``names``, as far as they are there, else all, in the type that they have in the file."""
-    for name in source.attrs if names is None else [name for name in names if name in source.attrs]:
+    for name in source.attrs if names is None else names:
+        if names is not None and name not in source.attrs:
+            continue
         old = h5py.h5a.open(source.id, name.encode())  # thousands of trials at a time: h5py's own ways are slow
-        made = h5py.h5a.create(target.id, name.encode(), old.get_type(), old.get_space())
+        new = h5py.h5a.create(target.id, name.encode(), old.get_type(), old.get_space())
         if old.get_space().get_simple_extent_type() != h5py.h5s.NULL:
             value = np.empty(old.shape, old.dtype)
             old.read(value)
-            made.write(value)
+            new.write(value)
 
 
 def read_text(parent: h5py.Group, name: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -87,7 +87,7 @@ def open(path: Path | str) -> Results:
     return Results(Path(path))
 
 
-class Results:
+class Results(AbstractContextManager["Results"]):
     """A results file as it was when it was opened; :func:`open` makes it, ``with`` closes it."""
 
     def __init__(self, path: Path) -> None:
@@ -100,9 +100,9 @@ class Results:
         try:
             file = files.open_read_only(self.path)
             # The file may have been replaced between the two.
-            head = index.head_of(file, self.path)
+            head = index.parse_head(file, self.path)
         except files.BROKEN as error:
-            raise refused.unreadable(self.path, error) from error
+            raise refused.unreadable_error(self.path, error) from error
         self.meta: StudyMeta = head.meta
         self.id: str = head.store_id
         self.packed: bool = head.kind == layout.PACKED
@@ -132,16 +132,20 @@ class Results:
         own type, texts and what has no common type as objects.
         """
         stored = self._read_table(table.read_columns)
-        since = list(self._records_since(set(stored["number"].tolist())))
-        return table.joined(stored, table.columns_of(since)) if since else stored
+        since = self._records_since(set(stored["number"].tolist()))
+        # One trial that ended since may give a column another type: all of them are then made again.
+        return stored if next(since, None) is None else table.columns_of(self.records())
 
     def ranked(self, count: int | None = None) -> list[TrialRecord]:
         """The completed trials, best error first, the earlier one on a tie; the first ``count`` of them."""
-        since = list(self._records_since(set(self._read_table(lambda stored: stored["number"][()]).tolist())))
+        since = list(self._records_since(self._table_numbers()))
         best = self._read_table(
             lambda stored: table.read_rows(stored, table.ranks(stored, self.meta.direction)[:count])
         )
         return ranked([*best, *since], self.meta.direction)[:count]
+
+    def _table_numbers(self) -> set[int]:
+        return self._read_table(lambda stored: set(stored["number"][()].tolist()))
 
     def _read_table(self, read: Callable[[h5py.Group], T]) -> T:
         try:
@@ -150,13 +154,12 @@ class Results:
             why = one_line(str(error))
             raise StoreError(f"{self.path}: damaged: its table of trials cannot be read ({why}); {_MORE}") from error
 
-    def _records_since(self, known: Any) -> Iterator[TrialRecord]:
+    def _records_since(self, numbers: Any) -> Iterator[TrialRecord]:
         """Trials of a run that is on, or was killed, that are in files of their own only."""
         if not self._has_folder():
             return
-        for path in self._folder.glob("*.h5"):
-            number = names.shard_number(path)
-            if number is not None and number not in known:
+        for number, path in contents.shard_files(self._folder).items():
+            if number not in numbers:
                 try:
                     yield shard.read_record(path)
                 except StoreError:
@@ -170,24 +173,24 @@ class Results:
         """(N, 128, 128): each trial's image, in the order of the table; zeros where there is none, or it is damaged."""
         try:
             stack = self._study[layout.THUMBNAILS]
-            made = np.zeros(stack.shape, np.uint8)
+            images = np.zeros(stack.shape, np.uint8)
         except files.BROKEN as error:
-            raise refused.unreadable(self.path, error) from error
+            raise refused.unreadable_error(self.path, error) from error
         try:
-            stack.read_direct(made)
+            stack.read_direct(images)
         except files.BROKEN:
-            made[:] = 0
-            for row in range(len(made)):
+            images[:] = 0
+            for row in range(len(images)):
                 with suppress(*files.BROKEN):
-                    made[row] = stack[row]
-        return made
+                    images[row] = stack[row]
+        return images
 
     def pictures(self) -> dict[int, NDArray[np.uint8]]:
         """Trial number -> its thumbnail, (128, 128); a trial that has no image is left out."""
         try:
             numbers = self._study[layout.TABLE]["number"][()].tolist()
         except files.BROKEN as error:
-            raise refused.unreadable(self.path, error) from error
+            raise refused.unreadable_error(self.path, error) from error
         return {number: tile for number, tile in zip(numbers, self.thumbnails(), strict=False) if tile.any()}
 
     def curve(self, number: int) -> dict[str, NDArray[Any]]:
@@ -196,12 +199,12 @@ class Results:
 
     def curves(self) -> dict[int, dict[str, NDArray[Any]]]:
         """The curve of every trial that has one. A trial whose file is damaged is left out."""
-        stored = self._read_table(lambda stored: stored["number"][()]).tolist()
-        found: dict[int, dict[str, NDArray[Any]]] = {}
-        for number in sorted({*stored, *(record.number for record in self._records_since(set(stored)))}):
+        numbers = self._table_numbers()
+        curves: dict[int, dict[str, NDArray[Any]]] = {}
+        for number in sorted(numbers.union(record.number for record in self._records_since(numbers))):
             with suppress(StoreError):
-                found[number] = self._own_curve(number) or self.curve(number)
-        return {number: curve for number, curve in found.items() if curve}
+                curves[number] = self._own_curve(number) or self.curve(number)
+        return {number: curve for number, curve in curves.items() if curve}
 
     def _own_curve(self, number: int) -> dict[str, NDArray[Any]] | None:
         """A curve in the file itself, without looking for the trial elsewhere; None where it is not there."""
@@ -217,13 +220,13 @@ class Results:
         return self._read_trial(number, lambda group: self._trial_data(number, group))
 
     def _trial_data(self, number: int, group: h5py.Group) -> TrialData:
-        said = nexus.read_text(group, layout.ATTRIBUTES_JSON)
+        attributes = nexus.read_text(group, layout.ATTRIBUTES_JSON)
         return TrialData(
             record=trialgroup.read_record(group),
             curve=trialgroup.read_curve(group),
             arrays=self._stored_arrays(number, group, trialgroup.array_paths(group)),
             image=trialgroup.read_image(group),
-            attributes=codec.loads(said) if said else {},
+            attributes=codec.loads(attributes) if attributes else {},
             log=nexus.read_text(group, layout.LOG),
             snapshots={
                 step: self._stored_arrays(number, group, paths)
@@ -250,7 +253,7 @@ class Results:
                 dtype=data.dtype,
                 units=nexus.read_attribute(data, "units"),
                 long_name=nexus.read_attribute(data, "long_name"),
-                _fetch=lambda part: np.asarray(self._read_trial(number, lambda found: found[path][part])),
+                _fetch=lambda part: np.asarray(self._read_trial(number, lambda trial: trial[path][part])),
             )
 
         return {name: stored(path) for name, path in paths.items()}
@@ -259,15 +262,16 @@ class Results:
         """What ``read`` makes of the trial's group, wherever it lies by now."""
         for _ in range(20):
             for path, group in self._trial_places(number):
-                if found := self._try_read(number, path, group, read):
-                    return found[0]
+                result = self._try_read(number, path, group, read)
+                if result is not None:
+                    return result[0]
             if self.packed and not self._has_folder():
                 break
             # It moved from its own file into a packed one, or is about to.
             self.close()
             self._file = self._open_file()
-        known = [record.number for record in self.records()]
-        span = f"its trials are {known[0]} to {known[-1]}" if known else "it has none yet"
+        numbers = [record.number for record in self.records()]
+        span = f"its trials are {numbers[0]} to {numbers[-1]}" if numbers else "it has none yet"
         raise StoreError(f"{self.path}: there is no trial {number}; {span}")
 
     def _try_read(self, number: int, path: Path, group: str, read: Callable[[h5py.Group], T]) -> tuple[T] | None:
@@ -288,7 +292,7 @@ class Results:
         if not self._has_folder():
             return
         yield names.shard_path(self._folder, number), layout.TRIAL
-        for pack in self._folder.glob("packed-*.h5"):
+        for pack in contents.pack_files(self._folder):
             try:
                 study = names.encode(index.read_head(pack).meta.name)
             except StoreError:  # gone since
@@ -310,10 +314,10 @@ class Results:
     def last_words(self) -> dict[str, Any] | None:
         """The same of a driver that may be gone; one that was stopped has no pid in it; None where nothing was left."""
         try:
-            said = codec.loads((self._folder / contents.STATUS).read_text(encoding="utf-8"))
+            status = codec.loads((self._folder / contents.STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return said if isinstance(said, dict) else None
+        return status if isinstance(status, dict) else None
 
     @cached_property
     def _trials(self) -> h5py.Group:
@@ -322,9 +326,6 @@ class Results:
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -12,19 +12,20 @@ from ptydask.errors import NoResults, StoreError
 from ptydask.store import files, layout, nexus
 
 
-def missing(path: Path) -> NoResults:
+def missing_error(path: Path) -> NoResults:
     """The error for a file that is not there, with the nearest name beside it."""
-    there = [other.name for other in path.parent.glob("*.h5")]
-    close = get_close_matches(path.name, there, n=1, cutoff=0.7)
-    return NoResults(f"{path}: there is no such results file" + (f"; did you mean {close[0]!r}?" if close else ""))
+    neighbours = [other.name for other in path.parent.glob("*.h5")]
+    close = get_close_matches(path.name, neighbours, n=1, cutoff=0.7)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return NoResults(f"{path}: there is no such results file{hint}")
 
 
-def foreign(path: Path) -> NoResults:
+def foreign_error(path: Path) -> NoResults:
     """The error for somebody else's HDF5 file."""
     return NoResults(f"{path}: an HDF5 file, but not one with the results of ptydask; it is left as it is")
 
 
-def not_hdf5(path: Path) -> NoResults:
+def not_hdf5_error(path: Path) -> NoResults:
     """The error for a file that is no HDF5; of what is run, a params or sweep file, with its results' name."""
     if path.suffix.lower() not in (".yaml", ".yml", ".json", ".toml"):
         return NoResults(f"{path}: not an HDF5 file; it is left as it is")
@@ -36,15 +37,16 @@ def not_hdf5(path: Path) -> NoResults:
 def _results_of(path: Path) -> Path | None:
     """The results file, here or beside it, of the name that ``path`` has or gives; else the only one beside it."""
     try:
-        given = re.findall(r"""^name\s*[:=]\s*["']?([^"'#\n]+)""", path.read_text("utf-8"), re.MULTILINE)
+        study_names = re.findall(r"""^name\s*[:=]\s*["']?([^"'#\n]+)""", path.read_text("utf-8"), re.MULTILINE)
     except (OSError, ValueError):
-        given = []
-    names = [f"{name.strip()}.h5" for name in (*given, path.stem) if "/" not in name]
+        study_names = []
+    names = [f"{name.strip()}.h5" for name in (*study_names, path.stem) if "/" not in name]
     places = [Path(name) for name in names] + [path.with_name(name) for name in names]
-    if named := next((place for place in places if _has_results(place)), None):
-        return named
-    beside = [other for other in sorted(path.parent.glob("*.h5"))[:20] if _has_results(other)]
-    return beside[0] if len(beside) == 1 else None
+    for place in places:
+        if _has_results(place):
+            return place
+    neighbours = [other for other in sorted(path.parent.glob("*.h5"))[:20] if _has_results(other)]
+    return neighbours[0] if len(neighbours) == 1 else None
 
 
 def _has_results(path: Path) -> bool:
@@ -56,29 +58,30 @@ def _has_results(path: Path) -> bool:
         return False
 
 
-def unreadable(path: Path, error: BaseException) -> StoreError:
+def unreadable_error(path: Path, error: BaseException) -> StoreError:
     """The error for a file that HDF5 cannot read, or that lacks what a results file has."""
     if isinstance(error, PermissionError):
         return StoreError(f"{path}: no permission to read it")
-    if (why := files.hdf5_reason(error)).startswith("cut off"):
-        return StoreError(f"{path}: {why}; it is left as it is, copy it again from where it is whole")
+    reason = files.hdf5_reason(error)
+    if reason.startswith("cut off"):
+        return StoreError(f"{path}: {reason}; it is left as it is, copy it again from where it is whole")
     try:
-        damaged = h5py.is_hdf5(path)
+        is_hdf5 = h5py.is_hdf5(path)
     except OSError:
         return StoreError(f"{path}: not readable; it is left as it is")
-    if not damaged:
-        return not_hdf5(path)
+    if not is_hdf5:
+        return not_hdf5_error(path)
     return StoreError(f"{path}: a damaged HDF5 file; it is left as it is, and 'ptydask verify' says more")
 
 
-def other_kinds(path: Path) -> None:
+def refuse_other_kinds(path: Path) -> None:
     """Raise NoResults for what no damage explains: no file, or one that does not begin as HDF5 does."""
     try:
         with path.open("rb") as file:
             start = file.read(8)
     except FileNotFoundError as error:
-        raise missing(path) from error
+        raise missing_error(path) from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}") from error
     if start[1:4] != b"HDF" and start[4:8] != b"\r\n\x1a\n":
-        raise not_hdf5(path)
+        raise not_hdf5_error(path)

@@ -48,7 +48,7 @@ def write(
     path, text = names.shard_path(folder, record.number), codec.record_to_json(record)
     seal, tile = "", None
     failure: Exception | None = None
-    for kept in _less_and_less(output):
+    for kept in _shrinking_outputs(output):
         lost = _describe_loss(record, output, kept, keep, failure) if failure is not None else ""
 
         def build(file: h5py.File, kept: TrialOutput | None = kept, lost: str = lost) -> None:
@@ -79,7 +79,7 @@ _ROOT = {
 }
 
 
-def _less_and_less(output: TrialOutput | None) -> Iterator[TrialOutput | None]:
+def _shrinking_outputs(output: TrialOutput | None) -> Iterator[TrialOutput | None]:
     """What to try to keep: everything, then no artifacts, then numbers and curves, then the numbers alone."""
     if output is not None:
         yield output
@@ -100,28 +100,32 @@ def _describe_loss(
     """What a reader misses, and why, in one sentence; "" where it is nothing."""
     if output is None:
         return ""
-    parts = [] if kept is not None else ["the curve", *(["the log"] if output.log else [])]
-    parts += ["the command"] if kept is None and output.command else []
+    parts = []
+    if kept is None:
+        parts.append("the curve")
+        parts += ["the log"] if output.log else []
+        parts += ["the command"] if output.command else []
     if keep.arrays:
-        parts += _bulk_words(output, kept)
+        parts += _lost_parts(output, kept)
+    if not parts:
+        return ""
+    lost = f"{', '.join(parts)}: {_error_reason(why)}"
     if kept is not None and _has_bulk(kept):
-        return f"of trial {record.number} all was kept but {', '.join(parts)}: {_error_reason(why)}" if parts else ""
+        return f"of trial {record.number} all was kept but {lost}"
     rest = "numbers and curves" if kept is not None else "numbers"
-    return (
-        f"of trial {record.number} only {rest} were kept, not {', '.join(parts)}: {_error_reason(why)}" if parts else ""
-    )
+    return f"of trial {record.number} only {rest} were kept, not {lost}"
 
 
-def _bulk_words(output: TrialOutput, kept: TrialOutput | None) -> list[str]:
+def _lost_parts(output: TrialOutput, kept: TrialOutput | None) -> list[str]:
     """What of arrays, images, snapshots and artifacts is in ``output`` alone."""
-    words = []
+    parts = []
     if kept is None or not _has_bulk(kept):
-        words += [*output.arrays, *(["the image"] if output.image is not None else [])]
-        words += [f"{len(output.snapshots)} snapshots"] if output.snapshots else []
+        parts += [*output.arrays, *(["the image"] if output.image is not None else [])]
+        parts += [f"{len(output.snapshots)} snapshots"] if output.snapshots else []
     if output.artifacts:
         mb = sum(map(len, output.artifacts.values())) / 1e6
-        words.append(f"{len(output.artifacts)} artifact{'' if len(output.artifacts) == 1 else 's'} ({mb:.3g} MB)")
-    return words
+        parts.append(f"{len(output.artifacts)} artifact{'' if len(output.artifacts) == 1 else 's'} ({mb:.3g} MB)")
+    return parts
 
 
 def read_record(path: Path) -> TrialRecord:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -35,29 +35,29 @@ def refresh_due(elapsed: float, cost: float) -> bool:
 class Store:
     """The results of one study, held by one driver. Make it with :meth:`open`."""
 
-    def __init__(self, path: Path, meta: StudyMeta, held: lock.Lock, found: contents.StoreContents) -> None:
+    def __init__(self, path: Path, meta: StudyMeta, held: lock.Lock, loaded: contents.StoreContents) -> None:
         self.path = path
         self.folder = names.folder_of(path)
-        self.id = found.store_id
-        self.meta = meta if found.previous is None else _going_on(found.previous, meta)
-        self.previous = found.previous if found.previous is not None and found.previous.config_json else None
+        self.id = loaded.store_id
+        self.meta = meta if loaded.previous is None else _continue_meta(loaded.previous, meta)
+        self.previous = loaded.previous if loaded.previous is not None and loaded.previous.config_json else None
         """What the results said of their study; None for new ones, and for rebuilt ones that no longer know."""
-        self.damaged = found.damaged
+        self.damaged = loaded.damaged
         """Files that could not be read, one line each; they are in ``NAME.trials/damaged``."""
         self.begun = False
         """Set once a trial is on its way: from then on the store is kept, whatever becomes of it."""
         self.trouble = ""
         """Why the last refresh failed; "" while all is well. The trials' own files do not depend on it."""
         self._lock = held
-        self._pack = found.pack
-        self._rows = dict(found.rows)
+        self._pack = loaded.pack
+        self._rows = dict(loaded.rows)
         self._records = {number: row.record for number, row in self._rows.items()}
         self._sha256: dict[int, str] = {}
         self._unread: set[int] = set()
-        self._new = found.previous is None
+        self._new = loaded.previous is None
         self._changed = False
         self._finished = False
-        self._said: RunSnapshot | None = None
+        self._snapshot: RunSnapshot | None = None
         self._refreshed, self._cost = -float("inf"), 0.0
 
     @classmethod
@@ -69,20 +69,16 @@ class Store:
         """
         path = Path(path).absolute()
         folder = names.folder_of(path)
-        try:
+        with refuse_unwritable(path):
             contents.refuse_foreign(path, folder)
             held = lock.acquire(folder)
-        except OSError as error:
-            raise UnusableResults(str(unwritable_error(path, error))) from error
-        try:
-            store = cls(path, meta, held, contents.load_and_tidy(path, folder))
-            store._write_first_index()
-        except BaseException as error:
-            contents.remove_if_empty(folder)
-            held.release()
-            if isinstance(error, OSError):
-                raise UnusableResults(str(unwritable_error(path, error))) from error
-            raise
+            try:
+                store = cls(path, meta, held, contents.load_and_tidy(path, folder))
+                store._write_first_index()
+            except BaseException:
+                contents.remove_if_empty(folder)
+                held.release()
+                raise
         return store
 
     def _write_first_index(self) -> None:
@@ -95,7 +91,7 @@ class Store:
 
     def describe(self, meta: StudyMeta) -> None:
         """Say more of the study than was known when the store was opened."""
-        self.meta = _going_on(self.meta, meta)
+        self.meta = _continue_meta(self.meta, meta)
         if self._pack is None:
             contents.write_card(self.folder, self.id, self.meta)
 
@@ -112,7 +108,7 @@ class Store:
         number = record.number
         if self._records.get(number) == record:
             return
-        row = index.TrialRow(record, names.shard_path(self.folder, number), f"/{layout.TRIAL}", None)
+        row = index.TrialRow(record, names.shard_path(self.folder, number))
         if written is None:
             self._unread.add(number)
         else:
@@ -156,9 +152,10 @@ class Store:
             self._write_index()
             self.trouble = ""
         except OSError as error:
-            self.trouble = str(unwritable_error(self.path, error))
+            failure = unwritable_error(self.path, error)
+            self.trouble = str(failure)
             if force:
-                raise unwritable_error(self.path, error) from error
+                raise failure from error
         finally:
             self._refreshed = time.monotonic()
             self._cost = self._refreshed - started
@@ -167,7 +164,7 @@ class Store:
         self._move_pack_aside()
         self._read_tiles()
         head = index.ResultsHeader(layout.INDEX, self.id, "", self.meta)
-        index.write(self.path, head, self._sorted_rows())
+        index.write(self.path, head, index.sort_rows(self._rows))
         self._changed = False
 
     def _move_pack_aside(self) -> None:
@@ -175,7 +172,7 @@ class Store:
         if self._pack is None:
             return
         second = contents.pack_path(self.folder, self._pack)
-        files.second_name(self.path, second)
+        files.add_second_name(self.path, second)
         for number in self._pack_numbers():
             self._rows[number] = replace(self._rows[number], file=second)
         self._pack = None
@@ -184,9 +181,6 @@ class Store:
         for number in sorted(self._unread):
             self._rows[number] = contents.with_tile(self._rows[number])
         self._unread.clear()
-
-    def _sorted_rows(self) -> list[index.TrialRow]:
-        return [self._rows[number] for number in sorted(self._rows)]
 
     def finish(self) -> Path:
         """Pack everything into ``NAME.h5``, remove the folder, give the store back; returns the file.
@@ -200,14 +194,17 @@ class Store:
             head = index.ResultsHeader(layout.PACKED, self.id, secrets.token_hex(8), self.meta)
             try:
                 altered = self._altered_trials()
-                failed = index.pack(self.path, head, self._sorted_rows(), altered)
+                failed = index.pack(self.path, head, index.sort_rows(self._rows), altered)
             except (OSError, StoreError) as error:
                 raise StoreError(
-                    f"{self.path}: the trials cannot be packed into one file: {_error_reason(error)}; "
+                    f"{self.path}: the trials cannot be packed into one file: {error_reason(error)}; "
                     f"nothing is lost, they are in {self.folder}"
                 ) from error
             for number, why in failed.items():
-                self._set_aside(number, why)
+                path = self._rows[number].file
+                if path.exists() and path == names.shard_path(self.folder, number):
+                    contents.set_aside(path)
+                self.damaged = (*self.damaged, one_line(f"trial {number}: {why}"))
         contents.remove(self.folder)
         self._lock.release()
         self._finished = True
@@ -219,18 +216,12 @@ class Store:
         Those of earlier drivers may be damaged, as long as HDF5 does not crash or hang on them. Raises StoreError
         where it does, on an older pack.
         """
-        found = isolated.deadly([row for number, row in self._rows.items() if number not in self._sha256])
+        altered = isolated.find_deadly([row for number, row in self._rows.items() if number not in self._sha256])
         for number, expected in self._sha256.items():
             with contextlib.suppress(OSError):  # a missing file shows when it is packed
                 if files.sha256(self._rows[number].file) != expected:
-                    found[number] = "its bytes changed since its worker wrote it"
-        return found
-
-    def _set_aside(self, number: int, why: str) -> None:
-        path = self._rows[number].file
-        if path.parent == self.folder and path.exists() and names.shard_number(path) is not None:
-            contents.set_aside(path)
-        self.damaged = (*self.damaged, one_line(f"trial {number}: {why}"))
+                    altered[number] = "its bytes changed since its worker wrote it"
+        return altered
 
     def close(self) -> None:
         """Give the store back as it is, to go on with later. One in which nothing was begun is removed.
@@ -254,15 +245,15 @@ class Store:
     def write_status(self, snapshot: RunSnapshot) -> None:
         """Tell other processes where the run is: :meth:`Results.status` reads it."""
         owner = self._lock.owner
-        self._said = snapshot
+        self._snapshot = snapshot
         self._lock.beat()
         self._write_status({"host": owner.host, "pid": owner.pid, "since": owner.since}, snapshot)
 
     def _write_last_words(self) -> bool:
         """Leave word of how many trials were asked for, where some of them are missing; whether any is left."""
-        missing = self._said is not None and self._said.total > len(self._records)
-        if self._said is not None and missing:
-            self._write_status({}, self._said)
+        missing = self._snapshot is not None and self._snapshot.total > len(self._records)
+        if self._snapshot is not None and missing:
+            self._write_status({}, self._snapshot)
         else:
             (self.folder / contents.STATUS).unlink(missing_ok=True)
         return missing
@@ -270,11 +261,11 @@ class Store:
     def _write_status(self, driver: Mapping[str, Any], snapshot: RunSnapshot) -> None:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         with contextlib.suppress(OSError):  # nothing depends on it
-            said = {**driver, "updated": now, "run": snapshot}
-            files.write_text(self.folder / contents.STATUS, codec.dumps(said), durable=False)
+            status = {**driver, "updated": now, "run": snapshot}
+            files.write_text(self.folder / contents.STATUS, codec.dumps(status), durable=False)
 
 
-def _going_on(before: StudyMeta, meta: StudyMeta) -> StudyMeta:
+def _continue_meta(before: StudyMeta, meta: StudyMeta) -> StudyMeta:
     """``meta`` with the time at which the study began, and with what was known of its origin."""
     provenance = {**before.provenance, **meta.provenance}
     return replace(meta, created=before.created or meta.created, provenance=provenance)
@@ -282,8 +273,19 @@ def _going_on(before: StudyMeta, meta: StudyMeta) -> StudyMeta:
 
 def unwritable_error(path: Path, error: OSError) -> StoreError:
     """The error for a results file that cannot be written, in one line."""
-    return StoreError(f"{path}: the results cannot be written there: {_error_reason(error)}")
+    return StoreError(f"{path}: the results cannot be written there: {error_reason(error)}")
 
 
-def _error_reason(error: OSError | StoreError) -> str:
-    return one_line((error.strerror if isinstance(error, OSError) else None) or str(error))
+@contextlib.contextmanager
+def refuse_unwritable(path: Path) -> Iterator[None]:
+    """Raise UnusableResults for an OSError inside: the results ``path`` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UnusableResults(str(unwritable_error(path, error))) from error
+
+
+def error_reason(error: OSError | StoreError) -> str:
+    """Why, in one line: the system's own words where it has some."""
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return one_line(strerror or str(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -25,8 +25,6 @@ _FIELDS = (
     *("worker", "host", "job", "device", "seed"),
 )
 _FOLDERS = (layout.PARAMS, layout.METRICS)
-TEXTS = ("message", "origin", "started", "worker", "host", "job", "device")
-"""Fields that are free text."""
 
 
 # --- writing ------------------------------------------------------------------------------------------
@@ -41,11 +39,11 @@ def write(
         nexus.create_group(table, folder, "NXcollection")
     for name, values in _column_values(records).items():
         folder, _, last = name.partition("/")
-        made = _write_column(
+        dataset = _write_column(
             table[folder] if last else table, names.encode(last or name), values, _typed_column(name, values)
         )
         if name in _UNITS:
-            nexus.write_attribute(made, "units", _UNITS[name])
+            nexus.write_attribute(dataset, "units", _UNITS[name])
     nexus.write_attribute(table["error"], "long_name", metric)
     nexus.write_numbers(table, layout.SHA256, nexus.encode_texts(seals))
     blobs = [text.encode() for text in texts]
@@ -55,12 +53,12 @@ def write(
 
 def _column_values(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
     """Column name -> one value a row; parameters are ``params/NAME``, metrics ``metrics/NAME``."""
-    found = {name: [_plain_value(name, getattr(record, name)) for record in records] for name in _FIELDS}
+    columns = {name: [_plain_value(name, getattr(record, name)) for record in records] for name in _FIELDS}
     for folder in _FOLDERS:
         rows = [getattr(record, folder) for record in records]
         for name in dict.fromkeys(name for row in rows for name in row):
-            found[f"{folder}/{name}"] = [codec.scalar(row.get(name, _MISSING)) for row in rows]
-    return found
+            columns[f"{folder}/{name}"] = [codec.scalar(row.get(name, _MISSING)) for row in rows]
+    return columns
 
 
 def _plain_value(name: str, value: Any) -> Any:
@@ -73,45 +71,48 @@ def _plain_value(name: str, value: Any) -> Any:
 
 def _write_column(parent: h5py.Group, name: str, values: list[Any], column: Column | None) -> h5py.Dataset:
     """One column in the type that all of its values have; JSON texts where they have none in common."""
-    if column is not None and column.dtype != object:
-        return nexus.write_numbers(parent, name, column)
-    texts = values if column is not None else ["" if v is _MISSING else codec.dumps(v) for v in values]
     if column is None:
-        made = nexus.write_numbers(parent, name, nexus.encode_texts(texts))
-        nexus.write_attribute(made, layout.ENCODING, layout.JSON)
-        return made
-    data = nexus.encode_texts(texts, layout.LONGEST)
-    made = nexus.write_numbers(parent, name, data)
-    if data.itemsize > layout.LONGEST - 4 and any(len(nexus.clean(one).encode()) > layout.LONGEST for one in texts):
-        nexus.write_attribute(made, layout.SHORTENED, True)
-    return made
+        texts = ["" if value is _MISSING else codec.dumps(value) for value in values]
+        dataset = nexus.write_numbers(parent, name, nexus.encode_texts(texts))
+        nexus.write_attribute(dataset, layout.ENCODING, layout.JSON)
+        return dataset
+    if column.dtype != object:
+        return nexus.write_numbers(parent, name, column)
+    data = nexus.encode_texts(values, layout.LONGEST)
+    dataset = nexus.write_numbers(parent, name, data)
+    # A cut leaves at most three bytes of a character away: only where the longest comes so near was any text cut.
+    if data.itemsize > layout.LONGEST - 4 and any(len(nexus.clean(text).encode()) > layout.LONGEST for text in values):
+        nexus.write_attribute(dataset, layout.SHORTENED, True)
+    return dataset
 
 
 def _typed_column(name: str, values: Sequence[Any]) -> Column | None:
     """The values in the one type that they have, texts as objects; None where they have none in common."""
-    said = [value for value in values if value is not _MISSING]
-    kinds = {type(value) for value in said}
-    whole = len(said) == len(values)
+    present = [value for value in values if value is not _MISSING]
+    kinds = {type(value) for value in present}
+    complete = len(present) == len(values)
     if name in _REAL:
         return np.array(values, np.float64)
-    if name in _WHOLE or (kinds == {int} and whole):
+    if name in _WHOLE or (kinds == {int} and complete):
+        # A larger integer, a random seed say, has no type in HDF5: the column is then one of JSON.
         if all(value in nexus.INT64 for value in values):
             return np.array(values, np.int64)
-    elif kinds == {bool} and whole:
+    elif kinds == {bool} and complete:
         return np.array(values, np.bool_)
-    elif kinds and kinds <= {float, int, type(None)} and _exact_as_float(said):
+    elif kinds and kinds <= {float, int, type(None)} and _exact_as_float(present):
+        # What a trial lacks is NaN, so that a column with gaps stays one of numbers.
         numbers = [float("nan") if value is None or value is _MISSING else float(value) for value in values]
         return np.array(numbers, np.float64)
-    elif kinds <= {str} and whole:
+    elif kinds <= {str} and complete:
         return _object_column(values)
     return None
 
 
 def _object_column(values: Iterable[Any]) -> Column:
     listed = list(values)
-    made = np.empty(len(listed), object)
-    made[:] = listed
-    return made
+    column = np.empty(len(listed), object)
+    column[:] = listed
+    return column
 
 
 def _exact_as_float(values: Iterable[Scalar]) -> bool:
@@ -140,7 +141,8 @@ def history_of(records: Sequence[TrialRecord], direction: Direction) -> dict[str
         [_plain_value("error", record.error) if record.state is TrialState.COMPLETE else np.nan for record in records],
         np.float64,
     )
-    best = (np.fmin if direction == "minimize" else np.fmax).accumulate(errors) if len(errors) else errors
+    better = np.fmin if direction == "minimize" else np.fmax  # of a number and NaN they take the number
+    best = better.accumulate(errors) if len(errors) else errors
     return {"number": np.array([r.number for r in records], np.int64), "error": errors, "best_so_far": best}
 
 
@@ -179,60 +181,34 @@ def read_column(table: h5py.Group, name: str) -> Column:
     values = data[()]
     if values.dtype.kind != "S":
         return np.asarray(values)
-    texts = _decode_texts(values)
+    # All texts at once: none holds NUL.
+    texts = b"\0".join(values.tolist()).decode().split("\0") if len(values) else []
     if nexus.read_attribute(data, layout.ENCODING) == layout.JSON:
         return _object_column(codec.loads(text) if text else None for text in texts)
     return _object_column(texts)
 
 
-def _decode_texts(values: NDArray[np.bytes_]) -> list[str]:
-    """The same as str, all at once: no text holds NUL."""
-    return b"\0".join(values.tolist()).decode().split("\0") if len(values) else []
-
-
 def read_columns(table: h5py.Group) -> dict[str, Column]:
     """Every column: fields, ``params/NAME``, ``metrics/NAME``. Raises KeyError or ValueError on damage."""
-    found, shortened = {}, []
+    columns, shortened = {}, []
     for folder in ("", *_FOLDERS):
         group = table[folder] if folder else table
         for link in _FIELDS if not folder else group:
             name = f"{folder}/{names.decode(link)}" if folder else link
-            found[name] = read_column(group, link)
+            columns[name] = read_column(group, link)
             if layout.SHORTENED in group[link].attrs:
                 shortened.append(name)
     if shortened:
-        found |= {name: column for name, column in columns_of(read(table)).items() if name in shortened}
-    return found
+        columns |= {name: column for name, column in columns_of(read(table)).items() if name in shortened}
+    return columns
 
 
 def columns_of(records: Sequence[TrialRecord]) -> dict[str, Column]:
     """The same columns of records in memory."""
-    found = {}
+    columns = {}
     for name, values in _column_values(records).items():
-        typed = _typed_column(name, values)
-        found[name] = typed if typed is not None else _object_column(None if v is _MISSING else v for v in values)
-    return found
-
-
-def joined(a: Mapping[str, Column], b: Mapping[str, Column]) -> dict[str, Column]:
-    """The rows of ``a``, then those of ``b``, in the order of their numbers."""
-    sizes = [len(part["number"]) for part in (a, b)]
-    order = np.argsort(np.concatenate([a["number"], b["number"]]), kind="stable")
-    found = {}
-    for name in dict.fromkeys([*a, *b]):
-        parts = [part.get(name) for part in (a, b)]
-        found[name] = _join_column(parts, sizes)[order]
-    return found
-
-
-def _join_column(parts: Sequence[Column | None], sizes: Sequence[int]) -> Column:
-    kinds = {part.dtype for part in parts if part is not None}
-    if len(kinds) == 1 and all(part is not None for part in parts):
-        return np.concatenate([part for part in parts if part is not None])
-    if kinds <= {np.dtype(np.float64), np.dtype(np.int64)} and all(
-        _exact_as_float(part.tolist()) for part in parts if part is not None
-    ):
-        filled = [np.full(size, np.nan) if part is None else part for part, size in zip(parts, sizes, strict=True)]
-        return np.concatenate(filled).astype(np.float64)
-    lists = [[None] * size if part is None else part.tolist() for part, size in zip(parts, sizes, strict=True)]
-    return _object_column(value for values in lists for value in values)
+        column = _typed_column(name, values)
+        if column is None:
+            column = _object_column(None if value is _MISSING else value for value in values)
+        columns[name] = column
+    return columns

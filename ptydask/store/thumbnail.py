@@ -14,9 +14,9 @@ SIDE = 128
 def make(image: NDArray[Any]) -> NDArray[np.uint8]:
     """(128, 128) uint8 of a (y, x) image: aspect kept, darkest 1 and brightest 255, 0 around it."""
     data = np.asarray(image, dtype=np.float64)
-    made = np.zeros((SIDE, SIDE), np.uint8)
+    picture = np.zeros((SIDE, SIDE), np.uint8)
     if data.ndim != 2 or 0 in data.shape or not np.isfinite(data).any():
-        return made
+        return picture
     low, high = data[np.isfinite(data)].min(), data[np.isfinite(data)].max()
     data = np.nan_to_num(data, nan=low, posinf=high, neginf=low)
     scale = SIDE / max(data.shape)
@@ -25,8 +25,8 @@ def make(image: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = small.min(), small.max()
     grey = (small - low) / (high - low) if high > low else np.zeros_like(small)
     top, left = (SIDE - rows) // 2, (SIDE - columns) // 2
-    made[top : top + rows, left : left + columns] = np.round(1 + 254 * grey).astype(np.uint8)
-    return made
+    picture[top : top + rows, left : left + columns] = np.round(1 + 254 * grey).astype(np.uint8)
+    return picture
 
 
 def _resize(data: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
@@ -41,14 +41,11 @@ def _resize(data: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
 
 def create_stack(group: h5py.Group, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
     """An empty stack of thumbnails. One tile each, all alike, so that tiles are copied as they lie."""
+    if 0 in shape:  # HDF5 has no chunks of nothing
+        return group.create_dataset(name, shape=shape, dtype=np.uint8)
+    tile = (*[1] * (len(shape) - 2), SIDE, SIDE)
     return group.create_dataset(
-        name,
-        shape=shape,
-        dtype=np.uint8,
-        chunks=(*[1] * (len(shape) - 2), SIDE, SIDE) if 0 not in shape else None,
-        compression="gzip" if 0 not in shape else None,
-        compression_opts=1 if 0 not in shape else None,
-        fletcher32=0 not in shape,
+        name, shape=shape, dtype=np.uint8, chunks=tile, compression="gzip", compression_opts=1, fletcher32=True
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -41,7 +41,7 @@ def write(
     ``text`` is the record as JSON, where it is at hand.
     """
     group = nexus.create_group(parent, name, "NXprocess")
-    _say_of(group, record, direction, metric)
+    _write_record_attributes(group, record, direction, metric)
     if lost:
         nexus.write_attribute(group, "lost", lost)
     nexus.write_text(group, layout.RECORD_JSON, text or codec.record_to_json(record))
@@ -57,24 +57,26 @@ def write(
     return group
 
 
-def _say_of(group: h5py.Group, record: TrialRecord, direction: Direction, metric: str) -> None:
+def _write_record_attributes(group: h5py.Group, record: TrialRecord, direction: Direction, metric: str) -> None:
     columns = {field.name: getattr(record, field.name) for field in fields(record)}
     columns["error"] = float("nan") if record.error is None else record.error
     nexus.write_facts(group, {k: v for k, v in columns.items() if k not in _ASIDE and v is not None})
     nexus.write_facts(group, {"error_metric": metric, "direction": direction})
 
 
-def _say_more(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
+def _write_engine_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
     """What the engine says of its trial."""
     taken = set(group.attrs)
     nexus.write_facts(group, {k if k not in taken else f"engine_{k}": v for k, v in _encode_keys(attributes).items()})
 
 
-def say_again(group: h5py.Group, source: h5py.Group, record: TrialRecord, *, direction: Direction, metric: str) -> None:
+def copy_description(
+    group: h5py.Group, source: h5py.Group, record: TrialRecord, *, direction: Direction, metric: str
+) -> None:
     """Give ``group`` the attributes of the trial's group ``source``, sealed or not: facts are not read from there."""
-    said = nexus.read_text(source, layout.ATTRIBUTES_JSON)
-    _say_of(group, record, direction, metric)
-    _say_more(group, codec.loads(said) if said else {})
+    text = nexus.read_text(source, layout.ATTRIBUTES_JSON)
+    _write_record_attributes(group, record, direction, metric)
+    _write_engine_attributes(group, codec.loads(text) if text else {})
     nexus.copy_attributes(
         source, group, ("default", "lost", layout.ARRAYS_DROPPED, layout.MERGED_STORE, layout.MERGED_NUMBER)
     )
@@ -85,7 +87,7 @@ def _encode_keys(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_output(group: h5py.Group, output: TrialOutput, keep: KeepOptions, metric: str) -> None:
-    _say_more(group, output.attributes)
+    _write_engine_attributes(group, output.attributes)
     nexus.write_text(group, layout.ATTRIBUTES_JSON, codec.dumps(output.attributes))
     if output.log:
         nexus.write_text(group, layout.LOG, output.log)
@@ -110,11 +112,13 @@ def _write_output(group: h5py.Group, output: TrialOutput, keep: KeepOptions, met
 
 def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> None:
     columns = {_column_name(name): np.asarray(values) for name, values in curve.items()}
-    values = [name for name in columns if name != layout.STEP]
-    linked = metric if metric in curve and "error" not in columns else None
-    signals = values if linked is None else [_column_name(linked), *(n for n in values if n != _column_name(linked))]
+    signals = [name for name in columns if name != layout.STEP]
+    # The study's metric comes first, and is to be found as ``error`` in every study.
+    linked = _column_name(metric) if metric in curve and "error" not in columns else None
+    if linked is not None:
+        signals = [linked, *(name for name in signals if name != linked)]
     axes = [layout.STEP] if layout.STEP in columns else []
-    made = nexus.create_plot(
+    plot = nexus.create_plot(
         group,
         layout.CURVE,
         signal=(signals or [layout.STEP])[0],
@@ -123,9 +127,9 @@ def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> No
         title=f"trial {group.attrs['number']}",
     )
     for name, data in columns.items():
-        nexus.write_numbers(made, name, data)
+        nexus.write_numbers(plot, name, data)
     if linked is not None:
-        made["error"] = h5py.SoftLink(_column_name(linked))
+        plot["error"] = h5py.SoftLink(linked)
 
 
 def _column_name(name: str) -> str:
@@ -140,12 +144,14 @@ def _write_arrays(group: h5py.Group, arrays: Mapping[str, Quantity]) -> None:
 
 
 def _write_image(group: h5py.Group, image: Image) -> None:
-    title = f"trial {group.attrs['number']}: {image.title}" if image.title else f"trial {group.attrs['number']}"
-    made = nexus.create_plot(group, layout.IMAGE, signal=layout.DATA, axes=["y", "x"], title=title)
-    data = nexus.write_array(made, layout.DATA, Quantity(image.data, image.units, image.title))
+    title = f"trial {group.attrs['number']}"
+    if image.title:
+        title += f": {image.title}"
+    plot = nexus.create_plot(group, layout.IMAGE, signal=layout.DATA, axes=["y", "x"], title=title)
+    data = nexus.write_array(plot, layout.DATA, Quantity(image.data, image.units, image.title))
     nexus.write_attribute(data, "interpretation", "image")
     for axis, centres in (("y", image.y), ("x", image.x)):
-        nexus.write_array(made, axis, Quantity(centres, image.axis_units, axis))
+        nexus.write_array(plot, axis, Quantity(centres, image.axis_units, axis))
 
 
 # --- reading ----------------------------------------------------------------------------------------
@@ -162,11 +168,10 @@ def read_tile(group: h5py.Group) -> bytes | None:
     return thumbnail.read_tile(group[layout.THUMBNAIL]) if layout.THUMBNAIL in group else None
 
 
-def read_aim(group: h5py.Group) -> tuple[Direction, str]:
+def read_objective(group: h5py.Group) -> tuple[Direction, str]:
     """Which way the study goes, and its error metric, as the trial's group says."""
-    return "maximize" if nexus.read_attribute(group, "direction") == "maximize" else "minimize", nexus.read_attribute(
-        group, "error_metric"
-    )
+    direction: Direction = "maximize" if nexus.read_attribute(group, "direction") == "maximize" else "minimize"
+    return direction, nexus.read_attribute(group, "error_metric")
 
 
 def disagreeing_attributes(group: h5py.Group, record: TrialRecord) -> list[str]:
@@ -187,22 +192,22 @@ def read_curve(group: h5py.Group) -> dict[str, Any]:
     if layout.CURVE not in group:
         return {}
     curve = h5py.h5g.open(group.id, layout.CURVE.encode())  # ten thousand curves at a time: h5py's own ways are slow
-    found = {}
+    columns = {}
     for name in curve:
         if name != b"title" and curve.links.get_info(name).type == h5py.h5l.TYPE_HARD:
             data = h5py.h5d.open(curve, name)
             column = np.empty(data.shape, data.dtype)
             data.read(h5py.h5s.ALL, h5py.h5s.ALL, column)
-            found[names.decode(name.decode())] = column
-    return found
+            columns[names.decode(name.decode())] = column
+    return columns
 
 
 def read_image(group: h5py.Group) -> Image | None:
     """The picture with its axes; None where none was kept."""
     if layout.IMAGE not in group:
         return None
-    made = group[layout.IMAGE]
-    data, y, x = (made[name] for name in (layout.DATA, "y", "x"))
+    plot = group[layout.IMAGE]
+    data, y, x = (plot[name] for name in (layout.DATA, "y", "x"))
     return Image(
         data=data[()],
         y=y[()],
@@ -215,30 +220,22 @@ def read_image(group: h5py.Group) -> Image | None:
 
 def array_paths(group: h5py.Group) -> dict[str, str]:
     """Array name -> path of its dataset below the group."""
-    found = {name: name for name, _ in _datasets(group) if name not in _NO_ARRAYS}
-    return {
-        names.decode(name.removeprefix("array_") if _was_renamed(name) else name): path for name, path in found.items()
-    }
+    paths = {}
+    for name in group:
+        is_link = not isinstance(group.get(name, getlink=True), h5py.HardLink)
+        if name in _NO_ARRAYS or is_link or not isinstance(group[name], h5py.Dataset):
+            continue
+        plain = name.removeprefix("array_")
+        paths[names.decode(plain if plain in _RESERVED else name)] = name
+    return paths
 
 
 def snapshot_paths(group: h5py.Group) -> dict[int, dict[str, str]]:
     """Step -> array name -> path of its dataset below the group."""
     if layout.SNAPSHOTS not in group:
         return {}
-    return {
-        layout.snapshot_step(step): {
-            array: f"{layout.SNAPSHOTS}/{step}/{path}" for array, path in array_paths(taken).items()
-        }
-        for step, taken in group[layout.SNAPSHOTS].items()
-    }
-
-
-def _was_renamed(name: str) -> bool:
-    return name.removeprefix("array_") in _RESERVED
-
-
-def _datasets(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
-    """The group's own datasets, without links to others."""
-    for name in group:
-        if isinstance(group.get(name, getlink=True), h5py.HardLink) and isinstance(group[name], h5py.Dataset):
-            yield name, group[name]
+    steps = {}
+    for name, snapshot in group[layout.SNAPSHOTS].items():
+        above = f"{layout.SNAPSHOTS}/{name}"
+        steps[layout.snapshot_step(name)] = {array: f"{above}/{path}" for array, path in array_paths(snapshot).items()}
+    return steps

@@ -14,15 +14,15 @@ def dataset_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
     Raises OSError for a file that is no HDF5 or is cut off.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def visit(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name] = tuple(item.shape or ())
+            shapes[name] = tuple(item.shape or ())
 
     with files.open_read_only(path) as file:
         file.visititems(visit)
-    return found
+    return shapes
 
 
 def dataset_shape(path: Path, key: str) -> tuple[int, ...] | None:

@@ -82,35 +82,35 @@ def read(path: Path, *, without: Collection[str] = (), large: bool = True) -> Pt
     """
     try:
         with files.open_read_only(path) as file:
-            found = {name: _load_item(item, large) for name, item in file.items() if name not in without}
-            model = _build_model(found, str(file.attrs.get(_PROVENANCE, "")))
+            values = {name: _load_item(item, large) for name, item in file.items() if name not in without}
+            model = _build_model(values, str(file.attrs.get(_PROVENANCE, "")))
     except files.BROKEN as error:
         raise StoreError(f"{path}: not readable as a model file of PtyRAD: {one_line(str(error))}") from error
-    why = _implausible_reason(model)
-    if why:
-        raise StoreError(f"{path}: not a model file of PtyRAD: {why}")
+    reason = _implausible_reason(model)
+    if reason:
+        raise StoreError(f"{path}: not a model file of PtyRAD: {reason}")
     return model
 
 
-def _build_model(found: Mapping[str, Any], provenance: str) -> PtyradModel:
+def _build_model(values: Mapping[str, Any], provenance: str) -> PtyradModel:
     """Of what was loaded under PtyRAD's names. Raises ValueError or TypeError where it is of another kind."""
-    losses = np.asarray(found.get("loss_iters", ()), float).reshape(-1, 2)
-    seed = found.get("random_seed")
+    losses = np.asarray(values.get("loss_iters", ()), float).reshape(-1, 2)
+    seed = values.get("random_seed")
     return PtyradModel(
-        version=str(found.get("ptyrad_version", "")),
+        version=str(values.get("ptyrad_version", "")),
         tensors={
             name: np.asarray(value, None if isinstance(value, np.ndarray) else np.float32)
-            for name, value in _as_dict(found.get("optimizable_tensors")).items()
+            for name, value in _as_dict(values.get("optimizable_tensors")).items()
         },
-        attributes=_as_dict(found.get("model_attributes")),
-        params=_arrays_to_lists(_as_dict(found.get("params"))),
+        attributes=_as_dict(values.get("model_attributes")),
+        params=_arrays_to_lists(_as_dict(values.get("params"))),
         losses=losses,
-        seconds=np.asarray(found.get("iter_times", ()), float).reshape(-1),
-        iteration=int(found.get("niter") or (losses[-1, 0] if len(losses) else 0)),
+        seconds=np.asarray(values.get("iter_times", ()), float).reshape(-1),
+        iteration=int(values.get("niter") or (losses[-1, 0] if len(losses) else 0)),
         seed=None if seed is None else int(seed),
-        indices=np.asarray(found.get("indices", ()), int).reshape(-1),
+        indices=np.asarray(values.get("indices", ()), int).reshape(-1),
         provenance=provenance,
-        others={name: value for name, value in found.items() if name not in _FIELDS},
+        others={name: value for name, value in values.items() if name not in _FIELDS},
     )
 
 
@@ -139,19 +139,19 @@ def _as_dict(value: Any) -> dict[str, Any]:
 def _arrays_to_lists(value: Any) -> Any:
     """Params as a params file has them: lists in place of arrays."""
     if isinstance(value, dict):
-        return {name: _arrays_to_lists(part) for name, part in value.items()}
+        return {name: _arrays_to_lists(item) for name, item in value.items()}
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _load_item(item: h5py.Group | h5py.Dataset, large: bool) -> Any:
     """A group as a dict, a dataset as the value that PtyRAD wrote."""
     if isinstance(item, h5py.Group):
-        return {name: _load_item(part, large) for name, part in item.items()}
+        return {name: _load_item(member, large) for name, member in item.items()}
     if not large and item.dtype.kind in "fciub" and item.nbytes > _SMALL:
         return np.broadcast_to(np.zeros((), item.dtype), item.shape)
     value = codec.scalar(item[()])
     if isinstance(value, np.ndarray) and value.dtype == object:
-        return [_decode_bytes(one) for one in value.ravel()]
+        return [_decode_bytes(element) for element in value.ravel()]
     return _value_of(_decode_bytes(value)) if isinstance(value, bytes | str) else value
 
 
@@ -190,8 +190,8 @@ def _save_dict(contents: Mapping[str, Any], group: h5py.Group) -> None:
     for name, value in contents.items():
         if isinstance(value, Mapping):
             _save_dict(value, group.create_group(str(name)))
-        elif isinstance(value, list | tuple) and value and all(isinstance(one, Mapping) for one in value):
-            _save_dict({str(i): one for i, one in enumerate(value)}, group.create_group(str(name)))
+        elif isinstance(value, list | tuple) and value and all(isinstance(element, Mapping) for element in value):
+            _save_dict({str(i): element for i, element in enumerate(value)}, group.create_group(str(name)))
         else:
             data = _to_dataset_value(value)
             packed = {"compression": "gzip", "shuffle": True} if getattr(data, "nbytes", 0) > _SMALL else {}
@@ -207,9 +207,9 @@ def _to_dataset_value(value: Any) -> Any:
     if value is None:
         return _NONE
     if isinstance(value, list | tuple):
-        if all(isinstance(one, bool | int | float | np.number) for one in value):
+        if all(isinstance(element, bool | int | float | np.number) for element in value):
             return np.array(value)
-        if all(isinstance(one, str) for one in value):
+        if all(isinstance(element, str) for element in value):
             return np.array(value, dtype=h5py.string_dtype("utf-8"))
         return str(value)
     return value if isinstance(value, bool | int | float | str | np.generic | np.ndarray) else str(value)

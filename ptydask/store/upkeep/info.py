@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ptydask.errors import StoreError
-from ptydask.model import TrialRecord, TrialState, best_of
-from ptydask.store import checkpoints, contents, files, index, layout, lock, names, nexus, reader, trialgroup
+from ptydask.model import TrialRecord, best_of, count_states, parameter_names
+from ptydask.store import checkpoints, codec, contents, files, index, layout, lock, names, nexus, reader, trialgroup
 from ptydask.store.upkeep import sizes
-
-_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
 def collect_info(path: Path) -> dict[str, Any]:
@@ -26,7 +23,7 @@ def collect_info(path: Path) -> dict[str, Any]:
         records = results.records()
         root = _root_info(path)
         rows = _trial_rows(path, folder)
-    holdings = sizes.of_rows(rows)
+    holdings = sizes.measure_trials(rows)
     best = best_of(records, meta.direction)
     owner = lock.owner_of(folder)
     return {
@@ -42,11 +39,11 @@ def collect_info(path: Path) -> dict[str, Any]:
         "store_id": results.id,
         "trials": _trial_counts(records, holdings),
         "best": None if best is None else {"number": best.number, "error": best.error, "params": dict(best.params)},
-        "parameters": _parameters(meta.search_space_json, records),
+        "parameters": list(codec.search_space(meta)) or parameter_names(records),
         "bytes": _byte_counts(path, rows, holdings.values()),
         "ratio": _compression_ratio(holdings.values()),
         "compression": _describe_compression(rows, holdings),
-        "unfinished": checkpoints.count(folder) if folder.is_dir() else 0,
+        "unfinished": checkpoints.count(folder),
         "driver": "" if owner is None else str(owner),
         "provenance": dict(meta.provenance),
     }
@@ -54,9 +51,9 @@ def collect_info(path: Path) -> dict[str, Any]:
 
 def _root_info(path: Path) -> dict[str, Any]:
     with files.open_read_only(path) as file:
-        written = nexus.read_attribute(file, "file_time") or datetime.fromtimestamp(
-            path.stat().st_mtime
-        ).astimezone().isoformat("T", "seconds")
+        written = nexus.read_attribute(file, "file_time")
+        if not written:  # files of earlier versions do not say
+            written = datetime.fromtimestamp(path.stat().st_mtime).astimezone().isoformat(timespec="seconds")
         return {
             "written": written,
             "creator": nexus.read_attribute(file, "creator"),
@@ -70,14 +67,13 @@ def _trial_rows(path: Path, folder: Path) -> Sequence[index.TrialRow]:
         rows = contents.read_contents(path, folder).rows
     except StoreError:
         return []
-    return [rows[number] for number in sorted(rows)]
+    return index.sort_rows(rows)
 
 
 def _trial_counts(records: Sequence[TrialRecord], holdings: Mapping[int, sizes.TrialSizes]) -> dict[str, Any]:
-    counts = Counter(record.state for record in records)
     return {
         "total": len(records),
-        "states": {word: counts[state] for word, state in _STATES.items()},
+        "states": count_states(record.state for record in records),
         "retried": sum(record.attempt > 1 for record in records),
         "with_arrays": sum(holding.bulk > holding.stored.get(sizes.ARTIFACTS, 0) for holding in holdings.values()),
         "with_artifacts": sum(sizes.ARTIFACTS in holding.stored for holding in holdings.values()),
@@ -87,17 +83,9 @@ def _trial_counts(records: Sequence[TrialRecord], holdings: Mapping[int, sizes.T
     }
 
 
-def _parameters(space: str, records: Iterable[TrialRecord]) -> list[str]:
-    try:
-        said = json.loads(space or "{}")
-    except ValueError:
-        said = {}
-    return list(said) or list(dict.fromkeys(name for record in records for name in record.params))
-
-
 def _byte_counts(path: Path, rows: Sequence[index.TrialRow], holdings: Iterable[sizes.TrialSizes]) -> dict[str, Any]:
     """Bytes on the disk, in all and by kind; what is not data of a trial is table, links and headers."""
-    total = sizes.on_disk([path, *(row.file for row in rows)])
+    total = sizes.measure_files([path, *(row.file for row in rows)])
     kinds: Counter[str] = Counter()
     for holding in holdings:
         kinds.update(holding.stored)
@@ -105,27 +93,26 @@ def _byte_counts(path: Path, rows: Sequence[index.TrialRow], holdings: Iterable[
     return {"total": total, "kinds": dict(kinds.most_common())}
 
 
-def _compression_ratio(holdings: Iterable[sizes.TrialSizes]) -> float | None:
+def _compression_ratio(holdings: Collection[sizes.TrialSizes]) -> float | None:
     """How many times smaller arrays and artifacts are in the file than in memory."""
-    stored = unpacked = 0
-    for holding in holdings:
-        stored, unpacked = stored + holding.bulk, unpacked + holding.unpacked
-    return unpacked / stored if stored else None
+    stored = sum(holding.bulk for holding in holdings)
+    return sum(holding.unpacked for holding in holdings) / stored if stored else None
 
 
 def _describe_compression(rows: Sequence[index.TrialRow], holdings: Mapping[int, sizes.TrialSizes]) -> str:
     """How the largest array or file of a trial that has any is kept: ``gzip 1, shuffled, with checksums``."""
-    row = next((row for row in rows if row.record.number in holdings and holdings[row.record.number].bulk), None)
-    if row is None:
+    with_bulk = [row for row in rows if row.record.number in holdings and holdings[row.record.number].bulk]
+    if not with_bulk:
         return ""
+    row = with_bulk[0]
     try:
         with files.open_read_only(row.file) as file:
             group = file[row.group]
-            arrays = [group[at] for at in trialgroup.array_paths(group).values()]
-            arrays += [group[layout.ARTIFACTS][name] for name in group.get(layout.ARTIFACTS, ())]
-            largest = max(arrays, key=lambda item: item.nbytes, default=None)
-            if largest is None:
+            candidates = [group[path] for path in trialgroup.array_paths(group).values()]
+            candidates += [group[layout.ARTIFACTS][name] for name in group.get(layout.ARTIFACTS, ())]
+            if not candidates:
                 return ""
+            largest = max(candidates, key=lambda dataset: dataset.nbytes)
             words = [f"{largest.compression} {largest.compression_opts}" if largest.compression else "none"]
             words += ["shuffled"] if largest.shuffle else []
             words += ["with checksums"] if largest.fletcher32 else []

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import h5py
 
-from ptydask.errors import StoreError, one_line
+from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.store import checkpoints, codec, contents, digest, index, layout, lock, names, nexus
 from ptydask.store.isolated import ChildReader
+from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing, salvage
 from ptydask.store.upkeep.merge_plan import DAMAGED, MergePlan, MergeSource, MergeTrial, PlacedTrial
 
@@ -21,20 +22,21 @@ from ptydask.store.upkeep.merge_plan import DAMAGED, MergePlan, MergeSource, Mer
 def read(paths: Sequence[Path]) -> list[MergeSource]:
     """Read each of the files, of a running study too. Raises StoreError."""
     with ChildReader() as child:
-        return [_source(child, path.absolute()) for path in paths]
+        return [_read_source(child, path.absolute()) for path in paths]
 
 
-def _source(child: ChildReader, path: Path) -> MergeSource:
+def _read_source(child: ChildReader, path: Path) -> MergeSource:
     folder = names.folder_of(path)
-    found = contents.read_contents(path, folder)
-    if found.damaged or found.previous is None:
-        raise StoreError(f"{found.damaged[0] if found.damaged else path}; `ptydask rebuild {path.name}` first")
+    study = contents.read_contents(path, folder)
+    if study.damaged or study.previous is None:
+        trouble = study.damaged[0] if study.damaged else path
+        raise StoreError(f"{trouble}; `ptydask rebuild {path.name}` first")
     owner = lock.owner_of(folder)
     return MergeSource(
         path,
-        found.store_id,
-        found.previous,
-        tuple(_read_trial(child, path, row, found.store_id) for row in packing.in_order(found.rows)),
+        study.store_id,
+        study.previous,
+        tuple(_read_trial(child, path, row, study.store_id) for row in index.sort_rows(study.rows)),
         checkpoints.count(folder),
         "" if owner is None else str(owner),
     )
@@ -42,7 +44,7 @@ def _source(child: ChildReader, path: Path) -> MergeSource:
 
 def _read_trial(child: ChildReader, path: Path, row: index.TrialRow, store_id: str) -> MergeTrial:
     number = row.record.number
-    whole, answer = salvage.trial(child, row.file, row.group, number)
+    whole, answer = salvage.read_trial(child, row.file, row.group, number)
     if whole is None:
         if not row.file.exists():
             raise StoreError(f"{path}: a trial cannot be read: {answer['trouble']}; `ptydask verify` says more")
@@ -84,10 +86,10 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         # The other process has read and checked all of it: what counts here is that it is still the same trial.
         if digest.read_digest(group) != row.sha256:
             raise ValueError(digest.CHANGED)
-        index.as_it_lies(trials, row, group)
+        index.copy_trial(trials, row, group)
         placed = by_number[row.record.number]
         if placed.moved or placed.trial.identity != (head.store_id, placed.number):
-            _say_where_from(trials[names.trial_name(placed.number)], placed, row.record)
+            _write_origin(trials[names.trial_name(placed.number)], placed, row.record)
 
     damaged: dict[int, str] = {}
     for placed in arrangement.trials:
@@ -104,8 +106,7 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         rows = [_merged_row(placed) for placed in arrangement.trials]
         return index.pack(out, head, rows, damaged, copy=copy)
     except (OSError, StoreError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise StoreError(f"{out}: is not made: {one_line(why)}") from error
+        raise StoreError(f"{out}: is not made: {error_reason(error)}") from error
 
 
 def _merged_row(placed: PlacedTrial) -> index.TrialRow:
@@ -116,27 +117,23 @@ def _merged_row(placed: PlacedTrial) -> index.TrialRow:
     return replace(placed.trial.row, record=moved, json="")
 
 
-def _say_where_from(group: h5py.Group, placed: PlacedTrial, record: TrialRecord) -> None:
+def _write_origin(group: h5py.Group, placed: PlacedTrial, record: TrialRecord) -> None:
     """Give a copied trial its new number, remember the old one, and seal it again."""
-    old = placed.trial.row.record.number
-    nexus.write_attributes(
-        group, {layout.MERGED_STORE: placed.trial.identity[0], layout.MERGED_NUMBER: placed.trial.identity[1]}
-    )
+    store, number = placed.trial.identity
+    nexus.write_attributes(group, {layout.MERGED_STORE: store, layout.MERGED_NUMBER: number})
     if placed.moved:
-        nexus.write_attributes(
-            group, {"number": record.number} | ({} if record.retry_of is None else {"retry_of": record.retry_of})
-        )
+        old, new = f"trial {placed.trial.row.record.number}", f"trial {record.number}"
+        nexus.write_attribute(group, "number", record.number)
+        if record.retry_of is not None:
+            nexus.write_attribute(group, "retry_of", record.retry_of)
         _replace_text(group, layout.RECORD_JSON, codec.record_to_json(record))
         for name in (layout.CURVE, layout.IMAGE):
             if name in group:
-                said = nexus.read_text(group[name], "title")
-                _replace_text(group[name], "title", said.replace(f"trial {old}", f"trial {record.number}", 1))
+                title = nexus.read_text(group[name], "title")
+                _replace_text(group[name], "title", title.replace(old, new, 1))
         if "lost" in group.attrs:
-            nexus.write_attribute(
-                group,
-                "lost",
-                nexus.read_attribute(group, "lost").replace(f"of trial {old} ", f"of trial {record.number} ", 1),
-            )
+            lost = nexus.read_attribute(group, "lost")
+            nexus.write_attribute(group, "lost", lost.replace(f"of {old} ", f"of {new} ", 1))
     digest.seal(group)
 
 
@@ -150,16 +147,20 @@ def _merged_meta(sources: Sequence[MergeSource], arrangement: MergePlan) -> Stud
     first = sources[0].meta
     facts: dict[str, str] = {}
     for part in arrangement.parts[1:]:
-        moved = f", moved up by {part.moved[0][1] - part.moved[0][0]}" if part.moved else ""
-        if part.new:
-            facts[_unused_name(f"merged {part.source.path.name}", {**first.provenance, **facts})] = (
-                f"{part.new} trials of store {part.source.store_id}{moved}"
-            )
+        if not part.new:
+            continue
+        fact = f"{part.new} trials of store {part.source.store_id}"
+        if part.moved:
+            old, new = part.moved[0]
+            fact += f", moved up by {new - old}"
+        facts[_unused_name(f"merged {part.source.path.name}", {**first.provenance, **facts})] = fact
     created = min((source.meta.created for source in sources if source.meta.created), default="")
     return replace(first, created=created, provenance={**first.provenance, **facts})
 
 
 def _unused_name(name: str, taken: Mapping[str, str]) -> str:
     """``name``, numbered where something else has it."""
-    tries = (name if again == 1 else f"{name} ({again})" for again in count(1))
-    return next(word for word in tries if word not in taken)
+    unused, copies = name, count(2)
+    while unused in taken:
+        unused = f"{name} ({next(copies)})"
+    return unused

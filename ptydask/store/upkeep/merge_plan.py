@@ -6,7 +6,6 @@ store's id, and the trials of before they were copied; what each recorded afterw
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Literal
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta
-from ptydask.store import index
+from ptydask.store import codec, index
 
 Conflicts = Literal["refuse", "both", "first"]
 Identity = tuple[str, int]
@@ -55,7 +54,7 @@ class MergeSource:
 
 def differences(a: StudyMeta, b: StudyMeta) -> list[str]:
     """Why trials of the two are not of one study, one clause each; the engine's settings apart."""
-    spaces = [_load_space(meta) for meta in (a, b)]
+    spaces = [codec.search_space(meta) for meta in (a, b)]
     pairs: list[tuple[str, object, object]] = [
         ("study", a.name, b.name),
         ("engine", a.engine, b.engine),
@@ -64,31 +63,23 @@ def differences(a: StudyMeta, b: StudyMeta) -> list[str]:
         ("tuned parameters", sorted(spaces[0]), sorted(spaces[1])),
         ("data_sha256", a.provenance.get("data_sha256", ""), b.provenance.get("data_sha256", "")),
     ]
-    found = []
-    for word, old, new in pairs:
+    clauses = []
+    for label, old, new in pairs:
         if "" in (old, new):  # one of them does not say: a rebuilt or an imported file
             continue
         if old != new:
-            found.append(f"{word} {_shorten_text(old)} and {_shorten_text(new)}")
+            clauses.append(f"{label} {_shorten_text(old)} and {_shorten_text(new)}")
     for name in spaces[0].keys() & spaces[1].keys():
         kinds = [_distribution_kind(space[name]) for space in spaces]
         if kinds[0] != kinds[1]:
-            found.append(f"{name} among {_shorten_text(kinds[0])} and {_shorten_text(kinds[1])}")
-    return found
+            clauses.append(f"{name} among {_shorten_text(kinds[0])} and {_shorten_text(kinds[1])}")
+    return clauses
 
 
 def changed_ranges(a: StudyMeta, b: StudyMeta) -> list[str]:
     """The parameters that were drawn from other ranges; that is no obstacle."""
-    spaces = [_load_space(meta) for meta in (a, b)]
+    spaces = [codec.search_space(meta) for meta in (a, b)]
     return [name for name in spaces[0] if name in spaces[1] and spaces[0][name] != spaces[1][name]]
-
-
-def _load_space(meta: StudyMeta) -> dict[str, Any]:
-    try:
-        said = json.loads(meta.search_space_json or "{}")
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _distribution_kind(distribution: Mapping[str, Any]) -> object:
@@ -214,19 +205,19 @@ def _conflict_error(source: MergeSource, clash: Sequence[MergeTrial], parts: Seq
     holders = [s.path.name for s in sources if clash[0].identity in {trial.identity for trial in s.trials}]
     other = holders[0]
     which = format_spans([t.row.record.number for t in clash])
-    there = "is another trial" if len(clash) == 1 else "are other trials"
+    verb = "is another trial" if len(clash) == 1 else "are other trials"
     return StoreError(
-        f"{source.path}: a copy of {other} that went on by itself: {which} there {there}; "
+        f"{source.path}: a copy of {other} that went on by itself: {which} there {verb}; "
         f"--conflicts both keeps them all, under new numbers, --conflicts first those of {other}"
     )
 
 
 def format_spans(numbers: Sequence[int]) -> str:
     """``3, 5 to 9``."""
-    found: list[list[int]] = []
+    spans: list[list[int]] = []
     for number in sorted(numbers):
-        if found and number == found[-1][-1] + 1:
-            found[-1] = [found[-1][0], number]
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], number]
         else:
-            found.append([number])
-    return ", ".join(" to ".join(map(str, span)) for span in found)
+            spans.append([number])
+    return ", ".join(" to ".join(map(str, span)) for span in spans)

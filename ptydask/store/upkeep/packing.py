@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from ptydask.store import (
     refused,
     trialgroup,
 )
-from ptydask.store.study import unwritable_error
+from ptydask.store.study import refuse_unwritable
 from ptydask.store.upkeep import retention, sizes
 
 
@@ -79,24 +79,22 @@ def pack(
         return _pack_copy(path, rule, out)
     contents.refuse_foreign(path, names.folder_of(path))
     if not path.exists() and not (names.folder_of(path) / contents.CARD).exists():
-        raise refused.missing(path)
+        raise refused.missing_error(path)
     with hold_lock(path):
-        return _in_place(path, rule, drop_checkpoints)
+        return _pack_in_place(path, rule, drop_checkpoints)
 
 
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
     """Keep drivers from the study ``path`` meanwhile. Raises StoreError where one has it."""
     folder = names.folder_of(path)
-    try:
-        mine = lock.acquire(folder)
-    except OSError as error:
-        raise UnusableResults(str(unwritable_error(path, error))) from error
+    with refuse_unwritable(path):
+        held = lock.acquire(folder)
     try:
         yield
     finally:
         contents.remove_if_empty(folder)
-        mine.release()
+        held.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,40 +143,37 @@ def write_new(path: Path, meta: StudyMeta, trials: Iterable[tuple[TrialRecord, T
     numbers: set[int] = set()
 
     def build(file: h5py.File) -> None:
-        study, group = index.begin(file, head)
+        study, group = index.begin_study(file, head)
         rows = []
         for record, output in trials:
             name = names.trial_name(record.number)
-            made = trialgroup.write(
+            written = trialgroup.write(
                 group, name, record, output, meta.keep, direction=meta.direction, metric=meta.metric
             )
-            rows.append(index.TrialRow(record, path, made.name, index.own_tile(file, made.name)))
+            rows.append(index.TrialRow(record, path, written.name, index.read_own_tile(file, written.name)))
             numbers.add(record.number)
-        index.complete(study, meta, rows, numbers)
+        index.complete_study(study, meta, rows, numbers)
 
-    try:
+    with refuse_unwritable(path):
         files.write_whole(path, build, check=lambda aside: index.check_whole(aside, numbers))
-    except OSError as error:
-        raise UnusableResults(str(unwritable_error(path, error))) from error
 
 
-def _in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: bool) -> PackReport:
+def _pack_in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: bool) -> PackReport:
     folder = names.folder_of(path)
-    found = contents.load_and_tidy(path, folder)
-    plan = _make_plan(path, found, rule)
-    apart = any(row.file != path for row in found.rows.values())
+    study = contents.load_and_tidy(path, folder)
+    plan = _make_plan(path, study, rule)
+    apart = any(row.file != path for row in study.rows.values())
     report = plan.report
     if apart or plan.drop:
         try:
-            failed = plan.write(path, found)
+            failed, report = plan.write(path, study)
         except (OSError, StoreError) as error:
             raise StoreError(f"{path}: cannot be packed: {one_line(str(error))}; everything is as it was") from error
         for number in failed:
-            if found.rows[number].file.exists():
-                contents.set_aside(found.rows[number].file)
-        lines = [*found.damaged, *(one_line(f"trial {number}: {why}") for number, why in failed.items())]
-        report = replace(report, after=path.stat().st_size, changed=True, damaged=tuple(lines))
-    for row in found.rows.values():
+            if study.rows[number].file.exists():
+                contents.set_aside(study.rows[number].file)
+    # The packed file holds all of them by now, and has its name.
+    for row in study.rows.values():
         if row.file != path:
             row.file.unlink(missing_ok=True)
     kept = contents.trials_begun(folder) and not drop_checkpoints
@@ -189,19 +184,18 @@ def _in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: bool)
 
 def _pack_copy(path: Path, rule: retention.RetentionRule, out: Path, tries: int = 3) -> PackReport:
     """Pack into ``out``, reading only. Where trials moved meanwhile, into a packed file, they are looked up again."""
-    found = contents.read_contents(path, names.folder_of(path))
-    plan = _make_plan(path, found, rule)
+    study = contents.read_contents(path, names.folder_of(path))
+    plan = _make_plan(path, study, rule)
     try:
-        failed = plan.write(out, found)
+        failed, report = plan.write(out, study)
     except (OSError, StoreError) as error:
-        if tries > 1 and any(not row.file.exists() for row in found.rows.values()):
+        if tries > 1 and any(not row.file.exists() for row in study.rows.values()):
             return _pack_copy(path, rule, out, tries - 1)
         raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
-    if tries > 1 and any(not found.rows[number].file.exists() for number in failed):
+    if tries > 1 and any(not study.rows[number].file.exists() for number in failed):
         out.unlink()
         return _pack_copy(path, rule, out, tries - 1)
-    lines = (*found.damaged, *(one_line(f"trial {number}: {why}") for number, why in failed.items()))
-    return replace(plan.report, path=out, after=out.stat().st_size, changed=True, damaged=lines)
+    return report
 
 
 # --- what to do -------------------------------------------------------------------------------------
@@ -213,37 +207,40 @@ class _PackPlan:
     drop: frozenset[int]
     report: PackReport
 
-    def write(self, path: Path, found: contents.StoreContents) -> dict[int, str]:
-        """Make ``path`` the packed file; returns why, for each trial that has its numbers only."""
-        assert found.previous is not None
-        head = index.ResultsHeader(layout.PACKED, found.store_id, secrets.token_hex(8), found.previous)
+    def write(self, path: Path, study: contents.StoreContents) -> tuple[dict[int, str], PackReport]:
+        """Make ``path`` the packed file; returns why, for each trial that has its numbers only, and the report."""
+        assert study.previous is not None
+        head = index.ResultsHeader(layout.PACKED, study.store_id, secrets.token_hex(8), study.previous)
 
         def copy(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
             if row.record.number in self.drop:
                 digest.check(group)
-                without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
+                copy_without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
             else:
-                index.as_it_lies(trials, row, group)
+                index.copy_trial(trials, row, group)
                 digest.check(trials[names.trial_name(row.record.number)])
 
-        rows = in_order(found.rows)
-        return index.pack(path, head, rows, isolated.deadly(rows), copy=copy)
+        rows = index.sort_rows(study.rows)
+        failed = index.pack(path, head, rows, isolated.find_deadly(rows), copy=copy)
+        lines = [one_line(f"trial {number}: {why}") for number, why in failed.items()]
+        after, damaged = path.stat().st_size, (*study.damaged, *lines)
+        return failed, replace(self.report, path=path, changed=True, after=after, damaged=damaged)
 
 
-def _make_plan(path: Path, found: contents.StoreContents, rule: retention.RetentionRule) -> _PackPlan:
-    if not found.rows or found.previous is None:
+def _make_plan(path: Path, study: contents.StoreContents, rule: retention.RetentionRule) -> _PackPlan:
+    if not study.rows or study.previous is None:
         raise StoreError(f"{path}: no trial has ended so far, there is nothing to pack")
-    records = [row.record for row in in_order(found.rows)]
-    direction = found.previous.direction
+    records = [row.record for row in index.sort_rows(study.rows)]
+    direction = study.previous.direction
     if retention.forgets_the_best(rule, records, direction):
         raise UsageError(
             f"--arrays {rule}: the best trial would lose its arrays; add best:1 to keep them, or best:0 to say so"
         )
     stay = retention.kept_trials(rule, records, direction)
-    held_now = sizes.of_rows(in_order(found.rows))
+    held_now = sizes.measure_trials(index.sort_rows(study.rows))
     bulk = {number: holding.bulk for number, holding in held_now.items() if holding.bulk}
     drop = frozenset(bulk.keys() - stay)
-    before = sizes.on_disk([path, *(row.file for row in found.rows.values())])
+    before = sizes.measure_files([path, *(row.file for row in study.rows.values())])
     report = PackReport(
         path=path,
         trials=len(records),
@@ -254,43 +251,40 @@ def _make_plan(path: Path, found: contents.StoreContents, rule: retention.Retent
         after=before - sum(bulk[number] for number in drop),
         unfinished=checkpoints.count(names.folder_of(path)),
         checkpoints_kept=True,
-        damaged=found.damaged,
-        bulk=sizes.bulk_words(held_now.values()),
+        damaged=study.damaged,
+        bulk=sizes.describe_bulk(held_now.values()),
     )
     return _PackPlan(rule, drop, report)
-
-
-def in_order(rows: Mapping[int, index.TrialRow]) -> Sequence[index.TrialRow]:
-    """The rows by number."""
-    return [rows[number] for number in sorted(rows)]
 
 
 # --- one trial --------------------------------------------------------------------------------------
 
 
-def without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str) -> None:
+def copy_without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str) -> None:
     """Copy a trial's group without its arrays, image, snapshots and artifacts, say so in it, and seal it again."""
     arrays = trialgroup.array_paths(group)
     gone = {*arrays.values(), layout.IMAGE, layout.SNAPSHOTS, layout.ARTIFACTS}
-    made = trials.create_group(name)
-    nexus.copy_attributes(group, made)
+    copied = trials.create_group(name)
+    nexus.copy_attributes(group, copied)
     for member in group:
         link = group.get(member, getlink=True)
         if member in gone:
             continue
         if isinstance(link, h5py.HardLink):
-            group.copy(member, made)
+            group.copy(member, copied)
         else:
-            made[member] = link
-    if layout.CURVE in made:
-        nexus.write_attribute(made, "default", layout.CURVE)
-    elif "default" in made.attrs:
-        del made.attrs["default"]
-    words = [*arrays, *(["the image"] if layout.IMAGE in group else [])]
+            copied[member] = link
+    if layout.CURVE in copied:
+        nexus.write_attribute(copied, "default", layout.CURVE)
+    elif "default" in copied.attrs:
+        del copied.attrs["default"]
+    parts = list(arrays)
+    if layout.IMAGE in group:
+        parts.append("the image")
     if layout.SNAPSHOTS in group:
-        words.append(f"{len(group[layout.SNAPSHOTS])} snapshots")
+        parts.append(f"{len(group[layout.SNAPSHOTS])} snapshots")
     if layout.ARTIFACTS in group:
-        words.append(artifacts.in_words(group))
-    said = f"dropped when the file was packed with --arrays {why}: {', '.join(words)}"
-    nexus.write_attribute(made, layout.ARRAYS_DROPPED, said)
-    digest.seal(made)
+        parts.append(artifacts.describe_files(group))
+    reason = f"dropped when the file was packed with --arrays {why}: {', '.join(parts)}"
+    nexus.write_attribute(copied, layout.ARRAYS_DROPPED, reason)
+    digest.seal(copied)

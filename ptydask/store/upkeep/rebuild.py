@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ptydask.errors import NoResults, StoreError, UnusableResults, one_line
+from ptydask.errors import NoResults, StoreError, one_line
 from ptydask.model import Direction, StudyMeta
 from ptydask.store import contents, files, index, layout, names, refused, trialgroup
-from ptydask.store.study import unwritable_error
+from ptydask.store.study import refuse_unwritable
 from ptydask.store.upkeep import packing, salvage
-from ptydask.store.upkeep.salvage import Found
+from ptydask.store.upkeep.salvage import SalvagedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,39 +52,46 @@ def rebuild(path: Path, out: Path | None = None) -> RebuildReport:
         raise NoResults(f"{path}: there is no such results file, and no folder {folder.name} with its trials")
     beside = [part for part in parts if part != path]
     if not beside:
-        refused.other_kinds(path)
+        refused.refuse_other_kinds(path)
     if out is None and beside:
         with packing.hold_lock(path):
             files.remove_leftovers(folder)
             files.remove_leftovers(path.parent, path.name)
-            try:
+            with refuse_unwritable(path):
                 return _index_again(path, folder, _examine_files(path, _trial_files(path, folder)))
-            except OSError as error:
-                raise UnusableResults(str(unwritable_error(path, error))) from error
     return _rebuild_elsewhere(path, out, _examine_files(path, parts))
 
 
-def _rebuild_elsewhere(path: Path, out: Path | None, found: Sequence[Found]) -> RebuildReport:
+def _rebuild_elsewhere(path: Path, out: Path | None, examined: Sequence[SalvagedFile]) -> RebuildReport:
     """Write what is whole into a new file, where something is damaged or ``out`` is asked for."""
-    if out is None and found[0].intact:
-        return _make_report(path, _gather_trials(found), found, written=False, packed=found[0].kind == layout.PACKED)
-    target = (out if out is not None else path.with_name(f"{path.stem}-rebuilt{path.suffix}")).absolute()
-    packing.refuse_existing(target)
-    return _new_file(target, found)
+    first = examined[0]
+    gathered = _gather_trials(first.path, examined)
+    if out is None and first.intact:
+        return _make_report(path, gathered, examined, written=False, packed=first.kind == layout.PACKED)
+    out = (path.with_name(f"{path.stem}-rebuilt{path.suffix}") if out is None else out).absolute()
+    packing.refuse_existing(out)
+    if not gathered.rows:
+        trouble = next((f": {file.trouble}" for file in examined if file.trouble), "")
+        raise StoreError(f"{first.path}: no trial in it can be read{trouble}; it is left as it is")
+    head = index.ResultsHeader(layout.PACKED, gathered.store_id, secrets.token_hex(8), gathered.meta)
+    try:
+        index.pack(out, head, index.sort_rows(gathered.rows), gathered.damaged)
+    except (OSError, StoreError) as error:
+        raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
+    return _make_report(out, gathered, examined, written=True, packed=True)
 
 
 def _trial_files(path: Path, folder: Path) -> list[Path]:
     """Every file that holds trials: the older first, so that what is newer counts."""
-    packs = sorted(folder.glob("packed-*.h5"))
-    own = sorted(file for file in folder.glob("*.h5") if names.shard_number(file) is not None)
-    return [*packs, *([path] if path.is_file() else []), *own]
+    results = [path] if path.is_file() else []
+    return [*contents.pack_files(folder), *results, *contents.shard_files(folder).values()]
 
 
-def _examine_files(path: Path, parts: Sequence[Path]) -> list[Found]:
-    found = salvage.examine(parts)
-    if any(one.foreign and one.path == path for one in found):
-        raise refused.foreign(path)
-    return found
+def _examine_files(path: Path, parts: Sequence[Path]) -> list[SalvagedFile]:
+    examined = salvage.examine(parts)
+    if any(file.foreign and file.path == path for file in examined):
+        raise refused.foreign_error(path)
+    return examined
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,77 +102,83 @@ class _GatheredTrials:
     damaged: Mapping[int, str]
     """Trials that are whole nowhere, of which the numbers are known; their rows are there too."""
     lost: tuple[int, ...]
-    meta: StudyMeta | None
+    meta: StudyMeta
+    described: bool
+    """Whether that is the study's own; else it is what a trial knows."""
     store_id: str
 
 
-def _gather_trials(found: Sequence[Found], card: tuple[str, StudyMeta] | None = None) -> _GatheredTrials:
-    whole = {row.record.number: row for one in found for row in one.whole}
-    damaged = {number: (one, why) for one in found for number, why in one.damaged.items() if number not in whole}
-    known = {n: record for one in found for n, record in one.table.items() if n not in whole}
+def _gather_trials(
+    path: Path, examined: Sequence[SalvagedFile], card: tuple[str, StudyMeta] | None = None
+) -> _GatheredTrials:
+    whole = {row.record.number: row for file in examined for row in file.whole}
+    damaged = {number: (file, why) for file in examined for number, why in file.damaged.items() if number not in whole}
+    table = {number: record for file in examined for number, record in file.table.items()}
     rows = dict(whole)
-    for number, record in known.items():
-        at = damaged[number][0].path if number in damaged else Path()
-        rows[number] = index.TrialRow(record, at, f"/{layout.TRIAL}", None)
-    reasons = {number: f"{damaged[number][0].path.name}: {damaged[number][1]}" for number in known if number in damaged}
-    reasons |= {number: "its own file is not there any more" for number in known if number not in damaged}
-    said = next(((one.store_id, one.meta) for one in reversed(found) if one.meta is not None), None)
-    store_id, meta = card if card is not None else said if said is not None else ("", None)
-    return _GatheredTrials(rows, reasons, tuple(sorted(damaged.keys() - rows.keys())), meta, store_id)
+    reasons = {}
+    # Of trials that are whole nowhere the numbers are in a table, if any file with one can be read.
+    for number in table.keys() - whole.keys():
+        if number in damaged:
+            file, why = damaged[number]
+            place, reasons[number] = file.path, f"{file.path.name}: {why}"
+        else:
+            place, reasons[number] = Path(), "its own file is not there any more"
+        rows[number] = index.TrialRow(table[number], place)
+    # The card is the folder's own. Else the newest file counts that knows its study.
+    descriptions = [(file.store_id, file.meta) for file in examined if file.meta is not None]
+    if card is not None:
+        descriptions.append(card)
+    lost = tuple(sorted(damaged.keys() - rows.keys()))
+    if descriptions:
+        store_id, meta = descriptions[-1]
+    else:
+        store_id, meta = "", _guess_meta(path, list(whole.values()))
+    return _GatheredTrials(rows, reasons, lost, meta, bool(descriptions), store_id or secrets.token_hex(8))
 
 
-def _index_again(path: Path, folder: Path, found: Sequence[Found]) -> RebuildReport:
+def _index_again(path: Path, folder: Path, examined: Sequence[SalvagedFile]) -> RebuildReport:
     """Set damaged files aside, and write the index of the others. The lock is held."""
     try:
         card = contents.read_card(folder)
     except StoreError:
         card = None
-    got = _gather_trials(found, card)
-    if not got.rows:
+    gathered = _gather_trials(path, examined, card)
+    if not gathered.rows:
         raise StoreError(f"{folder}: no trial in it can be read; it is left as it is")
-    if card is not None and path.is_file() and all(one.intact for one in found) and not got.damaged:
-        return _make_report(path, got, found, written=False, packed=any(one.kind == layout.PACKED for one in found))
-    meta = got.meta if got.meta is not None else _guess_meta(path, got)
-    store_id = got.store_id or secrets.token_hex(8)
-    keep = [one for one in found if one.intact]
-    rows = {row.record.number: row for one in keep for row in one.whole}
-    rest = {number: row for number, row in got.rows.items() if number not in rows}
-    if rest:
-        new = contents.pack_path(folder, secrets.token_hex(8))
-        head = index.ResultsHeader(layout.PACKED, store_id, new.stem.removeprefix("packed-"), meta)
-        index.pack(new, head, packing.in_order(rest), got.damaged)
-        rows |= {row.record.number: row for row in index.read_rows(new)}
-    aside = [contents.set_aside(one.path, folder) for one in found if not one.intact]
-    if any(one.path == path and one.kind == layout.PACKED for one in keep):
+    if card is not None and path.is_file() and all(file.intact for file in examined) and not gathered.damaged:
+        return _make_report(
+            path, gathered, examined, written=False, packed=any(file.kind == layout.PACKED for file in examined)
+        )
+    meta, store_id = gathered.meta, gathered.store_id
+    keep = [file for file in examined if file.intact]
+    rows = {row.record.number: row for file in keep for row in file.whole}
+    # What the files that stay do not have goes into one more pack: whole trials of damaged files, and bare numbers.
+    unindexed = {number: row for number, row in gathered.rows.items() if number not in rows}
+    if unindexed:
+        pack_id = secrets.token_hex(8)
+        pack = contents.pack_path(folder, pack_id)
+        head = index.ResultsHeader(layout.PACKED, store_id, pack_id, meta)
+        index.pack(pack, head, index.sort_rows(unindexed), gathered.damaged)
+        rows |= {row.record.number: row for row in index.read_rows(pack)}
+    # Only now, when every trial is in a file that is whole, may the damaged ones go.
+    aside = [contents.set_aside(file.path, folder) for file in examined if not file.intact]
+    # A packed file whose name the index is about to take stays under a second one.
+    if any(file.path == path and file.kind == layout.PACKED for file in keep):
         second = contents.pack_path(folder, index.read_head(path).pack_id)
-        files.second_name(path, second)
+        files.add_second_name(path, second)
         rows = {n: replace(row, file=second) if row.file == path else row for n, row in rows.items()}
     contents.write_card(folder, store_id, meta)
-    index.write(path, index.ResultsHeader(layout.INDEX, store_id, "", meta), packing.in_order(rows))
-    return replace(_make_report(path, got, found, written=True, packed=False), aside=tuple(aside))
+    index.write(path, index.ResultsHeader(layout.INDEX, store_id, "", meta), index.sort_rows(rows))
+    return replace(_make_report(path, gathered, examined, written=True, packed=False), aside=tuple(aside))
 
 
-def _new_file(out: Path, found: Sequence[Found]) -> RebuildReport:
-    got = _gather_trials(found)
-    if not got.rows:
-        trouble = next((f": {one.trouble}" for one in found if one.trouble), "")
-        raise StoreError(f"{found[0].path}: no trial in it can be read{trouble}; it is left as it is")
-    meta = got.meta if got.meta is not None else _guess_meta(found[0].path, got)
-    head = index.ResultsHeader(layout.PACKED, got.store_id or secrets.token_hex(8), secrets.token_hex(8), meta)
-    try:
-        index.pack(out, head, packing.in_order(got.rows), got.damaged)
-    except (OSError, StoreError) as error:
-        raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
-    return _make_report(out, got, found, written=True, packed=True)
-
-
-def _guess_meta(path: Path, got: _GatheredTrials) -> StudyMeta:
+def _guess_meta(path: Path, whole: Sequence[index.TrialRow]) -> StudyMeta:
     """What a trial that is whole says of its study; settings and ranges are not known any more."""
     direction: Direction = "minimize"
     metric = ""
-    if row := next((row for number, row in got.rows.items() if number not in got.damaged), None):
-        with files.open_read_only(row.file) as file:
-            direction, metric = trialgroup.read_aim(file[row.group])
+    if whole:
+        with files.open_read_only(whole[0].file) as file:
+            direction, metric = trialgroup.read_objective(file[whole[0].group])
     return StudyMeta(
         name=path.stem,
         direction=direction,
@@ -179,18 +192,18 @@ def _guess_meta(path: Path, got: _GatheredTrials) -> StudyMeta:
 
 
 def _make_report(
-    path: Path, got: _GatheredTrials, found: Sequence[Found], *, written: bool, packed: bool
+    path: Path, gathered: _GatheredTrials, examined: Sequence[SalvagedFile], *, written: bool, packed: bool
 ) -> RebuildReport:
-    lines = [f"{one.path.name}: {one.trouble}" for one in found if one.trouble]
-    lines += [f"{one.path.name}: trial {number}: {why}" for one in found for number, why in one.damaged.items()]
+    lines = [f"{file.path.name}: {file.trouble}" for file in examined if file.trouble]
+    lines += [f"{file.path.name}: trial {number}: {why}" for file in examined for number, why in file.damaged.items()]
     return RebuildReport(
         path=path,
         written=written,
         packed=packed,
-        trials=len(got.rows) - len(got.damaged),
-        numbers_only=tuple(sorted(got.damaged)),
-        lost=got.lost,
+        trials=len(gathered.rows) - len(gathered.damaged),
+        numbers_only=tuple(sorted(gathered.damaged)),
+        lost=gathered.lost,
         trouble=tuple(lines),
         aside=(),
-        described=got.meta is not None,
+        described=gathered.described,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ptydask.errors import UsageError, nearest_hint, shorten
-from ptydask.model import Direction, TrialRecord, TrialState, is_better, ranked
+from ptydask.model import Direction, TrialRecord, best_of, is_better, ranked
 
 WORDS = ("all", "none", "best:K", "improvements", "every:N")
 
@@ -25,9 +25,11 @@ class RetentionRule:
     """Trials whose number this divides: the same ones when the file is packed again with more trials."""
 
     def __str__(self) -> str:
-        words = [*(["all"] if self.everything else []), *([] if self.best is None else [f"best:{self.best}"])]
-        words += [*(["improvements"] if self.improvements else []), *([f"every:{self.every}"] if self.every else [])]
-        return ",".join(words) or "none"
+        parts = ["all"] if self.everything else []
+        parts += [f"best:{self.best}"] if self.best is not None else []
+        parts += ["improvements"] if self.improvements else []
+        parts += [f"every:{self.every}"] if self.every else []
+        return ",".join(parts) or "none"
 
 
 ALL = RetentionRule(everything=True)
@@ -76,21 +78,21 @@ def kept_trials(rule: RetentionRule, records: Sequence[TrialRecord], direction: 
 
 def forgets_the_best(rule: RetentionRule, records: Sequence[TrialRecord], direction: Direction) -> bool:
     """Whether the best trial loses its arrays although nobody said ``none`` or ``best:0``."""
-    best = next(iter(ranked(records, direction)), None)
-    meant = rule == NONE or rule.best == 0
-    return best is not None and not meant and best.number not in kept_trials(rule, records, direction)
+    best = best_of(records, direction)
+    if best is None or rule == NONE or rule.best == 0:
+        return False
+    return best.number not in kept_trials(rule, records, direction)
 
 
 def improvements(records: Iterable[TrialRecord], direction: Direction) -> set[int]:
     """The completed trials that were better than all that had ended before them."""
-    done = [r for r in records if r.state is TrialState.COMPLETE and r.error is not None and r.error == r.error]
-    found: set[int] = set()
+    numbers: set[int] = set()
     best: float | None = None
-    for record in sorted(done, key=lambda r: (_end_time(r), r.number)):
+    for record in sorted(ranked(records, direction), key=lambda r: (_end_time(r), r.number)):
         if record.error is not None and (best is None or is_better(record.error, best, direction)):
             best = record.error
-            found.add(record.number)
-    return found
+            numbers.add(record.number)
+    return numbers
 
 
 def _end_time(record: TrialRecord) -> float:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.store import codec, contents, index, layout, names, refused
-from ptydask.store.isolated import PATIENCE, Answer, ChildReader
+from ptydask.store.isolated import Answer, ChildReader
 
 _PARTS = ("head", "seal", "records", "names", "described")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SalvagedFile:
     """What can be read of one file, a packed one, an index, or a trial's own."""
 
     path: Path
@@ -39,13 +39,13 @@ class Found:
         return not (self.trouble or self.damaged)
 
 
-def examine(paths: Sequence[Path], *, patience: float = PATIENCE) -> list[Found]:
+def examine(paths: Sequence[Path]) -> list[SalvagedFile]:
     """Read everything in each of ``paths``, and say which trials are whole. Raises nothing for any damage."""
-    with ChildReader(patience=patience) as child:
-        return [_found(child, path) for path in paths]
+    with ChildReader() as child:
+        return [_salvage_file(child, path) for path in paths]
 
 
-def trial(child: ChildReader, file: Path, group: str, number: int) -> tuple[index.TrialRow | None, Answer]:
+def read_trial(child: ChildReader, file: Path, group: str, number: int) -> tuple[index.TrialRow | None, Answer]:
     """A trial as a row, where it is whole and has the ``number`` that its place says; and all that ``child`` answered.
 
     Where it is not whole the answer's ``trouble`` says why.
@@ -59,29 +59,31 @@ def trial(child: ChildReader, file: Path, group: str, number: int) -> tuple[inde
     return index.TrialRow(record, file, group, None, answer["sha256"], answer["record"]), answer
 
 
-def _found(child: ChildReader, path: Path) -> Found:
+def _salvage_file(child: ChildReader, path: Path) -> SalvagedFile:
     """What can be read of the file."""
     number = names.shard_number(path)
     if number is None:
-        return _of_study(child, path)
-    whole, damaged = _trials(child, path, {number: f"/{layout.TRIAL}"})
-    return Found(path, whole=whole, damaged=damaged)
+        return _salvage_study(child, path)
+    whole, damaged = _salvage_trials(child, path, {number: f"/{layout.TRIAL}"})
+    return SalvagedFile(path, whole=whole, damaged=damaged)
 
 
-def _of_study(child: ChildReader, path: Path) -> Found:
-    said = {part: child.ask(what=part, path=str(path)) for part in _PARTS}
-    if said["head"].get("kind") == layout.TRIAL:  # under a name that does not tell its number
-        said["head"] = {"trouble": str(refused.foreign(path))}
-    records = [codec.record_from_json(text) for text in said["records"].get("records", ())]
-    head = {**said["described"], **said["head"]}
-    numbers = {record.number for record in records}.union(said["names"].get("numbers", ()))
-    study = said["names"].get("study", head.get("study"))
+def _salvage_study(child: ChildReader, path: Path) -> SalvagedFile:
+    # Each part is a question of its own, so that one that is damaged beyond reading does not cost the others.
+    answers = {part: child.ask(what=part, path=str(path)) for part in _PARTS}
+    if answers["head"].get("kind") == layout.TRIAL:  # under a name that does not tell its number
+        answers["head"] = {"trouble": str(refused.foreign_error(path))}
+    records = [codec.record_from_json(text) for text in answers["records"].get("records", ())]
+    # What a damaged head does not say may be in the study's group; trials that the table lacks may be in the file.
+    head = {**answers["described"], **answers["head"]}
+    numbers = {record.number for record in records}.union(answers["names"].get("numbers", ()))
+    study = answers["names"].get("study", head.get("study"))
     groups: dict[int, str] = {}
     if study and head.get("kind") != layout.INDEX:  # in an index trials are links to their own files
         groups = {number: f"{study}/{layout.TRIALS}/{names.trial_name(number)}" for number in sorted(numbers)}
-    whole, damaged = _trials(child, path, groups)
-    troubles = [answer["trouble"] for answer in said.values() if "trouble" in answer]
-    return Found(
+    whole, damaged = _salvage_trials(child, path, groups)
+    troubles = [answer["trouble"] for answer in answers.values() if "trouble" in answer]
+    return SalvagedFile(
         path,
         kind=head.get("kind", ""),
         store_id=head.get("id", ""),
@@ -94,14 +96,14 @@ def _of_study(child: ChildReader, path: Path) -> Found:
     )
 
 
-def _trials(
+def _salvage_trials(
     child: ChildReader, path: Path, groups: Mapping[int, str]
 ) -> tuple[tuple[index.TrialRow, ...], Mapping[int, str]]:
     """Those that are whole; and of the others, by number, why they are not."""
     whole: list[index.TrialRow] = []
     damaged: dict[int, str] = {}
     for number, group in groups.items():
-        row, answer = trial(child, path, group, number)
+        row, answer = read_trial(child, path, group, number)
         if row is not None:
             whole.append(contents.with_tile(row))
         else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import h5py
@@ -50,13 +51,15 @@ class TrialSizes:
         return sum(self.stored.get(kind, 0) for kind in BULK)
 
 
-def bulk_words(holdings: Iterable[TrialSizes]) -> str:
+def describe_bulk(holdings: Iterable[TrialSizes]) -> str:
     """What the trials would lose together: ``arrays``, ``artifacts``, ``arrays and artifacts``."""
     kinds = {kind for holding in holdings for kind in BULK if holding.stored.get(kind)}
-    return " and ".join([*(["arrays"] if kinds - {ARTIFACTS} or not kinds else []), *(kinds & {ARTIFACTS})])
+    words = [] if kinds == {ARTIFACTS} else [ARRAYS]
+    words += [ARTIFACTS] if ARTIFACTS in kinds else []
+    return " and ".join(words)
 
 
-def of_trial(group: h5py.Group) -> TrialSizes:
+def measure_trial(group: h5py.Group) -> TrialSizes:
     """What a trial's group holds."""
     stored: Counter[str] = Counter()
     unpacked = 0
@@ -83,32 +86,23 @@ def _member_sizes(group: h5py.h5g.GroupID) -> Iterator[tuple[str, int, int]]:
                 yield text, size, plain
 
 
-def of_rows(rows: Sequence[index.TrialRow]) -> dict[int, TrialSizes]:
-    """The same for each trial that can be read, wherever it lies."""
-    found = {}
-    with ExitStack() as opened:
-        packs: dict[Path, h5py.File] = {}
-        for row in rows:
-            try:
-                if row.alone:
-                    with files.open_read_only(row.file) as file:
-                        found[row.record.number] = of_trial(file[row.group])
-                    continue
-                if row.file not in packs:
-                    packs[row.file] = opened.enter_context(files.open_read_only(row.file))
-                found[row.record.number] = of_trial(packs[row.file][row.group])
-            except files.BROKEN:
-                continue
-    return found
+def measure_trials(rows: Sequence[index.TrialRow]) -> dict[int, TrialSizes]:
+    """The same for each trial that can be read, wherever it lies; by number."""
+    by_file = sorted(rows, key=lambda row: row.file)
+    measured = {}
+    for path, rows_there in groupby(by_file, key=lambda row: row.file):
+        with suppress(*files.BROKEN), files.open_read_only(path) as file:
+            for row in rows_there:
+                with suppress(*files.BROKEN):
+                    measured[row.record.number] = measure_trial(file[row.group])
+    return dict(sorted(measured.items()))
 
 
-def on_disk(paths: Sequence[Path]) -> int:
+def measure_files(paths: Sequence[Path]) -> int:
     """Bytes of the files, each once whatever its names; what is not there has none."""
-    found = {}
+    sizes = {}
     for path in paths:
-        try:
-            at = path.stat()
-        except OSError:
-            continue
-        found[at.st_dev, at.st_ino] = at.st_size
-    return sum(found.values())
+        with suppress(OSError):
+            status = path.stat()
+            sizes[status.st_dev, status.st_ino] = status.st_size
+    return sum(sizes.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,10 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        trial = "" if self.trial is None else f"trial {self.trial}"
-        where = ": ".join(filter(None, [trial, self.where]))
-        return f"{self.file.name}: {where} {self.what}" if where else f"{self.file.name}: {self.what}"
+        places = [] if self.trial is None else [f"trial {self.trial}"]
+        places += [self.where] if self.where else []
+        where = f"{': '.join(places)} " if places else ""
+        return f"{self.file.name}: {where}{self.what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,38 +78,31 @@ def verify(path: Path | str, *, patience: float = PATIENCE, progress: Progress |
     path = Path(path).absolute()
     with ChildReader(patience=patience) as child:
         for _ in range(_TRIES // 3):
-            refused.other_kinds(path)
+            refused.refuse_other_kinds(path)
             work = _Verification(path, child, progress or (lambda done, total: None))
-            seen = work.study(path)
-            _verify_file(work, path, seen)
-            if all(problem.file.exists() for problem in work.problems) or _stamp(path) == seen.stamp:
+            head = work.check_study(path)
+            _verify_file(work, path, head)
+            if all(problem.file.exists() for problem in work.problems) or _file_stamp(path) == head.stamp:
                 break  # else trials moved into the packed file meanwhile, as they do when a study ends
-    return VerifyReport(path, seen.kind, work.read, len(work.files), tuple(work.problems))
+    return VerifyReport(path, head.kind, work.read, len(work.files), tuple(work.problems))
 
 
-def _verify_file(work: _Verification, path: Path, seen: _FileHead) -> None:
-    if seen.kind == layout.TRIAL:
-        work.trials([_TrialPlace(names.shard_number(path), path, f"/{layout.TRIAL}")])
-    elif seen.kind == layout.INDEX:
-        _verify_index(work, path, seen)
-    elif seen.kind == layout.PACKED:
-        work.trials([*work.trials_within(path, seen), *_trials_since(work, path, seen)])
+def _verify_file(work: _Verification, path: Path, head: _FileHead) -> None:
+    if head.kind == layout.TRIAL:
+        work.check_trials([_TrialPlace(names.shard_number(path), path, f"/{layout.TRIAL}")])
+    elif head.kind == layout.INDEX:
+        _verify_index(work, path, head)
+    elif head.kind == layout.PACKED:
+        work.check_trials([*work.trials_within(path, head), *_trials_since(work, path, head)])
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def _file_stamp(path: Path) -> tuple[int, ...]:
     """Another one where the file was replaced."""
     try:
-        at = path.stat()
+        status = path.stat()
     except OSError:
         return ()
-    return at.st_dev, at.st_ino, at.st_mtime_ns
-
-
-@dataclass(frozen=True, slots=True)
-class _TableRow:
-    seal: str
-    text: str
-    image: str | None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +112,8 @@ class _TrialPlace:
     number: int | None
     file: Path
     group: str
-    row: _TableRow | None = None
+    row: Mapping[str, Any] = field(default_factory=dict)
+    """``seal``, ``text`` and ``image`` of it; nothing where it has no row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +124,7 @@ class _FileHead:
     store_id: str = ""
     study: str = ""
     """The path of the study's group."""
-    rows: Mapping[int, _TableRow] = field(default_factory=dict)
+    rows: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     stamp: tuple[int, ...] = ()
 
 
@@ -148,106 +143,107 @@ class _Verification:
         """What the other process answers."""
         return self.child.ask(what=what, path=str(file), **more)
 
-    def tell(self, file: Path, trial: int | None, found: Answer, word: str = "") -> None:
-        for where, what in found["problems"]:
-            problem = Problem(file, trial, where or word, what)
+    def add_problems(self, file: Path, trial: int | None, answer: Answer, label: str = "") -> None:
+        for where, what in answer["problems"]:
+            problem = Problem(file, trial, where or label, what)
             if problem not in self.problems:
                 self.problems.append(problem)
 
-    def study(self, file: Path) -> _FileHead:
+    def check_study(self, file: Path) -> _FileHead:
         """Check all of ``file`` but its trials. Raises StoreError where it is none of ours."""
         self.files.add(file)
         before = list(self.problems)
         for _ in range(_TRIES):
-            self.problems, stamp = list(before), _stamp(file)
-            seen = replace(self._check_study(file), stamp=stamp)
-            if self.problems == before or _stamp(file) == stamp:
+            self.problems, stamp = list(before), _file_stamp(file)
+            head = replace(self._check_parts(file), stamp=stamp)
+            if self.problems == before or _file_stamp(file) == stamp:
                 break  # else its parts are of two files, one after the other
-        return seen
+        return head
 
-    def _check_study(self, file: Path) -> _FileHead:
+    def _check_parts(self, file: Path) -> _FileHead:
         head = self.ask("head", file)
         if "refused" in head:
             raise StoreError(head["refused"])
         if "foreign" in head:
-            raise StoreError(str(refused.foreign(file)))
-        self.tell(file, None, head)
+            raise StoreError(str(refused.foreign_error(file)))
+        self.add_problems(file, None, head)
         kind = head.get("kind", "")
         if kind not in (layout.PACKED, layout.INDEX):
             return _FileHead(kind)
         seal, rows, images = (self.ask(what, file) for what in ("seal", "rows", "images"))
-        self.tell(file, None, seal, "all but the trials")
-        for found, word in ((rows, layout.TABLE), (images, layout.THUMBNAILS)):
-            if not (found.get("unread") and seal["problems"]):  # said already, and better
-                self.tell(file, None, found, word)
+        self.add_problems(file, None, seal, "all but the trials")
+        for answer, label in ((rows, layout.TABLE), (images, layout.THUMBNAILS)):
+            # What cannot be read at all was met when the digest was made, which names the very path.
+            if not (answer.get("unread") and seal["problems"]):
+                self.add_problems(file, None, answer, label)
         tiles = images.get("images", [])
-        said = {
-            number: _TableRow(sha256, text, tiles[row] if row < len(tiles) else None)
+        table_rows = {
+            number: {"seal": sha256, "text": text, "image": tiles[row] if row < len(tiles) else None}
             for row, (number, sha256, text) in enumerate(rows.get("rows", []))
         }
-        if said:
-            self.tell(file, None, self.ask("links", file, numbers=list(said)), "links")
-        return _FileHead(kind, head["id"], head["study"], said)
+        if table_rows:
+            self.add_problems(file, None, self.ask("links", file, numbers=list(table_rows)), "links")
+        return _FileHead(kind, head["id"], head["study"], table_rows)
 
-    def trials_within(self, file: Path, seen: _FileHead) -> list[_TrialPlace]:
+    def trials_within(self, file: Path, head: _FileHead) -> list[_TrialPlace]:
         """The trials of a packed file: those of its table, or those that can be seen in it."""
-        numbers = sorted(seen.rows)
+        numbers = sorted(head.rows)
         if not numbers:
             numbers = sorted(self.ask("names", file).get("numbers", []))
-        above = f"{seen.study}/{layout.TRIALS}"
-        return [_TrialPlace(n, file, f"{above}/{names.trial_name(n)}", seen.rows.get(n)) for n in numbers]
+        above = f"{head.study}/{layout.TRIALS}"
+        return [_TrialPlace(n, file, f"{above}/{names.trial_name(n)}", head.rows.get(n, {})) for n in numbers]
 
-    def trials(self, places: Sequence[_TrialPlace]) -> None:
+    def check_trials(self, places: Sequence[_TrialPlace]) -> None:
         """Check trials, one by one, wherever they lie."""
         self.progress(0, len(places))
         for place in places:
-            row = {} if place.row is None else asdict(place.row)
-            found = self.ask("compared", place.file, group=place.group, number=place.number, **row)
+            answer = self.ask("compared", place.file, group=place.group, number=place.number, **place.row)
             self.files.add(place.file)
-            self.tell(place.file, place.number, found)
+            self.add_problems(place.file, place.number, answer)
             self.read += 1
             self.progress(self.read, len(places))
 
 
-def _folder_store_id(work: _Verification, folder: Path, seen: _FileHead) -> str:
+def _folder_store_id(work: _Verification, folder: Path, head: _FileHead) -> str:
     """The id of the store whose folder it is; "" where there is none. One that cannot say it counts as the file's."""
     try:
         card = contents.read_card(folder) if folder.is_dir() else None
     except StoreError:
         work.problems.append(Problem(folder / contents.CARD, None, "", "is damaged"))
-        return seen.store_id
+        return head.store_id
     return "" if card is None else card[0]
 
 
-def _trials_since(work: _Verification, path: Path, seen: _FileHead) -> list[_TrialPlace]:
+def _trials_since(work: _Verification, path: Path, head: _FileHead) -> list[_TrialPlace]:
     """Trials that a packed file does not have yet: of a study that goes on, or whose driver was killed."""
     folder = names.folder_of(path)
-    if _folder_store_id(work, folder, seen) != seen.store_id:
+    if _folder_store_id(work, folder, head) != head.store_id:
         return []
-    new = sorted(contents.shard_numbers(folder) - seen.rows.keys())
-    return [_TrialPlace(number, names.shard_path(folder, number), f"/{layout.TRIAL}") for number in new]
+    shards = contents.shard_files(folder)
+    numbers = sorted(shards.keys() - head.rows.keys())
+    return [_TrialPlace(number, shards[number], f"/{layout.TRIAL}") for number in numbers]
 
 
-def _verify_index(work: _Verification, path: Path, seen: _FileHead) -> None:
+def _verify_index(work: _Verification, path: Path, head: _FileHead) -> None:
     """Check every trial's own file, and every older pack, in the folder beside an index."""
     folder = names.folder_of(path)
-    whose = _folder_store_id(work, folder, seen)
-    if whose != seen.store_id:
-        what = "holds trials of another study" if whose else "is not there: the trials are in it"
+    store_id = _folder_store_id(work, folder, head)
+    if store_id != head.store_id:
+        what = "holds trials of another study" if store_id else "is not there: the trials are in it"
         work.problems.append(Problem(folder, None, "", what))
         return
     packed: dict[int, _TrialPlace] = {}
-    for pack in sorted(folder.glob("packed-*.h5")):
-        packed |= {
-            place.number: place for place in work.trials_within(pack, work.study(pack)) if place.number is not None
-        }
-    alone, places = contents.shard_numbers(folder), []
-    for number in sorted({*seen.rows, *alone, *packed}):
+    for pack in contents.pack_files(folder):
+        for place in work.trials_within(pack, work.check_study(pack)):
+            if place.number is not None:
+                packed[place.number] = place
+    alone, places = contents.shard_files(folder), []
+    for number in sorted({*head.rows, *alone, *packed}):
         file = names.shard_path(folder, number)
         if number in alone:
-            places.append(_TrialPlace(number, file, f"/{layout.TRIAL}", seen.rows.get(number)))
+            places.append(_TrialPlace(number, file, f"/{layout.TRIAL}", head.rows.get(number, {})))
         elif number in packed:
             places.append(packed[number])
         else:
             work.problems.append(Problem(file, number, "", "is in the table, but its file is not there"))
-    work.trials(places)
+    work.check_trials(places)
