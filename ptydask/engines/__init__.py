@@ -6,8 +6,10 @@ The driver calls :meth:`Engine.validate` once, before any worker starts. Each wo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from ptydask import registry
@@ -98,6 +100,12 @@ def naming_file(plan: StudyPlan) -> Iterator[None]:
         yield
     except ConfigError as error:
         raise error.in_file(plan.source.path) from None
+
+
+def hash_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def new_history(plan: StudyPlan) -> MetricHistory:

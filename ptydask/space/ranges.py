@@ -94,7 +94,7 @@ def grid_size(dist: Distribution) -> int | None:
         return sum(weight > 0 for weight in dist.weights)
     if isinstance(dist, QuantileDistribution):
         multiples = _grid_multiples(dist)
-        return None if multiples is None else len(multiples)
+        return None if multiples is None else multiples.stop - multiples.start  # len() takes no more than 2**63
     if dist.low == dist.high:
         return 1
     if isinstance(dist, IntRange):

@@ -132,9 +132,8 @@ class Results(AbstractContextManager["Results"]):
         own type, texts and what has no common type as objects.
         """
         stored = self._read_table(table.read_columns)
-        since = self._records_since(set(stored["number"].tolist()))
-        # One trial that ended since may give a column another type: all of them are then made again.
-        return stored if next(since, None) is None else table.columns_of(self.records())
+        since = list(self._records_since(set(stored["number"].tolist())))
+        return table.join_columns(stored, table.columns_of(since)) if since else stored
 
     def ranked(self, count: int | None = None) -> list[TrialRecord]:
         """The completed trials, best error first, the earlier one on a tie; the first ``count`` of them."""

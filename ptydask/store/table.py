@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -212,3 +212,27 @@ def columns_of(records: Sequence[TrialRecord]) -> dict[str, Column]:
             column = _object_column(None if value is _MISSING else value for value in values)
         columns[name] = column
     return columns
+
+
+def join_columns(a: Mapping[str, Column], b: Mapping[str, Column]) -> dict[str, Column]:
+    """The rows of ``a``, then those of ``b``, in the order of their numbers."""
+    sizes = [len(part["number"]) for part in (a, b)]
+    order = np.argsort(np.concatenate([a["number"], b["number"]]), kind="stable")
+    columns = {}
+    for name in dict.fromkeys([*a, *b]):
+        parts = [part.get(name) for part in (a, b)]
+        columns[name] = _join_column(parts, sizes)[order]
+    return columns
+
+
+def _join_column(parts: Sequence[Column | None], sizes: Sequence[int]) -> Column:
+    kinds = {part.dtype for part in parts if part is not None}
+    if len(kinds) == 1 and all(part is not None for part in parts):
+        return np.concatenate([part for part in parts if part is not None])
+    if kinds <= {np.dtype(np.float64), np.dtype(np.int64)} and all(
+        _exact_as_float(part.tolist()) for part in parts if part is not None
+    ):
+        filled = [np.full(size, np.nan) if part is None else part for part, size in zip(parts, sizes, strict=True)]
+        return np.concatenate(filled).astype(np.float64)
+    lists = [[None] * size if part is None else part.tolist() for part, size in zip(parts, sizes, strict=True)]
+    return _object_column(value for values in lists for value in values)

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ptydask import Pruned
-from ptydask.engines import Checkpoint, Report, TrialFailure, deciding_steps, final_value, new_history
+from ptydask.engines import Checkpoint, Report, TrialFailure, deciding_steps, final_value, hash_file, new_history
 from ptydask.engines.callable import printed, target
 from ptydask.errors import one_line
 from ptydask.model import StudyPlan, TrialInput, TrialOutput
 from ptydask.space import sweep_values
-from ptydask.store import files
 from ptydask.trial import eviction
 from ptydask.trial.metric_history import LoggedRow, MetricHistory, never_logged, should_report
 
@@ -105,7 +104,7 @@ class CallableSession:
     def provenance(self) -> Mapping[str, str]:
         """Which source the function came from."""
         source = self._source
-        digest = files.sha256(source) if source is not None and source.is_file() else ""
+        digest = hash_file(source) if source is not None and source.is_file() else ""
         return {"callable": self._target.text, "callable_file": str(source or ""), "callable_sha256": digest}
 
     def close(self) -> None:

@@ -13,14 +13,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ptydask.engines import Checkpoint, Report, TrialFailure
+from ptydask.engines import Checkpoint, Report, TrialFailure, hash_file
 from ptydask.engines.command import arguments, devices, messages, program, removal, wandb_offline
 from ptydask.engines.command.attempt import PreparedProgram, ProgramRun
 from ptydask.engines.command.validation import preview_command, program_in, working_directory
 from ptydask.errors import ConfigError
 from ptydask.model import Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import sweep_values
-from ptydask.store import files
 
 HOOK = Path(__file__).parent / "hook"
 """What every Python program of a trial imports first."""
@@ -113,7 +112,7 @@ class CommandSession:
             file = preview_command(self._plan).program.file
         with suppress(OSError):
             if file is not None and file.is_file():
-                facts |= {"program": str(file), "program_sha256": files.sha256(file)}
+                facts |= {"program": str(file), "program_sha256": hash_file(file)}
         return facts
 
     def close(self) -> None:

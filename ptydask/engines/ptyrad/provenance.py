@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from ptydask.engines import hash_file
 from ptydask.engines.ptyrad import release
-from ptydask.store import files
 
 _PACKAGES = ("torch", "numpy", "scipy")
 
@@ -54,4 +54,4 @@ def _sha256_of_folder(path: Path) -> str:
 
 @lru_cache(maxsize=8)
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    return files.sha256(path)
+    return hash_file(path)
