@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.config import Overrides, reading
 from ptydask.config.study import check_whole
-from ptydask.driver.contract import View
+from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, View
 from ptydask.driver.prepare import PreparedRun, RunRequest, complete_plan, prepare_run
-from ptydask.errors import ConfigError, UsageError
+from ptydask.errors import ConfigError, StoppedEarly, UsageError
 from ptydask.model import Scalar, StudyPlan
 
 if TYPE_CHECKING:
@@ -78,23 +79,23 @@ def run(
         PtydaskError: the first trials all failed alike; the base of all of these. Each is one line, and in
             :mod:`ptydask.errors`. That some trials failed is no error: ``study.table()`` has them.
         KeyboardInterrupt: Ctrl-C, or a notebook's interrupt, after all that was under way has been closed: the same
-            call goes on. SIGTERM ends the process as it would have, after the same.
+            call goes on. SIGTERM, after the same, does what it would have done: by default it ends the process.
     """
     overrides = _make_overrides(trials, timeout, set, tries, results, storage, engine, sampler, seed)
     if workers is not None and adapt is not None:
         raise UsageError("workers and adapt: give one of them")
     request = RunRequest(
-        config=Path(config),
+        config=Path(config).expanduser(),
         overrides=overrides,
-        cluster=os.fspath(cluster),
-        workers=None if workers is None else check_whole(workers, "workers"),
+        cluster=os.path.expanduser(cluster),  # noqa: PTH111 - it may be an address
+        workers=None if workers is None else _check_count(workers, "workers"),
         adapt=None if adapt is None else _check_bounds(adapt),
-        workers_per_gpu=check_whole(workers_per_gpu, "workers_per_gpu"),
-        retries=check_whole(retries, "retries", 0),
+        workers_per_gpu=_check_count(workers_per_gpu, "workers_per_gpu"),
+        retries=_check_count(retries, "retries", 0),
         checkpoint_every=_check_seconds(checkpoint_every, "checkpoint_every"),
         command=f"ptydask.run({os.fspath(config)!r}, ...)",
     )
-    return _run_request(request, progress=progress)
+    return _run_and_open(request, progress=progress)
 
 
 def validate(
@@ -118,7 +119,7 @@ def validate(
     >>> ptydask.validate("params.yaml", set={"recon_params.NITER": 50}).space  # doctest: +SKIP
     """
     overrides = _make_overrides(trials, timeout, set, tries, results, storage, engine, sampler, seed)
-    return complete_plan(Path(config), overrides)
+    return complete_plan(Path(config).expanduser(), overrides)
 
 
 def announce_run(request: RunRequest, view: View) -> PreparedRun:
@@ -147,23 +148,35 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
     return prepared
 
 
-def _run_request(request: RunRequest, *, progress: bool) -> StudyResults:
+def _run_and_open(request: RunRequest, *, progress: bool) -> StudyResults:
     from ptydask.analysis.results import StudyResults
     from ptydask.driver import execute
     from ptydask.progress import view
 
+    with _log_levels_restored(), open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        shown = view.python_view(sys.stderr or nowhere) if progress else view.make_view(nowhere)
+        with execute.raise_on_sigterm() as sigterm:
+            try:
+                prepared = announce_run(request, shown)
+                if not prepared.finished and not execute.execute_run(prepared, shown, sigterm).complete:
+                    shown.notice(TIME_IS_OVER)
+            except execute.Terminated:
+                raise StoppedEarly(f"SIGTERM ended the run; {GOES_ON}") from None
+            finally:
+                sigterm.pass_on()
+    return StudyResults(prepared.plan.results.absolute())
+
+
+@contextmanager
+def _log_levels_restored() -> Iterator[None]:
+    """A run silences what Dask and Optuna log; the caller's own use of them is not silenced for good."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado", "optuna")]
+    levels = [logger.level for logger in loggers]
     try:
-        with execute.raise_on_sigterm() as sigterm, open(os.devnull, "w") as nowhere:  # noqa: PTH123
-            screen = view.python_view(sys.stderr) if progress else view.make_view(nowhere, terminal=False)
-            prepared = announce_run(request, screen)
-            if not prepared.finished:
-                execute.execute_run(prepared, screen, sigterm)
-    except execute.Terminated:
-        # Everything is closed; now the process ends as one ends that SIGTERM was sent to.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGTERM)
-        raise
-    return StudyResults(prepared.plan.results)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _make_overrides(
@@ -178,41 +191,66 @@ def _make_overrides(
     seed: int | None,
 ) -> Overrides:
     """What is said beside the file. Raises ConfigError, naming the argument or the key."""
-    points = [tries] if isinstance(tries, Mapping) else list(tries)
+    points = [tries] if isinstance(tries, Mapping) or not isinstance(tries or (), Iterable) else list(tries or ())
     if not all(isinstance(point, Mapping) and point for point in points):
-        raise ConfigError("must be mappings of parameter to value: [{'scale': 1.02}]", key="tries", value=points)
+        raise ConfigError("must be mappings of parameter to value: [{'scale': 1.02}]", key="tries", value=tries)
+    if not isinstance(settings or {}, Mapping):
+        raise ConfigError("must be a mapping of key to value: {'recon_params.NITER': 50}", key="set", value=settings)
     return Overrides(
-        settings=tuple((key, _plain_value(value, key)) for key, value in (settings or {}).items()),
-        n_trials=None if trials is None else check_whole(trials, "trials"),
+        settings=tuple((_check_key(key), _plain_value(value, key)) for key, value in (settings or {}).items()),
+        n_trials=None if trials is None else _check_count(trials, "trials"),
         timeout=None if timeout is None else _check_seconds(timeout, "timeout"),
-        results=None if results is None else Path(results),
-        storage=storage,
-        engine=engine,
-        sampler=sampler,
-        seed=None if seed is None else check_whole(seed, "seed", 0),
+        results=None if results is None else Path(results).expanduser(),
+        storage=_check_text(storage, "storage"),
+        engine=_check_text(engine, "engine"),
+        sampler=_check_text(sampler, "sampler"),
+        seed=None if seed is None else _check_count(seed, "seed", 0),
         tries=tuple({name: _plain_value(value, f"tries.{name}") for name, value in point.items()} for point in points),
     )
 
 
-def _check_bounds(adapt: tuple[int, int]) -> tuple[int, int]:
-    least, most = adapt
-    if check_whole(least, "adapt", 0) > check_whole(most, "adapt"):
+def _check_key(key: Any) -> str:
+    if not isinstance(key, str) or not all(part.strip() for part in key.split(".")):
+        raise ConfigError("must be text with dots between levels: 'recon_params.NITER'", key="set", value=key)
+    return key.strip()
+
+
+def _check_text(value: Any, key: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ConfigError("must be text", key=key, value=value)
+    return value
+
+
+def _check_count(value: Any, key: str, least: int = 1) -> int:
+    return check_whole(_plain_value(value, key), key, least)
+
+
+def _check_bounds(adapt: Any) -> tuple[int, int]:
+    try:
+        least, most = adapt
+    except (TypeError, ValueError):
+        raise ConfigError("must be (fewest, most)", key="adapt", value=adapt) from None
+    least, most = _check_count(least, "adapt", 0), _check_count(most, "adapt")
+    if least > most:
         raise ConfigError("must be (fewest, most), the fewest not above the most", key="adapt", value=adapt)
     return least, most
 
 
-def _check_seconds(value: float, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+def _check_seconds(value: Any, key: str) -> float:
+    seconds = _plain_value(value, key)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
         raise ConfigError("must be a finite number of seconds, not negative", key=key, value=value)
-    return float(value)
+    return float(seconds)
 
 
 def _plain_value(value: Any, key: str) -> Any:
     """``value`` as a file would have it: paths as text, NumPy's numbers and arrays as Python's."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
-        return {str(name): _plain_value(item, f"{key}.{name}") for name, item in value.items()}
+        value = {name: _plain_value(item, f"{key}.{name}") for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain_value(item, f"{key}[{index}]") for index, item in enumerate(value)]
-    return reading.plain_values(value.tolist() if hasattr(value, "tolist") else value, key)
+        value = [_plain_value(item, f"{key}[{index}]") for index, item in enumerate(value)]
+    return reading.plain_values(value, key)

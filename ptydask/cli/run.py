@@ -217,11 +217,12 @@ def run_command(args: argparse.Namespace) -> int:
 
 def _run_study(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
     from ptydask import api
+    from ptydask.driver.contract import TIME_IS_OVER
     from ptydask.driver.execute import execute_run
-    from ptydask.progress import view
+    from ptydask.progress.view import make_view
 
-    screen = view.make_view(sys.stderr)
-    prepared = api.announce_run(_make_request(args), screen)
+    view = make_view(sys.stderr)
+    prepared = api.announce_run(_make_request(args), view)
     if prepared.finished:
         return 0
     if args.dry_run:
@@ -229,9 +230,10 @@ def _run_study(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
         if script:
             print(script)
         return 0
-    end = execute_run(prepared, screen, sigterm)
+    end = execute_run(prepared, view, sigterm)
     _print_best(end)
     if not end.complete:
+        view.notice(TIME_IS_OVER)
         return 75
     return 3 if end.failed else 0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from ptydask.driver import provenance
-from ptydask.driver.contract import RunOutcome, View, snapshot_of_records
+from ptydask.driver.contract import GOES_ON, RunOutcome, View, snapshot_of_records
 from ptydask.driver.prepare import PreparedRun
 from ptydask.formatting import error_text
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
@@ -29,16 +29,27 @@ class SigtermFlag:
 
     def __init__(self) -> None:
         self.came = False
+        self.handler_before: signal._HANDLER = signal.SIG_DFL
+        self._being_handled = sys.exc_info()[1]  # by our caller, and no concern of ours
 
     def raise_if_set(self) -> None:
         """Raises :class:`Terminated` where it has come, and nothing is on its way to the end."""
-        if self.came and sys.exc_info()[0] is None:
+        if self.came and sys.exc_info()[1] is self._being_handled:
             raise Terminated
+
+    def pass_on(self) -> None:
+        """Where SIGTERM has come, give it to the handler that was there before: by default, the process ends."""
+        if self.came:
+            signal.signal(signal.SIGTERM, self.handler_before)
+            signal.raise_signal(signal.SIGTERM)
 
 
 @contextmanager
 def raise_on_sigterm() -> Iterator[SigtermFlag]:
-    """SIGTERM raises :class:`Terminated` in here, once. Only the main thread of a process can hear it."""
+    """SIGTERM raises :class:`Terminated` in here, once; from then on it is ignored, until it is passed on.
+
+    Only the main thread of a process can hear it.
+    """
     flag = SigtermFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
@@ -49,12 +60,12 @@ def raise_on_sigterm() -> Iterator[SigtermFlag]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a batch system may say it twice; once is enough
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
+    flag.handler_before = signal.signal(signal.SIGTERM, stop) or signal.SIG_DFL
     try:
         yield flag
     finally:
-        if signal.getsignal(signal.SIGTERM) is stop:
-            signal.signal(signal.SIGTERM, before)
+        if not flag.came:
+            signal.signal(signal.SIGTERM, flag.handler_before)
 
 
 def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunOutcome:
@@ -133,8 +144,6 @@ def _tell_outcome(outcome: RunOutcome, plan: StudyPlan, view: View, records: Ite
         view.notice(f"{subject} in one file now")
     elif outcome.snapshot.best is None:
         view.notice(none_completed_text(records, plan.results))
-    if not outcome.complete:
-        view.notice("the time is over; the same command goes on from here")
 
 
 # --- words -----------------------------------------------------------------------------------------
@@ -172,7 +181,7 @@ def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
         return f"{text}; no trial was begun"
     if recorded >= total or prepared.reached is not None:
         return f"{text}; what is left is to pack them, and the same command does it"
-    text += "; the same command goes on from here"
+    text += f"; {GOES_ON}"
     if in_parts:
         text += f", `ptydask pack {shlex.quote(str(results))}` makes one file"
     return text

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -64,10 +65,11 @@ class NotebookScreen:
         from IPython.display import HTML, display
 
         page = HTML(lines_html([*self._plan, *self._notices, *self._progress]))
-        if self._handle is None:
-            self._handle = display(page, display_id=True)
-        else:
-            self._handle.update(page)
+        with suppress(Exception):  # whatever the kernel's connection raises: no study ends because nobody looks
+            if self._handle is None:
+                self._handle = display(page, display_id=True)
+            else:
+                self._handle.update(page)
         self._displayed = time.monotonic()
 
 

@@ -108,7 +108,7 @@ def styled(lines: Sequence[Line], stream: IO[str]) -> Text:
 
 def can_redraw(stream: IO[str], environ: Mapping[str, str]) -> bool:
     """Whether ``stream`` is a terminal on which lines can be redrawn."""
-    return stream.isatty() and environ.get("TERM", "") not in ("", "dumb", "unknown")
+    return not stream.closed and stream.isatty() and environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def window_size(stream: IO[str]) -> tuple[int, int]:
