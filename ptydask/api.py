@@ -135,8 +135,8 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
     view.plan(
         [
             *plan_text.plan_lines(plan),
-            plan_text.trials_line(plan.budget, prepared.where.workers, total, prepared.recorded),
-            plan_text.workers_line(prepared.place.describe(prepared.where), prepared.why_there),
+            plan_text.trials_line(plan.budget, prepared.cluster_request.workers, total, prepared.recorded),
+            plan_text.workers_line(prepared.place.describe(prepared.cluster_request), prepared.why_there),
         ]
     )
     for notice in prepared.notices:

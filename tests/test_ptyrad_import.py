@@ -337,7 +337,7 @@ def test_a_trial_looks_as_the_engine_gives_it(tmp_path: Path, monkeypatch: pytes
     import engine_cases
     from engine_cases import NEVER, SLOT, go_on, params, plan, write_patterns
 
-    from ptydask.engines.ptyrad import release, results, session
+    from ptydask.engines.ptyrad import kept_arrays, release, session
 
     release.installed()
     from ptyrad.io import save
@@ -346,13 +346,13 @@ def test_a_trial_looks_as_the_engine_gives_it(tmp_path: Path, monkeypatch: pytes
         write_patterns(tmp_path), {"init_params.obj_Nlayer": 2, "recon_params.INDICES_MODE": {"mode": "center"}}
     )
     kept: list[Any] = []
-    drawn = results.phase_image
+    drawn = kept_arrays.phase_image
 
     def keep(model: Any, *rest: Any) -> Any:
         kept.append(model)
         return drawn(model, *rest)
 
-    monkeypatch.setattr(results, "phase_image", keep)
+    monkeypatch.setattr(kept_arrays, "phase_image", keep)
     ours = session.PtyradSession(plan(config), SLOT).run(engine_cases.trial(), go_on, NEVER)
     scan = np.arange(64)
     indices = ours.arrays["scan_indices"].data if "scan_indices" in ours.arrays else scan

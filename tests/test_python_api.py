@@ -108,6 +108,100 @@ def test_a_script_that_gets_sigterm_ends_by_it(toy_params: Params, tmp_path: Pat
     assert int(then.stdout.split()[0]) >= 30
 
 
+IN_ONE_PROCESS = """
+import asyncio, logging, os, signal, sys, threading
+import ptydask
+from ptydask.errors import ConfigError, PtydaskError
+
+NAMES = ("distributed", "asyncio", "tornado", "optuna")
+def state():
+    levels = [logging.getLogger(name).level for name in NAMES]
+    main = sys.modules["__main__"]
+    return dict(os.environ), levels, signal.getsignal(signal.SIGTERM), main.__spec__, main.__file__
+
+def run(**more):
+    return ptydask.run({params!r}, **{{"engine": "toy", "workers": 2, "cluster": "local", "results": "~/a.h5", **more}})
+
+ptydask.run
+before = state()
+study = run(trials=2)
+assert state() == before
+try:
+    run(results="~/b.h5", set={{"init_params.fail": 2.0}})
+except PtydaskError as error:
+    print("failed alike" in str(error))
+assert state() == before
+async def in_a_loop():
+    return run(trials=3, progress=False)
+assert len(asyncio.run(in_a_loop())) == 3 and len(study) == 2
+runs = []
+threads = [threading.Thread(target=lambda n=n: runs.append(run(results=f"~/t{{n}}.h5", trials=1))) for n in (1, 2)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert [len(one) for one in runs] == [1, 1]
+assert state() == before
+sys.stderr = None
+empty = run(results="~/c.h5", timeout=1e-9)
+print(len(empty), empty.status.state)
+assert state() == before
+"""
+
+
+@pytest.mark.slow
+def test_the_callers_process_is_left_as_it_was(toy_params: Params, tmp_path: Path) -> None:
+    """Environment, log levels, handlers, main module; after runs that fail, in threads, in a loop, without stderr."""
+    source, home = tmp_path / "tune.py", tmp_path / "home"
+    home.mkdir()
+    source.write_text(IN_ONE_PROCESS.format(params=str(toy_params(n_trials=4))))
+    done = subprocess.run(
+        [sys.executable, source], capture_output=True, text=True, timeout=200, env={**os.environ, "HOME": str(home)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "0", "finished"]
+    assert {path.name for path in home.glob("*.h5")} == {"a.h5", "b.h5", "c.h5", "t1.h5", "t2.h5"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("handler", ["lambda *_: (print('heard', flush=True), exit(7))", "signal.SIG_IGN"])
+def test_sigterm_goes_to_the_handler_that_was_there(handler: str, toy_params: Params, tmp_path: Path) -> None:
+    """Where it does not end the process, the call ends with StoppedEarly; nobody is deaf afterwards."""
+    params, results = toy_params(n_trials=200, sleep=0.02), tmp_path / "script.h5"
+    run = RUN.format(params=str(params), results=str(results), more={}).replace("\n", "\n    ")
+    source = tmp_path / "tune.py"
+    source.write_text(
+        f"import signal\nsignal.signal(signal.SIGTERM, {handler})\nbefore = signal.getsignal(signal.SIGTERM)\n"
+        f"try:{run}\nexcept Exception as error:\n"
+        "    print(type(error).__name__, signal.getsignal(signal.SIGTERM) == before)\n"
+    )
+    process = subprocess.Popen([sys.executable, source], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "trial 3 " not in process.stderr.readline():
+        assert process.poll() is None
+    process.terminate()
+    out, _ = process.communicate(timeout=60)
+    heard = "print" in handler
+    assert (out.split(), process.returncode) == ((["heard"], 7) if heard else (["StoppedEarly", "True"], 0))
+
+
+@pytest.mark.slow
+def test_that_the_time_is_over_is_said_last(toy_params: Params, tmp_path: Path) -> None:
+    """After the best trial and the results, by the command as well."""
+    params = toy_params(n_trials=100, sleep=0.2)
+    words = ["run", str(params), "--engine", "toy", "--workers", "1", "--cluster", "local", "--timeout", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ptydask", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 75
+    lines = done.stdout.splitlines()
+    assert lines[-1].startswith("the time is over")
+    assert lines[-2].startswith("results ")
+    assert lines[-3].startswith("best ")
+
+
 @pytest.fixture
 def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A client of a kernel with the environment of the tests."""
@@ -190,7 +284,9 @@ def test_validate_returns_the_plan(toy_params: Params) -> None:
     plan = ptydask.validate(
         toy_params(),
         engine="toy",
-        trials=7,
+        trials=np.int64(7),  # type: ignore[arg-type]
+        seed=np.arange(4)[3],
+        timeout=np.float32(60),  # type: ignore[arg-type]
         set={"init_params.iterations": np.int64(9), "hypertune_params.tune_params.scale.kwargs.high": np.float64(1.5)},
         tries=[{"scale": np.float64(1.02), "rotation": -1}],
         results="elsewhere.h5",
@@ -198,6 +294,7 @@ def test_validate_returns_the_plan(toy_params: Params) -> None:
     assert plan.iterations == 9
     assert plan.space["scale"].high == 1.5  # type: ignore[union-attr]
     assert plan.budget.trials(5) == 7
+    assert (plan.seed, plan.budget.timeout) == (3, 60.0)
     assert plan.results == Path("elsewhere.h5")
     assert dict(plan.points[0].params) == {"scale": 1.02, "rotation": -1}
     assert type(plan.config["init_params"]["iterations"]) is int
@@ -236,6 +333,15 @@ def test_what_is_said_beside_the_file_is_what_the_command_says(toy_params: Param
         ({"trials": "7"}, "trials"),
         ({"adapt": (3, 2)}, "adapt"),
         ({"adapt": (0, 0)}, "adapt"),
+        ({"adapt": 5}, "adapt"),
+        ({"adapt": "0:3"}, "adapt"),
+        ({"storage": Path("a.db")}, "storage"),
+        ({"sampler": 5}, "sampler"),
+        ({"tries": 5}, "tries"),
+        ({"set": [("a", 1)]}, "set"),
+        ({"set": {1: 2}}, "set"),
+        ({"set": {"init_params..iterations": 2}}, "set"),
+        ({"set": {"init_params": {1: 2}}}, "init_params"),
         ({"timeout": float("nan")}, "timeout"),
         ({"timeout": -1}, "timeout"),
         ({"workers_per_gpu": 0}, "workers_per_gpu"),

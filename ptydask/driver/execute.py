@@ -124,7 +124,7 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     from ptydask.driver import crew, loop  # Dask comes in with them
 
     label = f"{plan.name}-{store.id[:8]}"
-    with prepared.place.open(replace(prepared.where, folder=store.folder, label=label)) as cluster:
+    with prepared.place.open(replace(prepared.cluster_request, folder=store.folder, label=label)) as cluster:
         pool = crew.WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
         facts = pool.wait_for_first(missing)
         if store.previous is not None:

@@ -44,7 +44,7 @@ class PreparedRun:
     meta: StudyMeta
     """What the results file will say of the study; what workers say of themselves and of the data comes later."""
     place: Place
-    where: ClusterRequest
+    cluster_request: ClusterRequest
     why_there: str
     """Why this place, in a few words; empty where somebody named it."""
     options: RunOptions
@@ -69,7 +69,7 @@ class PreparedRun:
     def job_script(self) -> str:
         """The job script as it would be submitted; empty where there are no jobs."""
         folder = path_beside(self.plan.results.absolute(), ".trials")
-        return self.place.script(replace(self.where, folder=folder, label=self.plan.name))
+        return self.place.script(replace(self.cluster_request, folder=folder, label=self.plan.name))
 
 
 def complete_plan(path: Path, overrides: Overrides) -> StudyPlan:
@@ -96,7 +96,7 @@ def prepare_run(request: RunRequest) -> PreparedRun:
         hint = "add --trials 100 to the command, or run_cap: 100 to the file"
         raise ConfigError(rule, file=plan.source.path, key="run_cap", hint=hint)
     chosen = clusters.choose(request.cluster)
-    where = _cluster_request(request, chosen.place)
+    cluster_request = _cluster_request(request, chosen.place)
     meta = provenance.study_meta(plan, command=request.command)
     records: Sequence[TrialRecord] = ()
     packed, notices = False, list(plan.notices)
@@ -108,13 +108,14 @@ def prepare_run(request: RunRequest) -> PreparedRun:
         except StoreError as error:
             raise UnusableResults(str(error)) from None
         notices += provenance.compare(earlier, meta, file=plan.results)
+    total = count_trials(plan, cluster_request.workers, records)
     return PreparedRun(
         plan=plan,
         meta=meta,
         place=chosen.place,
-        where=where,
+        cluster_request=cluster_request,
         why_there=chosen.why if request.cluster == "auto" else "",
-        options=RunOptions(count_trials(plan, where.workers, records), request.retries, request.checkpoint_every),
+        options=RunOptions(total, request.retries, request.checkpoint_every),
         recorded=len(records),
         packed=packed,
         reached=target_met(records, plan.target, plan.direction),

@@ -22,7 +22,7 @@ from ptydask.storage import urls
 from ptydask.store import shard
 from ptydask.trial import eviction, reconcile
 from ptydask.worker.process import OpenSession, session_for_run
-from ptydask.worker.progress import OptunaFailed, ProgressReporter, TrialCheckpoint, catch_optuna_errors
+from ptydask.worker.step_reports import OptunaFailed, ProgressReporter, TrialCheckpoint, catch_optuna_errors
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ptydask.analysis import greys
 from ptydask.model import StudyMeta, TrialRecord, parameter_names
 
-Kind = Literal["phase", "amplitude", "probe"]
+ImageSource = Literal["phase", "amplitude", "probe"]
 
 CELL = 2.0
 """Width of a cell, inches."""
@@ -41,7 +41,7 @@ class MontageSheet:
     """All pictures in their order, and why each trial that is missing is missing."""
 
     meta: StudyMeta
-    array: Kind
+    array: ImageSource
     pictures: tuple[MontageCell, ...]
     lost: Mapping[int, str] = field(default_factory=dict)
     ranks: Mapping[int, int] = field(default_factory=dict)

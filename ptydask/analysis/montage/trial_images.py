@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ptydask.analysis import figures, greys, sweep
 from ptydask.analysis.montage import sheet_layout
-from ptydask.analysis.montage.sheet_layout import Kind, MontageCell, MontageSheet
+from ptydask.analysis.montage.sheet_layout import ImageSource, MontageCell, MontageSheet
 from ptydask.errors import StoreError, UsageError, nearest_hint
 from ptydask.model import Direction, Image, TrialRecord, TrialState, in_order, parameter_names, ranked
 from ptydask.store.reader import Results, StoredArray, TrialData
@@ -19,7 +19,7 @@ from ptydask.store.reader import Results, StoredArray, TrialData
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ARRAYS: tuple[Kind, ...] = ("phase", "amplitude", "probe")
+ARRAYS: tuple[ImageSource, ...] = ("phase", "amplitude", "probe")
 """What can be shown of a trial."""
 _UNITS = {"angstrom": 1.0, "Ang": 1.0, "Å": 1.0, "nm": 10.0, "m": 1e10}
 """Units of length, in angstrom."""
@@ -29,7 +29,7 @@ def draw(
     results: Results,
     records: Sequence[TrialRecord],
     *,
-    array: Kind = "phase",
+    array: ImageSource = "phase",
     columns: int | None = None,
     crop: float = 1.0,
     common: bool = True,
@@ -100,7 +100,7 @@ def read(
     results: Results,
     records: Sequence[TrialRecord],
     *,
-    array: Kind = "phase",
+    array: ImageSource = "phase",
     crop: float = 1.0,
     pixels: int = 1000,
     most: int | None = None,
@@ -143,7 +143,7 @@ def read(
 
 
 def read_snapshots(
-    results: Results, number: int, *, array: Kind = "phase", crop: float = 1.0, pixels: int = 1000
+    results: Results, number: int, *, array: ImageSource = "phase", crop: float = 1.0, pixels: int = 1000
 ) -> MontageSheet:
     """One trial's snapshots in rising iteration, its end last. Raises StoreError, and UsageError without any."""
     trial = results.trial(number)
@@ -161,14 +161,14 @@ def read_snapshots(
     return MontageSheet(results.meta, array, tuple(cells), lost)
 
 
-def _trial_image(trial: TrialData, array: Kind) -> Image | None:
+def _trial_image(trial: TrialData, array: ImageSource) -> Image | None:
     """What is shown of a trial, with its axes; None where it was not kept."""
     if array == "phase" and trial.image is not None:
         return trial.image
     return _project_arrays(trial, trial.arrays, array)
 
 
-def _project_arrays(trial: TrialData, arrays: Mapping[str, StoredArray], array: Kind) -> Image | None:
+def _project_arrays(trial: TrialData, arrays: Mapping[str, StoredArray], array: ImageSource) -> Image | None:
     name = {"phase": "object_phase", "amplitude": "object_amplitude", "probe": "probe"}[array]
     if name not in arrays or not 2 <= len(arrays[name].shape) <= 4:
         return None
@@ -196,7 +196,7 @@ def _image_region(trial: TrialData) -> tuple[slice, slice]:
 
 
 def _make_cell(
-    record: TrialRecord, image: Image, array: Kind, crop: float, pixels: int, label: str = ""
+    record: TrialRecord, image: Image, array: ImageSource, crop: float, pixels: int, label: str = ""
 ) -> MontageCell:
     data = np.asarray(image.data, dtype=np.float32)
     axes = zip((image.y, image.x), data.shape, strict=True)

@@ -15,7 +15,7 @@ from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.gain import baseline_trial, compute_gain
 from ptydask.analysis.report import rows
-from ptydask.analysis.report.trial_album import MONTAGE, PageTrial, TrialAlbum
+from ptydask.analysis.report.trial_album import BEST_SIDE_BY_SIDE, PageTrial, TrialAlbum
 from ptydask.model import Choice, Distribution, StudyMeta, WeightedChoice, count_states, ranked
 from ptydask.space import ranges
 from ptydask.space.tunables import PARAMETERS
@@ -67,7 +67,7 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
         "created": meta.created,
         "counts": counts,
         "ranks": [record.number for record in order],
-        "montage": [record.number for record in order[:MONTAGE]],
+        "montage": [record.number for record in order[:BEST_SIDE_BY_SIDE]],
         "grey": album.grey,
         "own": None if own is None else own.number,
         "gain": None

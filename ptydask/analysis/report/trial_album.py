@@ -19,7 +19,7 @@ from ptydask.store.reader import Results, TrialData
 
 SIDE = 560
 """Pixels along a side of a trial's image on the page; that of the best trial has twice as many."""
-MONTAGE = 24
+BEST_SIDE_BY_SIDE = 24
 """So many of the best trials are shown side by side."""
 _LOG_LINES, _LOG_CHARACTERS = 40, 6000
 _FILES = 40
@@ -95,7 +95,7 @@ def read(results: Results, *, images: int) -> TrialAlbum:
     for number, tile in results.pictures().items():
         if number in seen:
             seen[number] = replace(seen[number], thumbnail=pictures.encode_thumbnail(tile, side))
-    return TrialAlbum(seen, greys.shared_grey_limits(spans.get(number) for number in with_image[:MONTAGE]))
+    return TrialAlbum(seen, greys.shared_grey_limits(spans.get(number) for number in with_image[:BEST_SIDE_BY_SIDE]))
 
 
 def _read_page_trial(trial: TrialData, *, log: bool) -> PageTrial:

@@ -14,8 +14,12 @@ from ptydask.clusters.jobqueue.jobs import Job
 from ptydask.clusters.jobqueue.slurm import JobStatus
 from ptydask.errors import one_line
 
-EARLY_DEATHS = 5
-"""In a row; then the next will not be better."""
+DEATHS_TO_GIVE_UP = 5
+"""Early deaths in a row; then the next job will not be better."""
+REFUSALS_TO_GIVE_UP = 5
+"""The same for jobs that the batch system did not take."""
+EXIT_CODES_ASKED = 5
+"""Of how many failed jobs SLURM is asked for the exit code: where many fail, they fail alike."""
 SETBACKS = 20
 """The same for jobs that others ended before they could work: somebody, or something, wants none of them."""
 HOPELESS_FOR = 8.0
@@ -252,7 +256,7 @@ def verdict(counts: FailureCounts, *, fit: int, alive: int) -> str:
     ``fit`` workers are there and not known to be unfit: while they work, one broken node does not end a run.
     ``alive`` jobs wait or run.
     """
-    if counts.deaths >= EARLY_DEATHS and not fit:
+    if counts.deaths >= DEATHS_TO_GIVE_UP and not fit:
         return f"{counts.deaths} jobs in a row ended before a worker got ready; the last: {counts.last}"
     if counts.setbacks >= SETBACKS and not fit:
         return (
@@ -261,6 +265,6 @@ def verdict(counts: FailureCounts, *, fit: int, alive: int) -> str:
     if counts.refusals and not alive:
         if counts.never and not counts.accepted:
             return f"the job was {counts.last}"
-        if counts.refusals >= EARLY_DEATHS:
+        if counts.refusals >= REFUSALS_TO_GIVE_UP:
             return f"{counts.refusals} times in a row the job was {counts.last}"
     return ""

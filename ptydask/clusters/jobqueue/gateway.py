@@ -166,7 +166,7 @@ class BatchGateway:
         except BatchSystemUnavailable as error:
             return SlurmReply(trouble=str(error))
         failed = [job_id for job_id, status in states.items() if status.state == "FAILED"]
-        for job_id in failed[: diagnosis.EARLY_DEATHS]:  # a question each: where many fail, they fail alike
+        for job_id in failed[: diagnosis.EXIT_CODES_ASKED]:  # a question each
             states[job_id] = replace(states[job_id], code=slurm.exit_code(job_id))
         ended = [job_id for job_id, status in states.items() if status.over or status == slurm.GONE]
         return SlurmReply(states, {job_id: self._log_tail(job_id) for job_id in ended}, len(swept))

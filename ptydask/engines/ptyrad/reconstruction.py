@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ptydask.engines import Report
-from ptydask.engines.ptyrad import release, results
+from ptydask.engines.ptyrad import kept_arrays, release
 from ptydask.engines.ptyrad.compiled_loss import CompiledLoss
 from ptydask.engines.ptyrad.contrast import ScannedRegion, phase_contrast
 from ptydask.engines.ptyrad.grouping import Grouping
@@ -129,7 +129,7 @@ def iterate(
         ptyrad.iterate(niter, recon, recon_params["BATCH_SIZE"].get("grad_accumulation", 1))
         _record_iteration(course, niter, recon)
         if keep.snapshot_every and niter % keep.snapshot_every == 0:
-            course.snapshots[niter] = results.arrays(model, float(recon.variables["dx"]))
+            course.snapshots[niter] = kept_arrays.arrays(model, float(recon.variables["dx"]))
         if report(niter, {"loss": course.loss[-1], "contrast": course.contrast[-1]}):
             break
         if niter < last:

@@ -11,7 +11,7 @@ import torch
 
 from ptydask.engines import Checkpoint, Report
 from ptydask.engines.ptyrad import checkpoint as saved_state
-from ptydask.engines.ptyrad import measurements, provenance, reconstruction, release, results, trial_log
+from ptydask.engines.ptyrad import kept_arrays, measurements, provenance, reconstruction, release, trial_log
 from ptydask.engines.ptyrad.attempt import ResumableTrial
 from ptydask.engines.ptyrad.checkpoint import TrialProgress
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
@@ -105,15 +105,15 @@ class PtyradSession:
             facts["peak_gpu_memory"] = progress.peak_gpu_memory
         arrays, image = dict[str, Quantity](), None
         if self._plan.keep.arrays:
-            arrays = {**results.arrays(model, dx), **results.scan_arrays(model, recon.batches)}
-            image = results.phase_image(model, recon.region, dx)
+            arrays = {**kept_arrays.arrays(model, dx), **kept_arrays.scan_arrays(model, recon.batches)}
+            image = kept_arrays.phase_image(model, recon.region, dx)
         return TrialOutput(
             metrics={"loss": course.loss[-1], "contrast": course.contrast[-1]},
             curve=course.columns(),
             arrays=arrays,
             image=image,
             snapshots=course.snapshots,
-            attributes={**facts, **results.geometry(model, recon.variables)},
+            attributes={**facts, **kept_arrays.geometry(model, recon.variables)},
             log=progress.log,
         )
 
