@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 
@@ -118,6 +119,21 @@ def require(module: str, needed: str, extra: str, package: str = "") -> None:
     """
     if importlib.util.find_spec(module) is None:
         raise MissingDependency(f"{needed} the package {package or module}: pip install 'ptydask[{extra}]'")
+
+
+def import_optional(module: str, needed: str, extra: str, package: str = "") -> Any:
+    """``module`` of an optional package, imported. Raises MissingDependency where that cannot be done.
+
+    The other arguments are those of :func:`require`.
+    """
+    name = package or module.partition(".")[0]
+    require(module.partition(".")[0], needed, extra, name)
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependency(
+            f"{needed} the package {name}, which cannot be imported: {one_line(str(error))}"
+        ) from error
 
 
 def nearest_number(number: int, numbers: Sequence[int]) -> str:

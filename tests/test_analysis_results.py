@@ -18,7 +18,7 @@ import store_cases as cases
 import ptydask
 from ptydask import sampling
 from ptydask.analysis.results import StudyResults
-from ptydask.errors import MissingDependency, StoreError, UsageError
+from ptydask.errors import MissingDependency, StoreError, UsageError, import_optional
 from ptydask.model import FloatRange, Image, Quantity, Reason, TrialOutput, TrialRecord, TrialState
 from ptydask.store import Store
 
@@ -569,3 +569,15 @@ def test_a_young_study_has_its_parameters(tmp_path: Path) -> None:
         assert study.table().columns[:4].tolist() == ["state", "error", "scale", "rotation"]
         assert len(study.query("scale > 1")) == 0
     store.close()
+
+
+def test_a_package_that_is_installed_and_broken_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that its binary part does not find is no traceback."""
+    (tmp_path / "brokenpackage.py").write_text("raise ImportError('GLIBCXX_3.4.99 not found\\n(required by it)')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = "tables need the package brokenpackage, .* GLIBCXX_3.4.99 not found"
+    with pytest.raises(MissingDependency, match=words) as caught:
+        import_optional("brokenpackage", "tables need", "analysis")
+    assert "\n" not in str(caught.value)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.analysis import sweep
-from ptydask.errors import StoreError, require
+from ptydask.errors import StoreError, import_optional
 from ptydask.model import TrialState
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ def build_dataset(trial: Trial) -> xarray.Dataset:
 
     Pixel (i, j) of the object lies at (i, j) * pixel_size, slice k at k * slice_thickness; the probe's centre is 0.
     """
-    require("xarray", "to_xarray needs", "analysis")
-    import xarray
-
+    xarray = import_optional("xarray", "to_xarray needs", "analysis")
     variables: dict[str, Any] = {}
     arrays = trial.arrays
     sizes = {"position": arrays["positions"].shape[0]} if "positions" in arrays and arrays["positions"].ndim else {}

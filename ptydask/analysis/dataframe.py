@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.config.study import check_whole
-from ptydask.errors import UsageError, nearest_hint, one_line, require, shorten
+from ptydask.errors import UsageError, import_optional, nearest_hint, one_line, shorten
 from ptydask.model import Direction, TrialState, count_states
 
 if TYPE_CHECKING:
@@ -188,7 +188,4 @@ def curves_dataframe(curves: Mapping[int, Mapping[str, NDArray[Any]]], metric: s
 
 
 def _import_pandas() -> Any:
-    require("pandas", "tables need", "analysis")
-    import pandas
-
-    return pandas
+    return import_optional("pandas", "tables need", "analysis")

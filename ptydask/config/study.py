@@ -50,8 +50,8 @@ def number(value: Any, key: str) -> int | float:
 def check_whole(value: Any, key: str, least: int = 1, most: float = math.inf) -> int:
     """``value``, a whole number from ``least`` to ``most``. Raises ConfigError."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise ConfigError(f"must be a whole number, {allowed}", key=key, value=value)
+        allowed = f", at least {least}" if most == math.inf else f" from {least} to {most}"
+        raise ConfigError(f"must be a whole number{allowed}", key=key, value=value)
     return value
 
 

@@ -124,10 +124,8 @@ def prepare_run(request: RunRequest) -> PreparedRun:
 
 
 def _cluster_request(request: RunRequest, place: Place) -> ClusterRequest:
-    if request.adapt is not None:
-        least, most = request.adapt
-    else:
-        least = most = request.workers or place.default_workers() * request.workers_per_gpu
+    default = place.default_workers() * request.workers_per_gpu  # a scheduler that does not answer is told of here
+    least, most = request.adapt or (request.workers or default,) * 2
     return ClusterRequest(most, least, request.workers_per_gpu)
 
 

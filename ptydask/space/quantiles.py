@@ -13,7 +13,7 @@ from itertools import accumulate
 from statistics import NormalDist
 from typing import Any
 
-from ptydask.errors import require
+from ptydask.errors import import_optional
 from ptydask.model import QuantileDistribution, Scalar, WeightedChoice
 
 _LEAST = 2.0**-53
@@ -70,10 +70,7 @@ def _exp(x: float) -> float:
 
 def _scipy_special() -> Any:
     """SciPy's incomplete beta functions; ``scipy.stats`` calls the same ones, and takes a second to import."""
-    require("scipy", "a beta distribution needs", "gp")
-    from scipy import special  # type: ignore[import-untyped]
-
-    return special
+    return import_optional("scipy.special", "a beta distribution needs", "gp")
 
 
 def quantised(dist: QuantileDistribution, number: float) -> int | float:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ptydask import __version__
 from ptydask.analysis.data import Curve, StudyData
-from ptydask.errors import require
+from ptydask.errors import import_optional
 from ptydask.model import metric_names
 from ptydask.space import tunables
 from ptydask.store import files
@@ -127,13 +126,12 @@ def _study_metadata(data: StudyData) -> dict[str, str]:
 
 def _write_parquet(path: Path, table: Any) -> None:
     out = io.BytesIO()
-    import_module("pyarrow.parquet").write_table(table, out, compression="zstd")
+    import_optional("pyarrow.parquet", "Parquet needs", "analysis").write_table(table, out, compression="zstd")
     files.write_bytes(path, out.getvalue(), durable=False)
 
 
 def _import_pyarrow() -> Any:
-    require("pyarrow", "Parquet needs", "analysis")
-    return import_module("pyarrow")
+    return import_optional("pyarrow", "Parquet needs", "analysis")
 
 
 def select_trials(data: StudyData, numbers: Iterable[int] | None) -> StudyData:

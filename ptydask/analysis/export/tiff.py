@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from ptydask import __version__
 from ptydask.analysis.export import ptyrad_names
 from ptydask.analysis.export.model import kept_iteration, missing_data_error
 from ptydask.analysis.export.ptyrad_names import TiffImage
-from ptydask.errors import MissingDependency, StoreError, require
+from ptydask.errors import MissingDependency, StoreError, import_optional
 from ptydask.model import StudyMeta
 from ptydask.store import files
 from ptydask.store.reader import TrialData
@@ -228,5 +227,4 @@ def _tiff_metadata(tiff: CalibratedTiff, meta: StudyMeta, trial: TrialData) -> d
 
 @cache
 def _import_tifffile() -> Any:
-    require("tifffile", "TIFF files need", "analysis")
-    return import_module("tifffile")
+    return import_optional("tifffile", "TIFF files need", "analysis")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.analysis import greys
-from ptydask.errors import require
+from ptydask.errors import import_optional
 from ptydask.model import Image
 
 LOSSLESS = 192
@@ -20,12 +19,9 @@ LOSSLESS = 192
 _QUALITY = 86
 
 
-def import_pillow() -> ModuleType:
+def import_pillow() -> Any:
     """Pillow's ``Image``. Raises MissingDependency where it is not installed."""
-    require("PIL", "report needs", "analysis", "pillow")
-    import PIL.Image
-
-    return PIL.Image
+    return import_optional("PIL.Image", "report needs", "analysis", "pillow")
 
 
 def encode_image(image: Image, side: int, *, exact: bool = False) -> dict[str, Any] | None:

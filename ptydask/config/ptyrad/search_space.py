@@ -83,7 +83,7 @@ def _read_entry(tuned: TuneParams, name: str, value: Any, section: Mapping[str, 
         raise ConfigError("belongs to the tunable optimizer alone", key=f"{key}.optim_configs")
     if not entry["state"]:
         if name not in LEGACY:
-            tuned.entries[name] = entry
+            tuned.entries.setdefault(name, entry)
         return
     new, sign = LEGACY.get(name, (name, 1))
     if new != name and isinstance(section.get(new), Mapping) and section[new].get("state") is True:

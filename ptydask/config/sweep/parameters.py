@@ -1,4 +1,4 @@
-"""``read_parameters`` of a sweep to what is tuned and what every trial is given."""
+"""``parameters`` of a sweep to what is tuned and what every trial is given."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def run_cap(data: Mapping[str, Any]) -> int | None:
     """The number of trials that the file asks for; None where it names none. Raises ConfigError."""
     if data.get("run_cap") is None:
         return None
-    return _read_count(data, "run_cap", "run_cap")
+    return study.check_whole(_whole(study.number(data["run_cap"], "run_cap")), "run_cap")
 
 
 def read_metric(data: Mapping[str, Any]) -> SweepMetric:
@@ -166,8 +166,13 @@ def _read_bands(section: Mapping[str, Any], eta: int | float, notices: list[str]
     return list(hyperband_bands.of_min_iter(_read_count(section, "min_iter"), eta))
 
 
-def _read_count(section: Mapping[str, Any], name: str, key: str = "") -> int:
-    """A whole number of at least 1; 3.0 is one too, as far as a float can tell them apart."""
-    key = key or f"{_KEY}.{name}"
+def _read_count(section: Mapping[str, Any], name: str) -> int:
+    """A whole number of at least 1, as far as a float can tell it from the next."""
+    key = f"{_KEY}.{name}"
     value = study.number(section[name], key)
-    return study.check_whole(int(value) if value == int(value) and value <= _LARGEST else float(value), key)
+    return study.check_whole(_whole(value) if value <= _LARGEST else float(value), key)
+
+
+def _whole(value: float) -> int | float:
+    """3.0 as 3."""
+    return int(value) if value == int(value) else value

@@ -28,7 +28,7 @@ _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 def flatten_numbers(data: Mapping[Any, Any], prefix: str = "") -> dict[str, float]:
     """The numbers in JSON-like data: names of nested ones joined with dots, all else left out.
 
-    W&B writes NaN and the infinities as text; what it logs of its own accord (``_to_step`` and so on) is left out.
+    W&B writes NaN and the infinities as text; what it logs of its own accord (``_step`` and so on) is left out.
     """
     numbers: dict[str, float] = {}
     for key, value in data.items():
