@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -619,6 +620,34 @@ def test_rebuild_a_damaged_packed_file(finished: Path, capsys: Output) -> None:
     assert store.previous == meta()
     assert len(store.records) == 7
     store.finish()
+
+
+@pytest.mark.slow
+def test_rebuild_knows_a_study_whose_titles_hang(
+    finished: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 never returns from damaged texts of varying length: the study's own, for people, cost no id."""
+    monkeypatch.setattr(isolated.ChildReader, "__init__", partialmethod(isolated.ChildReader.__init__, patience=2.0))
+    with reader.open(finished) as study:
+        before = study.id
+    data, hangs = bytearray(finished.read_bytes()), []
+    at = data.find(b"GCOL")
+    while at >= 0:
+        spoilt = bytearray(data)
+        spoilt[at + 16 : at + 32] = bytes(16)
+        finished.write_bytes(spoilt)
+        with isolated.ChildReader(patience=2.0) as child:
+            titles = child.ask(what="titles", path=str(finished))
+        if "kind" not in titles and titles.get("trouble"):
+            hangs.append(at)
+            break
+        at = data.find(b"GCOL", at + 1)
+    assert hangs, "no heap holds the study's titles"
+    assert run(capsys, "rebuild", finished)[0] in (0, 1)
+    new = finished.with_name("s-rebuilt.h5")
+    with reader.open(new) as study:
+        assert study.id == before
+    assert [r.number for r in records(new)] == list(range(7))
 
 
 def test_rebuild_a_file_that_is_cut_off(finished: Path, capsys: Output) -> None:

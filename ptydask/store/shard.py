@@ -45,14 +45,15 @@ def write(
     Where its arrays cannot be written (a full disk, a quota), its numbers, curves and log still are, and
     :attr:`Shard.lost` says so. Raises StoreError when not even those can be kept.
     """
-    path, text = names.shard_path(folder, record.number), codec.record_to_json(record)
-    seal, tile = "", None
+    path = names.shard_path(folder, record.number)
+    text, seal, tile = "", "", None
     failure: Exception | None = None
     for kept in _shrinking_outputs(output):
         lost = _describe_loss(record, output, kept, keep, failure) if failure is not None else ""
 
         def build(file: h5py.File, kept: TrialOutput | None = kept, lost: str = lost) -> None:
-            nonlocal seal, tile
+            nonlocal text, seal, tile
+            text = codec.record_to_json(record)
             nexus.write_attributes(file, _ROOT)
             group = trialgroup.write(
                 file, layout.TRIAL, record, kept, keep, direction=direction, metric=metric, lost=lost, text=text

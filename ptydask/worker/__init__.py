@@ -1,8 +1,9 @@
 """What runs on a worker.
 
-``process``   what the worker process keeps from trial to trial: measurements, connections
-``trial``     one trial, as one Dask task
-``progress``  a trial's steps: reports to Optuna, checkpoints
+``process``       what the worker process keeps from trial to trial: measurements, connections
+``trial``         one trial, as one Dask task
+``step_reports``  a trial's steps: reports to Optuna, checkpoints
+``transfer``      files of workers that do not see the results' folder
 
 A trial leaves nothing else behind.
 """

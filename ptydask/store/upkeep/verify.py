@@ -170,9 +170,9 @@ class _Verification:
         kind = head.get("kind", "")
         if kind not in (layout.PACKED, layout.INDEX):
             return _FileHead(kind)
-        seal, rows, images = (self.ask(what, file) for what in ("seal", "rows", "images"))
+        titles, seal, rows, images = (self.ask(what, file) for what in ("titles", "seal", "rows", "images"))
         self.add_problems(file, None, seal, "all but the trials")
-        for answer, label in ((rows, layout.TABLE), (images, layout.THUMBNAILS)):
+        for answer, label in ((titles, ""), (rows, layout.TABLE), (images, layout.THUMBNAILS)):
             # What cannot be read at all was met when the digest was made, which names the very path.
             if not (answer.get("unread") and seal["problems"]):
                 self.add_problems(file, None, answer, label)
