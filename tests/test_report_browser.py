@@ -136,7 +136,7 @@ def test_the_overview_shows_the_best_trial(opened: Open, drawn: str) -> None:
 def test_the_table_sorts(opened: Open, drawn: str) -> None:
     """By rank at first; a heading sorts, again turns round; what has no value comes last either way."""
     browser = opened(drawn)
-    ranks = made.collect(made.study(made.meta(), made.album([made.trial(n) for n in range(30)])), TrialAlbum({}))
+    ranks = collect_page_data(made.study(made.meta(), made.album([made.trial(n) for n in range(30)])), TrialAlbum({}))
     assert listed(browser)[:23] == ranks["study"]["ranks"]
     scale = {n: made.trial(n).params["scale"] for n in range(30)}
     for turn in (False, True):
