@@ -31,21 +31,21 @@ install_programs() {
     [ "${CI:-}" != true ]
 }
 
-# Tests on SLURM wait most of their time, the others compute: they run side by side. The latter are shown as they go, the
-# former when they have ended. Ctrl-C ends both.
+# Tests on SLURM wait most of their time, the others compute: they run side by side, and some of the others with the
+# former. What runs with SLURM is shown when it has ended, the rest as it goes. Ctrl-C ends both.
 test_side_by_side() {
     local folder slurm others code=0
     folder=$(mktemp -d)
     set -m # each a process group of its own, in which Ctrl-C is heard
-    pytest -m slurm -p no:cacheprovider --junitxml="$folder/slurm.xml" </dev/null >"$folder/slurm.txt" 2>&1 &
+    pytest -m "slurm or second" -p no:cacheprovider --junitxml="$folder/slurm.xml" </dev/null >"$folder/slurm.txt" 2>&1 &
     slurm=$!
-    pytest -m "not slurm" --junitxml="$folder/others.xml" </dev/null &
+    pytest -m "not slurm and not second" --junitxml="$folder/others.xml" </dev/null &
     others=$!
     trap 'kill -INT -- "-$slurm" "-$others" 2>/dev/null' INT TERM
     ended "$others" || code=$?
     ended "$slurm" || code=$?
     trap - INT TERM
-    printf '\nThe tests on SLURM:\n'
+    printf '\nThe tests on SLURM, and those that run with them:\n'
     cat "$folder/slurm.txt"
     if [ -n "${SLOWEST:-}" ]; then slowest "$SLOWEST" "$folder"/*.xml; fi
     rm -rf "$folder"

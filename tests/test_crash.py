@@ -73,6 +73,7 @@ def interrupted(results: Path) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.second
 @pytest.mark.timeout(600)
 def test_twenty_kills(toy_params: Callable[..., Path], tmp_path: Path) -> None:
     """Kills at seeded random moments of a study that is packed and extended whenever it ends.

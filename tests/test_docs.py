@@ -32,7 +32,7 @@ ELSEWHERE = ("./jobs/", "pip install", "source ", "ptyrad run", "silx ", "sbatch
 
 HEAVY = (*forked.PTYRAD, "pandas", "plotly.graph_objects")
 
-pytestmark = [pytest.mark.ptyrad, pytest.mark.slow]
+pytestmark = [pytest.mark.ptyrad, pytest.mark.slow, pytest.mark.second]
 
 
 def commands_of(page: str) -> list[str]:
