@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from store_cases import failed, meta, output, packed, phase, put, record
 
-from ptydask.model import KeepOptions, Quantity, Reason, Scalar, TrialState, ranked
+from ptydask.model import KeepOptions, Quantity, Reason, Scalar, TrialState
+from ptydask.ranking import ranked
 from ptydask.store import Store, reader
 
 RECORDS = [

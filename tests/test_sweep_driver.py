@@ -25,8 +25,8 @@ from ptydask.model import (
     StudyPlan,
     TrialRecord,
     TrialState,
-    target_met,
 )
+from ptydask.ranking import target_met
 from ptydask.store import reader
 from ptydask.trial.reconcile import Failures, Prospect, message_pattern
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ptydask.model import StudyMeta, TrialRecord, best_of, parameter_names
+from ptydask.model import StudyMeta, TrialRecord
+from ptydask.ranking import best_of, parameter_names
 from ptydask.store.reader import Results
 
 Curve = Mapping[str, NDArray[Any]]

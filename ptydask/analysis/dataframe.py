@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ptydask.config.study import check_whole
 from ptydask.errors import UsageError, import_optional, nearest_hint, one_line, shorten
-from ptydask.model import Direction, TrialState, count_states
+from ptydask.model import Direction, TrialState
+from ptydask.ranking import count_states
 
 if TYPE_CHECKING:
     import pandas

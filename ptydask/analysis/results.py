@@ -16,7 +16,8 @@ from ptydask.analysis import dataframe
 from ptydask.analysis.data import StudyData, load_study, search_space
 from ptydask.analysis.trial import Trial
 from ptydask.errors import StoreError, nearest_number
-from ptydask.model import StudyMeta, TrialState, count_states, path_beside
+from ptydask.model import StudyMeta, TrialState, path_beside
+from ptydask.ranking import count_states
 from ptydask.store import reader
 from ptydask.store.reader import Results, TrialData
 

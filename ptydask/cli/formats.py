@@ -17,7 +17,8 @@ from enum import Enum
 from typing import IO, Any
 
 from ptydask.formatting import encodable_text, shorten_text
-from ptydask.model import TrialRecord, metric_names, parameter_names
+from ptydask.model import TrialRecord
+from ptydask.ranking import metric_names, parameter_names
 
 FORMATS = ("table", "json", "csv", "yaml")
 STYLES = {"complete": "", "pruned": "dim", "failed": "red", "best": "bold green"}

@@ -13,7 +13,8 @@ from ptydask.analysis.gain import baseline_trial
 from ptydask.cli import arguments, formats, status, trial_argument
 from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import StoreError, UsageError, nearest_hint
-from ptydask.model import Direction, TrialRecord, TrialState, best_of, in_order, metric_names, parameter_names, ranked
+from ptydask.model import Direction, TrialRecord, TrialState
+from ptydask.ranking import best_of, in_order, metric_names, parameter_names, ranked
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ptydask.cli import arguments
 from ptydask.errors import StoreError, UsageError, nearest_number
-from ptydask.model import TrialRecord, ranked
+from ptydask.model import TrialRecord
+from ptydask.ranking import ranked
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ptydask.errors import PtydaskError
-from ptydask.model import RunSnapshot, StudyMeta, StudyPlan, TrialRecord, best_of, count_states
+from ptydask.model import RunSnapshot, StudyMeta, StudyPlan, TrialRecord
+from ptydask.ranking import best_of, count_states
 from ptydask.trial.reconcile import Failures
 
 GOES_ON = "the same command goes on from here"

@@ -12,7 +12,8 @@ from ptydask.config import Overrides
 from ptydask.driver import provenance
 from ptydask.driver.contract import RunOptions
 from ptydask.errors import ConfigError, StoreError, UnusableResults
-from ptydask.model import StudyMeta, StudyPlan, TrialRecord, path_beside, target_met
+from ptydask.model import StudyMeta, StudyPlan, TrialRecord, path_beside
+from ptydask.ranking import target_met
 from ptydask.store import reader
 
 

@@ -11,7 +11,8 @@ from ptydask.driver.contract import Observer
 from ptydask.driver.crew import WorkerPool
 from ptydask.driver.optuna_study import OptunaStudy
 from ptydask.errors import StorageError
-from ptydask.model import RunningTrial, RunSnapshot, StudyPlan, TrialRecord, TrialState, best_of, target_met
+from ptydask.model import RunningTrial, RunSnapshot, StudyPlan, TrialRecord, TrialState
+from ptydask.ranking import best_of, target_met
 from ptydask.storage.mirror import SqliteMirror
 from ptydask.store import Store
 from ptydask.trial import reconcile

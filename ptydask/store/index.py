@@ -12,7 +12,8 @@ import h5py
 
 from ptydask import __version__
 from ptydask.errors import StoreError
-from ptydask.model import StudyMeta, TrialRecord, ranked
+from ptydask.model import StudyMeta, TrialRecord
+from ptydask.ranking import ranked
 from ptydask.store import codec, digest, files, layout, names, nexus, refused, table, thumbnail, trialgroup
 
 

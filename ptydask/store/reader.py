@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.errors import StoreError, one_line
-from ptydask.model import Image, Scalar, StudyMeta, TrialRecord, ranked
+from ptydask.model import Image, Scalar, StudyMeta, TrialRecord
+from ptydask.ranking import ranked
 from ptydask.store import (
     artifacts,
     codec,

@@ -168,7 +168,7 @@ def read_rows(table: h5py.Group, rows: Iterable[int]) -> list[TrialRecord]:
 
 
 def ranks(table: h5py.Group, direction: Direction) -> list[int]:
-    """The rows of the completed trials, best error first, as :func:`ptydask.model.ranked` has them."""
+    """The rows of the completed trials, best error first, as :func:`ptydask.ranking.ranked` has them."""
     error = table["error"][()] * (1 if direction == "minimize" else -1)
     done = np.flatnonzero((table["state"][()] == str(TrialState.COMPLETE).encode()) & ~np.isnan(error))
     order = np.lexsort((table["number"][()][done], error[done]))

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ptydask.model import Direction, is_better
+from ptydask.model import Direction
+from ptydask.ranking import is_better
 
 MOST = 100
 """W&B makes no more bands than these out of ``min_iter``."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ptydask.errors import nearest_hint
-from ptydask.model import Direction, is_better
+from ptydask.model import Direction
+from ptydask.ranking import is_better
 
 EVERY = 1000
 """So many values are all reported."""

@@ -11,7 +11,7 @@ from typing import Any
 from ptydask import __version__
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.errors import import_optional
-from ptydask.model import metric_names
+from ptydask.ranking import metric_names
 from ptydask.space import tunables
 from ptydask.store import files
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import style
-from ptydask.model import Direction, TrialRecord, TrialState, count_states
+from ptydask.model import Direction, TrialRecord, TrialState
+from ptydask.ranking import count_states
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from ptydask.analysis import greys
-from ptydask.model import StudyMeta, TrialRecord, parameter_names
+from ptydask.model import StudyMeta, TrialRecord
+from ptydask.ranking import parameter_names
 
 ImageSource = Literal["phase", "amplitude", "probe"]
 

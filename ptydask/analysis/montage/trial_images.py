@@ -13,7 +13,8 @@ from ptydask.analysis import figures, greys, sweep
 from ptydask.analysis.montage import sheet_layout
 from ptydask.analysis.montage.sheet_layout import ImageSource, MontageCell, MontageSheet
 from ptydask.errors import StoreError, UsageError, nearest_hint
-from ptydask.model import Direction, Image, TrialRecord, TrialState, in_order, parameter_names, ranked
+from ptydask.model import Direction, Image, TrialRecord, TrialState
+from ptydask.ranking import in_order, parameter_names, ranked
 from ptydask.store.reader import Results, StoredArray, TrialData
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.gain import baseline_trial, compute_gain
 from ptydask.analysis.report import rows
 from ptydask.analysis.report.trial_album import BEST_SIDE_BY_SIDE, PageTrial, TrialAlbum
-from ptydask.model import Choice, Distribution, StudyMeta, WeightedChoice, count_states, ranked
+from ptydask.model import Choice, Distribution, StudyMeta, WeightedChoice
+from ptydask.ranking import count_states, ranked
 from ptydask.space import ranges
 from ptydask.space.tunables import PARAMETERS
 

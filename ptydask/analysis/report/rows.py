@@ -13,7 +13,8 @@ import numpy as np
 from ptydask.analysis import sweep
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.analysis.report.trial_album import PageTrial
-from ptydask.model import TrialRecord, TrialState, metric_names, ranked
+from ptydask.model import TrialRecord, TrialState
+from ptydask.ranking import metric_names, ranked
 from ptydask.space import ranges
 
 _POINTS, _FEW_POINTS, _MANY = 100, 64, 1000

@@ -14,7 +14,8 @@ from ptydask.analysis.data import Curve
 from ptydask.analysis.gain import baseline_trial
 from ptydask.analysis.report import pictures
 from ptydask.errors import StoreError
-from ptydask.model import Direction, Scalar, TrialRecord, TrialState, ranked
+from ptydask.model import Direction, Scalar, TrialRecord, TrialState
+from ptydask.ranking import ranked
 from ptydask.store.reader import Results, TrialData
 
 SIDE = 560

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.errors import StoreError
-from ptydask.model import TrialRecord, best_of, count_states, parameter_names
+from ptydask.model import TrialRecord
+from ptydask.ranking import best_of, count_states, parameter_names
 from ptydask.store import checkpoints, codec, contents, files, index, layout, lock, names, nexus, reader, trialgroup
 from ptydask.store.upkeep import sizes
 

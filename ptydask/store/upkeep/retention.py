@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ptydask.errors import UsageError, nearest_hint, shorten
-from ptydask.model import Direction, TrialRecord, best_of, is_better, ranked
+from ptydask.model import Direction, TrialRecord
+from ptydask.ranking import best_of, is_better, ranked
 
 WORDS = ("all", "none", "best:K", "improvements", "every:N")
 

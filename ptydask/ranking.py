@@ -1,0 +1,71 @@
+"""Trials counted, put in order and ranked, by one rule for all who do: standard library only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ptydask.model import Direction, TrialRecord, TrialState
+
+
+def count_states(states: Iterable[str]) -> dict[str, int]:
+    """How many trials ended so: every state's word and a number, in the order in which states are always named."""
+    counts = Counter(states)
+    return {state.word: counts[state] for state in TrialState}
+
+
+def parameter_names(records: Iterable[TrialRecord]) -> list[str]:
+    """The parameters that some trial has, in the order of their appearance."""
+    return list(dict.fromkeys(name for record in records for name in record.params))
+
+
+def metric_names(records: Iterable[TrialRecord]) -> list[str]:
+    """The metrics that some trial has, in the order of their appearance."""
+    return list(dict.fromkeys(name for record in records for name in record.metrics))
+
+
+def in_order(
+    records: Iterable[TrialRecord], value_of: Callable[[TrialRecord], Any], *, reverse: bool = False
+) -> list[TrialRecord]:
+    """The trials by a value of theirs, rising, ties by number; without one, or with NaN, last in either order."""
+    keyed: list[tuple[tuple[int, Any], TrialRecord]] = []
+    without_value: list[TrialRecord] = []
+    for record in sorted(records, key=lambda record: record.number):
+        value = value_of(record)
+        if value is None or value != value:
+            without_value.append(record)
+        elif isinstance(value, int | float):
+            keyed.append(((0, value), record))
+        else:  # words after numbers, so that a mixed column has an order
+            keyed.append(((1, str(value)), record))
+    keyed.sort(key=lambda pair: pair[0], reverse=reverse)
+    return [*(record for _, record in keyed), *without_value]
+
+
+def is_better(a: float, b: float, direction: Direction) -> bool:
+    """Whether error ``a`` is strictly better than ``b``."""
+    return a < b if direction == "minimize" else a > b
+
+
+def ranked(records: Iterable[TrialRecord], direction: Direction) -> list[TrialRecord]:
+    """The completed trials, best error first, the earlier one on a tie.
+
+    Pruned trials have no rank: their error is of fewer iterations. Nor has an error that is NaN.
+    """
+    done = [r for r in records if r.state is TrialState.COMPLETE and r.error is not None and r.error == r.error]
+    sign = 1 if direction == "minimize" else -1
+    return sorted(done, key=lambda r: (sign * (r.error or 0.0), r.number))
+
+
+def best_of(records: Iterable[TrialRecord], direction: Direction) -> TrialRecord | None:
+    """The first of :func:`ranked`; None when nothing completed."""
+    return next(iter(ranked(records, direction)), None)
+
+
+def target_met(records: Iterable[TrialRecord], target: float | None, direction: Direction) -> TrialRecord | None:
+    """The best completed trial, if it is as good as ``target``; None where it is not, or where there is no target."""
+    best = best_of(records, direction)
+    if best is None or best.error is None or target is None or is_better(target, best.error, direction):
+        return None
+    return best
