@@ -1,4 +1,4 @@
-"""Ways to run a trial. An engine is one module and one entry point in ``ptydask.engines``.
+"""Ways to run a trial. An engine is one package and one entry point in ``ptydask.engines``.
 
 The driver calls :meth:`Engine.validate` once, before any worker starts. Each worker process calls
 :meth:`Engine.open` once and then :meth:`Session.run` for one trial after the other.
