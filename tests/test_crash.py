@@ -113,7 +113,9 @@ def test_twenty_kills(toy_params: Callable[..., Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize("victims", [1, 2])
 def test_workers_killed_while_trials_run(victims: int, toy_params: Callable[..., Path], tmp_path: Path) -> None:
     """SIGKILL of one or both workers in the middle of their trials: retried, recorded once, the run goes on."""
-    params, log = toy_params(sleep=0.15), tmp_path / "log"
+    company = tmp_path / "company"  # no trial ends before both workers are there: one killed before that ends the run
+    company.mkdir()
+    params, log = toy_params(sleep=0.15, company=str(company)), tmp_path / "log"
     results = tmp_path / "out" / "toy.h5"
     process = start(params, 8, log)
     while len(TOLD.findall(log.read_text())) < 2:
