@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptydask.clusters.process_state import SharedState
 from ptydask.config import Overrides, reading
 from ptydask.config.study import check_whole
 from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, View
@@ -153,7 +153,7 @@ def _run_and_open(request: RunRequest, *, progress: bool) -> StudyResults:
     from ptydask.driver import execute
     from ptydask.progress import view
 
-    with _log_levels_restored(), open(os.devnull, "w") as nowhere:  # noqa: PTH123
+    with _LEVELS.restored(), open(os.devnull, "w") as nowhere:  # noqa: PTH123
         shown = view.python_view(sys.stderr or nowhere) if progress else view.make_view(nowhere)
         with execute.raise_on_sigterm() as sigterm:
             try:
@@ -167,16 +167,16 @@ def _run_and_open(request: RunRequest, *, progress: bool) -> StudyResults:
     return StudyResults(prepared.plan.results.absolute())
 
 
-@contextmanager
-def _log_levels_restored() -> Iterator[None]:
-    """A run silences what Dask and Optuna log; the caller's own use of them is not silenced for good."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado", "optuna")]
-    levels = [logger.level for logger in loggers]
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+_LOGGERS = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado", "optuna")]
+"""What a run silences; the caller's own use of them is not silenced for good."""
+
+
+def _restore_levels(levels: list[int]) -> None:
+    for logger, level in zip(_LOGGERS, levels, strict=True):
+        logger.setLevel(level)
+
+
+_LEVELS = SharedState(lambda: [logger.level for logger in _LOGGERS], _restore_levels)
 
 
 def _make_overrides(

@@ -11,6 +11,7 @@ import pytest
 from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, local, local_workers, workers_of
 from ptydask.clusters.local import ThisMachine
 from ptydask.clusters.local_workers import LocalWorkers
+from ptydask.clusters.process_state import SharedState
 from ptydask.errors import ClusterError
 
 
@@ -79,3 +80,17 @@ def test_no_worker_is_overlooked() -> None:
         for _ in range(50):
             client.loop.add_callback(client._update_scheduler_info, n_workers=0)
             assert len(workers_of(client)) == 1
+
+
+def test_what_overlapping_runs_change_is_put_back_by_the_last() -> None:
+    """In whatever order they end: a run does not put back what another had already changed."""
+    state = {"value": "before"}
+    shared = SharedState(lambda: state["value"], lambda value: state.update(value=value))
+    first, second = shared.restored(), shared.restored()
+    first.__enter__()
+    state["value"] = "changed by the first"
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert state["value"] == "changed by the first"
+    second.__exit__(None, None, None)
+    assert state["value"] == "before"

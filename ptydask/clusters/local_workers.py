@@ -7,9 +7,8 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
@@ -20,6 +19,7 @@ from distributed.core import Status
 
 from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, scaling
 from ptydask.clusters.interrupts import close_undisturbed, for_this_process_only, held_back
+from ptydask.clusters.process_state import SharedState
 from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence_dask
 from ptydask.errors import ClusterError, one_line
 
@@ -118,7 +118,7 @@ def open_workers(environments: list[dict[str, str]], request: ClusterRequest) ->
     spawn_env |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
     silence_dask()
     settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}
-    with dask.config.set(settings), _environment_restored(spawn_env), _main_module_hidden(), ExitStack() as stack:
+    with dask.config.set(settings), _PROCESS.restored(), ExitStack() as stack:
         with held_back():  # what it held back is raised at its end: the stack must know by then what to close
             cluster = _start_cluster(environments)
             stack.callback(close_undisturbed, cluster)
@@ -129,48 +129,32 @@ def open_workers(environments: list[dict[str, str]], request: ClusterRequest) ->
         yield LocalWorkers(cluster, client, scaling.WorkerLimits(request.least, request.workers))
 
 
-@contextmanager
-def _environment_restored(spawn_env: Mapping[str, str]) -> Iterator[None]:
-    """What Dask puts into this process's environment for its workers, and leaves there, goes away at the end."""
-    names = (*spawn_env, "PYTHONHASHSEED", "__DASK_PARENT_PID")
-    before = {name: os.environ.get(name) for name in names}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-_hiding = threading.Lock()
-_hidden: list[tuple[Any, Any]] = []
-"""The main module's own spec and file, once for each run that is on in this process."""
-
-
-@contextmanager
-def _main_module_hidden() -> Iterator[None]:
-    """Worker processes that start in here do not import the main module of this one.
+def _save_process() -> tuple[dict[str, str | None], Any, str | None]:
+    """The variables that Dask sets here for its workers, and leaves; and the main module, which is hidden from them.
 
     multiprocessing has a new process import it, and Dask starts workers again that died: a script that calls
     ``ptydask.run`` without ``if __name__ == "__main__"`` would run itself in each of them.
     """
     main = sys.modules["__main__"]
-    with _hiding:  # runs in several threads: the last one to end brings it back
-        _hidden.append(_hidden[-1] if _hidden else (main.__spec__, getattr(main, "__file__", None)))
-        main.__spec__ = None
-        if hasattr(main, "__file__"):
-            del main.__file__
-    try:
-        yield
-    finally:
-        with _hiding:
-            spec, file = _hidden.pop()
-            if not _hidden:
-                main.__spec__ = spec
-                if file is not None:
-                    main.__file__ = file
+    spec, main.__spec__ = main.__spec__, None
+    variables = (*THREADS, *ALLOCATOR, "PYTHONHASHSEED", "__DASK_PARENT_PID")
+    return {name: os.environ.get(name) for name in variables}, spec, vars(main).pop("__file__", None)
+
+
+def _restore_process(saved: tuple[dict[str, str | None], Any, str | None]) -> None:
+    variables, spec, file = saved
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    main = sys.modules["__main__"]
+    main.__spec__ = spec
+    if file is not None:
+        main.__file__ = file
+
+
+_PROCESS = SharedState(_save_process, _restore_process)
 
 
 def _start_cluster(environments: list[dict[str, str]]) -> _PinnedCluster:
