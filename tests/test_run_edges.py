@@ -121,7 +121,7 @@ def test_sigterm_in_a_destructor_is_heeded() -> None:
 
 @pytest.mark.slow
 def test_a_study_stopped_before_packing_is_packed(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
-    """All trials recorded, the folder still there: the same command packs them, without a worker."""
+    """All trials recorded, the folder still there, Optuna not told of one: put right, without a worker."""
     params = toy_params(n_trials=4)
     half = run(ptydask, params, "--trials", 3)
     assert half.returncode == 0, half.stderr
@@ -131,8 +131,14 @@ def test_a_study_stopped_before_packing_is_packed(ptydask: Ptydask, toy_params: 
         pass
     process.kill()
     process.communicate()
+    journal = results.with_suffix(".journal")
+    lines = journal.read_text().splitlines(keepends=True)
+    lines.remove([line for line in lines if '"op_code":6' in line and '"state":1' in line][-1])
+    journal.write_text("".join(lines))
     again = run(ptydask, params)
     assert again.returncode == 0, again.stderr
+    study = optuna.load_study(study_name="toy", storage=JournalStorage(JournalFileBackend(str(journal))))
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 8
     assert sorted(p.name for p in results.parent.iterdir()) == ["toy.h5", "toy.journal"]
     assert_whole(results, 8)
     assert "nothing left to do" in run(ptydask, params).stderr

@@ -15,6 +15,7 @@ from types import FrameType
 from ptydask.driver import provenance
 from ptydask.driver.contract import GOES_ON, RunOutcome, View, snapshot_of_records
 from ptydask.driver.prepare import PreparedRun
+from ptydask.errors import StorageError
 from ptydask.formatting import error_text
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
 from ptydask.store import Store, checkpoints, names
@@ -119,6 +120,8 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     """Run the trials that are missing."""
     plan = prepared.plan
     missing = prepared.options.total - len(store.records)
+    if missing <= 0 and not store.packed:
+        missing = _settle_study(prepared, store, watcher)
     if missing <= 0 or prepared.reached is not None:
         return RunOutcome(None, complete=True, reached=prepared.reached)
     from ptydask.driver import crew, loop  # Dask comes in with them
@@ -134,6 +137,17 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
         outcome = loop.run(prepared.options, pool, store, watcher)
         cluster.stop_workers()
     return outcome
+
+
+def _settle_study(prepared: PreparedRun, store: Store, watcher: _Watcher) -> int:
+    """Tell Optuna what a killed run could not tell it any more; the number of trials that are missing after it."""
+    from ptydask.driver import loop
+
+    try:
+        loop.settle_study(prepared.plan, store, prepared.options.retries)
+    except StorageError as error:  # the results do not depend on it
+        watcher.notice(f"the last trials were not told to the study: {error}")
+    return prepared.options.total - len(store.records)
 
 
 def _tell_outcome(outcome: RunOutcome, plan: StudyPlan, view: View, records: Iterable[TrialRecord]) -> None:

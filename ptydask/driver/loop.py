@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from distributed import Future, KilledWorker
+from optuna.storages import JournalStorage
 
 from ptydask import worker
 from ptydask.driver.contract import GOES_ON, Observer, RunOptions, RunOutcome, hopeless_error
@@ -20,8 +21,9 @@ from ptydask.driver.optuna_study import OptunaStudy, open_study
 from ptydask.driver.reconciler import Reconciler
 from ptydask.driver.run_progress import RunProgress
 from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, StorageError, describe_error, one_line, redact
-from ptydask.model import Reason, StudyPlan
+from ptydask.model import Reason, StudyPlan, TrialRecord
 from ptydask.storage import transport, urls
+from ptydask.storage.journal import FileBackend, JournalFile
 from ptydask.storage.mirror import SqliteMirror
 from ptydask.store import Store, checkpoints
 from ptydask.trial import reconcile
@@ -211,6 +213,38 @@ class _StudyRun:
             self.progress.tell(0)
         except Exception as error:  # the reason for the stop matters more, and a new start does the same
             self.progress.observer.notice(f"the study was left as it is: {redact(one_line(str(error)))}")
+
+
+class _QuietListener:
+    """Nobody waits for the trials of a run that ended long ago."""
+
+    def record(self, record: TrialRecord) -> None:
+        pass
+
+    def note_loss(self, text: str) -> None:
+        pass
+
+
+def settle_study(plan: StudyPlan, store: Store, retries: int) -> None:
+    """Bring Optuna and the store into agreement where no trial is missing and the last run was killed at its end.
+
+    Raises StorageError where the storage cannot be reached.
+    """
+    spec = urls.parse(plan.storage, store.path)
+    if spec.journal is not None and not spec.journal.exists():
+        return  # it was moved away, and nothing is to be run
+    with ExitStack() as stack:
+        if spec.journal is None:
+            storage = urls.connect(spec)
+        else:
+            file = JournalFile(spec.journal)
+            stack.callback(file.close)
+            storage = JournalStorage(FileBackend(file))
+        stack.callback(urls.disconnect, storage)
+        optuna_study = OptunaStudy(open_study(storage, plan.name, plan.direction), store.id, plan)
+        optuna_study.restore(store.records.values())
+        exclusive = spec.kind == "journal"
+        Reconciler(optuna_study, store, _QuietListener(), retries, exclusive).reconcile_trials(Reason.LOST)
 
 
 def setup_of(plan: StudyPlan, options: RunOptions, store: Store) -> worker.RunSetup:

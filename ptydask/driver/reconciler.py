@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 from ptydask.driver.optuna_study import OptunaStudy
-from ptydask.driver.run_progress import RunProgress
 from ptydask.model import Reason, TrialRecord, TrialState
 from ptydask.store import Store, checkpoints, shard
 from ptydask.trial import reconcile
 from ptydask.trial.reconcile import BegunTrial, ReconcileAction, ReconcileStep
+
+
+class ReconcileListener(Protocol):
+    """Hears of what becomes of trials."""
+
+    def record(self, record: TrialRecord) -> None:
+        """A trial is in the store now."""
+
+    def note_loss(self, text: str) -> None:
+        """An attempt lost its worker and is tried again."""
 
 
 @dataclass(slots=True)
@@ -19,8 +29,7 @@ class Reconciler:
 
     optuna_study: OptunaStudy
     store: Store
-    progress: RunProgress
-    """Hears of each trial that is recorded, or tried again."""
+    progress: ReconcileListener
     retries: int
     exclusive: bool
     """Whether nobody but this run writes the study."""
@@ -66,11 +75,10 @@ class Reconciler:
             case ReconcileAction.RETRY:
                 self.optuna_study.retry(trial)
                 if trial.reason == Reason.LOST:
-                    self.progress.losses += 1
                     text = f"trial {trial.number} lost its worker; its parameters are tried again"
                     if trial.progress:
                         text += f" from step {trial.progress} on"
-                    self.progress.observer.notice(text)
+                    self.progress.note_loss(text)
             case ReconcileAction.GIVE_UP:
                 self._record_numbers(trial, TrialState.FAIL, Reason.LOST, f"its worker was lost {trial.spent} times")
             case ReconcileAction.RECOVER:

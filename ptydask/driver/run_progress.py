@@ -75,6 +75,11 @@ class RunProgress:
         self.running = tuple(trial for trial in self.running if trial.number != record.number)
         self.observer.finished(record, self.best is record, self.snapshot())
 
+    def note_loss(self, text: str) -> None:
+        """Count an attempt that is tried again because its worker was lost, and tell of it."""
+        self.losses += 1
+        self.observer.notice(text)
+
     def over(self) -> bool:
         """Whether no more trials are to be sent."""
         limit = self.plan.budget.timeout

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from optuna.storages.journal import BaseJournalBackend
+
 from ptydask.errors import StorageError
 
 _FINISHED = {1, 2, 3}  # optuna.trial.TrialState COMPLETE, PRUNED, FAIL
@@ -108,6 +110,23 @@ class JournalFile:
             with contextlib.suppress(OSError):
                 self.sync()
             self._file.close()
+
+
+class FileBackend(BaseJournalBackend):
+    """The journal where no scheduler serves it: this process owns the file itself."""
+
+    def __init__(self, file: JournalFile) -> None:
+        self.file = file
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append; on disk on return where a trial ended."""
+        self.file.append(encode(logs))
+        if must_last(logs):
+            self.file.sync()
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        """Entries from a number on."""
+        return decode(self.file.since(log_number_from))
 
 
 def encode(logs: Iterable[dict[str, Any]]) -> list[bytes]:

@@ -89,6 +89,11 @@ class Store:
     def _pack_numbers(self) -> set[int]:
         return {number for number, row in self._rows.items() if row.file == self.path}
 
+    @property
+    def packed(self) -> bool:
+        """Whether the last run came to its end: everything was in one file."""
+        return self._pack is not None
+
     def describe(self, meta: StudyMeta) -> None:
         """Say more of the study than was known when the store was opened."""
         self.meta = _continue_meta(self.meta, meta)
