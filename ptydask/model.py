@@ -155,6 +155,12 @@ class StudyPlan:
     seed: int
     iterations: int | None = None
     """Steps of a full trial, where that is known beforehand."""
+    differentiable: frozenset[str] = frozenset()
+    """The tuned parameters in which the engine gives the metric's derivative with every trial."""
+    search: Literal["auto", "file"] = "auto"
+    """Who chooses the points: ``file`` is the sampler as the file has it; ``auto`` may let the slopes lead."""
+    until_settled: bool = False
+    """End the study once its optimum is known to a grid step in every parameter that has slopes."""
     points: tuple[Point, ...] = ()
     exhaustive: bool = False
     """The points are all there is to try: a grid."""
@@ -256,6 +262,9 @@ class TrialOutput:
     """Final values, for ptychography both ``loss`` and ``contrast``."""
     curve: Mapping[str, Sequence[float]]
     """Columns of equal length; ``step`` and one for each metric that was known at every step."""
+    gradient: Mapping[str, float] = field(default_factory=dict)
+    """Derivative of the tuned metric in each tuned parameter that has one, after the last step, in the metric's units
+    per unit of the parameter; the curve has it step by step, in columns ``gradient/NAME``."""
     arrays: Mapping[str, Quantity] = field(default_factory=dict)
     image: Image | None = None
     snapshots: Mapping[int, Mapping[str, Quantity]] = field(default_factory=dict)
@@ -282,6 +291,12 @@ class TrialRecord:
     """The tuned metric; None for a trial that failed before it had one."""
     params: Mapping[str, Scalar]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    gradient: Mapping[str, float] = field(default_factory=dict)
+    """Derivative of :attr:`error` in each parameter that has one, per unit of the parameter."""
+    relative_decrease: float | None = None
+    """By which share of itself the tuned metric still fell in the last step: how far the trial was from rest."""
+    iterations: float | None = None
+    """What the trial computed, in iterations over the whole scan: one over a part of it counts as that part."""
     reason: Reason = Reason.NONE
     message: str = ""
     """For a failed trial: the exception, in one line."""

@@ -33,8 +33,11 @@ class TrialFailure(Exception):  # noqa: N818 - the trial failed, not the engine
 class Report(Protocol):
     """Called by a session after every step."""
 
-    def __call__(self, step: int, metrics: Mapping[str, float]) -> bool:
-        """Record the metrics of ``step`` (counted from 1). True asks the session to end the trial now."""
+    def __call__(self, step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
+        """Record the metrics of ``step`` (counted from 1). True asks the session to end the trial now.
+
+        ``gradient`` is the derivative of the tuned metric in those tuned parameters that have one, per unit of each.
+        """
 
 
 class Checkpoint(Protocol):

@@ -45,7 +45,7 @@ class ProgressReporter:
         curve |= {name: [metrics[name] for _, metrics in self.reports] for name in names}
         return TrialOutput(metrics=dict(self.last), curve=curve)
 
-    def report(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def report(self, step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
         """See :class:`ptydask.engines.Report`."""
         last = self._plan.iterations is not None and step >= self._plan.iterations
         with catch_optuna_errors():
