@@ -30,7 +30,7 @@ def _value_key(dist: Distribution, value: Scalar) -> object:
     if isinstance(dist, Choice | WeightedChoice) or not ranges.is_number(value):
         return isinstance(value, bool), value
     number = cast(float, value)
-    return round(_share(dist, number) if _is_continuous(dist) else ranges.grid_index(dist, number), _DIGITS)
+    return round(share_of(dist, number) if _is_continuous(dist) else ranges.grid_index(dist, number), _DIGITS)
 
 
 def count_points(space: Mapping[str, Distribution], fixed: Collection[str] = ()) -> int | None:
@@ -93,8 +93,8 @@ def _nearest_values(dist: Distribution, wanted: Scalar, count: int, rng: random.
     else:
         number = cast(float, wanted)
         near = _values_in_steps(dist, number) if _is_continuous(dist) else _values_on_grid(dist, number, count)
-        share = _share(dist, number)
-        others = {_value_key(dist, v): (round(abs(_share(dist, v) - share), _DIGITS), v) for v in near}
+        share = share_of(dist, number)
+        others = {_value_key(dist, v): (round(abs(share_of(dist, v) - share), _DIGITS), v) for v in near}
     others.pop(_value_key(dist, wanted), None)
     rest = list(others.values())
     rng.shuffle(rest)
@@ -109,9 +109,9 @@ def _values_on_grid(dist: FloatRange | IntRange | QuantileDistribution, number: 
 
 
 def _values_in_steps(dist: FloatRange | IntRange | QuantileDistribution, number: float) -> list[int | float]:
-    share, steps = _share(dist, number), round(1 / SHARE)
+    share, steps = share_of(dist, number), round(1 / SHARE)
     shares = (share + k * SHARE for k in range(-steps, steps + 1))
-    return [_value_at(dist, min(s, 1.0)) for s in shares if -SHARE / 1000 <= s <= 1 + SHARE / 1000]
+    return [value_at_share(dist, min(s, 1.0)) for s in shares if -SHARE / 1000 <= s <= 1 + SHARE / 1000]
 
 
 @functools.lru_cache
@@ -120,7 +120,7 @@ def _is_continuous(dist: FloatRange | IntRange | QuantileDistribution) -> bool:
     return ranges.grid_size(dist) is None
 
 
-def _share(dist: FloatRange | IntRange | QuantileDistribution, number: float) -> float:
+def share_of(dist: FloatRange | IntRange | QuantileDistribution, number: float) -> float:
     """Where in the range ``number`` lies: 0 at its low end, 1 at its high one; of quantiles the share below it."""
     if isinstance(dist, QuantileDistribution):
         return quantiles.unit_of_number(dist, number)
@@ -131,8 +131,8 @@ def _share(dist: FloatRange | IntRange | QuantileDistribution, number: float) ->
     return (number - dist.low) / (dist.high - dist.low)
 
 
-def _value_at(dist: FloatRange | IntRange | QuantileDistribution, share: float) -> int | float:
-    """The inverse of :func:`_share`, for a range that is continuous."""
+def value_at_share(dist: FloatRange | IntRange | QuantileDistribution, share: float) -> int | float:
+    """The inverse of :func:`share_of`, for a range that is continuous."""
     if isinstance(dist, QuantileDistribution):
         return quantiles.value_at(dist, share)
     share = max(share, 0.0)
