@@ -127,14 +127,14 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
 
     Raises what :func:`ptydask.driver.prepare.prepare_run` raises. Nothing is started.
     """
-    from ptydask.driver.execute import target_text
+    from ptydask.driver.execute import exhausted_text, target_text
     from ptydask.progress import plan_text
 
     prepared = prepare_run(request)
     plan, total = prepared.plan, prepared.options.total
     view.plan(
         [
-            *plan_text.plan_lines(plan),
+            *plan_text.plan_lines(plan, total),
             plan_text.trials_line(plan.budget, prepared.cluster_request.workers, total, prepared.recorded),
             plan_text.workers_line(prepared.place.describe(prepared.cluster_request), prepared.why_there),
         ]
@@ -144,7 +144,10 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
     if prepared.finished and prepared.reached is not None:
         view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
     elif prepared.finished:
-        view.notice(f"{plan_text.recorded_text(total, prepared.recorded, plan.results)}: nothing left to do")
+        recorded = plan_text.recorded_text(total, prepared.recorded, plan.results)
+        view.notice(f"{recorded}: nothing left to do")
+        if exhausted := exhausted_text(prepared):
+            view.notice(exhausted)
     return prepared
 
 

@@ -87,7 +87,7 @@ def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunO
             view.close(watcher.snapshot)
             for damaged in store.damaged:
                 view.notice(damaged)
-            _tell_outcome(outcome, prepared.plan, view, store.records.values())
+            _tell_outcome(outcome, prepared, view, store.records.values())
             return outcome
     except (KeyboardInterrupt, Terminated):
         view.close(watcher.snapshot)
@@ -150,9 +150,12 @@ def _settle_study(prepared: PreparedRun, store: Store, watcher: _Watcher) -> int
     return prepared.options.total - len(store.records)
 
 
-def _tell_outcome(outcome: RunOutcome, plan: StudyPlan, view: View, records: Iterable[TrialRecord]) -> None:
+def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, records: Iterable[TrialRecord]) -> None:
+    plan = prepared.plan
     if outcome.reached is not None:
         view.notice(target_text(outcome.reached, plan))
+    elif outcome.complete and (exhausted := exhausted_text(prepared)):
+        view.notice(exhausted)
     if outcome.snapshot is None:
         subject = "what was recorded is" if outcome.reached else "every trial was recorded already; they are"
         view.notice(f"{subject} in one file now")
@@ -166,6 +169,18 @@ def _tell_outcome(outcome: RunOutcome, plan: StudyPlan, view: View, records: Ite
 def target_text(record: TrialRecord, plan: StudyPlan) -> str:
     """``target reached by trial 12: SSIM 0.8312 (target 0.8)``."""
     return f"target reached by trial {record.number}: {plan.metric} {error_text(record.error)} (target {plan.target:g})"
+
+
+def exhausted_text(prepared: PreparedRun) -> str:
+    """``all 9 points of the search space are recorded; 51 of the 60 trials asked for are left unspent``.
+
+    Empty where as many trials were asked for as there are points, or fewer.
+    """
+    unspent = prepared.asked - prepared.options.total
+    if prepared.points is None or unspent <= 0:
+        return ""
+    points = f"all {prepared.points} points of the search space are" if prepared.points > 1 else "the only point is"
+    return f"{points} recorded; {unspent} of the {prepared.asked} trials asked for are left unspent"
 
 
 def none_completed_text(records: Iterable[TrialRecord], results: Path) -> str:

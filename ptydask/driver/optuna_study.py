@@ -28,7 +28,8 @@ from ptydask.model import (
     TrialRecord,
     TrialState,
 )
-from ptydask.space.ranges import contains, describe, is_number
+from ptydask.space.nearest_point import count_points, point_key
+from ptydask.space.ranges import contains, describe
 from ptydask.trial import reconcile
 from ptydask.trial.reconcile import BegunTrial
 
@@ -117,21 +118,28 @@ class OptunaStudy:
         return len(copies)
 
     def enqueue(self, points: Iterable[Point]) -> None:
-        """Put points before whatever the sampler chooses; a point that is there already is not put twice.
+        """Put points before whatever the sampler chooses; one that is there already, whoever chose it, is not put.
 
-        A point of a grid is there whoever chose it.
+        Nor is a part of a point, whose other values the sampler is to choose, where it is there itself, or all points
+        that have its values are.
         """
-        space, grid = self.plan.space, self.plan.exhaustive
-        existing = set()
+        space = self.plan.space
+        parts, wholes = set[frozenset[object]](), set[frozenset[object]]()
         for trial in self.trials():
-            if _to_begun_trial(trial).store == self.store and "retry_of" not in trial.user_attrs:
-                fixed = trial.system_attrs.get("fixed_params") or trial.params  # a trial that waits has only the former
-                params = sampling.from_optuna_params(space, fixed, trial.user_attrs)
-                existing.add(_point_key(None if grid else trial.user_attrs.get("origin"), params))
+            if _to_begun_trial(trial).store == self.store:
+                fixed = trial.system_attrs.get("fixed_params", {})
+                for params in (fixed, {**fixed, **trial.params}):  # a trial that waits has only the former
+                    values = sampling.from_optuna_params(space, params, trial.user_attrs)
+                    (wholes if space.keys() <= values.keys() else parts).add(point_key(space, values))
         for point in points:
-            if _point_key(None if grid else point.origin, point.params) not in existing:
-                attrs = {"store": self.store, "origin": point.origin, **sampling.value_attributes(space, point.params)}
-                self.study.enqueue_trial(sampling.to_optuna_params(space, point.params), user_attrs=attrs)
+            key, is_whole = point_key(space, point.params), space.keys() <= point.params.keys()
+            if key in (wholes if is_whole else parts):
+                continue
+            if not is_whole and sum(key <= other for other in wholes) == count_points(space, point.params):
+                continue
+            attrs = {"store": self.store, "origin": point.origin, **sampling.value_attributes(space, point.params)}
+            self.study.enqueue_trial(sampling.to_optuna_params(space, point.params), user_attrs=attrs)
+            (wholes if is_whole else parts).add(key)
 
     def tell(self, record: TrialRecord) -> None:
         """Close a trial as its record says."""
@@ -188,12 +196,6 @@ class OptunaStudy:
             seconds=frozen.duration.total_seconds() if frozen.duration else 0.0,
             seed=self.plan.seed,
         )
-
-
-def _point_key(origin: str | None, params: Mapping[str, Any]) -> str:
-    # 0 of a params file and 0.0 of a results file are one value
-    values = {name: float(value) if is_number(value) else value for name, value in params.items()}
-    return f"{origin}:{sorted(values.items())!r}"
 
 
 def _to_begun_trial(trial: FrozenTrial) -> BegunTrial:

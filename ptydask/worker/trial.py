@@ -76,11 +76,11 @@ def run_trial(run_id: str, task: str, index: int) -> TrialDone:
 
 
 def _load_study(ready: OpenSession, index: int) -> optuna.Study:
-    plan = ready.setup.plan
+    plan, seed = ready.setup.plan, _mix_seed(ready.setup.plan.seed, index)
     return optuna.load_study(
         study_name=plan.name,
         storage=ready.storage,
-        sampler=sampling.build_sampler(plan.sampler, seed=_mix_seed(plan.seed, index), space=plan.space),
+        sampler=sampling.build_sampler(plan.sampler, seed=seed, space=plan.space, trials=ready.setup.trials),
         pruner=sampling.build_pruner(plan.pruner, iterations=plan.iterations),
     )
 
