@@ -38,10 +38,9 @@ class ProgressReporter:
         """The latest metrics."""
         return self.reports[-1].metrics if self.reports else {}
 
-    @property
-    def gradient(self) -> Mapping[str, float]:
-        """The slopes at the latest step; empty where that was reported without."""
-        return self.reports[-1].gradient if self.reports else {}
+    def gradient_of(self, error: float | None) -> Mapping[str, float]:
+        """The slopes at the latest step; empty where it was reported without, or with a value that is not ``error``."""
+        return self.reports[-1].gradient if self.reports and self.last.get(self._plan.metric) == error else {}
 
     @property
     def last_step(self) -> int | None:

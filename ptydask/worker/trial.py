@@ -119,7 +119,7 @@ class _TrialRun:
             error = float(output.metrics[plan.metric])
             if not math.isfinite(error):
                 raise ArithmeticError(f"the trial's {plan.metric} is {error}")
-            gradient = slopes.check_gradient(output.gradient, plan.space) if output.gradient else reporter.gradient
+            gradient = slopes.check_gradient(output.gradient, plan.space) or reporter.gradient_of(error)
             pruned = reporter.pruned and not output.ended_itself
             ended = replace(
                 _add_course(record, reporter, output),
@@ -138,7 +138,7 @@ class _TrialRun:
                 _failed_record(_add_course(record, reporter, partial), caught),
                 error=last.get(plan.metric),
                 metrics=dict(last),
-                gradient=reporter.gradient,
+                gradient=reporter.gradient_of(last.get(plan.metric)),
                 seconds=checkpoint.seconds,
             )
             self._write_trial(ended, partial)
