@@ -219,7 +219,8 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
             cells.append(str(record.attempt))
         cells.append(formatting.duration_text(record.seconds))
         if counted:
-            cells.append(formatting.value_text(record.iterations))
+            computed = record.iterations
+            cells.append(formatting.NOTHING if computed is None else formatting.value_text(computed))
         cells += [formatting.error_text(record.metrics.get(name)) for name in metrics]
         if several_origins:
             cells.append(formatting.printable_text(record.origin))

@@ -8,7 +8,7 @@ no checkpoint once the worker has to go; ``blind``: do not see the folder of the
 ``endless``: how many steps a trial has is not known beforehand; ``needs``: a path without which every trial fails,
 those whose smallest parameter is above ``despite`` excepted; ``company``: a folder, in which each worker leaves a file;
 no trial ends before there are two; ``gradient``: report the exact derivative of the error (study metric ``loss``) in
-every tuned number, or, where it is a mapping, report that.
+every tuned number, or, where it is a mapping, report that; ``facts``: more attributes of each trial.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ class ToySession:
             arrays={"object_phase": Quantity(np.full((1, 1, 16, 16), target, dtype=np.float32), "rad")}
             | self._more_arrays(trial, course),
             image=Image(np.outer(axis, axis) + target, axis, axis, "rad", "angstrom", "phase"),
-            attributes={"threads": self.slot.threads, "cuda": self.slot.cuda or "", "pid": os.getpid()},
+            attributes={"threads": self.slot.threads, "cuda": self.slot.cuda or "", "pid": os.getpid()}
+            | self.toy.get("facts", {}),
         )
 
     def _gradient(self, trial: TrialInput) -> dict[str, Any]:
