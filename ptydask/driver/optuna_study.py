@@ -30,7 +30,7 @@ from ptydask.model import (
 )
 from ptydask.space.nearest_point import count_points, point_key
 from ptydask.space.ranges import contains, describe
-from ptydask.trial import reconcile
+from ptydask.trial import reconcile, slopes
 from ptydask.trial.reconcile import BegunTrial
 
 
@@ -145,17 +145,20 @@ class OptunaStudy:
         """Close a trial as its record says."""
         state = _optuna_state(record)
         values = None if state is State.FAIL or record.error is None else [record.error]
-        self._finish_trial(record.number, state, values, record.reason)
+        attributes = {"reason": record.reason.value} if state is State.FAIL else slopes.to_attribute(record)
+        self._finish_trial(record.number, state, values, attributes)
 
     def close(self, trial: BegunTrial, reason: Reason) -> None:
         """Close a trial that nobody works on any more."""
-        self._finish_trial(trial.number, State.FAIL, None, reason)
+        self._finish_trial(trial.number, State.FAIL, None, {"reason": reason.value})
 
-    def _finish_trial(self, number: int, state: State, values: list[float] | None, reason: Reason) -> None:
+    def _finish_trial(
+        self, number: int, state: State, values: list[float] | None, attributes: Mapping[str, Any]
+    ) -> None:
         trial_id = self.trials()[number]._trial_id
         try:
-            if state is State.FAIL:
-                self._storage.set_trial_user_attr(trial_id, "reason", reason.value)
+            for name, value in attributes.items():
+                self._storage.set_trial_user_attr(trial_id, name, value)
             self._storage.set_trial_state_values(trial_id, state, values)
         except (UpdateFinishedTrialError, AssertionError, ValueError):
             # Somebody was faster: Optuna's heartbeat on a server, or the worker itself after all.
@@ -187,6 +190,10 @@ class OptunaStudy:
             error=error,
             params=self._values(frozen),
             metrics={} if error is None else {self.plan.metric: error},
+            gradient=slopes.from_attribute(frozen.user_attrs),
+            relative_decrease=_relative_decrease(frozen, self.plan.direction),
+            iterations=frozen.last_step,
+            last_step=frozen.last_step,
             reason=reason,
             message=message,
             attempt=trial.attempt,
@@ -205,6 +212,11 @@ def _to_begun_trial(trial: FrozenTrial) -> BegunTrial:
 def _last_reported_value(trial: FrozenTrial) -> float | None:
     step = trial.last_step
     return None if step is None else trial.intermediate_values[step]
+
+
+def _relative_decrease(trial: FrozenTrial, direction: Direction) -> float | None:
+    values = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)[-2:]]
+    return slopes.relative_decrease(values[0], values[1], direction) if len(values) == 2 else None
 
 
 def _to_running_trial(trial: FrozenTrial, params: Mapping[str, Scalar], now: datetime) -> RunningTrial:
@@ -229,6 +241,8 @@ def _to_frozen_trial(record: TrialRecord, space: Mapping[str, Distribution], sto
         **({"reason": record.reason.value} if record.reason else {}),
     }
     state = _optuna_state(record)
+    if state is not State.FAIL:
+        attrs |= slopes.to_attribute(record)
     values = {n: value for n, value in record.params.items() if n in space and _optuna_accepts(space[n], value)}
     params = sampling.to_optuna_params(space, values)
     with warnings.catch_warnings():
@@ -253,7 +267,11 @@ def _copy_foreign_trial(trial: FrozenTrial, space: Mapping[str, Distribution]) -
         value=trial.value,
         params=sampling.to_optuna_params(space, values),
         distributions={**trial.distributions, **ours},
-        user_attrs={"imported": trial.number, **sampling.value_attributes(space, values)},
+        user_attrs={
+            "imported": trial.number,
+            **sampling.value_attributes(space, values),
+            **{name: value for name, value in trial.user_attrs.items() if name == slopes.ATTRIBUTE},
+        },
         intermediate_values=trial.intermediate_values,
     )
     return copy if _incompatible_param(copy, space) is None else None
