@@ -9,6 +9,7 @@ from ptydask.errors import redact
 from ptydask.formatting import counted, printable_text, shorten_text, value_text
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Budget, Distribution, IntRange, Scalar, StudyPlan
 from ptydask.space import ranges, tunables
+from ptydask.trial.search_choice import choose_search, parameters_with_slopes
 
 WIDTH = 10
 LONGEST = 160
@@ -18,11 +19,11 @@ LONGEST = 160
 def plan_lines(plan: StudyPlan) -> list[str]:
     """Study, tuned parameters with their ranges, what its engine adds, search method, where results go."""
     return [
-        _labelled_line("study", f"{plan.name}, from {plan.source.path}"),
+        _labelled_line("study", f"{plan.name}, from {_source_text(plan)}"),
         *_space_lines(plan.space, _file_values(plan)),
         *(_labelled_line(label, redact(printable_text(text))) for label, text in plan.details),
         _labelled_line("error", _error_text(plan)),
-        _labelled_line("search", _search_text(plan)),
+        *_search_lines(plan),
         _labelled_line("results", str(plan.results)),
         *([_labelled_line("storage", redact(plan.storage))] if plan.storage else []),
     ]
@@ -81,15 +82,29 @@ def _space_lines(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar
 
 def _error_text(plan: StudyPlan) -> str:
     steps = f" after {plan.iterations} iterations" if plan.iterations else ""
-    until = f" until {plan.target:g} is reached" if plan.target is not None else ""
+    ends = [f"{plan.target:g} is reached"] if plan.target is not None else []
+    if plan.until_settled and parameters_with_slopes(plan):
+        ends.append("its optimum is settled")
+    until = f" until {' or '.join(ends)}" if ends else ""
     return f"{printable_text(plan.metric)}{steps}, {plan.direction}d{until}"
 
 
-def _search_text(plan: StudyPlan) -> str:
+def _search_lines(plan: StudyPlan) -> list[str]:
+    """Who chooses the points, and why; the pruner and the seed."""
     if not plan.space:
-        return "none"
-    pruner = plan.pruner.name if plan.pruner else "no pruning"
-    return f"{plan.sampler.name}, {pruner}, seed {plan.seed}"
+        return [_labelled_line("search", "none")]
+    choice = choose_search(plan)
+    why = shorten_text(printable_text(choice.why), LONGEST)
+    rest = f"{plan.pruner.name if plan.pruner else 'no pruning'}, seed {plan.seed}"
+    if choice.informed:
+        return [_labelled_line("search", why), _labelled_line("", rest)]
+    return [_labelled_line("search", f"{plan.sampler.name}, {rest} ({why})")]
+
+
+def _source_text(plan: StudyPlan) -> str:
+    """The file that was given, and the one that it names, where it is one of ptydask's own."""
+    own = plan.own_file
+    return str(plan.source.path) if own is None else f"{own.path} (params: {plan.source.path})"
 
 
 def _labelled_line(label: str, text: str) -> str:
