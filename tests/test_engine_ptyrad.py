@@ -93,7 +93,7 @@ def test_a_report_can_stop_the_trial(session: PtyradSession) -> None:
     """The trial ends after the iteration whose report answers True, with what it has."""
     heard: list[tuple[int, Mapping[str, float]]] = []
 
-    def stop_at_two(step: int, metrics: Mapping[str, float]) -> bool:
+    def stop_at_two(step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
         heard.append((step, metrics))
         return step == 2
 
@@ -177,7 +177,7 @@ def test_the_model_is_gone_after_a_trial(session: PtyradSession, models: list[we
 def test_the_model_is_gone_while_its_exception_lives(session: PtyradSession, models: list[weakref.ref[Any]]) -> None:
     """Who holds the exception of a failed trial does not hold its memory; the traceback still has its lines."""
 
-    def fail(step: int, metrics: Mapping[str, float]) -> bool:
+    def fail(step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError) as caught:

@@ -77,7 +77,7 @@ class PtyradSession:
         if self._measurements.key != measurements.key_of(params["init_params"], trial.seed):
             # This trial processes the patterns differently: they take the place of the resident ones.
             self._measurements = self._load_measurements(params, trial.seed)
-        return reconstruction.prepare(params, trial.seed, self._measurements, self._worker)
+        return reconstruction.prepare(params, trial.seed, self._measurements, self._worker, self._plan.differentiable)
 
     def provenance(self) -> Mapping[str, str]:
         """Device, package versions, threads, the data file and its SHA-256."""
@@ -110,6 +110,7 @@ class PtyradSession:
         return TrialOutput(
             metrics={"loss": course.loss[-1], "contrast": course.contrast[-1]},
             curve=course.columns(),
+            gradient=recon.gradient.complete(recon),
             arrays=arrays,
             image=image,
             snapshots=course.snapshots,
