@@ -158,7 +158,9 @@ def test_the_plan_names_both_files(tmp_path: Path, capsys: pytest.CaptureFixture
     assert printed.out == f"{own}: valid\n"
     assert printed.err.splitlines()[0] == f"study     toy, from {own} (params: {tmp_path / 'toy.yaml'})"
     assert "search    RandomSampler, no pruning, seed 0 (contrast has no slopes in scale, rotation)" in printed.err
-    assert "note: no tuned parameter has slopes of contrast, so nothing can settle: all trials are run" in printed.err
+    assert (
+        "note: contrast has no slopes in any tuned parameter, so nothing can settle: all trials are run" in printed.err
+    )
 
 
 # --- nothing of it is PtyRAD's -----------------------------------------------------------------------------

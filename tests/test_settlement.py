@@ -171,5 +171,5 @@ def test_nothing_settles_without_slopes(toy_params: Params) -> None:
     overrides = config.Overrides(
         engine="toy", until_settled=True, settings=(("hypertune_params.error_metric", "contrast"),)
     )
-    notice = "no tuned parameter has slopes of contrast, so nothing can settle: all trials are run"
+    notice = "contrast has no slopes in any tuned parameter, so nothing can settle: all trials are run"
     assert notice in complete_plan(toy_params(), overrides).notices
