@@ -171,6 +171,8 @@ class StudyPlan:
     keep: KeepOptions = KeepOptions()
     notices: tuple[str, ...] = ()
     """One line each: what was translated or may surprise."""
+    own_file: SourceFile | None = None
+    """The file of ptydask's own that named the source, where one was given in its place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,8 @@ class _StudyRun:
         """Put right what is left, and say how it went."""
         self.reconciler.reconcile_trials(Reason.LOST)
         self.progress.tell(0)
-        return RunOutcome(self.progress.snapshot(), self.progress.complete(), self.progress.reached())
+        progress = self.progress
+        return RunOutcome(progress.snapshot(), progress.complete(), progress.reached(), progress.settled())
 
     def close_interrupted(self) -> None:
         """Close what was under way as interrupted. The workers must be gone."""

@@ -11,10 +11,12 @@ from ptydask.clusters import ClusterRequest, Place
 from ptydask.config import Overrides
 from ptydask.driver import provenance
 from ptydask.driver.contract import RunOptions
+from ptydask.driver.settlement import Optimum, settled_optimum
 from ptydask.errors import ConfigError, StoreError, UnusableResults
 from ptydask.model import StudyMeta, StudyPlan, TrialRecord, path_beside
 from ptydask.ranking import target_met
 from ptydask.store import reader
+from ptydask.trial.search_choice import parameters_with_slopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,19 @@ class PreparedRun:
     """Whether all that is recorded is in one file."""
     reached: TrialRecord | None
     """The best recorded trial, where it is as good as the plan's target."""
+    settled: Optimum | None
+    """The optimum, where it is settled by what is recorded and the plan is to end then."""
     notices: tuple[str, ...]
 
     @property
+    def ended_by_results(self) -> bool:
+        """Whether the target is reached or the optimum settled, however many trials are left."""
+        return self.reached is not None or self.settled is not None
+
+    @property
     def trials_left(self) -> int:
-        """Trials that are still to run; 0 where all are recorded, or the target is reached."""
-        return 0 if self.reached is not None else max(0, self.options.total - self.recorded)
+        """Trials that are still to run; 0 where all are recorded, or what is recorded ends the study."""
+        return 0 if self.ended_by_results else max(0, self.options.total - self.recorded)
 
     @property
     def finished(self) -> bool:
@@ -85,6 +94,9 @@ def complete_plan(path: Path, overrides: Overrides) -> StudyPlan:
     """
     plan = config.load(path, overrides)
     plan = engines.get(plan.engine).validate(plan)
+    if plan.until_settled and not parameters_with_slopes(plan):
+        notice = f"{plan.metric} has no slopes in any tuned parameter, so nothing can settle: all trials are run"
+        plan = replace(plan, notices=(*plan.notices, notice))
     points = sampling.grid_points(plan)
     return plan if points is None else replace(plan, points=points, exhaustive=True)
 
@@ -126,6 +138,7 @@ def prepare_run(request: RunRequest) -> PreparedRun:
         recorded=len(records),
         packed=packed,
         reached=target_met(records, plan.target, plan.direction),
+        settled=settled_optimum(records, plan),
         notices=tuple(notices),
     )
 
