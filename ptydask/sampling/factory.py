@@ -24,6 +24,7 @@ from ptydask.sampling.distinct import DistinctSampler
 from ptydask.sampling.distributions import to_optuna, to_optuna_params
 from ptydask.sampling.gaussian import ParallelGPSampler
 from ptydask.sampling.hyperband import SweepHyperbandPruner, UnfilteredHyperband
+from ptydask.sampling.informed import InformedSampler
 from ptydask.sampling.startup import unwrap_fixed, with_startup
 
 _PACKAGES = {"CmaEsSampler": ("cmaes", "cmaes"), "QMCSampler": ("scipy", "gp"), "GPSampler": ("scipy", "gp")}
@@ -38,16 +39,25 @@ _NO_WILCOXON = (
 
 
 def build_sampler(
-    spec: ComponentSpec, *, seed: int, space: Mapping[str, Distribution], trials: int | None = None
+    spec: ComponentSpec,
+    *,
+    seed: int,
+    space: Mapping[str, Distribution],
+    trials: int | None = None,
+    informed: bool = False,
 ) -> DistinctSampler:
     """The sampler for one trial; ``seed`` differs from trial to trial, else parallel workers all start alike.
 
     It takes no point twice. A ``seed`` in the configs is the base that ``seed`` is mixed with; how many of the study's
-    ``trials`` are drawn at random fits their number where the configs do not say. GridSampler and BruteForceSampler
+    ``trials`` are drawn at random fits their number where the configs do not say. ``informed``: the slopes of the
+    trials lead, and the sampler has its turns. GridSampler and BruteForceSampler
     become a random one, as :func:`grid_points` lists their points beforehand. Raises ConfigError and MissingDependency.
     """
+    sampler = _build_base_sampler(with_startup(spec, trials), seed, space)
+    if informed:
+        sampler = InformedSampler(sampler, space, seed=seed)
     _, held = unwrap_fixed(spec)
-    return DistinctSampler(_build_base_sampler(with_startup(spec, trials), seed, space), space, held=held, seed=seed)
+    return DistinctSampler(sampler, space, held=held, seed=seed)
 
 
 def _build_base_sampler(spec: ComponentSpec, seed: int, space: Mapping[str, Distribution]) -> BaseSampler:

@@ -18,11 +18,8 @@ from ptydask.proposals import PastTrial, TrialEvidence
 from ptydask.sampling.distributions import from_optuna_params, to_optuna_params
 from ptydask.sampling.gaussian import after_those_before
 from ptydask.space import ranges
+from ptydask.trial import slopes
 
-GRADIENT = "gradient"
-"""User attribute of a trial that ended: ``{"step": n, "relative_decrease": r, "slopes": {NAME: slope}}``."""
-ORIGIN = "slopes"
-"""Origin of a trial whose point the model of values and slopes chose."""
 _PRUNED_DOUBT = 3.0
 """By how much the slopes of a trial that was ended early are less certain."""
 
@@ -57,19 +54,19 @@ class InformedSampler(BaseSampler):
             point = proposals.propose_point(self._space, evidence, running, direction=direction, seed=self._seed)
         if point is None:
             return self.base.sample_relative(study, trial, search_space)
-        trial.user_attrs["origin"] = ORIGIN  # Optuna's own copy of the trial, which nobody reads anew
-        study._storage.set_trial_user_attr(trial._trial_id, "origin", ORIGIN)
+        trial.user_attrs["origin"] = proposals.SLOPES  # Optuna's own copy of the trial, which nobody reads anew
+        study._storage.set_trial_user_attr(trial._trial_id, "origin", proposals.SLOPES)
         return to_optuna_params(self._space, point)
 
     def _read_evidence(self, trial: FrozenTrial) -> TrialEvidence | None:
         if trial.state not in (State.COMPLETE, State.PRUNED):
             return None
         params = self._read_params(trial, trial.params)
-        slopes = trial.user_attrs.get(GRADIENT, {}).get("slopes", {})
+        gradient = slopes.from_attribute(trial.user_attrs)
         pruned = trial.state is State.PRUNED
-        if params is None or (pruned and not slopes):
+        if params is None or (pruned and not gradient):
             return None
-        return TrialEvidence(params, None if pruned else trial.value, slopes, _PRUNED_DOUBT if pruned else 1.0)
+        return TrialEvidence(params, None if pruned else trial.value, gradient, _PRUNED_DOUBT if pruned else 1.0)
 
     def _read_running(self, trial: FrozenTrial) -> dict[str, Scalar] | None:
         if trial.state not in (State.RUNNING, State.WAITING):

@@ -21,6 +21,7 @@ from ptydask.model import Reason, TrialInput, TrialOutput, TrialRecord, TrialSta
 from ptydask.storage import urls
 from ptydask.store import shard
 from ptydask.trial import eviction, reconcile, slopes
+from ptydask.trial.search_choice import choose_search
 from ptydask.worker.process import OpenSession, session_for_run
 from ptydask.worker.step_reports import OptunaFailed, ProgressReporter, TrialCheckpoint, catch_optuna_errors
 
@@ -80,7 +81,13 @@ def _load_study(ready: OpenSession, index: int) -> optuna.Study:
     return optuna.load_study(
         study_name=plan.name,
         storage=ready.storage,
-        sampler=sampling.build_sampler(plan.sampler, seed=seed, space=plan.space, trials=ready.setup.trials),
+        sampler=sampling.build_sampler(
+            plan.sampler,
+            seed=seed,
+            space=plan.space,
+            trials=ready.setup.trials,
+            informed=choose_search(plan).informed,
+        ),
         pruner=sampling.build_pruner(plan.pruner, iterations=plan.iterations),
     )
 
@@ -111,7 +118,8 @@ class _TrialRun:
         with catch_optuna_errors():
             record = self._begin_trial(trial, str(worker.name))
             params = sampling.suggest(trial, plan.space, plan.sampler)
-        record = replace(record, params=params)
+        # Whoever chose the values has signed them.
+        record = replace(record, params=params, origin=trial.user_attrs.get("origin", record.origin))
         reporter = ProgressReporter(trial, plan)
         checkpoint = TrialCheckpoint(trial, params, reporter, self.shelf, self.first, self.setup.checkpoint_every)
         try:
