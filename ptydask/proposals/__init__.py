@@ -7,6 +7,7 @@
 ``turns``             whether the slopes choose the next point, or the file's sampler
 """
 
+from ptydask.proposals.next_point import PRUNED_DOUBT as PRUNED_DOUBT
 from ptydask.proposals.next_point import TrialEvidence as TrialEvidence
 from ptydask.proposals.next_point import propose_point as propose_point
 from ptydask.proposals.optimum import Optimum as Optimum

@@ -28,6 +28,8 @@ CONFIDENCE = 1.0
 """The point of the lowest mean less so many standard deviations is next (lower confidence bound)."""
 _NEIGHBOUR = 1.5
 """No nearer than so many grid steps, in every coordinate, to a trial under way."""
+PRUNED_DOUBT = 3.0
+"""By how much the slopes of a trial that was ended early are less certain."""
 _SAME = 1e-6
 
 Bound = Callable[[Floats], Floats]

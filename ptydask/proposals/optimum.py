@@ -10,7 +10,7 @@ import numpy as np
 from ptydask.model import Direction, Distribution, TrialRecord, TrialState
 from ptydask.proposals.coordinates import Floats, UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess, Indices
-from ptydask.proposals.next_point import TrialEvidence, fit_model
+from ptydask.proposals.next_point import PRUNED_DOUBT, TrialEvidence, fit_model
 from ptydask.ranking import best_of
 
 _FEWEST = 3
@@ -21,8 +21,6 @@ _SETTLED = 0.5
 """Grid steps that the standard deviation may have at most in a study that is settled."""
 _CURVATURE_STEP = 0.01
 """Share of a length scale over which the curvature is taken."""
-_PRUNED_DOUBT = 3.0
-"""See :mod:`ptydask.sampling.informed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Optimum:
     trial: int
     """The best completed trial, at whose other parameters this holds."""
     is_settled: bool
-    """Whether it is inside of the ranges, known to half a grid step, and no further than one from the best trial."""
+    """Whether it is inside of the ranges, known to half a grid step, and a completed trial is that near."""
 
 
 def locate_optimum(
@@ -50,7 +48,7 @@ def locate_optimum(
     told = [record for record in records if record.gradient and record.error is not None]
     told = [record for record in told if record.params.keys() >= space.keys()]
     best = best_of(told, direction)
-    completed = sum(record.state is TrialState.COMPLETE for record in told)
+    completed = sum(map(_is_complete, told))
     if best is None or completed < _FEWEST:
         return None
     cube = UnitCube(space)
@@ -69,7 +67,10 @@ def locate_optimum(
     deviations = np.sqrt(np.maximum(np.diag(inverse @ covariance @ inverse), 0.0))
     steps = np.where(cube.steps[axes] > 0, cube.steps[axes], _CONTINUOUS_STEP)
     inside = (point[axes] > 0) & (point[axes] < 1)
-    near = np.abs(point - start)[axes] <= steps
+    # Whoever opens the results finds a trial there: the grid point nearest to the optimum, or the one next to it where
+    # the optimum lies between the two.
+    completed_points = np.stack([cube.encode_point(record.params) for record in told if _is_complete(record)])
+    near = (np.abs(completed_points - point)[:, axes] <= 0.5 * steps + deviations).all(1).any()
     params = cube.decode_point(point)
     units = {name: abs(cube.unit_of(name, params)) for name in names}
     center = {name: cube.value_at(name, float(point[axis])) for name, axis in zip(names, axes, strict=True)}
@@ -77,15 +78,18 @@ def locate_optimum(
         center=center,
         deviation={name: float(d) * units[name] for name, d in zip(names, deviations, strict=True)},
         trial=best.number,
-        is_settled=bool((inside & near & (deviations <= _SETTLED * steps)).all()),
+        is_settled=bool(near and (inside & (deviations <= _SETTLED * steps)).all()),
     )
+
+
+def _is_complete(record: TrialRecord) -> bool:
+    return record.state is TrialState.COMPLETE
 
 
 def _read_evidence(record: TrialRecord) -> TrialEvidence:
-    completed = record.state is TrialState.COMPLETE
-    return TrialEvidence(
-        record.params, record.error if completed else None, record.gradient, 1.0 if completed else _PRUNED_DOUBT
-    )
+    if _is_complete(record):
+        return TrialEvidence(record.params, record.error, record.gradient)
+    return TrialEvidence(record.params, None, record.gradient, PRUNED_DOUBT)
 
 
 def _find_minimum(model: GaussianProcess, start: Floats, axes: Indices) -> tuple[Floats, Floats] | None:

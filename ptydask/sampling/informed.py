@@ -20,9 +20,6 @@ from ptydask.sampling.gaussian import after_those_before
 from ptydask.space import ranges
 from ptydask.trial import slopes
 
-_PRUNED_DOUBT = 3.0
-"""By how much the slopes of a trial that was ended early are less certain."""
-
 
 class InformedSampler(BaseSampler):
     """Points by :func:`ptydask.proposals.propose_point`, in turns with ``base``.
@@ -66,7 +63,9 @@ class InformedSampler(BaseSampler):
         pruned = trial.state is State.PRUNED
         if params is None or (pruned and not gradient):
             return None
-        return TrialEvidence(params, None if pruned else trial.value, gradient, _PRUNED_DOUBT if pruned else 1.0)
+        return TrialEvidence(
+            params, None if pruned else trial.value, gradient, proposals.PRUNED_DOUBT if pruned else 1.0
+        )
 
     def _read_running(self, trial: FrozenTrial) -> dict[str, Scalar] | None:
         if trial.state not in (State.RUNNING, State.WAITING):
