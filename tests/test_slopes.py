@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pytest
 from store_cases import failed, meta, output, packed, put, record
 
 import ptydask
-from ptydask import cli
+from ptydask import cli, config, engines
 from ptydask.analysis import rehydrate
 from ptydask.analysis.data import load_study
+from ptydask.driver.optuna_study import OptunaStudy, open_study
 from ptydask.model import Reason, TrialOutput, TrialRecord, TrialState
 from ptydask.store import Store, reader
-from ptydask.store.upkeep import verify
+from ptydask.store.upkeep import merge, merge_plan, packing, rebuild, retention, verify
 from ptydask.trial import slopes
 
 SLOPED = record(
@@ -179,6 +181,27 @@ def test_slopes_that_came_after_the_index(tmp_path: Path) -> None:
 SLOPED_LATER = record(1, gradient={"scale": 0.25}, iterations=4.0)
 
 
+@pytest.mark.slow
+def test_upkeep_keeps_them(path: Path, tmp_path: Path) -> None:
+    """Packed without arrays, merged into numbers of other trials, saved from a file that is cut: always the same."""
+    packing.pack(path, retention.parse("best:0"), out=tmp_path / "small.h5")
+    other = packed(tmp_path / "other.h5", [record(0, 0.5)])
+    merge.write(tmp_path / "merged.h5", merge_plan.plan_merge(merge.read([other, path]), "both"))
+    copy = tmp_path / "cut.h5"
+    copy.write_bytes(path.read_bytes())
+    with h5py.File(copy, "r+") as file:
+        del file["tBL_WSe2/table"]
+    done = rebuild.rebuild(copy, tmp_path / "rebuilt.h5")
+    assert done.path.name == "rebuilt.h5"
+    for name, first in (("small", 0), ("merged", 1), ("rebuilt", 0)):
+        with reader.open(tmp_path / f"{name}.h5") as results:
+            kept = {one.number: one for one in results.records()}
+            assert kept[first] == replace(SLOPED, number=first)
+            assert kept[first + 1] == replace(PRUNED, number=first + 1)
+            assert results.curve(first)["gradient/rotation"].tolist() == CURVE["gradient/rotation"]
+        assert verify.verify(tmp_path / f"{name}.h5").problems == ()
+
+
 # --- for who reads it --------------------------------------------------------------------------------
 
 
@@ -211,6 +234,53 @@ def test_on_the_command_line(path: Path, golden: Any, capsys: pytest.CaptureFixt
     listed = json.loads(capsys.readouterr().out)
     assert listed[0]["gradient"] == dict(SLOPED.gradient)
     assert [trial["iterations"] for trial in listed] == [3.0, 1.25, 0.5]
+
+
+# --- the driver's study ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def driver(toy_params: Callable[..., Path]) -> OptunaStudy:
+    """A study of ``scale`` and ``rotation`` in memory, as the driver has it."""
+    plan = config.load(toy_params(gradient=True), config.Overrides(engine="toy"))
+    study = open_study(optuna.storages.InMemoryStorage(), plan.name, "minimize")
+    return OptunaStudy(study, "store", plan)
+
+
+def test_the_engine_says_where_it_gives_slopes(driver: OptunaStudy) -> None:
+    """The plan has the names, once the engine has seen it."""
+    assert engines.get("toy").validate(driver.plan).differentiable == {"scale", "rotation"}
+
+
+def test_a_lost_journal_costs_no_slopes(driver: OptunaStudy) -> None:
+    """What is restored from the file has the attribute that the worker had set; a failed trial has none."""
+    driver.restore([SLOPED, PRUNED, replace(PLAIN, gradient={"scale": 1.0})])
+    attributes = [trial.user_attrs for trial in driver.trials()]
+    assert [a.get("gradient") for a in attributes[:2]] == [slopes.to_attribute(r)["gradient"] for r in (SLOPED, PRUNED)]
+    assert "gradient" not in attributes[2]
+
+
+def test_optuna_hears_of_slopes_when_the_driver_tells_it(driver: OptunaStudy) -> None:
+    """The worker was killed between its file and Optuna; the same once more from Optuna, where the file is gone."""
+    asked = driver.study.ask({"scale": optuna.distributions.FloatDistribution(0.8, 1.2)})
+    for step, value in enumerate((0.5, 0.4), 1):
+        asked.report(value, step)
+    driver.tell(replace(SLOPED, error=0.4))
+    (trial,) = driver.trials()
+    assert trial.user_attrs["gradient"] == slopes.to_attribute(SLOPED)["gradient"]
+    again = driver.record_of(driver.begun()[0], state=TrialState.COMPLETE, reason=Reason.NONE, message="")
+    assert (again.gradient, again.iterations, again.last_step) == (dict(SLOPED.gradient), 2.0, 2)
+    assert again.relative_decrease == pytest.approx(0.25)
+
+
+def test_slopes_of_another_study_inform_this_one(driver: OptunaStudy) -> None:
+    """Trials that are taken over bring theirs."""
+    dist = {name: optuna.distributions.FloatDistribution(0.8, 1.2, step=0.02) for name in ("scale", "rotation")}
+    dist["rotation"] = optuna.distributions.FloatDistribution(-4, 4)
+    kept = slopes.to_attribute(SLOPED)
+    theirs = optuna.create_trial(value=1.0, params={"scale": 1.0, "rotation": 0.5}, distributions=dist, user_attrs=kept)
+    assert driver.adopt_foreign([theirs]) == 1
+    assert driver.trials()[0].user_attrs["gradient"] == kept["gradient"]
 
 
 # --- whole runs --------------------------------------------------------------------------------------
