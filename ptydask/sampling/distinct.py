@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -47,9 +47,13 @@ class DistinctSampler(BaseSampler):
         drawn = {**self._draw_point(study, trial, fixed), **fixed}
         wanted = from_optuna_params(self._space, drawn, trial.user_attrs)
         keep = {*fixed, *self._held}
-        trials = self._trials_to_compare(study, trial)
-        for store in (None, _store_of(trial)):
-            old = self._points_of_others(trials, trial, store)
+        trials, store = self._trials_to_compare(study, trial), _store_of(trial)
+        others = [other for other in trials if other.number != trial.number]
+        # What a trial of another results file was lost with was not run there, and is not tried again.
+        began = (other for other in others if not _is_lost(other) or _store_of(other) == store)
+        own = (other for other in others if _store_of(other) == store)
+        for compared in (began, own):
+            old = self._points_of(compared)
             point = nearest_new_point(self._space, wanted, old, fixed=keep, seed=self._seed)
             if point is not None:
                 moved = {name: value for name, value in point.items() if value is not wanted[name]}
@@ -77,16 +81,11 @@ class DistinctSampler(BaseSampler):
             return study.get_trials(deepcopy=False)
         return after_those_before(study, trial, lambda other: _optuna_params(other).keys() >= self._space.keys())
 
-    def _points_of_others(
-        self, trials: Sequence[FrozenTrial], trial: FrozenTrial, store: str | None
-    ) -> Iterator[dict[str, Scalar]]:
-        """Of all trials, or those of one ``store``; what a trial of another study or range was lost with is not old."""
-        for other in trials:
-            params, own = _optuna_params(other), _store_of(other) == _store_of(trial)
-            lost = other.state is State.FAIL and other.user_attrs.get("reason") in (Reason.LOST, Reason.INTERRUPTED)
-            counts = own if store is not None else own or not lost
-            if counts and other.number != trial.number and params.keys() >= self._space.keys():
-                yield from_optuna_params(self._space, {name: params[name] for name in self._space}, other.user_attrs)
+    def _points_of(self, trials: Iterable[FrozenTrial]) -> Iterator[dict[str, Scalar]]:
+        for trial in trials:
+            params = _optuna_params(trial)
+            if params.keys() >= self._space.keys():
+                yield from_optuna_params(self._space, params, trial.user_attrs)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -112,6 +111,10 @@ class DistinctSampler(BaseSampler):
 def _optuna_params(trial: FrozenTrial) -> dict[str, Any]:
     """What Optuna has of a point: of a trial that waits, or has just begun, what it was enqueued with."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def _is_lost(trial: FrozenTrial) -> bool:
+    return trial.state is State.FAIL and trial.user_attrs.get("reason") in (Reason.LOST, Reason.INTERRUPTED)
 
 
 def _store_of(trial: FrozenTrial) -> str:

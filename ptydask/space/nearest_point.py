@@ -60,9 +60,12 @@ def nearest_new_point(
     continuous range only values in steps of :data:`SHARE` from the wanted one count. Of points equally near ``seed``
     chooses. None where all are taken.
     """
-    keys = {point_key(space, point) for point in taken}
-    if point_key(space, wanted) not in keys:
+    taken = list(taken)
+    own_keys = {name: _value_key(dist, wanted[name]) for name, dist in space.items()}
+    # Value by value, as most points differ in the first one already: this is all that most trials need.
+    if not any(all(_value_key(space[name], point[name]) == key for name, key in own_keys.items()) for point in taken):
         return dict(wanted)
+    keys = {point_key(space, point) for point in taken}
     # A point that is new is among the nearest len(keys) + 1 ones: no axis needs more values than these.
     rng, names = random.Random(seed), list(space)
     axes = [
