@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ptydask.clusters.process_state import SharedState
 from ptydask.config import Overrides, reading
@@ -38,6 +38,8 @@ def run(
     engine: str | None = None,
     sampler: str | None = None,
     seed: int | None = None,
+    search: Literal["auto", "file"] | None = None,
+    until_settled: bool | None = None,
     workers_per_gpu: int = 1,
     retries: int = 3,
     checkpoint_every: float = 120.0,
@@ -52,7 +54,7 @@ def run(
     >>> study.best().params  # doctest: +SKIP
 
     Args:
-        config: the params or sweep file: YAML, JSON or TOML.
+        config: the params or sweep file, or a file of ptydask's own that names it: YAML, JSON or TOML.
         workers: how many; None for one per GPU, else one, on this machine, and what the profile says elsewhere.
         cluster: ``auto`` (SLURM where it answers, else this machine), ``local``, ``slurm`` or another batch system, a
             profile's file, or the ``tcp://`` or ``tls://`` address of a Dask scheduler.
@@ -66,6 +68,10 @@ def run(
         engine: what runs a trial; None decides by the kind of file.
         sampler: Optuna's sampler by name, instead of the file's.
         seed: of the search, instead of ``init_params.random_seed``.
+        search: who chooses the points: ``file``, the sampler as the file has it; ``auto``, the slopes of the trials
+            where they have some; None for the file's own key, else ``auto``, or ``file`` where ``sampler`` is given.
+        until_settled: end the study once its optimum is known to a grid step in every parameter that has slopes; None
+            for what the file says.
         workers_per_gpu: trials that share a GPU.
         retries: how often a trial whose worker was lost is tried again.
         checkpoint_every: seconds between two checkpoints of a trial under way.
@@ -81,7 +87,9 @@ def run(
         KeyboardInterrupt: Ctrl-C, or a notebook's interrupt, after all that was under way has been closed: the same
             call goes on. SIGTERM, after the same, does what it would have done: by default it ends the process.
     """
-    overrides = _make_overrides(trials, timeout, set, tries, results, storage, engine, sampler, seed)
+    overrides = _make_overrides(
+        trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled
+    )
     if workers is not None and adapt is not None:
         raise UsageError("workers and adapt: give one of them")
     request = RunRequest(
@@ -110,6 +118,8 @@ def validate(
     engine: str | None = None,
     sampler: str | None = None,
     seed: int | None = None,
+    search: Literal["auto", "file"] | None = None,
+    until_settled: bool | None = None,
 ) -> StudyPlan:
     """Check a params or sweep file and what it names, as :func:`run` does before it starts a worker.
 
@@ -118,7 +128,9 @@ def validate(
 
     >>> ptydask.validate("params.yaml", set={"recon_params.NITER": 50}).space  # doctest: +SKIP
     """
-    overrides = _make_overrides(trials, timeout, set, tries, results, storage, engine, sampler, seed)
+    overrides = _make_overrides(
+        trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled
+    )
     return complete_plan(Path(config).expanduser(), overrides)
 
 
@@ -127,14 +139,15 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
 
     Raises what :func:`ptydask.driver.prepare.prepare_run` raises. Nothing is started.
     """
-    from ptydask.driver.execute import target_text
+    from ptydask.driver.execute import exhausted_text, target_text
+    from ptydask.driver.settlement import settled_text
     from ptydask.progress import plan_text
 
     prepared = prepare_run(request)
     plan, total = prepared.plan, prepared.options.total
     view.plan(
         [
-            *plan_text.plan_lines(plan),
+            *plan_text.plan_lines(plan, total),
             plan_text.trials_line(plan.budget, prepared.cluster_request.workers, total, prepared.recorded),
             plan_text.workers_line(prepared.place.describe(prepared.cluster_request), prepared.why_there),
         ]
@@ -143,8 +156,13 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
         view.notice(notice)
     if prepared.finished and prepared.reached is not None:
         view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
+    elif prepared.finished and prepared.settled is not None:
+        view.notice(f"{settled_text(prepared.settled, prepared.recorded, total)}: nothing left to do in {plan.results}")
     elif prepared.finished:
-        view.notice(f"{plan_text.recorded_text(total, prepared.recorded, plan.results)}: nothing left to do")
+        recorded = plan_text.recorded_text(total, prepared.recorded, plan.results)
+        view.notice(f"{recorded}: nothing left to do")
+        if exhausted := exhausted_text(prepared):
+            view.notice(exhausted)
     return prepared
 
 
@@ -189,6 +207,8 @@ def _make_overrides(
     engine: str | None,
     sampler: str | None,
     seed: int | None,
+    search: Any,
+    until_settled: Any,
 ) -> Overrides:
     """What is said beside the file. Raises ConfigError, naming the argument or the key."""
     points = [tries] if isinstance(tries, Mapping) or not isinstance(tries or (), Iterable) else list(tries or ())
@@ -196,6 +216,10 @@ def _make_overrides(
         raise ConfigError("must be mappings of parameter to value: [{'scale': 1.02}]", key="tries", value=tries)
     if not isinstance(settings or {}, Mapping):
         raise ConfigError("must be a mapping of key to value: {'recon_params.NITER': 50}", key="set", value=settings)
+    if search not in (None, "auto", "file"):
+        raise ConfigError("must be 'auto' or 'file'", key="search", value=search)
+    if until_settled not in (None, True, False):
+        raise ConfigError("must be True or False", key="until_settled", value=until_settled)
     return Overrides(
         settings=tuple((_check_key(key), _plain_value(value, key)) for key, value in (settings or {}).items()),
         n_trials=None if trials is None else _check_count(trials, "trials"),
@@ -206,6 +230,8 @@ def _make_overrides(
         sampler=_check_text(sampler, "sampler"),
         seed=None if seed is None else _check_count(seed, "seed", 0),
         tries=tuple({name: _plain_value(value, f"tries.{name}") for name, value in point.items()} for point in points),
+        search=search,
+        until_settled=until_settled,
     )
 
 

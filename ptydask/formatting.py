@@ -47,6 +47,16 @@ def value_text(value: object) -> str:
     return printable_text(str(value))
 
 
+def uncertain_text(value: float, deviation: float) -> str:
+    """``1.0387 +- 0.0012``: two digits of the standard deviation, and the value to the same place."""
+    if not math.isfinite(deviation) or deviation <= 0:
+        return value_text(float(value))
+    decimals = max(0, 1 - math.floor(math.log10(deviation)))
+    if decimals > 8:
+        return f"{value:.6g} +- {deviation:.2g}"
+    return f"{value:.{decimals}f} +- {deviation:.{decimals}f}"
+
+
 def size_text(count: float) -> str:
     """``1.2 GB``: three digits, powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):

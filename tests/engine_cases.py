@@ -151,7 +151,7 @@ def trial(values: Mapping[str, Any] | None = None, number: int = 0, seed: int = 
     return TrialInput(number, dict(values or {}), seed)
 
 
-def go_on(step: int, metrics: Mapping[str, float]) -> bool:
+def go_on(step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
     """A report that never stops a trial."""
     return False
 

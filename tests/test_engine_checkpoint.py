@@ -125,7 +125,7 @@ def to_the_end(
     """One trial, in as many attempts as it takes, each in a session of its own; also the steps that were reported."""
     reported: list[int] = []
 
-    def report(step: int, metrics: Mapping[str, float]) -> bool:
+    def report(step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
         reported.append(step)
         return False
 
@@ -462,7 +462,7 @@ def test_a_state_that_cannot_be_saved_fails_no_trial(data: Path, monkeypatch: py
 def test_nothing_is_saved_after_the_last_step(data: Path) -> None:
     """A trial that its report ends, or that is at its last step, saves nothing then."""
     shelf = Shelf()
-    PtyradSession(plan(params(data)), SLOT).run(trial(), lambda step, _: step == 2, shelf)
+    PtyradSession(plan(params(data)), SLOT).run(trial(), lambda step, *_: step == 2, shelf)
     assert shelf.steps == [1]
 
 

@@ -71,6 +71,16 @@ def test_attributes_say_sizes_and_times(session: PtyradSession) -> None:
     assert 0 < recon < wall
 
 
+def test_a_part_of_the_scan_is_said_to_be_one(data: Path, session: PtyradSession) -> None:
+    """Every second position each way: what the share of an iteration is; of the whole scan nothing is said."""
+    config = params(data, {"recon_params.INDICES_MODE": {"mode": "sub"}})
+    part = PtyradSession(plan(config), SLOT).run(trial(), go_on, NEVER)
+    chosen = part.arrays["scan_indices"].data
+    assert (part.attributes["iterations"], part.attributes["scan_share"]) == (3, len(chosen) / 64)
+    assert len(chosen) == 16
+    assert "scan_share" not in session.run(trial(), go_on, NEVER).attributes
+
+
 def test_image_is_the_scanned_region_on_the_axes_of_the_positions(data: Path) -> None:
     """The image shows the object under the probe's centres; its axes and the positions share their origin."""
     config = params(data, {"init_params.obj_Nlayer": 2, "init_params.pos_scan_rand_std": None})
@@ -93,7 +103,7 @@ def test_a_report_can_stop_the_trial(session: PtyradSession) -> None:
     """The trial ends after the iteration whose report answers True, with what it has."""
     heard: list[tuple[int, Mapping[str, float]]] = []
 
-    def stop_at_two(step: int, metrics: Mapping[str, float]) -> bool:
+    def stop_at_two(step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
         heard.append((step, metrics))
         return step == 2
 
@@ -177,7 +187,7 @@ def test_the_model_is_gone_after_a_trial(session: PtyradSession, models: list[we
 def test_the_model_is_gone_while_its_exception_lives(session: PtyradSession, models: list[weakref.ref[Any]]) -> None:
     """Who holds the exception of a failed trial does not hold its memory; the traceback still has its lines."""
 
-    def fail(step: int, metrics: Mapping[str, float]) -> bool:
+    def fail(step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError) as caught:

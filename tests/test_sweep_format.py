@@ -115,6 +115,7 @@ def test_defaults(plan: Any, tmp_path: Path) -> None:
         "engine": {
             "callable": None,
             "objective": "last",
+            "gradient": [],
             "directory": ".",
             "devices": None,
             "outputs": ["wandb/offline-run-*/files/**"],
@@ -289,7 +290,7 @@ def test_every_key_of_wandb_passes(plan: Any) -> None:
     assert made.target == 0.9
     assert made.config["command"][4] == "5"
     assert made.config["command"][-2:] == ["", "1.5"]
-    assert {"job", "image_uri", "engine"} == set(KEYS) - {
+    assert {"job", "image_uri", "engine", "ptydask"} == set(KEYS) - {
         *("method", "metric", "parameters", "early_terminate", "command", "program", "name", "description"),
         *("project", "entity", "run_cap", "controller", "apiVersion", "kind"),
     }

@@ -22,6 +22,7 @@ examples:
   ptydask run params.yaml --trials 50            50 trials, whatever the file says
   ptydask run params.yaml --set recon_params.NITER=50 --set init_params.probe_kv=300
   ptydask run params.yaml --try "scale=1.02 rotation=-1.5"
+  ptydask run params.yaml --search file --until-settled
   ptydask run sweep.yaml --trials 100 --workers 4        a W&B sweep file, without W&B's server
   ptydask run sweep.yaml --set parameters.lr.max=0.1 --sampler TPESampler
   ptydask run params.yaml --cluster slurm --adapt 0:32 --trials 400     SLURM jobs as they are needed
@@ -162,6 +163,17 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="'NAME=VALUE ...'",
         help="a point to try first",
     )
+    parser.add_argument(
+        "--search",
+        choices=("auto", "file"),
+        help="who chooses the points: file, the sampler as the file has it; auto, slopes where trials have them "
+        "(default: auto; with --sampler: file)",
+    )
+    parser.add_argument(
+        "--until-settled",
+        action=argparse.BooleanOptionalAction,
+        help="end the study once its optimum is known to a grid step in every parameter that has slopes",
+    )
 
 
 # --- what is asked for, and how it ended ---------------------------------------------------------------
@@ -180,6 +192,8 @@ def _make_overrides(args: argparse.Namespace) -> Overrides:
         sampler=args.sampler,
         seed=args.seed,
         tries=tuple(config.parse_point(text) for text in args.tries),
+        search=args.search,
+        until_settled=args.until_settled,
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from ptydask import registry
-from ptydask.config import reading
+from ptydask.config import own_settings, reading
+from ptydask.config.own_settings import OwnSettings
 from ptydask.errors import ConfigError, UsageError
 from ptydask.model import Scalar, SourceFile, StudyPlan
 
@@ -33,6 +34,23 @@ class Overrides:
     seed: int | None = None
     tries: tuple[Mapping[str, Scalar], ...] = ()
     """Points to try first."""
+    search: Literal["auto", "file"] | None = None
+    """Who chooses the points; see :attr:`ptydask.model.StudyPlan.search`."""
+    until_settled: bool | None = None
+    """Whether the study ends once its optimum is settled."""
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """A params or sweep file as it was read, and what is ptydask's own beside it."""
+
+    source: SourceFile
+    data: dict[str, Any]
+    """Its keys, the section ``ptydask`` among them."""
+    own_file: SourceFile | None = None
+    """The file of ptydask's own that named it."""
+    section: Mapping[str, Any] = field(default_factory=dict)
+    """What that file says beside it, as the section ``ptydask`` would have it."""
 
 
 class Format(Protocol):
@@ -57,27 +75,48 @@ def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
     Raises ConfigError, which names the file, for a file that cannot be read, is of no known format, or breaks a
     rule of its format; MissingDependency for a sampler whose package is not installed.
     """
-    source, data = reading.read(path)
+    file = read(path)
     try:
-        formats = [cast(Format, registry.load("formats", name)()) for name in registry.names("formats")]
+        data = copy.deepcopy(file.data)
+        formats = _known_formats()
         # --set may decide what kind of file this is, so the format is looked for again afterwards.
         form = _find_format(data, formats)
         repairs = () if form is None else form.straighten(data)
-        data = copy.deepcopy(data)
+        own_settings.add_to_section(data, file.section)
         for key, new in overrides.settings:
             reading.set_value(data, key, new)
         form = _find_format(data, formats)
         if form is None:
             hint = "a PtyRAD params file has the section init_params, "
-            hint += "a W&B sweep file the keys method and parameters"
+            hint += "a W&B sweep file the keys method and parameters, a file that names one of them the key params"
             raise ConfigError("is no file that ptydask knows", key=next(iter(data), "(empty mapping)"), hint=hint)
-        plan = form.plan(source, data, overrides)
+        own = own_settings.pop_section(data)
+        plan = form.plan(file.source, data, overrides)
         plan = replace(plan, notices=(*repairs, *plan.notices, *_check_plan(plan, form, overrides)))
     except ConfigError as error:
-        raise error.in_file(path) from None
+        raise error.in_file(file.source.path) from None
     except RecursionError:
-        raise ConfigError("is nested too deeply", file=path) from None
-    return plan
+        raise ConfigError("is nested too deeply", file=file.source.path) from None
+    said = OwnSettings(overrides.search, overrides.until_settled).over(own)
+    # Who names a sampler on the command line wants that one; the file's name is mostly its template's.
+    search = said.search or ("auto" if overrides.sampler is None else "file")
+    return replace(plan, search=search, until_settled=bool(said.until_settled), own_file=file.own_file)
+
+
+def read(path: Path) -> StudyFile:
+    """The params or sweep file at ``path``, or the one that a file of ptydask's own there names.
+
+    Raises ConfigError, which names the file that cannot be read or that breaks a rule.
+    """
+    source, data = reading.read(path)
+    if _find_format(data, _known_formats()) is not None or not own_settings.is_own_file(data):
+        return StudyFile(source, data)
+    params, section = own_settings.read_own_file(path, data)
+    named, named_data = reading.read(params)
+    if _find_format(named_data, _known_formats()) is None and own_settings.is_own_file(named_data):
+        rule, hint = "names a params file itself", "name that one here"
+        raise ConfigError(rule, file=path, key=own_settings.PARAMS, value=str(params), hint=hint)
+    return StudyFile(named, named_data, source, section)
 
 
 _EXAMPLES = "parameters.lr.max=0.1 or recon_params.NITER=20"
@@ -119,6 +158,10 @@ def parse_point(text: str) -> dict[str, Scalar]:
 def _split_words(text: str) -> list[str]:
     """``text`` cut at blanks and commas, but not within a value in quotes or brackets."""
     return re.findall(r"""(?:[^\s,=]*=(?:'[^']*'|"[^"]*"|\[[^\]]*\]|\{[^}]*\})|[^\s,])[^\s,]*""", text)
+
+
+def _known_formats() -> list[Format]:
+    return [cast(Format, registry.load("formats", name)()) for name in registry.names("formats")]
 
 
 def _find_format(data: dict[str, Any], formats: Sequence[Format]) -> Format | None:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ptydask.errors import PtydaskError
 from ptydask.model import RunSnapshot, StudyMeta, StudyPlan, TrialRecord
+from ptydask.proposals import Optimum
 from ptydask.ranking import best_of, count_states
 from ptydask.trial.reconcile import Failures
 
@@ -60,9 +61,11 @@ class RunOutcome:
     snapshot: RunSnapshot | None
     """None where every trial was recorded already, and only packing was left."""
     complete: bool
-    """Whether every trial that was asked for is recorded, or the target reached; else its time is over."""
+    """Whether every trial that was asked for is recorded, or the study ended by its results; else its time is over."""
     reached: TrialRecord | None = None
     """The best trial, where it is as good as the target that the plan has."""
+    settled: Optimum | None = None
+    """The optimum, where it is settled and the plan is to end then."""
 
     @property
     def failed(self) -> int:

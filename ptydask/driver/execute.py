@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from types import FrameType
 from ptydask.driver import provenance
 from ptydask.driver.contract import GOES_ON, RunOutcome, View, snapshot_of_records
 from ptydask.driver.prepare import PreparedRun
+from ptydask.driver.settlement import settled_text
 from ptydask.errors import StorageError
 from ptydask.formatting import error_text
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
@@ -87,7 +88,7 @@ def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunO
             view.close(watcher.snapshot)
             for damaged in store.damaged:
                 view.notice(damaged)
-            _tell_outcome(outcome, prepared.plan, view, store.records.values())
+            _tell_outcome(outcome, prepared, view, store.records.values())
             return outcome
     except (KeyboardInterrupt, Terminated):
         view.close(watcher.snapshot)
@@ -122,8 +123,8 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     missing = prepared.options.total - len(store.records)
     if missing <= 0 and not store.packed:
         missing = _settle_study(prepared, store, watcher)
-    if missing <= 0 or prepared.reached is not None:
-        return RunOutcome(None, complete=True, reached=prepared.reached)
+    if missing <= 0 or prepared.ended_by_results:
+        return RunOutcome(None, complete=True, reached=prepared.reached, settled=prepared.settled)
     from ptydask.driver import crew, loop  # Dask comes in with them
 
     label = f"{plan.name}-{store.id[:8]}"
@@ -150,11 +151,20 @@ def _settle_study(prepared: PreparedRun, store: Store, watcher: _Watcher) -> int
     return prepared.options.total - len(store.records)
 
 
-def _tell_outcome(outcome: RunOutcome, plan: StudyPlan, view: View, records: Iterable[TrialRecord]) -> None:
+def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, records: Collection[TrialRecord]) -> None:
+    plan = prepared.plan
     if outcome.reached is not None:
         view.notice(target_text(outcome.reached, plan))
+    elif outcome.settled is not None:
+        view.notice(settled_text(outcome.settled, len(records), prepared.options.total))
+    elif outcome.complete and (exhausted := exhausted_text(prepared)):
+        view.notice(exhausted)
     if outcome.snapshot is None:
-        subject = "what was recorded is" if outcome.reached else "every trial was recorded already; they are"
+        subject = (
+            "what was recorded is"
+            if outcome.reached or outcome.settled
+            else "every trial was recorded already; they are"
+        )
         view.notice(f"{subject} in one file now")
     elif outcome.snapshot.best is None:
         view.notice(none_completed_text(records, plan.results))
@@ -166,6 +176,18 @@ def _tell_outcome(outcome: RunOutcome, plan: StudyPlan, view: View, records: Ite
 def target_text(record: TrialRecord, plan: StudyPlan) -> str:
     """``target reached by trial 12: SSIM 0.8312 (target 0.8)``."""
     return f"target reached by trial {record.number}: {plan.metric} {error_text(record.error)} (target {plan.target:g})"
+
+
+def exhausted_text(prepared: PreparedRun) -> str:
+    """``all 9 points of the search space are recorded; 51 of the 60 trials asked for are left unspent``.
+
+    Empty where as many trials were asked for as there are points, or fewer.
+    """
+    unspent = prepared.asked - prepared.options.total
+    if prepared.points is None or unspent <= 0:
+        return ""
+    points = f"all {prepared.points} points of the search space are" if prepared.points > 1 else "the only point is"
+    return f"{points} recorded; {unspent} of the {prepared.asked} trials asked for are left unspent"
 
 
 def none_completed_text(records: Iterable[TrialRecord], results: Path) -> str:
@@ -193,7 +215,7 @@ def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
         text += f", and checkpoints of {under_way} under way"
     if last is None and not recorded:
         return f"{text}; no trial was begun"
-    if recorded >= total or prepared.reached is not None:
+    if recorded >= total or prepared.ended_by_results:
         return f"{text}; what is left is to pack them, and the same command does it"
     text += f"; {GOES_ON}"
     if in_parts:

@@ -27,6 +27,9 @@ def study_meta(plan: StudyPlan, *, command: str = "") -> StudyMeta:
 
     ``command`` says how the run was asked for, where it was not by this process's command line.
     """
+    files = {"config_path": str(plan.source.path.absolute())}
+    if plan.own_file is not None:
+        files |= {"own_file": str(plan.own_file.path.absolute()), "own_file_text": redact(plan.own_file.text)}
     return StudyMeta(
         name=plan.name,
         direction=plan.direction,
@@ -37,7 +40,7 @@ def study_meta(plan: StudyPlan, *, command: str = "") -> StudyMeta:
         config_json=json.dumps(plan.config, default=str),
         search_space_json=sampling.search_space_json(plan.space),
         keep=plan.keep,
-        provenance={**process_provenance(command), "config_path": str(plan.source.path.absolute())},
+        provenance={**process_provenance(command), **files},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -10,8 +10,10 @@ from datetime import datetime
 from ptydask.driver.contract import Observer
 from ptydask.driver.crew import WorkerPool
 from ptydask.driver.optuna_study import OptunaStudy
+from ptydask.driver.settlement import settled_optimum
 from ptydask.errors import StorageError
 from ptydask.model import RunningTrial, RunSnapshot, StudyPlan, TrialRecord, TrialState
+from ptydask.proposals import Optimum
 from ptydask.ranking import best_of, target_met
 from ptydask.storage.mirror import SqliteMirror
 from ptydask.store import Store
@@ -47,6 +49,9 @@ class RunProgress:
     """What a person is told once."""
     _trouble: str = ""
     _mirror_behind: bool = False
+    _optimum: Optimum | None = None
+    _optimum_of: int = -1
+    """The number of recorded trials that the optimum was located by."""
 
     @property
     def plan(self) -> StudyPlan:
@@ -87,12 +92,21 @@ class RunProgress:
         return timed_out or self.complete()
 
     def complete(self) -> bool:
-        """Whether every trial is recorded, or one of them is as good as was wanted."""
-        return len(self.store.records) >= self.total or self.reached() is not None
+        """Whether every trial is recorded, or one of them is as good as was wanted, or the optimum is settled."""
+        enough = len(self.store.records) >= self.total or self.reached() is not None
+        return enough or self.settled() is not None
 
     def reached(self) -> TrialRecord | None:
         """The best trial, where it is as good as the target."""
         return target_met([self.best] if self.best else [], self.plan.target, self.plan.direction)
+
+    def settled(self) -> Optimum | None:
+        """The optimum, where the study is to end once it is settled, and it is by the trials recorded so far."""
+        recorded = len(self.store.records)
+        if recorded != self._optimum_of:
+            self._optimum = settled_optimum(self.store.records.values(), self.plan)
+            self._optimum_of = recorded
+        return self._optimum
 
     def prospect(self, in_flight: int) -> Prospect:
         """What the trials so far say of those to come; ``in_flight`` counts those that were sent and not collected."""
@@ -136,6 +150,8 @@ class RunProgress:
         self.observer.update(snapshot)
         if in_flight and self.reached() is not None:
             self._tell_once("the target is reached: what is under way is finished, nothing more is started")
+        elif in_flight and self.settled() is not None:
+            self._tell_once("the optimum is settled: what is under way is finished, nothing more is started")
         elif self.prospect(in_flight) is Prospect.WAITS:
             self._tell_once("the first trials failed alike: no more are started until those under way have told more")
         self.store.write_status(snapshot)

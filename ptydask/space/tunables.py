@@ -47,6 +47,8 @@ TENSORS = {
 }
 AFFINE = ("scale", "asymmetry", "rotation", "shear")
 TILTS = ("tilt_y", "tilt_x")
+DIFFERENTIABLE = (*AFFINE, *TILTS, "dz")
+"""Parameters in which a reconstruction knows the slope of its loss."""
 LEGACY = {"defocus": ("C10", -1), "c3": ("C30", 1), "c5": ("C50", 1)}
 """Names before PtyRAD 0.1.0b13, what they are called now, and the sign between the two."""
 

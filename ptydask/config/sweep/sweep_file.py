@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
-from ptydask.config import Overrides, reading, study
+from ptydask.config import Overrides, own_settings, reading, study
 from ptydask.config.sweep import choices, engine_section, search
 from ptydask.config.sweep.parameters import SweepParameters, is_parameter, read_parameters
 from ptydask.errors import ConfigError, nearest_hint, shorten
@@ -44,8 +44,9 @@ KEYS = (
     "job",
     "image_uri",
     "engine",
+    own_settings.SECTION,
 )
-"""W&B's top-level keys, and ``engine``, our own."""
+"""W&B's top-level keys, and our own: ``engine``, and ``ptydask``, which is taken out before the rest is read."""
 _REFUSED = {
     "scheduler": ("a scheduler of W&B Launch is not run", "remove it and use method: grid, random or bayes"),
     "metrics": (

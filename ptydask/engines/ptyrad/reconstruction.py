@@ -7,10 +7,10 @@ and this ``random_seed``, so that a trial's result comes back there.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from ptydask.engines import Report
 from ptydask.engines.ptyrad import kept_arrays, release
 from ptydask.engines.ptyrad.compiled_loss import CompiledLoss
 from ptydask.engines.ptyrad.contrast import ScannedRegion, phase_contrast
+from ptydask.engines.ptyrad.geometry_gradient import GeometryGradient
 from ptydask.engines.ptyrad.grouping import Grouping
 from ptydask.engines.ptyrad.measurements import Measurements
 from ptydask.model import KeepOptions, Quantity
@@ -67,6 +68,7 @@ class Reconstruction:
     region: ScannedRegion
     variables: Mapping[str, Any]
     compute_loss: Any
+    gradient: GeometryGradient
 
 
 @dataclass(slots=True)
@@ -78,15 +80,30 @@ class IterationHistory:
     contrast: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     """Spent in the iteration itself."""
+    gradient: dict[str, list[float]] = field(default_factory=dict)
+    """Slope of the loss in each parameter that has one; NaN at iterations that did not know it."""
     snapshots: dict[int, Mapping[str, Quantity]] = field(default_factory=dict)
 
     def columns(self) -> dict[str, list[float]]:
         """All but the snapshots, by name."""
-        return {name: getattr(self, name) for name in COLUMNS}
+        slopes = {f"gradient/{name}": values for name, values in self.gradient.items()}
+        return {**{name: getattr(self, name) for name in COLUMNS}, **slopes}
+
+    def add_gradient(self, slopes: Mapping[str, float]) -> None:
+        """Note the slopes of the iteration that was noted last."""
+        for name in {*self.gradient, *slopes}:
+            column = self.gradient.setdefault(name, [])
+            column.extend([nan] * (len(self.step) - 1 - len(column)))
+            column.append(slopes.get(name, nan))
 
 
-def prepare(params: Mapping[str, Any], seed: int, measurements: Measurements, worker: WorkerState) -> Reconstruction:
-    """Build model, optimizer and batches from ``params``, which belongs to this trial and is modified."""
+def prepare(
+    params: Mapping[str, Any], seed: int, measurements: Measurements, worker: WorkerState, slopes: Collection[str] = ()
+) -> Reconstruction:
+    """Build model, optimizer and batches from ``params``, which belongs to this trial and is modified.
+
+    ``slopes`` names the parameters in which the loss's slope is taken.
+    """
     core, solver, ptyrad = release.core(), release.solver(), release.installed()
     variables = _initial_variables(params["init_params"], seed, measurements)
     settings = params["model_params"]
@@ -107,6 +124,7 @@ def prepare(params: Mapping[str, Any], seed: int, measurements: Measurements, wo
         region=ScannedRegion.of(model, indices),
         variables=variables,
         compute_loss=worker.compiled.function(params["recon_params"]["compiler_configs"], model, batches),
+        gradient=GeometryGradient(model, variables["scan_affine"], slopes),
     )
 
 
@@ -124,13 +142,18 @@ def iterate(
     iteration's loss is NaN or infinite.
     """
     ptyrad, model, last = release.installed(), recon.model, recon_params["NITER"]
+    grad_accumulation = recon_params["BATCH_SIZE"].get("grad_accumulation", 1)
+    by_steps = model.optimizer_params["name"] != "LBFGS"
     for niter in range(len(course.step) + 1, last + 1):
         release.solver().toggle_grad_requires(model, niter)
-        ptyrad.iterate(niter, recon, recon_params["BATCH_SIZE"].get("grad_accumulation", 1))
+        with recon.gradient.listen(len(recon.batches), grad_accumulation, by_steps):
+            ptyrad.iterate(niter, recon, grad_accumulation)
         _record_iteration(course, niter, recon)
+        slopes = recon.gradient.slopes()
+        course.add_gradient(slopes)
         if keep.snapshot_every and niter % keep.snapshot_every == 0:
             course.snapshots[niter] = kept_arrays.arrays(model, float(recon.variables["dx"]))
-        if report(niter, {"loss": course.loss[-1], "contrast": course.contrast[-1]}):
+        if report(niter, {"loss": course.loss[-1], "contrast": course.contrast[-1]}, slopes):
             break
         if niter < last:
             between(niter, recon)

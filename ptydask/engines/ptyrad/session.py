@@ -77,7 +77,7 @@ class PtyradSession:
         if self._measurements.key != measurements.key_of(params["init_params"], trial.seed):
             # This trial processes the patterns differently: they take the place of the resident ones.
             self._measurements = self._load_measurements(params, trial.seed)
-        return reconstruction.prepare(params, trial.seed, self._measurements, self._worker)
+        return reconstruction.prepare(params, trial.seed, self._measurements, self._worker, self._plan.differentiable)
 
     def provenance(self) -> Mapping[str, str]:
         """Device, package versions, threads, the data file and its SHA-256."""
@@ -101,6 +101,9 @@ class PtyradSession:
             "recon_seconds": sum(course.seconds),
             "wall_seconds": progress.wall,
         }
+        share = sum(map(len, recon.batches)) / len(model.crop_pos)
+        if share < 1:
+            facts["scan_share"] = share
         if self._worker.device == "cuda":
             facts["peak_gpu_memory"] = progress.peak_gpu_memory
         arrays, image = dict[str, Quantity](), None
@@ -110,6 +113,7 @@ class PtyradSession:
         return TrialOutput(
             metrics={"loss": course.loss[-1], "contrast": course.contrast[-1]},
             curve=course.columns(),
+            gradient=recon.gradient.complete(recon),
             arrays=arrays,
             image=image,
             snapshots=course.snapshots,

@@ -64,7 +64,9 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
         if start.params:
             points = (start, *points)
     _check_output(plan.results, config["recon_params"]["output_dir"])
-    return replace(plan, config=config, space=space, points=points, notices=notices)
+    # What is optimised is the loss: only that has its slope from the reconstruction.
+    slopes = frozenset(space) & frozenset(tunables.DIFFERENTIABLE) if plan.metric == "loss" else frozenset[str]()
+    return replace(plan, config=config, space=space, points=points, notices=notices, differentiable=slopes)
 
 
 _WHOLE = ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix")

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ptydask import config, engines
-from ptydask.config import Overrides, reading
+from ptydask.config import Overrides, own_settings
 from ptydask.config.ptyrad.params_file import METRICS
 from ptydask.config.ptyrad.search_space import tune_params
 from ptydask.errors import ConfigError, PtydaskError, hide_password, redact
@@ -87,7 +87,8 @@ def describe(
 
 
 def _describe_file(path: Path, model: PtyradModel | None, notices: list[str]) -> StudyDescription:
-    source, data = reading.read(path)
+    file = config.read(path)
+    source, data = file.source, {key: value for key, value in file.data.items() if key != own_settings.SECTION}
     if "init_params" not in data:
         raise ConfigError("the section is missing; it says what the data are", file=path, key="init_params")
     try:

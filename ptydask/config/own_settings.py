@@ -1,0 +1,99 @@
+"""What is ptydask's own in a file: the section ``ptydask``, or a file of its own that names the params file.
+
+PtyRAD refuses keys that it does not know, so nothing of this is left in what an engine gets or an export writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from ptydask.config import reading
+from ptydask.errors import ConfigError, nearest_hint
+
+SECTION = "ptydask"
+"""The section's name in a params or sweep file."""
+PARAMS = "params"
+"""The key with which a file of ptydask's own names the params or sweep file."""
+KEYS = ("search", "stop_when")
+_SEARCHES = ("auto", "file")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSettings:
+    """The keys of the section, checked. None: the key is not there."""
+
+    search: Literal["auto", "file"] | None = None
+    until_settled: bool | None = None
+    """``stop_when: settled``; False for ``stop_when: null``."""
+
+    def over(self, below: OwnSettings) -> OwnSettings:
+        """These settings, and those of ``below`` where there is none here."""
+        return OwnSettings(
+            below.search if self.search is None else self.search,
+            below.until_settled if self.until_settled is None else self.until_settled,
+        )
+
+
+def add_to_section(data: dict[str, Any], section: Mapping[str, Any]) -> None:
+    """Put the keys of a file of ptydask's own into the section that ``data`` has, or gets; they win."""
+    below = data.get(SECTION) or {}
+    if section and isinstance(below, dict):  # anything else is refused when it is read
+        data[SECTION] = {**below, **section}
+
+
+def pop_section(data: dict[str, Any]) -> OwnSettings:
+    """Take the section ``ptydask`` out of ``data``. Raises ConfigError."""
+    section = data.pop(SECTION, None)
+    return read_settings({} if section is None else reading.expect(section, "a mapping", SECTION), SECTION)
+
+
+def read_settings(section: Mapping[str, Any], key: str = "") -> OwnSettings:
+    """The settings in ``section``, which is at ``key`` of its file. Raises ConfigError."""
+    reading.known_keys(section, KEYS, key)
+    prefix = f"{key}." if key else ""
+    search, stop_when = section.get("search"), section.get("stop_when")
+    if search is not None and search not in _SEARCHES:
+        hint = nearest_hint(str(search), _SEARCHES)
+        raise ConfigError("must be auto or file", key=f"{prefix}search", value=search, hint=hint)
+    if stop_when not in (None, "settled"):
+        hint = "did you mean 'settled'?"
+        raise ConfigError("must be settled, or null", key=f"{prefix}stop_when", value=stop_when, hint=hint)
+    return OwnSettings(
+        search=cast(Literal["auto", "file"] | None, search),
+        until_settled=stop_when == "settled" if "stop_when" in section else None,
+    )
+
+
+def is_own_file(data: Mapping[str, Any]) -> bool:
+    """Whether ``data``, of no other format, look like a file of ptydask's own, right or wrong in their details."""
+    return not data.keys().isdisjoint((PARAMS, *KEYS))
+
+
+def read_own_file(path: Path, data: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """The params file that the file ``path`` names, relative to its own folder, and the keys beside it, checked.
+
+    Raises ConfigError, which names ``path``.
+    """
+    try:
+        reading.known_keys(data, (PARAMS, *KEYS), "")
+        if data.get(PARAMS) is None:
+            hint = "for example params: params.yaml"
+            raise ConfigError("is missing; it names the params file", key=PARAMS, hint=hint)
+        params = path.parent / reading.expect(data[PARAMS], "text", PARAMS)
+        if not _exists(params):
+            raise ConfigError("no such file", key=PARAMS, value=data[PARAMS], hint=reading.near_file(params))
+        section = {key: data[key] for key in KEYS if key in data}
+        read_settings(section)
+    except ConfigError as error:
+        raise error.in_file(path) from None
+    return params, section
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False

@@ -1,0 +1,31 @@
+"""Whether a study's optimum is known well enough to end it, and what is said then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ptydask.formatting import counted, uncertain_text, value_text
+from ptydask.model import StudyPlan, TrialRecord
+from ptydask.proposals import Optimum, locate_optimum
+from ptydask.trial.search_choice import parameters_with_slopes
+
+
+def settled_optimum(records: Iterable[TrialRecord], plan: StudyPlan) -> Optimum | None:
+    """The optimum, where the study is to end once it is settled, and it is; a function of the records alone."""
+    if not plan.until_settled or not parameters_with_slopes(plan):
+        return None
+    # By number: a study that goes on has them in another order, and must come to the same end.
+    ordered = sorted(records, key=lambda record: record.number)
+    optimum = locate_optimum(ordered, plan.space, plan.direction)
+    return optimum if optimum is not None and optimum.is_settled else None
+
+
+def settled_text(optimum: Optimum, recorded: int, total: int) -> str:
+    """``settled by 14 trials: optimum at scale 1.0387 +- 0.0012; 46 of 60 trials were not run``."""
+    values = []
+    for name, value in optimum.center.items():
+        deviation = optimum.deviation.get(name)
+        values.append(f"{name} {value_text(value) if deviation is None else uncertain_text(value, deviation)}")
+    left = total - recorded
+    unspent = f"{left} of {total} trials were not run" if left > 0 else f"all {total} trials were run"
+    return f"settled by {counted(recorded, 'trial')}: optimum at {', '.join(values)}; {unspent}"
