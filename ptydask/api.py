@@ -139,7 +139,7 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
 
     Raises what :func:`ptydask.driver.prepare.prepare_run` raises. Nothing is started.
     """
-    from ptydask.driver.execute import target_text
+    from ptydask.driver.execute import exhausted_text, target_text
     from ptydask.driver.settlement import settled_text
     from ptydask.progress import plan_text
 
@@ -147,7 +147,7 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
     plan, total = prepared.plan, prepared.options.total
     view.plan(
         [
-            *plan_text.plan_lines(plan),
+            *plan_text.plan_lines(plan, total),
             plan_text.trials_line(plan.budget, prepared.cluster_request.workers, total, prepared.recorded),
             plan_text.workers_line(prepared.place.describe(prepared.cluster_request), prepared.why_there),
         ]
@@ -159,7 +159,10 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
     elif prepared.finished and prepared.settled is not None:
         view.notice(f"{settled_text(prepared.settled, prepared.recorded, total)}: nothing left to do in {plan.results}")
     elif prepared.finished:
-        view.notice(f"{plan_text.recorded_text(total, prepared.recorded, plan.results)}: nothing left to do")
+        recorded = plan_text.recorded_text(total, prepared.recorded, plan.results)
+        view.notice(f"{recorded}: nothing left to do")
+        if exhausted := exhausted_text(prepared):
+            view.notice(exhausted)
     return prepared
 
 

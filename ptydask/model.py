@@ -299,6 +299,8 @@ class TrialRecord:
     """By which share of itself the tuned metric still fell in the last step: how far the trial was from rest."""
     iterations: float | None = None
     """What the trial computed, in iterations over the whole scan: one over a part of it counts as that part."""
+    last_step: int | None = None
+    """The last step that was reported: a pruned trial ended there."""
     reason: Reason = Reason.NONE
     message: str = ""
     """For a failed trial: the exception, in one line."""

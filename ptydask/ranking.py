@@ -25,6 +25,11 @@ def metric_names(records: Iterable[TrialRecord]) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record.metrics))
 
 
+def gradient_names(records: Iterable[TrialRecord]) -> list[str]:
+    """The parameters in which some trial has a slope, in the order of their appearance."""
+    return list(dict.fromkeys(name for record in records for name in record.gradient))
+
+
 def in_order(
     records: Iterable[TrialRecord], value_of: Callable[[TrialRecord], Any], *, reverse: bool = False
 ) -> list[TrialRecord]:

@@ -384,7 +384,7 @@ def test_xarray_of_another_engine(tmp_path: Path) -> None:
     }
     arrays["object_amplitude"] = Quantity(np.zeros((1, 1, 6, 6)))
     store = Store.open(tmp_path / "s.h5", cases.meta())
-    cases.put(store, cases.record(0), TrialOutput({}, {}, arrays))
+    cases.put(store, cases.record(0), TrialOutput({}, {}, arrays=arrays))
     data = ptydask.open(store.finish()).trial(0).to_xarray()
     assert {name: array.shape for name, array in data.data_vars.items()} == {n: q.data.shape for n, q in arrays.items()}
 

@@ -60,9 +60,11 @@ class Ask:
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.stop_at, self.told = stop_at, list[tuple[int, dict[str, float]]]()
+        self.gradients: list[dict[str, float]] = []
 
-    def __call__(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def __call__(self, step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
         self.told.append((step, dict(metrics)))
+        self.gradients.append(dict(gradient or {}))
         return step == self.stop_at
 
 
@@ -277,7 +279,7 @@ def test_what_the_worker_raises_in_a_report_gets_through(written: Write) -> None
     class LostError(BaseException):
         pass
 
-    def lose(step: int, metrics: Mapping[str, float]) -> bool:
+    def lose(step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
         raise LostError
 
     source = """
@@ -589,3 +591,79 @@ def test_a_run_of_a_function(ptydask: Callable[..., Any], tmp_path: Path) -> Non
         assert study[5].message == "AssertionError: below zero"
         assert "work.py" in study[5].traceback
         assert study[5].log == "begins at -1\n"
+
+
+# --- slopes ------------------------------------------------------------------------------------------
+
+
+def test_slopes_go_with_the_metrics(written: Write) -> None:
+    """Reported beside them, at each step; they are columns of the curve and no metrics."""
+    study = written("""
+        def fit(params, report):
+            report(1, loss=2.0, gradient={"lr": -1})
+            report(2, {"loss": 1.0, "gradient": {"lr": -0.5}})
+            report(3, 0.5, gradient={"lr": -0.25})
+    """)
+    ask = Ask()
+    output = run(study, ask)
+    assert ask.gradients == [{"lr": -1.0}, {"lr": -0.5}, {"lr": -0.25}]
+    assert output.gradient == {"lr": -0.25}
+    assert output.curve["gradient/lr"] == [-1.0, -0.5, -0.25]
+    assert output.metrics == {"loss": 0.5, "loss (best)": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("returned", "gradient"),
+    [
+        ("{'loss': 0.5}", {"lr": -0.5}),
+        ("{'loss': 0.25}", {}),
+        ("{'loss': 0.25, 'gradient': {'lr': 3}}", {"lr": 3.0}),
+        ("{'gradient': 7.0}", {"lr": -0.5}),
+    ],
+    ids=["the same value", "another value", "its own", "a metric of that name"],
+)
+def test_slopes_belong_to_the_value_that_counts(written: Write, returned: str, gradient: dict[str, float]) -> None:
+    """What a function returns has the last word; slopes of another value are not its slopes."""
+    study = written(f"""
+        def fit(params, report):
+            report(1, loss=0.5, gradient={{"lr": -0.5}})
+            return {returned}
+    """)
+    output = run(study)
+    assert output.gradient == gradient
+    assert ("gradient" in output.metrics) == (returned == "{'gradient': 7.0}")
+
+
+def test_slopes_of_the_best_value(written: Write) -> None:
+    """Where the best one counts, so do its slopes."""
+    study = written(
+        """
+        def fit(params, report):
+            report(1, loss=0.5, gradient={"lr": 1})
+            report(2, loss=0.7, gradient={"lr": 2})
+        """,
+        objective="best",
+    )
+    assert run(study).gradient == {"lr": 1.0}
+
+
+def test_a_function_of_the_parameters_alone_returns_slopes(written: Write) -> None:
+    """Beside the metric, in one mapping."""
+    study = written("""
+        def fit(params):
+            return {"loss": params["lr"] ** 2, "gradient": {"lr": 2 * params["lr"]}}
+    """)
+    output = run(study)
+    assert (output.metrics["loss"], output.gradient) == (0.25, {"lr": 1.0})
+    assert output.curve["gradient/lr"] == [1.0]
+
+
+@pytest.mark.parametrize("how", ["report(1, loss=1, gradient=bad)", "return {'loss': 1, 'gradient': bad}"])
+def test_slopes_that_are_no_numbers(written: Write, how: str) -> None:
+    """The trial fails, in one line."""
+    study = written(f"""
+        def fit(params, report):
+            bad = {{"lr": "steep"}}
+            {how}
+    """)
+    assert str(failure(study)).endswith("the gradient in lr is a str, not a number")

@@ -9,10 +9,14 @@ import pytest
 
 from ptydask.store import checkpoints
 from ptydask.trial import checkpoint
-from ptydask.trial.checkpoint import CheckpointData
+from ptydask.trial.checkpoint import CheckpointData, StepReport
 
 SAVED = CheckpointData(
-    7, {"scale": 0.98, "kind": "a\nb", "n": 3}, ((1, {"loss": 0.5}), (7, {"loss": 0.25})), 12.5, b"\n\x00state\n"
+    7,
+    {"scale": 0.98, "kind": "a\nb", "n": 3},
+    (StepReport(1, {"loss": 0.5}), StepReport(7, {"loss": 0.25}, {"scale": -0.125, "n": 1e-300})),
+    12.5,
+    b"\n\x00state\n",
 )
 
 
@@ -23,10 +27,22 @@ def test_pack_and_unpack() -> None:
 
 def test_numbers_that_json_does_not_have() -> None:
     """A loss of NaN or infinity survives."""
-    saved = CheckpointData(2, {}, ((1, {"loss": math.inf}), (2, {"loss": math.nan})), 0.0, b"")
+    saved = CheckpointData(2, {}, (StepReport(1, {"loss": math.inf}), StepReport(2, {"loss": math.nan})), 0.0, b"")
     back = checkpoint.unpack(checkpoint.pack(saved))
-    assert back.reports[0][1]["loss"] == math.inf
-    assert math.isnan(back.reports[1][1]["loss"])
+    assert back.reports[0].metrics["loss"] == math.inf
+    assert math.isnan(back.reports[1].metrics["loss"])
+
+
+def test_a_checkpoint_of_before_slopes_is_read() -> None:
+    """As it was written then: a report was a step and its metrics; and one without slopes is written so today."""
+    sha = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    head = (
+        f'{{"params": {{"x": 1}}, "reports": [[1, {{"loss": 0.5}}]], "seconds": 2.0, "length": 0, "sha256": "{sha}"}}'
+    )
+    old = f"ptydask checkpoint 1, after step 1\n{head}\n".encode()
+    saved = checkpoint.unpack(old)
+    assert saved == CheckpointData(1, {"x": 1}, (StepReport(1, {"loss": 0.5}),), 2.0, b"")
+    assert checkpoint.pack(saved) == old
 
 
 def test_the_step_is_in_the_first_line() -> None:

@@ -96,7 +96,7 @@ def plan(toy_params: Callable[..., Path]) -> StudyPlan:
 
 
 def setup(plan: StudyPlan) -> RunSetup:
-    return RunSetup(plan, urls.parse(None, plan.results), "store", Path("s.trials"), "run", 120.0)
+    return RunSetup(plan, urls.parse(None, plan.results), "store", Path("s.trials"), "run", 120.0, 5)
 
 
 def run_of(crew: WorkerPool, reconciler: Any, notice: Callable[[str], None] = lambda text: None) -> loop._StudyRun:

@@ -71,6 +71,16 @@ def test_attributes_say_sizes_and_times(session: PtyradSession) -> None:
     assert 0 < recon < wall
 
 
+def test_a_part_of_the_scan_is_said_to_be_one(data: Path, session: PtyradSession) -> None:
+    """Every second position each way: what the share of an iteration is; of the whole scan nothing is said."""
+    config = params(data, {"recon_params.INDICES_MODE": {"mode": "sub"}})
+    part = PtyradSession(plan(config), SLOT).run(trial(), go_on, NEVER)
+    chosen = part.arrays["scan_indices"].data
+    assert (part.attributes["iterations"], part.attributes["scan_share"]) == (3, len(chosen) / 64)
+    assert len(chosen) == 16
+    assert "scan_share" not in session.run(trial(), go_on, NEVER).attributes
+
+
 def test_image_is_the_scanned_region_on_the_axes_of_the_positions(data: Path) -> None:
     """The image shows the object under the probe's centres; its axes and the positions share their origin."""
     config = params(data, {"init_params.obj_Nlayer": 2, "init_params.pos_scan_rand_std": None})

@@ -195,6 +195,54 @@ def test_a_grid_is_run_once(ptydask: Ptydask, toy_params: Params, results: Path)
     assert found == sorted((s, r) for s in grid["scale"] for r in grid["rotation"])
 
 
+def steps(**sizes: int) -> dict[str, object]:
+    """``tune_params`` with so many values each, 1 apart."""
+    return {
+        name: {"state": True, "suggest": "float", "kwargs": {"low": 1, "high": size, "step": 1}}
+        for name, size in sizes.items()
+    }
+
+
+@pytest.mark.slow
+def test_a_search_space_that_is_exhausted_ends_the_study(
+    ptydask: Ptydask, toy_params: Params, results: Path, tmp_path: Path
+) -> None:
+    """TPE on nine points, 60 trials asked for: nine trials, exit 0; again the same words, and no worker."""
+    sampler = {"name": "TPESampler", "configs": {"multivariate": True, "constant_liar": True}}
+    hypertune = {"sampler_params": sampler, "tune_params": steps(scale=3, rotation=3)}
+    (tmp_path / "company").mkdir()
+    params = toy_params(n_trials=30, hypertune=hypertune, company=str(tmp_path / "company"))
+    words = "all 9 points of the search space are recorded; 51 of the 60 trials asked for are left unspent"
+    done = run(ptydask, params, "--try", "scale=1")
+    assert done.returncode == 0, done.stderr
+    assert "9 trials, then all points of the search space are recorded (asked for: 2 workers x 30" in done.stderr
+    assert "TPESampler after 2 random trials" in done.stderr
+    assert words in done.stderr.splitlines()
+    trials = rows(ptydask, results)
+    assert len({tuple(t["params"].values()) for t in trials}) == len(trials) == 9  # type: ignore[attr-defined]
+    assert {t["worker"] for t in trials} == {"0", "1"}
+    before = results.stat().st_mtime_ns
+    again = run(ptydask, params, "--try", "scale=1")
+    assert again.returncode == 0, again.stderr
+    assert words in again.stderr.splitlines()
+    assert results.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_no_point_twice_over_kills(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
+    """Killed three times with trials under way, gone on with: each of 24 points once, and every trial asked for."""
+    params = toy_params(n_trials=24, sleep=0.1, hypertune={"tune_params": steps(scale=6, rotation=4)})
+    for recorded in (2, 9, 17):
+        process = start(params)
+        wait_for_trials(process, recorded - len(rows(ptydask, results)) if results.exists() else recorded)
+        for member in family(process.pid):
+            member.kill()
+        process.communicate(timeout=30)
+    assert run(ptydask, params).returncode == 0
+    trials = rows(ptydask, results)
+    assert len({tuple(t["params"].values()) for t in trials}) == len(trials) == 24  # type: ignore[attr-defined]
+
+
 @pytest.mark.slow
 def test_another_configuration_is_refused(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """Trials with other settings are not comparable: file, key and value are named, nothing is touched."""

@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.trial import TrialState as State
 
 from ptydask import sampling
 from ptydask.driver import comparability
@@ -28,6 +30,7 @@ from ptydask.model import (
     SourceFile,
     StudyPlan,
 )
+from ptydask.sampling.hyperband import UnfilteredHyperband
 from ptydask.space import ranges
 
 SPACE: dict[str, Distribution] = {
@@ -253,7 +256,8 @@ def test_every_pruner_of_optuna_is_tried_here() -> None:
 def test_pruner_works(spec: ComponentSpec) -> None:
     """Passes the check and is the pruner that was asked for."""
     sampling.rehearse_search(plan(pruner=spec))
-    assert type(sampling.build_pruner(spec, iterations=20)).__name__ == spec.name
+    made = sampling.build_pruner(spec, iterations=20)
+    assert type(made.hyperband if isinstance(made, UnfilteredHyperband) else made).__name__ == spec.name
 
 
 def test_no_pruner() -> None:
@@ -266,7 +270,8 @@ def brackets(pruner: BasePruner) -> int:
     trial = study.ask()
     trial.report(1.0, 1)
     trial.should_prune()
-    return len(pruner._pruners)  # type: ignore[attr-defined]
+    hyperband = pruner.hyperband if isinstance(pruner, UnfilteredHyperband) else pruner
+    return len(hyperband._pruners)  # type: ignore[attr-defined]
 
 
 def test_hyperband_knows_the_length_of_a_trial() -> None:
@@ -276,6 +281,54 @@ def test_hyperband_knows_the_length_of_a_trial() -> None:
     assert brackets(sampling.build_pruner(spec, iterations=20)) == 3
     assert brackets(sampling.build_pruner(ComponentSpec(spec.name, {"max_resource": "auto"}), iterations=9)) == 3
     assert brackets(sampling.build_pruner(ComponentSpec(spec.name, {"max_resource": 3}), iterations=90)) == 2
+
+
+def pruned_steps(pruner: BasePruner, sampler: BaseSampler, seed: int) -> list[int]:
+    """The step at which each of 60 trials with known curves was pruned; 0 where it went on to its end."""
+    rng = np.random.default_rng(seed)
+    study = optuna.create_study(study_name="s", pruner=pruner, sampler=sampler)
+    pruned = []
+    for _ in range(60):
+        trial, curve = study.ask(), rng.random() + np.cumsum(rng.normal(scale=0.1, size=48))
+        trial.suggest_float("x", 0.0, 1.0)
+        end = 0
+        for step, value in enumerate(curve, 1):
+            trial.report(float(value), step)
+            if trial.should_prune():
+                end = step
+                break
+        study.tell(trial, None if end else float(curve[-1]), state=State.PRUNED if end else State.COMPLETE)
+        pruned.append(end)
+    return pruned
+
+
+class Looking(optuna.samplers.RandomSampler):
+    """Counts the trials that it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=0)
+        self.shown: list[int] = []
+
+    def sample_independent(self, study: optuna.Study, *args: Any) -> Any:
+        self.shown.append(len(study.get_trials(deepcopy=False, states=(State.COMPLETE, State.PRUNED))))
+        return super().sample_independent(study, *args)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_hyperband_decides_as_optunas_and_hides_nothing(wrapped: bool) -> None:
+    """To the trial and the step, with four brackets, also inside a PatientPruner; the sampler sees them all."""
+    spec = ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2})
+    theirs: BasePruner = optuna.pruners.HyperbandPruner(max_resource=48, **spec.configs)
+    if wrapped:
+        theirs = optuna.pruners.PatientPruner(theirs, patience=1)
+        inner = {"name": spec.name, "configs": dict(spec.configs)}
+        spec = ComponentSpec("PatientPruner", {"patience": 1, "wrapped_pruner": inner})
+    own, optunas = Looking(), Looking()
+    expected = pruned_steps(theirs, optunas, 1)
+    assert pruned_steps(sampling.build_pruner(spec, iterations=48), own, 1) == expected
+    assert len(set(expected)) > 3
+    assert own.shown == list(range(60))
+    assert (optunas.shown == own.shown) == wrapped
 
 
 def test_hyperband_in_a_wrapper() -> None:

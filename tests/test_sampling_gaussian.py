@@ -67,7 +67,8 @@ def test_a_worker_that_died_is_not_waited_for_long(
     study.add_trial(dead)
     next_one = study.ask()
     began = time.monotonic()
-    gaussian.after_those_before(study, study.get_trials(deepcopy=False)[next_one.number], DISTRIBUTIONS)
+    asks = study.get_trials(deepcopy=False)[next_one.number]
+    gaussian.after_those_before(study, asks, lambda trial: gaussian._has_values(trial, DISTRIBUTIONS))
     assert (time.monotonic() - began > 0.3) == waits
 
 

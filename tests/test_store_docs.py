@@ -28,7 +28,11 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         arrays["crop_positions"] = Quantity(np.zeros((300, 2), np.int64), "pixel")
         arrays["scan_indices"] = Quantity(np.arange(300))
         program = {"command": "train --x=1", "artifacts": {"a/b.pt": b"1"}, "left_out": ("c: too large",)}
-        put(store, record(number, traceback="Traceback"), output(number, arrays=arrays, **program))
+        put(
+            store,
+            record(number, traceback="Traceback", gradient={"scale": 0.5}),
+            output(number, arrays=arrays, **program),
+        )
     monkeypatch.chdir(tmp_path)
     return store.finish()
 

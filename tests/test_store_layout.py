@@ -63,7 +63,7 @@ def test_default_chain_ends_at_the_best_image(file: h5py.File) -> None:
 def test_root_says_what_it_is(file: h5py.File) -> None:
     """Format, version and creator are on the root."""
     assert file.attrs["format"] == b"ptydask"
-    assert file.attrs["format_version"] == 1
+    assert file.attrs["format_version"] == 2
     assert file.attrs["creator"].startswith(b"ptydask ")
     assert file.attrs["kind"] == b"packed"
 

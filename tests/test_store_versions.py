@@ -114,4 +114,4 @@ def test_a_later_format_is_refused(copies: Path, kind: str) -> None:
 
 def test_they_are_small() -> None:
     """They are kept in the repository."""
-    assert sum(path.stat().st_size for path in FIXTURES.rglob("*") if path.is_file()) < 400_000
+    assert sum(path.stat().st_size for path in FIXTURES.rglob("*") if path.is_file()) < 700_000

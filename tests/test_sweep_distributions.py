@@ -260,11 +260,11 @@ def test_what_is_allowed() -> None:
 
 
 def drawn(where: dict[str, Distribution], trials: int, seed: int = 7) -> dict[str, list[Any]]:
-    """``trials`` draws of each parameter, each trial with a sampler of its own."""
+    """``trials`` draws of each parameter, each trial with a sampler of its own, which may draw a value again."""
     spec, study = ComponentSpec("RandomSampler"), optuna.create_study()
     rows: dict[str, list[Any]] = {name: [] for name in where}
     for index in range(trials):
-        study.sampler = sampling.build_sampler(spec, seed=_mix_seed(seed, index), space=where)
+        study.sampler = sampling.build_sampler(spec, seed=_mix_seed(seed, index), space=where).base
         for name, value in sampling.suggest(study.ask(), where, spec).items():
             rows[name].append(value)
     return rows

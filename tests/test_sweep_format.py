@@ -115,6 +115,7 @@ def test_defaults(plan: Any, tmp_path: Path) -> None:
         "engine": {
             "callable": None,
             "objective": "last",
+            "gradient": [],
             "directory": ".",
             "devices": None,
             "outputs": ["wandb/offline-run-*/files/**"],

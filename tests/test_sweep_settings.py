@@ -66,6 +66,12 @@ def test_engine_settings(plan: Any, name: str, value: Any, kept: Any) -> None:
         ({"callable": "a:b c"}, "must be module:function"),
         ({"callable": 3}, "engine.callable = 3: must be text"),
         ({"objective": "first"}, "must be last or best"),
+        ({"gradient": ["lr"]}, "engine.gradient = ['lr']: only a function reports slopes; set engine.callable"),
+        ({"gradient": "lr", "callable": "a:b"}, "engine.gradient = 'lr': must be a list"),
+        (
+            {"gradient": ["rl"], "callable": "a:b"},
+            "engine.gradient = 'rl': is no tuned parameter of this sweep; known: lr",
+        ),
         ({"directory": ""}, "engine.directory = '': must not be empty"),
         ({"devices": "gpu"}, "engine.devices = 'gpu': is no parameter of this sweep"),
         ({"devices": "lr"}, "engine.devices = 'lr': is tuned"),
@@ -100,6 +106,14 @@ def test_callable(plan: Any, function: str) -> None:
     assert made.notices == ()
     made = plan(engine={"callable": function, "outputs": []})
     assert made.notices == ("engine.outputs, program: without a meaning for engine.callable",)
+
+
+def test_slopes_are_of_tuned_numbers(plan: Any, refused: Any) -> None:
+    """Those of a choice among values are refused."""
+    engine = {"callable": "a:b", "gradient": ["lr"]}
+    assert plan(engine=engine).config["engine"]["gradient"] == ["lr"]
+    said = refused({"lr": {"values": [0.1, 0.2]}}, engine=engine)
+    assert "engine.gradient = 'lr': has no slope: it is a choice among values; leave it out" in said
 
 
 def test_devices_of_ldctbench(plan: Any) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ptydask.analysis import sweep
 from ptydask.errors import StoreError, import_optional
 from ptydask.model import TrialState
+from ptydask.trial import slopes
 
 if TYPE_CHECKING:
     import xarray
@@ -38,7 +39,8 @@ def build_dataset(trial: Trial) -> xarray.Dataset:
     image = trial.image
     if image is not None:
         variables["image"] = (("image_y", "image_x"), image.data, _variable_attributes(image.units, image.title))
-    for name, values in trial.curve.items():
+    for column, values in trial.curve.items():
+        name = column.replace(slopes.COLUMN, "gradient_", 1)  # NetCDF has no slash in names
         if name != "step" and "step" in trial.curve:
             variables[name if name not in variables else f"curve_{name}"] = ("step", values)
     return xarray.Dataset(variables, coords=_coordinates(trial, sizes), attrs=_netcdf_attributes(trial))

@@ -14,6 +14,7 @@ from ptydask.config.study import check_whole
 from ptydask.errors import UsageError, import_optional, nearest_hint, one_line, shorten
 from ptydask.model import Direction, TrialState
 from ptydask.ranking import count_states
+from ptydask.trial import slopes
 
 if TYPE_CHECKING:
     import pandas
@@ -22,7 +23,7 @@ Columns = Mapping[str, NDArray[Any]]
 
 LEADING = ("state", "error")
 FACTS = (
-    *("reason", "message", "attempt", "retry_of", "origin", "started", "seconds"),
+    *("reason", "message", "attempt", "retry_of", "origin", "started", "seconds", "iterations", "relative_decrease"),
     *("worker", "host", "job", "device", "seed"),
 )
 GROUPED = ("best", "number", "median", *(state.word for state in TrialState), "trials")
@@ -32,9 +33,10 @@ _EXAMPLE = "for example: scale < 1 and error < 0.02"
 
 
 def trials_dataframe(columns: Columns, first: Sequence[str] = ()) -> pandas.DataFrame:
-    """One row a trial, by number: state, error, parameters (those of ``first`` first), metrics, then the facts.
+    """One row a trial, by number: state, error, parameters (those of ``first`` first), metrics, slopes, then the facts.
 
-    A parameter or metric has its own name where that is clear, else ``params.NAME`` or ``metrics.NAME``. Those of
+    A parameter or metric has its own name where that is clear, else ``params.NAME`` or ``metrics.NAME``; the slope of
+    the error in a parameter is always ``gradient.NAME``. Those of
     ``first`` have a column also before a trial has them. What has no value is NaN (``retry_of``: NA). ``started`` is a
     time in UTC.
     """
@@ -44,6 +46,7 @@ def trials_dataframe(columns: Columns, first: Sequence[str] = ()) -> pandas.Data
     table: dict[str, Any] = {name: columns[name] for name in LEADING}
     plain = plain_names(columns)
     table |= {short: columns[name] for name, short in plain.items()}
+    table |= {name.replace("/", ".", 1): columns[name] for name in columns if name.startswith(slopes.COLUMN)}
     table |= {name: columns[name] for name in FACTS if name in columns}
     if "retry_of" in table:
         retry = np.asarray(table["retry_of"])

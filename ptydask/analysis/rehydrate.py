@@ -25,6 +25,7 @@ from ptydask.analysis.data import StudyData, search_space
 from ptydask.model import Scalar, StudyMeta, TrialRecord
 from ptydask.sampling.factory import quiet_optuna
 from ptydask.space import quantiles, ranges
+from ptydask.trial import slopes
 
 _LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 - Optuna's times are naive
 
@@ -55,8 +56,8 @@ def frozen_trials(data: StudyData, *, gaps: TrialState = TrialState.FAIL) -> lis
     State, value, parameters and the tuned metric's curve (``intermediate_values``) are the recorded ones; a completed
     trial without a value, which Optuna does not know, becomes a failed one. All trials share one distribution per
     parameter, see :func:`distributions`. Times are local, as Optuna's are. ``user_attrs`` hold the rest of the record:
-    reason, message, attempt, retry_of, origin, worker, host, job, device, ``metrics.NAME``, and for a failed trial
-    the last ``error``.
+    reason, message, attempt, retry_of, origin, worker, host, job, device, iterations, ``metrics.NAME``, the slopes as
+    :func:`ptydask.trial.slopes.to_attribute` has them, and for a failed trial the last ``error``.
     """
     dists = distributions(data.meta, data.records)
     rows = {record.number: record for record in data.records}
@@ -137,11 +138,12 @@ def _external_params(params: Mapping[str, Scalar], dists: Mapping[str, BaseDistr
 
 def _user_attrs(record: TrialRecord, params: Mapping[str, Any]) -> dict[str, Any]:
     names = ("reason", "message", "attempt", "retry_of", "origin", "worker", "host", "job", "device", "seed")
-    facts = {name: getattr(record, name) for name in names}
+    facts = {name: getattr(record, name) for name in (*names, "iterations")}
     attributes = {name: getattr(value, "value", value) for name, value in facts.items() if value not in ("", None)}
     if record.state is model.TrialState.FAIL and record.error is not None:
         attributes["error"] = record.error
     attributes |= {f"metrics.{name}": value for name, value in record.metrics.items()}
+    attributes |= slopes.to_attribute(record)
     # What Optuna does not know, or has as the nearest float.
     odd = {name: value for name, value in record.params.items() if name not in params or params[name] != value}
     return attributes | {f"params.{name}": _value_text(value) for name, value in odd.items()}

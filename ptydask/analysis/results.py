@@ -191,8 +191,9 @@ class StudyResults:
         """One row a trial, by number: state, error, a column for each parameter and metric, and the facts.
 
         Parameters and metrics have their own names, ``params.NAME`` and ``metrics.NAME`` where two would be alike, and
-        as files of the table have them all. The error of a pruned or failed trial is its last one. The table is
-        yours: changing it changes nothing here.
+        as files of the table have them all; slopes of the error are ``gradient.NAME``. ``iterations`` is what each
+        trial computed, in iterations over the whole scan. The error of a pruned or failed trial is its last one. The
+        table is yours: changing it changes nothing here.
         """
         return self._table.copy()
 

@@ -117,8 +117,16 @@ class Trial:
         return dict(self.record.metrics)
 
     @property
+    def gradient(self) -> dict[str, float]:
+        """Derivative of the error in each parameter that has one, per unit of the parameter; empty without slopes."""
+        return dict(self.record.gradient)
+
+    @property
     def curve(self) -> dict[str, NDArray[Any]]:
-        """``step`` and one column for each metric, all (iterations,); empty for a trial that kept none."""
+        """``step``, one column for each metric, and slopes as ``gradient/NAME``, all (iterations,).
+
+        Empty for a trial that kept none.
+        """
         return dict(self._data.curve)
 
     @property

@@ -19,6 +19,7 @@ from ptydask.formatting import (
     value_text,
 )
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, TrialRecord
+from ptydask.space import tunables
 from ptydask.store import layout, names
 
 if TYPE_CHECKING:
@@ -132,6 +133,10 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
         ("parameters", _aligned_pairs(record.params)),
         ("constants", _aligned_pairs(_sweep_constants(results))),
         ("metrics", _aligned_pairs({name: error_text(value) for name, value in record.metrics.items()})),
+        (
+            f"gradient of {results.meta.metric}",
+            _aligned_pairs(record.gradient, _slope_units(record, results.meta.engine)),
+        ),
         ("curve", _curve_lines(trial.curve, blocks if terminal else None)),
         ("attributes", _aligned_pairs(trial.attributes)),
         ("arrays", _array_lines(trial.arrays)),
@@ -167,6 +172,10 @@ def _attempt_lines(record: TrialRecord) -> list[str]:
     lines = [f"  {printable_text(record.message)}"] if record.message else []
     facts = [duration_text(record.seconds) + (" in all attempts" if record.attempt > 1 else "")]
     named = {"from": record.started, "": record.device, "host": record.host, "worker": record.worker, "job": record.job}
+    if record.iterations is not None:
+        facts.append(f"{value_text(record.iterations)} iterations")
+    if record.relative_decrease is not None:
+        facts.append(_rest_text(record.relative_decrease))
     facts += [f"{name} {value}".strip() for name, value in named.items() if value]
     lines.append("  " + ", ".join(map(printable_text, facts)))
     attempt = f"attempt {record.attempt}"
@@ -176,6 +185,19 @@ def _attempt_lines(record: TrialRecord) -> list[str]:
     origin = origins.get(record.origin, printable_text(record.origin))
     lines.append(f"  values from: {origin}, {attempt}, seed {record.seed}")
     return lines
+
+
+def _rest_text(relative_decrease: float) -> str:
+    """How far a trial was from rest."""
+    word = "better" if relative_decrease >= 0 else "worse"
+    return f"{abs(100 * relative_decrease):.2g} % {word} by the last step"
+
+
+def _slope_units(record: TrialRecord, engine: str) -> dict[str, str]:
+    """What each slope is per: the parameter's unit, where it has one."""
+    known = tunables.PARAMETERS if engine == "ptyrad" else {}
+    units = {name: known[name].unit for name in record.gradient if name in known}
+    return {name: f"per {unit}" for name, unit in units.items() if unit not in ("", "1")}
 
 
 def _aligned_pairs(values: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> list[str]:

@@ -18,12 +18,13 @@ from typing import IO, Any
 
 from ptydask.formatting import encodable_text, shorten_text
 from ptydask.model import TrialRecord
-from ptydask.ranking import metric_names, parameter_names
+from ptydask.ranking import gradient_names, metric_names, parameter_names
 
 FORMATS = ("table", "json", "csv", "yaml")
 STYLES = {"complete": "", "pruned": "dim", "failed": "red", "best": "bold green"}
 """Rich's styles of a table's rows, by a word for the row."""
 
+_COURSE = ("iterations", "relative_decrease")
 _FACTS = ("attempt", "seconds", "reason", "message", "retry_of", "origin", "started", "worker")
 _PLACES = ("host", "job", "device", "seed")
 
@@ -39,26 +40,27 @@ def trial_object(record: TrialRecord) -> dict[str, Any]:
         "error": record.error,
         "params": dict(record.params),
         "metrics": dict(record.metrics),
+        "gradient": dict(record.gradient),
     }
-    for name in (*_FACTS, *_PLACES):
+    for name in (*_COURSE, *_FACTS, *_PLACES):
         value = getattr(record, name)
         columns[name] = value.value if isinstance(value, Enum) else value
     return columns
 
 
 def trial_columns(records: Sequence[TrialRecord]) -> list[str]:
-    """The columns of csv: number, state, error, ``params.NAME``, ``metrics.NAME``, and the facts."""
+    """The columns of csv: number, state, error, ``params.NAME``, ``metrics.NAME``, ``gradient.NAME``, and the facts."""
     params = [f"params.{name}" for name in parameter_names(records)]
     metrics = [f"metrics.{name}" for name in metric_names(records)]
-    return ["number", "state", "error", *params, *metrics, *_FACTS, *_PLACES]
+    gradient = [f"gradient.{name}" for name in gradient_names(records)]
+    return ["number", "state", "error", *params, *metrics, *gradient, *_COURSE, *_FACTS, *_PLACES]
 
 
 def trial_row(record: TrialRecord) -> dict[str, Any]:
     """A trial as one flat row of csv, keyed by the names of :func:`trial_columns`."""
     flat = trial_object(record)
-    params, metrics = flat.pop("params"), flat.pop("metrics")
-    flat |= {f"params.{name}": value for name, value in params.items()}
-    return flat | {f"metrics.{name}": value for name, value in metrics.items()}
+    parts = {part: flat.pop(part) for part in ("params", "metrics", "gradient")}
+    return flat | {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
 
 
 # --- whole texts -------------------------------------------------------------------------------------

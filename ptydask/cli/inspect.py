@@ -14,7 +14,7 @@ from ptydask.cli import arguments, formats, status, trial_argument
 from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import StoreError, UsageError, nearest_hint
 from ptydask.model import Direction, TrialRecord, TrialState
-from ptydask.ranking import best_of, in_order, metric_names, parameter_names, ranked
+from ptydask.ranking import best_of, gradient_names, in_order, metric_names, parameter_names, ranked
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
@@ -24,9 +24,10 @@ STATES = ("all", *(state.word for state in TrialState))
 _LS_FORMATS = """\
 formats:
   table  for a person: 6 significant digits, what fits the terminal; everything in a pipe
-  json   a list of objects: number, state, error, params, metrics, attempt, seconds, reason,
-         message, retry_of, origin, started, worker, host, job, device, seed; NaN is null
-  csv    the same, one column per parameter and metric: params.scale, metrics.loss
+  json   a list of objects: number, state, error, params, metrics, gradient, iterations,
+         relative_decrease, attempt, seconds, reason, message, retry_of, origin, started, worker,
+         host, job, device, seed; NaN is null
+  csv    the same, one column per parameter, metric and slope: params.scale, metrics.loss, gradient.scale
   yaml   the same as json
 json, csv and yaml keep every digit."""
 
@@ -55,8 +56,9 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 _SORT_HELP = (
-    "number (default), error (best first), seconds, attempt, state, started, worker, a parameter or a metric"
-    " by its name (params.NAME, metrics.NAME where that is not clear); what has no value comes last"
+    "number (default), error (best first), seconds, iterations, attempt, state, origin, started, worker, a parameter or"
+    " a metric by its name (params.NAME, metrics.NAME where that is not clear), gradient.NAME; what has no value comes"
+    " last"
 )
 _BEST_FORMATS = """\
 formats:
@@ -172,8 +174,8 @@ def select_trials(
 
 def column_of(records: Sequence[TrialRecord], name: str) -> Any:
     """The function from a trial to its value of column ``name``; of no trials, one that gives None."""
-    facts = ("number", "error", "seconds", "attempt", "state", "started", "worker", "host", "origin")
-    params, metrics = parameter_names(records), metric_names(records)
+    facts = ("number", "error", "seconds", "iterations", "attempt", "state", "started", "worker", "host", "origin")
+    params, metrics, slopes = parameter_names(records), metric_names(records), gradient_names(records)
     if name in facts:
         return lambda record: getattr(record, name)
     parameter, metric = name.removeprefix("params."), name.removeprefix("metrics.")
@@ -181,20 +183,31 @@ def column_of(records: Sequence[TrialRecord], name: str) -> Any:
         return lambda record: record.params.get(parameter)
     if metric in metrics:
         return lambda record: record.metrics.get(metric)
+    slope = name.removeprefix("gradient.")
+    if name.startswith("gradient.") and slope in slopes:
+        return lambda record: record.gradient.get(slope)
     if not records:
         return lambda _record: None
-    columns = [*facts, *params, *metrics]
+    columns = [*facts, *params, *metrics, *(f"gradient.{name}" for name in slopes)]
     raise UsageError(f"--sort {name}: no trial has such a column; {nearest_hint(name, columns) or 'see ptydask show'}")
 
 
 def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: str, error: str = "error") -> Table:
-    """One row a trial: number, state, error (the ``metric``), parameters, time, then what matters less."""
+    """One row a trial: number, state, error (the ``metric``), parameters, time, then what matters less.
+
+    ``attempt``, ``iterations``, ``origin`` and ``message`` have a column where they tell something.
+    """
     params = parameter_names(records)
     metrics = [name for name in metric_names(records) if name != metric]
     retried = any(record.attempt > 1 for record in records)
     with_messages = any(record.message for record in records)
-    columns = ["trial", "state", error, *params, *(["attempt"] if retried else []), "time", *metrics]
+    counted = any(record.iterations is not None for record in records)
+    several_origins = len({record.origin for record in records}) > 1
+    columns = ["trial", "state", error, *params, *(["attempt"] if retried else []), "time"]
+    columns += [*(["iterations"] if counted else []), *metrics]
     numbers = frozenset(range(len(columns))) - {columns.index("state")}
+    if several_origins:
+        columns.append("origin")
     if with_messages:
         columns.append("message")
     rows, styles = [], []
@@ -205,7 +218,12 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
         if retried:
             cells.append(str(record.attempt))
         cells.append(formatting.duration_text(record.seconds))
+        if counted:
+            computed = record.iterations
+            cells.append(formatting.NOTHING if computed is None else formatting.value_text(computed))
         cells += [formatting.error_text(record.metrics.get(name)) for name in metrics]
+        if several_origins:
+            cells.append(formatting.printable_text(record.origin))
         if with_messages:
             cells.append(formatting.printable_text(record.message))
         rows.append(tuple(cells))

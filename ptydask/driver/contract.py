@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ptydask.driver.settlement import Optimum
 from ptydask.errors import PtydaskError
 from ptydask.model import RunSnapshot, StudyMeta, StudyPlan, TrialRecord
+from ptydask.proposals import Optimum
 from ptydask.ranking import best_of, count_states
 from ptydask.trial.reconcile import Failures
 

@@ -155,8 +155,10 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, record
     plan = prepared.plan
     if outcome.reached is not None:
         view.notice(target_text(outcome.reached, plan))
-    if outcome.settled is not None:
+    elif outcome.settled is not None:
         view.notice(settled_text(outcome.settled, len(records), prepared.options.total))
+    elif outcome.complete and (exhausted := exhausted_text(prepared)):
+        view.notice(exhausted)
     if outcome.snapshot is None:
         subject = (
             "what was recorded is"
@@ -174,6 +176,18 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, record
 def target_text(record: TrialRecord, plan: StudyPlan) -> str:
     """``target reached by trial 12: SSIM 0.8312 (target 0.8)``."""
     return f"target reached by trial {record.number}: {plan.metric} {error_text(record.error)} (target {plan.target:g})"
+
+
+def exhausted_text(prepared: PreparedRun) -> str:
+    """``all 9 points of the search space are recorded; 51 of the 60 trials asked for are left unspent``.
+
+    Empty where as many trials were asked for as there are points, or fewer.
+    """
+    unspent = prepared.asked - prepared.options.total
+    if prepared.points is None or unspent <= 0:
+        return ""
+    points = f"all {prepared.points} points of the search space are" if prepared.points > 1 else "the only point is"
+    return f"{points} recorded; {unspent} of the {prepared.asked} trials asked for are left unspent"
 
 
 def none_completed_text(records: Iterable[TrialRecord], results: Path) -> str:

@@ -254,7 +254,8 @@ def setup_of(plan: StudyPlan, options: RunOptions, store: Store) -> worker.RunSe
     if spec.journal is not None:
         spec = replace(spec, journal=spec.journal.absolute())
     bare = replace(plan, storage=None)  # the URL, which may hold a password, travels once, in the spec
-    return worker.RunSetup(bare, spec, store.id, store.folder.absolute(), uuid.uuid4().hex, options.checkpoint_every)
+    folder, run_id = store.folder.absolute(), uuid.uuid4().hex
+    return worker.RunSetup(bare, spec, store.id, folder, run_id, options.checkpoint_every, options.total)
 
 
 def run(options: RunOptions, crew: WorkerPool, store: Store, observer: Observer) -> RunOutcome:

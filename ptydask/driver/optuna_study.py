@@ -28,8 +28,9 @@ from ptydask.model import (
     TrialRecord,
     TrialState,
 )
-from ptydask.space.ranges import contains, describe, is_number
-from ptydask.trial import reconcile
+from ptydask.space.nearest_point import count_points, point_key
+from ptydask.space.ranges import contains, describe
+from ptydask.trial import reconcile, slopes
 from ptydask.trial.reconcile import BegunTrial
 
 
@@ -117,37 +118,47 @@ class OptunaStudy:
         return len(copies)
 
     def enqueue(self, points: Iterable[Point]) -> None:
-        """Put points before whatever the sampler chooses; a point that is there already is not put twice.
+        """Put points before whatever the sampler chooses; one that is there already, whoever chose it, is not put.
 
-        A point of a grid is there whoever chose it.
+        Nor is a part of a point, whose other values the sampler is to choose, where it is there itself, or all points
+        that have its values are.
         """
-        space, grid = self.plan.space, self.plan.exhaustive
-        existing = set()
+        space = self.plan.space
+        parts, wholes = set[frozenset[object]](), set[frozenset[object]]()
         for trial in self.trials():
-            if _to_begun_trial(trial).store == self.store and "retry_of" not in trial.user_attrs:
-                fixed = trial.system_attrs.get("fixed_params") or trial.params  # a trial that waits has only the former
-                params = sampling.from_optuna_params(space, fixed, trial.user_attrs)
-                existing.add(_point_key(None if grid else trial.user_attrs.get("origin"), params))
+            if _to_begun_trial(trial).store == self.store:
+                fixed = trial.system_attrs.get("fixed_params", {})
+                for params in (fixed, {**fixed, **trial.params}):  # a trial that waits has only the former
+                    values = sampling.from_optuna_params(space, params, trial.user_attrs)
+                    (wholes if space.keys() <= values.keys() else parts).add(point_key(space, values))
         for point in points:
-            if _point_key(None if grid else point.origin, point.params) not in existing:
-                attrs = {"store": self.store, "origin": point.origin, **sampling.value_attributes(space, point.params)}
-                self.study.enqueue_trial(sampling.to_optuna_params(space, point.params), user_attrs=attrs)
+            key, is_whole = point_key(space, point.params), space.keys() <= point.params.keys()
+            if key in (wholes if is_whole else parts):
+                continue
+            if not is_whole and sum(key <= other for other in wholes) == count_points(space, point.params):
+                continue
+            attrs = {"store": self.store, "origin": point.origin, **sampling.value_attributes(space, point.params)}
+            self.study.enqueue_trial(sampling.to_optuna_params(space, point.params), user_attrs=attrs)
+            (wholes if is_whole else parts).add(key)
 
     def tell(self, record: TrialRecord) -> None:
         """Close a trial as its record says."""
         state = _optuna_state(record)
         values = None if state is State.FAIL or record.error is None else [record.error]
-        self._finish_trial(record.number, state, values, record.reason)
+        attributes = {"reason": record.reason.value} if state is State.FAIL else slopes.to_attribute(record)
+        self._finish_trial(record.number, state, values, attributes)
 
     def close(self, trial: BegunTrial, reason: Reason) -> None:
         """Close a trial that nobody works on any more."""
-        self._finish_trial(trial.number, State.FAIL, None, reason)
+        self._finish_trial(trial.number, State.FAIL, None, {"reason": reason.value})
 
-    def _finish_trial(self, number: int, state: State, values: list[float] | None, reason: Reason) -> None:
+    def _finish_trial(
+        self, number: int, state: State, values: list[float] | None, attributes: Mapping[str, Any]
+    ) -> None:
         trial_id = self.trials()[number]._trial_id
         try:
-            if state is State.FAIL:
-                self._storage.set_trial_user_attr(trial_id, "reason", reason.value)
+            for name, value in attributes.items():
+                self._storage.set_trial_user_attr(trial_id, name, value)
             self._storage.set_trial_state_values(trial_id, state, values)
         except (UpdateFinishedTrialError, AssertionError, ValueError):
             # Somebody was faster: Optuna's heartbeat on a server, or the worker itself after all.
@@ -179,6 +190,10 @@ class OptunaStudy:
             error=error,
             params=self._values(frozen),
             metrics={} if error is None else {self.plan.metric: error},
+            gradient=slopes.from_attribute(frozen.user_attrs),
+            relative_decrease=_relative_decrease(frozen, self.plan.direction),
+            iterations=frozen.last_step,
+            last_step=frozen.last_step,
             reason=reason,
             message=message,
             attempt=trial.attempt,
@@ -190,12 +205,6 @@ class OptunaStudy:
         )
 
 
-def _point_key(origin: str | None, params: Mapping[str, Any]) -> str:
-    # 0 of a params file and 0.0 of a results file are one value
-    values = {name: float(value) if is_number(value) else value for name, value in params.items()}
-    return f"{origin}:{sorted(values.items())!r}"
-
-
 def _to_begun_trial(trial: FrozenTrial) -> BegunTrial:
     return reconcile.begun_from_attrs(trial.number, trial.state.name, trial.params, trial.user_attrs)
 
@@ -203,6 +212,11 @@ def _to_begun_trial(trial: FrozenTrial) -> BegunTrial:
 def _last_reported_value(trial: FrozenTrial) -> float | None:
     step = trial.last_step
     return None if step is None else trial.intermediate_values[step]
+
+
+def _relative_decrease(trial: FrozenTrial, direction: Direction) -> float | None:
+    values = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)[-2:]]
+    return slopes.relative_decrease(values[0], values[1], direction) if len(values) == 2 else None
 
 
 def _to_running_trial(trial: FrozenTrial, params: Mapping[str, Scalar], now: datetime) -> RunningTrial:
@@ -227,6 +241,8 @@ def _to_frozen_trial(record: TrialRecord, space: Mapping[str, Distribution], sto
         **({"reason": record.reason.value} if record.reason else {}),
     }
     state = _optuna_state(record)
+    if state is not State.FAIL:
+        attrs |= slopes.to_attribute(record)
     values = {n: value for n, value in record.params.items() if n in space and _optuna_accepts(space[n], value)}
     params = sampling.to_optuna_params(space, values)
     with warnings.catch_warnings():
@@ -251,7 +267,11 @@ def _copy_foreign_trial(trial: FrozenTrial, space: Mapping[str, Distribution]) -
         value=trial.value,
         params=sampling.to_optuna_params(space, values),
         distributions={**trial.distributions, **ours},
-        user_attrs={"imported": trial.number, **sampling.value_attributes(space, values)},
+        user_attrs={
+            "imported": trial.number,
+            **sampling.value_attributes(space, values),
+            **{name: value for name, value in trial.user_attrs.items() if name == slopes.ATTRIBUTE},
+        },
         intermediate_values=trial.intermediate_values,
     )
     return copy if _incompatible_param(copy, space) is None else None

@@ -11,9 +11,10 @@ from ptydask.clusters import ClusterRequest, Place
 from ptydask.config import Overrides
 from ptydask.driver import provenance
 from ptydask.driver.contract import RunOptions
-from ptydask.driver.settlement import Optimum, settled_optimum
+from ptydask.driver.settlement import settled_optimum
 from ptydask.errors import ConfigError, StoreError, UnusableResults
 from ptydask.model import StudyMeta, StudyPlan, TrialRecord, path_beside
+from ptydask.proposals import Optimum
 from ptydask.ranking import target_met
 from ptydask.store import reader
 from ptydask.trial.search_choice import parameters_with_slopes
@@ -51,6 +52,10 @@ class PreparedRun:
     why_there: str
     """Why this place, in a few words; empty where somebody named it."""
     options: RunOptions
+    asked: int
+    """Trials that were asked for; ``options.total`` is less where there are no more points to try."""
+    points: int | None
+    """How many points there are to try; None where there is no end of them."""
     recorded: int
     """Trials that the results file holds."""
     packed: bool
@@ -129,6 +134,8 @@ def prepare_run(request: RunRequest) -> PreparedRun:
         cluster_request=cluster_request,
         why_there=chosen.why if request.cluster == "auto" else "",
         options=RunOptions(total, request.retries, request.checkpoint_every),
+        asked=plan.budget.trials(cluster_request.workers),
+        points=sampling.count_points(plan),
         recorded=len(records),
         packed=packed,
         reached=target_met(records, plan.target, plan.direction),
@@ -144,12 +151,12 @@ def _cluster_request(request: RunRequest, place: Place) -> ClusterRequest:
 
 
 def count_trials(plan: StudyPlan, workers: int, records: Iterable[TrialRecord] = ()) -> int:
-    """How many trials ``workers`` workers record together; of a grid no more than its points.
+    """How many trials ``workers`` workers record together; no more than there are points to try.
 
-    ``records`` that are none of the grid's points, as it was another search before, do not take the place of any.
+    ``records`` that are none of these points, as it was another search before, do not take the place of any of a grid.
     """
-    asked = plan.budget.trials(workers)
-    if not plan.exhaustive or asked < len(plan.points):
+    asked, records = plan.budget.trials(workers), list(records)
+    new = sampling.count_new_points(plan, records)
+    if new is None or (plan.exhaustive and asked < len(plan.points)):
         return asked
-    points = {sampling.point_identity(point.params) for point in plan.points}
-    return len(plan.points) + sum(sampling.point_identity(record.params) not in points for record in records)
+    return len(records) + new if plan.exhaustive else min(asked, len(records) + new)

@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterable
 
 from ptydask.formatting import counted, uncertain_text, value_text
 from ptydask.model import StudyPlan, TrialRecord
+from ptydask.proposals import Optimum, locate_optimum
 from ptydask.trial.search_choice import parameters_with_slopes
-
-
-class Optimum(Protocol):
-    """Where the best values lie, by the values and slopes of the trials."""
-
-    @property
-    def center(self) -> Mapping[str, float]:
-        """The best value of each tuned parameter, in its unit."""
-
-    @property
-    def deviation(self) -> Mapping[str, float]:
-        """Its standard deviation in the same unit, of those parameters that have one."""
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it is known to a grid step in every parameter that has slopes."""
-
-
-def locate_optimum(records: Sequence[TrialRecord], plan: StudyPlan) -> Optimum | None:
-    """Where the optimum of a study is, by its trials; None where they do not say."""
-    try:
-        proposals = importlib.import_module("ptydask.proposals")
-    except ModuleNotFoundError:
-        return None
-    optimum: Optimum | None = proposals.locate_optimum(records, plan.space, plan.direction)
-    return optimum
 
 
 def settled_optimum(records: Iterable[TrialRecord], plan: StudyPlan) -> Optimum | None:
@@ -42,7 +15,8 @@ def settled_optimum(records: Iterable[TrialRecord], plan: StudyPlan) -> Optimum 
     if not plan.until_settled or not parameters_with_slopes(plan):
         return None
     # By number: a study that goes on has them in another order, and must come to the same end.
-    optimum = locate_optimum(sorted(records, key=lambda record: record.number), plan)
+    ordered = sorted(records, key=lambda record: record.number)
+    optimum = locate_optimum(ordered, plan.space, plan.direction)
     return optimum if optimum is not None and optimum.is_settled else None
 
 

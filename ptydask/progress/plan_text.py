@@ -8,6 +8,7 @@ from pathlib import Path
 from ptydask.errors import redact
 from ptydask.formatting import counted, printable_text, shorten_text, value_text
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Budget, Distribution, IntRange, Scalar, StudyPlan
+from ptydask.sampling import startup_trials
 from ptydask.space import ranges, tunables
 from ptydask.trial.search_choice import choose_search, parameters_with_slopes
 
@@ -16,27 +17,30 @@ LONGEST = 160
 """Characters of one parameter's choices; a grid may have thousands."""
 
 
-def plan_lines(plan: StudyPlan) -> list[str]:
-    """Study, tuned parameters with their ranges, what its engine adds, search method, where results go."""
+def plan_lines(plan: StudyPlan, trials: int | None = None) -> list[str]:
+    """Study, tuned parameters with their ranges, what its engine adds, search method, where results go.
+
+    With the number of ``trials`` that the study is to have, also how many of them are drawn at random.
+    """
     return [
         _labelled_line("study", f"{plan.name}, from {_source_text(plan)}"),
         *_space_lines(plan.space, _file_values(plan)),
         *(_labelled_line(label, redact(printable_text(text))) for label, text in plan.details),
         _labelled_line("error", _error_text(plan)),
-        *_search_lines(plan),
+        *_search_lines(plan, trials),
         _labelled_line("results", str(plan.results)),
         *([_labelled_line("storage", redact(plan.storage))] if plan.storage else []),
     ]
 
 
 def trials_line(budget: Budget, workers: int, total: int, recorded: int) -> str:
-    """``8 workers x 25 trials = 200 trials, 30 recorded already``; ``total`` is less where a grid has fewer points."""
+    """``8 workers x 25 trials = 200 trials, 30 recorded already``; ``total`` is less where there are fewer points."""
     wanted = budget.trials(workers)
     text = counted(wanted, "trial")
     if not budget.total:
         text = f"{counted(workers, 'worker')} x {counted(budget.n_trials, 'trial')} = {text}"
     if total < wanted:
-        text = f"{counted(total, 'trial')}, all points of the grid (asked for: {text})"
+        text = f"{counted(total, 'trial')}, then all points of the search space are recorded (asked for: {text})"
     if total > wanted:
         text = f"{counted(total, 'trial')}, {total - wanted} of them of another search before this grid"
     if budget.timeout is not None:
@@ -89,7 +93,7 @@ def _error_text(plan: StudyPlan) -> str:
     return f"{printable_text(plan.metric)}{steps}, {plan.direction}d{until}"
 
 
-def _search_lines(plan: StudyPlan) -> list[str]:
+def _search_lines(plan: StudyPlan, trials: int | None) -> list[str]:
     """Who chooses the points, and why; the pruner and the seed."""
     if not plan.space:
         return [_labelled_line("search", "none")]
@@ -98,7 +102,11 @@ def _search_lines(plan: StudyPlan) -> list[str]:
     rest = f"{plan.pruner.name if plan.pruner else 'no pruning'}, seed {plan.seed}"
     if choice.informed:
         return [_labelled_line("search", why), _labelled_line("", rest)]
-    return [_labelled_line("search", f"{plan.sampler.name}, {rest} ({why})")]
+    random = None if trials is None or plan.exhaustive else startup_trials(plan.sampler, trials)
+    sampler = plan.sampler.name
+    if random is not None:
+        sampler += f" after {counted(random, 'random trial')}"
+    return [_labelled_line("search", f"{sampler}, {rest} ({why})")]
 
 
 def _source_text(plan: StudyPlan) -> str:

@@ -20,9 +20,12 @@ from optuna.samplers import BaseSampler
 from ptydask.errors import ConfigError, MissingDependency, nearest_hint, one_line, require
 from ptydask.model import ComponentSpec, Distribution
 from ptydask.sampling import release
+from ptydask.sampling.distinct import DistinctSampler
 from ptydask.sampling.distributions import to_optuna, to_optuna_params
 from ptydask.sampling.gaussian import ParallelGPSampler
-from ptydask.sampling.hyperband import SweepHyperbandPruner
+from ptydask.sampling.hyperband import SweepHyperbandPruner, UnfilteredHyperband
+from ptydask.sampling.informed import InformedSampler
+from ptydask.sampling.startup import unwrap_fixed, with_startup
 
 _PACKAGES = {"CmaEsSampler": ("cmaes", "cmaes"), "QMCSampler": ("scipy", "gp"), "GPSampler": ("scipy", "gp")}
 _VALUES = ("fixed_params", "x0")
@@ -35,12 +38,29 @@ _NO_WILCOXON = (
 )
 
 
-def build_sampler(spec: ComponentSpec, *, seed: int, space: Mapping[str, Distribution]) -> BaseSampler:
+def build_sampler(
+    spec: ComponentSpec,
+    *,
+    seed: int,
+    space: Mapping[str, Distribution],
+    trials: int | None = None,
+    informed: bool = False,
+) -> DistinctSampler:
     """The sampler for one trial; ``seed`` differs from trial to trial, else parallel workers all start alike.
 
-    A ``seed`` in the configs is the base that ``seed`` is mixed with. GridSampler and BruteForceSampler become a
-    random one, as :func:`grid_points` lists their points beforehand. Raises ConfigError and MissingDependency.
+    It takes no point twice. A ``seed`` in the configs is the base that ``seed`` is mixed with; how many of the study's
+    ``trials`` are drawn at random fits their number where the configs do not say. ``informed``: the slopes of the
+    trials lead, and the sampler has its turns. GridSampler and BruteForceSampler
+    become a random one, as :func:`grid_points` lists their points beforehand. Raises ConfigError and MissingDependency.
     """
+    sampler = _build_base_sampler(with_startup(spec, trials), seed, space)
+    if informed:
+        sampler = InformedSampler(sampler, space, seed=seed)
+    _, held = unwrap_fixed(spec)
+    return DistinctSampler(sampler, space, held=held, seed=seed)
+
+
+def _build_base_sampler(spec: ComponentSpec, seed: int, space: Mapping[str, Distribution]) -> BaseSampler:
     if spec.name in EXHAUSTIVE:
         _find_class("sampler", spec.name, "sampler_params.name")
         return optuna.samplers.RandomSampler(seed=seed)
@@ -51,11 +71,13 @@ def build_pruner(spec: ComponentSpec | None, *, iterations: int | None) -> BaseP
     """The pruner; one that never prunes for None.
 
     Hyperband is told the length of a full trial, as it is blind until the first one completes otherwise; a
-    ``min_resource`` beyond that length becomes the length. Raises ConfigError.
+    ``min_resource`` beyond that length becomes the length. Samplers see the trials of all its brackets. Raises
+    ConfigError.
     """
     if spec is None:
         return optuna.pruners.NopPruner()
-    return cast(BasePruner, _build_component("pruner", _bound_resources(spec, iterations), "pruner_params", 0, {}))
+    pruner = cast(BasePruner, _build_component("pruner", _bound_resources(spec, iterations), "pruner_params", 0, {}))
+    return UnfilteredHyperband(pruner) if isinstance(pruner, optuna.pruners.HyperbandPruner) else pruner
 
 
 def _bound_resources(spec: ComponentSpec, iterations: int | None) -> ComponentSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -55,7 +55,8 @@ class ParallelGPSampler(GPSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Values for ``trial``; none, so that it is drawn at random, while there are too few to go by."""
-        trials = trials_with_values(after_those_before(study, trial, search_space), search_space, study.direction)
+        before = after_those_before(study, trial, lambda other: _has_values(other, search_space))
+        trials = trials_with_values(before, search_space, study.direction)
         if not any(t.state is State.COMPLETE for t in trials):
             return {}
         return super().sample_relative(cast(optuna.Study, _StudyView(study, trials)), trial, search_space)
@@ -74,7 +75,9 @@ class _StudyView:
         return getattr(self._study, name)
 
 
-def after_those_before(study: optuna.Study, trial: FrozenTrial, space: Space) -> list[FrozenTrial]:
+def after_those_before(
+    study: optuna.Study, trial: FrozenTrial, has_values: Callable[[FrozenTrial], bool]
+) -> list[FrozenTrial]:
     """All trials, once those with lower numbers that are running have their values, or seem not to get any."""
     before: list[int] = []
     patient_until = 0.0
@@ -85,7 +88,7 @@ def after_those_before(study: optuna.Study, trial: FrozenTrial, space: Space) ->
         for other in trials:
             earlier = other.number < trial.number and other.state is State.RUNNING
             abandoned = (other.datetime_start or late) <= late
-            if earlier and not abandoned and not _has_values(other, space):
+            if earlier and not abandoned and not has_values(other):
                 waiting.append(other.number)
         # Patience starts anew whenever the queue has moved on.
         if waiting != before:

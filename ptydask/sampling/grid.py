@@ -1,4 +1,4 @@
-"""Every point of a grid, listed before the run."""
+"""Every point of a grid, listed before the run; how many points there are to any search."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import NEAR_VALUES, OWN_VALUES, ComponentSpec, Distribution, Point, Scalar, StudyPlan
+from ptydask.model import (
+    NEAR_VALUES,
+    OWN_VALUES,
+    Choice,
+    ComponentSpec,
+    Distribution,
+    Point,
+    Scalar,
+    StudyPlan,
+    TrialRecord,
+)
 from ptydask.sampling.factory import EXHAUSTIVE
-from ptydask.space import ranges
+from ptydask.sampling.startup import unwrap_fixed
+from ptydask.space import nearest_point, ranges
 
 _MOST_POINTS = 100_000
 
@@ -42,11 +53,7 @@ def grid_axes(plan: StudyPlan) -> dict[str, tuple[Scalar, ...]] | None:
 
     Raises ConfigError for a range without steps, and for more points than anyone can run; no point is listed.
     """
-    spec, fixed = plan.sampler, dict[str, Scalar]()
-    if spec.name == "PartialFixedSampler" and isinstance(spec.configs.get("base_sampler"), Mapping):
-        base = spec.configs["base_sampler"]
-        fixed = dict(spec.configs.get("fixed_params") or {})
-        spec = ComponentSpec(str(base.get("name")), base.get("configs") or {})
+    spec, fixed = unwrap_fixed(plan.sampler)
     if spec.name not in EXHAUSTIVE or not plan.space:
         return None
     _check_settings(spec)
@@ -56,6 +63,38 @@ def grid_axes(plan: StudyPlan) -> dict[str, tuple[Scalar, ...]] | None:
         sizes = " x ".join(f"{name} {len(v)}" for name, v in values.items())
         raise ConfigError(f"the grid has {size} points ({sizes})", key="sampler_params.name", value=spec.name)
     return values
+
+
+def count_points(plan: StudyPlan) -> int | None:
+    """How many points the search of ``plan`` has, a grid's tries included; None where there is no end of them."""
+    if plan.exhaustive:
+        return len(plan.points)
+    _, fixed = unwrap_fixed(plan.sampler)
+    return nearest_point.count_points(plan.space, fixed)
+
+
+def count_new_points(plan: StudyPlan, records: Iterable[TrialRecord]) -> int | None:
+    """How many points are still to be tried beside ``records``; None where there is no end of them.
+
+    A try that is none of the search's points, as it lies between two steps, counts beside these.
+    """
+    size, params = count_points(plan), [record.params for record in records]
+    if size is None:
+        return None
+    if plan.exhaustive:
+        recorded = {point_identity(point) for point in params}
+        return sum(point_identity(point.params) not in recorded for point in plan.points)
+    _, fixed = unwrap_fixed(plan.sampler)
+    space = {name: Choice((fixed[name],)) if name in fixed else dist for name, dist in plan.space.items()}
+    whole = [point for point in params if point.keys() >= space.keys()]
+    recorded_keys = {nearest_point.point_key(plan.space, point) for point in whole if _lies_in(space, point)}
+    others = [nearest_point.point_key(plan.space, point) for point in whole if not _lies_in(space, point)]
+    tries = {nearest_point.point_key(plan.space, p.params) for p in plan.points if not _lies_in(space, p.params)}
+    return size - len(recorded_keys) + sum(not any(key <= other for other in others) for key in tries)
+
+
+def _lies_in(space: Mapping[str, Distribution], params: Mapping[str, Scalar]) -> bool:
+    return all(name in space and ranges.contains(space[name], value) for name, value in params.items())
 
 
 def _parameter_order(plan: StudyPlan) -> list[str]:

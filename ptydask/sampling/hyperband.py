@@ -1,14 +1,31 @@
-"""An Optuna pruner that decides as W&B's hyperband does."""
+"""Hyperband: Optuna's, without what it hides from samplers, and W&B's."""
 
 from __future__ import annotations
 
 import optuna
-from optuna.pruners import BasePruner
+from optuna.pruners import BasePruner, HyperbandPruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from ptydask.model import Direction
 from ptydask.trial import hyperband_bands as hyperband
+
+
+class UnfilteredHyperband(BasePruner):
+    """Decides as ``hyperband`` does, and lets samplers see the trials of all brackets.
+
+    Optuna shows a sampler only the trials that share the next one's bracket wherever the study's pruner is an instance
+    of HyperbandPruner (``optuna.pruners._filter_study``): with the six brackets of 200 iterations a sampler that draws
+    10 trials at random before it learns would draw about 60. This pruner is no such instance; the one that it holds
+    still compares a trial with those of its own bracket alone.
+    """
+
+    def __init__(self, hyperband: HyperbandPruner) -> None:
+        self.hyperband = hyperband
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether ``trial`` is to end now."""
+        return self.hyperband.prune(study, trial)
 
 
 class SweepHyperbandPruner(BasePruner):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from decimal import Decimal
 from typing import cast
@@ -106,19 +107,36 @@ def grid_size(dist: Distribution) -> int | None:
 
 def grid(dist: Distribution) -> tuple[Scalar, ...] | None:
     """Every allowed value in rising (choices: given) order; None for a continuous range, or one without ends."""
-    size = grid_size(dist)
-    if size is None:
-        return None
     if isinstance(dist, Choice):
         return dist.choices
     if isinstance(dist, WeightedChoice):
         return tuple(choice for choice, weight in zip(dist.choices, dist.weights, strict=True) if weight > 0)
+    size = grid_size(dist)
+    return None if size is None else tuple(grid_value(dist, index) for index in range(size))
+
+
+def grid_value(dist: FloatRange | IntRange | QuantileDistribution, index: int) -> int | float:
+    """The number at ``index``, from 0 on, of the grid that ``dist`` has."""
     if isinstance(dist, QuantileDistribution):
-        return tuple(k * (dist.q or 0) for k in _grid_multiples(dist) or ())
+        return (_first_multiple(dist) + index) * (dist.q or 0)
     if isinstance(dist, IntRange):
-        return tuple(range(dist.low, dist.high + 1, dist.step))
-    first, width = Decimal(str(dist.low)), Decimal(str(dist.step or 0))
-    return tuple(float(first + k * width) for k in range(size))
+        return dist.low + index * dist.step
+    return float(Decimal(str(dist.low)) + index * Decimal(str(dist.step or 0)))
+
+
+def grid_index(dist: FloatRange | IntRange | QuantileDistribution, number: float) -> float:
+    """Where ``number`` lies on the grid, the inverse of :func:`grid_value`; no whole number where it misses it."""
+    if isinstance(dist, QuantileDistribution):
+        index = number / (dist.q or 1) - _first_multiple(dist)
+    else:
+        index = (number - dist.low) / (dist.step or 1)
+    return round(index) if abs(index - round(index)) < _OFF_GRID else index
+
+
+@functools.lru_cache
+def _first_multiple(dist: QuantileDistribution) -> int:
+    multiples = _grid_multiples(dist)
+    return 0 if multiples is None else multiples.start
 
 
 def _grid_multiples(dist: QuantileDistribution) -> range | None:

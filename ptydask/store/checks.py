@@ -227,7 +227,7 @@ def _compare_trial(
 
 def _read_facts(file: h5py.File, *, group: str) -> Findings:
     """Whether reading what is said of a trial comes to an end."""
-    for path in (group, f"{group}/{layout.PARAMS}", f"{group}/{layout.METRICS}"):
+    for path in (group, *(f"{group}/{name}" for name in (layout.PARAMS, layout.METRICS, layout.GRADIENT))):
         with suppress(*files.BROKEN):
             dict(file[path].attrs)
     return {"problems": []}

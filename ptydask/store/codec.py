@@ -12,6 +12,8 @@ from typing import Any
 from ptydask.model import KeepOptions, Reason, StudyMeta, TrialRecord, TrialState
 
 _FLOAT = "$float"
+_SINCE_2 = ("gradient", "relative_decrease", "iterations", "last_step")
+"""Fields that a record of format 1 did not have: they are in the text where they say something."""
 
 
 def dumps(value: Any) -> str:
@@ -55,7 +57,7 @@ def record_to_json(record: TrialRecord) -> str:
     """The record, all but its traceback."""
     columns = _field_values(record)
     del columns["traceback"]
-    return dumps(columns)
+    return dumps({k: v for k, v in columns.items() if k not in _SINCE_2 or v not in (None, {})})
 
 
 def record_from_json(text: str, traceback: str = "") -> TrialRecord:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 FORMAT = "ptydask"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 added what a trial knows of its slopes and its cost; files of 1 are read as they are."""
 
 # Attributes of the root
 PACKED = "packed"
@@ -31,6 +32,8 @@ RECORD_JSON_END = "record_json_end"
 """In the table, ``record_json`` is all rows' texts in one piece; this is where each ends."""
 PARAMS = "params"
 METRICS = "metrics"
+GRADIENT = "gradient"
+"""Also in a trial's group, and in its curve's."""
 SHA256 = "sha256"
 """As an attribute: the digest of a trial's group, and of the whole file. As a column: of each trial."""
 ENCODING = "encoding"

@@ -19,12 +19,16 @@ _MISSING = object()
 _UNITS = {"seconds": "s"}
 _WHOLE = ("number", "attempt", "retry_of")
 """Columns of integers, whatever is in them; ``retry_of`` is -1 where there is none."""
-_REAL = ("error", "seconds")
+_REAL = ("error", "seconds", "relative_decrease", "iterations")
 _FIELDS = (
     *("number", "state", "error", "reason", "message", "attempt", "retry_of", "origin", "started", "seconds"),
     *("worker", "host", "job", "device", "seed"),
 )
+_SINCE_2 = ("relative_decrease", "iterations")
+"""Columns that are there where some trial has a value: files of format 1 have none."""
 _FOLDERS = (layout.PARAMS, layout.METRICS)
+_OWN_FOLDERS = (*_FOLDERS, layout.GRADIENT)
+"""The last is there where some trial has a gradient."""
 
 
 # --- writing ------------------------------------------------------------------------------------------
@@ -37,6 +41,8 @@ def write(
     table = nexus.create_group(parent, layout.TABLE, "NXcollection")
     for folder in _FOLDERS:
         nexus.create_group(table, folder, "NXcollection")
+    if any(record.gradient for record in records):
+        nexus.create_group(table, layout.GRADIENT, "NXcollection")
     for name, values in _column_values(records).items():
         folder, _, last = name.partition("/")
         dataset = _write_column(
@@ -52,9 +58,10 @@ def write(
 
 
 def _column_values(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
-    """Column name -> one value a row; parameters are ``params/NAME``, metrics ``metrics/NAME``."""
-    columns = {name: [_plain_value(name, getattr(record, name)) for record in records] for name in _FIELDS}
-    for folder in _FOLDERS:
+    """Column name -> one value a row; also ``params/NAME``, ``metrics/NAME``, ``gradient/NAME``."""
+    known = [name for name in _SINCE_2 if any(getattr(record, name) is not None for record in records)]
+    columns = {name: [_plain_value(name, getattr(record, name)) for record in records] for name in (*_FIELDS, *known)}
+    for folder in _OWN_FOLDERS:
         rows = [getattr(record, folder) for record in records]
         for name in dict.fromkeys(name for row in rows for name in row):
             columns[f"{folder}/{name}"] = [codec.scalar(row.get(name, _MISSING)) for row in rows]
@@ -189,11 +196,15 @@ def read_column(table: h5py.Group, name: str) -> Column:
 
 
 def read_columns(table: h5py.Group) -> dict[str, Column]:
-    """Every column: fields, ``params/NAME``, ``metrics/NAME``. Raises KeyError or ValueError on damage."""
+    """Every column: fields, ``params/NAME``, ``metrics/NAME``, ``gradient/NAME``.
+
+    Raises KeyError or ValueError on damage.
+    """
     columns, shortened = {}, []
-    for folder in ("", *_FOLDERS):
+    there = set(table)
+    for folder in ("", *_FOLDERS, *there.intersection({layout.GRADIENT})):
         group = table[folder] if folder else table
-        for link in _FIELDS if not folder else group:
+        for link in (*_FIELDS, *(name for name in _SINCE_2 if name in there)) if not folder else group:
             name = f"{folder}/{names.decode(link)}" if folder else link
             columns[name] = read_column(group, link)
             if layout.SHORTENED in group[link].attrs:

@@ -11,17 +11,18 @@ import numpy as np
 
 from ptydask.model import Direction, Image, KeepOptions, Quantity, TrialOutput, TrialRecord
 from ptydask.store import artifacts, codec, digest, layout, names, nexus, thumbnail
+from ptydask.trial import slopes
 
-_ASIDE = {"params", "metrics", "traceback"}
-"""Fields of a record that are no attributes of its group."""
+_ASIDE = {"params", "metrics", "gradient", "traceback", "iterations", "last_step"}
+"""Fields of a record that are no attributes of its group; there ``iterations`` is the engine's own."""
 _NO_ARRAYS = frozenset(
     [
         *(layout.RECORD_JSON, layout.PARAMS, layout.METRICS, layout.TRACEBACK, layout.ATTRIBUTES_JSON),
         *(layout.CURVE, layout.IMAGE, layout.SNAPSHOTS, layout.THUMBNAIL, layout.LOG),
     ]
 )
-_RESERVED = _NO_ARRAYS | {layout.PROGRAM, layout.COMMAND, layout.ARTIFACTS}
-"""Names that no array is given. The last three are never those of an array of ours, so none need be left out there."""
+_RESERVED = _NO_ARRAYS | {layout.PROGRAM, layout.COMMAND, layout.ARTIFACTS, layout.GRADIENT}
+"""Names that no array is given. The last four are never those of an array of ours, so none need be left out there."""
 
 
 def write(
@@ -49,6 +50,8 @@ def write(
     nexus.write_facts(params, _encode_keys(record.params))
     nexus.write_text(params, layout.PARAMS_JSON, codec.dumps(record.params))
     nexus.write_facts(nexus.create_group(group, layout.METRICS, "NXcollection"), _encode_keys(record.metrics))
+    if record.gradient:
+        nexus.write_facts(nexus.create_group(group, layout.GRADIENT, "NXcollection"), _encode_keys(record.gradient))
     if record.traceback:
         nexus.write_text(group, layout.TRACEBACK, record.traceback)
     if output is not None:
@@ -111,7 +114,8 @@ def _write_output(group: h5py.Group, output: TrialOutput, keep: KeepOptions, met
 
 
 def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> None:
-    columns = {_column_name(name): np.asarray(values) for name, values in curve.items()}
+    slope_columns = {k: v for k, v in curve.items() if k.startswith(slopes.COLUMN) and k != metric}
+    columns = {_column_name(name): np.asarray(values) for name, values in curve.items() if name not in slope_columns}
     signals = [name for name in columns if name != layout.STEP]
     # The study's metric comes first, and is to be found as ``error`` in every study.
     linked = _column_name(metric) if metric in curve and "error" not in columns else None
@@ -130,11 +134,15 @@ def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> No
         nexus.write_numbers(plot, name, data)
     if linked is not None:
         plot["error"] = h5py.SoftLink(linked)
+    if slope_columns:  # in a group of their own: a viewer that draws the curve leaves them out
+        gradient = nexus.create_group(plot, layout.GRADIENT, "NXcollection")
+        for name, values in slope_columns.items():
+            nexus.write_numbers(gradient, names.encode(name.removeprefix(slopes.COLUMN)), np.asarray(values))
 
 
 def _column_name(name: str) -> str:
-    """A column's name in the curve's group, where ``title`` is the plot's own."""
-    return "%74itle" if name == "title" else names.encode(name)
+    """A column's name in the curve's group, where ``title`` is the plot's own and ``gradient`` a group."""
+    return f"%{ord(name[0]):x}{name[1:]}" if name in ("title", layout.GRADIENT) else names.encode(name)
 
 
 def _write_arrays(group: h5py.Group, arrays: Mapping[str, Quantity]) -> None:
@@ -188,18 +196,27 @@ def read_origin(group: h5py.Group) -> str:
 
 
 def read_curve(group: h5py.Group) -> dict[str, Any]:
-    """Column name -> 1-D array, as the engine gave them."""
+    """Column name -> 1-D array, as the engine gave them; slopes are ``gradient/NAME``."""
     if layout.CURVE not in group:
         return {}
     curve = h5py.h5g.open(group.id, layout.CURVE.encode())  # ten thousand curves at a time: h5py's own ways are slow
     columns = {}
     for name in curve:
         if name != b"title" and curve.links.get_info(name).type == h5py.h5l.TYPE_HARD:
-            data = h5py.h5d.open(curve, name)
-            column = np.empty(data.shape, data.dtype)
-            data.read(h5py.h5s.ALL, h5py.h5s.ALL, column)
-            columns[names.decode(name.decode())] = column
+            item = h5py.h5o.open(curve, name)
+            if isinstance(item, h5py.h5d.DatasetID):
+                columns[names.decode(name.decode())] = _read_column(item)
+            else:
+                for slope in item:
+                    column = _read_column(h5py.h5d.open(item, slope))
+                    columns[slopes.COLUMN + names.decode(slope.decode())] = column
     return columns
+
+
+def _read_column(data: h5py.h5d.DatasetID) -> Any:
+    column = np.empty(data.shape, data.dtype)
+    data.read(h5py.h5s.ALL, h5py.h5s.ALL, column)
+    return column
 
 
 def read_image(group: h5py.Group) -> Image | None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ptydask.model import Scalar
@@ -20,13 +20,23 @@ FIRST_LINE = 64
 
 
 @dataclass(frozen=True, slots=True)
+class StepReport:
+    """What an engine reported after a step."""
+
+    step: int
+    metrics: Mapping[str, float]
+    gradient: Mapping[str, float] = field(default_factory=dict)
+    """Empty where the step had none."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointData:
     """A trial after ``step`` steps."""
 
     step: int
     params: Mapping[str, Scalar]
-    reports: tuple[tuple[int, Mapping[str, float]], ...]
-    """Each step and its metrics so far."""
+    reports: tuple[StepReport, ...]
+    """Of each step so far."""
     seconds: float
     """Spent on the steps so far, in all attempts."""
     state: bytes
@@ -37,7 +47,7 @@ def pack(saved: CheckpointData) -> bytes:
     """The checkpoint as bytes; :func:`unpack` is its inverse."""
     head = {
         "params": dict(saved.params),
-        "reports": [[step, {k: _json_number(v) for k, v in metrics.items()}] for step, metrics in saved.reports],
+        "reports": [_to_json(report) for report in saved.reports],
         "seconds": saved.seconds,
         "length": len(saved.state),
         "sha256": hashlib.sha256(saved.state).hexdigest(),
@@ -54,10 +64,8 @@ def unpack(data: bytes) -> CheckpointData:
         head: dict[str, Any] = json.loads(line)
         if step < 1 or len(state) != head["length"] or hashlib.sha256(state).hexdigest() != head["sha256"]:
             raise ValueError("the checkpoint is not whole")
-        reports = []
-        for step_reported, metrics in head["reports"]:
-            reports.append((int(step_reported), {name: float(value) for name, value in metrics.items()}))
-        return CheckpointData(step, dict(head["params"]), tuple(reports), float(head["seconds"]), state)
+        reports = tuple(_from_json(*report) for report in head["reports"])
+        return CheckpointData(step, dict(head["params"]), reports, float(head["seconds"]), state)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("the checkpoint's head is damaged") from error
 
@@ -67,6 +75,17 @@ def step_of(beginning: bytes) -> int:
     first, end, _ = beginning.partition(b"\n")
     digits = first.removeprefix(_MAGIC)
     return int(digits) if first.startswith(_MAGIC) and end and digits.isdigit() else 0
+
+
+def _to_json(report: StepReport) -> list[Any]:
+    """A report as a list; a third entry only where there is a gradient, which earlier versions did not have."""
+    parts = (report.metrics, report.gradient) if report.gradient else (report.metrics,)
+    return [report.step, *({name: _json_number(value) for name, value in part.items()} for part in parts)]
+
+
+def _from_json(step: Any, metrics: Mapping[str, Any], gradient: Mapping[str, Any] | None = None) -> StepReport:
+    parts = [{name: float(value) for name, value in part.items()} for part in (metrics, gradient or {})]
+    return StepReport(int(step), *parts)
 
 
 def _json_number(value: float) -> float | str:

@@ -36,6 +36,8 @@ class RunSetup:
     """Differs from run to run, so that no worker takes up what it kept from another."""
     checkpoint_every: float
     """Seconds."""
+    trials: int
+    """How many the study is to have."""
 
 
 class NotPrepared(Exception):  # noqa: N818

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -10,7 +11,8 @@ from optuna.trial import Trial
 
 from ptydask.errors import StoreError
 from ptydask.model import Scalar, StudyPlan, TrialOutput
-from ptydask.trial import checkpoint, eviction
+from ptydask.trial import checkpoint, eviction, slopes
+from ptydask.trial.checkpoint import StepReport
 from ptydask.worker import transfer
 
 SHARE = 0.05
@@ -27,47 +29,69 @@ class ProgressReporter:
     def __init__(self, trial: Trial, plan: StudyPlan) -> None:
         self._trial, self._plan = trial, plan
         self.pruned = False
-        self.reports: list[tuple[int, Mapping[str, float]]] = []
+        self.reports: list[StepReport] = []
         self.began_again = False
         self._reported: set[int] = set()
 
     @property
     def last(self) -> Mapping[str, float]:
         """The latest metrics."""
-        return self.reports[-1][1] if self.reports else {}
+        return self.reports[-1].metrics if self.reports else {}
+
+    def gradient_of(self, error: float | None) -> Mapping[str, float]:
+        """The slopes at the latest step; empty where it was reported without, or with a value that is not ``error``."""
+        return self.reports[-1].gradient if self.reports and self.last.get(self._plan.metric) == error else {}
+
+    @property
+    def last_step(self) -> int | None:
+        """The latest step; None before the first."""
+        return self.reports[-1].step if self.reports else None
+
+    @property
+    def relative_decrease(self) -> float | None:
+        """By which share of itself the tuned metric got better from the last step but one to the last."""
+        values = [report.metrics.get(self._plan.metric) for report in self.reports[-2:]]
+        return slopes.relative_decrease(values[0], values[1], self._plan.direction) if len(values) == 2 else None
 
     def so_far(self) -> TrialOutput | None:
-        """What is known of a trial that fails now: its metrics at each step that all of them were reported at."""
+        """What is known of a trial that fails now: its metrics at each step that all of them were reported at.
+
+        Slopes that a step was reported without are NaN in the curve.
+        """
         if not self.reports:
             return None
-        names = [name for name in self.last if all(name in metrics for _, metrics in self.reports)]
-        curve: dict[str, Sequence[float]] = {"step": [step for step, _ in self.reports]}
-        curve |= {name: [metrics[name] for _, metrics in self.reports] for name in names}
+        names = [name for name in self.last if all(name in report.metrics for report in self.reports)]
+        curve: dict[str, Sequence[float]] = {"step": [report.step for report in self.reports]}
+        curve |= {name: [report.metrics[name] for report in self.reports] for name in names}
+        for name in dict.fromkeys(name for report in self.reports for name in report.gradient):
+            curve[slopes.COLUMN + name] = [report.gradient.get(name, math.nan) for report in self.reports]
         return TrialOutput(metrics=dict(self.last), curve=curve)
 
     def report(self, step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
-        """See :class:`ptydask.engines.Report`."""
+        """See :class:`ptydask.engines.Report`. Raises ValueError or TypeError for a gradient that is none."""
+        slope = slopes.check_gradient(gradient or {}, self._plan.space)
         last = self._plan.iterations is not None and step >= self._plan.iterations
         with catch_optuna_errors():
-            self._tell_optuna(step, metrics)
+            self._tell_optuna(StepReport(step, dict(metrics), slope))
             self.pruned = self._plan.pruner is not None and not last and self._trial.should_prune()
         return self.pruned
 
-    def go_on_from(self, reports: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+    def go_on_from(self, reports: Sequence[StepReport]) -> None:
         """Report again what an earlier attempt had reported; the pruner let it pass then."""
         with catch_optuna_errors():
-            for step, metrics in reports:
-                self._tell_optuna(step, metrics)
+            for report in reports:
+                self._tell_optuna(report)
 
-    def _tell_optuna(self, step: int, metrics: Mapping[str, float]) -> None:
+    def _tell_optuna(self, report: StepReport) -> None:
+        step = report.step
         if step in self._reported:  # an engine that could not use its checkpoint begins again: the values are the same
             self.began_again = True
-            self.reports = [report for report in self.reports if report[0] < step]
-            self.reports.append((step, dict(metrics)))
+            self.reports = [earlier for earlier in self.reports if earlier.step < step]
+            self.reports.append(report)
             return
-        self.reports.append((step, dict(metrics)))
+        self.reports.append(report)
         self._reported.add(step)
-        self._trial.report(float(metrics[self._plan.metric]), step)
+        self._trial.report(float(report.metrics[self._plan.metric]), step)
 
 
 class TrialCheckpoint:

@@ -20,7 +20,8 @@ from ptydask.errors import PtydaskError, StorageError, describe_error, one_line
 from ptydask.model import Reason, TrialInput, TrialOutput, TrialRecord, TrialState
 from ptydask.storage import urls
 from ptydask.store import shard
-from ptydask.trial import eviction, reconcile
+from ptydask.trial import eviction, reconcile, slopes
+from ptydask.trial.search_choice import choose_search
 from ptydask.worker.process import OpenSession, session_for_run
 from ptydask.worker.step_reports import OptunaFailed, ProgressReporter, TrialCheckpoint, catch_optuna_errors
 
@@ -76,11 +77,17 @@ def run_trial(run_id: str, task: str, index: int) -> TrialDone:
 
 
 def _load_study(ready: OpenSession, index: int) -> optuna.Study:
-    plan = ready.setup.plan
+    plan, seed = ready.setup.plan, _mix_seed(ready.setup.plan.seed, index)
     return optuna.load_study(
         study_name=plan.name,
         storage=ready.storage,
-        sampler=sampling.build_sampler(plan.sampler, seed=_mix_seed(plan.seed, index), space=plan.space),
+        sampler=sampling.build_sampler(
+            plan.sampler,
+            seed=seed,
+            space=plan.space,
+            trials=ready.setup.trials,
+            informed=choose_search(plan).informed,
+        ),
         pruner=sampling.build_pruner(plan.pruner, iterations=plan.iterations),
     )
 
@@ -111,7 +118,8 @@ class _TrialRun:
         with catch_optuna_errors():
             record = self._begin_trial(trial, str(worker.name))
             params = sampling.suggest(trial, plan.space, plan.sampler)
-        record = replace(record, params=params)
+        # Whoever chose the values has signed them.
+        record = replace(record, params=params, origin=trial.user_attrs.get("origin", record.origin))
         reporter = ProgressReporter(trial, plan)
         checkpoint = TrialCheckpoint(trial, params, reporter, self.shelf, self.first, self.setup.checkpoint_every)
         try:
@@ -119,21 +127,28 @@ class _TrialRun:
             error = float(output.metrics[plan.metric])
             if not math.isfinite(error):
                 raise ArithmeticError(f"the trial's {plan.metric} is {error}")
+            gradient = slopes.check_gradient(output.gradient, plan.space) or reporter.gradient_of(error)
             pruned = reporter.pruned and not output.ended_itself
             ended = replace(
-                record,
+                _add_course(record, reporter, output),
                 state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
                 reason=Reason.PRUNED if pruned else Reason.NONE,
                 error=error,
                 metrics=dict(output.metrics),
+                gradient=gradient,
                 seconds=checkpoint.seconds,
             )
         except Exception as caught:  # whatever it is, the study goes on and the store has the traceback
             partial = caught.output if isinstance(caught, TrialFailure) else None
             partial = partial or reporter.so_far()
             last = reporter.last if partial is None else partial.metrics
-            failed = _failed_record(record, caught)
-            ended = replace(failed, error=last.get(plan.metric), metrics=dict(last), seconds=checkpoint.seconds)
+            ended = replace(
+                _failed_record(_add_course(record, reporter, partial), caught),
+                error=last.get(plan.metric),
+                metrics=dict(last),
+                gradient=reporter.gradient_of(last.get(plan.metric)),
+                seconds=checkpoint.seconds,
+            )
             self._write_trial(ended, partial)
             with catch_optuna_errors():
                 trial.set_user_attr("reason", Reason.FAILED.value)
@@ -141,6 +156,9 @@ class _TrialRun:
         if checkpoint.resumed and not reporter.began_again:
             output = replace(output, attributes={**output.attributes, "resumed_after_step": checkpoint.resumed})
         self._write_trial(ended, output)
+        with catch_optuna_errors():
+            for name, value in slopes.to_attribute(ended).items():
+                trial.set_user_attr(name, value)
         if pruned:
             raise optuna.TrialPruned
         return error
@@ -173,6 +191,15 @@ class _TrialRun:
         written = shard.write(folder, record, output, plan.keep, direction=direction, metric=metric)
         self.shelf.deliver(record.number)
         self.done = TrialDone(record, written, self.first)
+
+
+def _add_course(record: TrialRecord, reporter: ProgressReporter, output: TrialOutput | None) -> TrialRecord:
+    """The record with what its steps amount to: how far it was from rest, and what it cost."""
+    facts = {} if output is None else output.attributes
+    iterations, share = facts.get("iterations", reporter.last_step), facts.get("scan_share", 1.0)
+    if isinstance(iterations, int | float) and isinstance(share, int | float):
+        record = replace(record, iterations=float(iterations * share))
+    return replace(record, relative_decrease=reporter.relative_decrease, last_step=reporter.last_step)
 
 
 def _failed_record(record: TrialRecord, error: Exception) -> TrialRecord:

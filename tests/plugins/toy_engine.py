@@ -7,7 +7,8 @@ differs where a trial was resumed wrongly; ``array``: so many random float32 num
 no checkpoint once the worker has to go; ``blind``: do not see the folder of the results; ``target``: the plan's;
 ``endless``: how many steps a trial has is not known beforehand; ``needs``: a path without which every trial fails,
 those whose smallest parameter is above ``despite`` excepted; ``company``: a folder, in which each worker leaves a file;
-no trial ends before there are two.
+no trial ends before there are two; ``gradient``: report the exact derivative of the error (study metric ``loss``) in
+every tuned number, or, where it is a mapping, report that; ``facts``: more attributes of each trial.
 """
 
 from __future__ import annotations
@@ -26,7 +27,17 @@ import numpy as np
 
 from ptydask.engines import Checkpoint, Report, TrialFailure
 from ptydask.errors import DataError
-from ptydask.model import Image, Quantity, Slot, StudyPlan, TrialInput, TrialOutput
+from ptydask.model import (
+    FloatRange,
+    Image,
+    IntRange,
+    QuantileDistribution,
+    Quantity,
+    Slot,
+    StudyPlan,
+    TrialInput,
+    TrialOutput,
+)
 from ptydask.trial import eviction
 from ptydask.worker import transfer
 
@@ -35,7 +46,11 @@ class ToyEngine:
     def validate(self, plan: StudyPlan) -> StudyPlan:
         toy = plan.config["init_params"]
         steps = None if toy.get("endless") else int(toy.get("iterations", 3))
-        return replace(plan, iterations=steps, target=toy.get("target"))
+        plan = replace(plan, iterations=steps, target=toy.get("target"))
+        if not toy.get("gradient") or plan.metric != "loss":
+            return plan
+        numbers = FloatRange | IntRange | QuantileDistribution
+        return replace(plan, differentiable=frozenset(n for n, d in plan.space.items() if isinstance(d, numbers)))
 
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         return {k: v for k, v in config["init_params"].items() if k not in ("sleep", "target")}
@@ -84,6 +99,7 @@ class ToySession:
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         values = [float(v) for v in trial.params.values() if isinstance(v, int | float)]
         target = sum(v * v for v in values)
+        gradient = self._gradient(trial)
         steps, course = int(self.toy.get("iterations", 3)), Course.resumed(trial, checkpoint.load())
         self._needs(trial, min(values, default=0.0))
         for step in range(len(course.errors) + 1, steps + 1):
@@ -91,7 +107,7 @@ class ToySession:
             course.go(target + 1.0 / step)
             self._misbehave(min(values, default=0.0), step)
             error = course.errors[-1]
-            if report(step, {"loss": error, "contrast": 1.0 / (1.0 + error)}):
+            if report(step, {"loss": error, "contrast": 1.0 / (1.0 + error)}, gradient):
                 break
             if step < steps and not self._deaf() and checkpoint.due():
                 checkpoint.save(step, course.saved())
@@ -99,12 +115,21 @@ class ToySession:
         errors, axis = course.errors, np.arange(16, dtype=float)
         return TrialOutput(
             metrics={"loss": errors[-1], "contrast": 1.0 / (1.0 + errors[-1])},
-            curve={"step": range(1, len(errors) + 1), "loss": errors},
+            curve={"step": range(1, len(errors) + 1), "loss": errors}
+            | {f"gradient/{name}": [slope] * len(errors) for name, slope in gradient.items()},
+            gradient=gradient,
             arrays={"object_phase": Quantity(np.full((1, 1, 16, 16), target, dtype=np.float32), "rad")}
             | self._more_arrays(trial, course),
             image=Image(np.outer(axis, axis) + target, axis, axis, "rad", "angstrom", "phase"),
-            attributes={"threads": self.slot.threads, "cuda": self.slot.cuda or "", "pid": os.getpid()},
+            attributes={"threads": self.slot.threads, "cuda": self.slot.cuda or "", "pid": os.getpid()}
+            | self.toy.get("facts", {}),
         )
+
+    def _gradient(self, trial: TrialInput) -> dict[str, Any]:
+        asked = self.toy.get("gradient")
+        if isinstance(asked, Mapping):
+            return dict(asked)
+        return {name: 2.0 * float(trial.params[name]) for name in self.plan.differentiable} if asked else {}
 
     def _deaf(self) -> bool:
         return bool(self.toy.get("ignore_eviction")) and eviction.asked.is_set()

@@ -11,7 +11,7 @@ from typing import Any
 from ptydask import __version__
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.errors import import_optional
-from ptydask.ranking import metric_names
+from ptydask.ranking import gradient_names, metric_names
 from ptydask.space import tunables
 from ptydask.store import files
 
@@ -21,7 +21,8 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def write(path: Path, data: StudyData) -> None:
-    """The table of ``data`` as a Parquet file: ``number``, ``state``, ``error``, ``params.NAME``, ``metrics.NAME`` ...
+    """The table of ``data`` as a Parquet file: ``number``, ``state``, ``error``, ``params.NAME``, ``metrics.NAME``,
+    ``gradient.NAME`` ...
 
     A value that a trial does not have is null; NaN stays NaN. Parameters have the type that all their values have;
     where there is none, JSON texts, said by the column's metadata. The schema's metadata has the study (``study``,
@@ -81,6 +82,10 @@ def _trial_columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
         yield column(f"params.{name}", kind, values, {**about, **_parameter_metadata(name)})
     for name in metric_names(records):
         yield column(f"metrics.{name}", arrow.float64(), [r.metrics.get(name) for r in records])
+    for name in gradient_names(records):
+        yield column(f"gradient.{name}", arrow.float64(), [r.gradient.get(name) for r in records])
+    for name in ("relative_decrease", "iterations"):
+        yield column(name, arrow.float64(), [getattr(r, name) for r in records])
     yield column("attempt", arrow.int64(), [r.attempt for r in records])
     yield column("seconds", arrow.float64(), [r.seconds for r in records], {"unit": "s"})
     yield column("retry_of", arrow.int64(), [r.retry_of for r in records])

@@ -14,8 +14,9 @@ from ptydask.analysis import sweep
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.analysis.report.trial_album import PageTrial
 from ptydask.model import TrialRecord, TrialState
-from ptydask.ranking import metric_names, ranked
+from ptydask.ranking import gradient_names, metric_names, ranked
 from ptydask.space import ranges
+from ptydask.trial import slopes
 
 _POINTS, _FEW_POINTS, _MANY = 100, 64, 1000
 """Points of a curve that the page holds: so many, and fewer from a number of trials on."""
@@ -31,6 +32,7 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
     records, meta = study.records, study.meta
     ranks = {record.number: rank for rank, record in enumerate(ranked(records, meta.direction), 1)}
     metrics = [name for name in metric_names(records) if name != meta.metric]
+    slope_columns = {name: [r.gradient.get(name) for r in records] for name in gradient_names(records)}
     steps_label = "last step" if sweep.is_sweep(meta) else "iterations"
     columns = [
         _table_column("rank", "rank", "fact", [ranks.get(r.number) for r in records]),
@@ -42,6 +44,7 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
             for n in study.parameters
         ),
         *(_table_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records]) for n in metrics),
+        *(_table_column(f"gradient.{n}", f"slope in {n}", "fact", values) for n, values in slope_columns.items()),
         _table_column("seconds", "time", "fact", [r.seconds for r in records], "s"),
         _table_column("steps", steps_label, "fact", [_last_step(seen, r.number) for r in records]),
         _table_column("message", "message", "fact", [r.message or _failure_reason(r) for r in records]),
@@ -58,7 +61,7 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
             column["shown"] = True
         elif key == "attempt":
             column["shown"] = any(value not in (None, 1) for value in values)
-        elif key in ("started", "seed", "job", "origin", "worker", "retry_of"):
+        elif key in ("started", "seed", "job", "origin", "worker", "retry_of") or key.startswith("gradient."):
             column["shown"] = False
         else:
             # A fact that is the same of all trials says nothing.
@@ -130,9 +133,10 @@ def encode_curves(study: StudyData) -> dict[str, Any]:
     """``names`` of the columns, the first is ``step``, and ``data``: by number, base64 of (column, point) float32.
 
     Long curves are thinned evenly; the first and the last point are always there. ``whole`` is by number how many
-    points a thinned one had. Seconds are left out: a trial's page says them in words.
+    points a thinned one had. Seconds and slopes are left out: a trial's page says them in words.
     """
     names = list(dict.fromkeys(n for curve in study.curves.values() for n in curve if n not in ("step", "seconds")))
+    names = [name for name in names if not name.startswith(slopes.COLUMN)]
     names.sort(key=lambda name: name != study.meta.metric)
     limit = _FEW_POINTS if len(study.records) > _MANY else _POINTS
     data: dict[str, str] = {}

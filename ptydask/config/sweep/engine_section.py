@@ -10,6 +10,7 @@ from typing import Any
 
 from ptydask.config import reading, study
 from ptydask.errors import ConfigError, nearest_hint
+from ptydask.model import Choice, WeightedChoice
 
 KEY = "engine"
 COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
@@ -17,6 +18,7 @@ COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
 DEFAULTS: dict[str, Any] = {
     "callable": None,
     "objective": "last",
+    "gradient": [],
     "directory": ".",
     "devices": None,
     "outputs": ["wandb/offline-run-*/files/**"],
@@ -26,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "trial_timeout": None,
     "environment": {},
 }
-_CALLABLE = ("callable", "objective", "directory")
+_CALLABLE = ("callable", "objective", "gradient", "directory")
 _OWN = ("PTYDASK_TRIAL", "PTYDASK_FOLDER", "PTYDASK_METRICS")
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "": 1}
 _FUNCTION = re.compile(r"[^:\0]+:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -42,6 +44,8 @@ def read_settings(data: Mapping[str, Any], constants: Mapping[str, Any], tuned: 
     settings = copy.deepcopy(DEFAULTS)
     for name, value in section.items():
         settings[name] = _CHECKS[name](value, f"{KEY}.{name}")
+    if settings["gradient"]:
+        _check_differentiable(settings, tuned)
     devices = settings["devices"]
     if devices is not None and devices not in constants:
         rule = "is tuned, so it cannot name a device" if devices in tuned else "is no parameter of this sweep"
@@ -84,6 +88,27 @@ def _check_objective(value: Any, key: str) -> str:
     if value not in ("last", "best"):
         raise ConfigError("must be last or best", key=key, value=value, hint=nearest_hint(str(value), ("last", "best")))
     return str(value)
+
+
+def _check_gradient(value: Any, key: str) -> list[str]:
+    names = reading.expect(value if value is not None else [], "a list", key, "for example gradient: [lr]")
+    return [_check_text(name, f"{key}[{place}]") for place, name in enumerate(names)]
+
+
+def _check_differentiable(settings: Mapping[str, Any], tuned: Mapping[str, Any]) -> None:
+    """Raises ConfigError where no function reports slopes, or in what is no tuned number."""
+    key = f"{KEY}.gradient"
+    if settings["callable"] is None:
+        raise ConfigError(
+            "only a function reports slopes", key=key, value=settings["gradient"], hint="set engine.callable"
+        )
+    for name in settings["gradient"]:
+        if name not in tuned:
+            raise ConfigError(
+                "is no tuned parameter of this sweep", key=key, value=name, hint=nearest_hint(name, tuned)
+            )
+        if isinstance(tuned[name], Choice | WeightedChoice):
+            raise ConfigError("has no slope: it is a choice among values", key=key, value=name, hint="leave it out")
 
 
 def _check_text(value: Any, key: str) -> str:
@@ -149,6 +174,7 @@ def _check_word(value: Any, key: str, hint: str) -> str:
 _CHECKS: dict[str, Any] = {
     "callable": _check_function,
     "objective": _check_objective,
+    "gradient": _check_gradient,
     "directory": _check_text,
     "devices": _check_devices,
     "outputs": _check_outputs,

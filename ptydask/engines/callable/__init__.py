@@ -28,7 +28,8 @@ class CallableEngine:
             if folder != "trial" and not (directory / Path(folder).expanduser()).is_dir():
                 raise ConfigError("no such folder", key="engine.directory", value=folder)
         shown = function.function if source is None else f"{function.function} in {source}"
-        return replace(plan, details=(*plan.details, ("function", shown)))
+        details = (*plan.details, ("function", shown))
+        return replace(plan, details=details, differentiable=frozenset(engine.get("gradient", ())))
 
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """The parameters, the function, and which of its values counts."""

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ptydask.engines.callable import printed, target
 from ptydask.errors import one_line
 from ptydask.model import StudyPlan, TrialInput, TrialOutput
 from ptydask.space import sweep_values
-from ptydask.trial import eviction
+from ptydask.trial import eviction, slopes
 from ptydask.trial.metric_history import LoggedRow, MetricHistory, never_logged, should_report
 
 _MOST_SENTENCES = 20
@@ -52,7 +52,9 @@ class CallableSession:
         if error is not None and reporter.stopped is not None:
             text += f"\nraised after it was pruned: {type(error).__name__}: {error}\n"
             error = None
-        output = TrialOutput(history.metrics(), history.curve(), log=text, left_out=tuple(reporter.left_out))
+        output = TrialOutput(
+            reporter.metrics(), history.curve(), reporter.gradient(), log=text, left_out=tuple(reporter.left_out)
+        )
         problem = self._failure_text(error, history)
         if problem:
             raise TrialFailure(problem, _failure_detail(error, text), output)
@@ -80,11 +82,14 @@ class CallableSession:
             return None
         try:
             is_mapping = isinstance(returned, Mapping)
+            returned, gradient = split_gradient(returned) if is_mapping else (returned, {})
             metrics = reporter.numbers(returned) if is_mapping else {self._plan.metric: as_float(returned)}
+        except NotANumber as error:
+            return error
         except TypeError:
             what = f"{self._target.function} returned a {type(returned).__name__}"
             return TypeError(f"{what}; it must be a number, a mapping of metrics, or None")
-        reporter.history.add(LoggedRow(None, metrics, final=True))
+        reporter.add(LoggedRow(None, metrics, final=True), gradient)
         return None
 
     def _failure_text(self, error: BaseException | None, history: MetricHistory) -> str:
@@ -118,6 +123,7 @@ class CallableSession:
 class TrialReporter:
     """What the function gets as ``report``: ``report(step, loss=0.5)``, ``report(step, 0.5)``, ``report(loss=0.5)``.
 
+    ``gradient={"lr": -0.1}`` beside the metrics are the slopes of the tuned one.
     Returns nothing. Raises :class:`ptydask.Pruned` once the pruner wants the trial to end.
     """
 
@@ -127,6 +133,10 @@ class TrialReporter:
     stopped: BaseException | None = None
     left_out: dict[str, None] = field(default_factory=dict)
     _reported: int = 0
+    _gradient: Mapping[str, float] = field(default_factory=dict)
+    _gradient_of: float | None = None
+    """The value of the tuned metric that the slopes came with."""
+    _slope_columns: set[str] = field(default_factory=set)
 
     def __call__(self, step: Any = None, value: Any = None, /, **metrics: Any) -> None:
         """Report metrics of a step. Raises TypeError where they are no numbers."""
@@ -138,15 +148,33 @@ class TrialReporter:
         number = None if step is None else as_float(step)
         if number is not None and not math.isfinite(number):
             raise ValueError(f"report: the step is {number}")
-        numbers = self._parse_arguments(value, metrics)
-        added, count = self.history.add(LoggedRow(number, numbers)), self.history.count
+        numbers, gradient = self._parse_arguments(value, metrics)
+        added, count = self.add(LoggedRow(number, numbers), gradient), self.history.count
         if added and should_report(count, self._reported, self._bands):
-            self._report_value(count, numbers[self.history.metric])
+            self._report_value(count, numbers[self.history.metric], gradient)
 
-    def _report_value(self, count: int, value: float) -> None:
+    def add(self, row: LoggedRow, gradient: Mapping[str, float]) -> bool:
+        """Take in a row and its slopes, which are columns of the curve. Returns whether it has a further value."""
+        columns = {slopes.COLUMN + name: slope for name, slope in gradient.items()}
+        self._slope_columns.update(columns)
+        added = self.history.add(replace(row, metrics={**row.metrics, **columns}))
+        value = row.metrics.get(self.history.metric)
+        if gradient and value == self.history.value:
+            self._gradient, self._gradient_of = gradient, value
+        return added
+
+    def metrics(self) -> dict[str, float]:
+        """The trial's final values, without slopes."""
+        return {name: value for name, value in self.history.metrics().items() if name not in self._slope_columns}
+
+    def gradient(self) -> Mapping[str, float]:
+        """The slopes that came with the value that the trial is judged by; empty where that came without."""
+        return self._gradient if self._gradient_of == self.history.value else {}
+
+    def _report_value(self, count: int, value: float, gradient: Mapping[str, float]) -> None:
         self._reported = count
         try:
-            stop = self._report(count, {self.history.metric: value})
+            stop = self._report(count, {self.history.metric: value}, gradient)
         except BaseException as error:  # the worker cannot go on: whatever the function catches, it is raised again
             self.stopped = error
             raise
@@ -154,19 +182,20 @@ class TrialReporter:
             self.stopped = Pruned("the pruner ended this trial")
             raise self.stopped
 
-    def _parse_arguments(self, value: Any, keywords: Mapping[str, Any]) -> dict[str, float]:
+    def _parse_arguments(self, value: Any, keywords: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+        """Metrics and slopes."""
         metric = self.history.metric
         if value is None:
             value = {}
         elif not isinstance(value, Mapping):
             value = {metric: value}
-        metrics = {**value, **keywords}
+        metrics, gradient = split_gradient({**value, **keywords})
         if not metrics:
             raise TypeError("report: no metric; write report(step, loss=0.5) or report(step, 0.5)")
         numbers = self.numbers(metrics)
         if metric in metrics and metric not in numbers:
             raise TypeError(f"report: {metric} is a {type(metrics[metric]).__name__}, not a number")
-        return numbers
+        return numbers, gradient
 
     def numbers(self, metrics: Mapping[Any, Any]) -> dict[str, float]:
         """The values that are numbers; a sentence for each of the others."""
@@ -178,6 +207,24 @@ class TrialReporter:
                 if len(self.left_out) < _MOST_SENTENCES:
                     self.left_out[f"{name}: a {type(value).__name__}, not a number"] = None
         return numbers
+
+
+class NotANumber(TypeError):  # noqa: N818 - the name says it
+    """A slope that is none."""
+
+
+def split_gradient(metrics: Mapping[Any, Any]) -> tuple[dict[Any, Any], dict[str, float]]:
+    """The metrics alone, and the slopes: what is named ``gradient`` and is a mapping. Raises NotANumber."""
+    gradient = metrics.get("gradient")
+    if not isinstance(gradient, Mapping):
+        return dict(metrics), {}
+    numbers = {}
+    for name, slope in gradient.items():
+        try:
+            numbers[str(name)] = as_float(slope)
+        except TypeError:
+            raise NotANumber(f"the gradient in {name} is a {type(slope).__name__}, not a number") from None
+    return {name: value for name, value in metrics.items() if name != "gradient"}, numbers
 
 
 def as_float(value: Any) -> float:

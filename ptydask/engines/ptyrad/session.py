@@ -101,6 +101,9 @@ class PtyradSession:
             "recon_seconds": sum(course.seconds),
             "wall_seconds": progress.wall,
         }
+        share = sum(map(len, recon.batches)) / len(model.crop_pos)
+        if share < 1:
+            facts["scan_share"] = share
         if self._worker.device == "cuda":
             facts["peak_gpu_memory"] = progress.peak_gpu_memory
         arrays, image = dict[str, Quantity](), None

@@ -147,6 +147,7 @@ class _TrialConverter:
         metrics = {**contents.metrics, **({} if error is None else {self.about.metric: error})}
         seconds = self.trial.seconds or float(contents.attributes.get("recon_seconds") or 0.0)
         record = self._build_record(error, metrics, reached, seconds)
+        record = replace(record, last_step=reached or None, iterations=_count_iterations(reached, contents.arrays))
         if final is not None and final.seed is not None:
             record = replace(record, seed=final.seed)
         return record, replace(contents, metrics=metrics)
@@ -295,6 +296,14 @@ class _TrialConverter:
             seconds=seconds,
             seed=self.about.seed,
         )
+
+
+def _count_iterations(reached: int, arrays: Mapping[str, Quantity]) -> float | None:
+    """Iterations over the whole scan; None where no model file says which part each went over."""
+    if "crop_positions" not in arrays:
+        return None
+    chosen = arrays.get("scan_indices", arrays["crop_positions"])
+    return reached * len(chosen.data) / len(arrays["crop_positions"].data)
 
 
 def _read_model(path: Path, tally: ImportSummary, *, whole: bool = False, large: bool = True) -> PtyradModel | None:

@@ -29,6 +29,7 @@ _KINDS = {
     layout.ARTIFACTS: ARTIFACTS,
     layout.PARAMS: NUMBERS,
     layout.METRICS: NUMBERS,
+    layout.GRADIENT: NUMBERS,
     layout.RECORD_JSON: NUMBERS,
     layout.ATTRIBUTES_JSON: NUMBERS,
 }

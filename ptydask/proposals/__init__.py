@@ -1,0 +1,17 @@
+"""Where a search goes next, and whether it has arrived: pure decisions, NumPy alone.
+
+``coordinates``       points and slopes in the unit cube of a search space
+``gaussian_process``  a model of values and slopes together
+``next_point``        the point that the model finds most promising
+``optimum``           where the optimum lies between the points that were tried, and how well that is known
+``turns``             whether the slopes choose the next point, or the file's sampler
+"""
+
+from ptydask.proposals.next_point import PRUNED_DOUBT as PRUNED_DOUBT
+from ptydask.proposals.next_point import TrialEvidence as TrialEvidence
+from ptydask.proposals.next_point import propose_point as propose_point
+from ptydask.proposals.optimum import Optimum as Optimum
+from ptydask.proposals.optimum import locate_optimum as locate_optimum
+from ptydask.proposals.turns import SLOPES as SLOPES
+from ptydask.proposals.turns import PastTrial as PastTrial
+from ptydask.proposals.turns import slopes_lead as slopes_lead

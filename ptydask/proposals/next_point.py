@@ -1,0 +1,166 @@
+"""The next point of a search that knows the slopes of its trials: a pure decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptydask.model import Direction, Distribution, Scalar
+from ptydask.proposals.coordinates import Floats, UnitCube
+from ptydask.proposals.gaussian_process import GaussianProcess, Observations
+
+_MOST_NUMBERS = 260
+"""Values and slopes that the model is made from: a proposal has to come within half a second."""
+_LISTED = 4000
+"""A grid of so many points is looked at whole."""
+_DRAWN = 1500
+"""Points that are drawn otherwise: in the whole space, and so many again around the best trials."""
+_REACHES = (0.03, 0.1, 0.3)
+"""Standard deviations of those around the best trials, in length scales."""
+_CLIMBERS = 3
+"""Of those drawn, the best so many are improved step by step."""
+_HALVINGS, _MOVES = 6, 10
+"""Of a climber: how often its steps are halved, and the most steps of one size."""
+CONFIDENCE = 1.0
+"""The point of the lowest mean less so many standard deviations is next (lower confidence bound)."""
+_NEIGHBOUR = 1.5
+"""No nearer than so many grid steps, in every coordinate, to a trial under way."""
+PRUNED_DOUBT = 3.0
+"""By how much the slopes of a trial that was ended early are less certain."""
+_SAME = 1e-6
+
+Bound = Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialEvidence:
+    """What one trial told."""
+
+    params: Mapping[str, Scalar]
+    error: float | None
+    """None for a trial that was pruned: its last value is not comparable."""
+    gradient: Mapping[str, float] = field(default_factory=dict)
+    doubt: float = 1.0
+    """By how much its slopes are less certain than those of a trial that ran to its end."""
+
+
+def propose_point(
+    space: Mapping[str, Distribution],
+    evidence: Sequence[TrialEvidence],
+    running: Sequence[Mapping[str, Scalar]],
+    *,
+    direction: Direction,
+    seed: int,
+) -> dict[str, Scalar] | None:
+    """Where the error is likely lowest (``maximize``: highest), or could be; None without an error to go by.
+
+    ``running`` are points whose trials have not ended; neither they nor their neighbours are proposed. The model takes
+    them to come out as it predicts, so that several proposals in a row spread over what is uncertain (the "kriging
+    believer" of Ginsbourger, Le Riche and Carraro, 2010).
+    """
+    if not any(trial.error is not None for trial in evidence):
+        return None
+    cube = UnitCube(space)
+    if cube.size == 0:
+        return cube.decode_point(np.empty(0))
+    model, seen = fit_model(cube, evidence, direction)
+    under_way = [cube.encode_point(point) for point in running]
+    if under_way:
+        model = _believe(model, seen, under_way)
+    taken = np.stack([*(cube.encode_point(trial.params) for trial in evidence), *under_way])
+    return cube.decode_point(_lowest_bound(cube, model, seen, taken, under_way, np.random.default_rng(seed)))
+
+
+def fit_model(
+    cube: UnitCube, evidence: Sequence[TrialEvidence], direction: Direction
+) -> tuple[GaussianProcess, Observations]:
+    """The model of the error, to be minimised, and what it was made from: the best trials where there are many."""
+    sign = 1.0 if direction == "minimize" else -1.0
+    per_trial = 1 + max((len(trial.gradient) for trial in evidence), default=0)
+    ranked = sorted(evidence, key=lambda trial: np.inf if trial.error is None else sign * trial.error)
+    chosen = ranked[: max(_MOST_NUMBERS // per_trial, 10)]
+    observations = Observations(
+        points=np.stack([cube.encode_point(trial.params) for trial in chosen]),
+        values=np.array([np.nan if trial.error is None else sign * trial.error for trial in chosen]),
+        slopes=sign * np.stack([cube.encode_gradient(trial.params, trial.gradient) for trial in chosen]),
+        doubt=np.array([trial.doubt for trial in chosen]),
+    )
+    return GaussianProcess(observations), observations
+
+
+def _believe(model: GaussianProcess, seen: Observations, under_way: Sequence[Floats]) -> GaussianProcess:
+    """The model as if the trials under way had come out as it predicts."""
+    points = np.stack(under_way)
+    means, _ = model.predict_values(points)
+    return GaussianProcess(
+        Observations(
+            points=np.concatenate([seen.points, points]),
+            values=np.concatenate([seen.values, means]),
+            slopes=np.concatenate([seen.slopes, np.full(points.shape, np.nan)]),
+            doubt=np.concatenate([seen.doubt, np.ones(len(points))]),
+        ),
+        like=model,
+    )
+
+
+def _lowest_bound(
+    cube: UnitCube,
+    model: GaussianProcess,
+    seen: Observations,
+    taken: Floats,
+    under_way: Sequence[Floats],
+    rng: np.random.Generator,
+) -> Floats:
+    def bound(points: Floats) -> Floats:
+        mean, deviation = model.predict_values(points)
+        bounds = mean - CONFIDENCE * deviation
+        bounds[_is_near(points, taken, np.full(cube.size, _SAME))] = np.inf
+        # Where there is no grid, trials that are nearer than a twentieth of a length scale tell the same.
+        reach = np.maximum(np.where(cube.steps > 0, _NEIGHBOUR * cube.steps, 0.05 * model.lengths), _SAME)
+        if under_way:
+            bounds[_is_near(points, np.stack(under_way), reach)] = np.inf
+        return bounds
+
+    listed = cube.list_points(_LISTED)
+    if listed is not None:
+        return np.asarray(listed[int(np.argmin(bound(listed)))])
+    drawn = _draw_points(cube, model, seen, rng)
+    bounds = bound(drawn)
+    climbers = drawn[np.argsort(bounds, kind="stable")[:_CLIMBERS]]
+    return min((_climb(cube, climber, bound, 0.3 * model.lengths) for climber in climbers), key=lambda end: end[0])[1]
+
+
+def _is_near(points: Floats, others: Floats, reach: Floats) -> NDArray[np.bool_]:
+    """Whether each of ``points`` (m, d) is within ``reach`` (d,) of one of ``others`` (n, d) in every coordinate."""
+    near = np.zeros(len(points), dtype=bool)
+    for other in others:
+        near |= (np.abs(points - other) <= reach).all(1)
+    return near
+
+
+def _draw_points(cube: UnitCube, model: GaussianProcess, seen: Observations, rng: np.random.Generator) -> Floats:
+    """Points in the whole space, and around the best trials at several distances."""
+    anywhere = rng.random((_DRAWN, cube.size))
+    best = seen.points[np.argsort(np.where(np.isfinite(seen.values), seen.values, np.inf), kind="stable")[:5]]
+    centres = best[rng.integers(len(best), size=_DRAWN)]
+    reaches = rng.choice(_REACHES, size=(_DRAWN, 1)) * model.lengths
+    return cube.snap_points(np.concatenate([anywhere, centres + reaches * rng.normal(size=centres.shape)]))
+
+
+def _climb(cube: UnitCube, point: Floats, bound: Bound, reach: Floats) -> tuple[float, Floats]:
+    """The lowest bound that single steps along the numbers' coordinates lead to, ``reach`` (d,) wide and then less."""
+    value = float(bound(point[None])[0])
+    numbers = [place for place in map(cube.place_of, cube.space) if place is not None]
+    signed = np.concatenate([np.eye(cube.size)[numbers], -np.eye(cube.size)[numbers]])
+    for halving in range(_HALVINGS):
+        steps = np.maximum(reach / 2**halving, cube.steps)
+        for _ in range(_MOVES):
+            moves = cube.snap_points(point + signed * steps)
+            bounds = bound(moves)
+            if bounds.min() >= value:
+                break
+            value, point = float(bounds.min()), moves[int(np.argmin(bounds))]
+    return value, point

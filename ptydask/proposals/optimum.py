@@ -1,0 +1,129 @@
+"""Where the optimum lies between the points that were tried, and how well that is known: a pure decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ptydask.model import Direction, Distribution, TrialRecord, TrialState
+from ptydask.proposals.coordinates import Floats, UnitCube
+from ptydask.proposals.gaussian_process import GaussianProcess, Indices
+from ptydask.proposals.next_point import PRUNED_DOUBT, TrialEvidence, fit_model
+from ptydask.ranking import best_of
+
+_FEWEST = 3
+"""Completed trials with slopes, before anything is said."""
+_CONTINUOUS_STEP = 0.01
+"""Of a range without steps, the share that stands for one."""
+_SETTLED = 0.5
+"""Grid steps that the standard deviation may have at most in a study that is settled."""
+_CURVATURE_STEP = 0.01
+"""Share of a length scale over which the curvature is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Optimum:
+    """Where the model of values and slopes has its optimum, in the parameters that have slopes."""
+
+    center: Mapping[str, float]
+    deviation: Mapping[str, float]
+    """One standard deviation of the center, in the parameter's units: what the model does not know. What the metric
+    itself does not know of the truth is not in it."""
+    trial: int
+    """The best completed trial, at whose other parameters this holds."""
+    is_settled: bool
+    """Whether it is inside of the ranges, known to half a grid step, and a completed trial is that near."""
+
+
+def locate_optimum(
+    records: Sequence[TrialRecord], space: Mapping[str, Distribution], direction: Direction
+) -> Optimum | None:
+    """The optimum near the best completed trial; None with fewer than three trials to go by, or without a minimum.
+
+    The center x is where the model's slope g(x) is zero, found by Newton's method; with the curvature H there, and the
+    covariance S of the slope, the covariance of x is H^-1 S H^-1 (the delta method).
+    """
+    told = [record for record in records if record.gradient and record.error is not None]
+    told = [record for record in told if record.params.keys() >= space.keys()]
+    best = best_of(told, direction)
+    completed = sum(map(_is_complete, told))
+    if best is None or completed < _FEWEST:
+        return None
+    cube = UnitCube(space)
+    names = [name for name in space if name in best.gradient and cube.place_of(name) is not None]
+    if not names:
+        return None
+    model, _ = fit_model(cube, [_read_evidence(record) for record in told], direction)
+    axes = np.array([cube.place_of(name) for name in names], dtype=np.intp)
+    start = cube.encode_point(best.params)
+    end = _find_minimum(model, start, axes)
+    if end is None:
+        return None
+    point, curvature = end
+    _, covariance = model.predict_slopes(point, axes)
+    inverse = np.linalg.inv(curvature)
+    deviations = np.sqrt(np.maximum(np.diag(inverse @ covariance @ inverse), 0.0))
+    steps = np.where(cube.steps[axes] > 0, cube.steps[axes], _CONTINUOUS_STEP)
+    inside = (point[axes] > 0) & (point[axes] < 1)
+    # Whoever opens the results finds a trial there: the grid point nearest to the optimum, or the one next to it where
+    # the optimum lies between the two.
+    completed_points = np.stack([cube.encode_point(record.params) for record in told if _is_complete(record)])
+    near = (np.abs(completed_points - point)[:, axes] <= 0.5 * steps + deviations).all(1).any()
+    params = cube.decode_point(point)
+    units = {name: abs(cube.unit_of(name, params)) for name in names}
+    center = {name: cube.value_at(name, float(point[axis])) for name, axis in zip(names, axes, strict=True)}
+    return Optimum(
+        center=center,
+        deviation={name: float(d) * units[name] for name, d in zip(names, deviations, strict=True)},
+        trial=best.number,
+        is_settled=bool(near and (inside & (deviations <= _SETTLED * steps)).all()),
+    )
+
+
+def _is_complete(record: TrialRecord) -> bool:
+    return record.state is TrialState.COMPLETE
+
+
+def _read_evidence(record: TrialRecord) -> TrialEvidence:
+    if _is_complete(record):
+        return TrialEvidence(record.params, record.error, record.gradient)
+    return TrialEvidence(record.params, None, record.gradient, PRUNED_DOUBT)
+
+
+def _find_minimum(model: GaussianProcess, start: Floats, axes: Indices) -> tuple[Floats, Floats] | None:
+    """Newton's method along ``axes`` (k,), within the unit cube; the point (d,) and the curvature there (k, k).
+
+    None where the curvature is not that of a minimum.
+    """
+    point = start.copy()
+    reach = 0.5 * model.lengths[axes]
+    for _ in range(20):
+        slopes, _ = model.predict_slopes(point, axes)
+        curvature = _curvature_at(model, point, axes)
+        values, vectors = np.linalg.eigh(curvature)
+        if values.min() <= 0:
+            # Along a direction that bends the wrong way, go downhill as if it bent the right way.
+            values = np.maximum(np.abs(values), 1e-6 * np.abs(values).max() + 1e-300)
+        move = -(vectors @ ((vectors.T @ slopes) / values))
+        move *= min(1.0, 1.0 / max(float(np.max(np.abs(move) / reach)), 1e-300))
+        moved = point.copy()
+        moved[axes] = np.clip(point[axes] + move, 0.0, 1.0)
+        if np.max(np.abs(moved - point)) < 1e-6:
+            break
+        point = moved
+    curvature = _curvature_at(model, point, axes)
+    return (point, curvature) if np.linalg.eigvalsh(curvature).min() > 0 else None
+
+
+def _curvature_at(model: GaussianProcess, point: Floats, axes: Indices) -> Floats:
+    """The second derivatives (k, k) of the model's mean, from differences of its slopes."""
+    rows = []
+    for axis in axes:
+        step = np.zeros(len(point))
+        step[axis] = _CURVATURE_STEP * model.lengths[axis]
+        above, below = (model.predict_slopes(point + sign * step, axes)[0] for sign in (1.0, -1.0))
+        rows.append((above - below) / (2 * step[axis]))
+    curvature = np.stack(rows)
+    return np.asarray((curvature + curvature.T) / 2)

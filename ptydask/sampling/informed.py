@@ -1,0 +1,105 @@
+"""The search that goes by the slopes of its trials, as a sampler of Optuna around the file's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as State
+
+from ptydask import proposals
+from ptydask.model import Direction, Distribution, Scalar
+from ptydask.proposals import PastTrial, TrialEvidence
+from ptydask.sampling.distributions import from_optuna_params, to_optuna_params
+from ptydask.sampling.gaussian import after_those_before
+from ptydask.space import ranges
+from ptydask.trial import slopes
+
+
+class InformedSampler(BaseSampler):
+    """Points by :func:`ptydask.proposals.propose_point`, in turns with ``base``.
+
+    Trials that begin together get their points one after the other, in the order of their numbers, so that each knows
+    of those before.
+    """
+
+    def __init__(self, base: BaseSampler, space: Mapping[str, Distribution], *, seed: int) -> None:
+        self.base = base
+        self._space, self._seed = dict(space), seed
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The one of ``base``: the whole point is given all the same."""
+        return self.base.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A whole point by the slopes, or what ``base`` draws where it is its turn, or no trial has ended well."""
+        trials = after_those_before(study, trial, lambda other: other.params.keys() >= self._space.keys())
+        others = [other for other in trials if other.number != trial.number]
+        direction: Direction = "maximize" if study.direction is StudyDirection.MAXIMIZE else "minimize"
+        history = [_read_past(other) for other in others]
+        point = None
+        if proposals.slopes_lead(history, direction):
+            evidence = [told for told in map(self._read_evidence, others) if told is not None]
+            running = [point for point in map(self._read_running, others) if point is not None]
+            point = proposals.propose_point(self._space, evidence, running, direction=direction, seed=self._seed)
+        if point is None:
+            return self.base.sample_relative(study, trial, search_space)
+        trial.user_attrs["origin"] = proposals.SLOPES  # Optuna's own copy of the trial, which nobody reads anew
+        study._storage.set_trial_user_attr(trial._trial_id, "origin", proposals.SLOPES)
+        return to_optuna_params(self._space, point)
+
+    def _read_evidence(self, trial: FrozenTrial) -> TrialEvidence | None:
+        if trial.state not in (State.COMPLETE, State.PRUNED):
+            return None
+        params = self._read_params(trial, trial.params)
+        gradient = slopes.from_attribute(trial.user_attrs)
+        pruned = trial.state is State.PRUNED
+        if params is None or (pruned and not gradient):
+            return None
+        return TrialEvidence(
+            params, None if pruned else trial.value, gradient, proposals.PRUNED_DOUBT if pruned else 1.0
+        )
+
+    def _read_running(self, trial: FrozenTrial) -> dict[str, Scalar] | None:
+        if trial.state not in (State.RUNNING, State.WAITING):
+            return None
+        return self._read_params(trial, {**trial.system_attrs.get("fixed_params", {}), **trial.params})
+
+    def _read_params(self, trial: FrozenTrial, params: Mapping[str, Any]) -> dict[str, Scalar] | None:
+        """The point of a trial; None where it lacks a value, or has one outside of the space."""
+        if not params.keys() >= self._space.keys():
+            return None
+        values = from_optuna_params(self._space, {name: params[name] for name in self._space}, trial.user_attrs)
+        inside = all(ranges.contains(dist, values[name]) for name, dist in self._space.items())
+        return values if inside else None
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """What ``base`` gives."""
+        return self.base.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Passed on."""
+        self.base.before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: State, values: Sequence[float] | None
+    ) -> None:
+        """Passed on."""
+        self.base.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """Passed on."""
+        self.base.reseed_rng()
+
+
+def _read_past(trial: FrozenTrial) -> PastTrial:
+    return PastTrial(trial.user_attrs.get("origin", ""), trial.value if trial.state is State.COMPLETE else None)
