@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,21 +19,13 @@ from ptydask.driver.run_progress import RunProgress
 from ptydask.formatting import uncertain_text
 from ptydask.model import StudyPlan, TrialRecord
 from ptydask.progress.plan_text import plan_lines
+from ptydask.proposals import Optimum
 from ptydask.trial.search_choice import choose_search
 
 Params = Callable[..., Path]
 
 
-@dataclass(frozen=True)
-class Located:
-    """A stand-in for what the model of the trials says."""
-
-    is_settled: bool
-    center: Mapping[str, float]
-    deviation: Mapping[str, float]
-
-
-HERE = Located(True, {"scale": 1.03871, "rotation": -1.5}, {"scale": 0.00123})
+HERE = Optimum({"scale": 1.03871, "rotation": -1.5}, {"scale": 0.00123}, trial=1, is_settled=True)
 
 
 @pytest.fixture
@@ -47,7 +39,7 @@ def settled_after(count: int) -> Any:
     """A stand-in for ``locate_optimum``, and the numbers of the trials that it was asked with."""
     asked: list[list[int]] = []
 
-    def locate(records: Sequence[TrialRecord], plan: StudyPlan) -> Located:
+    def locate(records: Sequence[TrialRecord], _space: Any, _direction: str) -> Optimum:
         asked.append([record.number for record in records])
         return replace(HERE, is_settled=len(records) >= count)
 
@@ -61,7 +53,7 @@ def test_the_slopes_lead_where_a_tuned_parameter_has_some(plan: StudyPlan) -> No
     """In the plan's order; who else has a turn, and how to have it otherwise."""
     choice = choose_search(replace(plan, differentiable=frozenset({"scale"})))
     assert choice.informed
-    why = "slopes of scale lead, RandomSampler gets every 4th trial (--search file: RandomSampler alone)"
+    why = "slopes of scale lead, RandomSampler has a turn now and then (--search file: RandomSampler alone)"
     assert choice.why == why
     assert choose_search(plan).why == why.replace("scale lead", "scale, rotation lead")
 
