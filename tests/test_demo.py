@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -15,9 +16,10 @@ import pytest
 import yaml
 
 from ptydask import demo
-from ptydask.demo import microscope
+from ptydask.demo import geometry, microscope
 from ptydask.demo.microscope import Experiment
-from ptydask.errors import UsageError
+from ptydask.errors import ConfigError, UsageError
+from ptydask.space import tunables
 
 ROOT = Path(__file__).parent.parent
 TRUTH = Experiment()
@@ -126,6 +128,77 @@ def test_the_config_in_the_repository_is_the_demo_s() -> None:
     assert (ROOT / "configs/demo.yaml").read_text() == demo.params_text(Path("demo") / demo.DATA)
 
 
+GEOMETRY = "scale=1.03 asymmetry=0.02 rotation=2 shear=1 C10=120 tilt_y=4 tilt_x=-3 dz=15"
+
+
+def test_a_planted_geometry_is_written_down(tmp_path: Path) -> None:
+    """The data have the truth and its units; the file has nominal values, tunes what was planted and says the truth."""
+    planted = geometry.parse_geometry(GEOMETRY)
+    path = demo.write(tmp_path, planted=planted, slices=2, electrons=20000)
+    with h5py.File(tmp_path / demo.DATA, "r") as file:
+        facts, total = dict(file.attrs), file["patterns"][()].sum((1, 2)).mean()
+    assert total == pytest.approx(20000, rel=0.01)
+    truth = {"scan_scale": 1.03, "scan_asymmetry": 0.02, "scan_rotation": 2, "scan_shear": 1, "defocus": -120}
+    truth |= {"tilt_y": 4, "tilt_x": -3, "slice_thickness": 15, "slices": 2, "dose": 20000}
+    assert {name: facts[name] for name in truth} == truth
+    assert (facts["tilt_y_units"], facts["slice_thickness_units"]) == ("mrad", "angstrom")
+    text = path.read_text()
+    params = yaml.safe_load(text)
+    tuned = params["hypertune_params"]["tune_params"]
+    assert list(tuned) == list(planted)
+    assert all(tuned[name]["kwargs"]["low"] <= planted[name] <= tuned[name]["kwargs"]["high"] for name in planted)
+    assert all(tunables.current_value(params, name) == geometry.RANGES[name].nominal for name in planted)
+    assert (params["init_params"]["obj_Nlayer"], params["constraint_params"]["obj_zblur"]) == (2, {"start_iter": 1})
+    assert "dz = 15 angstrom, 2 slices, 20000 electrons" in geometry.truth_line(text)
+
+
+def test_slices_or_a_dose_alone_keep_the_demos_scan(tmp_path: Path) -> None:
+    """Without a geometry it is the demo's own that is planted."""
+    params = yaml.safe_load(demo.write(tmp_path, slices=2).read_text())
+    assert list(params["hypertune_params"]["tune_params"]) == ["scale", "rotation"]
+    with h5py.File(tmp_path / demo.DATA, "r") as file:
+        assert (file.attrs["scan_scale"], file.attrs["scan_rotation"], file.attrs["slices"]) == (1.04, -1.5, 2)
+
+
+def test_a_params_file_of_another_geometry_is_refused(tmp_path: Path) -> None:
+    """Data that its file does not look for are not written; the same geometry again is."""
+    planted = {"scale": 1.02}
+    path = demo.write(tmp_path, planted=planted)
+    assert demo.write(tmp_path, planted=planted) == path
+    for other in (None, {"scale": 1.04}):
+        with pytest.raises(UsageError, match="of another geometry"):
+            demo.write(tmp_path, planted=other)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("scale=2", "--geometry scale = '2': must be a number from 0.9 to 1.1"),
+        ("tilt_y=x", "--geometry tilt_y = 'x': must be a number from -10 to 10 mrad"),
+        ("shear=nan", "--geometry shear = 'nan': must be a number from -3 to 3 degree"),
+        ("scal=1", "--geometry scal = '1': is nothing that the demo can plant; did you mean 'scale'?"),
+        ("scale", "--geometry = 'scale': must be name=value, one or more, with blanks between them"),
+        ("", "--geometry = '': must be name=value, one or more, with blanks between them"),
+        ("scale=1 scale=1", "--geometry scale = '1': is there twice"),
+    ],
+)
+def test_a_geometry_that_cannot_be_read(text: str, says: str) -> None:
+    """One line: key, value, rule."""
+    with pytest.raises(ConfigError) as raised:
+        geometry.parse_geometry(text)
+    assert str(raised.value) == says
+
+
+def test_numbers_that_no_data_can_have() -> None:
+    """What is planted in the propagation needs slices; slices and electrons have limits."""
+    with pytest.raises(ConfigError, match="--slices = 1: a single layer is never propagated through: dz needs"):
+        geometry.plant({"dz": 9}, 1, None, 1)
+    with pytest.raises(ConfigError, match="--slices = 41: must be a whole number from 1 to 40"):
+        geometry.plant({}, 41, None, 1)
+    with pytest.raises(ConfigError, match="--electrons = 20000000: must be a whole number from 1 to 10000000"):
+        geometry.plant({}, None, 20_000_000, 1)
+
+
 @pytest.fixture
 def ptyrad() -> None:
     pytest.importorskip("ptyrad", reason="needs the extra ptyrad")
@@ -150,6 +223,34 @@ def test_conventions_are_ptyrads() -> None:
     raster = (raster - raster.mean(0)) * TRUTH.scan_step
     turned = raster @ compose_affine_matrix(TRUTH.scan_scale, 0, TRUTH.scan_rotation, 0)
     np.testing.assert_allclose(microscope.scan_positions(TRUTH), turned, atol=1e-12)
+    distorted = replace(TRUTH, scan_scale=1.03, scan_asymmetry=0.02, scan_rotation=2.0, scan_shear=1.0)
+    affine = compose_affine_matrix(1.03, 0.02, 2.0, 1.0)
+    np.testing.assert_allclose(microscope.scan_affine(distorted), affine, atol=1e-12)
+
+
+@pytest.mark.ptyrad
+@pytest.mark.usefixtures("ptyrad")
+def test_the_propagator_is_ptyrads() -> None:
+    """Slice thickness, and order, sign and unit of the tilts, on PtyRAD's grid half a pixel beside the frequencies."""
+    import torch
+    from ptyrad.core.models import PtychoModel
+    from ptyrad.optics.propagator import near_field_evolution
+
+    fine = microscope.FINER * TRUTH.pixels
+    tilted = replace(TRUTH, slices=2, slice_thickness=15.0, tilt_y=4.0, tilt_x=-3.0)
+    k = 2 * np.pi * np.fft.ifftshift((np.arange(fine) - fine // 2 + 0.5) / fine) * microscope.FINER / TRUTH.pixel_size
+    model = SimpleNamespace(
+        tilt_obj=True,
+        change_thickness=False,
+        lr_params={"obj_tilts": 1.0},
+        opt_obj_tilts=torch.tensor([[4.0, -3.0]], dtype=torch.float64),
+        opt_slice_thickness=torch.tensor(15.0, dtype=torch.float64),
+        propagator_grid=torch.from_numpy(np.stack(np.meshgrid(k, k, indexing="ij"))),
+        H=torch.from_numpy(near_field_evolution((fine, fine), 0.42 / microscope.FINER, 15.0, TRUTH.wavelength)),
+        Kz=None,
+    )
+    theirs = PtychoModel.get_propagators(model, None)[0].numpy()
+    np.testing.assert_allclose(microscope.slice_propagator(tilted), theirs, atol=1e-9)
 
 
 @pytest.mark.ptyrad

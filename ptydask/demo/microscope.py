@@ -2,8 +2,9 @@
 
 Axes and signs are PtyRAD's: positions are rows of (y, x); the scan affine multiplies a centred row from
 the right; the phase of the probe is ``exp(-i chi)`` with ``C10 = -defocus``; the beam is at the centre of
-a pattern. The phase of the specimen is evaluated at the exact positions and on a grid twice as fine as the
-reconstruction's, so that the data do not come from the very model that fits them.
+a pattern; a tilt is in PtyRAD's propagator. The phase of the specimen is evaluated at the exact positions
+and on a grid twice as fine as the reconstruction's, so that the data do not come from the very model that
+fits them.
 """
 
 from __future__ import annotations
@@ -42,6 +43,16 @@ class Experiment:
     dose: float = 1.0e6
     """Electrons in a pattern."""
     seed: int = 1
+    scan_asymmetry: float = 0.0
+    scan_shear: float = 0.0
+    """Degrees."""
+    slices: int = 1
+    """Layers of the specimen, one above the other."""
+    slice_thickness: float = 12.0
+    """From one layer to the next."""
+    tilt_y: float = 0.0
+    """Of the specimen, mrad, as ``tilt_x``."""
+    tilt_x: float = 0.0
 
     @property
     def wavelength(self) -> float:
@@ -95,9 +106,31 @@ def scan_positions(experiment: Experiment) -> NDArray[np.float64]:
     """Where the probe truly was: (scan * scan, 2), (y, x) in angstrom around the centre, slow axis first."""
     line = (np.arange(experiment.scan) - (experiment.scan - 1) / 2) * experiment.scan_step
     dial = np.stack([axis.ravel() for axis in np.meshgrid(line, line, indexing="ij")], axis=1)
-    turn = math.radians(experiment.scan_rotation)
+    return np.asarray(dial @ scan_affine(experiment))
+
+
+def scan_affine(experiment: Experiment) -> NDArray[np.float64]:
+    """(2, 2): what turns the dial's positions into the true ones, a product as PtyRAD's ``compose_affine_matrix``."""
+    turn, ratio = math.radians(experiment.scan_rotation), experiment.scan_asymmetry / 2
+    stretch = experiment.scan_scale * np.diag([1 + ratio, 1 - ratio])
     rotation = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
-    return np.asarray(dial @ (experiment.scan_scale * rotation))
+    shear = np.array([[1.0, 0.0], [math.tan(math.radians(experiment.scan_shear)), 1.0]])
+    return np.asarray(stretch @ rotation @ shear)
+
+
+def slice_propagator(experiment: Experiment) -> NDArray[np.complex128]:
+    """What takes a wave's Fourier transform from one layer to the next, (FINER * pixels) squared, zero at the corner.
+
+    The angular spectrum with a tilt, on PtyRAD's grid (``PtychoModel.create_grids``, ``get_propagators``): that grid
+    lies half a pixel beside the frequencies of the transform, which acts as a tilt of its own, of
+    ``-wavelength / (2 * pixels * pixel_size)`` rad along both axes. A tilt planted here is the one that PtyRAD finds.
+    """
+    points, window = FINER * experiment.pixels, experiment.pixels * experiment.pixel_size
+    k = 2 * np.pi * np.fft.ifftshift(np.arange(-points // 2, points // 2) + 0.5) / window
+    ky, kx = k[:, None], k[None, :]
+    along = np.sqrt((2 * np.pi / experiment.wavelength) ** 2 - ky**2 - kx**2)
+    tilt = ky * math.tan(experiment.tilt_y * 1e-3) + kx * math.tan(experiment.tilt_x * 1e-3)
+    return np.asarray(np.exp(1j * experiment.slice_thickness * (along + tilt)))
 
 
 def simulate_patterns(experiment: Experiment) -> NDArray[np.uint16]:
@@ -105,10 +138,15 @@ def simulate_patterns(experiment: Experiment) -> NDArray[np.uint16]:
     rng = np.random.default_rng(experiment.seed)
     centres, probe = scan_positions(experiment), simulate_probe(experiment)
     window = experiment.pixels * experiment.pixel_size
-    specimen = tungsten_diselenide(float(np.abs(centres).max()) + window, rng)
+    half_side = float(np.abs(centres).max()) + window
+    layers = [tungsten_diselenide(half_side, rng) for _ in range(experiment.slices)]
+    propagator = slice_propagator(experiment)
     counts = np.empty((len(centres), experiment.pixels, experiment.pixels), dtype=np.uint16)
     for number, centre in enumerate(centres):
-        exit_wave = probe * np.exp(1j * _specimen_phase(experiment, specimen, centre))
+        exit_wave = probe * np.exp(1j * _specimen_phase(experiment, layers[0], centre))
+        for layer in layers[1:]:
+            exit_wave = np.fft.ifft2(propagator * np.fft.fft2(exit_wave))
+            exit_wave *= np.exp(1j * _specimen_phase(experiment, layer, centre))
         intensity = np.fft.fftshift(np.abs(np.fft.fft2(exit_wave, norm="ortho")) ** 2)
         edge = (FINER - 1) * experiment.pixels // 2
         seen = intensity[edge : edge + experiment.pixels, edge : edge + experiment.pixels]

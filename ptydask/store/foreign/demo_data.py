@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,13 @@ DESCRIPTION = (
     "was scan_scale times as large as scan_step says, turned by scan_rotation degrees (PtyRAD's sign); "
     "defocus is -C10."
 )
+GEOMETRY = (
+    " With scan_asymmetry and scan_shear the scan is PtyRAD's compose_affine_matrix of the four; the specimen is "
+    "a stack of such monolayers, slice_thickness apart, each with its own vacancies, through PtyRAD's propagator "
+    "with tilt_y and tilt_x."
+)
+_PLANTED = ("scan_asymmetry", "scan_shear", "slices", "slice_thickness", "tilt_y", "tilt_x")
+"""Attributes that only data with such a geometry have."""
 _UNITS = {
     "voltage": "kV",
     "convergence": "mrad",
@@ -31,6 +38,10 @@ _UNITS = {
     "defocus": "angstrom",
     "dose": "electrons per pattern",
     "wavelength": "angstrom",
+    "scan_shear": "degree",
+    "slice_thickness": "angstrom",
+    "tilt_y": "mrad",
+    "tilt_x": "mrad",
 }
 
 
@@ -41,12 +52,16 @@ def write(path: Path, experiment: Experiment, patterns: NDArray[np.uint16], posi
     """
 
     def build(file: h5py.File) -> None:
-        file.attrs["description"] = DESCRIPTION
-        facts = asdict(experiment) | {"wavelength": experiment.wavelength}
+        own = {field.name: field.default for field in fields(experiment)}
+        facts = {name: getattr(experiment, name) for name in own} | {"wavelength": experiment.wavelength}
+        if all(facts[name] == own[name] for name in _PLANTED):
+            facts = {name: value for name, value in facts.items() if name not in _PLANTED}
+        file.attrs["description"] = DESCRIPTION + GEOMETRY * ("slices" in facts)
         for name, value in facts.items():
             file.attrs[name] = value
         for name, unit in _UNITS.items():
-            file.attrs[f"{name}_units"] = unit
+            if name in facts:
+                file.attrs[f"{name}_units"] = unit
         counts = file.create_dataset(
             "patterns",
             data=patterns,
