@@ -327,6 +327,20 @@ class TrialRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Optimum:
+    """Where the model of values and slopes has its optimum, in the parameters that have slopes."""
+
+    center: Mapping[str, float]
+    deviation: Mapping[str, float]
+    """One standard deviation of the center, in the parameter's units: what the model does not know. What the metric
+    itself does not know of the truth is not in it."""
+    trial: int
+    """The best completed trial, at whose other parameters this holds."""
+    is_settled: bool
+    """Whether it is inside of the ranges, known to half a grid step, and a completed trial is that near."""
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """Where a worker's trials compute."""
 

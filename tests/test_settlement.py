@@ -12,14 +12,13 @@ import pytest
 import store_cases as cases
 
 import ptydask
-from ptydask import config
+from ptydask import config, proposals
 from ptydask.driver import settlement
 from ptydask.driver.prepare import complete_plan
 from ptydask.driver.run_progress import RunProgress
 from ptydask.formatting import uncertain_text
-from ptydask.model import StudyPlan, TrialRecord
+from ptydask.model import Optimum, StudyPlan, TrialRecord
 from ptydask.progress.plan_text import plan_lines
-from ptydask.proposals import Optimum
 from ptydask.trial.search_choice import choose_search
 
 Params = Callable[..., Path]
@@ -88,7 +87,7 @@ def test_the_plan_says_who_and_why(plan: StudyPlan) -> None:
 def test_settled_is_a_matter_of_the_records(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for, with slopes, and in the order of the trials, however they were recorded."""
     locate, asked = settled_after(2)
-    monkeypatch.setattr(settlement, "locate_optimum", locate)
+    monkeypatch.setattr(proposals, "locate_optimum", locate)
     records = [cases.record(number) for number in (4, 0)]
     until = replace(plan, until_settled=True)
     assert settlement.settled_optimum(records, plan) is None
@@ -101,7 +100,7 @@ def test_settled_is_a_matter_of_the_records(plan: StudyPlan, monkeypatch: pytest
 def test_the_optimum_is_located_once_a_trial(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often the driver asks; and a study that is settled is over."""
     locate, asked = settled_after(2)
-    monkeypatch.setattr(settlement, "locate_optimum", locate)
+    monkeypatch.setattr(proposals, "locate_optimum", locate)
     crew = SimpleNamespace(setup=SimpleNamespace(plan=replace(plan, until_settled=True)))
     store = SimpleNamespace(records={0: cases.record(0)})
     progress = RunProgress(60, crew, store, None, None, None)  # type: ignore[arg-type]
@@ -142,7 +141,7 @@ def test_a_settled_study_ends(
 ) -> None:
     """It says where the optimum is and what it left, and has nothing to do when asked again; else it goes on."""
     locate, _ = settled_after(4)
-    monkeypatch.setattr(settlement, "locate_optimum", locate)
+    monkeypatch.setattr(proposals, "locate_optimum", locate)
     monkeypatch.setattr(settlement, "parameters_with_slopes", lambda _plan: ("scale",))
     params, results = toy_params(n_trials=40, sleep=0.02), tmp_path / "s.h5"
     arguments: dict[str, Any] = {"engine": "toy", "cluster": "local", "results": results, "trials": 40}
