@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+    from ptydask.proposals import Optimum
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -177,6 +179,18 @@ class StudyResults:
         if not ranked:
             raise StoreError(f"{self.path.name}: no trial has completed so far ({len(self)} recorded)")
         return self._make_trial(ranked[0])
+
+    def optimum(self) -> Optimum | None:
+        """Where the error has its optimum, between the points that were tried, by a model of values and slopes.
+
+        ``center`` and ``deviation`` (one standard deviation) by parameter, in its units, for those that have slopes, at
+        the other parameters of ``trial``, the best one; ``is_settled``: whether it is inside of the ranges, known to
+        half a grid step, with a completed trial that near. The deviation is what the model does not know, not how far
+        the error's optimum is from the truth. None without slopes, or where fewer than three completed trials have some.
+        """
+        from ptydask.analysis.optimum import locate_study_optimum
+
+        return locate_study_optimum(self.results.records(), self.meta)
 
     def _ranked_numbers(self) -> list[int]:
         error = self._columns["error"]

@@ -28,6 +28,7 @@ KINDS: Mapping[str, str] = {
     "importance": "which parameters decide whether a trial is among the best tenth",
     "slice": "the error over each parameter",
     "contour": "the best error over two parameters, or over every pair of several",
+    "slopes": "trials with slopes over two parameters, an arrow downhill at each, and the model that they make",
     "parallel": "one line a trial across all parameters",
     "timeline": "when which worker was at what",
 }
