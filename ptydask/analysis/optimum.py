@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -103,12 +104,12 @@ class SlopeModel:
 
 def model_slopes(records: Iterable[TrialRecord], meta: StudyMeta) -> SlopeModel | None:
     """The model of a study; None with fewer than :data:`FEWEST` completed trials that have slopes."""
-    told = [record for record in records if record.gradient and record.error is not None]
+    told = [r for r in records if r.gradient and r.error is not None and math.isfinite(r.error)]
     if not told:
         return None
     space = read_space(meta)
     placed = _select_placed(told, space)
-    completed = [record for record in placed if record.state is TrialState.COMPLETE and np.isfinite(record.error)]
+    completed = [record for record in placed if record.state is TrialState.COMPLETE]
     cube = UnitCube(space)
     if len(completed) < FEWEST or not any(cube.place_of(name) is not None for name in completed[0].gradient):
         return None

@@ -186,7 +186,7 @@ class StudyResults:
         ``center`` and ``deviation`` (one standard deviation) by parameter, in its units, for those that have slopes, at
         the other parameters of ``trial``, the best one; ``is_settled``: whether it is inside of the ranges, known to
         half a grid step, with a completed trial that near. The deviation is what the model does not know, not how far
-        the error's optimum is from the truth. None without slopes, or where fewer than three completed trials have some.
+        the error's optimum is from the truth. None where fewer than three completed trials have slopes.
         """
         from ptydask.analysis.optimum import locate_study_optimum
 

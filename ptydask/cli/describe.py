@@ -61,9 +61,7 @@ def trial_location(results: Results, number: int) -> str:
     return f"{results.path}:/{study}/{layout.TRIALS}/{names.trial_name(number)}"
 
 
-def best_text(
-    results: Results, record: TrialRecord, own: TrialRecord | None, optimum: Optimum | None = None
-) -> str:
+def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, optimum: Optimum | None = None) -> str:
     """One of the best trials: error, gain, parameters beside the optimum and the file's own, metrics, its image."""
     meta = results.meta
     lines = [_headline(record, meta.metric)]

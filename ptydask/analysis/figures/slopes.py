@@ -24,9 +24,7 @@ from ptydask.analysis.optimum import (
     optimum_texts,
     slope_importances,
 )
-from ptydask.model import NEAR_VALUES, OWN_VALUES, TrialRecord, TrialState
-from ptydask.proposals import SLOPES
-from ptydask.proposals.turns import SAMPLER
+from ptydask.model import BY_SAMPLER, BY_SLOPES, NEAR_VALUES, OWN_VALUES, TrialRecord, TrialState
 
 Floats = NDArray[np.float64]
 
@@ -41,8 +39,8 @@ _MOST = 300
 _MARKERS: Mapping[str, tuple[str, str]] = {
     OWN_VALUES: ("s", "the file's values"),
     NEAR_VALUES: ("s", "near the file's"),
-    SLOPES: ("o", "by the slopes"),
-    SAMPLER: ("^", "by the sampler"),
+    BY_SLOPES: ("o", "by the slopes"),
+    BY_SAMPLER: ("^", "by the sampler"),
 }
 """Who chose the points."""
 _OTHER = ("D", "others")
@@ -98,7 +96,8 @@ def _remarks(data: StudyData, model: SlopeModel, names: Sequence[str]) -> list[s
     optimum = []
     if model.optimum is not None:
         texts = optimum_texts(model.optimum, data.meta)
-        optimum = [f"optimum by the model: {', '.join(f'{name} {text}' for name, text in texts.items())}"]
+        values = ", ".join(f"{name} {text}" for name, text in texts.items()).replace("+-", "\N{PLUS-MINUS SIGN}")
+        optimum = [f"optimum by the model: {values}"]
     omitted = len(names) - 2
     left_out = len(model.records) - _MOST
     return [
@@ -118,8 +117,8 @@ def _draw_map(
 ) -> Figure:
     figure = style.new_figure(6.4, 4.8, title)
     axes = figure.add_subplot()
-    for parameter, of in zip(pair, ("x", "y"), strict=True):
-        scales.parameter_axis(axes, parameter, of="x" if of == "x" else "y")
+    scales.parameter_axis(axes, pair[0])
+    scales.parameter_axis(axes, pair[1], of="y")
     axes.grid(visible=False)
     norm, cmap = _draw_surface(axes, data, model, pair)
     sign = 1.0 if data.meta.direction == "minimize" else -1.0
@@ -144,12 +143,11 @@ def _draw_surface(
     mean, _ = _predict(data, model, {pair[0].name: columns.ravel(), pair[1].name: rows.ravel()})
     surface = mean.reshape(_FINE, _FINE)
     x, y = ([model.cube.value_at(parameter.name, float(share)) for share in shares] for parameter in pair)
-    completed = [record.error for record in model.records if record.state is TrialState.COMPLETE and record.error]
-    limits = scales.robust_limits([*completed, *mean.tolist()], data.meta.direction)
-    ends = limits.clipped(np.array([*completed, mean.min(), mean.max()]))
+    limits = scales.robust_limits([*_completed_errors(model), *mean.tolist()], data.meta.direction)
+    ends = limits.clipped(np.array([*_completed_errors(model), mean.min(), mean.max()]))
     norm = Normalize(ends.min(), ends.max()) if np.ptp(ends) else Normalize(ends[0] - 0.5, ends[0] + 0.5)
     cmap = "viridis" if data.meta.direction == "minimize" else "viridis_r"
-    levels = MaxNLocator(16).tick_values(norm.vmin, norm.vmax)
+    levels = MaxNLocator(16).tick_values(norm.vmin or 0.0, norm.vmax or 0.0)
     axes.contourf(x, y, surface, levels=levels, norm=norm, cmap=cmap, extend="both", alpha=0.6, zorder=0)
     axes.contour(x, y, surface, levels=levels, colors="white", linewidths=0.6, zorder=0.5)
     return norm, cmap
@@ -169,7 +167,13 @@ def _draw_arrows(
     for foot, vector, size in zip(feet, downhill, sizes, strict=True):
         if size > 0:
             tip = foot + vector / size * np.clip(_LONGEST * size / steep, _SHORTEST, _LONGEST)
-            look = {"arrowstyle": "-|>", "mutation_scale": 8, "shrinkA": 0, "shrinkB": 0, "linewidth": 1.0}
+            look: dict[str, Any] = {
+                "arrowstyle": "-|>",
+                "mutation_scale": 8,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "linewidth": 1.0,
+            }
             axes.add_patch(FancyArrowPatch(foot, tip, transform=axes.transAxes, color=style.INK, zorder=3, **look))
 
 
@@ -180,7 +184,7 @@ def _draw_optimum(axes: Axes, model: SlopeModel, pair: Sequence[scales.Parameter
         return
     x, y = (optimum.center[parameter.name] for parameter in pair)
     bars = [0.0 if is_at_edge(p.name, optimum, model.cube.space) else optimum.deviation[p.name] for p in pair]
-    look = {"color": style.VERMILION, "linewidth": 1.6, "capsize": 3, "zorder": 7}
+    look: dict[str, Any] = {"color": style.VERMILION, "linewidth": 1.6, "capsize": 3, "zorder": 7}
     axes.errorbar([x], [y], xerr=bars[:1], yerr=bars[1:], marker="+", markersize=11, label="optimum", **look)
 
 
@@ -194,8 +198,7 @@ def _draw_curve(data: StudyData, model: SlopeModel, parameter: scales.ParameterS
     shares = np.linspace(0.0, 1.0, 4 * _FINE)
     mean, deviation = _predict(data, model, {parameter.name: shares})
     places = [model.cube.value_at(parameter.name, float(share)) for share in shares]
-    completed = [record.error for record in model.records if record.state is TrialState.COMPLETE and record.error]
-    limits = scales.robust_limits([*completed, *mean.tolist()], data.meta.direction)
+    limits = scales.robust_limits([*_completed_errors(model), *mean.tolist()], data.meta.direction)
     scales.parameter_axis(axes, parameter)
     scales.error_axis(axes, limits, data.meta)
     axes.fill_between(places, mean - deviation, mean + deviation, color=style.SKY, alpha=0.35, linewidth=0)
@@ -248,6 +251,10 @@ def _errors_of(records: Sequence[TrialRecord]) -> Floats:
     return np.array([np.nan if record.error is None else record.error for record in records])
 
 
+def _completed_errors(model: SlopeModel) -> list[float]:
+    return _errors_of([record for record in model.records if record.state is TrialState.COMPLETE]).tolist()
+
+
 def _slopes_of(parameter: scales.ParameterScale, records: Sequence[TrialRecord]) -> Floats:
     """Each trial's slope per length of the parameter's axis; 0 where it has none."""
     slopes = np.array([record.gradient.get(parameter.name, 0.0) for record in records])
@@ -273,10 +280,9 @@ def _draw_trials(
     for marker, label in dict.fromkeys(kinds):
         own = np.array([kind == (marker, label) for kind in kinds])
         axes.scatter([], [], marker=marker, s=34, facecolors=style.PALE, edgecolors=style.INK, label=label)
-        for part in (own & complete, own & ~complete):
+        for part, hollow in ((own & complete, False), (own & ~complete, True)):
             if not part.any():
                 continue
-            hollow = part is not None and not complete[part].any()
             filled = {**look, "c": colours[part]} if colours is not None else dict(look)
             painted = {"facecolors": "white"} if hollow else filled
             style.scatter_points(
