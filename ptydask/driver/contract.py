@@ -6,13 +6,15 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ptydask.errors import PtydaskError
 from ptydask.model import RunSnapshot, StudyMeta, StudyPlan, TrialRecord
-from ptydask.proposals import Optimum
 from ptydask.ranking import best_of, count_states
 from ptydask.trial.reconcile import Failures
+
+if TYPE_CHECKING:
+    from ptydask.proposals import Optimum
 
 GOES_ON = "the same command goes on from here"
 """How a message ends that says why a run stopped early."""
