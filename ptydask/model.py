@@ -111,6 +111,10 @@ OWN_VALUES = "start"
 """Origin of a point, and of its trial, that has the file's own values."""
 NEAR_VALUES = "near start"
 """Origin of one whose values could not all be the file's: the nearest ones that are allowed, or the sampler's."""
+BY_SAMPLER = "sampler"
+"""Origin of one that the file's sampler chose."""
+BY_SLOPES = "slopes"
+"""Origin of one that the slopes of the trials before it chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +311,7 @@ class TrialRecord:
     traceback: str = ""
     attempt: int = 1
     retry_of: int | None = None
-    origin: str = "sampler"
+    origin: str = BY_SAMPLER
     started: str = ""
     """ISO 8601 with time zone."""
     seconds: float = 0.0
