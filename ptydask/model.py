@@ -111,6 +111,10 @@ OWN_VALUES = "start"
 """Origin of a point, and of its trial, that has the file's own values."""
 NEAR_VALUES = "near start"
 """Origin of one whose values could not all be the file's: the nearest ones that are allowed, or the sampler's."""
+BY_SAMPLER = "sampler"
+"""Origin of one that the file's sampler chose."""
+BY_SLOPES = "slopes"
+"""Origin of one that the slopes of the trials before it chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +311,7 @@ class TrialRecord:
     traceback: str = ""
     attempt: int = 1
     retry_of: int | None = None
-    origin: str = "sampler"
+    origin: str = BY_SAMPLER
     started: str = ""
     """ISO 8601 with time zone."""
     seconds: float = 0.0
@@ -324,6 +328,20 @@ class TrialRecord:
             return datetime.fromisoformat(self.started)
         except ValueError:
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class Optimum:
+    """Where the model of values and slopes has its optimum, in the parameters that have slopes."""
+
+    center: Mapping[str, float]
+    deviation: Mapping[str, float]
+    """One standard deviation of the center, in the parameter's units: what the model does not know. What the metric
+    itself does not know of the truth is not in it."""
+    trial: int
+    """The best completed trial, at whose other parameters this holds."""
+    is_settled: bool
+    """Whether it is inside of the ranges, known to half a grid step, and a completed trial is that near."""
 
 
 @dataclass(frozen=True, slots=True)

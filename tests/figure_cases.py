@@ -80,6 +80,32 @@ def of(errors: list[float], *, params: list[dict[str, Scalar]] | None = None, **
     return StudyData(meta(**({"space": {}} | changes)), tuple(records), {})
 
 
+def sloped(count: int = 14, *, more: tuple[str, ...] = (), **changes: Any) -> StudyData:
+    """``count`` trials with slopes in scale and rotation, every fourth pruned, best at scale 1.034, rotation -1.5.
+
+    The error is a quadratic, with ``more`` parameters without slopes that make no difference.
+    """
+    random = np.random.default_rng(count)
+    space = {name: SPACE[name] for name in ("scale", "rotation", *more)}
+    sign = -1.0 if changes.get("direction") == "maximize" else 1.0
+    records = []
+    for number in range(count):
+        scale, rotation = round(0.9 + 0.02 * int(random.integers(11)), 2), float(random.uniform(-4, 4))
+        error = 0.05 + 8 * (scale - 1.034) ** 2 + 0.004 * (rotation + 1.5) ** 2
+        others = {"oplr": 10 ** float(random.uniform(-4, -1)), "optimizer": ("Adam", "SGD", None)[number % 3]}
+        record = TrialRecord(
+            number=number,
+            state=TrialState.PRUNED if number % 4 == 3 else TrialState.COMPLETE,
+            error=sign * error,
+            params={"scale": scale, "rotation": rotation, **{name: others[name] for name in more}},
+            gradient={"scale": sign * 16 * (scale - 1.034), "rotation": sign * 0.008 * (rotation + 1.5)},
+            origin=("slopes", "sampler", "imported")[number % 3] if number else "start",
+            iterations=12.0,
+        )
+        records.append(record)
+    return StudyData(meta(space=space, **changes), tuple(records), {})
+
+
 def in_state(data: StudyData, state: TrialState) -> StudyData:
     """The same trials, all of which ended so."""
     error = None if state is TrialState.FAIL else 0.5

@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
-from figure_cases import BEGIN, ODD_NAMES, in_state, meta, of, study
+from figure_cases import BEGIN, ODD_NAMES, in_state, meta, of, sloped, study
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
 
 from ptydask import cli
 from ptydask.analysis import figures
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import contour, history, importance, slice, style, timeline
+from ptydask.analysis.optimum import slope_importances
 from ptydask.cli import pictures
 from ptydask.errors import MissingDependency, UsageError
 from ptydask.model import TrialState
@@ -177,6 +180,70 @@ def test_timeline_without_begins_says_so() -> None:
     assert "No trial says when it began." in texts(figure)
 
 
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_slopes_are_arrows_to_the_optimum(direction: str) -> None:
+    """Every trial has a mark and an arrow that ends nearer to the optimum; the cross is where that is."""
+    data = sloped(direction=direction)
+    figure = figures.draw("slopes", data, link=link)
+    axes = figure.axes[0]
+    assert points(figure) == len(data.records) + 1
+    arrows = [patch for patch in axes.patches if isinstance(patch, FancyArrowPatch)]
+    assert len(arrows) == len(data.records)
+    names = ["rotation", "scale"] if "rotation" in axes.get_xlabel() else ["scale", "rotation"]
+    to_axes = axes.transScale + axes.transLimits
+    aim = to_axes.transform([{"scale": 1.034, "rotation": -1.5}[name] for name in names])
+    feet = {tuple(to_axes.transform([r.params[name] for name in names]).round(9)) for r in data.records}
+    ends = [np.array(arrow._posA_posB) for arrow in arrows]
+    assert {tuple(foot.round(9)) for foot, _ in ends} == feet
+    assert all(np.linalg.norm(tip - aim) < np.linalg.norm(foot - aim) for foot, tip in ends)
+    cross = next(line for line in axes.lines if line.get_marker() == "+")
+    assert to_axes.transform([cross.get_xdata()[0], cross.get_ydata()[0]]) == pytest.approx(aim, abs=0.01)
+    said = texts(figure).replace("\n", " ")
+    assert all(word in said for word in ("by the slopes", "by the sampler", "hollow: pruned", "others", "optimum"))
+
+
+def test_slopes_over_one_parameter_are_lines_on_a_curve() -> None:
+    """A tangent a trial, and the model's curve, which is lowest at the optimum; other parameters are told."""
+    data = sloped(more=("oplr", "optimizer"))
+    figure = figures.draw("slopes", data, parameters=["scale", "optimizer"], link=link)
+    axes = figure.axes[0]
+    assert len(collections(figure, LineCollection)[0].get_segments()) == len(data.records)
+    curve = next(line for line in axes.lines if line.get_label() == "model")
+    assert curve.get_xdata()[np.argmin(curve.get_ydata())] == pytest.approx(1.034, abs=0.003)
+    assert "with 3 other parameters as at the optimum" in texts(figure).replace("\n", " ")
+
+
+def test_slopes_of_a_parameter_beside_one_without() -> None:
+    """Arrows then go along the one that has them; without any there are words."""
+    data = sloped(more=("oplr", "optimizer"))
+    axes = figures.draw("slopes", data, parameters=["scale", "oplr"]).axes[0]
+    assert axes.get_yscale() == "log"
+    ends = [np.array(patch._posA_posB) for patch in axes.patches if isinstance(patch, FancyArrowPatch)]
+    assert ends
+    assert all(foot[1] == pytest.approx(tip[1]) for foot, tip in ends)
+    assert "None of these parameters" in texts(figures.draw("slopes", data, parameters=["optimizer"]))
+    assert "tune scan affine, tilts or slice thickness" in texts(figures.draw("slopes", study(12))).replace("\n", " ")
+    assert "at least 3 completed trials" in texts(figures.draw("slopes", sloped(2))).replace("\n", " ")
+
+
+def test_importances_by_slopes_stand_beside_the_others() -> None:
+    """Shares of the mean squared slope over the range, over a logarithmic one that of the logarithm."""
+    data = sloped(16, more=("oplr",))
+    squares = {
+        name: np.mean([(r.gradient[name] * width) ** 2 for r in data.records if r.state is TrialState.COMPLETE])
+        for name, width in (("scale", 0.2), ("rotation", 8.0))
+    }
+    shares = slope_importances(data.records, data.meta)
+    assert shares == pytest.approx({name: value / sum(squares.values()) for name, value in squares.items()})
+    bars = figures.draw("importance", data).axes[0].containers
+    assert [len(container) for container in bars] == [3, 2]
+    assert sum(bar.get_width() for bar in bars[1]) == pytest.approx(1)
+    assert [len(container) for container in figures.draw("importance", sloped(8)).axes[0].containers] == [2]
+    rates = [replace(r, gradient={"oplr": 0.5, "scale": 0.0}) for r in data.records]
+    assert slope_importances(rates, data.meta) == {"oplr": 1.0, "scale": 0.0}
+    assert slope_importances(study(12).records, data.meta) == {}
+
+
 def test_importances_of_few_trials_are_words() -> None:
     assert "at least 10 completed trials" in texts(figures.draw("importance", study(8)))
 
@@ -215,6 +282,21 @@ EDGES: dict[str, Callable[[], StudyData]] = {
         [float(i) for i in range(12)],
         params=[{"oplr": 1e-3 * (i - 2), "scale": 1.0 + i} for i in range(12)],
         space=None,
+    ),
+    "slopes": lambda: sloped(),
+    "slopes of other parameters": lambda: StudyData(meta(), sloped().records),
+    "slopes in one place": lambda: StudyData(sloped().meta, (sloped().records[0],) * 6),
+    "slopes of 0": lambda: StudyData(
+        sloped().meta, tuple(replace(r, gradient=dict.fromkeys(r.gradient, 0.0)) for r in sloped().records)
+    ),
+    "slopes and infinite errors": lambda: StudyData(
+        sloped().meta, tuple(replace(r, error=math.inf) if r.number < 4 else r for r in sloped().records)
+    ),
+    "slopes of values that are none": lambda: StudyData(
+        sloped().meta, tuple(replace(r, params={**r.params, "scale": "1"}) for r in sloped().records)
+    ),
+    "slopes of a metric all alike": lambda: StudyData(
+        sloped().meta, tuple(replace(r, error=0.5) for r in sloped().records)
     ),
     "huge values": lambda: of(
         [float(i) for i in range(12)], params=[{"a": 1.7e308 * (-1) ** i, "b": 5e-324 * (i + 1)} for i in range(12)]
@@ -326,8 +408,8 @@ def test_plot_writes_beside_the_results(results: Path, capsys: pytest.CaptureFix
     assert cli.main(["plot", str(results), "--dpi", "40"]) == 0
     written = capsys.readouterr().out.splitlines()
     assert written == [
-        str(results.with_name(f"demo-{kind}.png")) for kind in ALL if kind != "contour"
-    ]  # scale is the same in all
+        str(results.with_name(f"demo-{kind}.png")) for kind in ALL if kind not in ("contour", "slopes")
+    ]  # scale is the same in all, and has no slopes
     assert all(Path(path).stat().st_size > 1000 for path in written)
 
 

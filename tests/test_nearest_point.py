@@ -129,6 +129,7 @@ def test_how_many_points_there_are() -> None:
     assert count_points({}) == 1
     assert count_points({**GRID, "C10": FloatRange(0.0, 1.0)}) is None
     assert count_points({"x": QuantileDistribution("normal", 0.0, 1.0, 1)}) is None
+    assert count_points({"x": QuantileDistribution("log_uniform", 0.0, 709.0, 0.1)}) is None
 
 
 def test_a_grid_too_large_to_list() -> None:

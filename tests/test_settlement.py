@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,28 +12,19 @@ import pytest
 import store_cases as cases
 
 import ptydask
-from ptydask import config
+from ptydask import config, proposals
 from ptydask.driver import settlement
 from ptydask.driver.prepare import complete_plan
 from ptydask.driver.run_progress import RunProgress
 from ptydask.formatting import uncertain_text
-from ptydask.model import StudyPlan, TrialRecord
+from ptydask.model import Optimum, StudyPlan, TrialRecord
 from ptydask.progress.plan_text import plan_lines
 from ptydask.trial.search_choice import choose_search
 
 Params = Callable[..., Path]
 
 
-@dataclass(frozen=True)
-class Located:
-    """A stand-in for what the model of the trials says."""
-
-    is_settled: bool
-    center: Mapping[str, float]
-    deviation: Mapping[str, float]
-
-
-HERE = Located(True, {"scale": 1.03871, "rotation": -1.5}, {"scale": 0.00123})
+HERE = Optimum({"scale": 1.03871, "rotation": -1.5}, {"scale": 0.00123}, trial=1, is_settled=True)
 
 
 @pytest.fixture
@@ -47,7 +38,7 @@ def settled_after(count: int) -> Any:
     """A stand-in for ``locate_optimum``, and the numbers of the trials that it was asked with."""
     asked: list[list[int]] = []
 
-    def locate(records: Sequence[TrialRecord], plan: StudyPlan) -> Located:
+    def locate(records: Sequence[TrialRecord], _space: Any, _direction: str) -> Optimum:
         asked.append([record.number for record in records])
         return replace(HERE, is_settled=len(records) >= count)
 
@@ -61,7 +52,7 @@ def test_the_slopes_lead_where_a_tuned_parameter_has_some(plan: StudyPlan) -> No
     """In the plan's order; who else has a turn, and how to have it otherwise."""
     choice = choose_search(replace(plan, differentiable=frozenset({"scale"})))
     assert choice.informed
-    why = "slopes of scale lead, RandomSampler gets every 4th trial (--search file: RandomSampler alone)"
+    why = "slopes of scale lead, RandomSampler has a turn now and then (--search file: RandomSampler alone)"
     assert choice.why == why
     assert choose_search(plan).why == why.replace("scale lead", "scale, rotation lead")
 
@@ -96,7 +87,7 @@ def test_the_plan_says_who_and_why(plan: StudyPlan) -> None:
 def test_settled_is_a_matter_of_the_records(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for, with slopes, and in the order of the trials, however they were recorded."""
     locate, asked = settled_after(2)
-    monkeypatch.setattr(settlement, "locate_optimum", locate)
+    monkeypatch.setattr(proposals, "locate_optimum", locate)
     records = [cases.record(number) for number in (4, 0)]
     until = replace(plan, until_settled=True)
     assert settlement.settled_optimum(records, plan) is None
@@ -109,7 +100,7 @@ def test_settled_is_a_matter_of_the_records(plan: StudyPlan, monkeypatch: pytest
 def test_the_optimum_is_located_once_a_trial(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often the driver asks; and a study that is settled is over."""
     locate, asked = settled_after(2)
-    monkeypatch.setattr(settlement, "locate_optimum", locate)
+    monkeypatch.setattr(proposals, "locate_optimum", locate)
     crew = SimpleNamespace(setup=SimpleNamespace(plan=replace(plan, until_settled=True)))
     store = SimpleNamespace(records={0: cases.record(0)})
     progress = RunProgress(60, crew, store, None, None, None)  # type: ignore[arg-type]
@@ -150,7 +141,7 @@ def test_a_settled_study_ends(
 ) -> None:
     """It says where the optimum is and what it left, and has nothing to do when asked again; else it goes on."""
     locate, _ = settled_after(4)
-    monkeypatch.setattr(settlement, "locate_optimum", locate)
+    monkeypatch.setattr(proposals, "locate_optimum", locate)
     monkeypatch.setattr(settlement, "parameters_with_slopes", lambda _plan: ("scale",))
     params, results = toy_params(n_trials=40, sleep=0.02), tmp_path / "s.h5"
     arguments: dict[str, Any] = {"engine": "toy", "cluster": "local", "results": results, "trials": 40}

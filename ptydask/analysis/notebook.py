@@ -37,7 +37,19 @@ def study_html(study: StudyResults) -> str:
         f"<small>{escape(meta.direction)} {escape(meta.metric)} · {escape(str(study.path))}</small>"
     )
     best = study.best(1)
-    return f"<div>{head}{_trial_summary(best[0], meta.metric, 'Best trial') if best else ''}</div>"
+    if not best:
+        return f"<div>{head}</div>"
+    return f"<div>{head}{_trial_summary(best[0], meta.metric, 'Best trial', _optimum_notes(study, best[0]))}</div>"
+
+
+def _optimum_notes(study: StudyResults, best: Trial) -> dict[str, str]:
+    """What is said beside the best trial's parameters; nothing where the slopes tell of no optimum, or another's."""
+    from ptydask.analysis.optimum import optimum_texts
+
+    optimum = study.optimum()
+    if optimum is None or optimum.trial != best.number:
+        return {}
+    return {name: f"optimum {text} by the slopes" for name, text in optimum_texts(optimum, study.meta).items()}
 
 
 def trial_html(trial: Trial, metric: str) -> str:
@@ -99,7 +111,7 @@ def _figure_png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _trial_summary(trial: Trial, metric: str, word: str) -> str:
+def _trial_summary(trial: Trial, metric: str, word: str, notes: Mapping[str, str] | None = None) -> str:
     """The image on the left, the numbers on the right; the reason where the trial is damaged."""
     try:
         trial.record  # noqa: B018
@@ -109,7 +121,8 @@ def _trial_summary(trial: Trial, metric: str, word: str) -> str:
     lines = [f"<b>{word} {trial.number}</b> · {trial.state.word}{error}"]
     if trial.message:
         lines.append(f"<code>{escape(trial.message)}</code>")
-    lines.append(_values_table(trial.params, {name: v for name, v in trial.metrics.items() if name != metric}))
+    metrics = {name: value for name, value in trial.metrics.items() if name != metric}
+    lines.append(_values_table(trial.params, metrics, notes or {}))
     numbers = "".join(f"<div>{line}</div>" for line in lines if line)
     style = "display:flex;gap:1em;align-items:flex-start;margin-top:.5em"
     return f'<div style="{style}">{_image_tag(trial, _SIDE)}<div>{numbers}</div></div>'
@@ -138,12 +151,13 @@ def _extent_text(image: Image) -> str:
     return f", {' x '.join(spans)} {image.axis_units}"
 
 
-def _values_table(params: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """Parameters, and below them, paler, what else was measured."""
+def _values_table(params: Mapping[str, Any], metrics: Mapping[str, Any], notes: Mapping[str, str]) -> str:
+    """Parameters, with ``notes`` beside them, and below them, paler, what else was measured."""
     cell = '<td style="text-align:left;padding:0 .8em 0 0">'
     rows = [
-        f'<tr style="opacity:{opacity}">{cell}{escape(name)}</td>{cell}{_number_html(value)}</td></tr>'
-        for values, opacity in ((params, 1), (metrics, 0.6))
+        f'<tr style="opacity:{opacity}">{cell}{escape(name)}</td>{cell}{_number_html(value)}</td>'
+        f"{f'{cell}{escape(beside[name])}</td>' if name in beside else ''}</tr>"
+        for values, opacity, beside in ((params, 1, notes), (metrics, 0.6, {}))
         for name, value in values.items()
     ]
     return f'<table style="margin:0">{"".join(rows)}</table>' if rows else ""

@@ -16,7 +16,7 @@ from ptydask.analysis import dataframe
 from ptydask.analysis.data import StudyData, load_study, search_space
 from ptydask.analysis.trial import Trial
 from ptydask.errors import StoreError, nearest_number
-from ptydask.model import StudyMeta, TrialState, path_beside
+from ptydask.model import Optimum, StudyMeta, TrialState, path_beside
 from ptydask.ranking import count_states
 from ptydask.store import reader
 from ptydask.store.reader import Results, TrialData
@@ -177,6 +177,18 @@ class StudyResults:
         if not ranked:
             raise StoreError(f"{self.path.name}: no trial has completed so far ({len(self)} recorded)")
         return self._make_trial(ranked[0])
+
+    def optimum(self) -> Optimum | None:
+        """Where the error has its optimum, between the points that were tried, by a model of values and slopes.
+
+        ``center`` and ``deviation`` (one standard deviation) by parameter, in its units, for those that have slopes, at
+        the other parameters of ``trial``, the best one; ``is_settled``: whether it is inside of the ranges, known to
+        half a grid step, with a completed trial that near. The deviation is what the model does not know, not how far
+        the error's optimum is from the truth. None where fewer than three completed trials have slopes.
+        """
+        from ptydask.analysis.optimum import locate_study_optimum
+
+        return locate_study_optimum(self.results.records(), self.meta)
 
     def _ranked_numbers(self) -> list[int]:
         error = self._columns["error"]

@@ -18,7 +18,7 @@ from ptydask.formatting import (
     state_text,
     value_text,
 )
-from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, TrialRecord
+from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, Optimum, StudyMeta, TrialRecord
 from ptydask.space import tunables
 from ptydask.store import layout, names
 
@@ -60,14 +60,18 @@ def trial_location(results: Results, number: int) -> str:
     return f"{results.path}:/{study}/{layout.TRIALS}/{names.trial_name(number)}"
 
 
-def best_text(results: Results, record: TrialRecord, own: TrialRecord | None) -> str:
-    """One of the best trials: error, gain, parameters beside the file's own, metrics, its image."""
+def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, optimum: Optimum | None = None) -> str:
+    """One of the best trials: error, gain, parameters beside the optimum and the file's own, metrics, its image."""
     meta = results.meta
     lines = [_headline(record, meta.metric)]
     gain = gain_text(record, own, meta.direction)
     if gain:
         lines.append(f"  {gain}")
-    lines += _aligned_pairs(record.params, _baseline_notes(record, own))
+    optimum_notes, about = _optimum_notes(record, optimum, meta)
+    notes = _baseline_notes(record, own)
+    both = {name: "; ".join(filter(None, (optimum_notes.get(name), notes.get(name)))) for name in record.params}
+    lines += _aligned_pairs(record.params, {name: f"({text})" for name, text in both.items() if text})
+    lines += [f"  {about}"] if about else []
     lines += _aligned_pairs({name: error_text(value) for name, value in record.metrics.items() if name != meta.metric})
     from ptydask.analysis.export import run
 
@@ -87,7 +91,26 @@ def _baseline_notes(record: TrialRecord, own: TrialRecord | None) -> dict[str, s
     if own is None or own.number == record.number:
         return {}
     word = f"trial {own.number}:" if own.origin == NEAR_VALUES else "was"
-    return {name: f"({word} {value_text(value)})" for name, value in own.params.items()}
+    return {name: f"{word} {value_text(value)}" for name, value in own.params.items()}
+
+
+def _optimum_notes(record: TrialRecord, optimum: Optimum | None, meta: StudyMeta) -> tuple[dict[str, str], str]:
+    """Where the optimum is in each parameter that has slopes, and what that means; nothing for another trial's."""
+    if optimum is None or optimum.trial != record.number:
+        return {}, ""
+    from ptydask.analysis.optimum import explain_optimum, optimum_texts
+
+    texts = optimum_texts(optimum, meta)
+    return {name: f"optimum {text} by the slopes" for name, text in texts.items()}, explain_optimum(meta)
+
+
+def optimum_object(record: TrialRecord, optimum: Optimum | None) -> dict[str, Any]:
+    """``optimum`` and its ``deviation`` by parameter, as plain values; empty for a trial that it is not of."""
+    own = optimum is not None and optimum.trial == record.number
+    return {
+        "optimum": dict(optimum.center) if own and optimum is not None else {},
+        "deviation": dict(optimum.deviation) if own and optimum is not None else {},
+    }
 
 
 def with_config(results: Results, record: TrialRecord, description: dict[str, Any]) -> dict[str, Any]:

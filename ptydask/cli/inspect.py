@@ -13,7 +13,7 @@ from ptydask.analysis.gain import baseline_trial
 from ptydask.cli import arguments, formats, status, trial_argument
 from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import StoreError, UsageError, nearest_hint
-from ptydask.model import Direction, TrialRecord, TrialState
+from ptydask.model import Direction, Optimum, TrialRecord, TrialState
 from ptydask.ranking import best_of, gradient_names, in_order, metric_names, parameter_names, ranked
 
 if TYPE_CHECKING:
@@ -62,10 +62,12 @@ _SORT_HELP = (
 )
 _BEST_FORMATS = """\
 formats:
-  table  for a person, with the gain over the file's own values and where the image is
+  table  for a person, with the gain over the file's own values, where the image is, and, where trials have
+         slopes, where the optimum lies between the points that were tried
   yaml   the params file with the best trial's values put in place, ready for 'ptyrad run';
          of a sweep all parameters of its program, tuned or not
-  json   as of 'ptydask ls'; of a sweep with 'config': all parameters, tuned or not
+  json   as of 'ptydask ls', with 'optimum' and its 'deviation'; of a sweep with 'config': all parameters,
+         tuned or not
   csv    as of 'ptydask ls'"""
 _SHOW_FORMATS = """\
 formats:
@@ -118,10 +120,12 @@ def run_best(args: argparse.Namespace) -> int:
     if args.format == "yaml":
         formats.print_text(_params_file(results, chosen[0]))
     elif args.format == "table":
-        own = baseline_trial(records)
-        formats.print_text("\n".join(describe.best_text(results, record, own) for record in chosen))
+        own, optimum = baseline_trial(records), _locate_optimum(results, records)
+        formats.print_text("\n".join(describe.best_text(results, record, own, optimum) for record in chosen))
     elif args.format == "json":
-        objects = [describe.with_config(results, record, formats.trial_object(record)) for record in chosen]
+        optimum = _locate_optimum(results, records)
+        rows = [formats.trial_object(record) | describe.optimum_object(record, optimum) for record in chosen]
+        objects = [describe.with_config(results, record, row) for record, row in zip(chosen, rows, strict=True)]
         formats.print_text(formats.json_text(objects))
     else:
         formats.print_text(formats.trials_csv(chosen))
@@ -246,6 +250,15 @@ def open_results(path: Path) -> Results:
     from ptydask.store import reader
 
     return reader.open(path)
+
+
+def _locate_optimum(results: Results, records: Sequence[TrialRecord]) -> Optimum | None:
+    """Where the optimum is by the slopes; None, and nothing is imported, where no trial has any."""
+    if not any(record.gradient for record in records):
+        return None
+    from ptydask.analysis.optimum import locate_study_optimum
+
+    return locate_study_optimum(records, results.meta)
 
 
 def _params_file(results: Results, record: TrialRecord) -> str:

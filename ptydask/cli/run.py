@@ -119,7 +119,10 @@ def add_parsers(commands: Any) -> None:
 
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "config", type=Path, metavar="CONFIG", help="PtyRAD params file or W&B sweep file: .yaml, .yml, .json or .toml"
+        "config",
+        type=Path,
+        metavar="CONFIG",
+        help="PtyRAD params file, W&B sweep file, or a file that names one (params: FILE): .yaml, .yml, .json or .toml",
     )
     parser.add_argument(
         "--trials",

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ptydask.errors import PtydaskError
-from ptydask.model import RunSnapshot, StudyMeta, StudyPlan, TrialRecord
-from ptydask.proposals import Optimum
+from ptydask.model import Optimum, RunSnapshot, StudyMeta, StudyPlan, TrialRecord
 from ptydask.ranking import best_of, count_states
 from ptydask.trial.reconcile import Failures
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from ptydask import sampling
 from ptydask.driver import provenance
 from ptydask.driver.contract import GOES_ON, RunOutcome, View, snapshot_of_records
 from ptydask.driver.prepare import PreparedRun
@@ -157,8 +158,8 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, record
         view.notice(target_text(outcome.reached, plan))
     elif outcome.settled is not None:
         view.notice(settled_text(outcome.settled, len(records), prepared.options.total))
-    elif outcome.complete and (exhausted := exhausted_text(prepared)):
-        view.notice(exhausted)
+    elif outcome.complete and sampling.count_new_points(plan, records) == 0 and (text := exhausted_text(prepared)):
+        view.notice(text)
     if outcome.snapshot is None:
         subject = (
             "what was recorded is"

@@ -13,8 +13,7 @@ from ptydask.driver import provenance
 from ptydask.driver.contract import RunOptions
 from ptydask.driver.settlement import settled_optimum
 from ptydask.errors import ConfigError, StoreError, UnusableResults
-from ptydask.model import StudyMeta, StudyPlan, TrialRecord, path_beside
-from ptydask.proposals import Optimum
+from ptydask.model import Optimum, StudyMeta, StudyPlan, TrialRecord, path_beside
 from ptydask.ranking import target_met
 from ptydask.store import reader
 from ptydask.trial.search_choice import parameters_with_slopes

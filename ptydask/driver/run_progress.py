@@ -12,8 +12,7 @@ from ptydask.driver.crew import WorkerPool
 from ptydask.driver.optuna_study import OptunaStudy
 from ptydask.driver.settlement import settled_optimum
 from ptydask.errors import StorageError
-from ptydask.model import RunningTrial, RunSnapshot, StudyPlan, TrialRecord, TrialState
-from ptydask.proposals import Optimum
+from ptydask.model import Optimum, RunningTrial, RunSnapshot, StudyPlan, TrialRecord, TrialState
 from ptydask.ranking import best_of, target_met
 from ptydask.storage.mirror import SqliteMirror
 from ptydask.store import Store

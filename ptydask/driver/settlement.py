@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ptydask.formatting import counted, uncertain_text, value_text
-from ptydask.model import StudyPlan, TrialRecord
-from ptydask.proposals import Optimum, locate_optimum
+from ptydask.model import Optimum, StudyPlan, TrialRecord
 from ptydask.trial.search_choice import parameters_with_slopes
 
 
@@ -14,6 +13,8 @@ def settled_optimum(records: Iterable[TrialRecord], plan: StudyPlan) -> Optimum 
     """The optimum, where the study is to end once it is settled, and it is; a function of the records alone."""
     if not plan.until_settled or not parameters_with_slopes(plan):
         return None
+    from ptydask.proposals import locate_optimum  # NumPy comes in with it
+
     # By number: a study that goes on has them in another order, and must come to the same end.
     ordered = sorted(records, key=lambda record: record.number)
     optimum = locate_optimum(ordered, plan.space, plan.direction)

@@ -19,7 +19,7 @@ from ptydask.formatting import (
     state_text,
     value_text,
 )
-from ptydask.model import RunningTrial, RunSnapshot, TrialRecord, TrialState
+from ptydask.model import BY_SLOPES, RunningTrial, RunSnapshot, TrialRecord, TrialState
 
 Span = tuple[str, str]
 """A piece of text and its style in rich's words, empty for plain."""
@@ -70,7 +70,7 @@ def progress_bar(done: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
 
 
 def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str:
-    """A trial that ended, in one line of a log."""
+    """A trial that ended, in one line of a log; with the word ``slopes`` where those chose its point."""
     parts = [f"trial {record.number} {state_text(record)}"]
     if record.state is TrialState.FAIL and record.message:
         parts.append(printable_text(record.message))
@@ -79,6 +79,8 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
         parts.append(f"{error} (best)" if best else error)
     if record.params:
         parts.append(params_text(record.params))
+    if record.origin == BY_SLOPES:
+        parts.append(BY_SLOPES)
     if record.attempt > 1:
         parts.append(f"attempt {record.attempt}")
     return "  ".join([*parts, duration_text(record.seconds), f"{snapshot.recorded}/{snapshot.total}"])
@@ -153,6 +155,7 @@ def _best_lines(snapshot: RunSnapshot, width: int) -> list[Line]:
         return [(("best  none completed yet", "dim"),)]
     words = [f"trial {best.number}", f"{error_text(best.error)}"]
     words += [f"{printable_text(name)}={value_text(value)}" for name, value in best.params.items()]
+    words += [BY_SLOPES] if best.origin == BY_SLOPES else []
     lines = wrap_words(words, max(10, width - 6), "bold green", "  ")
     if len(lines) > 4:
         lines = [*lines[:3], (("...", "dim"),)]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from ptydask.model import Direction, Distribution, TrialRecord, TrialState
+from ptydask.model import Direction, Distribution, Optimum, TrialRecord, TrialState
 from ptydask.proposals.coordinates import Floats, UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess, Indices
 from ptydask.proposals.next_point import PRUNED_DOUBT, TrialEvidence, fit_model
@@ -21,20 +20,6 @@ _SETTLED = 0.5
 """Grid steps that the standard deviation may have at most in a study that is settled."""
 _CURVATURE_STEP = 0.01
 """Share of a length scale over which the curvature is taken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Optimum:
-    """Where the model of values and slopes has its optimum, in the parameters that have slopes."""
-
-    center: Mapping[str, float]
-    deviation: Mapping[str, float]
-    """One standard deviation of the center, in the parameter's units: what the model does not know. What the metric
-    itself does not know of the truth is not in it."""
-    trial: int
-    """The best completed trial, at whose other parameters this holds."""
-    is_settled: bool
-    """Whether it is inside of the ranges, known to half a grid step, and a completed trial is that near."""
 
 
 def locate_optimum(

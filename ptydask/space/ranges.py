@@ -140,8 +140,8 @@ def _first_multiple(dist: QuantileDistribution) -> int:
 
 
 def _grid_multiples(dist: QuantileDistribution) -> range | None:
-    """The multiples of ``q`` that are possible; None where that is no end of values, or none have a grid."""
+    """The multiples of ``q`` that are possible; None where there is no end of them, not even among the floats."""
     if dist.q is None or not quantiles.bounded(dist):
         return None
-    first, last = (round(end / dist.q) for end in quantiles.ends(dist))
-    return range(first, last + 1)
+    first, last = (end / dist.q for end in quantiles.ends(dist))
+    return range(round(first), round(last) + 1) if math.isfinite(first) and math.isfinite(last) else None

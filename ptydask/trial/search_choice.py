@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from ptydask.model import StudyPlan
 
-FILE_TURN = 4
-"""Where the slopes lead, the file's own sampler has every so many-th trial."""
 _NAMED = 4
 """As many parameters are named where none has a slope."""
 
@@ -41,5 +39,6 @@ def choose_search(plan: StudyPlan) -> SearchChoice:
         return SearchChoice(False, f"{plan.metric} has no slopes in {tuned}")
     if plan.search == "file":
         return SearchChoice(False, f"alone, as was asked for; --search auto: slopes of {listed} lead")
-    sampler, turn = plan.sampler.name, f"every {FILE_TURN}th trial"
-    return SearchChoice(True, f"slopes of {listed} lead, {sampler} gets {turn} (--search file: {sampler} alone)")
+    sampler = plan.sampler.name
+    turns = f"{sampler} has a turn now and then (--search file: {sampler} alone)"
+    return SearchChoice(True, f"slopes of {listed} lead, {turns}")

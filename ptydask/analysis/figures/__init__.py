@@ -25,9 +25,10 @@ Link = Callable[[int], str]
 KINDS: Mapping[str, str] = {
     "history": "the error of every trial, and the best so far",
     "curves": "the error at every iteration, pruned trials marked",
-    "importance": "which parameters decide whether a trial is among the best tenth",
+    "importance": "which parameters decide whether a trial is among the best tenth, and those by slopes",
     "slice": "the error over each parameter",
     "contour": "the best error over two parameters, or over every pair of several",
+    "slopes": "trials with slopes over two parameters, an arrow downhill at each, and the model that they make",
     "parallel": "one line a trial across all parameters",
     "timeline": "when which worker was at what",
 }

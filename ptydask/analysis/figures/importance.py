@@ -1,18 +1,20 @@
-"""``importance``: which parameters decide whether a trial is among the best tenth (PED-ANOVA)."""
+"""``importance``: which parameters decide whether a trial is among the best tenth (PED-ANOVA), and by slopes."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ptydask.analysis import sweep
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import scales, style, trials
+from ptydask.analysis.optimum import slope_importances
 from ptydask.analysis.rehydrate import to_optuna_study
 
 FEWEST = 10
@@ -23,6 +25,18 @@ _MOST = 25
 
 def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
+    reason = _lacks_ranks(data)
+    return None if reason is None or _importances_by_slopes(data) else reason
+
+
+def _importances_by_slopes(data: StudyData) -> dict[str, float]:
+    """See :func:`slope_importances`; {} for a single parameter, whose share is all."""
+    shares = slope_importances(data.records, data.meta)
+    return shares if len(shares) > 1 else {}
+
+
+def _lacks_ranks(data: StudyData) -> str | None:
+    """Why the trials' ranks say nothing; None where they do."""
     if reason := trials.nothing_complete(data):
         return reason
     complete = trials.with_error(data)
@@ -36,12 +50,12 @@ def lacks(data: StudyData) -> str | None:
 
 
 def param_importances(data: StudyData) -> dict[str, float]:
-    """Parameter -> its importance, the largest first; they add up to 1. {} where :func:`lacks` says why.
+    """Parameter -> its importance, the largest first; they add up to 1. {} where they are chance.
 
     PED-ANOVA (Watanabe, Bansal, Hutter, IJCAI 2023) asks how the best tenth of the trials is spread differently from
     all of them. It goes by ranks, so that a diverged trial counts as bad and no more than that.
     """
-    if lacks(data):
+    if _lacks_ranks(data):
         return {}
     try:
         study = to_optuna_study(StudyData(data.meta, trials.with_error(data).records))
@@ -56,33 +70,51 @@ def param_importances(data: StudyData) -> dict[str, float]:
 
 
 def draw(data: StudyData, parameters: Sequence[str] | None, _link: Any) -> Figure:
-    """One bar a parameter, the most important on top."""
+    """One bar a parameter, the most important on top; a second one where trials have slopes."""
     metric = style.display_name(data.meta.metric)
     title = f"{trials.study_title(data)} \N{EN DASH} importance of the parameters for {metric}"
     if reason := lacks(data):
         return style.text_figure(title, reason)
     complete = len(trials.with_error(data))
-    importances = {
-        name: share for name, share in param_importances(data).items() if parameters is None or name in parameters
+    kinds = {
+        "PED-ANOVA": (style.BLUE, param_importances(data)),
+        "mean squared slope over the range": (style.ORANGE, _importances_by_slopes(data)),
     }
-    if not importances:
+    bars = {kind: (colour, shares) for kind, (colour, shares) in kinds.items() if shares}
+    named = dict.fromkeys(name for _, shares in bars.values() for name in shares)
+    names = [name for name in named if parameters is None or name in parameters]
+    if not names:
         return style.text_figure(title, "No importances can be told for these parameters.")
-    drawn = list(importances.items())[:_MOST]
-    figure = style.new_figure(6.0, 1.2 + 0.3 * len(drawn), title)
+    drawn = names[:_MOST]
+    figure = style.new_figure(6.0, 1.2 + (0.1 + 0.2 * len(bars)) * len(drawn), title)
     axes = figure.add_subplot()
-    places = np.arange(len(drawn))[::-1]
-    shares = [share for _, share in drawn]
-    axes.barh(places, shares, height=0.62, color=style.BLUE)
-    for place, share in zip(places, shares, strict=True):
-        axes.text(share + 0.012 * max(shares), place, f"{share:.2f}", va="center", fontsize=8)
-    axes.set_yticks(places, [style.display_name(name) for name, _ in drawn])
-    axes.set_xlim(0, 1.12 * max(shares))
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("importance (PED-ANOVA, the shares of all parameters add up to 1)")
-    few = f"{style.format_count(complete, 'completed trial')}: few to rely on" if complete < _FEW else ""
-    omitted = len(importances) - len(drawn)
+    _draw_bars(axes, bars, drawn)
+    ranked = _lacks_ranks(data) is None
+    few = f"{style.format_count(complete, 'completed trial')}: few to rely on" if ranked and complete < _FEW else ""
+    omitted = len(names) - len(drawn)
     style.note(
         figure, [few, f"{style.format_count(omitted, 'parameter')} of less importance not shown" if omitted else ""]
     )
     return figure
+
+
+def _draw_bars(axes: Axes, bars: Mapping[str, tuple[str, Mapping[str, float]]], names: Sequence[str]) -> None:
+    """A group of bars for each of ``names``, the first on top; ``bars``: kind -> colour, shares by parameter."""
+    height = 0.62 / len(bars)
+    widest = max(share for _, shares in bars.values() for share in shares.values())
+    rows = np.arange(len(names))[::-1]
+    for index, (kind, (colour, shares)) in enumerate(bars.items()):
+        # Where a parameter has no share, its place stays empty.
+        own = [(row, shares[name]) for row, name in zip(rows, names, strict=True) if name in shares]
+        places = [row + height * ((len(bars) - 1) / 2 - index) for row, _ in own]
+        axes.barh(places, [share for _, share in own], height=height, color=colour, label=kind)
+        for place, (_, share) in zip(places, own, strict=True):
+            axes.text(share + 0.012 * widest, place, f"{share:.2f}", va="center", fontsize=8)
+    axes.set_yticks(rows, [style.display_name(name) for name in names])
+    axes.set_xlim(0, 1.12 * widest)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    how = next(iter(bars)) if len(bars) == 1 else "either way"
+    axes.set_xlabel(f"importance ({how}; the shares add up to 1)")
+    if len(bars) > 1:
+        style.legend(axes)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from operator import attrgetter
 from typing import Any
 
-from ptydask import sampling
-from ptydask.analysis import sweep
+from ptydask.analysis import optimum, sweep
 from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.gain import baseline_trial, compute_gain
@@ -82,13 +80,24 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
         "devices": sorted({record.device for record in records if record.device}),
         "retried": sum(record.attempt > 1 for record in records),
         "search": _search_settings(meta),
+        "computed": sum(record.iterations or 0.0 for record in records),
+        "optimum": _optimum_lines(study),
         "running": _run_progress(running),
     }
 
 
+def _optimum_lines(study: StudyData) -> dict[str, Any] | None:
+    """``trial`` at whose other parameters it holds, ``values`` by parameter in words, and ``about``: what they mean."""
+    located = optimum.locate_study_optimum(study.records, study.meta)
+    if located is None:
+        return None
+    values = optimum.optimum_texts(located, study.meta)
+    return {"trial": located.trial, "values": values, "about": optimum.explain_optimum(study.meta)}
+
+
 def tuned_parameters(study: StudyData) -> list[dict[str, Any]]:
     """Each parameter: its name, unit, meaning and range, in the order of the study's search space."""
-    space = _search_ranges(study.meta)
+    space = optimum.read_space(study.meta)
     entries = search_space(study.meta)
     tunables = PARAMETERS if study.meta.engine == "ptyrad" else {}
     listed = []
@@ -106,15 +115,6 @@ def tuned_parameters(study: StudyData) -> list[dict[str, Any]]:
             }
         )
     return listed
-
-
-def _search_ranges(meta: StudyMeta) -> dict[str, Distribution]:
-    """What may be tried, as far as the file says it in Optuna's words."""
-    space: dict[str, Distribution] = {}
-    for name, entry in search_space(meta).items():
-        with suppress(KeyError, TypeError, ValueError):
-            space[name] = sampling.from_json(entry)
-    return space
 
 
 def _range_text(dist: Distribution | None, meta: StudyMeta) -> str:

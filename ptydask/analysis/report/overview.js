@@ -54,6 +54,7 @@ function studyFacts() {
     ["Tuned", `${study.metric}, ${study.direction === "minimize" ? "minimised" : "maximised"}, over ${count(study.tuned.length, "parameter")}`],
     ...study.search,
     ["First start to last end", study.wall === null ? "" : duration(study.wall)],
+    ["Iterations computed", study.computed ? valueText(study.computed) : ""],
     ["Time in trials", numbers.length ? duration(study.worked) : ""],
     ["Workers", study.workers ? `${count(study.workers, "worker")}${study.hosts.length ? ` on ${listed(study.hosts)}` : ""}` : ""],
     ["Device", listed(study.devices)],
@@ -73,6 +74,14 @@ function runningBanner() {
     `${count(numbers.length, "trial")}${of} had ended, ${run.under_way} under way${left} (${moment(run.updated || about.made)}). Write the page again for the rest.`);
 }
 
+/** Where the optimum lies between the points, beside the best trial that it belongs to. */
+function optimumText() {
+  const { trial, values, about } = study.optimum ?? {};
+  if (trial !== best || trial === undefined) return null;
+  const said = Object.entries(values).map(([name, text]) => `${name} ${text}`).join(", ");
+  return [el("p", {}, `Optimum by the slopes: ${said}`), el("p", { class: "note" }, about)];
+}
+
 function bestPanel() {
   if (best === null) {
     return el("div", { class: "panel" }, el("h2", {}, "Best trial"), el("p", { class: "empty" },
@@ -81,7 +90,7 @@ function bestPanel() {
   return el("div", { class: "panel" },
     el("h2", {}, "Best: ", link(best)),
     el("p", { class: "figure" }, el("b", {}, errorText(value("error", best))), ` ${study.metric}`),
-    el("p", {}, gainText()), parameterTable([best]), constantTable(),
+    el("p", {}, gainText()), parameterTable([best]), optimumText(), constantTable(),
     metrics.length && !study.images ? pairs(metrics.map((column) => [column.label, errorText(value(column.key, best))]), "Metrics") : null);
 }
 

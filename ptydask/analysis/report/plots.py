@@ -20,6 +20,7 @@ _TITLES = {
     "importance": "Importance of the parameters",
     "slice": "One parameter at a time",
     "contour": "Two parameters at a time",
+    "slopes": "Slopes, and where they lead",
     "parallel": "All parameters of every trial",
     "timeline": "Workers",
 }

@@ -34,6 +34,7 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
     metrics = [name for name in metric_names(records) if name != meta.metric]
     slope_columns = {name: [r.gradient.get(name) for r in records] for name in gradient_names(records)}
     steps_label = "last step" if sweep.is_sweep(meta) else "iterations"
+    last_steps = [_last_step(seen, r.number) for r in records]
     columns = [
         _table_column("rank", "rank", "fact", [ranks.get(r.number) for r in records]),
         _table_column("number", "trial", "fact", [r.number for r in records]),
@@ -46,7 +47,8 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
         *(_table_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records]) for n in metrics),
         *(_table_column(f"gradient.{n}", f"slope in {n}", "fact", values) for n, values in slope_columns.items()),
         _table_column("seconds", "time", "fact", [r.seconds for r in records], "s"),
-        _table_column("steps", steps_label, "fact", [_last_step(seen, r.number) for r in records]),
+        _table_column("steps", steps_label, "fact", last_steps),
+        _table_column("iterations", "iterations computed", "fact", [r.iterations for r in records]),
         _table_column("message", "message", "fact", [r.message or _failure_reason(r) for r in records]),
         _table_column("attempt", "attempt", "fact", [r.attempt for r in records]),
         _table_column("retry_of", "retry of", "fact", [r.retry_of for r in records]),
@@ -61,7 +63,10 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
             column["shown"] = True
         elif key == "attempt":
             column["shown"] = any(value not in (None, 1) for value in values)
-        elif key in ("started", "seed", "job", "origin", "worker", "retry_of") or key.startswith("gradient."):
+        elif key == "iterations":
+            # Over a part of the scan, an iteration counts as that part: else it says what the column before says.
+            column["shown"] = any(value not in (None, step) for value, step in zip(values, last_steps, strict=True))
+        elif key in ("started", "seed", "job", "worker", "retry_of") or key.startswith("gradient."):
             column["shown"] = False
         else:
             # A fact that is the same of all trials says nothing.
