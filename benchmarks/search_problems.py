@@ -108,7 +108,6 @@ def _simulated_by_abtem(name: str, what: str, truth: Mapping[str, float], **more
 
 AFFINE4 = "scale=1.03 asymmetry=0.02 rotation=2 shear=1"
 _OBJECT_RATE = {"state": True, "suggest": "float", "kwargs": {"low": 1e-3, "high": 2e-2, "log": True}}
-_COARSE_TILT = {f"{TUNED}.{name}.kwargs": {"low": -10, "high": 10, "step": 2} for name in ("tilt_y", "tilt_x")}
 
 PROBLEMS: Mapping[str, Problem] = {
     problem.name: problem

@@ -40,8 +40,8 @@ RANGES: Mapping[str, PlantedRange] = {
     "rotation": PlantedRange(-4, 4, 0.5, 0.0, "degree"),
     "shear": PlantedRange(-3, 3, 0.5, 0.0, "degree"),
     "C10": PlantedRange(100, 340, 10, 230.0, "angstrom"),
-    "tilt_y": PlantedRange(-10, 10, 1, 0.0, "mrad"),
-    "tilt_x": PlantedRange(-10, 10, 1, 0.0, "mrad"),
+    "tilt_y": PlantedRange(-10, 10, 2, 0.0, "mrad"),
+    "tilt_x": PlantedRange(-10, 10, 2, 0.0, "mrad"),
     "dz": PlantedRange(4, 24, 1, 12.0, "angstrom"),
 }
 """By PtyRAD's names of them."""
