@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ptydask.model import Direction, Distribution, Scalar
 from ptydask.proposals.coordinates import Floats, UnitCube
@@ -34,6 +35,9 @@ _SAME = 1e-6
 
 Bound = Callable[[Floats], Floats]
 
+ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
+"""The matrices are small: threads would wait for each other, seconds on a busy machine, and differ in the last bit."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrialEvidence:
@@ -47,6 +51,7 @@ class TrialEvidence:
     """By how much its slopes are less certain than those of a trial that ran to its end."""
 
 
+@ONE_THREAD
 def propose_point(
     space: Mapping[str, Distribution],
     evidence: Sequence[TrialEvidence],
@@ -74,6 +79,7 @@ def propose_point(
     return cube.decode_point(_lowest_bound(cube, model, seen, taken, under_way, np.random.default_rng(seed)))
 
 
+@ONE_THREAD
 def fit_model(
     cube: UnitCube, evidence: Sequence[TrialEvidence], direction: Direction
 ) -> tuple[GaussianProcess, Observations]:
