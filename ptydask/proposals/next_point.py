@@ -60,13 +60,13 @@ def propose_point(
     direction: Direction,
     seed: int,
 ) -> dict[str, Scalar] | None:
-    """Where the error is likely lowest (``maximize``: highest), or could be; None without an error to go by.
+    """Where the error is likely lowest (``maximize``: highest), or could be; None without any evidence.
 
     ``running`` are points whose trials have not ended; neither they nor their neighbours are proposed. The model takes
     them to come out as it predicts, so that several proposals in a row spread over what is uncertain (the "kriging
     believer" of Ginsbourger, Le Riche and Carraro, 2010).
     """
-    if not any(trial.error is not None for trial in evidence):
+    if not evidence:
         return None
     cube = UnitCube(space)
     if cube.size == 0:
