@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-LENGTH, ROUGHNESS, ERROR, BIAS = 0.4, 0.02, 0.15, 0.2
-"""Prior medians: length scales in shares of a range; roughness in standard deviations of the values; the error of a
-slope in shares of its own size; bias in root mean squares of the slopes in one parameter."""
+LENGTH, CHOICE_LENGTH, ROUGHNESS, ERROR, BIAS = 0.4, 1.2, 0.02, 0.15, 0.2
+"""Prior medians: length scales in shares of a range, of choices such that they have much in common; roughness in
+standard deviations of the values; the error of a slope in shares of its own size; bias in root mean squares of the
+slopes in one parameter."""
 FLOOR = 0.1
 """Beside its own size, a slope is wrong by the error's share of so much of the root mean square: near the optimum they
 are small and well known, and those of far trials must not drown them."""
@@ -49,6 +50,8 @@ class Observations:
     """(n,)"""
     slopes: Floats
     """(n, d), per unit of each coordinate."""
+    is_choice: NDArray[np.bool_]
+    """(d,), whether a coordinate stands for one of several choices."""
     doubt: Floats
     """(n,), by how much the errors of a trial's slopes are larger than others': 1 for a trial that ran to its end."""
 
@@ -73,7 +76,7 @@ class GaussianProcess:
         self._targets = np.concatenate([known_values, known_slopes]) / self._scale
         self._is_value = np.concatenate([np.ones(len(known_values)), np.zeros(len(known_slopes))])
         self._doubt = observations.doubt[self._rows]
-        self._medians = np.log([*[LENGTH] * points.shape[1], ROUGHNESS, ERROR, BIAS])
+        self._medians = np.log([*np.where(observations.is_choice, CHOICE_LENGTH, LENGTH), ROUGHNESS, ERROR, BIAS])
         self._spreads = np.array([*[_SPREAD_LENGTH] * points.shape[1], *[_SPREAD_NOISE] * 3])
         self._parameters = self._medians
         self._condition(self._fit() if like is None else like._parameters)

@@ -32,6 +32,8 @@ _NEIGHBOUR = 1.5
 PRUNED_DOUBT = 3.0
 """By how much the slopes of a trial that was ended early are less certain."""
 _SAME = 1e-6
+_SAME_LENGTHS = 0.05
+"""Length scales within which trials off any grid are the same."""
 
 Bound = Callable[[Floats], Floats]
 
@@ -92,6 +94,7 @@ def fit_model(
         points=np.stack([cube.encode_point(trial.params) for trial in chosen]),
         values=np.array([np.nan if trial.error is None else sign * trial.error for trial in chosen]),
         slopes=sign * np.stack([cube.encode_gradient(trial.params, trial.gradient) for trial in chosen]),
+        is_choice=cube.is_choice,
         doubt=np.array([trial.doubt for trial in chosen]),
     )
     return GaussianProcess(observations), observations
@@ -106,6 +109,7 @@ def _believe(model: GaussianProcess, seen: Observations, under_way: Sequence[Flo
             points=np.concatenate([seen.points, points]),
             values=np.concatenate([seen.values, means]),
             slopes=np.concatenate([seen.slopes, np.full(points.shape, np.nan)]),
+            is_choice=seen.is_choice,
             doubt=np.concatenate([seen.doubt, np.ones(len(points))]),
         ),
         like=model,
@@ -123,11 +127,11 @@ def _lowest_bound(
     def bound(points: Floats) -> Floats:
         mean, deviation = model.predict_values(points)
         bounds = mean - CONFIDENCE * deviation
-        bounds[_is_near(points, taken, np.full(cube.size, _SAME))] = np.inf
-        # Where there is no grid, trials that are nearer than a twentieth of a length scale tell the same.
-        reach = np.maximum(np.where(cube.steps > 0, _NEIGHBOUR * cube.steps, 0.05 * model.lengths), _SAME)
+        # Where there is no grid, trials that are this near tell the same.
+        same = np.where(cube.steps > 0, 0.0, _SAME_LENGTHS * model.lengths)
+        bounds[_is_near(points, taken, np.maximum(same, _SAME))] = np.inf
         if under_way:
-            bounds[_is_near(points, np.stack(under_way), reach)] = np.inf
+            bounds[_is_near(points, np.stack(under_way), np.maximum(same, _NEIGHBOUR * cube.steps))] = np.inf
         return bounds
 
     listed = cube.list_points(_LISTED)
