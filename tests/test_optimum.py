@@ -18,8 +18,6 @@ from ptydask.analysis.report.collect import collect_page_data
 from ptydask.analysis.report.trial_album import TrialAlbum
 from ptydask.model import BY_SAMPLER, BY_SLOPES, Reason, RunSnapshot, TrialState
 from ptydask.progress import frame
-from ptydask.proposals import SLOPES
-from ptydask.proposals.turns import SAMPLER
 
 DATA = figure_cases.sloped()
 
@@ -130,7 +128,6 @@ def test_the_report_has_it_beside_the_best_trial() -> None:
 
 def test_the_live_view_says_whose_points_they_are() -> None:
     """One word, where the slopes chose them."""
-    assert (BY_SLOPES, BY_SAMPLER) == (SLOPES, SAMPLER)
     by_slopes = cases.record(6, 0.053, params={"scale": 1.04}, origin=BY_SLOPES, seconds=2.1)
     counts = {"complete": 7}
     snapshot = RunSnapshot("s", Path("s.h5"), 14, counts, by_slopes, (), 2, 30.0, None, 12, "loss", "minimize")

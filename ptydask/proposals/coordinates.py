@@ -41,8 +41,11 @@ class UnitCube:
             [self._step(name) for name in self.space for _ in range(*self._places[name].indices(size))]
         )
         """One grid step in each coordinate, (d,); 0 where there is no grid, or it is not evenly spaced."""
-        for name in self.space:
+        self.is_choice = np.zeros(size, dtype=bool)
+        """Whether a coordinate stands for one of several choices, (d,)."""
+        for name, dist in self.space.items():
             self.steps[self._places[name]] = self._step(name)
+            self.is_choice[self._places[name]] = isinstance(dist, Choice | WeightedChoice)
 
     def _step(self, name: str) -> float:
         dist = self.space[name]

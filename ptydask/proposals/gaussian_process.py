@@ -24,9 +24,13 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-LENGTH, ROUGHNESS, ERROR, BIAS = 0.4, 0.02, 0.15, 0.2
-"""Prior medians: length scales in shares of a range, roughness in standard deviations of the values, error and bias in
-root mean squares of the slopes."""
+LENGTH, CHOICE_LENGTH, ROUGHNESS, ERROR, BIAS = 0.4, 1.2, 0.02, 0.15, 0.2
+"""Prior medians: length scales in shares of a range, of choices such that they have much in common; roughness in
+standard deviations of the values; the error of a slope in shares of its own size; bias in root mean squares of the
+slopes in one parameter."""
+FLOOR = 0.1
+"""Beside its own size, a slope is wrong by the error's share of so much of the root mean square: near the optimum they
+are small and well known, and those of far trials must not drown them."""
 _SPREAD_LENGTH, _SPREAD_NOISE = 0.7, 1.0
 """Standard deviations of their natural logarithms."""
 _PSEUDO = 4.0
@@ -46,6 +50,8 @@ class Observations:
     """(n,)"""
     slopes: Floats
     """(n, d), per unit of each coordinate."""
+    is_choice: NDArray[np.bool_]
+    """(d,), whether a coordinate stands for one of several choices."""
     doubt: Floats
     """(n,), by how much the errors of a trial's slopes are larger than others': 1 for a trial that ran to its end."""
 
@@ -70,10 +76,13 @@ class GaussianProcess:
         self._targets = np.concatenate([known_values, known_slopes]) / self._scale
         self._is_value = np.concatenate([np.ones(len(known_values)), np.zeros(len(known_slopes))])
         self._doubt = observations.doubt[self._rows]
-        self._medians = np.log([*[LENGTH] * points.shape[1], ROUGHNESS, ERROR, BIAS])
+        self._medians = np.log([*np.where(observations.is_choice, CHOICE_LENGTH, LENGTH), ROUGHNESS, ERROR, BIAS])
         self._spreads = np.array([*[_SPREAD_LENGTH] * points.shape[1], *[_SPREAD_NOISE] * 3])
         self._parameters = self._medians
         self._condition(self._fit() if like is None else like._parameters)
+        # NumPy knows no triangular systems: one inverse serves all predictions.
+        self._inverse = np.linalg.inv(self._factor)
+        self._weights = self._inverse.T @ self._residuals
 
     # --- hyperparameters ---
 
@@ -113,14 +122,13 @@ class GaussianProcess:
         """
         self._parameters = parameters
         self._factor = np.linalg.cholesky(self._covariance())
-        ones = np.linalg.solve(self._factor, self._is_value)
-        targets = np.linalg.solve(self._factor, self._targets)
+        ones, targets = np.linalg.solve(self._factor, np.stack([self._is_value, self._targets], axis=1)).T
         weight = float(ones @ ones)
         self._mean = float(ones @ targets) / weight if weight > 0 else 0.0
         residuals = targets - self._mean * ones
         count = len(residuals) + _PSEUDO
         self._variance = float(residuals @ residuals + _PSEUDO) / count
-        self._weights = np.linalg.solve(self._factor.T, residuals)
+        self._residuals = residuals
         return -0.5 * count * float(np.log(self._variance)) - float(np.log(np.diag(self._factor)).sum())
 
     @property
@@ -133,7 +141,8 @@ class GaussianProcess:
         roughness, error, bias = np.exp(self._parameters[-3:])
         matrix = self._cross_covariance(self._points, self._valued, self._rows, self._axes)
         sizes = self._sizes[self._axes] / self._scale
-        noise = np.concatenate([np.full(len(self._valued), roughness), error * sizes * self._doubt])
+        errors = error * self._doubt * (np.abs(self._targets[len(self._valued) :]) + FLOOR * sizes)
+        noise = np.concatenate([np.full(len(self._valued), roughness), errors])
         matrix[np.diag_indices_from(matrix)] += noise**2 + _JITTER
         # An offset that all slopes in one parameter share.
         same = self._axes[:, None] == self._axes[None, :]
@@ -166,7 +175,7 @@ class GaussianProcess:
         none = np.empty(0, dtype=np.intp)
         cross = self._cross_covariance(points, np.arange(len(points)), none, none)
         mean = self._scale * (self._mean + cross @ self._weights)
-        solved = np.linalg.solve(self._factor, cross.T)
+        solved = self._inverse @ cross.T
         shares = np.maximum(1.0 - np.einsum("ij,ij->j", solved, solved), 0.0)
         return mean, self._scale * np.sqrt(self._variance * shares)
 
@@ -174,7 +183,7 @@ class GaussianProcess:
         """Mean (k,) and covariance (k, k) of the slopes of the smooth loss at ``point`` (d,) along ``axes`` (k,)."""
         none, rows = np.empty(0, dtype=np.intp), np.zeros(len(axes), dtype=np.intp)
         cross = self._cross_covariance(point[None, :], none, rows, axes)
-        solved = np.linalg.solve(self._factor, cross.T)
+        solved = self._inverse @ cross.T
         prior = np.diag(1.0 / self.lengths[axes] ** 2)
         covariance = self._scale**2 * self._variance * (prior - solved.T @ solved)
         return self._scale * (cross @ self._weights), covariance

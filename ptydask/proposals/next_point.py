@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ptydask.model import Direction, Distribution, Scalar
 from ptydask.proposals.coordinates import Floats, UnitCube
@@ -31,8 +32,13 @@ _NEIGHBOUR = 1.5
 PRUNED_DOUBT = 3.0
 """By how much the slopes of a trial that was ended early are less certain."""
 _SAME = 1e-6
+_SAME_LENGTHS = 0.05
+"""Length scales within which trials off any grid are the same."""
 
 Bound = Callable[[Floats], Floats]
+
+ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
+"""The matrices are small: threads would wait for each other, seconds on a busy machine, and differ in the last bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class TrialEvidence:
     """By how much its slopes are less certain than those of a trial that ran to its end."""
 
 
+@ONE_THREAD
 def propose_point(
     space: Mapping[str, Distribution],
     evidence: Sequence[TrialEvidence],
@@ -55,13 +62,13 @@ def propose_point(
     direction: Direction,
     seed: int,
 ) -> dict[str, Scalar] | None:
-    """Where the error is likely lowest (``maximize``: highest), or could be; None without an error to go by.
+    """Where the error is likely lowest (``maximize``: highest), or could be; None without any evidence.
 
     ``running`` are points whose trials have not ended; neither they nor their neighbours are proposed. The model takes
     them to come out as it predicts, so that several proposals in a row spread over what is uncertain (the "kriging
     believer" of Ginsbourger, Le Riche and Carraro, 2010).
     """
-    if not any(trial.error is not None for trial in evidence):
+    if not evidence:
         return None
     cube = UnitCube(space)
     if cube.size == 0:
@@ -74,6 +81,7 @@ def propose_point(
     return cube.decode_point(_lowest_bound(cube, model, seen, taken, under_way, np.random.default_rng(seed)))
 
 
+@ONE_THREAD
 def fit_model(
     cube: UnitCube, evidence: Sequence[TrialEvidence], direction: Direction
 ) -> tuple[GaussianProcess, Observations]:
@@ -86,6 +94,7 @@ def fit_model(
         points=np.stack([cube.encode_point(trial.params) for trial in chosen]),
         values=np.array([np.nan if trial.error is None else sign * trial.error for trial in chosen]),
         slopes=sign * np.stack([cube.encode_gradient(trial.params, trial.gradient) for trial in chosen]),
+        is_choice=cube.is_choice,
         doubt=np.array([trial.doubt for trial in chosen]),
     )
     return GaussianProcess(observations), observations
@@ -100,6 +109,7 @@ def _believe(model: GaussianProcess, seen: Observations, under_way: Sequence[Flo
             points=np.concatenate([seen.points, points]),
             values=np.concatenate([seen.values, means]),
             slopes=np.concatenate([seen.slopes, np.full(points.shape, np.nan)]),
+            is_choice=seen.is_choice,
             doubt=np.concatenate([seen.doubt, np.ones(len(points))]),
         ),
         like=model,
@@ -117,11 +127,11 @@ def _lowest_bound(
     def bound(points: Floats) -> Floats:
         mean, deviation = model.predict_values(points)
         bounds = mean - CONFIDENCE * deviation
-        bounds[_is_near(points, taken, np.full(cube.size, _SAME))] = np.inf
-        # Where there is no grid, trials that are nearer than a twentieth of a length scale tell the same.
-        reach = np.maximum(np.where(cube.steps > 0, _NEIGHBOUR * cube.steps, 0.05 * model.lengths), _SAME)
+        # Where there is no grid, trials that are this near tell the same.
+        same = np.where(cube.steps > 0, 0.0, _SAME_LENGTHS * model.lengths)
+        bounds[_is_near(points, taken, np.maximum(same, _SAME))] = np.inf
         if under_way:
-            bounds[_is_near(points, np.stack(under_way), reach)] = np.inf
+            bounds[_is_near(points, np.stack(under_way), np.maximum(same, _NEIGHBOUR * cube.steps))] = np.inf
         return bounds
 
     listed = cube.list_points(_LISTED)

@@ -9,7 +9,7 @@ import numpy as np
 from ptydask.model import Direction, Distribution, Optimum, TrialRecord, TrialState
 from ptydask.proposals.coordinates import Floats, UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess, Indices
-from ptydask.proposals.next_point import PRUNED_DOUBT, TrialEvidence, fit_model
+from ptydask.proposals.next_point import ONE_THREAD, PRUNED_DOUBT, TrialEvidence, fit_model
 from ptydask.ranking import best_of
 
 _FEWEST = 3
@@ -22,6 +22,7 @@ _CURVATURE_STEP = 0.01
 """Share of a length scale over which the curvature is taken."""
 
 
+@ONE_THREAD
 def locate_optimum(
     records: Sequence[TrialRecord], space: Mapping[str, Distribution], direction: Direction
 ) -> Optimum | None:

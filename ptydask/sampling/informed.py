@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as State
 
 from ptydask import proposals
-from ptydask.model import Direction, Distribution, Scalar
+from ptydask.model import BY_SLOPES, Direction, Distribution, Scalar
 from ptydask.proposals import PastTrial, TrialEvidence
 from ptydask.sampling.distributions import from_optuna_params, to_optuna_params
 from ptydask.sampling.gaussian import after_those_before
@@ -51,8 +51,8 @@ class InformedSampler(BaseSampler):
             point = proposals.propose_point(self._space, evidence, running, direction=direction, seed=self._seed)
         if point is None:
             return self.base.sample_relative(study, trial, search_space)
-        trial.user_attrs["origin"] = proposals.SLOPES  # Optuna's own copy of the trial, which nobody reads anew
-        study._storage.set_trial_user_attr(trial._trial_id, "origin", proposals.SLOPES)
+        trial.user_attrs["origin"] = BY_SLOPES  # Optuna's own copy of the trial, which nobody reads anew
+        study._storage.set_trial_user_attr(trial._trial_id, "origin", BY_SLOPES)
         return to_optuna_params(self._space, point)
 
     def _read_evidence(self, trial: FrozenTrial) -> TrialEvidence | None:

@@ -1,0 +1,274 @@
+"""Decisions of the gradient-informed search: the model, the next point, whose turn it is, where the optimum lies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from ptydask import proposals, sampling
+from ptydask.model import (
+    BY_SAMPLER,
+    BY_SLOPES,
+    Choice,
+    ComponentSpec,
+    Distribution,
+    FloatRange,
+    IntRange,
+    QuantileDistribution,
+    Scalar,
+    TrialRecord,
+    TrialState,
+)
+from ptydask.proposals import PastTrial, TrialEvidence, locate_optimum, propose_point, slopes_lead
+from ptydask.proposals.coordinates import UnitCube
+from ptydask.proposals.gaussian_process import GaussianProcess, Observations
+from ptydask.trial import slopes
+
+Tell = Callable[[Mapping[str, Scalar]], TrialEvidence]
+
+PLANE = {"scale": FloatRange(0.9, 1.1, 0.02), "rotation": FloatRange(-4.0, 4.0, 0.5)}
+TRUTH = {"scale": 1.04, "rotation": -1.5}
+
+
+def bowl(space: Mapping[str, Distribution], truth: Mapping[str, float], sign: float = 1.0) -> Tell:
+    """1 - exp(-q / 2) of a quadratic q around the truth, whose axes are not those of the parameters; its slopes."""
+    names = list(truth)
+    widths = np.array([0.25 * (space[name].high - space[name].low) for name in names])  # type: ignore[union-attr]
+    mix = np.eye(len(names)) + 0.4 * np.eye(len(names), k=1)
+
+    def tell(params: Mapping[str, Scalar]) -> TrialEvidence:
+        off = mix @ np.array([(float(params[n] or 0) - truth[n]) / w for n, w in zip(names, widths, strict=True)])
+        fall = math.exp(-off @ off / 2)
+        gradient = sign * fall * (mix.T @ off) / widths
+        return TrialEvidence(dict(params), sign * (1 - fall), dict(zip(names, gradient.tolist(), strict=True)))
+
+    return tell
+
+
+def steps_off(space: Mapping[str, Distribution], truth: Mapping[str, float], params: Mapping[str, Scalar]) -> float:
+    return max(abs(float(params[n] or 0) - truth[n]) / (space[n].step or 1) for n in truth)  # type: ignore[union-attr]
+
+
+NUMBER = np.array([False])
+
+
+# --- the model --------------------------------------------------------------------------------------
+
+
+def test_slopes_alone_tell_differences() -> None:
+    """From slopes of sin x at some points the process knows its values elsewhere, but for a constant."""
+    points = np.linspace(0, 1, 7)[:, None]
+    told = Observations(points, np.full(7, np.nan), 2 * np.cos(2 * points), NUMBER, np.ones(7))
+    means, _ = GaussianProcess(told).predict_values(np.array([[0.25], [0.75]]))
+    assert means[1] - means[0] == pytest.approx(math.sin(1.5) - math.sin(0.5), rel=0.15)  # less what may be bias
+
+
+def test_predicted_slopes_are_those_of_predicted_values() -> None:
+    rng = np.random.default_rng(1)
+    points = rng.random((6, 3))
+    told = Observations(points, rng.normal(size=6), rng.normal(size=(6, 3)), np.zeros(3, dtype=bool), np.ones(6))
+    model, at, small = GaussianProcess(told), rng.random(3), 1e-5
+    slopes_there, covariance = model.predict_slopes(at, np.arange(3))
+    above, below = (model.predict_values(at + sign * small * np.eye(3))[0] for sign in (1, -1))
+    np.testing.assert_allclose(slopes_there, (above - below) / (2 * small), rtol=1e-4, atol=1e-6)
+    assert (np.linalg.eigvalsh(covariance) > 0).all()
+
+
+def test_slopes_that_all_lean_one_way_are_not_believed() -> None:
+    """Values say that the minimum is at 0.5, slopes with a constant offset that it is beyond the range."""
+    points = np.linspace(0, 1, 9)[:, None]
+    values = 10 * (points[:, 0] - 0.5) ** 2
+    told = Observations(points, values, 20 * (points - 0.5) - 12.0, NUMBER, np.ones(9))
+    (slope,), _ = GaussianProcess(told).predict_slopes(np.array([0.5]), np.arange(1))
+    assert abs(slope) < 1.5
+
+
+# --- coordinates ------------------------------------------------------------------------------------
+
+MIXED: dict[str, Distribution] = {
+    "scale": FloatRange(0.9, 1.1, 0.02),
+    "rate": FloatRange(1e-4, 1e-1, log=True),
+    "modes": IntRange(1, 6),
+    "optimizer": Choice(("Adam", "SGD", "LBFGS")),
+    "blur": QuantileDistribution("normal", 0.0, 2.0),
+    "kv": FloatRange(80.0, 80.0),
+}
+
+
+def test_points_come_back_from_their_coordinates() -> None:
+    cube = UnitCube(MIXED)
+    point: dict[str, Scalar] = {"scale": 1.04, "rate": 1e-3, "modes": 4, "optimizer": "SGD", "blur": 1.5, "kv": 80.0}
+    back = cube.decode_point(cube.encode_point(point))
+    assert back.keys() == point.keys()
+    assert {name: back[name] for name in ("scale", "modes", "optimizer", "kv")} == {
+        name: point[name] for name in ("scale", "modes", "optimizer", "kv")
+    }
+    assert back["rate"] == pytest.approx(1e-3)
+    assert back["blur"] == pytest.approx(1.5)
+
+
+def test_slopes_are_per_unit_of_the_coordinate() -> None:
+    cube = UnitCube(MIXED)
+    point: dict[str, Scalar] = {"scale": 1.0, "rate": 1e-2, "modes": 4, "optimizer": "SGD", "blur": 0.0, "kv": 80.0}
+    inner = cube.encode_gradient(point, {"scale": 3.0, "rate": 2.0, "kv": 1.0, "optimizer": 1.0, "blur": 1.0})
+    assert inner[cube.place_of("scale")] == pytest.approx(3.0 * 0.2)
+    assert inner[cube.place_of("rate")] == pytest.approx(2.0 * 1e-2 * math.log(1e3))
+    assert inner[cube.place_of("blur")] == pytest.approx(2.0 * math.sqrt(2 * math.pi), rel=1e-3)
+    assert np.isfinite(inner).sum() == 3
+
+
+# --- the next point ---------------------------------------------------------------------------------
+
+SIX: dict[str, Distribution] = {f"p{i}": FloatRange(-1.0, 1.0, 0.1) for i in range(6)}
+SIX_TRUTH = {f"p{i}": value for i, value in enumerate((0.3, -0.4, 0.5, 0.0, -0.2, 0.6))}
+
+
+@pytest.mark.parametrize(
+    ("space", "truth", "most"), [(PLANE, TRUTH, 6), (SIX, SIX_TRUTH, 10)], ids=["two parameters", "six"]
+)
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_truth_in_a_handful_of_trials(
+    space: Mapping[str, Distribution], truth: Mapping[str, float], most: int, direction: Any
+) -> None:
+    tell = bowl(space, truth, 1.0 if direction == "minimize" else -1.0)
+    told = [tell({"scale": 1.0, "rotation": 0.0} if space is PLANE else dict.fromkeys(space, 0.0))]
+    while steps_off(space, truth, told[-1].params) > 1:
+        point = propose_point(space, told, [], direction=direction, seed=len(told))
+        assert point is not None
+        told.append(tell(point))
+        assert len(told) <= most
+
+
+def test_workers_that_ask_together_spread() -> None:
+    """Eight in a row, none of which has ended: no point twice, and no two next to each other."""
+    told = [bowl(PLANE, TRUTH)({"scale": 1.0, "rotation": 0.0})]
+    running: list[dict[str, Scalar]] = []
+    for seed in range(8):
+        point = propose_point(PLANE, told, running, direction="minimize", seed=seed)
+        assert point is not None
+        assert all(steps_off(PLANE, point, other) > 1.01 for other in running)  # type: ignore[arg-type]
+        running.append(point)
+
+
+def test_parameters_without_slopes_are_searched_too() -> None:
+    """A rate and an optimizer that matter as much, of which only values tell."""
+    space = {"scale": MIXED["scale"], "rate": MIXED["rate"], "optimizer": MIXED["optimizer"]}
+    tell = bowl(space, {"scale": 1.04})
+
+    def told_of(point: Mapping[str, Scalar]) -> TrialEvidence:
+        inner, rate = tell(point), math.log10(float(point["rate"] or 1))
+        extra = 0.3 * (rate + 2) ** 2 + (0.0 if point["optimizer"] == "Adam" else 0.5)
+        return TrialEvidence(dict(point), (inner.error or 0) + extra, inner.gradient)
+
+    told = [told_of({"scale": 1.0, "rate": 1e-4, "optimizer": "SGD"})]
+    for seed in range(20):
+        point = propose_point(space, told, [], direction="minimize", seed=seed)
+        assert point is not None
+        told.append(told_of(point))
+    best = min(told, key=lambda trial: trial.error or 0).params
+    assert best["scale"] == pytest.approx(1.04, abs=0.021)
+    assert best["optimizer"] == "Adam"
+    assert 2e-3 < float(best["rate"] or 0) < 5e-2
+
+
+def test_nothing_to_go_by() -> None:
+    assert propose_point(PLANE, [], [{"scale": 1.0, "rotation": 0.0}], direction="minimize", seed=0) is None
+
+
+# --- whose turn it is -------------------------------------------------------------------------------
+
+
+def turns(errors: Mapping[str, float], count: int) -> str:
+    """Who chooses the trials of a study, one letter each, where all of each origin come to the same error."""
+    history, letters = [PastTrial("start", 1.0)], ""
+    for _ in range(count):
+        origin = BY_SLOPES if slopes_lead(history, "minimize") else BY_SAMPLER
+        history.append(PastTrial(origin, errors[origin]))
+        letters += "." if origin == BY_SLOPES else "S"
+    return letters
+
+
+def test_the_sampler_has_its_turns() -> None:
+    """The first eight are the slopes'; then a sampler that is beaten has ever fewer, one that leads every other."""
+    assert turns({BY_SLOPES: 0.1, BY_SAMPLER: 0.5}, 32) == "........S....S....S............."
+    assert turns({BY_SLOPES: 0.5, BY_SAMPLER: 0.1}, 14) == "........S.S.S."
+
+
+# --- where the optimum lies -------------------------------------------------------------------------
+
+
+def records(tell: Tell, points: list[tuple[float, float]]) -> list[TrialRecord]:
+    told = [tell({"scale": scale, "rotation": rotation}) for scale, rotation in points]
+    return [
+        TrialRecord(number, TrialState.COMPLETE, each.error, each.params, gradient=each.gradient)
+        for number, each in enumerate(told)
+    ]
+
+
+AROUND = [(1.0, 0.0), (1.06, -3.0), (1.02, -1.5), (1.04, -1.0), (1.04, -2.0)]
+
+
+def test_the_optimum_between_the_grid_points() -> None:
+    tell = bowl(PLANE, {"scale": 1.034, "rotation": -1.62})
+    optimum = locate_optimum(records(tell, AROUND), PLANE, "minimize")
+    assert optimum is not None
+    assert optimum.center == pytest.approx({"scale": 1.034, "rotation": -1.62}, abs=0.05)
+    for name, true in (("scale", 1.034), ("rotation", -1.62)):
+        assert abs(optimum.center[name] - true) < 4 * optimum.deviation[name]
+
+
+def test_settled_is_a_trial_where_the_optimum_is() -> None:
+    tell = bowl(PLANE, TRUTH)
+    without, with_it = (
+        locate_optimum(records(tell, points), PLANE, "minimize") for points in (AROUND, [*AROUND, (1.04, -1.5)])
+    )
+    assert without is not None
+    assert with_it is not None
+    assert (without.is_settled, with_it.is_settled) == (False, True)
+    assert with_it.trial == 5
+
+
+@pytest.mark.parametrize("truth", [{"scale": 1.2, "rotation": -1.5}, {"scale": 0.7, "rotation": -9.0}])
+def test_an_optimum_beyond_the_range_never_settles(truth: dict[str, float]) -> None:
+    optimum = locate_optimum(records(bowl(PLANE, truth), [*AROUND, (1.1, -1.5), (0.9, -4.0)]), PLANE, "minimize")
+    assert optimum is None or not optimum.is_settled
+
+
+def test_too_little_to_say() -> None:
+    told = records(bowl(PLANE, TRUTH), AROUND)
+    assert locate_optimum(told[:2], PLANE, "minimize") is None
+    assert locate_optimum([], PLANE, "minimize") is None
+    values_only = [TrialRecord(r.number, r.state, r.error, r.params) for r in told]
+    assert locate_optimum(values_only, PLANE, "minimize") is None
+
+
+# --- Optuna -----------------------------------------------------------------------------------------
+
+
+def test_an_optuna_study_that_goes_by_slopes() -> None:
+    """The factory's informed sampler: origins are signed, no point comes twice, the truth is found at once."""
+    tell, spec = bowl(PLANE, TRUTH), ComponentSpec("TPESampler", {"multivariate": True})
+    storage = optuna.storages.InMemoryStorage()
+    optuna.create_study(study_name="s", storage=storage)
+    points, origins = [], []
+    for number in range(24):
+        sampler = sampling.build_sampler(spec, seed=number, space=PLANE, trials=24, informed=True)
+        study = optuna.load_study(study_name="s", storage=storage, sampler=sampler)
+        trial = study.ask()
+        point = sampling.suggest(trial, PLANE, spec)
+        told = tell(point)
+        trial.set_user_attr(slopes.ATTRIBUTE, {"step": 3, "relative_decrease": 0.1, "slopes": dict(told.gradient)})
+        study.tell(trial, told.error)
+        points.append(point)
+        origins.append(trial.user_attrs.get("origin", BY_SAMPLER))
+    assert min(n for n, point in enumerate(points) if steps_off(PLANE, TRUTH, point) <= 1) <= 6
+    assert len({tuple(point.values()) for point in points}) == 24
+    assert origins[0] == BY_SAMPLER  # nothing was known
+    assert set(origins[1:9]) == {BY_SLOPES}
+    assert BY_SAMPLER in origins[9:]
+    assert proposals.PRUNED_DOUBT > 1
