@@ -3,6 +3,7 @@
     python benchmarks/search.py list                                  the problems
     python benchmarks/search.py table demo                            compute a grid, once, into benchmarks/tables
     python benchmarks/search.py replay demo --seeds 40                studies on the table, or on what they ask for
+    python benchmarks/search.py replay demo --anywhere --goal 0       from random points to the very best one
     python benchmarks/search.py replay affine4 --searches optuna,auto --seeds 5 --workers 8
     python benchmarks/search.py live demo --searches file,auto --trials 60
 
@@ -25,7 +26,7 @@ from statistics import median, quantiles
 
 from search_courses import Reconstructions, write_table
 from search_problems import PROBLEMS, Problem
-from search_replay import SEARCHES, Best, Study, replay_study
+from search_replay import SEARCHES, Best, Study, replay_study, start_anywhere
 
 import ptydask
 from ptydask.model import TrialRecord, TrialState
@@ -46,7 +47,8 @@ def main() -> None:
         command.add_argument("--seeds", type=int, default=seeds, metavar="N", help=f"studies of each ({seeds})")
         command.add_argument("--workers", type=int, default=2, metavar="N", help="(2)")
         command.add_argument("--trials", type=int, default=60, metavar="N", help="the study's length (60)")
-        command.add_argument("--most", type=float, default=0, metavar="N", help="iterations to cut a study off at")
+        command.add_argument("--most", type=float, default=0, metavar="N", help="iterations to cut off at (3 lengths)")
+        command.add_argument("--anywhere", action="store_true", help="begin at a random point (replay only)")
         command.add_argument("--goal", type=float, default=None, metavar="X", help="this share above the best known "
                              "loss, instead of the truth: 0 is the very best point of a table")  # fmt: skip
     args = parser.parse_args()
@@ -71,13 +73,14 @@ Results = Iterator[tuple[str, list[tuple[Study, Best | None]], float]]
 def replay_all(problem: Problem, args: argparse.Namespace) -> Results:
     plan = problem.plan()
     source = Reconstructions(problem, plan)
-    most = args.most or 10 * args.trials * problem.iterations
+    most = args.most or 3 * args.trials * problem.iterations
     goal = None if args.goal is None else source.best_loss() * (1 + args.goal)
     for name in args.searches.split(",") if args.searches else SEARCHES:
         began, studies = time.monotonic(), []
         for seed in range(args.seeds):
             options = {"seed": seed, "workers": args.workers, "trials": args.trials, "most": most, "goal": goal}
-            study = replay_study(problem, plan, source, SEARCHES[name], **options)
+            begin = start_anywhere(plan, seed) if args.anywhere else plan
+            study = replay_study(problem, begin, source, SEARCHES[name], **options)
             studies.append((study, study.found(problem, plan) if goal is None else study.reached(goal)))
         yield name, studies, time.monotonic() - began
 

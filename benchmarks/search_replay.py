@@ -21,7 +21,8 @@ from search_courses import Course, Reconstructions
 from search_problems import Problem
 
 from ptydask import sampling
-from ptydask.model import Scalar, StudyPlan, TrialRecord, TrialState
+from ptydask.model import OWN_VALUES, FloatRange, Point, Scalar, StudyPlan, TrialRecord, TrialState
+from ptydask.space import ranges
 from ptydask.trial import slopes
 
 JITTER = 0.05
@@ -107,6 +108,20 @@ class Study:
     def reached(self, loss: float) -> Best | None:
         """The first whose loss is not above ``loss``."""
         return next((best for best in self.improvements if best.loss <= loss), None)
+
+
+def start_anywhere(plan: StudyPlan, seed: int) -> StudyPlan:
+    """The plan as if the file's own values were others, drawn at random."""
+    rng, values = random.Random(f"start {seed}"), dict[str, Scalar]()
+    for name, dist in plan.space.items():
+        grid = ranges.grid(dist)
+        if grid is not None:
+            values[name] = rng.choice(grid)
+        elif isinstance(dist, FloatRange):
+            low, high = (math.log(dist.low), math.log(dist.high)) if dist.log else (dist.low, dist.high)
+            drawn = rng.uniform(low, high)
+            values[name] = math.exp(drawn) if dist.log else drawn
+    return replace(plan, points=(Point(values, OWN_VALUES),))
 
 
 @dataclass(slots=True)
