@@ -21,16 +21,21 @@ import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
+from unittest import mock
 
+import torch
 from search_courses import Course, NoCheckpoint, Reconstructions
 from search_problems import PROBLEMS, Problem
 
 from ptydask import demo, engines
 from ptydask.demo.microscope import Experiment, scan_positions, simulate_patterns
+from ptydask.engines.ptyrad import reconstruction
+from ptydask.engines.ptyrad.geometry_gradient import GeometryGradient
 from ptydask.model import FloatRange, Scalar, Slot, StudyPlan, TrialInput
 from ptydask.store.foreign import demo_data
 from ptydask.trial.slopes import relative_decrease
@@ -68,6 +73,11 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "blur": {"constraint_params.obj_rblur": {"start_iter": 1, "step": 1, "std": 0.4, "kernel_size": 5}},
     "groups": {"recon_params.GROUP_MODE": "fps"},
     "fixed": {"model_params.update_params.probe_pos_shifts": {"start_iter": None, "lr": 0}},
+    "still": {"model_params.update_params.probe_pos_shifts.lr": 1e-30},  # in the graph, and not moved
+    "free": {
+        f"model_params.update_params.{name}": {"start_iter": 1, "lr": 1e-30} for name in ("obj_tilts", "slice_thickness")
+    },
+    "unblurred": {"constraint_params.obj_zblur": {"start_iter": None}},
     "lbfgs": {"model_params.optimizer_params": {"name": "LBFGS", "configs": {"max_iter": 4}}},
     "contrast": {"hypertune_params.error_metric": "contrast"},
 }
@@ -112,14 +122,14 @@ def main() -> None:
     cost.add_argument("problem", choices=[*PROBLEMS, LARGE])
     cost.add_argument("--scan", type=int, default=64, metavar="N", help=f"of {LARGE}: positions along a side (64)")
     cost.add_argument("--variants", default="plain", metavar="A,B")
-    cost.add_argument("--pairs", type=int, default=7, metavar="N", help="trials with and without, in turn (7)")
+    cost.add_argument("--trials", type=int, default=10, metavar="N", help="(10)")
     args = parser.parse_args()
     for variant in args.variants.split(","):
         if args.command == "check":
             print_check(PROBLEMS[args.problem], variant, args)
         else:
             problem = large_problem(args.scan) if args.problem == LARGE else PROBLEMS[args.problem]
-            print_cost(with_variant(problem, variant), variant, args.pairs)
+            print_cost(with_variant(problem, variant), variant, args.trials)
 
 
 def with_variant(problem: Problem, variant: str, **changes: Any) -> Problem:
@@ -209,48 +219,87 @@ def grid_step(plan: StudyPlan, name: str) -> float:
 # --- what slopes cost --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Seconds of processor time of one trial."""
+class Alternating(GeometryGradient):
+    """Listens to the iterations 1, 4, 5, 8, 9, 12 and so on: in every pair from (3, 4) on to one, first or second."""
 
-    iteration: float
-    """The median."""
-    end: float
-    """After the last iteration."""
+    number = 0
+    own = 0.0
+    """Seconds of processor time in its own code during iterations, and how many of them it heard."""
+    heard = 0
+    end = 0.0
+    """Seconds that the end of the last trial took."""
+
+    @contextmanager
+    def listen(self, batches: int, grad_accumulation: int, by_steps: bool) -> Iterator[None]:
+        self.number += 1
+        if self._listens():
+            with super().listen(batches, grad_accumulation, by_steps):
+                yield
+        else:
+            self._sums = {}
+            yield
+
+    def slopes(self) -> dict[str, float]:
+        if not self._listens():
+            return {}
+        began = time.process_time()
+        slopes = super().slopes()
+        Alternating.own += time.process_time() - began
+        Alternating.heard += 1
+        return slopes
+
+    def _adder(self, part: str, weight: float) -> Any:
+        add = super()._adder(part, weight)
+
+        def timed(gradient: torch.Tensor) -> None:
+            began = time.process_time()
+            add(gradient)
+            Alternating.own += time.process_time() - began
+
+        return timed
+
+    def complete(self, recon: Any) -> dict[str, float]:
+        began = time.process_time()
+        slopes = super().complete(recon)
+        Alternating.end = time.process_time() - began
+        return slopes
+
+    def _listens(self) -> bool:
+        return self.number % 4 < 2
 
 
-def print_cost(problem: Problem, variant: str, pairs: int) -> None:
-    """An iteration with slopes against one without, and the pass after the last one, in iterations."""
+def print_cost(problem: Problem, variant: str, trials: int) -> None:
+    """Iterations with slopes beside ones without, pair by pair within trials, and the end of a trial in iterations."""
     plan = problem.plan()
-    plans = {True: plan, False: dataclasses.replace(plan, differentiable=frozenset())}
-    sessions = {slopes: engines.get(plan.engine).open(plans[slopes], Slot(threads=1)) for slopes in plans}
-    ratios, passes, seconds = [], [], []
-    for pair in range(pairs + 1):
-        order = (True, False) if pair % 2 else (False, True)
-        costs = {slopes: time_trial(sessions[slopes], plan) for slopes in order}
-        if pair:  # the first warms up
-            ratios.append(costs[True].iteration / costs[False].iteration)
-            passes.append((costs[True].end - costs[False].end) / costs[False].iteration)
-            seconds.append(costs[False].iteration)
+    session = engines.get(plan.engine).open(plan, Slot(threads=1))
+    ratios, ends, without = [], [], []
+    Alternating.own, Alternating.heard = 0.0, 0
+    for _ in range(trials):
+        marks: list[float] = []
+        with mock.patch.object(reconstruction, "GeometryGradient", Alternating):
+            session.run(TrialInput(0, dict(plan.points[0].params), plan.seed), _noting(marks), NoCheckpoint())
+        seconds = [after - before for before, after in itertools.pairwise(marks)][1:]  # from the third iteration on
+        for index, (first, second) in enumerate(zip(seconds[::2], seconds[1::2], strict=False)):
+            silent, heard = (first, second) if index % 2 == 0 else (second, first)
+            ratios.append(heard / silent)
+            without.append(silent)
+        ends.append(Alternating.end / median(without))
+    own = Alternating.own / max(Alternating.heard, 1) / median(without)
     low, middle, high = (f"{100 * (ratio - 1):+.2f} %" for ratio in quantiles(ratios, n=4))
     print(
-        f"{problem.name}, {variant}: an iteration takes {median(seconds):.3f} s, with slopes {middle} (quartiles {low}"
-        f" to {high}, {pairs} pairs of {plan.iterations} iterations); the end {median(passes):+.2f} iterations",
+        f"{problem.name}, {variant}: an iteration takes {median(without):.3f} s, with slopes {middle} (quartiles {low}"
+        f" to {high}, {len(ratios)} pairs), of it in hooks and sums {100 * own:.3f} %; the end of a trial"
+        f" {median(ends):.2f} iterations",
         flush=True,
     )
 
 
-def time_trial(session: engines.Session, plan: StudyPlan) -> Cost:
-    """One trial at the file's own values."""
-    marks: list[float] = []
-
+def _noting(marks: list[float]) -> engines.Report:
     def report(step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
         marks.append(time.process_time())
         return False
 
-    session.run(TrialInput(0, dict(plan.points[0].params), plan.seed), report, NoCheckpoint())
-    end = time.process_time() - marks[-1]
-    return Cost(median(after - before for before, after in itertools.pairwise(marks)), end)
+    return report
 
 
 def large_problem(scan: int) -> Problem:
@@ -267,7 +316,7 @@ def large_problem(scan: int) -> Problem:
 
     sizes = {"meas_Npix": 128, "pos_N_scan_slow": scan, "pos_N_scan_fast": scan}
     settings = {f"init_params.{key}": size for key, size in sizes.items()}
-    return Problem(f"{LARGE}{scan}", "128 x 128 pixels", {}, 4, write, settings)
+    return Problem(f"{LARGE}{scan}", "128 x 128 pixels", {}, 8, write, settings)
 
 
 if __name__ == "__main__":

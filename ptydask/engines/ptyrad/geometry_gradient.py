@@ -102,9 +102,10 @@ class GeometryGradient:
 
     def _adder(self, part: str, weight: float) -> Any:
         def add(gradient: torch.Tensor) -> None:
-            with torch.no_grad():
-                share = gradient * weight
-                self._sums[part] = self._sums[part] + share if part in self._sums else share
+            if part in self._sums:
+                self._sums[part].add_(gradient, alpha=weight)
+            else:
+                self._sums[part] = gradient * weight  # not the gradient itself, which becomes PtyRAD's
 
         return add
 
