@@ -3,14 +3,14 @@
     python benchmarks/slopes.py check demo                            the file as it is
     python benchmarks/slopes.py check demo --variants slow,fast,sparse
     python benchmarks/slopes.py check affine4 --points half,truth --names scale,rotation --step 0.5
-    python benchmarks/slopes.py cost demo                             an iteration with and without, the last pass
+    python benchmarks/slopes.py cost demo                             an iteration with and without, a trial's end
 
 A point is ``start`` (the file's own values), ``half`` (half-way to the truth) or ``truth``. A difference is taken
 between two whole trials, one grid step (times ``--step``) to either side. The columns: ``fall``, by which share of
 itself the loss fell in the iteration, as a measure of rest; ``ratio``, slope / difference; ``off``, (slope -
 difference) / curvature in grid steps: by how far the slope alone would misplace the optimum, and the better measure
-near it. ``(after)`` marks slopes that a pass after the last iteration took. Trials are kept in the cache: a table is
-printed anew at no cost.
+near it. ``(after)`` marks slopes of one more iteration, where tensors are fixed. Trials are kept in the cache: a table
+is printed anew at no cost.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "fixed": {"model_params.update_params.probe_pos_shifts": {"start_iter": None, "lr": 0}},
     "still": {"model_params.update_params.probe_pos_shifts.lr": 1e-30},  # in the graph, and not moved
     "free": {
-        f"model_params.update_params.{name}": {"start_iter": 1, "lr": 1e-30} for name in ("obj_tilts", "slice_thickness")
+        f"model_params.update_params.{name}": {"start_iter": 1, "lr": 1e-30}
+        for name in ("obj_tilts", "slice_thickness")
     },
     "unblurred": {"constraint_params.obj_zblur": {"start_iter": None}},
     "lbfgs": {"model_params.optimizer_params": {"name": "LBFGS", "configs": {"max_iter": 4}}},
@@ -96,7 +97,7 @@ class Row:
     step: float
     fall: float
     after: bool
-    """The slope was taken by a pass after the last iteration."""
+    """The slope is that of one more iteration."""
 
     @property
     def ratio(self) -> float:
@@ -258,9 +259,9 @@ class Alternating(GeometryGradient):
 
         return timed
 
-    def complete(self, recon: Any) -> dict[str, float]:
+    def complete(self, *arguments: Any) -> dict[str, float]:
         began = time.process_time()
-        slopes = super().complete(recon)
+        slopes = super().complete(*arguments)
         Alternating.end = time.process_time() - began
         return slopes
 
