@@ -82,7 +82,7 @@ class Reconstructions:
             return False
 
         try:
-            output = self._session.run(TrialInput(0, params, self._plan.seed), report, _NoCheckpoint())
+            output = self._session.run(TrialInput(0, params, self._plan.seed), report, NoCheckpoint())
         except ArithmeticError:  # it diverged
             return Course(tuple(losses), {})
         curve = output.curve
@@ -92,7 +92,9 @@ class Reconstructions:
         return Course(tuple(losses), {name: tuple(values) for name, values in slopes.items()})
 
 
-class _NoCheckpoint:
+class NoCheckpoint:
+    """For a trial that nobody interrupts."""
+
     def load(self) -> bytes | None:
         return None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_cases import NEVER, SCAN, SLOT, VARIANTS, assert_same, go_on, params, plan, trial, write_patterns
+from engine_cases import NEVER, SLOT, VARIANTS, assert_same, go_on, params, plan, trial, write_patterns
 
 from ptydask import config, demo
 from ptydask.engines.ptyrad import PtyradEngine, release
@@ -76,22 +76,21 @@ def test_slopes_leave_no_trace(variant: str, data: Path) -> None:
     assert without.gradient == {}
 
 
-def test_hooks_and_the_last_pass_agree(data: Path) -> None:
-    """With one batch, PtyRAD's own pass in an iteration sees what a pass of our own saw after the one before."""
+def test_a_fixed_geometry_has_the_slopes_of_the_next_iteration(data: Path) -> None:
+    """Batch by batch, each at its own moment: those that PtyRAD's own pass has where the tensors are in its graph."""
     common = {
         "init_params.obj_Nlayer": 2,
         "init_params.pos_scan_rand_std": None,
-        "recon_params.BATCH_SIZE": {"size": SCAN * SCAN, "grad_accumulation": 1},
         # Adam's first steps make much of the rounding errors of gradients near zero.
         "model_params.optimizer_params": {"name": "SGD", "configs": {}},
-        "model_params.update_params.objp": {"start_iter": 1, "lr": 50.0},
+        "model_params.update_params.objp": {"start_iter": 1, "lr": 10.0},
     }
     moved = ("probe_pos_shifts", "obj_tilts", "slice_thickness")
     free = {f"model_params.update_params.{name}": {"start_iter": 1, "lr": 1e-30} for name in moved}
     fixed = {f"model_params.update_params.{name}": {"start_iter": None, "lr": 0} for name in moved}
     heard = run(data, {**common, **free, "recon_params.NITER": 4}, BLOCKS)
-    passed = run(data, {**common, **fixed, "recon_params.NITER": 3}, BLOCKS)
+    continued = run(data, {**common, **fixed, "recon_params.NITER": 3}, BLOCKS)
     assert {f"gradient/{name}" for name in BLOCKS} <= heard.curve.keys()
-    assert not any(name.startswith("gradient/") for name in passed.curve)
+    assert not any(name.startswith("gradient/") for name in continued.curve)
     for name in BLOCKS:
-        assert heard.gradient[name] == pytest.approx(passed.gradient[name], rel=0.02), name
+        assert heard.gradient[name] == pytest.approx(continued.gradient[name], rel=0.01), name

@@ -9,8 +9,10 @@ Positions: in pixels, the position i is p_i A + c with the nominal position p_i,
 A(scale, asymmetry, rotation, shear); c shifts object and positions alike and has no slope. With the gradient g_i
 (N, 2) of the loss with respect to the positions, dL/dtheta = sum_i g_i . (p_i dA/dtheta).
 
-A tensor that the file keeps fixed is not in PtyRAD's graph. Then one pass over all batches after the last iteration
-takes its gradient, with everything held, so that it costs at most one iteration.
+An optimizer does not come to rest: with momentum, object and geometry swing against each other with a period of some
+twenty batches, and at any one moment the slope may be ten times its mean. Hence slopes are means over the batches of
+a whole iteration, each at its own moment, as PtyRAD's loss is. A tensor that the file keeps fixed is not in PtyRAD's
+graph: then the slopes are those of one more iteration with it in the graph, of which nothing else is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +29,9 @@ from numpy.typing import NDArray
 
 from ptydask.engines.ptyrad import release
 from ptydask.space.tunables import AFFINE, DIFFERENTIABLE, TILTS
+
+if TYPE_CHECKING:
+    from ptydask.engines.ptyrad.reconstruction import Reconstruction
 
 THICKNESS = "dz"
 
@@ -102,9 +108,10 @@ class GeometryGradient:
 
     def _adder(self, part: str, weight: float) -> Any:
         def add(gradient: torch.Tensor) -> None:
-            with torch.no_grad():
-                share = gradient * weight
-                self._sums[part] = self._sums[part] + share if part in self._sums else share
+            if part in self._sums:
+                self._sums[part].add_(gradient, alpha=weight)
+            else:
+                self._sums[part] = gradient * weight  # not the gradient itself, which becomes PtyRAD's
 
         return add
 
@@ -112,28 +119,38 @@ class GeometryGradient:
         """Of the last iteration, as far as it had them: loss per unit of the parameter (1, degree, mrad, angstrom)."""
         return self._to_slopes(self._sums)
 
-    def complete(self, recon: Any) -> dict[str, float]:
-        """The slopes of the last iteration, and by a pass over all batches those that it had not."""
-        if self._sums.keys() < self._tensors.keys():
-            missing = [part for part in self._tensors if part not in self._sums]
-            self._sums = {**self._sums, **self._pass_over(recon, missing)}
+    def complete(self, recon: Reconstruction, grad_accumulation: int, by_steps: bool) -> dict[str, float]:
+        """The slopes of the last iteration, and of one more iteration those that it had not.
+
+        The reconstruction is then no more what the trial came to: take what is kept of it before.
+        """
+        missing = [part for part in self._tensors if part not in self._sums]
+        if missing:
+            known = self._sums
+            with _in_graph(self._model, missing, [self._tensors[part] for part in missing]):
+                if by_steps:
+                    self._iterate(recon, grad_accumulation)
+                else:
+                    self._pass_over(recon)
+            # An object of one slice is not propagated through: it has no slope in tilt and thickness.
+            late = {part: self._sums.get(part, torch.zeros_like(self._tensors[part])) for part in missing}
+            self._sums = known | late
         return self.slopes()
 
-    def _pass_over(self, recon: Any, parts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """The mean over the batches of the loss's gradient in these tensors, with nothing moved."""
-        compute_loss = release.solver().compute_loss
-        tensors = [self._tensors[part] for part in parts]
-        sums = [torch.zeros_like(tensor) for tensor in tensors]
-        with _only_these_vary(self._model, parts, tensors):
+    def _iterate(self, recon: Reconstruction, grad_accumulation: int) -> None:
+        """Hear PtyRAD's next iteration, without what was compiled for another graph and without a schedule's end."""
+        plain = replace(recon, compute_loss=release.solver().compute_loss, scheduler=None)
+        with self.listen(len(recon.batches), grad_accumulation, by_steps=True):
+            release.installed().iterate(self._model.loss_iters[-1][0] + 1, plain, grad_accumulation)
+
+    def _pass_over(self, recon: Reconstruction) -> None:
+        """Hear one pass over the batches, with nothing moved."""
+        with self.listen(len(recon.batches), 1, by_steps=True):
             for batch in recon.batches:
                 measured = self._model.get_measurements(batch)
-                loss, _ = compute_loss(batch, self._model, self._model, measured, recon.loss)
-                gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
+                loss, _ = release.solver().compute_loss(batch, self._model, self._model, measured, recon.loss)
+                loss.backward()
                 self._model.clear_cache()
-                for index, gradient in enumerate(gradients):
-                    if gradient is not None:  # an object of one slice is not propagated through: its slope is zero
-                        sums[index] += gradient / len(recon.batches)
-        return dict(zip(parts, sums, strict=True))
 
     def _to_slopes(self, sums: Mapping[str, torch.Tensor]) -> dict[str, float]:
         slopes: dict[str, float] = {}
@@ -158,15 +175,16 @@ def _position_motions(model: Any, affine: Sequence[float], names: Sequence[str])
 
 
 @contextmanager
-def _only_these_vary(model: Any, parts: Sequence[str], tensors: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Have PtyRAD's forward pass depend on these tensors, and take gradients in no others."""
+def _in_graph(model: Any, parts: Sequence[str], tensors: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Have PtyRAD's forward pass depend on these tensors, too."""
     flags = {"shift_probes": model.shift_probes, "tilt_obj": model.tilt_obj, "change_thickness": model.change_thickness}
-    required = {name: tensor.requires_grad for name, tensor in model.optimizable_tensors.items()}
+    required = [tensor.requires_grad for tensor in tensors]
     shifts = model.opt_probe_pos_shifts.detach().clone()
+    stood_still = "positions" in parts and not model.shift_probes
     try:
-        for tensor in model.optimizable_tensors.values():
-            tensor.requires_grad = any(tensor is wanted for wanted in tensors)
-        if "positions" in parts and not model.shift_probes:
+        for tensor in tensors:
+            tensor.requires_grad = True
+        if stood_still:
             model.shift_probes = True
             with torch.no_grad():  # the trial's probes stood at whole pixels
                 model.opt_probe_pos_shifts.zero_()
@@ -177,7 +195,8 @@ def _only_these_vary(model: Any, parts: Sequence[str], tensors: Sequence[torch.T
     finally:
         for name, value in flags.items():
             setattr(model, name, value)
-        with torch.no_grad():
-            model.opt_probe_pos_shifts.copy_(shifts)
-        for name, value in required.items():
-            model.optimizable_tensors[name].requires_grad = value
+        if stood_still:
+            with torch.no_grad():
+                model.opt_probe_pos_shifts.copy_(shifts)
+        for tensor, value in zip(tensors, required, strict=True):
+            tensor.requires_grad = value

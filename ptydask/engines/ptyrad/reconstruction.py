@@ -142,8 +142,7 @@ def iterate(
     iteration's loss is NaN or infinite.
     """
     ptyrad, model, last = release.installed(), recon.model, recon_params["NITER"]
-    grad_accumulation = recon_params["BATCH_SIZE"].get("grad_accumulation", 1)
-    by_steps = model.optimizer_params["name"] != "LBFGS"
+    grad_accumulation, by_steps = _updates(recon, recon_params)
     for niter in range(len(course.step) + 1, last + 1):
         release.solver().toggle_grad_requires(model, niter)
         with recon.gradient.listen(len(recon.batches), grad_accumulation, by_steps):
@@ -157,6 +156,16 @@ def iterate(
             break
         if niter < last:
             between(niter, recon)
+
+
+def complete_gradient(recon: Reconstruction, recon_params: Mapping[str, Any]) -> dict[str, float]:
+    """The slopes of the last iteration, all of them; see :meth:`GeometryGradient.complete`."""
+    return recon.gradient.complete(recon, *_updates(recon, recon_params))
+
+
+def _updates(recon: Reconstruction, recon_params: Mapping[str, Any]) -> tuple[int, bool]:
+    """Batches in an update, and whether the optimizer evaluates the loss once for each update."""
+    return recon_params["BATCH_SIZE"].get("grad_accumulation", 1), recon.model.optimizer_params["name"] != "LBFGS"
 
 
 def _record_iteration(course: IterationHistory, niter: int, recon: Reconstruction) -> None:

@@ -60,7 +60,7 @@ class PtyradSession:
                 if log.getvalue():
                     error.add_note(f"PtyRAD's log ended with:\n{trial_log.tail(log.getvalue())}")
                 raise
-        return self._trial_output(recon, attempt.progress())
+            return self._trial_output(recon, steps, attempt.progress())
 
     def _begin_trial(self, trial: TrialInput, attempt: ResumableTrial) -> Reconstruction:
         """A reconstruction that is at its start, or where an earlier attempt left it."""
@@ -93,7 +93,7 @@ class PtyradSession:
         with trial_log.capture_log():
             return measurements.load(config, seed, self._worker.device, self._plan.source.path)
 
-    def _trial_output(self, recon: Reconstruction, progress: TrialProgress) -> TrialOutput:
+    def _trial_output(self, recon: Reconstruction, steps: Mapping[str, Any], progress: TrialProgress) -> TrialOutput:
         model, dx, course = recon.model, float(recon.variables["dx"]), progress.course
         facts: dict[str, Scalar] = {
             "iterations": len(course.step),
@@ -113,12 +113,12 @@ class PtyradSession:
         return TrialOutput(
             metrics={"loss": course.loss[-1], "contrast": course.contrast[-1]},
             curve=course.columns(),
-            gradient=recon.gradient.complete(recon),
             arrays=arrays,
             image=image,
             snapshots=course.snapshots,
             attributes={**facts, **kept_arrays.geometry(model, recon.variables)},
             log=progress.log,
+            gradient=reconstruction.complete_gradient(recon, steps),  # last: it goes on from here
         )
 
     def _free_memory(self) -> None:
