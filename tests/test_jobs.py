@@ -97,7 +97,7 @@ def test_python_variable_is_honoured(checkout: Path) -> None:
 
 
 def test_demo_from_another_folder(checkout: Path, tmp_path: Path) -> None:
-    """From any folder: installs with the constraints, then demo, run, best, report on the folder given."""
+    """From any folder: installs with the constraints, then demo, run, best, plot, report on the folder given."""
     fake_python(checkout)
     said = demo(checkout, tmp_path, "my data")
     assert said.returncode == 0, said.stderr
@@ -105,8 +105,9 @@ def test_demo_from_another_folder(checkout: Path, tmp_path: Path) -> None:
     assert "-c constraints.txt -e .[ptyrad,analysis]" in install
     assert rest == [
         "ptydask demo my data",
-        "ptydask run my data/params.yaml --cluster local --workers 2",
+        "ptydask run my data/params.yaml --cluster local --workers 2 --until-settled",
         "ptydask best my data/demo.h5",
+        "ptydask plot my data/demo.h5 slopes",
         "ptydask report my data/demo.h5",
     ]
 
