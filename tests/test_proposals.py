@@ -268,7 +268,6 @@ def test_an_optuna_study_that_goes_by_slopes() -> None:
         origins.append(trial.user_attrs.get("origin", BY_SAMPLER))
     assert min(n for n, point in enumerate(points) if steps_off(PLANE, TRUTH, point) <= 1) <= 6
     assert len({tuple(point.values()) for point in points}) == 24
-    assert origins[0] == BY_SAMPLER  # nothing was known
-    assert set(origins[1:9]) == {BY_SLOPES}
-    assert BY_SAMPLER in origins[9:]
+    letters = "".join("." if origin == BY_SLOPES else "S" for origin in origins)
+    assert letters == "S............S....S....."  # nothing was known at first; then as the rule has it
     assert proposals.PRUNED_DOUBT > 1

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as State
 
 from ptydask import proposals
-from ptydask.model import BY_SLOPES, Direction, Distribution, Scalar
+from ptydask.model import BY_SAMPLER, BY_SLOPES, Direction, Distribution, Reason, Scalar
 from ptydask.proposals import PastTrial, TrialEvidence
 from ptydask.sampling.distributions import from_optuna_params, to_optuna_params
 from ptydask.sampling.gaussian import after_those_before
@@ -40,10 +40,12 @@ class InformedSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A whole point by the slopes, or what ``base`` draws where it is its turn, or no trial has ended well."""
+        if trial.system_attrs.get("fixed_params", {}).keys() >= self._space.keys():
+            return {}  # somebody else's point, or a lost trial's: there is nothing to choose
         trials = after_those_before(study, trial, lambda other: other.params.keys() >= self._space.keys())
         others = [other for other in trials if other.number != trial.number]
         direction: Direction = "maximize" if study.direction is StudyDirection.MAXIMIZE else "minimize"
-        history = [_read_past(other) for other in others]
+        history = [past for past in map(_read_past, others) if past is not None]
         point = None
         if proposals.slopes_lead(history, direction):
             evidence = [told for told in map(self._read_evidence, others) if told is not None]
@@ -51,8 +53,9 @@ class InformedSampler(BaseSampler):
             point = proposals.propose_point(self._space, evidence, running, direction=direction, seed=self._seed)
         if point is None:
             return self.base.sample_relative(study, trial, search_space)
-        trial.user_attrs["origin"] = BY_SLOPES  # Optuna's own copy of the trial, which nobody reads anew
-        study._storage.set_trial_user_attr(trial._trial_id, "origin", BY_SLOPES)
+        if "origin" not in trial.user_attrs:  # whoever chose a part of the point has signed it
+            trial.user_attrs["origin"] = BY_SLOPES  # Optuna's own copy of the trial, which nobody reads anew
+            study._storage.set_trial_user_attr(trial._trial_id, "origin", BY_SLOPES)
         return to_optuna_params(self._space, point)
 
     def _read_evidence(self, trial: FrozenTrial) -> TrialEvidence | None:
@@ -101,5 +104,15 @@ class InformedSampler(BaseSampler):
         self.base.reseed_rng()
 
 
-def _read_past(trial: FrozenTrial) -> PastTrial:
-    return PastTrial(trial.user_attrs.get("origin", ""), trial.value if trial.state is State.COMPLETE else None)
+def _read_past(trial: FrozenTrial) -> PastTrial | None:
+    """Who chose a trial's point, as far as that counts.
+
+    None where it has no point yet, where it was lost and is tried again, and where it is another study's.
+    """
+    is_lost = trial.state is State.FAIL and trial.user_attrs.get("reason") in (Reason.LOST, Reason.INTERRUPTED)
+    has_point = bool(trial.params) or "fixed_params" in trial.system_attrs
+    if is_lost or not has_point or "imported" in trial.user_attrs:
+        return None
+    # A sampler of Optuna signs nothing.
+    origin = trial.user_attrs.get("origin", BY_SAMPLER)
+    return PastTrial(origin, trial.value if trial.state is State.COMPLETE else None)
