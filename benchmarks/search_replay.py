@@ -21,7 +21,7 @@ from search_courses import Course, Reconstructions
 from search_problems import Problem
 
 from ptydask import sampling
-from ptydask.model import OWN_VALUES, FloatRange, Point, Scalar, StudyPlan, TrialRecord, TrialState
+from ptydask.model import BY_SLOPES, OWN_VALUES, FloatRange, Point, Scalar, StudyPlan, TrialRecord, TrialState
 from ptydask.space import ranges
 from ptydask.trial import slopes
 
@@ -192,7 +192,8 @@ def _iterate(running: _Running, plan: StudyPlan) -> bool:
     if running.step > len(running.course.losses):  # it diverged
         return True
     running.trial.report(running.course.losses[running.step - 1], running.step)
-    return running.step == plan.iterations or running.trial.should_prune()
+    pruned = running.trial.should_prune()
+    return running.step == plan.iterations or (pruned and running.trial.user_attrs.get("origin") != BY_SLOPES)
 
 
 def _record_end(running: _Running, plan: StudyPlan, ours: optuna.Study, study: Study) -> None:

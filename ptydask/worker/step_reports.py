@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from optuna.trial import Trial
 
 from ptydask.errors import StoreError
-from ptydask.model import Scalar, StudyPlan, TrialOutput
+from ptydask.model import BY_SLOPES, Scalar, StudyPlan, TrialOutput
 from ptydask.trial import checkpoint, eviction, slopes
 from ptydask.trial.checkpoint import StepReport
 from ptydask.worker import transfer
@@ -73,7 +73,10 @@ class ProgressReporter:
         last = self._plan.iterations is not None and step >= self._plan.iterations
         with catch_optuna_errors():
             self._tell_optuna(StepReport(step, dict(metrics), slope))
-            self.pruned = self._plan.pruner is not None and not last and self._trial.should_prune()
+            verdict = self._plan.pruner is not None and not last and self._trial.should_prune()
+            # The slopes know better than its first iterations what a trial of theirs is worth: one that is the best in
+            # the end may not be so half-way, and no point is tried twice. It counts in the pruner's comparisons.
+            self.pruned = verdict and self._trial.user_attrs.get("origin") != BY_SLOPES
         return self.pruned
 
     def go_on_from(self, reports: Sequence[StepReport]) -> None:
