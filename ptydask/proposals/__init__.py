@@ -1,5 +1,6 @@
 """Where a search goes next, and whether it has arrived: pure decisions, NumPy alone.
 
+``agreement``         whether the values and the slopes of trials belong together
 ``coordinates``       points and slopes in the unit cube of a search space
 ``gaussian_process``  a model of values and slopes together
 ``next_point``        the point that the model finds most promising

@@ -16,6 +16,7 @@ parameters have slopes and some trials have values, and the noise is structured:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +131,16 @@ class GaussianProcess:
         self._variance = float(residuals @ residuals + _PSEUDO) / count
         self._residuals = residuals
         return -0.5 * count * float(np.log(self._variance)) - float(np.log(np.diag(self._factor)).sum())
+
+    @property
+    def evidence(self) -> float:
+        """The logarithm of the likelihood of what was told, as a density in its own units."""
+        count, order = len(self._residuals), 0.5 * (len(self._residuals) + _PSEUDO)
+        # The variance is integrated over its inverse gamma prior, which leaves a density of Student's t.
+        scatter = 0.5 * (float(self._residuals @ self._residuals) + _PSEUDO)
+        constant = math.lgamma(order) - math.lgamma(0.5 * _PSEUDO) + 0.5 * _PSEUDO * math.log(0.5 * _PSEUDO)
+        width = 0.5 * count * math.log(2 * math.pi) + count * math.log(self._scale)
+        return constant - width - order * math.log(scatter) - float(np.log(np.diag(self._factor)).sum())
 
     @property
     def lengths(self) -> Floats:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ptydask.model import Direction, Distribution, Scalar
+from ptydask.proposals.agreement import find_contradicted
 from ptydask.proposals.coordinates import Floats, UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess, Observations
 
@@ -85,7 +86,10 @@ def propose_point(
 def fit_model(
     cube: UnitCube, evidence: Sequence[TrialEvidence], direction: Direction
 ) -> tuple[GaussianProcess, Observations]:
-    """The model of the error, to be minimised, and what it was made from: the best trials where there are many."""
+    """The model of the error, to be minimised, and what it was made from.
+
+    That is the best trials where there are many, without the slopes that their values contradict.
+    """
     sign = 1.0 if direction == "minimize" else -1.0
     per_trial = 1 + max((len(trial.gradient) for trial in evidence), default=0)
     ranked = sorted(evidence, key=lambda trial: np.inf if trial.error is None else sign * trial.error)
@@ -97,7 +101,12 @@ def fit_model(
         is_choice=cube.is_choice,
         doubt=np.array([trial.doubt for trial in chosen]),
     )
-    return GaussianProcess(observations), observations
+    model = GaussianProcess(observations)
+    contradicted = find_contradicted(model, observations)
+    if contradicted.any():  # whatever these slopes are, the values are what is looked for
+        observations = replace(observations, slopes=np.where(contradicted, np.nan, observations.slopes))
+        model = GaussianProcess(observations)
+    return model, observations
 
 
 def _believe(model: GaussianProcess, seen: Observations, under_way: Sequence[Floats]) -> GaussianProcess:

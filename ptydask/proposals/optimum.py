@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ptydask.model import Direction, Distribution, Optimum, TrialRecord, TrialState
+from ptydask.proposals.agreement import CLEARLY, weigh_agreement
 from ptydask.proposals.coordinates import Floats, UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess, Indices
 from ptydask.proposals.next_point import ONE_THREAD, PRUNED_DOUBT, TrialEvidence, fit_model
@@ -41,7 +42,7 @@ def locate_optimum(
     names = [name for name in space if name in best.gradient and cube.place_of(name) is not None]
     if not names:
         return None
-    model, _ = fit_model(cube, [_read_evidence(record) for record in told], direction)
+    model, seen = fit_model(cube, [_read_evidence(record) for record in told], direction)
     axes = np.array([cube.place_of(name) for name in names], dtype=np.intp)
     start = cube.encode_point(best.params)
     end = _find_minimum(model, start, axes)
@@ -52,11 +53,15 @@ def locate_optimum(
     inverse = np.linalg.inv(curvature)
     deviations = np.sqrt(np.maximum(np.diag(inverse @ covariance @ inverse), 0.0))
     steps = np.where(cube.steps[axes] > 0, cube.steps[axes], _CONTINUOUS_STEP)
-    inside = (point[axes] > 0) & (point[axes] < 1)
+    # Where the loss still falls at the end of a range, the model may turn just before it.
+    inside = (point[axes] > 0.5 * steps) & (point[axes] < 1 - 0.5 * steps)
     # Whoever opens the results finds a trial there: the grid point nearest to the optimum, or the one next to it where
     # the optimum lies between the two.
     completed_points = np.stack([cube.encode_point(record.params) for record in told if _is_complete(record)])
     near = (np.abs(completed_points - point)[:, axes] <= 0.5 * steps + deviations).all(1).any()
+    # A loss that says nothing, and slopes of the wrong sign, have minima of the model, too: those are no optimum.
+    believed = np.isfinite(seen.slopes[:, axes]).any(0)
+    settled = bool(near and (inside & believed & (deviations <= _SETTLED * steps)).all())
     params = cube.decode_point(point)
     units = {name: abs(cube.unit_of(name, params)) for name in names}
     center = {name: cube.value_at(name, float(point[axis])) for name, axis in zip(names, axes, strict=True)}
@@ -64,7 +69,7 @@ def locate_optimum(
         center=center,
         deviation={name: float(d) * units[name] for name, d in zip(names, deviations, strict=True)},
         trial=best.number,
-        is_settled=bool(near and (inside & (deviations <= _SETTLED * steps)).all()),
+        is_settled=settled and weigh_agreement(model, seen) > CLEARLY,
     )
 
 
