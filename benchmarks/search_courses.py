@@ -35,6 +35,12 @@ class Course:
     slopes: Mapping[str, tuple[float, ...]]
     """Parameter to one slope an iteration, NaN where there was none."""
 
+    @property
+    def slope_iterations(self) -> int:
+        """One more iteration, where a slope is of a tensor that the file keeps fixed."""
+        last = self.slopes_at(len(self.losses)) if self.losses else {}
+        return int(any(not math.isfinite(values[0]) for name, values in self.slopes.items() if name in last))
+
     def slopes_at(self, iteration: int) -> dict[str, float]:
         """Those after ``iteration`` (counted from 1) that there are."""
         known = {name: values[iteration - 1] for name, values in self.slopes.items()}

@@ -179,6 +179,7 @@ def replay_study(
             now, worker, running = heapq.heappop(queue)
             study.spent += 1
             if _iterate(running, plan):
+                study.spent += running.course.slope_iterations
                 _record_end(running, plan, ours, study)
                 if study.spent >= most or _is_over(study, problem, plan, goal):
                     return study

@@ -38,11 +38,12 @@ def _noise_evidence(told: Floats, mean: float) -> float:
 
 def find_contradicted(model: GaussianProcess, seen: Observations) -> NDArray[np.bool_]:
     """In which coordinates (d,) the slopes belong to the values much rather with the other sign, alone or together."""
-    sloped = np.isfinite(seen.slopes).any(0)
-    contradicted = np.zeros_like(sloped)
+    count = seen.slopes.shape[1]
+    sloped: NDArray[np.bool_] = np.asarray(np.isfinite(seen.slopes).any(axis=0))
+    contradicted = np.zeros(count, dtype=np.bool_)
     if not np.isfinite(seen.values).any():
         return contradicted
-    alone = [row for row in np.eye(len(sloped), dtype=bool) if (row & sloped).any()]
+    alone = [np.arange(count) == axis for axis in np.flatnonzero(sloped)]
     for turned in [sloped, *alone] if len(alone) > 1 else alone:
         other = replace(seen, slopes=np.where(turned, -seen.slopes, seen.slopes))
         if GaussianProcess(other, like=model).evidence > model.evidence + CLEARLY:

@@ -197,8 +197,9 @@ def _add_course(record: TrialRecord, reporter: ProgressReporter, output: TrialOu
     """The record with what its steps amount to: how far it was from rest, and what it cost."""
     facts = {} if output is None else output.attributes
     iterations, share = facts.get("iterations", reporter.last_step), facts.get("scan_share", 1.0)
-    if isinstance(iterations, int | float) and isinstance(share, int | float):
-        record = replace(record, iterations=float(iterations * share))
+    more = facts.get("slope_iterations", 0)
+    if isinstance(iterations, int | float) and isinstance(more, int | float) and isinstance(share, int | float):
+        record = replace(record, iterations=float((iterations + more) * share))
     return replace(record, relative_decrease=reporter.relative_decrease, last_step=reporter.last_step)
 
 

@@ -119,13 +119,18 @@ class GeometryGradient:
         """Of the last iteration, as far as it had them: loss per unit of the parameter (1, degree, mrad, angstrom)."""
         return self._to_slopes(self._sums)
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the last iteration had not all slopes: one more is needed."""
+        return self._sums.keys() < self._tensors.keys()
+
     def complete(self, recon: Reconstruction, grad_accumulation: int, by_steps: bool) -> dict[str, float]:
         """The slopes of the last iteration, and of one more iteration those that it had not.
 
         The reconstruction is then no more what the trial came to: take what is kept of it before.
         """
         missing = [part for part in self._tensors if part not in self._sums]
-        if missing:
+        if self.is_incomplete:
             known = self._sums
             with _in_graph(self._model, missing, [self._tensors[part] for part in missing]):
                 if by_steps:

@@ -104,6 +104,8 @@ class PtyradSession:
         share = sum(map(len, recon.batches)) / len(model.crop_pos)
         if share < 1:
             facts["scan_share"] = share
+        if recon.gradient.is_incomplete:
+            facts["slope_iterations"] = 1
         if self._worker.device == "cuda":
             facts["peak_gpu_memory"] = progress.peak_gpu_memory
         arrays, image = dict[str, Quantity](), None
