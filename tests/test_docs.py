@@ -20,6 +20,7 @@ PAGES = [
     "README.md",
     "docs/first-steps.md",
     "docs/params-file.md",
+    "docs/search.md",
     "docs/sweeps.md",
     "docs/clusters.md",
     "docs/after-the-run.md",

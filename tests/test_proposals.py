@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 import pytest
 
-from ptydask import proposals, sampling
+from ptydask import sampling
 from ptydask.model import (
     BY_SAMPLER,
     BY_SLOPES,
@@ -24,7 +24,8 @@ from ptydask.model import (
     TrialRecord,
     TrialState,
 )
-from ptydask.proposals import PastTrial, TrialEvidence, locate_optimum, propose_point, slopes_lead
+from ptydask.proposals import PastTrial, TrialEvidence, locate_optimum, propose_point, sampler_is_ahead, slopes_lead
+from ptydask.proposals.agreement import find_contradicted
 from ptydask.proposals.coordinates import UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess, Observations
 from ptydask.trial import slopes
@@ -48,6 +49,17 @@ def bowl(space: Mapping[str, Distribution], truth: Mapping[str, float], sign: fl
         return TrialEvidence(dict(params), sign * (1 - fall), dict(zip(names, gradient.tolist(), strict=True)))
 
     return tell
+
+
+def spoiled(tell: Tell, slope: Callable[[float], float], error: Callable[[float], float] = float) -> Tell:
+    """Trials whose slopes, or errors, are others."""
+
+    def tell_other(params: Mapping[str, Scalar]) -> TrialEvidence:
+        told = tell(params)
+        gradient = {name: slope(value) for name, value in told.gradient.items()}
+        return TrialEvidence(told.params, error(told.error or 0.0), gradient)
+
+    return tell_other
 
 
 def steps_off(space: Mapping[str, Distribution], truth: Mapping[str, float], params: Mapping[str, Scalar]) -> float:
@@ -120,6 +132,32 @@ def test_slopes_are_per_unit_of_the_coordinate() -> None:
     assert inner[cube.place_of("rate")] == pytest.approx(2.0 * 1e-2 * math.log(1e3))
     assert inner[cube.place_of("blur")] == pytest.approx(2.0 * math.sqrt(2 * math.pi), rel=1e-3)
     assert np.isfinite(inner).sum() == 3
+
+
+# --- slopes and values ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("factors", "contradicted"),
+    [((1, 1), (False, False)), ((-1, 1), (True, False)), ((-1, -1), (True, True)), ((0, 1), (True, False))],
+    ids=["right", "one sign wrong", "all signs wrong", "all 0"],
+)
+def test_slopes_that_values_contradict(factors: tuple[float, float], contradicted: tuple[bool, bool]) -> None:
+    points = np.random.default_rng(0).random((12, 2))
+    off = points - np.array([0.4, 0.6])
+    told = Observations(points, (off**2).sum(1), 2 * off * np.array(factors), np.zeros(2, dtype=bool), np.ones(12))
+    assert tuple(find_contradicted(GaussianProcess(told), told)) == contradicted
+
+
+def test_slopes_of_the_wrong_sign_do_not_lead_astray() -> None:
+    """The truth is found by the values in a few more trials."""
+    tell = spoiled(bowl(PLANE, TRUTH), lambda slope: -slope)
+    told = [tell({"scale": 1.0, "rotation": 0.0})]
+    while steps_off(PLANE, TRUTH, told[-1].params) > 1:
+        point = propose_point(PLANE, told, [], direction="minimize", seed=len(told))
+        assert point is not None
+        told.append(tell(point))
+        assert len(told) <= 16
 
 
 # --- the next point ---------------------------------------------------------------------------------
@@ -199,6 +237,15 @@ def test_the_sampler_has_its_turns() -> None:
     assert turns({BY_SLOPES: 0.5, BY_SAMPLER: 0.1}, 14) == "........S.S.S."
 
 
+def test_the_sampler_is_ahead_with_the_best_trial_of_all() -> None:
+    """Not before the slopes have had their first trials."""
+    first = [PastTrial(BY_SLOPES, 0.5)] * 8
+    assert sampler_is_ahead([*first, PastTrial(BY_SAMPLER, 0.1)], "minimize")
+    assert not sampler_is_ahead([*first[1:], PastTrial(BY_SAMPLER, 0.1)], "minimize")
+    assert not sampler_is_ahead([*first, PastTrial(BY_SAMPLER, 0.1)], "maximize")
+    assert not sampler_is_ahead([*first, PastTrial(BY_SAMPLER, None)], "minimize")
+
+
 # --- where the optimum lies -------------------------------------------------------------------------
 
 
@@ -239,6 +286,25 @@ def test_an_optimum_beyond_the_range_never_settles(truth: dict[str, float]) -> N
     assert optimum is None or not optimum.is_settled
 
 
+@pytest.mark.parametrize("kind", ["noise", "only the slopes are noise", "only the errors are noise", "constant"])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_says_nothing_never_settles(kind: str, seed: int) -> None:
+    """A model of noise has minima, too."""
+    rng = np.random.default_rng(seed)
+    right, noise = float, lambda _: float(rng.normal())
+    tell = spoiled(
+        bowl(PLANE, TRUTH),
+        right if kind == "only the errors are noise" else noise if "noise" in kind else lambda _: 0.0,
+        right if kind == "only the slopes are noise" else noise if "noise" in kind else lambda _: 1.0,
+    )
+    told = [tell({"scale": 1.0, "rotation": 0.0})]
+    for number in range(12):
+        rows = [TrialRecord(n, TrialState.COMPLETE, t.error, t.params, gradient=t.gradient) for n, t in enumerate(told)]
+        optimum = locate_optimum(rows, PLANE, "minimize")
+        assert optimum is None or not optimum.is_settled
+        told.append(tell(propose_point(PLANE, told, [], direction="minimize", seed=number) or {}))
+
+
 def test_too_little_to_say() -> None:
     told = records(bowl(PLANE, TRUTH), AROUND)
     assert locate_optimum(told[:2], PLANE, "minimize") is None
@@ -250,24 +316,73 @@ def test_too_little_to_say() -> None:
 # --- Optuna -----------------------------------------------------------------------------------------
 
 
-def test_an_optuna_study_that_goes_by_slopes() -> None:
-    """The factory's informed sampler: origins are signed, no point comes twice, the truth is found at once."""
-    tell, spec = bowl(PLANE, TRUTH), ComponentSpec("TPESampler", {"multivariate": True})
+def ask_next(storage: Any, index: int, space: Mapping[str, Distribution]) -> tuple[Any, dict[str, Scalar]]:
+    """A trial as a worker asks for it, and its point."""
+    spec = ComponentSpec("TPESampler", {"multivariate": True})
+    sampler = sampling.build_sampler(spec, seed=index, space=space, trials=24, informed=True)
+    trial = optuna.load_study(study_name="s", storage=storage, sampler=sampler).ask()
+    return trial, sampling.suggest(trial, space, spec)
+
+
+def tell_end(trial: Any, told: TrialEvidence) -> None:
+    """Tell Optuna as a worker does."""
+    trial.set_user_attr(slopes.ATTRIBUTE, {"step": 3, "relative_decrease": 0.1, "slopes": dict(told.gradient)})
+    trial.study.tell(trial, told.error)
+
+
+def new_storage() -> Any:
     storage = optuna.storages.InMemoryStorage()
     optuna.create_study(study_name="s", storage=storage)
-    points, origins = [], []
+    return storage
+
+
+def test_an_optuna_study_that_goes_by_slopes() -> None:
+    """The factory's informed sampler: origins are signed, no point comes twice, the truth is found at once."""
+    storage, points, letters = new_storage(), [], ""
     for number in range(24):
-        sampler = sampling.build_sampler(spec, seed=number, space=PLANE, trials=24, informed=True)
-        study = optuna.load_study(study_name="s", storage=storage, sampler=sampler)
-        trial = study.ask()
-        point = sampling.suggest(trial, PLANE, spec)
-        told = tell(point)
-        trial.set_user_attr(slopes.ATTRIBUTE, {"step": 3, "relative_decrease": 0.1, "slopes": dict(told.gradient)})
-        study.tell(trial, told.error)
+        trial, point = ask_next(storage, number, PLANE)
+        tell_end(trial, bowl(PLANE, TRUTH)(point))
         points.append(point)
-        origins.append(trial.user_attrs.get("origin", BY_SAMPLER))
+        letters += "." if trial.user_attrs.get("origin") == BY_SLOPES else "S"
     assert min(n for n, point in enumerate(points) if steps_off(PLANE, TRUTH, point) <= 1) <= 6
     assert len({tuple(point.values()) for point in points}) == 24
-    letters = "".join("." if origin == BY_SLOPES else "S" for origin in origins)
     assert letters == "S............S....S....."  # nothing was known at first; then as the rule has it
-    assert proposals.PRUNED_DOUBT > 1
+
+
+def test_a_study_that_goes_on_comes_to_the_same_points() -> None:
+    """A trial is interrupted and tried again, and the indices of tasks are others; origins stay."""
+
+    def run_study(interrupt_at: int | None) -> list[dict[str, Scalar]]:
+        storage, index, points = new_storage(), 0, []
+        start = {"origin": "start"}
+        optuna.load_study(study_name="s", storage=storage).enqueue_trial(dict.fromkeys(SIX, 0.0), user_attrs=start)
+        while len(points) < 9:
+            trial, point = ask_next(storage, index, SIX)
+            if index == interrupt_at:
+                trial.set_user_attr("reason", "interrupted")
+                trial.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                retry = {"origin": trial.user_attrs["origin"], "retry_of": trial.number}
+                trial.study.enqueue_trial(trial.params, user_attrs=retry)
+                index = 4 << 16
+                continue
+            assert trial.user_attrs["origin"] == (BY_SLOPES if points else "start")
+            tell_end(trial, bowl(SIX, SIX_TRUTH)(point))
+            points.append(point)
+            index += 1
+        return points
+
+    assert run_study(None) == run_study(4) == run_study(0)
+
+
+def test_another_s_point_keeps_its_origin() -> None:
+    """One that is enqueued when slopes are known already: by a person, or as a lost trial's retry."""
+    storage = new_storage()
+    for number in range(3):
+        trial, point = ask_next(storage, number, PLANE)
+        tell_end(trial, bowl(PLANE, TRUTH)(point))
+    for given in ({"scale": 0.9, "rotation": 3.0}, {"scale": 0.92}):
+        trial.study.enqueue_trial(given, user_attrs={"origin": "near start"})
+        trial, point = ask_next(storage, 9, PLANE)
+        assert trial.user_attrs["origin"] == "near start"
+        assert given.items() <= point.items()
+        tell_end(trial, bowl(PLANE, TRUTH)(point))

@@ -10,7 +10,7 @@ from datetime import datetime
 from ptydask.driver.contract import Observer
 from ptydask.driver.crew import WorkerPool
 from ptydask.driver.optuna_study import OptunaStudy
-from ptydask.driver.settlement import settled_optimum
+from ptydask.driver.settlement import falling_back_text, settled_optimum
 from ptydask.errors import StorageError
 from ptydask.model import Optimum, RunningTrial, RunSnapshot, StudyPlan, TrialRecord, TrialState
 from ptydask.ranking import best_of, target_met
@@ -153,6 +153,8 @@ class RunProgress:
             self._tell_once("the optimum is settled: what is under way is finished, nothing more is started")
         elif self.prospect(in_flight) is Prospect.WAITS:
             self._tell_once("the first trials failed alike: no more are started until those under way have told more")
+        elif in_flight and (text := falling_back_text(self.store.records.values(), self.plan)):
+            self._tell_once(text)
         self.store.write_status(snapshot)
         self._refresh_index()
         self._update_mirror()

@@ -1,12 +1,12 @@
-"""Whether a study's optimum is known well enough to end it, and what is said then."""
+"""Whether a study's optimum is known well enough to end it, whether its slopes lead anywhere, and what is said then."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from ptydask.formatting import counted, uncertain_text, value_text
-from ptydask.model import Optimum, StudyPlan, TrialRecord
-from ptydask.trial.search_choice import parameters_with_slopes
+from ptydask.model import Optimum, StudyPlan, TrialRecord, TrialState
+from ptydask.trial.search_choice import choose_search, parameters_with_slopes
 
 
 def settled_optimum(records: Iterable[TrialRecord], plan: StudyPlan) -> Optimum | None:
@@ -30,3 +30,16 @@ def settled_text(optimum: Optimum, recorded: int, total: int) -> str:
     left = total - recorded
     unspent = f"{left} of {total} trials were not run" if left > 0 else f"all {total} trials were run"
     return f"settled by {counted(recorded, 'trial')}: optimum at {', '.join(values)}; {unspent}"
+
+
+def falling_back_text(records: Iterable[TrialRecord], plan: StudyPlan) -> str:
+    """What is said where slopes are to lead and the file's sampler is ahead of them; empty where it is not."""
+    if not choose_search(plan).informed:
+        return ""
+    from ptydask.proposals import PastTrial, sampler_is_ahead  # NumPy comes in with it
+
+    errors = ((r.origin, r.error if r.state is TrialState.COMPLETE else None) for r in records)
+    if not sampler_is_ahead([PastTrial(origin, error) for origin, error in errors], plan.direction):
+        return ""
+    sampler = plan.sampler.name
+    return f"the slopes do not lead to better trials than {sampler}'s: it has every other turn"

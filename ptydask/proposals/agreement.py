@@ -11,6 +11,8 @@ from ptydask.proposals.gaussian_process import Floats, GaussianProcess, Observat
 
 CLEARLY = 3.0
 """The logarithm of the odds that are taken for certain."""
+_FEWEST = 6
+"""Values, before slopes are taken for noise beside them."""
 _TINY = 1e-300
 
 
@@ -23,7 +25,7 @@ def weigh_agreement(model: GaussianProcess, seen: Observations) -> float:
     nothing = np.full_like(seen.slopes, np.nan)
     values = GaussianProcess(replace(seen, slopes=nothing)).evidence
     slopes = GaussianProcess(replace(seen, values=nothing[:, 0])).evidence
-    noise = sum(_noise_evidence(column[np.isfinite(column)], 0.0) for column in seen.slopes.T)
+    noise = _slopes_as_noise(seen)
     known = seen.values[np.isfinite(seen.values)]
     apart = max(values, _noise_evidence(known, float(known.mean()))) + max(slopes, noise)
     return model.evidence - apart
@@ -36,16 +38,26 @@ def _noise_evidence(told: Floats, mean: float) -> float:
     return -0.5 * len(told) * (np.log(2 * np.pi * max(float(np.mean((told - mean) ** 2)), _TINY)) + 1.0)
 
 
+def _slopes_as_noise(seen: Observations) -> float:
+    return sum(_noise_evidence(column[np.isfinite(column)], 0.0) for column in seen.slopes.T)
+
+
 def find_contradicted(model: GaussianProcess, seen: Observations) -> NDArray[np.bool_]:
-    """In which coordinates (d,) the slopes belong to the values much rather with the other sign, alone or together."""
-    count = seen.slopes.shape[1]
-    sloped: NDArray[np.bool_] = np.asarray(np.isfinite(seen.slopes).any(axis=0))
-    contradicted = np.zeros(count, dtype=np.bool_)
-    if not np.isfinite(seen.values).any():
+    """In which coordinates (d,) the slopes say nothing true, clearly.
+
+    They are all 0; they are noise beside the values; or they belong to the values with the other sign.
+    """
+    sloped: NDArray[np.bool_] = np.asarray(np.isfinite(seen.slopes).any(0))
+    contradicted: NDArray[np.bool_] = np.asarray(sloped & (np.nan_to_num(seen.slopes) == 0).all(0))
+    if contradicted.any() or not np.isfinite(seen.values).any():
         return contradicted
-    alone = [np.arange(count) == axis for axis in np.flatnonzero(sloped)]
+    if np.isfinite(seen.values).sum() >= _FEWEST:
+        values = GaussianProcess(replace(seen, slopes=np.full_like(seen.slopes, np.nan)))
+        if values.evidence + _slopes_as_noise(seen) > model.evidence + CLEARLY:
+            return sloped
+    alone = [np.arange(len(sloped)) == axis for axis in np.flatnonzero(sloped)]
     for turned in [sloped, *alone] if len(alone) > 1 else alone:
         other = replace(seen, slopes=np.where(turned, -seen.slopes, seen.slopes))
         if GaussianProcess(other, like=model).evidence > model.evidence + CLEARLY:
-            contradicted |= turned
+            contradicted = np.logical_or(contradicted, turned)
     return contradicted

@@ -26,8 +26,13 @@ def slopes_lead(history: Sequence[PastTrial], direction: Direction) -> bool:
     drawn = sum(trial.origin == BY_SAMPLER for trial in history)
     if chosen < FIRST:
         return True
+    every = 1 if sampler_is_ahead(history, direction) else RARELY if drawn >= BEATEN else EVERY
+    return drawn >= (chosen - FIRST) // every + 1
+
+
+def sampler_is_ahead(history: Sequence[PastTrial], direction: Direction) -> bool:
+    """Whether the best trial of all is the sampler's, which then has every other turn: after the slopes' first ones."""
     sign = 1.0 if direction == "minimize" else -1.0
     ended = [(sign * trial.error, trial.origin) for trial in history if trial.error is not None]
-    sampler_is_best = bool(ended) and min(ended)[1] == BY_SAMPLER
-    every = 1 if sampler_is_best else RARELY if drawn >= BEATEN else EVERY
-    return drawn >= (chosen - FIRST) // every + 1
+    had_their_turns = sum(trial.origin == BY_SLOPES for trial in history) >= FIRST
+    return had_their_turns and bool(ended) and min(ended)[1] == BY_SAMPLER

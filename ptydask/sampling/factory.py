@@ -55,7 +55,7 @@ def build_sampler(
     """
     sampler = _build_base_sampler(with_startup(spec, trials), seed, space)
     if informed:
-        sampler = InformedSampler(sampler, space, seed=seed)
+        sampler = InformedSampler(sampler, space)
     _, held = unwrap_fixed(spec)
     return DistinctSampler(sampler, space, held=held, seed=seed)
 

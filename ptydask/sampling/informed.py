@@ -25,12 +25,12 @@ class InformedSampler(BaseSampler):
     """Points by :func:`ptydask.proposals.propose_point`, in turns with ``base``.
 
     Trials that begin together get their points one after the other, in the order of their numbers, so that each knows
-    of those before.
+    of those before. They follow from the trials alone: a study that goes on comes to the same ones.
     """
 
-    def __init__(self, base: BaseSampler, space: Mapping[str, Distribution], *, seed: int) -> None:
+    def __init__(self, base: BaseSampler, space: Mapping[str, Distribution]) -> None:
         self.base = base
-        self._space, self._seed = dict(space), seed
+        self._space = dict(space)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The one of ``base``: the whole point is given all the same."""
@@ -50,7 +50,7 @@ class InformedSampler(BaseSampler):
         if proposals.slopes_lead(history, direction):
             evidence = [told for told in map(self._read_evidence, others) if told is not None]
             running = [point for point in map(self._read_running, others) if point is not None]
-            point = proposals.propose_point(self._space, evidence, running, direction=direction, seed=self._seed)
+            point = proposals.propose_point(self._space, evidence, running, direction=direction, seed=len(history))
         if point is None:
             return self.base.sample_relative(study, trial, search_space)
         if "origin" not in trial.user_attrs:  # whoever chose a part of the point has signed it
