@@ -242,6 +242,7 @@ def test_the_sampler_is_ahead_with_the_best_trial_of_all() -> None:
     first = [PastTrial(BY_SLOPES, 0.5)] * 8
     assert sampler_is_ahead([*first, PastTrial(BY_SAMPLER, 0.1)], "minimize")
     assert not sampler_is_ahead([*first[1:], PastTrial(BY_SAMPLER, 0.1)], "minimize")
+    assert not sampler_is_ahead([PastTrial(BY_SLOPES, None)] * 32 + [PastTrial(BY_SAMPLER, 0.1)], "minimize")
     assert not sampler_is_ahead([*first, PastTrial(BY_SAMPLER, 0.1)], "maximize")
     assert not sampler_is_ahead([*first, PastTrial(BY_SAMPLER, None)], "minimize")
 
