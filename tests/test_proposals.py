@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -242,6 +243,7 @@ def test_the_sampler_is_ahead_with_the_best_trial_of_all() -> None:
     first = [PastTrial(BY_SLOPES, 0.5)] * 8
     assert sampler_is_ahead([*first, PastTrial(BY_SAMPLER, 0.1)], "minimize")
     assert not sampler_is_ahead([*first[1:], PastTrial(BY_SAMPLER, 0.1)], "minimize")
+    assert not sampler_is_ahead([PastTrial(BY_SLOPES, None)] * 32 + [PastTrial(BY_SAMPLER, 0.1)], "minimize")
     assert not sampler_is_ahead([*first, PastTrial(BY_SAMPLER, 0.1)], "maximize")
     assert not sampler_is_ahead([*first, PastTrial(BY_SAMPLER, None)], "minimize")
 
@@ -278,6 +280,15 @@ def test_settled_is_a_trial_where_the_optimum_is() -> None:
     assert with_it is not None
     assert (without.is_settled, with_it.is_settled) == (False, True)
     assert with_it.trial == 5
+
+
+def test_trials_far_from_rest_never_settle() -> None:
+    """After few iterations the loss has its optimum elsewhere."""
+    told = records(bowl(PLANE, TRUTH), [*AROUND, (1.04, -1.5)])
+    for decrease, is_settled in ((0.02, True), (0.3, False)):
+        optimum = locate_optimum([replace(r, relative_decrease=decrease) for r in told], PLANE, "minimize")
+        assert optimum is not None
+        assert optimum.is_settled is is_settled
 
 
 @pytest.mark.parametrize("truth", [{"scale": 1.2, "rotation": -1.5}, {"scale": 0.7, "rotation": -9.0}])

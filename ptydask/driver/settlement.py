@@ -13,6 +13,8 @@ def settled_optimum(records: Iterable[TrialRecord], plan: StudyPlan) -> Optimum 
     """The optimum, where the study is to end once it is settled, and it is; a function of the records alone."""
     if not plan.until_settled or not parameters_with_slopes(plan):
         return None
+    if plan.iterations == 1:  # nobody knows how far from rest such a trial is
+        return None
     from ptydask.proposals import locate_optimum  # NumPy comes in with it
 
     # By number: a study that goes on has them in another order, and must come to the same end.

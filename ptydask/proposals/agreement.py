@@ -11,7 +11,7 @@ from ptydask.proposals.gaussian_process import Floats, GaussianProcess, Observat
 
 CLEARLY = 3.0
 """The logarithm of the odds that are taken for certain."""
-_FEWEST = 6
+_FEWEST = 4
 """Values, before slopes are taken for noise beside them."""
 _TINY = 1e-300
 

@@ -34,5 +34,7 @@ def sampler_is_ahead(history: Sequence[PastTrial], direction: Direction) -> bool
     """Whether the best trial of all is the sampler's, which then has every other turn: after the slopes' first ones."""
     sign = 1.0 if direction == "minimize" else -1.0
     ended = [(sign * trial.error, trial.origin) for trial in history if trial.error is not None]
-    had_their_turns = sum(trial.origin == BY_SLOPES for trial in history) >= FIRST
+    # Those of many workers that are under way have had no chance yet.
+    completed = sum(trial.origin == BY_SLOPES and trial.error is not None for trial in history)
+    had_their_turns = completed >= BEATEN and sum(trial.origin == BY_SLOPES for trial in history) >= FIRST
     return had_their_turns and bool(ended) and min(ended)[1] == BY_SAMPLER
