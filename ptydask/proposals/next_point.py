@@ -140,7 +140,10 @@ def _lowest_bound(
         same = np.where(cube.steps > 0, 0.0, _SAME_LENGTHS * model.lengths)
         bounds[_is_near(points, taken, np.maximum(same, _SAME))] = np.inf
         if under_way:
-            bounds[_is_near(points, np.stack(under_way), np.maximum(same, _NEIGHBOUR * cube.steps))] = np.inf
+            running = np.stack(under_way)
+            beside = _is_near(points, running, np.maximum(same, _NEIGHBOUR * cube.steps))
+            # What promises more than all that is under way is not kept waiting: else workers would circle the optimum.
+            bounds[beside & (mean >= model.predict_values(running)[0].min())] = np.inf
         return bounds
 
     listed = cube.list_points(_LISTED)
