@@ -62,7 +62,7 @@ def test_best_says_where_the_optimum_is(path: Path, call: Callable[..., str]) ->
         own = frame.value_text(DATA.records[0].params[name])
         assert line.endswith(f"(optimum {text} by the slopes; was {own})")
         assert " +- " in text
-    assert f"  {optimum.explain_optimum(DATA.meta)}" in lines
+    assert f"  {optimum.explain_optimum(located, DATA.meta)}" in lines
     assert "by the slopes" not in second
 
 
@@ -86,7 +86,7 @@ def test_at_the_end_of_a_range_it_may_be_beyond() -> None:
     texts = optimum.optimum_texts(located, meta)
     assert texts["scale"] == "1 or beyond, the end of the range"
     assert " +- " in texts["rotation"]
-    assert "highest" in optimum.explain_optimum(replace(meta, direction="maximize"))
+    assert "highest" in optimum.explain_optimum(located, replace(meta, direction="maximize"))
 
 
 def test_nothing_is_said_without_slopes(tmp_path: Path, call: Callable[..., str]) -> None:
@@ -117,7 +117,7 @@ def test_the_report_has_it_beside_the_best_trial() -> None:
     assert said["optimum"] == {
         "trial": located.trial,
         "values": optimum.optimum_texts(located, DATA.meta),
-        "about": optimum.explain_optimum(DATA.meta),
+        "about": optimum.explain_optimum(located, DATA.meta),
     }
     assert said["computed"] == 12.0 * len(DATA.records)
     columns = {column["key"]: column for column in collect_page_data(DATA, TrialAlbum({}))["columns"]}

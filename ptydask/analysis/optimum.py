@@ -77,12 +77,13 @@ def optimum_texts(optimum: Optimum, meta: StudyMeta) -> dict[str, str]:
     }
 
 
-def explain_optimum(meta: StudyMeta) -> str:
-    """What an optimum by the slopes means, and what it does not."""
+def explain_optimum(optimum: Optimum, meta: StudyMeta) -> str:
+    """What an optimum by the slopes means, and what it does not; and whether it is settled."""
     how = "lowest" if meta.direction == "minimize" else "highest"
     return (
         f"optimum: where {meta.metric} is {how} between the points that were tried, by a model of values and slopes; "
-        "+- is what the model does not know, not how far that is from the truth"
+        "+- is what the model does not know, not how far that is from the truth; "
+        + ("it is settled" if optimum.is_settled else "it is not settled: more trials may move it")
     )
 
 

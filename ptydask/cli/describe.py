@@ -101,7 +101,7 @@ def _optimum_notes(record: TrialRecord, optimum: Optimum | None, meta: StudyMeta
     from ptydask.analysis.optimum import explain_optimum, optimum_texts
 
     texts = optimum_texts(optimum, meta)
-    return {name: f"optimum {text} by the slopes" for name, text in texts.items()}, explain_optimum(meta)
+    return {name: f"optimum {text} by the slopes" for name, text in texts.items()}, explain_optimum(optimum, meta)
 
 
 def optimum_object(record: TrialRecord, optimum: Optimum | None) -> dict[str, Any]:

@@ -237,7 +237,7 @@ def demo_command(args: argparse.Namespace) -> int:
     planted = None if args.geometry is None else geometry.parse_geometry(args.geometry)
     params = demo.write(args.folder, args.seed, planted, args.slices, args.electrons)
     print(params)
-    print(f"now: python -m ptydask run {params} --workers 2", file=sys.stderr)
+    print(f"now: python -m ptydask run {params} --workers 2 --until-settled", file=sys.stderr)
     return 0
 
 

@@ -18,7 +18,7 @@ from ptydask.driver.contract import GOES_ON, RunOutcome, View, snapshot_of_recor
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.settlement import settled_text
 from ptydask.errors import StorageError
-from ptydask.formatting import error_text
+from ptydask.formatting import counted, error_text
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
 from ptydask.store import Store, checkpoints, names
 
@@ -160,6 +160,8 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, record
         view.notice(settled_text(outcome.settled, len(records), prepared.options.total))
     elif outcome.complete and sampling.count_new_points(plan, records) == 0 and (text := exhausted_text(prepared)):
         view.notice(text)
+    elif outcome.complete and plan.until_settled and outcome.snapshot is not None:
+        view.notice(f"not settled by {counted(len(records), 'trial')}: the optimum by the slopes may still move")
     if outcome.snapshot is None:
         subject = (
             "what was recorded is"

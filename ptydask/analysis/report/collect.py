@@ -92,7 +92,7 @@ def _optimum_lines(study: StudyData) -> dict[str, Any] | None:
     if located is None:
         return None
     values = optimum.optimum_texts(located, study.meta)
-    return {"trial": located.trial, "values": values, "about": optimum.explain_optimum(study.meta)}
+    return {"trial": located.trial, "values": values, "about": optimum.explain_optimum(located, study.meta)}
 
 
 def tuned_parameters(study: StudyData) -> list[dict[str, Any]]:
