@@ -215,6 +215,27 @@ def test_parameters_without_slopes_are_searched_too() -> None:
     assert 2e-3 < float(best["rate"] or 0) < 5e-2
 
 
+def test_choices_alone_are_proposed_too() -> None:
+    """More points than are listed, and no coordinate along which to go step by step."""
+    space: dict[str, Distribution] = {f"c{i}": Choice(tuple(range(9))) for i in range(4)}
+    told = [TrialEvidence(dict.fromkeys(space, 0), 1.0), TrialEvidence(dict.fromkeys(space, 1), 0.5)]
+    point = propose_point(space, told, [], direction="minimize", seed=0)
+    assert point is not None
+    assert point not in [trial.params for trial in told]
+
+
+@pytest.mark.parametrize("bad", [10.0, 1e6, 1e160])
+def test_a_trial_that_all_but_diverged_is_not_the_measure_of_all(bad: float) -> None:
+    tell = bowl(PLANE, TRUTH)
+    told = [tell({"scale": scale, "rotation": rotation}) for scale, rotation in ((1.0, 0.0), (1.06, -3.0), (0.96, 1.0))]
+    told.append(TrialEvidence({"scale": 0.9, "rotation": 4.0}, bad))
+    for seed in range(4):
+        point = propose_point(PLANE, told, [], direction="minimize", seed=seed)
+        assert point is not None
+        told.append(tell(point))
+    assert min(steps_off(PLANE, TRUTH, trial.params) for trial in told) <= 1
+
+
 def test_nothing_to_go_by() -> None:
     assert propose_point(PLANE, [], [{"scale": 1.0, "rotation": 0.0}], direction="minimize", seed=0) is None
 
@@ -236,6 +257,14 @@ def test_the_sampler_has_its_turns() -> None:
     """The first eight are the slopes'; then a sampler that is beaten has ever fewer, one that leads every other."""
     assert turns({BY_SLOPES: 0.1, BY_SAMPLER: 0.5}, 32) == "........S....S....S............."
     assert turns({BY_SLOPES: 0.5, BY_SAMPLER: 0.1}, 14) == "........S.S.S."
+    assert turns({BY_SLOPES: 0.1, BY_SAMPLER: 0.1}, 14) == "........S....S"
+
+
+def test_a_sampler_that_gets_ahead_late_has_every_other_turn() -> None:
+    """Not all turns until it has caught up."""
+    history = [PastTrial(BY_SLOPES, 0.5)] * 54 + [PastTrial(BY_SAMPLER, 0.6)] * 3 + [PastTrial(BY_SAMPLER, 0.1)]
+    assert slopes_lead(history, "minimize")
+    assert not slopes_lead([*history, PastTrial(BY_SLOPES, 0.5)], "minimize")
 
 
 def test_the_sampler_is_ahead_with_the_best_trial_of_all() -> None:
@@ -357,7 +386,7 @@ def test_an_optuna_study_that_goes_by_slopes() -> None:
         letters += "." if trial.user_attrs.get("origin") == BY_SLOPES else "S"
     assert min(n for n, point in enumerate(points) if steps_off(PLANE, TRUTH, point) <= 1) <= 6
     assert len({tuple(point.values()) for point in points}) == 24
-    assert letters == "S............S....S....."  # nothing was known at first; then as the rule has it
+    assert letters == "S........S....S........."  # nothing was known at first; then as the rule has it
 
 
 def test_a_study_that_goes_on_comes_to_the_same_points() -> None:
@@ -397,3 +426,25 @@ def test_another_s_point_keeps_its_origin() -> None:
         assert trial.user_attrs["origin"] == "near start"
         assert given.items() <= point.items()
         tell_end(trial, bowl(PLANE, TRUTH)(point))
+
+
+def test_parameters_that_are_held_stay() -> None:
+    """PartialFixedSampler holds rotation: the slopes choose the rest."""
+    spec = ComponentSpec(
+        "PartialFixedSampler", {"base_sampler": {"name": "TPESampler"}, "fixed_params": {"rotation": 1.0}}
+    )
+    tell = bowl(PLANE, TRUTH)
+    storage = optuna.storages.InMemoryStorage()
+    optuna.create_study(study_name="s", storage=storage)
+    origins = []
+    for number in range(5):
+        sampler = sampling.build_sampler(spec, seed=number, space=PLANE, trials=24, informed=True)
+        study = optuna.load_study(study_name="s", storage=storage, sampler=sampler)
+        trial = study.ask()
+        point = sampling.suggest(trial, PLANE, spec)
+        assert point["rotation"] == 1.0
+        told = tell(point)
+        trial.set_user_attr(slopes.ATTRIBUTE, {"step": 3, "relative_decrease": 0.1, "slopes": dict(told.gradient)})
+        study.tell(trial, told.error)
+        origins.append(trial.user_attrs.get("origin"))
+    assert origins[1:] == [BY_SLOPES] * 4

@@ -17,9 +17,10 @@ from ptydask.driver import provenance
 from ptydask.driver.contract import GOES_ON, RunOutcome, View, snapshot_of_records
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.settlement import settled_text
-from ptydask.errors import StorageError
+from ptydask.errors import one_line, redact
 from ptydask.formatting import counted, error_text
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
+from ptydask.storage import urls
 from ptydask.store import Store, checkpoints, names
 
 
@@ -122,7 +123,7 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     """Run the trials that are missing."""
     plan = prepared.plan
     missing = prepared.options.total - len(store.records)
-    if missing <= 0 and not store.packed:
+    if (missing <= 0 or prepared.ended_by_results) and not store.packed:
         missing = _settle_study(prepared, store, watcher)
     if missing <= 0 or prepared.ended_by_results:
         return RunOutcome(None, complete=True, reached=prepared.reached, settled=prepared.settled)
@@ -147,8 +148,10 @@ def _settle_study(prepared: PreparedRun, store: Store, watcher: _Watcher) -> int
 
     try:
         loop.settle_study(prepared.plan, store, prepared.options.retries)
-    except StorageError as error:  # the results do not depend on it
-        watcher.notice(f"the last trials were not told to the study: {error}")
+    except Exception as error:  # the results do not depend on it
+        if not urls.is_trouble(error):
+            raise
+        watcher.notice(f"the last trials were not told to the study: {redact(one_line(str(error)))[:300]}")
     return prepared.options.total - len(store.records)
 
 

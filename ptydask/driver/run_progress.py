@@ -150,7 +150,7 @@ class RunProgress:
         if in_flight and self.reached() is not None:
             self._tell_once("the target is reached: what is under way is finished, nothing more is started")
         elif in_flight and self.settled() is not None:
-            self._tell_once("the optimum is settled: what is under way is finished, nothing more is started")
+            self._tell_once("the optimum is settled: nothing more is started, unless what is under way moves it")
         elif self.prospect(in_flight) is Prospect.WAITS:
             self._tell_once("the first trials failed alike: no more are started until those under way have told more")
         elif in_flight and (text := falling_back_text(self.store.records.values(), self.plan)):

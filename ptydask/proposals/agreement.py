@@ -49,12 +49,15 @@ def find_contradicted(model: GaussianProcess, seen: Observations) -> NDArray[np.
     """
     sloped: NDArray[np.bool_] = np.asarray(np.isfinite(seen.slopes).any(0))
     contradicted: NDArray[np.bool_] = np.asarray(sloped & (np.nan_to_num(seen.slopes) == 0).all(0))
-    if contradicted.any() or not np.isfinite(seen.values).any():
+    if contradicted.any():
+        seen = replace(seen, slopes=np.where(contradicted, np.nan, seen.slopes))
+        model, sloped = GaussianProcess(seen), sloped & ~contradicted
+    if not sloped.any() or not np.isfinite(seen.values).any():
         return contradicted
     if np.isfinite(seen.values).sum() >= _FEWEST:
         values = GaussianProcess(replace(seen, slopes=np.full_like(seen.slopes, np.nan)))
         if values.evidence + _slopes_as_noise(seen) > model.evidence + CLEARLY:
-            return sloped
+            return np.logical_or(contradicted, sloped)
     alone = [np.arange(len(sloped)) == axis for axis in np.flatnonzero(sloped)]
     for turned in [sloped, *alone] if len(alone) > 1 else alone:
         other = replace(seen, slopes=np.where(turned, -seen.slopes, seen.slopes))

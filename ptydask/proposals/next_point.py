@@ -29,9 +29,11 @@ _HALVINGS, _MOVES = 6, 10
 CONFIDENCE = 1.0
 """The point of the lowest mean less so many standard deviations is next (lower confidence bound)."""
 _NEIGHBOUR = 1.5
-"""No nearer than so many grid steps, in every coordinate, to a trial under way."""
+"""No nearer than so many grid steps, in every coordinate, to a trial under way, unless it promises more."""
 PRUNED_DOUBT = 3.0
 """By how much the slopes of a trial that was ended early are less certain."""
+_OUTLIER = 10.0
+"""No value counts as further above the best than so many times the median."""
 _SAME = 1e-6
 _SAME_LENGTHS = 0.05
 """Length scales within which trials off any grid are the same."""
@@ -65,9 +67,9 @@ def propose_point(
 ) -> dict[str, Scalar] | None:
     """Where the error is likely lowest (``maximize``: highest), or could be; None without any evidence.
 
-    ``running`` are points whose trials have not ended; neither they nor their neighbours are proposed. The model takes
-    them to come out as it predicts, so that several proposals in a row spread over what is uncertain (the "kriging
-    believer" of Ginsbourger, Le Riche and Carraro, 2010).
+    ``running`` are points whose trials have not ended. They are not proposed, nor are their neighbours unless one
+    promises more than all of them. The model takes them to come out as it predicts, so that several proposals in a
+    row spread over what is uncertain (the "kriging believer" of Ginsbourger, Le Riche and Carraro, 2010).
     """
     if not evidence:
         return None
@@ -94,10 +96,13 @@ def fit_model(
     per_trial = 1 + max((len(trial.gradient) for trial in evidence), default=0)
     ranked = sorted(evidence, key=lambda trial: np.inf if trial.error is None else sign * trial.error)
     chosen = ranked[: max(_MOST_NUMBERS // per_trial, 10)]
+    values = np.array([np.nan if trial.error is None else sign * trial.error for trial in chosen])
+    slopes = sign * np.stack([cube.encode_gradient(trial.params, trial.gradient) for trial in chosen])
+    values, slopes = _cap_outliers(values, slopes)
     observations = Observations(
         points=np.stack([cube.encode_point(trial.params) for trial in chosen]),
-        values=np.array([np.nan if trial.error is None else sign * trial.error for trial in chosen]),
-        slopes=sign * np.stack([cube.encode_gradient(trial.params, trial.gradient) for trial in chosen]),
+        values=values,
+        slopes=slopes,
         is_choice=cube.is_choice,
         doubt=np.array([trial.doubt for trial in chosen]),
     )
@@ -107,6 +112,20 @@ def fit_model(
         observations = replace(observations, slopes=np.where(contradicted, np.nan, observations.slopes))
         model = GaussianProcess(observations)
     return model, observations
+
+
+def _cap_outliers(values: Floats, slopes: Floats) -> tuple[Floats, Floats]:
+    """The values (n,), none far above the others, and the slopes (n, d) without those of a trial that was.
+
+    A trial that all but diverged would be the measure of all others.
+    """
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return values, slopes
+    cap = known.min() + _OUTLIER * (np.median(known) - known.min())
+    if not known.min() < cap < known.max():
+        return values, slopes
+    return np.minimum(values, cap), np.where((values > cap)[:, None], np.nan, slopes)
 
 
 def _believe(model: GaussianProcess, seen: Observations, under_way: Sequence[Floats]) -> GaussianProcess:
@@ -176,6 +195,8 @@ def _climb(cube: UnitCube, point: Floats, bound: Bound, reach: Floats) -> tuple[
     """The lowest bound that single steps along the numbers' coordinates lead to, ``reach`` (d,) wide and then less."""
     value = float(bound(point[None])[0])
     numbers = [place for place in map(cube.place_of, cube.space) if place is not None]
+    if not numbers:
+        return value, point
     signed = np.concatenate([np.eye(cube.size)[numbers], -np.eye(cube.size)[numbers]])
     for halving in range(_HALVINGS):
         steps = np.maximum(reach / 2**halving, cube.steps)

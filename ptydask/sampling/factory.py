@@ -54,9 +54,9 @@ def build_sampler(
     become a random one, as :func:`grid_points` lists their points beforehand. Raises ConfigError and MissingDependency.
     """
     sampler = _build_base_sampler(with_startup(spec, trials), seed, space)
-    if informed:
-        sampler = InformedSampler(sampler, space)
     _, held = unwrap_fixed(spec)
+    if informed:
+        sampler = InformedSampler(sampler, space, held)
     return DistinctSampler(sampler, space, held=held, seed=seed)
 
 

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as State
 
 from ptydask import proposals
-from ptydask.model import BY_SAMPLER, BY_SLOPES, Direction, Distribution, Reason, Scalar
+from ptydask.model import BY_SAMPLER, BY_SLOPES, Choice, Direction, Distribution, Reason, Scalar
 from ptydask.proposals import PastTrial, TrialEvidence
 from ptydask.sampling.distributions import from_optuna_params, to_optuna_params
 from ptydask.sampling.gaussian import after_those_before
@@ -25,12 +25,16 @@ class InformedSampler(BaseSampler):
     """Points by :func:`ptydask.proposals.propose_point`, in turns with ``base``.
 
     Trials that begin together get their points one after the other, in the order of their numbers, so that each knows
-    of those before. They follow from the trials alone: a study that goes on comes to the same ones.
+    of those before. They follow from the trials alone: a study that goes on comes to the same ones. ``held`` are
+    parameters that keep one value.
     """
 
-    def __init__(self, base: BaseSampler, space: Mapping[str, Distribution]) -> None:
+    def __init__(
+        self, base: BaseSampler, space: Mapping[str, Distribution], held: Mapping[str, Scalar] | None = None
+    ) -> None:
         self.base = base
-        self._space = dict(space)
+        self._space = {**space, **{name: Choice((value,)) for name, value in (held or {}).items() if name in space}}
+        self._optuna_space = dict(space)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The one of ``base``: the whole point is given all the same."""
@@ -40,8 +44,8 @@ class InformedSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A whole point by the slopes, or what ``base`` draws where it is its turn, or no trial has ended well."""
-        if trial.system_attrs.get("fixed_params", {}).keys() >= self._space.keys():
-            return {}  # somebody else's point, or a lost trial's: there is nothing to choose
+        if trial.system_attrs.get("fixed_params"):  # somebody else's point, or a lost trial's, or a part of one
+            return self.base.sample_relative(study, trial, search_space)
         trials = after_those_before(study, trial, lambda other: other.params.keys() >= self._space.keys())
         others = [other for other in trials if other.number != trial.number]
         direction: Direction = "maximize" if study.direction is StudyDirection.MAXIMIZE else "minimize"
@@ -53,10 +57,9 @@ class InformedSampler(BaseSampler):
             point = proposals.propose_point(self._space, evidence, running, direction=direction, seed=len(history))
         if point is None:
             return self.base.sample_relative(study, trial, search_space)
-        if "origin" not in trial.user_attrs:  # whoever chose a part of the point has signed it
-            trial.user_attrs["origin"] = BY_SLOPES  # Optuna's own copy of the trial, which nobody reads anew
-            study._storage.set_trial_user_attr(trial._trial_id, "origin", BY_SLOPES)
-        return to_optuna_params(self._space, point)
+        trial.user_attrs["origin"] = BY_SLOPES  # Optuna's own copy of the trial, which nobody reads anew
+        study._storage.set_trial_user_attr(trial._trial_id, "origin", BY_SLOPES)
+        return to_optuna_params(self._optuna_space, point)
 
     def _read_evidence(self, trial: FrozenTrial) -> TrialEvidence | None:
         if trial.state not in (State.COMPLETE, State.PRUNED):
@@ -79,7 +82,7 @@ class InformedSampler(BaseSampler):
         """The point of a trial; None where it lacks a value, or has one outside of the space."""
         if not params.keys() >= self._space.keys():
             return None
-        values = from_optuna_params(self._space, {name: params[name] for name in self._space}, trial.user_attrs)
+        values = from_optuna_params(self._optuna_space, {name: params[name] for name in self._space}, trial.user_attrs)
         inside = all(ranges.contains(dist, values[name]) for name, dist in self._space.items())
         return values if inside else None
 
@@ -115,4 +118,4 @@ def _read_past(trial: FrozenTrial) -> PastTrial | None:
         return None
     # A sampler of Optuna signs nothing.
     origin = trial.user_attrs.get("origin", BY_SAMPLER)
-    return PastTrial(origin, trial.value if trial.state is State.COMPLETE else None)
+    return PastTrial(origin, trial.value if trial.state is State.COMPLETE else None, trial.state.is_finished())

@@ -46,7 +46,8 @@ def unwrap_fixed(spec: ComponentSpec) -> tuple[ComponentSpec, dict[str, Scalar]]
     """The sampler inside of a PartialFixedSampler, or ``spec`` itself, and the parameters that are held."""
     fixed: dict[str, Scalar] = {}
     while (base := _base_of(spec)) is not None:
-        fixed = {**(spec.configs.get("fixed_params") or {}), **fixed}
+        held = spec.configs.get("fixed_params")
+        fixed = {**(held if isinstance(held, Mapping) else {}), **fixed}
         spec = base
     return spec, fixed
 
@@ -55,7 +56,10 @@ def _base_of(spec: ComponentSpec) -> ComponentSpec | None:
     base = spec.configs.get("base_sampler") if spec.name == "PartialFixedSampler" else None
     if isinstance(base, str):
         return ComponentSpec(base)
-    return ComponentSpec(str(base.get("name")), base.get("configs") or {}) if isinstance(base, Mapping) else None
+    if not isinstance(base, Mapping):
+        return None
+    configs = base.get("configs")
+    return ComponentSpec(str(base.get("name")), configs if isinstance(configs, Mapping) else {})
 
 
 def _replace_innermost(spec: ComponentSpec, configs: Mapping[str, object]) -> ComponentSpec:

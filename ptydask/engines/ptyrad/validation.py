@@ -15,7 +15,7 @@ from ptydask.config import reading, study
 from ptydask.engines import naming_file
 from ptydask.engines.ptyrad import datafiles, schema
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
-from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan
+from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan, WeightedChoice
 from ptydask.space import ranges, tunables
 
 _TUNE = "hypertune_params.tune_params"
@@ -65,7 +65,8 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
             points = (start, *points)
     _check_output(plan.results, config["recon_params"]["output_dir"])
     # What is optimised is the loss: only that has its slope from the reconstruction.
-    slopes = frozenset(space) & frozenset(tunables.DIFFERENTIABLE) if plan.metric == "loss" else frozenset[str]()
+    numbers = frozenset(name for name, dist in space.items() if not isinstance(dist, Choice | WeightedChoice))
+    slopes = numbers & frozenset(tunables.DIFFERENTIABLE) if plan.metric == "loss" else frozenset[str]()
     return replace(plan, config=config, space=space, points=points, notices=notices, differentiable=slopes)
 
 
