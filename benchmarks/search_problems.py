@@ -133,11 +133,12 @@ PROBLEMS: Mapping[str, Problem] = {
         _simulated_by_abtem(
             "wse2", "WSe2 at 80 kV by abTEM: scale, rotation", {"scale": 1.03, "rotation": 2.0}, iterations=24
         ),
+        # After 24 iterations its loss is lower at scale 1.1 than at the truth, after 60 it is not.
         _simulated_by_abtem(
             "srtio3",
             "SrTiO3, 40 angstrom, at 200 kV by abTEM: four affine",
             {"scale": 1.02, "asymmetry": 0.01, "rotation": -2.5, "shear": 0.5},
-            iterations=24,
+            iterations=60,
             held_out=True,
         ),
     )
