@@ -135,6 +135,8 @@ def trial_attributes(model: PtyradModel, config: Mapping[str, Any], scale: Lengt
     crop = _crop_positions(model)
     if crop is not None:
         attributes["scan_positions"] = len(crop)
+        if 0 < len(model.indices) < len(crop):
+            attributes["scan_share"] = len(model.indices) / len(crop)
     if isinstance(init.get("pos_scan_step_size"), int | float):
         attributes["scan_step_size"] = float(init["pos_scan_step_size"])
     for name, key, kind in (
