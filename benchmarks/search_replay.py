@@ -24,6 +24,7 @@ from ptydask import sampling
 from ptydask.model import BY_SLOPES, OWN_VALUES, FloatRange, Point, Scalar, StudyPlan, TrialRecord, TrialState
 from ptydask.space import ranges
 from ptydask.trial import slopes
+from ptydask.worker.trial import mix_seed
 
 JITTER = 0.05
 
@@ -165,7 +166,7 @@ def replay_study(
 
         def begin() -> _Running:
             number = len(study.points)
-            sampler = search.sampler(plan, _mix_seed(seed, number), trials)
+            sampler = search.sampler(plan, mix_seed(seed, number), trials)
             asked = optuna.Study(name, storage, sampler=sampler, pruner=pruner).ask()
             params = sampling.suggest(asked, plan.space, plan.sampler)
             study.points.append(str(sorted(params.items())))
@@ -221,8 +222,3 @@ def _is_over(study: Study, problem: Problem, plan: StudyPlan, goal: float | None
         return False
     best = study.improvements[-1]
     return best.loss <= goal if goal is not None else problem.is_found(plan.space, best.params)
-
-
-def _mix_seed(seed: int, index: int) -> int:
-    """As a worker does it."""
-    return (seed * 2654435761 + index * 40503 + 12345) % 2**32

@@ -49,7 +49,7 @@ from ptydask.model import (
 )
 from ptydask.space import quantiles, ranges
 from ptydask.storage.mirror import SqliteMirror
-from ptydask.worker.trial import _mix_seed
+from ptydask.worker.trial import mix_seed
 
 LN = math.log
 FAMILIES: dict[str, QuantileDistribution] = {
@@ -264,7 +264,7 @@ def drawn(where: dict[str, Distribution], trials: int, seed: int = 7) -> dict[st
     spec, study = ComponentSpec("RandomSampler"), optuna.create_study()
     rows: dict[str, list[Any]] = {name: [] for name in where}
     for index in range(trials):
-        study.sampler = sampling.build_sampler(spec, seed=_mix_seed(seed, index), space=where).base
+        study.sampler = sampling.build_sampler(spec, seed=mix_seed(seed, index), space=where).base
         for name, value in sampling.suggest(study.ask(), where, spec).items():
             rows[name].append(value)
     return rows
@@ -303,7 +303,7 @@ def many() -> NDArray[np.float64]:
     trial = study.ask()
     frozen = study._storage.get_trial(trial._trial_id)
     for index in range(20_000):
-        made = sampling.build_sampler(spec, seed=_mix_seed(11, index), space={})
+        made = sampling.build_sampler(spec, seed=mix_seed(11, index), space={})
         us += [made.sample_independent(study, frozen, name, dist) for name in "abcde"]
     return np.array(us)
 
@@ -436,7 +436,7 @@ def best_found(spec: ComponentSpec, trials: int, seed: int) -> float:
     where: dict[str, Distribution] = {"width": FAMILIES["q_log_uniform"], "gain": FAMILIES["normal"]}
     study = optuna.create_study()
     for index in range(trials):
-        study.sampler = sampling.build_sampler(spec, seed=_mix_seed(seed, index), space=where)
+        study.sampler = sampling.build_sampler(spec, seed=mix_seed(seed, index), space=where)
         trial = study.ask()
         values: dict[str, Any] = sampling.suggest(trial, where, spec)
         study.tell(trial, math.log2(values["width"] / 128) ** 2 + (values["gain"] - 3.0) ** 2)

@@ -24,7 +24,7 @@ from ptydask.model import (
     TrialState,
     WeightedChoice,
 )
-from ptydask.proposals import PRUNED_DOUBT, TrialEvidence, locate_optimum
+from ptydask.proposals import locate_optimum, read_evidence
 from ptydask.proposals.coordinates import UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess
 from ptydask.proposals.next_point import fit_model
@@ -115,16 +115,10 @@ def model_slopes(records: Iterable[TrialRecord], meta: StudyMeta) -> SlopeModel 
     cube = UnitCube(space)
     if len(completed) < FEWEST or not any(cube.place_of(name) is not None for name in completed[0].gradient):
         return None
-    process, _ = fit_model(cube, [_read_evidence(record) for record in placed], meta.direction)
+    process, _ = fit_model(cube, [read_evidence(record) for record in placed], meta.direction)
     sign = 1.0 if meta.direction == "minimize" else -1.0
     best = min(completed, key=lambda record: (sign * (record.error or 0.0), record.number))
     return SlopeModel(cube, process, tuple(placed), best, locate_optimum(placed, space, meta.direction))
-
-
-def _read_evidence(record: TrialRecord) -> TrialEvidence:
-    if record.state is TrialState.COMPLETE:
-        return TrialEvidence(record.params, record.error, record.gradient)
-    return TrialEvidence(record.params, None, record.gradient, PRUNED_DOUBT)
 
 
 def _select_placed(records: Sequence[TrialRecord], space: Mapping[str, Distribution]) -> list[TrialRecord]:

@@ -12,6 +12,7 @@ from ptydask.proposals.next_point import PRUNED_DOUBT as PRUNED_DOUBT
 from ptydask.proposals.next_point import TrialEvidence as TrialEvidence
 from ptydask.proposals.next_point import propose_point as propose_point
 from ptydask.proposals.optimum import locate_optimum as locate_optimum
+from ptydask.proposals.optimum import read_evidence as read_evidence
 from ptydask.proposals.turns import PastTrial as PastTrial
 from ptydask.proposals.turns import sampler_is_ahead as sampler_is_ahead
 from ptydask.proposals.turns import slopes_lead as slopes_lead

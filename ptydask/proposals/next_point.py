@@ -55,6 +55,13 @@ class TrialEvidence:
     doubt: float = 1.0
     """By how much its slopes are less certain than those of a trial that ran to its end."""
 
+    @classmethod
+    def of_trial(
+        cls, params: Mapping[str, Scalar], error: float | None, gradient: Mapping[str, float], *, pruned: bool
+    ) -> TrialEvidence:
+        """What a trial told that ran to its end, or was pruned with this error."""
+        return cls(params, None, gradient, PRUNED_DOUBT) if pruned else cls(params, error, gradient)
+
 
 @ONE_THREAD
 def propose_point(

@@ -10,7 +10,7 @@ from ptydask.model import Direction, Distribution, Optimum, TrialRecord, TrialSt
 from ptydask.proposals.agreement import CLEARLY, weigh_agreement
 from ptydask.proposals.coordinates import Floats, UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess, Indices
-from ptydask.proposals.next_point import ONE_THREAD, PRUNED_DOUBT, TrialEvidence, fit_model
+from ptydask.proposals.next_point import ONE_THREAD, TrialEvidence, fit_model
 from ptydask.ranking import best_of
 
 _FEWEST = 3
@@ -45,7 +45,7 @@ def locate_optimum(
     names = [name for name in space if name in best.gradient and cube.place_of(name) is not None]
     if not names:
         return None
-    model, seen = fit_model(cube, [_read_evidence(record) for record in told], direction)
+    model, seen = fit_model(cube, [read_evidence(record) for record in told], direction)
     axes = np.array([cube.place_of(name) for name in names], dtype=np.intp)
     start = cube.encode_point(best.params)
     end = _find_minimum(model, start, axes)
@@ -81,10 +81,9 @@ def _is_complete(record: TrialRecord) -> bool:
     return record.state is TrialState.COMPLETE
 
 
-def _read_evidence(record: TrialRecord) -> TrialEvidence:
-    if _is_complete(record):
-        return TrialEvidence(record.params, record.error, record.gradient)
-    return TrialEvidence(record.params, None, record.gradient, PRUNED_DOUBT)
+def read_evidence(record: TrialRecord) -> TrialEvidence:
+    """What a recorded trial told that completed or was pruned."""
+    return TrialEvidence.of_trial(record.params, record.error, record.gradient, pruned=not _is_complete(record))
 
 
 def _find_minimum(model: GaussianProcess, start: Floats, axes: Indices) -> tuple[Floats, Floats] | None:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
-from optuna.trial import TrialState as State
 
-from ptydask.model import Distribution, Reason, Scalar
+from ptydask.model import Distribution, Scalar
 from ptydask.sampling.distributions import from_optuna_params, to_optuna, to_optuna_params
 from ptydask.sampling.gaussian import after_those_before
+from ptydask.sampling.wrapped import SamplerAround, is_lost, point_params
 from ptydask.space.nearest_point import count_points, nearest_new_point
 from ptydask.trial.reconcile import begun_from_attrs
 
 
-class DistinctSampler(BaseSampler):
+class DistinctSampler(SamplerAround):
     """``base``, whose points are drawn whole before Optuna has any value of them, and moved where they are old ones.
 
     Old are the points of all other trials of the study that have ended, run or wait; where nothing else is left, those
@@ -29,7 +29,7 @@ class DistinctSampler(BaseSampler):
     def __init__(
         self, base: BaseSampler, space: Mapping[str, Distribution], *, held: Collection[str] = (), seed: int = 0
     ) -> None:
-        self.base = base
+        super().__init__(base)
         self._space, self._held, self._seed = dict(space), frozenset(held), seed
         self._distributions = {name: to_optuna(dist) for name, dist in space.items()}
         self._base_space: dict[str, BaseDistribution] = {}
@@ -50,7 +50,7 @@ class DistinctSampler(BaseSampler):
         trials, store = self._trials_to_compare(study, trial), _store_of(trial)
         others = [other for other in trials if other.number != trial.number]
         # What a trial of another results file was lost with was not run there, and is not tried again.
-        began = (other for other in others if not _is_lost(other) or _store_of(other) == store)
+        began = (other for other in others if not is_lost(other) or _store_of(other) == store)
         own = (other for other in others if _store_of(other) == store)
         for compared in (began, own):
             old = self._points_of(compared)
@@ -79,42 +79,13 @@ class DistinctSampler(BaseSampler):
         """All trials; on a grid once those that began before have their points, else two would take the same."""
         if count_points(self._space, self._held) is None:
             return study.get_trials(deepcopy=False)
-        return after_those_before(study, trial, lambda other: _optuna_params(other).keys() >= self._space.keys())
+        return after_those_before(study, trial, lambda other: point_params(other).keys() >= self._space.keys())
 
     def _points_of(self, trials: Iterable[FrozenTrial]) -> Iterator[dict[str, Scalar]]:
         for trial in trials:
-            params = _optuna_params(trial)
+            params = point_params(trial)
             if params.keys() >= self._space.keys():
                 yield from_optuna_params(self._space, params, trial.user_attrs)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """What ``base`` gives, for a parameter that is not of this space."""
-        return self.base.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Passed on."""
-        self.base.before_trial(study, trial)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: State, values: Sequence[float] | None
-    ) -> None:
-        """Passed on."""
-        self.base.after_trial(study, trial, state, values)
-
-    def reseed_rng(self) -> None:
-        """Passed on."""
-        self.base.reseed_rng()
-
-
-def _optuna_params(trial: FrozenTrial) -> dict[str, Any]:
-    """What Optuna has of a point: of a trial that waits, or has just begun, what it was enqueued with."""
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-
-
-def _is_lost(trial: FrozenTrial) -> bool:
-    return trial.state is State.FAIL and trial.user_attrs.get("reason") in (Reason.LOST, Reason.INTERRUPTED)
 
 
 def _store_of(trial: FrozenTrial) -> str:

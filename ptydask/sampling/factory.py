@@ -50,8 +50,8 @@ def build_sampler(
 
     It takes no point twice. A ``seed`` in the configs is the base that ``seed`` is mixed with; how many of the study's
     ``trials`` are drawn at random fits their number where the configs do not say. ``informed``: the slopes of the
-    trials lead, and the sampler has its turns. GridSampler and BruteForceSampler
-    become a random one, as :func:`grid_points` lists their points beforehand. Raises ConfigError and MissingDependency.
+    trials lead, and the sampler has its turns. GridSampler and BruteForceSampler become a random one, as
+    :func:`grid_points` lists their points beforehand. Raises ConfigError and MissingDependency.
     """
     sampler = _build_base_sampler(with_startup(spec, trials), seed, space)
     _, held = unwrap_fixed(spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -13,15 +13,16 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as State
 
 from ptydask import proposals
-from ptydask.model import BY_SAMPLER, BY_SLOPES, Choice, Direction, Distribution, Reason, Scalar
+from ptydask.model import BY_SAMPLER, BY_SLOPES, Choice, Direction, Distribution, Scalar
 from ptydask.proposals import PastTrial, TrialEvidence
 from ptydask.sampling.distributions import from_optuna_params, to_optuna_params
 from ptydask.sampling.gaussian import after_those_before
+from ptydask.sampling.wrapped import SamplerAround, is_lost, point_params
 from ptydask.space import ranges
 from ptydask.trial import slopes
 
 
-class InformedSampler(BaseSampler):
+class InformedSampler(SamplerAround):
     """Points by :func:`ptydask.proposals.propose_point`, in turns with ``base``.
 
     Trials that begin together get their points one after the other, in the order of their numbers, so that each knows
@@ -32,13 +33,9 @@ class InformedSampler(BaseSampler):
     def __init__(
         self, base: BaseSampler, space: Mapping[str, Distribution], held: Mapping[str, Scalar] | None = None
     ) -> None:
-        self.base = base
+        super().__init__(base)
         self._space = {**space, **{name: Choice((value,)) for name, value in (held or {}).items() if name in space}}
         self._optuna_space = dict(space)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The one of ``base``: the whole point is given all the same."""
-        return self.base.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -69,14 +66,12 @@ class InformedSampler(BaseSampler):
         pruned = trial.state is State.PRUNED
         if params is None or (pruned and not gradient):
             return None
-        return TrialEvidence(
-            params, None if pruned else trial.value, gradient, proposals.PRUNED_DOUBT if pruned else 1.0
-        )
+        return TrialEvidence.of_trial(params, trial.value, gradient, pruned=pruned)
 
     def _read_running(self, trial: FrozenTrial) -> dict[str, Scalar] | None:
         if trial.state not in (State.RUNNING, State.WAITING):
             return None
-        return self._read_params(trial, {**trial.system_attrs.get("fixed_params", {}), **trial.params})
+        return self._read_params(trial, point_params(trial))
 
     def _read_params(self, trial: FrozenTrial, params: Mapping[str, Any]) -> dict[str, Scalar] | None:
         """The point of a trial; None where it lacks a value, or has one outside of the space."""
@@ -86,35 +81,13 @@ class InformedSampler(BaseSampler):
         inside = all(ranges.contains(dist, values[name]) for name, dist in self._space.items())
         return values if inside else None
 
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """What ``base`` gives."""
-        return self.base.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Passed on."""
-        self.base.before_trial(study, trial)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: State, values: Sequence[float] | None
-    ) -> None:
-        """Passed on."""
-        self.base.after_trial(study, trial, state, values)
-
-    def reseed_rng(self) -> None:
-        """Passed on."""
-        self.base.reseed_rng()
-
 
 def _read_past(trial: FrozenTrial) -> PastTrial | None:
     """Who chose a trial's point, as far as that counts.
 
     None where it has no point yet, where it was lost and is tried again, and where it is another study's.
     """
-    is_lost = trial.state is State.FAIL and trial.user_attrs.get("reason") in (Reason.LOST, Reason.INTERRUPTED)
-    has_point = bool(trial.params) or "fixed_params" in trial.system_attrs
-    if is_lost or not has_point or "imported" in trial.user_attrs:
+    if is_lost(trial) or not point_params(trial) or "imported" in trial.user_attrs:
         return None
     # A sampler of Optuna signs nothing.
     origin = trial.user_attrs.get("origin", BY_SAMPLER)

@@ -77,7 +77,7 @@ def run_trial(run_id: str, task: str, index: int) -> TrialDone:
 
 
 def _load_study(ready: OpenSession, index: int) -> optuna.Study:
-    plan, seed = ready.setup.plan, _mix_seed(ready.setup.plan.seed, index)
+    plan, seed = ready.setup.plan, mix_seed(ready.setup.plan.seed, index)
     return optuna.load_study(
         study_name=plan.name,
         storage=ready.storage,
@@ -99,7 +99,7 @@ def _refusal_error(error: BaseException | None) -> PtydaskError:
     return PtydaskError(f"Optuna refused a trial: {what}")
 
 
-def _mix_seed(seed: int, index: int) -> int:
+def mix_seed(seed: int, index: int) -> int:
     """A seed of 32 bits for the sampler of one trial (Knuth's multiplicative hash)."""
     return (seed * 2654435761 + index * 40503 + 12345) % 2**32
 

@@ -131,20 +131,21 @@ class GeometryGradient:
         The reconstruction is then no more what the trial came to: take what is kept of it before.
         """
         missing = [part for part in self._tensors if part not in self._sums]
-        if self.is_incomplete:
-            known = self._sums
-            try:
-                with _in_graph(self._model, missing, [self._tensors[part] for part in missing]):
-                    if by_steps:
-                        self._iterate(recon, grad_accumulation)
-                    else:
-                        self._pass_over(recon)
-            except Exception:  # such as no memory left: the trial is there, only these slopes are not
-                logging.getLogger("ptyrad").exception("the slopes of what is kept fixed could not be taken")
-                return self._to_slopes(known)
-            # An object of one slice is not propagated through: it has no slope in tilt and thickness.
-            late = {part: self._sums.get(part, torch.zeros_like(self._tensors[part])) for part in missing}
-            self._sums = known | late
+        if not missing:
+            return self.slopes()
+        known = self._sums
+        try:
+            with _in_graph(self._model, missing, [self._tensors[part] for part in missing]):
+                if by_steps:
+                    self._iterate(recon, grad_accumulation)
+                else:
+                    self._pass_over(recon)
+        except Exception:  # such as no memory left: the trial is there, only these slopes are not
+            logging.getLogger("ptyrad").exception("the slopes of what is kept fixed could not be taken")
+            return self._to_slopes(known)
+        # An object of one slice is not propagated through: it has no slope in tilt and thickness.
+        late = {part: self._sums.get(part, torch.zeros_like(self._tensors[part])) for part in missing}
+        self._sums = known | late
         return self.slopes()
 
     def _iterate(self, recon: Reconstruction, grad_accumulation: int) -> None:

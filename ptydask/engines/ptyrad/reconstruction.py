@@ -24,6 +24,7 @@ from ptydask.engines.ptyrad.geometry_gradient import GeometryGradient
 from ptydask.engines.ptyrad.grouping import Grouping
 from ptydask.engines.ptyrad.measurements import Measurements
 from ptydask.model import KeepOptions, Quantity
+from ptydask.trial import slopes
 
 _STAGES = (
     "set_variables_dict",
@@ -86,8 +87,8 @@ class IterationHistory:
 
     def columns(self) -> dict[str, list[float]]:
         """All but the snapshots, by name."""
-        slopes = {f"gradient/{name}": values for name, values in self.gradient.items()}
-        return {**{name: getattr(self, name) for name in COLUMNS}, **slopes}
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        return columns | {f"{slopes.COLUMN}{name}": values for name, values in self.gradient.items()}
 
     def add_gradient(self, slopes: Mapping[str, float]) -> None:
         """Note the slopes of the iteration that was noted last."""
@@ -148,11 +149,11 @@ def iterate(
         with recon.gradient.listen(len(recon.batches), grad_accumulation, by_steps):
             ptyrad.iterate(niter, recon, grad_accumulation)
         _record_iteration(course, niter, recon)
-        slopes = recon.gradient.slopes()
-        course.add_gradient(slopes)
+        gradient = recon.gradient.slopes()
+        course.add_gradient(gradient)
         if keep.snapshot_every and niter % keep.snapshot_every == 0:
             course.snapshots[niter] = kept_arrays.arrays(model, float(recon.variables["dx"]))
-        if report(niter, {"loss": course.loss[-1], "contrast": course.contrast[-1]}, slopes):
+        if report(niter, {"loss": course.loss[-1], "contrast": course.contrast[-1]}, gradient):
             break
         if niter < last:
             between(niter, recon)
