@@ -101,7 +101,7 @@ class GeometryGradient:
         """Whether PtyRAD's forward pass depends on the whole of it, by the model's own flags."""
         model = self._model
         if part == "positions":
-            return bool(model.shift_probes)
+            return release.shifts_probes(model)
         # With tilts that move and a fixed thickness the tilts' phase has the thickness in it, and the propagator not.
         if part == "thickness":
             return bool(model.change_thickness)
@@ -188,10 +188,10 @@ def _position_motions(model: Any, affine: Sequence[float], names: Sequence[str])
 @contextmanager
 def _in_graph(model: Any, parts: Sequence[str], tensors: Sequence[torch.Tensor]) -> Iterator[None]:
     """Have PtyRAD's forward pass depend on these tensors, too."""
-    flags = {"shift_probes": model.shift_probes, "tilt_obj": model.tilt_obj, "change_thickness": model.change_thickness}
+    flags = {"tilt_obj": model.tilt_obj, "change_thickness": model.change_thickness}
     required = [tensor.requires_grad for tensor in tensors]
     shifts = model.opt_probe_pos_shifts.detach().clone()
-    stood_still = "positions" in parts and not model.shift_probes
+    stood_still = "positions" in parts and not release.shifts_probes(model)
     try:
         for tensor in tensors:
             tensor.requires_grad = True
@@ -207,6 +207,7 @@ def _in_graph(model: Any, parts: Sequence[str], tensors: Sequence[torch.Tensor])
         for name, value in flags.items():
             setattr(model, name, value)
         if stood_still:
+            model.shift_probes = False
             with torch.no_grad():
                 model.opt_probe_pos_shifts.copy_(shifts)
         for tensor, value in zip(tensors, required, strict=True):

@@ -58,6 +58,11 @@ def scheduler_state(scheduler: Any | None) -> dict[str, Any] | None:
     return {name: value for name, value in state.items() if not callable(value) and not isinstance(value, Counter)}
 
 
+def shifts_probes(model: Any) -> bool:
+    """Whether PtyRAD's forward pass moves the probes by their positions' fractions of a pixel; 1.x always does."""
+    return bool(getattr(model, "shift_probes", True))
+
+
 @cache
 def installed() -> PtyradRelease:
     """Import PtyRAD without a display, a figure or a word on the terminal.
