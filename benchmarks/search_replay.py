@@ -20,8 +20,8 @@ from optuna.samplers import BaseSampler
 from search_courses import Course, Reconstructions
 from search_problems import Problem
 
-from ptydask import sampling
-from ptydask.model import BY_SLOPES, OWN_VALUES, FloatRange, Point, Scalar, StudyPlan, TrialRecord, TrialState
+from ptydask import proposals, sampling
+from ptydask.model import OWN_VALUES, FloatRange, Point, Scalar, StudyPlan
 from ptydask.space import ranges
 from ptydask.trial import slopes
 from ptydask.worker.trial import mix_seed
@@ -51,6 +51,10 @@ def _file_pruner(plan: StudyPlan) -> BasePruner:
     return sampling.build_pruner(plan.pruner, iterations=plan.iterations)
 
 
+def _informed_pruner(plan: StudyPlan) -> BasePruner:
+    return sampling.build_pruner(plan.pruner, iterations=plan.iterations, informed_by=(plan.sampler, plan.space))
+
+
 def _no_pruner(_: StudyPlan) -> BasePruner:
     return optuna.pruners.NopPruner()
 
@@ -75,7 +79,7 @@ SEARCHES: Mapping[str, Search] = {
         Search("random", "random", lambda _, seed, __: optuna.samplers.RandomSampler(seed=seed), _no_pruner),
         Search("gp", "Optuna's GPSampler", lambda _, seed, __: optuna.samplers.GPSampler(seed=seed), _no_pruner),
         Search("file", "the file's TPE and Hyperband through ptydask", _file_sampler(False), _file_pruner),
-        Search("auto", "slopes lead, with Hyperband", _file_sampler(True), _file_pruner),
+        Search("auto", "slopes lead, with Hyperband", _file_sampler(True), _informed_pruner),
         Search("auto-whole", "slopes lead, no trial is cut short", _file_sampler(True), _no_pruner),
     )
 }
@@ -194,8 +198,18 @@ def _iterate(running: _Running, plan: StudyPlan) -> bool:
     if running.step > len(running.course.losses):  # it diverged
         return True
     running.trial.report(running.course.losses[running.step - 1], running.step)
+    if running.step == proposals.judged_after(plan.iterations):
+        _tell_slopes(running, plan)
     pruned = running.trial.should_prune()
-    return running.step == plan.iterations or (pruned and running.trial.user_attrs.get("origin") != BY_SLOPES)
+    return running.step == plan.iterations or pruned
+
+
+def _tell_slopes(running: _Running, plan: StudyPlan) -> None:
+    """The slopes after the latest step, as a worker tells them."""
+    losses, step = running.course.losses, running.step
+    decrease = slopes.relative_decrease(losses[step - 2], losses[step - 1], plan.direction) if step > 1 else None
+    for name, value in slopes.attribute_after(step, running.course.slopes_at(step), decrease).items():
+        running.trial.set_user_attr(name, value)
 
 
 def _record_end(running: _Running, plan: StudyPlan, ours: optuna.Study, study: Study) -> None:
@@ -204,11 +218,7 @@ def _record_end(running: _Running, plan: StudyPlan, ours: optuna.Study, study: S
     if step > len(losses):
         ours.tell(running.trial, state=optuna.trial.TrialState.FAIL)
         return
-    record = TrialRecord(0, TrialState.COMPLETE, losses[step - 1], running.params)
-    decrease = slopes.relative_decrease(losses[step - 2], losses[step - 1], plan.direction) if step > 1 else None
-    record = replace(record, gradient=running.course.slopes_at(step), relative_decrease=decrease, last_step=step)
-    for name, value in slopes.to_attribute(record).items():
-        running.trial.set_user_attr(name, value)
+    _tell_slopes(running, plan)
     if step < (plan.iterations or 0):
         ours.tell(running.trial, state=optuna.trial.TrialState.PRUNED)
         return

@@ -24,7 +24,7 @@ from ptydask.sampling.distinct import DistinctSampler
 from ptydask.sampling.distributions import to_optuna, to_optuna_params
 from ptydask.sampling.gaussian import ParallelGPSampler
 from ptydask.sampling.hyperband import SweepHyperbandPruner, UnfilteredHyperband
-from ptydask.sampling.informed import InformedSampler
+from ptydask.sampling.informed import InformedPruner, InformedSampler
 from ptydask.sampling.startup import unwrap_fixed, with_startup
 
 _PACKAGES = {"CmaEsSampler": ("cmaes", "cmaes"), "QMCSampler": ("scipy", "gp"), "GPSampler": ("scipy", "gp")}
@@ -67,17 +67,29 @@ def _build_base_sampler(spec: ComponentSpec, seed: int, space: Mapping[str, Dist
     return cast(BaseSampler, _build_component("sampler", spec, "sampler_params", seed, space))
 
 
-def build_pruner(spec: ComponentSpec | None, *, iterations: int | None) -> BasePruner:
+def build_pruner(
+    spec: ComponentSpec | None,
+    *,
+    iterations: int | None,
+    informed_by: tuple[ComponentSpec, Mapping[str, Distribution]] | None = None,
+) -> BasePruner:
     """The pruner; one that never prunes for None.
 
     Hyperband is told the length of a full trial, as it is blind until the first one completes otherwise; a
     ``min_resource`` beyond that length becomes the length. Samplers see the trials of all its brackets. Raises
     ConfigError.
+
+    With the sampler and the search space of a search by slopes, ``informed_by``, the slopes have a say as well.
     """
     if spec is None:
         return optuna.pruners.NopPruner()
     pruner = cast(BasePruner, _build_component("pruner", _bound_resources(spec, iterations), "pruner_params", 0, {}))
-    return UnfilteredHyperband(pruner) if isinstance(pruner, optuna.pruners.HyperbandPruner) else pruner
+    if isinstance(pruner, optuna.pruners.HyperbandPruner):
+        pruner = UnfilteredHyperband(pruner)
+    if informed_by is None:
+        return pruner
+    sampler, space = informed_by
+    return InformedPruner(pruner, space, unwrap_fixed(sampler)[1], iterations)
 
 
 def _bound_resources(spec: ComponentSpec, iterations: int | None) -> ComponentSpec:

@@ -46,15 +46,17 @@ def relative_decrease(previous: float | None, last: float | None, direction: Dir
 
 
 def to_attribute(record: TrialRecord) -> dict[str, Any]:
-    """What Optuna keeps of a record's slopes, as user attributes: empty where it has none.
+    """What Optuna keeps of a record's slopes; see :func:`attribute_after`."""
+    return attribute_after(record.last_step, record.gradient, record.relative_decrease)
+
+
+def attribute_after(step: int | None, gradient: Mapping[str, float], decrease: float | None) -> dict[str, Any]:
+    """What Optuna keeps of a trial's slopes after a step, as user attributes: empty where it has none.
 
     One attribute, ``gradient``: ``{"step": after which step, "relative_decrease": ..., "slopes": {NAME: value}}``,
     None for what is not known.
     """
-    if not record.gradient:
-        return {}
-    known = {"step": record.last_step, "relative_decrease": record.relative_decrease}
-    return {ATTRIBUTE: {**known, "slopes": dict(record.gradient)}}
+    return {ATTRIBUTE: {"step": step, "relative_decrease": decrease, "slopes": dict(gradient)}} if gradient else {}
 
 
 def from_attribute(attributes: Mapping[str, Any]) -> dict[str, float]:

@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from optuna.trial import Trial
 
 from ptydask.errors import StoreError
-from ptydask.model import BY_SLOPES, Scalar, StudyPlan, TrialOutput
+from ptydask.model import Scalar, StudyPlan, TrialOutput
+from ptydask.proposals import judged_after
 from ptydask.trial import checkpoint, eviction, slopes
 from ptydask.trial.checkpoint import StepReport
+from ptydask.trial.search_choice import choose_search
 from ptydask.worker import transfer
 
 SHARE = 0.05
@@ -28,6 +30,7 @@ class ProgressReporter:
 
     def __init__(self, trial: Trial, plan: StudyPlan) -> None:
         self._trial, self._plan = trial, plan
+        self._judged = judged_after(plan.iterations) if choose_search(plan).informed else None
         self.pruned = False
         self.reports: list[StepReport] = []
         self.began_again = False
@@ -73,10 +76,10 @@ class ProgressReporter:
         last = self._plan.iterations is not None and step >= self._plan.iterations
         with catch_optuna_errors():
             self._tell_optuna(StepReport(step, dict(metrics), slope))
-            verdict = self._plan.pruner is not None and not last and self._trial.should_prune()
-            # The slopes know better than its first iterations what a trial of theirs is worth: one that is the best in
-            # the end may not be so half-way, and no point is tried twice. It counts in the pruner's comparisons.
-            self.pruned = verdict and self._trial.user_attrs.get("origin") != BY_SLOPES
+            if step == self._judged:
+                for name, value in slopes.attribute_after(step, slope, self.relative_decrease).items():
+                    self._trial.set_user_attr(name, value)
+            self.pruned = self._plan.pruner is not None and not last and self._trial.should_prune()
         return self.pruned
 
     def go_on_from(self, reports: Sequence[StepReport]) -> None:

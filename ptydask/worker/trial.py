@@ -78,17 +78,16 @@ def run_trial(run_id: str, task: str, index: int) -> TrialDone:
 
 def _load_study(ready: OpenSession, index: int) -> optuna.Study:
     plan, seed = ready.setup.plan, mix_seed(ready.setup.plan.seed, index)
+    informed = choose_search(plan).informed
     return optuna.load_study(
         study_name=plan.name,
         storage=ready.storage,
         sampler=sampling.build_sampler(
-            plan.sampler,
-            seed=seed,
-            space=plan.space,
-            trials=ready.setup.trials,
-            informed=choose_search(plan).informed,
+            plan.sampler, seed=seed, space=plan.space, trials=ready.setup.trials, informed=informed
         ),
-        pruner=sampling.build_pruner(plan.pruner, iterations=plan.iterations),
+        pruner=sampling.build_pruner(
+            plan.pruner, iterations=plan.iterations, informed_by=(plan.sampler, plan.space) if informed else None
+        ),
     )
 
 

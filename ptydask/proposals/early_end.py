@@ -1,0 +1,73 @@
+"""Whether a trial under way has told enough: a pure decision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ptydask.model import Direction, Distribution
+from ptydask.proposals.agreement import CLEARLY, weigh_agreement
+from ptydask.proposals.coordinates import UnitCube
+from ptydask.proposals.next_point import ONE_THREAD, TrialEvidence, fit_model, propose_point
+
+_SHARE = 0.4
+"""Of its iterations, after which a trial is judged: with 0.25 the demo's best point is found later, though its
+neighbours sooner."""
+_AT_REST = 0.1
+"""By which share of itself the loss may still fall in the iteration, for slopes to be gone by. It is about the
+direction alone: the demo's is right at this point, where a first trial's loss still falls by 3 to 8 %."""
+_FREE = 2
+"""Trials, or as many as are under way at once, may end early before any has run to its end."""
+_FAR = 1.5
+"""Grid steps, in some coordinate, between the trial and where the search would go instead."""
+_CONTINUOUS_STEP = 0.01
+"""Of a range without steps, the share that stands for one."""
+
+
+def judged_after(iterations: int | None) -> int | None:
+    """The iteration after which a trial of so many is judged; None where it is too short, or its length is unknown."""
+    if iterations is None:
+        return None
+    step = math.ceil(_SHARE * iterations)
+    return step if 2 <= step < iterations else None
+
+
+@ONE_THREAD
+def has_told_enough(
+    space: Mapping[str, Distribution],
+    evidence: Sequence[TrialEvidence],
+    trial: TrialEvidence,
+    *,
+    relative_decrease: float | None,
+    under_way: int,
+    direction: Direction,
+    seed: int,
+) -> bool:
+    """Whether the slopes of ``trial`` lead away from it, so that the rest of its iterations is better spent elsewhere.
+
+    ``evidence`` are the trials that have ended; ``under_way`` is how many have not. A trial goes on that is near where
+    the search would go next, whose loss still falls by much, or some of whose slopes values have contradicted. A wave
+    of trials may end early on its slopes' word alone; after that one may for each that ran to its end, and values and
+    slopes have to agree: slopes that lead astray are found out by values only.
+    """
+    completed = sum(told.error is not None for told in evidence)
+    ended_early, free = len(evidence) - completed, max(_FREE, under_way)
+    if relative_decrease is None or relative_decrease > _AT_REST or ended_early >= free + max(completed - 1, 0):
+        return False
+    cube = UnitCube(space)
+    told = [*evidence, trial]
+    model, seen = fit_model(cube, told, direction)
+    if np.isfinite(seen.slopes).sum() < sum(len(each.gradient) for each in told):
+        return False
+    if ended_early >= free and (completed < 2 or weigh_agreement(model, seen) <= CLEARLY):
+        return False
+    point = propose_point(space, told, [], direction=direction, seed=seed)
+    if point is None:
+        return False
+    here, there = cube.encode_point(trial.params), cube.encode_point(point)
+    steps = np.where(cube.steps > 0, cube.steps, _CONTINUOUS_STEP)
+    axes = [axis for axis in map(cube.place_of, trial.gradient) if axis is not None]
+    means, _ = model.predict_values(np.stack([here, there]))
+    return bool((np.abs(here - there) > _FAR * steps)[axes].any() and means[1] < means[0])
