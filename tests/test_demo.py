@@ -18,6 +18,7 @@ import yaml
 from ptydask import demo
 from ptydask.demo import geometry, microscope
 from ptydask.demo.microscope import Experiment
+from ptydask.engines.ptyrad import release
 from ptydask.errors import ConfigError, UsageError
 from ptydask.space import tunables
 
@@ -232,6 +233,8 @@ def test_conventions_are_ptyrads() -> None:
 @pytest.mark.usefixtures("ptyrad")
 def test_the_propagator_is_ptyrads() -> None:
     """Slice thickness, and order, sign and unit of the tilts, on PtyRAD's grid half a pixel beside the frequencies."""
+    if release.installed().schedules:
+        pytest.skip("PtyRAD 1.x has its propagator on the frequencies")
     import torch
     from ptyrad.core.models import PtychoModel
     from ptyrad.optics.propagator import near_field_evolution
