@@ -203,7 +203,9 @@ def _head_lines(sheet: MontageSheet, alike: dict[str, Any]) -> list[str]:
     """Lines below the title: what is shown, and the values that all trials share."""
     records = [picture.record for picture in sheet.pictures]
     values = [_parameter_text(records[0], name, sheet.meta) for name in alike]
-    alike_text = f"in all: {',  '.join(values)}" if values else ""
+    alike_text = (
+        ",  ".join(values) if len({record.number for record in records}) == 1 else f"in all: {',  '.join(values)}"
+    )
     words = sheet.look.words
     if sheet.reference is not None:
         words += f": each trial less trial {sheet.reference}"
@@ -211,7 +213,7 @@ def _head_lines(sheet: MontageSheet, alike: dict[str, Any]) -> list[str]:
         factor = sheet_layout.arrow_factor(sheet.pictures)
         times = f", {factor:,} times as long" if factor > 1 else ""
         words += f": arrows from the nominal ones{times}, without the shift of all"
-    return [line for line in (words, alike_text) if line]
+    return [line for line in (words, alike_text if values else "") if line]
 
 
 def _choose_dpi(pictures: Sequence[MontageCell], layout: MontageLayout) -> float:

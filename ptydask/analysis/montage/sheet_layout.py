@@ -139,6 +139,8 @@ def colour_limits(pictures: Sequence[MontageCell], look: PictureLook) -> tuple[f
     lengths = [picture.arrows.lengths for picture in pictures if picture.arrows is not None]
     if lengths:
         return 0.0, max(float(np.quantile(np.concatenate(lengths), 0.99)), 1e-6)
+    if look.scale == "0 to 1":
+        return 0.0, 1.0
     low, high = sheet_grey_limits(pictures)
     if look.scale == "around 0":
         low, high = -max(-low, high), max(-low, high)
