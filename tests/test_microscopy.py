@@ -207,6 +207,15 @@ def test_a_copy_moved_by_parts_of_a_pixel_has_next_to_none(shift: tuple[float, f
     assert found.rms < 0.02 * whole.std()
 
 
+def test_large_images_are_registered_by_their_middle() -> None:
+    """As exactly, and the difference is that of the whole."""
+    whole = texture((1130, 1120))
+    found = registration.subtract_images(calibrated(whole[10:, :1110]), calibrated(whole[:1120, 10:]))
+    assert found.shift == pytest.approx((2.0, -2.0))
+    assert found.image.data.shape == (1110, 1100)
+    assert found.rms < 1e-6
+
+
 def test_a_lattice_is_not_moved_by_a_period() -> None:
     """It fits itself at every period: the small shift is the right one."""
     data = lattice((90, 90), 0.2, (0.5, 0.0), (0.0, 0.5)) + 0.01 * texture((90, 90))

@@ -537,6 +537,16 @@ def test_short_arrows_are_drawn_longer(length: float, factor: int) -> None:
     assert sheet_layout.arrow_factor([]) == 1
 
 
+def test_positions_that_stayed_have_no_arrows(thick: Path) -> None:
+    """Rounding is no refinement: no arrows a million times as long, no colour scale, and words that say so."""
+    sheet = shown(thick, "positions", 0)
+    assert sheet.pictures[0].lines == ("positions were not refined",)
+    assert sheet.pictures[0].arrows is None
+    assert sheet_layout.arrow_factor(sheet.pictures) == 1
+    assert not any("shift of a position" in text for text in texts(trial_images.draw_sheet(sheet)))
+    assert "known to a pixel" in " ".join(shown(thick, "positions", 2).pictures[0].lines)
+
+
 def test_a_difference_is_to_the_first_trial(thick: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The colours have 0 in their middle; one trial alone has none, and says so."""
     sheet = shown(thick, "difference", 0, 1)

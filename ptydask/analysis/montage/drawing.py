@@ -246,7 +246,7 @@ def _draw_cell(
     box, look = layout.box(place, picture), sheet.look
     low, high = (1, 255) if picture.thumbnail else limits or sheet_layout.colour_limits([picture], look)
     colours = "gray" if picture.thumbnail else look.colours
-    if picture.arrows is not None:
+    if sheet.what == "positions":
         # The image is no more than a background: pale, so that arrows of any colour stand out.
         black, white = sheet_layout.sheet_grey_limits([picture])
         colours, low, high = "gray", black - 2 * (white - black), white
@@ -345,7 +345,9 @@ def _draw_footer(axes: Axes, sheet: MontageSheet, layout: MontageLayout, limits:
     notes = [sheet.look.note] if sheet.look.note and limits is not None else []
     if sheet.what == "positions":
         units, notes = "Å", ["shift of a position"]
-    if limits is None:
+        if all(picture.arrows is None for picture in sheet.pictures):
+            limits, notes = None, []
+    if limits is None and sheet.what != "positions":
         notes.append(f"each image has its own {'grey' if sheet.look.colours == 'gray' else 'colour'} scale")
     if limits is not None and not all(picture.thumbnail for picture in sheet.pictures):
         if len(units) > _SHORT:

@@ -167,6 +167,8 @@ def _position_cells(trial: TrialData, request: CellRequest) -> list[MontageCell]
     places, shifts = scan_positions.mean_shifts(centres, moved.shifts, _ARROWS)
     corner = np.array(_from_corner(image, request.crop, 0.0))
     arrows = CellArrows(places + corner, shifts)
+    if not moved.is_refined:
+        return [make_cell(trial.record, image, request, lines=("positions were not refined",))]
     lines = [f"moved by {moved.rms:.3g} Å rms, {moved.largest:.3g} Å at most"]
     lines.append(f"all moved by (y, x) = {_vector_text(*moved.mean)} Å")
     if not moved.exact:
