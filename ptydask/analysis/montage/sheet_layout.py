@@ -93,7 +93,7 @@ class MontageSheet:
 def missing_words(what: PictureKind) -> str:
     """What a trial without such a picture lacks."""
     if what == "difference":
-        return "a difference to another"
+        return "a difference to another trial"
     return "an image" if what == "phase" else f"a picture of its {what}" if what == "slices" else what
 
 
