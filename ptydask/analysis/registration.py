@@ -51,8 +51,8 @@ class ImageDifference:
     def removed(self) -> str:
         """What was done to the other image before the difference was taken, in words."""
         unit = {"angstrom": "Å"}.get(self.image.axis_units, self.image.axis_units)
-        y, x = (f"{value:.3g}" if abs(value) >= 0.005 else "0" for value in self.shift)
-        parts = [f"shift (y, x) = ({y}, {x}) {unit}", f"mean {self.constant:.3g} {self.image.units}".rstrip()]
+        y, x = (f"{round(value, 3) + 0:g}" for value in self.shift)
+        parts = [f"shift (y, x) = ({y}, {x}) {unit}", f"mean {self.constant:.2g} {self.image.units}".rstrip()]
         if self.resampled:
             parts.append("another pixel size")
         return f"taken out: {', '.join(parts)}".replace("-", "\N{MINUS SIGN}")
