@@ -389,3 +389,5 @@ def test_a_file_that_tunes_again(small_data: Path) -> None:
     assert (list(plan.space), plan.name) == (["dz"], "next")
     assert plan.config["init_params"]["pos_scan_affine"] == [1.04, 0, 0, 0]
     assert "# the switch" in text
+    assert "search: file # ours" in text
+    assert plan.search == "file"

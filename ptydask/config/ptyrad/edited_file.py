@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ptydask.config import reading, yaml_text
+from ptydask.config import own_settings, reading, yaml_text
 from ptydask.config.ptyrad import old_keys
 from ptydask.config.ptyrad.params_file import KEY, SECTIONS
 from ptydask.errors import ConfigError
@@ -40,9 +40,10 @@ def edit_text(
 
     What the text leaves to PtyRAD's defaults is left out here as well, unless it is among ``settings`` (dotted keys
     that the run was told beside its file; None where nobody knows any more, so that all are written), or is another in
-    ``complete`` than ``before``, in the params that the study ran with. The section ``ptydask`` goes, old keys are
-    translated. ``hypertune`` are keys of ``hypertune_params`` and their new values; without any, hypertune is off and
-    the ranges stay. ``header`` becomes a comment on top. None where that cannot be done to this text.
+    ``complete`` than ``before``, in the params that the study ran with. Old keys are translated. ``hypertune`` are keys
+    of ``hypertune_params`` and their new values, for ptydask; without any, the file is for PtyRAD: hypertune is off, the
+    ranges stay, and the section ``ptydask`` goes. ``header`` becomes a comment on top. None where that cannot be done
+    to this text.
     """
     try:
         data = reading.parse_value(text)
@@ -62,18 +63,20 @@ def edit_text(
             section = _merge(user.get(name, {}), complete[name], before.get(name) or {}, settings, name)
             if section or name in user:
                 new[name] = section
+    if hypertune is not None and own_settings.SECTION in data:
+        new[own_settings.SECTION] = data[own_settings.SECTION]
     body = yaml_text.rewrite(text, new)
     return None if body is None else add_header(body, header)
 
 
 def add_header(text: str, header: str) -> str:
     """``text`` below ``header`` as comments; the header that an earlier export put there goes."""
-    text = re.sub(rf"\A(?:# .*\n){{1,4}}?# {re.escape(RUN_LINE)}\n", "", text) if RUN_LINE in header else text
+    text = re.sub(r"\A(?:# .*\n){1,4}?# pty(?:rad|dask) run THIS_FILE\n", "", text)
     return "".join(f"# {line}\n" for line in header.splitlines()) + text
 
 
 RUN_LINE = "ptyrad run THIS_FILE"
-"""The last line of an export's header."""
+"""The last line of an export's header; of one that ptydask is to run, with its name."""
 
 
 def _merge(
