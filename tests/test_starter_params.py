@@ -348,6 +348,17 @@ def test_an_old_file_is_exported_in_ptyrads_spelling(values: dict[str, Any], sma
     assert "{'mode': 'dx', 'value': 1.5e-1}" in text
 
 
+@pytest.mark.parametrize(("storage", "kept"), [("sqlite:///h.sqlite3", True), ("redis://:S3CRET@h", False)])
+def test_a_storage_is_exported_without_password(storage: str, kept: bool, small_data: Path) -> None:
+    """With a password it is left out, as nobody could connect with what the results hold of it."""
+    path = small_data / "params.yaml"
+    path.write_text(OLD.replace("storage_path: null", f"storage_path: {storage}"))
+    text, _ = exported(validated(path), {"scale": 1.04})
+    assert ("storage_path" in text) == kept
+    assert "S3CRET" not in text
+    assert "# the switch" in text
+
+
 def test_an_exported_file_can_be_exported_again(small_data: Path) -> None:
     """A study of it has one header in its own export, and the same text below."""
     path = small_data / "params.yaml"

@@ -15,9 +15,6 @@ from ptydask.space import aberrations
 
 _ABSENT = object()
 _TERMS = "probe_aberrations"
-_NOT_KEPT = ("verbosity", "storage_path")
-"""Keys of ``hypertune_params`` that mean nothing once it is off, and that not every PtyRAD takes: the first is of 1.0,
-and ptydask's storage may be null."""
 _SAMPLERS = ("Random", "TPE", "GP", "CmaEs", "NSGAII", "NSGAIII", "Grid", "QMC", "BruteForce")
 _PRUNERS = ("Median", "Patient", "Percentile", "SuccessiveHalving", "Hyperband", "Threshold")
 _COMPONENTS = {
@@ -41,9 +38,9 @@ def edit_text(
     What the text leaves to PtyRAD's defaults is left out here as well, unless it is among ``settings`` (dotted keys
     that the run was told beside its file; None where nobody knows any more, so that all are written), or is another in
     ``complete`` than ``before``, in the params that the study ran with. Old keys are translated. ``hypertune`` are keys
-    of ``hypertune_params`` and their new values, for ptydask; without any, the file is for PtyRAD: hypertune is off, the
-    ranges stay, and the section ``ptydask`` goes. ``header`` becomes a comment on top. None where that cannot be done
-    to this text.
+    of ``hypertune_params`` and their new values, for ptydask; without any, the file is for PtyRAD: hypertune is off,
+    the ranges stay, and the section ``ptydask`` goes. ``header`` becomes a comment on top. None where that cannot be
+    done to this text.
     """
     try:
         data = reading.parse_value(text)
@@ -133,6 +130,9 @@ def _hypertune(
                 section[name] = None
         elif known is not None and isinstance(value, Mapping) and value.get("configs", {}) is not None:
             section[name] = value
-        elif name not in _NOT_KEPT:
+        elif name == "storage_path":
+            if isinstance(wanted, str) and "***" not in wanted:  # PtyRAD takes no null, and nobody a masked password
+                section[name] = wanted
+        elif name != "verbosity":  # which PtyRAD 1.0 alone has
             section[name] = wanted
     return section | dict(changed or {"if_hypertune": False})
