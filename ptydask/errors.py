@@ -201,6 +201,12 @@ _HOST = r"@(?=[\w.\[-])"
 _PATTERNS = (
     # scheme://user:PASSWORD@host, whatever stands before the last @; but no port
     (rf"((?<![\w+.-])\w[\w+.-]{{0,40}}://[^\s:/@'\"]{{0,200}}):(?!\d+/)[^\s'\"]{{0,500}}{_HOST}", r"\1:***@"),
+    # postgresql//user:PASSWORD@host, and other slips after the name of a database
+    (
+        rf"\b((?:postgres|mysql|mariadb|redis)[\w+]{{0,20}}[:/]{{1,3}}[^\s:/@'\"]{{0,200}}):"
+        rf"(?!\d+/)[^\s'\"]{{0,500}}{_HOST}",
+        r"\1:***@",
+    ),
     # https://TOKEN@host
     (rf"\b((?:https?|rediss?)://)[^\s:/@'\"*]{{1,500}}{_HOST}", r"\1***@"),
     # user:PASSWORD@host and :PASSWORD@host, without a scheme
@@ -220,6 +226,11 @@ _PATTERNS = (
 )
 """What secrets look like in URLs, connection strings, files, commands and messages, and what is left of them."""
 _REPLACEMENTS = [(re.compile(pattern, re.IGNORECASE), left) for pattern, left in _PATTERNS]
+
+
+def mask_userinfo(url: str) -> str:
+    """A storage URL, right or wrong, without all that stands before its host: for messages about it."""
+    return re.sub(r"^(\w[\w+.-]*://)?.*@", r"\1***@", url, flags=re.DOTALL)
 
 
 def redact(text: str) -> str:

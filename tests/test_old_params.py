@@ -309,9 +309,24 @@ def test_a_storage_that_is_no_url(value: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "url", ["S3CRET@host:6379", "postgresql:/u:S3CRET@h/x", "postgresql//u:S3/CRET@h/db", "foo://u:S3@CRET@h/x"]
+)
+def test_a_wrong_storage_url_of_the_command_line(url: str, folder: Path) -> None:
+    """The message that says what is wrong with it does not print it."""
+    Path("params.yaml").write_text(yaml.safe_dump(FILE))
+    with pytest.raises(ConfigError, match="storage URL") as refusal:
+        config.load(Path("params.yaml"), Overrides(storage=url))
+    assert "S3" not in str(refusal.value)
+    assert "CRET" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "postgresql://u:S3CRET@h/db",
+        "postgresql//u:S3CRET@h/db",
+        "postgresql:/u:S3CRET@h/db",
+        "redis:/:S3CRET@h",
         "postgresql://u:S3C/RET@h/db",
         "redis://:S3CRET@h:6379/0",
         "rediss://default:S3CRET@h",

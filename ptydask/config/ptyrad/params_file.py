@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,7 +12,7 @@ from typing import Any, cast
 from ptydask.config import Overrides, reading, study, yaml_text
 from ptydask.config.ptyrad import old_keys, paths
 from ptydask.config.ptyrad.search_space import TuneParams, check_point, check_values, rename_legacy, tune_params
-from ptydask.errors import ConfigError, hide_password, nearest_hint, redact
+from ptydask.errors import ConfigError, hide_password, mask_userinfo, nearest_hint, redact
 from ptydask.model import (
     Budget,
     Choice,
@@ -264,8 +263,7 @@ def _read_storage(entry: Any) -> str | None:
     key = f"{KEY}.storage_path"
     url = cast(str, reading.expect(entry, "text", key))
     if "://" not in url:
-        shown = re.sub(r".*@", "***@", url)  # a password, however it is written
-        raise ConfigError("must be a URL", key=key, value=shown, hint=_url_example(url))
+        raise ConfigError("must be a URL", key=key, value=mask_userinfo(url), hint=_url_example(url))
     hide_password(url)  # before any part of the file is written anywhere, also where --storage beats it
     return url
 
