@@ -111,6 +111,8 @@ OWN_VALUES = "start"
 """Origin of a point, and of its trial, that has the file's own values."""
 NEAR_VALUES = "near start"
 """Origin of one whose values could not all be the file's: the nearest ones that are allowed, or the sampler's."""
+TRIED = "try"
+"""Origin of one that a person asked for, with ``--try``."""
 BY_SAMPLER = "sampler"
 """Origin of one that the file's sampler chose."""
 BY_SLOPES = "slopes"
@@ -177,6 +179,8 @@ class StudyPlan:
     """One line each: what was translated or may surprise."""
     own_file: SourceFile | None = None
     """The file of ptydask's own that named the source, where one was given in its place."""
+    settings: tuple[str, ...] = ()
+    """The dotted keys that were set beside the file, with ``--set``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import NoReturn
 from ptydask import __version__
 from ptydask.cli import dashboard, export, formats, info, inspect, merge, pictures, ptyrad_import, report, run, upkeep
 from ptydask.errors import PtydaskError, nearest_hint, redact
+from ptydask.formatting import fit_text
 
 EXIT_CODES = """\
 exit codes:
@@ -40,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
             hint = nearest_hint(word, choices)
             if hint:
                 message = f"{message}; {hint}"
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, fit_text(f"{self.prog}: {message} (see {self.prog} --help)\n", sys.stderr))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.handler(args)
         sys.stdout.flush()
     except PtydaskError as error:
-        print(f"ptydask: {redact(str(error))}", file=sys.stderr)
+        formats.print_stderr(f"ptydask: {redact(str(error))}")
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ptydask.errors import ConfigError, StorageError, hide_password, nearest_hint, one_line, redact, require
+from ptydask.errors import (
+    ConfigError,
+    StorageError,
+    hide_password,
+    mask_userinfo,
+    nearest_hint,
+    one_line,
+    redact,
+    require,
+)
 from ptydask.model import path_beside
 
 if TYPE_CHECKING:
@@ -68,7 +77,7 @@ def parse(url: str | None, results: Path) -> StorageSpec:
         raise ConfigError(
             "not a storage URL of the form scheme://...",
             key="hypertune_params.storage_path",
-            value=redact(url),
+            value=mask_userinfo(url),
             hint=hint,
         )
     if base == "journal":

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.config import reading, study
+from ptydask.config.ptyrad import old_keys
 from ptydask.engines import naming_file
 from ptydask.engines.ptyrad import datafiles, schema
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan, WeightedChoice
-from ptydask.space import ranges, tunables
+from ptydask.space import inactive, ranges, tunables
 
 _TUNE = "hypertune_params.tune_params"
 
@@ -34,7 +35,8 @@ def complete(plan: StudyPlan) -> StudyPlan:
 
 
 def _complete_params(plan: StudyPlan) -> StudyPlan:
-    plan = replace(plan, config=_whole_numbers(plan.config))
+    config, moved = _present_source(_whole_numbers(plan.config))
+    plan = replace(plan, config=config, notices=(*plan.notices, *moved))
     _check_types(plan.config)
     datafiles.check_paths(plan.config)
     # PtyRAD knows 9 samplers and 6 pruners, and not all its versions the same keys: of the search it sees the tunables
@@ -57,7 +59,7 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
         if reason is not None:
             raise ConfigError(f"tuning it has no effect: {reason}", key=f"{_TUNE}.{name}.state", value=True)
     points = plan.points
-    notices = (*plan.notices, *warnings, *clipped, *_coupling_notices(init, tuned))
+    notices = (*plan.notices, *warnings, *clipped, *_coupling_notices(init, tuned), *_late_updates(config, plan, tuned))
     if space and not any(point.origin in (OWN_VALUES, NEAR_VALUES) for point in points):
         start, moved = tunables.start_point(space, config)
         notices = (*notices, *moved)
@@ -67,9 +69,14 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
     # What is optimised is the loss: only that has its slope from the reconstruction.
     numbers = frozenset(name for name, dist in space.items() if not isinstance(dist, Choice | WeightedChoice))
     slopes = numbers & frozenset(tunables.DIFFERENTIABLE) if plan.metric == "loss" else frozenset[str]()
-    return replace(plan, config=config, space=space, points=points, notices=notices, differentiable=slopes)
+    idle = tuple(("inactive", inactivity.text) for inactivity in inactive.conditional_inactivity(config, space))
+    details = (*plan.details, *idle)
+    return replace(
+        plan, config=config, space=space, points=points, notices=notices, differentiable=slopes, details=details
+    )
 
 
+_DATA_FORMATS = ("raw", "hdf5", "mat", "tif", "tiff", "npy")
 _WHOLE = ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix")
 
 
@@ -80,6 +87,15 @@ def _whole_numbers(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(init.get(key), float) and init[key].is_integer():
             init[key] = int(init[key])
     return {**config, "init_params": init}
+
+
+def _present_source(config: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """``meas_source`` as the installed PtyRAD takes it: up to 0.1.0b7, and from 1.0 on, it may be a file format."""
+    source = config["init_params"].get("meas_source")
+    if source not in _DATA_FORMATS or source in schema.known_values("init_params", "meas_source"):
+        return config, ()
+    notice = f"meas_source {source!r} is 'file' now: the format is told by the file's name"
+    return {**config, "init_params": {**config["init_params"], "meas_source": "file"}}, (notice,)
 
 
 def _check_types(config: Mapping[str, Any]) -> None:
@@ -93,8 +109,12 @@ def _check_types(config: Mapping[str, Any]) -> None:
         for name, value in aberrations.items():
             if not ranges.is_number(value):
                 key = f"init_params.probe_aberrations.{name}"
-                raise ConfigError(f"must be a number, not {reading.type_name(value)}", key=key, value=value)
+                rule, hint = f"must be a number, not {reading.type_name(value)}", reading.spelling_hint(value)
+                raise ConfigError(rule, key=key, value=value, hint=hint)
     for name, entry in (config.get("constraint_params") or {}).items():
+        error = old_keys.misplaced(name, "constraint_params", entry, config)
+        if error is not None and not isinstance(entry, Mapping):
+            raise error
         reading.expect(entry, "a mapping", f"constraint_params.{name}")
     model = config.get("model_params") or {}
     for name in ("optimizer_params", "update_params"):
@@ -188,6 +208,24 @@ def _coupling_notices(init: Mapping[str, Any], tuned: tuple[str, ...]) -> tuple[
     if "conv_angle" in tuned and "dx" not in tuned and mode in ("fitRBF", "RBF", "n_alpha"):
         return (f"conv_angle: the pixel size follows it, as meas_calibration is {mode!r}; mode 'dx' keeps it fixed",)
     return ()
+
+
+def _late_updates(config: Mapping[str, Any], plan: StudyPlan, tuned: tuple[str, ...]) -> tuple[str, ...]:
+    """A notice for each learning rate that trials know nothing of where they are pruned before its updates begin."""
+    if plan.pruner is None:
+        return ()
+    configs = plan.pruner.configs
+    waits = [configs.get(key) for key in ("min_resource", "n_warmup_steps")]
+    earliest = max([1, *(steps for steps in waits if isinstance(steps, int))])
+    notices = []
+    for name in tuned:
+        if name in tunables.TENSORS:
+            start = config["model_params"]["update_params"][tunables.TENSORS[name]]["start_iter"]
+            if start > earliest:
+                notices.append(
+                    f"{name}: does nothing in trials that are pruned before iteration {start}, where it begins"
+                )
+    return tuple(notices)
 
 
 # --- where the results go ---------------------------------------------------------------------------
