@@ -39,7 +39,7 @@ def config(meta: StudyMeta) -> dict[str, Any]:
 
 
 def program_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
-    """What the program of a trial was given: tuned values and constants, nested, in the file's order.
+    """What the program of a trial was given: tuned values and constants, nested, by name.
 
     Where the study's configuration is not known, the tuned ones alone. Raises StoreError for a trial that lacks one.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ptydask.config import Overrides, own_settings, reading, study
-from ptydask.config.sweep import choices, engine_section, search
+from ptydask.config.sweep import buried, choices, engine_section, search
 from ptydask.config.sweep.parameters import SweepParameters, is_parameter, read_parameters
 from ptydask.errors import ConfigError, nearest_hint, shorten
 from ptydask.model import (
@@ -150,19 +150,24 @@ def _check_keys(data: dict[str, Any], notices: list[str]) -> dict[str, Any]:
     unknown = {key: value for key, value in data.items() if key not in KEYS}
     kept = {key: value for key, value in data.items() if key in KEYS}
     has_parameters = "parameters" in data
+    buried_hint = "" if has_parameters else buried.find_in_data(unknown)
+    if buried_hint:
+        raise ConfigError("is missing; it says what to tune", key="parameters", hint=buried_hint)
     for key, value in unknown.items():
         close = get_close_matches(key, KEYS, n=1, cutoff=0.8)
         if close and close[0] in _ESSENTIAL and close[0] not in data:
             raise ConfigError("unknown key", key=key, value=value, hint=f"did you mean {close[0]!r}?")
-        if is_parameter(value) and not key.startswith(("_", ".", "x-")):
-            rule = "stands beside parameters, not below it" if has_parameters else "has no line parameters: above it"
-            raise ConfigError(f"looks like a parameter, and {rule}", key=key, value=value, hint="indent it")
+        if is_parameter(value) and not has_parameters and not key.startswith(("_", ".", "x-")):
+            rule = "looks like a parameter, and has no line parameters: above it"
+            raise ConfigError(rule, key=key, value=value, hint="indent it")
     if not has_parameters:
         hint = "for example parameters: {lr: {min: 1e-5, max: 1e-2}}"
         raise ConfigError("is missing; it says what to tune", key="parameters", hint=hint)
     for key in list(unknown)[:_SHOWN]:
         close = get_close_matches(key, KEYS, n=1)
         also = f"; did you mean {close[0]!r}?" if close else ""
+        if is_parameter(unknown[key]) and not key.startswith(("_", ".", "x-")):
+            also = "; it looks like a parameter: indent it below parameters, if it is one"
         named = key if key.isprintable() and len(key) <= 60 else shorten(key)
         notices.append(f"{named} is no key of a sweep file and changes nothing{also}")
     if len(unknown) > _SHOWN:
