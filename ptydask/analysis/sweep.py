@@ -29,7 +29,7 @@ def step_word(meta: StudyMeta) -> str:
 
 def error_word(meta: StudyMeta) -> str:
     """What a heading calls the tuned metric: by its own name in a sweep, where it may be no error at all."""
-    return meta.metric if is_sweep(meta) else "error"
+    return (meta.metric or "error") if is_sweep(meta) else "error"
 
 
 def config(meta: StudyMeta) -> dict[str, Any]:

@@ -187,7 +187,8 @@ def _program_sections(trial: TrialData, *, account: bool) -> list[tuple[str, lis
 
 
 def _headline(record: TrialRecord, metric: str) -> str:
-    return f"trial {record.number}  {state_text(record)}  {metric} {error_text(record.error)}"
+    error = f"{metric} {error_text(record.error)}" if metric else ""
+    return f"trial {record.number}  {state_text(record)}  {error}".rstrip()
 
 
 def _attempt_lines(record: TrialRecord) -> list[str]:

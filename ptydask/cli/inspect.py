@@ -14,7 +14,7 @@ from ptydask.cli import arguments, formats, status, trial_argument
 from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import StoreError, UsageError, nearest_hint
 from ptydask.model import Direction, Optimum, TrialRecord, TrialState
-from ptydask.ranking import best_of, gradient_names, in_order, metric_names, parameter_names, ranked
+from ptydask.ranking import best_of, gradient_names, in_order, metric_names, parameter_names, ranked, why_none_is_best
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
@@ -113,7 +113,7 @@ def run_best(args: argparse.Namespace) -> int:
     records = results.records()
     chosen = ranked(records, results.meta.direction)[: args.k or 1]
     if not chosen:
-        formats.print_stderr(f"{args.file}: no trial has completed so far ({len(records)} recorded)")
+        formats.print_stderr(f"{args.file}: {why_none_is_best(results.meta.metric, len(records))}")
         return 1
     from ptydask.cli import describe
 
@@ -207,7 +207,8 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
     with_messages = any(record.message for record in records)
     counted = any(record.iterations is not None for record in records)
     several_origins = len({record.origin for record in records}) > 1
-    columns = ["trial", "state", error, *params, *(["attempt"] if retried else []), "time"]
+    ranked_by = [error] if metric else []  # without a metric there is nothing in that column
+    columns = ["trial", "state", *ranked_by, *params, *(["attempt"] if retried else []), "time"]
     columns += [*(["iterations"] if counted else []), *metrics]
     numbers = frozenset(range(len(columns))) - {columns.index("state")}
     if several_origins:
@@ -216,7 +217,8 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
         columns.append("message")
     rows, styles = [], []
     for record in records:
-        cells = [str(record.number), formatting.state_text(record), formatting.error_text(record.error)]
+        cells = [str(record.number), formatting.state_text(record)]
+        cells += [formatting.error_text(record.error)] if metric else []
         for name in params:
             cells.append(formatting.value_text(record.params[name]) if name in record.params else formatting.NOTHING)
         if retried:

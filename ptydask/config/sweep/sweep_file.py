@@ -95,8 +95,6 @@ class SweepFormat:
         notices: list[str] = []
         data = _check_keys(data, notices)
         method = search.read_method(data)
-        metric = search.read_metric(data)
-        notices.extend(metric.notices)
         gridded = overrides.sampler in search.GRIDS if overrides.sampler else method == "grid"
         tuned = read_parameters(data["parameters"], gridded)
         notices.extend(tuned.notices)
@@ -110,6 +108,8 @@ class SweepFormat:
         sampler = ComponentSpec("RandomSampler")
         if tuned.space:
             sampler = search.choose_sampler(method, budget.n_trials, overrides.sampler, notices)
+        metric = search.read_metric(data, sampler.name, _metric_needed(data, config))
+        notices.extend(metric.notices)
         return StudyPlan(
             name=name,
             source=source,
@@ -223,6 +223,15 @@ def _engine_config(
         "engine": settings,
     }
     return config, engine
+
+
+def _metric_needed(data: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """What of a sweep needs a metric, whatever its search; empty where nothing does."""
+    if config["engine"]["callable"]:
+        return "a function returns its value"
+    if data.get("early_terminate") is not None:
+        return "early_terminate compares trials by it"
+    return "engine.objective says which value of it counts" if config["engine"]["objective"] == "best" else ""
 
 
 def _choose_budget(
