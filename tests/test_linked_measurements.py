@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from engine_cases import SLOT, params, plan, write_patterns
 
-from ptydask.engines.ptyrad import hdf5_patterns, release
+from ptydask.engines.ptyrad import datafiles, hdf5_patterns, release
 from ptydask.errors import DataError
 from ptydask.store.foreign import links, measurement_headers
 
@@ -307,6 +307,56 @@ def test_where_hdf5_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         hdf5_patterns.find_patterns(moved, "p", fits)
     monkeypatch.setenv("HDF5_VDS_PREFIX", f"/nowhere:{tmp_path / 'real'}")
     assert hdf5_patterns.find_patterns(moved, "p", fits).shape == FITS
+
+
+# --- other files that PtyRAD reads ----------------------------------------------------------------------------------
+
+INIT = {"pos_N_scan_slow": 2, "pos_N_scan_fast": 4, "meas_Npix": 4}
+
+
+def test_matlab_files(tmp_path: Path) -> None:
+    """Of version 7.3, which is HDF5, as of HDF5; of older ones the array that fits, too."""
+    scipy_io = pytest.importorskip("scipy.io", reason="scipy writes the files")
+    path = tmp_path / "old.mat"
+
+    def found(key: str | None = None, file: Path = path) -> hdf5_patterns.StoredPatterns:
+        return datafiles.check_measurements({**INIT, "meas_params": {"path": str(file), "key": key}})
+
+    scipy_io.savemat(path, {"dp": DATA, "dx": 0.5})
+    assert (found().shape, found().key, found("dp").shape) == (FITS, None, FITS)
+    scipy_io.savemat(path, {"dp": DATA, "dark": DATA[:2]})
+    assert found().key == "dp"
+    scipy_io.savemat(path, {"dp": DATA, "dp2": DATA})
+    with pytest.raises(DataError, match=r"one of the 2 that fit the scan .*dp, dp2"):
+        found()
+    with pytest.raises(DataError, match="did you mean 'dp'"):
+        found("dpp")
+    new = virtual(tmp_path / "new.mat", ("gone.mat", "dp", 8))
+    with pytest.raises(DataError, match=r"gone\.mat, which is not there"):
+        found("p", new)
+
+
+def test_zarr_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The array that fits; one that is not there is named, and chunks that are not are said."""
+    zarr = pytest.importorskip("zarr", reason="PtyRAD 1.0 brings it")
+    fields = ["path", "key", "selection", "zarr_kwargs"]
+    monkeypatch.setattr(datafiles.schema, "known_fields", lambda *way: fields)
+    group = zarr.open_group(str(tmp_path / "d.zarr"), mode="w")
+    group.create_array("entry/dp", shape=FITS, chunks=(1, 4, 4), dtype="f4")[:6] = DATA[:6]
+    params = {"path": str(tmp_path / "d.zarr")}
+
+    def found(**more: object) -> hdf5_patterns.StoredPatterns:
+        return datafiles.check_measurements({**INIT, "meas_params": {**params, **more}})
+
+    assert (found().shape, found().key, found(key="/entry/dp").shape) == (FITS, None, FITS)
+    assert "of 8 chunks 2 are not there" in found().notices[0]
+    group.create_array("dark", shape=(2, 4, 4), dtype="f4")[:] = 1
+    assert found().key == "entry/dp"
+    with pytest.raises(DataError, match="did you mean 'entry/dp'"):
+        found(key="entry/dpp")
+    (tmp_path / "e.zarr").mkdir()
+    with pytest.raises(DataError, match=r"cannot be read as \.zarr"):
+        found(path=str(tmp_path / "e.zarr"))
 
 
 # --- on the worker -----------------------------------------------------------------------------------------

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ptydask.config import reading
 from ptydask.engines.ptyrad import hdf5_patterns, schema
 from ptydask.engines.ptyrad.hdf5_patterns import Shape, StoredPatterns
-from ptydask.errors import ConfigError, DataError, nearest_hint, one_line
+from ptydask.errors import ConfigError, DataError, one_line
 
 _SUFFIXES = (*hdf5_patterns.SUFFIXES, ".npy", ".tif", ".tiff", ".raw")
 _IN_MEMORY = "takes an array in memory, which a params file cannot hold"
@@ -156,11 +157,17 @@ def check_measurements(init: Mapping[str, Any]) -> StoredPatterns:
 
 def _read_header(path: Path, suffix: str, init: Mapping[str, Any], expected: Shape) -> StoredPatterns:
     key = init["meas_params"].get("key")
+
+    def fits(shape: Shape) -> bool:
+        return _fits(shape, init, expected)
+
     try:
         if suffix in hdf5_patterns.SUFFIXES:
             if hdf5_patterns.is_old_matlab(path):
-                return StoredPatterns(_matlab_shape(path, key))
-            return hdf5_patterns.find_patterns(path, key, lambda shape: _fits(shape, init, expected))
+                return _find_in_old_matlab(path, key, fits)
+            return hdf5_patterns.find_patterns(path, key, fits)
+        if suffix == ".zarr":
+            return _find_in_zarr(path, init["meas_params"], fits)
         if suffix == ".npy":
             import numpy as np
 
@@ -180,21 +187,58 @@ def _read_header(path: Path, suffix: str, init: Mapping[str, Any], expected: Sha
 
 def _fits(shape: Shape, init: Mapping[str, Any], expected: Shape) -> bool:
     if init["meas_params"].get("selection") is not None:
-        return False
+        return True  # what is left of it only PtyRAD can tell
     try:
         return _arranged_shape(shape, init) == expected
     except DataError:
         return False
 
 
-def _matlab_shape(path: Path, key: str | None) -> Shape | None:
+def _find_in_old_matlab(path: Path, key: str | None, fits: Callable[[Shape], bool]) -> StoredPatterns:
     from scipy.io import whosmat  # type: ignore[import-untyped]
+
+    from ptydask.store.foreign.measurement_headers import FileContents
 
     shapes = {name: tuple(n for n in shape if n != 1) for name, shape, _ in whosmat(str(path))}
     if key and "." not in key and key not in shapes:
-        rule = f"no such array in {path}"
-        raise DataError(rule, key="init_params.meas_params.key", value=key, hint=nearest_hint(key, shapes))
-    return shapes.get(key or "")
+        raise hdf5_patterns.no_dataset_error(path, key, list(shapes))
+    if not key and any(len(shape) in (3, 4) for shape in shapes.values()):  # else it is within a structure
+        chosen = hdf5_patterns.choose_dataset(path, FileContents(shapes), fits)
+        return StoredPatterns(shapes[chosen.name], chosen.key, chosen.notices)
+    return StoredPatterns(shapes.get(key or ""))
+
+
+def _find_in_zarr(path: Path, params: Mapping[str, Any], fits: Callable[[Shape], bool]) -> StoredPatterns:
+    """Of a folder of chunks; those that are not there read as the fill value."""
+    if importlib.util.find_spec("zarr") is None:
+        return StoredPatterns(None)  # PtyRAD says what it needs
+    import zarr
+
+    from ptydask.store.foreign.measurement_headers import FileContents
+
+    root = zarr.open(str(path), mode="r", **(params.get("zarr_kwargs") or {}))
+    arrays = {"": root} if hasattr(root, "shape") else dict(_zarr_arrays(root))
+    key = (params.get("key") or "").lstrip("/")
+    if key and key not in arrays:
+        raise hdf5_patterns.no_dataset_error(path, key, list(arrays))
+    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+    chosen = hdf5_patterns.ChosenDataset(key, None)
+    if not key and "" not in arrays:
+        chosen = hdf5_patterns.choose_dataset(path, FileContents(shapes), fits)
+    array, notices = arrays[chosen.name], list(chosen.notices)
+    if array.nchunks_initialized < array.nchunks:
+        missing = f"of {array.nchunks} chunks {array.nchunks - array.nchunks_initialized} are not there"
+        notices.append(f"{path}: {missing} and read as {array.fill_value}: zarr leaves out what holds nothing else")
+    return StoredPatterns(shapes[chosen.name], chosen.key, tuple(notices))
+
+
+def _zarr_arrays(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    for name in group.keys():  # noqa: SIM118 - a group of zarr is no mapping
+        item = group[name]
+        if hasattr(item, "shape"):
+            yield f"{above}{name}", item
+        else:
+            yield from _zarr_arrays(item, f"{above}{name}/")
 
 
 def _raw_shape(path: Path, params: Mapping[str, Any], expected: Shape) -> Shape:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ptydask.errors import DataError, nearest_hint
 
 if TYPE_CHECKING:
-    from ptydask.store.foreign.measurement_headers import ArrayHeader
+    from ptydask.store.foreign.measurement_headers import ArrayHeader, FileContents
 
 SUFFIXES = (".h5", ".hdf5", ".mat")
 PATH, KEY = "init_params.meas_params.path", "init_params.meas_params.key"
@@ -43,18 +43,17 @@ def find_patterns(path: Path, key: str | None, fits: Callable[[Shape], bool]) ->
 
     Raises DataError where there is none or several, or a part of its data is missing; OSError for what is no HDF5.
     """
+    from ptydask.store.foreign import measurement_headers
+
     if key:
         header = read_dataset(path, key)
         return StoredPatterns(header.shape, notices=header.notices)
-    name, plain = _choose_dataset(path, fits)
-    header = read_dataset(path, name, PATH, str(path))
-    if plain:
-        return StoredPatterns(header.shape, notices=header.notices)
-    if "." in name:
-        rule = f"the patterns are in {name!r}, which PtyRAD cannot name: a '.' parts groups in its keys"
+    chosen = choose_dataset(path, measurement_headers.list_datasets(path), fits)
+    header = read_dataset(path, chosen.name, PATH, str(path))
+    if chosen.key is not None and "." in chosen.key:
+        rule = f"the patterns are in {chosen.key!r}, which PtyRAD cannot name: a '.' parts groups in its keys"
         raise DataError(rule, key=PATH, value=str(path), hint="give the dataset a second name without one")
-    notice = f"{KEY} is not given: the patterns of this scan are in {name}"
-    return StoredPatterns(header.shape, name, (notice, *header.notices))
+    return StoredPatterns(header.shape, chosen.key, (*chosen.notices, *header.notices))
 
 
 def require_whole(path: Path, key: str | None) -> None:
@@ -102,17 +101,29 @@ def read_dataset(path: Path, key: str, setting: str = KEY, value: str = "") -> A
     raise DataError(f"no such dataset in {path}", key=setting, value=value or key, hint=hint)
 
 
-def _choose_dataset(path: Path, fits: Callable[[Shape], bool]) -> tuple[str, bool]:
-    """The name of the dataset, and whether PtyRAD finds it without being told."""
-    from ptydask.store.foreign import measurement_headers
+@dataclass(frozen=True, slots=True)
+class ChosenDataset:
+    """The dataset that is meant where the params file has no key."""
 
-    contents = measurement_headers.list_datasets(path)
+    name: str
+    key: str | None
+    """The same, where PtyRAD has to be told; None where it takes that by itself."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is said of it."""
+        return () if self.key is None else (f"{KEY} is not given: the patterns of this scan are in {self.key}",)
+
+
+def choose_dataset(path: Path, contents: FileContents, fits: Callable[[Shape], bool]) -> ChosenDataset:
+    """The only dataset of 3 or 4 dimensions, or the only one of these that ``fits``. Raises DataError, naming them."""
     stacks = _stacks(contents.shapes)
-    if len(stacks) == 1:
-        return next(iter(stacks)), contents.plain
     fitting = [name for name, shape in stacks.items() if fits(shape)]
+    if len(stacks) == 1 and (fitting or not contents.broken):
+        name = next(iter(stacks))
+        return ChosenDataset(name, None if contents.plain else name)
     if len(fitting) == 1:
-        return fitting[0], False
+        return ChosenDataset(fitting[0], fitting[0])
     if not fitting and contents.broken:
         missing = contents.broken[0]
         more = f" (and {len(contents.broken) - 1} more such links)" if len(contents.broken) > 1 else ""
@@ -139,6 +150,12 @@ def _fit_together(stacks: Mapping[str, Shape], fits: Callable[[Shape], bool]) ->
 
 def _list_few(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def no_dataset_error(path: Path, key: str, names: Sequence[str]) -> DataError:
+    """The error for a key that names none of the datasets of a file."""
+    hint = nearest_hint(key, names) or _datasets_text(names)
+    return DataError(f"no such dataset in {path}", key=KEY, value=key, hint=hint)
 
 
 def _datasets_text(names: Sequence[str]) -> str:
