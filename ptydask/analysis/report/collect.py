@@ -58,6 +58,7 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
     return {
         "name": meta.name,
         "metric": meta.metric or "error",
+        "ranked": bool(meta.metric),
         "direction": meta.direction,
         "engine": meta.engine,
         "step": sweep.step_word(meta),
