@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -85,11 +86,45 @@ def _require_filters(dataset: h5py.Dataset) -> None:
 # --- virtual datasets -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    """A part of a virtual dataset. It holds none of HDF5's objects: closing a file looks at every one there is."""
+
+    file: str
+    dataset: str
+    points: float
+    """How many points are taken; infinite where it is as many as there are."""
+    last: tuple[int, ...] | None
+    """The last of them along each axis of the source; empty for all of it, None where it has no end."""
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether a dataset of this shape has the points that are taken from it."""
+        if self.last == ():
+            return math.prod(shape) == self.points
+        if self.last is None:
+            return True
+        return len(self.last) == len(shape) and all(n < size for n, size in zip(self.last, shape, strict=True))
+
+
+def _read_mapping(source: h5py.VDSmap) -> _Mapping:
+    try:
+        points: float = int(source.vspace.get_select_npoints())
+    except RuntimeError:
+        points = math.inf
+    last: tuple[int, ...] | None = ()
+    if source.src_space.get_select_type() != h5py.h5s.SEL_ALL:
+        try:
+            last = tuple(int(n) for n in source.src_space.get_select_bounds()[1])
+        except (ValueError, RuntimeError):
+            last = None
+    return _Mapping(source.file_name, source.dset_name, points, last)
+
+
 def _check_sources(dataset: h5py.Dataset, above: Places) -> Iterator[str]:
     holder = Path(dataset.file.filename)
-    maps: dict[str, list[h5py.VDSmap]] = {}
-    for source in dataset.virtual_sources():
-        maps.setdefault(source.file_name, []).append(source)
+    maps: dict[str, list[_Mapping]] = {}
+    for mapping in map(_read_mapping, dataset.virtual_sources()):
+        maps.setdefault(mapping.file, []).append(mapping)
     files = {name: _find_source(name, holder) for name in maps if "%b" not in name}
     missing = [name for name, file in files.items() if file is None]
     if missing:
@@ -101,10 +136,9 @@ def _check_sources(dataset: h5py.Dataset, above: Places) -> Iterator[str]:
     for name, file in files.items():
         assert file is not None
         yield from _check_source(dataset, file, maps[name], above)
-    numbered = [source for name in maps if "%b" in name for source in maps[name]]
-    for source in numbered:
-        yield from _check_numbered(dataset, source, holder, above)
-    mapped = sum(_count_points(source.vspace) for sources in maps.values() for source in sources)
+    for mapping in (mapping for name in maps if "%b" in name for mapping in maps[name]):
+        yield from _check_numbered(dataset, mapping, holder, above)
+    mapped = sum(mapping.points for mappings in maps.values() for mapping in mappings)
     if mapped < dataset.size:
         share = 100 * (1 - mapped / dataset.size)
         yield f"{_words(dataset)}: {share:.3g} % of it is in no file and reads as {_fill(dataset)}"
@@ -114,53 +148,33 @@ def _find_source(name: str, holder: Path) -> Path | None:
     return holder if name == "." else links.find_referenced(name, holder, _VIRTUAL_PREFIX)
 
 
-def _check_numbered(dataset: h5py.Dataset, source: h5py.VDSmap, holder: Path, above: Places) -> Iterator[str]:
+def _check_numbered(dataset: h5py.Dataset, mapping: _Mapping, holder: Path, above: Places) -> Iterator[str]:
     """``part_%b.h5``: part_0.h5, part_1.h5, as many as there are; the dataset ends before the first that is not."""
     for number in itertools.count():
-        name = source.file_name.replace("%b", str(number))
+        name, key = (text.replace("%b", str(number)) for text in (mapping.file, mapping.dataset))
         file = _find_source(name, holder)
         if file is None:
             yield f"{_words(dataset)} ends before {name}, which is not there"
             return
-        yield from _check_source(dataset, file, [], above, source.dset_name.replace("%b", str(number)))
+        yield from _check_source(dataset, file, [replace(mapping, dataset=key, last=None)], above)
 
 
-def _check_source(
-    dataset: h5py.Dataset, path: Path, maps: Sequence[h5py.VDSmap], above: Places, name: str = ""
-) -> Iterator[str]:
+def _check_source(dataset: h5py.Dataset, path: Path, maps: Sequence[_Mapping], above: Places) -> Iterator[str]:
     """The datasets of one file that a virtual one takes data from."""
     takes = f"{_words(dataset)} takes a part of its data from"
     try:
         with links.opened(path) as file:
-            for key in dict.fromkeys([source.dset_name for source in maps] or [name]):
+            for key in dict.fromkeys(mapping.dataset for mapping in maps):
                 item = links.walk(file, key)
                 if not isinstance(item, h5py.Dataset):
                     rule = f"{takes} {key} in {path}, where there is no such dataset: it would be read as"
                     raise MissingPart(f"{rule} {_fill(dataset)}")
-                if not all(_fits(source, item.shape) for source in maps if source.dset_name == key):
+                if not all(mapping.fits(item.shape) for mapping in maps if mapping.dataset == key):
                     rule = f"{takes} {key} in {path}, which has the shape {item.shape}"
                     raise MissingPart(f"{rule}: other points are taken from it than it has")
                 yield from _unwritten_parts(item, above)
     except OSError as error:
         raise MissingPart(f"{takes} {path}, which cannot be read: {one_line(str(error))}") from None
-
-
-def _fits(source: h5py.VDSmap, shape: Sequence[int]) -> bool:
-    """Whether a dataset of this shape has the points that are taken from it."""
-    if source.src_space.get_select_type() == h5py.h5s.SEL_ALL:
-        return math.prod(shape) == _count_points(source.vspace)
-    try:
-        _, last = source.src_space.get_select_bounds()
-    except (ValueError, RuntimeError):  # one without end takes what there is
-        return True
-    return len(last) == len(shape) and all(n < size for n, size in zip(last, shape, strict=True))
-
-
-def _count_points(space: h5py.h5s.SpaceID) -> float:
-    try:
-        return int(space.get_select_npoints())
-    except RuntimeError:  # as many as there are
-        return math.inf
 
 
 # --- external files of plain bytes ------------------------------------------------------------------
