@@ -45,6 +45,7 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
     config["hypertune_params"] = copy.deepcopy(dict(plan.config["hypertune_params"]))
     init = config["init_params"]
     patterns = datafiles.check_measurements(init)
+    plan = replace(plan, notices=(*plan.notices, *patterns.notices))
     if patterns.key is not None:
         init["meas_params"]["key"] = patterns.key
     datafiles.check_loaded(init)
@@ -59,7 +60,7 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
         if reason is not None:
             raise ConfigError(f"tuning it has no effect: {reason}", key=f"{_TUNE}.{name}.state", value=True)
     points = plan.points
-    notices = (*plan.notices, *warnings, *patterns.notices, *clipped, *_coupling_notices(init, tuned))
+    notices = (*plan.notices, *warnings, *clipped, *_coupling_notices(init, tuned))
     if space and not any(point.origin in (OWN_VALUES, NEAR_VALUES) for point in points):
         start, moved = tunables.start_point(space, config)
         notices = (*notices, *moved)
