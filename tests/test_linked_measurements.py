@@ -103,12 +103,6 @@ def _text_source(folder: Path) -> Path:
     return virtual(folder / "v.h5", ("s.h5", "d", 8))
 
 
-def _unwritten(folder: Path) -> Path:
-    with h5py.File(folder / "u.h5", "w") as file:
-        file.create_dataset("p", FITS, "f4", chunks=(1, 4, 4))
-    return folder / "u.h5"
-
-
 def _two_of_three(folder: Path) -> Path:
     write(folder / "s.h5", d=DATA[:2])
     return virtual(folder / "v.h5", ("s.h5", "d", 2), ("gone.h5", "d", 3), ("gone2.h5", "d", 3))
@@ -153,7 +147,6 @@ MISSING: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a link to itself": (lambda f: linking(f / "m.h5", p=h5py.SoftLink("/p")), "circle"),
     "a file of bytes": (lambda f: external(f / "x.h5", None), r"raw\.bin, which is not there"),
     "the end of a file of bytes": (lambda f: external(f / "x.h5", bytes(100)), "of 512 bytes 100 are there"),
-    "everything": (_unwritten, "nothing was ever written"),
 }
 
 
@@ -220,6 +213,11 @@ def test_what_nobody_wrote_is_said(tmp_path: Path) -> None:
     write(tmp_path / "s.h5", d=DATA[:6])
     virtual(tmp_path / "v.h5", ("s.h5", "d", 6))
     assert "25 %" in " ".join(hdf5_patterns.find_patterns(tmp_path / "v.h5", "p", fits).notices)
+    with h5py.File(tmp_path / "u.h5", "w") as file:
+        file.create_dataset("p", FITS, "f4")
+    assert "nothing was ever written" in hdf5_patterns.find_patterns(tmp_path / "u.h5", "p", fits).notices[0]
+    virtual(tmp_path / "x.h5", ("u.h5", "p", 8))
+    assert "u.h5: nothing was ever" in hdf5_patterns.find_patterns(tmp_path / "x.h5", "p", fits).notices[0]
     assert hdf5_patterns.find_patterns(write(tmp_path / "w.h5", p=DATA), "p", fits).notices == ()
 
 

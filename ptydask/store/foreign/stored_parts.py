@@ -32,8 +32,8 @@ Places = frozenset[tuple[str, str]]
 def require_whole(dataset: h5py.Dataset) -> tuple[str, ...]:
     """One line for each part of ``dataset`` that nobody has written and that reads as the fill value.
 
-    Raises MissingPart where a part of it is in a file that is not there, cut off or of another shape, where a filter is
-    missing, or where nothing of it was ever written.
+    Raises MissingPart where a part of it is in a file that is not there, cut off or of another shape, or where a filter
+    is missing.
     """
     return tuple(dict.fromkeys(_unwritten_parts(dataset, frozenset())))
 
@@ -57,8 +57,8 @@ def _unwritten_parts(dataset: h5py.Dataset, above: Places) -> Iterator[str]:
         count = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
         written = dataset.id.get_num_chunks()
     if not written:
-        raise MissingPart(f"{_words(dataset)} is empty: nothing was ever written to it")
-    if written < count:
+        yield f"{_words(dataset)}: nothing was ever written to it, all of it reads as {_fill(dataset)}"
+    elif written < count:
         yield f"{_words(dataset)}: of {count} chunks {count - written} were never written and read as {_fill(dataset)}"
 
 
