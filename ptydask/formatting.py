@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -75,6 +76,37 @@ def from_here(path: Path) -> str:
     """The path as seen from the working directory, where it lies below that."""
     folder = Path.cwd()
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def shell_word(text: str) -> str:
+    """``text`` as one word that a POSIX shell takes as it is, on one line.
+
+    Single quotes keep blanks, ``$`` and ``!``; line breaks and control characters go through ``printf``, in octal; at
+    its very end a line break is written as POSIX has it since 2024.
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    body = text.rstrip("\n")  # the shell takes these from what a command prints
+    # A '!' is an order to an interactive shell, in double quotes too.
+    plain = (c if c.isprintable() and c not in "'!" else _octal(c) for c in body.replace("\\", "\\\\"))
+    printed = f"\"$(printf %b '{''.join(plain)}')\"" if body else ""
+    return printed + "$'\\n'" * (len(text) - len(body))
+
+
+def shell_line(command: str) -> str:
+    """A command that :func:`shlex.quote` has quoted, on one line of printable text, for a shell to take as it is."""
+    parts = re.finditer(r"""'([^']*)'|"[^"]*"|[^'"]+""", command)
+    return "".join(shell_word(part[1]) if part[1] and not part[1].isprintable() else part[0] for part in parts)
+
+
+def _octal(char: str) -> str:
+    return "".join(f"\\0{byte:03o}" for byte in os.fsencode(char))
+
+
+def shell_path(path: Path | str) -> str:
+    """The path as seen from here, as one word of a command; one that begins with a hyphen is no option."""
+    text = from_here(Path(path))
+    return shell_word(f"./{text}" if text.startswith("-") else text)
 
 
 def params_text(params: Mapping[str, object]) -> str:

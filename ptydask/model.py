@@ -139,6 +139,10 @@ class KeepOptions:
     """Parameters in the names of the ``by_error`` links (PtyRAD: ``append_params``)."""
 
 
+UNRANKED_VALUE = 0.0
+"""What Optuna is told of a trial that ended well in a study without a metric: it knows no trial without a value."""
+
+
 @dataclass(frozen=True, slots=True)
 class StudyPlan:
     """Everything that a run needs to know, fixed before the first worker starts."""
@@ -150,7 +154,7 @@ class StudyPlan:
     """What the engine runs, as plain JSON-like values, ``--set`` and translations applied."""
     space: Mapping[str, Distribution]
     metric: str
-    """The name in :attr:`TrialOutput.metrics` that is the trial's error."""
+    """The name in :attr:`TrialOutput.metrics` that is the trial's error; empty where trials are not ranked."""
     direction: Direction
     sampler: ComponentSpec
     pruner: ComponentSpec | None

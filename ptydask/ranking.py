@@ -74,3 +74,13 @@ def target_met(records: Iterable[TrialRecord], target: float | None, direction: 
     if best is None or best.error is None or target is None or is_better(target, best.error, direction):
         return None
     return best
+
+
+def why_none_is_best(metric: str, recorded: int) -> str:
+    """Why no trial of a study is the best, for a message: none completed, or there is no ``metric`` to rank them by."""
+    if metric:
+        return f"no trial has completed so far ({recorded} recorded)"
+    return (
+        f"no trial is the best ({recorded} recorded): the sweep names no metric, so trials are ranked by nothing; "
+        "`ptydask ls FILE.h5 --sort NAME` orders them by any metric"
+    )

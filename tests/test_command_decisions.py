@@ -53,7 +53,8 @@ def test_the_exception_is_found_wherever_it_is() -> None:
             ProgramExit(2, None, 3.0),
             "usage: train\ntrain: error: argument --amp: ignored explicit argument 'False'\n",
             "train exited 2 after 3 s: the program rejected its arguments: train: error: argument --amp: "
-            "ignored explicit argument 'False'; write ${args_no_boolean_flags} for ${args} in command",
+            "ignored explicit argument 'False'; write ${args_no_boolean_flags} for ${args} in command: true is passed "
+            "as --amp, false not at all",
         ),
         (
             ProgramExit(2, None, 3.0),
@@ -76,6 +77,68 @@ def test_the_exception_is_found_wherever_it_is() -> None:
 def test_the_message_of_a_bad_end(ended: ProgramExit, text: str, message: str) -> None:
     """Program, code or signal, seconds, and what it said last."""
     assert messages.ended_badly("train", ended, text) == message
+
+
+FLAGS = {
+    "argument --amp/--no-amp: ignored explicit argument 'True'": ("as --amp,", "tune no-amp"),
+    "argument --amp, --no-amp: ignored explicit argument 'False'": ("as --amp,", "tune no-amp"),
+    "argument -a/--use-amp/--no-use-amp: ignored explicit argument 'True'": ("as --use-amp,", "tune no-use-amp"),
+    "argument --model.amp/--no-model.amp: ignored explicit argument 'True'": ("as --model.amp,", "tune no-model.amp"),
+    "argument -a/--amp: ignored explicit argument 'True'": ("as --amp,", ""),
+    "argument --amp: ignored explicit argument '3'": ("", ""),
+    "argument --amp: expected one argument": ("", ""),
+}
+
+
+@pytest.mark.parametrize("said", FLAGS)
+def test_the_hint_for_flags(said: str) -> None:
+    """A flag is passed for true and not for false; one that is true by default has another flag for false."""
+    message = messages.ended_badly("train", ProgramExit(2, None, 3.0), f"usage: train\ntrain: error: {said}\n")
+    flag, other = FLAGS[said]
+    assert flag in message
+    assert ("args_no_boolean_flags" in message) is bool(flag)
+    assert other in message
+    assert ("tune no-" in message) is bool(other)
+
+
+SERVER = {
+    "a call of sweep": (
+        "  File 't.py', line 9, in <module>\n    i = wandb.sweep(config, project='x')\n",
+        "wandb.sweep",
+    ),
+    "a call of agent": ("  File 't.py', line 9\n    wandb.agent(i, function=train, count=3)\n", "wandb.agent"),
+    "a login": ("  File 't.py', line 9\n    wandb.login()\n", "mode='online'"),
+    "an online run": ("  File 't.py', line 9\n    run = wandb.init(mode='online')\n", "mode='online'"),
+}
+
+
+@pytest.mark.parametrize("what", SERVER)
+def test_a_program_that_asks_the_server(what: str) -> None:
+    """It is told what to do, not to log in."""
+    line, words = SERVER[what]
+    text = (
+        f"Traceback (most recent call last):\n{line}wandb.errors.UsageError: No API key configured. Use `wandb login`\n"
+    )
+    message = messages.ended_badly("t.py", ProgramExit(1, None, 3.0), text)
+    assert words in message.partition("; ")[2]
+    assert ("engine.callable" in message) is what.startswith("a call")
+
+
+@pytest.mark.parametrize(
+    ("source", "call"),
+    [
+        ("wandb.agent(i, train)", "wandb.agent"),
+        ("if x:\n    sweep_id = wandb.sweep(c)\n", "wandb.sweep"),
+        ("# wandb.agent(i, train)", ""),
+        ("wandb.init()\nagent(i)", ""),
+        ("my_wandb.agent(i)", ""),
+    ],
+)
+def test_an_agent_in_a_program(source: str, call: str) -> None:
+    """It is noticed before anything runs."""
+    notice = messages.agent_notice("t.py", source)
+    assert call in notice
+    assert bool(notice) is bool(call)
 
 
 def test_the_messages_of_the_others() -> None:

@@ -118,8 +118,8 @@ def test_the_parameter_that_names_the_gpu(tmp_path: Path) -> None:
     """Is the slot's index, an integer; on a CPU it is as the file has it."""
     parameters = [{"name": "lr", "path": ["lr"]}, {"name": "devices", "path": ["devices"], "value": 0}]
     of = misbehaving("environment", tmp_path, parameters=parameters, devices="devices")
-    assert json.loads(run(of, slot=Slot(1, "5")).log)["argv"] == ["--lr=0.5", "--devices=5"]
-    assert json.loads(run(of).log)["argv"] == ["--lr=0.5", "--devices=0"]
+    assert json.loads(run(of, slot=Slot(1, "5")).log)["argv"] == ["--devices=5", "--lr=0.5"]
+    assert json.loads(run(of).log)["argv"] == ["--devices=0", "--lr=0.5"]
 
 
 def test_a_program_that_closes_its_outputs(tmp_path: Path) -> None:

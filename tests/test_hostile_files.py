@@ -55,6 +55,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file["entry/dp"] = np.zeros((36, 32, 32), "f4")
         file["entry/four"] = np.zeros((6, 6, 32, 32), "f4")
+    with h5py.File(tmp_path / "pair.h5", "w") as file:
+        file["a"], file["b"] = np.ones((2, 36, 32, 32), "f4")
+    with h5py.File(tmp_path / "master.h5", "w") as file:
+        file["entry/d_000001"] = h5py.ExternalLink("gone.h5", "/entry/data")
     (tmp_path / "text.h5").write_text("no HDF5 at all")
     with h5py.File(tmp_path / "result.h5", "w") as file:
         for name in ("obja", "objp", "probe"):
@@ -165,8 +169,10 @@ VALUES: list[tuple[str, Any, str]] = [
     (f"{INIT}meas_params.path", "data.npy", "'data.npy' (35, 32, 32)"),
     (f"{INIT}meas_params.path", "data.raw", "'data.raw' has 1000 bytes"),
     (f"{INIT}meas_params.key", "entry/dpp", "'entry/dpp' no such dataset did you mean 'entry/dp'?"),
-    (f"{INIT}meas_params.key", "entry", "'entry' no such dataset"),
-    (f"{INIT}meas_params.key", None, "None must name one of the 2 datasets entry/dp"),
+    (f"{INIT}meas_params.key", "entry", "'entry' no such dataset group entry/dp, entry/four"),
+    (f"{INIT}meas_params", {"path": "pair.h5"}, "None must name one of the 2 that fit a, b"),
+    (f"{INIT}meas_params", {"path": "master.h5"}, "master.h5 d_000001 gone.h5, which is not there"),
+    (f"{INIT}meas_params", {"path": "master.h5", "key": "entry/d_000001"}, "gone.h5, which is not there copy it"),
     (f"{INIT}probe_params", "probe.h5", "'probe.h5' no such file"),
     (f"{INIT}meas_permute", [0, 1], "[0, 1] each of 0 to 2 once"),
     (f"{INIT}meas_reshape", [-1, 5, 5], "[-1, 5, 5] does not fit"),
@@ -280,6 +286,7 @@ def test_zarr_where_ptyrad_reads_it(reads: bool, folder: Path, monkeypatch: pyte
     fields = ["path", "key", *(["zarr_kwargs"] if reads else [])]
     monkeypatch.setattr(schema, "known_fields", lambda *way: fields)
     init = {**GOOD["init_params"], "meas_params": {"path": "data.zarr"}}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # as where PtyRAD did not bring zarr
     if reads:
         datafiles.check_measurements(init)
         return

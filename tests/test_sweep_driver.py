@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ptydask.model import (
     Point,
     Reason,
     RunningTrial,
+    Scalar,
     SourceFile,
     StudyPlan,
     TrialRecord,
@@ -100,6 +102,29 @@ def test_a_trial_that_outlives_them_speaks_for_the_study() -> None:
 def test_what_counts_as_alike(one: str, other: str, same: bool) -> None:
     """Numbers, addresses and the name of the trial's own folder differ from trial to trial; words do not."""
     assert (message_pattern(one) == message_pattern(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("params", "others", "message", "same"),
+    [
+        ({"act": "relu"}, {"act": "gelu"}, "ValueError: bad --act={act}", True),
+        ({"act": "relu", "opt": "adam"}, {"act": "tanh", "opt": "adamw"}, "no {opt} with {act}", True),
+        ({"data": "/d/a.npz"}, {"data": "/d/b c.npz"}, "FileNotFoundError: '{data}'", True),
+        ({"amp": True}, {"amp": False}, "ignored explicit argument '{amp}'", True),
+        ({"layers": "[1, 2]"}, {"layers": "[3]"}, "bad layers {layers}", True),
+        ({"c": '{"a": "x"}'}, {"c": '{"b": "y"}'}, "bad {c}", True),
+        ({"x": -0.5}, {"x": 0.25}, "bad {x}", True),
+        ({"x": None}, {"x": "none"}, "bad {x}", True),
+        ({"act": "a"}, {"act": "b"}, "ValueError: bad, a sad {act}", True),
+        ({"act": "relu"}, {"act": "gelu"}, "{act}x is none", False),
+    ],
+)
+def test_a_trials_own_values_are_no_difference(
+    params: dict[str, Scalar], others: dict[str, Scalar], message: str, same: bool
+) -> None:
+    """Messages that repeat what the trial was given are alike; a part of a word is no value."""
+    records = [replace(failed(message.format(**values)), params=values) for values in (params, others, params)]
+    assert (after(records).prospect([], 0) is Prospect.HOPELESS) is same
 
 
 # --- decisions: the target, the number of trials -------------------------------------------------------------

@@ -107,7 +107,7 @@ def test_a_program_that_reports(study: Callable[..., StudyResults], tmp_path: Pa
     found = study("ridge-bayes")
     assert len(found) == 6
     for trial in found:
-        words = [f"--alpha={trial.params['alpha']}", f"--rate={trial.params['rate']}", "--nesterov", "--seed=3"]
+        words = [f"--alpha={trial.params['alpha']}", "--nesterov", f"--rate={trial.params['rate']}", "--seed=3"]
         rows = program_rows("ridge_argparse.py", *words, folder=tmp_path)
         assert list(trial.curve["step"]) == list(range(10, 201, 10))
         assert [row["val_rmse"] for row in rows] == list(trial.curve["val_rmse"])

@@ -81,11 +81,16 @@ def test_the_right_indentation_says_the_same(tmp_path: Path) -> None:
     assert right.notices == flat.notices[1:]
 
 
-@pytest.mark.parametrize("parameters", [..., {"mbs": {"value": 1}}, {}])
-def test_stray_parameters_are_not_guessed_at(refused: Any, parameters: Any) -> None:
-    """Only an empty ``parameters:`` has its parameters put back; beside others they are refused."""
-    text = refused(parameters, lr={"min": 0, "max": 1})
+def test_stray_parameters_are_not_guessed_at(refused: Any, plan: Any) -> None:
+    """Only an empty ``parameters:`` has its parameters put back; beside others a note says what they may be."""
+    text = refused(..., lr={"min": 0, "max": 1})
     assert text.startswith("lr = {'min': 0, 'max': 1}: looks like a parameter")
+    assert refused({}, lr={"min": 0, "max": 1}).startswith("parameters = {}: holds no parameter")
+    beside = plan({"mbs": {"value": 1}, "x": {"values": [1, 2]}}, lr={"min": 0, "max": 1}, data={"path": "a"})
+    assert list(beside.space) == ["x"]
+    assert [notice.partition(" is no key")[0] for notice in beside.notices] == ["lr", "data"]
+    assert "indent it below parameters" in beside.notices[0]
+    assert "indent" not in beside.notices[1]
 
 
 def test_a_stray_parameter_without_a_value(refused: Any) -> None:
@@ -210,8 +215,8 @@ def test_sampler_by_name(plan: Any, refused: Any) -> None:
         ),
         ({"metrics": {"name": "a"}}, "metrics = {'name': 'a'}: unknown key; remove it, metric is there too"),
         ({"metrics": ["a", "b"]}, "keep one of them: metric: {name: loss, goal: minimize}"),
-        ({"metric": ...}, "metric: is missing; ptydask ranks trials by it"),
-        ({"metric": None}, "metric: is missing"),
+        ({"metric": ..., "method": "bayes"}, "metric: is missing; the search (GPSampler) goes by it"),
+        ({"metric": None, "method": "bayes"}, "metric: is missing"),
         ({"metric": "loss"}, "must be a mapping, not text; for example metric: {name: loss"),
         ({"metric": {}}, "name is missing"),
         ({"metric": {"name": 3}}, "metric.name = 3: must be text"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sweep_plans import LR
 from ptydask import sampling
 from ptydask.config import Overrides
 from ptydask.config.sweep.distributions import FIELDS
+from ptydask.engines.command.arguments import expand
 from ptydask.model import Budget, Choice, FloatRange, IntRange, QuantileDistribution, WeightedChoice
 from ptydask.space import sweep_values
 
@@ -345,21 +347,77 @@ def test_grids_that_are_refused(refused: Any) -> None:
 
 
 def test_nested_parameters(plan: Any) -> None:
-    """Names are joined with dots, the program gets the nesting back, and the file's order is kept."""
+    """Names are joined with dots, the program gets the nesting back, by name as from W&B."""
     inner = {"lr": {"min": 0.0, "max": 1.0}, "name": {"value": "adam"}, "deep": {"parameters": {"x": {"values": [1]}}}}
     made = plan({"b": {"value": 1}, "optim": {"parameters": inner}, "a.b": {"value": 2}})
     assert list(made.space) == ["optim.lr", "optim.deep.x"]
     assert made.config["parameters"][1] == {"name": "optim.lr", "path": ["optim", "lr"]}
     values = sweep_values.values(made.config, {"optim.lr": 0.5, "optim.deep.x": 1})
     assert values == {"b": 1, "optim": {"lr": 0.5, "name": "adam", "deep": {"x": 1}}, "a.b": 2}
-    assert list(values) == ["b", "optim", "a.b"]
+    assert list(values) == ["a.b", "b", "optim"]
+    assert list(values["optim"]) == ["deep", "lr", "name"]
 
 
-def test_names_that_collide(refused: Any) -> None:
-    """A dot in a name and nesting must not make two parameters one."""
-    text = refused({"a.b": {"value": 1}, "a": {"parameters": {"b": {"value": 2}}}})
-    assert text.startswith("parameters.a.parameters.b = ")
-    assert "both are a.b" in text
+COLLIDING: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "a dot and nesting": ({"a": {"parameters": {"b": {"values": [1, 2]}}}, "a.b": {"values": [3, 4]}}, ["a:b", "a.b"]),
+    "the other way round": ({"a.b": {"values": [3, 4]}, "a": {"parameters": {"b": {"value": 1}}}}, ["a.b", "a:b"]),
+    "two that are nested": (
+        {"a": {"parameters": {"b.c": {"value": 1}}}, "a.b": {"parameters": {"c": {"values": [1, 2]}}}},
+        ["a:b.c", "a.b:c"],
+    ),
+    "as deep as that": (
+        {"a": {"parameters": {"b": {"parameters": {"c": {"value": 1}}}}}, "a.b.c": {"value": 2}, "x": {"values": [1]}},
+        ["a:b:c", "a.b.c", "x"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", COLLIDING)
+def test_dots_and_nesting_are_two_parameters(plan: Any, what: str) -> None:
+    """W&B keeps both; the program gets each where it belongs, and a note says how the nested one is called."""
+    section, names = COLLIDING[what]
+    made = plan(section)
+    assert [entry["name"] for entry in made.config["parameters"]] == names
+    assert [entry["path"] for entry in made.config["parameters"]] == list(_paths(section))
+    assert sum(" is there twice" in notice for notice in made.notices) >= 1
+    chosen = {name: dist.choices[0] for name, dist in made.space.items()}
+    assert set(sweep_values.values(made.config, chosen)) == {path[0] for path in _paths(section)}
+
+
+def _paths(section: dict[str, Any], *way: str) -> Iterator[list[str]]:
+    for name, entry in section.items():
+        if "parameters" in entry:
+            yield from _paths(entry["parameters"], *way, name)
+        else:
+            yield [*way, name]
+
+
+def test_names_that_collide_nevertheless(refused: Any) -> None:
+    """A third name is not made up."""
+    section = {"a.b": {"value": 1}, "a": {"parameters": {"b": {"value": 2}}}, "a:b": {"value": 3}}
+    assert "two parameters have the same name" in refused(section)
+
+
+@pytest.mark.parametrize(
+    ("section", "arguments"),
+    [
+        ({"model.init_args.lr": 0.1, "model.class_path": "A"}, ["--model.class_path=A", "--model.init_args.lr=0.1"]),
+        ({"b": 1, "a": 2, "B": 3, "_c": 4}, ["--B=3", "--_c=4", "--a=2", "--b=1"]),
+        ({"x10": 1, "x9": 2}, ["--x10=1", "--x9=2"]),
+        ({"m": {"z": 1, "a": 2}, "a.z": 3}, ["--a.z=3", "--m={'a': 2, 'z': 1}"]),
+    ],
+)
+def test_arguments_are_in_the_order_of_names(plan: Any, section: dict[str, Any], arguments: list[str]) -> None:
+    """As W&B sorts them, whatever the order of the file."""
+    entries: dict[str, Any] = {
+        name: {"parameters": {k: {"value": v} for k, v in value.items()}}
+        if isinstance(value, dict)
+        else {"value": value}
+        for name, value in section.items()
+    }
+    made = plan(entries)
+    values = sweep_values.values(made.config, {})
+    assert list(expand(["${args}"], None, values, {}, None).argv) == arguments
 
 
 @pytest.mark.parametrize("depth", [21, 60, 247, 250, 400])

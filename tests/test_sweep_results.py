@@ -288,7 +288,7 @@ def test_ranges_that_optuna_does_not_know(tmp_path: Path) -> None:
 
 def test_values_need_every_tuned_parameter() -> None:
     """A trial that lacks one is an error in one line, and a study without a configuration has the tuned ones alone."""
-    with pytest.raises(StoreError, match="trial 0 has no value of lr"):
+    with pytest.raises(StoreError, match="trial 0 has no value of flip"):
         sweep.program_values(cases.meta(), cases.record(0, params={}))
     assert sweep.program_values(cases.meta(config_json="{}"), cases.record(0, params={"x": 1})) == {"x": 1}
 

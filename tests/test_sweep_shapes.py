@@ -35,7 +35,7 @@ RUNS: dict[str, tuple[str, list[str]]] = {
     # shape: what is started, and a pattern for each of its arguments
     "plain": (
         "train.py",
-        ["--batch_size=(16|32|64)", f"--learning_rate={BETWEEN}", "--layers=[2-5]", "--optimizer=adamw"],
+        ["--batch_size=(16|32|64)", "--layers=[2-5]", f"--learning_rate={BETWEEN}", "--optimizer=adamw"],
     ),
     "hydra_overrides": (
         "train.py",
@@ -43,7 +43,7 @@ RUNS: dict[str, tuple[str, list[str]]] = {
     ),
     "hydra_append": (
         "train.py",
-        [r"\+loss\.edge_weight=0\.[05]", r"\+augment=flips", "hydra/launcher=basic"],
+        [r"\+augment=flips", r"\+loss\.edge_weight=0\.[05]", "hydra/launcher=basic"],
     ),
     "hydra_override_all": ("train.py", [r"\+\+seed=\d+", r"hydra\.run\.dir=out/\$\{now:%H-%M\}"]),
     "lightning_cli": (
@@ -52,22 +52,22 @@ RUNS: dict[str, tuple[str, list[str]]] = {
             "fit",
             "--config",
             "configs/base.yaml",
-            rf"--model\.init_args\.lr={REAL}",
             r"--data\.init_args\.batch_size=[24]",
+            rf"--model\.init_args\.lr={REAL}",
             r"--trainer\.max_epochs=3",
         ],
     ),
     "nested": ("train.py", []),
-    "nested_arguments": ("train.py", [r"--optim=\{'name': 'sgd', 'lr': 0\.5\}"]),
+    "nested_arguments": ("train.py", [r"--optim=\{'lr': 0\.5, 'name': 'sgd'\}"]),
     "torchrun": (
         "torchrun",
-        ["--standalone", "--nproc_per_node=2", "train_ddp.py", f"--lr={REAL}", "--bucket_mb=(10|25)"],
+        ["--standalone", "--nproc_per_node=2", "train_ddp.py", "--bucket_mb=(10|25)", f"--lr={REAL}"],
     ),
     "accelerate": (
         "accelerate",
-        ["launch", "--mixed_precision", "bf16", "finetune.py", "--rank", "[48]", "--alpha", "16"],
+        ["launch", "--mixed_precision", "bf16", "finetune.py", "--alpha", "16", "--rank", "[48]"],
     ),
-    "bash_wrapper": ("run.sh", ["PATCH=(64|96)", f"LR={BETWEEN}"]),
+    "bash_wrapper": ("run.sh", [f"LR={BETWEEN}", "PATCH=(64|96)"]),
     "docker": (
         "docker",
         [
@@ -124,32 +124,32 @@ RUNS: dict[str, tuple[str, list[str]]] = {
     "imputation": ("train.py", [f"--gain={REAL}"]),
     "subfolder": ("train_unet.py", ["--skips=(none|all|last)"]),
     "json_file": ("cli.py", ["fit", "--json-file", r"/.*\.json"]),
-    "slashes": ("cli.py", [f"--optimizer/init_args/lr={REAL}", "--optimizer/init_args/decay=0.01"]),
-    "hydra_groups": ("train.py", ["model/encoder=(conv|mixer)", r"\+experiment=ablation"]),
+    "slashes": ("cli.py", ["--optimizer/init_args/decay=0.01", f"--optimizer/init_args/lr={REAL}"]),
+    "hydra_groups": ("train.py", [r"\+experiment=ablation", "model/encoder=(conv|mixer)"]),
     "json_text": (
         "fit.py",
-        ["--overrides", r'\{"window": [35], "stats": \{"mean": 0\.5, "std": 0\.25\}\}'],
+        ["--overrides", r'\{"stats": \{"mean": 0\.5, "std": 0\.25\}, "window": [35]\}'],
     ),
     "launch_job": ("train.py", [f"--lr={REAL}"]),
-    "anchors": ("train.py", [f"--lr_encoder={REAL}", f"--lr_decoder={REAL}", "--size=(8|16)", "--size_out=(8|16)"]),
+    "anchors": ("train.py", [f"--lr_decoder={REAL}", f"--lr_encoder={REAL}", "--size=(8|16)", "--size_out=(8|16)"]),
     "untidy": ("train.py", [r"--lr=0\.[1-5]\d*", r"--wd=0\.[01]"]),
     "exponents": (
         "train.py",
-        [f"--lr={REAL}", f"--decay={REAL}", r"--warmup=(1000|500|1000\.0|500\.0)", "--limit=10000000"],
+        [f"--decay={REAL}", "--limit=10000000", f"--lr={REAL}", r"--warmup=(1000|500|1000\.0|500\.0)"],
     ),
     "booleans": ("train.py", ["--amp=(True|False)", "--bias=True", "--clip=False", "--norm=True"]),
-    "quoted": ("train.py", ["--fold=[12]", r"--version=1\.10", "--gpus=0,1"]),
+    "quoted": ("train.py", ["--fold=[12]", "--gpus=0,1", r"--version=1\.10"]),
     "lists": (
         "train.py",
-        [r"--widths=\[(16, 32|8)\]", r"--blocks=\[(2, 2)?\]", r"--schedule=\{'name': 'step', 'gamma': 0\.5\}"],
+        [r"--blocks=\[(2, 2)?\]", r"--schedule=\{'name': 'step', 'gamma': 0\.5\}", r"--widths=\[(16, 32|8)\]"],
     ),
-    "nulls": ("train.py", [r"--clip=(None|1\.0)", "--resume=None", "--notes=None"]),
-    "dates": ("train.py", ["--until=202[12]-06-30", "--at=12:30"]),
+    "nulls": ("train.py", [r"--clip=(None|1\.0)", "--notes=None", "--resume=None"]),
+    "dates": ("train.py", ["--at=12:30", "--until=202[12]-06-30"]),
     "mixed_values": ("train.py", [r"--pool=(1|0\.5|auto|True)"]),
     "log_of_values": ("train.py", [r"--lr=1\.0\d+"]),
     "unknown_macro": ("segment.py", ["--levels", r"--level_file=(coarse|fine)\.json"]),
     "unknown_keys": ("train.py", [f"--lr={REAL}"]),
-    "grid_of_ranges": ("train.py", ["--kernel=[357]", "--depth=[12]", "--act=relu"]),
+    "grid_of_ranges": ("train.py", ["--act=relu", "--depth=[12]", "--kernel=[357]"]),
 }
 
 REFUSED: dict[str, tuple[str, str]] = {

@@ -176,9 +176,13 @@ def _find_column(table: pandas.DataFrame, name: str) -> str | None:
 
 
 def curves_dataframe(curves: Mapping[int, Mapping[str, NDArray[Any]]], metric: str) -> pandas.DataFrame:
-    """``metric`` at every step: one row a step, one column a trial that has it. Raises UsageError where none has."""
+    """``metric`` at every step: one row a step, one column a trial that has it. Raises UsageError where none has.
+
+    An empty name, of a study without a metric, is ``loss``, or the first there is.
+    """
     pd = _import_pandas()
-    metrics = {name for curve in curves.values() for name in curve if name != "step"}
+    metrics = dict.fromkeys(name for curve in curves.values() for name in curve if name != "step")
+    metric = metric or next((name for name in ("loss", *metrics) if name in metrics), "")
     if curves and metric not in metrics:
         raise UsageError(f"no trial has a curve of {metric!r}; {nearest_hint(metric, metrics)}")
     lines = {

@@ -46,7 +46,8 @@ def create_empty_study(meta: StudyMeta, storage: BaseStorage) -> optuna.Study:
     """The study without trials, in ``storage``; Optuna's plots name its metric."""
     with quiet_optuna():
         study = optuna.create_study(study_name=meta.name, direction=meta.direction, storage=storage)
-        study.set_metric_names([meta.metric])
+        if meta.metric:
+            study.set_metric_names([meta.metric])
     return study
 
 
@@ -79,7 +80,7 @@ def _recorded_trial(record: TrialRecord, data: StudyData, dists: Mapping[str, Ba
     state = TrialState[record.state.value]
     value = record.error if record.error is None or not math.isnan(record.error) else None
     if state is TrialState.COMPLETE and value is None:
-        state = TrialState.FAIL
+        state, value = (TrialState.FAIL, None) if data.meta.metric else (state, model.UNRANKED_VALUE)
     begun = _local_time(record.started) or _local_time(data.meta.created) or _LONG_AGO
     seconds = record.seconds if math.isfinite(record.seconds) else 0.0
     trial = _frozen_trial(record.number, state, begun, params, dists)

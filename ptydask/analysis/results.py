@@ -17,7 +17,7 @@ from ptydask.analysis.data import StudyData, load_study, search_space
 from ptydask.analysis.trial import Trial
 from ptydask.errors import StoreError, nearest_number
 from ptydask.model import Optimum, StudyMeta, TrialState, path_beside
-from ptydask.ranking import count_states
+from ptydask.ranking import count_states, why_none_is_best
 from ptydask.store import reader
 from ptydask.store.reader import Results, TrialData
 
@@ -177,7 +177,7 @@ class StudyResults:
         if k is not None:
             return Trials(map(self._make_trial, ranked[: max(0, k)]), self)
         if not ranked:
-            raise StoreError(f"{self.path.name}: no trial has completed so far ({len(self)} recorded)")
+            raise StoreError(f"{self.path.name}: {why_none_is_best(self.meta.metric, len(self))}")
         return self._make_trial(ranked[0])
 
     def optimum(self) -> Optimum | None:

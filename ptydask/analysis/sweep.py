@@ -29,7 +29,7 @@ def step_word(meta: StudyMeta) -> str:
 
 def error_word(meta: StudyMeta) -> str:
     """What a heading calls the tuned metric: by its own name in a sweep, where it may be no error at all."""
-    return meta.metric if is_sweep(meta) else "error"
+    return (meta.metric or "error") if is_sweep(meta) else "error"
 
 
 def config(meta: StudyMeta) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def config(meta: StudyMeta) -> dict[str, Any]:
 
 
 def program_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
-    """What the program of a trial was given: tuned values and constants, nested, in the file's order.
+    """What the program of a trial was given: tuned values and constants, nested, by name.
 
     Where the study's configuration is not known, the tuned ones alone. Raises StoreError for a trial that lacks one.
     """

@@ -13,6 +13,8 @@ from ptydask.formatting import (
     error_text,
     inert_text,
     printable_text,
+    shell_line,
+    shell_path,
     size_text,
     sparkline,
     state_text,
@@ -80,7 +82,7 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, op
         lines.append(f"  image  {trial_location(results, record.number)}/{layout.IMAGE}")
     if trial.artifacts:
         kind = "run" if run.run_of(trial.artifacts).files else "artifacts"
-        command = f"ptydask export {results.path.name} {kind} --trial {record.number} DIR"
+        command = f"ptydask export {shell_path(results.path)} {kind} --trial {record.number} DIR"
         size = size_text(sum(file.size for file in trial.artifacts.values()))
         lines.append(f"  {counted(len(trial.artifacts), 'file')}, {size}: {command}")
     return "\n".join(lines) + "\n"
@@ -180,14 +182,15 @@ def _program_sections(trial: TrialData, *, account: bool) -> list[tuple[str, lis
     if account and trial.command and trial.command in traceback:
         return [("what went wrong", wrong)]
     return [
-        ("command", [f"  {inert_text(line)}" for line in trial.command.splitlines()]),
+        ("command", [f"  {inert_text(shell_line(trial.command))}"] if trial.command else []),
         ("log", _tail_lines(trial.log)),
         ("what went wrong" if account else "traceback", wrong),
     ]
 
 
 def _headline(record: TrialRecord, metric: str) -> str:
-    return f"trial {record.number}  {state_text(record)}  {metric} {error_text(record.error)}"
+    error = f"{metric} {error_text(record.error)}" if metric else ""
+    return f"trial {record.number}  {state_text(record)}  {error}".rstrip()
 
 
 def _attempt_lines(record: TrialRecord) -> list[str]:

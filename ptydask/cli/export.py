@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,7 +184,7 @@ def run_resume(args: argparse.Namespace) -> int:
     _print_path(yaml)
     _print_notes(exported.notes)
     _print_notes(f"not kept by this trial, derived: {line}" for line in derived)
-    formats.print_stderr(f"to go on: ptyrad run {shlex.quote(str(yaml))}")
+    formats.print_stderr(f"to go on: ptyrad run {formatting.shell_path(yaml)}")
     return 0
 
 

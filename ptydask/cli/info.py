@@ -55,9 +55,10 @@ def info_lines(contents: Mapping[str, Any]) -> list[str]:
     else:
         where = f"an index; the trials are in {contents['folder']}/"
     engine = contents["engine"] or "engine not known"
+    aim = f"{contents['direction']} {contents['metric']}" if contents["metric"] else "no metric"
     unfinished = counted(contents["unfinished"], "trial")
     lines: list[tuple[str, str]] = [
-        ("study", f"{contents['study']} ({engine}), {contents['direction']} {contents['metric']}"),
+        ("study", f"{contents['study']} ({engine}), {aim}"),
         ("file", f"{from_here(Path(contents['file']))}, {where}"),
         ("written", f"{contents['written']} by {contents['creator']}, format {contents['format_version']}"),
         ("study begun", contents["created"]),

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ptydask import formatting
 from ptydask.analysis.gain import baseline_trial
-from ptydask.cli import arguments, formats, status, trial_argument
+from ptydask.cli import arguments, formats, status, trial_argument, where
 from ptydask.cli.formats import FORMATS, Table
-from ptydask.errors import StoreError, UsageError, nearest_hint
+from ptydask.errors import StoreError, UsageError
 from ptydask.model import Direction, Optimum, TrialRecord, TrialState
-from ptydask.ranking import best_of, gradient_names, in_order, metric_names, parameter_names, ranked
+from ptydask.ranking import best_of, in_order, metric_names, parameter_names, ranked, why_none_is_best
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
@@ -38,6 +38,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     ls.add_argument("--sort", default="number", metavar="COLUMN", help=_SORT_HELP)
     ls.add_argument("--reverse", action="store_true", help="turn the order round")
     ls.add_argument("--state", choices=STATES, default="all", help="only trials that ended so")
+    ls.add_argument("--where", metavar="CONDITION", help=_WHERE_HELP)
     ls.add_argument("--top", type=arguments.parse_count, metavar="K", help="only the first K")
     ls.set_defaults(handler=run_ls)
 
@@ -59,6 +60,11 @@ _SORT_HELP = (
     "number (default), error (best first), seconds, iterations, attempt, state, origin, started, worker, a parameter or"
     " a metric by its name (params.NAME, metrics.NAME where that is not clear), gradient.NAME; what has no value comes"
     " last"
+)
+_WHERE_HELP = (
+    "only trials that fulfil it, for example 'scale > 1.02 and state == \"complete\"': columns as of --sort, also"
+    " message, reason and device; ==, !=, <, <=, >, >=, in, and, or, not; null for what is not there; names with blanks"
+    " or hyphens between backticks"
 )
 _BEST_FORMATS = """\
 formats:
@@ -84,8 +90,9 @@ def run_ls(args: argparse.Namespace) -> int:
     """``ptydask ls``: 0, also where no trial is listed."""
     results = open_results(args.file)
     records, direction, metric = results.records(), results.meta.direction, results.meta.metric
+    meant = records if args.where is None else where.select_where(records, args.where)
     order = {"sort": args.sort, "reverse": args.reverse, "direction": direction, "metric": metric}
-    chosen = select_trials(records, state=args.state, top=args.top, **order)
+    chosen = select_trials(meant, state=args.state, top=args.top, **order)
     if args.format == "csv":
         formats.print_text(formats.trials_csv(chosen))
         return 0
@@ -93,7 +100,8 @@ def run_ls(args: argparse.Namespace) -> int:
         formats.print_text(formats.object_text([formats.trial_object(record) for record in chosen], args.format))
         return 0
     if not chosen:
-        which = f" that are {args.state}" if records else ""
+        which = f" that are {args.state}" if records and args.state != "all" else ""
+        which += f" where {args.where}" if records and args.where is not None else ""
         formats.print_stderr(f"{args.file}: no trials{which} so far")
         return 0
     from ptydask.analysis import sweep
@@ -113,7 +121,7 @@ def run_best(args: argparse.Namespace) -> int:
     records = results.records()
     chosen = ranked(records, results.meta.direction)[: args.k or 1]
     if not chosen:
-        formats.print_stderr(f"{args.file}: no trial has completed so far ({len(records)} recorded)")
+        formats.print_stderr(f"{args.file}: {why_none_is_best(results.meta.metric, len(records))}")
         return 1
     from ptydask.cli import describe
 
@@ -178,22 +186,10 @@ def select_trials(
 
 def column_of(records: Sequence[TrialRecord], name: str) -> Any:
     """The function from a trial to its value of column ``name``; of no trials, one that gives None."""
-    facts = ("number", "error", "seconds", "iterations", "attempt", "state", "started", "worker", "host", "origin")
-    params, metrics, slopes = parameter_names(records), metric_names(records), gradient_names(records)
-    if name in facts:
-        return lambda record: getattr(record, name)
-    parameter, metric = name.removeprefix("params."), name.removeprefix("metrics.")
-    if parameter in params:
-        return lambda record: record.params.get(parameter)
-    if metric in metrics:
-        return lambda record: record.metrics.get(metric)
-    slope = name.removeprefix("gradient.")
-    if name.startswith("gradient.") and slope in slopes:
-        return lambda record: record.gradient.get(slope)
-    if not records:
-        return lambda _record: None
-    columns = [*facts, *params, *metrics, *(f"gradient.{name}" for name in slopes)]
-    raise UsageError(f"--sort {name}: no trial has such a column; {nearest_hint(name, columns) or 'see ptydask show'}")
+    column = where.find_column(records, name)
+    if column is None and records:
+        raise UsageError(f"--sort {name}: no trial has such a column; {where.column_hint(records, name)}")
+    return column or (lambda _record: None)
 
 
 def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: str, error: str = "error") -> Table:
@@ -207,7 +203,8 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
     with_messages = any(record.message for record in records)
     counted = any(record.iterations is not None for record in records)
     several_origins = len({record.origin for record in records}) > 1
-    columns = ["trial", "state", error, *params, *(["attempt"] if retried else []), "time"]
+    ranked_by = [error] if metric else []  # without a metric there is nothing in that column
+    columns = ["trial", "state", *ranked_by, *params, *(["attempt"] if retried else []), "time"]
     columns += [*(["iterations"] if counted else []), *metrics]
     numbers = frozenset(range(len(columns))) - {columns.index("state")}
     if several_origins:
@@ -216,7 +213,8 @@ def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: s
         columns.append("message")
     rows, styles = [], []
     for record in records:
-        cells = [str(record.number), formatting.state_text(record), formatting.error_text(record.error)]
+        cells = [str(record.number), formatting.state_text(record)]
+        cells += [formatting.error_text(record.error)] if metric else []
         for name in params:
             cells.append(formatting.value_text(record.params[name]) if name in record.params else formatting.NOTHING)
         if retried:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ptydask import formatting
 from ptydask.analysis.figures import KINDS
 from ptydask.cli import arguments, formats
+from ptydask.cli.where import select_where
 from ptydask.errors import UsageError, nearest_hint
 from ptydask.model import TrialRecord, TrialState, path_beside
 
@@ -78,7 +79,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     which.add_argument("--sort", default="error", metavar="BY", help="error (default, best first), number, a parameter")
     which.add_argument("--reverse", action="store_true", help="turn the order round")
     which.add_argument("--state", choices=_STATES, help="only trials that ended so (default: complete)")
-    which.add_argument("--where", metavar="CONDITION", help='such as "scale < 1 and error < 0.02" (needs pandas)')
+    which.add_argument("--where", metavar="CONDITION", help='such as "scale < 1 and error < 0.02", as of ls')
     which.add_argument("--trials", type=_parse_numbers, metavar="N,N", help="these, in this order")
     which.add_argument(
         "--snapshots", type=arguments.natural, metavar="N", help="the snapshots of trial N, by iteration"
@@ -191,8 +192,7 @@ def _read_sheet(results: Results, args: argparse.Namespace) -> tuple[MontageShee
         args.state = args.state or ("all" if "state" in (args.where or "") else "complete")
         state = _STATES[args.state]
         if args.where:
-            matching = _matching_numbers(args.file, args.where)
-            records = [record for record in records if record.number in matching]
+            records = select_where(records, args.where)
         direction = results.meta.direction
         chosen = trial_images.ordered(records, sort=args.sort, direction=direction, state=state, reverse=args.reverse)
         most = args.k or (_STRIPS if look.strip else _PICTURES)
@@ -235,14 +235,6 @@ def _records_by_number(records: Sequence[TrialRecord], numbers: Sequence[int], f
             span = f"its trials are {min(by_number)} to {max(by_number)}" if by_number else "it has none yet"
             raise UsageError(f"{file}: there is no trial {number}; {span}")
     return [by_number[number] for number in numbers]
-
-
-def _matching_numbers(file: Path, condition: str) -> set[int]:
-    """The numbers of the trials for which a condition holds. Raises UsageError, MissingDependency."""
-    import ptydask
-
-    with ptydask.open(file) as study:
-        return set(study.trials(study.query(condition)).numbers)
 
 
 # --- pieces ------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -118,7 +117,7 @@ def report_lines(done: ImportedStudy) -> list[str]:
             lines.append(f"    ... and {len(tally.skipped) - _SHOWN} more")
     if done.params is not None:
         own = " --set hypertune_params.storage_path=null" if done.storage else ""
-        params, results = (shlex.quote(formatting.from_here(path)) for path in (done.params, done.results))
+        params, results = (formatting.shell_path(path) for path in (done.params, done.results))
         command = f"ptydask run {params} --results {results}{own}"
         lines.append(f"  go on    {command} --trials {2 * done.trials}   # in total, these {done.trials} among them")
     return lines

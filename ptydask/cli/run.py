@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.cli import arguments, formats
-from ptydask.formatting import error_text, params_text
+from ptydask.formatting import error_text, params_text, shell_path
 
 if TYPE_CHECKING:
     from ptydask.config import Overrides
@@ -237,7 +237,7 @@ def demo_command(args: argparse.Namespace) -> int:
     planted = None if args.geometry is None else geometry.parse_geometry(args.geometry)
     params = demo.write(args.folder, args.seed, planted, args.slices, args.electrons)
     print(params)
-    print(f"now: python -m ptydask run {params} --workers 2 --until-settled", file=sys.stderr)
+    print(f"now: python -m ptydask run {shell_path(params)} --workers 2 --until-settled", file=sys.stderr)
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ptydask.cli import arguments
 from ptydask.errors import StoreError, UsageError, nearest_number
 from ptydask.model import TrialRecord
-from ptydask.ranking import ranked
+from ptydask.ranking import ranked, why_none_is_best
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
@@ -50,7 +50,7 @@ def completed_trials(results: Results) -> list[TrialRecord]:
     records = results.records()
     completed = ranked(records, results.meta.direction)
     if not completed:
-        raise StoreError(f"{results.path}: no trial has completed so far ({len(records)} recorded)")
+        raise StoreError(f"{results.path}: {why_none_is_best(results.meta.metric, len(records))}")
     return completed
 
 

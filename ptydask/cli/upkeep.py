@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ptydask import formatting
 from ptydask.cli import arguments, formats
 from ptydask.errors import UsageError
-from ptydask.formatting import counted, from_here, size_text
+from ptydask.formatting import counted, from_here, shell_path, size_text
 
 if TYPE_CHECKING:
     from ptydask.store.upkeep.packing import PackReport
@@ -209,7 +209,9 @@ def rebuild_lines(report: RebuildReport) -> list[str]:
         lines.append("the study's settings are not known any more: `ptydask run` with its params file fills them in")
     lines += [f"moved to {from_here(path)}" for path in report.aside]
     if not report.packed:
-        lines.append(f"`ptydask pack {report.path.name}` makes it one file, `ptydask run` goes on with the study")
+        lines.append(
+            f"`ptydask pack {shell_path(report.path)}` makes it one file, `ptydask run` goes on with the study"
+        )
     return lines
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, cast
 from ptydask import registry
 from ptydask.config import own_settings, reading
 from ptydask.config.own_settings import OwnSettings
+from ptydask.config.sweep import buried
 from ptydask.errors import ConfigError, UsageError
 from ptydask.model import Scalar, SourceFile, StudyPlan
 
@@ -89,6 +90,7 @@ def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
         if form is None:
             hint = "a PtyRAD params file has the section init_params, "
             hint += "a W&B sweep file the keys method and parameters, a file that names one of them the key params"
+            hint = buried.find_in_data(data) or hint
             raise ConfigError("is no file that ptydask knows", key=next(iter(data), "(empty mapping)"), hint=hint)
         own = own_settings.pop_section(data)
         plan = form.plan(file.source, data, overrides)

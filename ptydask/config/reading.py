@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from ptydask.config.sweep import buried
 from ptydask.errors import ConfigError, nearest_hint, one_line
 from ptydask.model import SourceFile
 
@@ -67,7 +68,8 @@ def read(path: Path) -> tuple[SourceFile, dict[str, Any]]:
         if data is None:
             raise ConfigError("holds no settings")
         if not isinstance(data, dict):
-            raise ConfigError(f"must be a mapping of sections, not {type_name(data)}", value=data)
+            hint = buried.find_in_data(data)
+            raise ConfigError(f"must be a mapping of sections, not {type_name(data)}", value=data, hint=hint)
     except ConfigError as error:
         raise error.in_file(path) from None
     return SourceFile(path, text, form), data
@@ -132,6 +134,7 @@ def _file_format(path: Path) -> str:
     if suffix == ".py":
         hint = "a .py params file would be run as a program; write it as .yaml, .json or .toml; "
         hint += f"for a program write a sweep file with program: {path.name}"
+        hint = buried.find_in_program(path.read_text(errors="replace")) or hint
         raise ConfigError("Python files are not read", hint=hint)
     if suffix not in SUFFIXES:
         raise ConfigError("the name must end in .yaml, .yml, .json or .toml", key="suffix", value=suffix)

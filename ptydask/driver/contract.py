@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ptydask.errors import PtydaskError
+from ptydask.formatting import shell_path
 from ptydask.model import Optimum, RunSnapshot, StudyMeta, StudyPlan, TrialRecord
 from ptydask.ranking import best_of, count_states
 from ptydask.trial.reconcile import Failures
@@ -103,7 +103,7 @@ def hopeless_error(plan: StudyPlan, failures: Failures, total: int, recorded: in
     trials, stay = f"the first {count} trials", f"these {count}"
     if recorded > count:
         trials, stay = f"{trials} of this run", f"all {recorded}"
-    show = f"ptydask show {shlex.quote(str(plan.results))} {first.number}"
+    show = f"ptydask show {shell_path(plan.results)} {first.number}"
     more = "another --results begins with all points" if plan.exhaustive else "--trials raises the number"
     return PtydaskError(
         f"{trials} failed alike: {first.message}; {total - recorded} of {total} trials were not run; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 import threading
@@ -18,7 +17,7 @@ from ptydask.driver.contract import GOES_ON, RunOutcome, View, snapshot_of_recor
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.settlement import settled_text
 from ptydask.errors import one_line, redact
-from ptydask.formatting import counted, error_text
+from ptydask.formatting import counted, error_text, shell_path
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
 from ptydask.storage import urls
 from ptydask.store import Store, checkpoints, names
@@ -172,7 +171,7 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, record
             else "every trial was recorded already; they are"
         )
         view.notice(f"{subject} in one file now")
-    elif outcome.snapshot.best is None:
+    elif outcome.snapshot.best is None and (plan.metric or not outcome.snapshot.counts.get("complete")):
         view.notice(none_completed_text(records, plan.results))
 
 
@@ -202,7 +201,7 @@ def none_completed_text(records: Iterable[TrialRecord], results: Path) -> str:
     first = min(failed, key=lambda number: (not failed[number], number), default=None)
     if first is None:
         return "no trial completed"
-    return f"no trial completed; `ptydask show {shlex.quote(str(results))} {first}` has the reason of the first"
+    return f"no trial completed; `ptydask show {shell_path(results)} {first}` has the reason of the first"
 
 
 def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
@@ -225,7 +224,7 @@ def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
         return f"{text}; what is left is to pack them, and the same command does it"
     text += f"; {GOES_ON}"
     if in_parts:
-        text += f", `ptydask pack {shlex.quote(str(results))}` makes one file"
+        text += f", `ptydask pack {shell_path(results)}` makes one file"
     return text
 
 

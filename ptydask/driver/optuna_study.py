@@ -18,6 +18,7 @@ from optuna.trial import TrialState as State
 from ptydask import sampling
 from ptydask.errors import ConfigError, StorageError
 from ptydask.model import (
+    UNRANKED_VALUE,
     Direction,
     Distribution,
     Point,
@@ -102,7 +103,7 @@ class OptunaStudy:
         for number in range(count, max(missing, default=-1) + 1):
             trial = create_trial(state=State.FAIL)  # Optuna numbers trials by their order: a gap has to be filled
             if number in missing:
-                trial = _to_frozen_trial(missing[number], self.plan.space, self.store)
+                trial = _to_frozen_trial(missing[number], self.plan, self.store)
             self.study.add_trial(trial)
         return len(missing)
 
@@ -143,8 +144,8 @@ class OptunaStudy:
 
     def tell(self, record: TrialRecord) -> None:
         """Close a trial as its record says."""
-        state = _optuna_state(record)
-        values = None if state is State.FAIL or record.error is None else [record.error]
+        state, value = _optuna_end(record, self.plan.metric)
+        values = None if value is None else [value]
         attributes = {"reason": record.reason.value} if state is State.FAIL else slopes.to_attribute(record)
         self._finish_trial(record.number, state, values, attributes)
 
@@ -184,6 +185,7 @@ class OptunaStudy:
         """A record from what Optuna knows, for a trial whose own is missing."""
         frozen = self.trials()[trial.number]
         error = frozen.value if frozen.value is not None else _last_reported_value(frozen)
+        error = error if self.plan.metric else None
         return TrialRecord(
             number=trial.number,
             state=state,
@@ -232,7 +234,8 @@ def _to_running_trial(trial: FrozenTrial, params: Mapping[str, Scalar], now: dat
     )
 
 
-def _to_frozen_trial(record: TrialRecord, space: Mapping[str, Distribution], store: str) -> FrozenTrial:
+def _to_frozen_trial(record: TrialRecord, plan: StudyPlan, store: str) -> FrozenTrial:
+    space = plan.space
     attrs = {
         "lease": reconcile.lease(store, "", record.worker, record.host, record.job),
         "origin": record.origin,
@@ -240,7 +243,7 @@ def _to_frozen_trial(record: TrialRecord, space: Mapping[str, Distribution], sto
         **({"retry_of": record.retry_of} if record.retry_of is not None else {}),
         **({"reason": record.reason.value} if record.reason else {}),
     }
-    state = _optuna_state(record)
+    state, value = _optuna_end(record, plan.metric)
     if state is not State.FAIL:
         attrs |= slopes.to_attribute(record)
     values = {n: value for n, value in record.params.items() if n in space and _optuna_accepts(space[n], value)}
@@ -249,7 +252,7 @@ def _to_frozen_trial(record: TrialRecord, space: Mapping[str, Distribution], sto
         warnings.simplefilter("ignore")  # a range that was narrowed since
         return create_trial(
             state=state,
-            value=None if state is State.FAIL else record.error,
+            value=value,
             params=params,
             distributions={name: sampling.to_optuna(space[name]) for name in params},
             user_attrs={**attrs, **sampling.value_attributes(space, values)},
@@ -277,10 +280,14 @@ def _copy_foreign_trial(trial: FrozenTrial, space: Mapping[str, Distribution]) -
     return copy if _incompatible_param(copy, space) is None else None
 
 
-def _optuna_state(record: TrialRecord) -> State:
-    """How the trial ended for Optuna, which has no place for an error that is not finite."""
-    finite = record.error is not None and math.isfinite(record.error)
-    return State[record.state.value] if finite else State.FAIL
+def _optuna_end(record: TrialRecord, metric: str) -> tuple[State, float | None]:
+    """How the trial ended for Optuna, and its value: it has no place for an error that is not finite, or for none."""
+    if not metric and record.state is TrialState.COMPLETE:
+        return State.COMPLETE, UNRANKED_VALUE
+    if record.error is None or not math.isfinite(record.error):
+        return State.FAIL, None
+    state = State[record.state.value]
+    return state, None if state is State.FAIL else record.error
 
 
 def _incompatible_param(trial: FrozenTrial, space: Mapping[str, Distribution]) -> str | None:

@@ -95,7 +95,8 @@ def complete_plan(path: Path, overrides: Overrides) -> StudyPlan:
     plan = config.load(path, overrides)
     plan = engines.get(plan.engine).validate(plan)
     if plan.until_settled and not parameters_with_slopes(plan):
-        notice = f"{plan.metric} has no slopes in any tuned parameter, so nothing can settle: all trials are run"
+        metric = plan.metric or "no metric"
+        notice = f"{metric} has no slopes in any tuned parameter, so nothing can settle: all trials are run"
         plan = replace(plan, notices=(*plan.notices, notice))
     points = sampling.grid_points(plan)
     return plan if points is None else replace(plan, points=points, exhaustive=True)

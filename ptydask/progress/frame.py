@@ -74,7 +74,7 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
     parts = [f"trial {record.number} {state_text(record)}"]
     if record.state is TrialState.FAIL and record.message:
         parts.append(printable_text(record.message))
-    else:
+    elif snapshot.metric:
         error = f"{printable_text(snapshot.metric)} {error_text(record.error)}"
         parts.append(f"{error} (best)" if best else error)
     if record.params:
@@ -106,7 +106,7 @@ def closing_line(snapshot: RunSnapshot) -> str:
     text += f": {_count_words(snapshot)}"
     best = snapshot.best
     if best is None:
-        return f"{text}; none completed"
+        return f"{text}; none completed" if snapshot.metric else text
     text += f"; best {snapshot.metric} {error_text(best.error)} (trial {best.number})"
     return f"{text}  {params_text(best.params)}" if best.params else text
 
@@ -116,7 +116,7 @@ def closing_line(snapshot: RunSnapshot) -> str:
 
 def _title_line(snapshot: RunSnapshot, width: int) -> Line:
     aim = "" if snapshot.direction == "minimize" else ", the larger the better"
-    tail = f"  {snapshot.metric}{aim}"
+    tail = f"  {snapshot.metric}{aim}" if snapshot.metric else ""
     name = shorten_text(printable_text(snapshot.study), max(8, width - len(tail)))
     return ((name, "bold"), (tail, "dim"))
 
@@ -152,7 +152,7 @@ def _best_lines(snapshot: RunSnapshot, width: int) -> list[Line]:
     """The best trial so far with its parameters, wrapped to at most four lines."""
     best = snapshot.best
     if best is None:
-        return [(("best  none completed yet", "dim"),)]
+        return [(("best  none completed yet" if snapshot.metric else "best  none: there is no metric", "dim"),)]
     words = [f"trial {best.number}", f"{error_text(best.error)}"]
     words += [f"{printable_text(name)}={value_text(value)}" for name, value in best.params.items()]
     words += [BY_SLOPES] if best.origin == BY_SLOPES else []

@@ -108,6 +108,8 @@ def _space_lines(
 
 
 def _error_text(plan: StudyPlan) -> str:
+    if not plan.metric:
+        return "none: the file names no metric, so trials are ranked by nothing"
     steps = f" after {plan.iterations} iterations" if plan.iterations else ""
     ends = [f"{plan.target:g} is reached"] if plan.target is not None else []
     if plan.until_settled and parameters_with_slopes(plan):

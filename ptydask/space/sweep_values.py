@@ -22,12 +22,13 @@ from ptydask.model import Scalar
 
 
 def values(config: Mapping[str, Any], params: Mapping[str, Scalar]) -> dict[str, Any]:
-    """What the program of one trial is given: constants and the trial's ``params``, nested, in the file's order.
+    """What the program of one trial is given: constants and the trial's ``params``, nested, by name as W&B sorts them.
 
-    Raises KeyError for a tuned parameter that ``params`` lacks.
+    LightningCLI and its like need that order: ``model.class_path`` has to come before ``model.init_args``. Raises
+    KeyError for a tuned parameter that ``params`` lacks.
     """
     nested: dict[str, Any] = {}
-    for parameter in config["parameters"]:
+    for parameter in sorted(config["parameters"], key=lambda parameter: parameter["path"]):
         *way, last = parameter["path"]
         mapping = nested
         for part in way:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ptydask.errors import nearest_hint
-from ptydask.model import Direction
+from ptydask.model import UNRANKED_VALUE, Direction
 from ptydask.ranking import is_better
 
 EVERY = 1000
@@ -72,6 +72,8 @@ class MetricHistory:
     Rows that have the metric are kept up to :data:`MAX_ROWS` of them and :data:`MAX_CELLS` numbers. Beyond that every
     second one goes, and from then on only every second, fourth, ... further one is kept; ``count``, ``last`` and
     ``best`` stay exact.
+
+    Without a metric (an empty name) every row counts as one that has it, with the value that stands for none.
     """
 
     def __init__(self, metric: str, objective: Literal["last", "best"], direction: Direction) -> None:
@@ -89,7 +91,7 @@ class MetricHistory:
     @property
     def seen(self) -> tuple[str, ...]:
         """Names of the metrics that were logged, the first :data:`MAX_NAMES` of them."""
-        return tuple(self._newest)
+        return tuple(filter(None, self._newest))
 
     @property
     def last(self) -> float | None:
@@ -104,6 +106,8 @@ class MetricHistory:
     def add(self, row: LoggedRow) -> bool:
         """Take in a row. Returns whether :attr:`count` has gone up, by one."""
         before = self.count
+        if not self.metric:
+            row = replace(row, metrics={**row.metrics, "": UNRANKED_VALUE})
         run = self._get_run(row.run)
         place = self._row_place(run, row)
         after = place + 0.5 if row.final else place  # a summary counts as newer than the row that it came with
@@ -125,6 +129,8 @@ class MetricHistory:
         """The trial's final values: the objective, what it was not (``NAME (best)`` or ``NAME (last)``), all others."""
         values = {name: value for name, (_, value) in self._newest.items() if name != self.metric}
         other, other_value = ("last", self.last) if self.objective == "best" else ("best", self.best)
+        if not self.metric:
+            return values
         if other_value is not None:
             values = {f"{self.metric} ({other})": other_value, **values}
         return values if self.value is None else {self.metric: self.value, **values}
@@ -137,7 +143,7 @@ class MetricHistory:
         rows = [cells for run in self._runs.values() for cells in self._rows_with_metric(run)]
         if not rows:
             return {}
-        names = [name for name in self._newest if all(name in cells.numbers for cells in rows)]
+        names = [name for name in self._newest if name and all(name in cells.numbers for cells in rows)]
         names.sort(key=lambda name: name != self.metric)
         columns = {name: [cells.numbers[name] for cells in rows] for name in names}
         return {"step": [float(cells.step) for cells in rows], **columns}

@@ -6,8 +6,10 @@ were begun. Where the two disagree, somebody died in between, and this page says
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -210,7 +212,7 @@ class Failures:
         """These and the trial that was recorded next."""
         failed = record.state is TrialState.FAIL and record.reason is Reason.FAILED
         first = self.first or record
-        if self.disproved or not failed or message_pattern(first.message) != message_pattern(record.message):
+        if self.disproved or not failed or not fail_alike(first, record):
             return Failures(disproved=True)
         return Failures(first, self.count + 1, max(self.longest, record.seconds))
 
@@ -224,6 +226,24 @@ class Failures:
         if self.count < ALIKE or any(trial.seconds > times * self.longest + more for trial in running):
             return Prospect.GOES_ON
         return Prospect.WAITS if in_flight else Prospect.HOPELESS
+
+
+def fail_alike(one: TrialRecord, other: TrialRecord) -> bool:
+    """Whether two failed trials say the same, whatever values of their own they repeat."""
+    values = [*one.params.values(), *other.params.values()]
+    # The longest first: 'adamw' is no 'adam' with a 'w'. Within a word a value is not looked for: 'a' is in most.
+    spellings = sorted({text for value in values for text in _spellings(value)}, key=len, reverse=True)
+    own = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, spellings))})(?!\w)" if spellings else "$^")
+    return message_pattern(own.sub("#", one.message)) == message_pattern(own.sub("#", other.message))
+
+
+def _spellings(value: Scalar) -> set[str]:
+    """How programs write a value: as Python or JSON does, a label of a list or mapping as what it stands for."""
+    texts = {str(value), repr(value)}
+    if isinstance(value, str):
+        with suppress(ValueError):
+            texts |= {str(json.loads(value)), json.dumps(json.loads(value))}
+    return texts - {""}
 
 
 def message_pattern(message: str) -> str:

@@ -36,7 +36,7 @@ def choose_search(plan: StudyPlan) -> SearchChoice:
     if not sloped:
         names, more = list(plan.space)[:_NAMED], len(plan.space) - _NAMED
         tuned = ", ".join(names) + (f" and {more} more" if more > 0 else "")
-        return SearchChoice(False, f"{plan.metric} has no slopes in {tuned}")
+        return SearchChoice(False, f"{plan.metric} has no slopes in {tuned}" if plan.metric else "there is no metric")
     if plan.search == "file":
         return SearchChoice(False, f"alone, as was asked for; --search auto: slopes of {listed} lead")
     sampler = plan.sampler.name

@@ -17,7 +17,7 @@ from optuna.trial import Trial
 from ptydask import sampling
 from ptydask.engines import TrialFailure
 from ptydask.errors import PtydaskError, StorageError, describe_error, one_line
-from ptydask.model import Reason, TrialInput, TrialOutput, TrialRecord, TrialState
+from ptydask.model import UNRANKED_VALUE, Reason, StudyPlan, TrialInput, TrialOutput, TrialRecord, TrialState
 from ptydask.storage import urls
 from ptydask.store import shard
 from ptydask.trial import eviction, reconcile, slopes
@@ -123,9 +123,7 @@ class _TrialRun:
         checkpoint = TrialCheckpoint(trial, params, reporter, self.shelf, self.first, self.setup.checkpoint_every)
         try:
             output = self.ready.session.run(TrialInput(trial.number, params, plan.seed), reporter.report, checkpoint)
-            error = float(output.metrics[plan.metric])
-            if not math.isfinite(error):
-                raise ArithmeticError(f"the trial's {plan.metric} is {error}")
+            error = _trial_error(output, plan)
             gradient = slopes.check_gradient(output.gradient, plan.space) or reporter.gradient_of(error)
             pruned = reporter.pruned and not output.ended_itself
             ended = replace(
@@ -140,7 +138,7 @@ class _TrialRun:
         except Exception as caught:  # whatever it is, the study goes on and the store has the traceback
             partial = caught.output if isinstance(caught, TrialFailure) else None
             partial = partial or reporter.so_far()
-            last = reporter.last if partial is None else partial.metrics
+            last = {name: value for name, value in (partial.metrics if partial else reporter.last).items() if name}
             ended = replace(
                 _failed_record(_add_course(record, reporter, partial), caught),
                 error=last.get(plan.metric),
@@ -160,7 +158,7 @@ class _TrialRun:
                 trial.set_user_attr(name, value)
         if pruned:
             raise optuna.TrialPruned
-        return error
+        return UNRANKED_VALUE if error is None else error
 
     def _begin_trial(self, trial: Trial, worker: str) -> TrialRecord:
         host = socket.gethostname()
@@ -190,6 +188,16 @@ class _TrialRun:
         written = shard.write(folder, record, output, plan.keep, direction=direction, metric=metric)
         self.shelf.deliver(record.number)
         self.done = TrialDone(record, written, self.first)
+
+
+def _trial_error(output: TrialOutput, plan: StudyPlan) -> float | None:
+    """The tuned metric's value; None in a study without one. Raises ArithmeticError where it is not finite."""
+    if not plan.metric:
+        return None
+    error = float(output.metrics[plan.metric])
+    if not math.isfinite(error):
+        raise ArithmeticError(f"the trial's {plan.metric} is {error}")
+    return error
 
 
 def _add_course(record: TrialRecord, reporter: ProgressReporter, output: TrialOutput | None) -> TrialRecord:

@@ -84,7 +84,7 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
             f"{style.format_count(limits.above + limits.below, 'value')} outside the axis" if limits.words() else "",
             f"{style.format_count(without, 'trial')} without a curve" if without else "",
             f"{data.meta.metric} is not known at every {sweep.step_word(data.meta)}"
-            if named != data.meta.metric
+            if named != data.meta.metric and data.meta.metric
             else "",
         ],
     )

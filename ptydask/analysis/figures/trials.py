@@ -80,6 +80,8 @@ def nothing_complete(data: StudyData) -> str | None:
         return None
     if not data.records:
         return "No trial has ended so far."
+    if not data.meta.metric:
+        return f"The study names no metric, so its trials have no error ({counts_text(data.records)})."
     return f"No trial has completed with a finite error so far ({counts_text(data.records)})."
 
 

@@ -57,7 +57,8 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
     order = ranked(records, meta.direction)
     return {
         "name": meta.name,
-        "metric": meta.metric,
+        "metric": meta.metric or "error",
+        "ranked": bool(meta.metric),
         "direction": meta.direction,
         "engine": meta.engine,
         "step": sweep.step_word(meta),

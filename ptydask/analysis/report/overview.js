@@ -51,7 +51,7 @@ function studyFacts() {
   const listed = (items) => (items.length > 4 ? `${items.slice(0, 3).join(", ")} and ${items.length - 3} more` : items.join(", "));
   const rows = [
     ["Trials", counted()],
-    ["Tuned", `${study.metric}, ${study.direction === "minimize" ? "minimised" : "maximised"}, over ${count(study.tuned.length, "parameter")}`],
+    ["Tuned", `${study.ranked ? `${study.metric}, ${study.direction === "minimize" ? "minimised" : "maximised"},` : "no metric: ranked by nothing,"} over ${count(study.tuned.length, "parameter")}`],
     ...study.search,
     ["First start to last end", study.wall === null ? "" : duration(study.wall)],
     ["Iterations computed", study.computed ? valueText(study.computed) : ""],

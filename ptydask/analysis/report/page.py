@@ -13,6 +13,7 @@ from string import Template
 from typing import Any
 
 from ptydask import __version__
+from ptydask.formatting import shell_path
 
 _SCRIPTS = ("words.js", "drawing.js", "table.js", "overview.js", "pages.js")
 """One script, in this order."""
@@ -26,7 +27,12 @@ def render(data: Mapping[str, Any], plots: Sequence[Mapping[str, str]], *, sourc
     policy names it by its hash.
     """
     script = "\n".join(map(_read_asset, _SCRIPTS))
-    about = {"source": source, "made": made.isoformat(timespec="seconds"), "version": __version__}
+    about = {
+        "source": source,
+        "paste": shell_path(source),
+        "made": made.isoformat(timespec="seconds"),
+        "version": __version__,
+    }
     blocks = {**data, "about": about}
     return Template(_read_asset("page.html")).substitute(
         title=html.escape(f"{data['study']['name']} - ptydask"),

@@ -73,7 +73,7 @@ function trialTexts(number) {
 
 const fileTable = (number, files, more) => files && [pairs(files.map(([path, size]) => [path, sizeText(size)]), "Files of its program"),
   more && el("p", { class: "note" }, `and ${count(more, "more", "more")}`),
-  el("p", { class: "note" }, `ptydask export ${about.source} artifacts --trial ${number} DIR`)];
+  el("p", { class: "note" }, `ptydask export ${about.paste} artifacts --trial ${number} DIR`)];
 
 function drawTrial(number) {
   const more = facts()[number] ?? {};
@@ -88,7 +88,7 @@ function drawTrial(number) {
       el("div", { class: "panel" }, el("h2", {}, "Parameters"), parameterTable([number]), constantTable(),
         el("h2", {}, "Curve"), curvePlots([number]), thinned(number),
         said.length ? pairs(said, "Metrics") : null, trialFacts(number), fileTable(number, more.artifacts, more.more_files))),
-    more.log ? folded("End of the log", more.log) : el("p", { class: "note" }, `Its log, if it wrote one: ptydask show ${about.source} ${number} --log`));
+    more.log ? folded("End of the log", more.log) : el("p", { class: "note" }, `Its log, if it wrote one: ptydask show ${about.paste} ${number} --log`));
 }
 
 function thinned(number) {

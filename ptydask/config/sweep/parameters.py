@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,8 @@ class SweepParameters:
     space: dict[str, Distribution] = field(default_factory=dict)
     entries: list[dict[str, Any]] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    names: set[str] = field(default_factory=set)
+    shared: frozenset[str] = frozenset()
+    """Dotted names that two parameters have, one by its own name, the other by its nesting."""
 
     def labels(self, name: str) -> Mapping[str, Any]:
         """The real values of the texts that stand for one, for the parameter ``name``."""
@@ -45,10 +47,22 @@ def is_parameter(thing: object) -> bool:
 
 
 def read_parameters(section: Any, gridded: bool) -> SweepParameters:
-    """Every parameter checked, nested ones joined with dots. Raises ConfigError with key, value and rule."""
-    parameters = SweepParameters()
+    """Every parameter checked, nested ones joined with dots. Raises ConfigError with key, value and rule.
+
+    W&B keeps ``a.b`` and a nested ``a``, ``b`` apart: where both are there, the nested one is called ``a:b``.
+    """
+    names = Counter(".".join(path) for path in _paths(section, ()))
+    parameters = SweepParameters(shared=frozenset(name for name, count in names.items() if count > 1))
     _collect_entries(parameters, section, (), gridded)
     return parameters
+
+
+def _paths(section: Any, way: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Where each parameter is, right or wrong in its details."""
+    if isinstance(section, Mapping) and len(way) <= _DEEPEST:
+        for name, entry in section.items():
+            inner = isinstance(entry, Mapping) and isinstance(entry.get(KEY), Mapping)
+            yield from _paths(entry[KEY], (*way, name)) if inner else [(*way, name)]
 
 
 def _collect_entries(parameters: SweepParameters, section: Any, way: tuple[str, ...], gridded: bool) -> None:
@@ -75,10 +89,12 @@ def _read_entry(parameters: SweepParameters, key: str, path: tuple[str, ...], en
         _collect_entries(parameters, entry[KEY], path, gridded)
         return
     name = ".".join(path)
-    if name in parameters.names:
-        rule = "a parameter with a dot in its name and a nested one have the same name"
-        raise ConfigError(rule, key=key, value=dict(entry), hint=f"both are {name}; rename one")
-    parameters.names.add(name)
+    if name in parameters.shared and len(path) > 1:
+        nested = ":".join(path)
+        parameters.notices.append(f"{name} is there twice, with dots and nested, as two parameters: {nested} is nested")
+        name = nested
+    if any(other["name"] == name for other in parameters.entries):
+        raise ConfigError("two parameters have the same name", key=key, value=dict(entry), hint=f"rename one {name}")
     parameter: dict[str, Any] = {"name": name, "path": list(path)}
     family = distributions.read_family(entry, key)
     if family == "constant":

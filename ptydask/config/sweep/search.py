@@ -72,12 +72,25 @@ def run_cap(data: Mapping[str, Any]) -> int | None:
     return study.check_whole(_whole(study.number(data["run_cap"], "run_cap")), "run_cap")
 
 
-def read_metric(data: Mapping[str, Any]) -> SweepMetric:
-    """Name, direction and target. Raises ConfigError, also where there is none: trials are ranked by it."""
+NO_METRIC = SweepMetric(
+    "", "minimize", None, ("metric is not given: trials are ranked by nothing; metric: {name: loss} would rank them",)
+)
+"""As good as any to a search that does not learn from its trials."""
+_LEARNS_NOTHING = ("RandomSampler", "QMCSampler", *GRIDS)
+
+
+def read_metric(data: Mapping[str, Any], sampler: str, needs: str) -> SweepMetric:
+    """Name, direction and target; :data:`NO_METRIC` where the file has none and nothing needs one.
+
+    ``sampler`` is Optuna's name of it, ``needs`` what else needs a metric, in words. Raises ConfigError.
+    """
     example = "for example metric: {name: loss, goal: minimize}, or --set metric.name=loss"
     section = data.get("metric")
     if section is None:
-        raise ConfigError("is missing; ptydask ranks trials by it", key="metric", hint=example)
+        if not needs and sampler in _LEARNS_NOTHING:
+            return NO_METRIC
+        needs = needs or f"the search ({sampler}) goes by it"
+        raise ConfigError(f"is missing; {needs}", key="metric", hint=example)
     reading.expect(section, "a mapping", "metric", example)
     reading.known_keys(section, ("name", "goal", "target", "impute", "impute_while_running"), "metric")
     if section.get("name") is None:

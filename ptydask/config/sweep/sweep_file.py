@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ptydask.config import Overrides, own_settings, reading, study
-from ptydask.config.sweep import choices, engine_section, search
+from ptydask.config.sweep import buried, choices, engine_section, search
 from ptydask.config.sweep.parameters import SweepParameters, is_parameter, read_parameters
 from ptydask.errors import ConfigError, nearest_hint, shorten
 from ptydask.model import (
@@ -96,8 +96,6 @@ class SweepFormat:
         notices: list[str] = []
         data = _check_keys(data, notices)
         method = search.read_method(data)
-        metric = search.read_metric(data)
-        notices.extend(metric.notices)
         gridded = overrides.sampler in search.GRIDS if overrides.sampler else method == "grid"
         tuned = read_parameters(data["parameters"], gridded)
         notices.extend(tuned.notices)
@@ -111,6 +109,8 @@ class SweepFormat:
         sampler = ComponentSpec("RandomSampler")
         if tuned.space:
             sampler = search.choose_sampler(method, budget.n_trials, overrides.sampler, notices)
+        metric = search.read_metric(data, sampler.name, _metric_needed(data, config))
+        notices.extend(metric.notices)
         return StudyPlan(
             name=name,
             source=source,
@@ -151,19 +151,24 @@ def _check_keys(data: dict[str, Any], notices: list[str]) -> dict[str, Any]:
     unknown = {key: value for key, value in data.items() if key not in KEYS}
     kept = {key: value for key, value in data.items() if key in KEYS}
     has_parameters = "parameters" in data
+    buried_hint = "" if has_parameters else buried.find_in_data(unknown)
+    if buried_hint:
+        raise ConfigError("is missing; it says what to tune", key="parameters", hint=buried_hint)
     for key, value in unknown.items():
         close = get_close_matches(key, KEYS, n=1, cutoff=0.8)
         if close and close[0] in _ESSENTIAL and close[0] not in data:
             raise ConfigError("unknown key", key=key, value=value, hint=f"did you mean {close[0]!r}?")
-        if is_parameter(value) and not key.startswith(("_", ".", "x-")):
-            rule = "stands beside parameters, not below it" if has_parameters else "has no line parameters: above it"
-            raise ConfigError(f"looks like a parameter, and {rule}", key=key, value=value, hint="indent it")
+        if is_parameter(value) and not has_parameters and not key.startswith(("_", ".", "x-")):
+            rule = "looks like a parameter, and has no line parameters: above it"
+            raise ConfigError(rule, key=key, value=value, hint="indent it")
     if not has_parameters:
         hint = "for example parameters: {lr: {min: 1e-5, max: 1e-2}}"
         raise ConfigError("is missing; it says what to tune", key="parameters", hint=hint)
     for key in list(unknown)[:_SHOWN]:
         close = get_close_matches(key, KEYS, n=1)
         also = f"; did you mean {close[0]!r}?" if close else ""
+        if is_parameter(unknown[key]) and not key.startswith(("_", ".", "x-")):
+            also = "; it looks like a parameter: indent it below parameters, if it is one"
         named = key if key.isprintable() and len(key) <= 60 else shorten(key)
         notices.append(f"{named} is no key of a sweep file and changes nothing{also}")
     if len(unknown) > _SHOWN:
@@ -219,6 +224,15 @@ def _engine_config(
         "engine": settings,
     }
     return config, engine
+
+
+def _metric_needed(data: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """What of a sweep needs a metric, whatever its search; empty where nothing does."""
+    if config["engine"]["callable"]:
+        return "a function returns its value"
+    if data.get("early_terminate") is not None:
+        return "early_terminate compares trials by it"
+    return "engine.objective says which value of it counts" if config["engine"]["objective"] == "best" else ""
 
 
 def _choose_budget(

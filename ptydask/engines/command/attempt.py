@@ -16,7 +16,7 @@ from ptydask.engines.command import folder, limits, log, messages, process, rows
 from ptydask.engines.command.limits import ExceededLimit, TimeLimits
 from ptydask.engines.command.process import ProgramExit, ProgramProcess
 from ptydask.engines.command.rows import MetricsTail
-from ptydask.model import Scalar, StudyPlan, TrialOutput
+from ptydask.model import UNRANKED_VALUE, Scalar, StudyPlan, TrialOutput
 from ptydask.trial import eviction
 from ptydask.trial.metric_history import LoggedRow, should_report
 
@@ -137,7 +137,7 @@ class ProgramRun:
             added, count = self._history.add(row), self._history.count
             # A history that is made anew counts again what Optuna has heard of.
             if added and count > self._reported and should_report(count, self._reported, self._bands):
-                self._report_value(count, row.metrics[self._plan.metric])
+                self._report_value(count, row.metrics.get(self._plan.metric, UNRANKED_VALUE))
 
     def _report_value(self, count: int, value: float) -> None:
         self._reported, self._value = count, value
@@ -211,6 +211,8 @@ class ProgramRun:
             raise eviction.Evicted  # a batch system signals all processes of a job, this one a moment later
         if ended.code != 0:
             self._raise_failure(messages.ended_badly(name, ended, output.log), output)
+        if not metric:
+            return output
         if value is None:
             self._raise_failure(messages.no_metric(name, metric, self._history.seen), output)
         if not math.isfinite(value):

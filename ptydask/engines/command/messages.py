@@ -35,10 +35,44 @@ def ended_badly(program: str, ended: ProgramExit, text: str) -> str:
         return f"{program} was ended by {signal_name(ended.signal)} after {duration(ended.seconds)}{why}{quoted}"
     exited = f"{program} exited {ended.code} after {duration(ended.seconds)}"
     if ended.code == 2 and not exception:
-        flag = re.search(r"ignored explicit argument '(True|False)'", last_line)
-        hint = "; write ${args_no_boolean_flags} for ${args} in command" if flag else ""
-        return f"{exited}: the program rejected its arguments{quoted}{hint}"
-    return f"{exited}{quoted or ': it wrote nothing'}"
+        return f"{exited}: the program rejected its arguments{quoted}{_flag_hint(last_line)}"
+    return f"{exited}{quoted or ': it wrote nothing'}{_server_hint(program, text)}"
+
+
+def _flag_hint(last_line: str) -> str:
+    """What to do about argparse's flags, which take no value: ``argument --amp/--no-amp: ignored explicit ...``."""
+    flag = re.search(r"argument (\S[^:]*): ignored explicit argument '(?:True|False)'", last_line)
+    flags = [word for word in re.split(r"[/,\s]+", flag[1]) if word.startswith("--")] if flag else []
+    if not flags:
+        return ""
+    name = flags[0].removeprefix("--")
+    hint = f"; write ${{args_no_boolean_flags}} for ${{args}} in command: true is passed as --{name}, false not at all"
+    if f"--no-{name}" not in flags:
+        return hint
+    return f"{hint}; where it is true by default, tune no-{name} in its place, whose true is --no-{name}"
+
+
+_AGENT = re.compile(r"^[^#\n]*?\bwandb\.(agent|sweep)\(", re.MULTILINE)
+_AGENT_ADVICE = (
+    "W&B's server gives it its values then, where ptydask is to: let command call the function that is tuned, "
+    '["${interpreter}", -c, "from MODULE import FUNCTION; FUNCTION()"], or name it in engine.callable (docs/sweeps.md)'
+)
+
+
+def agent_notice(program: str, source: str) -> str:
+    """What to know of a program whose text, or log, has a call of W&B's own agent; else empty."""
+    call = _AGENT.search(source)
+    return f"{program} calls wandb.{call[1]} itself: {_AGENT_ADVICE}" if call else ""
+
+
+def _server_hint(program: str, text: str) -> str:
+    """What to do about a program that asks W&B's server, by its log."""
+    if "No API key configured" not in text and "wandb.errors" not in text:
+        return ""
+    notice = agent_notice(program, text)
+    if notice:
+        return f"; {notice}"
+    return "; it asks W&B's server: leave out wandb.login() and mode='online', trials run offline"
 
 
 def too_long(program: str, limit: ExceededLimit) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.engines import naming_file
-from ptydask.engines.command import arguments, program
+from ptydask.engines.command import arguments, messages, program
 from ptydask.engines.command.program import Program
 from ptydask.errors import ConfigError
 from ptydask.model import (
@@ -40,8 +40,19 @@ def complete(plan: StudyPlan) -> StudyPlan:
     with naming_file(plan):
         preview = preview_command(plan)
     exposed = [_exposed_notice(name) for name in plan.config["engine"]["environment"] if arguments.is_secret(name)]
-    new = [notice for notice in (*preview.notices, *exposed) if notice not in plan.notices]
+    new = [
+        notice
+        for notice in (*preview.notices, *exposed, *_agent_notices(preview.program))
+        if notice not in plan.notices
+    ]
     return replace(plan, details=(*plan.details, ("command", preview.command)), notices=(*plan.notices, *new))
+
+
+def _agent_notices(program: Program) -> list[str]:
+    if program.file is None or program.file.suffix != ".py" or not program.file.is_file():
+        return []
+    notice = messages.agent_notice(program.name, program.file.read_text(errors="replace"))
+    return [notice] if notice else []
 
 
 def _exposed_notice(variable: str) -> str:

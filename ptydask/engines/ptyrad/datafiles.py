@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ptydask.config import reading
-from ptydask.engines.ptyrad import schema
-from ptydask.errors import ConfigError, DataError, nearest_hint, one_line
+from ptydask.engines.ptyrad import hdf5_patterns, schema
+from ptydask.engines.ptyrad.hdf5_patterns import Shape, StoredPatterns
+from ptydask.errors import ConfigError, DataError, one_line
 
-HDF5 = (".h5", ".hdf5", ".mat")
-_SUFFIXES = (*HDF5, ".npy", ".tif", ".tiff", ".raw")
+_SUFFIXES = (*hdf5_patterns.SUFFIXES, ".npy", ".tif", ".tiff", ".raw")
 _IN_MEMORY = "takes an array in memory, which a params file cannot hold"
-Shape = tuple[int, ...]
 
 
 def check_paths(config: Mapping[str, Any]) -> None:
@@ -52,8 +52,13 @@ _IN_A_RESULT = {
 
 
 def check_loaded(init: Mapping[str, Any]) -> None:
-    """A reconstruction that PtyRAD is to load must be one, and hold what is loaded from it. Raises DataError."""
-    from ptydask.store.foreign import measurement_headers
+    """A reconstruction that PtyRAD is to load must be one, and hold what is loaded from it; tilts must be there.
+
+    Raises DataError.
+    """
+    from ptydask.store.foreign import links, measurement_headers
+
+    _check_tilt_file(init)
 
     for part, datasets in _IN_A_RESULT.items():
         name, key = init.get(f"{part}_params"), f"init_params.{part}_params"
@@ -63,10 +68,25 @@ def check_loaded(init: Mapping[str, Any]) -> None:
             missing = [
                 dataset for dataset in datasets if measurement_headers.dataset_shape(Path(name), dataset) is None
             ]
+        except links.MissingPart as part:
+            raise DataError(part.rule, key=key, value=name, hint=part.hint) from None
         except OSError as error:
             raise DataError(f"cannot be read as HDF5: {one_line(str(error))}", key=key, value=name) from None
         if missing:
             raise DataError(f"is no reconstruction of PtyRAD: it has no {missing[0]}", key=key, value=name)
+
+
+def _check_tilt_file(init: Mapping[str, Any]) -> None:
+    params = init.get("tilt_params")
+    if init.get("tilt_source") != "file" or not isinstance(params, Mapping) or not params.get("key"):
+        return
+    path, key = Path(str(params.get("path"))), "init_params.tilt_params"
+    try:
+        if path.suffix.lower() in hdf5_patterns.SUFFIXES and not hdf5_patterns.is_old_matlab(path):
+            hdf5_patterns.read_dataset(path, str(params["key"]), f"{key}.key")
+    except OSError as error:
+        rule = f"cannot be read as {path.suffix.lower()}: {one_line(str(error))}"
+        raise DataError(rule, key=f"{key}.path", value=str(path)) from None
 
 
 def _check_meas_params(init: Mapping[str, Any]) -> None:
@@ -105,8 +125,9 @@ def _holds_no_code(name: str, key: str) -> None:
         raise DataError("a reconstruction of PtyRAD must be a .h5 or .hdf5 file", key=key, value=name, hint=hint)
 
 
-def check_measurements(init: Mapping[str, Any]) -> None:
-    """The patterns' shape, as it will be after ``meas_permute`` and ``meas_reshape``, must be (N, Npix, Npix).
+def check_measurements(init: Mapping[str, Any]) -> StoredPatterns:
+    """The patterns as the file has them; as they will be after ``meas_permute`` and ``meas_reshape`` they must be
+    (N, Npix, Npix), and all that a file refers to must be there.
 
     ``init`` has its defaults. What only PtyRAD can tell (a ``selection``, an unusual file) is left to PtyRAD. Raises
     DataError.
@@ -124,76 +145,100 @@ def check_measurements(init: Mapping[str, Any]) -> None:
     if scans != count:
         rule = f"must be pos_N_scan_slow x pos_N_scan_fast = {count}"
         raise ConfigError(rule, key="init_params.pos_N_scans", value=scans)
+    expected = (scans, pixels, pixels)
     if suffix == ".raw":
-        shape: Shape | None = _raw_shape(path, params, (scans, pixels, pixels))
+        stored = StoredPatterns(_raw_shape(path, params, expected))
     else:
-        shape = _stored_shape(path, suffix, params.get("key"))
-    if shape is not None and params.get("selection") is None:
-        _check_shape(shape, init, (scans, pixels, pixels))
+        stored = _read_header(path, suffix, init, expected)
+    if stored.shape is not None and params.get("selection") is None:
+        _check_shape(stored.shape, init, expected, stored.notices)
+    return stored
 
 
-def _stored_shape(path: Path, suffix: str, key: str | None) -> Shape | None:
-    """The shape in the file's header; None where only PtyRAD can tell."""
+def _read_header(path: Path, suffix: str, init: Mapping[str, Any], expected: Shape) -> StoredPatterns:
+    key = init["meas_params"].get("key")
+
+    def fits(shape: Shape) -> bool:
+        return _fits(shape, init, expected)
+
     try:
-        if suffix in HDF5:
-            return _matlab_shape(path, key) if _is_old_matlab(path, suffix) else _hdf5_shape(path, key)
+        if suffix in hdf5_patterns.SUFFIXES:
+            if hdf5_patterns.is_old_matlab(path):
+                return _find_in_old_matlab(path, key, fits)
+            return hdf5_patterns.find_patterns(path, key, fits)
+        if suffix == ".zarr":
+            return _find_in_zarr(path, init["meas_params"], fits)
         if suffix == ".npy":
             import numpy as np
 
-            return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape)
+            return StoredPatterns(tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape))
         if suffix in (".tif", ".tiff"):
             from tifffile import TiffFile
 
             with TiffFile(path) as file:
-                return tuple(file.series[0].shape)
+                return StoredPatterns(tuple(file.series[0].shape))
     except DataError:
         raise
     except Exception as error:
         rule = f"cannot be read as {suffix}: {one_line(str(error))}"
         raise DataError(rule, key="init_params.meas_params.path", value=str(path)) from None
-    return None
+    return StoredPatterns(None)
 
 
-def _is_old_matlab(path: Path, suffix: str) -> bool:
-    """Before version 7.3, which is HDF5."""
-    if suffix != ".mat":
+def _fits(shape: Shape, init: Mapping[str, Any], expected: Shape) -> bool:
+    if init["meas_params"].get("selection") is not None:
+        return True  # what is left of it only PtyRAD can tell
+    try:
+        return _arranged_shape(shape, init) == expected
+    except DataError:
         return False
-    with path.open("rb") as file:
-        head = file.read(1024)
-    return b"\x89HDF\r\n\x1a\n" not in (head[:8], head[512:520])
 
 
-def _hdf5_shape(path: Path, key: str | None) -> Shape:
-    from ptydask.store.foreign import measurement_headers
-
-    setting = "init_params.meas_params.key"
-    if key:
-        shape = measurement_headers.dataset_shape(path, key.replace(".", "/"))
-        if shape is not None:
-            return shape
-        names = list(measurement_headers.dataset_shapes(path))
-        hint = nearest_hint(key, names) or _datasets_text(names)
-        raise DataError(f"no such dataset in {path}", key=setting, value=key, hint=hint)
-    shapes = measurement_headers.dataset_shapes(path)
-    stacks = {name: shape for name, shape in shapes.items() if len(shape) in (3, 4)}
-    if len(stacks) != 1:
-        rule = f"must name one of the {len(stacks)} datasets of 3 or 4 dimensions in {path}"
-        raise DataError(rule, key=setting, value=key, hint=_datasets_text(list(stacks or shapes)))
-    return next(iter(stacks.values()))
-
-
-def _matlab_shape(path: Path, key: str | None) -> Shape | None:
+def _find_in_old_matlab(path: Path, key: str | None, fits: Callable[[Shape], bool]) -> StoredPatterns:
     from scipy.io import whosmat  # type: ignore[import-untyped]
+
+    from ptydask.store.foreign.measurement_headers import FileContents
 
     shapes = {name: tuple(n for n in shape if n != 1) for name, shape, _ in whosmat(str(path))}
     if key and "." not in key and key not in shapes:
-        rule = f"no such array in {path}"
-        raise DataError(rule, key="init_params.meas_params.key", value=key, hint=nearest_hint(key, shapes))
-    return shapes.get(key or "")
+        raise hdf5_patterns.no_dataset_error(path, key, list(shapes))
+    if not key and any(len(shape) in (3, 4) for shape in shapes.values()):  # else it is within a structure
+        chosen = hdf5_patterns.choose_dataset(path, FileContents(shapes), fits)
+        return StoredPatterns(shapes[chosen.name], chosen.key, chosen.notices)
+    return StoredPatterns(shapes.get(key or ""))
 
 
-def _datasets_text(names: Sequence[str]) -> str:
-    return f"the file has {', '.join(names[:6])}" if names else "the file has no dataset"
+def _find_in_zarr(path: Path, params: Mapping[str, Any], fits: Callable[[Shape], bool]) -> StoredPatterns:
+    """Of a folder of chunks; those that are not there read as the fill value."""
+    if importlib.util.find_spec("zarr") is None:
+        return StoredPatterns(None)  # PtyRAD says what it needs
+    import zarr
+
+    from ptydask.store.foreign.measurement_headers import FileContents
+
+    root = zarr.open(str(path), mode="r", **(params.get("zarr_kwargs") or {}))
+    arrays = {"": root} if hasattr(root, "shape") else dict(_zarr_arrays(root))
+    key = (params.get("key") or "").lstrip("/")
+    if key and key not in arrays:
+        raise hdf5_patterns.no_dataset_error(path, key, list(arrays))
+    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+    chosen = hdf5_patterns.ChosenDataset(key, None)
+    if not key and "" not in arrays:
+        chosen = hdf5_patterns.choose_dataset(path, FileContents(shapes), fits)
+    array, notices = arrays[chosen.name], list(chosen.notices)
+    if array.nchunks_initialized < array.nchunks:
+        missing = f"of {array.nchunks} chunks {array.nchunks - array.nchunks_initialized} are not there"
+        notices.append(f"{path}: {missing} and read as {array.fill_value}: zarr leaves out what holds nothing else")
+    return StoredPatterns(shapes[chosen.name], chosen.key, tuple(notices))
+
+
+def _zarr_arrays(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    for name in group.keys():  # noqa: SIM118 - a group of zarr is no mapping
+        item = group[name]
+        if hasattr(item, "shape"):
+            yield f"{above}{name}", item
+        else:
+            yield from _zarr_arrays(item, f"{above}{name}/")
 
 
 def _raw_shape(path: Path, params: Mapping[str, Any], expected: Shape) -> Shape:
@@ -236,12 +281,12 @@ def _resolve_reshape(shape: Shape, target: Sequence[int]) -> Shape:
     return tuple(total // known if n == -1 else n for n in target)
 
 
-def _check_shape(stored: Shape, init: Mapping[str, Any], expected: Shape) -> None:
+def _check_shape(stored: Shape, init: Mapping[str, Any], expected: Shape, notices: Sequence[str]) -> None:
     arranged = _arranged_shape(stored, init)
     if arranged == expected:
         return
     slow, fast, pixels = init["pos_N_scan_slow"], init["pos_N_scan_fast"], init["meas_Npix"]
-    hint = "see meas_permute and meas_reshape"
+    hint = "; ".join(notices) or "see meas_permute and meas_reshape"
     if stored == (slow, fast, pixels, pixels):
         hint = f"set meas_reshape: [-1, {pixels}, {pixels}]"
     elif stored == (pixels, pixels, slow, fast):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptydask.engines.ptyrad import release
+from ptydask.engines.ptyrad import hdf5_patterns, release
 from ptydask.errors import DataError, one_line
 
 _SHAPE_KEYS = ("meas_Npix", "pos_N_scans", "pos_N_scan_slow", "pos_N_scan_fast")
@@ -81,6 +81,7 @@ def load(config: Mapping[str, Any], seed: int, device: str, file: Path | None) -
     init_params = {**config["init_params"], "meas_export": None}  # every worker would write the same file
     path = str((init_params.get("meas_params") or {}).get("path", ""))
     device_patterns: torch.Tensor | None = None
+    _require_whole(init_params, file)
     init = _checking_initializer()(init_params, seed=seed)
     try:
         with np.errstate(all="ignore"):  # what comes of it is checked here
@@ -104,6 +105,17 @@ def load(config: Mapping[str, Any], seed: int, device: str, file: Path | None) -
         file_cache={name: getattr(init, name) for name in _FILE_CACHE},
         resident=device_patterns,
     )
+
+
+def _require_whole(init_params: Mapping[str, Any], file: Path | None) -> None:
+    """Files that the data file refers to may be missing on this machine alone, and would be read as zeros."""
+    params = init_params.get("meas_params")
+    if not isinstance(params, Mapping):
+        return
+    try:
+        hdf5_patterns.require_whole(Path(str(params.get("path", ""))), params.get("key"))
+    except DataError as error:
+        raise (error if file is None else error.in_file(file)) from None
 
 
 class _UnusablePatterns(Exception):  # noqa: N818 - becomes a DataError

@@ -46,7 +46,10 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
     config, warnings = schema.load(params)
     config["hypertune_params"] = copy.deepcopy(dict(plan.config["hypertune_params"]))
     init = config["init_params"]
-    datafiles.check_measurements(init)
+    patterns = datafiles.check_measurements(init)
+    plan = replace(plan, notices=(*plan.notices, *patterns.notices))
+    if patterns.key is not None:
+        init["meas_params"]["key"] = patterns.key
     datafiles.check_loaded(init)
     scan = datafiles.check_preprocessing(init)
     _check_optimizers(config)

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 
 from ptydask.errors import StoreError
+from ptydask.formatting import shell_path
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.store import checkpoints, codec, contents, digest, index, layout, lock, names, nexus
 from ptydask.store.isolated import ChildReader
@@ -30,7 +31,7 @@ def _read_source(child: ChildReader, path: Path) -> MergeSource:
     study = contents.read_contents(path, folder)
     if study.damaged or study.previous is None:
         trouble = study.damaged[0] if study.damaged else path
-        raise StoreError(f"{trouble}; `ptydask rebuild {path.name}` first")
+        raise StoreError(f"{trouble}; `ptydask rebuild {shell_path(path)}` first")
     owner = lock.owner_of(folder)
     return MergeSource(
         path,
@@ -99,7 +100,7 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         if not bad.alone:
             raise StoreError(
                 f"{bad.file}: trial {bad.record.number} is damaged, and no other file has it whole; "
-                f"`ptydask rebuild {bad.file.name}` keeps what is whole, merge that"
+                f"`ptydask rebuild {shell_path(bad.file)}` keeps what is whole, merge that"
             )
         damaged[placed.number] = placed.trial.damage
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.errors import StoreError
+from ptydask.formatting import shell_path
 from ptydask.store import contents, layout, names, refused
 from ptydask.store.isolated import PATIENCE, Answer, ChildReader
 
@@ -65,7 +66,7 @@ class VerifyReport:
         if self.kind == layout.TRIAL:
             return "put back a copy of the file, or move it away: the trial is then run again"
         rest = "" if self.kind else "where there is one, "
-        return f"put back a copy of the file, {rest}or keep what is whole: ptydask rebuild {self.path.name}"
+        return f"put back a copy of the file, {rest}or keep what is whole: ptydask rebuild {shell_path(self.path)}"
 
 
 def verify(path: Path | str, *, patience: float = PATIENCE, progress: Progress | None = None) -> VerifyReport:
