@@ -16,6 +16,7 @@ from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, View
 from ptydask.driver.prepare import PreparedRun, RunRequest, complete_plan, prepare_run
 from ptydask.errors import ConfigError, StoppedEarly, UsageError
 from ptydask.model import Scalar, StudyPlan
+from ptydask.stop_signals import StopSignals, Terminated
 
 if TYPE_CHECKING:
     from ptydask.analysis.results import StudyResults
@@ -173,15 +174,15 @@ def _run_and_open(request: RunRequest, *, progress: bool) -> StudyResults:
 
     with _LEVELS.restored(), open(os.devnull, "w") as nowhere:  # noqa: PTH123
         shown = view.python_view(sys.stderr or nowhere) if progress else view.make_view(nowhere)
-        with execute.raise_on_sigterm() as sigterm:
+        with StopSignals() as stop:
             try:
                 prepared = announce_run(request, shown)
-                if not prepared.finished and not execute.execute_run(prepared, shown, sigterm).complete:
+                if not prepared.finished and not execute.execute_run(prepared, shown, stop).complete:
                     shown.notice(TIME_IS_OVER)
-            except execute.Terminated:
+            except Terminated:
                 raise StoppedEarly(f"SIGTERM ended the run; {GOES_ON}") from None
             finally:
-                sigterm.pass_on()
+                stop.pass_on()
     return StudyResults(prepared.plan.results.absolute())
 
 

@@ -16,6 +16,7 @@ from typing import NoReturn
 from ptydask import __version__
 from ptydask.cli import dashboard, export, formats, info, inspect, merge, pictures, ptyrad_import, report, run, upkeep
 from ptydask.errors import PtydaskError, nearest_hint, redact
+from ptydask.stop_signals import BOTH, StopSignals
 
 EXIT_CODES = """\
 exit codes:
@@ -59,9 +60,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def program() -> int:
-    """The command line as a process: once the exit code is known, no signal changes it any more."""
-    code = main()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """The command line as a process.
+
+    Ctrl-C at any moment is exit code 130, without a traceback; once the code is known no signal changes it any more.
+    """
+    try:
+        with StopSignals(signal.SIGINT) as stop:
+            code = main()
+        if stop.came and code:  # it may have come out as an error of whatever it interrupted
+            code = 130
+    except KeyboardInterrupt:
+        code = 130
+    for number in BOTH:
         signal.signal(number, signal.SIG_IGN)
     return code
 

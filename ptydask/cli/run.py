@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ptydask.cli import arguments
 from ptydask.formatting import error_text, params_text
+from ptydask.stop_signals import StopSignals, Terminated
 
 if TYPE_CHECKING:
     from ptydask.config import Overrides
     from ptydask.driver.contract import RunOutcome
-    from ptydask.driver.execute import SigtermFlag
     from ptydask.driver.prepare import RunRequest
 
 RUN_EXAMPLES = """\
@@ -243,16 +243,14 @@ def demo_command(args: argparse.Namespace) -> int:
 
 def run_command(args: argparse.Namespace) -> int:
     """``ptydask run``."""
-    from ptydask.driver import execute
-
     try:
-        with execute.raise_on_sigterm() as sigterm:
-            return _run_study(args, sigterm)
-    except execute.Terminated:
+        with StopSignals() as stop:
+            return _run_study(args, stop)
+    except Terminated:
         return 75
 
 
-def _run_study(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
+def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
     from ptydask import api
     from ptydask.driver.contract import TIME_IS_OVER
     from ptydask.driver.execute import execute_run
@@ -267,7 +265,7 @@ def _run_study(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
         if script:
             print(script)
         return 0
-    end = execute_run(prepared, view, sigterm)
+    end = execute_run(prepared, view, stop)
     _print_best(end)
     if not end.complete:
         view.notice(TIME_IS_OVER)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import signal
-import sys
-import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from ptydask import sampling
 from ptydask.driver import provenance
@@ -20,73 +16,27 @@ from ptydask.driver.settlement import settled_text
 from ptydask.errors import one_line, redact
 from ptydask.formatting import counted, error_text
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
+from ptydask.stop_signals import StopSignals, Terminated
 from ptydask.storage import urls
 from ptydask.store import Store, checkpoints, names
 
 
-class Terminated(BaseException):
-    """SIGTERM: the cluster wants this process to end."""
-
-
-class SigtermFlag:
-    """Whether SIGTERM has come: what it raises is lost where Python happens to be in a destructor or a callback."""
-
-    def __init__(self) -> None:
-        self.came = False
-        self.handler_before: signal._HANDLER = signal.SIG_DFL
-        self._being_handled = sys.exc_info()[1]  # by our caller, and no concern of ours
-
-    def raise_if_set(self) -> None:
-        """Raises :class:`Terminated` where it has come, and nothing is on its way to the end."""
-        if self.came and sys.exc_info()[1] is self._being_handled:
-            raise Terminated
-
-    def pass_on(self) -> None:
-        """Where SIGTERM has come, give it to the handler that was there before: by default, the process ends."""
-        if self.came:
-            signal.signal(signal.SIGTERM, self.handler_before)
-            signal.raise_signal(signal.SIGTERM)
-
-
-@contextmanager
-def raise_on_sigterm() -> Iterator[SigtermFlag]:
-    """SIGTERM raises :class:`Terminated` in here, once; from then on it is ignored, until it is passed on.
-
-    Only the main thread of a process can hear it.
-    """
-    flag = SigtermFlag()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        flag.came = True
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a batch system may say it twice; once is enough
-        raise Terminated
-
-    flag.handler_before = signal.signal(signal.SIGTERM, stop) or signal.SIG_DFL
-    try:
-        yield flag
-    finally:
-        if not flag.came:
-            signal.signal(signal.SIGTERM, flag.handler_before)
-
-
-def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunOutcome:
+def execute_run(prepared: PreparedRun, view: View, stop: StopSignals) -> RunOutcome:
     """Run what is missing, pack the results, tell ``view`` how it went; the view is closed at the end.
 
     A run that is stopped raises what stopped it, after everything under way has been closed and the view has been told
-    how to go on: KeyboardInterrupt, :class:`Terminated`, or an error of ptydask's own.
+    how to go on: KeyboardInterrupt, Terminated, or an error of ptydask's own.
     """
-    watcher = _Watcher(view, sigterm)
+    watcher = _Watcher(view, stop)
     try:
-        with _open_results(prepared) as store:
+        with stop.deferred(), _open_results(prepared) as store:
             try:
                 outcome = _run_missing_trials(prepared, store, watcher)
             except (KeyboardInterrupt, Terminated):
                 _write_total(prepared, store, watcher.snapshot)
                 raise
-            store.finish()
+            with stop.at_once():
+                store.finish()
             view.close(watcher.snapshot)
             for damaged in store.damaged:
                 view.notice(damaged)
@@ -132,7 +82,7 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     label = f"{plan.name}-{store.id[:8]}"
     with prepared.place.open(replace(prepared.cluster_request, folder=store.folder, label=label)) as cluster:
         pool = crew.WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
-        facts = pool.wait_for_first(missing)
+        facts = pool.wait_for_first(missing, watcher.stop.raise_if_asked)
         if store.previous is not None:
             for notice in provenance.compare_data(store.previous, facts, file=store.path):
                 watcher.notice(notice)
@@ -240,14 +190,14 @@ def _write_total(prepared: PreparedRun, store: Store, last: RunSnapshot | None) 
 class _Watcher:
     """An Observer: passes everything on and keeps the latest snapshot, for the closing lines of a stopped run."""
 
-    def __init__(self, view: View, sigterm: SigtermFlag) -> None:
-        self._view, self._sigterm = view, sigterm
+    def __init__(self, view: View, stop: StopSignals) -> None:
+        self._view, self.stop = view, stop
         self.snapshot: RunSnapshot | None = None
 
     def update(self, snapshot: RunSnapshot) -> None:
         self.snapshot = snapshot
         self._view.update(snapshot)
-        self._sigterm.raise_if_set()
+        self.stop.raise_if_asked()
 
     def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
         self.snapshot = snapshot

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.interrupts import close_undisturbed, for_this_process_only, held_back
 from ptydask.clusters.jobqueue import systems
 from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, worker_limits, worker_threads
 from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, dask_variable
 from ptydask.errors import ClusterError, one_line
+from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
 if TYPE_CHECKING:
     from dask_jobqueue.core import Job, JobQueueCluster
