@@ -73,12 +73,15 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     """Run the trials that are missing."""
     plan = prepared.plan
     missing = prepared.options.total - len(store.records)
-    if (missing <= 0 or prepared.ended_by_results) and not store.packed:
-        missing = _settle_study(prepared, store, watcher)
+    behind = ""
+    if (missing <= 0 or prepared.ended_by_results) and (prepared.mirror_behind or not store.packed):
+        behind = _settle_study(prepared, store, watcher)
+        missing = prepared.options.total - len(store.records)
     if missing <= 0 or prepared.ended_by_results:
-        return RunOutcome(None, complete=True, reached=prepared.reached, settled=prepared.settled)
+        return RunOutcome(None, True, prepared.reached, prepared.settled, behind)
     from ptydask.driver import crew, loop  # Dask comes in with them
 
+    loop.check_mirror(plan, store, watcher.tell_waiting)
     label = f"{plan.name}-{store.id[:8]}"
     with prepared.place.open(replace(prepared.cluster_request, folder=store.folder, label=label)) as cluster:
         pool = crew.WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
@@ -92,17 +95,17 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     return outcome
 
 
-def _settle_study(prepared: PreparedRun, store: Store, watcher: _Watcher) -> int:
-    """Tell Optuna what a killed run could not tell it any more; the number of trials that are missing after it."""
+def _settle_study(prepared: PreparedRun, store: Store, watcher: _Watcher) -> str:
+    """Tell Optuna what an earlier run could not tell it any more; why an SQLite study is behind all the same."""
     from ptydask.driver import loop
 
     try:
-        loop.settle_study(prepared.plan, store, prepared.options.retries)
+        return loop.settle_study(prepared.plan, store, prepared.options.retries, watcher.tell_waiting)
     except Exception as error:  # the results do not depend on it
         if not urls.is_trouble(error):
             raise
         watcher.notice(f"the last trials were not told to the study: {redact(one_line(str(error)))[:300]}")
-    return prepared.options.total - len(store.records)
+    return ""
 
 
 def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, records: Collection[TrialRecord]) -> None:
@@ -115,7 +118,13 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, record
         view.notice(text)
     elif outcome.complete and plan.until_settled and outcome.snapshot is not None:
         view.notice(f"not settled by {counted(len(records), 'trial')}: the optimum by the slopes may still move")
-    if outcome.snapshot is None:
+    if outcome.behind:
+        view.notice(
+            f"{outcome.behind}; the results file has everything, and the same command brings the study up to date"
+        )
+    elif prepared.mirror_behind:
+        view.notice(f"{counted(len(records), 'trial')} in the SQLite study, as in the results file")
+    elif outcome.snapshot is None:
         subject = (
             "what was recorded is"
             if outcome.reached or outcome.settled
@@ -188,11 +197,12 @@ def _write_total(prepared: PreparedRun, store: Store, last: RunSnapshot | None) 
 
 
 class _Watcher:
-    """An Observer: passes everything on and keeps the latest snapshot, for the closing lines of a stopped run."""
+    """A Supervisor: passes everything on and keeps the latest snapshot, for the closing lines of a stopped run."""
 
     def __init__(self, view: View, stop: StopSignals) -> None:
         self._view, self.stop = view, stop
         self.snapshot: RunSnapshot | None = None
+        self._waits_for = ""
 
     def update(self, snapshot: RunSnapshot) -> None:
         self.snapshot = snapshot
@@ -205,3 +215,12 @@ class _Watcher:
 
     def notice(self, text: str) -> None:
         self._view.notice(text)
+
+    def tell_waiting(self, why: str) -> None:
+        """Tell once why an SQLite file is waited for; raises where the run is to stop."""
+        if why != self._waits_for:
+            self._waits_for = why
+            from ptydask.storage import mirror
+
+            self._view.notice(f"the SQLite study: {why}; waiting for it, {mirror.PATIENCE:.0f} s at the most")
+        self.stop.raise_if_asked()

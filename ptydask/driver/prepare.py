@@ -15,6 +15,7 @@ from ptydask.driver.settlement import settled_optimum
 from ptydask.errors import ConfigError, StoreError, UnusableResults
 from ptydask.model import Optimum, StudyMeta, StudyPlan, TrialRecord, path_beside
 from ptydask.ranking import target_met
+from ptydask.storage import urls
 from ptydask.store import reader
 from ptydask.trial.search_choice import parameters_with_slopes
 
@@ -63,6 +64,8 @@ class PreparedRun:
     """The best recorded trial, where it is as good as the plan's target."""
     settled: Optimum | None
     """The optimum, where it is settled by what is recorded and the plan is to end then."""
+    mirror_behind: bool
+    """Whether an SQLite study that the plan names has not all of the recorded trials."""
     notices: tuple[str, ...]
 
     @property
@@ -77,8 +80,8 @@ class PreparedRun:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do: neither a trial nor packing."""
-        return self.packed and not self.trials_left
+        """Whether nothing is left to do: neither a trial, nor packing, nor an SQLite study to be completed."""
+        return self.packed and not self.trials_left and not self.mirror_behind
 
     def job_script(self) -> str:
         """The job script as it would be submitted; empty where there are no jobs."""
@@ -116,12 +119,13 @@ def prepare_run(request: RunRequest) -> PreparedRun:
     cluster_request = _cluster_request(request, chosen.place)
     meta = provenance.study_meta(plan, command=request.command)
     records: Sequence[TrialRecord] = ()
-    packed, notices = False, list(plan.notices)
+    packed, behind, notices = False, False, list(plan.notices)
     if plan.results.exists():
         try:
             with reader.open(plan.results) as results:
                 records, earlier = results.records(), results.meta
                 packed = results.packed and not path_beside(plan.results, ".trials").exists()
+                behind = _mirror_behind(plan, results.id, records)
         except StoreError as error:
             raise UnusableResults(str(error)) from None
         notices += provenance.compare(earlier, meta, file=plan.results)
@@ -139,8 +143,19 @@ def prepare_run(request: RunRequest) -> PreparedRun:
         packed=packed,
         reached=target_met(records, plan.target, plan.direction),
         settled=settled_optimum(records, plan),
+        mirror_behind=behind,
         notices=tuple(notices),
     )
+
+
+def _mirror_behind(plan: StudyPlan, store: str, records: Sequence[TrialRecord]) -> bool:
+    mirror = urls.parse(plan.storage, plan.results).mirror
+    if mirror is None:
+        return False
+    from ptydask.storage.mirror import mirrored_trials
+
+    mirrored = mirrored_trials(mirror, store)
+    return mirrored is not None and not {record.number for record in records} <= mirrored
 
 
 def _cluster_request(request: RunRequest, place: Place) -> ClusterRequest:
