@@ -263,7 +263,9 @@ def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
     if args.dry_run:
         script = prepared.job_script()
         if script:
-            print(script)
+            print(script, flush=True)
+        if said := prepared.try_job():
+            view.notice(said)
         return 0
     end = execute_run(prepared, view, stop)
     _print_best(end)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ptydask import registry
+from ptydask.clusters.settings import import_dask
 from ptydask.errors import one_line
 
 if TYPE_CHECKING:
@@ -101,6 +102,13 @@ class Place(Protocol):
         """The job script as it would be submitted, for ``--dry-run``; empty where there is none. Starts nothing."""
         return ""
 
+    def try_job(self, request: ClusterRequest) -> str:
+        """What the batch system says of such a job, for ``--dry-run``, in one line; empty where it cannot be asked.
+
+        Submits nothing. Raises ClusterError where it would refuse the job.
+        """
+        return ""
+
     def open(self, request: ClusterRequest) -> AbstractContextManager[Cluster]:
         """Bring up the scheduler and ask for workers; does not wait for them.
 
@@ -132,6 +140,7 @@ def choose(name: str) -> ClusterChoice:
         is_there, why = _find_slurm()
         return ClusterChoice(get("slurm" if is_there else "local"), why)
     if "://" in name:
+        import_dask()
         from ptydask.clusters.address import RunningScheduler
 
         return ClusterChoice(RunningScheduler(name), "a running scheduler")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ptydask import sampling
+from ptydask.clusters.settings import import_dask
 from ptydask.driver import provenance
 from ptydask.driver.contract import GOES_ON, RunOutcome, View, snapshot_of_records
 from ptydask.driver.prepare import PreparedRun
@@ -79,7 +80,8 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
         missing = prepared.options.total - len(store.records)
     if missing <= 0 or prepared.ended_by_results:
         return RunOutcome(None, True, prepared.reached, prepared.settled, behind)
-    from ptydask.driver import crew, loop  # Dask comes in with them
+    import_dask()
+    from ptydask.driver import crew, loop
 
     loop.check_mirror(plan, store, watcher.tell_waiting)
     label = f"{plan.name}-{store.id[:8]}"
@@ -97,6 +99,7 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
 
 def _settle_study(prepared: PreparedRun, store: Store, watcher: _Watcher) -> str:
     """Tell Optuna what an earlier run could not tell it any more; why an SQLite study is behind all the same."""
+    import_dask()
     from ptydask.driver import loop
 
     try:

@@ -85,8 +85,19 @@ class PreparedRun:
 
     def job_script(self) -> str:
         """The job script as it would be submitted; empty where there are no jobs."""
+        return self.place.script(self._job_request)
+
+    def try_job(self) -> str:
+        """What the batch system says of such a job, in one line; empty where there is none to be asked.
+
+        Raises ClusterError where it would refuse the job.
+        """
+        return self.place.try_job(self._job_request)
+
+    @property
+    def _job_request(self) -> ClusterRequest:
         folder = path_beside(self.plan.results.absolute(), ".trials")
-        return self.place.script(replace(self.cluster_request, folder=folder, label=self.plan.name))
+        return replace(self.cluster_request, folder=folder, label=self.plan.name)
 
 
 def complete_plan(path: Path, overrides: Overrides) -> StudyPlan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ptydask.errors import one_line
@@ -50,6 +50,7 @@ _SOFT = (
 )
 _NEVER = (
     "invalid partition",
+    "invalid node name",
     "invalid account",
     "invalid qos",
     "invalid generic resource",
@@ -191,6 +192,32 @@ def jobs_by_name(job_name: str) -> dict[str, JobStatus]:
     return {job_id: status for job_id, status in states.items() if not status.over}
 
 
+def try_job(script: str, environ: Mapping[str, str]) -> tuple[bool, str]:
+    """Whether SLURM would take the job of a script, submitted in ``environ``, and what it says; nothing is submitted.
+
+    Raises BatchSystemUnavailable where nobody knows.
+    """
+    try:
+        done = subprocess.run(
+            ["sbatch", "--test-only"],
+            input=script,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=ANSWER,
+            env={**environ, "LC_ALL": "C"},
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BatchSystemUnavailable(f"sbatch did not answer within {ANSWER:.0f} s") from error
+    except OSError as error:
+        raise BatchSystemUnavailable(f"sbatch: {error}") from error
+    words = refusal_text(done.stderr)
+    if done.returncode and not is_final(words):
+        raise BatchSystemUnavailable(words or f"sbatch ended with exit code {done.returncode}")
+    return done.returncode == 0, words
+
+
 def cancel(ids: Collection[str], *, kill: bool = False) -> None:
     """End jobs; ``kill`` gives them no time. Those that are over are no error. Raises BatchSystemUnavailable."""
     if not ids:
@@ -265,7 +292,7 @@ def refusal_text(error: str) -> str:
     lines = []
     for line in (stderr if mark else error).splitlines():
         message = re.sub(r"^(sbatch|qsub|bsub|oarsub|msub|condor_submit): (error: )?", "", line.strip())
-        message = message.removeprefix("Batch job submission failed: ")
+        message = re.sub(r"^(Batch job submission failed|allocation failure): ", "", message)
         if message and message not in lines and not message.startswith("Try "):
             lines.append(message)
     return one_line("; ".join(lines))[:300] or one_line(error)[:300]
