@@ -44,6 +44,7 @@ def run(
     workers_per_gpu: int = 1,
     retries: int = 3,
     checkpoint_every: float = 120.0,
+    notify: str | None = None,
     progress: bool = True,
 ) -> StudyResults:
     """Run the study of a PtyRAD params file or a W&B sweep file, or go on with it; returns its results, opened.
@@ -76,6 +77,7 @@ def run(
         workers_per_gpu: trials that share a GPU.
         retries: how often a trial whose worker was lost is tried again.
         checkpoint_every: seconds between two checkpoints of a trial under way.
+        notify: a shell command that is told when the run ends, stops or gets stuck; None for what the profile says.
         progress: whether to show the plan and the run: in a notebook below the cell, elsewhere on stderr.
 
     Raises:
@@ -102,6 +104,7 @@ def run(
         workers_per_gpu=_check_count(workers_per_gpu, "workers_per_gpu"),
         retries=_check_count(retries, "retries", 0),
         checkpoint_every=_check_seconds(checkpoint_every, "checkpoint_every"),
+        notify=_check_text(notify, "notify"),
         command=f"ptydask.run({os.fspath(config)!r}, ...)",
     )
     return _run_and_open(request, progress=progress)

@@ -14,7 +14,20 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ptydask import __version__
-from ptydask.cli import dashboard, export, formats, info, inspect, merge, pictures, ptyrad_import, report, run, upkeep
+from ptydask.cli import (
+    dashboard,
+    export,
+    formats,
+    info,
+    inspect,
+    merge,
+    pictures,
+    profile,
+    ptyrad_import,
+    report,
+    run,
+    upkeep,
+)
 from ptydask.errors import PtydaskError, nearest_hint, redact
 from ptydask.stop_signals import BOTH, StopSignals
 
@@ -54,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ptydask {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (run, inspect, report, pictures, dashboard, export, info, upkeep, merge, ptyrad_import):
+    for module in (run, profile, inspect, report, pictures, dashboard, export, info, upkeep, merge, ptyrad_import):
         module.add_parsers(commands)
     return top
 

@@ -78,6 +78,12 @@ def add_parsers(commands: Any) -> None:
         metavar="N",
         help="how often a trial whose worker was lost is tried again (default: 3)",
     )
+    run.add_argument(
+        "--notify",
+        metavar="COMMAND",
+        help="a shell command that is told when the run ends, stops or gets stuck: PTYDASK_EVENT and others in its "
+        "environment, one line on its stdin (default: notify of the profile)",
+    )
     run.add_argument("--dry-run", action="store_true", help="say what would happen and start nothing")
     run.set_defaults(handler=run_command)
 
@@ -212,6 +218,7 @@ def _make_request(args: argparse.Namespace) -> RunRequest:
         workers_per_gpu=args.workers_per_gpu,
         retries=args.retries,
         checkpoint_every=args.checkpoint_every,
+        notify=args.notify,
     )
 
 

@@ -92,6 +92,9 @@ class Cluster(Protocol):
 class Place(Protocol):
     """A kind of place to run."""
 
+    notify: str = ""
+    """A shell command that is told when a run ends or is stuck, where nobody gives another; empty for none."""
+
     def default_workers(self) -> int:
         """How many workers there are where nobody says."""
 

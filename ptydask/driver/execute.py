@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -10,11 +11,12 @@ from pathlib import Path
 
 from ptydask import sampling
 from ptydask.clusters.settings import import_dask
-from ptydask.driver import provenance
-from ptydask.driver.contract import GOES_ON, RunOutcome, View, snapshot_of_records
+from ptydask.driver import notification, provenance
+from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, RunOutcome, View, snapshot_of_records
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.settlement import settled_text
-from ptydask.errors import one_line, redact
+from ptydask.driver.stillness import Stillness, mark_of, stuck_text
+from ptydask.errors import PtydaskError, StoppedEarly, describe_error, one_line, redact
 from ptydask.formatting import counted, error_text
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
 from ptydask.stop_signals import StopSignals, Terminated
@@ -28,7 +30,7 @@ def execute_run(prepared: PreparedRun, view: View, stop: StopSignals) -> RunOutc
     A run that is stopped raises what stopped it, after everything under way has been closed and the view has been told
     how to go on: KeyboardInterrupt, Terminated, or an error of ptydask's own.
     """
-    watcher = _Watcher(view, stop)
+    watcher = _Watcher(prepared, view, stop)
     try:
         with stop.deferred(), _open_results(prepared) as store:
             try:
@@ -42,10 +44,18 @@ def execute_run(prepared: PreparedRun, view: View, stop: StopSignals) -> RunOutc
             for damaged in store.damaged:
                 view.notice(damaged)
             _tell_outcome(outcome, prepared, view, store.records.values())
+            event: notification.Event
+            event, reason = ("finished", outcome.behind) if outcome.complete else ("stopped", TIME_IS_OVER)
+            watcher.notify(event, reason)
             return outcome
-    except (KeyboardInterrupt, Terminated):
+    except (KeyboardInterrupt, Terminated) as stopped:
         view.close(watcher.snapshot)
         view.notice(_stopped_text(prepared, watcher.snapshot))
+        watcher.notify("stopped", "Ctrl-C" if isinstance(stopped, KeyboardInterrupt) else "SIGTERM")
+        raise
+    except Exception as error:
+        view.close(watcher.snapshot)
+        watcher.notify("stopped" if isinstance(error, StoppedEarly) else "failed", _reason_of(error))
         raise
     finally:
         view.close(watcher.snapshot)
@@ -87,7 +97,7 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     label = f"{plan.name}-{store.id[:8]}"
     with prepared.place.open(replace(prepared.cluster_request, folder=store.folder, label=label)) as cluster:
         pool = crew.WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
-        facts = pool.wait_for_first(missing, watcher.stop.raise_if_asked)
+        facts = pool.wait_for_first(missing, watcher.wait_for_workers)
         if store.previous is not None:
             for notice in provenance.compare_data(store.previous, facts, file=store.path):
                 watcher.notice(notice)
@@ -191,6 +201,10 @@ def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
     return text
 
 
+def _reason_of(error: Exception) -> str:
+    return str(error) if isinstance(error, PtydaskError) else describe_error(error)
+
+
 def _write_total(prepared: PreparedRun, store: Store, last: RunSnapshot | None) -> None:
     """Have ``status`` know how many trials were asked for, where the stop came before the driver could say it."""
     if last is None:
@@ -202,15 +216,18 @@ def _write_total(prepared: PreparedRun, store: Store, last: RunSnapshot | None) 
 class _Watcher:
     """A Supervisor: passes everything on and keeps the latest snapshot, for the closing lines of a stopped run."""
 
-    def __init__(self, view: View, stop: StopSignals) -> None:
-        self._view, self.stop = view, stop
+    def __init__(self, prepared: PreparedRun, view: View, stop: StopSignals) -> None:
+        self._prepared, self._view, self._stop = prepared, view, stop
         self.snapshot: RunSnapshot | None = None
         self._waits_for = ""
+        self._stillness = Stillness(None, time.monotonic())
 
     def update(self, snapshot: RunSnapshot) -> None:
         self.snapshot = snapshot
         self._view.update(snapshot)
-        self.stop.raise_if_asked()
+        self._stillness = self._stillness.then(mark_of(snapshot), time.monotonic())
+        self._tell_if_stuck()
+        self._stop.raise_if_asked()
 
     def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
         self.snapshot = snapshot
@@ -226,4 +243,36 @@ class _Watcher:
             from ptydask.storage import mirror
 
             self._view.notice(f"the SQLite study: {why}; waiting for it, {mirror.PATIENCE:.0f} s at the most")
-        self.stop.raise_if_asked()
+        self._stop.raise_if_asked()
+
+    def wait_for_workers(self) -> None:
+        """Called while there is no worker yet; raises where the run is to stop."""
+        self._tell_if_stuck()
+        self._stop.raise_if_asked()
+
+    def _tell_if_stuck(self) -> None:
+        now = time.monotonic()
+        if self._stillness.is_stuck(now):
+            text = stuck_text(self.snapshot, now - self._stillness.since)
+            self._stillness = self._stillness.after_telling()
+            self._view.notice(text)
+            self.notify("stuck", text)
+
+    def notify(self, event: notification.Event, reason: str = "") -> None:
+        """Run the user's command, where there is one. What goes wrong with it is a notice."""
+        if not self._prepared.notify:
+            return
+        last, plan = self.snapshot, self._prepared.plan
+        facts = notification.RunFacts(
+            event,
+            plan.name,
+            plan.results.absolute(),
+            recorded=last.recorded if last else self._prepared.recorded,
+            total=self._prepared.options.total,
+            failed=last.counts.get("failed", 0) if last else 0,
+            metric=plan.metric,
+            best=last.best if last else None,
+            reason=reason,
+        )
+        if trouble := notification.notify(self._prepared.notify, facts):
+            self._view.notice(trouble)

@@ -36,6 +36,8 @@ class RunRequest:
     retries: int = 3
     checkpoint_every: float = 120.0
     """Seconds."""
+    notify: str | None = None
+    """A shell command that is told when the run ends or is stuck; None for what the profile says, empty for none."""
     command: str = ""
     """How the run was asked for, in words, for the results file; empty for this process's command line."""
 
@@ -66,6 +68,8 @@ class PreparedRun:
     """The optimum, where it is settled by what is recorded and the plan is to end then."""
     mirror_behind: bool
     """Whether an SQLite study that the plan names has not all of the recorded trials."""
+    notify: str
+    """A shell command that is told when the run ends or is stuck; empty for none."""
     notices: tuple[str, ...]
 
     @property
@@ -155,6 +159,7 @@ def prepare_run(request: RunRequest) -> PreparedRun:
         reached=target_met(records, plan.target, plan.direction),
         settled=settled_optimum(records, plan),
         mirror_behind=behind,
+        notify=chosen.place.notify if request.notify is None else request.notify,
         notices=tuple(notices),
     )
 

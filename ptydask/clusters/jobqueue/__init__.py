@@ -25,7 +25,7 @@ class JobQueue:
     """See :class:`ptydask.clusters.Place`."""
 
     def __init__(self, profile: Profile) -> None:
-        self.profile = profile
+        self.profile, self.notify = profile, profile.notify or ""
 
     def default_workers(self) -> int:
         """As many as the profile's ``max_jobs`` have, else those of one job."""

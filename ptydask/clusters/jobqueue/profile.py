@@ -70,6 +70,8 @@ class Profile:
     """Seconds before the walltime's end at which the batch system sends SIGTERM; 0 leaves it to the site."""
     poll: float = 30.0
     """Seconds between questions to the batch system."""
+    notify: str | None = None
+    """A shell command that is told when a run ends, stops or gets stuck."""
     from_dask: tuple[str, ...] = field(default=(), compare=False)
     """The fields whose values come from Dask's own jobqueue.yaml."""
 

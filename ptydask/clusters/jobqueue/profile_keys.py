@@ -145,6 +145,7 @@ _PARSERS: Mapping[str, Callable[[object], Any]] = {
     "python": _parse_command,
     "local_directory": _optional(_parse_path),
     "shared_directory": _optional(_parse_path),
+    "notify": _optional(_parse_line),
     "max_jobs": _optional(_count_parser(1)),
     "grace": _count_parser(0),
     "poll": _parse_poll,
