@@ -177,15 +177,16 @@ def _run_and_open(request: RunRequest, *, progress: bool) -> StudyResults:
 
     with _LEVELS.restored(), open(os.devnull, "w") as nowhere:  # noqa: PTH123
         shown = view.python_view(sys.stderr or nowhere) if progress else view.make_view(nowhere)
-        with StopSignals() as stop:
-            try:
+        stop = StopSignals()
+        try:
+            with stop:
                 prepared = announce_run(request, shown)
                 if not prepared.finished and not execute.execute_run(prepared, shown, stop).complete:
                     shown.notice(TIME_IS_OVER)
-            except Terminated:
-                raise StoppedEarly(f"SIGTERM ended the run; {GOES_ON}") from None
-            finally:
-                stop.pass_on()
+        except Terminated:
+            raise StoppedEarly(f"SIGTERM ended the run; {GOES_ON}") from None
+        finally:
+            stop.pass_on()
     return StudyResults(prepared.plan.results.absolute())
 
 

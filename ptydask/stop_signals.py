@@ -63,7 +63,7 @@ class StopSignals:
             sys.unraisablehook = self._hook_before
         if came is None:
             self._put_back()
-        elif error is not None and not isinstance(error, type(_exception_of(came))):
+        elif isinstance(error, Exception):  # as of an interrupted callback, or import
             raise _exception_of(came) from None
 
     def _put_back(self) -> None:
@@ -99,7 +99,8 @@ class StopSignals:
         self.raise_if_asked()
         self._deferred = True
         try:
-            yield
+            with self._as_itself():
+                yield
         finally:
             self._deferred = False
 
@@ -109,9 +110,20 @@ class StopSignals:
         self._deferred = False
         try:
             self.raise_if_asked()
-            yield
+            with self._as_itself():
+                yield
         finally:
             self._deferred = True
+
+    @contextmanager
+    def _as_itself(self) -> Iterator[None]:
+        """Whatever error an interrupted callback has made of a signal is that signal's exception again."""
+        try:
+            yield
+        except Exception:
+            if self.came is None or not self._raised:
+                raise
+            raise _exception_of(self.came) from None
 
     def raise_if_asked(self) -> None:
         """Raises KeyboardInterrupt or :class:`Terminated` where a signal has come that has not raised yet."""

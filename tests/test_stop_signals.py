@@ -112,6 +112,22 @@ def test_what_an_interrupted_callback_makes_of_it(error: Exception) -> None:
             raise error from None
 
 
+def test_it_is_itself_again_at_once() -> None:
+    """So that whoever closes the run knows why."""
+    with StopSignals() as stop, pytest.raises(KeyboardInterrupt), stop.deferred():  # noqa: PT012
+        with pytest.raises(KeyboardInterrupt), stop.at_once():  # noqa: PT012
+            try:
+                signal.raise_signal(INT)
+            except KeyboardInterrupt:
+                raise OSError("of HDF5") from None
+        raise OSError("of Dask")
+
+
+def test_an_error_of_its_own_stays() -> None:
+    with pytest.raises(OSError, match="disk"), StopSignals() as stop, stop.deferred(), stop.at_once():
+        raise OSError("disk")
+
+
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("deferred", [True, False])
 def test_lost_in_a_destructor(deferred: bool, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
