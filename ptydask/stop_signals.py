@@ -28,12 +28,12 @@ class Terminated(BaseException):
 
 
 class StopSignals:
-    """Hears signals while it is entered. The first one raises KeyboardInterrupt or :class:`Terminated`, and later ones
-    are ignored, except where more than a second has passed and the first has brought nothing about.
+    """Hears signals while it is entered, and raises KeyboardInterrupt or :class:`Terminated`.
 
-    It raises where the process is, or, within :meth:`deferred`, where :meth:`raise_if_asked` is called. What leaves the
-    ``with`` statement after it is that exception too, whatever an interrupted callback has made of it. Only the main
-    thread of a process can hear; SIGINT stays with whoever ignores it, or has a handler of their own for it.
+    It raises where the process is; another one within a second is the same wish, a later one raises again. Within
+    :meth:`deferred` it raises where :meth:`raise_if_asked` is called, or at the second wish, and once only: what is
+    under way is closed undisturbed. An error that an interrupted callback makes of the exception becomes that again.
+    Only the main thread of a process can hear; SIGINT stays with whoever ignores it, or has a handler of their own.
     """
 
     def __init__(self, *numbers: signal.Signals) -> None:
@@ -41,24 +41,26 @@ class StopSignals:
         self.came: signal.Signals | None = None
         """The first signal."""
         self._at = 0.0
-        self._raised = self._deferred = False
+        """When it was, or when it last raised."""
+        self._raised = self._deferred = self._over = False
         self._before: dict[signal.Signals, Any] = {}
         self._hook_before = sys.unraisablehook
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is not threading.main_thread():
             return self
-        self._hook_before, sys.unraisablehook = sys.unraisablehook, self._note_unraisable
         for number in self._numbers:
             before = signal.getsignal(number)
             ours = isinstance(getattr(before, "__self__", None), StopSignals)
             if number is signal.SIGTERM or ours or before is signal.default_int_handler:
                 self._before[number] = before
                 signal.signal(number, self._hear)
+        if self._before:
+            self._hook_before, sys.unraisablehook = sys.unraisablehook, self._note_unraisable
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        came, self._raised = self.came, True
+        came, self._over = self.came, True
         if self._before:
             sys.unraisablehook = self._hook_before
         if came is None:
@@ -72,10 +74,11 @@ class StopSignals:
         self._before.clear()
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
-        now = time.monotonic()
-        again, self._at = self.came is not None, now if self.came is None else self._at
-        self.came = self.came or signal.Signals(number)
-        if self._raised or (self._deferred and not again) or (again and now - self._at < _TWICE):
+        now, first = time.monotonic(), self.came is None
+        if self._over or (not first and now - self._at < _TWICE) or (self._deferred and self._raised):
+            return
+        self.came, self._at = self.came or signal.Signals(number), now
+        if self._deferred and first:
             return
         self._raised = True
         raise _exception_of(self.came)
@@ -90,13 +93,13 @@ class StopSignals:
 
     def _send_again(self, number: signal.Signals) -> None:
         time.sleep(_RESEND)
-        if not self._raised:
+        if not self._raised and not self._over:
             signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """A signal waits in here for :meth:`raise_if_asked`; a second one, a second later, does not wait."""
-        self.raise_if_asked()
+        self._raise_if_came()
         self._deferred = True
         try:
             with self._as_itself():
@@ -109,7 +112,7 @@ class StopSignals:
         """Within :meth:`deferred` a stretch of work that may be stopped anywhere."""
         self._deferred = False
         try:
-            self.raise_if_asked()
+            self._raise_if_came()
             with self._as_itself():
                 yield
         finally:
@@ -124,6 +127,11 @@ class StopSignals:
             if self.came is None or not self._raised:
                 raise
             raise _exception_of(self.came) from None
+
+    def _raise_if_came(self) -> None:
+        """At the beginning of something new: what was raised before has been swallowed by somebody."""
+        self._raised = False
+        self.raise_if_asked()
 
     def raise_if_asked(self) -> None:
         """Raises KeyboardInterrupt or :class:`Terminated` where a signal has come that has not raised yet."""

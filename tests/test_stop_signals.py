@@ -80,6 +80,33 @@ def test_a_second_wish_does_not_wait(clock: list[float]) -> None:
         pytest.fail("it was not raised")
 
 
+def test_what_was_swallowed_can_be_wished_again(clock: list[float]) -> None:
+    """Some program catches everything: the next Ctrl-C is heard as well. Not while a run is being closed."""
+    with pytest.raises(KeyboardInterrupt), StopSignals(INT) as stop:  # noqa: PT012
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(INT)
+            clock[0] += 5
+        with stop.deferred():
+            pytest.fail("it was begun")
+
+
+def test_closing_is_not_disturbed(clock: list[float]) -> None:
+    """However often, and however late: a run that is being closed is closed."""
+    closed = []
+    with pytest.raises(KeyboardInterrupt), StopSignals() as stop, stop.deferred():  # noqa: PT012
+        try:
+            signal.raise_signal(INT)
+            stop.raise_if_asked()
+        finally:
+            for _ in range(3):
+                clock[0] += 5
+                signal.raise_signal(INT)
+                stop.raise_if_asked()
+            closed.append("all")
+    assert closed
+
+
 def test_too_late_to_matter() -> None:
     """Work that ends before it is asked for ends as it does; whoever was there before may still be told."""
     with StopSignals() as stop, stop.deferred():
