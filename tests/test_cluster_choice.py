@@ -13,7 +13,7 @@ import pytest
 
 from ptydask import clusters
 from ptydask.clusters import ClusterRequest, choose
-from ptydask.clusters.jobqueue import JobQueue, Pbs, Slurm
+from ptydask.clusters.jobqueue import JobQueue, Pbs, Slurm, slurm
 from ptydask.clusters.settings import import_dask
 from ptydask.errors import ClusterError, ConfigError, UsageError
 
@@ -100,6 +100,26 @@ def test_what_slurm_would_take_or_cannot_say(programs: Path) -> None:
     assert "could not be asked" in Slurm().try_job(ClusterRequest(1, 1))
     assert Pbs().try_job(ClusterRequest(1, 1)) == ""
     assert choose("local").place.try_job(ClusterRequest(1, 1)) == ""
+
+
+@pytest.mark.parametrize(
+    ("lines", "walltime", "said"),
+    [
+        (["gpu*|up|1-00:00:00"], 4 * 3600, ""),
+        (["gpu*|up|infinite"], 10**9, ""),
+        (["gpu|up|1:00"], 4 * 3600, "gpu ends jobs after 00:01:00"),
+        (["gpu|up|1:00"], None, ""),
+        (["gpu|drain|1:00"], 60, "gpu is drain"),
+        (["a|down|1:00", "b|up|1:00"], 3600, "a is down, and the partition b ends"),
+        (["a|down|1:00", "b|up|1:00:00"], 3600, ""),
+        ([], 3600, ""),
+    ],
+)
+def test_where_a_job_would_wait_for_ever(lines: list[str], walltime: int | None, said: str) -> None:
+    """SLURM accepts it; a partition that is right is enough."""
+    trouble = slurm.partition_trouble(lines, walltime)
+    assert said in trouble
+    assert bool(said) == bool(trouble)
 
 
 @pytest.mark.parametrize(

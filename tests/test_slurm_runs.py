@@ -115,6 +115,8 @@ def test_dry_run_prints_the_job_script(slurm: Sandbox, toy_params: Params, ptyda
     for wrong in ({"queue": "nope"}, {"gpu_type": "h100"}, {"constraint": "nope"}, {"exclude": "node99"}):
         done = dry_run(**wrong)
         assert (done.returncode, "would not take" in done.stderr.splitlines()[-1]) == (1, True), done.stderr
+    for late in ({"queue": "closed"}, {"queue": "short"}):
+        assert "not start it" in dry_run(**late).stderr.splitlines()[-1]
     for right in ({"memory": 0}, {"memory": None, "directives": ["--mem-per-gpu=1G"]}):
         assert "to start at" in dry_run(**right).stderr.splitlines()[-1]
 

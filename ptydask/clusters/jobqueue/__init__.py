@@ -56,6 +56,8 @@ class JobQueue:
         if not taken:
             what_to_do = advice.advice_for(words)
             raise ClusterError("; ".join(filter(None, [f"SLURM would not take this job: {words}", what_to_do])))
+        if trouble := slurm.partition_notes(self.profile.queue, self.profile.walltime):
+            return f"SLURM would take this job and not start it: {trouble}"
         return f"SLURM would take this job: {words}"
 
     @contextmanager

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from ptydask.clusters.jobqueue.profile import clock_text, parse_time
 from ptydask.errors import one_line
 
 ANSWER = 20.0
@@ -216,6 +217,34 @@ def try_job(script: str, environ: Mapping[str, str]) -> tuple[bool, str]:
     if done.returncode and not is_final(words):
         raise BatchSystemUnavailable(words or f"sbatch ended with exit code {done.returncode}")
     return done.returncode == 0, words
+
+
+def partition_notes(queue: str | None, walltime: int | None) -> str:
+    """Why a job of ``walltime`` seconds would wait for ever in its partition; empty where it would not, or who knows.
+
+    ``sbatch --test-only`` does not look at either. Where several partitions are named, one that is right is enough.
+    """
+    of_queue = ["-p", queue] if queue else []
+    try:
+        lines = _run_command(["sinfo", "-h", *of_queue, "-o", "%P|%a|%l"]).splitlines()
+    except BatchSystemUnavailable:
+        return ""
+    return partition_trouble(lines if queue else [line for line in lines if "*|" in line], walltime)
+
+
+def partition_trouble(lines: Collection[str], walltime: int | None) -> str:
+    """The words of :func:`partition_notes` from lines of ``sinfo``: ``gpu*|up|1-00:00:00``."""
+    troubles = []
+    for line in lines:
+        name, state, limit = line.split("|")
+        seconds = parse_time(limit)  # None for "infinite"
+        if state != "up":
+            troubles.append(f"the partition {name.rstrip('*')} is {state}")
+        elif walltime is not None and seconds is not None and walltime > seconds:
+            troubles.append(f"the partition {name.rstrip('*')} ends jobs after {clock_text(seconds)}: see `walltime`")
+        else:
+            return ""
+    return ", and ".join(troubles)
 
 
 def cancel(ids: Collection[str], *, kill: bool = False) -> None:
