@@ -16,6 +16,7 @@ from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, View
 from ptydask.driver.prepare import PreparedRun, RunRequest, complete_plan, prepare_run
 from ptydask.errors import ConfigError, StoppedEarly, UsageError
 from ptydask.model import Scalar, StudyPlan
+from ptydask.stop_signals import StopSignals, Terminated
 
 if TYPE_CHECKING:
     from ptydask.analysis.results import StudyResults
@@ -43,6 +44,7 @@ def run(
     workers_per_gpu: int = 1,
     retries: int = 3,
     checkpoint_every: float = 120.0,
+    notify: str | None = None,
     progress: bool = True,
 ) -> StudyResults:
     """Run the study of a PtyRAD params file or a W&B sweep file, or go on with it; returns its results, opened.
@@ -75,6 +77,7 @@ def run(
         workers_per_gpu: trials that share a GPU.
         retries: how often a trial whose worker was lost is tried again.
         checkpoint_every: seconds between two checkpoints of a trial under way.
+        notify: a shell command that is told when the run ends, stops or gets stuck; None for what the profile says.
         progress: whether to show the plan and the run: in a notebook below the cell, elsewhere on stderr.
 
     Raises:
@@ -101,6 +104,7 @@ def run(
         workers_per_gpu=_check_count(workers_per_gpu, "workers_per_gpu"),
         retries=_check_count(retries, "retries", 0),
         checkpoint_every=_check_seconds(checkpoint_every, "checkpoint_every"),
+        notify=_check_text(notify, "notify"),
         command=f"ptydask.run({os.fspath(config)!r}, ...)",
     )
     return _run_and_open(request, progress=progress)
@@ -173,15 +177,16 @@ def _run_and_open(request: RunRequest, *, progress: bool) -> StudyResults:
 
     with _LEVELS.restored(), open(os.devnull, "w") as nowhere:  # noqa: PTH123
         shown = view.python_view(sys.stderr or nowhere) if progress else view.make_view(nowhere)
-        with execute.raise_on_sigterm() as sigterm:
-            try:
+        stop = StopSignals()
+        try:
+            with stop:
                 prepared = announce_run(request, shown)
-                if not prepared.finished and not execute.execute_run(prepared, shown, sigterm).complete:
+                if not prepared.finished and not execute.execute_run(prepared, shown, stop).complete:
                     shown.notice(TIME_IS_OVER)
-            except execute.Terminated:
-                raise StoppedEarly(f"SIGTERM ended the run; {GOES_ON}") from None
-            finally:
-                sigterm.pass_on()
+        except Terminated:
+            raise StoppedEarly(f"SIGTERM ended the run; {GOES_ON}") from None
+        finally:
+            stop.pass_on()
     return StudyResults(prepared.plan.results.absolute())
 
 

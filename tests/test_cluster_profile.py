@@ -10,7 +10,7 @@ import dask
 import pytest
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.jobqueue import JobQueue, profile_file
+from ptydask.clusters.jobqueue import JobQueue, Slurm, profile_file
 from ptydask.clusters.jobqueue.profile import (
     Profile,
     clock_text,
@@ -145,9 +145,57 @@ def test_memory_is_read_with_its_unit(text: str, expected: int, shown: str, read
     assert memory_text(expected) == shown
 
 
-@pytest.mark.parametrize("text", ["16", "-16GB", "16XB", "much", "true", "[16GB]", "0GB"])
+@pytest.mark.parametrize("text", ["16", "-16GB", "16XB", "much", "true", "[16GB]", "false"])
 def test_what_is_no_memory_is_refused(text: str, read: Callable[..., Profile]) -> None:
     assert refused(read, f"memory: {text}").endswith("must be a number with a unit, such as 16GB or 16G")
+
+
+@pytest.mark.parametrize("text", ["memory: 0", "memory: '0'", "memory: 0GB", "memory: null\ndirectives: [--mem=0]"])
+def test_the_whole_memory_of_a_node(text: str, read: Callable[..., Profile]) -> None:
+    """0, as SLURM has it."""
+    profile = read(text)
+    assert (profile.memory, profile.directives) == (0, ())
+    assert "whole memory" in JobQueue(profile).describe(ClusterRequest(1, 1))
+    if "directives" not in text:
+        assert "memory" in refused(read, f"system: pbs\n{text}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "memory: 8GB\ndirectives: [--mem=0]",
+        "memory: 8GB\ndirectives: [--mem-per-gpu=40G]",
+        "directives: [--mem-per-gpu=40G, --mem-per-cpu=4G]",
+        "directives: ['--mem 4G', --mem-per-cpu=4G]",
+    ],
+)
+def test_memory_is_asked_for_once(text: str, read: Callable[..., Profile]) -> None:
+    assert "directives = '--mem" in refused(read, text)
+
+
+def test_memory_in_a_sites_own_directives(jobqueue_yaml: Callable[[str], None], read: Callable[..., Profile]) -> None:
+    jobqueue_yaml("jobqueue:\n  slurm:\n    memory: 8GB\n    job-extra-directives: ['--mem-per-gpu=40G']")
+    assert read("queue: gpu").memory is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("python: 'module load x && python'", "environment"),
+        ("python: python | tee log", "environment"),
+        ('python: "python \'x"', "quotes"),
+        ("python: ~nobody-here/bin/python -u", "home folder"),
+    ],
+)
+def test_what_is_no_command(text: str, said: str, read: Callable[..., Profile]) -> None:
+    assert said in refused(read, text)
+
+
+@pytest.mark.parametrize("text", ["jobqueue: [1]", "jobqueue: {slurm: 3}", "jobqueue: gpu"])
+def test_a_strange_jobqueue_yaml(text: str, jobqueue_yaml: Callable[[str], None]) -> None:
+    jobqueue_yaml(text)
+    with pytest.raises(ConfigError, match="must be a mapping"):
+        Slurm()
 
 
 def test_text_is_taken_as_it_is_written(read: Callable[..., Profile]) -> None:
@@ -223,7 +271,6 @@ def test_what_is_refused(text: str, said: str, read: Callable[..., Profile]) -> 
         ("--gres=gpu:2", "use the key gpus"),
         ("-G 2", "use the key gpus"),
         ("--time=1:00", "use the key walltime"),
-        ("--mem=4G", "use the key memory"),
         ("--signal=USR1@60", "use the key grace"),
         ("--requeue", "ptydask starts a new job itself where one is lost"),
         ("--array=1-4", "ptydask sets this itself"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import dask
 import pytest
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.jobqueue import JobQueue, dask_config, launch, profile_file, systems
+from ptydask.clusters.jobqueue import JobQueue, dask_config, launch, profile_file, profile_keys, systems
 from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile
 from ptydask.clusters.settings import SETTINGS, THREADS
 from ptydask.errors import UsageError
@@ -177,12 +178,18 @@ def test_every_system_starts_the_same_worker(system: str) -> None:
         ({"disk": 10 * 2**30}, "--tmp=10240M"),
         ({"grace": 300}, "--signal=B:TERM@300"),
         ({"memory": 1536 * 2**20}, "--mem=1536M"),
+        ({"memory": 0}, "--mem=0"),
+        ({"directives": ("--mem=0",)}, "--mem=0"),
+        ({"memory": None, "directives": ("--mem 4000",)}, "--mem=4000M"),
+        ({"directives": ("--mem-per-gpu=40G",)}, "--mem-per-gpu=40G"),
+        ({"memory": None, "directives": ("--mem-per-cpu 4G",)}, "--mem-per-cpu 4G"),
     ],
 )
 def test_slurm_options(values: dict[str, object], line: str) -> None:
     """One --gres line holds all: of two, SLURM heeds the last."""
     script = launch.job_script(profile(**values), REQUEST)
     assert f"#SBATCH {line}\n" in script
+    assert script.count("#SBATCH --mem") == 1
     assert script.count("--gres=") == (0 if values.get("gpus") == 0 and "directives" not in values else 1)
 
 
@@ -190,6 +197,44 @@ def test_a_cpu_job_asks_for_no_gpu_and_sees_none() -> None:
     script = launch.job_script(profile(gpus=0), REQUEST)
     assert "gres" not in script
     assert "export CUDA_VISIBLE_DEVICES=''\n" in script
+
+
+def test_no_second_memory_by_the_environment() -> None:
+    """sbatch refuses a job that is given memory in two ways."""
+    given = {"SBATCH_MEM_PER_NODE": "4G"}
+    assert systems.submit_environment(profile(memory=None), given) == given
+    for values in ({"directives": ("--mem-per-gpu=40G",)}, {"memory": 0}, {}):
+        assert systems.submit_environment(profile(**values), given) == {}
+
+
+@pytest.mark.parametrize(
+    ("python", "command"),
+    [
+        ("apptainer exec --nv /sw/ptyrad.sif python", "exec apptainer exec --nv /sw/ptyrad.sif python -m distributed"),
+        ("apptainer exec docker://org//image python3", "exec apptainer exec docker://org//image python3 -m"),
+        ("srun --mpi=none 'my env/bin/python'", "exec srun --mpi=none 'my env/bin/python' -m"),
+        ("podman run -v $HOME:/home image python", 'exec podman run -v "$HOME:/home" image python -m'),
+        ("'/opt/my env/bin/python'", "exec '/opt/my env/bin/python' -m"),
+        ("$CONDA_PREFIX/bin/python", 'exec "$CONDA_PREFIX/bin/python" -m'),
+    ],
+)
+def test_several_words_are_a_command(python: str, command: str) -> None:
+    """As dask-jobqueue has it: a container, a launcher. The program itself is looked for on the node."""
+    script = launch.job_script(profile(**profile_keys.parse_values({"python": python}, {})), REQUEST)
+    assert f"\n{command}" in script
+    program = command.removeprefix("exec ").split(" -m")[0]
+    looked_for = re.search(r"command -v (.+) >/dev/null", script)
+    assert looked_for is not None
+    assert program.startswith(looked_for[1])
+
+
+def test_a_path_with_blanks_is_one_word(tmp_path: Path) -> None:
+    """Where it is there to be seen, without quotes."""
+    (tmp_path / "my env").mkdir()
+    path = tmp_path / "my env" / "python"
+    path.touch()
+    job = profile(**profile_keys.parse_values({"python": str(path)}, {}))
+    assert f"\nexec '{path}' -m distributed" in launch.job_script(job, REQUEST)
 
 
 def test_the_script_touches_nothing(tmp_path: Path) -> None:
@@ -271,7 +316,7 @@ def fake_python(folder: Path) -> str:
     path = folder / "my python"
     path.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nenv\n')
     path.chmod(0o755)
-    return str(path)
+    return shlex.quote(str(path))
 
 
 def test_a_python_that_does_not_exist_ends_the_job_at_once(tmp_path: Path) -> None:

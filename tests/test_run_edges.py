@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -19,7 +18,6 @@ import servers
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from ptydask.driver import execute
 from ptydask.errors import hide_password, redact
 from ptydask.model import path_beside
 from ptydask.store import reader
@@ -99,24 +97,6 @@ def test_stopping_while_it_starts(sent: signal.Signals, first: int, toy_params: 
         assert process.returncode in ((130, -sent) if sent is signal.SIGINT else (75,)), f"{tenth}: {out}{err}"
         assert "Traceback" not in err, f"{tenth}: {err}"
         assert not psutil.wait_procs(family, timeout=10)[1]
-
-
-def test_sigterm_in_a_destructor_is_heeded() -> None:
-    """What it raised is lost there: the next look at the run raises it again, but not while the run is being ended."""
-
-    def come() -> None:
-        with suppress(execute.Terminated):
-            signal.raise_signal(signal.SIGTERM)
-
-    with execute.raise_on_sigterm() as sigterm:
-        sigterm.raise_if_set()
-        come()
-        with pytest.raises(execute.Terminated):
-            sigterm.raise_if_set()
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            sigterm.raise_if_set()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -96,17 +97,28 @@ def test_dry_run_prints_the_job_script(slurm: Sandbox, toy_params: Params, ptyda
     """SLURM takes it as it is; nothing is submitted and nothing written."""
     params = toy_params()
     env = dict(slurm.env)
-    done = ptydask("run", params, "--engine", "toy", "--cluster", "slurm", "--workers", 3, "--dry-run", env=env)
+    profile = params.with_name("profile.yaml")
+
+    def dry_run(**values: object) -> subprocess.CompletedProcess[str]:
+        profile.write_text(json.dumps({"memory": "1GB", **values}))
+        return ptydask("run", params, "--engine", "toy", "--cluster", profile, "--workers", 3, "--dry-run", env=env)
+
+    done = dry_run()
     assert done.returncode == 0, done.stderr
+    assert "to start at" in done.stderr.splitlines()[-1]
     assert done.stdout.startswith("#!/usr/bin/env bash\n")
     assert "\n#SBATCH -J ptydask-toy\n" in done.stdout
     assert f"exec {sys.executable} -m distributed.cli.dask_worker" in done.stdout
     assert "3 workers in 3 SLURM jobs" in done.stderr
     assert slurm.jobs() == []
-    assert [path.name for path in params.parent.iterdir()] == ["toy.yaml"]
-    script = params.parent / "job.sh"
-    script.write_text(done.stdout)
-    slurm.call("sbatch", "--test-only", "--mem=1G", script)
+    assert sorted(path.name for path in params.parent.iterdir()) == ["profile.yaml", "toy.yaml"]
+    for wrong in ({"queue": "nope"}, {"gpu_type": "h100"}, {"constraint": "nope"}, {"exclude": "node99"}):
+        done = dry_run(**wrong)
+        assert (done.returncode, "would not take" in done.stderr.splitlines()[-1]) == (1, True), done.stderr
+    for late in ({"queue": "closed"}, {"queue": "short"}):
+        assert "not start it" in dry_run(**late).stderr.splitlines()[-1]
+    for right in ({"memory": 0}, {"memory": None, "directives": ["--mem-per-gpu=1G"]}):
+        assert "to start at" in dry_run(**right).stderr.splitlines()[-1]
 
 
 def test_auto_is_slurm_where_it_answers(slurm: Sandbox, toy_params: Params, ptydask: Ptydask) -> None:
@@ -114,7 +126,6 @@ def test_auto_is_slurm_where_it_answers(slurm: Sandbox, toy_params: Params, ptyd
 
     def workers(env: dict[str, str]) -> str:
         done = ptydask("run", toy_params(), "--engine", "toy", "--workers", 2, "--dry-run", env=env)
-        assert done.returncode == 0, done.stderr
         (line,) = (line for line in done.stderr.splitlines() if line.startswith("workers"))
         return line
 

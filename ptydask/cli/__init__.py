@@ -14,9 +14,23 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ptydask import __version__
-from ptydask.cli import dashboard, export, formats, info, inspect, merge, pictures, ptyrad_import, report, run, upkeep
+from ptydask.cli import (
+    dashboard,
+    export,
+    formats,
+    info,
+    inspect,
+    merge,
+    pictures,
+    profile,
+    ptyrad_import,
+    report,
+    run,
+    upkeep,
+)
 from ptydask.errors import PtydaskError, nearest_hint, redact
 from ptydask.formatting import fit_text
+from ptydask.stop_signals import BOTH, StopSignals
 
 EXIT_CODES = """\
 exit codes:
@@ -54,15 +68,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ptydask {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (run, inspect, report, pictures, dashboard, export, info, upkeep, merge, ptyrad_import):
+    for module in (run, profile, inspect, report, pictures, dashboard, export, info, upkeep, merge, ptyrad_import):
         module.add_parsers(commands)
     return top
 
 
 def program() -> int:
-    """The command line as a process: once the exit code is known, no signal changes it any more."""
-    code = main()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """The command line as a process.
+
+    Ctrl-C at any moment is exit code 130, without a traceback; once the code is known no signal changes it any more.
+    """
+    try:
+        with StopSignals(signal.SIGINT) as stop:
+            code = main()
+        if stop.came and code:  # it may have come out as an error of whatever it interrupted
+            code = 130
+    except KeyboardInterrupt:
+        code = 130
+    for number in BOTH:
         signal.signal(number, signal.SIG_IGN)
     return code
 

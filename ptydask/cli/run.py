@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ptydask.cli import arguments, formats
 from ptydask.formatting import error_text, params_text, shell_path
+from ptydask.stop_signals import StopSignals, Terminated
 
 if TYPE_CHECKING:
     from ptydask.config import Overrides
     from ptydask.driver.contract import RunOutcome
-    from ptydask.driver.execute import SigtermFlag
     from ptydask.driver.prepare import RunRequest
 
 RUN_EXAMPLES = """\
@@ -77,6 +77,12 @@ def add_parsers(commands: Any) -> None:
         default=3,
         metavar="N",
         help="how often a trial whose worker was lost is tried again (default: 3)",
+    )
+    run.add_argument(
+        "--notify",
+        metavar="COMMAND",
+        help="a shell command that is told when the run ends, stops or gets stuck: PTYDASK_EVENT and others in its "
+        "environment, one line on its stdin (default: notify of the profile)",
     )
     run.add_argument("--dry-run", action="store_true", help="say what would happen and start nothing")
     run.set_defaults(handler=run_command)
@@ -212,6 +218,7 @@ def _make_request(args: argparse.Namespace) -> RunRequest:
         workers_per_gpu=args.workers_per_gpu,
         retries=args.retries,
         checkpoint_every=args.checkpoint_every,
+        notify=args.notify,
     )
 
 
@@ -243,16 +250,14 @@ def demo_command(args: argparse.Namespace) -> int:
 
 def run_command(args: argparse.Namespace) -> int:
     """``ptydask run``."""
-    from ptydask.driver import execute
-
     try:
-        with execute.raise_on_sigterm() as sigterm:
-            return _run_study(args, sigterm)
-    except execute.Terminated:
+        with StopSignals() as stop:
+            return _run_study(args, stop)
+    except Terminated:
         return 75
 
 
-def _run_study(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
+def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
     from ptydask import api
     from ptydask.driver.contract import TIME_IS_OVER
     from ptydask.driver.execute import execute_run
@@ -265,12 +270,15 @@ def _run_study(args: argparse.Namespace, sigterm: SigtermFlag) -> int:
     if args.dry_run:
         script = prepared.job_script()
         if script:
-            print(script)
+            print(script, flush=True)
+        if said := prepared.try_job():
+            view.notice(said)
         return 0
-    end = execute_run(prepared, view, sigterm)
+    end = execute_run(prepared, view, stop)
     _print_best(end)
     if not end.complete:
         view.notice(TIME_IS_OVER)
+    if not end.complete or end.behind:
         return 75
     return 3 if end.failed else 0
 

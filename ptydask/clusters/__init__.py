@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ptydask import registry
+from ptydask.clusters.settings import import_dask
 from ptydask.errors import one_line
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ class Cluster(Protocol):
 class Place(Protocol):
     """A kind of place to run."""
 
+    notify: str = ""
+    """A shell command that is told when a run ends or is stuck, where nobody gives another; empty for none."""
+
     def default_workers(self) -> int:
         """How many workers there are where nobody says."""
 
@@ -99,6 +103,13 @@ class Place(Protocol):
 
     def script(self, request: ClusterRequest) -> str:
         """The job script as it would be submitted, for ``--dry-run``; empty where there is none. Starts nothing."""
+        return ""
+
+    def try_job(self, request: ClusterRequest) -> str:
+        """What the batch system says of such a job, for ``--dry-run``, in one line; empty where it cannot be asked.
+
+        Submits nothing. Raises ClusterError where it would refuse the job.
+        """
         return ""
 
     def open(self, request: ClusterRequest) -> AbstractContextManager[Cluster]:
@@ -132,6 +143,7 @@ def choose(name: str) -> ClusterChoice:
         is_there, why = _find_slurm()
         return ClusterChoice(get("slurm" if is_there else "local"), why)
     if "://" in name:
+        import_dask()
         from ptydask.clusters.address import RunningScheduler
 
         return ClusterChoice(RunningScheduler(name), "a running scheduler")

@@ -12,9 +12,9 @@ import dask
 from distributed import Client, Security
 
 from ptydask.clusters import ClusterRequest, ClusterStatus, Place, WorkerDemand, workers_of
-from ptydask.clusters.interrupts import close_undisturbed, held_back
 from ptydask.clusters.settings import SETTINGS
 from ptydask.errors import ClusterError, UsageError, one_line
+from ptydask.stop_signals import close_undisturbed, held_back
 
 _CONNECT = 15
 """Seconds for the scheduler to answer."""

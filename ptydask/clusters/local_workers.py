@@ -18,10 +18,10 @@ from distributed import Client, LocalCluster
 from distributed.core import Status
 
 from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, scaling
-from ptydask.clusters.interrupts import close_undisturbed, for_this_process_only, held_back
 from ptydask.clusters.process_state import SharedState
 from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence_dask
 from ptydask.errors import ClusterError, one_line
+from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
 _START = 120
 """Seconds for a worker to come up."""
@@ -95,9 +95,10 @@ class LocalWorkers:
 
     def stop_workers(self) -> None:
         """Kill the worker processes; the scheduler goes on answering."""
-        _kill_workers(self._cluster)
-        self._cluster.scale(0)
-        self._cluster.sync(self._cluster._correct_state)
+        with held_back():  # what Ctrl-C breaks off here, Dask's own closing would wait for
+            _kill_workers(self._cluster)
+            self._cluster.scale(0)
+            self._cluster.sync(self._cluster._correct_state)
 
 
 def _kill_workers(cluster: LocalCluster) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import re
 from collections.abc import Mapping
+
+from ptydask.errors import ConfigError, one_line
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PTYDASK_THREADS")
 """Variables that each hold a worker's number of cores."""
@@ -37,6 +41,26 @@ SETTINGS: Mapping[str, object] = {
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.comm.timeouts.connect": "60s",
 }
+
+
+def import_dask(module: str = "distributed") -> None:
+    """Import Dask, which reads its own configuration then. Raises ConfigError, in one line, where that is unusable."""
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        raise
+    except Exception as error:  # of the YAML reader, of logging, of whatever a setting was handed to
+        message = one_line(str(error))
+        malformed = re.match(r"A dask config file at '(.+?)' is malformed[ -,]*(.*)", message)
+        hint = "mend it, move it away, or set DASK_CONFIG to another folder"
+        if malformed is not None:
+            raise ConfigError(f"Dask cannot read it: {malformed[2]}", file=malformed[1], hint=hint) from error
+        import dask
+
+        files = [str(path) for path, _ in dask.config.collect_yaml(dask.config.paths, return_paths=True)]
+        where = ", ".join(files) or "its environment variables DASK_..."
+        text = f"Dask does not start with its configuration: {type(error).__name__}: {message}"
+        raise ConfigError(text, file=where, hint=hint) from error
 
 
 def silence_dask() -> None:

@@ -32,6 +32,13 @@ class Observer(Protocol):
         """Something that a person should know."""
 
 
+class Supervisor(Observer, Protocol):
+    """Who watches a run, and may stop it."""
+
+    def tell_waiting(self, why: str) -> None:
+        """Something outside is waited for, told once a second. Raises where the run is to stop."""
+
+
 class View(Observer, Protocol):
     """Who shows a run to a person, from its plan to its end. No method raises when nobody can be told any more."""
 
@@ -65,6 +72,8 @@ class RunOutcome:
     """The best trial, where it is as good as the target that the plan has."""
     settled: Optimum | None = None
     """The optimum, where it is settled and the plan is to end then."""
+    behind: str = ""
+    """Why the SQLite study has not all of it, where it has not: the results file has."""
 
     @property
     def failed(self) -> int:

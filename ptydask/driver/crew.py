@@ -75,9 +75,10 @@ class WorkerPool:
         """The connection to the scheduler."""
         return self.cluster.client
 
-    def wait_for_first(self, unfinished: int) -> Mapping[str, str]:
+    def wait_for_first(self, unfinished: int, between: Callable[[], None] = lambda: None) -> Mapping[str, str]:
         """Wait until one worker is ready; what it says of itself and of the data.
 
+        ``between`` is called ten times a second, and ends the waiting by what it raises.
         Raises DataError where the measurements cannot be used, ClusterError where no worker gets ready.
         """
         with self.stop_without_scheduler():
@@ -85,6 +86,7 @@ class WorkerPool:
                 while not self.facts:
                     self.update(unfinished)
                     self._tell_of_preparation()
+                    between()
                     time.sleep(_STEP)
             except _NoWorkers as error:
                 raise ClusterError(f"no worker came up within {PATIENCE:.0f} s") from error

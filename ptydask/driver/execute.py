@@ -2,98 +2,59 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from ptydask import sampling
-from ptydask.driver import provenance
-from ptydask.driver.contract import GOES_ON, RunOutcome, View, snapshot_of_records
+from ptydask.clusters.settings import import_dask
+from ptydask.driver import notification, provenance
+from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, RunOutcome, View, snapshot_of_records
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.settlement import settled_text
-from ptydask.errors import one_line, redact
+from ptydask.driver.stillness import Stillness, mark_of, stuck_text
+from ptydask.errors import PtydaskError, StoppedEarly, describe_error, one_line, redact
 from ptydask.formatting import counted, error_text, shell_path
 from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
+from ptydask.stop_signals import StopSignals, Terminated
 from ptydask.storage import urls
 from ptydask.store import Store, checkpoints, names
 
 
-class Terminated(BaseException):
-    """SIGTERM: the cluster wants this process to end."""
-
-
-class SigtermFlag:
-    """Whether SIGTERM has come: what it raises is lost where Python happens to be in a destructor or a callback."""
-
-    def __init__(self) -> None:
-        self.came = False
-        self.handler_before: signal._HANDLER = signal.SIG_DFL
-        self._being_handled = sys.exc_info()[1]  # by our caller, and no concern of ours
-
-    def raise_if_set(self) -> None:
-        """Raises :class:`Terminated` where it has come, and nothing is on its way to the end."""
-        if self.came and sys.exc_info()[1] is self._being_handled:
-            raise Terminated
-
-    def pass_on(self) -> None:
-        """Where SIGTERM has come, give it to the handler that was there before: by default, the process ends."""
-        if self.came:
-            signal.signal(signal.SIGTERM, self.handler_before)
-            signal.raise_signal(signal.SIGTERM)
-
-
-@contextmanager
-def raise_on_sigterm() -> Iterator[SigtermFlag]:
-    """SIGTERM raises :class:`Terminated` in here, once; from then on it is ignored, until it is passed on.
-
-    Only the main thread of a process can hear it.
-    """
-    flag = SigtermFlag()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        flag.came = True
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a batch system may say it twice; once is enough
-        raise Terminated
-
-    flag.handler_before = signal.signal(signal.SIGTERM, stop) or signal.SIG_DFL
-    try:
-        yield flag
-    finally:
-        if not flag.came:
-            signal.signal(signal.SIGTERM, flag.handler_before)
-
-
-def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunOutcome:
+def execute_run(prepared: PreparedRun, view: View, stop: StopSignals) -> RunOutcome:
     """Run what is missing, pack the results, tell ``view`` how it went; the view is closed at the end.
 
     A run that is stopped raises what stopped it, after everything under way has been closed and the view has been told
-    how to go on: KeyboardInterrupt, :class:`Terminated`, or an error of ptydask's own.
+    how to go on: KeyboardInterrupt, Terminated, or an error of ptydask's own.
     """
-    watcher = _Watcher(view, sigterm)
+    watcher = _Watcher(prepared, view, stop)
     try:
-        with _open_results(prepared) as store:
+        with stop.deferred(), _open_results(prepared) as store:
             try:
                 outcome = _run_missing_trials(prepared, store, watcher)
             except (KeyboardInterrupt, Terminated):
                 _write_total(prepared, store, watcher.snapshot)
                 raise
-            store.finish()
+            with stop.at_once():
+                store.finish()
             view.close(watcher.snapshot)
             for damaged in store.damaged:
                 view.notice(damaged)
             _tell_outcome(outcome, prepared, view, store.records.values())
+            event: notification.Event
+            event, reason = ("finished", outcome.behind) if outcome.complete else ("stopped", TIME_IS_OVER)
+            watcher.notify(event, reason)
             return outcome
-    except (KeyboardInterrupt, Terminated):
+    except (KeyboardInterrupt, Terminated) as stopped:
         view.close(watcher.snapshot)
         view.notice(_stopped_text(prepared, watcher.snapshot))
+        watcher.notify("stopped", "Ctrl-C" if isinstance(stopped, KeyboardInterrupt) else "SIGTERM")
+        raise
+    except Exception as error:
+        view.close(watcher.snapshot)
+        watcher.notify("stopped" if isinstance(error, StoppedEarly) else "failed", _reason_of(error))
         raise
     finally:
         view.close(watcher.snapshot)
@@ -122,16 +83,20 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     """Run the trials that are missing."""
     plan = prepared.plan
     missing = prepared.options.total - len(store.records)
-    if (missing <= 0 or prepared.ended_by_results) and not store.packed:
-        missing = _settle_study(prepared, store, watcher)
+    behind = ""
+    if (missing <= 0 or prepared.ended_by_results) and (prepared.mirror_behind or not store.packed):
+        behind = _settle_study(prepared, store, watcher)
+        missing = prepared.options.total - len(store.records)
     if missing <= 0 or prepared.ended_by_results:
-        return RunOutcome(None, complete=True, reached=prepared.reached, settled=prepared.settled)
-    from ptydask.driver import crew, loop  # Dask comes in with them
+        return RunOutcome(None, True, prepared.reached, prepared.settled, behind)
+    import_dask()
+    from ptydask.driver import crew, loop
 
+    loop.check_mirror(plan, store, watcher.tell_waiting)
     label = f"{plan.name}-{store.id[:8]}"
     with prepared.place.open(replace(prepared.cluster_request, folder=store.folder, label=label)) as cluster:
         pool = crew.WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
-        facts = pool.wait_for_first(missing)
+        facts = pool.wait_for_first(missing, watcher.wait_for_workers)
         if store.previous is not None:
             for notice in provenance.compare_data(store.previous, facts, file=store.path):
                 watcher.notice(notice)
@@ -141,17 +106,18 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     return outcome
 
 
-def _settle_study(prepared: PreparedRun, store: Store, watcher: _Watcher) -> int:
-    """Tell Optuna what a killed run could not tell it any more; the number of trials that are missing after it."""
+def _settle_study(prepared: PreparedRun, store: Store, watcher: _Watcher) -> str:
+    """Tell Optuna what an earlier run could not tell it any more; why an SQLite study is behind all the same."""
+    import_dask()
     from ptydask.driver import loop
 
     try:
-        loop.settle_study(prepared.plan, store, prepared.options.retries)
+        return loop.settle_study(prepared.plan, store, prepared.options.retries, watcher.tell_waiting)
     except Exception as error:  # the results do not depend on it
         if not urls.is_trouble(error):
             raise
         watcher.notice(f"the last trials were not told to the study: {redact(one_line(str(error)))[:300]}")
-    return prepared.options.total - len(store.records)
+    return ""
 
 
 def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, records: Collection[TrialRecord]) -> None:
@@ -164,7 +130,13 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, record
         view.notice(text)
     elif outcome.complete and plan.until_settled and outcome.snapshot is not None:
         view.notice(f"not settled by {counted(len(records), 'trial')}: the optimum by the slopes may still move")
-    if outcome.snapshot is None:
+    if outcome.behind:
+        view.notice(
+            f"{outcome.behind}; the results file has everything, and the same command brings the study up to date"
+        )
+    elif prepared.mirror_behind:
+        view.notice(f"{counted(len(records), 'trial')} in the SQLite study, as in the results file")
+    elif outcome.snapshot is None:
         subject = (
             "what was recorded is"
             if outcome.reached or outcome.settled
@@ -228,6 +200,10 @@ def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
     return text
 
 
+def _reason_of(error: Exception) -> str:
+    return str(error) if isinstance(error, PtydaskError) else describe_error(error)
+
+
 def _write_total(prepared: PreparedRun, store: Store, last: RunSnapshot | None) -> None:
     """Have ``status`` know how many trials were asked for, where the stop came before the driver could say it."""
     if last is None:
@@ -237,16 +213,20 @@ def _write_total(prepared: PreparedRun, store: Store, last: RunSnapshot | None) 
 
 
 class _Watcher:
-    """An Observer: passes everything on and keeps the latest snapshot, for the closing lines of a stopped run."""
+    """A Supervisor: passes everything on and keeps the latest snapshot, for the closing lines of a stopped run."""
 
-    def __init__(self, view: View, sigterm: SigtermFlag) -> None:
-        self._view, self._sigterm = view, sigterm
+    def __init__(self, prepared: PreparedRun, view: View, stop: StopSignals) -> None:
+        self._prepared, self._view, self._stop = prepared, view, stop
         self.snapshot: RunSnapshot | None = None
+        self._waits_for = ""
+        self._stillness = Stillness(None, time.monotonic())
 
     def update(self, snapshot: RunSnapshot) -> None:
         self.snapshot = snapshot
         self._view.update(snapshot)
-        self._sigterm.raise_if_set()
+        self._stillness = self._stillness.then(mark_of(snapshot), time.monotonic())
+        self._tell_if_stuck()
+        self._stop.raise_if_asked()
 
     def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
         self.snapshot = snapshot
@@ -254,3 +234,44 @@ class _Watcher:
 
     def notice(self, text: str) -> None:
         self._view.notice(text)
+
+    def tell_waiting(self, why: str) -> None:
+        """Tell once why an SQLite file is waited for; raises where the run is to stop."""
+        if why != self._waits_for:
+            self._waits_for = why
+            from ptydask.storage import mirror
+
+            self._view.notice(f"the SQLite study: {why}; waiting for it, {mirror.PATIENCE:.0f} s at the most")
+        self._stop.raise_if_asked()
+
+    def wait_for_workers(self) -> None:
+        """Called while there is no worker yet; raises where the run is to stop."""
+        self._tell_if_stuck()
+        self._stop.raise_if_asked()
+
+    def _tell_if_stuck(self) -> None:
+        now = time.monotonic()
+        if self._stillness.is_stuck(now):
+            text = stuck_text(self.snapshot, now - self._stillness.since)
+            self._stillness = self._stillness.after_telling()
+            self._view.notice(text)
+            self.notify("stuck", text)
+
+    def notify(self, event: notification.Event, reason: str = "") -> None:
+        """Run the user's command, where there is one. What goes wrong with it is a notice."""
+        if not self._prepared.notify:
+            return
+        last, plan = self.snapshot, self._prepared.plan
+        facts = notification.RunFacts(
+            event,
+            plan.name,
+            plan.results.absolute(),
+            recorded=last.recorded if last else self._prepared.recorded,
+            total=self._prepared.options.total,
+            failed=last.counts.get("failed", 0) if last else 0,
+            metric=plan.metric,
+            best=last.best if last else None,
+            reason=reason,
+        )
+        if trouble := notification.notify(self._prepared.notify, facts):
+            self._view.notice(trouble)

@@ -6,16 +6,16 @@ import queue
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from distributed import Future, KilledWorker
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 
 from ptydask import worker
-from ptydask.driver.contract import GOES_ON, Observer, RunOptions, RunOutcome, hopeless_error
+from ptydask.driver.contract import GOES_ON, RunOptions, RunOutcome, Supervisor, hopeless_error
 from ptydask.driver.crew import TICK, WorkerPool
 from ptydask.driver.optuna_study import OptunaStudy, open_study
 from ptydask.driver.reconciler import Reconciler
@@ -204,7 +204,8 @@ class _StudyRun:
         self.reconciler.reconcile_trials(Reason.LOST)
         self.progress.tell(0)
         progress = self.progress
-        return RunOutcome(progress.snapshot(), progress.complete(), progress.reached(), progress.settled())
+        behind = progress.complete_mirror()
+        return RunOutcome(progress.snapshot(), progress.complete(), progress.reached(), progress.settled(), behind)
 
     def close_interrupted(self) -> None:
         """Close what was under way as interrupted. The workers must be gone."""
@@ -226,16 +227,31 @@ class _QuietListener:
         pass
 
 
-def settle_study(plan: StudyPlan, store: Store, retries: int) -> None:
-    """Bring Optuna and the store into agreement where no trial is missing and the last run was killed at its end.
+def check_mirror(plan: StudyPlan, store: Store, waiting: Callable[[str], None]) -> None:
+    """Whether the SQLite study that the plan names can be used; it is made where there is none.
 
-    Raises StorageError where the storage cannot be reached.
+    Waits for others who hold its file, and tells ``waiting`` why, once a second. Raises StorageError.
     """
     spec = urls.parse(plan.storage, store.path)
-    if spec.journal is not None and not spec.journal.exists():
-        return  # it was moved away, and nothing is to be run
+    if spec.mirror:
+        SqliteMirror(spec.mirror, plan.name, plan.direction, store.id, waiting).close()
+
+
+def settle_study(plan: StudyPlan, store: Store, retries: int, waiting: Callable[[str], None]) -> str:
+    """Bring Optuna and the store into agreement where no trial is missing and the last run was killed at its end.
+
+    An SQLite study that was locked then is completed; ``waiting`` is told why, once a second, while it still is.
+    Returns why it is behind, where it is nevertheless. Raises StorageError where the storage cannot be reached.
+    """
+    spec = urls.parse(plan.storage, store.path)
+    moved = spec.journal is not None and not spec.journal.exists()
+    if moved and not spec.mirror:
+        return ""  # nothing is to be run
     with ExitStack() as stack:
-        if spec.journal is None:
+        storage: BaseStorage
+        if moved:
+            storage = InMemoryStorage()
+        elif spec.journal is None:
             storage = urls.connect(spec)
         else:
             file = JournalFile(spec.journal)
@@ -246,6 +262,14 @@ def settle_study(plan: StudyPlan, store: Store, retries: int) -> None:
         optuna_study.restore(store.records.values())
         exclusive = spec.kind == "journal"
         Reconciler(optuna_study, store, _QuietListener(), retries, exclusive).reconcile_trials(Reason.LOST)
+        if spec.mirror:
+            try:
+                mirror = SqliteMirror(spec.mirror, plan.name, plan.direction, store.id, waiting)
+                stack.callback(mirror.close)
+                mirror.complete(optuna_study.trials(), waiting)
+            except StorageError as error:
+                return str(error)
+    return ""
 
 
 def setup_of(plan: StudyPlan, options: RunOptions, store: Store) -> worker.RunSetup:
@@ -258,7 +282,7 @@ def setup_of(plan: StudyPlan, options: RunOptions, store: Store) -> worker.RunSe
     return worker.RunSetup(bare, spec, store.id, folder, run_id, options.checkpoint_every, options.total)
 
 
-def run(options: RunOptions, crew: WorkerPool, store: Store, observer: Observer) -> RunOutcome:
+def run(options: RunOptions, crew: WorkerPool, store: Store, observer: Supervisor) -> RunOutcome:
     """Run what is missing of the crew's study until every trial is recorded or its time is over.
 
     Raises KeyboardInterrupt or whatever else ended it early, after everything that was under way has been closed as
@@ -293,7 +317,7 @@ def _storage_or_stop(spec: urls.StorageSpec) -> Iterator[None]:
 
 
 @contextmanager
-def _open_run(options: RunOptions, crew: WorkerPool, store: Store, observer: Observer) -> Iterator[_StudyRun]:
+def _open_run(options: RunOptions, crew: WorkerPool, store: Store, observer: Supervisor) -> Iterator[_StudyRun]:
     """A run with its connections; each is given back, also where the next one cannot be had."""
     setup, plan, spec = crew.setup, crew.setup.plan, crew.setup.storage
     with ExitStack() as stack:

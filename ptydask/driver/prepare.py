@@ -15,6 +15,7 @@ from ptydask.driver.settlement import settled_optimum
 from ptydask.errors import ConfigError, StoreError, UnusableResults
 from ptydask.model import Optimum, StudyMeta, StudyPlan, TrialRecord, path_beside
 from ptydask.ranking import target_met
+from ptydask.storage import urls
 from ptydask.store import reader
 from ptydask.trial.search_choice import parameters_with_slopes
 
@@ -35,6 +36,8 @@ class RunRequest:
     retries: int = 3
     checkpoint_every: float = 120.0
     """Seconds."""
+    notify: str | None = None
+    """A shell command that is told when the run ends or is stuck; None for what the profile says, empty for none."""
     command: str = ""
     """How the run was asked for, in words, for the results file; empty for this process's command line."""
 
@@ -63,6 +66,10 @@ class PreparedRun:
     """The best recorded trial, where it is as good as the plan's target."""
     settled: Optimum | None
     """The optimum, where it is settled by what is recorded and the plan is to end then."""
+    mirror_behind: bool
+    """Whether an SQLite study that the plan names has not all of the recorded trials."""
+    notify: str
+    """A shell command that is told when the run ends or is stuck; empty for none."""
     notices: tuple[str, ...]
 
     @property
@@ -77,13 +84,24 @@ class PreparedRun:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do: neither a trial nor packing."""
-        return self.packed and not self.trials_left
+        """Whether nothing is left to do: neither a trial, nor packing, nor an SQLite study to be completed."""
+        return self.packed and not self.trials_left and not self.mirror_behind
 
     def job_script(self) -> str:
         """The job script as it would be submitted; empty where there are no jobs."""
+        return self.place.script(self._job_request)
+
+    def try_job(self) -> str:
+        """What the batch system says of such a job, in one line; empty where there is none to be asked.
+
+        Raises ClusterError where it would refuse the job.
+        """
+        return self.place.try_job(self._job_request)
+
+    @property
+    def _job_request(self) -> ClusterRequest:
         folder = path_beside(self.plan.results.absolute(), ".trials")
-        return self.place.script(replace(self.cluster_request, folder=folder, label=self.plan.name))
+        return replace(self.cluster_request, folder=folder, label=self.plan.name)
 
 
 def complete_plan(path: Path, overrides: Overrides) -> StudyPlan:
@@ -117,12 +135,13 @@ def prepare_run(request: RunRequest) -> PreparedRun:
     cluster_request = _cluster_request(request, chosen.place)
     meta = provenance.study_meta(plan, command=request.command)
     records: Sequence[TrialRecord] = ()
-    packed, notices = False, list(plan.notices)
+    packed, behind, notices = False, False, list(plan.notices)
     if plan.results.exists():
         try:
             with reader.open(plan.results) as results:
                 records, earlier = results.records(), results.meta
                 packed = results.packed and not path_beside(plan.results, ".trials").exists()
+                behind = _mirror_behind(plan, results.id, records)
         except StoreError as error:
             raise UnusableResults(str(error)) from None
         notices += provenance.compare(earlier, meta, file=plan.results)
@@ -140,8 +159,20 @@ def prepare_run(request: RunRequest) -> PreparedRun:
         packed=packed,
         reached=target_met(records, plan.target, plan.direction),
         settled=settled_optimum(records, plan),
+        mirror_behind=behind,
+        notify=chosen.place.notify if request.notify is None else request.notify,
         notices=tuple(notices),
     )
+
+
+def _mirror_behind(plan: StudyPlan, store: str, records: Sequence[TrialRecord]) -> bool:
+    mirror = urls.parse(plan.storage, plan.results).mirror
+    if mirror is None:
+        return False
+    from ptydask.storage.mirror import mirrored_trials
+
+    mirrored = mirrored_trials(mirror, store)
+    return mirrored is not None and not {record.number for record in records} <= mirrored
 
 
 def _cluster_request(request: RunRequest, place: Place) -> ClusterRequest:

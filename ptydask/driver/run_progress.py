@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ptydask.driver.contract import Observer
+from ptydask.driver.contract import Supervisor
 from ptydask.driver.crew import WorkerPool
 from ptydask.driver.optuna_study import OptunaStudy
 from ptydask.driver.settlement import falling_back_text, settled_optimum
@@ -19,6 +19,9 @@ from ptydask.store import Store
 from ptydask.trial import reconcile
 from ptydask.trial.reconcile import Failures, Prospect
 
+MIRROR_AGAIN = 10.0
+"""Seconds until an SQLite study is tried again that was locked: every attempt holds up the driver for one."""
+
 
 @dataclass(slots=True)
 class RunProgress:
@@ -29,7 +32,7 @@ class RunProgress:
     crew: WorkerPool
     store: Store
     optuna_study: OptunaStudy
-    observer: Observer
+    observer: Supervisor
     mirror: SqliteMirror | None
     best: TrialRecord | None = None
     longest: float = 0.0
@@ -48,6 +51,8 @@ class RunProgress:
     """What a person is told once."""
     _trouble: str = ""
     _mirror_behind: bool = False
+    _mirror_due: float = 0.0
+    """When the SQLite study is tried again, after it was locked."""
     _optimum: Optimum | None = None
     _optimum_of: int = -1
     """The number of recorded trials that the optimum was located by."""
@@ -171,7 +176,7 @@ class RunProgress:
         self._trouble = self.store.trouble
 
     def _update_mirror(self) -> None:
-        if self.mirror is None:
+        if self.mirror is None or time.monotonic() < self._mirror_due:
             return
         try:
             self.mirror.update(self.optuna_study.trials())
@@ -180,3 +185,14 @@ class RunProgress:
             if not self._mirror_behind:
                 self.observer.notice(f"{error}; it is tried again")
             self._mirror_behind = True
+            self._mirror_due = time.monotonic() + MIRROR_AGAIN
+
+    def complete_mirror(self) -> str:
+        """Wait until the SQLite study has everything; why it has not, where that cannot be."""
+        if self.mirror is None:
+            return ""
+        try:
+            self.mirror.complete(self.optuna_study.trials(), self.observer.tell_waiting)
+        except StorageError as error:
+            return str(error)
+        return ""

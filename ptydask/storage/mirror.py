@@ -1,21 +1,45 @@
 """The driver's copy of a study in SQLite, so that PtyRAD's own study goes on and Optuna Dashboard shows the run live.
 
 Workers never touch the file: SQLite locks on network disks, and hands one waiting trial to two workers.
+
+Others may hold it: a dashboard, a database browser with a transaction open, a second run. At the beginning and at the
+end of a run it is waited for; in between it falls behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from ptydask.errors import StorageError, one_line
+from ptydask.errors import StorageError, one_line, redact
 from ptydask.model import Direction
 
+T = TypeVar("T")
 _MARK = "ptydask"
 """The attribute of a mirrored trial: the store's id and the trial's number in it."""
+PATIENCE = 60.0
+"""Seconds that a file is waited for that others hold, where there is nothing else to do."""
+_BUSY = 1.0
+"""Seconds that one attempt waits."""
+_TROUBLE = (
+    ("locked", "it is locked by another program: a dashboard, a database browser or another run"),
+    ("readonly", "it is read-only"),
+    ("full", "its disk is full"),
+    ("disk i/o error", "its disk does not take it"),
+    ("unable to open", "it cannot be opened: are there its folder, and the right to write into it?"),
+    ("not a database", "it is no SQLite database"),
+    ("malformed", "it is damaged"),
+)
 
 
 class SqliteMirror:
@@ -24,19 +48,24 @@ class SqliteMirror:
     PtyRAD minimises the negated contrast; where its study exists already, values change sign on the way in and out.
     """
 
-    def __init__(self, url: str, name: str, direction: Direction, store: str) -> None:
-        """Open or create the study. Raises StorageError where the file cannot be used."""
+    def __init__(
+        self, url: str, name: str, direction: Direction, store: str, waiting: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Open or create the study; wait for others who hold the file, and tell ``waiting`` why, once a second.
+
+        Raises StorageError where the file cannot be used: read, and written.
+        """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.url, self._store = redact(url), store
         try:
-            self._storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 5}})
+            self._storage = _patiently(lambda: _open_storage(url), waiting)
             self._study = optuna.create_study(
                 study_name=name, storage=self._storage, direction=direction, load_if_exists=True
             )
             self._sign = 1 if self._study.direction.name.lower() == direction else -1
             trials = self._study.get_trials(deepcopy=False)
         except Exception as error:  # sqlite3, SQLAlchemy and Optuna each raise their own
-            raise StorageError(f"{url}: the SQLite study cannot be opened: {one_line(str(error))[:200]}") from error
-        self._store = store
+            raise StorageError(f"{self.url}: the SQLite study cannot be used: {_trouble_of(error)}") from error
         ours = {t.user_attrs[_MARK][1]: t for t in trials if t.user_attrs.get(_MARK, ("",))[0] == store}
         self._ids = {number: t._trial_id for number, t in ours.items()}
         self._ended = {number for number, t in ours.items() if t.state.is_finished()}
@@ -54,11 +83,26 @@ class SqliteMirror:
         Raises StorageError where SQLite refuses; the next call does what was missed.
         """
         try:
-            for trial in trials:
-                if "imported" not in trial.user_attrs and trial.number not in self._ended:
-                    self._copy_trial(trial)
+            self._copy_trials(trials)
         except Exception as error:
-            raise StorageError(f"the SQLite study is behind: {one_line(str(error))[:200]}") from error
+            raise self._error_of(error) from error
+
+    def complete(self, trials: Sequence[FrozenTrial], waiting: Callable[[str], None] = lambda _: None) -> None:
+        """As :meth:`update`, and wait for others who hold the file; ``waiting`` is told why, once a second."""
+        try:
+            _patiently(lambda: self._copy_trials(trials), waiting)
+        except Exception as error:
+            raise self._error_of(error) from error
+
+    def _error_of(self, error: Exception) -> StorageError:
+        return StorageError(f"{self.url}: the SQLite study is behind: {_trouble_of(error)}")
+
+    def _copy_trials(self, trials: Sequence[FrozenTrial]) -> None:
+        new = [trial for trial in trials if "imported" not in trial.user_attrs and trial.number not in self._ended]
+        if new:
+            _check_writable(self._storage)
+        for trial in new:
+            self._copy_trial(trial)
 
     def _copy_trial(self, trial: FrozenTrial) -> None:
         number, state = trial.number, trial.state
@@ -87,6 +131,71 @@ class SqliteMirror:
         """Let go of the file."""
         self._storage.remove_session()
         self._storage.engine.dispose()
+
+
+def mirrored_trials(url: str, store: str) -> set[int] | None:
+    """The numbers of the store's trials that have ended in the SQLite file, as far as it can be read now.
+
+    None where the URL names no file, or one that is no database. Writes nothing.
+    """
+    from sqlalchemy.engine import make_url
+
+    path = make_url(url).database
+    if path is None or path == ":memory:" or path.startswith("file:"):
+        return None
+    if not Path(path).exists():
+        return set()
+    asked = (
+        "SELECT value_json FROM trial_user_attributes JOIN trials USING (trial_id) "
+        "WHERE key = ? AND state NOT IN ('RUNNING', 'WAITING')"
+    )
+    uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY)) as connection:
+            marks = [json.loads(value) for (value,) in connection.execute(asked, (_MARK,))]
+    except (sqlite3.Error, ValueError) as error:
+        return set() if re.search("locked|no such table", str(error)) else None
+    return {mark[1] for mark in marks if mark[0] == store}
+
+
+def _open_storage(url: str) -> RDBStorage:
+    """Optuna's storage of a file that can be written. Raises what SQLite, SQLAlchemy or Optuna raise."""
+    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _BUSY}})
+    try:
+        _check_writable(storage)
+    except Exception:
+        storage.engine.dispose()
+        raise
+    return storage
+
+
+def _check_writable(storage: RDBStorage) -> None:
+    """Raises where SQLite would not take a change now. Optuna itself tries five times, for up to half a minute."""
+    with storage.engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.rollback()
+
+
+def _patiently(action: Callable[[], T], waiting: Callable[[str], None]) -> T:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return action()
+        except Exception as error:
+            trouble = _trouble_of(error)
+            if "locked" not in trouble or time.monotonic() > deadline:
+                raise
+            waiting(trouble)
+
+
+def _trouble_of(error: BaseException | None) -> str:
+    """What SQLite said, in plain words; Optuna puts words of its own over it."""
+    own = str(error)
+    while error is not None and not isinstance(error, sqlite3.Error):
+        error = error.__cause__ or error.__context__
+    said = str(error or own)
+    plain = next((words for phrase, words in _TROUBLE if phrase in said.lower()), "")
+    return plain or redact(one_line(said))[:200]
 
 
 def create_copy(trial: FrozenTrial, sign: int) -> FrozenTrial:

@@ -39,7 +39,6 @@ from ptydask.model import (
     TrialOutput,
 )
 from ptydask.trial import eviction
-from ptydask.worker import transfer
 
 
 class ToyEngine:
@@ -94,6 +93,8 @@ class ToySession:
     def __init__(self, toy: dict[str, Any], plan: StudyPlan, slot: Slot) -> None:
         self.toy, self.plan, self.slot = toy, plan, slot
         if toy.get("blind"):
+            from ptydask.worker import transfer  # Dask comes in with it
+
             transfer.folder_visible = lambda *_: False  # in this worker's process; the driver's sees it
 
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:

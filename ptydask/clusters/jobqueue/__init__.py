@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptydask.clusters import ClusterRequest
+from ptydask.clusters.jobqueue import advice, profile_file, slurm, systems
 from ptydask.clusters.jobqueue import profile as profiles
-from ptydask.clusters.jobqueue import profile_file
 from ptydask.clusters.jobqueue.profile import Profile
-from ptydask.errors import UsageError
+from ptydask.clusters.settings import import_dask
+from ptydask.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
     from ptydask.clusters.jobqueue.fleet import Fleet
@@ -22,7 +25,7 @@ class JobQueue:
     """See :class:`ptydask.clusters.Place`."""
 
     def __init__(self, profile: Profile) -> None:
-        self.profile = profile
+        self.profile, self.notify = profile, profile.notify or ""
 
     def default_workers(self) -> int:
         """As many as the profile's ``max_jobs`` have, else those of one job."""
@@ -35,10 +38,27 @@ class JobQueue:
 
     def script(self, request: ClusterRequest) -> str:
         """The first job's script. Raises ClusterError where dask-jobqueue refuses the job."""
+        import_dask()
         from ptydask.clusters.jobqueue import launch
 
         self._check_cores(request)
         return launch.job_script(self.profile, request)
+
+    def try_job(self, request: ClusterRequest) -> str:
+        """What SLURM says of a job; see :meth:`ptydask.clusters.Place.try_job`. No other system is asked."""
+        if self.profile.system != "slurm" or shutil.which("sbatch") is None:
+            return ""
+        script, environ = self.script(request), systems.submit_environment(self.profile, os.environ)
+        try:
+            taken, words = slurm.try_job(script, environ)
+        except slurm.BatchSystemUnavailable as error:
+            return f"SLURM could not be asked whether it takes this job: {error}"
+        if not taken:
+            what_to_do = advice.advice_for(words)
+            raise ClusterError("; ".join(filter(None, [f"SLURM would not take this job: {words}", what_to_do])))
+        if trouble := slurm.partition_notes(self.profile.queue, self.profile.walltime):
+            return f"SLURM would take this job and not start it: {trouble}"
+        return f"SLURM would take this job: {words}"
 
     @contextmanager
     def open(self, request: ClusterRequest) -> Iterator[Fleet]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ptydask.clusters.jobqueue import profile_keys
+from ptydask.clusters.settings import import_dask
+from ptydask.errors import ConfigError
 
 _DASK = {
     "queue": ("queue",),
@@ -30,10 +33,11 @@ def read_job_settings(system: str) -> dict[str, Any]:
 
     The files and the environment themselves are read: ``dask.config.get`` also has dask-jobqueue's own defaults.
     """
+    import_dask("dask")
     import dask
 
-    section = (dask.config.collect().get("jobqueue") or {}).get(system) or {}
-    section = {key.replace("_", "-"): value for key, value in section.items()}
+    section = _mapping(_mapping(dask.config.collect(), "jobqueue"), system)
+    section = {str(key).replace("_", "-"): value for key, value in section.items()}
     settings = {}
     for key, names in _DASK.items():
         value = next((section[name] for name in names if section.get(name)), None)
@@ -47,6 +51,13 @@ def read_job_settings(system: str) -> dict[str, Any]:
     if system == "slurm" and "directives" in values:
         values |= _gpus_asked(values["directives"])
     return values
+
+
+def _mapping(settings: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = settings.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise ConfigError("must be a mapping", key=key, value=value)
+    return value
 
 
 _GPUS = re.compile(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from distributed import Client
 
 from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, scaling
-from ptydask.clusters.interrupts import held_back
 from ptydask.clusters.jobqueue import advice, diagnosis, launch, slurm, systems
 from ptydask.clusters.jobqueue.gateway import BatchGateway, SlurmQuery, SlurmReply
 from ptydask.clusters.jobqueue.jobs import Job, find_log
@@ -21,6 +20,7 @@ from ptydask.clusters.jobqueue.profile import Profile, worker_limits
 from ptydask.clusters.jobqueue.slurm import BatchSystemUnavailable
 from ptydask.clusters.settings import silence_dask
 from ptydask.errors import ClusterError, one_line
+from ptydask.stop_signals import held_back
 
 if TYPE_CHECKING:
     from dask_jobqueue.core import JobQueueCluster

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.interrupts import close_undisturbed, for_this_process_only, held_back
 from ptydask.clusters.jobqueue import systems
 from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, worker_limits, worker_threads
 from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, dask_variable
 from ptydask.errors import ClusterError, one_line
+from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
 if TYPE_CHECKING:
     from dask_jobqueue.core import Job, JobQueueCluster
@@ -78,7 +78,8 @@ def job_options(profile: Profile, request: ClusterRequest) -> dict[str, Any]:
         "cores": processes,
         "processes": processes,
         "memory": f"{profile.memory or 2**40}B",
-        "python": f"exec {_shell_word(profile.python)}",  # SIGTERM then reaches the nanny, and not a shell around it
+        # SIGTERM then reaches the nanny, and not a shell around it.
+        "python": " ".join(["exec", *map(_shell_word, shlex.split(profile.python))]),
         "nanny": True,
         "interface": profile.interface,
         "local_directory": profile.local_directory and _shell_word(profile.local_directory),
@@ -96,18 +97,19 @@ def job_options(profile: Profile, request: ClusterRequest) -> dict[str, Any]:
 
 
 def _prologue(profile: Profile, request: ClusterRequest) -> list[str]:
-    python = _shell_word(profile.python)
-
     def or_give_up(command: str, message: str) -> str:
         return f'{command} || {{ echo "ptydask: {message} on ${{HOSTNAME:-this node}}" >&2; exit 127; }}'
 
-    plain_python = re.sub(r'["`\\$]', "", profile.python)  # within the quotes of echo
+    program = shlex.split(profile.python)[0]
+    plain_program = re.sub(r'["`\\$]', "", program)  # within the quotes of echo
     return [
         *(or_give_up(f"module load {name}", f"module load {name} failed") for name in profile.modules),
         *(f"export {name}={shlex.quote(value)}" for name, value in _worker_environment(profile, request).items()),
         *(f"export {name}=${{{name}:-{value}}}" for name, value in ALLOCATOR.items()),
         *profile.environment,
-        or_give_up(f"command -v {python} >/dev/null", f"the python of the profile, {plain_python}, is not there"),
+        or_give_up(
+            f"command -v {_shell_word(program)} >/dev/null", f"the python of the profile, {plain_program}, is not there"
+        ),
     ]
 
 

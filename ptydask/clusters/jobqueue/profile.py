@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ SYSTEMS: Mapping[str, str] = {
     "htcondor": "HTCondor",
 }
 """The batch systems that dask-jobqueue knows, and how they write themselves."""
+MEMORY_PER = re.compile(r"--mem-per-[cg]pu\b")
+"""SLURM's other ways to ask for memory, which do not go with ``--mem``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Profile:
     cpus: int = 4
     """Cores of a job."""
     memory: int | None = 16 * 2**30
-    """Bytes of a job; None is the site's default."""
+    """Bytes of a job; 0 is all of its node's, None the site's default or what ``directives`` ask for."""
     walltime: int | None = 4 * 3600
     """Seconds; None is the limit of the queue."""
     qos: str | None = None
@@ -53,7 +56,8 @@ class Profile:
     modules: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     """Shell lines before the worker starts."""
-    python: str = sys.executable
+    python: str = shlex.quote(sys.executable)
+    """The Python of the workers: a program, or a command of several words, as a shell takes them apart."""
     interface: str | None = None
     """The network interface that scheduler and workers talk on."""
     local_directory: str | None = None
@@ -66,6 +70,8 @@ class Profile:
     """Seconds before the walltime's end at which the batch system sends SIGTERM; 0 leaves it to the site."""
     poll: float = 30.0
     """Seconds between questions to the batch system."""
+    notify: str | None = None
+    """A shell command that is told when a run ends, stops or gets stuck."""
     from_dask: tuple[str, ...] = field(default=(), compare=False)
     """The fields whose values come from Dask's own jobqueue.yaml."""
 
@@ -103,7 +109,7 @@ def describe(profile: Profile, request: ClusterRequest) -> str:
         f"account {profile.account}" if profile.account else "",
         _gpus_text(profile),
         f"{profile.cpus} core{'s' * (profile.cpus != 1)}",
-        memory_text(profile.memory) if profile.memory else "",
+        _memory_asked(profile),
         clock_text(profile.walltime) if profile.walltime else "",
     ]
     line = ", ".join(filter(None, parts)) + " each"
@@ -118,6 +124,12 @@ def _rounding_note(limits: WorkerLimits, profile: Profile, request: ClusterReque
     size = f" of {limits.per_job} workers" if limits.per_job > 1 else ""
     surplus = limits.most - request.workers
     return f"{size} ({surplus} more than asked for: jobs are whole)" if surplus else size
+
+
+def _memory_asked(profile: Profile) -> str:
+    if profile.memory is None:
+        return next((line.removeprefix("--") for line in profile.directives if MEMORY_PER.match(line)), "")
+    return memory_text(profile.memory) if profile.memory else "the node's whole memory"
 
 
 def _gpus_text(profile: Profile) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ptydask.clusters.jobqueue import dask_config, profile_keys
-from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, clock_text
+from ptydask.clusters.jobqueue.profile import MEMORY_PER, SYSTEMS, Profile, clock_text
 from ptydask.clusters.jobqueue.systems import CANNOT, OWN, UNASKED
 from ptydask.config import reading
 from ptydask.errors import ConfigError
@@ -59,6 +59,10 @@ def complete_profile(settings: Mapping[str, Any]) -> Profile:
     except ConfigError as error:
         raise error.in_file(f"Dask's configuration, jobqueue.{system}") from None
     values = {**_defaults(system), **of_dask, **settings, "from_dask": tuple(sorted(of_dask))}
+    if system == "slurm":
+        values |= _memory_of_directives(values["directives"], settings.get("memory"))
+    elif values["memory"] == 0:
+        raise ConfigError("only SLURM is asked for a node's whole memory by 0", key="memory", value=0)
     if "gpus" not in settings and "resource_spec" in of_dask | dict(settings):
         gpus = re.search(r"gpus?=(\d+)", values["resource_spec"] or "")
         values["gpus"] = int(gpus[1]) if gpus else 0
@@ -67,6 +71,23 @@ def complete_profile(settings: Mapping[str, Any]) -> Profile:
     if system == "oar" and values["walltime"] is None:  # its class writes walltime and cores in one
         raise ConfigError("an OAR job has a walltime", key="walltime", value=None)
     return Profile(**_fit_grace(values, settings))
+
+
+def _memory_of_directives(directives: tuple[str, ...], memory: int | None) -> dict[str, Any]:
+    """What directives ask of memory, for the keys; SLURM wants one line of it. ``memory`` is that of the profile."""
+    lines = [line for line in directives if re.match(r"--mem(?![\w-])", line) or MEMORY_PER.match(line)]
+    if not lines:
+        return {}
+    if memory is not None or len(lines) > 1:
+        rule = "SLURM takes one line on memory" + ("" if memory is None else ", and the key memory is another")
+        raise ConfigError(rule, key="directives", value=lines[-1], hint="leave all but one out")
+    [line] = lines
+    if MEMORY_PER.match(line):
+        return {"memory": None}
+    amount = re.sub(r"--mem[=\s]*", "", line)
+    size = f"{amount}M" if amount.isdecimal() else amount  # as sbatch reads it
+    asked = profile_keys.parse_values({"memory": size}, {})
+    return {**asked, "directives": tuple(other for other in directives if other != line)}
 
 
 def _defaults(system: str) -> dict[str, Any]:

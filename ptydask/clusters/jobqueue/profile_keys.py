@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,29 @@ def _parse_path(value: object) -> str:
         raise ConfigError("nobody here has this home folder") from None
 
 
+def _parse_command(value: object) -> str:
+    """A program, also one with blanks in its path, or a command of several words, as a shell takes them apart."""
+    text = _parse_line(value)
+    path = os.path.expanduser(text)  # noqa: PTH111 - as it is written
+    if Path(path).is_file():
+        return shlex.quote(path)
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        raise ConfigError("its quotes do not match") from None
+    if operator := next((word for word in words if re.search(r"[;&|<>()]", word)), ""):
+        rule, hint = f"{operator!r} is more than a command and its words", "put other lines into environment"
+        raise ConfigError(rule, hint=hint)
+    return shlex.join(_expand_home(word) for word in words)
+
+
+def _expand_home(word: str) -> str:
+    expanded = os.path.expanduser(word)  # noqa: PTH111 - docker://IMAGE is to keep its slashes
+    if word.startswith("~") and expanded == word:
+        raise ConfigError("nobody here has this home folder")
+    return expanded
+
+
 def _count_parser(least: int) -> Callable[[object], int]:
     return lambda value: study.check_whole(value, "", least)
 
@@ -70,6 +95,13 @@ def _parse_poll(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not (1 <= value < math.inf):
         raise ConfigError("must be a number of seconds, 1 or more")
     return float(value)
+
+
+def _parse_memory(value: object) -> int:
+    whole_node = value == 0 and not isinstance(value, bool)
+    if whole_node or (isinstance(value, str) and re.fullmatch(r"0+\s*([KMGT](i?B)?)?", value.strip(), re.IGNORECASE)):
+        return 0
+    return _parse_size(value)
 
 
 def _parse_size(value: object) -> int:
@@ -103,16 +135,17 @@ _PARSERS: Mapping[str, Callable[[object], Any]] = {
     "system": _parse_system,
     "gpus": _count_parser(0),
     "cpus": _count_parser(1),
-    "memory": _optional(_parse_size),
+    "memory": _optional(_parse_memory),
     "disk": _optional(_parse_size),
     "walltime": _TIME,
     "resource_spec": _optional(_parse_line),
     "directives": _parse_lines,
     "modules": _parse_modules,
     "environment": _parse_lines,
-    "python": _parse_path,
+    "python": _parse_command,
     "local_directory": _optional(_parse_path),
     "shared_directory": _optional(_parse_path),
+    "notify": _optional(_parse_line),
     "max_jobs": _optional(_count_parser(1)),
     "grace": _count_parser(0),
     "poll": _parse_poll,

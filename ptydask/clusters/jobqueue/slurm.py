@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from ptydask.clusters.jobqueue.profile import clock_text, parse_time
 from ptydask.errors import one_line
 
 ANSWER = 20.0
@@ -50,6 +51,7 @@ _SOFT = (
 )
 _NEVER = (
     "invalid partition",
+    "invalid node name",
     "invalid account",
     "invalid qos",
     "invalid generic resource",
@@ -191,6 +193,60 @@ def jobs_by_name(job_name: str) -> dict[str, JobStatus]:
     return {job_id: status for job_id, status in states.items() if not status.over}
 
 
+def try_job(script: str, environ: Mapping[str, str]) -> tuple[bool, str]:
+    """Whether SLURM would take the job of a script, submitted in ``environ``, and what it says; nothing is submitted.
+
+    Raises BatchSystemUnavailable where nobody knows.
+    """
+    try:
+        done = subprocess.run(
+            ["sbatch", "--test-only"],
+            input=script,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=ANSWER,
+            env={**environ, "LC_ALL": "C"},
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BatchSystemUnavailable(f"sbatch did not answer within {ANSWER:.0f} s") from error
+    except OSError as error:
+        raise BatchSystemUnavailable(f"sbatch: {error}") from error
+    words = refusal_text(done.stderr)
+    if done.returncode and not is_final(words):
+        raise BatchSystemUnavailable(words or f"sbatch ended with exit code {done.returncode}")
+    return done.returncode == 0, words
+
+
+def partition_notes(queue: str | None, walltime: int | None) -> str:
+    """Why a job of ``walltime`` seconds would wait for ever in its partition; empty where it would not, or who knows.
+
+    ``sbatch --test-only`` does not look at either. Where several partitions are named, one that is right is enough.
+    """
+    of_queue = ["-p", queue] if queue else []
+    try:
+        lines = _run_command(["sinfo", "-h", *of_queue, "-o", "%P|%a|%l"]).splitlines()
+    except BatchSystemUnavailable:
+        return ""
+    return partition_trouble(lines if queue else [line for line in lines if "*|" in line], walltime)
+
+
+def partition_trouble(lines: Collection[str], walltime: int | None) -> str:
+    """The words of :func:`partition_notes` from lines of ``sinfo``: ``gpu*|up|1-00:00:00``."""
+    troubles = []
+    for line in lines:
+        name, state, limit = line.split("|")
+        seconds = parse_time(limit)  # None for "infinite"
+        if state != "up":
+            troubles.append(f"the partition {name.rstrip('*')} is {state}")
+        elif walltime is not None and seconds is not None and walltime > seconds:
+            troubles.append(f"the partition {name.rstrip('*')} ends jobs after {clock_text(seconds)}: see `walltime`")
+        else:
+            return ""
+    return ", and ".join(troubles)
+
+
 def cancel(ids: Collection[str], *, kill: bool = False) -> None:
     """End jobs; ``kill`` gives them no time. Those that are over are no error. Raises BatchSystemUnavailable."""
     if not ids:
@@ -265,7 +321,7 @@ def refusal_text(error: str) -> str:
     lines = []
     for line in (stderr if mark else error).splitlines():
         message = re.sub(r"^(sbatch|qsub|bsub|oarsub|msub|condor_submit): (error: )?", "", line.strip())
-        message = message.removeprefix("Batch job submission failed: ")
+        message = re.sub(r"^(Batch job submission failed|allocation failure): ", "", message)
         if message and message not in lines and not message.startswith("Try "):
             lines.append(message)
     return one_line("; ".join(lines))[:300] or one_line(error)[:300]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ptydask.clusters.jobqueue.profile import Profile, clock_text, hours_text
+from ptydask.clusters.jobqueue.profile import MEMORY_PER, Profile, clock_text, hours_text
 
 _DIRECTIVE = "write it into directives, in the words of this batch system"
 _NOT_SLURM = dict.fromkeys(("qos", "constraint", "nodelist", "exclude"), _DIRECTIVE)
@@ -57,7 +57,6 @@ OWN: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("-J", "--job-name", "-o", "--output", "-e", "--error"), _ITSELF),
         **dict.fromkeys(("-N", "--nodes", "-n", "--ntasks", "-a", "--array"), _ITSELF),
         **dict.fromkeys(("--requeue", "--no-requeue"), _REQUEUE),
-        "--mem": "memory",
         "--tmp": "disk",
         "--signal": "grace",
     },
@@ -82,6 +81,8 @@ def submit_environment(profile: Profile, environ: Mapping[str, str]) -> dict[str
     A variable beats a line of the script: a job's name or log would be another, and SBATCH_WAIT waits for its end.
     """
     kept = {*_KEPT, *(name for name, key in _UNLESS_SAID.items() if getattr(profile, key) is None)}
+    if any(MEMORY_PER.match(line) for line in profile.directives):
+        kept.discard("SBATCH_MEM_PER_NODE")
     return {name: value for name, value in environ.items() if not name.startswith("SBATCH_") or name in kept}
 
 
@@ -110,7 +111,7 @@ def _slurm(profile: Profile, logs: Path) -> dict[str, Any]:
         "account": profile.account,
         "walltime": profile.walltime and clock_text(profile.walltime),
         "job_cpu": profile.cpus,
-        "job_mem": profile.memory and _slurm_memory(profile.memory),
+        "job_mem": None if profile.memory is None else _slurm_memory(profile.memory),
         "job_extra_directives": directives,
         "job_directives_skip": _skipped_directives(profile, "#SBATCH -t ", "#SBATCH --mem="),
     }
@@ -125,6 +126,8 @@ def _gres_directive(profile: Profile) -> list[str]:
 
 
 def _slurm_memory(number: int) -> str:
+    if number == 0:
+        return "0"
     return f"{number >> 30}G" if number % 2**30 == 0 else f"{_mebibytes(number)}M"
 
 
@@ -228,7 +231,7 @@ _OPTIONS: Mapping[str, Callable[[Profile, Path], dict[str, Any]]] = {
 
 def _skipped_directives(profile: Profile, walltime: str, memory: str = "") -> list[str]:
     """Header lines that the class would write with a value of its own where the site's is to hold."""
-    return [*([] if profile.walltime else [walltime]), *([memory] if memory and not profile.memory else [])]
+    return [*([] if profile.walltime else [walltime]), *([memory] if memory and profile.memory is None else [])]
 
 
 def _mebibytes(number: int) -> int:
