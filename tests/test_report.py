@@ -24,6 +24,7 @@ from store_cases import KEEP
 
 from ptydask import cli
 from ptydask.analysis import greys, report
+from ptydask.analysis.attribute_units import attribute_units
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.report import page, pictures, plots
 from ptydask.analysis.report.collect import collect_page_data, tuned_parameters
@@ -130,6 +131,29 @@ def test_columns_have_every_field_and_hide_what_says_nothing() -> None:
     shown = {key for key, one in made_columns.items() if one["shown"]}
     assert {"rank", "number", "state", "error", "params.optimizer", "message"} <= shown
     assert not shown & {"host", "device", "attempt", "seed"}
+
+
+def test_attributes_have_units() -> None:
+    """Those of PtyRAD's trials; of X-rays in m, of other engines nobody knows."""
+    facts = {
+        "pixel_size": 0.2,
+        "reciprocal_pixel_size": 0.03,
+        "scan_rotation": 1.5,
+        "wall_seconds": 2.0,
+        "iterations": 9,
+    }
+    assert attribute_units(facts) == {
+        "pixel_size": "angstrom",
+        "reciprocal_pixel_size": "1/angstrom",
+        "scan_rotation": "degree",
+        "wall_seconds": "s",
+    }
+    assert attribute_units({"length_unit": "m", "wavelength": 1e-10}) == {"wavelength": "m"}
+    assert attribute_units({"scan_scale": 1.0, "affine": None}) == {}
+    beyond = TrialAlbum({0: PageTrial(made.trial(0), attributes=facts)})
+    for engine, unit in (("ptyrad", "angstrom"), ("toy", None)):
+        said = collect_page_data(made.study(made.meta(engine=engine), beyond), beyond)["study"]
+        assert said["attribute_units"].get("pixel_size") == unit
 
 
 def test_attempts_are_shown_where_a_trial_was_tried_again() -> None:
@@ -438,7 +462,16 @@ def test_the_wheel_ships_the_pages_parts() -> None:
     from importlib import resources
 
     names = {entry.name for entry in resources.files("ptydask.analysis.report").iterdir()}
-    assert {"page.html", "page.css", "words.js", "drawing.js", "table.js", "overview.js", "pages.js"} <= names
+    assert {
+        "page.html",
+        "page.css",
+        "words.js",
+        "drawing.js",
+        "filters.js",
+        "table.js",
+        "overview.js",
+        "pages.js",
+    } <= names
 
 
 def test_without_matplotlib_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

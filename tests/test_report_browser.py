@@ -166,6 +166,10 @@ def test_the_table_sorts(opened: Open, drawn: str) -> None:
         ("Filter optimizer", "!Adam", lambda r: r.params["optimizer"] == "SGD"),
         ("Filter optimizer", "=SGD", lambda r: r.params["optimizer"] == "SGD"),
         ("Search all columns", "sgd pruned", lambda r: r.params["optimizer"] == "SGD" and r.state == "PRUNED"),
+        ("Search all columns", "trial 12", lambda r: r.number == 12),
+        ("Search all columns", "scale > 1 SGD", lambda r: r.params["scale"] > 1 and r.params["optimizer"] == "SGD"),
+        ("Search all columns", "rotation=-2..-1", lambda r: -2 <= r.params["rotation"] <= -1),
+        ("Search all columns", "optimizer!=adam", lambda r: r.params["optimizer"] == "SGD"),
     ],
 )
 def test_the_table_filters(opened: Open, label: str, asked: str, fits: Callable[[Any], bool]) -> None:
@@ -214,16 +218,120 @@ def test_the_error_of_a_failed_trial_says_so(opened: Open) -> None:
 
 
 def test_a_filter_that_is_none_says_so(opened: Open) -> None:
-    """The field is marked and filters nothing; clearing brings all trials back."""
+    """The field is marked and filters nothing, and words say so; clearing brings all trials back."""
     browser = opened(plain())
     ask(browser, "Filter loss", "<abc")
     assert browser.find_elements(By.CSS_SELECTOR, 'input[aria-label="Filter loss"][aria-invalid="true"]')
+    assert "“<abc” is not used: loss is a column of numbers" in texts(browser, "#trials .banner:not([hidden])")[0]
     assert len(listed(browser)) == 30
     ask(browser, "Filter loss", "<0")
     assert listed(browser) == []
-    assert "No trial fits these filters." in texts(browser, "#trials .empty:not([hidden])")
+    assert "No trial has loss <0." in texts(browser, "#trials .empty:not([hidden])")[0]
+    assert texts(browser, "#trials .banner:not([hidden])") == []
     browser.find_element(By.XPATH, "//button[text()='Clear filters']").click()
     assert len(listed(browser)) == 30
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("trial 99", "There is no trial 99: the page has 30 trials, numbers 0 to 29."),
+        ("trial #30", "There is no trial 30"),
+        ("zirconium", "No trial has “zirconium” in any column."),
+        ("colour=red", "There is no column “colour”"),
+        ("scale>5", "No trial has “scale>5”"),
+        ("scale>wide", "“scale>wide” is not used: scale is a column of numbers"),
+        ("optimizer<3", "“optimizer<3” is not used: optimizer is a column of words"),
+        ("scale=", "“scale=” is not used"),
+    ],
+)
+def test_a_search_for_what_is_not_there_says_so(opened: Open, asked: str, said: str) -> None:
+    """Trials, words, columns and values that nobody has; what is no filter leaves nothing out."""
+    browser = opened(plain())
+    ask(browser, "Search all columns", asked)
+    assert said in " ".join(texts(browser, "#trials .banner:not([hidden]), #trials .empty:not([hidden])"))
+    assert len(listed(browser)) == (30 if "is not used" in said else 0)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("#trial-99", "There is no trial 99: the page has 30 trials, numbers 0 to 29."),
+        ("#compare-7-99", "There is no trial 99"),
+        ("#compare-98-99", "There is no trial 98"),
+        ("#trial-x", "This page has no #trial-x: its addresses are #summary"),
+        ("#picture", "This page has no #picture"),
+        ("#trials?scale>9", "No trial has “scale>9”"),
+        ("#trials?trial%2099", "There is no trial 99"),
+    ],
+)
+def test_an_address_that_leads_nowhere_says_so(opened: Open, address: str, said: str) -> None:
+    """In words at the top, or below the table; an address that leads somewhere takes them away."""
+    browser = opened(plain())
+    browser.execute_script("location.hash = arguments[0]", address)  # type: ignore[no-untyped-call]
+    shown = "#notice:not([hidden]), #trials .empty:not([hidden])"
+    WebDriverWait(browser, 5).until(lambda b: said in " ".join(texts(b, shown)))
+    browser.execute_script("location.hash = '#trials?'")  # type: ignore[no-untyped-call]
+    WebDriverWait(browser, 5).until(lambda b: texts(b, shown) == [])
+
+
+def show_as(browser: WebDriver, width: int, scheme: str) -> None:
+    """A window so wide, of somebody who likes pages ``dark`` or ``light``."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)  # type: ignore[no-untyped-call]
+    features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", features)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def sized(browser: WebDriver) -> Iterator[Callable[[int, str], None]]:
+    """Sets width and colour scheme; they are as before at the end."""
+    yield lambda width, scheme: show_as(browser, width, scheme)
+    show_as(browser, 1400, "light")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})  # type: ignore[no-untyped-call]
+
+
+WIDER = """
+    const inside = (node) => !node.closest(".scroll, .wide, pre, g");
+    const out = (node) => node.getBoundingClientRect().right > document.documentElement.clientWidth + 1;
+    const all = [...document.querySelectorAll("main:not([hidden]) *")];
+    return all.filter(inside).filter(out).map((node) => node.outerHTML.slice(0, 80))"""
+
+
+def test_everything_fits_a_narrow_window(opened: Open, drawn: str, sized: Callable[[int, str], None]) -> None:
+    """420 pixels: no figure, image or table sticks out; a figure can be had at its own size."""
+    sized(420, "light")
+    browser = opened(drawn)
+    for address in ("", "#trial-7", "#trial-11", "#compare-7-0"):
+        browser.execute_script("location.hash = arguments[0]", address)  # type: ignore[no-untyped-call]
+        time.sleep(0.2)
+        assert browser.execute_script(WIDER) == []  # type: ignore[no-untyped-call]
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 420  # type: ignore[no-untyped-call]
+    browser.execute_script("location.hash = ''")  # type: ignore[no-untyped-call]
+    heading(browser, "tBL_WSe2")
+    width = "return document.querySelector('#plot-history svg').getBoundingClientRect().width"
+    narrow = browser.execute_script(width)  # type: ignore[no-untyped-call]
+    click(browser, "#plot-history .enlarge")
+    assert narrow < 420 < browser.execute_script(width)  # type: ignore[no-untyped-call]
+
+
+def test_a_dark_page_keeps_the_colours_of_its_pictures(
+    opened: Open, drawn: str, sized: Callable[[int, str], None]
+) -> None:
+    """No filter, no dimming: neither of figures nor of anything around images."""
+    sized(1400, "dark")
+    browser = opened(drawn)
+    altered = """
+        const style = (node) => ["filter", "opacity", "mixBlendMode"].map((key) => getComputedStyle(node)[key]).join();
+        const pictures = document.querySelectorAll("img, svg.picture, .drawing > svg, image:not([filter])");
+        const around = (node) => (node ? [node, ...around(node.parentElement)] : []);
+        return [...pictures].flatMap(around).map(style).filter((found) => found !== "none,1,normal")"""
+    for address in ("", "#trial-7", "#compare-7-0"):
+        browser.execute_script("location.hash = arguments[0]", address)  # type: ignore[no-untyped-call]
+        time.sleep(0.2)
+        assert browser.execute_script(altered) == []  # type: ignore[no-untyped-call]
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    assert browser.execute_script(ground) == "rgb(20, 23, 26)"  # type: ignore[no-untyped-call]
 
 
 def test_states_and_columns_are_chosen(opened: Open) -> None:

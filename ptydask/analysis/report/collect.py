@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 from ptydask.analysis import optimum, sweep
+from ptydask.analysis.attribute_units import attribute_units
 from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.gain import baseline_trial, compute_gain
@@ -73,6 +74,7 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
         if gain is None
         else {"own": gain.own.number, "values": gain.values, "difference": gain.difference, "share": gain.share},
         "tuned": tuned_parameters(study),
+        "attribute_units": _attribute_units(study, album),
         "wall": timeline.wall_seconds(records),
         "worked": sum(record.seconds for record in records if math.isfinite(record.seconds)),
         "workers": len({(record.host, record.worker) for record in records}),
@@ -93,6 +95,14 @@ def _optimum_lines(study: StudyData) -> dict[str, Any] | None:
         return None
     values = optimum.optimum_texts(located, study.meta)
     return {"trial": located.trial, "values": values, "about": optimum.explain_optimum(located, study.meta)}
+
+
+def _attribute_units(study: StudyData, album: TrialAlbum) -> dict[str, str]:
+    """By name, of all trials together."""
+    if study.meta.engine != "ptyrad":
+        return {}
+    units = [attribute_units(trial.attributes) for trial in album.trials.values() if trial.attributes]
+    return {name: unit for trial in units for name, unit in trial.items()}
 
 
 def tuned_parameters(study: StudyData) -> list[dict[str, Any]]:

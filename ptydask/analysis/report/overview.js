@@ -143,6 +143,10 @@ function nearestMark(drawn, event) {
 /** Marks in plots say which trial they are, and need not be hit exactly. */
 function preparePlots() {
   for (const drawn of document.querySelectorAll(".drawing")) {
+    const figure = drawn.closest(".plot");
+    const enlarge = el("button", { type: "button", class: "enlarge", "aria-pressed": "false", "aria-label": `Enlarge ${drawn.getAttribute("aria-label")}`,
+      onclick: () => enlarge.setAttribute("aria-pressed", String(figure.classList.toggle("large"))) }, "Enlarge");
+    figure.querySelector("figcaption").append(" ", enlarge);
     drawn.addEventListener("mouseover", (event) => {
       const a = event.target.closest("a");
       const number = a && targetOf(a);

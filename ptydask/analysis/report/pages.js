@@ -71,6 +71,12 @@ function trialTexts(number) {
   ];
 }
 
+function attributeText(name, v) {
+  const unit = study.attribute_units[name];
+  if (unit === "byte" && isNumber(v)) return sizeText(v);
+  return unit && v !== null ? `${valueText(v)} ${unitText(unit)}` : valueText(v);
+}
+
 const fileTable = (number, files, more) => files && [pairs(files.map(([path, size]) => [path, sizeText(size)]), "Files of its program"),
   more && el("p", { class: "note" }, `and ${count(more, "more", "more")}`),
   el("p", { class: "note" }, `ptydask export ${about.source} artifacts --trial ${number} DIR`)];
@@ -79,7 +85,7 @@ function drawTrial(number) {
   const more = facts()[number] ?? {};
   const again = () => drawTrial(number);
   const said = metrics.map((column) => [column.label, errorText(value(column.key, number))]);
-  const attributes = Object.entries(more.attributes ?? {}).map(([name, v]) => [name, valueText(v)]);
+  const attributes = Object.entries(more.attributes ?? {}).map(([name, v]) => [name, attributeText(name, v)]);
   show(document.getElementById("detail"), 
     trialLinks(number), headline(number), trialTexts(number),
     more.command && !more.traceback?.includes(more.command) && folded("Command", more.command, true),
@@ -155,6 +161,20 @@ function pageOf(hash) {
   return asked.length && asked.every((number) => rowOf.has(number)) ? asked : null;
 }
 
+/** Why an address within the page leads nowhere; null where it leads somewhere. */
+function missingAddress(hash) {
+  const [, trials] = /^#(?:trial|compare)-(\d+(?:-\d+)*)$/.exec(hash) ?? [];
+  const missing = (trials ?? "").split("-").filter((number) => number && !rowOf.has(Number(number)));
+  if (missing.length) return missing.map(missingTrial).join(" ");
+  if (!hash || hash === "#" || SECTIONS.some(([id]) => hash === `#${id}` || (id === "trials" && hash.startsWith("#trials?")))) return null;
+  const addresses = [...SECTIONS.map(([id]) => `#${id}`), "#trials?scale>1", "#trial-12", "#compare-3-12"];
+  return `This page has no ${hash}: its addresses are ${addresses.join(", ")}.`;
+}
+
+const decoded = (text) => {
+  try { return decodeURIComponent(text); } catch { return text; }
+};
+
 function showOverview(hash) {
   const [overview, detail] = [document.getElementById("overview"), document.getElementById("detail")];
   const back = overview.hidden;
@@ -162,8 +182,15 @@ function showOverview(hash) {
   detail.hidden = true;
   detail.replaceChildren();
   document.title = pageState.title;
+  const missing = missingAddress(decoded(hash));
+  const notice = document.getElementById("notice");
+  show(notice, missing);
+  notice.hidden = missing === null;
+  const [address, asked] = hash.split(/\?(.*)/s);
+  if (address === "#trials" && asked !== undefined) searchFor(decoded(asked));
   paint();
-  const section = SECTIONS.some(([id]) => `#${id}` === hash) ? document.querySelector(hash) : null;
+  const section = SECTIONS.some(([id]) => `#${id}` === address) ? document.querySelector(address) : null;
+  if (missing !== null) return scrollTo(0, 0);
   if (section && (pageState.chosen || !back)) section.scrollIntoView();
   else if (back) scrollTo(0, pageState.scroll);
 }
