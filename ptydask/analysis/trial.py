@@ -6,13 +6,17 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.analysis import lazy, sweep
+from ptydask.analysis import lazy, microscopy, sweep
 from ptydask.analysis.lazy import LazyArray
+from ptydask.analysis.microscopy import PhaseSlices
+from ptydask.analysis.reciprocal_space import ReciprocalProbe
+from ptydask.analysis.registration import ImageDifference
+from ptydask.analysis.scan_positions import PositionShifts
 from ptydask.errors import StoreError
 from ptydask.model import Image, Reason, Scalar, StudyMeta, TrialRecord, TrialState
 from ptydask.store.artifacts import StoredFile
@@ -237,6 +241,51 @@ class Trial:
     def attributes(self) -> dict[str, Scalar]:
         """Facts that the engine states, for PtyRAD among them wavelength, probe window and scan affine."""
         return dict(self._data.attributes)
+
+    # --- what a microscopist looks at first ------------------------------------------------------
+
+    def power_spectrum(self, of: Literal["phase", "object"] = "phase") -> Image:
+        """log10 of the power spectrum of the scanned region: (ky, kx), the axes ``y`` and ``x`` in 1/angstrom.
+
+        ``phase`` is that of the phase summed over depth, ``object`` of the complex transmission of all slices. The mean
+        is taken off and a Hann window put over it. Raises StoreError without an image or object.
+        """
+        return microscopy.power_spectrum(self._data, of)
+
+    def phase_slices(self) -> PhaseSlices:
+        """The phase of every slice in the scanned region, ``data`` (z, y, x) in rad; its axes are in angstrom."""
+        self._require_array("object_phase")
+        return microscopy.phase_slices(self._data)
+
+    def probe_shares(self) -> NDArray[np.float64]:
+        """(pmode,): the part of each probe mode in the total intensity; their sum is 1."""
+        self._require_array("probe")
+        return microscopy.probe_shares(self._data)
+
+    def reciprocal_probe(self) -> ReciprocalProbe:
+        """The probe in the plane of the aperture: ``modes`` (pmode, ky, kx) complex, ``ky`` and ``kx`` in 1/angstrom.
+
+        ``angles`` are the same axes in mrad, None where the file does not know the wavelength.
+        """
+        self._require_array("probe")
+        return microscopy.reciprocal_probe(self._data)
+
+    def position_shifts(self) -> PositionShifts:
+        """``nominal`` and ``refined`` positions, (N, 2) as (y, x), angstrom, and how far apart they are.
+
+        ``shifts``, ``distances``, ``rms``, ``median`` and ``largest`` are without the ``mean`` shift of all. The
+        nominal ones are where the trial began: raster, scan affine and PtyRAD's random displacement.
+        """
+        self._require_array("positions")
+        return microscopy.position_shifts(self._data, self._meta)
+
+    def difference(self, other: Trial) -> ImageDifference:
+        """The phase ``image`` of this trial less that of the ``other``, in rad, on the axes of this one.
+
+        ``shift`` (y, x; angstrom) and ``constant`` (rad) were taken out first, ``rms`` and ``correlation`` say what is
+        left. Raises StoreError where one has no image; MissingDependency without SciPy.
+        """
+        return microscopy.phase_difference(self._data, other._data)
 
     # --- to go on with ---------------------------------------------------------------------------
 

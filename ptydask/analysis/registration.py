@@ -1,0 +1,163 @@
+"""The difference of two images of the same region: moved onto each other, and their constant taken off. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptydask.errors import import_optional
+from ptydask.model import Image
+
+Array = NDArray[np.float64]
+
+_SPLINE = 5
+"""Order of the splines between pixels: at half of the highest frequency a part in a thousand off."""
+_PASSES = 8
+_NEAR = 1e-3
+"""Pixels: a shift this small is none."""
+_BORDER = 4
+"""Pixels along the borders of an image in which a spline through it is not to be trusted."""
+_FARTHEST = 0.25
+"""Of a side: two images of one scan lie no farther apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDifference:
+    """One image less another, where both are."""
+
+    image: Image
+    """On the axes of the first; units are theirs."""
+    shift: tuple[float, float]
+    """(y, x) in the unit of the axes: how far the other's content lay from the first's, after their middles met."""
+    constant: float
+    """What was taken off: the mean of the difference, since a phase has no zero."""
+    correlation: float
+    """Pearson's coefficient of the two, 1 where they differ by a factor and a constant alone; NaN of a flat image."""
+    resampled: bool
+    """The other had pixels of another size, and was interpolated on the first's."""
+
+    @property
+    def rms(self) -> float:
+        """The root of the mean square of the difference."""
+        return float(np.sqrt(np.mean(np.square(self.image.data, dtype=np.float64))))
+
+    def removed(self) -> str:
+        """What was done to the other image before the difference was taken, in words."""
+        unit = {"angstrom": "Å"}.get(self.image.axis_units, self.image.axis_units)
+        y, x = (f"{value:.3g}" if abs(value) >= 0.005 else "0" for value in self.shift)
+        parts = [f"shift (y, x) = ({y}, {x}) {unit}", f"mean {self.constant:.3g} {self.image.units}".rstrip()]
+        if self.resampled:
+            parts.append("another pixel size")
+        return f"taken out: {', '.join(parts)}".replace("-", "\N{MINUS SIGN}")
+
+
+def subtract_images(first: Image, other: Image) -> ImageDifference:
+    """``first`` less ``other``, after ``other`` was moved onto it by parts of a pixel and the mean was taken off.
+
+    Both show the same region about their middles, as the images of two trials of one scan do; their pixels may differ
+    in size. The shift is where the correlation of the two is highest: of a perfect lattice, which fits itself at every
+    period, a small one. Raises ValueError for images without axes, with NaN, or that have less than 4 pixels in common;
+    MissingDependency without SciPy.
+    """
+    ndimage = import_optional("scipy.ndimage", "the difference of two images needs", "analysis", "scipy")
+    a, b = (np.asarray(image.data, dtype=np.float64) for image in (first, other))
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("an image has values that are no numbers")
+    pixels, others = _pixel_sizes(first), _pixel_sizes(other)
+    ratios = pixels / others
+    shift = np.zeros(2)
+    for step in range(_PASSES):
+        _, mine, theirs = _overlap(ndimage, a, b, ratios, shift)
+        residual = _locate_peak(mine, theirs)
+        if step and np.abs(residual).max() < _NEAR:
+            break
+        # By whole pixels at first: the windows then lie on the same part of both, and pull the peak no more to 0.
+        shift += residual if step else np.round(residual)
+    region, mine, theirs = _overlap(ndimage, a, b, ratios, shift)
+    resampled = bool(np.abs(ratios - 1).max() > 1e-6)
+    if resampled or np.abs(shift - np.round(shift)).max() > _NEAR:
+        region, mine, theirs = _without_border(region, mine, theirs)
+    difference = mine - theirs
+    constant = float(difference.mean())
+    part = Image(
+        difference - constant,
+        first.y[region[0]],
+        first.x[region[1]],
+        first.units,
+        first.axis_units,
+        "difference of two trials",
+    )
+    with np.errstate(all="ignore"):
+        correlation = float(np.corrcoef(mine.ravel(), theirs.ravel())[0, 1])
+    y, x = (shift * pixels).tolist()
+    return ImageDifference(part, (y, x), constant, correlation, resampled)
+
+
+def _pixel_sizes(image: Image) -> Array:
+    """Along y and x, from the axes."""
+    if min(image.data.shape) < 2 or (len(image.y), len(image.x)) != image.data.shape:
+        raise ValueError("an image without axes, or of a single pixel, cannot be compared")
+    return np.array([(axis[-1] - axis[0]) / (len(axis) - 1) for axis in (image.y, image.x)], dtype=np.float64)
+
+
+def _overlap(
+    ndimage: Any,
+    a: Array,
+    b: Array,
+    ratios: Array,
+    shift: Array,
+) -> tuple[tuple[slice, slice], Array, Array]:
+    """The part of ``a`` that ``b`` has as well, and ``b`` at its pixels.
+
+    Pixel i of ``a`` is at ``offset + ratio * i`` of ``b``; with ``shift`` 0 (in pixels of ``a``) their middles meet.
+    """
+    sizes, others = np.array(a.shape), np.array(b.shape)
+    offset = (others - 1) / 2 - ratios * (sizes - 1) / 2
+    if (np.abs(ratios - 1) < 1e-9).all():
+        offset = np.floor(offset)  # where sizes differ by an odd number, whole pixels rather than interpolation
+    offset = offset + ratios * shift
+    first = np.maximum(0, np.ceil(-offset / ratios - 1e-9)).astype(int)
+    last = np.minimum(sizes - 1, np.floor((others - 1 - offset) / ratios + 1e-9)).astype(int)
+    if (last - first < 3).any():
+        raise ValueError("the two images have next to nothing in common")
+    rows, columns = (slice(int(low), int(high) + 1) for low, high in zip(first, last, strict=True))
+    mine = a[rows, columns]
+    theirs = ndimage.affine_transform(
+        b, ratios, offset + ratios * first, output_shape=mine.shape, order=_SPLINE, mode="mirror"
+    )
+    return (rows, columns), mine, theirs
+
+
+def _without_border(
+    region: tuple[slice, slice], mine: Array, theirs: Array
+) -> tuple[tuple[slice, slice], Array, Array]:
+    """The three without what splines make of the borders, as far as there is enough left."""
+    cuts = [min(_BORDER, (size - 4) // 2) for size in mine.shape]
+    inner = tuple(slice(cut, size - cut) for cut, size in zip(cuts, mine.shape, strict=True))
+    rows, columns = (slice(part.start + cut, part.stop - cut) for part, cut in zip(region, cuts, strict=True))
+    return (rows, columns), mine[inner], theirs[inner]
+
+
+def _locate_peak(a: Array, b: Array) -> Array:
+    """(y, x) in pixels by which the content of ``b`` lies beyond that of ``a``: the peak of their correlation.
+
+    Between pixels it is the vertex of a parabola through the highest value and its neighbours.
+    """
+    window = np.multiply.outer(*(np.hanning(size + 2)[1:-1] for size in a.shape))
+    transforms = [np.fft.rfft2(window * (image - image.mean())) for image in (a, b)]
+    correlation = np.fft.irfft2(np.conj(transforms[0]) * transforms[1], s=a.shape)
+    distances = [np.fft.fftfreq(size, 1 / size) for size in a.shape]
+    near = np.logical_and.outer(
+        *(np.abs(d) <= max(1, _FARTHEST * size) for d, size in zip(distances, a.shape, strict=True))
+    )
+    peak = np.unravel_index(int(np.where(near, correlation, -np.inf).argmax()), a.shape)
+    found = np.zeros(2)
+    for axis, index in enumerate(peak):
+        line = np.take(correlation, peak[1 - axis], axis=1 - axis)
+        left, top, right = (float(line[(index + step) % len(line)]) for step in (-1, 0, 1))
+        bend = left - 2 * top + right
+        found[axis] = distances[axis][index] + (float(np.clip((left - right) / bend / 2, -0.5, 0.5)) if bend < 0 else 0)
+    return found

@@ -1,0 +1,93 @@
+"""How far the positions of a trial were refined away from those it began with. Pure functions of arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Positions = NDArray[np.float64]
+"""(N, 2) as (y, x)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PositionShifts:
+    """Refined positions over the nominal ones, (N, 2) as (y, x) in angstrom, of the reconstructed positions alone.
+
+    Where all positions move alike only the object's coordinates change: ``mean`` is that common shift, and all other
+    numbers are of what remains.
+    """
+
+    nominal: Positions
+    refined: Positions
+    exact: bool = True
+    """False: of the nominal positions only the nearest pixel is known."""
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """(2,): by how much all positions moved on average, angstrom."""
+        return np.asarray((self.refined - self.nominal).mean(0))
+
+    @property
+    def shifts(self) -> Positions:
+        """(N, 2): refined less nominal positions, less ``mean``, angstrom."""
+        return self.refined - self.nominal - self.mean
+
+    @property
+    def distances(self) -> NDArray[np.float64]:
+        """(N,): lengths of ``shifts``, angstrom."""
+        return np.hypot(*self.shifts.T)
+
+    @property
+    def rms(self) -> float:
+        """The root of the mean square of ``distances``, angstrom."""
+        return float(np.sqrt(np.mean(self.distances**2)))
+
+    @property
+    def median(self) -> float:
+        """Of ``distances``, angstrom."""
+        return float(np.median(self.distances))
+
+    @property
+    def largest(self) -> float:
+        """Of ``distances``, angstrom."""
+        return float(self.distances.max())
+
+
+def raster_positions(
+    slow: int, fast: int, step: float, *, flips: Sequence[int] = (0, 0, 0), affine: Sequence[float] = (1, 0, 0, 0)
+) -> Positions:
+    """The positions of a raster scan, (slow * fast, 2), around their middle, in units of ``step``'s.
+
+    As PtyRAD makes them (``Initializer._simulate_pos``, ``_process_pos``): ``flips`` reverse the slow axis, the fast
+    axis, and y against x; ``affine`` are scale, asymmetry, rotation and shear, both in degree.
+    """
+    grid = step * np.stack(np.meshgrid(np.arange(slow), np.arange(fast), indexing="ij"), axis=-1).astype(float)
+    grid = np.flip(grid, tuple(axis for axis, flip in enumerate(flips) if flip)).reshape(-1, 2)
+    return np.asarray((grid - grid.mean(0)) @ affine_matrix(*affine))
+
+
+def affine_matrix(scale: float, asymmetry: float, rotation: float, shear: float) -> NDArray[np.float64]:
+    """(2, 2): a row (y, x) times it is where the scan affine moves it, as PtyRAD's ``compose_affine_matrix``."""
+    turn = math.radians(rotation)
+    stretch = scale * np.diag([1 + asymmetry / 2, 1 - asymmetry / 2])
+    rotated = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    return np.asarray(stretch @ rotated @ np.array([[1, 0], [math.tan(math.radians(shear)), 1]]))
+
+
+def nominal_positions(crop: NDArray[np.integer], centred: Sequence[Positions]) -> Positions | None:
+    """The first of the ``centred`` positions that is, after a shift by whole pixels, what was rounded to ``crop``.
+
+    All are (N, 2) in pixels. PtyRAD rounds its first positions to whole pixels, ``crop``, so that a guess at them can
+    be proven; None where no guess holds: the positions were no such raster.
+    """
+    for guess in centred:
+        if guess.shape != crop.shape:
+            continue
+        moved = guess + np.round((crop - guess).mean(0))
+        if np.abs(moved - crop).max(initial=0) <= 0.5 + 1e-3:
+            return moved
+    return None
