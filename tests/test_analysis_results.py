@@ -490,7 +490,7 @@ def test_picture_arguments(study: StudyResults) -> None:
     assert len(study.plot("slice", "scale").axes) == len(study.plot("slice", ["scale"]).axes)
     assert study.montage(np.int64(1)).axes
     with pytest.raises(UsageError, match="'phase'"):
-        study.montage(array="phas")  # type: ignore[arg-type]
+        study.montage(what="phas")  # type: ignore[arg-type]
 
 
 def test_notebook(study: StudyResults) -> None:

@@ -180,13 +180,21 @@ def test_a_copy_moved_by_whole_pixels_has_no_difference(shift: tuple[int, int], 
     whole = texture((120, 100))
     mine = whole[20:90, 20:80]
     theirs = whole[20 - shift[0] : 90 - shift[0], 20 - shift[1] : 80 - shift[1]] - constant
-    found = registration.subtract_images(calibrated(mine), calibrated(theirs, first=9.0))
+    found = registration.subtract_images(calibrated(mine), calibrated(theirs))
     assert found.rms < 1e-6 * mine.std()
     assert found.shift == pytest.approx((0.2 * shift[0], 0.2 * shift[1]), abs=1e-9)
     assert found.constant == pytest.approx(constant)
     assert found.correlation == pytest.approx(1)
     assert found.image.data.shape == (70 - abs(shift[0]), 60 - abs(shift[1]))
     assert found.image.y[0] == pytest.approx(3.0 + 0.2 * max(0, -shift[0]))
+
+
+def test_axes_say_where_images_are() -> None:
+    """The same content on axes that begin elsewhere is a shift by that, also where it is parts of a pixel."""
+    whole = texture((90, 90))
+    found = registration.subtract_images(calibrated(whole[:80, 5:85]), calibrated(whole[4:84, :80], first=3.05))
+    assert found.shift == pytest.approx((-0.8 + 0.05, 1.0 + 0.05))
+    assert found.rms < 1e-6
 
 
 @pytest.mark.parametrize("shift", [(0.3, -0.4), (2.5, 1.25), (-0.05, 0.0)])

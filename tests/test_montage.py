@@ -276,8 +276,8 @@ def test_probe_and_amplitude(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "a.h5", meta())
     put(store, record(0), output(arrays=arrays, image=shown, attributes={"pixel_size": 0.5, "length_unit": "angstrom"}))
     with reader.open(store.finish()) as found:
-        (probe,) = trial_images.read(found, found.records(), array="probe").pictures
-        (mean,) = trial_images.read(found, found.records(), array="amplitude").pictures
+        (probe,) = trial_images.read(found, found.records(), what="probe").pictures
+        (mean,) = trial_images.read(found, found.records(), what="amplitude").pictures
     assert probe.data.tolist() == [[5.0] * 4] * 4
     assert (probe.height, probe.width) == pytest.approx((2, 2))
     assert mean.data.tolist() == [[2.0] * 2] * 4

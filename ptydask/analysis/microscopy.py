@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -146,12 +146,40 @@ def position_shifts(trial: TrialData, meta: StudyMeta) -> PositionShifts:
 def phase_difference(trial: TrialData, other: TrialData) -> ImageDifference:
     """The phase of one trial less that of another, the shift between the two and the mean taken out.
 
-    Raises StoreError where one has no image, or nothing in common with the other; MissingDependency without SciPy.
+    The shift is that of the objects against the means of the probe's positions, or against the images' middles where no
+    positions were kept. Raises StoreError where one has no image, or nothing in common with the other;
+    MissingDependency without SciPy.
     """
+    images = [phase_image(trial), phase_image(other)]
+    middles = [_scan_middle(trial), _scan_middle(other)]
+    if any(middle is None for middle in middles):
+        middles = [(float(np.mean(image.y)), float(np.mean(image.x))) for image in images]
     try:
-        return registration.subtract_images(phase_image(trial), phase_image(other))
+        first, second = (
+            replace(image, y=image.y - middle[0], x=image.x - middle[1])
+            for image, middle in zip(images, middles, strict=True)
+            if middle is not None
+        )
+        apart = registration.subtract_images(first, second)
+        y, x = middles[0] or (0.0, 0.0)
+        return replace(apart, image=replace(apart.image, y=apart.image.y + y, x=apart.image.x + x))
     except ValueError as error:
         raise StoreError(f"trials {trial.record.number} and {other.record.number}: {error}") from None
+
+
+def probe_centres(trial: TrialData, positions: NDArray[Any]) -> NDArray[np.float64]:
+    """Where the probe's centre lies on the object, of positions of its window, (N, 2) as (y, x), both in angstrom."""
+    window = np.array(_require_array(trial, "probe").shape[-2:])
+    return np.asarray(positions + window // 2 * pixel_size(trial), dtype=np.float64)
+
+
+def _scan_middle(trial: TrialData) -> tuple[float, float] | None:
+    """The mean of the probe's centres, angstrom; None where no positions were kept."""
+    if not {"positions", "probe"} <= trial.arrays.keys():
+        return None
+    positions = trial.arrays["positions"]
+    y, x = probe_centres(trial, positions.read() * ANGSTROM.get(positions.units, 1.0)).mean(0).tolist()
+    return y, x
 
 
 def _require_array(trial: TrialData, name: str) -> StoredArray:

@@ -77,12 +77,17 @@ def power_spectrum(data: NDArray[np.generic], pixel_size: float) -> Image:
 
 
 def choose_rings(limit: float) -> tuple[Ring, ...]:
-    """Circles at multiples of 1, 2 or 5 times a power of ten, at most four, within ``limit`` in 1/angstrom."""
+    """Circles at round frequencies within ``limit`` in 1/angstrom, at most four."""
+    return tuple(map(Ring, round_values(limit)))
+
+
+def round_values(limit: float) -> tuple[float, ...]:
+    """Multiples of 1, 2 or 5 times a power of ten up to ``limit``, at most four; none without a limit above 0."""
     if not (math.isfinite(limit) and limit > 0):
         return ()
     power = 10.0 ** math.floor(math.log10(limit / _MOST_RINGS))
     step = next(m * power for m in (1, 2, 5, 10) if limit < (_MOST_RINGS + 1) * m * power)
-    return tuple(Ring(float(f"{n * step:.6g}")) for n in range(1, int(limit / step * (1 + 1e-9)) + 1))
+    return tuple(float(f"{n * step:.6g}") for n in range(1, int(limit / step * (1 + 1e-9)) + 1))
 
 
 def mode_shares(probe: NDArray[np.complexfloating]) -> NDArray[np.float64]:

@@ -20,6 +20,8 @@ _NEAR = 1e-3
 """Pixels: a shift this small is none."""
 _BORDER = 4
 """Pixels along the borders of an image in which a spline through it is not to be trusted."""
+_SAME = 1e-6
+"""Pixel sizes that differ by no more than this part of them are one."""
 _FARTHEST = 0.25
 """Of a side: two images of one scan lie no farther apart."""
 
@@ -31,7 +33,7 @@ class ImageDifference:
     image: Image
     """On the axes of the first; units are theirs."""
     shift: tuple[float, float]
-    """(y, x) in the unit of the axes: how far the other's content lay from the first's, after their middles met."""
+    """(y, x) in the unit of the axes: how far the other's content lay beyond the first's."""
     constant: float
     """What was taken off: the mean of the difference, since a phase has no zero."""
     correlation: float
@@ -57,10 +59,10 @@ class ImageDifference:
 def subtract_images(first: Image, other: Image) -> ImageDifference:
     """``first`` less ``other``, after ``other`` was moved onto it by parts of a pixel and the mean was taken off.
 
-    Both show the same region about their middles, as the images of two trials of one scan do; their pixels may differ
-    in size. The shift is where the correlation of the two is highest: of a perfect lattice, which fits itself at every
-    period, a small one. Raises ValueError for images without axes, with NaN, or that have less than 4 pixels in common;
-    MissingDependency without SciPy.
+    Their axes say where both are, to a quarter of a side; their pixels may differ in size. The shift is where the
+    correlation of the two is highest: of a perfect lattice, which fits itself at every period, a small one. Raises
+    ValueError for images without axes, with NaN, or that have less than 4 pixels in common; MissingDependency without
+    SciPy.
     """
     ndimage = import_optional("scipy.ndimage", "the difference of two images needs", "analysis", "scipy")
     a, b = (np.asarray(image.data, dtype=np.float64) for image in (first, other))
@@ -68,17 +70,20 @@ def subtract_images(first: Image, other: Image) -> ImageDifference:
         raise ValueError("an image has values that are no numbers")
     pixels, others = _pixel_sizes(first), _pixel_sizes(other)
     ratios = pixels / others
-    shift = np.zeros(2)
+    alike = bool(np.abs(ratios - 1).max() < _SAME)
+    start = (_first_pixel(first) - _first_pixel(other)) / others
+    offset = np.round(start) if alike else start
     for step in range(_PASSES):
-        _, mine, theirs = _overlap(ndimage, a, b, ratios, shift)
+        _, mine, theirs = _overlap(ndimage, a, b, ratios, offset)
         residual = _locate_peak(mine, theirs)
         if step and np.abs(residual).max() < _NEAR:
             break
         # By whole pixels at first: the windows then lie on the same part of both, and pull the peak no more to 0.
-        shift += residual if step else np.round(residual)
-    region, mine, theirs = _overlap(ndimage, a, b, ratios, shift)
-    resampled = bool(np.abs(ratios - 1).max() > 1e-6)
-    if resampled or np.abs(shift - np.round(shift)).max() > _NEAR:
+        offset += ratios * (residual if step else np.round(residual))
+    whole = alike and bool(np.abs(offset - np.round(offset)).max() < _NEAR)
+    offset = np.round(offset) if whole else offset
+    region, mine, theirs = _overlap(ndimage, a, b, ratios, offset)
+    if not whole:
         region, mine, theirs = _without_border(region, mine, theirs)
     difference = mine - theirs
     constant = float(difference.mean())
@@ -92,8 +97,8 @@ def subtract_images(first: Image, other: Image) -> ImageDifference:
     )
     with np.errstate(all="ignore"):
         correlation = float(np.corrcoef(mine.ravel(), theirs.ravel())[0, 1])
-    y, x = (shift * pixels).tolist()
-    return ImageDifference(part, (y, x), constant, correlation, resampled)
+    y, x = ((offset - start) * others).tolist()
+    return ImageDifference(part, (y, x), constant, correlation, not alike)
 
 
 def _pixel_sizes(image: Image) -> Array:
@@ -103,22 +108,15 @@ def _pixel_sizes(image: Image) -> Array:
     return np.array([(axis[-1] - axis[0]) / (len(axis) - 1) for axis in (image.y, image.x)], dtype=np.float64)
 
 
-def _overlap(
-    ndimage: Any,
-    a: Array,
-    b: Array,
-    ratios: Array,
-    shift: Array,
-) -> tuple[tuple[slice, slice], Array, Array]:
-    """The part of ``a`` that ``b`` has as well, and ``b`` at its pixels.
+def _first_pixel(image: Image) -> Array:
+    return np.array([image.y[0], image.x[0]], dtype=np.float64)
 
-    Pixel i of ``a`` is at ``offset + ratio * i`` of ``b``; with ``shift`` 0 (in pixels of ``a``) their middles meet.
-    """
+
+def _overlap(
+    ndimage: Any, a: Array, b: Array, ratios: Array, offset: Array
+) -> tuple[tuple[slice, slice], Array, Array]:
+    """The part of ``a`` that ``b`` has too, and ``b`` there: pixel i of ``a`` is at ``offset + ratio * i`` of ``b``."""
     sizes, others = np.array(a.shape), np.array(b.shape)
-    offset = (others - 1) / 2 - ratios * (sizes - 1) / 2
-    if (np.abs(ratios - 1) < 1e-9).all():
-        offset = np.floor(offset)  # where sizes differ by an odd number, whole pixels rather than interpolation
-    offset = offset + ratios * shift
     first = np.maximum(0, np.ceil(-offset / ratios - 1e-9)).astype(int)
     last = np.minimum(sizes - 1, np.floor((others - 1 - offset) / ratios + 1e-9)).astype(int)
     if (last - first < 3).any():

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+    from ptydask.analysis.montage.picture_kinds import PictureKind
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -263,12 +265,14 @@ class StudyResults:
         self,
         trials: int | Iterable[int] | pandas.DataFrame = 25,
         *,
-        array: Literal["phase", "amplitude", "probe"] = "phase",
+        what: PictureKind = "phase",
         columns: int | None = None,
         common: bool = True,
     ) -> Figure:
         """Images side by side with captions and a scale bar: of so many best trials, or of those with these numbers.
 
+        ``what`` is shown: phase, amplitude, slices, spectrum, probe, modes, probe-reciprocal, positions, or
+        the difference to the first of the trials.
         ``common``: one grey scale for all, else each image its own. Raises StoreError for a sweep, which has none.
         """
         from ptydask.analysis import notebook
@@ -279,7 +283,7 @@ class StudyResults:
         chosen = self.best(int(trials)) if isinstance(trials, int | np.integer) else self.trials(trials)
         rows = {record.number: record for record in self.results.records()}
         records = [rows[number] for number in chosen.numbers if number in rows]
-        figure = trial_images.draw(self.results, records, array=array, columns=columns, common=common)
+        figure = trial_images.draw(self.results, records, what=what, columns=columns, common=common)
         return notebook.make_displayable(figure)
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:

@@ -91,3 +91,22 @@ def nominal_positions(crop: NDArray[np.integer], centred: Sequence[Positions]) -
         if np.abs(moved - crop).max(initial=0) <= 0.5 + 1e-3:
             return moved
     return None
+
+
+def mean_shifts(places: Positions, shifts: Positions, most: int) -> tuple[Positions, Positions]:
+    """Means of ``places`` and of ``shifts``, both (N, 2), over squares that lie ``most`` along the longer side.
+
+    As they are where that makes them no fewer: neighbouring positions of a large scan are one arrow then.
+    """
+    if len(places) <= most**2:
+        return places, shifts
+    side = float(np.ptp(places, axis=0).max()) / most * (1 + 1e-9)
+    square = np.floor((places - places.min(0)) / side).astype(int)
+    _, square_of = np.unique(square, axis=0, return_inverse=True)
+    square_of = square_of.ravel()
+    count = np.bincount(square_of)
+    means = [
+        np.stack([np.bincount(square_of, values[:, axis]) / count for axis in (0, 1)], axis=1)
+        for values in (places, shifts)
+    ]
+    return means[0], means[1]

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 PICTURES = ("png", "svg", "pdf", "tif", "tiff", "jpg", "eps")
 _DPI = arguments.number(20, 2400, "dots per inch, 20 to 2400")
 _PART = arguments.number(0.01, 1, "a part of the image, 0.01 to 1")
-ARRAYS = ("phase", "amplitude", "probe")
+_PICTURES, _STRIPS = 25, 1
+"""Trials that are shown where nobody says how many: those of which each has many pictures are fewer."""
 _SHOWN = 20
 """As many trials that had to be left out are named one by one."""
 _STATES = {TrialState.COMPLETE.word: TrialState.COMPLETE, TrialState.PRUNED.word: TrialState.PRUNED, "all": None}
@@ -33,18 +34,26 @@ _PLOT_EPILOG = (
 Without KIND, all for which there are trials enough. The paths of what was written are on stdout."""
 )
 _MONTAGE_EPILOG = """\
-arrays:
-  phase      of the scanned region, summed over depth, less its median
-  amplitude  of the object in that region, the mean over depth
-  probe      its amplitude, all modes together
+what is shown:
+  phase             of the scanned region, summed over depth, less its median (also: object)
+  amplitude         of the object in that region, the mean over depth
+  slices            the phase of every slice, a row a trial
+  spectrum          the power spectrum of the phase, with rings in 1/angstrom and angstrom
+  probe             its amplitude, all modes together, and the modes' shares
+  modes             the amplitude of every probe mode with its share of the intensity, a row a trial
+  probe-reciprocal  the probe in the plane of the aperture, with rings in mrad
+  positions         arrows from the nominal positions to the refined ones
+  difference        the phase less that of the first trial, after their shift and mean were taken out
 
-All images have one physical scale, whatever their pixel size, and one grey scale. Each has its rank among the
-completed trials, its error, and the parameters in which the trials differ. The path is on stdout.
+All images have one scale, whatever their pixel size, and one colour scale. Each has its rank among the completed
+trials, its error, and the parameters in which the trials differ. The path is on stdout.
 
 examples:
   ptydask montage demo.h5 -k 12
   ptydask montage demo.h5 --sort rotation --where "scale > 1 and loss < 0.07"
-  ptydask montage demo.h5 --trials 3,14,15 --array probe -o probes.pdf
+  ptydask montage demo.h5 --trials 3,14,15 --what probe -o probes.pdf
+  ptydask montage demo.h5 -k 1 --what slices
+  ptydask montage demo.h5 --trials 14,3 --what difference
   ptydask montage demo.h5 --snapshots 14"""
 
 
@@ -62,7 +71,8 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
         subparsers, "montage", "put the images of trials side by side", more=_MONTAGE_EPILOG
     )
     which = montage.add_argument_group("which trials")
-    which.add_argument("-k", type=arguments.parse_count, default=25, metavar="K", help="so many at most (default: 25)")
+    most = f"so many at most (default: {_PICTURES}; of slices and modes {_STRIPS})"
+    which.add_argument("-k", type=arguments.parse_count, metavar="K", help=most)
     which.add_argument("--sort", default="error", metavar="BY", help="error (default, best first), number, a parameter")
     which.add_argument("--reverse", action="store_true", help="turn the order round")
     which.add_argument("--state", choices=_STATES, help="only trials that ended so (default: complete)")
@@ -72,7 +82,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
         "--snapshots", type=arguments.natural, metavar="N", help="the snapshots of trial N, by iteration"
     )
     how = montage.add_argument_group("how they are shown")
-    how.add_argument("--array", choices=ARRAYS, default="phase", help="what is shown (default: phase)")
+    how.add_argument("--what", "--array", metavar="WHAT", default="phase", help="what is shown (default: phase)")
     how.add_argument("--crop", type=_PART, default=1.0, metavar="PART", help="the middle of each side: 0.5 is a half")
     how.add_argument("--scale", choices=("common", "each"), default="common", help="grey scale (default: common)")
     how.add_argument("--columns", type=arguments.parse_count, metavar="N", help="images in a row")
@@ -133,10 +143,11 @@ def run_montage(args: argparse.Namespace) -> int:
     _check_writable(path)
     _check_conflicts(args)
     from ptydask.analysis import figures
-    from ptydask.analysis.montage import trial_images
+    from ptydask.analysis.montage import picture_kinds, sheet_layout, trial_images
     from ptydask.store import reader
 
     figures.need_matplotlib()
+    args.what = picture_kinds.parse_kind(args.what)
     with reader.open(args.file) as results:
         why = trial_images.why_no_images(results)
         if why:
@@ -148,7 +159,7 @@ def run_montage(args: argparse.Namespace) -> int:
     if len(sheet.lost) > _SHOWN:
         formats.print_stderr(f"and {len(sheet.lost) - _SHOWN} more")
     if not sheet.pictures:
-        formats.print_stderr(f"{args.file}: no trial has {'an image' if args.array == 'phase' else args.array} to show")
+        formats.print_stderr(f"{args.file}: no trial has {sheet_layout.missing_words(args.what)} to show")
         return 1
     common = args.scale == "common"
     figure = trial_images.draw_sheet(sheet, columns=args.columns, common=common, dpi=args.dpi, title=title)
@@ -167,8 +178,9 @@ def _check_conflicts(args: argparse.Namespace) -> None:
 
 
 def _read_sheet(results: Results, args: argparse.Namespace) -> tuple[MontageSheet, str]:
-    from ptydask.analysis.montage import sheet_layout, trial_images
+    from ptydask.analysis.montage import picture_kinds, sheet_layout, trial_images
 
+    look = picture_kinds.LOOKS[picture_kinds.parse_kind(args.what)]
     records = results.records()
     if args.trials is not None:
         chosen = _records_by_number(records, args.trials, args.file)
@@ -181,13 +193,13 @@ def _read_sheet(results: Results, args: argparse.Namespace) -> tuple[MontageShee
             records = [record for record in records if record.number in matching]
         direction = results.meta.direction
         chosen = trial_images.ordered(records, sort=args.sort, direction=direction, state=state, reverse=args.reverse)
-        most = args.k
+        most = args.k or (_STRIPS if look.strip else _PICTURES)
         if not chosen and args.where:
             which = "trial" if args.state == "all" else f"{args.state} trial"
             raise UsageError(f"--where {args.where!r} holds for no {which} of {args.file}")
         title = _sheet_title(args, min(most, len(chosen)), len(chosen))
-    pixels = sheet_layout.cell_pixels(min(most, len(chosen)), args.dpi)
-    sheet = trial_images.read(results, chosen, array=args.array, crop=args.crop, pixels=pixels, most=most)
+    pixels = sheet_layout.cell_pixels(min(most, len(chosen)), args.dpi, look.cell)
+    sheet = trial_images.read(results, chosen, what=args.what, crop=args.crop, pixels=pixels, most=most)
     return sheet, title
 
 
@@ -198,7 +210,7 @@ def _sheet_title(args: argparse.Namespace, count: int, total: int) -> str:
     if count < total:
         title = f"{count} of {total} {trial}s"
         if args.sort == "error" and not args.reverse:
-            title = f"the best {title}"
+            title = f"the best {title}" if count > 1 else f"the best of {total} {trial}s"
     if args.sort != "error":
         title += f" by {args.sort}"
     return f"{title}, {args.where}" if args.where else title
@@ -209,7 +221,7 @@ def _read_snapshots(results: Results, args: argparse.Namespace) -> tuple[Montage
 
     _records_by_number(results.records(), [args.snapshots], args.file)
     pixels = sheet_layout.cell_pixels(16, args.dpi)
-    return trial_images.read_snapshots(results, args.snapshots, array=args.array, crop=args.crop, pixels=pixels), ""
+    return trial_images.read_snapshots(results, args.snapshots, what=args.what, crop=args.crop, pixels=pixels), ""
 
 
 def _records_by_number(records: Sequence[TrialRecord], numbers: Sequence[int], file: Path) -> list[TrialRecord]:

@@ -5,25 +5,51 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.analysis import greys
+from ptydask.analysis.montage.picture_kinds import LOOKS, PictureKind, PictureLook
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import parameter_names
 
-ImageSource = Literal["phase", "amplitude", "probe"]
-
-CELL = 2.0
+CELL = LOOKS["phase"].cell
 """Width of a cell, inches."""
 _MOST_PIXELS = 40_000_000
 """Of all images together: where they have more, they are averaged down to their cells."""
+_REACH = 1.6
+"""Nine of ten arrows are at most so many times as long as they are apart."""
+_STRIP = range(4, 9)
+"""Pictures of a trial in a row, where it has more than fit one."""
+
+
+@dataclass(frozen=True)
+class CellCircle:
+    """A circle around a cell's centre; ``radius`` in the unit of its axes."""
+
+    radius: float
+    text: str = ""
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class CellArrows:
+    """Arrows on a cell: ``starts`` from its upper left corner and ``shifts``, both (N, 2) as (y, x), angstrom."""
+
+    starts: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+
+    @property
+    def lengths(self) -> NDArray[np.float64]:
+        """(N,), angstrom."""
+        return np.hypot(*self.shifts.T)
 
 
 @dataclass(frozen=True)
 class MontageCell:
-    """What is in one cell. ``height`` and ``width`` are in angstrom; None where the pixel size is not known."""
+    """What is in one cell. ``height`` and ``width`` are in ``axis_unit``; None where the pixel size is not known."""
 
     record: TrialRecord
     data: NDArray[Any]
@@ -34,7 +60,15 @@ class MontageCell:
     thumbnail: bool = False
     """Grey levels of a stand-in, each image's own; ``data`` is 1 to 255."""
     label: str = ""
-    """Words in place of the trial's number: the iteration of a snapshot."""
+    """Words in place of the trial's number: the iteration of a snapshot, a slice, a probe mode."""
+    lines: tuple[str, ...] = ()
+    """Lines of its caption below the error."""
+    axis_unit: str = "angstrom"
+    """``angstrom``; in reciprocal space ``1/angstrom`` or ``mrad``."""
+    centre: tuple[float, float] | None = None
+    """(y, x) of the circles' centre from the upper left corner."""
+    circles: tuple[CellCircle, ...] = ()
+    arrows: CellArrows | None = None
 
 
 @dataclass(frozen=True)
@@ -42,11 +76,25 @@ class MontageSheet:
     """All pictures in their order, and why each trial that is missing is missing."""
 
     meta: StudyMeta
-    array: ImageSource
+    what: PictureKind
     pictures: tuple[MontageCell, ...]
     lost: Mapping[int, str] = field(default_factory=dict)
     ranks: Mapping[int, int] = field(default_factory=dict)
     """Trial number -> its rank among all that completed."""
+    reference: int | None = None
+    """The trial that all others are compared with."""
+
+    @property
+    def look(self) -> PictureLook:
+        """How its pictures are drawn."""
+        return LOOKS[self.what]
+
+
+def missing_words(what: PictureKind) -> str:
+    """What a trial without such a picture lacks."""
+    if what == "difference":
+        return "a difference to another"
+    return "an image" if what == "phase" else f"a picture of its {what}" if what == "slices" else what
 
 
 def columns_for(count: int, aspect: float = 1.0) -> int:
@@ -54,9 +102,52 @@ def columns_for(count: int, aspect: float = 1.0) -> int:
     return max(1, min(count, round(math.sqrt(count * aspect * 1.3))))
 
 
-def cell_pixels(count: int, dpi: float | None = None) -> int:
+def place_strips(pictures: Sequence[MontageCell], columns: int | None) -> tuple[int, list[int]]:
+    """How many columns there are, and the place of each picture, where every trial begins a row of its own.
+
+    Up to eight pictures of a trial are one row, more are several with as few gaps as can be.
+    """
+    counts: dict[int, int] = {}
+    for picture in pictures:
+        counts[picture.record.number] = counts.get(picture.record.number, 0) + 1
+    longest = max(counts.values())
+    if columns is None and longest in range(1, _STRIP.stop):
+        columns = longest
+    columns = min(longest, columns or min(_STRIP, key=lambda n: (-longest % n, -n)))
+    places, first = list[int](), 0
+    for count in counts.values():
+        places += range(first, first + count)
+        first += -(-count // columns) * columns
+    return columns, places
+
+
+def arrow_factor(pictures: Sequence[MontageCell]) -> int:
+    """How many times their length arrows are drawn: 1, 2, 5, 10, ..., so that few reach beyond the next one."""
+    factors: list[float] = []
+    for picture in pictures:
+        arrows = picture.arrows
+        if arrows is not None and len(arrows.starts) and picture.height and picture.width:
+            apart = math.sqrt(picture.height * picture.width / len(arrows.starts))
+            factors.append(_REACH * apart / max(float(np.quantile(arrows.lengths, 0.9)), 1e-9))
+    most = min(max(1.0, min(factors, default=1.0)), 1e6)
+    power = 10 ** math.floor(math.log10(most))
+    return max(m * power for m in (1, 2, 5) if m * power <= most)
+
+
+def colour_limits(pictures: Sequence[MontageCell], look: PictureLook) -> tuple[float, float]:
+    """The values of the first and the last colour of a sheet: of arrows from 0 on, of differences around 0."""
+    lengths = [picture.arrows.lengths for picture in pictures if picture.arrows is not None]
+    if lengths:
+        return 0.0, max(float(np.quantile(np.concatenate(lengths), 0.99)), 1e-6)
+    low, high = sheet_grey_limits(pictures)
+    if look.scale == "around 0":
+        low, high = -max(-low, high), max(-low, high)
+    return (0.0, high) if look.scale == "from 0" and high > 0 else (low, high)
+
+
+def cell_pixels(count: int, dpi: float | None = None, cell: float = CELL) -> int:
     """How many pixels a cell can have across: what ``dpi`` gives, else so many that a picture opens everywhere."""
-    return round(CELL * dpi) if dpi else max(64, min(2000, math.isqrt(_MOST_PIXELS // max(1, count))))
+    return round(cell * dpi) if dpi else max(64, min(2000, math.isqrt(_MOST_PIXELS // max(1, count))))
 
 
 def sheet_grey_limits(pictures: Sequence[MontageCell]) -> tuple[float, float]:

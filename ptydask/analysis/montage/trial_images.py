@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.analysis import figures, greys, sweep
-from ptydask.analysis.montage import sheet_layout
-from ptydask.analysis.montage.sheet_layout import ImageSource, MontageCell, MontageSheet
+from ptydask.analysis import figures, greys, microscopy, sweep
+from ptydask.analysis.montage import sheet_layout, trial_cells
+from ptydask.analysis.montage.picture_kinds import LOOKS, PictureKind, parse_kind
+from ptydask.analysis.montage.sheet_layout import MontageCell, MontageSheet
+from ptydask.analysis.montage.trial_cells import CellRequest
 from ptydask.errors import StoreError, UsageError, nearest_hint
-from ptydask.model import Direction, Image, TrialRecord, TrialState
+from ptydask.model import Direction, TrialRecord, TrialState
 from ptydask.ranking import in_order, parameter_names, ranked
-from ptydask.store.reader import Results, StoredArray, TrialData
+from ptydask.store.reader import Results, TrialData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ARRAYS: tuple[ImageSource, ...] = ("phase", "amplitude", "probe")
-"""What can be shown of a trial."""
-_UNITS = {"angstrom": 1.0, "Ang": 1.0, "Å": 1.0, "nm": 10.0, "m": 1e10}
-"""Units of length, in angstrom."""
+_OF_SNAPSHOTS = ("phase", "amplitude", "probe")
+"""What can be shown of a trial's snapshots."""
 
 
 def draw(
     results: Results,
     records: Sequence[TrialRecord],
     *,
-    array: ImageSource = "phase",
+    what: PictureKind = "phase",
     columns: int | None = None,
     crop: float = 1.0,
     common: bool = True,
@@ -43,8 +43,8 @@ def draw(
     million; the figure's ``dpi`` says which. Raises MissingDependency without Matplotlib.
     """
     figures.need_matplotlib()
-    pixels = sheet_layout.cell_pixels(len(records), dpi)
-    sheet = read(results, records, array=array, crop=crop, pixels=pixels)
+    pixels = sheet_layout.cell_pixels(len(records), dpi, LOOKS[parse_kind(what)].cell)
+    sheet = read(results, records, what=what, crop=crop, pixels=pixels)
     return draw_sheet(sheet, columns=columns, common=common, dpi=dpi, title=title)
 
 
@@ -101,7 +101,7 @@ def read(
     results: Results,
     records: Sequence[TrialRecord],
     *,
-    array: ImageSource = "phase",
+    what: PictureKind = "phase",
     crop: float = 1.0,
     pixels: int = 1000,
     most: int | None = None,
@@ -110,121 +110,66 @@ def read(
 
     ``phase`` is the image that the trial left, its median taken off, since a phase has no zero; ``amplitude`` is
     that of the object, the mean over modes and slices, of the same region; ``probe`` the root of the probe's
-    intensity, summed over its modes. ``crop`` is the part of each side that is kept, around the middle. Where a
-    trial's arrays are gone its thumbnail stands in. With ``most``, reading ends at so many pictures.
-    Raises UsageError for another ``array``.
+    intensity, summed over its modes; the others are those of :mod:`ptydask.analysis.microscopy`, and ``difference``
+    is to the first of the trials. ``crop`` is the part of each side that is kept, around the middle. Where a trial's
+    arrays are gone its thumbnail stands in. With ``most``, reading ends at so many trials. Raises UsageError for
+    another ``what``.
     """
-    if array not in ARRAYS:
-        raise UsageError(f"there is no array {array!r} to show; {nearest_hint(array, ARRAYS)}")
+    what = parse_kind(what)
+    request = CellRequest(results.meta, what, crop, pixels)
     cells: list[MontageCell] = []
     lost: dict[int, str] = {}
     thumbnails: dict[int, NDArray[np.uint8]] | None = None
+    reference: TrialData | None = None
+    shown = 0
     for record in records:
-        if most is not None and len(cells) >= most:
+        if most is not None and shown >= most:
             break
         try:
             trial = results.trial(record.number)
-            image = _trial_image(trial, array)
+            if what == "difference" and reference is None:
+                microscopy.phase_image(trial)  # one that has none is no reference
+                reference, request, shown = trial, replace(request, reference=trial), 1
+                continue
+            read_cells = trial_cells.read_cells(trial, request)
         except StoreError as error:
             lost[record.number] = str(error)
             continue
-        if image is not None:
-            cells.append(_make_cell(record, image, array, crop, pixels))
+        if read_cells:
+            cells += read_cells
+            shown += 1
             continue
         if thumbnails is None:
-            thumbnails = results.pictures() if array == "phase" else {}
+            thumbnails = results.pictures() if what == "phase" else {}
         if record.number in thumbnails:
             tile = greys.without_margin(thumbnails[record.number]).astype(np.float32)
-            cells.append(MontageCell(record, _crop_middle(tile, crop), None, None, thumbnail=True))
+            cells.append(MontageCell(record, trial_cells.crop_middle(tile, crop), None, None, thumbnail=True))
+            shown += 1
         else:
-            lost[record.number] = trial.lost or f"no {array} was kept"
+            lost[record.number] = trial.lost or f"no {what} was kept"
     best_first = ranked(results.records(), results.meta.direction)
     ranks = {record.number: rank for rank, record in enumerate(best_first, 1)}
-    return MontageSheet(results.meta, array, tuple(cells), lost, ranks)
+    compared = None if reference is None else reference.record.number
+    return MontageSheet(results.meta, what, tuple(cells), lost, ranks, compared)
 
 
 def read_snapshots(
-    results: Results, number: int, *, array: ImageSource = "phase", crop: float = 1.0, pixels: int = 1000
+    results: Results, number: int, *, what: PictureKind = "phase", crop: float = 1.0, pixels: int = 1000
 ) -> MontageSheet:
     """One trial's snapshots in rising iteration, its end last. Raises StoreError, and UsageError without any."""
+    what = parse_kind(what)
+    if what not in _OF_SNAPSHOTS:
+        raise UsageError(f"snapshots are shown as {', '.join(_OF_SNAPSHOTS)}, not as {what}")
     trial = results.trial(number)
     if not trial.snapshots:
         raise UsageError(f"{results.path}: trial {number} has no snapshots; SAVE_ITERS in the params file keeps some")
+    request = CellRequest(results.meta, what, crop, pixels)
     cells, lost = [], {}
     for step, arrays in sorted(trial.snapshots.items()):
-        image = _project_arrays(trial, arrays, array)
+        image = trial_cells.project_arrays(trial, arrays, what)
         if image is None:
-            lost[step] = f"no {array} was kept at iteration {step}"
+            lost[step] = f"no {what} was kept at iteration {step}"
             continue
-        cells.append(_make_cell(trial.record, image, array, crop, pixels, f"iteration {step}"))
-    if (last := _trial_image(trial, array)) is not None:
-        cells.append(_make_cell(trial.record, last, array, crop, pixels, "end"))
-    return MontageSheet(results.meta, array, tuple(cells), lost)
-
-
-def _trial_image(trial: TrialData, array: ImageSource) -> Image | None:
-    """What is shown of a trial, with its axes; None where it was not kept."""
-    if array == "phase" and trial.image is not None:
-        return trial.image
-    return _project_arrays(trial, trial.arrays, array)
-
-
-def _project_arrays(trial: TrialData, arrays: Mapping[str, StoredArray], array: ImageSource) -> Image | None:
-    name = {"phase": "object_phase", "amplitude": "object_amplitude", "probe": "probe"}[array]
-    if name not in arrays or not 2 <= len(arrays[name].shape) <= 4:
-        return None
-    rows, columns = (slice(None), slice(None)) if array == "probe" else _image_region(trial)
-    data = np.asarray(arrays[name][(..., rows, columns)])
-    if array == "phase" and data.ndim > 2:
-        data = data.sum(-3)
-    layers = data.reshape(-1, *data.shape[-2:])
-    data = np.sqrt((np.abs(layers) ** 2).sum(0)) if array == "probe" else layers.mean(0)
-    step = trial.attributes.get("pixel_size")
-    pixel = float(step) if isinstance(step, int | float) else math.nan
-    unit = str(trial.attributes.get("length_unit", "angstrom"))
-    y, x = (pixel * np.arange(size) for size in data.shape)
-    return Image(data, y, x, "rad" if array == "phase" else "", unit, "")
-
-
-def _image_region(trial: TrialData) -> tuple[slice, slice]:
-    """The rows and columns of the object that the trial's image shows; all where it has none."""
-    pixel = trial.attributes.get("pixel_size")
-    if trial.image is None or not isinstance(pixel, int | float) or not pixel > 0:
-        return slice(None), slice(None)
-    first = [round(float(axis[0]) / pixel) if len(axis) else 0 for axis in (trial.image.y, trial.image.x)]
-    rows, columns = trial.image.data.shape
-    return slice(first[0], first[0] + rows), slice(first[1], first[1] + columns)
-
-
-def _make_cell(
-    record: TrialRecord, image: Image, array: ImageSource, crop: float, pixels: int, label: str = ""
-) -> MontageCell:
-    data = np.asarray(image.data, dtype=np.float32)
-    axes = zip((image.y, image.x), data.shape, strict=True)
-    lengths = [_side_length(axis, size, image.axis_units) for axis, size in axes]
-    kept = _crop_middle(data, crop)
-    n = greys.binning(kept.shape, pixels)
-    small = greys.binned(kept, n)
-    height, width = (
-        None if length is None else length * n * remaining / size
-        for length, remaining, size in zip(lengths, small.shape, data.shape, strict=True)
-    )
-    finite = small[np.isfinite(small)]
-    if array == "phase" and finite.size:
-        small = small - np.median(finite)
-    return MontageCell(record, small.astype(np.float32), height, width, image.units, label=label)
-
-
-def _side_length(axis: NDArray[Any], size: int, unit: str) -> float | None:
-    """The length of a side in angstrom, half a pixel beyond the centres at its ends included."""
-    if len(axis) < 2 or len(axis) != size or unit not in _UNITS:
-        return None
-    pixel = abs(float(axis[-1]) - float(axis[0])) / (size - 1) * _UNITS[unit]
-    return pixel * size if math.isfinite(pixel) and pixel > 0 else None
-
-
-def _crop_middle(data: NDArray[Any], part: float) -> NDArray[Any]:
-    """The middle of an image, ``part`` of each side."""
-    sizes = [max(1, round(size * part)) for size in data.shape]
-    top, left = ((size - kept) // 2 for size, kept in zip(data.shape, sizes, strict=True))
-    return data[top : top + sizes[0], left : left + sizes[1]]
+        cells.append(trial_cells.make_cell(trial.record, image, request, label=f"iteration {step}"))
+    cells += [replace(cell, label="end", lines=()) for cell in trial_cells.read_cells(trial, request)]
+    return MontageSheet(results.meta, what, tuple(cells), lost)
