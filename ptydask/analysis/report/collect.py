@@ -25,7 +25,8 @@ def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str,
     """The page's data. ``running`` is what the driver says of a run that is on, as ``Results.status()`` has it.
 
     ``study``: its name, what was tuned, the outcome; ``columns``: the table, one list a column, in the order of the
-    trials' numbers; ``trials``, ``curves``, ``pictures``, ``probes``, ``thumbnails``: by number, what there is;
+    trials' numbers; ``trials``, ``curves``, ``pictures``, ``probes``, ``thumbnails``, ``more``: by number, what there
+    is;
     ``provenance``: where all of it comes from. The same study gives the same data.
     """
     units = {parameter["name"]: parameter["unit"] for parameter in tuned_parameters(study)}
@@ -42,6 +43,7 @@ def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str,
         "pictures": by_number(attrgetter("picture")),
         "probes": by_number(attrgetter("probe")),
         "thumbnails": by_number(attrgetter("thumbnail")),
+        "more": by_number(attrgetter("more_pictures")),
         "provenance": provenance(study.meta),
     }
 

@@ -99,7 +99,8 @@ function drawSummary() {
   const p = best === null ? null : pictures()[best];
   const image = p && el("figure", { class: "hero" },
     el("a", { href: `#trial-${best}` }, drawing(p, { size: room(620), axes: true, label: imageLabel(best, p) })),
-    el("figcaption", {}, `${p.title || "Image"} of trial ${best}. Black ${rounded(p.low)}, white ${rounded(p.high)} ${p.values}.`));
+    greyBar(p, null, room(620)),
+    el("figcaption", {}, `${p.title || "Image"} of trial ${best}. `, namedPictures(best) && link(best, `Also its ${namedPictures(best)}.`)));
   const panel = bestPanel();
   // Beside the image where there is room for it, below where there are many parameters.
   (image && study.tuned.length > 6 ? image : panel).append(studyFacts());
@@ -120,8 +121,9 @@ function drawMontage() {
   const section = document.getElementById("images");
   show(section, el("h2", { id: "images-title" }, "Best images"),
     shown.length
-      ? el("p", { class: "note" }, `The best ${count(shown.length, "trial")}, best first. `, greySwitch(drawMontage))
+      ? el("p", { class: "note" }, `The best ${count(shown.length, "trial")}, best first. `, greySwitch(drawMontage), " ", microscopyNote())
       : el("p", { class: "empty" }, "No completed trial has an image."),
+    greyOf() && shown.some((number) => pictures()[number]) && greyBar(pictures()[shown.find((number) => pictures()[number])], greyOf(), room(360)),
     el("div", { class: "montage" }, tiles));
 }
 

@@ -16,6 +16,7 @@ const curves = lazily("curves");
 const pictures = lazily("pictures");
 const probes = lazily("probes");
 const thumbnails = lazily("thumbnails");
+const more = lazily("more");
 
 const columnOf = new Map(columns.map((column) => [column.key, column]));
 const numbers = columnOf.get("number").values;
