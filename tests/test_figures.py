@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,7 +24,7 @@ from matplotlib.patches import FancyArrowPatch
 from ptydask import cli
 from ptydask.analysis import figures
 from ptydask.analysis.data import StudyData
-from ptydask.analysis.figures import contour, history, importance, slice, style, timeline
+from ptydask.analysis.figures import contour, history, importance, progress, slice, style, timeline
 from ptydask.analysis.optimum import slope_importances
 from ptydask.cli import pictures
 from ptydask.errors import MissingDependency, UsageError
@@ -445,3 +446,59 @@ def test_plot_refuses_in_one_line(
     assert said in error
     assert error.count("\n") == 1
     assert results.read_bytes() == before
+
+
+# --- progress ----------------------------------------------------------------------------------------
+
+
+def timed(*spans: tuple[float, float, float], **changes: Any) -> StudyData:
+    """Trials of (begin in s, end in s, error), each on its own worker; without a begin where that is NaN."""
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    data = of([error for _, _, error in spans], **changes)
+    records = tuple(
+        replace(
+            record,
+            started="" if math.isnan(begin) else (start + timedelta(seconds=begin)).isoformat(),
+            seconds=0.0 if math.isnan(begin) else end - begin,
+            worker=f"w{record.number}",
+        )
+        for record, (begin, end, _) in zip(data.records, spans, strict=True)
+    )
+    return StudyData(data.meta, records)
+
+
+def test_the_best_so_far_is_told_by_the_ends_of_trials() -> None:
+    """Trial 1 ends before trial 0, and trial 3 is no better; work counts what is under way at that moment."""
+    data = timed((0, 100, 0.5), (0, 60, 0.7), (60, 160, 0.4), (100, 180, 0.45))
+    found = progress.study_progress(timeline.trial_bars(data.records), "minimize")
+    assert [record.number for record in found.records] == [1, 0, 2]
+    assert found.ends.tolist() == [60, 100, 160]
+    assert found.work.tolist() == [120, 200, 320]
+    assert (found.end, found.total_work) == (180, 340)
+
+
+def test_progress_of_what_is_maximized_rises() -> None:
+    found = progress.study_progress(
+        timeline.trial_bars(timed((0, 1, 0.5), (1, 2, 0.7), (2, 3, 0.7)).records), "maximize"
+    )
+    assert found.errors.tolist() == [0.5, 0.7]
+
+
+def test_progress_is_drawn_over_both_times() -> None:
+    """A long pause is cut out; a first trial that diverged flattens nothing; the note says when the best came."""
+    spans = [(600.0 * n + (80000 if n > 3 else 0), 600.0 * (n + 1) + (80000 if n > 3 else 0)) for n in range(8)]
+    errors = [1e6, 0.5, 0.4, 0.41, 0.35, 0.36, 0.3, 0.31]
+    data = timed(*((begin, end, error) for (begin, end), error in zip(spans, errors, strict=True)))
+    figure = figures.draw("progress", data, link=link)
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    assert labels == ["minutes since the start, pauses cut out", "worker minutes"]
+    assert figure.axes[0].get_ylim()[1] < 1e5
+    said = texts(figure).replace("\n", " ")
+    assert "best: trial 6, 0.3, after 70 min of 80 min of worker time" in said
+    assert "1 trial above the axis" in said
+
+
+@pytest.mark.parametrize("data", [StudyData(meta(), ()), timed((math.nan, 0, 0.5)), timed((0, 1, math.nan))])
+def test_no_progress_says_why(data: StudyData) -> None:
+    assert progress.lacks(data)
+    assert str(progress.lacks(data)) in texts(figures.draw("progress", data)).replace("\n", " ")

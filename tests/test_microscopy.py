@@ -207,6 +207,15 @@ def test_a_copy_moved_by_parts_of_a_pixel_has_next_to_none(shift: tuple[float, f
     assert found.rms < 0.02 * whole.std()
 
 
+def test_large_images_are_registered_by_their_middle() -> None:
+    """As exactly, and the difference is that of the whole."""
+    whole = texture((1130, 1120))
+    found = registration.subtract_images(calibrated(whole[10:, :1110]), calibrated(whole[:1120, 10:]))
+    assert found.shift == pytest.approx((2.0, -2.0))
+    assert found.image.data.shape == (1110, 1100)
+    assert found.rms < 1e-6
+
+
 def test_a_lattice_is_not_moved_by_a_period() -> None:
     """It fits itself at every period: the small shift is the right one."""
     data = lattice((90, 90), 0.2, (0.5, 0.0), (0.0, 0.5)) + 0.01 * texture((90, 90))
@@ -344,3 +353,44 @@ def test_x_ray_lengths_are_angstrom(tmp_path: Path) -> None:
     trial = ptydask.open(store.finish()).trial(0)
     assert trial.power_spectrum().y[0] == pytest.approx(-1 / 200)
     assert trial.reciprocal_probe().wavelength == pytest.approx(2.0)
+
+
+def kept(path: Path, image: Image | None = None, facts: dict[str, Any] | None = None, **arrays: Quantity) -> Any:
+    """A trial with these arrays alone."""
+    store = Store.open(path / "a.h5", meta())
+    given = {"pixel_size": 0.25, "length_unit": "angstrom"} if facts is None else facts
+    put(store, record(0), output(arrays=arrays, image=image, attributes=given, snapshots={}))
+    return ptydask.open(store.finish()).trial(0)
+
+
+@pytest.mark.parametrize("shape", [(20, 24), (1, 20, 24), (3, 20, 24), (2, 3, 20, 24)])
+def test_objects_of_any_number_of_axes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Without slices or modes, as other engines have them: the lattice is found in phase and transmission."""
+    phase = np.broadcast_to(0.1 * lattice((20, 24), 0.25, (0.0, 0.5)), shape).astype(np.float32)
+    trial = kept(tmp_path, object_phase=Quantity(phase, "rad"), object_amplitude=Quantity(np.ones(shape)))
+    for of in ("phase", "object"):
+        spectrum = trial.power_spectrum(of)
+        row, column = np.unravel_index(int(spectrum.data.argmax()), spectrum.data.shape)
+        assert (spectrum.y[row], abs(spectrum.x[column])) == pytest.approx((0, 0.5))
+    assert trial.phase_slices().data.shape == ((3, 20, 24) if 3 in shape else (1, 20, 24))
+    assert trial.phase_slices().thickness is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "positions", "word"),
+    [
+        ({}, Quantity(np.ones((4, 2)), "angstrom"), "pixel size is not known"),
+        ({"pixel_size": 0.2, "length_unit": "cubit"}, Quantity(np.ones((4, 2)), "angstrom"), "'cubit' is no unit"),
+        (None, Quantity(np.ones((4, 2)), "pixel"), "'pixel' is no unit"),
+        (None, Quantity(np.full((4, 2), np.nan), "angstrom"), "no numbers"),
+        (None, Quantity(np.ones((5, 2)), "angstrom"), "differ in number"),
+    ],
+)
+def test_positions_that_say_nothing_are_refused(
+    tmp_path: Path, facts: dict[str, Any] | None, positions: Quantity, word: str
+) -> None:
+    trial = kept(
+        tmp_path, None, facts, positions=positions, crop_positions=Quantity(np.ones((4, 2), np.int32), "pixel")
+    )
+    with pytest.raises(StoreError, match=word):
+        trial.position_shifts()

@@ -16,10 +16,11 @@ from figure_cases import meta as ptyrad_meta
 from matplotlib.figure import Figure
 from store_cases import failed, meta, output, packed, put, record
 
+import ptydask
 from ptydask import cli
 from ptydask.analysis import greys
-from ptydask.analysis.montage import drawing, sheet_layout, trial_images
-from ptydask.analysis.montage.sheet_layout import MontageCell, MontageSheet
+from ptydask.analysis.montage import drawing, picture_kinds, sheet_layout, trial_cells, trial_images
+from ptydask.analysis.montage.sheet_layout import CellArrows, MontageCell, MontageSheet
 from ptydask.cli import pictures
 from ptydask.errors import UsageError
 from ptydask.model import Image, Quantity, TrialRecord, TrialState
@@ -402,3 +403,167 @@ def test_nothing_to_show_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert cli.main(["montage", str(path)]) == 1
     assert re.search("no trial has an image to show", capsys.readouterr().err)
     assert [p.name for p in tmp_path.iterdir() if p.suffix == ".png"] == []
+
+
+# --- other pictures than phase, amplitude and probe ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def thick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trials 0 to 2 of five slices and three probe modes, with refined positions; 3 kept nothing."""
+    pixel, store = 0.25, Store.open(tmp_path_factory.mktemp("thick") / "thick.h5", meta("thick"))
+    crop = np.stack(np.meshgrid(5 * np.arange(4), 5 * np.arange(4), indexing="ij"), -1).reshape(-1, 2)
+    middle = np.arange(16) - 7.5
+    beam = np.exp(-(np.add.outer(middle**2, middle**2)) / 9)
+    lattice = np.cos(2 * np.pi * 0.5 * pixel * np.arange(32))[None] * np.ones((32, 1))
+    for number in range(3):
+        slices = np.stack([(0.1 + 0.01 * number) * (depth + 1) * lattice for depth in range(5)])[None]
+        shifts = 0.1 * number * np.random.default_rng(number).normal(size=crop.shape)
+        arrays = {
+            "object_phase": Quantity(slices.astype(np.float32), "rad"),
+            "probe": Quantity(np.stack([beam, 0.5 * beam, 0.1 * beam]).astype(np.complex64)),
+            "positions": Quantity(pixel * crop + shifts, "angstrom"),
+            "crop_positions": Quantity(crop.astype(np.int32), "pixel"),
+            "slice_thickness": Quantity(np.float32(8.0), "angstrom"),
+        }
+        facts = {"pixel_size": pixel, "length_unit": "angstrom", "wavelength": 0.04}
+        seen = slices.sum((0, 1))[8:24, 8:24]
+        axis = pixel * np.arange(8, 24)
+        shown = Image(seen.astype(np.float32), axis, axis, "rad", "angstrom", "")
+        put(store, record(number), output(arrays=arrays, attributes=facts, image=shown, snapshots={}))
+    put(store, record(3, 9.0), output(arrays={}, image=None, attributes={}, snapshots={}))
+    return store.finish()
+
+
+def shown(path: Path, what: Any, *numbers: int, **options: Any) -> MontageSheet:
+    with reader.open(path) as found:
+        return trial_images.read(found, [r for r in found.records() if r.number in numbers], what=what, **options)
+
+
+@pytest.mark.parametrize("what", [kind for kind in picture_kinds.LOOKS if kind != "amplitude"])
+def test_every_kind_is_drawn_and_says_what_it_lacks(thick: Path, tmp_path: Path, what: Any) -> None:
+    """Of a trial without arrays the reason is told, and the others are shown with a colour scale and its ends."""
+    sheet = shown(thick, what, 0, 1, 2, 3)
+    assert set(sheet.lost) == {3}
+    assert {cell.record.number for cell in sheet.pictures} == ({1, 2} if what == "difference" else {0, 1, 2})
+    figure = trial_images.draw_sheet(sheet)
+    figure.savefig(tmp_path / "a.png", dpi=60)
+    low, high = sheet_layout.colour_limits(sheet.pictures, sheet.look)
+    assert low < high
+    assert sheet.look.words.split(",")[0] in " ".join(texts(figure)).replace("\n", " ")
+
+
+def test_slices_are_a_row_a_trial(thick: Path) -> None:
+    """The first has the trial's caption, each its depth, and the next trial begins a new row."""
+    sheet = shown(thick, "slices", 0, 2)
+    assert [cell.label for cell in sheet.pictures[1:5]] == [
+        f"slice {n} of 5, depth {8 * (n - 1)} Å" for n in range(2, 6)
+    ]
+    assert sheet.pictures[0].lines == ("slice 1 of 5, depth 0 Å",)
+    assert sheet_layout.place_strips(sheet.pictures, None) == (5, [*range(5), *range(5, 10)])
+    assert sheet_layout.place_strips(sheet.pictures, 3) == (3, [*range(5), *range(6, 11)])
+    span = [float(np.ptp(cell.data)) for cell in sheet.pictures[:5]]
+    assert span == pytest.approx([span[0] * n for n in range(1, 6)], rel=1e-4)
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (8, 8), (9, 5), (12, 6), (13, 7), (16, 8), (20, 5), (21, 7)])
+def test_many_slices_take_several_rows(count: int, columns: int) -> None:
+    """With as few gaps as can be, and then as few rows."""
+    cells = [picture(np.ones((2, 2)), label="" if n == 0 else "x") for n in range(count)]
+    assert sheet_layout.place_strips(cells, None) == (columns, list(range(count)))
+
+
+def test_modes_tell_their_shares(thick: Path) -> None:
+    """1 : 1/4 : 1/100 of intensity, each mode over its own maximum."""
+    sheet = shown(thick, "modes", 0)
+    told = [*sheet.pictures[0].lines, *(cell.label for cell in sheet.pictures[1:])]
+    assert told == ["mode 1: 79.4 %", "mode 2: 19.8 %", "mode 3: 0.794 %"]
+    assert [float(cell.data.max()) for cell in sheet.pictures] == pytest.approx([1, 1, 1])
+    assert shown(thick, "probe", 0).pictures[0].lines == ("modes 79.4 %, 19.8 %, 0.794 %",)
+
+
+@pytest.mark.parametrize("crop", [1.0, 0.5])
+def test_rings_lie_around_the_middle_of_the_spectrum(thick: Path, crop: float) -> None:
+    """The lattice of 2 angstrom lies on the ring of that name, also of a part of the spectrum."""
+    (cell,) = shown(thick, "spectrum", 0, crop=crop).pictures
+    assert cell.axis_unit == "1/angstrom"
+    assert cell.centre is not None
+    assert cell.height is not None
+    step = cell.height / cell.data.shape[0]
+    row, column = np.unravel_index(int(cell.data.argmax()), cell.data.shape)
+    apart = np.hypot((row + 0.5) * step - cell.centre[0], (column + 0.5) * step - cell.centre[1])
+    ring = next(circle for circle in cell.circles if "(2 Å)" in circle.text)
+    assert ring.radius == 0.5
+    assert apart == pytest.approx(0.5)
+    assert all(circle.radius <= crop * 2 for circle in cell.circles)
+
+
+def test_the_aperture_is_drawn_where_the_params_tell_it(thick: Path) -> None:
+    """In mrad; a tuned semi-angle is the trial's own."""
+    with reader.open(thick) as found:
+        trial, study = found.trial(0), replace(found.meta, config_json='{"init_params": {"probe_conv_angle": 21.4}}')
+    request = trial_cells.CellRequest(study, "probe-reciprocal")
+    with reader.open(thick) as found:
+        trial = found.trial(0)
+        (cell,) = trial_cells.read_cells(trial, request)
+        tuned = replace(trial, record=replace(trial.record, params={"conv_angle": 30.0}))
+        (other,) = trial_cells.read_cells(tuned, request)
+    assert [c.radius for c in cell.circles if c.dashed] == [21.4]
+    assert [c.radius for c in other.circles if c.dashed] == [30.0]
+    assert cell.axis_unit == "mrad"
+    assert [c.text for c in cell.circles if c.text] == ["20 mrad", "40 mrad", "60 mrad", "80 mrad"]
+
+
+def test_arrows_are_true_shifts_at_the_nominal_positions(thick: Path) -> None:
+    """In angstrom from the corner of the image, below the probe's middle; drawn so many times as long as is told."""
+    (cell,) = shown(thick, "positions", 2).pictures
+    assert cell.arrows is not None
+    with ptydask.open(thick) as study:
+        moved = study.trial(2).position_shifts()
+        image = study.trial(2).image
+    assert image is not None
+    at = moved.nominal + 8 * 0.25 - (image.y[0] - 0.125)
+    inside = (at >= 0).all(1) & (at <= 4).all(1)
+    np.testing.assert_allclose(cell.arrows.starts, at[inside])
+    np.testing.assert_allclose(cell.arrows.shifts, moved.shifts[inside])
+    assert sheet_layout.arrow_factor([cell]) in (1, 2, 5, 10)
+
+
+@pytest.mark.parametrize(("length", "factor"), [(10.0, 1), (0.5, 2), (0.011, 100), (1e-30, 1_000_000)])
+def test_short_arrows_are_drawn_longer(length: float, factor: int) -> None:
+    """By 1, 2, 5, ...: of a hundred arrows in 10 x 10 angstrom few reach 1.6."""
+    arrows = CellArrows(np.zeros((100, 2)), np.full((100, 2), length / math.sqrt(2)))
+    assert sheet_layout.arrow_factor([picture(np.ones((2, 2)), arrows=arrows)]) == factor
+    assert sheet_layout.arrow_factor([]) == 1
+
+
+def test_positions_that_stayed_have_no_arrows(thick: Path) -> None:
+    """Rounding is no refinement: no arrows a million times as long, no colour scale, and words that say so."""
+    sheet = shown(thick, "positions", 0)
+    assert sheet.pictures[0].lines == ("positions were not refined",)
+    assert sheet.pictures[0].arrows is None
+    assert sheet_layout.arrow_factor(sheet.pictures) == 1
+    assert not any("shift of a position" in text for text in texts(trial_images.draw_sheet(sheet)))
+    assert "known to a pixel" in " ".join(shown(thick, "positions", 2).pictures[0].lines)
+
+
+def test_a_difference_is_to_the_first_trial(thick: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The colours have 0 in their middle; one trial alone has none, and says so."""
+    sheet = shown(thick, "difference", 0, 1)
+    assert sheet.reference == 0
+    low, high = sheet_layout.colour_limits(sheet.pictures, sheet.look)
+    assert low == -high
+    assert "each trial less trial 0" in " ".join(texts(trial_images.draw_sheet(sheet)))
+    assert cli.main(["montage", str(thick), "--what", "difference", "--trials", "1"]) == 1
+    assert "a difference to another" in capsys.readouterr().err
+
+
+def test_what_is_shown_on_the_command_line(thick: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One trial's slices by default, also under the option's other name; a wrong name has the nearest."""
+    assert chosen(thick, "--what", "slices") == ([2] * 5, "the best of 4 complete trials")
+    assert chosen(thick, "--array", "modes", "-k", "2")[0] == [2, 2, 2, 1, 1, 1]
+    assert chosen(thick, "--what", "object")[0] == [2, 1, 0]
+    assert cli.main(["montage", str(thick), "--what", "spectrm"]) == 2
+    assert "did you mean 'spectrum'" in capsys.readouterr().err
+    assert cli.main(["montage", str(thick), "--what", "slices", "--snapshots", "1"]) == 2
+    assert "snapshots are shown as phase, amplitude, probe" in capsys.readouterr().err

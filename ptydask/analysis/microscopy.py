@@ -42,9 +42,8 @@ class PhaseSlices:
 def pixel_size(trial: TrialData) -> float:
     """The width of an object pixel in angstrom. Raises StoreError where it is not known."""
     size = trial.attributes.get("pixel_size")
-    scale = ANGSTROM.get(str(trial.attributes.get("length_unit", "angstrom")))
-    if isinstance(size, int | float) and size > 0 and scale is not None:
-        return float(size) * scale
+    if isinstance(size, int | float) and size > 0:
+        return float(size) * _angstrom(trial, str(trial.attributes.get("length_unit", "angstrom")))
     image = trial.image
     if image is not None and len(image.x) > 1 and image.axis_units in ANGSTROM:
         return float(image.x[1] - image.x[0]) * ANGSTROM[image.axis_units]
@@ -67,15 +66,14 @@ def phase_image(trial: TrialData) -> Image:
     if image is None:
         slices = phase_slices(trial)
         return Image(slices.data.sum(0), slices.y, slices.x, "rad", "angstrom", "Phase, summed over depth")
-    scale = ANGSTROM.get(image.axis_units, math.nan)
+    scale = _angstrom(trial, image.axis_units)
     return Image(image.data, image.y * scale, image.x * scale, image.units, "angstrom", image.title)
 
 
 def phase_slices(trial: TrialData) -> PhaseSlices:
     """The phase of every slice in the scanned region. Raises StoreError where no object was kept."""
     rows, columns = scanned_region(trial)
-    phase = _require_array(trial, "object_phase")[(..., rows, columns)]
-    stack = phase.reshape(-1, *phase.shape[-3:]).mean(0) if phase.ndim > 2 else phase[None]
+    stack = _object_modes(trial, "object_phase").mean(0)
     step = trial.arrays.get("slice_thickness")
     scale = ANGSTROM.get(step.units, math.nan) if step is not None else math.nan
     thickness = float(step.read()) * scale if step is not None and step.shape == () else math.nan
@@ -96,12 +94,9 @@ def power_spectrum(trial: TrialData, of: Literal["phase", "object"] = "phase") -
     """
     try:
         if of == "object":
-            rows, columns = scanned_region(trial)
-            amplitude, phase = (
-                _require_array(trial, name)[(..., rows, columns)] for name in ("object_amplitude", "object_phase")
-            )
-            waves = (amplitude * np.exp(1j * phase)).reshape(-1, *phase.shape[-3:])
-            return reciprocal_space.power_spectrum(waves.prod(1).mean(0), pixel_size(trial))
+            amplitude, phase = (_object_modes(trial, name) for name in ("object_amplitude", "object_phase"))
+            transmission = (amplitude * np.exp(1j * phase)).prod(1).mean(0)
+            return reciprocal_space.power_spectrum(transmission, pixel_size(trial))
         return reciprocal_space.power_spectrum(phase_image(trial).data, pixel_size(trial))
     except ValueError as error:
         raise StoreError(f"trial {trial.record.number}: {error}") from None
@@ -133,7 +128,9 @@ def position_shifts(trial: TrialData, meta: StudyMeta) -> PositionShifts:
     """
     pixel = pixel_size(trial)
     positions = _require_array(trial, "positions")
-    refined = np.asarray(positions.read(), dtype=float) * ANGSTROM.get(positions.units, 1.0)
+    refined = np.asarray(positions.read(), dtype=float) * _angstrom(trial, positions.units)
+    if not np.isfinite(refined).all():
+        raise StoreError(f"trial {trial.record.number}: it has positions that are no numbers")
     crop = _require_array(trial, "crop_positions").read()
     if crop.shape != refined.shape:
         raise StoreError(f"trial {trial.record.number}: its positions and those of the scan differ in number")
@@ -178,7 +175,7 @@ def _scan_middle(trial: TrialData) -> tuple[float, float] | None:
     if not {"positions", "probe"} <= trial.arrays.keys():
         return None
     positions = trial.arrays["positions"]
-    y, x = probe_centres(trial, positions.read() * ANGSTROM.get(positions.units, 1.0)).mean(0).tolist()
+    y, x = probe_centres(trial, positions.read() * _angstrom(trial, positions.units)).mean(0).tolist()
     return y, x
 
 
@@ -186,6 +183,20 @@ def _require_array(trial: TrialData, name: str) -> StoredArray:
     if name in trial.arrays:
         return trial.arrays[name]
     raise StoreError(trial.lost or trial.dropped or f"no {name} was kept")
+
+
+def _angstrom(trial: TrialData, unit: str) -> float:
+    """A unit of length in angstrom. Raises StoreError for what is none."""
+    if unit not in ANGSTROM:
+        raise StoreError(f"trial {trial.record.number}: {unit!r} is no unit of length that is known")
+    return ANGSTROM[unit]
+
+
+def _object_modes(trial: TrialData, name: str) -> NDArray[Any]:
+    """(omode, z, y, x): of the scanned region. Raises StoreError where it was not kept."""
+    rows, columns = scanned_region(trial)
+    data = _require_array(trial, name)[(..., rows, columns)]
+    return data.reshape(-1, *(data.shape[-3:] if data.ndim > 2 else (1, *data.shape)))
 
 
 def _probe_modes(trial: TrialData) -> NDArray[Any]:

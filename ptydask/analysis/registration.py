@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 _SPLINE = 5
 """Order of the splines between pixels: at half of the highest frequency a part in a thousand off."""
 _PASSES = 8
+_MIDDLE = 1024
+"""Pixels along a side that say where two images fit: more would say no more."""
 _NEAR = 1e-3
 """Pixels: a shift this small is none."""
 _BORDER = 4
@@ -49,8 +51,8 @@ class ImageDifference:
     def removed(self) -> str:
         """What was done to the other image before the difference was taken, in words."""
         unit = {"angstrom": "Å"}.get(self.image.axis_units, self.image.axis_units)
-        y, x = (f"{value:.3g}" if abs(value) >= 0.005 else "0" for value in self.shift)
-        parts = [f"shift (y, x) = ({y}, {x}) {unit}", f"mean {self.constant:.3g} {self.image.units}".rstrip()]
+        y, x = (f"{round(value, 3) + 0:g}" for value in self.shift)
+        parts = [f"shift (y, x) = ({y}, {x}) {unit}", f"mean {self.constant:.2g} {self.image.units}".rstrip()]
         if self.resampled:
             parts.append("another pixel size")
         return f"taken out: {', '.join(parts)}".replace("-", "\N{MINUS SIGN}")
@@ -73,8 +75,9 @@ def subtract_images(first: Image, other: Image) -> ImageDifference:
     alike = bool(np.abs(ratios - 1).max() < _SAME)
     start = (_first_pixel(first) - _first_pixel(other)) / others
     offset = np.round(start) if alike else start
+    spline = ndimage.spline_filter(b, _SPLINE)
     for step in range(_PASSES):
-        _, mine, theirs = _overlap(ndimage, a, b, ratios, offset)
+        _, mine, theirs = _overlap(ndimage, a, spline, ratios, offset, _MIDDLE)
         residual = _locate_peak(mine, theirs)
         if step and np.abs(residual).max() < _NEAR:
             break
@@ -82,7 +85,7 @@ def subtract_images(first: Image, other: Image) -> ImageDifference:
         offset += ratios * (residual if step else np.round(residual))
     whole = alike and bool(np.abs(offset - np.round(offset)).max() < _NEAR)
     offset = np.round(offset) if whole else offset
-    region, mine, theirs = _overlap(ndimage, a, b, ratios, offset)
+    region, mine, theirs = _overlap(ndimage, a, spline, ratios, offset)
     if not whole:
         region, mine, theirs = _without_border(region, mine, theirs)
     difference = mine - theirs
@@ -113,18 +116,30 @@ def _first_pixel(image: Image) -> Array:
 
 
 def _overlap(
-    ndimage: Any, a: Array, b: Array, ratios: Array, offset: Array
+    ndimage: Any, a: Array, spline: Array, ratios: Array, offset: Array, most: int | None = None
 ) -> tuple[tuple[slice, slice], Array, Array]:
-    """The part of ``a`` that ``b`` has too, and ``b`` there: pixel i of ``a`` is at ``offset + ratio * i`` of ``b``."""
-    sizes, others = np.array(a.shape), np.array(b.shape)
+    """The part of ``a`` that ``b`` has too, and ``b`` there; with ``most``, so many pixels in the middle of it.
+
+    Pixel i of ``a`` is at ``offset + ratio * i`` of ``b``, of which ``spline`` are the coefficients.
+    """
+    sizes, others = np.array(a.shape), np.array(spline.shape)
     first = np.maximum(0, np.ceil(-offset / ratios - 1e-9)).astype(int)
     last = np.minimum(sizes - 1, np.floor((others - 1 - offset) / ratios + 1e-9)).astype(int)
     if (last - first < 3).any():
         raise ValueError("the two images have next to nothing in common")
+    if most is not None:
+        spare = np.maximum(0, last - first + 1 - most)
+        first, last = first + spare // 2, last - (spare - spare // 2)
     rows, columns = (slice(int(low), int(high) + 1) for low, high in zip(first, last, strict=True))
     mine = a[rows, columns]
     theirs = ndimage.affine_transform(
-        b, ratios, offset + ratios * first, output_shape=mine.shape, order=_SPLINE, mode="mirror"
+        spline,
+        ratios,
+        offset + ratios * first,
+        output_shape=mine.shape,
+        order=_SPLINE,
+        mode="mirror",
+        prefilter=False,
     )
     return (rows, columns), mine, theirs
 

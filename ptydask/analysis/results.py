@@ -256,7 +256,7 @@ class StudyResults:
         return to_optuna_study(self.data())
 
     def plot(self, kind: str = "history", parameters: Sequence[str] | None = None) -> Figure:
-        """A figure: history, importance, slice, contour, parallel, curves or timeline. ``savefig`` writes it."""
+        """A figure, one of :data:`ptydask.analysis.figures.KINDS`. ``savefig`` writes it."""
         from ptydask.analysis import figures, notebook
 
         return notebook.make_displayable(figures.draw(kind, self.data(), parameters=parameters))

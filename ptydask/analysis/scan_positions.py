@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Positions = NDArray[np.float64]
 """(N, 2) as (y, x)."""
 
+_ROUNDING = 1e-6
+"""Of the scan's size: what 32 bits keep of a position."""
+
 
 @dataclass(frozen=True, slots=True)
 class PositionShifts:
@@ -25,6 +28,11 @@ class PositionShifts:
     refined: Positions
     exact: bool = True
     """False: of the nominal positions only the nearest pixel is known."""
+
+    @property
+    def is_refined(self) -> bool:
+        """Whether any position moved against the others, by more than numbers are rounded."""
+        return self.largest > _ROUNDING * float(np.ptp(self.nominal, axis=0).max())
 
     @property
     def mean(self) -> NDArray[np.float64]:

@@ -22,6 +22,8 @@ _DPI = arguments.number(20, 2400, "dots per inch, 20 to 2400")
 _PART = arguments.number(0.01, 1, "a part of the image, 0.01 to 1")
 _PICTURES, _STRIPS = 25, 1
 """Trials that are shown where nobody says how many: those of which each has many pictures are fewer."""
+_IN_STRIP = 8
+"""Pictures of a trial, for want of knowledge, where the pixels of all are shared out."""
 _SHOWN = 20
 """As many trials that had to be left out are named one by one."""
 _STATES = {TrialState.COMPLETE.word: TrialState.COMPLETE, TrialState.PRUNED.word: TrialState.PRUNED, "all": None}
@@ -198,7 +200,8 @@ def _read_sheet(results: Results, args: argparse.Namespace) -> tuple[MontageShee
             which = "trial" if args.state == "all" else f"{args.state} trial"
             raise UsageError(f"--where {args.where!r} holds for no {which} of {args.file}")
         title = _sheet_title(args, min(most, len(chosen)), len(chosen))
-    pixels = sheet_layout.cell_pixels(min(most, len(chosen)), args.dpi, look.cell)
+    pictures = min(most, len(chosen)) * (_IN_STRIP if look.strip else 1)
+    pixels = sheet_layout.cell_pixels(pictures, args.dpi, look.cell)
     sheet = trial_images.read(results, chosen, what=args.what, crop=args.crop, pixels=pixels, most=most)
     return sheet, title
 

@@ -24,6 +24,7 @@ Link = Callable[[int], str]
 
 KINDS: Mapping[str, str] = {
     "history": "the error of every trial, and the best so far",
+    "progress": "the best so far over the time since the study began, and over worker hours",
     "curves": "the error at every iteration, pruned trials marked",
     "importance": "which parameters decide whether a trial is among the best tenth, and those by slopes",
     "slice": "the error over each parameter",

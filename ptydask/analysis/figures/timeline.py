@@ -88,6 +88,11 @@ def wall_seconds(records: Sequence[TrialRecord]) -> float | None:
     return max((bar.end for bar in trial_bars(records)), default=None)
 
 
+def time_unit(span: float) -> tuple[float, str]:
+    """The unit for a time axis of so many seconds: its length in seconds, and its name."""
+    return next((seconds, unit) for least, seconds, unit in _UNITS if span >= least)
+
+
 def without_pauses(bars: Sequence[TrialBar]) -> tuple[list[TrialBar], list[Pause]]:
     """The bars moved together over long times in which no trial ran, and where those were."""
     # The bars come by begin: where one begins after the end of all before it, nothing ran in between.
@@ -148,7 +153,7 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     bars, pauses = without_pauses(trial_bars(data.records))
     rows, places = assign_rows(bars)
     end = max(bar.end for bar in bars) or 1.0
-    _, seconds, unit = next(entry for entry in _UNITS if end >= entry[0])
+    seconds, unit = time_unit(end)
     height = max(0.055, min(0.26, 6.5 / len(rows))) * len(rows)
     figure = style.new_figure(7.4, 1.9 + height, title)
     above, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.5, max(0.4, height)])
@@ -164,7 +169,7 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
         for panel in (above, axes):
             panel.axvline(pause.at / seconds, color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)))
         above.annotate(
-            f"pause: {_duration_text(pause.seconds)}",
+            f"pause: {duration_text(pause.seconds)}",
             (pause.at / seconds, 1),
             (3, -2),
             xycoords=above.get_xaxis_transform(),
@@ -185,7 +190,7 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     style.note(
         figure,
         [
-            f"{style.format_count(workers, 'worker')}, {_duration_text(worked)} of work",
+            f"{style.format_count(workers, 'worker')}, {duration_text(worked)} of work",
             f"{style.format_count(without_begin, 'trial')} whose begin is not known" if without_begin else "",
             "one row for workers of a host that follow each other" if workers > _ROWS else "",
         ],
@@ -233,7 +238,7 @@ def _label_rows(axes: Axes, rows: Sequence[tuple[str, str]]) -> None:
     axes.set_ylabel(f"{len(rows)} rows of workers, by host")
 
 
-def _duration_text(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """``40 s``, ``12 min``, ``3.4 h``, ``2.1 days``."""
     for least, size, unit in ((172800, 86400, "days"), (5400, 3600, "h"), (90, 60, "min")):
         if seconds >= least:

@@ -31,12 +31,21 @@ class TrialErrors:
 def with_error(data: StudyData, *states: TrialState) -> TrialErrors:
     """The trials in one of these states (none given: completed) whose error is a finite number."""
     wanted = states or (TrialState.COMPLETE,)
-    records = tuple(r for r in data.records if r.state in wanted and r.error is not None and math.isfinite(r.error))
+    records = tuple(r for r in data.records if r.state in wanted and _has_error(r))
     return TrialErrors(
         records,
         np.array([r.number for r in records], dtype=np.int64),
         np.array([r.error for r in records], dtype=float),
     )
+
+
+def completed(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Those that completed with a finite error."""
+    return [record for record in records if record.state is TrialState.COMPLETE and _has_error(record)]
+
+
+def _has_error(record: TrialRecord) -> bool:
+    return record.error is not None and math.isfinite(record.error)
 
 
 def best(data: StudyData) -> TrialRecord | None:

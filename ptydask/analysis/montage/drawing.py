@@ -203,7 +203,9 @@ def _head_lines(sheet: MontageSheet, alike: dict[str, Any]) -> list[str]:
     """Lines below the title: what is shown, and the values that all trials share."""
     records = [picture.record for picture in sheet.pictures]
     values = [_parameter_text(records[0], name, sheet.meta) for name in alike]
-    alike_text = f"in all: {',  '.join(values)}" if values else ""
+    alike_text = (
+        ",  ".join(values) if len({record.number for record in records}) == 1 else f"in all: {',  '.join(values)}"
+    )
     words = sheet.look.words
     if sheet.reference is not None:
         words += f": each trial less trial {sheet.reference}"
@@ -211,7 +213,7 @@ def _head_lines(sheet: MontageSheet, alike: dict[str, Any]) -> list[str]:
         factor = sheet_layout.arrow_factor(sheet.pictures)
         times = f", {factor:,} times as long" if factor > 1 else ""
         words += f": arrows from the nominal ones{times}, without the shift of all"
-    return [line for line in (words, alike_text) if line]
+    return [line for line in (words, alike_text if values else "") if line]
 
 
 def _choose_dpi(pictures: Sequence[MontageCell], layout: MontageLayout) -> float:
@@ -244,7 +246,7 @@ def _draw_cell(
     box, look = layout.box(place, picture), sheet.look
     low, high = (1, 255) if picture.thumbnail else limits or sheet_layout.colour_limits([picture], look)
     colours = "gray" if picture.thumbnail else look.colours
-    if picture.arrows is not None:
+    if sheet.what == "positions":
         # The image is no more than a background: pale, so that arrows of any colour stand out.
         black, white = sheet_layout.sheet_grey_limits([picture])
         colours, low, high = "gray", black - 2 * (white - black), white
@@ -343,7 +345,9 @@ def _draw_footer(axes: Axes, sheet: MontageSheet, layout: MontageLayout, limits:
     notes = [sheet.look.note] if sheet.look.note and limits is not None else []
     if sheet.what == "positions":
         units, notes = "Å", ["shift of a position"]
-    if limits is None:
+        if all(picture.arrows is None for picture in sheet.pictures):
+            limits, notes = None, []
+    if limits is None and sheet.what != "positions":
         notes.append(f"each image has its own {'grey' if sheet.look.colours == 'gray' else 'colour'} scale")
     if limits is not None and not all(picture.thumbnail for picture in sheet.pictures):
         if len(units) > _SHORT:

@@ -28,8 +28,8 @@ class PictureLook:
     """Width of a picture, inches."""
     strip: bool = False
     """A trial has several pictures, and a row, or some, of its own."""
-    scale: Literal["grey", "from 0", "around 0"] = "grey"
-    """Whether the colours begin at 0, or have it in their middle."""
+    scale: Literal["percentiles", "from 0", "0 to 1", "around 0"] = "percentiles"
+    """Where the colours begin and end."""
     pale: bool = False
     """Words and bars on the picture are dark."""
 
@@ -40,7 +40,7 @@ LOOKS: Mapping[PictureKind, PictureLook] = {
     "slices": PictureLook("phase of each slice", "phase less each slice's median", strip=True),
     "spectrum": PictureLook("power spectrum of the phase, summed over depth, Hann window", cell=3.0),
     "probe": PictureLook("amplitude of the probe, all modes"),
-    "modes": PictureLook("amplitude of each probe mode, and its share of the intensity", strip=True, scale="from 0"),
+    "modes": PictureLook("amplitude of each probe mode, and its share of the intensity", strip=True, scale="0 to 1"),
     "probe-reciprocal": PictureLook("amplitude of the probe in reciprocal space, all modes", cell=3.0, scale="from 0"),
     "positions": PictureLook("where the positions were refined to", colours="viridis", cell=4.5, pale=True),
     "difference": PictureLook(

@@ -93,7 +93,7 @@ class MontageSheet:
 def missing_words(what: PictureKind) -> str:
     """What a trial without such a picture lacks."""
     if what == "difference":
-        return "a difference to another"
+        return "a difference to another trial"
     return "an image" if what == "phase" else f"a picture of its {what}" if what == "slices" else what
 
 
@@ -137,8 +137,10 @@ def arrow_factor(pictures: Sequence[MontageCell]) -> int:
 def colour_limits(pictures: Sequence[MontageCell], look: PictureLook) -> tuple[float, float]:
     """The values of the first and the last colour of a sheet: of arrows from 0 on, of differences around 0."""
     lengths = [picture.arrows.lengths for picture in pictures if picture.arrows is not None]
-    if lengths:
-        return 0.0, max(float(np.quantile(np.concatenate(lengths), 0.99)), 1e-6)
+    if lengths and sum(map(len, lengths)):
+        return 0.0, float(np.quantile(np.concatenate(lengths), 0.99))
+    if look.scale == "0 to 1":
+        return 0.0, 1.0
     low, high = sheet_grey_limits(pictures)
     if look.scale == "around 0":
         low, high = -max(-low, high), max(-low, high)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -157,7 +158,7 @@ def _reciprocal_cells(trial: TrialData, request: CellRequest) -> list[MontageCel
 
 
 def _centred_cell(record: TrialRecord, image: Image, request: CellRequest, circles: list[CellCircle]) -> MontageCell:
-    return make_cell(record, image, request, centre=_from_corner(image, request.crop, 0.0), circles=tuple(circles))
+    return make_cell(record, image, request, centre=_zero_from_corner(image, request.crop), circles=tuple(circles))
 
 
 def _position_cells(trial: TrialData, request: CellRequest) -> list[MontageCell]:
@@ -165,10 +166,13 @@ def _position_cells(trial: TrialData, request: CellRequest) -> list[MontageCell]
     image = microscopy.phase_image(trial)
     centres = microscopy.probe_centres(trial, moved.nominal)
     places, shifts = scan_positions.mean_shifts(centres, moved.shifts, _ARROWS)
-    corner = np.array(_from_corner(image, request.crop, 0.0))
+    corner = np.array(_zero_from_corner(image, request.crop))
     arrows = CellArrows(places + corner, shifts)
+    if not moved.is_refined:
+        return [make_cell(trial.record, image, request, lines=("positions were not refined",))]
     lines = [f"moved by {moved.rms:.3g} Å rms, {moved.largest:.3g} Å at most"]
-    lines.append(f"all moved by (y, x) = {_vector_text(*moved.mean)} Å")
+    y, x = (f"{round(value, 3) + 0:g}" for value in moved.mean.tolist())
+    lines.append(f"all moved by (y, x) = ({y}, {x}) Å".replace("-", "\N{MINUS SIGN}"))
     if not moved.exact:
         lines.append("nominal ones are known to a pixel")
     if len(places) < len(centres):
@@ -182,11 +186,7 @@ def _difference_cells(trial: TrialData, request: CellRequest) -> list[MontageCel
     if request.reference is None or trial.record.number == request.reference.record.number:
         return []
     apart = microscopy.phase_difference(trial, request.reference)
-    lines = (
-        f"rms {apart.rms:.3g} rad, correlation {apart.correlation:.3f}",
-        f"taken out: shift (y, x) = {_vector_text(*apart.shift)} Å,",
-        f"mean {apart.constant:.2g} rad{', pixel size' if apart.resampled else ''}".replace("-", "\N{MINUS SIGN}"),
-    )
+    lines = (f"rms {apart.rms:.3g} rad, correlation {apart.correlation:.3f}", *textwrap.wrap(apart.removed(), 44))
     return [make_cell(trial.record, apart.image, request, lines=lines)]
 
 
@@ -214,11 +214,6 @@ def _semi_angle(record: TrialRecord, meta: StudyMeta) -> float | None:
     return float(given) if isinstance(given, int | float) and given > 0 else None
 
 
-def _vector_text(y: float, x: float) -> str:
-    """``(0.012, −0.3)``, to thousandths."""
-    return f"({round(y, 3) + 0:g}, {round(x, 3) + 0:g})".replace("-", "\N{MINUS SIGN}")
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:.3g} %" if share >= 0.001 else f"{100 * share:.1g} %"
 
@@ -231,12 +226,17 @@ def _side_length(axis: NDArray[Any], size: int, unit: str) -> float | None:
     return pixel * size if math.isfinite(pixel) and pixel > 0 else None
 
 
-def _from_corner(image: Image, crop: float, value: float) -> tuple[float, float]:
-    """How far a ``value`` of both axes lies from the upper left corner of what is kept of an image, (y, x)."""
+def _zero_from_corner(image: Image, crop: float) -> tuple[float, float]:
+    """(y, x): how far 0 of both axes lies from the upper left corner of what is kept of an image.
+
+    Raises StoreError for an image of one line.
+    """
     corners = []
     for axis in (image.y, image.x):
+        if len(axis) < 2:
+            raise StoreError("its image is a single line")
         pixel = float(axis[-1] - axis[0]) / (len(axis) - 1)
-        corners.append(value - (float(axis[_middle(len(axis), crop).start]) - pixel / 2))
+        corners.append(pixel / 2 - float(axis[_middle(len(axis), crop).start]))
     return corners[0], corners[1]
 
 

@@ -16,6 +16,7 @@ _COLUMN = 8.5
 """Inches; a wider figure does not fit half of the page."""
 _TITLES = {
     "history": "Every trial",
+    "progress": "The best so far, over time",
     "curves": "Curves",
     "importance": "Importance of the parameters",
     "slice": "One parameter at a time",
