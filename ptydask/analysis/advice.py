@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from statistics import fmean, median
 from typing import Any
@@ -21,7 +21,7 @@ from ptydask.formatting import counted, printable_text
 from ptydask.model import Direction, Distribution, Optimum, Reason, Scalar, StudyMeta, TrialRecord, TrialState
 from ptydask.proposals.optimum import AT_REST
 from ptydask.ranking import ranked
-from ptydask.space import ranges
+from ptydask.space import ranges, tunables
 from ptydask.space.nearest_point import count_points
 from ptydask.space.tuning_order import next_step
 
@@ -93,6 +93,19 @@ class StudyFacts:
 def advise(data: StudyData) -> tuple[Advice, ...]:
     """What to do after the study ``data``, the most pressing first; () where it is as it should be and ends there."""
     return advise_by(gather_facts(data.records, data.meta))
+
+
+def advice_object(advice: Advice) -> dict[str, Any]:
+    """A piece of advice as plain values; a range by its own fields: low, high, step, log, or choices."""
+    return {
+        "kind": advice.kind.value,
+        "parameter": advice.parameter,
+        "text": advice.text,
+        "tune": {name: asdict(dist) for name, dist in advice.tune.items()},
+        "fix": list(advice.fix),
+        "settings": dict(advice.settings),
+        "trials": list(advice.trials),
+    }
 
 
 def gather_facts(records: Iterable[TrialRecord], meta: StudyMeta) -> StudyFacts:
@@ -241,7 +254,7 @@ def _about_range(facts: StudyFacts, name: str) -> Advice | None:
         change = next_ranges.by_good_trials(dist, name, good, tried, downhill)
     if change is None:
         return None
-    new = f"; next: {ranges.describe(change.range)}"
+    new = f"; next: {_range_text(facts, name, change.range)}"
     return Advice(AdviceKind(change.kind), f"{name}: {change.words}{new}", name, {name: change.range})
 
 
@@ -250,7 +263,7 @@ def _no_influence(facts: StudyFacts, taken: Iterable[str]) -> Iterator[Advice]:
         if share >= _NO_INFLUENCE or name not in facts.space or name in taken or len(facts.space) < 2:
             continue
         text = (
-            f"{name}: makes no difference to {facts.metric} from {ranges.describe(facts.space[name])} "
+            f"{name}: makes no difference to {facts.metric} in {_range_text(facts, name, facts.space[name])} "
             f"({100 * share:.2g} % of the importance of all): leave it at the best trial's value"
         )
         yield Advice(AdviceKind.NO_INFLUENCE, text, name, fix=(name,))
@@ -331,7 +344,8 @@ def _order(facts: StudyFacts, coarse: Iterable[str]) -> Advice | None:
         return Advice(AdviceKind.LAST_STEP, text, fix=held)
     tune = {name: next_ranges.in_next_step(name, facts.space, best, facts.optimum, facts.config) for name in names}
     kept = f", {_listed(held)} held at the best values" if held else ""
-    text = f"{_listed(facts.space)} found; next in PtyRAD's order: {_listed(names)}{kept}"
+    wanted = _listed(f"{name} ({_range_text(facts, name, dist)})" for name, dist in tune.items())
+    text = f"{_listed(facts.space)} found; next in PtyRAD's order: {wanted}{kept}"
     return Advice(AdviceKind.NEXT_STEP, text, tune=tune, fix=held)
 
 
@@ -360,6 +374,12 @@ def _values(records: Iterable[TrialRecord], name: str) -> list[float]:
 
 def _numbers(records: Iterable[TrialRecord]) -> tuple[int, ...]:
     return tuple(record.number for record in records)
+
+
+def _range_text(facts: StudyFacts, name: str, dist: Distribution) -> str:
+    """The range in words, with PtyRAD's unit."""
+    unit = tunables.PARAMETERS[name].unit if facts.engine == "ptyrad" and name in tunables.PARAMETERS else ""
+    return ranges.describe(dist) + (f" {unit}" if unit not in ("", "1") else "")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -129,16 +129,17 @@ def without_failures(
     if not isinstance(dist, RANGES) or len(ended) < 3 or not failed:
         return None
     if min(failed) > max(ended) > dist.low:
-        return _cut(dist, "above", high=max(ended))
+        return _cut(dist, "above", dist.low, max(ended))
     if max(failed) < min(ended) < dist.high:
-        return _cut(dist, "below", low=min(ended))
+        return _cut(dist, "below", min(ended), dist.high)
     return None
 
 
-def _cut(dist: Range, word: str, **end: float) -> RangeChange:
-    (value,) = end.values()
-    new = replace(dist, **{name: int(number) if isinstance(dist, IntRange) else number for name, number in end.items()})
-    return RangeChange("range too wide", f"{word} {value_text(value)}", new)
+def _cut(dist: Range, word: Literal["above", "below"], low: float, high: float) -> RangeChange:
+    words = f"{word} {value_text(high if word == 'above' else low)}"
+    if isinstance(dist, IntRange):
+        return RangeChange("range too wide", words, replace(dist, low=int(low), high=int(high)))
+    return RangeChange("range too wide", words, replace(dist, low=low, high=high))
 
 
 def _narrow(dist: Range, name: str, value: float, words: str) -> RangeChange | None:

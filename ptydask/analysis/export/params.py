@@ -44,9 +44,17 @@ class ParamsFile:
 
 
 def of_trial(
-    meta: StudyMeta, record: TrialRecord, *, near: Path, steps: int | None = None, command: str = ""
+    meta: StudyMeta,
+    record: TrialRecord,
+    *,
+    near: Path,
+    steps: int | None = None,
+    command: str = "",
+    hypertune: Mapping[str, Any] | None = None,
 ) -> ParamsFile:
     """The study's params file with the trial's values, hypertune switched off.
+
+    ``hypertune`` are other keys of ``hypertune_params`` and their values, for a file that is to tune again.
 
     Paths of data are made absolute, since PtyRAD takes them from its working directory; ``near`` is the results file,
     beside which data that have moved are looked for. ``steps`` replaces NITER. Of a sweep: every parameter of its
@@ -60,10 +68,12 @@ def of_trial(
         return ParamsFile(_format_comment([_title_line(meta, record), *command.splitlines()]) + sweep.yaml_text(values))
     config = with_values(meta, record)
     notes = _resolve_paths(config, meta, near)
-    _keep_something(config, steps)
+    _keep_something(config, steps, own_interval=hypertune is not None)
     config["init_params"]["random_seed"] = record.seed
-    header = [_title_line(meta, record), "ptyrad run THIS_FILE"]
-    return ParamsFile(params_file.render_params(config, {}, header="\n".join(header)), tuple(notes))
+    header = [_title_line(meta, record), "ptyrad run THIS_FILE" if hypertune is None else "ptydask run THIS_FILE"]
+    section = None if hypertune is None else {**(config.get("hypertune_params") or {}), **hypertune}
+    text = params_file.render_params(config, {}, header="\n".join(header), hypertune=section)
+    return ParamsFile(text, tuple(notes))
 
 
 def resume_params(
@@ -114,11 +124,13 @@ def _format_comment(lines: list[str]) -> str:
     return "".join(f"# {line}\n" for line in lines)
 
 
-def _keep_something(config: dict[str, Any], steps: int | None) -> None:
-    """NITER, and SAVE_ITERS where the study had none: ``ptyrad run`` saves nothing without it."""
+def _keep_something(config: dict[str, Any], steps: int | None, *, own_interval: bool = False) -> None:
+    """NITER, and SAVE_ITERS where the study had none: ``ptyrad run`` saves nothing without it; ``ptydask run`` does."""
     recon = config.setdefault("recon_params", {})
     if steps is not None:
         recon["NITER"] = steps
+    if own_interval:
+        return
     if recon.get("SAVE_ITERS", 10) is None or recon.get("SAVE_ITERS", 10) > recon.get("NITER", 200):
         recon["SAVE_ITERS"] = recon.get("NITER", 200)
 

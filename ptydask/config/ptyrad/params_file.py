@@ -299,13 +299,18 @@ def _canonical_hypertune(section: Mapping[str, Any], hyper: _HypertuneSettings) 
 # --- back to a file ---------------------------------------------------------------------------------
 
 
-def render_params(config: Mapping[str, Any], params: Mapping[str, Scalar], header: str = "") -> str:
+def render_params(
+    config: Mapping[str, Any],
+    params: Mapping[str, Scalar],
+    header: str = "",
+    hypertune: Mapping[str, Any] | None = None,
+) -> str:
     """YAML text of a params file for ``ptyrad run``: ``config`` with ``params`` in place, hypertune switched off.
 
-    ``header`` (which trial, which error) becomes a comment on top.
+    ``header`` (which trial, which error) becomes a comment on top. ``hypertune`` is another ``hypertune_params``.
     """
     new = tunables.apply(copy.deepcopy(dict(config)), params)
-    new[_KEY] = {"if_hypertune": False}
+    new[_KEY] = dict(hypertune or {"if_hypertune": False})
     ordered = {name: new[name] for name in SECTIONS if name in new}
     ordered.update({name: part for name, part in new.items() if name not in ordered and name != "params_path"})
     body = "\n".join(_yaml_section(name, part) for name, part in ordered.items())
