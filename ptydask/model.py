@@ -177,6 +177,8 @@ class StudyPlan:
     """One line each: what was translated or may surprise."""
     own_file: SourceFile | None = None
     """The file of ptydask's own that named the source, where one was given in its place."""
+    settings: tuple[str, ...] = ()
+    """The dotted keys that were set beside the file, with ``--set``."""
 
 
 @dataclass(frozen=True, slots=True)

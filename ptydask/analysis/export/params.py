@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ptydask.analysis import sweep
-from ptydask.config.ptyrad import params_file
+from ptydask.config.ptyrad import edited_file, params_file
 from ptydask.errors import StoreError, UsageError, one_line
 from ptydask.model import Scalar, StudyMeta, TrialRecord
 from ptydask.space import tunables
@@ -54,6 +54,7 @@ def of_trial(
 ) -> ParamsFile:
     """The study's params file with the trial's values, hypertune switched off.
 
+    Where that file was YAML, it stays as its author wrote it, comments and all; only what is another value is changed.
     ``hypertune`` are other keys of ``hypertune_params`` and their values, for a file that is to tune again.
 
     Paths of data are made absolute, since PtyRAD takes them from its working directory; ``near`` is the results file,
@@ -70,10 +71,8 @@ def of_trial(
     notes = _resolve_paths(config, meta, near)
     _keep_something(config, steps, own_interval=hypertune is not None)
     config["init_params"]["random_seed"] = record.seed
-    header = [_title_line(meta, record), "ptyrad run THIS_FILE" if hypertune is None else "ptydask run THIS_FILE"]
-    section = None if hypertune is None else {**(config.get("hypertune_params") or {}), **hypertune}
-    text = params_file.render_params(config, {}, header="\n".join(header), hypertune=section)
-    return ParamsFile(text, tuple(notes))
+    header = [_title_line(meta, record), edited_file.RUN_LINE if hypertune is None else "ptydask run THIS_FILE"]
+    return _write_file(meta, config, header, notes, hypertune)
 
 
 def resume_params(
@@ -99,9 +98,31 @@ def resume_params(
         _title_line(meta, record),
         f"Goes on from iteration {done} with the trial's object, probe, positions and tilts, in {model_file.name};",
         "start_iter and end_iter are counted from there. The optimizer starts without memory.",
-        "ptyrad run THIS_FILE",
+        edited_file.RUN_LINE,
     ]
-    return ParamsFile(params_file.render_params(config, {}, header="\n".join(header)), tuple(notes))
+    return _write_file(meta, config, header, notes)
+
+
+def _write_file(
+    meta: StudyMeta,
+    config: Mapping[str, Any],
+    header: Sequence[str],
+    notes: Iterable[str],
+    hypertune: Mapping[str, Any] | None = None,
+) -> ParamsFile:
+    """``config`` as text: that of the study's own file where it can be kept."""
+    comment = "\n".join(header)
+    if meta.config_format == "yaml" and meta.config_text.strip():
+        told = meta.provenance.get("settings")
+        settings = None if told is None else told.split()
+        before = json.loads(meta.config_json)
+        text = edited_file.edit_text(
+            meta.config_text, config, before, settings=settings, hypertune=hypertune, header=comment
+        )
+        if text is not None:
+            return ParamsFile(text, tuple(notes))
+    section = None if hypertune is None else {**(config.get(params_file.KEY) or {}), **hypertune}
+    return ParamsFile(params_file.render_params(config, {}, header=comment, hypertune=section), tuple(notes))
 
 
 def with_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
