@@ -11,7 +11,7 @@ import figure_cases
 import pytest
 
 from ptydask.analysis import next_ranges
-from ptydask.analysis.advice import Advice, AdviceKind, StudyFacts, advise, advise_by, rank_correlation
+from ptydask.analysis.advice import Advice, AdviceKind, StudyFacts, advise, advise_by, gather_facts, rank_correlation
 from ptydask.model import Distribution, FloatRange, IntRange, Optimum, Reason, Scalar, TrialRecord, TrialState
 from ptydask.space import reshaping
 from ptydask.space.tuning_order import next_step
@@ -311,7 +311,15 @@ def test_a_study_gives_its_own_facts() -> None:
     assert given
     assert all(advice.kind is not AdviceKind.TOO_FEW_TRIALS for advice in given)
     assert advise(figure_cases.of([1.0] * 30)) == ()  # nothing is tuned
-    assert advise(figure_cases.study(80)) == ()  # nothing is wrong, and its params file is not known
+
+
+@pytest.mark.slow
+def test_importances_by_ranks_take_many_trials() -> None:
+    """Without slopes they are those of the figure; where nothing is wrong nothing is said."""
+    assert advise(figure_cases.study(80)) == ()
+    data = figure_cases.study(80)
+    assert gather_facts(data.records, data.meta).importances
+    assert not gather_facts(data.records[:40], data.meta).importances
 
 
 @pytest.mark.parametrize(

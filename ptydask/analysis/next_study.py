@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,12 +103,13 @@ def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Ad
         changed["storage_path"] = None
         notes.append("storage_path: results hold no password, so it is left out; put it in, or add --storage URL")
     file = params.of_trial(meta, following.best, near=near, steps=following.iterations, hypertune=changed)
-    comment = "".join(f"# {one_line(line)}\n" for line in _comment_lines(meta, following, advice))
-    return ParamsFile(comment + file.text, (*notes, *file.notes))
+    comment = "".join(f"# {line}\n" for line in _comment_lines(meta, following, advice))
+    return ParamsFile(f"{comment}{file.text.rstrip()}\n", (*notes, *file.notes))
 
 
 def _comment_lines(meta: StudyMeta, following: NextStudy, advice: Sequence[Advice]) -> list[str]:
-    return [f"{following.name} follows {meta.name}:", *(f"- {one.kind}: {one.text}" for one in advice)]
+    lines = [f"{following.name} follows {meta.name}:", *(f"{one.kind}: {one.text}" for one in advice)]
+    return [part for line in lines for part in textwrap.wrap(one_line(line), 110, subsequent_indent="  ")]
 
 
 def _tune_params(entries: Mapping[str, Any], tune: Mapping[str, Distribution]) -> dict[str, Any]:
@@ -127,12 +129,10 @@ def _make_entry(entry: Mapping[str, Any], dists: Sequence[Distribution]) -> dict
         kwargs = {**(entry.get("kwargs") or {}), "choices": list(dist.choices)}
         return {**entry, "state": True, "suggest": "cat", "kwargs": kwargs}
     spans = [each for each in dists if isinstance(each, FloatRange | IntRange)]
-    suggest = "int" if isinstance(dist, IntRange) else "float"
-    low, high = min(each.low for each in spans), max(each.high for each in spans)
-    step = None if spans[0].log else min((each.step for each in spans if each.step is not None), default=None)
-    return {
-        **entry,
-        "state": True,
-        "suggest": suggest,
-        "kwargs": {"low": low, "high": high, "step": step, "log": spans[0].log},
-    }
+    steps = [each.step for each in spans if each.step is not None and not each.log]
+    kwargs = {key: value for key, value in (entry.get("kwargs") or {}).items() if key in ("low", "high", "step", "log")}
+    kwargs |= {"low": min(each.low for each in spans), "high": max(each.high for each in spans)}
+    for key, value, default in (("step", min(steps, default=None), None), ("log", spans[0].log, False)):
+        if key in kwargs or value != default:
+            kwargs[key] = value
+    return {**entry, "state": True, "suggest": "int" if isinstance(dist, IntRange) else "float", "kwargs": kwargs}

@@ -14,6 +14,7 @@ from typing import Any
 from ptydask.config import reading, study
 from ptydask.engines import naming_file
 from ptydask.engines.ptyrad import datafiles, schema
+from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan, WeightedChoice
 from ptydask.space import ranges, tunables
@@ -67,7 +68,15 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
     # What is optimised is the loss: only that has its slope from the reconstruction.
     numbers = frozenset(name for name, dist in space.items() if not isinstance(dist, Choice | WeightedChoice))
     slopes = numbers & frozenset(tunables.DIFFERENTIABLE) if plan.metric == "loss" else frozenset[str]()
-    return replace(plan, config=config, space=space, points=points, notices=notices, differentiable=slopes)
+    return replace(
+        plan,
+        config=config,
+        space=space,
+        points=points,
+        notices=notices,
+        differentiable=slopes,
+        trial_bytes=estimate_trial_bytes(config, plan.keep, scan),
+    )
 
 
 _WHOLE = ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix")
