@@ -196,6 +196,19 @@ def test_each_of_the_manuals_tunables_alone(name: str, small_data: Path) -> None
         assert tunables.current_value(moved, parameter) == pytest.approx(value)
 
 
+def test_what_does_nothing_in_some_trials_is_said(small_data: Path) -> None:
+    """In the plan by the other parameter's value; of a rate that begins late, where trials are pruned before."""
+    entries = yaml.safe_load(BLOCK)["hypertune_params"]["tune_params"]
+    tuned = {name: {**entries[name], "state": True} for name in ("dz", "Nlayer", "tlr")}
+    path = write(small_data, {"if_hypertune": True, "tune_params": tuned})
+    late = (("model_params.update_params.obj_tilts.start_iter", 30), ("recon_params.NITER", 40))
+    plan = validated(path, Overrides(settings=late))
+    assert dict(plan.details)["inactive"].startswith("dz, tlr where Nlayer is 1: ")
+    assert any(notice.startswith("tlr: ") and "before iteration 30" in notice for notice in plan.notices)
+    never_pruned = validated(path, Overrides(settings=(*late, ("hypertune_params.pruner_params", None))))
+    assert not any("pruned before" in notice for notice in never_pruned.notices)
+
+
 NEW_NAMES = [name for name in tunables.TUNABLES if name not in OLD_NAMES]
 
 

@@ -14,11 +14,9 @@ from ptydask.formatting import uncertain_text, value_text
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Optimum, TrialRecord
 from ptydask.space import ranges, tunables
 from ptydask.space.nearest_point import share_of
-from ptydask.space.reshaping import Range, is_same, recentre, step_near, surround
+from ptydask.space.reshaping import AT_END, Range, is_same, recentre, step_near, surround
 
 RANGES = (FloatRange, IntRange)
-_AT_END = 0.02
-"""Share of a continuous range by which a value may miss its end."""
 _SMALL = 0.3
 """Share of a range from which on a smaller one would have done."""
 _OUTSIDE, _TRIED = 5, 20
@@ -83,7 +81,7 @@ def by_good_trials(
     ``rise``: the derivative of what is minimised at the best trial, where that is known.
     """
     best, shares = good[0], [share_of(dist, value) for value in good]
-    near = _AT_END if not dist.step or dist.log else 0.5 * dist.step / (dist.high - dist.low)
+    near = AT_END if not dist.step or dist.log else 0.5 * dist.step / (dist.high - dist.low)
     for at_end, end, outer, falls in (
         (shares[0] < near, dist.low, sum(share < 0.25 for share in shares), rise is not None and rise > 0),
         (shares[0] > 1 - near, dist.high, sum(share > 0.75 for share in shares), rise is not None and rise < 0),

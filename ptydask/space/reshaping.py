@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import cast
 
-from ptydask.model import FloatRange, IntRange
-from ptydask.space import tunables
+from ptydask.model import Distribution, FloatRange, IntRange, Scalar
+from ptydask.space import ranges, tunables
+from ptydask.space.nearest_point import share_of
 
 Range = FloatRange | IntRange
+AT_END = 0.02
+"""Share of a range without a step by which a value may miss its end."""
 _STEPS_AROUND = 40
 """Values on either side that a range without a step is rounded to: its ends are written short."""
 
@@ -38,6 +42,18 @@ def step_near(width: float) -> float:
     power = math.floor(math.log10(width) + 1e-9)
     leading = next(digit for digit in (5, 2, 1) if digit <= width / 10.0**power * (1 + 1e-9))
     return float(Decimal(leading).scaleb(power))
+
+
+def is_at_end(dist: Distribution, value: Scalar, name: str = "") -> bool:
+    """Whether a trial's value is the end of its range, and a wider range is possible; see :func:`recentre`."""
+    if not isinstance(dist, FloatRange | IntRange) or not ranges.is_number(value) or dist.low == dist.high:
+        return False
+    share = share_of(dist, cast(float, value))
+    near = AT_END if not dist.step or dist.log else 0.5 * dist.step / (dist.high - dist.low)
+    if near < share < 1 - near:
+        return False
+    wider = recentre(dist, cast(float, value), name)
+    return wider.low < dist.low if share <= near else wider.high > dist.high
 
 
 def is_same(a: Range, b: Range) -> bool:
