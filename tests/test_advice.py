@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import figure_cases
 import pytest
+import store_cases
 
+from ptydask import cli
 from ptydask.analysis import next_ranges
 from ptydask.analysis.advice import Advice, AdviceKind, StudyFacts, advise, advise_by, gather_facts, rank_correlation
-from ptydask.model import Distribution, FloatRange, IntRange, Optimum, Reason, Scalar, TrialRecord, TrialState
+from ptydask.model import Choice, Distribution, FloatRange, IntRange, Optimum, Reason, Scalar, TrialRecord, TrialState
 from ptydask.space import reshaping
 from ptydask.space.tuning_order import next_step
 
@@ -328,3 +332,50 @@ def test_importances_by_ranks_take_many_trials() -> None:
 def test_steps_are_written_short(width: float, step: float) -> None:
     """1, 2 or 5 of a power of ten, not above the width."""
     assert reshaping.step_near(width) == step
+
+
+# --- the edge of a range, a parameter that did nothing ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dist", "value", "name", "at_end"),
+    [
+        (FloatRange(0.9, 1.1, 0.02), 1.1, "scale", True),
+        (FloatRange(0.9, 1.1, 0.02), 0.9, "scale", True),
+        (FloatRange(0.9, 1.1, 0.02), 1.08, "scale", False),
+        (FloatRange(-4.0, 4.0), 3.95, "rotation", True),
+        (FloatRange(-4.0, 4.0), 3.5, "rotation", False),
+        (FloatRange(1e-4, 1e-2, log=True), 1e-4, "oplr", True),
+        (FloatRange(1e-4, 1e-2, log=True), 1e-3, "oplr", False),
+        (IntRange(1, 8), 1, "pmode_max", False),
+        (IntRange(1, 8), 8, "pmode_max", True),
+        (IntRange(1, 8), 1, "layers", True),
+        (FloatRange(1.0, 1.0), 1.0, "scale", False),
+        (Choice((1, 2)), 2, "x", False),
+        (FloatRange(0.9, 1.1), "off", "x", False),
+    ],
+)
+def test_the_edge_of_a_range(dist: Distribution, value: Scalar, name: str, at_end: bool) -> None:
+    """A grid's last point, a fiftieth of any other range; not where no wider one is possible."""
+    assert reshaping.is_at_end(dist, value, name) is at_end
+
+
+def test_best_says_what_is_at_an_edge_and_what_did_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In words beside the value, and as JSON; of one that did nothing its place says nothing."""
+    space = {
+        "scale": {"name": "FloatDistribution", "attributes": {"low": 0.8, "high": 0.98, "step": 0.02, "log": False}},
+        "dz": {"name": "FloatDistribution", "attributes": {"low": 10.0, "high": 20.0, "step": None, "log": False}},
+        "Nlayer": {"name": "IntDistribution", "attributes": {"low": 1, "high": 8, "step": 1, "log": False}},
+    }
+    params: dict[str, Scalar] = {"scale": 0.98, "dz": 20.0, "Nlayer": 1}
+    about = {"search_space_json": json.dumps(space), "config_json": json.dumps(CONFIG)}
+    path = store_cases.packed(tmp_path / "s.h5", [store_cases.record(0, params=params)], **about)
+    assert cli.main(["best", str(path)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "at the edge of its range" in lines["scale"]
+    assert "did nothing in this trial" in lines["dz"]
+    assert "edge" not in lines["dz"] + lines["Nlayer"]
+    assert cli.main(["best", str(path), "--format", "json"]) == 0
+    (given,) = json.loads(capsys.readouterr().out)
+    assert given["at_edge"] == ["scale", "dz"]
+    assert list(given["inactive"]) == ["dz"]

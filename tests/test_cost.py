@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from ptydask.driver import prepare
 from ptydask.driver.cost import RunCost, estimate_cost, find_shortage
 from ptydask.driver.prepare import RunRequest
 from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
-from ptydask.model import KeepOptions, TrialRecord, TrialState
-from ptydask.progress import plan_text
+from ptydask.model import KeepOptions, RunSnapshot, TrialRecord, TrialState
+from ptydask.progress import frame, plan_text
 
 HOUR = 3600.0
 KEEP = KeepOptions()
@@ -169,6 +170,18 @@ def test_the_plan_has_a_line_for_it() -> None:
     assert "3.1 GB" in line
     assert "first trials" in line
     assert plan_text.cost_line(RunCost(None, 0, False, None)) is None
+
+
+def test_the_live_view_says_what_it_comes_to() -> None:
+    """From half an hour on, "GPU" on GPUs; in the log's lines as well."""
+    counts = {"complete": 3, "running": 0}
+    shown = RunSnapshot("s", Path("s.h5"), 40, counts, None, (), 8, 700.0, 6000.0, 20, "loss", "minimize")
+    for work, gpus, said in ((50_000, True, "about 14 GPU hours"), (2400, False, "about 40 worker minutes")):
+        now = replace(shown, work=work, on_gpus=gpus)
+        assert f"{said} at this pace" in frame.heartbeat_line(now)
+        lines = " ".join(frame.text_of(line) for line in frame.render_frame(now, 80, 20, frame.ASCII))
+        assert said in lines
+    assert "pace" not in frame.heartbeat_line(replace(shown, work=60.0)) + frame.heartbeat_line(shown)
 
 
 class Said:
