@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import h5py
 import pytest
+import store_cases
 import yaml
 
 from ptydask import config, engines, sampling
+from ptydask.analysis.export import params as trial_params
 from ptydask.config import Overrides
 from ptydask.config.ptyrad import params_file
+from ptydask.driver import provenance
 from ptydask.model import StudyPlan
 from ptydask.space import ranges, tunables
 
@@ -191,6 +196,19 @@ def test_each_of_the_manuals_tunables_alone(name: str, small_data: Path) -> None
         assert tunables.current_value(moved, parameter) == pytest.approx(value)
 
 
+def test_what_does_nothing_in_some_trials_is_said(small_data: Path) -> None:
+    """In the plan by the other parameter's value; of a rate that begins late, where trials are pruned before."""
+    entries = yaml.safe_load(BLOCK)["hypertune_params"]["tune_params"]
+    tuned = {name: {**entries[name], "state": True} for name in ("dz", "Nlayer", "tlr")}
+    path = write(small_data, {"if_hypertune": True, "tune_params": tuned})
+    late = (("model_params.update_params.obj_tilts.start_iter", 30), ("recon_params.NITER", 40))
+    plan = validated(path, Overrides(settings=late))
+    assert dict(plan.details)["inactive"].startswith("dz, tlr where Nlayer is 1: ")
+    assert any(notice.startswith("tlr: ") and "before iteration 30" in notice for notice in plan.notices)
+    never_pruned = validated(path, Overrides(settings=(*late, ("hypertune_params.pruner_params", None))))
+    assert not any("pruned before" in notice for notice in never_pruned.notices)
+
+
 NEW_NAMES = [name for name in tunables.TUNABLES if name not in OLD_NAMES]
 
 
@@ -233,3 +251,141 @@ def test_the_best_params_file_is_ready_for_ptyrad(small_data: Path) -> None:
             assert read.pop("probe_aberrations") == {"C10": -20.0, "C12": 3.25, "phi12": 0.0}
             wanted[name].pop("probe_aberrations")
         assert read == wanted[name]
+
+
+# --- exported with its comments ----------------------------------------------------------------------
+
+VALUES: dict[str, Any] = {"scale": 1.02, "rotation": -1.5, "plr": 1e-5, "C30": 7.0, "dz": 3.5, "conv_angle": 25.5}
+
+
+def exported(plan: StudyPlan, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The params file of a trial with these values, and what PtyRAD reads from the file with every key written out."""
+    meta = provenance.study_meta(plan)
+    record = store_cases.record(3, params=values, seed=11)
+    text = trial_params.of_trial(meta, record, near=Path("study.h5")).text
+    meta = replace(meta, config_format="json")  # of which no comment is kept
+    whole = trial_params.of_trial(meta, record, near=Path("study.h5")).text
+    return text, read_by_ptyrad(whole)
+
+
+def read_by_ptyrad(text: str) -> dict[str, Any]:
+    """What PtyRAD makes of a file, but for ``hypertune_params``, which is off."""
+    path = Path("exported.yaml")
+    path.write_text(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ptyrad.params import load_params
+    loaded = load_params(str(path))
+    assert loaded.pop("hypertune_params")["if_hypertune"] is False
+    return {name: part for name, part in loaded.items() if name != "params_path"}
+
+
+@pytest.mark.parametrize("name", ["templates/full.yaml", "templates/minimal.yaml", "walkthrough/14_hypertune.yaml"])
+def test_an_exported_file_keeps_its_comments(name: str, stand_ins: Path) -> None:
+    """PtyRAD reads the same from it as from one with every key; of its lines only those with other values differ."""
+    params = stand_ins / Path(name).name
+    params.write_text((resources.files("ptyrad") / "starter" / "params" / name).read_text())
+    plan = validated(params, Overrides(settings=(("recon_params.NITER", 7), ("loss_params.loss_pacbed.state", True))))
+    text, wanted = exported(plan, VALUES)
+    assert read_by_ptyrad(text) == wanted
+    assert wanted["recon_params"]["NITER"] == 7
+    before, after = params.read_text().splitlines(), text.splitlines()
+    assert [line for line in before if line.lstrip().startswith("#")] == [
+        line for line in after if line.lstrip().startswith("#")
+    ][2:]
+    assert len(set(before) - set(after)) <= 14
+    assert len(after) - len(before) <= 20
+
+
+OLD = """\
+init_params:
+    # of the microscope
+    probe_kv       : 80
+    probe_conv_angle: 24.9
+    probe_defocus  : 20   # underfocus
+    probe_c3       : 1e4  # as the corrector said
+    meas_Npix      : 32
+    pos_N_scan_slow: 6
+    pos_N_scan_fast: 6
+    pos_scan_step_size: 0.4
+    meas_calibration: {'mode': 'dx', 'value': 1.5e-1}
+    obj_Nlayer     : 2
+    obj_slice_thickness: 6
+    meas_params    : &data {'path': data.h5, 'key': 'dp'}
+hypertune_params:
+    if_hypertune: true # the switch
+    sampler_params: {name: NSGAIISampler}
+    pruner_params: false
+    storage_path: null
+    tune_params:
+        # first
+        defocus: {state: true, suggest: float, kwargs: {low: -50, high: 50}}
+        c3: {state: false, suggest: float, kwargs: {low: 0, high: 1e4}} # later
+        scale: {state: true, suggest: float, kwargs: {low: 0.9, high: 1.1}}
+ptydask:
+    search: file # ours
+loss_params:
+    # loss_single: {state: true}
+constraint_params:
+    obj_rblur: {'freq': 2, 'std': 0.4} # each second
+recon_params: {NITER: 3, SAVE_ITERS: null, BATCH_SIZE: {size: 12}, if_quiet: true}
+"""
+
+
+@pytest.mark.parametrize("values", [{"C10": -12.5, "scale": 1.04}, {"scale": 1.04}, {"C10": 7.0, "C30": 5.0}])
+def test_an_old_file_is_exported_in_ptyrads_spelling(values: dict[str, Any], small_data: Path) -> None:
+    """Old names go where the trial has another value, nothing is said twice, and what is ptydask's own is gone."""
+    path = small_data / "params.yaml"
+    path.write_text(OLD)
+    text, wanted = exported(validated(path), values)
+    assert read_by_ptyrad(text) == wanted
+    read = yaml.safe_load(text)
+    assert ("probe_defocus" in read["init_params"]) == ("C10" not in values)
+    assert "ptydask" not in read
+    assert set(read["hypertune_params"]["tune_params"]) == {"C10", "scale"}
+    for comment in ("# of the microscope", "# the switch", "# first", "# loss_single", "# each second"):
+        assert comment in text
+    assert "{'mode': 'dx', 'value': 1.5e-1}" in text
+
+
+def test_an_exported_file_can_be_exported_again(small_data: Path) -> None:
+    """A study of it has one header in its own export, and the same text below."""
+    path = small_data / "params.yaml"
+    path.write_text(OLD)
+    once, _ = exported(validated(path), {"scale": 1.04})
+    path.write_text(once)
+    twice, _ = exported(validated(path), {})
+    assert twice == once
+
+
+def test_results_of_before_have_every_key(small_data: Path) -> None:
+    """Where the results do not tell what was set beside the file, nothing is left to defaults."""
+    path = small_data / "params.yaml"
+    path.write_text(OLD)
+    plan = validated(path, Overrides(settings=(("recon_params.NITER", 7), ("model_params.detector_blur_std", 0.5))))
+    meta = provenance.study_meta(plan)
+    facts = {name: value for name, value in meta.provenance.items() if name != "settings"}
+    record = store_cases.record(3, params={"scale": 1.04})
+    text = trial_params.of_trial(replace(meta, provenance=facts), record, near=Path("study.h5")).text
+    read = read_by_ptyrad(text)
+    assert (read["recon_params"]["NITER"], read["model_params"]["detector_blur_std"]) == (7, 0.5)
+    assert "# of the microscope" in text
+
+
+def test_a_file_that_tunes_again(small_data: Path) -> None:
+    """Other keys of ``hypertune_params`` are put into the file's own section."""
+    path = small_data / "params.yaml"
+    path.write_text(OLD)
+    entries = {"dz": {"state": True, "suggest": "float", "kwargs": {"low": 2, "high": 8, "step": 0.5}}}
+    record = store_cases.record(3, params={"scale": 1.04})
+    text = trial_params.of_trial(
+        provenance.study_meta(validated(path)),
+        record,
+        near=Path("study.h5"),
+        hypertune={"if_hypertune": True, "tune_params": entries, "study_name": "next"},
+    ).text
+    path.write_text(text)
+    plan = validated(path)
+    assert (list(plan.space), plan.name) == (["dz"], "next")
+    assert plan.config["init_params"]["pos_scan_affine"] == [1.04, 0, 0, 0]
+    assert "# the switch" in text

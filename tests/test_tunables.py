@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ptydask.model import Choice, FloatRange, IntRange
-from ptydask.space import ranges, tunables
+from ptydask.space import inactive, ranges, tunables
 
 PARAMS: dict[str, Any] = {
     "init_params": {
@@ -356,3 +356,51 @@ def test_rates_that_others_set() -> None:
     params = copy.deepcopy(PARAMS)
     params["model_params"]["scheduler_params"] = {"name": "OneCycleLR", "configs": {"max_lr": 1}}
     assert "OneCycleLR" in (tunables.ineffective_reason(params, "plr") or "")
+
+
+# --- nothing in some trials --------------------------------------------------------------------------
+
+
+def inactivity(*names: str, params: dict[str, Any] = PARAMS, **space: Any) -> list[tuple[tuple[str, ...], str, Any]]:
+    """What does nothing in some trials where ``names`` are tuned and ``space``."""
+    tuned = {**dict.fromkeys(names, FloatRange(0.1, 1)), **space}
+    return [(found.names, found.under, found.values) for found in inactive.conditional_inactivity(params, tuned)]
+
+
+@pytest.mark.parametrize(
+    ("names", "space", "expected"),
+    [
+        (("dz",), {"Nlayer": IntRange(1, 4)}, [(("dz",), "Nlayer", (1,))]),
+        (("scale", "dz", "tilt_x", "tlr"), {"Nlayer": IntRange(1, 4)}, [(("dz", "tilt_x", "tlr"), "Nlayer", (1,))]),
+        (("dz",), {"Nlayer": Choice((6, 1))}, [(("dz",), "Nlayer", (1,))]),
+        (("dz",), {"Nlayer": IntRange(2, 4)}, []),
+        (("dz",), {"batch_size": IntRange(1, 512)}, []),
+        (("scale", "plr", "slr", "C10"), {"Nlayer": IntRange(1, 4), "optimizer": Choice(("SGD", "Adam"))}, []),
+    ],
+)
+def test_inactive_in_some_trials(names: tuple[str, ...], space: dict[str, Any], expected: list[Any]) -> None:
+    """One slice has no thickness, tilts, nor learning rates of them, whether Nlayer is a range or choices."""
+    assert inactivity(*names, **space) == expected
+
+
+def test_slices_that_are_padded_or_resampled() -> None:
+    """More slices than Nlayer says: nothing is inactive. Nor is it said of what does nothing in all trials."""
+    padded = with_init(obj_z_pad={"pad_layers": [1, 1]})
+    assert inactivity("dz", params=padded, Nlayer=IntRange(1, 3)) == []
+    never = copy.deepcopy(PARAMS)
+    never["model_params"]["update_params"]["obj_tilts"]["start_iter"] = None
+    assert inactivity("tlr", params=never, Nlayer=IntRange(1, 3)) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"Nlayer": 1, "dz": 2.0, "scale": 1.1}, ["dz"]),
+        ({"Nlayer": 2, "dz": 2.0}, []),
+        ({"tilt_x": 1.0, "dzlr": 1e-3, "Nlayer": 1}, ["tilt_x", "dzlr"]),
+        ({"dz": 2.0, "zoom": 1.0}, []),
+    ],
+)
+def test_inactive_in_one_trial(values: dict[str, Any], names: list[str]) -> None:
+    """By the values of the trial alone; a name of somebody else's is passed over."""
+    assert list(inactive.inactive_parameters(PARAMS, values)) == names

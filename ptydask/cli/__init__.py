@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from ptydask import __version__
 from ptydask.cli import dashboard, export, formats, info, inspect, merge, pictures, ptyrad_import, report, run, upkeep
+from ptydask.cli import next as next_study
 from ptydask.errors import PtydaskError, nearest_hint, redact
 
 EXIT_CODES = """\
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ptydask {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (run, inspect, report, pictures, dashboard, export, info, upkeep, merge, ptyrad_import):
+    for module in (run, inspect, next_study, report, pictures, dashboard, export, info, upkeep, merge, ptyrad_import):
         module.add_parsers(commands)
     return top
 

@@ -100,7 +100,13 @@ def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
     said = OwnSettings(overrides.search, overrides.until_settled).over(own)
     # Who names a sampler on the command line wants that one; the file's name is mostly its template's.
     search = said.search or ("auto" if overrides.sampler is None else "file")
-    return replace(plan, search=search, until_settled=bool(said.until_settled), own_file=file.own_file)
+    return replace(
+        plan,
+        search=search,
+        until_settled=bool(said.until_settled),
+        own_file=file.own_file,
+        settings=tuple(key for key, _ in overrides.settings),
+    )
 
 
 def read(path: Path) -> StudyFile:

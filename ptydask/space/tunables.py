@@ -310,7 +310,7 @@ def ineffective_reason(params: Mapping[str, Any], name: str, tuned: Collection[s
     return None
 
 
-_ONE_SLICE = "obj_Nlayer is 1: a single slice is never propagated through; use 2 slices or more"
+_ONE_SLICE = "one slice (obj_Nlayer = 1) is never propagated through; use 2 slices or more"
 
 
 def single_slice(init: Mapping[str, Any], tuned: Collection[str] = ()) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ptydask.analysis import sweep
-from ptydask.config.ptyrad import params_file
+from ptydask.config.ptyrad import edited_file, params_file
 from ptydask.errors import StoreError, UsageError, one_line
 from ptydask.model import Scalar, StudyMeta, TrialRecord
 from ptydask.space import tunables
@@ -44,9 +44,18 @@ class ParamsFile:
 
 
 def of_trial(
-    meta: StudyMeta, record: TrialRecord, *, near: Path, steps: int | None = None, command: str = ""
+    meta: StudyMeta,
+    record: TrialRecord,
+    *,
+    near: Path,
+    steps: int | None = None,
+    command: str = "",
+    hypertune: Mapping[str, Any] | None = None,
 ) -> ParamsFile:
     """The study's params file with the trial's values, hypertune switched off.
+
+    Where that file was YAML, it stays as its author wrote it, comments and all; only what is another value is changed.
+    ``hypertune`` are other keys of ``hypertune_params`` and their values, for a file that is to tune again.
 
     Paths of data are made absolute, since PtyRAD takes them from its working directory; ``near`` is the results file,
     beside which data that have moved are looked for. ``steps`` replaces NITER. Of a sweep: every parameter of its
@@ -60,10 +69,10 @@ def of_trial(
         return ParamsFile(_format_comment([_title_line(meta, record), *command.splitlines()]) + sweep.yaml_text(values))
     config = with_values(meta, record)
     notes = _resolve_paths(config, meta, near)
-    _keep_something(config, steps)
+    _keep_something(config, steps, own_interval=hypertune is not None)
     config["init_params"]["random_seed"] = record.seed
-    header = [_title_line(meta, record), "ptyrad run THIS_FILE"]
-    return ParamsFile(params_file.render_params(config, {}, header="\n".join(header)), tuple(notes))
+    header = [_title_line(meta, record), edited_file.RUN_LINE if hypertune is None else "ptydask run THIS_FILE"]
+    return _write_file(meta, config, header, notes, hypertune)
 
 
 def resume_params(
@@ -89,9 +98,31 @@ def resume_params(
         _title_line(meta, record),
         f"Goes on from iteration {done} with the trial's object, probe, positions and tilts, in {model_file.name};",
         "start_iter and end_iter are counted from there. The optimizer starts without memory.",
-        "ptyrad run THIS_FILE",
+        edited_file.RUN_LINE,
     ]
-    return ParamsFile(params_file.render_params(config, {}, header="\n".join(header)), tuple(notes))
+    return _write_file(meta, config, header, notes)
+
+
+def _write_file(
+    meta: StudyMeta,
+    config: Mapping[str, Any],
+    header: Sequence[str],
+    notes: Iterable[str],
+    hypertune: Mapping[str, Any] | None = None,
+) -> ParamsFile:
+    """``config`` as text: that of the study's own file where it can be kept."""
+    comment = "\n".join(header)
+    if meta.config_format == "yaml" and meta.config_text.strip():
+        told = meta.provenance.get("settings")
+        settings = None if told is None else told.split()
+        before = json.loads(meta.config_json)
+        text = edited_file.edit_text(
+            meta.config_text, config, before, settings=settings, hypertune=hypertune, header=comment
+        )
+        if text is not None:
+            return ParamsFile(text, tuple(notes))
+    section = None if hypertune is None else {**(config.get(params_file.KEY) or {}), **hypertune}
+    return ParamsFile(params_file.render_params(config, {}, header=comment, hypertune=section), tuple(notes))
 
 
 def with_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
@@ -114,11 +145,13 @@ def _format_comment(lines: list[str]) -> str:
     return "".join(f"# {line}\n" for line in lines)
 
 
-def _keep_something(config: dict[str, Any], steps: int | None) -> None:
-    """NITER, and SAVE_ITERS where the study had none: ``ptyrad run`` saves nothing without it."""
+def _keep_something(config: dict[str, Any], steps: int | None, *, own_interval: bool = False) -> None:
+    """NITER, and SAVE_ITERS where the study had none: ``ptyrad run`` saves nothing without it; ``ptydask run`` does."""
     recon = config.setdefault("recon_params", {})
     if steps is not None:
         recon["NITER"] = steps
+    if own_interval:
+        return
     if recon.get("SAVE_ITERS", 10) is None or recon.get("SAVE_ITERS", 10) > recon.get("NITER", 200):
         recon["SAVE_ITERS"] = recon.get("NITER", 200)
 

@@ -9,9 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
-from ptydask.config import Overrides, reading, study
+from ptydask.config import Overrides, reading, study, yaml_text
 from ptydask.config.ptyrad.search_space import TuneParams, check_point, check_values, rename_legacy, tune_params
 from ptydask.errors import ConfigError, hide_password, nearest_hint, redact
 from ptydask.model import (
@@ -44,7 +42,7 @@ _KEYS = (
     "error_metric",
     "tune_params",
 )
-_KEY = "hypertune_params"
+KEY = "hypertune_params"
 DEFAULT_PRUNER = ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2})
 METRICS: dict[str, Direction] = {"loss": "minimize", "contrast": "maximize"}
 """PtyRAD's error metrics. It minimises the negated contrast; here it is maximised."""
@@ -87,7 +85,7 @@ class PtyradFormat:
         """
         config = _read_sections(data)
         init, recon = config["init_params"], config.setdefault("recon_params", {})
-        hyper = _read_hypertune(config.get(_KEY) or {})
+        hyper = _read_hypertune(config.get(KEY) or {})
         notices = list(hyper.tuned.notices)
         chosen = study.named_sampler(overrides.sampler, hyper.sampler)
         sampler, space = _grid_ranges(chosen, hyper.tuned.space, notices)
@@ -96,11 +94,11 @@ class PtyradFormat:
             notices = ["if_hypertune is false: one reconstruction with the file's own values"]
         elif not space:
             hint = "set state: true for one, or if_hypertune: false for a single reconstruction"
-            raise ConfigError("nothing is switched on", key=f"{_KEY}.tune_params", hint=hint)
+            raise ConfigError("nothing is switched on", key=f"{KEY}.tune_params", hint=hint)
         seed = study.choose_seed((overrides.seed, "--seed"), (init.get("random_seed"), "init_params.random_seed"))
         init["random_seed"] = seed
         points = [check_point(values, space, notices) for values in overrides.tries]
-        config[_KEY] = _canonical_hypertune(config.get(_KEY) or {}, hyper)
+        config[KEY] = _canonical_hypertune(config.get(KEY) or {}, hyper)
         iterations = study.check_whole(recon.get("NITER", 200), "recon_params.NITER")
         return StudyPlan(
             name=hyper.name,
@@ -124,7 +122,7 @@ class PtyradFormat:
 
     def key_of(self, key: str) -> str:
         """See :class:`ptydask.config.Format`."""
-        return f"{_KEY}.{key}"
+        return f"{KEY}.{key}"
 
 
 def _read_sections(data: dict[str, Any]) -> dict[str, Any]:
@@ -144,27 +142,27 @@ def _read_sections(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_hypertune(section: Mapping[str, Any]) -> _HypertuneSettings:
-    reading.known_keys(section, _KEYS, _KEY)
+    reading.known_keys(section, _KEYS, KEY)
 
     def field(name: str, what: str, default: Any) -> Any:
-        return reading.expect(section[name], what, f"{_KEY}.{name}") if name in section else default
+        return reading.expect(section[name], what, f"{KEY}.{name}") if name in section else default
 
     metric = field("error_metric", "text", "loss")
     if metric not in METRICS:
         hint = nearest_hint(metric, METRICS)
-        raise ConfigError("must be loss or contrast", key=f"{_KEY}.error_metric", value=metric, hint=hint)
+        raise ConfigError("must be loss or contrast", key=f"{KEY}.error_metric", value=metric, hint=hint)
     _check_verbosity(section)
     return _HypertuneSettings(
         on=field("if_hypertune", "true or false", False),
         tuned=tune_params(section.get("tune_params")),
         budget=Budget(
-            study.check_whole(section.get("n_trials", 5), f"{_KEY}.n_trials"),
-            timeout=study.check_timeout(section.get("timeout"), f"{_KEY}.timeout"),
+            study.check_whole(section.get("n_trials", 5), f"{KEY}.n_trials"),
+            timeout=study.check_timeout(section.get("timeout"), f"{KEY}.timeout"),
         ),
         sampler=_read_sampler(section),
         pruner=_read_pruner(section),
         storage=_read_storage(section.get("storage_path")),
-        name=study.check_name(field("study_name", "text", "study"), f"{_KEY}.study_name"),
+        name=study.check_name(field("study_name", "text", "study"), f"{KEY}.study_name"),
         metric=metric,
         keep_arrays=field("collate_results", "true or false", True),
         params_in_names=field("append_params", "true or false", True),
@@ -176,13 +174,13 @@ def _check_verbosity(section: Mapping[str, Any]) -> None:
     if section.get("verbosity", "WARNING") not in levels:
         value = section["verbosity"]
         hint = nearest_hint(str(value).upper(), levels)
-        raise ConfigError(f"must be one of {', '.join(levels)}", key=f"{_KEY}.verbosity", value=value, hint=hint)
+        raise ConfigError(f"must be one of {', '.join(levels)}", key=f"{KEY}.verbosity", value=value, hint=hint)
 
 
 def _read_sampler(section: Mapping[str, Any]) -> ComponentSpec:
     if section.get("sampler_params", ...) is None:
         rule = "a study needs a sampler; leave the key out for the TPESampler"
-        raise ConfigError(rule, key=f"{_KEY}.sampler_params", value=None)
+        raise ConfigError(rule, key=f"{KEY}.sampler_params", value=None)
     return _read_component(section, "sampler_params", study.TPE)
 
 
@@ -195,7 +193,7 @@ def _read_pruner(section: Mapping[str, Any]) -> ComponentSpec | None:
 def _read_component(section: Mapping[str, Any], setting: str, default: ComponentSpec) -> ComponentSpec:
     if setting not in section:
         return default
-    key = f"{_KEY}.{setting}"
+    key = f"{KEY}.{setting}"
     entry = reading.expect(section[setting], "a mapping", key)
     reading.known_keys(entry, ("name", "configs"), key)
     name = reading.expect(entry.get("name", default.name), "text", f"{key}.name")
@@ -220,7 +218,7 @@ def _grid_ranges(
             continue
         if all(ranges.contains(dist, value) for value in values):
             continue
-        check_values(name, values, f"{_KEY}.sampler_params.configs.search_space.{name}")
+        check_values(name, values, f"{KEY}.sampler_params.configs.search_space.{name}")
         space[name] = _range_around(dist, values)
         notices.append(f"{name}: GridSampler's search_space {values} replaces {ranges.describe(dist)}")
     return ComponentSpec(sampler.name, configs), space
@@ -237,7 +235,7 @@ def _range_around(dist: Distribution, values: list[Any]) -> Distribution:
 def _read_storage(entry: Any) -> str | None:
     if entry is None:
         return None
-    key = f"{_KEY}.storage_path"
+    key = f"{KEY}.storage_path"
     url = cast(str, reading.expect(entry, "text", key))
     if "://" not in url:
         raise ConfigError("must be a URL", key=key, value=url, hint="for example sqlite:///hypertune.sqlite3")
@@ -299,30 +297,20 @@ def _canonical_hypertune(section: Mapping[str, Any], hyper: _HypertuneSettings) 
 # --- back to a file ---------------------------------------------------------------------------------
 
 
-def render_params(config: Mapping[str, Any], params: Mapping[str, Scalar], header: str = "") -> str:
+def render_params(
+    config: Mapping[str, Any],
+    params: Mapping[str, Scalar],
+    header: str = "",
+    hypertune: Mapping[str, Any] | None = None,
+) -> str:
     """YAML text of a params file for ``ptyrad run``: ``config`` with ``params`` in place, hypertune switched off.
 
-    ``header`` (which trial, which error) becomes a comment on top.
+    ``header`` (which trial, which error) becomes a comment on top. ``hypertune`` is another ``hypertune_params``.
     """
     new = tunables.apply(copy.deepcopy(dict(config)), params)
-    new[_KEY] = {"if_hypertune": False}
+    new[KEY] = dict(hypertune or {"if_hypertune": False})
     ordered = {name: new[name] for name in SECTIONS if name in new}
     ordered.update({name: part for name, part in new.items() if name not in ordered and name != "params_path"})
-    body = "\n".join(_yaml_section(name, part) for name, part in ordered.items())
+    body = "\n".join(yaml_text.section_text(name, part) for name, part in ordered.items())
     comment = "".join(f"# {line}\n" for line in header.splitlines())
     return f"{comment}{body}"
-
-
-class _ParamsDumper(yaml.SafeDumper):
-    """Spells out what occurs twice: an alias in a params file puzzles its reader."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Never an alias."""
-        return True
-
-
-def _yaml_section(name: str, part: Any) -> str:
-    """A section: one key a line, what is inside a key in flow style, as PtyRAD's own files are written."""
-    return yaml.dump(
-        {name: part}, Dumper=_ParamsDumper, sort_keys=False, default_flow_style=None, width=4096, allow_unicode=True
-    )

@@ -14,9 +14,10 @@ from typing import Any
 from ptydask.config import reading, study
 from ptydask.engines import naming_file
 from ptydask.engines.ptyrad import datafiles, schema
+from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan, WeightedChoice
-from ptydask.space import ranges, tunables
+from ptydask.space import inactive, ranges, tunables
 
 _TUNE = "hypertune_params.tune_params"
 
@@ -57,7 +58,7 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
         if reason is not None:
             raise ConfigError(f"tuning it has no effect: {reason}", key=f"{_TUNE}.{name}.state", value=True)
     points = plan.points
-    notices = (*plan.notices, *warnings, *clipped, *_coupling_notices(init, tuned))
+    notices = (*plan.notices, *warnings, *clipped, *_coupling_notices(init, tuned), *_late_updates(config, plan, tuned))
     if space and not any(point.origin in (OWN_VALUES, NEAR_VALUES) for point in points):
         start, moved = tunables.start_point(space, config)
         notices = (*notices, *moved)
@@ -67,7 +68,17 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
     # What is optimised is the loss: only that has its slope from the reconstruction.
     numbers = frozenset(name for name, dist in space.items() if not isinstance(dist, Choice | WeightedChoice))
     slopes = numbers & frozenset(tunables.DIFFERENTIABLE) if plan.metric == "loss" else frozenset[str]()
-    return replace(plan, config=config, space=space, points=points, notices=notices, differentiable=slopes)
+    idle = tuple(("inactive", inactivity.text) for inactivity in inactive.conditional_inactivity(config, space))
+    return replace(
+        plan,
+        config=config,
+        space=space,
+        points=points,
+        notices=notices,
+        differentiable=slopes,
+        details=(*plan.details, *idle),
+        trial_bytes=estimate_trial_bytes(config, plan.keep, scan),
+    )
 
 
 _WHOLE = ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix")
@@ -188,6 +199,24 @@ def _coupling_notices(init: Mapping[str, Any], tuned: tuple[str, ...]) -> tuple[
     if "conv_angle" in tuned and "dx" not in tuned and mode in ("fitRBF", "RBF", "n_alpha"):
         return (f"conv_angle: the pixel size follows it, as meas_calibration is {mode!r}; mode 'dx' keeps it fixed",)
     return ()
+
+
+def _late_updates(config: Mapping[str, Any], plan: StudyPlan, tuned: tuple[str, ...]) -> tuple[str, ...]:
+    """A notice for each learning rate that trials know nothing of where they are pruned before its updates begin."""
+    if plan.pruner is None:
+        return ()
+    configs = plan.pruner.configs
+    waits = [configs.get(key) for key in ("min_resource", "n_warmup_steps")]
+    earliest = max([1, *(steps for steps in waits if isinstance(steps, int))])
+    notices = []
+    for name in tuned:
+        if name in tunables.TENSORS:
+            start = config["model_params"]["update_params"][tunables.TENSORS[name]]["start_iter"]
+            if start > earliest:
+                notices.append(
+                    f"{name}: does nothing in trials that are pruned before iteration {start}, where it begins"
+                )
+    return tuple(notices)
 
 
 # --- where the results go ---------------------------------------------------------------------------

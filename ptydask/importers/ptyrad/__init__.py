@@ -201,6 +201,7 @@ def _study_meta(
             "version_ptydask": __version__,
             "config_path": str(about.source.path),
             "engine": "ptyrad",
+            "settings": "",
             **({"ptyrad": model.version} if model is not None and model.version else {}),
             **({"data": str(data)} if data else {}),
         },
