@@ -92,7 +92,7 @@ class StudyFacts:
 
 def advise(data: StudyData) -> tuple[Advice, ...]:
     """What to do after the study ``data``, the most pressing first; () where it is as it should be and ends there."""
-    return advise_by(gather_facts(data.records, data.meta))
+    return advise_by(_gather_study_facts(data))
 
 
 def advice_object(advice: Advice) -> dict[str, Any]:
@@ -110,7 +110,11 @@ def advice_object(advice: Advice) -> dict[str, Any]:
 
 def gather_facts(records: Iterable[TrialRecord], meta: StudyMeta) -> StudyFacts:
     """The facts of a study: its model of values and slopes, and its importances."""
-    records = tuple(records)
+    return _gather_study_facts(StudyData(meta, tuple(records)))
+
+
+def _gather_study_facts(data: StudyData) -> StudyFacts:
+    records, meta = data.records, data.meta
     return StudyFacts(
         records,
         read_space(meta),
@@ -119,7 +123,7 @@ def gather_facts(records: Iterable[TrialRecord], meta: StudyMeta) -> StudyFacts:
         meta.engine,
         json_object(meta.config_json or "{}"),
         locate_study_optimum(records, meta),
-        slope_importances(records, meta) or _rank_importances(StudyData(meta, records)),
+        slope_importances(records, meta) or _rank_importances(data),
     )
 
 

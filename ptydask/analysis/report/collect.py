@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
-from ptydask.analysis import optimum, sweep
+from ptydask.analysis import advice, optimum, sweep
 from ptydask.analysis.attribute_units import attribute_units
 from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
@@ -26,8 +26,8 @@ def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str,
 
     ``study``: its name, what was tuned, the outcome; ``columns``: the table, one list a column, in the order of the
     trials' numbers; ``trials``, ``curves``, ``pictures``, ``probes``, ``thumbnails``, ``more``: by number, what there
-    is;
-    ``provenance``: where all of it comes from. The same study gives the same data.
+    is; ``advice``: what to do next, the most pressing first; ``provenance``: where all of it comes from. The same study
+    gives the same data.
     """
     units = {parameter["name"]: parameter["unit"] for parameter in tuned_parameters(study)}
 
@@ -44,6 +44,9 @@ def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str,
         "probes": by_number(attrgetter("probe")),
         "thumbnails": by_number(attrgetter("thumbnail")),
         "more": by_number(attrgetter("more_pictures")),
+        "advice": [
+            {"kind": one.kind.value, "text": one.text, "trials": list(one.trials)} for one in advice.advise(study)
+        ],
         "provenance": provenance(study.meta),
     }
 

@@ -107,6 +107,20 @@ function drawSummary() {
   show(document.getElementById("summary"), parts, el("div", { class: image ? "lead" : "lead alone" }, image, panel));
 }
 
+/** What the results advise, in the words of `ptydask next`. */
+function drawAdvice() {
+  const section = document.getElementById("next");
+  if (!numbers.length) return section.remove();
+  const given = read("advice");
+  const looked = (one) => one.trials.filter((number) => rowOf.has(number)).slice(0, 6).map((number) => [" ", link(number)]);
+  const pair = (one) => one.trials.length === 2 && one.trials.every((number) => rowOf.has(number)) &&
+    [", ", el("a", { href: `#compare-${one.trials[0]}-${one.trials[1]}` }, "side by side")];
+  return show(section, el("h2", { id: "next-title" }, "What next"),
+    given.length ? el("ul", { class: "advice" }, given.map((one) => el("li", {}, el("b", {}, one.kind), `: ${one.text}.`, looked(one), pair(one))))
+      : el("p", { class: "empty" }, "Nothing in the results asks for a change."),
+    study.engine === "ptyrad" && given.length > 0 && el("p", { class: "note" }, "The params file that follows: ", el("code", {}, `ptydask next ${about.source} -o next.yaml`)));
+}
+
 function drawMontage() {
   if (!study.images) return document.getElementById("images").remove();
   const shown = study.montage.filter((number) => pictures()[number] || thumbnails()[number]);

@@ -154,8 +154,8 @@ function drawComparison(a, b) {
 
 // --- from address to page --------------------------------------------------------------------------------------------
 
-const SECTIONS = [["summary", "Summary"], ["trials", "Trials"], ["plots", "Plots"], ["images", "Images"], ["provenance", "Provenance"]]
-  .filter(([id]) => id !== "images" || study.images);
+const SECTIONS = [["summary", "Summary"], ["next", "What next"], ["trials", "Trials"], ["plots", "Plots"], ["images", "Images"], ["provenance", "Provenance"]]
+  .filter(([id]) => (id !== "images" || study.images) && (id !== "next" || numbers.length));
 const pageState = { scroll: 0, chosen: false, title: `${study.name} – ptydask` };
 
 function pageOf(hash) {
@@ -240,6 +240,7 @@ function start() {
   addEventListener("hashchange", route);
   addEventListener("keydown", keys);
   drawSummary();
+  drawAdvice();
   buildTable(document.getElementById("trials"));
   drawMontage();
   drawProvenance();

@@ -115,10 +115,13 @@ def _read_more_pictures(results: Results, numbers: Sequence[int]) -> dict[int, d
             more = trial_pictures.encode_trial_pictures(results.trial(number), results.meta)
         except StoreError:
             continue  # its page says so already
-        room -= len(json.dumps(more))
-        if room < 0 and encoded:
+        size = len(json.dumps(more))
+        room -= size
+        if encoded and room < 0:
             break
         encoded[number] = more
+        if room < size:  # the next one will hardly be smaller: it is not read in vain
+            break
     return encoded
 
 
