@@ -258,14 +258,14 @@ def test_names_count_on(name: str, taken: tuple[str, ...], following: str) -> No
     assert next_study.name_next_study(name, taken.__contains__) == following
 
 
-def rendered(tune: dict[str, Any], **hypertune: Any) -> dict[str, Any]:
-    """The section hypertune_params of the next study's file."""
+def rendered(tune: dict[str, Any], text: str = "", **hypertune: Any) -> dict[str, Any]:
+    """The section hypertune_params of the next study's file, and the section ``ptydask``."""
     params = {"init_params": {"probe_kv": 80}, "hypertune_params": {"study_name": "s", **hypertune}, "recon_params": {}}
-    meta = StudyMeta("s", "minimize", "loss", "ptyrad", "", "yaml", json.dumps(params), "{}")
+    meta = StudyMeta("s", "minimize", "loss", "ptyrad", text, "yaml", json.dumps(params), "{}")
     best = TrialRecord(0, TrialState.COMPLETE, 0.1, {})
     file = next_study.render_next_study(meta, next_study.NextStudy("s-2", best, tune), (), near=Path("s.h5"))
-    section: dict[str, Any] = yaml.safe_load(file.text)["hypertune_params"]
-    return section | {"notes": file.notes}
+    sections = yaml.safe_load(file.text)
+    return {**sections["hypertune_params"], "notes": file.notes, "ptydask": sections.get("ptydask")}
 
 
 def test_ranges_are_entries_of_tune_params() -> None:
@@ -286,6 +286,13 @@ def test_ranges_are_entries_of_tune_params() -> None:
     assert entries["oplr"]["kwargs"] == {"low": 1e-4, "high": 1e-2, "log": True}
     assert entries["optimizer"]["kwargs"] == {"choices": ["Adam", "SGD"], "optim_configs": {"SGD": {}}}
     assert rendered({})["if_hypertune"] is False
+
+
+def test_ptydasks_own_keys_stay() -> None:
+    """A file for PtyRAD must not have them; this one is for ptydask."""
+    text = "init_params: {probe_kv: 80}\nptydask: {stop_when: settled}\n"
+    assert rendered({"scale": FloatRange(0.9, 1.1)}, text)["ptydask"] == {"stop_when": "settled"}
+    assert rendered({"scale": FloatRange(0.9, 1.1)})["ptydask"] is None
 
 
 def test_what_belongs_to_the_old_ranges_goes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from ptydask.analysis.advice import Advice, StudyFacts
 from ptydask.analysis.data import json_object
 from ptydask.analysis.export import params
 from ptydask.analysis.export.params import ParamsFile
+from ptydask.config import reading, yaml_text
+from ptydask.config.own_settings import SECTION
 from ptydask.config.study import TPE, results_name
-from ptydask.errors import one_line
+from ptydask.errors import ConfigError, one_line
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar, StudyMeta, TrialRecord
 from ptydask.sampling.factory import EXHAUSTIVE
 from ptydask.space import tunables
@@ -102,7 +105,16 @@ def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Ad
         notes.append("storage_path: results hold no password, so it is left out; put it in, or add --storage URL")
     file = params.of_trial(meta, following.best, near=near, steps=following.iterations, hypertune=changed)
     comment = "".join(f"# {line}\n" for line in comment_lines(meta, following, advice))
-    return ParamsFile(f"{comment}{file.text.rstrip()}\n", (*notes, *file.notes))
+    return ParamsFile(f"{comment}{file.text.rstrip()}\n{_own_section(meta)}", (*notes, *file.notes))
+
+
+def _own_section(meta: StudyMeta) -> str:
+    """The section ``ptydask`` of the study's file, which a file for PtyRAD must not have; "" without one."""
+    with suppress(ConfigError):
+        data = reading.parse_value(meta.config_text) if meta.config_format == "yaml" else None
+        if isinstance(data, dict) and data.get(SECTION):
+            return f"\n{yaml_text.section_text(SECTION, data[SECTION])}"
+    return ""
 
 
 def comment_lines(meta: StudyMeta, following: NextStudy, advice: Sequence[Advice]) -> list[str]:
