@@ -31,7 +31,9 @@ json has for each piece of advice kind, parameter, text, tune (ranges), fix, set
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add next to the command line; it sets ``handler(args) -> int``."""
     parser = arguments.add_command(subparsers, "next", "say what to do after a study", more=_EPILOG)
-    parser.add_argument("-o", "--output", type=Path, metavar="NEXT.yaml", help="write the params file, - for stdout")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="NEXT.yaml", help="write the params or sweep file, - for stdout"
+    )
     parser.add_argument("--force", action="store_true", help="replace what is there")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print (default: text)")
     parser.set_defaults(handler=run_next)
