@@ -14,12 +14,13 @@ import store_cases
 import yaml
 
 import ptydask
-from ptydask import cli, demo
-from ptydask.analysis import next_study
+from ptydask import cli, config, demo
+from ptydask.analysis import next_study, next_sweep
 from ptydask.analysis.advice import Advice, AdviceKind, StudyFacts
 from ptydask.config import Overrides
 from ptydask.driver import provenance
 from ptydask.driver.prepare import complete_plan
+from ptydask.errors import StoreError
 from ptydask.model import Choice, FloatRange, IntRange, Reason, StudyMeta, TrialRecord, TrialState
 from ptydask.store import Store
 
@@ -133,9 +134,9 @@ def test_no_file_follows_from_more_trials(
     assert (code, (tmp_path / "next.yaml").exists()) == (1, False)
     assert "too few trials" in text
     assert "more trials" in said
-    sweep = store_cases.packed(tmp_path / "s.h5", [store_cases.record(n) for n in range(3)], engine="command")
-    assert call("next", sweep, "-o", tmp_path / "next.yaml")[0] == 2
-    assert call("next", sweep)[0] == 0
+    toy = store_cases.packed(tmp_path / "s.h5", [store_cases.record(n) for n in range(3)], engine="toy")
+    assert call("next", toy, "-o", tmp_path / "next.yaml")[0] == 2
+    assert call("next", toy)[0] == 0
 
 
 @pytest.mark.slow
@@ -152,6 +153,67 @@ def test_the_next_study_runs_as_it_is(study: Path, tmp_path: Path, ptydask: Call
     again = json.loads(ptydask("best", study.with_name("demo-2.h5"), "--format", "json").stdout)[0]
     assert again["params"] == {"scale": 1.04, "rotation": -1.5, "asymmetry": 0, "shear": 0}
     study.with_name("demo-2.h5").unlink()
+
+
+# --- sweep files -------------------------------------------------------------------------------------
+
+SWEEP = """\
+method: bayes  # as ever
+program: train.py
+metric: {name: loss, goal: minimize}
+parameters:
+  rate: {distribution: log_uniform_values, min: 1e-4, max: 1e-2}
+  net:
+    parameters:
+      width: {min: 8, max: 64}
+      depth: {min: 1.0, max: 5.0}
+"""
+
+
+def next_sweep_of(text: str, tmp_path: Path, **tune: Any) -> str:
+    """The next sweep file, where ``rate``, ``width``, ``depth`` are tuned in these ranges; None holds one."""
+    (tmp_path / "train.py").touch()
+    (tmp_path / "sweep.yaml").write_text(text)
+    plan = config.load(tmp_path / "sweep.yaml")
+    meta = provenance.study_meta(plan)
+    params = {name: dist.low for name, dist in plan.space.items() if isinstance(dist, FloatRange | IntRange)}
+    best = TrialRecord(0, TrialState.COMPLETE, 0.1, params)
+    facts = StudyFacts((best,), plan.space, "loss", "minimize", engine="command")
+    named = {name: tune.get(name.rpartition(".")[2], dist) for name, dist in plan.space.items()}
+    following = next_study.NextStudy("sweep-2", best, {name: dist for name, dist in named.items() if dist is not None})
+    return next_sweep.render_next_sweep(meta, facts, following, ()).text
+
+
+def test_a_sweep_file_gets_other_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nested ones, too; what is held becomes a value; all else stays as it was written."""
+    monkeypatch.chdir(tmp_path)
+    text = next_sweep_of(SWEEP, tmp_path, rate=FloatRange(1e-3, 1e-1, log=True), width=IntRange(36, 92), depth=None)
+    assert "method: bayes  # as ever" in text
+    (tmp_path / "next.yaml").write_text(text)
+    plan = config.load(tmp_path / "next.yaml")
+    assert (plan.name, plan.space) == (
+        "sweep-2",
+        {"rate": FloatRange(1e-3, 1e-1, log=True), "net.width": IntRange(36, 92)},
+    )
+    assert "depth: {value: 1.0}" in text
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "{distribution: log_uniform, min: -9.0, max: -4.0}",
+        "{distribution: normal, mu: 0.0, sigma: 1.0}",
+        "{values: [1, 2]}",
+    ],
+)
+def test_a_range_that_is_spelled_otherwise_is_left_to_its_author(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
+    """It says so, and names the study."""
+    monkeypatch.chdir(tmp_path)
+    text = SWEEP.replace("{distribution: log_uniform_values, min: 1e-4, max: 1e-2}", entry)
+    with pytest.raises(StoreError, match="sweep file"):
+        next_sweep_of(text, tmp_path, rate=FloatRange(0.1, 0.2))
 
 
 # --- decisions ---------------------------------------------------------------------------------------
@@ -196,14 +258,14 @@ def test_names_count_on(name: str, taken: tuple[str, ...], following: str) -> No
     assert next_study.name_next_study(name, taken.__contains__) == following
 
 
-def rendered(tune: dict[str, Any], **hypertune: Any) -> dict[str, Any]:
-    """The section hypertune_params of the next study's file."""
-    config = {"init_params": {"probe_kv": 80}, "hypertune_params": {"study_name": "s", **hypertune}, "recon_params": {}}
-    meta = StudyMeta("s", "minimize", "loss", "ptyrad", "", "yaml", json.dumps(config), "{}")
+def rendered(tune: dict[str, Any], text: str = "", **hypertune: Any) -> dict[str, Any]:
+    """The section hypertune_params of the next study's file, and the section ``ptydask``."""
+    params = {"init_params": {"probe_kv": 80}, "hypertune_params": {"study_name": "s", **hypertune}, "recon_params": {}}
+    meta = StudyMeta("s", "minimize", "loss", "ptyrad", text, "yaml", json.dumps(params), "{}")
     best = TrialRecord(0, TrialState.COMPLETE, 0.1, {})
     file = next_study.render_next_study(meta, next_study.NextStudy("s-2", best, tune), (), near=Path("s.h5"))
-    section: dict[str, Any] = yaml.safe_load(file.text)["hypertune_params"]
-    return section | {"notes": file.notes}
+    sections = yaml.safe_load(file.text)
+    return {**sections["hypertune_params"], "notes": file.notes, "ptydask": sections.get("ptydask")}
 
 
 def test_ranges_are_entries_of_tune_params() -> None:
@@ -224,6 +286,13 @@ def test_ranges_are_entries_of_tune_params() -> None:
     assert entries["oplr"]["kwargs"] == {"low": 1e-4, "high": 1e-2, "log": True}
     assert entries["optimizer"]["kwargs"] == {"choices": ["Adam", "SGD"], "optim_configs": {"SGD": {}}}
     assert rendered({})["if_hypertune"] is False
+
+
+def test_ptydasks_own_keys_stay() -> None:
+    """A file for PtyRAD must not have them; this one is for ptydask."""
+    text = "init_params: {probe_kv: 80}\nptydask: {stop_when: settled}\n"
+    assert rendered({"scale": FloatRange(0.9, 1.1)}, text)["ptydask"] == {"stop_when": "settled"}
+    assert rendered({"scale": FloatRange(0.9, 1.1)})["ptydask"] is None
 
 
 def test_what_belongs_to_the_old_ranges_goes() -> None:

@@ -267,8 +267,8 @@ def _no_influence(facts: StudyFacts, taken: Iterable[str]) -> Iterator[Advice]:
         if share >= _NO_INFLUENCE or name not in facts.space or name in taken or len(facts.space) < 2:
             continue
         text = (
-            f"{name}: makes no difference to {facts.metric} in {_range_text(facts, name, facts.space[name])} "
-            f"({100 * share:.2g} % of the importance of all): leave it at the best trial's value"
+            f"{name}: makes no difference to {facts.metric} ({_range_text(facts, name, facts.space[name])}; "
+            f"{100 * share:.2g} % of all importance): leave it at the best trial's value"
         )
         yield Advice(AdviceKind.NO_INFLUENCE, text, name, fix=(name,))
 

@@ -97,13 +97,14 @@ def by_good_trials(
             words = f"{several} all have {value_text(best)}, so that its optimum is narrower than a step"
             step = step_near(dist.step / 4)
             return RangeChange("step too coarse", words, _around(dist, name, best, 2 * dist.step, step))
-        if (high - low) / dist.step >= _TRIED:
+        # Good trials all over the range say that it does not matter, not that its steps are fine.
+        if (high - low) / dist.step >= _TRIED and max(shares) - min(shares) <= 0.5:
             span = f"from {value_text(low)} to {value_text(high)}"
             words = f"{several} lie over {round((high - low) / dist.step)} steps, {span}"
             return RangeChange(
                 "step too fine", words, surround(dist, dist.low, dist.high, name, step=step_near((high - low) / 10))
             )
-    if len(tried) < _TRIED:
+    if len(tried) < _TRIED or min(shares) < near or max(shares) > 1 - near:  # at an end, the part may go on beyond it
         return None
     margin = max((high - low) / 2, 2 * dist.step if dist.step else 0.0)
     if dist.log:
@@ -113,7 +114,7 @@ def by_good_trials(
         margin = max(margin, 0.05 * (dist.high - dist.low))
         new = surround(dist, max(low - margin, dist.low), min(high + margin, dist.high), name)
     outside = sum(not new.low <= value <= new.high for value in tried)
-    if _size(dist, new) > 2 * _SMALL or share_of(dist, high) - share_of(dist, low) > _SMALL or outside < _OUTSIDE:
+    if _size(dist, new) > 2 * _SMALL or max(shares) - min(shares) > _SMALL or outside < _OUTSIDE:
         return None
     span = value_text(low) if low == high else f"{value_text(low)} to {value_text(high)}"
     words = f"{several} lie at {span}, and {outside} were tried farther off"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from ptydask.analysis.advice import Advice, StudyFacts
 from ptydask.analysis.data import json_object
 from ptydask.analysis.export import params
 from ptydask.analysis.export.params import ParamsFile
+from ptydask.config import reading, yaml_text
+from ptydask.config.own_settings import SECTION
 from ptydask.config.study import TPE, results_name
-from ptydask.errors import StoreError, one_line
+from ptydask.errors import ConfigError, one_line
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar, StudyMeta, TrialRecord
 from ptydask.sampling.factory import EXHAUSTIVE
 from ptydask.space import tunables
@@ -74,19 +77,17 @@ def name_next_study(name: str, is_taken: Callable[[str], bool]) -> str:
 
 def find_free_name(meta: StudyMeta, results: Path) -> str:
     """A name for the next study under which there are no results where these lie, nor where the next ones will go."""
-    recon = json_object(meta.config_json or "{}").get("recon_params") or {}
-    folder = Path(str(recon.get("output_dir", "output")))
+    recon = json_object(meta.config_json or "{}").get("recon_params")
+    folder = Path(str(recon.get("output_dir", "output"))) if isinstance(recon, dict) else Path()
     folders = {results.absolute().parent, folder, Path(meta.provenance.get("working_directory") or ".") / folder}
     return name_next_study(meta.name, lambda name: any((place / results_name(name)).exists() for place in folders))
 
 
 def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Advice], *, near: Path) -> ParamsFile:
-    """The params file of the next study as text, the advice as comments on top, and what its reader should know.
+    """The params file of the next study of PtyRAD's as text, the advice as comments on top, and what to know of it.
 
-    Raises StoreError for an engine other than PtyRAD, and where the results do not hold their params file.
+    Raises StoreError where the results do not hold their params file.
     """
-    if meta.engine != "ptyrad":
-        raise StoreError(f"study {meta.name}: a params file is of PtyRAD's; change the file that the study ran with")
     section = json_object(meta.config_json or "{}").get("hypertune_params") or {}
     notes = []
     changed: dict[str, Any] = {
@@ -103,11 +104,21 @@ def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Ad
         changed["storage_path"] = None
         notes.append("storage_path: results hold no password, so it is left out; put it in, or add --storage URL")
     file = params.of_trial(meta, following.best, near=near, steps=following.iterations, hypertune=changed)
-    comment = "".join(f"# {line}\n" for line in _comment_lines(meta, following, advice))
-    return ParamsFile(f"{comment}{file.text.rstrip()}\n", (*notes, *file.notes))
+    comment = "".join(f"# {line}\n" for line in comment_lines(meta, following, advice))
+    return ParamsFile(f"{comment}{file.text.rstrip()}\n{_own_section(meta)}", (*notes, *file.notes))
 
 
-def _comment_lines(meta: StudyMeta, following: NextStudy, advice: Sequence[Advice]) -> list[str]:
+def _own_section(meta: StudyMeta) -> str:
+    """The section ``ptydask`` of the study's file, which a file for PtyRAD must not have; "" without one."""
+    with suppress(ConfigError):
+        data = reading.parse_value(meta.config_text) if meta.config_format == "yaml" else None
+        if isinstance(data, dict) and data.get(SECTION):
+            return f"\n{yaml_text.section_text(SECTION, data[SECTION])}"
+    return ""
+
+
+def comment_lines(meta: StudyMeta, following: NextStudy, advice: Sequence[Advice]) -> list[str]:
+    """What stands on top of the file of the next study: which study it follows, and the advice."""
     lines = [f"{following.name} follows {meta.name}:", *(f"{one.kind}: {one.text}" for one in advice)]
     return [part for line in lines for part in textwrap.wrap(one_line(line), 110, subsequent_indent="  ")]
 

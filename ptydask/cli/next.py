@@ -31,14 +31,16 @@ json has for each piece of advice kind, parameter, text, tune (ranges), fix, set
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add next to the command line; it sets ``handler(args) -> int``."""
     parser = arguments.add_command(subparsers, "next", "say what to do after a study", more=_EPILOG)
-    parser.add_argument("-o", "--output", type=Path, metavar="NEXT.yaml", help="write the params file, - for stdout")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="NEXT.yaml", help="write the params or sweep file, - for stdout"
+    )
     parser.add_argument("--force", action="store_true", help="replace what is there")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print (default: text)")
     parser.set_defaults(handler=run_next)
 
 
 def run_next(args: argparse.Namespace) -> int:
-    """``ptydask next``: 0, also where there is nothing to advise; 1 where no params file follows from the advice."""
+    """``ptydask next``: 0, also where there is nothing to advise; 1 where no new file follows from the advice."""
     from ptydask.analysis import advice, data
     from ptydask.cli import inspect
 
@@ -80,20 +82,26 @@ def _print_advice(file: Path, study: Any, given: Sequence[Advice]) -> None:
 
 
 def _write_params(args: argparse.Namespace, results: Results, facts: Any, given: Sequence[Advice]) -> int:
-    from ptydask.analysis import next_study
+    from ptydask.analysis import next_study, next_sweep, sweep
     from ptydask.analysis.export import place
     from ptydask.store import files
 
-    if results.meta.engine != "ptyrad":
-        raise UsageError(f"-o {args.output}: is for PtyRAD's params files; change the file that this study ran with")
+    meta = results.meta
+    if meta.engine != "ptyrad" and not sweep.is_sweep(meta):
+        raise UsageError(
+            f"-o {args.output}: is for PtyRAD's params files and sweep files; this study ran {meta.engine}"
+        )
     if args.output == _STDOUT and args.format == "json":
         raise UsageError("-o -: the params file takes stdout; leave out --format json")
-    name = next_study.find_free_name(results.meta, results.path)
+    name = next_study.find_free_name(meta, results.path)
     following = next_study.plan_next_study(facts, given, name)
     if following is None:
-        formats.print_stderr(f"{args.file}: no params file follows from that: the study's own goes on with more trials")
+        formats.print_stderr(f"{args.file}: no new file follows from that: the study's own goes on with more trials")
         return 1
-    file = next_study.render_next_study(results.meta, following, given, near=results.path)
+    if sweep.is_sweep(meta):
+        file = next_sweep.render_next_sweep(meta, facts, following, given)
+    else:
+        file = next_study.render_next_study(meta, following, given, near=results.path)
     if args.output == _STDOUT:
         formats.print_text(file.text)
     else:

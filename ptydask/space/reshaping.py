@@ -20,7 +20,8 @@ _STEPS_AROUND = 40
 def recentre(dist: Range, value: float, name: str = "") -> Range:
     """A range as wide as ``dist`` (of a logarithmic one: with the same ratio of its ends) with ``value`` in its middle.
 
-    ``name`` is a parameter of PtyRAD, where it is one: no range goes below the least value that makes sense.
+    No range goes below the least value that makes sense for the parameter ``name`` of PtyRAD. Of any other parameter
+    nothing is known: a positive range stays positive, and one within 0 to 1 stays within it.
     """
     if dist.log:
         ratio = math.sqrt(dist.high / dist.low)
@@ -74,7 +75,9 @@ def _make_range(dist: Range, low: float, high: float, name: str, step: float | N
     origin = Decimal(str(dist.low)) if width and not step else Decimal(0)
     first = origin + ((Decimal(str(low)) - origin) / unit + _TINY).to_integral_value(ROUND_FLOOR) * unit
     last = origin + ((Decimal(str(high)) - origin) / unit - _TINY).to_integral_value(ROUND_CEILING) * unit
-    first = _raise_to_least(first, unit, name)
+    first = _raise_to_least(first, unit, name, dist)
+    if name not in tunables.PARAMETERS and dist.low >= 0 and dist.high <= 1:  # a share, as far as anybody knows
+        last = min(last, Decimal(1))
     last = max(last, first + unit)
     if isinstance(dist, IntRange):
         return IntRange(int(first), int(last), max(1, int(unit)))
@@ -85,15 +88,20 @@ _TINY = Decimal("1e-6")
 """Share of a step by which an end may miss the grid."""
 
 
-def _raise_to_least(first: Decimal, unit: Decimal, name: str) -> Decimal:
-    """The lowest grid point from ``first`` on that the parameter may have."""
+def _raise_to_least(first: Decimal, unit: Decimal, name: str, dist: Range) -> Decimal:
+    """The lowest grid point from ``first`` on that the parameter may have.
+
+    One that is none of PtyRAD's stays positive, or not below 0, where its range was.
+    """
     tunable = tunables.PARAMETERS.get(name)
-    if tunable is None or tunable.least is None:
+    bound = (0.0 if dist.low >= 0 else None) if tunable is None else tunable.least
+    above = dist.low > 0 if tunable is None else tunable.positive
+    if bound is None:
         return first
-    least = Decimal(str(tunable.least))
+    least = Decimal(str(bound))
     short = least - first
-    if short > 0 or (tunable.positive and short == 0):
+    if short > 0 or (above and short == 0):
         first += (short / unit).to_integral_value(ROUND_CEILING) * unit
-        if tunable.positive and first <= least:
+        if above and first <= least:
             first += unit
     return first

@@ -90,7 +90,8 @@ function drawing(p, { size = 560, axes = false, grey = null, label = "", bar = !
     filter: filter && `url(#${filter.id})`,
     class: scale * p.dx > 3 ? "pixels" : null,
   });
-  return svg("svg", { class: "picture", role: "img", "aria-label": label, viewBox: `0 0 ${width} ${height}`, width, height },
+  const named = label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" };
+  return svg("svg", { class: "picture", ...named, viewBox: `0 0 ${width} ${height}`, width, height },
     filter, shown, p.rings && ringMarks(p, scale, box), axes && imageAxes(p, scale, box), bar && scaleBar(p, scale, box.left, box.bottom, size));
 }
 

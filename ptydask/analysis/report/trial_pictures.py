@@ -41,8 +41,8 @@ def encode_trial_pictures(trial: TrialData, meta: StudyMeta) -> dict[str, Any]:
     for name, encode in encoders.items():
         try:
             picture = encode(trial, meta)
-        except StoreError:
-            continue  # what is missing, and why, the trial's page says anyway
+        except (StoreError, ValueError):
+            continue  # not kept, which the trial's page says anyway; or of another engine, in a shape of its own
         if picture is not None:
             encoded[name] = picture
     return encoded
