@@ -138,7 +138,7 @@ def compress_png(png: bytes) -> str:
 
 def _image_data_uri(image: Any, exact: bool, quality: int = QUALITY) -> str:
     if exact or (image.mode == "L" and max(image.size) <= LOSSLESS):
-        return _webp_data_uri(image, lossless=True, quality=60, method=3)
+        return _webp_data_uri(image, lossless=True, quality=40, method=3)
     return _webp_data_uri(image, quality=quality, method=3 if quality >= QUALITY else 1)
 
 
