@@ -191,9 +191,41 @@ def _spellings(text: str) -> set[str]:
     return {text, text.replace("'", "''"), *(spelling[1:-1] for spelling in quoted)}
 
 
+_PASSWORD = r"(?:password|passwd|passphrase)"
+_TOKEN = r"(?:secret|token|api[_-]?key|access[_-]?key|secret[_-]?key|private[_-]?key)"
+_WORD = r"(?<![\w-])[\w-]{0,60}?"
+_KEY = rf"{_WORD}(?:{_PASSWORD}|{_TOKEN})"
+_PLAIN = r"(?!(?:null|none|true|false)\b|~|\*\*\*)[^\s,;&'\"{}\[\]()]+"
+"""A value without quotes that is neither nothing nor a mapping or a list."""
+_HOST = r"@(?=[\w.\[-])"
+_PATTERNS = (
+    # scheme://user:PASSWORD@host, whatever stands before the last @; but no port
+    (rf"((?<![\w+.-])\w[\w+.-]{{0,40}}://[^\s:/@'\"]{{0,200}}):(?!\d+/)[^\s'\"]{{0,500}}{_HOST}", r"\1:***@"),
+    # https://TOKEN@host
+    (rf"\b((?:https?|rediss?)://)[^\s:/@'\"*]{{1,500}}{_HOST}", r"\1***@"),
+    # user:PASSWORD@host and :PASSWORD@host, without a scheme
+    (rf"(?<![\w/.*+-])([\w.+-]{{0,200}}):(?!//)[^\s:/@'\"*]{{1,500}}{_HOST}", r"\1:***@"),
+    # ?password=PASSWORD
+    (r"([?&;](?:sslpassword|pwd|pass|auth)=)[^&;\s'\"]*", r"\1***"),
+    # password: "PASSWORD", 'token': 'TOKEN', --api-key='KEY'
+    (rf"({_KEY}['\"]?[ \t]*[:=][ \t]*)(['\"])(?!\2)(?:\\.|(?!\2).){{0,500}}\2", r"\1\2***\2"),
+    # 'password': PASSWORD, which may be JSON: it stays a value there
+    (rf"({_WORD}{_PASSWORD}['\"][ \t]*:[ \t]*){_PLAIN}", r'\1"***"'),
+    # password: PASSWORD, password=PASSWORD
+    (rf"({_WORD}{_PASSWORD}[ \t]*[:=][ \t]*){_PLAIN}", r"\1***"),
+    # hf_token: TOKEN, WANDB_API_KEY=KEY; a number is none, but may be somebody's parameter
+    (rf"({_WORD}{_TOKEN}[ \t]*[:=][ \t]*)(?![-+.\de]+\b){_PLAIN}", r"\1***"),
+    # --password PASSWORD
+    (rf"(--[\w-]{{0,60}}?(?:{_PASSWORD}|{_TOKEN}) +)(?!-)[^\s'\"]+", r"\1***"),
+)
+"""What secrets look like in URLs, connection strings, files, commands and messages, and what is left of them."""
+_REPLACEMENTS = [(re.compile(pattern, re.IGNORECASE), left) for pattern, left in _PATTERNS]
+
+
 def redact(text: str) -> str:
-    """Text with every hidden password, and the password of every URL in it, replaced by ``***``."""
+    """Text with every hidden password, and whatever looks like one in it, replaced by ``***``."""
     for secret in sorted(_SECRETS, key=len, reverse=True):
         text = text.replace(secret, "***")
-    text = re.sub(r"(\w[\w+.-]*://[^\s:/@'\"]*):[^\s/'\"]*@", r"\1:***@", text)
-    return re.sub(r"([?&](?:password|passwd|sslpassword)=)[^&\s'\"]*", r"\1***", text)
+    for pattern, left in _REPLACEMENTS:
+        text = pattern.sub(left, text)
+    return text

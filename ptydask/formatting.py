@@ -153,3 +153,49 @@ def encodable_text(text: str, stream: IO[str]) -> str:
     """Text with ``?`` for every character that the stream's encoding lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
+
+
+# --- lines wider than a terminal ---------------------------------------------------------------------
+
+_LABEL = re.compile(r"\s*(?:\S+(?: \S+){0,3} {2,})?")
+_COMMAND = re.compile(r"(?:\$ |now: |to go on: )?(?:ptydask|ptyrad|python -m|pip|sbatch|\./jobs/\S+) \S")
+"""What is to be pasted: a terminal's own break does not break that."""
+
+
+def wrap_line(line: str, width: int) -> list[str]:
+    """``line`` as lines of at most ``width`` characters, broken at blanks; longer words stay whole.
+
+    They go on below the text behind a label that ends in two blanks, elsewhere indented by two. A command stays whole.
+    """
+    label = _LABEL.match(line)
+    start = label.end() if label is not None else 0
+    if _COMMAND.match(line, start):
+        return [line]
+    hang = start if 0 < start <= width // 2 else 2
+    lines, rest = [], line.rstrip()
+    while len(rest) > width:
+        cut = rest.rfind(" ", start + 1, width + 1)
+        if cut < 0:
+            cut = rest.find(" ", max(width, start + 1))
+        if cut < 0:
+            break
+        lines.append(rest[:cut].rstrip())
+        rest, start = " " * hang + rest[cut:].lstrip(), hang
+    return [*lines, rest]
+
+
+def fit_text(text: str, stream: IO[str]) -> str:
+    """``text`` with no line wider than the terminal behind ``stream``; as it is where that is none."""
+    if stream.closed or not stream.isatty():
+        return text
+    width = window_size(stream)[0] - 1  # in the last column some terminals begin a new line
+    return "\n".join("\n".join(wrap_line(line, width)) for line in text.split("\n"))
+
+
+def window_size(stream: IO[str]) -> tuple[int, int]:
+    """Columns and lines of the terminal behind ``stream``; 80 by 24 where it does not say."""
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return 80, 24
+    return size.columns or 80, size.lines or 24

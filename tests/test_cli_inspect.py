@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ptydask import cli
+from ptydask import cli, formatting
 from ptydask.cli import describe, formats, inspect, status
 from ptydask.model import (
     Image,
@@ -35,7 +35,6 @@ from ptydask.model import (
     TrialRecord,
     TrialState,
 )
-from ptydask.progress import screen
 from ptydask.store import Store, reader, shard
 
 THIRD = 1 / 3
@@ -633,7 +632,7 @@ def test_left_out_columns() -> None:
 
 def test_window_without_a_terminal() -> None:
     """What is no terminal counts as 80 by 24."""
-    assert screen.window_size(io.StringIO()) == (80, 24)
+    assert formatting.window_size(io.StringIO()) == (80, 24)
 
 
 def test_numpy_values_are_plain() -> None:

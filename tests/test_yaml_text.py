@@ -83,6 +83,20 @@ def test_new_keys_are_written_as_their_neighbours() -> None:
     assert changed("a:\n  b: 1", ("a.c", "x: y")) == "a:\n  b: 1\n  c: 'x: y'"
 
 
+def test_sections_in_braces() -> None:
+    """One key a line, as old params files have them: the lines of other keys stay."""
+    text = "s : {\n    'a' : 1, # first\n    'b' : {'c': 2}, # second\n    'd' : null # third\n}\n"
+    lines = text.splitlines()
+    assert changed(text, ("s.b", ...)).splitlines() == [*lines[:2], *lines[3:]]
+    assert changed(text, ("s.d", ...)).splitlines() == [*lines[:3], lines[4]]
+    assert changed(text, ("s.b.c", 3)).splitlines()[2] == "    'b' : {'c': 3}, # second"
+    longer = changed(text, ("s.d", ...), ("s.e", [1, 2]), ("s.f", 5)).splitlines()
+    assert longer == [*lines[:3], "    'e' : [1, 2],", "    'f' : 5,", "}"]
+    assert changed(text, ("s.e", 5)).splitlines()[3:5] == ["    'd' : null, # third", "    'e' : 5,"]
+    last = "s: {\n  a: 1,\n  b: 2}\n"
+    assert changed(last, ("s.c", 3)) == "s: {\n  a: 1,\n  b: 2, c: 3}\n"
+
+
 def test_keys_are_taken_out() -> None:
     """A block's key with its line or lines, one in braces alone."""
     assert "tilt" not in changed(FILE, ("init_params.tilt_params", ...))
@@ -104,6 +118,8 @@ def test_keys_are_taken_out() -> None:
         "a:\nb:\n",
         "a: # c\n- 1\n- 2\nb: 3\n",
         "{a: 1,\n b: [1, 2,],\n}\n",
+        "{\n  a: 1, # one\n  b: [1, 2] # two\n}\n",
+        "{\n  'a': {'x': 1}, # one\n\n  # b\n  'b': null\n}",
         "a: 'it''s'\r\nb: \"q\\\"\" # c\r\n",
         "? a\n: 1\nb: 2\n",
         "a: [1,\n  2, # two\n  3]\nb: {c: {d: 1}}\n",

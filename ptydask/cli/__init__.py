@@ -17,6 +17,7 @@ from ptydask import __version__
 from ptydask.cli import dashboard, export, formats, info, inspect, merge, pictures, ptyrad_import, report, run, upkeep
 from ptydask.cli import next as next_study
 from ptydask.errors import PtydaskError, nearest_hint, redact
+from ptydask.formatting import fit_text
 
 EXIT_CODES = """\
 exit codes:
@@ -41,7 +42,7 @@ class _Parser(argparse.ArgumentParser):
             hint = nearest_hint(word, choices)
             if hint:
                 message = f"{message}; {hint}"
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, fit_text(f"{self.prog}: {message} (see {self.prog} --help)\n", sys.stderr))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.handler(args)
         sys.stdout.flush()
     except PtydaskError as error:
-        print(f"ptydask: {redact(str(error))}", file=sys.stderr)
+        formats.print_stderr(f"ptydask: {redact(str(error))}")
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import IO, Any
 
-from ptydask.formatting import encodable_text, shorten_text
+from ptydask.formatting import encodable_text, fit_text, shorten_text
 from ptydask.model import TrialRecord
 from ptydask.ranking import gradient_names, metric_names, parameter_names
 
@@ -210,6 +210,11 @@ def abandon(stream: IO[str]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def print_report(text: str) -> bool:
+    """Write what a person reads to stdout, as :func:`print_text` does; fitted to a terminal."""
+    return print_text(fit_text(text, sys.stdout))
+
+
 def print_stderr(text: str) -> None:
-    """One line on stderr."""
-    print_text(f"{text}\n", sys.stderr)
+    """One line on stderr; more where a terminal is narrower."""
+    print_text(fit_text(f"{text}\n", sys.stderr), sys.stderr)

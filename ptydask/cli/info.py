@@ -31,7 +31,7 @@ def run_info(args: argparse.Namespace) -> int:
 
     contents = {**info.collect_info(args.file), **_sweep_facts(args.file)}
     if args.format == "table":
-        formats.print_text("\n".join(info_lines(contents)) + "\n")
+        formats.print_report("\n".join(info_lines(contents)) + "\n")
     else:
         formats.print_text(formats.object_text(contents, args.format))
     return 0

@@ -121,7 +121,7 @@ def run_best(args: argparse.Namespace) -> int:
         formats.print_text(_params_file(results, chosen[0]))
     elif args.format == "table":
         own, optimum = baseline_trial(records), _locate_optimum(results, records)
-        formats.print_text("\n".join(describe.best_text(results, record, own, optimum) for record in chosen))
+        formats.print_report("\n".join(describe.best_text(results, record, own, optimum) for record in chosen))
     elif args.format == "json":
         optimum = _locate_optimum(results, records)
         rows = [
@@ -148,7 +148,7 @@ def run_show(args: argparse.Namespace) -> int:
         formats.print_text(_curve_csv(trial))
     elif args.format == "table":
         blocks = formatting.unicode_ready(sys.stdout)
-        formats.print_text(describe.show_text(results, trial, terminal=sys.stdout.isatty(), blocks=blocks))
+        formats.print_report(describe.show_text(results, trial, terminal=sys.stdout.isatty(), blocks=blocks))
     else:
         formats.print_text(formats.object_text(describe.show_object(results, trial), args.format))
     return 0

@@ -61,7 +61,7 @@ def run_merge(args: argparse.Namespace) -> int:
     failed = merge.write(args.out, plan)
     lines = [_part_line(part) for part in plan.parts]
     lines.append(f"{args.out}: {counted(len(plan.trials), 'trial')}, {size_text(args.out.stat().st_size)}")
-    formats.print_text("".join(f"{line}\n" for line in lines))
+    formats.print_report("".join(f"{line}\n" for line in lines))
     for source in sources:
         _print_source_notices(source)
         for name in merge_plan.changed_ranges(first.meta, source.meta):

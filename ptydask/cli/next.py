@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
-import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,18 +64,15 @@ def _study_object(study: Any, given: Sequence[Advice]) -> dict[str, Any]:
 
 
 def _print_advice(file: Path, study: Any, given: Sequence[Advice]) -> None:
-    """A paragraph for each piece, wrapped to a terminal, whole elsewhere."""
+    """A paragraph for each piece."""
     best = study.best
     error = (
         "" if best is None else f", best {study.meta.metric} {formatting.error_text(best.error)} (trial {best.number})"
     )
-    formats.print_text(f"{file}: {formatting.counted(len(study.records), 'trial')}{error}\n")
-    if not given:
-        formats.print_text("nothing in the results asks for a change\n")
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    for one in given:
-        text = formatting.printable_text(f"{one.kind.value}: {one.text}")
-        formats.print_text(textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False) + "\n")
+    lines = [formatting.printable_text(f"{one.kind.value}: {one.text}") for one in given]
+    lines = lines or ["nothing in the results asks for a change"]
+    head = f"{file}: {formatting.counted(len(study.records), 'trial')}{error}"
+    formats.print_report("".join(f"{line}\n" for line in (head, *lines)))
 
 
 def _write_params(args: argparse.Namespace, results: Results, facts: Any, given: Sequence[Advice]) -> int:
@@ -106,7 +100,7 @@ def _write_params(args: argparse.Namespace, results: Results, facts: Any, given:
         formats.print_text(file.text)
     else:
         files.write_text(place.check_output_path(args.output, replace=args.force), file.text, durable=False)
-        formats.print_stderr(f"{name}: ptydask run {shlex.quote(str(args.output))}")
+        formats.print_stderr(f"now: ptydask run {shlex.quote(str(args.output))}")
     for note in file.notes:
         formats.print_stderr(note)
     return 0

@@ -67,7 +67,7 @@ def run_import(args: argparse.Namespace) -> int:
         )
     finally:
         progress.end()
-    formats.print_text("\n".join(report_lines(done)) + "\n")
+    formats.print_report("\n".join(report_lines(done)) + "\n")
     return 3 if done.tally.skipped else 0
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptydask.cli import arguments
+from ptydask.cli import arguments, formats
 from ptydask.formatting import error_text, params_text
 
 if TYPE_CHECKING:
@@ -222,9 +222,9 @@ def validate_command(args: argparse.Namespace) -> int:
 
     plan = complete_plan(args.config, _make_overrides(args))
     for line in plan_lines(plan):
-        print(line, file=sys.stderr)
+        formats.print_stderr(line)
     for notice in plan.notices:
-        print(f"note: {notice}", file=sys.stderr)
+        formats.print_stderr(f"note: {notice}")
     print(f"{args.config}: valid")
     return 0
 
@@ -281,5 +281,5 @@ def _print_best(end: RunOutcome) -> None:
     best = end.snapshot.best
     if best is not None:
         line = f"best      trial {best.number}: {end.snapshot.metric} {error_text(best.error)}"
-        print(f"{line}  {params_text(best.params)}" if best.params else line)
+        formats.print_report(f"{line}  {params_text(best.params)}\n" if best.params else f"{line}\n")
     print(f"results   {end.snapshot.results}")

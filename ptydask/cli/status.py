@@ -21,7 +21,7 @@ from ptydask.driver.contract import snapshot_of_records
 from ptydask.formatting import duration_text
 from ptydask.model import RunningTrial, RunSnapshot, TrialRecord, TrialState
 from ptydask.progress.frame import ASCII, BLOCKS, Glyphs, Line, render_frame, text_of, wrap_words
-from ptydask.progress.screen import Screen, can_redraw, window_size
+from ptydask.progress.screen import Screen, can_redraw
 
 Word = Literal["running", "gone", "stopped", "finished"]
 
@@ -201,7 +201,7 @@ def status_lines(report: StatusReport, width: int, height: int, *, glyphs: Glyph
 def _print_status(report: StatusReport, form: str) -> bool:
     """Print it; False when nobody reads any more."""
     if form == "table":
-        width = window_size(sys.stdout)[0] - 1 if sys.stdout.isatty() else 100
+        width = formatting.window_size(sys.stdout)[0] - 1 if sys.stdout.isatty() else 100
         glyphs = BLOCKS if formatting.unicode_ready(sys.stdout) else ASCII
         lines = status_lines(report, width, 10_000, glyphs=glyphs)
         return formats.print_text("".join(f"{text_of(line)}\n" for line in lines))

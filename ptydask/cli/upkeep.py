@@ -97,7 +97,7 @@ def run_pack(args: argparse.Namespace) -> int:
         raise UsageError("--drop-checkpoints: with -o nothing but OUT.h5 is changed")
     rule = retention.parse(args.arrays)
     report = packing.pack(args.file, rule, out=args.out, dry_run=args.dry_run, drop_checkpoints=args.drop_checkpoints)
-    formats.print_text("".join(f"{line}\n" for line in pack_lines(report, dry_run=args.dry_run)))
+    formats.print_report("".join(f"{line}\n" for line in pack_lines(report, dry_run=args.dry_run)))
     for line in report.damaged:
         print_notice(line)
     return 1 if report.damaged else 0
@@ -142,12 +142,12 @@ def run_verify(args: argparse.Namespace) -> int:
         print_notice(str(problem))
     read = f"{counted(report.trials, 'trial')} in {counted(report.files, 'file')} read"
     if report.intact:
-        formats.print_text(f"{args.file}: intact, {read}\n")
+        formats.print_report(f"{args.file}: intact, {read}\n")
         return 0
     damage = counted(len(report.problems), "problem")
     if report.damaged:
         damage += f", {counted(len(report.damaged), 'trial')} damaged"
-    formats.print_text(f"{args.file}: damaged: {damage}; {read}\n")
+    formats.print_report(f"{args.file}: damaged: {damage}; {read}\n")
     print_notice(report.advice)
     return 1
 
@@ -189,7 +189,7 @@ def run_rebuild(args: argparse.Namespace) -> int:
     report = rebuild.rebuild(args.file, args.out)
     for line in report.trouble:
         print_notice(line)
-    formats.print_text("".join(f"{line}\n" for line in rebuild_lines(report)))
+    formats.print_report("".join(f"{line}\n" for line in rebuild_lines(report)))
     return 1 if report.numbers_only or report.lost else 0
 
 
@@ -218,4 +218,4 @@ def rebuild_lines(report: RebuildReport) -> list[str]:
 
 def print_notice(text: str) -> None:
     """One line on stderr."""
-    print(f"ptydask: {formatting.printable_text(text)}", file=sys.stderr)
+    formats.print_stderr(f"ptydask: {formatting.printable_text(text)}")

@@ -87,6 +87,22 @@ def spells_number(text: str) -> bool:
     return True
 
 
+def spelling_hint(value: object) -> str:
+    """What to write instead of a text that was meant as something else: a number in quotes, say; empty for others."""
+    if not isinstance(value, str):
+        return ""
+    text = value.strip()
+    if spells_number(text):
+        return "write it without quotes"
+    if re.fullmatch(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?", text):
+        return f"write it with a decimal point: {text.replace(',', '.')}"
+    if text.lower() in ("true", "false"):
+        return "write it without quotes"
+    if text.lower() in ("none", "null", "nil", "~"):
+        return "nothing is written null, without quotes"
+    return ""
+
+
 def type_name(thing: object) -> str:
     """What a person calls the type of a value."""
     for types, name in (
@@ -266,6 +282,8 @@ def plain_values(thing: Any, key: str = "") -> Any:
         for name in thing:
             if not isinstance(name, str):
                 hint = f"write {str(name)!r} in quotes"
+                if thing[name] is None and isinstance(name, int):  # {low: 0,9, high: 1}
+                    hint = f"a number has a decimal point, no comma: .{name}"
                 raise ConfigError("a key must be text", key=key, value=name, hint=hint)
         return {name: plain_values(item, f"{key}.{name}" if key else name) for name, item in thing.items()}
     raise ConfigError(
@@ -309,7 +327,8 @@ def expect(thing: Any, what: str, key: str, hint: str = "") -> Any:
     if actual != what:
         if what == "text" and actual in ("a number", "true or false"):
             hint = "put it in quotes"
-        raise ConfigError(f"must be {what}, not {actual}", key=key, value=thing, hint=hint)
+        rule = f"must be {what}, not {actual}"
+        raise ConfigError(rule, key=key, value=thing, hint=hint or spelling_hint(thing))
     return thing
 
 

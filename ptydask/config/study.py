@@ -39,9 +39,8 @@ def results_name(study: str) -> str:
 def number(value: Any, key: str) -> int | float:
     """``value``, a finite number. Raises ConfigError."""
     if not ranges.is_number(value):
-        quoted = isinstance(value, str) and reading.spells_number(value)
-        hint = "write it without quotes" if quoted else ""
-        raise ConfigError(f"must be a number, not {reading.type_name(value)}", key=key, value=value, hint=hint)
+        rule = f"must be a number, not {reading.type_name(value)}"
+        raise ConfigError(rule, key=key, value=value, hint=reading.spelling_hint(value))
     if not math.isfinite(value) or abs(value) > 1e300:
         raise ConfigError("must be a finite number", key=key, value=value)
     return cast(float, value)
@@ -51,7 +50,8 @@ def check_whole(value: Any, key: str, least: int = 1, most: float = math.inf) ->
     """``value``, a whole number from ``least`` to ``most``. Raises ConfigError."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         allowed = f", at least {least}" if most == math.inf else f" from {least} to {most}"
-        raise ConfigError(f"must be a whole number{allowed}", key=key, value=value)
+        rule = f"must be a whole number{allowed}"
+        raise ConfigError(rule, key=key, value=value, hint=reading.spelling_hint(value))
     return value
 
 
@@ -60,7 +60,8 @@ def check_timeout(value: Any, key: str) -> float | None:
     if value is None:
         return None
     if not ranges.is_number(value) or not math.isfinite(value) or value <= 0:
-        raise ConfigError("must be seconds above 0, or null for no limit", key=key, value=value)
+        rule = "must be seconds above 0, or null for no limit"
+        raise ConfigError(rule, key=key, value=value, hint=reading.spelling_hint(value))
     return float(value)
 
 

@@ -151,9 +151,9 @@ class _Edits:
             for name, value in new.items()
             if name not in pairs and (spell_out or name not in old or old[name] != value)
         }
-        if not left and (new or gone):
+        if not left and (missing or gone):
             return False
-        if gone and node.flow_style:
+        if node.flow_style and not all(self._has_own_lines(key, value) for key, value in gone):
             return False
         for name, (key, value) in pairs.items():
             if name in new:
@@ -187,23 +187,35 @@ class _Edits:
             self.edits.append((start, end, ""))
 
     def _delete_lines(self, start: int, end: int) -> None:
-        line_end = self.text.find("\n", end) + 1
-        self.edits.append((self.text.rfind("\n", 0, start) + 1, line_end or len(self.text), ""))
+        self.edits.append((self.text.rfind("\n", 0, start) + 1, min(self._line_end(end) + 1, len(self.text)), ""))
 
     def _add_entry(self, node: yaml.MappingNode, last: tuple[Any, Any], name: str, value: Any) -> None:
         """A key behind the ``last`` one, quoted and aligned as that is."""
         key, end = last[0], _content_end(last[1])
-        if node.flow_style:
+        if node.flow_style and not self._has_own_lines(*last):
             self.edits.append((end, end, f", {_flow_text(name, key.style)}: {_flow_text(value)}"))
             return
-        line_end = self.text.find("\n", end)
-        place = len(self.text) if line_end < 0 else line_end
+        place = self._line_end(end)
         indent = key.start_mark.column
-        if not indent and isinstance(value, Mapping):
+        comma = ""
+        if node.flow_style:
+            comma = ","  # which may follow the last one, too
+            if not self.text[end:place].lstrip().startswith(","):
+                self.edits.append((end, end, ","))
+        if not node.flow_style and not indent and isinstance(value, Mapping):
             self.edits.append((place, place, f"\n\n{section_text(name, value).rstrip()}"))
             return
         gap = re.match(r"\s*", self.text[key.end_mark.index :])
         width = key.end_mark.index - key.start_mark.index + len(gap[0]) if gap and gap[0] else 0
-        self.edits.append(
-            (place, place, f"\n{' ' * indent}{_flow_text(name, key.style):<{width}}: {_flow_text(value)}")
-        )
+        entry = f"{_flow_text(name, key.style):<{width}}: {_flow_text(value)}{comma}"
+        self.edits.append((place, place, f"\n{' ' * indent}{entry}"))
+
+    def _has_own_lines(self, key: Any, value: Any) -> bool:
+        """Whether nothing else but a comment stands on the lines of an entry within braces."""
+        start, end = key.start_mark.index, _content_end(value)
+        before = self.text[self.text.rfind("\n", 0, start) + 1 : start]
+        return not before.strip() and bool(re.fullmatch(r"\s*,?\s*(#.*)?", self.text[end : self._line_end(end)]))
+
+    def _line_end(self, place: int) -> int:
+        line_end = self.text.find("\n", place)
+        return len(self.text) if line_end < 0 else line_end

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ptydask.driver.cost import RunCost
 from ptydask.errors import redact
-from ptydask.formatting import counted, printable_text, shorten_text, size_text, value_text, work_text
-from ptydask.model import NEAR_VALUES, OWN_VALUES, Budget, Distribution, IntRange, Scalar, StudyPlan
+from ptydask.formatting import counted, params_text, printable_text, shorten_text, size_text, value_text, work_text
+from ptydask.model import NEAR_VALUES, OWN_VALUES, TRIED, Budget, Distribution, IntRange, Point, Scalar, StudyPlan
 from ptydask.sampling import startup_trials
 from ptydask.space import ranges, tunables
 from ptydask.trial.search_choice import choose_search, parameters_with_slopes
@@ -16,6 +16,8 @@ from ptydask.trial.search_choice import choose_search, parameters_with_slopes
 WIDTH = 10
 LONGEST = 160
 """Characters of one parameter's choices; a grid may have thousands."""
+MOST_TRIED = 8
+"""Guesses that are listed."""
 
 
 def plan_lines(plan: StudyPlan, trials: int | None = None) -> list[str]:
@@ -25,7 +27,8 @@ def plan_lines(plan: StudyPlan, trials: int | None = None) -> list[str]:
     """
     return [
         _labelled_line("study", f"{plan.name}, from {_source_text(plan)}"),
-        *_space_lines(plan.space, _file_values(plan)),
+        *_space_lines(plan.space, _file_values(plan), _units(plan)),
+        *_tried_lines(plan.points),
         *(_labelled_line(label, redact(printable_text(text))) for label, text in plan.details),
         _labelled_line("error", _error_text(plan)),
         *_search_lines(plan, trials),
@@ -80,13 +83,33 @@ def _file_values(plan: StudyPlan) -> dict[str, Scalar]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _space_lines(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar]) -> list[str]:
+def _units(plan: StudyPlan) -> dict[str, str]:
+    """The units of those tuned parameters that have one and that are PtyRAD's."""
+    if plan.engine != "ptyrad":
+        return {}
+    units = {name: tunables.PARAMETERS[name].unit for name in plan.space if name in tunables.PARAMETERS}
+    return {name: unit for name, unit in units.items() if unit not in ("", "1")}
+
+
+def _tried_lines(points: Sequence[Point]) -> list[str]:
+    """A person's guesses, which are tried before the sampler chooses."""
+    texts = [shorten_text(params_text(point.params), LONGEST) for point in points if point.origin == TRIED]
+    if len(texts) > MOST_TRIED:
+        texts[MOST_TRIED:] = [f"and {counted(len(texts) - MOST_TRIED, 'point')} more"]
+    return [_labelled_line("" if index else "try", text) for index, text in enumerate(texts)]
+
+
+def _space_lines(
+    tuned: Mapping[str, Distribution], current: Mapping[str, Scalar], units: Mapping[str, str]
+) -> list[str]:
     if not tuned:
         return [_labelled_line("tuning", "nothing: the file's own values")]
     width = max(map(len, tuned))
     lines: list[str] = []
     for name, dist in tuned.items():
         text = f"{name:<{width}}  {shorten_text(printable_text(ranges.describe(dist)), LONGEST)}"
+        if name in units:
+            text += f" {units[name]}"
         if isinstance(dist, IntRange):
             text += " (whole numbers)"
         if name in current:

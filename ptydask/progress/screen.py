@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
-from ptydask.formatting import encodable_text, inert_text, unicode_ready
+from ptydask.formatting import encodable_text, inert_text, unicode_ready, window_size, wrap_line
 from ptydask.progress.frame import ASCII, BLOCKS, Line, text_of
 
 if TYPE_CHECKING:
@@ -64,9 +63,9 @@ class Screen:
         """Print lines that stay, above those that are redrawn."""
         for text in lines:
             with suppress(OSError, ValueError):
-                self._fit_window()
-                line = ((inert_text(text.rstrip()), style),)
-                self._console.print(styled([line], self._stream), soft_wrap=True)
+                width, _ = self._fit_window()
+                lines_of_text = [((line, style),) for line in wrap_line(inert_text(text.rstrip()), max(10, width - 1))]
+                self._console.print(styled(lines_of_text, self._stream), soft_wrap=True)
 
     def close(self) -> None:
         """Leave the lines as they are and show the cursor again. Harmless when called twice."""
@@ -109,12 +108,3 @@ def styled(lines: Sequence[Line], stream: IO[str]) -> Text:
 def can_redraw(stream: IO[str], environ: Mapping[str, str]) -> bool:
     """Whether ``stream`` is a terminal on which lines can be redrawn."""
     return not stream.closed and stream.isatty() and environ.get("TERM", "") not in ("", "dumb", "unknown")
-
-
-def window_size(stream: IO[str]) -> tuple[int, int]:
-    """Columns and lines of the terminal behind ``stream``; 80 by 24 where it does not say."""
-    try:
-        size = os.get_terminal_size(stream.fileno())
-    except (OSError, ValueError, AttributeError):
-        return 80, 24
-    return size.columns or 80, size.lines or 24

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import IO
 
 from ptydask.driver.contract import View
-from ptydask.formatting import duration_text, encodable_text, inert_text
+from ptydask.formatting import duration_text, encodable_text, fit_text, inert_text
 from ptydask.model import RunSnapshot, TrialRecord, TrialState
 from ptydask.progress.frame import closing_line, finished_line, heartbeat_line, render_frame
 from ptydask.progress.notebook_view import NotebookScreen, in_notebook
@@ -75,7 +75,8 @@ class LogView:
     def _write_line(self, line: str) -> None:
         # A study of days does not end because its log cannot be written: disk full, terminal gone.
         with suppress(OSError, ValueError):
-            self._stream.write(encodable_text(inert_text(line.rstrip()) + "\n", self._stream))
+            text = fit_text(inert_text(line.rstrip()), self._stream)
+            self._stream.write(encodable_text(f"{text}\n", self._stream))
             self._stream.flush()
 
 

@@ -49,8 +49,11 @@ AFFINE = ("scale", "asymmetry", "rotation", "shear")
 TILTS = ("tilt_y", "tilt_x")
 DIFFERENTIABLE = (*AFFINE, *TILTS, "dz")
 """Parameters in which a reconstruction knows the slope of its loss."""
-LEGACY = {"defocus": ("C10", -1), "c3": ("C30", 1), "c5": ("C50", 1)}
-"""Names before PtyRAD 0.1.0b13, what they are called now, and the sign between the two."""
+LEGACY = {"defocus": ("C10", -1), "c3": ("C30", 1), "c5": ("C50", 1), "add_df": ("z_shift", 1)}
+"""Names before PtyRAD 0.1.0b13 (the last: b12), what they are called now, and the sign between the two.
+
+``add_df`` propagated the probe by so much in the direction of the beam, as ``z_shift`` does.
+"""
 
 _ABERRATIONS = {
     "C10": "defocus (C10 = -df, positive is overfocus)",

@@ -9,23 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.analysis import sweep
-from ptydask.config.ptyrad import edited_file, params_file
+from ptydask.config.ptyrad import edited_file, params_file, paths
 from ptydask.errors import StoreError, UsageError, one_line
 from ptydask.model import Scalar, StudyMeta, TrialRecord
 from ptydask.space import tunables
 from ptydask.store.reader import TrialData
-
-_PATHS = (
-    ("init_params", "meas_params", "path"),
-    ("init_params", "tilt_params", "path"),
-    ("init_params", "probe_params"),
-    ("init_params", "pos_params"),
-    ("init_params", "obj_params"),
-    ("init_params", "tilt_params"),
-    ("model_params", "optimizer_params", "load_state"),
-    ("model_params", "scheduler_params", "load_state"),
-)
-"""Where a params file names files to read."""
 
 _DONE_ON_LOADING = (
     *("probe_permute", "probe_z_shift"),
@@ -162,7 +150,7 @@ def _keep_something(config: dict[str, Any], steps: int | None, *, own_interval: 
 def _resolve_paths(config: dict[str, Any], meta: StudyMeta, near: Path) -> list[str]:
     """Make the paths in ``config`` absolute; a note for each file that is not there."""
     notes = []
-    for *way, last in _PATHS:
+    for *way, last in paths.FILES:
         section = config_section(config, way)
         if isinstance(section.get(last), str):
             data_file = _find_data_file(Path(section[last]), meta.provenance, near)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ptydask.config import reading, yaml_text
+from ptydask.config.ptyrad import old_keys
 from ptydask.config.ptyrad.params_file import KEY, SECTIONS
 from ptydask.errors import ConfigError
 from ptydask.space import aberrations
@@ -50,6 +51,9 @@ def edit_text(
     if not isinstance(data, dict):
         return None
     user = {name: copy.deepcopy(data[name]) for name in SECTIONS if isinstance(data.get(name), dict)}
+    old_keys.translate(user)
+    if settings is not None:
+        settings = [old_keys.PRESENT.get(key, key) for key in settings]
     new: dict[str, Any] = {}
     for name in SECTIONS:
         if name == KEY:

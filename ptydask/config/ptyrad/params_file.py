@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ptydask.config import Overrides, reading, study, yaml_text
+from ptydask.config.ptyrad import old_keys, paths
 from ptydask.config.ptyrad.search_space import TuneParams, check_point, check_values, rename_legacy, tune_params
 from ptydask.errors import ConfigError, hide_password, nearest_hint, redact
 from ptydask.model import (
@@ -71,6 +73,8 @@ class PtyradFormat:
         """Whether a section is one of PtyRAD's, or nearly; a sweep's parameter may be called like one."""
         if {"method", "parameters"} <= data.keys():
             return False
+        if not data.keys().isdisjoint(old_keys.BEFORE):
+            return True
         return any(get_close_matches(key, SECTIONS, n=1, cutoff=0.8) for key in data)
 
     def straighten(self, data: dict[str, Any]) -> tuple[str, ...]:
@@ -83,15 +87,17 @@ class PtyradFormat:
         The seed is ``--seed``, else ``init_params.random_seed``, else 0, and is written into the configuration, so
         that a study can be repeated. Raises ConfigError.
         """
-        config = _read_sections(data)
+        config = read_sections(data)
+        translated = old_keys.translate(config)
+        paths.expand(config)
         init, recon = config["init_params"], config.setdefault("recon_params", {})
-        hyper = _read_hypertune(config.get(KEY) or {})
-        notices = list(hyper.tuned.notices)
+        hyper = _read_hypertune(config.get(KEY) or {}, config)
+        notices = [*translated, *hyper.tuned.notices]
         chosen = study.named_sampler(overrides.sampler, hyper.sampler)
         sampler, space = _grid_ranges(chosen, hyper.tuned.space, notices)
         if not hyper.on:
             sampler, space = ComponentSpec("RandomSampler"), {}
-            notices = ["if_hypertune is false: one reconstruction with the file's own values"]
+            notices = [*translated, _switched_off(hyper.tuned)]
         elif not space:
             hint = "set state: true for one, or if_hypertune: false for a single reconstruction"
             raise ConfigError("nothing is switched on", key=f"{KEY}.tune_params", hint=hint)
@@ -125,10 +131,23 @@ class PtyradFormat:
         return f"{KEY}.{key}"
 
 
-def _read_sections(data: dict[str, Any]) -> dict[str, Any]:
-    """The sections in PtyRAD's order; empty ones (every line a comment) are left out, so they get their defaults."""
+def _switched_off(tuned: TuneParams) -> str:
+    """That nothing is tuned, and which ranges that are switched on are not used."""
+    notice = "if_hypertune is false: one reconstruction with the file's own values"
+    if not tuned.space:
+        return notice
+    names = ", ".join(name for name, entry in tuned.entries.items() if entry["state"])
+    return f"{notice}; the ranges of {names} are not used (if_hypertune: true tunes them)"
+
+
+def read_sections(data: dict[str, Any]) -> dict[str, Any]:
+    """The sections in PtyRAD's order; empty ones (every line a comment) are left out, so they get their defaults.
+
+    Raises ConfigError for keys that belong elsewhere, and for files that are too old.
+    """
     data.pop("params_path", None)
-    reading.known_keys(data, SECTIONS, "")
+    old_keys.check_layout(data)
+    _check_keys(data, SECTIONS, "", data)
     config = {}
     for name in SECTIONS:
         if data.get(name) is not None:
@@ -141,8 +160,15 @@ def _read_sections(data: dict[str, Any]) -> dict[str, Any]:
 # --- hypertune_params -------------------------------------------------------------------------------
 
 
-def _read_hypertune(section: Mapping[str, Any]) -> _HypertuneSettings:
-    reading.known_keys(section, _KEYS, KEY)
+def _check_keys(section: Mapping[str, Any], known: tuple[str, ...], key: str, data: Mapping[str, Any]) -> None:
+    for name in section:
+        if name not in known and (error := old_keys.misplaced(name, key, section[name], data)) is not None:
+            raise error
+    reading.known_keys(section, known, key)
+
+
+def _read_hypertune(section: Mapping[str, Any], data: Mapping[str, Any]) -> _HypertuneSettings:
+    _check_keys(section, _KEYS, KEY, data)
 
     def field(name: str, what: str, default: Any) -> Any:
         return reading.expect(section[name], what, f"{KEY}.{name}") if name in section else default
@@ -238,9 +264,17 @@ def _read_storage(entry: Any) -> str | None:
     key = f"{KEY}.storage_path"
     url = cast(str, reading.expect(entry, "text", key))
     if "://" not in url:
-        raise ConfigError("must be a URL", key=key, value=url, hint="for example sqlite:///hypertune.sqlite3")
+        shown = re.sub(r".*@", "***@", url)  # a password, however it is written
+        raise ConfigError("must be a URL", key=key, value=shown, hint=_url_example(url))
     hide_password(url)  # before any part of the file is written anywhere, also where --storage beats it
     return url
+
+
+def _url_example(text: str) -> str:
+    """What to write in the place of a storage that is no URL."""
+    if text.endswith((".sqlite3", ".sqlite", ".db")):
+        return f"write sqlite:///{text}"
+    return "for example " + ("redis://HOST:6379" if "6379" in text else "sqlite:///hypertune.sqlite3")
 
 
 # --- the plan's other parts -------------------------------------------------------------------------

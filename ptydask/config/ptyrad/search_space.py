@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from ptydask.config import reading, study
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, Point, Scalar
+from ptydask.model import TRIED, Choice, Distribution, FloatRange, IntRange, Point, Scalar
 from ptydask.space import ranges
 from ptydask.space.tunables import LEGACY, PARAMETERS, TUNABLES, Tunable
 
@@ -266,7 +266,7 @@ def check_point(values: Mapping[str, Scalar], space: Mapping[str, Distribution],
         if near != value:
             notices.append(f"--try {name}: {value!r} is not in {ranges.describe(dist)}; {near!r} is tried")
         named[name] = near
-    return Point(named, "try")
+    return Point(named, TRIED)
 
 
 def rename_legacy(named: Mapping[str, Any]) -> dict[str, Any]:

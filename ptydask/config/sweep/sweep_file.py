@@ -13,6 +13,7 @@ from ptydask.config.sweep import choices, engine_section, search
 from ptydask.config.sweep.parameters import SweepParameters, is_parameter, read_parameters
 from ptydask.errors import ConfigError, nearest_hint, shorten
 from ptydask.model import (
+    TRIED,
     Budget,
     Choice,
     ComponentSpec,
@@ -260,7 +261,7 @@ def _try_point(values: Mapping[str, Scalar], tuned: SweepParameters, gridded: bo
     for name in tuned.space:
         if gridded and name not in point:
             raise ConfigError(f"{name} is missing: a grid has whole points alone", key="--try", value=dict(values))
-    return Point(point, "try")
+    return Point(point, TRIED)
 
 
 def _is_beyond(dist: Distribution, value: Scalar, near: Scalar) -> bool:

@@ -17,6 +17,8 @@ from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
+from ptydask.config import reading
+from ptydask.config.ptyrad import old_keys
 from ptydask.errors import ConfigError, nearest_hint, one_line
 
 _ABSENT = object()
@@ -104,9 +106,9 @@ def _load_outcome(config: Mapping[str, Any]) -> tuple[type, str]:
     return type(None), ""
 
 
-def _from_pydantic(error: Any, config: Mapping[str, Any]) -> ConfigError:
+def _from_pydantic(failure: Any, config: Mapping[str, Any]) -> ConfigError:
     """The first field that is wrong; where its type is a union, the alternative that came closest."""
-    problems = [(_clean_path(problem["loc"], problem["type"], config), problem) for problem in error.errors()]
+    problems = [(_clean_path(problem["loc"], problem["type"], config), problem) for problem in failure.errors()]
     # An alternative that the file does not mean complains of keys that the file does not have.
     in_file = [(path, e) for path, e in problems if e["type"] == "missing" or _look_up(config, path) is not _ABSENT]
     problems = in_file or problems
@@ -118,14 +120,21 @@ def _from_pydantic(error: Any, config: Mapping[str, Any]) -> ConfigError:
         path = (*path, *_named_field(rule, config.get(str(path[0]), {})))
     value = _look_up(config, path)
     if kind == "extra_forbidden":
+        place = ".".join(map(str, path[:-1]))
+        error = old_keys.misplaced(str(path[-1]), place, _look_up(config, path), config) if len(path) < 3 else None
+        if error is not None:
+            return error
         rule, hint = "unknown key", nearest_hint(str(path[-1]), known_fields(*path[:-1]))
     elif kind == "missing":
         rule = "is missing"
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
         rule = f"must be a mapping with {', '.join(known_fields(*path)[:4]) or 'keys'}"
+        hint = "leave the key out for PtyRAD's default" if value is None else ""
     elif kind == "literal_error" and isinstance(value, str):
         nearest = nearest_hint(value, re.findall(r"'([^']*)'", rule))
         hint = nearest if nearest.startswith("did") else ""
+    elif kind.endswith(("_type", "_parsing")):
+        hint = reading.spelling_hint(value)
     return ConfigError(rule, key=".".join(map(str, path)), value=... if value is _ABSENT else value, hint=hint)
 
 
@@ -164,6 +173,12 @@ def _plain_rule(text: str) -> str:
     text = one_line(text).removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
     text = text.replace("of type Path, but got NoneType", "the path of a file").replace("of type Path", "a path")
     return re.sub(r"^Input is not", "is not", re.sub(r"^Input should be", "must be", text))
+
+
+def known_values(section: str, key: str) -> tuple[Any, ...]:
+    """The values that the installed PtyRAD allows for a key of which it lists them."""
+    model = _ptyrad_params().PtyRADParams.model_fields[section].annotation
+    return typing.get_args(model.model_fields[key].annotation)
 
 
 def known_fields(*path: Any) -> list[str]:

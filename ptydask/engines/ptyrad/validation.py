@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.config import reading, study
+from ptydask.config.ptyrad import old_keys
 from ptydask.engines import naming_file
 from ptydask.engines.ptyrad import datafiles, schema
 from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
@@ -35,7 +36,8 @@ def complete(plan: StudyPlan) -> StudyPlan:
 
 
 def _complete_params(plan: StudyPlan) -> StudyPlan:
-    plan = replace(plan, config=_whole_numbers(plan.config))
+    config, moved = _present_source(_whole_numbers(plan.config))
+    plan = replace(plan, config=config, notices=(*plan.notices, *moved))
     _check_types(plan.config)
     datafiles.check_paths(plan.config)
     # PtyRAD knows 9 samplers and 6 pruners, and not all its versions the same keys: of the search it sees the tunables
@@ -81,6 +83,7 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
     )
 
 
+_DATA_FORMATS = ("raw", "hdf5", "mat", "tif", "tiff", "npy")
 _WHOLE = ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix")
 
 
@@ -91,6 +94,15 @@ def _whole_numbers(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(init.get(key), float) and init[key].is_integer():
             init[key] = int(init[key])
     return {**config, "init_params": init}
+
+
+def _present_source(config: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """``meas_source`` as the installed PtyRAD takes it: up to 0.1.0b7, and from 1.0 on, it may be a file format."""
+    source = config["init_params"].get("meas_source")
+    if source not in _DATA_FORMATS or source in schema.known_values("init_params", "meas_source"):
+        return config, ()
+    notice = f"meas_source {source!r} is 'file' now: the format is told by the file's name"
+    return {**config, "init_params": {**config["init_params"], "meas_source": "file"}}, (notice,)
 
 
 def _check_types(config: Mapping[str, Any]) -> None:
@@ -104,8 +116,12 @@ def _check_types(config: Mapping[str, Any]) -> None:
         for name, value in aberrations.items():
             if not ranges.is_number(value):
                 key = f"init_params.probe_aberrations.{name}"
-                raise ConfigError(f"must be a number, not {reading.type_name(value)}", key=key, value=value)
+                rule, hint = f"must be a number, not {reading.type_name(value)}", reading.spelling_hint(value)
+                raise ConfigError(rule, key=key, value=value, hint=hint)
     for name, entry in (config.get("constraint_params") or {}).items():
+        error = old_keys.misplaced(name, "constraint_params", entry, config)
+        if error is not None and not isinstance(entry, Mapping):
+            raise error
         reading.expect(entry, "a mapping", f"constraint_params.{name}")
     model = config.get("model_params") or {}
     for name in ("optimizer_params", "update_params"):
