@@ -1,6 +1,6 @@
 // --- what microscopists look at first: spectrum, slices, probe modes, refined positions ------------------------------
 
-const percent = (share) => `${share >= 0.001 ? Number((100 * share).toPrecision(3)) : (100 * share).toPrecision(1)} %`;
+const percent = (share) => `${share >= 0.001 ? Number((100 * share).toPrecision(3)) : (100 * share).toPrecision(1)}\u00a0%`;
 
 function spectrumFigure(number) {
   const p = more()[number]?.spectrum;
