@@ -154,6 +154,7 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
             *plan_text.plan_lines(plan, total),
             plan_text.trials_line(plan.budget, prepared.cluster_request.workers, total, prepared.recorded),
             plan_text.workers_line(prepared.place.describe(prepared.cluster_request), prepared.why_there),
+            *filter(None, [plan_text.cost_line(prepared.cost) if prepared.trials_left else None]),
         ]
     )
     for notice in prepared.notices:

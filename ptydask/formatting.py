@@ -30,6 +30,13 @@ def duration_text(seconds: float) -> str:
     return "{} d {:02d} h".format(*divmod(round(seconds / 3600), 24))
 
 
+def work_text(seconds: float, on_gpus: bool) -> str:
+    """What workers did, two digits of it: ``14 GPU hours``, ``35 worker minutes``."""
+    number, unit = (seconds / 3600, "hour") if seconds >= 3600 else (seconds / 60, "minute")
+    digits = f"{float(f'{number:.2g}'):g}" if number < 100 else f"{number:.0f}"
+    return f"{digits} {'GPU' if on_gpus else 'worker'} {unit}{'' if digits == '1' else 's'}"
+
+
 def error_text(value: float | None) -> str:
     """An error with six significant digits, trailing zeros kept so that columns line up."""
     if value is None:

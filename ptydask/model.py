@@ -179,6 +179,8 @@ class StudyPlan:
     details: tuple[tuple[str, str], ...] = ()
     """Lines for the plan that is printed before the run: label and text (the command that a trial runs)."""
     keep: KeepOptions = KeepOptions()
+    trial_bytes: float | None = None
+    """About how many bytes of results a whole trial leaves, where its engine can tell beforehand."""
     notices: tuple[str, ...] = ()
     """One line each: what was translated or may surprise."""
     own_file: SourceFile | None = None
@@ -397,6 +399,10 @@ class RunSnapshot:
     direction: Direction
     waiting: str = ""
     """What keeps more workers from coming, in words; empty where all are there."""
+    work: float | None = None
+    """Seconds of workers, on GPUs of GPUs, that all trials of this run will have taken; None while unknown."""
+    on_gpus: bool = False
+    """Whether its trials run on GPUs."""
 
     @property
     def recorded(self) -> int:

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from ptydask.analysis.data import StudyData
 from ptydask.analysis.report import page, pictures, plots
 from ptydask.analysis.report.collect import collect_page_data
 from ptydask.analysis.report.trial_album import PageTrial, TrialAlbum, select_image_trials
-from ptydask.model import Image, Reason, StudyMeta, TrialRecord, TrialState
+from ptydask.model import Image, Quantity, Reason, StudyMeta, TrialRecord, TrialState
+from ptydask.store import Store
 
 MADE = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -101,6 +103,35 @@ def album(
     trials = {r.number: seen(r, pictured=r.number in large, points=points) for r in records}
     shown = (pictures.encode_image(image(number), 64) for number in sorted(large)[:24])
     return TrialAlbum(trials, greys.shared_grey_limits(map(pictures.relative_limits, shown)))
+
+
+def thick(number: int, slices: int = 12, modes: int = 4, side: int = 48) -> dict[str, Any]:
+    """Arrays of a trial of several slices and modes, its positions moved by a tenth of an angstrom."""
+    axis = np.arange(side) - side // 2
+    spread = np.exp(-(axis[:, None] ** 2 + axis**2) / 40)
+    probe = np.stack([spread * (1 + axis / side) ** k / 2**k for k in range(modes)]).astype(np.complex64)
+    crop = np.stack(np.mgrid[0:6, 0:6], -1).reshape(-1, 2) * 3
+    moved = 0.2 * crop + 0.1 * np.random.default_rng(number).normal(size=crop.shape)
+    phase = np.stack([np.roll(image(number, side).data, k, 1) for k in range(slices)])[None]
+    arrays = {
+        "object_phase": Quantity(phase.astype(np.float32), "rad"),
+        "object_amplitude": Quantity(np.ones_like(phase), "1"),
+        "probe": Quantity(probe, "1"),
+        "positions": Quantity(moved, "angstrom"),
+        "crop_positions": Quantity(crop.astype(np.int32), "pixel"),
+        "slice_thickness": Quantity(np.float32(5), "angstrom"),
+    }
+    attributes = {"pixel_size": 0.2, "length_unit": "angstrom", "wavelength": 0.02}
+    shown = replace(image(number, side), y=0.2 * np.arange(side), x=0.2 * np.arange(side))
+    return {"arrays": arrays, "attributes": attributes, "image": shown}
+
+
+def thick_study(path: Path, count: int, **changes: Any) -> Path:
+    """A finished study of such trials."""
+    store = Store.open(path, meta())
+    for number in range(count):
+        cases.put(store, trial(number), cases.output(number, **thick(number, **changes)))
+    return store.finish()
 
 
 def study(made: StudyMeta, beyond: TrialAlbum) -> StudyData:

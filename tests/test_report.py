@@ -24,14 +24,15 @@ from store_cases import KEEP
 
 from ptydask import cli
 from ptydask.analysis import greys, report
+from ptydask.analysis.attribute_units import attribute_units
 from ptydask.analysis.data import StudyData
-from ptydask.analysis.report import page, pictures, plots
+from ptydask.analysis.report import page, pictures, plots, trial_pictures
 from ptydask.analysis.report.collect import collect_page_data, tuned_parameters
 from ptydask.analysis.report.rows import json_value, table_columns
 from ptydask.analysis.report.trial_album import PageTrial, TrialAlbum, read, select_image_trials
 from ptydask.cli import formats
 from ptydask.errors import MissingDependency, UsageError
-from ptydask.model import Image, Reason, RunningTrial, RunSnapshot, StudyMeta, TrialRecord, TrialState
+from ptydask.model import Image, Quantity, Reason, RunningTrial, RunSnapshot, StudyMeta, TrialRecord, TrialState
 from ptydask.store import Store, files, reader
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028'\"&amp;"
@@ -130,6 +131,29 @@ def test_columns_have_every_field_and_hide_what_says_nothing() -> None:
     shown = {key for key, one in made_columns.items() if one["shown"]}
     assert {"rank", "number", "state", "error", "params.optimizer", "message"} <= shown
     assert not shown & {"host", "device", "attempt", "seed"}
+
+
+def test_attributes_have_units() -> None:
+    """Those of PtyRAD's trials; of X-rays in m, of other engines nobody knows."""
+    facts = {
+        "pixel_size": 0.2,
+        "reciprocal_pixel_size": 0.03,
+        "scan_rotation": 1.5,
+        "wall_seconds": 2.0,
+        "iterations": 9,
+    }
+    assert attribute_units(facts) == {
+        "pixel_size": "angstrom",
+        "reciprocal_pixel_size": "1/angstrom",
+        "scan_rotation": "degree",
+        "wall_seconds": "s",
+    }
+    assert attribute_units({"length_unit": "m", "wavelength": 1e-10}) == {"wavelength": "m"}
+    assert attribute_units({"scan_scale": 1.0, "affine": None}) == {}
+    beyond = TrialAlbum({0: PageTrial(made.trial(0), attributes=facts)})
+    for engine, unit in (("ptyrad", "angstrom"), ("toy", None)):
+        said = collect_page_data(made.study(made.meta(engine=engine), beyond), beyond)["study"]
+        assert said["attribute_units"].get("pixel_size") == unit
 
 
 def test_attempts_are_shown_where_a_trial_was_tried_again() -> None:
@@ -232,6 +256,107 @@ def test_the_hue_of_a_probe_is_its_phase() -> None:
     assert shown is not None
     assert np.asarray(opened(shown["src"]).convert("RGB")).tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]]
     assert (shown["modes"], round(shown["share"], 3)) == (2, 0.99)
+
+
+# --- what the best few have besides --------------------------------------------------------------------
+
+
+def test_the_best_few_have_all_pictures(tmp_path: Path) -> None:
+    """Spectrum with rings, every slice with its depth, every mode with its share in both spaces, moved positions."""
+    with reader.open(made.thick_study(tmp_path / "s.h5", 4)) as results:
+        album = read(results, images=3)
+    assert [bool(album.trials[n].more_pictures) for n in range(4)] == [bool(album.trials[n].picture) for n in range(4)]
+    shown = next(trial.more_pictures for trial in album.trials.values() if trial.more_pictures)
+    assert shown["spectrum"]["unit"] == "1/angstrom"
+    assert shown["spectrum"]["rings"] == [[1.0, "1 Å⁻¹ (1 Å)"], [2.0, "2 Å⁻¹ (0.5 Å)"]]
+    slices = shown["slices"]
+    assert (slices["count"], slices["numbers"], slices["depths"][:3]) == (12, list(range(1, 13)), [0, 5, 10])
+    modes = shown["modes"]
+    assert [mode["number"] for mode in modes["shown"]] == [1, 2, 3, 4]
+    assert sum(mode["share"] for mode in modes["shown"]) == pytest.approx(1)
+    assert {mode["reciprocal"]["unit"] for mode in modes["shown"]} == {"mrad"}
+    positions = shown["positions"]
+    assert positions["count"] == 36
+    assert 0.05 < positions["rms"] < 0.3
+    assert len(base64.b64decode(positions["shifts"])) == 36 * 2 * 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"slices": 1}, {"spectrum", "modes", "positions"}),
+        ({"modes": 1}, {"spectrum", "slices", "modes", "positions"}),
+        ({"slices": 60, "side": 8, "modes": 20}, {"spectrum", "slices", "modes", "positions"}),
+    ],
+)
+def test_more_slices_and_modes_than_the_page_has_room_for(
+    changes: dict[str, int], kept: set[str], tmp_path: Path
+) -> None:
+    """A single slice is the image itself; of many those at even distances, of many modes the strongest."""
+    with reader.open(made.thick_study(tmp_path / "s.h5", 1, **changes)) as results:
+        shown = trial_pictures.encode_trial_pictures(results.trial(0), results.meta)
+    assert shown.keys() == kept
+    assert len(shown["modes"]["shown"]) == min(8, shown["modes"]["count"])
+    if "slices" in shown:
+        assert len(shown["slices"]["pictures"]) == min(24, shown["slices"]["count"])
+        assert shown["slices"]["numbers"][-1] == shown["slices"]["count"]
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [{"arrays": {}}, {"arrays": {}, "image": None}, {"attributes": {}, "image": None}],
+    ids=["no arrays", "nothing", "no pixel size"],
+)
+def test_pictures_of_what_was_not_kept_are_left_out(lacking: dict[str, Any], tmp_path: Path) -> None:
+    """Without an error, whatever is missing."""
+    store = Store.open(tmp_path / "s.h5", made.meta())
+    cases.put(store, made.trial(0), cases.output(0, **(made.thick(0) | lacking)))
+    with reader.open(store.finish()) as results:
+        shown = trial_pictures.encode_trial_pictures(results.trial(0), results.meta)
+    assert shown.keys() == ({"spectrum"} if lacking == {"arrays": {}} else set())
+
+
+def test_arrays_that_hold_no_numbers_are_left_out(tmp_path: Path) -> None:
+    """A diverged trial has NaN in everything."""
+    broken = made.thick(0)
+    for name in ("object_phase", "probe", "positions"):
+        broken["arrays"][name] = replace(broken["arrays"][name], data=broken["arrays"][name].data * np.nan)
+    store = Store.open(tmp_path / "s.h5", made.meta())
+    cases.put(store, made.trial(0), cases.output(0, **broken))
+    with reader.open(store.finish()) as results:
+        shown = trial_pictures.encode_trial_pictures(results.trial(0), results.meta)
+    assert shown.keys() == {"spectrum"}
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 0, 8, 8), (5, 1, 2, 8, 8), (1, 4, 3, 3)])
+def test_arrays_of_any_shape_make_a_page(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """Another engine may call anything object, probe and positions."""
+    names = ("object_phase", "object_amplitude", "probe", "positions", "crop_positions")
+    odd = {name: Quantity(np.ones(shape, np.float32), "rad") for name in names}
+    store = Store.open(tmp_path / "s.h5", made.meta(engine="toy"))
+    cases.put(store, made.trial(0), cases.output(0, arrays=odd))
+    with reader.open(store.finish()) as results:
+        assert isinstance(read(results, images=1).trials[0].more_pictures, dict)
+
+
+def test_all_of_them_take_so_much_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best one has them in any case; others as long as there is room."""
+    path = made.thick_study(tmp_path / "s.h5", 5)
+    with reader.open(path) as results:
+        best = results.best().number
+        everyone = [n for n, trial in read(results, images=9).trials.items() if trial.more_pictures]
+        monkeypatch.setattr("ptydask.analysis.report.trial_album._PICTURE_CHARACTERS", 10)
+        alone = [n for n, trial in read(results, images=9).trials.items() if trial.more_pictures]
+    assert len(everyone) == 5
+    assert alone == [best]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_page_says_what_next() -> None:
+    """In the words of ``ptydask next``."""
+    data = collected([made.trial(n) for n in range(4)])
+    assert data["advice"][0]["kind"] == "too few trials"
+    assert "too few to say anything" in data["advice"][0]["text"]
 
 
 # --- the page as text ---------------------------------------------------------------------------------
@@ -417,7 +542,7 @@ def test_large_images_are_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(pictures, "encode_image", counted)
     with reader.open(cases.packed(tmp_path / "s.h5", [made.trial(n) for n in (0, 1, 2, 3, 4)])) as results:
         assert read(results, images=5).grey is not None
-    assert len(alive) == 5
+    assert len(alive) == 5 * (1 + 1 + 2)  # the image, its spectrum, two slices
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -438,7 +563,16 @@ def test_the_wheel_ships_the_pages_parts() -> None:
     from importlib import resources
 
     names = {entry.name for entry in resources.files("ptydask.analysis.report").iterdir()}
-    assert {"page.html", "page.css", "words.js", "drawing.js", "table.js", "overview.js", "pages.js"} <= names
+    assert {
+        "page.html",
+        "page.css",
+        "words.js",
+        "drawing.js",
+        "filters.js",
+        "table.js",
+        "overview.js",
+        "pages.js",
+    } <= names
 
 
 def test_without_matplotlib_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import report_cases as made
 import store_cases as cases
@@ -23,9 +24,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from ptydask.analysis import report
+from ptydask.analysis.data import load_study
+from ptydask.analysis.registration import subtract_images
 from ptydask.analysis.report import page
 from ptydask.analysis.report.collect import collect_page_data
-from ptydask.analysis.report.trial_album import PageTrial, TrialAlbum
+from ptydask.analysis.report.trial_album import PageTrial, TrialAlbum, read
 from ptydask.store import Store, reader
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -166,6 +169,10 @@ def test_the_table_sorts(opened: Open, drawn: str) -> None:
         ("Filter optimizer", "!Adam", lambda r: r.params["optimizer"] == "SGD"),
         ("Filter optimizer", "=SGD", lambda r: r.params["optimizer"] == "SGD"),
         ("Search all columns", "sgd pruned", lambda r: r.params["optimizer"] == "SGD" and r.state == "PRUNED"),
+        ("Search all columns", "trial 12", lambda r: r.number == 12),
+        ("Search all columns", "scale > 1 SGD", lambda r: r.params["scale"] > 1 and r.params["optimizer"] == "SGD"),
+        ("Search all columns", "rotation=-2..-1", lambda r: -2 <= r.params["rotation"] <= -1),
+        ("Search all columns", "optimizer!=adam", lambda r: r.params["optimizer"] == "SGD"),
     ],
 )
 def test_the_table_filters(opened: Open, label: str, asked: str, fits: Callable[[Any], bool]) -> None:
@@ -214,16 +221,120 @@ def test_the_error_of_a_failed_trial_says_so(opened: Open) -> None:
 
 
 def test_a_filter_that_is_none_says_so(opened: Open) -> None:
-    """The field is marked and filters nothing; clearing brings all trials back."""
+    """The field is marked and filters nothing, and words say so; clearing brings all trials back."""
     browser = opened(plain())
     ask(browser, "Filter loss", "<abc")
     assert browser.find_elements(By.CSS_SELECTOR, 'input[aria-label="Filter loss"][aria-invalid="true"]')
+    assert "“<abc” is not used: loss is a column of numbers" in texts(browser, "#trials .banner:not([hidden])")[0]
     assert len(listed(browser)) == 30
     ask(browser, "Filter loss", "<0")
     assert listed(browser) == []
-    assert "No trial fits these filters." in texts(browser, "#trials .empty:not([hidden])")
+    assert "No trial has loss <0." in texts(browser, "#trials .empty:not([hidden])")[0]
+    assert texts(browser, "#trials .banner:not([hidden])") == []
     browser.find_element(By.XPATH, "//button[text()='Clear filters']").click()
     assert len(listed(browser)) == 30
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("trial 99", "There is no trial 99: the page has 30 trials, numbers 0 to 29."),
+        ("trial #30", "There is no trial 30"),
+        ("zirconium", "No trial has “zirconium” in any column."),
+        ("colour=red", "There is no column “colour”"),
+        ("scale>5", "No trial has “scale>5”"),
+        ("scale>wide", "“scale>wide” is not used: scale is a column of numbers"),
+        ("optimizer<3", "“optimizer<3” is not used: optimizer is a column of words"),
+        ("scale=", "“scale=” is not used"),
+    ],
+)
+def test_a_search_for_what_is_not_there_says_so(opened: Open, asked: str, said: str) -> None:
+    """Trials, words, columns and values that nobody has; what is no filter leaves nothing out."""
+    browser = opened(plain())
+    ask(browser, "Search all columns", asked)
+    assert said in " ".join(texts(browser, "#trials .banner:not([hidden]), #trials .empty:not([hidden])"))
+    assert len(listed(browser)) == (30 if "is not used" in said else 0)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("#trial-99", "There is no trial 99: the page has 30 trials, numbers 0 to 29."),
+        ("#compare-7-99", "There is no trial 99"),
+        ("#compare-98-99", "There is no trial 98"),
+        ("#trial-x", "This page has no #trial-x: its addresses are #summary"),
+        ("#picture", "This page has no #picture"),
+        ("#trials?scale>9", "No trial has “scale>9”"),
+        ("#trials?trial%2099", "There is no trial 99"),
+    ],
+)
+def test_an_address_that_leads_nowhere_says_so(opened: Open, address: str, said: str) -> None:
+    """In words at the top, or below the table; an address that leads somewhere takes them away."""
+    browser = opened(plain())
+    browser.execute_script("location.hash = arguments[0]", address)  # type: ignore[no-untyped-call]
+    shown = "#notice:not([hidden]), #trials .empty:not([hidden])"
+    WebDriverWait(browser, 5).until(lambda b: said in " ".join(texts(b, shown)))
+    browser.execute_script("location.hash = '#trials?'")  # type: ignore[no-untyped-call]
+    WebDriverWait(browser, 5).until(lambda b: texts(b, shown) == [])
+
+
+def show_as(browser: WebDriver, width: int, scheme: str) -> None:
+    """A window so wide, of somebody who likes pages ``dark`` or ``light``."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)  # type: ignore[no-untyped-call]
+    features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", features)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def sized(browser: WebDriver) -> Iterator[Callable[[int, str], None]]:
+    """Sets width and colour scheme; they are as before at the end."""
+    yield lambda width, scheme: show_as(browser, width, scheme)
+    show_as(browser, 1400, "light")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})  # type: ignore[no-untyped-call]
+
+
+WIDER = """
+    const inside = (node) => !node.closest(".scroll, .wide, pre, g");
+    const out = (node) => node.getBoundingClientRect().right > document.documentElement.clientWidth + 1;
+    const all = [...document.querySelectorAll("main:not([hidden]) *")];
+    return all.filter(inside).filter(out).map((node) => node.outerHTML.slice(0, 80))"""
+
+
+def test_everything_fits_a_narrow_window(opened: Open, drawn: str, sized: Callable[[int, str], None]) -> None:
+    """420 pixels: no figure, image or table sticks out; a figure can be had at its own size."""
+    sized(420, "light")
+    browser = opened(drawn)
+    for address in ("", "#trial-7", "#trial-11", "#compare-7-0"):
+        browser.execute_script("location.hash = arguments[0]", address)  # type: ignore[no-untyped-call]
+        time.sleep(0.2)
+        assert browser.execute_script(WIDER) == []  # type: ignore[no-untyped-call]
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 420  # type: ignore[no-untyped-call]
+    browser.execute_script("location.hash = ''")  # type: ignore[no-untyped-call]
+    heading(browser, "tBL_WSe2")
+    width = "return document.querySelector('#plot-history svg').getBoundingClientRect().width"
+    narrow = browser.execute_script(width)  # type: ignore[no-untyped-call]
+    click(browser, "#plot-history .enlarge")
+    assert narrow < 420 < browser.execute_script(width)  # type: ignore[no-untyped-call]
+
+
+def test_a_dark_page_keeps_the_colours_of_its_pictures(
+    opened: Open, drawn: str, sized: Callable[[int, str], None]
+) -> None:
+    """No filter, no dimming: neither of figures nor of anything around images."""
+    sized(1400, "dark")
+    browser = opened(drawn)
+    altered = """
+        const style = (node) => ["filter", "opacity", "mixBlendMode"].map((key) => getComputedStyle(node)[key]).join();
+        const pictures = document.querySelectorAll("img, svg.picture, .drawing > svg, image:not([filter])");
+        const around = (node) => (node ? [node, ...around(node.parentElement)] : []);
+        return [...pictures].flatMap(around).map(style).filter((found) => found !== "none,1,normal")"""
+    for address in ("", "#trial-7", "#compare-7-0"):
+        browser.execute_script("location.hash = arguments[0]", address)  # type: ignore[no-untyped-call]
+        time.sleep(0.2)
+        assert browser.execute_script(altered) == []  # type: ignore[no-untyped-call]
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    assert browser.execute_script(ground) == "rgb(20, 23, 26)"  # type: ignore[no-untyped-call]
 
 
 def test_states_and_columns_are_chosen(opened: Open) -> None:
@@ -340,6 +451,125 @@ def test_the_grey_scale_is_common_or_each_images_own(opened: Open) -> None:
     assert texts(browser, "#images image[filter]") == []
 
 
+# --- what microscopists look at first --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def thick_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Three trials of 12 slices and 4 probe modes, without plots."""
+    path = made.thick_study(tmp_path_factory.mktemp("thick") / "s.h5", 3)
+    with pytest.MonkeyPatch.context() as patch, reader.open(path) as results:
+        patch.setattr(made.plots, "draw", lambda study: [])
+        return report.render(results, made=made.MADE)
+
+
+def go(browser: WebDriver, address: str, title: str) -> None:
+    """To this address within the page."""
+    browser.execute_script("location.hash = arguments[0]", address)  # type: ignore[no-untyped-call]
+    heading(browser, title)
+
+
+def test_a_best_trials_page_has_all_pictures(opened: Open, thick_page: str) -> None:
+    """Spectrum with rings, probe modes with shares in both spaces, moved positions; a colour bar each."""
+    browser = opened(thick_page)
+    go(browser, "#trial-2", "Trial 2")
+    assert texts(browser, "#detail .more h2") == ["Power spectrum", "Slices", "Probe modes", "Refined positions"]
+    assert texts(browser, "#detail .spectrum .rings text") == ["1 Å⁻¹ (1 Å)", "2 Å⁻¹ (0.5 Å)"]
+    assert "kx (Å⁻¹)" in texts(browser, "#detail .spectrum .axes text")
+    assert len(texts(browser, "#detail .modes image")) == 8
+    shares = [float(text.split()[0]) for text in texts(browser, "#detail .modes th small")]
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+    assert "36 positions: moved by" in texts(browser, "#detail .positions figcaption")[0]
+    for figure in (".hero", ".spectrum", ".slices", ".modes", ".positions"):
+        assert len(texts(browser, f"#detail {figure} .colours linearGradient")) == 1
+    unnamed = (
+        "return [...document.querySelectorAll('#detail svg[role=img], #detail [role=img]')].filter((n) => !n.ariaLabel)"
+    )
+    assert browser.execute_script(unnamed) == []  # type: ignore[no-untyped-call]
+
+
+def test_slices_are_looked_through_with_a_slider(opened: Open, thick_page: str) -> None:
+    """With arrow keys, which then lead to no other trial; the strip beside it does the same; depth is said."""
+    browser = opened(thick_page)
+    go(browser, "#trial-2", "Trial 2")
+    slider = browser.find_element(By.CSS_SELECTOR, ".slices input[type=range]")
+    browser.execute_script("arguments[0].focus()", slider)  # type: ignore[no-untyped-call]
+    pressed = "return [...document.querySelectorAll('.strip button')].findIndex((b) => b.ariaPressed === 'true')"
+    for key, number in ((Keys.HOME, 1), (Keys.ARROW_RIGHT, 2), (Keys.END, 12), (Keys.ARROW_LEFT, 11)):
+        slider.send_keys(key)
+        said = f"slice {number} of 12, at a depth of {5 * (number - 1)} Å"
+        assert texts(browser, ".slices output") == [said]
+        assert slider.get_attribute("aria-valuetext") == said
+        assert browser.execute_script(pressed) == number - 1  # type: ignore[no-untyped-call]
+    heading(browser, "Trial 2")
+    click(browser, ".strip button:nth-child(4)")
+    assert texts(browser, ".slices output")[0].startswith("slice 4 of 12")
+    large = browser.find_element(By.CSS_SELECTOR, ".slices svg.picture").get_attribute("aria-label") or ""
+    assert "slice 4 of 12" in large
+
+
+def test_two_trials_are_subtracted(opened: Open, tmp_path: Path) -> None:
+    """Their images moved onto each other, as the Python function does; which two is chosen on the page."""
+    base = made.image(3, 96)
+    axis = 0.2 * np.arange(80)
+    y, x = np.mgrid[:96, :96]
+    atom = 0.4 * np.exp(-((y - 40) ** 2 + (x - 55) ** 2) / 30)
+    rough = base.data + 0.6 * np.sin(x * y / 900)
+    store = Store.open(tmp_path / "s.h5", made.meta())
+    images = []
+    for number, (data, (top, left)) in enumerate([(rough + atom, (4, 6)), (rough + 0.2, (7, 4)), (rough, (4, 6))]):
+        part = data[top : top + 80, left : left + 80].astype(np.float32)
+        images.append(replace(base, data=part, y=axis, x=axis))
+        cases.put(store, made.trial(number), cases.output(number, image=images[-1], arrays={}))
+    with reader.open(store.finish()) as results:
+        html = page.render(
+            collect_page_data(load_study(results), read(results, images=9)), [], source="s.h5", made=made.MADE
+        )
+    wanted = subtract_images(images[0], images[1])
+    browser = opened(html)
+    go(browser, "#compare-0-1", "Trials 0 and 1")
+    WebDriverWait(browser, 5).until(lambda b: texts(b, "#detail .difference image") == [""])
+    assert texts(browser, ".difference h2") == ["Trial 0 less trial 1"]
+    script = """
+        const done = arguments[0];
+        const told = ({ shift, rms, correlation }) => done([...shift, rms, correlation]);
+        subtractPictures(pictures()[0], pictures()[1]).then(told)"""
+    down, across, rms, correlation = browser.execute_async_script(script)  # type: ignore[no-untyped-call]
+    assert (down, across) == pytest.approx(wanted.shift, abs=0.02)
+    assert (down, across) == pytest.approx((-0.6, 0.4), abs=0.02)
+    assert rms == pytest.approx(wanted.rms, rel=0.15)  # the page cuts the highest and lowest 0.5 %
+    assert correlation == pytest.approx(wanted.correlation, abs=0.01)
+    choice = browser.find_element(By.CSS_SELECTOR, 'select[aria-label="Second trial"]')
+    choice.find_element(By.CSS_SELECTOR, 'option[value="2"]').click()
+    heading(browser, "Trials 0 and 2")
+    WebDriverWait(browser, 5).until(lambda b: texts(b, ".difference .note")[0].startswith("rms"))
+    assert texts(browser, ".difference h2") == ["Trial 0 less trial 2"]
+
+
+def test_pictures_fit_and_keep_their_colours(opened: Open, thick_page: str, sized: Callable[[int, str], None]) -> None:
+    """At 420 pixels, on a dark page."""
+    sized(420, "dark")
+    browser = opened(thick_page)
+    for address, title in (("#trial-2", "Trial 2"), ("#compare-2-0", "Trials 2 and 0")):
+        go(browser, address, title)
+        assert browser.execute_script(WIDER) == []  # type: ignore[no-untyped-call]
+    go(browser, "#trial-2", "Trial 2")
+    sheet = "return getComputedStyle(document.querySelector('.positions .sheet')).fill"
+    assert browser.execute_script(sheet) == "rgb(255, 255, 255)"  # type: ignore[no-untyped-call]
+
+
+def test_the_page_advises(opened: Open) -> None:
+    """What next, with the trials to look at as links."""
+    beyond = made.album([made.trial(n) for n in range(12)])
+    data = collect_page_data(made.study(made.meta(), beyond), beyond)
+    data["advice"] = [{"kind": "metrics disagree", "text": "look at <b>trials</b> 3 and 7", "trials": [3, 7]}]
+    browser = opened(page.render(data, [], source="s.h5", made=made.MADE))
+    assert "metrics disagree: look at <b>trials</b> 3 and 7." in texts(browser, "#next li")[0]
+    assert "ptydask next s.h5 -o next.yaml" in texts(browser, "#next code")
+    browser.find_element(By.LINK_TEXT, "side by side").click()
+    heading(browser, "Trials 3 and 7")
+
+
 # --- odd studies ----------------------------------------------------------------------------------------
 
 
@@ -419,7 +649,7 @@ def test_a_sweep_s_page_has_no_images(opened: Open, tmp_path: Path) -> None:
     cases.put(store, cases.failed(4, traceback=account), sweep_cases.output(4, artifacts=many))
     with reader.open(store.finish()) as results:
         browser = opened(report.render(results))
-    assert texts(browser, "#sections a") == ["Summary", "Trials", "Plots", "Provenance"]
+    assert texts(browser, "#sections a") == ["Summary", "What next", "Trials", "Plots", "Provenance"]
     said = texts(browser, "#summary")[0]
     assert "0.650000 val/SSIM (mean)" in said
     assert "PSNR28.0000" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from numpy.typing import NDArray
@@ -30,6 +31,11 @@ class StudyData:
     def best(self) -> TrialRecord | None:
         """The completed trial with the best error; None when nothing completed."""
         return best_of(self.records, self.meta.direction)
+
+    @cached_property
+    def importances(self) -> dict[str, dict[str, float]]:
+        """Kept for :mod:`ptydask.analysis.figures.importance`: several figures ask, and the answer takes seconds."""
+        return {}
 
     @property
     def parameters(self) -> tuple[str, ...]:

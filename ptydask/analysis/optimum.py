@@ -39,12 +39,10 @@ _EDGE = 1e-6
 
 def read_space(meta: StudyMeta) -> dict[str, Distribution]:
     """What may be tried, as far as the file says it in Optuna's words."""
-    from ptydask import sampling  # imports Optuna
-
     space: dict[str, Distribution] = {}
     for name, entry in search_space(meta).items():
         with suppress(KeyError, TypeError, ValueError):
-            space[name] = sampling.from_json(entry)
+            space[name] = ranges.from_json(entry)
     return space
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+    from ptydask.analysis.advice import Advice
     from ptydask.analysis.montage.picture_kinds import PictureKind
 
 
@@ -191,6 +192,16 @@ class StudyResults:
         from ptydask.analysis.optimum import locate_study_optimum
 
         return locate_study_optimum(self.results.records(), self.meta)
+
+    def advice(self) -> tuple[Advice, ...]:
+        """What to change after this study, from its results alone, the most pressing first; () where nothing is wrong.
+
+        Each piece has ``kind``, ``parameter``, ``text`` and what to change: ``tune`` (parameter to range), ``fix``,
+        ``settings`` (keys of the params file), and ``trials`` to look at.
+        """
+        from ptydask.analysis.advice import advise
+
+        return advise(self.data(curves=False))
 
     def _ranked_numbers(self) -> list[int]:
         error = self._columns["error"]

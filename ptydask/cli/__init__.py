@@ -28,6 +28,7 @@ from ptydask.cli import (
     run,
     upkeep,
 )
+from ptydask.cli import next as next_study
 from ptydask.errors import PtydaskError, nearest_hint, redact
 from ptydask.formatting import fit_text
 from ptydask.stop_signals import BOTH, StopSignals
@@ -68,7 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ptydask {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (run, profile, inspect, report, pictures, dashboard, export, info, upkeep, merge, ptyrad_import):
+    parts = (run, profile, inspect, next_study, report, pictures, dashboard, export, info, upkeep, merge, ptyrad_import)
+    for module in parts:
         module.add_parsers(commands)
     return top
 

@@ -70,8 +70,10 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, op
     if gain:
         lines.append(f"  {gain}")
     optimum_notes, about = _optimum_notes(record, optimum, meta)
-    notes = _baseline_notes(record, own)
-    both = {name: "; ".join(filter(None, (optimum_notes.get(name), notes.get(name)))) for name in record.params}
+    idle_notes = {name: f"did nothing in this trial: {why}" for name, why in idle_parameters(record, meta).items()}
+    edge_notes = {n: "at the edge of its range" for n in parameters_at_edge(record, meta) if n not in idle_notes}
+    every = (idle_notes, edge_notes, optimum_notes, _baseline_notes(record, own))
+    both = {name: "; ".join(filter(None, (notes.get(name) for notes in every))) for name in record.params}
     lines += _aligned_pairs(record.params, {name: f"({text})" for name, text in both.items() if text})
     lines += [f"  {about}"] if about else []
     lines += _aligned_pairs({name: error_text(value) for name, value in record.metrics.items() if name != meta.metric})
@@ -86,6 +88,24 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, op
         size = size_text(sum(file.size for file in trial.artifacts.values()))
         lines.append(f"  {counted(len(trial.artifacts), 'file')}, {size}: {command}")
     return "\n".join(lines) + "\n"
+
+
+def parameters_at_edge(record: TrialRecord, meta: StudyMeta) -> list[str]:
+    """The parameters whose value is an end of their range, where a wider range is possible."""
+    from ptydask.analysis.optimum import read_space
+    from ptydask.space import reshaping
+
+    space = read_space(meta)
+    return [n for n, value in record.params.items() if n in space and reshaping.is_at_end(space[n], value, n)]
+
+
+def idle_parameters(record: TrialRecord, meta: StudyMeta) -> dict[str, str]:
+    """The parameters that did nothing in a trial of PtyRAD's, and why."""
+    from ptydask.analysis.data import json_object
+    from ptydask.space import inactive
+
+    config = json_object(meta.config_json)
+    return inactive.inactive_parameters(config, record.params) if meta.engine == "ptyrad" and config else {}
 
 
 def _baseline_notes(record: TrialRecord, own: TrialRecord | None) -> dict[str, str]:
@@ -106,12 +126,14 @@ def _optimum_notes(record: TrialRecord, optimum: Optimum | None, meta: StudyMeta
     return {name: f"optimum {text} by the slopes" for name, text in texts.items()}, explain_optimum(optimum, meta)
 
 
-def optimum_object(record: TrialRecord, optimum: Optimum | None) -> dict[str, Any]:
-    """``optimum`` and its ``deviation`` by parameter, as plain values; empty for a trial that it is not of."""
+def optimum_object(record: TrialRecord, optimum: Optimum | None, meta: StudyMeta) -> dict[str, Any]:
+    """``optimum`` and its ``deviation`` by parameter, empty for a trial that it is not of, and what is odd."""
     own = optimum is not None and optimum.trial == record.number
     return {
         "optimum": dict(optimum.center) if own and optimum is not None else {},
         "deviation": dict(optimum.deviation) if own and optimum is not None else {},
+        "at_edge": parameters_at_edge(record, meta),
+        "inactive": idle_parameters(record, meta),
     }
 
 

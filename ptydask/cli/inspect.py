@@ -132,7 +132,9 @@ def run_best(args: argparse.Namespace) -> int:
         formats.print_report("\n".join(describe.best_text(results, record, own, optimum) for record in chosen))
     elif args.format == "json":
         optimum = _locate_optimum(results, records)
-        rows = [formats.trial_object(record) | describe.optimum_object(record, optimum) for record in chosen]
+        rows = [
+            formats.trial_object(record) | describe.optimum_object(record, optimum, results.meta) for record in chosen
+        ]
         objects = [describe.with_config(results, record, row) for record, row in zip(chosen, rows, strict=True)]
         formats.print_text(formats.json_text(objects))
     else:

@@ -111,6 +111,8 @@ def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
         workers=int(status.get("workers", 0)),
         seconds=float(status.get("seconds", 0.0)),
         remaining=status.get("remaining"),
+        work=status.get("work"),
+        on_gpus=bool(status.get("on_gpus")),
         iterations=status.get("iterations"),
         metric=str(status.get("metric", "error")),
         direction="maximize" if status.get("direction") == "maximize" else "minimize",

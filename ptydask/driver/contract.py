@@ -58,6 +58,8 @@ class RunOptions:
     """Times that a trial is tried again after its worker was lost."""
     checkpoint_every: float = 120.0
     """Seconds between two checkpoints of a trial."""
+    workers_per_gpu: int = 1
+    """Trials that share a GPU."""
 
 
 @dataclass(frozen=True, slots=True)

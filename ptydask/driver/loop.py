@@ -331,7 +331,9 @@ def _open_run(options: RunOptions, crew: WorkerPool, store: Store, observer: Sup
             mirror = SqliteMirror(spec.mirror, plan.name, plan.direction, store.id)
             stack.callback(mirror.close)
         optuna_study = OptunaStudy(open_study(storage, plan.name, plan.direction), store.id, plan)
-        progress = RunProgress(options.total, crew, store, optuna_study, observer, mirror)
+        progress = RunProgress(
+            options.total, crew, store, optuna_study, observer, mirror, workers_per_gpu=options.workers_per_gpu
+        )
         reconciler = Reconciler(optuna_study, store, progress, options.retries, exclusive=spec.kind == "journal")
         yield _StudyRun(crew, store, reconciler, progress)
 

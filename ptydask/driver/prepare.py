@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from ptydask.clusters import ClusterRequest, Place
 from ptydask.config import Overrides
 from ptydask.driver import provenance
 from ptydask.driver.contract import RunOptions
+from ptydask.driver.cost import RunCost, estimate_cost, find_shortage
 from ptydask.driver.settlement import settled_optimum
 from ptydask.errors import ConfigError, StoreError, UnusableResults
+from ptydask.formatting import size_text
 from ptydask.model import Optimum, StudyMeta, StudyPlan, TrialRecord, path_beside
 from ptydask.ranking import target_met
 from ptydask.storage import urls
@@ -70,6 +73,8 @@ class PreparedRun:
     """Whether an SQLite study that the plan names has not all of the recorded trials."""
     notify: str
     """A shell command that is told when the run ends or is stuck; empty for none."""
+    cost: RunCost
+    """What the trials that are left will take."""
     notices: tuple[str, ...]
 
     @property
@@ -146,13 +151,27 @@ def prepare_run(request: RunRequest) -> PreparedRun:
             raise UnusableResults(str(error)) from None
         notices += provenance.compare(earlier, meta, file=plan.results)
     total = count_trials(plan, cluster_request.workers, records)
+    cost = estimate_cost(
+        max(0, total - len(records)),
+        records,
+        iterations=plan.iterations,
+        trial_bytes=plan.trial_bytes,
+        stored=_stored_bytes(plan.results),
+        workers_per_gpu=request.workers_per_gpu,
+    )
+    free = _free_bytes(plan.results)
+    if (needed := find_shortage(cost, free)) is not None:
+        notices.append(
+            f"{plan.results.absolute().parent}: {size_text(free)} free, and the results take about {size_text(needed)} "
+            "until they are packed; free some, or keep less (collate_results: false, SAVE_ITERS: null)"
+        )
     return PreparedRun(
         plan=plan,
         meta=meta,
         place=chosen.place,
         cluster_request=cluster_request,
         why_there=chosen.why if request.cluster == "auto" else "",
-        options=RunOptions(total, request.retries, request.checkpoint_every),
+        options=RunOptions(total, request.retries, request.checkpoint_every, request.workers_per_gpu),
         asked=plan.budget.trials(cluster_request.workers),
         points=sampling.count_points(plan),
         recorded=len(records),
@@ -161,6 +180,7 @@ def prepare_run(request: RunRequest) -> PreparedRun:
         settled=settled_optimum(records, plan),
         mirror_behind=behind,
         notify=chosen.place.notify if request.notify is None else request.notify,
+        cost=cost,
         notices=tuple(notices),
     )
 
@@ -173,6 +193,22 @@ def _mirror_behind(plan: StudyPlan, store: str, records: Sequence[TrialRecord]) 
 
     mirrored = mirrored_trials(mirror, store)
     return mirrored is not None and not {record.number for record in records} <= mirrored
+
+
+def _stored_bytes(results: Path) -> int:
+    """What the results file and the trials beside it take on the disk."""
+    folder = path_beside(results, ".trials")
+    files = [results, *(folder.glob("*.h5") if folder.is_dir() else ())]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _free_bytes(results: Path) -> float:
+    """Bytes that are free where the results go; infinity where nobody says."""
+    folder = next((folder for folder in results.absolute().parents if folder.exists()), Path("/"))
+    try:
+        return float(shutil.disk_usage(folder).free)
+    except OSError:
+        return float("inf")
 
 
 def _cluster_request(request: RunRequest, place: Place) -> ClusterRequest:

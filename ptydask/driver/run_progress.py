@@ -34,6 +34,7 @@ class RunProgress:
     optuna_study: OptunaStudy
     observer: Supervisor
     mirror: SqliteMirror | None
+    workers_per_gpu: int = 1
     best: TrialRecord | None = None
     longest: float = 0.0
     """Seconds of the longest trial so far."""
@@ -47,6 +48,11 @@ class RunProgress:
     """Trials that could not reach their storage since the last one that was recorded."""
     _began: float = field(default_factory=time.monotonic)
     _recorded_before: int = 0
+    _spent: float = 0.0
+    """Seconds of this run's trials, all together."""
+    _ended: int = 0
+    """How many they are."""
+    _on_gpus: bool = False
     _told: set[str] = field(default_factory=set)
     """What a person is told once."""
     _trouble: str = ""
@@ -79,6 +85,8 @@ class RunProgress:
         candidates = [record] if self.best is None else [self.best, record]
         self.best = best_of(candidates, self.plan.direction)
         self.longest = max(self.longest, record.seconds)
+        self._spent, self._ended = self._spent + record.seconds, self._ended + 1
+        self._on_gpus = record.device.startswith("cuda")
         self.failures = self.failures.then(record)
         self.counts[record.state] += 1
         self.running = tuple(trial for trial in self.running if trial.number != record.number)
@@ -142,7 +150,14 @@ class RunProgress:
             metric=self.plan.metric,
             direction=self.plan.direction,
             waiting=self.crew.tended.waiting,
+            work=self._project_work(wanted),
+            on_gpus=self._on_gpus,
         )
+
+    def _project_work(self, wanted: int) -> float | None:
+        """Seconds of workers, or of GPUs, for ``wanted`` trials at the pace so far; None before one has ended."""
+        share = self.workers_per_gpu if self._on_gpus else 1
+        return self._spent / self._ended * wanted / share if self._ended else None
 
     # --- telling ---
 

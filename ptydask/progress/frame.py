@@ -18,6 +18,7 @@ from ptydask.formatting import (
     shorten_text,
     state_text,
     value_text,
+    work_text,
 )
 from ptydask.model import BY_SLOPES, RunningTrial, RunSnapshot, TrialRecord, TrialState
 
@@ -27,6 +28,8 @@ Line = tuple[Span, ...]
 
 MOST_RUNNING = 16
 """Rows of running trials, however tall the window is."""
+_WORTH_SAYING = 1800.0
+"""Seconds of workers below which nobody asks what a run costs."""
 _STATES = (("complete", "green"), ("pruned", "yellow"), ("failed", "red"), ("running", "cyan"))
 
 
@@ -204,7 +207,9 @@ def _footer_words(snapshot: RunSnapshot) -> list[str]:
     if snapshot.remaining is not None and math.isfinite(snapshot.remaining):
         remaining = f"{duration_text(snapshot.remaining)} left"
     waiting = [printable_text(snapshot.waiting)] if snapshot.waiting else []
-    return [workers, *waiting, f"{duration_text(snapshot.seconds)} so far", remaining]
+    work = snapshot.work or 0.0
+    pace = [f"about {work_text(work, snapshot.on_gpus)} at this pace"] if work >= _WORTH_SAYING else []
+    return [workers, *waiting, f"{duration_text(snapshot.seconds)} so far", remaining, *pace]
 
 
 def _count_words(snapshot: RunSnapshot) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ptydask.driver.cost import RunCost
 from ptydask.errors import redact
-from ptydask.formatting import counted, params_text, printable_text, shorten_text, value_text
+from ptydask.formatting import counted, params_text, printable_text, shorten_text, size_text, value_text, work_text
 from ptydask.model import NEAR_VALUES, OWN_VALUES, TRIED, Budget, Distribution, IntRange, Point, Scalar, StudyPlan
 from ptydask.sampling import startup_trials
 from ptydask.space import ranges, tunables
@@ -49,6 +50,16 @@ def trials_line(budget: Budget, workers: int, total: int, recorded: int) -> str:
     if budget.timeout is not None:
         text += f", none started after {budget.timeout:g} s"
     return _labelled_line("trials", text + (f", {recorded} recorded already" if recorded else ""))
+
+
+def cost_line(cost: RunCost) -> str | None:
+    """``about 14 GPU hours by 30 trials, 3.1 GB of results``; None where nothing says either, or nothing is left."""
+    size = f"about {size_text(cost.size)} of results" if cost.size else ""
+    if cost.seconds:
+        by = f"by {counted(cost.known_by, 'completed trial')}"
+        time = f"about {work_text(cost.seconds, cost.on_gpus)} {by}"
+        return _labelled_line("cost", ", ".join(filter(None, (time, size))))
+    return _labelled_line("cost", f"{size}; the time is said after the first trials") if size else None
 
 
 def recorded_text(total: int, recorded: int, results: Path) -> str:

@@ -19,7 +19,7 @@ _CONTINUOUS_STEP = 0.01
 """Of a range without steps, the share that stands for one."""
 _SETTLED = 0.5
 """Grid steps that the standard deviation may have at most in a study that is settled."""
-_AT_REST = 0.05
+AT_REST = 0.05
 """By which share of itself the best trial's loss may still fall in an iteration: the optimum of the demo's loss moves
 while that is more."""
 _CURVATURE_STEP = 0.01
@@ -63,7 +63,7 @@ def locate_optimum(
     completed_points = np.stack([cube.encode_point(record.params) for record in told if _is_complete(record)])
     near = (np.abs(completed_points - point)[:, axes] <= 0.5 * steps + deviations).all(1).any()
     # A loss that says nothing, and slopes of the wrong sign, have minima of the model, too: those are no optimum.
-    at_rest = best.relative_decrease is None or best.relative_decrease <= _AT_REST
+    at_rest = best.relative_decrease is None or best.relative_decrease <= AT_REST
     believed = np.isfinite(seen.slopes[:, axes]).any(0)
     settled = bool(near and at_rest and (inside & believed & (deviations <= _SETTLED * steps)).all())
     params = cube.decode_point(point)

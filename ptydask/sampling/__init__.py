@@ -1,6 +1,5 @@
 """Samplers, pruners and distributions of Optuna from a plan's plain description of them."""
 
-from ptydask.sampling.described import from_json as from_json
 from ptydask.sampling.described import search_space_json as search_space_json
 from ptydask.sampling.described import value_distribution as value_distribution
 from ptydask.sampling.distributions import find_stale_param as find_stale_param
@@ -19,3 +18,4 @@ from ptydask.sampling.grid import count_points as count_points
 from ptydask.sampling.grid import grid_points as grid_points
 from ptydask.sampling.rehearsal import rehearse_search as rehearse_search
 from ptydask.sampling.startup import startup_trials as startup_trials
+from ptydask.space.ranges import from_json as from_json

@@ -15,12 +15,11 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
+from ptydask.model import Choice, Distribution, QuantileDistribution, WeightedChoice
 from ptydask.sampling.distributions import to_optuna
 from ptydask.space import quantiles, ranges
+from ptydask.space.ranges import DRAWN
 
-DRAWN = "drawn"
-"""Beside Optuna's ``name`` and ``attributes``: how the values are drawn, where Optuna has no such distribution."""
 _TAIL = 1e-3
 """Share of the values on either side that may lie beyond the range that is given for one without ends."""
 _EXACT = 2**53
@@ -44,24 +43,6 @@ def _distribution_json(dist: Distribution) -> dict[str, Any]:
     elif isinstance(dist, WeightedChoice):
         entry[DRAWN] = {"weights": list(dist.weights)}
     return entry
-
-
-def from_json(entry: Mapping[str, Any]) -> Distribution:
-    """The distribution that :func:`search_space_json` wrote as one entry. Raises ValueError, KeyError or TypeError."""
-    drawn, attributes = entry.get(DRAWN), entry["attributes"]
-    if isinstance(drawn, Mapping) and "family" in drawn:
-        return QuantileDistribution(**drawn)
-    if isinstance(drawn, Mapping):
-        return WeightedChoice(tuple(attributes["choices"]), tuple(drawn["weights"]))
-    match entry["name"]:
-        case "CategoricalDistribution":
-            return Choice(tuple(attributes["choices"]))
-        case "IntDistribution":
-            return IntRange(**attributes)
-        case "FloatDistribution":
-            return FloatRange(**attributes)
-        case name:
-            raise ValueError(f"a distribution of an unknown kind, {name}")
 
 
 def value_distribution(dist: Distribution) -> BaseDistribution:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import cast
+from typing import Any, cast
 
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, Scalar, WeightedChoice
 from ptydask.space import quantiles
 
+DRAWN = "drawn"
+"""Beside Optuna's ``name`` and ``attributes``: how the values are drawn, where Optuna has no such distribution."""
 _OFF_GRID = 1e-8
 """Share of a step by which a value may miss its grid, as Optuna has it."""
 
@@ -145,3 +148,24 @@ def _grid_multiples(dist: QuantileDistribution) -> range | None:
         return None
     first, last = (end / dist.q for end in quantiles.ends(dist))
     return range(round(first), round(last) + 1) if math.isfinite(first) and math.isfinite(last) else None
+
+
+def from_json(entry: Mapping[str, Any]) -> Distribution:
+    """The distribution that a results file has for a parameter, in Optuna's JSON.
+
+    Raises ValueError, KeyError or TypeError.
+    """
+    drawn, attributes = entry.get(DRAWN), entry["attributes"]
+    if isinstance(drawn, Mapping) and "family" in drawn:
+        return QuantileDistribution(**drawn)
+    if isinstance(drawn, Mapping):
+        return WeightedChoice(tuple(attributes["choices"]), tuple(drawn["weights"]))
+    match entry["name"]:
+        case "CategoricalDistribution":
+            return Choice(tuple(attributes["choices"]))
+        case "IntDistribution":
+            return IntRange(**attributes)
+        case "FloatDistribution":
+            return FloatRange(**attributes)
+        case name:
+            raise ValueError(f"a distribution of an unknown kind, {name}")

@@ -57,7 +57,7 @@ def of_trial(
         return ParamsFile(_format_comment([_title_line(meta, record), *command.splitlines()]) + sweep.yaml_text(values))
     config = with_values(meta, record)
     notes = _resolve_paths(config, meta, near)
-    _keep_something(config, steps)
+    _keep_something(config, steps, own_interval=hypertune is not None)
     config["init_params"]["random_seed"] = record.seed
     header = [_title_line(meta, record), edited_file.RUN_LINE if hypertune is None else "ptydask run THIS_FILE"]
     return _write_file(meta, config, header, notes, hypertune)
@@ -133,11 +133,13 @@ def _format_comment(lines: list[str]) -> str:
     return "".join(f"# {line}\n" for line in lines)
 
 
-def _keep_something(config: dict[str, Any], steps: int | None) -> None:
-    """NITER, and SAVE_ITERS where the study had none: ``ptyrad run`` saves nothing without it."""
+def _keep_something(config: dict[str, Any], steps: int | None, *, own_interval: bool = False) -> None:
+    """NITER, and SAVE_ITERS where the study had none: ``ptyrad run`` saves nothing without it; ``ptydask run`` does."""
     recon = config.setdefault("recon_params", {})
     if steps is not None:
         recon["NITER"] = steps
+    if own_interval:
+        return
     if recon.get("SAVE_ITERS", 10) is None or recon.get("SAVE_ITERS", 10) > recon.get("NITER", 200):
         recon["SAVE_ITERS"] = recon.get("NITER", 200)
 

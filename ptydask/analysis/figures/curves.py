@@ -26,7 +26,8 @@ def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
     if not data.records:
         return "No trial has ended so far."
-    if not curve_lines(data)[1]:
+    column = _drawn_column(data)
+    if all(_curve_line(curve, column) is None for curve in data.curves.values()):
         return f"No trial has a curve: none reported an error at every {sweep.step_word(data.meta)}."
     return None
 
@@ -36,11 +37,15 @@ def curve_lines(data: StudyData) -> tuple[str, dict[int, NDArray[np.float64]]]:
 
     It is the tuned metric, or, where no trial has that at every step, ``loss`` or the first column there is.
     """
-    columns = dict.fromkeys(name for curve in data.curves.values() for name in curve if name not in ("step", "seconds"))
-    preferred = [name for name in (data.meta.metric, "error", "loss", *columns) if name in columns]
-    named = preferred[0] if preferred else ""
+    named = _drawn_column(data)
     lines = {number: _curve_line(curve, named) for number, curve in data.curves.items()}
     return named, {number: line for number, line in lines.items() if line is not None}
+
+
+def _drawn_column(data: StudyData) -> str:
+    """See :func:`curve_lines`; empty where no trial has a curve."""
+    columns = dict.fromkeys(name for curve in data.curves.values() for name in curve if name not in ("step", "seconds"))
+    return next((name for name in (data.meta.metric, "error", "loss", *columns) if name in columns), "")
 
 
 def _curve_line(curve: Mapping[str, NDArray[Any]], named: str) -> NDArray[np.float64] | None:

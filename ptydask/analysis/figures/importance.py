@@ -55,6 +55,12 @@ def param_importances(data: StudyData) -> dict[str, float]:
     PED-ANOVA (Watanabe, Bansal, Hutter, IJCAI 2023) asks how the best tenth of the trials is spread differently from
     all of them. It goes by ranks, so that a diverged trial counts as bad and no more than that.
     """
+    if "ranks" not in data.importances:
+        data.importances["ranks"] = _rank_importances(data)
+    return dict(data.importances["ranks"])
+
+
+def _rank_importances(data: StudyData) -> dict[str, float]:
     if _lacks_ranks(data):
         return {}
     try:

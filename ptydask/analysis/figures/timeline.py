@@ -52,7 +52,7 @@ def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
     if not data.records:
         return "No trial has ended so far."
-    return None if trial_bars(data.records) else "No trial says when it began."
+    return None if any(map(_begin_of, data.records)) else "No trial says when it began."
 
 
 def trial_bars(records: Sequence[TrialRecord]) -> list[TrialBar]:
@@ -78,9 +78,13 @@ def trial_bars(records: Sequence[TrialRecord]) -> list[TrialBar]:
 
 def _sort_by_begin(records: Iterable[TrialRecord]) -> list[tuple[datetime, TrialRecord]]:
     """Those of which somebody knows when they began, and in which time zone."""
-    begun = [(record.began, record) for record in records]
-    placed = [(moment, record) for moment, record in begun if moment is not None and moment.tzinfo is not None]
+    placed = [(moment, record) for record in records if (moment := _begin_of(record)) is not None]
     return sorted(placed, key=lambda pair: (pair[0], pair[1].number))
+
+
+def _begin_of(record: TrialRecord) -> datetime | None:
+    moment = record.began
+    return None if moment is None or moment.tzinfo is None else moment
 
 
 def wall_seconds(records: Sequence[TrialRecord]) -> float | None:

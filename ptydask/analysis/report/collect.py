@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
-from ptydask.analysis import optimum, sweep
+from ptydask.analysis import advice, optimum, sweep
+from ptydask.analysis.attribute_units import attribute_units
 from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.gain import baseline_trial, compute_gain
@@ -24,8 +25,9 @@ def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str,
     """The page's data. ``running`` is what the driver says of a run that is on, as ``Results.status()`` has it.
 
     ``study``: its name, what was tuned, the outcome; ``columns``: the table, one list a column, in the order of the
-    trials' numbers; ``trials``, ``curves``, ``pictures``, ``probes``, ``thumbnails``: by number, what there is;
-    ``provenance``: where all of it comes from. The same study gives the same data.
+    trials' numbers; ``trials``, ``curves``, ``pictures``, ``probes``, ``thumbnails``, ``more``: by number, what there
+    is; ``advice``: what to do next, the most pressing first; ``provenance``: where all of it comes from. The same study
+    gives the same data.
     """
     units = {parameter["name"]: parameter["unit"] for parameter in tuned_parameters(study)}
 
@@ -41,6 +43,10 @@ def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str,
         "pictures": by_number(attrgetter("picture")),
         "probes": by_number(attrgetter("probe")),
         "thumbnails": by_number(attrgetter("thumbnail")),
+        "more": by_number(attrgetter("more_pictures")),
+        "advice": [
+            {"kind": one.kind.value, "text": one.text, "trials": list(one.trials)} for one in advice.advise(study)
+        ],
         "provenance": provenance(study.meta),
     }
 
@@ -74,6 +80,7 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
         if gain is None
         else {"own": gain.own.number, "values": gain.values, "difference": gain.difference, "share": gain.share},
         "tuned": tuned_parameters(study),
+        "attribute_units": _attribute_units(study, album),
         "wall": timeline.wall_seconds(records),
         "worked": sum(record.seconds for record in records if math.isfinite(record.seconds)),
         "workers": len({(record.host, record.worker) for record in records}),
@@ -94,6 +101,14 @@ def _optimum_lines(study: StudyData) -> dict[str, Any] | None:
         return None
     values = optimum.optimum_texts(located, study.meta)
     return {"trial": located.trial, "values": values, "about": optimum.explain_optimum(located, study.meta)}
+
+
+def _attribute_units(study: StudyData, album: TrialAlbum) -> dict[str, str]:
+    """By name, of all trials together."""
+    if study.meta.engine != "ptyrad":
+        return {}
+    units = [attribute_units(trial.attributes) for trial in album.trials.values() if trial.attributes]
+    return {name: unit for trial in units for name, unit in trial.items()}
 
 
 def tuned_parameters(study: StudyData) -> list[dict[str, Any]]:

@@ -39,8 +39,22 @@ function scaleBar(p, scale, left, bottom, width) {
     svg("text", { x: left + 10 + (length * scale) / 2, y: bottom - 23, "text-anchor": "middle" }, text));
 }
 
+/** Circles around the middle of a picture in reciprocal space, and what they are beside them. */
+function ringMarks(p, scale, box) {
+  const [x, y] = [box.left - p.left * scale, box.top - p.top * scale];
+  const circles = p.rings.map(([radius]) => svg("circle", { cx: x, cy: y, r: radius * scale }));
+  // Words above each circle where they have room, and where not, above every other or third.
+  const some = Math.ceil(15 / Math.max(1, (p.rings[0]?.[0] ?? 1) * scale));
+  const words = p.rings.filter((_, k) => (k + 1) % some === 0).map(([radius, text]) => {
+    const top = y - radius * scale;
+    return svg("text", { x, y: top - 16 < box.top ? top + 13 : top - 4, "text-anchor": "middle" }, text);
+  });
+  return svg("g", { class: "rings" }, circles, words);
+}
+
 function imageAxes(p, scale, box) {
   const unit = unitText(p.unit);
+  const [horizontal, vertical] = p.unit === "mrad" ? ["θx", "θy"] : p.unit === "1/angstrom" ? ["kx", "ky"] : ["x", "y"];
   const across = ticks(p.left, p.left + p.dx * p.width, 6).map((v) => {
     const x = box.left + (v - p.left) * scale;
     return [svg("path", { d: `M${x} ${box.bottom}v5` }),
@@ -52,8 +66,8 @@ function imageAxes(p, scale, box) {
       svg("text", { x: box.left - 8, y: y + 4, "text-anchor": "end" }, tickText(v))];
   });
   return svg("g", { class: "axes" }, across, down,
-    svg("text", { x: (box.left + box.right) / 2, y: box.bottom + 33, "text-anchor": "middle" }, `x (${unit})`),
-    svg("text", { transform: `translate(12 ${(box.top + box.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, `y (${unit})`));
+    svg("text", { x: (box.left + box.right) / 2, y: box.bottom + 33, "text-anchor": "middle" }, `${horizontal} (${unit})`),
+    svg("text", { transform: `translate(12 ${(box.top + box.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, `${vertical} (${unit})`));
 }
 
 /** The longer side of an image in its unit of length. */
@@ -63,7 +77,7 @@ const extent = (p) => Math.max(p.dx * p.width, p.dy * p.height);
 const room = (most) => Math.max(200, Math.min(most, document.documentElement.clientWidth - 90));
 
 /** An image at its scale. `grey`: [black, white] of a common scale; without it the image's own. */
-function drawing(p, { size = 560, axes = false, grey = null, label = "" } = {}) {
+function drawing(p, { size = 560, axes = false, grey = null, label = "", bar = !p.rings } = {}) {
   const [wide, high] = [p.dx * p.width, p.dy * p.height];
   const scale = size / extent(p);
   const box = { left: axes ? 46 : 0, top: axes ? 6 : 0 };
@@ -76,8 +90,32 @@ function drawing(p, { size = 560, axes = false, grey = null, label = "" } = {}) 
     filter: filter && `url(#${filter.id})`,
     class: scale * p.dx > 3 ? "pixels" : null,
   });
-  return svg("svg", { class: "picture", role: "img", "aria-label": label, viewBox: `0 0 ${width} ${height}`, width, height },
-    filter, shown, axes && imageAxes(p, scale, box), scaleBar(p, scale, box.left, box.bottom, size));
+  const named = label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" };
+  return svg("svg", { class: "picture", ...named, viewBox: `0 0 ${width} ${height}`, width, height },
+    filter, shown, p.rings && ringMarks(p, scale, box), axes && imageAxes(p, scale, box), bar && scaleBar(p, scale, box.left, box.bottom, size));
+}
+
+let bars = 0;
+const GREYS = ["#000", "#fff"];
+
+/** What colours mean, from `low` to `high`: as wide as the picture of `size` above it, and as far from the left. */
+function colourBar(low, high, unit, { colours = GREYS, size = room(560), left = 46 } = {}) {
+  const id = `bar-${(bars += 1)}`;
+  const [first, last, width] = [left, left + size, left + size + 24];
+  const at = (v) => first + ((v - low) / (high - low || 1)) * (last - first);
+  const stops = colours.map((colour, k) => svg("stop", { offset: k / (colours.length - 1), "stop-color": colour }));
+  const marks = ticks(low, high, (last - first) / 45).map((v) => [svg("path", { d: `M${at(v)} 14v4` }),
+    svg("text", { x: at(v), y: 30, "text-anchor": "middle" }, tickText(v))]);
+  return svg("svg", { class: "picture colours", role: "img", "aria-label": `Colour bar from ${rounded(low)} to ${rounded(high)} ${unit}`, viewBox: `0 0 ${width} 50`, width, height: 50 },
+    svg("linearGradient", { id }, stops), svg("rect", { x: first, y: 2, width: Math.max(1, last - first), height: 12, fill: `url(#${id})` }),
+    svg("g", { class: "axes" }, marks, svg("text", { x: (first + last) / 2, y: 46, "text-anchor": "middle" }, unit)));
+}
+
+/** The bar of an image's greys: its own, or those of `grey`, which begin at the image's median. */
+function greyBar(p, grey, size) {
+  const [low, high] = grey ?? [p.low, p.high];
+  const unit = unitText(p.values) + (grey && p.middle ? ", from the median" : "");
+  return high > low ? colourBar(low, high, unit, { size }) : null;
 }
 
 let commonGrey = true;

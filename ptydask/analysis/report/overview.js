@@ -99,11 +99,26 @@ function drawSummary() {
   const p = best === null ? null : pictures()[best];
   const image = p && el("figure", { class: "hero" },
     el("a", { href: `#trial-${best}` }, drawing(p, { size: room(620), axes: true, label: imageLabel(best, p) })),
-    el("figcaption", {}, `${p.title || "Image"} of trial ${best}. Black ${rounded(p.low)}, white ${rounded(p.high)} ${p.values}.`));
+    greyBar(p, null, room(620)),
+    el("figcaption", {}, `${p.title || "Image"} of trial ${best}. `, namedPictures(best) && link(best, `Also its ${namedPictures(best)}.`)));
   const panel = bestPanel();
   // Beside the image where there is room for it, below where there are many parameters.
   (image && study.tuned.length > 6 ? image : panel).append(studyFacts());
   show(document.getElementById("summary"), parts, el("div", { class: image ? "lead" : "lead alone" }, image, panel));
+}
+
+/** What the results advise, in the words of `ptydask next`. */
+function drawAdvice() {
+  const section = document.getElementById("next");
+  if (!numbers.length) return section.remove();
+  const given = read("advice");
+  const looked = (one) => one.trials.filter((number) => rowOf.has(number)).slice(0, 6).map((number) => [" ", link(number)]);
+  const pair = (one) => one.trials.length === 2 && one.trials.every((number) => rowOf.has(number)) &&
+    [", ", el("a", { href: `#compare-${one.trials[0]}-${one.trials[1]}` }, "side by side")];
+  return show(section, el("h2", { id: "next-title" }, "What next"),
+    given.length ? el("ul", { class: "advice" }, given.map((one) => el("li", {}, el("b", {}, one.kind), `: ${one.text}.`, looked(one), pair(one))))
+      : el("p", { class: "empty" }, "Nothing in the results asks for a change."),
+    study.engine === "ptyrad" && given.length > 0 && el("p", { class: "note" }, "The params file that follows: ", el("code", {}, `ptydask next ${about.paste} -o next.yaml`)));
 }
 
 function drawMontage() {
@@ -120,8 +135,9 @@ function drawMontage() {
   const section = document.getElementById("images");
   show(section, el("h2", { id: "images-title" }, "Best images"),
     shown.length
-      ? el("p", { class: "note" }, `The best ${count(shown.length, "trial")}, best first. `, greySwitch(drawMontage))
+      ? el("p", { class: "note" }, `The best ${count(shown.length, "trial")}, best first. `, greySwitch(drawMontage), " ", microscopyNote())
       : el("p", { class: "empty" }, "No completed trial has an image."),
+    greyOf() && shown.some((number) => pictures()[number]) && greyBar(pictures()[shown.find((number) => pictures()[number])], greyOf(), room(360)),
     el("div", { class: "montage" }, tiles));
 }
 
@@ -143,6 +159,10 @@ function nearestMark(drawn, event) {
 /** Marks in plots say which trial they are, and need not be hit exactly. */
 function preparePlots() {
   for (const drawn of document.querySelectorAll(".drawing")) {
+    const figure = drawn.closest(".plot");
+    const enlarge = el("button", { type: "button", class: "enlarge", "aria-pressed": "false", "aria-label": `Enlarge ${drawn.getAttribute("aria-label")}`,
+      onclick: () => enlarge.setAttribute("aria-pressed", String(figure.classList.toggle("large"))) }, "Enlarge");
+    figure.querySelector("figcaption").append(" ", enlarge);
     drawn.addEventListener("mouseover", (event) => {
       const a = event.target.closest("a");
       const number = a && targetOf(a);

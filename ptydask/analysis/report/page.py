@@ -15,7 +15,16 @@ from typing import Any
 from ptydask import __version__
 from ptydask.formatting import shell_path
 
-_SCRIPTS = ("words.js", "drawing.js", "table.js", "overview.js", "pages.js")
+_SCRIPTS = (
+    "words.js",
+    "drawing.js",
+    "filters.js",
+    "table.js",
+    "microscopy.js",
+    "difference.js",
+    "overview.js",
+    "pages.js",
+)
 """One script, in this order."""
 
 

@@ -36,16 +36,17 @@ function headline(number) {
 function probeFigure(number) {
   const p = probes()[number];
   if (!p) return null;
+  if (more()[number]?.modes) return null;
   const of = p.modes > 1 ? `, strongest of ${p.modes} modes (${(100 * p.share).toFixed(0)} % of the power)` : "";
   return el("figure", {}, el("div", { class: "probe" }, drawing(p, { size: 200, label: `Probe of trial ${number}` }),
-    el("span", { class: "wheel", role: "img", "aria-label": "Colour wheel of the phase" })),
-    el("figcaption", {}, `Probe${of}. Brightness is amplitude, hue is phase: red 0, going counter-clockwise to 2π.`));
+    wheel()), el("figcaption", {}, `Probe${of}. ${HUES}.`));
 }
 
 function trialImage(number, again) {
   if (!study.images) return null;
   const p = pictures()[number];
-  return el("figure", { class: "hero" }, imageOf(number, { size: room(560), axes: true }),
+  const size = room(560);
+  return el("figure", { class: "hero" }, imageOf(number, { size, axes: true }), p && greyBar(p, greyOf(), size),
     p && el("figcaption", {}, `${p.title || "Image"}. ${greyText(p)}. `, greySwitch(again)));
 }
 
@@ -60,15 +61,21 @@ function trialFacts(number) {
 }
 
 function trialTexts(number) {
-  const more = facts()[number] ?? {};
+  const kept = facts()[number] ?? {};
   const message = value("message", number);
   return [
     message && el("p", { class: stateOf(number) === "failed" ? "banner bad" : "banner" }, message),
-    more.reason && more.reason !== "failed" && el("p", { class: "note" }, `Why it ended: ${more.reason}.`),
-    more.lost && el("p", { class: "banner bad" }, `Not kept: ${more.lost}`),
-    more.left_out && more.left_out.map((said) => el("p", { class: "note" }, `Not kept: ${said}`)),
-    more.traceback && folded(study.engine === "command" ? "What went wrong" : "Traceback", more.traceback, true),
+    kept.reason && kept.reason !== "failed" && el("p", { class: "note" }, `Why it ended: ${kept.reason}.`),
+    kept.lost && el("p", { class: "banner bad" }, `Not kept: ${kept.lost}`),
+    kept.left_out && kept.left_out.map((said) => el("p", { class: "note" }, `Not kept: ${said}`)),
+    kept.traceback && folded(study.engine === "command" ? "What went wrong" : "Traceback", kept.traceback, true),
   ];
+}
+
+function attributeText(name, v) {
+  const unit = study.attribute_units[name];
+  if (unit === "byte" && isNumber(v)) return sizeText(v);
+  return unit && v !== null ? `${valueText(v)} ${unitText(unit)}` : valueText(v);
 }
 
 const fileTable = (number, files, more) => files && [pairs(files.map(([path, size]) => [path, sizeText(size)]), "Files of its program"),
@@ -76,19 +83,21 @@ const fileTable = (number, files, more) => files && [pairs(files.map(([path, siz
   el("p", { class: "note" }, `ptydask export ${about.paste} artifacts --trial ${number} DIR`)];
 
 function drawTrial(number) {
-  const more = facts()[number] ?? {};
+  const kept = facts()[number] ?? {};
   const again = () => drawTrial(number);
   const said = metrics.map((column) => [column.label, errorText(value(column.key, number))]);
-  const attributes = Object.entries(more.attributes ?? {}).map(([name, v]) => [name, valueText(v)]);
+  const attributes = Object.entries(kept.attributes ?? {}).map(([name, v]) => [name, attributeText(name, v)]);
   show(document.getElementById("detail"), 
     trialLinks(number), headline(number), trialTexts(number),
-    more.command && !more.traceback?.includes(more.command) && folded("Command", more.command, true),
+    kept.command && !kept.traceback?.includes(kept.command) && folded("Command", kept.command, true),
     el("div", { class: study.images ? "lead" : "lead alone" },
-      el("div", {}, trialImage(number, again), probeFigure(number), attributes.length ? pairs(attributes, "Attributes") : null),
+      el("div", { class: "first" }, trialImage(number, again)),
       el("div", { class: "panel" }, el("h2", {}, "Parameters"), parameterTable([number]), constantTable(),
         el("h2", {}, "Curve"), curvePlots([number]), thinned(number),
-        said.length ? pairs(said, "Metrics") : null, trialFacts(number), fileTable(number, more.artifacts, more.more_files))),
-    more.log ? folded("End of the log", more.log) : el("p", { class: "note" }, `Its log, if it wrote one: ptydask show ${about.paste} ${number} --log`));
+        said.length ? pairs(said, "Metrics") : null),
+      study.images && el("div", { class: "more" }, probeFigure(number), microscopyFigures(number)),
+      el("div", { class: "facts" }, trialFacts(number), attributes.length ? pairs(attributes, "Attributes") : null, fileTable(number, kept.artifacts, kept.more_files))),
+    kept.log ? folded("End of the log", kept.log) : el("p", { class: "note" }, `Its log, if it wrote one: ptydask show ${about.paste} ${number} --log`));
 }
 
 function thinned(number) {
@@ -122,7 +131,7 @@ function blinker(pair) {
   } }, "Blink");
   flip(0);
   return el("figure", { class: "hero blink" }, el("p", {}, el("button", { type: "button", id: "flip", title: "Key: space", onclick: () => flip(1 - front) }, "Flip"), " ", blink, " ", said),
-    el("div", { class: "layers" }, layers), el("figcaption", {}, "Both on the same grey scale, at the same scale, centre on centre. The space bar flips."));
+    el("div", { class: "layers" }, layers), study.grey && greyBar(shown[0], study.grey, room(560)), el("figcaption", {}, "Both on the same grey scale, at the same scale, centre on centre. The space bar flips."));
 }
 
 function drawComparison(a, b) {
@@ -133,11 +142,11 @@ function drawComparison(a, b) {
   show(document.getElementById("detail"), 
     el("nav", { class: "steps", "aria-label": "Other pages" }, el("a", { class: "button", href: `#compare-${b}-${a}` }, "Swap"), el("a", { class: "button", href: "#trials" }, "All trials")),
     el("h1", {}, "Trials ", link(a, String(a)), " and ", link(b, String(b))),
-    study.images && el("p", { class: "note" }, greySwitch(again)),
+    study.images && el("p", { class: "tools" }, pairChoice(pair), greySwitch(again)),
     el("div", { class: "two" }, pair.map((number, k) => el("figure", {},
       el("figcaption", { class: `line-${k}` }, el("b", {}, link(number)), ` ${study.metric} ${errorText(value("error", number))} `, badge(stateOf(number))),
-      study.images && imageOf(number, { size: room(480), axes: true })))),
-    el("div", { class: "lead" }, blinker(pair) ?? el("div", {}),
+      study.images && imageOf(number, { size: room(480), axes: true }), study.images && pictures()[number] && greyBar(pictures()[number], greyOf(), room(480))))),
+    el("div", { class: "lead" }, el("div", { class: "first" }, differenceFigure(pair), blinker(pair)),
       el("div", { class: "panel" }, el("h2", {}, "Parameters"), parameterTable(pair, { ranges: false }),
         el("h2", {}, "Outcome"), el("table", { class: "params" }, el("thead", {}, el("tr", {}, el("td", {}), pair.map((n) => el("th", { scope: "col", class: "number" }, `trial ${n}`)))), el("tbody", {}, said)),
         el("h2", {}, "Curves"), curvePlots(pair))));
@@ -145,8 +154,8 @@ function drawComparison(a, b) {
 
 // --- from address to page --------------------------------------------------------------------------------------------
 
-const SECTIONS = [["summary", "Summary"], ["trials", "Trials"], ["plots", "Plots"], ["images", "Images"], ["provenance", "Provenance"]]
-  .filter(([id]) => id !== "images" || study.images);
+const SECTIONS = [["summary", "Summary"], ["next", "What next"], ["trials", "Trials"], ["plots", "Plots"], ["images", "Images"], ["provenance", "Provenance"]]
+  .filter(([id]) => (id !== "images" || study.images) && (id !== "next" || numbers.length));
 const pageState = { scroll: 0, chosen: false, title: `${study.name} – ptydask` };
 
 function pageOf(hash) {
@@ -155,6 +164,20 @@ function pageOf(hash) {
   return asked.length && asked.every((number) => rowOf.has(number)) ? asked : null;
 }
 
+/** Why an address within the page leads nowhere; null where it leads somewhere. */
+function missingAddress(hash) {
+  const [, trials] = /^#(?:trial|compare)-(\d+(?:-\d+)*)$/.exec(hash) ?? [];
+  const missing = (trials ?? "").split("-").filter((number) => number && !rowOf.has(Number(number)));
+  if (missing.length) return missing.map(missingTrial).join(" ");
+  if (!hash || hash === "#" || SECTIONS.some(([id]) => hash === `#${id}` || (id === "trials" && hash.startsWith("#trials?")))) return null;
+  const addresses = [...SECTIONS.map(([id]) => `#${id}`), "#trials?scale>1", "#trial-12", "#compare-3-12"];
+  return `This page has no ${hash}: its addresses are ${addresses.join(", ")}.`;
+}
+
+const decoded = (text) => {
+  try { return decodeURIComponent(text); } catch { return text; }
+};
+
 function showOverview(hash) {
   const [overview, detail] = [document.getElementById("overview"), document.getElementById("detail")];
   const back = overview.hidden;
@@ -162,8 +185,15 @@ function showOverview(hash) {
   detail.hidden = true;
   detail.replaceChildren();
   document.title = pageState.title;
+  const missing = missingAddress(decoded(hash));
+  const notice = document.getElementById("notice");
+  show(notice, missing);
+  notice.hidden = missing === null;
+  const [address, asked] = hash.split(/\?(.*)/s);
+  if (address === "#trials" && asked !== undefined) searchFor(decoded(asked));
   paint();
-  const section = SECTIONS.some(([id]) => `#${id}` === hash) ? document.querySelector(hash) : null;
+  const section = SECTIONS.some(([id]) => `#${id}` === address) ? document.querySelector(address) : null;
+  if (missing !== null) return scrollTo(0, 0);
   if (section && (pageState.chosen || !back)) section.scrollIntoView();
   else if (back) scrollTo(0, pageState.scroll);
 }
@@ -210,6 +240,7 @@ function start() {
   addEventListener("hashchange", route);
   addEventListener("keydown", keys);
   drawSummary();
+  drawAdvice();
   buildTable(document.getElementById("trials"));
   drawMontage();
   drawProvenance();

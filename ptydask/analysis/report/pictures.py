@@ -16,7 +16,9 @@ from ptydask.model import Image
 
 LOSSLESS = 192
 """Up to so many pixels along a side an image is stored exactly: small ones gain nothing by less."""
-_QUALITY = 86
+QUALITY = 86
+_EXACT_COLOURS = 80
+"""The same of coloured ones, where others are shown beside them."""
 
 
 def import_pillow() -> Any:
@@ -24,12 +26,13 @@ def import_pillow() -> Any:
     return import_optional("PIL.Image", "report needs", "analysis", "pillow")
 
 
-def encode_image(image: Image, side: int, *, exact: bool = False) -> dict[str, Any] | None:
+def encode_image(image: Image, side: int, *, exact: bool = False, quality: int = QUALITY) -> dict[str, Any] | None:
     """One image as the page wants it; None where it has no finite pixel.
 
-    ``src`` holds at most ``side`` pixels along a side. ``low`` and ``high`` are the values of black and white, in
-    ``values``; ``middle``, of :mod:`ptydask.analysis.greys`, is what images beside each other are compared from.
-    ``left``, ``top``, ``dx``, ``dy`` calibrate the pixels in ``unit``; without axes they count pixels.
+    ``src`` holds at most ``side`` pixels along a side; ``quality`` is WebP's of an image that is not stored exactly.
+    ``low`` and ``high`` are the values of black and white, in ``values``; ``middle``, of
+    :mod:`ptydask.analysis.greys`, is what images beside each other are compared from. ``left``, ``top``, ``dx``,
+    ``dy`` calibrate the pixels in ``unit``; without axes they count pixels.
     """
     data = np.asarray(image.data, np.float32)
     ends = greys.grey_limits(data) if data.ndim == 2 else None
@@ -39,7 +42,7 @@ def encode_image(image: Image, side: int, *, exact: bool = False) -> dict[str, A
     (top, dy), (left, dx) = _pixel_axis(image.y, data.shape[0]), _pixel_axis(image.x, data.shape[1])
     finite = np.nan_to_num(data, nan=low, posinf=high, neginf=low)
     return {
-        "src": _image_data_uri(grey_image(finite, low, high, side), exact),
+        "src": _image_data_uri(grey_image(finite, low, high, side), exact, quality),
         "width": data.shape[1],
         "height": data.shape[0],
         "low": low,
@@ -68,19 +71,29 @@ def encode_probe(modes: NDArray[Any], pixel: float | None, side: int = 192) -> d
     total = float(powers.sum())
     if total <= 0:
         return None
-    colours = import_pillow().fromarray(_phase_colours(mode))
+    step = pixel or 1.0
+    y, x = (step * (np.arange(size) + 0.5) for size in mode.shape)
+    encoded = encode_complex(mode, y, x, "angstrom" if pixel else "px", side, exact=True)
+    return {**encoded, "modes": len(stack), "share": float(powers.max()) / total}
+
+
+def encode_complex(
+    data: NDArray[Any], y: NDArray[Any], x: NDArray[Any], unit: str, side: int, *, exact: bool = False
+) -> dict[str, Any]:
+    """A finite complex (y, x) image on its axes: brightness is amplitude, white is ``high``; hue is phase."""
+    colours = import_pillow().fromarray(_phase_colours(data))
     _shrink_to_fit(colours, side)
+    (top, dy), (left, dx) = _pixel_axis(y, data.shape[0]), _pixel_axis(x, data.shape[1])
     return {
-        "src": _image_data_uri(colours, True),
-        "width": mode.shape[1],
-        "height": mode.shape[0],
-        "modes": len(stack),
-        "share": float(powers.max()) / total,
-        "left": 0.0,
-        "top": 0.0,
-        "dx": pixel or 1.0,
-        "dy": pixel or 1.0,
-        "unit": "angstrom" if pixel else "px",
+        "src": _image_data_uri(colours, exact or max(colours.size) <= _EXACT_COLOURS),
+        "width": data.shape[1],
+        "height": data.shape[0],
+        "high": float(np.abs(data).max()),
+        "left": left,
+        "top": top,
+        "dx": dx,
+        "dy": dy,
+        "unit": unit,
     }
 
 
@@ -123,10 +136,10 @@ def compress_png(png: bytes) -> str:
     return _image_data_uri(import_pillow().open(io.BytesIO(png)).convert("RGB"), exact=False)
 
 
-def _image_data_uri(image: Any, exact: bool) -> str:
-    if exact or max(image.size) <= LOSSLESS:
-        return _webp_data_uri(image, lossless=True, quality=60, method=3)
-    return _webp_data_uri(image, quality=_QUALITY, method=3)
+def _image_data_uri(image: Any, exact: bool, quality: int = QUALITY) -> str:
+    if exact or (image.mode == "L" and max(image.size) <= LOSSLESS):
+        return _webp_data_uri(image, lossless=True, quality=40, method=3)
+    return _webp_data_uri(image, quality=quality, method=3 if quality >= QUALITY else 1)
 
 
 def _webp_data_uri(image: Any, **options: Any) -> str:

@@ -1,43 +1,9 @@
-// --- filters: "<0.02", ">=1 <2", "0.9..1.1", "=3", "!=0", "none"; anything else is part of a text -------------
-
-const COMPARE = {
-  "<": (a, b) => a < b, "<=": (a, b) => a <= b, ">": (a, b) => a > b, ">=": (a, b) => a >= b,
-  "=": (a, b) => near(a, b), "==": (a, b) => near(a, b), "!=": (a, b) => !near(a, b),
-};
-/** Equal as far as the table shows it: six significant digits. */
-const near = (a, b) => a === b || Math.abs(a - b) <= 5e-6 * Math.max(Math.abs(a), Math.abs(b));
-
-/** The test of a number that an expression asks for; null where it is none. All of its parts must hold. */
-function numberTest(text) {
-  const part = /\s*(?:(<=|>=|!=|==|<|>|=)?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)(?:\s*\.\.\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))?)\s*(?:,|&&|and\b)?\s*/giy;
-  const tests = [];
-  while (part.lastIndex < text.length) {
-    const found = part.exec(text);
-    if (!found) return null;
-    const [, sign, first, last] = found;
-    if (last !== undefined) tests.push((v) => v >= Number(first) && v <= Number(last));
-    else tests.push((v) => COMPARE[sign ?? "="](v, Number(first)));
-  }
-  return (v) => v !== null && tests.every((test) => test(Number(v)));
-}
-
-/** The test of a cell that a filter asks for; null where a column of numbers cannot be asked that. */
-function cellTest(column, text) {
-  const asked = text.trim();
-  if (/^(none|-|–)$/i.test(asked)) return (v) => v === null || v === "";
-  if (/^nan$/i.test(asked)) return (v) => v === "NaN";
-  if (column.kind === "number") return numberTest(asked.replace(/(\d)\.\.(?=\.?\d|[-+])/g, "$1 .. "));
-  if (asked.startsWith("=")) return (v) => String(v ?? "") === asked.slice(1).trim();
-  const [not, word] = asked.startsWith("!") ? [true, asked.slice(1)] : [false, asked];
-  return (v) => cellText(column, v).toLowerCase().includes(word.trim().toLowerCase()) !== not;
-}
-
 // --- the table: its state, what follows from it, and the rows that are in sight --------------------------------
 
 const ROW = 34;
 const PRINTED = 100;
 const state = {
-  sort: best === null ? "number" : "rank", down: false, text: "", filters: new Map(), printing: false,
+  sort: best === null ? "number" : "rank", down: false, search: parseSearch(""), filters: new Map(), wrong: new Map(), printing: false,
   states: new Set(Object.keys(study.counts)), shown: new Set(columns.filter((c) => c.shown).map((c) => c.key)), picked: [],
 };
 let order = [];
@@ -56,19 +22,18 @@ function compared(a, b, down) {
   return down ? -sign : sign;
 }
 
-function matches(row, texts) {
+function matches(row) {
   if (!state.states.has(columnOf.get("state").values[row])) return false;
   for (const [column, test] of state.filters.values()) if (!test(column.values[row])) return false;
-  return !texts.length || texts.every((word) => rowText(row).includes(word));
+  return state.search.tests.every(({ test }) => test(row));
 }
 const rowTexts = [];
 const rowText = (row) =>
   (rowTexts[row] ??= columns.map((c) => cellText(c, c.values[row])).join("\n").toLowerCase());
 
 function arrange() {
-  const texts = state.text.toLowerCase().split(/\s+/).filter(Boolean);
   const sorted = columnOf.get(state.sort);
-  order = numbers.map((_, row) => row).filter((row) => matches(row, texts));
+  order = numbers.map((_, row) => row).filter((row) => matches(row));
   order.sort((a, b) => compared(sorted.values[a], sorted.values[b], state.down) || a - b);
 }
 
@@ -88,6 +53,22 @@ function refresh() {
   const all = numbers.length;
   sight.said.textContent = order.length === all ? count(all, "trial") : `${order.length.toLocaleString("en")} of ${count(all, "trial")}`;
   sight.none.hidden = order.length > 0;
+  if (numbers.length && !order.length) show(sight.none, ["No trial fits these filters.", ...emptyReasons()].join(" "));
+  const wrong = [...state.search.wrong, ...state.wrong.values()];
+  sight.wrong.hidden = !wrong.length;
+  // Said once: a live region that gets the same words again would be read again.
+  if (sight.wrong.textContent !== wrong.join(" ")) sight.wrong.textContent = wrong.join(" ");
+}
+
+/** As if it had been typed into the search box. */
+function searchFor(text) {
+  sight.search.value = text;
+  search(text);
+}
+
+function search(text) {
+  state.search = parseSearch(text);
+  refresh();
 }
 
 const shownColumns = () => columns.filter((column) => state.shown.has(column.key));
@@ -178,7 +159,8 @@ function filterInput(column) {
     const test = input.value.trim() ? cellTest(column, input.value) : null;
     const wrong = Boolean(input.value.trim()) && test === null;
     input.setAttribute("aria-invalid", String(wrong));
-    input.title = wrong ? "A number column: <0.02, >=1, 0.9..1.1, =3, !=0, none" : "";
+    if (wrong) state.wrong.set(column.key, `${quoted(input.value.trim())} is not used: ${filterHint(column)}.`);
+    else state.wrong.delete(column.key);
     if (test) state.filters.set(column.key, [column, test, input.value]);
     else state.filters.delete(column.key);
     refresh();
@@ -221,7 +203,7 @@ function columnChoice() {
       state.shown[box.checked ? "add" : "delete"](column.key);
       kept.clear();
       // A filter that nobody sees would hide trials without a word.
-      const filtered = !box.checked && state.filters.delete(column.key);
+      const filtered = !box.checked && [state.filters, state.wrong].map((asked) => asked.delete(column.key)).some(Boolean);
       heads();
       if (filtered) refresh();
       else paint();
@@ -234,7 +216,8 @@ function columnChoice() {
 
 function clearFilters(section) {
   state.filters.clear();
-  state.text = "";
+  state.wrong.clear();
+  state.search = parseSearch("");
   state.states = new Set(Object.keys(study.counts));
   section.querySelectorAll(".tools .chip input").forEach((box) => { box.checked = true; });
   sight.search.value = "";
@@ -251,9 +234,10 @@ function buildTable(section) {
   sight.table = el("table", { class: "trials" }, el("caption", { class: "unseen" }, "All trials of the study; the headings sort, the fields below them filter"), sight.widths, sight.head, sight.body);
   sight.scroll = el("div", { class: "scroll", onscroll: () => requestAnimationFrame(paint) }, sight.table);
   sight.said = el("span", { role: "status", class: "said" });
-  sight.none = el("p", { class: "empty", hidden: true }, numbers.length ? "No trial fits these filters." : "No trial has ended so far.");
+  sight.none = el("p", { class: "empty", role: "status", hidden: true }, numbers.length ? "" : "No trial has ended so far.");
   sight.compare = el("span", { class: "compare", role: "status" });
-  sight.search = el("input", { type: "search", placeholder: "Search all columns", "aria-label": "Search all columns", oninput: () => { state.text = sight.search.value; refresh(); } });
+  sight.search = el("input", { type: "search", placeholder: "Search all columns", "aria-label": "Search all columns", oninput: () => search(sight.search.value) });
+  sight.wrong = el("p", { class: "banner", role: "status", hidden: true });
   sight.body.addEventListener("click", (event) => {
     const row = event.target.closest("tr[data-number]");
     if (row && !event.target.closest("a, input, .pick") && !String(getSelection())) location.hash = `trial-${row.dataset.number}`;
@@ -261,9 +245,9 @@ function buildTable(section) {
   section.append(el("h2", { id: "trials-title" }, "Trials"),
     el("div", { class: "tools" }, sight.search, stateChips(), columnChoice(),
       el("button", { type: "button", onclick: () => clearFilters(section) }, "Clear filters"), sight.said, sight.compare),
-    sight.scroll, sight.none,
+    sight.wrong, sight.scroll, sight.none,
     el("p", { class: "note" }, "The headings sort. The fields below them filter: ",
-      ["<0.02", ">=1", "0.9..1.1", "!=3", "none"].map((example) => [el("code", {}, example), " "]), "in columns of numbers, words in the others. Arrow keys walk the rows, the space bar picks one to compare."));
+      ["<0.02", ">=1", "0.9..1.1", "!=3", "none"].map((example) => [el("code", {}, example), " "]), "in columns of numbers, words in the others; the search takes ", el("code", {}, "trial 12"), " and ", el("code", {}, "scale>1"), ", too. Arrow keys walk the rows, the space bar picks one to compare."));
   heads();
   refresh();
   addEventListener("resize", () => requestAnimationFrame(paint));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from ptydask.analysis import greys
 from ptydask.analysis.data import Curve
 from ptydask.analysis.gain import baseline_trial
-from ptydask.analysis.report import pictures
+from ptydask.analysis.report import pictures, trial_pictures
 from ptydask.errors import StoreError
 from ptydask.model import Direction, Scalar, TrialRecord, TrialState
 from ptydask.ranking import ranked
@@ -22,6 +23,8 @@ SIDE = 560
 """Pixels along a side of a trial's image on the page; that of the best trial has twice as many."""
 BEST_SIDE_BY_SIDE = 24
 """So many of the best trials are shown side by side."""
+_WITH_MORE_PICTURES, _PICTURE_CHARACTERS = 5, 1_500_000
+"""So many of the best trials have more pictures than one, and so many characters of the page all of them take."""
 _LOG_LINES, _LOG_CHARACTERS = 40, 6000
 _FILES = 40
 """Files of a trial's program that the page names."""
@@ -50,6 +53,8 @@ class PageTrial:
     picture: Mapping[str, Any] | None = None
     probe: Mapping[str, Any] | None = None
     thumbnail: str = ""
+    more_pictures: Mapping[str, Any] = field(default_factory=dict)
+    """Of :func:`trial_pictures.encode_trial_pictures`."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,28 @@ def read(results: Results, *, images: int) -> TrialAlbum:
     for number, tile in results.pictures().items():
         if number in seen:
             seen[number] = replace(seen[number], thumbnail=pictures.encode_thumbnail(tile, side))
+    for number, encoded in _read_more_pictures(results, with_image[:_WITH_MORE_PICTURES]).items():
+        seen[number] = replace(seen[number], more_pictures=encoded)
     return TrialAlbum(seen, greys.shared_grey_limits(spans.get(number) for number in with_image[:BEST_SIDE_BY_SIDE]))
+
+
+def _read_more_pictures(results: Results, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Of these trials, best first, as many as the page has room for, and of the first one in any case."""
+    encoded: dict[int, dict[str, Any]] = {}
+    room = _PICTURE_CHARACTERS
+    for number in numbers:
+        try:
+            more = trial_pictures.encode_trial_pictures(results.trial(number), results.meta)
+        except StoreError:
+            continue  # its page says so already
+        size = len(json.dumps(more))
+        room -= size
+        if encoded and room < 0:
+            break
+        encoded[number] = more
+        if room < size:  # the next one will hardly be smaller: it is not read in vain
+            break
+    return encoded
 
 
 def _read_page_trial(trial: TrialData, *, log: bool) -> PageTrial:

@@ -16,6 +16,7 @@ const curves = lazily("curves");
 const pictures = lazily("pictures");
 const probes = lazily("probes");
 const thumbnails = lazily("thumbnails");
+const more = lazily("more");
 
 const columnOf = new Map(columns.map((column) => [column.key, column]));
 const numbers = columnOf.get("number").values;
@@ -31,7 +32,7 @@ const best = study.ranks.length ? study.ranks[0] : null;
 const NOTHING = "–";
 const isNumber = (v) => typeof v === "number";
 const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
-const unitText = (unit) => ({ angstrom: "Å", degree: "°" })[unit] ?? unit;
+const unitText = (unit) => ({ angstrom: "Å", "1/angstrom": "Å⁻¹", "1/m": "m⁻¹", degree: "°" })[unit] ?? unit;
 
 /** A measured value with six significant digits, trailing zeros kept so that columns line up. */
 const errorText = (v) => (v === null ? NOTHING : isNumber(v) ? v.toPrecision(6) : String(v));

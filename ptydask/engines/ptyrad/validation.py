@@ -15,6 +15,7 @@ from ptydask.config import reading, study
 from ptydask.config.ptyrad import old_keys
 from ptydask.engines import naming_file
 from ptydask.engines.ptyrad import datafiles, schema
+from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan, WeightedChoice
 from ptydask.space import inactive, ranges, tunables
@@ -73,9 +74,15 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
     numbers = frozenset(name for name, dist in space.items() if not isinstance(dist, Choice | WeightedChoice))
     slopes = numbers & frozenset(tunables.DIFFERENTIABLE) if plan.metric == "loss" else frozenset[str]()
     idle = tuple(("inactive", inactivity.text) for inactivity in inactive.conditional_inactivity(config, space))
-    details = (*plan.details, *idle)
     return replace(
-        plan, config=config, space=space, points=points, notices=notices, differentiable=slopes, details=details
+        plan,
+        config=config,
+        space=space,
+        points=points,
+        notices=notices,
+        differentiable=slopes,
+        details=(*plan.details, *idle),
+        trial_bytes=estimate_trial_bytes(config, plan.keep, scan),
     )
 
 

@@ -1,0 +1,391 @@
+"""What to do after a study, from its results alone: each piece of advice in words and as changes. Pure decisions.
+
+What the results cannot tell is not advised, and nothing is said where nothing is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from statistics import fmean, median
+from typing import Any
+
+from ptydask.analysis import next_ranges
+from ptydask.analysis.data import StudyData, json_object
+from ptydask.analysis.optimum import locate_study_optimum, read_space, slope_importances
+from ptydask.formatting import counted, printable_text
+from ptydask.model import Direction, Distribution, Optimum, Reason, Scalar, StudyMeta, TrialRecord, TrialState
+from ptydask.proposals.optimum import AT_REST
+from ptydask.ranking import ranked
+from ptydask.space import ranges, tunables
+from ptydask.space.nearest_point import count_points
+from ptydask.space.tuning_order import next_step
+
+
+class AdviceKind(StrEnum):
+    """What a piece of advice is about."""
+
+    TOO_FEW_TRIALS = "too few trials"
+    FAILED_TRIALS = "failed trials"
+    PRUNING = "pruning"
+    RANGE_TOO_NARROW = "range too narrow"
+    RANGE_TOO_WIDE = "range too wide"
+    STEP_TOO_COARSE = "step too coarse"
+    STEP_TOO_FINE = "step too fine"
+    METRICS_DISAGREE = "metrics disagree"
+    MORE_ITERATIONS = "more iterations"
+    NO_INFLUENCE = "no influence"
+    MORE_TRIALS = "more trials"
+    NEXT_STEP = "next step"
+    LAST_STEP = "last step"
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One thing to change, and why."""
+
+    kind: AdviceKind
+    text: str
+    """One sentence or two, for a person."""
+    parameter: str = ""
+    """The parameter that it is about; empty where it is about the study as a whole."""
+    tune: Mapping[str, Distribution] = field(default_factory=dict)
+    """Parameter -> the range to tune it in next."""
+    fix: tuple[str, ...] = ()
+    """Parameters to tune no more: they keep the best trial's values."""
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    """Keys of the params file, dots between levels, and what to set them to."""
+    trials: tuple[int, ...] = ()
+    """Trials to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFacts:
+    """What advice is given by."""
+
+    records: tuple[TrialRecord, ...]
+    space: Mapping[str, Distribution]
+    metric: str
+    direction: Direction
+    engine: str = "ptyrad"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The params file, defaults filled in; of another engine whatever it ran with."""
+    optimum: Optimum | None = None
+    importances: Mapping[str, float] = field(default_factory=dict)
+    """Parameter -> its share; empty where none can be told."""
+
+    @property
+    def best(self) -> list[TrialRecord]:
+        """The completed trials, the best first."""
+        return ranked(self.records, self.direction)
+
+    @property
+    def sloped(self) -> frozenset[str]:
+        """The tuned parameters in which completed trials have slopes."""
+        completed = (record for record in self.records if record.state is TrialState.COMPLETE)
+        return frozenset(name for record in completed for name in record.gradient) & self.space.keys()
+
+
+def advise(data: StudyData) -> tuple[Advice, ...]:
+    """What to do after the study ``data``, the most pressing first; () where it is as it should be and ends there."""
+    return advise_by(_gather_study_facts(data))
+
+
+def advice_object(advice: Advice) -> dict[str, Any]:
+    """A piece of advice as plain values; a range by its own fields: low, high, step, log, or choices."""
+    return {
+        "kind": advice.kind.value,
+        "parameter": advice.parameter,
+        "text": advice.text,
+        "tune": {name: asdict(dist) for name, dist in advice.tune.items()},
+        "fix": list(advice.fix),
+        "settings": dict(advice.settings),
+        "trials": list(advice.trials),
+    }
+
+
+def gather_facts(records: Iterable[TrialRecord], meta: StudyMeta) -> StudyFacts:
+    """The facts of a study: its model of values and slopes, and its importances."""
+    return _gather_study_facts(StudyData(meta, tuple(records)))
+
+
+def _gather_study_facts(data: StudyData) -> StudyFacts:
+    records, meta = data.records, data.meta
+    return StudyFacts(
+        records,
+        read_space(meta),
+        meta.metric,
+        meta.direction,
+        meta.engine,
+        json_object(meta.config_json or "{}"),
+        locate_study_optimum(records, meta),
+        slope_importances(records, meta) or _rank_importances(data),
+    )
+
+
+def advise_by(facts: StudyFacts) -> tuple[Advice, ...]:
+    """:func:`advise` as a pure function of its facts; () where nothing was tuned."""
+    if not facts.space:
+        return ()
+    troubles = [*_failed_trials(facts), *_pruning(facts)]
+    if few := _too_few_trials(facts):
+        return (few, *troubles)
+    by_parameter = [advice for name in facts.space if (advice := _about_range(facts, name))]
+    chosen = [advice for advice in by_parameter if advice.kind is AdviceKind.RANGE_TOO_NARROW]
+    chosen += _more_iterations(facts)
+    if not chosen:  # else the optimum of the other parameters may move with that
+        coarse = {advice.parameter for advice in by_parameter if advice.kind is AdviceKind.STEP_TOO_COARSE}
+        chosen += _unsettled(facts)
+        following = None if chosen else _order(facts, coarse)
+        if following is None:
+            chosen += by_parameter
+            chosen += _no_influence(facts, {advice.parameter for advice in by_parameter})
+        else:
+            chosen.append(following)
+    return (*troubles, *chosen, *_metrics_disagree(facts))
+
+
+# --- enough to say anything --------------------------------------------------------------------------
+
+_FEWEST = 10
+_FEWEST_EACH = 5
+"""Completed trials, in all and a parameter, below which values alone say nothing: Optuna's samplers draw the first
+ten at random."""
+
+
+def _too_few_trials(facts: StudyFacts) -> Advice | None:
+    unsloped = len(facts.space.keys() - facts.sloped)
+    # Values and slopes of d + 1 trials determine a quadratic in d parameters.
+    needed = max(_FEWEST, _FEWEST_EACH * unsloped) if unsloped else max(3, len(facts.space) + 1)
+    needed = min(needed, count_points(facts.space) or needed)
+    if len(facts.best) >= needed:
+        return None
+    text = (
+        f"{counted(len(facts.best), 'trial')} completed: too few to say anything of {_listed(facts.space)}, which "
+        f"takes {needed}; the same command goes on with more, as --trials {len(facts.records) + 2 * needed}"
+    )
+    return Advice(AdviceKind.TOO_FEW_TRIALS, text)
+
+
+def _unsettled(facts: StudyFacts) -> Iterator[Advice]:
+    """More trials, where the search has not arrived and there is something left to try."""
+    points = count_points(facts.space)
+    if points is not None and len(facts.best) >= points:
+        return
+    more = f"the same command goes on with more trials, as --trials {round(1.5 * len(facts.records))}"
+    if facts.optimum is not None and not facts.optimum.is_settled:
+        where = "the optimum by the slopes is not settled"
+        yield Advice(AdviceKind.MORE_TRIALS, f"{where}, so more trials may move it: {more}")
+    elif facts.optimum is None and (late := _late_gain(facts)):
+        yield Advice(AdviceKind.MORE_TRIALS, f"{late}: {more}", trials=(facts.best[0].number,))
+
+
+def _late_gain(facts: StudyFacts) -> str:
+    """Words for a search that was still finding better trials; empty where it was not.
+
+    The last fifth of the trials gained more than a twentieth of what is between the best trial and the median one.
+    """
+    best, errors = facts.best[0], [record.error or 0.0 for record in facts.best]
+    cut = sorted(record.number for record in facts.records)[-max(1, len(facts.records) // 5)]
+    before = next((record for record in facts.best if record.number < cut), None)
+    if before is None or best.number < cut or best.error is None or before.error is None:
+        return ""
+    if abs(before.error - best.error) <= 0.05 * abs(median(errors) - best.error):
+        return ""
+    return f"the best trial, {best.number}, is among the last fifth: the search was still finding better ones"
+
+
+# --- trials that did not complete --------------------------------------------------------------------
+
+
+def _failed_trials(facts: StudyFacts) -> Iterator[Advice]:
+    failed = [r for r in facts.records if r.state is TrialState.FAIL and r.reason is Reason.FAILED]
+    if len(failed) < 3 or len(failed) < 0.2 * len(facts.records):
+        return
+    message, _ = Counter(printable_text(record.message) for record in failed).most_common(1)[0]
+    text = f"{len(failed)} of {counted(len(facts.records), 'trial')} failed, most often with: {message}"
+    ended = [record for record in facts.records if record.state is not TrialState.FAIL]
+    for name, dist in facts.space.items():
+        if cut := next_ranges.without_failures(dist, name, _values(failed, name), _values(ended, name)):
+            text += f"; all of them have {name} {cut.words}, and no other trial has"
+            yield Advice(AdviceKind.FAILED_TRIALS, text, name, {name: cut.range}, trials=_numbers(failed))
+            return
+    yield Advice(AdviceKind.FAILED_TRIALS, text, trials=_numbers(failed))
+
+
+def _pruning(facts: StudyFacts) -> Iterator[Advice]:
+    pruned = sum(record.state is TrialState.PRUNED for record in facts.records)
+    no_pruner: dict[str, Scalar] = {"hypertune_params.pruner_params": None} if facts.engine == "ptyrad" else {}
+    if facts.engine == "ptyrad" and facts.metric == "contrast" and pruned:
+        text = (
+            f"{counted(pruned, 'trial')} pruned by contrast, which does not rise steadily with iterations, so that "
+            "good ones may be among them: tune it without a pruner"
+        )
+        yield Advice(AdviceKind.PRUNING, text, settings=no_pruner)
+    elif pruned >= 0.8 * len(facts.records) and len(facts.best) < _FEWEST <= len(facts.records):
+        text = f"{pruned} of {counted(len(facts.records), 'trial')} pruned, so that few are left to compare: no pruner"
+        yield Advice(AdviceKind.PRUNING, text, settings=no_pruner)
+
+
+# --- ranges and steps --------------------------------------------------------------------------------
+
+_GOOD = 0.1
+_FEWEST_GOOD = 5
+"""The good trials: the best tenth of the completed ones, no fewer than five."""
+_NO_INFLUENCE = 0.01
+"""Share of importance below which a parameter makes no difference."""
+
+
+def _about_range(facts: StudyFacts, name: str) -> Advice | None:
+    """The one thing that is wrong with a parameter's range or step, if anything is."""
+    dist, values = facts.space[name], _values(facts.best, name)
+    if not isinstance(dist, next_ranges.RANGES) or dist.low == dist.high or len(values) < len(facts.best):
+        return None
+    if facts.importances.get(name, 1.0) < _NO_INFLUENCE and len(facts.space) > 1:
+        return None
+    good = values[: max(_FEWEST_GOOD, round(_GOOD * len(values)))]
+    tried = _values([record for record in facts.records if record.state is not TrialState.FAIL], name)
+    if facts.optimum is not None and name in facts.optimum.center:
+        center, deviation = facts.optimum.center[name], facts.optimum.deviation[name]
+        change = next_ranges.by_optimum(dist, name, center, deviation, settled=facts.optimum.is_settled)
+    else:
+        slope = facts.best[0].gradient.get(name)
+        downhill = None if slope is None else slope if facts.direction == "minimize" else -slope
+        change = next_ranges.by_good_trials(dist, name, good, tried, downhill)
+    if change is None:
+        return None
+    new = f"; next: {_range_text(facts, name, change.range)}"
+    return Advice(AdviceKind(change.kind), f"{name}: {change.words}{new}", name, {name: change.range})
+
+
+def _no_influence(facts: StudyFacts, taken: Iterable[str]) -> Iterator[Advice]:
+    for name, share in facts.importances.items():
+        if share >= _NO_INFLUENCE or name not in facts.space or name in taken or len(facts.space) < 2:
+            continue
+        text = (
+            f"{name}: makes no difference to {facts.metric} ({_range_text(facts, name, facts.space[name])}; "
+            f"{100 * share:.2g} % of all importance): leave it at the best trial's value"
+        )
+        yield Advice(AdviceKind.NO_INFLUENCE, text, name, fix=(name,))
+
+
+# --- the course of trials, the metrics ---------------------------------------------------------------
+
+
+def _more_iterations(facts: StudyFacts) -> Iterator[Advice]:
+    """More iterations, where the good trials end while their error still falls."""
+    falls = [r.relative_decrease for r in facts.best[:_FEWEST_GOOD] if r.relative_decrease is not None]
+    if not falls or median(falls) <= AT_REST:
+        return
+    text = (
+        f"the best trials end while {facts.metric} still gets better by {100 * median(falls):.2g} % an iteration: too "
+        "early to rank them, and their slopes say little"
+    )
+    recon = facts.config.get("recon_params")
+    iterations = recon.get("NITER") if facts.engine == "ptyrad" and isinstance(recon, Mapping) else None
+    if not isinstance(iterations, int):
+        yield Advice(AdviceKind.MORE_ITERATIONS, f"{text}; let a trial run longer")
+        return
+    settings = {"recon_params.NITER": 2 * iterations}
+    yield Advice(AdviceKind.MORE_ITERATIONS, f"{text}; next: NITER {2 * iterations}", settings=settings)
+
+
+def _metrics_disagree(facts: StudyFacts) -> Iterator[Advice]:
+    """Where a lower loss goes with a lower contrast: of all metrics these two are known to have a good side each."""
+    both = [r for r in facts.best if all(math.isfinite(r.metrics.get(m, math.nan)) for m in ("loss", "contrast"))]
+    if facts.engine != "ptyrad" or len(both) < _FEWEST:
+        return
+    correlation = rank_correlation([-r.metrics["loss"] for r in both], [r.metrics["contrast"] for r in both])
+    # Of n unrelated pairs the rank correlation has the standard deviation 1 / sqrt(n - 1).
+    if correlation > -2 / math.sqrt(len(both) - 1):
+        return
+    by_loss = min(both, key=lambda record: record.metrics["loss"]).number
+    by_contrast = max(both, key=lambda record: record.metrics["contrast"]).number
+    text = (
+        f"loss and contrast disagree: over {len(both)} completed trials a lower loss goes with a lower contrast (rank "
+        f"correlation {correlation:.2f}), so that one of them rewards something else than a better object; look at "
+        f"trials {by_loss} (lowest loss) and {by_contrast} (highest contrast) side by side before a value is settled"
+    )
+    yield Advice(AdviceKind.METRICS_DISAGREE, text, trials=(by_loss, by_contrast))
+
+
+def rank_correlation(a: list[float], b: list[float]) -> float:
+    """Spearman's rank correlation, ties by their mean rank; 0 where one of them does not vary."""
+    x, y = _mean_ranks(a), _mean_ranks(b)
+    mean_x, mean_y = fmean(x), fmean(y)
+    spread = math.sqrt(sum((i - mean_x) ** 2 for i in x) * sum((j - mean_y) ** 2 for j in y))
+    return sum((i - mean_x) * (j - mean_y) for i, j in zip(x, y, strict=True)) / spread if spread else 0.0
+
+
+def _mean_ranks(values: list[float]) -> list[float]:
+    places: dict[float, list[int]] = {}
+    for place, value in enumerate(sorted(values)):
+        places.setdefault(value, []).append(place)
+    return [fmean(places[value]) for value in values]
+
+
+# --- PtyRAD's order ----------------------------------------------------------------------------------
+
+
+def _order(facts: StudyFacts, coarse: Iterable[str]) -> Advice | None:
+    """The next step of PtyRAD's order, or that this was the last; None for other engines."""
+    if facts.engine != "ptyrad" or not isinstance(facts.config.get("init_params"), Mapping):
+        return None
+    names = next_step(facts.config, facts.space.keys())
+    if set(coarse) - set(names or ()):
+        return None
+    best = facts.best[0]
+    held = tuple(name for name in facts.space if name not in (names or ()))
+    if names is None:
+        text = (
+            "this was the last step of PtyRAD's order (dz, scale with rotation, the whole affine, tilts); next: a "
+            "reconstruction with the best values and as many iterations as it takes"
+        )
+        return Advice(AdviceKind.LAST_STEP, text, fix=held)
+    tune = {name: next_ranges.in_next_step(name, facts.space, best, facts.optimum, facts.config) for name in names}
+    kept = f", {_listed(held)} held at the best values" if held else ""
+    wanted = _listed(f"{name} ({_range_text(facts, name, dist)})" for name, dist in tune.items())
+    text = f"{_listed(facts.space)} found; next in PtyRAD's order: {wanted}{kept}"
+    return Advice(AdviceKind.NEXT_STEP, text, tune=tune, fix=held)
+
+
+# --- pieces ------------------------------------------------------------------------------------------
+
+_ENOUGH = 50
+"""Completed trials from which on importances by ranks can be relied on."""
+
+
+def _rank_importances(data: StudyData) -> Mapping[str, float]:
+    """Importances by the trials' ranks; {} where they are chance, or without Matplotlib, which their module imports."""
+    if sum(record.state is TrialState.COMPLETE for record in data.records) < _ENOUGH:
+        return {}
+    with suppress(ImportError):
+        from ptydask.analysis.figures.importance import param_importances
+
+        return param_importances(data)
+    return {}
+
+
+def _values(records: Iterable[TrialRecord], name: str) -> list[float]:
+    """The numbers that the trials have for a parameter, in their order."""
+    values = (record.params.get(name) for record in records)
+    return [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+
+
+def _numbers(records: Iterable[TrialRecord]) -> tuple[int, ...]:
+    return tuple(record.number for record in records)
+
+
+def _range_text(facts: StudyFacts, name: str, dist: Distribution) -> str:
+    """The range in words, with PtyRAD's unit."""
+    unit = tunables.PARAMETERS[name].unit if facts.engine == "ptyrad" and name in tunables.PARAMETERS else ""
+    return ranges.describe(dist) + (f" {unit}" if unit not in ("", "1") else "")
+
+
+def _listed(names: Iterable[str]) -> str:
+    *most, last = map(printable_text, names)
+    return f"{', '.join(most)} and {last}" if most else last
