@@ -151,6 +151,8 @@ class Results(AbstractContextManager["Results"]):
         try:
             return read(self._study[layout.TABLE])
         except files.BROKEN as error:
+            if refused.describe_writer(self.path):
+                raise refused.unreadable_error(self.path, error) from error
             why = one_line(str(error))
             raise StoreError(f"{self.path}: damaged: its table of trials cannot be read ({why}); {_MORE}") from error
 
@@ -282,6 +284,8 @@ class Results(AbstractContextManager["Results"]):
         except files.BROKEN as error:
             if not path.exists():
                 return None
+            if refused.describe_writer(path):
+                raise refused.unreadable_error(path, error) from error
             why = one_line(str(error))
             raise StoreError(f"{path}: trial {number} is damaged and cannot be read ({why}); {_MORE}") from error
 

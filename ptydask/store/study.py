@@ -216,17 +216,18 @@ class Store:
         return self.path
 
     def _altered_trials(self) -> dict[int, str]:
-        """The trials whose file no longer holds the bytes that its worker wrote, and why that is known.
+        """The trials whose file no longer holds what its worker wrote, and why that is known.
 
         Those of earlier drivers may be damaged, as long as HDF5 does not crash or hang on them. Raises StoreError
         where it does, on an older pack.
         """
         altered = isolated.find_deadly([row for number, row in self._rows.items() if number not in self._sha256])
+        changed = []
         for number, expected in self._sha256.items():
             with contextlib.suppress(OSError):  # a missing file shows when it is packed
                 if files.sha256(self._rows[number].file) != expected:
-                    altered[number] = "its bytes changed since its worker wrote it"
-        return altered
+                    changed.append(self._rows[number])
+        return altered | isolated.find_altered(changed)
 
     def close(self) -> None:
         """Give the store back as it is, to go on with later. One in which nothing was begun is removed.
