@@ -50,7 +50,8 @@ def compare(
             raise _incomparable_error(key, before, now, file)
         notices.append(notice)
     section = "parameters" if sweep else _TUNED
-    return notices + list(_compare_spaces(json.loads(old.search_space_json), json.loads(new.search_space_json), file, section))
+    spaces = json.loads(old.search_space_json), json.loads(new.search_space_json)
+    return [*notices, *_compare_spaces(*spaces, file, section)]
 
 
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:

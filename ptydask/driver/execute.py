@@ -81,6 +81,8 @@ def execute_run(prepared: PreparedRun, view: View, sigterm: SigtermFlag) -> RunO
     watcher = _Watcher(view, sigterm)
     try:
         with _open_results(prepared) as store:
+            for notice in store.notices:
+                view.notice(notice)
             try:
                 outcome = _run_missing_trials(prepared, store, watcher)
             except (KeyboardInterrupt, Terminated):

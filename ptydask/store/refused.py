@@ -11,12 +11,18 @@ from pathlib import Path
 import h5py
 
 from ptydask.errors import NoResults, StoreError
-from ptydask.store import files, layout, nexus
+from ptydask.store import files, layout, names, nexus
 
 
 def missing_error(path: Path) -> NoResults:
     """The error for a file that is not there, with the nearest name beside it."""
     neighbours = [other.name for other in path.parent.glob("*.h5")]
+    folder = names.folder_of(path)
+    if any(folder.glob("*.h5")):
+        return NoResults(
+            f"{path}: there is no such results file, but its trials are in {folder.name}; "
+            f"`ptydask run` goes on with them, `ptydask pack {path.name}` makes the file of what is there"
+        )
     close = get_close_matches(path.name, neighbours, n=1, cutoff=0.7)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return NoResults(f"{path}: there is no such results file{hint}")

@@ -19,7 +19,7 @@ from typing import Any
 
 from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.model import RunSnapshot, StudyMeta, TrialRecord
-from ptydask.store import codec, contents, files, index, isolated, layout, lock, names, shard
+from ptydask.store import codec, contents, files, index, isolated, layout, lock, names, relocation, shard
 
 SHARE = 0.015
 """Of the driver's time, about this share goes into refreshing the index: never 2 %, also where one takes longer."""
@@ -44,6 +44,8 @@ class Store:
         """What the results said of their study; None for new ones, and for rebuilt ones that no longer know."""
         self.damaged = loaded.damaged
         """Files that could not be read, one line each; they are in ``NAME.trials/damaged``."""
+        self.notices: tuple[str, ...] = ()
+        """One line each: what was put right when the store was opened."""
         self.begun = False
         """Set once a trial is on its way: from then on the store is kept, whatever becomes of it."""
         self.trouble = ""
@@ -71,9 +73,11 @@ class Store:
         folder = names.folder_of(path)
         with refuse_unwritable(path):
             contents.refuse_foreign(path, folder)
+            notice = relocation.adopt_folder(path)
             held = lock.acquire(folder)
             try:
                 store = cls(path, meta, held, contents.load_and_tidy(path, folder))
+                store.notices = (notice,) if notice else ()
                 store._write_first_index()
             except BaseException:
                 contents.remove_if_empty(folder)

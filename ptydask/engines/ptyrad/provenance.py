@@ -41,7 +41,7 @@ def _further_files(config: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     named = [(f"init_params.{part}_params", init.get(f"{part}_params"), "path") for part in _PARTS]
     named += [(f"model_params.{section}", model.get(section), "load_state") for section in _STATES]
     for key, params, name in named:
-        if isinstance(params, Mapping):
-            key, params = f"{key}.{name}", params.get(name)
-        if isinstance(params, str) and Path(params).is_file():
-            yield key, Path(params)
+        nested = isinstance(params, Mapping)
+        file = params.get(name) if nested else params
+        if isinstance(file, str) and Path(file).is_file():
+            yield f"{key}.{name}" if nested else key, Path(file)

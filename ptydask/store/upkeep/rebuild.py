@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptydask.errors import NoResults, StoreError, one_line
 from ptydask.model import Direction, StudyMeta
-from ptydask.store import contents, files, index, layout, names, refused, trialgroup
+from ptydask.store import contents, files, index, layout, names, refused, relocation, trialgroup
 from ptydask.store.study import refuse_unwritable
 from ptydask.store.upkeep import packing, salvage
 from ptydask.store.upkeep.salvage import SalvagedFile
@@ -46,7 +46,11 @@ def rebuild(path: Path, out: Path | None = None) -> RebuildReport:
     can be read.
     """
     path = path.absolute()
-    folder = names.folder_of(path)
+    folder = relocation.find_folder(path)
+    if folder != names.folder_of(path) and out is None:
+        with refuse_unwritable(path):
+            relocation.adopt_folder(path)
+        folder = names.folder_of(path)
     parts = _trial_files(path, folder)
     if not parts:
         raise NoResults(f"{path}: there is no such results file, and no folder {folder.name} with its trials")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.errors import StoreError
-from ptydask.store import contents, layout, names, refused
+from ptydask.store import contents, layout, names, refused, relocation
 from ptydask.store.isolated import PATIENCE, Answer, ChildReader
 
 Progress = Callable[[int, int], None]
@@ -226,7 +226,7 @@ def _trials_since(work: _Verification, path: Path, head: _FileHead) -> list[_Tri
 
 def _verify_index(work: _Verification, path: Path, head: _FileHead) -> None:
     """Check every trial's own file, and every older pack, in the folder beside an index."""
-    folder = names.folder_of(path)
+    folder = relocation.find_folder(path)
     store_id = _folder_store_id(work, folder, head)
     if store_id != head.store_id:
         what = "holds trials of another study" if store_id else "is not there: the trials are in it"
