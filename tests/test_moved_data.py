@@ -127,6 +127,8 @@ def test_other_bytes_at_the_same_path(key: str, name: str) -> None:
         provenance.compare_data(study({}, **{name: "a"}), {name: "b"}, file=Path("s.h5"))
     assert caught.value.key == key
     assert provenance.compare_data(study({}), {name: "b"}, file=Path("s.h5")) == []
+    moved = study({}, data="/a", **{name: "a"})
+    assert provenance.compare_data(moved, {"data": "/b", name: "a"}, file=Path("s.h5")) == []
 
 
 def test_program_of_a_sweep(tmp_path: Path) -> None:

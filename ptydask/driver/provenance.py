@@ -100,9 +100,10 @@ def _other_data_error(key: str, known: str, value: str | None, file: Path) -> Co
 def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> list[str]:
     """Notices for versions and programs that changed. Raises ConfigError where the data are not those in ``file``."""
     before = old.provenance
-    for key, digest in (("data", "data_sha256"), *((name.removeprefix(_DIGEST), name) for name in facts)):
-        if (key == "data" or digest.startswith(_DIGEST)) and before.get(digest, facts.get(digest)) != facts.get(digest):
-            raise _other_data_error(key, before[digest], facts.get(key), file)
+    sums = {"data_sha256": "data"} | {name: name.removeprefix(_DIGEST) for name in facts if name.startswith(_DIGEST)}
+    for name, key in sums.items():
+        if before.get(name, facts.get(name)) != facts.get(name):
+            raise _other_data_error(key, before[name], facts.get(key), file)
     now = {**process_provenance(), **facts}
     notices = []
     for name, digest in (("program", "program_sha256"), ("callable_file", "callable_sha256")):
