@@ -235,6 +235,7 @@ def _matching_numbers(file: Path, condition: str) -> set[int]:
 
 def _add_output(parser: Any, text: str, name: str = "PATH") -> None:
     parser.add_argument("-o", "--output", type=Path, metavar=name, help=text)
+    parser.set_defaults(elsewhere=f"place with -o {name}")
     parser.add_argument("--dpi", type=_DPI, metavar="N", help="dots per inch")
 
 

@@ -79,7 +79,7 @@ def add_parsers(commands: Any) -> None:
         help="how often a trial whose worker was lost is tried again (default: 3)",
     )
     run.add_argument("--dry-run", action="store_true", help="say what would happen and start nothing")
-    run.set_defaults(handler=run_command)
+    run.set_defaults(handler=run_command, elsewhere="place with -o FILE.h5")
 
     validate = commands.add_parser(
         "validate",
@@ -114,7 +114,7 @@ def add_parsers(commands: Any) -> None:
         metavar="N",
         help="in a pattern (default: 1000000)",
     )
-    demo.set_defaults(handler=demo_command)
+    demo.set_defaults(handler=demo_command, elsewhere="folder: ptydask demo DIR")
 
 
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,6 +132,7 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--timeout", type=arguments.seconds, metavar="S", help="start no trial after this many seconds")
     parser.add_argument(
+        "-o",
         "--results",
         type=Path,
         metavar="FILE.h5",

@@ -8,6 +8,7 @@ Nor does it meet other readers and writers of the file that it reads: see :class
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import io
@@ -27,6 +28,8 @@ from ptydask.errors import one_line
 LIBVER = ("v110", "v110")
 BROKEN = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError)
 """What h5py raises for a file that is damaged, or holds something else than is looked for."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write fails with where it is one more that the disk, the quota or the file system has no room for."""
 _ASIDE = ".aside"
 _LONG_NAME = 230
 """Bytes; file systems have 255."""
@@ -127,7 +130,8 @@ def _aside(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             hidden.unlink(missing_ok=True)
-        if isinstance(error, OSError) and str(error.filename) == str(hidden):
+        # A disk that is full is told of by a write, which knows no name.
+        if isinstance(error, OSError) and (str(error.filename) == str(hidden) or error.errno in NO_ROOM):
             error.filename = str(path)
         raise
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -207,7 +208,8 @@ class Store:
             except (OSError, StoreError) as error:
                 raise StoreError(
                     f"{self.path}: the trials cannot be packed into one file: {error_reason(error)}; "
-                    f"nothing is lost, they are in {self.folder}"
+                    f"nothing is lost, they are in {self.folder}; run the same command again when that is put right, "
+                    f"or pack them elsewhere: ptydask pack {shlex.quote(str(self.path))} -o OUT.h5"
                 ) from error
             for number, why in failed.items():
                 path = self._rows[number].file
