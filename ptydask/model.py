@@ -410,10 +410,10 @@ class RunSnapshot:
         return sum(self.counts.get(state.word, 0) for state in TrialState)
 
 
-_RESULT_SUFFIXES = frozenset({".h5", ".hdf5", ".hdf", ".nxs", ".nx5"})
+RESULT_SUFFIXES = frozenset({".h5", ".hdf5", ".hdf", ".nxs", ".nx5"})
 
 
 def path_beside(results: Path, suffix: str) -> Path:
     """The file or folder that belongs to a results file: its name, without an HDF5 suffix, and ``suffix``."""
-    stem = results.stem if results.suffix.lower() in _RESULT_SUFFIXES else results.name
+    stem = results.stem if results.suffix.lower() in RESULT_SUFFIXES else results.name
     return results.with_name(stem + suffix)

@@ -152,3 +152,17 @@ def test_other_data_at_the_same_place_are_refused(study: Path, ptydask: Ptydask,
     assert done.returncode == 2, done.stderr
     assert "other data" in done.stderr.splitlines()[-1]
     assert len(json.loads(ptydask("ls", tmp_path / "same" / "demo.h5", "--format", "json").stdout)) == 2
+
+
+def test_data_and_results_that_moved(study: Path, ptydask: Ptydask, tmp_path: Path) -> None:
+    """The patterns at another path and the results under another name are the same study; what moved is said."""
+    params = demo.write(tmp_path / "here")
+    quick = (*QUICK, "--set", "hypertune_params.pruner_params=null", "--workers", 2)
+    assert ptydask("run", params, *quick, "--trials", 2).returncode == 0
+    patterns = (tmp_path / "here" / "patterns.h5").rename(tmp_path / "there.h5")
+    (tmp_path / "here" / "demo.h5").rename(tmp_path / "renamed.h5")
+    moved = ("--set", f"init_params.meas_params.path={patterns}", "--results", tmp_path / "renamed.h5")
+    done = ptydask("run", params, *quick, *moved, "--trials", 3)
+    assert done.returncode == 0, done.stderr
+    assert f"init_params.meas_params.path: {patterns} has the data that were at" in done.stdout + done.stderr
+    assert len(json.loads(ptydask("ls", tmp_path / "renamed.h5", "--format", "json").stdout)) == 3

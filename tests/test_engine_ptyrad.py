@@ -278,7 +278,7 @@ def test_provenance_has_versions_and_the_datas_checksum(session: PtyradSession, 
 
 def test_the_checksum_follows_the_file(tmp_path: Path) -> None:
     """A file that changed is summed again."""
-    from ptydask.engines.ptyrad.provenance import sha256
+    from ptydask.engines.fingerprint import sha256
 
     path = tmp_path / "data.raw"
     path.write_bytes(b"a")
@@ -289,7 +289,7 @@ def test_the_checksum_follows_the_file(tmp_path: Path) -> None:
 
 def test_a_folder_has_a_checksum_too(tmp_path: Path) -> None:
     """Measurements in ``.zarr`` are a folder: a chunk that is new or changed changes the sum."""
-    from ptydask.engines.ptyrad.provenance import sha256
+    from ptydask.engines.fingerprint import sha256
 
     folder = tmp_path / "data.zarr"
     (folder / "c").mkdir(parents=True)

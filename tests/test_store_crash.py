@@ -206,7 +206,9 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
         third.lost
         == "of trial 2 only numbers and curves were kept, not object_phase, the image: No space left on device"
     )
-    with pytest.raises(StoreError, match=r"No space left on device; nothing is lost, they are in .*results\.trials$"):
+    with pytest.raises(
+        StoreError, match=r"No space left on device; nothing is lost, they are in .*results\.trials; .* -o OUT"
+    ):
         store.finish()
     store.close()
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)

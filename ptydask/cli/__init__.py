@@ -6,6 +6,7 @@ The handlers import what they need.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import signal
@@ -29,7 +30,7 @@ from ptydask.cli import (
     upkeep,
 )
 from ptydask.cli import next as next_study
-from ptydask.errors import PtydaskError, nearest_hint, redact
+from ptydask.errors import PtydaskError, UnusableResults, UsageError, nearest_hint, redact
 from ptydask.formatting import fit_text
 from ptydask.stop_signals import BOTH, StopSignals
 
@@ -105,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.handler(args)
         sys.stdout.flush()
     except PtydaskError as error:
-        formats.print_stderr(f"ptydask: {redact(str(error))}")
+        formats.print_stderr(f"ptydask: {redact(str(error))}{_other_place(error, args)}")
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -114,6 +115,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         formats.abandon(sys.stdout)
-        print(f"ptydask: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
+        place = _other_place(error, args) if error.filename else ""
+        print(f"ptydask: {error.filename or 'the output'}: {error.strerror or error}{place}", file=sys.stderr)
         return 1
     return code
+
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def _other_place(error: Exception, args: argparse.Namespace) -> str:
+    """How to write somewhere else, where ``error`` says that it cannot be done here and the command has a way."""
+    reason = error if isinstance(error, OSError) else error.__cause__
+    if not isinstance(reason, OSError) or reason.errno not in _UNWRITABLE:
+        return ""
+    if args.handler is run.run_command and not isinstance(error, UsageError | UnusableResults):
+        return ""  # the run had begun: its results are where they are
+    way = getattr(args, "elsewhere", "")
+    return f"; give another {way}" if way else ""

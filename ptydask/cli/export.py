@@ -280,7 +280,7 @@ def _add_kind(
         "out", nargs="?", type=Path, metavar="OUT", help=f"where to (default: {default}, beside FILE.h5{text})"
     )
     parser.add_argument("--force", action="store_true", help="replace what is there")
-    parser.set_defaults(handler=handler)
+    parser.set_defaults(handler=handler, elsewhere=f"place: ptydask export FILE.h5 {name} OUT")
     return parser
 
 

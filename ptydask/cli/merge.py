@@ -39,7 +39,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     merge.add_argument("out", type=Path, metavar="OUT.h5", help="the file to write; it may not exist yet")
     merge.add_argument("files", type=Path, nargs="+", metavar="FILE.h5", help="the files to merge")
     merge.add_argument("--conflicts", choices=("refuse", "both", "first"), default="refuse", help="see below")
-    merge.set_defaults(handler=run_merge)
+    merge.set_defaults(handler=run_merge, elsewhere="OUT.h5")
 
 
 def run_merge(args: argparse.Namespace) -> int:

@@ -242,6 +242,7 @@ def _records_by_number(records: Sequence[TrialRecord], numbers: Sequence[int], f
 
 def _add_output(parser: Any, text: str, name: str = "PATH") -> None:
     parser.add_argument("-o", "--output", type=Path, metavar=name, help=text)
+    parser.set_defaults(elsewhere=f"place with -o {name}")
     parser.add_argument("--dpi", type=_DPI, metavar="N", help="dots per inch")
 
 

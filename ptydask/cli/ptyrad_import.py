@@ -43,7 +43,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--study", metavar="NAME", help="the study, where the database holds several")
     parser.add_argument("--params", type=Path, metavar="FILE", help="the params file, where the folder has none")
     parser.add_argument("--results", type=Path, metavar="FILE.h5", help="the file to write (default: STUDY.h5, here)")
-    parser.set_defaults(handler=run_import)
+    parser.set_defaults(handler=run_import, elsewhere="place with --results FILE.h5")
 
 
 _FOLDER_HELP = "the folder output_dir/..._hypertune_...; several, where one study's jobs made more than one"

@@ -29,7 +29,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="N",
         help="trials with a large image, the best first (default: 100)",
     )
-    parser.set_defaults(handler=run_report)
+    parser.set_defaults(handler=run_report, elsewhere="place with -o NAME.html")
 
 
 def run_report(args: argparse.Namespace) -> int:

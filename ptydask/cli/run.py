@@ -85,7 +85,7 @@ def add_parsers(commands: Any) -> None:
         "environment, one line on its stdin (default: notify of the profile)",
     )
     run.add_argument("--dry-run", action="store_true", help="say what would happen and start nothing")
-    run.set_defaults(handler=run_command)
+    run.set_defaults(handler=run_command, elsewhere="place with -o FILE.h5")
 
     validate = commands.add_parser(
         "validate",
@@ -120,7 +120,7 @@ def add_parsers(commands: Any) -> None:
         metavar="N",
         help="in a pattern (default: 1000000)",
     )
-    demo.set_defaults(handler=demo_command)
+    demo.set_defaults(handler=demo_command, elsewhere="folder: ptydask demo DIR")
 
 
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,6 +138,7 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--timeout", type=arguments.seconds, metavar="S", help="start no trial after this many seconds")
     parser.add_argument(
+        "-o",
         "--results",
         type=Path,
         metavar="FILE.h5",

@@ -72,7 +72,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     pack.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="write this file instead; FILE.h5 stays")
     pack.add_argument("--dry-run", action="store_true", help="say what would be done, and how large the file gets")
     pack.add_argument("--drop-checkpoints", action="store_true", help="also give up the trials that were under way")
-    pack.set_defaults(handler=run_pack)
+    pack.set_defaults(handler=run_pack, elsewhere="place with -o OUT.h5")
 
     does = "read everything, and say what is damaged"
     verify = arguments.add_command(subparsers, "verify", does, says=_VERIFY, more=_VERIFY_MORE)
@@ -83,7 +83,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     rebuild = arguments.add_command(subparsers, "rebuild", does, says=_REBUILD, more=_REBUILD_MORE, file=False)
     rebuild.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, damaged or gone")
     rebuild.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="write this file, and touch nothing else")
-    rebuild.set_defaults(handler=run_rebuild)
+    rebuild.set_defaults(handler=run_rebuild, elsewhere="place with -o OUT.h5")
 
 
 # --- pack --------------------------------------------------------------------------------------------

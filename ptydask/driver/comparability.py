@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ptydask import sampling
@@ -19,11 +20,18 @@ _SEARCHED = "(tuned)"
 
 
 def compare(
-    old: StudyMeta, new: StudyMeta, old_config: Mapping[str, Any], new_config: Mapping[str, Any], *, file: str
+    old: StudyMeta,
+    new: StudyMeta,
+    old_config: Mapping[str, Any],
+    new_config: Mapping[str, Any],
+    *,
+    file: str,
+    moved: Callable[[str, object, object], str] = lambda key, before, now: "",
 ) -> list[str]:
     """Notices for what changed and may change. The configs are their engine's essential parts.
 
-    Raises ConfigError, naming the first key, where the trials of the two would not be comparable.
+    ``moved`` is asked of each setting that changed, by its key and its two values: a notice where both name the same
+    data, else "". Raises ConfigError, naming the first key, where the trials of the two would not be comparable.
     """
     sweep = isinstance(new_config.get("parameters"), list)
     names: tuple[tuple[str, object, object], ...] = (
@@ -35,10 +43,15 @@ def compare(
     for key, before, now in names:
         if before != now:
             raise _incomparable_error(key, before, now, file)
+    notices = []
     for key, before, now in changed_settings(old_config, new_config):
-        raise _incomparable_error(key, before, now, file)
+        notice = moved(key, before, now)
+        if not notice:
+            raise _incomparable_error(key, before, now, file)
+        notices.append(notice)
     section = "parameters" if sweep else _TUNED
-    return list(_compare_spaces(json.loads(old.search_space_json), json.loads(new.search_space_json), file, section))
+    spaces = json.loads(old.search_space_json), json.loads(new.search_space_json)
+    return [*notices, *_compare_spaces(*spaces, file, section)]
 
 
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
@@ -57,12 +70,15 @@ def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _incomparable_error(key: str, before: object, now: object, file: str) -> ConfigError:
     earlier = "nothing" if before is _ABSENT else repr(before)
+    hint = "put the old value back, or give the new study its own file with --results NEW.h5"
+    if isinstance(before, str) and isinstance(now, str) and "/" in before + now:
+        hint += f"; where the same files have only moved, ln -s {shlex.quote(now)} {shlex.quote(before)} will do"
     return ConfigError(
         f"the trials in this file were run with {earlier}; results with both would not be comparable",
         file=file,
         key=key,
         value="(absent)" if now is _ABSENT else now,
-        hint="put the old value back, or give the new study its own file with --results NEW.h5",
+        hint=hint,
     )
 
 

@@ -32,6 +32,8 @@ def execute_run(prepared: PreparedRun, view: View, stop: StopSignals) -> RunOutc
     watcher = _Watcher(prepared, view, stop)
     try:
         with stop.deferred(), _open_results(prepared) as store:
+            for notice in store.notices:
+                view.notice(notice)
             try:
                 outcome = _run_missing_trials(prepared, store, watcher)
             except (KeyboardInterrupt, Terminated):

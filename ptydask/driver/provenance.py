@@ -16,10 +16,15 @@ from typing import Any
 
 from ptydask import __version__, engines, sampling
 from ptydask.driver import comparability
+from ptydask.engines import fingerprint
 from ptydask.errors import ConfigError, redact
 from ptydask.model import StudyMeta, StudyPlan
 
 _PACKAGES = ("distributed", "optuna", "h5py", "numpy")
+_DIGEST = "sha256 "
+"""A fact of this beginning is the SHA-256 of the file that the key after it names ..."""
+_DIGESTS = {"init_params.meas_params.path": "data_sha256", "program": "program_sha256"}
+"""... but for these keys."""
 
 
 def study_meta(plan: StudyPlan, *, command: str = "") -> StudyMeta:
@@ -46,23 +51,59 @@ def study_meta(plan: StudyPlan, *, command: str = "") -> StudyMeta:
 
 
 def compare(old: StudyMeta, new: StudyMeta, *, file: Path) -> list[str]:
-    """Notices for what changed since the trials in ``file``. Raises ConfigError where they are not comparable."""
+    """Notices for what changed since the trials in ``file``. Raises ConfigError where they are not comparable.
+
+    Files that moved are known by their SHA-256.
+    """
     engine = engines.get(new.engine)
     before = engine.essential(config_of(old)) if old.engine == new.engine else {}
-    return comparability.compare(old, new, before, engine.essential(config_of(new)), file=str(file))
+    return comparability.compare(
+        old,
+        new,
+        before,
+        engine.essential(config_of(new)),
+        file=str(file),
+        moved=lambda key, earlier, now: _describe_move(old.provenance, key, earlier, now, file),
+    )
+
+
+def _describe_move(recorded: Mapping[str, str], key: str, before: object, now: object, file: Path) -> str:
+    """A notice where two values of a setting name the same data, by what is ``recorded`` of them; else "".
+
+    Raises ConfigError where they are known to be others.
+    """
+    if not (isinstance(before, str) and isinstance(now, str)):
+        return ""
+    try:
+        known = recorded.get(_DIGESTS.get(key, f"{_DIGEST}{key}"), "")
+        if not known and Path(before).suffix and Path(before).is_file():  # of earlier studies, and of sweeps
+            known = fingerprint.sha256(Path(before))
+        if not known or not Path(now).exists():
+            return ""
+        if known == fingerprint.sha256(Path(now)):
+            return f"{key}: {now} has the data that were at {before}"
+    except (OSError, ValueError):  # not readable here, or no path at all
+        return ""
+    if key == "program":
+        return ""
+    raise _other_data_error(key, known, now, file)
+
+
+def _other_data_error(key: str, known: str, value: str | None, file: Path) -> ConfigError:
+    hint = "give the new data their own results with --results NEW.h5"
+    if value is not None and Path(value).is_dir():
+        hint += "; a folder counts by its files' sizes and times, which cp -a and rsync -a keep"
+    rule = f"the trials in this file are of other data (SHA-256 {known[:12]}...)"
+    return ConfigError(rule, file=file, key=key, value=value, hint=hint)
 
 
 def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> list[str]:
     """Notices for versions and programs that changed. Raises ConfigError where the data are not those in ``file``."""
     before = old.provenance
-    if before.get("data_sha256", facts.get("data_sha256")) != facts.get("data_sha256"):
-        raise ConfigError(
-            f"the trials in this file are of other data (SHA-256 {before['data_sha256'][:12]}...)",
-            file=file,
-            key="data",
-            value=facts.get("data"),
-            hint="give the new data their own results with --results NEW.h5",
-        )
+    sums = {"data_sha256": "data"} | {name: name.removeprefix(_DIGEST) for name in facts if name.startswith(_DIGEST)}
+    for name, key in sums.items():
+        if before.get(name, facts.get(name)) != facts.get(name):
+            raise _other_data_error(key, before[name], facts.get(key), file)
     now = {**process_provenance(), **facts}
     notices = []
     for name, digest in (("program", "program_sha256"), ("callable_file", "callable_sha256")):

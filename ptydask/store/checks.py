@@ -25,7 +25,7 @@ def check(what: str, path: str, **more: Any) -> Findings:
     """One of the questions below; what cannot be read at all is a problem of its own."""
     try:
         with files.open_read_only(Path(path)) as file:
-            return _CHECKS[what](file, **more)
+            return _CHECKS[what](file, **({"path": Path(path)} if what in _NAMING else {}), **more)
     except StoreError as error:
         return {"problems": [["", str(error)]], "trouble": files.hdf5_reason(error), "refused": str(error)}
     except files.BROKEN as error:
@@ -37,21 +37,21 @@ def _describe_error(error: BaseException) -> str:
     return f"is {text}" if text.startswith("cut off") else f"cannot be read ({text})"
 
 
-def _check_head(file: h5py.File) -> Findings:
+def _check_head(file: h5py.File, *, path: Path) -> Findings:
     """What the file is; no text of varying length is read for that, on which HDF5 may hang where it is damaged."""
     if layout.TRIAL in file and "kind" not in file.attrs and "format" in list(file.attrs):
-        index.check_version(file, Path(file.filename))
+        index.check_version(file, path)
         return {"kind": layout.TRIAL, "id": "", "problems": []}
     if "format" not in list(file.attrs) or nexus.read_attribute(file, "format") != layout.FORMAT:
         return {"foreign": True, "problems": [], "trouble": "not a results file of ptydask"}
-    head = index.parse_head(file, Path(file.filename))
+    head = index.parse_head(file, path)
     meta = codec.meta_to_json(head.meta)
     return {"kind": head.kind, "id": head.store_id, "study": index.study_of(file).name, "meta": meta, "problems": []}
 
 
-def _check_titles(file: h5py.File) -> Findings:
+def _check_titles(file: h5py.File, *, path: Path) -> Findings:
     """The study's attributes for people, which are texts of varying length, say what its JSON says."""
-    meta = index.parse_head(file, Path(file.filename)).meta
+    meta = index.parse_head(file, path).meta
     titles = {"title": meta.name, "direction": meta.direction, "error_metric": meta.metric, "engine": meta.engine}
     study = index.study_of(file)
     differing = [name for name, value in titles.items() if nexus.read_attribute(study, name) != nexus.clean(value)]
@@ -247,6 +247,8 @@ _CHECKS: Mapping[str, Callable[..., Findings]] = {
     "compared": _compare_trial,
     "facts": _read_facts,
 }
+_NAMING = ("head", "titles")
+"""Questions whose answer may name the file."""
 
 
 if __name__ == "__main__":

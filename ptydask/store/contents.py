@@ -107,7 +107,27 @@ def load_and_tidy(path: Path, folder: Path) -> StoreContents:
             damaged.append(f"{file}: damaged; of trial {row.record.number} only the numbers were packed")
             continue
         rows |= _drop_if_packed(file, {row.record.number: row}, packed)
+    if head is not None and head.kind == layout.INDEX:
+        for row in _rows_without_file(path, folder, rows):
+            rows[row.record.number] = row
+            damaged.append(f"{row.file}: is not there; of trial {row.record.number} only the numbers are left")
     return _make_contents(card, head, rows, damaged)
+
+
+def _rows_without_file(path: Path, folder: Path, rows: Mapping[int, index.TrialRow]) -> list[index.TrialRow]:
+    """The rows of an index whose trials are in no file, as where a folder was copied in part.
+
+    Those whose files were damaged, and were set aside, are not among them: they are run again.
+    """
+    if not set(index.read_numbers(path)).difference(rows):
+        return []
+    missing = [row for row in index.read_rows(path) if row.record.number not in rows]
+    own = [(row, names.shard_path(folder, row.record.number)) for row in missing]
+    return [
+        replace(row, file=file, group=f"/{layout.TRIAL}")
+        for row, file in own
+        if not (folder / DAMAGED / file.name).exists()
+    ]
 
 
 def read_contents(path: Path, folder: Path) -> StoreContents:

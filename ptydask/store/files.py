@@ -1,11 +1,14 @@
-"""Files that are there whole or not at all: written aside, made durable, then renamed.
+"""Files that are there whole or not at all: written aside, made durable, then renamed. And read beside anybody.
 
 HDF5 never meets a failed write: :class:`AsideFile` takes it in, remembers it, and :func:`write_whole` raises
 it once the file is closed. (HDF5 cannot close a file it cannot write, and fails again when Python ends.)
+
+Nor does it meet other readers and writers of the file that it reads: see :class:`ReadFile`.
 """
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import io
@@ -25,6 +28,8 @@ from ptydask.errors import one_line
 LIBVER = ("v110", "v110")
 BROKEN = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError)
 """What h5py raises for a file that is damaged, or holds something else than is looked for."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write fails with where it is one more that the disk, the quota or the file system has no room for."""
 _ASIDE = ".aside"
 _LONG_NAME = 230
 """Bytes; file systems have 255."""
@@ -71,6 +76,44 @@ class AsideFile(io.FileIO):
         os.fsync(self.fileno())
 
 
+class ReadFile(io.FileIO):
+    """A file that HDF5 reads through; what else has it open, here or in another process, does not concern the two.
+
+    HDF5's own access to a file locks it, refuses what another process has open for writing, and within one process
+    wants everybody to open a file alike: the same locking, the same mode. None of that is done for Python's files.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        self._position = 0
+
+    def __del__(self) -> None:
+        self.close()  # HDF5 lets go of it, and nobody else has it
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Set the position: one of this object, where a file's own would be shared with a forked process."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}.get(whence)
+        self._position = offset + (os.fstat(self.fileno()).st_size if start is None else start)
+        return self._position
+
+    def tell(self) -> int:
+        """The position."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill all of ``buffer`` from the position on, with zeros beyond the file's end as HDF5's own access does."""
+        size = len(buffer)
+        done = os.preadv(self.fileno(), [buffer], self._position)
+        while done < size:  # the end of the file, or more than Linux reads at once
+            rest = memoryview(buffer)[done:]
+            count = os.preadv(self.fileno(), [rest], self._position + done)
+            if count == 0:
+                rest[:] = bytes(len(rest))
+            done += count or len(rest)
+        self._position += size
+        return size
+
+
 def aside_of(path: Path, token: str = "") -> Path:
     """A name of its own, hidden, beside ``path``; ``token`` makes it the same again."""
     name = path.name if len(os.fsencode(path.name)) <= _LONG_NAME else ""
@@ -87,7 +130,8 @@ def _aside(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             hidden.unlink(missing_ok=True)
-        if isinstance(error, OSError) and str(error.filename) == str(hidden):
+        # A disk that is full is told of by a write, which knows no name.
+        if isinstance(error, OSError) and (str(error.filename) == str(hidden) or error.errno in NO_ROOM):
             error.filename = str(path)
         raise
 
@@ -187,5 +231,8 @@ def hdf5_reason(error: BaseException) -> str:
 
 
 def open_read_only(path: Path) -> h5py.File:
-    """``path`` opened for reading, without a lock, so that nobody is kept from replacing it."""
-    return h5py.File(path, "r", locking=False)
+    """``path`` opened for reading, without regard for who else has it open. Raises OSError.
+
+    External links and virtual datasets are not to be followed from there: HDF5 would look for them in the same file.
+    """
+    return h5py.File(ReadFile(path), "r")

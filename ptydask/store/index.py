@@ -118,6 +118,16 @@ def read_rows(path: Path) -> list[TrialRow]:
         raise refused.unreadable_error(path, error) from error
 
 
+def read_numbers(path: Path) -> list[int]:
+    """The numbers of the trials in the table of ``path``. Raises StoreError where it is damaged."""
+    try:
+        with files.open_read_only(path) as file:
+            numbers: list[int] = study_of(file)[layout.TABLE]["number"][()].tolist()
+            return numbers
+    except files.BROKEN as error:
+        raise refused.unreadable_error(path, error) from error
+
+
 def read_own_tile(file: h5py.File, group: str) -> bytes | None:
     """The thumbnail in a trial's own group; None where there is none to be read."""
     try:

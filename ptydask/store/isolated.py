@@ -118,6 +118,21 @@ def find_deadly(rows: Sequence[index.TrialRow]) -> dict[int, str]:
     return dead
 
 
+def find_altered(rows: Sequence[index.TrialRow]) -> dict[int, str]:
+    """Why, for each trial of files whose bytes changed that holds something else, too, than was written.
+
+    Whoever opens a file with ``r+`` changes bytes of its header, and none of its content.
+    """
+    with ChildReader() as child:
+        answers = {row.record.number: child.ask(what="trial", path=str(row.file), group=row.group) for row in rows}
+    seals = {row.record.number: row.sha256 for row in rows}
+    return {
+        number: "its bytes changed since its worker wrote it"
+        for number, answer in answers.items()
+        if answer.get("sha256") != seals[number]
+    }
+
+
 # --- in the other process -----------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class LockOwner:
     since: str
     born: str = ""
     """The process's start, by its system's clock: process numbers are used again."""
+    inode: int = 0
+    """Of the lock's file: one with another number is a copy, whose folder nobody holds."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}"
@@ -80,7 +82,7 @@ def acquire(folder: Path, *, sleep: Callable[[float], None] = time.sleep) -> Loc
             # that nobody finds any more, and another driver would lock the next one.
             if _same_file(fd, folder / NAME):
                 _wait_for_other_host(fd, folder, sleep)
-                owner = current_owner()
+                owner = replace(current_owner(), inode=os.fstat(fd).st_ino)
                 text = json.dumps(asdict(owner)).encode()
                 # Written first and cut to length then: between the two a reader must not find an empty file.
                 os.pwrite(fd, text, 0)
@@ -96,11 +98,12 @@ def owner_of(folder: Path) -> LockOwner | None:
     """The driver that holds the store now, as far as a reader can tell without touching the lock."""
     path = folder / NAME
     try:
-        owner = _parse_owner(path.read_bytes())
-        age = time.time() - path.stat().st_mtime
+        owner, status = _parse_owner(path.read_bytes()), path.stat()
     except OSError:
         return None
-    return owner if owner is not None and is_alive(owner, age) else None
+    if owner is None or owner.inode not in (0, status.st_ino):
+        return None
+    return owner if is_alive(owner, time.time() - status.st_mtime) else None
 
 
 def is_alive(owner: LockOwner, silent: float) -> bool:
@@ -124,7 +127,7 @@ def _flock(fd: int, folder: Path) -> None:
 
 def _wait_for_other_host(fd: int, folder: Path, sleep: Callable[[float], None]) -> None:
     owner = _parse_owner(os.pread(fd, 4096, 0))
-    if owner is None or owner.host == socket.gethostname():
+    if owner is None or owner.host == socket.gethostname() or owner.inode not in (0, os.fstat(fd).st_ino):
         return
     # The other driver sets the file's time again and again. One older than SILENT says that it is gone; a younger one
     # leaves that open, and is watched: a new time is a sign of life, however wrong the clocks of the hosts are.

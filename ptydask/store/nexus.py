@@ -171,6 +171,19 @@ def create_plot(
     return group
 
 
+def write_dimension_scale(scale: h5py.Dataset, along: Iterable[h5py.Dataset]) -> None:
+    """Make ``scale`` the dimension scale of the 1-D datasets ``along`` it: xarray has names and coordinates by that.
+
+    HDF5's own call would write a list of references into the scale, too, which no digest of ours can hold. And HDF5
+    copies references as they are, to lead nowhere in another file: so nothing that is ever copied has any.
+    """
+    write_attributes(scale, {"CLASS": "DIMENSION_SCALE", "NAME": scale.name.rpartition("/")[2]})
+    for dataset in along:
+        reference = np.empty(1, object)
+        reference[0] = np.array([scale.ref], h5py.ref_dtype)
+        dataset.attrs.create("DIMENSION_LIST", reference, dtype=h5py.vlen_dtype(h5py.ref_dtype))
+
+
 def write_attributes(owner: h5py.HLObject, values: Mapping[str, Any]) -> None:
     """Each of ``values`` as an attribute."""
     for name, value in values.items():

@@ -27,6 +27,7 @@ from ptydask.store import (
     names,
     nexus,
     refused,
+    relocation,
     shard,
     table,
     trialgroup,
@@ -107,6 +108,8 @@ class Results(AbstractContextManager["Results"]):
         self.meta: StudyMeta = head.meta
         self.id: str = head.store_id
         self.packed: bool = head.kind == layout.PACKED
+        if not self.packed:
+            self._folder = relocation.find_folder(self.path)
         """Whether the file holds everything itself; else the trials are in the folder beside it."""
         self._study = index.study_of(file)
         self.__dict__.pop("_trials", None)  # of the file that was open before
@@ -151,6 +154,8 @@ class Results(AbstractContextManager["Results"]):
         try:
             return read(self._study[layout.TABLE])
         except files.BROKEN as error:
+            if refused.describe_writer(self.path):
+                raise refused.unreadable_error(self.path, error) from error
             why = one_line(str(error))
             raise StoreError(f"{self.path}: damaged: its table of trials cannot be read ({why}); {_MORE}") from error
 
@@ -271,6 +276,12 @@ class Results(AbstractContextManager["Results"]):
             self.close()
             self._file = self._open_file()
         numbers = [record.number for record in self.records()]
+        if number in numbers and not self.packed:
+            missing = self._folder if not self._has_folder() else names.shard_path(self._folder, number)
+            raise StoreError(
+                f"{self.path}: all of trial {number} but its row in the table is in {missing}, which is not there; "
+                f"copy {self._folder.name} here, too"
+            )
         span = f"its trials are {numbers[0]} to {numbers[-1]}" if numbers else "it has none yet"
         raise StoreError(f"{self.path}: there is no trial {number}; {span}")
 
@@ -282,6 +293,8 @@ class Results(AbstractContextManager["Results"]):
         except files.BROKEN as error:
             if not path.exists():
                 return None
+            if refused.describe_writer(path):
+                raise refused.unreadable_error(path, error) from error
             why = one_line(str(error))
             raise StoreError(f"{path}: trial {number} is damaged and cannot be read ({why}); {_MORE}") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -19,7 +20,7 @@ from typing import Any
 
 from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.model import RunSnapshot, StudyMeta, TrialRecord
-from ptydask.store import codec, contents, files, index, isolated, layout, lock, names, shard
+from ptydask.store import codec, contents, files, index, isolated, layout, lock, names, relocation, shard
 
 SHARE = 0.015
 """Of the driver's time, about this share goes into refreshing the index: never 2 %, also where one takes longer."""
@@ -44,6 +45,8 @@ class Store:
         """What the results said of their study; None for new ones, and for rebuilt ones that no longer know."""
         self.damaged = loaded.damaged
         """Files that could not be read, one line each; they are in ``NAME.trials/damaged``."""
+        self.notices: tuple[str, ...] = ()
+        """One line each: what was put right when the store was opened."""
         self.begun = False
         """Set once a trial is on its way: from then on the store is kept, whatever becomes of it."""
         self.trouble = ""
@@ -71,9 +74,11 @@ class Store:
         folder = names.folder_of(path)
         with refuse_unwritable(path):
             contents.refuse_foreign(path, folder)
+            notice = relocation.adopt_folder(path)
             held = lock.acquire(folder)
             try:
                 store = cls(path, meta, held, contents.load_and_tidy(path, folder))
+                store.notices = (notice,) if notice else ()
                 store._write_first_index()
             except BaseException:
                 contents.remove_if_empty(folder)
@@ -203,7 +208,8 @@ class Store:
             except (OSError, StoreError) as error:
                 raise StoreError(
                     f"{self.path}: the trials cannot be packed into one file: {error_reason(error)}; "
-                    f"nothing is lost, they are in {self.folder}"
+                    f"nothing is lost, they are in {self.folder}; run the same command again when that is put right, "
+                    f"or pack them elsewhere: ptydask pack {shlex.quote(str(self.path))} -o OUT.h5"
                 ) from error
             for number, why in failed.items():
                 path = self._rows[number].file
@@ -216,17 +222,18 @@ class Store:
         return self.path
 
     def _altered_trials(self) -> dict[int, str]:
-        """The trials whose file no longer holds the bytes that its worker wrote, and why that is known.
+        """The trials whose file no longer holds what its worker wrote, and why that is known.
 
         Those of earlier drivers may be damaged, as long as HDF5 does not crash or hang on them. Raises StoreError
         where it does, on an older pack.
         """
         altered = isolated.find_deadly([row for number, row in self._rows.items() if number not in self._sha256])
+        changed = []
         for number, expected in self._sha256.items():
             with contextlib.suppress(OSError):  # a missing file shows when it is packed
                 if files.sha256(self._rows[number].file) != expected:
-                    altered[number] = "its bytes changed since its worker wrote it"
-        return altered
+                    changed.append(self._rows[number])
+        return altered | isolated.find_altered(changed)
 
     def close(self) -> None:
         """Give the store back as it is, to go on with later. One in which nothing was begun is removed.

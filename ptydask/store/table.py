@@ -140,6 +140,7 @@ def write_history(parent: h5py.Group, records: Sequence[TrialRecord], direction:
     for name, data in history_of(records, direction).items():
         nexus.write_numbers(history, name, data)
     nexus.write_attribute(history["error"], "long_name", metric)
+    nexus.write_dimension_scale(history["number"], [history["error"], history["best_so_far"]])
 
 
 def history_of(records: Sequence[TrialRecord], direction: Direction) -> dict[str, Column]:

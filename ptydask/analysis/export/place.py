@@ -20,7 +20,8 @@ def check_output_path(path: Path, *, replace: bool) -> Path:
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{path}: no permission to write into {path.parent}")
+        rule = f"{path}: no permission to write into {path.parent.absolute()}, or its disk is read-only"
+        raise UsageError(f"{rule}; give another place")
     if (path.parent / contents.CARD).exists():
         raise UsageError(f"{path.parent}: holds the trials of a study, and nothing else; give another folder")
     if path.exists():
@@ -38,7 +39,7 @@ def ensure_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{path}: the folder cannot be made: {error.strerror or error}") from error
+        raise UsageError(f"{path.absolute()}: the folder cannot be made: {error.strerror or error}") from error
     return path
 
 

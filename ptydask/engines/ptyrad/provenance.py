@@ -1,24 +1,27 @@
-"""Where a result comes from: versions, device, and the data file's checksum."""
+"""Where a result comes from: versions, device, and the checksums of the data files."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ptydask.engines import hash_file
+from ptydask.engines.fingerprint import sha256
 from ptydask.engines.ptyrad import release
 
 _PACKAGES = ("torch", "numpy", "scipy")
+_PARTS = ("probe", "pos", "obj", "tilt")
+_STATES = ("optimizer_params", "scheduler_params")
 
 
 def describe(config: Mapping[str, Any], device: str, threads: int) -> dict[str, str]:
-    """Engine, device and package versions; ``data`` and ``data_sha256`` where the measurements are a file."""
+    """Engine, device and package versions; ``data`` and ``data_sha256`` where the measurements are a file.
+
+    ``sha256 KEY`` is that of each other file that the params name, by the key that names it.
+    """
     facts = {
         "engine": "ptyrad",
         "ptyrad": release.installed().version,
@@ -29,29 +32,16 @@ def describe(config: Mapping[str, Any], device: str, threads: int) -> dict[str, 
     path = (config["init_params"].get("meas_params") or {}).get("path")
     if path is not None:
         facts |= {"data": str(Path(path).resolve()), "data_sha256": sha256(Path(path))}
-    return facts
+    return facts | {f"sha256 {key}": sha256(file) for key, file in _further_files(config)}
 
 
-def sha256(path: Path) -> str:
-    """The file's SHA-256, computed again only when its size or its time of change did change.
-
-    Of a folder (``.zarr``), which may hold millions of chunks: that of its files' names, sizes and times of change.
-    """
-    if path.is_dir():
-        return _sha256_of_folder(path)
-    stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-def _sha256_of_folder(path: Path) -> str:
-    digest = hashlib.sha256()
-    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-    for name in names:
-        stat = (path / name).stat()
-        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=8)
-def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    return hash_file(path)
+def _further_files(config: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    """The files that the params name besides the patterns: probe, positions, object, tilts, states; by their keys."""
+    init, model = config["init_params"], config.get("model_params") or {}
+    named = [(f"init_params.{part}_params", init.get(f"{part}_params"), "path") for part in _PARTS]
+    named += [(f"model_params.{section}", model.get(section), "load_state") for section in _STATES]
+    for key, params, name in named:
+        nested = isinstance(params, Mapping)
+        file = params.get(name) if nested else params
+        if isinstance(file, str) and Path(file).is_file():
+            yield f"{key}.{name}" if nested else key, Path(file)

@@ -258,4 +258,5 @@ def _check_output(results: Path, output_dir: str) -> None:
             raise OSError("File name too long")
     except OSError as error:
         reason = one_line(error.strerror or str(error))
-        raise ConfigError(f"cannot be written to: {reason}", key=key, value=str(results.parent)) from None
+        rule, hint = f"cannot be written to: {reason}", "give another place with -o FILE.h5"
+        raise ConfigError(rule, key=key, value=str(results.parent), hint=hint) from None

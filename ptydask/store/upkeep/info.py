@@ -11,14 +11,26 @@ from typing import Any
 from ptydask.errors import StoreError
 from ptydask.model import TrialRecord
 from ptydask.ranking import best_of, count_states, parameter_names
-from ptydask.store import checkpoints, codec, contents, files, index, layout, lock, names, nexus, reader, trialgroup
+from ptydask.store import (
+    checkpoints,
+    codec,
+    contents,
+    files,
+    index,
+    layout,
+    lock,
+    nexus,
+    reader,
+    relocation,
+    trialgroup,
+)
 from ptydask.store.upkeep import sizes
 
 
 def collect_info(path: Path) -> dict[str, Any]:
     """The facts of ``path``, of a running study too. Raises StoreError."""
     path = path.absolute()
-    folder = names.folder_of(path)
+    folder = relocation.find_folder(path)
     with reader.open(path) as results:
         meta, packed = results.meta, results.packed
         records = results.records()

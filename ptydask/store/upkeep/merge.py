@@ -13,7 +13,7 @@ import h5py
 from ptydask.errors import StoreError
 from ptydask.formatting import shell_path
 from ptydask.model import StudyMeta, TrialRecord
-from ptydask.store import checkpoints, codec, contents, digest, index, layout, lock, names, nexus
+from ptydask.store import checkpoints, codec, contents, digest, index, layout, lock, names, nexus, relocation
 from ptydask.store.isolated import ChildReader
 from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing, salvage
@@ -27,7 +27,7 @@ def read(paths: Sequence[Path]) -> list[MergeSource]:
 
 
 def _read_source(child: ChildReader, path: Path) -> MergeSource:
-    folder = names.folder_of(path)
+    folder = relocation.find_folder(path)
     study = contents.read_contents(path, folder)
     if study.damaged or study.previous is None:
         trouble = study.damaged[0] if study.damaged else path

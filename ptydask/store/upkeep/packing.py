@@ -25,6 +25,7 @@ from ptydask.store import (
     names,
     nexus,
     refused,
+    relocation,
     trialgroup,
 )
 from ptydask.store.study import refuse_unwritable
@@ -74,12 +75,14 @@ def pack(
         out = out.absolute()
         refuse_existing(out)
     if dry_run:
-        return _make_plan(path, contents.read_contents(path, names.folder_of(path)), rule).report
+        return _make_plan(path, contents.read_contents(path, relocation.find_folder(path)), rule).report
     if out is not None:
         return _pack_copy(path, rule, out)
     contents.refuse_foreign(path, names.folder_of(path))
     if not path.exists() and not (names.folder_of(path) / contents.CARD).exists():
         raise refused.missing_error(path)
+    with refuse_unwritable(path):
+        relocation.adopt_folder(path)
     with hold_lock(path):
         return _pack_in_place(path, rule, drop_checkpoints)
 
@@ -184,7 +187,7 @@ def _pack_in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: 
 
 def _pack_copy(path: Path, rule: retention.RetentionRule, out: Path, tries: int = 3) -> PackReport:
     """Pack into ``out``, reading only. Where trials moved meanwhile, into a packed file, they are looked up again."""
-    study = contents.read_contents(path, names.folder_of(path))
+    study = contents.read_contents(path, relocation.find_folder(path))
     plan = _make_plan(path, study, rule)
     try:
         failed, report = plan.write(out, study)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ptydask.errors import NoResults, StoreError, one_line
+from ptydask.errors import NoResults, StoreError
 from ptydask.model import Direction, StudyMeta
-from ptydask.store import contents, files, index, layout, names, refused, trialgroup
-from ptydask.store.study import refuse_unwritable
+from ptydask.store import contents, files, index, layout, names, refused, relocation, trialgroup
+from ptydask.store.study import error_reason, refuse_unwritable
 from ptydask.store.upkeep import packing, salvage
 from ptydask.store.upkeep.salvage import SalvagedFile
 
@@ -46,7 +46,11 @@ def rebuild(path: Path, out: Path | None = None) -> RebuildReport:
     can be read.
     """
     path = path.absolute()
-    folder = names.folder_of(path)
+    folder = relocation.find_folder(path)
+    if folder != names.folder_of(path) and out is None:
+        with refuse_unwritable(path):
+            relocation.adopt_folder(path)
+        folder = names.folder_of(path)
     parts = _trial_files(path, folder)
     if not parts:
         raise NoResults(f"{path}: there is no such results file, and no folder {folder.name} with its trials")
@@ -77,7 +81,7 @@ def _rebuild_elsewhere(path: Path, out: Path | None, examined: Sequence[Salvaged
     try:
         index.pack(out, head, index.sort_rows(gathered.rows), gathered.damaged)
     except (OSError, StoreError) as error:
-        raise StoreError(f"{out}: cannot be written: {one_line(str(error))}") from error
+        raise StoreError(f"{out}: cannot be written: {error_reason(error)}") from error
     return _make_report(out, gathered, examined, written=True, packed=True)
 
 

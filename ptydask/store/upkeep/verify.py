@@ -9,7 +9,7 @@ from typing import Any
 
 from ptydask.errors import StoreError
 from ptydask.formatting import shell_path
-from ptydask.store import contents, layout, names, refused
+from ptydask.store import contents, layout, lock, names, refused, relocation
 from ptydask.store.isolated import PATIENCE, Answer, ChildReader
 
 Progress = Callable[[int, int], None]
@@ -47,6 +47,8 @@ class VerifyReport:
     """How many trials were read."""
     files: int
     problems: tuple[Problem, ...]
+    instead: str = ""
+    """What helps where ``ptydask rebuild`` would not, in one line."""
 
     @property
     def intact(self) -> bool:
@@ -63,6 +65,8 @@ class VerifyReport:
         """What to do about it, in one line; "" where nothing is wrong."""
         if self.intact:
             return ""
+        if self.instead:
+            return self.instead
         if self.kind == layout.TRIAL:
             return "put back a copy of the file, or move it away: the trial is then run again"
         rest = "" if self.kind else "where there is one, "
@@ -85,7 +89,36 @@ def verify(path: Path | str, *, patience: float = PATIENCE, progress: Progress |
             _verify_file(work, path, head)
             if all(problem.file.exists() for problem in work.problems) or _file_stamp(path) == head.stamp:
                 break  # else trials moved into the packed file meanwhile, as they do when a study ends
-    return VerifyReport(path, head.kind, work.read, len(work.files), tuple(work.problems))
+        instead = _instead_of_rebuild(work, path, head) if work.problems else ""
+    return VerifyReport(path, head.kind, work.read, len(work.files), tuple(work.problems), instead)
+
+
+def _instead_of_rebuild(work: _Verification, path: Path, head: _FileHead) -> str:
+    """What helps where nothing is damaged, or nothing is left to be rebuilt from; "" elsewhere."""
+    for file in dict.fromkeys(problem.file for problem in work.problems):
+        writer = refused.describe_writer(file)
+        if writer:
+            return f"{file.name}: {writer}: close it there, and verify again"
+    if any("Permission denied" in problem.what for problem in work.problems):
+        return "get the permission to read the files named above; nothing says that they are damaged"
+    folder = relocation.find_folder(path)
+    owner = lock.owner_of(folder)
+    if owner is not None:
+        return f"the study is being run by {owner}; verify again when the run has ended"
+    if head.kind == layout.INDEX and not any(folder.glob("*.h5")):
+        return (
+            f"copy the folder {folder.name} to {path.parent}, beside the file: of the trials the file has numbers alone"
+        )
+    if head.kind == layout.INDEX and _folder_store_id(work, folder, head) not in ("", head.store_id):
+        return f"move {folder.name} away, and put the folder of this study in its place"
+    if not (head.kind or any(folder.glob("*.h5")) or _anything_left(work, path)):
+        return "put back a copy of the file: nothing in it can be read, and so nothing rebuilt"
+    return ""
+
+
+def _anything_left(work: _Verification, path: Path) -> bool:
+    """Whether a file that cannot say what it is has a table, or trials, that can be read."""
+    return bool(work.ask("records", path).get("records") or work.ask("names", path).get("numbers"))
 
 
 def _verify_file(work: _Verification, path: Path, head: _FileHead) -> None:
@@ -227,7 +260,7 @@ def _trials_since(work: _Verification, path: Path, head: _FileHead) -> list[_Tri
 
 def _verify_index(work: _Verification, path: Path, head: _FileHead) -> None:
     """Check every trial's own file, and every older pack, in the folder beside an index."""
-    folder = names.folder_of(path)
+    folder = relocation.find_folder(path)
     store_id = _folder_store_id(work, folder, head)
     if store_id != head.store_id:
         what = "holds trials of another study" if store_id else "is not there: the trials are in it"
