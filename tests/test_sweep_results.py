@@ -20,6 +20,7 @@ import ptydask
 from ptydask.analysis import report, sweep
 from ptydask.config import reading
 from ptydask.errors import StoreError
+from ptydask.formatting import shell_path
 from ptydask.store import Store, files, reader, shard
 
 VALUES = {
@@ -111,7 +112,7 @@ def test_best_says_all_metrics_and_how_to_get_the_files(made: Path, capsys: pyte
     assert lines[0] == ["trial 3", "complete", f"{cases.METRIC} 0.650000"]
     words = {line.strip() for line in out.splitlines()}
     assert {"norm        null", "flip        true", "PSNR                    28.0000"} <= words
-    assert out.splitlines()[-1] == "  5 files, 102 kB: ptydask export s.h5 run --trial 3 DIR"
+    assert out.splitlines()[-1] == f"  5 files, 102 kB: ptydask export {shell_path(made)} run --trial 3 DIR"
 
 
 def test_best_as_json_and_yaml_is_complete(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
