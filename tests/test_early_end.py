@@ -31,11 +31,17 @@ def told(a: float, b: float, *, pruned: bool = False, sign: float = 1.0) -> Tria
 
 
 def ends(
-    trial: TrialEvidence, evidence: list[TrialEvidence], *, under_way: int = 1, decrease: float | None = 0.01
+    trial: TrialEvidence,
+    evidence: list[TrialEvidence],
+    *,
+    under_way: int = 1,
+    left: int | None = None,
+    decrease: float | None = 0.01,
 ) -> bool:
-    return proposals.has_told_enough(
-        SPACE, evidence, trial, relative_decrease=decrease, under_way=under_way, direction="minimize", seed=0
+    told = proposals.has_told_enough(
+        SPACE, evidence, trial, relative_decrease=decrease, under_way=under_way, left=left, direction="minimize", seed=0
     )
+    return bool(told)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +53,12 @@ def test_the_moment_is_two_fifths_of_a_trial(iterations: int | None, step: int |
 
 def test_a_first_trial_far_from_the_optimum_ends() -> None:
     assert ends(told(2, -3, pruned=True), [])
+
+
+def test_the_last_trials_of_a_study_run_to_their_end() -> None:
+    far = told(2, -3, pruned=True)
+    assert ends(far, [], left=5)
+    assert not ends(far, [], left=4)
 
 
 @pytest.mark.parametrize("decrease", [None, 0.2])

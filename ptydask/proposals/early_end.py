@@ -20,6 +20,8 @@ _AT_REST = 0.1
 direction alone: the demo's is right at this point, where a first trial's loss still falls by 3 to 8 %."""
 _FREE = 2
 """Trials, or as many as are under way at once, may end early before any has run to its end."""
+_LEFT = 5
+"""Trials of the study that are still to begin, at least: a short study is better off with whole ones."""
 _FAR = 1.5
 """Grid steps, in some coordinate, between the trial and where the search would go instead."""
 _CONTINUOUS_STEP = 0.01
@@ -42,19 +44,23 @@ def has_told_enough(
     *,
     relative_decrease: float | None,
     under_way: int,
+    left: int | None,
     direction: Direction,
     seed: int,
 ) -> bool:
     """Whether the slopes of ``trial`` lead away from it, so that the rest of its iterations is better spent elsewhere.
 
-    ``evidence`` are the trials that have ended; ``under_way`` is how many have not. A trial goes on that is near where
-    the search would go next, whose loss still falls by much, or some of whose slopes values have contradicted. A wave
+    ``evidence`` are the trials that have ended; ``under_way`` is how many have not, ``left`` how many are
+    still to begin. A trial goes on that is near where the search would go next, whose loss still falls by much, or some
+    of whose slopes values have contradicted. A wave
     of trials may end early on its slopes' word alone; after that one may for each that ran to its end, and values and
     slopes have to agree: slopes that lead astray are found out by values only.
     """
     completed = sum(told.error is not None for told in evidence)
     ended_early, free = len(evidence) - completed, max(_FREE, under_way)
-    if relative_decrease is None or relative_decrease > _AT_REST or ended_early >= free + max(completed - 1, 0):
+    if relative_decrease is None or relative_decrease > _AT_REST or (left is not None and left < _LEFT):
+        return False
+    if ended_early >= free + max(completed - 1, 0):
         return False
     cube = UnitCube(space)
     told = [*evidence, trial]

@@ -71,6 +71,7 @@ def build_pruner(
     spec: ComponentSpec | None,
     *,
     iterations: int | None,
+    trials: int | None = None,
     informed_by: tuple[ComponentSpec, Mapping[str, Distribution]] | None = None,
 ) -> BasePruner:
     """The pruner; one that never prunes for None.
@@ -79,7 +80,8 @@ def build_pruner(
     ``min_resource`` beyond that length becomes the length. Samplers see the trials of all its brackets. Raises
     ConfigError.
 
-    With the sampler and the search space of a search by slopes, ``informed_by``, the slopes have a say as well.
+    With the sampler and the search space of a search by slopes, ``informed_by``, the slopes have a say as well, while
+    enough of the study's ``trials`` are left.
     """
     if spec is None:
         return optuna.pruners.NopPruner()
@@ -89,7 +91,7 @@ def build_pruner(
     if informed_by is None:
         return pruner
     sampler, space = informed_by
-    return InformedPruner(pruner, space, unwrap_fixed(sampler)[1], iterations)
+    return InformedPruner(pruner, space, unwrap_fixed(sampler)[1], iterations, trials)
 
 
 def _bound_resources(spec: ComponentSpec, iterations: int | None) -> ComponentSpec:

@@ -76,8 +76,9 @@ class InformedPruner(BasePruner):
         space: Mapping[str, Distribution],
         held: Mapping[str, Scalar] | None = None,
         iterations: int | None = None,
+        trials: int | None = None,
     ) -> None:
-        self.base = base
+        self.base, self._study_length = base, trials
         self._trials = _TrialReader(space, held or {})
         self._judged_after = proposals.judged_after(iterations)
 
@@ -95,12 +96,14 @@ class InformedPruner(BasePruner):
         if not gradient or params is None:
             return False
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        left = None if self._study_length is None else self._study_length - len(others) - 1
         enough: bool = proposals.has_told_enough(
             self._trials.space,
             [told for told in map(self._trials.read_evidence, others) if told is not None],
             TrialEvidence.of_trial(params, None, gradient, pruned=True),
             relative_decrease=trial.user_attrs[slopes.ATTRIBUTE]["relative_decrease"],
             under_way=1 + sum(other.state is State.RUNNING for other in others),
+            left=left,
             direction=_direction_of(study),
             seed=trial.number,
         )

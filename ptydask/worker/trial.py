@@ -86,7 +86,10 @@ def _load_study(ready: OpenSession, index: int) -> optuna.Study:
             plan.sampler, seed=seed, space=plan.space, trials=ready.setup.trials, informed=informed
         ),
         pruner=sampling.build_pruner(
-            plan.pruner, iterations=plan.iterations, informed_by=(plan.sampler, plan.space) if informed else None
+            plan.pruner,
+            iterations=plan.iterations,
+            trials=ready.setup.trials,
+            informed_by=(plan.sampler, plan.space) if informed else None,
         ),
     )
 
