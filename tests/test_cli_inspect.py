@@ -363,6 +363,10 @@ def test_gain(own: float | None, direction: str, text: str) -> None:
     assert bool(said) is bool(text)
     assert describe.gain_text(RECORDS[0], RECORDS[0], "minimize") == "these are the file's own values"
     assert describe.gain_text(RECORDS[1], replace(RECORDS[0], state=TrialState.PRUNED), "minimize") == ""
+    ended = replace(RECORDS[0], state=TrialState.PRUNED, error=0.02, last_step=5)
+    assert describe.gain_text(RECORDS[1], ended, "minimize", {5: 0.015, 12: 0.005}).startswith("25.0% better than")
+    assert "after step 5" in describe.gain_text(RECORDS[1], ended, "minimize", {5: 0.015})
+    assert describe.gain_text(RECORDS[1], ended, "minimize", {4: 0.015}) == ""
     moved = replace(RECORDS[0], origin="near start")
     assert describe.gain_text(moved, moved, "minimize") == "these are the allowed values nearest to the file's"
     assert "than the allowed values nearest to the file's" in describe.gain_text(RECORDS[1], moved, "minimize")

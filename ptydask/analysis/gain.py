@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, TrialRecord, TrialState
 
@@ -23,6 +24,8 @@ class Gain:
     """By how much the error is better; negative where it is worse."""
     share: float | None
     """The same as a share of the other's error; None where that is 0."""
+    step: int | None = None
+    """After which step the two are compared, where the other was ended early; else each at its own end."""
 
 
 def baseline_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
@@ -30,12 +33,26 @@ def baseline_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
     return next((record for record in records if record.origin in BASELINES), None)
 
 
-def compute_gain(record: TrialRecord, own: TrialRecord | None, direction: Direction) -> Gain | None:
-    """``record`` beside ``own``; None where one of them has no error to compare."""
-    if own is None or own.state is not TrialState.COMPLETE or own.error is None or record.error is None:
+def compute_gain(
+    record: TrialRecord, own: TrialRecord | None, direction: Direction, errors: Mapping[int, float] | None = None
+) -> Gain | None:
+    """``record`` beside ``own``; None where one of them has no error to compare.
+
+    Where ``own`` was ended early the two are compared after the same step; ``errors`` are what ``record`` had after each.
+    """
+    if own is None or own.error is None or not math.isfinite(own.error) or own.state is TrialState.FAIL:
         return None
-    if not math.isfinite(own.error):
+    step = own.last_step if own.state is TrialState.PRUNED else None
+    reached = record.error if own.state is TrialState.COMPLETE else (errors or {}).get(step or 0)
+    if reached is None or not math.isfinite(reached):
         return None
-    difference = own.error - record.error if direction == "minimize" else record.error - own.error
+    difference = own.error - reached if direction == "minimize" else reached - own.error
     share = abs(difference / own.error) if own.error else None
-    return Gain(own, BASELINES.get(own.origin, BASELINES[OWN_VALUES]), difference, share)
+    return Gain(own, BASELINES.get(own.origin, BASELINES[OWN_VALUES]), difference, share, step)
+
+
+def errors_by_step(curve: Mapping[str, Any], metric: str) -> dict[int, float]:
+    """Step -> the tuned metric after it, of a trial's curve; empty where the curve has none."""
+    if metric not in curve:
+        return {}
+    return {int(step): float(error) for step, error in zip(curve["step"], curve[metric], strict=True)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ptydask.analysis.gain import BASELINES, compute_gain
+from ptydask.analysis.gain import BASELINES, compute_gain, errors_by_step
 from ptydask.cli.formats import trial_object
 from ptydask.formatting import (
     counted,
@@ -35,15 +35,18 @@ LOG_TAIL = 12
 SPARKLINE = 48
 
 
-def gain_text(record: TrialRecord, own: TrialRecord | None, direction: Direction) -> str:
+def gain_text(
+    record: TrialRecord, own: TrialRecord | None, direction: Direction, errors: Mapping[int, float] | None = None
+) -> str:
     """How much better a trial is than ``own``, the one with the file's own values or the nearest to them.
 
-    Empty where that did not complete.
+    Empty where there is nothing to compare; ``errors`` are those of the trial by its steps.
     """
-    gain = compute_gain(record, own, direction)
+    gain = compute_gain(record, own, direction, errors)
     if gain is None:
         return ""
-    theirs = f"{gain.values} (trial {gain.own.number}: {error_text(gain.own.error)})"
+    after = "" if gain.step is None else f", both after step {gain.step}"
+    theirs = f"{gain.values} (trial {gain.own.number}: {error_text(gain.own.error)}{after})"
     if gain.own.number == record.number:
         return f"these are {gain.values}"
     if gain.difference == 0:
@@ -66,7 +69,7 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, op
     """One of the best trials: error, gain, parameters beside the optimum and the file's own, metrics, its image."""
     meta = results.meta
     lines = [_headline(record, meta.metric)]
-    gain = gain_text(record, own, meta.direction)
+    gain = gain_text(record, own, meta.direction, errors_by_step(results.curve(record.number), meta.metric))
     if gain:
         lines.append(f"  {gain}")
     optimum_notes, about = _optimum_notes(record, optimum, meta)

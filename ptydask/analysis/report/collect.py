@@ -12,7 +12,7 @@ from ptydask.analysis import advice, optimum, sweep
 from ptydask.analysis.attribute_units import attribute_units
 from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
-from ptydask.analysis.gain import baseline_trial, compute_gain
+from ptydask.analysis.gain import baseline_trial, compute_gain, errors_by_step
 from ptydask.analysis.report import rows
 from ptydask.analysis.report.trial_album import BEST_SIDE_BY_SIDE, PageTrial, TrialAlbum
 from ptydask.model import Choice, Distribution, StudyMeta, WeightedChoice
@@ -58,7 +58,9 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
     meta, records = study.meta, study.records
     own = baseline_trial(records)
     best = study.best
-    gain = compute_gain(best, own, meta.direction) if best is not None else None
+    gain = None
+    if best is not None:
+        gain = compute_gain(best, own, meta.direction, errors_by_step(study.curves.get(best.number, {}), meta.metric))
     counts = count_states(record.state for record in records)
     order = ranked(records, meta.direction)
     return {
@@ -78,7 +80,13 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
         "own": None if own is None else own.number,
         "gain": None
         if gain is None
-        else {"own": gain.own.number, "values": gain.values, "difference": gain.difference, "share": gain.share},
+        else {
+            "own": gain.own.number,
+            "values": gain.values,
+            "difference": gain.difference,
+            "share": gain.share,
+            "step": gain.step,
+        },
         "tuned": tuned_parameters(study),
         "attribute_units": _attribute_units(study, album),
         "wall": timeline.wall_seconds(records),

@@ -74,7 +74,8 @@ function gainText() {
   const gain = study.gain;
   if (!gain) return "";
   if (gain.own === best) return `These are ${gain.values}: nothing that was tried is better.`;
-  const theirs = `${gain.values} (${study.metric} ${errorText(value("error", gain.own))})`;
+  const after = gain.step === null ? "" : `, both after ${study.step} ${gain.step}`;
+  const theirs = `${gain.values} (${study.metric} ${errorText(value("error", gain.own))}${after})`;
   if (gain.difference === 0) return `No better than ${theirs}.`;
   const by = gain.share === null ? errorText(Math.abs(gain.difference)) : `${(100 * gain.share).toFixed(1)} %`;
   return `${by} ${gain.difference > 0 ? "better" : "worse"} than ${theirs}.`;
