@@ -38,7 +38,7 @@ def compute_gain(
 ) -> Gain | None:
     """``record`` beside ``own``; None where one of them has no error to compare.
 
-    Where ``own`` was ended early the two are compared after the same step; ``errors`` are what ``record`` had after each.
+    Where ``own`` was ended early they are compared after the same step; ``errors`` are what ``record`` had after each.
     """
     if own is None or own.error is None or not math.isfinite(own.error) or own.state is TrialState.FAIL:
         return None
