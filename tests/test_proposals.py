@@ -345,6 +345,39 @@ def test_what_says_nothing_never_settles(kind: str, seed: int) -> None:
         told.append(tell(propose_point(PLANE, told, [], direction="minimize", seed=number) or {}))
 
 
+def test_far_trials_that_fit_no_smooth_bowl_do_not_unsettle_the_near_ones() -> None:
+    """Beyond the bowl the loss is a jagged plateau: alone, the better half of the trials settles it."""
+    rng, tell = np.random.default_rng(1), bowl(PLANE, TRUTH)
+    near = [(1.04, -1.5), (1.04, -1.0), (1.02, -1.5), (1.06, -2.0), (1.02, -2.0), (1.06, -1.0), (1.04, -2.5)]
+    near += [(1.02, -0.5), (1.04, -0.5), (1.06, -2.5), (1.0, -1.5), (1.02, -2.5)]
+    far = [(0.9, 4.0), (0.92, 3.0), (0.9, 0.5), (0.94, 3.5), (0.92, 1.0), (0.9, 2.0), (0.94, 2.5), (0.92, 4.0)]
+    plateau = [
+        replace(record, error=0.9 + 0.3 * rng.random(), gradient={"scale": rng.normal(), "rotation": rng.normal()})
+        for record in records(tell, far)
+    ]
+    told = [*records(tell, near), *(replace(record, number=len(near) + n) for n, record in enumerate(plateau))]
+    optimum = locate_optimum(told, PLANE, "minimize")
+    assert optimum is not None
+    assert optimum.is_settled
+    assert optimum.center == pytest.approx(TRUTH, abs=0.05)
+
+
+@pytest.mark.parametrize("spoil", ["errors", "slopes"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_better_half_of_what_says_nothing_never_settles(spoil: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = [(0.9 + 0.02 * int(rng.integers(11)), -4 + 0.5 * int(rng.integers(17))) for _ in range(40)]
+    told = records(bowl(PLANE, TRUTH), list(dict.fromkeys(points)))
+    for_noise = [
+        replace(record, error=float(rng.normal()))
+        if spoil == "errors"
+        else replace(record, gradient={name: float(rng.normal()) for name in record.gradient})
+        for record in told
+    ]
+    optimum = locate_optimum(for_noise, PLANE, "minimize")
+    assert optimum is None or not optimum.is_settled
+
+
 def test_too_little_to_say() -> None:
     told = records(bowl(PLANE, TRUTH), AROUND)
     assert locate_optimum(told[:2], PLANE, "minimize") is None

@@ -21,6 +21,7 @@ from ptydask.trial.reconcile import Failures, Prospect
 
 MIRROR_AGAIN = 10.0
 """Seconds until an SQLite study is tried again that was locked: every attempt holds up the driver for one."""
+_SETTLED = "the optimum is settled: nothing more is started, unless what is under way moves it"
 
 
 @dataclass(slots=True)
@@ -170,7 +171,10 @@ class RunProgress:
         if in_flight and self.reached() is not None:
             self._tell_once("the target is reached: what is under way is finished, nothing more is started")
         elif in_flight and self.settled() is not None:
-            self._tell_once("the optimum is settled: nothing more is started, unless what is under way moves it")
+            self._tell_once(_SETTLED)
+        elif _SETTLED in self._told and self.settled() is None:
+            self._told.discard(_SETTLED)
+            self.observer.notice("what was under way moved the optimum: it is not settled, and the run goes on")
         elif self.prospect(in_flight) is Prospect.WAITS:
             self._tell_once("the first trials failed alike: no more are started until those under way have told more")
         elif in_flight and (text := falling_back_text(self.store.records.values(), self.plan)):

@@ -15,6 +15,8 @@ from ptydask.ranking import best_of
 
 _FEWEST = 3
 """Completed trials with slopes, before anything is said."""
+_MANY = 10
+"""Trials that are no worse than the median, before they are asked alone."""
 _CONTINUOUS_STEP = 0.01
 """Of a range without steps, the share that stands for one."""
 _SETTLED = 0.5
@@ -26,17 +28,40 @@ _CURVATURE_STEP = 0.01
 """Share of a length scale over which the curvature is taken."""
 
 
-@ONE_THREAD
 def locate_optimum(
     records: Sequence[TrialRecord], space: Mapping[str, Distribution], direction: Direction
 ) -> Optimum | None:
     """The optimum near the best completed trial; None with fewer than three trials to go by, or without a minimum.
 
-    The center x is where the model's slope g(x) is zero, found by Newton's method; with the curvature H there, and the
-    covariance S of the slope, the covariance of x is H^-1 S H^-1 (the delta method).
+    A loss is seldom one smooth bowl from end to end: where all trials together settle nothing and there are many, the
+    better half of them is asked.
     """
     told = [record for record in records if record.gradient and record.error is not None]
     told = [record for record in told if record.params.keys() >= space.keys()]
+    whole = _locate(told, space, direction)
+    better = _better_half(told, direction)
+    if (whole is not None and whole.is_settled) or len(better) < _MANY:
+        return whole
+    local = _locate(better, space, direction)
+    return local if local is not None and local.is_settled else whole
+
+
+def _better_half(told: Sequence[TrialRecord], direction: Direction) -> list[TrialRecord]:
+    """Those that are no worse than the median of the completed ones."""
+    sign = 1.0 if direction == "minimize" else -1.0
+    completed = [sign * (record.error or 0.0) for record in told if _is_complete(record)]
+    if not completed:
+        return []
+    return [record for record in told if sign * (record.error or 0.0) <= float(np.median(completed))]
+
+
+@ONE_THREAD
+def _locate(told: Sequence[TrialRecord], space: Mapping[str, Distribution], direction: Direction) -> Optimum | None:
+    """By all trials of ``told`` together, each with an error and slopes.
+
+    The center x is where the model's slope g(x) is zero, found by Newton's method; with the curvature H there, and the
+    covariance S of the slope, the covariance of x is H^-1 S H^-1 (the delta method).
+    """
     best = best_of(told, direction)
     completed = sum(map(_is_complete, told))
     if best is None or completed < _FEWEST:
