@@ -313,6 +313,12 @@ def ineffective_reason(params: Mapping[str, Any], name: str, tuned: Collection[s
     return None
 
 
+def unit_of(name: str, engine: str) -> str:
+    """The unit of one of PtyRAD's parameters; "" for a mere number, and for what another engine tunes."""
+    tunable = PARAMETERS.get(name) if engine == "ptyrad" else None
+    return "" if tunable is None or tunable.unit == "1" else tunable.unit
+
+
 _ONE_SLICE = "one slice (obj_Nlayer = 1) is never propagated through; use 2 slices or more"
 
 
