@@ -77,7 +77,7 @@ def name_next_study(name: str, is_taken: Callable[[str], bool]) -> str:
 
 def find_free_name(meta: StudyMeta, results: Path) -> str:
     """A name for the next study under which there are no results where these lie, nor where the next ones will go."""
-    recon = json_object(meta.config_json or "{}").get("recon_params")
+    recon = json_object(meta.config_json).get("recon_params")
     folder = Path(str(recon.get("output_dir", "output"))) if isinstance(recon, dict) else Path()
     folders = {results.absolute().parent, folder, Path(meta.provenance.get("working_directory") or ".") / folder}
     return name_next_study(meta.name, lambda name: any((place / results_name(name)).exists() for place in folders))
@@ -88,7 +88,7 @@ def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Ad
 
     Raises StoreError where the results do not hold their params file.
     """
-    section = json_object(meta.config_json or "{}").get("hypertune_params") or {}
+    section = json_object(meta.config_json).get("hypertune_params") or {}
     notes = []
     changed: dict[str, Any] = {
         "if_hypertune": bool(following.tune),

@@ -43,7 +43,7 @@ def run_next(args: argparse.Namespace) -> int:
 
     with inspect.open_results(args.file) as results:
         study = data.load_study(results, curves=False)
-        facts = advice.gather_facts(study.records, study.meta)
+        facts = advice.gather_facts(study)
         given = advice.advise_by(facts)
         if args.format == "json":
             formats.print_text(formats.json_text(_study_object(study, given)))
