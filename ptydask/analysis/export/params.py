@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.analysis import sweep
+from ptydask.config import yaml_text
 from ptydask.config.ptyrad import edited_file, params_file, paths
 from ptydask.errors import StoreError, UsageError, one_line
 from ptydask.model import Scalar, StudyMeta, TrialRecord
@@ -54,7 +55,8 @@ def of_trial(
         if steps is not None:
             raise UsageError(f"--iterations: the engine {meta.engine!r} has parameters alone")
         values = sweep.program_values(meta, record) if sweep.is_sweep(meta) else dict(record.params)
-        return ParamsFile(_format_comment([_title_line(meta, record), *command.splitlines()]) + sweep.yaml_text(values))
+        comment = yaml_text.comment_text([_title_line(meta, record), *command.splitlines()])
+        return ParamsFile(comment + sweep.yaml_text(values))
     config = with_values(meta, record)
     notes = _resolve_paths(config, meta, near)
     _keep_something(config, steps, own_interval=hypertune is not None)
@@ -127,10 +129,6 @@ def with_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
 def _title_line(meta: StudyMeta, record: TrialRecord) -> str:
     state = "" if record.error is None else f": {meta.metric} {record.error!r}"
     return one_line(f"{meta.name}, trial {record.number} ({record.state.value.lower()}){state}")
-
-
-def _format_comment(lines: list[str]) -> str:
-    return "".join(f"# {line}\n" for line in lines)
 
 
 def _keep_something(config: dict[str, Any], steps: int | None, *, own_interval: bool = False) -> None:
