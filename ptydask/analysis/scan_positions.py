@@ -94,7 +94,7 @@ def nominal_positions(crop: NDArray[np.integer], centred: Sequence[Positions]) -
     return None
 
 
-def mean_shifts(places: Positions, shifts: Positions, most: int) -> tuple[Positions, Positions]:
+def mean_shifts(places: Positions, shifts: Positions, most: int = 32) -> tuple[Positions, Positions]:
     """Means of ``places`` and of ``shifts``, both (N, 2), over squares that lie ``most`` along the longer side.
 
     As they are where that makes them no fewer: neighbouring positions of a large scan are one arrow then.

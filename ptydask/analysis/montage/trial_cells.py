@@ -20,8 +20,6 @@ from ptydask.model import Image, StudyMeta, TrialRecord
 from ptydask.store.reader import StoredArray, TrialData
 
 _UNITS = {**microscopy.ANGSTROM, "1/angstrom": 1.0, "mrad": 1.0}
-_ARROWS = 32
-"""Along a side, at most: neighbouring positions of a larger scan are one arrow."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ def _spectrum_cells(trial: TrialData, request: CellRequest) -> list[MontageCell]
 
 def _reciprocal_cells(trial: TrialData, request: CellRequest) -> list[MontageCell]:
     probe = microscopy.reciprocal_probe(trial)
-    y, x, unit = (*probe.angles, "mrad") if probe.angles is not None else (probe.ky, probe.kx, "1/angstrom")
+    y, x, unit = probe.axes
     image = Image(np.sqrt(probe.intensity), y, x, "", unit, "")
     limit = request.crop * float(min(-y[0], -x[0]))
     text = "{:g} mrad" if unit == "mrad" else "{:g}/Å"
@@ -165,7 +163,7 @@ def _position_cells(trial: TrialData, request: CellRequest) -> list[MontageCell]
     moved = microscopy.position_shifts(trial, request.meta)
     image = microscopy.phase_image(trial)
     centres = microscopy.probe_centres(trial, moved.nominal)
-    places, shifts = scan_positions.mean_shifts(centres, moved.shifts, _ARROWS)
+    places, shifts = scan_positions.mean_shifts(centres, moved.shifts)
     corner = np.array(_zero_from_corner(image, request.crop))
     arrows = CellArrows(places + corner, shifts)
     if not moved.is_refined:
