@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +99,7 @@ def _write_params(args: argparse.Namespace, results: Results, facts: Any, given:
         formats.print_text(file.text)
     else:
         files.write_text(place.check_output_path(args.output, replace=args.force), file.text, durable=False)
-        formats.print_stderr(f"now: ptydask run {shlex.quote(str(args.output))}")
+        formats.print_stderr(f"now: ptydask run {formatting.shell_path(args.output)}")
     for note in file.notes:
         formats.print_stderr(note)
     return 0
