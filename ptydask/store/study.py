@@ -19,7 +19,8 @@ from typing import Any
 
 from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.formatting import shell_path
-from ptydask.model import RunSnapshot, StudyMeta, TrialRecord
+from ptydask.model import StudyMeta, TrialRecord
+from ptydask.run_snapshot import RunSnapshot
 from ptydask.store import codec, contents, files, index, isolated, layout, lock, names, relocation, shard
 
 SHARE = 0.015
