@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store_cases import meta, output, packed, phase, put, record
+from store_cases import meta, output, packed, phase, put, record, stopped
 
 from ptydask.errors import NoResults, StoreError, UnusableResults
 from ptydask.store import Store, lock, reader
@@ -21,12 +21,7 @@ COUNT = 3
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A study of three trials that was stopped: ``old.h5`` and ``old.trials``."""
-    store = Store.open(tmp_path / "old.h5", meta())
-    for number in range(COUNT):
-        put(store, record(number), output(number))
-    store.refresh(force=True)
-    store.close()
-    return store.path
+    return stopped(tmp_path / "old.h5", range(COUNT))
 
 
 def folder(path: Path) -> Path:
