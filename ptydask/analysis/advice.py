@@ -369,7 +369,7 @@ def _rank_importances(data: StudyData) -> Mapping[str, float]:
 def _values(records: Iterable[TrialRecord], name: str) -> list[float]:
     """The numbers that the trials have for a parameter, in their order."""
     values = (record.params.get(name) for record in records)
-    return [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    return [float(value) for value in values if ranges.is_number(value)]
 
 
 def _numbers(records: Iterable[TrialRecord]) -> tuple[int, ...]:

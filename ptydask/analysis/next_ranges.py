@@ -185,8 +185,9 @@ def in_next_step(
     One that was not tuned so far has the range of the params file, or else of PtyRAD's template, around its value.
     """
     dist = space.get(name)
-    if isinstance(dist, RANGES) and ranges.is_number(best.params.get(name)):
-        center, deviation = float(cast(float, best.params[name])), 0.0
+    tried = best.params.get(name)
+    if isinstance(dist, RANGES) and ranges.is_number(tried):
+        center, deviation = float(tried), 0.0
         if optimum is not None and name in optimum.center:
             center, deviation = optimum.center[name], optimum.deviation[name]
         half = max(4 * deviation, 2 * dist.step if dist.step else _CARRIED * (dist.high - dist.low))

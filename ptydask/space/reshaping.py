@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import cast
 
 from ptydask.model import Distribution, FloatRange, IntRange, Scalar
 from ptydask.space import ranges, tunables
@@ -49,11 +48,11 @@ def is_at_end(dist: Distribution, value: Scalar, name: str = "") -> bool:
     """Whether a trial's value is the end of its range, and a wider range is possible; see :func:`recentre`."""
     if not isinstance(dist, FloatRange | IntRange) or not ranges.is_number(value) or dist.low == dist.high:
         return False
-    share = share_of(dist, cast(float, value))
+    share = share_of(dist, value)
     near = share_at_end(dist)
     if near < share < 1 - near:
         return False
-    wider = recentre(dist, cast(float, value), name)
+    wider = recentre(dist, value, name)
     return wider.low < dist.low if share <= near else wider.high > dist.high
 
 

@@ -276,7 +276,7 @@ def start_point(params_space: Mapping[str, Distribution], params: Mapping[str, A
 
 def _same_value(a: Scalar, b: Scalar) -> bool:
     if ranges.is_number(a) and ranges.is_number(b):
-        return math.isclose(cast(float, a), cast(float, b), rel_tol=1e-12, abs_tol=1e-12)
+        return math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-12)
     return a == b
 
 
