@@ -102,9 +102,17 @@ def power_spectrum(trial: TrialData, of: Literal["phase", "object"] = "phase") -
         raise StoreError(f"trial {trial.record.number}: {error}") from None
 
 
+def probe_modes(trial: TrialData) -> NDArray[Any]:
+    """(pmode, y, x) complex, in real space. Raises StoreError where no probe was kept."""
+    probe = _require_array(trial, "probe").read()
+    if probe.ndim < 2 or 0 in probe.shape:
+        raise StoreError(f"trial {trial.record.number}: its probe is no image")
+    return probe.reshape(-1, *probe.shape[-2:])
+
+
 def probe_shares(trial: TrialData) -> NDArray[np.float64]:
     """(pmode,): the part of each probe mode in the total intensity. Raises StoreError where no probe was kept."""
-    return reciprocal_space.mode_shares(_probe_modes(trial))
+    return reciprocal_space.mode_shares(probe_modes(trial))
 
 
 def reciprocal_probe(trial: TrialData) -> ReciprocalProbe:
@@ -116,7 +124,7 @@ def reciprocal_probe(trial: TrialData) -> ReciprocalProbe:
     scale = ANGSTROM.get(str(trial.attributes.get("length_unit", "angstrom")), math.nan)
     known = float(wavelength) * scale if isinstance(wavelength, int | float) and wavelength > 0 else math.nan
     return reciprocal_space.transform_probe(
-        _probe_modes(trial), pixel_size(trial), known if math.isfinite(known) else None
+        probe_modes(trial), pixel_size(trial), known if math.isfinite(known) else None
     )
 
 
@@ -197,14 +205,6 @@ def _object_modes(trial: TrialData, name: str) -> NDArray[Any]:
     rows, columns = scanned_region(trial)
     data = _require_array(trial, name)[(..., rows, columns)]
     return data.reshape(-1, *(data.shape[-3:] if data.ndim > 2 else (1, *data.shape)))
-
-
-def _probe_modes(trial: TrialData) -> NDArray[Any]:
-    """(pmode, y, x)."""
-    probe = _require_array(trial, "probe").read()
-    if probe.ndim < 2 or 0 in probe.shape:
-        raise StoreError(f"trial {trial.record.number}: its probe is no image")
-    return probe.reshape(-1, *probe.shape[-2:])
 
 
 def _first_positions(trial: TrialData, meta: StudyMeta) -> Sequence[NDArray[np.float64]]:

@@ -83,9 +83,8 @@ def _encode_slices(trial: TrialData, _meta: StudyMeta) -> dict[str, Any] | None:
 
 def _encode_modes(trial: TrialData, _meta: StudyMeta) -> dict[str, Any] | None:
     """``shown``: number from 1, share of the power, the mode in ``real`` and in ``reciprocal`` space; of ``count``."""
-    probe = microscopy.reciprocal_probe(trial)
-    stack = trial.arrays["probe"].read().reshape(probe.modes.shape)
-    shares = microscopy.probe_shares(trial)
+    probe, stack = microscopy.reciprocal_probe(trial), microscopy.probe_modes(trial)
+    shares = reciprocal_space.mode_shares(stack)
     if not (np.isfinite(stack).all() and np.isfinite(shares).all()):
         return None
     pixel = microscopy.pixel_size(trial)
