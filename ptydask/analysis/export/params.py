@@ -148,22 +148,12 @@ def _keep_something(config: dict[str, Any], steps: int | None, *, own_interval: 
 def _resolve_paths(config: dict[str, Any], meta: StudyMeta, near: Path) -> list[str]:
     """Make the paths in ``config`` absolute; a note for each file that is not there."""
     notes = []
-    for *way, last in paths.FILES:
-        section = config_section(config, way)
-        if isinstance(section.get(last), str):
-            data_file = _find_data_file(Path(section[last]), meta.provenance, near)
-            section[last] = str(data_file)
-            if not data_file.exists():
-                notes.append(f"{'.'.join((*way, last))}: {data_file} is not on this machine")
+    for section, name, key in paths.named(config):
+        data_file = _find_data_file(Path(section[name]), meta.provenance, near)
+        section[name] = str(data_file)
+        if not data_file.exists():
+            notes.append(f"{key}: {data_file} is not on this machine")
     return notes
-
-
-def config_section(config: dict[str, Any], way: Sequence[str]) -> dict[str, Any]:
-    """The section of ``config`` that the names ``way`` lead to; an empty one where there is none."""
-    section: Any = config
-    for name in way:
-        section = section.get(name) if isinstance(section, dict) else None
-    return section if isinstance(section, dict) else {}
 
 
 def _find_data_file(path: Path, provenance: Mapping[str, str], near: Path) -> Path:
