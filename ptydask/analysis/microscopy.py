@@ -17,6 +17,7 @@ from ptydask.analysis.registration import ImageDifference
 from ptydask.analysis.scan_positions import PositionShifts
 from ptydask.errors import StoreError
 from ptydask.model import Image, StudyMeta
+from ptydask.space.ranges import is_number
 from ptydask.space.tunables import AFFINE
 from ptydask.store.reader import StoredArray, TrialData
 
@@ -156,17 +157,16 @@ def phase_difference(trial: TrialData, other: TrialData) -> ImageDifference:
     MissingDependency without SciPy.
     """
     images = [phase_image(trial), phase_image(other)]
-    middles = [_scan_middle(trial), _scan_middle(other)]
-    if any(middle is None for middle in middles):
+    middles = [middle for each in (trial, other) if (middle := _scan_middle(each)) is not None]
+    if len(middles) < len(images):
         middles = [(float(np.mean(image.y)), float(np.mean(image.x))) for image in images]
     try:
         first, second = (
             replace(image, y=image.y - middle[0], x=image.x - middle[1])
             for image, middle in zip(images, middles, strict=True)
-            if middle is not None
         )
         apart = registration.subtract_images(first, second)
-        y, x = middles[0] or (0.0, 0.0)
+        y, x = middles[0]
         return replace(apart, image=replace(apart.image, y=apart.image.y + y, x=apart.image.x + x))
     except ValueError as error:
         raise StoreError(f"trials {trial.record.number} and {other.record.number}: {error}") from None
@@ -212,9 +212,10 @@ def _first_positions(trial: TrialData, meta: StudyMeta) -> Sequence[NDArray[np.f
     facts = trial.attributes
     needed = ("scan_positions_slow", "scan_positions_fast", "scan_step_size", "pixel_size")
     values = [facts.get(name) for name in (*needed, *(f"scan_{name}" for name in AFFINE))]
-    if not all(isinstance(value, int | float) for value in values):
+    numbers = [float(value) for value in values if is_number(value)]
+    if len(numbers) < len(values):
         return ()
-    slow, fast, step, pixel, *affine = (float(value) for value in values if isinstance(value, int | float))
+    slow, fast, step, pixel, *affine = numbers
     init = json_object(meta.config_json).get("init_params") or {}
     flips = init.get("pos_scan_flipT") or (0, 0, 0)
     raster = scan_positions.raster_positions(int(slow), int(fast), step / pixel, flips=flips, affine=affine)
