@@ -363,53 +363,6 @@ class Slot:
     """``CUDA_VISIBLE_DEVICES`` of the worker; None on a CPU."""
 
 
-# --- what the driver tells those who watch --------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RunningTrial:
-    """A trial under way, as seen from outside."""
-
-    number: int
-    params: Mapping[str, Scalar]
-    step: int
-    error: float | None
-    worker: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class RunSnapshot:
-    """The whole run at one moment."""
-
-    study: str
-    results: Path
-    total: int
-    counts: Mapping[str, int]
-    """``complete``, ``pruned``, ``failed``, ``running``, ``lost`` (attempts that are run again)."""
-    best: TrialRecord | None
-    running: tuple[RunningTrial, ...]
-    workers: int
-    seconds: float
-    """Since this run began."""
-    remaining: float | None
-    """Seconds to the end, by the trials so far; None while unknown."""
-    iterations: int | None
-    metric: str
-    direction: Direction
-    waiting: str = ""
-    """What keeps more workers from coming, in words; empty where all are there."""
-    work: float | None = None
-    """Seconds of workers, on GPUs of GPUs, that all trials of this run will have taken; None while unknown."""
-    on_gpus: bool = False
-    """Whether its trials run on GPUs."""
-
-    @property
-    def recorded(self) -> int:
-        """Trials that have ended and count towards the total."""
-        return sum(self.counts.get(state.word, 0) for state in TrialState)
-
-
 RESULT_SUFFIXES = frozenset({".h5", ".hdf5", ".hdf", ".nxs", ".nx5"})
 
 

@@ -102,6 +102,15 @@ def put(
     return written
 
 
+def stopped(path: Path, numbers: range | list[int], **changes: Any) -> Path:
+    """A study that was stopped: an index, and the trials' own files."""
+    store = Store.open(path, meta(**changes))
+    for number in numbers:
+        put(store, record(number), output(number))
+    store.close()
+    return path
+
+
 def packed(path: Path, records: list[TrialRecord], **changes: Any) -> Path:
     """A finished study with arrays in its completed trials."""
     store = Store.open(path, meta(**changes))

@@ -349,8 +349,8 @@ def test_importances_by_ranks_take_many_trials() -> None:
     """Without slopes they are those of the figure; where nothing is wrong nothing is said."""
     assert advise(figure_cases.study(80)) == ()
     data = figure_cases.study(80)
-    assert gather_facts(data.records, data.meta).importances
-    assert not gather_facts(data.records[:40], data.meta).importances
+    assert gather_facts(data).importances
+    assert not gather_facts(replace(data, records=data.records[:40])).importances
 
 
 @pytest.mark.parametrize(

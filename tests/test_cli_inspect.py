@@ -24,17 +24,8 @@ import yaml
 
 from ptydask import cli, formatting
 from ptydask.cli import describe, formats, inspect, status
-from ptydask.model import (
-    Image,
-    Quantity,
-    Reason,
-    RunningTrial,
-    RunSnapshot,
-    StudyMeta,
-    TrialOutput,
-    TrialRecord,
-    TrialState,
-)
+from ptydask.model import Image, Quantity, Reason, StudyMeta, TrialOutput, TrialRecord, TrialState
+from ptydask.run_snapshot import RunningTrial, RunSnapshot
 from ptydask.store import Store, reader, shard
 
 THIRD = 1 / 3

@@ -15,8 +15,9 @@ from typing import TextIO
 import pytest
 
 from ptydask import formatting
-from ptydask.model import Reason, RunningTrial, RunSnapshot, TrialRecord, TrialState
+from ptydask.model import Reason, TrialRecord, TrialState
 from ptydask.progress import frame, view
+from ptydask.run_snapshot import RunningTrial, RunSnapshot
 
 UTF8 = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
 

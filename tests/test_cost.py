@@ -17,8 +17,9 @@ from ptydask.driver import prepare
 from ptydask.driver.cost import RunCost, estimate_cost, find_shortage
 from ptydask.driver.prepare import RunRequest
 from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
-from ptydask.model import KeepOptions, RunSnapshot, TrialRecord, TrialState
+from ptydask.model import KeepOptions, TrialRecord, TrialState
 from ptydask.progress import frame, plan_text
+from ptydask.run_snapshot import RunSnapshot
 
 HOUR = 3600.0
 KEEP = KeepOptions()

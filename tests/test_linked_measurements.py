@@ -288,7 +288,7 @@ def test_a_file_that_somebody_has_open(tmp_path: Path) -> None:
     path = write(tmp_path / "d.h5", p=DATA)
     for locking in (None, True, False):
         with h5py.File(path, "r", locking=locking):
-            assert measurement_headers.dataset_shape(path, "p") == FITS
+            assert measurement_headers.read_header(path, "p") == measurement_headers.ArrayHeader(FITS)
 
 
 def test_where_hdf5_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

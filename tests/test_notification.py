@@ -17,7 +17,8 @@ from ptydask.driver import execute, notification, stillness
 from ptydask.driver.notification import RunFacts, make_environment, make_line, notify
 from ptydask.driver.stillness import Stillness, mark_of, stuck_text
 from ptydask.errors import ClusterError, hide_password
-from ptydask.model import RunningTrial, RunSnapshot, TrialRecord, TrialState
+from ptydask.model import TrialRecord, TrialState
+from ptydask.run_snapshot import RunningTrial, RunSnapshot
 
 BEST = TrialRecord(number=5, state=TrialState.COMPLETE, error=0.25, params={"scale": 1.02}, metrics={"loss": 0.25})
 FACTS = RunFacts("finished", "WSe2", Path("/data/a b/WSe2.h5"), 8, 8, 1, "loss", BEST)

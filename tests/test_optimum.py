@@ -16,8 +16,9 @@ from ptydask import cli
 from ptydask.analysis import optimum
 from ptydask.analysis.report.collect import collect_page_data
 from ptydask.analysis.report.trial_album import TrialAlbum
-from ptydask.model import BY_SAMPLER, BY_SLOPES, Reason, RunSnapshot, TrialState
+from ptydask.model import BY_SAMPLER, BY_SLOPES, Reason, TrialState
 from ptydask.progress import frame
+from ptydask.run_snapshot import RunSnapshot
 
 DATA = figure_cases.sloped()
 

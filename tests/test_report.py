@@ -32,7 +32,8 @@ from ptydask.analysis.report.rows import json_value, table_columns
 from ptydask.analysis.report.trial_album import PageTrial, TrialAlbum, read, select_image_trials
 from ptydask.cli import formats
 from ptydask.errors import MissingDependency, UsageError
-from ptydask.model import Image, Quantity, Reason, RunningTrial, RunSnapshot, StudyMeta, TrialRecord, TrialState
+from ptydask.model import Image, Quantity, Reason, StudyMeta, TrialRecord, TrialState
+from ptydask.run_snapshot import RunningTrial, RunSnapshot
 from ptydask.store import Store, files, reader
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028'\"&amp;"

@@ -14,7 +14,8 @@ import pytest
 from store_cases import failed, meta, output, packed, phase, put, record
 
 from ptydask.errors import StoreError
-from ptydask.model import Quantity, RunSnapshot
+from ptydask.model import Quantity
+from ptydask.run_snapshot import RunSnapshot
 from ptydask.store import Store, contents, files, index, names, reader, shard, study
 
 

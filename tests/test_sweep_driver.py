@@ -22,7 +22,6 @@ from ptydask.model import (
     FloatRange,
     Point,
     Reason,
-    RunningTrial,
     Scalar,
     SourceFile,
     StudyPlan,
@@ -30,6 +29,7 @@ from ptydask.model import (
     TrialState,
 )
 from ptydask.ranking import target_met
+from ptydask.run_snapshot import RunningTrial
 from ptydask.store import reader
 from ptydask.trial.reconcile import Failures, Prospect, message_pattern
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from store_cases import meta, output, packed, put, record
+from store_cases import meta, output, packed, put, record, stopped
 
 from ptydask.cli import main
 from ptydask.errors import StoreError
@@ -24,11 +24,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def stopped(tmp_path: Path) -> Path:
-    store = Store.open(tmp_path / "u.h5", meta(config_json=CONFIG))
-    put(store, record(0), output(0))
-    store.close()
-    return store.path
+def unfinished(tmp_path: Path) -> Path:
+    return stopped(tmp_path / "u.h5", [0], config_json=CONFIG)
 
 
 @pytest.fixture(params=[errno.ENOSPC, errno.EDQUOT, errno.EROFS])
@@ -61,7 +58,7 @@ def unwritable(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_the_way_out_is_said(
     results: Path,
-    stopped: Path,
+    unfinished: Path,
     unwritable: Callable[[], None],
     capfd: pytest.CaptureFixture[str],
     command: str,
@@ -105,9 +102,9 @@ def test_a_full_stdout_has_no_other_place(
     assert capfd.readouterr().err == "ptydask: the output: No space left on device\n"
 
 
-def test_results_that_cannot_be_packed(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_that_cannot_be_packed(unfinished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the end of a run: nothing is lost, and the file can be made on another disk."""
-    store = Store.open(stopped, meta(config_json=CONFIG))
+    store = Store.open(unfinished, meta(config_json=CONFIG))
     put(store, record(1), output(1))
 
     def full(*_: object) -> int:

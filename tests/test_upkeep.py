@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from store_cases import KEEP, failed, meta, output, packed, phase, put, record
+from store_cases import KEEP, failed, meta, output, packed, phase, put, record, stopped
 
 from ptydask.cli import main
 from ptydask.errors import StoreError, UsageError
@@ -32,15 +32,6 @@ def run(capsys: Output, *args: object) -> tuple[int, str, str]:
     code = main([str(arg) for arg in args])
     said = capsys.readouterr()
     return code, said.out, said.err
-
-
-def stopped(path: Path, numbers: range | list[int], **changes: Any) -> Path:
-    """A study that was stopped: an index, and the trials' own files."""
-    store = Store.open(path, meta(**changes))
-    for number in numbers:
-        put(store, record(number), output(number))
-    store.close()
-    return path
 
 
 def seals(path: Path) -> dict[int, str]:
@@ -792,7 +783,7 @@ def test_verify(finished: Path, capsys: Output) -> None:
     code, out, err = run(capsys, "verify", finished)
     assert code == 1
     assert "trial 5" in err
-    assert "ptydask rebuild s.h5" in err
+    assert f"ptydask rebuild {finished}" in err
     assert "1 trial damaged" in out
     said = json.loads(run(capsys, "verify", finished, "--format", "json")[1])
     assert (said["intact"], said["damaged"], said["trials"]) == (False, [5], 7)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from store_cases import meta, output, packed, put, record
+from store_cases import meta, output, packed, put, record, stopped
 
 from ptydask.errors import StoreError
 from ptydask.formatting import shell_path
@@ -15,15 +15,6 @@ from ptydask.store import Store
 from ptydask.store.upkeep import rebuild, verify
 
 STUDY = "tBL_WSe2"
-
-
-def stopped(path: Path) -> Path:
-    store = Store.open(path, meta())
-    for number in range(2):
-        put(store, record(number), output(number))
-    store.refresh(force=True)
-    store.close()
-    return path
 
 
 def overwrite(path: Path, address: int, count: int = 400) -> None:
@@ -53,7 +44,7 @@ def test_damage_that_a_rebuild_mends(tmp_path: Path) -> None:
     overwrite(table, address_of(table, f"{STUDY}/table"))
     assert f"ptydask rebuild {shell_path(table)}" in advice(table)
     assert rebuild.rebuild(table).trials == 2
-    many = stopped(tmp_path / "many.h5")
+    many = stopped(tmp_path / "many.h5", range(2))
     overwrite(many.with_suffix(".trials") / "000001.h5", 60)
     assert f"ptydask rebuild {shell_path(many)}" in advice(many)
     assert rebuild.rebuild(many).trials == 1
@@ -73,7 +64,7 @@ def test_files_in_which_nothing_can_be_read(tmp_path: Path, kept: float) -> None
 
 def test_root_that_cannot_be_read(tmp_path: Path) -> None:
     """The same where the file's root is overwritten; with the trials' own files beside it a rebuild helps."""
-    path = stopped(tmp_path / "s.h5")
+    path = stopped(tmp_path / "s.h5", range(2))
     overwrite(path, address_of(path, "/"))
     assert f"ptydask rebuild {shell_path(path)}" in advice(path)
     shutil.rmtree(path.with_suffix(".trials"))
@@ -82,7 +73,7 @@ def test_root_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_folder_that_is_missing(tmp_path: Path) -> None:
     """An index alone is not damaged: its folder is asked for."""
-    path = stopped(tmp_path / "s.h5")
+    path = stopped(tmp_path / "s.h5", range(2))
     shutil.rmtree(path.with_suffix(".trials"))
     assert "rebuild" not in advice(path)
     assert "s.trials" in advice(path)
@@ -90,7 +81,7 @@ def test_folder_that_is_missing(tmp_path: Path) -> None:
 
 def test_folder_of_another_study(tmp_path: Path) -> None:
     """Whoever mixed up two folders is told so."""
-    path, other = stopped(tmp_path / "s.h5"), stopped(tmp_path / "other.h5")
+    path, other = stopped(tmp_path / "s.h5", range(2)), stopped(tmp_path / "other.h5", range(2))
     shutil.rmtree(path.with_suffix(".trials"))
     other.with_suffix(".trials").rename(path.with_suffix(".trials"))
     assert "rebuild" not in advice(path)

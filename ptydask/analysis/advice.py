@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from statistics import fmean, median
+from statistics import StatisticsError, correlation, fmean, median
 from typing import Any
 
 from ptydask.analysis import next_ranges
 from ptydask.analysis.data import StudyData, json_object
 from ptydask.analysis.optimum import locate_study_optimum, read_space, slope_importances
 from ptydask.formatting import counted, printable_text
-from ptydask.model import Direction, Distribution, Optimum, Reason, Scalar, StudyMeta, TrialRecord, TrialState
+from ptydask.model import Direction, Distribution, Optimum, Reason, Scalar, TrialRecord, TrialState
 from ptydask.proposals.optimum import AT_REST
 from ptydask.ranking import ranked
 from ptydask.space import ranges, tunables
@@ -92,7 +92,7 @@ class StudyFacts:
 
 def advise(data: StudyData) -> tuple[Advice, ...]:
     """What to do after the study ``data``, the most pressing first; () where it is as it should be and ends there."""
-    return advise_by(_gather_study_facts(data))
+    return advise_by(gather_facts(data))
 
 
 def advice_object(advice: Advice) -> dict[str, Any]:
@@ -108,12 +108,8 @@ def advice_object(advice: Advice) -> dict[str, Any]:
     }
 
 
-def gather_facts(records: Iterable[TrialRecord], meta: StudyMeta) -> StudyFacts:
+def gather_facts(data: StudyData) -> StudyFacts:
     """The facts of a study: its model of values and slopes, and its importances."""
-    return _gather_study_facts(StudyData(meta, tuple(records)))
-
-
-def _gather_study_facts(data: StudyData) -> StudyFacts:
     records, meta = data.records, data.meta
     return StudyFacts(
         records,
@@ -121,7 +117,7 @@ def _gather_study_facts(data: StudyData) -> StudyFacts:
         meta.metric,
         meta.direction,
         meta.engine,
-        json_object(meta.config_json or "{}"),
+        json_object(meta.config_json),
         locate_study_optimum(records, meta),
         slope_importances(records, meta) or _rank_importances(data),
     )
@@ -299,15 +295,15 @@ def _metrics_disagree(facts: StudyFacts) -> Iterator[Advice]:
     both = [r for r in facts.best if all(math.isfinite(r.metrics.get(m, math.nan)) for m in ("loss", "contrast"))]
     if facts.engine != "ptyrad" or len(both) < _FEWEST:
         return
-    correlation = rank_correlation([-r.metrics["loss"] for r in both], [r.metrics["contrast"] for r in both])
+    agreement = rank_correlation([-r.metrics["loss"] for r in both], [r.metrics["contrast"] for r in both])
     # Of n unrelated pairs the rank correlation has the standard deviation 1 / sqrt(n - 1).
-    if correlation > -2 / math.sqrt(len(both) - 1):
+    if agreement > -2 / math.sqrt(len(both) - 1):
         return
     by_loss = min(both, key=lambda record: record.metrics["loss"]).number
     by_contrast = max(both, key=lambda record: record.metrics["contrast"]).number
     text = (
         f"loss and contrast disagree: over {len(both)} completed trials a lower loss goes with a lower contrast (rank "
-        f"correlation {correlation:.2f}), so that one of them rewards something else than a better object; look at "
+        f"correlation {agreement:.2f}), so that one of them rewards something else than a better object; look at "
         f"trials {by_loss} (lowest loss) and {by_contrast} (highest contrast) side by side before a value is settled"
     )
     yield Advice(AdviceKind.METRICS_DISAGREE, text, trials=(by_loss, by_contrast))
@@ -315,10 +311,10 @@ def _metrics_disagree(facts: StudyFacts) -> Iterator[Advice]:
 
 def rank_correlation(a: list[float], b: list[float]) -> float:
     """Spearman's rank correlation, ties by their mean rank; 0 where one of them does not vary."""
-    x, y = _mean_ranks(a), _mean_ranks(b)
-    mean_x, mean_y = fmean(x), fmean(y)
-    spread = math.sqrt(sum((i - mean_x) ** 2 for i in x) * sum((j - mean_y) ** 2 for j in y))
-    return sum((i - mean_x) * (j - mean_y) for i, j in zip(x, y, strict=True)) / spread if spread else 0.0
+    try:
+        return correlation(_mean_ranks(a), _mean_ranks(b))
+    except StatisticsError:
+        return 0.0
 
 
 def _mean_ranks(values: list[float]) -> list[float]:
@@ -373,7 +369,7 @@ def _rank_importances(data: StudyData) -> Mapping[str, float]:
 def _values(records: Iterable[TrialRecord], name: str) -> list[float]:
     """The numbers that the trials have for a parameter, in their order."""
     values = (record.params.get(name) for record in records)
-    return [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    return [float(value) for value in values if ranges.is_number(value)]
 
 
 def _numbers(records: Iterable[TrialRecord]) -> tuple[int, ...]:
@@ -382,8 +378,7 @@ def _numbers(records: Iterable[TrialRecord]) -> tuple[int, ...]:
 
 def _range_text(facts: StudyFacts, name: str, dist: Distribution) -> str:
     """The range in words, with PtyRAD's unit."""
-    unit = tunables.PARAMETERS[name].unit if facts.engine == "ptyrad" and name in tunables.PARAMETERS else ""
-    return ranges.describe(dist) + (f" {unit}" if unit not in ("", "1") else "")
+    return f"{ranges.describe(dist)} {tunables.unit_of(name, facts.engine)}".rstrip()
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from ptydask.analysis.registration import ImageDifference
 from ptydask.analysis.scan_positions import PositionShifts
 from ptydask.errors import StoreError
 from ptydask.model import Image, StudyMeta
+from ptydask.space.ranges import is_number
 from ptydask.space.tunables import AFFINE
 from ptydask.store.reader import StoredArray, TrialData
 
@@ -102,9 +103,17 @@ def power_spectrum(trial: TrialData, of: Literal["phase", "object"] = "phase") -
         raise StoreError(f"trial {trial.record.number}: {error}") from None
 
 
+def probe_modes(trial: TrialData) -> NDArray[Any]:
+    """(pmode, y, x) complex, in real space. Raises StoreError where no probe was kept."""
+    probe = _require_array(trial, "probe").read()
+    if probe.ndim < 2 or 0 in probe.shape:
+        raise StoreError(f"trial {trial.record.number}: its probe is no image")
+    return probe.reshape(-1, *probe.shape[-2:])
+
+
 def probe_shares(trial: TrialData) -> NDArray[np.float64]:
     """(pmode,): the part of each probe mode in the total intensity. Raises StoreError where no probe was kept."""
-    return reciprocal_space.mode_shares(_probe_modes(trial))
+    return reciprocal_space.mode_shares(probe_modes(trial))
 
 
 def reciprocal_probe(trial: TrialData) -> ReciprocalProbe:
@@ -116,7 +125,7 @@ def reciprocal_probe(trial: TrialData) -> ReciprocalProbe:
     scale = ANGSTROM.get(str(trial.attributes.get("length_unit", "angstrom")), math.nan)
     known = float(wavelength) * scale if isinstance(wavelength, int | float) and wavelength > 0 else math.nan
     return reciprocal_space.transform_probe(
-        _probe_modes(trial), pixel_size(trial), known if math.isfinite(known) else None
+        probe_modes(trial), pixel_size(trial), known if math.isfinite(known) else None
     )
 
 
@@ -148,17 +157,16 @@ def phase_difference(trial: TrialData, other: TrialData) -> ImageDifference:
     MissingDependency without SciPy.
     """
     images = [phase_image(trial), phase_image(other)]
-    middles = [_scan_middle(trial), _scan_middle(other)]
-    if any(middle is None for middle in middles):
+    middles = [middle for each in (trial, other) if (middle := _scan_middle(each)) is not None]
+    if len(middles) < len(images):
         middles = [(float(np.mean(image.y)), float(np.mean(image.x))) for image in images]
     try:
         first, second = (
             replace(image, y=image.y - middle[0], x=image.x - middle[1])
             for image, middle in zip(images, middles, strict=True)
-            if middle is not None
         )
         apart = registration.subtract_images(first, second)
-        y, x = middles[0] or (0.0, 0.0)
+        y, x = middles[0]
         return replace(apart, image=replace(apart.image, y=apart.image.y + y, x=apart.image.x + x))
     except ValueError as error:
         raise StoreError(f"trials {trial.record.number} and {other.record.number}: {error}") from None
@@ -199,22 +207,15 @@ def _object_modes(trial: TrialData, name: str) -> NDArray[Any]:
     return data.reshape(-1, *(data.shape[-3:] if data.ndim > 2 else (1, *data.shape)))
 
 
-def _probe_modes(trial: TrialData) -> NDArray[Any]:
-    """(pmode, y, x)."""
-    probe = _require_array(trial, "probe").read()
-    if probe.ndim < 2 or 0 in probe.shape:
-        raise StoreError(f"trial {trial.record.number}: its probe is no image")
-    return probe.reshape(-1, *probe.shape[-2:])
-
-
 def _first_positions(trial: TrialData, meta: StudyMeta) -> Sequence[NDArray[np.float64]]:
     """What PtyRAD's first positions may be around their middle, in pixels: the likeliest first; none where unknown."""
     facts = trial.attributes
     needed = ("scan_positions_slow", "scan_positions_fast", "scan_step_size", "pixel_size")
     values = [facts.get(name) for name in (*needed, *(f"scan_{name}" for name in AFFINE))]
-    if not all(isinstance(value, int | float) for value in values):
+    numbers = [float(value) for value in values if is_number(value)]
+    if len(numbers) < len(values):
         return ()
-    slow, fast, step, pixel, *affine = (float(value) for value in values if isinstance(value, int | float))
+    slow, fast, step, pixel, *affine = numbers
     init = json_object(meta.config_json).get("init_params") or {}
     flips = init.get("pos_scan_flipT") or (0, 0, 0)
     raster = scan_positions.raster_positions(int(slow), int(fast), step / pixel, flips=flips, affine=affine)

@@ -8,21 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
+from ptydask.analysis.optimum import EDGE
 from ptydask.config.ptyrad.search_space import tune_params
 from ptydask.errors import ConfigError
 from ptydask.formatting import uncertain_text, value_text
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Optimum, TrialRecord
 from ptydask.space import ranges, tunables
 from ptydask.space.nearest_point import share_of
-from ptydask.space.reshaping import AT_END, Range, is_same, recentre, step_near, surround
+from ptydask.space.reshaping import Range, is_same, recentre, share_at_end, step_near, surround
 
 RANGES = (FloatRange, IntRange)
 _SMALL = 0.3
 """Share of a range from which on a smaller one would have done."""
 _OUTSIDE, _TRIED = 5, 20
 """Trials outside of a small part, and in all, before it is said that nothing good lies elsewhere."""
-_EDGE = 1e-6
-"""An optimum nearer than this share of the range to its end lies there, or beyond."""
 _BETWEEN = 0.3
 """Grid steps by which the optimum lies off the grid, before the step is too coarse."""
 
@@ -48,7 +47,7 @@ def by_optimum(dist: Range, name: str, center: float, deviation: float, *, settl
     share = share_of(dist, center)
     down, up = share_of(dist, center - 2 * deviation), share_of(dist, center + 2 * deviation)
     known = up - down < 0.5
-    for at_end, reaches, end in ((share < _EDGE, down < 0, dist.low), (share > 1 - _EDGE, up > 1, dist.high)):
+    for at_end, reaches, end in ((share < EDGE, down < 0, dist.low), (share > 1 - EDGE, up > 1, dist.high)):
         if at_end:
             words = f"its optimum is at or beyond {value_text(end)}, the end of its range"
             return _narrow(dist, name, center, words)
@@ -81,7 +80,7 @@ def by_good_trials(
     ``rise``: the derivative of what is minimised at the best trial, where that is known.
     """
     best, shares = good[0], [share_of(dist, value) for value in good]
-    near = AT_END if not dist.step or dist.log else 0.5 * dist.step / (dist.high - dist.low)
+    near = share_at_end(dist)
     for at_end, end, outer, falls in (
         (shares[0] < near, dist.low, sum(share < 0.25 for share in shares), rise is not None and rise > 0),
         (shares[0] > 1 - near, dist.high, sum(share > 0.75 for share in shares), rise is not None and rise < 0),
@@ -186,8 +185,9 @@ def in_next_step(
     One that was not tuned so far has the range of the params file, or else of PtyRAD's template, around its value.
     """
     dist = space.get(name)
-    if isinstance(dist, RANGES) and ranges.is_number(best.params.get(name)):
-        center, deviation = float(cast(float, best.params[name])), 0.0
+    tried = best.params.get(name)
+    if isinstance(dist, RANGES) and ranges.is_number(tried):
+        center, deviation = float(tried), 0.0
         if optimum is not None and name in optimum.center:
             center, deviation = optimum.center[name], optimum.deviation[name]
         half = max(4 * deviation, 2 * dist.step if dist.step else _CARRIED * (dist.high - dist.low))

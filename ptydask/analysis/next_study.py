@@ -77,7 +77,7 @@ def name_next_study(name: str, is_taken: Callable[[str], bool]) -> str:
 
 def find_free_name(meta: StudyMeta, results: Path) -> str:
     """A name for the next study under which there are no results where these lie, nor where the next ones will go."""
-    recon = json_object(meta.config_json or "{}").get("recon_params")
+    recon = json_object(meta.config_json).get("recon_params")
     folder = Path(str(recon.get("output_dir", "output"))) if isinstance(recon, dict) else Path()
     folders = {results.absolute().parent, folder, Path(meta.provenance.get("working_directory") or ".") / folder}
     return name_next_study(meta.name, lambda name: any((place / results_name(name)).exists() for place in folders))
@@ -88,7 +88,7 @@ def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Ad
 
     Raises StoreError where the results do not hold their params file.
     """
-    section = json_object(meta.config_json or "{}").get("hypertune_params") or {}
+    section = json_object(meta.config_json).get("hypertune_params") or {}
     notes = []
     changed: dict[str, Any] = {
         "if_hypertune": bool(following.tune),
@@ -104,7 +104,7 @@ def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Ad
         changed["storage_path"] = None
         notes.append("storage_path: results hold no password, so it is left out; put it in, or add --storage URL")
     file = params.of_trial(meta, following.best, near=near, steps=following.iterations, hypertune=changed)
-    comment = "".join(f"# {line}\n" for line in comment_lines(meta, following, advice))
+    comment = comment_text(meta, following, advice)
     return ParamsFile(f"{comment}{file.text.rstrip()}\n{_own_section(meta)}", (*notes, *file.notes))
 
 
@@ -117,10 +117,11 @@ def _own_section(meta: StudyMeta) -> str:
     return ""
 
 
-def comment_lines(meta: StudyMeta, following: NextStudy, advice: Sequence[Advice]) -> list[str]:
+def comment_text(meta: StudyMeta, following: NextStudy, advice: Sequence[Advice]) -> str:
     """What stands on top of the file of the next study: which study it follows, and the advice."""
     lines = [f"{following.name} follows {meta.name}:", *(f"{one.kind}: {one.text}" for one in advice)]
-    return [part for line in lines for part in textwrap.wrap(one_line(line), 110, subsequent_indent="  ")]
+    wrapped = (part for line in lines for part in textwrap.wrap(one_line(line), 110, subsequent_indent="  "))
+    return yaml_text.comment_text(wrapped)
 
 
 def _tune_params(entries: Mapping[str, Any], tune: Mapping[str, Distribution]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import yaml
 from ptydask.analysis import sweep
 from ptydask.analysis.advice import Advice, StudyFacts
 from ptydask.analysis.export.params import ParamsFile
-from ptydask.analysis.next_study import NextStudy, comment_lines
+from ptydask.analysis.next_study import NextStudy, comment_text
 from ptydask.config import yaml_text
 from ptydask.errors import StoreError
 from ptydask.model import Distribution, FloatRange, IntRange, StudyMeta
@@ -40,8 +40,7 @@ def render_next_sweep(meta: StudyMeta, facts: StudyFacts, following: NextStudy, 
         raise StoreError(
             f"study {meta.name}: its sweep file has ranges that are not given by min and max; change it there"
         )
-    comment = "".join(f"# {line}\n" for line in comment_lines(meta, following, advice))
-    return ParamsFile(f"{comment}{text.rstrip()}\n")
+    return ParamsFile(f"{comment_text(meta, following, advice)}{text.rstrip()}\n")
 
 
 def _find_entry(data: dict[str, Any], path: Sequence[str]) -> tuple[dict[str, Any], str]:

@@ -33,7 +33,7 @@ from ptydask.space.nearest_point import share_of
 
 FEWEST = 3
 """Completed trials with slopes from which on a model is made."""
-_EDGE = 1e-6
+EDGE = 1e-6
 """An optimum nearer than this share of the range to its end lies there, or beyond."""
 
 
@@ -61,7 +61,7 @@ def locate_study_optimum(records: Iterable[TrialRecord], meta: StudyMeta) -> Opt
 def is_at_edge(name: str, optimum: Optimum, space: Mapping[str, Distribution]) -> bool:
     """Whether the optimum is at an end of the parameter's range, so that the error's own may be beyond it."""
     share = share_of(cast("FloatRange | IntRange | QuantileDistribution", space[name]), optimum.center[name])
-    return not _EDGE < share < 1 - _EDGE
+    return not EDGE < share < 1 - EDGE
 
 
 def optimum_texts(optimum: Optimum, meta: StudyMeta) -> dict[str, str]:

@@ -48,6 +48,11 @@ class ReciprocalProbe:
         return self.ky * self.wavelength * 1e3, self.kx * self.wavelength * 1e3
 
     @property
+    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+        """Both axes and their unit: ``mrad`` where the wavelength is known, else ``1/angstrom``."""
+        return (*self.angles, "mrad") if self.angles is not None else (self.ky, self.kx, "1/angstrom")
+
+    @property
     def intensity(self) -> NDArray[np.float64]:
         """(ky, kx): of all modes together."""
         return np.asarray((np.abs(self.modes) ** 2).sum(0), dtype=np.float64)
@@ -67,7 +72,7 @@ def power_spectrum(data: NDArray[np.generic], pixel_size: float) -> Image:
         raise ValueError(f"an image of shape {values.shape} has no spectrum: it takes {_SMALLEST} pixels along a side")
     if not np.isfinite(values).all():
         raise ValueError("the image has values that are no numbers")
-    window = _hann_window(values.shape)
+    window = hann_window(values.shape)
     transform = np.fft.fftshift(np.fft.fft2(window * (values - values.mean(dtype=np.complex128))))
     density = np.abs(transform) ** 2 * pixel_size**2 / (window**2).sum()
     # Sixteen digits below the highest spot there is nothing but rounding, and zero has no logarithm.
@@ -113,6 +118,6 @@ def transform_probe(
     return ReciprocalProbe(modes, ky, kx, wavelength)
 
 
-def _hann_window(shape: tuple[int, ...]) -> NDArray[np.float64]:
+def hann_window(shape: tuple[int, ...]) -> NDArray[np.float64]:
     """(y, x): 1 in the middle, nearly 0 at the borders."""
     return np.multiply.outer(*(np.hanning(size + 2)[1:-1] for size in shape))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptydask.analysis.reciprocal_space import hann_window
 from ptydask.errors import import_optional
 from ptydask.model import Image
 
@@ -159,7 +160,7 @@ def _locate_peak(a: Array, b: Array) -> Array:
 
     Between pixels it is the vertex of a parabola through the highest value and its neighbours.
     """
-    window = np.multiply.outer(*(np.hanning(size + 2)[1:-1] for size in a.shape))
+    window = hann_window(a.shape)
     transforms = [np.fft.rfft2(window * (image - image.mean())) for image in (a, b)]
     correlation = np.fft.irfft2(np.conj(transforms[0]) * transforms[1], s=a.shape)
     distances = [np.fft.fftfreq(size, 1 / size) for size in a.shape]
@@ -167,10 +168,10 @@ def _locate_peak(a: Array, b: Array) -> Array:
         *(np.abs(d) <= max(1, _FARTHEST * size) for d, size in zip(distances, a.shape, strict=True))
     )
     peak = np.unravel_index(int(np.where(near, correlation, -np.inf).argmax()), a.shape)
-    found = np.zeros(2)
+    place = np.zeros(2)
     for axis, index in enumerate(peak):
         line = np.take(correlation, peak[1 - axis], axis=1 - axis)
         left, top, right = (float(line[(index + step) % len(line)]) for step in (-1, 0, 1))
         bend = left - 2 * top + right
-        found[axis] = distances[axis][index] + (float(np.clip((left - right) / bend / 2, -0.5, 0.5)) if bend < 0 else 0)
-    return found
+        place[axis] = distances[axis][index] + (float(np.clip((left - right) / bend / 2, -0.5, 0.5)) if bend < 0 else 0)
+    return place

@@ -244,19 +244,18 @@ def _distribution_contains(dist: BaseDistribution, value: Scalar) -> bool:
         return quantiles.find_choice(dist.choices, value) is not None
     if not ranges.is_number(value):
         return False
-    number = cast(float, value)
-    if isinstance(dist, IntDistribution) and not float(number).is_integer():
+    if isinstance(dist, IntDistribution) and not float(value).is_integer():
         return False
     # Asked before Optuna, whose logarithm of a value below 0 raises.
-    if isinstance(dist, FloatDistribution | IntDistribution) and not dist.low <= number <= dist.high:
+    if isinstance(dist, FloatDistribution | IntDistribution) and not dist.low <= value <= dist.high:
         return False
-    return bool(dist._contains(dist.to_internal_repr(number)))
+    return bool(dist._contains(dist.to_internal_repr(value)))
 
 
 def _is_representable(value: Scalar) -> bool:
     """Whether Optuna knows such values: it has no infinities, and no integers beyond its floats."""
     try:
-        return not ranges.is_number(value) or math.isfinite(cast(float, value))
+        return not ranges.is_number(value) or math.isfinite(value)
     except OverflowError:
         return False
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ptydask.space.scan_affine import affine_matrix
 
 Positions = NDArray[np.float64]
 """(N, 2) as (y, x)."""
@@ -78,14 +79,6 @@ def raster_positions(
     return np.asarray((grid - grid.mean(0)) @ affine_matrix(*affine))
 
 
-def affine_matrix(scale: float, asymmetry: float, rotation: float, shear: float) -> NDArray[np.float64]:
-    """(2, 2): a row (y, x) times it is where the scan affine moves it, as PtyRAD's ``compose_affine_matrix``."""
-    turn = math.radians(rotation)
-    stretch = scale * np.diag([1 + asymmetry / 2, 1 - asymmetry / 2])
-    rotated = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
-    return np.asarray(stretch @ rotated @ np.array([[1, 0], [math.tan(math.radians(shear)), 1]]))
-
-
 def nominal_positions(crop: NDArray[np.integer], centred: Sequence[Positions]) -> Positions | None:
     """The first of the ``centred`` positions that is, after a shift by whole pixels, what was rounded to ``crop``.
 
@@ -101,7 +94,7 @@ def nominal_positions(crop: NDArray[np.integer], centred: Sequence[Positions]) -
     return None
 
 
-def mean_shifts(places: Positions, shifts: Positions, most: int) -> tuple[Positions, Positions]:
+def mean_shifts(places: Positions, shifts: Positions, most: int = 32) -> tuple[Positions, Positions]:
     """Means of ``places`` and of ``shifts``, both (N, 2), over squares that lie ``most`` along the longer side.
 
     As they are where that makes them no fewer: neighbouring positions of a large scan are one arrow then.

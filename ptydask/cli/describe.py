@@ -246,9 +246,8 @@ def _rest_text(relative_decrease: float) -> str:
 
 def _slope_units(record: TrialRecord, engine: str) -> dict[str, str]:
     """What each slope is per: the parameter's unit, where it has one."""
-    known = tunables.PARAMETERS if engine == "ptyrad" else {}
-    units = {name: known[name].unit for name in record.gradient if name in known}
-    return {name: f"per {unit}" for name, unit in units.items() if unit not in ("", "1")}
+    units = {name: tunables.unit_of(name, engine) for name in record.gradient}
+    return {name: f"per {unit}" for name, unit in units.items() if unit}
 
 
 def _aligned_pairs(values: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> list[str]:

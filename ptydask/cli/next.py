@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +42,7 @@ def run_next(args: argparse.Namespace) -> int:
 
     with inspect.open_results(args.file) as results:
         study = data.load_study(results, curves=False)
-        facts = advice.gather_facts(study.records, study.meta)
+        facts = advice.gather_facts(study)
         given = advice.advise_by(facts)
         if args.format == "json":
             formats.print_text(formats.json_text(_study_object(study, given)))
@@ -100,7 +99,7 @@ def _write_params(args: argparse.Namespace, results: Results, facts: Any, given:
         formats.print_text(file.text)
     else:
         files.write_text(place.check_output_path(args.output, replace=args.force), file.text, durable=False)
-        formats.print_stderr(f"now: ptydask run {shlex.quote(str(args.output))}")
+        formats.print_stderr(f"now: ptydask run {formatting.shell_path(args.output)}")
     for note in file.notes:
         formats.print_stderr(note)
     return 0

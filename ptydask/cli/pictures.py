@@ -183,7 +183,7 @@ def _check_conflicts(args: argparse.Namespace) -> None:
 def _read_sheet(results: Results, args: argparse.Namespace) -> tuple[MontageSheet, str]:
     from ptydask.analysis.montage import picture_kinds, sheet_layout, trial_images
 
-    look = picture_kinds.LOOKS[picture_kinds.parse_kind(args.what)]
+    look = picture_kinds.LOOKS[args.what]
     records = results.records()
     if args.trials is not None:
         chosen = _records_by_number(records, args.trials, args.file)

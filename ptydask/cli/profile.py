@@ -10,6 +10,7 @@ from typing import Any
 
 from ptydask.cli import arguments
 from ptydask.errors import UsageError
+from ptydask.formatting import shell_path
 
 _EXAMPLES = """\
 examples:
@@ -55,11 +56,11 @@ def profile_command(args: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
     print(path)
-    print(_next_step(path, is_script=text.startswith("#!")), file=sys.stderr)
+    print(_next_step(shell_path(path), is_script=text.startswith("#!")), file=sys.stderr)
     return 0
 
 
-def _next_step(path: Path, *, is_script: bool) -> str:
+def _next_step(file: str, *, is_script: bool) -> str:
     if is_script:
-        return f"now: sbatch {path} params.yaml --cluster PROFILE.yaml"
-    return f"now: set its queue and account, then: python -m ptydask run params.yaml --cluster {path} --dry-run"
+        return f"now: sbatch {file} params.yaml --cluster PROFILE.yaml"
+    return f"now: set its queue and account, then: python -m ptydask run params.yaml --cluster {file} --dry-run"

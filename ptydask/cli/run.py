@@ -272,8 +272,8 @@ def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
         script = prepared.job_script()
         if script:
             print(script, flush=True)
-        if said := prepared.try_job():
-            view.notice(said)
+        if answer := prepared.try_job():
+            view.notice(answer)
         return 0
     end = execute_run(prepared, view, stop)
     _print_best(end)

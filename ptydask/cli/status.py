@@ -19,9 +19,10 @@ from ptydask.cli import arguments, formats
 from ptydask.cli.formats import trial_object
 from ptydask.driver.contract import snapshot_of_records
 from ptydask.formatting import duration_text
-from ptydask.model import RunningTrial, RunSnapshot, TrialRecord, TrialState
+from ptydask.model import TrialRecord, TrialState
 from ptydask.progress.frame import ASCII, BLOCKS, Glyphs, Line, render_frame, text_of, wrap_words
 from ptydask.progress.screen import Screen, can_redraw
+from ptydask.run_snapshot import RunningTrial, RunSnapshot
 
 Word = Literal["running", "gone", "stopped", "finished"]
 

@@ -104,15 +104,10 @@ class _Condition:
 
     def _test(self, node: ast.expr) -> Callable[[TrialRecord], bool]:
         match node:
-            case ast.BoolOp():
-                tests, join = [self._test(value) for value in node.values], any if isinstance(node.op, ast.Or) else all
-                return lambda record: join(test(record) for test in tests)
-            case ast.BinOp(op=ast.BitAnd() | ast.BitOr()):  # as pandas has it, with each comparison in brackets
-                tests, join = (
-                    [self._test(node.left), self._test(node.right)],
-                    any if isinstance(node.op, ast.BitOr) else all,
-                )
-                return lambda record: join(test(record) for test in tests)
+            case ast.BoolOp(op=op, values=parts):
+                return self._join(op, parts)
+            case ast.BinOp(left, ast.BitAnd() | ast.BitOr() as op, right):  # as pandas has it, comparisons in brackets
+                return self._join(op, [left, right])
             case ast.UnaryOp(op=ast.Not() | ast.Invert()):
                 inner = self._test(node.operand)
                 return lambda record: not inner(record)
@@ -124,6 +119,10 @@ class _Condition:
                 value = self._value(node)
                 return lambda record: value(record) is True
         raise self.error(_RULE, self._advice(node))
+
+    def _join(self, op: ast.AST, parts: Sequence[ast.expr]) -> Callable[[TrialRecord], bool]:
+        tests, join = [self._test(part) for part in parts], any if isinstance(op, ast.Or | ast.BitOr) else all
+        return lambda record: join(test(record) for test in tests)
 
     def _advice(self, node: ast.expr) -> str:
         if isinstance(node, ast.BinOp):

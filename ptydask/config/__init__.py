@@ -99,13 +99,13 @@ def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
         raise error.in_file(file.source.path) from None
     except RecursionError:
         raise ConfigError("is nested too deeply", file=file.source.path) from None
-    said = OwnSettings(overrides.search, overrides.until_settled).over(own)
+    chosen = OwnSettings(overrides.search, overrides.until_settled).over(own)
     # Who names a sampler on the command line wants that one; the file's name is mostly its template's.
-    search = said.search or ("auto" if overrides.sampler is None else "file")
+    search = chosen.search or ("auto" if overrides.sampler is None else "file")
     return replace(
         plan,
         search=search,
-        until_settled=bool(said.until_settled),
+        until_settled=bool(chosen.until_settled),
         own_file=file.own_file,
         settings=tuple(key for key, _ in overrides.settings),
     )

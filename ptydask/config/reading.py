@@ -94,12 +94,10 @@ def spelling_hint(value: object) -> str:
     if not isinstance(value, str):
         return ""
     text = value.strip()
-    if spells_number(text):
+    if spells_number(text) or text.lower() in ("true", "false"):
         return "write it without quotes"
     if re.fullmatch(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?", text):
         return f"write it with a decimal point: {text.replace(',', '.')}"
-    if text.lower() in ("true", "false"):
-        return "write it without quotes"
     if text.lower() in ("none", "null", "nil", "~"):
         return "nothing is written null, without quotes"
     return ""

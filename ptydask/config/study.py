@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 from ptydask.config import reading
 from ptydask.errors import ConfigError
@@ -43,7 +43,7 @@ def number(value: Any, key: str) -> int | float:
         raise ConfigError(rule, key=key, value=value, hint=reading.spelling_hint(value))
     if not math.isfinite(value) or abs(value) > 1e300:
         raise ConfigError("must be a finite number", key=key, value=value)
-    return cast(float, value)
+    return value
 
 
 def check_whole(value: Any, key: str, least: int = 1, most: float = math.inf) -> int:

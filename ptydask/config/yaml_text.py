@@ -8,7 +8,7 @@ parser only says where each value stands in the text, and the values that differ
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,11 @@ def section_text(name: str, part: Any) -> str:
     return yaml.dump(
         {name: part}, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=_WIDTH, allow_unicode=True
     )
+
+
+def comment_text(lines: Iterable[str]) -> str:
+    """Lines as comments, each with its line break."""
+    return "".join(f"# {line}\n" for line in lines)
 
 
 def _flow_text(value: Any, quote: str | None = None) -> str:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ptydask.space.scan_affine import affine_matrix
+
 FINER = 2
 """Grid points of the simulation for each pixel of the reconstruction."""
 
@@ -110,12 +112,9 @@ def scan_positions(experiment: Experiment) -> NDArray[np.float64]:
 
 
 def scan_affine(experiment: Experiment) -> NDArray[np.float64]:
-    """(2, 2): what turns the dial's positions into the true ones, a product as PtyRAD's ``compose_affine_matrix``."""
-    turn, ratio = math.radians(experiment.scan_rotation), experiment.scan_asymmetry / 2
-    stretch = experiment.scan_scale * np.diag([1 + ratio, 1 - ratio])
-    rotation = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
-    shear = np.array([[1.0, 0.0], [math.tan(math.radians(experiment.scan_shear)), 1.0]])
-    return np.asarray(stretch @ rotation @ shear)
+    """(2, 2): what turns the dial's positions into the true ones."""
+    scale, asymmetry = experiment.scan_scale, experiment.scan_asymmetry
+    return np.array(affine_matrix(scale, asymmetry, experiment.scan_rotation, experiment.scan_shear))
 
 
 def slice_propagator(experiment: Experiment) -> NDArray[np.complex128]:

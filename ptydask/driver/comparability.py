@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ptydask import sampling
 from ptydask.errors import ConfigError
+from ptydask.formatting import shell_word
 from ptydask.model import FloatRange, IntRange, StudyMeta
 from ptydask.space import ranges
 
@@ -72,7 +72,7 @@ def _incomparable_error(key: str, before: object, now: object, file: str) -> Con
     earlier = "nothing" if before is _ABSENT else repr(before)
     hint = "put the old value back, or give the new study its own file with --results NEW.h5"
     if isinstance(before, str) and isinstance(now, str) and "/" in before + now:
-        hint += f"; where the same files have only moved, ln -s {shlex.quote(now)} {shlex.quote(before)} will do"
+        hint += f"; where the same files have only moved, ln -s {shell_word(now)} {shell_word(before)} will do"
     return ConfigError(
         f"the trials in this file were run with {earlier}; results with both would not be comparable",
         file=file,

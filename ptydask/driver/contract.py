@@ -9,8 +9,9 @@ from typing import Protocol
 
 from ptydask.errors import PtydaskError
 from ptydask.formatting import shell_path
-from ptydask.model import Optimum, RunSnapshot, StudyMeta, StudyPlan, TrialRecord
+from ptydask.model import Optimum, StudyMeta, StudyPlan, TrialRecord
 from ptydask.ranking import best_of, count_states
+from ptydask.run_snapshot import RunSnapshot
 from ptydask.trial.reconcile import Failures
 
 GOES_ON = "the same command goes on from here"

@@ -17,7 +17,8 @@ from ptydask.driver.settlement import settled_text
 from ptydask.driver.stillness import Stillness, mark_of, stuck_text
 from ptydask.errors import PtydaskError, StoppedEarly, describe_error, one_line, redact
 from ptydask.formatting import counted, error_text, shell_path
-from ptydask.model import RunSnapshot, StudyPlan, TrialRecord, TrialState
+from ptydask.model import StudyPlan, TrialRecord, TrialState
+from ptydask.run_snapshot import RunSnapshot
 from ptydask.stop_signals import StopSignals, Terminated
 from ptydask.storage import urls
 from ptydask.store import Store, checkpoints, names

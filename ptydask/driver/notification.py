@@ -86,7 +86,7 @@ def notify(command: str, facts: RunFacts, environ: Mapping[str, str] = os.enviro
     except (OSError, ValueError) as error:
         return f"the notify command did not start: {one_line(str(error))}"
     try:
-        said, _ = process.communicate(make_line(facts) + "\n", timeout=SECONDS)
+        output, _ = process.communicate(make_line(facts) + "\n", timeout=SECONDS)
     except subprocess.TimeoutExpired:
         _end_group(process)
         return f"the notify command did not end within {SECONDS:.0f} s, and was ended"
@@ -94,7 +94,7 @@ def notify(command: str, facts: RunFacts, environ: Mapping[str, str] = os.enviro
         _end_group(process)
         return f"the notify command: {error.strerror}"
     if process.returncode:
-        last = redact(one_line(said))[-200:]
+        last = redact(one_line(output))[-200:]
         return f"the notify command ended with exit code {process.returncode}" + (f": {last}" if last else "")
     return ""
 

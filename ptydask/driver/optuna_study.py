@@ -23,12 +23,12 @@ from ptydask.model import (
     Distribution,
     Point,
     Reason,
-    RunningTrial,
     Scalar,
     StudyPlan,
     TrialRecord,
     TrialState,
 )
+from ptydask.run_snapshot import RunningTrial
 from ptydask.space.nearest_point import count_points, point_key
 from ptydask.space.ranges import contains, describe
 from ptydask.trial import reconcile, slopes

@@ -20,6 +20,7 @@ from ptydask.model import Optimum, StudyMeta, StudyPlan, TrialRecord, path_besid
 from ptydask.ranking import target_met
 from ptydask.storage import urls
 from ptydask.store import reader
+from ptydask.store.upkeep import sizes
 from ptydask.trial.search_choice import parameters_with_slopes
 
 
@@ -197,9 +198,7 @@ def _mirror_behind(plan: StudyPlan, store: str, records: Sequence[TrialRecord]) 
 
 def _stored_bytes(results: Path) -> int:
     """What the results file and the trials beside it take on the disk."""
-    folder = path_beside(results, ".trials")
-    files = [results, *(folder.glob("*.h5") if folder.is_dir() else ())]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    return sizes.measure_files([results, *path_beside(results, ".trials").glob("*.h5")])
 
 
 def _free_bytes(results: Path) -> float:

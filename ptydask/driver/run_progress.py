@@ -12,8 +12,9 @@ from ptydask.driver.crew import WorkerPool
 from ptydask.driver.optuna_study import OptunaStudy
 from ptydask.driver.settlement import falling_back_text, settled_optimum
 from ptydask.errors import StorageError
-from ptydask.model import Optimum, RunningTrial, RunSnapshot, StudyPlan, TrialRecord, TrialState
+from ptydask.model import Optimum, StudyPlan, TrialRecord, TrialState
 from ptydask.ranking import best_of, target_met
+from ptydask.run_snapshot import RunningTrial, RunSnapshot
 from ptydask.storage.mirror import SqliteMirror
 from ptydask.store import Store
 from ptydask.trial import reconcile

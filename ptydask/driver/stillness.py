@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 from ptydask.formatting import counted, duration_text
-from ptydask.model import RunSnapshot
+from ptydask.run_snapshot import RunSnapshot
 
 PATIENCE = 1800.0
 """Seconds without any progress from which on a run counts as stuck."""

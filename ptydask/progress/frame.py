@@ -20,7 +20,8 @@ from ptydask.formatting import (
     value_text,
     work_text,
 )
-from ptydask.model import BY_SLOPES, RunningTrial, RunSnapshot, TrialRecord, TrialState
+from ptydask.model import BY_SLOPES, TrialRecord, TrialState
+from ptydask.run_snapshot import RunningTrial, RunSnapshot
 
 Span = tuple[str, str]
 """A piece of text and its style in rich's words, empty for plain."""

@@ -27,7 +27,7 @@ def plan_lines(plan: StudyPlan, trials: int | None = None) -> list[str]:
     """
     return [
         _labelled_line("study", f"{plan.name}, from {_source_text(plan)}"),
-        *_space_lines(plan.space, _file_values(plan), _units(plan)),
+        *_space_lines(plan.space, _file_values(plan), plan.engine),
         *_tried_lines(plan.points),
         *(_labelled_line(label, redact(printable_text(text))) for label, text in plan.details),
         _labelled_line("error", _error_text(plan)),
@@ -83,14 +83,6 @@ def _file_values(plan: StudyPlan) -> dict[str, Scalar]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _units(plan: StudyPlan) -> dict[str, str]:
-    """The units of those tuned parameters that have one and that are PtyRAD's."""
-    if plan.engine != "ptyrad":
-        return {}
-    units = {name: tunables.PARAMETERS[name].unit for name in plan.space if name in tunables.PARAMETERS}
-    return {name: unit for name, unit in units.items() if unit not in ("", "1")}
-
-
 def _tried_lines(points: Sequence[Point]) -> list[str]:
     """A person's guesses, which are tried before the sampler chooses."""
     texts = [shorten_text(params_text(point.params), LONGEST) for point in points if point.origin == TRIED]
@@ -99,17 +91,15 @@ def _tried_lines(points: Sequence[Point]) -> list[str]:
     return [_labelled_line("" if index else "try", text) for index, text in enumerate(texts)]
 
 
-def _space_lines(
-    tuned: Mapping[str, Distribution], current: Mapping[str, Scalar], units: Mapping[str, str]
-) -> list[str]:
+def _space_lines(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar], engine: str) -> list[str]:
     if not tuned:
         return [_labelled_line("tuning", "nothing: the file's own values")]
     width = max(map(len, tuned))
     lines: list[str] = []
     for name, dist in tuned.items():
         text = f"{name:<{width}}  {shorten_text(printable_text(ranges.describe(dist)), LONGEST)}"
-        if name in units:
-            text += f" {units[name]}"
+        if unit := tunables.unit_of(name, engine):
+            text += f" {unit}"
         if isinstance(dist, IntRange):
             text += " (whole numbers)"
         if name in current:

@@ -10,10 +10,11 @@ from typing import IO
 
 from ptydask.driver.contract import View
 from ptydask.formatting import duration_text, encodable_text, fit_text, inert_text
-from ptydask.model import RunSnapshot, TrialRecord, TrialState
+from ptydask.model import TrialRecord, TrialState
 from ptydask.progress.frame import closing_line, finished_line, heartbeat_line, render_frame
 from ptydask.progress.notebook_view import NotebookScreen, in_notebook
 from ptydask.progress.screen import Screen, can_redraw
+from ptydask.run_snapshot import RunSnapshot
 
 HEARTBEAT = 60.0
 """Seconds between two lines that say a run is alive."""

@@ -67,7 +67,7 @@ def _unit_of_value(dist: QuantileDistribution | WeightedChoice, value: Scalar) -
         return quantiles.unit_of_choice(dist, value)
     if not ranges.is_number(value):
         raise ValueError("not a number")
-    return quantiles.unit_of_number(dist, cast(float, value))
+    return quantiles.unit_of_number(dist, value)
 
 
 # --- parameters of a trial --------------------------------------------------------------------------

@@ -29,8 +29,7 @@ def point_key(space: Mapping[str, Distribution], params: Mapping[str, Scalar]) -
 def _value_key(dist: Distribution, value: Scalar) -> object:
     if isinstance(dist, Choice | WeightedChoice) or not ranges.is_number(value):
         return isinstance(value, bool), value
-    number = cast(float, value)
-    return round(share_of(dist, number) if _is_continuous(dist) else ranges.grid_index(dist, number), _DIGITS)
+    return round(share_of(dist, value) if _is_continuous(dist) else ranges.grid_index(dist, value), _DIGITS)
 
 
 def count_points(space: Mapping[str, Distribution], fixed: Collection[str] = ()) -> int | None:

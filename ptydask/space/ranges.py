@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, Scalar, WeightedChoice
 from ptydask.space import quantiles
@@ -45,7 +45,7 @@ def _describe_quantiles(dist: QuantileDistribution) -> str:
             return f"{family.replace('_', '-')}, mu {dist.a:.10g}, sigma {dist.b:.10g}{step}"
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether ``value`` is an int or a float; True and False are not numbers here."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -67,11 +67,11 @@ def nearest_value(dist: Distribution, value: Scalar) -> Scalar:
         if index is None or (isinstance(dist, WeightedChoice) and dist.weights[index] <= 0):
             raise ValueError(f"not {describe(dist)}")
         return dist.choices[index]
-    if not is_number(value) or not math.isfinite(cast(float, value)):
+    if not is_number(value) or not math.isfinite(value):
         raise ValueError("not a number")
     if isinstance(dist, QuantileDistribution):
-        return quantiles.nearest(dist, cast(float, value))
-    number = min(max(cast(float, value), dist.low), dist.high)
+        return quantiles.nearest(dist, value)
+    number = min(max(value, dist.low), dist.high)
     if isinstance(dist, IntRange):
         return dist.low + round((number - dist.low) / dist.step) * dist.step
     if dist.step is None:

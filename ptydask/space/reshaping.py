@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import cast
 
 from ptydask.model import Distribution, FloatRange, IntRange, Scalar
 from ptydask.space import ranges, tunables
 from ptydask.space.nearest_point import share_of
 
 Range = FloatRange | IntRange
-AT_END = 0.02
+_AT_END = 0.02
 """Share of a range without a step by which a value may miss its end."""
 _STEPS_AROUND = 40
 """Values on either side that a range without a step is rounded to: its ends are written short."""
@@ -49,12 +48,17 @@ def is_at_end(dist: Distribution, value: Scalar, name: str = "") -> bool:
     """Whether a trial's value is the end of its range, and a wider range is possible; see :func:`recentre`."""
     if not isinstance(dist, FloatRange | IntRange) or not ranges.is_number(value) or dist.low == dist.high:
         return False
-    share = share_of(dist, cast(float, value))
-    near = AT_END if not dist.step or dist.log else 0.5 * dist.step / (dist.high - dist.low)
+    share = share_of(dist, value)
+    near = share_at_end(dist)
     if near < share < 1 - near:
         return False
-    wider = recentre(dist, cast(float, value), name)
+    wider = recentre(dist, value, name)
     return wider.low < dist.low if share <= near else wider.high > dist.high
+
+
+def share_at_end(dist: Range) -> float:
+    """The share of a range within which a value counts as its end: half a step of it, where it has one."""
+    return _AT_END if not dist.step or dist.log else 0.5 * dist.step / (dist.high - dist.low)
 
 
 def is_same(a: Range, b: Range) -> bool:

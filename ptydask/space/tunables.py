@@ -276,7 +276,7 @@ def start_point(params_space: Mapping[str, Distribution], params: Mapping[str, A
 
 def _same_value(a: Scalar, b: Scalar) -> bool:
     if ranges.is_number(a) and ranges.is_number(b):
-        return math.isclose(cast(float, a), cast(float, b), rel_tol=1e-12, abs_tol=1e-12)
+        return math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-12)
     return a == b
 
 
@@ -311,6 +311,12 @@ def ineffective_reason(params: Mapping[str, Any], name: str, tuned: Collection[s
     if name == "dz" and single_slice(init, tuned):
         return _ONE_SLICE
     return None
+
+
+def unit_of(name: str, engine: str) -> str:
+    """The unit of one of PtyRAD's parameters; "" for a mere number, and for what another engine tunes."""
+    tunable = PARAMETERS.get(name) if engine == "ptyrad" else None
+    return "" if tunable is None or tunable.unit == "1" else tunable.unit
 
 
 _ONE_SLICE = "one slice (obj_Nlayer = 1) is never propagated through; use 2 slices or more"

@@ -193,9 +193,9 @@ def _trouble_of(error: BaseException | None) -> str:
     own = str(error)
     while error is not None and not isinstance(error, sqlite3.Error):
         error = error.__cause__ or error.__context__
-    said = str(error or own)
-    plain = next((words for phrase, words in _TROUBLE if phrase in said.lower()), "")
-    return plain or redact(one_line(said))[:200]
+    message = str(error or own)
+    plain = next((words for phrase, words in _TROUBLE if phrase in message.lower()), "")
+    return plain or redact(one_line(message))[:200]
 
 
 def create_copy(trial: FrozenTrial, sign: int) -> FrozenTrial:

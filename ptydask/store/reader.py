@@ -108,9 +108,9 @@ class Results(AbstractContextManager["Results"]):
         self.meta: StudyMeta = head.meta
         self.id: str = head.store_id
         self.packed: bool = head.kind == layout.PACKED
+        """Whether the file holds everything itself; else the trials are in the folder beside it."""
         if not self.packed:
             self._folder = relocation.find_folder(self.path)
-        """Whether the file holds everything itself; else the trials are in the folder beside it."""
         self._study = index.study_of(file)
         self.__dict__.pop("_trials", None)  # of the file that was open before
         return file

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from ptydask.errors import StoreError, UnusableResults
+from ptydask.formatting import shell_path
 from ptydask.model import RESULT_SUFFIXES
 from ptydask.store import contents, index, layout, lock, names
 
@@ -42,10 +42,10 @@ def adopt_folder(path: Path) -> str:
     for suffix in RESULT_SUFFIXES:
         other = folder.with_suffix(suffix)
         if _index_id(other) == _card_id(folder):
-            copying = f"cp -r {shlex.quote(folder.name)} {shlex.quote(own.name)}"
+            copying = f"cp -r {shell_path(folder)} {shell_path(own)}"
             raise UnusableResults(
                 f"{path}: a copy of {other.name}, whose trials are in {folder.name}; give {other.name} as the results, "
-                f"or go on with the copy after: cd {shlex.quote(str(path.parent))} && {copying}"
+                f"or go on with the copy after: {copying}"
             )
     folder.rename(own)
     return f"{folder.name} is now called {own.name}: the trials of {path.name} are in it"
@@ -57,7 +57,7 @@ def _refuse_lone_index(path: Path, folder: Path) -> None:
     if count:
         raise UnusableResults(
             f"{path}: of an unfinished study, whose {count} trials are in a folder {folder.name}, which is not there; "
-            f"copy it here, too, under this name, or keep their numbers alone: ptydask rebuild {shlex.quote(path.name)}"
+            f"copy it here, too, under this name, or keep their numbers alone: ptydask rebuild {shell_path(path)}"
         )
 
 

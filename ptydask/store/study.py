@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -19,7 +18,9 @@ from types import MappingProxyType
 from typing import Any
 
 from ptydask.errors import StoreError, UnusableResults, one_line
-from ptydask.model import RunSnapshot, StudyMeta, TrialRecord
+from ptydask.formatting import shell_path
+from ptydask.model import StudyMeta, TrialRecord
+from ptydask.run_snapshot import RunSnapshot
 from ptydask.store import codec, contents, files, index, isolated, layout, lock, names, relocation, shard
 
 SHARE = 0.015
@@ -209,7 +210,7 @@ class Store:
                 raise StoreError(
                     f"{self.path}: the trials cannot be packed into one file: {error_reason(error)}; "
                     f"nothing is lost, they are in {self.folder}; run the same command again when that is put right, "
-                    f"or pack them elsewhere: ptydask pack {shlex.quote(str(self.path))} -o OUT.h5"
+                    f"or pack them elsewhere: ptydask pack {shell_path(self.path)} -o OUT.h5"
                 ) from error
             for number, why in failed.items():
                 path = self._rows[number].file

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from ptydask.model import Reason, RunningTrial, Scalar, TrialRecord, TrialState
+from ptydask.model import Reason, Scalar, TrialRecord, TrialState
+from ptydask.run_snapshot import RunningTrial
 
 ALIKE = 3
 """So many trials that fail alike before any other has ended well are the study's fault, not theirs."""

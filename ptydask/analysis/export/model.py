@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask import __version__
-from ptydask.analysis.export.params import config_section, with_values
+from ptydask.analysis.export.params import with_values
+from ptydask.config.ptyrad import paths
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialState
 from ptydask.space import tunables
@@ -156,7 +157,7 @@ class _TrialValues:
 
     def section(self, *way: str) -> dict[str, Any]:
         """A part of the params; empty where there is none."""
-        return config_section(self.params, way)
+        return paths.find_section(self.params, way)
 
     @property
     def pixel_size(self) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.analysis import sweep
+from ptydask.config import yaml_text
 from ptydask.config.ptyrad import edited_file, params_file, paths
 from ptydask.errors import StoreError, UsageError, one_line
 from ptydask.model import Scalar, StudyMeta, TrialRecord
@@ -54,7 +55,8 @@ def of_trial(
         if steps is not None:
             raise UsageError(f"--iterations: the engine {meta.engine!r} has parameters alone")
         values = sweep.program_values(meta, record) if sweep.is_sweep(meta) else dict(record.params)
-        return ParamsFile(_format_comment([_title_line(meta, record), *command.splitlines()]) + sweep.yaml_text(values))
+        comment = yaml_text.comment_text([_title_line(meta, record), *command.splitlines()])
+        return ParamsFile(comment + sweep.yaml_text(values))
     config = with_values(meta, record)
     notes = _resolve_paths(config, meta, near)
     _keep_something(config, steps, own_interval=hypertune is not None)
@@ -129,10 +131,6 @@ def _title_line(meta: StudyMeta, record: TrialRecord) -> str:
     return one_line(f"{meta.name}, trial {record.number} ({record.state.value.lower()}){state}")
 
 
-def _format_comment(lines: list[str]) -> str:
-    return "".join(f"# {line}\n" for line in lines)
-
-
 def _keep_something(config: dict[str, Any], steps: int | None, *, own_interval: bool = False) -> None:
     """NITER, and SAVE_ITERS where the study had none: ``ptyrad run`` saves nothing without it; ``ptydask run`` does."""
     recon = config.setdefault("recon_params", {})
@@ -150,22 +148,12 @@ def _keep_something(config: dict[str, Any], steps: int | None, *, own_interval: 
 def _resolve_paths(config: dict[str, Any], meta: StudyMeta, near: Path) -> list[str]:
     """Make the paths in ``config`` absolute; a note for each file that is not there."""
     notes = []
-    for *way, last in paths.FILES:
-        section = config_section(config, way)
-        if isinstance(section.get(last), str):
-            data_file = _find_data_file(Path(section[last]), meta.provenance, near)
-            section[last] = str(data_file)
-            if not data_file.exists():
-                notes.append(f"{'.'.join((*way, last))}: {data_file} is not on this machine")
+    for section, name, key in paths.named(config):
+        data_file = _find_data_file(Path(section[name]), meta.provenance, near)
+        section[name] = str(data_file)
+        if not data_file.exists():
+            notes.append(f"{key}: {data_file} is not on this machine")
     return notes
-
-
-def config_section(config: dict[str, Any], way: Sequence[str]) -> dict[str, Any]:
-    """The section of ``config`` that the names ``way`` lead to; an empty one where there is none."""
-    section: Any = config
-    for name in way:
-        section = section.get(name) if isinstance(section, dict) else None
-    return section if isinstance(section, dict) else {}
 
 
 def _find_data_file(path: Path, provenance: Mapping[str, str], near: Path) -> Path:

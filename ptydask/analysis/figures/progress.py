@@ -15,6 +15,7 @@ from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import scales, style, timeline, trials
 from ptydask.analysis.figures.timeline import TrialBar
 from ptydask.model import Direction, TrialRecord
+from ptydask.ranking import is_better
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,16 @@ def study_progress(bars: Sequence[TrialBar], direction: Direction) -> StudyProgr
     work = np.concatenate([[0.0], np.cumsum(busy[:-1] * np.diff(moments))])
     complete = {record.number for record in trials.completed([bar.record for bar in bars])}
     best: list[TrialBar] = []
+    errors: list[float] = []
     for bar in sorted((bar for bar in bars if bar.record.number in complete), key=lambda bar: bar.end):
-        if not best or _is_better(bar.record, best[-1].record, direction):
+        error = bar.record.error
+        if error is not None and (not best or is_better(error, errors[-1], direction)):
             best.append(bar)
+            errors.append(error)
     ends = np.array([bar.end for bar in best])
-    errors = np.array([bar.record.error for bar in best], dtype=float)
     spent = np.interp(ends, moments, work)
-    return StudyProgress(tuple(bar.record for bar in best), errors, ends, spent, float(moments[-1]), float(work[-1]))
-
-
-def _is_better(one: TrialRecord, other: TrialRecord, direction: Direction) -> bool:
-    assert one.error is not None
-    assert other.error is not None
-    return one.error < other.error if direction == "minimize" else one.error > other.error
+    records = tuple(bar.record for bar in best)
+    return StudyProgress(records, np.array(errors), ends, spent, float(moments[-1]), float(work[-1]))
 
 
 def lacks(data: StudyData) -> str | None:

@@ -249,9 +249,8 @@ def value_text(value: Any, length: int = 24) -> str:
 
 def parameter_unit(name: str, meta: StudyMeta) -> str:
     """The unit of one of PtyRAD's parameters as it is printed; "" where it has none, or is not known."""
-    tunable = tunables.PARAMETERS.get(name) if meta.engine == "ptyrad" else None
-    unit = tunable.unit if tunable is not None else ""
-    return "" if unit in ("1", "patterns", "modes", "slices") else _UNITS.get(unit, unit)
+    unit = tunables.unit_of(name, meta.engine)
+    return "" if unit in ("patterns", "modes", "slices") else _UNITS.get(unit, unit)
 
 
 def _axis_label(name: str, meta: StudyMeta) -> str:

@@ -14,6 +14,7 @@ from ptydask.analysis import greys
 from ptydask.analysis.montage.picture_kinds import LOOKS, PictureKind, PictureLook
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import parameter_names
+from ptydask.space.reshaping import step_near
 
 CELL = LOOKS["phase"].cell
 """Width of a cell, inches."""
@@ -129,9 +130,7 @@ def arrow_factor(pictures: Sequence[MontageCell]) -> int:
         if arrows is not None and len(arrows.starts) and picture.height and picture.width:
             apart = math.sqrt(picture.height * picture.width / len(arrows.starts))
             factors.append(_REACH * apart / max(float(np.quantile(arrows.lengths, 0.9)), 1e-9))
-    most = min(max(1.0, min(factors, default=1.0)), 1e6)
-    power = 10 ** math.floor(math.log10(most))
-    return max(m * power for m in (1, 2, 5) if m * power <= most)
+    return int(step_near(min(max(1.0, min(factors, default=1.0)), 1e6)))
 
 
 def colour_limits(pictures: Sequence[MontageCell], look: PictureLook) -> tuple[float, float]:
@@ -161,8 +160,7 @@ def sheet_grey_limits(pictures: Sequence[MontageCell]) -> tuple[float, float]:
 
 def scale_bar(width: float) -> float:
     """The longest of 1, 2, 5, 10, ... angstrom that is at most 0.35 of ``width``."""
-    power = 10.0 ** math.floor(math.log10(0.35 * width))
-    return max(m * power for m in (1, 2, 5) if m * power <= 0.35 * width * (1 + 1e-9))
+    return step_near(0.35 * width)
 
 
 def length_text(angstrom: float) -> str:

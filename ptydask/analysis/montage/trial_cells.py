@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.analysis import greys, microscopy, reciprocal_space, scan_positions
+from ptydask.analysis.data import json_object
 from ptydask.analysis.montage.picture_kinds import PictureKind
 from ptydask.analysis.montage.sheet_layout import CellArrows, CellCircle, MontageCell
 from ptydask.errors import StoreError
@@ -20,8 +20,6 @@ from ptydask.model import Image, StudyMeta, TrialRecord
 from ptydask.store.reader import StoredArray, TrialData
 
 _UNITS = {**microscopy.ANGSTROM, "1/angstrom": 1.0, "mrad": 1.0}
-_ARROWS = 32
-"""Along a side, at most: neighbouring positions of a larger scan are one arrow."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,7 @@ def make_cell(record: TrialRecord, image: Image, request: CellRequest, **more: A
     data = np.asarray(image.data, dtype=np.float32)
     axes = zip((image.y, image.x), data.shape, strict=True)
     lengths = [_side_length(axis, size, image.axis_units) for axis, size in axes]
-    rows, columns = (_middle(size, request.crop) for size in data.shape)
-    kept = data[rows, columns]
+    kept = crop_middle(data, request.crop)
     n = greys.binning(kept.shape, request.pixels)
     small = greys.binned(kept, n)
     height, width = (
@@ -117,11 +114,10 @@ def _slice_cells(trial: TrialData, request: CellRequest) -> list[MontageCell]:
 
 def _mode_cells(trial: TrialData, request: CellRequest) -> list[MontageCell]:
     """Each mode over its own largest amplitude: those that follow the first are far weaker, and their shape counts."""
-    shares = microscopy.probe_shares(trial)
-    pixel = microscopy.pixel_size(trial)
-    modes = np.abs(trial.arrays["probe"].read())
+    modes, pixel = microscopy.probe_modes(trial), microscopy.pixel_size(trial)
+    shares = reciprocal_space.mode_shares(modes)
     cells = []
-    for i, (mode, share) in enumerate(zip(modes.reshape(-1, *modes.shape[-2:]), shares, strict=True)):
+    for i, (mode, share) in enumerate(zip(np.abs(modes), shares, strict=True)):
         y, x = (pixel * np.arange(size) for size in mode.shape)
         image = Image(mode / (mode.max() or 1), y, x, "of its maximum", "angstrom", "")
         cells.append(_strip_cell(trial.record, image, request, i, f"mode {i + 1}: {_percent(share)}"))
@@ -143,7 +139,7 @@ def _spectrum_cells(trial: TrialData, request: CellRequest) -> list[MontageCell]
 
 def _reciprocal_cells(trial: TrialData, request: CellRequest) -> list[MontageCell]:
     probe = microscopy.reciprocal_probe(trial)
-    y, x, unit = (*probe.angles, "mrad") if probe.angles is not None else (probe.ky, probe.kx, "1/angstrom")
+    y, x, unit = probe.axes
     image = Image(np.sqrt(probe.intensity), y, x, "", unit, "")
     limit = request.crop * float(min(-y[0], -x[0]))
     text = "{:g} mrad" if unit == "mrad" else "{:g}/Å"
@@ -165,7 +161,7 @@ def _position_cells(trial: TrialData, request: CellRequest) -> list[MontageCell]
     moved = microscopy.position_shifts(trial, request.meta)
     image = microscopy.phase_image(trial)
     centres = microscopy.probe_centres(trial, moved.nominal)
-    places, shifts = scan_positions.mean_shifts(centres, moved.shifts, _ARROWS)
+    places, shifts = scan_positions.mean_shifts(centres, moved.shifts)
     corner = np.array(_zero_from_corner(image, request.crop))
     arrows = CellArrows(places + corner, shifts)
     if not moved.is_refined:
@@ -207,10 +203,8 @@ def _probe_lines(trial: TrialData, request: CellRequest) -> tuple[str, ...]:
 
 def _semi_angle(record: TrialRecord, meta: StudyMeta) -> float | None:
     """The convergence semi-angle that the trial was given, mrad; None where the params do not say."""
-    try:
-        given = record.params.get("conv_angle", json.loads(meta.config_json)["init_params"]["probe_conv_angle"])
-    except (ValueError, KeyError, TypeError):
-        return None
+    init = json_object(meta.config_json).get("init_params") or {}
+    given = record.params.get("conv_angle", init.get("probe_conv_angle"))
     return float(given) if isinstance(given, int | float) and given > 0 else None
 
 

@@ -17,7 +17,7 @@ from ptydask.analysis.montage.trial_cells import CellRequest
 from ptydask.errors import StoreError, UsageError, nearest_hint
 from ptydask.model import Direction, TrialRecord, TrialState
 from ptydask.ranking import in_order, parameter_names, ranked
-from ptydask.store.reader import Results, TrialData
+from ptydask.store.reader import Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,16 +120,15 @@ def read(
     cells: list[MontageCell] = []
     lost: dict[int, str] = {}
     thumbnails: dict[int, NDArray[np.uint8]] | None = None
-    reference: TrialData | None = None
     shown = 0
     for record in records:
         if most is not None and shown >= most:
             break
         try:
             trial = results.trial(record.number)
-            if what == "difference" and reference is None:
+            if what == "difference" and request.reference is None:
                 microscopy.phase_image(trial)  # one that has none is no reference
-                reference, request, shown = trial, replace(request, reference=trial), 1
+                request, shown = replace(request, reference=trial), 1
                 continue
             read_cells = trial_cells.read_cells(trial, request)
         except StoreError as error:
@@ -149,7 +148,7 @@ def read(
             lost[record.number] = trial.lost or f"no {what} was kept"
     best_first = ranked(results.records(), results.meta.direction)
     ranks = {record.number: rank for rank, record in enumerate(best_first, 1)}
-    compared = None if reference is None else reference.record.number
+    compared = None if request.reference is None else request.reference.record.number
     return MontageSheet(results.meta, what, tuple(cells), lost, ranks, compared)
 
 

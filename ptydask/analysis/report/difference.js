@@ -62,14 +62,14 @@ function correlationPeak(a, b, n) {
   const im = one.re.map((v, k) => v * other.im[k] - one.im[k] * other.re[k]);
   transform2(re, im, n, 1);
   const reach = n >> 2;
-  let [top, found] = [-Infinity, [0, 0]];
+  let [top, peak] = [-Infinity, [0, 0]];
   for (let y = -reach; y <= reach; y += 1) {
     for (let x = -reach; x <= reach; x += 1) {
       const v = re[((y + n) % n) * n + ((x + n) % n)];
-      if (v > top) [top, found] = [v, [y, x]];
+      if (v > top) [top, peak] = [v, [y, x]];
     }
   }
-  return found;
+  return peak;
 }
 
 /** `values` at (y, x), between pixels by the four around it; NaN outside. */
@@ -155,14 +155,14 @@ function differenceFigure([a, b]) {
   if (!pair.every(Boolean) || a === b || pair[0].values !== pair[1].values || pair[0].unit !== pair[1].unit) return null;
   const unit = unitText(pair[0].values);
   const figure = el("figure", { class: "hero difference", "aria-busy": "true" }, el("h2", {}, `Trial ${a} less trial ${b}`), el("p", { class: "note", role: "status" }, "Being computed ..."));
-  subtractPictures(...pair).then((found) => {
+  subtractPictures(...pair).then((difference) => {
     figure.setAttribute("aria-busy", "false");
     const note = figure.querySelector("p");
-    if (!found) { note.textContent = "The two images have nothing in common."; return; }
-    const p = divergingPicture(found, pair[0]);
+    if (!difference) { note.textContent = "The two images have nothing in common."; return; }
+    const p = divergingPicture(difference, pair[0]);
     const size = room(560);
-    const [y, x] = found.shift.map((v) => rounded(v));
-    note.textContent = `rms ${rounded(found.rms)} ${unit}, correlation ${found.correlation.toFixed(3)}. Taken out before: a shift (y, x) of (${y}, ${x}) ${unitText(p.unit)}, and the mean.`;
+    const [y, x] = difference.shift.map((v) => rounded(v));
+    note.textContent = `rms ${rounded(difference.rms)} ${unit}, correlation ${difference.correlation.toFixed(3)}. Taken out before: a shift (y, x) of (${y}, ${x}) ${unitText(p.unit)}, and the mean.`;
     fill(figure, {}, [drawing(p, { size, axes: true, label: `Trial ${a} less trial ${b}: ${note.textContent}` }),
       colourBar(p.low, p.high, unit, { colours: DIVERGING, size }),
       el("figcaption", {}, "Of the images on this page, which have 256 greys and end at their lowest and highest 0.5 %; in full: ", el("code", {}, `ptydask montage ${about.paste} --trials ${b},${a} --what difference`), ".")]);

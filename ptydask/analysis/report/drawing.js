@@ -9,9 +9,9 @@ function round125(most) {
 function ticks(low, high, about) {
   if (!(high > low)) return [low];
   const step = round125((2 * (high - low)) / about);
-  const found = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1) found.push(k * step);
-  return found;
+  const marks = [];
+  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1) marks.push(k * step);
+  return marks;
 }
 
 const tickText = (v) => String(Number(v.toPrecision(4)));

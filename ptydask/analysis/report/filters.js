@@ -12,9 +12,9 @@ function numberTest(text) {
   const part = /\s*(?:(<=|>=|!=|==|<|>|=)?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)(?:\s*\.\.\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))?)\s*(?:,|&&|and\b)?\s*/giy;
   const tests = [];
   while (part.lastIndex < text.length) {
-    const found = part.exec(text);
-    if (!found) return null;
-    const [, sign, first, last] = found;
+    const match = part.exec(text);
+    if (!match) return null;
+    const [, sign, first, last] = match;
     if (last !== undefined) tests.push((v) => v >= Number(first) && v <= Number(last));
     else tests.push((v) => COMPARE[sign ?? "="](v, Number(first)));
   }

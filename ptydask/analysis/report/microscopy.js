@@ -19,21 +19,21 @@ function sliceFigure(number) {
   const size = room(440);
   const nameOf = (k) => `slice ${s.numbers[k]} of ${s.count}${s.depths ? `, at a depth of ${rounded(s.depths[k])} Å` : ""}`;
   const label = (k) => `Phase of ${nameOf(k)}, trial ${number}`;
-  const [large, said] = [el("div", {}), el("output", {})];
+  const [large, name] = [el("div", {}), el("output", {})];
   const slider = el("input", { type: "range", min: 0, max: last, step: 1, "aria-label": "Slice", oninput: () => choose(Number(slider.value)) });
   const strip = s.pictures.map((p, k) =>
     el("button", { type: "button", tabindex: "-1", "aria-label": nameOf(k), onclick: () => choose(k) }, drawing(p, { size: 64, grey: s.grey, bar: false })));
   const choose = (k) => {
     slider.value = k;
     slider.setAttribute("aria-valuetext", nameOf(k));
-    said.textContent = ` ${nameOf(k)}`;
+    name.textContent = ` ${nameOf(k)}`;
     show(large, drawing(s.pictures[k], { size, axes: true, grey: s.grey, label: label(k) }));
     strip.forEach((button, n) => button.setAttribute("aria-pressed", String(n === k)));
   };
   choose(Math.floor(last / 2));
   const left = s.count - s.pictures.length;
   return el("figure", { class: "slices" }, el("h2", {}, "Slices"), large, greyBar(s.pictures[0], s.grey, size),
-    el("p", { class: "slide" }, el("label", {}, slider), said), el("div", { class: "strip", role: "group", "aria-label": "All slices" }, strip),
+    el("p", { class: "slide" }, el("label", {}, slider), name), el("div", { class: "strip", role: "group", "aria-label": "All slices" }, strip),
     el("figcaption", {}, `Phase of each slice, from its median, all on one grey scale; the beam enters at slice 1.${left ? ` ${s.pictures.length} of ${s.count} slices are on this page.` : ""}`));
 }
 
@@ -84,12 +84,12 @@ function positionsFigure(number) {
   const lines = classes.map((group, k) => group.length && svg("path", { stroke: DISTANCES[k], d: group.map((one) => `M${px(one.x)} ${py(one.y)}L${px(one.x + factor * one.dx)} ${py(one.y + factor * one.dy)}`).join("") }));
   const dots = svg("path", { class: "nominal", d: some.map((one) => `M${px(one.x)} ${py(one.y)}h0`).join("") });
   const [width, height] = [box.right + 10, box.bottom + 38];
-  const said = `${count(m.count, "position")}: moved by ${rounded(m.rms)} Å (rms), half of them by less than ${rounded(m.median)} Å, at most ${rounded(m.largest)} Å`;
+  const summary = `${count(m.count, "position")}: moved by ${rounded(m.rms)} Å (rms), half of them by less than ${rounded(m.median)} Å, at most ${rounded(m.largest)} Å`;
   return el("figure", { class: "positions" }, el("h2", {}, "Refined positions"),
-    svg("svg", { class: "picture", role: "img", "aria-label": `Refined over nominal positions of trial ${number}. ${said}`, viewBox: `0 0 ${width} ${height}`, width, height },
+    svg("svg", { class: "picture", role: "img", "aria-label": `Refined over nominal positions of trial ${number}. ${summary}`, viewBox: `0 0 ${width} ${height}`, width, height },
       svg("rect", { class: "sheet", x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top }), svg("g", { class: "shifts" }, dots, lines), imageAxes(p, scale, box)),
     far > 0 && colourBar(0, far, "Å moved", { colours: DISTANCES.flatMap((colour) => [colour, colour]), size }),
-    el("figcaption", {}, far > 0 ? `${said}. Dots are nominal positions; lines lead to the refined ones${factor > 1 ? `, ${factor} times as far` : ""}. ` : "The positions are the nominal ones. ",
+    el("figcaption", {}, far > 0 ? `${summary}. Dots are nominal positions; lines lead to the refined ones${factor > 1 ? `, ${factor} times as far` : ""}. ` : "The positions are the nominal ones. ",
       some.length < m.count && `Neighbours are drawn together, ${some.length.toLocaleString("en")} lines. `,
       far > 0 && `All moved by (y, x) = (${m.mean.map((v) => rounded(v)).join(", ")}) Å, which is taken off. `,
       !m.exact && "Nominal positions are known to a pixel only."));

@@ -146,14 +146,14 @@ const targetOf = (a) => Number(/^#trial-(\d+)$/.exec(a.getAttribute("xlink:href"
 
 /** The trial whose mark in a plot is nearest to a click, within reach of a finger. */
 function nearestMark(drawn, event) {
-  let [found, least] = [null, REACH];
+  let [nearest, least] = [null, REACH];
   for (const a of drawn.querySelectorAll("a")) {
     const box = a.getBoundingClientRect();
     if (box.width > 3 * REACH || box.height > 3 * REACH) continue;
     const distance = Math.hypot(box.x + box.width / 2 - event.clientX, box.y + box.height / 2 - event.clientY);
-    if (distance < least) [found, least] = [targetOf(a), distance];
+    if (distance < least) [nearest, least] = [targetOf(a), distance];
   }
-  return found;
+  return nearest;
 }
 
 /** Marks in plots say which trial they are, and need not be hit exactly. */

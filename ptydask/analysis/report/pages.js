@@ -159,8 +159,8 @@ const SECTIONS = [["summary", "Summary"], ["next", "What next"], ["trials", "Tri
 const pageState = { scroll: 0, chosen: false, title: `${study.name} – ptydask` };
 
 function pageOf(hash) {
-  const found = /^#(?:trial-(\d+)|compare-(\d+)-(\d+))$/.exec(hash);
-  const asked = found ? found.slice(1).filter(Boolean).map(Number) : [];
+  const match = /^#(?:trial-(\d+)|compare-(\d+)-(\d+))$/.exec(hash);
+  const asked = match ? match.slice(1).filter(Boolean).map(Number) : [];
   return asked.length && asked.every((number) => rowOf.has(number)) ? asked : null;
 }
 

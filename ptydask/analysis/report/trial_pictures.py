@@ -21,8 +21,6 @@ _SPECTRUM, _SLICE, _MODE = 384, 256, 160
 _SLICE_QUALITY = 65
 _SLICES, _MODES = 24, 8
 """So many, at most: of more slices those at even distances, of more modes the strongest."""
-_ARROWS = 32
-"""Along a side, at most: neighbouring positions of a larger scan are one arrow."""
 _LARGEST_OBJECT = 2_000_000_000
 """Bytes of an object from which on its slices are not read for the page."""
 _POWER = 0.995
@@ -85,13 +83,12 @@ def _encode_slices(trial: TrialData, _meta: StudyMeta) -> dict[str, Any] | None:
 
 def _encode_modes(trial: TrialData, _meta: StudyMeta) -> dict[str, Any] | None:
     """``shown``: number from 1, share of the power, the mode in ``real`` and in ``reciprocal`` space; of ``count``."""
-    probe = microscopy.reciprocal_probe(trial)
-    stack = trial.arrays["probe"].read().reshape(probe.modes.shape)
-    shares = microscopy.probe_shares(trial)
+    probe, stack = microscopy.reciprocal_probe(trial), microscopy.probe_modes(trial)
+    shares = reciprocal_space.mode_shares(stack)
     if not (np.isfinite(stack).all() and np.isfinite(shares).all()):
         return None
     pixel = microscopy.pixel_size(trial)
-    y, x, unit = (*probe.angles, "mrad") if probe.angles is not None else (probe.ky, probe.kx, "1/angstrom")
+    y, x, unit = probe.axes
     rows, columns = _strong_middle(probe.intensity)
     rings = [
         [value, f"{value:g} {'mrad' if unit == 'mrad' else 'Å⁻¹'}"] for value in _rings_within(y[rows], x[columns])
@@ -120,7 +117,7 @@ def _encode_positions(trial: TrialData, meta: StudyMeta) -> dict[str, Any] | Non
     if not len(moved.nominal) or not np.isfinite(moved.shifts).all():
         return None
     centres = microscopy.probe_centres(trial, moved.nominal) if "probe" in trial.arrays else moved.nominal
-    places, shifts = scan_positions.mean_shifts(centres, moved.shifts, _ARROWS)
+    places, shifts = scan_positions.mean_shifts(centres, moved.shifts)
     return {
         "places": _encode_floats(places),
         "shifts": _encode_floats(shifts),

@@ -69,7 +69,7 @@ def edit_text(
 def add_header(text: str, header: str) -> str:
     """``text`` below ``header`` as comments; the header that an earlier export put there goes."""
     text = re.sub(r"\A(?:# .*\n){1,4}?# pty(?:rad|dask) run THIS_FILE\n", "", text)
-    return "".join(f"# {line}\n" for line in header.splitlines()) + text
+    return yaml_text.comment_text(header.splitlines()) + text
 
 
 RUN_LINE = "ptyrad run THIS_FILE"

@@ -344,5 +344,4 @@ def render_params(
     ordered = {name: new[name] for name in SECTIONS if name in new}
     ordered.update({name: part for name, part in new.items() if name not in ordered and name != "params_path"})
     body = "\n".join(yaml_text.section_text(name, part) for name, part in ordered.items())
-    comment = "".join(f"# {line}\n" for line in header.splitlines())
-    return f"{comment}{body}"
+    return yaml_text.comment_text(header.splitlines()) + body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,26 @@ def expand(config: dict[str, Any]) -> None:
 
     A path that is there as it is written is left alone. Raises ConfigError for a variable that is not set.
     """
-    for way in (*FILES, *_FOLDERS):
-        section: Any = config
-        for name in way[:-1]:
-            section = section.get(name) if isinstance(section, dict) else None
-        if isinstance(section, dict) and isinstance(section.get(way[-1]), str):
-            section[way[-1]] = expand_path(section[way[-1]], ".".join(way))
+    for section, name, key in named(config, (*FILES, *_FOLDERS)):
+        section[name] = expand_path(section[name], key)
+
+
+def named(
+    config: Mapping[str, Any], ways: Iterable[tuple[str, ...]] = FILES
+) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """For each path that ``config`` names: the section that holds it, its name there, and its dotted key."""
+    for way in ways:
+        section = find_section(config, way[:-1])
+        if isinstance(section.get(way[-1]), str):
+            yield section, way[-1], ".".join(way)
+
+
+def find_section(config: Mapping[str, Any], way: Sequence[str]) -> dict[str, Any]:
+    """The section of ``config`` that the names ``way`` lead to; an empty one where there is none."""
+    section: Any = config
+    for name in way:
+        section = section.get(name) if isinstance(section, Mapping) else None
+    return section if isinstance(section, dict) else {}
 
 
 def expand_path(path: str, key: str) -> str:

@@ -257,7 +257,7 @@ def check_point(values: Mapping[str, Scalar], space: Mapping[str, Distribution],
             raise ConfigError("is not tuned in this study", key=f"--try {name}", value=value, hint=hint)
         dist = space[name]
         if isinstance(dist, FloatRange | IntRange) and ranges.is_number(value):
-            beyond = not dist.low <= cast(float, value) <= dist.high
+            beyond = not dist.low <= value <= dist.high
         else:
             beyond = not ranges.contains(dist, value)
         if beyond:

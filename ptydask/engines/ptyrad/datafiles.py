@@ -65,11 +65,9 @@ def check_loaded(init: Mapping[str, Any]) -> None:
         if init.get(f"{part}_source") != "PtyRAD" or not isinstance(name, str):
             continue
         try:
-            missing = [
-                dataset for dataset in datasets if measurement_headers.dataset_shape(Path(name), dataset) is None
-            ]
-        except links.MissingPart as part:
-            raise DataError(part.rule, key=key, value=name, hint=part.hint) from None
+            missing = [dataset for dataset in datasets if measurement_headers.read_header(Path(name), dataset) is None]
+        except links.MissingPart as error:
+            raise DataError(error.rule, key=key, value=name, hint=error.hint) from None
         except OSError as error:
             raise DataError(f"cannot be read as HDF5: {one_line(str(error))}", key=key, value=name) from None
         if missing:
@@ -126,8 +124,10 @@ def _holds_no_code(name: str, key: str) -> None:
 
 
 def check_measurements(init: Mapping[str, Any]) -> StoredPatterns:
-    """The patterns as the file has them; as they will be after ``meas_permute`` and ``meas_reshape`` they must be
-    (N, Npix, Npix), and all that a file refers to must be there.
+    """The patterns as the file has them.
+
+    As they will be after ``meas_permute`` and ``meas_reshape`` they must be (N, Npix, Npix), and all that a file refers
+    to must be there.
 
     ``init`` has its defaults. What only PtyRAD can tell (a ``selection``, an unusual file) is left to PtyRAD. Raises
     DataError.

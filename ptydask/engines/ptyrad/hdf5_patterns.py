@@ -92,13 +92,10 @@ def read_dataset(path: Path, key: str, setting: str = KEY, value: str = "") -> A
     except links.MissingPart as missing:
         raise DataError(missing.rule, key=setting, value=value or key, hint=missing.hint) from None
     inside = [name for name in contents.shapes if name.startswith(f"{key.strip('/').replace('.', '/')}/")]
-    if inside:
-        hint = f"it is a group, with {_list_few(inside)}"
-    else:
-        hint = nearest_hint(key, contents.shapes) or _datasets_text(list(contents.shapes))
-        if not contents.shapes and contents.broken:
-            hint = contents.broken[0].rule
-    raise DataError(f"no such dataset in {path}", key=setting, value=value or key, hint=hint)
+    hint = f"it is a group, with {_list_few(inside)}" if inside else ""
+    if not contents.shapes and contents.broken:
+        hint = contents.broken[0].rule
+    raise no_dataset_error(path, key, list(contents.shapes), setting, value, hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +149,12 @@ def _list_few(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
-def no_dataset_error(path: Path, key: str, names: Sequence[str]) -> DataError:
-    """The error for a key that names none of the datasets of a file."""
-    hint = nearest_hint(key, names) or _datasets_text(names)
-    return DataError(f"no such dataset in {path}", key=KEY, value=key, hint=hint)
+def no_dataset_error(
+    path: Path, key: str, names: Sequence[str], setting: str = KEY, value: str = "", hint: str = ""
+) -> DataError:
+    """The error for a key that names none of the datasets of a file; ``hint`` where more is known."""
+    hint = hint or nearest_hint(key, names) or _datasets_text(names)
+    return DataError(f"no such dataset in {path}", key=setting, value=value or key, hint=hint)
 
 
 def _datasets_text(names: Sequence[str]) -> str:

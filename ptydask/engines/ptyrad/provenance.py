@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ptydask.config.ptyrad import paths
 from ptydask.engines.fingerprint import sha256
 from ptydask.engines.ptyrad import release
 
 _PACKAGES = ("torch", "numpy", "scipy")
-_PARTS = ("probe", "pos", "obj", "tilt")
-_STATES = ("optimizer_params", "scheduler_params")
+_PATTERNS = "init_params.meas_params.path"
 
 
 def describe(config: Mapping[str, Any], device: str, threads: int) -> dict[str, str]:
     """Engine, device and package versions; ``data`` and ``data_sha256`` where the measurements are a file.
 
-    ``sha256 KEY`` is that of each other file that the params name, by the key that names it.
+    ``sha256 KEY`` is that of each other file that the params name (probe, positions, object, tilts, states), by the key
+    that names it.
     """
     facts = {
         "engine": "ptyrad",
@@ -32,16 +33,5 @@ def describe(config: Mapping[str, Any], device: str, threads: int) -> dict[str, 
     path = (config["init_params"].get("meas_params") or {}).get("path")
     if path is not None:
         facts |= {"data": str(Path(path).resolve()), "data_sha256": sha256(Path(path))}
-    return facts | {f"sha256 {key}": sha256(file) for key, file in _further_files(config)}
-
-
-def _further_files(config: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    """The files that the params name besides the patterns: probe, positions, object, tilts, states; by their keys."""
-    init, model = config["init_params"], config.get("model_params") or {}
-    named = [(f"init_params.{part}_params", init.get(f"{part}_params"), "path") for part in _PARTS]
-    named += [(f"model_params.{section}", model.get(section), "load_state") for section in _STATES]
-    for key, params, name in named:
-        nested = isinstance(params, Mapping)
-        file = params.get(name) if nested else params
-        if isinstance(file, str) and Path(file).is_file():
-            yield f"{key}.{name}" if nested else key, Path(file)
+    named = ((key, Path(section[name])) for section, name, key in paths.named(config) if key != _PATTERNS)
+    return facts | {f"sha256 {key}": sha256(file) for key, file in named if file.is_file()}

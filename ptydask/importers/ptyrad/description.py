@@ -216,7 +216,7 @@ def _spanning_distribution(values: Sequence[Scalar]) -> Distribution:
     numbers = [v for v in values if ranges.is_number(v)]
     if not values or len(numbers) < len(values):
         return Choice(tuple(values))
-    low, high = min(numbers), max(numbers)  # type: ignore[type-var]
+    low, high = min(numbers), max(numbers)
     if all(isinstance(v, int) for v in numbers):
-        return IntRange(int(low), int(high))  # type: ignore[arg-type]
-    return FloatRange(float(low), float(high))  # type: ignore[arg-type]
+        return IntRange(int(low), int(high))
+    return FloatRange(float(low), float(high))

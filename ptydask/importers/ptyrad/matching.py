@@ -294,7 +294,7 @@ def translate_names(trial: ImportedTrial) -> ImportedTrial:
     today = {name: LEGACY.get(name, (name, 1)) for name in trial.params}
     for name, value in trial.params.items():
         new, sign = today[name]
-        params[new] = 0 - value if sign < 0 and ranges.is_number(value) else value  # type: ignore[operator]
+        params[new] = 0 - value if sign < 0 and ranges.is_number(value) else value
     texts = {today[name][0]: _flip_sign(text) if today[name][1] < 0 else text for name, text in trial.texts.items()}
     return replace(trial, params=params, texts=texts, rounded=frozenset(today[name][0] for name in trial.rounded))
 

@@ -6,8 +6,6 @@ HDF5 itself says of such a link no more than of a name that there is not.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -26,14 +24,8 @@ class MissingPart(Exception):  # noqa: N818 - becomes a DataError
         self.rule, self.hint = rule, hint
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
+def opened(path: Path) -> h5py.File:
     """The file as HDF5 itself opens it, so that it finds its other files; without a lock, if it may be."""
-    with _open_unlocked(path) as file:
-        yield file
-
-
-def _open_unlocked(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r", locking=False)
     except OSError as error:

@@ -83,16 +83,6 @@ class _Listing:
             self.contents.shapes[f"{above}{name}"] = tuple(item.shape or ())
 
 
-def dataset_shape(path: Path, key: str) -> Shape | None:
-    """The shape of the dataset at ``key``; None where there is none, or a group.
-
-    Raises OSError, and MissingPart for a link on the way that leads nowhere.
-    """
-    with links.opened(path) as file:
-        item = links.walk(file, key)
-        return tuple(item.shape or ()) if isinstance(item, h5py.Dataset) else None
-
-
 def read_header(path: Path, key: str) -> ArrayHeader | None:
     """The dataset at ``key``; None where there is none, or a group.
 
