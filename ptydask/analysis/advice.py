@@ -128,8 +128,8 @@ def _gather_study_facts(data: StudyData) -> StudyFacts:
 
 
 def advise_by(facts: StudyFacts) -> tuple[Advice, ...]:
-    """:func:`advise` as a pure function of its facts; () where nothing was tuned."""
-    if not facts.space:
+    """:func:`advise` as a pure function of its facts; () where nothing was tuned, or there is no metric to go by."""
+    if not facts.space or not facts.metric:
         return ()
     troubles = [*_failed_trials(facts), *_pruning(facts)]
     if few := _too_few_trials(facts):

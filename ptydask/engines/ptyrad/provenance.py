@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from ptydask.engines.fingerprint import sha256
-from ptydask.engines.ptyrad import release
+from ptydask.engines.fingerprint import sha256, sha256_of_all
+from ptydask.engines.ptyrad import hdf5_patterns, release
 
 _PACKAGES = ("torch", "numpy", "scipy")
+LINKED = "sha256 init_params.meas_params.path, linked files"
 _PARTS = ("probe", "pos", "obj", "tilt")
 _STATES = ("optimizer_params", "scheduler_params")
 
@@ -20,7 +21,8 @@ _STATES = ("optimizer_params", "scheduler_params")
 def describe(config: Mapping[str, Any], device: str, threads: int) -> dict[str, str]:
     """Engine, device and package versions; ``data`` and ``data_sha256`` where the measurements are a file.
 
-    ``sha256 KEY`` is that of each other file that the params name, by the key that names it.
+    ``sha256 KEY`` is that of each other file that the params name, by the key that names it; that of all files in which
+    a file of patterns has its data has the key :data:`LINKED`.
     """
     facts = {
         "engine": "ptyrad",
@@ -29,9 +31,12 @@ def describe(config: Mapping[str, Any], device: str, threads: int) -> dict[str, 
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": str(threads),
     }
-    path = (config["init_params"].get("meas_params") or {}).get("path")
+    measured = config["init_params"].get("meas_params") or {}
+    path = measured.get("path")
     if path is not None:
         facts |= {"data": str(Path(path).resolve()), "data_sha256": sha256(Path(path))}
+        linked = hdf5_patterns.linked_files(Path(path), measured.get("key"))
+        facts |= {LINKED: sha256_of_all(linked)} if linked else {}
     return facts | {f"sha256 {key}": sha256(file) for key, file in _further_files(config)}
 
 
