@@ -97,21 +97,21 @@ def referenced_files(dataset: h5py.Dataset, above: Places = frozenset()) -> Iter
     if not dataset.is_virtual or place in above:
         yield holder
         return
-    for mapping in map(_read_mapping, dataset.virtual_sources()):
-        for file, key in _places_of(mapping, holder):
-            with links.opened(file) as source:
-                item = links.walk(source, key)
-                if isinstance(item, h5py.Dataset):
-                    yield from referenced_files(item, above | {place})
+    maps = dict.fromkeys((source.file_name, source.dset_name) for source in dataset.virtual_sources())  # one a frame
+    for file, key in itertools.chain.from_iterable(_places_of(*names, holder) for names in maps):
+        with links.opened(file) as source:
+            item = links.walk(source, key)
+            if isinstance(item, h5py.Dataset):
+                yield from referenced_files(item, above | {place})
 
 
-def _places_of(mapping: _Mapping, holder: Path) -> Iterator[tuple[Path, str]]:
+def _places_of(name: str, key: str, holder: Path) -> Iterator[tuple[Path, str]]:
     """File and dataset of a source; of a numbered one all that there are."""
-    for number in itertools.count() if "%b" in mapping.file else (0,):
-        file = _find_source(mapping.file.replace("%b", str(number)), holder)
+    for number in itertools.count() if "%b" in name else (0,):
+        file = _find_source(name.replace("%b", str(number)), holder)
         if file is None:
             return
-        yield file, mapping.dataset.replace("%b", str(number))
+        yield file, key.replace("%b", str(number))
 
 
 # --- virtual datasets -------------------------------------------------------------------------------
