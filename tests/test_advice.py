@@ -69,6 +69,22 @@ def of_kind(given: tuple[Advice, ...], kind: AdviceKind) -> Advice:
     return one
 
 
+def test_values_that_did_nothing_are_no_reason() -> None:
+    """Of objects of one slice dz is chance, at the end of its range or elsewhere; of others it counts."""
+
+    def study(layers: int, dz: Callable[[int], float]) -> StudyFacts:
+        values: list[dict[str, Scalar]] = [{"Nlayer": layers if i < 12 else 3 - layers, "dz": dz(i)} for i in range(24)]
+        space = {"Nlayer": IntRange(1, 2), "dz": FloatRange(2.0, 8.0)}
+        return facts(trials(values, lambda v: values.index(v)), space)
+
+    def kinds(given: StudyFacts) -> set[AdviceKind]:
+        return {advice.kind for advice in advise_by(given) if advice.parameter == "dz"}
+
+    assert kinds(study(2, lambda i: 8 - 0.2 * i)) == {AdviceKind.RANGE_TOO_NARROW}
+    assert kinds(study(1, lambda i: 8 - 0.2 * i)) == set()
+    assert kinds(study(2, lambda i: 8 - 0.2 * i if i < 12 else 2.0)) == {AdviceKind.RANGE_TOO_NARROW}
+
+
 # --- enough to say anything --------------------------------------------------------------------------
 
 

@@ -8,14 +8,22 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import store_cases
+import yaml
 from engine_cases import SLOT, params, plan, write_patterns
 
+from ptydask.analysis.export import params as trial_params
+from ptydask.config import Overrides
+from ptydask.driver import provenance
+from ptydask.driver.prepare import complete_plan
 from ptydask.engines.ptyrad import datafiles, hdf5_patterns, release
-from ptydask.errors import DataError
+from ptydask.errors import ConfigError, DataError
+from ptydask.model import StudyMeta
 from ptydask.store.foreign import links, measurement_headers
 
 DATA = np.arange(1, 129, dtype="f4").reshape(8, 4, 4)
 FITS = (8, 4, 4)
+OFF = (("hypertune_params.if_hypertune", False),)
 
 
 def fits(shape: tuple[int, ...]) -> bool:
@@ -358,6 +366,65 @@ def test_zarr_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # --- on the worker -----------------------------------------------------------------------------------------
+
+
+# --- which files they are ------------------------------------------------------------------------------
+
+
+def test_the_files_that_the_data_are_in(tmp_path: Path) -> None:
+    """Of virtual datasets, numbered and nested ones too, of links and plain bytes; none of a file that has all."""
+    for number in range(2):
+        write(tmp_path / f"part_{number}.h5", d=DATA[4 * number :][:4])
+    parts = [tmp_path / f"part_{number}.h5" for number in range(2)]
+    inner = virtual(tmp_path / "inner.h5", ("part_0.h5", "d", 4), ("part_1.h5", "d", 4))
+    assert hdf5_patterns.linked_files(inner, None) == parts
+    assert hdf5_patterns.linked_files(inner, "p") == parts
+    assert hdf5_patterns.linked_files(virtual(tmp_path / "outer.h5", ("inner.h5", "p", 8)), "p") == parts
+    assert hdf5_patterns.linked_files(numbered(tmp_path / "n.h5"), "p") == parts
+    link = linking(tmp_path / "link.h5", entry__data=h5py.ExternalLink("part_1.h5", "/d"))
+    assert hdf5_patterns.linked_files(link, "entry/data") == parts[1:]
+    assert hdf5_patterns.linked_files(link, "entry.data") == parts[1:]
+    assert hdf5_patterns.linked_files(external(tmp_path / "e.h5", DATA.tobytes()), "p") == []
+    assert hdf5_patterns.linked_files(parts[0], "d") == []
+    np.save(tmp_path / "p.npy", DATA)
+    assert hdf5_patterns.linked_files(tmp_path / "p.npy", None) == []
+
+
+@pytest.mark.ptyrad
+def test_data_behind_a_master_are_known_by_their_bytes(tmp_path: Path) -> None:
+    """Other patterns behind the same master file are other data, though not a byte of that changed."""
+    release.installed()
+    from ptydask.engines.ptyrad import provenance as engine_provenance
+
+    write(tmp_path / "a.h5", d=DATA)
+    config = params(virtual(tmp_path / "v.h5", ("a.h5", "d", 8)))
+    facts = engine_provenance.describe(config, "cpu", 1)
+    assert facts == engine_provenance.describe(config, "cpu", 1)
+    write(tmp_path / "a.h5", d=DATA + 1)
+    other = engine_provenance.describe(config, "cpu", 1)
+    assert other["data_sha256"] == facts["data_sha256"]
+    old = StudyMeta("s", "minimize", "loss", "ptyrad", "", "yaml", "{}", "{}", provenance=facts)
+    assert provenance.compare_data(old, facts, file=tmp_path / "s.h5") == []
+    with pytest.raises(ConfigError, match=r"linked files: .*other data"):
+        provenance.compare_data(old, other, file=tmp_path / "s.h5")
+
+
+@pytest.mark.ptyrad
+@pytest.mark.parametrize("again", [False, True])
+def test_a_key_that_was_found_is_exported(tmp_path: Path, again: bool) -> None:
+    """PtyRAD would not find it; so it is in the params file of a trial, and in that of the next study."""
+    release.installed()
+    patterns = np.load(write_patterns(tmp_path))
+    write(tmp_path / "a.h5", d=patterns)
+    link = linking(tmp_path / "v.h5", entry__data=h5py.ExternalLink("a.h5", "/d"))
+    given = params(link)
+    given["init_params"]["meas_params"] = {"path": str(link)}
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(given))
+    meta = provenance.study_meta(complete_plan(tmp_path / "p.yaml", Overrides(settings=OFF)))
+    record = store_cases.record(3, params={})
+    hypertune = {"study_name": "s-2"} if again else None
+    text = trial_params.of_trial(meta, record, near=tmp_path / "s.h5", hypertune=hypertune).text
+    assert yaml.safe_load(text)["init_params"]["meas_params"] == {"path": str(link), "key": "entry/data"}
 
 
 @pytest.mark.ptyrad

@@ -295,6 +295,32 @@ def test_ptydasks_own_keys_stay() -> None:
     assert rendered({"scale": FloatRange(0.9, 1.1)})["ptydask"] is None
 
 
+@pytest.mark.parametrize("kind", ["yaml", "json"])
+def test_ptydasks_own_keys_are_there_once(params: Path, tmp_path: Path, kind: str) -> None:
+    """Also where the rest of the file stays as its author wrote it: a key that is there twice is refused."""
+    text = params.read_text() + "\nptydask: {stop_when: settled}  # mine\n"
+    if kind == "json":
+        text = json.dumps(yaml.safe_load(text))
+    (tmp_path / f"own.{kind}").write_text(text)
+    meta = provenance.study_meta(complete_plan(tmp_path / f"own.{kind}", Overrides()))
+    best = TrialRecord(0, TrialState.COMPLETE, 0.1, {"scale": 1.04, "rotation": -1.5})
+    following = next_study.NextStudy("own-2", best, {"scale": FloatRange(1.0, 1.1, 0.01)})
+    (tmp_path / "next.yaml").write_text(next_study.render_next_study(meta, following, (), near=tmp_path).text)
+    plan = ptydask.validate(tmp_path / "next.yaml")
+    assert (plan.name, plan.until_settled) == ("own-2", True)
+    assert ("# mine" in (tmp_path / "next.yaml").read_text()) is (kind == "yaml")
+
+
+def test_trials_that_nothing_ranks(tmp_path: Path, call: Callable[..., tuple[int, str, str]]) -> None:
+    """No more of them are asked for, and it is said why there is no advice."""
+    records = [store_cases.record(n, error=None) for n in range(12)]
+    file = store_cases.packed(tmp_path / "s.h5", records, engine="command", metric="")
+    code, text, _ = call("next", file)
+    assert code == 0
+    assert "names no metric" in text
+    assert "too few" not in text
+
+
 def test_what_belongs_to_the_old_ranges_goes() -> None:
     """A grid lists its own points; a password is not in the results."""
     scale = {"scale": FloatRange(0.9, 1.1)}

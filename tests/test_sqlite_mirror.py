@@ -111,6 +111,21 @@ def test_at_the_start_it_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPat
         pass
 
 
+def test_held_between_two_steps_of_opening(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may take the file after it was found to be free."""
+    real, held_once, reasons = optuna.create_study, [sqlite3.OperationalError("database is locked")], []
+
+    def create_study(**arguments: object) -> optuna.Study:
+        if held_once:
+            raise held_once.pop()
+        return real(**arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(optuna, "create_study", create_study)
+    monkeypatch.setattr(mirror, "PATIENCE", 60.0)
+    with opened(file, reasons.append):
+        assert len(reasons) == 1
+
+
 def test_what_cannot_be_written(file: Path, tmp_path: Path) -> None:
     """Read-only, no database, no folder: each in plain words, when it is opened."""
     with opened(file):
@@ -190,3 +205,32 @@ def test_the_same_command_brings_it_up_to_date(
     assert copied(file) == [0, 1]
     code, said = run()
     assert (code, "nothing left to do" in said) == (0, True)
+
+
+HELD_LATER = """
+import sqlite3
+from ptydask.driver import loop
+
+check = loop.check_mirror
+
+def check_and_hold(*args):
+    check(*args)
+    global other
+    other = sqlite3.connect("h.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+loop.check_mirror = check_and_hold
+"""
+
+
+@pytest.mark.slow
+def test_held_while_the_workers_come_up(
+    toy_params: Callable[..., Path], commands: forked.Commands, tmp_path: Path
+) -> None:
+    """It is said that it is waited for: whoever is told may stop the run meanwhile."""
+    storage = {"storage_path": f"sqlite:///{tmp_path / 'h.sqlite3'}"}
+    toy_params(n_trials=1, name="s", hypertune=storage).rename(tmp_path / "toy.yaml")
+    done = commands.run([], tmp_path, code=HELD_LATER + RUN.format(more=()).replace("= 0.0", "= 3.0"))
+    assert "waiting for it" in done.stderr
+    assert done.returncode == 1
+    assert "trial 0" not in done.stderr

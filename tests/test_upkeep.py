@@ -500,6 +500,24 @@ def test_merge_refuses_another_study(tmp_path: Path, capsys: Output, changes: di
     assert not (tmp_path / "m.h5").exists()
 
 
+@pytest.mark.parametrize(("sums", "code"), [(("aa", "aa"), 0), (("aa", "ab"), 1), (("", ""), 1)])
+def test_merge_of_data_at_two_places(tmp_path: Path, capsys: Output, sums: tuple[str, str], code: int) -> None:
+    """Two clusters have the same file at other paths: its bytes count, where both studies know them."""
+    key = "init_params.probe_params"
+    files = [
+        packed(
+            tmp_path / f"{number}.h5",
+            [record(number)],
+            provenance={f"sha256 {key}": known} if known else {},
+            config_json=json.dumps({"init_params": {"probe_params": f"/cluster{number}/probe.h5"}}),
+        )
+        for number, known in enumerate(sums)
+    ]
+    given, _, err = run(capsys, "merge", tmp_path / "m.h5", *files)
+    assert given == code
+    assert (key in err) is bool(code)
+
+
 def test_merge_is_called_right(tmp_path: Path, capsys: Output) -> None:
     """One file, a file twice, an output that exists: refused before anything is read."""
     a = packed(tmp_path / "a.h5", [record(0)])

@@ -124,8 +124,8 @@ def gather_facts(data: StudyData) -> StudyFacts:
 
 
 def advise_by(facts: StudyFacts) -> tuple[Advice, ...]:
-    """:func:`advise` as a pure function of its facts; () where nothing was tuned."""
-    if not facts.space:
+    """:func:`advise` as a pure function of its facts; () where nothing was tuned, or there is no metric to go by."""
+    if not facts.space or not facts.metric:
         return ()
     troubles = [*_failed_trials(facts), *_pruning(facts)]
     if few := _too_few_trials(facts):
@@ -241,10 +241,16 @@ def _about_range(facts: StudyFacts, name: str) -> Advice | None:
     dist, values = facts.space[name], _values(facts.best, name)
     if not isinstance(dist, next_ranges.RANGES) or dist.low == dist.high or len(values) < len(facts.best):
         return None
+    idle = next_ranges.where_idle(name, facts.space, facts.config if facts.engine == "ptyrad" else {})
+    best = [record for record in facts.best if not idle(record)]
+    if facts.best[0] not in best:  # dz of an object of one slice: its values there are chance
+        return None
+    values = _values(best, name)
     if facts.importances.get(name, 1.0) < _NO_INFLUENCE and len(facts.space) > 1:
         return None
     good = values[: max(_FEWEST_GOOD, round(_GOOD * len(values)))]
-    tried = _values([record for record in facts.records if record.state is not TrialState.FAIL], name)
+    ended = (record for record in facts.records if record.state is not TrialState.FAIL)
+    tried = _values((record for record in ended if not idle(record)), name)
     if facts.optimum is not None and name in facts.optimum.center:
         center, deviation = facts.optimum.center[name], facts.optimum.deviation[name]
         change = next_ranges.by_optimum(dist, name, center, deviation, settled=facts.optimum.is_settled)

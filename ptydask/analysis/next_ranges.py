@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -14,6 +14,7 @@ from ptydask.errors import ConfigError
 from ptydask.formatting import uncertain_text, value_text
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Optimum, TrialRecord
 from ptydask.space import ranges, tunables
+from ptydask.space.inactive import conditional_inactivity
 from ptydask.space.nearest_point import share_of
 from ptydask.space.reshaping import Range, is_same, recentre, share_at_end, step_near, surround
 
@@ -36,6 +37,15 @@ class RangeChange:
 
 
 # --- a range that is wrong ---------------------------------------------------------------------------
+
+
+def where_idle(
+    name: str, space: Mapping[str, Distribution], config: Mapping[str, Any]
+) -> Callable[[TrialRecord], bool]:
+    """In which trials a parameter did nothing; in none where there is no params file of PtyRAD's, ``config``."""
+    known = {other: dist for other, dist in space.items() if other in tunables.PARAMETERS} if config else {}
+    idle = [one for one in conditional_inactivity(config, known) if name in one.names]
+    return lambda record: any(record.params.get(one.under) in one.values for one in idle)
 
 
 def by_optimum(dist: Range, name: str, center: float, deviation: float, *, settled: bool) -> RangeChange | None:

@@ -105,13 +105,22 @@ def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Ad
         notes.append("storage_path: results hold no password, so it is left out; put it in, or add --storage URL")
     file = params.of_trial(meta, following.best, near=near, steps=following.iterations, hypertune=changed)
     comment = comment_text(meta, following, advice)
-    return ParamsFile(f"{comment}{file.text.rstrip()}\n{_own_section(meta)}", (*notes, *file.notes))
+    text = f"{comment}{file.text.rstrip()}\n"
+    if not _has_own_section(text):
+        text += _own_section(meta)
+    return ParamsFile(text, (*notes, *file.notes))
+
+
+def _has_own_section(text: str) -> bool:
+    with suppress(ConfigError):
+        return SECTION in reading.parse_value(text)
+    return False
 
 
 def _own_section(meta: StudyMeta) -> str:
     """The section ``ptydask`` of the study's file, which a file for PtyRAD must not have; "" without one."""
     with suppress(ConfigError):
-        data = reading.parse_value(meta.config_text) if meta.config_format == "yaml" else None
+        data = reading.parse_value(meta.config_text) if meta.config_format in ("yaml", "json") else None
         if isinstance(data, dict) and data.get(SECTION):
             return f"\n{yaml_text.section_text(SECTION, data[SECTION])}"
     return ""

@@ -121,5 +121,7 @@ def _differing_settings(first: MergeSource, other: MergeSource) -> list[str]:
         old, new = dict(essential(old)), dict(essential(new))
     changes = comparability.changed_settings(old, new)
     return [
-        f"{key} {shorten_text(str(before), 30)} and {shorten_text(str(after), 30)}" for key, before, after in changes
+        f"{key} {shorten_text(str(before), 30)} and {shorten_text(str(after), 30)}"
+        for key, before, after in changes
+        if not provenance.is_same_file(*metas, key)
     ]

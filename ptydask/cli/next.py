@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ptydask import formatting
 from ptydask.cli import arguments, formats
 from ptydask.errors import UsageError
+from ptydask.ranking import why_none_is_best
 
 if TYPE_CHECKING:
     from ptydask.analysis.advice import Advice
@@ -69,7 +70,8 @@ def _print_advice(file: Path, study: Any, given: Sequence[Advice]) -> None:
         "" if best is None else f", best {study.meta.metric} {formatting.error_text(best.error)} (trial {best.number})"
     )
     lines = [formatting.printable_text(f"{one.kind.value}: {one.text}") for one in given]
-    lines = lines or ["nothing in the results asks for a change"]
+    nothing = "nothing in the results asks for a change"
+    lines = lines or [nothing if study.meta.metric else why_none_is_best("", len(study.records))]
     head = f"{file}: {formatting.counted(len(study.records), 'trial')}{error}"
     formats.print_report("".join(f"{line}\n" for line in (head, *lines)))
 
@@ -89,7 +91,8 @@ def _write_params(args: argparse.Namespace, results: Results, facts: Any, given:
     name = next_study.find_free_name(meta, results.path)
     following = next_study.plan_next_study(facts, given, name)
     if following is None:
-        formats.print_stderr(f"{args.file}: no new file follows from that: the study's own goes on with more trials")
+        goes_on = ": the study's own goes on with more trials" if given else ""
+        formats.print_stderr(f"{args.file}: no new file follows from that{goes_on}")
         return 1
     if sweep.is_sweep(meta):
         file = next_sweep.render_next_sweep(meta, facts, following, given)

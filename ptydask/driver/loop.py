@@ -328,7 +328,7 @@ def _open_run(options: RunOptions, crew: WorkerPool, store: Store, observer: Sup
         stack.callback(urls.disconnect, storage)
         mirror = None
         if spec.mirror:
-            mirror = SqliteMirror(spec.mirror, plan.name, plan.direction, store.id)
+            mirror = SqliteMirror(spec.mirror, plan.name, plan.direction, store.id, observer.tell_waiting)
             stack.callback(mirror.close)
         optuna_study = OptunaStudy(open_study(storage, plan.name, plan.direction), store.id, plan)
         progress = RunProgress(

@@ -67,6 +67,12 @@ def compare(old: StudyMeta, new: StudyMeta, *, file: Path) -> list[str]:
     )
 
 
+def is_same_file(a: StudyMeta, b: StudyMeta, key: str) -> bool:
+    """Whether the file that the setting ``key`` names had the same bytes in both studies, at whatever path."""
+    name = _DIGESTS.get(key, f"{_DIGEST}{key}")
+    return a.provenance.get(name, "") == b.provenance.get(name) != ""
+
+
 def _describe_move(recorded: Mapping[str, str], key: str, before: object, now: object, file: Path) -> str:
     """A notice where two values of a setting name the same data, by what is ``recorded`` of them; else "".
 
@@ -94,7 +100,7 @@ def _other_data_error(key: str, known: str, value: str | None, file: Path) -> Co
     if value is not None and Path(value).is_dir():
         hint += "; a folder counts by its files' sizes and times, which cp -a and rsync -a keep"
     rule = f"the trials in this file are of other data (SHA-256 {known[:12]}...)"
-    return ConfigError(rule, file=file, key=key, value=value, hint=hint)
+    return ConfigError(rule, file=file, key=key, value=... if value is None else value, hint=hint)
 
 
 def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> list[str]:

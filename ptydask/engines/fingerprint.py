@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +22,11 @@ def sha256(path: Path) -> str:
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
+def sha256_of_all(paths: Iterable[Path]) -> str:
+    """One for files that belong together, in their order: the SHA-256 of theirs. Raises OSError."""
+    return hashlib.sha256("".join(map(sha256, paths)).encode()).hexdigest()
+
+
 def _sha256_of_folder(path: Path) -> str:
     digest = hashlib.sha256()
     names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
@@ -30,6 +36,6 @@ def _sha256_of_folder(path: Path) -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4096)
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
     return hash_file(path)

@@ -58,10 +58,7 @@ class SqliteMirror:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.url, self._store = redact(url), store
         try:
-            self._storage = _patiently(lambda: _open_storage(url), waiting)
-            self._study = optuna.create_study(
-                study_name=name, storage=self._storage, direction=direction, load_if_exists=True
-            )
+            self._storage, self._study = _patiently(lambda: _open_study(url, name, direction), waiting)
             self._sign = 1 if self._study.direction.name.lower() == direction else -1
             trials = self._study.get_trials(deepcopy=False)
         except Exception as error:  # sqlite3, SQLAlchemy and Optuna each raise their own
@@ -158,15 +155,18 @@ def mirrored_trials(url: str, store: str) -> set[int] | None:
     return {mark[1] for mark in marks if mark[0] == store}
 
 
-def _open_storage(url: str) -> RDBStorage:
-    """Optuna's storage of a file that can be written. Raises what SQLite, SQLAlchemy or Optuna raise."""
+def _open_study(url: str, name: str, direction: Direction) -> tuple[RDBStorage, optuna.Study]:
+    """A file that can be written and the study in it. Raises what SQLite, SQLAlchemy or Optuna raise."""
     storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _BUSY}})
     try:
         _check_writable(storage)
+        study = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
+        study.get_trials(deepcopy=False)
     except Exception:
+        storage.remove_session()
         storage.engine.dispose()
         raise
-    return storage
+    return storage, study
 
 
 def _check_writable(storage: RDBStorage) -> None:

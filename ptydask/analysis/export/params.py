@@ -24,6 +24,9 @@ _DONE_ON_LOADING = (
 """What PtyRAD does to probe, positions and object after loading them, and did before the trial."""
 
 
+_FOUND_KEY = "init_params.meas_params.key"
+
+
 @dataclass(frozen=True)
 class ParamsFile:
     """A params file as text, and what its reader should know, one line each."""
@@ -104,7 +107,8 @@ def _write_file(
     comment = "\n".join(header)
     if meta.config_format == "yaml" and meta.config_text.strip():
         told = meta.provenance.get("settings")
-        settings = None if told is None else told.split()
+        # The key of the patterns may have been found in their file, which PtyRAD would not find.
+        settings = None if told is None else [*told.split(), *([_FOUND_KEY] if _has_key(config) else [])]
         before = json.loads(meta.config_json)
         text = edited_file.edit_text(
             meta.config_text, config, before, settings=settings, hypertune=hypertune, header=comment
@@ -113,6 +117,10 @@ def _write_file(
             return ParamsFile(text, tuple(notes))
     section = None if hypertune is None else {**(config.get(params_file.KEY) or {}), **hypertune}
     return ParamsFile(params_file.render_params(config, {}, header=comment, hypertune=section), tuple(notes))
+
+
+def _has_key(config: Mapping[str, Any]) -> bool:
+    return (config["init_params"].get("meas_params") or {}).get("key") is not None
 
 
 def with_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:

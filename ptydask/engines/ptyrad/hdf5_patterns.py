@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,16 +63,33 @@ def require_whole(path: Path, key: str | None) -> None:
     For the machine that reads them: files that are named in files may be missing there alone. What is no HDF5 is
     PtyRAD's to refuse.
     """
+    with suppress(OSError):
+        for name in _names_meant(path, key):
+            read_dataset(path, name, PATH, str(path))
+
+
+def linked_files(path: Path, key: str | None) -> list[Path]:
+    """The other files that the data of the dataset lie in, as virtual datasets and links name them.
+
+    Of every dataset that may be meant where there is no key; none for what is no HDF5.
+    """
+    from ptydask.store.foreign import links, measurement_headers
+
+    files: list[Path] = []
+    with suppress(OSError, links.MissingPart):
+        for name in _names_meant(path, key):
+            files += measurement_headers.linked_files(path, name)
+            if "." in name:  # which parts groups in keys of PtyRAD's
+                files += measurement_headers.linked_files(path, name.replace(".", "/"))
+    return list(dict.fromkeys(files))
+
+
+def _names_meant(path: Path, key: str | None) -> Collection[str]:
     from ptydask.store.foreign import measurement_headers
 
     if path.suffix.lower() not in SUFFIXES or not path.is_file() or is_old_matlab(path):
-        return
-    try:
-        names = [key] if key else _stacks(measurement_headers.list_datasets(path).shapes)
-        for name in names:
-            read_dataset(path, name, PATH, str(path))
-    except OSError:
-        return
+        return ()
+    return [key] if key else _stacks(measurement_headers.list_datasets(path).shapes)
 
 
 def read_dataset(path: Path, key: str, setting: str = KEY, value: str = "") -> ArrayHeader:

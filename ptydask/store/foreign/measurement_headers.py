@@ -94,3 +94,14 @@ def read_header(path: Path, key: str) -> ArrayHeader | None:
         if not isinstance(item, h5py.Dataset):
             return None
         return ArrayHeader(tuple(item.shape or ()), stored_parts.require_whole(item))
+
+
+def linked_files(path: Path, key: str) -> list[Path]:
+    """The files besides ``path`` that the data of the dataset at ``key`` lie in, each once, as they are named.
+
+    Raises OSError and MissingPart as :func:`read_header` does.
+    """
+    with links.opened(path) as file:
+        item = links.walk(file, key)
+        named = stored_parts.referenced_files(item) if isinstance(item, h5py.Dataset) else ()
+        return [other for other in dict.fromkeys(named) if not other.samefile(path)]

@@ -83,6 +83,37 @@ def _require_filters(dataset: h5py.Dataset) -> None:
         raise MissingPart(rule, "hdf5plugin does not have it; HDF5_PLUGIN_PATH must name the folder of its library")
 
 
+def referenced_files(dataset: h5py.Dataset, above: Places = frozenset()) -> Iterator[Path]:
+    """The files that the data of ``dataset`` lie in, in the order in which they are named; some several times.
+
+    For a dataset that :func:`require_whole` has accepted. ``above`` as there.
+    """
+    holder = Path(dataset.file.filename)
+    if dataset.external:
+        folder = _raw_folder(holder)
+        yield from (folder / name for name, _, _ in dataset.external)
+        return
+    place = (dataset.file.filename, dataset.name)
+    if not dataset.is_virtual or place in above:
+        yield holder
+        return
+    maps = dict.fromkeys((source.file_name, source.dset_name) for source in dataset.virtual_sources())  # one a frame
+    for file, key in itertools.chain.from_iterable(_places_of(*names, holder) for names in maps):
+        with links.opened(file) as source:
+            item = links.walk(source, key)
+            if isinstance(item, h5py.Dataset):
+                yield from referenced_files(item, above | {place})
+
+
+def _places_of(name: str, key: str, holder: Path) -> Iterator[tuple[Path, str]]:
+    """File and dataset of a source; of a numbered one all that there are."""
+    for number in itertools.count() if "%b" in name else (0,):
+        file = _find_source(name.replace("%b", str(number)), holder)
+        if file is None:
+            return
+        yield file, key.replace("%b", str(number))
+
+
 # --- virtual datasets -------------------------------------------------------------------------------
 
 
@@ -183,8 +214,7 @@ def _check_source(dataset: h5py.Dataset, path: Path, maps: Sequence[_Mapping], a
 def _check_raw_files(dataset: h5py.Dataset) -> None:
     """The files must be there and long enough: HDF5 reads what is beyond their ends as 0."""
     holder, left = Path(dataset.file.filename), dataset.size * dataset.dtype.itemsize
-    origin = str(holder.resolve().parent)
-    folder = Path(os.environ.get(_RAW_PREFIX, "").replace("${ORIGIN}", origin))
+    folder = _raw_folder(holder)
     for name, offset, size in dataset.external:
         path, needed = folder / name, min(size, left)
         if not path.exists():
@@ -198,3 +228,8 @@ def _check_raw_files(dataset: h5py.Dataset) -> None:
             rule = f"{_words(dataset)} has its data in {path}, which is cut off"
             raise MissingPart(f"{rule}: of {offset + needed} bytes {length} are there")
         left -= needed
+
+
+def _raw_folder(holder: Path) -> Path:
+    """Where HDF5 looks for the external files that ``holder`` names."""
+    return Path(os.environ.get(_RAW_PREFIX, "").replace("${ORIGIN}", str(holder.resolve().parent)))

@@ -63,6 +63,8 @@ def differences(a: StudyMeta, b: StudyMeta) -> list[str]:
         ("tuned parameters", sorted(spaces[0]), sorted(spaces[1])),
         ("data_sha256", a.provenance.get("data_sha256", ""), b.provenance.get("data_sha256", "")),
     ]
+    sums = [name for name in a.provenance if name.startswith("sha256 ")]
+    pairs += [(name, a.provenance[name], b.provenance.get(name, "")) for name in sums]
     clauses = []
     for label, old, new in pairs:
         if "" in (old, new):  # one of them does not say: a rebuilt or an imported file
