@@ -31,7 +31,8 @@ def duration_text(seconds: float) -> str:
 
 
 def work_text(seconds: float, on_gpus: bool) -> str:
-    """What workers did, two digits of it: ``14 GPU hours``, ``35 worker minutes``."""
+    """What workers did, two digits of it: ``14 GPU hours``, ``35 worker minutes``; no less than a minute."""
+    seconds = max(seconds, 60.0)
     number, unit = (seconds / 3600, "hour") if seconds >= 3600 else (seconds / 60, "minute")
     digits = f"{float(f'{number:.2g}'):g}" if number < 100 else f"{number:.0f}"
     return f"{digits} {'GPU' if on_gpus else 'worker'} {unit}{'' if digits == '1' else 's'}"

@@ -160,7 +160,7 @@ def test_what_is_done_to_patterns_counts() -> None:
         (2.46 * HOUR, False, "2.5 worker hours"),
         (1234 * HOUR, True, "1234 GPU hours"),
         (1800, False, "30 worker minutes"),
-        (42, False, "0.7 worker minutes"),
+        (42, False, "1 worker minute"),
     ],
 )
 def test_work_is_said_in_two_digits(seconds: float, gpus: bool, text: str) -> None:

@@ -246,7 +246,7 @@ def _about_range(facts: StudyFacts, name: str) -> Advice | None:
     if facts.best[0] not in best:  # dz of an object of one slice: its values there are chance
         return None
     values = _values(best, name)
-    if facts.importances.get(name, 1.0) < _NO_INFLUENCE and len(facts.space) > 1:
+    if facts.importances.get(name, 1.0) < _NO_INFLUENCE and len(facts.space) > 1 and not _is_located(facts, name):
         return None
     good = values[: max(_FEWEST_GOOD, round(_GOOD * len(values)))]
     ended = (record for record in facts.records if record.state is not TrialState.FAIL)
@@ -264,9 +264,19 @@ def _about_range(facts: StudyFacts, name: str) -> Advice | None:
     return Advice(AdviceKind(change.kind), f"{name}: {change.words}{new}", name, {name: change.range})
 
 
+def _is_located(facts: StudyFacts, name: str) -> bool:
+    """Whether the optimum's place is known to a tenth of the range: a parameter that does nothing has none."""
+    dist, optimum = facts.space[name], facts.optimum
+    if optimum is None or name not in optimum.center or not isinstance(dist, next_ranges.RANGES):
+        return False
+    return optimum.deviation[name] < 0.1 * (dist.high - dist.low)
+
+
 def _no_influence(facts: StudyFacts, taken: Iterable[str]) -> Iterator[Advice]:
     for name, share in facts.importances.items():
         if share >= _NO_INFLUENCE or name not in facts.space or name in taken or len(facts.space) < 2:
+            continue
+        if _is_located(facts, name):  # near its optimum it makes little difference, and its place is known
             continue
         text = (
             f"{name}: makes no difference to {facts.metric} ({_range_text(facts, name, facts.space[name])}; "

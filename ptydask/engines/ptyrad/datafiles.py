@@ -101,7 +101,8 @@ def _check_meas_params(init: Mapping[str, Any]) -> None:
         raise ConfigError("path is missing; it names the file of the patterns", key=key, value=dict(params))
     path = params["path"]
     if not isinstance(path, str) or not path:
-        raise ConfigError("must be the path of a file", key=f"{key}.path", value=path)
+        hint = "YAML reads ~ and null as nothing: put a path in quotes" if path is None else ""
+        raise ConfigError("must be the path of a file", key=f"{key}.path", value=path, hint=hint)
 
 
 def _check_exists(name: str, key: str) -> None:
