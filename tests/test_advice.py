@@ -69,6 +69,18 @@ def of_kind(given: tuple[Advice, ...], kind: AdviceKind) -> Advice:
     return one
 
 
+@pytest.mark.parametrize(("slopes", "advised"), [({"scale": 1.0, "rotation": 1.0}, False), ({}, True)])
+def test_trials_that_ended_by_their_slopes_need_no_other_pruner(slopes: dict[str, float], advised: bool) -> None:
+    """They have told what they were run for; trials that were pruned without are lost to a comparison."""
+    values: list[dict[str, Scalar]] = [{"scale": 0.9 + 0.02 * i, "rotation": -4 + 0.5 * i} for i in range(10)]
+    records = tuple(
+        replace(record, state=TrialState.COMPLETE if record.number < 2 else TrialState.PRUNED)
+        for record in trials(values, lambda v: 1.0, gradient=slopes)
+    )
+    given = advise_by(facts(records, {"scale": SCALE, "rotation": ROTATION}))
+    assert (AdviceKind.PRUNING in {advice.kind for advice in given}) is advised
+
+
 def test_values_that_did_nothing_are_no_reason() -> None:
     """Of objects of one slice dz is chance, at the end of its range or elsewhere; of others it counts."""
 

@@ -70,6 +70,17 @@ def test_what_goes_wrong_is_one_line(command: str, said: str) -> None:
     assert "\n" not in trouble
 
 
+def test_what_it_leaves_behind_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A command that sends in the background has ended, though what it started still holds its output."""
+    monkeypatch.setattr(notification, "SECONDS", 0.5)
+    assert notify(f"(sleep 0.7; touch '{tmp_path}/sent') & true", FACTS) == ""
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "sent").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert notify("sleep 0.7 & echo why; exit 4", FACTS).endswith("exit code 4: why")
+
+
 def test_it_has_only_so_much_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What it left behind ends with it."""
     monkeypatch.setattr(notification, "SECONDS", 0.3)

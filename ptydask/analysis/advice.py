@@ -222,7 +222,10 @@ def _pruning(facts: StudyFacts) -> Iterator[Advice]:
             "good ones may be among them: tune it without a pruner"
         )
         yield Advice(AdviceKind.PRUNING, text, settings=no_pruner)
-    elif pruned >= 0.8 * len(facts.records) and len(facts.best) < _FEWEST <= len(facts.records):
+        return
+    # One with slopes has told what it was run for, and was ended early for that.
+    pruned = sum(r.state is TrialState.PRUNED and not facts.space.keys() <= r.gradient.keys() for r in facts.records)
+    if pruned >= 0.8 * len(facts.records) and len(facts.best) < _FEWEST <= len(facts.records):
         text = f"{pruned} of {counted(len(facts.records), 'trial')} pruned, so that few are left to compare: no pruner"
         yield Advice(AdviceKind.PRUNING, text, settings=no_pruner)
 

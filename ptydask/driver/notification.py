@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from ptydask.model import TrialRecord
 Event = Literal["finished", "stopped", "failed", "stuck"]
 SECONDS = 20.0
 """What the command has: a batch system that ends the driver gives it half a minute in all."""
+
+_MOST_OUTPUT = 10_000
+"""Bytes of its output, the last ones, that are looked at where it fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +76,34 @@ def notify(command: str, facts: RunFacts, environ: Mapping[str, str] = os.enviro
 
     It hears no Ctrl-C, and is ended after :data:`SECONDS`.
     """
-    try:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**environ, **make_environment(facts)},
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        return f"the notify command did not start: {one_line(str(error))}"
-    try:
-        output, _ = process.communicate(make_line(facts) + "\n", timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        _end_group(process)
-        return f"the notify command did not end within {SECONDS:.0f} s, and was ended"
-    except OSError as error:
-        _end_group(process)
-        return f"the notify command: {error.strerror}"
-    if process.returncode:
-        last = redact(one_line(output))[-200:]
+    # Its output goes into a file: a pipe would have no end before what the command leaves behind with & has ended.
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", command],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**environ, **make_environment(facts)},
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            return f"the notify command did not start: {one_line(str(error))}"
+        try:
+            process.communicate(make_line(facts) + "\n", timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            _end_group(process)
+            return f"the notify command did not end within {SECONDS:.0f} s, and was ended"
+        except OSError as error:
+            _end_group(process)
+            return f"the notify command: {error.strerror}"
+        if not process.returncode:
+            return ""
+        output.seek(max(0, output.seek(0, os.SEEK_END) - _MOST_OUTPUT))
+        last = redact(one_line(output.read().decode(errors="replace")))[-200:]
         return f"the notify command ended with exit code {process.returncode}" + (f": {last}" if last else "")
-    return ""
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:
@@ -104,8 +111,7 @@ def _end_group(process: subprocess.Popen[str]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
     process.wait()
