@@ -311,6 +311,23 @@ def test_ptydasks_own_keys_are_there_once(params: Path, tmp_path: Path, kind: st
     assert ("# mine" in (tmp_path / "next.yaml").read_text()) is (kind == "yaml")
 
 
+def test_the_advice_of_before_goes(params: Path, tmp_path: Path) -> None:
+    """The file of the study after the next one has its own advice on top, however long the last one was."""
+    advice = [Advice(AdviceKind.MORE_ITERATIONS, f"first {n} " + 30 * "word ") for n in range(4)]
+    best = TrialRecord(0, TrialState.COMPLETE, 0.1, {"scale": 1.04, "rotation": -1.5})
+    path = params
+    for name in ("s-2", "s-3"):
+        meta = provenance.study_meta(complete_plan(path, Overrides()))
+        following = next_study.NextStudy(name, best, {"scale": FloatRange(1.0, 1.1, 0.01)})
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(next_study.render_next_study(meta, following, advice, near=tmp_path).text)
+        advice = [Advice(AdviceKind.MORE_TRIALS, "second")]
+    text = path.read_text()
+    assert ("second" in text, "first" in text) == (True, False)
+    assert text.count("ptydask run THIS_FILE") == 1 + params.read_text().count("ptydask run THIS_FILE")
+    assert "# A PtyRAD params file for the demo data set" in text
+
+
 def test_trials_that_nothing_ranks(tmp_path: Path, call: Callable[..., tuple[int, str, str]]) -> None:
     """No more of them are asked for, and it is said why there is no advice."""
     records = [store_cases.record(n, error=None) for n in range(12)]

@@ -213,7 +213,7 @@ def _failed_trials(facts: StudyFacts) -> Iterator[Advice]:
     yield Advice(AdviceKind.FAILED_TRIALS, text, trials=_numbers(failed))
 
 
-def _pruning(facts: StudyFacts) -> Iterator[Advice]:
+def _pruning(facts: StudyFacts) -> Iterator[Advice]:  # a trial with slopes has told what it was run for
     pruned = sum(record.state is TrialState.PRUNED for record in facts.records)
     no_pruner: dict[str, Scalar] = {"hypertune_params.pruner_params": None} if facts.engine == "ptyrad" else {}
     if facts.engine == "ptyrad" and facts.metric == "contrast" and pruned:
@@ -223,7 +223,6 @@ def _pruning(facts: StudyFacts) -> Iterator[Advice]:
         )
         yield Advice(AdviceKind.PRUNING, text, settings=no_pruner)
         return
-    # One with slopes has told what it was run for, and was ended early for that.
     pruned = sum(r.state is TrialState.PRUNED and not facts.space.keys() <= r.gradient.keys() for r in facts.records)
     if pruned >= 0.8 * len(facts.records) and len(facts.best) < _FEWEST <= len(facts.records):
         text = f"{pruned} of {counted(len(facts.records), 'trial')} pruned, so that few are left to compare: no pruner"

@@ -68,7 +68,8 @@ def edit_text(
 
 def add_header(text: str, header: str) -> str:
     """``text`` below ``header`` as comments; the header that an earlier export put there goes."""
-    text = re.sub(r"\A(?:# .*\n){1,4}?# pty(?:rad|dask) run THIS_FILE\n", "", text)
+    advice = r"(?:# .+ follows .+:\n(?:# .*\n)*?)?"  # which `next` puts above it
+    text = re.sub(rf"\A{advice}(?:# .*\n){{1,4}}?# pty(?:rad|dask) run THIS_FILE\n", "", text)
     return yaml_text.comment_text(header.splitlines()) + text
 
 
