@@ -187,7 +187,8 @@ def _run_and_open(request: RunRequest, *, progress: bool) -> StudyResults:
         except Terminated:
             raise StoppedEarly(f"SIGTERM ended the run; {GOES_ON}") from None
         finally:
-            stop.pass_on()
+            if not isinstance(sys.exception(), KeyboardInterrupt):  # that one is on its way already
+                stop.pass_on()
     return StudyResults(prepared.plan.results.absolute())
 
 

@@ -89,6 +89,7 @@ def test_which_trials(condition: str, numbers: list[int]) -> None:
     ("condition", "words"),
     [
         ("scal > 1", "no trial has a column 'scal'; did you mean 'scale'?"),
+        ("state == complete", 'a text stands in quotes: "complete"'),
         ("metrics.los > 1", "'metrics.los'"),
         ("state == 'compelte'", "no trial ends as 'compelte'; did you mean 'complete'?"),
         ("state == 3", "known: complete, failed, pruned"),

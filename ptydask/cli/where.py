@@ -178,7 +178,9 @@ class _Condition:
     def _column(self, name: str) -> Value:
         column = find_column(self._records, name) or self._spelled_otherwise(name)
         if column is None and self._records:
-            raise self.error(f"no trial has a column {name!r}", column_hint(self._records, name))
+            is_text = name.lower() in _STATES or any(record.origin == name for record in self._records)
+            hint = f'a text stands in quotes: "{name}"' if is_text else column_hint(self._records, name)
+            raise self.error(f"no trial has a column {name!r}", hint)
         return column or (lambda record: None)
 
     def _spelled_otherwise(self, name: str) -> Value | None:

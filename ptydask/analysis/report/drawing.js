@@ -45,9 +45,11 @@ function ringMarks(p, scale, box) {
   const circles = p.rings.map(([radius]) => svg("circle", { cx: x, cy: y, r: radius * scale }));
   // Words above each circle where they have room, and where not, above every other or third.
   const some = Math.ceil(15 / Math.max(1, (p.rings[0]?.[0] ?? 1) * scale));
+  const apart = some * (p.rings[0]?.[0] ?? 1) * scale;
   const words = p.rings.filter((_, k) => (k + 1) % some === 0).map(([radius, text]) => {
     const top = y - radius * scale;
-    return svg("text", { x, y: top - 16 < box.top ? top + 13 : top - 4, "text-anchor": "middle" }, text);
+    const below = top - 16 < box.top;
+    return below && apart < 32 ? null : svg("text", { x, y: below ? top + 13 : top - 4, "text-anchor": "middle" }, text);
   });
   return svg("g", { class: "rings" }, circles, words);
 }
