@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ptydask import __version__
 from ptydask.cli import (
@@ -45,6 +45,13 @@ exit codes:
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """A command says itself what it does not know: its own --help is the one to look into."""
+        known, extras = super().parse_known_args(args, namespace)
+        if extras and self._subparsers is None:
+            self.error(f"unrecognized arguments: {' '.join(extras)}")
+        return known, extras
 
     def error(self, message: str) -> NoReturn:
         choice = re.fullmatch(r"(argument .+?): invalid choice: '(.*)' \(choose from (.*)\)", message)
