@@ -355,6 +355,7 @@ def test_montage_in_other_formats(results: Path, suffix: str, magic: bytes) -> N
 def chosen(results: Path, *arguments: str) -> tuple[list[int], str]:
     """The numbers that the command would show, in their order, and the title."""
     args = cli.build_parser().parse_args(["montage", str(results), *arguments])
+    args.what = picture_kinds.parse_kind(args.what)
     with reader.open(results) as found:
         shown, title = pictures._read_sheet(found, args)
     return [p.record.number for p in shown.pictures], title

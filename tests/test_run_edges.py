@@ -251,7 +251,7 @@ def test_hidden_passwords(url: str, secret: str) -> None:
 @pytest.mark.slow
 def test_an_interrupted_study_has_nothing_open(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """After Ctrl-C no trial is RUNNING in the journal, and its parameters wait to be tried again."""
-    process = start(toy_params(n_trials=10, sleep=0.3))
+    process = start(toy_params(n_trials=10, sleep=0.6))
     assert process.stderr is not None
     while "2/20" not in process.stderr.readline():
         pass

@@ -7,6 +7,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -44,13 +45,20 @@ def pack_path(folder: Path, pack_id: str) -> Path:
 
 def pack_files(folder: Path) -> list[Path]:
     """The older packed files in ``NAME.trials``."""
-    return sorted(folder.glob("packed-*.h5"))
+    return _list_files(folder, "packed-*.h5")
 
 
 def shard_files(folder: Path) -> dict[int, Path]:
     """The trials' own files in ``NAME.trials``, by the trials' numbers."""
-    numbered = [(names.shard_number(path), path) for path in sorted(folder.glob("*.h5"))]
+    numbered = [(names.shard_number(path), path) for path in _list_files(folder, "*.h5")]
     return {number: path for number, path in numbered if number is not None}
+
+
+def _list_files(folder: Path, pattern: str) -> list[Path]:
+    """In their order; none where the folder is gone, as it is once a run has packed its trials."""
+    with suppress(FileNotFoundError):
+        return sorted(folder.glob(pattern))
+    return []
 
 
 def refuse_foreign(path: Path, folder: Path) -> None:
