@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from statistics import StatisticsError, correlation, fmean
 from typing import Any
 
 from ptydask.model import Direction, TrialRecord, TrialState
@@ -84,3 +85,18 @@ def why_none_is_best(metric: str, recorded: int) -> str:
         f"no trial is the best ({recorded} recorded): the sweep names no metric, so trials are ranked by nothing; "
         "`ptydask ls FILE.h5 --sort NAME` orders them by any metric"
     )
+
+
+def rank_correlation(a: list[float], b: list[float]) -> float:
+    """Spearman's rank correlation, ties by their mean rank; 0 where one of them does not vary."""
+    try:
+        return correlation(_mean_ranks(a), _mean_ranks(b))
+    except StatisticsError:
+        return 0.0
+
+
+def _mean_ranks(values: list[float]) -> list[float]:
+    places: dict[float, list[int]] = {}
+    for place, value in enumerate(sorted(values)):
+        places.setdefault(value, []).append(place)
+    return [fmean(places[value]) for value in values]

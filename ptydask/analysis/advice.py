@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from statistics import StatisticsError, correlation, fmean, median
+from statistics import median
 from typing import Any
 
 from ptydask.analysis import next_ranges
@@ -20,7 +20,7 @@ from ptydask.analysis.optimum import locate_study_optimum, read_space, slope_imp
 from ptydask.formatting import counted, printable_text
 from ptydask.model import Direction, Distribution, Optimum, Reason, Scalar, TrialRecord, TrialState
 from ptydask.proposals.optimum import AT_REST
-from ptydask.ranking import ranked
+from ptydask.ranking import rank_correlation, ranked
 from ptydask.space import ranges, tunables
 from ptydask.space.nearest_point import count_points
 from ptydask.space.tuning_order import next_step
@@ -325,21 +325,6 @@ def _metrics_disagree(facts: StudyFacts) -> Iterator[Advice]:
         f"trials {by_loss} (lowest loss) and {by_contrast} (highest contrast) side by side before a value is settled"
     )
     yield Advice(AdviceKind.METRICS_DISAGREE, text, trials=(by_loss, by_contrast))
-
-
-def rank_correlation(a: list[float], b: list[float]) -> float:
-    """Spearman's rank correlation, ties by their mean rank; 0 where one of them does not vary."""
-    try:
-        return correlation(_mean_ranks(a), _mean_ranks(b))
-    except StatisticsError:
-        return 0.0
-
-
-def _mean_ranks(values: list[float]) -> list[float]:
-    places: dict[float, list[int]] = {}
-    for place, value in enumerate(sorted(values)):
-        places.setdefault(value, []).append(place)
-    return [fmean(places[value]) for value in values]
 
 
 # --- PtyRAD's order ----------------------------------------------------------------------------------

@@ -18,6 +18,9 @@ Floats = NDArray[np.float64]
 _SMALL = 1e-4
 """Share of a range over which the derivative of a scale that is not linear is taken."""
 
+_CONTINUOUS_STEP = 0.01
+"""Of a range without steps, the share that stands for one."""
+
 
 class UnitCube:
     """Between the points of a search space and coordinates (d,): one a number, and one for each of several choices.
@@ -41,10 +44,11 @@ class UnitCube:
             [self._step(name) for name in self.space for _ in range(*self._places[name].indices(size))]
         )
         """One grid step in each coordinate, (d,); 0 where there is no grid, or it is not evenly spaced."""
+        self.spacing = np.where(self.steps > 0, self.steps, _CONTINUOUS_STEP)
+        """The same, with a hundredth of the range where there is no step, (d,): how near is near."""
         self.is_choice = np.zeros(size, dtype=bool)
         """Whether a coordinate stands for one of several choices, (d,)."""
         for name, dist in self.space.items():
-            self.steps[self._places[name]] = self._step(name)
             self.is_choice[self._places[name]] = isinstance(dist, Choice | WeightedChoice)
 
     def _step(self, name: str) -> float:

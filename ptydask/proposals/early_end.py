@@ -10,7 +10,7 @@ import numpy as np
 from ptydask.model import Direction, Distribution
 from ptydask.proposals.agreement import CLEARLY, weigh_agreement
 from ptydask.proposals.coordinates import UnitCube
-from ptydask.proposals.next_point import ONE_THREAD, TrialEvidence, fit_model, propose_point
+from ptydask.proposals.next_point import ONE_THREAD, TrialEvidence, find_lowest_bound, fit_model
 
 _SHARE = 0.4
 """Of its iterations, after which a trial is judged: with 0.25 the demo's best point is found later, though its
@@ -24,8 +24,6 @@ _LEFT = 5
 """Trials of the study that are still to begin, at least: a short study is better off with whole ones."""
 _FAR = 1.5
 """Grid steps, in some coordinate, between the trial and where the search would go instead."""
-_CONTINUOUS_STEP = 0.01
-"""Of a range without steps, the share that stands for one."""
 
 
 def judged_after(iterations: int | None) -> int | None:
@@ -69,11 +67,7 @@ def has_told_enough(
         return False
     if ended_early >= free and (completed < 2 or weigh_agreement(model, seen) <= CLEARLY):
         return False
-    point = propose_point(space, told, [], direction=direction, seed=seed)
-    if point is None:
-        return False
-    here, there = cube.encode_point(trial.params), cube.encode_point(point)
-    steps = np.where(cube.steps > 0, cube.steps, _CONTINUOUS_STEP)
+    here, there = cube.encode_point(trial.params), find_lowest_bound(cube, model, seen, told, [], seed)
     axes = [axis for axis in map(cube.place_of, trial.gradient) if axis is not None]
     means, _ = model.predict_values(np.stack([here, there]))
-    return bool((np.abs(here - there) > _FAR * steps)[axes].any() and means[1] < means[0])
+    return bool((np.abs(here - there) > _FAR * cube.spacing)[axes].any() and means[1] < means[0])

@@ -87,8 +87,7 @@ def propose_point(
     under_way = [cube.encode_point(point) for point in running]
     if under_way:
         model = _believe(model, seen, under_way)
-    taken = np.stack([*(cube.encode_point(trial.params) for trial in evidence), *under_way])
-    return cube.decode_point(_lowest_bound(cube, model, seen, taken, under_way, np.random.default_rng(seed)))
+    return cube.decode_point(find_lowest_bound(cube, model, seen, evidence, under_way, seed))
 
 
 @ONE_THREAD
@@ -151,14 +150,17 @@ def _believe(model: GaussianProcess, seen: Observations, under_way: Sequence[Flo
     )
 
 
-def _lowest_bound(
+def find_lowest_bound(
     cube: UnitCube,
     model: GaussianProcess,
     seen: Observations,
-    taken: Floats,
+    evidence: Sequence[TrialEvidence],
     under_way: Sequence[Floats],
-    rng: np.random.Generator,
+    seed: int,
 ) -> Floats:
+    """The new point (d,) of the lowest confidence bound, by the model that was made of ``evidence``."""
+    taken = np.stack([*(cube.encode_point(trial.params) for trial in evidence), *under_way])
+
     def bound(points: Floats) -> Floats:
         mean, deviation = model.predict_values(points)
         bounds = mean - CONFIDENCE * deviation
@@ -175,7 +177,7 @@ def _lowest_bound(
     listed = cube.list_points(_LISTED)
     if listed is not None:
         return np.asarray(listed[int(np.argmin(bound(listed)))])
-    drawn = _draw_points(cube, model, seen, rng)
+    drawn = _draw_points(cube, model, seen, np.random.default_rng(seed))
     bounds = bound(drawn)
     climbers = drawn[np.argsort(bounds, kind="stable")[:_CLIMBERS]]
     return min((_climb(cube, climber, bound, 0.3 * model.lengths) for climber in climbers), key=lambda end: end[0])[1]

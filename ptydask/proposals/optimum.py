@@ -17,8 +17,6 @@ _FEWEST = 3
 """Completed trials with slopes, before anything is said."""
 _MANY = 10
 """Trials that are no worse than the median, before they are asked alone."""
-_CONTINUOUS_STEP = 0.01
-"""Of a range without steps, the share that stands for one."""
 _SETTLED = 0.5
 """Grid steps that the standard deviation may have at most in a study that is settled."""
 AT_REST = 0.05
@@ -52,7 +50,8 @@ def _better_half(told: Sequence[TrialRecord], direction: Direction) -> list[Tria
     completed = [sign * (record.error or 0.0) for record in told if _is_complete(record)]
     if not completed:
         return []
-    return [record for record in told if sign * (record.error or 0.0) <= float(np.median(completed))]
+    middle = float(np.median(completed))
+    return [record for record in told if sign * (record.error or 0.0) <= middle]
 
 
 @ONE_THREAD
@@ -80,7 +79,7 @@ def _locate(told: Sequence[TrialRecord], space: Mapping[str, Distribution], dire
     _, covariance = model.predict_slopes(point, axes)
     inverse = np.linalg.inv(curvature)
     deviations = np.sqrt(np.maximum(np.diag(inverse @ covariance @ inverse), 0.0))
-    steps = np.where(cube.steps[axes] > 0, cube.steps[axes], _CONTINUOUS_STEP)
+    steps = cube.spacing[axes]
     # Where the loss still falls at the end of a range, the model may turn just before it.
     inside = (point[axes] > 0.5 * steps) & (point[axes] < 1 - 0.5 * steps)
     # Whoever opens the results finds a trial there: the grid point nearest to the optimum, or the one next to it where
