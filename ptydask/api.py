@@ -41,6 +41,7 @@ def run(
     seed: int | None = None,
     search: Literal["auto", "file"] | None = None,
     until_settled: bool | None = None,
+    metric: str | None = None,
     workers_per_gpu: int = 1,
     retries: int = 3,
     checkpoint_every: float = 120.0,
@@ -74,6 +75,7 @@ def run(
             where they have some; None for the file's own key, else ``auto``, or ``file`` where ``sampler`` is given.
         until_settled: end the study once its optimum is known to a grid step in every parameter that has slopes; None
             for what the file says.
+        metric: what is tuned, instead of the file's ``error_metric``.
         workers_per_gpu: trials that share a GPU.
         retries: how often a trial whose worker was lost is tried again.
         checkpoint_every: seconds between two checkpoints of a trial under way.
@@ -91,7 +93,7 @@ def run(
             call goes on. SIGTERM, after the same, does what it would have done: by default it ends the process.
     """
     overrides = _make_overrides(
-        trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled
+        trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled, metric
     )
     if workers is not None and adapt is not None:
         raise UsageError("workers and adapt: give one of them")
@@ -124,6 +126,7 @@ def validate(
     seed: int | None = None,
     search: Literal["auto", "file"] | None = None,
     until_settled: bool | None = None,
+    metric: str | None = None,
 ) -> StudyPlan:
     """Check a params or sweep file and what it names, as :func:`run` does before it starts a worker.
 
@@ -133,7 +136,7 @@ def validate(
     >>> ptydask.validate("params.yaml", set={"recon_params.NITER": 50}).space  # doctest: +SKIP
     """
     overrides = _make_overrides(
-        trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled
+        trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled, metric
     )
     return complete_plan(Path(config).expanduser(), overrides)
 
@@ -216,6 +219,7 @@ def _make_overrides(
     seed: int | None,
     search: Any,
     until_settled: Any,
+    metric: Any,
 ) -> Overrides:
     """What is said beside the file. Raises ConfigError, naming the argument or the key."""
     points = [tries] if isinstance(tries, Mapping) or not isinstance(tries or (), Iterable) else list(tries or ())
@@ -239,6 +243,7 @@ def _make_overrides(
         tries=tuple({name: _plain_value(value, f"tries.{name}") for name, value in point.items()} for point in points),
         search=search,
         until_settled=until_settled,
+        metric=_check_text(metric, "metric"),
     )
 
 

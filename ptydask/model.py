@@ -144,6 +144,18 @@ UNRANKED_VALUE = 0.0
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The part of the data that a trial's reconstruction does not see, and that its result is scored with."""
+
+    kind: Literal["positions", "counts"]
+    """``positions``: some scan positions; ``counts``: a share of the electrons of every pattern."""
+    share: float
+    """Of the scan's positions, or of the electrons; above 0, below 1."""
+    gain: float = 1.0
+    """``counts``: detector units an electron gives."""
+
+
+@dataclass(frozen=True, slots=True)
 class StudyPlan:
     """Everything that a run needs to know, fixed before the first worker starts."""
 
@@ -176,6 +188,10 @@ class StudyPlan:
     """The points are all there is to try: a grid."""
     target: float | None = None
     """Once a trial completes with an error as good as this, no more are started."""
+    held_out: HeldOut | None = None
+    """What is kept from the reconstructions and scores them; None where they see all of the data."""
+    own_metrics: Mapping[str, str] = field(default_factory=dict)
+    """The user's own metrics: name -> ``package.module:function``, called with each finished trial's arrays."""
     details: tuple[tuple[str, str], ...] = ()
     """Lines for the plan that is printed before the run: label and text (the command that a trial runs)."""
     keep: KeepOptions = KeepOptions()
@@ -205,6 +221,10 @@ class StudyMeta:
     search_space_json: str
     """JSON object: parameter name -> Optuna's own JSON of its distribution."""
     keep: KeepOptions = KeepOptions()
+    held_out: HeldOut | None = None
+    """See :attr:`StudyPlan.held_out`."""
+    own_metrics: Mapping[str, str] = field(default_factory=dict)
+    """See :attr:`StudyPlan.own_metrics`."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Host, versions, data path and sha256, command line."""
     created: str = ""
@@ -247,6 +267,8 @@ class TrialInput:
     number: int
     params: Mapping[str, Scalar]
     seed: int
+    half: Literal[0, 1, 2] = 0
+    """1 or 2: reconstruct from this half of the data alone, which has nothing in common with the other; 0: from all."""
 
 
 @dataclass(frozen=True, slots=True)

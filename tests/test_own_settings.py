@@ -134,7 +134,7 @@ def test_a_file_of_its_own_stands_for_the_params_file(tmp_path: Path) -> None:
         ("params: section.json", "section.json: ptydask = 'auto': must be a mapping, not text"),
         (
             "params: key.json",
-            "key.json: ptydask.sampler = 'TPE': unknown key; known: search, stop_when",
+            "key.json: ptydask.sampler = 'TPE': unknown key; known: error_metric, held_out, metrics, search, stop_when",
         ),
     ],
 )

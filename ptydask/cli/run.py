@@ -180,6 +180,11 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: auto; with --sampler: file)",
     )
     parser.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="what is tuned: loss, data_loss, contrast, heldout, counts ..., or a metric of your own (ptydask.metrics)",
+    )
+    parser.add_argument(
         "--until-settled",
         action=argparse.BooleanOptionalAction,
         help="end the study once its optimum is known to a grid step in every parameter that has slopes",
@@ -204,6 +209,7 @@ def _make_overrides(args: argparse.Namespace) -> Overrides:
         tries=tuple(config.parse_point(text) for text in args.tries),
         search=args.search,
         until_settled=args.until_settled,
+        metric=args.metric,
     )
 
 

@@ -39,6 +39,10 @@ class Overrides:
     """Who chooses the points; see :attr:`ptydask.model.StudyPlan.search`."""
     until_settled: bool | None = None
     """Whether the study ends once its optimum is settled."""
+    metric: str | None = None
+    """What is tuned."""
+    own: OwnSettings = field(default_factory=OwnSettings)
+    """What the file's section ``ptydask`` says, and the fields above where they do: filled in by :func:`load`."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +96,20 @@ def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
             hint += "a W&B sweep file the keys method and parameters, a file that names one of them the key params"
             hint = buried.find_in_data(data) or hint
             raise ConfigError("is no file that ptydask knows", key=next(iter(data), "(empty mapping)"), hint=hint)
-        own = own_settings.pop_section(data)
-        plan = form.plan(file.source, data, overrides)
+        below = own_settings.pop_section(data)
+        own = OwnSettings(overrides.search, overrides.until_settled, overrides.metric).over(below)
+        plan = form.plan(file.source, data, replace(overrides, own=own))
         plan = replace(plan, notices=(*repairs, *plan.notices, *_check_plan(plan, form, overrides)))
     except ConfigError as error:
         raise error.in_file(file.source.path) from None
     except RecursionError:
         raise ConfigError("is nested too deeply", file=file.source.path) from None
-    chosen = OwnSettings(overrides.search, overrides.until_settled).over(own)
     # Who names a sampler on the command line wants that one; the file's name is mostly its template's.
-    search = chosen.search or ("auto" if overrides.sampler is None else "file")
+    search = own.search or ("auto" if overrides.sampler is None else "file")
     return replace(
         plan,
         search=search,
-        until_settled=bool(chosen.until_settled),
+        until_settled=bool(own.until_settled),
         own_file=file.own_file,
         settings=tuple(key for key, _ in overrides.settings),
     )

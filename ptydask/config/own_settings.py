@@ -5,20 +5,33 @@ PtyRAD refuses keys that it does not know, so nothing of this is left in what an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from ptydask.config import reading
 from ptydask.errors import ConfigError, nearest_hint
+from ptydask.model import Direction
+from ptydask.space import ranges
 
 SECTION = "ptydask"
 """The section's name in a params or sweep file."""
 PARAMS = "params"
 """The key with which a file of ptydask's own names the params or sweep file."""
-KEYS = ("search", "stop_when")
+KEYS = ("search", "stop_when", "error_metric", "metrics", "held_out")
 _SEARCHES = ("auto", "file")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnMetric:
+    """A metric of the user's own."""
+
+    function: str
+    """``package.module:function``."""
+    direction: Direction | None = None
+    """Which way is better; None where the file does not say: then it cannot be tuned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +41,16 @@ class OwnSettings:
     search: Literal["auto", "file"] | None = None
     until_settled: bool | None = None
     """``stop_when: settled``; False for ``stop_when: null``."""
+    error_metric: str | None = None
+    """What is tuned, in place of what the file's own format names."""
+    metrics: Mapping[str, OwnMetric] | None = None
+    held_out: Mapping[str, float] | None = None
+    """``share`` and ``gain``, as far as they are given; see :class:`ptydask.model.HeldOut`."""
 
     def over(self, below: OwnSettings) -> OwnSettings:
         """These settings, and those of ``below`` where there is none here."""
-        return OwnSettings(
-            below.search if self.search is None else self.search,
-            below.until_settled if self.until_settled is None else self.until_settled,
-        )
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(below, **{name: value for name, value in values.items() if value is not None})
 
 
 def add_to_section(data: dict[str, Any], section: Mapping[str, Any]) -> None:
@@ -61,10 +77,48 @@ def read_settings(section: Mapping[str, Any], key: str = "") -> OwnSettings:
     if stop_when not in (None, "settled"):
         hint = "did you mean 'settled'?"
         raise ConfigError("must be settled, or null", key=f"{prefix}stop_when", value=stop_when, hint=hint)
+    metric = section.get("error_metric")
+    if metric is not None:
+        reading.expect(metric, "text", f"{prefix}error_metric")
     return OwnSettings(
         search=cast(Literal["auto", "file"] | None, search),
         until_settled=stop_when == "settled" if "stop_when" in section else None,
+        error_metric=metric,
+        metrics=_read_metrics(section.get("metrics"), f"{prefix}metrics"),
+        held_out=_read_held_out(section.get("held_out"), f"{prefix}held_out"),
     )
+
+
+def _read_metrics(entry: Any, key: str) -> Mapping[str, OwnMetric] | None:
+    """``{sharpness: "package.module:function"}``, or with ``{function: ..., direction: maximize}`` for the text."""
+    if entry is None:
+        return None
+    metrics = {}
+    for name, value in reading.expect(entry, "a mapping", key).items():
+        function, direction = value, None
+        if isinstance(value, Mapping):
+            reading.known_keys(value, ("function", "direction"), f"{key}.{name}")
+            function, direction = value.get("function"), value.get("direction")
+        if not isinstance(function, str) or not all(part.strip() for part in function.partition(":")):
+            rule, hint = "must name a function", "for example mypackage.quality:sharpness"
+            raise ConfigError(rule, key=f"{key}.{name}", value=function, hint=hint)
+        if direction not in (None, "minimize", "maximize"):
+            rule = "must be minimize or maximize"
+            raise ConfigError(rule, key=f"{key}.{name}.direction", value=direction)
+        metrics[name] = OwnMetric(function, direction)
+    return metrics
+
+
+def _read_held_out(entry: Any, key: str) -> Mapping[str, float] | None:
+    if entry is None:
+        return None
+    settings = reading.expect(entry, "a mapping", key)
+    reading.known_keys(settings, ("share", "gain"), key)
+    for name, value in settings.items():
+        if not ranges.is_number(value) or not 0 < value < (1 if name == "share" else math.inf):
+            rule = "must be a number above 0 and below 1" if name == "share" else "must be a number above 0"
+            raise ConfigError(rule, key=f"{key}.{name}", value=value, hint=reading.spelling_hint(value))
+    return {name: float(value) for name, value in settings.items()}
 
 
 def is_own_file(data: Mapping[str, Any]) -> bool:

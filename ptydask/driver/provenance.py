@@ -45,6 +45,8 @@ def study_meta(plan: StudyPlan, *, command: str = "") -> StudyMeta:
         config_json=json.dumps(plan.config, default=str),
         search_space_json=sampling.search_space_json(plan.space),
         keep=plan.keep,
+        held_out=plan.held_out,
+        own_metrics=plan.own_metrics,
         provenance={**process_provenance(command), **files, "settings": " ".join(plan.settings)},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from ptydask.model import KeepOptions, Reason, StudyMeta, TrialRecord, TrialState
+from ptydask.model import HeldOut, KeepOptions, Reason, StudyMeta, TrialRecord, TrialState
 
 _FLOAT = "$float"
 _SINCE_2 = ("gradient", "relative_decrease", "iterations", "last_step")
@@ -84,4 +84,6 @@ def search_space(meta: StudyMeta) -> dict[str, Any]:
 def meta_from_json(text: str) -> StudyMeta:
     """The study's description again. Raises ValueError, KeyError or TypeError on any other text."""
     values = loads(text)
+    held_out = values.get("held_out")
+    values["held_out"] = None if held_out is None else HeldOut(**held_out)
     return StudyMeta(**{**values, "keep": KeepOptions(**values["keep"])})

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from ptydask.config import Overrides, reading, study, yaml_text
+from ptydask.config.own_settings import OwnSettings
 from ptydask.config.ptyrad import old_keys, paths
+from ptydask.config.ptyrad.metrics import METRICS, OF_PTYRAD
 from ptydask.config.ptyrad.search_space import TuneParams, check_point, check_values, rename_legacy, tune_params
 from ptydask.errors import ConfigError, hide_password, mask_userinfo, nearest_hint, redact
 from ptydask.model import (
@@ -20,6 +22,7 @@ from ptydask.model import (
     Direction,
     Distribution,
     FloatRange,
+    HeldOut,
     IntRange,
     KeepOptions,
     Scalar,
@@ -45,8 +48,6 @@ _KEYS = (
 )
 KEY = "hypertune_params"
 DEFAULT_PRUNER = ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2})
-METRICS: dict[str, Direction] = {"loss": "minimize", "contrast": "maximize"}
-"""PtyRAD's error metrics. It minimises the negated contrast; here it is maximised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class PtyradFormat:
         seed = study.choose_seed((overrides.seed, "--seed"), (init.get("random_seed"), "init_params.random_seed"))
         init["random_seed"] = seed
         points = [check_point(values, space, notices) for values in overrides.tries]
+        metric, direction = _choose_metric(hyper, overrides.own)
         config[KEY] = _canonical_hypertune(config.get(KEY) or {}, hyper)
         iterations = study.check_whole(recon.get("NITER", 200), "recon_params.NITER")
         return StudyPlan(
@@ -111,8 +113,8 @@ class PtyradFormat:
             engine=overrides.engine or "ptyrad",
             config=config,
             space=space,
-            metric=hyper.metric,
-            direction=METRICS[hyper.metric],
+            metric=metric,
+            direction=direction,
             sampler=sampler,
             pruner=hyper.pruner if hyper.on else None,
             budget=_choose_budget(hyper, overrides),
@@ -122,6 +124,8 @@ class PtyradFormat:
             iterations=iterations,
             points=tuple(points),
             keep=_make_keep(hyper, recon),
+            held_out=_choose_held_out(metric, overrides.own),
+            own_metrics={name: own.function for name, own in (overrides.own.metrics or {}).items()},
             notices=tuple(notices),
         )
 
@@ -173,8 +177,10 @@ def _read_hypertune(section: Mapping[str, Any], data: Mapping[str, Any]) -> _Hyp
         return reading.expect(section[name], what, f"{KEY}.{name}") if name in section else default
 
     metric = field("error_metric", "text", "loss")
-    if metric not in METRICS:
-        hint = nearest_hint(metric, METRICS)
+    if metric not in OF_PTYRAD:
+        hint = nearest_hint(metric, OF_PTYRAD)
+        if metric in METRICS:
+            hint = f"PtyRAD does not know it: write it as ptydask.error_metric, or say --metric {metric}"
         raise ConfigError("must be loss or contrast", key=f"{KEY}.error_metric", value=metric, hint=hint)
     _check_verbosity(section)
     return _HypertuneSettings(
@@ -273,6 +279,34 @@ def _url_example(text: str) -> str:
     if text.endswith((".sqlite3", ".sqlite", ".db")):
         return f"write sqlite:///{text}"
     return "for example " + ("redis://HOST:6379" if "6379" in text else "sqlite:///hypertune.sqlite3")
+
+
+def _choose_metric(hyper: _HypertuneSettings, own: OwnSettings) -> tuple[str, Direction]:
+    """What is tuned, and which way: ``ptydask.error_metric`` and ``--metric`` beat ``hypertune_params``."""
+    if own.error_metric is None:
+        return hyper.metric, METRICS[hyper.metric].direction
+    name, metrics = own.error_metric, own.metrics or {}
+    if name in METRICS:
+        return name, METRICS[name].direction
+    if name not in metrics:
+        known = (*METRICS, *metrics)
+        hint = nearest_hint(name, known) or "metrics of your own are listed in ptydask.metrics"
+        raise ConfigError(f"must be one of {', '.join(known)}", key="ptydask.error_metric", value=name, hint=hint)
+    direction = metrics[name].direction
+    if direction is None:
+        hint = f"write {name}: {{function: {metrics[name].function}, direction: maximize}}"
+        rule = "must be minimize or maximize, for a metric that is tuned"
+        raise ConfigError(rule, key=f"ptydask.metrics.{name}.direction", value=None, hint=hint)
+    return name, direction
+
+
+DEFAULT_SHARE = 0.03
+"""Of the scan positions, or of the electrons, that are held out where the file does not say."""
+
+
+def _choose_held_out(metric: str, own: OwnSettings) -> HeldOut | None:
+    kind = METRICS[metric].held_out if metric in METRICS else ""
+    return HeldOut(kind, **{"share": DEFAULT_SHARE, **(own.held_out or {})}) if kind else None
 
 
 # --- the plan's other parts -------------------------------------------------------------------------

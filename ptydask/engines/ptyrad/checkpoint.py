@@ -27,7 +27,7 @@ from ptydask.engines.ptyrad import reconstruction, release
 from ptydask.engines.ptyrad.reconstruction import COLUMNS, IterationHistory, Reconstruction
 from ptydask.model import KeepOptions, Quantity, TrialInput
 
-FORMAT = 2
+FORMAT = 3
 """Raised with every change of what is in the bytes: a trial does not go on from those of another number."""
 
 _CHECKSUM = hashlib.sha256
@@ -72,7 +72,7 @@ def pack(trial_identity: Mapping[str, Any], recon: Reconstruction, progress: Tri
         "optimizer": _optimizer_state(recon.optimizer),
         "scheduler": release.scheduler_state(recon.scheduler),
         "random": reconstruction.random_state(recon.model.device),
-        "course": {name: getattr(progress.course, name) for name in (*COLUMNS, "gradient")},
+        "course": {name: getattr(progress.course, name) for name in COLUMNS},
         "snapshots": {n: _as_tensors(arrays) for n, arrays in progress.course.snapshots.items()},
         "initialisation": progress.initialisation,
         "wall": progress.wall,
@@ -116,7 +116,7 @@ def restore(content: Mapping[str, Any], recon: Reconstruction) -> TrialProgress:
         recon.scheduler.load_state_dict(content["scheduler"])
     progress = TrialProgress(
         IterationHistory(
-            **{name: content["course"][name] for name in (*COLUMNS, "gradient")},
+            **{name: content["course"][name] for name in COLUMNS},
             snapshots={n: _as_quantities(arrays) for n, arrays in content["snapshots"].items()},
         ),
         initialisation=content["initialisation"],

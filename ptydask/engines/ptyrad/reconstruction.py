@@ -39,7 +39,7 @@ _STAGES = (
 """Of ``Initializer.init_all``, what follows on measurements and calibration."""
 
 
-COLUMNS = ("step", "loss", "contrast", "seconds")
+COLUMNS = ("step", "metrics", "seconds", "gradient")
 """What is noted of every iteration."""
 
 
@@ -77,8 +77,8 @@ class IterationHistory:
     """What happened, iteration by iteration; the last entry of each column is the result."""
 
     step: list[float] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
-    contrast: list[float] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    """Of each metric that is known at every iteration, one value an iteration."""
     seconds: list[float] = field(default_factory=list)
     """Spent in the iteration itself."""
     gradient: dict[str, list[float]] = field(default_factory=dict)
@@ -87,8 +87,13 @@ class IterationHistory:
 
     def columns(self) -> dict[str, list[float]]:
         """All but the snapshots, by name."""
-        columns = {name: getattr(self, name) for name in COLUMNS}
+        columns = {"step": self.step, **self.metrics, "seconds": self.seconds}
         return columns | {f"{slopes.COLUMN}{name}": values for name, values in self.gradient.items()}
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The metrics of the last iteration."""
+        return {name: values[-1] for name, values in self.metrics.items()}
 
     def add_gradient(self, slopes: Mapping[str, float]) -> None:
         """Note the slopes of the iteration that was noted last."""
@@ -153,7 +158,7 @@ def iterate(
         course.add_gradient(gradient)
         if keep.snapshot_every and niter % keep.snapshot_every == 0:
             course.snapshots[niter] = kept_arrays.arrays(model, float(recon.variables["dx"]))
-        if report(niter, {"loss": course.loss[-1], "contrast": course.contrast[-1]}, gradient):
+        if report(niter, course.last, gradient):
             break
         if niter < last:
             between(niter, recon)
@@ -174,9 +179,10 @@ def _record_iteration(course: IterationHistory, niter: int, recon: Reconstructio
     if not isfinite(loss):
         advice = "lower the learning rates or narrow the ranges tried"
         raise NonFiniteLoss(f"the loss is {loss} at iteration {niter}; {advice}")
+    metrics = {"loss": loss, "contrast": phase_contrast(recon.model, recon.region)}
     course.step.append(niter)
-    course.loss.append(loss)
-    course.contrast.append(phase_contrast(recon.model, recon.region))
+    for name, value in metrics.items():
+        course.metrics.setdefault(name, []).append(value)
     course.seconds.append(float(recon.model.iter_times[-1]))
 
 

@@ -113,7 +113,7 @@ class PtyradSession:
             arrays = {**kept_arrays.arrays(model, dx), **kept_arrays.scan_arrays(model, recon.batches)}
             image = kept_arrays.phase_image(model, recon.region, dx)
         return TrialOutput(
-            metrics={"loss": course.loss[-1], "contrast": course.contrast[-1]},
+            metrics=course.last,
             curve=course.columns(),
             arrays=arrays,
             image=image,

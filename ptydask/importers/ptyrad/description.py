@@ -15,7 +15,7 @@ import yaml
 
 from ptydask import config, engines
 from ptydask.config import Overrides, own_settings
-from ptydask.config.ptyrad.params_file import METRICS
+from ptydask.config.ptyrad.metrics import METRICS, OF_PTYRAD
 from ptydask.config.ptyrad.search_space import tune_params
 from ptydask.errors import ConfigError, PtydaskError, hide_password, redact
 from ptydask.model import (
@@ -53,7 +53,7 @@ class StudyDescription:
     @property
     def direction(self) -> Direction:
         """PtyRAD minimises the negated contrast; here it is maximised."""
-        return METRICS[self.metric]
+        return METRICS[self.metric].direction
 
     @property
     def sign(self) -> int:
@@ -150,7 +150,7 @@ def _describe_params(source: SourceFile, data: Mapping[str, Any], notices: list[
         source=source,
         config=data,
         space=space,
-        metric=metric if metric in METRICS else "loss",
+        metric=metric if metric in OF_PTYRAD else "loss",
         name=hyper.get("study_name") or None,
         storage=storage if isinstance(storage, str) else None,
         iterations=recon.get("NITER"),
