@@ -21,9 +21,11 @@ from ptydask.engines.ptyrad import kept_arrays, release
 from ptydask.engines.ptyrad.compiled_loss import CompiledLoss
 from ptydask.engines.ptyrad.contrast import ScannedRegion, phase_contrast
 from ptydask.engines.ptyrad.geometry_gradient import GeometryGradient
-from ptydask.engines.ptyrad.grouping import Grouping
+from ptydask.engines.ptyrad.grouping import Grouping, choose_indices
+from ptydask.engines.ptyrad.held_out import Indices, divide_scan
+from ptydask.engines.ptyrad.held_out_score import HeldOutScore, held_out_score
 from ptydask.engines.ptyrad.measurements import Measurements
-from ptydask.model import KeepOptions, Quantity
+from ptydask.model import HeldOut, KeepOptions, Quantity
 from ptydask.trial import slopes
 
 _STAGES = (
@@ -70,6 +72,10 @@ class Reconstruction:
     variables: Mapping[str, Any]
     compute_loss: Any
     gradient: GeometryGradient
+    score: HeldOutScore | None = None
+    """On the data that it does not see; None where it sees all."""
+    held_out: Indices | None = None
+    """The scan positions that it does not see, in rising order; None where it sees each of them."""
 
 
 @dataclass(slots=True)
@@ -95,6 +101,11 @@ class IterationHistory:
         """The metrics of the last iteration."""
         return {name: values[-1] for name, values in self.metrics.items()}
 
+    def add_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Note metrics of the iteration that was noted last."""
+        for name, value in metrics.items():
+            self.metrics.setdefault(name, []).append(value)
+
     def add_gradient(self, slopes: Mapping[str, float]) -> None:
         """Note the slopes of the iteration that was noted last."""
         for name in {*self.gradient, *slopes}:
@@ -104,11 +115,17 @@ class IterationHistory:
 
 
 def prepare(
-    params: Mapping[str, Any], seed: int, measurements: Measurements, worker: WorkerState, slopes: Collection[str] = ()
+    params: Mapping[str, Any],
+    seed: int,
+    measurements: Measurements,
+    worker: WorkerState,
+    slopes: Collection[str] = (),
+    held_out: HeldOut | None = None,
+    half: int = 0,
 ) -> Reconstruction:
     """Build model, optimizer and batches from ``params``, which belongs to this trial and is modified.
 
-    ``slopes`` names the parameters in which the loss's slope is taken.
+    ``slopes`` names the parameters in which the loss's slope is taken; ``half`` is :attr:`TrialInput.half`.
     """
     core, solver, ptyrad = release.core(), release.solver(), release.installed()
     variables = _initial_variables(params["init_params"], seed, measurements)
@@ -119,7 +136,10 @@ def prepare(
     measurements.lend_to(model)
     optimizer = solver.create_optimizer(model.optimizer_params, model.optimizable_params)
     scan = (variables["N_scan_slow"], variables["N_scan_fast"])
-    indices, batches = worker.grouping.batches(model, params["recon_params"], scan, seed)
+    steps = params["recon_params"]
+    division = divide_scan(choose_indices(steps, scan), scan[1], held_out, half, seed)
+    batches = worker.grouping.batches(model, steps, division.reconstructed, seed)
+    size, unseen = steps["BATCH_SIZE"]["size"], measurements.held_out
     return Reconstruction(
         model=model,
         optimizer=optimizer,
@@ -127,10 +147,12 @@ def prepare(
         loss=core.CombinedLoss(params["loss_params"], device=worker.device),
         constraint=core.CombinedConstraint(params["constraint_params"], device=worker.device),
         batches=batches,
-        region=ScannedRegion.of(model, indices),
+        region=ScannedRegion.of(model, division.chosen),
         variables=variables,
-        compute_loss=worker.compiled.function(params["recon_params"]["compiler_configs"], model, batches),
+        compute_loss=worker.compiled.function(steps["compiler_configs"], model, batches),
         gradient=GeometryGradient(model, variables["scan_affine"], slopes),
+        score=held_out_score(held_out, model, division, unseen, measurements.detector, size, seed),
+        held_out=division.held_out if len(division.held_out) else None,
     )
 
 
@@ -153,7 +175,11 @@ def iterate(
         release.solver().toggle_grad_requires(model, niter)
         with recon.gradient.listen(len(recon.batches), grad_accumulation, by_steps):
             ptyrad.iterate(niter, recon, grad_accumulation)
+        if recon.score is not None:
+            recon.score.settle(model)
         _record_iteration(course, niter, recon)
+        if recon.score is not None:
+            course.add_metrics(recon.score.metrics(model, niter == last))
         gradient = recon.gradient.slopes()
         course.add_gradient(gradient)
         if keep.snapshot_every and niter % keep.snapshot_every == 0:
@@ -179,10 +205,8 @@ def _record_iteration(course: IterationHistory, niter: int, recon: Reconstructio
     if not isfinite(loss):
         advice = "lower the learning rates or narrow the ranges tried"
         raise NonFiniteLoss(f"the loss is {loss} at iteration {niter}; {advice}")
-    metrics = {"loss": loss, "contrast": phase_contrast(recon.model, recon.region)}
     course.step.append(niter)
-    for name, value in metrics.items():
-        course.metrics.setdefault(name, []).append(value)
+    course.add_metrics({"loss": loss, "contrast": phase_contrast(recon.model, recon.region)})
     course.seconds.append(float(recon.model.iter_times[-1]))
 
 
