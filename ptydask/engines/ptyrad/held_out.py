@@ -48,7 +48,7 @@ def divide_scan(chosen: Indices, columns: int, held_out: HeldOut | None, half: i
     hidden = np.empty(0, np.intp)
     if held_out is not None and held_out.kind == "positions":
         hidden = hidden_positions(chosen, columns, held_out.share, seed)
-    seen = np.setdiff1d(chosen, hidden)
+    seen = chosen[~np.isin(chosen, hidden)]
     if half and (held_out is None or held_out.kind == "positions"):
         seen = seen[(seen // columns + seen % columns) % 2 == half - 1]
     return ScanDivision(chosen, seen, hidden)

@@ -9,14 +9,18 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from ptydask.engines.ptyrad import release
 from ptydask.engines.ptyrad.held_out import ScanDivision
-from ptydask.engines.ptyrad.misfit import amplitude_misfit, poisson_deviance
+from ptydask.engines.ptyrad.misfit import amplitude_misfit, deviance_terms, poisson_deviance
 from ptydask.model import HeldOut, Scalar
 
 _SAMPLE = 0.1
 """Share of the positions that counts are compared at after every iteration but the last: a forward pass takes about a
 third of an iteration's time."""
+_AT_ONCE = 64
+"""Patterns in a batch where no model is involved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,17 @@ class HeldOutCounts:
     expected: float
     """Electrons held out that a modelled intensity of 1 stands for."""
     gain: float
+    reference: torch.Tensor
+    """(N,) float64: the deviance of each position's counts from the mean pattern, per pixel."""
+
+    @classmethod
+    def of(cls, counts: torch.Tensor, expected: float, gain: float, mean: torch.Tensor) -> HeldOutCounts:
+        """``mean`` is the mean pattern (ky, kx) of what is reconstructed from, in the model's intensities."""
+        model, parts = mean.to(counts.device) * expected, []
+        for first in range(0, len(counts), _AT_ONCE):
+            terms = deviance_terms(counts[first : first + _AT_ONCE].to(model), model)
+            parts.append(terms.mean((1, 2), dtype=torch.float64))
+        return cls(counts, expected, gain, torch.cat(parts))
 
 
 class HeldOutScore(Protocol):
@@ -51,15 +66,17 @@ def held_out_score(
     detector: slice,
     batch: int,
     seed: int,
+    jitter: NDArray[np.floating[Any]] | None,
 ) -> HeldOutScore | None:
     """The score for a trial with these settings; None where nothing is held out.
 
-    ``detector`` are the rows, and the columns, of a modelled pattern that were measured and not padded.
+    ``detector`` are the rows, and the columns, of a modelled pattern that were measured and not padded; ``jitter`` is
+    by how many pixels (N, 2) PtyRAD displaced the positions at random.
     """
     if held_out is None:
         return None
     if held_out.kind == "positions":
-        return PositionScore(model, division, detector, batch, seed)
+        return PositionScore(model, division, detector, batch, seed, jitter)
     assert counts is not None
     return CountScore(counts, held_out.share, _on_device(division.reconstructed, model), detector, batch, seed)
 
@@ -70,13 +87,25 @@ class PositionScore:
     Nothing is refined by data that are held out, so that these positions (and the tilts of each of them, where each has
     its own) would stay behind when object and positions drift together, and be pushed the other way when PtyRAD's
     constraint ``pos_recenter`` takes a drift back. They go with the others: each is where it began, moved by as much as
-    the reconstructed positions have moved in the mean.
+    the reconstructed positions have moved in the mean. It began where the scan has it: PtyRAD's random displacement
+    (``pos_scan_rand_std``), which refinement takes back elsewhere, is taken off.
     """
 
-    def __init__(self, model: Any, division: ScanDivision, detector: slice, batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        division: ScanDivision,
+        detector: slice,
+        batch: int,
+        seed: int,
+        jitter: NDArray[np.floating[Any]] | None = None,
+    ) -> None:
         self._hidden, self._seen = _on_device(division.held_out, model), _on_device(division.reconstructed, model)
         self._detector, self._batch, self._seed = detector, batch, seed
         self._share = len(division.held_out) / len(division.chosen)
+        if jitter is not None and release.shifts_probes(model):
+            with torch.no_grad():
+                model.opt_probe_pos_shifts[self._hidden] -= torch.from_numpy(jitter).to(model.H.device)[self._hidden]
         each = [model.opt_probe_pos_shifts, model.opt_obj_tilts]
         self._starts = [(tensor, tensor.detach().clone()) for tensor in each if len(tensor) == len(model.crop_pos)]
 
@@ -106,7 +135,10 @@ class PositionScore:
 
 class CountScore:
     """Held-out electrons: ``counts``, the Poisson deviance in the mean over all pixels of all reconstructed positions;
-    after an iteration that is not the last over those of a tenth of them.
+    after an iteration that is not the last from those of a tenth of them.
+
+    Where more scatters, or more electrons happened to be held out, the deviance is larger for every model. By how much
+    the tenth differs from all in this, the mean pattern tells in place of a model: that difference is taken off.
     """
 
     def __init__(
@@ -116,6 +148,8 @@ class CountScore:
         self._detector, self._batch, self._seed = detector, batch, seed
         chosen = np.random.default_rng(seed).permutation(len(positions))[: math.ceil(_SAMPLE * len(positions))]
         self._sample = positions[torch.from_numpy(np.sort(chosen)).to(positions.device)]
+        reference = held_out.reference.to(positions.device)
+        self._excess = float(reference[self._sample].mean() - reference[positions].mean())
 
     def settle(self, model: Any) -> None:
         """See :class:`HeldOutScore`: every position is seen."""
@@ -127,7 +161,8 @@ class CountScore:
         for batch, modelled in _modelled(model, positions, self._batch, self._detector):
             measured = counts[batch.to(counts.device)].to(modelled)
             deviance += poisson_deviance(measured, modelled * self._held_out.expected)
-        return {"counts": deviance / (len(positions) * counts[0].numel())}
+        mean = deviance / (len(positions) * counts[0].numel())
+        return {"counts": mean if last else mean - self._excess}
 
     def facts(self) -> dict[str, Scalar]:
         """See :class:`HeldOutScore`."""

@@ -119,8 +119,12 @@ def load(
 
 def _held_out_counts(init: Any, split: CountSplit, resident: torch.Tensor | None) -> HeldOutCounts:
     counts = torch.from_numpy(init.held_out)
+    if resident is not None:
+        counts = counts.to(resident.device)
     expected = init.intensity_unit / split.gain * split.exposure
-    return HeldOutCounts(counts if resident is None else counts.to(resident.device), expected, split.gain)
+    rows, mean = init.detector, torch.from_numpy(init.init_variables["meas_avg_pattern"])
+    mean = mean if len(mean) == counts.shape[-1] else mean[rows, rows]  # padded before the run, or not
+    return HeldOutCounts.of(counts, expected, split.gain, mean)
 
 
 def _require_whole(init_params: Mapping[str, Any], file: Path | None) -> None:

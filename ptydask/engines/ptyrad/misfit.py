@@ -22,6 +22,10 @@ def poisson_deviance(measured: torch.Tensor, expected: torch.Tensor) -> float:
     """Sum of 2 [n ln(n / m) - (n - m)], n ln n = 0 for n = 0: of independent Poisson counts n with means m about 1 each
     where m >> 1 is right. Measured and expected in electrons; in another unit it is so many times as large.
     """
+    return float(deviance_terms(measured, expected).sum(dtype=torch.float64))
+
+
+def deviance_terms(measured: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """What :func:`poisson_deviance` sums, value by value, none of them negative."""
     expected = expected.clamp(min=float(expected.mean()) * _FLOOR)
-    terms = torch.xlogy(measured, measured / expected) - (measured - expected)
-    return 2 * float(terms.sum(dtype=torch.float64))
+    return 2 * (torch.xlogy(measured, measured / expected) - (measured - expected))

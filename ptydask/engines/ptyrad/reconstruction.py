@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ptydask.engines import Report
 from ptydask.engines.ptyrad import kept_arrays, release
@@ -40,6 +41,9 @@ _STAGES = (
 )
 """Of ``Initializer.init_all``, what follows on measurements and calibration."""
 
+
+_JITTER = "ptydask: random displacement of the positions"
+"""Among PtyRAD's variables: (N, 2), in pixels."""
 
 COLUMNS = ("step", "metrics", "seconds", "gradient")
 """What is noted of every iteration."""
@@ -139,7 +143,7 @@ def prepare(
     steps = params["recon_params"]
     division = divide_scan(choose_indices(steps, scan), scan[1], held_out, half, seed)
     batches = worker.grouping.batches(model, steps, division.reconstructed, seed)
-    size, unseen = steps["BATCH_SIZE"]["size"], measurements.held_out
+    size, unseen, jitter = steps["BATCH_SIZE"]["size"], measurements.held_out, variables.get(_JITTER)
     return Reconstruction(
         model=model,
         optimizer=optimizer,
@@ -151,7 +155,7 @@ def prepare(
         variables=variables,
         compute_loss=worker.compiled.function(steps["compiler_configs"], model, batches),
         gradient=GeometryGradient(model, variables["scan_affine"], slopes),
-        score=held_out_score(held_out, model, division, unseen, measurements.detector, size, seed),
+        score=held_out_score(held_out, model, division, unseen, measurements.detector, size, seed, jitter),
         held_out=division.held_out if len(division.held_out) else None,
     )
 
@@ -213,6 +217,14 @@ def _record_iteration(course: IterationHistory, niter: int, recon: Reconstructio
 def _initial_variables(init_params: Mapping[str, Any], seed: int, measurements: Measurements) -> dict[str, Any]:
     init = release.initializer().Initializer(init_params, seed=seed)
     measurements.give_to(init)
+    displace = init._pos_scan_add_random_displacement
+
+    def noting_displacement(positions: NDArray[Any], std: float | None) -> NDArray[Any]:
+        displaced: NDArray[Any] = displace(positions, std)
+        init.init_variables[_JITTER] = (displaced - positions).astype(np.float32)
+        return displaced
+
+    init._pos_scan_add_random_displacement = noting_displacement
     with _without_pattern_fit():
         init.init_calibration()
     for stage in _STAGES:

@@ -15,6 +15,7 @@ from ptydask.engines.ptyrad import kept_arrays, measurements, provenance, recons
 from ptydask.engines.ptyrad.attempt import ResumableTrial
 from ptydask.engines.ptyrad.checkpoint import TrialProgress
 from ptydask.engines.ptyrad.counts import CountSplit
+from ptydask.engines.ptyrad.measurements import Measurements
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.model import Quantity, Scalar, Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import tunables
@@ -31,7 +32,8 @@ class PtyradSession:
         torch.set_num_threads(slot.threads)
         self._plan, self._slot = plan, slot
         self._worker = WorkerState("cuda" if slot.cuda is not None and torch.cuda.is_available() else "cpu")
-        self._measurements = self._load_measurements(plan.config, plan.seed, self._split(plan.seed))
+        split = self._split(plan.seed)
+        self._measurements: Measurements | None = self._load_measurements(plan.config, plan.seed, split)
         gc.collect()
         gc.freeze()  # what is there now stays; after a trial only that trial's objects are looked at
 
@@ -76,8 +78,11 @@ class PtyradSession:
     def _prepare_trial(self, trial: TrialInput) -> Reconstruction:
         params = tunables.apply(self._plan.config, trial.params)
         split = self._split(trial.seed, trial.half)
-        if self._measurements.key != measurements.key_of(params["init_params"], trial.seed, split):
+        key = measurements.key_of(params["init_params"], trial.seed, split)
+        if self._measurements is None or self._measurements.key != key:
             # This trial processes the patterns differently: they take the place of the resident ones.
+            self._measurements = None  # first: there may be no room for both
+            self._free_memory()
             self._measurements = self._load_measurements(params, trial.seed, split)
         slopes, held_out = self._plan.differentiable, self._plan.held_out
         return reconstruction.prepare(
@@ -93,13 +98,11 @@ class PtyradSession:
 
     def close(self) -> None:
         """Give back the measurements' memory."""
-        del self._measurements
+        self._measurements = None
         gc.unfreeze()
         self._free_memory()
 
-    def _load_measurements(
-        self, config: Mapping[str, Any], seed: int, split: CountSplit | None
-    ) -> measurements.Measurements:
+    def _load_measurements(self, config: Mapping[str, Any], seed: int, split: CountSplit | None) -> Measurements:
         with trial_log.capture_log():
             return measurements.load(config, seed, self._worker.device, self._plan.source.path, split)
 
