@@ -280,7 +280,7 @@ def test_a_compiled_trial_is_scored(data: Path, held_out: HeldOut) -> None:
 
 
 def test_the_last_iterations_counts_are_of_all_positions(data: Path) -> None:
-    """In between they come from a tenth of them, close to that."""
+    """In between they come from a twentieth of them, close to that."""
     short = run(data, COUNTS, {"recon_params.NITER": 3})
     longer = run(data, COUNTS, {"recon_params.NITER": 4})
     assert list(short.curve["counts"][:2]) == list(longer.curve["counts"][:2])

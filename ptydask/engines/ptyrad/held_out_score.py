@@ -16,7 +16,7 @@ from ptydask.engines.ptyrad.held_out import ScanDivision
 from ptydask.engines.ptyrad.misfit import amplitude_misfit, deviance_terms, poisson_deviance
 from ptydask.model import HeldOut, Scalar
 
-_SAMPLE = 0.1
+_SAMPLE = 0.05
 """Share of the positions that counts are compared at after every iteration but the last: a forward pass takes about a
 third of an iteration's time."""
 _AT_ONCE = 64
@@ -135,10 +135,10 @@ class PositionScore:
 
 class CountScore:
     """Held-out electrons: ``counts``, the Poisson deviance in the mean over all pixels of all reconstructed positions;
-    after an iteration that is not the last from those of a tenth of them.
+    after an iteration that is not the last from those of a twentieth of them.
 
     Where more scatters, or more electrons happened to be held out, the deviance is larger for every model. By how much
-    the tenth differs from all in this, the mean pattern tells in place of a model: that difference is taken off.
+    the sample differs from all in this, the mean pattern tells in place of a model: that difference is taken off.
     """
 
     def __init__(
