@@ -24,6 +24,7 @@ from ptydask.engines.ptyrad.geometry_gradient import GeometryGradient
 from ptydask.engines.ptyrad.grouping import Grouping
 from ptydask.engines.ptyrad.measurements import Measurements
 from ptydask.model import KeepOptions, Quantity
+from ptydask.space.metric_facts import to_angstrom
 from ptydask.trial import slopes
 
 _STAGES = (
@@ -216,14 +217,15 @@ def _record_iteration(
 
 def _measure(recon: Reconstruction, whole: bool) -> dict[str, float]:
     """The metrics of the reconstruction as it is; without those of the image unless ``whole``."""
-    model, dx = recon.model, float(recon.variables["dx"])
+    model = recon.model
+    pixel = to_angstrom(float(recon.variables["dx"]), kept_arrays.length_unit(model))
     projected = projected_phase(model)
     chosen = torch.cat(recon.batches)
     shifts, first = (
         tensor.detach()[chosen].cpu().numpy() for tensor in (model.opt_probe_pos_shifts, recon.first_shifts)
     )
-    image = image_metrics.measure_image(recon.region.crop(projected).cpu().numpy(), dx) if whole else {}
-    drift = image_metrics.position_drift(shifts, first, dx)
+    image = image_metrics.measure_image(recon.region.crop(projected).cpu().numpy(), pixel) if whole else {}
+    drift = image_metrics.position_drift(shifts, first, pixel)
     return {"contrast": phase_contrast(projected, recon.region), **image, "position_drift": drift}
 
 

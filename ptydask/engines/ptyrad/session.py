@@ -17,6 +17,7 @@ from ptydask.engines.ptyrad.checkpoint import TrialProgress
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.model import Quantity, Scalar, Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import tunables
+from ptydask.space.metric_facts import metric_unit
 
 
 class PtyradSession:
@@ -116,6 +117,7 @@ class PtyradSession:
         return TrialOutput(
             metrics=reconstruction.final_metrics(course, recon),
             curve=course.columns(),
+            units={"seconds": "s"} | {name: unit for name in course.metrics if (unit := metric_unit(name, "ptyrad"))},
             arrays=arrays,
             image=image,
             snapshots=course.snapshots,
