@@ -30,10 +30,10 @@ def measure_image(phase: Array, pixel_size: float) -> dict[str, float]:
       Fatemi 1992), divided by what an image of the same shape but larger values would have more of.
 
     None of them changes when the phase is shifted or scaled. All are NaN for a flat image, where the percentiles are
-    equal, and for one with values that are not finite.
+    equal, and for one with values that are not finite, or with none.
     """
-    low, high = _percentiles(phase.ravel())
-    if not high > low or not np.isfinite(phase).all():
+    low, high = _percentiles(phase.ravel()) if phase.size and np.isfinite(phase).all() else (0.0, 0.0)
+    if low == high:
         return dict.fromkeys(NAMES, np.nan)
     above = np.clip(phase, low, high).astype(np.float64) - low
     return {
