@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ptydask.engines import Report
 from ptydask.engines.ptyrad import image_metrics, kept_arrays, release
@@ -74,8 +75,10 @@ class Reconstruction:
     variables: Mapping[str, Any]
     compute_loss: Any
     gradient: GeometryGradient
-    first_shifts: torch.Tensor
-    """The positions' shifts (N, 2) in pixels before the first iteration."""
+    chosen: torch.Tensor
+    """The positions of all batches, (n,)."""
+    first_shifts: NDArray[Any]
+    """Their shifts (n, 2) in pixels before the first iteration."""
     measures_always: bool
     """The image is measured after every iteration, not after the last alone."""
 
@@ -131,11 +134,10 @@ def prepare(
         settings = {**settings, "preload_data": False}  # the patterns are on the device already
     model = core.PtychoModel(variables, settings, device=worker.device)
     measurements.lend_to(model)
-    first_shifts = model.opt_probe_pos_shifts.detach().clone()
     optimizer = solver.create_optimizer(model.optimizer_params, model.optimizable_params)
     scan = (variables["N_scan_slow"], variables["N_scan_fast"])
     indices, batches = worker.grouping.batches(model, params["recon_params"], scan, seed)
-    region = ScannedRegion.of(model, indices)
+    region, chosen = ScannedRegion.of(model, indices), torch.cat(batches)
     return Reconstruction(
         model=model,
         optimizer=optimizer,
@@ -147,7 +149,8 @@ def prepare(
         variables=variables,
         compute_loss=worker.compiled.function(params["recon_params"]["compiler_configs"], model, batches),
         gradient=GeometryGradient(model, variables["scan_affine"], slopes),
-        first_shifts=first_shifts,
+        chosen=chosen,
+        first_shifts=model.opt_probe_pos_shifts.detach()[chosen].cpu().numpy(),
         measures_always=metric in image_metrics.NAMES or _is_cheap(model, region, batches),
     )
 
@@ -220,12 +223,9 @@ def _measure(recon: Reconstruction, whole: bool) -> dict[str, float]:
     model = recon.model
     pixel = to_angstrom(float(recon.variables["dx"]), kept_arrays.length_unit(model))
     projected = projected_phase(model)
-    chosen = torch.cat(recon.batches)
-    shifts, first = (
-        tensor.detach()[chosen].cpu().numpy() for tensor in (model.opt_probe_pos_shifts, recon.first_shifts)
-    )
+    shifts = model.opt_probe_pos_shifts.detach()[recon.chosen].cpu().numpy()
     image = image_metrics.measure_image(recon.region.crop(projected).cpu().numpy(), pixel) if whole else {}
-    drift = image_metrics.position_drift(shifts, first, pixel)
+    drift = image_metrics.position_drift(shifts, recon.first_shifts, pixel)
     return {"contrast": phase_contrast(projected, recon.region), **image, "position_drift": drift}
 
 
