@@ -14,9 +14,16 @@ if TYPE_CHECKING:
 
     from ptydask.analysis.results import StudyResults
     from ptydask.api import run, validate
+    from ptydask.reconstructed_trial import ReconstructedTrial
 
 __version__ = "0.1.0"
-__all__ = ["Pruned", "__version__", "open", "report", "run", "validate"]
+__all__ = ["Pruned", "ReconstructedTrial", "__version__", "open", "report", "run", "validate"]
+
+_ELSEWHERE = {
+    "run": "ptydask.api",
+    "validate": "ptydask.api",
+    "ReconstructedTrial": "ptydask.reconstructed_trial",
+}
 
 
 class Pruned(BaseException):
@@ -51,9 +58,9 @@ def report(step: int | None = None, metrics: Mapping[str, float] | None = None, 
 
 
 def __getattr__(name: str) -> Any:
-    """``run`` and ``validate`` come in with everything that they need when they are first asked for."""
-    if name in ("run", "validate"):
-        return getattr(importlib.import_module("ptydask.api"), name)
+    """What comes in with everything that it needs when it is first asked for."""
+    if name in _ELSEWHERE:
+        return getattr(importlib.import_module(_ELSEWHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
