@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Pruned", "ReconstructedTrial", "__version__", "open", "report", "run", "validate"]
 
-_ELSEWHERE = {
-    "run": "ptydask.api",
-    "validate": "ptydask.api",
-    "ReconstructedTrial": "ptydask.reconstructed_trial",
-}
-
 
 class Pruned(BaseException):
     """Raised by ``report`` in an objective function once the pruner wants its trial to end.
@@ -58,9 +52,11 @@ def report(step: int | None = None, metrics: Mapping[str, float] | None = None, 
 
 
 def __getattr__(name: str) -> Any:
-    """What comes in with everything that it needs when it is first asked for."""
-    if name in _ELSEWHERE:
-        return getattr(importlib.import_module(_ELSEWHERE[name]), name)
+    """``run`` and ``validate`` come in with everything that they need when they are first asked for."""
+    if name in ("run", "validate"):
+        return getattr(importlib.import_module("ptydask.api"), name)
+    if name == "ReconstructedTrial":
+        return importlib.import_module("ptydask.reconstructed_trial").ReconstructedTrial
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -18,7 +18,6 @@ from engine_cases import DX, NEVER, PIXELS, SCAN, SLOT, STEP, go_on, params, pla
 
 import ptydask
 from ptydask import config, engines
-from ptydask.config import Overrides
 from ptydask.driver.provenance import compare_data, study_meta
 from ptydask.engines import TrialFailure
 from ptydask.engines.ptyrad import own_metrics, release
@@ -327,16 +326,6 @@ def test_the_file_names_it(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=key):
             load(**section)
-
-
-def test_a_sweep_has_its_own_way(tmp_path: Path) -> None:
-    """Its program reports metrics itself."""
-    path = tmp_path / "sweep.yaml"
-    path.write_text(
-        "method: random\nprogram: a.py\nparameters: {lr: {values: [1, 2]}}\nptydask: {metrics: {a: 'lab:a'}}\n"
-    )
-    with pytest.raises(ConfigError, match=r"ptydask\.metrics.*ptydask\.report"):
-        config.load(path, Overrides())
 
 
 # --- what goes wrong in a trial ----------------------------------------------------------------------------

@@ -94,10 +94,6 @@ class SweepFormat:
         else 0: not known. Raises ConfigError.
         """
         notices: list[str] = []
-        if overrides.own.metrics:
-            hint = "a sweep's program or function reports its own: ptydask.report(step, sharpness=...)"
-            key = f"{own_settings.SECTION}.metrics"
-            raise ConfigError("is for PtyRAD's reconstructions", key=key, value=list(overrides.own.metrics), hint=hint)
         data = _check_keys(data, notices)
         method = search.read_method(data)
         gridded = overrides.sampler in search.GRIDS if overrides.sampler else method == "grid"
