@@ -26,10 +26,13 @@ PAGES = [
     "docs/clusters.md",
     "docs/after-the-run.md",
     "docs/python.md",
+    "docs/own-metrics.md",
+    "docs/fourier-ring.md",
 ]
 BEFORE = {
     "docs/after-the-run.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"],
     "docs/metrics.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 4"],
+    "docs/fourier-ring.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 2"],
 }
 """What a page takes for granted."""
 ELSEWHERE = ("./jobs/", "pip install", "source ", "ptyrad run", "silx ", "sbatch ")
