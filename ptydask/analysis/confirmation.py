@@ -188,11 +188,11 @@ def _luck_text(compared: Comparison) -> str:
 
 
 def _why_no_verdict(confirmation: Confirmation) -> str:
-    counts = [len(confirmation.values(trial)) for trial in confirmation.trials]
-    if max(counts) < 2:
-        return "one repeat of each trial does not tell luck: repeat them with more seeds, as --seeds 3"
-    if sum(count > 0 for count in counts) < 2:
+    repeated = [trial for trial in confirmation.trials if confirmation.values(trial)]
+    if len(repeated) < 2:
         return "there is no other trial to compare with: confirm more of them, as --top 5"
+    if len({seed for trial in repeated for seed in confirmation.values(trial)}) < 2:
+        return "one repeat of each trial does not tell luck: repeat them with more seeds, as --seeds 3"
     return "the trials share too few seeds to be compared: repeat them with more seeds"
 
 
