@@ -31,6 +31,7 @@ KINDS: Mapping[str, str] = {
     "contour": "the best error over two parameters, or over every pair of several",
     "slopes": "trials with slopes over two parameters, an arrow downhill at each, and the model that they make",
     "parallel": "one line a trial across all parameters",
+    "metrics": "rank correlation of the metrics with each other, over the trials",
     "timeline": "when which worker was at what",
 }
 """The kinds of figures, and what each shows."""
