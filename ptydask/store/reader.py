@@ -320,6 +320,10 @@ class Results(AbstractContextManager["Results"]):
             return False
         return card is not None and card[0] == self.id
 
+    def confirmation(self) -> Results | None:
+        """The study's confirmation, as results of their own; None where it was never begun."""
+        return None
+
     def status(self) -> dict[str, Any] | None:
         """What the driver said last: host, pid, since, updated, run. None where no run is on."""
         return self.last_words() if self.live else None
