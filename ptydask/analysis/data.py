@@ -6,16 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
+from ptydask.analysis.confirmation import Confirmation
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import best_of, parameter_names
 from ptydask.store.reader import Results
-
-if TYPE_CHECKING:
-    from ptydask.analysis.confirmation import Confirmation
 
 Curve = Mapping[str, NDArray[Any]]
 """``step`` and one column for each metric that was known at every step."""
@@ -49,9 +47,9 @@ class StudyData:
 
 
 def load_study(results: Results, *, curves: bool = True) -> StudyData:
-    """Read all rows, and all curves where asked for. Raises StoreError."""
+    """Read all rows, the confirmation, and all curves where asked for. Raises StoreError."""
     records = tuple(results.records())
-    return StudyData(results.meta, records, results.curves() if curves else {})
+    return StudyData(results.meta, records, results.curves() if curves else {}, Confirmation.of(results))
 
 
 def search_space(meta: StudyMeta) -> dict[str, dict[str, Any]]:

@@ -32,6 +32,7 @@ KINDS: Mapping[str, str] = {
     "slopes": "trials with slopes over two parameters, an arrow downhill at each, and the model that they make",
     "parallel": "one line a trial across all parameters",
     "metrics": "rank correlation of the metrics with each other, over the trials",
+    "frc": "Fourier ring correlation of the confirmed trials, with the half-bit line",
     "timeline": "when which worker was at what",
 }
 """The kinds of figures, and what each shows."""

@@ -62,20 +62,17 @@ def draw_error_bars(
     if not shown.any():
         return
     means, spread = confirmed.means[shown], np.nan_to_num(confirmed.deviations[shown])
-    axes.vlines(
-        x[shown],
-        limits.clipped(means - spread),
-        limits.clipped(means + spread),
-        colors=style.INK,
-        linewidth=1.2,
-        zorder=6,
-    )
+    low, high = limits.clipped(means - spread), limits.clipped(means + spread)
+    means = limits.clipped(means)
+    bars = axes.errorbar(x[shown], means, (means - low, high - means), fmt="none", ecolor=style.INK, capsize=2.5)
+    for part in bars.get_children():
+        part.set_zorder(6)
     style.scatter_points(
         axes,
         x[shown],
-        limits.clipped(means),
+        means,
         trials.urls(confirmed.numbers[shown], link),
-        s=16,
+        s=11,
         marker="s",
         facecolors="white",
         edgecolors=style.INK,

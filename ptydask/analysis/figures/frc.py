@@ -1,8 +1,7 @@
-"""``frc``: up to which spatial frequency two reconstructions agree, each from half of the data, of the confirmed trials."""
+"""``frc``: up to which spatial frequency two reconstructions agree that have half of the data each."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +36,7 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, _link: Any) -> Figu
         return style.text_figure(title, reason)
     assert data.confirmation is not None
     rings = data.confirmation.frc
-    order = sorted(rings, key=lambda number: _rank(data, number))
+    order = [number for number in data.confirmation.trials if number in rings]
     drawn = order[: len(_COLOURS)]
     figure = style.new_figure(6.8, 3.9, title)
     axes = figure.add_subplot()
@@ -57,14 +56,6 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, _link: Any) -> Figu
         ],
     )
     return figure
-
-
-def _rank(data: StudyData, number: int) -> tuple[float, int]:
-    """The better the mean over the seeds, the earlier."""
-    assert data.confirmation is not None
-    known = data.confirmation.mean_sd(number)
-    mean = math.nan if known is None else known[0]
-    return (math.inf if math.isnan(mean) else -mean if data.meta.direction == "maximize" else mean), number
 
 
 def resolution_text(ring: FourierRing) -> str:
