@@ -112,7 +112,7 @@ def sloped(count: int = 14, *, more: tuple[str, ...] = (), **changes: Any) -> St
 def confirmed(
     data: StudyData, values: Mapping[int, Sequence[float]], frc: Mapping[int, FourierRing] | None = None
 ) -> StudyData:
-    """The same study, trials of which were repeated: trial -> the error with each further seed, NaN for one that failed."""
+    """The same study, with repeats: trial -> the error with each further seed, NaN where that failed."""
     repeats = [
         Repeat(
             trial,

@@ -122,14 +122,19 @@ def envelope(
     parameter: scales.ParameterScale, places: NDArray[np.float64], errors: NDArray[np.float64], direction: Direction
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The best error in each part of a parameter's range that has trials, and where that trial lies, both (parts,)."""
-    parts = np.clip((parameter.shares(places) * _BINS).astype(int), 0, _BINS - 1)
-    if parameter.kind == "categorical":
-        parts = places.astype(int)
+    parts = range_parts(parameter, places, _BINS)
     order = trials.best_first(errors, direction)
     _, first = np.unique(parts[order], return_index=True)
     chosen = order[first]
     chosen = chosen[np.argsort(places[chosen], kind="stable")]
     return places[chosen], errors[chosen]
+
+
+def range_parts(parameter: scales.ParameterScale, places: NDArray[np.float64], parts: int) -> NDArray[np.float64]:
+    """(N,): in which of so many equal parts of its axis each place lies; a choice is a part. NaN stays NaN."""
+    if parameter.kind == "categorical":
+        return places
+    return np.clip(np.floor(parameter.shares(places) * parts), 0, parts - 1)
 
 
 def _jitter_offsets(parameter: scales.ParameterScale, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
