@@ -55,66 +55,92 @@ def compare(values: Mapping[int, Mapping[int, float]], direction: Direction, lev
     no degree of freedom to know luck by: fewer than two trials, or than two seeds. Raises MissingDependency without
     SciPy.
     """
-    cells = [(trial, seed, value) for trial, own in values.items() for seed, value in own.items()]
-    trials = list(dict.fromkeys(trial for trial, _, _ in cells))
-    seeds = list(dict.fromkeys(seed for _, seed, _ in cells))
-    if len(trials) < 2:
+    fit = _fit_additive(values)
+    trials, freedom = fit.trials, len(fit.errors) - int(np.linalg.matrix_rank(fit.design))
+    if len(trials) < 2 or freedom < 1:
         return None
-    rows = np.array([trials.index(trial) for trial, _, _ in cells])
-    columns = np.array([seeds.index(seed) for _, seed, _ in cells])
-    errors = np.array([value for _, _, value in cells], dtype=np.float64)
-    design = np.hstack([np.eye(len(trials))[rows], np.eye(len(seeds))[columns]])
-    freedom = len(cells) - int(np.linalg.matrix_rank(design))
-    if freedom < 1:
-        return None
-    # The trials' effects are known but for a constant, which is the same for all: differences are what is asked for.
-    center = errors.mean()
-    covariance = np.linalg.pinv(design.T @ design, hermitian=True)
-    effects = covariance @ design.T @ (errors - center)
-    residuals = errors - center - design @ effects
-    floor = (_ROUNDING * np.abs(errors).max()) ** 2
-    variance = max(float(residuals @ residuals) / freedom, floor)
-    own = np.maximum(_own_variances(rows, residuals, len(trials)), 0.0)
-    critical = _critical_range(level, len(trials), freedom)
+    floor = (_ROUNDING * np.abs(fit.errors).max()) ** 2
+    variance = max(float(fit.residuals @ fit.residuals) / freedom, floor)
+    own, critical = fit.own_variances(), _critical_range(level, len(trials), freedom)
 
     beyond = set()
-    order = np.argsort(effects[: len(trials)] * (1 if direction == "minimize" else -1), kind="stable")
-    for better, worse in combinations(order.tolist(), 2):
-        contrast = np.zeros(design.shape[1])
-        contrast[[better, worse]] = -1.0, 1.0
-        if not _is_estimable(contrast, covariance, design):
-            continue
+    effects = fit.effects[: len(trials)] * (1 if direction == "minimize" else -1)
+    order = np.argsort(effects, kind="stable").tolist()
+    for better, worse in combinations(order, 2):
+        share = fit.variance_of_difference(better, worse)
         scatter = max(variance, (own[better] + own[worse]) / 2)
-        deviation = np.sqrt(scatter * (contrast @ covariance @ contrast) / 2)
-        if abs(contrast @ effects) > critical * deviation:
+        if share is not None and effects[worse] - effects[better] > critical * np.sqrt(scatter * share / 2):
             beyond.add((trials[better], trials[worse]))
-    spans = [np.ptp(errors[rows == trial]) for trial in range(len(trials))]
     return Comparison(
         trials=tuple(trials[place] for place in order),
         luck=float(np.sqrt(variance)) if variance > floor else 0.0,
         freedom=freedom,
-        least_difference=critical * float(np.sqrt(variance / len(seeds))),
+        least_difference=critical * float(np.sqrt(variance / fit.seeds)),
         beyond_luck=frozenset(beyond),
-        is_deterministic=max(spans) ** 2 <= floor,
+        is_deterministic=all(max(one.values()) - min(one.values()) <= np.sqrt(floor) for one in values.values() if one),
     )
 
 
-def _own_variances(rows: NDArray[np.intp], residuals: NDArray[np.float64], trials: int) -> NDArray[np.float64]:
-    """(trials,): each trial's variance from its own residuals alone; 0 of a trial with one repeat.
-
-    A residual of one of k trials has lost 1/k of its variance to the seed's effect, and one in n to the trial's.
-    """
-    squares = np.bincount(rows, residuals**2, trials)
-    counts = np.bincount(rows, minlength=trials)
-    shares = trials / (trials - 1) / np.maximum(counts - 1, 1)
-    return np.where(counts > 1, squares * shares, 0.0)
+def adjusted_means(values: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
+    """Trial -> mean error, as if each had been repeated with every seed; of trials without any repeat nothing."""
+    fit = _fit_additive(values)
+    if not fit.trials:
+        return {}
+    common = fit.center + fit.effects[len(fit.trials) :].mean()
+    return {trial: float(effect + common) for trial, effect in zip(fit.trials, fit.effects, strict=False)}
 
 
-def _is_estimable(
-    contrast: NDArray[np.float64], covariance: NDArray[np.float64], design: NDArray[np.float64]
-) -> bool:
-    """Whether repeats tie the two trials together: they share a seed, or others do that share one with each."""
-    return bool(np.allclose(design.T @ design @ covariance @ contrast, contrast, atol=1e-6))
+@dataclass(frozen=True)
+class _AdditiveFit:
+    """error = center + effect of the trial + effect of the seed + residual, by least squares."""
+
+    trials: list[int]
+    seeds: int
+    rows: NDArray[np.intp]
+    """(N,): which of the trials each error is of."""
+    errors: NDArray[np.float64]
+    center: float
+    design: NDArray[np.float64]
+    """(N, trials + seeds): ones for its trial and its seed."""
+    covariance: NDArray[np.float64]
+    """Of the effects, for errors of variance 1; the effects are known but for a constant."""
+    effects: NDArray[np.float64]
+    residuals: NDArray[np.float64]
+
+    def own_variances(self) -> NDArray[np.float64]:
+        """(trials,): each trial's variance from its own residuals alone; 0 of a trial with one repeat.
+
+        A residual of one of k trials has lost 1/k of its variance to the seed's effect, one in n to the trial's.
+        """
+        count = len(self.trials)
+        squares = np.bincount(self.rows, self.residuals**2, count)
+        repeats = np.bincount(self.rows, minlength=count)
+        return np.where(repeats > 1, squares * count / (count - 1) / np.maximum(repeats - 1, 1), 0.0)
+
+    def variance_of_difference(self, a: int, b: int) -> float | None:
+        """Of the effects of two trials, by their places, for errors of variance 1.
+
+        None where no repeats tie them together: they share no seed, nor do others that share one with each.
+        """
+        contrast = np.zeros(self.design.shape[1])
+        contrast[[a, b]] = -1.0, 1.0
+        is_known = np.allclose(self.design.T @ self.design @ self.covariance @ contrast, contrast, atol=1e-6)
+        return float(contrast @ self.covariance @ contrast) if is_known else None
+
+
+def _fit_additive(values: Mapping[int, Mapping[int, float]]) -> _AdditiveFit:
+    cells = [(trial, seed, value) for trial, own in values.items() for seed, value in own.items()]
+    trials = list(dict.fromkeys(trial for trial, _, _ in cells))
+    seeds = list(dict.fromkeys(seed for _, seed, _ in cells))
+    rows = np.array([trials.index(trial) for trial, _, _ in cells], dtype=np.intp)
+    columns = np.array([seeds.index(seed) for _, seed, _ in cells], dtype=np.intp)
+    errors = np.array([value for _, _, value in cells], dtype=np.float64)
+    center = float(errors.mean()) if cells else 0.0
+    design = np.hstack([np.eye(len(trials))[rows], np.eye(len(seeds))[columns]])
+    covariance = np.asarray(np.linalg.pinv(design.T @ design, hermitian=True), dtype=np.float64)
+    effects = covariance @ design.T @ (errors - center)
+    residuals = errors - center - design @ effects
+    return _AdditiveFit(trials, len(seeds), rows, errors, center, design, covariance, effects, residuals)
 
 
 @lru_cache(maxsize=256)
@@ -132,11 +158,21 @@ def pooled_deviation(values: Mapping[int, Mapping[int, float]]) -> tuple[float, 
     return (float(np.sqrt(squares / freedom)), freedom) if freedom else (float("nan"), 0)
 
 
-def tied_groups(comparison: Comparison) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Trials that are better than the same others, and these others: the best first, those without any left out."""
+def better_groups(compared: Comparison) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Trials that are better than the same others by more than luck, and these others, the best first."""
     groups: dict[tuple[int, ...], list[int]] = {}
-    for trial in comparison.trials:
-        groups.setdefault(comparison.worse_than(trial), []).append(trial)
-    for worse, better in groups.items():
-        if worse:
-            yield tuple(better), worse
+    for trial in compared.trials:
+        groups.setdefault(compared.worse_than(trial), []).append(trial)
+    return ((tuple(better), worse) for worse, better in groups.items() if worse)
+
+
+def alike_groups(compared: Comparison) -> Iterator[tuple[int, ...]]:
+    """Trials of which no two are told apart, in groups, as few as one finds from the best on; none of one trial."""
+    pairs = [pair for pair in combinations(compared.trials, 2) if not compared.differ(*pair)]
+    while pairs:
+        group = set(pairs[0])
+        for trial in compared.trials:
+            if not any(compared.differ(trial, member) for member in group):
+                group.add(trial)
+        yield tuple(trial for trial in compared.trials if trial in group)
+        pairs = [pair for pair in pairs if not group.issuperset(pair)]
