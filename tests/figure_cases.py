@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
+from ptydask.analysis.confirmation import Confirmation, Repeat
 from ptydask.analysis.data import StudyData
+from ptydask.analysis.fourier_ring import FourierRing
 from ptydask.model import Scalar, StudyMeta, TrialRecord, TrialState
 
 BEGIN = datetime(2025, 1, 1, 9, tzinfo=UTC)
@@ -104,6 +107,38 @@ def sloped(count: int = 14, *, more: tuple[str, ...] = (), **changes: Any) -> St
         )
         records.append(record)
     return StudyData(meta(space=space, **changes), tuple(records), {})
+
+
+def confirmed(
+    data: StudyData, values: Mapping[int, Sequence[float]], frc: Mapping[int, FourierRing] | None = None
+) -> StudyData:
+    """The same study, with repeats: trial -> the error with each further seed, NaN where that failed."""
+    repeats = [
+        Repeat(
+            trial,
+            seed,
+            0,
+            TrialRecord(
+                number=seed,
+                state=TrialState.FAIL if math.isnan(value) else TrialState.COMPLETE,
+                error=None if math.isnan(value) else value,
+                params={"trial": trial, "seed": seed, "half": 0},
+            ),
+        )
+        for trial, column in values.items()
+        for seed, value in enumerate(column, 1)
+    ]
+    meta = data.meta
+    all_of_it = Confirmation(meta.metric, meta.direction, tuple(repeats), frc or {}, data.records, meta)
+    return replace(data, confirmation=all_of_it)
+
+
+def ring(until: float, *, pixels: int = 64, pixel_size: float = 0.2, unit: str = "angstrom") -> FourierRing:
+    """Halves that agree up to a share of the Nyquist frequency, and beyond it have nothing in common."""
+    index = np.arange(1, pixels // 2 + 1)
+    frequency = index / (pixels * pixel_size)
+    agree = 1 / (1 + np.exp(25 * (frequency / frequency[-1] - until)))
+    return FourierRing(frequency, agree, (2 * np.pi * index).astype(np.int64), unit)
 
 
 def in_state(data: StudyData, state: TrialState) -> StudyData:

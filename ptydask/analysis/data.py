@@ -6,13 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import best_of, parameter_names
 from ptydask.store.reader import Results
+
+if TYPE_CHECKING:
+    from ptydask.analysis.confirmation import Confirmation
 
 Curve = Mapping[str, NDArray[Any]]
 """``step`` and one column for each metric that was known at every step."""
@@ -26,6 +29,8 @@ class StudyData:
     records: tuple[TrialRecord, ...]
     curves: Mapping[int, Curve] = field(default_factory=dict)
     """Trial number -> its curve; a trial that never reported has none."""
+    confirmation: Confirmation | None = None
+    """The best trials once more with other seeds; None where nobody confirmed any."""
 
     @property
     def best(self) -> TrialRecord | None:
@@ -44,9 +49,11 @@ class StudyData:
 
 
 def load_study(results: Results, *, curves: bool = True) -> StudyData:
-    """Read all rows, and all curves where asked for. Raises StoreError."""
+    """Read all rows, the confirmation, and all curves where asked for. Raises StoreError."""
+    from ptydask.analysis.confirmation import Confirmation  # reads a study's data itself
+
     records = tuple(results.records())
-    return StudyData(results.meta, records, results.curves() if curves else {})
+    return StudyData(results.meta, records, results.curves() if curves else {}, Confirmation.of(results))
 
 
 def search_space(meta: StudyMeta) -> dict[str, dict[str, Any]]:

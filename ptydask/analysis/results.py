@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
@@ -254,7 +254,7 @@ class StudyResults:
         study = load_study(self.results, curves=curves)
         numbers = set(self.numbers)
         records = tuple(record for record in study.records if record.number in numbers)
-        return StudyData(study.meta, records, {n: curve for n, curve in study.curves.items() if n in numbers})
+        return replace(study, records=records, curves={n: c for n, c in study.curves.items() if n in numbers})
 
     def study(self) -> optuna.Study:
         """The Optuna study, in memory, with every trial under its own number.

@@ -23,6 +23,7 @@ _TITLES = {
     "contour": "Two parameters at a time",
     "slopes": "Slopes, and where they lead",
     "parallel": "All parameters of every trial",
+    "metrics": "Do the metrics agree?",
     "timeline": "Workers",
 }
 
