@@ -1,0 +1,202 @@
+"""The best trials of a study, reconstructed once more with other seeds: what these repeats say of each of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from ptydask.analysis import good_region, significance
+from ptydask.analysis.half_rings import read_rings
+from ptydask.analysis.significance import Comparison
+from ptydask.formatting import counted, error_text, printable_text, uncertain_text, value_text
+from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
+
+if TYPE_CHECKING:
+    from ptydask.analysis.fourier_ring import FourierRing
+    from ptydask.store.reader import Results
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One reconstruction with the parameters of a trial of the study, and with a seed that the study has not used."""
+
+    trial: int
+    """The trial of the study."""
+    seed: int
+    half: int
+    """1 or 2: of this half of the data alone; 0: of all."""
+    record: TrialRecord
+
+    def value(self, metric: str, error: str) -> float | None:
+        """The repeat's ``metric``, where ``error`` is the tuned one; None where it has none, or failed."""
+        value = self.record.error if metric == error else self.record.metrics.get(metric)
+        ended_well = self.record.state is TrialState.COMPLETE
+        return value if ended_well and value is not None and math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """All repeats of a study's best trials, halves included."""
+
+    metric: str
+    """The tuned metric: the error."""
+    direction: Direction
+    repeats: tuple[Repeat, ...]
+    frc: Mapping[int, FourierRing] = field(default_factory=dict)
+    """Trial -> Fourier ring correlation of its two half reconstructions."""
+    records: tuple[TrialRecord, ...] = ()
+    """The trials of the study itself."""
+    meta: StudyMeta | None = None
+    """What the file says about that study."""
+
+    @classmethod
+    def of(cls, results: Results) -> Confirmation | None:
+        """The confirmation of a study, as far as it has got; None where none was begun. Raises StoreError."""
+        confirmed = results.confirmation()
+        if confirmed is None:
+            return None
+        with confirmed:
+            repeats, frc = tuple(read_repeats(confirmed.records())), read_rings(confirmed)
+        return cls(results.meta.metric, results.meta.direction, repeats, frc, tuple(results.records()), results.meta)
+
+    @cached_property
+    def trials(self) -> tuple[int, ...]:
+        """The confirmed trials, the best mean first, the earlier one on a tie; those without a value last.
+
+        Where a repeat failed, a mean counts as what it would be with every seed.
+        """
+        numbers = sorted({repeat.trial for repeat in self.repeats})
+        means = significance.adjusted_means({trial: self.values(trial) for trial in numbers})
+        sign = 1 if self.direction == "minimize" else -1
+        return tuple(sorted(numbers, key=lambda trial: (trial not in means, sign * means.get(trial, 0.0), trial)))
+
+    @property
+    def best(self) -> int | None:
+        """The trial with the best mean; None where no repeat has a value."""
+        return next((trial for trial in self.trials if self.mean_sd(trial)), None)
+
+    @property
+    def failed(self) -> tuple[Repeat, ...]:
+        """The repeats that ended without a value, halves included."""
+        return tuple(repeat for repeat in self.repeats if repeat.value(self.metric, self.metric) is None)
+
+    def values(self, trial: int, metric: str | None = None) -> dict[int, float]:
+        """Seed -> value of ``metric``, the tuned one by default, over the trial's whole repeats that have one."""
+        name = metric or self.metric
+        own = {r.seed: r.value(name, self.metric) for r in self.repeats if r.trial == trial and not r.half}
+        return {seed: value for seed, value in sorted(own.items()) if value is not None}
+
+    def mean_sd(self, trial: int, metric: str | None = None) -> tuple[float, float, int] | None:
+        """Mean, standard deviation (n - 1; NaN of one repeat) and number of the trial's repeats; None without any."""
+        values = list(self.values(trial, metric).values())
+        if not values:
+            return None
+        return fmean(values), stdev(values) if len(values) > 1 else math.nan, len(values)
+
+    def compare(self) -> Comparison | None:
+        """Which trials differ by more than luck, by the tuned metric; None where luck is not known.
+
+        Raises MissingDependency without SciPy.
+        """
+        return significance.compare({trial: self.values(trial) for trial in self.trials}, self.direction)
+
+
+def read_repeats(records: Iterable[TrialRecord]) -> Iterable[Repeat]:
+    """The repeats that the trials of a confirmation's own study are: their parameters say which."""
+    for record in records:
+        trial, seed, half = (record.params.get(name, 0) for name in ("trial", "seed", "half"))
+        yield Repeat(int(trial or 0), int(seed or 0), int(half or 0), record)
+
+
+# --- in words ----------------------------------------------------------------------------------------
+
+
+def mean_text(mean: float, deviation: float, count: int) -> str:
+    """``0.01234 +- 0.00012 (3)``: mean, standard deviation and number of repeats."""
+    text = error_text(mean) if math.isnan(deviation) else uncertain_text(mean, deviation)
+    return f"{text} ({count})"
+
+
+def verdict_lines(confirmation: Confirmation) -> list[str]:
+    """The means of the confirmed trials, and which of them differ by more than luck, for a person.
+
+    Raises MissingDependency without SciPy.
+    """
+    lines = [*_mean_lines(confirmation), *map(_failure_text, confirmation.failed)]
+    region = None
+    if confirmation.best is not None:
+        compared = confirmation.compare()
+        region = good_region.find_good_region(confirmation)
+        lines += (
+            [_why_no_verdict(confirmation)] if compared is None else [*compare_lines(compared), _luck_text(compared)]
+        )
+    lines += region.describe() if region is not None else []
+    return [*lines, *(f"trial {trial}: FRC {ring.describe()}" for trial, ring in confirmation.frc.items())]
+
+
+def compare_lines(compared: Comparison) -> list[str]:
+    """Which trials are better than which by more than luck, and which cannot be told apart."""
+    best, *others = compared.trials
+    better = list(significance.better_groups(compared))
+    lines = []
+    if compared.worse_than(best) == tuple(others):
+        rest = "all others" if len(others) > 1 else _trials_text(others)
+        lines.append(f"trial {best} is better than {rest} by more than luck")
+        better = better[1:]
+    for group in significance.alike_groups(compared):
+        why = ": they differ by no more than luck" if len(group) == len(compared.trials) else ""
+        lines.append(f"{_trials_text(group)} cannot be told apart{why}")
+    for group, worse in better:
+        verb = "is" if len(group) == 1 else "are"
+        lines.append(f"{_trials_text(group)} {verb} better than {_trials_text(worse)} by more than luck")
+    return lines
+
+
+def _mean_lines(confirmation: Confirmation) -> list[str]:
+    """A heading, and one line for each trial: its mean and what it had in the study."""
+    study = {record.number: record for record in confirmation.records}
+    better = "lower" if confirmation.direction == "minimize" else "higher"
+    seeds = len({seed for trial in confirmation.trials for seed in confirmation.values(trial)})
+    what = f"{counted(len(confirmation.trials), 'trial')} once more with {counted(seeds, 'other seed')}"
+    lines = [f"{what}: mean of {confirmation.metric} ({better} is better) +- standard deviation (repeats)"]
+    width = max(len(str(trial)) for trial in confirmation.trials) if confirmation.trials else 0
+    for trial in confirmation.trials:
+        known = confirmation.mean_sd(trial)
+        text = mean_text(*known) if known else "no repeat has a value"
+        own = f"; in the study {error_text(study[trial].error)}" if trial in study else ""
+        lines.append(f"  trial {trial:{width}}  {text}{own}")
+    return lines
+
+
+def _failure_text(repeat: Repeat) -> str:
+    half = f", half {repeat.half}," if repeat.half else ""
+    why = repeat.record.message or f"it has no {repeat.record.state.word} value"
+    return f"trial {repeat.trial}{half} with seed {repeat.seed} failed and is left out: {printable_text(why)}"
+
+
+def _luck_text(compared: Comparison) -> str:
+    if compared.is_deterministic:
+        return "every trial has one value whatever the seed: nothing here is luck, and any difference counts"
+    return (
+        f"luck: the standard deviation that other seeds give, {value_text(float(f'{compared.luck:.2g}'))}; paired by "
+        f"seed, differences of means above {value_text(float(f'{compared.least_difference:.2g}'))} are more than that "
+        f"(Tukey's range test at {100 * significance.LEVEL:g} %)"
+    )
+
+
+def _why_no_verdict(confirmation: Confirmation) -> str:
+    repeated = [trial for trial in confirmation.trials if confirmation.values(trial)]
+    if len(repeated) < 2:
+        return "there is no other trial to compare with: confirm more of them, as --top 5"
+    if len({seed for trial in repeated for seed in confirmation.values(trial)}) < 2:
+        return "one repeat of each trial does not tell luck: repeat them with more seeds, as --seeds 3"
+    return "the trials share too few seeds to be compared: repeat them with more seeds"
+
+
+def _trials_text(trials: Sequence[int]) -> str:
+    *most, last = map(str, trials)
+    return f"trials {', '.join(most)} and {last}" if most else f"trial {last}"
