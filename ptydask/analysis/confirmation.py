@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from ptydask.analysis import good_region, significance
+from ptydask.analysis.half_rings import read_rings
 from ptydask.analysis.significance import Comparison
 from ptydask.formatting import counted, error_text, printable_text, uncertain_text, value_text
 from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
@@ -59,8 +60,8 @@ class Confirmation:
         if confirmed is None:
             return None
         with confirmed:
-            repeats = tuple(read_repeats(confirmed.records()))
-        return cls(results.meta.metric, results.meta.direction, repeats, {}, tuple(results.records()), results.meta)
+            repeats, frc = tuple(read_repeats(confirmed.records())), read_rings(confirmed)
+        return cls(results.meta.metric, results.meta.direction, repeats, frc, tuple(results.records()), results.meta)
 
     @cached_property
     def trials(self) -> tuple[int, ...]:

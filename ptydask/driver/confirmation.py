@@ -31,7 +31,7 @@ from ptydask.model import (
     TrialState,
 )
 from ptydask.ranking import ranked
-from ptydask.store import confirmation, reader
+from ptydask.store import confirmation
 
 _SEEDS = 2**32
 Repeat = tuple[int, int, int]
@@ -86,7 +86,9 @@ def choose_trials(
     chosen = []
     for number in dict.fromkeys(options.trials):
         if number not in by_number:
-            raise UsageError(f"--trials {number}: {file.name} has no such trial; {nearest_number(number, [*by_number])}")
+            raise UsageError(
+                f"--trials {number}: {file.name} has no such trial; {nearest_number(number, [*by_number])}"
+            )
         if by_number[number].state is TrialState.FAIL:
             raise UsageError(f"--trials {number}: trial {number} failed; name trials that completed")
         chosen.append(by_number[number])

@@ -45,21 +45,24 @@ class RingCurve:
     """Fourier ring correlation of two reconstructions of a trial, each from one half of the data."""
 
     spatial_frequency: NDArray[np.floating[Any]]
-    """(rings,), in 1/``units``."""
+    """(rings,), in 1/``length_unit``."""
     correlation: NDArray[np.floating[Any]]
     """(rings,): 1 where the two are alike."""
     half_bit: NDArray[np.floating[Any]]
     """(rings,): what the correlation has to be for half a bit of information in every pixel of the ring."""
     pixels: NDArray[np.integer[Any]]
     """(rings,): pixels of the ring."""
-    resolution: float | None
-    """In ``units``: the inverse frequency of the half-bit crossing; None where the curve stays above."""
+    crossing: float | None
+    """Where the correlation falls below ``half_bit``, in 1/``length_unit``; None where it never does."""
+    resolution: float
+    """The inverse of that, or of the highest frequency, in ``length_unit``."""
     area: float
     """Mean of the correlation over the frequencies up to Nyquist's."""
-    units: str = "angstrom"
+    length_unit: str = "angstrom"
 
 
 _COLUMNS = ("spatial_frequency", "correlation", "half_bit", "pixels")
+_CROSSING = "half_bit_crossing"
 
 
 def curve_name(trial: int) -> str:
@@ -82,10 +85,11 @@ def _write_curves(study: h5py.Group, curves: Mapping[int, RingCurve]) -> None:
         )
         for name in _COLUMNS:
             nexus.write_numbers(plot, name, np.asarray(getattr(curve, name)))
-        nexus.write_attribute(plot["spatial_frequency"], "units", f"1/{curve.units}")
-        if curve.resolution is not None:
-            nexus.write_attribute(plot, "resolution", curve.resolution)
-        nexus.write_attributes(plot, {"trial": trial, "area": curve.area, "units": curve.units})
+        nexus.write_attribute(plot["spatial_frequency"], "units", f"1/{curve.length_unit}")
+        facts = {"trial": trial, "resolution": curve.resolution, "area": curve.area, "units": curve.length_unit}
+        nexus.write_attributes(plot, facts)
+        if curve.crossing is not None:
+            nexus.write_attribute(plot, _CROSSING, curve.crossing)
 
 
 def curves_of(study: h5py.Group) -> dict[int, RingCurve]:
@@ -93,9 +97,13 @@ def curves_of(study: h5py.Group) -> dict[int, RingCurve]:
     curves = {}
     for plot in study[layout.FRC].values() if layout.FRC in study else ():
         columns = {name: plot[name][()] for name in _COLUMNS}
-        resolution = float(plot.attrs["resolution"]) if "resolution" in plot.attrs else None
-        area, units = float(plot.attrs["area"]), nexus.read_attribute(plot, "units")
-        curves[int(plot.attrs["trial"])] = RingCurve(**columns, resolution=resolution, area=area, units=units)
+        curves[int(plot.attrs["trial"])] = RingCurve(
+            **columns,
+            crossing=float(plot.attrs[_CROSSING]) if _CROSSING in plot.attrs else None,
+            resolution=float(plot.attrs["resolution"]),
+            area=float(plot.attrs["area"]),
+            length_unit=nexus.read_attribute(plot, "units"),
+        )
     return curves
 
 

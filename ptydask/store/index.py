@@ -65,7 +65,7 @@ def sort_rows(rows: Mapping[int, TrialRow]) -> list[TrialRow]:
 
 
 def read_head(path: Path, group: str = "") -> ResultsHeader:
-    """What the results file ``path`` is, or the study ``group`` in it. Raises StoreError, in one line, for everything that is not one."""
+    """What the file ``path``, or the study ``group`` in it, is. Raises StoreError where it is no results file."""
     try:
         with files.open_read_only(path) as file:
             return parse_head(file, path, group)

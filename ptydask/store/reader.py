@@ -325,13 +325,9 @@ class Results(AbstractContextManager["Results"]):
         """The study's confirmation, opened: a study whose trials are repeats of this one's; None where it has none.
 
         A trial of it has the parameters ``trial``, ``seed`` and ``half``. It is in this file or, while repeats are run,
-        in ``NAME.confirmation.h5`` beside it. Raises StoreError where it is there and cannot be read.
+        in ``NAME.confirmation.h5`` beside it; a file of that name that is something else is none.
         """
-        companion = confirmation.companion_of(self.path)
-        beside = Results(companion) if companion.exists() else None
-        if beside is not None and not confirmation.is_of(beside.meta, self.id):
-            beside.close()
-            beside = None
+        beside = self._open_companion()
         place = confirmation.find_embedded(self.path, self._folder)
         if place is None:
             return beside
@@ -340,6 +336,17 @@ class Results(AbstractContextManager["Results"]):
         if beside is not None:
             beside.close()
         return Results(place.file, place.group)
+
+    def _open_companion(self) -> Results | None:
+        """The file beside this one that holds repeats of its trials; None where there is no such file."""
+        try:
+            beside = Results(confirmation.companion_of(self.path))
+        except StoreError:
+            return None
+        if confirmation.is_of(beside.meta, self.id):
+            return beside
+        beside.close()
+        return None
 
     def ring_curves(self) -> dict[int, confirmation.RingCurve]:
         """Of a confirmation: the Fourier ring correlation of each trial that has one, by the trial's number."""

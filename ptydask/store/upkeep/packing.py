@@ -212,7 +212,7 @@ class _PackPlan:
     report: PackReport
 
     def write(self, path: Path, source: Path, study: contents.StoreContents) -> tuple[dict[int, str], PackReport]:
-        """Make ``path`` the packed file of ``source``; returns why, for trials that have numbers only, and the report."""
+        """Make ``path`` the packed file of ``source``; returns why, for trials with numbers only, and the report."""
         assert study.previous is not None
         head = index.ResultsHeader(layout.PACKED, study.store_id, secrets.token_hex(8), study.previous)
 
