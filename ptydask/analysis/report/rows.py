@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ptydask.analysis import sweep
+from ptydask.analysis.confirmation import PARTS
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.analysis.report.trial_album import PageTrial
 from ptydask.model import TrialRecord, TrialState
@@ -40,6 +41,7 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
         _table_column("number", "trial", "fact", [r.number for r in records]),
         _table_column("state", "state", "fact", [r.state.word for r in records]),
         _table_column("error", meta.metric or "error", "fact", [r.error for r in records]),
+        *_confirmed_columns(study),
         *(
             _table_column(f"params.{n}", n, "param", [r.params.get(n) for r in records], units.get(n, ""))
             for n in study.parameters
@@ -72,6 +74,18 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
             # A fact that is the same of all trials says nothing.
             column["shown"] = column["group"] != "fact" or len({json.dumps(value) for value in values}) > 1
     return columns
+
+
+def _confirmed_columns(study: StudyData) -> list[dict[str, Any]]:
+    """Mean, standard deviation and number of the errors with other seeds; none where nobody confirmed a trial."""
+    if study.confirmation is None or not study.records:
+        return []
+    rows = [study.confirmation.mean_sd(record.number) or (None, None, None) for record in study.records]
+    labels = {"mean": "mean with other seeds", "sd": "+-", "n": "repeats"}
+    return [
+        _table_column(f"confirmed.{part}", labels[part], "fact", list(values))
+        for part, values in zip(PARTS, zip(*rows, strict=True), strict=True)
+    ]
 
 
 def _table_column(key: str, label: str, group: str, values: list[Any], unit: str = "") -> dict[str, Any]:
