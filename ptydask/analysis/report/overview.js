@@ -87,9 +87,12 @@ function bestPanel() {
     return el("div", { class: "panel" }, el("h2", {}, "Best trial"), el("p", { class: "empty" },
       numbers.length ? "No trial has completed with an error that can be ranked." : "No trial has ended so far."), parameterTable([]));
   }
+  const again = repeats.length ? textOf(repeats[0], best) : "";
+  const other = study.best_confirmed === best || !rowOf.has(study.best_confirmed) ? null : study.best_confirmed;
   return el("div", { class: "panel" },
     el("h2", {}, "Best: ", link(best)),
     el("p", { class: "figure" }, el("b", {}, errorText(value("error", best))), ` ${study.metric}`),
+    again && el("p", {}, `${again} ${study.metric} with other seeds`, ...(other === null ? [] : ["; ", link(other, `trial ${other}`), ` has ${textOf(repeats[0], other)}`])),
     el("p", {}, gainText()), parameterTable([best]), optimumText(), constantTable(),
     metrics.length && !study.images ? pairs(metrics.map((column) => [column.label, errorText(value(column.key, best))]), "Metrics") : null);
 }
@@ -105,6 +108,13 @@ function drawSummary() {
   // Beside the image where there is room for it, below where there are many parameters.
   (image && study.tuned.length > 6 ? image : panel).append(studyFacts());
   show(document.getElementById("summary"), parts, el("div", { class: image ? "lead" : "lead alone" }, image, panel));
+}
+
+/** Whether the best trial is luck: what `ptydask confirm` said. */
+function drawVerdict() {
+  const section = document.getElementById("confirmation");
+  if (!study.verdict.length) return section.remove();
+  return show(section, el("h2", { id: "confirmation-title" }, "Confirmation"), el("pre", { class: "verdict", tabindex: "0" }, study.verdict.join("\n")));
 }
 
 /** What the results advise, in the words of `ptydask next`. */
