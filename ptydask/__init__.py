@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ptydask.analysis.results import StudyResults
-    from ptydask.api import run, validate
+    from ptydask.api import confirm, run, validate
 
 __version__ = "0.1.0"
-__all__ = ["Pruned", "__version__", "open", "report", "run", "validate"]
+__all__ = ["Pruned", "__version__", "confirm", "open", "report", "run", "validate"]
 
 
 class Pruned(BaseException):
@@ -51,8 +51,8 @@ def report(step: int | None = None, metrics: Mapping[str, float] | None = None, 
 
 
 def __getattr__(name: str) -> Any:
-    """``run`` and ``validate`` come in with everything that they need when they are first asked for."""
-    if name in ("run", "validate"):
+    """``run``, ``confirm`` and ``validate`` come in with everything that they need when they are first asked for."""
+    if name in ("confirm", "run", "validate"):
         return getattr(importlib.import_module("ptydask.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

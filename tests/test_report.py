@@ -143,7 +143,7 @@ def test_confirmed_trials_have_a_column_that_sorts_by_the_mean() -> None:
     repeats = tuple(replace(r, record=replace(r.record, metrics={"contrast": 2.0})) for r in study.confirmation.repeats)
     study = replace(study, confirmation=replace(study.confirmation, repeats=repeats))
     columns = {one["key"]: one for one in collect_page_data(study, beyond)["columns"]}
-    error, other = columns["repeats.loss"], columns["repeats.contrast"]
+    error, other = columns["confirmed.mean"], columns["confirmed.metrics.contrast"]
     assert error["values"] == [None, 0.5, 0.25, None]
     assert error["texts"] == [None, "0.500000 (1)", "0.250 ± 0.071 (2)", None]
     assert (error["kind"], error["shown"], other["shown"]) == ("number", True, False)
@@ -159,7 +159,7 @@ def test_the_page_has_the_verdict_and_the_trial_that_other_seeds_prefer() -> Non
     assert "±" in " ".join(said["verdict"])
     nothing = collect_page_data(study, beyond)
     assert (nothing["study"]["verdict"], nothing["study"]["best_confirmed"]) == ([], None)
-    assert not [one["key"] for one in nothing["columns"] if one["key"].startswith("repeats")]
+    assert not [one["key"] for one in nothing["columns"] if one["key"].startswith("confirmed")]
 
 
 def test_attributes_have_units() -> None:

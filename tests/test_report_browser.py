@@ -354,19 +354,21 @@ def test_confirmed_trials_are_shown_with_their_luck(opened: Open) -> None:
     beyond = made.album([made.trial(n) for n in range(12)])
     data = confirmed(made.study(made.meta(), beyond), {7: [0.30, 0.34], 8: [0.10, 0.12], 1: [0.2, 0.22]})
     browser = opened(page.render(collect_page_data(data, beyond), [], source="study.h5", made=made.MADE))
-    assert "0.320 ± 0.028 (2) loss with other seeds; trial 8 has 0.110 ± 0.014 (2)" in texts(browser, "#summary")[0]
+    said = texts(browser, "#summary")[0]
+    assert "With other seeds 0.320 ± 0.028 (2)" in said
+    assert "trial 8: 0.110 ± 0.014 (2)" in said
     assert "trial 8" in texts(browser, "#confirmation")[0]
     assert "Confirmation" in texts(browser, "#sections a")
-    click(browser, '[data-key="repeats.loss"]')
+    click(browser, '[data-key="confirmed.mean"]')
     assert listed(browser)[:3] == [8, 1, 7]
-    ask(browser, "Filter loss, other seeds", "<0.3")
+    ask(browser, "Filter mean with other seeds", "<0.3")
     assert listed(browser) == [8, 1]
     browser.execute_script("location.hash = '#trial-7'")  # type: ignore[no-untyped-call]
     heading(browser, "Trial 7")
     assert "0.320 ± 0.028 (2)" in texts(browser, "#detail")[0]
     browser.execute_script("location.hash = '#compare-7-2'")  # type: ignore[no-untyped-call]
     heading(browser, "Trials 7")
-    assert "loss, other seeds0.320 ± 0.028 (2)–" in texts(browser, "#detail")[0]
+    assert "mean with other seeds0.320 ± 0.028 (2)–" in texts(browser, "#detail")[0]
 
 
 def test_rows_are_walked_with_the_keyboard(opened: Open) -> None:

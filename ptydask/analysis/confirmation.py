@@ -7,16 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ptydask.analysis import good_region, significance
+from ptydask.analysis import significance
+from ptydask.analysis.half_rings import read_rings
 from ptydask.analysis.significance import Comparison
+from ptydask.errors import MissingDependency
 from ptydask.formatting import counted, error_text, printable_text, uncertain_text, value_text
 from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
+from ptydask.ranking import best_of, metric_names
 
 if TYPE_CHECKING:
     from ptydask.analysis.fourier_ring import FourierRing
     from ptydask.store.reader import Results
+
+
+PARTS = ("mean", "sd", "n")
+"""What is known of a confirmed trial, as tables and JSON have it."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,8 @@ class Confirmation:
         if confirmed is None:
             return None
         with confirmed:
-            repeats = tuple(read_repeats(confirmed.records()))
-        return cls(results.meta.metric, results.meta.direction, repeats, {}, tuple(results.records()), results.meta)
+            repeats, frc = tuple(read_repeats(confirmed.records())), read_rings(confirmed)
+        return cls(results.meta.metric, results.meta.direction, repeats, frc, tuple(results.records()), results.meta)
 
     @cached_property
     def trials(self) -> tuple[int, ...]:
@@ -96,12 +103,23 @@ class Confirmation:
             return None
         return fmean(values), stdev(values) if len(values) > 1 else math.nan, len(values)
 
+    def summary(self, trial: int) -> dict[str, Any]:
+        """``mean``, ``sd`` and ``n`` of the error, and of each of the ``metrics``; {} of a trial without repeats."""
+        known = self.mean_sd(trial)
+        names = metric_names(repeat.record for repeat in self.repeats if repeat.trial == trial and not repeat.half)
+        metrics = {name: dict(zip(PARTS, own, strict=True)) for name in names if (own := self.mean_sd(trial, name))}
+        return {**dict(zip(PARTS, known, strict=True)), "metrics": metrics} if known else {}
+
     def compare(self) -> Comparison | None:
         """Which trials differ by more than luck, by the tuned metric; None where luck is not known.
 
         Raises MissingDependency without SciPy.
         """
         return significance.compare({trial: self.values(trial) for trial in self.trials}, self.direction)
+
+    def verdict(self) -> str:
+        """Means, and which trials differ by more than luck, in words; one sentence a line."""
+        return "\n".join(verdict_lines(self))
 
 
 def read_repeats(records: Iterable[TrialRecord]) -> Iterable[Repeat]:
@@ -121,20 +139,40 @@ def mean_text(mean: float, deviation: float, count: int) -> str:
 
 
 def verdict_lines(confirmation: Confirmation) -> list[str]:
-    """The means of the confirmed trials, and which of them differ by more than luck, for a person.
-
-    Raises MissingDependency without SciPy.
-    """
+    """The means of the confirmed trials, and which of them differ by more than luck, for a person."""
     lines = [*_mean_lines(confirmation), *map(_failure_text, confirmation.failed)]
-    region = None
-    if confirmation.best is not None:
-        compared = confirmation.compare()
-        region = good_region.find_good_region(confirmation)
-        lines += (
-            [_why_no_verdict(confirmation)] if compared is None else [*compare_lines(compared), _luck_text(compared)]
-        )
-    lines += region.describe() if region is not None else []
+    try:
+        lines += _comparison_lines(confirmation) if confirmation.best is not None else []
+    except MissingDependency as error:
+        lines.append(str(error))
     return [*lines, *(f"trial {trial}: FRC {ring.describe()}" for trial, ring in confirmation.frc.items())]
+
+
+def _comparison_lines(confirmation: Confirmation) -> list[str]:
+    from ptydask.analysis import good_region  # it imports a good deal, which trials in a list have no need of
+
+    compared, region = confirmation.compare(), good_region.find_good_region(confirmation)
+    lines = [_why_no_verdict(confirmation)] if compared is None else [*compare_lines(compared), _luck_text(compared)]
+    return [*lines, *(region.describe() if region is not None else [])]
+
+
+def better_by_mean_text(confirmation: Confirmation) -> str:
+    """That another trial than the study's best one is the best by its mean, and whether that is luck; else empty."""
+    first, best = best_of(confirmation.records, confirmation.direction), confirmation.best
+    if first is None or best is None or first.number == best:
+        return ""
+    mean, known = confirmation.mean_sd(best), confirmation.mean_sd(first.number)
+    text = f"with other seeds trial {best} is the best: {mean_text(*mean)}" if mean else ""
+    if not known:
+        return f"{text}; trial {first.number} was not repeated"
+    text += f"; trial {first.number} has {mean_text(*known)}"
+    try:
+        compared = confirmation.compare()
+    except MissingDependency:
+        return text
+    if compared is None:
+        return f"{text}; whether that is luck is not known"
+    return f"{text}, {'more' if compared.differ(best, first.number) else 'no more'} than luck apart"
 
 
 def compare_lines(compared: Comparison) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import best_of, parameter_names
 from ptydask.store.reader import Results
@@ -50,10 +52,17 @@ class StudyData:
 
 def load_study(results: Results, *, curves: bool = True) -> StudyData:
     """Read all rows, the confirmation, and all curves where asked for. Raises StoreError."""
+    records = tuple(results.records())
+    return StudyData(results.meta, records, results.curves() if curves else {}, read_confirmation(results))
+
+
+def read_confirmation(results: Results) -> Confirmation | None:
+    """The repeats of the study's best trials; None without any, or where they are damaged: the trials are not."""
     from ptydask.analysis.confirmation import Confirmation  # reads a study's data itself
 
-    records = tuple(results.records())
-    return StudyData(results.meta, records, results.curves() if curves else {}, Confirmation.of(results))
+    with suppress(StoreError):
+        return Confirmation.of(results)
+    return None
 
 
 def search_space(meta: StudyMeta) -> dict[str, dict[str, Any]]:

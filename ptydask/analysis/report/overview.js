@@ -87,12 +87,13 @@ function bestPanel() {
     return el("div", { class: "panel" }, el("h2", {}, "Best trial"), el("p", { class: "empty" },
       numbers.length ? "No trial has completed with an error that can be ranked." : "No trial has ended so far."), parameterTable([]));
   }
-  const again = repeats.length ? textOf(repeats[0], best) : "";
-  const other = study.best_confirmed === best || !rowOf.has(study.best_confirmed) ? null : study.best_confirmed;
+  const mean = columnOf.get("confirmed.mean");
+  const other = mean && study.best_confirmed !== best && rowOf.has(study.best_confirmed) ? study.best_confirmed : null;
   return el("div", { class: "panel" },
     el("h2", {}, "Best: ", link(best)),
     el("p", { class: "figure" }, el("b", {}, errorText(value("error", best))), ` ${study.metric}`),
-    again && el("p", {}, `${again} ${study.metric} with other seeds`, ...(other === null ? [] : ["; ", link(other, `trial ${other}`), ` has ${textOf(repeats[0], other)}`])),
+    mean && textOf(mean, best) && el("p", {}, `With other seeds ${textOf(mean, best)}.`),
+    other !== null && el("p", {}, "The best mean with other seeds has ", link(other, `trial ${other}`), `: ${textOf(mean, other)}.`),
     el("p", {}, gainText()), parameterTable([best]), optimumText(), constantTable(),
     metrics.length && !study.images ? pairs(metrics.map((column) => [column.label, errorText(value(column.key, best))]), "Metrics") : null);
 }

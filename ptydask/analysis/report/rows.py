@@ -41,13 +41,13 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
         _table_column("number", "trial", "fact", [r.number for r in records]),
         _table_column("state", "state", "fact", [r.state.word for r in records]),
         _table_column("error", meta.metric or "error", "fact", [r.error for r in records]),
+        *_confirmed_columns(study),
         *(
             _table_column(f"params.{n}", n, "param", [r.params.get(n) for r in records], units.get(n, ""))
             for n in study.parameters
         ),
         *(_table_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records]) for n in metrics),
         *(_table_column(f"gradient.{n}", f"slope in {n}", "fact", values) for n, values in slope_columns.items()),
-        *_repeat_columns(study),
         _table_column("seconds", "time", "fact", [r.seconds for r in records], "s"),
         _table_column("steps", steps_label, "fact", last_steps),
         _table_column("iterations", "iterations computed", "fact", [r.iterations for r in records]),
@@ -61,14 +61,14 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
     ]
     for column in columns:
         key, values = column["key"], column["values"]
-        if key in ("rank", "number", "state", "error", "seconds", f"repeats.{meta.metric}"):
+        if key in ("rank", "number", "state", "error", "seconds", "confirmed.mean"):
             column["shown"] = True
         elif key == "attempt":
             column["shown"] = any(value not in (None, 1) for value in values)
         elif key == "iterations":
             # Over a part of the scan, an iteration counts as that part: else it says what the column before says.
             column["shown"] = any(value not in (None, step) for value, step in zip(values, last_steps, strict=True))
-        elif key in ("started", "seed", "job", "worker", "retry_of") or key.startswith(("gradient.", "repeats.")):
+        elif key in ("started", "seed", "job", "worker", "retry_of") or key.startswith(("gradient.", "confirmed.")):
             column["shown"] = False
         else:
             # A fact that is the same of all trials says nothing.
@@ -89,17 +89,21 @@ def _table_column(key: str, label: str, group: str, values: list[Any], unit: str
     }
 
 
-def _repeat_columns(study: StudyData) -> list[dict[str, Any]]:
-    """Of each metric, the mean over the seeds with which trials were confirmed, and beside it ``texts``: mean,
-    deviation and number of repeats as the page shows them; [] where no trial was confirmed."""
+def _confirmed_columns(study: StudyData) -> list[dict[str, Any]]:
+    """Of each metric, the tuned one first, the mean over the seeds with which trials were confirmed.
+
+    ``texts`` beside the values are mean, deviation and number of repeats as the page shows them. [] without any.
+    """
     confirmation = study.confirmation
     if confirmation is None:
         return []
+    tuned, wanted = study.meta.metric, set(confirmation.trials)
     columns = []
-    wanted = set(confirmation.trials)
-    for name in dict.fromkeys([study.meta.metric, *metric_names(repeat.record for repeat in confirmation.repeats)]):
+    for name in dict.fromkeys([tuned, *metric_names(repeat.record for repeat in confirmation.repeats)]):
         known = [confirmation.mean_sd(r.number, name) if r.number in wanted else None for r in study.records]
-        column = _table_column(f"repeats.{name}", f"{name}, other seeds", "repeats", [one and one[0] for one in known])
+        key, label = ("mean", "mean") if name == tuned else (f"metrics.{name}", name)
+        means = [one and one[0] for one in known]
+        column = _table_column(f"confirmed.{key}", f"{label} with other seeds", "confirmed", means)
         texts = [one and mean_text(*one).replace("+-", "\N{PLUS-MINUS SIGN}") for one in known]
         columns += [column | {"texts": texts}] if any(texts) else []
     return columns

@@ -39,7 +39,7 @@ function arrange() {
 
 /** Sort by a column: the best error first, anything else rising; the same column again turns it round. */
 function sortBy(key) {
-  const bestFirst = ["error", `repeats.${study.metric}`].includes(key) && study.direction === "maximize";
+  const bestFirst = ["error", "confirmed.mean"].includes(key) && study.direction === "maximize";
   state.down = state.sort === key ? !state.down : bestFirst;
   state.sort = key;
   heads();

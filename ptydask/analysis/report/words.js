@@ -24,7 +24,7 @@ const rowOf = new Map(numbers.map((number, row) => [number, row]));
 const parameters = columns.filter((column) => column.group === "param");
 const metrics = columns.filter((column) => column.group === "metric");
 /** Means over other seeds, of the trials that were confirmed. */
-const repeats = columns.filter((column) => column.group === "repeats");
+const repeats = columns.filter((column) => column.group === "confirmed");
 const value = (key, number) => columnOf.get(key)?.values[rowOf.get(number)] ?? null;
 const stateOf = (number) => value("state", number);
 const best = study.ranks.length ? study.ranks[0] : null;

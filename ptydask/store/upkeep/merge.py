@@ -13,7 +13,19 @@ import h5py
 from ptydask.errors import StoreError
 from ptydask.formatting import shell_path
 from ptydask.model import StudyMeta, TrialRecord
-from ptydask.store import checkpoints, codec, contents, digest, index, layout, lock, names, nexus, relocation
+from ptydask.store import (
+    checkpoints,
+    codec,
+    confirmation,
+    contents,
+    digest,
+    index,
+    layout,
+    lock,
+    names,
+    nexus,
+    relocation,
+)
 from ptydask.store.isolated import ChildReader
 from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing, salvage
@@ -105,7 +117,9 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         damaged[placed.number] = placed.trial.damage
     try:
         rows = [_merged_row(placed) for placed in arrangement.trials]
-        return index.pack(out, head, rows, damaged, copy=copy)
+        # Repeats are of the first file's trials, whose numbers stay; those of other files' are not taken over.
+        add = confirmation.keep(first.path, relocation.find_folder(first.path))
+        return index.pack(out, head, rows, damaged, copy=copy, add=add)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: is not made: {error_reason(error)}") from error
 

@@ -15,6 +15,7 @@ from ptydask.model import StudyMeta, TrialOutput, TrialRecord
 from ptydask.store import (
     artifacts,
     checkpoints,
+    confirmation,
     contents,
     digest,
     files,
@@ -169,7 +170,7 @@ def _pack_in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: 
     report = plan.report
     if apart or plan.drop:
         try:
-            failed, report = plan.write(path, study)
+            failed, report = plan.write(path, path, study)
         except (OSError, StoreError) as error:
             raise StoreError(f"{path}: cannot be packed: {one_line(str(error))}; everything is as it was") from error
         for number in failed:
@@ -190,7 +191,7 @@ def _pack_copy(path: Path, rule: retention.RetentionRule, out: Path, tries: int 
     study = contents.read_contents(path, relocation.find_folder(path))
     plan = _make_plan(path, study, rule)
     try:
-        failed, report = plan.write(out, study)
+        failed, report = plan.write(out, path, study)
     except (OSError, StoreError) as error:
         if tries > 1 and any(not row.file.exists() for row in study.rows.values()):
             return _pack_copy(path, rule, out, tries - 1)
@@ -210,8 +211,8 @@ class _PackPlan:
     drop: frozenset[int]
     report: PackReport
 
-    def write(self, path: Path, study: contents.StoreContents) -> tuple[dict[int, str], PackReport]:
-        """Make ``path`` the packed file; returns why, for each trial that has its numbers only, and the report."""
+    def write(self, path: Path, source: Path, study: contents.StoreContents) -> tuple[dict[int, str], PackReport]:
+        """Make ``path`` the packed file of ``source``; returns why, for trials with numbers only, and the report."""
         assert study.previous is not None
         head = index.ResultsHeader(layout.PACKED, study.store_id, secrets.token_hex(8), study.previous)
 
@@ -224,7 +225,8 @@ class _PackPlan:
                 digest.check(trials[names.trial_name(row.record.number)])
 
         rows = index.sort_rows(study.rows)
-        failed = index.pack(path, head, rows, isolated.find_deadly(rows), copy=copy)
+        deadly, add = isolated.find_deadly(rows), confirmation.keep(source, relocation.find_folder(source))
+        failed = index.pack(path, head, rows, deadly, copy=copy, add=add)
         lines = [one_line(f"trial {number}: {why}") for number, why in failed.items()]
         after, damaged = path.stat().st_size, (*study.damaged, *lines)
         return failed, replace(self.report, path=path, changed=True, after=after, damaged=damaged)
