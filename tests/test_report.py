@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import report_cases as made
 import store_cases as cases
-from figure_cases import confirmed
+from figure_cases import confirmed, ring
 from store_cases import KEEP
 
 from ptydask import cli
@@ -147,6 +147,17 @@ def test_confirmed_trials_have_a_column_that_sorts_by_the_mean() -> None:
     assert error["values"] == [None, 0.5, 0.25, None]
     assert error["texts"] == [None, "0.500000 (1)", "0.250 ± 0.071 (2)", None]
     assert (error["kind"], error["shown"], other["shown"]) == ("number", True, False)
+
+
+def test_a_resolution_sorts_and_says_where_the_pixels_are_its_limit() -> None:
+    beyond = made.album([made.trial(n) for n in range(3)])
+    study = confirmed(made.study(made.meta(), beyond), {1: [0.5, 0.6], 2: [0.3, 0.4]}, {1: ring(0.5), 2: ring(2.0)})
+    columns = {one["key"]: one for one in collect_page_data(study, beyond)["columns"]}
+    resolution, area = columns["confirmed.resolution"], columns["confirmed.area"]
+    assert resolution["values"] == [None, pytest.approx(ring(0.5).resolution), pytest.approx(0.4)]
+    assert resolution["texts"][2] == "≤ 0.4"
+    assert (resolution["unit"], resolution["shown"], area["shown"]) == ("angstrom", True, False)
+    assert area["values"][1] == pytest.approx(ring(0.5).area)
 
 
 def test_the_page_has_the_verdict_and_the_trial_that_other_seeds_prefer() -> None:

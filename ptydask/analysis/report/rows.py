@@ -13,6 +13,7 @@ import numpy as np
 from ptydask.analysis import sweep
 from ptydask.analysis.confirmation import mean_text
 from ptydask.analysis.data import Curve, StudyData
+from ptydask.analysis.fourier_ring import FourierRing
 from ptydask.analysis.report.trial_album import PageTrial
 from ptydask.model import TrialRecord, TrialState
 from ptydask.ranking import gradient_names, metric_names, ranked
@@ -61,7 +62,7 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
     ]
     for column in columns:
         key, values = column["key"], column["values"]
-        if key in ("rank", "number", "state", "error", "seconds", "confirmed.mean"):
+        if key in ("rank", "number", "state", "error", "seconds", "confirmed.mean", "confirmed.resolution"):
             column["shown"] = True
         elif key == "attempt":
             column["shown"] = any(value not in (None, 1) for value in values)
@@ -106,7 +107,21 @@ def _confirmed_columns(study: StudyData) -> list[dict[str, Any]]:
         column = _table_column(f"confirmed.{key}", f"{label} with other seeds", "confirmed", means)
         texts = [one and mean_text(*one).replace("+-", "\N{PLUS-MINUS SIGN}") for one in known]
         columns += [column | {"texts": texts}] if any(texts) else []
-    return columns
+    return columns + _ring_columns(study.records, confirmation.frc)
+
+
+def _ring_columns(records: Sequence[TrialRecord], rings: Mapping[int, FourierRing]) -> list[dict[str, Any]]:
+    """Resolution and area of the Fourier ring correlation; [] where no trial has one."""
+    known = [rings.get(record.number) for record in records]
+    unit = next((ring.length_unit for ring in known if ring), None)
+    if unit is None:
+        return []
+    resolution = _table_column("confirmed.resolution", "FRC", "confirmed", [r and r.resolution for r in known], unit)
+    # Where the half-bit line is never crossed, the pixels are too large to tell.
+    limits = ["\N{LESS-THAN OR EQUAL TO} " if r and r.crossing is None else "" for r in known]
+    texts = [r and f"{limit}{r.resolution:.3g}" for limit, r in zip(limits, known, strict=True)]
+    area = _table_column("confirmed.area", "FRC area", "confirmed", [r and r.area for r in known])
+    return [resolution | {"texts": texts}, area]
 
 
 def _is_browser_number(value: Any) -> bool:
