@@ -13,7 +13,7 @@ from ptydask.analysis import significance
 from ptydask.analysis.half_rings import read_rings
 from ptydask.analysis.significance import Comparison
 from ptydask.errors import MissingDependency
-from ptydask.formatting import counted, error_text, printable_text, uncertain_text, value_text
+from ptydask.formatting import counted, error_text, printable_text, uncertain_text
 from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
 from ptydask.ranking import best_of, metric_names
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ptydask.store.reader import Results
 
 
+_COMMON = 1.5
+"""Trials' own standard deviations above so many times luck want the explanation that they differ alike."""
 PARTS = ("mean", "sd", "n")
 """What is known of a confirmed trial, as tables and JSON have it."""
 
@@ -103,6 +105,18 @@ class Confirmation:
             return None
         return fmean(values), stdev(values) if len(values) > 1 else math.nan, len(values)
 
+    def mean_text(self, trial: int, metric: str | None = None) -> str:
+        """``0.01234 +- 0.00012 (3)``: mean, standard deviation, repeats; to what luck decides. Empty without any."""
+        known = self.mean_sd(trial, metric)
+        if known is None:
+            return ""
+        mean, deviation, count = known
+        text = error_text(mean) if math.isnan(deviation) else uncertain_text(mean, deviation, self._luck(metric))
+        return f"{text} ({count})"
+
+    def _luck(self, metric: str | None) -> float:
+        return significance.luck_of({trial: self.values(trial, metric) for trial in self.trials})
+
     def summary(self, trial: int) -> dict[str, Any]:
         """``mean``, ``sd`` and ``n`` of the error, and of each of the ``metrics``; {} of a trial without repeats."""
         known = self.mean_sd(trial)
@@ -132,12 +146,6 @@ def read_repeats(records: Iterable[TrialRecord]) -> Iterable[Repeat]:
 # --- in words ----------------------------------------------------------------------------------------
 
 
-def mean_text(mean: float, deviation: float, count: int) -> str:
-    """``0.01234 +- 0.00012 (3)``: mean, standard deviation and number of repeats."""
-    text = error_text(mean) if math.isnan(deviation) else uncertain_text(mean, deviation)
-    return f"{text} ({count})"
-
-
 def verdict_lines(confirmation: Confirmation) -> list[str]:
     """The means of the confirmed trials, and which of them differ by more than luck, for a person."""
     lines = [*_mean_lines(confirmation), *map(_failure_text, confirmation.failed)]
@@ -152,8 +160,10 @@ def _comparison_lines(confirmation: Confirmation) -> list[str]:
     from ptydask.analysis import good_region  # it imports a good deal, which trials in a list have no need of
 
     compared, region = confirmation.compare(), good_region.find_good_region(confirmation)
-    lines = [_why_no_verdict(confirmation)] if compared is None else [*compare_lines(compared), _luck_text(compared)]
-    return [*lines, *(region.describe() if region is not None else [])]
+    lines = region.describe() if region is not None else []
+    if compared is None:
+        return [_why_no_verdict(confirmation), *lines]
+    return [*compare_lines(compared), *_luck_lines(confirmation, compared), *lines]
 
 
 def better_by_mean_text(confirmation: Confirmation) -> str:
@@ -161,11 +171,10 @@ def better_by_mean_text(confirmation: Confirmation) -> str:
     first, best = best_of(confirmation.records, confirmation.direction), confirmation.best
     if first is None or best is None or first.number == best:
         return ""
-    mean, known = confirmation.mean_sd(best), confirmation.mean_sd(first.number)
-    text = f"with other seeds trial {best} is the best: {mean_text(*mean)}" if mean else ""
-    if not known:
+    text = f"with other seeds trial {best} is the best: {confirmation.mean_text(best)}"
+    if not confirmation.values(first.number):
         return f"{text}; trial {first.number} was not repeated"
-    text += f"; trial {first.number} has {mean_text(*known)}"
+    text += f"; trial {first.number} has {confirmation.mean_text(first.number)}"
     try:
         compared = confirmation.compare()
     except MissingDependency:
@@ -202,8 +211,7 @@ def _mean_lines(confirmation: Confirmation) -> list[str]:
     lines = [f"{what}: mean of {confirmation.metric} ({better} is better) +- standard deviation (repeats)"]
     width = max(len(str(trial)) for trial in confirmation.trials) if confirmation.trials else 0
     for trial in confirmation.trials:
-        known = confirmation.mean_sd(trial)
-        text = mean_text(*known) if known else "no repeat has a value"
+        text = confirmation.mean_text(trial) or "no repeat has a value"
         own = f"; in the study {error_text(study[trial].error)}" if trial in study else ""
         lines.append(f"  trial {trial:{width}}  {text}{own}")
     return lines
@@ -215,14 +223,18 @@ def _failure_text(repeat: Repeat) -> str:
     return f"trial {repeat.trial}{half} with seed {repeat.seed} failed and is left out: {printable_text(why)}"
 
 
-def _luck_text(compared: Comparison) -> str:
+def _luck_lines(confirmation: Confirmation, compared: Comparison) -> list[str]:
     if compared.is_deterministic:
-        return "every trial has one value whatever the seed: nothing here is luck, and any difference counts"
-    return (
-        f"luck: the standard deviation that other seeds give, {value_text(float(f'{compared.luck:.2g}'))}; paired by "
-        f"seed, differences of means above {value_text(float(f'{compared.least_difference:.2g}'))} are more than that "
-        f"(Tukey's range test at {100 * significance.LEVEL:g} %)"
-    )
+        return ["every trial has one value whatever the seed: nothing here is luck, and any difference counts"]
+    luck, least = (f"{float(f'{value:.2g}'):g}" for value in (compared.luck, compared.least_difference))
+    lines = [
+        f"luck: the standard deviation that other seeds give, {luck}; differences of means above {least} are more than "
+        f"that (paired by seed, Tukey's range test at {100 * significance.LEVEL:g} %)"
+    ]
+    spread, _ = significance.pooled_deviation({trial: confirmation.values(trial) for trial in confirmation.trials})
+    if spread > _COMMON * compared.luck:
+        lines.append("the trials' own +- are larger: most of that is what a seed does to all of them alike")
+    return lines
 
 
 def _why_no_verdict(confirmation: Confirmation) -> str:

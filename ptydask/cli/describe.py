@@ -108,12 +108,10 @@ def best_text(
 
 def _repeated_metrics(record: TrialRecord, confirmation: Confirmation | None) -> dict[str, str]:
     """Metric, the tuned one among them -> mean and standard deviation over the repeats of the trial; {} without any."""
-    from ptydask.analysis.confirmation import PARTS, mean_text
-
     if confirmation is None or not (known := confirmation.summary(record.number)):
         return {}
-    metrics = {confirmation.metric: known, **known["metrics"]}
-    return {name: mean_text(*(one[part] for part in PARTS)) for name, one in metrics.items()}
+    names = dict.fromkeys([confirmation.metric, *known["metrics"]])
+    return {name: confirmation.mean_text(record.number, name) for name in names}
 
 
 def better_by_mean_text(confirmation: Confirmation | None, results: Results) -> str:

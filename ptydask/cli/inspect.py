@@ -271,10 +271,8 @@ def _confirmed_texts(records: Sequence[TrialRecord], confirmation: Confirmation 
     """Trial -> ``0.01234 +- 0.00012 (3)``, of those of the trials that were confirmed."""
     if confirmation is None:
         return {}
-    from ptydask.analysis.confirmation import mean_text
-
-    known = {record.number: confirmation.mean_sd(record.number) for record in records}
-    return {number: mean_text(*one) for number, one in known.items() if one}
+    texts = {record.number: confirmation.mean_text(record.number) for record in records}
+    return {number: text for number, text in texts.items() if text}
 
 
 def _add_parser(subparsers: arguments.Commands[Any], name: str, does: str, more: str) -> argparse.ArgumentParser:

@@ -213,15 +213,15 @@ def status_lines(report: StatusReport, width: int, height: int, *, glyphs: Glyph
 
 def _confirmed_lines(report: StatusReport) -> list[str]:
     """What the best trial has with other seeds, or that another is better by that; nothing where nobody knows."""
-    from ptydask.analysis.confirmation import better_by_mean_text, mean_text
+    from ptydask.analysis.confirmation import better_by_mean_text
 
     confirmation, best = report.confirmation, report.run.best
     if confirmation is None or best is None:
         return []
     if other := better_by_mean_text(confirmation):
         return [other]
-    known = confirmation.mean_sd(best.number)
-    return [f"with other seeds trial {best.number} has {mean_text(*known)}"] if known else []
+    text = confirmation.mean_text(best.number)
+    return [f"with other seeds trial {best.number} has {text}"] if text else []
 
 
 def _print_status(report: StatusReport, form: str) -> bool:

@@ -162,21 +162,28 @@ def count_trials(place: StudyPlace) -> int:
         return 0
 
 
-def keep(path: Path, folder: Path) -> index.Addition:
+def keep(path: Path, folder: Path, copy: index.Copy = index.copy_trial) -> index.Addition:
     """What takes over into a new file of the study ``path`` its confirmation, where one of its files has it.
 
-    ``folder`` is that of its trials.
+    ``folder`` is that of its trials; ``copy`` takes one repeat over.
     """
+    return keep_one_of([path, *contents.pack_files(folder)], copy)
+
+
+def keep_one_of(paths: Iterable[Path], copy: index.Copy = index.copy_trial) -> index.Addition:
+    """The same of the one with most trials that the files ``paths`` hold."""
+    place = _most_trials(_embedded(paths))
 
     def add(study: h5py.Group) -> None:
-        place = find_embedded(path, folder)
         if place is not None:
-            embed_study(study.file, place, read_curves(place))
+            embed_study(study.file, place, read_curves(place), copy)
 
     return add
 
 
-def embed_study(file: h5py.File, place: StudyPlace, curves: Mapping[int, RingCurve]) -> None:
+def embed_study(
+    file: h5py.File, place: StudyPlace, curves: Mapping[int, RingCurve], copy: index.Copy = index.copy_trial
+) -> None:
     """Write the study at ``place``, with the curves, into ``file``, as the confirmation of the study that this is of.
 
     A trial that cannot be read has its numbers only. Raises StoreError where the study's own group cannot be read.
@@ -187,7 +194,7 @@ def embed_study(file: h5py.File, place: StudyPlace, curves: Mapping[int, RingCur
         name = names.trial_name(row.record.number)
         try:
             with files.open_read_only(row.file) as source:
-                index.copy_trial(trials, row, source[row.group])
+                copy(trials, row, source[row.group])
             digest.check(trials[name])
         except files.BROKEN:
             if name in trials:

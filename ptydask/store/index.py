@@ -14,7 +14,7 @@ from ptydask import __version__
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import ranked
-from ptydask.store import codec, digest, files, layout, names, nexus, refused, table, thumbnail, trialgroup
+from ptydask.store import codec, digest, files, layout, links, names, nexus, refused, table, thumbnail, trialgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,8 +313,9 @@ def complete_group(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow],
     _write_thumbnails(study, rows)
     if best:
         by_number = {row.record.number: row for row in rows}
-        _write_best(study, by_number[best[0].number], meta)
-    _write_links(study, [record for record in records if record.number in reach], best, meta)
+        row = by_number[best[0].number]
+        links.write_best(study, row.record, row.file, row.group, meta)
+    links.write_links(study, [record for record in records if record.number in reach], best, meta)
 
 
 def unsealed_paths(study: h5py.Group) -> set[str]:
@@ -362,47 +363,3 @@ def _write_thumbnails(study: h5py.Group, rows: Sequence[TrialRow]) -> None:
     for place, row in enumerate(rows):
         if row.tile is not None:  # a chunk is one image: it is taken over compressed as it is
             stack.id.write_direct_chunk((place, 0, 0), row.tile)
-
-
-def _write_best(study: h5py.Group, row: TrialRow, meta: StudyMeta) -> None:
-    """Link the best trial. Of one in another file, link what is in it: nexusformat does not look further there."""
-    path = f"{study.name}/{layout.TRIALS}/{names.trial_name(row.record.number)}"
-    link = study.get(path, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        try:
-            with files.open_read_only(row.file) as file:
-                best = nexus.create_group(study, layout.BEST, "NXprocess")
-                trialgroup.copy_description(
-                    best, file[row.group], row.record, direction=meta.direction, metric=meta.metric
-                )
-                for member in file[row.group]:
-                    best[member] = h5py.ExternalLink(link.filename, f"{link.path}/{member}")
-            return
-        except files.BROKEN:  # its file has gone, or is damaged: the link alone then
-            if layout.BEST in study:
-                del study[layout.BEST]
-    study[layout.BEST] = h5py.SoftLink(path)
-
-
-def _write_links(
-    study: h5py.Group, reached: Sequence[TrialRecord], best: Sequence[TrialRecord], meta: StudyMeta
-) -> None:
-    target = {record.number: f"{study.name}/{layout.TRIALS}/{names.trial_name(record.number)}" for record in reached}
-    by_error = nexus.create_group(study, layout.BY_ERROR, "NXcollection")
-    for rank, record in enumerate(best, start=1):
-        if record.number in target:
-            name = names.by_error_name(rank, record, params=meta.keep.params_in_names)
-            by_error[name] = h5py.SoftLink(target[record.number])
-    by_params = nexus.create_group(study, layout.BY_PARAMS, "NXcollection")
-    # Groups that are made already, by their path below ``by_params``: trials share the first levels.
-    groups: dict[tuple[str, ...], h5py.Group] = {(): by_params}
-    order = list(codec.search_space(meta))
-    for record in reached:
-        below = _nested_group(groups, tuple(names.by_params_path(record.params, order)))
-        below[f"trial={names.trial_name(record.number)}"] = h5py.SoftLink(target[record.number])
-
-
-def _nested_group(groups: dict[tuple[str, ...], h5py.Group], path: tuple[str, ...]) -> h5py.Group:
-    if path not in groups:
-        groups[path] = nexus.create_group(_nested_group(groups, path[:-1]), path[-1], "NXcollection")
-    return groups[path]

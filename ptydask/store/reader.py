@@ -34,6 +34,7 @@ from ptydask.store import (
     trialgroup,
 )
 from ptydask.store.artifacts import StoredFile
+from ptydask.store.confirmation import RingCurve
 
 T = TypeVar("T")
 _MORE = "`ptydask verify` says what is damaged and what is whole"
@@ -348,7 +349,7 @@ class Results(AbstractContextManager["Results"]):
         beside.close()
         return None
 
-    def ring_curves(self) -> dict[int, confirmation.RingCurve]:
+    def ring_curves(self) -> dict[int, RingCurve]:
         """Of a confirmation: the Fourier ring correlation of each trial that has one, by the trial's number."""
         try:
             return confirmation.curves_of(self._study)

@@ -34,6 +34,8 @@ class RepeatEngine:
 
     def validate(self, plan: StudyPlan) -> StudyPlan:
         """Check the study's own plan by its engine, as before a run. Raises what that raises, and UsageError."""
+        if "trials" not in plan.config:
+            raise UsageError(f"the engine {NAME} runs trials of a study again: ptydask confirm FILE.h5")
         inner = repeated_plan(plan)
         engine = engines.get(inner.engine)
         if any(point.params.get(HALF) for point in plan.points) and not getattr(engine, "halves", False):

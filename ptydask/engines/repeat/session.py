@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from ptydask.engines import Checkpoint, Report, Session
 from ptydask.engines.repeat import HALF, SEED, TRIAL
 from ptydask.model import TrialInput, TrialOutput
 from ptydask.trial import slopes
+
+
+_HALVES: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +25,8 @@ class RepeatSession:
 
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Run the trial with the seed. Its slopes are in parameters that are not tuned here: they are left out."""
-        number, seed, half = (int(str(trial.params[name])) for name in (TRIAL, SEED, HALF))
-        if half not in (0, 1, 2):
-            raise ValueError(f"half {half}: there are 1 and 2, and 0 for all of the data")
+        number, seed = (int(str(trial.params[name])) for name in (TRIAL, SEED))
+        half = _HALVES[int(str(trial.params[HALF]))]
 
         def report_value(step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
             return report(step, metrics)

@@ -117,11 +117,18 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         damaged[placed.number] = placed.trial.damage
     try:
         rows = [_merged_row(placed) for placed in arrangement.trials]
-        # Repeats are of the first file's trials, whose numbers stay; those of other files' are not taken over.
-        add = confirmation.keep(first.path, relocation.find_folder(first.path))
+        # Repeats name the trials of their own store, whose numbers stay as they are in the first file alone.
+        own = [part.source.path for part in arrangement.parts if part.source.store_id == first.store_id]
+        packs = [pack for path in own for pack in contents.pack_files(relocation.find_folder(path))]
+        add = confirmation.keep_one_of([*own, *packs])
         return index.pack(out, head, rows, damaged, copy=copy, add=add)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: is not made: {error_reason(error)}") from error
+
+
+def has_confirmation(source: MergeSource) -> bool:
+    """Whether trials of a file were repeated."""
+    return confirmation.find_embedded(source.path, relocation.find_folder(source.path)) is not None
 
 
 def _merged_row(placed: PlacedTrial) -> index.TrialRow:

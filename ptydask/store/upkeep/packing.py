@@ -208,7 +208,10 @@ def _pack_copy(path: Path, rule: retention.RetentionRule, out: Path, tries: int 
 @dataclass(frozen=True, slots=True)
 class _PackPlan:
     rule: retention.RetentionRule
+    stay: frozenset[int]
+    """The trials that keep their arrays, where they have any."""
     drop: frozenset[int]
+    """Those that have some and lose them."""
     report: PackReport
 
     def write(self, path: Path, source: Path, study: contents.StoreContents) -> tuple[dict[int, str], PackReport]:
@@ -225,11 +228,20 @@ class _PackPlan:
                 digest.check(trials[names.trial_name(row.record.number)])
 
         rows = index.sort_rows(study.rows)
-        deadly, add = isolated.find_deadly(rows), confirmation.keep(source, relocation.find_folder(source))
+        add = confirmation.keep(source, relocation.find_folder(source), self._copy_repeat)
+        deadly = isolated.find_deadly(rows)
         failed = index.pack(path, head, rows, deadly, copy=copy, add=add)
         lines = [one_line(f"trial {number}: {why}") for number, why in failed.items()]
         after, damaged = path.stat().st_size, (*study.damaged, *lines)
         return failed, replace(self.report, path=path, changed=True, after=after, damaged=damaged)
+
+    def _copy_repeat(self, trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
+        """Copy a repeat of the confirmation: with its arrays where the trial that it repeats keeps them."""
+        if row.record.params.get("trial") in self.stay or not sizes.measure_trial(group).bulk:
+            index.copy_trial(trials, row, group)
+        else:
+            digest.check(group)
+            copy_without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
 
 
 def _make_plan(path: Path, study: contents.StoreContents, rule: retention.RetentionRule) -> _PackPlan:
@@ -259,7 +271,7 @@ def _make_plan(path: Path, study: contents.StoreContents, rule: retention.Retent
         damaged=study.damaged,
         bulk=sizes.describe_bulk(held_now.values()),
     )
-    return _PackPlan(rule, drop, report)
+    return _PackPlan(rule, stay, drop, report)
 
 
 # --- one trial --------------------------------------------------------------------------------------
