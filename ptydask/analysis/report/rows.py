@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from ptydask.analysis import sweep
-from ptydask.analysis.confirmation import mean_text
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.analysis.fourier_ring import FourierRing
 from ptydask.analysis.report.trial_album import PageTrial
@@ -105,7 +104,8 @@ def _confirmed_columns(study: StudyData) -> list[dict[str, Any]]:
         key, label = ("mean", "mean") if name == tuned else (f"metrics.{name}", name)
         means = [one and one[0] for one in known]
         column = _table_column(f"confirmed.{key}", f"{label} with other seeds", "confirmed", means)
-        texts = [one and mean_text(*one).replace("+-", "\N{PLUS-MINUS SIGN}") for one in known]
+        said = [confirmation.mean_text(r.number, name) if r.number in wanted else "" for r in study.records]
+        texts = [text.replace("+-", "\N{PLUS-MINUS SIGN}") or None for text in said]
         columns += [column | {"texts": texts}] if any(texts) else []
     return columns + _ring_columns(study.records, confirmation.frc)
 
