@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+from confirmation_cases import confirm
 
-from ptydask.analysis.confirmation import Confirmation, Repeat
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.fourier_ring import FourierRing
 from ptydask.model import Scalar, StudyMeta, TrialRecord, TrialState
@@ -112,25 +112,9 @@ def sloped(count: int = 14, *, more: tuple[str, ...] = (), **changes: Any) -> St
 def confirmed(
     data: StudyData, values: Mapping[int, Sequence[float]], frc: Mapping[int, FourierRing] | None = None
 ) -> StudyData:
-    """The same study, with repeats: trial -> the error with each further seed, NaN where that failed."""
-    repeats = [
-        Repeat(
-            trial,
-            seed,
-            0,
-            TrialRecord(
-                number=seed,
-                state=TrialState.FAIL if math.isnan(value) else TrialState.COMPLETE,
-                error=None if math.isnan(value) else value,
-                params={"trial": trial, "seed": seed, "half": 0},
-            ),
-        )
-        for trial, column in values.items()
-        for seed, value in enumerate(column, 1)
-    ]
-    meta = data.meta
-    all_of_it = Confirmation(meta.metric, meta.direction, tuple(repeats), frc or {}, data.records, meta)
-    return replace(data, confirmation=all_of_it)
+    """The same study, with repeats: trial -> the error with each further seed, NaN for none."""
+    repeated = confirm(values, data.records, data.meta.direction)
+    return replace(data, confirmation=replace(repeated, metric=data.meta.metric, frc=frc or {}, meta=data.meta))
 
 
 def ring(until: float, *, pixels: int = 64, pixel_size: float = 0.2, unit: str = "angstrom") -> FourierRing:

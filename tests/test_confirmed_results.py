@@ -207,8 +207,9 @@ def test_the_table_has_columns_of_it(study):
 def test_the_reports_table_has_columns_of_it(study):
     with reader.open(study) as results:
         data = load_study(results, curves=False)
-        confirmed = [c for c in rows.table_columns(data, {}, {}) if c["key"].startswith("confirmed.")]
+        columns = {c["key"]: c for c in rows.table_columns(data, {}, {}) if c["key"].startswith("confirmed.")}
         assert Confirmation.of(results).trials == (3, 2)
-    assert [column["values"][2] for column in confirmed] == pytest.approx([0.37, 0.01, 3])
-    assert all(column["kind"] == "number" for column in confirmed)
-    assert all(column["values"][0] is None for column in confirmed)
+    mean = columns["confirmed.mean"]
+    assert (mean["kind"], mean["values"][2]) == ("number", pytest.approx(0.37))
+    assert mean["texts"][2].endswith("(3)")
+    assert all(column["values"][0] is None for column in columns.values())

@@ -52,12 +52,17 @@ class StudyData:
 
 def load_study(results: Results, *, curves: bool = True) -> StudyData:
     """Read all rows, the confirmation, and all curves where asked for. Raises StoreError."""
+    records = tuple(results.records())
+    return StudyData(results.meta, records, results.curves() if curves else {}, read_confirmation(results))
+
+
+def read_confirmation(results: Results) -> Confirmation | None:
+    """The repeats of the study's best trials; None without any, or where they are damaged: the trials are not."""
     from ptydask.analysis.confirmation import Confirmation  # reads a study's data itself
 
-    records, confirmation = tuple(results.records()), None
-    with suppress(StoreError):  # what is said of luck is damaged, the trials are not
-        confirmation = Confirmation.of(results)
-    return StudyData(results.meta, records, results.curves() if curves else {}, confirmation)
+    with suppress(StoreError):
+        return Confirmation.of(results)
+    return None
 
 
 def search_space(meta: StudyMeta) -> dict[str, dict[str, Any]]:

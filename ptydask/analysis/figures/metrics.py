@@ -111,7 +111,7 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, _link: Any) -> Figu
         return style.text_figure(title, reason)
     directions = known_directions(data.meta)
     count = len(agreement.names)
-    figure = style.new_figure(2.6 + 0.55 * count, 1.7 + 0.4 * count, title)
+    figure = style.new_figure(max(4.8, 2.6 + 0.55 * count), 1.7 + 0.4 * count, title)
     axes = figure.add_subplot()
     _draw_cells(axes, agreement, directions)
     scale = ScalarMappable(Normalize(-1, 1), "RdBu")

@@ -58,7 +58,9 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
     style.note(
         figure,
         [
-            "dots: the best trial at each value, of a range without steps in each part of it",
+            "of a range without steps: the best in each part of it"
+            if not all(_is_stepped(data, p) for p in drawn)
+            else "",
             f"star: best trial, {best.number}" if (best := trials.best(data)) else "",
             _region_remark(region),
             confirmed.remark(repeated),
@@ -78,14 +80,17 @@ def best_at_values(data: StudyData, parameter: scales.ParameterScale) -> list[Tr
     complete = trials.with_error(data)
     places = _places(parameter, complete.records)
     known = np.flatnonzero(~np.isnan(places))
-    stepped = parameter.kind == "categorical" or scales.range_step(data.meta, parameter) is not None
     parts = min(_PARTS, max(_FEW, math.isqrt(len(known))))
-    by_value = len(np.unique(places[known])) <= (_PARTS if stepped else _FEW)
+    by_value = len(np.unique(places[known])) <= (_PARTS if _is_stepped(data, parameter) else _FEW)
     groups = places if by_value else slice.range_parts(parameter, places, parts)
     order = known[trials.best_first(complete.errors[known], data.meta.direction)]
     _, first = np.unique(groups[order], return_index=True)
     chosen = order[first]
     return [complete.records[i] for i in chosen[np.argsort(places[chosen], kind="stable")]]
+
+
+def _is_stepped(data: StudyData, parameter: scales.ParameterScale) -> bool:
+    return parameter.kind == "categorical" or scales.range_step(data.meta, parameter) is not None
 
 
 def _draw_region(
