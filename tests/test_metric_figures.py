@@ -166,6 +166,17 @@ def test_confirmed_trials_have_a_mean_and_a_bar_of_one_deviation() -> None:
         assert "squares: mean ± standard deviation with other seeds" in texts(figure)
 
 
+def test_by_another_metric_the_bars_are_of_that_one() -> None:
+    """The repeats have twice the error as their loss: mean, bar and profile by the loss are of it."""
+    data = judged([0.5, 0.2, 0.4], {"loss": [0.9, 0.41, 0.8]}, metric="heldout")
+    by_loss = confirmed(data, {1: [0.2, 0.3], 2: [0.4, math.nan]}).by_metric("loss")
+    figure = figures.draw("history", by_loss)
+    assert squares(figure) == {1.0: pytest.approx(0.5), 2.0: pytest.approx(0.8)}
+    assert by_loss.confirmation is not None
+    assert by_loss.confirmation.trials == (1, 2)
+    assert squares(figures.draw("profile", by_loss)) == squares(figure)
+
+
 def test_nothing_is_said_of_other_seeds_where_there_are_none() -> None:
     for kind in ("history", "slice"):
         assert "other seeds" not in texts(figures.draw(kind, of([1.0, 2.0, 3.0])))
