@@ -123,7 +123,8 @@ def _ring_columns(records: Sequence[TrialRecord], rings: Mapping[int, FourierRin
     unit = next((ring.length_unit for ring in known if ring), None)
     if unit is None:
         return []
-    resolution = _table_column("confirmed.resolution", "FRC", "confirmed", [r and r.resolution for r in known], unit)
+    values = [r and r.resolution for r in known]
+    resolution = _table_column("confirmed.resolution", "FRC resolution", "confirmed", values, unit)
     # Where the half-bit line is never crossed, the pixels are too large to tell.
     limits = ["\N{LESS-THAN OR EQUAL TO} " if r and r.crossing is None else "" for r in known]
     texts = [r and f"{limit}{r.resolution:.3g}" for limit, r in zip(limits, known, strict=True)]
