@@ -84,6 +84,20 @@ def test_ls_sorts_by_the_means_where_more_is_better(tmp_path, capsys):
     assert [line.split()[0] for line in lines][:2] == ["3", "2"]
 
 
+@pytest.mark.parametrize(
+    ("condition", "numbers"),
+    [("confirmed < 0.35", ["3"]), ("confirmed == null", ["0", "1", "4"]), ("confirmed > error", ["2", "3"])],
+)
+def test_where_knows_the_means(study, capsys, condition, numbers):
+    lines = run(capsys, "ls", study, "--where", condition)[0].splitlines()[1:]
+    assert [line.split()[0] for line in lines] == numbers
+
+
+def test_a_column_that_is_nearly_it_is_named(study, capsys):
+    assert cli.main(["ls", str(study), "--sort", "confirmd"]) != 0
+    assert "confirmed" in capsys.readouterr().err
+
+
 def test_csv_and_json_have_mean_deviation_and_count(study, capsys):
     table = list(csv.DictReader(io.StringIO(run(capsys, "ls", study, "--format", "csv")[0])))
     assert [row["confirmed.n"] for row in table] == ["", "", "3", "2", ""]

@@ -94,7 +94,7 @@ def run_ls(args: argparse.Namespace) -> int:
     results = open_results(args.file)
     records, direction, metric = results.records(), results.meta.direction, results.meta.metric
     confirmation = read_confirmation(results)
-    meant = records if args.where is None else where.select_where(records, args.where)
+    meant = records if args.where is None else where.select_where(records, args.where, _more_columns(confirmation))
     order = {"sort": args.sort, "reverse": args.reverse, "direction": direction, "metric": metric}
     chosen = select_trials(meant, state=args.state, top=args.top, confirmation=confirmation, **order)
     if args.format == "csv":
@@ -209,11 +209,10 @@ _CONFIRMED = "confirmed"
 
 def column_of(records: Sequence[TrialRecord], name: str, confirmation: Confirmation | None = None) -> Any:
     """The function from a trial to its value of column ``name``; of no trials, one that gives None."""
-    column = where.find_column(records, name)
-    if column is None and name == _CONFIRMED and confirmation is not None:
-        return lambda record: confirmation.summary(record.number).get("mean")
+    more = _more_columns(confirmation)
+    column = where.find_column(records, name, more)
     if column is None and records:
-        raise UsageError(f"--sort {name}: no trial has such a column; {where.column_hint(records, name)}")
+        raise UsageError(f"--sort {name}: no trial has such a column; {where.column_hint(records, name, more)}")
     return column or (lambda _record: None)
 
 
@@ -271,6 +270,14 @@ def ls_table(
 
 
 # --- pieces ------------------------------------------------------------------------------------------
+
+
+def _more_columns(confirmation: Confirmation | None) -> dict[str, where.Value]:
+    """Columns that ``--sort`` and ``--where`` know beside those of the records."""
+    if confirmation is None:
+        return {}
+    means = {number: known[0] for number in confirmation.trials if (known := confirmation.mean_sd(number))}
+    return {_CONFIRMED: lambda record: means.get(record.number)}
 
 
 def _confirmed_texts(records: Sequence[TrialRecord], confirmation: Confirmation | None) -> dict[int, str]:
