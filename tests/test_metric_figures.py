@@ -78,6 +78,15 @@ def test_each_pair_counts_the_trials_that_have_both() -> None:
     assert agreement.correlation[0, index["data_loss"]] == 1
 
 
+def test_metrics_that_are_alike_where_both_are_known_have_no_correlation() -> None:
+    data = judged([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], {"entropy": [1.0] * 5 + [None], "data_loss": [None, *[2.0] * 4, 3.0]})
+    agreement = metrics.metric_agreement(data)
+    assert agreement.names == ("loss", "data_loss")
+    assert agreement.correlation[0, 1] == pytest.approx(2**-0.5)
+    apart = judged([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], {"a": [1.0] * 5 + [2.0], "b": [1.0, 2.0, 3.0, 4.0, 5.0, None]})
+    assert math.isnan(metrics.metric_agreement(apart).correlation[1, 2])
+
+
 def test_only_completed_trials_count() -> None:
     """A pruned trial's metrics are of fewer iterations."""
     data = judged([float(i) for i in range(8)], {"entropy": [float(i) for i in range(7)] + [-1.0]})

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ptydask.config.ptyrad.metrics import METRICS
 from ptydask.errors import StoreError, UsageError, nearest_hint
-from ptydask.model import StudyMeta, TrialRecord
+from ptydask.model import Direction, StudyMeta, TrialRecord
 from ptydask.ranking import best_of, metric_names, parameter_names
 from ptydask.store.reader import Results
 
@@ -61,14 +61,19 @@ class StudyData:
             return self
         if name not in names:
             raise UsageError(f"no trial has a metric {name!r}; {nearest_hint(name, names) or 'see ptydask ls'}")
-        known = METRICS.get(name) if self.meta.engine == "ptyrad" else None
-        meta = replace(self.meta, metric=name, direction="minimize" if known is None else known.direction)
+        meta = replace(self.meta, metric=name, direction=known_directions(self.meta).get(name, "minimize"))
         records = tuple(
             replace(record, error=record.metrics.get(name), gradient={}, relative_decrease=None)
             for record in self.records
         )
         confirmation = None if self.confirmation is None else self.confirmation.by_metric(meta, records)
         return replace(self, meta=meta, records=records, confirmation=confirmation)
+
+
+def known_directions(meta: StudyMeta) -> dict[str, Direction]:
+    """Which way each metric is better, as far as that is known: the tuned one, and those of PtyRAD's trials."""
+    of_engine = {name: metric.direction for name, metric in METRICS.items()} if meta.engine == "ptyrad" else {}
+    return {**of_engine, **({meta.metric: meta.direction} if meta.metric else {})}
 
 
 def load_study(results: Results, *, curves: bool = True) -> StudyData:
