@@ -78,6 +78,15 @@ def test_each_pair_counts_the_trials_that_have_both() -> None:
     assert agreement.correlation[0, index["data_loss"]] == 1
 
 
+def test_metrics_that_are_alike_where_both_are_known_have_no_correlation() -> None:
+    data = judged([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], {"entropy": [1.0] * 5 + [None], "data_loss": [None, *[2.0] * 4, 3.0]})
+    agreement = metrics.metric_agreement(data)
+    assert agreement.names == ("loss", "data_loss")
+    assert agreement.correlation[0, 1] == pytest.approx(2**-0.5)
+    apart = judged([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], {"a": [1.0] * 5 + [2.0], "b": [1.0, 2.0, 3.0, 4.0, 5.0, None]})
+    assert math.isnan(metrics.metric_agreement(apart).correlation[1, 2])
+
+
 def test_only_completed_trials_count() -> None:
     """A pruned trial's metrics are of fewer iterations."""
     data = judged([float(i) for i in range(8)], {"entropy": [float(i) for i in range(7)] + [-1.0]})
@@ -164,6 +173,17 @@ def test_confirmed_trials_have_a_mean_and_a_bar_of_one_deviation() -> None:
         assert bars(figure)[scale] == (pytest.approx(0.20), pytest.approx(0.24))
         assert len(set(bars(figure)[2 * scale])) == 1
         assert "squares: mean ± standard deviation with other seeds" in texts(figure)
+
+
+def test_by_another_metric_the_bars_are_of_that_one() -> None:
+    """The repeats have twice the error as their loss: mean, bar and profile by the loss are of it."""
+    data = judged([0.5, 0.2, 0.4], {"loss": [0.9, 0.41, 0.8]}, metric="heldout")
+    by_loss = confirmed(data, {1: [0.2, 0.3], 2: [0.4, math.nan]}).by_metric("loss")
+    figure = figures.draw("history", by_loss)
+    assert squares(figure) == {1.0: pytest.approx(0.5), 2.0: pytest.approx(0.8)}
+    assert by_loss.confirmation is not None
+    assert by_loss.confirmation.trials == (1, 2)
+    assert squares(figures.draw("profile", by_loss)) == squares(figure)
 
 
 def test_nothing_is_said_of_other_seeds_where_there_are_none() -> None:

@@ -15,7 +15,7 @@ import pytest
 import report_cases as made
 import store_cases as cases
 import sweep_cases
-from figure_cases import confirmed
+from figure_cases import confirmed, ring
 from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.chrome.options import Options
@@ -352,11 +352,14 @@ def test_states_and_columns_are_chosen(opened: Open) -> None:
 def test_confirmed_trials_are_shown_with_their_luck(opened: Open) -> None:
     """Mean, deviation and repeats in the table, on the trial's page and in the comparison; the verdict above."""
     beyond = made.album([made.trial(n) for n in range(12)])
-    data = confirmed(made.study(made.meta(), beyond), {7: [0.30, 0.34], 8: [0.10, 0.12], 1: [0.2, 0.22]})
+    values = {7: [0.30, 0.34], 8: [0.10, 0.12], 1: [0.2, 0.22]}
+    data = confirmed(made.study(made.meta(), beyond), values, {7: ring(0.5)})
     browser = opened(page.render(collect_page_data(data, beyond), [], source="study.h5", made=made.MADE))
+    assert data.confirmation is not None
+    seventh, eighth = (data.confirmation.mean_text(n).replace("+-", "±") for n in (7, 8))
     said = texts(browser, "#summary")[0]
-    assert "With other seeds 0.320 ± 0.028 (2)" in said
-    assert "trial 8: 0.110 ± 0.014 (2)" in said
+    assert f"With other seeds {seventh}" in said
+    assert f"trial 8: {eighth}" in said
     assert "trial 8" in texts(browser, "#confirmation")[0]
     assert "Confirmation" in texts(browser, "#sections a")
     click(browser, '[data-key="confirmed.mean"]')
@@ -365,10 +368,12 @@ def test_confirmed_trials_are_shown_with_their_luck(opened: Open) -> None:
     assert listed(browser) == [8, 1]
     browser.execute_script("location.hash = '#trial-7'")  # type: ignore[no-untyped-call]
     heading(browser, "Trial 7")
-    assert "0.320 ± 0.028 (2)" in texts(browser, "#detail")[0]
+    detail = texts(browser, "#detail")[0]
+    assert f"loss{seventh}" in detail
+    assert f"FRC resolution (Å){ring(0.5).resolution:.3g}" in detail
     browser.execute_script("location.hash = '#compare-7-2'")  # type: ignore[no-untyped-call]
     heading(browser, "Trials 7")
-    assert "mean with other seeds0.320 ± 0.028 (2)–" in texts(browser, "#detail")[0]
+    assert f"mean with other seeds{seventh}–" in texts(browser, "#detail")[0]
 
 
 def test_rows_are_walked_with_the_keyboard(opened: Open) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,14 @@ class Confirmation:
         with confirmed:
             repeats, frc = tuple(read_repeats(confirmed.records())), read_rings(confirmed)
         return cls(results.meta.metric, results.meta.direction, repeats, frc, tuple(results.records()), results.meta)
+
+    def by_metric(self, meta: StudyMeta, records: tuple[TrialRecord, ...]) -> Confirmation:
+        """The same repeats, as if the study had tuned another metric; ``meta`` and ``records`` are its own by that."""
+        repeats = tuple(
+            replace(repeat, record=replace(repeat.record, error=repeat.record.metrics.get(meta.metric)))
+            for repeat in self.repeats
+        )
+        return Confirmation(meta.metric, meta.direction, repeats, self.frc, records, meta)
 
     @cached_property
     def trials(self) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from ptydask.formatting import (
 )
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, Optimum, StudyMeta, TrialRecord
 from ptydask.space import tunables
+from ptydask.space.metric_facts import is_minor, metric_unit
 from ptydask.store import layout, names
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def best_text(
     both = {name: "; ".join(filter(None, (notes.get(name) for notes in every))) for name in record.params}
     lines += _aligned_pairs(record.params, {name: f"({text})" for name, text in both.items() if text})
     lines += [f"  {about}"] if about else []
-    others = {name: error_text(value) for name, value in record.metrics.items() if name != meta.metric}
+    names = [name for name in record.metrics if name != meta.metric and not is_minor(name, meta.engine)]
+    others = {name: error_text(record.metrics[name]) for name in names}
     lines += _aligned_pairs(others, {name: f"({WITH_OTHER_SEEDS}: {text})" for name, text in repeated.items()})
     from ptydask.analysis.export import run
 
@@ -216,7 +218,7 @@ def show_text(
         ("", [_headline(record, results.meta.metric), *_attempt_lines(record), location, *merged]),
         ("parameters", _aligned_pairs(record.params)),
         ("constants", _aligned_pairs(_sweep_constants(results))),
-        ("metrics", _aligned_pairs({name: error_text(value) for name, value in record.metrics.items()})),
+        ("metrics", _metric_lines(record, results.meta.engine)),
         (WITH_OTHER_SEEDS, _repeat_lines(record, confirmation)),
         (
             f"gradient of {results.meta.metric}",
@@ -277,6 +279,11 @@ def _rest_text(relative_decrease: float) -> str:
     """How far a trial was from rest."""
     word = "better" if relative_decrease >= 0 else "worse"
     return f"{abs(100 * relative_decrease):.2g} % {word} by the last step"
+
+
+def _metric_lines(record: TrialRecord, engine: str) -> list[str]:
+    units = {name: unit for name in record.metrics if (unit := metric_unit(name, engine))}
+    return _aligned_pairs({name: error_text(value) for name, value in record.metrics.items()}, units)
 
 
 def _repeat_lines(record: TrialRecord, confirmation: Confirmation | None) -> list[str]:

@@ -15,9 +15,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ptydask.analysis.data import StudyData
+from ptydask.analysis.data import StudyData, known_directions
 from ptydask.analysis.figures import style, trials
-from ptydask.config.ptyrad.metrics import METRICS
 from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
 from ptydask.ranking import metric_names, rank_correlation
 
@@ -37,9 +36,9 @@ class MetricAgreement:
 
     ``correlation`` (metrics, metrics): Spearman's rank correlation over the completed trials that have both, every
     metric turned so that less is better: 1 where both put the trials into the same order, -1 where one's best is the
-    other's worst; NaN where fewer than :data:`FEWEST` trials have both, and on the diagonal. ``counts`` (metrics,
-    metrics): how many have both. ``constant`` and ``more`` metrics are left out: they are the same in all trials,
-    or too many.
+    other's worst. NaN where fewer than :data:`FEWEST` trials have both, where one is the same in all of these, and on
+    the diagonal. ``counts`` (metrics, metrics): how many have both. ``constant`` and ``more`` metrics are left out:
+    they are the same in all trials, or too many.
     """
 
     names: tuple[str, ...]
@@ -67,16 +66,11 @@ def metric_agreement(data: StudyData) -> MetricAgreement:
         pairs = zip(values[names[i]], values[names[j]], strict=True)
         both = [(a, b) for a, b in pairs if a == a and b == b]
         counts[i, j] = counts[j, i] = len(both)
-        if len(both) >= FEWEST:
-            correlation[i, j] = correlation[j, i] = rank_correlation([a for a, _ in both], [b for _, b in both])
+        a, b = [one for one, _ in both], [other for _, other in both]
+        if len(both) >= FEWEST and min(len(set(a)), len(set(b))) > 1:
+            correlation[i, j] = correlation[j, i] = rank_correlation(a, b)
     constant = tuple(name for name in values if name not in vary)
     return MetricAgreement(names, correlation, counts, constant, len(vary) - len(names))
-
-
-def known_directions(meta: StudyMeta) -> dict[str, Direction]:
-    """Which way each metric is better, as far as that is known: the tuned one, and those of PtyRAD's trials."""
-    of_engine = {name: metric.direction for name, metric in METRICS.items()} if meta.engine == "ptyrad" else {}
-    return {**of_engine, **({meta.metric: meta.direction} if meta.metric else {})}
 
 
 def _badness(record: TrialRecord, name: str, meta: StudyMeta, directions: Mapping[str, Direction]) -> float:

@@ -85,8 +85,9 @@ const fileTable = (number, files, more) => files && [pairs(files.map(([path, siz
 function drawTrial(number) {
   const kept = facts()[number] ?? {};
   const again = () => drawTrial(number);
-  const said = metrics.map((column) => [column.label, errorText(value(column.key, number))]);
-  const confirmed = repeats.map((column) => [column.label, textOf(column, number)]).filter(([, text]) => text);
+  const said = metrics.map((column) => [labelOf(column), errorText(value(column.key, number))]);
+  const repeated = (column) => (column.key === "confirmed.mean" ? study.metric : column.label.replace(/ with other seeds$/, ""));
+  const confirmed = repeats.map((column) => [labelOf(column, repeated(column)), textOf(column, number)]).filter(([, text]) => text);
   const attributes = Object.entries(kept.attributes ?? {}).map(([name, v]) => [name, attributeText(name, v)]);
   show(document.getElementById("detail"), 
     trialLinks(number), headline(number), trialTexts(number),

@@ -17,6 +17,7 @@ from ptydask.analysis.report.trial_album import PageTrial
 from ptydask.model import TrialRecord, TrialState
 from ptydask.ranking import gradient_names, metric_names, ranked
 from ptydask.space import ranges
+from ptydask.space.metric_facts import is_minor, metric_unit
 from ptydask.trial import slopes
 
 _POINTS, _FEW_POINTS, _MANY = 100, 64, 1000
@@ -46,7 +47,10 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
             _table_column(f"params.{n}", n, "param", [r.params.get(n) for r in records], units.get(n, ""))
             for n in study.parameters
         ),
-        *(_table_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records]) for n in metrics),
+        *(
+            _table_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records], metric_unit(n, meta.engine))
+            for n in metrics
+        ),
         *(_table_column(f"gradient.{n}", f"slope in {n}", "fact", values) for n, values in slope_columns.items()),
         _table_column("seconds", "time", "fact", [r.seconds for r in records], "s"),
         _table_column("steps", steps_label, "fact", last_steps),
@@ -70,6 +74,8 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
             column["shown"] = any(value not in (None, step) for value, step in zip(values, last_steps, strict=True))
         elif key in ("started", "seed", "job", "worker", "retry_of") or key.startswith(("gradient.", "confirmed.")):
             column["shown"] = False
+        elif column["group"] == "metric":
+            column["shown"] = not is_minor(column["label"], meta.engine)
         else:
             # A fact that is the same of all trials says nothing.
             column["shown"] = column["group"] != "fact" or len({json.dumps(value) for value in values}) > 1
@@ -103,7 +109,8 @@ def _confirmed_columns(study: StudyData) -> list[dict[str, Any]]:
         known = [confirmation.mean_sd(r.number, name) if r.number in wanted else None for r in study.records]
         key, label = ("mean", "mean") if name == tuned else (f"metrics.{name}", name)
         means = [one and one[0] for one in known]
-        column = _table_column(f"confirmed.{key}", f"{label} with other seeds", "confirmed", means)
+        unit = metric_unit(name, study.meta.engine)
+        column = _table_column(f"confirmed.{key}", f"{label} with other seeds", "confirmed", means, unit)
         said = [confirmation.mean_text(r.number, name) if r.number in wanted else "" for r in study.records]
         texts = [text.replace("+-", "\N{PLUS-MINUS SIGN}") or None for text in said]
         columns += [column | {"texts": texts}] if any(texts) else []
@@ -116,7 +123,8 @@ def _ring_columns(records: Sequence[TrialRecord], rings: Mapping[int, FourierRin
     unit = next((ring.length_unit for ring in known if ring), None)
     if unit is None:
         return []
-    resolution = _table_column("confirmed.resolution", "FRC", "confirmed", [r and r.resolution for r in known], unit)
+    values = [r and r.resolution for r in known]
+    resolution = _table_column("confirmed.resolution", "FRC resolution", "confirmed", values, unit)
     # Where the half-bit line is never crossed, the pixels are too large to tell.
     limits = ["\N{LESS-THAN OR EQUAL TO} " if r and r.crossing is None else "" for r in known]
     texts = [r and f"{limit}{r.resolution:.3g}" for limit, r in zip(limits, known, strict=True)]

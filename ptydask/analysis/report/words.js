@@ -72,6 +72,8 @@ function cellText(column, v) {
   return valueText(v);
 }
 
+const labelOf = (column, label = column.label) => (column.unit ? `${label} (${unitText(column.unit)})` : label);
+
 /** What a trial's cell says: of a mean also its deviation and of how many repeats it is. */
 const textOf = (column, number) => column.texts?.[rowOf.get(number)] ?? cellText(column, value(column.key, number));
 
