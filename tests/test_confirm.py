@@ -198,7 +198,8 @@ def best(path: Path, top: int) -> list[int]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study of a function, of five trials; nobody changes it."""
     folder = tmp_path_factory.mktemp("finished")
-    path = api.run(write_sweep(folder), results=folder / "fits.h5", workers=1, cluster="local", progress=False).path
+    sweep = write_sweep(folder, runs=f"engine: {{callable: '{folder}/fit.py:fit'}}")
+    path = api.run(sweep, results=folder / "fits.h5", workers=1, cluster="local", progress=False).path
     (folder / "fits.journal").unlink()
     return path
 
