@@ -53,7 +53,7 @@ class CallableSession:
         reporter = TrialReporter(report, history, deciding_steps(plan))
         params = copy.deepcopy(sweep_values.values(plan.config, trial.params))
         with printed.capture_output() as log:
-            returned, error = self._call_function(params, reporter)
+            returned, error = self._call_function(params, trial.seed, reporter)
         if reporter.stopped is not None and not isinstance(reporter.stopped, Pruned):
             raise reporter.stopped
         if reporter.stopped is None and error is None:
@@ -70,9 +70,11 @@ class CallableSession:
             raise TrialFailure(problem, _failure_detail(error, text), output)
         return output
 
-    def _call_function(self, params: dict[str, Any], reporter: TrialReporter) -> tuple[Any, BaseException | None]:
+    def _call_function(
+        self, params: dict[str, Any], seed: int, reporter: TrialReporter
+    ) -> tuple[Any, BaseException | None]:
         """What the function returned, or what it raised; what was raised to stop it is in ``reporter``."""
-        with _working_directory(self._plan.config):
+        with _working_directory(self._plan.config), _seed_in_environment(seed):
             try:
                 if self._call_style == "second":
                     return self._function(params, reporter), None
@@ -254,6 +256,20 @@ def _failure_detail(error: BaseException | None, log: str) -> str:
         return "\n".join(log.splitlines()[-20:])
     lines = traceback.TracebackException.from_exception(error).format()
     return "".join(line for line in lines if f'"{__file__}"' not in line)
+
+
+@contextlib.contextmanager
+def _seed_in_environment(seed: int) -> Iterator[None]:
+    """Within it the function finds the trial's seed where a program does."""
+    before = os.environ.get("PTYDASK_SEED")
+    os.environ["PTYDASK_SEED"] = str(seed)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PTYDASK_SEED", None)
+        else:
+            os.environ["PTYDASK_SEED"] = before
 
 
 @contextlib.contextmanager
