@@ -11,7 +11,6 @@ from ptydask.engines.repeat import HALF, SEED, TRIAL
 from ptydask.model import TrialInput, TrialOutput
 from ptydask.trial import slopes
 
-
 _HALVES: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
 
 
