@@ -24,9 +24,11 @@ PAGES = [
     "docs/sweeps.md",
     "docs/clusters.md",
     "docs/after-the-run.md",
+    "docs/confirm.md",
     "docs/python.md",
 ]
-BEFORE = {"docs/after-the-run.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"]}
+STUDY = ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"]
+BEFORE = {"docs/after-the-run.md": STUDY, "docs/confirm.md": STUDY}
 """What a page takes for granted."""
 ELSEWHERE = ("./jobs/", "pip install", "source ", "ptyrad run", "silx ", "sbatch ")
 """Commands that the tests of the scripts run, that change the environment, or that are other people's."""

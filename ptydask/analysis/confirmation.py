@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ptydask.analysis import good_region, significance
+from ptydask.analysis import significance
 from ptydask.analysis.half_rings import read_rings
 from ptydask.analysis.significance import Comparison
-from ptydask.formatting import counted, error_text, printable_text, uncertain_text, value_text
+from ptydask.errors import MissingDependency
+from ptydask.formatting import NOTHING, counted, error_text, printable_text, uncertain_text
 from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
+from ptydask.ranking import best_of, metric_names
 
 if TYPE_CHECKING:
     from ptydask.analysis.fourier_ring import FourierRing
     from ptydask.store.reader import Results
+
+
+_COMMON = 1.5
+"""Trials' own standard deviations above so many times luck want the explanation that they differ alike."""
+PARTS = ("mean", "sd", "n")
+"""What is known of a confirmed trial, as tables and JSON have it."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,14 @@ class Confirmation:
             repeats, frc = tuple(read_repeats(confirmed.records())), read_rings(confirmed)
         return cls(results.meta.metric, results.meta.direction, repeats, frc, tuple(results.records()), results.meta)
 
+    def by_metric(self, meta: StudyMeta, records: tuple[TrialRecord, ...]) -> Confirmation:
+        """The same repeats, as if the study had tuned another metric; ``meta`` and ``records`` are its own by that."""
+        repeats = tuple(
+            replace(repeat, record=replace(repeat.record, error=repeat.record.metrics.get(meta.metric)))
+            for repeat in self.repeats
+        )
+        return Confirmation(meta.metric, meta.direction, repeats, self.frc, records, meta)
+
     @cached_property
     def trials(self) -> tuple[int, ...]:
         """The confirmed trials, the best mean first, the earlier one on a tie; those without a value last.
@@ -81,8 +97,13 @@ class Confirmation:
 
     @property
     def failed(self) -> tuple[Repeat, ...]:
-        """The repeats that ended without a value, halves included."""
-        return tuple(repeat for repeat in self.repeats if repeat.value(self.metric, self.metric) is None)
+        """The repeats that did not complete, halves included, and whole ones without the tuned metric."""
+        return tuple(repeat for repeat in self.repeats if self._has_failed(repeat))
+
+    def _has_failed(self, repeat: Repeat) -> bool:
+        if repeat.half or not self.metric:
+            return repeat.record.state is not TrialState.COMPLETE
+        return repeat.value(self.metric, self.metric) is None
 
     def values(self, trial: int, metric: str | None = None) -> dict[int, float]:
         """Seed -> value of ``metric``, the tuned one by default, over the trial's whole repeats that have one."""
@@ -97,12 +118,41 @@ class Confirmation:
             return None
         return fmean(values), stdev(values) if len(values) > 1 else math.nan, len(values)
 
+    def mean_text(self, trial: int, metric: str | None = None) -> str:
+        """``0.01234 +- 0.00012 (3)``: mean, standard deviation, repeats; to what luck decides. Empty without any."""
+        known = self.mean_sd(trial, metric)
+        if known is None:
+            return ""
+        mean, deviation, count = known
+        luck = significance.luck_of({other: self.values(other, metric) for other in self.trials})
+        text = error_text(mean) if math.isnan(deviation) else uncertain_text(mean, deviation, luck)
+        return f"{text} ({count})"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that some whole repeat has."""
+        return tuple(metric_names(repeat.record for repeat in self.repeats if not repeat.half))
+
+    def summary(self, trial: int) -> dict[str, Any]:
+        """``mean``, ``sd`` and ``n`` of the error, and of each of the ``metrics``; {} of a trial without repeats."""
+        known = self.mean_sd(trial)
+        metrics = {
+            name: dict(zip(PARTS, own, strict=True)) for name in self.metrics if (own := self.mean_sd(trial, name))
+        }
+        if not metrics and not known:
+            return {}
+        return {**dict(zip(PARTS, known or (None, None, 0), strict=True)), "metrics": metrics}
+
     def compare(self) -> Comparison | None:
         """Which trials differ by more than luck, by the tuned metric; None where luck is not known.
 
         Raises MissingDependency without SciPy.
         """
         return significance.compare({trial: self.values(trial) for trial in self.trials}, self.direction)
+
+    def verdict(self) -> str:
+        """Means, and which trials differ by more than luck, in words; one sentence a line."""
+        return "\n".join(verdict_lines(self))
 
 
 def read_repeats(records: Iterable[TrialRecord]) -> Iterable[Repeat]:
@@ -115,27 +165,42 @@ def read_repeats(records: Iterable[TrialRecord]) -> Iterable[Repeat]:
 # --- in words ----------------------------------------------------------------------------------------
 
 
-def mean_text(mean: float, deviation: float, count: int) -> str:
-    """``0.01234 +- 0.00012 (3)``: mean, standard deviation and number of repeats."""
-    text = error_text(mean) if math.isnan(deviation) else uncertain_text(mean, deviation)
-    return f"{text} ({count})"
-
-
 def verdict_lines(confirmation: Confirmation) -> list[str]:
-    """The means of the confirmed trials, and which of them differ by more than luck, for a person.
-
-    Raises MissingDependency without SciPy.
-    """
+    """The means of the confirmed trials, and which of them differ by more than luck, for a person."""
     lines = [*_mean_lines(confirmation), *map(_failure_text, confirmation.failed)]
-    region = None
-    if confirmation.best is not None:
-        compared = confirmation.compare()
-        region = good_region.find_good_region(confirmation)
-        lines += (
-            [_why_no_verdict(confirmation)] if compared is None else [*compare_lines(compared), _luck_text(compared)]
-        )
-    lines += region.describe() if region is not None else []
+    try:
+        lines += _comparison_lines(confirmation) if confirmation.best is not None else [_why_no_means(confirmation)]
+    except MissingDependency as error:
+        lines.append(str(error))
     return [*lines, *(f"trial {trial}: FRC {ring.describe()}" for trial, ring in confirmation.frc.items())]
+
+
+def _comparison_lines(confirmation: Confirmation) -> list[str]:
+    from ptydask.analysis import good_region  # it imports a good deal, which trials in a list have no need of
+
+    compared, region = confirmation.compare(), good_region.find_good_region(confirmation)
+    lines = region.describe() if region is not None else []
+    if compared is None:
+        return [_why_no_verdict(confirmation), *lines]
+    return [*compare_lines(compared), *_luck_lines(confirmation, compared), *lines]
+
+
+def better_by_mean_text(confirmation: Confirmation) -> str:
+    """That another trial than the study's best one is the best by its mean, and whether that is luck; else empty."""
+    first, best = best_of(confirmation.records, confirmation.direction), confirmation.best
+    if first is None or best is None or first.number == best:
+        return ""
+    text = f"with other seeds trial {best} is the best: {confirmation.mean_text(best)}"
+    if not confirmation.values(first.number):
+        return f"{text}; trial {first.number} was not repeated"
+    text += f"; trial {first.number} has {confirmation.mean_text(first.number)}"
+    try:
+        compared = confirmation.compare()
+    except MissingDependency:
+        return text
+    if compared is None:
+        return f"{text}; whether that is luck is not known"
+    return f"{text}, {'more' if compared.differ(best, first.number) else 'no more'} than luck apart"
 
 
 def compare_lines(compared: Comparison) -> list[str]:
@@ -157,35 +222,52 @@ def compare_lines(compared: Comparison) -> list[str]:
 
 
 def _mean_lines(confirmation: Confirmation) -> list[str]:
-    """A heading, and one line for each trial: its mean and what it had in the study."""
+    """A heading, one line for each trial, its mean and what it had in the study, and one for each of other metrics."""
     study = {record.number: record for record in confirmation.records}
     better = "lower" if confirmation.direction == "minimize" else "higher"
-    seeds = len({seed for trial in confirmation.trials for seed in confirmation.values(trial)})
+    seeds = len({repeat.seed for repeat in confirmation.repeats if not repeat.half})
     what = f"{counted(len(confirmation.trials), 'trial')} once more with {counted(seeds, 'other seed')}"
-    lines = [f"{what}: mean of {confirmation.metric} ({better} is better) +- standard deviation (repeats)"]
-    width = max(len(str(trial)) for trial in confirmation.trials) if confirmation.trials else 0
-    for trial in confirmation.trials:
-        known = confirmation.mean_sd(trial)
-        text = mean_text(*known) if known else "no repeat has a value"
+    how = "mean +- standard deviation (repeats)"
+    metric = printable_text(confirmation.metric)
+    lines = [f"{what}: {metric} ({better} is better), {how}" if metric else f"{what}: {how}"]
+    width = max((len(str(trial)) for trial in confirmation.trials), default=0)
+    for trial in confirmation.trials if metric else ():
+        text = confirmation.mean_text(trial) or "no repeat has a value"
         own = f"; in the study {error_text(study[trial].error)}" if trial in study else ""
         lines.append(f"  trial {trial:{width}}  {text}{own}")
+    others = [name for name in confirmation.metrics if name != confirmation.metric]
+    if others:
+        lines.append(f"  {'other metrics' if metric else 'metrics'}, of {_trials_text(confirmation.trials)}:")
+    for name in others:
+        texts = [confirmation.mean_text(trial, name) or NOTHING for trial in confirmation.trials]
+        lines.append(f"    {printable_text(name)}  {', '.join(texts)}")
     return lines
 
 
 def _failure_text(repeat: Repeat) -> str:
     half = f", half {repeat.half}," if repeat.half else ""
-    why = repeat.record.message or f"it has no {repeat.record.state.word} value"
+    why = repeat.record.message or "it has no value"
     return f"trial {repeat.trial}{half} with seed {repeat.seed} failed and is left out: {printable_text(why)}"
 
 
-def _luck_text(compared: Comparison) -> str:
+def _luck_lines(confirmation: Confirmation, compared: Comparison) -> list[str]:
     if compared.is_deterministic:
-        return "every trial has one value whatever the seed: nothing here is luck, and any difference counts"
-    return (
-        f"luck: the standard deviation that other seeds give, {value_text(float(f'{compared.luck:.2g}'))}; paired by "
-        f"seed, differences of means above {value_text(float(f'{compared.least_difference:.2g}'))} are more than that "
-        f"(Tukey's range test at {100 * significance.LEVEL:g} %)"
-    )
+        return ["every trial has one value whatever the seed: nothing here is luck, and any difference counts"]
+    luck, least = (f"{float(f'{value:.2g}'):g}" for value in (compared.luck, compared.least_difference))
+    lines = [
+        f"luck: the standard deviation that other seeds give, {luck}; differences of means above {least} are more than "
+        f"that (paired by seed, Tukey's range test at {100 * significance.LEVEL:g} %)"
+    ]
+    spread, _ = significance.pooled_deviation({trial: confirmation.values(trial) for trial in confirmation.trials})
+    if spread > _COMMON * compared.luck:
+        lines.append("the trials' own +- are larger: most of that is what a seed does to all of them alike")
+    return lines
+
+
+def _why_no_means(confirmation: Confirmation) -> str:
+    if not confirmation.metric:
+        return "the study names no metric to rank its trials by: nothing says which of them is better"
+    return "no repeat has a value: nothing is known of luck"
 
 
 def _why_no_verdict(confirmation: Confirmation) -> str:

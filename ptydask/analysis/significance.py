@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -56,11 +57,10 @@ def compare(values: Mapping[int, Mapping[int, float]], direction: Direction, lev
     SciPy.
     """
     fit = _fit_additive(values)
-    trials, freedom = fit.trials, len(fit.errors) - int(np.linalg.matrix_rank(fit.design))
+    trials, freedom = fit.trials, fit.freedom
     if len(trials) < 2 or freedom < 1:
         return None
-    floor = (_ROUNDING * np.abs(fit.errors).max()) ** 2
-    variance = max(float(fit.residuals @ fit.residuals) / freedom, floor)
+    floor, variance = fit.rounding**2, fit.variance
     own, critical = fit.own_variances(), _critical_range(level, len(trials), freedom)
 
     beyond = set()
@@ -73,12 +73,20 @@ def compare(values: Mapping[int, Mapping[int, float]], direction: Direction, lev
             beyond.add((trials[better], trials[worse]))
     return Comparison(
         trials=tuple(trials[place] for place in order),
-        luck=float(np.sqrt(variance)) if variance > floor else 0.0,
+        luck=math.sqrt(variance) if variance > floor else 0.0,
         freedom=freedom,
         least_difference=critical * float(np.sqrt(variance / fit.seeds)),
         beyond_luck=frozenset(beyond),
-        is_deterministic=all(max(one.values()) - min(one.values()) <= np.sqrt(floor) for one in values.values() if one),
+        is_deterministic=all(max(one.values()) - min(one.values()) <= fit.rounding for one in values.values() if one),
     )
+
+
+def luck_of(values: Mapping[int, Mapping[int, float]]) -> float:
+    """:attr:`Comparison.luck`, which takes no SciPy; NaN where it is not known."""
+    fit = _fit_additive(values)
+    if len(fit.trials) < 2 or fit.freedom < 1:
+        return math.nan
+    return math.sqrt(fit.variance) if fit.variance > fit.rounding**2 else 0.0
 
 
 def adjusted_means(values: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
@@ -106,6 +114,21 @@ class _AdditiveFit:
     """Of the effects, for errors of variance 1; the effects are known but for a constant."""
     effects: NDArray[np.float64]
     residuals: NDArray[np.float64]
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of the residuals."""
+        return len(self.errors) - int(np.linalg.matrix_rank(self.design))
+
+    @property
+    def rounding(self) -> float:
+        """What the same number may differ by."""
+        return _ROUNDING * float(np.abs(self.errors).max())
+
+    @property
+    def variance(self) -> float:
+        """Of a single error; no less than rounding makes it."""
+        return max(float(self.residuals @ self.residuals) / self.freedom, self.rounding**2)
 
     def own_variances(self) -> NDArray[np.float64]:
         """(trials,): each trial's variance from its own residuals alone; 0 of a trial with one repeat.

@@ -68,11 +68,16 @@ class Trial:
     """
 
     def __init__(
-        self, number: int, meta: StudyMeta, fetch: Callable[[int], TrialData], ready: Callable[[], object]
+        self,
+        number: int,
+        meta: StudyMeta,
+        fetch: Callable[[int], TrialData],
+        ready: Callable[[], object],
+        confirmed: Callable[[int], tuple[float, float, int] | None],
     ) -> None:
-        """``ready`` raises StoreError where the file of ``fetch`` was closed."""
+        """``ready`` raises StoreError where the file of ``fetch`` was closed; ``confirmed`` is :attr:`confirmed`."""
         self.number = number
-        self._meta, self._fetch, self._ready = meta, fetch, ready
+        self._meta, self._fetch, self._ready, self._confirmed = meta, fetch, ready, confirmed
 
     @cached_property
     def _data(self) -> TrialData:
@@ -94,6 +99,14 @@ class Trial:
     def error(self) -> float | None:
         """The tuned metric; None for a trial that failed before it had one."""
         return self.record.error
+
+    @property
+    def confirmed(self) -> tuple[float, float, int] | None:
+        """Mean, standard deviation (NaN of one) and number of the errors that other seeds gave; None without repeats.
+
+        Raises StoreError where they cannot be read.
+        """
+        return self._confirmed(self.number)
 
     @property
     def state(self) -> TrialState:

@@ -16,6 +16,7 @@ from ptydask.analysis.data import StudyData, search_space
 from ptydask.analysis.figures import style
 from ptydask.model import Direction, StudyMeta
 from ptydask.space import ranges, tunables
+from ptydask.space.metric_facts import metric_unit
 
 _GAP = 10.0
 """An error that lies more than so many times further off than the one before it begins another world."""
@@ -25,7 +26,7 @@ _LARGEST = 709.0
 """The logarithm of almost the largest number there is."""
 _WIDE = 5.0
 _MOST_NAMES = {"x": 10, "y": 20}
-_UNITS = {"angstrom": "Å", "degree": "°"}
+_UNITS = {"angstrom": "Å", "1/angstrom": "Å⁻¹", "degree": "°"}
 
 
 # --- errors -----------------------------------------------------------------------------------------
@@ -55,21 +56,23 @@ class AxisLimits:
         return ", ".join(f"{style.format_count(count, 'trial')} {side} the axis" for count, side in ends if count)
 
 
-def robust_limits(values: Iterable[float], direction: Direction) -> AxisLimits:
+def robust_limits(values: Iterable[float], direction: Direction, more: Iterable[float] = ()) -> AxisLimits:
     """Limits that hold the best values and all that are not worlds away from them.
 
     From the best value outwards, past the median, the first gap that is ten times as wide as everything before it
     ends the axis: a diverged trial with an error of 1e6 flattens nothing. Values of one sign that span a factor of
-    five and more get a logarithmic axis.
+    five and more get a logarithmic axis. ``more`` are to be on the axis as well, and are no trials to be counted.
     """
     errors = np.asarray(list(values), dtype=float)
     errors = errors[np.isfinite(errors)]
     if not len(errors):
         return AxisLimits(0.0, 1.0)
+    shown = np.concatenate([errors, np.asarray(list(more), dtype=float)])
+    shown = shown[np.isfinite(shown)]
     sign = 1.0 if direction == "minimize" else -1.0
-    best = sign * float((sign * errors).min())
+    best = sign * float((sign * shown).min())
     # Distances from the best error, rising, whichever way is better.
-    distances = np.sort(sign * (errors - best))
+    distances = np.sort(sign * (shown - best))
     kept = distances[: _count_before_gap(distances, abs(best))]
     ends = sorted((best, best + sign * float(kept[-1])))
     log = ends[0] > 0 and math.log(ends[1]) - math.log(ends[0]) >= math.log(_WIDE)
@@ -105,8 +108,11 @@ def error_axis(axes: Axes, limits: AxisLimits, meta: StudyMeta) -> None:
 
 
 def error_label(meta: StudyMeta) -> str:
-    """``loss``, and ``contrast (larger is better)``."""
-    return style.display_name(meta.metric) + (" (larger is better)" if meta.direction == "maximize" else "")
+    """``loss``, ``entropy (bit)``, and ``contrast (larger is better)``."""
+    unit = metric_unit(meta.metric, meta.engine)
+    notes = [_UNITS.get(unit, unit)] if unit else []
+    notes += ["larger is better"] if meta.direction == "maximize" else []
+    return style.display_name(meta.metric) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _log_ticks(axis: Any, low: float, high: float) -> None:
@@ -250,7 +256,12 @@ def value_text(value: Any, length: int = 24) -> str:
 def parameter_unit(name: str, meta: StudyMeta) -> str:
     """The unit of one of PtyRAD's parameters as it is printed; "" where it has none, or is not known."""
     unit = tunables.unit_of(name, meta.engine)
-    return "" if unit in ("patterns", "modes", "slices") else _UNITS.get(unit, unit)
+    return "" if unit in ("patterns", "modes", "slices") else unit_symbol(unit)
+
+
+def unit_symbol(unit: str) -> str:
+    """A unit as it is printed: ``Å`` for ``angstrom``."""
+    return _UNITS.get(unit, unit)
 
 
 def _axis_label(name: str, meta: StudyMeta) -> str:
