@@ -277,6 +277,37 @@ def test_the_verdict_says_how_wide_the_best_region_is():
     assert "narrower" in alone
 
 
+def test_the_other_metrics_have_a_line_each():
+    lines = verdict_lines(confirm({1: [1.0, 1.1, 1.2], 2: [2.0, 2.1, None]}))
+    assert "    loss  2.20 +- 0.20 (3), 4.10 +- 0.14 (2)" in lines
+
+
+def test_a_study_without_a_metric_has_means_of_all_and_no_verdict():
+    whole = confirm({1: [1.0, 1.1], 2: [2.0, None]})
+    repeats = tuple(replace(r, record=replace(r.record, error=None)) for r in whole.repeats)
+    unranked = replace(whole, metric="", repeats=repeats)
+    text = "\n".join(verdict_lines(unranked))
+    assert "loss  2.10 +- 0.14 (2), 4.00000 (1)" in text
+    assert "no metric" in text
+    assert [repeat.trial for repeat in unranked.failed] == [2]
+    assert unranked.summary(1)["metrics"]["loss"]["n"] == 2
+    assert unranked.summary(1)["mean"] is None
+    assert unranked.summary(3) == {}
+
+
+def test_halves_fail_only_where_they_did_not_complete():
+    half = make_repeat(0, 1, 43, None, 1)
+    complete = replace(half, record=replace(half.record, state=TrialState.COMPLETE))
+    assert Confirmation("heldout", "minimize", (complete,)).failed == ()
+    assert Confirmation("heldout", "minimize", (half,)).failed == (half,)
+
+
+def test_means_have_the_digits_that_luck_decides():
+    """What a seed does to all trials alike is in the deviation, and would hide in what they differ."""
+    confirmation = confirm({1: [1.0, 5.0, 9.0], 2: [1.001, 5.002, 9.001]})
+    assert confirmation.mean_text(1) == "5.00000 +- 4.00000 (3)"
+
+
 def test_two_trials_say_it_by_name():
     compared = compare({7: [1.0, 1.1, 1.05], 8: [5.0, 5.1, 5.05]})
     assert compare_lines(compared) == ["trial 7 is better than trial 8 by more than luck"]

@@ -220,6 +220,18 @@ def test_the_table_has_columns_of_it(study):
         assert list(results.query("confirmed_mean < 0.35").index) == [3]
 
 
+def test_a_notebook_shows_the_mean(study):
+    with ptydask.open(study) as results:
+        assert "0.370 +- 0.010 with 3 other seeds" in results.trial(2)._repr_html_()
+        assert "other seed" not in results.trial(0)._repr_html_()
+
+
+def test_parquet_has_columns_of_it(study, tmp_path, capsys):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    run(capsys, "export", study, "parquet", tmp_path / "table.parquet")
+    assert parquet.read_table(tmp_path / "table.parquet")["confirmed.n"].to_pylist() == [None, None, 3, 2, None]
+
+
 def test_the_reports_table_has_columns_of_it(study):
     with reader.open(study) as results:
         data = load_study(results, curves=False)

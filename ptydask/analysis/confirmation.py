@@ -13,7 +13,7 @@ from ptydask.analysis import significance
 from ptydask.analysis.half_rings import read_rings
 from ptydask.analysis.significance import Comparison
 from ptydask.errors import MissingDependency
-from ptydask.formatting import counted, error_text, printable_text, uncertain_text
+from ptydask.formatting import NOTHING, counted, error_text, printable_text, uncertain_text
 from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
 from ptydask.ranking import best_of, metric_names
 
@@ -97,8 +97,13 @@ class Confirmation:
 
     @property
     def failed(self) -> tuple[Repeat, ...]:
-        """The repeats that ended without a value, halves included."""
-        return tuple(repeat for repeat in self.repeats if repeat.value(self.metric, self.metric) is None)
+        """The repeats that did not complete, halves included, and whole ones without the tuned metric."""
+        return tuple(repeat for repeat in self.repeats if self._has_failed(repeat))
+
+    def _has_failed(self, repeat: Repeat) -> bool:
+        if repeat.half or not self.metric:
+            return repeat.record.state is not TrialState.COMPLETE
+        return repeat.value(self.metric, self.metric) is None
 
     def values(self, trial: int, metric: str | None = None) -> dict[int, float]:
         """Seed -> value of ``metric``, the tuned one by default, over the trial's whole repeats that have one."""
@@ -119,18 +124,24 @@ class Confirmation:
         if known is None:
             return ""
         mean, deviation, count = known
-        text = error_text(mean) if math.isnan(deviation) else uncertain_text(mean, deviation, self._luck(metric))
+        luck = significance.luck_of({other: self.values(other, metric) for other in self.trials})
+        text = error_text(mean) if math.isnan(deviation) else uncertain_text(mean, deviation, luck)
         return f"{text} ({count})"
 
-    def _luck(self, metric: str | None) -> float:
-        return significance.luck_of({trial: self.values(trial, metric) for trial in self.trials})
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that some whole repeat has."""
+        return tuple(metric_names(repeat.record for repeat in self.repeats if not repeat.half))
 
     def summary(self, trial: int) -> dict[str, Any]:
         """``mean``, ``sd`` and ``n`` of the error, and of each of the ``metrics``; {} of a trial without repeats."""
         known = self.mean_sd(trial)
-        names = metric_names(repeat.record for repeat in self.repeats if repeat.trial == trial and not repeat.half)
-        metrics = {name: dict(zip(PARTS, own, strict=True)) for name in names if (own := self.mean_sd(trial, name))}
-        return {**dict(zip(PARTS, known, strict=True)), "metrics": metrics} if known else {}
+        metrics = {
+            name: dict(zip(PARTS, own, strict=True)) for name in self.metrics if (own := self.mean_sd(trial, name))
+        }
+        if not metrics and not known:
+            return {}
+        return {**dict(zip(PARTS, known or (None, None, 0), strict=True)), "metrics": metrics}
 
     def compare(self) -> Comparison | None:
         """Which trials differ by more than luck, by the tuned metric; None where luck is not known.
@@ -158,7 +169,7 @@ def verdict_lines(confirmation: Confirmation) -> list[str]:
     """The means of the confirmed trials, and which of them differ by more than luck, for a person."""
     lines = [*_mean_lines(confirmation), *map(_failure_text, confirmation.failed)]
     try:
-        lines += _comparison_lines(confirmation) if confirmation.best is not None else []
+        lines += _comparison_lines(confirmation) if confirmation.best is not None else [_why_no_means(confirmation)]
     except MissingDependency as error:
         lines.append(str(error))
     return [*lines, *(f"trial {trial}: FRC {ring.describe()}" for trial, ring in confirmation.frc.items())]
@@ -211,23 +222,31 @@ def compare_lines(compared: Comparison) -> list[str]:
 
 
 def _mean_lines(confirmation: Confirmation) -> list[str]:
-    """A heading, and one line for each trial: its mean and what it had in the study."""
+    """A heading, one line for each trial, its mean and what it had in the study, and one for each of other metrics."""
     study = {record.number: record for record in confirmation.records}
     better = "lower" if confirmation.direction == "minimize" else "higher"
-    seeds = len({seed for trial in confirmation.trials for seed in confirmation.values(trial)})
+    seeds = len({repeat.seed for repeat in confirmation.repeats if not repeat.half})
     what = f"{counted(len(confirmation.trials), 'trial')} once more with {counted(seeds, 'other seed')}"
-    lines = [f"{what}: mean of {confirmation.metric} ({better} is better) +- standard deviation (repeats)"]
-    width = max(len(str(trial)) for trial in confirmation.trials) if confirmation.trials else 0
-    for trial in confirmation.trials:
+    how = "mean +- standard deviation (repeats)"
+    metric = printable_text(confirmation.metric)
+    lines = [f"{what}: {metric} ({better} is better), {how}" if metric else f"{what}: {how}"]
+    width = max((len(str(trial)) for trial in confirmation.trials), default=0)
+    for trial in confirmation.trials if metric else ():
         text = confirmation.mean_text(trial) or "no repeat has a value"
         own = f"; in the study {error_text(study[trial].error)}" if trial in study else ""
         lines.append(f"  trial {trial:{width}}  {text}{own}")
+    others = [name for name in confirmation.metrics if name != confirmation.metric]
+    if others:
+        lines.append(f"  {'other metrics' if metric else 'metrics'}, of {_trials_text(confirmation.trials)}:")
+    for name in others:
+        texts = [confirmation.mean_text(trial, name) or NOTHING for trial in confirmation.trials]
+        lines.append(f"    {printable_text(name)}  {', '.join(texts)}")
     return lines
 
 
 def _failure_text(repeat: Repeat) -> str:
     half = f", half {repeat.half}," if repeat.half else ""
-    why = repeat.record.message or f"it has no {repeat.record.state.word} value"
+    why = repeat.record.message or "it has no value"
     return f"trial {repeat.trial}{half} with seed {repeat.seed} failed and is left out: {printable_text(why)}"
 
 
@@ -243,6 +262,12 @@ def _luck_lines(confirmation: Confirmation, compared: Comparison) -> list[str]:
     if spread > _COMMON * compared.luck:
         lines.append("the trials' own +- are larger: most of that is what a seed does to all of them alike")
     return lines
+
+
+def _why_no_means(confirmation: Confirmation) -> str:
+    if not confirmation.metric:
+        return "the study names no metric to rank its trials by: nothing says which of them is better"
+    return "no repeat has a value: nothing is known of luck"
 
 
 def _why_no_verdict(confirmation: Confirmation) -> str:

@@ -81,7 +81,7 @@ def best_text(
     repeated = _repeated_metrics(record, confirmation)
     lines = [_headline(record, meta.metric)]
     if meta.metric in repeated:
-        lines.append(f"  {WITH_OTHER_SEEDS}: {repeated.pop(meta.metric)}")
+        lines.append(f"  {WITH_OTHER_SEEDS}: {repeated[meta.metric]}")
     gain = gain_text(record, own, meta.direction, errors_by_step(results.curve(record.number), meta.metric))
     if gain:
         lines.append(f"  {gain}")
@@ -110,10 +110,11 @@ def best_text(
 
 def _repeated_metrics(record: TrialRecord, confirmation: Confirmation | None) -> dict[str, str]:
     """Metric, the tuned one among them -> mean and standard deviation over the repeats of the trial; {} without any."""
-    if confirmation is None or not (known := confirmation.summary(record.number)):
+    if confirmation is None:
         return {}
-    names = dict.fromkeys([confirmation.metric, *known["metrics"]])
-    return {name: confirmation.mean_text(record.number, name) for name in names}
+    names = dict.fromkeys([confirmation.metric, *confirmation.metrics])
+    texts = {name: confirmation.mean_text(record.number, name) for name in names}
+    return {name: text for name, text in texts.items() if text}
 
 
 def better_by_mean_text(confirmation: Confirmation | None, results: Results) -> str:

@@ -72,7 +72,7 @@ def trial_row(record: TrialRecord, confirmation: Confirmation | None = None) -> 
     """A trial as one flat row of csv, keyed by the names of :func:`trial_columns`."""
     flat = trial_object(record, confirmation)
     parts = {part: flat.pop(part, None) or {} for part in ("params", "metrics", "gradient", "confirmed")}
-    parts["confirmed"].pop("metrics", None)
+    parts["confirmed"].pop("metrics", None)  # they are in json alone
     return flat | {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
 
 
