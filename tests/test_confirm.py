@@ -442,3 +442,45 @@ def test_a_study_that_stopped_has_its_repeats_beside_it(tmp_path: Path, ptydask:
     assert ptydask(*args).returncode == 0
     assert not study.with_name("fits.confirmation.h5").exists()
     assert sum(repeats(study).values()) == 1
+
+
+@pytest.mark.ptyrad
+@pytest.mark.slow
+def test_halves_of_the_data(tmp_path: Path, ptydask: Ptydask) -> None:
+    """``--frc`` with PtyRAD: two reconstructions of each trial that have no data in common, and how far they agree.
+
+    Data that moved are named with ``--set``, and are known by their bytes.
+    """
+    demo = ("demo", "demo", "--electrons", "3000")
+    assert ptydask(*demo).returncode == 0
+    quick = ("--set", "recon_params.NITER=2", "--trials", 2, "--workers", 1, "--cluster", "local")
+    assert ptydask("run", "demo/params.yaml", *quick).returncode == 0
+    data, moved = tmp_path / "demo" / "patterns.h5", tmp_path / "moved.h5"
+    data.rename(moved)
+    confirm = ("confirm", "demo/demo.h5", "--top", 1, "--seeds", 1, "--frc", "--cluster", "local", "--workers", 1)
+    done = ptydask(*confirm)
+    assert done.returncode == 2
+    assert "--set init_params.meas_params.path=NEW" in done.stderr
+    assert "demo.h5" in done.stderr
+    assert ptydask("demo", "other", "--seed", "5").returncode == 0
+    key = "init_params.meas_params.path"
+    done = ptydask(*confirm, "--set", f"{key}={tmp_path / 'other' / 'patterns.h5'}")
+    assert done.returncode == 2
+    assert "of other data" in done.stderr
+    done = ptydask(*confirm, "--set", f"{key}={moved}")
+    assert done.returncode == 0, done.stderr
+    assert "has the data that were at" in done.stderr
+    study = tmp_path / "demo" / "demo.h5"
+    trial = best(study, 1)[0]
+    assert set(repeats(study)) == {(trial, 8, half) for half in (0, 1, 2)}
+    with reader.open(study) as results:
+        confirmation = results.confirmation()
+        assert confirmation is not None
+        with confirmation:
+            ring = confirmation.ring_curves()[trial]
+            phases = [confirmation.trial(n).arrays["object_phase"].read() for n in range(3)]
+    assert len(ring.correlation) == len(ring.half_bit) == len(ring.spatial_frequency)
+    assert 0 < ring.area < 0.99
+    assert ring.resolution == 1 / (ring.crossing or ring.spatial_frequency[-1])
+    assert not (phases[1] == phases[2]).all()
+    assert not (phases[0] == phases[1]).all()
