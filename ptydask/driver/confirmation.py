@@ -202,6 +202,7 @@ def read_plan(
         except ConfigError as error:
             raise error.in_file(path) from None
     steps = {record.last_step for record in records if record.state is TrialState.COMPLETE}
+    own_file = meta.provenance.get("own_file")
     return StudyPlan(
         name=meta.name,
         source=SourceFile(Path(meta.provenance.get("config_path") or path), meta.config_text, meta.config_format),
@@ -221,6 +222,7 @@ def read_plan(
         held_out=meta.held_out,
         own_metrics=meta.own_metrics,
         keep=replace(meta.keep, snapshot_every=None),
+        own_file=None if own_file is None else SourceFile(Path(own_file), meta.provenance["own_file_text"], "yaml"),
         settings=tuple(key for key, _ in settings),
     )
 
