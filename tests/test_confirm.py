@@ -17,16 +17,17 @@ from typing import Any
 
 import psutil
 import pytest
-from store_cases import failed, meta, record
+from store_cases import failed, meta, put, record
 
 import ptydask as api
 from ptydask.analysis.half_rings import pair_halves
 from ptydask.cli import main
 from ptydask.driver.confirmation import ConfirmOptions, Repeat, choose_seeds, choose_trials, list_repeats
+from ptydask.driver.provenance import study_meta
 from ptydask.engines.repeat.session import RepeatSession
 from ptydask.errors import ConfigError, UnusableResults, UsageError
 from ptydask.model import TrialInput, TrialOutput, TrialRecord, TrialState
-from ptydask.store import reader
+from ptydask.store import Store, reader
 from ptydask.store.upkeep import verify
 
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
@@ -196,12 +197,16 @@ def best(path: Path, top: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study of a function, of five trials; nobody changes it."""
+    """A finished study of a function, of five trials, as a run would leave it; nobody changes it."""
     folder = tmp_path_factory.mktemp("finished")
     sweep = write_sweep(folder, runs=f"engine: {{callable: '{folder}/fit.py:fit'}}")
-    path = api.run(sweep, results=folder / "fits.h5", workers=1, cluster="local", progress=False).path
-    (folder / "fits.journal").unlink()
-    return path
+    plan = api.validate(sweep, results=folder / "fits.h5")
+    store = Store.open(plan.results, study_meta(plan))
+    for number, x in enumerate((0.9, 0.25, 0.5, 0.35, 0.7)):
+        error = (x - 0.3) ** 2 + 1
+        made = record(number, error, params={"x": x}, metrics={"loss": error}, seed=plan.seed)
+        put(store, made, TrialOutput({"loss": error}, {"step": [1.0], "loss": [error]}))
+    return store.finish()
 
 
 @pytest.fixture
@@ -210,6 +215,7 @@ def study(tmp_path: Path, finished: Path) -> Path:
     return Path(shutil.copy(finished, tmp_path / "fits.h5"))
 
 
+@pytest.mark.slow
 def test_confirm_and_confirm_more(study: Path, ptydask: Ptydask) -> None:
     """Exactly what is asked for, in the study's file; asked again nothing; asked for more, what is missing of it."""
 
@@ -235,6 +241,7 @@ def test_confirm_and_confirm_more(study: Path, ptydask: Ptydask) -> None:
     assert verify.verify(study).intact
 
 
+@pytest.mark.slow
 def test_seeds_reach_the_function(study: Path, ptydask: Ptydask) -> None:
     """Other seeds, other values; the same as the function gives for that seed."""
     assert ptydask("confirm", study, "--cluster", "local", "--top", 1, "--seeds", 3).returncode == 0
@@ -251,6 +258,7 @@ def test_seeds_reach_the_function(study: Path, ptydask: Ptydask) -> None:
     assert len({one.error for one in made}) == 3
 
 
+@pytest.mark.slow
 def test_a_program(tmp_path: Path, ptydask: Ptydask) -> None:
     """The engine ``command``: the program finds the seed in its environment, in the study as in its repeats."""
     runs = "program: train.py\ncommand: ['${interpreter}', '${program}', '${args}']"
@@ -267,6 +275,7 @@ def test_a_program(tmp_path: Path, ptydask: Ptydask) -> None:
             assert [(r.params["seed"], r.metrics["seed"]) for r in confirmation.records()] == [(5, 5), (6, 6)]
 
 
+@pytest.mark.slow
 def test_from_python(study: Path) -> None:
     confirmed = api.confirm(study, top=1, seeds=1, cluster="local", progress=False)
     assert (confirmed.path, len(confirmed)) == (study, 5)
@@ -324,6 +333,7 @@ def test_a_confirmation_is_not_confirmed(study: Path, finished: Path) -> None:
         api.validate(finished.with_name("sweep.yaml"), engine="repeat")
 
 
+@pytest.mark.slow
 def test_failed_repeats_are_counted_and_said(tmp_path: Path, ptydask: Ptydask) -> None:
     """Exit code 3, and they are not run again."""
     sweep = write_sweep(tmp_path)
