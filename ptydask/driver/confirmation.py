@@ -173,12 +173,22 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         repeats = list_repeats((r.number for r in chosen), seeds, repeats_before, halves=options.frc)
         inner = read_plan(meta, records, path, request.overrides.settings)
         plan = plan_repeats(inner, meta, records, repeats, study.id)
-        plan = engines.get(plan.engine).validate(plan)
+        plan = _validate(plan, path)
         moved = provenance.compare(meta, provenance.study_meta(_checked_plan(inner, plan)), file=path)
         run = prepare_plan(plan, request, earlier, Experience(records, stored_bytes(path)))
         embedded = earlier is not None and earlier.path != plan.results and not plan.results.exists()
     run = replace(run, origin=meta, notices=(*run.notices, *moved))
     return PreparedConfirmation(path, run, repeats, embedded)
+
+
+def _validate(plan: StudyPlan, path: Path) -> StudyPlan:
+    """The plan completed by its engine. What is wrong is in ``path``, not in the params or sweep file."""
+    try:
+        return engines.get(plan.engine).validate(plan)
+    except ConfigError as error:
+        ways = [error.hint, f"where that is something else by now, say so: --set {error.key}=NEW" if error.key else ""]
+        hint = "; ".join(filter(None, ways))
+        raise type(error)(error.rule, file=path, key=error.key, value=error.value, hint=hint) from None
 
 
 def read_plan(

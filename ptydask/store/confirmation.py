@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, path_beside
-from ptydask.store import contents, digest, files, index, layout, names, nexus
+from ptydask.store import contents, digest, files, index, isolated, layout, names, nexus
 
 
 def companion_of(path: Path) -> Path:
@@ -185,9 +185,11 @@ def embed_study(
 ) -> None:
     """Write the study at ``place``, with the curves, into ``file``, as the confirmation of the study that this is of.
 
-    A trial that cannot be read has its numbers only. Raises StoreError where the study's own group cannot be read.
+    A trial that cannot be read has its numbers only. Raises StoreError where the study's own group cannot be read, or
+    HDF5 crashes on a trial.
     """
     head, rows = index.read_head(place.file, place.group), index.read_rows(place.file, place.group)
+    isolated.find_deadly(rows)
     study, trials = index.begin_group(file, head.meta)
     for row in rows:
         name = names.trial_name(row.record.number)
