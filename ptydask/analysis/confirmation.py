@@ -220,12 +220,7 @@ def compare_lines(compared: Comparison) -> list[str]:
     """
     best, *others = compared.trials
     if len(others) >= _MANY:
-        alike = [best, *(trial for trial in others if not compared.differ(best, trial))]
-        worse = len(compared.worse_than(best))
-        rest = [f"trial {best} is better than {counted(worse, 'other')} by more than luck"] if worse else []
-        if worse == len(others):
-            return [f"trial {best} is better than all others by more than luck"]
-        return [f"trial {best} cannot be told apart from {_trials_text(alike[1:])}", *rest]
+        return _best_lines(compared)
     better = list(significance.better_groups(compared))
     lines = []
     if compared.worse_than(best) == tuple(others):
@@ -239,6 +234,16 @@ def compare_lines(compared: Comparison) -> list[str]:
         verb = "is" if len(group) == 1 else "are"
         lines.append(f"{_trials_text(group)} {verb} better than {_trials_text(worse)} by more than luck")
     return lines
+
+
+def _best_lines(compared: Comparison) -> list[str]:
+    """Which trials cannot be told apart from the best one, and how many are worse by more than luck."""
+    best, *others = compared.trials
+    alike, worse = [trial for trial in others if not compared.differ(best, trial)], compared.worse_than(best)
+    if not alike:
+        return [f"trial {best} is better than all others by more than luck"]
+    rest = [f"trial {best} is better than {counted(len(worse), 'other')} by more than luck"] if worse else []
+    return [f"trial {best} cannot be told apart from {_trials_text(alike)}", *rest]
 
 
 def _mean_lines(confirmation: Confirmation) -> list[str]:
