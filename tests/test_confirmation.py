@@ -308,6 +308,17 @@ def test_means_have_the_digits_that_luck_decides():
     assert confirmation.mean_text(1) == "5.00000 +- 4.00000 (3)"
 
 
+def test_of_many_trials_only_what_concerns_the_best_is_said():
+    rng = np.random.default_rng(4)
+    compared = compare(draw(rng, {t: 6.0 * (t // 3) for t in range(40)}, seeds=4))
+    lines = compare_lines(compared)
+    assert len(lines) == 2
+    assert "cannot be told apart" in lines[0]
+    assert "others by more than luck" in lines[1]
+    winner = compare(draw(rng, {t: 60.0 * (t > 0) for t in range(12)}, seeds=4))
+    assert compare_lines(winner) == ["trial 0 is better than all others by more than luck"]
+
+
 def test_two_trials_say_it_by_name():
     compared = compare({7: [1.0, 1.1, 1.05], 8: [5.0, 5.1, 5.05]})
     assert compare_lines(compared) == ["trial 7 is better than trial 8 by more than luck"]
