@@ -544,7 +544,7 @@ def test_a_function_that_changed_is_noticed(tmp_path: Path) -> None:
     from ptydask.model import KeepOptions, StudyMeta
 
     def compared(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-        meta = StudyMeta("s", "minimize", "loss", "callable", "", "sweep", "{}", "{}", KeepOptions(), before)
+        meta = StudyMeta("s", "minimize", "loss", "callable", "", "sweep", "{}", "{}", KeepOptions(), provenance=before)
         return compare_data(meta, now, file=tmp_path)
 
     facts = {"callable_file": "/a/work.py", "callable_sha256": "1234"}

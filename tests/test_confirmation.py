@@ -53,7 +53,7 @@ def test_a_repeat_that_failed_makes_no_trial_better():
     assert confirmation.trials == (2, 1, 3)
 
 
-@pytest.mark.parametrize("error", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("error", [math.nan, math.inf, -math.inf, 1e200, -1e300])
 def test_a_value_that_is_no_number_is_no_value(error):
     confirmation = confirm({1: [error, 1.0]})
     assert confirmation.mean_sd(1)[2] == 1

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     "README.md",
     "docs/first-steps.md",
+    "docs/metrics.md",
     "docs/params-file.md",
     "docs/search.md",
     "docs/sweeps.md",
@@ -26,9 +27,16 @@ PAGES = [
     "docs/after-the-run.md",
     "docs/confirm.md",
     "docs/python.md",
+    "docs/own-metrics.md",
+    "docs/fourier-ring.md",
 ]
 STUDY = ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"]
-BEFORE = {"docs/after-the-run.md": STUDY, "docs/confirm.md": STUDY}
+BEFORE = {
+    "docs/after-the-run.md": STUDY,
+    "docs/confirm.md": STUDY,
+    "docs/metrics.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 4"],
+    "docs/fourier-ring.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 2"],
+}
 """What a page takes for granted."""
 ELSEWHERE = ("./jobs/", "pip install", "source ", "ptyrad run", "silx ", "sbatch ")
 """Commands that the tests of the scripts run, that change the environment, or that are other people's."""

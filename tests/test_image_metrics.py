@@ -102,8 +102,8 @@ def test_drift_leaves_out_what_all_positions_moved() -> None:
 @pytest.mark.parametrize(
     ("pixels", "propagated", "batches", "cheap"),
     [
-        (15 * 15, 8 * 8 * 32 * 32, 4, True),
-        (15 * 15, 8 * 8 * 32 * 32, 1, False),
+        (15 * 15, 8 * 8 * 32 * 32, 4, False),
+        (31 * 31, 16 * 16 * 64 * 64, 16, True),
         (60 * 60, 24 * 24 * 64 * 64, 36, True),
         (350 * 350, 128 * 128 * 128 * 128 * 6 * 6, 16, True),
         (680 * 680, 256 * 256 * 128 * 128 * 6 * 6, 64, True),

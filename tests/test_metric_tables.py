@@ -18,6 +18,7 @@ from ptydask import cli
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import curves, scales
 from ptydask.analysis.report import rows
+from ptydask.config.ptyrad import metrics as config_metrics
 from ptydask.errors import UsageError
 from ptydask.space.metric_facts import metric_unit, to_angstrom
 from ptydask.store import Store
@@ -105,6 +106,14 @@ def test_an_axis_has_the_unit_of_its_metric() -> None:
 def test_metrics_of_x_rays_are_in_angstrom_too(unit: str, angstrom: float) -> None:
     """So that a metric has one unit."""
     assert to_angstrom(0.2, unit) == pytest.approx(angstrom)
+
+
+@pytest.mark.parametrize("name", config_metrics.METRICS)
+def test_every_metric_is_on_its_page(name: str) -> None:
+    """docs/metrics.md has it with its unit and which way is better, as the code has them."""
+    page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    better = {"minimize": "smaller", "maximize": "larger"}[config_metrics.METRICS[name].direction]
+    assert f"| `{name}` | {metric_unit(name, 'ptyrad') or 1} | {better} |" in page
 
 
 # --- a study by another metric -------------------------------------------------------------------------------

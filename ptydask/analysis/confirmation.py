@@ -31,6 +31,10 @@ PARTS = ("mean", "sd", "n")
 """What is known of a confirmed trial, as tables and JSON have it."""
 
 
+_LARGEST = 1e150
+"""An error from here on is a program's that diverged, as an infinite one is: there are no variances of such numbers."""
+
+
 @dataclass(frozen=True)
 class Repeat:
     """One reconstruction with the parameters of a trial of the study, and with a seed that the study has not used."""
@@ -46,7 +50,7 @@ class Repeat:
         """The repeat's ``metric``, where ``error`` is the tuned one; None where it has none, or failed."""
         value = self.record.error if metric == error else self.record.metrics.get(metric)
         ended_well = self.record.state is TrialState.COMPLETE
-        return value if ended_well and value is not None and math.isfinite(value) else None
+        return value if ended_well and value is not None and abs(value) < _LARGEST else None
 
 
 @dataclass(frozen=True)

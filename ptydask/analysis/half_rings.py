@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+import numpy as np
+
 from ptydask.analysis.fourier_ring import FourierRing, compare_images
 from ptydask.errors import one_line
 from ptydask.model import Image, TrialRecord, TrialState
@@ -60,6 +62,11 @@ def _curve_of(first: Image, other: Image) -> RingCurve:
 def read_rings(confirmed: Results) -> dict[int, FourierRing]:
     """Trial -> the correlation of its halves, as it is in the file. Raises StoreError."""
     return {
-        trial: FourierRing(curve.spatial_frequency, curve.correlation, curve.pixels, curve.length_unit)
+        trial: FourierRing(
+            curve.spatial_frequency.astype(np.float64),
+            curve.correlation.astype(np.float64),
+            curve.pixels.astype(np.int64),
+            curve.length_unit,
+        )
         for trial, curve in confirmed.ring_curves().items()
     }

@@ -19,6 +19,7 @@ from ptydask.analysis.registration import ImageDifference
 from ptydask.analysis.scan_positions import PositionShifts
 from ptydask.errors import StoreError
 from ptydask.model import Image, Reason, Scalar, StudyMeta, TrialRecord, TrialState
+from ptydask.reconstructed_trial import ReconstructedTrial, assemble
 from ptydask.store.artifacts import StoredFile
 from ptydask.store.reader import StoredArray, TrialData
 
@@ -319,6 +320,18 @@ class Trial:
         config = params.with_values(self._meta, self.record)
         config["init_params"]["random_seed"] = self.record.seed
         return {**config, "hypertune_params": {"if_hypertune": False}}
+
+    def reconstructed(self) -> ReconstructedTrial:
+        """The whole trial in memory, as a metric of one's own is given it: to try one out on.
+
+        Raises StoreError where the trial did not keep all of that.
+        """
+        arrays = {name: array.read() for name, array in self.arrays.items()}
+        try:
+            return assemble(self.number, self.params, arrays, self.image, self.metrics, self.attributes)
+        except LookupError as error:
+            name = str(error.args[0])
+            raise StoreError(f"trial {self.number} has no {name}{self._missing_reason(name)}") from None
 
     def to_xarray(self) -> xarray.Dataset:
         """Arrays, image and curve with calibrated coordinates and units, read into memory.

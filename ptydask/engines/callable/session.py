@@ -16,8 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from ptydask import Pruned
-from ptydask.engines import Checkpoint, Report, TrialFailure, deciding_steps, final_value, hash_file, new_history
-from ptydask.engines.callable import printed, target
+from ptydask.engines import (
+    Checkpoint,
+    Report,
+    TrialFailure,
+    deciding_steps,
+    final_value,
+    function_target,
+    hash_file,
+    new_history,
+)
+from ptydask.engines.callable import KEY, TAKES, printed
 from ptydask.errors import one_line
 from ptydask.model import StudyPlan, TrialInput, TrialOutput
 from ptydask.space import sweep_values
@@ -33,8 +42,9 @@ class CallableSession:
 
     def __init__(self, plan: StudyPlan) -> None:
         self._plan = plan
-        self._target = target.parse(plan.config["engine"]["callable"], Path(plan.config["directory"]))
-        self._function, self._call_style, self._source = target.load(self._target)
+        directory = Path(plan.config["directory"])
+        self._target = function_target.parse(plan.config["engine"]["callable"], KEY, TAKES, [directory])
+        self._function, self._call_style, self._source = function_target.load(self._target)
 
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Call the function. Raises TrialFailure where it raises, or ends without a finite value of the metric."""

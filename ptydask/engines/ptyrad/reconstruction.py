@@ -7,7 +7,7 @@ and this ``random_seed``, so that a trial's result comes back there.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite, nan
@@ -22,9 +22,11 @@ from ptydask.engines.ptyrad import image_metrics, kept_arrays, release
 from ptydask.engines.ptyrad.compiled_loss import CompiledLoss
 from ptydask.engines.ptyrad.contrast import ScannedRegion, phase_contrast, projected_phase
 from ptydask.engines.ptyrad.geometry_gradient import GeometryGradient
-from ptydask.engines.ptyrad.grouping import Grouping
+from ptydask.engines.ptyrad.grouping import Grouping, choose_indices
+from ptydask.engines.ptyrad.held_out import Indices, divide_scan
+from ptydask.engines.ptyrad.held_out_score import HeldOutScore, held_out_score
 from ptydask.engines.ptyrad.measurements import Measurements
-from ptydask.model import KeepOptions, Quantity
+from ptydask.model import KeepOptions, Quantity, StudyPlan, TrialInput
 from ptydask.space.metric_facts import to_angstrom
 from ptydask.trial import slopes
 
@@ -40,6 +42,9 @@ _STAGES = (
 )
 """Of ``Initializer.init_all``, what follows on measurements and calibration."""
 
+
+_JITTER = "ptydask: random displacement of the positions"
+"""Among PtyRAD's variables: (N, 2), in pixels."""
 
 COLUMNS = ("step", "metrics", "seconds", "gradient")
 """What is noted of every iteration."""
@@ -81,6 +86,10 @@ class Reconstruction:
     """Their shifts (n, 2) in pixels before the first iteration."""
     measures_always: bool
     """The image is measured after every iteration, not after the last alone."""
+    score: HeldOutScore | None = None
+    """On the data that it does not see; None where it sees all."""
+    held_out: Indices | None = None
+    """The scan positions that it does not see, in rising order; None where it sees each of them."""
 
 
 @dataclass(slots=True)
@@ -106,6 +115,11 @@ class IterationHistory:
         """The metrics of the last iteration."""
         return {name: values[-1] for name, values in self.metrics.items()}
 
+    def add_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Note metrics of the iteration that was noted last."""
+        for name, value in metrics.items():
+            self.metrics.setdefault(name, []).append(value)
+
     def add_gradient(self, slopes: Mapping[str, float]) -> None:
         """Note the slopes of the iteration that was noted last."""
         for name in {*self.gradient, *slopes}:
@@ -115,18 +129,14 @@ class IterationHistory:
 
 
 def prepare(
-    params: Mapping[str, Any],
-    seed: int,
-    measurements: Measurements,
-    worker: WorkerState,
-    slopes: Collection[str] = (),
-    metric: str = "",
+    params: Mapping[str, Any], trial: TrialInput, measurements: Measurements, worker: WorkerState, plan: StudyPlan
 ) -> Reconstruction:
-    """Build model, optimizer and batches from ``params``, which belongs to this trial and is modified.
+    """Build model, optimizer and batches from ``params``, which are those of ``trial`` and are modified.
 
-    ``slopes`` names the parameters in which the loss's slope is taken, ``metric`` what is tuned: that is computed after
-    every iteration, whatever it costs.
+    Of the ``plan`` count the parameters in which slopes are taken, what is held out, and the metric that is tuned: that
+    one is computed after every iteration, whatever it costs.
     """
+    held_out, seed = plan.held_out, trial.seed
     core, solver, ptyrad = release.core(), release.solver(), release.installed()
     variables = _initial_variables(params["init_params"], seed, measurements)
     settings = params["model_params"]
@@ -136,8 +146,11 @@ def prepare(
     measurements.lend_to(model)
     optimizer = solver.create_optimizer(model.optimizer_params, model.optimizable_params)
     scan = (variables["N_scan_slow"], variables["N_scan_fast"])
-    indices, batches = worker.grouping.batches(model, params["recon_params"], scan, seed)
-    region, chosen = ScannedRegion.of(model, indices), torch.cat(batches)
+    steps = params["recon_params"]
+    division = divide_scan(choose_indices(steps, scan), scan[1], held_out, trial.half, seed)
+    batches = worker.grouping.batches(model, steps, division.reconstructed, seed)
+    region, chosen = ScannedRegion.of(model, division.chosen), torch.cat(batches)
+    size, unseen, jitter = steps["BATCH_SIZE"]["size"], measurements.held_out, variables.get(_JITTER)
     return Reconstruction(
         model=model,
         optimizer=optimizer,
@@ -147,11 +160,13 @@ def prepare(
         batches=batches,
         region=region,
         variables=variables,
-        compute_loss=worker.compiled.function(params["recon_params"]["compiler_configs"], model, batches),
-        gradient=GeometryGradient(model, variables["scan_affine"], slopes),
+        compute_loss=worker.compiled.function(steps["compiler_configs"], model, batches),
+        gradient=GeometryGradient(model, variables["scan_affine"], plan.differentiable),
         chosen=chosen,
         first_shifts=model.opt_probe_pos_shifts.detach()[chosen].cpu().numpy(),
-        measures_always=metric in image_metrics.NAMES or _is_cheap(model, region, batches),
+        measures_always=plan.metric in image_metrics.NAMES or _is_cheap(model, region, batches),
+        score=held_out_score(held_out, model, division, unseen, measurements.detector, size, seed, jitter),
+        held_out=division.held_out if len(division.held_out) else None,
     )
 
 
@@ -181,7 +196,11 @@ def iterate(
         release.solver().toggle_grad_requires(model, niter)
         with recon.gradient.listen(len(recon.batches), grad_accumulation, by_steps):
             terms = ptyrad.iterate(niter, recon, grad_accumulation)
+        if recon.score is not None:
+            recon.score.settle(model)
         _record_iteration(course, niter, recon, terms)
+        if recon.score is not None:
+            course.add_metrics(recon.score.metrics(model, niter == last))
         gradient = recon.gradient.slopes()
         course.add_gradient(gradient)
         if keep.snapshot_every and niter % keep.snapshot_every == 0:
@@ -211,10 +230,8 @@ def _record_iteration(
         raise NonFiniteLoss(f"the loss is {loss} at iteration {niter}; {advice}")
     # By their places: PtyRAD names the terms in the order of the params file, and computes them in its own.
     data_loss = sum(np.mean(values) for values in list(terms.values())[:_DATA_TERMS])
-    metrics = {"loss": loss, "data_loss": float(data_loss), **_measure(recon, recon.measures_always)}
     course.step.append(niter)
-    for name, value in metrics.items():
-        course.metrics.setdefault(name, []).append(value)
+    course.add_metrics({"loss": loss, "data_loss": float(data_loss), **_measure(recon, recon.measures_always)})
     course.seconds.append(float(recon.model.iter_times[-1]))
 
 
@@ -237,6 +254,14 @@ def final_metrics(course: IterationHistory, recon: Reconstruction) -> dict[str, 
 def _initial_variables(init_params: Mapping[str, Any], seed: int, measurements: Measurements) -> dict[str, Any]:
     init = release.initializer().Initializer(init_params, seed=seed)
     measurements.give_to(init)
+    displace = init._pos_scan_add_random_displacement
+
+    def noting_displacement(positions: NDArray[Any], std: float | None) -> NDArray[Any]:
+        displaced: NDArray[Any] = displace(positions, std)
+        init.init_variables[_JITTER] = (displaced - positions).astype(np.float32)
+        return displaced
+
+    init._pos_scan_add_random_displacement = noting_displacement
     with _without_pattern_fit():
         init.init_calibration()
     for stage in _STAGES:
