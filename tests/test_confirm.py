@@ -17,16 +17,17 @@ from typing import Any
 
 import psutil
 import pytest
-from store_cases import failed, meta, record
+from store_cases import failed, meta, put, record
 
 import ptydask as api
 from ptydask.analysis.half_rings import pair_halves
 from ptydask.cli import main
 from ptydask.driver.confirmation import ConfirmOptions, Repeat, choose_seeds, choose_trials, list_repeats
+from ptydask.driver.provenance import study_meta
 from ptydask.engines.repeat.session import RepeatSession
 from ptydask.errors import ConfigError, UnusableResults, UsageError
 from ptydask.model import TrialInput, TrialOutput, TrialRecord, TrialState
-from ptydask.store import reader
+from ptydask.store import Store, reader
 from ptydask.store.upkeep import verify
 
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
@@ -196,12 +197,16 @@ def best(path: Path, top: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study of a function, of five trials; nobody changes it."""
+    """A finished study of a function, of five trials, as a run would leave it; nobody changes it."""
     folder = tmp_path_factory.mktemp("finished")
     sweep = write_sweep(folder, runs=f"engine: {{callable: '{folder}/fit.py:fit'}}")
-    path = api.run(sweep, results=folder / "fits.h5", workers=1, cluster="local", progress=False).path
-    (folder / "fits.journal").unlink()
-    return path
+    plan = api.validate(sweep, results=folder / "fits.h5")
+    store = Store.open(plan.results, study_meta(plan))
+    for number, x in enumerate((0.9, 0.25, 0.5, 0.35, 0.7)):
+        error = (x - 0.3) ** 2 + 1
+        made = record(number, error, params={"x": x}, metrics={"loss": error}, seed=plan.seed)
+        put(store, made, TrialOutput({"loss": error}, {"step": [1.0], "loss": [error]}))
+    return store.finish()
 
 
 @pytest.fixture
@@ -210,6 +215,7 @@ def study(tmp_path: Path, finished: Path) -> Path:
     return Path(shutil.copy(finished, tmp_path / "fits.h5"))
 
 
+@pytest.mark.slow
 def test_confirm_and_confirm_more(study: Path, ptydask: Ptydask) -> None:
     """Exactly what is asked for, in the study's file; asked again nothing; asked for more, what is missing of it."""
 
@@ -235,6 +241,7 @@ def test_confirm_and_confirm_more(study: Path, ptydask: Ptydask) -> None:
     assert verify.verify(study).intact
 
 
+@pytest.mark.slow
 def test_seeds_reach_the_function(study: Path, ptydask: Ptydask) -> None:
     """Other seeds, other values; the same as the function gives for that seed."""
     assert ptydask("confirm", study, "--cluster", "local", "--top", 1, "--seeds", 3).returncode == 0
@@ -251,6 +258,7 @@ def test_seeds_reach_the_function(study: Path, ptydask: Ptydask) -> None:
     assert len({one.error for one in made}) == 3
 
 
+@pytest.mark.slow
 def test_a_program(tmp_path: Path, ptydask: Ptydask) -> None:
     """The engine ``command``: the program finds the seed in its environment, in the study as in its repeats."""
     runs = "program: train.py\ncommand: ['${interpreter}', '${program}', '${args}']"
@@ -267,6 +275,7 @@ def test_a_program(tmp_path: Path, ptydask: Ptydask) -> None:
             assert [(r.params["seed"], r.metrics["seed"]) for r in confirmation.records()] == [(5, 5), (6, 6)]
 
 
+@pytest.mark.slow
 def test_from_python(study: Path) -> None:
     confirmed = api.confirm(study, top=1, seeds=1, cluster="local", progress=False)
     assert (confirmed.path, len(confirmed)) == (study, 5)
@@ -324,6 +333,7 @@ def test_a_confirmation_is_not_confirmed(study: Path, finished: Path) -> None:
         api.validate(finished.with_name("sweep.yaml"), engine="repeat")
 
 
+@pytest.mark.slow
 def test_failed_repeats_are_counted_and_said(tmp_path: Path, ptydask: Ptydask) -> None:
     """Exit code 3, and they are not run again."""
     sweep = write_sweep(tmp_path)
@@ -396,7 +406,9 @@ def test_a_worker_killed_in_its_repeat(tmp_path: Path, ptydask: Ptydask) -> None
         time.sleep(0.02)
         assert process.poll() is None, log.read_text()
     children = psutil.Process(process.pid).children()
-    workers = [c for c in children if "spawn_main" in " ".join(c.cmdline()) and "tracker" not in " ".join(c.cmdline())]
+    workers = [
+        c for c in children if "spawn_main" in " ".join(c.cmdline()) and "resource_tracker" not in " ".join(c.cmdline())
+    ]
     workers[0].kill()
     assert process.wait(timeout=120) == 0, log.read_text()
     assert repeats(study) == grid(best(study, 3), [1, 2, 3])
@@ -440,3 +452,45 @@ def test_a_study_that_stopped_has_its_repeats_beside_it(tmp_path: Path, ptydask:
     assert ptydask(*args).returncode == 0
     assert not study.with_name("fits.confirmation.h5").exists()
     assert sum(repeats(study).values()) == 1
+
+
+@pytest.mark.ptyrad
+@pytest.mark.slow
+def test_halves_of_the_data(tmp_path: Path, ptydask: Ptydask) -> None:
+    """``--frc`` with PtyRAD: two reconstructions of each trial that have no data in common, and how far they agree.
+
+    Data that moved are named with ``--set``, and are known by their bytes.
+    """
+    demo = ("demo", "demo", "--electrons", "3000")
+    assert ptydask(*demo).returncode == 0
+    quick = ("--set", "recon_params.NITER=2", "--trials", 2, "--workers", 1, "--cluster", "local")
+    assert ptydask("run", "demo/params.yaml", *quick).returncode == 0
+    data, moved = tmp_path / "demo" / "patterns.h5", tmp_path / "moved.h5"
+    data.rename(moved)
+    confirm = ("confirm", "demo/demo.h5", "--top", 1, "--seeds", 1, "--frc", "--cluster", "local", "--workers", 1)
+    done = ptydask(*confirm)
+    assert done.returncode == 2
+    assert "--set init_params.meas_params.path=NEW" in done.stderr
+    assert "demo.h5" in done.stderr
+    assert ptydask("demo", "other", "--seed", "5").returncode == 0
+    key = "init_params.meas_params.path"
+    done = ptydask(*confirm, "--set", f"{key}={tmp_path / 'other' / 'patterns.h5'}")
+    assert done.returncode == 2
+    assert "of other data" in done.stderr
+    done = ptydask(*confirm, "--set", f"{key}={moved}")
+    assert done.returncode == 0, done.stderr
+    assert "has the data that were at" in done.stderr
+    study = tmp_path / "demo" / "demo.h5"
+    trial = best(study, 1)[0]
+    assert set(repeats(study)) == {(trial, 8, half) for half in (0, 1, 2)}
+    with reader.open(study) as results:
+        confirmation = results.confirmation()
+        assert confirmation is not None
+        with confirmation:
+            ring = confirmation.ring_curves()[trial]
+            phases = [confirmation.trial(n).arrays["object_phase"].read() for n in range(3)]
+    assert len(ring.correlation) == len(ring.half_bit) == len(ring.spatial_frequency)
+    assert 0 < ring.area < 0.99
+    assert ring.resolution == 1 / (ring.crossing or ring.spatial_frequency[-1])
+    assert not (phases[1] == phases[2]).all()
+    assert not (phases[0] == phases[1]).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -416,3 +417,27 @@ def test_killed_before_every_step_of_taking_out(tmp_path: Path) -> None:
         assert numbers(confirmation.companion_of(path)) == [0, 1]
 
     assert deaths(path, lambda: embedding.take_out(path), look) > 5
+
+
+@pytest.mark.parametrize("k", [0, 1, 7, 40])
+def test_a_full_disk_leaves_both_files(k: int, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever write fails, the study and its repeats are as they were; with room again they are one file."""
+    companion = run_repeats(study)
+    before = study.read_bytes(), companion.read_bytes()
+    count, put_data = 0, files.AsideFile.put
+
+    def put_first(aside: files.AsideFile, data: memoryview, offset: int) -> None:
+        nonlocal count
+        count += 1
+        if count > k:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        put_data(aside, data, offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.AsideFile, "put", put_first)
+        with pytest.raises(StoreError, match="No space left on device"):
+            embedding.embed(study, {})
+    assert (study.read_bytes(), companion.read_bytes()) == before
+    assert sorted(path.name for path in study.parent.iterdir()) == [companion.name, study.name]
+    embedding.embed(study, {})
+    assert len(read_repeats(study)) == len(GRID)

@@ -18,6 +18,7 @@ from engine_cases import DX, NEVER, PIXELS, SCAN, SLOT, STEP, go_on, params, pla
 
 import ptydask
 from ptydask import config, engines
+from ptydask.driver.confirmation import read_plan
 from ptydask.driver.provenance import compare_data, study_meta
 from ptydask.engines import TrialFailure
 from ptydask.engines.ptyrad import own_metrics, release
@@ -445,6 +446,18 @@ def test_a_function_that_changed_is_noticed(written: Write, tmp_path: Path) -> N
     assert compare_data(meta, facts, file=tmp_path) == []
     notices = compare_data(meta, {**facts, "metric sharpness sha256": "other"}, file=tmp_path)
     assert notices == [f"{tmp_path / 'quality.py'} has changed since the earlier trials"]
+
+
+@pytest.mark.ptyrad
+def test_a_confirmation_finds_the_functions(data: Path, written: Write, tmp_path: Path) -> None:
+    """Repeats of a trial are measured by the same functions, wherever the workers are."""
+    given = params(data, {"recon_params.output_dir": str(tmp_path)})
+    repeated = {"study": "s", "engine": "ptyrad", "config": given, "space": "{}", "trials": {"0": {}}}
+    checked = engines.get("repeat").validate(replace(written(given=repeated), engine="repeat"))
+    assert checked.function_folders == (str(tmp_path), str(tmp_path / "params"))
+    meta = study_meta(replace(written(given=given), own_file=SourceFile(tmp_path / "own" / "tune.yaml", "", "yaml")))
+    inner = read_plan(meta, (), tmp_path / "results.h5", ())
+    assert own_metrics.check(inner).function_folders[1:] == (str(tmp_path / "own"), str(tmp_path / "params"))
 
 
 @pytest.mark.ptyrad

@@ -173,12 +173,22 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         repeats = list_repeats((r.number for r in chosen), seeds, repeats_before, halves=options.frc)
         inner = read_plan(meta, records, path, request.overrides.settings)
         plan = plan_repeats(inner, meta, records, repeats, study.id)
-        plan = engines.get(plan.engine).validate(plan)
+        plan = _validate(plan, path)
         moved = provenance.compare(meta, provenance.study_meta(_checked_plan(inner, plan)), file=path)
         run = prepare_plan(plan, request, earlier, Experience(records, stored_bytes(path)))
         embedded = earlier is not None and earlier.path != plan.results and not plan.results.exists()
     run = replace(run, origin=meta, notices=(*run.notices, *moved))
     return PreparedConfirmation(path, run, repeats, embedded)
+
+
+def _validate(plan: StudyPlan, path: Path) -> StudyPlan:
+    """The plan completed by its engine. What is wrong is in ``path``, not in the params or sweep file."""
+    try:
+        return engines.get(plan.engine).validate(plan)
+    except ConfigError as error:
+        ways = [error.hint, f"where that is something else by now, say so: --set {error.key}=NEW" if error.key else ""]
+        hint = "; ".join(filter(None, ways))
+        raise type(error)(error.rule, file=path, key=error.key, value=error.value, hint=hint) from None
 
 
 def read_plan(
@@ -192,6 +202,7 @@ def read_plan(
         except ConfigError as error:
             raise error.in_file(path) from None
     steps = {record.last_step for record in records if record.state is TrialState.COMPLETE}
+    own_file = meta.provenance.get("own_file")
     return StudyPlan(
         name=meta.name,
         source=SourceFile(Path(meta.provenance.get("config_path") or path), meta.config_text, meta.config_format),
@@ -211,6 +222,7 @@ def read_plan(
         held_out=meta.held_out,
         own_metrics=meta.own_metrics,
         keep=replace(meta.keep, snapshot_every=None),
+        own_file=None if own_file is None else SourceFile(Path(own_file), meta.provenance["own_file_text"], "yaml"),
         settings=tuple(key for key, _ in settings),
     )
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, path_beside
-from ptydask.store import contents, digest, files, index, layout, names, nexus
+from ptydask.store import contents, digest, files, index, isolated, layout, names, nexus
 
 
 def companion_of(path: Path) -> Path:
@@ -44,13 +43,13 @@ def is_of(meta: StudyMeta, store_id: str) -> bool:
 class RingCurve:
     """Fourier ring correlation of two reconstructions of a trial, each from one half of the data."""
 
-    spatial_frequency: NDArray[np.floating[Any]]
+    spatial_frequency: NDArray[np.float64]
     """(rings,), in 1/``length_unit``."""
-    correlation: NDArray[np.floating[Any]]
+    correlation: NDArray[np.float64]
     """(rings,): 1 where the two are alike."""
-    half_bit: NDArray[np.floating[Any]]
+    half_bit: NDArray[np.float64]
     """(rings,): what the correlation has to be for half a bit of information in every pixel of the ring."""
-    pixels: NDArray[np.integer[Any]]
+    pixels: NDArray[np.int64]
     """(rings,): pixels of the ring."""
     crossing: float | None
     """Where the correlation falls below ``half_bit``, in 1/``length_unit``; None where it never does."""
@@ -186,9 +185,11 @@ def embed_study(
 ) -> None:
     """Write the study at ``place``, with the curves, into ``file``, as the confirmation of the study that this is of.
 
-    A trial that cannot be read has its numbers only. Raises StoreError where the study's own group cannot be read.
+    A trial that cannot be read has its numbers only. Raises StoreError where the study's own group cannot be read, or
+    HDF5 crashes on a trial.
     """
     head, rows = index.read_head(place.file, place.group), index.read_rows(place.file, place.group)
+    isolated.find_deadly(rows)
     study, trials = index.begin_group(file, head.meta)
     for row in rows:
         name = names.trial_name(row.record.number)
