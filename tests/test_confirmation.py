@@ -53,7 +53,7 @@ def test_a_repeat_that_failed_makes_no_trial_better():
     assert confirmation.trials == (2, 1, 3)
 
 
-@pytest.mark.parametrize("error", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("error", [math.nan, math.inf, -math.inf, 1e200, -1e300])
 def test_a_value_that_is_no_number_is_no_value(error):
     confirmation = confirm({1: [error, 1.0]})
     assert confirmation.mean_sd(1)[2] == 1
@@ -306,6 +306,17 @@ def test_means_have_the_digits_that_luck_decides():
     """What a seed does to all trials alike is in the deviation, and would hide in what they differ."""
     confirmation = confirm({1: [1.0, 5.0, 9.0], 2: [1.001, 5.002, 9.001]})
     assert confirmation.mean_text(1) == "5.00000 +- 4.00000 (3)"
+
+
+def test_of_many_trials_only_what_concerns_the_best_is_said():
+    rng = np.random.default_rng(4)
+    compared = compare(draw(rng, {t: 6.0 * (t // 3) for t in range(40)}, seeds=4))
+    lines = compare_lines(compared)
+    assert len(lines) == 2
+    assert "cannot be told apart" in lines[0]
+    assert "others by more than luck" in lines[1]
+    winner = compare(draw(rng, {t: 60.0 * (t > 0) for t in range(12)}, seeds=4))
+    assert compare_lines(winner) == ["trial 0 is better than all others by more than luck"]
 
 
 def test_two_trials_say_it_by_name():

@@ -16,16 +16,23 @@ from ptydask.errors import MissingDependency
 from ptydask.formatting import NOTHING, counted, error_text, printable_text, uncertain_text
 from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
 from ptydask.ranking import best_of, metric_names
+from ptydask.space.metric_facts import metric_unit
 
 if TYPE_CHECKING:
     from ptydask.analysis.fourier_ring import FourierRing
     from ptydask.store.reader import Results
 
 
+_MANY = 10
+"""Of so many trials and one more it is not said of every two whether they are told apart."""
 _COMMON = 1.5
 """Trials' own standard deviations above so many times luck want the explanation that they differ alike."""
 PARTS = ("mean", "sd", "n")
 """What is known of a confirmed trial, as tables and JSON have it."""
+
+
+_LARGEST = 1e150
+"""An error from here on is a program's that diverged, as an infinite one is: there are no variances of such numbers."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Repeat:
         """The repeat's ``metric``, where ``error`` is the tuned one; None where it has none, or failed."""
         value = self.record.error if metric == error else self.record.metrics.get(metric)
         ended_well = self.record.state is TrialState.COMPLETE
-        return value if ended_well and value is not None and math.isfinite(value) else None
+        return value if ended_well and value is not None and abs(value) < _LARGEST else None
 
 
 @dataclass(frozen=True)
@@ -124,9 +131,16 @@ class Confirmation:
         if known is None:
             return ""
         mean, deviation, count = known
-        luck = significance.luck_of({other: self.values(other, metric) for other in self.trials})
-        text = error_text(mean) if math.isnan(deviation) else uncertain_text(mean, deviation, luck)
+        text = uncertain_text(mean, deviation, self._luck[metric or self.metric]) if count > 1 else error_text(mean)
         return f"{text} ({count})"
+
+    @cached_property
+    def _luck(self) -> dict[str, float]:
+        """Metric -> standard deviation that other seeds give a trial, what they do to all alike taken out."""
+        return {
+            name: significance.luck_of({trial: self.values(trial, name) for trial in self.trials})
+            for name in (self.metric, *self.metrics)
+        }
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -204,8 +218,13 @@ def better_by_mean_text(confirmation: Confirmation) -> str:
 
 
 def compare_lines(compared: Comparison) -> list[str]:
-    """Which trials are better than which by more than luck, and which cannot be told apart."""
+    """Which trials are better than which by more than luck, and which cannot be told apart.
+
+    Of more than ten trials only what concerns the best one.
+    """
     best, *others = compared.trials
+    if len(others) >= _MANY:
+        return _best_lines(compared)
     better = list(significance.better_groups(compared))
     lines = []
     if compared.worse_than(best) == tuple(others):
@@ -219,6 +238,16 @@ def compare_lines(compared: Comparison) -> list[str]:
         verb = "is" if len(group) == 1 else "are"
         lines.append(f"{_trials_text(group)} {verb} better than {_trials_text(worse)} by more than luck")
     return lines
+
+
+def _best_lines(compared: Comparison) -> list[str]:
+    """Which trials cannot be told apart from the best one, and how many are worse by more than luck."""
+    best, *others = compared.trials
+    alike, worse = [trial for trial in others if not compared.differ(best, trial)], compared.worse_than(best)
+    if not alike:
+        return [f"trial {best} is better than all others by more than luck"]
+    rest = [f"trial {best} is better than {counted(len(worse), 'other')} by more than luck"] if worse else []
+    return [f"trial {best} cannot be told apart from {_trials_text(alike)}", *rest]
 
 
 def _mean_lines(confirmation: Confirmation) -> list[str]:
@@ -240,7 +269,8 @@ def _mean_lines(confirmation: Confirmation) -> list[str]:
         lines.append(f"  {'other metrics' if metric else 'metrics'}, of {_trials_text(confirmation.trials)}:")
     for name in others:
         texts = [confirmation.mean_text(trial, name) or NOTHING for trial in confirmation.trials]
-        lines.append(f"    {printable_text(name)}  {', '.join(texts)}")
+        unit = metric_unit(name, confirmation.meta.engine) if confirmation.meta is not None else ""
+        lines.append(f"    {printable_text(name)}  {', '.join(texts)}{f'  ({unit})' if unit else ''}")
     return lines
 
 

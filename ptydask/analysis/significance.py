@@ -112,6 +112,8 @@ class _AdditiveFit:
     """(N, trials + seeds): ones for its trial and its seed."""
     covariance: NDArray[np.float64]
     """Of the effects, for errors of variance 1; the effects are known but for a constant."""
+    projection: NDArray[np.float64]
+    """Onto the combinations of effects that the repeats tell."""
     effects: NDArray[np.float64]
     residuals: NDArray[np.float64]
 
@@ -145,10 +147,11 @@ class _AdditiveFit:
 
         None where no repeats tie them together: they share no seed, nor do others that share one with each.
         """
-        contrast = np.zeros(self.design.shape[1])
-        contrast[[a, b]] = -1.0, 1.0
-        is_known = np.allclose(self.design.T @ self.design @ self.covariance @ contrast, contrast, atol=1e-6)
-        return float(contrast @ self.covariance @ contrast) if is_known else None
+        projected = self.projection[:, b] - self.projection[:, a]
+        projected[[a, b]] += 1.0, -1.0
+        if np.abs(projected).max() > 1e-6:
+            return None
+        return float(self.covariance[a, a] + self.covariance[b, b] - 2 * self.covariance[a, b])
 
 
 def _fit_additive(values: Mapping[int, Mapping[int, float]]) -> _AdditiveFit:
@@ -160,10 +163,13 @@ def _fit_additive(values: Mapping[int, Mapping[int, float]]) -> _AdditiveFit:
     errors = np.array([value for _, _, value in cells], dtype=np.float64)
     center = float(errors.mean()) if cells else 0.0
     design = np.hstack([np.eye(len(trials))[rows], np.eye(len(seeds))[columns]])
-    covariance = np.asarray(np.linalg.pinv(design.T @ design, hermitian=True), dtype=np.float64)
+    gram = design.T @ design
+    covariance = np.asarray(np.linalg.pinv(gram, hermitian=True), dtype=np.float64)
     effects = covariance @ design.T @ (errors - center)
     residuals = errors - center - design @ effects
-    return _AdditiveFit(trials, len(seeds), rows, errors, center, design, covariance, effects, residuals)
+    return _AdditiveFit(
+        trials, len(seeds), rows, errors, center, design, covariance, gram @ covariance, effects, residuals
+    )
 
 
 @lru_cache(maxsize=256)
