@@ -396,7 +396,9 @@ def test_a_worker_killed_in_its_repeat(tmp_path: Path, ptydask: Ptydask) -> None
         time.sleep(0.02)
         assert process.poll() is None, log.read_text()
     children = psutil.Process(process.pid).children()
-    workers = [c for c in children if "spawn_main" in " ".join(c.cmdline()) and "tracker" not in " ".join(c.cmdline())]
+    workers = [
+        c for c in children if "spawn_main" in " ".join(c.cmdline()) and "resource_tracker" not in " ".join(c.cmdline())
+    ]
     workers[0].kill()
     assert process.wait(timeout=120) == 0, log.read_text()
     assert repeats(study) == grid(best(study, 3), [1, 2, 3])

@@ -15,9 +15,11 @@ from store_cases import meta, packed, record
 
 import ptydask
 from ptydask import cli
+from ptydask.analysis import report
 from ptydask.analysis.confirmation import Confirmation
 from ptydask.analysis.data import load_study
-from ptydask.analysis.report import rows
+from ptydask.analysis.figures import frc
+from ptydask.analysis.report import plots, rows
 from ptydask.store import Store, reader, shard
 from ptydask.store.confirmation import RingCurve, companion_of
 from ptydask.store.upkeep import embedding
@@ -239,3 +241,16 @@ def test_the_reports_table_has_columns_of_it(study):
     assert (mean["kind"], mean["values"][2]) == ("number", pytest.approx(0.37))
     assert mean["texts"][2].endswith("(3)")
     assert all(column["values"][0] is None for column in columns.values())
+
+
+def test_figures_and_the_page_have_it_from_the_file(study, tmp_path, monkeypatch, capsys):
+    """`plot frc` draws the ring that the file has; the page says the verdict, the mean and the resolution."""
+    assert run(capsys, "plot", study, "frc", "profile", "-o", tmp_path, "--dpi", "30")[0].count("\n") == 2
+    with reader.open(study) as results:
+        assert frc.lacks(load_study(results, curves=False)) is None
+    monkeypatch.setattr(plots, "draw", lambda data: [])
+    with reader.open(study) as results:
+        page = report.render(results, images=0)
+    assert "0.3700 ± 0.0100 (3)" in page
+    assert '"best_confirmed":3' in page
+    assert '"confirmed.resolution"' in page

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -44,13 +43,13 @@ def is_of(meta: StudyMeta, store_id: str) -> bool:
 class RingCurve:
     """Fourier ring correlation of two reconstructions of a trial, each from one half of the data."""
 
-    spatial_frequency: NDArray[np.floating[Any]]
+    spatial_frequency: NDArray[np.float64]
     """(rings,), in 1/``length_unit``."""
-    correlation: NDArray[np.floating[Any]]
+    correlation: NDArray[np.float64]
     """(rings,): 1 where the two are alike."""
-    half_bit: NDArray[np.floating[Any]]
+    half_bit: NDArray[np.float64]
     """(rings,): what the correlation has to be for half a bit of information in every pixel of the ring."""
-    pixels: NDArray[np.integer[Any]]
+    pixels: NDArray[np.int64]
     """(rings,): pixels of the ring."""
     crossing: float | None
     """Where the correlation falls below ``half_bit``, in 1/``length_unit``; None where it never does."""

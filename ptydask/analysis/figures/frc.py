@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import scales, style, trials
@@ -24,7 +25,7 @@ def lacks(data: StudyData) -> str | None:
         return (
             "No trial was confirmed: ptydask confirm FILE.h5 --frc reconstructs the best ones from halves of the data."
         )
-    if not data.confirmation.frc:
+    if not rings_in_order(data):
         return "The trials were confirmed without halves of the data: ptydask confirm FILE.h5 --frc adds them."
     return None
 
@@ -34,19 +35,17 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, _link: Any) -> Figu
     title = f"{trials.study_title(data)} \N{EN DASH} Fourier ring correlation of two halves of the data"
     if reason := lacks(data):
         return style.text_figure(title, reason)
-    assert data.confirmation is not None
-    rings = data.confirmation.frc
-    order = [number for number in data.confirmation.trials if number in rings]
-    drawn = order[: len(_COLOURS)]
+    rings = rings_in_order(data)
+    drawn = dict(zip(list(rings)[: len(_COLOURS)], _COLOURS, strict=False))
     figure = style.new_figure(6.8, 3.9, title)
     axes = figure.add_subplot()
-    for number, colour in reversed([*zip(drawn, _COLOURS, strict=False)]):
+    for number, colour in reversed(drawn.items()):  # the best on top
         _draw_ring(axes, rings[number], colour, f"trial {number}: {resolution_text(rings[number])}")
-    _draw_half_bit(axes, [rings[number] for number in drawn])
+    handles = axes.get_legend_handles_labels()[0][::-1]
+    handles += _draw_half_bit(axes, [rings[number] for number in drawn])
     _format_axes(axes, [rings[number] for number in drawn])
-    handles, labels = axes.get_legend_handles_labels()
-    style.legend(axes, handles=handles[:-1][::-1] + handles[-1:], labels=labels[:-1][::-1] + labels[-1:], entry=2.3)
-    omitted = len(order) - len(drawn)
+    style.legend(axes, handles=handles, entry=2.3)
+    omitted = len(rings) - len(drawn)
     style.note(
         figure,
         [
@@ -56,6 +55,14 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, _link: Any) -> Figu
         ],
     )
     return figure
+
+
+def rings_in_order(data: StudyData) -> dict[int, FourierRing]:
+    """Trial -> its ring, the best mean first; {} where nothing was confirmed from halves."""
+    if data.confirmation is None:
+        return {}
+    rings = data.confirmation.frc
+    return {number: rings[number] for number in data.confirmation.trials if number in rings}
 
 
 def resolution_text(ring: FourierRing) -> str:
@@ -72,14 +79,12 @@ def _draw_ring(axes: Axes, ring: FourierRing, colour: str, label: str) -> None:
         axes.plot([ring.crossing], [height], "o", color=colour, markersize=5, zorder=4)
 
 
-def _draw_half_bit(axes: Axes, rings: Sequence[FourierRing]) -> None:
-    """One line for all trials whose images have as many pixels."""
-    lines: Mapping[bytes, FourierRing] = {
-        ring.half_bit.tobytes() + ring.spatial_frequency.tobytes(): ring for ring in rings
-    }
-    for index, ring in enumerate(lines.values()):
-        label = None if index else "half-bit line"
-        axes.plot(ring.spatial_frequency, ring.half_bit, color=style.GREY, linewidth=1.0, linestyle="--", label=label)
+def _draw_half_bit(axes: Axes, rings: Sequence[FourierRing]) -> list[Line2D]:
+    """One line for all trials whose images have as many pixels; returns the first, for the legend."""
+    lines = {ring.half_bit.tobytes() + ring.spatial_frequency.tobytes(): ring for ring in rings}
+    look: dict[str, Any] = {"color": style.GREY, "linewidth": 1.0, "linestyle": "--", "label": "half-bit line"}
+    drawn = [axes.plot(ring.spatial_frequency, ring.half_bit, **look)[0] for ring in lines.values()]
+    return drawn[:1]
 
 
 def _format_axes(axes: Axes, rings: Sequence[FourierRing]) -> None:

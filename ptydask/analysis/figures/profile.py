@@ -16,7 +16,7 @@ from ptydask.analysis import sweep
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import confirmed, scales, slice, style, trials
 from ptydask.analysis.good_region import GoodRegion, ParameterRegion, find_good_region
-from ptydask.model import Direction, TrialRecord
+from ptydask.model import TrialRecord
 
 _MOST = 16
 _FEW, _PARTS = 5, 40
@@ -36,7 +36,7 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
     title = f"{trials.study_title(data)} \N{EN DASH} best {sweep.error_word(data.meta)} at each value"
     if reason := lacks(data):
         return style.text_figure(title, reason)
-    selected = scales.select_parameters(data, parameters)
+    selected = scales.select_parameters(data, parameters or None)
     drawn = selected[:_MOST]
     lower = {parameter.name: best_at_values(data, parameter) for parameter in drawn}
     repeated = confirmed.confirmed_errors(data)
@@ -50,7 +50,7 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
         if index >= len(drawn):
             axes.set_axis_off()
             continue
-        _draw_region(axes, drawn[index], region, limits, data.meta.direction)
+        _draw_region(axes, drawn[index], region, limits)
         _draw_profile(axes, data, drawn[index], lower[drawn[index].name], repeated, limits, link)
         if index % columns == 0:
             scales.error_axis(axes, limits, data.meta)
@@ -58,9 +58,7 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
     style.note(
         figure,
         [
-            "of a range without steps: the best in each part of it"
-            if not all(_is_stepped(data, p) for p in drawn)
-            else "",
+            "" if all(_is_stepped(data, p) for p in drawn) else "of a range without steps: the best in each part of it",
             f"star: best trial, {best.number}" if (best := trials.best(data)) else "",
             _region_remark(region),
             confirmed.remark(repeated),
@@ -98,7 +96,6 @@ def _draw_region(
     parameter: scales.ParameterScale,
     region: GoodRegion | None,
     limits: scales.AxisLimits,
-    direction: Direction,
 ) -> None:
     """Shaded: the values of the good trials. Dashed: the error up to which a trial is as good within luck."""
     if region is None:

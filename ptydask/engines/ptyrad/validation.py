@@ -57,8 +57,11 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
     _check_optimizers(config)
     _check_updates(config["model_params"])
     _check_tilts(init)
-    grid = datafiles.chosen_grid(config["recon_params"], *scan)
-    hidden = 0 if plan.held_out is None else held_out.check_plan(plan.held_out, config, grid, plan.seed)
+    grid, hidden = datafiles.chosen_grid(config["recon_params"], *scan), 0
+    if plan.held_out is not None:
+        hidden = held_out.check_plan(plan.held_out, config, grid, plan.seed)
+        line = ("held out", held_out.describe(plan.held_out, hidden, grid, plan.seed))
+        plan = replace(plan, details=(*plan.details, line))
     space, clipped = _limit_batches(config, plan.space, math.prod(grid) - hidden)
     tuned = tuple(dict.fromkeys(tunables.PARAMETERS[name].name for name in space))
     for name in tuned:
