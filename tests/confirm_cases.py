@@ -11,8 +11,8 @@ import numpy as np
 from store_cases import meta, output, put, record
 
 from ptydask.model import TrialOutput, TrialRecord
+from ptydask.ring_correlation import FourierRing
 from ptydask.store import Store, confirmation, reader
-from ptydask.store.confirmation import RingCurve
 from ptydask.store.upkeep import embedding
 
 Repeat = tuple[int, int, int]
@@ -33,10 +33,10 @@ def repeats_meta(store_id: str, grid: Iterable[Repeat] = GRID, **changes: Any) -
     return meta("tBL_WSe2 confirmation", engine="repeat", config_json=text, **changes)
 
 
-def curve(trial: int = 2, rings: int = 7, crossing: float | None = 0.5) -> RingCurve:
-    """A curve that tells its trial."""
-    x = np.arange(1, rings + 1) / 10
-    return RingCurve(x, np.cos(x * trial), 0.3 + 0 * x, np.arange(rings), crossing, 2.0, 0.75, "nm")
+def curve(trial: int = 2) -> FourierRing:
+    """A curve that tells its trial; that of trial 1 stays above the half-bit line."""
+    rings = np.arange(1, 8)
+    return FourierRing(rings / 10, np.cos(rings / 10 * trial), 100 * rings, "nm")
 
 
 def run_repeats(path: Path, grid: Iterable[Repeat] = GRID, given: TrialOutput | None = None) -> Path:

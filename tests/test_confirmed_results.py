@@ -20,8 +20,9 @@ from ptydask.analysis.confirmation import Confirmation
 from ptydask.analysis.data import load_study
 from ptydask.analysis.figures import frc
 from ptydask.analysis.report import plots, rows
+from ptydask.ring_correlation import FourierRing
 from ptydask.store import Store, reader, shard
-from ptydask.store.confirmation import RingCurve, companion_of
+from ptydask.store.confirmation import companion_of
 from ptydask.store.upkeep import embedding
 
 pytest.importorskip("scipy")
@@ -29,9 +30,7 @@ pytest.importorskip("scipy")
 ERRORS = (0.5, 0.4, 0.3, 0.31, 0.9)
 REPEATS = {2: [0.36, 0.38, 0.37], 3: [0.32, 0.33, None]}
 """Trial 2 was lucky in the study, trial 3 is better."""
-RING = RingCurve(
-    np.linspace(0.1, 1, 10), np.linspace(1, 0.1, 10), np.full(10, 0.4), np.full(10, 50), 0.6, 1 / 0.6, 0.55
-)
+RING = FourierRing(np.linspace(0.1, 1, 10), np.linspace(1, 0.1, 10), np.full(10, 50))
 
 
 def write_study(path: Path, *, repeats=REPEATS, embed: bool = True, direction: str = "minimize") -> Path:

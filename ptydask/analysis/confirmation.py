@@ -10,7 +10,6 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ptydask.analysis import significance
-from ptydask.analysis.half_rings import read_rings
 from ptydask.analysis.significance import Comparison
 from ptydask.errors import MissingDependency
 from ptydask.formatting import NOTHING, counted, error_text, printable_text, uncertain_text
@@ -19,7 +18,7 @@ from ptydask.ranking import best_of, metric_names
 from ptydask.space.metric_facts import metric_unit
 
 if TYPE_CHECKING:
-    from ptydask.analysis.fourier_ring import FourierRing
+    from ptydask.ring_correlation import FourierRing
     from ptydask.store.reader import Results
 
 
@@ -75,7 +74,7 @@ class Confirmation:
         if confirmed is None:
             return None
         with confirmed:
-            repeats, frc = tuple(read_repeats(confirmed.records())), read_rings(confirmed)
+            repeats, frc = tuple(read_repeats(confirmed.records())), confirmed.ring_curves()
         return cls(results.meta.metric, results.meta.direction, repeats, frc, tuple(results.records()), results.meta)
 
     def by_metric(self, meta: StudyMeta, records: tuple[TrialRecord, ...]) -> Confirmation:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, path_beside
+from ptydask.ring_correlation import FourierRing
 from ptydask.store import contents, digest, files, index, isolated, layout, names, nexus
 
 
@@ -39,37 +39,12 @@ def is_of(meta: StudyMeta, store_id: str) -> bool:
 # --- curves -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class RingCurve:
-    """Fourier ring correlation of two reconstructions of a trial, each from one half of the data."""
-
-    spatial_frequency: NDArray[np.float64]
-    """(rings,), in 1/``length_unit``."""
-    correlation: NDArray[np.float64]
-    """(rings,): 1 where the two are alike."""
-    half_bit: NDArray[np.float64]
-    """(rings,): what the correlation has to be for half a bit of information in every pixel of the ring."""
-    pixels: NDArray[np.int64]
-    """(rings,): pixels of the ring."""
-    crossing: float | None
-    """Where the correlation falls below ``half_bit``, in 1/``length_unit``; None where it never does."""
-    resolution: float
-    """The inverse of that, or of the highest frequency, in ``length_unit``."""
-    area: float
-    """Mean of the correlation over the frequencies up to Nyquist's."""
-    length_unit: str = "angstrom"
-
-
-_COLUMNS = ("spatial_frequency", "correlation", "half_bit", "pixels")
-_CROSSING = "half_bit_crossing"
-
-
 def curve_name(trial: int) -> str:
     """``trial_000018``."""
     return f"trial_{names.trial_name(trial)}"
 
 
-def _write_curves(study: h5py.Group, curves: Mapping[int, RingCurve]) -> None:
+def _write_curves(study: h5py.Group, curves: Mapping[int, FourierRing]) -> None:
     if not curves:
         return
     folder = nexus.create_group(study, layout.FRC, "NXcollection")
@@ -82,31 +57,29 @@ def _write_curves(study: h5py.Group, curves: Mapping[int, RingCurve]) -> None:
             beside=["half_bit"],
             title=f"Fourier ring correlation of the halves of trial {trial}",
         )
-        for name in _COLUMNS:
+        for name in ("spatial_frequency", "correlation", "half_bit", "pixels"):
             nexus.write_numbers(plot, name, np.asarray(getattr(curve, name)))
         nexus.write_attribute(plot["spatial_frequency"], "units", f"1/{curve.length_unit}")
         facts = {"trial": trial, "resolution": curve.resolution, "area": curve.area, "units": curve.length_unit}
         nexus.write_attributes(plot, facts)
         if curve.crossing is not None:
-            nexus.write_attribute(plot, _CROSSING, curve.crossing)
+            nexus.write_attribute(plot, "half_bit_crossing", curve.crossing)
 
 
-def curves_of(study: h5py.Group) -> dict[int, RingCurve]:
+def curves_of(study: h5py.Group) -> dict[int, FourierRing]:
     """The curves in a confirmation's group, by the trials' numbers. Raises what h5py raises."""
     curves = {}
     for plot in study[layout.FRC].values() if layout.FRC in study else ():
-        columns = {name: plot[name][()] for name in _COLUMNS}
-        curves[int(plot.attrs["trial"])] = RingCurve(
-            **columns,
-            crossing=float(plot.attrs[_CROSSING]) if _CROSSING in plot.attrs else None,
-            resolution=float(plot.attrs["resolution"]),
-            area=float(plot.attrs["area"]),
-            length_unit=nexus.read_attribute(plot, "units"),
+        curves[int(plot.attrs["trial"])] = FourierRing(
+            plot["spatial_frequency"].astype(np.float64)[()],
+            plot["correlation"].astype(np.float64)[()],
+            plot["pixels"].astype(np.int64)[()],
+            nexus.read_attribute(plot, "units"),
         )
     return curves
 
 
-def read_curves(place: StudyPlace) -> dict[int, RingCurve]:
+def read_curves(place: StudyPlace) -> dict[int, FourierRing]:
     """The curves of the study at ``place``; none where they cannot be read."""
     with suppress(*files.BROKEN), files.open_read_only(place.file) as file:
         return curves_of(index.study_of(file, place.group))
@@ -181,7 +154,7 @@ def keep_one_of(paths: Iterable[Path], copy: index.Copy = index.copy_trial) -> i
 
 
 def embed_study(
-    file: h5py.File, place: StudyPlace, curves: Mapping[int, RingCurve], copy: index.Copy = index.copy_trial
+    file: h5py.File, place: StudyPlace, curves: Mapping[int, FourierRing], copy: index.Copy = index.copy_trial
 ) -> None:
     """Write the study at ``place``, with the curves, into ``file``, as the confirmation of the study that this is of.
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from ptydask.analysis import sweep
 from ptydask.analysis.data import Curve, StudyData
-from ptydask.analysis.fourier_ring import FourierRing
 from ptydask.analysis.report.trial_album import PageTrial
 from ptydask.model import TrialRecord, TrialState
 from ptydask.ranking import gradient_names, metric_names, ranked
+from ptydask.ring_correlation import FourierRing
 from ptydask.space import ranges
 from ptydask.space.metric_facts import is_minor, metric_unit
 from ptydask.trial import slopes

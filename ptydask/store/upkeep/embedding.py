@@ -15,13 +15,14 @@ import h5py
 
 from ptydask.errors import StoreError
 from ptydask.model import path_beside
+from ptydask.ring_correlation import FourierRing
 from ptydask.store import confirmation, contents, digest, index, isolated, layout, names
-from ptydask.store.confirmation import RingCurve, StudyPlace
+from ptydask.store.confirmation import StudyPlace
 from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing
 
 
-def embed(path: Path, curves: Mapping[int, RingCurve]) -> None:
+def embed(path: Path, curves: Mapping[int, FourierRing]) -> None:
     """Move the confirmation beside ``path`` into it, with the curves of these trials; those of others stay.
 
     Raises StoreError where a driver has either of them, ``path`` is not packed, or there is no room: all is then as it
