@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptydask.config.ptyrad.metrics import METRICS
 from ptydask.engines.ptyrad.counts import CountSplit, explain_uncounted, nearest_gain, split_counts
 from ptydask.engines.ptyrad.held_out import LEAST_POSITIONS, check_plan, divide_scan, hidden_positions
 from ptydask.errors import ConfigError
 from ptydask.model import HeldOut
+from ptydask.space.metrics import METRICS
 
 POSITIONS, COUNTS = HeldOut("positions", 0.03), HeldOut("counts", 0.03)
 

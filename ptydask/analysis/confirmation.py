@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ptydask.analysis import significance
 from ptydask.analysis.significance import Comparison
@@ -15,7 +15,7 @@ from ptydask.errors import MissingDependency
 from ptydask.formatting import NOTHING, counted, error_text, printable_text, uncertain_text
 from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
 from ptydask.ranking import best_of, metric_names
-from ptydask.space.metric_facts import metric_unit
+from ptydask.space.metrics import metric_unit
 
 if TYPE_CHECKING:
     from ptydask.ring_correlation import FourierRing
@@ -26,12 +26,18 @@ _MANY = 10
 """Of so many trials and one more it is not said of every two whether they are told apart."""
 _COMMON = 1.5
 """Trials' own standard deviations above so many times luck want the explanation that they differ alike."""
-PARTS = ("mean", "sd", "n")
-"""What is known of a confirmed trial, as tables and JSON have it."""
-
-
 _LARGEST = 1e150
 """An error from here on is a program's that diverged, as an infinite one is: there are no variances of such numbers."""
+
+
+class MeanSd(NamedTuple):
+    """What is known of a metric of a confirmed trial."""
+
+    mean: float
+    sd: float
+    """Standard deviation (n - 1); NaN of one repeat."""
+    n: int
+    """Repeats."""
 
 
 @dataclass(frozen=True)
@@ -117,21 +123,21 @@ class Confirmation:
         own = {r.seed: r.value(name, self.metric) for r in self.repeats if r.trial == trial and not r.half}
         return {seed: value for seed, value in sorted(own.items()) if value is not None}
 
-    def mean_sd(self, trial: int, metric: str | None = None) -> tuple[float, float, int] | None:
-        """Mean, standard deviation (n - 1; NaN of one repeat) and number of the trial's repeats; None without any."""
+    def mean_sd(self, trial: int, metric: str | None = None) -> MeanSd | None:
+        """Mean and standard deviation of the metric over the trial's repeats; None without any."""
         values = list(self.values(trial, metric).values())
         if not values:
             return None
-        return fmean(values), stdev(values) if len(values) > 1 else math.nan, len(values)
+        return MeanSd(fmean(values), stdev(values) if len(values) > 1 else math.nan, len(values))
 
     def mean_text(self, trial: int, metric: str | None = None) -> str:
         """``0.01234 +- 0.00012 (3)``: mean, standard deviation, repeats; to what luck decides. Empty without any."""
         known = self.mean_sd(trial, metric)
         if known is None:
             return ""
-        mean, deviation, count = known
-        text = uncertain_text(mean, deviation, self._luck[metric or self.metric]) if count > 1 else error_text(mean)
-        return f"{text} ({count})"
+        luck = self._luck[metric or self.metric]
+        text = uncertain_text(known.mean, known.sd, luck) if known.n > 1 else error_text(known.mean)
+        return f"{text} ({known.n})"
 
     @cached_property
     def _luck(self) -> dict[str, float]:
@@ -149,12 +155,11 @@ class Confirmation:
     def summary(self, trial: int) -> dict[str, Any]:
         """``mean``, ``sd`` and ``n`` of the error, and of each of the ``metrics``; {} of a trial without repeats."""
         known = self.mean_sd(trial)
-        metrics = {
-            name: dict(zip(PARTS, own, strict=True)) for name in self.metrics if (own := self.mean_sd(trial, name))
-        }
+        metrics = {name: own._asdict() for name in self.metrics if (own := self.mean_sd(trial, name))}
         if not metrics and not known:
             return {}
-        return {**dict(zip(PARTS, known or (None, None, 0), strict=True)), "metrics": metrics}
+        error = known._asdict() if known else {"mean": None, "sd": None, "n": 0}
+        return {**error, "metrics": metrics}
 
     def compare(self) -> Comparison | None:
         """Which trials differ by more than luck, by the tuned metric; None where luck is not known.

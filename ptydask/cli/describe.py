@@ -22,7 +22,7 @@ from ptydask.formatting import (
 )
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, Optimum, StudyMeta, TrialRecord
 from ptydask.space import tunables
-from ptydask.space.metric_facts import is_minor, metric_unit
+from ptydask.space.metrics import is_minor, metric_unit
 from ptydask.store import layout, names
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import StoreError, UsageError
 from ptydask.model import Direction, Optimum, TrialRecord, TrialState
 from ptydask.ranking import best_of, in_order, metric_names, parameter_names, ranked, why_none_is_best
-from ptydask.space.metric_facts import is_minor
+from ptydask.space.metrics import is_minor
 
 if TYPE_CHECKING:
     from ptydask.analysis.confirmation import Confirmation

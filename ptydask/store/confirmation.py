@@ -105,23 +105,17 @@ def group_in(file: h5py.File) -> str:
 
 
 def find_embedded(path: Path, folder: Path) -> StudyPlace | None:
-    """The confirmation within ``path``, or within an older packed file in its ``folder``; the one with most trials.
-
-    Files that cannot be read have none.
-    """
-    return _most_trials(_embedded([path, *contents.pack_files(folder)]))
+    """The confirmation within ``path``, or within an older packed file in its ``folder``; the one with most trials."""
+    return find_in([path, *contents.pack_files(folder)])
 
 
-def _embedded(paths: Iterable[Path]) -> list[StudyPlace]:
+def find_in(paths: Iterable[Path]) -> StudyPlace | None:
+    """Of the confirmations in packed files that with most trials. Files that cannot be read have none."""
     places = []
     for path in paths:
         with suppress(*files.BROKEN), files.open_read_only(path) as file:
             if group := group_in(file):
                 places.append(StudyPlace(path, group))
-    return places
-
-
-def _most_trials(places: Iterable[StudyPlace]) -> StudyPlace | None:
     return max(places, key=count_trials, default=None)
 
 
@@ -134,28 +128,19 @@ def count_trials(place: StudyPlace) -> int:
         return 0
 
 
-def keep(path: Path, folder: Path, copy: index.Copy = index.copy_trial) -> index.Addition:
-    """What takes over into a new file of the study ``path`` its confirmation, where one of its files has it.
+def keep(
+    place: StudyPlace | None, copy: index.Copy = index.copy_trial, curves: Mapping[int, FourierRing] | None = None
+) -> index.Addition | None:
+    """What takes the confirmation at ``place``, where there is one, over into a new file of its study.
 
-    ``folder`` is that of its trials; ``copy`` takes one repeat over.
+    ``copy`` takes one repeat over; ``curves`` stand in place of those that it has.
     """
-    return keep_one_of([path, *contents.pack_files(folder)], copy)
+    if place is None:
+        return None
+    return lambda file: _embed(file, place, copy, read_curves(place) if curves is None else curves)
 
 
-def keep_one_of(paths: Iterable[Path], copy: index.Copy = index.copy_trial) -> index.Addition:
-    """The same of the one with most trials that the files ``paths`` hold."""
-    place = _most_trials(_embedded(paths))
-
-    def add(study: h5py.Group) -> None:
-        if place is not None:
-            embed_study(study.file, place, read_curves(place), copy)
-
-    return add
-
-
-def embed_study(
-    file: h5py.File, place: StudyPlace, curves: Mapping[int, FourierRing], copy: index.Copy = index.copy_trial
-) -> None:
+def _embed(file: h5py.File, place: StudyPlace, copy: index.Copy, curves: Mapping[int, FourierRing]) -> None:
     """Write the study at ``place``, with the curves, into ``file``, as the confirmation of the study that this is of.
 
     A trial that cannot be read has its numbers only. Raises StoreError where the study's own group cannot be read, or
@@ -183,7 +168,7 @@ def embed_study(
 
 def check_embedded(path: Path, numbers: set[int]) -> None:
     """Raise StoreError where ``path``, just written, has no confirmation with these trials, as it was sealed."""
-    place = _most_trials(_embedded([path]))
+    place = find_in([path])
     if place is None or {row.record.number for row in index.read_rows(path, place.group)} != numbers:
         raise StoreError(f"{path}: the file that was written lacks the confirmation")
     with files.open_read_only(path) as file:

@@ -17,7 +17,7 @@ from ptydask.model import TrialRecord, TrialState
 from ptydask.ranking import gradient_names, metric_names, ranked
 from ptydask.ring_correlation import FourierRing
 from ptydask.space import ranges
-from ptydask.space.metric_facts import is_minor, metric_unit
+from ptydask.space.metrics import is_minor, metric_unit
 from ptydask.trial import slopes
 
 _POINTS, _FEW_POINTS, _MANY = 100, 64, 1000

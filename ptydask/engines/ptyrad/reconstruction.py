@@ -27,7 +27,7 @@ from ptydask.engines.ptyrad.held_out import Indices, divide_scan
 from ptydask.engines.ptyrad.held_out_score import HeldOutScore, held_out_score
 from ptydask.engines.ptyrad.measurements import Measurements
 from ptydask.model import KeepOptions, Quantity, StudyPlan, TrialInput
-from ptydask.space.metric_facts import to_angstrom
+from ptydask.space.metrics import to_angstrom
 from ptydask.trial import slopes
 
 _STAGES = (

@@ -38,12 +38,8 @@ def embed(path: Path, curves: Mapping[int, FourierRing]) -> None:
                 raise StoreError(f"{file}: is not in one file yet; `ptydask pack` makes it one")
         earlier = confirmation.find_embedded(path, names.folder_of(path))
         known = {} if earlier is None else confirmation.read_curves(earlier)
-
-        def add(group: h5py.Group) -> None:
-            confirmation.embed_study(group.file, StudyPlace(companion), {**known, **curves})
-
-        head = index.read_head(path)
-        _pack_checked(path, head, index.sort_rows(study.rows), add)
+        add = confirmation.keep(StudyPlace(companion), curves={**known, **curves})
+        _pack_checked(path, index.read_head(path), index.sort_rows(study.rows), add)
         confirmation.check_embedded(path, set(repeats.rows))
         companion.unlink()
         path_beside(companion, ".journal").unlink(missing_ok=True)
@@ -66,7 +62,7 @@ def take_out(path: Path) -> None:
 
 
 def _pack_checked(
-    path: Path, head: index.ResultsHeader, rows: Sequence[index.TrialRow], add: index.Addition = index.add_nothing
+    path: Path, head: index.ResultsHeader, rows: Sequence[index.TrialRow], add: index.Addition | None = None
 ) -> None:
     """Make ``path`` the packed file of ``rows``, each copy held against its seal."""
 
