@@ -39,11 +39,6 @@ def is_of(meta: StudyMeta, store_id: str) -> bool:
 # --- curves -------------------------------------------------------------------------------------------
 
 
-def curve_name(trial: int) -> str:
-    """``trial_000018``."""
-    return f"trial_{names.trial_name(trial)}"
-
-
 def _write_curves(study: h5py.Group, curves: Mapping[int, FourierRing]) -> None:
     if not curves:
         return
@@ -51,7 +46,7 @@ def _write_curves(study: h5py.Group, curves: Mapping[int, FourierRing]) -> None:
     for trial, curve in sorted(curves.items()):
         plot = nexus.create_plot(
             folder,
-            curve_name(trial),
+            f"trial_{names.trial_name(trial)}",
             signal="correlation",
             axes=["spatial_frequency"],
             beside=["half_bit"],
@@ -98,12 +93,6 @@ class StudyPlace:
     """Its group's name; "" for the study that the file is of."""
 
 
-def group_in(file: h5py.File) -> str:
-    """The name of the confirmation's group in an open results file; "" where it has none."""
-    name = nexus.read_attribute(file, layout.CONFIRMATION)
-    return name if name and name in file else ""
-
-
 def find_embedded(path: Path, folder: Path) -> StudyPlace | None:
     """The confirmation within ``path``, or within an older packed file in its ``folder``; the one with most trials."""
     return find_in([path, *contents.pack_files(folder)])
@@ -114,7 +103,8 @@ def find_in(paths: Iterable[Path]) -> StudyPlace | None:
     places = []
     for path in paths:
         with suppress(*files.BROKEN), files.open_read_only(path) as file:
-            if group := group_in(file):
+            group = nexus.read_attribute(file, layout.CONFIRMATION)
+            if group and group in file:
                 places.append(StudyPlace(path, group))
     return max(places, key=count_trials, default=None)
 

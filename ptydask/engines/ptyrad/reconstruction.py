@@ -197,7 +197,7 @@ def iterate(
         with recon.gradient.listen(len(recon.batches), grad_accumulation, by_steps):
             terms = ptyrad.iterate(niter, recon, grad_accumulation)
         if recon.score is not None:
-            recon.score.settle(model)
+            recon.score.move_hidden_positions(model)
         _record_iteration(course, niter, recon, terms)
         if recon.score is not None:
             course.add_metrics(recon.score.metrics(model, niter == last))
