@@ -102,6 +102,15 @@ class Confirmation:
         sign = 1 if self.direction == "minimize" else -1
         return tuple(sorted(numbers, key=lambda trial: (trial not in means, sign * means.get(trial, 0.0), trial)))
 
+    @cached_property
+    def _whole(self) -> dict[int, list[Repeat]]:
+        """Trial -> its repeats from all of the data."""
+        whole: dict[int, list[Repeat]] = {}
+        for repeat in self.repeats:
+            if not repeat.half:
+                whole.setdefault(repeat.trial, []).append(repeat)
+        return whole
+
     @property
     def best(self) -> int | None:
         """The trial with the best mean; None where no repeat has a value."""
@@ -120,7 +129,7 @@ class Confirmation:
     def values(self, trial: int, metric: str | None = None) -> dict[int, float]:
         """Seed -> value of ``metric``, the tuned one by default, over the trial's whole repeats that have one."""
         name = metric or self.metric
-        own = {r.seed: r.value(name, self.metric) for r in self.repeats if r.trial == trial and not r.half}
+        own = {repeat.seed: repeat.value(name, self.metric) for repeat in self._whole.get(trial, ())}
         return {seed: value for seed, value in sorted(own.items()) if value is not None}
 
     def mean_sd(self, trial: int, metric: str | None = None) -> MeanSd | None:

@@ -291,8 +291,8 @@ def _repeat_lines(record: TrialRecord, confirmation: Confirmation | None) -> lis
     lines = _aligned_pairs(_repeated_metrics(record, confirmation))
     if confirmation is None:
         return lines
-    for repeat in confirmation.repeats:
-        if repeat.trial == record.number and repeat in confirmation.failed:
+    for repeat in confirmation.failed:
+        if repeat.trial == record.number:
             lines.append(f"  seed {repeat.seed} failed: {printable_text(repeat.record.message)}")
     ring = confirmation.frc.get(record.number)
     return [*lines, f"  FRC of two halves: {ring.describe()}"] if ring is not None else lines

@@ -276,8 +276,12 @@ def _more_columns(confirmation: Confirmation | None) -> dict[str, where.Value]:
     """Columns that ``--sort`` and ``--where`` know beside those of the records."""
     if confirmation is None:
         return {}
-    means = {number: known[0] for number in confirmation.trials if (known := confirmation.mean_sd(number))}
-    return {_CONFIRMED: lambda record: means.get(record.number)}
+
+    def mean(record: TrialRecord) -> float | None:
+        known = confirmation.mean_sd(record.number)
+        return None if known is None else known.mean
+
+    return {_CONFIRMED: mean}
 
 
 def _confirmed_texts(records: Sequence[TrialRecord], confirmation: Confirmation | None) -> dict[int, str]:
