@@ -132,6 +132,10 @@ class Confirmation:
         own = {repeat.seed: repeat.value(name, self.metric) for repeat in self._whole.get(trial, ())}
         return {seed: value for seed, value in sorted(own.items()) if value is not None}
 
+    def values_by_trial(self, metric: str | None = None) -> dict[int, dict[int, float]]:
+        """Those of all trials, the best mean first."""
+        return {trial: self.values(trial, metric) for trial in self.trials}
+
     def mean_sd(self, trial: int, metric: str | None = None) -> MeanSd | None:
         """Mean and standard deviation of the metric over the trial's repeats; None without any."""
         values = list(self.values(trial, metric).values())
@@ -151,10 +155,7 @@ class Confirmation:
     @cached_property
     def _luck(self) -> dict[str, float]:
         """Metric -> standard deviation that other seeds give a trial, what they do to all alike taken out."""
-        return {
-            name: significance.luck_of({trial: self.values(trial, name) for trial in self.trials})
-            for name in (self.metric, *self.metrics)
-        }
+        return {name: significance.luck_of(self.values_by_trial(name)) for name in (self.metric, *self.metrics)}
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -175,7 +176,7 @@ class Confirmation:
 
         Raises MissingDependency without SciPy.
         """
-        return significance.compare({trial: self.values(trial) for trial in self.trials}, self.direction)
+        return significance.compare(self.values_by_trial(), self.direction)
 
     def verdict(self) -> str:
         """Means, and which trials differ by more than luck, in words; one sentence a line."""
@@ -301,7 +302,7 @@ def _luck_lines(confirmation: Confirmation, compared: Comparison) -> list[str]:
         f"luck: the standard deviation that other seeds give, {luck}; differences of means above {least} are more than "
         f"that (paired by seed, Tukey's range test at {100 * significance.LEVEL:g} %)"
     ]
-    spread, _ = significance.pooled_deviation({trial: confirmation.values(trial) for trial in confirmation.trials})
+    spread, _ = significance.pooled_deviation(confirmation.values_by_trial())
     if spread > _COMMON * compared.luck:
         lines.append("the trials' own +- are larger: most of that is what a seed does to all of them alike")
     return lines

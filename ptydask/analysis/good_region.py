@@ -96,12 +96,12 @@ def find_good_region(confirmation: Confirmation) -> GoodRegion | None:
     Raises MissingDependency without SciPy.
     """
     study = ranked(confirmation.records, confirmation.direction)
-    values = {trial: confirmation.values(trial) for trial in confirmation.trials}
+    values = confirmation.values_by_trial()
     best = confirmation.best
     if best is None or not study:
         return None
     errors = {record.number: record.error or 0.0 for record in study}
-    compared = significance.compare(values, confirmation.direction)
+    compared = confirmation.compare()
     means = significance.adjusted_means(values)
     shift, share = 0.0, 0.0
     if compared is None:  # nothing takes the seeds' common effect out, so that it is part of luck

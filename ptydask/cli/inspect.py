@@ -111,8 +111,8 @@ def run_ls(args: argparse.Namespace) -> int:
         return 0
     from ptydask.analysis import sweep
 
-    asked = args.sort.removeprefix("metrics.")
-    hidden = {name for name in metric_names(records) if is_minor(name, results.meta.engine) and name != asked}
+    sorted_by = args.sort.removeprefix("metrics.")
+    hidden = {name for name in metric_names(records) if is_minor(name, results.meta.engine) and name != sorted_by}
     best, error = best_of(records, direction), sweep.error_word(results.meta)
     table = ls_table(chosen, best, metric, error, confirmation, hidden)
     left_out = formats.write_table(table, sys.stdout)
