@@ -1,6 +1,7 @@
-"""The metrics of a PtyRAD reconstruction by name: which way is better, what each says, its unit, what it must not see.
+"""The metrics of a PtyRAD reconstruction by name: which way is better, its unit, what it must not see.
 
-Pure, standard library only: formats, the engine, the store, tables and figures have it from here.
+Formats, the engine, the store, tables and figures have it from here; docs/metrics.md says what each is. Pure, standard
+library only.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ class Metric:
     """One number of a reconstruction."""
 
     direction: Direction
-    meaning: str
     unit: str = ""
     minor: bool = False
     """Whether tables for people leave it out at first: a trial has more metrics than there is room for."""
@@ -26,22 +26,16 @@ class Metric:
 
 
 METRICS: Mapping[str, Metric] = {
-    "loss": Metric("minimize", "PtyRAD's loss, terms of regularisation included"),
-    "data_loss": Metric(
-        "minimize", "the part of PtyRAD's loss that compares patterns, without regularisation", minor=True
-    ),
-    "contrast": Metric("maximize", "standard deviation over mean of the projected phase, as PtyRAD has it"),
-    "robust_contrast": Metric("maximize", "contrast over a low percentile in place of the least pixel", minor=True),
-    "entropy": Metric("minimize", "entropy of the projected phase's values", "bit", minor=True),
-    "total_variation": Metric(
-        "minimize", "mean gradient of the projected phase over its standard deviation", "1/angstrom", minor=True
-    ),
-    "position_drift": Metric("minimize", "how far the positions moved from where they began", "angstrom", minor=True),
-    "heldout": Metric("minimize", "misfit at scan positions that the reconstruction did not see", held_out="positions"),
-    "heldout_deviance": Metric(
-        "minimize", "Poisson deviance at scan positions that it did not see", minor=True, held_out="positions"
-    ),
-    "counts": Metric("minimize", "misfit to electrons that the reconstruction did not see", held_out="counts"),
+    "loss": Metric("minimize"),
+    "data_loss": Metric("minimize", minor=True),
+    "contrast": Metric("maximize"),
+    "robust_contrast": Metric("maximize", minor=True),
+    "entropy": Metric("minimize", "bit", minor=True),
+    "total_variation": Metric("minimize", "1/angstrom", minor=True),
+    "position_drift": Metric("minimize", "angstrom", minor=True),
+    "heldout": Metric("minimize", held_out="positions"),
+    "heldout_deviance": Metric("minimize", minor=True, held_out="positions"),
+    "counts": Metric("minimize", held_out="counts"),
 }
 OF_PTYRAD = ("loss", "contrast")
 """What PtyRAD itself can tune by: the values of ``hypertune_params.error_metric``."""
