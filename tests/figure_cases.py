@@ -13,8 +13,8 @@ import numpy as np
 from confirmation_cases import confirm
 
 from ptydask.analysis.data import StudyData
-from ptydask.analysis.fourier_ring import FourierRing
 from ptydask.model import Scalar, StudyMeta, TrialRecord, TrialState
+from ptydask.ring_correlation import FourierRing
 
 BEGIN = datetime(2025, 1, 1, 9, tzinfo=UTC)
 SPACE = {

@@ -20,8 +20,9 @@ from ptydask.analysis.confirmation import Confirmation
 from ptydask.analysis.data import load_study
 from ptydask.analysis.figures import frc
 from ptydask.analysis.report import plots, rows
+from ptydask.ring_correlation import FourierRing
 from ptydask.store import Store, reader, shard
-from ptydask.store.confirmation import RingCurve, companion_of
+from ptydask.store.confirmation import companion_of
 from ptydask.store.upkeep import embedding
 
 pytest.importorskip("scipy")
@@ -29,9 +30,7 @@ pytest.importorskip("scipy")
 ERRORS = (0.5, 0.4, 0.3, 0.31, 0.9)
 REPEATS = {2: [0.36, 0.38, 0.37], 3: [0.32, 0.33, None]}
 """Trial 2 was lucky in the study, trial 3 is better."""
-RING = RingCurve(
-    np.linspace(0.1, 1, 10), np.linspace(1, 0.1, 10), np.full(10, 0.4), np.full(10, 50), 0.6, 1 / 0.6, 0.55
-)
+RING = FourierRing(np.linspace(0.1, 1, 10), np.linspace(1, 0.1, 10), np.full(10, 50))
 
 
 def write_study(path: Path, *, repeats=REPEATS, embed: bool = True, direction: str = "minimize") -> Path:
@@ -81,7 +80,7 @@ def test_ls_sorts_by_the_means(study, capsys):
 
 
 def test_ls_sorts_by_the_means_where_more_is_better(tmp_path, capsys):
-    study = write_study(tmp_path / "most.h5", direction="maximize")
+    study = write_study(tmp_path / "most.h5", direction="maximize", embed=False)
     lines = run(capsys, "ls", study, "--sort", "confirmed")[0].splitlines()[1:]
     assert [line.split()[0] for line in lines][:2] == ["3", "2"]
 
@@ -121,14 +120,14 @@ def test_best_says_both_where_another_trial_has_the_better_mean(study, capsys, f
 
 
 def test_best_says_nothing_more_where_it_is_the_best_by_its_mean_too(tmp_path, capsys):
-    study = write_study(tmp_path / "same.h5", repeats={2: [0.30, 0.32, 0.31], 3: [0.36, 0.37, 0.38]})
+    study = write_study(tmp_path / "same.h5", repeats={2: [0.30, 0.32, 0.31], 3: [0.36, 0.37, 0.38]}, embed=False)
     out, err = run(capsys, "best", study)
     assert "with other seeds: 0.310" in out
     assert "is the best" not in out + err
 
 
 def test_best_says_that_it_was_not_repeated(tmp_path, capsys):
-    study = write_study(tmp_path / "grown.h5", repeats={3: [0.36, 0.37, 0.38]})
+    study = write_study(tmp_path / "grown.h5", repeats={3: [0.36, 0.37, 0.38]}, embed=False)
     assert "trial 2 was not repeated" in run(capsys, "best", study)[0]
 
 

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from ptydask.analysis import fourier_ring
-from ptydask.analysis.fourier_ring import HALF_BIT, FourierRing, compare_images, fourier_ring_correlation, threshold
+from ptydask.analysis.fourier_ring import compare_images, fourier_ring_correlation
 from ptydask.model import Image
+from ptydask.ring_correlation import HALF_BIT, ONE_BIT, FourierRing, threshold
 
 Array = NDArray[np.float64]
 
@@ -108,7 +109,7 @@ def test_the_half_bit_line_is_where_its_ratio_is() -> None:
     """In the mean of two images 0.2071 is 0.4142, and log2(1 + 0.4142) is half a bit; 0.5 is one bit."""
     assert threshold(1e12, HALF_BIT) == pytest.approx(HALF_BIT / (1 + HALF_BIT), abs=1e-5)
     assert np.log2(1 + 2 * HALF_BIT) == pytest.approx(0.5, abs=1e-4)
-    assert np.log2(1 + 2 * fourier_ring.ONE_BIT) == 1
+    assert np.log2(1 + 2 * ONE_BIT) == 1
     few, many = threshold([10, 10_000], HALF_BIT)
     assert few > many
 

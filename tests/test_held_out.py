@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptydask.config.ptyrad.metrics import METRICS
 from ptydask.engines.ptyrad.counts import CountSplit, explain_uncounted, nearest_gain, split_counts
 from ptydask.engines.ptyrad.held_out import LEAST_POSITIONS, check_plan, divide_scan, hidden_positions
 from ptydask.errors import ConfigError
@@ -250,9 +249,3 @@ def test_deviance_of_the_truth_is_about_one() -> None:
     assert 4 * amplitude_misfit(n, mean) / n.numel() == pytest.approx(1, abs=0.02)
     assert poisson_deviance(n, mean * 1.05) > poisson_deviance(n, mean)
     assert poisson_deviance(n, mean.flip(0)) > poisson_deviance(n, mean)
-
-
-def test_the_metrics_say_what_they_need() -> None:
-    """A study by one of them holds out what it needs."""
-    assert METRICS["heldout"].held_out == METRICS["heldout_deviance"].held_out == "positions"
-    assert METRICS["counts"].held_out == "counts"

@@ -14,10 +14,10 @@ import sweep_plans
 from ptydask import config
 from ptydask.config import Overrides
 from ptydask.config.ptyrad import metric_advice
-from ptydask.config.ptyrad.metrics import METRICS
 from ptydask.driver import provenance
 from ptydask.errors import ConfigError
 from ptydask.model import HeldOut, StudyMeta
+from ptydask.space.metrics import METRICS
 
 TUNE = {"scale": {"state": True, "suggest": "float", "kwargs": {"low": 0.8, "high": 1.2}}}
 PARAMS: dict[str, Any] = {

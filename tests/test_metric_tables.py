@@ -18,9 +18,9 @@ from ptydask import cli
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import curves, scales
 from ptydask.analysis.report import rows
-from ptydask.config.ptyrad import metrics as config_metrics
 from ptydask.errors import UsageError
-from ptydask.space.metric_facts import metric_unit, to_angstrom
+from ptydask.space import metrics as ptyrad_metrics
+from ptydask.space.metrics import metric_unit, to_angstrom
 from ptydask.store import Store
 
 METRICS = {"loss": 0.5, "contrast": 0.7, "entropy": 3.0, "position_drift": 0.25, "sharpness": 2.0}
@@ -108,11 +108,11 @@ def test_metrics_of_x_rays_are_in_angstrom_too(unit: str, angstrom: float) -> No
     assert to_angstrom(0.2, unit) == pytest.approx(angstrom)
 
 
-@pytest.mark.parametrize("name", config_metrics.METRICS)
+@pytest.mark.parametrize("name", ptyrad_metrics.METRICS)
 def test_every_metric_is_on_its_page(name: str) -> None:
     """docs/metrics.md has it with its unit and which way is better, as the code has them."""
     page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
-    better = {"minimize": "smaller", "maximize": "larger"}[config_metrics.METRICS[name].direction]
+    better = {"minimize": "smaller", "maximize": "larger"}[ptyrad_metrics.METRICS[name].direction]
     assert f"| `{name}` | {metric_unit(name, 'ptyrad') or 1} | {better} |" in page
 
 

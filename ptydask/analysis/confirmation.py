@@ -7,19 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ptydask.analysis import significance
-from ptydask.analysis.half_rings import read_rings
 from ptydask.analysis.significance import Comparison
 from ptydask.errors import MissingDependency
 from ptydask.formatting import NOTHING, counted, error_text, printable_text, uncertain_text
 from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
 from ptydask.ranking import best_of, metric_names
-from ptydask.space.metric_facts import metric_unit
+from ptydask.space.metrics import metric_unit
 
 if TYPE_CHECKING:
-    from ptydask.analysis.fourier_ring import FourierRing
+    from ptydask.ring_correlation import FourierRing
     from ptydask.store.reader import Results
 
 
@@ -27,12 +26,18 @@ _MANY = 10
 """Of so many trials and one more it is not said of every two whether they are told apart."""
 _COMMON = 1.5
 """Trials' own standard deviations above so many times luck want the explanation that they differ alike."""
-PARTS = ("mean", "sd", "n")
-"""What is known of a confirmed trial, as tables and JSON have it."""
-
-
 _LARGEST = 1e150
 """An error from here on is a program's that diverged, as an infinite one is: there are no variances of such numbers."""
+
+
+class MeanSd(NamedTuple):
+    """What is known of a metric of a confirmed trial."""
+
+    mean: float
+    sd: float
+    """Standard deviation (n - 1); NaN of one repeat."""
+    n: int
+    """Repeats."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Confirmation:
         if confirmed is None:
             return None
         with confirmed:
-            repeats, frc = tuple(read_repeats(confirmed.records())), read_rings(confirmed)
+            repeats, frc = tuple(read_repeats(confirmed.records())), confirmed.ring_curves()
         return cls(results.meta.metric, results.meta.direction, repeats, frc, tuple(results.records()), results.meta)
 
     def by_metric(self, meta: StudyMeta, records: tuple[TrialRecord, ...]) -> Confirmation:
@@ -97,6 +102,15 @@ class Confirmation:
         sign = 1 if self.direction == "minimize" else -1
         return tuple(sorted(numbers, key=lambda trial: (trial not in means, sign * means.get(trial, 0.0), trial)))
 
+    @cached_property
+    def _whole(self) -> dict[int, list[Repeat]]:
+        """Trial -> its repeats from all of the data."""
+        whole: dict[int, list[Repeat]] = {}
+        for repeat in self.repeats:
+            if not repeat.half:
+                whole.setdefault(repeat.trial, []).append(repeat)
+        return whole
+
     @property
     def best(self) -> int | None:
         """The trial with the best mean; None where no repeat has a value."""
@@ -115,32 +129,33 @@ class Confirmation:
     def values(self, trial: int, metric: str | None = None) -> dict[int, float]:
         """Seed -> value of ``metric``, the tuned one by default, over the trial's whole repeats that have one."""
         name = metric or self.metric
-        own = {r.seed: r.value(name, self.metric) for r in self.repeats if r.trial == trial and not r.half}
+        own = {repeat.seed: repeat.value(name, self.metric) for repeat in self._whole.get(trial, ())}
         return {seed: value for seed, value in sorted(own.items()) if value is not None}
 
-    def mean_sd(self, trial: int, metric: str | None = None) -> tuple[float, float, int] | None:
-        """Mean, standard deviation (n - 1; NaN of one repeat) and number of the trial's repeats; None without any."""
+    def values_by_trial(self, metric: str | None = None) -> dict[int, dict[int, float]]:
+        """Those of all trials, the best mean first."""
+        return {trial: self.values(trial, metric) for trial in self.trials}
+
+    def mean_sd(self, trial: int, metric: str | None = None) -> MeanSd | None:
+        """Mean and standard deviation of the metric over the trial's repeats; None without any."""
         values = list(self.values(trial, metric).values())
         if not values:
             return None
-        return fmean(values), stdev(values) if len(values) > 1 else math.nan, len(values)
+        return MeanSd(fmean(values), stdev(values) if len(values) > 1 else math.nan, len(values))
 
     def mean_text(self, trial: int, metric: str | None = None) -> str:
         """``0.01234 +- 0.00012 (3)``: mean, standard deviation, repeats; to what luck decides. Empty without any."""
         known = self.mean_sd(trial, metric)
         if known is None:
             return ""
-        mean, deviation, count = known
-        text = uncertain_text(mean, deviation, self._luck[metric or self.metric]) if count > 1 else error_text(mean)
-        return f"{text} ({count})"
+        luck = self._luck[metric or self.metric]
+        text = uncertain_text(known.mean, known.sd, luck) if known.n > 1 else error_text(known.mean)
+        return f"{text} ({known.n})"
 
     @cached_property
     def _luck(self) -> dict[str, float]:
         """Metric -> standard deviation that other seeds give a trial, what they do to all alike taken out."""
-        return {
-            name: significance.luck_of({trial: self.values(trial, name) for trial in self.trials})
-            for name in (self.metric, *self.metrics)
-        }
+        return {name: significance.luck_of(self.values_by_trial(name)) for name in (self.metric, *self.metrics)}
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -150,19 +165,18 @@ class Confirmation:
     def summary(self, trial: int) -> dict[str, Any]:
         """``mean``, ``sd`` and ``n`` of the error, and of each of the ``metrics``; {} of a trial without repeats."""
         known = self.mean_sd(trial)
-        metrics = {
-            name: dict(zip(PARTS, own, strict=True)) for name in self.metrics if (own := self.mean_sd(trial, name))
-        }
+        metrics = {name: own._asdict() for name in self.metrics if (own := self.mean_sd(trial, name))}
         if not metrics and not known:
             return {}
-        return {**dict(zip(PARTS, known or (None, None, 0), strict=True)), "metrics": metrics}
+        error = known._asdict() if known else {"mean": None, "sd": None, "n": 0}
+        return {**error, "metrics": metrics}
 
     def compare(self) -> Comparison | None:
         """Which trials differ by more than luck, by the tuned metric; None where luck is not known.
 
         Raises MissingDependency without SciPy.
         """
-        return significance.compare({trial: self.values(trial) for trial in self.trials}, self.direction)
+        return significance.compare(self.values_by_trial(), self.direction)
 
     def verdict(self) -> str:
         """Means, and which trials differ by more than luck, in words; one sentence a line."""
@@ -288,7 +302,7 @@ def _luck_lines(confirmation: Confirmation, compared: Comparison) -> list[str]:
         f"luck: the standard deviation that other seeds give, {luck}; differences of means above {least} are more than "
         f"that (paired by seed, Tukey's range test at {100 * significance.LEVEL:g} %)"
     ]
-    spread, _ = significance.pooled_deviation({trial: confirmation.values(trial) for trial in confirmation.trials})
+    spread, _ = significance.pooled_deviation(confirmation.values_by_trial())
     if spread > _COMMON * compared.luck:
         lines.append("the trials' own +- are larger: most of that is what a seed does to all of them alike")
     return lines

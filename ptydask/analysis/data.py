@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from ptydask.config.ptyrad.metrics import METRICS
 from ptydask.errors import StoreError, UsageError, nearest_hint
 from ptydask.model import Direction, StudyMeta, TrialRecord
 from ptydask.ranking import best_of, metric_names, parameter_names
+from ptydask.space.metrics import metrics_of
 from ptydask.store.reader import Results
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class StudyData:
 
 def known_directions(meta: StudyMeta) -> dict[str, Direction]:
     """Which way each metric is better, as far as that is known: the tuned one, and those of PtyRAD's trials."""
-    of_engine = {name: metric.direction for name, metric in METRICS.items()} if meta.engine == "ptyrad" else {}
+    of_engine = {name: metric.direction for name, metric in metrics_of(meta.engine).items()}
     return {**of_engine, **({meta.metric: meta.direction} if meta.metric else {})}
 
 

@@ -19,6 +19,8 @@ from ptydask.trial import slopes
 if TYPE_CHECKING:
     import pandas
 
+    from ptydask.analysis.confirmation import MeanSd
+
 Columns = Mapping[str, NDArray[Any]]
 
 LEADING = ("state", "error")
@@ -36,7 +38,7 @@ _EXAMPLE = "for example: scale < 1 and error < 0.02"
 def trials_dataframe(
     columns: Columns,
     first: Sequence[str] = (),
-    confirmed: Mapping[int, tuple[float, float, int]] | None = None,
+    confirmed: Mapping[int, MeanSd] | None = None,
 ) -> pandas.DataFrame:
     """One row a trial, by number: state, error, parameters (those of ``first`` first), metrics, slopes, then the facts.
 
@@ -51,7 +53,7 @@ def trials_dataframe(
     columns = {**{f"params/{name}": nothing for name in first}, **columns}
     table: dict[str, Any] = {name: columns[name] for name in LEADING}
     if confirmed:
-        known = [confirmed.get(number, (np.nan, np.nan, 0)) for number in columns["number"].tolist()]
+        known = [confirmed.get(number) or (np.nan, np.nan, 0) for number in columns["number"].tolist()]
         table |= dict(zip(CONFIRMED, map(np.array, zip(*known, strict=True)), strict=True))
     plain = plain_names(columns)
     table |= {short: columns[name] for name, short in plain.items()}

@@ -96,20 +96,19 @@ def find_good_region(confirmation: Confirmation) -> GoodRegion | None:
     Raises MissingDependency without SciPy.
     """
     study = ranked(confirmation.records, confirmation.direction)
-    values = {trial: confirmation.values(trial) for trial in confirmation.trials}
+    values = confirmation.values_by_trial()
     best = confirmation.best
     if best is None or not study:
         return None
     errors = {record.number: record.error or 0.0 for record in study}
-    compared = significance.compare(values, confirmation.direction)
+    compared = confirmation.compare()
     means = significance.adjusted_means(values)
-    shifts = [errors[trial] - mean for trial, mean in means.items() if trial in errors]
+    shift, share = 0.0, 0.0
     if compared is None:  # nothing takes the seeds' common effect out, so that it is part of luck
         luck, freedom = significance.pooled_deviation(values)
-        shift, share = 0.0, 0.0
     else:
         luck, freedom = compared.luck, compared.freedom
-        shift, share = (fmean(shifts), 1 / len(shifts)) if shifts else (0.0, 1.0)
+        shift, share = _effect_of_seed(means, errors)
     if not freedom:
         return None
     special = import_optional("scipy.special", "a verdict on trials needs", "analysis", "scipy")
@@ -127,6 +126,12 @@ def find_good_region(confirmation: Confirmation) -> GoodRegion | None:
     good = [record for record in study if is_good(record)]
     numbers = tuple(record.number for record in good)
     return GoodRegion(best, luck, bound, numbers, _regions(confirmation, good, study))
+
+
+def _effect_of_seed(means: Mapping[int, float], errors: Mapping[int, float]) -> tuple[float, float]:
+    """What the study's own seed does to all trials alike, and the variance of that for errors of variance 1."""
+    shifts = [errors[trial] - mean for trial, mean in means.items() if trial in errors]
+    return (fmean(shifts), 1 / len(shifts)) if shifts else (0.0, 1.0)
 
 
 def _regions(

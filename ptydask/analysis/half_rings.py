@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-import numpy as np
-
-from ptydask.analysis.fourier_ring import FourierRing, compare_images
+from ptydask.analysis.fourier_ring import compare_images
 from ptydask.errors import one_line
-from ptydask.model import Image, TrialRecord, TrialState
-from ptydask.store.confirmation import RingCurve
+from ptydask.model import TrialRecord, TrialState
+from ptydask.ring_correlation import FourierRing
 from ptydask.store.reader import Results
 
 
@@ -27,7 +25,7 @@ def pair_halves(records: Iterable[TrialRecord]) -> dict[int, tuple[int, int]]:
     return dict(sorted(pairs.items()))
 
 
-def correlate_halves(confirmed: Results) -> tuple[dict[int, RingCurve], list[str]]:
+def correlate_halves(confirmed: Results) -> tuple[dict[int, FourierRing], list[str]]:
     """Trial -> the correlation of the phase images of its halves; and why, for each trial that has none.
 
     Raises StoreError where a repeat cannot be read, MissingDependency without SciPy.
@@ -39,34 +37,7 @@ def correlate_halves(confirmed: Results) -> tuple[dict[int, RingCurve], list[str
             troubles.append(f"trial {trial}: no FRC, as its halves have no images")
             continue
         try:
-            curves[trial] = _curve_of(first, other)
+            curves[trial] = compare_images(first, other)
         except ValueError as error:
             troubles.append(f"trial {trial}: no FRC: {one_line(str(error))}")
     return curves, troubles
-
-
-def _curve_of(first: Image, other: Image) -> RingCurve:
-    ring = compare_images(first, other)
-    return RingCurve(
-        spatial_frequency=ring.spatial_frequency,
-        correlation=ring.correlation,
-        half_bit=ring.half_bit,
-        pixels=ring.pixels,
-        crossing=ring.crossing,
-        resolution=ring.resolution,
-        area=ring.area,
-        length_unit=ring.length_unit,
-    )
-
-
-def read_rings(confirmed: Results) -> dict[int, FourierRing]:
-    """Trial -> the correlation of its halves, as it is in the file. Raises StoreError."""
-    return {
-        trial: FourierRing(
-            curve.spatial_frequency.astype(np.float64),
-            curve.correlation.astype(np.float64),
-            curve.pixels.astype(np.int64),
-            curve.length_unit,
-        )
-        for trial, curve in confirmed.ring_curves().items()
-    }

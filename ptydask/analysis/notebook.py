@@ -63,8 +63,8 @@ def _confirmed_html(trial: Trial) -> list[str]:
     """Mean and standard deviation of the error over other seeds; nothing of a trial that was not confirmed."""
     with suppress(PtydaskError):
         if known := trial.confirmed:
-            mean, deviation, count = known
-            return [f"<small>{escape(uncertain_text(mean, deviation))} with {counted(count, 'other seed')}</small>"]
+            text = escape(uncertain_text(known.mean, known.sd))
+            return [f"<small>{text} with {counted(known.n, 'other seed')}</small>"]
     return []
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ptydask.analysis.advice import Advice
-    from ptydask.analysis.confirmation import Confirmation
+    from ptydask.analysis.confirmation import Confirmation, MeanSd
     from ptydask.analysis.montage.picture_kinds import PictureKind
 
 
@@ -353,7 +353,7 @@ class StudyResults:
     def _make_trial(self, number: int) -> Trial:
         return Trial(number, self.meta, self._read_trial, self._require_open, self._read_confirmed)
 
-    def _read_confirmed(self, number: int) -> tuple[float, float, int] | None:
+    def _read_confirmed(self, number: int) -> MeanSd | None:
         return self.confirmation.mean_sd(number) if self.confirmation is not None else None
 
     def __len__(self) -> int:

@@ -58,9 +58,9 @@ def compare(values: Mapping[int, Mapping[int, float]], direction: Direction, lev
     """
     fit = _fit_additive(values)
     trials, freedom = fit.trials, fit.freedom
-    if len(trials) < 2 or freedom < 1:
+    if not fit.knows_luck:
         return None
-    floor, variance = fit.rounding**2, fit.variance
+    variance = fit.variance
     own, critical = fit.own_variances(), _critical_range(level, len(trials), freedom)
 
     beyond = set()
@@ -73,7 +73,7 @@ def compare(values: Mapping[int, Mapping[int, float]], direction: Direction, lev
             beyond.add((trials[better], trials[worse]))
     return Comparison(
         trials=tuple(trials[place] for place in order),
-        luck=math.sqrt(variance) if variance > floor else 0.0,
+        luck=fit.luck,
         freedom=freedom,
         least_difference=critical * float(np.sqrt(variance / fit.seeds)),
         beyond_luck=frozenset(beyond),
@@ -84,9 +84,7 @@ def compare(values: Mapping[int, Mapping[int, float]], direction: Direction, lev
 def luck_of(values: Mapping[int, Mapping[int, float]]) -> float:
     """:attr:`Comparison.luck`, which takes no SciPy; NaN where it is not known."""
     fit = _fit_additive(values)
-    if len(fit.trials) < 2 or fit.freedom < 1:
-        return math.nan
-    return math.sqrt(fit.variance) if fit.variance > fit.rounding**2 else 0.0
+    return fit.luck if fit.knows_luck else math.nan
 
 
 def adjusted_means(values: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
@@ -131,6 +129,16 @@ class _AdditiveFit:
     def variance(self) -> float:
         """Of a single error; no less than rounding makes it."""
         return max(float(self.residuals @ self.residuals) / self.freedom, self.rounding**2)
+
+    @property
+    def knows_luck(self) -> bool:
+        """Whether there is something to compare, and a degree of freedom left to know luck by."""
+        return len(self.trials) >= 2 and self.freedom >= 1
+
+    @property
+    def luck(self) -> float:
+        """Standard deviation of a single error; 0 of what rounding makes."""
+        return math.sqrt(self.variance) if self.variance > self.rounding**2 else 0.0
 
     def own_variances(self) -> NDArray[np.float64]:
         """(trials,): each trial's variance from its own residuals alone; 0 of a trial with one repeat.

@@ -26,6 +26,8 @@ from ptydask.store.reader import StoredArray, TrialData
 if TYPE_CHECKING:
     import xarray
 
+    from ptydask.analysis.confirmation import MeanSd
+
 DIMS: Mapping[str, tuple[str, ...]] = {
     "object_phase": ("omode", "z", "y", "x"),
     "object_amplitude": ("omode", "z", "y", "x"),
@@ -74,7 +76,7 @@ class Trial:
         meta: StudyMeta,
         fetch: Callable[[int], TrialData],
         ready: Callable[[], object],
-        confirmed: Callable[[int], tuple[float, float, int] | None],
+        confirmed: Callable[[int], MeanSd | None],
     ) -> None:
         """``ready`` raises StoreError where the file of ``fetch`` was closed; ``confirmed`` is :attr:`confirmed`."""
         self.number = number
@@ -102,8 +104,8 @@ class Trial:
         return self.record.error
 
     @property
-    def confirmed(self) -> tuple[float, float, int] | None:
-        """Mean, standard deviation (NaN of one) and number of the errors that other seeds gave; None without repeats.
+    def confirmed(self) -> MeanSd | None:
+        """``mean``, ``sd`` (NaN of one) and number ``n`` of the errors that other seeds gave; None without repeats.
 
         Raises StoreError where they cannot be read.
         """

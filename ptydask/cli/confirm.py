@@ -100,16 +100,12 @@ def _confirm_study(args: argparse.Namespace, stop: StopSignals) -> int:
 
 
 def _print_verdict(path: Path) -> None:
-    for line in _verdict_lines(path):
-        formats.print_report(f"{line}\n")
-    print(f"results   {path}")
-
-
-def _verdict_lines(path: Path) -> list[str]:
-    """What the repeats say, in words."""
+    """What the repeats say, in words, and where they are."""
     from ptydask.analysis import confirmation
     from ptydask.store import reader
 
     with reader.open(path) as results:
         confirmed = confirmation.Confirmation.of(results)
-    return [] if confirmed is None else confirmation.verdict_lines(confirmed)
+    if confirmed is not None:
+        formats.print_report("".join(f"{line}\n" for line in confirmation.verdict_lines(confirmed)))
+    print(f"results   {path}")

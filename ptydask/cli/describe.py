@@ -22,7 +22,7 @@ from ptydask.formatting import (
 )
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, Optimum, StudyMeta, TrialRecord
 from ptydask.space import tunables
-from ptydask.space.metric_facts import is_minor, metric_unit
+from ptydask.space.metrics import is_minor, metric_unit
 from ptydask.store import layout, names
 
 if TYPE_CHECKING:
@@ -291,8 +291,8 @@ def _repeat_lines(record: TrialRecord, confirmation: Confirmation | None) -> lis
     lines = _aligned_pairs(_repeated_metrics(record, confirmation))
     if confirmation is None:
         return lines
-    for repeat in confirmation.repeats:
-        if repeat.trial == record.number and repeat in confirmation.failed:
+    for repeat in confirmation.failed:
+        if repeat.trial == record.number:
             lines.append(f"  seed {repeat.seed} failed: {printable_text(repeat.record.message)}")
     ring = confirmation.frc.get(record.number)
     return [*lines, f"  FRC of two halves: {ring.describe()}"] if ring is not None else lines

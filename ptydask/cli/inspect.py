@@ -15,7 +15,7 @@ from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import StoreError, UsageError
 from ptydask.model import Direction, Optimum, TrialRecord, TrialState
 from ptydask.ranking import best_of, in_order, metric_names, parameter_names, ranked, why_none_is_best
-from ptydask.space.metric_facts import is_minor
+from ptydask.space.metrics import is_minor
 
 if TYPE_CHECKING:
     from ptydask.analysis.confirmation import Confirmation
@@ -111,8 +111,8 @@ def run_ls(args: argparse.Namespace) -> int:
         return 0
     from ptydask.analysis import sweep
 
-    asked = args.sort.removeprefix("metrics.")
-    hidden = {name for name in metric_names(records) if is_minor(name, results.meta.engine) and name != asked}
+    sorted_by = args.sort.removeprefix("metrics.")
+    hidden = {name for name in metric_names(records) if is_minor(name, results.meta.engine) and name != sorted_by}
     best, error = best_of(records, direction), sweep.error_word(results.meta)
     table = ls_table(chosen, best, metric, error, confirmation, hidden)
     left_out = formats.write_table(table, sys.stdout)
@@ -276,8 +276,12 @@ def _more_columns(confirmation: Confirmation | None) -> dict[str, where.Value]:
     """Columns that ``--sort`` and ``--where`` know beside those of the records."""
     if confirmation is None:
         return {}
-    means = {number: known[0] for number in confirmation.trials if (known := confirmation.mean_sd(number))}
-    return {_CONFIRMED: lambda record: means.get(record.number)}
+
+    def mean(record: TrialRecord) -> float | None:
+        known = confirmation.mean_sd(record.number)
+        return None if known is None else known.mean
+
+    return {_CONFIRMED: mean}
 
 
 def _confirmed_texts(records: Sequence[TrialRecord], confirmation: Confirmation | None) -> dict[int, str]:

@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
@@ -19,7 +18,6 @@ from ptydask import formatting
 from ptydask.cli import arguments, formats
 from ptydask.cli.formats import trial_object
 from ptydask.driver.contract import snapshot_of_records
-from ptydask.errors import StoreError
 from ptydask.formatting import duration_text
 from ptydask.model import TrialRecord, TrialState
 from ptydask.progress.frame import ASCII, BLOCKS, Glyphs, Line, render_frame, text_of, wrap_words
@@ -149,10 +147,9 @@ class StatusReport:
 
 def read_status(file: Path, now: float) -> StatusReport:
     """Read a results file and what its driver says beside it. Raises StoreError."""
-    from ptydask.analysis.confirmation import Confirmation
+    from ptydask.analysis.data import read_confirmation
     from ptydask.store import reader
 
-    confirmation = None
     with reader.open(file) as results:
         written = results.last_words() or {}
         run = snapshot_from(written["run"]) if written.get("run") else None
@@ -166,8 +163,7 @@ def read_status(file: Path, now: float) -> StatusReport:
         standing = study_status(driver, live=results.live, packed=results.packed, unfinished=unfinished)
         if run is None:
             run = snapshot_of_records(results.records(), results.meta, file, complete=results.packed)
-        with suppress(StoreError):
-            confirmation = Confirmation.of(results)
+        confirmation = read_confirmation(results)
     updated = str(written.get("updated", ""))
     age = max(0.0, now - parse_timestamp(updated)) if updated else 0.0
     return StatusReport(standing, run, updated, age, confirmation)

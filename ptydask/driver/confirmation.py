@@ -134,14 +134,10 @@ def list_repeats(
 
 def repeats_of(meta: StudyMeta, records: Iterable[TrialRecord]) -> list[Repeat]:
     """What a confirmation was to have when it was run last, and what it has."""
-    planned = [tuple(map(int, item)) for item in json.loads(meta.config_json or "{}").get("repeats", ())]
-    done = [_repeat_of(record.params) for record in records]
-    return list(dict.fromkeys([*planned, *done]))  # type: ignore[list-item]
-
-
-def _repeat_of(params: Any) -> Repeat:
-    trial, seed, half = (int(params[name]) for name in (repeat.TRIAL, repeat.SEED, repeat.HALF))
-    return trial, seed, half
+    planned: list[Iterable[Any]] = json.loads(meta.config_json or "{}").get("repeats", [])
+    done = [[record.params[name] for name in (repeat.TRIAL, repeat.SEED, repeat.HALF)] for record in records]
+    every = ((int(trial), int(seed), int(half)) for trial, seed, half in [*planned, *done])
+    return list(dict.fromkeys(every))
 
 
 # --- the run ------------------------------------------------------------------------------------------
@@ -172,9 +168,10 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         )
         repeats = list_repeats((r.number for r in chosen), seeds, repeats_before, halves=options.frc)
         inner = read_plan(meta, records, path, request.overrides.settings)
-        plan = plan_repeats(inner, meta, records, repeats, study.id)
-        plan = _validate(plan, path)
-        moved = provenance.compare(meta, provenance.study_meta(_checked_plan(inner, plan)), file=path)
+        plan = _validate(plan_repeats(inner, meta, records, repeats, study.id), path)
+        own = repeat.repeated_plan(plan)  # what its engine completed
+        completed = replace(inner, config=own.config, space=own.space)
+        moved = provenance.compare(meta, provenance.study_meta(completed), file=path)
         run = prepare_plan(plan, request, earlier, Experience(records, stored_bytes(path)))
         embedded = earlier is not None and earlier.path != plan.results and not plan.results.exists()
     run = replace(run, origin=meta, notices=(*run.notices, *moved))
@@ -254,12 +251,6 @@ def plan_repeats(
         exhaustive=True,
         keep=KeepOptions(inner.keep.arrays or halves, None, inner.keep.params_in_names),
     )
-
-
-def _checked_plan(inner: StudyPlan, plan: StudyPlan) -> StudyPlan:
-    """The study's own plan once more, with what its engine completed."""
-    own = repeat.repeated_plan(plan)
-    return replace(inner, config=own.config, space=own.space)
 
 
 def describe_repeats(prepared: PreparedConfirmation) -> Iterator[tuple[str, str]]:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, path_beside
+from ptydask.ring_correlation import FourierRing
 from ptydask.store import contents, digest, files, index, isolated, layout, names, nexus
 
 
@@ -39,74 +39,42 @@ def is_of(meta: StudyMeta, store_id: str) -> bool:
 # --- curves -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class RingCurve:
-    """Fourier ring correlation of two reconstructions of a trial, each from one half of the data."""
-
-    spatial_frequency: NDArray[np.float64]
-    """(rings,), in 1/``length_unit``."""
-    correlation: NDArray[np.float64]
-    """(rings,): 1 where the two are alike."""
-    half_bit: NDArray[np.float64]
-    """(rings,): what the correlation has to be for half a bit of information in every pixel of the ring."""
-    pixels: NDArray[np.int64]
-    """(rings,): pixels of the ring."""
-    crossing: float | None
-    """Where the correlation falls below ``half_bit``, in 1/``length_unit``; None where it never does."""
-    resolution: float
-    """The inverse of that, or of the highest frequency, in ``length_unit``."""
-    area: float
-    """Mean of the correlation over the frequencies up to Nyquist's."""
-    length_unit: str = "angstrom"
-
-
-_COLUMNS = ("spatial_frequency", "correlation", "half_bit", "pixels")
-_CROSSING = "half_bit_crossing"
-
-
-def curve_name(trial: int) -> str:
-    """``trial_000018``."""
-    return f"trial_{names.trial_name(trial)}"
-
-
-def _write_curves(study: h5py.Group, curves: Mapping[int, RingCurve]) -> None:
+def _write_curves(study: h5py.Group, curves: Mapping[int, FourierRing]) -> None:
     if not curves:
         return
     folder = nexus.create_group(study, layout.FRC, "NXcollection")
     for trial, curve in sorted(curves.items()):
         plot = nexus.create_plot(
             folder,
-            curve_name(trial),
+            f"trial_{names.trial_name(trial)}",
             signal="correlation",
             axes=["spatial_frequency"],
             beside=["half_bit"],
             title=f"Fourier ring correlation of the halves of trial {trial}",
         )
-        for name in _COLUMNS:
+        for name in ("spatial_frequency", "correlation", "half_bit", "pixels"):
             nexus.write_numbers(plot, name, np.asarray(getattr(curve, name)))
         nexus.write_attribute(plot["spatial_frequency"], "units", f"1/{curve.length_unit}")
         facts = {"trial": trial, "resolution": curve.resolution, "area": curve.area, "units": curve.length_unit}
         nexus.write_attributes(plot, facts)
         if curve.crossing is not None:
-            nexus.write_attribute(plot, _CROSSING, curve.crossing)
+            nexus.write_attribute(plot, "half_bit_crossing", curve.crossing)
 
 
-def curves_of(study: h5py.Group) -> dict[int, RingCurve]:
+def curves_of(study: h5py.Group) -> dict[int, FourierRing]:
     """The curves in a confirmation's group, by the trials' numbers. Raises what h5py raises."""
     curves = {}
     for plot in study[layout.FRC].values() if layout.FRC in study else ():
-        columns = {name: plot[name][()] for name in _COLUMNS}
-        curves[int(plot.attrs["trial"])] = RingCurve(
-            **columns,
-            crossing=float(plot.attrs[_CROSSING]) if _CROSSING in plot.attrs else None,
-            resolution=float(plot.attrs["resolution"]),
-            area=float(plot.attrs["area"]),
-            length_unit=nexus.read_attribute(plot, "units"),
+        curves[int(plot.attrs["trial"])] = FourierRing(
+            plot["spatial_frequency"].astype(np.float64)[()],
+            plot["correlation"].astype(np.float64)[()],
+            plot["pixels"].astype(np.int64)[()],
+            nexus.read_attribute(plot, "units"),
         )
     return curves
 
 
-def read_curves(place: StudyPlace) -> dict[int, RingCurve]:
+def read_curves(place: StudyPlace) -> dict[int, FourierRing]:
     """The curves of the study at ``place``; none where they cannot be read."""
     with suppress(*files.BROKEN), files.open_read_only(place.file) as file:
         return curves_of(index.study_of(file, place.group))
@@ -125,30 +93,19 @@ class StudyPlace:
     """Its group's name; "" for the study that the file is of."""
 
 
-def group_in(file: h5py.File) -> str:
-    """The name of the confirmation's group in an open results file; "" where it has none."""
-    name = nexus.read_attribute(file, layout.CONFIRMATION)
-    return name if name and name in file else ""
-
-
 def find_embedded(path: Path, folder: Path) -> StudyPlace | None:
-    """The confirmation within ``path``, or within an older packed file in its ``folder``; the one with most trials.
-
-    Files that cannot be read have none.
-    """
-    return _most_trials(_embedded([path, *contents.pack_files(folder)]))
+    """The confirmation within ``path``, or within an older packed file in its ``folder``; the one with most trials."""
+    return find_in([path, *contents.pack_files(folder)])
 
 
-def _embedded(paths: Iterable[Path]) -> list[StudyPlace]:
+def find_in(paths: Iterable[Path]) -> StudyPlace | None:
+    """Of the confirmations in packed files that with most trials. Files that cannot be read have none."""
     places = []
     for path in paths:
         with suppress(*files.BROKEN), files.open_read_only(path) as file:
-            if group := group_in(file):
+            group = nexus.read_attribute(file, layout.CONFIRMATION)
+            if group and group in file:
                 places.append(StudyPlace(path, group))
-    return places
-
-
-def _most_trials(places: Iterable[StudyPlace]) -> StudyPlace | None:
     return max(places, key=count_trials, default=None)
 
 
@@ -161,28 +118,19 @@ def count_trials(place: StudyPlace) -> int:
         return 0
 
 
-def keep(path: Path, folder: Path, copy: index.Copy = index.copy_trial) -> index.Addition:
-    """What takes over into a new file of the study ``path`` its confirmation, where one of its files has it.
+def keep(
+    place: StudyPlace | None, copy: index.Copy = index.copy_trial, curves: Mapping[int, FourierRing] | None = None
+) -> index.Addition | None:
+    """What takes the confirmation at ``place``, where there is one, over into a new file of its study.
 
-    ``folder`` is that of its trials; ``copy`` takes one repeat over.
+    ``copy`` takes one repeat over; ``curves`` stand in place of those that it has.
     """
-    return keep_one_of([path, *contents.pack_files(folder)], copy)
+    if place is None:
+        return None
+    return lambda file: _embed(file, place, copy, read_curves(place) if curves is None else curves)
 
 
-def keep_one_of(paths: Iterable[Path], copy: index.Copy = index.copy_trial) -> index.Addition:
-    """The same of the one with most trials that the files ``paths`` hold."""
-    place = _most_trials(_embedded(paths))
-
-    def add(study: h5py.Group) -> None:
-        if place is not None:
-            embed_study(study.file, place, read_curves(place), copy)
-
-    return add
-
-
-def embed_study(
-    file: h5py.File, place: StudyPlace, curves: Mapping[int, RingCurve], copy: index.Copy = index.copy_trial
-) -> None:
+def _embed(file: h5py.File, place: StudyPlace, copy: index.Copy, curves: Mapping[int, FourierRing]) -> None:
     """Write the study at ``place``, with the curves, into ``file``, as the confirmation of the study that this is of.
 
     A trial that cannot be read has its numbers only. Raises StoreError where the study's own group cannot be read, or
@@ -210,7 +158,7 @@ def embed_study(
 
 def check_embedded(path: Path, numbers: set[int]) -> None:
     """Raise StoreError where ``path``, just written, has no confirmation with these trials, as it was sealed."""
-    place = _most_trials(_embedded([path]))
+    place = find_in([path])
     if place is None or {row.record.number for row in index.read_rows(path, place.group)} != numbers:
         raise StoreError(f"{path}: the file that was written lacks the confirmation")
     with files.open_read_only(path) as file:

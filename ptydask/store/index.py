@@ -50,8 +50,8 @@ class TrialRow:
 
 
 Place = Callable[[h5py.Group, TrialRow], None]
-Addition = Callable[[h5py.Group], None]
-"""Adds to a study's group, or beside it in its file, what belongs to the study beside its trials."""
+Addition = Callable[[h5py.File], None]
+"""Adds to a study's file what belongs to the study beside its trials."""
 Copy = Callable[[h5py.Group, TrialRow, h5py.Group], None]
 """Makes in the group of all trials what a row stands for, from the group where it lies."""
 
@@ -175,10 +175,6 @@ def copy_trial(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
     trials.copy(group, names.trial_name(row.record.number))
 
 
-def add_nothing(study: h5py.Group) -> None:
-    """An :data:`Addition` of a study that has nothing but its trials."""
-
-
 def pack(
     path: Path,
     head: ResultsHeader,
@@ -186,7 +182,7 @@ def pack(
     damaged: Mapping[int, str],
     *,
     copy: Copy = copy_trial,
-    add: Addition = add_nothing,
+    add: Addition | None = None,
 ) -> dict[int, str]:
     """Make ``path`` the one file that holds all of ``rows`` (sorted by number), read back before it counts.
 
@@ -256,13 +252,14 @@ def _build_study(
     rows: Sequence[TrialRow],
     reach: set[int],
     place: Place,
-    add: Addition = add_nothing,
+    add: Addition | None = None,
 ) -> None:
     study, trials = begin_study(file, head)
     for row in rows:
         if row.record.number in reach:
             place(trials, row)
-    add(study)
+    if add is not None:
+        add(file)
     complete_study(study, head.meta, rows, reach)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ptydask.errors import StoreError, one_line
 from ptydask.model import Image, Scalar, StudyMeta, TrialRecord
 from ptydask.ranking import ranked
+from ptydask.ring_correlation import FourierRing
 from ptydask.store import (
     artifacts,
     codec,
@@ -34,7 +35,6 @@ from ptydask.store import (
     trialgroup,
 )
 from ptydask.store.artifacts import StoredFile
-from ptydask.store.confirmation import RingCurve
 
 T = TypeVar("T")
 _MORE = "`ptydask verify` says what is damaged and what is whole"
@@ -349,7 +349,7 @@ class Results(AbstractContextManager["Results"]):
         beside.close()
         return None
 
-    def ring_curves(self) -> dict[int, RingCurve]:
+    def ring_curves(self) -> dict[int, FourierRing]:
         """Of a confirmation: the Fourier ring correlation of each trial that has one, by the trial's number."""
         try:
             return confirmation.curves_of(self._study)

@@ -205,8 +205,8 @@ class Store:
             head = index.ResultsHeader(layout.PACKED, self.id, secrets.token_hex(8), self.meta)
             try:
                 altered = self._altered_trials()
-                rows, add = index.sort_rows(self._rows), confirmation.keep(self.path, self.folder)
-                failed = index.pack(self.path, head, rows, altered, add=add)
+                add = confirmation.keep(confirmation.find_embedded(self.path, self.folder))
+                failed = index.pack(self.path, head, index.sort_rows(self._rows), altered, add=add)
             except (OSError, StoreError) as error:
                 raise StoreError(
                     f"{self.path}: the trials cannot be packed into one file: {error_reason(error)}; "

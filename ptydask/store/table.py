@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.model import Direction, Scalar, StudyMeta, TrialRecord, TrialState
-from ptydask.space.metric_facts import metric_unit
+from ptydask.space.metrics import metric_unit
 from ptydask.store import codec, layout, names, nexus
 
 Column = NDArray[Any]

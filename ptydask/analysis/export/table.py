@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ptydask import __version__
-from ptydask.analysis.confirmation import PARTS
+from ptydask.analysis.confirmation import MeanSd
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.errors import import_optional
 from ptydask.ranking import gradient_names, metric_names
 from ptydask.space import tunables
-from ptydask.space.metric_facts import metric_unit
+from ptydask.space.metrics import metric_unit
 from ptydask.store import files
 
 _TEXTS = ("reason", "message", "origin", "worker", "host", "job", "device")
@@ -80,7 +80,7 @@ def _trial_columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
     yield column("error", arrow.float64(), [r.error for r in records])
     if data.confirmation is not None:
         known = [data.confirmation.mean_sd(r.number) or (None, None, None) for r in records]
-        for place, name in enumerate(PARTS):
+        for place, name in enumerate(MeanSd._fields):
             kind = arrow.int64() if name == "n" else arrow.float64()
             yield column(f"confirmed.{name}", kind, [row[place] for row in known])
     for name in data.parameters:

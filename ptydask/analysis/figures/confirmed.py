@@ -35,19 +35,15 @@ class ConfirmedErrors:
 
 def confirmed_errors(data: StudyData) -> ConfirmedErrors:
     """The trials of the study that have a finite mean over other seeds; none where nothing was confirmed."""
-    rows: list[tuple[TrialRecord, float, float]] = []
+    known = {}
     if data.confirmation is not None:
-        wanted = set(data.confirmation.trials)
-        for record in data.records:
-            known = data.confirmation.mean_sd(record.number) if record.number in wanted else None
-            if known is not None and math.isfinite(known[0]):
-                mean, deviation, repeats = known
-                rows.append((record, mean, deviation if repeats > 1 else math.nan))
+        known = {r.number: mean_sd for r in data.records if (mean_sd := data.confirmation.mean_sd(r.number))}
+    records = tuple(r for r in data.records if r.number in known and math.isfinite(known[r.number].mean))
     return ConfirmedErrors(
-        tuple(record for record, _, _ in rows),
-        np.array([record.number for record, _, _ in rows], dtype=np.int64),
-        np.array([mean for _, mean, _ in rows], dtype=float),
-        np.array([deviation for _, _, deviation in rows], dtype=float),
+        records,
+        np.array([r.number for r in records], dtype=np.int64),
+        np.array([known[r.number].mean for r in records], dtype=float),
+        np.array([known[r.number].sd for r in records], dtype=float),
     )
 
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import scales, style, trials
-from ptydask.analysis.fourier_ring import FourierRing
+from ptydask.ring_correlation import FourierRing
 
 _COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.ORANGE, style.PURPLE, style.SKY, style.INK)
 

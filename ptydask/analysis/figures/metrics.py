@@ -123,10 +123,10 @@ def _draw_cells(axes: Axes, agreement: MetricAgreement, directions: Mapping[str,
         if row == column:
             continue
         chance = abs(value) < chance_limit(int(agreement.counts[row, column]))
-        said = "\N{EN DASH}" if math.isnan(value) else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+        words = "\N{EN DASH}" if math.isnan(value) else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
         colour = "white" if abs(value) > 0.65 else style.INK
         slant = "italic" if chance else "normal"
-        axes.text(column, row, said, color=colour, fontstyle=slant, fontsize=8, ha="center", va="center")
+        axes.text(column, row, words, color=colour, fontstyle=slant, fontsize=8, ha="center", va="center")
     labels = [style.display_name(name) + _ARROWS[directions.get(name)] for name in agreement.names]
     axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(labels)), labels)

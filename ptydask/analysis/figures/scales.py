@@ -16,7 +16,7 @@ from ptydask.analysis.data import StudyData, search_space
 from ptydask.analysis.figures import style
 from ptydask.model import Direction, StudyMeta
 from ptydask.space import ranges, tunables
-from ptydask.space.metric_facts import metric_unit
+from ptydask.space.metrics import metric_unit
 
 _GAP = 10.0
 """An error that lies more than so many times further off than the one before it begins another world."""

@@ -52,7 +52,7 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
             axes.set_axis_off()
             continue
         dense = len(complete) * len(drawn) > style.DENSE
-        lost = _draw_panel(axes, data, complete, drawn[index], limits, norm, link, dense=dense)
+        lost = _draw_panel(axes, data, complete, repeated, drawn[index], limits, norm, link, dense=dense)
         missing += [f"{drawn[index].name}: {style.format_count(lost, 'trial')} without a value"] if lost else []
         if index % columns == 0:
             scales.error_axis(axes, limits, data.meta)
@@ -79,6 +79,7 @@ def _draw_panel(
     axes: Axes,
     data: StudyData,
     complete: trials.TrialErrors,
+    repeated: confirmed.ConfirmedErrors,
     parameter: scales.ParameterScale,
     limits: scales.AxisLimits,
     norm: Normalize,
@@ -108,7 +109,6 @@ def _draw_panel(
     if len(complete) >= _MANY:
         x, best = envelope(parameter, places[has_value], complete.errors[has_value], data.meta.direction)
         axes.plot(x, limits.clipped(best), color=style.VERMILION, linewidth=1.2, marker="." if len(x) < 12 else None)
-    repeated = confirmed.confirmed_errors(data)
     bars = parameter.places(trials.parameter_values(repeated.records, parameter.name))
     confirmed.draw_error_bars(axes, bars + _jitter_offsets(parameter, repeated.numbers), repeated, limits, link)
     if (star := trials.best(data)) is not None:

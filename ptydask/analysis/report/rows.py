@@ -12,12 +12,12 @@ import numpy as np
 
 from ptydask.analysis import sweep
 from ptydask.analysis.data import Curve, StudyData
-from ptydask.analysis.fourier_ring import FourierRing
 from ptydask.analysis.report.trial_album import PageTrial
 from ptydask.model import TrialRecord, TrialState
 from ptydask.ranking import gradient_names, metric_names, ranked
+from ptydask.ring_correlation import FourierRing
 from ptydask.space import ranges
-from ptydask.space.metric_facts import is_minor, metric_unit
+from ptydask.space.metrics import is_minor, metric_unit
 from ptydask.trial import slopes
 
 _POINTS, _FEW_POINTS, _MANY = 100, 64, 1000
@@ -103,16 +103,16 @@ def _confirmed_columns(study: StudyData) -> list[dict[str, Any]]:
     confirmation = study.confirmation
     if confirmation is None:
         return []
-    tuned, wanted = study.meta.metric, set(confirmation.trials)
+    tuned = study.meta.metric
     columns = []
     for name in dict.fromkeys([tuned, *metric_names(repeat.record for repeat in confirmation.repeats)]):
-        known = [confirmation.mean_sd(r.number, name) if r.number in wanted else None for r in study.records]
+        known = [confirmation.mean_sd(r.number, name) for r in study.records]
         key, label = ("mean", "mean") if name == tuned else (f"metrics.{name}", name)
-        means = [one and one[0] for one in known]
+        means = [one and one.mean for one in known]
         unit = metric_unit(name, study.meta.engine)
         column = _table_column(f"confirmed.{key}", f"{label} with other seeds", "confirmed", means, unit)
-        said = [confirmation.mean_text(r.number, name) if r.number in wanted else "" for r in study.records]
-        texts = [text.replace("+-", "\N{PLUS-MINUS SIGN}") or None for text in said]
+        plain = [confirmation.mean_text(r.number, name) for r in study.records]
+        texts = [text.replace("+-", "\N{PLUS-MINUS SIGN}") or None for text in plain]
         columns += [column | {"texts": texts}] if any(texts) else []
     return columns + _ring_columns(study.records, confirmation.frc)
 

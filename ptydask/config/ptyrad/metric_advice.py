@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ptydask.config.ptyrad.metrics import METRICS
 from ptydask.errors import ConfigError
+from ptydask.space.metrics import METRICS
 from ptydask.space.tunables import DIFFERENTIABLE
 
 FITS = ("loss", "data_loss")

@@ -12,7 +12,6 @@ from typing import Any, cast
 from ptydask.config import Overrides, reading, study, yaml_text
 from ptydask.config.own_settings import OwnSettings
 from ptydask.config.ptyrad import old_keys, paths
-from ptydask.config.ptyrad.metrics import METRICS, OF_PTYRAD
 from ptydask.config.ptyrad.search_space import TuneParams, check_point, check_values, rename_legacy, tune_params
 from ptydask.errors import ConfigError, hide_password, mask_userinfo, nearest_hint, redact
 from ptydask.model import (
@@ -30,6 +29,7 @@ from ptydask.model import (
     StudyPlan,
 )
 from ptydask.space import ranges, tunables
+from ptydask.space.metrics import METRICS, OF_PTYRAD
 
 SECTIONS = tuple(f"{name}_params" for name in ("init", "hypertune", "model", "loss", "constraint", "recon"))
 _KEYS = (

@@ -49,8 +49,8 @@ class HeldOutCounts:
 class HeldOutScore(Protocol):
     """Scores one trial; made before its first iteration."""
 
-    def settle(self, model: Any) -> None:
-        """After an iteration, put right what the model has for positions that it does not see."""
+    def move_hidden_positions(self, model: Any) -> None:
+        """After an iteration, take positions that no batch has along with the others."""
 
     def metrics(self, model: Any, last: bool) -> dict[str, float]:
         """After an iteration; nothing of the model is changed, and no random number drawn."""
@@ -110,7 +110,7 @@ class PositionScore:
         each = [model.opt_probe_pos_shifts, model.opt_obj_tilts]
         self._starts = [(tensor, tensor.detach().clone()) for tensor in each if len(tensor) == len(model.crop_pos)]
 
-    def settle(self, model: Any) -> None:
+    def move_hidden_positions(self, model: Any) -> None:
         """See :class:`HeldOutScore`."""
         with torch.no_grad():
             for tensor, start in self._starts:
@@ -153,7 +153,7 @@ class CountScore:
         reference = held_out.reference.to(positions.device)
         self._to_all = float(reference[positions].mean() / reference[self._sample].mean())
 
-    def settle(self, model: Any) -> None:
+    def move_hidden_positions(self, model: Any) -> None:
         """See :class:`HeldOutScore`: every position is seen."""
 
     def metrics(self, model: Any, last: bool) -> dict[str, float]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ptydask.config.ptyrad.metrics import METRICS
 from ptydask.engines import TrialFailure, function_target, hash_file
 from ptydask.engines.callable import printed
 from ptydask.engines.callable.session import as_float
@@ -21,6 +20,7 @@ from ptydask.engines.ptyrad import reconstruction
 from ptydask.errors import ConfigError, one_line
 from ptydask.model import StudyPlan, TrialInput, TrialOutput, TrialRecord
 from ptydask.reconstructed_trial import ReconstructedTrial, assemble
+from ptydask.space.metrics import METRICS
 
 _KEY = "ptydask.metrics"
 _TAKES = ("trial",)

@@ -27,7 +27,7 @@ from ptydask.engines.ptyrad.held_out import Indices, divide_scan
 from ptydask.engines.ptyrad.held_out_score import HeldOutScore, held_out_score
 from ptydask.engines.ptyrad.measurements import Measurements
 from ptydask.model import KeepOptions, Quantity, StudyPlan, TrialInput
-from ptydask.space.metric_facts import to_angstrom
+from ptydask.space.metrics import to_angstrom
 from ptydask.trial import slopes
 
 _STAGES = (
@@ -197,7 +197,7 @@ def iterate(
         with recon.gradient.listen(len(recon.batches), grad_accumulation, by_steps):
             terms = ptyrad.iterate(niter, recon, grad_accumulation)
         if recon.score is not None:
-            recon.score.settle(model)
+            recon.score.move_hidden_positions(model)
         _record_iteration(course, niter, recon, terms)
         if recon.score is not None:
             course.add_metrics(recon.score.metrics(model, niter == last))

@@ -20,7 +20,7 @@ from ptydask.engines.ptyrad.own_metrics import OwnMetrics
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.model import Quantity, Scalar, Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import tunables
-from ptydask.space.metric_facts import metric_unit
+from ptydask.space.metrics import metric_unit
 
 
 class PtyradSession:

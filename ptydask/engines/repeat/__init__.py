@@ -45,8 +45,7 @@ class RepeatEngine:
         checked = engine.validate(inner)
         config = {**plan.config, "config": checked.config}
         # What its engine has to say of the study was said when that was run.
-        folders = checked.function_folders
-        return replace(plan, config=config, trial_bytes=checked.trial_bytes, function_folders=folders)
+        return replace(plan, config=config, trial_bytes=checked.trial_bytes, function_folders=checked.function_folders)
 
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """What is essential in the study's own configuration, and whose trials they are; not which of them."""

@@ -15,7 +15,6 @@ import yaml
 
 from ptydask import config, engines
 from ptydask.config import Overrides, own_settings
-from ptydask.config.ptyrad.metrics import METRICS, OF_PTYRAD
 from ptydask.config.ptyrad.search_space import tune_params
 from ptydask.errors import ConfigError, PtydaskError, hide_password, redact
 from ptydask.model import (
@@ -30,6 +29,7 @@ from ptydask.model import (
     StudyPlan,
 )
 from ptydask.space import ranges
+from ptydask.space.metrics import METRICS, OF_PTYRAD
 from ptydask.space.tunables import LEGACY
 from ptydask.store.foreign.ptyrad_model import PtyradModel
 

@@ -18,7 +18,7 @@ from ptydask.importers.ptyrad.description import StudyDescription
 from ptydask.importers.ptyrad.matching import ImportedTrial
 from ptydask.model import Quantity, Reason, Scalar, TrialOutput, TrialRecord, TrialState
 from ptydask.space import tunables
-from ptydask.space.metric_facts import to_angstrom
+from ptydask.space.metrics import to_angstrom
 from ptydask.store.foreign import ptyrad_model
 from ptydask.store.foreign.ptyrad_model import PtyradModel
 

@@ -15,13 +15,14 @@ import h5py
 
 from ptydask.errors import StoreError
 from ptydask.model import path_beside
+from ptydask.ring_correlation import FourierRing
 from ptydask.store import confirmation, contents, digest, index, isolated, layout, names
-from ptydask.store.confirmation import RingCurve, StudyPlace
+from ptydask.store.confirmation import StudyPlace
 from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing
 
 
-def embed(path: Path, curves: Mapping[int, RingCurve]) -> None:
+def embed(path: Path, curves: Mapping[int, FourierRing]) -> None:
     """Move the confirmation beside ``path`` into it, with the curves of these trials; those of others stay.
 
     Raises StoreError where a driver has either of them, ``path`` is not packed, or there is no room: all is then as it
@@ -37,12 +38,8 @@ def embed(path: Path, curves: Mapping[int, RingCurve]) -> None:
                 raise StoreError(f"{file}: is not in one file yet; `ptydask pack` makes it one")
         earlier = confirmation.find_embedded(path, names.folder_of(path))
         known = {} if earlier is None else confirmation.read_curves(earlier)
-
-        def add(group: h5py.Group) -> None:
-            confirmation.embed_study(group.file, StudyPlace(companion), {**known, **curves})
-
-        head = index.read_head(path)
-        _pack_checked(path, head, index.sort_rows(study.rows), add)
+        add = confirmation.keep(StudyPlace(companion), curves={**known, **curves})
+        _pack_checked(path, index.read_head(path), index.sort_rows(study.rows), add)
         confirmation.check_embedded(path, set(repeats.rows))
         companion.unlink()
         path_beside(companion, ".journal").unlink(missing_ok=True)
@@ -65,7 +62,7 @@ def take_out(path: Path) -> None:
 
 
 def _pack_checked(
-    path: Path, head: index.ResultsHeader, rows: Sequence[index.TrialRow], add: index.Addition = index.add_nothing
+    path: Path, head: index.ResultsHeader, rows: Sequence[index.TrialRow], add: index.Addition | None = None
 ) -> None:
     """Make ``path`` the packed file of ``rows``, each copy held against its seal."""
 

@@ -120,7 +120,7 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         # Repeats name the trials of their own store, whose numbers stay as they are in the first file alone.
         own = [part.source.path for part in arrangement.parts if part.source.store_id == first.store_id]
         packs = [pack for path in own for pack in contents.pack_files(relocation.find_folder(path))]
-        add = confirmation.keep_one_of([*own, *packs])
+        add = confirmation.keep(confirmation.find_in([*own, *packs]))
         return index.pack(out, head, rows, damaged, copy=copy, add=add)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: is not made: {error_reason(error)}") from error

@@ -228,7 +228,8 @@ class _PackPlan:
                 digest.check(trials[names.trial_name(row.record.number)])
 
         rows = index.sort_rows(study.rows)
-        add = confirmation.keep(source, relocation.find_folder(source), self._copy_repeat)
+        place = confirmation.find_embedded(source, relocation.find_folder(source))
+        add = confirmation.keep(place, self._copy_repeat)
         deadly = isolated.find_deadly(rows)
         failed = index.pack(path, head, rows, deadly, copy=copy, add=add)
         lines = [one_line(f"trial {number}: {why}") for number, why in failed.items()]

@@ -85,9 +85,9 @@ def _rebuild_elsewhere(path: Path, out: Path | None, examined: Sequence[Salvaged
     return _make_report(out, gathered, examined, written=True, packed=True)
 
 
-def _keep_confirmation(examined: Sequence[SalvagedFile]) -> index.Addition:
+def _keep_confirmation(examined: Sequence[SalvagedFile]) -> index.Addition | None:
     """What takes over a confirmation that is whole: of a damaged one nothing is kept, it can be run again."""
-    return confirmation.keep_one_of([file.path for file in examined if file.confirmed])
+    return confirmation.keep(confirmation.find_in(file.path for file in examined if file.confirmed))
 
 
 def _trial_files(path: Path, folder: Path) -> list[Path]:
