@@ -292,6 +292,31 @@ def test_merged_repeats_of_another_store_are_left_out(study: Path, capsys: pytes
     assert read_repeats(out) == {}
 
 
+@pytest.mark.parametrize("conflicts", ["both", "first"])
+def test_merged_repeats_of_a_copy_that_went_on_are_left_out(
+    conflicts: str, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trial 3 is another one in the copy than in the first file, which keeps the number."""
+    copy, out = study.with_name("copy.h5"), study.with_name("merged.h5")
+    shutil.copy(study, copy)
+    for path, error in ((study, 0.5), (copy, 0.4)):
+        store = Store.open(path, meta())
+        put(store, record(3, error), output(3))
+        store.finish()
+    confirmed(copy, [(3, 1, 0)])
+    assert main(["merge", str(out), str(study), str(copy), "--conflicts", conflicts]) == 0
+    assert "copy.h5: the repeats of its trials are not merged" in capsys.readouterr().err
+    assert read_repeats(out) == {}
+
+
+def test_merged_repeats_of_a_copy_that_is_the_same_are_kept(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy, out = study.with_name("copy.h5"), study.with_name("merged.h5")
+    confirmed(Path(shutil.copy(study, copy)))
+    assert main(["merge", str(out), str(study), str(copy)]) == 0
+    assert "not merged" not in capsys.readouterr().err
+    assert len(read_repeats(out)) == len(GRID)
+
+
 def test_info_counts_it(study: Path) -> None:
     before = info.collect_info(study)
     after = info.collect_info(confirmed(study))
