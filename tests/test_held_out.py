@@ -90,7 +90,7 @@ def test_halves_have_nothing_in_common(held_out: HeldOut | None) -> None:
 
 @pytest.mark.parametrize("step", [2, 3, 4])
 def test_halves_of_every_second_position_are_halves(step: int) -> None:
-    """``INDICES_MODE: sub``: a checkerboard of the chosen positions, not of the scan, of which one half may have all."""
+    """``INDICES_MODE: sub``: a checkerboard of the chosen ones; of the scan's one half may have all."""
     chosen = crossings(17, np.arange(0, 17, step), np.arange(0, 17, step))
     first, second = (divide_scan(chosen, 17, None, half, 7).reconstructed for half in (1, 2))
     assert abs(len(first) - len(second)) <= 1
