@@ -16,8 +16,10 @@ import store_crashes
 from confirm_cases import GRID, confirmed, curve, read_repeats, run_repeats
 from store_cases import meta, output, packed, put, record
 
+from ptydask.analysis.half_rings import correlate_halves
 from ptydask.cli import main
 from ptydask.errors import StoreError
+from ptydask.model import Image
 from ptydask.store import Store, confirmation, contents, digest, files, isolated, names, reader
 from ptydask.store.upkeep import embedding, info, merge, merge_plan, packing, rebuild, retention, verify
 
@@ -466,3 +468,23 @@ def test_a_full_disk_leaves_both_files(k: int, study: Path, monkeypatch: pytest.
     assert sorted(path.name for path in study.parent.iterdir()) == [companion.name, study.name]
     embedding.embed(study, {})
     assert len(read_repeats(study)) == len(GRID)
+
+
+# --- halves -------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_half_keeps_no_other_trial_from_its_curve(study: Path) -> None:
+    """Why it has none is said; so the repeats still come into the study's file."""
+    pytest.importorskip("scipy")
+    halves = [(trial, 5, half) for trial in (1, 2) for half in (1, 2)]
+    axis = 0.15 * np.arange(128)
+    noise = np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32)
+    large = output(0, image=Image(noise, axis, axis, "rad", "angstrom", "phase"))
+    companion = run_repeats(study, halves, large)
+    damage(companion, f"{cases.repeats_meta('').name}/trials/000001/image/data")
+    with reader.open(companion) as confirmation_of:
+        curves, troubles = correlate_halves(confirmation_of)
+    assert list(curves) == [2]
+    assert [text.startswith("trial 1: no FRC") for text in troubles] == [True]
+    embedding.embed(study, curves)
+    assert len(read_repeats(study)) == len(halves)
