@@ -7,7 +7,7 @@ from ptydask.driver.confirmation import ConfirmOptions, PreparedConfirmation, de
 from ptydask.driver.contract import RunOutcome, View
 from ptydask.driver.execute import execute_run
 from ptydask.driver.prepare import RunRequest
-from ptydask.errors import StoreError
+from ptydask.errors import MissingDependency, StoreError
 from ptydask.formatting import counted
 from ptydask.progress import plan_text
 from ptydask.stop_signals import StopSignals
@@ -56,7 +56,7 @@ def _embed(prepared: PreparedConfirmation, view: View) -> None:
         for trouble in troubles:
             view.notice(trouble)
         embedding.embed(prepared.study, curves)
-    except StoreError as error:
+    except (StoreError, MissingDependency) as error:
         view.notice(
             f"the repeats are in {companion.name}, and count there, too; the same command puts them into "
             f"{prepared.study.name} later: {error}"

@@ -337,6 +337,35 @@ def test_a_confirmation_is_not_confirmed(study: Path, finished: Path) -> None:
         api.validate(finished.with_name("sweep.yaml"), engine="repeat")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"search_space_json": '{"scale": {}}'}, {"search_space_json": "{"}, {"config_json": "[1"}, {"engine": ""}],
+    ids=str,
+)
+def test_a_file_that_does_not_say_how_its_trials_were_run(changes: dict[str, str], tmp_path: Path) -> None:
+    """As one that was rebuilt, or that something else wrote: one line."""
+    from store_cases import packed
+
+    with pytest.raises(UnusableResults, match="how its trials were run"):
+        api.confirm(packed(tmp_path / "a.h5", [record(0)], **changes), progress=False)
+
+
+def test_a_companion_of_another_study_is_named(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where ``fits.h5`` was made anew and the repeats of its predecessor are still there; they are left alone."""
+    from confirm_cases import run_repeats
+    from store_cases import packed
+
+    beside = study.with_name("fits.confirmation.h5")
+    run_repeats(packed(study.with_name("other.h5"), [record(0)]), [(0, 1, 0)]).rename(beside)
+    before = beside.read_bytes()
+    for dry in ([], ["--dry-run"]):
+        assert main(["confirm", str(study), "--cluster", "local", *dry]) == 2
+        said = capsys.readouterr().err
+        assert "fits.confirmation.h5: holds no repeats of fits.h5" in said
+        assert "--results" not in said
+    assert beside.read_bytes() == before
+
+
 @pytest.mark.slow
 def test_failed_repeats_are_counted_and_said(tmp_path: Path, ptydask: Ptydask) -> None:
     """Exit code 3, and they are not run again."""

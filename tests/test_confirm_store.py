@@ -16,8 +16,10 @@ import store_crashes
 from confirm_cases import GRID, confirmed, curve, read_repeats, run_repeats
 from store_cases import meta, output, packed, put, record
 
+from ptydask.analysis.half_rings import correlate_halves
 from ptydask.cli import main
 from ptydask.errors import StoreError
+from ptydask.model import Image
 from ptydask.ring_correlation import FourierRing
 from ptydask.store import Store, confirmation, contents, digest, files, isolated, names, reader
 from ptydask.store.upkeep import embedding, info, merge, merge_plan, packing, rebuild, retention, verify
@@ -302,6 +304,31 @@ def test_merged_repeats_of_another_store_are_left_out(study: Path, capsys: pytes
     assert read_repeats(out) == {}
 
 
+@pytest.mark.parametrize("conflicts", ["both", "first"])
+def test_merged_repeats_of_a_copy_that_went_on_are_left_out(
+    conflicts: str, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trial 3 is another one in the copy than in the first file, which keeps the number."""
+    copy, out = study.with_name("copy.h5"), study.with_name("merged.h5")
+    shutil.copy(study, copy)
+    for path, error in ((study, 0.5), (copy, 0.4)):
+        store = Store.open(path, meta())
+        put(store, record(3, error), output(3))
+        store.finish()
+    confirmed(copy, [(3, 1, 0)])
+    assert main(["merge", str(out), str(study), str(copy), "--conflicts", conflicts]) == 0
+    assert "copy.h5: the repeats of its trials are not merged" in capsys.readouterr().err
+    assert read_repeats(out) == {}
+
+
+def test_merged_repeats_of_a_copy_that_is_the_same_are_kept(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy, out = study.with_name("copy.h5"), study.with_name("merged.h5")
+    confirmed(Path(shutil.copy(study, copy)))
+    assert main(["merge", str(out), str(study), str(copy)]) == 0
+    assert "not merged" not in capsys.readouterr().err
+    assert len(read_repeats(out)) == len(GRID)
+
+
 def test_info_counts_it(study: Path) -> None:
     before = info.collect_info(study)
     after = info.collect_info(confirmed(study))
@@ -451,3 +478,23 @@ def test_a_full_disk_leaves_both_files(k: int, study: Path, monkeypatch: pytest.
     assert sorted(path.name for path in study.parent.iterdir()) == [companion.name, study.name]
     embedding.embed(study, {})
     assert len(read_repeats(study)) == len(GRID)
+
+
+# --- halves -------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_half_keeps_no_other_trial_from_its_curve(study: Path) -> None:
+    """Why it has none is said; so the repeats still come into the study's file."""
+    pytest.importorskip("scipy")
+    halves = [(trial, 5, half) for trial in (1, 2) for half in (1, 2)]
+    axis = 0.15 * np.arange(128)
+    noise = np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32)
+    large = output(0, image=Image(noise, axis, axis, "rad", "angstrom", "phase"))
+    companion = run_repeats(study, halves, large)
+    damage(companion, f"{cases.repeats_meta('').name}/trials/000001/image/data")
+    with reader.open(companion) as confirmation_of:
+        curves, troubles = correlate_halves(confirmation_of)
+    assert list(curves) == [2]
+    assert [text.startswith("trial 1: no FRC") for text in troubles] == [True]
+    embedding.embed(study, curves)
+    assert len(read_repeats(study)) == len(halves)

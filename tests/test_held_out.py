@@ -87,6 +87,15 @@ def test_halves_have_nothing_in_common(held_out: HeldOut | None) -> None:
         assert len({(n // 15 + n % 15) % 2 for n in half.reconstructed.tolist()}) == 1
 
 
+@pytest.mark.parametrize("step", [2, 3, 4])
+def test_halves_of_every_second_position_are_halves(step: int) -> None:
+    """``INDICES_MODE: sub``: a checkerboard of the chosen ones; of the scan's one half may have all."""
+    chosen = crossings(17, np.arange(0, 17, step), np.arange(0, 17, step))
+    first, second = (divide_scan(chosen, 17, None, half, 7).reconstructed for half in (1, 2))
+    assert abs(len(first) - len(second)) <= 1
+    np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), chosen)
+
+
 @pytest.mark.parametrize("kind", ["positions", "counts"])
 @pytest.mark.parametrize("share", [0.001, 0.0049, 0.51, 0.99])
 def test_shares_out_of_bounds_are_refused(kind: Any, share: float) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import store_cases
 import sweep_plans
 
 from ptydask import config
@@ -18,6 +19,7 @@ from ptydask.driver import provenance
 from ptydask.errors import ConfigError
 from ptydask.model import HeldOut, StudyMeta
 from ptydask.space.metrics import METRICS
+from ptydask.store.upkeep import merge_plan
 
 TUNE = {"scale": {"state": True, "suggest": "float", "kwargs": {"low": 0.8, "high": 1.2}}}
 PARAMS: dict[str, Any] = {
@@ -214,3 +216,24 @@ def test_a_metric_that_only_some_trials_have_is_a_notice() -> None:
     for old, new in ((study(), study(sharp="a.b:f")), (study(sharp="a.b:f"), study())):
         (notice,) = provenance.compare(old, new, file=Path("s.h5"))
         assert "ptydask.metrics.sharp" in notice
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"held_out": HeldOut("positions", 0.05)}, "held-out data"),
+        ({"held_out": HeldOut("counts", 0.03)}, "held-out data"),
+        ({"held_out": None}, "held-out data"),
+        ({"own_metrics": {"sharpness": "other.py:sharpness"}}, "the metric sharpness"),
+        ({"own_metrics": {}}, ""),
+        ({}, ""),
+    ],
+    ids=str,
+)
+def test_trials_that_were_scored_otherwise_are_not_merged(changes: dict[str, Any], words: str) -> None:
+    """As they are refused when a study goes on; of a rebuilt file nobody knows."""
+    scored = {"held_out": HeldOut("positions", 0.03), "own_metrics": {"sharpness": "configs/metrics.py:sharpness"}}
+    first, other = store_cases.meta(**scored), store_cases.meta(**(scored | changes))
+    clauses = merge_plan.differences(first, other)
+    assert [words in clause for clause in clauses] == [True] * bool(words)
+    assert not merge_plan.differences(first, store_cases.meta(**(scored | changes), config_json=""))

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from ptydask.analysis.fourier_ring import compare_images
-from ptydask.errors import one_line
+from ptydask.errors import StoreError, one_line
 from ptydask.model import TrialRecord, TrialState
 from ptydask.ring_correlation import FourierRing
 from ptydask.store.reader import Results
@@ -28,11 +28,15 @@ def pair_halves(records: Iterable[TrialRecord]) -> dict[int, tuple[int, int]]:
 def correlate_halves(confirmed: Results) -> tuple[dict[int, FourierRing], list[str]]:
     """Trial -> the correlation of the phase images of its halves; and why, for each trial that has none.
 
-    Raises StoreError where a repeat cannot be read, MissingDependency without SciPy.
+    Raises StoreError where the records cannot be read, MissingDependency without SciPy.
     """
     curves, troubles = {}, []
     for trial, numbers in pair_halves(confirmed.records()).items():
-        first, other = (confirmed.trial(number).image for number in numbers)
+        try:
+            first, other = (confirmed.trial(number).image for number in numbers)
+        except StoreError as error:  # one that is damaged keeps none of the others from its curve
+            troubles.append(f"trial {trial}: no FRC: {one_line(str(error))}")
+            continue
         if first is None or other is None:
             troubles.append(f"trial {trial}: no FRC, as its halves have no images")
             continue

@@ -11,12 +11,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ptydask import engines
+from ptydask import engines, sampling
 from ptydask.config import reading
 from ptydask.driver import provenance
 from ptydask.driver.prepare import Experience, PreparedRun, RunRequest, opened_results, prepare_plan, stored_bytes
 from ptydask.engines import repeat
-from ptydask.errors import ConfigError, UnusableResults, UsageError, nearest_number
+from ptydask.errors import ConfigError, StoreError, UnusableResults, UsageError, nearest_number
 from ptydask.formatting import counted
 from ptydask.model import (
     Budget,
@@ -31,7 +31,7 @@ from ptydask.model import (
     TrialState,
 )
 from ptydask.ranking import ranked
-from ptydask.store import confirmation
+from ptydask.store import confirmation, index
 
 _SEEDS = 2**32
 Repeat = tuple[int, int, int]
@@ -156,11 +156,12 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         meta, records = study.meta, study.records()
         if meta.engine == repeat.NAME:
             raise UsageError(f"{path.name}: is a confirmation itself; give the file whose trials it repeats")
-        if not (meta.engine and meta.config_json):
+        if not _says_how(meta):
             raise UnusableResults(f"{path}: does not say how its trials were run, so none can be repeated")
         earlier = study.confirmation()
         if earlier is not None:
             stack.enter_context(earlier)
+        _refuse_other_companion(path, study.id)
         repeats_before = [] if earlier is None else repeats_of(earlier.meta, earlier.records())
         chosen = choose_trials(records, meta, options, file=path)
         seeds = choose_seeds(
@@ -176,6 +177,30 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         embedded = earlier is not None and earlier.path != plan.results and not plan.results.exists()
     run = replace(run, origin=meta, notices=(*run.notices, *moved))
     return PreparedConfirmation(path, run, repeats, embedded)
+
+
+def _refuse_other_companion(path: Path, store: str) -> None:
+    """Raise UnusableResults where the repeats of another study, or another results file, are where these come to lie.
+
+    What cannot be read at all is refused when it is opened to go on.
+    """
+    companion = confirmation.companion_of(path)
+    try:
+        meta = index.read_head(companion).meta
+    except StoreError:
+        return
+    if not confirmation.is_of(meta, store):
+        what = f"holds no repeats of {path.name}, whose repeats come there; give it another name"
+        raise UnusableResults(f"{companion}: {what}")
+
+
+def _says_how(meta: StudyMeta) -> bool:
+    """Whether a file has the engine, the configuration and the search space of its trials: a rebuilt one may not."""
+    try:
+        space = json.loads(meta.search_space_json or "{}")
+        return bool(meta.engine and provenance.config_of(meta) and [sampling.from_json(one) for one in space.values()])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
 
 
 def _validate(plan: StudyPlan, path: Path) -> StudyPlan:

@@ -50,7 +50,10 @@ def divide_scan(chosen: Indices, columns: int, held_out: HeldOut | None, half: i
         hidden = hidden_positions(chosen, columns, held_out.share, seed)
     seen = chosen[~np.isin(chosen, hidden)]
     if half and (held_out is None or held_out.kind == "positions"):
-        seen = seen[(seen // columns + seen % columns) % 2 == half - 1]
+        rows, cols = np.unique(chosen // columns), np.unique(chosen % columns)
+        # By their places among those that are chosen: every second row and column of the scan may be.
+        place = np.searchsorted(rows, seen // columns) + np.searchsorted(cols, seen % columns)
+        seen = seen[place % 2 == half - 1]
     return ScanDivision(chosen, seen, hidden)
 
 

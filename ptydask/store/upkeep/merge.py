@@ -117,13 +117,24 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         damaged[placed.number] = placed.trial.damage
     try:
         rows = [_merged_row(placed) for placed in arrangement.trials]
-        # Repeats name the trials of their own store, whose numbers stay as they are in the first file alone.
-        own = [part.source.path for part in arrangement.parts if part.source.store_id == first.store_id]
+        own = [part.source.path for part in arrangement.parts if keeps_numbers(part.source, arrangement)]
         packs = [pack for path in own for pack in contents.pack_files(relocation.find_folder(path))]
         add = confirmation.keep(confirmation.find_in([*own, *packs]))
         return index.pack(out, head, rows, damaged, copy=copy, add=add)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: is not made: {error_reason(error)}") from error
+
+
+def keeps_numbers(source: MergeSource, arrangement: MergePlan) -> bool:
+    """Whether all trials of a file have the same numbers in the merged one, by which repeats name them.
+
+    Those of the first file have, and those of a copy of it whose trials are no others. One of another store never has:
+    its repeats name that store.
+    """
+    placed = {(one.trial.identity, one.trial.content): one.number for one in arrangement.trials}
+    numbers = ((placed.get((trial.identity, trial.content)), trial.row.record.number) for trial in source.trials)
+    same_store = source.store_id == arrangement.parts[0].source.store_id
+    return same_store and all(new == old for new, old in numbers)
 
 
 def has_confirmation(source: MergeSource) -> bool:

@@ -63,6 +63,10 @@ def differences(a: StudyMeta, b: StudyMeta) -> list[str]:
         ("tuned parameters", sorted(spaces[0]), sorted(spaces[1])),
         ("data_sha256", a.provenance.get("data_sha256", ""), b.provenance.get("data_sha256", "")),
     ]
+    if a.config_json and b.config_json:
+        pairs += [("held-out data", a.held_out or "none", b.held_out or "none")]
+        own = a.own_metrics.keys() & b.own_metrics.keys()  # one that the trials of one file have alone harms none
+        pairs += [(f"the metric {name}", a.own_metrics[name], b.own_metrics[name]) for name in sorted(own)]
     sums = [name for name in a.provenance if name.startswith("sha256 ")]
     pairs += [(name, a.provenance[name], b.provenance.get(name, "")) for name in sums]
     clauses = []
