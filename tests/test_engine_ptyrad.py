@@ -8,6 +8,7 @@ import logging
 import random
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 from engine_cases import DX, NEVER, PIXELS, SLOT, assert_same, go_on, params, plan, trial, write_patterns
 
-from ptydask.engines.ptyrad import release
+from ptydask.engines.ptyrad import image_metrics, release
 from ptydask.engines.ptyrad.reconstruction import NonFiniteLoss
 from ptydask.engines.ptyrad.session import PtyradSession
 from ptydask.model import KeepOptions, Slot
@@ -38,13 +39,16 @@ def session(data: Path) -> PtyradSession:
 # --- what a trial gives back -----------------------------------------------------------------------
 
 
-def test_result_has_both_metrics_and_every_array(session: PtyradSession) -> None:
-    """Loss and contrast at every iteration, and object, probe and positions with shapes and units."""
+CHEAP = ["loss", "data_loss", "contrast", "robust_contrast", "entropy", "total_variation", "position_drift"]
+
+
+def test_result_has_the_cheap_metrics_and_every_array(session: PtyradSession) -> None:
+    """The metrics at every iteration, and object, probe and positions with shapes and units."""
     result = session.run(trial(), go_on, NEVER)
-    assert list(result.curve) == ["step", "loss", "contrast", "seconds"]
+    assert list(result.curve) == ["step", *CHEAP, "seconds"]
     assert list(result.curve["step"]) == [1, 2, 3]
     assert all(len(column) == 3 for column in result.curve.values())
-    assert result.metrics == {"loss": result.curve["loss"][-1], "contrast": result.curve["contrast"][-1]}
+    assert result.metrics == {name: result.curve[name][-1] for name in CHEAP}
     assert result.curve["loss"][2] < result.curve["loss"][0]
     kinds = {name: (q.data.shape, str(q.data.dtype), q.units) for name, q in result.arrays.items()}
     side = kinds["object_phase"][0][-1]
@@ -315,3 +319,58 @@ def test_on_a_gpu_a_trial_gives_its_memory_back(data: Path) -> None:
     assert isinstance(peak, int)
     assert peak > held
     assert_same(session.run(trial(), go_on, NEVER), first)
+
+
+# --- the metrics that cost next to nothing -----------------------------------------------------------
+
+REGULARISED = {
+    "loss_params.loss_sparse": {"state": True, "weight": 0.5, "ln_order": 1},
+    "loss_params.loss_pacbed": {"state": True, "weight": 0.5, "dp_pow": 0.2},
+}
+
+
+def test_data_loss_leaves_out_regularisation(data: Path, session: PtyradSession) -> None:
+    """Without regularisation it is the loss; with it the loss has a term more, PACBED's being one of the data."""
+    plain = session.run(trial(), go_on, NEVER)
+    assert plain.curve["data_loss"] == plain.curve["loss"]
+    term = REGULARISED["loss_params.loss_sparse"]
+    curve = PtyradSession(plan(params(data, {"loss_params.loss_sparse": term})), SLOT).run(trial(), go_on, NEVER).curve
+    assert all(whole > part for whole, part in zip(curve["loss"], curve["data_loss"], strict=True))
+    pacbed = {"loss_params.loss_pacbed": REGULARISED["loss_params.loss_pacbed"]}
+    curve = PtyradSession(plan(params(data, pacbed)), SLOT).run(trial(), go_on, NEVER).curve
+    assert curve["data_loss"] == curve["loss"]
+
+
+def test_data_loss_does_not_depend_on_the_order_of_the_terms(data: Path) -> None:
+    """PtyRAD names its terms in the order of the params file; the same file in another order has the same metrics."""
+    config = params(data, REGULARISED)
+    turned = {**config, "loss_params": dict(reversed(config["loss_params"].items()))}
+    one, other = (PtyradSession(plan(c), SLOT).run(trial(), go_on, NEVER) for c in (config, turned))
+    assert one.metrics == other.metrics
+    assert one.metrics["data_loss"] < one.metrics["loss"]
+
+
+def test_metrics_are_those_of_the_image_and_the_positions(data: Path) -> None:
+    """What the results file keeps gives the numbers again; positions start where a trial of no learning rate stays."""
+    moving = {"model_params.update_params.probe_pos_shifts": {"start_iter": 1, "lr": 1e-2}}
+    result = PtyradSession(plan(params(data, moving)), SLOT).run(trial(), go_on, NEVER)
+    assert result.image is not None
+    assert image_metrics.measure_image(result.image.data, DX).items() <= result.metrics.items()
+    still = {"model_params.update_params.probe_pos_shifts": {"start_iter": None, "lr": 0.0}}
+    start = PtyradSession(plan(params(data, still)), SLOT).run(trial(), go_on, NEVER)
+    assert max(start.curve["position_drift"]) < 1e-6  # PtyRAD centres them anew after each iteration
+    moved = result.arrays["positions"].data - start.arrays["positions"].data
+    drift = np.sqrt(((moved - moved.mean(0)) ** 2).sum(1).mean())
+    assert result.metrics["position_drift"] == pytest.approx(drift, rel=1e-4)
+    assert drift > 0
+
+
+def test_what_costs_too_much_is_measured_at_the_end_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No curve then, and the same number at the end; what is tuned has its curve all the same."""
+    always = PtyradSession(plan(params(data)), SLOT).run(trial(), go_on, NEVER)
+    monkeypatch.setattr(image_metrics, "is_cheap", lambda *_: False)
+    last = PtyradSession(plan(params(data)), SLOT).run(trial(), go_on, NEVER)
+    assert last.metrics == always.metrics
+    assert always.curve.keys() - last.curve.keys() == set(image_metrics.NAMES)
+    tuned = replace(plan(params(data)), metric="entropy", direction="minimize")
+    assert "entropy" in PtyradSession(tuned, SLOT).run(trial(), go_on, NEVER).curve

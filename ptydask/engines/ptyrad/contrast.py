@@ -27,6 +27,10 @@ class ScannedRegion:
         (top, left), (bottom, right) = centres.amin(0).tolist(), centres.amax(0).tolist()
         return cls(top, bottom, left, right)
 
+    def crop(self, image: torch.Tensor) -> torch.Tensor:
+        """The region's part of an image (y, x) of the whole object."""
+        return image[self.top : self.bottom + 1, self.left : self.right + 1]
+
 
 def projected_phase(model: Any) -> torch.Tensor:
     """The object's phase (y, x) in rad, summed over depth; object modes are weighted by their occupancy."""
@@ -36,14 +40,14 @@ def projected_phase(model: Any) -> torch.Tensor:
     return (phase * model.omode_occu[:, None, None]).sum(0)
 
 
-def phase_contrast(model: Any, region: ScannedRegion) -> float:
-    """Standard deviation over mean of the projected phase in the scanned region, its minimum taken as zero.
+def phase_contrast(projected: torch.Tensor, region: ScannedRegion) -> float:
+    """Standard deviation over mean of the ``projected`` phase in the scanned region, its minimum taken as zero.
 
     For one object mode this is PtyRAD's ``get_objp_contrast`` to the last bit, with its region, which is
     shifted by one pixel towards the origin. Positive, larger is sharper; 0 for a flat image.
     """
     with torch.no_grad():
-        image = projected_phase(model)[region.top - 1 : region.bottom, region.left - 1 : region.right]
+        image = projected[region.top - 1 : region.bottom, region.left - 1 : region.right]
         low, high = image.min(), image.max()
         image = (image - low) / (high - low)
         value = float(torch.std(image) / (torch.mean(image) + 1e-8))

@@ -7,7 +7,7 @@ and this ``random_seed``, so that a trial's result comes back there.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite, nan
@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from ptydask.engines import Report
-from ptydask.engines.ptyrad import kept_arrays, release
+from ptydask.engines.ptyrad import image_metrics, kept_arrays, release
 from ptydask.engines.ptyrad.compiled_loss import CompiledLoss
-from ptydask.engines.ptyrad.contrast import ScannedRegion, phase_contrast
+from ptydask.engines.ptyrad.contrast import ScannedRegion, phase_contrast, projected_phase
 from ptydask.engines.ptyrad.geometry_gradient import GeometryGradient
 from ptydask.engines.ptyrad.grouping import Grouping
 from ptydask.engines.ptyrad.measurements import Measurements
@@ -41,6 +41,9 @@ _STAGES = (
 
 COLUMNS = ("step", "metrics", "seconds", "gradient")
 """What is noted of every iteration."""
+
+_DATA_TERMS = 3
+"""The first terms of PtyRAD's loss compare patterns (single, Poisson, PACBED), those after them regularise."""
 
 
 class NonFiniteLoss(ArithmeticError):  # noqa: N818 - the name says it
@@ -70,6 +73,10 @@ class Reconstruction:
     variables: Mapping[str, Any]
     compute_loss: Any
     gradient: GeometryGradient
+    first_shifts: torch.Tensor
+    """The positions' shifts (N, 2) in pixels before the first iteration."""
+    measures_always: bool
+    """The image is measured after every iteration, not after the last alone."""
 
 
 @dataclass(slots=True)
@@ -104,11 +111,17 @@ class IterationHistory:
 
 
 def prepare(
-    params: Mapping[str, Any], seed: int, measurements: Measurements, worker: WorkerState, slopes: Collection[str] = ()
+    params: Mapping[str, Any],
+    seed: int,
+    measurements: Measurements,
+    worker: WorkerState,
+    slopes: Collection[str] = (),
+    metric: str = "",
 ) -> Reconstruction:
     """Build model, optimizer and batches from ``params``, which belongs to this trial and is modified.
 
-    ``slopes`` names the parameters in which the loss's slope is taken.
+    ``slopes`` names the parameters in which the loss's slope is taken, ``metric`` what is tuned: that is computed after
+    every iteration, whatever it costs.
     """
     core, solver, ptyrad = release.core(), release.solver(), release.installed()
     variables = _initial_variables(params["init_params"], seed, measurements)
@@ -117,9 +130,11 @@ def prepare(
         settings = {**settings, "preload_data": False}  # the patterns are on the device already
     model = core.PtychoModel(variables, settings, device=worker.device)
     measurements.lend_to(model)
+    first_shifts = model.opt_probe_pos_shifts.detach().clone()
     optimizer = solver.create_optimizer(model.optimizer_params, model.optimizable_params)
     scan = (variables["N_scan_slow"], variables["N_scan_fast"])
     indices, batches = worker.grouping.batches(model, params["recon_params"], scan, seed)
+    region = ScannedRegion.of(model, indices)
     return Reconstruction(
         model=model,
         optimizer=optimizer,
@@ -127,11 +142,20 @@ def prepare(
         loss=core.CombinedLoss(params["loss_params"], device=worker.device),
         constraint=core.CombinedConstraint(params["constraint_params"], device=worker.device),
         batches=batches,
-        region=ScannedRegion.of(model, indices),
+        region=region,
         variables=variables,
         compute_loss=worker.compiled.function(params["recon_params"]["compiler_configs"], model, batches),
         gradient=GeometryGradient(model, variables["scan_affine"], slopes),
+        first_shifts=first_shifts,
+        measures_always=metric in image_metrics.NAMES or _is_cheap(model, region, batches),
     )
+
+
+def _is_cheap(model: Any, region: ScannedRegion, batches: Sequence[torch.Tensor]) -> bool:
+    pixels = (region.bottom - region.top + 1) * (region.right - region.left + 1)
+    window = model.opt_probe.shape[-3] * model.opt_probe.shape[-2]
+    propagated = sum(map(len, batches)) * window * model.opt_probe.shape[0] * model.opt_objp.shape[1]
+    return image_metrics.is_cheap(pixels, propagated, len(batches))
 
 
 def iterate(
@@ -152,8 +176,8 @@ def iterate(
     for niter in range(len(course.step) + 1, last + 1):
         release.solver().toggle_grad_requires(model, niter)
         with recon.gradient.listen(len(recon.batches), grad_accumulation, by_steps):
-            ptyrad.iterate(niter, recon, grad_accumulation)
-        _record_iteration(course, niter, recon)
+            terms = ptyrad.iterate(niter, recon, grad_accumulation)
+        _record_iteration(course, niter, recon, terms)
         gradient = recon.gradient.slopes()
         course.add_gradient(gradient)
         if keep.snapshot_every and niter % keep.snapshot_every == 0:
@@ -174,16 +198,38 @@ def _updates(recon: Reconstruction, recon_params: Mapping[str, Any]) -> tuple[in
     return recon_params["BATCH_SIZE"].get("grad_accumulation", 1), recon.model.optimizer_params["name"] != "LBFGS"
 
 
-def _record_iteration(course: IterationHistory, niter: int, recon: Reconstruction) -> None:
+def _record_iteration(
+    course: IterationHistory, niter: int, recon: Reconstruction, terms: Mapping[str, Sequence[Any]]
+) -> None:
     loss = float(recon.model.loss_iters[-1][1])
     if not isfinite(loss):
         advice = "lower the learning rates or narrow the ranges tried"
         raise NonFiniteLoss(f"the loss is {loss} at iteration {niter}; {advice}")
-    metrics = {"loss": loss, "contrast": phase_contrast(recon.model, recon.region)}
+    # By their places: PtyRAD names the terms in the order of the params file, and computes them in its own.
+    data_loss = sum(np.mean(values) for values in list(terms.values())[:_DATA_TERMS])
+    metrics = {"loss": loss, "data_loss": float(data_loss), **_measure(recon, recon.measures_always)}
     course.step.append(niter)
     for name, value in metrics.items():
         course.metrics.setdefault(name, []).append(value)
     course.seconds.append(float(recon.model.iter_times[-1]))
+
+
+def _measure(recon: Reconstruction, whole: bool) -> dict[str, float]:
+    """The metrics of the reconstruction as it is; without those of the image unless ``whole``."""
+    model, dx = recon.model, float(recon.variables["dx"])
+    projected = projected_phase(model)
+    chosen = torch.cat(recon.batches)
+    shifts, first = (
+        tensor.detach()[chosen].cpu().numpy() for tensor in (model.opt_probe_pos_shifts, recon.first_shifts)
+    )
+    image = image_metrics.measure_image(recon.region.crop(projected).cpu().numpy(), dx) if whole else {}
+    drift = image_metrics.position_drift(shifts, first, dx)
+    return {"contrast": phase_contrast(projected, recon.region), **image, "position_drift": drift}
+
+
+def final_metrics(course: IterationHistory, recon: Reconstruction) -> dict[str, float]:
+    """The metrics of the last iteration, those among them that are too costly to have a curve."""
+    return course.last | ({} if recon.measures_always else _measure(recon, whole=True))
 
 
 def _initial_variables(init_params: Mapping[str, Any], seed: int, measurements: Measurements) -> dict[str, Any]:

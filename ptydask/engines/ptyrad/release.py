@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -36,14 +37,19 @@ class PtyradRelease:
             return None
         return solver().create_scheduler(model.scheduler_params, optimizer)
 
-    def iterate(self, niter: int, recon: Reconstruction, grad_accumulation: int) -> None:
-        """One iteration over all batches (PtyRAD's ``recon_step``); the model keeps its loss and time."""
+    def iterate(self, niter: int, recon: Reconstruction, grad_accumulation: int) -> Mapping[str, Sequence[Any]]:
+        """One iteration over all batches (PtyRAD's ``recon_step``); the model keeps its loss and time.
+
+        Returns the loss's terms, each with its value in every batch, in the order of PtyRAD's ``CombinedLoss``.
+        """
         arguments = [recon.batches, grad_accumulation, recon.model, recon.optimizer]
         keywords = {"compute_loss_fn": recon.compute_loss}
         if self.schedules:
             arguments.append(recon.scheduler)
             keywords["scheduler_step_unit"] = (recon.model.scheduler_params or {}).get("step_unit", "iter")
-        solver().recon_step(*arguments, recon.loss, recon.constraint, niter, **keywords)
+        terms: Mapping[str, Sequence[Any]]
+        terms = solver().recon_step(*arguments, recon.loss, recon.constraint, niter, **keywords)
+        return terms
 
 
 def scheduler_state(scheduler: Any | None) -> dict[str, Any] | None:

@@ -77,7 +77,8 @@ class PtyradSession:
         if self._measurements.key != measurements.key_of(params["init_params"], trial.seed):
             # This trial processes the patterns differently: they take the place of the resident ones.
             self._measurements = self._load_measurements(params, trial.seed)
-        return reconstruction.prepare(params, trial.seed, self._measurements, self._worker, self._plan.differentiable)
+        slopes, metric = self._plan.differentiable, self._plan.metric
+        return reconstruction.prepare(params, trial.seed, self._measurements, self._worker, slopes, metric)
 
     def provenance(self) -> Mapping[str, str]:
         """Device, package versions, threads, the data file and its SHA-256."""
@@ -113,7 +114,7 @@ class PtyradSession:
             arrays = {**kept_arrays.arrays(model, dx), **kept_arrays.scan_arrays(model, recon.batches)}
             image = kept_arrays.phase_image(model, recon.region, dx)
         return TrialOutput(
-            metrics=course.last,
+            metrics=reconstruction.final_metrics(course, recon),
             curve=course.columns(),
             arrays=arrays,
             image=image,
