@@ -42,11 +42,13 @@ class DataSet:
     states: float = 0.0
     """Angstrom along y from the middle to either of two places of the source, which are not coherent: two modes."""
     twist: float = _TWIST
+    width: float = 0.42
+    """Standard deviation of an atom's phase, angstrom."""
 
     def layers(self, seed: int) -> list[Specimen]:
         """The specimen."""
         layers = specimen_layers(self.truth, np.random.default_rng((seed, 0)))
-        return [_turn(layer, number * self.twist) for number, layer in enumerate(layers)]
+        return [replace(_turn(layer, number * self.twist), width=self.width) for number, layer in enumerate(layers)]
 
     def write(self, seed: int) -> Path:
         """Make data and params file where they are not there; returns the params file."""

@@ -23,7 +23,7 @@ from engine_cases import NEVER, SINCE_1, SLOT, VARIANTS, go_on, params, plan, tr
 
 from ptydask.engines.ptyrad import release
 from ptydask.engines.ptyrad.session import PtyradSession
-from ptydask.model import KeepOptions, Slot, TrialInput, TrialOutput
+from ptydask.model import HeldOut, KeepOptions, Slot, TrialInput, TrialOutput
 from ptydask.trial.eviction import Evicted
 
 pytestmark = [
@@ -205,6 +205,13 @@ def test_a_compiled_trial_gives_the_same(data: Path) -> None:
 def test_snapshots_come_along(data: Path, fields: dict[str, Any]) -> None:
     """Snapshots of iterations before the interruption are in the result, and none where nothing is kept."""
     check(params(data, {"recon_params.NITER": 5, "init_params.obj_Nlayer": 2}), "snapshots", **fields)
+
+
+@pytest.mark.parametrize("held_out", [HeldOut("positions", 0.06), HeldOut("counts", 0.1)], ids=repr)
+@pytest.mark.parametrize("variant", QUICK[::3])
+def test_what_is_held_out_stays_held_out(data: Path, variant: str, held_out: HeldOut) -> None:
+    """The scores of an interrupted trial are those of an undisturbed one."""
+    check(config_of(data, variant), variant, held_out=held_out)
 
 
 @pytest.mark.gpu

@@ -17,7 +17,7 @@ import io
 import json
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ import torch
 
 from ptydask.engines.ptyrad import reconstruction, release
 from ptydask.engines.ptyrad.reconstruction import COLUMNS, IterationHistory, Reconstruction
-from ptydask.model import KeepOptions, Quantity, TrialInput
+from ptydask.model import HeldOut, KeepOptions, Quantity, TrialInput
 
 FORMAT = 3
 """Raised with every change of what is in the bytes: a trial does not go on from those of another number."""
@@ -49,9 +49,12 @@ class TrialProgress:
     log: str = ""
 
 
-def identity(params: Mapping[str, Any], trial: TrialInput, keep: KeepOptions, device: str) -> dict[str, Any]:
+def identity(
+    params: Mapping[str, Any], trial: TrialInput, keep: KeepOptions, device: str, held_out: HeldOut | None = None
+) -> dict[str, Any]:
     """What must be the same in the attempt that saves and the one that goes on; ``params`` as the trial starts."""
-    decides = json.dumps([params, trial.seed, keep.arrays, keep.snapshot_every], sort_keys=True, default=repr)
+    unseen = [trial.half, None if held_out is None else asdict(held_out)]
+    decides = json.dumps([params, trial.seed, keep.arrays, keep.snapshot_every, unseen], sort_keys=True, default=repr)
     return {
         "engine": "ptyrad",
         "format": FORMAT,

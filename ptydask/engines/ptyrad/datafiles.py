@@ -339,12 +339,12 @@ def _check_object(init: Mapping[str, Any]) -> None:
         raise ConfigError(f"leaves none of obj_Nlayer = {layers} slices", key="init_params.obj_z_crop", value=crop)
 
 
-def count_positions(recon: Mapping[str, Any], slow: int, fast: int) -> int:
-    """How many patterns an iteration uses, by ``INDICES_MODE``."""
+def chosen_grid(recon: Mapping[str, Any], slow: int, fast: int) -> tuple[int, int]:
+    """Rows and columns of the scan positions that ``INDICES_MODE`` chooses."""
     mode = recon.get("INDICES_MODE") or {}
     if mode.get("mode", "full") == "full":
-        return slow * fast
+        return slow, fast
     subscan_slow, subscan_fast = mode.get("subscan_slow"), mode.get("subscan_fast")
     if subscan_slow is None and subscan_fast is None:
-        return (slow // 2) * (fast // 2)
-    return (subscan_slow or slow) * (subscan_fast or fast)
+        return slow // 2, fast // 2
+    return subscan_slow or slow, subscan_fast or fast

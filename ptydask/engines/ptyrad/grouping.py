@@ -17,6 +17,13 @@ _KEPT = 4
 """Groupings that are remembered; one is (N,) integers."""
 
 
+def choose_indices(recon_params: Mapping[str, Any], scan: tuple[int, int]) -> NDArray[Any]:
+    """The indices (N,) of the scan positions that ``INDICES_MODE`` chooses, in rising order."""
+    selection = {name: recon_params["INDICES_MODE"].get(name) for name in ("subscan_slow", "subscan_fast", "mode")}
+    indices: NDArray[Any] = release.solver().select_scan_indices(*scan, **selection)
+    return indices
+
+
 class Grouping:
     """PtyRAD's batches in the order of its normal run, remembered for equal positions.
 
@@ -28,15 +35,14 @@ class Grouping:
         self._groupings: OrderedDict[bytes, tuple[list[NDArray[Any]], Any]] = OrderedDict()
 
     def batches(
-        self, model: Any, recon_params: Mapping[str, Any], scan: tuple[int, int], seed: int
-    ) -> tuple[NDArray[Any], list[torch.Tensor]]:
-        """The indices (N,) of the positions that take part, and the batches of them on the model's device."""
-        selection = {name: recon_params["INDICES_MODE"].get(name) for name in ("subscan_slow", "subscan_fast", "mode")}
-        indices = release.solver().select_scan_indices(*scan, **selection)
+        self, model: Any, recon_params: Mapping[str, Any], indices: NDArray[Any], seed: int
+    ) -> list[torch.Tensor]:
+        """The batches of the scan positions ``indices``, on the model's device."""
         positions = (model.crop_pos + model.opt_probe_pos_shifts).detach().cpu().numpy()
-        size, mode = recon_params["BATCH_SIZE"].get("size"), recon_params["GROUP_MODE"]
+        size = min(recon_params["BATCH_SIZE"].get("size"), len(indices))  # of half the data there may be fewer
+        mode = recon_params["GROUP_MODE"]
         groups = self._make_batches(indices, positions, size, mode, seed)
-        return indices, [torch.from_numpy(group).to(device=model.device) for group in groups]
+        return [torch.from_numpy(group).to(device=model.device) for group in groups]
 
     def _make_batches(
         self, indices: NDArray[Any], positions: NDArray[Any], size: int, mode: str, seed: int

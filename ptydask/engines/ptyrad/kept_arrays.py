@@ -37,10 +37,12 @@ def arrays(model: Any, dx: float) -> dict[str, Quantity]:
     return quantities.arrays(copied, _copy_to_cpu(model.crop_pos), dx, length_unit(model))
 
 
-def scan_arrays(model: Any, batches: Sequence[torch.Tensor]) -> dict[str, Quantity]:
+def scan_arrays(
+    model: Any, batches: Sequence[torch.Tensor], held_out: NDArray[Any] | None = None
+) -> dict[str, Quantity]:
     """What does not change from iteration to iteration, see :func:`quantities.scan_arrays`."""
     reconstructed = np.concatenate([_copy_to_cpu(batch) for batch in batches])
-    return quantities.scan_arrays(_copy_to_cpu(model.crop_pos), reconstructed)
+    return quantities.scan_arrays(_copy_to_cpu(model.crop_pos), reconstructed, held_out)
 
 
 def phase_image(model: Any, region: ScannedRegion, dx: float) -> Image:

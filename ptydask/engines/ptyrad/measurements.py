@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from ptydask.engines.ptyrad import hdf5_patterns, release
+from ptydask.engines.ptyrad.counts import CountSplit, explain_uncounted, split_counts
+from ptydask.engines.ptyrad.held_out_score import HeldOutCounts
 from ptydask.errors import DataError, one_line
 
 _SHAPE_KEYS = ("meas_Npix", "pos_N_scans", "pos_N_scan_slow", "pos_N_scan_fast")
@@ -45,6 +48,9 @@ class Measurements:
     file_cache: Mapping[str, Any]
     resident: torch.Tensor | None
     """The patterns on the device, (N, ky, kx) float32; None where ``preload_data`` is false."""
+    detector: slice
+    """The rows, and the columns, of a modelled pattern that were measured: not those of ``meas_pad``."""
+    held_out: HeldOutCounts | None = None
 
     def give_to(self, init: Any) -> None:
         """Put the patterns into a fresh Initializer, as its own ``init_measurements`` would have."""
@@ -61,7 +67,7 @@ class Measurements:
             model.preload_data = True
 
 
-def key_of(init_params: Mapping[str, Any], seed: int) -> str:
+def key_of(init_params: Mapping[str, Any], seed: int, split: CountSplit | None = None) -> str:
     """What the processed patterns depend on, as text. The seed matters where Poisson noise is added."""
     names = {name for name in init_params if name.startswith("meas_")} - {"meas_calibration", "meas_export"}
     names |= {*_SHAPE_KEYS, "pos_scan_step_size"}
@@ -69,11 +75,13 @@ def key_of(init_params: Mapping[str, Any], seed: int) -> str:
     names |= {f"{part}_{what}" for part in ("obj", "probe", "pos") for what in ("source", "params")}
     matters = {name: value for name, value in init_params.items() if name in names}
     noise = seed if init_params.get("meas_add_poisson_noise") is not None else None
-    return json.dumps([matters, noise], sort_keys=True, default=repr)
+    return json.dumps([matters, noise, None if split is None else asdict(split)], sort_keys=True, default=repr)
 
 
-def load(config: Mapping[str, Any], seed: int, device: str, file: Path | None) -> Measurements:
-    """Read and process the patterns and put them on the device.
+def load(
+    config: Mapping[str, Any], seed: int, device: str, file: Path | None, split: CountSplit | None = None
+) -> Measurements:
+    """Read and process the patterns and put them on the device; with ``split``, without the electrons held out.
 
     Raises DataError where they cannot be read, have the wrong shape, hold values that are not finite, have no positive
     intensity, or do not fit the device; it names ``file``, the params file.
@@ -82,7 +90,7 @@ def load(config: Mapping[str, Any], seed: int, device: str, file: Path | None) -
     path = str((init_params.get("meas_params") or {}).get("path", ""))
     device_patterns: torch.Tensor | None = None
     _require_whole(init_params, file)
-    init = _checking_initializer()(init_params, seed=seed)
+    init = _checking_initializer(split)(init_params, seed=seed)
     try:
         with np.errstate(all="ignore"):  # what comes of it is checked here
             init.init_cache()
@@ -99,12 +107,24 @@ def load(config: Mapping[str, Any], seed: int, device: str, file: Path | None) -
     if device_patterns is not None:
         variables["measurements"] = _host_view(variables["measurements"], device_patterns)
     return Measurements(
-        key=key_of(config["init_params"], seed),
+        key=key_of(config["init_params"], seed, split),
         variables=variables,
         shape_params={name: init.init_params[name] for name in _SHAPE_KEYS},
         file_cache={name: getattr(init, name) for name in _FILE_CACHE},
         resident=device_patterns,
+        detector=init.detector,
+        held_out=None if split is None else _held_out_counts(init, split, device_patterns),
     )
+
+
+def _held_out_counts(init: Any, split: CountSplit, resident: torch.Tensor | None) -> HeldOutCounts:
+    counts = torch.from_numpy(init.held_out)
+    if resident is not None:
+        counts = counts.to(resident.device)
+    expected = init.intensity_unit / split.gain * split.exposure
+    rows, mean = init.detector, torch.from_numpy(init.init_variables["meas_avg_pattern"])
+    mean = mean if len(mean) == counts.shape[-1] else mean[rows, rows]  # padded before the run, or not
+    return HeldOutCounts.of(counts, expected, split.gain, mean)
 
 
 def _require_whole(init_params: Mapping[str, Any], file: Path | None) -> None:
@@ -124,16 +144,55 @@ class _UnusablePatterns(Exception):  # noqa: N818 - becomes a DataError
         self.hint = hint
 
 
-def _checking_initializer() -> Any:
+def _checking_initializer(split: CountSplit | None) -> Any:
     base: Any = release.initializer().Initializer
 
     class CheckingInitializer(base):
-        """Looks at the patterns as they come from the file, before clipping hides what is wrong with them."""
+        """Looks at the patterns as they come from the file, before clipping hides what is wrong with them.
+
+        There it takes out the electrons that are held out; they follow the patterns through every step that moves
+        pixels, while ``intensity_unit`` is what the others are divided by.
+        """
+
+        detector = slice(None)
+        held_out: NDArray[Any] | None = None
+        intensity_unit = 1.0
 
         def _load_meas(self) -> NDArray[np.float32]:
             raw: NDArray[np.float32] = super()._load_meas()
             _check_raw(raw)
+            if split is not None:
+                uncounted = explain_uncounted(raw, split.gain)
+                if uncounted is not None:
+                    raise _UnusablePatterns(*uncounted)
+                self.held_out = split_counts(raw, split)
             return raw
+
+        def _process_meas(self, meas: NDArray[np.float32]) -> NDArray[np.float32]:
+            before = copy.copy(self)
+            before.init_params = dict(self.init_params)
+            processed: NDArray[np.float32] = super()._process_meas(meas)
+            if self.held_out is not None:
+                settings = before.init_params
+                moved = before._meas_permute(self.held_out, settings.get("meas_permute"))
+                moved = before._meas_reshape(moved, settings.get("meas_reshape"))
+                moved = before._meas_flipT(moved, settings.get("meas_flipT"))
+                self.held_out = np.ascontiguousarray(before._meas_crop(moved, settings.get("meas_crop")))
+            return processed
+
+        def _meas_normalization(self, meas: NDArray[np.float32], norm_cfg: Any) -> NDArray[np.float32]:
+            total = meas.sum(dtype=np.float64)  # first: the values are divided in place
+            normalised: NDArray[np.float32] = super()._meas_normalization(meas, norm_cfg)
+            self.intensity_unit = float(total / normalised.sum(dtype=np.float64))
+            return normalised
+
+        def _meas_pad(self, meas: NDArray[np.float32], pad_cfg: Any) -> NDArray[np.float32]:
+            pixels = meas.shape[-1]
+            padded: NDArray[np.float32] = super()._meas_pad(meas, pad_cfg)
+            first = (self.init_params["meas_Npix"] - pixels) // 2
+            if first and not (self.init_params.get("meas_resample") or {}).get("mode"):
+                self.detector = slice(first, first + pixels)
+            return padded
 
     return CheckingInitializer
 

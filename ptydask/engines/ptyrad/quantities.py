@@ -39,17 +39,20 @@ def arrays(tensors: Mapping[str, Array], crop: Array | None, dx: float, unit: st
     return quantities
 
 
-def scan_arrays(crop: Array, chosen: Array) -> dict[str, Quantity]:
+def scan_arrays(crop: Array, chosen: Array, held_out: Array | None = None) -> dict[str, Quantity]:
     """What does not change from iteration to iteration; ``chosen`` are the reconstructed positions, in any order.
 
     ``crop_positions``: (N, 2) int32 pixels, where the probe window is cut out of the object; the rest of ``positions``
     is the shift that PtyRAD refines, which may have grown beyond half a pixel. ``scan_indices``: which positions were
-    reconstructed, in rising order; left out where all were.
+    reconstructed, in rising order; left out where all were. ``heldout_indices``: those that scored it, likewise.
     """
     quantities = {"crop_positions": Quantity(crop, "pixel", "where the probe window is cut out of the object (y, x)")}
     if 0 < len(chosen) < len(crop):
         indices = np.sort(chosen).astype(np.int32)
         quantities["scan_indices"] = Quantity(indices, "", "the scan positions that were reconstructed")
+    if held_out is not None:
+        title = "the scan positions that were held out and scored the result"
+        quantities["heldout_indices"] = Quantity(held_out.astype(np.int32), "", title)
     return quantities
 
 

@@ -15,15 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ptydask.engines import Report
 from ptydask.engines.ptyrad import image_metrics, kept_arrays, release
 from ptydask.engines.ptyrad.compiled_loss import CompiledLoss
 from ptydask.engines.ptyrad.contrast import ScannedRegion, phase_contrast, projected_phase
 from ptydask.engines.ptyrad.geometry_gradient import GeometryGradient
-from ptydask.engines.ptyrad.grouping import Grouping
+from ptydask.engines.ptyrad.grouping import Grouping, choose_indices
+from ptydask.engines.ptyrad.held_out import Indices, divide_scan
+from ptydask.engines.ptyrad.held_out_score import HeldOutScore, held_out_score
 from ptydask.engines.ptyrad.measurements import Measurements
-from ptydask.model import KeepOptions, Quantity
+from ptydask.model import HeldOut, KeepOptions, Quantity
 from ptydask.trial import slopes
 
 _STAGES = (
@@ -38,6 +41,9 @@ _STAGES = (
 )
 """Of ``Initializer.init_all``, what follows on measurements and calibration."""
 
+
+_JITTER = "ptydask: random displacement of the positions"
+"""Among PtyRAD's variables: (N, 2), in pixels."""
 
 COLUMNS = ("step", "metrics", "seconds", "gradient")
 """What is noted of every iteration."""
@@ -77,6 +83,10 @@ class Reconstruction:
     """The positions' shifts (N, 2) in pixels before the first iteration."""
     measures_always: bool
     """The image is measured after every iteration, not after the last alone."""
+    score: HeldOutScore | None = None
+    """On the data that it does not see; None where it sees all."""
+    held_out: Indices | None = None
+    """The scan positions that it does not see, in rising order; None where it sees each of them."""
 
 
 @dataclass(slots=True)
@@ -102,6 +112,11 @@ class IterationHistory:
         """The metrics of the last iteration."""
         return {name: values[-1] for name, values in self.metrics.items()}
 
+    def add_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Note metrics of the iteration that was noted last."""
+        for name, value in metrics.items():
+            self.metrics.setdefault(name, []).append(value)
+
     def add_gradient(self, slopes: Mapping[str, float]) -> None:
         """Note the slopes of the iteration that was noted last."""
         for name in {*self.gradient, *slopes}:
@@ -117,11 +132,13 @@ def prepare(
     worker: WorkerState,
     slopes: Collection[str] = (),
     metric: str = "",
+    held_out: HeldOut | None = None,
+    half: int = 0,
 ) -> Reconstruction:
     """Build model, optimizer and batches from ``params``, which belongs to this trial and is modified.
 
     ``slopes`` names the parameters in which the loss's slope is taken, ``metric`` what is tuned: that is computed after
-    every iteration, whatever it costs.
+    every iteration, whatever it costs. ``half`` is :attr:`TrialInput.half`.
     """
     core, solver, ptyrad = release.core(), release.solver(), release.installed()
     variables = _initial_variables(params["init_params"], seed, measurements)
@@ -133,8 +150,11 @@ def prepare(
     first_shifts = model.opt_probe_pos_shifts.detach().clone()
     optimizer = solver.create_optimizer(model.optimizer_params, model.optimizable_params)
     scan = (variables["N_scan_slow"], variables["N_scan_fast"])
-    indices, batches = worker.grouping.batches(model, params["recon_params"], scan, seed)
-    region = ScannedRegion.of(model, indices)
+    steps = params["recon_params"]
+    division = divide_scan(choose_indices(steps, scan), scan[1], held_out, half, seed)
+    batches = worker.grouping.batches(model, steps, division.reconstructed, seed)
+    size, unseen, jitter = steps["BATCH_SIZE"]["size"], measurements.held_out, variables.get(_JITTER)
+    region = ScannedRegion.of(model, division.chosen)
     return Reconstruction(
         model=model,
         optimizer=optimizer,
@@ -144,10 +164,12 @@ def prepare(
         batches=batches,
         region=region,
         variables=variables,
-        compute_loss=worker.compiled.function(params["recon_params"]["compiler_configs"], model, batches),
+        compute_loss=worker.compiled.function(steps["compiler_configs"], model, batches),
         gradient=GeometryGradient(model, variables["scan_affine"], slopes),
         first_shifts=first_shifts,
         measures_always=metric in image_metrics.NAMES or _is_cheap(model, region, batches),
+        score=held_out_score(held_out, model, division, unseen, measurements.detector, size, seed, jitter),
+        held_out=division.held_out if len(division.held_out) else None,
     )
 
 
@@ -177,7 +199,11 @@ def iterate(
         release.solver().toggle_grad_requires(model, niter)
         with recon.gradient.listen(len(recon.batches), grad_accumulation, by_steps):
             terms = ptyrad.iterate(niter, recon, grad_accumulation)
+        if recon.score is not None:
+            recon.score.settle(model)
         _record_iteration(course, niter, recon, terms)
+        if recon.score is not None:
+            course.add_metrics(recon.score.metrics(model, niter == last))
         gradient = recon.gradient.slopes()
         course.add_gradient(gradient)
         if keep.snapshot_every and niter % keep.snapshot_every == 0:
@@ -209,8 +235,7 @@ def _record_iteration(
     data_loss = sum(np.mean(values) for values in list(terms.values())[:_DATA_TERMS])
     metrics = {"loss": loss, "data_loss": float(data_loss), **_measure(recon, recon.measures_always)}
     course.step.append(niter)
-    for name, value in metrics.items():
-        course.metrics.setdefault(name, []).append(value)
+    course.add_metrics(metrics)
     course.seconds.append(float(recon.model.iter_times[-1]))
 
 
@@ -235,6 +260,14 @@ def final_metrics(course: IterationHistory, recon: Reconstruction) -> dict[str, 
 def _initial_variables(init_params: Mapping[str, Any], seed: int, measurements: Measurements) -> dict[str, Any]:
     init = release.initializer().Initializer(init_params, seed=seed)
     measurements.give_to(init)
+    displace = init._pos_scan_add_random_displacement
+
+    def noting_displacement(positions: NDArray[Any], std: float | None) -> NDArray[Any]:
+        displaced: NDArray[Any] = displace(positions, std)
+        init.init_variables[_JITTER] = (displaced - positions).astype(np.float32)
+        return displaced
+
+    init._pos_scan_add_random_displacement = noting_displacement
     with _without_pattern_fit():
         init.init_calibration()
     for stage in _STAGES:

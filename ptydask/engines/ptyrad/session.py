@@ -14,6 +14,8 @@ from ptydask.engines.ptyrad import checkpoint as saved_state
 from ptydask.engines.ptyrad import kept_arrays, measurements, provenance, reconstruction, release, trial_log
 from ptydask.engines.ptyrad.attempt import ResumableTrial
 from ptydask.engines.ptyrad.checkpoint import TrialProgress
+from ptydask.engines.ptyrad.counts import CountSplit
+from ptydask.engines.ptyrad.measurements import Measurements
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.model import Quantity, Scalar, Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import tunables
@@ -30,7 +32,8 @@ class PtyradSession:
         torch.set_num_threads(slot.threads)
         self._plan, self._slot = plan, slot
         self._worker = WorkerState("cuda" if slot.cuda is not None and torch.cuda.is_available() else "cpu")
-        self._measurements = self._load_measurements(plan.config, plan.seed)
+        split = self._split(plan.seed)
+        self._measurements: Measurements | None = self._load_measurements(plan.config, plan.seed, split)
         gc.collect()
         gc.freeze()  # what is there now stays; after a trial only that trial's objects are looked at
 
@@ -49,7 +52,7 @@ class PtyradSession:
 
     def _reconstruct(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         params, keep = tunables.apply(self._plan.config, trial.params), self._plan.keep
-        trial_identity = saved_state.identity(params, trial, keep, self._worker.device)
+        trial_identity = saved_state.identity(params, trial, keep, self._worker.device, self._plan.held_out)
         with trial_log.capture_log(trial_log.level_of(params)) as log, reconstruction.seeded(trial.seed):
             try:
                 attempt = ResumableTrial(checkpoint, trial_identity, log)
@@ -60,7 +63,7 @@ class PtyradSession:
                 if log.getvalue():
                     error.add_note(f"PtyRAD's log ended with:\n{trial_log.tail(log.getvalue())}")
                 raise
-            return self._trial_output(recon, steps, attempt.progress())
+            return self._trial_output(recon, trial, steps, attempt.progress())
 
     def _begin_trial(self, trial: TrialInput, attempt: ResumableTrial) -> Reconstruction:
         """A reconstruction that is at its start, or where an earlier attempt left it."""
@@ -74,11 +77,27 @@ class PtyradSession:
 
     def _prepare_trial(self, trial: TrialInput) -> Reconstruction:
         params = tunables.apply(self._plan.config, trial.params)
-        if self._measurements.key != measurements.key_of(params["init_params"], trial.seed):
+        split = self._split(trial.seed, trial.half)
+        key = measurements.key_of(params["init_params"], trial.seed, split)
+        if self._measurements is None or self._measurements.key != key:
             # This trial processes the patterns differently: they take the place of the resident ones.
-            self._measurements = self._load_measurements(params, trial.seed)
-        slopes, metric = self._plan.differentiable, self._plan.metric
-        return reconstruction.prepare(params, trial.seed, self._measurements, self._worker, slopes, metric)
+            self._measurements = None  # first: there may be no room for both
+            self._free_memory()
+            self._measurements = self._load_measurements(params, trial.seed, split)
+        plan = self._plan
+        return reconstruction.prepare(
+            params,
+            trial.seed,
+            self._measurements,
+            self._worker,
+            plan.differentiable,
+            plan.metric,
+            plan.held_out,
+            trial.half,
+        )
+
+    def _split(self, seed: int, half: int = 0) -> CountSplit | None:
+        return CountSplit.of(self._plan.held_out, half, seed)
 
     def provenance(self) -> Mapping[str, str]:
         """Device, package versions, threads, the data file and its SHA-256."""
@@ -86,15 +105,17 @@ class PtyradSession:
 
     def close(self) -> None:
         """Give back the measurements' memory."""
-        del self._measurements
+        self._measurements = None
         gc.unfreeze()
         self._free_memory()
 
-    def _load_measurements(self, config: Mapping[str, Any], seed: int) -> measurements.Measurements:
+    def _load_measurements(self, config: Mapping[str, Any], seed: int, split: CountSplit | None) -> Measurements:
         with trial_log.capture_log():
-            return measurements.load(config, seed, self._worker.device, self._plan.source.path)
+            return measurements.load(config, seed, self._worker.device, self._plan.source.path, split)
 
-    def _trial_output(self, recon: Reconstruction, steps: Mapping[str, Any], progress: TrialProgress) -> TrialOutput:
+    def _trial_output(
+        self, recon: Reconstruction, trial: TrialInput, steps: Mapping[str, Any], progress: TrialProgress
+    ) -> TrialOutput:
         model, dx, course = recon.model, float(recon.variables["dx"]), progress.course
         facts: dict[str, Scalar] = {
             "iterations": len(course.step),
@@ -105,13 +126,17 @@ class PtyradSession:
         share = sum(map(len, recon.batches)) / len(model.crop_pos)
         if share < 1:
             facts["scan_share"] = share
+        if trial.half:
+            facts["half"] = trial.half
+        if recon.score is not None:
+            facts |= recon.score.facts()
         if recon.gradient.is_incomplete:
             facts["slope_iterations"] = 1
         if self._worker.device == "cuda":
             facts["peak_gpu_memory"] = progress.peak_gpu_memory
         arrays, image = dict[str, Quantity](), None
         if self._plan.keep.arrays:
-            arrays = {**kept_arrays.arrays(model, dx), **kept_arrays.scan_arrays(model, recon.batches)}
+            arrays = {**kept_arrays.arrays(model, dx), **kept_arrays.scan_arrays(model, recon.batches, recon.held_out)}
             image = kept_arrays.phase_image(model, recon.region, dx)
         return TrialOutput(
             metrics=reconstruction.final_metrics(course, recon),

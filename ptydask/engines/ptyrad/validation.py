@@ -14,7 +14,7 @@ from typing import Any
 from ptydask.config import reading, study
 from ptydask.config.ptyrad import old_keys
 from ptydask.engines import naming_file
-from ptydask.engines.ptyrad import datafiles, schema
+from ptydask.engines.ptyrad import datafiles, held_out, schema
 from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan, WeightedChoice
@@ -56,7 +56,9 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
     _check_optimizers(config)
     _check_updates(config["model_params"])
     _check_tilts(init)
-    space, clipped = _limit_batches(config, plan.space, datafiles.count_positions(config["recon_params"], *scan))
+    grid = datafiles.chosen_grid(config["recon_params"], *scan)
+    hidden = 0 if plan.held_out is None else held_out.check_plan(plan.held_out, config, grid, plan.seed)
+    space, clipped = _limit_batches(config, plan.space, math.prod(grid) - hidden)
     tuned = tuple(dict.fromkeys(tunables.PARAMETERS[name].name for name in space))
     for name in tuned:
         reason = tunables.ineffective_reason(config, name, tuned)
