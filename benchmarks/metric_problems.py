@@ -6,8 +6,10 @@ decided on the others and then looked at on them.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ class DataSet:
     name: str
     truth: Experiment
     states: float = 0.0
-    """Angstrom along y from the middle to either of two places of the source, which are not coherent: two modes."""
+    """Angstrom along x from the middle to either of two places of the source, which are not coherent: two modes."""
     twist: float = _TWIST
     width: float = 0.42
     """Standard deviation of an atom's phase, angstrom."""
@@ -66,10 +68,8 @@ class DataSet:
     def _intensities(self, seed: int) -> NDArray[np.float64]:
         places = (-self.states, self.states) if self.states else (0.0,)
         layers = self.layers(seed)
-        seen = [
-            np.array(list(pattern_intensities(self.truth, [replace(one, yx=one.yx + (place, 0)) for one in layers])))
-            for place in places
-        ]
+        shifted = ([replace(one, yx=one.yx + np.array([0.0, place])) for one in layers] for place in places)
+        seen = [np.array(list(pattern_intensities(self.truth, specimen))) for specimen in shifted]
         return np.asarray(np.mean(seen, axis=0))
 
     def settings(self) -> dict[str, Any]:
@@ -146,3 +146,93 @@ class Problem:
     def params(self, value: Scalar) -> dict[str, Scalar]:
         """What a trial with ``value`` is given, beside the plan's settings."""
         return {} if "." in self.parameter else {self.parameter: value}
+
+    def identity(self, number: int) -> str:
+        """Of all that decides what a reconstruction computes, but for the value, and of ``number``."""
+        said = [number, self.parameter, self.iterations, self.settings, asdict(self.data)]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _rates(phase: float, probe: float) -> dict[str, Any]:
+    """Learning rates with which a reconstruction is at rest after its iterations."""
+    rates = {"objp": phase, "obja": phase / 5, "probe": probe}
+    return {f"model_params.update_params.{name}.lr": rate for name, rate in rates.items()}
+
+
+_COUNTED = {
+    "loss_params.loss_single": {"state": False},
+    "loss_params.loss_poissn": {"state": True, "weight": 1.0, "dp_pow": 1.0, "eps": 1e-6},
+}
+"""PtyRAD's loss for counted electrons: with the other one the phase shrinks where a pixel has less than a few."""
+_BLUR = {"constraint_params.obj_rblur": {"start_iter": 1, "step": 1, "kernel_size": 5, "std": 0.0, "obj_type": "both"}}
+_COLUMNS = {"constraint_params.obj_zblur": {"start_iter": 1}}
+_SPARSE = {"loss_params.loss_sparse": {"state": True, "weight": 0.0, "ln_order": 1}}
+
+
+def _scan(dose: float, **changes: Any) -> Experiment:
+    nominal = {"scan_scale": 1.0, "scan_rotation": 0.0}
+    return Experiment(scan=SCAN, pixels=PIXELS, dose=dose, **{**nominal, **changes})
+
+
+def _thin(dose: float, **changes: Any) -> DataSet:
+    return DataSet(f"thin-{dose:.0e}", _scan(dose), **changes)
+
+
+def _thick(name: str, dose: float, **changes: Any) -> DataSet:
+    return DataSet(f"{name}-{dose:.0e}", _scan(dose, slices=4, slice_thickness=12.0), **changes)
+
+
+def _regularisers(dose: float) -> tuple[Problem, Problem]:
+    soft = DataSet(f"soft-{dose:.0e}", _scan(dose), width=0.55)
+    settings = {**_COUNTED, **_rates(2e-2, 1e-3)}
+    weights, widths = (0.0, 0.003, 0.01, 0.03, 0.1), (0.0, 0.3, 0.4, 0.5, 0.6, 0.8)
+    where = "loss_params.loss_sparse.weight", "constraint_params.obj_rblur.std"
+    return (
+        Problem(
+            f"sparse-{dose:.0e}", f"weight of loss_sparse, {dose:.0e} electrons", soft, where[0], weights, 12,
+            {**settings, **_SPARSE},
+        ),
+        Problem(
+            f"blur-{dose:.0e}", f"std of obj_rblur, {dose:.0e} electrons", soft, where[1], widths, 12,
+            {**settings, **_BLUR},
+        ),
+    )  # fmt: skip
+
+
+def _problems() -> tuple[Problem, ...]:
+    twisted = _thick("twisted", 1e5)
+    layered = {**_COUNTED, **_rates(1e-2, 1e-3)}
+    tilted = DataSet("tilted-1e+05", _scan(1e5, slices=4, slice_thickness=12.0, tilt_y=4.0), twist=0.0)
+    thin = {**_COUNTED, **_rates(2e-2, 1e-3)}
+    columns = DataSet("columns-3e+05", _scan(3e5, slices=6, slice_thickness=8.0), twist=0.0)
+    modes = [
+        Problem(
+            f"modes-{dose:.0e}", f"pmode_max, two modes, {dose:.0e} electrons", _thin(dose, states=0.4), "pmode_max",
+            (1, 2, 3, 4, 6, 8), 16, {**_COUNTED, **_rates(1e-2, 1e-3)},
+        )
+        for dose in (1e4, 1e6)
+    ]  # fmt: skip
+    return (
+        Problem("layers", "Nlayer, 4 twisted layers", twisted, "Nlayer", (1, 2, 3, 4, 5, 6, 8), 14, layered),
+        Problem("dz", "dz, 4 twisted layers", twisted, "dz", (6.0, 9.0, 12.0, 15.0, 18.0, 24.0), 14, layered),
+        *modes,
+        *(problem for dose in (1e3, 1e4, 1e5, 1e6) for problem in _regularisers(dose)),
+        Problem(
+            "tilt", "tilt_y, 4 layers of columns", tilted, "tilt_y", (-4.0, 0.0, 2.0, 4.0, 6.0, 8.0, 12.0), 14,
+            {**layered, **_COLUMNS},
+        ),
+        Problem("C10", "C10, 1e+04 electrons", _thin(1e4), "C10", (160.0, 200.0, 220.0, 240.0, 260.0, 280.0, 320.0), 12,
+                thin),
+        Problem("rotation", "rotation, 1e+04 electrons", _thin(1e4), "rotation", (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0),
+                12, thin),
+        Problem("apart-scale", "scale, loss_single, 3e+03 electrons", _thin(3e3), "scale",
+                (0.9, 0.95, 0.975, 1.0, 1.025, 1.05, 1.1), 20, apart=True),
+        Problem("apart-blur", "std of obj_rblur, 4 twisted layers, 2e+04 electrons", _thick("twisted", 2e4),
+                "constraint_params.obj_rblur.std", (0.0, 0.3, 0.35, 0.4, 0.5, 0.7), 14, {**layered, **_BLUR},
+                apart=True),
+        Problem("apart-layers", "Nlayer, 6 layers of columns, loss_single", columns, "Nlayer", (1, 2, 4, 6, 8, 10), 20,
+                _COLUMNS, apart=True),
+    )  # fmt: skip
+
+
+PROBLEMS: Mapping[str, Problem] = {problem.name: problem for problem in _problems()}
