@@ -297,13 +297,15 @@ class TrialOutput:
     """What an engine gives back, for a trial that ran to its end or was stopped by its report."""
 
     metrics: Mapping[str, float]
-    """Final values, for ptychography both ``loss`` and ``contrast``."""
+    """Final values, for ptychography ``loss``, ``contrast`` and whatever else is computed of every trial."""
     curve: Mapping[str, Sequence[float]]
     """Columns of equal length; ``step`` and one for each metric that was known at every step."""
     gradient: Mapping[str, float] = field(default_factory=dict)
     """Derivative of the tuned metric in each tuned parameter that has one, after the last step, in the metric's units
     per unit of the parameter; the curve has it step by step, in columns ``gradient/NAME``."""
     arrays: Mapping[str, Quantity] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Of the columns of ``curve`` that have one."""
     image: Image | None = None
     snapshots: Mapping[int, Mapping[str, Quantity]] = field(default_factory=dict)
     attributes: Mapping[str, Scalar] = field(default_factory=dict)

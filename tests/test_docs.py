@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     "README.md",
     "docs/first-steps.md",
+    "docs/metrics.md",
     "docs/params-file.md",
     "docs/search.md",
     "docs/sweeps.md",
@@ -26,7 +27,10 @@ PAGES = [
     "docs/after-the-run.md",
     "docs/python.md",
 ]
-BEFORE = {"docs/after-the-run.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"]}
+BEFORE = {
+    "docs/after-the-run.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"],
+    "docs/metrics.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 4"],
+}
 """What a page takes for granted."""
 ELSEWHERE = ("./jobs/", "pip install", "source ", "ptyrad run", "silx ", "sbatch ")
 """Commands that the tests of the scripts run, that change the environment, or that are other people's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 from engine_cases import NEVER, SCAN, SLOT, assert_same, go_on, params, plan, write_patterns
 
+import ptydask
 from ptydask.engines.ptyrad import checkpoint, held_out_score, measurements, release
 from ptydask.engines.ptyrad.counts import CountSplit
 from ptydask.engines.ptyrad.measurements import Measurements
 from ptydask.engines.ptyrad.session import PtyradSession
-from ptydask.errors import DataError
+from ptydask.errors import ConfigError, DataError
 from ptydask.model import HeldOut, KeepOptions, TrialInput, TrialOutput
 
 pytestmark = [pytest.mark.ptyrad, pytest.mark.filterwarnings("ignore")]
@@ -94,7 +96,7 @@ def test_scoring_changes_nothing(data: Path, held_out: HeldOut, monkeypatch: pyt
     monkeypatch.setattr(held_out_score.PositionScore, "metrics", lambda *_: {})
     monkeypatch.setattr(held_out_score.CountScore, "metrics", lambda *_: {})
     blind = run(data, held_out)
-    assert blind.metrics.keys() == {"loss", "contrast"}
+    assert METRIC[held_out.kind] not in blind.metrics
     for name in out.arrays:
         np.testing.assert_array_equal(out.arrays[name].data, blind.arrays[name].data, err_msg=name)
 
@@ -280,7 +282,7 @@ def test_a_compiled_trial_is_scored(data: Path, held_out: HeldOut) -> None:
 
 
 def test_the_last_iterations_counts_are_of_all_positions(data: Path) -> None:
-    """In between they come from a tenth of them, close to that."""
+    """In between they come from a twentieth of them, close to that."""
     short = run(data, COUNTS, {"recon_params.NITER": 3})
     longer = run(data, COUNTS, {"recon_params.NITER": 4})
     assert list(short.curve["counts"][:2]) == list(longer.curve["counts"][:2])
@@ -297,3 +299,48 @@ def test_a_checkpoint_is_of_one_part_of_the_data(data: Path) -> None:
         for half, held_out in cases
     ]
     assert len(set(identities)) == len(cases)
+
+
+# --- before the run ---------------------------------------------------------------------------------
+
+
+def written(folder: Path, data: Path, section: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> Path:
+    """A params file for one reconstruction, with the section ``ptydask``."""
+    path = folder / "params.json"
+    settings = {"hypertune_params.if_hypertune": False, "recon_params.output_dir": str(folder)}
+    path.write_text(json.dumps(params(data, settings | dict(changes or {})) | {"ptydask": section}))
+    return path
+
+
+def test_a_file_asks_for_it(data: Path, tmp_path: Path) -> None:
+    """The section ``ptydask`` says what is held out; a batch may hold what is left."""
+    section = {"error_metric": "heldout", "held_out": {"share": 0.08}}
+    full = {"recon_params.BATCH_SIZE.size": 59}
+    checked = ptydask.validate(written(tmp_path, data, section, full))
+    assert checked.held_out == HeldOut("positions", 0.08)
+    with pytest.raises(ConfigError, match="59 patterns"):
+        ptydask.validate(written(tmp_path, data, section, {"recon_params.BATCH_SIZE.size": 60}))
+    assert ptydask.validate(written(tmp_path, data, section, full), metric="loss").held_out is None
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "key"),
+    [
+        ({"error_metric": "heldout", "held_out": {"share": 0.6}}, {}, "ptydask.held_out.share"),
+        ({"error_metric": "heldout", "held_out": {"share": 0.2}}, {}, "ptydask.held_out.share"),
+        ({"error_metric": "heldout"}, {"recon_params.INDICES_MODE": {"mode": "center"}}, "ptydask.held_out.share"),
+        ({"error_metric": "counts", "held_out": {"share": 0.004}}, {}, "ptydask.held_out.share"),
+        ({"error_metric": "counts", "held_out": {"gain": 0}}, {}, "ptydask.held_out.gain"),
+        ({"error_metric": "counts"}, {"init_params.meas_add_source_size": 0.2}, "init_params.meas_add_source_size"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_before_the_run(
+    data: Path, tmp_path: Path, section: dict[str, Any], changes: dict[str, Any], key: str
+) -> None:
+    """With the file and the key."""
+    path = written(tmp_path, data, section, changes)
+    with pytest.raises(ConfigError) as caught:
+        ptydask.validate(path)
+    assert caught.value.key == key
+    assert str(path) in str(caught.value)

@@ -72,10 +72,11 @@ def test_total_variation_is_per_length() -> None:
     [
         np.ones((20, 20)),
         np.zeros((1, 1)),
+        np.zeros((0, 7)),
         np.full((20, 20), np.nan),
         np.where(np.arange(400).reshape(20, 20) == 7, np.inf, np.arange(400.0).reshape(20, 20)),
     ],
-    ids=["flat", "one pixel", "nan", "infinite"],
+    ids=["flat", "one pixel", "no pixel", "nan", "infinite"],
 )
 def test_what_cannot_be_measured_is_nan(image: NDArray[np.float64]) -> None:
     """A flat image must not win by a total variation of 0."""
@@ -101,6 +102,8 @@ def test_drift_leaves_out_what_all_positions_moved() -> None:
 @pytest.mark.parametrize(
     ("pixels", "propagated", "batches", "cheap"),
     [
+        (15 * 15, 8 * 8 * 32 * 32, 4, False),
+        (31 * 31, 16 * 16 * 64 * 64, 16, True),
         (60 * 60, 24 * 24 * 64 * 64, 36, True),
         (350 * 350, 128 * 128 * 128 * 128 * 6 * 6, 16, True),
         (680 * 680, 256 * 256 * 128 * 128 * 6 * 6, 64, True),

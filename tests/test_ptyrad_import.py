@@ -25,6 +25,7 @@ from optuna.trial import TrialState as State
 from ptyrad_folders import ITERATIONS, Made
 
 from ptydask import cli
+from ptydask.engines.ptyrad import image_metrics
 from ptydask.errors import ConfigError, PtydaskError, StorageError, UnusableResults, UsageError
 from ptydask.importers.ptyrad import ImportedStudy, import_study, output
 from ptydask.model import Reason, TrialState
@@ -378,6 +379,7 @@ def test_a_trial_looks_as_the_engine_gives_it(tmp_path: Path, monkeypatch: pytes
     for part in ("data", "y", "x"):
         assert np.array_equal(getattr(image, part), getattr(ours.image, part)), part
     assert (image.units, image.axis_units, image.title) == ("rad", ours.image.axis_units, ours.image.title)
+    assert image_metrics.measure_image(image.data, scale.dx).items() <= ours.metrics.items()
     assert output.contrast(model) == pytest.approx(ours.metrics["contrast"], rel=1e-5)
     facts = output.trial_attributes(model, config, scale)
     for name in facts.keys() & ours.attributes.keys() - {"recon_seconds"}:
@@ -457,7 +459,9 @@ def test_contrast_gets_its_sign_back(tmp_path: Path) -> None:
         assert best.error == max(-one.value for one in made if one.state is State.COMPLETE and one.value is not None)
         curve = results.curve(0)
         assert curve["contrast"].tolist() == [-value for value in made[0].reported.values()]
-        assert results.records()[0].metrics == {"loss": 0.5 / ITERATIONS, "contrast": -(made[0].value or 0)}
+        metrics = results.records()[0].metrics
+        assert {"loss": 0.5 / ITERATIONS, "contrast": -(made[0].value or 0)}.items() <= metrics.items()
+        assert metrics.keys() == {"loss", "contrast", *image_metrics.NAMES}
 
 
 def test_states_of_a_database(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         arrays = {**given.arrays, "object_amplitude": Quantity(phase(number, (1, 2, 24, 16)))}
         arrays["object_tilts"] = Quantity(np.zeros((1, 2)), "mrad")
         arrays["crop_positions"] = Quantity(np.zeros((300, 2), np.int64), "pixel")
-        arrays["scan_indices"] = Quantity(np.arange(300))
+        arrays |= {name: Quantity(np.arange(300)) for name in ("scan_indices", "heldout_indices")}
         program = {"command": "train --x=1", "artifacts": {"a/b.pt": b"1"}, "left_out": ("c: too large",)}
         put(
             store,

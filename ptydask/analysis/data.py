@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from numpy.typing import NDArray
 
+from ptydask.config.ptyrad.metrics import METRICS
+from ptydask.errors import UsageError, nearest_hint
 from ptydask.model import StudyMeta, TrialRecord
-from ptydask.ranking import best_of, parameter_names
+from ptydask.ranking import best_of, metric_names, parameter_names
 from ptydask.store.reader import Results
 
 Curve = Mapping[str, NDArray[Any]]
@@ -41,6 +43,25 @@ class StudyData:
     def parameters(self) -> tuple[str, ...]:
         """The names of all parameters, in the order of their appearance."""
         return tuple(parameter_names(self.records))
+
+    def by_metric(self, name: str) -> StudyData:
+        """The study as if another of its metrics had been tuned: errors, the best and all figures are by that one.
+
+        A metric that is not PtyRAD's is taken to be better where it is smaller. Slopes are left out: they are those of
+        the metric that was tuned. Raises UsageError where no trial has the metric.
+        """
+        names = metric_names(self.records)
+        if name == self.meta.metric:
+            return self
+        if name not in names:
+            raise UsageError(f"no trial has a metric {name!r}; {nearest_hint(name, names) or 'see ptydask ls'}")
+        known = METRICS.get(name) if self.meta.engine == "ptyrad" else None
+        meta = replace(self.meta, metric=name, direction="minimize" if known is None else known.direction)
+        records = (
+            replace(record, error=record.metrics.get(name), gradient={}, relative_decrease=None)
+            for record in self.records
+        )
+        return replace(self, meta=meta, records=tuple(records))
 
 
 def load_study(results: Results, *, curves: bool = True) -> StudyData:

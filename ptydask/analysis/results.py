@@ -266,11 +266,14 @@ class StudyResults:
 
         return to_optuna_study(self.data())
 
-    def plot(self, kind: str = "history", parameters: Sequence[str] | None = None) -> Figure:
-        """A figure, one of :data:`ptydask.analysis.figures.KINDS`. ``savefig`` writes it."""
+    def plot(
+        self, kind: str = "history", parameters: Sequence[str] | None = None, *, metric: str | None = None
+    ) -> Figure:
+        """A figure, one of :data:`ptydask.analysis.figures.KINDS`, by ``metric``. ``savefig`` writes it."""
         from ptydask.analysis import figures, notebook
 
-        return notebook.make_displayable(figures.draw(kind, self.data(), parameters=parameters))
+        data = self.data() if metric is None else self.data().by_metric(metric)
+        return notebook.make_displayable(figures.draw(kind, data, parameters=parameters))
 
     def montage(
         self,

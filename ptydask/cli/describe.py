@@ -22,6 +22,7 @@ from ptydask.formatting import (
 )
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, Optimum, StudyMeta, TrialRecord
 from ptydask.space import tunables
+from ptydask.space.metric_facts import is_minor, metric_unit
 from ptydask.store import layout, names
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, op
     both = {name: "; ".join(filter(None, (notes.get(name) for notes in every))) for name in record.params}
     lines += _aligned_pairs(record.params, {name: f"({text})" for name, text in both.items() if text})
     lines += [f"  {about}"] if about else []
-    lines += _aligned_pairs({name: error_text(value) for name, value in record.metrics.items() if name != meta.metric})
+    others = [name for name in record.metrics if name != meta.metric and not is_minor(name, meta.engine)]
+    lines += _aligned_pairs({name: error_text(record.metrics[name]) for name in others})
     from ptydask.analysis.export import run
 
     trial = results.trial(record.number)
@@ -182,7 +184,7 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
         ("", [_headline(record, results.meta.metric), *_attempt_lines(record), location, *merged]),
         ("parameters", _aligned_pairs(record.params)),
         ("constants", _aligned_pairs(_sweep_constants(results))),
-        ("metrics", _aligned_pairs({name: error_text(value) for name, value in record.metrics.items()})),
+        ("metrics", _metric_lines(record, results.meta.engine)),
         (
             f"gradient of {results.meta.metric}",
             _aligned_pairs(record.gradient, _slope_units(record, results.meta.engine)),
@@ -242,6 +244,11 @@ def _rest_text(relative_decrease: float) -> str:
     """How far a trial was from rest."""
     word = "better" if relative_decrease >= 0 else "worse"
     return f"{abs(100 * relative_decrease):.2g} % {word} by the last step"
+
+
+def _metric_lines(record: TrialRecord, engine: str) -> list[str]:
+    units = {name: unit for name in record.metrics if (unit := metric_unit(name, engine))}
+    return _aligned_pairs({name: error_text(value) for name, value in record.metrics.items()}, units)
 
 
 def _slope_units(record: TrialRecord, engine: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import StoreError, UsageError
 from ptydask.model import Direction, Optimum, TrialRecord, TrialState
 from ptydask.ranking import best_of, in_order, metric_names, parameter_names, ranked, why_none_is_best
+from ptydask.space.metric_facts import is_minor
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
@@ -23,7 +24,8 @@ STATES = ("all", *(state.word for state in TrialState))
 
 _LS_FORMATS = """\
 formats:
-  table  for a person: 6 significant digits, what fits the terminal; everything in a pipe
+  table  for a person: 6 significant digits, what fits the terminal; all columns in a pipe; of PtyRAD's
+         metrics loss, contrast and held-out ones, and what --sort names
   json   a list of objects: number, state, error, params, metrics, gradient, iterations,
          relative_decrease, attempt, seconds, reason, message, retry_of, origin, started, worker,
          host, job, device, seed; NaN is null
@@ -106,7 +108,9 @@ def run_ls(args: argparse.Namespace) -> int:
         return 0
     from ptydask.analysis import sweep
 
-    table = ls_table(chosen, best_of(records, direction), metric, sweep.error_word(results.meta))
+    asked = args.sort.removeprefix("metrics.")
+    hidden = {name for name in metric_names(records) if is_minor(name, results.meta.engine) and name != asked}
+    table = ls_table(chosen, best_of(records, direction), metric, sweep.error_word(results.meta), hidden)
     left_out = formats.write_table(table, sys.stdout)
     if left_out:
         formats.print_stderr(f"no room for {', '.join(left_out)}: widen the window, or choose --format csv")
@@ -194,13 +198,20 @@ def column_of(records: Sequence[TrialRecord], name: str) -> Any:
     return column or (lambda _record: None)
 
 
-def ls_table(records: Sequence[TrialRecord], best: TrialRecord | None, metric: str, error: str = "error") -> Table:
+def ls_table(
+    records: Sequence[TrialRecord],
+    best: TrialRecord | None,
+    metric: str,
+    error: str = "error",
+    hidden: Collection[str] = (),
+) -> Table:
     """One row a trial: number, state, error (the ``metric``), parameters, time, then what matters less.
 
-    ``attempt``, ``iterations``, ``origin`` and ``message`` have a column where they tell something.
+    ``attempt``, ``iterations``, ``origin`` and ``message`` have a column where they tell something; metrics that are
+    ``hidden`` have none.
     """
     params = parameter_names(records)
-    metrics = [name for name in metric_names(records) if name != metric]
+    metrics = [name for name in metric_names(records) if name != metric and name not in hidden]
     retried = any(record.attempt > 1 for record in records)
     with_messages = any(record.message for record in records)
     counted = any(record.iterations is not None for record in records)

@@ -67,6 +67,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     _add_output(plot, "a folder, or a file if one KIND is named (default: NAME-KIND.png beside FILE.h5)")
     plot.add_argument("--format", choices=PICTURES, help="of the files in a folder (default: png)")
     plot.add_argument("--params", type=_parse_names, metavar="A,B", help="only these parameters, in this order")
+    plot.add_argument("--metric", metavar="NAME", help="by this metric, not by the one that was tuned: entropy")
     plot.add_argument("--size", type=_parse_size, metavar="WxH", help="width and height, inches: 3.4x2.6")
     plot.set_defaults(handler=run_plot)
 
@@ -109,6 +110,7 @@ def run_plot(args: argparse.Namespace) -> int:
     figures.need_matplotlib()
     with reader.open(args.file) as results:
         study = data.load_study(results, curves=not kinds or "curves" in kinds)
+    study = study if args.metric is None else study.by_metric(args.metric)
     chosen = kinds or figures.drawable_kinds(study)
     if not chosen:
         formats.print_stderr(f"{args.file}: nothing to draw so far ({len(study.records)} trials recorded)")

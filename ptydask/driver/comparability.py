@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ptydask import sampling
@@ -43,6 +44,8 @@ def compare(
     for key, before, now in names:
         if before != now:
             raise _incomparable_error(key, before, now, file)
+    for key, before, now in differences(_scoring(old), _scoring(new), "ptydask"):
+        raise _incomparable_error(key, before, now, file)
     notices = []
     for key, before, now in changed_settings(old_config, new_config):
         notice = moved(key, before, now)
@@ -52,6 +55,12 @@ def compare(
     section = "parameters" if sweep else _TUNED
     spaces = json.loads(old.search_space_json), json.loads(new.search_space_json)
     return [*notices, *_compare_spaces(*spaces, file, section)]
+
+
+def _scoring(meta: StudyMeta) -> dict[str, object]:
+    """How trials are scored, and what they do not see for that, by the keys of the section ``ptydask``."""
+    held_out = {} if meta.held_out is None else {"held_out": asdict(meta.held_out)}
+    return {**held_out, "metrics": dict(meta.own_metrics)}
 
 
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:

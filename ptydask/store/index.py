@@ -272,7 +272,7 @@ def complete_study(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow],
         nexus.write_attribute(study, "default", layout.BEST)
     # Where a row's text is at hand as it was read, it is not made again: a table may have thousands of rows.
     texts = [row.json or codec.record_to_json(row.record) for row in rows]
-    table.write(study, records, meta.metric, texts, _trial_digests(study[layout.TRIALS], rows))
+    table.write(study, meta, records, texts, _trial_digests(study[layout.TRIALS], rows))
     table.write_history(study, records, meta.direction, meta.metric)
     _write_thumbnails(study, rows)
     if best:

@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.model import Direction, Scalar, TrialRecord, TrialState
+from ptydask.model import Direction, Scalar, StudyMeta, TrialRecord, TrialState
+from ptydask.space.metric_facts import metric_unit
 from ptydask.store import codec, layout, names, nexus
 
 Column = NDArray[Any]
 
 _MISSING = object()
-_UNITS = {"seconds": "s"}
 _WHOLE = ("number", "attempt", "retry_of")
 """Columns of integers, whatever is in them; ``retry_of`` is -1 where there is none."""
 _REAL = ("error", "seconds", "relative_decrease", "iterations")
@@ -35,7 +35,7 @@ _OWN_FOLDERS = (*_FOLDERS, layout.GRADIENT)
 
 
 def write(
-    parent: h5py.Group, records: Sequence[TrialRecord], metric: str, texts: Sequence[str], seals: Sequence[str]
+    parent: h5py.Group, meta: StudyMeta, records: Sequence[TrialRecord], texts: Sequence[str], seals: Sequence[str]
 ) -> None:
     """Write the table of ``records``: ``texts`` are their JSON, ``seals`` the digests of their groups."""
     table = nexus.create_group(parent, layout.TABLE, "NXcollection")
@@ -48,13 +48,20 @@ def write(
         dataset = _write_column(
             table[folder] if last else table, names.encode(last or name), values, _typed_column(name, values)
         )
-        if name in _UNITS:
-            nexus.write_attribute(dataset, "units", _UNITS[name])
-    nexus.write_attribute(table["error"], "long_name", metric)
+        if unit := _unit(folder, last, meta):
+            nexus.write_attribute(dataset, "units", unit)
+    nexus.write_attribute(table["error"], "long_name", meta.metric)
     nexus.write_numbers(table, layout.SHA256, nexus.encode_texts(seals))
     blobs = [text.encode() for text in texts]
     nexus.write_numbers(table, layout.RECORD_JSON_END, np.cumsum([len(blob) for blob in blobs], dtype=np.int64))
     nexus.write_numbers(table, layout.RECORD_JSON, np.frombuffer(b"".join(blobs), np.uint8))
+
+
+def _unit(folder: str, name: str, meta: StudyMeta) -> str:
+    """The unit of the column ``name`` of ``folder``, or, without a name, of the table's own column ``folder``."""
+    if folder == layout.METRICS:
+        return metric_unit(name, meta.engine)
+    return {"seconds": "s", "error": metric_unit(meta.metric, meta.engine)}.get(folder, "")
 
 
 def _column_values(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:

@@ -96,7 +96,7 @@ def _write_output(group: h5py.Group, output: TrialOutput, keep: KeepOptions, met
         nexus.write_text(group, layout.LOG, output.log)
     artifacts.write_program(group, output.command, output.left_out)
     if output.curve:
-        _write_curve(group, output.curve, metric)
+        _write_curve(group, output.curve, metric, output.units)
         nexus.write_attribute(group, "default", layout.CURVE)
     if not keep.arrays:
         return
@@ -113,9 +113,10 @@ def _write_output(group: h5py.Group, output: TrialOutput, keep: KeepOptions, met
         tile[()] = thumbnail.make(output.image.data)
 
 
-def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> None:
+def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str, units: Mapping[str, str]) -> None:
     slope_columns = {k: v for k, v in curve.items() if k.startswith(slopes.COLUMN) and k != metric}
     columns = {_column_name(name): np.asarray(values) for name, values in curve.items() if name not in slope_columns}
+    units = {_column_name(name): unit for name, unit in units.items()}
     signals = [name for name in columns if name != layout.STEP]
     # The study's metric comes first, and is to be found as ``error`` in every study.
     linked = _column_name(metric) if metric in curve and "error" not in columns else None
@@ -131,7 +132,9 @@ def _write_curve(group: h5py.Group, curve: Mapping[str, Any], metric: str) -> No
         title=f"trial {group.attrs['number']}",
     )
     for name, data in columns.items():
-        nexus.write_numbers(plot, name, data)
+        dataset = nexus.write_numbers(plot, name, data)
+        if name in units:
+            nexus.write_attribute(dataset, "units", units[name])
     if linked is not None:
         plot["error"] = h5py.SoftLink(linked)
     if slope_columns:  # in a group of their own: a viewer that draws the curve leaves them out

@@ -13,6 +13,7 @@ from ptydask.analysis.data import Curve, StudyData
 from ptydask.errors import import_optional
 from ptydask.ranking import gradient_names, metric_names
 from ptydask.space import tunables
+from ptydask.space.metric_facts import metric_unit
 from ptydask.store import files
 
 _TEXTS = ("reason", "message", "origin", "worker", "host", "job", "device")
@@ -81,7 +82,9 @@ def _trial_columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
         values = [cell(r.params[name]) if name in r.params else None for r in records]
         yield column(f"params.{name}", kind, values, {**about, **_parameter_metadata(name)})
     for name in metric_names(records):
-        yield column(f"metrics.{name}", arrow.float64(), [r.metrics.get(name) for r in records])
+        unit = metric_unit(name, data.meta.engine)
+        values = [r.metrics.get(name) for r in records]
+        yield column(f"metrics.{name}", arrow.float64(), values, {"unit": unit} if unit else None)
     for name in gradient_names(records):
         yield column(f"gradient.{name}", arrow.float64(), [r.gradient.get(name) for r in records])
     for name in ("relative_decrease", "iterations"):

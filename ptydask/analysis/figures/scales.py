@@ -16,6 +16,7 @@ from ptydask.analysis.data import StudyData, search_space
 from ptydask.analysis.figures import style
 from ptydask.model import Direction, StudyMeta
 from ptydask.space import ranges, tunables
+from ptydask.space.metric_facts import metric_unit
 
 _GAP = 10.0
 """An error that lies more than so many times further off than the one before it begins another world."""
@@ -25,7 +26,7 @@ _LARGEST = 709.0
 """The logarithm of almost the largest number there is."""
 _WIDE = 5.0
 _MOST_NAMES = {"x": 10, "y": 20}
-_UNITS = {"angstrom": "Å", "degree": "°"}
+_UNITS = {"angstrom": "Å", "1/angstrom": "Å⁻¹", "degree": "°"}
 
 
 # --- errors -----------------------------------------------------------------------------------------
@@ -105,8 +106,11 @@ def error_axis(axes: Axes, limits: AxisLimits, meta: StudyMeta) -> None:
 
 
 def error_label(meta: StudyMeta) -> str:
-    """``loss``, and ``contrast (larger is better)``."""
-    return style.display_name(meta.metric) + (" (larger is better)" if meta.direction == "maximize" else "")
+    """``loss``, ``entropy (bit)``, and ``contrast (larger is better)``."""
+    unit = metric_unit(meta.metric, meta.engine)
+    notes = [_UNITS.get(unit, unit)] if unit else []
+    notes += ["larger is better"] if meta.direction == "maximize" else []
+    return style.display_name(meta.metric) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _log_ticks(axis: Any, low: float, high: float) -> None:

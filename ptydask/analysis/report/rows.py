@@ -16,6 +16,7 @@ from ptydask.analysis.report.trial_album import PageTrial
 from ptydask.model import TrialRecord, TrialState
 from ptydask.ranking import gradient_names, metric_names, ranked
 from ptydask.space import ranges
+from ptydask.space.metric_facts import is_minor, metric_unit
 from ptydask.trial import slopes
 
 _POINTS, _FEW_POINTS, _MANY = 100, 64, 1000
@@ -44,7 +45,10 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
             _table_column(f"params.{n}", n, "param", [r.params.get(n) for r in records], units.get(n, ""))
             for n in study.parameters
         ),
-        *(_table_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records]) for n in metrics),
+        *(
+            _table_column(f"metrics.{n}", n, "metric", [r.metrics.get(n) for r in records], metric_unit(n, meta.engine))
+            for n in metrics
+        ),
         *(_table_column(f"gradient.{n}", f"slope in {n}", "fact", values) for n, values in slope_columns.items()),
         _table_column("seconds", "time", "fact", [r.seconds for r in records], "s"),
         _table_column("steps", steps_label, "fact", last_steps),
@@ -68,6 +72,8 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
             column["shown"] = any(value not in (None, step) for value, step in zip(values, last_steps, strict=True))
         elif key in ("started", "seed", "job", "worker", "retry_of") or key.startswith("gradient."):
             column["shown"] = False
+        elif column["group"] == "metric":
+            column["shown"] = not is_minor(column["label"], meta.engine)
         else:
             # A fact that is the same of all trials says nothing.
             column["shown"] = column["group"] != "fact" or len({json.dumps(value) for value in values}) > 1

@@ -104,7 +104,7 @@ class PtyradFormat:
         seed = study.choose_seed((overrides.seed, "--seed"), (init.get("random_seed"), "init_params.random_seed"))
         init["random_seed"] = seed
         points = [check_point(values, space, notices) for values in overrides.tries]
-        metric, direction = _choose_metric(hyper, overrides.own)
+        metric, direction = _choose_metric(hyper, overrides)
         config[KEY] = _canonical_hypertune(config.get(KEY) or {}, hyper)
         iterations = study.check_whole(recon.get("NITER", 200), "recon_params.NITER")
         return StudyPlan(
@@ -124,7 +124,7 @@ class PtyradFormat:
             iterations=iterations,
             points=tuple(points),
             keep=_make_keep(hyper, recon),
-            held_out=_choose_held_out(metric, overrides.own),
+            held_out=_choose_held_out(metric, overrides.own, notices),
             own_metrics={name: own.function for name, own in (overrides.own.metrics or {}).items()},
             notices=tuple(notices),
         )
@@ -281,8 +281,9 @@ def _url_example(text: str) -> str:
     return "for example " + ("redis://HOST:6379" if "6379" in text else "sqlite:///hypertune.sqlite3")
 
 
-def _choose_metric(hyper: _HypertuneSettings, own: OwnSettings) -> tuple[str, Direction]:
+def _choose_metric(hyper: _HypertuneSettings, overrides: Overrides) -> tuple[str, Direction]:
     """What is tuned, and which way: ``ptydask.error_metric`` and ``--metric`` beat ``hypertune_params``."""
+    own = overrides.own
     if own.error_metric is None:
         return hyper.metric, METRICS[hyper.metric].direction
     name, metrics = own.error_metric, own.metrics or {}
@@ -291,7 +292,8 @@ def _choose_metric(hyper: _HypertuneSettings, own: OwnSettings) -> tuple[str, Di
     if name not in metrics:
         known = (*METRICS, *metrics)
         hint = nearest_hint(name, known) or "metrics of your own are listed in ptydask.metrics"
-        raise ConfigError(f"must be one of {', '.join(known)}", key="ptydask.error_metric", value=name, hint=hint)
+        key = "ptydask.error_metric" if overrides.metric is None else "--metric"
+        raise ConfigError(f"must be one of {', '.join(known)}", key=key, value=name, hint=hint)
     direction = metrics[name].direction
     if direction is None:
         hint = f"write {name}: {{function: {metrics[name].function}, direction: maximize}}"
@@ -304,8 +306,13 @@ DEFAULT_SHARE = 0.03
 """Of the scan positions, or of the electrons, that are held out where the file does not say."""
 
 
-def _choose_held_out(metric: str, own: OwnSettings) -> HeldOut | None:
+def _choose_held_out(metric: str, own: OwnSettings, notices: list[str]) -> HeldOut | None:
     kind = METRICS[metric].held_out if metric in METRICS else ""
+    if own.held_out is not None and not kind:
+        users = ", ".join(name for name, known in METRICS.items() if known.held_out)
+        notices.append(f"ptydask.held_out is not used: {metric} holds no data out, {users} do")
+    elif kind == "positions" and "gain" in (own.held_out or {}):
+        notices.append("ptydask.held_out.gain is not used: it belongs to the metric counts")
     return HeldOut(kind, **{"share": DEFAULT_SHARE, **(own.held_out or {})}) if kind else None
 
 

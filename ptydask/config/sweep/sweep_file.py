@@ -94,6 +94,7 @@ class SweepFormat:
         else 0: not known. Raises ConfigError.
         """
         notices: list[str] = []
+        _refuse_metrics(overrides)
         data = _check_keys(data, notices)
         method = search.read_method(data)
         gridded = overrides.sampler in search.GRIDS if overrides.sampler else method == "grid"
@@ -137,6 +138,20 @@ class SweepFormat:
 
 
 # --- the top level ----------------------------------------------------------------------------------
+
+
+def _refuse_metrics(overrides: Overrides) -> None:
+    """Raises ConfigError for those of our own settings that say how PtyRAD's trials are scored."""
+    own = overrides.own
+    if own.error_metric is not None:
+        key = "--metric" if overrides.metric is not None else f"{own_settings.SECTION}.error_metric"
+        rule = "is for PtyRAD's params files; what a sweep tunes is what its program logs"
+        hint = f"write metric: {{name: {own.error_metric}, goal: minimize}}, or --set metric.name={own.error_metric}"
+        raise ConfigError(rule, key=key, value=own.error_metric, hint=hint)
+    for name, value in (("metrics", own.metrics), ("held_out", own.held_out)):
+        if value is not None:
+            rule, hint = "is for PtyRAD's params files", "remove it: a sweep's program computes and logs its metrics"
+            raise ConfigError(rule, key=f"{own_settings.SECTION}.{name}", value=..., hint=hint)
 
 
 def _check_keys(data: dict[str, Any], notices: list[str]) -> dict[str, Any]:

@@ -63,36 +63,36 @@ def hidden_positions(chosen: Indices, columns: int, share: float, seed: int) -> 
     cols, col = np.unique(chosen % columns, return_inverse=True)
     place = np.empty((len(rows), len(cols)), np.intp)
     place[row, col] = chosen
-    drawn = _draw_apart((len(rows), len(cols)), count_hidden(len(chosen), share), seed)
+    count = max(LEAST_POSITIONS, round(share * len(chosen)))
+    drawn, most = _draw_apart((len(rows), len(cols)), count, seed)
+    if most < count:
+        rule = f"of {len(rows)} x {len(cols)} scan positions {most} can be held out with no two neighbours, not {count}"
+        hint = "hold out a smaller share" if most >= LEAST_POSITIONS else "tune by another metric, for example counts"
+        raise ConfigError(rule, key=f"{_KEY}.share", value=share, hint=hint)
     return np.sort(place.reshape(-1)[drawn])
 
 
-def count_hidden(positions: int, share: float) -> int:
-    """How many of so many positions are held out."""
-    return max(LEAST_POSITIONS, round(share * positions))
+def _draw_apart(grid: tuple[int, int], count: int, seed: int) -> tuple[Indices, int]:
+    """Flat indices of ``count`` cells of the grid: no two are neighbours, not even by a corner; none at the border.
 
-
-def _draw_apart(grid: tuple[int, int], count: int, seed: int) -> Indices:
-    """Flat indices of ``count`` cells of the grid: no two are neighbours, not even by a corner; none at the border."""
+    Also how many there are; fewer, where not so many fit.
+    """
     rows, columns = grid
     inner = np.arange(rows * columns).reshape(grid)[1:-1, 1:-1].reshape(-1)
-    random, most = np.random.default_rng(seed), 0
+    random = np.random.default_rng(seed)
+    best: list[int] = []
     for _ in range(_ATTEMPTS):
         free = np.ones(grid, bool)
         drawn: list[int] = []
         for cell in random.permutation(inner).tolist():
-            if len(drawn) == count:
-                return np.array(drawn, np.intp)
             row, column = divmod(cell, columns)
             if free[row, column]:
                 free[row - 1 : row + 2, column - 1 : column + 2] = False
                 drawn.append(cell)
-        if len(drawn) == count:
-            return np.array(drawn, np.intp)
-        most = max(most, len(drawn))
-    rule = f"of {rows} x {columns} scan positions {most} can be held out with no two neighbours, not {count}"
-    hint = "hold out a smaller share" if most >= LEAST_POSITIONS else "tune by another metric, for example counts"
-    raise ConfigError(rule, key=f"{_KEY}.share", value=round(count / (rows * columns), 4), hint=hint)
+            if len(drawn) == count:
+                return np.array(drawn, np.intp), count
+        best = max(best, drawn, key=len)
+    return np.array(best, np.intp), len(best)
 
 
 # --- rules of the params file -----------------------------------------------------------------------
@@ -119,6 +119,13 @@ def check_plan(held_out: HeldOut, config: Mapping[str, Any], grid: tuple[int, in
         return len(hidden_positions(np.arange(grid[0] * grid[1]), grid[1], held_out.share, seed))
     _check_counting(config["init_params"])
     return 0
+
+
+def describe(held_out: HeldOut, hidden: int, grid: tuple[int, int], seed: int) -> str:
+    """A line for the plan; ``hidden`` is what :func:`check_plan` returned."""
+    if held_out.kind == "positions":
+        return f"{hidden} of {grid[0] * grid[1]} scan positions, drawn by seed {seed}"
+    return f"{held_out.share:.3g} of the electrons of each pattern, gain {held_out.gain:g}, drawn by seed {seed}"
 
 
 def _check_counting(init: Mapping[str, Any]) -> None:

@@ -30,10 +30,10 @@ def measure_image(phase: Array, pixel_size: float) -> dict[str, float]:
       Fatemi 1992), divided by what an image of the same shape but larger values would have more of.
 
     None of them changes when the phase is shifted or scaled. All are NaN for a flat image, where the percentiles are
-    equal, and for one with values that are not finite.
+    equal, and for one with values that are not finite, or with none.
     """
-    low, high = _percentiles(phase.ravel())
-    if not high > low or not np.isfinite(phase).all():
+    low, high = _percentiles(phase.ravel()) if phase.size and np.isfinite(phase).all() else (0.0, 0.0)
+    if low == high:
         return dict.fromkeys(NAMES, np.nan)
     above = np.clip(phase, low, high).astype(np.float64) - low
     return {
@@ -65,12 +65,12 @@ def _mean_gradient(image: NDArray[np.float64]) -> float:
 def is_cheap(pixels: int, propagated: int, batches: int) -> bool:
     """Whether measuring an image of so many ``pixels`` after every iteration takes under 1 % of the iteration's time.
 
-    ``propagated`` are the pixels of all patterns times probe modes times slices. Measuring takes 30 ns a pixel on one
-    core. An iteration takes at least 0.3 ns for each that is propagated (PtyRAD on an A100, 1024 patterns a batch, no
-    faster device has been measured) and 3 ms a batch (its few hundred kernels are started one after the other). No
-    clock is asked, so that the same trial has the same curves everywhere.
+    ``propagated`` are the pixels of all patterns times probe modes times slices. Measuring takes 0.3 ms and 30 ns a
+    pixel on one core. An iteration takes at least 0.3 ns for each that is propagated (PtyRAD on an A100, 1024 patterns
+    a batch; no faster device has been measured) and 3 ms a batch (its few hundred kernels are started one after the
+    other). No clock is asked, so that the same trial has the same curves everywhere.
     """
-    return 30 * pixels <= 0.01 * max(0.3 * propagated, 3e6 * batches)
+    return 3e5 + 30 * pixels <= 0.01 * max(0.3 * propagated, 3e6 * batches)
 
 
 def position_drift(shifts: Array, first: Array, pixel_size: float) -> float:

@@ -27,6 +27,7 @@ from ptydask.engines.ptyrad.held_out import Indices, divide_scan
 from ptydask.engines.ptyrad.held_out_score import HeldOutScore, held_out_score
 from ptydask.engines.ptyrad.measurements import Measurements
 from ptydask.model import HeldOut, KeepOptions, Quantity
+from ptydask.space.metric_facts import to_angstrom
 from ptydask.trial import slopes
 
 _STAGES = (
@@ -79,8 +80,10 @@ class Reconstruction:
     variables: Mapping[str, Any]
     compute_loss: Any
     gradient: GeometryGradient
-    first_shifts: torch.Tensor
-    """The positions' shifts (N, 2) in pixels before the first iteration."""
+    chosen: torch.Tensor
+    """The positions of all batches, (n,)."""
+    first_shifts: NDArray[Any]
+    """Their shifts (n, 2) in pixels before the first iteration."""
     measures_always: bool
     """The image is measured after every iteration, not after the last alone."""
     score: HeldOutScore | None = None
@@ -147,14 +150,13 @@ def prepare(
         settings = {**settings, "preload_data": False}  # the patterns are on the device already
     model = core.PtychoModel(variables, settings, device=worker.device)
     measurements.lend_to(model)
-    first_shifts = model.opt_probe_pos_shifts.detach().clone()
     optimizer = solver.create_optimizer(model.optimizer_params, model.optimizable_params)
     scan = (variables["N_scan_slow"], variables["N_scan_fast"])
     steps = params["recon_params"]
     division = divide_scan(choose_indices(steps, scan), scan[1], held_out, half, seed)
     batches = worker.grouping.batches(model, steps, division.reconstructed, seed)
+    region, chosen = ScannedRegion.of(model, division.chosen), torch.cat(batches)
     size, unseen, jitter = steps["BATCH_SIZE"]["size"], measurements.held_out, variables.get(_JITTER)
-    region = ScannedRegion.of(model, division.chosen)
     return Reconstruction(
         model=model,
         optimizer=optimizer,
@@ -166,7 +168,8 @@ def prepare(
         variables=variables,
         compute_loss=worker.compiled.function(steps["compiler_configs"], model, batches),
         gradient=GeometryGradient(model, variables["scan_affine"], slopes),
-        first_shifts=first_shifts,
+        chosen=chosen,
+        first_shifts=model.opt_probe_pos_shifts.detach()[chosen].cpu().numpy(),
         measures_always=metric in image_metrics.NAMES or _is_cheap(model, region, batches),
         score=held_out_score(held_out, model, division, unseen, measurements.detector, size, seed, jitter),
         held_out=division.held_out if len(division.held_out) else None,
@@ -233,22 +236,19 @@ def _record_iteration(
         raise NonFiniteLoss(f"the loss is {loss} at iteration {niter}; {advice}")
     # By their places: PtyRAD names the terms in the order of the params file, and computes them in its own.
     data_loss = sum(np.mean(values) for values in list(terms.values())[:_DATA_TERMS])
-    metrics = {"loss": loss, "data_loss": float(data_loss), **_measure(recon, recon.measures_always)}
     course.step.append(niter)
-    course.add_metrics(metrics)
+    course.add_metrics({"loss": loss, "data_loss": float(data_loss), **_measure(recon, recon.measures_always)})
     course.seconds.append(float(recon.model.iter_times[-1]))
 
 
 def _measure(recon: Reconstruction, whole: bool) -> dict[str, float]:
     """The metrics of the reconstruction as it is; without those of the image unless ``whole``."""
-    model, dx = recon.model, float(recon.variables["dx"])
+    model = recon.model
+    pixel = to_angstrom(float(recon.variables["dx"]), kept_arrays.length_unit(model))
     projected = projected_phase(model)
-    chosen = torch.cat(recon.batches)
-    shifts, first = (
-        tensor.detach()[chosen].cpu().numpy() for tensor in (model.opt_probe_pos_shifts, recon.first_shifts)
-    )
-    image = image_metrics.measure_image(recon.region.crop(projected).cpu().numpy(), dx) if whole else {}
-    drift = image_metrics.position_drift(shifts, first, dx)
+    shifts = model.opt_probe_pos_shifts.detach()[recon.chosen].cpu().numpy()
+    image = image_metrics.measure_image(recon.region.crop(projected).cpu().numpy(), pixel) if whole else {}
+    drift = image_metrics.position_drift(shifts, recon.first_shifts, pixel)
     return {"contrast": phase_contrast(projected, recon.region), **image, "position_drift": drift}
 
 

@@ -19,6 +19,7 @@ from ptydask.engines.ptyrad.measurements import Measurements
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.model import Quantity, Scalar, Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import tunables
+from ptydask.space.metric_facts import metric_unit
 
 
 class PtyradSession:
@@ -84,16 +85,15 @@ class PtyradSession:
             self._measurements = None  # first: there may be no room for both
             self._free_memory()
             self._measurements = self._load_measurements(params, trial.seed, split)
-        plan = self._plan
         return reconstruction.prepare(
             params,
             trial.seed,
             self._measurements,
             self._worker,
-            plan.differentiable,
-            plan.metric,
-            plan.held_out,
-            trial.half,
+            slopes=self._plan.differentiable,
+            metric=self._plan.metric,
+            held_out=self._plan.held_out,
+            half=trial.half,
         )
 
     def _split(self, seed: int, half: int = 0) -> CountSplit | None:
@@ -141,6 +141,7 @@ class PtyradSession:
         return TrialOutput(
             metrics=reconstruction.final_metrics(course, recon),
             curve=course.columns(),
+            units={"seconds": "s"} | {name: unit for name in course.metrics if (unit := metric_unit(name, "ptyrad"))},
             arrays=arrays,
             image=image,
             snapshots=course.snapshots,

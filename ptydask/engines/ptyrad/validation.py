@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.config import reading, study
-from ptydask.config.ptyrad import old_keys
+from ptydask.config.ptyrad import metric_advice, old_keys
 from ptydask.engines import naming_file
 from ptydask.engines.ptyrad import datafiles, held_out, schema
 from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
@@ -56,16 +56,21 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
     _check_optimizers(config)
     _check_updates(config["model_params"])
     _check_tilts(init)
-    grid = datafiles.chosen_grid(config["recon_params"], *scan)
-    hidden = 0 if plan.held_out is None else held_out.check_plan(plan.held_out, config, grid, plan.seed)
+    grid, hidden = datafiles.chosen_grid(config["recon_params"], *scan), 0
+    if plan.held_out is not None:
+        hidden = held_out.check_plan(plan.held_out, config, grid, plan.seed)
+        line = ("held out", held_out.describe(plan.held_out, hidden, grid, plan.seed))
+        plan = replace(plan, details=(*plan.details, line))
     space, clipped = _limit_batches(config, plan.space, math.prod(grid) - hidden)
     tuned = tuple(dict.fromkeys(tunables.PARAMETERS[name].name for name in space))
     for name in tuned:
         reason = tunables.ineffective_reason(config, name, tuned)
         if reason is not None:
             raise ConfigError(f"tuning it has no effect: {reason}", key=f"{_TUNE}.{name}.state", value=True)
+    metric_advice.check_idle_metric(plan.metric, tuned, config)
     points = plan.points
     notices = (*plan.notices, *warnings, *clipped, *_coupling_notices(init, tuned), *_late_updates(config, plan, tuned))
+    notices = (*notices, *metric_advice.advise(plan.metric, tuned, config, pruned=plan.pruner is not None))
     if space and not any(point.origin in (OWN_VALUES, NEAR_VALUES) for point in points):
         start, moved = tunables.start_point(space, config)
         notices = (*notices, *moved)

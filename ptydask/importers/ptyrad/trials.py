@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from ptydask.analysis.export import ptyrad_names
+from ptydask.engines.ptyrad import image_metrics
 from ptydask.errors import StoreError, one_line
 from ptydask.importers.ptyrad import description, matching, output
 from ptydask.importers.ptyrad.description import StudyDescription
 from ptydask.importers.ptyrad.matching import ImportedTrial
 from ptydask.model import Quantity, Reason, Scalar, TrialOutput, TrialRecord, TrialState
 from ptydask.space import tunables
+from ptydask.space.metric_facts import to_angstrom
 from ptydask.store.foreign import ptyrad_model
 from ptydask.store.foreign.ptyrad_model import PtyradModel
 
@@ -224,12 +226,15 @@ class _TrialConverter:
         final_metrics = {"loss": _last_loss(model)} if at_end else {}
         if at_end and about.metric != "contrast":
             final_metrics["contrast"] = output.contrast(model)
+        image = output.phase_image(model, scale)
+        if at_end:
+            final_metrics |= image_metrics.measure_image(image.data, to_angstrom(scale.dx, scale.unit))
         return TrialOutput(
             metrics={name: value for name, value in final_metrics.items() if value is not None},
             curve=output.curve(model if at_end else None, self._reported_errors(), about.metric)
             or output.curve(model, {}, about.metric),
             arrays=output.model_arrays(model, scale),
-            image=output.phase_image(model, scale),
+            image=image,
             snapshots={step: self._snapshot_arrays(taken) for step, (taken, _) in sorted(snapshots.items())},
             attributes={**output.trial_attributes(model, about.config, scale), **self.attributes},
         )
