@@ -130,6 +130,11 @@ class Problem:
     settings: Mapping[str, Any] = field(default_factory=dict)
     apart: bool = False
 
+    @property
+    def is_setting(self) -> bool:
+        """The parameter is nothing that PtyRAD tunes, but a key of the file."""
+        return "." in self.parameter
+
     def plan(self, value: Scalar, seed: int, metric: str) -> StudyPlan:
         """The study of one reconstruction with ``value``."""
         settings = {
@@ -138,14 +143,14 @@ class Problem:
             "hypertune_params.pruner_params": None,
             **self.settings,
         }
-        if "." in self.parameter:
+        if self.is_setting:
             settings[self.parameter] = value
         path = self.data.write(seed)
         return complete_plan(path, Overrides(settings=tuple(settings.items()), metric=metric, seed=seed))
 
     def params(self, value: Scalar) -> dict[str, Scalar]:
         """What a trial with ``value`` is given, beside the plan's settings."""
-        return {} if "." in self.parameter else {self.parameter: value}
+        return {} if self.is_setting else {self.parameter: value}
 
     def identity(self, number: int) -> str:
         """Of all that decides what a reconstruction computes, but for the value, and of ``number``."""

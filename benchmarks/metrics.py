@@ -95,31 +95,31 @@ def fill_cache(problems: Collection[Problem], seeds: int, until: float) -> None:
     """Reconstruct whatever is missing, one seed of all problems after the other, until that moment."""
     for seed in range(1, seeds + 1):
         for problem in problems:
-            known = read_cache(problem)
-            for value in problem.values:
-                for kind in KINDS:
+            for kind in KINDS:
+                known = read_cache(problem)
+                session: engines.Session | None = None
+                for value in problem.values:
                     if (seed, value, kind) in known:
                         continue
                     if time.monotonic() > until:
                         return
                     began = time.process_time()
-                    outcome = reconstruct(problem, value, seed, kind)
+                    if session is None or problem.is_setting:
+                        plan = problem.plan(value, seed, kind)
+                        session = engines.get(plan.engine).open(plan, Slot(threads=1))
+                    outcome = reconstruct(problem, value, seed, session)
                     _note(problem, seed, value, kind, outcome)
                     print(f"{problem.name} seed {seed} {value} {kind}: error {outcome.error:.4f}"
                           f" ({time.process_time() - began:.1f} s)", flush=True)  # fmt: skip
 
 
-def reconstruct(problem: Problem, value: Scalar, seed: int, kind: str) -> Outcome:
+def reconstruct(problem: Problem, value: Scalar, seed: int, session: engines.Session) -> Outcome:
     """One reconstruction by PtyRAD, with its part of the data held out."""
-    plan = problem.plan(value, seed, kind)
-    session = engines.get(plan.engine).open(plan, Slot(threads=1))
+    trial = TrialInput(0, problem.params(value), seed)
     try:
-        trial = TrialInput(0, problem.params(value), seed)
         output = session.run(trial, lambda step, metrics, gradient=None: False, NoCheckpoint())
     except ArithmeticError:
         return Outcome(math.nan, {})
-    finally:
-        session.close()
     assert output.image is not None
     return Outcome(problem.data.object_error(output.image, seed), dict(output.metrics))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 _UNITS = {"entropy": "bit", "total_variation": "1/angstrom", "position_drift": "angstrom"}
 _ANGSTROM = {"angstrom": 1.0, "m": 1e10}
-_MINOR = ("data_loss", "robust_contrast", "entropy", "total_variation", "position_drift", "heldout_deviance")
+_MINOR = ("data_loss", "robust_contrast", "entropy", "total_variation", "position_drift", "heldout_amplitude")
 
 
 def metric_unit(name: str, engine: str) -> str:

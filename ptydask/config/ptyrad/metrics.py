@@ -27,8 +27,8 @@ METRICS: Mapping[str, Metric] = {
     "entropy": Metric("minimize", "entropy of the projected phase's values"),
     "total_variation": Metric("minimize", "mean gradient of the projected phase over its standard deviation"),
     "position_drift": Metric("minimize", "how far the positions moved from where they began"),
-    "heldout": Metric("minimize", "misfit at scan positions that the reconstruction did not see", "positions"),
-    "heldout_deviance": Metric("minimize", "Poisson deviance at scan positions that it did not see", "positions"),
+    "heldout": Metric("minimize", "deviance at scan positions that the reconstruction did not see", "positions"),
+    "heldout_amplitude": Metric("minimize", "misfit of amplitudes at scan positions that it did not see", "positions"),
     "counts": Metric("minimize", "misfit to electrons that the reconstruction did not see", "counts"),
 }
 OF_PTYRAD = ("loss", "contrast")
