@@ -179,8 +179,8 @@ def _scan(dose: float, **changes: Any) -> Experiment:
     return Experiment(scan=SCAN, pixels=PIXELS, dose=dose, **{**nominal, **changes})
 
 
-def _thin(dose: float, **changes: Any) -> DataSet:
-    return DataSet(f"thin-{dose:.0e}", _scan(dose), **changes)
+def _thin(dose: float) -> DataSet:
+    return DataSet(f"thin-{dose:.0e}", _scan(dose))
 
 
 def _thick(name: str, dose: float, **changes: Any) -> DataSet:
@@ -210,17 +210,21 @@ def _problems() -> tuple[Problem, ...]:
     tilted = DataSet("tilted-1e+05", _scan(1e5, slices=4, slice_thickness=12.0, tilt_y=4.0), twist=0.0)
     thin = {**_COUNTED, **_rates(2e-2, 1e-3)}
     columns = DataSet("columns-3e+05", _scan(3e5, slices=6, slice_thickness=8.0), twist=0.0)
+    states = {dose: DataSet(f"states-{dose:.0e}", _scan(dose), states=0.4) for dose in (1e4, 1e6)}
     modes = [
         Problem(
-            f"modes-{dose:.0e}", f"pmode_max, two modes, {dose:.0e} electrons", _thin(dose, states=0.4), "pmode_max",
+            f"modes-{dose:.0e}", f"pmode_max, two modes, {dose:.0e} electrons", states[dose], "pmode_max",
             (1, 2, 3, 4, 6, 8), 16, {**_COUNTED, **_rates(1e-2, 1e-3)},
         )
-        for dose in (1e4, 1e6)
+        for dose in states
     ]  # fmt: skip
     return (
         Problem("layers", "Nlayer, 4 twisted layers", twisted, "Nlayer", (1, 2, 3, 4, 5, 6, 8), 14, layered),
         Problem("dz", "dz, 4 twisted layers", twisted, "dz", (6.0, 9.0, 12.0, 15.0, 18.0, 24.0), 14, layered),
         *modes,
+        Problem("layers-single", "Nlayer, 4 twisted layers, loss_single", twisted, "Nlayer", (1, 2, 3, 4, 5, 6, 8), 20),
+        Problem("modes-single", "pmode_max, two modes, 1e+06 electrons, loss_single", states[1e6], "pmode_max",
+                (1, 2, 3, 4, 6, 8), 24),
         *(problem for dose in (1e3, 1e4, 1e5, 1e6) for problem in _regularisers(dose)),
         Problem(
             "tilt", "tilt_y, 4 layers of columns", tilted, "tilt_y", (-4.0, 0.0, 2.0, 4.0, 6.0, 8.0, 12.0), 14,
