@@ -6,6 +6,7 @@ decided on the others and then looked at on them.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -141,11 +142,12 @@ class Problem:
             **self.data.settings(),
             "recon_params.NITER": self.iterations,
             "hypertune_params.pruner_params": None,
-            **self.settings,
+            **copy.deepcopy(dict(self.settings)),  # its mappings become the plan's, where a value then changes
         }
         if self.is_setting:
             settings[self.parameter] = value
         path = self.data.write(seed)
+        settings["init_params.meas_params"] = {"path": str(path.with_name(demo.DATA)), "key": "patterns"}  # it may move
         return complete_plan(path, Overrides(settings=tuple(settings.items()), metric=metric, seed=seed))
 
     def params(self, value: Scalar) -> dict[str, Scalar]:

@@ -109,3 +109,15 @@ def test_what_is_in_the_cache_is_not_computed_again(ruler: SimpleNamespace, prob
     assert len(ruler.metrics.read_cache(replace(problem, values=(1, 2, 3, 4)))) == 6
     lines = ruler.metrics._cache_file(problem).read_text().splitlines()
     assert json.loads(lines[0])["kind"] in ruler.metrics.KINDS
+
+
+def test_a_plan_leaves_its_problem_as_it_was(ruler: SimpleNamespace) -> None:
+    """Settings are mappings, in which a value is put; the next value's plan must not begin with it."""
+    pytest.importorskip("ptyrad")
+    problem = ruler.metric_problems.PROBLEMS["sparse-1e+03"]
+    small = replace(problem, data=replace(problem.data, truth=replace(problem.data.truth, scan=8)))
+    before = small.identity(1)
+    plans = [small.plan(value, 1, "heldout") for value in (0.1, 0.0)]
+    assert [plan.config["loss_params"]["loss_sparse"]["weight"] for plan in plans] == [0.1, 0.0]
+    assert small.identity(1) == before
+    assert plans[0].held_out is not None
