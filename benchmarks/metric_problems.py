@@ -189,18 +189,23 @@ def _thick(name: str, dose: float, **changes: Any) -> DataSet:
     return DataSet(f"{name}-{dose:.0e}", _scan(dose, slices=4, slice_thickness=12.0), **changes)
 
 
-def _regularisers(dose: float) -> tuple[Problem, Problem]:
+def _regularisers(dose: float, share: float | None = None) -> tuple[Problem, Problem]:
+    """Two on the same data, with another share held out than ptydask's own."""
     soft = DataSet(f"soft-{dose:.0e}", _scan(dose), width=0.55)
     settings = {**_COUNTED, **_rates(2e-2, 1e-3)}
+    name, what = f"{dose:.0e}", f"{dose:.0e} electrons"
+    if share is not None:
+        settings["ptydask.held_out.share"] = share
+        name, what = f"{name}-{share}", f"{what}, {100 * share:g} % held out"
     weights, widths = (0.0, 0.003, 0.01, 0.03, 0.1), (0.0, 0.3, 0.4, 0.5, 0.6, 0.8)
     where = "loss_params.loss_sparse.weight", "constraint_params.obj_rblur.std"
     return (
         Problem(
-            f"sparse-{dose:.0e}", f"weight of loss_sparse, {dose:.0e} electrons", soft, where[0], weights, 12,
+            f"sparse-{name}", f"weight of loss_sparse, {what}", soft, where[0], weights, 12,
             {**settings, **_SPARSE},
         ),
         Problem(
-            f"blur-{dose:.0e}", f"std of obj_rblur, {dose:.0e} electrons", soft, where[1], widths, 12,
+            f"blur-{name}", f"std of obj_rblur, {what}", soft, where[1], widths, 12,
             {**settings, **_BLUR},
         ),
     )  # fmt: skip
@@ -243,6 +248,7 @@ def _problems() -> tuple[Problem, ...]:
                 apart=True),
         Problem("apart-layers", "Nlayer, 6 layers of columns, loss_single", columns, "Nlayer", (1, 2, 4, 6, 8, 10), 20,
                 _COLUMNS, apart=True),
+        *(problem for share in (0.1, 0.3) for problem in _regularisers(1e3, share)),
     )  # fmt: skip
 
 
