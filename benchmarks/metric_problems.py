@@ -172,6 +172,7 @@ _COUNTED = {
 }
 """PtyRAD's loss for counted electrons: with the other one the phase shrinks where a pixel has less than a few."""
 _BLUR = {"constraint_params.obj_rblur": {"start_iter": 1, "step": 1, "kernel_size": 5, "std": 0.0, "obj_type": "both"}}
+_DEPTH = {"constraint_params.obj_zblur": {"start_iter": 1, "step": 1, "kernel_size": 5, "std": 0.0, "obj_type": "both"}}
 _COLUMNS = {"constraint_params.obj_zblur": {"start_iter": 1}}
 _SPARSE = {"loss_params.loss_sparse": {"state": True, "weight": 0.0, "ln_order": 1}}
 
@@ -218,6 +219,8 @@ def _problems() -> tuple[Problem, ...]:
     thin = {**_COUNTED, **_rates(2e-2, 1e-3)}
     columns = DataSet("columns-3e+05", _scan(3e5, slices=6, slice_thickness=8.0), twist=0.0)
     states = {dose: DataSet(f"states-{dose:.0e}", _scan(dose), states=0.4) for dose in (1e4, 1e6)}
+    smooth = {dose: DataSet(f"smooth-{dose:.0e}", _scan(dose), width=0.8) for dose in (3e2, 1e3)}
+    straight = DataSet("straight-1e+04", _scan(1e4, slices=4, slice_thickness=12.0), twist=0.0)
     modes = [
         Problem(
             f"modes-{dose:.0e}", f"pmode_max, two modes, {dose:.0e} electrons", states[dose], "pmode_max",
@@ -233,6 +236,15 @@ def _problems() -> tuple[Problem, ...]:
         Problem("modes-single", "pmode_max, two modes, 1e+06 electrons, loss_single", states[1e6], "pmode_max",
                 (1, 2, 3, 4, 6, 8), 24),
         *(problem for dose in (1e3, 1e4, 1e5, 1e6) for problem in _regularisers(dose)),
+        *(
+            Problem(
+                f"smooth-{dose:.0e}", f"std of obj_rblur, smooth specimen, {dose:.0e} electrons", data,
+                "constraint_params.obj_rblur.std", (0.0, 0.3, 0.4, 0.5, 0.6, 0.8), 12, {**thin, **_BLUR},
+            )
+            for dose, data in smooth.items()
+        ),
+        Problem("depth", "std of obj_zblur, 4 layers of columns, 1e+04 electrons", straight,
+                "constraint_params.obj_zblur.std", (0.0, 0.3, 0.5, 1.0, 3.0), 12, {**thin, **_DEPTH}),
         Problem(
             "tilt", "tilt_y, 4 layers of columns", tilted, "tilt_y", (-4.0, 0.0, 2.0, 4.0, 6.0, 8.0, 12.0), 14,
             {**layered, **_COLUMNS},
