@@ -23,7 +23,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 
 from metric_problems import CACHE, PROBLEMS, Problem
 from search_courses import NoCheckpoint
@@ -164,22 +164,33 @@ def choices(problem: Problem, seed: int) -> dict[str, Choice] | None:
 
 
 def regret_table(problems: Collection[Problem], seeds: int) -> Iterator[str]:
-    """Markdown: a row for each problem, the median regret of each metric; the least of a row is bold."""
+    """Markdown: a row for each problem, the median regret of each metric; the least of a row is bold. The last two rows
+    are the geometric mean of those above, and the largest."""
     yield f"| problem | seeds | best value | {' | '.join(METRICS)} |"
     yield "|---|---|---|" + "---|" * len(METRICS)
+    rows = []
     for problem in problems:
         known = read_cache(problem)
         all_chosen = {seed: chosen for seed in range(1, seeds + 1) if (chosen := choices(problem, seed))}
         if not all_chosen:
             continue
         regrets = {m: median(c[m].regret if m in c else math.inf for c in all_chosen.values()) for m in METRICS}
-        least = min(regrets.values())
-        cells = [f"**{r:.2f}**" if r <= least + 0.005 else f"{r:.2f}" for r in regrets.values()]
+        rows.append(regrets)
         best = median(
             problem.values.index(min(problem.values, key=lambda v: known[seed, v, "heldout"].error))
             for seed in all_chosen
         )
-        yield f"| {problem.what} | {len(all_chosen)} | {problem.values[round(best)]} | {' | '.join(cells)} |"
+        yield f"| {problem.what} | {len(all_chosen)} | {problem.values[round(best)]} | {_cells(regrets)} |"
+    if rows:
+        yield f"| geometric mean | | | {_cells({m: geometric_mean(row[m] for row in rows) for m in METRICS})} |"
+        yield f"| largest | | | {_cells({m: max(row[m] for row in rows) for m in METRICS})} |"
+
+
+def _cells(numbers: Mapping[str, float]) -> str:
+    least = min(numbers.values())
+    return " | ".join(
+        f"**{number:.2f}**" if number <= least + 0.005 else f"{number:.2f}" for number in numbers.values()
+    )
 
 
 def value_table(problem: Problem, seeds: int) -> Iterator[str]:
