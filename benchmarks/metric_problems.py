@@ -30,6 +30,8 @@ CACHE = Path(__file__).parent / "cache" / "metrics"
 """Data, and what came of each reconstruction; not committed."""
 SCAN, PIXELS = 16, 48
 """Positions and detector pixels along a side: small, so that a reconstruction takes seconds."""
+GROUPS = ("open", "apart", "share")
+"""Problems that decisions were made by, those that are held apart, and some of the first with other shares held out."""
 _TWIST = 27.0
 """Degrees by which each layer of a thick specimen is turned against the one before."""
 _MARGIN = 6
@@ -129,7 +131,8 @@ class Problem:
     values: tuple[Scalar, ...]
     iterations: int = 16
     settings: Mapping[str, Any] = field(default_factory=dict)
-    apart: bool = False
+    group: str = "open"
+    """One of :data:`GROUPS`."""
 
     @property
     def is_setting(self) -> bool:
@@ -198,16 +201,17 @@ def _regularisers(dose: float, share: float | None = None) -> tuple[Problem, Pro
     if share is not None:
         settings["ptydask.held_out.share"] = share
         name, what = f"{name}-{share}", f"{what}, {100 * share:g} % held out"
+    group = "open" if share is None else "share"
     weights, widths = (0.0, 0.003, 0.01, 0.03, 0.1), (0.0, 0.3, 0.4, 0.5, 0.6, 0.8)
     where = "loss_params.loss_sparse.weight", "constraint_params.obj_rblur.std"
     return (
         Problem(
             f"sparse-{name}", f"weight of loss_sparse, {what}", soft, where[0], weights, 12,
-            {**settings, **_SPARSE},
+            {**settings, **_SPARSE}, group,
         ),
         Problem(
             f"blur-{name}", f"std of obj_rblur, {what}", soft, where[1], widths, 12,
-            {**settings, **_BLUR},
+            {**settings, **_BLUR}, group,
         ),
     )  # fmt: skip
 
@@ -254,12 +258,12 @@ def _problems() -> tuple[Problem, ...]:
         Problem("rotation", "rotation, 1e+04 electrons", _thin(1e4), "rotation", (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0),
                 12, thin),
         Problem("apart-scale", "scale, loss_single, 3e+03 electrons", _thin(3e3), "scale",
-                (0.9, 0.95, 0.975, 1.0, 1.025, 1.05, 1.1), 20, apart=True),
+                (0.9, 0.95, 0.975, 1.0, 1.025, 1.05, 1.1), 20, group="apart"),
         Problem("apart-blur", "std of obj_rblur, 4 twisted layers, 2e+04 electrons", _thick("twisted", 2e4),
                 "constraint_params.obj_rblur.std", (0.0, 0.3, 0.35, 0.4, 0.5, 0.7), 14, {**layered, **_BLUR},
-                apart=True),
+                group="apart"),
         Problem("apart-layers", "Nlayer, 6 layers of columns, loss_single", columns, "Nlayer", (1, 2, 4, 6, 8, 10), 20,
-                _COLUMNS, apart=True),
+                _COLUMNS, group="apart"),
         *(problem for share in (0.1, 0.3) for problem in _regularisers(1e3, share)),
     )  # fmt: skip
 

@@ -4,7 +4,7 @@
     python benchmarks/metrics.py run --minutes 30               reconstruct what the cache does not have, seed by seed
     python benchmarks/metrics.py run regulariser --seeds 2
     python benchmarks/metrics.py table                          regrets from the cache: Markdown
-    python benchmarks/metrics.py table --apart                  those of the problems that are held apart
+    python benchmarks/metrics.py table --group apart            those of the problems that are held apart
     python benchmarks/metrics.py values modes                   every value of a problem: error, metrics, medians
 
 For each value and seed there are two reconstructions: one with held-out positions, which has all metrics but
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean, median
 
-from metric_problems import CACHE, PROBLEMS, Problem
+from metric_problems import CACHE, GROUPS, PROBLEMS, Problem
 from search_courses import NoCheckpoint
 
 from ptydask import engines
@@ -66,15 +66,15 @@ def main() -> None:
         command.add_argument("problems", nargs="*", metavar="PROBLEM", help="(all)")
         command.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"({SEEDS})")
     run.add_argument("--minutes", type=float, default=math.inf, metavar="X", help="begin no reconstruction after these")
-    table.add_argument("--apart", action="store_true", help="the problems that are held apart, instead of the others")
+    table.add_argument("--group", choices=GROUPS, default="open", help="of problems, where none is named (open)")
     args = parser.parse_args()
     if args.command == "list":
         for problem in PROBLEMS.values():
-            print(f"{problem.name:<18}{problem.what}{'  (held apart)' * problem.apart}: {problem.values}")
+            print(f"{problem.name:<18}{problem.group:<8}{problem.what}: {problem.values}")
     elif args.command == "run":
         fill_cache(_chosen(args.problems), args.seeds, time.monotonic() + 60 * args.minutes)
     elif args.command == "table":
-        chosen = [one for one in _chosen(args.problems) if args.problems or one.apart == args.apart]
+        chosen = [one for one in _chosen(args.problems) if args.problems or one.group == args.group]
         print("\n".join(regret_table(chosen, args.seeds)))
     else:
         for problem in _chosen(args.problems):
@@ -187,10 +187,8 @@ def regret_table(problems: Collection[Problem], seeds: int) -> Iterator[str]:
 
 
 def _cells(numbers: Mapping[str, float]) -> str:
-    least = min(numbers.values())
-    return " | ".join(
-        f"**{number:.2f}**" if number <= least + 0.005 else f"{number:.2f}" for number in numbers.values()
-    )
+    least = min(numbers.values()) + 0.005
+    return " | ".join(f"**{number:.2f}**" if number <= least else f"{number:.2f}" for number in numbers.values())
 
 
 def value_table(problem: Problem, seeds: int) -> Iterator[str]:
