@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ptydask.analysis.results import StudyResults
-    from ptydask.api import run, validate
+    from ptydask.api import confirm, run, validate
+    from ptydask.reconstructed_trial import ReconstructedTrial
 
 __version__ = "0.1.0"
-__all__ = ["Pruned", "__version__", "open", "report", "run", "validate"]
+__all__ = ["Pruned", "ReconstructedTrial", "__version__", "confirm", "open", "report", "run", "validate"]
 
 
 class Pruned(BaseException):
@@ -51,9 +52,11 @@ def report(step: int | None = None, metrics: Mapping[str, float] | None = None, 
 
 
 def __getattr__(name: str) -> Any:
-    """``run`` and ``validate`` come in with everything that they need when they are first asked for."""
-    if name in ("run", "validate"):
+    """``run``, ``confirm`` and ``validate`` come in with everything that they need when they are first asked for."""
+    if name in ("confirm", "run", "validate"):
         return getattr(importlib.import_module("ptydask.api"), name)
+    if name == "ReconstructedTrial":
+        return importlib.import_module("ptydask.reconstructed_trial").ReconstructedTrial
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

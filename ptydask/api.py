@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -95,9 +95,45 @@ def run(
     overrides = _make_overrides(
         trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled, metric
     )
+    request = _make_request(
+        config,
+        overrides,
+        cluster,
+        workers,
+        adapt,
+        workers_per_gpu,
+        retries,
+        checkpoint_every,
+        notify,
+        command=f"ptydask.run({os.fspath(config)!r}, ...)",
+    )
+
+    def conduct(view: View, stop: StopSignals) -> Path:
+        from ptydask.driver import execute
+
+        prepared = announce_run(request, view)
+        if not prepared.finished and not execute.execute_run(prepared, view, stop).complete:
+            view.notice(TIME_IS_OVER)
+        return prepared.plan.results
+
+    return _conduct_and_open(conduct, progress=progress)
+
+
+def _make_request(
+    config: FilePath,
+    overrides: Overrides,
+    cluster: FilePath,
+    workers: int | None,
+    adapt: tuple[int, int] | None,
+    workers_per_gpu: int,
+    retries: int,
+    checkpoint_every: float,
+    notify: str | None,
+    command: str,
+) -> RunRequest:
     if workers is not None and adapt is not None:
         raise UsageError("workers and adapt: give one of them")
-    request = RunRequest(
+    return RunRequest(
         config=Path(config).expanduser(),
         overrides=overrides,
         cluster=os.path.expanduser(cluster),  # noqa: PTH111 - it may be an address
@@ -107,9 +143,8 @@ def run(
         retries=_check_count(retries, "retries", 0),
         checkpoint_every=_check_seconds(checkpoint_every, "checkpoint_every"),
         notify=_check_text(notify, "notify"),
-        command=f"ptydask.run({os.fspath(config)!r}, ...)",
+        command=command,
     )
-    return _run_and_open(request, progress=progress)
 
 
 def validate(
@@ -139,6 +174,76 @@ def validate(
         trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled, metric
     )
     return complete_plan(Path(config).expanduser(), overrides)
+
+
+def confirm(
+    results: FilePath,
+    *,
+    top: int = 5,
+    seeds: int = 3,
+    trials: Iterable[int] = (),
+    frc: bool = False,
+    workers: int | None = None,
+    cluster: FilePath = "auto",
+    adapt: tuple[int, int] | None = None,
+    set: Mapping[str, Any] | None = None,
+    workers_per_gpu: int = 1,
+    retries: int = 3,
+    checkpoint_every: float = 120.0,
+    notify: str | None = None,
+    progress: bool = True,
+) -> StudyResults:
+    """Run the best trials of a study once more with other seeds, to see whether they differ by more than luck.
+
+    Returns the study's results, opened; what the repeats say is in its file. Called again, it goes on where it
+    stopped, and with more ``top`` or ``seeds`` it runs what is missing.
+
+    >>> study = ptydask.confirm("results.h5", top=5, seeds=3, workers=8)  # doctest: +SKIP
+
+    Args:
+        results: the results file of the study.
+        top: so many of the best trials.
+        seeds: with so many seeds each, none of them the study's own.
+        trials: the numbers of trials to repeat instead of the best.
+        frc: also reconstruct from each half of the data alone, for the Fourier ring correlation of the two.
+        set: keys of the study's configuration that have changed since, such as where the data are.
+
+    The other arguments, and what is raised, are those of :func:`run`; UsageError also for trials that there are not.
+    """
+    from ptydask.driver.confirmation import ConfirmOptions
+
+    numbers = [trials] if isinstance(trials, int) else list(trials)
+    options = ConfirmOptions(
+        _check_count(top, "top"),
+        _check_count(seeds, "seeds"),
+        tuple(_check_count(number, "trials", 0) for number in numbers),
+        frc,
+    )
+    overrides = Overrides(
+        settings=tuple((_check_key(key), _plain_value(value, key)) for key, value in (set or {}).items())
+    )
+    request = _make_request(
+        results,
+        overrides,
+        cluster,
+        workers,
+        adapt,
+        workers_per_gpu,
+        retries,
+        checkpoint_every,
+        notify,
+        command=f"ptydask.confirm({os.fspath(results)!r}, ...)",
+    )
+
+    def conduct(view: View, stop: StopSignals) -> Path:
+        from ptydask import confirming
+
+        prepared = confirming.announce(request, options, view)
+        if not prepared.finished and not confirming.carry_out(prepared, view, stop).complete:
+            view.notice(TIME_IS_OVER)
+        return prepared.study
+
+    return _conduct_and_open(conduct, progress=progress)
 
 
 def announce_run(request: RunRequest, view: View) -> PreparedRun:
@@ -174,9 +279,9 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
     return prepared
 
 
-def _run_and_open(request: RunRequest, *, progress: bool) -> StudyResults:
+def _conduct_and_open(conduct: Callable[[View, StopSignals], Path], *, progress: bool) -> StudyResults:
+    """Have ``conduct`` announce a run and carry it out; what is at the path that it returns, opened."""
     from ptydask.analysis.results import StudyResults
-    from ptydask.driver import execute
     from ptydask.progress import view
 
     with _LEVELS.restored(), open(os.devnull, "w") as nowhere:  # noqa: PTH123
@@ -184,15 +289,13 @@ def _run_and_open(request: RunRequest, *, progress: bool) -> StudyResults:
         stop = StopSignals()
         try:
             with stop:
-                prepared = announce_run(request, shown)
-                if not prepared.finished and not execute.execute_run(prepared, shown, stop).complete:
-                    shown.notice(TIME_IS_OVER)
+                results = conduct(shown, stop)
         except Terminated:
             raise StoppedEarly(f"SIGTERM ended the run; {GOES_ON}") from None
         finally:
             if not isinstance(sys.exception(), KeyboardInterrupt):  # that one is on its way already
                 stop.pass_on()
-    return StudyResults(prepared.plan.results.absolute())
+    return StudyResults(results.absolute())
 
 
 _LOGGERS = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado", "optuna")]

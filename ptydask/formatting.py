@@ -56,11 +56,15 @@ def value_text(value: object) -> str:
     return printable_text(str(value))
 
 
-def uncertain_text(value: float, deviation: float) -> str:
-    """``1.0387 +- 0.0012``: two digits of the standard deviation, and the value to the same place."""
+def uncertain_text(value: float, deviation: float, finest: float = math.inf) -> str:
+    """``1.0387 +- 0.0012``: two digits of the standard deviation, and the value to the same place.
+
+    As many more as give two digits of what is the ``finest`` difference that counts.
+    """
     if not math.isfinite(deviation) or deviation <= 0:
         return value_text(float(value))
-    decimals = max(0, 1 - math.floor(math.log10(deviation)))
+    finest = min(deviation, finest) if finest > 0 else deviation
+    decimals = max(0, 1 - math.floor(math.log10(finest)))
     if decimals > 8:
         return f"{value:.6g} +- {deviation:.2g}"
     return f"{value:.{decimals}f} +- {deviation:.{decimals}f}"

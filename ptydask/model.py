@@ -192,6 +192,8 @@ class StudyPlan:
     """What is kept from the reconstructions and scores them; None where they see all of the data."""
     own_metrics: Mapping[str, str] = field(default_factory=dict)
     """The user's own metrics: name -> ``package.module:function``, called with each finished trial's arrays."""
+    function_folders: tuple[str, ...] = ()
+    """Where their modules are looked for first."""
     details: tuple[tuple[str, str], ...] = ()
     """Lines for the plan that is printed before the run: label and text (the command that a trial runs)."""
     keep: KeepOptions = KeepOptions()

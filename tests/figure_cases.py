@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+from confirmation_cases import confirm
 
 from ptydask.analysis.data import StudyData
+from ptydask.analysis.fourier_ring import FourierRing
 from ptydask.model import Scalar, StudyMeta, TrialRecord, TrialState
 
 BEGIN = datetime(2025, 1, 1, 9, tzinfo=UTC)
@@ -104,6 +107,22 @@ def sloped(count: int = 14, *, more: tuple[str, ...] = (), **changes: Any) -> St
         )
         records.append(record)
     return StudyData(meta(space=space, **changes), tuple(records), {})
+
+
+def confirmed(
+    data: StudyData, values: Mapping[int, Sequence[float]], frc: Mapping[int, FourierRing] | None = None
+) -> StudyData:
+    """The same study, with repeats: trial -> the error with each further seed, NaN for none."""
+    repeated = confirm(values, data.records, data.meta.direction)
+    return replace(data, confirmation=replace(repeated, metric=data.meta.metric, frc=frc or {}, meta=data.meta))
+
+
+def ring(until: float, *, pixels: int = 64, pixel_size: float = 0.2, unit: str = "angstrom") -> FourierRing:
+    """Halves that agree up to a share of the Nyquist frequency, and beyond it have nothing in common."""
+    index = np.arange(1, pixels // 2 + 1)
+    frequency = index / (pixels * pixel_size)
+    agree = 1 / (1 + np.exp(25 * (frequency / frequency[-1] - until)))
+    return FourierRing(frequency, agree, (2 * np.pi * index).astype(np.int64), unit)
 
 
 def in_state(data: StudyData, state: TrialState) -> StudyData:

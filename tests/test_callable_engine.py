@@ -541,10 +541,10 @@ def test_the_word_for_pruning_is_no_exception() -> None:
 def test_a_function_that_changed_is_noticed(tmp_path: Path) -> None:
     """Going on with another source is allowed, and said; with the same one, or without a digest, it is not."""
     from ptydask.driver.provenance import compare_data
-    from ptydask.model import KeepOptions, StudyMeta
+    from ptydask.model import StudyMeta
 
     def compared(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-        meta = StudyMeta("s", "minimize", "loss", "callable", "", "sweep", "{}", "{}", KeepOptions(), before)
+        meta = StudyMeta("s", "minimize", "loss", "callable", "", "sweep", "{}", "{}", provenance=before)
         return compare_data(meta, now, file=tmp_path)
 
     facts = {"callable_file": "/a/work.py", "callable_sha256": "1234"}

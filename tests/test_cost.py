@@ -233,4 +233,4 @@ def test_a_folder_that_is_not_there_yet_has_a_disk(tmp_path: Path) -> None:
     (tmp_path / "s.trials").mkdir()
     for name in ("s.h5", "s.trials/000000.h5", "s.trials/000001.h5"):
         (tmp_path / name).write_bytes(b"x" * 100)
-    assert prepare._stored_bytes(tmp_path / "s.h5") == 300
+    assert prepare.stored_bytes(tmp_path / "s.h5") == 300

@@ -25,11 +25,17 @@ PAGES = [
     "docs/sweeps.md",
     "docs/clusters.md",
     "docs/after-the-run.md",
+    "docs/confirm.md",
     "docs/python.md",
+    "docs/own-metrics.md",
+    "docs/fourier-ring.md",
 ]
+STUDY = ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"]
 BEFORE = {
-    "docs/after-the-run.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"],
+    "docs/after-the-run.md": STUDY,
+    "docs/confirm.md": STUDY,
     "docs/metrics.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 4"],
+    "docs/fourier-ring.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 2"],
 }
 """What a page takes for granted."""
 ELSEWHERE = ("./jobs/", "pip install", "source ", "ptyrad run", "silx ", "sbatch ")

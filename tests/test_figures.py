@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from figure_cases import BEGIN, ODD_NAMES, in_state, meta, of, sloped, study
+from figure_cases import BEGIN, ODD_NAMES, confirmed, in_state, meta, of, ring, sloped, study
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
@@ -299,6 +299,24 @@ EDGES: dict[str, Callable[[], StudyData]] = {
     "slopes of a metric all alike": lambda: StudyData(
         sloped().meta, tuple(replace(r, error=0.5) for r in sloped().records)
     ),
+    "confirmed": lambda: confirmed(study(20), {0: [0.1, 0.2], 1: [0.1, 0.3]}, {0: ring(0.5), 1: ring(2.0)}),
+    "confirmed, maximized": lambda: confirmed(
+        study(20, direction="maximize", metric="contrast"), {0: [0.1, 0.2], 2: [0.1]}, {2: ring(0.0)}
+    ),
+    "confirmed, no value": lambda: confirmed(study(20), {0: [math.nan, math.inf], 4: [math.nan]}),
+    "confirmed, pruned and failed trials": lambda: confirmed(study(20), {4: [0.1, 0.2], 10: [0.3, 0.4]}),
+    "confirmed, all alike": lambda: confirmed(of([0.5] * 12), {0: [0.5, 0.5, 0.5], 1: [0.5, 0.5, 0.5]}),
+    "confirmed, diverged": lambda: confirmed(study(20), {0: [0.1, 1e300], 1: [-1e300, 0.3], 2: [1e-300, 2e-300]}),
+    "confirmed, odd names": lambda: confirmed(
+        of([0.1 + i % 7 for i in range(30)], params=ODD_NAMES, metric="l_o$s"), {0: [0.1, 0.2], 7: [0.2, 0.1]}
+    ),
+    "confirmed, huge values": lambda: confirmed(
+        of(
+            [float(i) for i in range(12)], params=[{"a": 1.7e308 * (-1) ** i, "b": 5e-324 * (i + 1)} for i in range(12)]
+        ),
+        {0: [0.1, 0.2], 1: [0.2, 0.1]},
+    ),
+    "confirmed trials alone": lambda: confirmed(of([0.3]), {0: [0.1, 0.2]}, {0: ring(0.5)}),
     "huge values": lambda: of(
         [float(i) for i in range(12)], params=[{"a": 1.7e308 * (-1) ** i, "b": 5e-324 * (i + 1)} for i in range(12)]
     ),
@@ -409,8 +427,8 @@ def test_plot_writes_beside_the_results(results: Path, capsys: pytest.CaptureFix
     assert cli.main(["plot", str(results), "--dpi", "40"]) == 0
     written = capsys.readouterr().out.splitlines()
     assert written == [
-        str(results.with_name(f"demo-{kind}.png")) for kind in ALL if kind not in ("contour", "slopes")
-    ]  # scale is the same in all, and has no slopes
+        str(results.with_name(f"demo-{kind}.png")) for kind in ALL if kind not in ("contour", "slopes", "frc")
+    ]  # scale is the same in all, and has no slopes; nothing was confirmed
     assert all(Path(path).stat().st_size > 1000 for path in written)
 
 

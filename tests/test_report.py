@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import report_cases as made
 import store_cases as cases
+from figure_cases import confirmed, ring
 from store_cases import KEEP
 
 from ptydask import cli
@@ -132,6 +133,44 @@ def test_columns_have_every_field_and_hide_what_says_nothing() -> None:
     shown = {key for key, one in made_columns.items() if one["shown"]}
     assert {"rank", "number", "state", "error", "params.optimizer", "message"} <= shown
     assert not shown & {"host", "device", "attempt", "seed"}
+
+
+def test_confirmed_trials_have_a_column_that_sorts_by_the_mean() -> None:
+    """Shown with deviation and number of repeats, sorted and filtered by the mean; other metrics are there, hidden."""
+    beyond = made.album([made.trial(n) for n in range(4)])
+    study = confirmed(made.study(made.meta(), beyond), {2: [0.2, 0.3], 1: [0.5, math.nan], 3: [math.nan]})
+    assert study.confirmation is not None
+    repeats = tuple(replace(r, record=replace(r.record, metrics={"contrast": 2.0})) for r in study.confirmation.repeats)
+    study = replace(study, confirmation=replace(study.confirmation, repeats=repeats))
+    columns = {one["key"]: one for one in collect_page_data(study, beyond)["columns"]}
+    error, other = columns["confirmed.mean"], columns["confirmed.metrics.contrast"]
+    assert error["values"] == [None, 0.5, 0.25, None]
+    assert error["texts"] == [None, "0.500000 (1)", "0.250 ± 0.071 (2)", None]
+    assert (error["kind"], error["shown"], other["shown"]) == ("number", True, False)
+
+
+def test_a_resolution_sorts_and_says_where_the_pixels_are_its_limit() -> None:
+    beyond = made.album([made.trial(n) for n in range(3)])
+    study = confirmed(made.study(made.meta(), beyond), {1: [0.5, 0.6], 2: [0.3, 0.4]}, {1: ring(0.5), 2: ring(2.0)})
+    columns = {one["key"]: one for one in collect_page_data(study, beyond)["columns"]}
+    resolution, area = columns["confirmed.resolution"], columns["confirmed.area"]
+    assert resolution["values"] == [None, pytest.approx(ring(0.5).resolution), pytest.approx(0.4)]
+    assert resolution["texts"][2] == "≤ 0.4"
+    assert (resolution["unit"], resolution["shown"], area["shown"]) == ("angstrom", True, False)
+    assert area["values"][1] == pytest.approx(ring(0.5).area)
+
+
+def test_the_page_has_the_verdict_and_the_trial_that_other_seeds_prefer() -> None:
+    """Trial 2 is better than trial 1 with every seed; a study that nobody confirmed says nothing of it."""
+    beyond = made.album([made.trial(n) for n in range(4)])
+    study = made.study(made.meta(), beyond)
+    said = collect_page_data(confirmed(study, {1: [0.5, 0.51, 0.52], 2: [0.2, 0.21, 0.22]}), beyond)["study"]
+    assert said["best_confirmed"] == 2
+    assert any("by more than luck" in line for line in said["verdict"])
+    assert "±" in " ".join(said["verdict"])
+    nothing = collect_page_data(study, beyond)
+    assert (nothing["study"]["verdict"], nothing["study"]["best_confirmed"]) == ([], None)
+    assert not [one["key"] for one in nothing["columns"] if one["key"].startswith("confirmed")]
 
 
 def test_attributes_have_units() -> None:

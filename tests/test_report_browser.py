@@ -15,6 +15,7 @@ import pytest
 import report_cases as made
 import store_cases as cases
 import sweep_cases
+from figure_cases import confirmed, ring
 from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.chrome.options import Options
@@ -131,6 +132,7 @@ def test_the_overview_shows_the_best_trial(opened: Open, drawn: str) -> None:
     assert "x (Å)" in texts(browser, "#summary .axes text")
     assert "2 Å" in texts(browser, "#summary .bar text")
     assert len(texts(browser, "#plots svg")) >= 5
+    assert "Confirmation" not in texts(browser, "#sections a")
     assert len(texts(browser, "#images .tile")) == 23
     width = browser.find_element(By.CSS_SELECTOR, "#summary image").rect["width"]
     assert width > 300
@@ -345,6 +347,33 @@ def test_states_and_columns_are_chosen(opened: Open) -> None:
     click(browser, "#trials .choice summary")
     browser.find_element(By.XPATH, "//div[@id='trials' or ../@id]//label[contains(., 'host')]/input").click()
     assert "host" in texts(browser, "#trials thead button")
+
+
+def test_confirmed_trials_are_shown_with_their_luck(opened: Open) -> None:
+    """Mean, deviation and repeats in the table, on the trial's page and in the comparison; the verdict above."""
+    beyond = made.album([made.trial(n) for n in range(12)])
+    values = {7: [0.30, 0.34], 8: [0.10, 0.12], 1: [0.2, 0.22]}
+    data = confirmed(made.study(made.meta(), beyond), values, {7: ring(0.5)})
+    browser = opened(page.render(collect_page_data(data, beyond), [], source="study.h5", made=made.MADE))
+    assert data.confirmation is not None
+    seventh, eighth = (data.confirmation.mean_text(n).replace("+-", "±") for n in (7, 8))
+    said = texts(browser, "#summary")[0]
+    assert f"With other seeds {seventh}" in said
+    assert f"trial 8: {eighth}" in said
+    assert "trial 8" in texts(browser, "#confirmation")[0]
+    assert "Confirmation" in texts(browser, "#sections a")
+    click(browser, '[data-key="confirmed.mean"]')
+    assert listed(browser)[:3] == [8, 1, 7]
+    ask(browser, "Filter mean with other seeds", "<0.3")
+    assert listed(browser) == [8, 1]
+    browser.execute_script("location.hash = '#trial-7'")  # type: ignore[no-untyped-call]
+    heading(browser, "Trial 7")
+    detail = texts(browser, "#detail")[0]
+    assert f"loss{seventh}" in detail
+    assert f"FRC resolution (Å){ring(0.5).resolution:.3g}" in detail
+    browser.execute_script("location.hash = '#compare-7-2'")  # type: ignore[no-untyped-call]
+    heading(browser, "Trials 7")
+    assert f"mean with other seeds{seventh}–" in texts(browser, "#detail")[0]
 
 
 def test_rows_are_walked_with_the_keyboard(opened: Open) -> None:

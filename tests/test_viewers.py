@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from confirm_cases import confirmed, repeats_meta
 from store_cases import failed, meta, output, packed, phase, put, record
 
 from ptydask.store import Store
@@ -97,6 +98,23 @@ def test_silx_finds_every_plot_valid(results: Path) -> None:
         "image": [[]] * (BEST + 2),  # of each trial, and of the best again
         "curve": [["contrast"]] * (BEST + 2),
     }
+
+
+def test_silx_finds_the_plots_of_a_confirmation(tmp_path: Path) -> None:
+    """The same of a second study in the file, and of the curves in it; what opens is the study's own best trial."""
+    import silx.io
+    from silx.io.nxdata import NXdata, get_default
+
+    path = confirmed(packed(tmp_path / "results.h5", [record(number) for number in range(BEST + 1)]))
+    with silx.io.open(str(path)) as file:
+        found = dict(plots(file))
+        assert all(NXdata(group).is_valid for group in found.values())
+        shown = get_default(file)
+        assert shown is not None
+        assert shown.title == f"trial {BEST}: phase, summed over depth"
+        ring = NXdata(found[f"/{repeats_meta('').name}/frc/trial_000002"])
+        assert (ring.signal_dataset_name, ring.auxiliary_signals_dataset_names) == ("correlation", ["half_bit"])
+        assert ring.axes_dataset_names == ["spatial_frequency"]
 
 
 def test_silx_plots_history_and_curve(results: Path) -> None:

@@ -10,6 +10,7 @@ _LENGTHS = ("pixel_size", "scan_step_size", "wavelength", "initial_slice_thickne
 _UNITS = {
     "initialisation_seconds": "s",
     "recon_seconds": "s",
+    "own_metrics_seconds": "s",
     "wall_seconds": "s",
     "peak_gpu_memory": "byte",
     "probe_window": "px",

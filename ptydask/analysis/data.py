@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from ptydask.config.ptyrad.metrics import METRICS
-from ptydask.errors import UsageError, nearest_hint
-from ptydask.model import StudyMeta, TrialRecord
+from ptydask.errors import StoreError, UsageError, nearest_hint
+from ptydask.model import Direction, StudyMeta, TrialRecord
 from ptydask.ranking import best_of, metric_names, parameter_names
 from ptydask.store.reader import Results
+
+if TYPE_CHECKING:
+    from ptydask.analysis.confirmation import Confirmation
 
 Curve = Mapping[str, NDArray[Any]]
 """``step`` and one column for each metric that was known at every step."""
@@ -28,6 +32,8 @@ class StudyData:
     records: tuple[TrialRecord, ...]
     curves: Mapping[int, Curve] = field(default_factory=dict)
     """Trial number -> its curve; a trial that never reported has none."""
+    confirmation: Confirmation | None = None
+    """The best trials once more with other seeds; None where nobody confirmed any."""
 
     @property
     def best(self) -> TrialRecord | None:
@@ -55,19 +61,34 @@ class StudyData:
             return self
         if name not in names:
             raise UsageError(f"no trial has a metric {name!r}; {nearest_hint(name, names) or 'see ptydask ls'}")
-        known = METRICS.get(name) if self.meta.engine == "ptyrad" else None
-        meta = replace(self.meta, metric=name, direction="minimize" if known is None else known.direction)
-        records = (
+        meta = replace(self.meta, metric=name, direction=known_directions(self.meta).get(name, "minimize"))
+        records = tuple(
             replace(record, error=record.metrics.get(name), gradient={}, relative_decrease=None)
             for record in self.records
         )
-        return replace(self, meta=meta, records=tuple(records))
+        confirmation = None if self.confirmation is None else self.confirmation.by_metric(meta, records)
+        return replace(self, meta=meta, records=records, confirmation=confirmation)
+
+
+def known_directions(meta: StudyMeta) -> dict[str, Direction]:
+    """Which way each metric is better, as far as that is known: the tuned one, and those of PtyRAD's trials."""
+    of_engine = {name: metric.direction for name, metric in METRICS.items()} if meta.engine == "ptyrad" else {}
+    return {**of_engine, **({meta.metric: meta.direction} if meta.metric else {})}
 
 
 def load_study(results: Results, *, curves: bool = True) -> StudyData:
-    """Read all rows, and all curves where asked for. Raises StoreError."""
+    """Read all rows, the confirmation, and all curves where asked for. Raises StoreError."""
     records = tuple(results.records())
-    return StudyData(results.meta, records, results.curves() if curves else {})
+    return StudyData(results.meta, records, results.curves() if curves else {}, read_confirmation(results))
+
+
+def read_confirmation(results: Results) -> Confirmation | None:
+    """The repeats of the study's best trials; None without any, or where they are damaged: the trials are not."""
+    from ptydask.analysis.confirmation import Confirmation  # reads a study's data itself
+
+    with suppress(StoreError):
+        return Confirmation.of(results)
+    return None
 
 
 def search_space(meta: StudyMeta) -> dict[str, dict[str, Any]]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Columns = Mapping[str, NDArray[Any]]
 
 LEADING = ("state", "error")
+CONFIRMED = ("confirmed_mean", "confirmed_sd", "confirmed_n")
 FACTS = (
     *("reason", "message", "attempt", "retry_of", "origin", "started", "seconds", "iterations", "relative_decrease"),
     *("worker", "host", "job", "device", "seed"),
@@ -32,18 +33,26 @@ _FEW = 20
 _EXAMPLE = "for example: scale < 1 and error < 0.02"
 
 
-def trials_dataframe(columns: Columns, first: Sequence[str] = ()) -> pandas.DataFrame:
+def trials_dataframe(
+    columns: Columns,
+    first: Sequence[str] = (),
+    confirmed: Mapping[int, tuple[float, float, int]] | None = None,
+) -> pandas.DataFrame:
     """One row a trial, by number: state, error, parameters (those of ``first`` first), metrics, slopes, then the facts.
 
     A parameter or metric has its own name where that is clear, else ``params.NAME`` or ``metrics.NAME``; the slope of
     the error in a parameter is always ``gradient.NAME``. Those of
     ``first`` have a column also before a trial has them. What has no value is NaN (``retry_of``: NA). ``started`` is a
-    time in UTC.
+    time in UTC. Mean, standard deviation and number of repeats of the trials that are ``confirmed``, by number, follow
+    the error.
     """
     pd = _import_pandas()
     nothing = np.full(len(columns["number"]), np.nan)
     columns = {**{f"params/{name}": nothing for name in first}, **columns}
     table: dict[str, Any] = {name: columns[name] for name in LEADING}
+    if confirmed:
+        known = [confirmed.get(number, (np.nan, np.nan, 0)) for number in columns["number"].tolist()]
+        table |= dict(zip(CONFIRMED, map(np.array, zip(*known, strict=True)), strict=True))
     plain = plain_names(columns)
     table |= {short: columns[name] for name, short in plain.items()}
     table |= {name.replace("/", ".", 1): columns[name] for name in columns if name.startswith(slopes.COLUMN)}
@@ -60,7 +69,7 @@ def plain_names(columns: Columns) -> dict[str, str]:
     """``params/scale`` -> ``scale``, or ``params.scale`` where two columns would then have one name."""
     long = [name for name in columns if name.startswith(("params/", "metrics/"))]
     short = [name.partition("/")[2] for name in long]
-    taken = {"number", *LEADING, *FACTS}
+    taken = {"number", *LEADING, *CONFIRMED, *FACTS}
     return {
         name: plain if plain not in taken and short.count(plain) == 1 else name.replace("/", ".", 1)
         for name, plain in zip(long, short, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from ptydask.analysis import greys
 from ptydask.errors import PtydaskError
+from ptydask.formatting import counted, uncertain_text
 from ptydask.model import Image, StudyMeta
 
 if TYPE_CHECKING:
@@ -55,6 +57,15 @@ def _optimum_notes(study: StudyResults, best: Trial) -> dict[str, str]:
 def trial_html(trial: Trial, metric: str) -> str:
     """A trial with its image, parameters and metrics."""
     return f"<div>{_trial_summary(trial, metric, 'Trial')}</div>"
+
+
+def _confirmed_html(trial: Trial) -> list[str]:
+    """Mean and standard deviation of the error over other seeds; nothing of a trial that was not confirmed."""
+    with suppress(PtydaskError):
+        if known := trial.confirmed:
+            mean, deviation, count = known
+            return [f"<small>{escape(uncertain_text(mean, deviation))} with {counted(count, 'other seed')}</small>"]
+    return []
 
 
 def trials_html(trials: Sequence[Trial], meta: StudyMeta) -> str:
@@ -119,6 +130,7 @@ def _trial_summary(trial: Trial, metric: str, word: str, notes: Mapping[str, str
         return f"<div><b>{word} {trial.number}</b> · {escape(str(damaged))}</div>"
     error = "" if trial.error is None else f" · {escape(metric)} {_number_html(trial.error)}"
     lines = [f"<b>{word} {trial.number}</b> · {trial.state.word}{error}"]
+    lines += _confirmed_html(trial)
     if trial.message:
         lines.append(f"<code>{escape(trial.message)}</code>")
     metrics = {name: value for name, value in trial.metrics.items() if name != metric}

@@ -1,8 +1,8 @@
-"""The difference of two images of the same region: moved onto each other, and their constant taken off. Pure."""
+"""Two images of the same region: where one lies on the other, and their difference without a constant. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,34 +59,48 @@ class ImageDifference:
         return f"taken out: {', '.join(parts)}".replace("-", "\N{MINUS SIGN}")
 
 
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Where one image lies on another: pixel i of the first is at ``offset + ratio * i`` of the other."""
+
+    ratios: Array
+    """(y, x): pixel sizes of the first over those of the other."""
+    offset: Array
+    """(y, x) in pixels of the other, to parts of one."""
+    start: Array
+    """The offset that the axes alone say."""
+
+    @property
+    def alike(self) -> bool:
+        """Whether the pixels of both have one size."""
+        return bool(np.abs(self.ratios - 1).max() < _SAME)
+
+
+def align_images(first: Image, other: Image) -> Alignment:
+    """Where ``other`` lies on ``first``: where the correlation of the two is highest, near where their axes say.
+
+    Of a perfect lattice, which fits itself at every period, a small shift. Raises ValueError for images without axes,
+    with NaN, or that have less than 4 pixels in common; MissingDependency without SciPy.
+    """
+    ndimage = import_optional("scipy.ndimage", "the difference of two images needs", "analysis", "scipy")
+    a, b = _finite_values(first), _finite_values(other)
+    return _align(ndimage, a, ndimage.spline_filter(b, _SPLINE), first, other)
+
+
 def subtract_images(first: Image, other: Image) -> ImageDifference:
     """``first`` less ``other``, after ``other`` was moved onto it by parts of a pixel and the mean was taken off.
 
-    Their axes say where both are, to a quarter of a side; their pixels may differ in size. The shift is where the
-    correlation of the two is highest: of a perfect lattice, which fits itself at every period, a small one. Raises
-    ValueError for images without axes, with NaN, or that have less than 4 pixels in common; MissingDependency without
-    SciPy.
+    Their axes say where both are, to a quarter of a side; their pixels may differ in size. The shift and the errors
+    raised are those of :func:`align_images`.
     """
     ndimage = import_optional("scipy.ndimage", "the difference of two images needs", "analysis", "scipy")
-    a, b = (np.asarray(image.data, dtype=np.float64) for image in (first, other))
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("an image has values that are no numbers")
-    pixels, others = _pixel_sizes(first), _pixel_sizes(other)
-    ratios = pixels / others
-    alike = bool(np.abs(ratios - 1).max() < _SAME)
-    start = (_first_pixel(first) - _first_pixel(other)) / others
-    offset = np.round(start) if alike else start
+    a, b = _finite_values(first), _finite_values(other)
     spline = ndimage.spline_filter(b, _SPLINE)
-    for step in range(_PASSES):
-        _, mine, theirs = _overlap(ndimage, a, spline, ratios, offset, _MIDDLE)
-        residual = _locate_peak(mine, theirs)
-        if step and np.abs(residual).max() < _NEAR:
-            break
-        # By whole pixels at first: the windows then lie on the same part of both, and pull the peak no more to 0.
-        offset += ratios * (residual if step else np.round(residual))
-    whole = alike and bool(np.abs(offset - np.round(offset)).max() < _NEAR)
+    place = _align(ndimage, a, spline, first, other)
+    offset = place.offset
+    whole = place.alike and bool(np.abs(offset - np.round(offset)).max() < _NEAR)
     offset = np.round(offset) if whole else offset
-    region, mine, theirs = _overlap(ndimage, a, spline, ratios, offset)
+    region, mine, theirs = _overlap(ndimage, a, spline, place.ratios, offset)
     if not whole:
         region, mine, theirs = _without_border(region, mine, theirs)
     difference = mine - theirs
@@ -101,8 +115,30 @@ def subtract_images(first: Image, other: Image) -> ImageDifference:
     )
     with np.errstate(all="ignore"):
         correlation = float(np.corrcoef(mine.ravel(), theirs.ravel())[0, 1])
-    y, x = ((offset - start) * others).tolist()
-    return ImageDifference(part, (y, x), constant, correlation, not alike)
+    y, x = ((offset - place.start) * _pixel_sizes(other)).tolist()
+    return ImageDifference(part, (y, x), constant, correlation, not place.alike)
+
+
+def _align(ndimage: Any, a: Array, spline: Array, first: Image, other: Image) -> Alignment:
+    pixels, others = _pixel_sizes(first), _pixel_sizes(other)
+    start = (_first_pixel(first) - _first_pixel(other)) / others
+    place = Alignment(pixels / others, start, start)
+    offset = np.round(start) if place.alike else start.copy()
+    for step in range(_PASSES):
+        _, mine, theirs = _overlap(ndimage, a, spline, place.ratios, offset, _MIDDLE)
+        residual = _locate_peak(mine, theirs)
+        if step and np.abs(residual).max() < _NEAR:
+            break
+        # By whole pixels at first: the windows then lie on the same part of both, and pull the peak no more to 0.
+        offset += place.ratios * (residual if step else np.round(residual))
+    return replace(place, offset=offset)
+
+
+def _finite_values(image: Image) -> Array:
+    values = np.asarray(image.data, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("an image has values that are no numbers")
+    return values
 
 
 def _pixel_sizes(image: Image) -> Array:

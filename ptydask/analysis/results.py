@@ -5,7 +5,8 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ptydask.analysis.advice import Advice
+    from ptydask.analysis.confirmation import Confirmation
     from ptydask.analysis.montage.picture_kinds import PictureKind
 
 
@@ -139,7 +141,8 @@ class StudyResults:
         # The old one stays open for the arrays that still read from it, and closes with the last of them.
         self._results = reader.open(self.path)
         self._columns = self._results.columns()
-        self.__dict__.pop("_table", None)
+        for name in ("_table", "confirmation"):
+            self.__dict__.pop(name, None)
         return self
 
     # --- trials ----------------------------------------------------------------------------------
@@ -193,6 +196,18 @@ class StudyResults:
 
         return locate_study_optimum(self.results.records(), self.meta)
 
+    @cached_property
+    def confirmation(self) -> Confirmation | None:
+        """What ``ptydask confirm`` found: the best trials with other seeds; None where nobody confirmed any.
+
+        ``trials`` are the confirmed ones, the best mean first; ``mean_sd(trial, metric=None)`` and ``values(...)``, by
+        seed, are of the tuned metric or another; ``compare()`` says which differ by more than luck, ``verdict()`` the
+        same in words, ``frc`` has the Fourier ring correlation by trial. Raises StoreError.
+        """
+        from ptydask.analysis.confirmation import Confirmation
+
+        return Confirmation.of(self.results)
+
     def advice(self) -> tuple[Advice, ...]:
         """What to change after this study, from its results alone, the most pressing first; () where nothing is wrong.
 
@@ -217,14 +232,18 @@ class StudyResults:
 
         Parameters and metrics have their own names, ``params.NAME`` and ``metrics.NAME`` where two would be alike, and
         as files of the table have them all; slopes of the error are ``gradient.NAME``. ``iterations`` is what each
-        trial computed, in iterations over the whole scan. The error of a pruned or failed trial is its last one. The
-        table is yours: changing it changes nothing here.
+        trial computed, in iterations over the whole scan. The error of a pruned or failed trial is its last one. Where
+        trials were confirmed, ``confirmed_mean`` and ``confirmed_sd`` are mean and standard deviation of the error over
+        ``confirmed_n`` other seeds. The table is yours: changing it changes nothing here.
         """
         return self._table.copy()
 
     @cached_property
     def _table(self) -> pandas.DataFrame:
-        return dataframe.trials_dataframe(self._columns, list(search_space(self.meta)))
+        confirmed = {}
+        with suppress(StoreError):  # what is said of luck is damaged, the trials are not
+            confirmed = {number: known for number in self.numbers if (known := self._read_confirmed(number))}
+        return dataframe.trials_dataframe(self._columns, list(search_space(self.meta)), confirmed)
 
     def query(self, expression: str) -> pandas.DataFrame:
         """The rows for which it holds, in pandas's words: ``"scale < 1 and error < 0.02 and state == 'COMPLETE'"``.
@@ -254,7 +273,7 @@ class StudyResults:
         study = load_study(self.results, curves=curves)
         numbers = set(self.numbers)
         records = tuple(record for record in study.records if record.number in numbers)
-        return StudyData(study.meta, records, {n: curve for n, curve in study.curves.items() if n in numbers})
+        return replace(study, records=records, curves={n: c for n, c in study.curves.items() if n in numbers})
 
     def study(self) -> optuna.Study:
         """The Optuna study, in memory, with every trial under its own number.
@@ -332,7 +351,10 @@ class StudyResults:
         return self.results
 
     def _make_trial(self, number: int) -> Trial:
-        return Trial(number, self.meta, self._read_trial, self._require_open)
+        return Trial(number, self.meta, self._read_trial, self._require_open, self._read_confirmed)
+
+    def _read_confirmed(self, number: int) -> tuple[float, float, int] | None:
+        return self.confirmation.mean_sd(number) if self.confirmation is not None else None
 
     def __len__(self) -> int:
         return len(self._columns["number"])

@@ -19,6 +19,7 @@ from ptydask.analysis.registration import ImageDifference
 from ptydask.analysis.scan_positions import PositionShifts
 from ptydask.errors import StoreError
 from ptydask.model import Image, Reason, Scalar, StudyMeta, TrialRecord, TrialState
+from ptydask.reconstructed_trial import ReconstructedTrial, assemble
 from ptydask.store.artifacts import StoredFile
 from ptydask.store.reader import StoredArray, TrialData
 
@@ -68,11 +69,16 @@ class Trial:
     """
 
     def __init__(
-        self, number: int, meta: StudyMeta, fetch: Callable[[int], TrialData], ready: Callable[[], object]
+        self,
+        number: int,
+        meta: StudyMeta,
+        fetch: Callable[[int], TrialData],
+        ready: Callable[[], object],
+        confirmed: Callable[[int], tuple[float, float, int] | None],
     ) -> None:
-        """``ready`` raises StoreError where the file of ``fetch`` was closed."""
+        """``ready`` raises StoreError where the file of ``fetch`` was closed; ``confirmed`` is :attr:`confirmed`."""
         self.number = number
-        self._meta, self._fetch, self._ready = meta, fetch, ready
+        self._meta, self._fetch, self._ready, self._confirmed = meta, fetch, ready, confirmed
 
     @cached_property
     def _data(self) -> TrialData:
@@ -94,6 +100,14 @@ class Trial:
     def error(self) -> float | None:
         """The tuned metric; None for a trial that failed before it had one."""
         return self.record.error
+
+    @property
+    def confirmed(self) -> tuple[float, float, int] | None:
+        """Mean, standard deviation (NaN of one) and number of the errors that other seeds gave; None without repeats.
+
+        Raises StoreError where they cannot be read.
+        """
+        return self._confirmed(self.number)
 
     @property
     def state(self) -> TrialState:
@@ -306,6 +320,18 @@ class Trial:
         config = params.with_values(self._meta, self.record)
         config["init_params"]["random_seed"] = self.record.seed
         return {**config, "hypertune_params": {"if_hypertune": False}}
+
+    def reconstructed(self) -> ReconstructedTrial:
+        """The whole trial in memory, as a metric of one's own is given it: to try one out on.
+
+        Raises StoreError where the trial did not keep all of that.
+        """
+        arrays = {name: array.read() for name, array in self.arrays.items()}
+        try:
+            return assemble(self.number, self.params, arrays, self.image, self.metrics, self.attributes)
+        except LookupError as error:
+            name = str(error.args[0])
+            raise StoreError(f"trial {self.number} has no {name}{self._missing_reason(name)}") from None
 
     def to_xarray(self) -> xarray.Dataset:
         """Arrays, image and curve with calibrated coordinates and units, read into memory.

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from ptydask import __version__
 from ptydask.cli import (
+    confirm,
     dashboard,
     export,
     formats,
@@ -77,7 +78,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ptydask {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    parts = (run, profile, inspect, next_study, report, pictures, dashboard, export, info, upkeep, merge, ptyrad_import)
+    parts = (
+        run,
+        confirm,
+        profile,
+        inspect,
+        next_study,
+        report,
+        pictures,
+        dashboard,
+        export,
+        info,
+        upkeep,
+        merge,
+        ptyrad_import,
+    )
     for module in parts:
         module.add_parsers(commands)
     return top

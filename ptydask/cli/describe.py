@@ -26,6 +26,7 @@ from ptydask.space.metric_facts import is_minor, metric_unit
 from ptydask.store import layout, names
 
 if TYPE_CHECKING:
+    from ptydask.analysis.confirmation import Confirmation
     from ptydask.store.artifacts import StoredFile
     from ptydask.store.reader import Results, TrialData
 
@@ -34,6 +35,8 @@ FILES = 40
 LOG_TAIL = 12
 """Last lines of a log that a person is shown."""
 SPARKLINE = 48
+WITH_OTHER_SEEDS = "with other seeds"
+"""What the means of a confirmed trial's repeats are called."""
 
 
 def gain_text(
@@ -66,10 +69,19 @@ def trial_location(results: Results, number: int) -> str:
     return f"{results.path}:/{study}/{layout.TRIALS}/{names.trial_name(number)}"
 
 
-def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, optimum: Optimum | None = None) -> str:
+def best_text(
+    results: Results,
+    record: TrialRecord,
+    own: TrialRecord | None,
+    optimum: Optimum | None = None,
+    confirmation: Confirmation | None = None,
+) -> str:
     """One of the best trials: error, gain, parameters beside the optimum and the file's own, metrics, its image."""
     meta = results.meta
+    repeated = _repeated_metrics(record, confirmation)
     lines = [_headline(record, meta.metric)]
+    if meta.metric in repeated:
+        lines.append(f"  {WITH_OTHER_SEEDS}: {repeated[meta.metric]}")
     gain = gain_text(record, own, meta.direction, errors_by_step(results.curve(record.number), meta.metric))
     if gain:
         lines.append(f"  {gain}")
@@ -80,8 +92,9 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, op
     both = {name: "; ".join(filter(None, (notes.get(name) for notes in every))) for name in record.params}
     lines += _aligned_pairs(record.params, {name: f"({text})" for name, text in both.items() if text})
     lines += [f"  {about}"] if about else []
-    others = [name for name in record.metrics if name != meta.metric and not is_minor(name, meta.engine)]
-    lines += _aligned_pairs({name: error_text(record.metrics[name]) for name in others})
+    names = [name for name in record.metrics if name != meta.metric and not is_minor(name, meta.engine)]
+    others = {name: error_text(record.metrics[name]) for name in names}
+    lines += _aligned_pairs(others, {name: f"({WITH_OTHER_SEEDS}: {text})" for name, text in repeated.items()})
     from ptydask.analysis.export import run
 
     trial = results.trial(record.number)
@@ -93,6 +106,25 @@ def best_text(results: Results, record: TrialRecord, own: TrialRecord | None, op
         size = size_text(sum(file.size for file in trial.artifacts.values()))
         lines.append(f"  {counted(len(trial.artifacts), 'file')}, {size}: {command}")
     return "\n".join(lines) + "\n"
+
+
+def _repeated_metrics(record: TrialRecord, confirmation: Confirmation | None) -> dict[str, str]:
+    """Metric, the tuned one among them -> mean and standard deviation over the repeats of the trial; {} without any."""
+    if confirmation is None:
+        return {}
+    names = dict.fromkeys([confirmation.metric, *confirmation.metrics])
+    texts = {name: confirmation.mean_text(record.number, name) for name in names}
+    return {name: text for name, text in texts.items() if text}
+
+
+def better_by_mean_text(confirmation: Confirmation | None, results: Results) -> str:
+    """That another trial than the best one is the best with other seeds, and how to see it; else empty."""
+    from ptydask.analysis import confirmation as confirmed
+
+    text = "" if confirmation is None else confirmed.better_by_mean_text(confirmation)
+    if not text or confirmation is None:
+        return ""
+    return f"{text}: ptydask show {shell_path(results.path)} {confirmation.best}"
 
 
 def parameters_at_edge(record: TrialRecord, meta: StudyMeta) -> list[str]:
@@ -151,10 +183,10 @@ def with_config(results: Results, record: TrialRecord, description: dict[str, An
     return {**description, "config": sweep.program_values(results.meta, record)}
 
 
-def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
+def show_object(results: Results, trial: TrialData, confirmation: Confirmation | None = None) -> dict[str, Any]:
     """Everything about one trial as plain values; of arrays the name, path, shape, dtype and units."""
     return {
-        **with_config(results, trial.record, trial_object(trial.record)),
+        **with_config(results, trial.record, trial_object(trial.record, confirmation)),
         "traceback": trial.record.traceback,
         "place": trial_location(results, trial.record.number),
         "attributes": dict(trial.attributes),
@@ -174,7 +206,9 @@ def show_object(results: Results, trial: TrialData) -> dict[str, Any]:
     }
 
 
-def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: bool) -> str:
+def show_text(
+    results: Results, trial: TrialData, confirmation: Confirmation | None = None, *, terminal: bool, blocks: bool
+) -> str:
     """Everything about one trial for a person; curves are drawn where it is a terminal."""
     record = trial.record
     location = f"  {trial_location(results, record.number)}"
@@ -185,6 +219,7 @@ def show_text(results: Results, trial: TrialData, *, terminal: bool, blocks: boo
         ("parameters", _aligned_pairs(record.params)),
         ("constants", _aligned_pairs(_sweep_constants(results))),
         ("metrics", _metric_lines(record, results.meta.engine)),
+        (WITH_OTHER_SEEDS, _repeat_lines(record, confirmation)),
         (
             f"gradient of {results.meta.metric}",
             _aligned_pairs(record.gradient, _slope_units(record, results.meta.engine)),
@@ -249,6 +284,18 @@ def _rest_text(relative_decrease: float) -> str:
 def _metric_lines(record: TrialRecord, engine: str) -> list[str]:
     units = {name: unit for name in record.metrics if (unit := metric_unit(name, engine))}
     return _aligned_pairs({name: error_text(value) for name, value in record.metrics.items()}, units)
+
+
+def _repeat_lines(record: TrialRecord, confirmation: Confirmation | None) -> list[str]:
+    """Means over the repeats of a confirmed trial, its repeats that failed, and the FRC of its halves."""
+    lines = _aligned_pairs(_repeated_metrics(record, confirmation))
+    if confirmation is None:
+        return lines
+    for repeat in confirmation.repeats:
+        if repeat.trial == record.number and repeat in confirmation.failed:
+            lines.append(f"  seed {repeat.seed} failed: {printable_text(repeat.record.message)}")
+    ring = confirmation.frc.get(record.number)
+    return [*lines, f"  FRC of two halves: {ring.describe()}"] if ring is not None else lines
 
 
 def _slope_units(record: TrialRecord, engine: str) -> dict[str, str]:

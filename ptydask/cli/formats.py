@@ -14,11 +14,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ptydask.formatting import encodable_text, fit_text, shorten_text
 from ptydask.model import TrialRecord
 from ptydask.ranking import gradient_names, metric_names, parameter_names
+
+if TYPE_CHECKING:
+    from ptydask.analysis.confirmation import Confirmation
 
 FORMATS = ("table", "json", "csv", "yaml")
 STYLES = {"complete": "", "pruned": "dim", "failed": "red", "best": "bold green"}
@@ -32,8 +35,11 @@ _PLACES = ("host", "job", "device", "seed")
 # --- trials as plain values --------------------------------------------------------------------------
 
 
-def trial_object(record: TrialRecord) -> dict[str, Any]:
-    """A trial's row as plain values: what ``ls`` and ``best`` print as json and yaml."""
+def trial_object(record: TrialRecord, confirmation: Confirmation | None = None) -> dict[str, Any]:
+    """A trial's row as plain values: what ``ls`` and ``best`` print as json and yaml.
+
+    Of a study with a ``confirmation`` it has ``confirmed``: ``mean``, ``sd`` and ``n``, also of all ``metrics``.
+    """
     columns = {
         "number": record.number,
         "state": record.state.value,
@@ -42,24 +48,31 @@ def trial_object(record: TrialRecord) -> dict[str, Any]:
         "metrics": dict(record.metrics),
         "gradient": dict(record.gradient),
     }
+    if confirmation is not None:
+        columns["confirmed"] = confirmation.summary(record.number) or None
     for name in (*_COURSE, *_FACTS, *_PLACES):
         value = getattr(record, name)
         columns[name] = value.value if isinstance(value, Enum) else value
     return columns
 
 
-def trial_columns(records: Sequence[TrialRecord]) -> list[str]:
-    """The columns of csv: number, state, error, ``params.NAME``, ``metrics.NAME``, ``gradient.NAME``, and the facts."""
+def trial_columns(records: Sequence[TrialRecord], confirmation: Confirmation | None = None) -> list[str]:
+    """The columns of csv: number, state, error, ``params.NAME``, ``metrics.NAME``, ``gradient.NAME``, and the facts.
+
+    Of a study with a ``confirmation`` also ``confirmed.mean``, ``confirmed.sd`` and ``confirmed.n``.
+    """
     params = [f"params.{name}" for name in parameter_names(records)]
     metrics = [f"metrics.{name}" for name in metric_names(records)]
     gradient = [f"gradient.{name}" for name in gradient_names(records)]
-    return ["number", "state", "error", *params, *metrics, *gradient, *_COURSE, *_FACTS, *_PLACES]
+    confirmed = [f"confirmed.{part}" for part in ("mean", "sd", "n")] if confirmation is not None else []
+    return ["number", "state", "error", *confirmed, *params, *metrics, *gradient, *_COURSE, *_FACTS, *_PLACES]
 
 
-def trial_row(record: TrialRecord) -> dict[str, Any]:
+def trial_row(record: TrialRecord, confirmation: Confirmation | None = None) -> dict[str, Any]:
     """A trial as one flat row of csv, keyed by the names of :func:`trial_columns`."""
-    flat = trial_object(record)
-    parts = {part: flat.pop(part) for part in ("params", "metrics", "gradient")}
+    flat = trial_object(record, confirmation)
+    parts = {part: flat.pop(part, None) or {} for part in ("params", "metrics", "gradient", "confirmed")}
+    parts["confirmed"].pop("metrics", None)  # they are in json alone
     return flat | {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
 
 
@@ -97,9 +110,10 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return out.getvalue()
 
 
-def trials_csv(records: Sequence[TrialRecord]) -> str:
+def trials_csv(records: Sequence[TrialRecord], confirmation: Confirmation | None = None) -> str:
     """The table of trials as CSV, see :func:`trial_columns`."""
-    return csv_text(trial_columns(records), map(trial_row, records))
+    rows = (trial_row(record, confirmation) for record in records)
+    return csv_text(trial_columns(records, confirmation), rows)
 
 
 def _to_native(value: Any, finite: bool = False) -> Any:

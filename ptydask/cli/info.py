@@ -67,6 +67,7 @@ def info_lines(contents: Mapping[str, Any]) -> list[str]:
         ("tuned", ", ".join(contents["parameters"])),
         ("program", "" if "program" in contents["provenance"] else contents.get("program", "")),
         ("constants", formatting.params_text(contents.get("constants", {}))),
+        ("confirmation", counted(contents["confirmation"], "repeat") if "confirmation" in contents else ""),
         ("size", size_text(data["total"])),
         *(("", f"{size_text(size):>9}  {kind}") for kind, size in data["kinds"].items() if size),
         ("compression", _compression_text(contents)),

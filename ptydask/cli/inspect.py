@@ -18,6 +18,7 @@ from ptydask.ranking import best_of, in_order, metric_names, parameter_names, ra
 from ptydask.space.metric_facts import is_minor
 
 if TYPE_CHECKING:
+    from ptydask.analysis.confirmation import Confirmation
     from ptydask.store.reader import Results, TrialData
 
 STATES = ("all", *(state.word for state in TrialState))
@@ -28,7 +29,7 @@ formats:
          metrics loss, contrast and held-out ones, and what --sort names
   json   a list of objects: number, state, error, params, metrics, gradient, iterations,
          relative_decrease, attempt, seconds, reason, message, retry_of, origin, started, worker,
-         host, job, device, seed; NaN is null
+         host, job, device, seed; NaN is null; after ptydask confirm also confirmed: mean, sd, n
   csv    the same, one column per parameter, metric and slope: params.scale, metrics.loss, gradient.scale
   yaml   the same as json
 json, csv and yaml keep every digit."""
@@ -59,9 +60,9 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 _SORT_HELP = (
-    "number (default), error (best first), seconds, iterations, attempt, state, origin, started, worker, a parameter or"
-    " a metric by its name (params.NAME, metrics.NAME where that is not clear), gradient.NAME; what has no value comes"
-    " last"
+    "number (default), error (best first), confirmed (the mean over other seeds, best first), seconds, iterations,"
+    " attempt, state, origin, started, worker, a parameter or a metric by its name (params.NAME, metrics.NAME where"
+    " that is not clear), gradient.NAME; what has no value comes last"
 )
 _WHERE_HELP = (
     "only trials that fulfil it, for example 'scale > 1.02 and state == \"complete\"': columns as of --sort, also"
@@ -92,14 +93,16 @@ def run_ls(args: argparse.Namespace) -> int:
     """``ptydask ls``: 0, also where no trial is listed."""
     results = open_results(args.file)
     records, direction, metric = results.records(), results.meta.direction, results.meta.metric
-    meant = records if args.where is None else where.select_where(records, args.where)
+    confirmation = read_confirmation(results)
+    meant = records if args.where is None else where.select_where(records, args.where, _more_columns(confirmation))
     order = {"sort": args.sort, "reverse": args.reverse, "direction": direction, "metric": metric}
-    chosen = select_trials(meant, state=args.state, top=args.top, **order)
+    chosen = select_trials(meant, state=args.state, top=args.top, confirmation=confirmation, **order)
     if args.format == "csv":
-        formats.print_text(formats.trials_csv(chosen))
+        formats.print_text(formats.trials_csv(chosen, confirmation))
         return 0
     if args.format != "table":
-        formats.print_text(formats.object_text([formats.trial_object(record) for record in chosen], args.format))
+        rows = [formats.trial_object(record, confirmation) for record in chosen]
+        formats.print_text(formats.object_text(rows, args.format))
         return 0
     if not chosen:
         which = f" that are {args.state}" if records and args.state != "all" else ""
@@ -110,7 +113,8 @@ def run_ls(args: argparse.Namespace) -> int:
 
     asked = args.sort.removeprefix("metrics.")
     hidden = {name for name in metric_names(records) if is_minor(name, results.meta.engine) and name != asked}
-    table = ls_table(chosen, best_of(records, direction), metric, sweep.error_word(results.meta), hidden)
+    best, error = best_of(records, direction), sweep.error_word(results.meta)
+    table = ls_table(chosen, best, metric, error, confirmation, hidden)
     left_out = formats.write_table(table, sys.stdout)
     if left_out:
         formats.print_stderr(f"no room for {', '.join(left_out)}: widen the window, or choose --format csv")
@@ -129,20 +133,26 @@ def run_best(args: argparse.Namespace) -> int:
         return 1
     from ptydask.cli import describe
 
+    confirmation = read_confirmation(results)
+    other = describe.better_by_mean_text(confirmation, results)
+    if other and args.format != "table":
+        formats.print_stderr(other)
     if args.format == "yaml":
         formats.print_text(_params_file(results, chosen[0]))
     elif args.format == "table":
         own, optimum = baseline_trial(records), _locate_optimum(results, records)
-        formats.print_report("\n".join(describe.best_text(results, record, own, optimum) for record in chosen))
+        texts = [describe.best_text(results, record, own, optimum, confirmation) for record in chosen]
+        formats.print_report("\n".join([*texts, *([f"{other}\n"] if other else [])]))
     elif args.format == "json":
         optimum = _locate_optimum(results, records)
         rows = [
-            formats.trial_object(record) | describe.optimum_object(record, optimum, results.meta) for record in chosen
+            formats.trial_object(record, confirmation) | describe.optimum_object(record, optimum, results.meta)
+            for record in chosen
         ]
         objects = [describe.with_config(results, record, row) for record, row in zip(chosen, rows, strict=True)]
         formats.print_text(formats.json_text(objects))
     else:
-        formats.print_text(formats.trials_csv(chosen))
+        formats.print_text(formats.trials_csv(chosen, confirmation))
     return 0
 
 
@@ -158,11 +168,13 @@ def run_show(args: argparse.Namespace) -> int:
         return _write_log(trial)
     if args.format == "csv":
         formats.print_text(_curve_csv(trial))
-    elif args.format == "table":
-        blocks = formatting.unicode_ready(sys.stdout)
-        formats.print_report(describe.show_text(results, trial, terminal=sys.stdout.isatty(), blocks=blocks))
+        return 0
+    confirmation = read_confirmation(results)
+    if args.format == "table":
+        look = {"terminal": sys.stdout.isatty(), "blocks": formatting.unicode_ready(sys.stdout)}
+        formats.print_report(describe.show_text(results, trial, confirmation, **look))
     else:
-        formats.print_text(formats.object_text(describe.show_object(results, trial), args.format))
+        formats.print_text(formats.object_text(describe.show_object(results, trial, confirmation), args.format))
     return 0
 
 
@@ -178,23 +190,29 @@ def select_trials(
     top: int | None = None,
     direction: Direction = "minimize",
     metric: str = "",
+    confirmation: Confirmation | None = None,
 ) -> list[TrialRecord]:
     """The trials that ended as ``state``, in order, the first ``top`` of them.
 
     What has no value in the column, or NaN, comes last in either order. Raises UsageError for a column
     that no trial has.
     """
-    best_first = (sort == "error" or sort in (metric, f"metrics.{metric}")) and direction == "maximize"
-    column = column_of(records, sort)
+    best_first = sort in ("error", _CONFIRMED, metric, f"metrics.{metric}") and direction == "maximize"
+    column = column_of(records, sort, confirmation)
     ended = [record for record in records if state in ("all", record.state.word)]
     return in_order(ended, column, reverse=reverse != best_first)[:top]
 
 
-def column_of(records: Sequence[TrialRecord], name: str) -> Any:
+_CONFIRMED = "confirmed"
+"""The column of means over other seeds."""
+
+
+def column_of(records: Sequence[TrialRecord], name: str, confirmation: Confirmation | None = None) -> Any:
     """The function from a trial to its value of column ``name``; of no trials, one that gives None."""
-    column = where.find_column(records, name)
+    more = _more_columns(confirmation)
+    column = where.find_column(records, name, more)
     if column is None and records:
-        raise UsageError(f"--sort {name}: no trial has such a column; {where.column_hint(records, name)}")
+        raise UsageError(f"--sort {name}: no trial has such a column; {where.column_hint(records, name, more)}")
     return column or (lambda _record: None)
 
 
@@ -203,12 +221,13 @@ def ls_table(
     best: TrialRecord | None,
     metric: str,
     error: str = "error",
+    confirmation: Confirmation | None = None,
     hidden: Collection[str] = (),
 ) -> Table:
     """One row a trial: number, state, error (the ``metric``), parameters, time, then what matters less.
 
-    ``attempt``, ``iterations``, ``origin`` and ``message`` have a column where they tell something; metrics that are
-    ``hidden`` have none.
+    ``confirmed`` (mean over other seeds, standard deviation, number of repeats), ``attempt``, ``iterations``,
+    ``origin`` and ``message`` have a column where they tell something; metrics that are ``hidden`` have none.
     """
     params = parameter_names(records)
     metrics = [name for name in metric_names(records) if name != metric and name not in hidden]
@@ -217,6 +236,8 @@ def ls_table(
     counted = any(record.iterations is not None for record in records)
     several_origins = len({record.origin for record in records}) > 1
     ranked_by = [error] if metric else []  # without a metric there is nothing in that column
+    confirmed = _confirmed_texts(records, confirmation)
+    ranked_by += [_CONFIRMED] if confirmed else []
     columns = ["trial", "state", *ranked_by, *params, *(["attempt"] if retried else []), "time"]
     columns += [*(["iterations"] if counted else []), *metrics]
     numbers = frozenset(range(len(columns))) - {columns.index("state")}
@@ -228,6 +249,7 @@ def ls_table(
     for record in records:
         cells = [str(record.number), formatting.state_text(record)]
         cells += [formatting.error_text(record.error)] if metric else []
+        cells += [confirmed.get(record.number, formatting.NOTHING)] if confirmed else []
         for name in params:
             cells.append(formatting.value_text(record.params[name]) if name in record.params else formatting.NOTHING)
         if retried:
@@ -250,6 +272,22 @@ def ls_table(
 # --- pieces ------------------------------------------------------------------------------------------
 
 
+def _more_columns(confirmation: Confirmation | None) -> dict[str, where.Value]:
+    """Columns that ``--sort`` and ``--where`` know beside those of the records."""
+    if confirmation is None:
+        return {}
+    means = {number: known[0] for number in confirmation.trials if (known := confirmation.mean_sd(number))}
+    return {_CONFIRMED: lambda record: means.get(record.number)}
+
+
+def _confirmed_texts(records: Sequence[TrialRecord], confirmation: Confirmation | None) -> dict[int, str]:
+    """Trial -> ``0.01234 +- 0.00012 (3)``, of those of the trials that were confirmed."""
+    if confirmation is None:
+        return {}
+    texts = {record.number: confirmation.mean_text(record.number) for record in records}
+    return {number: text for number, text in texts.items() if text}
+
+
 def _add_parser(subparsers: arguments.Commands[Any], name: str, does: str, more: str) -> argparse.ArgumentParser:
     parser = arguments.add_command(subparsers, name, does, more=more)
     parser.add_argument("--format", choices=FORMATS, default="table", help="how to print (default: table)")
@@ -261,6 +299,17 @@ def open_results(path: Path) -> Results:
     from ptydask.store import reader
 
     return reader.open(path)
+
+
+def read_confirmation(results: Results) -> Confirmation | None:
+    """The study's confirmation; None without one, and where it cannot be read, which stderr says."""
+    from ptydask.analysis.confirmation import Confirmation
+
+    try:
+        return Confirmation.of(results)
+    except StoreError as error:
+        formats.print_stderr(f"{error}")
+        return None
 
 
 def _locate_optimum(results: Results, records: Sequence[TrialRecord]) -> Optimum | None:

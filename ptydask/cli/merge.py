@@ -64,6 +64,8 @@ def run_merge(args: argparse.Namespace) -> int:
     formats.print_report("".join(f"{line}\n" for line in lines))
     for source in sources:
         _print_source_notices(source)
+        if source.store_id != first.store_id and merge.has_confirmation(source):
+            print_notice(f"{source.path.name}: the repeats of its trials are not merged; confirm {args.out.name} anew")
         for name in merge_plan.changed_ranges(first.meta, source.meta):
             print_notice(f"{source.path.name}: another range of {name} than in {first.path.name}, whose range is kept")
     for number, why in failed.items():

@@ -13,8 +13,8 @@ from ptydask.stop_signals import StopSignals, Terminated
 
 if TYPE_CHECKING:
     from ptydask.config import Overrides
-    from ptydask.driver.contract import RunOutcome
-    from ptydask.driver.prepare import RunRequest
+    from ptydask.driver.contract import RunOutcome, View
+    from ptydask.driver.prepare import PreparedRun, RunRequest
 
 RUN_EXAMPLES = """\
 examples:
@@ -40,51 +40,7 @@ def add_parsers(commands: Any) -> None:
     says += "it stopped."
     run = arguments.add_command(commands, "run", does, says=says, more=RUN_EXAMPLES, file=False)
     _add_config_arguments(run)
-    workers = run.add_mutually_exclusive_group()
-    workers.add_argument(
-        "--workers", type=arguments.parse_count, metavar="N", help="workers (default: one per GPU, else one)"
-    )
-    workers.add_argument(
-        "--adapt",
-        type=arguments.bounds,
-        metavar="MIN:MAX",
-        help="as many workers as there are trials left, between these; n_trials of the file counts per MAX",
-    )
-    run.add_argument(
-        "--cluster",
-        default="auto",
-        metavar="WHERE",
-        help="auto (SLURM where it answers, else local), local, slurm or another batch system, a profile's file, "
-        "tcp:// or tls:// address of a Dask scheduler (default: auto)",
-    )
-    run.add_argument(
-        "--workers-per-gpu",
-        type=arguments.parse_count,
-        default=1,
-        metavar="K",
-        help="trials that share a GPU (default: 1)",
-    )
-    run.add_argument(
-        "--checkpoint-every",
-        type=arguments.seconds,
-        default=120.0,
-        metavar="S",
-        help="seconds between two checkpoints of a trial under way (default: 120)",
-    )
-    run.add_argument(
-        "--retries",
-        type=arguments.natural,
-        default=3,
-        metavar="N",
-        help="how often a trial whose worker was lost is tried again (default: 3)",
-    )
-    run.add_argument(
-        "--notify",
-        metavar="COMMAND",
-        help="a shell command that is told when the run ends, stops or gets stuck: PTYDASK_EVENT and others in its "
-        "environment, one line on its stdin (default: notify of the profile)",
-    )
-    run.add_argument("--dry-run", action="store_true", help="say what would happen and start nothing")
+    add_place_arguments(run)
     run.set_defaults(handler=run_command, elsewhere="place with -o FILE.h5")
 
     validate = commands.add_parser(
@@ -121,6 +77,55 @@ def add_parsers(commands: Any) -> None:
         help="in a pattern (default: 1000000)",
     )
     demo.set_defaults(handler=demo_command, elsewhere="folder: ptydask demo DIR")
+
+
+def add_place_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where trials run, and what happens when one is lost."""
+    workers = parser.add_mutually_exclusive_group()
+    workers.add_argument(
+        "--workers", type=arguments.parse_count, metavar="N", help="workers (default: one per GPU, else one)"
+    )
+    workers.add_argument(
+        "--adapt",
+        type=arguments.bounds,
+        metavar="MIN:MAX",
+        help="as many workers as there are trials left, between these; n_trials of the file counts per MAX",
+    )
+    parser.add_argument(
+        "--cluster",
+        default="auto",
+        metavar="WHERE",
+        help="auto (SLURM where it answers, else local), local, slurm or another batch system, a profile's file, "
+        "tcp:// or tls:// address of a Dask scheduler (default: auto)",
+    )
+    parser.add_argument(
+        "--workers-per-gpu",
+        type=arguments.parse_count,
+        default=1,
+        metavar="K",
+        help="trials that share a GPU (default: 1)",
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        type=arguments.seconds,
+        default=120.0,
+        metavar="S",
+        help="seconds between two checkpoints of a trial under way (default: 120)",
+    )
+    parser.add_argument(
+        "--retries",
+        type=arguments.natural,
+        default=3,
+        metavar="N",
+        help="how often a trial whose worker was lost is tried again (default: 3)",
+    )
+    parser.add_argument(
+        "--notify",
+        metavar="COMMAND",
+        help="a shell command that is told when the run ends, stops or gets stuck: PTYDASK_EVENT and others in its "
+        "environment, one line on its stdin (default: notify of the profile)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would happen and start nothing")
 
 
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -214,11 +219,16 @@ def _make_overrides(args: argparse.Namespace) -> Overrides:
 
 
 def _make_request(args: argparse.Namespace) -> RunRequest:
+    return make_request(args, args.config, _make_overrides(args))
+
+
+def make_request(args: argparse.Namespace, config: Path, overrides: Overrides) -> RunRequest:
+    """What is asked for, where the command has the options of :func:`add_place_arguments`."""
     from ptydask.driver.prepare import RunRequest
 
     return RunRequest(
-        config=args.config,
-        overrides=_make_overrides(args),
+        config=config,
+        overrides=overrides,
         cluster=args.cluster,
         workers=args.workers,
         adapt=args.adapt,
@@ -275,11 +285,7 @@ def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
     if prepared.finished:
         return 0
     if args.dry_run:
-        script = prepared.job_script()
-        if script:
-            print(script, flush=True)
-        if answer := prepared.try_job():
-            view.notice(answer)
+        show_job(prepared, view)
         return 0
     end = execute_run(prepared, view, stop)
     _print_best(end)
@@ -288,6 +294,15 @@ def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
     if not end.complete or end.behind:
         return 75
     return 3 if end.failed else 0
+
+
+def show_job(prepared: PreparedRun, view: View) -> None:
+    """Print the job script of a run, and what the batch system says of it; nothing where there are no jobs."""
+    script = prepared.job_script()
+    if script:
+        print(script, flush=True)
+    if answer := prepared.try_job():
+        view.notice(answer)
 
 
 def _print_best(end: RunOutcome) -> None:

@@ -8,21 +8,26 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ptydask import formatting
 from ptydask.cli import arguments, formats
 from ptydask.cli.formats import trial_object
 from ptydask.driver.contract import snapshot_of_records
+from ptydask.errors import StoreError
 from ptydask.formatting import duration_text
 from ptydask.model import TrialRecord, TrialState
 from ptydask.progress.frame import ASCII, BLOCKS, Glyphs, Line, render_frame, text_of, wrap_words
 from ptydask.progress.screen import Screen, can_redraw
 from ptydask.run_snapshot import RunningTrial, RunSnapshot
+
+if TYPE_CHECKING:
+    from ptydask.analysis.confirmation import Confirmation
 
 Word = Literal["running", "gone", "stopped", "finished"]
 
@@ -138,12 +143,16 @@ class StatusReport:
     """When the driver wrote the numbers down; empty where they are from the results themselves."""
     age: float
     """Seconds since then."""
+    confirmation: Confirmation | None = None
+    """What other seeds say of the best trials."""
 
 
 def read_status(file: Path, now: float) -> StatusReport:
     """Read a results file and what its driver says beside it. Raises StoreError."""
+    from ptydask.analysis.confirmation import Confirmation
     from ptydask.store import reader
 
+    confirmation = None
     with reader.open(file) as results:
         written = results.last_words() or {}
         run = snapshot_from(written["run"]) if written.get("run") else None
@@ -157,8 +166,11 @@ def read_status(file: Path, now: float) -> StatusReport:
         standing = study_status(driver, live=results.live, packed=results.packed, unfinished=unfinished)
         if run is None:
             run = snapshot_of_records(results.records(), results.meta, file, complete=results.packed)
+        with suppress(StoreError):
+            confirmation = Confirmation.of(results)
     updated = str(written.get("updated", ""))
-    return StatusReport(standing, run, updated, max(0.0, now - parse_timestamp(updated)) if updated else 0.0)
+    age = max(0.0, now - parse_timestamp(updated)) if updated else 0.0
+    return StatusReport(standing, run, updated, age, confirmation)
 
 
 def status_object(report: StatusReport) -> dict[str, Any]:
@@ -175,7 +187,7 @@ def status_object(report: StatusReport) -> dict[str, Any]:
         "counts": {**run.counts, "running": run.counts.get("running", 0) if running else 0},
         "metric": run.metric,
         "direction": run.direction,
-        "best": None if run.best is None else trial_object(run.best),
+        "best": None if run.best is None else trial_object(run.best, report.confirmation),
         "running": [{f.name: getattr(t, f.name) for f in fields(t)} for t in run.running] if running else [],
         "iterations": run.iterations,
         "workers": run.workers if running else 0,
@@ -192,11 +204,24 @@ def status_lines(report: StatusReport, width: int, height: int, *, glyphs: Glyph
     head: list[Line] = wrap_words(report.standing.text.split(" "), width, style, " ")
     span = duration_text(report.run.seconds)
     over = f"its last driver ran {span}" if report.updated else f"{span} in all trials together"
-    foot: list[Line] = []
+    foot = [line for text in _confirmed_lines(report) for line in wrap_words(text.split(" "), width, "", " ")]
     if report.updated:
-        foot = wrap_words([f"as of {report.updated}", f"{duration_text(report.age)} ago"], width, "dim")
+        foot += wrap_words([f"as of {report.updated}", f"{duration_text(report.age)} ago"], width, "dim")
     room = max(1, height - len(head) - len(foot))
     return [*head, *render_frame(report.run, width, room, glyphs, over="" if running else over), *foot]
+
+
+def _confirmed_lines(report: StatusReport) -> list[str]:
+    """What the best trial has with other seeds, or that another is better by that; nothing where nobody knows."""
+    from ptydask.analysis.confirmation import better_by_mean_text
+
+    confirmation, best = report.confirmation, report.run.best
+    if confirmation is None or best is None:
+        return []
+    if other := better_by_mean_text(confirmation):
+        return [other]
+    text = confirmation.mean_text(best.number)
+    return [f"with other seeds trial {best.number} has {text}"] if text else []
 
 
 def _print_status(report: StatusReport, form: str) -> bool:

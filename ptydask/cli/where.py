@@ -7,7 +7,7 @@ import math
 import operator
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ptydask.errors import UsageError, nearest_hint, one_line, shorten
@@ -36,13 +36,16 @@ _NAMES = "a name with other characters stands between backticks: `loss (val)`"
 Value = Callable[[TrialRecord], Any]
 
 
-def select_where(records: Sequence[TrialRecord], condition: str) -> list[TrialRecord]:
+def select_where(
+    records: Sequence[TrialRecord], condition: str, more: Mapping[str, Value] | None = None
+) -> list[TrialRecord]:
     """The trials that fulfil a condition such as ``scale > 1.02 and state == "complete"``.
 
+    ``more`` are columns beside those that the records have.
     A value that a trial lacks fulfils no comparison but ``== null``; numbers that differ by rounding alone are equal.
     Raises UsageError, in one line, for a condition that is none, and a column that no trial has.
     """
-    reader = _Condition(records, condition)
+    reader = _Condition(records, condition, more or {})
     test = reader.read()
     chosen = [record for record in records if test(record)]
     if not chosen and reader.mismatch:
@@ -50,8 +53,8 @@ def select_where(records: Sequence[TrialRecord], condition: str) -> list[TrialRe
     return chosen
 
 
-def find_column(records: Sequence[TrialRecord], name: str) -> Value | None:
-    """The function from a trial to its value of a column: a fact, a parameter, a metric, ``gradient.NAME``."""
+def find_column(records: Sequence[TrialRecord], name: str, more: Mapping[str, Value] | None = None) -> Value | None:
+    """The function from a trial to its value of a column: a fact, a parameter, a metric, ``gradient.NAME``, or more."""
     if name in FACTS:
         return lambda record: getattr(record, name)
     parameter, metric, slope = (name.removeprefix(f"{kind}.") for kind in ("params", "metrics", "gradient"))
@@ -61,21 +64,21 @@ def find_column(records: Sequence[TrialRecord], name: str) -> Value | None:
         return lambda record: record.metrics.get(metric)
     if name.startswith("gradient.") and slope in gradient_names(records):
         return lambda record: record.gradient.get(slope)
-    return None
+    return (more or {}).get(name)
 
 
-def column_hint(records: Sequence[TrialRecord], name: str) -> str:
+def column_hint(records: Sequence[TrialRecord], name: str, more: Iterable[str] = ()) -> str:
     """The nearest column that there is, for an error's text."""
     slopes = [f"gradient.{slope}" for slope in gradient_names(records)]
-    columns = [*FACTS, *parameter_names(records), *metric_names(records), *slopes]
+    columns = [*FACTS, *more, *parameter_names(records), *metric_names(records), *slopes]
     return nearest_hint(name, columns) or "see ptydask ls --format csv"
 
 
 class _Condition:
     """A condition's text, read for the columns of some trials."""
 
-    def __init__(self, records: Sequence[TrialRecord], text: str) -> None:
-        self._records, self._text = records, text
+    def __init__(self, records: Sequence[TrialRecord], text: str, more: Mapping[str, Value]) -> None:
+        self._records, self._text, self._more = records, text, more
         self._quoted: list[str] = []
         """The names between backticks."""
         self.mismatch = ""
@@ -158,7 +161,7 @@ class _Condition:
                 return lambda record: [part(record) for part in parts]
             case ast.Name() | ast.Attribute() | ast.Subscript():
                 name = self._column_name(node)
-                if name.lower() in _CONSTANTS and find_column(self._records, name) is None:
+                if name.lower() in _CONSTANTS and find_column(self._records, name, self._more) is None:
                     return lambda record: _CONSTANTS[name.lower()]
                 return self._column(name)
         raise self.error(_RULE, self._advice(node))
@@ -176,10 +179,10 @@ class _Condition:
         raise self.error(_RULE, self._advice(node))
 
     def _column(self, name: str) -> Value:
-        column = find_column(self._records, name) or self._spelled_otherwise(name)
+        column = find_column(self._records, name, self._more) or self._spelled_otherwise(name)
         if column is None and self._records:
             is_text = name.lower() in _STATES or any(record.origin == name for record in self._records)
-            hint = f'a text stands in quotes: "{name}"' if is_text else column_hint(self._records, name)
+            hint = f'a text stands in quotes: "{name}"' if is_text else column_hint(self._records, name, self._more)
             raise self.error(f"no trial has a column {name!r}", hint)
         return column or (lambda record: None)
 

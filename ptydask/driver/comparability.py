@@ -44,9 +44,10 @@ def compare(
     for key, before, now in names:
         if before != now:
             raise _incomparable_error(key, before, now, file)
-    for key, before, now in differences(_scoring(old), _scoring(new), "ptydask"):
+    before_held_out, held_out = (meta.held_out and asdict(meta.held_out) for meta in (old, new))
+    for key, before, now in differences(before_held_out, held_out, "ptydask.held_out"):
         raise _incomparable_error(key, before, now, file)
-    notices = []
+    notices = list(_compare_own_metrics(old.own_metrics, new.own_metrics, file))
     for key, before, now in changed_settings(old_config, new_config):
         notice = moved(key, before, now)
         if not notice:
@@ -57,10 +58,15 @@ def compare(
     return [*notices, *_compare_spaces(*spaces, file, section)]
 
 
-def _scoring(meta: StudyMeta) -> dict[str, object]:
-    """How trials are scored, and what they do not see for that, by the keys of the section ``ptydask``."""
-    held_out = {} if meta.held_out is None else {"held_out": asdict(meta.held_out)}
-    return {**held_out, "metrics": dict(meta.own_metrics)}
+def _compare_own_metrics(old: Mapping[str, str], new: Mapping[str, str], file: str) -> Iterator[str]:
+    """A metric that only some of the trials have harms none; one name for two functions does."""
+    for name in {**old, **new}:
+        before, now = old.get(name), new.get(name)
+        if before is None or now is None:
+            whose = "trials recorded so far do not have it" if before is None else "trials from here on do not have it"
+            yield f"ptydask.metrics.{name}: {whose}"
+        elif before != now:
+            raise _incomparable_error(f"ptydask.metrics.{name}", before, now, file)
 
 
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:

@@ -100,8 +100,9 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
     with prepared.place.open(replace(prepared.cluster_request, folder=store.folder, label=label)) as cluster:
         pool = crew.WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
         facts = pool.wait_for_first(missing, watcher.wait_for_workers)
-        if store.previous is not None:
-            for notice in provenance.compare_data(store.previous, facts, file=store.path):
+        known = store.previous or prepared.origin
+        if known is not None:
+            for notice in provenance.compare_data(known, facts, file=store.path):
                 watcher.notice(notice)
         store.describe(replace(prepared.meta, provenance={**prepared.meta.provenance, **facts}))
         outcome = loop.run(prepared.options, pool, store, watcher)

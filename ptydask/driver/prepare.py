@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,6 +78,8 @@ class PreparedRun:
     cost: RunCost
     """What the trials that are left will take."""
     notices: tuple[str, ...]
+    origin: StudyMeta | None = None
+    """Another study, whose data the trials must be of, too."""
 
     @property
     def ended_by_results(self) -> bool:
@@ -137,27 +140,59 @@ def prepare_run(request: RunRequest) -> PreparedRun:
         rule = "nobody has said how many trials to run"
         hint = "add --trials 100 to the command, or run_cap: 100 to the file"
         raise ConfigError(rule, file=plan.source.path, key="run_cap", hint=hint)
+    if not plan.results.exists():
+        return prepare_plan(plan, request)
+    with opened_results(plan.results) as results:
+        return prepare_plan(plan, request, results)
+
+
+@contextmanager
+def opened_results(path: Path) -> Iterator[reader.Results]:
+    """The results that a run is to go on with. Raises UnusableResults where they cannot be read."""
+    try:
+        with reader.open(path) as results:
+            yield results
+    except StoreError as error:
+        raise UnusableResults(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """Earlier trials by which those to come are said to cost."""
+
+    records: Sequence[TrialRecord]
+    stored: int
+    """Bytes that they take."""
+
+
+def prepare_plan(
+    plan: StudyPlan,
+    request: RunRequest,
+    earlier: reader.Results | None = None,
+    experience: Experience | None = None,
+) -> PreparedRun:
+    """The same for a plan that is complete. ``earlier`` holds the trials that it goes on from, where there are any.
+
+    ``experience`` says what its trials cost before there are any of its own.
+    """
     chosen = clusters.choose(request.cluster)
     cluster_request = _cluster_request(request, chosen.place)
     meta = provenance.study_meta(plan, command=request.command)
     records: Sequence[TrialRecord] = ()
     packed, behind, notices = False, False, list(plan.notices)
-    if plan.results.exists():
-        try:
-            with reader.open(plan.results) as results:
-                records, earlier = results.records(), results.meta
-                packed = results.packed and not path_beside(plan.results, ".trials").exists()
-                behind = _mirror_behind(plan, results.id, records)
-        except StoreError as error:
-            raise UnusableResults(str(error)) from None
-        notices += provenance.compare(earlier, meta, file=plan.results)
+    if earlier is not None:
+        records = earlier.records()
+        packed = earlier.packed and not path_beside(plan.results, ".trials").exists()
+        behind = _mirror_behind(plan, earlier.id, records)
+        notices += provenance.compare(earlier.meta, meta, file=plan.results)
     total = count_trials(plan, cluster_request.workers, records)
+    known = experience if experience and not records else Experience(records, stored_bytes(plan.results))
     cost = estimate_cost(
         max(0, total - len(records)),
-        records,
+        known.records,
         iterations=plan.iterations,
         trial_bytes=plan.trial_bytes,
-        stored=_stored_bytes(plan.results),
+        stored=known.stored,
         workers_per_gpu=request.workers_per_gpu,
     )
     free = _free_bytes(plan.results)
@@ -196,7 +231,7 @@ def _mirror_behind(plan: StudyPlan, store: str, records: Sequence[TrialRecord]) 
     return mirrored is not None and not {record.number for record in records} <= mirrored
 
 
-def _stored_bytes(results: Path) -> int:
+def stored_bytes(results: Path) -> int:
     """What the results file and the trials beside it take on the disk."""
     return sizes.measure_files([results, *path_beside(results, ".trials").glob("*.h5")])
 

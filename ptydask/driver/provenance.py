@@ -114,7 +114,10 @@ def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> lis
             raise _other_data_error(key, before[name], facts.get(key), file)
     now = {**process_provenance(), **facts}
     notices = []
-    for name, digest in (("program", "program_sha256"), ("callable_file", "callable_sha256")):
+    own_metrics = [name for name in facts if name.startswith("metric ") and name.endswith(" file")]
+    sources = {"program": "program_sha256"}
+    sources |= {name: f"{name.removesuffix('file')}sha256" for name in ("callable_file", *own_metrics)}
+    for name, digest in sources.items():
         if name in facts and before.get(digest, now.get(digest)) != now.get(digest):
             notices.append(f"{facts[name]} has changed since the earlier trials")
     for name in ("ptyrad", "torch", "version_ptydask"):

@@ -80,7 +80,10 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """A way to run trials."""
+    """A way to run trials.
+
+    One that heeds :attr:`ptydask.model.TrialInput.half` has an attribute ``halves`` that is true.
+    """
 
     def validate(self, plan: StudyPlan) -> StudyPlan:
         """Check the plan without a device and without reading the measurements.

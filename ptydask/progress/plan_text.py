@@ -26,14 +26,14 @@ def plan_lines(plan: StudyPlan, trials: int | None = None) -> list[str]:
     With the number of ``trials`` that the study is to have, also how many of them are drawn at random.
     """
     return [
-        _labelled_line("study", f"{plan.name}, from {_source_text(plan)}"),
+        labelled_line("study", f"{plan.name}, from {_source_text(plan)}"),
         *_space_lines(plan.space, _file_values(plan), plan.engine),
         *_tried_lines(plan.points),
-        *(_labelled_line(label, redact(printable_text(text))) for label, text in plan.details),
-        _labelled_line("error", _error_text(plan)),
+        *(labelled_line(label, redact(printable_text(text))) for label, text in plan.details),
+        labelled_line("error", _error_text(plan)),
         *_search_lines(plan, trials),
-        _labelled_line("results", str(plan.results)),
-        *([_labelled_line("storage", redact(plan.storage))] if plan.storage else []),
+        labelled_line("results", str(plan.results)),
+        *([labelled_line("storage", redact(plan.storage))] if plan.storage else []),
     ]
 
 
@@ -49,7 +49,7 @@ def trials_line(budget: Budget, workers: int, total: int, recorded: int) -> str:
         text = f"{counted(total, 'trial')}, {total - wanted} of them of another search before this grid"
     if budget.timeout is not None:
         text += f", none started after {budget.timeout:g} s"
-    return _labelled_line("trials", text + (f", {recorded} recorded already" if recorded else ""))
+    return labelled_line("trials", text + (f", {recorded} recorded already" if recorded else ""))
 
 
 def cost_line(cost: RunCost) -> str | None:
@@ -58,8 +58,8 @@ def cost_line(cost: RunCost) -> str | None:
     if cost.seconds:
         by = f"by {counted(cost.known_by, 'completed trial')}"
         time = f"about {work_text(cost.seconds, cost.on_gpus)} {by}"
-        return _labelled_line("cost", ", ".join(filter(None, (time, size))))
-    return _labelled_line("cost", f"{size}; the time is said after the first trials") if size else None
+        return labelled_line("cost", ", ".join(filter(None, (time, size))))
+    return labelled_line("cost", f"{size}; the time is said after the first trials") if size else None
 
 
 def recorded_text(total: int, recorded: int, results: Path) -> str:
@@ -71,7 +71,7 @@ def recorded_text(total: int, recorded: int, results: Path) -> str:
 
 def workers_line(where: str, why: str) -> str:
     """What runs where, and why there where nobody said so."""
-    return _labelled_line("workers", f"{where} ({why})" if why else where)
+    return labelled_line("workers", f"{where} ({why})" if why else where)
 
 
 def _file_values(plan: StudyPlan) -> dict[str, Scalar]:
@@ -88,12 +88,12 @@ def _tried_lines(points: Sequence[Point]) -> list[str]:
     texts = [shorten_text(params_text(point.params), LONGEST) for point in points if point.origin == TRIED]
     if len(texts) > MOST_TRIED:
         texts[MOST_TRIED:] = [f"and {counted(len(texts) - MOST_TRIED, 'point')} more"]
-    return [_labelled_line("" if index else "try", text) for index, text in enumerate(texts)]
+    return [labelled_line("" if index else "try", text) for index, text in enumerate(texts)]
 
 
 def _space_lines(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar], engine: str) -> list[str]:
     if not tuned:
-        return [_labelled_line("tuning", "nothing: the file's own values")]
+        return [labelled_line("tuning", "nothing: the file's own values")]
     width = max(map(len, tuned))
     lines: list[str] = []
     for name, dist in tuned.items():
@@ -104,7 +104,7 @@ def _space_lines(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar
             text += " (whole numbers)"
         if name in current:
             text += f"  (file: {value_text(current[name])})"
-        lines.append(_labelled_line("" if lines else "tuning", text))
+        lines.append(labelled_line("" if lines else "tuning", text))
     return lines
 
 
@@ -122,17 +122,17 @@ def _error_text(plan: StudyPlan) -> str:
 def _search_lines(plan: StudyPlan, trials: int | None) -> list[str]:
     """Who chooses the points, and why; the pruner and the seed."""
     if not plan.space:
-        return [_labelled_line("search", "none")]
+        return [labelled_line("search", "none")]
     choice = choose_search(plan)
     why = shorten_text(printable_text(choice.why), LONGEST)
     rest = f"{plan.pruner.name if plan.pruner else 'no pruning'}, seed {plan.seed}"
     if choice.informed:
-        return [_labelled_line("search", why), _labelled_line("", rest)]
+        return [labelled_line("search", why), labelled_line("", rest)]
     random = None if trials is None or plan.exhaustive else startup_trials(plan.sampler, trials)
     sampler = plan.sampler.name
     if random is not None:
         sampler += f" after {counted(random, 'random trial')}"
-    return [_labelled_line("search", f"{sampler}, {rest} ({why})")]
+    return [labelled_line("search", f"{sampler}, {rest} ({why})")]
 
 
 def _source_text(plan: StudyPlan) -> str:
@@ -141,5 +141,6 @@ def _source_text(plan: StudyPlan) -> str:
     return str(plan.source.path) if own is None else f"{own.path} (params: {plan.source.path})"
 
 
-def _labelled_line(label: str, text: str) -> str:
+def labelled_line(label: str, text: str) -> str:
+    """A line of the plan."""
     return f"{label:<{WIDTH}}{text}"

@@ -63,6 +63,14 @@ def _check_seal(file: h5py.File) -> Findings:
     return _check_digest(file["/"], index.unsealed_paths(index.study_of(file)), "all but the trials")
 
 
+def _check_confirmation(file: h5py.File) -> Findings:
+    """The whole of the confirmation in the file, and where it is; "" where there is none."""
+    name = nexus.read_attribute(file, layout.CONFIRMATION)
+    if not name:
+        return {"group": "", "problems": []}
+    return {"group": name, **_check_digest(file[name], set(), name)}
+
+
 def _check_digest(group: h5py.Group, apart: set[str], label: str) -> Findings:
     """Whether ``group`` is as it was sealed; ``label`` names it where it is readable and is not."""
     broken: list[tuple[str, BaseException]] = []
@@ -237,6 +245,7 @@ _CHECKS: Mapping[str, Callable[..., Findings]] = {
     "head": _check_head,
     "titles": _check_titles,
     "seal": _check_seal,
+    "confirmation": _check_confirmation,
     "records": _read_records,
     "rows": _check_table,
     "links": _check_links,

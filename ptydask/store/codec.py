@@ -14,6 +14,8 @@ from ptydask.model import HeldOut, KeepOptions, Reason, StudyMeta, TrialRecord, 
 _FLOAT = "$float"
 _SINCE_2 = ("gradient", "relative_decrease", "iterations", "last_step")
 """Fields that a record of format 1 did not have: they are in the text where they say something."""
+_META_SINCE = ("held_out", "own_metrics")
+"""Fields that a study's description has had since: the same, so that an earlier ptydask reads files without them."""
 
 
 def dumps(value: Any) -> str:
@@ -69,7 +71,8 @@ def record_from_json(text: str, traceback: str = "") -> TrialRecord:
 
 def meta_to_json(meta: StudyMeta) -> str:
     """What the store says about its study."""
-    return dumps(meta)
+    fields_said = _field_values(meta)
+    return dumps({k: v for k, v in fields_said.items() if k not in _META_SINCE or v not in (None, {})})
 
 
 def search_space(meta: StudyMeta) -> dict[str, Any]:

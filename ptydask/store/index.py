@@ -14,7 +14,7 @@ from ptydask import __version__
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import ranked
-from ptydask.store import codec, digest, files, layout, names, nexus, refused, table, thumbnail, trialgroup
+from ptydask.store import codec, digest, files, layout, links, names, nexus, refused, table, thumbnail, trialgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class TrialRow:
 
 
 Place = Callable[[h5py.Group, TrialRow], None]
+Addition = Callable[[h5py.Group], None]
+"""Adds to a study's group, or beside it in its file, what belongs to the study beside its trials."""
 Copy = Callable[[h5py.Group, TrialRow, h5py.Group], None]
 """Makes in the group of all trials what a row stands for, from the group where it lies."""
 
@@ -62,27 +64,29 @@ def sort_rows(rows: Mapping[int, TrialRow]) -> list[TrialRow]:
 # --- reading ------------------------------------------------------------------------------------------
 
 
-def read_head(path: Path) -> ResultsHeader:
-    """What the results file ``path`` is. Raises StoreError, in one line, for everything that is not one."""
+def read_head(path: Path, group: str = "") -> ResultsHeader:
+    """What the file ``path``, or the study ``group`` in it, is. Raises StoreError where it is no results file."""
     try:
         with files.open_read_only(path) as file:
-            return parse_head(file, path)
+            return parse_head(file, path, group)
     except FileNotFoundError as error:
         raise refused.missing_error(path) from error
     except files.BROKEN as error:
         raise refused.unreadable_error(path, error) from error
 
 
-def parse_head(file: h5py.File, path: Path) -> ResultsHeader:
+def parse_head(file: h5py.File, path: Path, group: str = "") -> ResultsHeader:
     """The same of an open file. Raises StoreError, KeyError or ValueError."""
     if nexus.read_attribute(file, "format") != layout.FORMAT or "kind" not in file.attrs:
         raise refused.foreign_error(path)
     check_version(file, path)
-    meta = codec.meta_from_json(nexus.read_text(study_of(file), layout.STUDY_JSON))
+    study = study_of(file, group)
+    meta = codec.meta_from_json(nexus.read_text(study, layout.STUDY_JSON))
+    ids = study if group else file
     return ResultsHeader(
         nexus.read_attribute(file, "kind"),
-        nexus.read_attribute(file, "store_id"),
-        nexus.read_attribute(file, "pack_id"),
+        nexus.read_attribute(ids, layout.STORE_ID),
+        nexus.read_attribute(ids, layout.PACK_ID),
         meta,
     )
 
@@ -96,23 +100,23 @@ def check_version(file: h5py.File, path: Path) -> None:
         )
 
 
-def study_of(file: h5py.File) -> h5py.Group:
-    """The study's group."""
-    return file[nexus.read_attribute(file, "default")]
+def study_of(file: h5py.File, group: str = "") -> h5py.Group:
+    """The study's group: the one that the file is of, unless ``group`` names another."""
+    return file[group or nexus.read_attribute(file, "default")]
 
 
-def read_rows(path: Path) -> list[TrialRow]:
-    """The rows of a packed file. Raises StoreError where it is damaged."""
+def read_rows(path: Path, group: str = "") -> list[TrialRow]:
+    """The rows of a packed file, or of the study ``group`` in it. Raises StoreError where it is damaged."""
     try:
         with files.open_read_only(path) as file:
-            study = study_of(file)
+            study = study_of(file, group)
             tiles, trials = thumbnail.read_tiles(study[layout.THUMBNAILS]), f"{study.name}/{layout.TRIALS}"
             seals = table.read_column(study[layout.TABLE], layout.SHA256)
             rows = []
             for tile, seal, text in zip(tiles, seals, table.read_texts(study[layout.TABLE]), strict=True):
                 record = codec.record_from_json(text)
-                group = f"{trials}/{names.trial_name(record.number)}"
-                rows.append(TrialRow(record, path, group, tile or read_own_tile(file, group), seal, text))
+                place = f"{trials}/{names.trial_name(record.number)}"
+                rows.append(TrialRow(record, path, place, tile or read_own_tile(file, place), seal, text))
             return rows
     except files.BROKEN as error:
         raise refused.unreadable_error(path, error) from error
@@ -171,12 +175,23 @@ def copy_trial(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
     trials.copy(group, names.trial_name(row.record.number))
 
 
+def add_nothing(study: h5py.Group) -> None:
+    """An :data:`Addition` of a study that has nothing but its trials."""
+
+
 def pack(
-    path: Path, head: ResultsHeader, rows: Sequence[TrialRow], damaged: Mapping[int, str], *, copy: Copy = copy_trial
+    path: Path,
+    head: ResultsHeader,
+    rows: Sequence[TrialRow],
+    damaged: Mapping[int, str],
+    *,
+    copy: Copy = copy_trial,
+    add: Addition = add_nothing,
 ) -> dict[int, str]:
     """Make ``path`` the one file that holds all of ``rows`` (sorted by number), read back before it counts.
 
-    ``copy`` takes one trial over; what it raises of :data:`files.BROKEN` says that the trial is damaged.
+    ``copy`` takes one trial over; what it raises of :data:`files.BROKEN` says that the trial is damaged. ``add`` takes
+    over what belongs to the study besides.
     Returns why, for each trial whose own file is ``damaged`` or turned out to be: it has its numbers only.
     An older pack that cannot be read is no such case: it holds many trials, and goes away after this one.
     Raises OSError or StoreError; ``path`` is then unchanged.
@@ -199,12 +214,12 @@ def pack(
                 # Copying may have come half the way, or all of it before the copy's digest turned out wrong.
                 if name in trials:
                     del trials[name]
-        _write_numbers_only(trials, name, row.record, head.meta)
+        write_numbers_only(trials, name, row.record, head.meta)
 
     everything = {row.record.number for row in rows}
     files.write_whole(
         path,
-        lambda file: _build_study(file, head, rows, everything, place),
+        lambda file: _build_study(file, head, rows, everything, place, add),
         check=lambda aside: check_whole(aside, everything),
     )
     return failed
@@ -221,7 +236,8 @@ def check_whole(path: Path, numbers: set[int]) -> None:
         raise StoreError(f"{path}: the packed file lacks rows of its table")
 
 
-def _write_numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: StudyMeta) -> None:
+def write_numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: StudyMeta) -> None:
+    """Write a trial whose own group cannot be read."""
     trialgroup.write(
         trials,
         name,
@@ -234,16 +250,24 @@ def _write_numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta
     )
 
 
-def _build_study(file: h5py.File, head: ResultsHeader, rows: Sequence[TrialRow], reach: set[int], place: Place) -> None:
+def _build_study(
+    file: h5py.File,
+    head: ResultsHeader,
+    rows: Sequence[TrialRow],
+    reach: set[int],
+    place: Place,
+    add: Addition = add_nothing,
+) -> None:
     study, trials = begin_study(file, head)
     for row in rows:
         if row.record.number in reach:
             place(trials, row)
+    add(study)
     complete_study(study, head.meta, rows, reach)
 
 
 def begin_study(file: h5py.File, head: ResultsHeader) -> tuple[h5py.Group, h5py.Group]:
-    """The study's group and, in it, the still empty one of its trials."""
+    """The group of the study that the file is of and, in it, the still empty one of its trials."""
     name = names.encode(head.meta.name)
     nexus.write_attributes(
         file,
@@ -255,17 +279,29 @@ def begin_study(file: h5py.File, head: ResultsHeader) -> tuple[h5py.Group, h5py.
             "creator": f"ptydask {__version__}",
             "file_time": datetime.now().astimezone().isoformat(timespec="seconds"),
             "kind": head.kind,
-            "store_id": head.store_id,
-            "pack_id": head.pack_id,
+            layout.STORE_ID: head.store_id,
+            layout.PACK_ID: head.pack_id,
         },
     )
-    study = nexus.create_group(file, name, "NXentry", default=layout.HISTORY)
-    _write_meta(study, head.meta)
+    return begin_group(file, head.meta)
+
+
+def begin_group(file: h5py.File, meta: StudyMeta) -> tuple[h5py.Group, h5py.Group]:
+    """A study's group and, in it, the still empty one of its trials."""
+    study = nexus.create_group(file, names.encode(meta.name), "NXentry", default=layout.HISTORY)
+    _write_meta(study, meta)
     return study, nexus.create_group(study, layout.TRIALS, "NXcollection")
 
 
 def complete_study(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow], reach: set[int]) -> None:
-    """Write what is about all trials together: table, history, thumbnails, links to those in ``reach``."""
+    """Write what is about all trials together: table, history, thumbnails, links to those in ``reach``; and seal it."""
+    complete_group(study, meta, rows, reach)
+    # Last of all: the seal covers everything above.
+    digest.seal(study.file["/"], unsealed_paths(study))
+
+
+def complete_group(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow], reach: set[int]) -> None:
+    """The same of any study in a file, without the seal."""
     records = [row.record for row in rows]
     best = ranked(records, meta.direction)
     if best:
@@ -277,10 +313,9 @@ def complete_study(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow],
     _write_thumbnails(study, rows)
     if best:
         by_number = {row.record.number: row for row in rows}
-        _write_best(study, by_number[best[0].number], meta)
-    _write_links(study, [record for record in records if record.number in reach], best, meta)
-    # Last of all: the seal covers everything above.
-    digest.seal(study.file["/"], unsealed_paths(study))
+        row = by_number[best[0].number]
+        links.write_best(study, row.record, row.file, row.group, meta)
+    links.write_links(study, [record for record in records if record.number in reach], best, meta)
 
 
 def unsealed_paths(study: h5py.Group) -> set[str]:
@@ -328,47 +363,3 @@ def _write_thumbnails(study: h5py.Group, rows: Sequence[TrialRow]) -> None:
     for place, row in enumerate(rows):
         if row.tile is not None:  # a chunk is one image: it is taken over compressed as it is
             stack.id.write_direct_chunk((place, 0, 0), row.tile)
-
-
-def _write_best(study: h5py.Group, row: TrialRow, meta: StudyMeta) -> None:
-    """Link the best trial. Of one in another file, link what is in it: nexusformat does not look further there."""
-    path = f"{study.name}/{layout.TRIALS}/{names.trial_name(row.record.number)}"
-    link = study.get(path, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        try:
-            with files.open_read_only(row.file) as file:
-                best = nexus.create_group(study, layout.BEST, "NXprocess")
-                trialgroup.copy_description(
-                    best, file[row.group], row.record, direction=meta.direction, metric=meta.metric
-                )
-                for member in file[row.group]:
-                    best[member] = h5py.ExternalLink(link.filename, f"{link.path}/{member}")
-            return
-        except files.BROKEN:  # its file has gone, or is damaged: the link alone then
-            if layout.BEST in study:
-                del study[layout.BEST]
-    study[layout.BEST] = h5py.SoftLink(path)
-
-
-def _write_links(
-    study: h5py.Group, reached: Sequence[TrialRecord], best: Sequence[TrialRecord], meta: StudyMeta
-) -> None:
-    target = {record.number: f"{study.name}/{layout.TRIALS}/{names.trial_name(record.number)}" for record in reached}
-    by_error = nexus.create_group(study, layout.BY_ERROR, "NXcollection")
-    for rank, record in enumerate(best, start=1):
-        if record.number in target:
-            name = names.by_error_name(rank, record, params=meta.keep.params_in_names)
-            by_error[name] = h5py.SoftLink(target[record.number])
-    by_params = nexus.create_group(study, layout.BY_PARAMS, "NXcollection")
-    # Groups that are made already, by their path below ``by_params``: trials share the first levels.
-    groups: dict[tuple[str, ...], h5py.Group] = {(): by_params}
-    order = list(codec.search_space(meta))
-    for record in reached:
-        below = _nested_group(groups, tuple(names.by_params_path(record.params, order)))
-        below[f"trial={names.trial_name(record.number)}"] = h5py.SoftLink(target[record.number])
-
-
-def _nested_group(groups: dict[tuple[str, ...], h5py.Group], path: tuple[str, ...]) -> h5py.Group:
-    if path not in groups:
-        groups[path] = nexus.create_group(_nested_group(groups, path[:-1]), path[-1], "NXcollection")
-    return groups[path]

@@ -11,6 +11,11 @@ PACKED = "packed"
 """A file that holds everything."""
 INDEX = "index"
 """A file beside a folder of trial files, while a run is on."""
+CONFIRMATION = "confirmation"
+"""Which group of the root is the study's confirmation, where it has one: a study of its own, of the same layout ..."""
+STORE_ID = "store_id"
+PACK_ID = "pack_id"
+"""... whose group has these two as attributes. (The study that the file is of has them at the root.)"""
 
 # In the study's group
 STUDY_JSON = "study_json"
@@ -25,6 +30,9 @@ TRIALS = "trials"
 BEST = "best"
 BY_ERROR = "by_error"
 BY_PARAMS = "by_params"
+
+FRC = "frc"
+"""In a confirmation's: the Fourier ring correlation of trials that were reconstructed from two halves of the data."""
 
 # In the table
 RECORD_JSON = "record_json"

@@ -19,6 +19,7 @@ from ptydask.ranking import ranked
 from ptydask.store import (
     artifacts,
     codec,
+    confirmation,
     contents,
     files,
     index,
@@ -33,6 +34,7 @@ from ptydask.store import (
     trialgroup,
 )
 from ptydask.store.artifacts import StoredFile
+from ptydask.store.confirmation import RingCurve
 
 T = TypeVar("T")
 _MORE = "`ptydask verify` says what is damaged and what is whole"
@@ -92,17 +94,17 @@ def open(path: Path | str) -> Results:
 class Results(AbstractContextManager["Results"]):
     """A results file as it was when it was opened; :func:`open` makes it, ``with`` closes it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
-        self._folder = names.folder_of(self.path)
+    def __init__(self, path: Path, group: str = "") -> None:
+        self.path, self._group = path.absolute(), group
+        self._folder = names.folder_of(confirmation.companion_of(self.path) if group else self.path)
         self._file = self._open_file()
 
     def _open_file(self) -> h5py.File:
-        head = index.read_head(self.path)
+        head = index.read_head(self.path, self._group)
         try:
             file = files.open_read_only(self.path)
             # The file may have been replaced between the two.
-            head = index.parse_head(file, self.path)
+            head = index.parse_head(file, self.path, self._group)
         except files.BROKEN as error:
             raise refused.unreadable_error(self.path, error) from error
         self.meta: StudyMeta = head.meta
@@ -111,7 +113,7 @@ class Results(AbstractContextManager["Results"]):
         """Whether the file holds everything itself; else the trials are in the folder beside it."""
         if not self.packed:
             self._folder = relocation.find_folder(self.path)
-        self._study = index.study_of(file)
+        self._study = index.study_of(file, self._group)
         self.__dict__.pop("_trials", None)  # of the file that was open before
         return file
 
@@ -319,6 +321,40 @@ class Results(AbstractContextManager["Results"]):
         except (OSError, StoreError):
             return False
         return card is not None and card[0] == self.id
+
+    def confirmation(self) -> Results | None:
+        """The study's confirmation, opened: a study whose trials are repeats of this one's; None where it has none.
+
+        A trial of it has the parameters ``trial``, ``seed`` and ``half``. It is in this file or, while repeats are run,
+        in ``NAME.confirmation.h5`` beside it; a file of that name that is something else is none.
+        """
+        beside = self._open_companion()
+        place = confirmation.find_embedded(self.path, self._folder)
+        if place is None:
+            return beside
+        if beside is not None and len(beside.columns()["number"]) >= confirmation.count_trials(place):
+            return beside
+        if beside is not None:
+            beside.close()
+        return Results(place.file, place.group)
+
+    def _open_companion(self) -> Results | None:
+        """The file beside this one that holds repeats of its trials; None where there is no such file."""
+        try:
+            beside = Results(confirmation.companion_of(self.path))
+        except StoreError:
+            return None
+        if confirmation.is_of(beside.meta, self.id):
+            return beside
+        beside.close()
+        return None
+
+    def ring_curves(self) -> dict[int, RingCurve]:
+        """Of a confirmation: the Fourier ring correlation of each trial that has one, by the trial's number."""
+        try:
+            return confirmation.curves_of(self._study)
+        except files.BROKEN as error:
+            raise refused.unreadable_error(self.path, error) from error
 
     def status(self) -> dict[str, Any] | None:
         """What the driver said last: host, pid, since, updated, run. None where no run is on."""

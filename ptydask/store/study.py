@@ -21,7 +21,7 @@ from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.formatting import shell_path
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.run_snapshot import RunSnapshot
-from ptydask.store import codec, contents, files, index, isolated, layout, lock, names, relocation, shard
+from ptydask.store import codec, confirmation, contents, files, index, isolated, layout, lock, names, relocation, shard
 
 SHARE = 0.015
 """Of the driver's time, about this share goes into refreshing the index: never 2 %, also where one takes longer."""
@@ -205,7 +205,8 @@ class Store:
             head = index.ResultsHeader(layout.PACKED, self.id, secrets.token_hex(8), self.meta)
             try:
                 altered = self._altered_trials()
-                failed = index.pack(self.path, head, index.sort_rows(self._rows), altered)
+                rows, add = index.sort_rows(self._rows), confirmation.keep(self.path, self.folder)
+                failed = index.pack(self.path, head, rows, altered, add=add)
             except (OSError, StoreError) as error:
                 raise StoreError(
                     f"{self.path}: the trials cannot be packed into one file: {error_reason(error)}; "

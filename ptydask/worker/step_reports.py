@@ -97,7 +97,9 @@ class ProgressReporter:
             return
         self.reports.append(report)
         self._reported.add(step)
-        self._trial.report(float(report.metrics[self._plan.metric]), step)
+        value = report.metrics.get(self._plan.metric)
+        if value is not None:  # else it is known at the end only
+            self._trial.report(float(value), step)
 
 
 class TrialCheckpoint:

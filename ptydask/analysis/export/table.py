@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask import __version__
+from ptydask.analysis.confirmation import PARTS
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.errors import import_optional
 from ptydask.ranking import gradient_names, metric_names
@@ -77,6 +78,11 @@ def _trial_columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
     yield column("number", arrow.int64(), [r.number for r in records])
     yield column("state", arrow.string(), [r.state.value for r in records])
     yield column("error", arrow.float64(), [r.error for r in records])
+    if data.confirmation is not None:
+        known = [data.confirmation.mean_sd(r.number) or (None, None, None) for r in records]
+        for place, name in enumerate(PARTS):
+            kind = arrow.int64() if name == "n" else arrow.float64()
+            yield column(f"confirmed.{name}", kind, [row[place] for row in known])
     for name in data.parameters:
         kind, cell, about = _column_type(arrow, [r.params[name] for r in records if name in r.params])
         values = [cell(r.params[name]) if name in r.params else None for r in records]

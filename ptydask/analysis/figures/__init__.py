@@ -28,9 +28,12 @@ KINDS: Mapping[str, str] = {
     "curves": "the error at every iteration, pruned trials marked",
     "importance": "which parameters decide whether a trial is among the best tenth, and those by slopes",
     "slice": "the error over each parameter",
+    "profile": "the best error at each value of a parameter, and what is as good within luck",
     "contour": "the best error over two parameters, or over every pair of several",
     "slopes": "trials with slopes over two parameters, an arrow downhill at each, and the model that they make",
     "parallel": "one line a trial across all parameters",
+    "metrics": "rank correlation of the metrics with each other, over the trials",
+    "frc": "Fourier ring correlation of the confirmed trials, with the half-bit line",
     "timeline": "when which worker was at what",
 }
 """The kinds of figures, and what each shows."""

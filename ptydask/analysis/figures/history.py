@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ptydask.analysis import sweep
 from ptydask.analysis.data import StudyData
-from ptydask.analysis.figures import scales, style, trials
+from ptydask.analysis.figures import confirmed, scales, style, trials
 from ptydask.model import TrialState
 
 _SIZES = {TrialState.COMPLETE: 22.0, TrialState.PRUNED: 13.0}
@@ -31,13 +31,15 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     if reason := lacks(data):
         return style.text_figure(title, reason)
     both = trials.with_error(data, TrialState.COMPLETE, TrialState.PRUNED)
-    limits = scales.robust_limits(both.errors, data.meta.direction)
+    repeated = confirmed.confirmed_errors(data)
+    limits = confirmed.error_limits(both.errors, repeated, data.meta.direction)
     figure = style.new_figure(6.8, 3.6, title)
     axes = figure.add_subplot()
     for state in (TrialState.COMPLETE, TrialState.PRUNED):
         _draw_points(axes, data, state, limits, link, dense=len(data.records) > style.DENSE)
     _draw_failed(axes, data, link)
     _draw_best_so_far(axes, data, limits, link)
+    confirmed.draw_error_bars(axes, repeated.numbers.astype(float), repeated, limits, link, "with other seeds")
     numbers = [record.number for record in data.records]
     spare = max(0.5, 0.02 * (numbers[-1] - numbers[0]))
     axes.set_xlim(numbers[0] - spare, numbers[-1] + spare)
@@ -51,6 +53,7 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
         figure,
         [
             f"{limits.words()} drawn at its edge" if limits.words() else "",
+            confirmed.remark(repeated),
             trials.without_error(data),
             f"the {sweep.error_word(data.meta)} of a pruned trial is that of its last {sweep.step_word(data.meta)}"
             if pruned

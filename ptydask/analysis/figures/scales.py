@@ -56,21 +56,23 @@ class AxisLimits:
         return ", ".join(f"{style.format_count(count, 'trial')} {side} the axis" for count, side in ends if count)
 
 
-def robust_limits(values: Iterable[float], direction: Direction) -> AxisLimits:
+def robust_limits(values: Iterable[float], direction: Direction, more: Iterable[float] = ()) -> AxisLimits:
     """Limits that hold the best values and all that are not worlds away from them.
 
     From the best value outwards, past the median, the first gap that is ten times as wide as everything before it
     ends the axis: a diverged trial with an error of 1e6 flattens nothing. Values of one sign that span a factor of
-    five and more get a logarithmic axis.
+    five and more get a logarithmic axis. ``more`` are to be on the axis as well, and are no trials to be counted.
     """
     errors = np.asarray(list(values), dtype=float)
     errors = errors[np.isfinite(errors)]
     if not len(errors):
         return AxisLimits(0.0, 1.0)
+    shown = np.concatenate([errors, np.asarray(list(more), dtype=float)])
+    shown = shown[np.isfinite(shown)]
     sign = 1.0 if direction == "minimize" else -1.0
-    best = sign * float((sign * errors).min())
+    best = sign * float((sign * shown).min())
     # Distances from the best error, rising, whichever way is better.
-    distances = np.sort(sign * (errors - best))
+    distances = np.sort(sign * (shown - best))
     kept = distances[: _count_before_gap(distances, abs(best))]
     ends = sorted((best, best + sign * float(kept[-1])))
     log = ends[0] > 0 and math.log(ends[1]) - math.log(ends[0]) >= math.log(_WIDE)
@@ -254,7 +256,12 @@ def value_text(value: Any, length: int = 24) -> str:
 def parameter_unit(name: str, meta: StudyMeta) -> str:
     """The unit of one of PtyRAD's parameters as it is printed; "" where it has none, or is not known."""
     unit = tunables.unit_of(name, meta.engine)
-    return "" if unit in ("patterns", "modes", "slices") else _UNITS.get(unit, unit)
+    return "" if unit in ("patterns", "modes", "slices") else unit_symbol(unit)
+
+
+def unit_symbol(unit: str) -> str:
+    """A unit as it is printed: ``Å`` for ``angstrom``."""
+    return _UNITS.get(unit, unit)
 
 
 def _axis_label(name: str, meta: StudyMeta) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ptydask.analysis import sweep
 from ptydask.analysis.data import StudyData
-from ptydask.analysis.figures import scales, style, trials
+from ptydask.analysis.figures import confirmed, scales, style, trials
 from ptydask.model import Direction
 
 _MOST = 16
@@ -39,7 +39,8 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
     selected = scales.select_parameters(data, parameters) or scales.select_parameters(data, data.parameters)
     drawn = selected[:_MOST]
     complete = trials.with_error(data)
-    limits = scales.robust_limits(complete.errors, data.meta.direction)
+    repeated = confirmed.confirmed_errors(data)
+    limits = confirmed.error_limits(complete.errors, repeated, data.meta.direction)
     rows = -(-len(drawn) // 4)
     columns = -(-len(drawn) // rows)
     figure = style.new_figure(max(4.6, 0.9 + 2.3 * columns), 0.9 + 2.1 * rows, title)
@@ -64,6 +65,7 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
         [
             f"star: best trial, {best.number}" if (best := trials.best(data)) else "",
             f"line: best {sweep.error_word(data.meta)} in each part of the range" if many else "",
+            confirmed.remark(repeated),
             f"{limits.words()} drawn at its edge" if limits.words() else "",
             "values of a choice are spread sideways" if any(p.kind == "categorical" for p in drawn) else "",
             *missing,
@@ -87,7 +89,7 @@ def _draw_panel(
     """One parameter; returns how many trials have no value of it."""
     places = parameter.places(trials.parameter_values(complete.records, parameter.name))
     has_value = ~np.isnan(places)
-    spread = _jitter_offsets(complete.numbers) if parameter.kind == "categorical" else 0.0
+    spread = _jitter_offsets(parameter, complete.numbers)
     style.scatter_points(
         axes,
         (places + spread)[has_value],
@@ -106,6 +108,9 @@ def _draw_panel(
     if len(complete) >= _MANY:
         x, best = envelope(parameter, places[has_value], complete.errors[has_value], data.meta.direction)
         axes.plot(x, limits.clipped(best), color=style.VERMILION, linewidth=1.2, marker="." if len(x) < 12 else None)
+    repeated = confirmed.confirmed_errors(data)
+    bars = parameter.places(trials.parameter_values(repeated.records, parameter.name))
+    confirmed.draw_error_bars(axes, bars + _jitter_offsets(parameter, repeated.numbers), repeated, limits, link)
     if (star := trials.best(data)) is not None:
         at = (places + spread)[complete.numbers == star.number]
         style.mark_best(axes, at, np.full(len(at), star.error), trials.urls([star.number], link))
@@ -117,9 +122,7 @@ def envelope(
     parameter: scales.ParameterScale, places: NDArray[np.float64], errors: NDArray[np.float64], direction: Direction
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The best error in each part of a parameter's range that has trials, and where that trial lies, both (parts,)."""
-    parts = np.clip((parameter.shares(places) * _BINS).astype(int), 0, _BINS - 1)
-    if parameter.kind == "categorical":
-        parts = places.astype(int)
+    parts = range_parts(parameter, places, _BINS)
     order = trials.best_first(errors, direction)
     _, first = np.unique(parts[order], return_index=True)
     chosen = order[first]
@@ -127,6 +130,14 @@ def envelope(
     return places[chosen], errors[chosen]
 
 
-def _jitter_offsets(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(N,): within 0.3 of 0, always the same for a trial, neighbours far apart."""
-    return 0.6 * np.asarray(np.mod(numbers * _GOLDEN, 1.0) - 0.5)
+def range_parts(parameter: scales.ParameterScale, places: NDArray[np.float64], parts: int) -> NDArray[np.float64]:
+    """(N,): in which of so many equal parts of its axis each place lies; a choice is a part. NaN stays NaN."""
+    if parameter.kind == "categorical":
+        return places
+    return np.clip(np.floor(parameter.shares(places) * parts), 0, parts - 1)
+
+
+def _jitter_offsets(parameter: scales.ParameterScale, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N,): within 0.3 of 0, always the same for a trial, neighbours far apart; 0 on an axis of numbers."""
+    width = 0.6 if parameter.kind == "categorical" else 0.0
+    return width * np.asarray(np.mod(numbers * _GOLDEN, 1.0) - 0.5)

@@ -19,6 +19,7 @@ from ptydask.model import TrialState
 
 # Okabe and Ito, Color Universal Design: told apart by every kind of colour vision. Shapes differ as well.
 BLUE, SKY, ORANGE, VERMILION, YELLOW = "#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#F0E442"
+GREEN, PURPLE = "#009E73", "#CC79A7"
 INK, GREY, PALE = "#222222", "#666666", "#BBBBBB"
 STATES = {TrialState.COMPLETE: BLUE, TrialState.PRUNED: ORANGE, TrialState.FAIL: VERMILION}
 MARKERS = {TrialState.COMPLETE: "o", TrialState.PRUNED: "D", TrialState.FAIL: "x"}
@@ -137,9 +138,9 @@ def mark_best(axes: Any, x: Any, y: Any, urls: Sequence[str] | None = None, **lo
     scatter_points(axes, x, y, urls, s=110, marker="*", color=YELLOW, edgecolors=INK, linewidths=0.8, zorder=6, **look)
 
 
-def legend(axes: Any, *, above: float = 1.02, **options: Any) -> None:
-    """The legend in one line above the axes, so that it never lies on the data."""
-    columns = max(1, min(5, int(axes.figure.get_figwidth() / 1.3)))
+def legend(axes: Any, *, above: float = 1.02, entry: float = 1.3, **options: Any) -> None:
+    """The legend in lines above the axes, so that it never lies on the data; ``entry``: inches of an entry."""
+    columns = max(1, min(5, int(axes.figure.get_figwidth() / entry)))
     padding = {"borderaxespad": 0.2, "borderpad": 0.2, "handletextpad": 0.4, "columnspacing": 1.4}
     drawn = axes.legend(loc="lower left", bbox_to_anchor=(0.0, above), ncols=columns, **padding, **options)
     for handle in drawn.legend_handles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ptydask.analysis.data import StudyData
+from ptydask.analysis.data import StudyData, read_confirmation
 from ptydask.analysis.figures import need_matplotlib
 from ptydask.analysis.report import page, pictures, plots, trial_album
 from ptydask.errors import UsageError
@@ -31,7 +31,8 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
 
     album = trial_album.read(results, images=images)
     records = tuple(trial.record for trial in album.trials.values())
-    study = StudyData(results.meta, records, {n: trial.curve for n, trial in album.trials.items() if trial.curve})
+    curves = {number: trial.curve for number, trial in album.trials.items() if trial.curve}
+    study = StudyData(results.meta, records, curves, read_confirmation(results))
     # Before its first trial a run has not said anything yet.
     running = results.status() or ({} if results.live else None)
     data = collect_page_data(study, album, running)

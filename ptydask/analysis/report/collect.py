@@ -10,6 +10,7 @@ from typing import Any
 
 from ptydask.analysis import advice, optimum, sweep
 from ptydask.analysis.attribute_units import attribute_units
+from ptydask.analysis.confirmation import verdict_lines
 from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.gain import baseline_trial, compute_gain, errors_by_step
@@ -98,8 +99,14 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
         "search": _search_settings(meta),
         "computed": sum(record.iterations or 0.0 for record in records),
         "optimum": _optimum_lines(study),
+        "verdict": [] if study.confirmation is None else list(map(_typeset, verdict_lines(study.confirmation))),
+        "best_confirmed": None if study.confirmation is None else study.confirmation.best,
         "running": _run_progress(running),
     }
+
+
+def _typeset(line: str) -> str:
+    return line.replace("+-", "\N{PLUS-MINUS SIGN}")
 
 
 def _optimum_lines(study: StudyData) -> dict[str, Any] | None:

@@ -87,9 +87,13 @@ function bestPanel() {
     return el("div", { class: "panel" }, el("h2", {}, "Best trial"), el("p", { class: "empty" },
       numbers.length ? "No trial has completed with an error that can be ranked." : "No trial has ended so far."), parameterTable([]));
   }
+  const mean = columnOf.get("confirmed.mean");
+  const other = mean && study.best_confirmed !== best && rowOf.has(study.best_confirmed) ? study.best_confirmed : null;
   return el("div", { class: "panel" },
     el("h2", {}, "Best: ", link(best)),
     el("p", { class: "figure" }, el("b", {}, errorText(value("error", best))), ` ${study.metric}`),
+    mean && textOf(mean, best) && el("p", {}, `With other seeds ${textOf(mean, best)}.`),
+    other !== null && el("p", {}, "The best mean with other seeds has ", link(other, `trial ${other}`), `: ${textOf(mean, other)}.`),
     el("p", {}, gainText()), parameterTable([best]), optimumText(), constantTable(),
     metrics.length && !study.images ? pairs(metrics.map((column) => [column.label, errorText(value(column.key, best))]), "Metrics") : null);
 }
@@ -105,6 +109,13 @@ function drawSummary() {
   // Beside the image where there is room for it, below where there are many parameters.
   (image && study.tuned.length > 6 ? image : panel).append(studyFacts());
   show(document.getElementById("summary"), parts, el("div", { class: image ? "lead" : "lead alone" }, image, panel));
+}
+
+/** Whether the best trial is luck: what `ptydask confirm` said. */
+function drawVerdict() {
+  const section = document.getElementById("confirmation");
+  if (!study.verdict.length) return section.remove();
+  return show(section, el("h2", { id: "confirmation-title" }, "Confirmation"), el("pre", { class: "verdict", tabindex: "0" }, study.verdict.join("\n")));
 }
 
 /** What the results advise, in the words of `ptydask next`. */

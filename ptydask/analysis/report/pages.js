@@ -54,7 +54,7 @@ const SHOWN_ELSEWHERE = new Set(["rank", "number", "state", "error", "message"])
 
 function trialFacts(number) {
   const rows = columns.filter((column) => column.group === "fact" && !SHOWN_ELSEWHERE.has(column.key))
-    .map((column) => [column.label, cellText(column, value(column.key, number))]);
+    .map((column) => [column.label, textOf(column, number)]);
   const again = value("retry_of", number) !== null || value("attempt", number) > 1;
   const shown = rows.filter(([label, said]) => said !== "" && (again || label !== "attempt"));
   return pairs(shown, "Run");
@@ -85,7 +85,9 @@ const fileTable = (number, files, more) => files && [pairs(files.map(([path, siz
 function drawTrial(number) {
   const kept = facts()[number] ?? {};
   const again = () => drawTrial(number);
-  const said = metrics.map((column) => [column.label, errorText(value(column.key, number))]);
+  const said = metrics.map((column) => [labelOf(column), errorText(value(column.key, number))]);
+  const repeated = (column) => (column.key === "confirmed.mean" ? study.metric : column.label.replace(/ with other seeds$/, ""));
+  const confirmed = repeats.map((column) => [labelOf(column, repeated(column)), textOf(column, number)]).filter(([, text]) => text);
   const attributes = Object.entries(kept.attributes ?? {}).map(([name, v]) => [name, attributeText(name, v)]);
   show(document.getElementById("detail"), 
     trialLinks(number), headline(number), trialTexts(number),
@@ -94,7 +96,8 @@ function drawTrial(number) {
       el("div", { class: "first" }, trialImage(number, again)),
       el("div", { class: "panel" }, el("h2", {}, "Parameters"), parameterTable([number]), constantTable(),
         el("h2", {}, "Curve"), curvePlots([number]), thinned(number),
-        said.length ? pairs(said, "Metrics") : null),
+        said.length ? pairs(said, "Metrics") : null,
+        confirmed.length ? pairs(confirmed, "Once more with other seeds") : null),
       study.images && el("div", { class: "more" }, probeFigure(number), microscopyFigures(number)),
       el("div", { class: "facts" }, trialFacts(number), attributes.length ? pairs(attributes, "Attributes") : null, fileTable(number, kept.artifacts, kept.more_files))),
     kept.log ? folded("End of the log", kept.log) : el("p", { class: "note" }, `Its log, if it wrote one: ptydask show ${about.paste} ${number} --log`));
@@ -137,8 +140,9 @@ function blinker(pair) {
 function drawComparison(a, b) {
   const pair = [a, b];
   const again = () => drawComparison(a, b);
-  const said = [{ key: "error", label: study.metric }, ...metrics, columnOf.get("seconds"), columnOf.get("steps")].map((column) =>
-    el("tr", {}, el("th", { scope: "row" }, column.label), pair.map((n) => el("td", { class: "number" }, cellText(column, value(column.key, n)) || NOTHING))));
+  const confirmed = repeats.filter((column) => pair.some((n) => value(column.key, n) !== null));
+  const said = [{ key: "error", label: study.metric }, ...metrics, ...confirmed, columnOf.get("seconds"), columnOf.get("steps")].map((column) =>
+    el("tr", {}, el("th", { scope: "row" }, column.label), pair.map((n) => el("td", { class: "number" }, textOf(column, n) || NOTHING))));
   show(document.getElementById("detail"), 
     el("nav", { class: "steps", "aria-label": "Other pages" }, el("a", { class: "button", href: `#compare-${b}-${a}` }, "Swap"), el("a", { class: "button", href: "#trials" }, "All trials")),
     el("h1", {}, "Trials ", link(a, String(a)), " and ", link(b, String(b))),
@@ -154,8 +158,8 @@ function drawComparison(a, b) {
 
 // --- from address to page --------------------------------------------------------------------------------------------
 
-const SECTIONS = [["summary", "Summary"], ["next", "What next"], ["trials", "Trials"], ["plots", "Plots"], ["images", "Images"], ["provenance", "Provenance"]]
-  .filter(([id]) => (id !== "images" || study.images) && (id !== "next" || numbers.length));
+const SECTIONS = [["summary", "Summary"], ["confirmation", "Confirmation"], ["next", "What next"], ["trials", "Trials"], ["plots", "Plots"], ["images", "Images"], ["provenance", "Provenance"]]
+  .filter(([id]) => (id !== "images" || study.images) && (id !== "next" || numbers.length) && (id !== "confirmation" || study.verdict.length));
 const pageState = { scroll: 0, chosen: false, title: `${study.name} – ptydask` };
 
 function pageOf(hash) {
@@ -240,6 +244,7 @@ function start() {
   addEventListener("hashchange", route);
   addEventListener("keydown", keys);
   drawSummary();
+  drawVerdict();
   drawAdvice();
   buildTable(document.getElementById("trials"));
   drawMontage();

@@ -20,9 +20,12 @@ _TITLES = {
     "curves": "Curves",
     "importance": "Importance of the parameters",
     "slice": "One parameter at a time",
+    "profile": "What is as good within luck",
     "contour": "Two parameters at a time",
     "slopes": "Slopes, and where they lead",
     "parallel": "All parameters of every trial",
+    "metrics": "Do the metrics agree?",
+    "frc": "Fourier ring correlation",
     "timeline": "Workers",
 }
 

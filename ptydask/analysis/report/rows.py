@@ -12,6 +12,7 @@ import numpy as np
 
 from ptydask.analysis import sweep
 from ptydask.analysis.data import Curve, StudyData
+from ptydask.analysis.fourier_ring import FourierRing
 from ptydask.analysis.report.trial_album import PageTrial
 from ptydask.model import TrialRecord, TrialState
 from ptydask.ranking import gradient_names, metric_names, ranked
@@ -41,6 +42,7 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
         _table_column("number", "trial", "fact", [r.number for r in records]),
         _table_column("state", "state", "fact", [r.state.word for r in records]),
         _table_column("error", meta.metric or "error", "fact", [r.error for r in records]),
+        *_confirmed_columns(study),
         *(
             _table_column(f"params.{n}", n, "param", [r.params.get(n) for r in records], units.get(n, ""))
             for n in study.parameters
@@ -63,14 +65,14 @@ def table_columns(study: StudyData, seen: Mapping[int, PageTrial], units: Mappin
     ]
     for column in columns:
         key, values = column["key"], column["values"]
-        if key in ("rank", "number", "state", "error", "seconds"):
+        if key in ("rank", "number", "state", "error", "seconds", "confirmed.mean", "confirmed.resolution"):
             column["shown"] = True
         elif key == "attempt":
             column["shown"] = any(value not in (None, 1) for value in values)
         elif key == "iterations":
             # Over a part of the scan, an iteration counts as that part: else it says what the column before says.
             column["shown"] = any(value not in (None, step) for value, step in zip(values, last_steps, strict=True))
-        elif key in ("started", "seed", "job", "worker", "retry_of") or key.startswith("gradient."):
+        elif key in ("started", "seed", "job", "worker", "retry_of") or key.startswith(("gradient.", "confirmed.")):
             column["shown"] = False
         elif column["group"] == "metric":
             column["shown"] = not is_minor(column["label"], meta.engine)
@@ -91,6 +93,43 @@ def _table_column(key: str, label: str, group: str, values: list[Any], unit: str
         "kind": "number" if present and all(map(_is_browser_number, present)) else "text",
         "values": [json_value(value) for value in values],
     }
+
+
+def _confirmed_columns(study: StudyData) -> list[dict[str, Any]]:
+    """Of each metric, the tuned one first, the mean over the seeds with which trials were confirmed.
+
+    ``texts`` beside the values are mean, deviation and number of repeats as the page shows them. [] without any.
+    """
+    confirmation = study.confirmation
+    if confirmation is None:
+        return []
+    tuned, wanted = study.meta.metric, set(confirmation.trials)
+    columns = []
+    for name in dict.fromkeys([tuned, *metric_names(repeat.record for repeat in confirmation.repeats)]):
+        known = [confirmation.mean_sd(r.number, name) if r.number in wanted else None for r in study.records]
+        key, label = ("mean", "mean") if name == tuned else (f"metrics.{name}", name)
+        means = [one and one[0] for one in known]
+        unit = metric_unit(name, study.meta.engine)
+        column = _table_column(f"confirmed.{key}", f"{label} with other seeds", "confirmed", means, unit)
+        said = [confirmation.mean_text(r.number, name) if r.number in wanted else "" for r in study.records]
+        texts = [text.replace("+-", "\N{PLUS-MINUS SIGN}") or None for text in said]
+        columns += [column | {"texts": texts}] if any(texts) else []
+    return columns + _ring_columns(study.records, confirmation.frc)
+
+
+def _ring_columns(records: Sequence[TrialRecord], rings: Mapping[int, FourierRing]) -> list[dict[str, Any]]:
+    """Resolution and area of the Fourier ring correlation; [] where no trial has one."""
+    known = [rings.get(record.number) for record in records]
+    unit = next((ring.length_unit for ring in known if ring), None)
+    if unit is None:
+        return []
+    values = [r and r.resolution for r in known]
+    resolution = _table_column("confirmed.resolution", "FRC resolution", "confirmed", values, unit)
+    # Where the half-bit line is never crossed, the pixels are too large to tell.
+    limits = ["\N{LESS-THAN OR EQUAL TO} " if r and r.crossing is None else "" for r in known]
+    texts = [r and f"{limit}{r.resolution:.3g}" for limit, r in zip(limits, known, strict=True)]
+    area = _table_column("confirmed.area", "FRC area", "confirmed", [r and r.area for r in known])
+    return [resolution | {"texts": texts}, area]
 
 
 def _is_browser_number(value: Any) -> bool:

@@ -29,7 +29,7 @@ function matches(row) {
 }
 const rowTexts = [];
 const rowText = (row) =>
-  (rowTexts[row] ??= columns.map((c) => cellText(c, c.values[row])).join("\n").toLowerCase());
+  (rowTexts[row] ??= columns.map((c) => textOf(c, numbers[row])).join("\n").toLowerCase());
 
 function arrange() {
   const sorted = columnOf.get(state.sort);
@@ -39,7 +39,7 @@ function arrange() {
 
 /** Sort by a column: the best error first, anything else rising; the same column again turns it round. */
 function sortBy(key) {
-  const bestFirst = key === "error" && study.direction === "maximize";
+  const bestFirst = ["error", "confirmed.mean"].includes(key) && study.direction === "maximize";
   state.down = state.sort === key ? !state.down : bestFirst;
   state.sort = key;
   heads();
@@ -75,7 +75,7 @@ const shownColumns = () => columns.filter((column) => state.shown.has(column.key
 
 /** Room for the longest text of a column, so that nothing moves while one scrolls. */
 function widthOf(column) {
-  const longest = column.values.reduce((most, v) => Math.max(most, cellText(column, v).length), 0);
+  const longest = numbers.reduce((most, number) => Math.max(most, textOf(column, number).length), 0);
   const head = column.label.length + (column.unit ? unitText(column.unit).length + 2 : 0) + 2;
   return Math.min(34, Math.max(7, longest + 2, head));
 }
@@ -89,7 +89,7 @@ function rowElement(row) {
     const v = column.values[row];
     if (column.key === "number") return el("th", { scope: "row" }, link(number, String(number), { tabindex: "0" }));
     if (column.key === "state") return el("td", {}, badge(v));
-    const text = cellText(column, v);
+    const text = textOf(column, number);
     return el("td", { class: column.kind, title: text.length > 30 ? text : null }, text);
   });
   return el("tr", { class: number === best ? "best" : null, "data-number": number },

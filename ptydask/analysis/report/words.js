@@ -23,6 +23,8 @@ const numbers = columnOf.get("number").values;
 const rowOf = new Map(numbers.map((number, row) => [number, row]));
 const parameters = columns.filter((column) => column.group === "param");
 const metrics = columns.filter((column) => column.group === "metric");
+/** Means over other seeds, of the trials that were confirmed. */
+const repeats = columns.filter((column) => column.group === "confirmed");
 const value = (key, number) => columnOf.get(key)?.values[rowOf.get(number)] ?? null;
 const stateOf = (number) => value("state", number);
 const best = study.ranks.length ? study.ranks[0] : null;
@@ -69,6 +71,11 @@ function cellText(column, v) {
   if (column.key === "started") return moment(v);
   return valueText(v);
 }
+
+const labelOf = (column, label = column.label) => (column.unit ? `${label} (${unitText(column.unit)})` : label);
+
+/** What a trial's cell says: of a mean also its deviation and of how many repeats it is. */
+const textOf = (column, number) => column.texts?.[rowOf.get(number)] ?? cellText(column, value(column.key, number));
 
 function gainText() {
   const gain = study.gain;

@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "environment": {},
 }
 _CALLABLE = ("callable", "objective", "gradient", "directory")
-_OWN = ("PTYDASK_TRIAL", "PTYDASK_FOLDER", "PTYDASK_METRICS")
+_OWN = ("PTYDASK_TRIAL", "PTYDASK_SEED", "PTYDASK_FOLDER", "PTYDASK_METRICS")
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "": 1}
 _FUNCTION = re.compile(r"[^:\0]+:[^\W\d]\w*(\.[^\W\d]\w*)*")
 

@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ptydask.engines import Session, naming_file
-from ptydask.engines.callable import target
+from ptydask.engines import Session, function_target, naming_file
 from ptydask.errors import ConfigError
 from ptydask.model import Slot, StudyPlan
+
+KEY = "engine.callable"
+TAKES = ("params", "report")
+"""What a function is called with."""
 
 
 class CallableEngine:
@@ -20,10 +23,10 @@ class CallableEngine:
         """Find the function and look at its source. Nothing of it is run. Raises ConfigError, which names the file."""
         directory, engine = Path(plan.config["directory"]), plan.config["engine"]
         with naming_file(plan):
-            function = target.parse(engine.get("callable"), directory)
-            source = target.locate(function, beside=plan.source.path.absolute().parent)
+            function = function_target.parse(engine.get("callable"), KEY, TAKES, [directory])
+            source = function_target.locate(function, beside=plan.source.path.absolute().parent)
             if source is not None:
-                target.check(function, source)
+                function_target.check(function, source)
             folder = engine["directory"]
             if folder != "trial" and not (directory / Path(folder).expanduser()).is_dir():
                 raise ConfigError("no such folder", key="engine.directory", value=folder)

@@ -16,8 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from ptydask import Pruned
-from ptydask.engines import Checkpoint, Report, TrialFailure, deciding_steps, final_value, hash_file, new_history
-from ptydask.engines.callable import printed, target
+from ptydask.engines import (
+    Checkpoint,
+    Report,
+    TrialFailure,
+    deciding_steps,
+    final_value,
+    function_target,
+    hash_file,
+    new_history,
+)
+from ptydask.engines.callable import KEY, TAKES, printed
 from ptydask.errors import one_line
 from ptydask.model import StudyPlan, TrialInput, TrialOutput
 from ptydask.space import sweep_values
@@ -33,8 +42,9 @@ class CallableSession:
 
     def __init__(self, plan: StudyPlan) -> None:
         self._plan = plan
-        self._target = target.parse(plan.config["engine"]["callable"], Path(plan.config["directory"]))
-        self._function, self._call_style, self._source = target.load(self._target)
+        directory = Path(plan.config["directory"])
+        self._target = function_target.parse(plan.config["engine"]["callable"], KEY, TAKES, [directory])
+        self._function, self._call_style, self._source = function_target.load(self._target)
 
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Call the function. Raises TrialFailure where it raises, or ends without a finite value of the metric."""
@@ -43,7 +53,7 @@ class CallableSession:
         reporter = TrialReporter(report, history, deciding_steps(plan))
         params = copy.deepcopy(sweep_values.values(plan.config, trial.params))
         with printed.capture_output() as log:
-            returned, error = self._call_function(params, reporter)
+            returned, error = self._call_function(params, trial.seed, reporter)
         if reporter.stopped is not None and not isinstance(reporter.stopped, Pruned):
             raise reporter.stopped
         if reporter.stopped is None and error is None:
@@ -60,9 +70,11 @@ class CallableSession:
             raise TrialFailure(problem, _failure_detail(error, text), output)
         return output
 
-    def _call_function(self, params: dict[str, Any], reporter: TrialReporter) -> tuple[Any, BaseException | None]:
+    def _call_function(
+        self, params: dict[str, Any], seed: int, reporter: TrialReporter
+    ) -> tuple[Any, BaseException | None]:
         """What the function returned, or what it raised; what was raised to stop it is in ``reporter``."""
-        with _working_directory(self._plan.config):
+        with _working_directory(self._plan.config), _seed_in_environment(seed):
             try:
                 if self._call_style == "second":
                     return self._function(params, reporter), None
@@ -244,6 +256,20 @@ def _failure_detail(error: BaseException | None, log: str) -> str:
         return "\n".join(log.splitlines()[-20:])
     lines = traceback.TracebackException.from_exception(error).format()
     return "".join(line for line in lines if f'"{__file__}"' not in line)
+
+
+@contextlib.contextmanager
+def _seed_in_environment(seed: int) -> Iterator[None]:
+    """Within it the function finds the trial's seed where a program does."""
+    before = os.environ.get("PTYDASK_SEED")
+    os.environ["PTYDASK_SEED"] = str(seed)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PTYDASK_SEED", None)
+        else:
+            os.environ["PTYDASK_SEED"] = before
 
 
 @contextlib.contextmanager

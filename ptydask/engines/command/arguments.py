@@ -40,6 +40,7 @@ SET_BY_TRIAL = frozenset(
     {
         "PTYDASK_FOLDER",
         "PTYDASK_METRICS",
+        "PTYDASK_SEED",
         "PTYDASK_TRIAL",
         "PYTHONPATH",
         "WANDB_CONSOLE",

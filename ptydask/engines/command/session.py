@@ -87,6 +87,7 @@ class CommandSession:
             **wandb_offline.environment(own, f"{study}-{trial.number}", study, values),
             "WANDB_SYMLINK": "false",  # files that a program saves are copied into its run's folder, and so kept
             "PTYDASK_TRIAL": str(trial.number),
+            "PTYDASK_SEED": str(trial.seed),
             "PTYDASK_FOLDER": str(own),
             "PTYDASK_METRICS": str(own / METRICS),
             "PYTHONPATH": os.pathsep.join(paths),

@@ -28,6 +28,8 @@ _OUTPUT_ONLY = frozenset(
 class PtyradEngine:
     """Runs trials with PtyRAD (0.1.0b13.post3 or 1.x), the measurements loaded once per worker."""
 
+    halves = True
+
     def validate(self, plan: StudyPlan) -> StudyPlan:
         """Check the params file with PtyRAD's own schema and the data files' headers; fill in defaults."""
         from ptydask.engines.ptyrad.validation import complete

@@ -7,7 +7,7 @@ and this ``random_seed``, so that a trial's result comes back there.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite, nan
@@ -26,7 +26,7 @@ from ptydask.engines.ptyrad.grouping import Grouping, choose_indices
 from ptydask.engines.ptyrad.held_out import Indices, divide_scan
 from ptydask.engines.ptyrad.held_out_score import HeldOutScore, held_out_score
 from ptydask.engines.ptyrad.measurements import Measurements
-from ptydask.model import HeldOut, KeepOptions, Quantity
+from ptydask.model import KeepOptions, Quantity, StudyPlan, TrialInput
 from ptydask.space.metric_facts import to_angstrom
 from ptydask.trial import slopes
 
@@ -129,20 +129,14 @@ class IterationHistory:
 
 
 def prepare(
-    params: Mapping[str, Any],
-    seed: int,
-    measurements: Measurements,
-    worker: WorkerState,
-    slopes: Collection[str] = (),
-    metric: str = "",
-    held_out: HeldOut | None = None,
-    half: int = 0,
+    params: Mapping[str, Any], trial: TrialInput, measurements: Measurements, worker: WorkerState, plan: StudyPlan
 ) -> Reconstruction:
-    """Build model, optimizer and batches from ``params``, which belongs to this trial and is modified.
+    """Build model, optimizer and batches from ``params``, which are those of ``trial`` and are modified.
 
-    ``slopes`` names the parameters in which the loss's slope is taken, ``metric`` what is tuned: that is computed after
-    every iteration, whatever it costs. ``half`` is :attr:`TrialInput.half`.
+    Of the ``plan`` count the parameters in which slopes are taken, what is held out, and the metric that is tuned: that
+    one is computed after every iteration, whatever it costs.
     """
+    held_out, seed = plan.held_out, trial.seed
     core, solver, ptyrad = release.core(), release.solver(), release.installed()
     variables = _initial_variables(params["init_params"], seed, measurements)
     settings = params["model_params"]
@@ -153,7 +147,7 @@ def prepare(
     optimizer = solver.create_optimizer(model.optimizer_params, model.optimizable_params)
     scan = (variables["N_scan_slow"], variables["N_scan_fast"])
     steps = params["recon_params"]
-    division = divide_scan(choose_indices(steps, scan), scan[1], held_out, half, seed)
+    division = divide_scan(choose_indices(steps, scan), scan[1], held_out, trial.half, seed)
     batches = worker.grouping.batches(model, steps, division.reconstructed, seed)
     region, chosen = ScannedRegion.of(model, division.chosen), torch.cat(batches)
     size, unseen, jitter = steps["BATCH_SIZE"]["size"], measurements.held_out, variables.get(_JITTER)
@@ -167,10 +161,10 @@ def prepare(
         region=region,
         variables=variables,
         compute_loss=worker.compiled.function(steps["compiler_configs"], model, batches),
-        gradient=GeometryGradient(model, variables["scan_affine"], slopes),
+        gradient=GeometryGradient(model, variables["scan_affine"], plan.differentiable),
         chosen=chosen,
         first_shifts=model.opt_probe_pos_shifts.detach()[chosen].cpu().numpy(),
-        measures_always=metric in image_metrics.NAMES or _is_cheap(model, region, batches),
+        measures_always=plan.metric in image_metrics.NAMES or _is_cheap(model, region, batches),
         score=held_out_score(held_out, model, division, unseen, measurements.detector, size, seed, jitter),
         held_out=division.held_out if len(division.held_out) else None,
     )

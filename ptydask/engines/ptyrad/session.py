@@ -16,6 +16,7 @@ from ptydask.engines.ptyrad.attempt import ResumableTrial
 from ptydask.engines.ptyrad.checkpoint import TrialProgress
 from ptydask.engines.ptyrad.counts import CountSplit
 from ptydask.engines.ptyrad.measurements import Measurements
+from ptydask.engines.ptyrad.own_metrics import OwnMetrics
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.model import Quantity, Scalar, Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import tunables
@@ -25,13 +26,15 @@ from ptydask.space.metric_facts import metric_unit
 class PtyradSession:
     """Runs trials of one study; see :class:`ptydask.engines.Session`.
 
-    Opening raises DataError where the measurements are unusable, MissingDependency where PtyRAD is missing.
+    Opening raises DataError where the measurements are unusable, MissingDependency where PtyRAD is missing, ConfigError
+    where a metric of the user's own cannot be imported.
     """
 
     def __init__(self, plan: StudyPlan, slot: Slot) -> None:
         release.installed()
         torch.set_num_threads(slot.threads)
         self._plan, self._slot = plan, slot
+        self._own_metrics = OwnMetrics(plan)
         self._worker = WorkerState("cuda" if slot.cuda is not None and torch.cuda.is_available() else "cpu")
         split = self._split(plan.seed)
         self._measurements: Measurements | None = self._load_measurements(plan.config, plan.seed, split)
@@ -39,12 +42,15 @@ class PtyradSession:
         gc.freeze()  # what is there now stays; after a trial only that trial's objects are looked at
 
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
-        """Reconstruct with the trial's values. Raises NonFiniteLoss, or whatever PtyRAD or torch raises."""
+        """Reconstruct with the trial's values. Raises NonFiniteLoss, or whatever PtyRAD or torch raises.
+
+        Raises TrialFailure where a metric of the user's own fails.
+        """
         torch.set_num_threads(self._slot.threads)  # trials may run in another thread than the one that opened
         if self._worker.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         try:
-            return self._reconstruct(trial, report, checkpoint)
+            return self._own_metrics.add_to(self._reconstruct(trial, report, checkpoint), trial)
         except BaseException as error:
             _clear_frames(error)
             raise
@@ -85,27 +91,20 @@ class PtyradSession:
             self._measurements = None  # first: there may be no room for both
             self._free_memory()
             self._measurements = self._load_measurements(params, trial.seed, split)
-        return reconstruction.prepare(
-            params,
-            trial.seed,
-            self._measurements,
-            self._worker,
-            slopes=self._plan.differentiable,
-            metric=self._plan.metric,
-            held_out=self._plan.held_out,
-            half=trial.half,
-        )
+        return reconstruction.prepare(params, trial, self._measurements, self._worker, self._plan)
 
     def _split(self, seed: int, half: int = 0) -> CountSplit | None:
         return CountSplit.of(self._plan.held_out, half, seed)
 
     def provenance(self) -> Mapping[str, str]:
-        """Device, package versions, threads, the data file and its SHA-256."""
-        return provenance.describe(self._plan.config, self._worker.device, self._slot.threads)
+        """Device, package versions, threads, the data file and its SHA-256, and where own metrics come from."""
+        facts = provenance.describe(self._plan.config, self._worker.device, self._slot.threads)
+        return {**facts, **self._own_metrics.provenance()}
 
     def close(self) -> None:
         """Give back the measurements' memory."""
         self._measurements = None
+        self._own_metrics.close()
         gc.unfreeze()
         self._free_memory()
 
@@ -135,7 +134,7 @@ class PtyradSession:
         if self._worker.device == "cuda":
             facts["peak_gpu_memory"] = progress.peak_gpu_memory
         arrays, image = dict[str, Quantity](), None
-        if self._plan.keep.arrays:
+        if self._plan.keep.arrays or self._plan.own_metrics:
             arrays = {**kept_arrays.arrays(model, dx), **kept_arrays.scan_arrays(model, recon.batches, recon.held_out)}
             image = kept_arrays.phase_image(model, recon.region, dx)
         return TrialOutput(

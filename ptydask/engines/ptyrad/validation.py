@@ -14,7 +14,7 @@ from typing import Any
 from ptydask.config import reading, study
 from ptydask.config.ptyrad import metric_advice, old_keys
 from ptydask.engines import naming_file
-from ptydask.engines.ptyrad import datafiles, held_out, schema
+from ptydask.engines.ptyrad import datafiles, held_out, own_metrics, schema
 from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan, WeightedChoice
@@ -37,6 +37,7 @@ def complete(plan: StudyPlan) -> StudyPlan:
 
 def _complete_params(plan: StudyPlan) -> StudyPlan:
     config, moved = _present_source(_whole_numbers(plan.config))
+    plan = own_metrics.check(plan)
     plan = replace(plan, config=config, notices=(*plan.notices, *moved))
     _check_types(plan.config)
     datafiles.check_paths(plan.config)

@@ -14,6 +14,7 @@ from ptydask.ranking import best_of, count_states, parameter_names
 from ptydask.store import (
     checkpoints,
     codec,
+    confirmation,
     contents,
     files,
     index,
@@ -36,6 +37,8 @@ def collect_info(path: Path) -> dict[str, Any]:
         records = results.records()
         root = _root_info(path)
         rows = _trial_rows(path, folder)
+        place = confirmation.find_embedded(path, folder)
+        repeats = {} if place is None else sizes.measure_trials(index.read_rows(place.file, place.group))
     holdings = sizes.measure_trials(rows)
     best = best_of(records, meta.direction)
     owner = lock.owner_of(folder)
@@ -53,7 +56,8 @@ def collect_info(path: Path) -> dict[str, Any]:
         "trials": _trial_counts(records, holdings),
         "best": None if best is None else {"number": best.number, "error": best.error, "params": dict(best.params)},
         "parameters": list(codec.search_space(meta)) or parameter_names(records),
-        "bytes": _byte_counts(path, rows, holdings.values()),
+        **({"confirmation": len(repeats)} if repeats else {}),
+        "bytes": _byte_counts(path, rows, holdings.values(), repeats.values()),
         "ratio": _compression_ratio(holdings.values()),
         "compression": _describe_compression(rows, holdings),
         "unfinished": checkpoints.count(folder),
@@ -96,12 +100,19 @@ def _trial_counts(records: Sequence[TrialRecord], holdings: Mapping[int, sizes.T
     }
 
 
-def _byte_counts(path: Path, rows: Sequence[index.TrialRow], holdings: Iterable[sizes.TrialSizes]) -> dict[str, Any]:
+def _byte_counts(
+    path: Path,
+    rows: Sequence[index.TrialRow],
+    holdings: Iterable[sizes.TrialSizes],
+    repeats: Iterable[sizes.TrialSizes],
+) -> dict[str, Any]:
     """Bytes on the disk, in all and by kind; what is not data of a trial is table, links and headers."""
     total = sizes.measure_files([path, *(row.file for row in rows)])
     kinds: Counter[str] = Counter()
     for holding in holdings:
         kinds.update(holding.stored)
+    if confirmed := sum(sum(holding.stored.values()) for holding in repeats):
+        kinds["confirmation"] = confirmed
     kinds["table, links and headers"] = max(0, total - sum(kinds.values()))
     return {"total": total, "kinds": dict(kinds.most_common())}
 

@@ -13,7 +13,19 @@ import h5py
 from ptydask.errors import StoreError
 from ptydask.formatting import shell_path
 from ptydask.model import StudyMeta, TrialRecord
-from ptydask.store import checkpoints, codec, contents, digest, index, layout, lock, names, nexus, relocation
+from ptydask.store import (
+    checkpoints,
+    codec,
+    confirmation,
+    contents,
+    digest,
+    index,
+    layout,
+    lock,
+    names,
+    nexus,
+    relocation,
+)
 from ptydask.store.isolated import ChildReader
 from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing, salvage
@@ -105,9 +117,18 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         damaged[placed.number] = placed.trial.damage
     try:
         rows = [_merged_row(placed) for placed in arrangement.trials]
-        return index.pack(out, head, rows, damaged, copy=copy)
+        # Repeats name the trials of their own store, whose numbers stay as they are in the first file alone.
+        own = [part.source.path for part in arrangement.parts if part.source.store_id == first.store_id]
+        packs = [pack for path in own for pack in contents.pack_files(relocation.find_folder(path))]
+        add = confirmation.keep_one_of([*own, *packs])
+        return index.pack(out, head, rows, damaged, copy=copy, add=add)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: is not made: {error_reason(error)}") from error
+
+
+def has_confirmation(source: MergeSource) -> bool:
+    """Whether trials of a file were repeated."""
+    return confirmation.find_embedded(source.path, relocation.find_folder(source.path)) is not None
 
 
 def _merged_row(placed: PlacedTrial) -> index.TrialRow:

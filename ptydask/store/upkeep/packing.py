@@ -15,6 +15,7 @@ from ptydask.model import StudyMeta, TrialOutput, TrialRecord
 from ptydask.store import (
     artifacts,
     checkpoints,
+    confirmation,
     contents,
     digest,
     files,
@@ -169,7 +170,7 @@ def _pack_in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: 
     report = plan.report
     if apart or plan.drop:
         try:
-            failed, report = plan.write(path, study)
+            failed, report = plan.write(path, path, study)
         except (OSError, StoreError) as error:
             raise StoreError(f"{path}: cannot be packed: {one_line(str(error))}; everything is as it was") from error
         for number in failed:
@@ -190,7 +191,7 @@ def _pack_copy(path: Path, rule: retention.RetentionRule, out: Path, tries: int 
     study = contents.read_contents(path, relocation.find_folder(path))
     plan = _make_plan(path, study, rule)
     try:
-        failed, report = plan.write(out, study)
+        failed, report = plan.write(out, path, study)
     except (OSError, StoreError) as error:
         if tries > 1 and any(not row.file.exists() for row in study.rows.values()):
             return _pack_copy(path, rule, out, tries - 1)
@@ -207,11 +208,14 @@ def _pack_copy(path: Path, rule: retention.RetentionRule, out: Path, tries: int 
 @dataclass(frozen=True, slots=True)
 class _PackPlan:
     rule: retention.RetentionRule
+    stay: frozenset[int]
+    """The trials that keep their arrays, where they have any."""
     drop: frozenset[int]
+    """Those that have some and lose them."""
     report: PackReport
 
-    def write(self, path: Path, study: contents.StoreContents) -> tuple[dict[int, str], PackReport]:
-        """Make ``path`` the packed file; returns why, for each trial that has its numbers only, and the report."""
+    def write(self, path: Path, source: Path, study: contents.StoreContents) -> tuple[dict[int, str], PackReport]:
+        """Make ``path`` the packed file of ``source``; returns why, for trials with numbers only, and the report."""
         assert study.previous is not None
         head = index.ResultsHeader(layout.PACKED, study.store_id, secrets.token_hex(8), study.previous)
 
@@ -224,10 +228,20 @@ class _PackPlan:
                 digest.check(trials[names.trial_name(row.record.number)])
 
         rows = index.sort_rows(study.rows)
-        failed = index.pack(path, head, rows, isolated.find_deadly(rows), copy=copy)
+        add = confirmation.keep(source, relocation.find_folder(source), self._copy_repeat)
+        deadly = isolated.find_deadly(rows)
+        failed = index.pack(path, head, rows, deadly, copy=copy, add=add)
         lines = [one_line(f"trial {number}: {why}") for number, why in failed.items()]
         after, damaged = path.stat().st_size, (*study.damaged, *lines)
         return failed, replace(self.report, path=path, changed=True, after=after, damaged=damaged)
+
+    def _copy_repeat(self, trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
+        """Copy a repeat of the confirmation: with its arrays where the trial that it repeats keeps them."""
+        if row.record.params.get("trial") in self.stay or not sizes.measure_trial(group).bulk:
+            index.copy_trial(trials, row, group)
+        else:
+            digest.check(group)
+            copy_without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
 
 
 def _make_plan(path: Path, study: contents.StoreContents, rule: retention.RetentionRule) -> _PackPlan:
@@ -257,7 +271,7 @@ def _make_plan(path: Path, study: contents.StoreContents, rule: retention.Retent
         damaged=study.damaged,
         bulk=sizes.describe_bulk(held_now.values()),
     )
-    return _PackPlan(rule, drop, report)
+    return _PackPlan(rule, stay, drop, report)
 
 
 # --- one trial --------------------------------------------------------------------------------------

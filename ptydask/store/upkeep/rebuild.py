@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptydask.errors import NoResults, StoreError
 from ptydask.model import Direction, StudyMeta
-from ptydask.store import contents, files, index, layout, names, refused, relocation, trialgroup
+from ptydask.store import confirmation, contents, files, index, layout, names, refused, relocation, trialgroup
 from ptydask.store.study import error_reason, refuse_unwritable
 from ptydask.store.upkeep import packing, salvage
 from ptydask.store.upkeep.salvage import SalvagedFile
@@ -79,10 +79,15 @@ def _rebuild_elsewhere(path: Path, out: Path | None, examined: Sequence[Salvaged
         raise StoreError(f"{first.path}: no trial in it can be read{trouble}; it is left as it is")
     head = index.ResultsHeader(layout.PACKED, gathered.store_id, secrets.token_hex(8), gathered.meta)
     try:
-        index.pack(out, head, index.sort_rows(gathered.rows), gathered.damaged)
+        index.pack(out, head, index.sort_rows(gathered.rows), gathered.damaged, add=_keep_confirmation(examined))
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: cannot be written: {error_reason(error)}") from error
     return _make_report(out, gathered, examined, written=True, packed=True)
+
+
+def _keep_confirmation(examined: Sequence[SalvagedFile]) -> index.Addition:
+    """What takes over a confirmation that is whole: of a damaged one nothing is kept, it can be run again."""
+    return confirmation.keep_one_of([file.path for file in examined if file.confirmed])
 
 
 def _trial_files(path: Path, folder: Path) -> list[Path]:
@@ -162,7 +167,8 @@ def _index_again(path: Path, folder: Path, examined: Sequence[SalvagedFile]) -> 
         pack_id = secrets.token_hex(8)
         pack = contents.pack_path(folder, pack_id)
         head = index.ResultsHeader(layout.PACKED, store_id, pack_id, meta)
-        index.pack(pack, head, index.sort_rows(unindexed), gathered.damaged)
+        add = _keep_confirmation(examined)
+        index.pack(pack, head, index.sort_rows(unindexed), gathered.damaged, add=add)
         rows |= {row.record.number: row for row in index.read_rows(pack)}
     # Only now, when every trial is in a file that is whole, may the damaged ones go.
     aside = [contents.set_aside(file.path, folder) for file in examined if not file.intact]

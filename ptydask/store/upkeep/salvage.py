@@ -10,7 +10,7 @@ from ptydask.model import StudyMeta, TrialRecord
 from ptydask.store import codec, contents, index, layout, names, refused
 from ptydask.store.isolated import Answer, ChildReader
 
-_PARTS = ("head", "seal", "records", "names", "described")
+_PARTS = ("head", "seal", "records", "names", "described", "confirmation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class SalvagedFile:
     """The rows of the file's table."""
     trouble: str = ""
     """What is wrong with the file as a whole, "" where nothing is."""
+    confirmed: bool = False
+    """Whether it holds a confirmation, as it was written."""
     foreign: bool = False
     """Whether it is somebody else's HDF5 file."""
 
@@ -92,6 +94,7 @@ def _salvage_study(child: ChildReader, path: Path) -> SalvagedFile:
         damaged=damaged,
         table={record.number: record for record in records},
         trouble=troubles[0] if troubles else "",
+        confirmed=bool(answers["confirmation"].get("group")) and "trouble" not in answers["confirmation"],
         foreign=bool(head.get("foreign")),
     )
 

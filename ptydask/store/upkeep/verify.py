@@ -206,6 +206,7 @@ class _Verification:
             return _FileHead(kind)
         titles, seal, rows, images = (self.ask(what, file) for what in ("titles", "seal", "rows", "images"))
         self.add_problems(file, None, seal, "all but the trials")
+        self.add_problems(file, None, self.ask("confirmation", file), "confirmation")
         for answer, label in ((titles, ""), (rows, layout.TABLE), (images, layout.THUMBNAILS)):
             # What cannot be read at all was met when the digest was made, which names the very path.
             if not (answer.get("unread") and seal["problems"]):

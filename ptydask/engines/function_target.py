@@ -10,24 +10,27 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ptydask.errors import ConfigError, nearest_hint
 
-KEY = "engine.callable"
 FORMS = "write package.module:function or path/file.py:function"
-TAKES = "it must take (params) or (params, report)"
 
 
 @dataclass(frozen=True, slots=True)
-class CallableTarget:
-    """Where a function is. Modules are looked for in ``directory`` first."""
+class FunctionTarget:
+    """Where a function is, and how it is called."""
 
     text: str
-    directory: Path
+    key: str
+    """Of the file, where it is named."""
+    takes: tuple[str, ...]
+    """What it is called with: the first argument always, a second one where it asks for that."""
+    directories: tuple[Path, ...]
+    """Where modules are looked for before anywhere else; the first is where the run was started."""
     module: str
     function: str
     file: Path | None
@@ -35,33 +38,41 @@ class CallableTarget:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """What comes first on ``sys.path``: the file's own folder, as for a program, then the directory."""
+        """What comes first on ``sys.path``: the file's own folder, as for a program, then the directories."""
         own = [str(self.file.parent)] if self.file is not None else []
-        return tuple(dict.fromkeys([*own, str(self.directory)]))
+        return tuple(dict.fromkeys([*own, *map(str, self.directories)]))
+
+    @property
+    def rule(self) -> str:
+        """How it must be defined, in words."""
+        forms = ("(" + ", ".join(self.takes[:count]) + ")" for count in range(1, len(self.takes) + 1))
+        return f"it must take {' or '.join(forms)}"
 
 
-def _error(target: CallableTarget, rule: str, hint: str = "") -> ConfigError:
-    return ConfigError(rule, key=KEY, value=target.text, hint=hint)
+def _error(target: FunctionTarget, rule: str, hint: str = "") -> ConfigError:
+    return ConfigError(rule, key=target.key, value=target.text, hint=hint)
 
 
-def parse(text: object, directory: Path) -> CallableTarget:
-    """Both halves of a target, a file's path made absolute from ``directory``. Raises ConfigError."""
+def parse(text: object, key: str, takes: tuple[str, ...], directories: Sequence[Path]) -> FunctionTarget:
+    """Both halves of a target, a file's path made absolute from that directory where it is. Raises ConfigError."""
     if not isinstance(text, str) or not text.strip():
-        raise ConfigError("must name a function", key=KEY, value=text, hint=FORMS)
+        raise ConfigError("must name a function", key=key, value=text, hint=FORMS)
     where, colon, function = text.strip().rpartition(":")
     if not colon or not where:
-        raise ConfigError("names no function", key=KEY, value=text, hint=FORMS)
+        raise ConfigError("names no function", key=key, value=text, hint=FORMS)
     if not function.isidentifier():
-        raise ConfigError(f"{function!r} is no name of a function at the top of a module", key=KEY, value=text)
+        raise ConfigError(f"{function!r} is no name of a function at the top of a module", key=key, value=text)
+    target = FunctionTarget(text.strip(), key, takes, tuple(directories), where, function, None)
     if where.endswith(".py") or "/" in where or os.sep in where:
-        file = Path(os.path.normpath(directory / Path(where).expanduser()))
-        return CallableTarget(text.strip(), directory, file.stem, function, file)
+        files = [Path(os.path.normpath(folder / Path(where).expanduser())) for folder in directories]
+        file = next((file for file in files if file.is_file()), files[0])
+        return replace(target, module=file.stem, file=file)
     if not all(part.isidentifier() for part in where.split(".")):
-        raise ConfigError(f"{where!r} is no module's name", key=KEY, value=text, hint=FORMS)
-    return CallableTarget(text.strip(), directory, where, function, None)
+        raise ConfigError(f"{where!r} is no module's name", key=key, value=text, hint=FORMS)
+    return target
 
 
-def locate(target: CallableTarget, beside: Path | None = None) -> Path | None:
+def locate(target: FunctionTarget, beside: Path | None = None) -> Path | None:
     """The source file, found without running any of it; None where the module has none (it is compiled).
 
     ``beside`` is the folder of the sweep file, for the hint. Raises ConfigError where there is no such module.
@@ -72,13 +83,14 @@ def locate(target: CallableTarget, beside: Path | None = None) -> Path | None:
         raise _error(target, f"no such file: {target.file}", _elsewhere_hint(target, beside))
     spec = _find_spec(target)
     if spec is None:
-        rule = f"no module {target.module!r} in {target.directory}, nor installed for {sys.executable}"
+        places = " or ".join(map(str, target.directories))
+        rule = f"no module {target.module!r} in {places}, nor installed for {sys.executable}"
         raise _error(target, rule, _elsewhere_hint(target, beside))
     origin = Path(spec.origin) if spec.has_location and spec.origin else None
     return origin if origin is not None and origin.suffix == ".py" else None
 
 
-def _find_spec(target: CallableTarget) -> importlib.machinery.ModuleSpec | None:
+def _find_spec(target: FunctionTarget) -> importlib.machinery.ModuleSpec | None:
     """As ``import`` finds a module, but no package's ``__init__`` is run on the way."""
     path: Sequence[str] | None = [*target.folders, *sys.path]
     spec, name = None, ""
@@ -93,20 +105,22 @@ def _find_spec(target: CallableTarget) -> importlib.machinery.ModuleSpec | None:
     return spec
 
 
-def _elsewhere_hint(target: CallableTarget, beside: Path | None) -> str:
+def _elsewhere_hint(target: FunctionTarget, beside: Path | None) -> str:
     """The same file or module in the folder of the sweep file, as it would have to be written."""
     if target.file is not None:
         relative = Path(target.text.rpartition(":")[0])
     else:
         relative = Path(*target.module.split(".")).with_suffix(".py")
+    started = target.directories[0]
     if beside is None or not (beside / relative).is_file():
-        return f"it is looked for from {target.directory}, where the run was started"
-    path = os.path.relpath(beside / relative, target.directory)
+        others = "".join(f", then in {folder}" for folder in target.directories[1:])
+        return f"it is looked for from {started}, where the run was started{others}"
+    path = os.path.relpath(beside / relative, started)
     meant = f"{path}:{target.function}"
     return f"did you mean {meant!r}? Paths start where the run was started"
 
 
-def check(target: CallableTarget, source: Path) -> None:
+def check(target: FunctionTarget, source: Path) -> None:
     """That the function is there and takes what it is given, as far as its source shows it. Runs nothing.
 
     Raises ConfigError, with the line where there is one.
@@ -155,13 +169,13 @@ def _binds_name(node: ast.stmt, name: str) -> bool:
 
 
 def _check_definition(
-    target: CallableTarget, source: Path, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    target: FunctionTarget, source: Path, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 ) -> None:
     where = f"{target.function} ({source}:{node.lineno})"
     if isinstance(node, ast.ClassDef):
         raise _error(target, f"{where} is a class, not a function")
     if isinstance(node, ast.AsyncFunctionDef):
-        raise _error(target, f"{where} is an async function; {TAKES} and return")
+        raise _error(target, f"{where} is an async function; {target.rule} and return")
     if node.decorator_list:  # what it takes is the decorator's business
         return
     parameters = node.args
@@ -170,14 +184,14 @@ def _check_definition(
     keywords = zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True)
     required_keywords = {keyword.arg for keyword, default in keywords if default is None}
     takes_params = bool(positional) or parameters.vararg is not None
-    if not takes_params or required > 2 or not required_keywords <= {"report"}:
-        raise _error(target, f"{where} takes ({ast.unparse(parameters)}); {TAKES}")
+    if not takes_params or required > len(target.takes) or not required_keywords <= set(target.takes[1:]):
+        raise _error(target, f"{where} takes ({ast.unparse(parameters)}); {target.rule}")
 
 
-def load(target: CallableTarget) -> tuple[Callable[..., Any], str, Path | None]:
+def load(target: FunctionTarget) -> tuple[Callable[..., Any], str, Path | None]:
     """The function, imported in this process, how it is called, and its source file. Raises ConfigError in one line.
 
-    It is called with ``report`` as its ``"second"`` argument, as a ``"keyword"``, or with ``"none"``.
+    It is called with its second argument as the ``"second"``, as a ``"keyword"``, or without it: ``"none"``.
     """
     for folder in reversed(target.folders):
         if folder not in sys.path:
@@ -186,7 +200,7 @@ def load(target: CallableTarget) -> tuple[Callable[..., Any], str, Path | None]:
     try:
         module = _import(target)
     except (Exception, SystemExit) as error:
-        rule = f"cannot be imported by {sys.executable}: {type(error).__name__}: {error}{_raised_at(error)}"
+        rule = f"cannot be imported by {sys.executable}: {type(error).__name__}: {error}{raised_at(error)}"
         raise _error(target, rule) from error
     function = getattr(module, target.function, None)
     if function is None:
@@ -199,7 +213,7 @@ def load(target: CallableTarget) -> tuple[Callable[..., Any], str, Path | None]:
     return function, _call_style(function, target), Path(file) if file else None
 
 
-def _import(target: CallableTarget) -> ModuleType:
+def _import(target: FunctionTarget) -> ModuleType:
     """A file is imported as a module of its name, so that its functions reach processes that it starts itself.
 
     Where another module has that name already (``test.py``, ``train.py``), it gets one of its own.
@@ -224,28 +238,29 @@ def _import(target: CallableTarget) -> ModuleType:
     return module
 
 
-def _raised_at(error: BaseException) -> str:
-    """`` (file:line)`` of what raised, where it is somebody's file."""
+def raised_at(error: BaseException) -> str:
+    """`` (file:line)`` of what raised, where it is somebody's file; else empty."""
     frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
     own = [frame for frame in frames if not frame.filename.startswith("<") and "importlib" not in frame.filename]
     last = own[-1] if own else None
     return f" ({last.filename}:{last.lineno})" if last is not None and last.filename != __file__ else ""
 
 
-def _call_style(function: Callable[..., Any], target: CallableTarget) -> str:
+def _call_style(function: Callable[..., Any], target: FunctionTarget) -> str:
     if inspect.iscoroutinefunction(function):
-        raise _error(target, f"{target.function} is an async function; {TAKES} and return")
+        raise _error(target, f"{target.function} is an async function; {target.rule} and return")
+    second = target.takes[1:]
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return "second"  # compiled, and without a signature
-    if "report" in signature.parameters and _can_bind(signature, 0, report=0):
+        return "second" if second else "none"  # compiled, and without a signature
+    if second and second[0] in signature.parameters and _can_bind(signature, 0, **{second[0]: 0}):
         return "keyword"
-    if _wants_second(signature) and _can_bind(signature, 0, 0):
+    if second and _wants_second(signature) and _can_bind(signature, 0, 0):
         return "second"
     if _can_bind(signature, 0):
         return "none"
-    raise _error(target, f"{target.function} takes {signature}; {TAKES}")
+    raise _error(target, f"{target.function} takes {signature}; {target.rule}")
 
 
 def _can_bind(signature: inspect.Signature, *args: int, **kwargs: int) -> bool:

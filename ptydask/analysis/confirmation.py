@@ -1,0 +1,314 @@
+"""The best trials of a study, reconstructed once more with other seeds: what these repeats say of each of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from ptydask.analysis import significance
+from ptydask.analysis.half_rings import read_rings
+from ptydask.analysis.significance import Comparison
+from ptydask.errors import MissingDependency
+from ptydask.formatting import NOTHING, counted, error_text, printable_text, uncertain_text
+from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
+from ptydask.ranking import best_of, metric_names
+from ptydask.space.metric_facts import metric_unit
+
+if TYPE_CHECKING:
+    from ptydask.analysis.fourier_ring import FourierRing
+    from ptydask.store.reader import Results
+
+
+_MANY = 10
+"""Of so many trials and one more it is not said of every two whether they are told apart."""
+_COMMON = 1.5
+"""Trials' own standard deviations above so many times luck want the explanation that they differ alike."""
+PARTS = ("mean", "sd", "n")
+"""What is known of a confirmed trial, as tables and JSON have it."""
+
+
+_LARGEST = 1e150
+"""An error from here on is a program's that diverged, as an infinite one is: there are no variances of such numbers."""
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One reconstruction with the parameters of a trial of the study, and with a seed that the study has not used."""
+
+    trial: int
+    """The trial of the study."""
+    seed: int
+    half: int
+    """1 or 2: of this half of the data alone; 0: of all."""
+    record: TrialRecord
+
+    def value(self, metric: str, error: str) -> float | None:
+        """The repeat's ``metric``, where ``error`` is the tuned one; None where it has none, or failed."""
+        value = self.record.error if metric == error else self.record.metrics.get(metric)
+        ended_well = self.record.state is TrialState.COMPLETE
+        return value if ended_well and value is not None and abs(value) < _LARGEST else None
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """All repeats of a study's best trials, halves included."""
+
+    metric: str
+    """The tuned metric: the error."""
+    direction: Direction
+    repeats: tuple[Repeat, ...]
+    frc: Mapping[int, FourierRing] = field(default_factory=dict)
+    """Trial -> Fourier ring correlation of its two half reconstructions."""
+    records: tuple[TrialRecord, ...] = ()
+    """The trials of the study itself."""
+    meta: StudyMeta | None = None
+    """What the file says about that study."""
+
+    @classmethod
+    def of(cls, results: Results) -> Confirmation | None:
+        """The confirmation of a study, as far as it has got; None where none was begun. Raises StoreError."""
+        confirmed = results.confirmation()
+        if confirmed is None:
+            return None
+        with confirmed:
+            repeats, frc = tuple(read_repeats(confirmed.records())), read_rings(confirmed)
+        return cls(results.meta.metric, results.meta.direction, repeats, frc, tuple(results.records()), results.meta)
+
+    def by_metric(self, meta: StudyMeta, records: tuple[TrialRecord, ...]) -> Confirmation:
+        """The same repeats, as if the study had tuned another metric; ``meta`` and ``records`` are its own by that."""
+        repeats = tuple(
+            replace(repeat, record=replace(repeat.record, error=repeat.record.metrics.get(meta.metric)))
+            for repeat in self.repeats
+        )
+        return Confirmation(meta.metric, meta.direction, repeats, self.frc, records, meta)
+
+    @cached_property
+    def trials(self) -> tuple[int, ...]:
+        """The confirmed trials, the best mean first, the earlier one on a tie; those without a value last.
+
+        Where a repeat failed, a mean counts as what it would be with every seed.
+        """
+        numbers = sorted({repeat.trial for repeat in self.repeats})
+        means = significance.adjusted_means({trial: self.values(trial) for trial in numbers})
+        sign = 1 if self.direction == "minimize" else -1
+        return tuple(sorted(numbers, key=lambda trial: (trial not in means, sign * means.get(trial, 0.0), trial)))
+
+    @property
+    def best(self) -> int | None:
+        """The trial with the best mean; None where no repeat has a value."""
+        return next((trial for trial in self.trials if self.mean_sd(trial)), None)
+
+    @property
+    def failed(self) -> tuple[Repeat, ...]:
+        """The repeats that did not complete, halves included, and whole ones without the tuned metric."""
+        return tuple(repeat for repeat in self.repeats if self._has_failed(repeat))
+
+    def _has_failed(self, repeat: Repeat) -> bool:
+        if repeat.half or not self.metric:
+            return repeat.record.state is not TrialState.COMPLETE
+        return repeat.value(self.metric, self.metric) is None
+
+    def values(self, trial: int, metric: str | None = None) -> dict[int, float]:
+        """Seed -> value of ``metric``, the tuned one by default, over the trial's whole repeats that have one."""
+        name = metric or self.metric
+        own = {r.seed: r.value(name, self.metric) for r in self.repeats if r.trial == trial and not r.half}
+        return {seed: value for seed, value in sorted(own.items()) if value is not None}
+
+    def mean_sd(self, trial: int, metric: str | None = None) -> tuple[float, float, int] | None:
+        """Mean, standard deviation (n - 1; NaN of one repeat) and number of the trial's repeats; None without any."""
+        values = list(self.values(trial, metric).values())
+        if not values:
+            return None
+        return fmean(values), stdev(values) if len(values) > 1 else math.nan, len(values)
+
+    def mean_text(self, trial: int, metric: str | None = None) -> str:
+        """``0.01234 +- 0.00012 (3)``: mean, standard deviation, repeats; to what luck decides. Empty without any."""
+        known = self.mean_sd(trial, metric)
+        if known is None:
+            return ""
+        mean, deviation, count = known
+        text = uncertain_text(mean, deviation, self._luck[metric or self.metric]) if count > 1 else error_text(mean)
+        return f"{text} ({count})"
+
+    @cached_property
+    def _luck(self) -> dict[str, float]:
+        """Metric -> standard deviation that other seeds give a trial, what they do to all alike taken out."""
+        return {
+            name: significance.luck_of({trial: self.values(trial, name) for trial in self.trials})
+            for name in (self.metric, *self.metrics)
+        }
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that some whole repeat has."""
+        return tuple(metric_names(repeat.record for repeat in self.repeats if not repeat.half))
+
+    def summary(self, trial: int) -> dict[str, Any]:
+        """``mean``, ``sd`` and ``n`` of the error, and of each of the ``metrics``; {} of a trial without repeats."""
+        known = self.mean_sd(trial)
+        metrics = {
+            name: dict(zip(PARTS, own, strict=True)) for name in self.metrics if (own := self.mean_sd(trial, name))
+        }
+        if not metrics and not known:
+            return {}
+        return {**dict(zip(PARTS, known or (None, None, 0), strict=True)), "metrics": metrics}
+
+    def compare(self) -> Comparison | None:
+        """Which trials differ by more than luck, by the tuned metric; None where luck is not known.
+
+        Raises MissingDependency without SciPy.
+        """
+        return significance.compare({trial: self.values(trial) for trial in self.trials}, self.direction)
+
+    def verdict(self) -> str:
+        """Means, and which trials differ by more than luck, in words; one sentence a line."""
+        return "\n".join(verdict_lines(self))
+
+
+def read_repeats(records: Iterable[TrialRecord]) -> Iterable[Repeat]:
+    """The repeats that the trials of a confirmation's own study are: their parameters say which."""
+    for record in records:
+        trial, seed, half = (record.params.get(name, 0) for name in ("trial", "seed", "half"))
+        yield Repeat(int(trial or 0), int(seed or 0), int(half or 0), record)
+
+
+# --- in words ----------------------------------------------------------------------------------------
+
+
+def verdict_lines(confirmation: Confirmation) -> list[str]:
+    """The means of the confirmed trials, and which of them differ by more than luck, for a person."""
+    lines = [*_mean_lines(confirmation), *map(_failure_text, confirmation.failed)]
+    try:
+        lines += _comparison_lines(confirmation) if confirmation.best is not None else [_why_no_means(confirmation)]
+    except MissingDependency as error:
+        lines.append(str(error))
+    return [*lines, *(f"trial {trial}: FRC {ring.describe()}" for trial, ring in confirmation.frc.items())]
+
+
+def _comparison_lines(confirmation: Confirmation) -> list[str]:
+    from ptydask.analysis import good_region  # it imports a good deal, which trials in a list have no need of
+
+    compared, region = confirmation.compare(), good_region.find_good_region(confirmation)
+    lines = region.describe() if region is not None else []
+    if compared is None:
+        return [_why_no_verdict(confirmation), *lines]
+    return [*compare_lines(compared), *_luck_lines(confirmation, compared), *lines]
+
+
+def better_by_mean_text(confirmation: Confirmation) -> str:
+    """That another trial than the study's best one is the best by its mean, and whether that is luck; else empty."""
+    first, best = best_of(confirmation.records, confirmation.direction), confirmation.best
+    if first is None or best is None or first.number == best:
+        return ""
+    text = f"with other seeds trial {best} is the best: {confirmation.mean_text(best)}"
+    if not confirmation.values(first.number):
+        return f"{text}; trial {first.number} was not repeated"
+    text += f"; trial {first.number} has {confirmation.mean_text(first.number)}"
+    try:
+        compared = confirmation.compare()
+    except MissingDependency:
+        return text
+    if compared is None:
+        return f"{text}; whether that is luck is not known"
+    return f"{text}, {'more' if compared.differ(best, first.number) else 'no more'} than luck apart"
+
+
+def compare_lines(compared: Comparison) -> list[str]:
+    """Which trials are better than which by more than luck, and which cannot be told apart.
+
+    Of more than ten trials only what concerns the best one.
+    """
+    best, *others = compared.trials
+    if len(others) >= _MANY:
+        return _best_lines(compared)
+    better = list(significance.better_groups(compared))
+    lines = []
+    if compared.worse_than(best) == tuple(others):
+        rest = "all others" if len(others) > 1 else _trials_text(others)
+        lines.append(f"trial {best} is better than {rest} by more than luck")
+        better = better[1:]
+    for group in significance.alike_groups(compared):
+        why = ": they differ by no more than luck" if len(group) == len(compared.trials) else ""
+        lines.append(f"{_trials_text(group)} cannot be told apart{why}")
+    for group, worse in better:
+        verb = "is" if len(group) == 1 else "are"
+        lines.append(f"{_trials_text(group)} {verb} better than {_trials_text(worse)} by more than luck")
+    return lines
+
+
+def _best_lines(compared: Comparison) -> list[str]:
+    """Which trials cannot be told apart from the best one, and how many are worse by more than luck."""
+    best, *others = compared.trials
+    alike, worse = [trial for trial in others if not compared.differ(best, trial)], compared.worse_than(best)
+    if not alike:
+        return [f"trial {best} is better than all others by more than luck"]
+    rest = [f"trial {best} is better than {counted(len(worse), 'other')} by more than luck"] if worse else []
+    return [f"trial {best} cannot be told apart from {_trials_text(alike)}", *rest]
+
+
+def _mean_lines(confirmation: Confirmation) -> list[str]:
+    """A heading, one line for each trial, its mean and what it had in the study, and one for each of other metrics."""
+    study = {record.number: record for record in confirmation.records}
+    better = "lower" if confirmation.direction == "minimize" else "higher"
+    seeds = len({repeat.seed for repeat in confirmation.repeats if not repeat.half})
+    what = f"{counted(len(confirmation.trials), 'trial')} once more with {counted(seeds, 'other seed')}"
+    how = "mean +- standard deviation (repeats)"
+    metric = printable_text(confirmation.metric)
+    lines = [f"{what}: {metric} ({better} is better), {how}" if metric else f"{what}: {how}"]
+    width = max((len(str(trial)) for trial in confirmation.trials), default=0)
+    for trial in confirmation.trials if metric else ():
+        text = confirmation.mean_text(trial) or "no repeat has a value"
+        own = f"; in the study {error_text(study[trial].error)}" if trial in study else ""
+        lines.append(f"  trial {trial:{width}}  {text}{own}")
+    others = [name for name in confirmation.metrics if name != confirmation.metric]
+    if others:
+        lines.append(f"  {'other metrics' if metric else 'metrics'}, of {_trials_text(confirmation.trials)}:")
+    for name in others:
+        texts = [confirmation.mean_text(trial, name) or NOTHING for trial in confirmation.trials]
+        unit = metric_unit(name, confirmation.meta.engine) if confirmation.meta is not None else ""
+        lines.append(f"    {printable_text(name)}  {', '.join(texts)}{f'  ({unit})' if unit else ''}")
+    return lines
+
+
+def _failure_text(repeat: Repeat) -> str:
+    half = f", half {repeat.half}," if repeat.half else ""
+    why = repeat.record.message or "it has no value"
+    return f"trial {repeat.trial}{half} with seed {repeat.seed} failed and is left out: {printable_text(why)}"
+
+
+def _luck_lines(confirmation: Confirmation, compared: Comparison) -> list[str]:
+    if compared.is_deterministic:
+        return ["every trial has one value whatever the seed: nothing here is luck, and any difference counts"]
+    luck, least = (f"{float(f'{value:.2g}'):g}" for value in (compared.luck, compared.least_difference))
+    lines = [
+        f"luck: the standard deviation that other seeds give, {luck}; differences of means above {least} are more than "
+        f"that (paired by seed, Tukey's range test at {100 * significance.LEVEL:g} %)"
+    ]
+    spread, _ = significance.pooled_deviation({trial: confirmation.values(trial) for trial in confirmation.trials})
+    if spread > _COMMON * compared.luck:
+        lines.append("the trials' own +- are larger: most of that is what a seed does to all of them alike")
+    return lines
+
+
+def _why_no_means(confirmation: Confirmation) -> str:
+    if not confirmation.metric:
+        return "the study names no metric to rank its trials by: nothing says which of them is better"
+    return "no repeat has a value: nothing is known of luck"
+
+
+def _why_no_verdict(confirmation: Confirmation) -> str:
+    repeated = [trial for trial in confirmation.trials if confirmation.values(trial)]
+    if len(repeated) < 2:
+        return "there is no other trial to compare with: confirm more of them, as --top 5"
+    if len({seed for trial in repeated for seed in confirmation.values(trial)}) < 2:
+        return "one repeat of each trial does not tell luck: repeat them with more seeds, as --seeds 3"
+    return "the trials share too few seeds to be compared: repeat them with more seeds"
+
+
+def _trials_text(trials: Sequence[int]) -> str:
+    *most, last = map(str, trials)
+    return f"trials {', '.join(most)} and {last}" if most else f"trial {last}"

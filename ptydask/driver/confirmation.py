@@ -1,0 +1,287 @@
+"""A confirmation prepared: which trials of a finished study are repeated with which seeds, and the run that does it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from ptydask import engines
+from ptydask.config import reading
+from ptydask.driver import provenance
+from ptydask.driver.prepare import Experience, PreparedRun, RunRequest, opened_results, prepare_plan, stored_bytes
+from ptydask.engines import repeat
+from ptydask.errors import ConfigError, UnusableResults, UsageError, nearest_number
+from ptydask.formatting import counted
+from ptydask.model import (
+    Budget,
+    ComponentSpec,
+    KeepOptions,
+    Point,
+    Scalar,
+    SourceFile,
+    StudyMeta,
+    StudyPlan,
+    TrialRecord,
+    TrialState,
+)
+from ptydask.ranking import ranked
+from ptydask.store import confirmation
+
+_SEEDS = 2**32
+Repeat = tuple[int, int, int]
+"""A trial's number, the seed, and the half: 0 for all of the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmOptions:
+    """What is asked of a confirmation."""
+
+    top: int = 5
+    """So many of the best trials are repeated."""
+    seeds: int = 3
+    """With so many seeds each."""
+    trials: tuple[int, ...] = ()
+    """These instead of the best."""
+    frc: bool = False
+    """Also from each half of the data alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedConfirmation:
+    """A run of repeats that can start, and what it is of."""
+
+    study: Path
+    """The results file whose trials are repeated."""
+    run: PreparedRun
+    repeats: tuple[Repeat, ...]
+    """All that the confirmation is to have, those of earlier runs among them."""
+    embedded: bool
+    """Whether all that is recorded is in the study's own file, and nowhere else."""
+
+    @property
+    def trials(self) -> tuple[int, ...]:
+        """The trials that are repeated."""
+        return tuple(dict.fromkeys(trial for trial, _, _ in self.repeats))
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.embedded and not self.run.trials_left
+
+
+# --- what is repeated: pure ----------------------------------------------------------------------------
+
+
+def choose_trials(
+    records: Sequence[TrialRecord], meta: StudyMeta, options: ConfirmOptions, *, file: Path
+) -> list[TrialRecord]:
+    """The trials to repeat, the best first or as they are named. Raises UsageError where there are none such."""
+    by_number = {record.number: record for record in records}
+    chosen = []
+    for number in dict.fromkeys(options.trials):
+        if number not in by_number:
+            raise UsageError(
+                f"--trials {number}: {file.name} has no such trial; {nearest_number(number, [*by_number])}"
+            )
+        if by_number[number].state is TrialState.FAIL:
+            raise UsageError(f"--trials {number}: trial {number} failed; name trials that completed")
+        chosen.append(by_number[number])
+    if chosen:
+        return chosen
+    if not meta.metric:
+        raise UsageError(f"{file.name}: its trials are ranked by nothing; say which to repeat: --trials 3,5")
+    best = ranked(records, meta.direction)[: options.top]
+    if not best:
+        raise UsageError(f"{file.name}: no trial has completed so far ({len(records)} recorded): none can be confirmed")
+    return best
+
+
+def choose_seeds(own: Iterable[int], earlier: Iterable[int], number: int) -> list[int]:
+    """``number`` seeds, none of the study's ``own``: those that repeats have already, in their order, then new ones.
+
+    All trials have the same ones, so that they can be compared seed by seed.
+    """
+    own = list(dict.fromkeys(own))
+    seeds = list(dict.fromkeys(earlier))
+    start = own[0] if own else 0
+    new = (seed % _SEEDS for seed in count(start + 1))
+    while len(seeds) < number:
+        seed = next(new)
+        if seed not in own and seed not in seeds:
+            seeds.append(seed)
+    return seeds[:number]
+
+
+def list_repeats(
+    trials: Iterable[int], seeds: Sequence[int], earlier: Iterable[Repeat], *, halves: bool
+) -> tuple[Repeat, ...]:
+    """Every trial with every seed, its halves with the first; before them what an earlier run had to do.
+
+    Seeds come in turns: a confirmation that is stopped has about as many repeats of each trial.
+    """
+    trials = list(trials)
+    wanted = [(trial, seed, 0) for seed in seeds for trial in trials]
+    if halves:
+        wanted += [(trial, seeds[0], half) for trial in trials for half in (1, 2)]
+    return tuple(dict.fromkeys((*earlier, *wanted)))
+
+
+def repeats_of(meta: StudyMeta, records: Iterable[TrialRecord]) -> list[Repeat]:
+    """What a confirmation was to have when it was run last, and what it has."""
+    planned = [tuple(map(int, item)) for item in json.loads(meta.config_json or "{}").get("repeats", ())]
+    done = [_repeat_of(record.params) for record in records]
+    return list(dict.fromkeys([*planned, *done]))  # type: ignore[list-item]
+
+
+def _repeat_of(params: Any) -> Repeat:
+    trial, seed, half = (int(params[name]) for name in (repeat.TRIAL, repeat.SEED, repeat.HALF))
+    return trial, seed, half
+
+
+# --- the run ------------------------------------------------------------------------------------------
+
+
+def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> PreparedConfirmation:
+    """The repeats that are missing, as a run that can start; starts and writes nothing.
+
+    ``request.config`` is the results file, ``request.overrides.settings`` what has changed in its configuration since,
+    as where the data are. Raises what :func:`ptydask.driver.prepare.prepare_run` raises, UsageError for trials that
+    there are not.
+    """
+    path = request.config.absolute()
+    with ExitStack() as stack:
+        study = stack.enter_context(opened_results(path))
+        meta, records = study.meta, study.records()
+        if meta.engine == repeat.NAME:
+            raise UsageError(f"{path.name}: is a confirmation itself; give the file whose trials it repeats")
+        if not (meta.engine and meta.config_json):
+            raise UnusableResults(f"{path}: does not say how its trials were run, so none can be repeated")
+        earlier = study.confirmation()
+        if earlier is not None:
+            stack.enter_context(earlier)
+        repeats_before = [] if earlier is None else repeats_of(earlier.meta, earlier.records())
+        chosen = choose_trials(records, meta, options, file=path)
+        seeds = choose_seeds(
+            (record.seed for record in records), (seed for _, seed, _ in repeats_before), options.seeds
+        )
+        repeats = list_repeats((r.number for r in chosen), seeds, repeats_before, halves=options.frc)
+        inner = read_plan(meta, records, path, request.overrides.settings)
+        plan = plan_repeats(inner, meta, records, repeats, study.id)
+        plan = _validate(plan, path)
+        moved = provenance.compare(meta, provenance.study_meta(_checked_plan(inner, plan)), file=path)
+        run = prepare_plan(plan, request, earlier, Experience(records, stored_bytes(path)))
+        embedded = earlier is not None and earlier.path != plan.results and not plan.results.exists()
+    run = replace(run, origin=meta, notices=(*run.notices, *moved))
+    return PreparedConfirmation(path, run, repeats, embedded)
+
+
+def _validate(plan: StudyPlan, path: Path) -> StudyPlan:
+    """The plan completed by its engine. What is wrong is in ``path``, not in the params or sweep file."""
+    try:
+        return engines.get(plan.engine).validate(plan)
+    except ConfigError as error:
+        ways = [error.hint, f"where that is something else by now, say so: --set {error.key}=NEW" if error.key else ""]
+        hint = "; ".join(filter(None, ways))
+        raise type(error)(error.rule, file=path, key=error.key, value=error.value, hint=hint) from None
+
+
+def read_plan(
+    meta: StudyMeta, records: Sequence[TrialRecord], path: Path, settings: Iterable[tuple[str, Any]]
+) -> StudyPlan:
+    """The plan of the study in ``path`` as its file tells it, without its search, ``settings`` applied."""
+    config = copy.deepcopy(provenance.config_of(meta))
+    for key, value in settings:
+        try:
+            reading.set_value(config, key, value)
+        except ConfigError as error:
+            raise error.in_file(path) from None
+    steps = {record.last_step for record in records if record.state is TrialState.COMPLETE}
+    own_file = meta.provenance.get("own_file")
+    return StudyPlan(
+        name=meta.name,
+        source=SourceFile(Path(meta.provenance.get("config_path") or path), meta.config_text, meta.config_format),
+        engine=meta.engine,
+        config=config,
+        space={},
+        metric=meta.metric,
+        direction=meta.direction,
+        sampler=ComponentSpec("RandomSampler"),
+        pruner=None,
+        budget=Budget(0, total=True),
+        storage=None,
+        results=confirmation.companion_of(path),
+        seed=records[0].seed if records else 0,
+        iterations=steps.pop() if len(steps) == 1 else None,
+        search="file",
+        held_out=meta.held_out,
+        own_metrics=meta.own_metrics,
+        keep=replace(meta.keep, snapshot_every=None),
+        own_file=None if own_file is None else SourceFile(Path(own_file), meta.provenance["own_file_text"], "yaml"),
+        settings=tuple(key for key, _ in settings),
+    )
+
+
+def plan_repeats(
+    inner: StudyPlan, meta: StudyMeta, records: Iterable[TrialRecord], repeats: Sequence[Repeat], store: str
+) -> StudyPlan:
+    """The plan of the confirmation of the study ``inner``, which the store of the id ``store`` has."""
+    wanted = {trial for trial, _, _ in repeats}
+    params = {str(record.number): dict(record.params) for record in records if record.number in wanted}
+    halves = any(half for _, _, half in repeats)
+    names = (repeat.TRIAL, repeat.SEED, repeat.HALF)
+    points = tuple[dict[str, Scalar], ...](dict(zip(names, item, strict=True)) for item in repeats)
+    return replace(
+        inner,
+        name=f"{inner.name} confirmation",
+        engine=repeat.NAME,
+        config={
+            "study": store,
+            "engine": inner.engine,
+            "config": inner.config,
+            "space": meta.search_space_json,
+            "trials": params,
+            "repeats": [list(item) for item in repeats],
+        },
+        space=dict(repeat.SPACE),
+        budget=Budget(len(repeats), total=True),
+        points=tuple(Point(point, "repeat") for point in points),
+        exhaustive=True,
+        keep=KeepOptions(inner.keep.arrays or halves, None, inner.keep.params_in_names),
+    )
+
+
+def _checked_plan(inner: StudyPlan, plan: StudyPlan) -> StudyPlan:
+    """The study's own plan once more, with what its engine completed."""
+    own = repeat.repeated_plan(plan)
+    return replace(inner, config=own.config, space=own.space)
+
+
+def describe_repeats(prepared: PreparedConfirmation) -> Iterator[tuple[str, str]]:
+    """Labels and texts for the plan: which trials, which seeds, how many repeats."""
+    whole = [item for item in prepared.repeats if item[2] == 0]
+    halves = [item for item in prepared.repeats if item[2]]
+    seeds = list(dict.fromkeys(seed for _, seed, _ in whole))
+    trials = list(dict.fromkeys(trial for trial, _, _ in whole))
+    yield "study", f"{prepared.run.plan.name}, of {prepared.study}"
+    yield "repeat", f"{'trials' if len(trials) > 1 else 'trial'} {_listed(trials)}"
+    yield "seeds", _listed(seeds)
+    if halves:
+        split = list(dict.fromkeys(trial for trial, _, _ in halves))
+        yield "halves", f"both, of {'trials' if len(split) > 1 else 'trial'} {_listed(split)}"
+    text = counted(len(prepared.repeats), "reconstruction" if prepared.run.plan.config["engine"] == "ptyrad" else "run")
+    if len(whole) == len(trials) * len(seeds) and not halves:
+        text = f"{counted(len(trials), 'trial')} x {counted(len(seeds), 'seed')} = {text}"
+    if prepared.run.recorded:
+        text += f", {prepared.run.recorded} recorded already"
+    yield "trials", text
+    yield "results", f"{prepared.run.plan.results}, and in {prepared.study.name} once all are there"
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,74 @@
+"""Trials of a finished study once more: each with other seeds, and from halves of its data. See docs/confirm.md.
+
+Its plan's configuration has ``study`` (the id of the store that the trials are from), ``engine``, ``config`` and
+``space`` of that study (the last as Optuna's JSON), and ``trials``: number, as text -> the trial's parameters. What is
+tuned is which trial, which seed and which half; the points are all there is to try.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ptydask import engines
+from ptydask.engines import Session
+from ptydask.errors import UsageError
+from ptydask.model import Distribution, IntRange, Point, Slot, StudyPlan
+from ptydask.space import ranges
+
+NAME = "repeat"
+TRIAL, SEED, HALF = "trial", "seed", "half"
+"""What a repeat's parameters are called."""
+SPACE: Mapping[str, Distribution] = {
+    TRIAL: IntRange(0, 10**9),
+    SEED: IntRange(0, 2**32 - 1),
+    HALF: IntRange(0, 2),
+}
+"""The same for every study, so that repeats of more trials, or with more seeds, may be added to it."""
+
+
+class RepeatEngine:
+    """Runs trials of another engine again; see :class:`ptydask.engines.Engine`."""
+
+    def validate(self, plan: StudyPlan) -> StudyPlan:
+        """Check the study's own plan by its engine, as before a run. Raises what that raises, and UsageError."""
+        if "trials" not in plan.config:
+            raise UsageError(f"the engine {NAME} runs trials of a study again: ptydask confirm FILE.h5")
+        inner = repeated_plan(plan)
+        engine = engines.get(inner.engine)
+        if any(point.params.get(HALF) for point in plan.points) and not getattr(engine, "halves", False):
+            raise UsageError(
+                f"--frc: a trial of the engine {inner.engine} cannot be made of half of the data; leave --frc out"
+            )
+        checked = engine.validate(inner)
+        config = {**plan.config, "config": checked.config}
+        # What its engine has to say of the study was said when that was run.
+        folders = checked.function_folders
+        return replace(plan, config=config, trial_bytes=checked.trial_bytes, function_folders=folders)
+
+    def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is essential in the study's own configuration, and whose trials they are; not which of them."""
+        essential = engines.get(config["engine"]).essential(config["config"])
+        return {**essential, "study": config["study"], "engine of the study": config["engine"]}
+
+    def open(self, plan: StudyPlan, slot: Slot) -> Session:
+        """Make a worker ready for trials of the study."""
+        from ptydask.engines.repeat.session import RepeatSession
+
+        inner = repeated_plan(plan)
+        return RepeatSession(plan.config["trials"], engines.get(inner.engine).open(inner, slot))
+
+
+def repeated_plan(plan: StudyPlan) -> StudyPlan:
+    """The plan of the study whose trials are repeated, without its search."""
+    config, trials = plan.config, plan.config["trials"]
+    return replace(
+        plan,
+        engine=config["engine"],
+        config=config["config"],
+        space={name: ranges.from_json(entry) for name, entry in json.loads(config["space"] or "{}").items()},
+        points=tuple(Point(params, "repeat") for params in trials.values())[:1],
+        exhaustive=False,
+    )

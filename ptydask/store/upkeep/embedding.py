@@ -1,0 +1,80 @@
+"""A study's confirmation into the study's own file, and out of it again to grow. See ``store/confirmation.py``.
+
+At every moment one of the two files has all repeats: the companion goes away only once ``NAME.h5`` has been replaced
+by one that holds them, and what is in ``NAME.h5`` stays there while a copy of it grows.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+
+from ptydask.errors import StoreError
+from ptydask.model import path_beside
+from ptydask.store import confirmation, contents, digest, index, isolated, layout, names
+from ptydask.store.confirmation import RingCurve, StudyPlace
+from ptydask.store.study import error_reason
+from ptydask.store.upkeep import packing
+
+
+def embed(path: Path, curves: Mapping[int, RingCurve]) -> None:
+    """Move the confirmation beside ``path`` into it, with the curves of these trials; those of others stay.
+
+    Raises StoreError where a driver has either of them, ``path`` is not packed, or there is no room: all is then as it
+    was.
+    """
+    path = path.absolute()
+    companion = confirmation.companion_of(path)
+    with packing.hold_lock(path), packing.hold_lock(companion):
+        study = contents.load_and_tidy(path, names.folder_of(path))
+        repeats = contents.load_and_tidy(companion, names.folder_of(companion))
+        for file, loaded in ((path, study), (companion, repeats)):
+            if loaded.pack is None or any(row.file != file for row in loaded.rows.values()):
+                raise StoreError(f"{file}: is not in one file yet; `ptydask pack` makes it one")
+        earlier = confirmation.find_embedded(path, names.folder_of(path))
+        known = {} if earlier is None else confirmation.read_curves(earlier)
+
+        def add(group: h5py.Group) -> None:
+            confirmation.embed_study(group.file, StudyPlace(companion), {**known, **curves})
+
+        head = index.read_head(path)
+        _pack_checked(path, head, index.sort_rows(study.rows), add)
+        confirmation.check_embedded(path, set(repeats.rows))
+        companion.unlink()
+        path_beside(companion, ".journal").unlink(missing_ok=True)
+
+
+def take_out(path: Path) -> None:
+    """Copy the confirmation in ``path`` into its own file beside it, to go on with; nothing where that is there.
+
+    Raises StoreError where it cannot be written; all is then as it was.
+    """
+    path = path.absolute()
+    companion = confirmation.companion_of(path)
+    with packing.hold_lock(companion):
+        place = confirmation.find_embedded(path, names.folder_of(path))
+        if place is None or companion.exists():
+            return
+        head = index.read_head(place.file, place.group)
+        rows = index.read_rows(place.file, place.group)
+        _pack_checked(companion, replace(head, kind=layout.PACKED), rows)
+
+
+def _pack_checked(
+    path: Path, head: index.ResultsHeader, rows: Sequence[index.TrialRow], add: index.Addition = index.add_nothing
+) -> None:
+    """Make ``path`` the packed file of ``rows``, each copy held against its seal."""
+
+    def copy(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
+        index.copy_trial(trials, row, group)
+        digest.check(trials[names.trial_name(row.record.number)])
+
+    try:
+        isolated.find_deadly(rows)
+        index.pack(path, replace(head, pack_id=secrets.token_hex(8)), rows, {}, copy=copy, add=add)
+    except (OSError, StoreError) as error:
+        raise StoreError(f"{path}: cannot be written: {error_reason(error)}; everything is as it was") from error
