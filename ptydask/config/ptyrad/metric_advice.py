@@ -44,8 +44,8 @@ def advise(metric: str, tuned: Collection[str], config: Mapping[str, Any], *, pr
         )
     if metric in MISLEADING:
         notices.append(
-            f"{metric} gets better {MISLEADING[metric]}, right or not: it is for looking at; --metric heldout, or counts "
-            "for counted electrons, scores by data"
+            f"{metric} gets better {MISLEADING[metric]}, right or not, and is for looking at; --metric heldout, or "
+            "counts for counted electrons, scores by data"
         )
     if metric == "position_drift" and "slr" in tuned:
         notices.append("slr: position_drift is least where positions hardly move, right or not")
