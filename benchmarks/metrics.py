@@ -20,7 +20,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -65,6 +65,7 @@ def main() -> None:
     for command in (run, table, values):
         command.add_argument("problems", nargs="*", metavar="PROBLEM", help="(all)")
         command.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"({SEEDS})")
+    run.add_argument("--first", type=int, default=1, metavar="N", help="seed to begin with, for a second process (1)")
     run.add_argument("--minutes", type=float, default=math.inf, metavar="X", help="begin no reconstruction after these")
     table.add_argument("--group", choices=GROUPS, default="open", help="of problems, where none is named (open)")
     args = parser.parse_args()
@@ -72,7 +73,7 @@ def main() -> None:
         for problem in PROBLEMS.values():
             print(f"{problem.name:<18}{problem.group:<8}{problem.what}: {problem.values}")
     elif args.command == "run":
-        fill_cache(_chosen(args.problems), args.seeds, time.monotonic() + 60 * args.minutes)
+        fill_cache(_chosen(args.problems), range(args.first, args.seeds + 1), time.monotonic() + 60 * args.minutes)
     elif args.command == "table":
         chosen = [one for one in _chosen(args.problems) if args.problems or one.group == args.group]
         print("\n".join(regret_table(chosen, args.seeds)))
@@ -91,9 +92,9 @@ def _chosen(names: Collection[str]) -> list[Problem]:
 # --- reconstructions ---------------------------------------------------------------------------------------------
 
 
-def fill_cache(problems: Collection[Problem], seeds: int, until: float) -> None:
+def fill_cache(problems: Collection[Problem], seeds: Iterable[int], until: float) -> None:
     """Reconstruct whatever is missing, one seed of all problems after the other, until that moment."""
-    for seed in range(1, seeds + 1):
+    for seed in seeds:
         for problem in problems:
             for kind in KINDS:
                 known = read_cache(problem)
