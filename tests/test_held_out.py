@@ -258,3 +258,18 @@ def test_deviance_of_the_truth_is_about_one() -> None:
     assert 4 * amplitude_misfit(n, mean) / n.numel() == pytest.approx(1, abs=0.02)
     assert poisson_deviance(n, mean * 1.05) > poisson_deviance(n, mean)
     assert poisson_deviance(n, mean.flip(0)) > poisson_deviance(n, mean)
+
+
+@pytest.mark.parametrize("mean", [0.05, 0.5, 3.0])
+def test_with_few_electrons_the_deviance_is_least_for_the_truth(mean: float) -> None:
+    """Whatever the dose, and for other noise of the same mean; the misfit of amplitudes prefers a weaker model."""
+    torch = pytest.importorskip("torch")
+    from ptydask.engines.ptyrad.misfit import amplitude_misfit, poisson_deviance
+
+    truth = torch.full((200, 500), mean, dtype=torch.float64)
+    random = np.random.default_rng(3)
+    counted, other = (torch.from_numpy(x) for x in (random.poisson(truth).astype(float), random.exponential(truth)))
+    for n in (counted, other):
+        deviances = {scale: poisson_deviance(n, truth * scale) for scale in (0.7, 1.0, 1.4)}
+        assert min(deviances, key=lambda scale: deviances[scale]) == 1.0
+    assert amplitude_misfit(counted, truth * 0.9) < amplitude_misfit(counted, truth)

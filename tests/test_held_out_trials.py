@@ -52,7 +52,7 @@ def test_positions_are_in_the_result(data: Path) -> None:
     np.testing.assert_array_equal(np.union1d(hidden, out.arrays["scan_indices"].data), np.arange(SCAN * SCAN))
     facts = {name: out.attributes[f"heldout_{name}"] for name in ("share", "positions", "seed")}
     assert facts == {"share": 4 / 64, "positions": 4, "seed": 7}
-    for name in ("heldout", "heldout_deviance"):
+    for name in ("heldout", "heldout_amplitude"):
         assert len(out.curve[name]) == len(out.curve["step"])
         assert out.metrics[name] == out.curve[name][-1]
         assert 0 < out.curve[name][-1] < out.curve[name][0]
@@ -267,7 +267,7 @@ def test_padding_is_not_scored(data: Path) -> None:
     before, live = (
         run(data, POSITIONS, {"init_params.meas_pad": pad | {"mode": mode}}) for mode in ("precompute", "on_the_fly")
     )
-    for name in ("heldout", "heldout_deviance"):
+    for name in ("heldout", "heldout_amplitude"):
         assert before.metrics[name] == pytest.approx(live.metrics[name], rel=1e-4)
 
 

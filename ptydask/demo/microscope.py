@@ -10,6 +10,7 @@ fits them.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,29 +136,38 @@ def slice_propagator(experiment: Experiment) -> NDArray[np.complex128]:
 def simulate_patterns(experiment: Experiment) -> NDArray[np.uint16]:
     """The counted diffraction patterns, (scan * scan, pixels, pixels)."""
     rng = np.random.default_rng(experiment.seed)
-    centres, probe = scan_positions(experiment), simulate_probe(experiment)
-    window = experiment.pixels * experiment.pixel_size
-    half_side = float(np.abs(centres).max()) + window
-    layers = [tungsten_diselenide(half_side, rng) for _ in range(experiment.slices)]
-    propagator = slice_propagator(experiment)
-    counts = np.empty((len(centres), experiment.pixels, experiment.pixels), dtype=np.uint16)
-    for number, centre in enumerate(centres):
-        exit_wave = probe * np.exp(1j * _specimen_phase(experiment, layers[0], centre))
-        for layer in layers[1:]:
-            exit_wave = np.fft.ifft2(propagator * np.fft.fft2(exit_wave))
-            exit_wave *= np.exp(1j * _specimen_phase(experiment, layer, centre))
-        intensity = np.fft.fftshift(np.abs(np.fft.fft2(exit_wave, norm="ortho")) ** 2)
-        edge = (FINER - 1) * experiment.pixels // 2
-        seen = intensity[edge : edge + experiment.pixels, edge : edge + experiment.pixels]
-        counts[number] = rng.poisson(experiment.dose * seen)
+    layers = specimen_layers(experiment, rng)
+    counts = np.empty((experiment.scan**2, experiment.pixels, experiment.pixels), dtype=np.uint16)
+    for number, intensity in enumerate(pattern_intensities(experiment, layers)):
+        counts[number] = rng.poisson(experiment.dose * intensity)
     return counts
 
 
-def _specimen_phase(experiment: Experiment, specimen: Specimen, centre: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The specimen's phase on the probe's grid around ``centre``: a sum of separable Gaussians."""
+def specimen_layers(experiment: Experiment, rng: np.random.Generator) -> list[Specimen]:
+    """The experiment's specimen, as large as any probe of the scan reaches; each layer with its own vacancies."""
+    window = experiment.pixels * experiment.pixel_size
+    half_side = float(np.abs(scan_positions(experiment)).max()) + window
+    return [tungsten_diselenide(half_side, rng) for _ in range(experiment.slices)]
+
+
+def pattern_intensities(experiment: Experiment, layers: Sequence[Specimen]) -> Iterator[NDArray[np.float64]]:
+    """What the detector would see of each position's beam of intensity 1 without counting: (pixels, pixels) each."""
+    probe, propagator = simulate_probe(experiment), slice_propagator(experiment)
     points, step = FINER * experiment.pixels, experiment.pixel_size / FINER
-    axis = (np.arange(points) - points // 2) * step
-    near = np.abs(specimen.yx - centre).max(axis=1) < points * step / 2 + 4 * specimen.width
+    axis = np.asarray((np.arange(points) - points // 2) * step, dtype=np.float64)
+    for centre in scan_positions(experiment):
+        exit_wave = probe * np.exp(1j * specimen_phase(layers[0], centre, axis))
+        for layer in layers[1:]:
+            exit_wave = np.fft.ifft2(propagator * np.fft.fft2(exit_wave))
+            exit_wave *= np.exp(1j * specimen_phase(layer, centre, axis))
+        intensity = np.fft.fftshift(np.abs(np.fft.fft2(exit_wave, norm="ortho")) ** 2)
+        edge = (FINER - 1) * experiment.pixels // 2
+        yield intensity[edge : edge + experiment.pixels, edge : edge + experiment.pixels]
+
+
+def specimen_phase(specimen: Specimen, centre: NDArray[np.float64], axis: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The specimen's phase in rad on the square grid ``centre + axis`` (angstrom): a sum of separable Gaussians."""
+    near = np.abs(specimen.yx - centre).max(axis=1) < np.abs(axis).max() + 4 * specimen.width
     offset = (specimen.yx[near] - centre)[:, :, None] - axis
     y, x = np.moveaxis(np.exp(-(offset**2) / (2 * specimen.width**2)), 1, 0)
     return np.asarray(np.einsum("a,ay,ax->yx", specimen.phase[near], y, x, optimize=True))

@@ -34,7 +34,7 @@ METRICS: Mapping[str, Metric] = {
     "total_variation": Metric("minimize", "1/angstrom", minor=True),
     "position_drift": Metric("minimize", "angstrom", minor=True),
     "heldout": Metric("minimize", held_out="positions"),
-    "heldout_deviance": Metric("minimize", minor=True, held_out="positions"),
+    "heldout_amplitude": Metric("minimize", minor=True, held_out="positions"),
     "counts": Metric("minimize", held_out="counts"),
 }
 OF_PTYRAD = ("loss", "contrast")

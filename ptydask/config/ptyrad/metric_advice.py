@@ -19,6 +19,12 @@ RESCALED = ("dx", "batch_size")
 """Tuned values with which the loss's own scale changes."""
 UNSTEADY = ("contrast", "robust_contrast", "entropy", "total_variation", "position_drift")
 """Metrics that may get worse while the reconstruction gets better, so that a pruner is wrong about them."""
+MISLEADING = {
+    "entropy": "the emptier the object is",
+    "total_variation": "the smoother the object is",
+    "heldout_amplitude": "with few electrons the weaker and smoother the object is",
+}
+"""Metrics that reward something else than agreement with the specimen, and when they get better."""
 _SHIFTS = "model_params.update_params.probe_pos_shifts"
 
 
@@ -35,6 +41,11 @@ def advise(metric: str, tuned: Collection[str], config: Mapping[str, Any], *, pr
         notices.append(
             f"{metric} does not get better steadily with iterations, so that the pruner may end good trials; "
             "pruner_params: null tunes it without"
+        )
+    if metric in MISLEADING:
+        notices.append(
+            f"{metric} gets better {MISLEADING[metric]}, right or not, and is for looking at; --metric heldout, or "
+            "counts for counted electrons, scores by data"
         )
     if metric == "position_drift" and "slr" in tuned:
         notices.append("slr: position_drift is least where positions hardly move, right or not")

@@ -83,7 +83,10 @@ def held_out_score(
 
 
 class PositionScore:
-    """Held-out positions: ``heldout``, sum (sqrt n - sqrt m)^2 / sum n, and ``heldout_deviance``, by the deviance.
+    """Held-out positions: ``heldout``, the Poisson deviance, and ``heldout_amplitude``, that of amplitudes, over sum n.
+
+    The deviance is a Bregman divergence: in the mean over any noise the true mean intensity has the least. The other is
+    least where sqrt m is the mean of sqrt n, which is less: with few electrons it chooses models that are too weak.
 
     Nothing is refined by data that are held out, so that these positions (and the tilts of each of them, where each has
     its own) would stay behind when object and positions drift together, and be pushed the other way when PtyRAD's
@@ -127,7 +130,7 @@ class PositionScore:
             deviance += poisson_deviance(measured, modelled)
             total += float(measured.sum(dtype=torch.float64))
         total = total or math.nan  # patterns without any intensity
-        return {"heldout": amplitude / total, "heldout_deviance": deviance / total}
+        return {"heldout": deviance / total, "heldout_amplitude": amplitude / total}
 
     def facts(self) -> dict[str, Scalar]:
         """See :class:`HeldOutScore`."""
