@@ -175,6 +175,8 @@ class StudyPlan:
     """An Optuna storage URL, password and all; None is the study's own journal file."""
     results: Path
     seed: int
+    seed_parameter: str = ""
+    """The parameter that is a trial's own seed; empty where all trials have :attr:`seed`."""
     iterations: int | None = None
     """Steps of a full trial, where that is known beforehand."""
     differentiable: frozenset[str] = frozenset()
@@ -205,6 +207,10 @@ class StudyPlan:
     """The file of ptydask's own that named the source, where one was given in its place."""
     settings: tuple[str, ...] = ()
     """The dotted keys that were set beside the file, with ``--set``."""
+
+    def trial_seed(self, params: Mapping[str, Scalar]) -> int:
+        """The seed of a trial with these parameters."""
+        return int(str(params[self.seed_parameter])) if params.get(self.seed_parameter) is not None else self.seed
 
 
 @dataclass(frozen=True, slots=True)

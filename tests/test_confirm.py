@@ -133,7 +133,7 @@ def test_a_repeat_is_the_trials_own_reconstruction() -> None:
         told.append((step, metrics, gradient))
         return False
 
-    output = session.run(TrialInput(4, {"trial": 18, "seed": 9, "half": 2}, 0), report, None)  # type: ignore[arg-type]
+    output = session.run(TrialInput(4, {"trial": 18, "seed": 9, "half": 2}, 9), report, None)  # type: ignore[arg-type]
     assert inner.given == [TrialInput(4, {"scale": 0.98}, 9, 2)]
     assert told == [(1, {"loss": 0.5}, None)]
     assert (output.gradient, dict(output.curve)) == ({}, {"step": [1.0], "loss": [0.5]})
@@ -259,6 +259,7 @@ def test_seeds_reach_the_function(study: Path, ptydask: Ptydask) -> None:
         draw = random.Random(f"{one.params['seed']} {x}").gauss
         assert one.error == (float(str(x)) - 0.3) ** 2 + [draw(1, 0.01) for _ in range(3)][-1]
         assert one.origin == "repeat"
+        assert one.seed == one.params["seed"]
     assert len({one.error for one in made}) == 3
 
 

@@ -260,6 +260,7 @@ def plan_repeats(
     points = tuple[dict[str, Scalar], ...](dict(zip(names, item, strict=True)) for item in repeats)
     return replace(
         inner,
+        seed_parameter=repeat.SEED,
         name=f"{inner.name} confirmation",
         engine=repeat.NAME,
         config={

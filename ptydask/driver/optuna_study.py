@@ -186,11 +186,12 @@ class OptunaStudy:
         frozen = self.trials()[trial.number]
         error = frozen.value if frozen.value is not None else _last_reported_value(frozen)
         error = error if self.plan.metric else None
+        params = self._values(frozen)
         return TrialRecord(
             number=trial.number,
             state=state,
             error=error,
-            params=self._values(frozen),
+            params=params,
             metrics={} if error is None else {self.plan.metric: error},
             gradient=slopes.from_attribute(frozen.user_attrs),
             relative_decrease=_relative_decrease(frozen, self.plan.direction),
@@ -203,7 +204,7 @@ class OptunaStudy:
             origin=trial.origin,
             started=frozen.datetime_start.astimezone().isoformat() if frozen.datetime_start else "",
             seconds=frozen.duration.total_seconds() if frozen.duration else 0.0,
-            seed=self.plan.seed,
+            seed=self.plan.trial_seed(params),
         )
 
 

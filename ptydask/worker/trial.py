@@ -121,11 +121,12 @@ class _TrialRun:
             record = self._begin_trial(trial, str(worker.name))
             params = sampling.suggest(trial, plan.space, plan.sampler)
         # Whoever chose the values has signed them.
-        record = replace(record, params=params, origin=trial.user_attrs.get("origin", record.origin))
+        seed = plan.trial_seed(params)
+        record = replace(record, params=params, seed=seed, origin=trial.user_attrs.get("origin", record.origin))
         reporter = ProgressReporter(trial, plan)
         checkpoint = TrialCheckpoint(trial, params, reporter, self.shelf, self.first, self.setup.checkpoint_every)
         try:
-            output = self.ready.session.run(TrialInput(trial.number, params, plan.seed), reporter.report, checkpoint)
+            output = self.ready.session.run(TrialInput(trial.number, params, seed), reporter.report, checkpoint)
             error = _trial_error(output, plan)
             gradient = slopes.check_gradient(output.gradient, plan.space) or reporter.gradient_of(error)
             pruned = reporter.pruned and not output.ended_itself

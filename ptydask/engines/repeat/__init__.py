@@ -68,6 +68,7 @@ def repeated_plan(plan: StudyPlan) -> StudyPlan:
         engine=config["engine"],
         config=config["config"],
         space={name: ranges.from_json(entry) for name, entry in json.loads(config["space"] or "{}").items()},
+        seed_parameter="",
         points=tuple(Point(params, "repeat") for params in trials.values())[:1],
         exhaustive=False,
     )

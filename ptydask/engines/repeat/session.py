@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ptydask.engines import Checkpoint, Report, Session
-from ptydask.engines.repeat import HALF, SEED, TRIAL
+from ptydask.engines.repeat import HALF, TRIAL
 from ptydask.model import TrialInput, TrialOutput
 from ptydask.trial import slopes
 
@@ -24,13 +24,12 @@ class RepeatSession:
 
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Run the trial with the seed. Its slopes are in parameters that are not tuned here: they are left out."""
-        number, seed = (int(str(trial.params[name])) for name in (TRIAL, SEED))
-        half = _HALVES[int(str(trial.params[HALF]))]
+        number, half = trial.params[TRIAL], _HALVES[int(str(trial.params[HALF]))]
 
         def report_value(step: int, metrics: Mapping[str, float], gradient: Mapping[str, float] | None = None) -> bool:
             return report(step, metrics)
 
-        repeated = TrialInput(trial.number, self.trials[str(number)], seed, half)
+        repeated = replace(trial, params=self.trials[str(number)], half=half)
         output = self.inner.run(repeated, report_value, checkpoint)
         curve = {name: column for name, column in output.curve.items() if not name.startswith(slopes.COLUMN)}
         return replace(output, gradient={}, curve=curve)
