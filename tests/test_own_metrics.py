@@ -22,7 +22,7 @@ from ptydask.driver.confirmation import read_plan
 from ptydask.driver.provenance import compare_data, study_meta
 from ptydask.engines import TrialFailure
 from ptydask.engines.ptyrad import own_metrics, release
-from ptydask.errors import ConfigError
+from ptydask.errors import ConfigError, UsageError
 from ptydask.model import ComponentSpec, Image, KeepOptions, Quantity, SourceFile, StudyPlan, TrialOutput
 from ptydask.reconstructed_trial import ReconstructedTrial, assemble
 
@@ -458,6 +458,21 @@ def test_a_confirmation_finds_the_functions(data: Path, written: Write, tmp_path
     meta = study_meta(replace(written(given=given), own_file=SourceFile(tmp_path / "own" / "tune.yaml", "", "yaml")))
     inner = read_plan(meta, (), tmp_path / "results.h5", ())
     assert own_metrics.check(inner).function_folders[1:] == (str(tmp_path / "own"), str(tmp_path / "params"))
+
+
+def test_a_confirmation_from_another_directory_finds_the_functions(
+    written: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the study was started comes first, also for a repeat; ``--set`` changes no metric."""
+    meta = study_meta(written(given={}))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    checked = own_metrics.check(read_plan(meta, (), elsewhere / "results.h5", ()))
+    assert checked.function_folders[:2] == (str(tmp_path), str(elsewhere))
+    for key in ("ptydask.metrics.sharpness", "ptydask.held_out.share", "ptydask"):
+        with pytest.raises(UsageError, match=key):
+            read_plan(meta, (), elsewhere / "results.h5", [(key, "new.py:sharpness")])
 
 
 @pytest.mark.ptyrad

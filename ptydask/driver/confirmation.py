@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask import engines, sampling
-from ptydask.config import reading
+from ptydask.config import own_settings, reading
 from ptydask.driver import provenance
 from ptydask.driver.prepare import Experience, PreparedRun, RunRequest, opened_results, prepare_plan, stored_bytes
 from ptydask.engines import repeat
@@ -208,7 +208,9 @@ def _validate(plan: StudyPlan, path: Path) -> StudyPlan:
     try:
         return engines.get(plan.engine).validate(plan)
     except ConfigError as error:
-        ways = [error.hint, f"where that is something else by now, say so: --set {error.key}=NEW" if error.key else ""]
+        ways = [error.hint]
+        if error.key and error.key.partition(".")[0] != own_settings.SECTION:
+            ways.append(f"where that is something else by now, say so: --set {error.key}=NEW")
         hint = "; ".join(filter(None, ways))
         raise type(error)(error.rule, file=path, key=error.key, value=error.value, hint=hint) from None
 
@@ -219,6 +221,8 @@ def read_plan(
     """The plan of the study in ``path`` as its file tells it, without its search, ``settings`` applied."""
     config = copy.deepcopy(provenance.config_of(meta))
     for key, value in settings:
+        if key.partition(".")[0] == own_settings.SECTION:
+            raise UsageError(f"--set {key}: how the study's trials are scored is how its repeats are")
         try:
             reading.set_value(config, key, value)
         except ConfigError as error:
@@ -243,6 +247,7 @@ def read_plan(
         search="file",
         held_out=meta.held_out,
         own_metrics=meta.own_metrics,
+        function_folders=(folder,) if (folder := meta.provenance.get("working_directory")) else (),
         keep=replace(meta.keep, snapshot_every=None),
         own_file=None if own_file is None else SourceFile(Path(own_file), meta.provenance["own_file_text"], "yaml"),
         settings=tuple(key for key, _ in settings),

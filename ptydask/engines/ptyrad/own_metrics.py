@@ -30,7 +30,7 @@ _TAKEN = frozenset({*METRICS, *(field.name for field in fields(TrialRecord)), "s
 
 
 def check(plan: StudyPlan) -> StudyPlan:
-    """The plan with the folders in which its metrics are looked for, and a line for each of them.
+    """The plan with the folders in which its metrics are looked for, after those it has, and a line for each of them.
 
     The functions are found without being imported. One that is tuned is known at a trial's end only, so no pruner is
     left. Raises ConfigError, which names the key.
@@ -39,7 +39,8 @@ def check(plan: StudyPlan) -> StudyPlan:
         return plan
     sources = [plan.source.path, *([plan.own_file.path] if plan.own_file is not None else [])]
     beside = [path.absolute().parent for path in reversed(sources)]
-    plan = replace(plan, function_folders=tuple(dict.fromkeys(map(str, [Path.cwd(), *beside]))))
+    folders = [*plan.function_folders, Path.cwd(), *beside]
+    plan = replace(plan, function_folders=tuple(dict.fromkeys(map(str, folders))))
     details = []
     for name, target in _targets(plan).items():
         _check_name(name, target.text)
