@@ -63,7 +63,7 @@ def _advise_fit(metric: str, tuned: Collection[str], config: Mapping[str, Any]) 
         words = " and ".join(FREEDOMS[name] for name in freedoms)
         notices.append(
             f"{', '.join(freedoms)}: {metric} falls with every {words} more, right or not; --metric heldout, or counts "
-            "for counted electrons, can choose"
+            "for counted electrons, scores by data that were not fitted"
         )
     rescaled = [name for name in tuned if name in RESCALED]
     if rescaled:
