@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -125,8 +125,9 @@ def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> lis
     return notices
 
 
-def _compare_own_metrics(old: StudyMeta, facts: Mapping[str, str], file: Path) -> Iterator[str]:
+def _compare_own_metrics(old: StudyMeta, facts: Mapping[str, str], file: Path) -> list[str]:
     """A notice for each metric whose source changed. Raises ConfigError where it is the one that is tuned."""
+    notices = []
     for key, digest in facts.items():
         name = key.removeprefix("metric ").removesuffix(" sha256")
         if key != f"metric {name} sha256" or old.provenance.get(key, digest) == digest:
@@ -134,12 +135,13 @@ def _compare_own_metrics(old: StudyMeta, facts: Mapping[str, str], file: Path) -
         source = facts.get(f"metric {name} file", "its source")
         if name != old.metric:
             changed = f"{source} has changed since the earlier trials, whose values are of the old one"
-            yield f"metric {name}: {changed}; under another name it has a column of its own"
+            notices.append(f"metric {name}: {changed}; under another name it has a column of its own")
             continue
         rule = f"{source} is not what the trials in this file were scored by (SHA-256 {old.provenance[key][:12]}...)"
         hint = "put the old source back, or give the new study its own file with --results NEW.h5"
         value = facts.get(f"metric {name}", ...)
         raise ConfigError(rule, file=file, key=f"ptydask.metrics.{name}", value=value, hint=hint)
+    return notices
 
 
 def as_of_a_confirmation(error: ConfigError) -> ConfigError:
