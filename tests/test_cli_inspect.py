@@ -236,8 +236,8 @@ def test_ls_table_in_a_pipe(packed: Path, call: Callable[..., str]) -> None:
         ("--sort loss --state complete", [1, 5, 0]),
         ("--sort rotation", [1, 5, 0, 3, 2]),
         ("--sort params.scale --top 1", [1]),
-        ("--sort contrast", [1, 0, 2, 3, 5]),
-        ("--sort contrast --reverse", [0, 1, 2, 3, 5]),
+        ("--sort contrast", [0, 1, 2, 3, 5]),
+        ("--sort metrics.contrast --reverse", [1, 0, 2, 3, 5]),
         ("--sort optimizer", [0, 2, 3, 5, 1]),
         ("--sort seconds --reverse --top 1", [5]),
         ("--state pruned", [2]),
@@ -257,6 +257,37 @@ def test_larger_may_be_better() -> None:
         assert [r.number for r in chosen] == [2, 0, 5, 1, 3]
     chosen = inspect.select_trials(RECORDS, sort="error", reverse=True, direction="maximize", metric="loss")
     assert [r.number for r in chosen] == [1, 5, 0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "best"),
+    [
+        ("robust_contrast", "ptyrad", 2),
+        ("metrics.contrast", "ptyrad", 2),
+        ("entropy", "ptyrad", 1),
+        ("sharpness", "ptyrad", 1),  # of which nothing is known
+        ("contrast", "command", 1),
+        ("params.contrast", "ptyrad", 1),
+        ("gradient.contrast", "ptyrad", 1),
+        ("seconds", "ptyrad", 1),
+    ],
+)
+def test_a_metric_whose_direction_is_known_is_listed_best_first(name: str, engine: str, best: int) -> None:
+    """Whatever the study tuned; a parameter or a slope of the same name is none."""
+    columns: list[dict[str, float]] = [
+        {"contrast": n, "robust_contrast": n, "entropy": n, "sharpness": n} for n in (1, 2)
+    ]
+    trials = [
+        replace(RECORDS[0], number=n, seconds=n, params={}, metrics=values, gradient={})
+        for n, values in enumerate(columns, 1)
+    ]
+    if name.startswith(("params.", "gradient.")):
+        trials = [
+            replace(trial, params={"contrast": trial.number}, gradient={"contrast": trial.number}) for trial in trials
+        ]
+    for direction in ("minimize", "maximize"):
+        chosen = inspect.select_trials(trials, sort=name, top=1, direction=direction, metric="loss", engine=engine)
+        assert chosen[0].number == best
 
 
 def test_an_unknown_column(packed: Path, call: Callable[..., str]) -> None:

@@ -320,6 +320,7 @@ def test_refused_in_one_line(args: list[str], words: str, study: Path, capsys: p
     said = capsys.readouterr().err
     assert words in said
     assert "Traceback" not in said
+    assert "--results" not in said  # which confirm has not
     assert not study.with_name("fits.confirmation.h5").exists()
 
 

@@ -87,11 +87,40 @@ def test_ls_sorts_by_the_means_where_more_is_better(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("condition", "numbers"),
-    [("confirmed < 0.35", ["3"]), ("confirmed == null", ["0", "1", "4"]), ("confirmed > error", ["2", "3"])],
+    [
+        ("confirmed < 0.35", ["3"]),
+        ("confirmed == null", ["0", "1", "4"]),
+        ("confirmed > error", ["2", "3"]),
+        ("confirmed.n == 2", ["3"]),
+        ("confirmed.mean > 0.35 and confirmed.sd < 0.02", ["2"]),
+        ("`confirmed.sd` != null", ["2", "3"]),
+    ],
 )
 def test_where_knows_the_means(study, capsys, condition, numbers):
     lines = run(capsys, "ls", study, "--where", condition)[0].splitlines()[1:]
     assert [line.split()[0] for line in lines] == numbers
+
+
+@pytest.mark.parametrize(("column", "first"), [("confirmed.mean", "3"), ("confirmed.sd", "3"), ("confirmed.n", "3")])
+def test_ls_sorts_by_what_csv_has(study, capsys, column, first):
+    """The best mean, the smallest deviation, the fewest repeats first; trials without one last."""
+    lines = run(capsys, "ls", study, "--sort", column)[0].splitlines()[1:]
+    assert [line.split()[0] for line in lines] == [first, "2", "0", "1", "4"]
+
+
+def test_ls_sorts_by_the_largest_mean_first_where_that_is_better(tmp_path, capsys):
+    study = write_study(tmp_path / "most.h5", direction="maximize", embed=False)
+    lines = run(capsys, "ls", study, "--sort", "confirmed.mean")[0].splitlines()[1:]
+    assert [line.split()[0] for line in lines][:2] == ["3", "2"]
+
+
+@pytest.mark.parametrize(
+    "options", [("--sort", "confirmed"), ("--sort", "confirmed.sd"), ("--where", "confirmed.n > 1")], ids=str
+)
+def test_how_to_confirm_is_said_where_nobody_has(tmp_path, capsys, options):
+    path = packed(tmp_path / "a b.h5", [record(0)])
+    assert cli.main(["ls", str(path), *options]) == 2
+    assert "ptydask confirm '" in capsys.readouterr().err
 
 
 def test_a_column_that_is_nearly_it_is_named(study, capsys):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
+from ptydask.engines.ptyrad.counted_patterns import check_counted
 from ptydask.engines.ptyrad.counts import CountSplit, explain_uncounted, nearest_gain, split_counts
 from ptydask.engines.ptyrad.held_out import LEAST_POSITIONS, check_plan, divide_scan, hidden_positions
-from ptydask.errors import ConfigError
+from ptydask.errors import ConfigError, DataError
 from ptydask.model import HeldOut
+from ptydask.store.foreign.measurement_sample import read_sample
 
 POSITIONS, COUNTS = HeldOut("positions", 0.03), HeldOut("counts", 0.03)
 
@@ -63,7 +67,18 @@ def test_positions_that_do_not_fit_are_refused(grid: tuple[int, int], share: flo
     with pytest.raises(ConfigError, match=r"can be held out") as caught:
         hidden_positions(np.arange(grid[0] * grid[1]), grid[1], share, 0)
     assert caught.value.key == "ptydask.held_out.share"
-    assert caught.value.hint
+    assert "counts" in caught.value.hint
+
+
+@pytest.mark.parametrize("grid", [(24, 24), (16, 16), (3, 200), (9, 40)], ids=str)
+def test_a_share_that_fits_is_named(grid: tuple[int, int]) -> None:
+    """It does with any seed, too."""
+    chosen = np.arange(grid[0] * grid[1])
+    with pytest.raises(ConfigError) as caught:
+        hidden_positions(chosen, grid[1], 0.3, 0)
+    share = float(caught.value.hint.split()[3])
+    for seed in range(8):
+        assert len(hidden_positions(chosen, grid[1], share, seed)) == round(share * len(chosen))
 
 
 def test_nothing_held_out_is_the_scan_as_it_is() -> None:
@@ -94,15 +109,6 @@ def test_halves_of_every_second_position_are_halves(step: int) -> None:
     first, second = (divide_scan(chosen, 17, None, half, 7).reconstructed for half in (1, 2))
     assert abs(len(first) - len(second)) <= 1
     np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), chosen)
-
-
-@pytest.mark.parametrize("kind", ["positions", "counts"])
-@pytest.mark.parametrize("share", [0.001, 0.0049, 0.51, 0.99])
-def test_shares_out_of_bounds_are_refused(kind: Any, share: float) -> None:
-    """From half a percent to half of the data."""
-    with pytest.raises(ConfigError, match=r"0\.005.*0\.5") as caught:
-        check_plan(HeldOut(kind, share), {"init_params": {}}, (40, 40), 7)
-    assert (caught.value.key, caught.value.value) == ("ptydask.held_out.share", share)
 
 
 @pytest.mark.parametrize(
@@ -228,6 +234,69 @@ def test_what_is_not_counted_is_refused(change: str) -> None:
     rule, hint = uncounted
     assert "counts needs" in rule
     assert "heldout" in hint
+
+
+FILES = ("counts.npy", "counts.raw", "stack.h5", "scan.h5", "detector.h5", "group.h5", "only.h5")
+
+
+def write_counts(folder: Path, name: str, patterns: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """The part of ``init_params`` that says where the patterns (N, k, k) of a 20 x 10 scan are."""
+    path, key, stem = folder / name, None, name.partition(".")[0]
+    scan = patterns.reshape(20, 10, *patterns.shape[1:])
+    if name == "counts.npy":
+        np.save(path, patterns)
+    elif name == "counts.raw":
+        path.write_bytes(b"head" + b"".join(pattern.tobytes() + bytes(16) for pattern in patterns))
+    else:
+        key = {"group": "entry.data", "only": None}.get(stem, "data")
+        with h5py.File(path, "w") as file:
+            stored = {"scan": scan, "detector": scan.transpose(2, 3, 0, 1)}.get(stem, patterns)
+            file.create_dataset((key or "data").replace(".", "/"), data=stored, chunks=True, compression="gzip")
+    meas = {"path": str(path), "key": key, **({"offset": 4, "gap": 16} if name.endswith(".raw") else {})}
+    return {"meas_params": meas, "pos_N_scan_slow": 20, "pos_N_scan_fast": 10, "meas_Npix": patterns.shape[-1]}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_wrong_gain_is_noticed_before_the_run(name: str, tmp_path: Path) -> None:
+    """From a sample of the file, which is named with the gain that fits."""
+    init = write_counts(tmp_path, name, poisson(3.0, gain=2.5))
+    check_counted(init, 2.5)
+    for wrong in (1.0, 5.0, 1.25):
+        with pytest.raises(DataError, match=r"counts needs.*gain: 2\.5") as caught:
+            check_counted(init, wrong)
+        assert (caught.value.key, caught.value.value) == ("init_params.meas_params.path", init["meas_params"]["path"])
+
+
+def test_where_it_is_not_counted_is_said_as_the_file_has_it(tmp_path: Path) -> None:
+    """The index of the pattern is that in the file, not in the sample."""
+    patterns = poisson(3.0)
+    patterns[-1, 3, 5] = 0.5
+    with pytest.raises(DataError, match=r"index \(199, 3, 5\)"):
+        check_counted(write_counts(tmp_path, "stack.h5", patterns), 1.0)
+
+
+def test_what_a_sample_cannot_tell_is_left_to_the_workers(tmp_path: Path) -> None:
+    """Few electrons, values that are no numbers, a selection, a chunk that is dear to read, a file that is gone."""
+    few = np.zeros((200, 16, 16), np.float32)
+    few[:, 0, 0] = 2
+    check_counted(write_counts(tmp_path, "few.h5", few), 1.0)
+    check_counted(write_counts(tmp_path, "nan.h5", np.full((200, 16, 16), np.nan, np.float32)), 1.0)
+    wrong = write_counts(tmp_path, "counts.npy", poisson(3.0, gain=2.5))
+    check_counted({**wrong, "meas_params": {**wrong["meas_params"], "selection": "[0]"}}, 1.0)
+    check_counted({**wrong, "meas_params": {"path": str(tmp_path / "nowhere.npy")}}, 1.0)
+    with h5py.File(tmp_path / "large.h5", "w") as file:
+        file.create_dataset("data", (200, 512, 512), "f4", chunks=(200, 512, 512), compression="gzip", fillvalue=0.5)
+    assert read_sample(tmp_path / "large.h5", "data") is None
+
+
+def test_a_sample_is_small(tmp_path: Path) -> None:
+    """However large the patterns and the scan are."""
+    with h5py.File(tmp_path / "large.h5", "w") as file:
+        file.create_dataset("data", (10**4, 512, 512), "u2", chunks=(1, 512, 512), fillvalue=3)
+    sample = read_sample(tmp_path / "large.h5", "data")
+    assert sample is not None
+    assert (sample.indices[0], sample.indices[-1]) == (0, 10**4 - 1)
+    assert sample.values.nbytes < 2**24
 
 
 # --- scores -----------------------------------------------------------------------------------------

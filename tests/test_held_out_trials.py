@@ -331,6 +331,8 @@ def test_a_file_asks_for_it(data: Path, tmp_path: Path) -> None:
         ({"error_metric": "heldout"}, {"recon_params.INDICES_MODE": {"mode": "center"}}, "ptydask.held_out.share"),
         ({"error_metric": "counts", "held_out": {"share": 0.004}}, {}, "ptydask.held_out.share"),
         ({"error_metric": "counts", "held_out": {"gain": 0}}, {}, "ptydask.held_out.gain"),
+        ({"error_metric": "counts", "held_out": {"gain": 2}}, {}, "init_params.meas_params.path"),
+        ({"error_metric": "counts", "held_out": {"gain": 0.5}}, {}, "init_params.meas_params.path"),
         ({"error_metric": "counts"}, {"init_params.meas_add_source_size": 0.2}, "init_params.meas_add_source_size"),
     ],
     ids=str,

@@ -214,6 +214,7 @@ def test_trials_that_were_scored_otherwise_are_not_comparable(old: StudyMeta, ne
     with pytest.raises(ConfigError, match="--results") as caught:
         provenance.compare(old, new, file=Path("s.h5"))
     assert caught.value.key == key
+    assert caught.value.value is not None
     for same in (old, new):
         assert provenance.compare(same, same, file=Path("s.h5")) == []
 

@@ -39,12 +39,15 @@ def results(path: Path, **changes: Any) -> Path:
         ([], {"contrast", "sharpness"}, 1),
         (["--sort", "entropy"], {"contrast", "sharpness", "entropy"}, 2),
         (["--sort", "metrics.position_drift"], {"contrast", "sharpness", "position_drift"}, 1),
+        (["--where", "entropy > 2.5"], {"contrast", "sharpness", "entropy"}, 1),
+        (["--where", "not metrics.entropy > 2.5 and position_drift > 0"], METRICS.keys() - {"loss"}, 2),
+        (["--where", "1 < entropy < 9", "--sort", "position_drift"], METRICS.keys() - {"loss"}, 1),
     ],
 )
 def test_ls_has_the_metrics_that_are_asked_for(
     options: list[str], columns: set[str], first: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Loss, contrast and one's own at first; any other by --sort, and all in JSON."""
+    """Loss, contrast and one's own at first; any other by --sort or --where, and all in JSON."""
     path = results(tmp_path / "r.h5")
     assert cli.main(["ls", str(path), *options]) == 0
     head, row, *_ = capsys.readouterr().out.splitlines()
@@ -52,6 +55,34 @@ def test_ls_has_the_metrics_that_are_asked_for(
     assert int(row.split()[0]) == first
     assert cli.main(["ls", str(path), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["metrics"] == METRICS
+
+
+@pytest.mark.parametrize(
+    ("options", "column"),
+    [(["--sort", "seed"], "seed"), (["--where", "host != null"], "host"), (["--sort", "gradient.dz"], "gradient.dz")],
+)
+def test_ls_has_the_facts_that_are_asked_for(
+    options: list[str], column: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What no column was made of is shown where trials are chosen or ordered by it."""
+    path = packed(tmp_path / "r.h5", [record(1, gradient={"dz": 0.5}, host="node7")])
+    assert cli.main(["ls", str(path)]) == 0
+    assert column not in capsys.readouterr().out.split()
+    assert cli.main(["ls", str(path), *options]) == 0
+    assert column in capsys.readouterr().out.split()
+
+
+@pytest.mark.parametrize("options", [["--sort", "{}"], ["--where", "{} < 1"], ["--sort", "metrics.{}"]])
+@pytest.mark.parametrize("name", ["heldout", "heldout_amplitude", "counts"])
+def test_a_held_out_metric_that_no_trial_has(
+    name: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How to get it is said; of a program, whose metrics are its own, it is not."""
+    words = [option.format(name) for option in options]
+    assert cli.main(["ls", str(results(tmp_path / "r.h5")), *words]) == 2
+    assert f"--metric {name.partition('_')[0]}" in capsys.readouterr().err
+    assert cli.main(["ls", str(results(tmp_path / "s.h5", engine="command")), *words]) == 2
+    assert "--metric" not in capsys.readouterr().err
 
 
 def test_a_sweep_shows_all_that_its_program_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -382,6 +382,7 @@ def test_which_trials_are_shown(results: Path) -> None:
         (["--snapshots", "1", "--where", "dx > 1"], "do not go with it"),
         (["--sort", "dxx"], "did you mean 'dx'?"),
         (["--where", "dxx > 1"], "did you mean 'dx'?"),
+        (["--where", "confirmed.n > 1"], "ptydask confirm"),
         (["--where", "dx > 99"], "--where 'dx > 99' holds for no complete trial"),
         (["--crop", "2"], "a part of the image"),
         (["-o", "{file}"], "'.h5' is no kind of picture"),

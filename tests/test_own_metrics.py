@@ -18,13 +18,16 @@ from engine_cases import DX, NEVER, PIXELS, SCAN, SLOT, STEP, go_on, params, pla
 
 import ptydask
 from ptydask import config, engines
+from ptydask.analysis import dataframe
+from ptydask.cli import formats, where
 from ptydask.driver.confirmation import read_plan
-from ptydask.driver.provenance import compare_data, study_meta
+from ptydask.driver.provenance import as_of_a_confirmation, compare_data, study_meta
 from ptydask.engines import TrialFailure
 from ptydask.engines.ptyrad import own_metrics, release
 from ptydask.errors import ConfigError, UsageError
-from ptydask.model import ComponentSpec, Image, KeepOptions, Quantity, SourceFile, StudyPlan, TrialOutput
+from ptydask.model import ComponentSpec, FloatRange, Image, KeepOptions, Quantity, SourceFile, StudyPlan, TrialOutput
 from ptydask.reconstructed_trial import ReconstructedTrial, assemble
+from ptydask.space.metrics import METRICS
 
 Write = Callable[..., StudyPlan]
 SHARPNESS = """
@@ -265,6 +268,8 @@ def test_it_runs_where_the_run_was_started(written: Write, tmp_path: Path) -> No
         ("seconds", "quality:sharpness", "taken"),
         ("my sharpness", "quality:sharpness", "no name for a metric"),
         ("a/b", "quality:sharpness", "no name for a metric"),
+        ("lambda", "quality:sharpness", "no name for a metric"),
+        ("dz", "quality:sharpness", "taken.*tuned.*my_dz"),
     ],
 )
 def test_mistakes_are_noticed_before_the_run(name: str, text: str, words: str, written: Write) -> None:
@@ -280,8 +285,18 @@ def test_mistakes_are_noticed_before_the_run(name: str, text: str, words: str, w
         **{name: text},
     )
     with pytest.raises(ConfigError, match=words) as caught:
-        own_metrics.check(study)
+        own_metrics.check(replace(study, space={"dz": FloatRange(3.0, 9.0)}))
     assert (caught.value.key, caught.value.value) == (f"ptydask.metrics.{name}", text)
+
+
+def test_no_metric_has_the_name_of_a_column(written: Write) -> None:
+    """Of any table: csv, pandas, groups, conditions; with every metric of PtyRAD's trials."""
+    columns = {*where.FACTS, *formats.trial_columns([]), *dataframe.LEADING, *dataframe.FACTS, *dataframe.CONFIRMED}
+    columns |= {*dataframe.GROUPED, *METRICS, "confirmed", "step", "trial", "null"}
+    study = written()
+    for name in columns:
+        with pytest.raises(ConfigError, match="taken"):
+            own_metrics.check(replace(study, own_metrics={name: "quality:sharpness"}))
 
 
 def test_a_module_that_cannot_be_imported_ends_the_run(written: Write) -> None:
@@ -439,13 +454,30 @@ def test_a_reconstruction_is_measured(data: Path, written: Write, tmp_path: Path
 
 
 def test_a_function_that_changed_is_noticed(written: Write, tmp_path: Path) -> None:
-    """As a program that changed is."""
+    """The metric is named, and whose values the earlier trials have; a moved source is no other one."""
     functions = own_metrics.OwnMetrics(own_metrics.check(written()))
-    facts = functions.provenance()
-    meta = replace(study_meta(written()), provenance=dict(facts))
+    facts = dict(functions.provenance())
+    meta = replace(study_meta(written()), provenance=facts)
     assert compare_data(meta, facts, file=tmp_path) == []
-    notices = compare_data(meta, {**facts, "metric sharpness sha256": "other"}, file=tmp_path)
-    assert notices == [f"{tmp_path / 'quality.py'} has changed since the earlier trials"]
+    assert compare_data(meta, {**facts, "metric sharpness file": "/b/q.py"}, file=tmp_path) == []
+    assert compare_data(replace(meta, provenance={}), facts, file=tmp_path) == []
+    (notice,) = compare_data(meta, {**facts, "metric sharpness sha256": "other"}, file=tmp_path)
+    for words in ("metric sharpness", str(tmp_path / "quality.py"), "earlier trials", "another name"):
+        assert words in notice
+
+
+def test_trials_tuned_by_a_function_that_changed_are_not_comparable(written: Write, tmp_path: Path) -> None:
+    """As those of another metric are not, and it is said what to do; a function beside it is a notice."""
+    study = written(metric="sharpness", sharpness="quality:sharpness", flat="quality:sharpness")
+    facts = dict(own_metrics.OwnMetrics(own_metrics.check(study)).provenance())
+    meta = replace(study_meta(study), provenance=facts)
+    assert compare_data(meta, facts, file=tmp_path) == []
+    assert len(compare_data(meta, {**facts, "metric flat sha256": "other"}, file=tmp_path)) == 1
+    with pytest.raises(ConfigError, match=r"quality\.py") as caught:
+        compare_data(meta, {**facts, "metric sharpness sha256": "other"}, file=tmp_path)
+    assert (caught.value.key, caught.value.value) == ("ptydask.metrics.sharpness", "quality:sharpness")
+    assert "--results NEW.h5" in caught.value.hint
+    assert "--results" not in str(as_of_a_confirmation(caught.value))
 
 
 @pytest.mark.ptyrad

@@ -13,7 +13,7 @@ import ptydask
 from ptydask import cli, config, errors
 from ptydask.cli import build_parser
 from ptydask.cli.run import _make_overrides
-from ptydask.config import Overrides
+from ptydask.config import Overrides, own_settings
 from ptydask.config.ptyrad.params_file import render_params
 from ptydask.driver import provenance
 from ptydask.importers.ptyrad.description import describe
@@ -148,6 +148,17 @@ def test_errors_name_the_right_file(text: str, says: str, tmp_path: Path, monkey
     with pytest.raises(errors.ConfigError) as caught:
         config.load(write_own(Path(), text))
     assert str(caught.value) == says
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.0049, 0.51, 0.9, 1, 3, -0.1, float("nan"), "3 %", True, None])
+def test_one_rule_for_the_share_that_is_held_out(share: Any) -> None:
+    """From half a percent to half of the data, whatever is wrong with it."""
+    with pytest.raises(errors.ConfigError, match=r"0\.005.*0\.5") as caught:
+        own_settings.read_settings({"held_out": {"share": share}}, "ptydask")
+    assert caught.value.key == "ptydask.held_out.share"
+    for allowed in (0.005, 0.03, 0.5):
+        settings = own_settings.read_settings({"held_out": {"share": allowed}})
+        assert settings.held_out == {"share": allowed}
 
 
 def test_the_plan_names_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], toy_params: Any) -> None:

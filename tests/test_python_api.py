@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -404,3 +405,15 @@ def test_progress_in_a_notebook_is_only_text() -> None:
     assert "font-weight:bold" in page
     assert "<br>" in page
     assert not in_notebook()
+
+
+@pytest.mark.parametrize(
+    ("function", "heading"), [(ptydask.run, "What may be said"), (ptydask.confirm, "The best trials with other seeds")]
+)
+def test_every_argument_is_in_the_table_of_its_function(function: Callable[..., Any], heading: str) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+    section = page.partition(f"## {heading}")[2].partition("\n## ")[0]
+    cells = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
+    named = {name for cell in cells for name in re.findall(r"`(\w+)", cell)}
+    _file, *keywords = inspect.signature(function).parameters
+    assert named == set(keywords)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask import formatting
 from ptydask.analysis.gain import baseline_trial
-from ptydask.cli import arguments, formats, status, trial_argument, where
+from ptydask.cli import arguments, columns, formats, status, trial_argument, where
 from ptydask.cli.formats import FORMATS, Table
 from ptydask.errors import StoreError, UsageError
 from ptydask.model import Direction, Optimum, TrialRecord, TrialState
@@ -26,7 +26,7 @@ STATES = ("all", *(state.word for state in TrialState))
 _LS_FORMATS = """\
 formats:
   table  for a person: 6 significant digits, what fits the terminal; all columns in a pipe; of PtyRAD's
-         metrics loss, contrast and held-out ones, and what --sort names
+         metrics loss, contrast and held-out ones, and what --sort and --where name
   json   a list of objects: number, state, error, params, metrics, gradient, iterations,
          relative_decrease, attempt, seconds, reason, message, retry_of, origin, started, worker,
          host, job, device, seed; NaN is null; after ptydask confirm also confirmed: mean, sd, n
@@ -60,9 +60,10 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 _SORT_HELP = (
-    "number (default), error (best first), confirmed (the mean over other seeds, best first), seconds, iterations,"
-    " attempt, state, origin, started, worker, a parameter or a metric by its name (params.NAME, metrics.NAME where"
-    " that is not clear), gradient.NAME; what has no value comes last"
+    "number (default), error (best first), confirmed (the mean over other seeds, best first), confirmed.sd,"
+    " confirmed.n, seconds, iterations, attempt, state, origin, started, worker, a parameter or a metric by its name"
+    " (params.NAME, metrics.NAME where that is not clear), gradient.NAME; metrics of PtyRAD's trials come best first,"
+    " what else there is smallest first, what has no value last"
 )
 _WHERE_HELP = (
     "only trials that fulfil it, for example 'scale > 1.02 and state == \"complete\"': columns as of --sort, also"
@@ -94,8 +95,13 @@ def run_ls(args: argparse.Namespace) -> int:
     results = open_results(args.file)
     records, direction, metric = results.records(), results.meta.direction, results.meta.metric
     confirmation = read_confirmation(results)
-    meant = records if args.where is None else where.select_where(records, args.where, _more_columns(confirmation))
+    more, hints = columns.more_columns(confirmation), columns.absent_hints(results.meta.engine, args.file, confirmation)
+    meant, asked = records, [args.sort]
+    if args.where is not None:
+        meant = where.select_where(records, args.where, more, hints)
+        asked += where.named_columns(records, args.where, more)
     order = {"sort": args.sort, "reverse": args.reverse, "direction": direction, "metric": metric}
+    order |= {"engine": results.meta.engine, "hints": hints}
     chosen = select_trials(meant, state=args.state, top=args.top, confirmation=confirmation, **order)
     if args.format == "csv":
         formats.print_text(formats.trials_csv(chosen, confirmation))
@@ -111,10 +117,10 @@ def run_ls(args: argparse.Namespace) -> int:
         return 0
     from ptydask.analysis import sweep
 
-    sorted_by = args.sort.removeprefix("metrics.")
-    hidden = {name for name in metric_names(records) if is_minor(name, results.meta.engine) and name != sorted_by}
+    shown = {name.removeprefix("metrics.") for name in asked}
+    hidden = {name for name in metric_names(records) if is_minor(name, results.meta.engine)} - shown
     best, error = best_of(records, direction), sweep.error_word(results.meta)
-    table = ls_table(chosen, best, metric, error, confirmation, hidden)
+    table = ls_table(chosen, best, metric, error, confirmation, hidden, asked)
     left_out = formats.write_table(table, sys.stdout)
     if left_out:
         formats.print_stderr(f"no room for {', '.join(left_out)}: widen the window, or choose --format csv")
@@ -190,30 +196,19 @@ def select_trials(
     top: int | None = None,
     direction: Direction = "minimize",
     metric: str = "",
+    engine: str = "",
     confirmation: Confirmation | None = None,
+    hints: Mapping[str, str] | None = None,
 ) -> list[TrialRecord]:
     """The trials that ended as ``state``, in order, the first ``top`` of them.
 
-    What has no value in the column, or NaN, comes last in either order. Raises UsageError for a column
-    that no trial has.
+    What is known to be better where it is larger begins with the largest. What has no value in the column, or NaN,
+    comes last in either order. Raises UsageError for a column that no trial has.
     """
-    best_first = sort in ("error", _CONFIRMED, metric, f"metrics.{metric}") and direction == "maximize"
-    column = column_of(records, sort, confirmation)
+    column = columns.column_of(records, sort, columns.more_columns(confirmation), hints)
+    largest_first = columns.is_larger_better(records, sort, direction, metric, engine)
     ended = [record for record in records if state in ("all", record.state.word)]
-    return in_order(ended, column, reverse=reverse != best_first)[:top]
-
-
-_CONFIRMED = "confirmed"
-"""The column of means over other seeds."""
-
-
-def column_of(records: Sequence[TrialRecord], name: str, confirmation: Confirmation | None = None) -> Any:
-    """The function from a trial to its value of column ``name``; of no trials, one that gives None."""
-    more = _more_columns(confirmation)
-    column = where.find_column(records, name, more)
-    if column is None and records:
-        raise UsageError(f"--sort {name}: no trial has such a column; {where.column_hint(records, name, more)}")
-    return column or (lambda _record: None)
+    return in_order(ended, column, reverse=reverse != largest_first)[:top]
 
 
 def ls_table(
@@ -223,28 +218,31 @@ def ls_table(
     error: str = "error",
     confirmation: Confirmation | None = None,
     hidden: Collection[str] = (),
+    asked: Collection[str] = (),
 ) -> Table:
     """One row a trial: number, state, error (the ``metric``), parameters, time, then what matters less.
 
     ``confirmed`` (mean over other seeds, standard deviation, number of repeats), ``attempt``, ``iterations``,
-    ``origin`` and ``message`` have a column where they tell something; metrics that are ``hidden`` have none.
+    ``origin`` and ``message`` have a column where they tell something; metrics that are ``hidden`` have none. Facts and
+    slopes that are ``asked`` for have one.
     """
     params = parameter_names(records)
     metrics = [name for name in metric_names(records) if name != metric and name not in hidden]
     retried = any(record.attempt > 1 for record in records)
-    with_messages = any(record.message for record in records)
+    with_messages = any(record.message for record in records) or "message" in asked
     counted = any(record.iterations is not None for record in records)
-    several_origins = len({record.origin for record in records}) > 1
+    several_origins = len({record.origin for record in records}) > 1 or "origin" in asked
+    further = [name for name in dict.fromkeys(asked) if name in columns.ON_REQUEST or name.startswith("gradient.")]
     ranked_by = [error] if metric else []  # without a metric there is nothing in that column
     confirmed = _confirmed_texts(records, confirmation)
-    ranked_by += [_CONFIRMED] if confirmed else []
-    columns = ["trial", "state", *ranked_by, *params, *(["attempt"] if retried else []), "time"]
-    columns += [*(["iterations"] if counted else []), *metrics]
-    numbers = frozenset(range(len(columns))) - {columns.index("state")}
+    ranked_by += [columns.CONFIRMED] if confirmed else []
+    names = ["trial", "state", *ranked_by, *params, *(["attempt"] if retried else []), "time"]
+    names += [*(["iterations"] if counted else []), *metrics, *further]
+    numbers = frozenset(range(len(names))) - {names.index("state")}
     if several_origins:
-        columns.append("origin")
+        names.append("origin")
     if with_messages:
-        columns.append("message")
+        names.append("message")
     rows, styles = [], []
     for record in records:
         cells = [str(record.number), formatting.state_text(record)]
@@ -259,6 +257,7 @@ def ls_table(
             computed = record.iterations
             cells.append(formatting.NOTHING if computed is None else formatting.value_text(computed))
         cells += [formatting.error_text(record.metrics.get(name)) for name in metrics]
+        cells += [columns.fact_text(record, name) for name in further]
         if several_origins:
             cells.append(formatting.printable_text(record.origin))
         if with_messages:
@@ -266,22 +265,10 @@ def ls_table(
         rows.append(tuple(cells))
         is_best = best is not None and record.number == best.number
         styles.append("best" if is_best else record.state.word)
-    return Table(tuple(map(formatting.printable_text, columns)), tuple(rows), numbers, tuple(styles))
+    return Table(tuple(map(formatting.printable_text, names)), tuple(rows), numbers, tuple(styles))
 
 
 # --- pieces ------------------------------------------------------------------------------------------
-
-
-def _more_columns(confirmation: Confirmation | None) -> dict[str, where.Value]:
-    """Columns that ``--sort`` and ``--where`` know beside those of the records."""
-    if confirmation is None:
-        return {}
-
-    def mean(record: TrialRecord) -> float | None:
-        known = confirmation.mean_sd(record.number)
-        return None if known is None else known.mean
-
-    return {_CONFIRMED: mean}
 
 
 def _confirmed_texts(records: Sequence[TrialRecord], confirmation: Confirmation | None) -> dict[int, str]:

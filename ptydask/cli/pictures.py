@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptydask import formatting
 from ptydask.analysis.figures import KINDS
-from ptydask.cli import arguments, formats
+from ptydask.cli import arguments, columns, formats, inspect
 from ptydask.cli.where import select_where
 from ptydask.errors import UsageError, nearest_hint
 from ptydask.model import TrialRecord, TrialState, path_beside
@@ -194,7 +194,9 @@ def _read_sheet(results: Results, args: argparse.Namespace) -> tuple[MontageShee
         args.state = args.state or ("all" if "state" in (args.where or "") else "complete")
         state = _STATES[args.state]
         if args.where:
-            records = select_where(records, args.where)
+            confirmation = inspect.read_confirmation(results)
+            hints = columns.absent_hints(results.meta.engine, args.file, confirmation)
+            records = select_where(records, args.where, columns.more_columns(confirmation), hints)
         direction = results.meta.direction
         chosen = trial_images.ordered(records, sort=args.sort, direction=direction, state=state, reverse=args.reverse)
         most = args.k or (_STRIPS if look.strip else _PICTURES)

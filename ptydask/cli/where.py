@@ -37,20 +37,32 @@ Value = Callable[[TrialRecord], Any]
 
 
 def select_where(
-    records: Sequence[TrialRecord], condition: str, more: Mapping[str, Value] | None = None
+    records: Sequence[TrialRecord],
+    condition: str,
+    more: Mapping[str, Value] | None = None,
+    hints: Mapping[str, str] | None = None,
 ) -> list[TrialRecord]:
     """The trials that fulfil a condition such as ``scale > 1.02 and state == "complete"``.
 
-    ``more`` are columns beside those that the records have.
+    ``more`` are columns beside those that the records have, ``hints`` say of some others how to get them.
     A value that a trial lacks fulfils no comparison but ``== null``; numbers that differ by rounding alone are equal.
     Raises UsageError, in one line, for a condition that is none, and a column that no trial has.
     """
-    reader = _Condition(records, condition, more or {})
+    reader = _Condition(records, condition, more or {}, hints or {})
     test = reader.read()
     chosen = [record for record in records if test(record)]
     if not chosen and reader.mismatch:
         raise reader.error(reader.mismatch)
     return chosen
+
+
+def named_columns(
+    records: Sequence[TrialRecord], condition: str, more: Mapping[str, Value] | None = None
+) -> tuple[str, ...]:
+    """The columns that a condition compares, as it names them. Raises UsageError as :func:`select_where` does."""
+    reader = _Condition(records, condition, more or {}, {})
+    reader.read()
+    return tuple(dict.fromkeys(reader.names))
 
 
 def find_column(records: Sequence[TrialRecord], name: str, more: Mapping[str, Value] | None = None) -> Value | None:
@@ -67,8 +79,12 @@ def find_column(records: Sequence[TrialRecord], name: str, more: Mapping[str, Va
     return (more or {}).get(name)
 
 
-def column_hint(records: Sequence[TrialRecord], name: str, more: Iterable[str] = ()) -> str:
-    """The nearest column that there is, for an error's text."""
+def column_hint(
+    records: Sequence[TrialRecord], name: str, more: Iterable[str] = (), hints: Mapping[str, str] | None = None
+) -> str:
+    """How to get the column, or the nearest one that there is, for an error's text."""
+    if hint := (hints or {}).get(name.removeprefix("metrics.")):
+        return hint
     slopes = [f"gradient.{slope}" for slope in gradient_names(records)]
     columns = [*FACTS, *more, *parameter_names(records), *metric_names(records), *slopes]
     return nearest_hint(name, columns) or "see ptydask ls --format csv"
@@ -77,8 +93,12 @@ def column_hint(records: Sequence[TrialRecord], name: str, more: Iterable[str] =
 class _Condition:
     """A condition's text, read for the columns of some trials."""
 
-    def __init__(self, records: Sequence[TrialRecord], text: str, more: Mapping[str, Value]) -> None:
-        self._records, self._text, self._more = records, text, more
+    def __init__(
+        self, records: Sequence[TrialRecord], text: str, more: Mapping[str, Value], hints: Mapping[str, str]
+    ) -> None:
+        self._records, self._text, self._more, self._hints = records, text, more, hints
+        self.names: list[str] = []
+        """The columns that were read."""
         self._quoted: list[str] = []
         """The names between backticks."""
         self.mismatch = ""
@@ -182,8 +202,10 @@ class _Condition:
         column = find_column(self._records, name, self._more) or self._spelled_otherwise(name)
         if column is None and self._records:
             is_text = name.lower() in _STATES or any(record.origin == name for record in self._records)
-            hint = f'a text stands in quotes: "{name}"' if is_text else column_hint(self._records, name, self._more)
+            known = column_hint(self._records, name, self._more, self._hints)
+            hint = f'a text stands in quotes: "{name}"' if is_text else known
             raise self.error(f"no trial has a column {name!r}", hint)
+        self.names.append(name)
         return column or (lambda record: None)
 
     def _spelled_otherwise(self, name: str) -> Value | None:

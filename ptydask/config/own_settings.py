@@ -15,6 +15,7 @@ from ptydask.config import reading
 from ptydask.errors import ConfigError, nearest_hint
 from ptydask.model import Direction
 from ptydask.space import ranges
+from ptydask.space.metrics import HELD_OUT_SHARES
 
 SECTION = "ptydask"
 """The section's name in a params or sweep file."""
@@ -114,9 +115,11 @@ def _read_held_out(entry: Any, key: str) -> Mapping[str, float] | None:
         return None
     settings = reading.expect(entry, "a mapping", key)
     reading.known_keys(settings, ("share", "gain"), key)
+    least, largest = HELD_OUT_SHARES
     for name, value in settings.items():
-        if not ranges.is_number(value) or not 0 < value < (1 if name == "share" else math.inf):
-            rule = "must be a number above 0 and below 1" if name == "share" else "must be a number above 0"
+        fits = ranges.is_number(value) and (least <= value <= largest if name == "share" else 0 < value < math.inf)
+        if not fits:
+            rule = f"must be from {least} to {largest}" if name == "share" else "must be a number above 0"
             raise ConfigError(rule, key=f"{key}.{name}", value=value, hint=reading.spelling_hint(value))
     return {name: float(value) for name, value in settings.items()}
 

@@ -44,7 +44,7 @@ def compare(
     for key, before, now in names:
         if before != now:
             raise _incomparable_error(key, before, now, file)
-    before_held_out, held_out = (meta.held_out and asdict(meta.held_out) for meta in (old, new))
+    before_held_out, held_out = (asdict(meta.held_out) if meta.held_out else _ABSENT for meta in (old, new))
     for key, before, now in differences(before_held_out, held_out, "ptydask.held_out"):
         raise _incomparable_error(key, before, now, file)
     notices = list(_compare_own_metrics(old.own_metrics, new.own_metrics, file))
@@ -85,14 +85,15 @@ def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _incomparable_error(key: str, before: object, now: object, file: str) -> ConfigError:
     earlier = "nothing" if before is _ABSENT else repr(before)
+    without = ", and there is nothing now" if now is _ABSENT else ""
     hint = "put the old value back, or give the new study its own file with --results NEW.h5"
     if isinstance(before, str) and isinstance(now, str) and "/" in before + now:
         hint += f"; where the same files have only moved, ln -s {shell_word(now)} {shell_word(before)} will do"
     return ConfigError(
-        f"the trials in this file were run with {earlier}; results with both would not be comparable",
+        f"the trials in this file were run with {earlier}{without}; results with both would not be comparable",
         file=file,
         key=key,
-        value="(absent)" if now is _ABSENT else now,
+        value=... if now is _ABSENT else now,
         hint=hint,
     )
 

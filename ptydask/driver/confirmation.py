@@ -172,7 +172,10 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         plan = _validate(plan_repeats(inner, meta, records, repeats, study.id), path)
         own = repeat.repeated_plan(plan)  # what its engine completed
         completed = replace(inner, config=own.config, space=own.space)
-        moved = provenance.compare(meta, provenance.study_meta(completed), file=path)
+        try:
+            moved = provenance.compare(meta, provenance.study_meta(completed), file=path)
+        except ConfigError as error:
+            raise provenance.as_of_a_confirmation(error) from None
         run = prepare_plan(plan, request, earlier, Experience(records, stored_bytes(path)))
         embedded = earlier is not None and earlier.path != plan.results and not plan.results.exists()
     run = replace(run, origin=meta, notices=(*run.notices, *moved))

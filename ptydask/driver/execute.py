@@ -15,7 +15,7 @@ from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, RunOutcome, View, sna
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.settlement import settled_text
 from ptydask.driver.stillness import Stillness, mark_of, stuck_text
-from ptydask.errors import PtydaskError, StoppedEarly, describe_error, one_line, redact
+from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, describe_error, one_line, redact
 from ptydask.formatting import counted, error_text, shell_path
 from ptydask.model import StudyPlan, TrialRecord, TrialState
 from ptydask.run_snapshot import RunSnapshot
@@ -102,7 +102,11 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
         facts = pool.wait_for_first(missing, watcher.wait_for_workers)
         known = store.previous or prepared.origin
         if known is not None:
-            for notice in provenance.compare_data(known, facts, file=store.path):
+            try:
+                notices = provenance.compare_data(known, facts, file=store.path)
+            except ConfigError as error:
+                raise (error if prepared.origin is None else provenance.as_of_a_confirmation(error)) from None
+            for notice in notices:
                 watcher.notice(notice)
         store.describe(replace(prepared.meta, provenance={**prepared.meta.provenance, **facts}))
         outcome = loop.run(prepared.options, pool, store, watcher)

@@ -114,17 +114,40 @@ def compare_data(old: StudyMeta, facts: Mapping[str, str], *, file: Path) -> lis
             raise _other_data_error(key, before[name], facts.get(key), file)
     now = {**process_provenance(), **facts}
     notices = []
-    own_metrics = [name for name in facts if name.startswith("metric ") and name.endswith(" file")]
-    sources = {"program": "program_sha256"}
-    sources |= {name: f"{name.removesuffix('file')}sha256" for name in ("callable_file", *own_metrics)}
-    for name, digest in sources.items():
+    for name, digest in {"program": "program_sha256", "callable_file": "callable_sha256"}.items():
         if name in facts and before.get(digest, now.get(digest)) != now.get(digest):
             notices.append(f"{facts[name]} has changed since the earlier trials")
+    notices += _compare_own_metrics(old, facts, file)
     for name in ("ptyrad", "torch", "version_ptydask"):
         if name in before and name in now and before[name] != now[name]:
             package = name.removeprefix("version_")
             notices.append(f"{package} is {now[name]} now, earlier trials ran with {before[name]}")
     return notices
+
+
+def _compare_own_metrics(old: StudyMeta, facts: Mapping[str, str], file: Path) -> list[str]:
+    """A notice for each metric whose source changed. Raises ConfigError where it is the one that is tuned."""
+    notices = []
+    for key, digest in facts.items():
+        name = key.removeprefix("metric ").removesuffix(" sha256")
+        if key != f"metric {name} sha256" or old.provenance.get(key, digest) == digest:
+            continue
+        source = facts.get(f"metric {name} file", "its source")
+        if name != old.metric:
+            changed = f"{source} has changed since the earlier trials, whose values are of the old one"
+            notices.append(f"metric {name}: {changed}; under another name it has a column of its own")
+            continue
+        rule = f"{source} is not what the trials in this file were scored by (SHA-256 {old.provenance[key][:12]}...)"
+        hint = "put the old source back, or give the new study its own file with --results NEW.h5"
+        value = facts.get(f"metric {name}", ...)
+        raise ConfigError(rule, file=file, key=f"ptydask.metrics.{name}", value=value, hint=hint)
+    return notices
+
+
+def as_of_a_confirmation(error: ConfigError) -> ConfigError:
+    """The error, where trials were to be run again as they were: another results file is no way out of it."""
+    hint = "a confirmation repeats trials as they were run: put back what it was, or leave it out of --set"
+    return type(error)(error.rule, file=error.file, key=error.key, value=error.value, hint=hint)
 
 
 def config_of(meta: StudyMeta) -> dict[str, Any]:

@@ -37,6 +37,8 @@ METRICS: Mapping[str, Metric] = {
     "heldout_amplitude": Metric("minimize", minor=True, held_out="positions"),
     "counts": Metric("minimize", held_out="counts"),
 }
+HELD_OUT_SHARES = (0.005, 0.5)
+"""The least and the largest share of the data that may be held out."""
 OF_PTYRAD = ("loss", "contrast")
 """What PtyRAD itself can tune by: the values of ``hypertune_params.error_metric``."""
 _ANGSTROM = {"angstrom": 1.0, "m": 1e10}

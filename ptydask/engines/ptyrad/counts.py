@@ -9,6 +9,7 @@ something else, or electrons times a gain, have to be turned into counts first.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,11 +70,14 @@ def split_counts(raw: NDArray[np.float32], split: CountSplit) -> NDArray[np.sign
     return held_out
 
 
-def explain_uncounted(raw: NDArray[np.float32], gain: float) -> tuple[str, str] | None:
+def explain_uncounted(
+    raw: NDArray[np.float32], gain: float, indices: Sequence[int] | None = None
+) -> tuple[str, str] | None:
     """Why ``raw`` are no counts times ``gain``, as a rule and a hint; None where they are.
 
-    Whole numbers that all are multiples of a larger one are no counts either: split as if they were, the two parts of
-    them would not be independent.
+    ``indices`` say where along the first axis of the patterns they are from, where they are not all of them. Whole
+    numbers that all are multiples of a larger one are no counts either: split as if they were, the two parts of them
+    would not be independent.
     """
     divisor = 0
     for index, values in enumerate(raw):
@@ -82,7 +86,8 @@ def explain_uncounted(raw: NDArray[np.float32], gain: float) -> tuple[str, str] 
         wrong = (np.abs(electrons - whole) > _tolerance(electrons)) | (whole < 0)
         if wrong.any():
             place = (index, *np.argwhere(wrong)[0].tolist())
-            rule = f"the metric counts needs whole electrons times the gain {gain:g}, but at index {place} is"
+            shown = place if indices is None else (indices[index], *place[1:])
+            rule = f"the metric counts needs whole electrons times the gain {gain:g}, but at index {shown} is"
             return f"{rule} {float(raw[place]):g}", _gain_hint(raw)
         if divisor != 1:
             divisor = math.gcd(divisor, int(np.gcd.reduce(np.unique(whole).astype(np.int64))))

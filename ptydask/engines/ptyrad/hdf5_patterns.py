@@ -64,7 +64,7 @@ def require_whole(path: Path, key: str | None) -> None:
     PtyRAD's to refuse.
     """
     with suppress(OSError):
-        for name in _names_meant(path, key):
+        for name in names_meant(path, key):
             read_dataset(path, name, PATH, str(path))
 
 
@@ -77,14 +77,15 @@ def linked_files(path: Path, key: str | None) -> list[Path]:
 
     files: list[Path] = []
     with suppress(OSError, links.MissingPart):
-        for name in _names_meant(path, key):
+        for name in names_meant(path, key):
             files += measurement_headers.linked_files(path, name)
             if "." in name:  # which parts groups in keys of PtyRAD's
                 files += measurement_headers.linked_files(path, name.replace(".", "/"))
     return list(dict.fromkeys(files))
 
 
-def _names_meant(path: Path, key: str | None) -> Collection[str]:
+def names_meant(path: Path, key: str | None) -> Collection[str]:
+    """The datasets that may be the patterns: the one at ``key``, else those of 3 or 4 dimensions; () of no HDF5."""
     from ptydask.store.foreign import measurement_headers
 
     if path.suffix.lower() not in SUFFIXES or not path.is_file() or is_old_matlab(path):

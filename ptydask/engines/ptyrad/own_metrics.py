@@ -7,8 +7,9 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,23 @@ from ptydask.engines.callable.session import as_float
 from ptydask.engines.function_target import FunctionTarget
 from ptydask.engines.ptyrad import reconstruction
 from ptydask.errors import ConfigError, one_line
-from ptydask.model import StudyPlan, TrialInput, TrialOutput, TrialRecord
+from ptydask.model import StudyPlan, TrialInput, TrialOutput, TrialRecord, TrialState
 from ptydask.reconstructed_trial import ReconstructedTrial, assemble
 from ptydask.space.metrics import METRICS
 
 _KEY = "ptydask.metrics"
 _TAKES = ("trial",)
 """What a function is called with."""
-_TAKEN = frozenset({*METRICS, *(field.name for field in fields(TrialRecord)), "step"})
-"""Names of columns that are there already."""
+_TAKEN = frozenset(
+    {
+        *METRICS,
+        *(field.name for field in fields(TrialRecord)),
+        *("trial", "time", "step", "rank", "confirmed", "confirmed_mean", "confirmed_sd", "confirmed_n"),
+        *("best", "median", "trials", *(state.word for state in TrialState)),  # of trials that are grouped
+        *("true", "false", "null", "none"),  # what conditions know
+    }
+)
+"""Names that a table, or a condition on its columns, has already."""
 
 
 def check(plan: StudyPlan) -> StudyPlan:
@@ -43,7 +52,7 @@ def check(plan: StudyPlan) -> StudyPlan:
     plan = replace(plan, function_folders=tuple(dict.fromkeys(map(str, folders))))
     details = []
     for name, target in _targets(plan).items():
-        _check_name(name, target.text)
+        _check_name(name, target.text, plan.space)
         source = function_target.locate(target)
         if source is not None:
             function_target.check(target, source)
@@ -56,12 +65,13 @@ def check(plan: StudyPlan) -> StudyPlan:
     return replace(plan, pruner=None, notices=(*plan.notices, notice))
 
 
-def _check_name(name: str, text: str) -> None:
+def _check_name(name: str, text: str, tuned: Collection[str]) -> None:
     key = f"{_KEY}.{name}"
-    if not name.isidentifier():
+    if not name.isidentifier() or iskeyword(name):
         raise ConfigError("is no name for a metric", key=key, value=text, hint="use letters, digits and _")
-    if name in _TAKEN:
-        raise ConfigError("that name is taken", key=key, value=text, hint=f"for example my_{name}")
+    if name in tuned or name in _TAKEN:
+        what = "a parameter that is tuned" if name in tuned else "ptydask's own tables"
+        raise ConfigError(f"that name is taken, by {what}", key=key, value=text, hint=f"for example my_{name}")
 
 
 def _targets(plan: StudyPlan) -> dict[str, FunctionTarget]:

@@ -60,6 +60,10 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
     grid, hidden = datafiles.chosen_grid(config["recon_params"], *scan), 0
     if plan.held_out is not None:
         hidden = held_out.check_plan(plan.held_out, config, grid, plan.seed)
+        if plan.held_out.kind == "counts":
+            from ptydask.engines.ptyrad import counted_patterns  # it reads data, which other plans need not wait for
+
+            counted_patterns.check_counted(init, plan.held_out.gain)
         line = ("held out", held_out.describe(plan.held_out, hidden, grid, plan.seed))
         plan = replace(plan, details=(*plan.details, line))
     space, clipped = _limit_batches(config, plan.space, math.prod(grid) - hidden)
