@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean, stdev
@@ -26,6 +26,8 @@ _MANY = 10
 """Of so many trials and one more it is not said of every two whether they are told apart."""
 _COMMON = 1.5
 """Trials' own standard deviations above so many times luck want the explanation that they differ alike."""
+_FREEDOM = 3
+"""With fewer degrees of freedom two means differ by more than luck only where they are 8 to 64 times luck apart."""
 _LARGEST = 1e150
 """An error from here on is a program's that diverged, as an infinite one is: there are no variances of such numbers."""
 
@@ -200,17 +202,22 @@ def verdict_lines(confirmation: Confirmation) -> list[str]:
         lines += _comparison_lines(confirmation) if confirmation.best is not None else [_why_no_means(confirmation)]
     except MissingDependency as error:
         lines.append(str(error))
-    return [*lines, *(f"trial {trial}: FRC {ring.describe()}" for trial, ring in confirmation.frc.items())]
+    rings = [(trial, confirmation.frc[trial]) for trial in confirmation.trials if trial in confirmation.frc]
+    return [*lines, *(f"trial {trial}: FRC {ring.describe()}" for trial, ring in rings)]
 
 
 def _comparison_lines(confirmation: Confirmation) -> list[str]:
     from ptydask.analysis import good_region  # it imports a good deal, which trials in a list have no need of
 
+    values = confirmation.values_by_trial()
+    if significance.is_deterministic(values):
+        return [_deterministic_text(confirmation)]
     compared, region = confirmation.compare(), good_region.find_good_region(confirmation)
+    few = filter(None, [few_repeats_text(values)])
     lines = region.describe() if region is not None else []
     if compared is None:
-        return [_why_no_verdict(confirmation), *lines]
-    return [*compare_lines(compared), *_luck_lines(confirmation, compared), *lines]
+        return [*few, *lines]
+    return [*compare_lines(compared), *_luck_lines(confirmation, compared), *few, *lines]
 
 
 def better_by_mean_text(confirmation: Confirmation) -> str:
@@ -226,7 +233,7 @@ def better_by_mean_text(confirmation: Confirmation) -> str:
         compared = confirmation.compare()
     except MissingDependency:
         return text
-    if compared is None:
+    if compared is None or compared.is_deterministic:
         return f"{text}; whether that is luck is not known"
     return f"{text}, {'more' if compared.differ(best, first.number) else 'no more'} than luck apart"
 
@@ -278,7 +285,8 @@ def _mean_lines(confirmation: Confirmation) -> list[str]:
         text = confirmation.mean_text(trial) or "no repeat has a value"
         own = f"; in the study {error_text(study[trial].error)}" if trial in study else ""
         lines.append(f"  trial {trial:{width}}  {text}{own}")
-    others = [name for name in confirmation.metrics if name != confirmation.metric]
+    tuned = confirmation.values_by_trial()  # a metric that is the same number under another name says nothing more
+    others = [name for name in confirmation.metrics if not metric or confirmation.values_by_trial(name) != tuned]
     if others:
         lines.append(f"  {'other metrics' if metric else 'metrics'}, of {_trials_text(confirmation.trials)}:")
     for name in others:
@@ -295,8 +303,6 @@ def _failure_text(repeat: Repeat) -> str:
 
 
 def _luck_lines(confirmation: Confirmation, compared: Comparison) -> list[str]:
-    if compared.is_deterministic:
-        return ["every trial has one value whatever the seed: nothing here is luck, and any difference counts"]
     luck, least = (f"{float(f'{value:.2g}'):g}" for value in (compared.luck, compared.least_difference))
     lines = [
         f"luck: the standard deviation that other seeds give, {luck}; differences of means above {least} are more than "
@@ -314,13 +320,34 @@ def _why_no_means(confirmation: Confirmation) -> str:
     return "no repeat has a value: nothing is known of luck"
 
 
-def _why_no_verdict(confirmation: Confirmation) -> str:
-    repeated = [trial for trial in confirmation.trials if confirmation.values(trial)]
+def _deterministic_text(confirmation: Confirmation) -> str:
+    from ptydask.analysis.sweep import is_sweep  # reads configurations, which nobody else here does
+
+    text = "every trial has the same value with every seed: nothing is known of luck, nor of what a difference means"
+    if confirmation.meta is not None and is_sweep(confirmation.meta):
+        text += " (does the program use PTYDASK_SEED?)"
+    return text
+
+
+def few_repeats_text(seeds: Mapping[int, Collection[int]]) -> str:
+    """Why repeats of trials, trial -> seeds, tell no luck, or only large differences, and what to do; else empty."""
+    repeated = {trial: own for trial, own in seeds.items() if own}
+    number = len({seed for own in repeated.values() for seed in own})
     if len(repeated) < 2:
         return "there is no other trial to compare with: confirm more of them, as --top 5"
-    if len({seed for trial in repeated for seed in confirmation.values(trial)}) < 2:
+    if number < 2:
         return "one repeat of each trial does not tell luck: repeat them with more seeds, as --seeds 3"
-    return "the trials share too few seeds to be compared: repeat them with more seeds"
+    freedom = significance.freedom_of(repeated)
+    if freedom < 1:
+        return "the trials share too few seeds to be compared: repeat them with more seeds"
+    if freedom >= _FREEDOM:
+        return ""
+    enough = max(number + 1, 1 + math.ceil(_FREEDOM / (len(repeated) - 1)))
+    return (
+        f"{counted(len(repeated), 'trial')} with {counted(number, 'seed')} leave "
+        f"{counted(freedom, 'degree')} of freedom to know luck by, so that only very large differences count: "
+        f"repeat them with more seeds, as --seeds {enough}"
+    )
 
 
 def _trials_text(trials: Sequence[int]) -> str:
