@@ -20,15 +20,25 @@ import pytest
 from store_cases import failed, meta, put, record
 
 import ptydask as api
+from ptydask import engines
 from ptydask.analysis.half_rings import pair_halves
 from ptydask.cli import main
-from ptydask.driver.confirmation import ConfirmOptions, Repeat, choose_seeds, choose_trials, list_repeats
+from ptydask.driver.confirmation import (
+    ConfirmOptions,
+    Repeat,
+    choose_seeds,
+    choose_trials,
+    list_repeats,
+    missing_text,
+    plan_repeats,
+    read_plan,
+)
 from ptydask.driver.provenance import study_meta
 from ptydask.engines.repeat.session import RepeatSession
 from ptydask.errors import ConfigError, UnusableResults, UsageError
-from ptydask.model import TrialInput, TrialOutput, TrialRecord, TrialState
+from ptydask.model import StudyPlan, TrialInput, TrialOutput, TrialRecord, TrialState
 from ptydask.store import Store, reader
-from ptydask.store.upkeep import verify
+from ptydask.store.upkeep import embedding, verify
 
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
 FILE = Path("results.h5")
@@ -296,8 +306,69 @@ def test_nothing_is_started_by_a_dry_run(study: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr().err
     for words in ("2 trials x 4 seeds = 8 runs", "seeds     1, 2, 3, 4", "fits.confirmation.h5", "cost"):
         assert words in said
+    assert "degree" not in said
     assert study.read_bytes() == before
     assert not study.with_name("fits.confirmation.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--top", "2", "--seeds", "2"], "1 degree of freedom"),
+        (["--top", "2", "--seeds", "3"], "--seeds 4"),
+        (["--top", "3", "--seeds", "1"], "more seeds"),
+        (["--top", "1", "--seeds", "1"], "no other trial to compare with"),
+    ],
+)
+def test_repeats_that_will_tell_little_are_said_beforehand(
+    args: list[str], words: str, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["confirm", str(study), "--dry-run", "--cluster", "local", *args]) == 0
+    assert words in capsys.readouterr().err
+
+
+def confirmed_study(path: Path, recorded: Sequence[Repeat], planned: Sequence[Repeat]) -> Path:
+    """The study at ``path`` with repeats beside it, as a run that was stopped would leave them."""
+    plan = plan_of(path, planned)
+    store = Store.open(plan.results, study_meta(plan))
+    for number, (trial, seed, half) in enumerate(recorded):
+        put(store, record(number, 1 + number / 100, params={"trial": trial, "seed": seed, "half": half}))
+    store.finish()
+    return path
+
+
+def plan_of(path: Path, planned: Sequence[Repeat]) -> StudyPlan:
+    with reader.open(path) as results:
+        inner = read_plan(results.meta, results.records(), path, ())
+        plan = plan_repeats(inner, results.meta, results.records(), planned, results.id)
+    return engines.get(plan.engine).validate(plan)
+
+
+def test_what_is_missing_is_listed(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By trial and seed; once nothing is, the file is named that has it all, and no other."""
+    done = [(3, 1, 0), (1, 1, 0), (3, 2, 0), (1, 2, 0)]
+    confirmed_study(study, done, done)
+    args = ["confirm", str(study), "--dry-run", "--cluster", "local"]
+    assert main([*args, "--trials", "3", "--seeds", "4"]) == 0
+    said = capsys.readouterr().err
+    assert "missing   trial 3 with seeds 3, 4\n" in said
+    assert "6 runs, 4 recorded already" in said
+    assert main([*args, "--top", "2", "--seeds", "2"]) == 0
+    assert "missing   " not in capsys.readouterr().err
+    embedding.embed(study, {})
+    assert main([*args, "--top", "2", "--seeds", "2"]) == 0
+    said = capsys.readouterr().err
+    assert "nothing left to do" in said
+    assert "fits.confirmation.h5" not in said
+
+
+def test_missing_repeats_in_words() -> None:
+    assert missing_text([(5, 12, 0)]) == "trial 5 with seed 12"
+    both = [(5, 8, 1), (5, 8, 2)]
+    assert missing_text(both) == "first half of trial 5, seed 8; second half of trial 5, seed 8"
+    assert missing_text([(5, 8, 0), (3, 8, 0), (5, 9, 0), both[0]]) == (
+        "trial 5 with seeds 8, 9; trial 3 with seed 8; first half of trial 5, seed 8"
+    )
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,14 @@ SPACE: Mapping[str, Distribution] = {
 """The same for every study, so that repeats of more trials, or with more seeds, may be added to it."""
 
 
+_HALVES = ("", "first half of ", "second half of ")
+
+
+def describe(trial: object, seed: object, half: object) -> str:
+    """A repeat in words, by its parameters: ``trial 5, seed 8``, ``first half of trial 5, seed 8``."""
+    return f"{_HALVES[half] if half in (1, 2) else ''}trial {trial}, seed {seed}"
+
+
 class RepeatEngine:
     """Runs trials of another engine again; see :class:`ptydask.engines.Engine`."""
 
