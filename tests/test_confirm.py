@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from ptydask.driver.confirmation import (
     read_plan,
 )
 from ptydask.driver.provenance import study_meta
+from ptydask.engines.fingerprint import sha256
 from ptydask.engines.repeat.session import RepeatSession
 from ptydask.errors import ConfigError, UnusableResults, UsageError
 from ptydask.model import StudyPlan, TrialInput, TrialOutput, TrialRecord, TrialState
@@ -209,7 +211,9 @@ def finish_study(folder: Path, sleep: float = 0) -> Path:
     """A finished study of a function, of five trials, as a run would leave it."""
     sweep = write_sweep(folder, runs=f"engine: {{callable: '{folder}/fit.py:fit'}}", sleep=sleep)
     plan = api.validate(sweep, results=folder / "fits.h5")
-    store = Store.open(plan.results, study_meta(plan))
+    described = study_meta(plan)
+    known = {"callable_sha256": sha256(folder / "fit.py")}
+    store = Store.open(plan.results, replace(described, provenance={**described.provenance, **known}))
     for number, x in enumerate((0.9, 0.25, 0.5, 0.35, 0.7)):
         error = (x - 0.3) ** 2 + 1
         made = record(number, error, params={"x": x}, metrics={"loss": error}, seed=plan.seed)
@@ -374,7 +378,7 @@ def test_missing_repeats_in_words() -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--frc"], "cannot be made of half of the data"),
+        (["--frc"], "half of the data"),
         (["--trials", "7"], "no such trial"),
         (["--trials", "1,1"], "twice"),
         (["--trials", "1;2"], "commas"),
@@ -391,6 +395,23 @@ def test_refused_in_one_line(args: list[str], words: str, study: Path, capsys: p
     assert words in said
     assert "Traceback" not in said
     assert not study.with_name("fits.confirmation.h5").exists()
+
+
+def test_where_something_is_by_now_is_asked_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not of a setting that was just given."""
+    study = finish_study(tmp_path)
+    (tmp_path / "fit.py").rename(tmp_path / "moved.py")
+    args = ["confirm", str(study), "--cluster", "local", "--dry-run"]
+    assert main(args) == 2
+    assert "--set engine.callable=NEW" in capsys.readouterr().err
+    for given in ("engine.callable=nowhere.py:fit", "engine={callable: nowhere.py:fit}"):
+        assert main([*args, "--set", given]) == 2
+        said = capsys.readouterr().err
+        assert "no such file" in said
+        assert "=NEW" not in said
+    assert main([*args, "--set", f"engine.callable={tmp_path}/moved.py:fit"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("has the function that was") == 1
 
 
 def test_a_confirmation_is_not_confirmed(study: Path, finished: Path) -> None:

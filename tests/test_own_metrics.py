@@ -460,6 +460,25 @@ def test_a_confirmation_finds_the_functions(data: Path, written: Write, tmp_path
     assert own_metrics.check(inner).function_folders[1:] == (str(tmp_path / "own"), str(tmp_path / "params"))
 
 
+def test_a_confirmation_is_told_where_a_function_is_by_now(written: Write, tmp_path: Path) -> None:
+    """It does not become a setting of PtyRAD's; what the study does not have, or is no function, is refused."""
+    meta = study_meta(written())
+    moved = read_plan(meta, (), tmp_path / "r.h5", [("ptydask.metrics.sharpness", "gone.py:sharpness")])
+    assert moved.own_metrics == {"sharpness": "gone.py:sharpness"}
+    assert moved.config == read_plan(meta, (), tmp_path / "r.h5", ()).config
+    for value in ({"function": "gone.py:sharpness"},):
+        assert read_plan(meta, (), tmp_path, [("ptydask.metrics.sharpness", value)]).own_metrics == moved.own_metrics
+    for key, value in (
+        ("ptydask.metrics.sharpnes", "gone.py:sharpness"),
+        ("ptydask.metrics.sharpness", 3),
+        ("ptydask.held_out.gain", 2),
+        ("ptydask.metrics", {}),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            read_plan(meta, (), tmp_path / "r.h5", [(key, value)])
+        assert caught.value.key == key
+
+
 @pytest.mark.ptyrad
 @pytest.mark.slow
 def test_a_study_is_tuned_by_it(data: Path, written: Write, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import count
@@ -16,7 +16,7 @@ from ptydask.config import reading
 from ptydask.driver import provenance
 from ptydask.driver.prepare import Experience, PreparedRun, RunRequest, opened_results, prepare_plan, stored_bytes
 from ptydask.engines import repeat
-from ptydask.errors import ConfigError, StoreError, UnusableResults, UsageError, nearest_number
+from ptydask.errors import ConfigError, StoreError, UnusableResults, UsageError, nearest_hint, nearest_number
 from ptydask.formatting import counted, shorten_text
 from ptydask.model import (
     Budget,
@@ -33,6 +33,9 @@ from ptydask.model import (
 from ptydask.ranking import ranked
 from ptydask.store import confirmation, index
 
+_OWN = "ptydask."
+_METRICS = "ptydask.metrics."
+"""How ptydask's own settings begin, which are not in PtyRAD's configuration, and those of metrics."""
 LONGEST = 160
 """Characters of the list of what is missing."""
 _SEEDS = 2**32
@@ -197,7 +200,7 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         moved = provenance.compare(meta, provenance.study_meta(completed), file=path)
         run = prepare_plan(plan, request, earlier, Experience(records, stored_bytes(path)))
         embedded = earlier is not None and earlier.path != plan.results and not plan.results.exists()
-    run = replace(run, origin=meta, notices=(*run.notices, *moved))
+    run = replace(run, origin=meta, notices=tuple(dict.fromkeys((*run.notices, *moved))))
     return PreparedConfirmation(path, run, repeats, frozenset(map(repeat_of, done)), embedded)
 
 
@@ -230,9 +233,33 @@ def _validate(plan: StudyPlan, path: Path) -> StudyPlan:
     try:
         return engines.get(plan.engine).validate(plan)
     except ConfigError as error:
-        ways = [error.hint, f"where that is something else by now, say so: --set {error.key}=NEW" if error.key else ""]
+        elsewhere = f"where that is something else by now, say so: --set {error.key}=NEW"
+        just_set = any(error.key == key or error.key.startswith(f"{key}.") for key in plan.settings)
+        ways = [error.hint, elsewhere if error.key and not just_set else ""]
         hint = "; ".join(filter(None, ways))
         raise type(error)(error.rule, file=path, key=error.key, value=error.value, hint=hint) from None
+
+
+def _own_metrics(own: Mapping[str, str], settings: Iterable[tuple[str, Any]], path: Path) -> dict[str, str]:
+    """The study's ``own`` metrics with the functions that ``settings`` name, as where one has moved since.
+
+    Raises ConfigError for a metric that the study does not have, and for all else of ptydask's own settings.
+    """
+    metrics = dict(own)
+    for key, value in settings:
+        name = key.removeprefix(_METRICS).removesuffix(".function")
+        function = value.get("function") if isinstance(value, Mapping) else value
+        if not key.startswith(_METRICS):
+            rule, hint = "trials are repeated with what the study had", "leave it out"
+        elif name not in own:
+            rule, hint = "the study has no such metric", nearest_hint(name, own) if own else "it has none of its own"
+        elif not isinstance(function, str):
+            rule, hint = "must name a function", "for example mypackage.quality:sharpness"
+        else:
+            metrics[name] = function
+            continue
+        raise ConfigError(rule, file=path, key=key, value=value, hint=hint)
+    return metrics
 
 
 def read_plan(
@@ -240,7 +267,10 @@ def read_plan(
 ) -> StudyPlan:
     """The plan of the study in ``path`` as its file tells it, without its search, ``settings`` applied."""
     config = copy.deepcopy(provenance.config_of(meta))
+    settings = tuple(settings)
     for key, value in settings:
+        if key.startswith(_OWN):
+            continue
         try:
             reading.set_value(config, key, value)
         except ConfigError as error:
@@ -264,7 +294,7 @@ def read_plan(
         iterations=steps.pop() if len(steps) == 1 else None,
         search="file",
         held_out=meta.held_out,
-        own_metrics=meta.own_metrics,
+        own_metrics=_own_metrics(meta.own_metrics, (item for item in settings if item[0].startswith(_OWN)), path),
         keep=replace(meta.keep, snapshot_every=None),
         own_file=None if own_file is None else SourceFile(Path(own_file), meta.provenance["own_file_text"], "yaml"),
         settings=tuple(key for key, _ in settings),

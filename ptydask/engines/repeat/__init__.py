@@ -48,7 +48,8 @@ class RepeatEngine:
         engine = engines.get(inner.engine)
         if any(point.params.get(HALF) for point in plan.points) and not getattr(engine, "halves", False):
             raise UsageError(
-                f"--frc: a trial of the engine {inner.engine} cannot be made of half of the data; leave --frc out"
+                "--frc: only reconstructions by PtyRAD can be made from half of the data, and these trials are of a "
+                "program or function; leave --frc out"
             )
         checked = engine.validate(inner)
         config = {**plan.config, "config": checked.config}
