@@ -549,6 +549,8 @@ def test_stopped_by_ctrl_c_and_asked_for_something_else(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert "the same command goes on" in log.read_text()
+    assert "of 8 repeats recorded" in log.read_text()
+    assert "ptydask pack" not in log.read_text()
     assert 2 <= sum(repeats(study).values()) < 8
     assert start(study, log, "--top", 3, "--seeds", 1).wait(timeout=120) == 0, log.read_text()
     assert repeats(study) == grid(best(study, 2), [1, 2, 3, 4]) | grid(best(study, 3), [1])

@@ -262,9 +262,9 @@ def test_the_verdict_on_a_group_that_is_better():
         ({1: [1.0], 2: [2.0]}, "--seeds"),
         ({1: [1.0, 2.0, 3.0]}, "--top"),
         ({1: [None, None], 2: [None, None]}, "no repeat has a value"),
-        ({1: [1.0, 1.1], 2: [2.0, 2.1001]}, "2 trials with 2 seeds leave 1 degree of freedom"),
-        ({1: [1.0, 1.1], 2: [2.0, 2.1001]}, "--seeds 4"),
-        ({1: [1.0, 1.1, 1.2], 2: [2.0, 2.1001, 2.0]}, "--seeds 4"),
+        ({1: [1.0, 1.1], 2: [2.0, 2.2]}, "2 trials with 2 seeds leave 1 degree of freedom"),
+        ({1: [1.0, 1.1], 2: [2.0, 2.2]}, "--seeds 4"),
+        ({1: [1.0, 1.1, 1.2], 2: [1.1, 1.1001, 1.0]}, "--seeds 4"),
         ({1: [1.0, 1.1], 2: [2.0, 2.1001], 3: [2.0, 2.2]}, "--seeds 3"),
         ({1: [1.0, None], 2: [None, 2.0]}, "share too few seeds"),
         ({1: [1.0, 1.2]}, "1.10 +- 0.14 (2)"),
@@ -287,6 +287,12 @@ def test_the_verdict_on_one_value_with_every_seed_names_no_winner(values):
     assert "PTYDASK_SEED" not in text
     sweep = replace(confirm(values), meta=replace(META, engine="command"))
     assert "PTYDASK_SEED" in "\n".join(verdict_lines(sweep))
+
+
+def test_few_repeats_that_tell_all_apart_are_enough():
+    text = words({1: [1.0, 1.1], 2: [2.0, 2.1001]})
+    assert "better than trial 2" in text
+    assert "--seeds" not in text
 
 
 def test_five_trials_with_three_seeds_are_enough_to_say_nothing_of_it():

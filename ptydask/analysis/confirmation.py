@@ -213,10 +213,10 @@ def _comparison_lines(confirmation: Confirmation) -> list[str]:
     if significance.is_deterministic(values):
         return [_deterministic_text(confirmation)]
     compared, region = confirmation.compare(), good_region.find_good_region(confirmation)
-    few = filter(None, [few_repeats_text(values)])
     lines = region.describe() if region is not None else []
     if compared is None:
-        return [*few, *lines]
+        return [few_repeats_text(values), *lines]
+    few = [] if compared.tells_all_apart else filter(None, [few_repeats_text(values)])
     return [*compare_lines(compared), *_luck_lines(confirmation, compared), *few, *lines]
 
 

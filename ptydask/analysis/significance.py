@@ -43,6 +43,11 @@ class Comparison:
         """The trials that this one is better than, by more than luck; the best first."""
         return tuple(other for other in self.trials if (trial, other) in self.beyond_luck)
 
+    @property
+    def tells_all_apart(self) -> bool:
+        """Whether any two of the trials are told apart."""
+        return len(self.beyond_luck) == math.comb(len(self.trials), 2)
+
     def differ(self, a: int, b: int) -> bool:
         """Whether the two are told apart."""
         return not self.beyond_luck.isdisjoint({(a, b), (b, a)})
