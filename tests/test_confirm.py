@@ -248,6 +248,10 @@ def test_confirm_and_confirm_more(study: Path, ptydask: Ptydask) -> None:
     said = confirm("--top", 2, "--seeds", 2)
     assert repeats(study) == grid(best(study, 2), [1, 2])
     assert "2 trials x 2 seeds" in said
+    assert re.search(r"^repeat 1/4: trial \d, seed 1  complete  loss ", said, re.MULTILINE)
+    assert "fits confirmation: 4/4 repeats in" in said
+    for word in (" (best)  x", " (best)  trial", "best loss", "half=0"):
+        assert word not in said
     assert f"trial {best(study, 1)[0]}" in said
     assert "nothing left to do" in confirm("--top", 2, "--seeds", 2)
     confirm("--top", 3, "--seeds", 3)
@@ -485,7 +489,7 @@ def start(study: Path, log: Path, *args: object) -> subprocess.Popen[bytes]:
 
 
 def told(log: Path) -> int:
-    return len(re.findall(r"^trial \d+ complete", log.read_text(), re.MULTILINE))
+    return len(re.findall(r"^repeat \d+/\d+: .* complete", log.read_text(), re.MULTILINE))
 
 
 @pytest.mark.slow

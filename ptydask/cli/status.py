@@ -121,6 +121,7 @@ def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
         iterations=status.get("iterations"),
         metric=str(status.get("metric", "error")),
         direction="maximize" if status.get("direction") == "maximize" else "minimize",
+        repeats=bool(status.get("repeats")),
     )
 
 

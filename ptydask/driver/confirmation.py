@@ -362,7 +362,7 @@ def missing_text(missing: Iterable[Repeat]) -> str:
     parts = []
     for trial, seed, half in missing:
         if half:
-            parts.append(repeat.describe(trial, seed, half))
+            parts.append(repeat.describe({repeat.TRIAL: trial, repeat.SEED: seed, repeat.HALF: half}))
         else:
             whole.setdefault(trial, []).append(seed)
     seeds = (f"trial {trial} with {'seeds' if len(own) > 1 else 'seed'} {_listed(own)}" for trial, own in whole.items())

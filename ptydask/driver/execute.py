@@ -147,7 +147,9 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, record
             else "every trial was recorded already; they are"
         )
         view.notice(f"{subject} in one file now")
-    elif outcome.snapshot.best is None and (plan.metric or not outcome.snapshot.counts.get("complete")):
+    elif outcome.snapshot.best is None and (
+        (plan.metric and not outcome.snapshot.repeats) or not outcome.snapshot.counts.get("complete")
+    ):
         view.notice(none_completed_text(records, plan.results))
 
 

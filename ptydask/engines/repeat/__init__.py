@@ -29,12 +29,13 @@ SPACE: Mapping[str, Distribution] = {
 """The same for every study, so that repeats of more trials, or with more seeds, may be added to it."""
 
 
-_HALVES = ("", "first half of ", "second half of ")
+_HALVES: Mapping[object, str] = {1: "first half of ", 2: "second half of "}
 
 
-def describe(trial: object, seed: object, half: object) -> str:
+def describe(params: Mapping[str, object]) -> str:
     """A repeat in words, by its parameters: ``trial 5, seed 8``, ``first half of trial 5, seed 8``."""
-    return f"{_HALVES[half] if half in (1, 2) else ''}trial {trial}, seed {seed}"
+    half = params.get(HALF)
+    return f"{_HALVES.get(half, '')}trial {params.get(TRIAL)}, seed {params.get(SEED)}"
 
 
 class RepeatEngine:
