@@ -21,6 +21,7 @@ from ptydask.analysis.confirmation import Confirmation
 from ptydask.analysis.data import load_study
 from ptydask.analysis.figures import frc
 from ptydask.analysis.report import plots, rows
+from ptydask.errors import StoreError
 from ptydask.ring_correlation import FourierRing
 from ptydask.store import Store, reader, shard
 from ptydask.store.confirmation import companion_of, find_missing
@@ -220,6 +221,30 @@ def test_python_has_the_confirmation(study):
         assert results.trial(0).confirmed is None
         assert "trial 3" in confirmation.verdict()
         assert results.data(curves=False).confirmation.trials == (3, 2)
+
+
+def test_python_shows_a_confirmation_in_one_line(study):
+    with ptydask.open(study) as results:
+        shown = repr(results.confirmation)
+        assert repr(results.confirmation) == str(results.confirmation)
+    assert "best trial 3: loss 0.3" in shown
+    assert "2 trials, 6 repeats" in shown
+    assert len(shown) < 120
+    assert "\n" not in shown
+    none = Confirmation("lo\nss", "minimize", ())
+    assert repr(none) == "<Confirmation 0 trials, 0 repeats>"
+
+
+@pytest.mark.parametrize("number", [99, -1, 5])
+def test_python_refuses_trials_that_there_are_not(study, number):
+    """As the study does; of one that was not repeated nothing is known."""
+    with ptydask.open(study) as results:
+        confirmation = results.confirmation
+        for ask in (results.trial, confirmation.values, confirmation.mean_sd, confirmation.summary):
+            with pytest.raises(StoreError, match=f"no trial {number}; the nearest is"):
+                ask(number)
+        assert confirmation.values(0) == confirmation.summary(0) == {}
+        assert confirmation.mean_sd(0) is None
 
 
 def test_python_has_none_before(tmp_path):

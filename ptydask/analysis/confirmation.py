@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ptydask.analysis import significance
 from ptydask.analysis.significance import Comparison
-from ptydask.errors import MissingDependency
+from ptydask.errors import MissingDependency, StoreError, nearest_number
 from ptydask.formatting import NOTHING, counted, error_text, printable_text, uncertain_text
 from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
 from ptydask.ranking import best_of, metric_names
@@ -60,7 +60,7 @@ class Repeat:
         return value if ended_well and value is not None and abs(value) < _LARGEST else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Confirmation:
     """All repeats of a study's best trials, halves included."""
 
@@ -84,6 +84,11 @@ class Confirmation:
         with confirmed:
             repeats, frc = tuple(read_repeats(confirmed.records())), confirmed.ring_curves()
         return cls(results.meta.metric, results.meta.direction, repeats, frc, tuple(results.records()), results.meta)
+
+    def __repr__(self) -> str:
+        counts = f"{counted(len(self.trials), 'trial')}, {counted(len(self.repeats), 'repeat')}"
+        best = "" if self.best is None else f"; best trial {self.best}: {self.metric} {self.mean_text(self.best)}"
+        return printable_text(f"<Confirmation {counts}{best}>")
 
     def by_metric(self, meta: StudyMeta, records: tuple[TrialRecord, ...]) -> Confirmation:
         """The same repeats, as if the study had tuned another metric; ``meta`` and ``records`` are its own by that."""
@@ -113,6 +118,12 @@ class Confirmation:
                 whole.setdefault(repeat.trial, []).append(repeat)
         return whole
 
+    @cached_property
+    def _numbers(self) -> frozenset[int]:
+        """The trials of the study and those of the repeats; empty where the study's are not known."""
+        numbers = frozenset(record.number for record in self.records)
+        return numbers | {repeat.trial for repeat in self.repeats} if numbers else numbers
+
     @property
     def best(self) -> int | None:
         """The trial with the best mean; None where no repeat has a value."""
@@ -129,7 +140,12 @@ class Confirmation:
         return repeat.value(self.metric, self.metric) is None
 
     def values(self, trial: int, metric: str | None = None) -> dict[int, float]:
-        """Seed -> value of ``metric``, the tuned one by default, over the trial's whole repeats that have one."""
+        """Seed -> value of ``metric``, the tuned one by default, over the trial's whole repeats that have one.
+
+        {} of a trial that was not repeated. Raises StoreError, naming the nearest, where the study has no such one.
+        """
+        if trial not in self._whole and self._numbers and trial not in self._numbers:
+            raise StoreError(f"there is no trial {trial}; {nearest_number(trial, sorted(self._numbers))}")
         name = metric or self.metric
         own = {repeat.seed: repeat.value(name, self.metric) for repeat in self._whole.get(trial, ())}
         return {seed: value for seed, value in sorted(own.items()) if value is not None}
@@ -165,7 +181,10 @@ class Confirmation:
         return tuple(metric_names(repeat.record for repeat in self.repeats if not repeat.half))
 
     def summary(self, trial: int) -> dict[str, Any]:
-        """``mean``, ``sd`` and ``n`` of the error, and of each of the ``metrics``; {} of a trial without repeats."""
+        """``mean``, ``sd`` and ``n`` of the error, and of each of the ``metrics``; {} of a trial without repeats.
+
+        Raises StoreError, as :meth:`values`.
+        """
         known = self.mean_sd(trial)
         metrics = {name: own._asdict() for name in self.metrics if (own := self.mean_sd(trial, name))}
         if not metrics and not known:
