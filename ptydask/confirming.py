@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ptydask.analysis.confirmation import few_repeats_text
 from ptydask.analysis.half_rings import correlate_halves
 from ptydask.driver.confirmation import ConfirmOptions, PreparedConfirmation, describe_repeats, prepare_confirmation
 from ptydask.driver.contract import RunOutcome, View
@@ -31,6 +32,8 @@ def announce(request: RunRequest, options: ConfirmOptions, view: View) -> Prepar
     )
     for notice in run.notices:
         view.notice(notice)
+    if run.trials_left and run.plan.metric and (text := few_repeats_text(prepared.seeds_by_trial)):
+        view.notice(text)
     if prepared.finished:
         view.notice(f"{counted(run.recorded, 'repeat')} recorded in {prepared.study}: nothing left to do")
     return prepared

@@ -39,7 +39,7 @@ class FourierRing:
 
     @property
     def nyquist(self) -> float:
-        """The highest frequency, in 1/``length_unit``."""
+        """The last ring's frequency, in 1/``length_unit``: of a side with an odd number of pixels the one below."""
         return float(self.spatial_frequency[-1])
 
     @property
@@ -63,7 +63,7 @@ class FourierRing:
 
     @property
     def resolution(self) -> float:
-        """The period at the crossing, 1/frequency, in ``length_unit``; that of the Nyquist frequency without one.
+        """The period at the crossing, 1/frequency, in ``length_unit``; without one the last ring's, an upper bound.
 
         It is a full period; fold_slice's and PtychoShelves' figure is half of it.
         """
@@ -80,8 +80,10 @@ class FourierRing:
     def describe(self) -> str:
         """Resolution and area in words."""
         unit = {"angstrom": "Å"}.get(self.length_unit, self.length_unit)
-        limit = "" if self.crossing is not None else " (the Nyquist frequency: the half-bit line is never crossed)"
-        return f"resolution {self.resolution:.3g} {unit}{limit}, area {self.area:.3f}"
+        bound, why = (
+            ("", "") if self.crossing is not None else ("better than ", " (the half-bit line is never crossed)")
+        )
+        return f"resolution {bound}{self.resolution:.3g} {unit}{why}, area {self.area:.3f}"
 
 
 def threshold(pixels: ArrayLike, signal_to_noise: float) -> Array:

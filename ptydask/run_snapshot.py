@@ -46,6 +46,13 @@ class RunSnapshot:
     """Seconds of workers, on GPUs of GPUs, that all trials of this run will have taken; None while unknown."""
     on_gpus: bool = False
     """Whether its trials run on GPUs."""
+    repeats: bool = False
+    """Whether its trials repeat those of another study: of these none is the best."""
+
+    @property
+    def noun(self) -> str:
+        """What one of its trials is called."""
+        return "repeat" if self.repeats else "trial"
 
     @property
     def recorded(self) -> int:

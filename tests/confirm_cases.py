@@ -41,13 +41,18 @@ def curve(trial: int = 2) -> FourierRing:
     return FourierRing(rings / 10, np.cos(rings / 10 * trial), 100 * rings, "nm")
 
 
-def run_repeats(path: Path, grid: Iterable[Repeat] = GRID, given: TrialOutput | None = None) -> Path:
-    """What a run leaves beside ``path``: a companion with all of ``grid``; those that it has already stay."""
+def run_repeats(
+    path: Path, grid: Iterable[Repeat] = GRID, given: TrialOutput | None = None, stop: int | None = None
+) -> Path:
+    """What a run leaves beside ``path``: a companion with all of ``grid``; those that it has already stay.
+
+    One that was stopped has only the first ``stop`` of them.
+    """
     grid = list(grid)
     with reader.open(path) as results:
         store_id = results.id
     store = Store.open(confirmation.companion_of(path), repeats_meta(store_id, grid))
-    for number, repeat in enumerate(grid):
+    for number, repeat in enumerate(grid[:stop]):
         if number not in store.records:
             put(store, repeat_record(number, repeat), given or output(number))
     return store.finish()

@@ -8,14 +8,16 @@ import os
 import re
 import termios
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TextIO
 
 import pytest
 
 from ptydask import formatting
-from ptydask.model import Reason, TrialRecord, TrialState
+from ptydask.cli.status import snapshot_from
+from ptydask.driver.contract import snapshot_of_records
+from ptydask.model import Reason, StudyMeta, TrialRecord, TrialState
 from ptydask.progress import frame, view
 from ptydask.run_snapshot import RunningTrial, RunSnapshot
 
@@ -267,6 +269,59 @@ def test_a_log_has_no_control_characters() -> None:
     assert lines[1] == "  two blanks stay"
     assert [line for line in lines if line.startswith("tBL_WSe2: 12/200 trials in 12 min 05 s")] == lines[-1:]
     assert lines[-1].endswith("best loss 0.0123400 (trial 4)  scale=0.98 rotation=-1.5")
+
+
+def repeats(**changes) -> RunSnapshot:
+    """Repeats under way, the second one of a half."""
+    under_way = tuple(
+        RunningTrial(n, {"trial": 5, "seed": 8 + n, "half": n}, 3, 0.25, f"worker-{n}", 3.0) for n in range(2)
+    )
+    return snapshot(study="WSe2 confirmation", total=14, best=None, running=under_way, repeats=True, **changes)
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"trial": 5, "seed": 8, "half": 0}, "repeat 12/14: trial 5, seed 8  "),
+        ({"trial": 5, "seed": 8, "half": 1}, "repeat 12/14: first half of trial 5, seed 8  "),
+        ({"trial": 0, "seed": 0, "half": 2}, "repeat 12/14: second half of trial 0, seed 0  "),
+    ],
+)
+def test_a_repeat_is_told_as_what_it_repeats(params: dict[str, int], words: str) -> None:
+    """Not as a trial with a number of its own, nor by parameters that are nobody's."""
+    line = frame.finished_line(trial(3, params=params), False, repeats())
+    assert line.startswith(f"{words}complete  loss 0.5")
+    assert "half=" not in line
+    failed = frame.finished_line(trial(3, None, TrialState.FAIL, params=params, message="dead"), False, repeats())
+    assert failed.startswith(f"{words}failed  dead")
+
+
+def test_a_run_of_repeats_has_no_best() -> None:
+    """While it runs, at its end, and for ``status``; one that has no parameters yet has its number."""
+    text = "\n".join(frame.text_of(line) for line in frame.render_frame(repeats(), 100, 30, frame.ASCII))
+    ended = "\n".join(frame.text_of(line) for line in frame.render_frame(repeats(), 100, 30, frame.ASCII, over="took"))
+    lines = (text, ended, frame.heartbeat_line(repeats()), frame.closing_line(repeats()))
+    for words in lines:
+        assert "best" not in words
+        assert "half=" not in words
+        assert "12/14 repeats" in words
+        assert "none completed" not in words
+    for words in (lines[0], lines[2]):
+        assert "trial 5, seed 8" in words
+        assert "first half of trial 5, seed 9" in words
+    bare = repeats()
+    bare = replace(bare, running=(replace(bare.running[0], params={}),))
+    assert "None" not in frame.heartbeat_line(bare)
+
+
+def test_what_was_recorded_of_repeats_has_no_best() -> None:
+    meta = StudyMeta("s", "minimize", "loss", "repeat", "", "yaml", "{}", "{}")
+    records = [trial(0, params={"trial": 5, "seed": 8, "half": 0})]
+    read = snapshot_of_records(records, meta, Path("s.h5"), complete=True)
+    assert (read.best, read.repeats) == (None, True)
+    read = snapshot_of_records(records, replace(meta, engine="ptyrad"), Path("s.h5"), complete=True)
+    assert (read.best, read.repeats) == (records[0], False)
+    assert snapshot_from(asdict(repeats())).repeats
 
 
 def test_an_ascii_log_takes_any_name() -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,26 @@ import pytest
 from store_cases import failed, meta, put, record
 
 import ptydask as api
+from ptydask import engines
 from ptydask.analysis.half_rings import pair_halves
 from ptydask.cli import main
-from ptydask.driver.confirmation import ConfirmOptions, Repeat, choose_seeds, choose_trials, list_repeats
+from ptydask.driver.confirmation import (
+    ConfirmOptions,
+    Repeat,
+    choose_seeds,
+    choose_trials,
+    list_repeats,
+    missing_text,
+    plan_repeats,
+    read_plan,
+)
 from ptydask.driver.provenance import study_meta
+from ptydask.engines.fingerprint import sha256
 from ptydask.engines.repeat.session import RepeatSession
 from ptydask.errors import ConfigError, UnusableResults, UsageError
-from ptydask.model import TrialInput, TrialOutput, TrialRecord, TrialState
+from ptydask.model import StudyPlan, TrialInput, TrialOutput, TrialRecord, TrialState
 from ptydask.store import Store, reader
-from ptydask.store.upkeep import verify
+from ptydask.store.upkeep import embedding, verify
 
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
 FILE = Path("results.h5")
@@ -199,7 +211,9 @@ def finish_study(folder: Path, sleep: float = 0) -> Path:
     """A finished study of a function, of five trials, as a run would leave it."""
     sweep = write_sweep(folder, runs=f"engine: {{callable: '{folder}/fit.py:fit'}}", sleep=sleep)
     plan = api.validate(sweep, results=folder / "fits.h5")
-    store = Store.open(plan.results, study_meta(plan))
+    described = study_meta(plan)
+    known = {"callable_sha256": sha256(folder / "fit.py")}
+    store = Store.open(plan.results, replace(described, provenance={**described.provenance, **known}))
     for number, x in enumerate((0.9, 0.25, 0.5, 0.35, 0.7)):
         error = (x - 0.3) ** 2 + 1
         made = record(number, error, params={"x": x}, metrics={"loss": error}, seed=plan.seed)
@@ -234,6 +248,10 @@ def test_confirm_and_confirm_more(study: Path, ptydask: Ptydask) -> None:
     said = confirm("--top", 2, "--seeds", 2)
     assert repeats(study) == grid(best(study, 2), [1, 2])
     assert "2 trials x 2 seeds" in said
+    assert re.search(r"^repeat 1/4: trial \d, seed 1  complete  loss ", said, re.MULTILINE)
+    assert "fits confirmation: 4/4 repeats in" in said
+    for word in (" (best)  x", " (best)  trial", "best loss", "half=0"):
+        assert word not in said
     assert f"trial {best(study, 1)[0]}" in said
     assert "nothing left to do" in confirm("--top", 2, "--seeds", 2)
     confirm("--top", 3, "--seeds", 3)
@@ -297,6 +315,7 @@ def test_nothing_is_started_by_a_dry_run(study: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr().err
     for words in ("2 trials x 4 seeds = 8 runs", "seeds     1, 2, 3, 4", "fits.confirmation.h5", "cost"):
         assert words in said
+    assert "degree" not in said
     assert study.read_bytes() == before
     assert not study.with_name("fits.confirmation.h5").exists()
 
@@ -304,7 +323,67 @@ def test_nothing_is_started_by_a_dry_run(study: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--frc"], "cannot be made of half of the data"),
+        (["--top", "2", "--seeds", "2"], "1 degree of freedom"),
+        (["--top", "2", "--seeds", "3"], "--seeds 4"),
+        (["--top", "3", "--seeds", "1"], "more seeds"),
+        (["--top", "1", "--seeds", "1"], "no other trial to compare with"),
+    ],
+)
+def test_repeats_that_will_tell_little_are_said_beforehand(
+    args: list[str], words: str, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["confirm", str(study), "--dry-run", "--cluster", "local", *args]) == 0
+    assert words in capsys.readouterr().err
+
+
+def confirmed_study(path: Path, recorded: Sequence[Repeat], planned: Sequence[Repeat]) -> Path:
+    """The study at ``path`` with repeats beside it, as a run that was stopped would leave them."""
+    plan = plan_of(path, planned)
+    store = Store.open(plan.results, study_meta(plan))
+    for number, (trial, seed, half) in enumerate(recorded):
+        put(store, record(number, 1 + number / 100, params={"trial": trial, "seed": seed, "half": half}))
+    store.finish()
+    return path
+
+
+def plan_of(path: Path, planned: Sequence[Repeat]) -> StudyPlan:
+    with reader.open(path) as results:
+        inner = read_plan(results.meta, results.records(), path, ())
+        plan = plan_repeats(inner, results.meta, results.records(), planned, results.id)
+    return engines.get(plan.engine).validate(plan)
+
+
+def test_what_is_missing_is_listed(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By trial and seed; once nothing is, the file is named that has it all, and no other."""
+    done = [(3, 1, 0), (1, 1, 0), (3, 2, 0), (1, 2, 0)]
+    confirmed_study(study, done, done)
+    args = ["confirm", str(study), "--dry-run", "--cluster", "local"]
+    assert main([*args, "--trials", "3", "--seeds", "4"]) == 0
+    said = capsys.readouterr().err
+    assert "missing   trial 3 with seeds 3, 4\n" in said
+    assert "6 runs, 4 recorded already" in said
+    assert main([*args, "--top", "2", "--seeds", "2"]) == 0
+    assert "missing   " not in capsys.readouterr().err
+    embedding.embed(study, {})
+    assert main([*args, "--top", "2", "--seeds", "2"]) == 0
+    said = capsys.readouterr().err
+    assert "nothing left to do" in said
+    assert "fits.confirmation.h5" not in said
+
+
+def test_missing_repeats_in_words() -> None:
+    assert missing_text([(5, 12, 0)]) == "trial 5 with seed 12"
+    both = [(5, 8, 1), (5, 8, 2)]
+    assert missing_text(both) == "first half of trial 5, seed 8; second half of trial 5, seed 8"
+    assert missing_text([(5, 8, 0), (3, 8, 0), (5, 9, 0), both[0]]) == (
+        "trial 5 with seeds 8, 9; trial 3 with seed 8; first half of trial 5, seed 8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--frc"], "half of the data"),
         (["--trials", "7"], "no such trial"),
         (["--trials", "1,1"], "twice"),
         (["--trials", "1;2"], "commas"),
@@ -322,6 +401,23 @@ def test_refused_in_one_line(args: list[str], words: str, study: Path, capsys: p
     assert "Traceback" not in said
     assert "--results" not in said  # which confirm has not
     assert not study.with_name("fits.confirmation.h5").exists()
+
+
+def test_where_something_is_by_now_is_asked_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not of a setting that was just given."""
+    study = finish_study(tmp_path)
+    (tmp_path / "fit.py").rename(tmp_path / "moved.py")
+    args = ["confirm", str(study), "--cluster", "local", "--dry-run"]
+    assert main(args) == 2
+    assert "--set engine.callable=NEW" in capsys.readouterr().err
+    for given in ("engine.callable=nowhere.py:fit", "engine={callable: nowhere.py:fit}"):
+        assert main([*args, "--set", given]) == 2
+        said = capsys.readouterr().err
+        assert "no such file" in said
+        assert "=NEW" not in said
+    assert main([*args, "--set", f"engine.callable={tmp_path}/moved.py:fit"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("has the function that was") == 1
 
 
 def test_a_confirmation_is_not_confirmed(study: Path, finished: Path) -> None:
@@ -395,7 +491,7 @@ def start(study: Path, log: Path, *args: object) -> subprocess.Popen[bytes]:
 
 
 def told(log: Path) -> int:
-    return len(re.findall(r"^trial \d+ complete", log.read_text(), re.MULTILINE))
+    return len(re.findall(r"^repeat \d+/\d+: .* complete", log.read_text(), re.MULTILINE))
 
 
 @pytest.mark.slow
@@ -459,6 +555,8 @@ def test_stopped_by_ctrl_c_and_asked_for_something_else(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert "the same command goes on" in log.read_text()
+    assert "of 8 repeats recorded" in log.read_text()
+    assert "ptydask pack" not in log.read_text()
     assert 2 <= sum(repeats(study).values()) < 8
     assert start(study, log, "--top", 3, "--seeds", 1).wait(timeout=120) == 0, log.read_text()
     assert repeats(study) == grid(best(study, 2), [1, 2, 3, 4]) | grid(best(study, 3), [1])

@@ -8,12 +8,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from confirmation_cases import PLAN_SEED, confirm, draw, make_repeat
+from confirmation_cases import META, PLAN_SEED, confirm, draw, make_repeat
 
 from ptydask.analysis import significance
-from ptydask.analysis.confirmation import Confirmation, compare_lines, verdict_lines
+from ptydask.analysis.confirmation import Confirmation, compare_lines, few_repeats_text, verdict_lines
 from ptydask.analysis.good_region import find_good_region
 from ptydask.model import TrialRecord, TrialState
+from ptydask.ring_correlation import FourierRing
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -221,9 +222,10 @@ def test_one_confirmed_trial_knows_luck_too():
     assert region.trials == (0, 1)
 
 
-def test_equal_errors_of_a_deterministic_program_are_in_the_region():
-    records = study_of([0.1 + 0.2, 0.3, 0.4], n=[1, 2, 3])
-    assert set(find_good_region(confirm({0: [0.3] * 3, 2: [0.4] * 3}, records)).trials) == {0, 1}
+@pytest.mark.parametrize("values", [{0: [0.3] * 3, 2: [0.4] * 3}, {0: [0.3] * 2}, {0: [0.3] * 3, 2: [0.4, None, None]}])
+def test_a_deterministic_program_has_no_region(values):
+    """Nothing is known of luck where no seed changes anything."""
+    assert find_good_region(confirm(values, study_of([0.1 + 0.2, 0.3, 0.4], n=[1, 2, 3]))) is None
 
 
 # --- in words ----------------------------------------------------------------------------------------
@@ -260,13 +262,62 @@ def test_the_verdict_on_a_group_that_is_better():
         ({1: [1.0], 2: [2.0]}, "--seeds"),
         ({1: [1.0, 2.0, 3.0]}, "--top"),
         ({1: [None, None], 2: [None, None]}, "no repeat has a value"),
-        ({1: [1.0] * 3, 2: [2.0] * 3}, "whatever the seed"),
+        ({1: [1.0, 1.1], 2: [2.0, 2.2]}, "2 trials with 2 seeds leave 1 degree of freedom"),
+        ({1: [1.0, 1.1], 2: [2.0, 2.2]}, "--seeds 4"),
+        ({1: [1.0, 1.1, 1.2], 2: [1.1, 1.1001, 1.0]}, "--seeds 4"),
+        ({1: [1.0, 1.1], 2: [2.0, 2.1001], 3: [2.0, 2.2]}, "--seeds 3"),
         ({1: [1.0, None], 2: [None, 2.0]}, "share too few seeds"),
         ({1: [1.0, 1.2]}, "1.10 +- 0.14 (2)"),
     ],
 )
 def test_what_the_verdict_says_of_odd_confirmations(values, said):
     assert said in words(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{1: [1.0] * 3, 2: [2.0] * 3}, {1: [1.0] * 2, 2: [2.0, None]}, {1: [1.0] * 2}, {1: [0.0] * 2, 2: [1.0] * 2}],
+)
+def test_the_verdict_on_one_value_with_every_seed_names_no_winner(values):
+    """Of luck nothing is known then: neither is a trial better by more than that, nor are others as good within it."""
+    text = words(values, study_of([1.0, 1.0, 2.0], n=[1, 2, 3]))
+    assert "nothing is known of luck" in text
+    assert "better than" not in text
+    assert "within luck" not in text
+    assert "PTYDASK_SEED" not in text
+    sweep = replace(confirm(values), meta=replace(META, engine="command"))
+    assert "PTYDASK_SEED" in "\n".join(verdict_lines(sweep))
+
+
+def test_few_repeats_that_tell_all_apart_are_enough():
+    text = words({1: [1.0, 1.1], 2: [2.0, 2.1001]})
+    assert "better than trial 2" in text
+    assert "--seeds" not in text
+
+
+def test_five_trials_with_three_seeds_are_enough_to_say_nothing_of_it():
+    assert few_repeats_text({trial: [1, 2, 3] for trial in range(5)}) == ""
+    assert "--top" in few_repeats_text({1: [1, 2, 3], 2: []})
+
+
+def test_a_metric_that_is_the_tuned_one_under_another_name_is_left_out():
+    whole = confirm({1: [1.0, 1.1, 1.2], 2: [2.0, 2.1, None]})
+    repeats = tuple(
+        replace(r, record=replace(r.record, metrics={**r.record.metrics, "data_loss": r.record.metrics["heldout"]}))
+        if r.record.metrics
+        else r
+        for r in whole.repeats
+    )
+    text = "\n".join(verdict_lines(replace(whole, repeats=repeats)))
+    assert "    loss  " in text
+    assert "data_loss" not in text
+
+
+def test_rings_are_in_the_order_of_the_means():
+    rings = {trial: FourierRing(np.arange(1, 8) / 10, np.ones(7), 100 * np.arange(1, 8)) for trial in (0, 3, 5)}
+    confirmation = replace(confirm({0: [3.0, 3.1], 3: [2.0, 2.1], 5: [1.0, 1.1]}), frc=rings)
+    said = [line.split(":")[0] for line in verdict_lines(confirmation) if ": FRC " in line]
+    assert said == ["trial 5", "trial 3", "trial 0"]
 
 
 def test_the_verdict_says_how_wide_the_best_region_is():

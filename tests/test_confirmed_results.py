@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from confirm_cases import GRID, run_repeats
 from confirmation_cases import PLAN_SEED, make_repeat
 from store_cases import meta, packed, record
 
@@ -20,9 +21,10 @@ from ptydask.analysis.confirmation import Confirmation
 from ptydask.analysis.data import load_study
 from ptydask.analysis.figures import frc
 from ptydask.analysis.report import plots, rows
+from ptydask.errors import StoreError
 from ptydask.ring_correlation import FourierRing
 from ptydask.store import Store, reader, shard
-from ptydask.store.confirmation import companion_of
+from ptydask.store.confirmation import companion_of, find_missing
 from ptydask.store.upkeep import embedding
 
 pytest.importorskip("scipy")
@@ -173,6 +175,34 @@ def test_status_says_it(study, capsys):
     assert json.loads(run(capsys, "status", study, "--format", "json")[0])["best"]["confirmed"]["n"] == 3
 
 
+@pytest.mark.parametrize("grid", [GRID, ((2, 5, 0), (1, 5, 0))])
+def test_status_and_info_say_what_a_confirmation_that_was_stopped_lacks(tmp_path, capsys, grid):
+    """While it is beside the study, also where an earlier part of it is in the file already."""
+    study = packed(tmp_path / "a.h5", [record(n, 0.25 + n / 10) for n in range(3)])
+    recorded = run_repeats(study, grid[:2])
+    if grid == GRID:
+        embedding.embed(study, {})
+        embedding.take_out(study)
+        recorded = run_repeats(study, GRID, stop=4)
+    assert recorded.exists()
+    missing = len(grid) - (4 if grid == GRID else 2)
+    said = " ".join(run(capsys, "status", study)[0].split())
+    about = json.loads(run(capsys, "status", study, "--format", "json")[0])
+    assert about["state"] == "finished"
+    assert about["repeats_missing"] == missing
+    assert ("4 of 6 repeats" in said) == ("ptydask confirm" in said) == bool(missing)
+    info = run(capsys, "info", study)[0]
+    assert f"{len(grid) - missing} repeats" in info
+    assert ("2 more to go" in info) == bool(missing)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"repeats": 3}', '{"repeats": [[1, 2]]}', '{"repeats": [["x", 1, 0]]}']
+)
+def test_what_does_not_say_what_was_planned_lacks_nothing(text):
+    assert find_missing(meta("confirmation", config_json=text), []) == set()
+
+
 def test_a_study_without_a_confirmation_has_none_of_it(tmp_path, capsys):
     study = packed(tmp_path / "plain.h5", [record(n) for n in range(3)])
     for command in (["ls"], ["best"], ["show", "0"], ["status"]):
@@ -220,6 +250,30 @@ def test_python_has_the_confirmation(study):
         assert results.trial(0).confirmed is None
         assert "trial 3" in confirmation.verdict()
         assert results.data(curves=False).confirmation.trials == (3, 2)
+
+
+def test_python_shows_a_confirmation_in_one_line(study):
+    with ptydask.open(study) as results:
+        shown = repr(results.confirmation)
+        assert repr(results.confirmation) == str(results.confirmation)
+    assert "best trial 3: loss 0.3" in shown
+    assert "2 trials, 6 repeats" in shown
+    assert len(shown) < 120
+    assert "\n" not in shown
+    none = Confirmation("lo\nss", "minimize", ())
+    assert repr(none) == "<Confirmation 0 trials, 0 repeats>"
+
+
+@pytest.mark.parametrize("number", [99, -1, 5])
+def test_python_refuses_trials_that_there_are_not(study, number):
+    """As the study does; of one that was not repeated nothing is known."""
+    with ptydask.open(study) as results:
+        confirmation = results.confirmation
+        for ask in (results.trial, confirmation.values, confirmation.mean_sd, confirmation.summary):
+            with pytest.raises(StoreError, match=f"no trial {number}; the nearest is"):
+                ask(number)
+        assert confirmation.values(0) == confirmation.summary(0) == {}
+        assert confirmation.mean_sd(0) is None
 
 
 def test_python_has_none_before(tmp_path):

@@ -320,9 +320,18 @@ def test_a_profile_without_a_confirmation_says_how_to_get_one() -> None:
     assert not figure.axes[0].patches
 
 
+def test_a_profile_of_repeats_that_tell_no_luck_does_not_ask_for_them_again() -> None:
+    figure = figures.draw("profile", confirmed(of([0.3, 0.2, 0.4]), {1: [0.2, 0.2], 0: [0.3, 0.3]}))
+    assert "luck is not known" in texts(figure)
+    assert "ptydask confirm" not in texts(figure)
+
+
 def test_a_region_that_is_one_value_is_seen() -> None:
     """A clear winner: no width, but a line at its value."""
     data = confirmed(of([0.9, 0.1, 0.8]), {1: [0.1, 0.101, 0.102], 2: [0.8, 0.801, 0.802]})
-    (patch,) = figures.draw("profile", data).axes[0].patches
+    figure = figures.draw("profile", data)
+    (patch,) = figure.axes[0].patches
+    assert "1 trial lie" not in texts(figure)
+    assert "where it lies" in texts(figure)
     assert (patch.get_x(), patch.get_width()) == (1.0, 0.0)
     assert patch.get_linewidth() > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,50 @@ def test_file_of_a_sweep(tmp_path: Path) -> None:
         for name in ("a.npy", "b.npy")
     )
     assert len(compare(old, new)) == 1
+
+
+def measured(**own: str) -> StudyMeta:
+    """A study with metrics of its own, scored by ``mine.py``."""
+    return replace(study({}, **{"metric b sha256": sha256(Path("mine.py"))}), own_metrics=own)
+
+
+@pytest.mark.parametrize("now", ["gone.py:good", "deep/er.py:good", "gone:good", "{here}/gone.py:good"])
+def test_a_metrics_function_that_moved(now: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is known by the bytes of its source, as a file or as a module, whether the old one is there or not."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def good(trial):\n    return 1.0\n")
+    old = measured(b="mine.py:good")
+    Path("deep").mkdir()
+    for name in ("gone.py", "deep/er.py"):
+        shutil.copy("mine.py", name)
+    Path("mine.py").unlink()
+    now = now.replace("{here}", str(tmp_path))
+    (notice,) = compare(old, replace(old, own_metrics={"b": now}))
+    assert notice.startswith("ptydask.metrics.b: ")
+    assert "mine.py:good" in notice
+
+
+@pytest.mark.parametrize("now", ["other.py:good", "mine.py:better", "nowhere.py:good", "mine.py"])
+def test_another_function_is_another_metric(now: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def good(trial):\n    return 1.0\ndef better(trial):\n    return 2.0\n")
+    Path("other.py").write_text("def good(trial):\n    return 2.0\n")
+    old = measured(b=f"{tmp_path}/mine.py:good")
+    with pytest.raises(ConfigError) as caught:
+        compare(old, replace(old, own_metrics={"b": now}))
+    assert caught.value.key == "ptydask.metrics.b"
+    assert "ln -s" not in caught.value.hint
+
+
+def test_a_function_of_a_sweep_that_moved(tmp_path: Path) -> None:
+    for name, text in (("fit.py", "def fit(p): ..."), ("moved.py", "def fit(p): ..."), ("other.py", "def fit(p): 1")):
+        (tmp_path / name).write_text(text)
+    metas = [
+        provenance.study_meta(made(tmp_path, program=..., engine={"callable": f"{tmp_path}/{name}.py:fit"}))
+        for name in ("fit", "moved", "other")
+    ]
+    old = replace(metas[0], provenance={**metas[0].provenance, "callable_sha256": sha256(tmp_path / "fit.py")})
+    (notice,) = compare(old, metas[1])
+    assert notice.startswith("engine.callable")
+    with pytest.raises(ConfigError):
+        compare(old, metas[2])

@@ -24,7 +24,7 @@ from ptydask.driver.confirmation import read_plan
 from ptydask.driver.provenance import as_of_a_confirmation, compare_data, study_meta
 from ptydask.engines import TrialFailure
 from ptydask.engines.ptyrad import own_metrics, release
-from ptydask.errors import ConfigError, UsageError
+from ptydask.errors import ConfigError
 from ptydask.model import ComponentSpec, FloatRange, Image, KeepOptions, Quantity, SourceFile, StudyPlan, TrialOutput
 from ptydask.reconstructed_trial import ReconstructedTrial, assemble
 from ptydask.space.metrics import METRICS
@@ -495,16 +495,33 @@ def test_a_confirmation_finds_the_functions(data: Path, written: Write, tmp_path
 def test_a_confirmation_from_another_directory_finds_the_functions(
     written: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the study was started comes first, also for a repeat; ``--set`` changes no metric."""
+    """Where the study was started comes first, also for a repeat."""
     meta = study_meta(written(given={}))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     checked = own_metrics.check(read_plan(meta, (), elsewhere / "results.h5", ()))
     assert checked.function_folders[:2] == (str(tmp_path), str(elsewhere))
-    for key in ("ptydask.metrics.sharpness", "ptydask.held_out.share", "ptydask"):
-        with pytest.raises(UsageError, match=key):
-            read_plan(meta, (), elsewhere / "results.h5", [(key, "new.py:sharpness")])
+
+
+def test_a_confirmation_is_told_where_a_function_is_by_now(written: Write, tmp_path: Path) -> None:
+    """It does not become a setting of PtyRAD's; what the study does not have, or is no function, is refused."""
+    meta = study_meta(written())
+    moved = read_plan(meta, (), tmp_path / "r.h5", [("ptydask.metrics.sharpness", "gone.py:sharpness")])
+    assert moved.own_metrics == {"sharpness": "gone.py:sharpness"}
+    assert moved.config == read_plan(meta, (), tmp_path / "r.h5", ()).config
+    for value in ({"function": "gone.py:sharpness"},):
+        assert read_plan(meta, (), tmp_path, [("ptydask.metrics.sharpness", value)]).own_metrics == moved.own_metrics
+    for key, value in (
+        ("ptydask.metrics.sharpnes", "gone.py:sharpness"),
+        ("ptydask.metrics.sharpness", 3),
+        ("ptydask.held_out.gain", 2),
+        ("ptydask.metrics", {}),
+        ("ptydask", {}),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            read_plan(meta, (), tmp_path / "r.h5", [(key, value)])
+        assert caught.value.key == key
 
 
 @pytest.mark.ptyrad

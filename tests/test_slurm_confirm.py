@@ -55,7 +55,7 @@ def test_a_job_cancelled_in_a_repeat(slurm: Sandbox, tmp_path: Path) -> None:
     it = Study(slurm, [*command, "--top", "2", "--seeds", "2"], confirmation.companion_of(path), 4, cwd=tmp_path)
     it.begin()
     try:
-        it.until(lambda: "trial 0 complete" in it.text or "trial 1 complete" in it.text)
+        it.until(lambda: "repeat 1/" in it.text)
         slurm.scancel(it.running()[0].id)
         assert it.finish() == 0, it.text
     finally:

@@ -226,6 +226,14 @@ def test_where_no_trial_completed() -> None:
     assert none_completed_text(records, Path("my results/s.h5")) == said
 
 
+def test_hopeless_repeats_are_not_told_of_results_that_they_have_no_choice_of() -> None:
+    plan = replace(plan_with(Budget(0, total=True), points=9), engine="repeat", results=Path("my s.confirmation.h5"))
+    error = str(hopeless_error(plan, after([failed("exit 2")] * 3), 9, 3))
+    assert "--results" not in error
+    assert "rm -r 'my s.confirmation.h5' 'my s.confirmation.trials'" in error
+    assert "the first 3 repeats" in error
+
+
 def test_a_hopeless_grid_is_not_told_to_raise_the_number() -> None:
     """It has no more trials than points, and those that failed are not tried again."""
     error = hopeless_error(plan_with(Budget(0, total=True), points=9), after([failed("exit 2")] * 3), 9, 3)

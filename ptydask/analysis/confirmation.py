@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean, stdev
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ptydask.analysis import significance
 from ptydask.analysis.significance import Comparison
-from ptydask.errors import MissingDependency
+from ptydask.errors import MissingDependency, StoreError, nearest_number
 from ptydask.formatting import NOTHING, counted, error_text, printable_text, uncertain_text
 from ptydask.model import Direction, StudyMeta, TrialRecord, TrialState
 from ptydask.ranking import best_of, metric_names
@@ -26,6 +26,8 @@ _MANY = 10
 """Of so many trials and one more it is not said of every two whether they are told apart."""
 _COMMON = 1.5
 """Trials' own standard deviations above so many times luck want the explanation that they differ alike."""
+_FREEDOM = 3
+"""With fewer degrees of freedom two means differ by more than luck only where they are 8 to 64 times luck apart."""
 _LARGEST = 1e150
 """An error from here on is a program's that diverged, as an infinite one is: there are no variances of such numbers."""
 
@@ -58,7 +60,7 @@ class Repeat:
         return value if ended_well and value is not None and abs(value) < _LARGEST else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Confirmation:
     """All repeats of a study's best trials, halves included."""
 
@@ -82,6 +84,11 @@ class Confirmation:
         with confirmed:
             repeats, frc = tuple(read_repeats(confirmed.records())), confirmed.ring_curves()
         return cls(results.meta.metric, results.meta.direction, repeats, frc, tuple(results.records()), results.meta)
+
+    def __repr__(self) -> str:
+        counts = f"{counted(len(self.trials), 'trial')}, {counted(len(self.repeats), 'repeat')}"
+        best = "" if self.best is None else f"; best trial {self.best}: {self.metric} {self.mean_text(self.best)}"
+        return printable_text(f"<Confirmation {counts}{best}>")
 
     def by_metric(self, meta: StudyMeta, records: tuple[TrialRecord, ...]) -> Confirmation:
         """The same repeats, as if the study had tuned another metric; ``meta`` and ``records`` are its own by that."""
@@ -111,6 +118,12 @@ class Confirmation:
                 whole.setdefault(repeat.trial, []).append(repeat)
         return whole
 
+    @cached_property
+    def _numbers(self) -> frozenset[int]:
+        """The trials of the study and those of the repeats; empty where the study's are not known."""
+        numbers = frozenset(record.number for record in self.records)
+        return numbers | {repeat.trial for repeat in self.repeats} if numbers else numbers
+
     @property
     def best(self) -> int | None:
         """The trial with the best mean; None where no repeat has a value."""
@@ -127,7 +140,12 @@ class Confirmation:
         return repeat.value(self.metric, self.metric) is None
 
     def values(self, trial: int, metric: str | None = None) -> dict[int, float]:
-        """Seed -> value of ``metric``, the tuned one by default, over the trial's whole repeats that have one."""
+        """Seed -> value of ``metric``, the tuned one by default, over the trial's whole repeats that have one.
+
+        {} of a trial that was not repeated. Raises StoreError, naming the nearest, where the study has no such one.
+        """
+        if trial not in self._whole and self._numbers and trial not in self._numbers:
+            raise StoreError(f"there is no trial {trial}; {nearest_number(trial, sorted(self._numbers))}")
         name = metric or self.metric
         own = {repeat.seed: repeat.value(name, self.metric) for repeat in self._whole.get(trial, ())}
         return {seed: value for seed, value in sorted(own.items()) if value is not None}
@@ -163,7 +181,10 @@ class Confirmation:
         return tuple(metric_names(repeat.record for repeat in self.repeats if not repeat.half))
 
     def summary(self, trial: int) -> dict[str, Any]:
-        """``mean``, ``sd`` and ``n`` of the error, and of each of the ``metrics``; {} of a trial without repeats."""
+        """``mean``, ``sd`` and ``n`` of the error, and of each of the ``metrics``; {} of a trial without repeats.
+
+        Raises StoreError, as :meth:`values`.
+        """
         known = self.mean_sd(trial)
         metrics = {name: own._asdict() for name in self.metrics if (own := self.mean_sd(trial, name))}
         if not metrics and not known:
@@ -200,17 +221,22 @@ def verdict_lines(confirmation: Confirmation) -> list[str]:
         lines += _comparison_lines(confirmation) if confirmation.best is not None else [_why_no_means(confirmation)]
     except MissingDependency as error:
         lines.append(str(error))
-    return [*lines, *(f"trial {trial}: FRC {ring.describe()}" for trial, ring in confirmation.frc.items())]
+    rings = [(trial, confirmation.frc[trial]) for trial in confirmation.trials if trial in confirmation.frc]
+    return [*lines, *(f"trial {trial}: FRC {ring.describe()}" for trial, ring in rings)]
 
 
 def _comparison_lines(confirmation: Confirmation) -> list[str]:
     from ptydask.analysis import good_region  # it imports a good deal, which trials in a list have no need of
 
+    values = confirmation.values_by_trial()
+    if significance.is_deterministic(values):
+        return [_deterministic_text(confirmation)]
     compared, region = confirmation.compare(), good_region.find_good_region(confirmation)
     lines = region.describe() if region is not None else []
     if compared is None:
-        return [_why_no_verdict(confirmation), *lines]
-    return [*compare_lines(compared), *_luck_lines(confirmation, compared), *lines]
+        return [few_repeats_text(values), *lines]
+    few = [] if compared.tells_all_apart else filter(None, [few_repeats_text(values)])
+    return [*compare_lines(compared), *_luck_lines(confirmation, compared), *few, *lines]
 
 
 def better_by_mean_text(confirmation: Confirmation) -> str:
@@ -226,7 +252,7 @@ def better_by_mean_text(confirmation: Confirmation) -> str:
         compared = confirmation.compare()
     except MissingDependency:
         return text
-    if compared is None:
+    if compared is None or compared.is_deterministic:
         return f"{text}; whether that is luck is not known"
     return f"{text}, {'more' if compared.differ(best, first.number) else 'no more'} than luck apart"
 
@@ -278,7 +304,8 @@ def _mean_lines(confirmation: Confirmation) -> list[str]:
         text = confirmation.mean_text(trial) or "no repeat has a value"
         own = f"; in the study {error_text(study[trial].error)}" if trial in study else ""
         lines.append(f"  trial {trial:{width}}  {text}{own}")
-    others = [name for name in confirmation.metrics if name != confirmation.metric]
+    tuned = confirmation.values_by_trial()  # a metric that is the same number under another name says nothing more
+    others = [name for name in confirmation.metrics if not metric or confirmation.values_by_trial(name) != tuned]
     if others:
         lines.append(f"  {'other metrics' if metric else 'metrics'}, of {_trials_text(confirmation.trials)}:")
     for name in others:
@@ -295,8 +322,6 @@ def _failure_text(repeat: Repeat) -> str:
 
 
 def _luck_lines(confirmation: Confirmation, compared: Comparison) -> list[str]:
-    if compared.is_deterministic:
-        return ["every trial has one value whatever the seed: nothing here is luck, and any difference counts"]
     luck, least = (f"{float(f'{value:.2g}'):g}" for value in (compared.luck, compared.least_difference))
     lines = [
         f"luck: the standard deviation that other seeds give, {luck}; differences of means above {least} are more than "
@@ -314,13 +339,34 @@ def _why_no_means(confirmation: Confirmation) -> str:
     return "no repeat has a value: nothing is known of luck"
 
 
-def _why_no_verdict(confirmation: Confirmation) -> str:
-    repeated = [trial for trial in confirmation.trials if confirmation.values(trial)]
+def _deterministic_text(confirmation: Confirmation) -> str:
+    from ptydask.analysis.sweep import is_sweep  # reads configurations, which nobody else here does
+
+    text = "every trial has the same value with every seed: nothing is known of luck, nor of what a difference means"
+    if confirmation.meta is not None and is_sweep(confirmation.meta):
+        text += " (does the program use PTYDASK_SEED?)"
+    return text
+
+
+def few_repeats_text(seeds: Mapping[int, Collection[int]]) -> str:
+    """Why repeats of trials, trial -> seeds, tell no luck, or only large differences, and what to do; else empty."""
+    repeated = {trial: own for trial, own in seeds.items() if own}
+    number = len({seed for own in repeated.values() for seed in own})
     if len(repeated) < 2:
         return "there is no other trial to compare with: confirm more of them, as --top 5"
-    if len({seed for trial in repeated for seed in confirmation.values(trial)}) < 2:
+    if number < 2:
         return "one repeat of each trial does not tell luck: repeat them with more seeds, as --seeds 3"
-    return "the trials share too few seeds to be compared: repeat them with more seeds"
+    freedom = significance.freedom_of(repeated)
+    if freedom < 1:
+        return "the trials share too few seeds to be compared: repeat them with more seeds"
+    if freedom >= _FREEDOM:
+        return ""
+    enough = max(number + 1, 1 + math.ceil(_FREEDOM / (len(repeated) - 1)))
+    return (
+        f"{counted(len(repeated), 'trial')} with {counted(number, 'seed')} leave "
+        f"{counted(freedom, 'degree')} of freedom to know luck by, so that only very large differences count: "
+        f"repeat them with more seeds, as --seeds {enough}"
+    )
 
 
 def _trials_text(trials: Sequence[int]) -> str:

@@ -101,6 +101,8 @@ def find_good_region(confirmation: Confirmation) -> GoodRegion | None:
     if best is None or not study:
         return None
     errors = {record.number: record.error or 0.0 for record in study}
+    if significance.is_deterministic(values):
+        return None
     compared = confirmation.compare()
     means = significance.adjusted_means(values)
     shift, share = 0.0, 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -36,11 +36,17 @@ class Comparison:
     beyond_luck: frozenset[tuple[int, int]]
     """The pairs that are told apart: (the better trial, the worse one)."""
     is_deterministic: bool
-    """Whether every trial has one and the same value with every seed."""
+    """Whether every trial has one and the same value with every seed: nothing is known of luck then, and
+    :attr:`beyond_luck` has all pairs that differ at all."""
 
     def worse_than(self, trial: int) -> tuple[int, ...]:
         """The trials that this one is better than, by more than luck; the best first."""
         return tuple(other for other in self.trials if (trial, other) in self.beyond_luck)
+
+    @property
+    def tells_all_apart(self) -> bool:
+        """Whether any two of the trials are told apart."""
+        return len(self.beyond_luck) == math.comb(len(self.trials), 2)
 
     def differ(self, a: int, b: int) -> bool:
         """Whether the two are told apart."""
@@ -77,8 +83,20 @@ def compare(values: Mapping[int, Mapping[int, float]], direction: Direction, lev
         freedom=freedom,
         least_difference=critical * float(np.sqrt(variance / fit.seeds)),
         beyond_luck=frozenset(beyond),
-        is_deterministic=all(max(one.values()) - min(one.values()) <= fit.rounding for one in values.values() if one),
+        is_deterministic=is_deterministic(values),
     )
+
+
+def is_deterministic(values: Mapping[int, Mapping[int, float]]) -> bool:
+    """Whether trials were repeated with several seeds, and each has one and the same value with all of them."""
+    several = [list(own.values()) for own in values.values() if len(own) > 1]
+    rounding = _ROUNDING * max((abs(value) for own in several for value in own), default=0.0)
+    return bool(several) and all(max(own) - min(own) <= rounding for own in several)
+
+
+def freedom_of(values: Mapping[int, Iterable[int]]) -> int:
+    """Degrees of freedom that the repeats of trials, trial -> seeds, leave to know luck by."""
+    return _fit_additive({trial: dict.fromkeys(seeds, 0.0) for trial, seeds in values.items()}).freedom
 
 
 def luck_of(values: Mapping[int, Mapping[int, float]]) -> float:
@@ -118,7 +136,7 @@ class _AdditiveFit:
     @property
     def freedom(self) -> int:
         """Degrees of freedom of the residuals."""
-        return len(self.errors) - int(np.linalg.matrix_rank(self.design))
+        return len(self.errors) - int(np.linalg.matrix_rank(self.design)) if len(self.errors) else 0
 
     @property
     def rounding(self) -> float:

@@ -67,7 +67,7 @@ def info_lines(contents: Mapping[str, Any]) -> list[str]:
         ("tuned", ", ".join(contents["parameters"])),
         ("program", "" if "program" in contents["provenance"] else contents.get("program", "")),
         ("constants", formatting.params_text(contents.get("constants", {}))),
-        ("confirmation", counted(contents["confirmation"], "repeat") if "confirmation" in contents else ""),
+        ("confirmation", _confirmation_text(contents)),
         ("size", size_text(data["total"])),
         *(("", f"{size_text(size):>9}  {kind}") for kind, size in data["kinds"].items() if size),
         ("compression", _compression_text(contents)),
@@ -78,6 +78,13 @@ def info_lines(contents: Mapping[str, Any]) -> list[str]:
     rows = [(formatting.printable_text(name), text) for name, text in lines if text]
     width = min(22, max(len(name) for name, _ in rows))
     return [f"{name.ljust(width)}  {formatting.printable_text(text) if name else text}".rstrip() for name, text in rows]
+
+
+def _confirmation_text(contents: Mapping[str, Any]) -> str:
+    if "confirmation" not in contents:
+        return ""
+    text, missing = counted(contents["confirmation"], "repeat"), contents.get("confirmation_missing", 0)
+    return f"{text}, {missing} more to go: ptydask confirm goes on" if missing else text
 
 
 def _trial_lines(trials: Mapping[str, Any], *, sweep: bool) -> list[tuple[str, str]]:

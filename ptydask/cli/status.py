@@ -26,6 +26,7 @@ from ptydask.run_snapshot import RunningTrial, RunSnapshot
 
 if TYPE_CHECKING:
     from ptydask.analysis.confirmation import Confirmation
+    from ptydask.store.reader import Results
 
 Word = Literal["running", "gone", "stopped", "finished"]
 
@@ -120,6 +121,7 @@ def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
         iterations=status.get("iterations"),
         metric=str(status.get("metric", "error")),
         direction="maximize" if status.get("direction") == "maximize" else "minimize",
+        repeats=bool(status.get("repeats")),
     )
 
 
@@ -129,6 +131,25 @@ def _known_fields(kind: type[RunningTrial | TrialRecord], values: Mapping[str, A
 
 
 # --- what is shown -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatsStatus:
+    """How far the confirmation of a study is."""
+
+    recorded: int
+    missing: int
+    live: bool
+    """Whether a driver has it."""
+
+    @property
+    def text(self) -> str:
+        """In words; empty where nothing is missing."""
+        if not self.missing:
+            return ""
+        total = self.recorded + self.missing
+        go_on = "it is being run" if self.live else "the same `ptydask confirm` goes on from here"
+        return f"its confirmation has {self.recorded} of {formatting.counted(total, 'repeat')}: {go_on}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +164,8 @@ class StatusReport:
     """Seconds since then."""
     confirmation: Confirmation | None = None
     """What other seeds say of the best trials."""
+    repeats: RepeatsStatus | None = None
+    """How far their confirmation is; None where there is none."""
 
 
 def read_status(file: Path, now: float) -> StatusReport:
@@ -163,10 +186,26 @@ def read_status(file: Path, now: float) -> StatusReport:
         standing = study_status(driver, live=results.live, packed=results.packed, unfinished=unfinished)
         if run is None:
             run = snapshot_of_records(results.records(), results.meta, file, complete=results.packed)
-        confirmation = read_confirmation(results)
+        confirmation, repeats = read_confirmation(results), read_repeats_status(results)
     updated = str(written.get("updated", ""))
     age = max(0.0, now - parse_timestamp(updated)) if updated else 0.0
-    return StatusReport(standing, run, updated, age, confirmation)
+    return StatusReport(standing, run, updated, age, confirmation, repeats)
+
+
+def read_repeats_status(results: Results) -> RepeatsStatus | None:
+    """How far the confirmation of a study is; None where it has none that can be read."""
+    from ptydask.errors import StoreError
+    from ptydask.store.confirmation import find_missing
+
+    try:
+        confirmed = results.confirmation()
+        if confirmed is None:
+            return None
+        with confirmed:
+            records = confirmed.records()
+            return RepeatsStatus(len(records), len(find_missing(confirmed.meta, records)), confirmed.live)
+    except StoreError:
+        return None
 
 
 def status_object(report: StatusReport) -> dict[str, Any]:
@@ -190,6 +229,8 @@ def status_object(report: StatusReport) -> dict[str, Any]:
         "seconds": run.seconds,
         "remaining": run.remaining if running else None,
         "updated": report.updated or None,
+        "repeats": None if report.repeats is None else report.repeats.recorded,
+        "repeats_missing": None if report.repeats is None else report.repeats.missing,
     }
 
 
@@ -208,16 +249,17 @@ def status_lines(report: StatusReport, width: int, height: int, *, glyphs: Glyph
 
 
 def _confirmed_lines(report: StatusReport) -> list[str]:
-    """What the best trial has with other seeds, or that another is better by that; nothing where nobody knows."""
+    """How many repeats are missing, and what the best trial has with other seeds, or that another is better by that."""
     from ptydask.analysis.confirmation import better_by_mean_text
 
     confirmation, best = report.confirmation, report.run.best
+    todo = [report.repeats.text] if report.repeats is not None and report.repeats.text else []
     if confirmation is None or best is None:
-        return []
+        return todo
     if other := better_by_mean_text(confirmation):
-        return [other]
+        return [*todo, other]
     text = confirmation.mean_text(best.number)
-    return [f"with other seeds trial {best.number} has {text}"] if text else []
+    return [*todo, f"with other seeds trial {best.number} has {text}"] if text else todo
 
 
 def _print_status(report: StatusReport, form: str) -> bool:

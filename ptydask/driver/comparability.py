@@ -16,6 +16,8 @@ from ptydask.space import ranges
 _ABSENT = object()
 _TUNED = "hypertune_params.tune_params"
 """Where PtyRAD's files have the tuned parameters."""
+_FUNCTIONS = ("engine.callable", "ptydask.metrics.")
+"""Keys that name a file's function: one of the same bytes is the same wherever the file is."""
 _SEARCHED = "(tuned)"
 """What stands for the value of a parameter that each trial has another value of."""
 
@@ -47,7 +49,7 @@ def compare(
     before_held_out, held_out = (asdict(meta.held_out) if meta.held_out else _ABSENT for meta in (old, new))
     for key, before, now in differences(before_held_out, held_out, "ptydask.held_out"):
         raise _incomparable_error(key, before, now, file)
-    notices = list(_compare_own_metrics(old.own_metrics, new.own_metrics, file))
+    notices = list(_compare_own_metrics(old.own_metrics, new.own_metrics, file, moved))
     for key, before, now in changed_settings(old_config, new_config):
         notice = moved(key, before, now)
         if not notice:
@@ -58,7 +60,9 @@ def compare(
     return [*notices, *_compare_spaces(*spaces, file, section)]
 
 
-def _compare_own_metrics(old: Mapping[str, str], new: Mapping[str, str], file: str) -> Iterator[str]:
+def _compare_own_metrics(
+    old: Mapping[str, str], new: Mapping[str, str], file: str, moved: Callable[[str, object, object], str]
+) -> Iterator[str]:
     """A metric that only some of the trials have harms none; one name for two functions does."""
     for name in {**old, **new}:
         before, now = old.get(name), new.get(name)
@@ -66,7 +70,10 @@ def _compare_own_metrics(old: Mapping[str, str], new: Mapping[str, str], file: s
             whose = "trials recorded so far do not have it" if before is None else "trials from here on do not have it"
             yield f"ptydask.metrics.{name}: {whose}"
         elif before != now:
-            raise _incomparable_error(f"ptydask.metrics.{name}", before, now, file)
+            notice = moved(f"ptydask.metrics.{name}", before, now)
+            if not notice:
+                raise _incomparable_error(f"ptydask.metrics.{name}", before, now, file)
+            yield notice
 
 
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
@@ -87,7 +94,7 @@ def _incomparable_error(key: str, before: object, now: object, file: str) -> Con
     earlier = "nothing" if before is _ABSENT else repr(before)
     without = ", and there is nothing now" if now is _ABSENT else ""
     hint = "put the old value back, or give the new study its own file with --results NEW.h5"
-    if isinstance(before, str) and isinstance(now, str) and "/" in before + now:
+    if isinstance(before, str) and isinstance(now, str) and "/" in before + now and not key.startswith(_FUNCTIONS):
         hint += f"; where the same files have only moved, ln -s {shell_word(now)} {shell_word(before)} will do"
     return ConfigError(
         f"the trials in this file were run with {earlier}{without}; results with both would not be comparable",

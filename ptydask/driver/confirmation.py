@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import count
@@ -16,8 +16,8 @@ from ptydask.config import own_settings, reading
 from ptydask.driver import provenance
 from ptydask.driver.prepare import Experience, PreparedRun, RunRequest, opened_results, prepare_plan, stored_bytes
 from ptydask.engines import repeat
-from ptydask.errors import ConfigError, StoreError, UnusableResults, UsageError, nearest_number
-from ptydask.formatting import counted
+from ptydask.errors import ConfigError, StoreError, UnusableResults, UsageError, nearest_hint, nearest_number
+from ptydask.formatting import counted, shorten_text
 from ptydask.model import (
     Budget,
     ComponentSpec,
@@ -33,6 +33,10 @@ from ptydask.model import (
 from ptydask.ranking import ranked
 from ptydask.store import confirmation, index
 
+_METRICS = f"{own_settings.SECTION}.metrics."
+"""How the settings of metrics of one's own begin."""
+LONGEST = 160
+"""Characters of the list of what is missing."""
 _SEEDS = 2**32
 Repeat = tuple[int, int, int]
 """A trial's number, the seed, and the half: 0 for all of the data."""
@@ -61,6 +65,8 @@ class PreparedConfirmation:
     run: PreparedRun
     repeats: tuple[Repeat, ...]
     """All that the confirmation is to have, those of earlier runs among them."""
+    recorded: frozenset[Repeat]
+    """Those of them that are recorded."""
     embedded: bool
     """Whether all that is recorded is in the study's own file, and nowhere else."""
 
@@ -68,6 +74,18 @@ class PreparedConfirmation:
     def trials(self) -> tuple[int, ...]:
         """The trials that are repeated."""
         return tuple(dict.fromkeys(trial for trial, _, _ in self.repeats))
+
+    @property
+    def seeds_by_trial(self) -> dict[int, list[int]]:
+        """Trial -> the seeds with which it is repeated as a whole."""
+        return {
+            trial: [seed for other, seed, half in self.repeats if other == trial and not half] for trial in self.trials
+        }
+
+    @property
+    def missing(self) -> tuple[Repeat, ...]:
+        """What is not recorded so far."""
+        return tuple(repeat for repeat in self.repeats if repeat not in self.recorded)
 
     @property
     def finished(self) -> bool:
@@ -135,9 +153,14 @@ def list_repeats(
 def repeats_of(meta: StudyMeta, records: Iterable[TrialRecord]) -> list[Repeat]:
     """What a confirmation was to have when it was run last, and what it has."""
     planned: list[Iterable[Any]] = json.loads(meta.config_json or "{}").get("repeats", [])
-    done = [[record.params[name] for name in (repeat.TRIAL, repeat.SEED, repeat.HALF)] for record in records]
-    every = ((int(trial), int(seed), int(half)) for trial, seed, half in [*planned, *done])
-    return list(dict.fromkeys(every))
+    every = ((int(trial), int(seed), int(half)) for trial, seed, half in planned)
+    return list(dict.fromkeys([*every, *map(repeat_of, records)]))
+
+
+def repeat_of(record: TrialRecord) -> Repeat:
+    """What a trial of a confirmation repeats."""
+    trial, seed, half = (int(record.params[name] or 0) for name in (repeat.TRIAL, repeat.SEED, repeat.HALF))
+    return trial, seed, half
 
 
 # --- the run ------------------------------------------------------------------------------------------
@@ -162,7 +185,8 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         if earlier is not None:
             stack.enter_context(earlier)
         _refuse_other_companion(path, study.id)
-        repeats_before = [] if earlier is None else repeats_of(earlier.meta, earlier.records())
+        done = [] if earlier is None else earlier.records()
+        repeats_before = [] if earlier is None else repeats_of(earlier.meta, done)
         chosen = choose_trials(records, meta, options, file=path)
         seeds = choose_seeds(
             (record.seed for record in records), (seed for _, seed, _ in repeats_before), options.seeds
@@ -178,8 +202,8 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
             raise provenance.as_of_a_confirmation(error) from None
         run = prepare_plan(plan, request, earlier, Experience(records, stored_bytes(path)))
         embedded = earlier is not None and earlier.path != plan.results and not plan.results.exists()
-    run = replace(run, origin=meta, notices=(*run.notices, *moved))
-    return PreparedConfirmation(path, run, repeats, embedded)
+    run = replace(run, origin=meta, notices=tuple(dict.fromkeys((*run.notices, *moved))))
+    return PreparedConfirmation(path, run, repeats, frozenset(map(repeat_of, done)), embedded)
 
 
 def _refuse_other_companion(path: Path, store: str) -> None:
@@ -211,11 +235,39 @@ def _validate(plan: StudyPlan, path: Path) -> StudyPlan:
     try:
         return engines.get(plan.engine).validate(plan)
     except ConfigError as error:
-        ways = [error.hint]
-        if error.key and error.key.partition(".")[0] != own_settings.SECTION:
-            ways.append(f"where that is something else by now, say so: --set {error.key}=NEW")
+        can_set = bool(error.key) and (not _is_own(error.key) or error.key.startswith(_METRICS))
+        just_set = any(error.key == key or error.key.startswith(f"{key}.") for key in plan.settings)
+        elsewhere = f"where that is something else by now, say so: --set {error.key}=NEW"
+        ways = [error.hint, elsewhere if can_set and not just_set else ""]
         hint = "; ".join(filter(None, ways))
         raise type(error)(error.rule, file=path, key=error.key, value=error.value, hint=hint) from None
+
+
+def _is_own(key: str) -> bool:
+    """Whether a setting is ptydask's own, and so in no engine's configuration."""
+    return key.partition(".")[0] == own_settings.SECTION
+
+
+def _own_metrics(own: Mapping[str, str], settings: Iterable[tuple[str, Any]], path: Path) -> dict[str, str]:
+    """The study's ``own`` metrics with the functions that ``settings`` name, as where one has moved since.
+
+    Raises ConfigError for a metric that the study does not have, and for all else of ptydask's own settings.
+    """
+    metrics = dict(own)
+    for key, value in settings:
+        name = key.removeprefix(_METRICS).removesuffix(".function")
+        function = value.get("function") if isinstance(value, Mapping) else value
+        if not key.startswith(_METRICS):
+            rule, hint = "trials are repeated with what the study had", "leave it out"
+        elif name not in own:
+            rule, hint = "the study has no such metric", nearest_hint(name, own) if own else "it has none of its own"
+        elif not isinstance(function, str):
+            rule, hint = "must name a function", "for example mypackage.quality:sharpness"
+        else:
+            metrics[name] = function
+            continue
+        raise ConfigError(rule, file=path, key=key, value=value, hint=hint)
+    return metrics
 
 
 def read_plan(
@@ -223,9 +275,10 @@ def read_plan(
 ) -> StudyPlan:
     """The plan of the study in ``path`` as its file tells it, without its search, ``settings`` applied."""
     config = copy.deepcopy(provenance.config_of(meta))
+    settings = tuple(settings)
     for key, value in settings:
-        if key.partition(".")[0] == own_settings.SECTION:
-            raise UsageError(f"--set {key}: how the study's trials are scored is how its repeats are")
+        if _is_own(key):
+            continue
         try:
             reading.set_value(config, key, value)
         except ConfigError as error:
@@ -249,7 +302,7 @@ def read_plan(
         iterations=steps.pop() if len(steps) == 1 else None,
         search="file",
         held_out=meta.held_out,
-        own_metrics=meta.own_metrics,
+        own_metrics=_own_metrics(meta.own_metrics, (item for item in settings if _is_own(item[0])), path),
         function_folders=(folder,) if (folder := meta.provenance.get("working_directory")) else (),
         keep=replace(meta.keep, snapshot_every=None),
         own_file=None if own_file is None else SourceFile(Path(own_file), meta.provenance["own_file_text"], "yaml"),
@@ -288,13 +341,13 @@ def plan_repeats(
 
 
 def describe_repeats(prepared: PreparedConfirmation) -> Iterator[tuple[str, str]]:
-    """Labels and texts for the plan: which trials, which seeds, how many repeats."""
+    """Labels and texts for the plan: which trials, which seeds, how many repeats, which of them are missing."""
     whole = [item for item in prepared.repeats if item[2] == 0]
     halves = [item for item in prepared.repeats if item[2]]
     seeds = list(dict.fromkeys(seed for _, seed, _ in whole))
     trials = list(dict.fromkeys(trial for trial, _, _ in whole))
     yield "study", f"{prepared.run.plan.name}, of {prepared.study}"
-    yield "repeat", f"{'trials' if len(trials) > 1 else 'trial'} {_listed(trials)}"
+    yield "trials", _listed(trials)
     yield "seeds", _listed(seeds)
     if halves:
         split = list(dict.fromkeys(trial for trial, _, _ in halves))
@@ -304,8 +357,26 @@ def describe_repeats(prepared: PreparedConfirmation) -> Iterator[tuple[str, str]
         text = f"{counted(len(trials), 'trial')} x {counted(len(seeds), 'seed')} = {text}"
     if prepared.run.recorded:
         text += f", {prepared.run.recorded} recorded already"
-    yield "trials", text
-    yield "results", f"{prepared.run.plan.results}, and in {prepared.study.name} once all are there"
+    yield "repeats", text
+    if prepared.run.recorded and prepared.missing:
+        yield "missing", shorten_text(missing_text(prepared.missing), LONGEST)
+    if prepared.finished:
+        yield "results", str(prepared.study)
+    else:
+        yield "results", f"{prepared.run.plan.results}, and in {prepared.study.name} once all are there"
+
+
+def missing_text(missing: Iterable[Repeat]) -> str:
+    """``trial 5 with seeds 11 and 12, first half of trial 3``."""
+    whole: dict[int, list[int]] = {}
+    parts = []
+    for trial, seed, half in missing:
+        if half:
+            parts.append(repeat.describe({repeat.TRIAL: trial, repeat.SEED: seed, repeat.HALF: half}))
+        else:
+            whole.setdefault(trial, []).append(seed)
+    seeds = (f"trial {trial} with {'seeds' if len(own) > 1 else 'seed'} {_listed(own)}" for trial, own in whole.items())
+    return "; ".join([*seeds, *parts])
 
 
 def _listed(numbers: Iterable[int]) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ptydask.engines import repeat
 from ptydask.errors import PtydaskError
 from ptydask.formatting import shell_path
-from ptydask.model import Optimum, StudyMeta, StudyPlan, TrialRecord
+from ptydask.model import Optimum, StudyMeta, StudyPlan, TrialRecord, path_beside
 from ptydask.ranking import best_of, count_states
 from ptydask.run_snapshot import RunSnapshot
 from ptydask.trial.reconcile import Failures
@@ -94,7 +95,7 @@ def snapshot_of_records(records: Sequence[TrialRecord], meta: StudyMeta, file: P
         results=file,
         total=len(records) if complete else 0,
         counts=count_states(record.state for record in records),
-        best=best_of(records, meta.direction),
+        best=None if meta.engine == repeat.NAME else best_of(records, meta.direction),
         running=(),
         workers=0,
         seconds=sum(record.seconds for record in records),
@@ -102,6 +103,7 @@ def snapshot_of_records(records: Sequence[TrialRecord], meta: StudyMeta, file: P
         iterations=None,
         metric=meta.metric,
         direction=meta.direction,
+        repeats=meta.engine == repeat.NAME,
     )
 
 
@@ -112,13 +114,17 @@ def hopeless_error(plan: StudyPlan, failures: Failures, total: int, recorded: in
     """
     first, count = failures.first, failures.count
     assert first is not None
-    trials, stay = f"the first {count} trials", f"these {count}"
+    noun = "repeats" if plan.engine == repeat.NAME else "trials"
+    trials, stay = f"the first {count} {noun}", f"these {count}"
     if recorded > count:
         trials, stay = f"{trials} of this run", f"all {recorded}"
     show = f"ptydask show {shell_path(plan.results)} {first.number}"
     more = "another --results begins with all points" if plan.exhaustive else "--trials raises the number"
+    if plan.engine == repeat.NAME:
+        folder = path_beside(plan.results, ".trials")
+        more = f"rm -r {shell_path(plan.results)} {shell_path(folder)} begins with all of them"
     return PtydaskError(
-        f"{trials} failed alike: {first.message}; {total - recorded} of {total} trials were not run; "
+        f"{trials} failed alike: {first.message}; {total - recorded} of {total} {noun} were not run; "
         f"`{show}` has the log and the error in full; once it is mended, the same command goes on "
         f"({stay} stay recorded and count, {more})"
     )

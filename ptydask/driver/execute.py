@@ -151,7 +151,9 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, record
             else "every trial was recorded already; they are"
         )
         view.notice(f"{subject} in one file now")
-    elif outcome.snapshot.best is None and (plan.metric or not outcome.snapshot.counts.get("complete")):
+    elif outcome.snapshot.best is None and (
+        (plan.metric and not outcome.snapshot.repeats) or not outcome.snapshot.counts.get("complete")
+    ):
         view.notice(none_completed_text(records, plan.results))
 
 
@@ -191,7 +193,8 @@ def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
     results, folder = prepared.plan.results, names.folder_of(prepared.plan.results.absolute())
     under_way = checkpoints.count(folder)
     in_parts = any(folder.glob("*.h5"))
-    text = f"stopped with {recorded} of {total} trials recorded"
+    repeats = prepared.origin is not None
+    text = f"stopped with {recorded} of {total} {'repeats' if repeats else 'trials'} recorded"
     if recorded:
         text += f" in {results}"
     if recorded and in_parts:
@@ -199,7 +202,9 @@ def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
     if under_way:
         text += f", and checkpoints of {under_way} under way"
     if last is None and not recorded:
-        return f"{text}; no trial was begun"
+        return f"{text}; no {'repeat' if repeats else 'trial'} was begun"
+    if repeats:  # packed they would be a file of their own, of no use beside the study's
+        return f"{text}; {GOES_ON}"
     if recorded >= total or prepared.ended_by_results:
         return f"{text}; what is left is to pack them, and the same command does it"
     text += f"; {GOES_ON}"

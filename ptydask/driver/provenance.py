@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +16,7 @@ from typing import Any
 
 from ptydask import __version__, engines, sampling
 from ptydask.driver import comparability
-from ptydask.engines import fingerprint
+from ptydask.engines import fingerprint, function_target
 from ptydask.errors import ConfigError, redact
 from ptydask.model import StudyMeta, StudyPlan
 
@@ -65,7 +65,10 @@ def compare(old: StudyMeta, new: StudyMeta, *, file: Path) -> list[str]:
         before,
         engine.essential(config_of(new)),
         file=str(file),
-        moved=lambda key, earlier, now: _describe_move(old.provenance, key, earlier, now, file),
+        moved=lambda key, earlier, now: (
+            _describe_move(old.provenance, key, earlier, now, file)
+            or _describe_moved_function(old.provenance, key, earlier, now, _function_folders(new))
+        ),
     )
 
 
@@ -95,6 +98,34 @@ def _describe_move(recorded: Mapping[str, str], key: str, before: object, now: o
     if key == "program":
         return ""
     raise _other_data_error(key, known, now, file)
+
+
+def _describe_moved_function(
+    recorded: Mapping[str, str], key: str, before: object, now: object, folders: Sequence[Path]
+) -> str:
+    """A notice where two targets name one function of one source, by its SHA-256 in what is ``recorded``; else ""."""
+    digests = {"engine.callable": "callable_sha256"}
+    known = recorded.get(digests.get(key, f"metric {key.removeprefix('ptydask.metrics.')} sha256"), "")
+    if not (known and isinstance(before, str) and isinstance(now, str)):
+        return ""
+    try:
+        source = function_target.locate(function_target.parse(now, key, ("",), folders))
+        same = source is not None and fingerprint.sha256(source) == known
+    except (ConfigError, OSError):
+        return ""
+    return f"{key}: {now} has the function that was {before}" if same and _name_of(before) == _name_of(now) else ""
+
+
+def _name_of(target: str) -> str:
+    """The function's name in ``package.module:function``."""
+    return target.rpartition(":")[2].strip()
+
+
+def _function_folders(meta: StudyMeta) -> list[Path]:
+    """Where functions are looked for: from where the run is started, and beside its files."""
+    started = config_of(meta).get("directory")
+    files = [meta.provenance[name] for name in ("own_file", "config_path") if name in meta.provenance]
+    return [*([Path(started)] if isinstance(started, str) else []), Path.cwd(), *(Path(file).parent for file in files)]
 
 
 def _other_data_error(key: str, known: str, value: str | None, file: Path) -> ConfigError:

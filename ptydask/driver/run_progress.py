@@ -11,6 +11,7 @@ from ptydask.driver.contract import Supervisor
 from ptydask.driver.crew import WorkerPool
 from ptydask.driver.optuna_study import OptunaStudy
 from ptydask.driver.settlement import falling_back_text, settled_optimum
+from ptydask.engines import repeat
 from ptydask.errors import StorageError
 from ptydask.model import Optimum, StudyPlan, TrialRecord, TrialState
 from ptydask.ranking import best_of, target_met
@@ -70,12 +71,17 @@ class RunProgress:
         """The plan of the study."""
         return self.crew.setup.plan
 
+    @property
+    def repeats(self) -> bool:
+        """Whether trials of another study are repeated, of which none is the best."""
+        return self.plan.engine == repeat.NAME
+
     # --- how far it has come ---
 
     def begin(self) -> None:
         """Take what the store has by now for what earlier runs left."""
         records = list(self.store.records.values())
-        self.best = best_of(records, self.plan.direction)
+        self.best = None if self.repeats else best_of(records, self.plan.direction)
         self.longest = max((record.seconds for record in records), default=0.0)
         self._recorded_before = len(records)
         # What an earlier run recorded may have been mended since: its failures conclude nothing, its successes do.
@@ -85,7 +91,7 @@ class RunProgress:
         """Count a trial that the store has now, and tell of it."""
         self.refusals = 0
         candidates = [record] if self.best is None else [self.best, record]
-        self.best = best_of(candidates, self.plan.direction)
+        self.best = None if self.repeats else best_of(candidates, self.plan.direction)
         self.longest = max(self.longest, record.seconds)
         self._spent, self._ended = self._spent + record.seconds, self._ended + 1
         self._on_gpus = record.device.startswith("cuda")
@@ -154,6 +160,7 @@ class RunProgress:
             waiting=self.crew.tended.waiting,
             work=self._project_work(wanted),
             on_gpus=self._on_gpus,
+            repeats=self.repeats,
         )
 
     def _project_work(self, wanted: int) -> float | None:

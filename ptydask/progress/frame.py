@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from ptydask.engines import repeat
 from ptydask.formatting import (
     NOTHING,
     counted,
@@ -74,31 +75,39 @@ def progress_bar(done: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
 
 
 def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str:
-    """A trial that ended, in one line of a log; with the word ``slopes`` where those chose its point."""
-    parts = [f"trial {record.number} {state_text(record)}"]
+    """A trial that ended, in one line of a log; with the word ``slopes`` where those chose its point.
+
+    Of a repeat: which one it is of all, and what it repeats.
+    """
+    done = f"{snapshot.recorded}/{snapshot.total}"
+    if snapshot.repeats:
+        parts = [f"repeat {done}: {repeat.describe(record.params)}", state_text(record)]
+    else:
+        parts = [f"trial {record.number} {state_text(record)}"]
     if record.state is TrialState.FAIL and record.message:
         parts.append(printable_text(record.message))
     elif snapshot.metric:
         error = f"{printable_text(snapshot.metric)} {error_text(record.error)}"
         parts.append(f"{error} (best)" if best else error)
-    if record.params:
+    if record.params and not snapshot.repeats:
         parts.append(params_text(record.params))
     if record.origin == BY_SLOPES:
         parts.append(BY_SLOPES)
     if record.attempt > 1:
         parts.append(f"attempt {record.attempt}")
-    return "  ".join([*parts, duration_text(record.seconds), f"{snapshot.recorded}/{snapshot.total}"])
+    return "  ".join([*parts, duration_text(record.seconds), *([] if snapshot.repeats else [done])])
 
 
 def heartbeat_line(snapshot: RunSnapshot) -> str:
     """The run at this moment, in one line of a log."""
-    parts = [f"{snapshot.recorded}/{snapshot.total} trials: {_count_words(snapshot)}"]
+    parts = [f"{snapshot.recorded}/{snapshot.total} {snapshot.noun}s: {_count_words(snapshot)}"]
     if snapshot.running:
-        trials = ", ".join(f"{trial.number} at {_step_text(trial, snapshot)}" for trial in snapshot.running[:4])
+        names = [f"{_running_name(trial, snapshot)} at {_step_text(trial, snapshot)}" for trial in snapshot.running[:4]]
+        trials = "; ".join(names) if snapshot.repeats else f"trial {', '.join(names)}"
         more = len(snapshot.running) - 4
         if more > 0:
             trials += f" and {more} more"
-        parts[0] += f" (trial {trials})"
+        parts[0] += f" ({trials})"
     if snapshot.best is not None:
         parts.append(f"best {error_text(snapshot.best.error)} (trial {snapshot.best.number})")
     return "; ".join([*parts, *_footer_words(snapshot)])
@@ -106,11 +115,13 @@ def heartbeat_line(snapshot: RunSnapshot) -> str:
 
 def closing_line(snapshot: RunSnapshot) -> str:
     """How the run ended, in one line of a log."""
-    text = f"{snapshot.study}: {snapshot.recorded}/{snapshot.total} trials in {duration_text(snapshot.seconds)}"
+    text = (
+        f"{snapshot.study}: {snapshot.recorded}/{snapshot.total} {snapshot.noun}s in {duration_text(snapshot.seconds)}"
+    )
     text += f": {_count_words(snapshot)}"
     best = snapshot.best
     if best is None:
-        return f"{text}; none completed" if snapshot.metric else text
+        return f"{text}; none completed" if snapshot.metric and not snapshot.repeats else text
     text += f"; best {snapshot.metric} {error_text(best.error)} (trial {best.number})"
     return f"{text}  {params_text(best.params)}" if best.params else text
 
@@ -127,9 +138,9 @@ def _title_line(snapshot: RunSnapshot, width: int) -> Line:
 
 def _progress_line(snapshot: RunSnapshot, width: int, glyphs: Glyphs) -> Line:
     if snapshot.total <= 0:
-        return ((f"{snapshot.recorded} trials recorded", ""),)
+        return ((f"{snapshot.recorded} {snapshot.noun}s recorded", ""),)
     done = snapshot.recorded / snapshot.total
-    tail = f" {snapshot.recorded}/{snapshot.total} trials"
+    tail = f" {snapshot.recorded}/{snapshot.total} {snapshot.noun}s"
     full, empty = progress_bar(done, max(4, min(60, width - len(tail))), glyphs)
     return ((full, "green"), (empty, "dim"), (tail, ""))
 
@@ -153,8 +164,10 @@ def _count_lines(snapshot: RunSnapshot, width: int, over: bool) -> list[Line]:
 
 
 def _best_lines(snapshot: RunSnapshot, width: int) -> list[Line]:
-    """The best trial so far with its parameters, wrapped to at most four lines."""
+    """The best trial so far with its parameters, wrapped to at most four lines; nothing of repeats."""
     best = snapshot.best
+    if snapshot.repeats:
+        return []
     if best is None:
         return [(("best  none completed yet" if snapshot.metric else "best  none: there is no metric", "dim"),)]
     words = [f"trial {best.number}", f"{error_text(best.error)}"]
@@ -172,7 +185,7 @@ def _running_rows(snapshot: RunSnapshot, width: int, room: int, glyphs: Glyphs) 
     if room < 1 or not trials:
         return []
     listed = trials if len(trials) <= room else trials[: room - 1]
-    digits = max((len(str(t.number)) for t in listed), default=1)
+    digits = max((len(_running_name(t, snapshot)) for t in listed), default=1)
     steps = max((len(_step_text(t, snapshot)) for t in listed), default=1)
     workers = min(14, max((len(printable_text(t.worker)) for t in listed), default=0))
     rows = [_running_row(t, snapshot, width, glyphs, (digits, steps, workers)) for t in listed]
@@ -184,16 +197,21 @@ def _running_row(
     trial: RunningTrial, snapshot: RunSnapshot, width: int, glyphs: Glyphs, columns: tuple[int, int, int]
 ) -> Line:
     digits, steps, workers = columns
-    spans: list[Span] = [(str(trial.number).rjust(digits), "bold")]
+    spans: list[Span] = [(_running_name(trial, snapshot).rjust(digits), "bold")]
     if snapshot.iterations:
         full, empty = progress_bar(trial.step / snapshot.iterations, 8 if width < 60 else 16, glyphs)
         spans += [("  ", ""), (full, "cyan"), (empty, "dim")]
     spans.append(("  " + _step_text(trial, snapshot).rjust(steps) + "  " + error_text(trial.error).rjust(11), ""))
     if workers and width >= 60:
         spans.append(("  " + shorten_text(printable_text(trial.worker), workers).ljust(workers), "dim"))
-    if width - len(text_of(tuple(spans))) >= 16:  # room for a parameter or two
+    if not snapshot.repeats and width - len(text_of(tuple(spans))) >= 16:  # room for a parameter or two
         spans.append(("  " + params_text(trial.params), ""))
     return tuple(spans)
+
+
+def _running_name(trial: RunningTrial, snapshot: RunSnapshot) -> str:
+    """A trial's number; what a repeat repeats."""
+    return repeat.describe(trial.params) if snapshot.repeats and trial.params else str(trial.number)
 
 
 def _step_text(trial: RunningTrial, snapshot: RunSnapshot) -> str:

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from ptydask.errors import StoreError
-from ptydask.model import StudyMeta, path_beside
+from ptydask.model import StudyMeta, TrialRecord, path_beside
 from ptydask.ring_correlation import FourierRing
 from ptydask.store import contents, digest, files, index, isolated, layout, names, nexus
 
@@ -34,6 +34,16 @@ def is_of(meta: StudyMeta, store_id: str) -> bool:
     except ValueError:
         return False
     return isinstance(config, dict) and config.get("study") == store_id
+
+
+def find_missing(meta: StudyMeta, records: Iterable[TrialRecord]) -> set[tuple[int, int, int]]:
+    """The repeats, (trial, seed, half), that a confirmation was to have when it was run last, and does not have."""
+    try:
+        planned = json.loads(meta.config_json or "{}")["repeats"]
+        wanted = {(int(trial), int(seed), int(half)) for trial, seed, half in planned}
+    except (KeyError, TypeError, ValueError):  # of a file that was rebuilt, or damaged
+        return set()
+    return wanted - {tuple(record.params.get(name) for name in ("trial", "seed", "half")) for record in records}
 
 
 # --- curves -------------------------------------------------------------------------------------------

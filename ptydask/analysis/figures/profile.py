@@ -60,7 +60,7 @@ def draw(data: StudyData, parameters: Sequence[str] | None, link: Any) -> Figure
         [
             "" if all(_is_stepped(data, p) for p in drawn) else "of a range without steps: the best in each part of it",
             f"star: best trial, {best.number}" if (best := trials.best(data)) else "",
-            _region_remark(region),
+            _region_remark(region, confirmed=data.confirmation is not None),
             confirmed.remark(repeated),
             f"{limits.words()} drawn at its edge" if limits.words() else "",
             f"{style.format_count(omitted, 'more parameter')} not shown" if omitted else "",
@@ -129,11 +129,12 @@ def _region_text(region: ParameterRegion) -> str:
     return f"within luck: {words}"
 
 
-def _region_remark(region: GoodRegion | None) -> str:
+def _region_remark(region: GoodRegion | None, *, confirmed: bool) -> str:
     if region is None:
-        return "how much of this is luck is not known: ptydask confirm FILE.h5"
-    count = formatting.counted(len(region.trials), "trial")
-    return f"dashed: as good as trial {region.trial} within luck ({region.luck:.2g}); shaded: where these {count} lie"
+        return f"how much of this is luck is not known{'' if confirmed else ': ptydask confirm FILE.h5'}"
+    count = len(region.trials)
+    where = f"where these {count} trials lie" if count > 1 else "where it lies, alone"
+    return f"dashed: as good as trial {region.trial} within luck ({region.luck:.2g}); shaded: {where}"
 
 
 def _draw_profile(

@@ -29,6 +29,15 @@ SPACE: Mapping[str, Distribution] = {
 """The same for every study, so that repeats of more trials, or with more seeds, may be added to it."""
 
 
+_HALVES: Mapping[object, str] = {1: "first half of ", 2: "second half of "}
+
+
+def describe(params: Mapping[str, object]) -> str:
+    """A repeat in words, by its parameters: ``trial 5, seed 8``, ``first half of trial 5, seed 8``."""
+    half = params.get(HALF)
+    return f"{_HALVES.get(half, '')}trial {params.get(TRIAL)}, seed {params.get(SEED)}"
+
+
 class RepeatEngine:
     """Runs trials of another engine again; see :class:`ptydask.engines.Engine`."""
 
@@ -40,7 +49,8 @@ class RepeatEngine:
         engine = engines.get(inner.engine)
         if any(point.params.get(HALF) for point in plan.points) and not getattr(engine, "halves", False):
             raise UsageError(
-                f"--frc: a trial of the engine {inner.engine} cannot be made of half of the data; leave --frc out"
+                "--frc: only reconstructions by PtyRAD can be made from half of the data, and these trials are of a "
+                "program or function; leave --frc out"
             )
         checked = engine.validate(inner)
         config = {**plan.config, "config": checked.config}

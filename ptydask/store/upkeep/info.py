@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def collect_info(path: Path) -> dict[str, Any]:
         root = _root_info(path)
         rows = _trial_rows(path, folder)
         place = confirmation.find_embedded(path, folder)
+        repeated = _count_repeats(results)
         repeats = {} if place is None else sizes.measure_trials(index.read_rows(place.file, place.group))
     holdings = sizes.measure_trials(rows)
     best = best_of(records, meta.direction)
@@ -56,7 +58,7 @@ def collect_info(path: Path) -> dict[str, Any]:
         "trials": _trial_counts(records, holdings),
         "best": None if best is None else {"number": best.number, "error": best.error, "params": dict(best.params)},
         "parameters": list(codec.search_space(meta)) or parameter_names(records),
-        **({"confirmation": len(repeats)} if repeats else {}),
+        **repeated,
         "bytes": _byte_counts(path, rows, holdings.values(), repeats.values()),
         "ratio": _compression_ratio(holdings.values()),
         "compression": _describe_compression(rows, holdings),
@@ -64,6 +66,18 @@ def collect_info(path: Path) -> dict[str, Any]:
         "driver": "" if owner is None else str(owner),
         "provenance": dict(meta.provenance),
     }
+
+
+def _count_repeats(results: reader.Results) -> dict[str, int]:
+    """The repeats of the study's confirmation, in this file or beside it, and those that are missing of it."""
+    with suppress(StoreError):  # damaged, as the study is not
+        confirmed = results.confirmation()
+        if confirmed is not None:
+            with confirmed:
+                records = confirmed.records()
+                missing = confirmation.find_missing(confirmed.meta, records)
+            return {"confirmation": len(records), **({"confirmation_missing": len(missing)} if missing else {})}
+    return {}
 
 
 def _root_info(path: Path) -> dict[str, Any]:
