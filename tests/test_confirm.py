@@ -339,7 +339,10 @@ def test_repeats_that_will_tell_little_are_said_beforehand(
 def confirmed_study(path: Path, recorded: Sequence[Repeat], planned: Sequence[Repeat]) -> Path:
     """The study at ``path`` with repeats beside it, as a run that was stopped would leave them."""
     plan = plan_of(path, planned)
-    store = Store.open(plan.results, study_meta(plan))
+    described = study_meta(plan)
+    with reader.open(path) as results:
+        known = {"callable_sha256": results.meta.provenance["callable_sha256"]}
+    store = Store.open(plan.results, replace(described, provenance={**described.provenance, **known}))
     for number, (trial, seed, half) in enumerate(recorded):
         put(store, record(number, 1 + number / 100, params={"trial": trial, "seed": seed, "half": half}))
     store.finish()
@@ -406,6 +409,7 @@ def test_refused_in_one_line(args: list[str], words: str, study: Path, capsys: p
 def test_where_something_is_by_now_is_asked_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Not of a setting that was just given."""
     study = finish_study(tmp_path)
+    confirmed_study(study, [(3, 1, 0)], [(3, 1, 0)])  # of which the same is said as of the study
     (tmp_path / "fit.py").rename(tmp_path / "moved.py")
     args = ["confirm", str(study), "--cluster", "local", "--dry-run"]
     assert main(args) == 2
