@@ -391,6 +391,7 @@ def test_missing_repeats_in_words() -> None:
         (["--trials", "1,1"], "twice"),
         (["--trials", "1;2"], "commas"),
         (["--top", "0"], "at least 1"),
+        (["--seeds", "99999999"], "more than"),
         (["--top", "2", "--trials", "1"], "not allowed with"),
         (["--set", "parameters"], "key=value"),
         (["--set", "engine.objective=min"], "would not be comparable"),

@@ -33,6 +33,7 @@ from ptydask.model import (
 from ptydask.ranking import ranked
 from ptydask.store import confirmation, index
 
+_MOST_REPEATS = 10_000
 _METRICS = f"{own_settings.SECTION}.metrics."
 """How the settings of metrics of one's own begin."""
 LONGEST = 160
@@ -188,6 +189,9 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         done = [] if earlier is None else earlier.records()
         repeats_before = [] if earlier is None else repeats_of(earlier.meta, done)
         chosen = choose_trials(records, meta, options, file=path)
+        if len(chosen) * options.seeds > _MOST_REPEATS:
+            trials = counted(len(chosen), "trial")
+            raise UsageError(f"--seeds {options.seeds}: {trials} with as many are more than {_MOST_REPEATS} repeats")
         seeds = choose_seeds(
             (record.seed for record in records), (seed for _, seed, _ in repeats_before), options.seeds
         )
