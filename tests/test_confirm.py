@@ -591,6 +591,7 @@ def test_a_study_that_stopped_has_its_repeats_beside_it(tmp_path: Path, ptydask:
 
 @pytest.mark.ptyrad
 @pytest.mark.slow
+@pytest.mark.second
 def test_halves_of_the_data(tmp_path: Path, ptydask: Ptydask) -> None:
     """``--frc`` with PtyRAD: two reconstructions of each trial that have no data in common, and how far they agree.
 

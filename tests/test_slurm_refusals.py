@@ -67,8 +67,8 @@ CASES = {
     "engine": Case(
         {"environment": ["unset PYTHONPATH"]},
         f"the Python of the workers, {sys.executable} on ",
-        "no engine is called 'toy'; known: callable, command, ptyrad, repeat; give the workers the environment that this "
-        "command runs in",
+        "no engine is called 'toy'; known: callable, command, ptyrad, repeat; give the workers the environment that "
+        "this command runs in",
     ),
     "versions": Case(
         {"environment": ["export PYTHONPATH={folder}:$PYTHONPATH"]},

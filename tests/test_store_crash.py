@@ -51,6 +51,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.second
 @pytest.mark.timeout(600)
 def test_killed_before_every_step(tmp_path: Path) -> None:
     """A process that ends before its k-th step towards the disk, for every k, costs no recorded trial."""
