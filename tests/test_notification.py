@@ -32,6 +32,7 @@ def test_one_line_for_a_person() -> None:
     assert "is stuck (no worker has come)" in stuck
     assert "best" not in stuck
     assert "failed" not in stuck
+    assert "8 of 8 repeats" in make_line(replace(FACTS, best=None, noun="repeat"))
 
 
 def test_facts_for_a_program() -> None:
@@ -135,6 +136,7 @@ def test_what_is_said_of_it() -> None:
     assert "no worker has come for 31 min" in stuck_text(None, 1860)
     assert "2 jobs pending" in stuck_text(snapshot(workers=0, waiting="2 jobs pending (Priority)"), 1860)
     assert "no trial has progressed" in stuck_text(snapshot(workers=2), 1860)
+    assert "no repeat has" in stuck_text(replace(snapshot(workers=2), repeats=True), 1860)
 
 
 # --- runs ---------------------------------------------------------------------------------------------
@@ -173,7 +175,7 @@ def test_a_run_tells_how_it_ended(ptydask: Callable[..., Any], toy_params: Calla
 class Telling:
     """A prepared run, as far as who is told of it goes."""
 
-    notify, recorded = "true", 0
+    notify, recorded, origin = "true", 0, None
 
     class options:
         total = 4

@@ -38,6 +38,8 @@ class RunFacts:
     best: TrialRecord | None
     reason: str = ""
     """Why it stopped, failed or is stuck, in one line; empty for one that finished."""
+    noun: str = "trial"
+    """What is recorded: trials, of a confirmation repeats."""
 
 
 def make_environment(facts: RunFacts) -> dict[str, str]:
@@ -62,7 +64,7 @@ def make_environment(facts: RunFacts) -> dict[str, str]:
 def make_line(facts: RunFacts) -> str:
     """``ptydask: WSe2 finished: 200 of 200 trials, 3 failed, best loss 0.0831 (trial 12); /data/WSe2.h5``."""
     event = "is stuck" if facts.event == "stuck" else facts.event
-    parts = [f"{facts.recorded} of {facts.total} trials"]
+    parts = [f"{facts.recorded} of {facts.total} {facts.noun}s"]
     if facts.failed:
         parts.append(f"{facts.failed} failed")
     if facts.best is not None:

@@ -53,6 +53,6 @@ def stuck_text(snapshot: RunSnapshot | None, seconds: float) -> str:
     """``no trial has progressed for 31 min 00 s, on 4 workers``, or that no worker has come, and why."""
     span = duration_text(seconds)
     if snapshot is not None and snapshot.workers:
-        return f"no trial has progressed for {span}, on {counted(snapshot.workers, 'worker')}"
+        return f"no {snapshot.noun} has progressed for {span}, on {counted(snapshot.workers, 'worker')}"
     why = f": {snapshot.waiting}" if snapshot is not None and snapshot.waiting else ""
     return f"no worker has come for {span}{why}"
