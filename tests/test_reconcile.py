@@ -51,6 +51,15 @@ def test_unsigned_trial_is_left_alone_while_anything_is_in_flight() -> None:
     assert actions(trial(task="")) == [(ReconcileAction.CLOSE, 0), (ReconcileAction.RETRY, 0)]
 
 
+def test_unsigned_trial_is_retried_once_every_task_in_flight_has_signed() -> None:
+    """Its worker died before it could: a task more would find no point lined up. Others' workers may be at it."""
+    lost, working = trial(task=""), trial(1, task="t9")
+    retried = [(ReconcileAction.CLOSE, 0), (ReconcileAction.RETRY, 0)]
+    assert actions(lost, working, in_flight=["t9"], exclusive=True) == retried
+    assert actions(lost, working, in_flight=["t9", "t10"], exclusive=True) == []
+    assert actions(lost, working, in_flight=["t9"]) == []
+
+
 def test_recorded_trial_is_told_to_optuna() -> None:
     """The worker died between writing the file and telling Optuna."""
     assert actions(trial(), recorded=[0]) == [(ReconcileAction.ADOPT, 0)]

@@ -120,14 +120,17 @@ def steps(
     """What puts Optuna and the store in agreement, for every trial of ``store`` that no task in flight works on.
 
     ``reason`` says why trials that are found RUNNING ended: LOST counts against ``retries``, INTERRUPTED does not.
-    A worker may have begun a trial and not yet signed its lease, so unsigned trials are left alone while anything is
-    in flight. What others left RUNNING or WAITING is closed where only this run writes the study (``exclusive``).
+    A worker may have begun a trial and not yet signed its lease, so unsigned trials are left alone while a task in
+    flight has signed none; where others write the study, too, while anything is in flight. What others left RUNNING or
+    WAITING is closed where only this run writes the study (``exclusive``).
     ``progress`` gives the step of the checkpoint that lies under a first attempt's number.
     Call it with every readable trial file recorded (:func:`to_adopt`): a trial without a record has lost its file.
     """
     trials = list(trials)
-    # The trials that nobody works on. One without a task may be anybody's in flight.
-    idle = [trial for trial in trials if trial.task not in in_flight and (trial.task or not in_flight)]
+    # The trials that nobody works on. One without a task may be that of any task in flight that has signed none yet.
+    all_signed = exclusive and {trial.task for trial in trials}.issuperset(in_flight)
+    unsigned_idle = all_signed or not in_flight
+    idle = [trial for trial in trials if trial.task not in in_flight and (trial.task or unsigned_idle)]
     retried = _retried_numbers(trials, store)
     out = []
     if exclusive:

@@ -13,7 +13,6 @@ import optuna
 from distributed import get_worker
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
-from optuna.trial import TrialState as OptunaState
 
 from ptydask import sampling
 from ptydask.engines import TrialFailure
@@ -62,11 +61,7 @@ def run_trial(run_id: str, task: str, index: int) -> TrialDone:
     ready = session_for_run(run_id)
     try:
         run = _TrialRun(ready, task)
-        study = _load_study(ready, index)
-        if ready.setup.plan.exhaustive and not study.get_trials(deepcopy=False, states=(OptunaState.WAITING,)):
-            # A sampler would choose a point that is none of these; that of a lost trial comes back in a moment.
-            raise StorageError("no point is lined up: one was lost with its worker, and comes back")
-        study.optimize(run, n_trials=1, catch=(TrialFailed,))
+        _load_study(ready, index).optimize(run, n_trials=1, catch=(TrialFailed,))
     except eviction.Evicted:
         raise WorkerLeaving("this worker has to go") from None
     except OptunaFailed as failure:
