@@ -274,7 +274,7 @@ class _Watcher:
         """Run the user's command, where there is one. What goes wrong with it is a notice."""
         if not self._prepared.notify:
             return
-        last, plan, repeats = self.snapshot, self._prepared.plan, self._prepared.origin is not None
+        last, plan = self.snapshot, self._prepared.plan
         facts = notification.RunFacts(
             event,
             plan.name,
@@ -283,9 +283,9 @@ class _Watcher:
             total=self._prepared.options.total,
             failed=last.counts.get("failed", 0) if last else 0,
             metric=plan.metric,
-            best=last.best if last and not repeats else None,
+            best=last.best if last else None,
             reason=reason,
-            noun="repeat" if repeats else "trial",
+            noun="trial" if self._prepared.origin is None else "repeat",
         )
         if trouble := notification.notify(self._prepared.notify, facts):
             self._view.notice(trouble)
