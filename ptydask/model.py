@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ptydask.lineage import StageLineage, TrialStart
+
 Scalar = bool | int | float | str | None
 Direction = Literal["minimize", "maximize"]
 
@@ -156,6 +158,14 @@ class HeldOut:
 
 
 @dataclass(frozen=True, slots=True)
+class NoGain:
+    """That a study ends once its last ``trials`` trials have not made its best error better by ``share`` of itself."""
+
+    share: float
+    trials: int
+
+
+@dataclass(frozen=True, slots=True)
 class StudyPlan:
     """Everything that a run needs to know, fixed before the first worker starts."""
 
@@ -185,6 +195,12 @@ class StudyPlan:
     """Who chooses the points: ``file`` is the sampler as the file has it; ``auto`` may let the slopes lead."""
     until_settled: bool = False
     """End the study once its optimum is known to a grid step in every parameter that has slopes."""
+    no_gain: NoGain | None = None
+    """When the study ends for want of progress; None where it does not."""
+    lineage: StageLineage | None = None
+    """Which stage it is; None for a study that has none."""
+    start: TrialStart | None = field(default=None, repr=False, compare=False)
+    """The reconstruction that its trials start from, where they do not start anew."""
     points: tuple[Point, ...] = ()
     exhaustive: bool = False
     """The points are all there is to try: a grid."""
@@ -233,6 +249,8 @@ class StudyMeta:
     """See :attr:`StudyPlan.held_out`."""
     own_metrics: Mapping[str, str] = field(default_factory=dict)
     """See :attr:`StudyPlan.own_metrics`."""
+    lineage: StageLineage | None = None
+    """See :attr:`StudyPlan.lineage`."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Host, versions, data path and sha256, command line."""
     created: str = ""

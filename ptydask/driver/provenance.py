@@ -47,6 +47,7 @@ def study_meta(plan: StudyPlan, *, command: str = "") -> StudyMeta:
         keep=plan.keep,
         held_out=plan.held_out,
         own_metrics=plan.own_metrics,
+        lineage=plan.lineage,
         provenance={**process_provenance(command), **files, "settings": " ".join(plan.settings)},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

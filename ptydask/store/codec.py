@@ -9,12 +9,13 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from ptydask.lineage import StageLineage
 from ptydask.model import HeldOut, KeepOptions, Reason, StudyMeta, TrialRecord, TrialState
 
 _FLOAT = "$float"
 _SINCE_2 = ("gradient", "relative_decrease", "iterations", "last_step")
 """Fields that a record of format 1 did not have: they are in the text where they say something."""
-_META_SINCE = ("held_out", "own_metrics")
+_META_SINCE = ("held_out", "own_metrics", "lineage")
 """Fields that a study's description has had since: the same, so that an earlier ptydask reads files without them."""
 
 
@@ -89,4 +90,11 @@ def meta_from_json(text: str) -> StudyMeta:
     values = loads(text)
     held_out = values.get("held_out")
     values["held_out"] = None if held_out is None else HeldOut(**held_out)
+    lineage = values.get("lineage")
+    values["lineage"] = None if lineage is None else _lineage_from(lineage)
     return StudyMeta(**{**values, "keep": KeepOptions(**values["keep"])})
+
+
+def _lineage_from(values: dict[str, Any]) -> StageLineage:
+    origins = {name: (str(stage), int(trial)) for name, (stage, trial) in values["origins"].items()}
+    return StageLineage(**{**values, "stages": tuple(values["stages"]), "origins": origins})
