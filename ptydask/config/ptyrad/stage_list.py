@@ -64,6 +64,7 @@ def _make_context(config: Mapping[str, Any], hyper: HypertuneSettings, overrides
         scan=stage_config.scan_shape(init),
         pixels=stage_config.pattern_pixels(init),
         metrics=(*METRICS, *(overrides.own.metrics or {})),
+        metric=overrides.own.error_metric or hyper.metric,
         arrays_kept=hyper.keep_arrays,
         patterns_fixed=stage_config.why_patterns_fixed(init),
     )
