@@ -260,6 +260,13 @@ class Watcher:
         """The first worker is ready; only the first call counts."""
         self.ready_at = self.ready_at or time.monotonic()
 
+    def time_left(self, plan: StudyPlan) -> float | None:
+        """Seconds that are left of the time that ``plan`` has for the whole run; None where it has no end."""
+        limit = plan.budget.timeout
+        if limit is None or self.ready_at is None:
+            return limit
+        return max(0.0, limit - (time.monotonic() - self.ready_at))
+
     @contextmanager
     def telling_the_end(self) -> Iterator[None]:
         """Whatever ends a run in here closes the view, and is told where it is no success."""
