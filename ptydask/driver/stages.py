@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ptydask import config, engines
-from ptydask.clusters import Cluster, ClusterRequest, Place
+from ptydask.clusters import Cluster, ClusterRequest
 from ptydask.config import Overrides
 from ptydask.config.stages import Stage, StageInput
 from ptydask.driver import provenance, stage_order
@@ -92,11 +92,11 @@ class PreparedStages:
 
     def job_script(self) -> str:
         """See :meth:`PreparedRun.job_script`."""
-        return self.run.job_script()
+        return self.run.place.script(_shared_request(self.run))
 
     def try_job(self) -> str:
         """See :meth:`PreparedRun.try_job`."""
-        return self.run.try_job()
+        return self.run.place.try_job(_shared_request(self.run))
 
 
 # --- prepared ----------------------------------------------------------------------------------------
@@ -269,15 +269,22 @@ def _run_stage(prepared: PreparedStages, watcher: Watcher, view: View, cluster: 
     return run_and_pack(run, watcher, cluster.opened)
 
 
+def _shared_request(run: PreparedRun) -> ClusterRequest:
+    """What is asked of the cluster of all stages.
+
+    Its folder is not that of the trials, which goes when a stage is packed, nor is a stage's id in its label:
+    workers outlive both, and a driver that was killed may have left jobs of any stage.
+    """
+    results = run.plan.results.absolute()
+    label = f"{results.stem}-{hashlib.sha256(str(results).encode()).hexdigest()[:8]}"
+    return replace(run.cluster_request, folder=path_beside(results, ".jobs"), label=label)
+
+
 class _SharedCluster:
     """The workers of all stages: there from the first one that needs them until the end."""
 
     def __init__(self, run: PreparedRun) -> None:
-        self._place: Place = run.place
-        results = run.plan.results.absolute()
-        # Neither the folder of the trials, which goes when a stage is packed, nor a store's id: workers outlive both.
-        self._folder = path_beside(results, ".jobs")
-        self._label = f"{results.stem}-{hashlib.sha256(str(results).encode()).hexdigest()[:8]}"
+        self._place, self._request = run.place, _shared_request(run)
         self._stack = ExitStack()
         self._cluster: Cluster | None = None
 
@@ -287,14 +294,13 @@ class _SharedCluster:
     def __exit__(self, *raised: object) -> None:
         self._stack.close()
         with suppress(OSError):
-            self._folder.rmdir()
+            self._request.folder.rmdir()
 
     @contextmanager
-    def opened(self, request: ClusterRequest) -> Iterator[Cluster]:
+    def opened(self, _request: ClusterRequest) -> Iterator[Cluster]:
         """The cluster, asked for at the first call; it stays."""
         if self._cluster is None:
-            request = replace(request, folder=self._folder, label=self._label)
-            self._cluster = self._stack.enter_context(self._place.open(request))
+            self._cluster = self._stack.enter_context(self._place.open(self._request))
         yield self._cluster
 
     def close(self) -> None:
@@ -303,4 +309,4 @@ class _SharedCluster:
             self._cluster.stop_workers()
             self._cluster = None
         self._stack.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._request.folder, ignore_errors=True)
