@@ -268,9 +268,10 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun | PreparedStage
     from ptydask.driver.stages import prepare_stages
     from ptydask.progress import plan_text
 
-    stages = config.load_stages(request.config, request.overrides)
+    file = config.read(request.config)
+    stages = config.load_stages(request.config, request.overrides, file)
     if stages:
-        staged = prepare_stages(request, stages)
+        staged = prepare_stages(request, file, stages)
         _announce_stages(staged, view)
         return staged
     prepared = prepare_run(request)

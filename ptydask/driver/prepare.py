@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ptydask import clusters, config, engines, sampling
 from ptydask.clusters import ClusterRequest, Place
-from ptydask.config import Overrides
+from ptydask.config import Overrides, StudyFile
 from ptydask.config.stages import StageInput
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import RunOptions
@@ -116,15 +116,20 @@ class PreparedRun:
 
 
 def complete_plan(
-    path: Path, overrides: Overrides, stage: StageInput | None = None, start: TrialStart | None = None
+    path: Path,
+    overrides: Overrides,
+    stage: StageInput | None = None,
+    start: TrialStart | None = None,
+    file: StudyFile | None = None,
 ) -> StudyPlan:
     """The plan of the study in a file, or of one ``stage`` of it: checked by its format and its engine, a grid's
-    points listed. ``start`` is the reconstruction that its trials start from, where that is known.
+    points listed. ``start`` is the reconstruction that its trials start from, where that is known, and ``file`` what
+    was read of the file earlier.
 
     No worker, device or batch system is needed, and of the measurements only headers are read. Raises ConfigError,
     DataError or MissingDependency.
     """
-    plan = replace(config.load(path, overrides, stage), start=start)
+    plan = replace(config.load(path, overrides, stage, file), start=start)
     plan = engines.get(plan.engine).validate(plan)
     if plan.until_settled and not parameters_with_slopes(plan):
         metric = plan.metric or "no metric"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ptydask import config, engines
 from ptydask.clusters import Cluster, ClusterRequest
-from ptydask.config import Overrides
-from ptydask.config.stages import Stage, StageInput
+from ptydask.config import Overrides, StudyFile
+from ptydask.config.stages import Stage, StageInput, rehearse_stage
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import RunOutcome, View
 from ptydask.driver.execute import Watcher, run_and_pack
@@ -61,6 +61,8 @@ class PreparedStages:
     """A study in stages that can start, or go on: nothing is begun."""
 
     request: RunRequest
+    file: StudyFile
+    """As it was read at first: what becomes of it while a stage runs does not matter to the next."""
     stages: tuple[PlannedStage, ...]
     run: PreparedRun
     """The stage that is to be run next."""
@@ -107,55 +109,69 @@ def plan_stages(path: Path, overrides: Overrides) -> tuple[StudyPlan, ...]:
 
     All are checked by format and engine. Raises what :func:`ptydask.driver.prepare.complete_plan` raises.
     """
-    stages = config.load_stages(path, overrides)
-    return tuple(_plan_each(path, overrides, stages, stage_order.trace_all(stages, (), ()), {}))
+    file = config.read(path)
+    stages = config.load_stages(path, overrides, file)
+    asked = _Asked(RunRequest(path, overrides), file, stages)
+    return tuple(_plan_each(asked, stage_order.trace_all(stages, (), ()), {}))
 
 
-def prepare_stages(request: RunRequest, stages: Sequence[Stage]) -> PreparedStages:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked for."""
+
+    request: RunRequest
+    file: StudyFile
+    stages: tuple[Stage, ...]
+
+    def complete_plan(self, given: StageInput, start: TrialStart | None) -> StudyPlan:
+        """The plan of one stage."""
+        return complete_plan(self.request.config, self.request.overrides, given, start, self.file)
+
+
+def prepare_stages(request: RunRequest, file: StudyFile, stages: tuple[Stage, ...]) -> PreparedStages:
     """Complete the plans of all stages, and prepare the one that is to be run next; starts and writes nothing.
 
     Raises what :func:`ptydask.driver.prepare.prepare_run` raises, ConfigError also for a results file with other
     stages, PtydaskError where a stage is over and no trial of it has completed.
     """
-    path, overrides = request.config, request.overrides
+    asked = _Asked(request, file, stages)
     lineages = stage_order.trace_all(stages, (), ())
-    results = config.load(path, overrides, StageInput(stages[0], lineages[0])).results
+    results = config.load(request.config, request.overrides, StageInput(stages[0], lineages[0]), file).results
     if not results.exists():
-        plans = _plan_each(path, overrides, stages, lineages, {})
-        return _complete(request, stages, plans, (), prepare_plan(plans[0], request), begins=False)
+        plans = _plan_each(asked, lineages, {})
+        return _complete(asked, plans, (), prepare_plan(plans[0], request), begins=False)
     with opened_results(results) as found:
         stage_order.check_stages([stage.name for stage in stages], found.stage_names(), file=results)
         begun = _read_begun(found)
         current = len(begun) - 1
         lineages = stage_order.trace_all(stages, begun, begun[:-1])
-        plans = _plan_each(path, overrides, stages, lineages, _read_start(found, lineages[current]))
+        plans = _plan_each(asked, lineages, _read_start(found, lineages[current]))
         run = prepare_plan(plans[current], request, found)
         begins = run.finished and len(begun) < len(stages)
         if begins:
             current += 1
             stage_order.require_best(begun[-1], stages[current].name, file=results)
             lineages = stage_order.trace_all(stages, begun, begun)
-            plans = _plan_each(path, overrides, stages, lineages, _read_start(found, lineages[current]))
+            plans = _plan_each(asked, lineages, _read_start(found, lineages[current]))
             experience = Experience(begun[-1].records, stored_bytes(results))
             run = prepare_plan(plans[current], request, experience=experience)
             # What the workers said of the data holds for all stages, and is compared with what they say next.
             facts = {**begun[-1].meta.provenance, **run.meta.provenance}
             run = replace(run, meta=replace(run.meta, provenance=facts))
-    return _complete(request, stages, plans, begun, run, begins=begins)
+    return _complete(asked, plans, begun, run, begins=begins)
 
 
-def _plan_each(
-    path: Path,
-    overrides: Overrides,
-    stages: Sequence[Stage],
-    lineages: Sequence[StageLineage],
-    starts: Mapping[str, TrialStart],
-) -> list[StudyPlan]:
-    """The plan of each stage, complete. ``starts`` has the reconstructions that stages start from, as far as known."""
+def _plan_each(asked: _Asked, lineages: Sequence[StageLineage], starts: Mapping[str, TrialStart]) -> list[StudyPlan]:
+    """The plan of each stage, complete. ``starts`` has the reconstructions that stages start from, as far as known.
+
+    What earlier stages have yet to find has values from the middle of their ranges, so that all else can be checked.
+    """
     plans: list[StudyPlan] = []
     ranges: dict[str, Distribution] = {}
-    for place, (stage, lineage) in enumerate(zip(stages, lineages, strict=True)):
-        plan = complete_plan(path, overrides, StageInput(stage, lineage, dict(ranges)), starts.get(stage.name))
+    for place, (stage, lineage) in enumerate(zip(asked.stages, lineages, strict=True)):
+        rehearsed = rehearse_stage(asked.stages, place, dict(ranges)).lineage.values
+        given = StageInput(stage, replace(lineage, values={**rehearsed, **lineage.values}), dict(ranges))
+        plan = replace(asked.complete_plan(given, starts.get(stage.name)), lineage=lineage)
         if stage.start_from and not getattr(engines.get(plan.engine), "starts_from", False):
             rule = f"the engine {plan.engine} cannot start from a reconstruction"
             key = f"{stage_order.KEY}[{place}].start_from"
@@ -185,8 +201,7 @@ def _read_start(found: reader.Results, lineage: StageLineage) -> dict[str, Trial
 
 
 def _complete(
-    request: RunRequest,
-    stages: Sequence[Stage],
+    asked: _Asked,
     plans: Sequence[StudyPlan],
     begun: tuple[BegunStage, ...],
     run: PreparedRun,
@@ -198,7 +213,7 @@ def _complete(
     current = run.plan.lineage.number - 1
     workers = run.cluster_request.workers
     planned, notices = [], []
-    for place, (stage, plan) in enumerate(zip(stages, plans, strict=True)):
+    for place, (stage, plan) in enumerate(zip(asked.stages, plans, strict=True)):
         records = begun[place].records if place < len(begun) else ()
         total = run.options.total if place == current else count_trials(plan, workers, records)
         over = place < current
@@ -216,7 +231,7 @@ def _complete(
         options=replace(run.options, upcoming=upcoming),
         notices=tuple(dict.fromkeys((*run.notices, *notices))),
     )
-    return PreparedStages(request, tuple(planned), run, begins, begun)
+    return PreparedStages(asked.request, asked.file, tuple(planned), run, begins, begun)
 
 
 # --- carried out -------------------------------------------------------------------------------------
@@ -238,7 +253,8 @@ def execute_stages(prepared: PreparedStages, view: View, stop: StopSignals) -> R
             if prepared.last or not outcome.complete or outcome.behind:
                 break
             with stop.at_once():
-                following = prepare_stages(prepared.request, [planned.stage for planned in prepared.stages])
+                stages = tuple(planned.stage for planned in prepared.stages)
+                following = prepare_stages(prepared.request, prepared.file, stages)
             if not following.begins:  # nothing says that this cannot be: the same command says why
                 break
             view.notice(stage_order.ended_text(following.begun[-1]))
