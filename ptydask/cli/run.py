@@ -253,7 +253,7 @@ def validate_command(args: argparse.Namespace) -> int:
 
     plans = api.plan_study(args.config, _make_overrides(args))
     for plan in plans:
-        for line in plan_lines(plan):
+        for line in plan_lines(plan):  # of a stage, its name is in the study's
             formats.print_stderr(line)
     for notice in dict.fromkeys(notice for plan in plans for notice in plan.notices):
         formats.print_stderr(f"note: {notice}")

@@ -125,12 +125,23 @@ def more_asked_text(name: str, recorded: int, total: int) -> str:
     return f"stage {name} is over with {counted(recorded, 'trial')}: the {total} that are asked for now change nothing"
 
 
+def planned_text(plan: StudyPlan, trials: int) -> str:
+    """``scan: 20 trials of scale and rotation``."""
+    assert plan.lineage is not None
+    return f"{plan.lineage.name}: {_trials_text(plan, trials)}"
+
+
+def _trials_text(plan: StudyPlan, trials: int) -> str:
+    *others, last = [*plan.space] or [""]
+    tuned = f" of {', '.join(others)} and {last}" if others else f" of {last}" if last else ""
+    return f"{counted(trials, 'trial')}{tuned}"
+
+
 def begins_text(plan: StudyPlan, trials: int) -> str:
     """``stage scan (2 of 4) begins: 20 trials of scale and rotation, from trial 5 of dz``."""
     lineage = plan.lineage
     assert lineage is not None
-    tuned = " and ".join(filter(None, (", ".join([*plan.space][:-1]), "".join([*plan.space][-1:]))))
-    text = f"{place_text(lineage)} begins: {counted(trials, 'trial')}" + (f" of {tuned}" if tuned else "")
+    text = f"{place_text(lineage)} begins: {_trials_text(plan, trials)}"
     if lineage.values:
         text += f", with {params_text(lineage.values)}"
     if lineage.start_trial is not None:
