@@ -120,7 +120,7 @@ def complete_plan(path: Path, overrides: Overrides) -> StudyPlan:
     DataError or MissingDependency.
     """
     plan = config.load(path, overrides)
-    plan = engines.get(plan.engine).validate(plan)
+    plan = engines.validate(plan)
     if plan.until_settled and not parameters_with_slopes(plan):
         metric = plan.metric or "no metric"
         notice = f"{metric} has no slopes in any tuned parameter, so nothing can settle: all trials are run"

@@ -58,8 +58,9 @@ class PtyradSession:
             self._free_memory()
 
     def _reconstruct(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
-        params, keep = tunables.apply(self._plan.config, trial.params), self._plan.keep
-        trial_identity = saved_state.identity(params, trial, keep, self._worker.device, self._plan.held_out)
+        plan, device = self._plan, self._worker.device
+        params, keep = tunables.apply(plan.config, trial.params), plan.keep
+        trial_identity = saved_state.identity(params, trial, keep, device, plan.held_out, plan.start)
         with trial_log.capture_log(trial_log.level_of(params)) as log, reconstruction.seeded(trial.seed):
             try:
                 attempt = ResumableTrial(checkpoint, trial_identity, log)
