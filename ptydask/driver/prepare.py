@@ -129,8 +129,7 @@ def complete_plan(
     No worker, device or batch system is needed, and of the measurements only headers are read. Raises ConfigError,
     DataError or MissingDependency.
     """
-    plan = replace(config.load(path, overrides, stage, file), start=start)
-    plan = engines.get(plan.engine).validate(plan)
+    plan = engines.validate(replace(config.load(path, overrides, stage, file), start=start))
     if plan.until_settled and not parameters_with_slopes(plan):
         metric = plan.metric or "no metric"
         notice = f"{metric} has no slopes in any tuned parameter, so nothing can settle: all trials are run"
