@@ -76,8 +76,15 @@ class RunOutcome:
     """The best trial, where it is as good as the target that the plan has."""
     settled: Optimum | None = None
     """The optimum, where it is settled and the plan is to end then."""
+    unbeaten: TrialRecord | None = None
+    """The best trial, where the plan is to end for want of gain and the last trials bring none."""
     behind: str = ""
     """Why the SQLite study has not all of it, where it has not: the results file has."""
+
+    @property
+    def ended_by_results(self) -> bool:
+        """Whether what is recorded ends the study, however many trials are left."""
+        return self.reached is not None or self.settled is not None or self.unbeaten is not None
 
     @property
     def failed(self) -> int:
