@@ -111,6 +111,7 @@ def snapshot_of_records(records: Sequence[TrialRecord], meta: StudyMeta, file: P
         metric=meta.metric,
         direction=meta.direction,
         repeats=meta.engine == repeat.NAME,
+        stage=meta.lineage.place if meta.lineage else "",
     )
 
 

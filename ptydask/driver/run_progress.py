@@ -171,6 +171,7 @@ class RunProgress:
             work=self._project_work(wanted),
             on_gpus=self._on_gpus,
             repeats=self.repeats,
+            stage=self.plan.lineage.place if self.plan.lineage else "",
         )
 
     def _project_work(self, wanted: int) -> float | None:
