@@ -18,9 +18,11 @@ from ptydask.driver.contract import RunOutcome
 from ptydask.driver.prepare import RunRequest, complete_plan, prepare_plan
 from ptydask.driver.run_progress import RunProgress
 from ptydask.driver.settlement import gain_text, unbeaten_text, unbeaten_trial
+from ptydask.lineage import StageLineage
 from ptydask.model import Direction, NoGain, Reason, StudyPlan, TrialRecord, TrialState
 from ptydask.progress.plan_text import plan_lines
 from ptydask.ranking import lacks_gain
+from ptydask.run_snapshot import RunSnapshot
 
 INF, NAN = float("inf"), float("nan")
 ONE_PERCENT = NoGain(0.01, 3)
@@ -144,7 +146,9 @@ def test_nothing_to_gain_without_a_metric(toy_params: Params, plan: StudyPlan, m
 def test_a_run_is_over_then(plan: StudyPlan) -> None:
     """Nothing more is started; what is under way may bring a gain, and it goes on: both are said."""
     told: list[str] = []
-    observer = SimpleNamespace(notice=told.append, update=lambda _: None)
+    shown: list[RunSnapshot] = []
+    observer = SimpleNamespace(notice=told.append, update=shown.append)
+    plan = replace(plan, lineage=StageLineage("dz", ("dz", "final")))
 
     class Crew(SimpleNamespace):
         def __len__(self) -> int:
@@ -172,6 +176,7 @@ def test_a_run_is_over_then(plan: StudyPlan) -> None:
     assert not progress.over()
     progress.tell(0)
     assert "goes on" in told[1]
+    assert {snapshot.stage for snapshot in shown} == {"1 of 2: dz"}
 
 
 def test_what_is_said_of_it(plan: StudyPlan) -> None:
