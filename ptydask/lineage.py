@@ -37,6 +37,11 @@ class StageLineage:
         """Its place among the stages, counted from 1."""
         return self.stages.index(self.name) + 1
 
+    @property
+    def place(self) -> str:
+        """``2 of 4: scan``: which stage it is, for a person."""
+        return f"{self.number} of {len(self.stages)}: {self.name}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialStart:

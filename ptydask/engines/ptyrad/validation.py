@@ -100,6 +100,7 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
         differentiable=slopes,
         details=(*plan.details, *idle),
         trial_bytes=estimate_trial_bytes(config, plan.keep, scan),
+        scan_share=(math.prod(grid) - hidden) / math.prod(scan),
     )
 
 
