@@ -347,6 +347,12 @@ def _results_path(recon: Mapping[str, Any], name: str) -> Path:
     return Path(folder) / study.results_name(name)
 
 
+def canonical_hypertune(data: Mapping[str, Any]) -> dict[str, Any]:
+    """``hypertune_params`` of the sections ``data`` as a study of that file has it. Raises ConfigError."""
+    section = data.get(KEY) or {}
+    return _canonical_hypertune(section, _read_hypertune(section, data))
+
+
 def _canonical_hypertune(section: Mapping[str, Any], hyper: _HypertuneSettings) -> dict[str, Any]:
     """``hypertune_params`` in PtyRAD 1.0's spelling, every default written out; no password in it."""
     pruner = hyper.pruner
