@@ -9,13 +9,16 @@ from typing import Any
 
 from ptydask.config import reading
 from ptydask.config.ptyrad import old_keys
-from ptydask.config.ptyrad.params_file import KEY, SECTIONS, canonical_hypertune
+from ptydask.config.ptyrad.hypertune_section import KEY, canonical_section, read_hypertune
+from ptydask.config.ptyrad.params_file import SECTIONS
 from ptydask.errors import ConfigError
 from ptydask.space import tunables
 
 STAGE_KEYS = (
     *(f"recon_params.{name}" for name in ("NITER", "SAVE_ITERS", "INDICES_MODE")),
-    *(f"init_params.{name}" for name in ("meas_crop", "meas_resample", "meas_pad")),
+    *(f"init_params.{name}" for name in ("meas_crop", "meas_resample")),
+    *(f"constraint_params.{name}" for name in (*_OF_PATTERN, *_OF_OBJECT)),
+    "model_params.detector_blur_std",
 )
 """What a stage may have otherwise than the file: a cheap look takes fewer iterations, positions and pixels."""
 
@@ -48,7 +51,8 @@ def restore(config: Mapping[str, Any], text: str, form: str) -> dict[str, Any]:
         if name in own.get(section, {}):
             below[name] = own[section][name]
     with suppress(ConfigError):
-        restored[KEY] = canonical_hypertune(own)
+        section = own.get(KEY, {})
+        restored[KEY] = canonical_section(section, read_hypertune(section, own))
     return restored
 
 
