@@ -193,16 +193,20 @@ def stage_text(lineage: StageLineage) -> str:
 
 
 def predecessor_text(lineage: StageLineage) -> str:
-    """``dz, trial 4``: from where its values are, and its reconstruction where that is not from nothing."""
+    """``dz, trial 4``: what it goes on from; ``with its reconstruction``, or another, where trials start from one."""
     own = "" if lineage.from_trial is None else f"{lineage.from_stage}, trial {lineage.from_trial}"
-    return "; ".join(filter(None, (own, start_text(lineage))))
+    if lineage.start_trial is None:
+        return own
+    if (lineage.start_stage, lineage.start_trial) == (lineage.from_stage, lineage.from_trial):
+        return f"{own}, with its reconstruction"
+    return f"{own}, with the reconstruction of {lineage.start_stage}, trial {lineage.start_trial}"
 
 
 def start_text(lineage: StageLineage) -> str:
     """The reconstruction that its trials start from; empty where they start from nothing."""
     if lineage.start_trial is None:
         return ""
-    return f"starts from the reconstruction of stage {lineage.start_stage}, trial {lineage.start_trial}"
+    return printable_text(f"starts from the reconstruction of stage {lineage.start_stage}, trial {lineage.start_trial}")
 
 
 def stage_object(stage: StageSummary) -> dict[str, Any]:

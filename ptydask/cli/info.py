@@ -40,7 +40,8 @@ def run_info(args: argparse.Namespace) -> int:
         above = [*listed.lines(), ""] if listed else []
         formats.print_report("".join(f"{line}\n" for line in [*above, *info_lines(contents)]))
         return 0
-    contents |= {"stages": [stages.stage_object(stage) for stage in listed.values()]} if listed else {}
+    if listed:
+        contents["stages"] = [stages.stage_object(stage) for stage in listed.values()]
     formats.print_text(formats.object_text(contents, args.format))
     return 0
 

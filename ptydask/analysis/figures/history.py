@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from ptydask.analysis import sweep
 from ptydask.analysis.data import StudyData
@@ -58,7 +58,7 @@ def _draw_stages(data: StudyData, stages: Sequence[StudyData], link: Any) -> Fig
         name = "" if stage.meta.lineage is None else stage.meta.lineage.name
         axes.set_title(style.display_name(name, 24), pad=10)
     entries = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes]
-    handles = {label: handle for pairs in entries for handle, label in pairs if not label.startswith("best: ")}
+    handles = {label.partition(":")[0]: handle for pairs in entries for handle, label in pairs}
     figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=len(handles), frameon=False)
     return figure
 
@@ -76,7 +76,8 @@ def _draw_study(axes: Axes, data: StudyData, link: Any) -> list[str]:
     numbers = [record.number for record in data.records]
     spare = max(0.5, 0.02 * (numbers[-1] - numbers[0]))
     axes.set_xlim(numbers[0] - spare, numbers[-1] + spare)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    several = MaxNLocator(8, integer=True, steps=[1, 2, 5, 10])
+    axes.xaxis.set_major_locator(several if len(numbers) > 1 else FixedLocator(numbers))
     axes.set_xlabel("trial")
     scales.error_axis(axes, limits, data.meta)
     pruned = any(record.state is TrialState.PRUNED for record in data.records)

@@ -17,7 +17,7 @@ from ptydask.space import tunables
 STAGE_KEYS = (
     *(f"recon_params.{name}" for name in ("NITER", "SAVE_ITERS", "INDICES_MODE")),
     *(f"init_params.{name}" for name in ("meas_crop", "meas_resample")),
-    *(f"constraint_params.{name}" for name in (*_OF_PATTERN, *_OF_OBJECT)),
+    *(f"constraint_params.{name}" for name in ("probe_mask_k", "kr_filter", "obj_rblur")),
     "model_params.detector_blur_std",
 )
 """What a stage may have otherwise than the file: a cheap look takes fewer iterations, positions and pixels."""
