@@ -549,6 +549,16 @@ def test_bad_final_stages_are_one_line(final: Any, key: str, words: str, tmp_pat
             f"{S}[0].pixels",
             "meas_resample",
         ),
+        (
+            {
+                "init_params.probe_conv_angle": 25,
+                "init_params.probe_aberrations": {"C10": -150},
+                "init_params.meas_calibration": {"mode": "dx", "value": 0.2},
+            },
+            stage(pixels={"bin": 2}),
+            f"{S}[0].pixels.bin",
+            "7.5 angstrom wide",
+        ),
         ({"init_params.meas_Npix": 65}, stage(pixels={"bin": 2}), f"{S}[0].pixels.bin", "even"),
         ({"init_params.pos_N_scan_slow": None}, stage(scan={"every": 2}), f"{S}[0].scan", "pos_N_scan_slow"),
         (

@@ -11,7 +11,7 @@ from ptydask.config.ptyrad.stage_section import file_range
 from ptydask.config.stages import Around, PatternPart, ScanPart, Stage, StageInput, place_range
 from ptydask.errors import ConfigError
 from ptydask.model import Choice, Distribution, IntRange, Scalar
-from ptydask.space import ranges, tunables
+from ptydask.space import aberrations, ranges, tunables
 
 
 def stage_space(config: Mapping[str, Any], given: StageInput) -> dict[str, Distribution]:
@@ -118,10 +118,14 @@ def _sizes(init: Mapping[str, Any]) -> tuple[int, int, int]:
 _AXES = ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix", "meas_Npix")
 
 
+def _whole(init: Mapping[str, Any], axis: int) -> range:
+    size = init.get(_AXES[axis])
+    return range(int(size)) if ranges.is_number(size) and 0 < size < 2**31 else range(0)
+
+
 def _kept(init: Mapping[str, Any], axis: int) -> range:
     """What ``meas_crop`` leaves of an axis; all of it where that is no crop, which PtyRAD will refuse."""
-    size, crop = init.get(_AXES[axis]), init.get("meas_crop")
-    whole = range(int(size)) if ranges.is_number(size) and 0 < size < 2**31 else range(0)
+    whole, crop = _whole(init, axis), init.get("meas_crop")
     bounds = crop[axis] if isinstance(crop, list) and len(crop) == 4 else None
     if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(end, int) for end in bounds):
         return whole
@@ -150,6 +154,25 @@ def why_patterns_fixed(init: Mapping[str, Any]) -> str:
         if isinstance(entry, Mapping) and entry.get("mode") is not None:
             return f"{key} changes the patterns' pixels already"
     return ""
+
+
+def why_no_sums(init: Mapping[str, Any]) -> str:
+    """Why sums of 2 x 2 pixels cannot be reconstructed from: the probe is wider than their window. Empty where it fits.
+
+    Its width is that of geometrical optics, 2 |C10| times the convergence semi-angle; unknown where the file lacks it.
+    """
+    angle, pixels = init.get("probe_conv_angle"), pattern_pixels(init)
+    try:
+        size, defocus = tunables.pixel_size(init), aberrations.coefficient(init, (1, 0))[0]
+        width = 2 * abs(defocus) * cast(float, angle) * 1e-3
+        window = cast(float, size) * len(_whole(init, 2)) / 2
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
+        return ""
+    if not pixels or not width > window:
+        return ""
+    return (
+        f"the probe, {width:.3g} angstrom wide by its defocus, does not fit into half of the window, {window:.3g}"
+    )
 
 
 _OF_PATTERN: Mapping[str, Mapping[str, Any]] = {

@@ -68,6 +68,7 @@ def _make_context(config: Mapping[str, Any], hyper: HypertuneSettings, overrides
         metric=overrides.own.error_metric or hyper.metric,
         arrays_kept=hyper.keep_arrays,
         patterns_fixed=stage_config.why_patterns_fixed(init),
+        no_sums=stage_config.why_no_sums(init),
     )
 
 

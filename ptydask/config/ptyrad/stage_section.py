@@ -46,6 +46,8 @@ class StageContext:
     """Whether a trial's object and probe stay in the results (``collate_results``)."""
     patterns_fixed: str = ""
     """Why no stage can crop or bin the patterns; empty where it can."""
+    no_sums: str = ""
+    """Why none can bin them; empty where it can."""
 
 
 @dataclass(slots=True)
@@ -287,6 +289,9 @@ def _read_pixels(value: Any, key: str, context: StageContext) -> PatternPart | N
     if number != 2 or context.pixels % 2:
         rule = "PtyRAD adds up 2 x 2 pixels of patterns with an even number of them; with others it leaves some out"
         raise ConfigError(rule, key=f"{key}.bin", value=number, hint="write bin: 2, or crop")
+    if context.no_sums:
+        hint = "use crop, which leaves the window as it is"
+        raise ConfigError(context.no_sums, key=f"{key}.bin", value=number, hint=hint)
     return PatternPart(bin=2)
 
 
