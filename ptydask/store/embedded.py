@@ -15,7 +15,7 @@ import h5py
 
 from ptydask.errors import StoreError
 from ptydask.ring_correlation import FourierRing
-from ptydask.store import confirmation, contents, digest, files, index, isolated, layout, names, nexus
+from ptydask.store import confirmation, contents, digest, files, index, isolated, layout, names, nexus, root
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _read(path: Path) -> EmbeddedStudies:
             group = nexus.read_attribute(study, layout.CONFIRMATION)
             return StudyPlace(path, group) if group and group in file else None
 
-        groups = [file[name] for name in index.stage_groups(file)]
+        groups = [file[name] for name in root.stage_groups(file)]
         stages = [
             EmbeddedStage(
                 StudyPlace(path, group.name.lstrip("/")),
@@ -239,7 +239,7 @@ class Embedding:
         nexus.write_attributes(group, {layout.STORE_ID: head.store_id, layout.PACK_ID: head.pack_id})
         if confirmed:
             nexus.write_attribute(group, layout.CONFIRMATION, confirmed)
-        digest.seal(group, index.STAGE_UNSEALED if is_stage else ())
+        digest.seal(group, root.STAGE_UNSEALED if is_stage else ())
         return str(group.name.lstrip("/"))
 
     def check(self, path: Path) -> None:
@@ -248,5 +248,5 @@ class Embedding:
             group = names.encode(study.head.meta.name)
             index.check_whole(path, {row.record.number for row in study.rows}, group)
         with files.open_read_only(path) as file:
-            if index.stage_groups(file) != [names.encode(stage.head.meta.name) for stage in self.stages]:
+            if root.stage_groups(file) != [names.encode(stage.head.meta.name) for stage in self.stages]:
                 raise StoreError(f"{path}: the packed file lacks stages")
