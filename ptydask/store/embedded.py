@@ -8,6 +8,7 @@ older pack in its folder.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +72,23 @@ def find(path: Path, folder: Path) -> EmbeddedStudies:
         if files.stamp(path) == before:
             break
     return found
+
+
+def stage_places(path: Path, folder: Path) -> dict[str, StudyPlace]:
+    """Where each stage of a study lies, the one that ``path`` is of too, by its name, in their order.
+
+    Those that cannot be read are left out: ``ptydask verify`` says what is wrong with them.
+    """
+    for _ in range(_TRIES):
+        before, named = files.stamp(path), dict[str, StudyPlace]()
+        for place in (*(stage.place for stage in find(path, folder).stages), StudyPlace(path)):
+            with suppress(StoreError):
+                lineage = index.read_head(place.file, place.group).meta.lineage
+                if lineage is not None:
+                    named[lineage.name] = place
+        if files.stamp(path) == before:
+            break
+    return named
 
 
 def find_in(paths: Iterable[Path], *, strict: bool = False) -> EmbeddedStudies:

@@ -303,17 +303,21 @@ class Results(AbstractContextManager["Results"]):
         in ``NAME.confirmation.h5`` beside it; a file of that name that is something else is none.
         """
         beside = self._open_companion()
-        place = self._other_studies().confirmation_of(self.id)
-        if place is None:
-            return beside
-        if beside is not None and len(beside.columns()["number"]) >= embedded.count_trials(place):
-            return beside
+        place = self._find_confirmation()
         if beside is not None:
+            if place is None or len(beside.columns()["number"]) >= embedded.count_trials(place):
+                return beside
             beside.close()
-        return Results(place.file, place, names.folder_of(confirmation.companion_of(place.file)))
+        return self._open_unmoved(self._open_confirmation)
 
-    def _other_studies(self) -> embedded.EmbeddedStudies:
-        return embedded.find(self.path, relocation.find_folder(self.path))
+    def _find_confirmation(self) -> StudyPlace | None:
+        return embedded.find(self.path, relocation.find_folder(self.path)).confirmation_of(self.id)
+
+    def _open_confirmation(self) -> Results | None:
+        place = self._find_confirmation()
+        if place is None:
+            return None
+        return Results(place.file, place, names.folder_of(confirmation.companion_of(place.file)))
 
     def _open_companion(self) -> Results | None:
         """The file beside this one that holds repeats of its trials; None where there is no such file."""
@@ -333,37 +337,34 @@ class Results(AbstractContextManager["Results"]):
 
     def stage_names(self) -> tuple[str, ...]:
         """The names of the stages in the file, in their order, the latest last; none of a study without stages."""
-        return tuple(self._stage_places())
+        return tuple(embedded.stage_places(self.path, relocation.find_folder(self.path)))
 
     def stage(self, name: str) -> Results:
         """One of :meth:`stage_names`, opened: a study like this one. Raises StoreError where there is none such."""
-        for _ in range(_TRIES):
-            places = self._stage_places()
+
+        def open_stage() -> Results:
+            places = embedded.stage_places(self.path, relocation.find_folder(self.path))
             if name not in places:
                 there = nearest_hint(name, places) if places else "it is a study without stages"
                 raise StoreError(f"{self.path}: has no stage {name!r} that can be read; {there}")
-            place = places[name]
-            try:
-                opened = Results(self.path, place if place.group else None)
-            except StoreError:
-                if place.file.exists():
-                    raise
-                continue  # its older pack is gone: it is in another file by now
-            if opened.lineage is not None and opened.lineage.name == name:
-                return opened
-            opened.close()  # the next stage has begun meanwhile
-        raise StoreError(f"{self.path}: stage {name!r} cannot be read: the file is being replaced again and again")
+            opened = Results(self.path, places[name] if places[name].group else None)
+            if opened.lineage is None or opened.lineage.name != name:
+                opened.close()
+                raise StoreError(f"{self.path}: the next stage has begun")
+            return opened
 
-    def _stage_places(self) -> dict[str, StudyPlace]:
-        """Where each stage lies by now, by its name, in their order."""
-        places = [*(stage.place for stage in self._other_studies().stages), StudyPlace(self.path)]
-        named = {}
-        for place in places:
-            with suppress(StoreError):  # damaged: `ptydask verify` says how
-                lineage = index.read_head(place.file, place.group).meta.lineage
-                if lineage is not None:
-                    named[lineage.name] = place
-        return named
+        return self._open_unmoved(open_stage)
+
+    def _open_unmoved(self, open_other: Callable[[], T]) -> T:
+        """What ``open_other`` gives, asked again where it fails because the file is replaced meanwhile."""
+        for _ in range(_TRIES):
+            before = files.stamp(self.path)
+            try:
+                return open_other()
+            except StoreError:
+                if files.stamp(self.path) == before:
+                    raise
+        return open_other()
 
     def ring_curves(self) -> dict[int, FourierRing]:
         """Of a confirmation: the Fourier ring correlation of each trial that has one, by the trial's number."""
