@@ -17,6 +17,7 @@ from confirm_cases import curve, read_repeats, repeat_record, repeats_meta
 from stage_cases import COUNTS, STAGES, arrays_kept, read_stages, run_stage, stage_meta, stage_record, staged
 from store_cases import damage, output, packed, put, record
 
+from ptydask.cli import main
 from ptydask.errors import StoreError, UsageError
 from ptydask.store import Store, confirmation, contents, digest, embedded, files, isolated, lock, names, reader
 from ptydask.store.upkeep import embedding, info, merge, merge_plan, packing, rebuild, retention, staging, verify
@@ -331,6 +332,18 @@ def test_merged_files_of_different_stages_are_refused(study: Path, tmp_path: Pat
     assert any(text.startswith("study") for text in merge_plan.differences(sources[0].meta, sources[1].meta))
 
 
+def test_stages_of_another_store_are_not_merged(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two runs of the same stages the trials of the last one come together; a notice says what is left out."""
+    other, out = staged(tmp_path / "other.h5"), tmp_path / "merged.h5"
+    assert main(["merge", str(out), str(study), str(other)]) == 0
+    assert "earlier stages are not merged" in capsys.readouterr().err
+    with reader.open(out) as results, results.stage("dz") as dz, reader.open(study, stage="dz") as own:
+        assert (len(results.records()), dz.id) == (2, own.id)
+    assert verify.verify(out).intact
+
+
 def test_arrays_dropped_of_earlier_stages_too(study: Path) -> None:
     """``pack --arrays best:1`` keeps those of each stage's best trial, for the next stage may start from it."""
     report = packing.pack(study, retention.parse("best:1"), dry_run=True)
@@ -588,6 +601,21 @@ def test_a_folder_left_by_the_stage_before(tmp_path: Path) -> None:
     run_stage_on(path, "scan", 1)
     assert read_stages(path) == {"dz": [0, 1, 2], "scan": [0]}
     assert not folder.exists()
+
+
+def test_logs_of_jobs_that_go_on_stay_from_stage_to_stage(tmp_path: Path) -> None:
+    path = tmp_path / "results.h5"
+    store = Store.open(path, stage_meta("dz"))
+    log = store.folder / contents.JOBS / "job-1.out"
+    log.parent.mkdir()
+    log.write_text("a line\n")
+    put(store, stage_record("dz", 0), output(0))
+    store.finish(keep=(contents.DAMAGED, contents.JOBS))
+    staging.begin_stage(path, stage_meta("scan"))
+    store = Store.open(path, stage_meta("scan"))
+    assert log.read_text() == "a line\n"
+    store.finish()
+    assert not store.folder.exists()
 
 
 def test_trials_of_the_stage_before_are_not_removed(tmp_path: Path) -> None:

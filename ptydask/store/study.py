@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -194,8 +194,10 @@ class Store:
             self._rows[number] = contents.with_tile(self._rows[number])
         self._unread.clear()
 
-    def finish(self) -> Path:
+    def finish(self, *, keep: Sequence[str] = (contents.DAMAGED,)) -> Path:
         """Pack everything into ``NAME.h5``, remove the folder, give the store back; returns the file.
+
+        Subfolders to ``keep`` stay, unless empty: ``contents.JOBS``, too, where jobs go on, for the next stage.
 
         Raises StoreError where there is no room for the packed file, or an older pack cannot be read: all is
         then kept as it was. A trial whose own file is damaged is packed with its numbers, and the file stays in
@@ -221,7 +223,7 @@ class Store:
                 if path.exists() and path == names.shard_path(self.folder, number):
                     contents.set_aside(path)
                 self.damaged = (*self.damaged, one_line(f"trial {number}: {why}"))
-        contents.remove(self.folder)
+        contents.remove(self.folder, keep)
         self._lock.release()
         self._finished = True
         return self.path
