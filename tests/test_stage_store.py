@@ -603,6 +603,34 @@ def test_a_folder_left_by_the_stage_before(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_an_index_whose_folder_is_elsewhere(tmp_path: Path) -> None:
+    """Of a stage without trials so far: the stages before it are in the folder, and not to be done without."""
+    path = run_stage(tmp_path / "results.h5", "dz")
+    staging.begin_stage(path, stage_meta("scan"))
+    store = Store.open(path, stage_meta("scan"))
+    store._move_pack_aside()
+    store.refresh(force=True)
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(path, tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match=r"stages before scan .*results\.trials"):
+        Store.open(tmp_path / "elsewhere" / "results.h5", stage_meta("scan"))
+    with reader.open(path, stage="dz") as dz:
+        assert dz.file == contents.pack_files(store.folder)[0]
+    packing.pack(path, out=tmp_path / "copy.h5")
+    assert read_stages(tmp_path / "copy.h5") == {"dz": [0, 1, 2], "scan": []}
+    store.close()
+    packing.pack(path)
+    assert read_stages(path) == {"dz": [0, 1, 2], "scan": []}
+
+
+def test_no_trials_are_added_to_an_earlier_stage(study: Path) -> None:
+    before = study.read_bytes()
+    with pytest.raises(StoreError, match="'tBL_WSe2 dz' that is not the latest"):
+        Store.open(study, stage_meta("dz"))
+    assert study.read_bytes() == before
+    assert not names.folder_of(study).exists()
+
+
 def test_logs_of_jobs_that_go_on_stay_from_stage_to_stage(tmp_path: Path) -> None:
     path = tmp_path / "results.h5"
     store = Store.open(path, stage_meta("dz"))

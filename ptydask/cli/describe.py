@@ -66,7 +66,7 @@ def trial_location(results: Results, number: int) -> str:
     if not results.packed and own.exists():
         return f"{own}:/{layout.TRIAL}"
     study = names.encode(results.meta.name)
-    return f"{results.path}:/{study}/{layout.TRIALS}/{names.trial_name(number)}"
+    return f"{results.file}:/{study}/{layout.TRIALS}/{names.trial_name(number)}"
 
 
 def best_text(

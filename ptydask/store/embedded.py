@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import h5py
 
 from ptydask.errors import StoreError
 from ptydask.ring_correlation import FourierRing
 from ptydask.store import confirmation, contents, digest, files, index, isolated, layout, names, nexus, root
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,18 @@ def find(path: Path, folder: Path) -> EmbeddedStudies:
         if files.stamp(path) == before:
             break
     return found
+
+
+def read_unmoved(path: Path, read: Callable[[], T]) -> T:
+    """What ``read`` gives, asked again where it raises StoreError because ``path`` was replaced meanwhile."""
+    for _ in range(_TRIES):
+        before = files.stamp(path)
+        try:
+            return read()
+        except StoreError:
+            if files.stamp(path) == before:
+                raise
+    return read()
 
 
 def stage_places(path: Path, folder: Path) -> dict[str, StudyPlace]:

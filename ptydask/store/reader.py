@@ -92,6 +92,11 @@ class Results(AbstractContextManager["Results"]):
         return file
 
     @property
+    def file(self) -> Path:
+        """The file that holds it: :attr:`path`, or, of an earlier stage, an older packed one while a run is on."""
+        return self._place.file
+
+    @property
     def live(self) -> bool:
         """Whether a driver has the study at this moment."""
         return not self._is_over and lock.owner_of(self._folder) is not None
@@ -308,7 +313,7 @@ class Results(AbstractContextManager["Results"]):
             if place is None or len(beside.columns()["number"]) >= embedded.count_trials(place):
                 return beside
             beside.close()
-        return self._open_unmoved(self._open_confirmation)
+        return embedded.read_unmoved(self.path, self._open_confirmation)
 
     def _find_confirmation(self) -> StudyPlace | None:
         return embedded.find(self.path, relocation.find_folder(self.path)).confirmation_of(self.id)
@@ -353,18 +358,7 @@ class Results(AbstractContextManager["Results"]):
                 raise StoreError(f"{self.path}: the next stage has begun")
             return opened
 
-        return self._open_unmoved(open_stage)
-
-    def _open_unmoved(self, open_other: Callable[[], T]) -> T:
-        """What ``open_other`` gives, asked again where it fails because the file is replaced meanwhile."""
-        for _ in range(_TRIES):
-            before = files.stamp(self.path)
-            try:
-                return open_other()
-            except StoreError:
-                if files.stamp(self.path) == before:
-                    raise
-        return open_other()
+        return embedded.read_unmoved(self.path, open_stage)
 
     def ring_curves(self) -> dict[int, FourierRing]:
         """Of a confirmation: the Fourier ring correlation of each trial that has one, by the trial's number."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,20 @@ from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.formatting import shell_path
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.run_snapshot import RunSnapshot
-from ptydask.store import codec, contents, embedded, files, index, isolated, layout, lock, names, relocation, shard
+from ptydask.store import (
+    codec,
+    contents,
+    embedded,
+    files,
+    index,
+    isolated,
+    layout,
+    lock,
+    names,
+    relocation,
+    root,
+    shard,
+)
 
 SHARE = 0.015
 """Of the driver's time, about this share goes into refreshing the index: never 2 %, also where one takes longer."""
@@ -78,7 +91,9 @@ class Store:
             notice = relocation.adopt_folder(path)
             held = lock.acquire(folder)
             try:
-                store = cls(path, meta, held, contents.load_and_tidy(path, folder))
+                loaded = contents.load_and_tidy(path, folder)
+                _refuse_embedded_name(contents.whole_files(path, folder, loaded.pack), meta)
+                store = cls(path, meta, held, loaded)
                 store.notices = (notice,) if notice else ()
                 store._write_first_index()
             except BaseException:
@@ -282,6 +297,13 @@ class Store:
         with contextlib.suppress(OSError):  # nothing depends on it
             status = {**driver, "updated": now, "run": snapshot}
             files.write_text(self.folder / contents.STATUS, codec.dumps(status), durable=False)
+
+
+def _refuse_embedded_name(packs: Iterable[Path], meta: StudyMeta) -> None:
+    """Raise StoreError where another study in the file has the name, as an earlier stage: both could not be packed."""
+    for pack in packs:
+        if names.encode(meta.name) in root.further_groups(pack):
+            raise StoreError(f"{pack}: has a study {meta.name!r} that is not the latest, and no trials are added to it")
 
 
 def _continue_meta(before: StudyMeta, meta: StudyMeta) -> StudyMeta:
