@@ -1,74 +1,72 @@
-"""Studies of several stages for the tests of the store and of what reads it."""
+"""A study in stages for tests: its params file, and what of it must not depend on when it was killed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from store_cases import meta, output, put, record
+import yaml
 
-from ptydask.lineage import StageLineage
-from ptydask.model import StudyMeta
-from ptydask.store import Store, reader
-from ptydask.store.upkeep import staging
+from ptydask.ranking import best_of
+from ptydask.store import reader
 
-STAGES = ("dz", "scan", "final")
-COUNTS = {"dz": 3, "scan": 2, "final": 1}
-"""Trials of each stage."""
+SCALES = [0.9, 1.0, 1.1, 1.2]
+ROTATIONS = [-2.5, -1.0, 0.5, 2.0, 3.0]
+"""No two of them as good as each other."""
 
 
-def stage_meta(name: str, stages: tuple[str, ...] = STAGES, **changes: Any) -> StudyMeta:
-    """What a stage says of itself: its values are of the last trial of the stage before."""
-    before = stages[: stages.index(name)]
-    values = {stage: 1.5 + place for place, stage in enumerate(before)}
-    lineage = StageLineage(
-        name,
-        stages,
-        from_stage=before[-1] if before else "",
-        from_trial=COUNTS.get(before[-1], 1) - 1 if before else None,
-        values=values,
-        origins={stage: (stage, 0) for stage in before},
-    )
-    return meta(f"tBL_WSe2 {name}", lineage=lineage, **changes)
+def grid(**values: list[float]) -> dict[str, Any]:
+    return {"name": "GridSampler", "configs": {"search_space": values}}
 
 
-def run_stage(path: Path, name: str, stages: tuple[str, ...] = STAGES, count: int | None = None) -> Path:
-    """Begin the stage, where it is not the first, and run all of its trials."""
-    if name != stages[0]:
-        staging.begin_stage(path, stage_meta(name, stages))
-    store = Store.open(path, stage_meta(name, stages))
-    for number in range(COUNTS.get(name, 1) if count is None else count):
-        put(store, stage_record(name, number, stages), output(number))
-    return store.finish()
-
-
-def stage_record(name: str, number: int, stages: tuple[str, ...] = STAGES) -> Any:
-    """A trial that tells its stage."""
-    return record(number, (stages.index(name) + 1) / (number + 3))
-
-
-def staged(path: Path, stages: tuple[str, ...] = STAGES) -> Path:
-    """A finished study of these stages."""
-    for name in stages:
-        run_stage(path, name, stages)
+def write_staged(
+    toy_params: Callable[..., Path], stages: list[dict[str, Any]] | None = None, final: Any = ..., **toy: object
+) -> Path:
+    """A params file of three stages and the final one, all of them grids: their trials are known beforehand."""
+    path = toy_params(**toy)
+    params = yaml.safe_load(path.read_text())
+    params["ptydask"] = {
+        "stages": stages
+        or [
+            {"name": "rough", "tune": ["scale"], "trials": len(SCALES), "sampler": grid(scale=SCALES)},
+            {"name": "turn", "tune": ["rotation"], "trials": len(ROTATIONS), "sampler": grid(rotation=ROTATIONS)},
+            {"name": "again", "tune": ["scale"], "trials": 3, "sampler": grid(scale=SCALES[:3])},
+        ],
+        "final": {"iterations": 2} if final is ... else final,
+    }
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
     return path
 
 
-def read_stages(path: Path) -> dict[str, list[int]]:
-    """The numbers of the trials of each stage that a reader finds, the latest last; every array of each is read."""
-    found = {}
-    with reader.open(path) as results:
-        for name in results.stage_names():
-            with results.stage(name) as stage:
-                for made in stage.records():
-                    assert made == stage_record(name, made.number, stage.meta.lineage.stages)  # type: ignore[union-attr]
-                    for array in stage.trial(made.number).arrays.values():
-                        array.read()
-                found[name] = [made.number for made in stage.records()]
-    return found
+def summarise(results: Path) -> list[dict[str, Any]]:
+    """Every stage without the trials' numbers, which a kill may change: a trial that is tried again has another.
 
-
-def arrays_kept(path: Path, name: str) -> list[int]:
-    """The trials of a stage that have arrays."""
-    with reader.open(path, stage=name) as stage:
-        return [made.number for made in stage.records() if stage.trial(made.number).arrays]
+    Asserts that each goes on from the best trial of the one before it, and that every trial can be read.
+    """
+    told: list[dict[str, Any]] = []
+    with reader.open(results) as file:
+        best: dict[str, int] = {}
+        for name in file.stage_names():
+            with file.stage(name) as stage:
+                records, lineage = stage.records(), stage.meta.lineage
+                assert lineage is not None
+                assert lineage.name == name
+                assert lineage.from_trial == best.get(lineage.from_stage)
+                assert all(best[origin] == number for origin, number in lineage.origins.values())
+                for record in records:
+                    assert stage.trial(record.number).record.params == record.params
+                top = best_of(records, stage.meta.direction)
+                assert top is not None
+                best[name] = top.number
+                told.append(
+                    {
+                        "name": name,
+                        "trials": sorted((sorted(r.params.items()), r.error, r.state.value) for r in records),
+                        "best": dict(top.params),
+                        "values": dict(lineage.values),
+                        "origins": {name: origin for name, (origin, _) in lineage.origins.items()},
+                        "stages": lineage.stages,
+                    }
+                )
+    return told

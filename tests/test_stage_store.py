@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import store_crashes
 from confirm_cases import curve, read_repeats, repeat_record, repeats_meta
-from stage_cases import COUNTS, STAGES, arrays_kept, read_stages, run_stage, stage_meta, stage_record, staged
+from staged_store_cases import COUNTS, STAGES, arrays_kept, read_stages, run_stage, stage_meta, stage_record, staged
 from store_cases import damage, output, packed, put, record
 
 from ptydask.cli import main

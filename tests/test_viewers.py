@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from confirm_cases import confirmed, repeats_meta
-from stage_cases import stage_meta, stage_record, staged
+from staged_store_cases import stage_meta, stage_record, staged
 from store_cases import failed, meta, output, packed, phase, put, record
 
 from ptydask.store import Store
