@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ptydask.config import Overrides, own_settings
+from ptydask.config import Overrides, own_settings, study
 from ptydask.config.ptyrad import recommended_stages, stage_config
 from ptydask.config.ptyrad.hypertune_section import HypertuneSettings
 from ptydask.config.ptyrad.search_space import rename_legacy
@@ -14,6 +14,7 @@ from ptydask.config.ptyrad.stage_section import StageContext, read_stages
 from ptydask.config.stages import Stage, StageInput
 from ptydask.errors import ConfigError, nearest_hint
 from ptydask.model import StudyPlan
+from ptydask.space import ranges
 from ptydask.space.metrics import METRICS
 
 _IMAGE_METRICS = ("contrast", "robust_contrast")
@@ -32,6 +33,7 @@ def choose_stages(config: Mapping[str, Any], hyper: HypertuneSettings, overrides
     if are_recommended(overrides):
         if not hyper.tuned.space:
             return ()
+        study.check_whole((config.get("recon_params") or {}).get("NITER", 200), "recon_params.NITER")
         metric = own.error_metric or hyper.metric
         entries = recommended_stages.recommend(config, hyper.tuned.space, metric)
         if own.final is ...:
@@ -63,6 +65,7 @@ def _make_context(config: Mapping[str, Any], hyper: HypertuneSettings, overrides
         scan=stage_config.scan_shape(init),
         pixels=stage_config.pattern_pixels(init),
         metrics=(*METRICS, *(overrides.own.metrics or {})),
+        metric=overrides.own.error_metric or hyper.metric,
         arrays_kept=hyper.keep_arrays,
         patterns_fixed=stage_config.why_patterns_fixed(init),
     )
@@ -104,10 +107,22 @@ def _check_tries(stages: tuple[Stage, ...], overrides: Overrides) -> None:
 
 def stage_notices(plan: StudyPlan, given: StageInput) -> tuple[str, ...]:
     """What may surprise in a stage's plan."""
-    init = plan.config["init_params"]
-    if plan.metric in _IMAGE_METRICS and not given.stage.start_from and init.get("obj_source", "simu") == "simu":
-        return (
+    return (*_notice_late_updates(plan, given.stage), *_notice_image_metric(plan, given.stage))
+
+
+def _notice_late_updates(plan: StudyPlan, stage: Stage) -> Iterator[str]:
+    """Tensors that the file updates from an iteration on that the stage's shorter trials do not reach."""
+    updates = (plan.config.get("model_params") or {}).get("update_params")
+    for tensor, entry in updates.items() if isinstance(updates, Mapping) and stage.iterations else ():
+        start = entry.get("start_iter") if isinstance(entry, Mapping) else None
+        if ranges.is_number(start) and start > (stage.iterations or 0):
+            yield f"{tensor}: stays as it is in stage {stage.name}, as its updates begin at iteration {start:g}"
+
+
+def _notice_image_metric(plan: StudyPlan, stage: Stage) -> Iterator[str]:
+    loaded = stage.start_from or plan.config["init_params"].get("obj_source", "simu") != "simu"
+    if plan.metric in _IMAGE_METRICS and not loaded:
+        yield (
             f"{plan.metric} tells reconstructions apart that are nearly done, and these start from nothing: "
-            "start_from: best begins with the object, probe and positions of the stage before",
+            "start_from: best begins with the object, probe and positions of the stage before"
         )
-    return ()
