@@ -264,7 +264,7 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun | PreparedStage
     """
     from ptydask import config
     from ptydask.driver.execute import exhausted_text, target_text
-    from ptydask.driver.settlement import settled_text
+    from ptydask.driver.settlement import settled_text, unbeaten_text
     from ptydask.driver.stages import prepare_stages
     from ptydask.progress import plan_text
 
@@ -281,6 +281,9 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun | PreparedStage
         view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
     elif prepared.finished and prepared.settled is not None:
         view.notice(f"{settled_text(prepared.settled, prepared.recorded, total)}: nothing left to do in {plan.results}")
+    elif prepared.finished and prepared.unbeaten is not None:
+        unbeaten = unbeaten_text(prepared.unbeaten, plan, prepared.recorded, total)
+        view.notice(f"{unbeaten}: nothing left to do in {plan.results}")
     elif prepared.finished:
         recorded = plan_text.recorded_text(total, prepared.recorded, plan.results)
         view.notice(f"{recorded}: nothing left to do")

@@ -169,10 +169,14 @@ def _plan_study(file: StudyFile, overrides: Overrides, given: StageInput | None)
 
 @contextmanager
 def _naming_file(file: StudyFile) -> Iterator[None]:
-    """Whatever is refused within names the file."""
+    """Whatever is refused within names the file; where a key of ptydask's own is in its own file, that one."""
     try:
         yield
     except ConfigError as error:
+        section, _, key = error.key.partition(".")
+        if file.own_file is not None and section == own_settings.SECTION and re.split(r"[.[]", key)[0] in file.section:
+            error = ConfigError(error.rule, file=error.file, key=key, value=error.value, hint=error.hint)
+            raise error.in_file(file.own_file.path) from None
         raise error.in_file(file.source.path) from None
     except RecursionError:
         raise ConfigError("is nested too deeply", file=file.source.path) from None

@@ -78,12 +78,19 @@ class RunOutcome:
     """The best trial, where it is as good as the target that the plan has."""
     settled: Optimum | None = None
     """The optimum, where it is settled and the plan is to end then."""
+    unbeaten: TrialRecord | None = None
+    """The best trial, where the plan is to end for want of gain and the last trials bring none."""
     behind: str = ""
     """Why the SQLite study has not all of it, where it has not: the results file has."""
     failed_before: int = 0
     """Trials that failed in the earlier stages, as far as these were run now."""
     values: Mapping[str, Scalar] = field(default_factory=dict)
     """What the earlier stages found: its trials had these values."""
+
+    @property
+    def ended_by_results(self) -> bool:
+        """Whether what is recorded ends the study, however many trials are left."""
+        return self.reached is not None or self.settled is not None or self.unbeaten is not None
 
     @property
     def failed(self) -> int:
@@ -110,6 +117,7 @@ def snapshot_of_records(records: Sequence[TrialRecord], meta: StudyMeta, file: P
         metric=meta.metric,
         direction=meta.direction,
         repeats=meta.engine == repeat.NAME,
+        stage=meta.lineage.place if meta.lineage else "",
     )
 
 

@@ -14,7 +14,7 @@ from ptydask.clusters.settings import import_dask
 from ptydask.driver import notification, provenance
 from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, Observer, RunOutcome, View, snapshot_of_records
 from ptydask.driver.prepare import PreparedRun
-from ptydask.driver.settlement import settled_text
+from ptydask.driver.settlement import settled_text, unbeaten_text
 from ptydask.driver.stillness import Stillness, mark_of, stuck_text
 from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, describe_error, one_line, redact
 from ptydask.formatting import counted, error_text, shell_path
@@ -103,7 +103,7 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: Watcher, o
         behind = _settle_study(prepared, store, watcher)
         missing = prepared.options.total - len(store.records)
     if missing <= 0 or prepared.ended_by_results:
-        return RunOutcome(None, True, prepared.reached, prepared.settled, behind)
+        return RunOutcome(None, True, prepared.reached, prepared.settled, prepared.unbeaten, behind)
     import_dask()
     from ptydask.driver import crew, loop
 
@@ -145,6 +145,8 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: Observer, re
         view.notice(target_text(outcome.reached, plan))
     elif outcome.settled is not None:
         view.notice(settled_text(outcome.settled, len(records), prepared.options.total))
+    elif outcome.unbeaten is not None:
+        view.notice(unbeaten_text(outcome.unbeaten, plan, len(records), prepared.options.total))
     elif outcome.complete and sampling.count_new_points(plan, records) == 0 and (text := exhausted_text(prepared)):
         view.notice(text)
     elif outcome.complete and plan.until_settled and outcome.snapshot is not None:
@@ -156,11 +158,8 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: Observer, re
     elif prepared.mirror_behind:
         view.notice(f"{counted(len(records), 'trial')} in the SQLite study, as in the results file")
     elif outcome.snapshot is None:
-        subject = (
-            "what was recorded is"
-            if outcome.reached or outcome.settled
-            else "every trial was recorded already; they are"
-        )
+        left_out = outcome.ended_by_results
+        subject = "what was recorded is" if left_out else "every trial was recorded already; they are"
         view.notice(f"{subject} in one file now")
     elif outcome.snapshot.best is None and (
         (plan.metric and not outcome.snapshot.repeats) or not outcome.snapshot.counts.get("complete")

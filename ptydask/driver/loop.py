@@ -208,7 +208,14 @@ class _StudyRun:
         self.progress.tell(0)
         progress = self.progress
         behind = progress.complete_mirror()
-        return RunOutcome(progress.snapshot(), progress.complete(), progress.reached(), progress.settled(), behind)
+        return RunOutcome(
+            progress.snapshot(),
+            progress.complete(),
+            progress.reached(),
+            progress.settled(),
+            progress.unbeaten(),
+            behind,
+        )
 
     def close_interrupted(self) -> None:
         """Close what was under way as interrupted. The workers must be gone."""
