@@ -9,12 +9,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ptydask import config, engines
+from ptydask import config
 from ptydask.clusters import Cluster, ClusterRequest
 from ptydask.config import Overrides, StudyFile
-from ptydask.config.stages import Stage, StageInput, rehearse_stage
+from ptydask.config.stages import Stage, StageInput
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import RunOutcome, View
+from ptydask.driver.cost import StageCost, estimate_stages
 from ptydask.driver.execute import Watcher, run_and_pack
 from ptydask.driver.prepare import (
     Experience,
@@ -28,7 +29,7 @@ from ptydask.driver.prepare import (
     stored_bytes,
 )
 from ptydask.driver.stage_order import BegunStage
-from ptydask.errors import ConfigError
+from ptydask.driver.trial_start import read_start
 from ptydask.lineage import StageLineage, TrialStart
 from ptydask.model import Distribution, StudyPlan, path_beside
 from ptydask.stop_signals import StopSignals
@@ -92,6 +93,14 @@ class PreparedStages:
         """Whether nothing is left to do in any stage."""
         return self.last and self.run.finished
 
+    @property
+    def costs(self) -> tuple[StageCost, ...]:
+        """What each stage takes."""
+        plans, totals = [stage.plan for stage in self.stages], [stage.trials for stage in self.stages]
+        records = [stage.records for stage in self.begun]
+        each_gpu = self.request.workers_per_gpu
+        return estimate_stages(plans, totals, records, current=self.index, workers_per_gpu=each_gpu)
+
     def job_script(self) -> str:
         """See :meth:`PreparedRun.job_script`."""
         return self.run.place.script(_shared_request(self.run))
@@ -104,15 +113,15 @@ class PreparedStages:
 # --- prepared ----------------------------------------------------------------------------------------
 
 
-def plan_stages(path: Path, overrides: Overrides) -> tuple[StudyPlan, ...]:
-    """The plan of every stage that a file asks for, with the file's own values; none where it asks for no stages.
+def plan_stages(path: Path, overrides: Overrides) -> tuple[PlannedStage, ...]:
+    """Every stage that a file asks for, with the file's own values; none where it asks for no stages.
 
     All are checked by format and engine. Raises what :func:`ptydask.driver.prepare.complete_plan` raises.
     """
     file = config.read(path)
     stages = config.load_stages(path, overrides, file)
-    asked = _Asked(RunRequest(path, overrides), file, stages)
-    return tuple(_plan_each(asked, stage_order.trace_all(stages, (), ()), {}))
+    plans = _plan_each(_Asked(RunRequest(path, overrides), file, stages), stage_order.trace_all(stages, (), ()), {})
+    return tuple(PlannedStage(stage, plan, count_trials(plan, 1)) for stage, plan in zip(stages, plans, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,22 +171,12 @@ def prepare_stages(request: RunRequest, file: StudyFile, stages: tuple[Stage, ..
 
 
 def _plan_each(asked: _Asked, lineages: Sequence[StageLineage], starts: Mapping[str, TrialStart]) -> list[StudyPlan]:
-    """The plan of each stage, complete. ``starts`` has the reconstructions that stages start from, as far as known.
-
-    What earlier stages have yet to find has values from the middle of their ranges, so that all else can be checked.
-    """
+    """The plan of each stage, complete. ``starts`` has the reconstructions that stages start from, as far as known."""
     plans: list[StudyPlan] = []
     ranges: dict[str, Distribution] = {}
-    for place, (stage, lineage) in enumerate(zip(asked.stages, lineages, strict=True)):
-        rehearsed = rehearse_stage(asked.stages, place, dict(ranges)).lineage.values
-        given = StageInput(stage, replace(lineage, values={**rehearsed, **lineage.values}), dict(ranges))
-        plan = replace(asked.complete_plan(given, starts.get(stage.name)), lineage=lineage)
-        if stage.start_from and not getattr(engines.get(plan.engine), "starts_from", False):
-            rule = f"the engine {plan.engine} cannot start from a reconstruction"
-            key = f"{stage_order.KEY}[{place}].start_from"
-            raise ConfigError(rule, file=plan.source.path, key=key, value=stage.start_from, hint="leave it out")
-        plans.append(plan)
-        ranges |= plan.space
+    for stage, lineage in zip(asked.stages, lineages, strict=True):
+        plans.append(asked.complete_plan(StageInput(stage, lineage, dict(ranges)), starts.get(stage.name)))
+        ranges |= plans[-1].space
     return plans
 
 
@@ -194,8 +193,6 @@ def _read_start(found: reader.Results, lineage: StageLineage) -> dict[str, Trial
     """The reconstruction that a stage's trials start from, by the stage's name; nothing where they start anew."""
     if lineage.start_trial is None:
         return {}
-    from ptydask.driver.trial_start import read_start
-
     with found.stage(lineage.start_stage) as earlier:
         return {lineage.name: read_start(earlier, lineage.start_trial)}
 
