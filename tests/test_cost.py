@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ptydask import demo, formatting
+from ptydask import demo, formatting, running
 from ptydask.config import Overrides
 from ptydask.driver import prepare
 from ptydask.driver.cost import RunCost, estimate_cost, find_shortage

@@ -290,6 +290,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
+    from ptydask import running
     from ptydask.driver.contract import TIME_IS_OVER
     from ptydask.progress.view import make_view
 
