@@ -117,6 +117,26 @@ def test_a_border_is_crossed_once(
 
 
 @pytest.mark.slow
+def test_a_border_with_a_file_in_another_state(
+    toy_params: Params, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The params file is read once, whatever is made of it meanwhile; what is left of damaged trials does no harm."""
+    params, begin = write_staged(toy_params), stages.staging.begin_stage
+    damaged = results.with_name("toy.trials") / "damaged" / "000007.h5"
+
+    def meanwhile(path: Path, meta: Any) -> None:
+        begin(path, meta)
+        params.write_text("init_params: {")
+        damaged.parent.mkdir(parents=True, exist_ok=True)
+        damaged.touch()
+
+    monkeypatch.setattr(stages.staging, "begin_stage", meanwhile)
+    in_process(params)
+    assert [stage["name"] for stage in summarise(results)] == [*NAMES]
+    assert damaged.exists()
+
+
+@pytest.mark.slow
 def test_the_time_is_that_of_the_whole_command(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """A stage that begins late has what is left of it; the same command goes on in its stage."""
     params = write_staged(toy_params, sleep=0.15)

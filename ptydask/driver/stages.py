@@ -14,7 +14,7 @@ from ptydask.clusters import Cluster, ClusterRequest
 from ptydask.config import Overrides, StudyFile
 from ptydask.config.stages import Stage, StageInput
 from ptydask.driver import provenance, stage_order
-from ptydask.driver.contract import RunOutcome, View
+from ptydask.driver.contract import GOES_ON, RunOutcome, View
 from ptydask.driver.cost import StageCost, estimate_stages
 from ptydask.driver.execute import Watcher, run_and_pack
 from ptydask.driver.prepare import (
@@ -30,10 +30,11 @@ from ptydask.driver.prepare import (
 )
 from ptydask.driver.stage_order import BegunStage
 from ptydask.driver.trial_start import read_start
+from ptydask.errors import StoppedEarly
 from ptydask.lineage import StageLineage, TrialStart
 from ptydask.model import Distribution, StudyPlan, path_beside
 from ptydask.stop_signals import StopSignals
-from ptydask.store import reader
+from ptydask.store import contents, names, reader
 from ptydask.store.upkeep import staging
 
 
@@ -78,10 +79,15 @@ class PreparedStages:
         return self.run.plan
 
     @property
-    def index(self) -> int:
-        """The place of the stage that is to be run next, counted from 0."""
+    def lineage(self) -> StageLineage:
+        """The place among the stages of the one that is to be run next."""
         assert self.plan.lineage is not None
-        return self.plan.lineage.number - 1
+        return self.plan.lineage
+
+    @property
+    def index(self) -> int:
+        """The same, counted from 0."""
+        return self.lineage.number - 1
 
     @property
     def last(self) -> bool:
@@ -156,7 +162,7 @@ def prepare_stages(request: RunRequest, file: StudyFile, stages: tuple[Stage, ..
         lineages = stage_order.trace_all(stages, begun, begun[:-1])
         plans = _plan_each(asked, lineages, _read_start(found, lineages[current]))
         run = prepare_plan(plans[current], request, found)
-        begins = run.finished and len(begun) < len(stages)
+        begins = not (run.trials_left or run.mirror_behind) and _is_whole(found) and len(begun) < len(stages)
         if begins:
             current += 1
             stage_order.require_best(begun[-1], stages[current].name, file=results)
@@ -178,6 +184,12 @@ def _plan_each(asked: _Asked, lineages: Sequence[StageLineage], starts: Mapping[
         plans.append(asked.complete_plan(StageInput(stage, lineage, dict(ranges)), starts.get(stage.name)))
         ranges |= plans[-1].space
     return plans
+
+
+def _is_whole(found: reader.Results) -> bool:
+    """Whether all trials are in the one file. What is left of damaged ones, in the folder beside it, does not count."""
+    folder = names.folder_of(found.path)
+    return found.packed and not contents.shard_files(folder) and not contents.pack_files(folder)
 
 
 def _read_begun(found: reader.Results) -> tuple[BegunStage, ...]:
@@ -242,45 +254,55 @@ def execute_stages(prepared: PreparedStages, view: View, stop: StopSignals) -> R
     """
     watcher = Watcher(prepared.run, view, stop)
     with watcher.telling_the_end(), stop.deferred(), _SharedCluster(prepared.run) as cluster:
-        failed = 0
+        failed, told = 0, set(prepared.run.notices)
         while True:
-            outcome = _run_stage(prepared, watcher, view, cluster)
-            values = prepared.stages[prepared.index].lineage.values
-            outcome = replace(outcome, failed_before=failed, values=values)
+            outcome = replace(
+                _run_stage(prepared, watcher, cluster), failed_before=failed, values=prepared.lineage.values
+            )
             failed = outcome.failed
-            if prepared.last or not outcome.complete or outcome.behind:
+            if _ends_here(prepared, outcome):
                 break
             with stop.at_once():
                 stages = tuple(planned.stage for planned in prepared.stages)
                 following = prepare_stages(prepared.request, prepared.file, stages)
-            if not following.begins:  # nothing says that this cannot be: the same command says why
-                break
+            if not following.begins:  # as where somebody else writes the file
+                raise StoppedEarly(f"{stage_order.place_text(following.lineage)} is not in one file; {GOES_ON}")
             view.notice(stage_order.ended_text(following.begun[-1]))
-            if watcher.time_left(prepared.run.plan) == 0.0:
+            if watcher.time_left(prepared.plan) == 0.0:
                 outcome = replace(outcome, complete=False)
                 break
             prepared = following
             watcher.go_on_with(prepared.run)
-        cluster.close()
+            view.plan([stage_order.begins_text(prepared.plan, prepared.run.options.total)])
+            for notice in prepared.run.notices:
+                if notice not in told:
+                    view.notice(notice)
+            told.update(prepared.run.notices)
         view.close(watcher.snapshot)
         watcher.notify_end(outcome)
         return outcome
 
 
-def _run_stage(prepared: PreparedStages, watcher: Watcher, view: View, cluster: _SharedCluster) -> RunOutcome:
+def _ends_here(prepared: PreparedStages, outcome: RunOutcome) -> bool:
+    """Whether no stage is run after the one that ended so."""
+    return prepared.last or not outcome.complete or bool(outcome.behind)
+
+
+def _run_stage(prepared: PreparedStages, watcher: Watcher, cluster: _SharedCluster) -> RunOutcome:
     """One stage from its beginning in the results file to its end there."""
     run = prepared.run
     if prepared.begins:
         with watcher.stop.at_once():
             staging.begin_stage(run.plan.results.absolute(), run.meta)
-        if watcher.ready_at is not None:
-            view.plan([stage_order.begins_text(run.plan, run.options.total)])
-            for notice in run.notices:
-                view.notice(notice)
     left = watcher.time_left(run.plan)
     if left is not None:
         run = replace(run, plan=replace(run.plan, budget=replace(run.plan.budget, timeout=left)))
-    return run_and_pack(run, watcher, cluster.opened)
+
+    def let_go(outcome: RunOutcome) -> None:
+        if _ends_here(prepared, outcome):
+            cluster.close()
+
+    return run_and_pack(run, watcher, cluster.opened, ended=let_go)
 
 
 def _shared_request(run: PreparedRun) -> ClusterRequest:
