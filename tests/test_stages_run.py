@@ -37,18 +37,18 @@ def in_process(params: Path, **more: Any) -> Any:
     return package.run(params, engine="toy", workers=2, cluster="local", progress=False, **more)
 
 
-def worker_processes(results: Path) -> dict[str, set[object]]:
-    """The processes that ran the trials of each stage."""
+def attributes(results: Path, attribute: str) -> set[object]:
+    """What the trials of all stages have of that name."""
     with reader.open(results) as file:
-        pids: dict[str, set[object]] = {}
+        values = set[object]()
         for name in file.stage_names():
             with file.stage(name) as stage:
-                pids[name] = {stage.trial(record.number).attributes["pid"] for record in stage.records()}
-    return pids
+                values |= {stage.trial(record.number).attributes[attribute] for record in stage.records()}
+    return values
 
 
 def test_stage_by_stage_into_one_file(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
-    """Each has its trials, the values of those before it, and a study of its own; the workers stay."""
+    """Each has its trials, the values of those before it, and a study of its own; the workers and their data stay."""
     params = write_staged(toy_params)
     done = run(ptydask, params)
     assert done.returncode == 0, done.stderr
@@ -61,8 +61,8 @@ def test_stage_by_stage_into_one_file(ptydask: Ptydask, toy_params: Params, resu
     assert again["values"] == {"scale": 0.9, "rotation": 0.5}
     assert final["origins"] == {"scale": "again", "rotation": "turn"}
     assert final["best"] == {}
-    pids = worker_processes(results)
-    assert len(set.union(*pids.values())) <= 2, "a worker was started anew"
+    assert len(attributes(results, "pid")) <= 2, "a worker was started anew"
+    assert attributes(results, "loads") == {1}, "a worker loaded its data anew"
     storage = JournalStorage(JournalFileBackend(str(results.with_suffix(".journal"))))
     assert set(optuna.get_all_study_names(storage)) == {f"toy {name}" for name in NAMES}
     for name in NAMES:
