@@ -223,6 +223,32 @@ def test_who_is_told_is_told_once_of_all(ptydask: Ptydask, toy_params: Params, r
 
 
 @pytest.mark.slow
+def test_what_ends_a_stage_early_does_not_end_the_run(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
+    """``stop_when`` of a stage: the next one begins; the same command finds nothing left in either."""
+    points = [0.8 + 0.02 * i for i in range(20)]
+    early = [
+        {
+            "name": "rough",
+            "tune": ["scale"],
+            "trials": len(points),
+            "sampler": grid(scale=points),
+            "stop_when": {"gain": "1 %", "trials": 3},
+        },
+        {"name": "turn", "tune": ["rotation"], "trials": 2, "sampler": grid(rotation=ROTATIONS[:2])},
+    ]
+    params = write_staged(toy_params, early, None, sleep=0.02)
+    done = run(ptydask, params)
+    assert done.returncode == 0, done.stderr
+    rough, turn = summarise(results)
+    assert 4 <= len(rough["trials"]) < len(points)
+    assert len(turn["trials"]) == 2
+    assert "no gain" in done.stderr
+    again = run(ptydask, params)
+    assert "nothing left to do" in again.stderr
+    assert "stage rough is over" not in again.stderr
+
+
+@pytest.mark.slow
 def test_each_stage_has_its_own_sqlite_study(ptydask: Ptydask, toy_params: Params, tmp_path: Path) -> None:
     """``sqlite://``: NAME STAGE, with all of its trials."""
     url = f"sqlite:///{tmp_path / 'toy.db'}"

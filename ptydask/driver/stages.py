@@ -18,9 +18,11 @@ from ptydask.driver.contract import GOES_ON, RunOutcome, View
 from ptydask.driver.cost import StageCost, estimate_stages
 from ptydask.driver.execute import Watcher, run_and_pack
 from ptydask.driver.prepare import (
+    ChosenSite,
     Experience,
     PreparedRun,
     RunRequest,
+    choose_site,
     complete_plan,
     count_trials,
     ended_by_results,
@@ -143,8 +145,12 @@ class _Asked:
         return complete_plan(self.request.config, self.request.overrides, given, start, self.file)
 
 
-def prepare_stages(request: RunRequest, file: StudyFile, stages: tuple[Stage, ...]) -> PreparedStages:
+def prepare_stages(
+    request: RunRequest, file: StudyFile, stages: tuple[Stage, ...], site: ChosenSite | None = None
+) -> PreparedStages:
     """Complete the plans of all stages, and prepare the one that is to be run next; starts and writes nothing.
+
+    ``site`` is where the stages before it ran, if any did.
 
     Raises what :func:`ptydask.driver.prepare.prepare_run` raises, ConfigError also for a results file with other
     stages, PtydaskError where a stage is over and no trial of it has completed.
@@ -154,14 +160,15 @@ def prepare_stages(request: RunRequest, file: StudyFile, stages: tuple[Stage, ..
     results = config.load(request.config, request.overrides, StageInput(stages[0], lineages[0]), file).results
     if not results.exists():
         plans = _plan_each(asked, lineages, {})
-        return _complete(asked, plans, (), prepare_plan(plans[0], request), begins=False)
+        return _complete(asked, plans, (), prepare_plan(plans[0], request, site=site), begins=False)
     with opened_results(results) as found:
         stage_order.check_stages([stage.name for stage in stages], found.stage_names(), file=results)
         begun = _read_begun(found)
         current = len(begun) - 1
         lineages = stage_order.trace_all(stages, begun, begun[:-1])
         plans = _plan_each(asked, lineages, _read_start(found, lineages[current]))
-        run = prepare_plan(plans[current], request, found)
+        site = site or choose_site(request)
+        run = prepare_plan(plans[current], request, found, site=site)
         begins = not (run.trials_left or run.mirror_behind) and _is_whole(found) and len(begun) < len(stages)
         if begins:
             current += 1
@@ -169,7 +176,7 @@ def prepare_stages(request: RunRequest, file: StudyFile, stages: tuple[Stage, ..
             lineages = stage_order.trace_all(stages, begun, begun)
             plans = _plan_each(asked, lineages, _read_start(found, lineages[current]))
             experience = Experience(begun[-1].records, stored_bytes(results))
-            run = prepare_plan(plans[current], request, experience=experience)
+            run = prepare_plan(plans[current], request, experience=experience, site=site)
             # What the workers said of the data holds for all stages, and is compared with what they say next.
             facts = {**begun[-1].meta.provenance, **run.meta.provenance}
             run = replace(run, meta=replace(run.meta, provenance=facts))
@@ -264,7 +271,9 @@ def execute_stages(prepared: PreparedStages, view: View, stop: StopSignals) -> R
                 break
             with stop.at_once():
                 stages = tuple(planned.stage for planned in prepared.stages)
-                following = prepare_stages(prepared.request, prepared.file, stages)
+                run = prepared.run
+                site = ChosenSite(run.place, run.cluster_request, run.why_there)
+                following = prepare_stages(prepared.request, prepared.file, stages, site)
             if not following.begins:  # as where somebody else writes the file
                 raise StoppedEarly(f"{stage_order.place_text(following.lineage)} is not in one file; {GOES_ON}")
             view.notice(stage_order.ended_text(following.begun[-1]))
