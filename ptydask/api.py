@@ -183,6 +183,7 @@ def confirm(
     seeds: int = 3,
     trials: Iterable[int] = (),
     frc: bool = False,
+    stage: str = "",
     workers: int | None = None,
     cluster: FilePath = "auto",
     adapt: tuple[int, int] | None = None,
@@ -206,6 +207,7 @@ def confirm(
         seeds: with so many seeds each, none of them the study's own.
         trials: the numbers of trials to repeat instead of the best.
         frc: also reconstruct from each half of the data alone, for the Fourier ring correlation of the two.
+        stage: of a study with stages, the one whose trials they are; empty for the last one that tuned something.
         set: keys of the study's configuration that have changed since, such as where the data are.
 
     The other arguments, and what is raised, are those of :func:`run`; UsageError also for trials that there are not.
@@ -218,6 +220,7 @@ def confirm(
         _check_count(seeds, "seeds"),
         tuple(_check_count(number, "trials", 0) for number in numbers),
         frc,
+        _check_text(stage, "stage") or "",
     )
     overrides = Overrides(
         settings=tuple((_check_key(key), _plain_value(value, key)) for key, value in (set or {}).items())

@@ -152,10 +152,10 @@ def prepare_run(request: RunRequest) -> PreparedRun:
 
 
 @contextmanager
-def opened_results(path: Path) -> Iterator[reader.Results]:
-    """The results that a run is to go on with. Raises UnusableResults where they cannot be read."""
+def opened_results(path: Path, stage: str = "") -> Iterator[reader.Results]:
+    """The results that a run is to go on with, or a stage of them. Raises UnusableResults where they cannot be read."""
     try:
-        with reader.open(path) as results:
+        with reader.open(path, stage) as results:
             yield results
     except StoreError as error:
         raise UnusableResults(str(error)) from None
