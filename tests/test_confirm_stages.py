@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import store_crashes
 from store_cases import packed, put, record
 
 import ptydask as api
@@ -20,7 +21,7 @@ from ptydask.engines.fingerprint import sha256
 from ptydask.errors import UnusableResults
 from ptydask.lineage import StageLineage
 from ptydask.model import StudyMeta, TrialOutput
-from ptydask.store import Store, reader
+from ptydask.store import Store, isolated, reader
 from ptydask.store.upkeep import embedding, staging, verify
 
 NAMES = ("coarse", "fine", "final")
@@ -52,31 +53,50 @@ def describe(folder: Path, stage: str) -> StudyMeta:
     return replace(whole, name=f"fits {stage}", search_space_json=tuned, lineage=lineage, provenance=known)
 
 
-def run_stage(folder: Path, stage: str, values: Sequence[float]) -> Path:
+def run_stage(path: Path, described: StudyMeta, values: Sequence[float]) -> Path:
     """What a run leaves once a stage is over: trials that tried these values."""
-    path = folder / "fits.h5"
-    described = describe(folder, stage)
     if path.exists():
         staging.begin_stage(path, described)
     store = Store.open(path, described)
     for number, x in enumerate(values):
-        params = {} if stage == "final" else {"x": x}
+        params = {"x": x} if described.search_space_json != "{}" else {}
         error = (x - 0.3) ** 2
         put(store, record(number, error, params=params, metrics={"loss": error}, seed=0), TrialOutput({}, {}))
     return store.finish()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _questions_answered_here() -> Iterator[None]:
+    """Sound files need no process of their own to be read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(isolated.ChildReader, "ask", store_crashes.asked_here)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The results file once each stage is over, and the function that its trials are by."""
+    folder = tmp_path_factory.mktemp("made")
+    files: dict[str, bytes] = {}
+    for stage, values in {"coarse": (0.9, 0.25, 0.5), "fine": (0.2, 0.31, 0.35, 0.4), "final": (0.31,)}.items():
+        files[stage] = run_stage(folder / "fits.h5", describe(folder, stage), values).read_bytes()
+    return files | {"folder": str(folder).encode()}
+
+
 @pytest.fixture
-def two_stages(tmp_path: Path) -> Path:
+def two_stages(made: dict[str, bytes], tmp_path: Path) -> Path:
     """Three coarse trials, four fine ones."""
-    run_stage(tmp_path, "coarse", (0.9, 0.25, 0.5))
-    return run_stage(tmp_path, "fine", (0.2, 0.31, 0.35, 0.4))
+    path = tmp_path / "fits.h5"
+    path.write_bytes(made["fine"])
+    return path
 
 
 @pytest.fixture
-def study(two_stages: Path) -> Path:
+def study(made: dict[str, bytes], tmp_path: Path) -> Path:
     """With the final reconstruction."""
-    return run_stage(two_stages.parent, "final", (0.31,))
+    path = tmp_path / "fits.h5"
+    path.write_bytes(made["final"])
+    return path
 
 
 def prepare(path: Path, **options: Any) -> PreparedConfirmation:
@@ -88,7 +108,8 @@ def prepare(path: Path, **options: Any) -> PreparedConfirmation:
 def run_repeats(prepared: PreparedConfirmation, count: int | None = None) -> Path:
     """What a run of the repeats leaves beside the study; one that was stopped has only the first ``count``."""
     run = prepared.run
-    facts = {**run.meta.provenance, "callable_sha256": sha256(prepared.study.with_name("fit.py"))}
+    assert run.origin is not None
+    facts = {**run.meta.provenance, "callable_sha256": run.origin.provenance["callable_sha256"]}
     store = Store.open(run.plan.results, replace(run.meta, provenance=facts))
     for number, (trial, seed, half) in enumerate(prepared.repeats[:count]):
         params = {"trial": trial, "seed": seed, "half": half}
@@ -107,7 +128,7 @@ def repeated(path: Path, stage: str) -> list[int]:
             return sorted(int(str(r.params["trial"])) for r in confirmation.records())
 
 
-def test_by_default_the_last_stage_that_tuned_something(study: Path, two_stages: Path) -> None:
+def test_by_default_the_last_stage_that_tuned_something(study: Path) -> None:
     """Which is the latest one, but for the final reconstruction; any of them where it is named."""
     assert prepare(study).stage == "fine"
     assert prepare(study).trials == (1, 2)
@@ -159,11 +180,11 @@ def test_each_stage_has_its_own(study: Path) -> None:
     assert verify.verify(study).intact
 
 
-def test_repeats_go_on_being_those_of_their_stage(two_stages: Path) -> None:
+def test_repeats_go_on_being_those_of_their_stage(two_stages: Path, made: dict[str, bytes]) -> None:
     """Also once another stage has begun."""
     run_repeats(prepare(two_stages))
     embedding.embed(two_stages, {})
-    study = run_stage(two_stages.parent, "final", (0.31,))
+    study = run_stage(two_stages, describe(Path(made["folder"].decode()), "final"), (0.31,))
     assert (repeated(study, "fine"), repeated(study, "final")) == ([1, 2], [])
     assert prepare(study).finished
 
