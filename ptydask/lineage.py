@@ -55,3 +55,5 @@ class TrialStart:
     """The trial's facts there: pixel size, scan affine and others, see ``engines/ptyrad/kept_arrays.geometry``."""
     sha256: str
     """Of all of it."""
+    params: Mapping[str, Scalar] = field(default_factory=dict)
+    """The value that the trial had of everything that its engine can tune, tuned or not."""

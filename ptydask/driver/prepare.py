@@ -10,13 +10,15 @@ from pathlib import Path
 
 from ptydask import clusters, config, engines, sampling
 from ptydask.clusters import ClusterRequest, Place
-from ptydask.config import Overrides
-from ptydask.driver import provenance
+from ptydask.config import Overrides, StudyFile
+from ptydask.config.stages import StageInput
+from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import RunOptions
 from ptydask.driver.cost import RunCost, estimate_cost, find_shortage
 from ptydask.driver.settlement import settled_optimum, unbeaten_trial
 from ptydask.errors import ConfigError, StoreError, UnusableResults
 from ptydask.formatting import size_text
+from ptydask.lineage import TrialStart
 from ptydask.model import Optimum, StudyMeta, StudyPlan, TrialRecord, path_beside
 from ptydask.ranking import target_met
 from ptydask.storage import urls
@@ -115,14 +117,21 @@ class PreparedRun:
         return replace(self.cluster_request, folder=folder, label=self.plan.name)
 
 
-def complete_plan(path: Path, overrides: Overrides) -> StudyPlan:
-    """The plan of the study in a file: checked by its format and its engine, a grid's points listed.
+def complete_plan(
+    path: Path,
+    overrides: Overrides,
+    stage: StageInput | None = None,
+    start: TrialStart | None = None,
+    file: StudyFile | None = None,
+) -> StudyPlan:
+    """The plan of the study in a file, or of one ``stage`` of it: checked by its format and its engine, a grid's
+    points listed. ``start`` is the reconstruction that its trials start from, where that is known, and ``file`` what
+    was read of the file earlier.
 
     No worker, device or batch system is needed, and of the measurements only headers are read. Raises ConfigError,
     DataError or MissingDependency.
     """
-    plan = config.load(path, overrides)
-    plan = engines.get(plan.engine).validate(plan)
+    plan = engines.validate(replace(config.load(path, overrides, stage, file), start=start))
     if plan.until_settled and not parameters_with_slopes(plan):
         metric = plan.metric or "no metric"
         notice = f"{metric} has no slopes in any tuned parameter, so nothing can settle: all trials are run"
@@ -148,6 +157,7 @@ def prepare_run(request: RunRequest) -> PreparedRun:
     if not plan.results.exists():
         return prepare_plan(plan, request)
     with opened_results(plan.results) as results:
+        stage_order.check_stages((), results.stage_names(), file=plan.results)
         return prepare_plan(plan, request, results)
 
 
@@ -225,6 +235,11 @@ def prepare_plan(
         cost=cost,
         notices=tuple(notices),
     )
+
+
+def ended_by_results(plan: StudyPlan, records: Sequence[TrialRecord]) -> bool:
+    """Whether what is recorded ends the study, however many trials are left; see :class:`PreparedRun`."""
+    return target_met(records, plan.target, plan.direction) is not None or settled_optimum(records, plan) is not None
 
 
 def _mirror_behind(plan: StudyPlan, store: str, records: Sequence[TrialRecord]) -> bool:

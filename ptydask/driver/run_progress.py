@@ -38,6 +38,8 @@ class RunProgress:
     observer: Supervisor
     mirror: SqliteMirror | None
     workers_per_gpu: int = 1
+    upcoming: int = 0
+    """Trials of later stages."""
     best: TrialRecord | None = None
     longest: float = 0.0
     """Seconds of the longest trial so far."""
@@ -108,9 +110,18 @@ class RunProgress:
 
     def over(self) -> bool:
         """Whether no more trials are to be sent."""
+        return self.timed_out() or self.complete()
+
+    def timed_out(self) -> bool:
+        """Whether the time is over that the run has."""
         limit = self.plan.budget.timeout
-        timed_out = limit is not None and time.monotonic() - self._began >= limit
-        return timed_out or self.complete()
+        return limit is not None and time.monotonic() - self._began >= limit
+
+    def unfinished(self) -> int:
+        """The trials for which workers are needed: this study's, and those of later stages."""
+        if self.timed_out():
+            return 0
+        return (0 if self.complete() else self.total - len(self.store.records)) + self.upcoming
 
     def complete(self) -> bool:
         """Whether every trial is recorded, or what is recorded ends the study: see ``PreparedRun.ended_by_results``."""

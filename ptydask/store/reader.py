@@ -137,6 +137,11 @@ class Results(AbstractContextManager["Results"]):
         return file
 
     @property
+    def file(self) -> Path:
+        """The file that it lies in: :attr:`path`, or an older packed file that has an earlier stage of it."""
+        return self._place.file
+
+    @property
     def live(self) -> bool:
         """Whether a driver has the study at this moment."""
         return not self._is_over and lock.owner_of(self._folder) is not None
