@@ -315,8 +315,13 @@ def _announce_plan(prepared: PreparedRun, view: View, before: Sequence[str] = ()
 
 def _announce_stages(prepared: PreparedStages, view: View) -> None:
     """All stages, and the plan of the one that is to be run next."""
+    from ptydask.driver import stage_order
+    from ptydask.progress import plan_text
 
-    _announce_plan(prepared.run, view)
+    texts = [stage_order.planned_text(stage.plan, stage.trials) for stage in prepared.stages]
+    _announce_plan(
+        prepared.run, view, [plan_text.labelled_line("" if i else "stages", text) for i, text in enumerate(texts)]
+    )
     if prepared.finished:
         recorded = sum(stage.recorded for stage in prepared.stages)
         every = f"all {len(prepared.stages)} stages" if len(prepared.stages) > 1 else "the only stage"

@@ -67,6 +67,7 @@ def test_stage_by_stage_into_one_file(ptydask: Ptydask, toy_params: Params, resu
     assert set(optuna.get_all_study_names(storage)) == {f"toy {name}" for name in NAMES}
     for name in NAMES:
         assert f"stage {name}" in done.stderr
+    assert "scale=0.9 rotation=0.5" in done.stdout
     again_done = run(ptydask, params)
     assert (again_done.returncode, again_done.stdout) == (0, "")
     assert "nothing left to do" in again_done.stderr
@@ -148,7 +149,8 @@ def test_other_stages_are_refused(ptydask: Ptydask, toy_params: Params, results:
         (params, ("--stages", "none", "--trials", 3)),
         (with_stages(first, third), ()),
         (with_stages({**first, "name": "coarse"}, second, third), ()),
-        (with_stages({**first, "iterations": 9}, second, third), ()),
+        (with_stages({**first, "metric": "contrast"}, second, third), ()),
+        (params, ("--set", "init_params.iterations=9")),
     ):
         refused = run(ptydask, other, *options)
         assert refused.returncode == 2, refused.stderr

@@ -318,5 +318,6 @@ def _print_best(end: RunOutcome) -> None:
     best = end.snapshot.best
     if best is not None:
         line = f"best      trial {best.number}: {end.snapshot.metric} {error_text(best.error)}"
-        formats.print_report(f"{line}  {params_text(best.params)}\n" if best.params else f"{line}\n")
+        params = {**end.values, **best.params}
+        formats.print_report(f"{line}  {params_text(params)}\n" if params else f"{line}\n")
     print(f"results   {end.snapshot.results}")

@@ -248,7 +248,8 @@ def execute_stages(prepared: PreparedStages, view: View, stop: StopSignals) -> R
         failed = 0
         while True:
             outcome = _run_stage(prepared, watcher, view, cluster)
-            outcome = replace(outcome, failed_before=failed)
+            values = prepared.stages[prepared.index].lineage.values
+            outcome = replace(outcome, failed_before=failed, values=values)
             failed = outcome.failed
             if prepared.last or not outcome.complete or outcome.behind:
                 break
