@@ -315,13 +315,19 @@ def _announce_plan(prepared: PreparedRun, view: View, before: Sequence[str] = ()
 
 def _announce_stages(prepared: PreparedStages, view: View) -> None:
     """All stages, and the plan of the one that is to be run next."""
-    from ptydask.driver import stage_order
-    from ptydask.progress import plan_text
+    from ptydask.driver.cost import estimate_stages
+    from ptydask.progress.stages_text import stages_lines
 
-    texts = [stage_order.planned_text(stage.plan, stage.trials) for stage in prepared.stages]
-    _announce_plan(
-        prepared.run, view, [plan_text.labelled_line("" if i else "stages", text) for i, text in enumerate(texts)]
+    stages, run = prepared.stages, prepared.run
+    plans = [stage.plan for stage in stages]
+    costs = estimate_stages(
+        plans,
+        [stage.trials for stage in stages],
+        [stage.records for stage in prepared.begun],
+        current=prepared.index if run.trials_left else prepared.index + 1,
+        workers_per_gpu=run.options.workers_per_gpu,
     )
+    _announce_plan(run, view, stages_lines(plans, [stage.stage for stage in stages], costs))
     if prepared.finished:
         recorded = sum(stage.recorded for stage in prepared.stages)
         every = f"all {len(prepared.stages)} stages" if len(prepared.stages) > 1 else "the only stage"

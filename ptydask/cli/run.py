@@ -248,10 +248,17 @@ def make_request(args: argparse.Namespace, config: Path, overrides: Overrides) -
 
 def validate_command(args: argparse.Namespace) -> int:
     """``ptydask validate``."""
-    from ptydask import api
+    from ptydask import api, config
+    from ptydask.driver.cost import estimate_stages
     from ptydask.progress.plan_text import plan_lines
+    from ptydask.progress.stages_text import stages_lines
 
-    plans = api.plan_study(args.config, _make_overrides(args))
+    overrides = _make_overrides(args)
+    plans = api.plan_study(args.config, overrides)
+    if stages := config.load_stages(args.config, overrides):
+        costs = estimate_stages(plans, [plan.budget.trials(1) for plan in plans])
+        for line in stages_lines(plans, stages, costs):
+            formats.print_stderr(line)
     for plan in plans:
         for line in plan_lines(plan):  # of a stage, its name is in the study's
             formats.print_stderr(line)

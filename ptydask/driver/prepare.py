@@ -239,7 +239,12 @@ def prepare_plan(
 
 def ended_by_results(plan: StudyPlan, records: Sequence[TrialRecord]) -> bool:
     """Whether what is recorded ends the study, however many trials are left; see :class:`PreparedRun`."""
-    return target_met(records, plan.target, plan.direction) is not None or settled_optimum(records, plan) is not None
+    ends = (
+        target_met(records, plan.target, plan.direction),
+        settled_optimum(records, plan),
+        unbeaten_trial(records, plan),
+    )
+    return any(end is not None for end in ends)
 
 
 def _mirror_behind(plan: StudyPlan, store: str, records: Sequence[TrialRecord]) -> bool:
