@@ -112,11 +112,11 @@ def run(
         command=f"ptydask.run({os.fspath(config)!r}, ...)",
     )
 
-    def conduct(view: View, stop: StopSignals) -> Path:
+    def conduct(view: View, stop: StopSignals) -> tuple[Path, str]:
         prepared = announce_run(request, view)
         if not prepared.finished and not carry_out_run(prepared, view, stop).complete:
             view.notice(TIME_IS_OVER)
-        return prepared.plan.results
+        return prepared.plan.results, ""
 
     return _conduct_and_open(conduct, progress=progress)
 
@@ -207,8 +207,8 @@ def confirm(
 ) -> StudyResults:
     """Run the best trials of a study once more with other seeds, to see whether they differ by more than luck.
 
-    Returns the study's results, opened; what the repeats say is in its file. Called again, it goes on where it
-    stopped, and with more ``top`` or ``seeds`` it runs what is missing.
+    Returns the results of the study, or of the stage that was confirmed, opened; what the repeats say is in its file.
+    Called again, it goes on where it stopped, and with more ``top`` or ``seeds`` it runs what is missing.
 
     >>> study = ptydask.confirm("results.h5", top=5, seeds=3, workers=8)  # doctest: +SKIP
 
@@ -249,13 +249,13 @@ def confirm(
         command=f"ptydask.confirm({os.fspath(results)!r}, ...)",
     )
 
-    def conduct(view: View, stop: StopSignals) -> Path:
+    def conduct(view: View, stop: StopSignals) -> tuple[Path, str]:
         from ptydask import confirming
 
         prepared = confirming.announce(request, options, view)
         if not prepared.finished and not confirming.carry_out(prepared, view, stop).complete:
             view.notice(TIME_IS_OVER)
-        return prepared.study
+        return prepared.study, prepared.stage
 
     return _conduct_and_open(conduct, progress=progress)
 
@@ -344,8 +344,8 @@ def carry_out_run(prepared: PreparedRun | PreparedStages, view: View, stop: Stop
     return execute_run(prepared, view, stop)
 
 
-def _conduct_and_open(conduct: Callable[[View, StopSignals], Path], *, progress: bool) -> StudyResults:
-    """Have ``conduct`` announce a run and carry it out; what is at the path that it returns, opened."""
+def _conduct_and_open(conduct: Callable[[View, StopSignals], tuple[Path, str]], *, progress: bool) -> StudyResults:
+    """Have ``conduct`` announce a run and carry it out; what is at the path that it returns, and its stage, opened."""
     from ptydask.analysis.results import StudyResults
     from ptydask.progress import view
 
@@ -354,13 +354,13 @@ def _conduct_and_open(conduct: Callable[[View, StopSignals], Path], *, progress:
         stop = StopSignals()
         try:
             with stop:
-                results = conduct(shown, stop)
+                results, stage = conduct(shown, stop)
         except Terminated:
             raise StoppedEarly(f"SIGTERM ended the run; {GOES_ON}") from None
         finally:
             if not isinstance(sys.exception(), KeyboardInterrupt):  # that one is on its way already
                 stop.pass_on()
-    return StudyResults(results.absolute())
+    return StudyResults(results.absolute(), stage)
 
 
 _LOGGERS = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado", "optuna")]

@@ -234,6 +234,8 @@ def test_a_stage_is_confirmed(study: Path, capsys: pytest.CaptureFixture[str]) -
     assert main([*args, "--stage", "coarse"]) == 0
     assert "trial 1" in capsys.readouterr().out
     assert (repeated(study, "coarse"), repeated(study, "fine")) == ([1, 2], [])
-    api.confirm(study, top=1, seeds=1, cluster="local", progress=False)
+    with api.confirm(study, top=1, seeds=1, cluster="local", progress=False) as fine:
+        assert fine.confirmation is not None
+        assert fine.confirmation.trials == (1,)
     assert (repeated(study, "coarse"), repeated(study, "fine")) == ([1, 2], [1])
     assert sorted(path.name for path in study.parent.glob("fits*")) == ["fits.h5"]

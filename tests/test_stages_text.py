@@ -229,7 +229,7 @@ def test_the_plan_begins_with_the_stages(toy_params: Callable[..., Path], capsys
 def test_a_stage_without_gain_gives_way_to_the_next(
     toy_params: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says why it ended; the stage is over for good, its repeats can be run, and who looks on sees which one runs."""
+    """It says why it ended, and is over for good; its repeats can be run; who looks on sees which one runs."""
     stages = [
         {"name": "rough", "tune": ["scale"], "trials": 30, "stop_when": {"gain": "99 %", "trials": 2}},
         {"name": "turn", "tune": ["rotation"], "trials": 3},
