@@ -111,13 +111,13 @@ def run(
         command=f"ptydask.run({os.fspath(config)!r}, ...)",
     )
 
-    def conduct(view: View, stop: StopSignals) -> Path:
+    def conduct(view: View, stop: StopSignals) -> tuple[Path, str]:
         from ptydask import running
 
         prepared = running.announce(request, view)
         if not prepared.finished and not running.carry_out(prepared, view, stop).complete:
             view.notice(TIME_IS_OVER)
-        return prepared.plan.results
+        return prepared.plan.results, ""
 
     return _conduct_and_open(conduct, progress=progress)
 
@@ -192,6 +192,7 @@ def confirm(
     seeds: int = 3,
     trials: Iterable[int] = (),
     frc: bool = False,
+    stage: str = "",
     workers: int | None = None,
     cluster: FilePath = "auto",
     adapt: tuple[int, int] | None = None,
@@ -204,8 +205,8 @@ def confirm(
 ) -> StudyResults:
     """Run the best trials of a study once more with other seeds, to see whether they differ by more than luck.
 
-    Returns the study's results, opened; what the repeats say is in its file. Called again, it goes on where it
-    stopped, and with more ``top`` or ``seeds`` it runs what is missing.
+    Returns the results of the study, or of the stage that was confirmed, opened; what the repeats say is in its file.
+    Called again, it goes on where it stopped, and with more ``top`` or ``seeds`` it runs what is missing.
 
     >>> study = ptydask.confirm("results.h5", top=5, seeds=3, workers=8)  # doctest: +SKIP
 
@@ -215,6 +216,7 @@ def confirm(
         seeds: with so many seeds each, none of them the study's own.
         trials: the numbers of trials to repeat instead of the best.
         frc: also reconstruct from each half of the data alone, for the Fourier ring correlation of the two.
+        stage: of a study with stages, the one whose trials they are; empty for the last one that tuned something.
         set: keys of the study's configuration that have changed since, such as where the data are.
 
     The other arguments, and what is raised, are those of :func:`run`; UsageError also for trials that there are not.
@@ -227,6 +229,7 @@ def confirm(
         _check_count(seeds, "seeds"),
         tuple(_check_count(number, "trials", 0) for number in numbers),
         frc,
+        _check_text(stage, "stage") or "",
     )
     overrides = Overrides(
         settings=tuple((_check_key(key), _plain_value(value, key)) for key, value in (set or {}).items())
@@ -244,19 +247,19 @@ def confirm(
         command=f"ptydask.confirm({os.fspath(results)!r}, ...)",
     )
 
-    def conduct(view: View, stop: StopSignals) -> Path:
+    def conduct(view: View, stop: StopSignals) -> tuple[Path, str]:
         from ptydask import confirming
 
         prepared = confirming.announce(request, options, view)
         if not prepared.finished and not confirming.carry_out(prepared, view, stop).complete:
             view.notice(TIME_IS_OVER)
-        return prepared.study
+        return prepared.study, prepared.stage
 
     return _conduct_and_open(conduct, progress=progress)
 
 
-def _conduct_and_open(conduct: Callable[[View, StopSignals], Path], *, progress: bool) -> StudyResults:
-    """Have ``conduct`` announce a run and carry it out; what is at the path that it returns, opened."""
+def _conduct_and_open(conduct: Callable[[View, StopSignals], tuple[Path, str]], *, progress: bool) -> StudyResults:
+    """Have ``conduct`` announce a run and carry it out; what is at the path that it returns, and its stage, opened."""
     from ptydask.analysis.results import StudyResults
     from ptydask.progress import view
 
@@ -265,13 +268,13 @@ def _conduct_and_open(conduct: Callable[[View, StopSignals], Path], *, progress:
         stop = StopSignals()
         try:
             with stop:
-                results = conduct(shown, stop)
+                results, stage = conduct(shown, stop)
         except Terminated:
             raise StoppedEarly(f"SIGTERM ended the run; {GOES_ON}") from None
         finally:
             if not isinstance(sys.exception(), KeyboardInterrupt):  # that one is on its way already
                 stop.pass_on()
-    return StudyResults(results.absolute())
+    return StudyResults(results.absolute(), stage)
 
 
 _LOGGERS = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado", "optuna")]

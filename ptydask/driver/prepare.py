@@ -162,10 +162,10 @@ def prepare_run(request: RunRequest) -> PreparedRun:
 
 
 @contextmanager
-def opened_results(path: Path) -> Iterator[reader.Results]:
-    """The results that a run is to go on with. Raises UnusableResults where they cannot be read."""
+def opened_results(path: Path, stage: str = "") -> Iterator[reader.Results]:
+    """The results that a run is to go on with, or a stage of them. Raises UnusableResults where they cannot be read."""
     try:
-        with reader.open(path) as results:
+        with reader.open(path, stage) as results:
             yield results
     except StoreError as error:
         raise UnusableResults(str(error)) from None
@@ -258,11 +258,12 @@ def prepare_plan(
 
 def ended_by_results(plan: StudyPlan, records: Sequence[TrialRecord]) -> bool:
     """Whether what is recorded ends the study, however many trials are left; see :class:`PreparedRun`."""
-    return (
-        target_met(records, plan.target, plan.direction) is not None
-        or settled_optimum(records, plan) is not None
-        or unbeaten_trial(records, plan) is not None
+    ends = (
+        target_met(records, plan.target, plan.direction),
+        settled_optimum(records, plan),
+        unbeaten_trial(records, plan),
     )
+    return any(end is not None for end in ends)
 
 
 def _mirror_behind(plan: StudyPlan, store: str, records: Sequence[TrialRecord]) -> bool:
