@@ -77,6 +77,8 @@ class StudyFacts:
     optimum: Optimum | None = None
     importances: Mapping[str, float] = field(default_factory=dict)
     """Parameter -> its share; empty where none can be told."""
+    stage: str = ""
+    """Its name, where the study is one of several stages."""
 
     @property
     def best(self) -> list[TrialRecord]:
@@ -120,6 +122,7 @@ def gather_facts(data: StudyData) -> StudyFacts:
         json_object(meta.config_json),
         locate_study_optimum(records, meta),
         slope_importances(records, meta) or _rank_importances(data),
+        "" if meta.lineage is None else printable_text(meta.lineage.name),
     )
 
 
@@ -162,9 +165,16 @@ def _too_few_trials(facts: StudyFacts) -> Advice | None:
         return None
     text = (
         f"{counted(len(facts.best), 'trial')} completed: too few to say anything of {_listed(facts.space)}, which "
-        f"takes {needed}; the same command goes on with more, as --trials {len(facts.records) + 2 * needed}"
+        f"takes {needed}; {_how_to_add(facts, len(facts.records) + 2 * needed)}"
     )
     return Advice(AdviceKind.TOO_FEW_TRIALS, text)
+
+
+def _how_to_add(facts: StudyFacts, total: int) -> str:
+    """What to do for so many trials in total: stages that are over in a results file stay as they are."""
+    if facts.stage:
+        return f"more take trials: {total} in stage {facts.stage}, and new results: --results NEW.h5"
+    return f"the same command goes on with more trials, as --trials {total}"
 
 
 def _unsettled(facts: StudyFacts) -> Iterator[Advice]:
@@ -172,7 +182,7 @@ def _unsettled(facts: StudyFacts) -> Iterator[Advice]:
     points = count_points(facts.space)
     if points is not None and len(facts.best) >= points:
         return
-    more = f"the same command goes on with more trials, as --trials {round(1.5 * len(facts.records))}"
+    more = _how_to_add(facts, round(1.5 * len(facts.records)))
     if facts.optimum is not None and not facts.optimum.is_settled:
         where = "the optimum by the slopes is not settled"
         yield Advice(AdviceKind.MORE_TRIALS, f"{where}, so more trials may move it: {more}")
