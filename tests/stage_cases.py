@@ -1,87 +1,72 @@
-"""Studies of several stages, as small results files, for the tests of whoever reads them."""
+"""A study in stages for tests: its params file, and what of it must not depend on when it was killed."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import store_cases
+import yaml
 
-from ptydask.lineage import StageLineage
-from ptydask.model import Scalar, StudyMeta, TrialRecord
-from ptydask.store import Store, reader
-from ptydask.store.upkeep.staging import begin_stage
+from ptydask.ranking import best_of
+from ptydask.store import reader
 
-NAMES = ("dz", "scan", "final")
-RANGES: Mapping[str, tuple[float, float]] = {"dz": (8.0, 20.0), "scale": (0.9, 1.1), "rotation": (-4.0, 4.0)}
-TUNED: Mapping[str, tuple[str, ...]] = {"dz": ("dz",), "scan": ("scale", "rotation"), "final": ()}
-BEST = {"dz": 2, "scan": 3, "final": 0}
-"""The best trial of each stage; the values of those of ``dz`` and ``scan`` are those of :data:`FOUND`."""
-FOUND: Mapping[str, float] = {"dz": 15.25, "scale": 1.02, "rotation": -1.5}
+SCALES = [0.9, 1.0, 1.1, 1.2]
+ROTATIONS = [-2.5, -1.0, 0.5, 2.0, 3.0]
+"""No two of them as good as each other."""
 
 
-def lineage(stage: str, names: Sequence[str] = NAMES) -> StageLineage:
-    """What a stage has from those before it, as a run would say."""
-    before = names[: names.index(stage)]
-    origins = {parameter: (name, BEST[name]) for name in before for parameter in TUNED[name]}
-    return StageLineage(
-        stage,
-        tuple(names),
-        from_stage=before[-1] if before else "",
-        from_trial=BEST[before[-1]] if before else None,
-        values={parameter: FOUND[parameter] for parameter in origins},
-        origins=origins,
-        start_stage="scan" if stage == "final" else "",
-        start_trial=BEST["scan"] if stage == "final" else None,
-    )
+def grid(**values: list[float]) -> dict[str, Any]:
+    return {"name": "GridSampler", "configs": {"search_space": values}}
 
 
-def space_json(stage: str) -> str:
-    """The stage's search space in Optuna's words."""
-    space = {
-        name: {
-            "name": "FloatDistribution",
-            "attributes": dict(zip(("low", "high"), RANGES[name], strict=True)) | {"step": None, "log": False},
-        }
-        for name in TUNED[stage]
+def write_staged(
+    toy_params: Callable[..., Path], stages: list[dict[str, Any]] | None = None, final: Any = ..., **toy: object
+) -> Path:
+    """A params file of three stages and the final one, all of them grids: their trials are known beforehand."""
+    path = toy_params(**toy)
+    params = yaml.safe_load(path.read_text())
+    params["ptydask"] = {
+        "stages": stages
+        or [
+            {"name": "rough", "tune": ["scale"], "trials": len(SCALES), "sampler": grid(scale=SCALES)},
+            {"name": "turn", "tune": ["rotation"], "trials": len(ROTATIONS), "sampler": grid(rotation=ROTATIONS)},
+            {"name": "again", "tune": ["scale"], "trials": 3, "sampler": grid(scale=SCALES[:3])},
+        ],
+        "final": {"iterations": 2} if final is ... else final,
     }
-    return json.dumps(space)
-
-
-def meta(stage: str, **changes: Any) -> StudyMeta:
-    """A stage of the study ``demo``; the metric of ``scan`` is the contrast."""
-    metric = {"metric": "contrast", "direction": "maximize"} if stage == "scan" else {}
-    return store_cases.meta(
-        f"demo {stage}", **{"search_space_json": space_json(stage), "lineage": lineage(stage), **metric, **changes}
-    )
-
-
-def records(stage: str) -> list[TrialRecord]:
-    """Its trials, :data:`BEST` among them."""
-    if stage == "final":
-        return [store_cases.record(0, 0.01, params={}, metrics={"loss": 0.01, "contrast": 0.5})]
-    made = []
-    for number in range(BEST[stage] + 2):
-        off = abs(number - BEST[stage])
-        params: dict[str, Scalar] = {name: FOUND[name] + 0.25 * off for name in TUNED[stage]}
-        metrics = {"loss": 0.02 + 0.01 * off, "contrast": 0.4 - 0.05 * off}
-        made.append(store_cases.record(number, metrics[meta(stage).metric], params=params, metrics=metrics))
-    return made
-
-
-def staged(path: Path, stages: Sequence[str] = NAMES, metas: Mapping[str, StudyMeta] | None = None) -> Path:
-    """A file in which these stages are finished; ``metas`` stand in place of :func:`meta`."""
-    described = {stage: (metas or {}).get(stage) or meta(stage) for stage in stages}
-    for place, (stage, about) in enumerate(described.items()):
-        if place:
-            begin_stage(path, about)
-        store = Store.open(path, about)
-        for record in records(stage):
-            store_cases.put(store, record, store_cases.output(record.number))
-        store.finish()
-        store.close()
-    with reader.open(path) as results:
-        assert results.stage_names() == tuple(stages)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
     return path
+
+
+def summarise(results: Path) -> list[dict[str, Any]]:
+    """Every stage without the trials' numbers, which a kill may change: a trial that is tried again has another.
+
+    Asserts that each goes on from the best trial of the one before it, and that every trial can be read.
+    """
+    told: list[dict[str, Any]] = []
+    with reader.open(results) as file:
+        best: dict[str, int] = {}
+        for name in file.stage_names():
+            with file.stage(name) as stage:
+                records, lineage = stage.records(), stage.meta.lineage
+                assert lineage is not None
+                assert lineage.name == name
+                assert lineage.from_trial == best.get(lineage.from_stage)
+                assert all(best[origin] == number for origin, number in lineage.origins.values())
+                for record in records:
+                    assert stage.trial(record.number).record.params == record.params
+                top = best_of(records, stage.meta.direction)
+                assert top is not None
+                best[name] = top.number
+                told.append(
+                    {
+                        "name": name,
+                        "trials": sorted((sorted(r.params.items()), r.error, r.state.value) for r in records),
+                        "best": dict(top.params),
+                        "values": dict(lineage.values),
+                        "origins": {name: origin for name, (origin, _) in lineage.origins.items()},
+                        "stages": lineage.stages,
+                    }
+                )
+    return told

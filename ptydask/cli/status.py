@@ -123,6 +123,7 @@ def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
         metric=str(status.get("metric", "error")),
         direction="maximize" if status.get("direction") == "maximize" else "minimize",
         repeats=bool(status.get("repeats")),
+        stage=str(status.get("stage") or ""),
     )
 
 
@@ -221,6 +222,7 @@ def status_object(report: StatusReport) -> dict[str, Any]:
     running = report.standing.state == "running"
     return {
         "study": run.study,
+        "stage": run.stage or None,
         "state": report.standing.state,
         "text": report.standing.text,
         "results": str(run.results),

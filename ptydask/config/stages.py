@@ -126,15 +126,9 @@ def rehearse_stage(stages: tuple[Stage, ...], place: int, ranges_before: Mapping
         stages=tuple(other.name for other in stages),
         from_stage=before,
         from_trial=0 if before else None,
-        values={name: _middle(dist) for name, dist in ranges_before.items()},
+        values={name: ranges.middle(dist) for name, dist in ranges_before.items()},
         origins=dict.fromkeys(ranges_before, (before, 0)),
         start_stage=stage.start_from,
         start_trial=0 if stage.start_from else None,
     )
     return StageInput(stage, lineage, ranges_before)
-
-
-def _middle(dist: Distribution) -> Scalar:
-    if isinstance(dist, FloatRange | IntRange):
-        return ranges.nearest_value(dist, (dist.low + dist.high) / 2)
-    return (ranges.grid(dist) or (None,))[0]

@@ -67,7 +67,9 @@ class PtyradFormat:
         config, hyper, translated = _read_file(data)
         given, of_stage = overrides.stage, {}
         if given is not None:
-            of_stage = stage_config.stage_space(given, hyper.tuned.entries)
+            if not hyper.on:
+                translated.append("if_hypertune is false; the stages tune all the same")
+            of_stage = stage_config.stage_space(config, given)
             config = stage_config.write_stage(config, given, of_stage)
             hyper = read_hypertune(config[KEY], config)
         init, recon = config["init_params"], config.setdefault("recon_params", {})
@@ -77,7 +79,7 @@ class PtyradFormat:
         sampler, space = _grid_ranges(chosen, {**hyper.tuned.space, **of_stage}, notices, partial=given is not None)
         if not hyper.on:
             sampler, space = ComponentSpec("RandomSampler"), {}
-            notices = [*translated, *([_switched_off(hyper.tuned)] if given is None else [])]
+            notices = [*translated, *([_switched_off(hyper.tuned, overrides)] if given is None else [])]
         elif not space:
             hint = "set state: true for one, or if_hypertune: false for a single reconstruction"
             raise ConfigError("nothing is switched on", key=f"{KEY}.tune_params", hint=hint)
@@ -146,13 +148,15 @@ def _tried_points(overrides: Overrides, space: Mapping[str, Distribution], notic
     return tuple(check_point(part, space, notices) for part in parts if part)
 
 
-def _switched_off(tuned: TuneParams) -> str:
+def _switched_off(tuned: TuneParams, overrides: Overrides) -> str:
     """That nothing is tuned, and which ranges that are switched on are not used."""
     notice = "if_hypertune is false: one reconstruction with the file's own values"
-    if not tuned.space:
-        return notice
-    names = ", ".join(name for name, entry in tuned.entries.items() if entry["state"])
-    return f"{notice}; the ranges of {names} are not used (if_hypertune: true tunes them)"
+    if tuned.space:
+        names = ", ".join(name for name, entry in tuned.entries.items() if entry["state"])
+        return f"{notice}; the ranges of {names} are not used (if_hypertune: true tunes them)"
+    if stage_list.are_recommended(overrides):
+        return f"{notice}; no stages are recommended where tune_params switches nothing on"
+    return notice
 
 
 def read_sections(data: dict[str, Any]) -> dict[str, Any]:

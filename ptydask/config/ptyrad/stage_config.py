@@ -9,28 +9,32 @@ from ptydask.config.ptyrad import search_space
 from ptydask.config.ptyrad.hypertune_section import KEY
 from ptydask.config.ptyrad.stage_section import file_range
 from ptydask.config.stages import Around, PatternPart, ScanPart, Stage, StageInput, place_range
-from ptydask.errors import ConfigError
-from ptydask.model import Choice, Distribution, IntRange
-from ptydask.space import tunables
+from ptydask.model import Choice, Distribution, IntRange, Scalar
+from ptydask.space import ranges, tunables
 
 
-def stage_space(given: StageInput, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Distribution]:
-    """The range of each parameter that a stage tunes. ``entries`` are those of the file's ``tune_params``.
+def stage_space(config: Mapping[str, Any], given: StageInput) -> dict[str, Distribution]:
+    """The range of each parameter that a stage tunes. ``config`` are the file's sections in today's spelling.
 
-    Raises ConfigError where a range about the best value cannot be placed.
+    Where the best value of an earlier stage is not known yet, a range about it is one about the file's own value.
+    Raises ConfigError.
     """
+    entries = (config.get(KEY) or {}).get("tune_params") or {}
     space: dict[str, Distribution] = {}
     for name, dist in given.stage.tune.items():
         if isinstance(dist, Around):
-            best = given.lineage.values.get(name)
-            try:
-                space[name] = place_range(name, given.ranges[name], dist, best)
-            except (KeyError, ValueError):
-                rule = f"stage {given.stage.name} has no best value of it to search around"
-                raise ConfigError(rule, key=f"ptydask.stages.{name}", value=best) from None
+            before = given.ranges.get(name) or file_range(entries, name)
+            space[name] = place_range(name, before, dist, _best_value(config, given, name, before))
         else:
             space[name] = file_range(entries, name) if dist is None else dist
     return space
+
+
+def _best_value(config: Mapping[str, Any], given: StageInput, name: str, before: Distribution) -> Scalar:
+    if name in given.lineage.values:
+        return given.lineage.values[name]
+    own = tunables.current_value(config, name)
+    return ranges.nearest_value(before, own) if ranges.is_number(own) else ranges.middle(before)
 
 
 def write_stage(config: Mapping[str, Any], given: StageInput, space: Mapping[str, Distribution]) -> dict[str, Any]:

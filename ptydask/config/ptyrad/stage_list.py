@@ -29,7 +29,7 @@ def choose_stages(config: Mapping[str, Any], hyper: HypertuneSettings, overrides
         return ()
     final = None if own.final is ... else own.final
     context = _make_context(config, hyper, overrides)
-    if overrides.stages == own_settings.RECOMMENDED or own.stages == own_settings.RECOMMENDED:
+    if are_recommended(overrides):
         if not hyper.tuned.space:
             return ()
         metric = own.error_metric or hyper.metric
@@ -37,6 +37,7 @@ def choose_stages(config: Mapping[str, Any], hyper: HypertuneSettings, overrides
         if own.final is ...:
             final = recommended_stages.recommend_final(config, entries)
         stages = read_stages(entries, final, context, own_settings.SECTION)
+        _check_tries(stages, overrides)
         return _share_trials(stages, overrides.n_trials)
     if own.stages is None:
         rule, hint = "belongs to stages, and there are none", "add stages: recommended, or --stages recommended"
@@ -48,6 +49,11 @@ def choose_stages(config: Mapping[str, Any], hyper: HypertuneSettings, overrides
     stages = read_stages(own.stages, final, context, own_settings.SECTION)
     _check_tries(stages, overrides)
     return stages
+
+
+def are_recommended(overrides: Overrides) -> bool:
+    """Whether the stages are to be those that what the file tunes makes sensible."""
+    return (overrides.stages or overrides.own.stages) == own_settings.RECOMMENDED
 
 
 def _make_context(config: Mapping[str, Any], hyper: HypertuneSettings, overrides: Overrides) -> StageContext:

@@ -91,7 +91,6 @@ def _read_stage(entry: Any, key: str, context: StageContext, earlier: _Earlier) 
         until_settled=until_settled if "stop_when" in entry else None,
         no_gain=no_gain,
     )
-    _check_start(stage, f"{key}.tune")
     earlier.names.append(name)
     for parameter, dist in tune.items():
         if not isinstance(dist, Around):
@@ -255,6 +254,9 @@ def _read_scan(value: Any, key: str, context: StageContext) -> ScanPart | None:
         return None
     number = _read_one_of(value, ("every", "center"), key, "for example {every: 2}")
     slow, fast = context.scan
+    if not slow or not fast:
+        rule, hint = "needs the numbers of scan positions", "write pos_N_scan_slow and pos_N_scan_fast"
+        raise ConfigError(rule, key=key, value=dict(value), hint=hint)
     if "every" in value:
         if number >= min(slow, fast):
             rule = f"leaves less than two rows or columns of the scan's {slow} x {fast} positions"
@@ -335,16 +337,3 @@ def _read_start(value: Any, key: str, name: str, context: StageContext, earlier:
         rule = f"stage {start} would keep no reconstruction to start from: hypertune_params.collate_results is false"
         raise ConfigError(rule, key=key, value=value, hint="set collate_results: true")
     return start
-
-
-_OF_PROBE = ("conv_angle", "z_shift")
-
-
-def _check_start(stage: Stage, key: str) -> None:
-    """Raises ConfigError where a tuned value would only make the probe that is replaced by the one loaded."""
-    for parameter in stage.tune if stage.start_from else ():
-        tunable = PARAMETERS[parameter]
-        if tunable.name in _OF_PROBE or tunable.where.endswith("probe_aberrations"):
-            rule = f"tuning it has no effect: the trials start with the probe of stage {stage.start_from}"
-            hint = "take start_from out, or tune it in another stage"
-            raise ConfigError(rule, key=f"{key}.{tunable.name}", value=..., hint=hint)
