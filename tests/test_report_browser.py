@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import report_cases as made
-import stage_cases
+import staged_files
 import store_cases as cases
 import sweep_cases
 from figure_cases import confirmed, ring
@@ -125,10 +125,10 @@ def heading(browser: WebDriver, text: str) -> None:
 
 def test_the_stages_come_first(opened: Open, tmp_path: Path) -> None:
     """A row each with what it goes on from, the page's own marked, and where the best trial's values are from."""
-    with reader.open(stage_cases.staged(tmp_path / "demo.h5")) as results:
+    with reader.open(staged_files.staged(tmp_path / "demo.h5")) as results:
         browser = opened(report.render(results))
     assert texts(browser, "main:not([hidden]) > section")[0].startswith("demoStages")
-    assert texts(browser, "#stages tbody th") == list(stage_cases.NAMES)
+    assert texts(browser, "#stages tbody th") == list(staged_files.NAMES)
     assert texts(browser, "#stages [aria-current] th") == ["final"]
     assert texts(browser, "#stages tr:last-child td")[-1] == "scan, trial 3, with its reconstruction"
     assert "dz 15.25 from stage dz, trial 2" in texts(browser, "#summary")[0]

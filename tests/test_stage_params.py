@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stage_cases
+import staged_files
 import store_cases
 import yaml
 
@@ -68,7 +68,7 @@ def stage_metas(params: Path, overrides: Overrides | None = None, **found: Scala
     """Each stage as its run would describe it; ``found`` are further values, of a stage before all."""
     metas, overrides = {}, overrides or Overrides()
     for stage in config.load_stages(params, overrides):
-        lineage = stage_cases.lineage(stage.name)
+        lineage = staged_files.lineage(stage.name)
         lineage = replace(
             lineage, values={**found, **lineage.values}, origins={**dict.fromkeys(found, ("dz", 0)), **lineage.origins}
         )
@@ -78,7 +78,7 @@ def stage_metas(params: Path, overrides: Overrides | None = None, **found: Scala
 
 def best_of(stage: str) -> TrialRecord:
     """The stage's best trial."""
-    return next(record for record in stage_cases.records(stage) if record.number == stage_cases.BEST[stage])
+    return next(record for record in staged_files.records(stage) if record.number == staged_files.BEST[stage])
 
 
 def compose(meta: StudyMeta, stage: str, params: Path) -> tuple[str, dict[str, Any]]:
@@ -102,7 +102,7 @@ def test_it_is_the_users_own_file(params: Path) -> None:
         assert "# The microscope, as its operator wrote it down" in text
         assert "# dz 15.25 from stage dz, trial 2\n" in text
         assert ("# scale 1.02, rotation -1.5 from stage scan, trial 3\n" in text) == (stage != "dz")
-        assert f"# demo {stage}, trial {stage_cases.BEST[stage]} (complete)" in text
+        assert f"# demo {stage}, trial {staged_files.BEST[stage]} (complete)" in text
 
 
 CHANGES: Mapping[str, Any] = {
@@ -137,14 +137,14 @@ def test_nothing_of_a_stage_is_forgotten(demo_params: Path) -> None:
     scan, *others = STAGES["stages"]
     own = {**STAGES, "stages": [{**scan, "pixels": {"bin": 2}}, *others]}
     params = write_changed(demo_params, CHANGES, "binned.yaml", own)
-    whole = own_params.without_values(config.load(params).config, stage_cases.FOUND)
+    whole = own_params.without_values(config.load(params).config, staged_files.FOUND)
     for meta in stage_metas(params).values():
-        ran = own_params.without_values(json.loads(meta.config_json), stage_cases.FOUND)
+        ran = own_params.without_values(json.loads(meta.config_json), staged_files.FOUND)
         keys = {(section, name) for both in (ran, whole) for section in both for name in both[section]}
         differ = {f"{s}.{n}" for s, n in keys if ran.get(s, {}).get(n) != whole.get(s, {}).get(n)}
         assert {key for key in differ if not key.startswith("hypertune_params.")} <= set(own_params.STAGE_KEYS)
         assert len(differ & set(own_params.STAGE_KEYS)) >= 2
-        assert own_params.without_values(params_file.own_config(meta), stage_cases.FOUND) == whole
+        assert own_params.without_values(params_file.own_config(meta), staged_files.FOUND) == whole
 
 
 def test_each_kind_of_value_is_put_in_place(demo_params: Path) -> None:
@@ -190,7 +190,7 @@ def test_the_next_study_has_all_that_was_found(
 ) -> None:
     """After the last that tuned something: its metric, its best trial, earlier values, no stages, the study's name."""
     metas = stage_metas(params)
-    path = stage_cases.staged(tmp_path / "demo.h5", ("dz",), metas)
+    path = staged_files.staged(tmp_path / "demo.h5", ("dz",), metas)
     begin_stage(path, metas["scan"])
     store = Store.open(path, metas["scan"])
     for number in range(14):
@@ -226,7 +226,7 @@ def test_of_an_engine_that_is_not_ptyrads_there_are_values_alone(tmp_path: Path)
 def test_a_stage_goes_on_as_it_was(params: Path, tmp_path: Path) -> None:
     """``resume`` has the stage's own iterations and patterns: its object fits no others."""
     metas = stage_metas(params)
-    path = stage_cases.staged(tmp_path / "demo.h5", ("dz", "scan"), metas)
+    path = staged_files.staged(tmp_path / "demo.h5", ("dz", "scan"), metas)
     with reader.open(path) as results:
         trial = results.trial(3)
         exported = params_file.resume_params(results.meta, trial, tmp_path / "model.hdf5", near=path, done=2)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stage_cases
+import staged_files
 import store_cases
 
 import ptydask
@@ -30,13 +30,13 @@ Call = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of three stages, the last one the final reconstruction."""
-    return stage_cases.staged(tmp_path_factory.mktemp("staged") / "demo.h5")
+    return staged_files.staged(tmp_path_factory.mktemp("staged") / "demo.h5")
 
 
 @pytest.fixture(scope="module")
 def searching(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same before the final one has begun."""
-    return stage_cases.staged(tmp_path_factory.mktemp("searching") / "demo.h5", ("dz", "scan"))
+    return staged_files.staged(tmp_path_factory.mktemp("searching") / "demo.h5", ("dz", "scan"))
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +70,15 @@ def test_ls_says_first_which_stages_there_are(staged: Path, call: Call) -> None:
     assert "scale 1.02, rotation -1.5" in rows[1]
     assert rows[1].endswith("dz, trial 2")
     assert rows[2].endswith("scan, trial 3, with its reconstruction")
-    assert trials.splitlines()[0] == "stage final, 3 of 3:"
+    assert trials.splitlines()[0] == "stage 3 of 3: final"
     assert len(trials.splitlines()) == 3
 
 
 def test_a_stage_is_chosen_by_its_name(staged: Path, plain: Path, call: Call) -> None:
     """In every command that shows trials; the nearest name for one that is not there."""
     _, text, _ = call("ls", staged, "--stage", "dz")
-    assert "stage dz, 1 of 3:" in text
-    assert len(text.split("\n\n")[1].splitlines()) == 2 + len(stage_cases.records("dz"))
+    assert "stage 1 of 3: dz" in text
+    assert len(text.split("\n\n")[1].splitlines()) == 2 + len(staged_files.records("dz"))
     for command in (["ls"], ["best"], ["show"], ["plot"], ["montage"], ["report"], ["next"], ["export"]):
         rest = {"show": ["best"], "export": ["csv", "-"]}.get(command[0], [])
         code, out, said = call(*command, staged, *rest, "--stage", "scn")
@@ -89,10 +89,10 @@ def test_a_stage_is_chosen_by_its_name(staged: Path, plain: Path, call: Call) ->
     assert "without stages" in said
 
 
-@pytest.mark.parametrize("stage", stage_cases.NAMES)
+@pytest.mark.parametrize("stage", staged_files.NAMES)
 def test_what_programs_read_has_the_stage(staged: Path, call: Call, stage: str) -> None:
     """A key of each object, the first column of csv, and nothing but data on stdout."""
-    count = len(stage_cases.records(stage))
+    count = len(staged_files.records(stage))
     for command in ("ls", "best"):
         rows = json.loads(call(command, staged, "--stage", stage, "--format", "json")[1])
         assert {row["stage"] for row in rows} == {stage}
@@ -118,7 +118,7 @@ def test_best_and_show_say_where_values_are_from(staged: Path, call: Call) -> No
     """The stage, and for each value of an earlier one its stage and trial; the same for programs."""
     for args in (["best", staged], ["show", staged, "best"]):
         text = call(*args)[1]
-        assert "stage final, 3 of 3" in text
+        assert "stage 3 of 3: final" in text
         assert "dz 15.25 from stage dz, trial 2" in text
         assert "scale 1.02, rotation -1.5 from stage scan, trial 3" in text
         assert "starts from the reconstruction of stage scan, trial 3" in text
@@ -167,7 +167,7 @@ def test_the_stage_is_in_the_names_of_what_is_written(tmp_path: Path, call: Call
     store.close()
     assert call("export", path, "csv")[1].strip() == str(tmp_path / "demo.csv")
     assert call("export", path, "csv", "--stage", odd.name)[1].strip() == str(tmp_path / "demo-scan__2___a.b.csv")
-    assert "stage scan (2), a.b, 1 of 1" in call("best", path)[1]
+    assert "stage 1 of 1: scan (2), a.b" in call("best", path)[1]
 
 
 def test_parquet_has_the_stage(staged: Path, call: Call, tmp_path: Path) -> None:
@@ -193,9 +193,9 @@ def test_python_knows_the_stages(staged: Path) -> None:
         assert len(repr(study.stages).splitlines()) == 4
         assert "<td>scale 1.02, rotation -1.5</td>" in study.stages._repr_html_()
         assert study.lineage is not None
-        assert study.lineage.values == stage_cases.FOUND
-        assert "stage final, 3 of 3" in repr(study)
-        assert "stage final, 3 of 3" in study._repr_html_()
+        assert study.lineage.values == staged_files.FOUND
+        assert "stage 3 of 3: final" in repr(study)
+        assert "stage 3 of 3: final" in study._repr_html_()
         with study.stage("dz") as first:
             assert first.best().params == {"dz": 15.25}
             assert list(first.stages) == ["dz", "scan", "final"]
@@ -219,9 +219,9 @@ def test_python_asks_the_last_that_tuned(staged: Path) -> None:
 
 def test_refresh_goes_on_to_the_next_stage(tmp_path: Path) -> None:
     """As the run does; a stage that was asked for stays what it is, and its arrays can be read."""
-    path = stage_cases.staged(tmp_path / "demo.h5", ("dz",))
+    path = staged_files.staged(tmp_path / "demo.h5", ("dz",))
     with ptydask.open(path) as study, ptydask.open(path, "dz") as first:
-        begin_stage(path, stage_cases.meta("scan"))
+        begin_stage(path, staged_files.meta("scan"))
         assert (study.refresh().name, len(study)) == ("demo scan", 0)
         assert (first.refresh().name, len(first)) == ("demo dz", 4)
         assert first.trial(2).arrays["object_phase"].read().shape == (1, 2, 24, 16)
@@ -234,14 +234,14 @@ def test_refresh_goes_on_to_the_next_stage(tmp_path: Path) -> None:
 
 def test_an_earlier_stage_is_read_while_the_next_runs(tmp_path: Path, call: Call) -> None:
     """From the older pack in the folder: it is over, and the place of its trials is where they are."""
-    path = stage_cases.staged(tmp_path / "demo.h5", ("dz",))
-    begin_stage(path, stage_cases.meta("scan"))
-    store = Store.open(path, stage_cases.meta("scan"))
+    path = staged_files.staged(tmp_path / "demo.h5", ("dz",))
+    begin_stage(path, staged_files.meta("scan"))
+    store = Store.open(path, staged_files.meta("scan"))
     try:
-        store_cases.put(store, stage_cases.records("scan")[3], store_cases.output(3))
+        store_cases.put(store, staged_files.records("scan")[3], store_cases.output(3))
         store.refresh(force=True)
         code, text, _ = call("ls", path)
-        assert (code, "stage scan, 2 of 3" in text) == (0, True)
+        assert (code, "stage 2 of 3: scan" in text) == (0, True)
         text = call("best", path, "--stage", "dz")[1]
         place = next(line for line in text.splitlines() if line.startswith("  image")).split(maxsplit=1)[1]
         assert Path(place.partition(":/")[0]).exists()

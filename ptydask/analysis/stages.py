@@ -188,8 +188,8 @@ def values_text(values: Mapping[str, Scalar]) -> str:
 
 
 def stage_text(lineage: StageLineage) -> str:
-    """``stage scan, 2 of 3``."""
-    return f"stage {printable_text(lineage.name)}, {lineage.number} of {len(lineage.stages)}"
+    """``stage 2 of 3: scan``."""
+    return f"stage {printable_text(lineage.place)}"
 
 
 def predecessor_text(lineage: StageLineage) -> str:

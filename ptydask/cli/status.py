@@ -249,7 +249,7 @@ def status_lines(report: StatusReport, width: int, height: int, *, glyphs: Glyph
     running = report.standing.state == "running"
     style = {"running": "green", "finished": "bold"}.get(report.standing.state, "yellow")
     listed = [] if report.stages is None else report.stages.lines()
-    head: list[Line] = [((line[:width], ""),) for line in listed]
+    head: list[Line] = [((formatting.shorten_text(line, width), ""),) for line in listed]
     head += wrap_words(report.standing.text.split(" "), width, style, " ")
     span = duration_text(report.run.seconds)
     over = f"its last driver ran {span}" if report.updated else f"{span} in all trials together"
