@@ -104,7 +104,7 @@ def test_what_programs_read_has_the_stage(staged: Path, call: Call, stage: str) 
 
 def test_a_study_without_stages_is_as_it_was(plain: Path, call: Call) -> None:
     """No word of stages anywhere."""
-    for args in (["ls"], ["best"], ["info"], ["status"], ["ls", "--format", "csv"], ["status", "--format", "json"]):
+    for args in (["ls"], ["best"], ["info"], ["status"], ["ls", "--format", "csv"], ["show", "0"]):
         assert "stage" not in call(args[0], plain, *args[1:])[1]
     with ptydask.open(plain) as study:
         assert study.lineage is None
@@ -137,6 +137,7 @@ def test_info_and_status_list_them(staged: Path, searching: Path, call: Call) ->
         text = call(command, searching)[1]
         assert text.startswith("stage ")
         assert "still to come: final" in text
+        assert command == "info" or "stopped with stages to go" in text
         assert "still to come" not in call(command, staged)[1]
         listed = json.loads(call(command, staged, "--format", "json")[1])["stages"]
         assert [stage["name"] for stage in listed] == ["dz", "scan", "final"]
@@ -215,6 +216,34 @@ def test_python_asks_the_last_that_tuned(staged: Path) -> None:
         assert study.plot("slice", ["scale"]).axes[0].get_xlabel().startswith("scale")
         assert len(study.plot("history").axes) == 3
         assert len(scan.plot("history").axes) == 1
+
+
+@pytest.mark.parametrize(("name", "state"), [("dz", "finished"), ("scan", "stopped"), ("", "stopped")])
+def test_a_study_with_stages_to_come_is_not_finished(searching: Path, name: str, state: str) -> None:
+    """A run that was stopped between two of them; each that is over is."""
+    with ptydask.open(searching, name) as study:
+        assert study.status.state == state
+
+
+def test_the_dashboard_shows_the_last_that_tuned(staged: Path) -> None:
+    """As all that is about tuning does."""
+    dashboard = pytest.importorskip("ptydask.analysis.dashboard")
+    for stage, name in (("", "demo scan"), ("dz", "demo dz")):
+        (summary,) = dashboard.ResultsFollower(staged, stage).storage.get_all_studies()
+        assert summary.study_name == name
+
+
+def test_a_stage_that_has_just_begun(tmp_path: Path, call: Call) -> None:
+    """It is the latest, and there is nothing of it: the history of those before it is drawn."""
+    path = staged_files.staged(tmp_path / "demo.h5", ("dz",))
+    begin_stage(path, staged_files.meta("scan"))
+    code, text, said = call("ls", path)
+    assert (code, "stage 2 of 3: scan" in text, "no trials" in said) == (0, True, True)
+    assert call("best", path)[0] == 1
+    code, text, _ = call("plot", path)
+    assert (code, text.strip()) == (0, str(tmp_path / "demo-history.png"))
+    assert call("report", path)[0] == 0
+    assert json.loads(call("status", path, "--format", "json")[1])["state"] == "stopped"
 
 
 def test_refresh_goes_on_to_the_next_stage(tmp_path: Path) -> None:

@@ -171,9 +171,9 @@ def _too_few_trials(facts: StudyFacts) -> Advice | None:
 
 
 def _how_to_add(facts: StudyFacts, total: int) -> str:
-    """What to do for so many trials in total: stages that are over in a results file stay as they are."""
+    """What to do for so many trials in total."""
     if facts.stage:
-        return f"more take trials: {total} in stage {facts.stage}, and new results: --results NEW.h5"
+        return f"give stage {facts.stage} more trials in its file, as trials: {total}"
     return f"the same command goes on with more trials, as --trials {total}"
 
 

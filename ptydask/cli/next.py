@@ -95,8 +95,8 @@ def _write_params(args: argparse.Namespace, results: Results, facts: Any, given:
     name = next_study.find_free_name(meta, results.path)
     following = next_study.plan_next_study(facts, given, name)
     if following is None:
-        own = "the study's own goes on" if meta.lineage is None else "the study's own makes new results"
-        goes_on = f": {own} with more trials" if given else ""
+        own = "the study's own goes on with" if meta.lineage is None else "the study's own may have a stage of"
+        goes_on = f": {own} more trials" if given else ""
         formats.print_stderr(f"{args.file}: no new file follows from that{goes_on}")
         return 1
     if sweep.is_sweep(meta):
