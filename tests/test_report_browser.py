@@ -503,7 +503,7 @@ def thick_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Three trials of 12 slices and 4 probe modes, without plots."""
     path = made.thick_study(tmp_path_factory.mktemp("thick") / "s.h5", 3)
     with pytest.MonkeyPatch.context() as patch, reader.open(path) as results:
-        patch.setattr(made.plots, "draw", lambda study: [])
+        patch.setattr(made.plots, "draw", lambda study, **_said: [])
         return report.render(results, made=made.MADE)
 
 

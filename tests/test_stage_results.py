@@ -322,6 +322,7 @@ def test_the_report_begins_with_the_stages(staged: Path, plain: Path, monkeypatc
     assert (study["whole"], study["stage"], study["to_come"]) == ("demo", "final", [])
     assert study["inherited"][0] == "dz 15.25 from stage dz, trial 2"
     assert data["drawn"] == [("demo scan", {"of_page": False})]
+    assert (study["option"], study["advised_option"]) == (" --stage final", "")
     assert data["advice"]
     assert not any(one["trials"] for one in data["advice"])
     with reader.open(staged, "scan") as results:

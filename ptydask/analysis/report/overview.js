@@ -144,7 +144,7 @@ function drawAdvice() {
   return show(section, el("h2", { id: "next-title" }, "What next"),
     given.length ? el("ul", { class: "advice" }, given.map((one) => el("li", {}, el("b", {}, one.kind), `: ${one.text}.`, looked(one), pair(one))))
       : el("p", { class: "empty" }, "Nothing in the results asks for a change."),
-    study.engine === "ptyrad" && given.length > 0 && el("p", { class: "note" }, "The params file that follows: ", el("code", {}, `ptydask next ${about.paste} -o next.yaml`)));
+    study.engine === "ptyrad" && given.length > 0 && el("p", { class: "note" }, "The params file that follows: ", el("code", {}, `ptydask next ${about.paste}${study.advised_option ?? ""} -o next.yaml`)));
 }
 
 function drawMontage() {
