@@ -15,12 +15,13 @@ import yaml
 
 from ptydask import cli, config, demo
 from ptydask.analysis.export import params as params_file
+from ptydask.analysis.next_study import NextStudy, render_next_study
 from ptydask.config import Overrides
 from ptydask.config.ptyrad import own_params
 from ptydask.config.stages import StageInput
 from ptydask.driver import provenance
 from ptydask.lineage import StageLineage
-from ptydask.model import Scalar, StudyMeta, TrialRecord
+from ptydask.model import FloatRange, Scalar, StudyMeta, TrialRecord
 from ptydask.store import Store, reader
 from ptydask.store.upkeep.staging import begin_stage
 
@@ -213,6 +214,15 @@ def test_the_next_study_has_all_that_was_found(
     assert "dz 15.25 from stage dz, trial 2" in text
     (tmp_path / "next.yaml").write_text(text)
     assert config.load(tmp_path / "next.yaml").metric == "contrast"
+
+
+@pytest.mark.parametrize(("advised", "wanted"), [(6, 12), (24, 24), (None, 12)])
+def test_more_iterations_than_a_stage_had(params: Path, advised: int | None, wanted: int) -> None:
+    """The file's own are enough where it has as many."""
+    meta = stage_metas(params)["scan"]
+    following = NextStudy("demo-2", best_of("scan"), {"scale": FloatRange(0.9, 1.1)}, advised)
+    text = render_next_study(meta, following, (), near=params).text
+    assert yaml.safe_load(text)["recon_params"]["NITER"] == wanted
 
 
 def test_of_an_engine_that_is_not_ptyrads_there_are_values_alone(tmp_path: Path) -> None:
