@@ -18,6 +18,7 @@ from ptydask.analysis import next_ranges
 from ptydask.analysis.data import StudyData, json_object
 from ptydask.analysis.optimum import locate_study_optimum, read_space, slope_importances
 from ptydask.formatting import counted, printable_text
+from ptydask.lineage import StageLineage
 from ptydask.model import Direction, Distribution, Optimum, Reason, Scalar, TrialRecord, TrialState
 from ptydask.proposals.optimum import AT_REST
 from ptydask.ranking import rank_correlation, ranked
@@ -77,8 +78,8 @@ class StudyFacts:
     optimum: Optimum | None = None
     importances: Mapping[str, float] = field(default_factory=dict)
     """Parameter -> its share; empty where none can be told."""
-    stage: str = ""
-    """Its name, where the study is one of several stages."""
+    lineage: StageLineage | None = None
+    """Which stage it is, where it is one of several."""
 
     @property
     def best(self) -> list[TrialRecord]:
@@ -122,7 +123,7 @@ def gather_facts(data: StudyData) -> StudyFacts:
         json_object(meta.config_json),
         locate_study_optimum(records, meta),
         slope_importances(records, meta) or _rank_importances(data),
-        "" if meta.lineage is None else printable_text(meta.lineage.name),
+        meta.lineage,
     )
 
 
@@ -172,8 +173,8 @@ def _too_few_trials(facts: StudyFacts) -> Advice | None:
 
 def _how_to_add(facts: StudyFacts, total: int) -> str:
     """What to do for so many trials in total."""
-    if facts.stage:
-        return f"give stage {facts.stage} more trials in its file, as trials: {total}"
+    if facts.lineage is not None:
+        return f"give stage {printable_text(facts.lineage.name)} more trials in its file, as trials: {total}"
     return f"the same command goes on with more trials, as --trials {total}"
 
 
@@ -344,7 +345,7 @@ def _order(facts: StudyFacts, coarse: Iterable[str]) -> Advice | None:
     """The next step of PtyRAD's order, or that this was the last; None for other engines."""
     if facts.engine != "ptyrad" or not isinstance(facts.config.get("init_params"), Mapping):
         return None
-    names = next_step(facts.config, facts.space.keys())
+    names = next_step(facts.config, {*facts.space, *(facts.lineage.values if facts.lineage else ())})
     if set(coarse) - set(names or ()):
         return None
     best = facts.best[0]
