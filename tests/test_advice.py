@@ -347,6 +347,13 @@ def test_what_earlier_stages_found_counts() -> None:
     (advice,) = advise_by(replace(done, lineage=stage))
     assert advice.kind in (AdviceKind.NEXT_STEP, AdviceKind.LAST_STEP)
     assert "shear" not in advice.tune
+    tilted = facts(parabola(0.0, name="tilt_y").records, {"tilt_y": ROTATION, "tilt_x": FloatRange(0, 0)})
+    flat = {"init_params": {**CONFIG["init_params"], "pos_scan_affine": [1, 0, 0, 0]}}
+    whole: dict[str, Scalar] = {**found, "dz": 8.0}
+    for final, kinds in ((("tilts",), {AdviceKind.LAST_STEP}), (("tilts", "final"), set())):
+        last = StageLineage("tilts", ("affine", *final), "affine", 3, whole, dict.fromkeys(whole, ("affine", 3)))
+        told = {one.kind for one in advise_by(replace(tilted, config=flat, lineage=last))}
+        assert told & {AdviceKind.LAST_STEP} == kinds
     few = replace(done, records=done.records[:2], optimum=None, lineage=stage)
     assert "stage again" in of_kind(advise_by(few), AdviceKind.TOO_FEW_TRIALS).text
 

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from ptydask.analysis import next_ranges
 from ptydask.analysis.data import StudyData, json_object
 from ptydask.analysis.optimum import locate_study_optimum, read_space, slope_importances
+from ptydask.config.stages import FINAL
 from ptydask.formatting import counted, printable_text
 from ptydask.lineage import StageLineage
 from ptydask.model import Direction, Distribution, Optimum, Reason, Scalar, TrialRecord, TrialState
@@ -96,19 +97,6 @@ class StudyFacts:
 def advise(data: StudyData) -> tuple[Advice, ...]:
     """What to do after the study ``data``, the most pressing first; () where it is as it should be and ends there."""
     return advise_by(gather_facts(data))
-
-
-def advice_object(advice: Advice) -> dict[str, Any]:
-    """A piece of advice as plain values; a range by its own fields: low, high, step, log, or choices."""
-    return {
-        "kind": advice.kind.value,
-        "parameter": advice.parameter,
-        "text": advice.text,
-        "tune": {name: asdict(dist) for name, dist in advice.tune.items()},
-        "fix": list(advice.fix),
-        "settings": dict(advice.settings),
-        "trials": list(advice.trials),
-    }
 
 
 def gather_facts(data: StudyData) -> StudyFacts:
@@ -346,7 +334,8 @@ def _order(facts: StudyFacts, coarse: Iterable[str]) -> Advice | None:
     if facts.engine != "ptyrad" or not isinstance(facts.config.get("init_params"), Mapping):
         return None
     names = next_step(facts.config, {*facts.space, *(facts.lineage.values if facts.lineage else ())})
-    if set(coarse) - set(names or ()):
+    final_follows = facts.lineage is not None and facts.lineage.stages[-1:] == (FINAL,)
+    if set(coarse) - set(names or ()) or (names is None and final_follows):
         return None
     best = facts.best[0]
     held = tuple(name for name in facts.space if name not in (names or ()))
