@@ -17,6 +17,7 @@ import store_cases
 from ptydask import cli
 from ptydask.analysis import next_ranges
 from ptydask.analysis.advice import Advice, AdviceKind, StudyFacts, advise, advise_by, gather_facts
+from ptydask.lineage import StageLineage
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Optimum, Reason, Scalar, TrialRecord, TrialState
 from ptydask.ranking import rank_correlation
 from ptydask.space import reshaping
@@ -336,6 +337,25 @@ def test_a_settled_study_is_followed_by_the_next_step() -> None:
     }
     last = facts(parabola(0.0, name="tilt_y").records, {"tilt_y": ROTATION, "tilt_x": FloatRange(0, 0)}, config=CONFIG)
     assert of_kind(advise_by(last), AdviceKind.NEXT_STEP).fix == ("tilt_y", "tilt_x")
+
+
+def test_what_earlier_stages_found_counts() -> None:
+    """The next step comes after that, and more trials are the stage's."""
+    done = sloped({"scale": 0.981, "rotation": -1.02}, {"scale": 0.001, "rotation": 0.01})
+    found: dict[str, Scalar] = {"asymmetry": 0.1, "shear": 0.5, "scale": 1.0, "rotation": 0.0}
+    stage = StageLineage("again", ("affine", "again"), "affine", 3, found, dict.fromkeys(found, ("affine", 3)))
+    (advice,) = advise_by(replace(done, lineage=stage))
+    assert advice.kind in (AdviceKind.NEXT_STEP, AdviceKind.LAST_STEP)
+    assert "shear" not in advice.tune
+    tilted = facts(parabola(0.0, name="tilt_y").records, {"tilt_y": ROTATION, "tilt_x": FloatRange(0, 0)})
+    flat = {"init_params": {**CONFIG["init_params"], "pos_scan_affine": [1, 0, 0, 0]}}
+    whole: dict[str, Scalar] = {**found, "dz": 8.0}
+    for final, kinds in ((("tilts",), {AdviceKind.LAST_STEP}), (("tilts", "final"), set())):
+        last = StageLineage("tilts", ("affine", *final), "affine", 3, whole, dict.fromkeys(whole, ("affine", 3)))
+        told = {one.kind for one in advise_by(replace(tilted, config=flat, lineage=last))}
+        assert told & {AdviceKind.LAST_STEP} == kinds
+    few = replace(done, records=done.records[:2], optimum=None, lineage=stage)
+    assert "stage again" in of_kind(advise_by(few), AdviceKind.TOO_FEW_TRIALS).text
 
 
 def test_other_engines_have_no_order() -> None:

@@ -49,7 +49,7 @@ def data_of(html: str) -> dict[str, Any]:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without plots, which take most of a page's time."""
-    monkeypatch.setattr(plots, "draw", lambda study: [])
+    monkeypatch.setattr(plots, "draw", lambda study, **_: [])
 
 
 def collected(records: list[TrialRecord], about: StudyMeta | None = None, **more: Any) -> dict[str, Any]:

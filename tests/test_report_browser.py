@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import report_cases as made
+import staged_files
 import store_cases as cases
 import sweep_cases
 from figure_cases import confirmed, ring
@@ -120,6 +121,20 @@ def heading(browser: WebDriver, text: str) -> None:
 
 
 # --- the overview ---------------------------------------------------------------------------------------
+
+
+def test_the_stages_come_first(opened: Open, tmp_path: Path) -> None:
+    """A row each with what it goes on from, the page's own marked, and where the best trial's values are from."""
+    with reader.open(staged_files.staged(tmp_path / "demo.h5")) as results:
+        browser = opened(report.render(results))
+    assert texts(browser, "main:not([hidden]) > section")[0].startswith("demoStages")
+    assert texts(browser, "#stages tbody th") == list(staged_files.NAMES)
+    assert texts(browser, "#stages [aria-current] th") == ["final"]
+    assert texts(browser, "#stages tr:last-child td")[-1] == "scan, trial 3, with its reconstruction"
+    assert "dz 15.25 from stage dz, trial 2" in texts(browser, "#summary")[0]
+    assert texts(browser, "#sections a")[:2] == ["Stages", "Summary"]
+    assert any(title.endswith(", stage scan") for title in texts(browser, "#plots figcaption b"))
+    assert "ptydask report demo.h5 --stage NAME" in texts(browser, "#stages code")
 
 
 def test_the_overview_shows_the_best_trial(opened: Open, drawn: str) -> None:
@@ -488,7 +503,7 @@ def thick_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Three trials of 12 slices and 4 probe modes, without plots."""
     path = made.thick_study(tmp_path_factory.mktemp("thick") / "s.h5", 3)
     with pytest.MonkeyPatch.context() as patch, reader.open(path) as results:
-        patch.setattr(made.plots, "draw", lambda study: [])
+        patch.setattr(made.plots, "draw", lambda study, **_said: [])
         return report.render(results, made=made.MADE)
 
 

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 from ptydask.analysis import next_ranges
 from ptydask.analysis.data import StudyData, json_object
 from ptydask.analysis.optimum import locate_study_optimum, read_space, slope_importances
+from ptydask.config.stages import FINAL
 from ptydask.formatting import counted, printable_text
+from ptydask.lineage import StageLineage
 from ptydask.model import Direction, Distribution, Optimum, Reason, Scalar, TrialRecord, TrialState
 from ptydask.proposals.optimum import AT_REST
 from ptydask.ranking import rank_correlation, ranked
@@ -77,6 +79,8 @@ class StudyFacts:
     optimum: Optimum | None = None
     importances: Mapping[str, float] = field(default_factory=dict)
     """Parameter -> its share; empty where none can be told."""
+    lineage: StageLineage | None = None
+    """Which stage it is, where it is one of several."""
 
     @property
     def best(self) -> list[TrialRecord]:
@@ -95,19 +99,6 @@ def advise(data: StudyData) -> tuple[Advice, ...]:
     return advise_by(gather_facts(data))
 
 
-def advice_object(advice: Advice) -> dict[str, Any]:
-    """A piece of advice as plain values; a range by its own fields: low, high, step, log, or choices."""
-    return {
-        "kind": advice.kind.value,
-        "parameter": advice.parameter,
-        "text": advice.text,
-        "tune": {name: asdict(dist) for name, dist in advice.tune.items()},
-        "fix": list(advice.fix),
-        "settings": dict(advice.settings),
-        "trials": list(advice.trials),
-    }
-
-
 def gather_facts(data: StudyData) -> StudyFacts:
     """The facts of a study: its model of values and slopes, and its importances."""
     records, meta = data.records, data.meta
@@ -120,6 +111,7 @@ def gather_facts(data: StudyData) -> StudyFacts:
         json_object(meta.config_json),
         locate_study_optimum(records, meta),
         slope_importances(records, meta) or _rank_importances(data),
+        meta.lineage,
     )
 
 
@@ -162,9 +154,16 @@ def _too_few_trials(facts: StudyFacts) -> Advice | None:
         return None
     text = (
         f"{counted(len(facts.best), 'trial')} completed: too few to say anything of {_listed(facts.space)}, which "
-        f"takes {needed}; the same command goes on with more, as --trials {len(facts.records) + 2 * needed}"
+        f"takes {needed}; {_how_to_add(facts, len(facts.records) + 2 * needed)}"
     )
     return Advice(AdviceKind.TOO_FEW_TRIALS, text)
+
+
+def _how_to_add(facts: StudyFacts, total: int) -> str:
+    """What to do for so many trials in total."""
+    if facts.lineage is not None:
+        return f"give stage {printable_text(facts.lineage.name)} more trials in its file, as trials: {total}"
+    return f"the same command goes on with more trials, as --trials {total}"
 
 
 def _unsettled(facts: StudyFacts) -> Iterator[Advice]:
@@ -172,7 +171,7 @@ def _unsettled(facts: StudyFacts) -> Iterator[Advice]:
     points = count_points(facts.space)
     if points is not None and len(facts.best) >= points:
         return
-    more = f"the same command goes on with more trials, as --trials {round(1.5 * len(facts.records))}"
+    more = _how_to_add(facts, round(1.5 * len(facts.records)))
     if facts.optimum is not None and not facts.optimum.is_settled:
         where = "the optimum by the slopes is not settled"
         yield Advice(AdviceKind.MORE_TRIALS, f"{where}, so more trials may move it: {more}")
@@ -334,8 +333,9 @@ def _order(facts: StudyFacts, coarse: Iterable[str]) -> Advice | None:
     """The next step of PtyRAD's order, or that this was the last; None for other engines."""
     if facts.engine != "ptyrad" or not isinstance(facts.config.get("init_params"), Mapping):
         return None
-    names = next_step(facts.config, facts.space.keys())
-    if set(coarse) - set(names or ()):
+    names = next_step(facts.config, {*facts.space, *(facts.lineage.values if facts.lineage else ())})
+    final_follows = facts.lineage is not None and facts.lineage.stages[-1:] == (FINAL,)
+    if set(coarse) - set(names or ()) or (names is None and final_follows):
         return None
     best = facts.best[0]
     held = tuple(name for name in facts.space if name not in (names or ()))

@@ -16,8 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.analysis.rehydrate import create_empty_study, frozen_trials
+from ptydask.analysis.stages import open_tuned
 from ptydask.errors import PtydaskError, StoreError, UsageError, require
-from ptydask.store import reader
 from ptydask.store.reader import Results
 
 EVERY = 3.0
@@ -30,8 +30,9 @@ class ResultsFollower:
     :meth:`update` is for one thread; others may read ``storage`` meanwhile.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, stage: str = "") -> None:
+        """Of a study with stages: of the ``stage``, or of the last that tuned something. Raises StoreError."""
+        self.path, self.stage = path, stage
         self.storage: BaseStorage = InMemoryStorage()
         self._curves: dict[int, Curve] = {}
         self._study, self._id = -1, ""
@@ -41,7 +42,7 @@ class ResultsFollower:
 
     def update(self) -> int:
         """Take in what is new; returns how many trials are recorded by now. Raises StoreError."""
-        with reader.open(self.path) as results:
+        with open_tuned(self.path, self.stage) as results:
             live = results.live  # asked first: what is recorded when no driver has it is all there is
             self._forget_other(results.id)
             data = self._read_study(results)
@@ -94,13 +95,13 @@ class ResultsFollower:
 class DashboardServer:
     """A web server for one results file. :meth:`run` serves until it is interrupted."""
 
-    def __init__(self, path: Path, host: str, port: int | None) -> None:
+    def __init__(self, path: Path, host: str, port: int | None, stage: str = "") -> None:
         """Bind to ``port``, 0 for a free one; None is 8080, or a free one where that is taken.
 
         Raises StoreError, MissingDependency, and UsageError for a host or port that cannot be had.
         """
         wsgi = _import_wsgi()
-        self.follower = ResultsFollower(path)
+        self.follower = ResultsFollower(path, stage)
         app = wsgi(self.follower.storage)
         try:
             self._server = _bind_server(host, 8080 if port is None else port, app)
@@ -131,7 +132,7 @@ class DashboardServer:
     def _follow_results(self, every: float) -> None:
         seen = ""
         while not self._stop.wait(every):  # also after the end: a finished study may be given more trials
-            if (state := _describe_progress(self.follower.path)) == seen:
+            if (state := _describe_progress(self.follower.path, self.follower.stage)) == seen:
                 continue
             # A study that the page's own button deleted (KeyError) is gone; a file that is being moved comes back.
             with suppress(PtydaskError, OSError, KeyError):
@@ -139,14 +140,14 @@ class DashboardServer:
                 seen = state
 
 
-def _describe_progress(path: Path) -> str:
+def _describe_progress(path: Path, stage: str) -> str:
     """Differs when something was recorded, or a run has begun or ended."""
     try:
-        with reader.open(path) as results:
+        with open_tuned(path, stage) as results:
             if results.packed and not results.live:
                 stat = path.stat()
                 return f"{stat.st_mtime_ns} {stat.st_size} {stat.st_ino}"
-            return f"{results.live} {hash(tuple(results.columns()['number'].tolist()))}"
+            return f"{results.id} {results.live} {hash(tuple(results.columns()['number'].tolist()))}"
     except (PtydaskError, OSError):
         return ""
 

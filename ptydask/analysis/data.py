@@ -61,7 +61,7 @@ class StudyData:
         names = metric_names(self.records)
         stages = tuple(stage.by_metric(name) for stage in self.stages if name in metric_names(stage.records))
         if name == self.meta.metric:
-            return replace(self, stages=stages)
+            return replace(self, stages=stages) if stages else self
         if name not in names:
             raise UsageError(f"no trial has a metric {name!r}; {nearest_hint(name, names) or 'see ptydask ls'}")
         meta = replace(self.meta, metric=name, direction=known_directions(self.meta).get(name, "minimize"))

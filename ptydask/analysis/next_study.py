@@ -92,7 +92,8 @@ def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Ad
 
     Raises StoreError where the results do not hold their params file.
     """
-    section = params.own_config(meta).get("hypertune_params") or {}
+    own = params.own_config(meta)
+    section = own.get("hypertune_params") or {}
     notes = []
     changed: dict[str, Any] = {
         "if_hypertune": bool(following.tune),
@@ -109,7 +110,10 @@ def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Ad
     if "***" in str(section.get("storage_path")):
         changed["storage_path"] = None
         notes.append("storage_path: results hold no password, so it is left out; put it in, or add --storage URL")
-    file = params.of_trial(meta, following.best, near=near, steps=following.iterations, hypertune=changed)
+    steps = following.iterations
+    if meta.lineage is not None and steps is not None and steps <= (own["recon_params"].get("NITER") or 200):
+        steps = None  # more than the stage had, which the file has anyway
+    file = params.of_trial(meta, following.best, near=near, steps=steps, hypertune=changed)
     comment = comment_text(meta, following, advice)
     text = f"{comment}{file.text.rstrip()}\n"
     if not _has_own_section(text):

@@ -15,7 +15,7 @@ import numpy as np
 
 from ptydask.analysis import dataframe
 from ptydask.analysis.data import StudyData, load_study, search_space
-from ptydask.analysis.stages import Stages, last_tuned, load_stages, read_stages, stage_text
+from ptydask.analysis.stages import Stages, are_to_come, last_tuned, load_stages, read_stages, stage_text
 from ptydask.analysis.study_status import Status
 from ptydask.analysis.trial import Trial
 from ptydask.analysis.trial_list import Trials
@@ -70,10 +70,10 @@ class StudyResults:
     def status(self) -> Status:
         """How the study stands now, with the trials that were recorded since :meth:`refresh`. Raises StoreError."""
         with reader.open(self.path, self._stage) as results:
-            ended = results.columns()["state"]
+            ended, to_come = results.columns()["state"], are_to_come(results)
         counts = count_states(ended.tolist())
         if not results.live:
-            return Status("finished" if results.packed else "stopped", **counts)
+            return Status("finished" if results.packed and not to_come else "stopped", **counts)
         run: Mapping[str, Any] = (results.last_words() or {}).get("run") or {}
         reported = run.get("counts") or {}
         counts = {word: max(count, int(reported.get(word, 0))) for word, count in counts.items()}

@@ -144,6 +144,14 @@ def last_tuned(results: Results) -> str:
     return next((name for name in reversed(results.stage_names()) if name != FINAL), "")
 
 
+def are_to_come(results: Results) -> bool:
+    """Whether a run that went on would begin, or go on with, a stage after all trials that these results have."""
+    lineage = results.meta.lineage
+    if lineage is None or results.stage_names()[-1:] != (lineage.name,):
+        return False
+    return lineage.name != lineage.stages[-1] or not results.records()
+
+
 # --- where values are from ----------------------------------------------------------------------------
 
 
@@ -188,8 +196,8 @@ def values_text(values: Mapping[str, Scalar]) -> str:
 
 
 def stage_text(lineage: StageLineage) -> str:
-    """``stage scan, 2 of 3``."""
-    return f"stage {printable_text(lineage.name)}, {lineage.number} of {len(lineage.stages)}"
+    """``stage 2 of 3: scan``."""
+    return f"stage {printable_text(lineage.place)}"
 
 
 def predecessor_text(lineage: StageLineage) -> str:

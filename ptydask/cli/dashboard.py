@@ -31,6 +31,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="ADDRESS",
         help="default: 127.0.0.1, for this machine alone; 0.0.0.0 lets everybody in who reaches this machine",
     )
+    arguments.add_stage(parser, arguments.LAST_TUNED)
     parser.set_defaults(handler=run_dashboard)
 
 
@@ -38,7 +39,7 @@ def run_dashboard(args: argparse.Namespace) -> int:
     """``ptydask dashboard``: 130, since it is Ctrl-C that ends it."""
     from ptydask.analysis.dashboard import DashboardServer
 
-    server = DashboardServer(args.file, args.host, args.port)
+    server = DashboardServer(args.file, args.host, args.port, args.stage)
     if not _is_loopback(args.host):
         formats.print_stderr(
             f"--host {args.host}: everybody who reaches this machine can look at the study, without a password"

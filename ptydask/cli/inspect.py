@@ -304,7 +304,7 @@ def _stages_text(results: Results) -> str:
         return ""
     from ptydask.analysis import stages
 
-    lines = [*stages.read_stages(results).lines(), "", f"{stages.stage_text(results.meta.lineage)}:"]
+    lines = [*stages.read_stages(results).lines(), "", stages.stage_text(results.meta.lineage)]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,14 +55,25 @@ def run_next(args: argparse.Namespace) -> int:
 
 
 def _study_object(study: Any, given: Sequence[Advice]) -> dict[str, Any]:
-    from ptydask.analysis.advice import advice_object
-
     return {
         "study": study.meta.name,
         **({"stage": stage} if (stage := formats.stage_of(study.meta)) else {}),
         "metric": study.meta.metric,
         "best": None if study.best is None else study.best.number,
-        "advice": [advice_object(one) for one in given],
+        "advice": [_advice_object(one) for one in given],
+    }
+
+
+def _advice_object(advice: Advice) -> dict[str, Any]:
+    """A piece of advice as plain values; a range by its own fields: low, high, step, log, or choices."""
+    return {
+        "kind": advice.kind.value,
+        "parameter": advice.parameter,
+        "text": advice.text,
+        "tune": {name: asdict(dist) for name, dist in advice.tune.items()},
+        "fix": list(advice.fix),
+        "settings": dict(advice.settings),
+        "trials": list(advice.trials),
     }
 
 
@@ -95,7 +107,8 @@ def _write_params(args: argparse.Namespace, results: Results, facts: Any, given:
     name = next_study.find_free_name(meta, results.path)
     following = next_study.plan_next_study(facts, given, name)
     if following is None:
-        goes_on = ": the study's own goes on with more trials" if given else ""
+        own = "the study's own goes on with" if meta.lineage is None else "the study's own may have a stage of"
+        goes_on = f": {own} more trials" if given else ""
         formats.print_stderr(f"{args.file}: no new file follows from that{goes_on}")
         return 1
     if sweep.is_sweep(meta):

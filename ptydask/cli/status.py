@@ -73,17 +73,23 @@ def run_status(args: argparse.Namespace) -> int:
 # --- decisions ---------------------------------------------------------------------------------------
 
 
-def study_status(driver: str, *, live: bool, packed: bool, unfinished: int | None) -> StudyStatus:
+def study_status(
+    driver: str, *, live: bool, packed: bool, unfinished: int | None, to_come: bool = False
+) -> StudyStatus:
     """How a study stands.
 
     ``driver`` names who said something last, empty once a driver ended in peace; ``live`` whether one holds the study;
-    ``packed`` whether all that was recorded is in one file; ``unfinished`` how many trials are to go, where known.
+    ``packed`` whether all that was recorded is in one file; ``unfinished`` how many trials are to go, where known;
+    ``to_come`` whether stages are.
     """
     if live:
         return StudyStatus("running", f"running: {driver}" if driver else "running")
-    if packed and not unfinished:  # a driver that was to add trials leaves the file packed until its first
+    if (
+        packed and not unfinished and not to_come
+    ):  # a driver that was to add trials leaves the file packed until its first
         return StudyStatus("finished", "finished: everything is in this one file")
-    todo = f" with {formatting.counted(unfinished, 'trial')} to go" if unfinished else ""
+    todo = " with stages to go" if to_come else ""
+    todo = f" with {formatting.counted(unfinished, 'trial')} to go" if unfinished else todo
     go_on = "the same command goes on from here"
     if driver:
         return StudyStatus("gone", f"its driver is gone{todo} ({driver}); {go_on}")
@@ -175,7 +181,7 @@ class StatusReport:
 def read_status(file: Path, now: float) -> StatusReport:
     """Read a results file and what its driver says beside it. Raises StoreError."""
     from ptydask.analysis.data import read_confirmation
-    from ptydask.analysis.stages import read_stages
+    from ptydask.analysis.stages import are_to_come, read_stages
     from ptydask.store import reader
 
     with reader.open(file) as results:
@@ -188,7 +194,8 @@ def read_status(file: Path, now: float) -> StatusReport:
         unfinished = None if run is None else run.total - run.recorded
         if run is not None and results.packed:  # its driver may have packed more than it wrote down
             unfinished = max(0, run.total - max(run.recorded, len(results.records())))
-        standing = study_status(driver, live=results.live, packed=results.packed, unfinished=unfinished)
+        going_on = {"live": results.live, "packed": results.packed, "to_come": are_to_come(results)}
+        standing = study_status(driver, unfinished=unfinished, **going_on)
         if run is None:
             run = snapshot_of_records(results.records(), results.meta, file, complete=results.packed)
         confirmation, repeats = read_confirmation(results), read_repeats_status(results)
@@ -249,7 +256,7 @@ def status_lines(report: StatusReport, width: int, height: int, *, glyphs: Glyph
     running = report.standing.state == "running"
     style = {"running": "green", "finished": "bold"}.get(report.standing.state, "yellow")
     listed = [] if report.stages is None else report.stages.lines()
-    head: list[Line] = [((line[:width], ""),) for line in listed]
+    head: list[Line] = [((formatting.shorten_text(line, width), ""),) for line in listed]
     head += wrap_words(report.standing.text.split(" "), width, style, " ")
     span = duration_text(report.run.seconds)
     over = f"its last driver ran {span}" if report.updated else f"{span} in all trials together"

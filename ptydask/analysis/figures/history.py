@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ _SIZES = {TrialState.COMPLETE: 22.0, TrialState.PRUNED: 13.0}
 
 def lacks(data: StudyData) -> str | None:
     """Why there is nothing to draw; None where there is."""
+    if any(lacks(stage) is None for stage in data.stages):
+        return None
     if len(trials.with_error(data, TrialState.COMPLETE, TrialState.PRUNED)):
         return None
     return trials.nothing_complete(data)
@@ -29,7 +32,7 @@ def lacks(data: StudyData) -> str | None:
 def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
     """Completed trials as discs, pruned ones as diamonds, failed ones as crosses beyond the axis."""
     drawable = [stage for stage in data.stages if lacks(stage) is None]
-    if len(drawable) > 1:
+    if len(drawable) > 1 or (drawable and lacks(replace(data, stages=()))):
         return _draw_stages(data, drawable, link)
     title = f"{trials.study_title(data)} \N{EN DASH} history of {trials.counts_text(data.records)}"
     if reason := lacks(data):

@@ -17,6 +17,7 @@ from ptydask.analysis.gain import baseline_trial, compute_gain, errors_by_step
 from ptydask.analysis.report import rows
 from ptydask.analysis.report.trial_album import BEST_SIDE_BY_SIDE, PageTrial, TrialAlbum
 from ptydask.analysis.stages import COLUMNS, Stages, origin_lines, stage_text, whole_name
+from ptydask.formatting import shell_word
 from ptydask.model import Choice, Distribution, StudyMeta, WeightedChoice
 from ptydask.ranking import count_states, ranked
 from ptydask.space import ranges
@@ -48,7 +49,7 @@ def collect_page_data(
         return {number: value for number, value in values.items() if value}
 
     return {
-        "study": {**_study_summary(study, album, running), **_stage_summary(study, stages or Stages())},
+        "study": {**_study_summary(study, album, running), **_stage_summary(study, stages or Stages(), advised)},
         "columns": rows.table_columns(study, album.trials, units),
         "trials": by_number(rows.trial_details),
         "curves": rows.encode_curves(study),
@@ -117,11 +118,12 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
     }
 
 
-def _stage_summary(study: StudyData, stages: Stages) -> dict[str, Any]:
+def _stage_summary(study: StudyData, stages: Stages, advised: StudyData) -> dict[str, Any]:
     """``stage``: which one the page is of, in words; ``stages``: the table of all, heading first; what is to come.
 
-    ``whole``: the study's name; ``inherited``: where the values are from that the best trial does not tune. Nothing for
-    a study without stages.
+    ``whole``: the study's name; ``inherited``: where the values are from that the best trial does not tune; ``option``,
+    ``advised_option``: how commands choose the stage, and the one that advice is taken from. Nothing where there are no
+    stages.
     """
     lineage = study.meta.lineage
     if lineage is None:
@@ -130,6 +132,8 @@ def _stage_summary(study: StudyData, stages: Stages) -> dict[str, Any]:
         "whole": whole_name(study.meta),
         "stage": lineage.name,
         "stage_text": stage_text(lineage),
+        "option": (option := f" --stage {shell_word(lineage.name)}"),
+        "advised_option": option if advised is study else "",
         "stages": [list(COLUMNS), *(list(stage.cells) for stage in stages.values())],
         "to_come": list(stages.to_come),
         "inherited": [] if study.best is None else origin_lines(study.meta, study.best),

@@ -165,7 +165,7 @@ function differenceFigure([a, b]) {
     note.textContent = `rms ${rounded(difference.rms)} ${unit}, correlation ${difference.correlation.toFixed(3)}. Taken out before: a shift (y, x) of (${y}, ${x}) ${unitText(p.unit)}, and the mean.`;
     fill(figure, {}, [drawing(p, { size, axes: true, label: `Trial ${a} less trial ${b}: ${note.textContent}` }),
       colourBar(p.low, p.high, unit, { colours: DIVERGING, size }),
-      el("figcaption", {}, "Of the images on this page, which have 256 greys and end at their lowest and highest 0.5 %; in full: ", el("code", {}, `ptydask montage ${about.paste} --trials ${b},${a} --what difference`), ".")]);
+      el("figcaption", {}, "Of the images on this page, which have 256 greys and end at their lowest and highest 0.5 %; in full: ", el("code", {}, `ptydask montage ${about.paste}${ofStage} --trials ${b},${a} --what difference`), ".")]);
   });
   return figure;
 }

@@ -109,5 +109,5 @@ function microscopyNote() {
   const shown = study.montage.concat(study.own ?? []).filter((number, k, all) => more()[number] && all.indexOf(number) === k);
   if (!shown.length) return null;
   return [`${shown.length === 1 ? "One trial has" : `${shown.length} trials have`} more pictures on this page (${namedPictures(shown[0])}): `,
-    shown.map((number, k) => [k ? ", " : "", link(number, String(number))]), ". Of the others: ", el("code", {}, `ptydask montage ${about.paste} --what spectrum`), "."];
+    shown.map((number, k) => [k ? ", " : "", link(number, String(number))]), ". Of the others: ", el("code", {}, `ptydask montage ${about.paste}${ofStage} --what spectrum`), "."];
 }

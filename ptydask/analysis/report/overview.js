@@ -30,7 +30,7 @@ function parameterTable(shown, { ranges = true } = {}) {
       ranges && el("td", {}, rangeMark(one, value(key, study.own ?? -1), values[0]), el("small", { class: "words" }, one.range),
         shown.length === 1 && atEdge(one, values[0]) && el("small", { class: "warning" }, "at the edge of its range")));
   });
-  if (!rows.length) return el("p", { class: "empty" }, "This study has no parameters.");
+  if (!rows.length) return study.stages ? null : el("p", { class: "empty" }, "This study has no parameters.");
   return el("div", { class: "wide" }, el("table", { class: "params" },
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "parameter"),
       shown.map((number) => el("th", { scope: "col", class: "number" }, `trial ${number}`)),
@@ -144,7 +144,7 @@ function drawAdvice() {
   return show(section, el("h2", { id: "next-title" }, "What next"),
     given.length ? el("ul", { class: "advice" }, given.map((one) => el("li", {}, el("b", {}, one.kind), `: ${one.text}.`, looked(one), pair(one))))
       : el("p", { class: "empty" }, "Nothing in the results asks for a change."),
-    study.engine === "ptyrad" && given.length > 0 && el("p", { class: "note" }, "The params file that follows: ", el("code", {}, `ptydask next ${about.paste} -o next.yaml`)));
+    study.engine === "ptyrad" && given.length > 0 && el("p", { class: "note" }, "The params file that follows: ", el("code", {}, `ptydask next ${about.paste}${study.advised_option ?? ""} -o next.yaml`)));
 }
 
 function drawMontage() {

@@ -100,7 +100,7 @@ function drawTrial(number) {
         confirmed.length ? pairs(confirmed, "Once more with other seeds") : null),
       study.images && el("div", { class: "more" }, probeFigure(number), microscopyFigures(number)),
       el("div", { class: "facts" }, trialFacts(number), attributes.length ? pairs(attributes, "Attributes") : null, fileTable(number, kept.artifacts, kept.more_files))),
-    kept.log ? folded("End of the log", kept.log) : el("p", { class: "note" }, `Its log, if it wrote one: ptydask show ${about.paste} ${number} --log`));
+    kept.log ? folded("End of the log", kept.log) : el("p", { class: "note" }, `Its log, if it wrote one: ptydask show ${about.paste} ${number} --log${ofStage}`));
 }
 
 function thinned(number) {

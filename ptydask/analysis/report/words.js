@@ -18,6 +18,9 @@ const probes = lazily("probes");
 const thumbnails = lazily("thumbnails");
 const more = lazily("more");
 
+/** What a command about this page's trials is told besides, in a study with stages. */
+const ofStage = study.option ?? "";
+
 const columnOf = new Map(columns.map((column) => [column.key, column]));
 const numbers = columnOf.get("number").values;
 const rowOf = new Map(numbers.map((number, row) => [number, row]));
