@@ -121,7 +121,8 @@ def test_a_file_of_its_own_stands_for_the_params_file(tmp_path: Path) -> None:
         ),
         (
             "params: params.json\nstop_when: setled",
-            "tune.yaml: stop_when = 'setled': must be settled, or null; did you mean 'settled'?",
+            "tune.yaml: stop_when = 'setled': must be settled, {gain: 1 %, trials: 20}, or null; "
+            "did you mean 'settled'?",
         ),
         ("params: parms.json", "tune.yaml: params = 'parms.json': no such file; did you mean 'params.json'?"),
         ("params: [params.json]", "tune.yaml: params = ['params.json']: must be text, not a list"),
@@ -134,7 +135,8 @@ def test_a_file_of_its_own_stands_for_the_params_file(tmp_path: Path) -> None:
         ("params: section.json", "section.json: ptydask = 'auto': must be a mapping, not text"),
         (
             "params: key.json",
-            "key.json: ptydask.sampler = 'TPE': unknown key; known: error_metric, held_out, metrics, search, stop_when",
+            "key.json: ptydask.sampler = 'TPE': unknown key; "
+            "known: error_metric, final, held_out, metrics, search, stages, stop_when",
         ),
     ],
 )

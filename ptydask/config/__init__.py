@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -12,9 +13,10 @@ from typing import Any, Literal, Protocol, cast
 from ptydask import registry
 from ptydask.config import own_settings, reading
 from ptydask.config.own_settings import OwnSettings
+from ptydask.config.stages import Stage, StageInput, rehearse_stage, settings_of_stage
 from ptydask.config.sweep import buried
 from ptydask.errors import ConfigError, UsageError
-from ptydask.model import Scalar, SourceFile, StudyPlan
+from ptydask.model import Distribution, Scalar, SourceFile, StudyPlan
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,12 @@ class Overrides:
     """Whether the study ends once its optimum is settled."""
     metric: str | None = None
     """What is tuned."""
+    stages: Literal["recommended", "none"] | None = None
+    """``recommended`` takes the place of the file's stages, ``none`` switches them off."""
     own: OwnSettings = field(default_factory=OwnSettings)
     """What the file's section ``ptydask`` says, and the fields above where they do: filled in by :func:`load`."""
+    stage: StageInput | None = None
+    """The stage that is planned; None for the study as a whole. Filled in by :func:`load`."""
 
 
 @dataclass(frozen=True)
@@ -70,49 +76,118 @@ class Format(Protocol):
     def plan(self, source: SourceFile, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
         """The study that ``data`` asks for. Raises ConfigError; may change ``data``."""
 
+    def stages(self, source: SourceFile, data: dict[str, Any], overrides: Overrides) -> tuple[Stage, ...]:
+        """The stages of the study, each checked for itself. Raises ConfigError; may change ``data``."""
+
     def key_of(self, key: str) -> str:
         """Where in the file that is which the plan calls ``sampler_params...`` or ``pruner_params...``."""
 
 
-def load(path: Path, overrides: Overrides = Overrides()) -> StudyPlan:
-    """The study that a file asks for, checked as far as that goes without its engine.
+def load(path: Path, overrides: Overrides = Overrides(), stage: StageInput | None = None) -> StudyPlan:
+    """The study that a file asks for, or one ``stage`` of it, checked as far as that goes without its engine.
 
-    Raises ConfigError, which names the file, for a file that cannot be read, is of no known format, or breaks a
-    rule of its format; MissingDependency for a sampler whose package is not installed.
+    Without ``stage``, stages that the file has are not heeded. Raises ConfigError, which names the file, for a file
+    that cannot be read, is of no known format, or breaks a rule of its format; MissingDependency for a sampler whose
+    package is not installed.
     """
     file = read(path)
-    try:
-        data = copy.deepcopy(file.data)
-        formats = _known_formats()
-        # --set may decide what kind of file this is, so the format is looked for again afterwards.
-        form = _find_format(data, formats)
-        repairs = () if form is None else form.straighten(data)
-        own_settings.add_to_section(data, file.section)
-        for key, new in overrides.settings:
-            reading.set_value(data, key, new)
-        form = _find_format(data, formats)
-        if form is None:
-            hint = "a PtyRAD params file has the section init_params, "
-            hint += "a W&B sweep file the keys method and parameters, a file that names one of them the key params"
-            hint = buried.find_in_data(data) or hint
-            raise ConfigError("is no file that ptydask knows", key=next(iter(data), "(empty mapping)"), hint=hint)
-        below = own_settings.pop_section(data)
-        own = OwnSettings(overrides.search, overrides.until_settled, overrides.metric).over(below)
-        plan = form.plan(file.source, data, replace(overrides, own=own))
-        plan = replace(plan, notices=(*repairs, *plan.notices, *_check_plan(plan, form, overrides)))
-    except ConfigError as error:
-        raise error.in_file(file.source.path) from None
-    except RecursionError:
-        raise ConfigError("is nested too deeply", file=file.source.path) from None
+    with _naming_file(file):
+        return _plan_study(file, overrides, stage)
+
+
+def load_stages(path: Path, overrides: Overrides = Overrides()) -> tuple[Stage, ...]:
+    """The stages that a file asks for, in their order; () for one study without any.
+
+    Each is checked as far as :func:`load` would, with values in the middle of its ranges for those that earlier stages
+    are to find. Raises what that raises.
+    """
+    file = read(path)
+    with _naming_file(file):
+        opened = _open_study(file, overrides)
+        stages = opened.format.stages(file.source, opened.data, replace(overrides, own=opened.own))
+        ranges: dict[str, Distribution] = {}
+        for place, stage in enumerate(stages):
+            try:
+                ranges |= _plan_study(file, overrides, rehearse_stage(stages, place, ranges)).space
+            except ConfigError as error:
+                raise _at_stage(error, stage, place) from None
+    return stages
+
+
+@dataclass(frozen=True)
+class _OpenedStudy:
+    format: Format
+    data: dict[str, Any]
+    """Without the section ``ptydask``."""
+    own: OwnSettings
+    repairs: tuple[str, ...]
+
+
+def _open_study(file: StudyFile, overrides: Overrides) -> _OpenedStudy:
+    """What the file says with everything that is said beside it. Raises ConfigError."""
+    data = copy.deepcopy(file.data)
+    formats = _known_formats()
+    # --set may decide what kind of file this is, so the format is looked for again afterwards.
+    form = _find_format(data, formats)
+    repairs = () if form is None else form.straighten(data)
+    own_settings.add_to_section(data, file.section)
+    for key, new in overrides.settings:
+        reading.set_value(data, key, new)
+    form = _find_format(data, formats)
+    if form is None:
+        hint = "a PtyRAD params file has the section init_params, "
+        hint += "a W&B sweep file the keys method and parameters, a file that names one of them the key params"
+        hint = buried.find_in_data(data) or hint
+        raise ConfigError("is no file that ptydask knows", key=next(iter(data), "(empty mapping)"), hint=hint)
+    below = own_settings.pop_section(data)
+    own = OwnSettings(overrides.search, overrides.until_settled, error_metric=overrides.metric).over(below)
+    return _OpenedStudy(form, data, own, repairs)
+
+
+def _plan_study(file: StudyFile, overrides: Overrides, given: StageInput | None) -> StudyPlan:
+    opened = _open_study(file, overrides)
+    form, own = opened.format, opened.own
+    if given is not None:
+        own = settings_of_stage(own, given.stage)
+    plan = form.plan(file.source, opened.data, replace(overrides, own=own, stage=given))
+    notices = (*opened.repairs, *plan.notices, *_check_plan(plan, form, overrides))
     # Who names a sampler on the command line wants that one; the file's name is mostly its template's.
-    search = own.search or ("auto" if overrides.sampler is None else "file")
+    named = overrides.sampler if given is None else given.stage.sampler or overrides.sampler
     return replace(
         plan,
-        search=search,
+        notices=notices,
+        search=own.search or ("auto" if named is None else "file"),
         until_settled=bool(own.until_settled),
+        no_gain=own.no_gain,
         own_file=file.own_file,
         settings=tuple(key for key, _ in overrides.settings),
     )
+
+
+@contextmanager
+def _naming_file(file: StudyFile) -> Iterator[None]:
+    """Whatever is refused within names the file; where a key of ptydask's own is in its own file, that one."""
+    try:
+        yield
+    except ConfigError as error:
+        section, _, key = error.key.partition(".")
+        if file.own_file is not None and section == own_settings.SECTION and re.split(r"[.[]", key)[0] in file.section:
+            error = ConfigError(error.rule, file=error.file, key=key, value=error.value, hint=error.hint)
+            raise error.in_file(file.own_file.path) from None
+        raise error.in_file(file.source.path) from None
+    except RecursionError:
+        raise ConfigError("is nested too deeply", file=file.source.path) from None
+
+
+def _at_stage(error: ConfigError, stage: Stage, place: int) -> ConfigError:
+    """The same error, said of a stage: where it has a sampler, pruner or metric of its own, at that key."""
+    key, rule = error.key, f"{error.rule} (stage {stage.name})"
+    above = f"{own_settings.SECTION}.{'final' if stage.is_final else f'stages[{place}]'}"
+    for setting, is_own in (("sampler", stage.sampler is not None), ("pruner", stage.pruner != "file")):
+        _, sign, rest = key.partition(f"{setting}_params")
+        if sign and is_own:
+            key, rule = f"{above}.{setting}{rest}", error.rule
+    return ConfigError(rule, file=error.file, key=key, value=error.value, hint=error.hint)
 
 
 def read(path: Path) -> StudyFile:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from ptydask.config import reading
+from ptydask.config import reading, study
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import Direction
+from ptydask.model import Direction, NoGain
 from ptydask.space import ranges
 from ptydask.space.metrics import HELD_OUT_SHARES
 
@@ -21,7 +21,9 @@ SECTION = "ptydask"
 """The section's name in a params or sweep file."""
 PARAMS = "params"
 """The key with which a file of ptydask's own names the params or sweep file."""
-KEYS = ("search", "stop_when", "error_metric", "metrics", "held_out")
+KEYS = ("search", "stop_when", "error_metric", "metrics", "held_out", "stages", "final")
+RECOMMENDED = "recommended"
+"""In the place of a list of stages: those that what the file tunes makes sensible."""
 _SEARCHES = ("auto", "file")
 
 
@@ -41,17 +43,23 @@ class OwnSettings:
 
     search: Literal["auto", "file"] | None = None
     until_settled: bool | None = None
-    """``stop_when: settled``; False for ``stop_when: null``."""
+    """``stop_when: settled``; False for any other ``stop_when``, null among them."""
+    no_gain: NoGain | None = None
+    """``stop_when: {gain: 1 %, trials: 20}``."""
     error_metric: str | None = None
     """What is tuned, in place of what the file's own format names."""
     metrics: Mapping[str, OwnMetric] | None = None
     held_out: Mapping[str, float] | None = None
     """``share`` and ``gain``, as far as they are given; see :class:`ptydask.model.HeldOut`."""
+    stages: Literal["recommended"] | tuple[Any, ...] | None = None
+    """As they are written: the format of the file reads them."""
+    final: Any = ...
+    """The final stage as it is written; ``...``: the key is not there."""
 
     def over(self, below: OwnSettings) -> OwnSettings:
         """These settings, and those of ``below`` where there is none here."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(below, **{name: value for name, value in values.items() if value is not None})
+        return replace(below, **{name: value for name, value in values.items() if value not in (None, ...)})
 
 
 def add_to_section(data: dict[str, Any], section: Mapping[str, Any]) -> None:
@@ -71,23 +79,70 @@ def read_settings(section: Mapping[str, Any], key: str = "") -> OwnSettings:
     """The settings in ``section``, which is at ``key`` of its file. Raises ConfigError."""
     reading.known_keys(section, KEYS, key)
     prefix = f"{key}." if key else ""
-    search, stop_when = section.get("search"), section.get("stop_when")
-    if search is not None and search not in _SEARCHES:
-        hint = nearest_hint(str(search), _SEARCHES)
-        raise ConfigError("must be auto or file", key=f"{prefix}search", value=search, hint=hint)
-    if stop_when not in (None, "settled"):
-        hint = "did you mean 'settled'?"
-        raise ConfigError("must be settled, or null", key=f"{prefix}stop_when", value=stop_when, hint=hint)
+    until_settled, no_gain = read_stop_when(section.get("stop_when"), f"{prefix}stop_when")
     metric = section.get("error_metric")
     if metric is not None:
         reading.expect(metric, "text", f"{prefix}error_metric")
     return OwnSettings(
-        search=cast(Literal["auto", "file"] | None, search),
-        until_settled=stop_when == "settled" if "stop_when" in section else None,
+        search=read_search(section.get("search"), f"{prefix}search"),
+        until_settled=until_settled if "stop_when" in section else None,
+        no_gain=no_gain,
         error_metric=metric,
         metrics=_read_metrics(section.get("metrics"), f"{prefix}metrics"),
         held_out=_read_held_out(section.get("held_out"), f"{prefix}held_out"),
+        stages=_read_stages(section.get("stages"), f"{prefix}stages"),
+        final=section.get("final", ...),
     )
+
+
+def read_search(value: Any, key: str) -> Literal["auto", "file"] | None:
+    """Who chooses the points; None for null. Raises ConfigError."""
+    if value is not None and value not in _SEARCHES:
+        raise ConfigError("must be auto or file", key=key, value=value, hint=nearest_hint(str(value), _SEARCHES))
+    return cast(Literal["auto", "file"] | None, value)
+
+
+def read_stop_when(value: Any, key: str) -> tuple[bool, NoGain | None]:
+    """Whether a study ends once it is settled, and when for want of progress. Raises ConfigError."""
+    if value is None or value == "settled":
+        return value == "settled", None
+    if not isinstance(value, Mapping):
+        hint = nearest_hint(str(value), ("settled",)) if isinstance(value, str) else ""
+        rule = "must be settled, {gain: 1 %, trials: 20}, or null"
+        raise ConfigError(rule, key=key, value=value, hint=hint)
+    reading.known_keys(value, ("gain", "trials"), key)
+    for needed in ("gain", "trials"):
+        if needed not in value:
+            hint = "for example {gain: 1 %, trials: 20}: no better by 1 % in 20 trials"
+            raise ConfigError(f"{needed} is missing", key=key, value=dict(value), hint=hint)
+    share = _read_share(value["gain"], f"{key}.gain")
+    return False, NoGain(share, study.check_whole(value["trials"], f"{key}.trials"))
+
+
+def _read_share(value: Any, key: str) -> float:
+    """``1 %``, or 0.01."""
+    share = value
+    if isinstance(value, str) and value.strip().endswith("%"):
+        number = value.strip().removesuffix("%").strip()
+        share = float(number) / 100 if reading.spells_number(number) else None
+    if not ranges.is_number(share) or not 0 < share < 1:
+        hint = f"write {value:g} %" if ranges.is_number(value) and 1 <= value < 100 else reading.spelling_hint(value)
+        raise ConfigError(
+            "must be a share above 0 % and below 100 %, such as 1 % or 0.01", key=key, value=value, hint=hint
+        )
+    return float(share)
+
+
+def _read_stages(value: Any, key: str) -> Literal["recommended"] | tuple[Any, ...] | None:
+    """The list as it is written, as far as it is one."""
+    if value is None or value == RECOMMENDED:
+        return cast(Literal["recommended"] | None, value)
+    hint = f"for example [{{name: scan, tune: [scale, rotation], trials: 12}}], or {RECOMMENDED}"
+    if isinstance(value, str):
+        raise ConfigError("must be a list of stages", key=key, value=value, hint=nearest_hint(value, (RECOMMENDED,)))
+    if not reading.expect(value, "a list", key, hint):
+        raise ConfigError("must hold at least one stage", key=key, value=value, hint=hint)
+    return tuple(value)
 
 
 def _read_metrics(entry: Any, key: str) -> Mapping[str, OwnMetric] | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ptydask.config.own_settings import OwnSettings
 from ptydask.lineage import StageLineage
-from ptydask.model import ComponentSpec, Distribution, NoGain
+from ptydask.model import ComponentSpec, Distribution, FloatRange, IntRange, NoGain, Scalar
+from ptydask.space import ranges, reshaping
+from ptydask.space.metrics import METRICS
 
 FINAL = "final"
 """The name of the stage that reconstructs the whole scan once, with all that was found."""
@@ -78,3 +81,54 @@ class StageInput:
     lineage: StageLineage
     ranges: Mapping[str, Distribution] = field(default_factory=dict)
     """Of each parameter that an earlier stage tuned, the latest range: the steps that ``Around`` counts in."""
+
+
+def find_step(dist: Distribution, around: Around) -> float | None:
+    """The grid step that ``around`` counts in, ``dist`` being the range before; None where there is none."""
+    if around.step is not None:
+        return around.step
+    return getattr(dist, "step", None)
+
+
+def place_range(name: str, dist: Distribution, around: Around, best: Scalar) -> Distribution:
+    """The range about ``best`` of the parameter ``name``, which had the range ``dist``.
+
+    It is clipped to what the parameter may be. Raises ValueError where that range has no step to count, or ``best`` is
+    no number.
+    """
+    step = find_step(dist, around)
+    if step is None or not isinstance(dist, FloatRange | IntRange) or not ranges.is_number(best):
+        raise ValueError(f"{name} has no range about {best!r}")
+    reach = around.steps * step
+    return reshaping.surround(dist, best - reach, best + reach, name, step=around.step)
+
+
+def settings_of_stage(own: OwnSettings, stage: Stage) -> OwnSettings:
+    """What a stage says, and the study's own settings ``own`` where it says nothing.
+
+    The final stage sees all of the data, and is scored by the loss where the study's metric would hold some out.
+    """
+    metric = stage.metric or own.error_metric
+    if stage.is_final and metric is not None and metric in METRICS and METRICS[metric].held_out:
+        metric = "loss"
+    search = stage.search or (None if stage.sampler is None else "file") or own.search
+    own = replace(own, error_metric=metric, search=search)
+    if stage.until_settled is None:
+        return own
+    return replace(own, until_settled=stage.until_settled, no_gain=stage.no_gain)
+
+
+def rehearse_stage(stages: tuple[Stage, ...], place: int, ranges_before: Mapping[str, Distribution]) -> StageInput:
+    """The stage at ``place`` with a lineage as it might have one: of what was tuned before, the middle of its range."""
+    stage, before = stages[place], stages[place - 1].name if place else ""
+    lineage = StageLineage(
+        name=stage.name,
+        stages=tuple(other.name for other in stages),
+        from_stage=before,
+        from_trial=0 if before else None,
+        values={name: ranges.middle(dist) for name, dist in ranges_before.items()},
+        origins=dict.fromkeys(ranges_before, (before, 0)),
+        start_stage=stage.start_from,
+        start_trial=0 if stage.start_from else None,
+    )
+    return StageInput(stage, lineage, ranges_before)

@@ -82,6 +82,16 @@ def nearest_value(dist: Distribution, value: Scalar) -> Scalar:
     return float(Decimal(str(dist.low)) + k * Decimal(str(dist.step)))
 
 
+def middle(dist: Distribution) -> Scalar:
+    """The allowed value in the middle of a range, on its own scale; of choices, and of what is drawn, one of them."""
+    if isinstance(dist, Choice | WeightedChoice):
+        return dist.choices[0]
+    if isinstance(dist, QuantileDistribution):
+        return quantiles.value_at(dist, 0.5)
+    center = math.sqrt(dist.low * dist.high) if dist.log else (dist.low + dist.high) / 2
+    return nearest_value(dist, center)
+
+
 def contains(dist: Distribution, value: Scalar) -> bool:
     """Whether a trial may have ``value``."""
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ptydask.analysis import sweep
 from ptydask.config import yaml_text
-from ptydask.config.ptyrad import edited_file, params_file, paths
+from ptydask.config.ptyrad import edited_file, hypertune_section, params_file, paths
 from ptydask.errors import StoreError, UsageError, one_line
 from ptydask.model import Scalar, StudyMeta, TrialRecord
 from ptydask.space import tunables
@@ -115,7 +115,7 @@ def _write_file(
         )
         if text is not None:
             return ParamsFile(text, tuple(notes))
-    section = None if hypertune is None else {**(config.get(params_file.KEY) or {}), **hypertune}
+    section = None if hypertune is None else {**(config.get(hypertune_section.KEY) or {}), **hypertune}
     return ParamsFile(params_file.render_params(config, {}, header=comment, hypertune=section), tuple(notes))
 
 

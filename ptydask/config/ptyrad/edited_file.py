@@ -9,7 +9,8 @@ from typing import Any
 
 from ptydask.config import own_settings, reading, yaml_text
 from ptydask.config.ptyrad import old_keys
-from ptydask.config.ptyrad.params_file import KEY, SECTIONS
+from ptydask.config.ptyrad.hypertune_section import KEY
+from ptydask.config.ptyrad.params_file import SECTIONS
 from ptydask.errors import ConfigError
 from ptydask.space import aberrations
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ptydask.config import Overrides, reading, study, yaml_text
 from ptydask.config.own_settings import OwnSettings
-from ptydask.config.ptyrad import old_keys, paths
-from ptydask.config.ptyrad.search_space import TuneParams, check_point, check_values, rename_legacy, tune_params
-from ptydask.errors import ConfigError, hide_password, mask_userinfo, nearest_hint, redact
+from ptydask.config.ptyrad import old_keys, paths, stage_config, stage_list
+from ptydask.config.ptyrad.hypertune_section import (
+    KEY,
+    HypertuneSettings,
+    canonical_section,
+    check_keys,
+    read_hypertune,
+)
+from ptydask.config.ptyrad.search_space import TuneParams, check_point, check_values, part_of_point, rename_legacy
+from ptydask.config.stages import Stage, StageInput
+from ptydask.errors import ConfigError, nearest_hint
 from ptydask.model import (
     Budget,
     Choice,
@@ -24,46 +32,15 @@ from ptydask.model import (
     HeldOut,
     IntRange,
     KeepOptions,
+    Point,
     Scalar,
     SourceFile,
     StudyPlan,
 )
 from ptydask.space import ranges, tunables
-from ptydask.space.metrics import METRICS, OF_PTYRAD
+from ptydask.space.metrics import METRICS
 
 SECTIONS = tuple(f"{name}_params" for name in ("init", "hypertune", "model", "loss", "constraint", "recon"))
-_KEYS = (
-    "if_hypertune",
-    "verbosity",
-    "collate_results",
-    "append_params",
-    "n_trials",
-    "timeout",
-    "sampler_params",
-    "pruner_params",
-    "storage_path",
-    "study_name",
-    "error_metric",
-    "tune_params",
-)
-KEY = "hypertune_params"
-DEFAULT_PRUNER = ComponentSpec("HyperbandPruner", {"min_resource": 5, "reduction_factor": 2})
-
-
-@dataclass(frozen=True, slots=True)
-class _HypertuneSettings:
-    """The fields of ``hypertune_params``, checked, with PtyRAD's own defaults."""
-
-    on: bool
-    tuned: TuneParams
-    budget: Budget
-    sampler: ComponentSpec
-    pruner: ComponentSpec | None
-    storage: str | None
-    name: str
-    metric: str
-    keep_arrays: bool
-    params_in_names: bool
 
 
 class PtyradFormat:
@@ -82,32 +59,36 @@ class PtyradFormat:
         return ()
 
     def plan(self, source: SourceFile, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
-        """The study of a params file.
+        """The study of a params file, or of one of its stages.
 
         The seed is ``--seed``, else ``init_params.random_seed``, else 0, and is written into the configuration, so
         that a study can be repeated. Raises ConfigError.
         """
-        config = read_sections(data)
-        translated = old_keys.translate(config)
-        paths.expand(config)
+        config, hyper, translated = _read_file(data)
+        given, of_stage = overrides.stage, {}
+        if given is not None:
+            if not hyper.on:
+                translated.append("if_hypertune is false; the stages tune all the same")
+            of_stage = stage_config.stage_space(config, given)
+            config = stage_config.write_stage(config, given, of_stage)
+            hyper = read_hypertune(config[KEY], config)
         init, recon = config["init_params"], config.setdefault("recon_params", {})
-        hyper = _read_hypertune(config.get(KEY) or {}, config)
         notices = [*translated, *hyper.tuned.notices]
-        chosen = study.named_sampler(overrides.sampler, hyper.sampler)
-        sampler, space = _grid_ranges(chosen, hyper.tuned.space, notices)
+        named = None if given is not None and given.stage.sampler is not None else overrides.sampler
+        chosen = study.named_sampler(named, hyper.sampler)
+        sampler, space = _grid_ranges(chosen, {**hyper.tuned.space, **of_stage}, notices, partial=given is not None)
         if not hyper.on:
             sampler, space = ComponentSpec("RandomSampler"), {}
-            notices = [*translated, _switched_off(hyper.tuned)]
+            notices = [*translated, *([_switched_off(hyper.tuned, overrides)] if given is None else [])]
         elif not space:
             hint = "set state: true for one, or if_hypertune: false for a single reconstruction"
             raise ConfigError("nothing is switched on", key=f"{KEY}.tune_params", hint=hint)
         seed = study.choose_seed((overrides.seed, "--seed"), (init.get("random_seed"), "init_params.random_seed"))
         init["random_seed"] = seed
-        points = [check_point(values, space, notices) for values in overrides.tries]
+        points = _tried_points(overrides, space, notices)
         metric, direction = _choose_metric(hyper, overrides)
-        config[KEY] = _canonical_hypertune(config.get(KEY) or {}, hyper)
-        iterations = study.check_whole(recon.get("NITER", 200), "recon_params.NITER")
-        return StudyPlan(
+        config[KEY] = canonical_section(config.get(KEY) or {}, hyper)
+        plan = StudyPlan(
             name=hyper.name,
             source=source,
             engine=overrides.engine or "ptyrad",
@@ -118,29 +99,64 @@ class PtyradFormat:
             sampler=sampler,
             pruner=hyper.pruner if hyper.on else None,
             budget=_choose_budget(hyper, overrides),
-            storage=overrides.storage or (hyper.storage if hyper.on else None),
+            storage=overrides.storage or (hyper.storage if hyper.on or given is not None else None),
             results=overrides.results or _results_path(recon, hyper.name),
             seed=seed,
-            iterations=iterations,
-            points=tuple(points),
-            keep=_make_keep(hyper, recon),
+            iterations=study.check_whole(recon.get("NITER", 200), "recon_params.NITER"),
+            points=points,
+            keep=_make_keep(hyper, recon, given),
             held_out=_choose_held_out(metric, overrides.own, notices),
             own_metrics={name: own.function for name, own in (overrides.own.metrics or {}).items()},
             notices=tuple(notices),
         )
+        return plan if given is None else _as_stage(plan, given)
+
+    def stages(self, source: SourceFile, data: dict[str, Any], overrides: Overrides) -> tuple[Stage, ...]:
+        """See :class:`ptydask.config.Format`."""
+        config, hyper, _ = _read_file(data)
+        return stage_list.choose_stages(config, hyper, overrides)
 
     def key_of(self, key: str) -> str:
         """See :class:`ptydask.config.Format`."""
         return f"{KEY}.{key}"
 
 
-def _switched_off(tuned: TuneParams) -> str:
+def _read_file(data: dict[str, Any]) -> tuple[dict[str, Any], HypertuneSettings, list[str]]:
+    """The sections in today's spelling, the search that they ask for, and what was translated. Raises ConfigError."""
+    config = read_sections(data)
+    translated = old_keys.translate(config)
+    paths.expand(config)
+    return config, read_hypertune(config.get(KEY) or {}, config), [*translated]
+
+
+def _as_stage(plan: StudyPlan, given: StageInput) -> StudyPlan:
+    """The plan of a stage: its study has a name of its own beside the others in the same file."""
+    notices = stage_list.stage_notices(plan, given)
+    return replace(
+        plan,
+        name=f"{plan.name} {given.stage.name}",
+        lineage=given.lineage,
+        notices=(*plan.notices, *notices),
+    )
+
+
+def _tried_points(overrides: Overrides, space: Mapping[str, Distribution], notices: list[str]) -> tuple[Point, ...]:
+    """The points of ``--try``; of each, a stage tries what it tunes."""
+    if overrides.stage is None:
+        return tuple(check_point(values, space, notices) for values in overrides.tries)
+    parts = (part_of_point(values, space, notices) for values in overrides.tries)
+    return tuple(check_point(part, space, notices) for part in parts if part)
+
+
+def _switched_off(tuned: TuneParams, overrides: Overrides) -> str:
     """That nothing is tuned, and which ranges that are switched on are not used."""
     notice = "if_hypertune is false: one reconstruction with the file's own values"
-    if not tuned.space:
-        return notice
-    names = ", ".join(name for name, entry in tuned.entries.items() if entry["state"])
-    return f"{notice}; the ranges of {names} are not used (if_hypertune: true tunes them)"
+    if tuned.space:
+        names = ", ".join(name for name, entry in tuned.entries.items() if entry["state"])
+        return f"{notice}; the ranges of {names} are not used (if_hypertune: true tunes them)"
+    if stage_list.are_recommended(overrides):
+        return f"{notice}; no stages are recommended where tune_params switches nothing on"
+    return notice
 
 
 def read_sections(data: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +166,7 @@ def read_sections(data: dict[str, Any]) -> dict[str, Any]:
     """
     data.pop("params_path", None)
     old_keys.check_layout(data)
-    _check_keys(data, SECTIONS, "", data)
+    check_keys(data, SECTIONS, "", data)
     config = {}
     for name in SECTIONS:
         if data.get(name) is not None:
@@ -160,88 +176,21 @@ def read_sections(data: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-# --- hypertune_params -------------------------------------------------------------------------------
-
-
-def _check_keys(section: Mapping[str, Any], known: tuple[str, ...], key: str, data: Mapping[str, Any]) -> None:
-    for name in section:
-        if name not in known and (error := old_keys.misplaced(name, key, section[name], data)) is not None:
-            raise error
-    reading.known_keys(section, known, key)
-
-
-def _read_hypertune(section: Mapping[str, Any], data: Mapping[str, Any]) -> _HypertuneSettings:
-    _check_keys(section, _KEYS, KEY, data)
-
-    def field(name: str, what: str, default: Any) -> Any:
-        return reading.expect(section[name], what, f"{KEY}.{name}") if name in section else default
-
-    metric = field("error_metric", "text", "loss")
-    if metric not in OF_PTYRAD:
-        hint = nearest_hint(metric, OF_PTYRAD)
-        if metric in METRICS:
-            hint = f"PtyRAD does not know it: write it as ptydask.error_metric, or say --metric {metric}"
-        raise ConfigError("must be loss or contrast", key=f"{KEY}.error_metric", value=metric, hint=hint)
-    _check_verbosity(section)
-    return _HypertuneSettings(
-        on=field("if_hypertune", "true or false", False),
-        tuned=tune_params(section.get("tune_params")),
-        budget=Budget(
-            study.check_whole(section.get("n_trials", 5), f"{KEY}.n_trials"),
-            timeout=study.check_timeout(section.get("timeout"), f"{KEY}.timeout"),
-        ),
-        sampler=_read_sampler(section),
-        pruner=_read_pruner(section),
-        storage=_read_storage(section.get("storage_path")),
-        name=study.check_name(field("study_name", "text", "study"), f"{KEY}.study_name"),
-        metric=metric,
-        keep_arrays=field("collate_results", "true or false", True),
-        params_in_names=field("append_params", "true or false", True),
-    )
-
-
-def _check_verbosity(section: Mapping[str, Any]) -> None:
-    levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-    if section.get("verbosity", "WARNING") not in levels:
-        value = section["verbosity"]
-        hint = nearest_hint(str(value).upper(), levels)
-        raise ConfigError(f"must be one of {', '.join(levels)}", key=f"{KEY}.verbosity", value=value, hint=hint)
-
-
-def _read_sampler(section: Mapping[str, Any]) -> ComponentSpec:
-    if section.get("sampler_params", ...) is None:
-        rule = "a study needs a sampler; leave the key out for the TPESampler"
-        raise ConfigError(rule, key=f"{KEY}.sampler_params", value=None)
-    return _read_component(section, "sampler_params", study.TPE)
-
-
-def _read_pruner(section: Mapping[str, Any]) -> ComponentSpec | None:
-    if section.get("pruner_params", True) in (None, False):
-        return None
-    return _read_component(section, "pruner_params", DEFAULT_PRUNER)
-
-
-def _read_component(section: Mapping[str, Any], setting: str, default: ComponentSpec) -> ComponentSpec:
-    if setting not in section:
-        return default
-    key = f"{KEY}.{setting}"
-    entry = reading.expect(section[setting], "a mapping", key)
-    reading.known_keys(entry, ("name", "configs"), key)
-    name = reading.expect(entry.get("name", default.name), "text", f"{key}.name")
-    configs = entry.get("configs")
-    if configs is None:
-        configs = default.configs if name == default.name else {}
-    return ComponentSpec(name, dict(reading.expect(configs, "a mapping", f"{key}.configs")))
+# --- the search ---------------------------------------------------------------------------------------
 
 
 def _grid_ranges(
-    sampler: ComponentSpec, space: dict[str, Distribution], notices: list[str]
+    sampler: ComponentSpec, space: dict[str, Distribution], notices: list[str], *, partial: bool
 ) -> tuple[ComponentSpec, dict[str, Distribution]]:
-    """Old names translated in what the sampler was given; a grid of values beats ``tune_params``, as in PtyRAD."""
+    """Old names translated in what the sampler was given; a grid of values beats ``tune_params``, as in PtyRAD.
+
+    With ``partial``, what the sampler was given of parameters that ``space`` does not have is left out.
+    """
     configs, space = dict(sampler.configs), dict(space)
     for key in ("search_space", "fixed_params", "x0"):
         if isinstance(configs.get(key), dict):
-            configs[key] = rename_legacy(configs[key])
+            renamed = rename_legacy(configs[key])
+            configs[key] = {name: value for name, value in renamed.items() if name in space or not partial}
     axes = configs.get("search_space")
     for name, values in axes.items() if isinstance(axes, dict) else ():
         dist = space.get(name)
@@ -263,25 +212,7 @@ def _range_around(dist: Distribution, values: list[Any]) -> Distribution:
     return FloatRange(float(min(values)), float(max(values)))
 
 
-def _read_storage(entry: Any) -> str | None:
-    if entry is None:
-        return None
-    key = f"{KEY}.storage_path"
-    url = cast(str, reading.expect(entry, "text", key))
-    if "://" not in url:
-        raise ConfigError("must be a URL", key=key, value=mask_userinfo(url), hint=_url_example(url))
-    hide_password(url)  # before any part of the file is written anywhere, also where --storage beats it
-    return url
-
-
-def _url_example(text: str) -> str:
-    """What to write in the place of a storage that is no URL."""
-    if text.endswith((".sqlite3", ".sqlite", ".db")):
-        return f"write sqlite:///{text}"
-    return "for example " + ("redis://HOST:6379" if "6379" in text else "sqlite:///hypertune.sqlite3")
-
-
-def _choose_metric(hyper: _HypertuneSettings, overrides: Overrides) -> tuple[str, Direction]:
+def _choose_metric(hyper: HypertuneSettings, overrides: Overrides) -> tuple[str, Direction]:
     """What is tuned, and which way: ``ptydask.error_metric`` and ``--metric`` beat ``hypertune_params``."""
     own = overrides.own
     if own.error_metric is None:
@@ -319,10 +250,13 @@ def _choose_held_out(metric: str, own: OwnSettings, notices: list[str]) -> HeldO
 # --- the plan's other parts -------------------------------------------------------------------------
 
 
-def _choose_budget(hyper: _HypertuneSettings, overrides: Overrides) -> Budget:
+def _choose_budget(hyper: HypertuneSettings, overrides: Overrides) -> Budget:
     timeout = study.check_timeout(overrides.timeout, "--timeout")
     if overrides.n_trials is not None:
         study.check_whole(overrides.n_trials, "--trials")
+    if overrides.stage is not None:
+        timeout = hyper.budget.timeout if timeout is None else timeout
+        return Budget(hyper.budget.n_trials if hyper.on else 1, total=True, timeout=timeout)
     if not hyper.on:
         return Budget(1, total=True, timeout=timeout)
     timeout = hyper.budget.timeout if timeout is None else timeout
@@ -331,13 +265,14 @@ def _choose_budget(hyper: _HypertuneSettings, overrides: Overrides) -> Budget:
     return Budget(hyper.budget.n_trials, timeout=timeout)
 
 
-def _make_keep(hyper: _HypertuneSettings, recon: Mapping[str, Any]) -> KeepOptions:
+def _make_keep(hyper: HypertuneSettings, recon: Mapping[str, Any], given: StageInput | None) -> KeepOptions:
     interval = recon.get("SAVE_ITERS", 10)
     if interval is not None:
         study.check_whole(interval, "recon_params.SAVE_ITERS")
     if not hyper.on:
         return KeepOptions(snapshot_every=interval)
-    return KeepOptions(hyper.keep_arrays, interval if hyper.keep_arrays else None, hyper.params_in_names)
+    every = interval if hyper.keep_arrays and given is None else None
+    return KeepOptions(hyper.keep_arrays, every, hyper.params_in_names)
 
 
 def _results_path(recon: Mapping[str, Any], name: str) -> Path:
@@ -345,26 +280,6 @@ def _results_path(recon: Mapping[str, Any], name: str) -> Path:
     if "\0" in folder:
         raise ConfigError("cannot be a folder's name", key="recon_params.output_dir", value=folder)
     return Path(folder) / study.results_name(name)
-
-
-def _canonical_hypertune(section: Mapping[str, Any], hyper: _HypertuneSettings) -> dict[str, Any]:
-    """``hypertune_params`` in PtyRAD 1.0's spelling, every default written out; no password in it."""
-    pruner = hyper.pruner
-    storage = {} if hyper.storage is None else {"storage_path": redact(hyper.storage)}
-    return {
-        "if_hypertune": hyper.on,
-        "verbosity": section.get("verbosity", "WARNING"),
-        "collate_results": hyper.keep_arrays,
-        "append_params": hyper.params_in_names,
-        "n_trials": hyper.budget.n_trials,
-        "timeout": hyper.budget.timeout,
-        "sampler_params": {"name": hyper.sampler.name, "configs": dict(hyper.sampler.configs)},
-        "pruner_params": pruner and {"name": pruner.name, "configs": dict(pruner.configs)},
-        **storage,
-        "study_name": hyper.name,
-        "error_metric": hyper.metric,
-        "tune_params": hyper.tuned.entries,
-    }
 
 
 # --- back to a file ---------------------------------------------------------------------------------

@@ -88,12 +88,12 @@ def _read_entry(tuned: TuneParams, name: str, value: Any, section: Mapping[str, 
     new, sign = LEGACY.get(name, (name, 1))
     if new != name and isinstance(section.get(new), Mapping) and section[new].get("state") is True:
         raise ConfigError(f"is the old name of {new}, which is switched on too; keep one", key=key, value=value)
-    dist = _read_distribution(tuned, TUNABLES[new], entry, key)
+    dist = read_distribution(TUNABLES[new], entry, key, tuned.notices)
     if new != name:
-        dist = _negate_distribution(dist, key) if sign < 0 else dist
+        dist = negate_distribution(dist, f"{key}.kwargs") if sign < 0 else dist
         turned = " with the sign turned" if sign < 0 else ""
         tuned.notices.append(f"{name} is called {new} now{turned}: {ranges.describe(dist)} angstrom")
-        entry = {"state": True, "suggest": entry["suggest"], "kwargs": _suggest_kwargs(dist)}
+        entry = {"state": True, "suggest": entry["suggest"], "kwargs": suggest_kwargs(dist)}
     tuned.entries[new] = entry
     for parameter in TUNABLES[new].parameters:
         tuned.space[parameter] = dist
@@ -117,22 +117,29 @@ def _move_optim_configs(tuned: TuneParams, entry: dict[str, Any], key: str) -> N
         reading.expect(configs, "a mapping", f"{key}.kwargs.optim_configs.{name}")
 
 
-def _read_distribution(tuned: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Tuned:
+def read_distribution(
+    tunable: Tunable, entry: dict[str, Any], key: str, notices: list[str], *, kwargs_key: str = ""
+) -> Tuned:
+    """What an entry ``{suggest, kwargs}`` at ``key`` allows; a choice that is there twice is taken out of it.
+
+    ``kwargs_key`` is where the file has what ``kwargs`` holds, if not there. Raises ConfigError.
+    """
     for needed in ("suggest", "kwargs"):
         if needed not in entry:
             raise ConfigError(f"{needed} is missing", key=key, value=entry, hint=_example_entry(tunable))
     suggest = entry["suggest"]
     if suggest not in ("float", "int", "cat"):
         raise ConfigError("must be float, int or cat", key=f"{key}.suggest", value=suggest)
-    kwargs = reading.expect(entry["kwargs"], "a mapping", f"{key}.kwargs")
+    kwargs_key = kwargs_key or f"{key}.kwargs"
+    kwargs = reading.expect(entry["kwargs"], "a mapping", kwargs_key)
     if tunable.kind == "name" and suggest != "cat":
         raise ConfigError("must be cat: an optimizer is a name", key=f"{key}.suggest", value=suggest)
     if tunable.kind == "integer" and suggest == "float":
         raise ConfigError(f"must be int: {tunable.name} is a whole number", key=f"{key}.suggest", value=suggest)
     if suggest == "cat":
-        return _read_choice(tuned, tunable, entry, f"{key}.kwargs")
-    reading.known_keys(kwargs, ("low", "high", "step", "log"), f"{key}.kwargs")
-    return _read_range(tunable, suggest, kwargs, f"{key}.kwargs", tuned.notices)
+        return _read_choice(notices, tunable, entry, kwargs_key)
+    reading.known_keys(kwargs, ("low", "high", "step", "log"), kwargs_key)
+    return _read_range(tunable, suggest, kwargs, kwargs_key, notices)
 
 
 def _example_entry(tunable: Tunable) -> str:
@@ -142,7 +149,7 @@ def _example_entry(tunable: Tunable) -> str:
     return f"for example {{state: true, suggest: {suggest}, kwargs: {{low: 1, high: 8}}}}"
 
 
-def _read_choice(tuned: TuneParams, tunable: Tunable, entry: dict[str, Any], key: str) -> Choice:
+def _read_choice(notices: list[str], tunable: Tunable, entry: dict[str, Any], key: str) -> Choice:
     kwargs = entry["kwargs"]
     keys = ("choices", "optim_configs") if tunable.name == "optimizer" else ("choices",)
     reading.known_keys(kwargs, keys, key)
@@ -154,7 +161,7 @@ def _read_choice(tuned: TuneParams, tunable: Tunable, entry: dict[str, Any], key
     check_values(tunable.parameters[0], choices, f"{key}.choices")
     unique: list[Scalar] = list(dict.fromkeys(choices))
     if len(unique) < len(choices):
-        tuned.notices.append(f"{tunable.name}: choices {choices} hold a value twice; {unique} are tried")
+        notices.append(f"{tunable.name}: choices {choices} hold a value twice; {unique} are tried")
         entry["kwargs"] = {**kwargs, "choices": unique}
     return Choice(tuple(unique))
 
@@ -228,19 +235,20 @@ def _check_bounds(tunable: Tunable, value: float, key: str) -> None:
         raise ConfigError(f"must be {rule} {tunable.least:g}: {tunable.meaning}", key=key, value=value)
 
 
-def _negate_distribution(dist: Tuned, key: str) -> Tuned:
-    """The same values with the other sign; the grid stays the same grid."""
+def negate_distribution(dist: Tuned, key: str) -> Tuned:
+    """The same values with the other sign, of a range at ``key``; the grid stays the same grid. Raises ConfigError."""
     if isinstance(dist, Choice):
         return Choice(tuple(0 - cast(float, value) for value in dist.choices))
     if dist.log:
         rule = "C10 = -defocus is below 0, where no log range can be"
-        raise ConfigError(rule, key=f"{key}.kwargs.log", value=True, hint="tune C10 without log")
+        raise ConfigError(rule, key=f"{key}.log", value=True, hint="tune C10 without log")
     if isinstance(dist, IntRange):
         return IntRange(-dist.high, -dist.low, dist.step)
     return FloatRange(0.0 - dist.high, 0.0 - dist.low, dist.step)
 
 
-def _suggest_kwargs(dist: Tuned) -> dict[str, Any]:
+def suggest_kwargs(dist: Tuned) -> dict[str, Any]:
+    """The ``kwargs`` of an entry with this distribution."""
     if isinstance(dist, Choice):
         return {"choices": list(dist.choices)}
     return {"low": dist.low, "high": dist.high, "step": None if dist.log else dist.step, "log": dist.log}
@@ -267,6 +275,20 @@ def check_point(values: Mapping[str, Scalar], space: Mapping[str, Distribution],
             notices.append(f"--try {name}: {value!r} is not in {ranges.describe(dist)}; {near!r} is tried")
         named[name] = near
     return Point(named, TRIED)
+
+
+def part_of_point(
+    values: Mapping[str, Scalar], space: Mapping[str, Distribution], notices: list[str]
+) -> dict[str, Scalar]:
+    """What of a person's guess a stage with this ``space`` can try; ``notices`` gets what lies outside of it."""
+    part: dict[str, Scalar] = {}
+    for name, value in rename_legacy(values).items():
+        dist = space.get(name)
+        if isinstance(dist, FloatRange | IntRange) and ranges.is_number(value) and not dist.low <= value <= dist.high:
+            notices.append(f"--try {name}: {value!r} is not in {ranges.describe(dist)}, so this stage does not try it")
+        elif dist is not None:
+            part[name] = value
+    return part
 
 
 def rename_legacy(named: Mapping[str, Any]) -> dict[str, Any]:

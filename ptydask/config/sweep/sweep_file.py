@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ptydask.config import Overrides, own_settings, reading, study
+from ptydask.config.stages import Stage
 from ptydask.config.sweep import buried, choices, engine_section, search
 from ptydask.config.sweep.parameters import SweepParameters, is_parameter, read_parameters
 from ptydask.errors import ConfigError, nearest_hint, shorten
@@ -95,6 +96,7 @@ class SweepFormat:
         """
         notices: list[str] = []
         _refuse_metrics(overrides)
+        _refuse_stages(overrides)
         data = _check_keys(data, notices)
         method = search.read_method(data)
         gridded = overrides.sampler in search.GRIDS if overrides.sampler else method == "grid"
@@ -132,12 +134,29 @@ class SweepFormat:
             notices=tuple(notices),
         )
 
+    def stages(self, source: SourceFile, data: dict[str, Any], overrides: Overrides) -> tuple[Stage, ...]:
+        """None: see :class:`ptydask.config.Format`. Raises ConfigError where the file asks for some."""
+        _refuse_stages(overrides)
+        return ()
+
     def key_of(self, key: str) -> str:
         """See :class:`ptydask.config.Format`."""
         return "early_terminate" if key.startswith("pruner_params") else "method"
 
 
 # --- the top level ----------------------------------------------------------------------------------
+
+
+def _refuse_stages(overrides: Overrides) -> None:
+    """Raises ConfigError for stages, whose parameters and metrics are PtyRAD's."""
+    own = overrides.own
+    for key, value, default in (("stages", own.stages, None), ("final", own.final, ...)):
+        if value is not default and overrides.stages != "none":
+            rule, hint = "is for PtyRAD's params files", "remove it; `ptydask next` narrows a sweep's ranges"
+            raise ConfigError(rule, key=f"{own_settings.SECTION}.{key}", value=..., hint=hint)
+    if overrides.stages == own_settings.RECOMMENDED:
+        rule, hint = "is for PtyRAD's params files", "leave it out"
+        raise ConfigError(rule, key="--stages", value=overrides.stages, hint=hint)
 
 
 def _refuse_metrics(overrides: Overrides) -> None:

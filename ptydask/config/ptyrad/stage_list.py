@@ -1,0 +1,113 @@
+"""Which stages a study of a params file has: those that are written, those that are recommended, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ptydask.config import Overrides, own_settings
+from ptydask.config.ptyrad import recommended_stages, stage_config
+from ptydask.config.ptyrad.hypertune_section import HypertuneSettings
+from ptydask.config.ptyrad.search_space import rename_legacy
+from ptydask.config.ptyrad.stage_section import StageContext, read_stages
+from ptydask.config.stages import Stage, StageInput
+from ptydask.errors import ConfigError, nearest_hint
+from ptydask.model import StudyPlan
+from ptydask.space.metrics import METRICS
+
+_IMAGE_METRICS = ("contrast", "robust_contrast")
+
+
+def choose_stages(config: Mapping[str, Any], hyper: HypertuneSettings, overrides: Overrides) -> tuple[Stage, ...]:
+    """The stages of a file with these sections, checked; none where it has none, or tunes nothing to be recommended.
+
+    Raises ConfigError.
+    """
+    own = overrides.own
+    if overrides.stages == "none" or (own.stages is None and overrides.stages is None and own.final in (..., None)):
+        return ()
+    final = None if own.final is ... else own.final
+    context = _make_context(config, hyper, overrides)
+    if are_recommended(overrides):
+        if not hyper.tuned.space:
+            return ()
+        metric = own.error_metric or hyper.metric
+        entries = recommended_stages.recommend(config, hyper.tuned.space, metric)
+        if own.final is ...:
+            final = recommended_stages.recommend_final(config, entries)
+        stages = read_stages(entries, final, context, own_settings.SECTION)
+        _check_tries(stages, overrides)
+        return _share_trials(stages, overrides.n_trials)
+    if own.stages is None:
+        rule, hint = "belongs to stages, and there are none", "add stages: recommended, or --stages recommended"
+        raise ConfigError(rule, key=f"{own_settings.SECTION}.final", value=final, hint=hint)
+    if overrides.n_trials is not None:
+        rule = "does not say which stage has how many trials"
+        hint = f"write trials into the stages, or set them: --set {own_settings.SECTION}.stages.0.trials=20"
+        raise ConfigError(rule, key="--trials", value=overrides.n_trials, hint=hint)
+    stages = read_stages(own.stages, final, context, own_settings.SECTION)
+    _check_tries(stages, overrides)
+    return stages
+
+
+def are_recommended(overrides: Overrides) -> bool:
+    """Whether the stages are to be those that what the file tunes makes sensible."""
+    return (overrides.stages or overrides.own.stages) == own_settings.RECOMMENDED
+
+
+def _make_context(config: Mapping[str, Any], hyper: HypertuneSettings, overrides: Overrides) -> StageContext:
+    init = config["init_params"]
+    return StageContext(
+        entries=hyper.tuned.entries,
+        scan=stage_config.scan_shape(init),
+        pixels=stage_config.pattern_pixels(init),
+        metrics=(*METRICS, *(overrides.own.metrics or {})),
+        arrays_kept=hyper.keep_arrays,
+        patterns_fixed=stage_config.why_patterns_fixed(init),
+    )
+
+
+def _share_trials(stages: tuple[Stage, ...], total: int | None) -> tuple[Stage, ...]:
+    """``--trials``: so many in total, in the proportion that the stages have them, one each at least."""
+    tuning = [stage for stage in stages if not stage.is_final]
+    if total is None:
+        return stages
+    if total < len(tuning):
+        rule = f"must be at least {len(tuning)}, one for each recommended stage"
+        raise ConfigError(rule, key="--trials", value=total)
+    weights = [stage.trials or 1 for stage in tuning]
+    counts = share_out(total - len(tuning), weights)
+    shared = [replace(stage, trials=1 + count) for stage, count in zip(tuning, counts, strict=True)]
+    return (*shared, *(stage for stage in stages if stage.is_final))
+
+
+def share_out(total: int, weights: Sequence[int]) -> list[int]:
+    """``total`` in whole parts in proportion to ``weights``; what is left goes to the largest remainders."""
+    exact = [total * weight / sum(weights) for weight in weights]
+    counts = [int(share) for share in exact]
+    by_remainder = sorted(range(len(weights)), key=lambda place: counts[place] - exact[place])
+    for place in by_remainder[: total - sum(counts)]:
+        counts[place] += 1
+    return counts
+
+
+def _check_tries(stages: tuple[Stage, ...], overrides: Overrides) -> None:
+    tuned = {name for stage in stages for name in stage.tune}
+    for values in overrides.tries:
+        for name, value in rename_legacy(values).items():
+            if name not in tuned:
+                raise ConfigError(
+                    "is not tuned in any stage", key=f"--try {name}", value=value, hint=nearest_hint(name, tuned)
+                )
+
+
+def stage_notices(plan: StudyPlan, given: StageInput) -> tuple[str, ...]:
+    """What may surprise in a stage's plan."""
+    init = plan.config["init_params"]
+    if plan.metric in _IMAGE_METRICS and not given.stage.start_from and init.get("obj_source", "simu") == "simu":
+        return (
+            f"{plan.metric} tells reconstructions apart that are nearly done, and these start from nothing: "
+            "start_from: best begins with the object, probe and positions of the stage before",
+        )
+    return ()
