@@ -27,15 +27,17 @@ class Pruned(BaseException):
     """
 
 
-def open(path: str | os.PathLike[str]) -> StudyResults:
+def open(path: str | os.PathLike[str], stage: str | None = None) -> StudyResults:
     """The study in a results file, finished or running. Raises StoreError, in one line, where there is none to read.
+
+    Of a study with stages: the ``stage`` of this name, or the latest.
 
     >>> study = ptydask.open("results.h5")  # doctest: +SKIP
     >>> study.best().image  # doctest: +SKIP
     """
     # Every module of ptydask imports this one: a statement here would have all of them depend on the analysis.
     results = importlib.import_module("ptydask.analysis.results")
-    study: StudyResults = results.StudyResults(path)
+    study: StudyResults = results.StudyResults(path, stage)
     return study
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ptydask.clusters.process_state import SharedState
 from ptydask.config import Overrides, reading
 from ptydask.config.study import check_whole
-from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, View
+from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, RunOutcome, View
 from ptydask.driver.prepare import PreparedRun, RunRequest, complete_plan, prepare_run
 from ptydask.errors import ConfigError, StoppedEarly, UsageError
 from ptydask.model import Scalar, StudyPlan
@@ -20,6 +20,7 @@ from ptydask.stop_signals import StopSignals, Terminated
 
 if TYPE_CHECKING:
     from ptydask.analysis.results import StudyResults
+    from ptydask.driver.stages import PreparedStages
 
 FilePath = str | os.PathLike[str]
 
@@ -42,6 +43,7 @@ def run(
     search: Literal["auto", "file"] | None = None,
     until_settled: bool | None = None,
     metric: str | None = None,
+    stages: Literal["recommended", "none"] | None = None,
     workers_per_gpu: int = 1,
     retries: int = 3,
     checkpoint_every: float = 120.0,
@@ -76,6 +78,8 @@ def run(
         until_settled: end the study once its optimum is known to a grid step in every parameter that has slopes; None
             for what the file says.
         metric: what is tuned, instead of the file's ``error_metric``.
+        stages: ``recommended`` tunes in stages, a few parameters at a time, from rough to fine; ``none`` runs a file
+            that has stages without them; None for what the file says.
         workers_per_gpu: trials that share a GPU.
         retries: how often a trial whose worker was lost is tried again.
         checkpoint_every: seconds between two checkpoints of a trial under way.
@@ -93,7 +97,7 @@ def run(
             call goes on. SIGTERM, after the same, does what it would have done: by default it ends the process.
     """
     overrides = _make_overrides(
-        trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled, metric
+        trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled, metric, stages
     )
     request = _make_request(
         config,
@@ -109,10 +113,8 @@ def run(
     )
 
     def conduct(view: View, stop: StopSignals) -> Path:
-        from ptydask.driver import execute
-
         prepared = announce_run(request, view)
-        if not prepared.finished and not execute.execute_run(prepared, view, stop).complete:
+        if not prepared.finished and not carry_out_run(prepared, view, stop).complete:
             view.notice(TIME_IS_OVER)
         return prepared.plan.results
 
@@ -162,18 +164,27 @@ def validate(
     search: Literal["auto", "file"] | None = None,
     until_settled: bool | None = None,
     metric: str | None = None,
+    stages: Literal["recommended", "none"] | None = None,
 ) -> StudyPlan:
     """Check a params or sweep file and what it names, as :func:`run` does before it starts a worker.
 
     Returns the plan: ``space`` has what is tuned (parameter to range), ``points`` what is tried first, ``notices`` what
-    was translated or may surprise, one line each. The arguments, and what is raised, are those of :func:`run`.
+    was translated or may surprise, one line each. Of a study in stages all are checked, and the plan is that of the
+    first; its ``lineage.stages`` names all of them. The arguments, and what is raised, are those of :func:`run`.
 
     >>> ptydask.validate("params.yaml", set={"recon_params.NITER": 50}).space  # doctest: +SKIP
     """
     overrides = _make_overrides(
-        trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled, metric
+        trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled, metric, stages
     )
-    return complete_plan(Path(config).expanduser(), overrides)
+    return plan_study(Path(config).expanduser(), overrides)[0]
+
+
+def plan_study(path: Path, overrides: Overrides) -> tuple[StudyPlan, ...]:
+    """The plan of the study in a file, or of each of its stages; see :func:`complete_plan`."""
+    from ptydask.driver.stages import plan_stages
+
+    return plan_stages(path, overrides) or (complete_plan(path, overrides),)
 
 
 def confirm(
@@ -246,19 +257,49 @@ def confirm(
     return _conduct_and_open(conduct, progress=progress)
 
 
-def announce_run(request: RunRequest, view: View) -> PreparedRun:
+def announce_run(request: RunRequest, view: View) -> PreparedRun | PreparedStages:
     """Prepare a run and have ``view`` say what will happen, what may surprise, and where nothing is left to do.
 
     Raises what :func:`ptydask.driver.prepare.prepare_run` raises. Nothing is started.
     """
+    from ptydask import config
     from ptydask.driver.execute import exhausted_text, target_text
-    from ptydask.driver.settlement import settled_text
+    from ptydask.driver.settlement import settled_text, unbeaten_text
+    from ptydask.driver.stages import prepare_stages
     from ptydask.progress import plan_text
 
+    file = config.read(request.config)
+    stages = config.load_stages(request.config, request.overrides, file)
+    if stages:
+        staged = prepare_stages(request, file, stages)
+        _announce_stages(staged, view)
+        return staged
     prepared = prepare_run(request)
+    plan, total = prepared.plan, prepared.options.total
+    _announce_plan(prepared, view)
+    if prepared.finished and prepared.reached is not None:
+        view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
+    elif prepared.finished and prepared.settled is not None:
+        view.notice(f"{settled_text(prepared.settled, prepared.recorded, total)}: nothing left to do in {plan.results}")
+    elif prepared.finished and prepared.unbeaten is not None:
+        unbeaten = unbeaten_text(prepared.unbeaten, plan, prepared.recorded, total)
+        view.notice(f"{unbeaten}: nothing left to do in {plan.results}")
+    elif prepared.finished:
+        recorded = plan_text.recorded_text(total, prepared.recorded, plan.results)
+        view.notice(f"{recorded}: nothing left to do")
+        if exhausted := exhausted_text(prepared):
+            view.notice(exhausted)
+    return prepared
+
+
+def _announce_plan(prepared: PreparedRun, view: View, before: Sequence[str] = ()) -> None:
+    """The plan of a run, after the lines that come ``before``, and what may surprise."""
+    from ptydask.progress import plan_text
+
     plan, total = prepared.plan, prepared.options.total
     view.plan(
         [
+            *before,
             *plan_text.plan_lines(plan, total),
             plan_text.trials_line(plan.budget, prepared.cluster_request.workers, total, prepared.recorded),
             plan_text.workers_line(prepared.place.describe(prepared.cluster_request), prepared.why_there),
@@ -267,16 +308,26 @@ def announce_run(request: RunRequest, view: View) -> PreparedRun:
     )
     for notice in prepared.notices:
         view.notice(notice)
-    if prepared.finished and prepared.reached is not None:
-        view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
-    elif prepared.finished and prepared.settled is not None:
-        view.notice(f"{settled_text(prepared.settled, prepared.recorded, total)}: nothing left to do in {plan.results}")
-    elif prepared.finished:
-        recorded = plan_text.recorded_text(total, prepared.recorded, plan.results)
-        view.notice(f"{recorded}: nothing left to do")
-        if exhausted := exhausted_text(prepared):
-            view.notice(exhausted)
-    return prepared
+
+
+def _announce_stages(prepared: PreparedStages, view: View) -> None:
+    """All stages, and the plan of the one that is to be run next."""
+
+    _announce_plan(prepared.run, view)
+    if prepared.finished:
+        recorded = sum(stage.recorded for stage in prepared.stages)
+        every = f"all {len(prepared.stages)} stages" if len(prepared.stages) > 1 else "the only stage"
+        view.notice(f"{every} with {recorded} trials are recorded in {prepared.plan.results}: nothing left to do")
+
+
+def carry_out_run(prepared: PreparedRun | PreparedStages, view: View, stop: StopSignals) -> RunOutcome:
+    """Run what is missing. Raises what :func:`ptydask.driver.execute.execute_run` raises."""
+    from ptydask.driver.execute import execute_run
+    from ptydask.driver.stages import PreparedStages, execute_stages
+
+    if isinstance(prepared, PreparedStages):
+        return execute_stages(prepared, view, stop)
+    return execute_run(prepared, view, stop)
 
 
 def _conduct_and_open(conduct: Callable[[View, StopSignals], Path], *, progress: bool) -> StudyResults:
@@ -323,6 +374,7 @@ def _make_overrides(
     search: Any,
     until_settled: Any,
     metric: Any,
+    stages: Any,
 ) -> Overrides:
     """What is said beside the file. Raises ConfigError, naming the argument or the key."""
     points = [tries] if isinstance(tries, Mapping) or not isinstance(tries or (), Iterable) else list(tries or ())
@@ -334,6 +386,8 @@ def _make_overrides(
         raise ConfigError("must be 'auto' or 'file'", key="search", value=search)
     if until_settled not in (None, True, False):
         raise ConfigError("must be True or False", key="until_settled", value=until_settled)
+    if stages not in (None, "recommended", "none"):
+        raise ConfigError("must be 'recommended' or 'none'", key="stages", value=stages)
     return Overrides(
         settings=tuple((_check_key(key), _plain_value(value, key)) for key, value in (settings or {}).items()),
         n_trials=None if trials is None else _check_count(trials, "trials"),
@@ -347,6 +401,7 @@ def _make_overrides(
         search=search,
         until_settled=until_settled,
         metric=_check_text(metric, "metric"),
+        stages=stages,
     )
 
 

@@ -37,6 +37,11 @@ class StageLineage:
         """Its place among the stages, counted from 1."""
         return self.stages.index(self.name) + 1
 
+    @property
+    def place(self) -> str:
+        """``2 of 4: scan``: which stage it is, for a person."""
+        return f"{self.number} of {len(self.stages)}: {self.name}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialStart:
@@ -50,3 +55,5 @@ class TrialStart:
     """The trial's facts there: pixel size, scan affine and others, see ``engines/ptyrad/kept_arrays.geometry``."""
     sha256: str
     """Of all of it."""
+    params: Mapping[str, Scalar] = field(default_factory=dict)
+    """The value that the trial had of everything that its engine can tune, tuned or not."""

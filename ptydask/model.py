@@ -217,6 +217,8 @@ class StudyPlan:
     keep: KeepOptions = KeepOptions()
     trial_bytes: float | None = None
     """About how many bytes of results a whole trial leaves, where its engine can tell beforehand."""
+    scan_share: float = 1.0
+    """The share of the scan's positions that a trial computes, where its engine can tell beforehand."""
     notices: tuple[str, ...] = ()
     """One line each: what was translated or may surprise."""
     own_file: SourceFile | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from statistics import StatisticsError, correlation, fmean
 from typing import Any
 
-from ptydask.model import Direction, TrialRecord, TrialState
+from ptydask.model import Direction, NoGain, TrialRecord, TrialState
 
 
 def count_states(states: Iterable[str]) -> dict[str, int]:
@@ -75,6 +76,25 @@ def target_met(records: Iterable[TrialRecord], target: float | None, direction: 
     if best is None or best.error is None or target is None or is_better(target, best.error, direction):
         return None
     return best
+
+
+def lacks_gain(records: Iterable[TrialRecord], direction: Direction, no_gain: NoGain | None) -> bool:
+    """Whether the last trials of a study have not made its best error better by what ``no_gain`` asks for.
+
+    The last ones by number, whatever the order in which they were recorded; failed ones do not count. Never before
+    there are as many after the first that completed; False where nothing is asked for.
+    """
+    if no_gain is None:
+        return False
+    counting = sorted((r for r in records if r.state is not TrialState.FAIL), key=lambda record: record.number)
+    before = best_of(counting[: -no_gain.trials], direction)
+    after = best_of(counting, direction)
+    if before is None or after is None or before.error is None or after.error is None:
+        return False
+    if math.isinf(before.error):  # nothing can be better; or it diverged, and anything is
+        return is_better(before.error, 0.0, direction)
+    gain = (before.error - after.error) if direction == "minimize" else (after.error - before.error)
+    return gain <= 0 or gain < no_gain.share * abs(before.error)
 
 
 def why_none_is_best(metric: str, recorded: int) -> str:

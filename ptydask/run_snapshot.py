@@ -48,6 +48,8 @@ class RunSnapshot:
     """Whether its trials run on GPUs."""
     repeats: bool = False
     """Whether its trials repeat those of another study: of these none is the best."""
+    stage: str = ""
+    """``2 of 4: scan``: which stage of its study it is; empty for a study without stages."""
 
     @property
     def noun(self) -> str:

@@ -15,8 +15,9 @@ from typing import TextIO
 import pytest
 
 from ptydask import formatting
-from ptydask.cli.status import snapshot_from
+from ptydask.cli.status import StatusReport, snapshot_from, status_lines, status_object, study_status
 from ptydask.driver.contract import snapshot_of_records
+from ptydask.lineage import StageLineage
 from ptydask.model import Reason, StudyMeta, TrialRecord, TrialState
 from ptydask.progress import frame, view
 from ptydask.run_snapshot import RunningTrial, RunSnapshot
@@ -344,6 +345,66 @@ def test_a_log_that_cannot_be_written_ends_nothing(error: Exception) -> None:
     watch.plan(["a"])
     watch.finished(trial(1), True, snapshot())
     watch.close(snapshot())
+
+
+# --- stages ------------------------------------------------------------------------------------------
+
+AFFINE = StageLineage("affine", ("dz", "affine", "final"), from_stage="dz", from_trial=3)
+
+
+def test_a_stage_is_named_wherever_a_run_is_shown() -> None:
+    """Title, trial, heartbeat and end; nothing where there are no stages."""
+    staged = snapshot(study="WSe2 affine", stage=AFFINE.place)
+    assert AFFINE.place == "2 of 3: affine"
+    lines = [
+        text(frame.render_frame(staged, 80, 24, frame.ASCII)).splitlines()[0],
+        text(frame.render_frame(staged, 80, 24, frame.ASCII, over="took 1 s")).splitlines()[0],
+        frame.finished_line(trial(12), False, staged),
+        frame.heartbeat_line(staged),
+        frame.closing_line(staged),
+    ]
+    assert all("stage 2 of 3: affine" in line for line in lines)
+    assert lines[0] == "WSe2 affine  stage 2 of 3: affine  loss"
+    unstaged = snapshot()
+    for line in (
+        text(frame.render_frame(unstaged, 80, 24, frame.ASCII)),
+        frame.finished_line(trial(12), False, unstaged),
+        frame.heartbeat_line(unstaged),
+        frame.closing_line(unstaged),
+    ):
+        assert "stage" not in line
+
+
+@pytest.mark.parametrize("name", ["dz", "all of the scan affine " * 8, "a\x1b[2Jb\nc", "läuft"])
+@pytest.mark.parametrize("width", [12, 40, 100])
+def test_any_name_of_a_stage_fits(name: str, width: int) -> None:
+    """It is cut, and moves no cursor."""
+    staged = snapshot(stage=StageLineage(name, ("a", name)).place)
+    lines = frame.render_frame(staged, width, 24, frame.ASCII)
+    assert max(len(frame.text_of(line)) for line in lines) <= width
+    assert frame.text_of(lines[0]).isprintable()
+    assert frame.heartbeat_line(staged).isprintable()
+
+
+def test_the_stage_of_a_file_without_a_driver() -> None:
+    """As its study's description has it; and as a driver wrote it down, one of before there were stages too."""
+    meta = StudyMeta("s affine", "minimize", "loss", "ptyrad", "", "yaml", "{}", "{}", lineage=AFFINE)
+    assert snapshot_of_records([trial(0)], meta, Path("s.h5"), complete=True).stage == "2 of 3: affine"
+    assert not snapshot_of_records([trial(0)], replace(meta, lineage=None), Path("s.h5"), complete=True).stage
+    written = asdict(snapshot(stage=AFFINE.place))
+    assert snapshot_from(written).stage == "2 of 3: affine"
+    del written["stage"]
+    assert snapshot_from(written).stage == ""
+
+
+def test_status_names_the_stage() -> None:
+    """For a program, null without stages; and for a person."""
+    staged = snapshot(stage=AFFINE.place)
+    standing = study_status("", live=True, packed=False, unfinished=1)
+    report = StatusReport(standing, staged, "", 0.0)
+    assert status_object(report)["stage"] == "2 of 3: affine"
+    assert status_object(replace(report, run=snapshot()))["stage"] is None
+    assert "stage 2 of 3: affine" in text(status_lines(report, 80, 24, glyphs=frame.ASCII))
 
 
 # --- the terminal ------------------------------------------------------------------------------------

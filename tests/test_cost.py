@@ -234,3 +234,21 @@ def test_a_folder_that_is_not_there_yet_has_a_disk(tmp_path: Path) -> None:
     for name in ("s.h5", "s.trials/000000.h5", "s.trials/000001.h5"):
         (tmp_path / name).write_bytes(b"x" * 100)
     assert prepare.stored_bytes(tmp_path / "s.h5") == 300
+
+
+@pytest.mark.ptyrad
+@pytest.mark.parametrize(
+    ("settings", "share"),
+    [
+        ({}, 1.0),
+        ({"mode": "sub"}, 0.25),
+        ({"mode": "center", "subscan_slow": 8, "subscan_fast": 12}, 8 * 12 / 24**2),
+    ],
+)
+def test_the_plan_knows_which_share_of_the_scan_a_trial_computes(
+    tmp_path: Path, settings: dict[str, Any], share: float
+) -> None:
+    """By ``INDICES_MODE``, before anything runs."""
+    chosen = tuple((f"recon_params.INDICES_MODE.{key}", value) for key, value in settings.items())
+    plan = prepare.complete_plan(demo.write(tmp_path / "d"), Overrides(settings=chosen))
+    assert plan.scan_share == pytest.approx(share)

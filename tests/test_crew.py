@@ -168,6 +168,43 @@ def test_a_worker_that_kept_nothing_of_the_run_gets_ready_again(
     assert crew.idle_workers() == ["tcp://a:1"]
 
 
+def test_a_look_that_is_owed_is_taken(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker died before it signed, while another task had signed nothing yet: no second loss need come for it."""
+    monkeypatch.setattr(RunProgress, "tell", lambda progress, in_flight: None)
+    crew, workers = of(plan, "tcp://a", "tcp://b")
+    owed = [True, True, False]
+    looks: list[int] = []
+
+    def look(*_: object) -> bool:
+        looks.append(len(it.flight))
+        return owed.pop(0)
+
+    it = run_of(crew, SimpleNamespace(reconcile_trials=look))
+    it.send_trials()
+    it.tick(force=True)
+    assert looks == []
+    workers.sent[0].end("error", KilledWorker("trial", cast(Any, None), 0))
+    it.collect(workers.sent[0].key)
+    for _ in range(4):
+        it.tick(force=True)
+    assert looks == [1, 1, 1]
+
+
+def test_trials_of_later_stages_keep_workers(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count among the unfinished ones, also once the stage has all of its own; not once the time is over."""
+    monkeypatch.setattr(RunProgress, "tell", lambda progress, in_flight: None)
+    crew, workers = of(plan, "tcp://a")
+    it = run_of(crew, None)
+    it.progress.upcoming = 7
+    it.tick(force=True)
+    cast(Any, it.store).records = {0: None, 1: None}
+    monkeypatch.setattr(RunProgress, "complete", lambda progress: True)
+    it.tick(force=True)
+    monkeypatch.setattr(RunProgress, "timed_out", lambda progress: True)
+    it.tick(force=True)
+    assert [need.unfinished for need in workers.needs[-3:]] == [9, 7, 0]
+
+
 def test_a_worker_takes_up_no_plan_but_that_of_its_run(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was made ready for one run, then for the next: a late trial of the first has to be refused."""
     monkeypatch.setattr(process, "_open", None)

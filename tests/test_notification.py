@@ -198,7 +198,7 @@ def test_a_stuck_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stop:
         def raise_if_asked(self) -> None: ...
 
-    watcher = execute._Watcher(Telling(), View(), Stop())  # type: ignore[arg-type]
+    watcher = execute.Watcher(Telling(), View(), Stop())  # type: ignore[arg-type]
     for moment in (1.0, HALF_AN_HOUR + 1, HALF_AN_HOUR + 2):
         now[0] = moment
         watcher.wait_for_workers()

@@ -16,6 +16,7 @@ from ptydask.trial.reconcile import (
     ReconcileStep,
     begun_from_attrs,
     lease,
+    look_owed,
     steps,
     time_for_another,
     time_left,
@@ -58,6 +59,28 @@ def test_unsigned_trial_is_retried_once_every_task_in_flight_has_signed() -> Non
     assert actions(lost, working, in_flight=["t9"], exclusive=True) == retried
     assert actions(lost, working, in_flight=["t9", "t10"], exclusive=True) == []
     assert actions(lost, working, in_flight=["t9"]) == []
+
+
+@pytest.mark.parametrize(
+    ("trials", "in_flight", "exclusive", "owed"),
+    [
+        ((trial(task=""),), (), True, False),
+        ((trial(task=""), trial(1, task="t9")), ("t9",), True, False),
+        ((trial(task=""), trial(1, task="t9")), ("t9", "t10"), True, True),
+        ((trial(task="", store=""),), ("t9",), True, True),
+        ((trial(task="", store=""),), ("t9",), False, False),
+        ((trial(task=""), trial(1, task="t9")), ("t9",), False, True),
+        ((trial(task="", state="WAITING"),), ("t9",), True, False),
+        ((trial(0, task="t9"),), ("t9", "t10"), True, False),
+    ],
+)
+def test_what_was_left_alone_is_looked_at_again(
+    trials: tuple[BegunTrial, ...], in_flight: tuple[str, ...], exclusive: bool, owed: bool
+) -> None:
+    """A look is owed for an unsigned trial, while some task may yet sign it; never for one that steps decided."""
+    assert look_owed(trials, store=STORE, in_flight=in_flight, exclusive=exclusive) is owed
+    if owed:
+        assert actions(*trials, in_flight=in_flight, exclusive=exclusive) == []
 
 
 def test_recorded_trial_is_told_to_optuna() -> None:

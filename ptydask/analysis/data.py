@@ -34,6 +34,8 @@ class StudyData:
     """Trial number -> its curve; a trial that never reported has none."""
     confirmation: Confirmation | None = None
     """The best trials once more with other seeds; None where nobody confirmed any."""
+    stages: tuple[StudyData, ...] = ()
+    """Every stage in their order, this one among them, where all are to be drawn; () for one study by itself."""
 
     @property
     def best(self) -> TrialRecord | None:
@@ -57,8 +59,9 @@ class StudyData:
         the metric that was tuned. Raises UsageError where no trial has the metric.
         """
         names = metric_names(self.records)
+        stages = tuple(stage.by_metric(name) for stage in self.stages if name in metric_names(stage.records))
         if name == self.meta.metric:
-            return self
+            return replace(self, stages=stages)
         if name not in names:
             raise UsageError(f"no trial has a metric {name!r}; {nearest_hint(name, names) or 'see ptydask ls'}")
         meta = replace(self.meta, metric=name, direction=known_directions(self.meta).get(name, "minimize"))
@@ -67,7 +70,7 @@ class StudyData:
             for record in self.records
         )
         confirmation = None if self.confirmation is None else self.confirmation.by_metric(meta, records)
-        return replace(self, meta=meta, records=records, confirmation=confirmation)
+        return replace(self, meta=meta, records=records, confirmation=confirmation, stages=stages)
 
 
 def known_directions(meta: StudyMeta) -> dict[str, Direction]:

@@ -10,17 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ptydask.analysis import stages
 from ptydask.analysis.advice import Advice, StudyFacts
 from ptydask.analysis.data import json_object
 from ptydask.analysis.export import params
 from ptydask.analysis.export.params import ParamsFile
 from ptydask.config import reading, yaml_text
 from ptydask.config.own_settings import SECTION
+from ptydask.config.ptyrad.edited_file import without_stages
 from ptydask.config.study import TPE, results_name
 from ptydask.errors import ConfigError, one_line
 from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar, StudyMeta, TrialRecord
 from ptydask.sampling.factory import EXHAUSTIVE
 from ptydask.space import tunables
+from ptydask.space.metrics import OF_PTYRAD
 
 _HYPERTUNE = "hypertune_params."
 _ITERATIONS = "recon_params.NITER"
@@ -80,7 +83,8 @@ def find_free_name(meta: StudyMeta, results: Path) -> str:
     recon = json_object(meta.config_json).get("recon_params")
     folder = Path(str(recon.get("output_dir", "output"))) if isinstance(recon, dict) else Path()
     folders = {results.absolute().parent, folder, Path(meta.provenance.get("working_directory") or ".") / folder}
-    return name_next_study(meta.name, lambda name: any((place / results_name(name)).exists() for place in folders))
+    name = stages.whole_name(meta)
+    return name_next_study(name, lambda name: any((place / results_name(name)).exists() for place in folders))
 
 
 def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Advice], *, near: Path) -> ParamsFile:
@@ -88,7 +92,7 @@ def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Ad
 
     Raises StoreError where the results do not hold their params file.
     """
-    section = json_object(meta.config_json).get("hypertune_params") or {}
+    section = params.own_config(meta).get("hypertune_params") or {}
     notes = []
     changed: dict[str, Any] = {
         "if_hypertune": bool(following.tune),
@@ -96,6 +100,8 @@ def render_next_study(meta: StudyMeta, following: NextStudy, advice: Sequence[Ad
         **following.hypertune,
         "tune_params": _tune_params(section.get("tune_params") or {}, following.tune),
     }
+    if meta.metric in OF_PTYRAD and section.get("error_metric", meta.metric) != meta.metric:  # a stage's own
+        changed["error_metric"] = meta.metric
     sampler = section.get("sampler_params") or {}
     if sampler.get("name") in EXHAUSTIVE or not _OF_OLD_RANGES.isdisjoint(sampler.get("configs") or {}):
         changed["sampler_params"] = {"name": TPE.name, "configs": dict(TPE.configs)}
@@ -122,7 +128,8 @@ def _own_section(meta: StudyMeta) -> str:
     with suppress(ConfigError):
         data = reading.parse_value(meta.config_text) if meta.config_format in ("yaml", "json") else None
         if isinstance(data, dict) and data.get(SECTION):
-            return f"\n{yaml_text.section_text(SECTION, data[SECTION])}"
+            section = without_stages(data[SECTION])
+            return f"\n{yaml_text.section_text(SECTION, section)}" if section else ""
     return ""
 
 

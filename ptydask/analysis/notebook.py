@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptydask.analysis import greys
+from ptydask.analysis.stages import stage_text
 from ptydask.errors import PtydaskError
 from ptydask.formatting import counted, uncertain_text
 from ptydask.model import Image, StudyMeta
@@ -34,10 +35,13 @@ _SHOWN = 12
 def study_html(study: StudyResults) -> str:
     """Name, counts, and the best trial with its image and parameters."""
     meta = study.meta
+    stage = "" if meta.lineage is None else f" · {escape(stage_text(meta.lineage))}"
     head = (
-        f"<b>{escape(meta.name)}</b><br>{escape(str(study.status))}<br>"
+        f"<b>{escape(meta.name)}</b>{stage}<br>{escape(str(study.status))}<br>"
         f"<small>{escape(meta.direction)} {escape(meta.metric)} · {escape(str(study.path))}</small>"
     )
+    if meta.lineage is not None:
+        head += study.stages._repr_html_()
     best = study.best(1)
     if not best:
         return f"<div>{head}</div>"

@@ -6,16 +6,19 @@ import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import numpy as np
 
 from ptydask.analysis import dataframe
 from ptydask.analysis.data import StudyData, load_study, search_space
+from ptydask.analysis.stages import Stages, last_tuned, load_stages, read_stages, stage_text
+from ptydask.analysis.study_status import Status
 from ptydask.analysis.trial import Trial
+from ptydask.analysis.trial_list import Trials
 from ptydask.errors import StoreError, nearest_number
 from ptydask.model import Optimum, StudyMeta, TrialState, path_beside
 from ptydask.ranking import count_states, why_none_is_best
@@ -30,80 +33,20 @@ if TYPE_CHECKING:
     from ptydask.analysis.advice import Advice
     from ptydask.analysis.confirmation import Confirmation, MeanSd
     from ptydask.analysis.montage.picture_kinds import PictureKind
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How a study stands."""
-
-    state: Literal["running", "stopped", "finished"]
-    """``running`` while a driver has it, ``stopped`` where the same command would go on, ``finished``."""
-    complete: int
-    pruned: int
-    failed: int
-    running: int = 0
-    """Trials under way."""
-    total: int | None = None
-    """How many trials were asked for; None where no driver says so."""
-
-    @property
-    def recorded(self) -> int:
-        """Trials that have ended."""
-        return self.complete + self.pruned + self.failed
-
-    def __str__(self) -> str:
-        of = f" of {self.total}" if self.total else ""
-        counts = f"{self.complete} complete, {self.pruned} pruned, {self.failed} failed"
-        under_way = f", {self.running} under way" if self.running else ""
-        return f"{self.state}: {self.recorded}{of} trials ({counts}{under_way})"
-
-
-class Trials(Sequence[Trial]):
-    """Some trials in an order, shown in a notebook as a table with their images."""
-
-    def __init__(self, trials: Iterable[Trial], study: StudyResults) -> None:
-        self._trials, self._study = tuple(trials), study
-
-    @overload
-    def __getitem__(self, index: int) -> Trial: ...
-    @overload
-    def __getitem__(self, index: slice) -> Trials: ...
-    def __getitem__(self, index: int | slice) -> Trial | Trials:
-        if isinstance(index, slice):
-            return Trials(self._trials[index], self._study)
-        return self._trials[index]
-
-    def __len__(self) -> int:
-        return len(self._trials)
-
-    @property
-    def numbers(self) -> list[int]:
-        """Their numbers, in this order."""
-        return [trial.number for trial in self._trials]
-
-    def table(self) -> pandas.DataFrame:
-        """Their rows of the study's table, in this order."""
-        return self._study.table().loc[self.numbers]
-
-    def __repr__(self) -> str:
-        return "[" + ",\n ".join(map(repr, self._trials)) + "]"
-
-    def _repr_html_(self) -> str:
-        from ptydask.analysis import notebook
-
-        return notebook.trials_html(self, self._study.meta)
+    from ptydask.lineage import StageLineage
 
 
 class StudyResults:
     """A results file, also of a study that is running: reading it never makes the run wait.
 
     It shows the trials that were recorded when it was opened; :meth:`refresh` takes in those that ended since.
-    ``with`` closes it.
+    ``with`` closes it. Of a study with stages it is one of them, the latest unless another is asked for.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], stage: str | None = None) -> None:
         self.path = Path(path).expanduser().absolute()
-        self._results: Results | None = reader.open(self.path)
+        self._stage = stage or ""
+        self._results: Results | None = reader.open(self.path, self._stage)
         self._columns = self._results.columns()
 
     # --- the study -------------------------------------------------------------------------------
@@ -126,7 +69,7 @@ class StudyResults:
     @property
     def status(self) -> Status:
         """How the study stands now, with the trials that were recorded since :meth:`refresh`. Raises StoreError."""
-        with reader.open(self.path) as results:
+        with reader.open(self.path, self._stage) as results:
             ended = results.columns()["state"]
         counts = count_states(ended.tolist())
         if not results.live:
@@ -137,13 +80,44 @@ class StudyResults:
         return Status("running", **counts, running=int(reported.get("running", 0)), total=run.get("total") or None)
 
     def refresh(self) -> Self:
-        """Take in the trials that were recorded since; returns itself. Raises StoreError."""
+        """Take in the trials that were recorded since; returns itself. Raises StoreError.
+
+        Of a study with stages, unless one was asked for, those of the stage that is the latest by now.
+        """
         # The old one stays open for the arrays that still read from it, and closes with the last of them.
-        self._results = reader.open(self.path)
+        self._results = reader.open(self.path, self._stage)
         self._columns = self._results.columns()
-        for name in ("_table", "confirmation"):
+        for name in ("_table", "confirmation", "_tuned"):
             self.__dict__.pop(name, None)
         return self
+
+    # --- stages ----------------------------------------------------------------------------------
+
+    @property
+    def lineage(self) -> StageLineage | None:
+        """Which stage this is, and what it has from those before it; None for a study without stages.
+
+        ``values`` is what they found, by parameter, ``origins`` the stage and the trial that each is of.
+        """
+        return self.meta.lineage
+
+    @property
+    def stages(self) -> Stages:
+        """The stages of the study that have begun, by name, in their order; empty for a study without stages.
+
+        Each has ``trials`` (how many), ``metric``, ``best`` (its record), ``tuned`` and ``lineage``. Raises StoreError.
+        """
+        return read_stages(self.results)
+
+    def stage(self, name: str) -> StudyResults:
+        """One of the stages, opened; it shows what this does. Raises StoreError, which names the nearest."""
+        return StudyResults(self.path, name)
+
+    @cached_property
+    def _tuned(self) -> StudyResults:
+        """The last stage that tuned something, where this is the final reconstruction and nobody asked for it."""
+        name = "" if self._stage else last_tuned(self.results)
+        return self.stage(name) if name else self
 
     # --- trials ----------------------------------------------------------------------------------
 
@@ -190,11 +164,12 @@ class StudyResults:
         ``center`` and ``deviation`` (one standard deviation) by parameter, in its units, for those that have slopes, at
         the other parameters of ``trial``, the best one; ``is_settled``: whether it is inside of the ranges, known to
         half a grid step, with a completed trial that near. The deviation is what the model does not know, not how far
-        the error's optimum is from the truth. None where fewer than three completed trials have slopes.
+        the error's optimum is from the truth. None where fewer than three completed trials have slopes. After a final
+        reconstruction it is of the stage before that.
         """
         from ptydask.analysis.optimum import locate_study_optimum
 
-        return locate_study_optimum(self.results.records(), self.meta)
+        return locate_study_optimum(self._tuned.results.records(), self._tuned.meta)
 
     @cached_property
     def confirmation(self) -> Confirmation | None:
@@ -212,11 +187,12 @@ class StudyResults:
         """What to change after this study, from its results alone, the most pressing first; () where nothing is wrong.
 
         Each piece has ``kind``, ``parameter``, ``text`` and what to change: ``tune`` (parameter to range), ``fix``,
-        ``settings`` (keys of the params file), and ``trials`` to look at.
+        ``settings`` (keys of the params file), and ``trials`` to look at. After a final reconstruction it is of the
+        stage before that.
         """
         from ptydask.analysis.advice import advise
 
-        return advise(self.data(curves=False))
+        return advise(self._tuned.data(curves=False))
 
     def _ranked_numbers(self) -> list[int]:
         error = self._columns["error"]
@@ -288,10 +264,17 @@ class StudyResults:
     def plot(
         self, kind: str = "history", parameters: Sequence[str] | None = None, *, metric: str | None = None
     ) -> Figure:
-        """A figure, one of :data:`ptydask.analysis.figures.KINDS`, by ``metric``. ``savefig`` writes it."""
+        """A figure, one of :data:`ptydask.analysis.figures.KINDS`, by ``metric``. ``savefig`` writes it.
+
+        After a final reconstruction it is of the stage before that; ``history`` is of all stages, unless one was asked
+        for.
+        """
         from ptydask.analysis import figures, notebook
 
-        data = self.data() if metric is None else self.data().by_metric(metric)
+        data = self._tuned.data()
+        if kind == "history" and not self._stage:
+            data = replace(data, stages=load_stages(self.results, curves=False))
+        data = data if metric is None else data.by_metric(metric)
         return notebook.make_displayable(figures.draw(kind, data, parameters=parameters))
 
     def montage(
@@ -340,6 +323,9 @@ class StudyResults:
 
     def close(self) -> None:
         """Let go of the file; arrays that were not read by then cannot be read any more."""
+        tuned = self.__dict__.pop("_tuned", self)
+        if tuned is not self:
+            tuned.close()
         if self._results is not None:
             self._results.close()
         self._results = None
@@ -374,16 +360,17 @@ class StudyResults:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[StudyResults], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[StudyResults], tuple[Path, str]]:
         """Another process opens the file itself."""
-        return StudyResults, (self.path,)
+        return StudyResults, (self.path, self._stage)
 
     def __repr__(self) -> str:
         if self._results is None:
             return f"<StudyResults {self.path.name} (closed)>"
         ranked = self._ranked_numbers()
         best = f"; best {self._make_trial(ranked[0])!r}" if ranked else ""
-        return f"<StudyResults {self.name!r} {self.status}{best}>"
+        stage = "" if self.lineage is None else f" ({stage_text(self.lineage)})"
+        return f"<StudyResults {self.name!r}{stage} {self.status}{best}>"
 
     def _repr_html_(self) -> str:
         from ptydask.analysis import notebook

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ptydask.model import path_beside
+
 Commands = argparse._SubParsersAction  # argparse has no other name for what holds the commands
 
 
@@ -31,6 +33,22 @@ def add_command(
     if file:
         parser.add_argument("file", type=Path, metavar="FILE.h5", help="the results file, of a running study too")
     return parser
+
+
+def add_stage(parser: argparse.ArgumentParser, default: str = "the latest one") -> None:
+    """Add ``--stage NAME`` for a command about one stage of a study; "" where none is named."""
+    text = f"of a study with stages: which one (default: {default})"
+    parser.add_argument("--stage", default="", metavar="NAME", help=text)
+
+
+def path_beside_file(args: argparse.Namespace, suffix: str) -> Path:
+    """Where a command writes that was not told: its results file's name, the stage where one is named, ``suffix``."""
+    stage = re.sub(r"[^\w.+-]", "_", args.stage)
+    return path_beside(args.file, f"-{stage}{suffix}" if stage else suffix)
+
+
+LAST_TUNED = "the last one that tuned something"
+"""The default of commands that are about tuning."""
 
 
 def digits(text: str) -> int | None:

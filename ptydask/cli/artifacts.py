@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptydask import formatting
-from ptydask.cli import arguments, formats, trial_argument
+from ptydask.cli import arguments, formats, inspect, trial_argument
 from ptydask.errors import UsageError, nearest_hint
-from ptydask.model import path_beside
 
 if TYPE_CHECKING:
     from ptydask.analysis.export.run import ExportedFiles
@@ -50,20 +49,20 @@ def _add_kind(
     parser.add_argument("out", nargs="?", type=Path, metavar="DIR", help=place)
     parser.add_argument("--force", action="store_true", help="write into a folder that holds something, and replace")
     trial_argument.add_option(parser)
+    arguments.add_stage(parser)
     return parser
 
 
 def run_run(args: argparse.Namespace) -> int:
     """``ptydask export FILE.h5 run``: 0; 1 where a file's name leads out of the folder."""
     from ptydask.analysis.export import place, run
-    from ptydask.store import reader
 
-    with reader.open(args.file) as results:
+    with inspect.open_results(args.file, args.stage) as results:
         trial = trial_argument.read_trial(args.trial, results)
         wandb_run = run.run_of(trial.artifacts)
         if not wandb_run.files:
             raise run.no_files_error(results.meta, trial)
-        folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-run"))
+        folder = place.ensure_folder(args.out or arguments.path_beside_file(args, f"-trial{trial.record.number}-run"))
         texts = {run.COMMAND: f"{trial.command}\n" if trial.command else "", run.LOG: trial.log}
         written = run.write_files(folder, wandb_run.files, texts, force=args.force)
     beside_them = " and ".join(name for name, text in texts.items() if text)
@@ -79,9 +78,8 @@ def run_run(args: argparse.Namespace) -> int:
 def run_artifacts(args: argparse.Namespace) -> int:
     """``ptydask export FILE.h5 artifacts``: 0; 1 where a file's name leads out of the folder."""
     from ptydask.analysis.export import place, run
-    from ptydask.store import reader
 
-    with reader.open(args.file) as results:
+    with inspect.open_results(args.file, args.stage) as results:
         trial = trial_argument.read_trial(args.trial, results)
         if not trial.artifacts:
             raise run.no_files_error(results.meta, trial)
@@ -89,7 +87,9 @@ def run_artifacts(args: argparse.Namespace) -> int:
         if not files:
             patterns, hint = ", ".join(map(repr, args.patterns)), _pattern_hint(args.patterns[0], trial.artifacts)
             raise UsageError(f"trial {trial.record.number} has no file that fits {patterns}; {hint}")
-        folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-artifacts"))
+        folder = place.ensure_folder(
+            args.out or arguments.path_beside_file(args, f"-trial{trial.record.number}-artifacts")
+        )
         written = run.write_files(folder, files, {}, force=args.force)
     return _report_written(folder, trial.record.number, written, "")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ptydask.analysis.gain import BASELINES, compute_gain, errors_by_step
-from ptydask.cli.formats import trial_object
+from ptydask.cli.formats import stage_of, trial_object
 from ptydask.formatting import (
     counted,
     duration_text,
@@ -15,6 +15,7 @@ from ptydask.formatting import (
     printable_text,
     shell_line,
     shell_path,
+    shell_word,
     size_text,
     sparkline,
     state_text,
@@ -66,7 +67,7 @@ def trial_location(results: Results, number: int) -> str:
     if not results.packed and own.exists():
         return f"{own}:/{layout.TRIAL}"
     study = names.encode(results.meta.name)
-    return f"{results.path}:/{study}/{layout.TRIALS}/{names.trial_name(number)}"
+    return f"{results.file}:/{study}/{layout.TRIALS}/{names.trial_name(number)}"
 
 
 def best_text(
@@ -79,7 +80,7 @@ def best_text(
     """One of the best trials: error, gain, parameters beside the optimum and the file's own, metrics, its image."""
     meta = results.meta
     repeated = _repeated_metrics(record, confirmation)
-    lines = [_headline(record, meta.metric)]
+    lines = [_headline(record, meta.metric), *_lineage_lines(record, meta)]
     if meta.metric in repeated:
         lines.append(f"  {WITH_OTHER_SEEDS}: {repeated[meta.metric]}")
     gain = gain_text(record, own, meta.direction, errors_by_step(results.curve(record.number), meta.metric))
@@ -124,7 +125,9 @@ def better_by_mean_text(confirmation: Confirmation | None, results: Results) -> 
     text = "" if confirmation is None else confirmed.better_by_mean_text(confirmation)
     if not text or confirmation is None:
         return ""
-    return f"{text}: ptydask show {shell_path(results.path)} {confirmation.best}"
+    stage = stage_of(results.meta)
+    option = f" --stage {shell_word(stage)}" if stage else ""
+    return f"{text}: ptydask show {shell_path(results.path)} {confirmation.best}{option}"
 
 
 def parameters_at_edge(record: TrialRecord, meta: StudyMeta) -> list[str]:
@@ -183,10 +186,28 @@ def with_config(results: Results, record: TrialRecord, description: dict[str, An
     return {**description, "config": sweep.program_values(results.meta, record)}
 
 
+def lineage_object(meta: StudyMeta) -> dict[str, Any]:
+    """``lineage`` of a trial of a study with stages: what earlier ones found; nothing of another."""
+    from ptydask.analysis import stages
+
+    return {} if meta.lineage is None else {"lineage": stages.lineage_object(meta.lineage)}
+
+
+def _lineage_lines(record: TrialRecord, meta: StudyMeta) -> list[str]:
+    """Which stage a trial is of, where the values that it does not tune are from, and what it started from."""
+    if meta.lineage is None:
+        return []
+    from ptydask.analysis import stages
+
+    lines = [stages.stage_text(meta.lineage), *stages.origin_lines(meta, record), stages.start_text(meta.lineage)]
+    return [f"  {line}" for line in lines if line]
+
+
 def show_object(results: Results, trial: TrialData, confirmation: Confirmation | None = None) -> dict[str, Any]:
     """Everything about one trial as plain values; of arrays the name, path, shape, dtype and units."""
     return {
-        **with_config(results, trial.record, trial_object(trial.record, confirmation)),
+        **with_config(results, trial.record, trial_object(trial.record, confirmation, stage_of(results.meta))),
+        **lineage_object(results.meta),
         "traceback": trial.record.traceback,
         "place": trial_location(results, trial.record.number),
         "attributes": dict(trial.attributes),
@@ -216,6 +237,7 @@ def show_text(
     not_kept = [message for message in (trial.lost, trial.dropped, *trial.left_out) if message]
     sections = [
         ("", [_headline(record, results.meta.metric), *_attempt_lines(record), location, *merged]),
+        ("", _lineage_lines(record, results.meta)),
         ("parameters", _aligned_pairs(record.params)),
         ("constants", _aligned_pairs(_sweep_constants(results))),
         ("metrics", _metric_lines(record, results.meta.engine)),

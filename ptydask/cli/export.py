@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ptydask import formatting
 from ptydask.cli import arguments, artifacts, formats, inspect, trial_argument
 from ptydask.errors import StoreError, UsageError, nearest_hint
-from ptydask.model import TrialRecord, path_beside
+from ptydask.model import TrialRecord
 
 if TYPE_CHECKING:
     from ptydask.store.reader import Results, TrialData
@@ -84,7 +84,7 @@ def run_table(args: argparse.Namespace) -> int:
     from ptydask.analysis import data as study
     from ptydask.analysis.export import table
 
-    with inspect.open_results(args.file) as results:
+    with inspect.open_results(args.file, args.stage) as results:
         data = study.load_study(results, curves=args.curves)
         if args.top or args.trial:
             data = table.select_trials(data, [record.number for record in _choose_trials(args, results)])
@@ -96,7 +96,7 @@ def run_table(args: argparse.Namespace) -> int:
     elif args.curves:
         _write_text(path, formats.csv_text(table.curve_columns(data.curves), table.curve_rows(data.curves)))
     else:
-        _write_text(path, formats.trials_csv(data.records, data.confirmation))
+        _write_text(path, formats.trials_csv(data.records, data.confirmation, formats.stage_of(data.meta)))
     _print_path(path)
     return 0
 
@@ -106,9 +106,9 @@ def run_tiff(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import place, tiff
 
     _check_tiff(args)
-    folder = args.out or path_beside(args.file, "-tiff")
+    folder = args.out or arguments.path_beside_file(args, "-tiff")
     written, without = 0, []
-    with inspect.open_results(args.file) as results:
+    with inspect.open_results(args.file, args.stage) as results:
         _require_ptyrad(results, "tiff")
         for record in _choose_trials(args, results):
             try:
@@ -132,7 +132,7 @@ def run_params(args: argparse.Namespace) -> int:
     """``ptydask export FILE.h5 params``: 0."""
     from ptydask.analysis.export import model, params
 
-    with inspect.open_results(args.file) as results:
+    with inspect.open_results(args.file, args.stage) as results:
         record = trial_argument.find_trial(args.trial, results)
         own = args.iterations == "own"
         steps = model.count_iterations(results.trial(record.number)) if own else args.iterations
@@ -152,7 +152,7 @@ def run_model(args: argparse.Namespace) -> int:
     """``ptydask export FILE.h5 model``: 0."""
     from ptydask.analysis.export import model
 
-    with inspect.open_results(args.file) as results:
+    with inspect.open_results(args.file, args.stage) as results:
         _require_ptyrad(results, "model")
         trial = trial_argument.read_trial(args.trial, results)
         model.check_exportable(results.meta, trial)
@@ -169,11 +169,13 @@ def run_resume(args: argparse.Namespace) -> int:
     """``ptydask export FILE.h5 resume``: 0."""
     from ptydask.analysis.export import model, params, place
 
-    with inspect.open_results(args.file) as results:
+    with inspect.open_results(args.file, args.stage) as results:
         _require_ptyrad(results, "resume")
         trial = trial_argument.read_trial(args.trial, results)
         model.check_exportable(results.meta, trial)
-        folder = place.ensure_folder(args.out or path_beside(args.file, f"-trial{trial.record.number}-resume"))
+        folder = place.ensure_folder(
+            args.out or arguments.path_beside_file(args, f"-trial{trial.record.number}-resume")
+        )
         done = model.kept_iteration(trial)
         hdf5 = place.check_output_path(folder / f"model_iter{done:04d}.hdf5", replace=args.force)
         yaml = place.check_output_path(folder / "params.yaml", replace=args.force)
@@ -240,7 +242,7 @@ def _output_path(args: argparse.Namespace, tag: str, suffix: str, *, ours: bool,
             raise UsageError("-: this is no text; give the name of a file")
         return _STDOUT
     if args.out is None:
-        return place.check_output_path(path_beside(args.file, tag + suffix), replace=args.force or ours)
+        return place.check_output_path(arguments.path_beside_file(args, tag + suffix), replace=args.force or ours)
     return place.check_output_path(args.out, replace=args.force)
 
 
@@ -280,6 +282,7 @@ def _add_kind(
         "out", nargs="?", type=Path, metavar="OUT", help=f"where to (default: {default}, beside FILE.h5{text})"
     )
     parser.add_argument("--force", action="store_true", help="replace what is there")
+    arguments.add_stage(parser)
     parser.set_defaults(handler=handler, elsewhere=f"place: ptydask export FILE.h5 {name} OUT")
     return parser
 

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import IO, TYPE_CHECKING, Any
 
 from ptydask.formatting import encodable_text, fit_text, shorten_text
-from ptydask.model import TrialRecord
+from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import gradient_names, metric_names, parameter_names
 
 if TYPE_CHECKING:
@@ -35,12 +35,19 @@ _PLACES = ("host", "job", "device", "seed")
 # --- trials as plain values --------------------------------------------------------------------------
 
 
-def trial_object(record: TrialRecord, confirmation: Confirmation | None = None) -> dict[str, Any]:
+def stage_of(meta: StudyMeta) -> str:
+    """The name of the stage that a study is; empty for one without stages."""
+    return "" if meta.lineage is None else meta.lineage.name
+
+
+def trial_object(record: TrialRecord, confirmation: Confirmation | None = None, stage: str = "") -> dict[str, Any]:
     """A trial's row as plain values: what ``ls`` and ``best`` print as json and yaml.
 
-    Of a study with a ``confirmation`` it has ``confirmed``: ``mean``, ``sd`` and ``n``, also of all ``metrics``.
+    Of a study with a ``confirmation`` it has ``confirmed``: ``mean``, ``sd`` and ``n``, also of all ``metrics``. Of one
+    with stages it has its ``stage`` first.
     """
-    columns = {
+    columns: dict[str, Any] = {"stage": stage} if stage else {}
+    columns |= {
         "number": record.number,
         "state": record.state.value,
         "error": record.error,
@@ -56,21 +63,25 @@ def trial_object(record: TrialRecord, confirmation: Confirmation | None = None) 
     return columns
 
 
-def trial_columns(records: Sequence[TrialRecord], confirmation: Confirmation | None = None) -> list[str]:
+def trial_columns(
+    records: Sequence[TrialRecord], confirmation: Confirmation | None = None, stage: str = ""
+) -> list[str]:
     """The columns of csv: number, state, error, ``params.NAME``, ``metrics.NAME``, ``gradient.NAME``, and the facts.
 
-    Of a study with a ``confirmation`` also ``confirmed.mean``, ``confirmed.sd`` and ``confirmed.n``.
+    Of a study with a ``confirmation`` also ``confirmed.mean``, ``confirmed.sd`` and ``confirmed.n``; of one with stages
+    ``stage`` before all others.
     """
+    before = ["stage"] if stage else []
     params = [f"params.{name}" for name in parameter_names(records)]
     metrics = [f"metrics.{name}" for name in metric_names(records)]
     gradient = [f"gradient.{name}" for name in gradient_names(records)]
     confirmed = [f"confirmed.{part}" for part in ("mean", "sd", "n")] if confirmation is not None else []
-    return ["number", "state", "error", *confirmed, *params, *metrics, *gradient, *_COURSE, *_FACTS, *_PLACES]
+    return [*before, "number", "state", "error", *confirmed, *params, *metrics, *gradient, *_COURSE, *_FACTS, *_PLACES]
 
 
-def trial_row(record: TrialRecord, confirmation: Confirmation | None = None) -> dict[str, Any]:
+def trial_row(record: TrialRecord, confirmation: Confirmation | None = None, stage: str = "") -> dict[str, Any]:
     """A trial as one flat row of csv, keyed by the names of :func:`trial_columns`."""
-    flat = trial_object(record, confirmation)
+    flat = trial_object(record, confirmation, stage)
     parts = {part: flat.pop(part, None) or {} for part in ("params", "metrics", "gradient", "confirmed")}
     parts["confirmed"].pop("metrics", None)  # they are in json alone
     return flat | {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
@@ -110,10 +121,10 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return out.getvalue()
 
 
-def trials_csv(records: Sequence[TrialRecord], confirmation: Confirmation | None = None) -> str:
+def trials_csv(records: Sequence[TrialRecord], confirmation: Confirmation | None = None, stage: str = "") -> str:
     """The table of trials as CSV, see :func:`trial_columns`."""
-    rows = (trial_row(record, confirmation) for record in records)
-    return csv_text(trial_columns(records, confirmation), rows)
+    rows = (trial_row(record, confirmation, stage) for record in records)
+    return csv_text(trial_columns(records, confirmation, stage), rows)
 
 
 def _to_native(value: Any, finite: bool = False) -> Any:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ptydask import formatting
-from ptydask.cli import arguments, formats
+from ptydask.cli import arguments, formats, inspect
 from ptydask.formatting import counted, from_here, size_text
 
 _INFO = """\
 Show what a results file is and holds, of a running study too.
 
 Trials by how they ended, the best one, how large it is and what takes the room, how many trials
-have their arrays, who runs the study now, and where it came from: host, versions, data, command."""
+have their arrays, who runs the study now, and where it came from: host, versions, data, command.
+Of a study with stages: which there are, and all else of the latest."""
 
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -27,24 +28,22 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run_info(args: argparse.Namespace) -> int:
     """``ptydask info``: 0."""
+    from ptydask.analysis import stages, sweep
     from ptydask.store.upkeep import info
 
-    contents = {**info.collect_info(args.file), **_sweep_facts(args.file)}
+    contents = info.collect_info(args.file)
+    with inspect.open_results(args.file) as results:
+        meta, listed = results.meta, stages.read_stages(results)
+    if sweep.is_sweep(meta):  # what it runs, and the parameters that it does not tune
+        contents |= {"program": sweep.program(meta), "constants": sweep.constants(meta)}
     if args.format == "table":
-        formats.print_report("\n".join(info_lines(contents)) + "\n")
-    else:
-        formats.print_text(formats.object_text(contents, args.format))
+        above = [*listed.lines(), ""] if listed else []
+        formats.print_report("".join(f"{line}\n" for line in [*above, *info_lines(contents)]))
+        return 0
+    if listed:
+        contents["stages"] = [stages.stage_object(stage) for stage in listed.values()]
+    formats.print_text(formats.object_text(contents, args.format))
     return 0
-
-
-def _sweep_facts(file: Path) -> dict[str, Any]:
-    """What a sweep runs, and the parameters that it does not tune; nothing of another study."""
-    from ptydask.analysis import sweep
-    from ptydask.store import reader
-
-    with reader.open(file) as results:
-        meta = results.meta
-    return {"program": sweep.program(meta), "constants": sweep.constants(meta)} if sweep.is_sweep(meta) else {}
 
 
 def info_lines(contents: Mapping[str, Any]) -> list[str]:

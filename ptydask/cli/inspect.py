@@ -29,10 +29,11 @@ formats:
          metrics loss, contrast and held-out ones, and what --sort and --where name
   json   a list of objects: number, state, error, params, metrics, gradient, iterations,
          relative_decrease, attempt, seconds, reason, message, retry_of, origin, started, worker,
-         host, job, device, seed; NaN is null; after ptydask confirm also confirmed: mean, sd, n
+         host, job, device, seed; NaN is null; after ptydask confirm also confirmed: mean, sd, n;
+         of a study with stages also stage
   csv    the same, one column per parameter, metric and slope: params.scale, metrics.loss, gradient.scale
   yaml   the same as json
-json, csv and yaml keep every digit."""
+json, csv and yaml keep every digit. Of a study with stages the table comes below a list of them."""
 
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -74,8 +75,8 @@ _BEST_FORMATS = """\
 formats:
   table  for a person, with the gain over the file's own values, where the image is, and, where trials have
          slopes, where the optimum lies between the points that were tried
-  yaml   the params file with the best trial's values put in place, ready for 'ptyrad run';
-         of a sweep all parameters of its program, tuned or not
+  yaml   the params file with the best trial's values put in place, ready for 'ptyrad run', and
+         with what earlier stages found; of a sweep all parameters of its program, tuned or not
   json   as of 'ptydask ls', with 'optimum' and its 'deviation'; of a sweep with 'config': all parameters,
          tuned or not
   csv    as of 'ptydask ls'"""
@@ -92,8 +93,9 @@ formats:
 
 def run_ls(args: argparse.Namespace) -> int:
     """``ptydask ls``: 0, also where no trial is listed."""
-    results = open_results(args.file)
+    results = open_results(args.file, args.stage)
     records, direction, metric = results.records(), results.meta.direction, results.meta.metric
+    stage = formats.stage_of(results.meta)
     confirmation = read_confirmation(results)
     more, hints = columns.more_columns(confirmation), columns.absent_hints(results.meta.engine, args.file, confirmation)
     meant, asked = records, [args.sort]
@@ -104,12 +106,13 @@ def run_ls(args: argparse.Namespace) -> int:
     order |= {"engine": results.meta.engine, "hints": hints}
     chosen = select_trials(meant, state=args.state, top=args.top, confirmation=confirmation, **order)
     if args.format == "csv":
-        formats.print_text(formats.trials_csv(chosen, confirmation))
+        formats.print_text(formats.trials_csv(chosen, confirmation, stage))
         return 0
     if args.format != "table":
-        rows = [formats.trial_object(record, confirmation) for record in chosen]
+        rows = [formats.trial_object(record, confirmation, stage) for record in chosen]
         formats.print_text(formats.object_text(rows, args.format))
         return 0
+    formats.print_report(_stages_text(results))
     if not chosen:
         which = f" that are {args.state}" if records and args.state != "all" else ""
         which += f" where {args.where}" if records and args.where is not None else ""
@@ -131,8 +134,8 @@ def run_best(args: argparse.Namespace) -> int:
     """``ptydask best``: 0; 1 where no trial completed."""
     if args.format == "yaml" and (args.k or 1) > 1:
         raise UsageError(f"-k {args.k}: a params file holds one trial's values; choose --format json")
-    results = open_results(args.file)
-    records = results.records()
+    results = open_results(args.file, args.stage)
+    records, stage = results.records(), formats.stage_of(results.meta)
     chosen = ranked(records, results.meta.direction)[: args.k or 1]
     if not chosen:
         formats.print_stderr(f"{args.file}: {why_none_is_best(results.meta.metric, len(records))}")
@@ -152,13 +155,15 @@ def run_best(args: argparse.Namespace) -> int:
     elif args.format == "json":
         optimum = _locate_optimum(results, records)
         rows = [
-            formats.trial_object(record, confirmation) | describe.optimum_object(record, optimum, results.meta)
+            formats.trial_object(record, confirmation, stage)
+            | describe.optimum_object(record, optimum, results.meta)
+            | describe.lineage_object(results.meta)
             for record in chosen
         ]
         objects = [describe.with_config(results, record, row) for record, row in zip(chosen, rows, strict=True)]
         formats.print_text(formats.json_text(objects))
     else:
-        formats.print_text(formats.trials_csv(chosen, confirmation))
+        formats.print_text(formats.trials_csv(chosen, confirmation, stage))
     return 0
 
 
@@ -168,7 +173,7 @@ def run_show(args: argparse.Namespace) -> int:
 
     if args.log and args.format != "table":
         raise UsageError(f"--log is the log as it was written; leave out --format {args.format}, or --log")
-    results = open_results(args.file)
+    results = open_results(args.file, args.stage)
     trial = trial_argument.read_trial(args.number, results)
     if args.log:
         return _write_log(trial)
@@ -282,14 +287,25 @@ def _confirmed_texts(records: Sequence[TrialRecord], confirmation: Confirmation 
 def _add_parser(subparsers: arguments.Commands[Any], name: str, does: str, more: str) -> argparse.ArgumentParser:
     parser = arguments.add_command(subparsers, name, does, more=more)
     parser.add_argument("--format", choices=FORMATS, default="table", help="how to print (default: table)")
+    arguments.add_stage(parser)
     return parser
 
 
-def open_results(path: Path) -> Results:
-    """The results file at ``path``. Raises StoreError."""
+def open_results(path: Path, stage: str = "") -> Results:
+    """The results file at ``path``; of a study with stages the ``stage``, or the latest. Raises StoreError."""
     from ptydask.store import reader
 
-    return reader.open(path)
+    return reader.open(path, stage)
+
+
+def _stages_text(results: Results) -> str:
+    """Which stages there are, and the one whose trials follow; empty for a study without stages."""
+    if results.meta.lineage is None:
+        return ""
+    from ptydask.analysis import stages
+
+    lines = [*stages.read_stages(results).lines(), "", f"{stages.stage_text(results.meta.lineage)}:"]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def read_confirmation(results: Results) -> Confirmation | None:

@@ -22,6 +22,7 @@ Advice comes from the results alone: ranges too narrow or too wide, steps too co
 disagree, trials too few or too short, parameters that make no difference, and what comes next in the order that
 PtyRAD recommends: dz, scale with rotation, the whole affine, tilts. What the results cannot tell is not advised.
 With -o: the params file that follows it, the best trial's values as the file's own, under a new study name.
+Of a study with stages: of the last that tuned something, and the file has what all of them found.
 json has for each piece of advice kind, parameter, text, tune (ranges), fix, settings, trials."""
 
 
@@ -33,15 +34,15 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace what is there")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print (default: text)")
+    arguments.add_stage(parser, arguments.LAST_TUNED)
     parser.set_defaults(handler=run_next)
 
 
 def run_next(args: argparse.Namespace) -> int:
     """``ptydask next``: 0, also where there is nothing to advise; 1 where no new file follows from the advice."""
-    from ptydask.analysis import advice, data
-    from ptydask.cli import inspect
+    from ptydask.analysis import advice, data, stages
 
-    with inspect.open_results(args.file) as results:
+    with stages.open_tuned(args.file, args.stage) as results:
         study = data.load_study(results, curves=False)
         facts = advice.gather_facts(study)
         given = advice.advise_by(facts)
@@ -57,6 +58,7 @@ def _study_object(study: Any, given: Sequence[Advice]) -> dict[str, Any]:
 
     return {
         "study": study.meta.name,
+        **({"stage": stage} if (stage := formats.stage_of(study.meta)) else {}),
         "metric": study.meta.metric,
         "best": None if study.best is None else study.best.number,
         "advice": [advice_object(one) for one in given],
@@ -72,7 +74,9 @@ def _print_advice(file: Path, study: Any, given: Sequence[Advice]) -> None:
     lines = [formatting.printable_text(f"{one.kind.value}: {one.text}") for one in given]
     nothing = "nothing in the results asks for a change"
     lines = lines or [nothing if study.meta.metric else why_none_is_best("", len(study.records))]
-    head = f"{file}: {formatting.counted(len(study.records), 'trial')}{error}"
+    stage = formats.stage_of(study.meta)
+    of_stage = f"stage {formatting.printable_text(stage)}, " if stage else ""
+    head = f"{file}: {of_stage}{formatting.counted(len(study.records), 'trial')}{error}"
     formats.print_report("".join(f"{line}\n" for line in (head, *lines)))
 
 

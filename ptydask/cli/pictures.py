@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ptydask.analysis.figures import KINDS
 from ptydask.cli import arguments, columns, formats, inspect
 from ptydask.cli.where import select_where
 from ptydask.errors import UsageError, nearest_hint
-from ptydask.model import TrialRecord, TrialState, path_beside
+from ptydask.model import TrialRecord, TrialState
 
 if TYPE_CHECKING:
     from ptydask.analysis.montage.sheet_layout import MontageSheet
@@ -68,6 +69,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     plot.add_argument("--format", choices=PICTURES, help="of the files in a folder (default: png)")
     plot.add_argument("--params", type=_parse_names, metavar="A,B", help="only these parameters, in this order")
     plot.add_argument("--metric", metavar="NAME", help="by this metric, not by the one that was tuned: entropy")
+    arguments.add_stage(plot, arguments.LAST_TUNED)
     plot.add_argument("--size", type=_parse_size, metavar="WxH", help="width and height, inches: 3.4x2.6")
     plot.set_defaults(handler=run_plot)
 
@@ -85,6 +87,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     which.add_argument(
         "--snapshots", type=arguments.natural, metavar="N", help="the snapshots of trial N, by iteration"
     )
+    arguments.add_stage(montage)
     how = montage.add_argument_group("how they are shown")
     how.add_argument("--what", "--array", metavar="WHAT", default="phase", help="what is shown (default: phase)")
     how.add_argument("--crop", type=_PART, default=1.0, metavar="PART", help="the middle of each side: 0.5 is a half")
@@ -103,13 +106,14 @@ def run_plot(args: argparse.Namespace) -> int:
         if kind not in KINDS:
             raise UsageError(f"there is no figure {kind!r}; {nearest_hint(kind, KINDS)}")
     kinds = list(dict.fromkeys(args.kinds))
-    place = figure_destination(args.file, args.output, kinds, args.format)
-    from ptydask.analysis import data, figures
-    from ptydask.store import reader
+    place = figure_destination(args, kinds)
+    from ptydask.analysis import data, figures, stages
 
     figures.need_matplotlib()
-    with reader.open(args.file) as results:
+    with stages.open_tuned(args.file, args.stage) as results:
         study = data.load_study(results, curves=not kinds or "curves" in kinds)
+        if not args.stage and (not kinds or "history" in kinds):
+            study = replace(study, stages=stages.load_stages(results, curves=False))
     study = study if args.metric is None else study.by_metric(args.metric)
     chosen = kinds or figures.drawable_kinds(study)
     if not chosen:
@@ -123,20 +127,25 @@ def run_plot(args: argparse.Namespace) -> int:
     return 0
 
 
-def figure_destination(file: Path, output: Path | None, kinds: Sequence[str], suffix: str | None) -> Any:
-    """The function from a kind to the path of its picture. Raises UsageError where ``output`` cannot be meant."""
+def figure_destination(args: argparse.Namespace, kinds: Sequence[str]) -> Callable[[str], Path]:
+    """The function from a kind to the path of its picture. Raises UsageError where ``--output`` cannot be meant."""
+    output: Path | None = args.output
+
+    def path_of(kind: str) -> Path:
+        return arguments.path_beside_file(args, f"-{kind}.{args.format or 'png'}")
+
     if output is None:
-        return lambda kind: path_beside(file, f"-{kind}.{suffix or 'png'}")
+        return path_of
     if output.suffix and not output.is_dir():
         _check_writable(output)
         if len(kinds) != 1:
             raise UsageError(f"-o {output}: a file holds one figure; name one KIND, or a folder")
-        if suffix and output.suffix.lower() != f".{suffix}":
-            raise UsageError(f"-o {output}: --format {suffix} says otherwise; give one of the two")
+        if args.format and output.suffix.lower() != f".{args.format}":
+            raise UsageError(f"-o {output}: --format {args.format} says otherwise; give one of the two")
         return lambda _kind: output
     if output.exists() and not output.is_dir():
         raise UsageError(f"-o {output}: there is a file of this name, and it is no picture")
-    return lambda kind: output / path_beside(file, f"-{kind}.{suffix or 'png'}").name
+    return lambda kind: output / path_of(kind).name
 
 
 # --- montage -----------------------------------------------------------------------------------------
@@ -144,16 +153,15 @@ def figure_destination(file: Path, output: Path | None, kinds: Sequence[str], su
 
 def run_montage(args: argparse.Namespace) -> int:
     """``ptydask montage``: 0; 1 where no trial has an image to show."""
-    path: Path = args.output or path_beside(args.file, "-montage.png")
+    path: Path = args.output or arguments.path_beside_file(args, "-montage.png")
     _check_writable(path)
     _check_conflicts(args)
     from ptydask.analysis import figures
     from ptydask.analysis.montage import picture_kinds, sheet_layout, trial_images
-    from ptydask.store import reader
 
     figures.need_matplotlib()
     args.what = picture_kinds.parse_kind(args.what)
-    with reader.open(args.file) as results:
+    with inspect.open_results(args.file, args.stage) as results:
         why = trial_images.why_no_images(results)
         if why:
             formats.print_stderr(f"{args.file}: {why}")

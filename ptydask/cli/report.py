@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.cli import arguments
-from ptydask.model import path_beside
 
 _EPILOG = """\
 The page holds the summary, a table of all trials to sort and filter, the plots, the best images beside each
@@ -29,16 +28,17 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="N",
         help="trials with a large image, the best first (default: 100)",
     )
+    arguments.add_stage(parser)
     parser.set_defaults(handler=run_report, elsewhere="place with -o NAME.html")
 
 
 def run_report(args: argparse.Namespace) -> int:
     """``ptydask report``: 0; prints where the page is."""
-    out: Path = args.output or path_beside(args.file, ".html")
+    out: Path = args.output or arguments.path_beside_file(args, ".html")
     from ptydask.analysis import report
-    from ptydask.store import reader
+    from ptydask.cli import inspect
 
-    with reader.open(args.file) as results:
+    with inspect.open_results(args.file, args.stage) as results:
         report.write(results, out, images=args.images)
     size = out.stat().st_size / 1e6
     print(out)

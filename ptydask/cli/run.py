@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ptydask.config import Overrides
     from ptydask.driver.contract import RunOutcome, View
     from ptydask.driver.prepare import PreparedRun, RunRequest
+    from ptydask.driver.stages import PreparedStages
 
 RUN_EXAMPLES = """\
 examples:
@@ -194,6 +195,11 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="end the study once its optimum is known to a grid step in every parameter that has slopes",
     )
+    parser.add_argument(
+        "--stages",
+        choices=("recommended", "none"),
+        help="recommended: tune in stages, a few parameters at a time, from rough to fine; none: without the file's",
+    )
 
 
 # --- what is asked for, and how it ended ---------------------------------------------------------------
@@ -215,6 +221,7 @@ def _make_overrides(args: argparse.Namespace) -> Overrides:
         search=args.search,
         until_settled=args.until_settled,
         metric=args.metric,
+        stages=args.stages,
     )
 
 
@@ -241,13 +248,14 @@ def make_request(args: argparse.Namespace, config: Path, overrides: Overrides) -
 
 def validate_command(args: argparse.Namespace) -> int:
     """``ptydask validate``."""
-    from ptydask.driver.prepare import complete_plan
+    from ptydask import api
     from ptydask.progress.plan_text import plan_lines
 
-    plan = complete_plan(args.config, _make_overrides(args))
-    for line in plan_lines(plan):
-        formats.print_stderr(line)
-    for notice in plan.notices:
+    plans = api.plan_study(args.config, _make_overrides(args))
+    for plan in plans:
+        for line in plan_lines(plan):  # of a stage, its name is in the study's
+            formats.print_stderr(line)
+    for notice in dict.fromkeys(notice for plan in plans for notice in plan.notices):
         formats.print_stderr(f"note: {notice}")
     print(f"{args.config}: valid")
     return 0
@@ -277,7 +285,6 @@ def run_command(args: argparse.Namespace) -> int:
 def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
     from ptydask import api
     from ptydask.driver.contract import TIME_IS_OVER
-    from ptydask.driver.execute import execute_run
     from ptydask.progress.view import make_view
 
     view = make_view(sys.stderr)
@@ -287,7 +294,7 @@ def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
     if args.dry_run:
         show_job(prepared, view)
         return 0
-    end = execute_run(prepared, view, stop)
+    end = api.carry_out_run(prepared, view, stop)
     _print_best(end)
     if not end.complete:
         view.notice(TIME_IS_OVER)
@@ -296,7 +303,7 @@ def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
     return 3 if end.failed else 0
 
 
-def show_job(prepared: PreparedRun, view: View) -> None:
+def show_job(prepared: PreparedRun | PreparedStages, view: View) -> None:
     """Print the job script of a run, and what the batch system says of it; nothing where there are no jobs."""
     script = prepared.job_script()
     if script:

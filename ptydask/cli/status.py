@@ -26,6 +26,7 @@ from ptydask.run_snapshot import RunningTrial, RunSnapshot
 
 if TYPE_CHECKING:
     from ptydask.analysis.confirmation import Confirmation
+    from ptydask.analysis.stages import Stages
     from ptydask.store.reader import Results
 
 Word = Literal["running", "gone", "stopped", "finished"]
@@ -122,6 +123,7 @@ def snapshot_from(status: Mapping[str, Any]) -> RunSnapshot:
         metric=str(status.get("metric", "error")),
         direction="maximize" if status.get("direction") == "maximize" else "minimize",
         repeats=bool(status.get("repeats")),
+        stage=str(status.get("stage") or ""),
     )
 
 
@@ -166,11 +168,14 @@ class StatusReport:
     """What other seeds say of the best trials."""
     repeats: RepeatsStatus | None = None
     """How far their confirmation is; None where there is none."""
+    stages: Stages | None = None
+    """Those that have begun; None for a study without stages."""
 
 
 def read_status(file: Path, now: float) -> StatusReport:
     """Read a results file and what its driver says beside it. Raises StoreError."""
     from ptydask.analysis.data import read_confirmation
+    from ptydask.analysis.stages import read_stages
     from ptydask.store import reader
 
     with reader.open(file) as results:
@@ -187,9 +192,10 @@ def read_status(file: Path, now: float) -> StatusReport:
         if run is None:
             run = snapshot_of_records(results.records(), results.meta, file, complete=results.packed)
         confirmation, repeats = read_confirmation(results), read_repeats_status(results)
+        stages = read_stages(results) if results.meta.lineage is not None else None
     updated = str(written.get("updated", ""))
     age = max(0.0, now - parse_timestamp(updated)) if updated else 0.0
-    return StatusReport(standing, run, updated, age, confirmation, repeats)
+    return StatusReport(standing, run, updated, age, confirmation, repeats, stages)
 
 
 def read_repeats_status(results: Results) -> RepeatsStatus | None:
@@ -210,10 +216,13 @@ def read_repeats_status(results: Results) -> RepeatsStatus | None:
 
 def status_object(report: StatusReport) -> dict[str, Any]:
     """What ``--format json`` prints."""
-    run = report.run
+    from ptydask.analysis.stages import stage_object
+
+    run, stages = report.run, report.stages
     running = report.standing.state == "running"
     return {
         "study": run.study,
+        "stage": run.stage or None,
         "state": report.standing.state,
         "text": report.standing.text,
         "results": str(run.results),
@@ -231,6 +240,7 @@ def status_object(report: StatusReport) -> dict[str, Any]:
         "updated": report.updated or None,
         "repeats": None if report.repeats is None else report.repeats.recorded,
         "repeats_missing": None if report.repeats is None else report.repeats.missing,
+        **({} if stages is None else {"stages": [stage_object(stage) for stage in stages.values()]}),
     }
 
 
@@ -238,7 +248,9 @@ def status_lines(report: StatusReport, width: int, height: int, *, glyphs: Glyph
     """What a person is shown, in at most ``height`` lines of at most ``width`` characters."""
     running = report.standing.state == "running"
     style = {"running": "green", "finished": "bold"}.get(report.standing.state, "yellow")
-    head: list[Line] = wrap_words(report.standing.text.split(" "), width, style, " ")
+    listed = [] if report.stages is None else report.stages.lines()
+    head: list[Line] = [((line[:width], ""),) for line in listed]
+    head += wrap_words(report.standing.text.split(" "), width, style, " ")
     span = duration_text(report.run.seconds)
     over = f"its last driver ran {span}" if report.updated else f"{span} in all trials together"
     foot = [line for text in _confirmed_lines(report) for line in wrap_words(text.split(" "), width, "", " ")]

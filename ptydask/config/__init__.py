@@ -83,25 +83,28 @@ class Format(Protocol):
         """Where in the file that is which the plan calls ``sampler_params...`` or ``pruner_params...``."""
 
 
-def load(path: Path, overrides: Overrides = Overrides(), stage: StageInput | None = None) -> StudyPlan:
+def load(
+    path: Path, overrides: Overrides = Overrides(), stage: StageInput | None = None, file: StudyFile | None = None
+) -> StudyPlan:
     """The study that a file asks for, or one ``stage`` of it, checked as far as that goes without its engine.
 
-    Without ``stage``, stages that the file has are not heeded. Raises ConfigError, which names the file, for a file
+    Without ``stage``, stages that the file has are not heeded. ``file`` is what :func:`read` returned of it earlier: it
+    counts, whatever the file is by now. Raises ConfigError, which names the file, for a file
     that cannot be read, is of no known format, or breaks a rule of its format; MissingDependency for a sampler whose
     package is not installed.
     """
-    file = read(path)
+    file = file or read(path)
     with _naming_file(file):
         return _plan_study(file, overrides, stage)
 
 
-def load_stages(path: Path, overrides: Overrides = Overrides()) -> tuple[Stage, ...]:
+def load_stages(path: Path, overrides: Overrides = Overrides(), file: StudyFile | None = None) -> tuple[Stage, ...]:
     """The stages that a file asks for, in their order; () for one study without any.
 
     Each is checked as far as :func:`load` would, with values in the middle of its ranges for those that earlier stages
-    are to find. Raises what that raises.
+    are to find; ``file`` as there. Raises what that raises.
     """
-    file = read(path)
+    file = file or read(path)
     with _naming_file(file):
         opened = _open_study(file, overrides)
         stages = opened.format.stages(file.source, opened.data, replace(overrides, own=opened.own))

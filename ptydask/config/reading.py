@@ -80,6 +80,13 @@ def parse_value(text: str) -> Any:
     return _parse_yaml(text)
 
 
+def parse_text(text: str, form: str) -> Any:
+    """The values in the text of a file whose format is ``yaml``, ``json`` or ``toml``. Raises ConfigError."""
+    if form not in _PARSERS:
+        raise ConfigError(f"must be {', '.join(_PARSERS)}", key="format", value=form)
+    return _PARSERS[form](text)
+
+
 def spells_number(text: str) -> bool:
     """Whether Python reads ``text`` as a number: somebody else's YAML may as well."""
     try:

@@ -15,6 +15,7 @@ from ptydask import engines, sampling
 from ptydask.config import own_settings, reading
 from ptydask.driver import provenance
 from ptydask.driver.prepare import Experience, PreparedRun, RunRequest, opened_results, prepare_plan, stored_bytes
+from ptydask.driver.trial_start import read_own_start
 from ptydask.engines import repeat
 from ptydask.errors import ConfigError, StoreError, UnusableResults, UsageError, nearest_hint, nearest_number
 from ptydask.formatting import counted, shorten_text
@@ -197,6 +198,7 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         )
         repeats = list_repeats((r.number for r in chosen), seeds, repeats_before, halves=options.frc)
         inner = read_plan(meta, records, path, request.overrides.settings)
+        inner = replace(inner, start=read_own_start(study))
         plan = _validate(plan_repeats(inner, meta, records, repeats, study.id), path)
         own = repeat.repeated_plan(plan)  # what its engine completed
         completed = replace(inner, config=own.config, space=own.space)
@@ -237,7 +239,7 @@ def _says_how(meta: StudyMeta) -> bool:
 def _validate(plan: StudyPlan, path: Path) -> StudyPlan:
     """The plan completed by its engine. What is wrong is in ``path``, not in the params or sweep file."""
     try:
-        return engines.get(plan.engine).validate(plan)
+        return engines.validate(plan)
     except ConfigError as error:
         can_set = bool(error.key) and (not _is_own(error.key) or error.key.startswith(_METRICS))
         just_set = any(error.key == key or error.key.startswith(f"{key}.") for key in plan.settings)

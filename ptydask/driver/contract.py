@@ -62,6 +62,8 @@ class RunOptions:
     """Seconds between two checkpoints of a trial."""
     workers_per_gpu: int = 1
     """Trials that share a GPU."""
+    upcoming: int = 0
+    """Trials of later stages: workers that this run needs no more are kept for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,22 @@ class RunOutcome:
     """The best trial, where it is as good as the target that the plan has."""
     settled: Optimum | None = None
     """The optimum, where it is settled and the plan is to end then."""
+    unbeaten: TrialRecord | None = None
+    """The best trial, where the plan is to end for want of gain and the last trials bring none."""
     behind: str = ""
     """Why the SQLite study has not all of it, where it has not: the results file has."""
+    failed_before: int = 0
+    """Trials that failed in the earlier stages, as far as these were run now."""
+
+    @property
+    def ended_by_results(self) -> bool:
+        """Whether what is recorded ends the study, however many trials are left."""
+        return self.reached is not None or self.settled is not None or self.unbeaten is not None
 
     @property
     def failed(self) -> int:
         """How many trials failed, of all that are recorded; 0 where no trial was left to run."""
-        return 0 if self.snapshot is None else self.snapshot.counts.get("failed", 0)
+        return self.failed_before + (0 if self.snapshot is None else self.snapshot.counts.get("failed", 0))
 
 
 def snapshot_of_records(records: Sequence[TrialRecord], meta: StudyMeta, file: Path, *, complete: bool) -> RunSnapshot:
@@ -104,6 +115,7 @@ def snapshot_of_records(records: Sequence[TrialRecord], meta: StudyMeta, file: P
         metric=meta.metric,
         direction=meta.direction,
         repeats=meta.engine == repeat.NAME,
+        stage=meta.lineage.place if meta.lineage else "",
     )
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import dask
 from distributed import Client, Future, KilledWorker
 
 from ptydask import worker
@@ -189,7 +190,10 @@ class WorkerPool:
     # --- getting ready ---
 
     def _send_preparation(self, address: str) -> Future:
-        return self._submit_task(address, f"prepare-{uuid.uuid4().hex}", worker.prepare, self.setup, worker.versions())
+        key = f"prepare-{uuid.uuid4().hex}"
+        # The plan of a stage may hold a whole reconstruction. It is sent once, and Dask need not advise against that.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            return self._submit_task(address, key, worker.prepare, self.setup, worker.versions())
 
     def _collect_preparation(self, address: str, member: _PoolWorker) -> None:
         assert member.preparing is not None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ptydask import sampling
+from ptydask.clusters import Cluster, ClusterRequest
 from ptydask.clusters.settings import import_dask
 from ptydask.driver import notification, provenance
-from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, RunOutcome, View, snapshot_of_records
+from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, Observer, RunOutcome, View, snapshot_of_records
 from ptydask.driver.prepare import PreparedRun
-from ptydask.driver.settlement import settled_text
+from ptydask.driver.settlement import settled_text, unbeaten_text
 from ptydask.driver.stillness import Stillness, mark_of, stuck_text
 from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, describe_error, one_line, redact
 from ptydask.formatting import counted, error_text, shell_path
@@ -23,6 +24,9 @@ from ptydask.stop_signals import StopSignals, Terminated
 from ptydask.storage import urls
 from ptydask.store import Store, checkpoints, names
 
+OpenCluster = Callable[[ClusterRequest], AbstractContextManager[Cluster]]
+"""Gives the workers that are asked for, while it is entered."""
+
 
 def execute_run(prepared: PreparedRun, view: View, stop: StopSignals) -> RunOutcome:
     """Run what is missing, pack the results, tell ``view`` how it went; the view is closed at the end.
@@ -30,37 +34,45 @@ def execute_run(prepared: PreparedRun, view: View, stop: StopSignals) -> RunOutc
     A run that is stopped raises what stopped it, after everything under way has been closed and the view has been told
     how to go on: KeyboardInterrupt, Terminated, or an error of ptydask's own.
     """
-    watcher = _Watcher(prepared, view, stop)
-    try:
-        with stop.deferred(), _open_results(prepared) as store:
-            for notice in store.notices:
-                view.notice(notice)
-            try:
-                outcome = _run_missing_trials(prepared, store, watcher)
-            except (KeyboardInterrupt, Terminated):
-                _write_total(prepared, store, watcher.snapshot)
-                raise
-            with stop.at_once():
-                store.finish()
-            view.close(watcher.snapshot)
-            for damaged in store.damaged:
-                view.notice(damaged)
-            _tell_outcome(outcome, prepared, view, store.records.values())
-            event: notification.Event
-            event, reason = ("finished", outcome.behind) if outcome.complete else ("stopped", TIME_IS_OVER)
-            watcher.notify(event, reason)
-            return outcome
-    except (KeyboardInterrupt, Terminated) as stopped:
-        view.close(watcher.snapshot)
-        view.notice(_stopped_text(prepared, watcher.snapshot))
-        watcher.notify("stopped", "Ctrl-C" if isinstance(stopped, KeyboardInterrupt) else "SIGTERM")
-        raise
-    except Exception as error:
-        view.close(watcher.snapshot)
-        watcher.notify("stopped" if isinstance(error, StoppedEarly) else "failed", _reason_of(error))
-        raise
-    finally:
-        view.close(watcher.snapshot)
+
+    @contextmanager
+    def open_cluster(request: ClusterRequest) -> Iterator[Cluster]:
+        with prepared.place.open(request) as cluster:
+            yield cluster
+            cluster.stop_workers()
+
+    watcher = Watcher(prepared, view, stop)
+    with watcher.telling_the_end(), stop.deferred():
+        outcome = run_and_pack(prepared, watcher, open_cluster, view.close)
+        watcher.notify_end(outcome)
+        return outcome
+
+
+def run_and_pack(
+    prepared: PreparedRun,
+    watcher: Watcher,
+    open_cluster: OpenCluster,
+    packed: Callable[[RunSnapshot | None], None] = lambda snapshot: None,
+) -> RunOutcome:
+    """Run what is missing, pack the results, tell how it went. ``packed`` is called before the telling.
+
+    To be called where ``watcher.stop`` is deferred.
+    """
+    with _open_results(prepared) as store:
+        for notice in store.notices:
+            watcher.notice(notice)
+        try:
+            outcome = _run_missing_trials(prepared, store, watcher, open_cluster)
+        except (KeyboardInterrupt, Terminated):
+            _write_total(prepared, store, watcher.snapshot)
+            raise
+        with watcher.stop.at_once():
+            store.finish()
+        packed(watcher.snapshot)
+        for damaged in store.damaged:
+            watcher.notice(damaged)
+        _tell_outcome(outcome, prepared, watcher, store.records.values())
+        return outcome
 
 
 @contextmanager
@@ -82,7 +94,7 @@ def _open_results(prepared: PreparedRun) -> Iterator[Store]:
                 folder.rmdir()
 
 
-def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) -> RunOutcome:
+def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: Watcher, open_cluster: OpenCluster) -> RunOutcome:
     """Run the trials that are missing."""
     plan = prepared.plan
     missing = prepared.options.total - len(store.records)
@@ -91,15 +103,16 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
         behind = _settle_study(prepared, store, watcher)
         missing = prepared.options.total - len(store.records)
     if missing <= 0 or prepared.ended_by_results:
-        return RunOutcome(None, True, prepared.reached, prepared.settled, behind)
+        return RunOutcome(None, True, prepared.reached, prepared.settled, prepared.unbeaten, behind)
     import_dask()
     from ptydask.driver import crew, loop
 
     loop.check_mirror(plan, store, watcher.tell_waiting)
     label = f"{plan.name}-{store.id[:8]}"
-    with prepared.place.open(replace(prepared.cluster_request, folder=store.folder, label=label)) as cluster:
+    with open_cluster(replace(prepared.cluster_request, folder=store.folder, label=label)) as cluster:
         pool = crew.WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
-        facts = pool.wait_for_first(missing, watcher.wait_for_workers)
+        facts = pool.wait_for_first(missing + prepared.options.upcoming, watcher.wait_for_workers)
+        watcher.note_ready()
         known = store.previous or prepared.origin
         if known is not None:
             try:
@@ -109,12 +122,10 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: _Watcher) 
             for notice in notices:
                 watcher.notice(notice)
         store.describe(replace(prepared.meta, provenance={**prepared.meta.provenance, **facts}))
-        outcome = loop.run(prepared.options, pool, store, watcher)
-        cluster.stop_workers()
-    return outcome
+        return loop.run(prepared.options, pool, store, watcher)
 
 
-def _settle_study(prepared: PreparedRun, store: Store, watcher: _Watcher) -> str:
+def _settle_study(prepared: PreparedRun, store: Store, watcher: Watcher) -> str:
     """Tell Optuna what an earlier run could not tell it any more; why an SQLite study is behind all the same."""
     import_dask()
     from ptydask.driver import loop
@@ -128,12 +139,14 @@ def _settle_study(prepared: PreparedRun, store: Store, watcher: _Watcher) -> str
     return ""
 
 
-def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, records: Collection[TrialRecord]) -> None:
+def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: Observer, records: Collection[TrialRecord]) -> None:
     plan = prepared.plan
     if outcome.reached is not None:
         view.notice(target_text(outcome.reached, plan))
     elif outcome.settled is not None:
         view.notice(settled_text(outcome.settled, len(records), prepared.options.total))
+    elif outcome.unbeaten is not None:
+        view.notice(unbeaten_text(outcome.unbeaten, plan, len(records), prepared.options.total))
     elif outcome.complete and sampling.count_new_points(plan, records) == 0 and (text := exhausted_text(prepared)):
         view.notice(text)
     elif outcome.complete and plan.until_settled and outcome.snapshot is not None:
@@ -145,11 +158,8 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: View, record
     elif prepared.mirror_behind:
         view.notice(f"{counted(len(records), 'trial')} in the SQLite study, as in the results file")
     elif outcome.snapshot is None:
-        subject = (
-            "what was recorded is"
-            if outcome.reached or outcome.settled
-            else "every trial was recorded already; they are"
-        )
+        left_out = outcome.ended_by_results
+        subject = "what was recorded is" if left_out else "every trial was recorded already; they are"
         view.notice(f"{subject} in one file now")
     elif outcome.snapshot.best is None and (
         (plan.metric and not outcome.snapshot.repeats) or not outcome.snapshot.counts.get("complete")
@@ -194,7 +204,9 @@ def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
     under_way = checkpoints.count(folder)
     in_parts = any(folder.glob("*.h5"))
     repeats = prepared.origin is not None
-    text = f"stopped with {recorded} of {total} {'repeats' if repeats else 'trials'} recorded"
+    lineage = prepared.plan.lineage
+    where = f" in stage {lineage.name} ({lineage.number} of {len(lineage.stages)})" if lineage else ""
+    text = f"stopped{where} with {recorded} of {total} {'repeats' if repeats else 'trials'} recorded"
     if recorded:
         text += f" in {results}"
     if recorded and in_parts:
@@ -202,11 +214,13 @@ def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
     if under_way:
         text += f", and checkpoints of {under_way} under way"
     if last is None and not recorded:
-        return f"{text}; no {'repeat' if repeats else 'trial'} was begun"
+        text += f"; no {'repeat' if repeats else 'trial'} was begun"
+        return f"{text}; {GOES_ON}" if lineage and lineage.number > 1 else text
     if repeats:  # packed they would be a file of their own, of no use beside the study's
         return f"{text}; {GOES_ON}"
     if recorded >= total or prepared.ended_by_results:
-        return f"{text}; what is left is to pack them, and the same command does it"
+        more = " and goes on with the next stage" if prepared.options.upcoming else ""
+        return f"{text}; what is left is to pack them, and the same command does it{more}"
     text += f"; {GOES_ON}"
     if in_parts:
         text += f", `ptydask pack {shell_path(results)}` makes one file"
@@ -225,27 +239,73 @@ def _write_total(prepared: PreparedRun, store: Store, last: RunSnapshot | None) 
         store.write_status(replace(snapshot, total=prepared.options.total))
 
 
-class _Watcher:
+class Watcher:
     """A Supervisor: passes everything on and keeps the latest snapshot, for the closing lines of a stopped run."""
 
     def __init__(self, prepared: PreparedRun, view: View, stop: StopSignals) -> None:
-        self._prepared, self._view, self._stop = prepared, view, stop
+        self._prepared, self._view, self.stop = prepared, view, stop
         self.snapshot: RunSnapshot | None = None
+        self.ready_at: float | None = None
+        """When the first worker was ready, on the monotonic clock: the time that a run has counts from there."""
         self._waits_for = ""
         self._stillness = Stillness(None, time.monotonic())
 
+    def go_on_with(self, prepared: PreparedRun) -> None:
+        """Watch the next stage from here on."""
+        self._prepared, self.snapshot = prepared, None
+        self._stillness = Stillness(None, time.monotonic())
+
+    def note_ready(self) -> None:
+        """The first worker is ready; only the first call counts."""
+        self.ready_at = self.ready_at or time.monotonic()
+
+    def time_left(self, plan: StudyPlan) -> float | None:
+        """Seconds that are left of the time that ``plan`` has for the whole run; None where it has no end."""
+        limit = plan.budget.timeout
+        if limit is None or self.ready_at is None:
+            return limit
+        return max(0.0, limit - (time.monotonic() - self.ready_at))
+
+    @contextmanager
+    def telling_the_end(self) -> Iterator[None]:
+        """Whatever ends a run in here closes the view, and is told where it is no success."""
+        view = self._view
+        try:
+            yield
+        except (KeyboardInterrupt, Terminated) as stopped:
+            view.close(self.snapshot)
+            view.notice(_stopped_text(self._prepared, self.snapshot))
+            self.notify("stopped", "Ctrl-C" if isinstance(stopped, KeyboardInterrupt) else "SIGTERM")
+            raise
+        except Exception as error:
+            view.close(self.snapshot)
+            self.notify("stopped" if isinstance(error, StoppedEarly) else "failed", _reason_of(error))
+            raise
+        finally:
+            view.close(self.snapshot)
+
+    def notify_end(self, outcome: RunOutcome) -> None:
+        """Tell the user's command of a run that came to its end, or whose time is over."""
+        if outcome.complete:
+            self.notify("finished", outcome.behind)
+        else:
+            self.notify("stopped", TIME_IS_OVER)
+
     def update(self, snapshot: RunSnapshot) -> None:
+        """Pass it on; raises where the run is to stop."""
         self.snapshot = snapshot
         self._view.update(snapshot)
         self._stillness = self._stillness.then(mark_of(snapshot), time.monotonic())
         self._tell_if_stuck()
-        self._stop.raise_if_asked()
+        self.stop.raise_if_asked()
 
     def finished(self, record: TrialRecord, best: bool, snapshot: RunSnapshot) -> None:
+        """Pass it on."""
         self.snapshot = snapshot
         self._view.finished(record, best, snapshot)
 
     def notice(self, text: str) -> None:
+        """Pass it on."""
         self._view.notice(text)
 
     def tell_waiting(self, why: str) -> None:
@@ -255,12 +315,12 @@ class _Watcher:
             from ptydask.storage import mirror
 
             self._view.notice(f"the SQLite study: {why}; waiting for it, {mirror.PATIENCE:.0f} s at the most")
-        self._stop.raise_if_asked()
+        self.stop.raise_if_asked()
 
     def wait_for_workers(self) -> None:
         """Called while there is no worker yet; raises where the run is to stop."""
         self._tell_if_stuck()
-        self._stop.raise_if_asked()
+        self.stop.raise_if_asked()
 
     def _tell_if_stuck(self) -> None:
         now = time.monotonic()

@@ -59,6 +59,8 @@ class _StudyRun:
     ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     """Keys of tasks that are over, put there by Dask as it hears of them."""
     last_tick: float = 0.0
+    look_owed: bool = False
+    """Whether a trial may be nobody's, which shows only once every task in flight has signed its own."""
 
     def begin(self) -> None:
         """Agree with Optuna on what is there already, and line up what is tried first."""
@@ -163,7 +165,7 @@ class _StudyRun:
                 raise error
             case _:
                 raise ClusterError(f"a worker failed outside of its trial: {describe_error(error)}") from error
-        self.reconciler.reconcile_trials(Reason.LOST, self.flight)
+        self.look_owed = self.reconciler.reconcile_trials(Reason.LOST, self.flight)
 
     def _task_outcome(self, sent: _SentTask) -> tuple[worker.TrialDone | None, BaseException | None]:
         """What a task returned, or raised; neither where the worker that had it is gone."""
@@ -194,8 +196,9 @@ class _StudyRun:
         if not force and now - self.last_tick < TICK:
             return
         self.last_tick = now
-        unfinished = 0 if self.progress.over() else self.progress.total - len(self.store.records)
-        for key in self.crew.update(unfinished, self.progress.longest):
+        if self.look_owed:
+            self.look_owed = self.reconciler.reconcile_trials(Reason.LOST, self.flight)
+        for key in self.crew.update(self.progress.unfinished(), self.progress.longest):
             self.ended.put(key)  # Dask may still hope for this worker; nobody else does
         self.progress.tell(len(self.flight))
 
@@ -205,7 +208,14 @@ class _StudyRun:
         self.progress.tell(0)
         progress = self.progress
         behind = progress.complete_mirror()
-        return RunOutcome(progress.snapshot(), progress.complete(), progress.reached(), progress.settled(), behind)
+        return RunOutcome(
+            progress.snapshot(),
+            progress.complete(),
+            progress.reached(),
+            progress.settled(),
+            progress.unbeaten(),
+            behind,
+        )
 
     def close_interrupted(self) -> None:
         """Close what was under way as interrupted. The workers must be gone."""
@@ -332,7 +342,14 @@ def _open_run(options: RunOptions, crew: WorkerPool, store: Store, observer: Sup
             stack.callback(mirror.close)
         optuna_study = OptunaStudy(open_study(storage, plan.name, plan.direction), store.id, plan)
         progress = RunProgress(
-            options.total, crew, store, optuna_study, observer, mirror, workers_per_gpu=options.workers_per_gpu
+            options.total,
+            crew,
+            store,
+            optuna_study,
+            observer,
+            mirror,
+            workers_per_gpu=options.workers_per_gpu,
+            upcoming=options.upcoming,
         )
         reconciler = Reconciler(optuna_study, store, progress, options.retries, exclusive=spec.kind == "journal")
         yield _StudyRun(crew, store, reconciler, progress)

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from ptydask import clusters, config, engines, sampling
 from ptydask.clusters import ClusterRequest, Place
-from ptydask.config import Overrides
-from ptydask.driver import provenance
+from ptydask.config import Overrides, StudyFile
+from ptydask.config.stages import StageInput
+from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import RunOptions
 from ptydask.driver.cost import RunCost, estimate_cost, find_shortage
-from ptydask.driver.settlement import settled_optimum
+from ptydask.driver.settlement import settled_optimum, unbeaten_trial
 from ptydask.errors import ConfigError, StoreError, UnusableResults
 from ptydask.formatting import size_text
+from ptydask.lineage import TrialStart
 from ptydask.model import Optimum, StudyMeta, StudyPlan, TrialRecord, path_beside
 from ptydask.ranking import target_met
 from ptydask.storage import urls
@@ -71,6 +73,8 @@ class PreparedRun:
     """The best recorded trial, where it is as good as the plan's target."""
     settled: Optimum | None
     """The optimum, where it is settled by what is recorded and the plan is to end then."""
+    unbeaten: TrialRecord | None
+    """The best recorded trial, where the plan is to end for want of gain and the last ones bring none."""
     mirror_behind: bool
     """Whether an SQLite study that the plan names has not all of the recorded trials."""
     notify: str
@@ -83,8 +87,8 @@ class PreparedRun:
 
     @property
     def ended_by_results(self) -> bool:
-        """Whether the target is reached or the optimum settled, however many trials are left."""
-        return self.reached is not None or self.settled is not None
+        """Whether the target is reached, the optimum settled or no gain left, however many trials are left."""
+        return self.reached is not None or self.settled is not None or self.unbeaten is not None
 
     @property
     def trials_left(self) -> int:
@@ -113,17 +117,27 @@ class PreparedRun:
         return replace(self.cluster_request, folder=folder, label=self.plan.name)
 
 
-def complete_plan(path: Path, overrides: Overrides) -> StudyPlan:
-    """The plan of the study in a file: checked by its format and its engine, a grid's points listed.
+def complete_plan(
+    path: Path,
+    overrides: Overrides,
+    stage: StageInput | None = None,
+    start: TrialStart | None = None,
+    file: StudyFile | None = None,
+) -> StudyPlan:
+    """The plan of the study in a file, or of one ``stage`` of it: checked by its format and its engine, a grid's
+    points listed. ``start`` is the reconstruction that its trials start from, where that is known, and ``file`` what
+    was read of the file earlier.
 
     No worker, device or batch system is needed, and of the measurements only headers are read. Raises ConfigError,
     DataError or MissingDependency.
     """
-    plan = config.load(path, overrides)
-    plan = engines.get(plan.engine).validate(plan)
+    plan = engines.validate(replace(config.load(path, overrides, stage, file), start=start))
     if plan.until_settled and not parameters_with_slopes(plan):
         metric = plan.metric or "no metric"
         notice = f"{metric} has no slopes in any tuned parameter, so nothing can settle: all trials are run"
+        plan = replace(plan, notices=(*plan.notices, notice))
+    if plan.no_gain is not None and not plan.metric:
+        notice = "there is no metric, so no trial can bring a gain, or lack one: all trials are run"
         plan = replace(plan, notices=(*plan.notices, notice))
     points = sampling.grid_points(plan)
     return plan if points is None else replace(plan, points=points, exhaustive=True)
@@ -143,6 +157,7 @@ def prepare_run(request: RunRequest) -> PreparedRun:
     if not plan.results.exists():
         return prepare_plan(plan, request)
     with opened_results(plan.results) as results:
+        stage_order.check_stages((), results.stage_names(), file=plan.results)
         return prepare_plan(plan, request, results)
 
 
@@ -214,11 +229,17 @@ def prepare_plan(
         packed=packed,
         reached=target_met(records, plan.target, plan.direction),
         settled=settled_optimum(records, plan),
+        unbeaten=unbeaten_trial(records, plan),
         mirror_behind=behind,
         notify=chosen.place.notify if request.notify is None else request.notify,
         cost=cost,
         notices=tuple(notices),
     )
+
+
+def ended_by_results(plan: StudyPlan, records: Sequence[TrialRecord]) -> bool:
+    """Whether what is recorded ends the study, however many trials are left; see :class:`PreparedRun`."""
+    return target_met(records, plan.target, plan.direction) is not None or settled_optimum(records, plan) is not None
 
 
 def _mirror_behind(plan: StudyPlan, store: str, records: Sequence[TrialRecord]) -> bool:

@@ -34,8 +34,11 @@ class Reconciler:
     exclusive: bool
     """Whether nobody but this run writes the study."""
 
-    def reconcile_trials(self, reason: Reason, in_flight: Collection[str] = ()) -> None:
-        """Put right whatever disagrees; ``reason`` is why trials that are found RUNNING ended."""
+    def reconcile_trials(self, reason: Reason, in_flight: Collection[str] = ()) -> bool:
+        """Put right whatever disagrees; ``reason`` is why trials that are found RUNNING ended.
+
+        Returns whether another look is owed, as a task in flight has not signed its trial yet.
+        """
         trials = self.optuna_study.begun()
         store, recorded = self.store.id, self.store.records.keys()
         for number in reconcile.to_adopt(trials, store=store, recorded=recorded, in_flight=in_flight):
@@ -53,6 +56,7 @@ class Reconciler:
             progress=lambda first: checkpoints.step(self.store.folder, first),
         ):
             self._carry_out(step, reason)
+        return reconcile.look_owed(trials, store=store, in_flight=in_flight, exclusive=self.exclusive)
 
     def add(self, record: TrialRecord, *, first: int, written: shard.Shard | None = None) -> None:
         """Record a trial whose file is there, ``written`` where its worker told of it.

@@ -10,7 +10,7 @@ from datetime import datetime
 from ptydask.driver.contract import Supervisor
 from ptydask.driver.crew import WorkerPool
 from ptydask.driver.optuna_study import OptunaStudy
-from ptydask.driver.settlement import falling_back_text, settled_optimum
+from ptydask.driver.settlement import falling_back_text, gain_text, settled_optimum, unbeaten_trial
 from ptydask.engines import repeat
 from ptydask.errors import StorageError
 from ptydask.model import Optimum, StudyPlan, TrialRecord, TrialState
@@ -38,6 +38,8 @@ class RunProgress:
     observer: Supervisor
     mirror: SqliteMirror | None
     workers_per_gpu: int = 1
+    upcoming: int = 0
+    """Trials of later stages."""
     best: TrialRecord | None = None
     longest: float = 0.0
     """Seconds of the longest trial so far."""
@@ -63,8 +65,9 @@ class RunProgress:
     _mirror_due: float = 0.0
     """When the SQLite study is tried again, after it was locked."""
     _optimum: Optimum | None = None
-    _optimum_of: int = -1
-    """The number of recorded trials that the optimum was located by."""
+    _unbeaten: TrialRecord | None = None
+    _judged_of: int = -1
+    """The number of recorded trials by which these two are known."""
 
     @property
     def plan(self) -> StudyPlan:
@@ -107,14 +110,23 @@ class RunProgress:
 
     def over(self) -> bool:
         """Whether no more trials are to be sent."""
+        return self.timed_out() or self.complete()
+
+    def timed_out(self) -> bool:
+        """Whether the time is over that the run has."""
         limit = self.plan.budget.timeout
-        timed_out = limit is not None and time.monotonic() - self._began >= limit
-        return timed_out or self.complete()
+        return limit is not None and time.monotonic() - self._began >= limit
+
+    def unfinished(self) -> int:
+        """The trials for which workers are needed: this study's, and those of later stages."""
+        if self.timed_out():
+            return 0
+        return (0 if self.complete() else self.total - len(self.store.records)) + self.upcoming
 
     def complete(self) -> bool:
-        """Whether every trial is recorded, or one of them is as good as was wanted, or the optimum is settled."""
+        """Whether every trial is recorded, or what is recorded ends the study: see ``PreparedRun.ended_by_results``."""
         enough = len(self.store.records) >= self.total or self.reached() is not None
-        return enough or self.settled() is not None
+        return enough or self.unbeaten() is not None or self.settled() is not None
 
     def reached(self) -> TrialRecord | None:
         """The best trial, where it is as good as the target."""
@@ -122,11 +134,20 @@ class RunProgress:
 
     def settled(self) -> Optimum | None:
         """The optimum, where the study is to end once it is settled, and it is by the trials recorded so far."""
-        recorded = len(self.store.records)
-        if recorded != self._optimum_of:
-            self._optimum = settled_optimum(self.store.records.values(), self.plan)
-            self._optimum_of = recorded
+        self._judge_records()
         return self._optimum
+
+    def unbeaten(self) -> TrialRecord | None:
+        """The best trial, where the study is to end for want of gain, and the last ones recorded so far bring none."""
+        self._judge_records()
+        return self._unbeaten
+
+    def _judge_records(self) -> None:
+        """Once for every trial that is recorded, however often the driver asks."""
+        if len(self.store.records) != self._judged_of:
+            self._judged_of = len(self.store.records)
+            self._optimum = settled_optimum(self.store.records.values(), self.plan)
+            self._unbeaten = unbeaten_trial(self.store.records.values(), self.plan)
 
     def prospect(self, in_flight: int) -> Prospect:
         """What the trials so far say of those to come; ``in_flight`` counts those that were sent and not collected."""
@@ -161,6 +182,7 @@ class RunProgress:
             work=self._project_work(wanted),
             on_gpus=self._on_gpus,
             repeats=self.repeats,
+            stage=self.plan.lineage.place if self.plan.lineage else "",
         )
 
     def _project_work(self, wanted: int) -> float | None:
@@ -183,6 +205,11 @@ class RunProgress:
         elif _SETTLED in self._told and self.settled() is None:
             self._told.discard(_SETTLED)
             self.observer.notice("what was under way moved the optimum: it is not settled, and the run goes on")
+        elif in_flight and self.unbeaten() is not None:
+            self._tell_once(self._unbeaten_notice)
+        elif self._unbeaten_notice in self._told and self.unbeaten() is None:
+            self._told.discard(self._unbeaten_notice)
+            self.observer.notice("what was under way brought a gain: the run goes on")
         elif self.prospect(in_flight) is Prospect.WAITS:
             self._tell_once("the first trials failed alike: no more are started until those under way have told more")
         elif in_flight and (text := falling_back_text(self.store.records.values(), self.plan)):
@@ -190,6 +217,11 @@ class RunProgress:
         self.store.write_status(snapshot)
         self._refresh_index()
         self._update_mirror()
+
+    @property
+    def _unbeaten_notice(self) -> str:
+        words = gain_text(self.plan.no_gain) if self.plan.no_gain else ""
+        return f"the last {words}: nothing more is started, unless what is under way brings some"
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:

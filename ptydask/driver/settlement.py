@@ -1,11 +1,15 @@
-"""Whether a study's optimum is known well enough to end it, whether its slopes lead anywhere, and what is said then."""
+"""Whether a study ends before its trials do: its optimum is known, or its last trials brought nothing; in words, too.
+
+And whether its slopes lead anywhere.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ptydask.formatting import counted, uncertain_text, value_text
-from ptydask.model import Optimum, StudyPlan, TrialRecord, TrialState
+from ptydask.formatting import counted, error_text, printable_text, uncertain_text, value_text
+from ptydask.model import NoGain, Optimum, StudyPlan, TrialRecord, TrialState
+from ptydask.ranking import best_of, lacks_gain
 from ptydask.trial.search_choice import choose_search, parameters_with_slopes
 
 
@@ -29,9 +33,33 @@ def settled_text(optimum: Optimum, recorded: int, total: int) -> str:
     for name, value in optimum.center.items():
         deviation = optimum.deviation.get(name)
         values.append(f"{name} {value_text(value) if deviation is None else uncertain_text(value, deviation)}")
+    return f"settled by {counted(recorded, 'trial')}: optimum at {', '.join(values)}; {_unspent_text(recorded, total)}"
+
+
+def unbeaten_trial(records: Iterable[TrialRecord], plan: StudyPlan) -> TrialRecord | None:
+    """The best trial, where the study is to end for want of gain and the last ones bring none, by the records alone."""
+    if plan.no_gain is None or not plan.metric:
+        return None
+    records = list(records)
+    return best_of(records, plan.direction) if lacks_gain(records, plan.direction, plan.no_gain) else None
+
+
+def gain_text(no_gain: NoGain) -> str:
+    """``20 trials bring no gain of 1 %``."""
+    gain = f"gain of {100 * no_gain.share:.4g} %" if no_gain.share > 0 else "gain"
+    return f"trial brings no {gain}" if no_gain.trials == 1 else f"{no_gain.trials} trials bring no {gain}"
+
+
+def unbeaten_text(best: TrialRecord, plan: StudyPlan, recorded: int, total: int) -> str:
+    """``the last 20 trials bring no gain of 1 %: best loss 0.0123000 (trial 12); 26 of 60 trials were not run``."""
+    assert plan.no_gain is not None
+    found = f"best {printable_text(plan.metric)} {error_text(best.error)} (trial {best.number})"
+    return f"the last {gain_text(plan.no_gain)}: {found}; {_unspent_text(recorded, total)}"
+
+
+def _unspent_text(recorded: int, total: int) -> str:
     left = total - recorded
-    unspent = f"{left} of {total} trials were not run" if left > 0 else f"all {total} trials were run"
-    return f"settled by {counted(recorded, 'trial')}: optimum at {', '.join(values)}; {unspent}"
+    return f"{left} of {total} trials were not run" if left > 0 else f"all {total} trials were run"
 
 
 def falling_back_text(records: Iterable[TrialRecord], plan: StudyPlan) -> str:

@@ -76,13 +76,18 @@ class Session(Protocol):
         """What a reader of the results must know: device, package versions, the data's sha256."""
 
     def close(self) -> None:
-        """Give back memory and devices."""
+        """Give back memory and devices.
+
+        One that has a method ``close_for(successor)`` is closed by that where the process opens a session for the plan
+        ``successor`` next: what that one would load again may stay.
+        """
 
 
 class Engine(Protocol):
     """A way to run trials.
 
-    One that heeds :attr:`ptydask.model.TrialInput.half` has an attribute ``halves`` that is true.
+    One that heeds :attr:`ptydask.model.TrialInput.half` has an attribute ``halves`` that is true, one that heeds
+    :attr:`ptydask.model.StudyPlan.start` an attribute ``starts_from``.
     """
 
     def validate(self, plan: StudyPlan) -> StudyPlan:
@@ -97,6 +102,21 @@ class Engine(Protocol):
 
     def open(self, plan: StudyPlan, slot: Slot) -> Session:
         """Make a worker ready for trials of this plan. Raises DataError where the data are unusable."""
+
+
+def validate(plan: StudyPlan) -> StudyPlan:
+    """The plan completed by its engine, see :meth:`Engine.validate`; refused where that cannot do what is asked."""
+    engine = get(plan.engine)
+    if starts_from_reconstruction(plan) and not getattr(engine, "starts_from", False):
+        rule = f"the engine {plan.engine} cannot start a trial from the result of another"
+        error = ConfigError(rule, key="ptydask.stages", value="start_from", hint="leave start_from out")
+        raise error.in_file(plan.source.path)
+    return engine.validate(plan)
+
+
+def starts_from_reconstruction(plan: StudyPlan) -> bool:
+    """Whether its trials start, or will once an earlier stage is done, from a reconstruction."""
+    return plan.start is not None or (plan.lineage is not None and bool(plan.lineage.start_stage))
 
 
 @contextmanager

@@ -95,7 +95,8 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
         parts.append(BY_SLOPES)
     if record.attempt > 1:
         parts.append(f"attempt {record.attempt}")
-    return "  ".join([*parts, duration_text(record.seconds), *([] if snapshot.repeats else [done])])
+    parts += [duration_text(record.seconds), *([] if snapshot.repeats else [done]), *_stage_words(snapshot)]
+    return "  ".join(parts)
 
 
 def heartbeat_line(snapshot: RunSnapshot) -> str:
@@ -110,14 +111,13 @@ def heartbeat_line(snapshot: RunSnapshot) -> str:
         parts[0] += f" ({trials})"
     if snapshot.best is not None:
         parts.append(f"best {error_text(snapshot.best.error)} (trial {snapshot.best.number})")
-    return "; ".join([*parts, *_footer_words(snapshot)])
+    return "; ".join([*_stage_words(snapshot), *parts, *_footer_words(snapshot)])
 
 
 def closing_line(snapshot: RunSnapshot) -> str:
     """How the run ended, in one line of a log."""
-    text = (
-        f"{snapshot.study}: {snapshot.recorded}/{snapshot.total} {snapshot.noun}s in {duration_text(snapshot.seconds)}"
-    )
+    study = f"{snapshot.study} ({stage[0]})" if (stage := _stage_words(snapshot)) else snapshot.study
+    text = f"{study}: {snapshot.recorded}/{snapshot.total} {snapshot.noun}s in {duration_text(snapshot.seconds)}"
     text += f": {_count_words(snapshot)}"
     best = snapshot.best
     if best is None:
@@ -126,12 +126,18 @@ def closing_line(snapshot: RunSnapshot) -> str:
     return f"{text}  {params_text(best.params)}" if best.params else text
 
 
+def _stage_words(snapshot: RunSnapshot) -> list[str]:
+    """``stage 2 of 4: scan``; nothing for a study without stages."""
+    return [f"stage {printable_text(snapshot.stage)}"] if snapshot.stage else []
+
+
 # --- the parts of a frame ------------------------------------------------------------------------------
 
 
 def _title_line(snapshot: RunSnapshot, width: int) -> Line:
     aim = "" if snapshot.direction == "minimize" else ", the larger the better"
-    tail = f"  {snapshot.metric}{aim}" if snapshot.metric else ""
+    tail = "".join(f"  {word}" for word in _stage_words(snapshot))
+    tail += f"  {snapshot.metric}{aim}" if snapshot.metric else ""
     name = shorten_text(printable_text(snapshot.study), max(8, width - len(tail)))
     return ((name, "bold"), (tail, "dim"))
 

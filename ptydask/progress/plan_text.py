@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ptydask.driver.cost import RunCost
+from ptydask.driver.settlement import gain_text
 from ptydask.errors import redact
 from ptydask.formatting import counted, params_text, printable_text, shorten_text, size_text, value_text, work_text
 from ptydask.model import NEAR_VALUES, OWN_VALUES, TRIED, Budget, Distribution, IntRange, Point, Scalar, StudyPlan
@@ -115,6 +116,8 @@ def _error_text(plan: StudyPlan) -> str:
     ends = [f"{plan.target:g} is reached"] if plan.target is not None else []
     if plan.until_settled and parameters_with_slopes(plan):
         ends.append("its optimum is settled")
+    if plan.no_gain is not None:
+        ends.append(f"the last {gain_text(plan.no_gain)}")
     until = f" until {' or '.join(ends)}" if ends else ""
     return f"{printable_text(plan.metric)}{steps}, {plan.direction}d{until}"
 

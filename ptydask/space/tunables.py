@@ -105,6 +105,8 @@ TUNABLES: Mapping[str, Tunable] = {tunable.name: tunable for tunable in _ALL}
 """By their name in ``tune_params``, in PtyRAD's order."""
 PARAMETERS: Mapping[str, Tunable] = {name: tunable for tunable in _ALL for name in tunable.parameters}
 """By the name of a study's parameter: as above, but ``C12a`` and ``C12b`` where that has ``C12``."""
+PROBE = tuple(name for name, tunable in PARAMETERS.items() if tunable.where.startswith(f"{_INIT}probe_"))
+"""The parameters that shape the probe which a reconstruction begins with."""
 
 
 # --- what the file says now ------------------------------------------------------------------------

@@ -49,26 +49,34 @@ def _check_head(file: h5py.File, *, path: Path) -> Findings:
     return {"kind": head.kind, "id": head.store_id, "study": index.study_of(file).name, "meta": meta, "problems": []}
 
 
-def _check_titles(file: h5py.File, *, path: Path) -> Findings:
+def _check_titles(file: h5py.File, *, path: Path, study: str = "") -> Findings:
     """The study's attributes for people, which are texts of varying length, say what its JSON says."""
-    meta = index.parse_head(file, path).meta
-    titles = {"title": meta.name, "direction": meta.direction, "error_metric": meta.metric, "engine": meta.engine}
-    study = index.study_of(file)
-    differing = [name for name, value in titles.items() if nexus.read_attribute(study, name) != nexus.clean(value)]
+    meta = index.parse_head(file, path, study).meta
+    titles = index.stage_facts(meta) | {"title": meta.name, "direction": meta.direction, "error_metric": meta.metric}
+    titles["engine"] = meta.engine
+    group = index.study_of(file, study)
+    differing = [name for name, value in titles.items() if not nexus.attribute_equals(group, name, value)]
     return {"problems": [[name, f"is not what {layout.STUDY_JSON} says"] for name in differing]}
 
 
-def _check_seal(file: h5py.File) -> Findings:
-    """The digest of all that is no trial's."""
-    return _check_digest(file["/"], index.unsealed_paths(index.study_of(file)), "all but the trials")
+def _check_seal(file: h5py.File, *, study: str = "") -> Findings:
+    """The digest of all that is no trial's, of the file or of an earlier stage in it."""
+    if study:
+        return _check_digest(file[study], set(index.STAGE_UNSEALED), study)
+    return _check_digest(file["/"], index.unsealed_paths(file), "all but the trials")
 
 
-def _check_confirmation(file: h5py.File) -> Findings:
-    """The whole of the confirmation in the file, and where it is; "" where there is none."""
-    name = nexus.read_attribute(file, layout.CONFIRMATION)
+def _check_confirmation(file: h5py.File, *, study: str = "") -> Findings:
+    """The whole of the confirmation of a study in the file, and where it is; "" where there is none."""
+    name = nexus.read_attribute(file[study] if study else file, layout.CONFIRMATION)
     if not name:
         return {"group": "", "problems": []}
     return {"group": name, **_check_digest(file[name], set(), name)}
+
+
+def _find_stages(file: h5py.File) -> Findings:
+    """The groups of the earlier stages, in their order."""
+    return {"groups": index.stage_groups(file), "problems": []}
 
 
 def _check_digest(group: h5py.Group, apart: set[str], label: str) -> Findings:
@@ -87,22 +95,22 @@ def _check_digest(group: h5py.Group, apart: set[str], label: str) -> Findings:
     return {"problems": [[label, what]], "trouble": digest.CHANGED}
 
 
-def _read_records(file: h5py.File) -> Findings:
+def _read_records(file: h5py.File, *, study: str = "") -> Findings:
     """The table's rows as JSON, also where its columns and the history cannot be read."""
-    return {"records": table.read_texts(_find_study(file)[layout.TABLE]), "problems": []}
+    return {"records": table.read_texts(_find_study(file, study)[layout.TABLE]), "problems": []}
 
 
-def _check_table(file: h5py.File) -> Findings:
+def _check_table(file: h5py.File, *, study: str = "") -> Findings:
     """The table: number, digest and JSON of each trial; its columns, the history and the links are held against it."""
-    study = index.study_of(file)
-    stored = study[layout.TABLE]
+    group = index.study_of(file, study)
+    stored = group[layout.TABLE]
     texts, seals = table.read_texts(stored), table.read_column(stored, layout.SHA256).tolist()
     records = [codec.record_from_json(text) for text in texts]
-    meta = codec.meta_from_json(nexus.read_text(study, layout.STUDY_JSON))
+    meta = codec.meta_from_json(nexus.read_text(group, layout.STUDY_JSON))
     columns, expected = table.read_columns(stored), table.columns_of(records)
     differing = [name for name in {**columns, **expected} if not _columns_equal(columns.get(name), expected.get(name))]
     problems = [[f"{layout.TABLE}/{name}", f"does not say what {layout.RECORD_JSON} says"] for name in differing]
-    history = study[layout.HISTORY]
+    history = group[layout.HISTORY]
     for name, column in table.history_of(records, meta.direction).items():
         if not _columns_equal(history[name][()], column):
             problems.append([f"{layout.HISTORY}/{name}", "does not say what the table says"])
@@ -122,13 +130,13 @@ def _comparable_text(value: Any) -> str:
     return nexus.clean(value) if isinstance(value, str) else repr(value)
 
 
-def _check_links(file: h5py.File, *, numbers: list[int]) -> Findings:
+def _check_links(file: h5py.File, *, numbers: list[int], study: str = "") -> Findings:
     """Links lead to the trial that their name says; no trial is there besides ``numbers``."""
-    study = index.study_of(file)
-    above, inside = f"{study.name}/{layout.TRIALS}/", set(study[layout.TRIALS])
+    group = index.study_of(file, study)
+    above, inside = f"{group.name}/{layout.TRIALS}/", set(group[layout.TRIALS])
     problems = []
     for folder in (layout.BY_ERROR, layout.BY_PARAMS):
-        for path, target in _walk_soft_links(study[folder], folder):
+        for path, target in _walk_soft_links(group[folder], folder):
             name = target.removeprefix(above)
             if name not in inside or f"trial={name}" not in path:
                 problems.append([path, f"leads to {target}, where no such trial is"])
@@ -146,9 +154,9 @@ def _walk_soft_links(group: h5py.Group, path: str) -> Iterator[tuple[str, str]]:
             yield from _walk_soft_links(group[name], f"{path}/{name}")
 
 
-def _read_images(file: h5py.File) -> Findings:
+def _read_images(file: h5py.File, *, study: str = "") -> Findings:
     """A short digest of each small picture of the overview; "" where there is none."""
-    stack = index.study_of(file)[layout.THUMBNAILS]
+    stack = index.study_of(file, study)[layout.THUMBNAILS]
     digests: list[str | None] = []
     problems = []
     for row in range(len(stack)):
@@ -164,24 +172,28 @@ def _short_digest(tile: Any) -> str:
     return hashlib.sha256(np.ascontiguousarray(tile).data).hexdigest()[:16] if tile.any() else ""
 
 
-def _read_numbers(file: h5py.File) -> Findings:
+def _read_numbers(file: h5py.File, *, study: str = "") -> Findings:
     """The numbers of the trials that the file itself holds, where the table does not tell them."""
-    study = _find_study(file)
-    trials = study[layout.TRIALS]
+    group = _find_study(file, study)
+    trials = group[layout.TRIALS]
     # In an index the trials are links to their own files.
     held = [name for name in trials if isinstance(trials.get(name, getlink=True), h5py.HardLink)]
     numbers = [int(name) for name in held if name.isdecimal()]
-    return {"study": study.name, "numbers": numbers, "problems": []}
+    return {"study": group.name, "numbers": numbers, "problems": []}
 
 
-def _read_description(file: h5py.File) -> Findings:
-    """The study's description, also where the file cannot say what it is."""
-    text = nexus.read_text(_find_study(file), layout.STUDY_JSON)
-    return {"meta": codec.meta_to_json(codec.meta_from_json(text)), "problems": []}
+def _read_description(file: h5py.File, *, study: str = "") -> Findings:
+    """The study's description, also where the file cannot say what it is; the ids of one that the file is not of."""
+    group = _find_study(file, study)
+    meta = codec.meta_to_json(codec.meta_from_json(nexus.read_text(group, layout.STUDY_JSON)))
+    ids = {"id": layout.STORE_ID, "pack": layout.PACK_ID} if study else {}
+    return {"meta": meta, **{key: nexus.read_attribute(group, name) for key, name in ids.items()}, "problems": []}
 
 
-def _find_study(file: h5py.File) -> h5py.Group:
+def _find_study(file: h5py.File, study: str = "") -> h5py.Group:
     """The study's group, by what is in it where the file's own attributes are damaged. Raises KeyError."""
+    if study:
+        return file[study]
     with suppress(*files.BROKEN):
         return index.study_of(file)
     for name in file:
@@ -246,6 +258,7 @@ _CHECKS: Mapping[str, Callable[..., Findings]] = {
     "titles": _check_titles,
     "seal": _check_seal,
     "confirmation": _check_confirmation,
+    "stages": _find_stages,
     "records": _read_records,
     "rows": _check_table,
     "links": _check_links,

@@ -1,8 +1,8 @@
 """A study's confirmation: its best trials repeated. A study itself, in the same file, or in one of its own beside it.
 
 While repeats are run they are in ``NAME.confirmation.h5``, a results file like any other; at the end they become a
-second group in ``NAME.h5``. Where both are there, as after a kill, they are one and the same, and the one with more
-trials counts.
+group in ``NAME.h5``, see ``embedded``. Where both are there, as after a kill, they are one and the same, and the one
+with more trials counts.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord, path_beside
 from ptydask.ring_correlation import FourierRing
-from ptydask.store import contents, digest, files, index, isolated, layout, names, nexus
+from ptydask.store import files, index, layout, names, nexus
 
 
 def companion_of(path: Path) -> Path:
@@ -27,13 +25,18 @@ def companion_of(path: Path) -> Path:
     return path_beside(path, ".confirmation.h5")
 
 
-def is_of(meta: StudyMeta, store_id: str) -> bool:
-    """Whether a study is the confirmation of the one that the store ``store_id`` has."""
+def study_of(meta: StudyMeta) -> str:
+    """The id of the store whose trials a confirmation repeats; "" of a study that is none."""
     try:
         config = json.loads(meta.config_json or "{}")
     except ValueError:
-        return False
-    return isinstance(config, dict) and config.get("study") == store_id
+        return ""
+    return str(config.get("study", "")) if isinstance(config, dict) and meta.engine == "repeat" else ""
+
+
+def is_of(meta: StudyMeta, store_id: str) -> bool:
+    """Whether a study is the confirmation of the one that the store ``store_id`` has."""
+    return study_of(meta) == store_id
 
 
 def find_missing(meta: StudyMeta, records: Iterable[TrialRecord]) -> set[tuple[int, int, int]]:
@@ -49,7 +52,8 @@ def find_missing(meta: StudyMeta, records: Iterable[TrialRecord]) -> set[tuple[i
 # --- curves -------------------------------------------------------------------------------------------
 
 
-def _write_curves(study: h5py.Group, curves: Mapping[int, FourierRing]) -> None:
+def write_curves(study: h5py.Group, curves: Mapping[int, FourierRing]) -> None:
+    """Write the curves, by the trials' numbers, into a confirmation's group."""
     if not curves:
         return
     folder = nexus.create_group(study, layout.FRC, "NXcollection")
@@ -84,92 +88,8 @@ def curves_of(study: h5py.Group) -> dict[int, FourierRing]:
     return curves
 
 
-def read_curves(place: StudyPlace) -> dict[int, FourierRing]:
-    """The curves of the study at ``place``; none where they cannot be read."""
-    with suppress(*files.BROKEN), files.open_read_only(place.file) as file:
-        return curves_of(index.study_of(file, place.group))
+def read_curves(path: Path, group: str = "") -> dict[int, FourierRing]:
+    """The curves of the study ``group`` in ``path``; none where they cannot be read."""
+    with suppress(*files.BROKEN), files.open_read_only(path) as file:
+        return curves_of(index.study_of(file, group))
     return {}
-
-
-# --- in the file --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StudyPlace:
-    """Where a study lies."""
-
-    file: Path
-    group: str = ""
-    """Its group's name; "" for the study that the file is of."""
-
-
-def find_embedded(path: Path, folder: Path) -> StudyPlace | None:
-    """The confirmation within ``path``, or within an older packed file in its ``folder``; the one with most trials."""
-    return find_in([path, *contents.pack_files(folder)])
-
-
-def find_in(paths: Iterable[Path]) -> StudyPlace | None:
-    """Of the confirmations in packed files that with most trials. Files that cannot be read have none."""
-    places = []
-    for path in paths:
-        with suppress(*files.BROKEN), files.open_read_only(path) as file:
-            group = nexus.read_attribute(file, layout.CONFIRMATION)
-            if group and group in file:
-                places.append(StudyPlace(path, group))
-    return max(places, key=count_trials, default=None)
-
-
-def count_trials(place: StudyPlace) -> int:
-    """How many trials the table of a study has; 0 where it cannot be read."""
-    try:
-        with files.open_read_only(place.file) as file:
-            return len(index.study_of(file, place.group)[layout.TABLE]["number"])
-    except files.BROKEN:
-        return 0
-
-
-def keep(
-    place: StudyPlace | None, copy: index.Copy = index.copy_trial, curves: Mapping[int, FourierRing] | None = None
-) -> index.Addition | None:
-    """What takes the confirmation at ``place``, where there is one, over into a new file of its study.
-
-    ``copy`` takes one repeat over; ``curves`` stand in place of those that it has.
-    """
-    if place is None:
-        return None
-    return lambda file: _embed(file, place, copy, read_curves(place) if curves is None else curves)
-
-
-def _embed(file: h5py.File, place: StudyPlace, copy: index.Copy, curves: Mapping[int, FourierRing]) -> None:
-    """Write the study at ``place``, with the curves, into ``file``, as the confirmation of the study that this is of.
-
-    A trial that cannot be read has its numbers only. Raises StoreError where the study's own group cannot be read, or
-    HDF5 crashes on a trial.
-    """
-    head, rows = index.read_head(place.file, place.group), index.read_rows(place.file, place.group)
-    isolated.find_deadly(rows)
-    study, trials = index.begin_group(file, head.meta)
-    for row in rows:
-        name = names.trial_name(row.record.number)
-        try:
-            with files.open_read_only(row.file) as source:
-                copy(trials, row, source[row.group])
-            digest.check(trials[name])
-        except files.BROKEN:
-            if name in trials:
-                del trials[name]
-            index.write_numbers_only(trials, name, row.record, head.meta)
-    _write_curves(study, curves)
-    index.complete_group(study, head.meta, rows, {row.record.number for row in rows})
-    nexus.write_attributes(study, {layout.STORE_ID: head.store_id, layout.PACK_ID: head.pack_id})
-    digest.seal(study)
-    nexus.write_attribute(file, layout.CONFIRMATION, study.name.lstrip("/"))
-
-
-def check_embedded(path: Path, numbers: set[int]) -> None:
-    """Raise StoreError where ``path``, just written, has no confirmation with these trials, as it was sealed."""
-    place = find_in([path])
-    if place is None or {row.record.number for row in index.read_rows(path, place.group)} != numbers:
-        raise StoreError(f"{path}: the file that was written lacks the confirmation")
-    with files.open_read_only(path) as file:
-        digest.check(file[place.group])

@@ -48,6 +48,11 @@ def pack_files(folder: Path) -> list[Path]:
     return _list_files(folder, "packed-*.h5")
 
 
+def whole_files(path: Path, folder: Path, pack: str | None) -> list[Path]:
+    """The packed files of a study, the older first; ``pack`` is the pack id of ``path``, None where it is an index."""
+    return [*pack_files(folder), *([] if pack is None else [path])]
+
+
 def shard_files(folder: Path) -> dict[int, Path]:
     """The trials' own files in ``NAME.trials``, by the trials' numbers."""
     numbered = [(names.shard_number(path), path) for path in _list_files(folder, "*.h5")]
@@ -92,13 +97,20 @@ def load_and_tidy(path: Path, folder: Path) -> StoreContents:
     card = read_card(folder)
     head = index.read_head(path) if path.exists() else None
     if card is not None and head is not None and card[0] != head.store_id:
-        raise StoreError(f"{folder}: holds trials of another study than {path.name}; move one of them away")
+        if not _is_left_by_earlier_stage(card[0], path, folder):
+            raise StoreError(f"{folder}: holds trials of another study than {path.name}; move one of them away")
+        clear_finished(folder)
+        card = None
     packed = _packed_rows(path, head)
     # A driver that was killed after it packed, before it removed the folder, left the parts beside the whole. Those
     # that the packed file holds go away now; what it does not hold was recorded since, and stays.
     rows: dict[int, index.TrialRow] = {}
     for pack in pack_files(folder):
-        rows |= _drop_if_packed(pack, _rows_by_number(pack), packed)
+        held: Mapping[int, index.TrialRow] = _rows_by_number(pack)
+        # An older pack without any trial may have the stages before: it goes once the packed file has all of these.
+        if head is not None and head.kind == layout.PACKED and index.further_groups(pack) <= index.further_groups(path):
+            held = _drop_if_packed(pack, held, packed)
+        rows.update(held)
     # A trial may be in an older pack and in the packed file: the rows that come later replace the earlier ones.
     rows |= packed
     damaged: list[str] = []
@@ -120,6 +132,22 @@ def load_and_tidy(path: Path, folder: Path) -> StoreContents:
             rows[row.record.number] = row
             damaged.append(f"{row.file}: is not there; of trial {row.record.number} only the numbers are left")
     return _make_contents(card, head, rows, damaged)
+
+
+def _is_left_by_earlier_stage(store_id: str, path: Path, folder: Path) -> bool:
+    """Whether a folder, which is of another store than ``path``, has no trials, and is of a stage that is in ``path``.
+
+    The driver was killed after it began the next stage, before the folder of the last one was gone.
+    """
+    return not (shard_files(folder) or pack_files(folder)) and store_id in index.stage_ids(path)
+
+
+def clear_finished(folder: Path) -> None:
+    """Remove what only a study under way needs, and the card last: without one the folder would be nobody's."""
+    spared = (lock.NAME, DAMAGED, JOBS)
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == CARD):
+        if entry.name not in spared:
+            entry.unlink()
 
 
 def _rows_without_file(path: Path, folder: Path, rows: Mapping[int, index.TrialRow]) -> list[index.TrialRow]:
@@ -193,8 +221,7 @@ def _drop_if_packed(
     for number, row in rows.items():
         if number not in packed or not _same_record(row, packed[number]):
             return rows
-    if packed:  # else it is an older pack without any trial: nothing says that it is not wanted
-        file.unlink()
+    file.unlink()
     return {}
 
 

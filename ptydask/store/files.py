@@ -220,6 +220,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def stamp(path: Path) -> tuple[int, ...]:
+    """Another one where the file was replaced; () where it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
 def hdf5_reason(error: BaseException) -> str:
     """What HDF5 says of a file that it cannot read, in one line."""
     # A KeyError puts quotes around the reason.

@@ -13,9 +13,12 @@ INDEX = "index"
 """A file beside a folder of trial files, while a run is on."""
 CONFIRMATION = "confirmation"
 """Which group of the root is the study's confirmation, where it has one: a study of its own, of the same layout ..."""
+STAGES = "stages"
+"""Which groups of the root are the stages before the study that the file is of, in their order: studies like it ..."""
 STORE_ID = "store_id"
 PACK_ID = "pack_id"
-"""... whose group has these two as attributes. (The study that the file is of has them at the root.)"""
+"""... and the group of each has these two as attributes, and ``confirmation``, where it has one. (The study that the
+file is of has them at the root.)"""
 
 # In the study's group
 STUDY_JSON = "study_json"

@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.errors import StoreError, one_line
+from ptydask.errors import StoreError, nearest_hint, one_line
+from ptydask.lineage import StageLineage
 from ptydask.model import Image, Scalar, StudyMeta, TrialRecord
 from ptydask.ranking import ranked
 from ptydask.ring_correlation import FourierRing
@@ -22,6 +23,7 @@ from ptydask.store import (
     codec,
     confirmation,
     contents,
+    embedded,
     files,
     index,
     layout,
@@ -35,8 +37,11 @@ from ptydask.store import (
     trialgroup,
 )
 from ptydask.store.artifacts import StoredFile
+from ptydask.store.embedded import StudyPlace
 
 T = TypeVar("T")
+_TRIES = 20
+"""The file may be replaced while something is looked for: it is then elsewhere."""
 _MORE = "`ptydask verify` says what is damaged and what is whole"
 
 
@@ -86,41 +91,60 @@ class TrialData:
     """One sentence for each thing that the engine did not keep, and why."""
 
 
-def open(path: Path | str) -> Results:
-    """The results in ``path``. Raises StoreError, in one line, where there are none to read."""
-    return Results(Path(path))
+def open(path: Path | str, stage: str = "") -> Results:
+    """The results in ``path``: those of its latest stage where it has several, else of ``stage``.
+
+    Raises StoreError, in one line, where there are none to read, or no such stage.
+    """
+    results = Results(Path(path))
+    if not stage:
+        return results
+    with results:
+        return results.stage(stage)
 
 
 class Results(AbstractContextManager["Results"]):
     """A results file as it was when it was opened; :func:`open` makes it, ``with`` closes it."""
 
-    def __init__(self, path: Path, group: str = "") -> None:
-        self.path, self._group = path.absolute(), group
-        self._folder = names.folder_of(confirmation.companion_of(self.path) if group else self.path)
+    def __init__(self, path: Path, place: StudyPlace | None = None, folder: Path | None = None) -> None:
+        """``place`` is that of another study in ``path``, or in an older packed file of it.
+
+        ``folder`` is where such a study may be going on; an earlier stage is not.
+        """
+        self.path = path.absolute()
+        self._place = place or StudyPlace(self.path)
+        self._is_over = place is not None and folder is None
+        self._folder = folder or names.folder_of(self.path)
         self._file = self._open_file()
 
     def _open_file(self) -> h5py.File:
-        head = index.read_head(self.path, self._group)
+        source, group = self._place.file, self._place.group
+        head = index.read_head(source, group)
         try:
-            file = files.open_read_only(self.path)
+            file = files.open_read_only(source)
             # The file may have been replaced between the two.
-            head = index.parse_head(file, self.path, self._group)
+            head = index.parse_head(file, source, group)
         except files.BROKEN as error:
-            raise refused.unreadable_error(self.path, error) from error
+            raise refused.unreadable_error(source, error) from error
         self.meta: StudyMeta = head.meta
         self.id: str = head.store_id
         self.packed: bool = head.kind == layout.PACKED
         """Whether the file holds everything itself; else the trials are in the folder beside it."""
         if not self.packed:
             self._folder = relocation.find_folder(self.path)
-        self._study = index.study_of(file, self._group)
+        self._study = index.study_of(file, group)
         self.__dict__.pop("_trials", None)  # of the file that was open before
         return file
 
     @property
+    def file(self) -> Path:
+        """The file that it lies in: :attr:`path`, or an older packed file that has an earlier stage of it."""
+        return self._place.file
+
+    @property
     def live(self) -> bool:
         """Whether a driver has the study at this moment."""
-        return lock.owner_of(self._folder) is not None
+        return not self._is_over and lock.owner_of(self._folder) is not None
 
     def records(self) -> list[TrialRecord]:
         """Every recorded trial by number: the table's rows, and trials that ended since it was written.
@@ -267,7 +291,7 @@ class Results(AbstractContextManager["Results"]):
 
     def _read_trial(self, number: int, read: Callable[[h5py.Group], T]) -> T:
         """What ``read`` makes of the trial's group, wherever it lies by now."""
-        for _ in range(20):
+        for _ in range(_TRIES):
             for path, group in self._trial_places(number):
                 result = self._try_read(number, path, group, read)
                 if result is not None:
@@ -290,7 +314,7 @@ class Results(AbstractContextManager["Results"]):
     def _try_read(self, number: int, path: Path, group: str, read: Callable[[h5py.Group], T]) -> tuple[T] | None:
         """What ``read`` gives, alone in a tuple; None where the trial is not, or no longer, in this file."""
         try:
-            with nullcontext(self._file) if path == self.path else files.open_read_only(path) as file:
+            with nullcontext(self._file) if path == self._place.file else files.open_read_only(path) as file:
                 return (read(file[group]),) if group in file else None
         except files.BROKEN as error:
             if not path.exists():
@@ -303,7 +327,7 @@ class Results(AbstractContextManager["Results"]):
     def _trial_places(self, number: int) -> Iterator[tuple[Path, str]]:
         name = names.trial_name(number)
         if self.packed:
-            yield self.path, f"{self._study.name}/{layout.TRIALS}/{name}"
+            yield self._place.file, f"{self._study.name}/{layout.TRIALS}/{name}"
         if not self._has_folder():
             return
         yield names.shard_path(self._folder, number), layout.TRIAL
@@ -329,14 +353,17 @@ class Results(AbstractContextManager["Results"]):
         in ``NAME.confirmation.h5`` beside it; a file of that name that is something else is none.
         """
         beside = self._open_companion()
-        place = confirmation.find_embedded(self.path, self._folder)
+        place = self._other_studies().confirmation_of(self.id)
         if place is None:
             return beside
-        if beside is not None and len(beside.columns()["number"]) >= confirmation.count_trials(place):
+        if beside is not None and len(beside.columns()["number"]) >= embedded.count_trials(place):
             return beside
         if beside is not None:
             beside.close()
-        return Results(place.file, place.group)
+        return Results(place.file, place, names.folder_of(confirmation.companion_of(place.file)))
+
+    def _other_studies(self) -> embedded.EmbeddedStudies:
+        return embedded.find(self.path, relocation.find_folder(self.path))
 
     def _open_companion(self) -> Results | None:
         """The file beside this one that holds repeats of its trials; None where there is no such file."""
@@ -348,6 +375,45 @@ class Results(AbstractContextManager["Results"]):
             return beside
         beside.close()
         return None
+
+    @property
+    def lineage(self) -> StageLineage | None:
+        """Which stage of several it is, and what it has from those before it; None for a study that has none."""
+        return self.meta.lineage
+
+    def stage_names(self) -> tuple[str, ...]:
+        """The names of the stages in the file, in their order, the latest last; none of a study without stages."""
+        return tuple(self._stage_places())
+
+    def stage(self, name: str) -> Results:
+        """One of :meth:`stage_names`, opened: a study like this one. Raises StoreError where there is none such."""
+        for _ in range(_TRIES):
+            places = self._stage_places()
+            if name not in places:
+                there = nearest_hint(name, places) if places else "it is a study without stages"
+                raise StoreError(f"{self.path}: has no stage {name!r} that can be read; {there}")
+            place = places[name]
+            try:
+                opened = Results(self.path, place if place.group else None)
+            except StoreError:
+                if place.file.exists():
+                    raise
+                continue  # its older pack is gone: it is in another file by now
+            if opened.lineage is not None and opened.lineage.name == name:
+                return opened
+            opened.close()  # the next stage has begun meanwhile
+        raise StoreError(f"{self.path}: stage {name!r} cannot be read: the file is being replaced again and again")
+
+    def _stage_places(self) -> dict[str, StudyPlace]:
+        """Where each stage lies by now, by its name, in their order."""
+        places = [*(stage.place for stage in self._other_studies().stages), StudyPlace(self.path)]
+        named = {}
+        for place in places:
+            with suppress(StoreError):  # damaged: `ptydask verify` says how
+                lineage = index.read_head(place.file, place.group).meta.lineage
+                if lineage is not None:
+                    named[lineage.name] = place
+        return named
 
     def ring_curves(self) -> dict[int, FourierRing]:
         """Of a confirmation: the Fourier ring correlation of each trial that has one, by the trial's number."""
@@ -362,6 +428,8 @@ class Results(AbstractContextManager["Results"]):
 
     def last_words(self) -> dict[str, Any] | None:
         """The same of a driver that may be gone; one that was stopped has no pid in it; None where nothing was left."""
+        if self._is_over:
+            return None
         try:
             status = codec.loads((self._folder / contents.STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):

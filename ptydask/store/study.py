@@ -21,7 +21,7 @@ from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.formatting import shell_path
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.run_snapshot import RunSnapshot
-from ptydask.store import codec, confirmation, contents, files, index, isolated, layout, lock, names, relocation, shard
+from ptydask.store import codec, contents, embedded, files, index, isolated, layout, lock, names, relocation, shard
 
 SHARE = 0.015
 """Of the driver's time, about this share goes into refreshing the index: never 2 %, also where one takes longer."""
@@ -89,7 +89,8 @@ class Store:
 
     def _write_first_index(self) -> None:
         contents.write_card(self.folder, self.id, self.meta)
-        if self._pack is None or self._rows.keys() != self._pack_numbers():
+        # An older pack that is still there has something that the packed file has not.
+        if self._pack is None or self._rows.keys() != self._pack_numbers() or contents.pack_files(self.folder):
             self._write_index()
 
     def _pack_numbers(self) -> set[int]:
@@ -205,7 +206,9 @@ class Store:
             head = index.ResultsHeader(layout.PACKED, self.id, secrets.token_hex(8), self.meta)
             try:
                 altered = self._altered_trials()
-                add = confirmation.keep(confirmation.find_embedded(self.path, self.folder))
+                add = embedded.keep(
+                    embedded.find_in(contents.whole_files(self.path, self.folder, self._pack), strict=True)
+                )
                 failed = index.pack(self.path, head, index.sort_rows(self._rows), altered, add=add)
             except (OSError, StoreError) as error:
                 raise StoreError(

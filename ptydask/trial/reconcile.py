@@ -128,8 +128,7 @@ def steps(
     """
     trials = list(trials)
     # The trials that nobody works on. One without a task may be that of any task in flight that has signed none yet.
-    all_signed = exclusive and {trial.task for trial in trials}.issuperset(in_flight)
-    unsigned_idle = all_signed or not in_flight
+    unsigned_idle = _all_signed(trials, in_flight, exclusive)
     idle = [trial for trial in trials if trial.task not in in_flight and (trial.task or unsigned_idle)]
     retried = _retried_numbers(trials, store)
     out = []
@@ -158,6 +157,18 @@ def steps(
             action = ReconcileAction.GIVE_UP if ended.spent > retries else ReconcileAction.RETRY
             out.append(ReconcileStep(action, ended))
     return out
+
+
+def _all_signed(trials: Iterable[BegunTrial], in_flight: Collection[str], exclusive: bool) -> bool:
+    """Whether no task in flight may have begun a trial that it has not signed yet."""
+    return not in_flight or (exclusive and {trial.task for trial in trials}.issuperset(in_flight))
+
+
+def look_owed(trials: Iterable[BegunTrial], *, store: str, in_flight: Collection[str], exclusive: bool) -> bool:
+    """Whether :func:`steps` left a trial alone that may be nobody's: to be looked at again, as no loss may follow."""
+    trials = list(trials)
+    unsigned = any(t.state == "RUNNING" and not t.task and (exclusive or t.store == store) for t in trials)
+    return unsigned and not _all_signed(trials, in_flight, exclusive)
 
 
 def to_adopt(

@@ -69,9 +69,13 @@ class OpenSession:
         """Where trials compute: ``cuda:`` and the GPU's name in CUDA_VISIBLE_DEVICES, or ``cpu``."""
         return "cpu" if self.slot.cuda is None or self.facts.get("device") == "cpu" else f"cuda:{self.slot.cuda}"
 
-    def close(self) -> None:
-        """Give everything back."""
-        self.session.close()
+    def close(self, successor: StudyPlan) -> None:
+        """Give everything back, but for what the engine can use again for the plan that is next in this process."""
+        close_for = getattr(self.session, "close_for", None)
+        if close_for is None:
+            self.session.close()
+        else:
+            close_for(successor)
         if "storage" in vars(self):
             urls.disconnect(self.storage)
         if "shelf" in vars(self):
@@ -135,7 +139,7 @@ def _open_for(setup: RunSetup) -> OpenSession:
     with _opening:
         if _open is None or _open.setup.run_id != setup.run_id:
             if _open is not None:
-                _open.close()
+                _open.close(setup.plan)
                 _open = None
             optuna.logging.set_verbosity(optuna.logging.ERROR)
             slot = slot_of_this_process()

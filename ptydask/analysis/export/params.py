@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptydask.analysis import sweep
+from ptydask.analysis import stages, sweep
 from ptydask.config import yaml_text
-from ptydask.config.ptyrad import edited_file, hypertune_section, params_file, paths
+from ptydask.config.ptyrad import edited_file, hypertune_section, own_params, params_file, paths
 from ptydask.errors import StoreError, UsageError, one_line
 from ptydask.model import Scalar, StudyMeta, TrialRecord
 from ptydask.space import tunables
@@ -44,7 +44,7 @@ def of_trial(
     command: str = "",
     hypertune: Mapping[str, Any] | None = None,
 ) -> ParamsFile:
-    """The study's params file with the trial's values, hypertune switched off.
+    """The study's params file with the trial's values and those that earlier stages found, hypertune switched off.
 
     Where that file was YAML, it stays as its author wrote it, comments and all; only what is another value is changed.
     ``hypertune`` are other keys of ``hypertune_params`` and their values, for a file that is to tune again.
@@ -57,15 +57,16 @@ def of_trial(
     if meta.engine != "ptyrad":
         if steps is not None:
             raise UsageError(f"--iterations: the engine {meta.engine!r} has parameters alone")
-        values = sweep.program_values(meta, record) if sweep.is_sweep(meta) else dict(record.params)
+        values = sweep.program_values(meta, record) if sweep.is_sweep(meta) else stages.all_values(meta, record)
         comment = yaml_text.comment_text([_title_line(meta, record), *command.splitlines()])
         return ParamsFile(comment + sweep.yaml_text(values))
-    config = with_values(meta, record)
-    notes = _resolve_paths(config, meta, near)
+    config = with_values(meta, record, of_file=True)
+    notes = [*_resolve_paths(config, meta, near), *_stage_notes(meta)]
     _keep_something(config, steps, own_interval=hypertune is not None)
     config["init_params"]["random_seed"] = record.seed
-    header = [_title_line(meta, record), edited_file.RUN_LINE if hypertune is None else "ptydask run THIS_FILE"]
-    return _write_file(meta, config, header, notes, hypertune)
+    run_line = edited_file.RUN_LINE if hypertune is None else "ptydask run THIS_FILE"
+    header = [_title_line(meta, record), *stages.origin_lines(meta, record, own=True), run_line]
+    return _write_file(meta, record, config, header, notes, hypertune)
 
 
 def resume_params(
@@ -89,15 +90,17 @@ def resume_params(
     config["recon_params"]["postfix"] = f"trial{record.number}_from_iter{done:04d}"
     header = [
         _title_line(meta, record),
+        *stages.origin_lines(meta, record, own=True),
         f"Goes on from iteration {done} with the trial's object, probe, positions and tilts, in {model_file.name};",
         "start_iter and end_iter are counted from there. The optimizer starts without memory.",
         edited_file.RUN_LINE,
     ]
-    return _write_file(meta, config, header, notes)
+    return _write_file(meta, record, config, header, notes)
 
 
 def _write_file(
     meta: StudyMeta,
+    record: TrialRecord,
     config: Mapping[str, Any],
     header: Sequence[str],
     notes: Iterable[str],
@@ -109,7 +112,9 @@ def _write_file(
         told = meta.provenance.get("settings")
         # The key of the patterns may have been found in their file, which PtyRAD would not find.
         settings = None if told is None else [*told.split(), *([_FOUND_KEY] if _has_key(config) else [])]
-        before = json.loads(meta.config_json)
+        before = own_config(meta)
+        if meta.lineage is not None:  # what stages found is in the configuration of this one already
+            before = own_params.without_values(before, stages.all_values(meta, record))
         text = edited_file.edit_text(
             meta.config_text, config, before, settings=settings, hypertune=hypertune, header=comment
         )
@@ -123,15 +128,35 @@ def _has_key(config: Mapping[str, Any]) -> bool:
     return (config["init_params"].get("meas_params") or {}).get("key") is not None
 
 
-def with_values(meta: StudyMeta, record: TrialRecord) -> dict[str, Any]:
-    """PtyRAD's params with the trial's values in place. Raises StoreError where the study does not hold them."""
-    config = json.loads(meta.config_json or "{}")
+def own_config(meta: StudyMeta) -> dict[str, Any]:
+    """PtyRAD's params as the study ran with them; of a stage those of its whole study, which it may have cut down."""
+    config: dict[str, Any] = json.loads(meta.config_json or "{}")
+    if meta.lineage is None or not isinstance(config, dict):
+        return config
+    return own_params.restore(config, meta.config_text, meta.config_format)
+
+
+def with_values(meta: StudyMeta, record: TrialRecord, *, of_file: bool = False) -> dict[str, Any]:
+    """PtyRAD's params with the trial's values in place, and those that earlier stages found.
+
+    They are the params that the trial had or, ``of_file``, without what a stage cut down. Raises StoreError where the
+    study does not hold them.
+    """
+    config = own_config(meta) if of_file else json.loads(meta.config_json or "{}")
     if not isinstance(config, dict) or not isinstance(config.get("init_params"), dict):
         raise StoreError(f"study {meta.name}: its results do not hold the params file, so none can be made of a trial")
-    unknown = [name for name in record.params if name not in tunables.PARAMETERS]
+    values = stages.all_values(meta, record)
+    unknown = [name for name in values if name not in tunables.PARAMETERS]
     if unknown:
         raise StoreError(f"trial {record.number}: {unknown[0]} is no parameter of PtyRAD")
-    return tunables.apply(config, record.params)
+    return tunables.apply(config, values)
+
+
+def _stage_notes(meta: StudyMeta) -> list[str]:
+    """What was set beside the file in a stage's place, and is not known any more."""
+    told = set(meta.provenance.get("settings", "").split()) & set(own_params.STAGE_KEYS)
+    text = "was set beside the file, and the stage had it otherwise: what the file itself says stands here"
+    return [] if meta.lineage is None else [f"{key}: {text}" for key in sorted(told)]
 
 
 def _title_line(meta: StudyMeta, record: TrialRecord) -> str:

@@ -24,7 +24,7 @@ _INT64 = range(-(2**63), 2**63)
 
 def write(path: Path, data: StudyData) -> None:
     """The table of ``data`` as a Parquet file: ``number``, ``state``, ``error``, ``params.NAME``, ``metrics.NAME``,
-    ``gradient.NAME`` ...
+    ``gradient.NAME`` ..., of a study with stages ``stage`` before them.
 
     A value that a trial does not have is null; NaN stays NaN. Parameters have the type that all their values have;
     where there is none, JSON texts, said by the column's metadata. The schema's metadata has the study (``study``,
@@ -75,6 +75,8 @@ def _trial_columns(arrow: Any, data: StudyData) -> Iterator[tuple[Any, Any]]:
     def column(name: str, kind: Any, values: Sequence[Any], about: Mapping[str, str] | None = None) -> tuple[Any, Any]:
         return arrow.field(name, kind, metadata=about or None), arrow.array(values, kind, from_pandas=False)
 
+    if data.meta.lineage is not None:
+        yield column("stage", arrow.string(), [data.meta.lineage.name] * len(records))
     yield column("number", arrow.int64(), [r.number for r in records])
     yield column("state", arrow.string(), [r.state.value for r in records])
     yield column("error", arrow.float64(), [r.error for r in records])
@@ -134,6 +136,7 @@ def _study_metadata(data: StudyData) -> dict[str, str]:
         "search_space": meta.search_space_json,
         "created": meta.created,
         "provenance": json.dumps(dict(meta.provenance)),
+        **({} if meta.lineage is None else {"stage": meta.lineage.name}),
         "creator": f"ptydask {__version__}",
     }
 

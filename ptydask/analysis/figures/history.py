@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from ptydask.analysis import sweep
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import confirmed, scales, style, trials
+from ptydask.analysis.stages import whole_name
 from ptydask.model import TrialState
 
 _SIZES = {TrialState.COMPLETE: 22.0, TrialState.PRUNED: 13.0}
@@ -27,14 +28,46 @@ def lacks(data: StudyData) -> str | None:
 
 def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figure:
     """Completed trials as discs, pruned ones as diamonds, failed ones as crosses beyond the axis."""
+    drawable = [stage for stage in data.stages if lacks(stage) is None]
+    if len(drawable) > 1:
+        return _draw_stages(data, drawable, link)
     title = f"{trials.study_title(data)} \N{EN DASH} history of {trials.counts_text(data.records)}"
     if reason := lacks(data):
         return style.text_figure(title, reason)
+    figure = style.new_figure(6.8, 3.6, title)
+    axes = figure.add_subplot()
+    remarks = _draw_study(axes, data, link)
+    failed = data.meta.direction == "minimize" and any(r.state is TrialState.FAIL for r in data.records)
+    style.legend(axes, above=1.06 if failed else 1.02)
+    style.note(figure, remarks)
+    return figure
+
+
+def _draw_stages(data: StudyData, stages: Sequence[StudyData], link: Any) -> Figure:
+    """A panel a stage, in their order, each with errors of its own: those of other iterations or positions differ.
+
+    ``link`` leads to trials of the study ``data`` alone. A panel is as wide as its stage has trials, within limits.
+    """
+    counts = trials.counts_text([record for stage in stages for record in stage.records])
+    title = f"{style.display_name(whole_name(data.meta), 36)} \N{EN DASH} history of {counts} in {len(stages)} stages"
+    figure = style.new_figure(max(6.8, 2.6 * len(stages)), 3.6, title)
+    most = max(len(stage.records) for stage in stages)
+    widths = [max(0.35, len(stage.records) / most) for stage in stages]
+    for axes, stage in zip(figure.subplots(1, len(stages), width_ratios=widths, squeeze=False)[0], stages, strict=True):
+        _draw_study(axes, stage, link if stage.meta.name == data.meta.name else None)
+        name = "" if stage.meta.lineage is None else stage.meta.lineage.name
+        axes.set_title(style.display_name(name, 24), pad=10)
+    entries = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes]
+    handles = {label.partition(":")[0]: handle for pairs in entries for handle, label in pairs}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=len(handles), frameon=False)
+    return figure
+
+
+def _draw_study(axes: Axes, data: StudyData, link: Any) -> list[str]:
+    """The trials of one study over their numbers; what a reader must know of them besides."""
     both = trials.with_error(data, TrialState.COMPLETE, TrialState.PRUNED)
     repeated = confirmed.confirmed_errors(data)
     limits = confirmed.error_limits(both.errors, repeated, data.meta.direction)
-    figure = style.new_figure(6.8, 3.6, title)
-    axes = figure.add_subplot()
     for state in (TrialState.COMPLETE, TrialState.PRUNED):
         _draw_points(axes, data, state, limits, link, dense=len(data.records) > style.DENSE)
     _draw_failed(axes, data, link)
@@ -43,24 +76,19 @@ def draw(data: StudyData, _parameters: Sequence[str] | None, link: Any) -> Figur
     numbers = [record.number for record in data.records]
     spare = max(0.5, 0.02 * (numbers[-1] - numbers[0]))
     axes.set_xlim(numbers[0] - spare, numbers[-1] + spare)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    several = MaxNLocator(8, integer=True, steps=[1, 2, 5, 10])
+    axes.xaxis.set_major_locator(several if len(numbers) > 1 else FixedLocator(numbers))
     axes.set_xlabel("trial")
     scales.error_axis(axes, limits, data.meta)
-    failed = data.meta.direction == "minimize" and any(r.state is TrialState.FAIL for r in data.records)
-    style.legend(axes, above=1.06 if failed else 1.02)
     pruned = any(record.state is TrialState.PRUNED for record in data.records)
-    style.note(
-        figure,
-        [
-            f"{limits.words()} drawn at its edge" if limits.words() else "",
-            confirmed.remark(repeated),
-            trials.without_error(data),
-            f"the {sweep.error_word(data.meta)} of a pruned trial is that of its last {sweep.step_word(data.meta)}"
-            if pruned
-            else "",
-        ],
-    )
-    return figure
+    return [
+        f"{limits.words()} drawn at its edge" if limits.words() else "",
+        confirmed.remark(repeated),
+        trials.without_error(data),
+        f"the {sweep.error_word(data.meta)} of a pruned trial is that of its last {sweep.step_word(data.meta)}"
+        if pruned
+        else "",
+    ]
 
 
 def _draw_points(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ptydask.analysis.data import StudyData, read_confirmation
+from ptydask.analysis import stages
+from ptydask.analysis.data import StudyData, load_study, read_confirmation
 from ptydask.analysis.figures import need_matplotlib
 from ptydask.analysis.report import page, pictures, plots, trial_album
 from ptydask.errors import UsageError
@@ -22,7 +24,8 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     """The page of a finished or running study, HTML.
 
     The ``images`` best trials come with a large image and probe, all others with a thumbnail. Two pages of the same
-    file differ in ``made`` alone (now, if not given). Raises StoreError, and MissingDependency without matplotlib
+    file differ in ``made`` alone (now, if not given). Of a study with stages the page is of one, the figures after a
+    final reconstruction are of the stage before it. Raises StoreError, and MissingDependency without matplotlib
     or Pillow.
     """
     need_matplotlib()
@@ -32,11 +35,16 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     album = trial_album.read(results, images=images)
     records = tuple(trial.record for trial in album.trials.values())
     curves = {number: trial.curve for number, trial in album.trials.items() if trial.curve}
-    study = StudyData(results.meta, records, curves, read_confirmation(results))
+    study = searched = StudyData(results.meta, records, curves, read_confirmation(results))
+    if tuned := stages.last_tuned(results):
+        with results.stage(tuned) as before:
+            searched = load_study(before)
     # Before its first trial a run has not said anything yet.
     running = results.status() or ({} if results.live else None)
-    data = collect_page_data(study, album, running)
-    return page.render(data, plots.draw(study), source=results.path.name, made=made or datetime.now(UTC))
+    data = collect_page_data(study, album, running, stages.read_stages(results), searched)
+    of_all = replace(searched, stages=stages.load_stages(results, curves=False))
+    drawn = plots.draw(of_all, of_page=searched is study)
+    return page.render(data, drawn, source=results.path.name, made=made or datetime.now(UTC))
 
 
 def write(results: Results, path: Path, *, images: int = IMAGES, made: datetime | None = None) -> Path:

@@ -16,20 +16,31 @@ from ptydask.analysis.figures import scales, timeline
 from ptydask.analysis.gain import baseline_trial, compute_gain, errors_by_step
 from ptydask.analysis.report import rows
 from ptydask.analysis.report.trial_album import BEST_SIDE_BY_SIDE, PageTrial, TrialAlbum
+from ptydask.analysis.stages import COLUMNS, Stages, origin_lines, stage_text, whole_name
 from ptydask.model import Choice, Distribution, StudyMeta, WeightedChoice
 from ptydask.ranking import count_states, ranked
 from ptydask.space import ranges
 from ptydask.space.tunables import PARAMETERS
 
 
-def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def collect_page_data(
+    study: StudyData,
+    album: TrialAlbum,
+    running: Mapping[str, Any] | None = None,
+    stages: Stages | None = None,
+    searched: StudyData | None = None,
+) -> dict[str, Any]:
     """The page's data. ``running`` is what the driver says of a run that is on, as ``Results.status()`` has it.
+
+    ``stages`` are those of the whole study, ``searched`` the one whose trials advice is taken from, where that is not
+    ``study``.
 
     ``study``: its name, what was tuned, the outcome; ``columns``: the table, one list a column, in the order of the
     trials' numbers; ``trials``, ``curves``, ``pictures``, ``probes``, ``thumbnails``, ``more``: by number, what there
     is; ``advice``: what to do next, the most pressing first; ``provenance``: where all of it comes from. The same study
     gives the same data.
     """
+    advised = searched or study
     units = {parameter["name"]: parameter["unit"] for parameter in tuned_parameters(study)}
 
     def by_number(read: Callable[[PageTrial], Any]) -> dict[str, Any]:
@@ -37,7 +48,7 @@ def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str,
         return {number: value for number, value in values.items() if value}
 
     return {
-        "study": _study_summary(study, album, running),
+        "study": {**_study_summary(study, album, running), **_stage_summary(study, stages or Stages())},
         "columns": rows.table_columns(study, album.trials, units),
         "trials": by_number(rows.trial_details),
         "curves": rows.encode_curves(study),
@@ -46,7 +57,8 @@ def collect_page_data(study: StudyData, album: TrialAlbum, running: Mapping[str,
         "thumbnails": by_number(attrgetter("thumbnail")),
         "more": by_number(attrgetter("more_pictures")),
         "advice": [
-            {"kind": one.kind.value, "text": one.text, "trials": list(one.trials)} for one in advice.advise(study)
+            {"kind": one.kind.value, "text": one.text, "trials": list(one.trials) if advised is study else []}
+            for one in advice.advise(advised)
         ],
         "provenance": provenance(study.meta),
     }
@@ -102,6 +114,25 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
         "verdict": [] if study.confirmation is None else list(map(_typeset, verdict_lines(study.confirmation))),
         "best_confirmed": None if study.confirmation is None else study.confirmation.best,
         "running": _run_progress(running),
+    }
+
+
+def _stage_summary(study: StudyData, stages: Stages) -> dict[str, Any]:
+    """``stage``: which one the page is of, in words; ``stages``: the table of all, heading first; what is to come.
+
+    ``whole``: the study's name; ``inherited``: where the values are from that the best trial does not tune. Nothing for
+    a study without stages.
+    """
+    lineage = study.meta.lineage
+    if lineage is None:
+        return {}
+    return {
+        "whole": whole_name(study.meta),
+        "stage": lineage.name,
+        "stage_text": stage_text(lineage),
+        "stages": [list(COLUMNS), *(list(stage.cells) for stage in stages.values())],
+        "to_come": list(stages.to_come),
+        "inherited": [] if study.best is None else origin_lines(study.meta, study.best),
     }
 
 

@@ -94,12 +94,13 @@ function bestPanel() {
     el("p", { class: "figure" }, el("b", {}, errorText(value("error", best))), ` ${study.metric}`),
     mean && textOf(mean, best) && el("p", {}, `With other seeds ${textOf(mean, best)}.`),
     other !== null && el("p", {}, "The best mean with other seeds has ", link(other, `trial ${other}`), `: ${textOf(mean, other)}.`),
+    (study.inherited ?? []).map((line) => el("p", {}, line)),
     el("p", {}, gainText()), parameterTable([best]), optimumText(), constantTable(),
     metrics.length && !study.images ? pairs(metrics.map((column) => [column.label, errorText(value(column.key, best))]), "Metrics") : null);
 }
 
 function drawSummary() {
-  const parts = [el("h1", {}, study.name), runningBanner()];
+  const parts = [el(study.stages ? "h2" : "h1", {}, study.name), runningBanner()];
   const p = best === null ? null : pictures()[best];
   const image = p && el("figure", { class: "hero" },
     el("a", { href: `#trial-${best}` }, drawing(p, { size: room(620), axes: true, label: imageLabel(best, p) })),
@@ -109,6 +110,20 @@ function drawSummary() {
   // Beside the image where there is room for it, below where there are many parameters.
   (image && study.tuned.length > 6 ? image : panel).append(studyFacts());
   show(document.getElementById("summary"), parts, el("div", { class: image ? "lead" : "lead alone" }, image, panel));
+}
+
+/** Which stages the study has, and from which trial each has its values. */
+function drawStages() {
+  const section = document.getElementById("stages");
+  if (!study.stages) return section.remove();
+  const [heading, ...rows] = study.stages;
+  return show(section, el("h1", {}, study.whole), el("h2", { id: "stages-title" }, "Stages"),
+    el("div", { class: "wide" }, el("table", { class: "params" },
+      el("thead", {}, el("tr", {}, heading.map((name) => el("th", { scope: "col" }, name)))),
+      el("tbody", {}, rows.map(([name, ...cells]) => el("tr", { "aria-current": name === study.stage ? "true" : null },
+        el("th", { scope: "row" }, name), cells.map((said) => el("td", {}, said))))))),
+    study.to_come.length > 0 && el("p", { class: "note" }, `Still to come: ${study.to_come.join(", ")}.`),
+    el("p", { class: "note" }, `This page is of ${study.stage_text}. Another one: `, el("code", {}, `ptydask report ${about.paste} --stage NAME`)));
 }
 
 /** Whether the best trial is luck: what `ptydask confirm` said. */

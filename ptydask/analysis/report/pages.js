@@ -158,8 +158,8 @@ function drawComparison(a, b) {
 
 // --- from address to page --------------------------------------------------------------------------------------------
 
-const SECTIONS = [["summary", "Summary"], ["confirmation", "Confirmation"], ["next", "What next"], ["trials", "Trials"], ["plots", "Plots"], ["images", "Images"], ["provenance", "Provenance"]]
-  .filter(([id]) => (id !== "images" || study.images) && (id !== "next" || numbers.length) && (id !== "confirmation" || study.verdict.length));
+const SECTIONS = [["stages", "Stages"], ["summary", "Summary"], ["confirmation", "Confirmation"], ["next", "What next"], ["trials", "Trials"], ["plots", "Plots"], ["images", "Images"], ["provenance", "Provenance"]]
+  .filter(([id]) => (id !== "images" || study.images) && (id !== "next" || numbers.length) && (id !== "confirmation" || study.verdict.length) && (id !== "stages" || study.stages));
 const pageState = { scroll: 0, chosen: false, title: `${study.name} – ptydask` };
 
 function pageOf(hash) {
@@ -243,6 +243,7 @@ function start() {
   window.history.scrollRestoration = "manual";
   addEventListener("hashchange", route);
   addEventListener("keydown", keys);
+  drawStages();
   drawSummary();
   drawVerdict();
   drawAdvice();

@@ -35,20 +35,23 @@ def trial_anchor(number: int) -> str:
     return f"#trial-{number}"
 
 
-def draw(study: StudyData) -> list[dict[str, str]]:
+def draw(study: StudyData, *, of_page: bool = True) -> list[dict[str, str]]:
     """Every figure that these trials suffice for: ``kind``, ``title``, ``about``, ``markup`` in HTML, ``size``.
 
-    ``size`` is "wide" for a figure that wants the whole width of the page, else ""; the wide ones come last.
+    ``size`` is "wide" for a figure that wants the whole width of the page, else ""; the wide ones come last. Where the
+    trials are not those ``of_page``, but of another stage, their marks lead nowhere, and the titles name the stage.
 
     Raises MissingDependency without Matplotlib.
     """
     drawn = []
+    of_stage = "" if of_page or study.meta.lineage is None else f", stage {study.meta.lineage.name}"
     for kind in figures.drawable_kinds(study):
         about = figures.KINDS[kind]
-        figure = figures.draw(kind, study, link=trial_anchor)
+        figure = figures.draw(kind, study, link=trial_anchor if of_page else None)
         size = "wide" if figure.get_figwidth() > _COLUMN else ""
         markup = figure_markup(figure, kind, about)
-        drawn.append({"kind": kind, "title": _TITLES.get(kind, kind), "about": about, "markup": markup, "size": size})
+        title = f"{_TITLES.get(kind, kind)}{of_stage}"
+        drawn.append({"kind": kind, "title": title, "about": about, "markup": markup, "size": size})
     return sorted(drawn, key=lambda plot: plot["size"])
 
 

@@ -61,8 +61,8 @@ def edit_text(
             section = _merge(user.get(name, {}), complete[name], before.get(name) or {}, settings, name)
             if section or name in user:
                 new[name] = section
-    if hypertune is not None and own_settings.SECTION in data:
-        new[own_settings.SECTION] = data[own_settings.SECTION]
+    if hypertune is not None and (section := without_stages(data.get(own_settings.SECTION))):
+        new[own_settings.SECTION] = section
     body = yaml_text.rewrite(text, new)
     return None if body is None else add_header(body, header)
 
@@ -70,12 +70,19 @@ def edit_text(
 def add_header(text: str, header: str) -> str:
     """``text`` below ``header`` as comments; the header that an earlier export put there goes."""
     advice = r"(?:# .+ follows .+:\n(?:# .*\n)*?)?"  # which `next` puts above it
-    text = re.sub(rf"\A{advice}(?:# .*\n){{1,4}}?# pty(?:rad|dask) run THIS_FILE\n", "", text)
+    text = re.sub(rf"\A{advice}(?:# .*\n){{1,40}}?# pty(?:rad|dask) run THIS_FILE\n", "", text)
     return yaml_text.comment_text(header.splitlines()) + text
 
 
 RUN_LINE = "ptyrad run THIS_FILE"
 """The last line of an export's header; of one that ptydask is to run, with its name."""
+
+
+def without_stages(section: Any) -> Any:
+    """ptydask's own section without what makes a study one of stages, for a file that tunes once."""
+    if not isinstance(section, Mapping):
+        return section
+    return {name: value for name, value in section.items() if name not in ("stages", "final")}
 
 
 def _merge(

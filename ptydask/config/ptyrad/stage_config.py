@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from ptydask.config.ptyrad import search_space
 from ptydask.config.ptyrad.hypertune_section import KEY
 from ptydask.config.ptyrad.stage_section import file_range
 from ptydask.config.stages import Around, PatternPart, ScanPart, Stage, StageInput, place_range
+from ptydask.errors import ConfigError
 from ptydask.model import Choice, Distribution, IntRange, Scalar
 from ptydask.space import ranges, tunables
 
@@ -42,7 +44,7 @@ def write_stage(config: Mapping[str, Any], given: StageInput, space: Mapping[str
 
     ``space`` is what :func:`stage_space` returned.
     """
-    stage, new = given.stage, tunables.apply(config, given.lineage.values)
+    stage, new = given.stage, _apply_values(config, given.lineage.values)
     new[KEY] = _write_search(dict(new.get(KEY) or {}), stage, space)
     recon = dict(new.get("recon_params") or {})
     if stage.iterations is not None:
@@ -55,6 +57,15 @@ def write_stage(config: Mapping[str, Any], given: StageInput, space: Mapping[str
         recon["INDICES_MODE"] = indices_mode(stage.scan, scan_shape(new["init_params"]))
     new["recon_params"] = recon
     return new if stage.pixels is None else with_patterns(new, stage.pixels)
+
+
+def _apply_values(config: Mapping[str, Any], values: Mapping[str, Scalar]) -> dict[str, Any]:
+    try:
+        return tunables.apply(config, values)
+    except (TypeError, ValueError, AttributeError, LookupError):
+        places = ", ".join(dict.fromkeys(tunables.PARAMETERS[name].where for name in values))
+        rule = "has another shape than PtyRAD's, so that the values that a stage found cannot be put there"
+        raise ConfigError(rule, key=places, hint="--stages none says what is wrong with it") from None
 
 
 def _write_search(hyper: dict[str, Any], stage: Stage, space: Mapping[str, Distribution]) -> dict[str, Any]:
@@ -104,13 +115,18 @@ def pattern_pixels(init: Mapping[str, Any]) -> int:
 
 def _sizes(init: Mapping[str, Any]) -> tuple[int, int, int]:
     sizes = [init.get(key) for key in ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix")]
-    counts = [int(size) if isinstance(size, int | float) and size > 0 else 0 for size in sizes]
+    counts = [int(size) if ranges.is_number(size) and 0 < size < math.inf else 0 for size in sizes]
+    slow, fast, pixels = (len(_kept(init, axis, count)) for axis, count in enumerate(counts))
+    return slow, fast, pixels
+
+
+def _kept(init: Mapping[str, Any], axis: int, count: int) -> range:
+    """What ``meas_crop`` leaves of an axis; all of it where that is no crop, which PtyRAD will refuse."""
     crop = init.get("meas_crop")
-    if isinstance(crop, list) and len(crop) == 4:
-        for axis, bounds in enumerate(crop[:3]):
-            if isinstance(bounds, list) and len(bounds) == 2:
-                counts[axis] = len(range(*slice(*bounds).indices(counts[axis])))
-    return counts[0], counts[1], counts[2]
+    bounds = crop[axis] if isinstance(crop, list) and len(crop) == 4 else None
+    if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(end, int) for end in bounds):
+        return range(count)
+    return range(count)[slice(*bounds)]
 
 
 def indices_mode(part: ScanPart, scan: tuple[int, int]) -> dict[str, Any]:
@@ -131,7 +147,8 @@ def why_patterns_fixed(init: Mapping[str, Any]) -> str:
         if init.get(f"{part}_source", "simu") != "simu":
             return f"{part}_source is {init[f'{part}_source']!r}: what is loaded has the pixels of the whole patterns"
     for key in ("meas_pad", "meas_resample"):
-        if (init.get(key) or {}).get("mode") is not None:
+        entry = init.get(key)
+        if isinstance(entry, Mapping) and entry.get("mode") is not None:
             return f"{key} changes the patterns' pixels already"
     return ""
 
@@ -154,18 +171,19 @@ def with_patterns(config: Mapping[str, Any], part: PatternPart) -> dict[str, Any
     init, pixels = dict(config["init_params"]), pattern_pixels(config["init_params"])
     model, ratio = dict(config.get("model_params") or {}), 1.0
     if part.crop is not None:
-        crop = list(init.get("meas_crop") or [None] * 4)
+        before = init.get("meas_crop")
+        scan = before[:2] if isinstance(before, list) else [None, None]
         # The zero of reciprocal space is pixel N // 2, before and after.
-        first = (crop[2] or [0])[0] + pixels // 2 - part.crop // 2
-        crop[2] = crop[3] = [first, first + part.crop]
-        init["meas_crop"], ratio = crop, pixels / part.crop
+        first = (_kept(init, axis, init["meas_Npix"]).start + pixels // 2 - part.crop // 2 for axis in (2, 3))
+        init["meas_crop"] = [*scan, *([start, start + part.crop] for start in first)]
+        ratio = pixels / part.crop
         constraints = _scaled(config.get("constraint_params") or {}, _OF_PATTERN, ratio)
         constraints = _scaled(constraints, _OF_OBJECT, 1 / ratio)
     else:
         # Bilinear at the common corner of 2 x 2 pixels, times 4: their sum.
         init["meas_resample"] = {"mode": "on_the_fly", "scale_factors": [0.5, 0.5]}
         constraints = dict(config.get("constraint_params") or {})
-        if model.get("detector_blur_std"):
+        if ranges.is_number(model.get("detector_blur_std")):
             model["detector_blur_std"] /= 2
     new = {**config, "init_params": init}
     if constraints:
@@ -181,6 +199,7 @@ def _scaled(constraints: Mapping[str, Any], lengths: Mapping[str, Mapping[str, A
     for name, defaults in lengths.items():
         given = constraints.get(name)
         entry = {**defaults, **(given if isinstance(given, Mapping) else {})}
-        if entry["start_iter"] is not None:
-            scaled[name] = entry | {key: entry[key] * factor for key in defaults if key != "start_iter"}
+        new = {key: entry[key] for key in defaults if key != "start_iter"}
+        if entry["start_iter"] is not None and all(map(ranges.is_number, new.values())):
+            scaled[name] = entry | {key: value * factor for key, value in new.items()}
     return scaled

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ptydask.config import Overrides, own_settings
+from ptydask.config import Overrides, own_settings, study
 from ptydask.config.ptyrad import recommended_stages, stage_config
 from ptydask.config.ptyrad.hypertune_section import HypertuneSettings
 from ptydask.config.ptyrad.search_space import rename_legacy
@@ -32,6 +32,7 @@ def choose_stages(config: Mapping[str, Any], hyper: HypertuneSettings, overrides
     if are_recommended(overrides):
         if not hyper.tuned.space:
             return ()
+        study.check_whole((config.get("recon_params") or {}).get("NITER", 200), "recon_params.NITER")
         metric = own.error_metric or hyper.metric
         entries = recommended_stages.recommend(config, hyper.tuned.space, metric)
         if own.final is ...:
@@ -63,6 +64,7 @@ def _make_context(config: Mapping[str, Any], hyper: HypertuneSettings, overrides
         scan=stage_config.scan_shape(init),
         pixels=stage_config.pattern_pixels(init),
         metrics=(*METRICS, *(overrides.own.metrics or {})),
+        metric=overrides.own.error_metric or hyper.metric,
         arrays_kept=hyper.keep_arrays,
         patterns_fixed=stage_config.why_patterns_fixed(init),
     )

@@ -13,7 +13,7 @@ from ptydask.config.ptyrad.hypertune_section import DEFAULT_PRUNER, read_compone
 from ptydask.config.stages import FINAL, Around, PatternPart, ScanPart, Stage, find_step
 from ptydask.errors import ConfigError, nearest_hint
 from ptydask.model import Choice, ComponentSpec, Distribution, IntRange
-from ptydask.space.tunables import LEGACY, PARAMETERS, TUNABLES
+from ptydask.space.tunables import LEGACY, PARAMETERS, TILTS, TUNABLES
 
 _STAGE = (
     *("name", "tune", "trials", "metric", "iterations", "batch_size", "scan", "pixels"),
@@ -40,6 +40,8 @@ class StageContext:
     pixels: int
     """Of a pattern along either direction, after ``meas_crop``."""
     metrics: Collection[str]
+    metric: str
+    """What the study tunes by, where a stage does not say."""
     arrays_kept: bool
     """Whether a trial's object and probe stay in the results (``collate_results``)."""
     patterns_fixed: str = ""
@@ -92,6 +94,8 @@ def _read_stage(entry: Any, key: str, context: StageContext, earlier: _Earlier) 
         until_settled=until_settled if "stop_when" in entry else None,
         no_gain=no_gain,
     )
+    if stage.pixels is not None and stage.pixels.bin is not None:
+        _check_sums(stage, f"{key}.pixels.bin", context)
     earlier.names.append(name)
     for parameter, dist in tune.items():
         if not isinstance(dist, Around):
@@ -293,6 +297,21 @@ def _read_pixels(value: Any, key: str, context: StageContext) -> PatternPart | N
         rule = "PtyRAD adds up 2 x 2 pixels of patterns with an even number of them; with others it leaves some out"
         raise ConfigError(rule, key=f"{key}.bin", value=number, hint="write bin: 2, or crop")
     return PatternPart(bin=2)
+
+
+def _check_sums(stage: Stage, key: str, context: StageContext) -> None:
+    """Raises ConfigError for what goes wrong with sums of 2 x 2 pixels.
+
+    The zero of reciprocal space, at the middle of pixel N // 2, is not at the middle of any sum: the patterns seem
+    shifted by half a pixel of before. The probe takes that up as a tilt of the beam, and so do tilts of the object.
+    """
+    if (stage.metric or context.metric) == "counts":
+        rule = "the metric counts needs patterns of counted electrons, and neighbouring pixels are mixed"
+        raise ConfigError(rule, key=key, value=2, hint="use crop, or the metric heldout")
+    tilts = [name for name in TILTS if name in stage.tune]
+    if tilts:
+        rule = f"{', '.join(tilts)} would be found off by half a pixel of the whole patterns"
+        raise ConfigError(rule, key=key, value=2, hint="tune tilts with crop, or without pixels")
 
 
 def _read_one_of(value: Any, names: tuple[str, str], key: str, example: str) -> int:

@@ -29,6 +29,7 @@ class PtyradEngine:
     """Runs trials with PtyRAD (0.1.0b13.post3 or 1.x), the measurements loaded once per worker."""
 
     halves = True
+    starts_from = True
 
     def validate(self, plan: StudyPlan) -> StudyPlan:
         """Check the params file with PtyRAD's own schema and the data files' headers; fill in defaults."""

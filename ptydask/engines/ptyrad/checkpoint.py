@@ -25,6 +25,7 @@ import torch
 
 from ptydask.engines.ptyrad import reconstruction, release
 from ptydask.engines.ptyrad.reconstruction import COLUMNS, IterationHistory, Reconstruction
+from ptydask.lineage import TrialStart
 from ptydask.model import HeldOut, KeepOptions, Quantity, TrialInput
 
 FORMAT = 3
@@ -50,7 +51,12 @@ class TrialProgress:
 
 
 def identity(
-    params: Mapping[str, Any], trial: TrialInput, keep: KeepOptions, device: str, held_out: HeldOut | None = None
+    params: Mapping[str, Any],
+    trial: TrialInput,
+    keep: KeepOptions,
+    device: str,
+    held_out: HeldOut | None = None,
+    start: TrialStart | None = None,
 ) -> dict[str, Any]:
     """What must be the same in the attempt that saves and the one that goes on; ``params`` as the trial starts."""
     unseen = [trial.half, None if held_out is None else asdict(held_out)]
@@ -63,6 +69,7 @@ def identity(
         "device": device,
         "trial": dict(trial.params),
         "params": hashlib.sha256(decides.encode()).hexdigest(),
+        "start": None if start is None else start.sha256,
     }
 
 

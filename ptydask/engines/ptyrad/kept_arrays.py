@@ -14,13 +14,13 @@ from ptydask.engines.ptyrad.contrast import ScannedRegion, projected_phase
 from ptydask.model import Image, Quantity, Scalar
 from ptydask.space import tunables
 
-_UNITS = {"Ang": "angstrom", "m": "m"}
+UNITS = {"Ang": "angstrom", "m": "m"}
 """PtyRAD's length unit (electrons, X-rays) and its name in the results file."""
 
 
 def length_unit(model: Any) -> str:
     """The unit of every length of this model: ``angstrom`` for electrons, ``m`` for X-rays."""
-    return _UNITS.get(model.length_unit, model.length_unit)
+    return UNITS.get(model.length_unit, model.length_unit)
 
 
 def arrays(model: Any, dx: float) -> dict[str, Quantity]:

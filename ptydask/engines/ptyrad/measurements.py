@@ -78,6 +78,32 @@ def key_of(init_params: Mapping[str, Any], seed: int, split: CountSplit | None =
     return json.dumps([matters, noise, None if split is None else asdict(split)], sort_keys=True, default=repr)
 
 
+@dataclass(frozen=True, slots=True)
+class RestingMeasurements:
+    """What a session leaves to the one that follows it in this process."""
+
+    measurements: Measurements
+    device: str
+    checksums: Mapping[str, str]
+    """Of the files that it was read from."""
+
+
+_resting: RestingMeasurements | None = None
+
+
+def rest(measurements: RestingMeasurements) -> None:
+    """Keep them for the next session."""
+    global _resting
+    _resting = measurements
+
+
+def take_resting() -> RestingMeasurements | None:
+    """What was kept. It is the caller's now: where the caller lets it go, its memory is free."""
+    global _resting
+    kept, _resting = _resting, None
+    return kept
+
+
 def load(
     config: Mapping[str, Any], seed: int, device: str, file: Path | None, split: CountSplit | None = None
 ) -> Measurements:

@@ -31,6 +31,12 @@ def describe(config: Mapping[str, Any], device: str, threads: int) -> dict[str, 
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": str(threads),
     }
+    return facts | checksums(config)
+
+
+def checksums(config: Mapping[str, Any]) -> dict[str, str]:
+    """Of those, the path of the measurements and the checksums of all files. Raises OSError where one is not there."""
+    facts: dict[str, str] = {}
     measured = config["init_params"].get("meas_params") or {}
     path = measured.get("path")
     if path is not None:

@@ -26,6 +26,7 @@ from ptydask.engines.ptyrad.grouping import Grouping, choose_indices
 from ptydask.engines.ptyrad.held_out import Indices, divide_scan
 from ptydask.engines.ptyrad.held_out_score import HeldOutScore, held_out_score
 from ptydask.engines.ptyrad.measurements import Measurements
+from ptydask.engines.ptyrad.started_trial import StartedTrial
 from ptydask.model import KeepOptions, Quantity, StudyPlan, TrialInput
 from ptydask.space.metrics import to_angstrom
 from ptydask.trial import slopes
@@ -133,17 +134,24 @@ def prepare(
 ) -> Reconstruction:
     """Build model, optimizer and batches from ``params``, which are those of ``trial`` and are modified.
 
-    Of the ``plan`` count the parameters in which slopes are taken, what is held out, and the metric that is tuned: that
-    one is computed after every iteration, whatever it costs.
+    Of the ``plan`` count the reconstruction that trials start from, the parameters in which slopes are taken, what is
+    held out, and the metric that is tuned: that one is computed after every iteration, whatever it costs. With a start
+    every random number is what it is without one, so that the order of batches is. Raises ValueError for a start that
+    does not fit.
     """
     held_out, seed = plan.held_out, trial.seed
     core, solver, ptyrad = release.core(), release.solver(), release.installed()
+    started = None if plan.start is None else StartedTrial(plan.start, params, trial)
     variables = _initial_variables(params["init_params"], seed, measurements)
+    if started is not None:
+        started.put_into(variables, variables.pop(_JITTER, None))
     settings = params["model_params"]
     if measurements.resident is not None:
         settings = {**settings, "preload_data": False}  # the patterns are on the device already
     model = core.PtychoModel(variables, settings, device=worker.device)
     measurements.lend_to(model)
+    if started is not None:
+        started.put_onto(model)
     optimizer = solver.create_optimizer(model.optimizer_params, model.optimizable_params)
     scan = (variables["N_scan_slow"], variables["N_scan_fast"])
     steps = params["recon_params"]

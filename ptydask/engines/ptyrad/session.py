@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from ptydask.engines.ptyrad import kept_arrays, measurements, provenance, recons
 from ptydask.engines.ptyrad.attempt import ResumableTrial
 from ptydask.engines.ptyrad.checkpoint import TrialProgress
 from ptydask.engines.ptyrad.counts import CountSplit
-from ptydask.engines.ptyrad.measurements import Measurements
+from ptydask.engines.ptyrad.measurements import Measurements, RestingMeasurements
 from ptydask.engines.ptyrad.own_metrics import OwnMetrics
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.model import Quantity, Scalar, Slot, StudyPlan, TrialInput, TrialOutput
@@ -36,8 +37,8 @@ class PtyradSession:
         self._plan, self._slot = plan, slot
         self._own_metrics = OwnMetrics(plan)
         self._worker = WorkerState("cuda" if slot.cuda is not None and torch.cuda.is_available() else "cpu")
-        split = self._split(plan.seed)
-        self._measurements: Measurements | None = self._load_measurements(plan.config, plan.seed, split)
+        self._measurements: Measurements | None = self._first_measurements()
+        self._checksums = provenance.checksums(plan.config)
         gc.collect()
         gc.freeze()  # what is there now stays; after a trial only that trial's objects are looked at
 
@@ -58,8 +59,9 @@ class PtyradSession:
             self._free_memory()
 
     def _reconstruct(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
-        params, keep = tunables.apply(self._plan.config, trial.params), self._plan.keep
-        trial_identity = saved_state.identity(params, trial, keep, self._worker.device, self._plan.held_out)
+        plan, device = self._plan, self._worker.device
+        params, keep = tunables.apply(plan.config, trial.params), plan.keep
+        trial_identity = saved_state.identity(params, trial, keep, device, plan.held_out, plan.start)
         with trial_log.capture_log(trial_log.level_of(params)) as log, reconstruction.seeded(trial.seed):
             try:
                 attempt = ResumableTrial(checkpoint, trial_identity, log)
@@ -101,12 +103,32 @@ class PtyradSession:
         facts = provenance.describe(self._plan.config, self._worker.device, self._slot.threads)
         return {**facts, **self._own_metrics.provenance()}
 
+    def close_for(self, successor: StudyPlan) -> None:
+        """Close before a session for ``successor`` is opened in this process; patterns that it needs, too, stay."""
+        own = self._measurements
+        if successor.engine == self._plan.engine and own is not None and own.key == _first_key(successor):
+            measurements.rest(RestingMeasurements(own, self._worker.device, self._checksums))
+        self.close()
+
     def close(self) -> None:
         """Give back the measurements' memory."""
         self._measurements = None
         self._own_metrics.close()
         gc.unfreeze()
         self._free_memory()
+
+    def _first_measurements(self) -> Measurements:
+        """Those that the session before this one left, if they are the same, or what is loaded now."""
+        config, resting = self._plan.config, measurements.take_resting()
+        if resting is not None and (resting.measurements.key, resting.device) == (
+            _first_key(self._plan),
+            self._worker.device,
+        ):
+            with suppress(OSError):
+                if provenance.checksums(config) == resting.checksums:
+                    return resting.measurements
+        resting = None  # first: there may be no room for both
+        return self._load_measurements(config, self._plan.seed, self._split(self._plan.seed))
 
     def _load_measurements(self, config: Mapping[str, Any], seed: int, split: CountSplit | None) -> Measurements:
         with trial_log.capture_log():
@@ -153,6 +175,12 @@ class PtyradSession:
         gc.collect()
         if self._worker.device == "cuda":
             torch.cuda.empty_cache()
+
+
+def _first_key(plan: StudyPlan) -> str:
+    """That of the patterns which a session for ``plan`` begins with."""
+    split = CountSplit.of(plan.held_out, 0, plan.seed)
+    return measurements.key_of(plan.config["init_params"], plan.seed, split)
 
 
 def _clear_frames(error: BaseException | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ptydask.config import reading, study
 from ptydask.config.ptyrad import metric_advice, old_keys
-from ptydask.engines import naming_file
+from ptydask.engines import naming_file, starts_from_reconstruction
 from ptydask.engines.ptyrad import datafiles, held_out, own_metrics, schema
 from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
@@ -74,6 +74,11 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
             raise ConfigError(f"tuning it has no effect: {reason}", key=f"{_TUNE}.{name}.state", value=True)
     metric_advice.check_idle_metric(plan.metric, tuned, config)
     points = plan.points
+    if starts_from_reconstruction(plan):
+        # SciPy, which other plans need not wait for.
+        from ptydask.engines.ptyrad.start_rules import check_start
+
+        plan = replace(plan, notices=(*plan.notices, *check_start(plan, config, tuple(space), math.prod(scan))))
     notices = (*plan.notices, *warnings, *clipped, *_coupling_notices(init, tuned), *_late_updates(config, plan, tuned))
     notices = (*notices, *metric_advice.advise(plan.metric, tuned, config, pruned=plan.pruner is not None))
     if space and not any(point.origin in (OWN_VALUES, NEAR_VALUES) for point in points):
@@ -95,6 +100,7 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
         differentiable=slopes,
         details=(*plan.details, *idle),
         trial_bytes=estimate_trial_bytes(config, plan.keep, scan),
+        scan_share=(math.prod(grid) - hidden) / math.prod(scan),
     )
 
 

@@ -41,6 +41,8 @@ def describe(params: Mapping[str, object]) -> str:
 class RepeatEngine:
     """Runs trials of another engine again; see :class:`ptydask.engines.Engine`."""
 
+    starts_from = True  # where the engine of the study does
+
     def validate(self, plan: StudyPlan) -> StudyPlan:
         """Check the study's own plan by its engine, as before a run. Raises what that raises, and UsageError."""
         if "trials" not in plan.config:
@@ -52,7 +54,7 @@ class RepeatEngine:
                 "--frc: only reconstructions by PtyRAD can be made from half of the data, and these trials are of a "
                 "program or function; leave --frc out"
             )
-        checked = engine.validate(inner)
+        checked = engines.validate(inner)
         config = {**plan.config, "config": checked.config}
         # What its engine has to say of the study was said when that was run.
         return replace(plan, config=config, trial_bytes=checked.trial_bytes, function_folders=checked.function_folders)

@@ -16,8 +16,8 @@ import h5py
 from ptydask.errors import StoreError
 from ptydask.model import path_beside
 from ptydask.ring_correlation import FourierRing
-from ptydask.store import confirmation, contents, digest, index, isolated, layout, names
-from ptydask.store.confirmation import StudyPlace
+from ptydask.store import confirmation, contents, digest, embedded, files, index, isolated, layout, names
+from ptydask.store.embedded import Embedding, StudyContents, StudyPlace
 from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing
 
@@ -36,24 +36,39 @@ def embed(path: Path, curves: Mapping[int, FourierRing]) -> None:
         for file, loaded in ((path, study), (companion, repeats)):
             if loaded.pack is None or any(row.file != file for row in loaded.rows.values()):
                 raise StoreError(f"{file}: is not in one file yet; `ptydask pack` makes it one")
-        earlier = confirmation.find_embedded(path, names.folder_of(path))
-        known = {} if earlier is None else confirmation.read_curves(earlier)
-        add = confirmation.keep(StudyPlace(companion), curves={**known, **curves})
-        _pack_checked(path, index.read_head(path), index.sort_rows(study.rows), add)
-        confirmation.check_embedded(path, set(repeats.rows))
+        head, of = index.read_head(path), confirmation.study_of(index.read_head(companion).meta)
+        earlier = embedded.find_in([path], strict=True)
+        known = _curves_of(earlier.confirmation_of(of))
+        confirmed = replace(embedded.load(StudyPlace(companion)), curves={**known, **curves})
+        add = _add_confirmation(embedded.keep(earlier), of, confirmed)
+        _pack_checked(path, head, index.sort_rows(study.rows), add)
+        with files.open_read_only(path) as file:
+            digest.check(file[names.encode(confirmed.head.meta.name)])
         companion.unlink()
         path_beside(companion, ".journal").unlink(missing_ok=True)
 
 
-def take_out(path: Path) -> None:
+def _curves_of(place: StudyPlace | None) -> Mapping[int, FourierRing]:
+    return {} if place is None else confirmation.read_curves(place.file, place.group)
+
+
+def _add_confirmation(kept: Embedding, of: str, confirmed: StudyContents) -> Embedding:
+    """``kept`` with ``confirmed`` as the confirmation of the stage ``of``, else of the study that the file is of."""
+    stages = [replace(s, confirmation=confirmed) if s.head.store_id == of else s for s in kept.stages]
+    own = kept.confirmation if of in {stage.head.store_id for stage in stages} else confirmed
+    return replace(kept, confirmation=own, stages=tuple(stages))
+
+
+def take_out(path: Path, store_id: str = "") -> None:
     """Copy the confirmation in ``path`` into its own file beside it, to go on with; nothing where that is there.
 
-    Raises StoreError where it cannot be written; all is then as it was.
+    It is that of the earlier stage ``store_id``, or of the study that the file is of. Raises StoreError where it cannot
+    be written; all is then as it was.
     """
     path = path.absolute()
     companion = confirmation.companion_of(path)
     with packing.hold_lock(companion):
-        place = confirmation.find_embedded(path, names.folder_of(path))
+        place = embedded.find(path, names.folder_of(path)).confirmation_of(store_id)
         if place is None or companion.exists():
             return
         head = index.read_head(place.file, place.group)

@@ -17,6 +17,7 @@ from ptydask.store import (
     codec,
     confirmation,
     contents,
+    embedded,
     files,
     index,
     layout,
@@ -26,6 +27,7 @@ from ptydask.store import (
     relocation,
     trialgroup,
 )
+from ptydask.store.embedded import StudyPlace
 from ptydask.store.upkeep import sizes
 
 
@@ -38,9 +40,11 @@ def collect_info(path: Path) -> dict[str, Any]:
         records = results.records()
         root = _root_info(path)
         rows = _trial_rows(path, folder)
-        place = confirmation.find_embedded(path, folder)
+        studies = embedded.find(path, folder)
         repeated = _count_repeats(results)
-        repeats = {} if place is None else sizes.measure_trials(index.read_rows(place.file, place.group))
+        repeats = _measure_studies([studies.confirmation, *(stage.confirmation for stage in studies.stages)])
+        earlier = _measure_studies([stage.place for stage in studies.stages])
+        stages = _stage_infos(results)
     holdings = sizes.measure_trials(rows)
     best = best_of(records, meta.direction)
     owner = lock.owner_of(folder)
@@ -59,7 +63,12 @@ def collect_info(path: Path) -> dict[str, Any]:
         "best": None if best is None else {"number": best.number, "error": best.error, "params": dict(best.params)},
         "parameters": list(codec.search_space(meta)) or parameter_names(records),
         **repeated,
-        "bytes": _byte_counts(path, rows, holdings.values(), repeats.values()),
+        **({"stages": stages} if stages else {}),
+        "bytes": _byte_counts(
+            [path, *(row.file for row in rows), *(stage.place.file for stage in studies.stages)],
+            holdings.values(),
+            {"earlier stages": earlier, "confirmation": repeats},
+        ),
         "ratio": _compression_ratio(holdings.values()),
         "compression": _describe_compression(rows, holdings),
         "unfinished": checkpoints.count(folder),
@@ -114,19 +123,45 @@ def _trial_counts(records: Sequence[TrialRecord], holdings: Mapping[int, sizes.T
     }
 
 
+def _measure_studies(places: Iterable[StudyPlace | None]) -> int:
+    """Bytes of all trials of other studies in the file; those of a damaged one do not count."""
+    total = 0
+    for place in places:
+        with suppress(StoreError):
+            rows = [] if place is None else index.read_rows(place.file, place.group)
+            total += sum(sum(holding.stored.values()) for holding in sizes.measure_trials(rows).values())
+    return total
+
+
+def _stage_infos(results: reader.Results) -> list[dict[str, Any]]:
+    """Of each stage in the file, in their order, the latest last: its name, trials, best one, and where it began."""
+    infos = []
+    for name in results.stage_names():
+        with results.stage(name) as stage:
+            best, lineage = stage.best(), stage.lineage
+            assert lineage is not None
+            before = {"stage": lineage.from_stage, "trial": lineage.from_trial} if lineage.from_stage else None
+            infos.append(
+                {
+                    "name": name,
+                    "store_id": stage.id,
+                    "trials": len(stage.columns()["number"]),
+                    "best": None if best is None else {"number": best.number, "error": best.error},
+                    "from": before,
+                }
+            )
+    return infos
+
+
 def _byte_counts(
-    path: Path,
-    rows: Sequence[index.TrialRow],
-    holdings: Iterable[sizes.TrialSizes],
-    repeats: Iterable[sizes.TrialSizes],
+    paths: Sequence[Path], holdings: Iterable[sizes.TrialSizes], others: Mapping[str, int]
 ) -> dict[str, Any]:
     """Bytes on the disk, in all and by kind; what is not data of a trial is table, links and headers."""
-    total = sizes.measure_files([path, *(row.file for row in rows)])
+    total = sizes.measure_files(paths)
     kinds: Counter[str] = Counter()
     for holding in holdings:
         kinds.update(holding.stored)
-    if confirmed := sum(sum(holding.stored.values()) for holding in repeats):
-        kinds["confirmation"] = confirmed
+    kinds.update({kind: stored for kind, stored in others.items() if stored})
     kinds["table, links and headers"] = max(0, total - sum(kinds.values()))
     return {"total": total, "kinds": dict(kinds.most_common())}
 

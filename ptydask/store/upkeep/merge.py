@@ -16,9 +16,9 @@ from ptydask.model import StudyMeta, TrialRecord
 from ptydask.store import (
     checkpoints,
     codec,
-    confirmation,
     contents,
     digest,
+    embedded,
     index,
     layout,
     lock,
@@ -26,6 +26,7 @@ from ptydask.store import (
     nexus,
     relocation,
 )
+from ptydask.store.embedded import EmbeddedStudies
 from ptydask.store.isolated import ChildReader
 from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing, salvage
@@ -117,12 +118,29 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         damaged[placed.number] = placed.trial.damage
     try:
         rows = [_merged_row(placed) for placed in arrangement.trials]
-        own = [part.source.path for part in arrangement.parts if keeps_numbers(part.source, arrangement)]
-        packs = [pack for path in own for pack in contents.pack_files(relocation.find_folder(path))]
-        add = confirmation.keep(confirmation.find_in([*own, *packs]))
+        add = embedded.keep(_other_studies(arrangement), _copy_checked)
         return index.pack(out, head, rows, damaged, copy=copy, add=add)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: is not made: {error_reason(error)}") from error
+
+
+def _other_studies(arrangement: MergePlan) -> EmbeddedStudies:
+    """The stages before the first file's study, and the confirmations of all that keep their numbers."""
+    own = [part.source.path for part in arrangement.parts if keeps_numbers(part.source, arrangement)]
+    packs = [pack for path in own for pack in contents.pack_files(relocation.find_folder(path))]
+    numbered = embedded.find_in([*packs, *own])
+    first = arrangement.parts[0].source.path
+    return replace(numbered, stages=embedded.find(first, relocation.find_folder(first)).stages)
+
+
+def _copy_checked(head: index.ResultsHeader) -> index.Copy:
+    """Each trial as it is, held against its digest."""
+
+    def copy(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
+        index.copy_trial(trials, row, group)
+        digest.check(trials[names.trial_name(row.record.number)])
+
+    return copy
 
 
 def keeps_numbers(source: MergeSource, arrangement: MergePlan) -> bool:
@@ -139,7 +157,7 @@ def keeps_numbers(source: MergeSource, arrangement: MergePlan) -> bool:
 
 def has_confirmation(source: MergeSource) -> bool:
     """Whether trials of a file were repeated."""
-    return confirmation.find_embedded(source.path, relocation.find_folder(source.path)) is not None
+    return embedded.find(source.path, relocation.find_folder(source.path)).confirmation is not None
 
 
 def _merged_row(placed: PlacedTrial) -> index.TrialRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from ptydask.store import (
     confirmation,
     contents,
     digest,
+    embedded,
     files,
     index,
     isolated,
@@ -29,6 +30,7 @@ from ptydask.store import (
     relocation,
     trialgroup,
 )
+from ptydask.store.embedded import EmbeddedStudies
 from ptydask.store.study import refuse_unwritable
 from ptydask.store.upkeep import retention, sizes
 
@@ -55,6 +57,11 @@ class PackReport:
     """One line for each trial of which only the numbers could be packed."""
     bulk: str = "arrays"
     """What goes away: ``arrays``, ``artifacts``, ``arrays and artifacts``."""
+    earlier_trials: int = 0
+    """Trials of earlier stages."""
+    earlier_dropped: int = 0
+    """How many of these lose their arrays this time."""
+    earlier_with_arrays: int = 0
 
 
 def pack(
@@ -76,7 +83,7 @@ def pack(
         out = out.absolute()
         refuse_existing(out)
     if dry_run:
-        return _make_plan(path, contents.read_contents(path, relocation.find_folder(path)), rule).report
+        return _plan_copy(path, rule)[1].report
     if out is not None:
         return _pack_copy(path, rule, out)
     contents.refuse_foreign(path, names.folder_of(path))
@@ -165,21 +172,21 @@ def write_new(path: Path, meta: StudyMeta, trials: Iterable[tuple[TrialRecord, T
 def _pack_in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: bool) -> PackReport:
     folder = names.folder_of(path)
     study = contents.load_and_tidy(path, folder)
-    plan = _make_plan(path, study, rule)
-    apart = any(row.file != path for row in study.rows.values())
+    packs = contents.whole_files(path, folder, study.pack)
+    plan = _make_plan(path, study, rule, embedded.find_in(packs, strict=True))
+    apart = packs != [path] or any(row.file != path for row in study.rows.values())
     report = plan.report
-    if apart or plan.drop:
+    if apart or plan.drops:
         try:
-            failed, report = plan.write(path, path, study)
+            failed, report = plan.write(path, study)
         except (OSError, StoreError) as error:
             raise StoreError(f"{path}: cannot be packed: {one_line(str(error))}; everything is as it was") from error
         for number in failed:
             if study.rows[number].file.exists():
                 contents.set_aside(study.rows[number].file)
     # The packed file holds all of them by now, and has its name.
-    for row in study.rows.values():
-        if row.file != path:
-            row.file.unlink(missing_ok=True)
+    for file in {*packs, *(row.file for row in study.rows.values())} - {path}:
+        file.unlink(missing_ok=True)
     kept = contents.trials_begun(folder) and not drop_checkpoints
     if not kept:
         contents.remove(folder)
@@ -188,10 +195,9 @@ def _pack_in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: 
 
 def _pack_copy(path: Path, rule: retention.RetentionRule, out: Path, tries: int = 3) -> PackReport:
     """Pack into ``out``, reading only. Where trials moved meanwhile, into a packed file, they are looked up again."""
-    study = contents.read_contents(path, relocation.find_folder(path))
-    plan = _make_plan(path, study, rule)
+    study, plan = _plan_copy(path, rule)
     try:
-        failed, report = plan.write(out, path, study)
+        failed, report = plan.write(out, study)
     except (OSError, StoreError) as error:
         if tries > 1 and any(not row.file.exists() for row in study.rows.values()):
             return _pack_copy(path, rule, out, tries - 1)
@@ -206,73 +212,137 @@ def _pack_copy(path: Path, rule: retention.RetentionRule, out: Path, tries: int 
 
 
 @dataclass(frozen=True, slots=True)
-class _PackPlan:
-    rule: retention.RetentionRule
+class _Thinning:
+    """Which trials of one study keep their arrays."""
+
+    held: Mapping[int, sizes.TrialSizes]
+    """What each trial holds now."""
     stay: frozenset[int]
     """The trials that keep their arrays, where they have any."""
-    drop: frozenset[int]
-    """Those that have some and lose them."""
+
+    @property
+    def with_bulk(self) -> dict[int, int]:
+        """Bytes of each trial that has arrays."""
+        return {number: holding.bulk for number, holding in self.held.items() if holding.bulk}
+
+    @property
+    def drop(self) -> frozenset[int]:
+        """Those that have some and lose them."""
+        return frozenset(self.with_bulk.keys() - self.stay)
+
+    @property
+    def saved(self) -> int:
+        """Bytes that go away."""
+        return sum(self.with_bulk[number] for number in self.drop)
+
+
+@dataclass(frozen=True, slots=True)
+class _PackPlan:
+    rule: retention.RetentionRule
+    own: _Thinning
+    earlier: Mapping[str, _Thinning]
+    """Of each earlier stage, by its store's id."""
+    studies: EmbeddedStudies
     report: PackReport
 
-    def write(self, path: Path, source: Path, study: contents.StoreContents) -> tuple[dict[int, str], PackReport]:
-        """Make ``path`` the packed file of ``source``; returns why, for trials with numbers only, and the report."""
+    @property
+    def drops(self) -> bool:
+        """Whether any trial loses arrays."""
+        return any(thinning.drop for thinning in (self.own, *self.earlier.values()))
+
+    def write(self, path: Path, study: contents.StoreContents) -> tuple[dict[int, str], PackReport]:
+        """Make ``path`` the packed file; returns why, for trials with numbers only, and the report."""
         assert study.previous is not None
         head = index.ResultsHeader(layout.PACKED, study.store_id, secrets.token_hex(8), study.previous)
+        rows = index.sort_rows(study.rows)
+        add = embedded.keep(self.studies, self._copy_embedded)
+        deadly = isolated.find_deadly(rows)
+        failed = index.pack(path, head, rows, deadly, copy=self._copy_thinned(self.own), add=add)
+        lines = [one_line(f"trial {number}: {why}") for number, why in failed.items()]
+        after, damaged = path.stat().st_size, (*study.damaged, *lines)
+        return failed, replace(self.report, path=path, changed=True, after=after, damaged=damaged)
 
+    def _copy_thinned(self, thinning: _Thinning) -> index.Copy:
         def copy(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
-            if row.record.number in self.drop:
+            if row.record.number in thinning.drop:
                 digest.check(group)
                 copy_without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
             else:
                 index.copy_trial(trials, row, group)
                 digest.check(trials[names.trial_name(row.record.number)])
 
-        rows = index.sort_rows(study.rows)
-        place = confirmation.find_embedded(source, relocation.find_folder(source))
-        add = confirmation.keep(place, self._copy_repeat)
-        deadly = isolated.find_deadly(rows)
-        failed = index.pack(path, head, rows, deadly, copy=copy, add=add)
-        lines = [one_line(f"trial {number}: {why}") for number, why in failed.items()]
-        after, damaged = path.stat().st_size, (*study.damaged, *lines)
-        return failed, replace(self.report, path=path, changed=True, after=after, damaged=damaged)
+        return copy
 
-    def _copy_repeat(self, trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
-        """Copy a repeat of the confirmation: with its arrays where the trial that it repeats keeps them."""
-        if row.record.params.get("trial") in self.stay or not sizes.measure_trial(group).bulk:
-            index.copy_trial(trials, row, group)
-        else:
-            digest.check(group)
-            copy_without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
+    def _copy_embedded(self, head: index.ResultsHeader) -> index.Copy:
+        """How trials of an earlier stage are taken over, or repeats of a confirmation."""
+        of = confirmation.study_of(head.meta)
+        if not of and head.store_id in self.earlier:
+            return self._copy_thinned(self.earlier[head.store_id])
+        stay = self.earlier.get(of, self.own).stay
+
+        def copy_repeat(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
+            # With its arrays where the trial that it repeats keeps them.
+            if row.record.params.get("trial") in stay or not sizes.measure_trial(group).bulk:
+                index.copy_trial(trials, row, group)
+            else:
+                digest.check(group)
+                copy_without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
+
+        return copy_repeat
 
 
-def _make_plan(path: Path, study: contents.StoreContents, rule: retention.RetentionRule) -> _PackPlan:
-    if not study.rows or study.previous is None:
+def _plan_copy(path: Path, rule: retention.RetentionRule) -> tuple[contents.StoreContents, _PackPlan]:
+    """The study as it is, which may be running, and what would be done with it."""
+    folder = relocation.find_folder(path)
+    study = contents.read_contents(path, folder)
+    return study, _make_plan(path, study, rule, embedded.find(path, folder))
+
+
+def _make_plan(
+    path: Path, study: contents.StoreContents, rule: retention.RetentionRule, studies: EmbeddedStudies
+) -> _PackPlan:
+    if not (study.rows or studies.stages) or study.previous is None:
         raise StoreError(f"{path}: no trial has ended so far, there is nothing to pack")
-    records = [row.record for row in index.sort_rows(study.rows)]
-    direction = study.previous.direction
-    if retention.forgets_the_best(rule, records, direction):
-        raise UsageError(
-            f"--arrays {rule}: the best trial would lose its arrays; add best:1 to keep them, or best:0 to say so"
+    own = _plan_thinning(index.sort_rows(study.rows), study.previous, rule)
+    earlier = {
+        stage.store_id: _plan_thinning(
+            index.read_rows(stage.place.file, stage.place.group),
+            index.read_head(stage.place.file, stage.place.group).meta,
+            rule,
         )
-    stay = retention.kept_trials(rule, records, direction)
-    held_now = sizes.measure_trials(index.sort_rows(study.rows))
-    bulk = {number: holding.bulk for number, holding in held_now.items() if holding.bulk}
-    drop = frozenset(bulk.keys() - stay)
-    before = sizes.measure_files([path, *(row.file for row in study.rows.values())])
+        for stage in studies.stages
+    }
+    before = sizes.measure_files(
+        [path, *(row.file for row in study.rows.values()), *(stage.place.file for stage in studies.stages)]
+    )
+    held = [holding for thinning in (own, *earlier.values()) for holding in thinning.held.values()]
     report = PackReport(
         path=path,
-        trials=len(records),
+        trials=len(study.rows),
         changed=False,
-        with_arrays=len(bulk) - len(drop),
-        dropped=tuple(sorted(drop)),
+        with_arrays=len(own.with_bulk) - len(own.drop),
+        dropped=tuple(sorted(own.drop)),
         before=before,
-        after=before - sum(bulk[number] for number in drop),
+        after=before - own.saved - sum(thinning.saved for thinning in earlier.values()),
         unfinished=checkpoints.count(names.folder_of(path)),
         checkpoints_kept=True,
         damaged=study.damaged,
-        bulk=sizes.describe_bulk(held_now.values()),
+        bulk=sizes.describe_bulk(held),
+        earlier_trials=sum(len(thinning.held) for thinning in earlier.values()),
+        earlier_dropped=sum(len(thinning.drop) for thinning in earlier.values()),
+        earlier_with_arrays=sum(len(thinning.with_bulk) - len(thinning.drop) for thinning in earlier.values()),
     )
-    return _PackPlan(rule, stay, drop, report)
+    return _PackPlan(rule, own, earlier, studies, report)
+
+
+def _plan_thinning(rows: Sequence[index.TrialRow], meta: StudyMeta, rule: retention.RetentionRule) -> _Thinning:
+    records = [row.record for row in rows]
+    if retention.forgets_the_best(rule, records, meta.direction):
+        of = "" if meta.lineage is None else f" of stage {meta.lineage.name}"
+        raise UsageError(
+            f"--arrays {rule}: the best trial{of} would lose its arrays; add best:1 to keep them, or best:0 to say so"
+        )
+    return _Thinning(sizes.measure_trials(rows), retention.kept_trials(rule, records, meta.direction))
 
 
 # --- one trial --------------------------------------------------------------------------------------

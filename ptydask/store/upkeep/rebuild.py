@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptydask.errors import NoResults, StoreError
 from ptydask.model import Direction, StudyMeta
-from ptydask.store import confirmation, contents, files, index, layout, names, refused, relocation, trialgroup
+from ptydask.store import contents, embedded, files, index, layout, names, refused, relocation, trialgroup
 from ptydask.store.study import error_reason, refuse_unwritable
 from ptydask.store.upkeep import packing, salvage
 from ptydask.store.upkeep.salvage import SalvagedFile
@@ -87,7 +87,7 @@ def _rebuild_elsewhere(path: Path, out: Path | None, examined: Sequence[Salvaged
 
 def _keep_confirmation(examined: Sequence[SalvagedFile]) -> index.Addition | None:
     """What takes over a confirmation that is whole: of a damaged one nothing is kept, it can be run again."""
-    return confirmation.keep(confirmation.find_in(file.path for file in examined if file.confirmed))
+    return embedded.keep(embedded.find_in(file.path for file in examined if file.confirmed))
 
 
 def _trial_files(path: Path, folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ptydask.errors import StoreError
 from ptydask.formatting import shell_path
-from ptydask.store import contents, layout, lock, names, refused, relocation
+from ptydask.store import contents, files, layout, lock, names, refused, relocation
 from ptydask.store.isolated import PATIENCE, Answer, ChildReader
 
 Progress = Callable[[int, int], None]
@@ -87,7 +87,7 @@ def verify(path: Path | str, *, patience: float = PATIENCE, progress: Progress |
             work = _Verification(path, child, progress or (lambda done, total: None))
             head = work.check_study(path)
             _verify_file(work, path, head)
-            if all(problem.file.exists() for problem in work.problems) or _file_stamp(path) == head.stamp:
+            if all(problem.file.exists() for problem in work.problems) or files.stamp(path) == head.stamp:
                 break  # else trials moved into the packed file meanwhile, as they do when a study ends
         instead = _instead_of_rebuild(work, path, head) if work.problems else ""
     return VerifyReport(path, head.kind, work.read, len(work.files), tuple(work.problems), instead)
@@ -130,15 +130,6 @@ def _verify_file(work: _Verification, path: Path, head: _FileHead) -> None:
         work.check_trials([*work.trials_within(path, head), *_trials_since(work, path, head)])
 
 
-def _file_stamp(path: Path) -> tuple[int, ...]:
-    """Another one where the file was replaced."""
-    try:
-        status = path.stat()
-    except OSError:
-        return ()
-    return status.st_dev, status.st_ino, status.st_mtime_ns
-
-
 @dataclass(frozen=True, slots=True)
 class _TrialPlace:
     """A trial, where it lies, and what the table knows of it."""
@@ -148,6 +139,13 @@ class _TrialPlace:
     group: str
     row: Mapping[str, Any] = field(default_factory=dict)
     """``seal``, ``text`` and ``image`` of it; nothing where it has no row."""
+    stage: str = ""
+    """The group of the earlier stage that it is of; "" for a trial of the study that the file is of."""
+
+    @property
+    def within(self) -> str:
+        """Where a trial of an earlier stage lies: its number alone would name another one."""
+        return self.group.lstrip("/") if self.stage else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +158,8 @@ class _FileHead:
     """The path of the study's group."""
     rows: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     stamp: tuple[int, ...] = ()
+    earlier: tuple[_FileHead, ...] = ()
+    """The stages before its study."""
 
 
 @dataclass
@@ -177,9 +177,10 @@ class _Verification:
         """What the other process answers."""
         return self.child.ask(what=what, path=str(file), **more)
 
-    def add_problems(self, file: Path, trial: int | None, answer: Answer, label: str = "") -> None:
+    def add_problems(self, file: Path, trial: int | None, answer: Answer, label: str = "", within: str = "") -> None:
         for where, what in answer["problems"]:
-            problem = Problem(file, trial, where or label, what)
+            place = (where or label).removeprefix(within).lstrip("/")
+            problem = Problem(file, None if within else trial, "/".join(filter(None, (within, place))), what)
             if problem not in self.problems:
                 self.problems.append(problem)
 
@@ -188,9 +189,9 @@ class _Verification:
         self.files.add(file)
         before = list(self.problems)
         for _ in range(_TRIES):
-            self.problems, stamp = list(before), _file_stamp(file)
+            self.problems, stamp = list(before), files.stamp(file)
             head = replace(self._check_parts(file), stamp=stamp)
-            if self.problems == before or _file_stamp(file) == stamp:
+            if self.problems == before or files.stamp(file) == stamp:
                 break  # else its parts are of two files, one after the other
         return head
 
@@ -204,29 +205,48 @@ class _Verification:
         kind = head.get("kind", "")
         if kind not in (layout.PACKED, layout.INDEX):
             return _FileHead(kind)
-        titles, seal, rows, images = (self.ask(what, file) for what in ("titles", "seal", "rows", "images"))
-        self.add_problems(file, None, seal, "all but the trials")
-        self.add_problems(file, None, self.ask("confirmation", file), "confirmation")
+        rows_of_study = self._check_study_parts(file)
+        stages = self.ask("stages", file)
+        self.add_problems(file, None, stages, layout.STAGES)
+        earlier = [
+            _FileHead(kind, study=f"/{name}", rows=self._check_study_parts(file, name))
+            for name in stages.get("groups", ())
+        ]
+        return _FileHead(kind, head["id"], head["study"], rows_of_study, earlier=tuple(earlier))
+
+    def _check_study_parts(self, file: Path, stage: str = "") -> Mapping[int, Mapping[str, Any]]:
+        """Check all of the study, or of an earlier stage, but its trials; returns the rows of its table."""
+        within = {"within": stage}
+        titles, seal, rows, images = (
+            self.ask(what, file, study=stage) for what in ("titles", "seal", "rows", "images")
+        )
+        self.add_problems(file, None, seal, "" if stage else "all but the trials", **within)
+        self.add_problems(file, None, self.ask("confirmation", file, study=stage), "confirmation")
         for answer, label in ((titles, ""), (rows, layout.TABLE), (images, layout.THUMBNAILS)):
             # What cannot be read at all was met when the digest was made, which names the very path.
             if not (answer.get("unread") and seal["problems"]):
-                self.add_problems(file, None, answer, label)
+                self.add_problems(file, None, answer, label, **within)
         tiles = images.get("images", [])
         table_rows = {
             number: {"seal": sha256, "text": text, "image": tiles[row] if row < len(tiles) else None}
             for row, (number, sha256, text) in enumerate(rows.get("rows", []))
         }
         if table_rows:
-            self.add_problems(file, None, self.ask("links", file, numbers=list(table_rows)), "links")
-        return _FileHead(kind, head["id"], head["study"], table_rows)
+            links = self.ask("links", file, numbers=list(table_rows), study=stage)
+            self.add_problems(file, None, links, "links", **within)
+        return table_rows
 
     def trials_within(self, file: Path, head: _FileHead) -> list[_TrialPlace]:
         """The trials of a packed file: those of its table, or those that can be seen in it."""
-        numbers = sorted(head.rows)
-        if not numbers:
-            numbers = sorted(self.ask("names", file).get("numbers", []))
-        above = f"{head.study}/{layout.TRIALS}"
-        return [_TrialPlace(n, file, f"{above}/{names.trial_name(n)}", head.rows.get(n, {})) for n in numbers]
+        places = []
+        for study, stage in ((head, ""), *((one, one.study.lstrip("/")) for one in head.earlier)):
+            numbers = sorted(study.rows) or sorted(self.ask("names", file, study=stage).get("numbers", []))
+            groups = [f"{study.study}/{layout.TRIALS}/{names.trial_name(number)}" for number in numbers]
+            places += [
+                _TrialPlace(number, file, group, study.rows.get(number, {}), stage)
+                for number, group in zip(numbers, groups, strict=True)
+            ]
+        return places
 
     def check_trials(self, places: Sequence[_TrialPlace]) -> None:
         """Check trials, one by one, wherever they lie."""
@@ -234,7 +254,7 @@ class _Verification:
         for place in places:
             answer = self.ask("compared", place.file, group=place.group, number=place.number, **place.row)
             self.files.add(place.file)
-            self.add_problems(place.file, place.number, answer)
+            self.add_problems(place.file, place.number, answer, within=place.within)
             self.read += 1
             self.progress(self.read, len(places))
 
@@ -268,11 +288,14 @@ def _verify_index(work: _Verification, path: Path, head: _FileHead) -> None:
         work.problems.append(Problem(folder, None, "", what))
         return
     packed: dict[int, _TrialPlace] = {}
+    places: list[_TrialPlace] = []
     for pack in contents.pack_files(folder):
         for place in work.trials_within(pack, work.check_study(pack)):
-            if place.number is not None:
+            if place.stage:
+                places.append(place)
+            elif place.number is not None:
                 packed[place.number] = place
-    alone, places = contents.shard_files(folder), []
+    alone = contents.shard_files(folder)
     for number in sorted({*head.rows, *alone, *packed}):
         file = names.shard_path(folder, number)
         if number in alone:

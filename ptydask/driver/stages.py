@@ -1,0 +1,328 @@
+"""A study in stages: each prepared as a run of its own, one after the other on the same workers."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ptydask import config, engines
+from ptydask.clusters import Cluster, ClusterRequest
+from ptydask.config import Overrides, StudyFile
+from ptydask.config.stages import Stage, StageInput, rehearse_stage
+from ptydask.driver import provenance, stage_order
+from ptydask.driver.contract import RunOutcome, View
+from ptydask.driver.execute import Watcher, run_and_pack
+from ptydask.driver.prepare import (
+    Experience,
+    PreparedRun,
+    RunRequest,
+    complete_plan,
+    count_trials,
+    ended_by_results,
+    opened_results,
+    prepare_plan,
+    stored_bytes,
+)
+from ptydask.driver.stage_order import BegunStage
+from ptydask.errors import ConfigError
+from ptydask.lineage import StageLineage, TrialStart
+from ptydask.model import Distribution, StudyPlan, path_beside
+from ptydask.stop_signals import StopSignals
+from ptydask.store import reader
+from ptydask.store.upkeep import staging
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """A stage and its plan."""
+
+    stage: Stage
+    plan: StudyPlan
+    """Of a stage to come as far as it is known: with the file's own values for what earlier stages have yet to find."""
+    trials: int
+    """How many it is to have."""
+    recorded: int = 0
+    over: bool = False
+    """Whether another stage has begun after it."""
+
+    @property
+    def lineage(self) -> StageLineage:
+        """Its place among the stages."""
+        assert self.plan.lineage is not None
+        return self.plan.lineage
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedStages:
+    """A study in stages that can start, or go on: nothing is begun."""
+
+    request: RunRequest
+    file: StudyFile
+    """As it was read at first: what becomes of it while a stage runs does not matter to the next."""
+    stages: tuple[PlannedStage, ...]
+    run: PreparedRun
+    """The stage that is to be run next."""
+    begins: bool
+    """Whether the results file is still that of the stage before it."""
+    begun: tuple[BegunStage, ...] = ()
+    """What the results file has, in order."""
+
+    @property
+    def plan(self) -> StudyPlan:
+        """The plan of the stage that is to be run next."""
+        return self.run.plan
+
+    @property
+    def index(self) -> int:
+        """The place of the stage that is to be run next, counted from 0."""
+        assert self.plan.lineage is not None
+        return self.plan.lineage.number - 1
+
+    @property
+    def last(self) -> bool:
+        """Whether no stage comes after the one that is to be run next."""
+        return self.index == len(self.stages) - 1
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do in any stage."""
+        return self.last and self.run.finished
+
+    def job_script(self) -> str:
+        """See :meth:`PreparedRun.job_script`."""
+        return self.run.place.script(_shared_request(self.run))
+
+    def try_job(self) -> str:
+        """See :meth:`PreparedRun.try_job`."""
+        return self.run.place.try_job(_shared_request(self.run))
+
+
+# --- prepared ----------------------------------------------------------------------------------------
+
+
+def plan_stages(path: Path, overrides: Overrides) -> tuple[StudyPlan, ...]:
+    """The plan of every stage that a file asks for, with the file's own values; none where it asks for no stages.
+
+    All are checked by format and engine. Raises what :func:`ptydask.driver.prepare.complete_plan` raises.
+    """
+    file = config.read(path)
+    stages = config.load_stages(path, overrides, file)
+    asked = _Asked(RunRequest(path, overrides), file, stages)
+    return tuple(_plan_each(asked, stage_order.trace_all(stages, (), ()), {}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked for."""
+
+    request: RunRequest
+    file: StudyFile
+    stages: tuple[Stage, ...]
+
+    def complete_plan(self, given: StageInput, start: TrialStart | None) -> StudyPlan:
+        """The plan of one stage."""
+        return complete_plan(self.request.config, self.request.overrides, given, start, self.file)
+
+
+def prepare_stages(request: RunRequest, file: StudyFile, stages: tuple[Stage, ...]) -> PreparedStages:
+    """Complete the plans of all stages, and prepare the one that is to be run next; starts and writes nothing.
+
+    Raises what :func:`ptydask.driver.prepare.prepare_run` raises, ConfigError also for a results file with other
+    stages, PtydaskError where a stage is over and no trial of it has completed.
+    """
+    asked = _Asked(request, file, stages)
+    lineages = stage_order.trace_all(stages, (), ())
+    results = config.load(request.config, request.overrides, StageInput(stages[0], lineages[0]), file).results
+    if not results.exists():
+        plans = _plan_each(asked, lineages, {})
+        return _complete(asked, plans, (), prepare_plan(plans[0], request), begins=False)
+    with opened_results(results) as found:
+        stage_order.check_stages([stage.name for stage in stages], found.stage_names(), file=results)
+        begun = _read_begun(found)
+        current = len(begun) - 1
+        lineages = stage_order.trace_all(stages, begun, begun[:-1])
+        plans = _plan_each(asked, lineages, _read_start(found, lineages[current]))
+        run = prepare_plan(plans[current], request, found)
+        begins = run.finished and len(begun) < len(stages)
+        if begins:
+            current += 1
+            stage_order.require_best(begun[-1], stages[current].name, file=results)
+            lineages = stage_order.trace_all(stages, begun, begun)
+            plans = _plan_each(asked, lineages, _read_start(found, lineages[current]))
+            experience = Experience(begun[-1].records, stored_bytes(results))
+            run = prepare_plan(plans[current], request, experience=experience)
+            # What the workers said of the data holds for all stages, and is compared with what they say next.
+            facts = {**begun[-1].meta.provenance, **run.meta.provenance}
+            run = replace(run, meta=replace(run.meta, provenance=facts))
+    return _complete(asked, plans, begun, run, begins=begins)
+
+
+def _plan_each(asked: _Asked, lineages: Sequence[StageLineage], starts: Mapping[str, TrialStart]) -> list[StudyPlan]:
+    """The plan of each stage, complete. ``starts`` has the reconstructions that stages start from, as far as known.
+
+    What earlier stages have yet to find has values from the middle of their ranges, so that all else can be checked.
+    """
+    plans: list[StudyPlan] = []
+    ranges: dict[str, Distribution] = {}
+    for place, (stage, lineage) in enumerate(zip(asked.stages, lineages, strict=True)):
+        rehearsed = rehearse_stage(asked.stages, place, dict(ranges)).lineage.values
+        given = StageInput(stage, replace(lineage, values={**rehearsed, **lineage.values}), dict(ranges))
+        plan = replace(asked.complete_plan(given, starts.get(stage.name)), lineage=lineage)
+        if stage.start_from and not getattr(engines.get(plan.engine), "starts_from", False):
+            rule = f"the engine {plan.engine} cannot start from a reconstruction"
+            key = f"{stage_order.KEY}[{place}].start_from"
+            raise ConfigError(rule, file=plan.source.path, key=key, value=stage.start_from, hint="leave it out")
+        plans.append(plan)
+        ranges |= plan.space
+    return plans
+
+
+def _read_begun(found: reader.Results) -> tuple[BegunStage, ...]:
+    """The stages that a results file has, in their order; the last one is that of the file."""
+    begun = []
+    for name in found.stage_names()[:-1]:
+        with found.stage(name) as earlier:
+            begun.append(BegunStage(name, earlier.meta, earlier.records()))
+    return (*begun, BegunStage(found.stage_names()[-1], found.meta, found.records()))
+
+
+def _read_start(found: reader.Results, lineage: StageLineage) -> dict[str, TrialStart]:
+    """The reconstruction that a stage's trials start from, by the stage's name; nothing where they start anew."""
+    if lineage.start_trial is None:
+        return {}
+    from ptydask.driver.trial_start import read_start
+
+    with found.stage(lineage.start_stage) as earlier:
+        return {lineage.name: read_start(earlier, lineage.start_trial)}
+
+
+def _complete(
+    asked: _Asked,
+    plans: Sequence[StudyPlan],
+    begun: tuple[BegunStage, ...],
+    run: PreparedRun,
+    *,
+    begins: bool,
+) -> PreparedStages:
+    """All of it together, with what is said of stages that are over and of those to come."""
+    assert run.plan.lineage is not None
+    current = run.plan.lineage.number - 1
+    workers = run.cluster_request.workers
+    planned, notices = [], []
+    for place, (stage, plan) in enumerate(zip(asked.stages, plans, strict=True)):
+        records = begun[place].records if place < len(begun) else ()
+        total = run.options.total if place == current else count_trials(plan, workers, records)
+        over = place < current
+        planned.append(PlannedStage(stage, plan, len(records) if over else total, len(records), over))
+        if over:
+            file = run.plan.results
+            notices += provenance.compare(begun[place].meta, provenance.study_meta(plan), file=file)
+            if total > len(records) and not ended_by_results(plan, records):
+                notices.append(stage_order.more_asked_text(stage.name, len(records), total))
+        elif place > current:
+            notices += plan.notices
+    upcoming = sum(stage.trials for stage in planned[current + 1 :])
+    run = replace(
+        run,
+        options=replace(run.options, upcoming=upcoming),
+        notices=tuple(dict.fromkeys((*run.notices, *notices))),
+    )
+    return PreparedStages(asked.request, asked.file, tuple(planned), run, begins, begun)
+
+
+# --- carried out -------------------------------------------------------------------------------------
+
+
+def execute_stages(prepared: PreparedStages, view: View, stop: StopSignals) -> RunOutcome:
+    """Run what is missing, stage by stage, on the same workers; the view is closed at the end.
+
+    Returns how the last stage that was run ended. Raises what :func:`ptydask.driver.execute.execute_run` raises, after
+    the same has been done, and PtydaskError where a stage is over and no trial of it has completed.
+    """
+    watcher = Watcher(prepared.run, view, stop)
+    with watcher.telling_the_end(), stop.deferred(), _SharedCluster(prepared.run) as cluster:
+        failed = 0
+        while True:
+            outcome = _run_stage(prepared, watcher, view, cluster)
+            outcome = replace(outcome, failed_before=failed)
+            failed = outcome.failed
+            if prepared.last or not outcome.complete or outcome.behind:
+                break
+            with stop.at_once():
+                stages = tuple(planned.stage for planned in prepared.stages)
+                following = prepare_stages(prepared.request, prepared.file, stages)
+            if not following.begins:  # nothing says that this cannot be: the same command says why
+                break
+            view.notice(stage_order.ended_text(following.begun[-1]))
+            if watcher.time_left(prepared.run.plan) == 0.0:
+                outcome = replace(outcome, complete=False)
+                break
+            prepared = following
+            watcher.go_on_with(prepared.run)
+        cluster.close()
+        view.close(watcher.snapshot)
+        watcher.notify_end(outcome)
+        return outcome
+
+
+def _run_stage(prepared: PreparedStages, watcher: Watcher, view: View, cluster: _SharedCluster) -> RunOutcome:
+    """One stage from its beginning in the results file to its end there."""
+    run = prepared.run
+    if prepared.begins:
+        with watcher.stop.at_once():
+            staging.begin_stage(run.plan.results.absolute(), run.meta)
+        if watcher.ready_at is not None:
+            view.plan([stage_order.begins_text(run.plan, run.options.total)])
+            for notice in run.notices:
+                view.notice(notice)
+    left = watcher.time_left(run.plan)
+    if left is not None:
+        run = replace(run, plan=replace(run.plan, budget=replace(run.plan.budget, timeout=left)))
+    return run_and_pack(run, watcher, cluster.opened)
+
+
+def _shared_request(run: PreparedRun) -> ClusterRequest:
+    """What is asked of the cluster of all stages.
+
+    Its folder is not that of the trials, which goes when a stage is packed, nor is a stage's id in its label:
+    workers outlive both, and a driver that was killed may have left jobs of any stage.
+    """
+    results = run.plan.results.absolute()
+    label = f"{results.stem}-{hashlib.sha256(str(results).encode()).hexdigest()[:8]}"
+    return replace(run.cluster_request, folder=path_beside(results, ".jobs"), label=label)
+
+
+class _SharedCluster:
+    """The workers of all stages: there from the first one that needs them until the end."""
+
+    def __init__(self, run: PreparedRun) -> None:
+        self._place, self._request = run.place, _shared_request(run)
+        self._stack = ExitStack()
+        self._cluster: Cluster | None = None
+
+    def __enter__(self) -> _SharedCluster:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+        with suppress(OSError):
+            self._request.folder.rmdir()
+
+    @contextmanager
+    def opened(self, _request: ClusterRequest) -> Iterator[Cluster]:
+        """The cluster, asked for at the first call; it stays."""
+        if self._cluster is None:
+            self._cluster = self._stack.enter_context(self._place.open(self._request))
+        yield self._cluster
+
+    def close(self) -> None:
+        """Let the workers go: all is done."""
+        if self._cluster is not None:
+            self._cluster.stop_workers()
+            self._cluster = None
+        self._stack.close()
+        shutil.rmtree(self._request.folder, ignore_errors=True)
