@@ -13,11 +13,12 @@ import random
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from search_courses import Course, Reconstructions
+from search_courses import Course
 from search_problems import Problem
 
 from ptydask import proposals, sampling
@@ -27,6 +28,13 @@ from ptydask.trial import slopes
 from ptydask.worker.trial import mix_seed
 
 JITTER = 0.05
+
+
+class Courses(Protocol):
+    """What a trial would do at any point."""
+
+    def course(self, params: Mapping[str, Scalar]) -> Course:
+        """Its losses and slopes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +152,7 @@ class _Running:
 def replay_study(
     problem: Problem,
     plan: StudyPlan,
-    source: Reconstructions,
+    source: Courses,
     search: Search,
     *,
     seed: int,

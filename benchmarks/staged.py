@@ -18,7 +18,8 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
+from operator import getitem
 from statistics import median, quantiles
 from typing import Any
 
@@ -158,13 +159,14 @@ class Courses:
     ) -> tuple[StudyPlan, float]:
         """The plan of a stage, and the share of the scan that it looks at."""
         settings = dict(self._reconstruction(stage))
-        init = tunables.apply(self.plan.config, values)["init_params"]
-        for key in ("pos_scan_affine", "obj_slice_thickness", "tilt_params"):
-            settings[f"init_params.{key}"] = init[key]
-        tune = stage.get("tune") or {name: None for name in self.plan.space}
+        config = tunables.apply(self.plan.config, values)
+        for key in {".".join(tunables.PARAMETERS[name].where.split(".")[:3]) for name in values}:
+            settings[key] = reduce(getitem, key.split("."), config)
+        named = stage.get("tune") or list(self.plan.space)
+        tune = dict(named) if isinstance(named, Mapping) else dict.fromkeys(named)
         for name in self.plan.space:
             settings[f"{TUNED}.{name}.state"] = name in tune
-        for name, entry in dict.items(tune):
+        for name, entry in tune.items():
             if entry is not None:
                 settings[f"{TUNED}.{name}.kwargs"] = _narrow(ranges[name], self.plan.space[name], values[name], entry)
         if "pruner" in stage:
@@ -179,8 +181,8 @@ class Courses:
         """The settings that decide what a reconstruction of a stage computes, beside the tuned values."""
         if "iterations" in stage:
             yield "recon_params.NITER", stage["iterations"]
-        if "batch" in stage:
-            yield "recon_params.BATCH_SIZE.size", stage["batch"]
+        if "batch_size" in stage:
+            yield "recon_params.BATCH_SIZE.size", stage["batch_size"]
         scan = stage.get("scan") or {}
         if scan:
             init = self.plan.config["init_params"]
@@ -212,7 +214,9 @@ class StageCourses:
 
 def _narrow(latest: Distribution, first: Distribution, value: Scalar, entry: Mapping[str, Any]) -> dict[str, float]:
     """The range ``{around: best, within: N steps}``, of a stepped range, within the file's own."""
-    assert isinstance(latest, FloatRange) and isinstance(first, FloatRange) and latest.step
+    assert isinstance(latest, FloatRange)
+    assert isinstance(first, FloatRange)
+    assert latest.step
     half = float(str(entry["within"]).split()[0]) * latest.step
     step = float(entry.get("step", latest.step))
     center = float(str(value))

@@ -1,4 +1,4 @@
-"""Lists of stages that were tried, as a file would have them; ``batch`` is the benchmark's own."""
+"""Lists of stages that were tried, as a file would have them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ptydask.model import StudyPlan
 
 QUARTER: Mapping[str, Any] = {"scan": {"every": 2}}
 NAMES = ("scale", "asymmetry", "rotation", "tilt_y", "tilt_x", "dz")
+AFFINE = ("scale", "asymmetry", "rotation", "shear")
 TILTS = ("tilt_y", "tilt_x")
 
 
@@ -29,14 +30,19 @@ LISTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "order": [{"tune": all_of(names), "trials": 8, **SETTLED} for names in ORDER],
     # The same on every second position, in smaller batches, and all of it near there in the end.
     "order-quarter": [
-        *({"tune": all_of(names), "trials": 8, **SETTLED, **QUARTER, "batch": 8, "iterations": 12} for names in ORDER),
+        *(
+            {"tune": all_of(names), "trials": 8, **SETTLED, **QUARTER, "batch_size": 8, "iterations": 12}
+            for names in ORDER
+        ),
         {"tune": near(NAMES), "trials": 8, **SETTLED},
     ],
     "reverse-quarter": [
-        *({"tune": all_of(names), "trials": 8, **SETTLED, **QUARTER, "batch": 8, "iterations": 12}
-          for names in (("scale", "asymmetry", "rotation"), TILTS, ("dz",))),
+        *(
+            {"tune": all_of(names), "trials": 8, **SETTLED, **QUARTER, "batch_size": 8, "iterations": 12}
+            for names in (("scale", "asymmetry", "rotation"), TILTS, ("dz",))
+        ),
         {"tune": near(NAMES), "trials": 8, **SETTLED},
-    ],  # fmt: skip
+    ],
     # Everything at once on every second position, then near there on the whole scan.
     "quarter-30": [
         {"tune": all_of(NAMES), "trials": 16, **SETTLED, **QUARTER, "iterations": 30},
@@ -48,7 +54,7 @@ LISTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     ],
     **{
         f"quarter-batch, {called}": [
-            {"tune": all_of(NAMES), "trials": 16, **SETTLED, **QUARTER, "batch": 8, "iterations": 12},
+            {"tune": all_of(NAMES), "trials": 16, **SETTLED, **QUARTER, "batch_size": 8, "iterations": 12},
             *last,
         ]
         for called, last in {
@@ -56,22 +62,32 @@ LISTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
             "1 step, 4": [{"tune": near(NAMES, 1), "trials": 4, **SETTLED}],
             "2 steps, 4": [{"tune": near(NAMES), "trials": 4, **SETTLED}],
             "1 step, no gain": [{"tune": near(NAMES, 1), "trials": 8, "stop_when": {"gain": "1 %", "trials": 2}}],
-            "batch": [{"tune": near(NAMES, 1), "trials": 4, **SETTLED, "batch": 8, "iterations": 10}],
+            "batch_size": [{"tune": near(NAMES, 1), "trials": 4, **SETTLED, "batch_size": 8, "iterations": 10}],
         }.items()
     },
     "quarter-batch": [
-        {"tune": all_of(NAMES), "trials": 16, **SETTLED, **QUARTER, "batch": 8, "iterations": 12},
+        {"tune": all_of(NAMES), "trials": 16, **SETTLED, **QUARTER, "batch_size": 8, "iterations": 12},
         {"tune": near(NAMES), "trials": 8, **SETTLED},
     ],
     "quarter-batch-20": [
-        {"tune": all_of(NAMES), "trials": 16, **SETTLED, **QUARTER, "batch": 8, "iterations": 20},
+        {"tune": all_of(NAMES), "trials": 16, **SETTLED, **QUARTER, "batch_size": 8, "iterations": 20},
         {"tune": near(NAMES), "trials": 8, **SETTLED},
     ],
     "center-batch": [
-        {"tune": all_of(NAMES), "trials": 16, **SETTLED, "scan": {"center": 12}, "batch": 8, "iterations": 12},
+        {"tune": all_of(NAMES), "trials": 16, **SETTLED, "scan": {"center": 12}, "batch_size": 8, "iterations": 12},
         {"tune": near(NAMES), "trials": 8, **SETTLED},
     ],
-    "flat-batch": [{**SETTLED, "trials": 24, "batch": 8, "iterations": 10}],
+    # Where two parameters have no slopes (noisy6): with the geometry, or after it.
+    "together": [
+        {"trials": 18, **SETTLED, **QUARTER, "batch_size": 8, "iterations": 12},
+        {"tune": near(AFFINE, 1), "trials": 4, "batch_size": 8, "iterations": 12},
+    ],
+    "probe with geometry": [
+        {"tune": all_of((*AFFINE, "C10")), "trials": 18, **SETTLED, **QUARTER, "batch_size": 8, "iterations": 12},
+        {"tune": all_of(("oplr",)), "trials": 20, "stop_when": {"gain": "1 %", "trials": 8}},
+        {"tune": near(AFFINE, 1), "trials": 4, "batch_size": 8, "iterations": 12},
+    ],
+    "flat-batch": [{**SETTLED, "trials": 24, "batch_size": 8, "iterations": 10}],
 }
 
 
