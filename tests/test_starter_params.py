@@ -19,8 +19,9 @@ from ptydask import config, engines, sampling
 from ptydask.analysis.export import params as trial_params
 from ptydask.config import Overrides
 from ptydask.config.ptyrad import params_file
+from ptydask.config.stages import rehearse_stage
 from ptydask.driver import provenance
-from ptydask.model import StudyPlan
+from ptydask.model import Distribution, StudyPlan
 from ptydask.space import ranges, tunables
 
 pytestmark = pytest.mark.ptyrad
@@ -402,3 +403,49 @@ def test_a_file_that_tunes_again(small_data: Path) -> None:
     assert "# the switch" in text
     assert "search: file # ours" in text
     assert plan.search == "file"
+
+
+# --- in stages -------------------------------------------------------------------------------------------------------
+
+
+def staged(path: Path) -> list[StudyPlan]:
+    """The plan of every stage that is recommended, as a run would make it before any has begun."""
+    overrides = Overrides(stages="recommended")
+    stages = config.load_stages(path, overrides)
+    plans: list[StudyPlan] = []
+    ranges: dict[str, Distribution] = {}
+    for place in range(len(stages)):
+        given = rehearse_stage(stages, place, dict(ranges))
+        plans.append(engines.get("ptyrad").validate(config.load(path, overrides, given)))
+        ranges |= plans[-1].space
+    return plans
+
+
+@pytest.mark.parametrize("name", starter_files())
+def test_starter_file_in_recommended_stages(name: str, stand_ins: Path) -> None:
+    """What the file tunes is tuned, and where that is nothing the plan is one reconstruction, and says why."""
+    path = Path(str(resources.files("ptyrad") / "starter" / "params" / name))
+    plans, flat = staged(path), config.load(path, Overrides(stages="recommended"))
+    assert {name for plan in plans for name in plan.space} == set(flat.space)
+    if not flat.space:
+        assert plans == []
+        assert any("no stages are recommended" in notice for notice in flat.notices)
+        return
+    assert all(plan.results == flat.results and plan.budget.total for plan in plans)
+    assert plans[-1].iterations == flat.iterations
+    assert all("\n" not in notice for plan in plans for notice in plan.notices)
+
+
+def test_the_template_with_its_geometry_switched_on(stand_ins: Path) -> None:
+    """PtyRAD's full template, all of whose ranges are switched off as it comes."""
+    data = yaml.safe_load((resources.files("ptyrad") / "starter" / "params" / "templates" / "full.yaml").read_text())
+    for tunable in ("dz", *tunables.AFFINE, *tunables.TILTS, "C10", "conv_angle", "Nlayer", "pmode_max", "oalr"):
+        data["hypertune_params"]["tune_params"][tunable]["state"] = True
+    data["init_params"]["obj_Nlayer"] = 6
+    path = stand_ins / "full.yaml"
+    path.write_text(yaml.safe_dump(data))
+    plans = staged(path)
+    assert [plan.name.removeprefix("tBL_WSe2 ") for plan in plans] == [
+        *("probe", "thickness", "scan", "affine", "tilts", "slices", "modes", "rates", "final"),
+    ]
+    assert any("the stages tune all the same" in notice for notice in plans[0].notices)
