@@ -152,7 +152,7 @@ def test_command_line_switches(tmp_path: Path) -> None:
     path = write(tmp_path, [THICKNESS, SCAN])
     assert config.load_stages(path, Overrides(stages="none")) == ()
     names = [stage.name for stage in config.load_stages(path, Overrides(stages="recommended"))]
-    assert names == ["thickness", "scan", "affine", "final"]
+    assert names == ["geometry", "whole scan", "final"]
     changed = config.load_stages(path, Overrides(settings=(("ptydask.stages.1.trials", 5),)))
     assert [stage.trials for stage in changed] == [8, 5]
 
@@ -583,7 +583,7 @@ def test_stages_that_the_file_cannot_have(changes: Any, stages: Any, key: str, w
     ("overrides", "key", "words"),
     [
         (Overrides(n_trials=50), "--trials", "which stage"),
-        (Overrides(n_trials=2, stages="recommended"), "--trials", "at least 3"),
+        (Overrides(n_trials=1, stages="recommended"), "--trials", "at least 2"),
         (Overrides(tries=({"tilt_x": 1},)), "--try tilt_x", "any stage"),
         (Overrides(tries=({"tilt_y": 1},), stages="recommended"), "--try tilt_y", "any stage"),
         (Overrides(settings=(("ptydask.stages.7.trials", 3),)), "ptydask.stages.7", "places 0 to 1"),
