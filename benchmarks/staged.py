@@ -61,6 +61,7 @@ def main() -> None:
     run.add_argument("problem", choices=PROBLEMS)
     run.add_argument("--lists", default="flat+recommended", metavar="A+B", help=f"of {', '.join(LISTS)}, recommended")
     run.add_argument("--seeds", type=int, default=5, metavar="N", help="studies of each (5)")
+    run.add_argument("--first", type=int, default=0, metavar="N", help="seed (0)")
     run.add_argument("--workers", type=int, default=2, metavar="N", help="(2)")
     show = commands.add_parser("show", help="the table of what was run")
     show.add_argument("problems", nargs="+", choices=PROBLEMS)
@@ -71,7 +72,7 @@ def main() -> None:
     problem = PROBLEMS[args.problem]
     source = Courses(problem)
     for name in args.lists.split("+"):
-        for seed in range(args.seeds):
+        for seed in range(args.first, args.first + args.seeds):
             outcome = replay_stages(source, stages_of(name, source.plan), seed, args.workers)
             keep(problem.name, name, seed, args.workers, outcome)
             print(f"{problem.name} {name} {seed}: there {outcome.there}, stays {outcome.stays}, end {outcome.end:.1f}, "
