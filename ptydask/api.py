@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ptydask.clusters.process_state import SharedState
 from ptydask.config import Overrides, reading
 from ptydask.config.study import check_whole
-from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, RunOutcome, View
-from ptydask.driver.prepare import PreparedRun, RunRequest, complete_plan, prepare_run
+from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, View
+from ptydask.driver.prepare import RunRequest, complete_plan
 from ptydask.errors import ConfigError, StoppedEarly, UsageError
 from ptydask.model import Scalar, StudyPlan
 from ptydask.stop_signals import StopSignals, Terminated
 
 if TYPE_CHECKING:
     from ptydask.analysis.results import StudyResults
-    from ptydask.driver.stages import PreparedStages
 
 FilePath = str | os.PathLike[str]
 
@@ -112,11 +111,13 @@ def run(
         command=f"ptydask.run({os.fspath(config)!r}, ...)",
     )
 
-    def conduct(view: View, stop: StopSignals) -> Path:
-        prepared = announce_run(request, view)
-        if not prepared.finished and not carry_out_run(prepared, view, stop).complete:
+    def conduct(view: View, stop: StopSignals) -> tuple[Path, str]:
+        from ptydask import running
+
+        prepared = running.announce(request, view)
+        if not prepared.finished and not running.carry_out(prepared, view, stop).complete:
             view.notice(TIME_IS_OVER)
-        return prepared.plan.results
+        return prepared.plan.results, ""
 
     return _conduct_and_open(conduct, progress=progress)
 
@@ -177,14 +178,11 @@ def validate(
     overrides = _make_overrides(
         trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled, metric, stages
     )
-    return plan_study(Path(config).expanduser(), overrides)[0]
-
-
-def plan_study(path: Path, overrides: Overrides) -> tuple[StudyPlan, ...]:
-    """The plan of the study in a file, or of each of its stages; see :func:`complete_plan`."""
     from ptydask.driver.stages import plan_stages
 
-    return plan_stages(path, overrides) or (complete_plan(path, overrides),)
+    path = Path(config).expanduser()
+    planned = plan_stages(path, overrides)
+    return planned[0].plan if planned else complete_plan(path, overrides)
 
 
 def confirm(
@@ -194,6 +192,7 @@ def confirm(
     seeds: int = 3,
     trials: Iterable[int] = (),
     frc: bool = False,
+    stage: str = "",
     workers: int | None = None,
     cluster: FilePath = "auto",
     adapt: tuple[int, int] | None = None,
@@ -206,8 +205,8 @@ def confirm(
 ) -> StudyResults:
     """Run the best trials of a study once more with other seeds, to see whether they differ by more than luck.
 
-    Returns the study's results, opened; what the repeats say is in its file. Called again, it goes on where it
-    stopped, and with more ``top`` or ``seeds`` it runs what is missing.
+    Returns the results of the study, or of the stage that was confirmed, opened; what the repeats say is in its file.
+    Called again, it goes on where it stopped, and with more ``top`` or ``seeds`` it runs what is missing.
 
     >>> study = ptydask.confirm("results.h5", top=5, seeds=3, workers=8)  # doctest: +SKIP
 
@@ -217,6 +216,7 @@ def confirm(
         seeds: with so many seeds each, none of them the study's own.
         trials: the numbers of trials to repeat instead of the best.
         frc: also reconstruct from each half of the data alone, for the Fourier ring correlation of the two.
+        stage: of a study with stages, the one whose trials they are; empty for the last one that tuned something.
         set: keys of the study's configuration that have changed since, such as where the data are.
 
     The other arguments, and what is raised, are those of :func:`run`; UsageError also for trials that there are not.
@@ -229,6 +229,7 @@ def confirm(
         _check_count(seeds, "seeds"),
         tuple(_check_count(number, "trials", 0) for number in numbers),
         frc,
+        _check_text(stage, "stage") or "",
     )
     overrides = Overrides(
         settings=tuple((_check_key(key), _plain_value(value, key)) for key, value in (set or {}).items())
@@ -246,92 +247,19 @@ def confirm(
         command=f"ptydask.confirm({os.fspath(results)!r}, ...)",
     )
 
-    def conduct(view: View, stop: StopSignals) -> Path:
+    def conduct(view: View, stop: StopSignals) -> tuple[Path, str]:
         from ptydask import confirming
 
         prepared = confirming.announce(request, options, view)
         if not prepared.finished and not confirming.carry_out(prepared, view, stop).complete:
             view.notice(TIME_IS_OVER)
-        return prepared.study
+        return prepared.study, prepared.stage
 
     return _conduct_and_open(conduct, progress=progress)
 
 
-def announce_run(request: RunRequest, view: View) -> PreparedRun | PreparedStages:
-    """Prepare a run and have ``view`` say what will happen, what may surprise, and where nothing is left to do.
-
-    Raises what :func:`ptydask.driver.prepare.prepare_run` raises. Nothing is started.
-    """
-    from ptydask import config
-    from ptydask.driver.execute import exhausted_text, target_text
-    from ptydask.driver.settlement import settled_text, unbeaten_text
-    from ptydask.driver.stages import prepare_stages
-    from ptydask.progress import plan_text
-
-    file = config.read(request.config)
-    stages = config.load_stages(request.config, request.overrides, file)
-    if stages:
-        staged = prepare_stages(request, file, stages)
-        _announce_stages(staged, view)
-        return staged
-    prepared = prepare_run(request)
-    plan, total = prepared.plan, prepared.options.total
-    _announce_plan(prepared, view)
-    if prepared.finished and prepared.reached is not None:
-        view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
-    elif prepared.finished and prepared.settled is not None:
-        view.notice(f"{settled_text(prepared.settled, prepared.recorded, total)}: nothing left to do in {plan.results}")
-    elif prepared.finished and prepared.unbeaten is not None:
-        unbeaten = unbeaten_text(prepared.unbeaten, plan, prepared.recorded, total)
-        view.notice(f"{unbeaten}: nothing left to do in {plan.results}")
-    elif prepared.finished:
-        recorded = plan_text.recorded_text(total, prepared.recorded, plan.results)
-        view.notice(f"{recorded}: nothing left to do")
-        if exhausted := exhausted_text(prepared):
-            view.notice(exhausted)
-    return prepared
-
-
-def _announce_plan(prepared: PreparedRun, view: View, before: Sequence[str] = ()) -> None:
-    """The plan of a run, after the lines that come ``before``, and what may surprise."""
-    from ptydask.progress import plan_text
-
-    plan, total = prepared.plan, prepared.options.total
-    view.plan(
-        [
-            *before,
-            *plan_text.plan_lines(plan, total),
-            plan_text.trials_line(plan.budget, prepared.cluster_request.workers, total, prepared.recorded),
-            plan_text.workers_line(prepared.place.describe(prepared.cluster_request), prepared.why_there),
-            *filter(None, [plan_text.cost_line(prepared.cost) if prepared.trials_left else None]),
-        ]
-    )
-    for notice in prepared.notices:
-        view.notice(notice)
-
-
-def _announce_stages(prepared: PreparedStages, view: View) -> None:
-    """All stages, and the plan of the one that is to be run next."""
-
-    _announce_plan(prepared.run, view)
-    if prepared.finished:
-        recorded = sum(stage.recorded for stage in prepared.stages)
-        every = f"all {len(prepared.stages)} stages" if len(prepared.stages) > 1 else "the only stage"
-        view.notice(f"{every} with {recorded} trials are recorded in {prepared.plan.results}: nothing left to do")
-
-
-def carry_out_run(prepared: PreparedRun | PreparedStages, view: View, stop: StopSignals) -> RunOutcome:
-    """Run what is missing. Raises what :func:`ptydask.driver.execute.execute_run` raises."""
-    from ptydask.driver.execute import execute_run
-    from ptydask.driver.stages import PreparedStages, execute_stages
-
-    if isinstance(prepared, PreparedStages):
-        return execute_stages(prepared, view, stop)
-    return execute_run(prepared, view, stop)
-
-
-def _conduct_and_open(conduct: Callable[[View, StopSignals], Path], *, progress: bool) -> StudyResults:
-    """Have ``conduct`` announce a run and carry it out; what is at the path that it returns, opened."""
+def _conduct_and_open(conduct: Callable[[View, StopSignals], tuple[Path, str]], *, progress: bool) -> StudyResults:
+    """Have ``conduct`` announce a run and carry it out; what is at the path that it returns, and its stage, opened."""
     from ptydask.analysis.results import StudyResults
     from ptydask.progress import view
 
@@ -340,13 +268,13 @@ def _conduct_and_open(conduct: Callable[[View, StopSignals], Path], *, progress:
         stop = StopSignals()
         try:
             with stop:
-                results = conduct(shown, stop)
+                results, stage = conduct(shown, stop)
         except Terminated:
             raise StoppedEarly(f"SIGTERM ended the run; {GOES_ON}") from None
         finally:
             if not isinstance(sys.exception(), KeyboardInterrupt):  # that one is on its way already
                 stop.pass_on()
-    return StudyResults(results.absolute())
+    return StudyResults(results.absolute(), stage)
 
 
 _LOGGERS = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado", "optuna")]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from ptydask.analysis.confirmation import few_repeats_text
 from ptydask.analysis.half_rings import correlate_halves
-from ptydask.driver.confirmation import ConfirmOptions, PreparedConfirmation, describe_repeats, prepare_confirmation
+from ptydask.driver.confirmation import ConfirmOptions, PreparedConfirmation, prepare_confirmation
 from ptydask.driver.contract import RunOutcome, View
 from ptydask.driver.execute import execute_run
 from ptydask.driver.prepare import RunRequest
 from ptydask.errors import MissingDependency, StoreError
 from ptydask.formatting import counted
 from ptydask.progress import plan_text
+from ptydask.progress.repeats_text import describe_repeats
 from ptydask.stop_signals import StopSignals
 from ptydask.store import reader
 from ptydask.store.upkeep import embedding
@@ -43,7 +44,7 @@ def carry_out(prepared: PreparedConfirmation, view: View, stop: StopSignals) -> 
     """Run the repeats that are missing, and make them part of the study's file. Raises what ``execute_run`` raises."""
     outcome = RunOutcome(None, True)
     if prepared.run.trials_left or not prepared.run.packed:
-        embedding.take_out(prepared.study)
+        embedding.take_out(prepared.study, prepared.store_id)
         outcome = execute_run(prepared.run, view, stop)
     if outcome.complete:
         _embed(prepared, view)

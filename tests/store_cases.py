@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from ptydask.model import Image, KeepOptions, Quantity, Reason, Scalar, StudyMeta, TrialOutput, TrialRecord, TrialState
@@ -117,3 +118,12 @@ def packed(path: Path, records: list[TrialRecord], **changes: Any) -> Path:
     for made in records:
         put(store, made, output(made.number) if made.state is TrialState.COMPLETE else None)
     return store.finish()
+
+
+def damage(path: Path, dataset: str) -> None:
+    """Flip a byte of a dataset's data."""
+    with h5py.File(path) as file:
+        chunk = file[dataset].id.get_chunk_info(0)
+    data = bytearray(path.read_bytes())
+    data[chunk.byte_offset + chunk.size // 2] ^= 0xFF
+    path.write_bytes(data)

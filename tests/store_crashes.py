@@ -182,6 +182,36 @@ def every(folder: Path) -> None:
             return
 
 
+def install_steps(last: int) -> None:
+    """End this process before its step ``last``; nobody reads what is written aside, so that is one step."""
+    steps = Steps(last)
+    files.AsideFile.sync = steps(files.AsideFile.sync)  # type: ignore[method-assign]
+    for name in ("replace", "rename", "unlink", "mkdir"):
+        setattr(Path, name, steps(getattr(Path, name)))
+    for name in ("link", "unlink", "rmdir", "ftruncate"):
+        setattr(os, name, steps(getattr(os, name)))
+
+
+def deaths(path: Path, story: Callable[[], None], look: Callable[[], None]) -> int:
+    """End a forked process before its step 0, 1, 2 ... towards the disk; ``look`` after each death."""
+    before = path.parent.with_name("before")
+    shutil.copytree(path.parent, before)
+    for last in range(100_000):
+        child = os.fork()
+        if child == 0:
+            install_steps(last)
+            story()
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, 9), status
+        look()
+        shutil.rmtree(path.parent)
+        shutil.copytree(before, path.parent)
+        if status == 0:
+            return last
+    raise AssertionError
+
+
 def limit(folder: Path, size: int) -> None:
     """Write a trial of a megabyte where no file may be larger than ``size`` bytes."""
     arrays = {"object_phase": Quantity(np.random.default_rng(0).normal(size=(1, 1, 512, 256)))}

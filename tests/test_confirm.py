@@ -30,7 +30,6 @@ from ptydask.driver.confirmation import (
     choose_seeds,
     choose_trials,
     list_repeats,
-    missing_text,
     plan_repeats,
     read_plan,
 )
@@ -39,6 +38,7 @@ from ptydask.engines.fingerprint import sha256
 from ptydask.engines.repeat.session import RepeatSession
 from ptydask.errors import ConfigError, UnusableResults, UsageError
 from ptydask.model import StudyPlan, TrialInput, TrialOutput, TrialRecord, TrialState
+from ptydask.progress.repeats_text import missing_text
 from ptydask.store import Store, reader
 from ptydask.store.upkeep import embedding, verify
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import store_crashes
 from confirm_cases import GRID, confirmed, curve, read_repeats, run_repeats
-from store_cases import meta, output, packed, put, record
+from store_cases import damage, meta, output, packed, put, record
+from store_crashes import deaths
 
 from ptydask.analysis.half_rings import correlate_halves
 from ptydask.cli import main
@@ -241,15 +242,6 @@ def rebuild_damaged(path: Path) -> Path:
     return path
 
 
-def damage(path: Path, dataset: str) -> None:
-    """Flip a byte of a dataset's data."""
-    with h5py.File(path) as file:
-        chunk = file[dataset].id.get_chunk_info(0)
-    data = bytearray(path.read_bytes())
-    data[chunk.byte_offset + chunk.size // 2] ^= 0xFF
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize(
     "rewrite",
     [go_on, stop_and_pack, pack_copy, pack_copy_of_index, merge_first, rebuild_elsewhere, rebuild_damaged],
@@ -380,36 +372,6 @@ def test_a_damaged_repeat_does_not_keep_a_study_from_its_end(study: Path) -> Non
 
 
 # --- killed on the way --------------------------------------------------------------------------------
-
-
-def install_steps(last: int) -> None:
-    """End this process before its step ``last``; nobody reads what is written aside, so that is one step."""
-    steps = store_crashes.Steps(last)
-    files.AsideFile.sync = steps(files.AsideFile.sync)  # type: ignore[method-assign]
-    for name in ("replace", "rename", "unlink", "mkdir"):
-        setattr(Path, name, steps(getattr(Path, name)))
-    for name in ("link", "unlink", "rmdir", "ftruncate"):
-        setattr(os, name, steps(getattr(os, name)))
-
-
-def deaths(path: Path, story: Callable[[], None], look: Callable[[], None]) -> int:
-    """End a forked process before its step 0, 1, 2 ... towards the disk; ``look`` after each death."""
-    before = path.parent.with_name("before")
-    shutil.copytree(path.parent, before)
-    for last in range(100_000):
-        child = os.fork()
-        if child == 0:
-            install_steps(last)
-            story()
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert status in (0, 9), status
-        look()
-        shutil.rmtree(path.parent)
-        shutil.copytree(before, path.parent)
-        if status == 0:
-            return last
-    raise AssertionError
 
 
 @pytest.mark.slow

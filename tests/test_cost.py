@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ptydask import api, demo, formatting
+from ptydask import demo, formatting, running
 from ptydask.config import Overrides
 from ptydask.driver import prepare
 from ptydask.driver.cost import RunCost, estimate_cost, find_shortage
@@ -212,7 +212,7 @@ def test_a_run_says_it_before_it_starts(tmp_path: Path, monkeypatch: pytest.Monk
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
     said = Said()
-    prepared = api.announce_run(RunRequest(params, Overrides(n_trials=60), cluster="local", workers=1), said)  # type: ignore[arg-type]
+    prepared = running.announce(RunRequest(params, Overrides(n_trials=60), cluster="local", workers=1), said)  # type: ignore[arg-type]
     assert prepared.cost.size == pytest.approx(60 * 150e3, rel=0.2)
     assert any(line.startswith("cost ") and "MB of results" in line for line in said.lines)
     assert any("1 MB free" in line for line in said.lines)

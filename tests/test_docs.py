@@ -22,6 +22,7 @@ PAGES = [
     "docs/metrics.md",
     "docs/params-file.md",
     "docs/search.md",
+    "docs/stages.md",
     "docs/sweeps.md",
     "docs/clusters.md",
     "docs/after-the-run.md",
@@ -63,6 +64,12 @@ def _needs_a_cluster(command: str) -> bool:
 def snippets(page: str) -> list[str]:
     """The Python blocks of a page."""
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def write_files(page: str, folder: Path) -> None:
+    """The YAML blocks of a page that begin with a file's name, made small: two iterations, two trials."""
+    for name, text in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+        (folder / name).write_text(re.sub(r"((?:iterations|trials): )\d+", r"\g<1>2", text))
 
 
 def quick(text: str, output: Path | str, name: str) -> str:
@@ -108,6 +115,7 @@ def test_the_page_is_right(
 ) -> None:
     """All commands in their order, then all snippets, in one working directory."""
     assert commands_of(page) or snippets(page), "nothing was found on the page"
+    write_files(page, folder)
     for line in [*BEFORE.get(page, ()), *commands_of(page)]:
         done = shell(line)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from ptydask import config, engines
-from ptydask.api import announce_run
 from ptydask.driver import execute, provenance
 from ptydask.driver.contract import RunOutcome
 from ptydask.driver.prepare import RunRequest, complete_plan, prepare_plan
@@ -23,6 +22,7 @@ from ptydask.model import Direction, NoGain, Reason, StudyPlan, TrialRecord, Tri
 from ptydask.progress.plan_text import plan_lines
 from ptydask.ranking import lacks_gain
 from ptydask.run_snapshot import RunSnapshot
+from ptydask.running import announce
 
 INF, NAN = float("inf"), float("nan")
 ONE_PERCENT = NoGain(0.01, 3)
@@ -202,9 +202,9 @@ def test_a_finished_study_has_nothing_left(
     assert ended.unbeaten is not None
     assert ended.trials_left == 0
     assert ended.finished
-    monkeypatch.setattr("ptydask.api.prepare_run", lambda _: ended)
+    monkeypatch.setattr("ptydask.running.prepare_run", lambda _: ended)
     told: list[str] = []
-    announce_run(request, SimpleNamespace(plan=lambda _: None, notice=told.append))
+    announce(request, SimpleNamespace(plan=lambda _: None, notice=told.append))
     assert any("no gain of 1 %" in text and "nothing left to do" in text for text in told)
     goes_on = prepare_plan(replace(plan, no_gain=None), request, results)  # type: ignore[arg-type]
     assert goes_on.trials_left > 0

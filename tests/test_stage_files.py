@@ -322,6 +322,15 @@ def test_contrast_with_nothing_loaded_is_noticed(tmp_path: Path) -> None:
     assert not any("start from nothing" in notice for notice in second.notices)
 
 
+def test_updates_that_a_short_stage_does_not_reach(tmp_path: Path) -> None:
+    """Its trials end before positions are refined."""
+    updates = {"probe_pos_shifts": {"start_iter": 50}, "objp": {"start_iter": 1}, "obja": {"start_iter": None}}
+    path = write(tmp_path, [{**SCAN, "iterations": 20}, THICKNESS], ..., {"model_params.update_params": updates})
+    first, second = plans_of(path)
+    assert [notice.partition(":")[0] for notice in first.notices] == ["probe_pos_shifts"]
+    assert second.notices == ()
+
+
 @pytest.mark.parametrize(
     ("crop", "size", "expected"),
     [

@@ -37,18 +37,18 @@ def in_process(params: Path, **more: Any) -> Any:
     return package.run(params, engine="toy", workers=2, cluster="local", progress=False, **more)
 
 
-def worker_processes(results: Path) -> dict[str, set[object]]:
-    """The processes that ran the trials of each stage."""
+def attributes(results: Path, attribute: str) -> set[object]:
+    """What the trials of all stages have of that name."""
     with reader.open(results) as file:
-        pids: dict[str, set[object]] = {}
+        values = set[object]()
         for name in file.stage_names():
             with file.stage(name) as stage:
-                pids[name] = {stage.trial(record.number).attributes["pid"] for record in stage.records()}
-    return pids
+                values |= {stage.trial(record.number).attributes[attribute] for record in stage.records()}
+    return values
 
 
 def test_stage_by_stage_into_one_file(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
-    """Each has its trials, the values of those before it, and a study of its own; the workers stay."""
+    """Each has its trials, the values of those before it, and a study of its own; the workers and their data stay."""
     params = write_staged(toy_params)
     done = run(ptydask, params)
     assert done.returncode == 0, done.stderr
@@ -61,12 +61,13 @@ def test_stage_by_stage_into_one_file(ptydask: Ptydask, toy_params: Params, resu
     assert again["values"] == {"scale": 0.9, "rotation": 0.5}
     assert final["origins"] == {"scale": "again", "rotation": "turn"}
     assert final["best"] == {}
-    pids = worker_processes(results)
-    assert len(set.union(*pids.values())) <= 2, "a worker was started anew"
+    assert len(attributes(results, "pid")) <= 2, "a worker was started anew"
+    assert attributes(results, "loads") == {1}, "a worker loaded its data anew"
     storage = JournalStorage(JournalFileBackend(str(results.with_suffix(".journal"))))
     assert set(optuna.get_all_study_names(storage)) == {f"toy {name}" for name in NAMES}
     for name in NAMES:
         assert f"stage {name}" in done.stderr
+    assert "scale=0.9 rotation=0.5" in done.stdout
     again_done = run(ptydask, params)
     assert (again_done.returncode, again_done.stdout) == (0, "")
     assert "nothing left to do" in again_done.stderr
@@ -116,6 +117,26 @@ def test_a_border_is_crossed_once(
 
 
 @pytest.mark.slow
+def test_a_border_with_a_file_in_another_state(
+    toy_params: Params, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The params file is read once, whatever is made of it meanwhile; what is left of damaged trials does no harm."""
+    params, begin = write_staged(toy_params), stages.staging.begin_stage
+    damaged = results.with_name("toy.trials") / "damaged" / "000007.h5"
+
+    def meanwhile(path: Path, meta: Any) -> None:
+        begin(path, meta)
+        params.write_text("init_params: {")
+        damaged.parent.mkdir(parents=True, exist_ok=True)
+        damaged.touch()
+
+    monkeypatch.setattr(stages.staging, "begin_stage", meanwhile)
+    in_process(params)
+    assert [stage["name"] for stage in summarise(results)] == [*NAMES]
+    assert damaged.exists()
+
+
+@pytest.mark.slow
 def test_the_time_is_that_of_the_whole_command(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """A stage that begins late has what is left of it; the same command goes on in its stage."""
     params = write_staged(toy_params, sleep=0.15)
@@ -148,7 +169,8 @@ def test_other_stages_are_refused(ptydask: Ptydask, toy_params: Params, results:
         (params, ("--stages", "none", "--trials", 3)),
         (with_stages(first, third), ()),
         (with_stages({**first, "name": "coarse"}, second, third), ()),
-        (with_stages({**first, "iterations": 9}, second, third), ()),
+        (with_stages({**first, "metric": "contrast"}, second, third), ()),
+        (params, ("--set", "init_params.iterations=9")),
     ):
         refused = run(ptydask, other, *options)
         assert refused.returncode == 2, refused.stderr
@@ -198,6 +220,32 @@ def test_who_is_told_is_told_once_of_all(ptydask: Ptydask, toy_params: Params, r
     assert done.returncode == 3, done.stderr
     (line,) = told.read_text().splitlines()
     assert "toy final finished" in line
+
+
+@pytest.mark.slow
+def test_what_ends_a_stage_early_does_not_end_the_run(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
+    """``stop_when`` of a stage: the next one begins; the same command finds nothing left in either."""
+    points = [0.8 + 0.02 * i for i in range(20)]
+    early = [
+        {
+            "name": "rough",
+            "tune": ["scale"],
+            "trials": len(points),
+            "sampler": grid(scale=points),
+            "stop_when": {"gain": "1 %", "trials": 3},
+        },
+        {"name": "turn", "tune": ["rotation"], "trials": 2, "sampler": grid(rotation=ROTATIONS[:2])},
+    ]
+    params = write_staged(toy_params, early, None, sleep=0.02)
+    done = run(ptydask, params)
+    assert done.returncode == 0, done.stderr
+    rough, turn = summarise(results)
+    assert 4 <= len(rough["trials"]) < len(points)
+    assert len(turn["trials"]) == 2
+    assert "no gain" in done.stderr
+    again = run(ptydask, params)
+    assert "nothing left to do" in again.stderr
+    assert "stage rough is over" not in again.stderr
 
 
 @pytest.mark.slow

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stage_cases import write_staged
 
+from ptydask.cli import main
 from ptydask.config.stages import Around, PatternPart, Stage
 from ptydask.driver.cost import StageCost, estimate_stages
 from ptydask.lineage import StageLineage
@@ -24,6 +26,7 @@ from ptydask.model import (
     TrialState,
 )
 from ptydask.progress.stages_text import WIDTH, share_text, stages_lines, tuned_text
+from ptydask.store import reader
 
 DZ = FloatRange(10.0, 20.0, 0.5)
 NAMES = ("dz", "affine", "tilts", "final")
@@ -150,7 +153,6 @@ def test_a_table_of_the_stages() -> None:
         "                  step of 0.005",
         "          final   nothing                            1  loss             200  whole  all      tilts",
         "cost      30 (dz) + 75 (affine) + 400 (tilts) + 200 (final) = 705 scan-iterations at the most",
-        "          the time is said after the first trials",
     ]
 
 
@@ -163,7 +165,7 @@ def test_what_is_known_of_a_run_under_way() -> None:
     by = "by 1 completed trial: affine 7.2 h, tilts 40 h, final 20 h"
     assert hours == f"about 67 worker hours for the 50 trials left, {by}"
     over = lines_of([[trial(0, 900.0, 2.5)]], current=4)
-    assert not any("left" in line or "time" in line for line in over)
+    assert not any("left" in line for line in over)
 
 
 def test_usual_columns_are_left_out() -> None:
@@ -206,3 +208,48 @@ def test_every_line_fits(stage: Stage) -> None:
     assert max(map(len, lines)) <= WIDTH
     assert len(lines) <= 14
     assert all(line.isprintable() for line in lines)
+
+
+# --- from the file to what is printed ----------------------------------------------------------------------
+
+
+def test_the_plan_begins_with_the_stages(toy_params: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Alike in ``run --dry-run`` and ``validate``."""
+    path = write_staged(toy_params)
+    assert main(["run", str(path), "--engine", "toy", "--cluster", "local", "--workers", "1", "--dry-run"]) == 0
+    planned = capsys.readouterr().err.splitlines()
+    assert planned[0].split() == ["stages", "stage", "tunes", "trials", "metric", "iterations"]
+    assert [line.split()[0] for line in planned[1:5]] == ["rough", "turn", "again", "final"]
+    assert any(line.startswith("study     toy rough") for line in planned)
+    assert main(["validate", str(path), "--engine", "toy"]) == 0
+    assert capsys.readouterr().err.splitlines()[:5] == planned[:5]
+
+
+@pytest.mark.slow
+def test_a_stage_without_gain_gives_way_to_the_next(
+    toy_params: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says why it ended, and is over for good; its repeats can be run; who looks on sees which one runs."""
+    stages = [
+        {"name": "rough", "tune": ["scale"], "trials": 30, "stop_when": {"gain": "99 %", "trials": 2}},
+        {"name": "turn", "tune": ["rotation"], "trials": 3},
+    ]
+    path, results = write_staged(toy_params, stages), tmp_path / "s.h5"
+    args = ["run", str(path), "--engine", "toy", "--cluster", "local", "--workers", "1", "-o", str(results)]
+    assert main(args) == 0
+    said = capsys.readouterr().err
+    assert "the last 2 trials bring no gain of 99 %" in said
+    assert "stage 1 of 3: rough" in said
+    assert "stage 2 of 3: turn" in said
+    with reader.open(results, "rough") as rough:
+        recorded = len(rough.records())
+    assert 3 <= recorded < 30
+    assert main(args) == 0
+    again = capsys.readouterr().err
+    assert "nothing left to do" in again
+    assert f"{recorded} of {recorded}" in again
+    assert main(["status", str(results)]) == 0
+    assert "stage 3 of 3: final" in capsys.readouterr().out
+    assert main(["confirm", str(results), "--cluster", "local", "--workers", "1", "--top", "1", "--seeds", "1"]) == 0
+    with reader.open(results, "turn") as turn:
+        assert turn.confirmation() is not None

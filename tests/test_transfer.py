@@ -133,3 +133,15 @@ def test_a_trial_that_outlived_its_run_leaves_no_file_with_another(cluster: Loca
     assert "serves another study now" in said
     assert cluster.client.submit(lend, 2, ID, pure=False).result(timeout=60) == ""
     assert sorted(p.name for p in folder.iterdir()) == ["000002.checkpoint", contents.CARD]
+
+
+def test_a_folder_of_another_study_is_left_alone(tmp_path: Path) -> None:
+    """A worker that was given up ends its trial in the next stage, whose trials have the same numbers and folder."""
+    meta = StudyMeta("s", "minimize", "loss", "toy", "", "yaml", "{}", "{}")
+    contents.write_card(tmp_path, ID, meta)
+    shelf = transfer.choose_shelf(tmp_path, ID)
+    assert shelf.folder == tmp_path
+    shelf.check()
+    contents.write_card(tmp_path, "the next", meta)
+    with pytest.raises(StoreError, match="another study"):
+        shelf.check()

@@ -12,9 +12,11 @@ import h5py
 import numpy as np
 import pytest
 from confirm_cases import confirmed, repeats_meta
+from staged_store_cases import stage_meta, stage_record, staged
 from store_cases import failed, meta, output, packed, phase, put, record
 
 from ptydask.store import Store
+from ptydask.store.upkeep.staging import begin_stage
 
 pytest.importorskip("silx", reason="silx reads no file where it is not installed")
 pytest.importorskip("h5grove", reason="h5grove serves no file where it is not installed")
@@ -115,6 +117,60 @@ def test_silx_finds_the_plots_of_a_confirmation(tmp_path: Path) -> None:
         ring = NXdata(found[f"/{repeats_meta('').name}/frc/trial_000002"])
         assert (ring.signal_dataset_name, ring.auxiliary_signals_dataset_names) == ("correlation", ["half_bit"])
         assert ring.axes_dataset_names == ["spatial_frequency"]
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["packed", "running"])
+def test_silx_opens_with_the_best_phase_of_the_latest_stage(running: bool, tmp_path: Path) -> None:
+    """Earlier stages are further groups, each with its own best trial and valid plots; while a stage runs they are in
+    the older pack."""
+    import silx.io
+    from silx.io.nxdata import NXdata, get_default
+
+    path = staged(tmp_path / "results.h5", ("dz", "scan"))
+    if running:
+        begin_stage(path, stage_meta("final"))
+        store = Store.open(path, stage_meta("final"))
+        put(store, stage_record("final", 0), output(0))
+        store.refresh(force=True)
+    with silx.io.open(str(path)) as file:
+        assert all(NXdata(group).is_valid for _, group in plots(file))
+        shown = get_default(file)
+        assert shown is not None
+        best = 0 if running else 1
+        assert shown.title == f"trial {best}: phase, summed over depth"
+        np.testing.assert_array_equal(shown.signal[()], phase(best).sum((0, 1)))
+        if not running:
+            assert get_default(file["tBL_WSe2 dz"]).title == "trial 2: phase, summed over depth"
+    if running:
+        store.finish()
+
+
+def test_h5web_and_nexusformat_open_a_study_of_stages(tmp_path: Path) -> None:
+    """With the latest stage's best trial; the groups of all stages are listed."""
+    from nexusformat.nexus import nxload
+
+    path = staged(tmp_path / "results.h5")
+    with h5py.File(path, "r") as file:
+        assert H5web(file).default() == "/tBL_WSe2 final/best/image"
+        assert {child["name"] for child in H5web(file).entity("/")["children"]} == {
+            f"tBL_WSe2 {name}" for name in ("dz", "scan", "final")
+        }
+    root = nxload(str(path))
+    np.testing.assert_array_equal(np.asarray(root.plottable_data.nxsignal.nxdata), phase(0).sum((0, 1)))
+
+
+def test_viewers_open_a_stage_that_has_just_begun(tmp_path: Path) -> None:
+    """It has no picture so far, and its history no point: nothing is shown at first, and nothing is wrong."""
+    import silx.io
+    from silx.io.nxdata import get_default
+
+    path = staged(tmp_path / "results.h5", ("dz",))
+    begin_stage(path, stage_meta("scan"))
+    with silx.io.open(str(path)) as file:
+        shown = get_default(file)
+        assert shown is None or shown.is_valid
+    with h5py.File(path, "r") as file:
+        assert H5web(file).default() == "/tBL_WSe2 scan/history"
 
 
 def test_silx_plots_history_and_curve(results: Path) -> None:

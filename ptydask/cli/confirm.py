@@ -17,6 +17,7 @@ examples:
   ptydask confirm FILE.h5 --workers 4                 the five best trials, with three other seeds each
   ptydask confirm FILE.h5 --top 8 --seeds 5           more of both: only what is missing is run
   ptydask confirm FILE.h5 --trials 3,18 --frc         these, and each of them from both halves of the data
+  ptydask confirm FILE.h5 --stage final --frc         of a study with stages: to which detail its picture comes back
   ptydask confirm FILE.h5 --cluster slurm --dry-run   what would happen, and the job script
 """
 
@@ -49,6 +50,12 @@ def add_parsers(commands: Any) -> None:
         dest="settings",
         metavar="KEY=VALUE",
         help="a key of the study's configuration that has changed since, such as where the data are",
+    )
+    parser.add_argument(
+        "--stage",
+        default="",
+        metavar="NAME",
+        help="of a study with stages: which one (default: the last one that tuned something)",
     )
     run_study.add_place_arguments(parser)
     parser.set_defaults(handler=confirm_command)
@@ -83,7 +90,8 @@ def _confirm_study(args: argparse.Namespace, stop: StopSignals) -> int:
     view = make_view(sys.stderr)
     settings = tuple(parse_setting(text) for text in args.settings)
     request = run_study.make_request(args, args.file, Overrides(settings=settings))
-    prepared = confirming.announce(request, ConfirmOptions(args.top, args.seeds, args.trials, args.frc), view)
+    options = ConfirmOptions(args.top, args.seeds, args.trials, args.frc, args.stage)
+    prepared = confirming.announce(request, options, view)
     if args.dry_run:
         if not prepared.finished:
             run_study.show_job(prepared.run, view)
@@ -95,16 +103,16 @@ def _confirm_study(args: argparse.Namespace, stop: StopSignals) -> int:
             view.notice(TIME_IS_OVER)
             return 75
         failed = outcome.failed
-    _print_verdict(prepared.study)
+    _print_verdict(prepared.study, prepared.stage)
     return 3 if failed else 0
 
 
-def _print_verdict(path: Path) -> None:
+def _print_verdict(path: Path, stage: str) -> None:
     """What the repeats say, in words, and where they are."""
     from ptydask.analysis import confirmation
     from ptydask.store import reader
 
-    with reader.open(path) as results:
+    with reader.open(path, stage) as results:
         confirmed = confirmation.Confirmation.of(results)
     if confirmed is not None:
         formats.print_report("".join(f"{line}\n" for line in confirmation.verdict_lines(confirmed)))

@@ -66,6 +66,8 @@ def run_merge(args: argparse.Namespace) -> int:
         _print_source_notices(source)
         if not merge.keeps_numbers(source, plan) and merge.has_confirmation(source):
             print_notice(f"{source.path.name}: the repeats of its trials are not merged; confirm {args.out.name} anew")
+        if source.store_id != first.store_id and merge.has_earlier_stages(source):
+            print_notice(f"{source.path.name}: its earlier stages are not merged; those of {first.path.name} are kept")
         for name in merge_plan.changed_ranges(first.meta, source.meta):
             print_notice(f"{source.path.name}: another range of {name} than in {first.path.name}, whose range is kept")
     for number, why in failed.items():

@@ -248,13 +248,20 @@ def make_request(args: argparse.Namespace, config: Path, overrides: Overrides) -
 
 def validate_command(args: argparse.Namespace) -> int:
     """``ptydask validate``."""
-    from ptydask import api
+    from ptydask.driver.cost import estimate_stages
+    from ptydask.driver.prepare import complete_plan
+    from ptydask.driver.stages import plan_stages
     from ptydask.progress.plan_text import plan_lines
+    from ptydask.progress.stages_text import stages_lines
 
-    plans = api.plan_study(args.config, _make_overrides(args))
-    for plan in plans:
-        for line in plan_lines(plan):  # of a stage, its name is in the study's
-            formats.print_stderr(line)
+    overrides, lines = _make_overrides(args), []
+    planned = plan_stages(args.config, overrides)
+    plans = [stage.plan for stage in planned] or [complete_plan(args.config, overrides)]
+    if planned:
+        costs = estimate_stages(plans, [stage.trials for stage in planned])
+        lines = stages_lines(plans, [stage.stage for stage in planned], costs)
+    for line in [*lines, *plan_lines(plans[0])]:
+        formats.print_stderr(line)
     for notice in dict.fromkeys(notice for plan in plans for notice in plan.notices):
         formats.print_stderr(f"note: {notice}")
     print(f"{args.config}: valid")
@@ -283,18 +290,18 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
-    from ptydask import api
+    from ptydask import running
     from ptydask.driver.contract import TIME_IS_OVER
     from ptydask.progress.view import make_view
 
     view = make_view(sys.stderr)
-    prepared = api.announce_run(_make_request(args), view)
+    prepared = running.announce(_make_request(args), view)
     if prepared.finished:
         return 0
     if args.dry_run:
         show_job(prepared, view)
         return 0
-    end = api.carry_out_run(prepared, view, stop)
+    end = running.carry_out(prepared, view, stop)
     _print_best(end)
     if not end.complete:
         view.notice(TIME_IS_OVER)
@@ -318,5 +325,6 @@ def _print_best(end: RunOutcome) -> None:
     best = end.snapshot.best
     if best is not None:
         line = f"best      trial {best.number}: {end.snapshot.metric} {error_text(best.error)}"
-        formats.print_report(f"{line}  {params_text(best.params)}\n" if best.params else f"{line}\n")
+        params = {**end.values, **best.params}
+        formats.print_report(f"{line}  {params_text(params)}\n" if params else f"{line}\n")
     print(f"results   {end.snapshot.results}")

@@ -106,6 +106,8 @@ def run_pack(args: argparse.Namespace) -> int:
 def pack_lines(report: PackReport, *, dry_run: bool) -> list[str]:
     """What packing did, or would do, for a person."""
     path, trials = from_here(report.path), counted(report.trials, "trial")
+    if report.earlier_trials:
+        trials += f", and {report.earlier_trials} of earlier stages"
     before, after = size_text(report.before), size_text(report.after)
     if dry_run:
         lines = [f"{path}: would hold {trials}; {before} before, about {after} then"]
@@ -113,9 +115,11 @@ def pack_lines(report: PackReport, *, dry_run: bool) -> list[str]:
         lines = [f"{path}: holds {trials}; {before} before, {after} now"]
     else:
         lines = [f"{path}: one file already, with {trials}; nothing to do"]
-    if report.dropped:
+    dropped = len(report.dropped) + report.earlier_dropped
+    if dropped:
         word = "would be dropped" if dry_run else "dropped"
-        lines.append(f"{report.bulk} {word} of {counted(len(report.dropped), 'trial')}, kept of {report.with_arrays}")
+        kept = report.with_arrays + report.earlier_with_arrays
+        lines.append(f"{report.bulk} {word} of {counted(dropped, 'trial')}, kept of {kept}")
     if report.unfinished:
         from ptydask.store import names
 

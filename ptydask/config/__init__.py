@@ -152,14 +152,14 @@ def _plan_study(file: StudyFile, overrides: Overrides, given: StageInput | None)
     form, own = opened.format, opened.own
     if given is not None:
         own = settings_of_stage(own, given.stage)
+        overrides = replace(overrides, sampler=overrides.sampler if given.stage.sampler is None else None)
     plan = form.plan(file.source, opened.data, replace(overrides, own=own, stage=given))
     notices = (*opened.repairs, *plan.notices, *_check_plan(plan, form, overrides))
-    # Who names a sampler on the command line wants that one; the file's name is mostly its template's.
-    named = overrides.sampler if given is None else given.stage.sampler or overrides.sampler
     return replace(
         plan,
         notices=notices,
-        search=own.search or ("auto" if named is None else "file"),
+        # Who names a sampler on the command line wants that one; the file's name is mostly its template's.
+        search=own.search or ("auto" if overrides.sampler is None else "file"),
         until_settled=bool(own.until_settled),
         no_gain=own.no_gain,
         own_file=file.own_file,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import count
@@ -13,12 +13,13 @@ from typing import Any
 
 from ptydask import engines, sampling
 from ptydask.config import own_settings, reading
+from ptydask.config.stages import FINAL
 from ptydask.driver import provenance
 from ptydask.driver.prepare import Experience, PreparedRun, RunRequest, opened_results, prepare_plan, stored_bytes
 from ptydask.driver.trial_start import read_own_start
 from ptydask.engines import repeat
 from ptydask.errors import ConfigError, StoreError, UnusableResults, UsageError, nearest_hint, nearest_number
-from ptydask.formatting import counted, shorten_text
+from ptydask.formatting import counted, shell_path, shell_word
 from ptydask.model import (
     Budget,
     ComponentSpec,
@@ -33,12 +34,11 @@ from ptydask.model import (
 )
 from ptydask.ranking import ranked
 from ptydask.store import confirmation, index
+from ptydask.store.reader import Results
 
 _MOST_REPEATS = 10_000
 _METRICS = f"{own_settings.SECTION}.metrics."
 """How the settings of metrics of one's own begin."""
-LONGEST = 160
-"""Characters of the list of what is missing."""
 _SEEDS = 2**32
 Repeat = tuple[int, int, int]
 """A trial's number, the seed, and the half: 0 for all of the data."""
@@ -56,6 +56,8 @@ class ConfirmOptions:
     """These instead of the best."""
     frc: bool = False
     """Also from each half of the data alone."""
+    stage: str = ""
+    """The stage whose trials they are; empty for the last one that tuned something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,10 @@ class PreparedConfirmation:
 
     study: Path
     """The results file whose trials are repeated."""
+    stage: str
+    """The stage that they are of; empty for a study without stages."""
+    store_id: str
+    """The id of the study, or of that stage."""
     run: PreparedRun
     repeats: tuple[Repeat, ...]
     """All that the confirmation is to have, those of earlier runs among them."""
@@ -176,8 +182,9 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
     there are not.
     """
     path = request.config.absolute()
+    stage = options.stage or _last_tuned(path)
     with ExitStack() as stack:
-        study = stack.enter_context(opened_results(path))
+        study = stack.enter_context(opened_results(path, stage))
         meta, records = study.meta, study.records()
         if meta.engine == repeat.NAME:
             raise UsageError(f"{path.name}: is a confirmation itself; give the file whose trials it repeats")
@@ -186,7 +193,7 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         earlier = study.confirmation()
         if earlier is not None:
             stack.enter_context(earlier)
-        _refuse_other_companion(path, study.id)
+        _refuse_other_companion(path, study)
         done = [] if earlier is None else earlier.records()
         repeats_before = [] if earlier is None else repeats_of(earlier.meta, done)
         chosen = choose_trials(records, meta, options, file=path)
@@ -206,13 +213,21 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
             moved = provenance.compare(meta, provenance.study_meta(completed), file=path)
         except ConfigError as error:
             raise provenance.as_of_a_confirmation(error) from None
-        run = prepare_plan(plan, request, earlier, Experience(records, stored_bytes(path)))
+        run = prepare_plan(plan, request, earlier, Experience(records, _stored_bytes(study)))
         embedded = earlier is not None and earlier.path != plan.results and not plan.results.exists()
     run = replace(run, origin=meta, notices=tuple(dict.fromkeys((*run.notices, *moved))))
-    return PreparedConfirmation(path, run, repeats, frozenset(map(repeat_of, done)), embedded)
+    return PreparedConfirmation(path, stage, study.id, run, repeats, frozenset(map(repeat_of, done)), embedded)
 
 
-def _refuse_other_companion(path: Path, store: str) -> None:
+def _last_tuned(path: Path) -> str:
+    """The last stage that tunes something; empty where there are no stages, or the file is that stage's."""
+    with opened_results(path) as results:
+        if results.lineage is None:
+            return ""
+        return next((name for name in reversed(results.stage_names()) if name != FINAL), results.lineage.name)
+
+
+def _refuse_other_companion(path: Path, study: Results) -> None:
     """Raise UnusableResults where the repeats of another study, or another results file, are where these come to lie.
 
     What cannot be read at all is refused when it is opened to go on.
@@ -222,16 +237,43 @@ def _refuse_other_companion(path: Path, store: str) -> None:
         meta = index.read_head(companion).meta
     except StoreError:
         return
-    if not confirmation.is_of(meta, store):
+    if confirmation.is_of(meta, study.id):
+        return
+    if other := _stage_of_repeats(study, meta):
+        finish = f"`ptydask confirm {shell_path(path)} --stage {shell_word(other)}`"
+        what = f"has repeats of stage {other} that are not in {path.name} yet: {finish} goes on with them first"
+    else:
         what = f"holds no repeats of {path.name}, whose repeats come there; give it another name"
-        raise UnusableResults(f"{companion}: {what}")
+    raise UnusableResults(f"{companion}: {what}")
+
+
+def _stage_of_repeats(study: Results, meta: StudyMeta) -> str:
+    """The stage of a study whose trials are repeated by the confirmation ``meta``; empty where it is none of them."""
+    for name in study.stage_names():
+        with study.stage(name) as stage:
+            if confirmation.is_of(meta, stage.id):
+                return name
+    return ""
+
+
+def _stored_bytes(study: Results) -> int:
+    """What the trials of a study take; of a stage its share of the trials of all."""
+    whole = stored_bytes(study.path)
+    counts = []
+    for name in study.stage_names():
+        with study.stage(name) as stage:
+            counts.append(len(stage.records()))
+    return whole if sum(counts) == 0 else round(whole * len(study.records()) / sum(counts))
 
 
 def _says_how(meta: StudyMeta) -> bool:
-    """Whether a file has the engine, the configuration and the search space of its trials: a rebuilt one may not."""
+    """Whether a file has the engine, the configuration and the search space of its trials: a rebuilt one may not.
+
+    A stage may tune nothing; what it has of those before it says then that nothing is missing.
+    """
     try:
-        space = json.loads(meta.search_space_json or "{}")
-        return bool(meta.engine and provenance.config_of(meta) and [sampling.from_json(one) for one in space.values()])
+        space = [sampling.from_json(one) for one in json.loads(meta.search_space_json or "{}").values()]
+        return bool(meta.engine and provenance.config_of(meta) and (space or meta.lineage))
     except (AttributeError, KeyError, TypeError, ValueError):
         return False
 
@@ -308,6 +350,7 @@ def read_plan(
         iterations=steps.pop() if len(steps) == 1 else None,
         search="file",
         held_out=meta.held_out,
+        lineage=meta.lineage,
         own_metrics=_own_metrics(meta.own_metrics, (item for item in settings if _is_own(item[0])), path),
         function_folders=(folder,) if (folder := meta.provenance.get("working_directory")) else (),
         keep=replace(meta.keep, snapshot_every=None),
@@ -342,48 +385,6 @@ def plan_repeats(
         budget=Budget(len(repeats), total=True),
         points=tuple(Point(point, "repeat") for point in points),
         exhaustive=True,
+        lineage=None,  # it is no stage itself
         keep=KeepOptions(inner.keep.arrays or halves, None, inner.keep.params_in_names),
     )
-
-
-def describe_repeats(prepared: PreparedConfirmation) -> Iterator[tuple[str, str]]:
-    """Labels and texts for the plan: which trials, which seeds, how many repeats, which of them are missing."""
-    whole = [item for item in prepared.repeats if item[2] == 0]
-    halves = [item for item in prepared.repeats if item[2]]
-    seeds = list(dict.fromkeys(seed for _, seed, _ in whole))
-    trials = list(dict.fromkeys(trial for trial, _, _ in whole))
-    yield "study", f"{prepared.run.plan.name}, of {prepared.study}"
-    yield "trials", _listed(trials)
-    yield "seeds", _listed(seeds)
-    if halves:
-        split = list(dict.fromkeys(trial for trial, _, _ in halves))
-        yield "halves", f"both, of {'trials' if len(split) > 1 else 'trial'} {_listed(split)}"
-    text = counted(len(prepared.repeats), "reconstruction" if prepared.run.plan.config["engine"] == "ptyrad" else "run")
-    if len(whole) == len(trials) * len(seeds) and not halves:
-        text = f"{counted(len(trials), 'trial')} x {counted(len(seeds), 'seed')} = {text}"
-    if prepared.run.recorded:
-        text += f", {prepared.run.recorded} recorded already"
-    yield "repeats", text
-    if prepared.run.recorded and prepared.missing:
-        yield "missing", shorten_text(missing_text(prepared.missing), LONGEST)
-    if prepared.finished:
-        yield "results", str(prepared.study)
-    else:
-        yield "results", f"{prepared.run.plan.results}, and in {prepared.study.name} once all are there"
-
-
-def missing_text(missing: Iterable[Repeat]) -> str:
-    """``trial 5 with seeds 11 and 12, first half of trial 3``."""
-    whole: dict[int, list[int]] = {}
-    parts = []
-    for trial, seed, half in missing:
-        if half:
-            parts.append(repeat.describe({repeat.TRIAL: trial, repeat.SEED: seed, repeat.HALF: half}))
-        else:
-            whole.setdefault(trial, []).append(seed)
-    seeds = (f"trial {trial} with {'seeds' if len(own) > 1 else 'seed'} {_listed(own)}" for trial, own in whole.items())
-    return "; ".join([*seeds, *parts])
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers))

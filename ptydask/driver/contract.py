@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from ptydask.engines import repeat
 from ptydask.errors import PtydaskError
 from ptydask.formatting import shell_path
-from ptydask.model import Optimum, StudyMeta, StudyPlan, TrialRecord, path_beside
+from ptydask.model import Optimum, Scalar, StudyMeta, StudyPlan, TrialRecord, path_beside
 from ptydask.ranking import best_of, count_states
 from ptydask.run_snapshot import RunSnapshot
 from ptydask.trial.reconcile import Failures
@@ -84,6 +84,8 @@ class RunOutcome:
     """Why the SQLite study has not all of it, where it has not: the results file has."""
     failed_before: int = 0
     """Trials that failed in the earlier stages, as far as these were run now."""
+    values: Mapping[str, Scalar] = field(default_factory=dict)
+    """What the earlier stages found: its trials had these values."""
 
     @property
     def ended_by_results(self) -> bool:

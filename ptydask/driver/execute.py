@@ -43,7 +43,7 @@ def execute_run(prepared: PreparedRun, view: View, stop: StopSignals) -> RunOutc
 
     watcher = Watcher(prepared, view, stop)
     with watcher.telling_the_end(), stop.deferred():
-        outcome = run_and_pack(prepared, watcher, open_cluster, view.close)
+        outcome = run_and_pack(prepared, watcher, open_cluster, packed=view.close)
         watcher.notify_end(outcome)
         return outcome
 
@@ -52,11 +52,14 @@ def run_and_pack(
     prepared: PreparedRun,
     watcher: Watcher,
     open_cluster: OpenCluster,
+    *,
+    ended: Callable[[RunOutcome], None] = lambda outcome: None,
     packed: Callable[[RunSnapshot | None], None] = lambda snapshot: None,
 ) -> RunOutcome:
-    """Run what is missing, pack the results, tell how it went. ``packed`` is called before the telling.
+    """Run what is missing, pack the results, tell how it went.
 
-    To be called where ``watcher.stop`` is deferred.
+    ``ended`` is called once the last trial has ended, ``packed`` before the telling. To be called where
+    ``watcher.stop`` is deferred.
     """
     with _open_results(prepared) as store:
         for notice in store.notices:
@@ -66,6 +69,7 @@ def run_and_pack(
         except (KeyboardInterrupt, Terminated):
             _write_total(prepared, store, watcher.snapshot)
             raise
+        ended(outcome)
         with watcher.stop.at_once():
             store.finish()
         packed(watcher.snapshot)

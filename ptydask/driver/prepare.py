@@ -162,10 +162,10 @@ def prepare_run(request: RunRequest) -> PreparedRun:
 
 
 @contextmanager
-def opened_results(path: Path) -> Iterator[reader.Results]:
-    """The results that a run is to go on with. Raises UnusableResults where they cannot be read."""
+def opened_results(path: Path, stage: str = "") -> Iterator[reader.Results]:
+    """The results that a run is to go on with, or a stage of them. Raises UnusableResults where they cannot be read."""
     try:
-        with reader.open(path) as results:
+        with reader.open(path, stage) as results:
             yield results
     except StoreError as error:
         raise UnusableResults(str(error)) from None
@@ -180,18 +180,37 @@ class Experience:
     """Bytes that they take."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenSite:
+    """Where a run is to be, and with how many workers."""
+
+    place: Place
+    cluster_request: ClusterRequest
+    why: str
+    """Why there, in a few words; empty where somebody named it."""
+
+
+def choose_site(request: RunRequest) -> ChosenSite:
+    """Where the run that is asked for is to be. Raises what :func:`ptydask.clusters.choose` raises."""
+    chosen = clusters.choose(request.cluster)
+    why = chosen.why if request.cluster == "auto" else ""
+    return ChosenSite(chosen.place, _cluster_request(request, chosen.place), why)
+
+
 def prepare_plan(
     plan: StudyPlan,
     request: RunRequest,
     earlier: reader.Results | None = None,
     experience: Experience | None = None,
+    site: ChosenSite | None = None,
 ) -> PreparedRun:
     """The same for a plan that is complete. ``earlier`` holds the trials that it goes on from, where there are any.
 
-    ``experience`` says what its trials cost before there are any of its own.
+    ``experience`` says what its trials cost before there are any of its own, ``site`` where it is to be, if that is
+    chosen already.
     """
-    chosen = clusters.choose(request.cluster)
-    cluster_request = _cluster_request(request, chosen.place)
+    site = site or choose_site(request)
+    cluster_request = site.cluster_request
     meta = provenance.study_meta(plan, command=request.command)
     records: Sequence[TrialRecord] = ()
     packed, behind, notices = False, False, list(plan.notices)
@@ -219,9 +238,9 @@ def prepare_plan(
     return PreparedRun(
         plan=plan,
         meta=meta,
-        place=chosen.place,
+        place=site.place,
         cluster_request=cluster_request,
-        why_there=chosen.why if request.cluster == "auto" else "",
+        why_there=site.why,
         options=RunOptions(total, request.retries, request.checkpoint_every, request.workers_per_gpu),
         asked=plan.budget.trials(cluster_request.workers),
         points=sampling.count_points(plan),
@@ -231,7 +250,7 @@ def prepare_plan(
         settled=settled_optimum(records, plan),
         unbeaten=unbeaten_trial(records, plan),
         mirror_behind=behind,
-        notify=chosen.place.notify if request.notify is None else request.notify,
+        notify=site.place.notify if request.notify is None else request.notify,
         cost=cost,
         notices=tuple(notices),
     )
@@ -239,7 +258,12 @@ def prepare_plan(
 
 def ended_by_results(plan: StudyPlan, records: Sequence[TrialRecord]) -> bool:
     """Whether what is recorded ends the study, however many trials are left; see :class:`PreparedRun`."""
-    return target_met(records, plan.target, plan.direction) is not None or settled_optimum(records, plan) is not None
+    ends = (
+        target_met(records, plan.target, plan.direction),
+        settled_optimum(records, plan),
+        unbeaten_trial(records, plan),
+    )
+    return any(end is not None for end in ends)
 
 
 def _mirror_behind(plan: StudyPlan, store: str, records: Sequence[TrialRecord]) -> bool:

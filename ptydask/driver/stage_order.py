@@ -125,12 +125,6 @@ def more_asked_text(name: str, recorded: int, total: int) -> str:
     return f"stage {name} is over with {counted(recorded, 'trial')}: the {total} that are asked for now change nothing"
 
 
-def planned_text(plan: StudyPlan, trials: int) -> str:
-    """``scan: 20 trials of scale and rotation``."""
-    assert plan.lineage is not None
-    return f"{plan.lineage.name}: {_trials_text(plan, trials)}"
-
-
 def _trials_text(plan: StudyPlan, trials: int) -> str:
     *others, last = [*plan.space] or [""]
     tuned = f" of {', '.join(others)} and {last}" if others else f" of {last}" if last else ""

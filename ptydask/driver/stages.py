@@ -9,17 +9,20 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ptydask import config, engines
+from ptydask import config
 from ptydask.clusters import Cluster, ClusterRequest
 from ptydask.config import Overrides, StudyFile
-from ptydask.config.stages import Stage, StageInput, rehearse_stage
+from ptydask.config.stages import Stage, StageInput
 from ptydask.driver import provenance, stage_order
-from ptydask.driver.contract import RunOutcome, View
+from ptydask.driver.contract import GOES_ON, RunOutcome, View
+from ptydask.driver.cost import StageCost, estimate_stages
 from ptydask.driver.execute import Watcher, run_and_pack
 from ptydask.driver.prepare import (
+    ChosenSite,
     Experience,
     PreparedRun,
     RunRequest,
+    choose_site,
     complete_plan,
     count_trials,
     ended_by_results,
@@ -28,11 +31,12 @@ from ptydask.driver.prepare import (
     stored_bytes,
 )
 from ptydask.driver.stage_order import BegunStage
-from ptydask.errors import ConfigError
+from ptydask.driver.trial_start import read_start
+from ptydask.errors import StoppedEarly
 from ptydask.lineage import StageLineage, TrialStart
 from ptydask.model import Distribution, StudyPlan, path_beside
 from ptydask.stop_signals import StopSignals
-from ptydask.store import reader
+from ptydask.store import contents, names, reader
 from ptydask.store.upkeep import staging
 
 
@@ -77,10 +81,15 @@ class PreparedStages:
         return self.run.plan
 
     @property
-    def index(self) -> int:
-        """The place of the stage that is to be run next, counted from 0."""
+    def lineage(self) -> StageLineage:
+        """The place among the stages of the one that is to be run next."""
         assert self.plan.lineage is not None
-        return self.plan.lineage.number - 1
+        return self.plan.lineage
+
+    @property
+    def index(self) -> int:
+        """The same, counted from 0."""
+        return self.lineage.number - 1
 
     @property
     def last(self) -> bool:
@@ -91,6 +100,14 @@ class PreparedStages:
     def finished(self) -> bool:
         """Whether nothing is left to do in any stage."""
         return self.last and self.run.finished
+
+    @property
+    def costs(self) -> tuple[StageCost, ...]:
+        """What each stage takes."""
+        plans, totals = [stage.plan for stage in self.stages], [stage.trials for stage in self.stages]
+        records = [stage.records for stage in self.begun]
+        each_gpu = self.request.workers_per_gpu
+        return estimate_stages(plans, totals, records, current=self.index, workers_per_gpu=each_gpu)
 
     def job_script(self) -> str:
         """See :meth:`PreparedRun.job_script`."""
@@ -104,15 +121,15 @@ class PreparedStages:
 # --- prepared ----------------------------------------------------------------------------------------
 
 
-def plan_stages(path: Path, overrides: Overrides) -> tuple[StudyPlan, ...]:
-    """The plan of every stage that a file asks for, with the file's own values; none where it asks for no stages.
+def plan_stages(path: Path, overrides: Overrides) -> tuple[PlannedStage, ...]:
+    """Every stage that a file asks for, with the file's own values; none where it asks for no stages.
 
     All are checked by format and engine. Raises what :func:`ptydask.driver.prepare.complete_plan` raises.
     """
     file = config.read(path)
     stages = config.load_stages(path, overrides, file)
-    asked = _Asked(RunRequest(path, overrides), file, stages)
-    return tuple(_plan_each(asked, stage_order.trace_all(stages, (), ()), {}))
+    plans = _plan_each(_Asked(RunRequest(path, overrides), file, stages), stage_order.trace_all(stages, (), ()), {})
+    return tuple(PlannedStage(stage, plan, count_trials(plan, 1)) for stage, plan in zip(stages, plans, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +145,12 @@ class _Asked:
         return complete_plan(self.request.config, self.request.overrides, given, start, self.file)
 
 
-def prepare_stages(request: RunRequest, file: StudyFile, stages: tuple[Stage, ...]) -> PreparedStages:
+def prepare_stages(
+    request: RunRequest, file: StudyFile, stages: tuple[Stage, ...], site: ChosenSite | None = None
+) -> PreparedStages:
     """Complete the plans of all stages, and prepare the one that is to be run next; starts and writes nothing.
+
+    ``site`` is where the stages before it ran, if any did.
 
     Raises what :func:`ptydask.driver.prepare.prepare_run` raises, ConfigError also for a results file with other
     stages, PtydaskError where a stage is over and no trial of it has completed.
@@ -139,22 +160,23 @@ def prepare_stages(request: RunRequest, file: StudyFile, stages: tuple[Stage, ..
     results = config.load(request.config, request.overrides, StageInput(stages[0], lineages[0]), file).results
     if not results.exists():
         plans = _plan_each(asked, lineages, {})
-        return _complete(asked, plans, (), prepare_plan(plans[0], request), begins=False)
+        return _complete(asked, plans, (), prepare_plan(plans[0], request, site=site), begins=False)
     with opened_results(results) as found:
         stage_order.check_stages([stage.name for stage in stages], found.stage_names(), file=results)
         begun = _read_begun(found)
         current = len(begun) - 1
         lineages = stage_order.trace_all(stages, begun, begun[:-1])
         plans = _plan_each(asked, lineages, _read_start(found, lineages[current]))
-        run = prepare_plan(plans[current], request, found)
-        begins = run.finished and len(begun) < len(stages)
+        site = site or choose_site(request)
+        run = prepare_plan(plans[current], request, found, site=site)
+        begins = not (run.trials_left or run.mirror_behind) and _is_whole(found) and len(begun) < len(stages)
         if begins:
             current += 1
             stage_order.require_best(begun[-1], stages[current].name, file=results)
             lineages = stage_order.trace_all(stages, begun, begun)
             plans = _plan_each(asked, lineages, _read_start(found, lineages[current]))
             experience = Experience(begun[-1].records, stored_bytes(results))
-            run = prepare_plan(plans[current], request, experience=experience)
+            run = prepare_plan(plans[current], request, experience=experience, site=site)
             # What the workers said of the data holds for all stages, and is compared with what they say next.
             facts = {**begun[-1].meta.provenance, **run.meta.provenance}
             run = replace(run, meta=replace(run.meta, provenance=facts))
@@ -162,23 +184,19 @@ def prepare_stages(request: RunRequest, file: StudyFile, stages: tuple[Stage, ..
 
 
 def _plan_each(asked: _Asked, lineages: Sequence[StageLineage], starts: Mapping[str, TrialStart]) -> list[StudyPlan]:
-    """The plan of each stage, complete. ``starts`` has the reconstructions that stages start from, as far as known.
-
-    What earlier stages have yet to find has values from the middle of their ranges, so that all else can be checked.
-    """
+    """The plan of each stage, complete. ``starts`` has the reconstructions that stages start from, as far as known."""
     plans: list[StudyPlan] = []
     ranges: dict[str, Distribution] = {}
-    for place, (stage, lineage) in enumerate(zip(asked.stages, lineages, strict=True)):
-        rehearsed = rehearse_stage(asked.stages, place, dict(ranges)).lineage.values
-        given = StageInput(stage, replace(lineage, values={**rehearsed, **lineage.values}), dict(ranges))
-        plan = replace(asked.complete_plan(given, starts.get(stage.name)), lineage=lineage)
-        if stage.start_from and not getattr(engines.get(plan.engine), "starts_from", False):
-            rule = f"the engine {plan.engine} cannot start from a reconstruction"
-            key = f"{stage_order.KEY}[{place}].start_from"
-            raise ConfigError(rule, file=plan.source.path, key=key, value=stage.start_from, hint="leave it out")
-        plans.append(plan)
-        ranges |= plan.space
+    for stage, lineage in zip(asked.stages, lineages, strict=True):
+        plans.append(asked.complete_plan(StageInput(stage, lineage, dict(ranges)), starts.get(stage.name)))
+        ranges |= plans[-1].space
     return plans
+
+
+def _is_whole(found: reader.Results) -> bool:
+    """Whether all trials are in the one file. What is left of damaged ones, in the folder beside it, does not count."""
+    folder = names.folder_of(found.path)
+    return found.packed and not contents.shard_files(folder) and not contents.pack_files(folder)
 
 
 def _read_begun(found: reader.Results) -> tuple[BegunStage, ...]:
@@ -194,8 +212,6 @@ def _read_start(found: reader.Results, lineage: StageLineage) -> dict[str, Trial
     """The reconstruction that a stage's trials start from, by the stage's name; nothing where they start anew."""
     if lineage.start_trial is None:
         return {}
-    from ptydask.driver.trial_start import read_start
-
     with found.stage(lineage.start_stage) as earlier:
         return {lineage.name: read_start(earlier, lineage.start_trial)}
 
@@ -245,44 +261,57 @@ def execute_stages(prepared: PreparedStages, view: View, stop: StopSignals) -> R
     """
     watcher = Watcher(prepared.run, view, stop)
     with watcher.telling_the_end(), stop.deferred(), _SharedCluster(prepared.run) as cluster:
-        failed = 0
+        failed, told = 0, set(prepared.run.notices)
         while True:
-            outcome = _run_stage(prepared, watcher, view, cluster)
-            outcome = replace(outcome, failed_before=failed)
+            outcome = replace(
+                _run_stage(prepared, watcher, cluster), failed_before=failed, values=prepared.lineage.values
+            )
             failed = outcome.failed
-            if prepared.last or not outcome.complete or outcome.behind:
+            if _ends_here(prepared, outcome):
                 break
             with stop.at_once():
                 stages = tuple(planned.stage for planned in prepared.stages)
-                following = prepare_stages(prepared.request, prepared.file, stages)
-            if not following.begins:  # nothing says that this cannot be: the same command says why
-                break
+                run = prepared.run
+                site = ChosenSite(run.place, run.cluster_request, run.why_there)
+                following = prepare_stages(prepared.request, prepared.file, stages, site)
+            if not following.begins:  # as where somebody else writes the file
+                raise StoppedEarly(f"{stage_order.place_text(following.lineage)} is not in one file; {GOES_ON}")
             view.notice(stage_order.ended_text(following.begun[-1]))
-            if watcher.time_left(prepared.run.plan) == 0.0:
+            if watcher.time_left(prepared.plan) == 0.0:
                 outcome = replace(outcome, complete=False)
                 break
             prepared = following
             watcher.go_on_with(prepared.run)
-        cluster.close()
+            view.plan([stage_order.begins_text(prepared.plan, prepared.run.options.total)])
+            for notice in prepared.run.notices:
+                if notice not in told:
+                    view.notice(notice)
+            told.update(prepared.run.notices)
         view.close(watcher.snapshot)
         watcher.notify_end(outcome)
         return outcome
 
 
-def _run_stage(prepared: PreparedStages, watcher: Watcher, view: View, cluster: _SharedCluster) -> RunOutcome:
+def _ends_here(prepared: PreparedStages, outcome: RunOutcome) -> bool:
+    """Whether no stage is run after the one that ended so."""
+    return prepared.last or not outcome.complete or bool(outcome.behind)
+
+
+def _run_stage(prepared: PreparedStages, watcher: Watcher, cluster: _SharedCluster) -> RunOutcome:
     """One stage from its beginning in the results file to its end there."""
     run = prepared.run
     if prepared.begins:
         with watcher.stop.at_once():
             staging.begin_stage(run.plan.results.absolute(), run.meta)
-        if watcher.ready_at is not None:
-            view.plan([stage_order.begins_text(run.plan, run.options.total)])
-            for notice in run.notices:
-                view.notice(notice)
     left = watcher.time_left(run.plan)
     if left is not None:
         run = replace(run, plan=replace(run.plan, budget=replace(run.plan.budget, timeout=left)))
-    return run_and_pack(run, watcher, cluster.opened)
+
+    def let_go(outcome: RunOutcome) -> None:
+        if _ends_here(prepared, outcome):
+            cluster.close()
+
+    return run_and_pack(run, watcher, cluster.opened, ended=let_go)
 
 
 def _shared_request(run: PreparedRun) -> ClusterRequest:

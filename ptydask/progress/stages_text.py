@@ -149,9 +149,10 @@ def _cost_lines(names: Sequence[str], costs: Sequence[StageCost]) -> Iterator[st
     known = [(name, cost.scan_iterations) for name, cost in named if cost.scan_iterations is not None]
     if known:
         terms = " + ".join(f"{_number(number)} ({name})" for name, number in known)
-        total = f" = {_number(sum(number for _, number in known))}" if len(known) > 1 else ""
+        whole = _number(sum(number for _, number in known))
+        total = f"{terms} = {whole}" if len(known) > 1 else whole
         more = "" if len(known) == len(named) else ", and those of stages whose iterations are not known"
-        yield from wrap_line(labelled_line("cost", f"{terms}{total} scan-iterations at the most{more}"), WIDTH)
+        yield from wrap_line(labelled_line("cost", f"{total} scan-iterations at the most{more}"), WIDTH)
     timed = [(name, cost, cost.seconds) for name, cost in named if cost.left and cost.seconds is not None]
     if timed:
         seconds, on_gpus = sum(time for _, _, time in timed), all(cost.on_gpus for _, cost, _ in timed)
@@ -161,8 +162,6 @@ def _cost_lines(names: Sequence[str], costs: Sequence[StageCost]) -> Iterator[st
         if len(timed) > 1:
             text += f": {', '.join(f'{name} {_span(time)}' for name, _, time in timed)}"
         yield from wrap_line(labelled_line("" if known else "cost", text), WIDTH)
-    elif known and any(cost.left for _, cost in named):
-        yield labelled_line("", "the time is said after the first trials")
 
 
 def _number(count: float) -> str:

@@ -150,7 +150,7 @@ def _build_component(kind: str, spec: ComponentSpec, key: str, seed: int, space:
     for name, value in configs.items():
         where = f"{key}.configs.{name}"
         if name not in parameters:
-            hint = nearest_hint(name, parameters) or "it takes no settings"
+            hint = nearest_hint(name, parameters) or ("" if parameters else "it takes no settings")
             raise ConfigError(f"{spec.name} has no such setting", key=where, value=value, hint=hint)
         own = to_optuna_params(space, value) if name in _VALUES and isinstance(value, Mapping) else value
         arguments[name] = _check_argument(own, str(parameters[name].annotation), where, seed, space)

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from ptydask.errors import StoreError
-from ptydask.store import codec, digest, files, index, isolated, layout, names, nexus, table, trialgroup
+from ptydask.store import codec, digest, files, index, isolated, layout, names, nexus, root, table, trialgroup
 
 Findings = dict[str, Any]
 _CHANGED = "is not what was written: its SHA-256 differs"
@@ -52,7 +52,7 @@ def _check_head(file: h5py.File, *, path: Path) -> Findings:
 def _check_titles(file: h5py.File, *, path: Path, study: str = "") -> Findings:
     """The study's attributes for people, which are texts of varying length, say what its JSON says."""
     meta = index.parse_head(file, path, study).meta
-    titles = index.stage_facts(meta) | {"title": meta.name, "direction": meta.direction, "error_metric": meta.metric}
+    titles = codec.stage_facts(meta) | {"title": meta.name, "direction": meta.direction, "error_metric": meta.metric}
     titles["engine"] = meta.engine
     group = index.study_of(file, study)
     differing = [name for name, value in titles.items() if not nexus.attribute_equals(group, name, value)]
@@ -62,8 +62,8 @@ def _check_titles(file: h5py.File, *, path: Path, study: str = "") -> Findings:
 def _check_seal(file: h5py.File, *, study: str = "") -> Findings:
     """The digest of all that is no trial's, of the file or of an earlier stage in it."""
     if study:
-        return _check_digest(file[study], set(index.STAGE_UNSEALED), study)
-    return _check_digest(file["/"], index.unsealed_paths(file), "all but the trials")
+        return _check_digest(file[study], set(root.STAGE_UNSEALED), study)
+    return _check_digest(file["/"], root.unsealed_paths(file), "all but the trials")
 
 
 def _check_confirmation(file: h5py.File, *, study: str = "") -> Findings:
@@ -75,8 +75,17 @@ def _check_confirmation(file: h5py.File, *, study: str = "") -> Findings:
 
 
 def _find_stages(file: h5py.File) -> Findings:
-    """The groups of the earlier stages, in their order."""
-    return {"groups": index.stage_groups(file), "problems": []}
+    """The groups of the earlier stages, in their order, also where the file's own attributes are damaged."""
+    with suppress(*files.BROKEN):
+        index.study_of(file)  # else there is no telling whether it has any
+        return {"groups": root.stage_groups(file), "problems": []}
+    found = []
+    for name in file:
+        with suppress(*files.BROKEN):
+            lineage = codec.meta_from_json(nexus.read_text(file[name], layout.STUDY_JSON)).lineage
+            if lineage is not None and layout.STORE_ID in file[name].attrs:
+                found.append((lineage.number, name))
+    return {"groups": [name for _, name in sorted(found)], "problems": []}
 
 
 def _check_digest(group: h5py.Group, apart: set[str], label: str) -> Findings:
@@ -197,7 +206,8 @@ def _find_study(file: h5py.File, study: str = "") -> h5py.Group:
     with suppress(*files.BROKEN):
         return index.study_of(file)
     for name in file:
-        if layout.TRIALS in file[name]:
+        # A study that the file is not of has its ids in its group.
+        if layout.TRIALS in file[name] and layout.STORE_ID not in file[name].attrs:
             return file[name]
     return file[layout.TRIALS]  # nothing has trials: HDF5 says so in its own words
 

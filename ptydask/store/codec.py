@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.lineage import StageLineage
-from ptydask.model import HeldOut, KeepOptions, Reason, StudyMeta, TrialRecord, TrialState
+from ptydask.model import HeldOut, KeepOptions, Reason, Scalar, StudyMeta, TrialRecord, TrialState
 
 _FLOAT = "$float"
 _SINCE_2 = ("gradient", "relative_decrease", "iterations", "last_step")
@@ -74,6 +74,16 @@ def meta_to_json(meta: StudyMeta) -> str:
     """What the store says about its study."""
     fields_said = _field_values(meta)
     return dumps({k: v for k, v in fields_said.items() if k not in _META_SINCE or v not in (None, {})})
+
+
+def stage_facts(meta: StudyMeta) -> dict[str, Scalar]:
+    """What the group of a stage says for people: which it is, and what it goes on from."""
+    if meta.lineage is None:
+        return {}
+    lineage = meta.lineage
+    before = {"from_stage": lineage.from_stage, "from_trial": lineage.from_trial} if lineage.from_stage else {}
+    values = {"values": dumps(lineage.values)} if lineage.values else {}
+    return {"stage": lineage.name, **before, **values}
 
 
 def search_space(meta: StudyMeta) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta
-from ptydask.store import checkpoints, codec, digest, files, index, layout, lock, names, shard
+from ptydask.store import checkpoints, codec, digest, files, index, layout, lock, names, root, shard
 
 CARD = "store.json"
 """Whose folder it is: the store's id, and the study's description."""
@@ -108,7 +108,7 @@ def load_and_tidy(path: Path, folder: Path) -> StoreContents:
     for pack in pack_files(folder):
         held: Mapping[int, index.TrialRow] = _rows_by_number(pack)
         # An older pack without any trial may have the stages before: it goes once the packed file has all of these.
-        if head is not None and head.kind == layout.PACKED and index.further_groups(pack) <= index.further_groups(path):
+        if head is not None and head.kind == layout.PACKED and root.further_groups(pack) <= root.further_groups(path):
             held = _drop_if_packed(pack, held, packed)
         rows.update(held)
     # A trial may be in an older pack and in the packed file: the rows that come later replace the earlier ones.
@@ -139,7 +139,7 @@ def _is_left_by_earlier_stage(store_id: str, path: Path, folder: Path) -> bool:
 
     The driver was killed after it began the next stage, before the folder of the last one was gone.
     """
-    return not (shard_files(folder) or pack_files(folder)) and store_id in index.stage_ids(path)
+    return not (shard_files(folder) or pack_files(folder)) and store_id in root.stage_ids(path)
 
 
 def clear_finished(folder: Path) -> None:

@@ -8,14 +8,18 @@ older pack in its folder.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import h5py
 
 from ptydask.errors import StoreError
 from ptydask.ring_correlation import FourierRing
-from ptydask.store import confirmation, contents, digest, files, index, isolated, layout, names, nexus
+from ptydask.store import confirmation, contents, digest, files, index, isolated, layout, names, nexus, root
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,35 @@ def find(path: Path, folder: Path) -> EmbeddedStudies:
     return found
 
 
+def read_unmoved(path: Path, read: Callable[[], T]) -> T:
+    """What ``read`` gives, asked again where it raises StoreError because ``path`` was replaced meanwhile."""
+    for _ in range(_TRIES):
+        before = files.stamp(path)
+        try:
+            return read()
+        except StoreError:
+            if files.stamp(path) == before:
+                raise
+    return read()
+
+
+def stage_places(path: Path, folder: Path) -> dict[str, StudyPlace]:
+    """Where each stage of a study lies, the one that ``path`` is of too, by its name, in their order.
+
+    Those that cannot be read are left out: ``ptydask verify`` says what is wrong with them.
+    """
+    for _ in range(_TRIES):
+        before, named = files.stamp(path), dict[str, StudyPlace]()
+        for place in (*(stage.place for stage in find(path, folder).stages), StudyPlace(path)):
+            with suppress(StoreError):
+                lineage = index.read_head(place.file, place.group).meta.lineage
+                if lineage is not None:
+                    named[lineage.name] = place
+        if files.stamp(path) == before:
+            break
+    return named
+
+
 def find_in(paths: Iterable[Path], *, strict: bool = False) -> EmbeddedStudies:
     """Those in packed files of one study, the older first; of what several have the fullest, of equals the last.
 
@@ -112,7 +145,7 @@ def _read(path: Path) -> EmbeddedStudies:
             group = nexus.read_attribute(study, layout.CONFIRMATION)
             return StudyPlace(path, group) if group and group in file else None
 
-        groups = [file[name] for name in index.stage_groups(file)]
+        groups = [file[name] for name in root.stage_groups(file)]
         stages = [
             EmbeddedStage(
                 StudyPlace(path, group.name.lstrip("/")),
@@ -239,7 +272,7 @@ class Embedding:
         nexus.write_attributes(group, {layout.STORE_ID: head.store_id, layout.PACK_ID: head.pack_id})
         if confirmed:
             nexus.write_attribute(group, layout.CONFIRMATION, confirmed)
-        digest.seal(group, index.STAGE_UNSEALED if is_stage else ())
+        digest.seal(group, root.STAGE_UNSEALED if is_stage else ())
         return str(group.name.lstrip("/"))
 
     def check(self, path: Path) -> None:
@@ -248,5 +281,5 @@ class Embedding:
             group = names.encode(study.head.meta.name)
             index.check_whole(path, {row.record.number for row in study.rows}, group)
         with files.open_read_only(path) as file:
-            if index.stage_groups(file) != [names.encode(stage.head.meta.name) for stage in self.stages]:
+            if root.stage_groups(file) != [names.encode(stage.head.meta.name) for stage in self.stages]:
                 raise StoreError(f"{path}: the packed file lacks stages")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,9 +13,9 @@ import h5py
 
 from ptydask import __version__
 from ptydask.errors import StoreError
-from ptydask.model import Scalar, StudyMeta, TrialRecord
+from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import ranked
-from ptydask.store import codec, digest, files, layout, links, names, nexus, refused, table, thumbnail, trialgroup
+from ptydask.store import codec, digest, files, layout, links, names, nexus, refused, root, table, thumbnail, trialgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +63,6 @@ class Addition(Protocol):
 
     def check(self, path: Path, /) -> None:
         """Raise StoreError where the finished file lacks any of it."""
-
-
-STAGE_UNSEALED = (layout.TRIALS, layout.THUMBNAILS)
-"""What the digest of a stage leaves out: trials, and their images, have digests and checksums of their own."""
 
 
 def sort_rows(rows: Mapping[int, TrialRow]) -> list[TrialRow]:
@@ -119,19 +114,9 @@ def study_of(file: h5py.File, group: str = "") -> h5py.Group:
     return file[group or nexus.read_attribute(file, "default")]
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[h5py.File]:
-    """``path`` opened; what cannot be read of it is a StoreError."""
-    try:
-        with files.open_read_only(path) as file:
-            yield file
-    except files.BROKEN as error:
-        raise refused.unreadable_error(path, error) from error
-
-
 def read_rows(path: Path, group: str = "") -> list[TrialRow]:
     """The rows of a packed file, or of the study ``group`` in it. Raises StoreError where it is damaged."""
-    with _reading(path) as file:
+    with refused.opened(path) as file:
         study = study_of(file, group)
         tiles, trials = thumbnail.read_tiles(study[layout.THUMBNAILS]), f"{study.name}/{layout.TRIALS}"
         seals = table.read_column(study[layout.TABLE], layout.SHA256)
@@ -145,7 +130,7 @@ def read_rows(path: Path, group: str = "") -> list[TrialRow]:
 
 def read_numbers(path: Path) -> list[int]:
     """The numbers of the trials in the table of ``path``. Raises StoreError where it is damaged."""
-    with _reading(path) as file:
+    with refused.opened(path) as file:
         numbers: list[int] = study_of(file)[layout.TABLE]["number"][()].tolist()
         return numbers
 
@@ -314,7 +299,7 @@ def complete_study(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow],
     """Write what is about all trials together: table, history, thumbnails, links to those in ``reach``; and seal it."""
     complete_group(study, meta, rows, reach)
     # Last of all: the seal covers everything above.
-    digest.seal(study.file["/"], unsealed_paths(study.file))
+    digest.seal(study.file["/"], root.unsealed_paths(study.file))
 
 
 def complete_group(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow], reach: set[int]) -> None:
@@ -333,29 +318,6 @@ def complete_group(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow],
         row = by_number[best[0].number]
         links.write_best(study, row.record, row.file, row.group, meta)
     links.write_links(study, [record for record in records if record.number in reach], best, meta)
-
-
-def stage_groups(file: h5py.File) -> list[str]:
-    """The names of the groups that earlier stages are, in their order."""
-    return [name.decode() for name in file.attrs.get(layout.STAGES, ())]
-
-
-def unsealed_paths(file: h5py.File) -> set[str]:
-    """What the file's own digest leaves out of its study, and of earlier stages. (A confirmation counts as a whole.)"""
-    studies = [nexus.read_attribute(file, "default"), *stage_groups(file)]
-    return {f"{study}/{name}" for study in studies for name in STAGE_UNSEALED}
-
-
-def further_groups(path: Path) -> set[str]:
-    """The studies in ``path`` besides the one that it is of, by their groups. Raises StoreError on damage."""
-    with _reading(path) as file:
-        return set(file) - {nexus.read_attribute(file, "default")}
-
-
-def stage_ids(path: Path) -> list[str]:
-    """The ids of the stages in ``path`` before the study that it is of. Raises StoreError on damage."""
-    with _reading(path) as file:
-        return [nexus.read_attribute(file[name], layout.STORE_ID) for name in stage_groups(file)]
 
 
 def _trial_digests(trials: h5py.Group, rows: Sequence[TrialRow]) -> list[str]:
@@ -382,7 +344,7 @@ def _write_meta(study: h5py.Group, meta: StudyMeta) -> None:
             "created": meta.created,
         },
     )
-    nexus.write_facts(study, stage_facts(meta))
+    nexus.write_facts(study, codec.stage_facts(meta))
     nexus.write_text(study, layout.STUDY_JSON, codec.meta_to_json(meta))
     nexus.write_text(study, layout.CONFIG, meta.config_text)
     nexus.write_text(study, layout.CONFIG_JSON, meta.config_json)
@@ -390,16 +352,6 @@ def _write_meta(study: h5py.Group, meta: StudyMeta) -> None:
     provenance = nexus.create_group(study, layout.PROVENANCE, "NXcollection")
     for name, value in meta.provenance.items():
         nexus.write_text(provenance, names.encode(name), value)
-
-
-def stage_facts(meta: StudyMeta) -> dict[str, Scalar]:
-    """What the group of a stage says for people: which it is, and what it goes on from."""
-    if meta.lineage is None:
-        return {}
-    lineage = meta.lineage
-    before = {"from_stage": lineage.from_stage, "from_trial": lineage.from_trial} if lineage.from_stage else {}
-    values = {"values": codec.dumps(lineage.values)} if lineage.values else {}
-    return {"stage": lineage.name, **before, **values}
 
 
 def _write_thumbnails(study: h5py.Group, rows: Sequence[TrialRow]) -> None:

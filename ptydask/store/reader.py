@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from ptydask.errors import StoreError, nearest_hint, one_line
 from ptydask.lineage import StageLineage
-from ptydask.model import Image, Scalar, StudyMeta, TrialRecord
+from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import ranked
 from ptydask.ring_correlation import FourierRing
 from ptydask.store import (
@@ -38,57 +37,13 @@ from ptydask.store import (
 )
 from ptydask.store.artifacts import StoredFile
 from ptydask.store.embedded import StudyPlace
+from ptydask.store.trial_data import StoredArray as StoredArray
+from ptydask.store.trial_data import TrialData as TrialData
 
 T = TypeVar("T")
 _TRIES = 20
 """The file may be replaced while something is looked for: it is then elsewhere."""
 _MORE = "`ptydask verify` says what is damaged and what is whole"
-
-
-@dataclass(frozen=True)
-class StoredArray:
-    """An array in the file, read when it is asked for."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    units: str
-    long_name: str
-    _fetch: Callable[[Any], NDArray[Any]] = field(repr=False)
-
-    def __getitem__(self, part: Any) -> NDArray[Any]:
-        """The part of the array that a NumPy index names; only that is read."""
-        return self._fetch(part)
-
-    def read(self) -> NDArray[Any]:
-        """The whole array."""
-        return self._fetch(())
-
-
-@dataclass(frozen=True)
-class TrialData:
-    """Everything that is kept of one trial."""
-
-    record: TrialRecord
-    curve: Mapping[str, NDArray[Any]]
-    """``step`` and one column for each metric."""
-    arrays: Mapping[str, StoredArray]
-    image: Image | None
-    attributes: Mapping[str, Scalar]
-    log: str
-    snapshots: Mapping[int, Mapping[str, StoredArray]]
-    """Iteration -> arrays."""
-    lost: str
-    """What could not be kept, and why; "" where all was."""
-    dropped: str = ""
-    """What was taken out of the file later, and by which rule; "" where nothing was."""
-    merged: str = ""
-    """Which trial of which store it was, where it was merged from there."""
-    command: str = ""
-    """What ran, quoted for a POSIX shell; "" where no program did."""
-    artifacts: Mapping[str, StoredFile] = field(default_factory=dict)
-    """Files that the program wrote, by their paths."""
-    left_out: tuple[str, ...] = ()
-    """One sentence for each thing that the engine did not keep, and why."""
 
 
 def open(path: Path | str, stage: str = "") -> Results:
@@ -138,7 +93,7 @@ class Results(AbstractContextManager["Results"]):
 
     @property
     def file(self) -> Path:
-        """The file that it lies in: :attr:`path`, or an older packed file that has an earlier stage of it."""
+        """The file that holds it: :attr:`path`, or, of an earlier stage, an older packed one while a run is on."""
         return self._place.file
 
     @property
@@ -353,17 +308,21 @@ class Results(AbstractContextManager["Results"]):
         in ``NAME.confirmation.h5`` beside it; a file of that name that is something else is none.
         """
         beside = self._open_companion()
-        place = self._other_studies().confirmation_of(self.id)
-        if place is None:
-            return beside
-        if beside is not None and len(beside.columns()["number"]) >= embedded.count_trials(place):
-            return beside
+        place = self._find_confirmation()
         if beside is not None:
+            if place is None or len(beside.columns()["number"]) >= embedded.count_trials(place):
+                return beside
             beside.close()
-        return Results(place.file, place, names.folder_of(confirmation.companion_of(place.file)))
+        return embedded.read_unmoved(self.path, self._open_confirmation)
 
-    def _other_studies(self) -> embedded.EmbeddedStudies:
-        return embedded.find(self.path, relocation.find_folder(self.path))
+    def _find_confirmation(self) -> StudyPlace | None:
+        return embedded.find(self.path, relocation.find_folder(self.path)).confirmation_of(self.id)
+
+    def _open_confirmation(self) -> Results | None:
+        place = self._find_confirmation()
+        if place is None:
+            return None
+        return Results(place.file, place, names.folder_of(confirmation.companion_of(place.file)))
 
     def _open_companion(self) -> Results | None:
         """The file beside this one that holds repeats of its trials; None where there is no such file."""
@@ -383,37 +342,23 @@ class Results(AbstractContextManager["Results"]):
 
     def stage_names(self) -> tuple[str, ...]:
         """The names of the stages in the file, in their order, the latest last; none of a study without stages."""
-        return tuple(self._stage_places())
+        return tuple(embedded.stage_places(self.path, relocation.find_folder(self.path)))
 
     def stage(self, name: str) -> Results:
         """One of :meth:`stage_names`, opened: a study like this one. Raises StoreError where there is none such."""
-        for _ in range(_TRIES):
-            places = self._stage_places()
+
+        def open_stage() -> Results:
+            places = embedded.stage_places(self.path, relocation.find_folder(self.path))
             if name not in places:
                 there = nearest_hint(name, places) if places else "it is a study without stages"
                 raise StoreError(f"{self.path}: has no stage {name!r} that can be read; {there}")
-            place = places[name]
-            try:
-                opened = Results(self.path, place if place.group else None)
-            except StoreError:
-                if place.file.exists():
-                    raise
-                continue  # its older pack is gone: it is in another file by now
-            if opened.lineage is not None and opened.lineage.name == name:
-                return opened
-            opened.close()  # the next stage has begun meanwhile
-        raise StoreError(f"{self.path}: stage {name!r} cannot be read: the file is being replaced again and again")
+            opened = Results(self.path, places[name] if places[name].group else None)
+            if opened.lineage is None or opened.lineage.name != name:
+                opened.close()
+                raise StoreError(f"{self.path}: the next stage has begun")
+            return opened
 
-    def _stage_places(self) -> dict[str, StudyPlace]:
-        """Where each stage lies by now, by its name, in their order."""
-        places = [*(stage.place for stage in self._other_studies().stages), StudyPlace(self.path)]
-        named = {}
-        for place in places:
-            with suppress(StoreError):  # damaged: `ptydask verify` says how
-                lineage = index.read_head(place.file, place.group).meta.lineage
-                if lineage is not None:
-                    named[lineage.name] = place
-        return named
+        return embedded.read_unmoved(self.path, open_stage)
 
     def ring_curves(self) -> dict[int, FourierRing]:
         """Of a confirmation: the Fourier ring correlation of each trial that has one, by the trial's number."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -110,6 +111,16 @@ def describe_writer(path: Path) -> str:
     with suppress(OSError):
         return f"process {holders[0]} ({Path(f'/proc/{holders[0]}/comm').read_text().strip()}) has it open for writing"
     return f"process {holders[0]} has it open for writing"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """``path`` opened; what cannot be read of it is a StoreError."""
+    try:
+        with files.open_read_only(path) as file:
+            yield file
+    except files.BROKEN as error:
+        raise unreadable_error(path, error) from error
 
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"

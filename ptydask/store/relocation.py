@@ -59,6 +59,12 @@ def _refuse_lone_index(path: Path, folder: Path) -> None:
             f"{path}: of an unfinished study, whose {count} trials are in a folder {folder.name}, which is not there; "
             f"copy it here, too, under this name, or keep their numbers alone: ptydask rebuild {shell_path(path)}"
         )
+    lineage = index.read_head(path).meta.lineage
+    if lineage is not None and lineage.number > 1:
+        raise UnusableResults(
+            f"{path}: the stages before {lineage.name} are in a folder {folder.name}, which is not there; "
+            "copy it here, too, under this name"
+        )
 
 
 def _index_id(path: Path) -> str:

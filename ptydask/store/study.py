@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,20 @@ from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.formatting import shell_path
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.run_snapshot import RunSnapshot
-from ptydask.store import codec, contents, embedded, files, index, isolated, layout, lock, names, relocation, shard
+from ptydask.store import (
+    codec,
+    contents,
+    embedded,
+    files,
+    index,
+    isolated,
+    layout,
+    lock,
+    names,
+    relocation,
+    root,
+    shard,
+)
 
 SHARE = 0.015
 """Of the driver's time, about this share goes into refreshing the index: never 2 %, also where one takes longer."""
@@ -78,7 +91,9 @@ class Store:
             notice = relocation.adopt_folder(path)
             held = lock.acquire(folder)
             try:
-                store = cls(path, meta, held, contents.load_and_tidy(path, folder))
+                loaded = contents.load_and_tidy(path, folder)
+                _refuse_embedded_name(contents.whole_files(path, folder, loaded.pack), meta)
+                store = cls(path, meta, held, loaded)
                 store.notices = (notice,) if notice else ()
                 store._write_first_index()
             except BaseException:
@@ -194,8 +209,10 @@ class Store:
             self._rows[number] = contents.with_tile(self._rows[number])
         self._unread.clear()
 
-    def finish(self) -> Path:
+    def finish(self, *, keep: Sequence[str] = (contents.DAMAGED,)) -> Path:
         """Pack everything into ``NAME.h5``, remove the folder, give the store back; returns the file.
+
+        Subfolders to ``keep`` stay, unless empty: ``contents.JOBS``, too, where jobs go on, for the next stage.
 
         Raises StoreError where there is no room for the packed file, or an older pack cannot be read: all is
         then kept as it was. A trial whose own file is damaged is packed with its numbers, and the file stays in
@@ -221,7 +238,7 @@ class Store:
                 if path.exists() and path == names.shard_path(self.folder, number):
                     contents.set_aside(path)
                 self.damaged = (*self.damaged, one_line(f"trial {number}: {why}"))
-        contents.remove(self.folder)
+        contents.remove(self.folder, keep)
         self._lock.release()
         self._finished = True
         return self.path
@@ -280,6 +297,13 @@ class Store:
         with contextlib.suppress(OSError):  # nothing depends on it
             status = {**driver, "updated": now, "run": snapshot}
             files.write_text(self.folder / contents.STATUS, codec.dumps(status), durable=False)
+
+
+def _refuse_embedded_name(packs: Iterable[Path], meta: StudyMeta) -> None:
+    """Raise StoreError where another study in the file has the name, as an earlier stage: both could not be packed."""
+    for pack in packs:
+        if names.encode(meta.name) in root.further_groups(pack):
+            raise StoreError(f"{pack}: has a study {meta.name!r} that is not the latest, and no trials are added to it")
 
 
 def _continue_meta(before: StudyMeta, meta: StudyMeta) -> StudyMeta:

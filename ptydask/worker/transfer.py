@@ -115,9 +115,20 @@ def folder_visible(folder: Path, store_id: str) -> bool:
 class SharedFolder:
     """Where a worker's files go: into the results' folder itself."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store_id: str = "") -> None:
         self.folder = folder
         """Trial files are written here."""
+        self._store = store_id
+
+    def check(self) -> None:
+        """Raise StoreError where the folder is that of another study by now, as of the next stage.
+
+        A worker that everybody has given up may still have come to the end of its trial, of the same number as one of
+        theirs.
+        """
+        card = contents.read_card(self.folder)
+        if card is not None and card[0] != self._store:
+            raise StoreError(f"{self.folder}: holds trials of another study now")
 
     def deliver(self, number: int) -> None:
         """Return when the trial's file is durable in the results' folder: it is there already. Raises StoreError."""
@@ -138,9 +149,8 @@ class OverTheConnection(SharedFolder):
     """A folder of this worker's own, emptied into the results' folder over the Dask connection."""
 
     def __init__(self, store_id: str = "") -> None:
-        self._store = store_id
         # Dask removes it with the rest of the worker's scratch space, however the worker ends.
-        super().__init__(Path(tempfile.mkdtemp(prefix="trials-", dir=get_worker().local_directory)))
+        super().__init__(Path(tempfile.mkdtemp(prefix="trials-", dir=get_worker().local_directory)), store_id)
 
     def deliver(self, number: int) -> None:
         """See :class:`SharedFolder`."""
@@ -167,7 +177,7 @@ class OverTheConnection(SharedFolder):
 
 def choose_shelf(folder: Path, store_id: str) -> SharedFolder:
     """The way for this worker."""
-    return SharedFolder(folder) if folder_visible(folder, store_id) else OverTheConnection(store_id)
+    return SharedFolder(folder, store_id) if folder_visible(folder, store_id) else OverTheConnection(store_id)
 
 
 def _send_file(kind: Kind, number: int, data: bytes, store: str) -> None:

@@ -189,6 +189,7 @@ class _TrialRun:
     def _write_trial(self, record: TrialRecord, output: TrialOutput | None) -> None:
         plan = self.setup.plan
         folder, direction, metric = self.shelf.folder, plan.direction, plan.metric
+        self.shelf.check()
         written = shard.write(folder, record, output, plan.keep, direction=direction, metric=metric)
         self.shelf.deliver(record.number)
         self.done = TrialDone(record, written, self.first)

@@ -89,9 +89,22 @@ class Course:
         self.errors.append(error)
 
 
+@dataclass
+class ToyData:
+    """What a process keeps from one session to the next, and how often it has loaded it."""
+
+    resting: bool = False
+    loads: int = 0
+
+
+_data = ToyData()
+
+
 class ToySession:
     def __init__(self, toy: dict[str, Any], plan: StudyPlan, slot: Slot) -> None:
         self.toy, self.plan, self.slot = toy, plan, slot
+        _data.loads += not _data.resting
+        _data.resting = False
         if toy.get("blind"):
             from ptydask.worker import transfer  # Dask comes in with it
 
@@ -123,6 +136,7 @@ class ToySession:
             | self._more_arrays(trial, course),
             image=Image(np.outer(axis, axis) + target, axis, axis, "rad", "angstrom", "phase"),
             attributes={"threads": self.slot.threads, "cuda": self.slot.cuda or "", "pid": os.getpid()}
+            | {"loads": _data.loads}
             | self.toy.get("facts", {}),
         )
 
@@ -166,5 +180,8 @@ class ToySession:
     def provenance(self) -> Mapping[str, str]:
         return {"device": "toy", "threads": str(self.slot.threads)}
 
+    def close_for(self, successor: StudyPlan) -> None:
+        _data.resting = successor.engine == self.plan.engine
+
     def close(self) -> None:
-        return None
+        _data.resting = False

@@ -74,8 +74,7 @@ class PtyradFormat:
             hyper = read_hypertune(config[KEY], config)
         init, recon = config["init_params"], config.setdefault("recon_params", {})
         notices = [*translated, *hyper.tuned.notices]
-        named = None if given is not None and given.stage.sampler is not None else overrides.sampler
-        chosen = study.named_sampler(named, hyper.sampler)
+        chosen = study.named_sampler(overrides.sampler, hyper.sampler)
         sampler, space = _grid_ranges(chosen, {**hyper.tuned.space, **of_stage}, notices, partial=given is not None)
         if not hyper.on:
             sampler, space = ComponentSpec("RandomSampler"), {}

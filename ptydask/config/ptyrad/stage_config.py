@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -114,19 +113,21 @@ def pattern_pixels(init: Mapping[str, Any]) -> int:
 
 
 def _sizes(init: Mapping[str, Any]) -> tuple[int, int, int]:
-    sizes = [init.get(key) for key in ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix")]
-    counts = [int(size) if ranges.is_number(size) and 0 < size < math.inf else 0 for size in sizes]
-    slow, fast, pixels = (len(_kept(init, axis, count)) for axis, count in enumerate(counts))
+    slow, fast, pixels = (len(_kept(init, axis)) for axis in range(3))
     return slow, fast, pixels
 
 
-def _kept(init: Mapping[str, Any], axis: int, count: int) -> range:
+_AXES = ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix", "meas_Npix")
+
+
+def _kept(init: Mapping[str, Any], axis: int) -> range:
     """What ``meas_crop`` leaves of an axis; all of it where that is no crop, which PtyRAD will refuse."""
-    crop = init.get("meas_crop")
+    size, crop = init.get(_AXES[axis]), init.get("meas_crop")
+    whole = range(int(size)) if ranges.is_number(size) and 0 < size < 2**31 else range(0)
     bounds = crop[axis] if isinstance(crop, list) and len(crop) == 4 else None
     if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(end, int) for end in bounds):
-        return range(count)
-    return range(count)[slice(*bounds)]
+        return whole
+    return whole[slice(*bounds)]
 
 
 def indices_mode(part: ScanPart, scan: tuple[int, int]) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def with_patterns(config: Mapping[str, Any], part: PatternPart) -> dict[str, Any
         before = init.get("meas_crop")
         scan = before[:2] if isinstance(before, list) else [None, None]
         # The zero of reciprocal space is pixel N // 2, before and after.
-        first = (_kept(init, axis, init["meas_Npix"]).start + pixels // 2 - part.crop // 2 for axis in (2, 3))
+        first = (_kept(init, axis).start + pixels // 2 - part.crop // 2 for axis in (2, 3))
         init["meas_crop"] = [*scan, *([start, start + part.crop] for start in first)]
         ratio = pixels / part.crop
         constraints = _scaled(config.get("constraint_params") or {}, _OF_PATTERN, ratio)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from ptydask.config.ptyrad.stage_section import StageContext, read_stages
 from ptydask.config.stages import Stage, StageInput
 from ptydask.errors import ConfigError, nearest_hint
 from ptydask.model import StudyPlan
+from ptydask.space import ranges
 from ptydask.space.metrics import METRICS
 
 _IMAGE_METRICS = ("contrast", "robust_contrast")
@@ -106,10 +107,22 @@ def _check_tries(stages: tuple[Stage, ...], overrides: Overrides) -> None:
 
 def stage_notices(plan: StudyPlan, given: StageInput) -> tuple[str, ...]:
     """What may surprise in a stage's plan."""
-    init = plan.config["init_params"]
-    if plan.metric in _IMAGE_METRICS and not given.stage.start_from and init.get("obj_source", "simu") == "simu":
-        return (
+    return (*_notice_late_updates(plan, given.stage), *_notice_image_metric(plan, given.stage))
+
+
+def _notice_late_updates(plan: StudyPlan, stage: Stage) -> Iterator[str]:
+    """Tensors that the file updates from an iteration on that the stage's shorter trials do not reach."""
+    updates = (plan.config.get("model_params") or {}).get("update_params")
+    for tensor, entry in updates.items() if isinstance(updates, Mapping) and stage.iterations else ():
+        start = entry.get("start_iter") if isinstance(entry, Mapping) else None
+        if ranges.is_number(start) and start > (stage.iterations or 0):
+            yield f"{tensor}: stays as it is in stage {stage.name}, as its updates begin at iteration {start:g}"
+
+
+def _notice_image_metric(plan: StudyPlan, stage: Stage) -> Iterator[str]:
+    loaded = stage.start_from or plan.config["init_params"].get("obj_source", "simu") != "simu"
+    if plan.metric in _IMAGE_METRICS and not loaded:
+        yield (
             f"{plan.metric} tells reconstructions apart that are nearly done, and these start from nothing: "
-            "start_from: best begins with the object, probe and positions of the stage before",
+            "start_from: best begins with the object, probe and positions of the stage before"
         )
-    return ()

@@ -21,10 +21,10 @@ _STAGE = (
 )
 _FINAL = ("iterations", "start_from")
 _RESERVED = {
-    FINAL: "is the stage that the key final makes",
-    "confirmation": "is what repeats of trials are called in a results file",
-    "best": "stands for the stage before in start_from",
-    "none": "stands for no stage in start_from",
+    FINAL: "the key final makes that stage",
+    "confirmation": "repeats of trials are called so in a results file",
+    "best": "in start_from it stands for the stage before",
+    "none": "in start_from it stands for no stage",
 }
 _MOST_CHARACTERS = 60
 

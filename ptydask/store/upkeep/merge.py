@@ -160,6 +160,11 @@ def has_confirmation(source: MergeSource) -> bool:
     return embedded.find(source.path, relocation.find_folder(source.path)).confirmation is not None
 
 
+def has_earlier_stages(source: MergeSource) -> bool:
+    """Whether there are stages before the study of a file."""
+    return bool(embedded.find(source.path, relocation.find_folder(source.path)).stages)
+
+
 def _merged_row(placed: PlacedTrial) -> index.TrialRow:
     record = placed.trial.row.record
     if not placed.moved:

@@ -10,9 +10,10 @@ from pathlib import Path
 from ptydask.errors import NoResults, StoreError
 from ptydask.model import Direction, StudyMeta
 from ptydask.store import contents, embedded, files, index, layout, names, refused, relocation, trialgroup
+from ptydask.store.embedded import Embedding, StudyContents, StudyPlace
 from ptydask.store.study import error_reason, refuse_unwritable
 from ptydask.store.upkeep import packing, salvage
-from ptydask.store.upkeep.salvage import SalvagedFile
+from ptydask.store.upkeep.salvage import SalvagedFile, SalvagedStage
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +75,54 @@ def _rebuild_elsewhere(path: Path, out: Path | None, examined: Sequence[Salvaged
         return _make_report(path, gathered, examined, written=False, packed=first.kind == layout.PACKED)
     out = (path.with_name(f"{path.stem}-rebuilt{path.suffix}") if out is None else out).absolute()
     packing.refuse_existing(out)
-    if not gathered.rows:
+    if not (gathered.rows or any(file.stages for file in examined)):
         trouble = next((f": {file.trouble}" for file in examined if file.trouble), "")
         raise StoreError(f"{first.path}: no trial in it can be read{trouble}; it is left as it is")
     head = index.ResultsHeader(layout.PACKED, gathered.store_id, secrets.token_hex(8), gathered.meta)
     try:
-        index.pack(out, head, index.sort_rows(gathered.rows), gathered.damaged, add=_keep_confirmation(examined))
+        add = _keep_others(examined)
+        index.pack(out, head, index.sort_rows(gathered.rows), gathered.damaged, add=add)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: cannot be written: {error_reason(error)}") from error
     return _make_report(out, gathered, examined, written=True, packed=True)
 
 
-def _keep_confirmation(examined: Sequence[SalvagedFile]) -> index.Addition | None:
-    """What takes over a confirmation that is whole: of a damaged one nothing is kept, it can be run again."""
-    return embedded.keep(embedded.find_in(file.path for file in examined if file.confirmed))
+def _keep_others(examined: Sequence[SalvagedFile]) -> Embedding:
+    """What takes over earlier stages, as far as they are whole, and confirmations.
+
+    Of a damaged confirmation nothing is kept: it can be run again.
+    """
+    confirmed = embedded.find_in(file.path for file in examined if file.confirmed).confirmation
+    # The newest file, of those with most stages, tells their order.
+    by_id: dict[str, list[tuple[Path, SalvagedStage]]] = {}
+    newest_first = examined[::-1]
+    for file in sorted(newest_first, key=lambda file: -len(file.stages)):
+        for stage in file.stages:
+            by_id.setdefault(stage.store_id or stage.group, []).append((file.path, stage))
+    stages = tuple(_join_stage(copies) for copies in by_id.values())
+    return Embedding(None if confirmed is None else embedded.load(confirmed), stages)
+
+
+def _join_stage(copies: Sequence[tuple[Path, SalvagedStage]]) -> StudyContents:
+    """A stage by what is whole of it in any file."""
+    whole = {row.record.number: row for _, stage in reversed(copies) for row in stage.whole}
+    table = {number: record for _, stage in reversed(copies) for number, record in stage.table.items()}
+    damaged = {
+        number: f"{file.name}: {why}"
+        for file, stage in copies
+        for number, why in stage.damaged.items()
+        if number in table and number not in whole
+    }
+    rows = whole | {number: index.TrialRow(table[number], copies[0][0]) for number in damaged}
+    file, stage = next((copy for copy in copies if copy[1].meta is not None), copies[0])
+    meta = stage.meta or replace(_guess_meta(file, list(whole.values())), name=names.decode(stage.group))
+    confirmed = [StudyPlace(file, stage.confirmation) for file, stage in copies if stage.confirmation]
+    return StudyContents(
+        index.ResultsHeader(layout.PACKED, stage.store_id or secrets.token_hex(8), stage.pack_id, meta),
+        index.sort_rows(rows),
+        damaged,
+        confirmation=embedded.load(max(confirmed, key=embedded.count_trials)) if confirmed else None,
+    )
 
 
 def _trial_files(path: Path, folder: Path) -> list[Path]:
@@ -152,7 +187,7 @@ def _index_again(path: Path, folder: Path, examined: Sequence[SalvagedFile]) -> 
     except StoreError:
         card = None
     gathered = _gather_trials(path, examined, card)
-    if not gathered.rows:
+    if not (gathered.rows or any(file.stages for file in examined)):
         raise StoreError(f"{folder}: no trial in it can be read; it is left as it is")
     if card is not None and path.is_file() and all(file.intact for file in examined) and not gathered.damaged:
         return _make_report(
@@ -163,11 +198,12 @@ def _index_again(path: Path, folder: Path, examined: Sequence[SalvagedFile]) -> 
     rows = {row.record.number: row for file in keep for row in file.whole}
     # What the files that stay do not have goes into one more pack: whole trials of damaged files, and bare numbers.
     unindexed = {number: row for number, row in gathered.rows.items() if number not in rows}
-    if unindexed:
+    kept = {stage.store_id for file in keep for stage in file.stages}
+    if unindexed or {stage.store_id for file in examined for stage in file.stages} - kept:
         pack_id = secrets.token_hex(8)
         pack = contents.pack_path(folder, pack_id)
         head = index.ResultsHeader(layout.PACKED, store_id, pack_id, meta)
-        add = _keep_confirmation(examined)
+        add = _keep_others(examined)
         index.pack(pack, head, index.sort_rows(unindexed), gathered.damaged, add=add)
         rows |= {row.record.number: row for row in index.read_rows(pack)}
     # Only now, when every trial is in a file that is whole, may the damaged ones go.
@@ -206,6 +242,11 @@ def _make_report(
 ) -> RebuildReport:
     lines = [f"{file.path.name}: {file.trouble}" for file in examined if file.trouble]
     lines += [f"{file.path.name}: trial {number}: {why}" for file in examined for number, why in file.damaged.items()]
+    for file in examined:
+        for stage in file.stages:
+            at = f"{file.path.name}: {stage.group}"
+            lines += [f"{at}: {stage.trouble}"] if stage.trouble else []
+            lines += [f"{at}: trial {number}: {why}" for number, why in stage.damaged.items()]
     return RebuildReport(
         path=path,
         written=written,

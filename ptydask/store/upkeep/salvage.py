@@ -14,6 +14,25 @@ _PARTS = ("head", "seal", "records", "names", "described", "confirmation")
 
 
 @dataclass(frozen=True, slots=True)
+class SalvagedStage:
+    """What can be read of a stage before the study that a file is of."""
+
+    group: str
+    store_id: str
+    pack_id: str
+    meta: StudyMeta | None
+    whole: tuple[index.TrialRow, ...]
+    """Trials that are as they were written."""
+    damaged: Mapping[int, str]
+    """Trials that are not, and why."""
+    table: Mapping[int, TrialRecord]
+    confirmation: str
+    """The group of its confirmation, where that is as it was written; else ""."""
+    trouble: str
+    """What is wrong with it as a whole, "" where nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
 class SalvagedFile:
     """What can be read of one file, a packed one, an index, or a trial's own."""
 
@@ -32,13 +51,19 @@ class SalvagedFile:
     """What is wrong with the file as a whole, "" where nothing is."""
     confirmed: bool = False
     """Whether it holds a confirmation, as it was written."""
+    stages: tuple[SalvagedStage, ...] = ()
     foreign: bool = False
     """Whether it is somebody else's HDF5 file."""
 
     @property
     def intact(self) -> bool:
         """Whether nothing is wrong with it."""
-        return not (self.trouble or self.damaged)
+        damaged = (
+            self.trouble,
+            self.damaged,
+            *(part for stage in self.stages for part in (stage.trouble, stage.damaged)),
+        )
+        return not any(damaged)
 
 
 def examine(paths: Sequence[Path]) -> list[SalvagedFile]:
@@ -72,19 +97,17 @@ def _salvage_file(child: ChildReader, path: Path) -> SalvagedFile:
 
 def _salvage_study(child: ChildReader, path: Path) -> SalvagedFile:
     # Each part is a question of its own, so that one that is damaged beyond reading does not cost the others.
-    answers = {part: child.ask(what=part, path=str(path)) for part in _PARTS}
+    answers = {part: child.ask(what=part, path=str(path)) for part in (*_PARTS, "stages")}
     if answers["head"].get("kind") == layout.TRIAL:  # under a name that does not tell its number
         answers["head"] = {"trouble": str(refused.foreign_error(path))}
-    records = [codec.record_from_json(text) for text in answers["records"].get("records", ())]
     # What a damaged head does not say may be in the study's group; trials that the table lacks may be in the file.
     head = {**answers["described"], **answers["head"]}
-    numbers = {record.number for record in records}.union(answers["names"].get("numbers", ()))
+    table = _read_table(answers)
     study = answers["names"].get("study", head.get("study"))
     groups: dict[int, str] = {}
     if study and head.get("kind") != layout.INDEX:  # in an index trials are links to their own files
-        groups = {number: f"{study}/{layout.TRIALS}/{names.trial_name(number)}" for number in sorted(numbers)}
+        groups = _trial_groups(study, answers, table)
     whole, damaged = _salvage_trials(child, path, groups)
-    troubles = [answer["trouble"] for answer in answers.values() if "trouble" in answer]
     return SalvagedFile(
         path,
         kind=head.get("kind", ""),
@@ -92,11 +115,45 @@ def _salvage_study(child: ChildReader, path: Path) -> SalvagedFile:
         meta=codec.meta_from_json(head["meta"]) if "meta" in head else None,
         whole=whole,
         damaged=damaged,
-        table={record.number: record for record in records},
-        trouble=troubles[0] if troubles else "",
+        table=table,
+        trouble=_first_trouble(answers),
         confirmed=bool(answers["confirmation"].get("group")) and "trouble" not in answers["confirmation"],
+        stages=tuple(_salvage_stage(child, path, group) for group in answers["stages"].get("groups", ())),
         foreign=bool(head.get("foreign")),
     )
+
+
+def _salvage_stage(child: ChildReader, path: Path, group: str) -> SalvagedStage:
+    answers = {part: child.ask(what=part, path=str(path), study=group) for part in _PARTS if part != "head"}
+    described, confirmed = answers["described"], answers["confirmation"]
+    table = _read_table(answers)
+    whole, damaged = _salvage_trials(child, path, _trial_groups(f"/{group}", answers, table))
+    return SalvagedStage(
+        group=group,
+        store_id=described.get("id", ""),
+        pack_id=described.get("pack", ""),
+        meta=codec.meta_from_json(described["meta"]) if "meta" in described else None,
+        whole=whole,
+        damaged=damaged,
+        table=table,
+        confirmation="" if "trouble" in confirmed else confirmed.get("group", ""),
+        trouble=_first_trouble(answers),
+    )
+
+
+def _read_table(answers: Mapping[str, Answer]) -> dict[int, TrialRecord]:
+    records = [codec.record_from_json(text) for text in answers["records"].get("records", ())]
+    return {record.number: record for record in records}
+
+
+def _trial_groups(study: str, answers: Mapping[str, Answer], table: Mapping[int, TrialRecord]) -> dict[int, str]:
+    """Where the trials of the table, and those that can be seen, lie."""
+    numbers = {*table, *answers["names"].get("numbers", ())}
+    return {number: f"{study}/{layout.TRIALS}/{names.trial_name(number)}" for number in sorted(numbers)}
+
+
+def _first_trouble(answers: Mapping[str, Answer]) -> str:
+    return next((answer["trouble"] for answer in answers.values() if "trouble" in answer), "")
 
 
 def _salvage_trials(

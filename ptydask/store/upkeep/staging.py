@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta
-from ptydask.store import contents, embedded, index, layout, names, refused
+from ptydask.store import contents, embedded, index, layout, names, refused, root
 from ptydask.store.embedded import EmbeddedStage, EmbeddedStudies, StudyPlace
 from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing
@@ -44,5 +44,5 @@ def begin_stage(path: Path, meta: StudyMeta) -> None:
 def _refuse_name(path: Path, meta: StudyMeta) -> None:
     """Raise StoreError where a study of the next stage's name is in the file."""
     name = names.encode(meta.name)
-    if name in index.further_groups(path) or meta.name == index.read_head(path).meta.name:
+    if name in root.further_groups(path) or meta.name == index.read_head(path).meta.name:
         raise StoreError(f"{path}: has a study {meta.name!r} already; give the stage another name")

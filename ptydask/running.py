@@ -1,0 +1,80 @@
+"""A run from what is said of it before it starts to its end: one study, or one in stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ptydask import config
+from ptydask.driver.contract import RunOutcome, View
+from ptydask.driver.execute import execute_run, exhausted_text, target_text
+from ptydask.driver.prepare import PreparedRun, RunRequest, prepare_run
+from ptydask.driver.settlement import settled_text, unbeaten_text
+from ptydask.driver.stages import PreparedStages, execute_stages, prepare_stages
+from ptydask.progress import plan_text
+from ptydask.progress.stages_text import stages_lines
+from ptydask.stop_signals import StopSignals
+
+
+def announce(request: RunRequest, view: View) -> PreparedRun | PreparedStages:
+    """Prepare a run and have ``view`` say what will happen, what may surprise, and where nothing is left to do.
+
+    Raises what :func:`ptydask.driver.prepare.prepare_run` raises. Nothing is started.
+    """
+
+    file = config.read(request.config)
+    stages = config.load_stages(request.config, request.overrides, file)
+    if stages:
+        staged = prepare_stages(request, file, stages)
+        _announce_stages(staged, view)
+        return staged
+    prepared = prepare_run(request)
+    plan, total = prepared.plan, prepared.options.total
+    _announce_plan(prepared, view)
+    if prepared.finished and prepared.reached is not None:
+        view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
+    elif prepared.finished and prepared.settled is not None:
+        view.notice(f"{settled_text(prepared.settled, prepared.recorded, total)}: nothing left to do in {plan.results}")
+    elif prepared.finished and prepared.unbeaten is not None:
+        unbeaten = unbeaten_text(prepared.unbeaten, plan, prepared.recorded, total)
+        view.notice(f"{unbeaten}: nothing left to do in {plan.results}")
+    elif prepared.finished:
+        recorded = plan_text.recorded_text(total, prepared.recorded, plan.results)
+        view.notice(f"{recorded}: nothing left to do")
+        if exhausted := exhausted_text(prepared):
+            view.notice(exhausted)
+    return prepared
+
+
+def _announce_plan(prepared: PreparedRun, view: View, before: Sequence[str] = ()) -> None:
+    """The plan of a run, after the lines that come ``before`` and have its cost, and what may surprise."""
+    plan, total = prepared.plan, prepared.options.total
+    view.plan(
+        [
+            *before,
+            *plan_text.plan_lines(plan, total),
+            plan_text.trials_line(plan.budget, prepared.cluster_request.workers, total, prepared.recorded),
+            plan_text.workers_line(prepared.place.describe(prepared.cluster_request), prepared.why_there),
+            *filter(None, [plan_text.cost_line(prepared.cost) if prepared.trials_left and not before else None]),
+        ]
+    )
+    for notice in prepared.notices:
+        view.notice(notice)
+
+
+def _announce_stages(prepared: PreparedStages, view: View) -> None:
+    """All stages, and the plan of the one that is to be run next."""
+
+    plans, stages = [stage.plan for stage in prepared.stages], [stage.stage for stage in prepared.stages]
+    _announce_plan(prepared.run, view, stages_lines(plans, stages, prepared.costs))
+    if prepared.finished:
+        recorded = sum(stage.recorded for stage in prepared.stages)
+        every = f"all {len(prepared.stages)} stages" if len(prepared.stages) > 1 else "the only stage"
+        view.notice(f"{every} with {recorded} trials are recorded in {prepared.plan.results}: nothing left to do")
+
+
+def carry_out(prepared: PreparedRun | PreparedStages, view: View, stop: StopSignals) -> RunOutcome:
+    """Run what is missing. Raises what :func:`ptydask.driver.execute.execute_run` raises."""
+
+    if isinstance(prepared, PreparedStages):
+        return execute_stages(prepared, view, stop)
+    return execute_run(prepared, view, stop)
