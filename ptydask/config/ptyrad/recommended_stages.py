@@ -60,22 +60,18 @@ def recommend(config: Mapping[str, Any], tuned: Mapping[str, Distribution], metr
             rescaled = any(other in RESCALED for other in some)
             add(name if len(parts) == 1 else f"{name} {place + 1}", some, scored if rescaled else by, **keys)
 
-    look = {**part, **small_batches} if part else whole
     rates = [name for name in names if name in _RATES]
     geometry = [name for name in DIFFERENTIABLE if name in names]
-    add("pixel size", [name for name in names if name == "dx"], scored, **look)
-    add("geometry", geometry, **look, stop_when="settled")
-    elsewhere = ("dx", *rates, *FREEDOMS, *geometry)
-    add_in_parts("probe", [name for name in names if name not in elsewhere], "loss", **look)
-    for freedom, word in FREEDOMS.items():
-        add(f"{word}s", [name for name in names if name == freedom], scored, **look)
-    # A rate suits a number of patterns, and of steps: those of the whole scan.
-    add_in_parts("rates", rates, metric if metric in FITS else scored if metric == scored else "loss", **whole)
+    add("pixel size", [name for name in names if name == "dx"], scored, **whole)
+    add("geometry", geometry, **(part | small_batches or whole), stop_when="settled")
     if part:
         near = {name: _near_best(tuned[name], 1) for name in geometry}
-        add("whole scan", near, **small_batches, stop_when="settled")
-        if near:
-            stages[-1]["trials"] = _LAST
+        add("whole scan", near, **small_batches, stop_when="settled", trials=_LAST)
+    elsewhere = ("dx", *rates, *FREEDOMS, *geometry)
+    add_in_parts("probe", [name for name in names if name not in elsewhere], "loss", **whole)
+    for freedom, word in FREEDOMS.items():
+        add(f"{word}s", [name for name in names if name == freedom], scored, **whole)
+    add_in_parts("rates", rates, metric if metric in FITS else scored if metric == scored else "loss", **whole)
     refined = {name: around for name in _REFINED if name in names and (around := _near_best(tuned[name], 3))}
     if metric not in FITS and metric != scored:
         add("refine", dict(list(refined.items())[:MOST]), metric, **whole, pruner=None, start_from="best")
