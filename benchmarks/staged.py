@@ -101,7 +101,7 @@ def replay_stages(source: Courses, stages: Sequence[Mapping[str, Any]], seed: in
             seed=seed, workers=workers, trials=trials, over=over,
         )  # fmt: skip
         for best in study.improvements:
-            _note(
+            note(
                 outcome, source.problem, base.space, {**outcome.values, **best.params}, outcome.end + share * best.spent
             )
         outcome.end += share * study.spent
@@ -115,9 +115,10 @@ def replay_stages(source: Courses, stages: Sequence[Mapping[str, Any]], seed: in
     return outcome
 
 
-def _note(
+def note(
     outcome: Outcome, problem: Problem, space: Mapping[str, Distribution], values: Mapping[str, Scalar], spent: float
 ) -> None:
+    """Write down whether the values found after so many iterations are at the truth."""
     if not problem.is_found(space, values):
         outcome.stays = None
         return
@@ -169,7 +170,7 @@ class Courses:
             settings[f"{TUNED}.{name}.state"] = name in tune
         for name, entry in tune.items():
             if entry is not None:
-                settings[f"{TUNED}.{name}.kwargs"] = _narrow(ranges[name], self.plan.space[name], values[name], entry)
+                settings[f"{TUNED}.{name}.kwargs"] = narrow(ranges[name], self.plan.space[name], values[name], entry)
         if "pruner" in stage:
             settings["hypertune_params.pruner_params"] = stage["pruner"]
         plan = self._complete(settings)
@@ -213,7 +214,7 @@ class StageCourses:
         return Course(whole.losses, {name: slopes for name, slopes in whole.slopes.items() if name in self.plan.space})
 
 
-def _narrow(latest: Distribution, first: Distribution, value: Scalar, entry: Mapping[str, Any]) -> dict[str, float]:
+def narrow(latest: Distribution, first: Distribution, value: Scalar, entry: Mapping[str, Any]) -> dict[str, float]:
     """The range ``{around: best, within: N steps}``, of a stepped range, within the file's own."""
     assert isinstance(latest, FloatRange)
     assert isinstance(first, FloatRange)
