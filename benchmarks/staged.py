@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import getitem
@@ -95,7 +95,7 @@ def replay_stages(source: Courses, stages: Sequence[Mapping[str, Any]], seed: in
         plan, share = source.stage_plan(stage, outcome.values, spaces)
         trials = int(stage.get("trials", TRIALS))
         search = SEARCHES["auto-whole" if plan.pruner is None else "auto"]
-        over = partial(_is_settled, plan) if plan.until_settled else partial(_lacks_gain, stage.get("stop_when"), plan)
+        over = _end_of(stage.get("stop_when"), plan, source.problem)
         study = replay_study(
             source.problem, plan, source.stage_courses(plan, outcome.values, stage), search,
             seed=seed, workers=workers, trials=trials, over=over,
@@ -126,8 +126,13 @@ def note(
     outcome.stays = spent if outcome.stays is None else outcome.stays
 
 
-def _is_settled(plan: StudyPlan, study: Study) -> bool:
-    return settled_optimum(study.records, plan) is not None
+def _end_of(rule: Any, plan: StudyPlan, problem: Problem) -> Callable[[Study], bool]:
+    """When a stage ends, beside the end of its trials."""
+    if rule == "there":
+        return lambda study: study.found(problem, plan) is not None
+    if rule == "settled":
+        return lambda study: settled_optimum(study.records, plan) is not None
+    return partial(_lacks_gain, rule, plan)
 
 
 def _lacks_gain(rule: Mapping[str, Any] | None, plan: StudyPlan, study: Study) -> bool:

@@ -26,6 +26,7 @@ ORDER = (("dz",), ("scale", "rotation"), ("scale", "asymmetry", "rotation"), TIL
 
 LISTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "flat": [{**SETTLED, "trials": 24}],
+    "flat, cut": [{"stop_when": "there", "trials": 24}],  # the benchmark's own: no further than the truth
     # PtyRAD's order: each step by itself, on the whole scan.
     "order": [{"tune": all_of(names), "trials": 8, **SETTLED} for names in ORDER],
     # The same on every second position, in smaller batches, and all of it near there in the end.
