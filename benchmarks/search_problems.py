@@ -120,6 +120,22 @@ PROBLEMS: Mapping[str, Problem] = {
         _planted(
             "geometry7", "four affine, dz, two tilts", f"{AFFINE4} tilt_y=4 tilt_x=-3 dz=15", iterations=20, seed=15
         ),
+        *(
+            _planted(
+                f"geometry6{letter}",
+                "dz, scale, rotation, asymmetry, two tilts; staged",
+                text,
+                iterations=16,
+                seed=seed,
+                slices=6,
+                held_out=letter == "c",
+            )
+            for letter, seed, text in (
+                ("a", 21, "scale=0.96 asymmetry=0.02 rotation=1.5 dz=15 tilt_y=4 tilt_x=-4"),
+                ("b", 22, "scale=1.04 asymmetry=-0.02 rotation=-2 dz=9 tilt_y=-4 tilt_x=2"),
+                ("c", 23, "scale=1.02 asymmetry=0.03 rotation=-1 dz=14 tilt_y=-6 tilt_x=4"),
+            )
+        ),
         _planted(
             "noisy6",
             "four affine, C10, a learning rate, at 1e4 electrons",

@@ -13,20 +13,28 @@ import random
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from search_courses import Course, Reconstructions
+from search_courses import Course
 from search_problems import Problem
 
 from ptydask import proposals, sampling
-from ptydask.model import OWN_VALUES, FloatRange, Point, Scalar, StudyPlan
+from ptydask.model import OWN_VALUES, FloatRange, Point, Scalar, StudyPlan, TrialRecord, TrialState
 from ptydask.space import ranges
 from ptydask.trial import slopes
 from ptydask.worker.trial import mix_seed
 
 JITTER = 0.05
+
+
+class Courses(Protocol):
+    """What a trial would do at any point."""
+
+    def course(self, params: Mapping[str, Scalar]) -> Course:
+        """Its losses and slopes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,8 @@ class Study:
     spent: float = 0.0
     points: list[str] = field(default_factory=list)
     """Of the trials in the order in which they began, as text."""
+    records: list[TrialRecord] = field(default_factory=list)
+    """Of the trials in the order in which they ended."""
 
     def found(self, problem: Problem, plan: StudyPlan) -> Best | None:
         """The first best trial at the truth."""
@@ -135,13 +145,14 @@ class _Running:
     course: Course
     params: Mapping[str, Scalar]
     pace: float
+    number: int
     step: int = 0
 
 
 def replay_study(
     problem: Problem,
     plan: StudyPlan,
-    source: Reconstructions,
+    source: Courses,
     search: Search,
     *,
     seed: int,
@@ -149,11 +160,13 @@ def replay_study(
     trials: int = 60,
     most: float = math.inf,
     goal: float | None = None,
+    over: Callable[[Study], bool] | None = None,
 ) -> Study:
     """One study, until its best completed trial is at the truth, or ``most`` iterations were computed.
 
     With ``goal`` it goes on until a trial completes with a loss that is not above it. ``trials`` is what the sampler is
-    told of the study's length.
+    told of the study's length. With ``over`` it goes on until all of its ``trials`` have ended, wherever the truth is,
+    or that says so: nothing more is begun then, unless what is under way changes it.
     """
     rng, study = random.Random(seed), Study()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -174,22 +187,26 @@ def replay_study(
             asked = optuna.Study(name, storage, sampler=sampler, pruner=pruner).ask()
             params = sampling.suggest(asked, plan.space, plan.sampler)
             study.points.append(str(sorted(params.items())))
-            return _Running(asked, source.course(params), params, rng.uniform(1 - JITTER, 1 + JITTER))
+            return _Running(asked, source.course(params), params, rng.uniform(1 - JITTER, 1 + JITTER), number)
 
         queue: list[tuple[float, int, _Running]] = []
-        for worker in range(workers):
-            running = begin()
-            heapq.heappush(queue, (running.pace, worker, running))
+        idle, now = list(range(workers)), 0.0
         while True:
+            while idle and (over is None or (len(study.points) < trials and not over(study))):
+                running = begin()
+                heapq.heappush(queue, (now + running.pace, idle.pop(0), running))
+            if not queue:
+                return study
             now, worker, running = heapq.heappop(queue)
             study.spent += 1
             if _iterate(running, plan):
                 study.spent += running.course.slope_iterations
                 _record_end(running, plan, ours, study)
-                if study.spent >= most or _is_over(study, problem, plan, goal):
+                if study.spent >= most or (over is None and _is_over(study, problem, plan, goal)):
                     return study
-                running = begin()
-            heapq.heappush(queue, (now + running.pace, worker, running))
+                idle.append(worker)
+            else:
+                heapq.heappush(queue, (now + running.pace, worker, running))
 
 
 def _iterate(running: _Running, plan: StudyPlan) -> bool:
@@ -219,7 +236,18 @@ def _record_end(running: _Running, plan: StudyPlan, ours: optuna.Study, study: S
         ours.tell(running.trial, state=optuna.trial.TrialState.FAIL)
         return
     _tell_slopes(running, plan)
-    if step < (plan.iterations or 0):
+    whole = step >= (plan.iterations or 0)
+    study.records.append(
+        TrialRecord(
+            running.number,
+            TrialState.COMPLETE if whole else TrialState.PRUNED,
+            losses[step - 1],
+            running.params,
+            gradient=running.course.slopes_at(step),
+            relative_decrease=slopes.relative_decrease(*losses[step - 2 : step], plan.direction) if step > 1 else None,
+        )
+    )
+    if not whole:
         ours.tell(running.trial, state=optuna.trial.TrialState.PRUNED)
         return
     ours.tell(running.trial, losses[-1])

@@ -51,7 +51,7 @@ PLAN = StudyPlan(
 def ruler(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The modules of the benchmark."""
     monkeypatch.syspath_prepend(FOLDER)
-    names = ("search", "search_courses", "search_problems", "search_replay")
+    names = ("search", "search_courses", "search_problems", "search_replay", "staged")
     return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
 
 
@@ -115,6 +115,42 @@ def test_a_study_is_cut_off(ruler: SimpleNamespace, problem: Any) -> None:
     nowhere = replace(problem, truth={"scale": 5.0})
     study = replay(ruler, nowhere, "random", seed=0, most=30)
     assert (study.spent, study.found(nowhere, PLAN)) == (30, None)
+
+
+def test_a_study_to_its_own_end(ruler: SimpleNamespace, problem: Any) -> None:
+    """All of its trials, past the truth; or until it is over, with what was under way finished."""
+    whole = replay(ruler, problem, "random", seed=0, workers=2, trials=9, over=lambda _: False)
+    assert (len(whole.records), len(whole.points), whole.spent) == (9, 9, 54)
+    assert all(record.relative_decrease > 0 and record.gradient.keys() == TRUTH.keys() for record in whole.records)
+    over = replay(ruler, problem, "random", seed=0, workers=2, trials=9, over=lambda study: len(study.records) >= 3)
+    assert (len(over.records), len(over.points)) == (4, 4)
+
+
+def test_stages_are_counted_by_what_they_found_together(ruler: SimpleNamespace, problem: Any) -> None:
+    """When the values found were first at the truth, and since when for good; a later stage may lose it."""
+    outcome = ruler.staged.Outcome()
+    for spent, rotation in ((5.0, 0.0), (9.0, -1.5), (12.0, 0.0), (14.0, -1.0), (20.0, -2.0)):
+        ruler.staged.note(outcome, problem, PLAN.space, {"scale": 1.04, "rotation": rotation}, spent)
+    assert (outcome.there, outcome.stays) == (9.0, 14.0)
+    ruler.staged.note(outcome, problem, PLAN.space, {"scale": 1.0, "rotation": -1.5}, 25.0)
+    assert (outcome.there, outcome.stays) == (9.0, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "entry", "ends"),
+    [
+        (1.0, {"within": "2 steps"}, (0.96, 1.04, 0.02)),
+        (1.08, {"within": "2 steps"}, (1.04, 1.1, 0.02)),
+        (0.9, {"within": "1 step"}, (0.9, 0.92, 0.02)),
+        (1.0, {"within": "1 step", "step": 0.01}, (0.98, 1.02, 0.01)),
+    ],
+)
+def test_ranges_about_the_best(
+    ruler: SimpleNamespace, value: float, entry: dict[str, Any], ends: tuple[float, float, float]
+) -> None:
+    """On the grid that has the best value on it, within the file's range."""
+    scale = PLAN.space["scale"]
+    assert tuple(ruler.staged.narrow(scale, scale, value, entry).values()) == pytest.approx(ends)
 
 
 def test_a_run_is_counted_from_its_records(ruler: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,7 @@ def test_command_line_switches(tmp_path: Path) -> None:
     path = write(tmp_path, [THICKNESS, SCAN])
     assert config.load_stages(path, Overrides(stages="none")) == ()
     names = [stage.name for stage in config.load_stages(path, Overrides(stages="recommended"))]
-    assert names == ["thickness", "scan", "affine", "final"]
+    assert names == ["geometry", "whole scan", "final"]
     changed = config.load_stages(path, Overrides(settings=(("ptydask.stages.1.trials", 5),)))
     assert [stage.trials for stage in changed] == [8, 5]
 
@@ -193,6 +193,16 @@ def test_plans_are_those_of_a_file_for_each_stage(tmp_path: Path) -> None:
     assert final.space == {}
     assert final.lineage is not None
     assert final.lineage.number == 4
+
+
+def test_smaller_batches_are_those_of_their_stage(tmp_path: Path) -> None:
+    """The rest of ``BATCH_SIZE`` stays; what an earlier stage found gives way in a stage that says its own."""
+    own = {"size": 32, "grad_accumulation": 2}
+    tuned = {"name": "size", "tune": {"batch_size": {"low": 8, "high": 64}}}
+    stages = [tuned, SCAN, {**SCAN, "name": "again", "batch_size": 4}]
+    path = write(tmp_path, stages, {"iterations": 9}, {"recon_params.BATCH_SIZE": own})
+    sizes = [plan.config["recon_params"]["BATCH_SIZE"] for plan in plans_of(path, batch_size=64)]
+    assert sizes == [own, {**own, "size": 64}, {**own, "size": 4}, {**own, "size": 64}]
 
 
 @pytest.mark.parametrize(
@@ -463,6 +473,14 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "a centre beyond the scan": (stage(scan={"center": 25}), f"{S}[0].scan.center", "at most 24"),
     "centre and every": (stage(scan={"center": 8, "every": 2}), f"{S}[0].scan", "one of them"),
     "a scan without a part": (stage(scan={}), f"{S}[0].scan", "one of them"),
+    "a batch of nothing": (stage(batch_size=0), f"{S}[0].batch_size", "at least 1"),
+    "a batch that is a word": (stage(batch_size="small"), f"{S}[0].batch_size", "whole number"),
+    "a batch of half a pattern": (stage(batch_size=0.5), f"{S}[0].batch_size", "whole number"),
+    "a batch size given and tuned": (
+        stage(tune={"batch_size": {"low": 8, "high": 64}}, batch_size=8),
+        f"{S}[0].batch_size",
+        "is tuned",
+    ),
     "a scan that is a word": (stage(scan="half"), f"{S}[0].scan", "must be a mapping"),
     "crop and bin": (stage(pixels={"crop": 32, "bin": 2}), f"{S}[0].pixels", "one of them"),
     "a crop beyond the pattern": (stage(pixels={"crop": 65}), f"{S}[0].pixels.crop", "at most the patterns' 64"),
@@ -602,7 +620,7 @@ def test_stages_that_the_file_cannot_have(changes: Any, stages: Any, key: str, w
     ("overrides", "key", "words"),
     [
         (Overrides(n_trials=50), "--trials", "which stage"),
-        (Overrides(n_trials=2, stages="recommended"), "--trials", "at least 3"),
+        (Overrides(n_trials=1, stages="recommended"), "--trials", "at least 2"),
         (Overrides(tries=({"tilt_x": 1},)), "--try tilt_x", "any stage"),
         (Overrides(tries=({"tilt_y": 1},), stages="recommended"), "--try tilt_y", "any stage"),
         (Overrides(settings=(("ptydask.stages.7.trials", 3),)), "ptydask.stages.7", "places 0 to 1"),

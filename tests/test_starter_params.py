@@ -446,6 +446,6 @@ def test_the_template_with_its_geometry_switched_on(stand_ins: Path) -> None:
     path.write_text(yaml.safe_dump(data))
     plans = staged(path)
     assert [plan.name.removeprefix("tBL_WSe2 ") for plan in plans] == [
-        *("probe", "thickness", "scan", "affine", "tilts", "slices", "modes", "rates", "final"),
+        *("geometry", "whole scan", "probe", "slices", "modes", "rates", "final"),
     ]
     assert any("the stages tune all the same" in notice for notice in plans[0].notices)

@@ -56,6 +56,8 @@ class Stage:
     """In total, whatever the number of workers."""
     metric: str | None = None
     iterations: int | None = None
+    batch_size: int | None = None
+    """Patterns in a batch: with a part of the scan, fewer make as many steps in an iteration."""
     scan: ScanPart | None = None
     pixels: PatternPart | None = None
     sampler: ComponentSpec | None = None

@@ -48,6 +48,8 @@ def write_stage(config: Mapping[str, Any], given: StageInput, space: Mapping[str
     recon = dict(new.get("recon_params") or {})
     if stage.iterations is not None:
         recon["NITER"] = stage.iterations
+    if stage.batch_size is not None:
+        recon["BATCH_SIZE"] = {**(recon.get("BATCH_SIZE") or {}), "size": stage.batch_size}
     if stage.is_final:
         recon["INDICES_MODE"] = {"mode": "full", "subscan_slow": None, "subscan_fast": None}
     elif stage.scan is not None:

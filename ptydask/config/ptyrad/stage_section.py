@@ -16,7 +16,7 @@ from ptydask.model import Choice, ComponentSpec, Distribution, IntRange
 from ptydask.space.tunables import LEGACY, PARAMETERS, TILTS, TUNABLES
 
 _STAGE = (
-    *("name", "tune", "trials", "metric", "iterations", "scan", "pixels"),
+    *("name", "tune", "trials", "metric", "iterations", "batch_size", "scan", "pixels"),
     *("sampler", "pruner", "search", "start_from", "stop_when"),
 )
 _FINAL = ("iterations", "start_from")
@@ -86,6 +86,7 @@ def _read_stage(entry: Any, key: str, context: StageContext, earlier: _Earlier) 
         trials=_read_count(entry, "trials", key),
         metric=_read_metric(entry, key, context),
         iterations=_read_count(entry, "iterations", key),
+        batch_size=_read_batch_size(entry, key, tune),
         scan=_read_scan(entry.get("scan"), f"{key}.scan", context),
         pixels=_read_pixels(entry.get("pixels"), f"{key}.pixels", context),
         sampler=_read_sampler(entry, key),
@@ -134,6 +135,14 @@ def _read_name(entry: Mapping[str, Any], key: str, earlier: _Earlier) -> str:
 
 def _read_count(entry: Mapping[str, Any], name: str, key: str) -> int | None:
     return None if entry.get(name) is None else study.check_whole(entry[name], f"{key}.{name}")
+
+
+def _read_batch_size(entry: Mapping[str, Any], key: str, tune: Collection[str]) -> int | None:
+    size = _read_count(entry, "batch_size", key)
+    if size is not None and "batch_size" in tune:
+        rule, hint = "is tuned in this stage", "leave it out of tune, or leave this out"
+        raise ConfigError(rule, key=f"{key}.batch_size", value=size, hint=hint)
+    return size
 
 
 def _read_metric(entry: Mapping[str, Any], key: str, context: StageContext) -> str | None:
