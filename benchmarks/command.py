@@ -22,8 +22,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
+from ptydask.distributions import FloatRange
 from ptydask.engines.command import CommandEngine
-from ptydask.model import Budget, ComponentSpec, FloatRange, Slot, SourceFile, StudyPlan, TrialInput
+from ptydask.model import Budget, ComponentSpec, Slot, SourceFile, StudyPlan, TrialInput
 
 PLAIN = """\
 import ptydask, sys, time

@@ -14,8 +14,9 @@ from typing import Any
 from ptydask import demo
 from ptydask.config import Overrides
 from ptydask.demo import geometry
+from ptydask.distributions import Distribution, FloatRange, IntRange
 from ptydask.driver.prepare import complete_plan
-from ptydask.model import Distribution, FloatRange, IntRange, Scalar, StudyPlan
+from ptydask.model import Scalar, StudyPlan
 
 CACHE = Path(__file__).parent / "cache"
 """Data and reconstructions, which anybody's run makes anew; not committed."""

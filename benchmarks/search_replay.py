@@ -22,7 +22,8 @@ from search_courses import Course
 from search_problems import Problem
 
 from ptydask import proposals, sampling
-from ptydask.model import OWN_VALUES, FloatRange, Point, Scalar, StudyPlan, TrialRecord, TrialState
+from ptydask.distributions import FloatRange
+from ptydask.model import OWN_VALUES, Point, Scalar, StudyPlan, TrialRecord, TrialState
 from ptydask.space import ranges
 from ptydask.trial import slopes
 from ptydask.worker.trial import mix_seed

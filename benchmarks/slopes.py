@@ -41,9 +41,10 @@ from search_problems import PROBLEMS, Problem
 
 from ptydask import demo, engines
 from ptydask.demo.microscope import Experiment, scan_positions, simulate_patterns
+from ptydask.distributions import FloatRange
 from ptydask.engines.ptyrad import reconstruction
 from ptydask.engines.ptyrad.geometry_gradient import GeometryGradient
-from ptydask.model import FloatRange, Scalar, Slot, StudyPlan, TrialInput
+from ptydask.model import Scalar, Slot, StudyPlan, TrialInput
 from ptydask.store.foreign import demo_data
 from ptydask.trial.slopes import relative_decrease
 

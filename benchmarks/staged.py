@@ -29,10 +29,11 @@ from search_replay import SEARCHES, Study, replay_study
 from staged_lists import LISTS, recommended
 
 from ptydask.config import Overrides
+from ptydask.distributions import Distribution, FloatRange
 from ptydask.driver.prepare import complete_plan
 from ptydask.driver.settlement import settled_optimum
 from ptydask.engines.ptyrad.datafiles import chosen_grid
-from ptydask.model import Distribution, FloatRange, Scalar, StudyPlan
+from ptydask.model import Scalar, StudyPlan
 from ptydask.ranking import best_of
 from ptydask.space import tunables
 

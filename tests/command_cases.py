@@ -11,9 +11,10 @@ import psutil
 import pytest
 
 from ptydask.config.sweep import engine_section
+from ptydask.distributions import FloatRange
 from ptydask.engines import Session
 from ptydask.engines.command import CommandEngine
-from ptydask.model import Budget, ComponentSpec, FloatRange, Slot, SourceFile, StudyPlan, TrialInput, TrialOutput
+from ptydask.model import Budget, ComponentSpec, Slot, SourceFile, StudyPlan, TrialInput, TrialOutput
 
 PROGRAMS = Path(__file__).parent / "programs"
 COMMAND = ("${interpreter}", "-S", "${program}")

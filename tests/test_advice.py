@@ -17,8 +17,9 @@ import store_cases
 from ptydask import cli
 from ptydask.analysis import next_ranges
 from ptydask.analysis.advice import Advice, AdviceKind, StudyFacts, advise, advise_by, gather_facts
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.lineage import StageLineage
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, Optimum, Reason, Scalar, TrialRecord, TrialState
+from ptydask.model import Optimum, Reason, Scalar, TrialRecord, TrialState
 from ptydask.ranking import rank_correlation
 from ptydask.space import reshaping
 from ptydask.space.tuning_order import next_step

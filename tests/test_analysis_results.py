@@ -18,8 +18,9 @@ import store_cases as cases
 import ptydask
 from ptydask import sampling
 from ptydask.analysis.results import StudyResults
+from ptydask.distributions import FloatRange
 from ptydask.errors import MissingDependency, StoreError, UsageError, import_optional
-from ptydask.model import FloatRange, Image, Quantity, Reason, TrialOutput, TrialRecord, TrialState
+from ptydask.model import Image, Quantity, Reason, TrialOutput, TrialRecord, TrialState
 from ptydask.store import Store
 
 SPACE = sampling.search_space_json({"scale": FloatRange(0.5, 1.5), "lr": FloatRange(1e-5, 1.0, log=True)})

@@ -13,7 +13,8 @@ import yaml
 from ptydask import cli, config, errors
 from ptydask.config import Overrides, reading
 from ptydask.config.ptyrad import params_file
-from ptydask.model import Budget, Choice, FloatRange, IntRange, KeepOptions, Point, SourceFile, StudyPlan
+from ptydask.distributions import Choice, FloatRange, IntRange
+from ptydask.model import Budget, KeepOptions, Point, SourceFile, StudyPlan
 
 
 def tune(name: str, suggest: str = "float", **kwargs: Any) -> dict[str, Any]:

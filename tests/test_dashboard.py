@@ -21,8 +21,8 @@ from optuna.distributions import FloatDistribution
 from ptydask import sampling
 from ptydask.analysis.dashboard import DashboardServer, ResultsFollower
 from ptydask.cli import main
+from ptydask.distributions import FloatRange
 from ptydask.errors import StoreError, UsageError
-from ptydask.model import FloatRange
 from ptydask.store import Store
 
 pytestmark = pytest.mark.slow

@@ -15,21 +15,10 @@ from optuna.trial import TrialState as State
 from test_sampling import SAMPLERS, SPACE, plan
 
 from ptydask import sampling
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
 from ptydask.driver.optuna_study import OptunaStudy
 from ptydask.driver.prepare import count_trials
-from ptydask.model import (
-    Budget,
-    Choice,
-    ComponentSpec,
-    Distribution,
-    FloatRange,
-    IntRange,
-    Point,
-    QuantileDistribution,
-    Reason,
-    Scalar,
-    WeightedChoice,
-)
+from ptydask.model import Budget, ComponentSpec, Point, Reason, Scalar
 from ptydask.sampling import startup
 from ptydask.space.nearest_point import point_key
 

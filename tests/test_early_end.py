@@ -9,7 +9,8 @@ import pytest
 from optuna.trial import TrialState as State
 
 from ptydask import proposals, sampling
-from ptydask.model import BY_SLOPES, OWN_VALUES, ComponentSpec, FloatRange
+from ptydask.distributions import FloatRange
+from ptydask.model import BY_SLOPES, OWN_VALUES, ComponentSpec
 from ptydask.proposals import TrialEvidence
 from ptydask.trial import slopes
 

@@ -17,10 +17,11 @@ from command_cases import NoCheckpoint
 
 from ptydask import config, engines, sampling
 from ptydask.config import Overrides
+from ptydask.distributions import FloatRange, IntRange
 from ptydask.engines.command import arguments, devices
 from ptydask.engines.command.devices import SlotDevice
 from ptydask.errors import DataError
-from ptydask.model import ComponentSpec, FloatRange, IntRange, Scalar, Slot, StudyPlan, TrialInput
+from ptydask.model import ComponentSpec, Scalar, Slot, StudyPlan, TrialInput
 from ptydask.space import sweep_values
 
 SEED = Path(__file__).parent / "fixtures" / "sweeps" / "seed-flattened.yaml"

@@ -8,7 +8,8 @@ import random
 
 import pytest
 
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, Scalar, WeightedChoice
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
+from ptydask.model import Scalar
 from ptydask.space import ranges
 from ptydask.space.nearest_point import SHARE, count_points, nearest_new_point, point_key
 

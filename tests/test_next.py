@@ -18,10 +18,11 @@ from ptydask import cli, config, demo
 from ptydask.analysis import next_study, next_sweep
 from ptydask.analysis.advice import Advice, AdviceKind, StudyFacts
 from ptydask.config import Overrides
+from ptydask.distributions import Choice, FloatRange, IntRange
 from ptydask.driver import provenance
 from ptydask.driver.prepare import complete_plan
 from ptydask.errors import StoreError
-from ptydask.model import Choice, FloatRange, IntRange, Reason, StudyMeta, TrialRecord, TrialState
+from ptydask.model import Reason, StudyMeta, TrialRecord, TrialState
 from ptydask.store import Store
 
 pytestmark = pytest.mark.ptyrad

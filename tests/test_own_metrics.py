@@ -20,12 +20,13 @@ import ptydask
 from ptydask import config, engines
 from ptydask.analysis import dataframe
 from ptydask.cli import formats, where
+from ptydask.distributions import FloatRange
 from ptydask.driver.confirmation import read_plan
 from ptydask.driver.provenance import as_of_a_confirmation, compare_data, study_meta
 from ptydask.engines import TrialFailure
 from ptydask.engines.ptyrad import own_metrics, release
 from ptydask.errors import ConfigError
-from ptydask.model import ComponentSpec, FloatRange, Image, KeepOptions, Quantity, SourceFile, StudyPlan, TrialOutput
+from ptydask.model import ComponentSpec, Image, KeepOptions, Quantity, SourceFile, StudyPlan, TrialOutput
 from ptydask.reconstructed_trial import ReconstructedTrial, assemble
 from ptydask.space.metrics import METRICS
 

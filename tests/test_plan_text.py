@@ -11,19 +11,9 @@ import pytest
 
 from ptydask import formatting
 from ptydask.cli import main
+from ptydask.distributions import Choice, FloatRange, IntRange
 from ptydask.formatting import fit_text, wrap_line
-from ptydask.model import (
-    OWN_VALUES,
-    TRIED,
-    Budget,
-    Choice,
-    ComponentSpec,
-    FloatRange,
-    IntRange,
-    Point,
-    SourceFile,
-    StudyPlan,
-)
+from ptydask.model import OWN_VALUES, TRIED, Budget, ComponentSpec, Point, SourceFile, StudyPlan
 from ptydask.progress.plan_text import plan_lines
 
 

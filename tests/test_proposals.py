@@ -12,19 +12,8 @@ import optuna
 import pytest
 
 from ptydask import sampling
-from ptydask.model import (
-    BY_SAMPLER,
-    BY_SLOPES,
-    Choice,
-    ComponentSpec,
-    Distribution,
-    FloatRange,
-    IntRange,
-    QuantileDistribution,
-    Scalar,
-    TrialRecord,
-    TrialState,
-)
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution
+from ptydask.model import BY_SAMPLER, BY_SLOPES, ComponentSpec, Scalar, TrialRecord, TrialState
 from ptydask.proposals import PastTrial, TrialEvidence, locate_optimum, propose_point, sampler_is_ahead, slopes_lead
 from ptydask.proposals.agreement import find_contradicted
 from ptydask.proposals.coordinates import UnitCube

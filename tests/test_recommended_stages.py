@@ -8,7 +8,7 @@ import pytest
 
 from ptydask.config.ptyrad.recommended_stages import recommend, recommend_final
 from ptydask.config.ptyrad.stage_list import share_out
-from ptydask.model import Choice, Distribution, FloatRange, IntRange
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.space.tunables import PARAMETERS
 from ptydask.space.tuning_order import MOST
 

@@ -20,17 +20,8 @@ from optuna.trial import TrialState
 from ptydask import sampling
 from ptydask.analysis.data import StudyData, load_study
 from ptydask.analysis.rehydrate import frozen_trials, to_optuna_study, widen_distribution
-from ptydask.model import (
-    Choice,
-    ComponentSpec,
-    Direction,
-    Distribution,
-    FloatRange,
-    IntRange,
-    Reason,
-    TrialOutput,
-    TrialRecord,
-)
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
+from ptydask.model import ComponentSpec, Direction, Reason, TrialOutput, TrialRecord
 from ptydask.model import TrialState as Ended
 from ptydask.store import Store, reader
 

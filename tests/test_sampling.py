@@ -15,21 +15,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState as State
 
 from ptydask import sampling
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.driver import comparability
 from ptydask.errors import ConfigError, MissingDependency
-from ptydask.model import (
-    NEAR_VALUES,
-    OWN_VALUES,
-    Budget,
-    Choice,
-    ComponentSpec,
-    Distribution,
-    FloatRange,
-    IntRange,
-    Point,
-    SourceFile,
-    StudyPlan,
-)
+from ptydask.model import NEAR_VALUES, OWN_VALUES, Budget, ComponentSpec, Point, SourceFile, StudyPlan
 from ptydask.sampling.hyperband import UnfilteredHyperband
 from ptydask.space import ranges
 

@@ -15,7 +15,8 @@ from optuna.trial import TrialState as State
 from optuna.trial import create_trial
 
 from ptydask import sampling
-from ptydask.model import Choice, ComponentSpec, Distribution, FloatRange, QuantileDistribution, Reason, Scalar
+from ptydask.distributions import Choice, Distribution, FloatRange, QuantileDistribution
+from ptydask.model import ComponentSpec, Reason, Scalar
 from ptydask.sampling import gaussian
 
 SPACE: dict[str, Distribution] = {

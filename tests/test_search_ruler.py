@@ -13,17 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptydask.model import (
-    Budget,
-    ComponentSpec,
-    FloatRange,
-    Point,
-    Scalar,
-    SourceFile,
-    StudyPlan,
-    TrialRecord,
-    TrialState,
-)
+from ptydask.distributions import FloatRange
+from ptydask.model import Budget, ComponentSpec, Point, Scalar, SourceFile, StudyPlan, TrialRecord, TrialState
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 TRUTH = {"scale": 1.04, "rotation": -1.5}

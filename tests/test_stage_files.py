@@ -13,8 +13,9 @@ import pytest
 from ptydask import cli, config, errors
 from ptydask.config import Overrides
 from ptydask.config.stages import Around, Stage, StageInput, rehearse_stage
+from ptydask.distributions import Distribution, FloatRange, IntRange
 from ptydask.lineage import StageLineage
-from ptydask.model import Distribution, FloatRange, IntRange, NoGain, Scalar, StudyPlan
+from ptydask.model import NoGain, Scalar, StudyPlan
 
 
 def entry(low: float, high: float, step: float | None = None, *, suggest: str = "float", on: bool = True) -> Any:

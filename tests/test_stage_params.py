@@ -19,9 +19,10 @@ from ptydask.analysis.next_study import NextStudy, render_next_study
 from ptydask.config import Overrides
 from ptydask.config.ptyrad import own_params
 from ptydask.config.stages import StageInput
+from ptydask.distributions import FloatRange
 from ptydask.driver import provenance
 from ptydask.lineage import StageLineage
-from ptydask.model import FloatRange, Scalar, StudyMeta, TrialRecord
+from ptydask.model import Scalar, StudyMeta, TrialRecord
 from ptydask.store import Store, reader
 from ptydask.store.upkeep.staging import begin_stage
 

@@ -12,19 +12,10 @@ from stage_cases import write_staged
 
 from ptydask.cli import main
 from ptydask.config.stages import Around, PatternPart, Stage
+from ptydask.distributions import Choice, FloatRange, IntRange
 from ptydask.driver.cost import StageCost, estimate_stages
 from ptydask.lineage import StageLineage
-from ptydask.model import (
-    Budget,
-    Choice,
-    ComponentSpec,
-    FloatRange,
-    IntRange,
-    SourceFile,
-    StudyPlan,
-    TrialRecord,
-    TrialState,
-)
+from ptydask.model import Budget, ComponentSpec, SourceFile, StudyPlan, TrialRecord, TrialState
 from ptydask.progress.stages_text import WIDTH, share_text, stages_lines, tuned_text
 from ptydask.store import reader
 

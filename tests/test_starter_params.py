@@ -20,8 +20,9 @@ from ptydask.analysis.export import params as trial_params
 from ptydask.config import Overrides
 from ptydask.config.ptyrad import params_file
 from ptydask.config.stages import rehearse_stage
+from ptydask.distributions import Distribution
 from ptydask.driver import provenance
-from ptydask.model import Distribution, StudyPlan
+from ptydask.model import StudyPlan
 from ptydask.space import ranges, tunables
 
 pytestmark = pytest.mark.ptyrad

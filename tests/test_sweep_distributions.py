@@ -29,24 +29,11 @@ from test_sampling import plan
 from ptydask import sampling
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.rehydrate import to_optuna_study
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
 from ptydask.driver import comparability
 from ptydask.driver.optuna_study import OptunaStudy
 from ptydask.errors import ConfigError, MissingDependency
-from ptydask.model import (
-    Choice,
-    ComponentSpec,
-    Distribution,
-    FloatRange,
-    IntRange,
-    Point,
-    QuantileDistribution,
-    Reason,
-    Scalar,
-    StudyPlan,
-    TrialRecord,
-    TrialState,
-    WeightedChoice,
-)
+from ptydask.model import ComponentSpec, Point, Reason, Scalar, StudyPlan, TrialRecord, TrialState
 from ptydask.space import quantiles, ranges
 from ptydask.storage.mirror import SqliteMirror
 from ptydask.worker.trial import mix_seed

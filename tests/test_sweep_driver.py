@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import store_cases as cases
 
+from ptydask.distributions import FloatRange
 from ptydask.driver.contract import hopeless_error
 from ptydask.driver.execute import none_completed_text
 from ptydask.driver.prepare import count_trials
@@ -20,7 +21,6 @@ from ptydask.model import (
     Budget,
     ComponentSpec,
     Direction,
-    FloatRange,
     Point,
     Reason,
     Scalar,

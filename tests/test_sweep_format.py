@@ -18,7 +18,8 @@ from ptydask.cli import main
 from ptydask.config import Overrides
 from ptydask.config.ptyrad.params_file import PtyradFormat
 from ptydask.config.sweep.sweep_file import KEYS, SweepFormat
-from ptydask.model import Budget, ComponentSpec, FloatRange, IntRange
+from ptydask.distributions import FloatRange, IntRange
+from ptydask.model import Budget, ComponentSpec
 from ptydask.space import sweep_values
 
 SEED = Path(__file__).parent / "fixtures" / "sweeps" / "seed-flattened.yaml"

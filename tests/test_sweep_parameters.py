@@ -16,8 +16,9 @@ from sweep_plans import LR
 from ptydask import sampling
 from ptydask.config import Overrides
 from ptydask.config.sweep.distributions import FIELDS
+from ptydask.distributions import Choice, FloatRange, IntRange, QuantileDistribution, WeightedChoice
 from ptydask.engines.command.arguments import expand
-from ptydask.model import Budget, Choice, FloatRange, IntRange, QuantileDistribution, WeightedChoice
+from ptydask.model import Budget
 from ptydask.space import sweep_values
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ptydask.model import Choice, FloatRange, IntRange
+from ptydask.distributions import Choice, FloatRange, IntRange
 from ptydask.space import inactive, ranges, tunables
 
 PARAMS: dict[str, Any] = {

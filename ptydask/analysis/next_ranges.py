@@ -10,9 +10,10 @@ from typing import Any, Literal, cast
 
 from ptydask.analysis.optimum import EDGE
 from ptydask.config.ptyrad.search_space import tune_params
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.errors import ConfigError
 from ptydask.formatting import uncertain_text, value_text
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, Optimum, TrialRecord
+from ptydask.model import Optimum, TrialRecord
 from ptydask.space import ranges, tunables
 from ptydask.space.inactive import conditional_inactivity
 from ptydask.space.nearest_point import share_of

@@ -19,8 +19,9 @@ from ptydask.config import reading, yaml_text
 from ptydask.config.own_settings import SECTION
 from ptydask.config.ptyrad.edited_file import without_stages
 from ptydask.config.study import TPE, results_name
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.errors import ConfigError, one_line
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar, StudyMeta, TrialRecord
+from ptydask.model import Scalar, StudyMeta, TrialRecord
 from ptydask.sampling.factory import EXHAUSTIVE
 from ptydask.space import tunables
 from ptydask.space.metrics import OF_PTYRAD

@@ -13,8 +13,9 @@ from ptydask.analysis.advice import Advice, StudyFacts
 from ptydask.analysis.export.params import ParamsFile
 from ptydask.analysis.next_study import NextStudy, comment_text
 from ptydask.config import yaml_text
+from ptydask.distributions import Distribution, FloatRange, IntRange
 from ptydask.errors import StoreError
-from ptydask.model import Distribution, FloatRange, IntRange, StudyMeta
+from ptydask.model import StudyMeta
 
 
 def render_next_sweep(meta: StudyMeta, facts: StudyFacts, following: NextStudy, advice: Sequence[Advice]) -> ParamsFile:

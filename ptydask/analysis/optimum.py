@@ -11,19 +11,9 @@ from typing import cast
 import numpy as np
 
 from ptydask.analysis.data import search_space
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
 from ptydask.formatting import uncertain_text, value_text
-from ptydask.model import (
-    Choice,
-    Distribution,
-    FloatRange,
-    IntRange,
-    Optimum,
-    QuantileDistribution,
-    StudyMeta,
-    TrialRecord,
-    TrialState,
-    WeightedChoice,
-)
+from ptydask.model import Optimum, StudyMeta, TrialRecord, TrialState
 from ptydask.proposals import locate_optimum, read_evidence
 from ptydask.proposals.coordinates import UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess

@@ -15,8 +15,9 @@ from ptydask.config import own_settings, reading
 from ptydask.config.own_settings import OwnSettings
 from ptydask.config.stages import Stage, StageInput, rehearse_stage, settings_of_stage
 from ptydask.config.sweep import buried
+from ptydask.distributions import Distribution
 from ptydask.errors import ConfigError, UsageError
-from ptydask.model import Distribution, Scalar, SourceFile, StudyPlan
+from ptydask.model import Scalar, SourceFile, StudyPlan
 
 
 @dataclass(frozen=True)

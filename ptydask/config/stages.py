@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ptydask.config.own_settings import OwnSettings
+from ptydask.distributions import Distribution, FloatRange, IntRange
 from ptydask.lineage import StageLineage
-from ptydask.model import ComponentSpec, Distribution, FloatRange, IntRange, NoGain, Scalar
+from ptydask.model import ComponentSpec, NoGain, Scalar
 from ptydask.space import ranges, reshaping
 from ptydask.space.metrics import METRICS
 

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from ptydask import sampling
+from ptydask.distributions import FloatRange, IntRange
 from ptydask.errors import ConfigError
 from ptydask.formatting import shell_word
-from ptydask.model import FloatRange, IntRange, StudyMeta
+from ptydask.model import StudyMeta
 from ptydask.space import ranges
 
 _ABSENT = object()

@@ -16,18 +16,9 @@ from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as State
 
 from ptydask import sampling
+from ptydask.distributions import Distribution
 from ptydask.errors import ConfigError, StorageError
-from ptydask.model import (
-    UNRANKED_VALUE,
-    Direction,
-    Distribution,
-    Point,
-    Reason,
-    Scalar,
-    StudyPlan,
-    TrialRecord,
-    TrialState,
-)
+from ptydask.model import UNRANKED_VALUE, Direction, Point, Reason, Scalar, StudyPlan, TrialRecord, TrialState
 from ptydask.run_snapshot import RunningTrial
 from ptydask.space.nearest_point import count_points, point_key
 from ptydask.space.ranges import contains, describe

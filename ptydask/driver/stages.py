@@ -13,6 +13,7 @@ from ptydask import config
 from ptydask.clusters import Cluster, ClusterRequest
 from ptydask.config import Overrides, StudyFile
 from ptydask.config.stages import Stage, StageInput
+from ptydask.distributions import Distribution
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import GOES_ON, RunOutcome, View
 from ptydask.driver.cost import StageCost, estimate_stages
@@ -34,7 +35,7 @@ from ptydask.driver.stage_order import BegunStage
 from ptydask.driver.trial_start import read_start
 from ptydask.errors import StoppedEarly
 from ptydask.lineage import StageLineage, TrialStart
-from ptydask.model import Distribution, StudyPlan, path_beside
+from ptydask.model import StudyPlan, path_beside
 from ptydask.stop_signals import StopSignals
 from ptydask.store import contents, names, reader
 from ptydask.store.upkeep import staging

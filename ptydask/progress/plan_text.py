@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ptydask.distributions import Distribution, IntRange
 from ptydask.driver.cost import RunCost
 from ptydask.driver.settlement import gain_text
 from ptydask.errors import redact
 from ptydask.formatting import counted, params_text, printable_text, shorten_text, size_text, value_text, work_text
-from ptydask.model import NEAR_VALUES, OWN_VALUES, TRIED, Budget, Distribution, IntRange, Point, Scalar, StudyPlan
+from ptydask.model import NEAR_VALUES, OWN_VALUES, TRIED, Budget, Point, Scalar, StudyPlan
 from ptydask.sampling import startup_trials
 from ptydask.space import ranges, tunables
 from ptydask.trial.search_choice import choose_search, parameters_with_slopes

@@ -9,7 +9,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, Scalar, WeightedChoice
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
+from ptydask.model import Scalar
 from ptydask.space import quantiles, ranges
 from ptydask.space.nearest_point import share_of, value_at_share
 

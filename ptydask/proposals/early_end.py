@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ptydask.model import Direction, Distribution
+from ptydask.distributions import Distribution
+from ptydask.model import Direction
 from ptydask.proposals.agreement import CLEARLY, weigh_agreement
 from ptydask.proposals.coordinates import UnitCube
 from ptydask.proposals.next_point import ONE_THREAD, TrialEvidence, find_lowest_bound, fit_model

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ptydask.model import Direction, Distribution, Scalar
+from ptydask.distributions import Distribution
+from ptydask.model import Direction, Scalar
 from ptydask.proposals.agreement import find_contradicted
 from ptydask.proposals.coordinates import Floats, UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess, Observations

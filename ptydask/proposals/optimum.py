@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ptydask.model import Direction, Distribution, Optimum, TrialRecord, TrialState
+from ptydask.distributions import Distribution
+from ptydask.model import Direction, Optimum, TrialRecord, TrialState
 from ptydask.proposals.agreement import CLEARLY, weigh_agreement
 from ptydask.proposals.coordinates import Floats, UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess, Indices

@@ -15,7 +15,7 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from ptydask.model import Choice, Distribution, QuantileDistribution, WeightedChoice
+from ptydask.distributions import Choice, Distribution, QuantileDistribution, WeightedChoice
 from ptydask.sampling.distributions import to_optuna
 from ptydask.space import quantiles, ranges
 from ptydask.space.ranges import DRAWN
@@ -30,8 +30,9 @@ def search_space_json(space: Mapping[str, Distribution]) -> str:
     """A JSON object: the parameter's name -> the JSON object in which Optuna writes its distribution.
 
     Of a distribution that Optuna has not it is the range of the values, or the choices; a further entry ``drawn``
-    then has the fields of :class:`~ptydask.model.QuantileDistribution`, or the ``weights`` of the choices. Where the
-    values have no end, it is the range of all but 0.1 % of them on either side. Raises MissingDependency.
+    then has the fields of :class:`~ptydask.distributions.QuantileDistribution`, or the ``weights`` of the
+    choices. Where the values have no end, it is the range of all but 0.1 % of them on either side. Raises
+    MissingDependency.
     """
     return json.dumps({name: _distribution_json(dist) for name, dist in space.items()})
 

@@ -10,7 +10,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from ptydask.model import Distribution, Scalar
+from ptydask.distributions import Distribution
+from ptydask.model import Scalar
 from ptydask.sampling.distributions import from_optuna_params, to_optuna, to_optuna_params
 from ptydask.sampling.gaussian import after_those_before
 from ptydask.sampling.wrapped import SamplerAround, is_lost, point_params

@@ -14,16 +14,8 @@ from typing import Any, cast
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial
 
-from ptydask.model import (
-    Choice,
-    ComponentSpec,
-    Distribution,
-    FloatRange,
-    IntRange,
-    QuantileDistribution,
-    Scalar,
-    WeightedChoice,
-)
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
+from ptydask.model import ComponentSpec, Scalar
 from ptydask.space import quantiles, ranges
 
 _VALUE = "value of "

@@ -17,8 +17,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
+from ptydask.distributions import Distribution
 from ptydask.errors import ConfigError, MissingDependency, nearest_hint, one_line, require
-from ptydask.model import ComponentSpec, Distribution
+from ptydask.model import ComponentSpec
 from ptydask.sampling import release
 from ptydask.sampling.distinct import DistinctSampler
 from ptydask.sampling.distributions import to_optuna, to_optuna_params

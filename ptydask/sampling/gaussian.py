@@ -19,7 +19,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as State
 
-from ptydask.model import Distribution, Reason
+from ptydask.distributions import Distribution
+from ptydask.model import Reason
 from ptydask.sampling import release
 from ptydask.sampling.distributions import to_optuna
 

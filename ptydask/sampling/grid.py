@@ -6,18 +6,9 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from ptydask.distributions import Choice, Distribution
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import (
-    NEAR_VALUES,
-    OWN_VALUES,
-    Choice,
-    ComponentSpec,
-    Distribution,
-    Point,
-    Scalar,
-    StudyPlan,
-    TrialRecord,
-)
+from ptydask.model import NEAR_VALUES, OWN_VALUES, ComponentSpec, Point, Scalar, StudyPlan, TrialRecord
 from ptydask.sampling.factory import EXHAUSTIVE
 from ptydask.sampling.startup import unwrap_fixed
 from ptydask.space import nearest_point, ranges

@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as State
 
 from ptydask import proposals
-from ptydask.model import BY_SAMPLER, BY_SLOPES, NEAR_VALUES, OWN_VALUES, Choice, Direction, Distribution, Scalar
+from ptydask.distributions import Choice, Distribution
+from ptydask.model import BY_SAMPLER, BY_SLOPES, NEAR_VALUES, OWN_VALUES, Direction, Scalar
 from ptydask.proposals import PastTrial, TrialEvidence
 from ptydask.sampling.distributions import from_optuna_params, to_optuna_params
 from ptydask.sampling.gaussian import after_those_before

@@ -6,8 +6,9 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
+from ptydask.distributions import QuantileDistribution, WeightedChoice
 from ptydask.errors import ConfigError, MissingDependency, nearest_hint, one_line
-from ptydask.model import ComponentSpec, QuantileDistribution, StudyPlan, WeightedChoice
+from ptydask.model import ComponentSpec, StudyPlan
 from ptydask.sampling.distributions import check_requirements, to_optuna
 from ptydask.sampling.factory import build_pruner, build_sampler, quiet_optuna
 from ptydask.sampling.grid import grid_axes

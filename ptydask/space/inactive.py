@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ptydask.model import Distribution, Scalar
+from ptydask.distributions import Distribution
+from ptydask.model import Scalar
 from ptydask.space import ranges, tunables
 
 _MOST_VALUES = 100

@@ -9,7 +9,8 @@ import random
 from collections.abc import Collection, Iterable, Mapping
 from typing import cast
 
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, Scalar, WeightedChoice
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
+from ptydask.model import Scalar
 from ptydask.space import quantiles, ranges
 
 SHARE = 0.01

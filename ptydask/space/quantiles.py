@@ -13,8 +13,9 @@ from itertools import accumulate
 from statistics import NormalDist
 from typing import Any
 
+from ptydask.distributions import QuantileDistribution, WeightedChoice
 from ptydask.errors import import_optional
-from ptydask.model import QuantileDistribution, Scalar, WeightedChoice
+from ptydask.model import Scalar
 
 _LEAST = 2.0**-53
 """Nearest to 0 and to 1 that ``u`` has a quantile where the values have no end: the spacing of floats below 1. It is

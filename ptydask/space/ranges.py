@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, TypeGuard
 
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, Scalar, WeightedChoice
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
+from ptydask.model import Scalar
 from ptydask.space import quantiles
 
 DRAWN = "drawn"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from ptydask.model import Distribution, FloatRange, IntRange, Scalar
+from ptydask.distributions import Distribution, FloatRange, IntRange
+from ptydask.model import Scalar
 from ptydask.space import ranges, tunables
 from ptydask.space.nearest_point import share_of
 

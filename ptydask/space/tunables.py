@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, Point, Scalar
+from ptydask.distributions import Choice, Distribution
+from ptydask.model import NEAR_VALUES, OWN_VALUES, Point, Scalar
 from ptydask.space import aberrations, ranges
 
 

@@ -25,19 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from ptydask.distributions import FloatRange, IntRange, QuantileDistribution
 from ptydask.engines import Checkpoint, Report, TrialFailure
 from ptydask.errors import DataError
-from ptydask.model import (
-    FloatRange,
-    Image,
-    IntRange,
-    QuantileDistribution,
-    Quantity,
-    Slot,
-    StudyPlan,
-    TrialInput,
-    TrialOutput,
-)
+from ptydask.model import Image, Quantity, Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.trial import eviction
 
 

@@ -17,8 +17,9 @@ from ptydask.analysis.gain import baseline_trial, compute_gain, errors_by_step
 from ptydask.analysis.report import rows
 from ptydask.analysis.report.trial_album import BEST_SIDE_BY_SIDE, PageTrial, TrialAlbum
 from ptydask.analysis.stages import COLUMNS, Stages, origin_lines, stage_text, whole_name
+from ptydask.distributions import Choice, Distribution, WeightedChoice
 from ptydask.formatting import shell_word
-from ptydask.model import Choice, Distribution, StudyMeta, WeightedChoice
+from ptydask.model import StudyMeta
 from ptydask.ranking import count_states, ranked
 from ptydask.space import ranges
 from ptydask.space.tunables import PARAMETERS

@@ -21,22 +21,9 @@ from ptydask.config.ptyrad.hypertune_section import (
 )
 from ptydask.config.ptyrad.search_space import TuneParams, check_point, check_values, part_of_point, rename_legacy
 from ptydask.config.stages import Stage, StageInput
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import (
-    Budget,
-    Choice,
-    ComponentSpec,
-    Direction,
-    Distribution,
-    FloatRange,
-    HeldOut,
-    IntRange,
-    KeepOptions,
-    Point,
-    Scalar,
-    SourceFile,
-    StudyPlan,
-)
+from ptydask.model import Budget, ComponentSpec, Direction, HeldOut, KeepOptions, Point, Scalar, SourceFile, StudyPlan
 from ptydask.space import ranges, tunables
 from ptydask.space.metrics import METRICS
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ptydask.config.ptyrad.metric_advice import FITS, FREEDOMS, RESCALED
 from ptydask.config.ptyrad.stage_config import scan_shape
-from ptydask.model import Distribution, FloatRange, IntRange
+from ptydask.distributions import Distribution, FloatRange, IntRange
 from ptydask.space import tunables
 from ptydask.space.metrics import METRICS
 from ptydask.space.reshaping import step_near

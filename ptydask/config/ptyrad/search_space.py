@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from ptydask.config import reading, study
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import TRIED, Choice, Distribution, FloatRange, IntRange, Point, Scalar
+from ptydask.model import TRIED, Point, Scalar
 from ptydask.space import ranges
 from ptydask.space.tunables import LEGACY, PARAMETERS, TUNABLES, Tunable
 

@@ -9,8 +9,9 @@ from ptydask.config.ptyrad import search_space
 from ptydask.config.ptyrad.hypertune_section import KEY
 from ptydask.config.ptyrad.stage_section import file_range
 from ptydask.config.stages import Around, PatternPart, ScanPart, Stage, StageInput, place_range
+from ptydask.distributions import Choice, Distribution, IntRange
 from ptydask.errors import ConfigError
-from ptydask.model import Choice, Distribution, IntRange, Scalar
+from ptydask.model import Scalar
 from ptydask.space import aberrations, ranges, tunables
 
 

@@ -11,8 +11,9 @@ from ptydask.config import own_settings, reading, study
 from ptydask.config.ptyrad import search_space
 from ptydask.config.ptyrad.hypertune_section import DEFAULT_PRUNER, read_component
 from ptydask.config.stages import FINAL, Around, PatternPart, ScanPart, Stage, find_step
+from ptydask.distributions import Choice, Distribution, IntRange
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import Choice, ComponentSpec, Distribution, IntRange
+from ptydask.model import ComponentSpec
 from ptydask.space.tunables import LEGACY, PARAMETERS, TILTS, TUNABLES
 
 _STAGE = (

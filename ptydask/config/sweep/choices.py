@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ptydask.config import reading
+from ptydask.distributions import Choice, WeightedChoice
 from ptydask.errors import ConfigError
-from ptydask.model import Choice, Scalar, WeightedChoice
+from ptydask.model import Scalar
 from ptydask.space import ranges
 
 

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from ptydask.config import study
+from ptydask.distributions import Distribution, FloatRange, IntRange, QuantileDistribution
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import Distribution, FloatRange, IntRange, QuantileDistribution
 
 _RANGE, _Q = ("min", "max"), ("min", "max", "q")
 FIELDS: dict[str, tuple[str, ...]] = {

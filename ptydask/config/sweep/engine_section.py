@@ -9,8 +9,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ptydask.config import reading, study
+from ptydask.distributions import Choice, WeightedChoice
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import Choice, WeightedChoice
 
 KEY = "engine"
 COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")

@@ -10,8 +10,8 @@ from typing import Any
 
 from ptydask.config import reading
 from ptydask.config.sweep import choices, distributions
+from ptydask.distributions import Distribution
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import Distribution
 
 KEY = "parameters"
 _DEEPEST = 20

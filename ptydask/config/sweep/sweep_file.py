@@ -12,20 +12,9 @@ from ptydask.config import Overrides, own_settings, reading, study
 from ptydask.config.stages import Stage
 from ptydask.config.sweep import buried, choices, engine_section, search
 from ptydask.config.sweep.parameters import SweepParameters, is_parameter, read_parameters
+from ptydask.distributions import Choice, Distribution, QuantileDistribution, WeightedChoice
 from ptydask.errors import ConfigError, nearest_hint, shorten
-from ptydask.model import (
-    TRIED,
-    Budget,
-    Choice,
-    ComponentSpec,
-    Distribution,
-    Point,
-    QuantileDistribution,
-    Scalar,
-    SourceFile,
-    StudyPlan,
-    WeightedChoice,
-)
+from ptydask.model import TRIED, Budget, ComponentSpec, Point, Scalar, SourceFile, StudyPlan
 from ptydask.space import ranges
 
 KEYS = (

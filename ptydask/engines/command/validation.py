@@ -9,20 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
 from ptydask.engines import naming_file
 from ptydask.engines.command import arguments, messages, program
 from ptydask.engines.command.program import Program
 from ptydask.errors import ConfigError
-from ptydask.model import (
-    Choice,
-    Distribution,
-    FloatRange,
-    IntRange,
-    QuantileDistribution,
-    Scalar,
-    StudyPlan,
-    WeightedChoice,
-)
+from ptydask.model import Scalar, StudyPlan
 from ptydask.space import sweep_values
 
 

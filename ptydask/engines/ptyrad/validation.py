@@ -13,11 +13,12 @@ from typing import Any
 
 from ptydask.config import reading, study
 from ptydask.config.ptyrad import metric_advice, old_keys
+from ptydask.distributions import Choice, Distribution, IntRange, WeightedChoice
 from ptydask.engines import naming_file, starts_from_reconstruction
 from ptydask.engines.ptyrad import datafiles, held_out, own_metrics, schema
 from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
-from ptydask.model import NEAR_VALUES, OWN_VALUES, Choice, Distribution, IntRange, Scalar, StudyPlan, WeightedChoice
+from ptydask.model import NEAR_VALUES, OWN_VALUES, Scalar, StudyPlan
 from ptydask.space import inactive, ranges, tunables
 
 _TUNE = "hypertune_params.tune_params"

@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from ptydask import engines
+from ptydask.distributions import Distribution, IntRange
 from ptydask.engines import Session
 from ptydask.errors import UsageError
-from ptydask.model import Distribution, IntRange, Point, Slot, StudyPlan
+from ptydask.model import Point, Slot, StudyPlan
 from ptydask.space import ranges
 
 NAME = "repeat"

@@ -15,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.errors import StorageError, UsageError, hide_password, one_line, redact
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, Scalar
+from ptydask.model import Scalar
 from ptydask.storage import urls
 
 Rows = Callable[..., list[dict[str, Any]]]

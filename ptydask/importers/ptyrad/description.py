@@ -16,18 +16,9 @@ import yaml
 from ptydask import config, engines
 from ptydask.config import Overrides, own_settings
 from ptydask.config.ptyrad.search_space import tune_params
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.errors import ConfigError, PtydaskError, hide_password, redact
-from ptydask.model import (
-    Choice,
-    Direction,
-    Distribution,
-    FloatRange,
-    IntRange,
-    KeepOptions,
-    Scalar,
-    SourceFile,
-    StudyPlan,
-)
+from ptydask.model import Direction, KeepOptions, Scalar, SourceFile, StudyPlan
 from ptydask.space import ranges
 from ptydask.space.metrics import METRICS, OF_PTYRAD
 from ptydask.space.tunables import LEGACY

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from ptydask.analysis.export import ptyrad_names
+from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.importers.ptyrad import names
 from ptydask.importers.ptyrad.database import StoredStudy, StoredTrial
 from ptydask.importers.ptyrad.listing import FolderListing, SavedModel, modified_time
 from ptydask.importers.ptyrad.log import LoggedTrial
 from ptydask.importers.ptyrad.names import TrialName
-from ptydask.model import Choice, Distribution, FloatRange, IntRange, Reason, Scalar, TrialState
+from ptydask.model import Reason, Scalar, TrialState
 from ptydask.space import ranges
 from ptydask.space.tunables import LEGACY, PARAMETERS
 
