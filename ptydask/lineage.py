@@ -11,6 +11,9 @@ from ptydask.model import Scalar
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+FINAL = "final"
+"""The name of the stage that reconstructs the whole scan once, with all that was found."""
+
 
 @dataclass(frozen=True, slots=True)
 class StageLineage:

@@ -63,7 +63,7 @@ def test_jobs_outlive_their_stage(slurm: Sandbox, toy_params: Params) -> None:
 def test_a_driver_killed_in_a_later_stage(slurm: Sandbox, toy_params: Params) -> None:
     """What it left running is known by the results file, whatever stage asked for it; the same command goes on."""
     with staged(slurm, toy_params, "--workers", "2") as it:
-        it.until(lambda: "stage turn (2 of 4) begins" in it.text)
+        it.until(lambda: "stage 2 of 4: turn begins" in it.text)
         it.until(lambda: it.recorded() > 0)
         it.process.kill()
         it.process.wait()

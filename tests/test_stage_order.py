@@ -149,7 +149,7 @@ def test_a_stage_without_a_completed_trial_has_no_next(records: tuple[TrialRecor
 def test_words() -> None:
     """What is said of a stage names it, its place, and its best trial."""
     text = stage_order.ended_text(DZ)
-    assert "stage dz (1 of 4)" in text
+    assert "stage 1 of 4: dz" in text
     assert "trial 1" in text
     assert "dz=2" in text
     assert "best" not in stage_order.ended_text(begun("dz", record(0, None, FAILED)))

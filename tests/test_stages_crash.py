@@ -83,7 +83,7 @@ def test_a_worker_killed_in_a_later_stage(toy_params: Callable[..., Path], tmp_p
     """Another takes its place, and all trials are there."""
     params, results, log = write_staged(toy_params, sleep=0.1), tmp_path / "out" / "toy.h5", tmp_path / "log"
     process = start(params, log)
-    while b"stage turn (2 of 4) begins" not in log.read_bytes() and process.poll() is None:
+    while b"stage 2 of 4: turn begins" not in log.read_bytes() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(0.4)
     workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]

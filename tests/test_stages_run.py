@@ -66,7 +66,7 @@ def test_stage_by_stage_into_one_file(ptydask: Ptydask, toy_params: Params, resu
     storage = JournalStorage(JournalFileBackend(str(results.with_suffix(".journal"))))
     assert set(optuna.get_all_study_names(storage)) == {f"toy {name}" for name in NAMES}
     for name in NAMES:
-        assert f"stage {name}" in done.stderr
+        assert f": {name} " in done.stderr
     assert "scale=0.9 rotation=0.5" in done.stdout
     again_done = run(ptydask, params)
     assert (again_done.returncode, again_done.stdout) == (0, "")

@@ -17,10 +17,9 @@ from typing import Any
 from ptydask.analysis import next_ranges
 from ptydask.analysis.data import StudyData, json_object
 from ptydask.analysis.optimum import locate_study_optimum, read_space, slope_importances
-from ptydask.config.stages import FINAL
 from ptydask.distributions import Distribution
 from ptydask.formatting import counted, printable_text
-from ptydask.lineage import StageLineage
+from ptydask.lineage import FINAL, StageLineage
 from ptydask.model import Direction, Optimum, Reason, Scalar, TrialRecord, TrialState
 from ptydask.proposals.optimum import AT_REST
 from ptydask.ranking import rank_correlation, ranked

@@ -15,7 +15,7 @@ import numpy as np
 
 from ptydask.analysis import dataframe
 from ptydask.analysis.data import StudyData, load_study, search_space
-from ptydask.analysis.stages import Stages, are_to_come, last_tuned, load_stages, read_stages, stage_text
+from ptydask.analysis.stages import Stages, are_to_come, load_stages, read_stages, stage_text
 from ptydask.analysis.study_status import Status
 from ptydask.analysis.trial import Trial
 from ptydask.analysis.trial_list import Trials
@@ -116,7 +116,7 @@ class StudyResults:
     @cached_property
     def _tuned(self) -> StudyResults:
         """The last stage that tuned something, where this is the final reconstruction and nobody asked for it."""
-        name = "" if self._stage else last_tuned(self.results)
+        name = "" if self._stage else self.results.tuned_before()
         return self.stage(name) if name else self
 
     # --- trials ----------------------------------------------------------------------------------

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from ptydask.analysis.data import StudyData, load_study
-from ptydask.config.stages import FINAL
 from ptydask.formatting import NOTHING, error_text, printable_text, value_text
 from ptydask.lineage import StageLineage
 from ptydask.model import Scalar, StudyMeta, TrialRecord
 from ptydask.ranking import best_of
-from ptydask.store import codec, reader
+from ptydask.store import codec
 from ptydask.store.reader import Results
 
 COLUMNS = ("stage", "trials", "best", "trial", "found", "from")
@@ -121,27 +119,6 @@ def _summarize(study: StudyData) -> StageSummary:
     lineage = meta.lineage or StageLineage(meta.name, ())
     best = best_of(study.records, meta.direction)
     return StageSummary(lineage.name, meta.metric, len(study.records), best, tuple(codec.search_space(meta)), lineage)
-
-
-def open_tuned(path: Path, stage: str = "") -> Results:
-    """The study that a question about tuning is asked of: the ``stage``, or the last one that tuned something.
-
-    That is the latest one, but for the final reconstruction, which tunes nothing. Raises StoreError.
-    """
-    results = reader.open(path, stage)
-    name = "" if stage else last_tuned(results)
-    if not name:
-        return results
-    results.close()
-    return reader.open(path, name)
-
-
-def last_tuned(results: Results) -> str:
-    """The stage before the final reconstruction that ``results`` are; empty where they tune something themselves."""
-    lineage = results.meta.lineage
-    if lineage is None or lineage.name != FINAL:
-        return ""
-    return next((name for name in reversed(results.stage_names()) if name != FINAL), "")
 
 
 def are_to_come(results: Results) -> bool:

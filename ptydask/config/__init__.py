@@ -77,7 +77,7 @@ class Format(Protocol):
     def plan(self, source: SourceFile, data: dict[str, Any], overrides: Overrides) -> StudyPlan:
         """The study that ``data`` asks for. Raises ConfigError; may change ``data``."""
 
-    def stages(self, source: SourceFile, data: dict[str, Any], overrides: Overrides) -> tuple[Stage, ...]:
+    def stages(self, data: dict[str, Any], overrides: Overrides) -> tuple[Stage, ...]:
         """The stages of the study, each checked for itself. Raises ConfigError; may change ``data``."""
 
     def key_of(self, key: str) -> str:
@@ -108,7 +108,7 @@ def load_stages(path: Path, overrides: Overrides = Overrides(), file: StudyFile 
     file = file or read(path)
     with _naming_file(file):
         opened = _open_study(file, overrides)
-        stages = opened.format.stages(file.source, opened.data, replace(overrides, own=opened.own))
+        stages = opened.format.stages(opened.data, replace(overrides, own=opened.own))
         ranges: dict[str, Distribution] = {}
         for place, stage in enumerate(stages):
             try:

@@ -8,13 +8,10 @@ from typing import Literal
 
 from ptydask.config.own_settings import OwnSettings
 from ptydask.distributions import Distribution, FloatRange, IntRange
-from ptydask.lineage import StageLineage
+from ptydask.lineage import FINAL, StageLineage
 from ptydask.model import ComponentSpec, NoGain, Scalar
 from ptydask.space import ranges, reshaping
 from ptydask.space.metrics import METRICS
-
-FINAL = "final"
-"""The name of the stage that reconstructs the whole scan once, with all that was found."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,9 @@ from typing import Any
 
 from ptydask import engines, sampling
 from ptydask.config import own_settings, reading
-from ptydask.config.stages import FINAL
 from ptydask.driver import provenance
 from ptydask.driver.prepare import Experience, PreparedRun, RunRequest, opened_results, prepare_plan, stored_bytes
-from ptydask.driver.trial_start import read_own_start
+from ptydask.driver.trial_start import read_stage_start
 from ptydask.engines import repeat
 from ptydask.errors import ConfigError, StoreError, UnusableResults, UsageError, nearest_hint, nearest_number
 from ptydask.formatting import counted, shell_path, shell_word
@@ -182,9 +181,11 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
     there are not.
     """
     path = request.config.absolute()
-    stage = options.stage or _last_tuned(path)
     with ExitStack() as stack:
-        study = stack.enter_context(opened_results(path, stage))
+        study = stack.enter_context(opened_results(path, options.stage))
+        if not options.stage and (before := study.tuned_before()):
+            study = stack.enter_context(opened_results(path, before))
+        stage = "" if study.lineage is None else study.lineage.name
         meta, records = study.meta, study.records()
         if meta.engine == repeat.NAME:
             raise UsageError(f"{path.name}: is a confirmation itself; give the file whose trials it repeats")
@@ -205,7 +206,7 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         )
         repeats = list_repeats((r.number for r in chosen), seeds, repeats_before, halves=options.frc)
         inner = read_plan(meta, records, path, request.overrides.settings)
-        inner = replace(inner, start=read_own_start(study))
+        inner = replace(inner, start=read_stage_start(study, meta.lineage))
         plan = _validate(plan_repeats(inner, meta, records, repeats, study.id), path)
         own = repeat.repeated_plan(plan)  # what its engine completed
         completed = replace(inner, config=own.config, space=own.space)
@@ -217,14 +218,6 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         embedded = earlier is not None and earlier.path != plan.results and not plan.results.exists()
     run = replace(run, origin=meta, notices=tuple(dict.fromkeys((*run.notices, *moved))))
     return PreparedConfirmation(path, stage, study.id, run, repeats, frozenset(map(repeat_of, done)), embedded)
-
-
-def _last_tuned(path: Path) -> str:
-    """The last stage that tunes something; empty where there are no stages, or the file is that stage's."""
-    with opened_results(path) as results:
-        if results.lineage is None:
-            return ""
-        return next((name for name in reversed(results.stage_names()) if name != FINAL), results.lineage.name)
 
 
 def _refuse_other_companion(path: Path, study: Results) -> None:

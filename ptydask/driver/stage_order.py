@@ -105,15 +105,11 @@ def trace_all(stages: Sequence[Stage], begun: Sequence[BegunStage], known: Seque
 # --- words -----------------------------------------------------------------------------------------
 
 
-def place_text(lineage: StageLineage) -> str:
-    """``stage scan (2 of 4)``."""
-    return f"stage {lineage.name} ({lineage.number} of {len(lineage.stages)})"
-
-
 def ended_text(stage: BegunStage) -> str:
-    """``stage dz (1 of 4) is over: 12 trials, best trial 5: loss 0.1021  dz=1.9``."""
+    """``stage 1 of 4: dz is over after 12 trials, best trial 5: loss 0.1021  dz=1.9``."""
     assert stage.meta.lineage is not None
-    text, best = f"{place_text(stage.meta.lineage)} is over: {counted(len(stage.records), 'trial')}", stage.best
+    text = f"stage {stage.meta.lineage.place} is over after {counted(len(stage.records), 'trial')}"
+    best = stage.best
     if best is not None:
         text += f", best trial {best.number}: {stage.meta.metric} {error_text(best.error)}"
         text += f"  {params_text(best.params)}" if best.params else ""
@@ -125,17 +121,12 @@ def more_asked_text(name: str, recorded: int, total: int) -> str:
     return f"stage {name} is over with {counted(recorded, 'trial')}: the {total} that are asked for now change nothing"
 
 
-def _trials_text(plan: StudyPlan, trials: int) -> str:
-    *others, last = [*plan.space] or [""]
-    tuned = f" of {', '.join(others)} and {last}" if others else f" of {last}" if last else ""
-    return f"{counted(trials, 'trial')}{tuned}"
-
-
 def begins_text(plan: StudyPlan, trials: int) -> str:
-    """``stage scan (2 of 4) begins: 20 trials of scale and rotation, from trial 5 of dz``."""
+    """``stage 2 of 4: scan begins, 20 trials of scale, rotation, with dz=1.9``."""
     lineage = plan.lineage
     assert lineage is not None
-    text = f"{place_text(lineage)} begins: {_trials_text(plan, trials)}"
+    text = f"stage {lineage.place} begins, {counted(trials, 'trial')}"
+    text += f" of {', '.join(plan.space)}" if plan.space else ""
     if lineage.values:
         text += f", with {params_text(lineage.values)}"
     if lineage.start_trial is not None:

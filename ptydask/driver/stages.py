@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from ptydask.driver.prepare import (
     stored_bytes,
 )
 from ptydask.driver.stage_order import BegunStage
-from ptydask.driver.trial_start import read_start
+from ptydask.driver.trial_start import read_stage_start
 from ptydask.errors import StoppedEarly
 from ptydask.lineage import StageLineage, TrialStart
 from ptydask.model import StudyPlan, path_beside
@@ -51,14 +51,6 @@ class PlannedStage:
     trials: int
     """How many it is to have."""
     recorded: int = 0
-    over: bool = False
-    """Whether another stage has begun after it."""
-
-    @property
-    def lineage(self) -> StageLineage:
-        """Its place among the stages."""
-        assert self.plan.lineage is not None
-        return self.plan.lineage
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +121,7 @@ def plan_stages(path: Path, overrides: Overrides) -> tuple[PlannedStage, ...]:
     """
     file = config.read(path)
     stages = config.load_stages(path, overrides, file)
-    plans = _plan_each(_Asked(RunRequest(path, overrides), file, stages), stage_order.trace_all(stages, (), ()), {})
+    plans = _plan_each(_Asked(RunRequest(path, overrides), file, stages), stage_order.trace_all(stages, (), ()))
     return tuple(PlannedStage(stage, plan, count_trials(plan, 1)) for stage, plan in zip(stages, plans, strict=True))
 
 
@@ -140,10 +132,6 @@ class _Asked:
     request: RunRequest
     file: StudyFile
     stages: tuple[Stage, ...]
-
-    def complete_plan(self, given: StageInput, start: TrialStart | None) -> StudyPlan:
-        """The plan of one stage."""
-        return complete_plan(self.request.config, self.request.overrides, given, start, self.file)
 
 
 def prepare_stages(
@@ -160,14 +148,14 @@ def prepare_stages(
     lineages = stage_order.trace_all(stages, (), ())
     results = config.load(request.config, request.overrides, StageInput(stages[0], lineages[0]), file).results
     if not results.exists():
-        plans = _plan_each(asked, lineages, {})
+        plans = _plan_each(asked, lineages)
         return _complete(asked, plans, (), prepare_plan(plans[0], request, site=site), begins=False)
     with opened_results(results) as found:
         stage_order.check_stages([stage.name for stage in stages], found.stage_names(), file=results)
         begun = _read_begun(found)
         current = len(begun) - 1
         lineages = stage_order.trace_all(stages, begun, begun[:-1])
-        plans = _plan_each(asked, lineages, _read_start(found, lineages[current]))
+        plans = _plan_each(asked, lineages, current, read_stage_start(found, lineages[current]))
         site = site or choose_site(request)
         run = prepare_plan(plans[current], request, found, site=site)
         begins = not (run.trials_left or run.mirror_behind) and _is_whole(found) and len(begun) < len(stages)
@@ -175,7 +163,7 @@ def prepare_stages(
             current += 1
             stage_order.require_best(begun[-1], stages[current].name, file=results)
             lineages = stage_order.trace_all(stages, begun, begun)
-            plans = _plan_each(asked, lineages, _read_start(found, lineages[current]))
+            plans = _plan_each(asked, lineages, current, read_stage_start(found, lineages[current]))
             experience = Experience(begun[-1].records, stored_bytes(results))
             run = prepare_plan(plans[current], request, experience=experience, site=site)
             # What the workers said of the data holds for all stages, and is compared with what they say next.
@@ -184,12 +172,16 @@ def prepare_stages(
     return _complete(asked, plans, begun, run, begins=begins)
 
 
-def _plan_each(asked: _Asked, lineages: Sequence[StageLineage], starts: Mapping[str, TrialStart]) -> list[StudyPlan]:
-    """The plan of each stage, complete. ``starts`` has the reconstructions that stages start from, as far as known."""
+def _plan_each(
+    asked: _Asked, lineages: Sequence[StageLineage], current: int = 0, start: TrialStart | None = None
+) -> list[StudyPlan]:
+    """The plan of each stage, complete. ``start`` is what the trials of the ``current`` one start from, if known."""
     plans: list[StudyPlan] = []
     ranges: dict[str, Distribution] = {}
-    for stage, lineage in zip(asked.stages, lineages, strict=True):
-        plans.append(asked.complete_plan(StageInput(stage, lineage, dict(ranges)), starts.get(stage.name)))
+    for place, (stage, lineage) in enumerate(zip(asked.stages, lineages, strict=True)):
+        given = StageInput(stage, lineage, dict(ranges))
+        own_start = start if place == current else None
+        plans.append(complete_plan(asked.request.config, asked.request.overrides, given, own_start, asked.file))
         ranges |= plans[-1].space
     return plans
 
@@ -209,14 +201,6 @@ def _read_begun(found: reader.Results) -> tuple[BegunStage, ...]:
     return (*begun, BegunStage(found.stage_names()[-1], found.meta, found.records()))
 
 
-def _read_start(found: reader.Results, lineage: StageLineage) -> dict[str, TrialStart]:
-    """The reconstruction that a stage's trials start from, by the stage's name; nothing where they start anew."""
-    if lineage.start_trial is None:
-        return {}
-    with found.stage(lineage.start_stage) as earlier:
-        return {lineage.name: read_start(earlier, lineage.start_trial)}
-
-
 def _complete(
     asked: _Asked,
     plans: Sequence[StudyPlan],
@@ -234,7 +218,7 @@ def _complete(
         records = begun[place].records if place < len(begun) else ()
         total = run.options.total if place == current else count_trials(plan, workers, records)
         over = place < current
-        planned.append(PlannedStage(stage, plan, len(records) if over else total, len(records), over))
+        planned.append(PlannedStage(stage, plan, len(records) if over else total, len(records)))
         if over:
             file = run.plan.results
             notices += provenance.compare(begun[place].meta, provenance.study_meta(plan), file=file)
@@ -276,7 +260,7 @@ def execute_stages(prepared: PreparedStages, view: View, stop: StopSignals) -> R
                 site = ChosenSite(run.place, run.cluster_request, run.why_there)
                 following = prepare_stages(prepared.request, prepared.file, stages, site)
             if not following.begins:  # as where somebody else writes the file
-                raise StoppedEarly(f"{stage_order.place_text(following.lineage)} is not in one file; {GOES_ON}")
+                raise StoppedEarly(f"stage {following.lineage.place} is not in one file; {GOES_ON}")
             view.notice(stage_order.ended_text(following.begun[-1]))
             if watcher.time_left(prepared.plan) == 0.0:
                 outcome = replace(outcome, complete=False)

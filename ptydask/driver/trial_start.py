@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ptydask.driver import provenance
 from ptydask.errors import StoreError
-from ptydask.lineage import TrialStart
+from ptydask.lineage import StageLineage, TrialStart
 from ptydask.model import Scalar, StudyMeta, TrialRecord
 from ptydask.space import tunables
 from ptydask.store import codec, reader
@@ -45,9 +45,8 @@ def read_start(results: reader.Results, trial: int) -> TrialStart:
     return replace(start, sha256=digest(start))
 
 
-def read_own_start(results: reader.Results) -> TrialStart | None:
-    """What the trials of the stage in ``results`` started from; None where they started anew. Raises StoreError."""
-    lineage = results.meta.lineage
+def read_stage_start(results: reader.Results, lineage: StageLineage | None) -> TrialStart | None:
+    """What the trials of the stage ``lineage`` start from; None where they start anew. Raises StoreError."""
     if lineage is None or lineage.start_trial is None:
         return None
     with results.stage(lineage.start_stage) as earlier:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.errors import StoreError, nearest_hint, one_line
-from ptydask.lineage import StageLineage
+from ptydask.lineage import FINAL, StageLineage
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import ranked
 from ptydask.ring_correlation import FourierRing
@@ -56,6 +56,19 @@ def open(path: Path | str, stage: str = "") -> Results:
         return results
     with results:
         return results.stage(stage)
+
+
+def open_tuned(path: Path | str, stage: str = "") -> Results:
+    """The study that a question about tuning is asked of: the ``stage``, or the last one that tuned something.
+
+    That is the latest one, but for the final reconstruction, which tunes nothing. Raises StoreError.
+    """
+    results = open(path, stage)
+    before = "" if stage else results.tuned_before()
+    if not before:
+        return results
+    with results:
+        return results.stage(before)
 
 
 class Results(AbstractContextManager["Results"]):
@@ -359,6 +372,12 @@ class Results(AbstractContextManager["Results"]):
             return opened
 
         return embedded.read_unmoved(self.path, open_stage)
+
+    def tuned_before(self) -> str:
+        """Of a final reconstruction the last stage that tuned something; empty for what tunes something itself."""
+        if self.lineage is None or self.lineage.name != FINAL:
+            return ""
+        return next((name for name in reversed(self.stage_names()) if name != FINAL), "")
 
     def ring_curves(self) -> dict[int, FourierRing]:
         """Of a confirmation: the Fourier ring correlation of each trial that has one, by the trial's number."""

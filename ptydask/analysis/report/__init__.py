@@ -36,7 +36,7 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     records = tuple(trial.record for trial in album.trials.values())
     curves = {number: trial.curve for number, trial in album.trials.items() if trial.curve}
     study = searched = StudyData(results.meta, records, curves, read_confirmation(results))
-    if tuned := stages.last_tuned(results):
+    if tuned := results.tuned_before():
         with results.stage(tuned) as before:
             searched = load_study(before)
     # Before its first trial a run has not said anything yet.

@@ -117,6 +117,11 @@ def read_component(entry: Any, key: str, default: ComponentSpec) -> ComponentSpe
     return ComponentSpec(name, dict(reading.expect(configs, "a mapping", f"{key}.configs")))
 
 
+def write_component(component: ComponentSpec | None) -> dict[str, Any] | None:
+    """A sampler or pruner as a params file has it."""
+    return None if component is None else {"name": component.name, "configs": dict(component.configs)}
+
+
 def _read_storage(entry: Any) -> str | None:
     if entry is None:
         return None
@@ -137,7 +142,6 @@ def _url_example(text: str) -> str:
 
 def canonical_section(section: Mapping[str, Any], hyper: HypertuneSettings) -> dict[str, Any]:
     """``hypertune_params`` in PtyRAD 1.0's spelling, every default written out; no password in it."""
-    pruner = hyper.pruner
     storage = {} if hyper.storage is None else {"storage_path": redact(hyper.storage)}
     return {
         "if_hypertune": hyper.on,
@@ -146,8 +150,8 @@ def canonical_section(section: Mapping[str, Any], hyper: HypertuneSettings) -> d
         "append_params": hyper.params_in_names,
         "n_trials": hyper.budget.n_trials,
         "timeout": hyper.budget.timeout,
-        "sampler_params": {"name": hyper.sampler.name, "configs": dict(hyper.sampler.configs)},
-        "pruner_params": pruner and {"name": pruner.name, "configs": dict(pruner.configs)},
+        "sampler_params": write_component(hyper.sampler),
+        "pruner_params": write_component(hyper.pruner),
         **storage,
         "study_name": hyper.name,
         "error_metric": hyper.metric,

@@ -97,7 +97,7 @@ class PtyradFormat:
         )
         return plan if given is None else _as_stage(plan, given)
 
-    def stages(self, source: SourceFile, data: dict[str, Any], overrides: Overrides) -> tuple[Stage, ...]:
+    def stages(self, data: dict[str, Any], overrides: Overrides) -> tuple[Stage, ...]:
         """See :class:`ptydask.config.Format`."""
         config, hyper, _ = _read_file(data)
         return stage_list.choose_stages(config, hyper, overrides)
@@ -117,13 +117,8 @@ def _read_file(data: dict[str, Any]) -> tuple[dict[str, Any], HypertuneSettings,
 
 def _as_stage(plan: StudyPlan, given: StageInput) -> StudyPlan:
     """The plan of a stage: its study has a name of its own beside the others in the same file."""
-    notices = stage_list.stage_notices(plan, given)
-    return replace(
-        plan,
-        name=f"{plan.name} {given.stage.name}",
-        lineage=given.lineage,
-        notices=(*plan.notices, *notices),
-    )
+    notices = (*plan.notices, *stage_list.stage_notices(plan, given))
+    return replace(plan, name=f"{plan.name} {given.stage.name}", lineage=given.lineage, notices=notices)
 
 
 def _tried_points(overrides: Overrides, space: Mapping[str, Distribution], notices: list[str]) -> tuple[Point, ...]:
@@ -240,12 +235,12 @@ def _choose_budget(hyper: HypertuneSettings, overrides: Overrides) -> Budget:
     timeout = study.check_timeout(overrides.timeout, "--timeout")
     if overrides.n_trials is not None:
         study.check_whole(overrides.n_trials, "--trials")
-    if overrides.stage is not None:
-        timeout = hyper.budget.timeout if timeout is None else timeout
-        return Budget(hyper.budget.n_trials if hyper.on else 1, total=True, timeout=timeout)
+    if timeout is None and (hyper.on or overrides.stage is not None):
+        timeout = hyper.budget.timeout
     if not hyper.on:
         return Budget(1, total=True, timeout=timeout)
-    timeout = hyper.budget.timeout if timeout is None else timeout
+    if overrides.stage is not None:
+        return Budget(hyper.budget.n_trials, total=True, timeout=timeout)
     if overrides.n_trials is not None:
         return Budget(overrides.n_trials, total=True, timeout=timeout)
     return Budget(hyper.budget.n_trials, timeout=timeout)

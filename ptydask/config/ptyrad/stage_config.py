@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from ptydask.config.ptyrad import search_space
-from ptydask.config.ptyrad.hypertune_section import KEY
+from ptydask.config.ptyrad.hypertune_section import KEY, write_component
 from ptydask.config.ptyrad.stage_section import file_range
 from ptydask.config.stages import Around, PatternPart, ScanPart, Stage, StageInput, place_range
 from ptydask.distributions import Choice, Distribution, IntRange
@@ -77,10 +77,9 @@ def _write_search(hyper: dict[str, Any], stage: Stage, space: Mapping[str, Distr
     if stage.trials is not None:
         hyper["n_trials"] = stage.trials
     if stage.sampler is not None:
-        hyper["sampler_params"] = {"name": stage.sampler.name, "configs": dict(stage.sampler.configs)}
+        hyper["sampler_params"] = write_component(stage.sampler)
     if stage.pruner != "file":
-        pruner = stage.pruner
-        hyper["pruner_params"] = None if pruner is None else {"name": pruner.name, "configs": dict(pruner.configs)}
+        hyper["pruner_params"] = write_component(stage.pruner)
     return hyper
 
 
@@ -89,12 +88,9 @@ def _write_entry(parts: list[Distribution], before: Mapping[str, Any] | None) ->
     dist, all_kwargs = parts[0], [search_space.suggest_kwargs(cast("search_space.Tuned", part)) for part in parts]
     kwargs = all_kwargs[0]
     if isinstance(dist, Choice):
-        configs = ((before or {}).get("kwargs") or {}).get("optim_configs")
-        return {
-            "state": True,
-            "suggest": "cat",
-            "kwargs": {**kwargs, **({"optim_configs": configs} if configs else {})},
-        }
+        if configs := ((before or {}).get("kwargs") or {}).get("optim_configs"):
+            kwargs = {**kwargs, "optim_configs": configs}
+        return {"state": True, "suggest": "cat", "kwargs": kwargs}
     kwargs |= {"low": min(other["low"] for other in all_kwargs), "high": max(other["high"] for other in all_kwargs)}
     return {"state": True, "suggest": "int" if isinstance(dist, IntRange) else "float", "kwargs": kwargs}
 
@@ -104,18 +100,12 @@ def _write_entry(parts: list[Distribution], before: Mapping[str, Any] | None) ->
 
 def scan_shape(init: Mapping[str, Any]) -> tuple[int, int]:
     """Scan positions along the slow and the fast axis, after ``meas_crop``; 0 where the file does not say."""
-    slow, fast, _ = _sizes(init)
-    return slow, fast
+    return len(_kept(init, 0)), len(_kept(init, 1))
 
 
 def pattern_pixels(init: Mapping[str, Any]) -> int:
     """Pixels of a pattern along one direction, after ``meas_crop``; 0 where the file does not say."""
-    return _sizes(init)[2]
-
-
-def _sizes(init: Mapping[str, Any]) -> tuple[int, int, int]:
-    slow, fast, pixels = (len(_kept(init, axis)) for axis in range(3))
-    return slow, fast, pixels
+    return len(_kept(init, 2))
 
 
 _AXES = ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix", "meas_Npix")

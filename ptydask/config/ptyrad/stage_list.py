@@ -28,9 +28,9 @@ def choose_stages(config: Mapping[str, Any], hyper: HypertuneSettings, overrides
     own = overrides.own
     if overrides.stages == "none" or (own.stages is None and overrides.stages is None and own.final in (..., None)):
         return ()
-    final = None if own.final is ... else own.final
-    context = _make_context(config, hyper, overrides)
-    if are_recommended(overrides):
+    recommended, final = are_recommended(overrides), own.final
+    entries: Any = own.stages
+    if recommended:
         if not hyper.tuned.space:
             return ()
         study.check_whole((config.get("recon_params") or {}).get("NITER", 200), "recon_params.NITER")
@@ -38,19 +38,16 @@ def choose_stages(config: Mapping[str, Any], hyper: HypertuneSettings, overrides
         entries = recommended_stages.recommend(config, hyper.tuned.space, metric)
         if own.final is ...:
             final = recommended_stages.recommend_final(config, entries)
-        stages = read_stages(entries, final, context, own_settings.SECTION)
-        _check_tries(stages, overrides)
-        return _share_trials(stages, overrides.n_trials)
-    if own.stages is None:
+    elif entries is None:
         rule, hint = "belongs to stages, and there are none", "add stages: recommended, or --stages recommended"
         raise ConfigError(rule, key=f"{own_settings.SECTION}.final", value=final, hint=hint)
-    if overrides.n_trials is not None:
+    elif overrides.n_trials is not None:
         rule = "does not say which stage has how many trials"
         hint = f"write trials into the stages, or set them: --set {own_settings.SECTION}.stages.0.trials=20"
         raise ConfigError(rule, key="--trials", value=overrides.n_trials, hint=hint)
-    stages = read_stages(own.stages, final, context, own_settings.SECTION)
+    stages = read_stages(entries, final, _make_context(config, hyper, overrides), own_settings.SECTION)
     _check_tries(stages, overrides)
-    return stages
+    return _share_trials(stages, overrides.n_trials) if recommended else stages
 
 
 def are_recommended(overrides: Overrides) -> bool:

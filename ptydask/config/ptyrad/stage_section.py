@@ -10,9 +10,10 @@ from typing import Any, Literal, cast
 from ptydask.config import own_settings, reading, study
 from ptydask.config.ptyrad import search_space
 from ptydask.config.ptyrad.hypertune_section import DEFAULT_PRUNER, read_component
-from ptydask.config.stages import FINAL, Around, PatternPart, ScanPart, Stage, find_step
+from ptydask.config.stages import Around, PatternPart, ScanPart, Stage, find_step
 from ptydask.distributions import Choice, Distribution, IntRange
 from ptydask.errors import ConfigError, nearest_hint
+from ptydask.lineage import FINAL
 from ptydask.model import ComponentSpec
 from ptydask.space.tunables import LEGACY, PARAMETERS, TILTS, TUNABLES
 
@@ -205,7 +206,7 @@ def _read_stage_range(
         return None
     reading.expect(value, "a mapping", key, f"for example {_example_range(tunable.kind)}, or null for the file's range")
     if "around" in value:
-        return _read_around(parameter, value, key, context, earlier)
+        return _read_around(parameter, value, key, earlier)
     entry, kwargs_key = dict(value), ""
     if "suggest" in entry or "kwargs" in entry:
         reading.known_keys(entry, ("suggest", "kwargs"), key)
@@ -222,9 +223,7 @@ def _example_range(kind: str) -> str:
     return "{choices: [Adam, SGD]}" if kind == "name" else "{low: 1, high: 8}"
 
 
-def _read_around(
-    parameter: str, value: Mapping[str, Any], key: str, context: StageContext, earlier: _Earlier
-) -> Around:
+def _read_around(parameter: str, value: Mapping[str, Any], key: str, earlier: _Earlier) -> Around:
     reading.known_keys(value, ("around", "within", "step"), key)
     if value["around"] != "best":
         raise ConfigError("must be best", key=f"{key}.around", value=value["around"], hint="write around: best")

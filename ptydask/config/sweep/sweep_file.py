@@ -123,7 +123,7 @@ class SweepFormat:
             notices=tuple(notices),
         )
 
-    def stages(self, source: SourceFile, data: dict[str, Any], overrides: Overrides) -> tuple[Stage, ...]:
+    def stages(self, data: dict[str, Any], overrides: Overrides) -> tuple[Stage, ...]:
         """None: see :class:`ptydask.config.Format`. Raises ConfigError where the file asks for some."""
         _refuse_stages(overrides)
         return ()
