@@ -170,9 +170,7 @@ def why_no_sums(init: Mapping[str, Any]) -> str:
         return ""
     if not pixels or not width > window:
         return ""
-    return (
-        f"the probe, {width:.3g} angstrom wide by its defocus, does not fit into half of the window, {window:.3g}"
-    )
+    return f"the probe, {width:.3g} angstrom wide by its defocus, does not fit into half of the window, {window:.3g}"
 
 
 _OF_PATTERN: Mapping[str, Mapping[str, Any]] = {
