@@ -345,7 +345,7 @@ def test_an_object_that_ptyrad_loads_is_refused(data: Path, tiny: tuple[StudyPla
 )
 def test_a_probe_that_is_made_anew_is_said(name: str, low: float, high: float, data: Path) -> None:
     """In the plan, by what is tuned."""
-    from ptydask.model import FloatRange
+    from ptydask.distributions import FloatRange
 
     notices = [text for text in validated(data, space={name: FloatRange(low, high)}).notices if "anew" in text]
     assert len(notices) == (name in tunables.PROBE)
