@@ -202,6 +202,11 @@ class StudyMeta:
     created: str = ""
     """ISO 8601 with time zone."""
 
+    @property
+    def stage(self) -> str:
+        """The name of the stage that it is; empty for a study without stages."""
+        return "" if self.lineage is None else self.lineage.name
+
 
 # --- what a trial is -----------------------------------------------------------------------------
 

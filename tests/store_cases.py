@@ -10,6 +10,7 @@ import numpy as np
 
 from ptydask.model import Image, KeepOptions, Quantity, Reason, Scalar, StudyMeta, TrialOutput, TrialRecord, TrialState
 from ptydask.store import Shard, Store, shard
+from ptydask.store.upkeep import packing, rebuild
 
 KEEP = KeepOptions()
 
@@ -127,3 +128,13 @@ def damage(path: Path, dataset: str) -> None:
     data = bytearray(path.read_bytes())
     data[chunk.byte_offset + chunk.size // 2] ^= 0xFF
     path.write_bytes(data)
+
+
+def pack_copy(path: Path) -> Path:
+    packing.pack(path, out=path.with_name("copy.h5"))
+    return path.with_name("copy.h5")
+
+
+def rebuild_elsewhere(path: Path) -> Path:
+    rebuild.rebuild(path, path.with_name("rebuilt.h5"))
+    return path.with_name("rebuilt.h5")

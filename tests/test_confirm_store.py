@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import store_crashes
 from confirm_cases import GRID, confirmed, curve, read_repeats, run_repeats
-from store_cases import damage, meta, output, packed, put, record
+from store_cases import damage, meta, output, pack_copy, packed, put, rebuild_elsewhere, record
 from store_crashes import deaths
 
 from ptydask.analysis.half_rings import correlate_halves
@@ -204,11 +204,6 @@ def stop_and_pack(path: Path) -> Path:
     return path
 
 
-def pack_copy(path: Path) -> Path:
-    packing.pack(path, out=path.with_name("copy.h5"))
-    return path.with_name("copy.h5")
-
-
 def pack_copy_of_index(path: Path) -> Path:
     store = Store.open(path, meta())
     put(store, record(3), output(3))
@@ -220,12 +215,6 @@ def merge_first(path: Path) -> Path:
     other = packed(path.with_name("other.h5"), [record(7)])
     out = path.with_name("merged.h5")
     merge.write(out, merge_plan.plan_merge(merge.read([path, other]), "refuse"))
-    return out
-
-
-def rebuild_elsewhere(path: Path) -> Path:
-    out = path.with_name("rebuilt.h5")
-    rebuild.rebuild(path, out)
     return out
 
 

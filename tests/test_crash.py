@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,31 +12,13 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+from killed_runs import kill, start
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from ptydask.store import reader
 
 TOLD = re.compile(r"^trial (\d+) (complete|pruned|failed)", re.MULTILINE)
-
-
-def start(params: Path, total: int, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ptydask", "run", str(params), "--engine", "toy", "--workers", "2"]
-    with log.open("ab") as stream:
-        return subprocess.Popen(
-            [*command, "--trials", str(total)], stderr=stream, stdout=subprocess.DEVNULL, start_new_session=True
-        )
-
-
-def kill(process: subprocess.Popen[bytes], whole_group: bool) -> None:
-    """SIGKILL to the driver alone, as the kernel's OOM killer does, or to all of its processes at once."""
-    below = psutil.Process(process.pid).children(recursive=True)
-    if whole_group:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()
-    assert not psutil.wait_procs(below, timeout=20)[1], "workers outlive their driver"
 
 
 def check(results: Path, total: int, told: set[int]) -> None:
@@ -87,7 +66,7 @@ def test_twenty_kills(toy_params: Callable[..., Path], tmp_path: Path) -> None:
     rng = random.Random(20260101)
     total, kills = 16, 0
     while kills < 20:
-        before, process = told(log), start(params, total, log)
+        before, process = told(log), start(params, log, "--trials", str(total))
         moment = rng.uniform(0.8, 5.0)
         if kills % 2:
             moment /= 5
@@ -103,7 +82,7 @@ def test_twenty_kills(toy_params: Callable[..., Path], tmp_path: Path) -> None:
         check(results, total, told(log))
         total += 16
     for more in (total, total + 16):
-        assert start(params, more, log).wait(timeout=120) == 0, log.read_text()[-3000:]
+        assert start(params, log, "--trials", str(more)).wait(timeout=120) == 0, log.read_text()[-3000:]
         check(results, more, told(log))
     assert interrupted(results), "no kill came while a trial was under way"
     assert sorted(p.name for p in results.parent.iterdir()) == ["toy.h5", "toy.journal"]
@@ -117,7 +96,7 @@ def test_workers_killed_while_trials_run(victims: int, toy_params: Callable[...,
     company.mkdir()
     params, log = toy_params(sleep=0.15, company=str(company)), tmp_path / "log"
     results = tmp_path / "out" / "toy.h5"
-    process = start(params, 8, log)
+    process = start(params, log, "--trials", "8")
     while len(TOLD.findall(log.read_text())) < 2:
         time.sleep(0.05)
         assert process.poll() is None, log.read_text()

@@ -15,7 +15,7 @@ import pytest
 import store_crashes
 from confirm_cases import curve, read_repeats, repeat_record, repeats_meta
 from staged_store_cases import COUNTS, STAGES, arrays_kept, read_stages, run_stage, stage_meta, stage_record, staged
-from store_cases import damage, output, packed, put, record
+from store_cases import damage, output, pack_copy, packed, put, rebuild_elsewhere, record
 
 from ptydask.cli import main
 from ptydask.errors import StoreError, UsageError
@@ -260,11 +260,6 @@ def stop_and_pack(path: Path) -> Path:
     return path
 
 
-def pack_copy(path: Path) -> Path:
-    packing.pack(path, out=path.with_name("copy.h5"))
-    return path.with_name("copy.h5")
-
-
 def pack_copy_of_index(path: Path) -> Path:
     store = Store.open(path, stage_meta("final"))
     put(store, stage_record("final", 1), output(1))
@@ -278,12 +273,6 @@ def merge_first(path: Path) -> Path:
     put(store, stage_record("final", 1), output(1))
     store.finish()
     merge.write(out, merge_plan.plan_merge(merge.read([path, other]), "refuse"))
-    return out
-
-
-def rebuild_elsewhere(path: Path) -> Path:
-    out = path.with_name("rebuilt.h5")
-    rebuild.rebuild(path, out)
     return out
 
 

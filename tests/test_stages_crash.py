@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
+from killed_runs import kill, start
 from stage_cases import summarise, write_staged
 
 from ptydask.store import reader
 
 pytestmark = [pytest.mark.slow, pytest.mark.second, pytest.mark.timeout(900)]
 KILLS, SEED = 20, 20260214
-
-
-def start(params: Path, log: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ptydask", "run", str(params), "--engine", "toy", "--workers", "2", *options]
-    with log.open("ab") as stream:
-        return subprocess.Popen(command, stderr=stream, stdout=subprocess.DEVNULL, start_new_session=True)
-
-
-def kill(process: subprocess.Popen[bytes], whole_group: bool) -> None:
-    """SIGKILL to the driver alone, or to all of its processes at once."""
-    below = psutil.Process(process.pid).children(recursive=True)
-    if whole_group:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()
-    assert not psutil.wait_procs(below, timeout=20)[1], "workers outlive their driver"
 
 
 def progress(log: Path) -> int:

@@ -486,7 +486,7 @@ def test_a_stage_that_starts_anew_has_no_start(tmp_path: Path, tiny: tuple[Study
     result = run(with_iterations(tiny[0], 1))
     for lineage in (None, replace(LINEAGE, start_stage="", start_trial=None)):
         with study(tmp_path / str(lineage is None), {"lineage": lineage}, result) as results:
-            assert trial_start.read_own_start(results) is None
+            assert trial_start.read_stage_start(results, results.lineage) is None
 
 
 @contextmanager
@@ -519,7 +519,7 @@ def test_stages_start_from_one_another(tmp_path: Path, ptydask: Any) -> None:
     done = ptydask("run", tmp_path / "params.yaml", "--workers", 1)
     assert done.returncode == 0, done.stderr
     with reader.open(tmp_path / "demo.h5") as fine, fine.stage("rough") as rough:
-        own = trial_start.read_own_start(fine)
+        own = trial_start.read_stage_start(fine, fine.lineage)
         assert own is not None
         assert own.stage == "rough"
         lineage = fine.lineage

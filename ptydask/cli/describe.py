@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ptydask.analysis.gain import BASELINES, compute_gain, errors_by_step
-from ptydask.cli.formats import stage_of, trial_object
+from ptydask.cli.formats import trial_object
 from ptydask.formatting import (
     counted,
     duration_text,
@@ -125,7 +125,7 @@ def better_by_mean_text(confirmation: Confirmation | None, results: Results) -> 
     text = "" if confirmation is None else confirmed.better_by_mean_text(confirmation)
     if not text or confirmation is None:
         return ""
-    stage = stage_of(results.meta)
+    stage = results.meta.stage
     option = f" --stage {shell_word(stage)}" if stage else ""
     return f"{text}: ptydask show {shell_path(results.path)} {confirmation.best}{option}"
 
@@ -206,7 +206,7 @@ def _lineage_lines(record: TrialRecord, meta: StudyMeta) -> list[str]:
 def show_object(results: Results, trial: TrialData, confirmation: Confirmation | None = None) -> dict[str, Any]:
     """Everything about one trial as plain values; of arrays the name, path, shape, dtype and units."""
     return {
-        **with_config(results, trial.record, trial_object(trial.record, confirmation, stage_of(results.meta))),
+        **with_config(results, trial.record, trial_object(trial.record, confirmation, results.meta.stage)),
         **lineage_object(results.meta),
         "traceback": trial.record.traceback,
         "place": trial_location(results, trial.record.number),

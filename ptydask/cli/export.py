@@ -96,7 +96,7 @@ def run_table(args: argparse.Namespace) -> int:
     elif args.curves:
         _write_text(path, formats.csv_text(table.curve_columns(data.curves), table.curve_rows(data.curves)))
     else:
-        _write_text(path, formats.trials_csv(data.records, data.confirmation, formats.stage_of(data.meta)))
+        _write_text(path, formats.trials_csv(data.records, data.confirmation, data.meta.stage))
     _print_path(path)
     return 0
 

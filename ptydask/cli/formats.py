@@ -17,7 +17,7 @@ from enum import Enum
 from typing import IO, TYPE_CHECKING, Any
 
 from ptydask.formatting import encodable_text, fit_text, shorten_text
-from ptydask.model import StudyMeta, TrialRecord
+from ptydask.model import TrialRecord
 from ptydask.ranking import gradient_names, metric_names, parameter_names
 
 if TYPE_CHECKING:
@@ -33,11 +33,6 @@ _PLACES = ("host", "job", "device", "seed")
 
 
 # --- trials as plain values --------------------------------------------------------------------------
-
-
-def stage_of(meta: StudyMeta) -> str:
-    """The name of the stage that a study is; empty for one without stages."""
-    return "" if meta.lineage is None else meta.lineage.name
 
 
 def trial_object(record: TrialRecord, confirmation: Confirmation | None = None, stage: str = "") -> dict[str, Any]:

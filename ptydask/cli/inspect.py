@@ -95,7 +95,7 @@ def run_ls(args: argparse.Namespace) -> int:
     """``ptydask ls``: 0, also where no trial is listed."""
     results = open_results(args.file, args.stage)
     records, direction, metric = results.records(), results.meta.direction, results.meta.metric
-    stage = formats.stage_of(results.meta)
+    stage = results.meta.stage
     confirmation = read_confirmation(results)
     more, hints = columns.more_columns(confirmation), columns.absent_hints(results.meta.engine, args.file, confirmation)
     meant, asked = records, [args.sort]
@@ -135,7 +135,7 @@ def run_best(args: argparse.Namespace) -> int:
     if args.format == "yaml" and (args.k or 1) > 1:
         raise UsageError(f"-k {args.k}: a params file holds one trial's values; choose --format json")
     results = open_results(args.file, args.stage)
-    records, stage = results.records(), formats.stage_of(results.meta)
+    records, stage = results.records(), results.meta.stage
     chosen = ranked(records, results.meta.direction)[: args.k or 1]
     if not chosen:
         formats.print_stderr(f"{args.file}: {why_none_is_best(results.meta.metric, len(records))}")

@@ -58,7 +58,7 @@ def run_next(args: argparse.Namespace) -> int:
 def _study_object(study: Any, given: Sequence[Advice]) -> dict[str, Any]:
     return {
         "study": study.meta.name,
-        **({"stage": stage} if (stage := formats.stage_of(study.meta)) else {}),
+        **({"stage": stage} if (stage := study.meta.stage) else {}),
         "metric": study.meta.metric,
         "best": None if study.best is None else study.best.number,
         "advice": [_advice_object(one) for one in given],
@@ -87,7 +87,7 @@ def _print_advice(file: Path, study: Any, given: Sequence[Advice]) -> None:
     lines = [formatting.printable_text(f"{one.kind.value}: {one.text}") for one in given]
     nothing = "nothing in the results asks for a change"
     lines = lines or [nothing if study.meta.metric else why_none_is_best("", len(study.records))]
-    stage = formats.stage_of(study.meta)
+    stage = study.meta.stage
     of_stage = f"stage {formatting.printable_text(stage)}, " if stage else ""
     head = f"{file}: {of_stage}{formatting.counted(len(study.records), 'trial')}{error}"
     formats.print_report("".join(f"{line}\n" for line in (head, *lines)))

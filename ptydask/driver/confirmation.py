@@ -185,7 +185,7 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         study = stack.enter_context(opened_results(path, options.stage))
         if not options.stage and (before := study.tuned_before()):
             study = stack.enter_context(opened_results(path, before))
-        stage = "" if study.lineage is None else study.lineage.name
+        stage = study.meta.stage
         meta, records = study.meta, study.records()
         if meta.engine == repeat.NAME:
             raise UsageError(f"{path.name}: is a confirmation itself; give the file whose trials it repeats")

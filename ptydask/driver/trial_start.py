@@ -33,9 +33,8 @@ def read_start(results: reader.Results, trial: int) -> TrialStart:
         raise StoreError(
             f"{results.path}: nothing can start from trial {trial}: its {', '.join(missing)} are not there ({why})"
         )
-    lineage = results.meta.lineage
     start = TrialStart(
-        stage="" if lineage is None else lineage.name,
+        stage=results.meta.stage,
         trial=trial,
         arrays={name: stored.arrays[name].read() for name in _WHERE_KEPT if name in stored.arrays},
         attributes=dict(stored.attributes),

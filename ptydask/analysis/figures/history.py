@@ -58,8 +58,7 @@ def _draw_stages(data: StudyData, stages: Sequence[StudyData], link: Any) -> Fig
     widths = [max(0.35, len(stage.records) / most) for stage in stages]
     for axes, stage in zip(figure.subplots(1, len(stages), width_ratios=widths, squeeze=False)[0], stages, strict=True):
         _draw_study(axes, stage, link if stage.meta.name == data.meta.name else None)
-        name = "" if stage.meta.lineage is None else stage.meta.lineage.name
-        axes.set_title(style.display_name(name, 24), pad=10)
+        axes.set_title(style.display_name(stage.meta.stage, 24), pad=10)
     entries = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes]
     handles = {label.partition(":")[0]: handle for pairs in entries for handle, label in pairs}
     figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=len(handles), frameon=False)
