@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ptydask import config
 from ptydask.driver.contract import RunOutcome, View
-from ptydask.driver.execute import execute_run, exhausted_text, target_text
+from ptydask.driver.execute import execute_run, exhausted_text
 from ptydask.driver.prepare import PreparedRun, RunRequest, prepare_run
-from ptydask.driver.settlement import settled_text, unbeaten_text
+from ptydask.driver.settlement import early_end_text
 from ptydask.driver.stages import PreparedStages, execute_stages, prepare_stages
 from ptydask.progress import plan_text
 from ptydask.progress.stages_text import stages_lines
@@ -20,7 +20,6 @@ def announce(request: RunRequest, view: View) -> PreparedRun | PreparedStages:
 
     Raises what :func:`ptydask.driver.prepare.prepare_run` raises. Nothing is started.
     """
-
     file = config.read(request.config)
     stages = config.load_stages(request.config, request.overrides, file)
     if stages:
@@ -30,13 +29,9 @@ def announce(request: RunRequest, view: View) -> PreparedRun | PreparedStages:
     prepared = prepare_run(request)
     plan, total = prepared.plan, prepared.options.total
     _announce_plan(prepared, view)
-    if prepared.finished and prepared.reached is not None:
-        view.notice(f"{target_text(prepared.reached, plan)}: nothing left to do in {plan.results}")
-    elif prepared.finished and prepared.settled is not None:
-        view.notice(f"{settled_text(prepared.settled, prepared.recorded, total)}: nothing left to do in {plan.results}")
-    elif prepared.finished and prepared.unbeaten is not None:
-        unbeaten = unbeaten_text(prepared.unbeaten, plan, prepared.recorded, total)
-        view.notice(f"{unbeaten}: nothing left to do in {plan.results}")
+    if prepared.finished and prepared.early_end:
+        end = early_end_text(prepared.early_end, plan, prepared.recorded, total)
+        view.notice(f"{end}: nothing left to do in {plan.results}")
     elif prepared.finished:
         recorded = plan_text.recorded_text(total, prepared.recorded, plan.results)
         view.notice(f"{recorded}: nothing left to do")
@@ -63,7 +58,6 @@ def _announce_plan(prepared: PreparedRun, view: View, before: Sequence[str] = ()
 
 def _announce_stages(prepared: PreparedStages, view: View) -> None:
     """All stages, and the plan of the one that is to be run next."""
-
     plans, stages = [stage.plan for stage in prepared.stages], [stage.stage for stage in prepared.stages]
     _announce_plan(prepared.run, view, stages_lines(plans, stages, prepared.costs))
     if prepared.finished:
@@ -74,7 +68,6 @@ def _announce_stages(prepared: PreparedStages, view: View) -> None:
 
 def carry_out(prepared: PreparedRun | PreparedStages, view: View, stop: StopSignals) -> RunOutcome:
     """Run what is missing. Raises what :func:`ptydask.driver.execute.execute_run` raises."""
-
     if isinstance(prepared, PreparedStages):
         return execute_stages(prepared, view, stop)
     return execute_run(prepared, view, stop)

@@ -16,7 +16,7 @@ from ptydask.driver import execute, provenance
 from ptydask.driver.contract import RunOutcome
 from ptydask.driver.prepare import RunRequest, complete_plan, prepare_plan
 from ptydask.driver.run_progress import RunProgress
-from ptydask.driver.settlement import gain_text, unbeaten_text, unbeaten_trial
+from ptydask.driver.settlement import EarlyEnd, gain_text, unbeaten_text, unbeaten_trial
 from ptydask.lineage import StageLineage
 from ptydask.model import Direction, NoGain, Reason, StudyPlan, TrialRecord, TrialState
 from ptydask.progress.plan_text import plan_lines
@@ -199,7 +199,7 @@ def test_a_finished_study_has_nothing_left(
     )
     request = RunRequest(toy_params(), config.Overrides(), cluster="local", workers=1)
     ended = prepare_plan(plan, request, results)  # type: ignore[arg-type]
-    assert ended.unbeaten is not None
+    assert ended.early_end.unbeaten is not None
     assert ended.trials_left == 0
     assert ended.finished
     monkeypatch.setattr("ptydask.running.prepare_run", lambda _: ended)
@@ -216,9 +216,8 @@ def test_how_it_ended_is_told(plan: StudyPlan) -> None:
     told: list[str] = []
     prepared: Any = SimpleNamespace(plan=plan, options=SimpleNamespace(total=60), mirror_behind=False)
     view: Any = SimpleNamespace(notice=told.append)
-    outcome = RunOutcome(None, True, unbeaten=records[0])
-    assert outcome.ended_by_results
-    assert not RunOutcome(None, True).ended_by_results
+    outcome = RunOutcome(None, True, EarlyEnd(unbeaten=records[0]))
+    assert not RunOutcome(None, True).early_end
     execute._tell_outcome(outcome, prepared, view, records)
     assert told == [unbeaten_text(records[0], plan, 4, 60), "what was recorded is in one file now"]
 

@@ -108,7 +108,7 @@ def test_the_optimum_is_located_once_a_trial(plan: StudyPlan, monkeypatch: pytes
     store.records[1] = cases.record(1)
     assert progress.over()
     assert progress.complete()
-    assert progress.settled() == HERE
+    assert progress.early_end.settled == HERE
     assert asked == [[0], [0, 1]]
 
 

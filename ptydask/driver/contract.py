@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from ptydask.driver.settlement import EarlyEnd
 from ptydask.engines import repeat
 from ptydask.errors import PtydaskError
 from ptydask.formatting import shell_path
-from ptydask.model import Optimum, Scalar, StudyMeta, StudyPlan, TrialRecord, path_beside
+from ptydask.model import Scalar, StudyMeta, StudyPlan, TrialRecord, path_beside
 from ptydask.ranking import best_of, count_states
 from ptydask.run_snapshot import RunSnapshot
 from ptydask.trial.reconcile import Failures
@@ -74,23 +75,13 @@ class RunOutcome:
     """None where every trial was recorded already, and only packing was left."""
     complete: bool
     """Whether every trial that was asked for is recorded, or the study ended by its results; else its time is over."""
-    reached: TrialRecord | None = None
-    """The best trial, where it is as good as the target that the plan has."""
-    settled: Optimum | None = None
-    """The optimum, where it is settled and the plan is to end then."""
-    unbeaten: TrialRecord | None = None
-    """The best trial, where the plan is to end for want of gain and the last trials bring none."""
+    early_end: EarlyEnd = field(default_factory=EarlyEnd)
     behind: str = ""
     """Why the SQLite study has not all of it, where it has not: the results file has."""
     failed_before: int = 0
     """Trials that failed in the earlier stages, as far as these were run now."""
     values: Mapping[str, Scalar] = field(default_factory=dict)
     """What the earlier stages found: its trials had these values."""
-
-    @property
-    def ended_by_results(self) -> bool:
-        """Whether what is recorded ends the study, however many trials are left."""
-        return self.reached is not None or self.settled is not None or self.unbeaten is not None
 
     @property
     def failed(self) -> int:

@@ -14,10 +14,10 @@ from ptydask.clusters.settings import import_dask
 from ptydask.driver import notification, provenance
 from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, Observer, RunOutcome, View, snapshot_of_records
 from ptydask.driver.prepare import PreparedRun
-from ptydask.driver.settlement import settled_text, unbeaten_text
+from ptydask.driver.settlement import early_end_text
 from ptydask.driver.stillness import Stillness, mark_of, stuck_text
 from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, describe_error, one_line, redact
-from ptydask.formatting import counted, error_text, shell_path
+from ptydask.formatting import counted, shell_path
 from ptydask.model import StudyPlan, TrialRecord, TrialState
 from ptydask.run_snapshot import RunSnapshot
 from ptydask.stop_signals import StopSignals, Terminated
@@ -103,11 +103,11 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: Watcher, o
     plan = prepared.plan
     missing = prepared.options.total - len(store.records)
     behind = ""
-    if (missing <= 0 or prepared.ended_by_results) and (prepared.mirror_behind or not store.packed):
+    if (missing <= 0 or prepared.early_end) and (prepared.mirror_behind or not store.packed):
         behind = _settle_study(prepared, store, watcher)
         missing = prepared.options.total - len(store.records)
-    if missing <= 0 or prepared.ended_by_results:
-        return RunOutcome(None, True, prepared.reached, prepared.settled, prepared.unbeaten, behind)
+    if missing <= 0 or prepared.early_end:
+        return RunOutcome(None, True, prepared.early_end, behind)
     import_dask()
     from ptydask.driver import crew, loop
 
@@ -145,12 +145,8 @@ def _settle_study(prepared: PreparedRun, store: Store, watcher: Watcher) -> str:
 
 def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: Observer, records: Collection[TrialRecord]) -> None:
     plan = prepared.plan
-    if outcome.reached is not None:
-        view.notice(target_text(outcome.reached, plan))
-    elif outcome.settled is not None:
-        view.notice(settled_text(outcome.settled, len(records), prepared.options.total))
-    elif outcome.unbeaten is not None:
-        view.notice(unbeaten_text(outcome.unbeaten, plan, len(records), prepared.options.total))
+    if outcome.early_end:
+        view.notice(early_end_text(outcome.early_end, plan, len(records), prepared.options.total))
     elif outcome.complete and sampling.count_new_points(plan, records) == 0 and (text := exhausted_text(prepared)):
         view.notice(text)
     elif outcome.complete and plan.until_settled and outcome.snapshot is not None:
@@ -162,8 +158,7 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: Observer, re
     elif prepared.mirror_behind:
         view.notice(f"{counted(len(records), 'trial')} in the SQLite study, as in the results file")
     elif outcome.snapshot is None:
-        left_out = outcome.ended_by_results
-        subject = "what was recorded is" if left_out else "every trial was recorded already; they are"
+        subject = "what was recorded is" if outcome.early_end else "every trial was recorded already; they are"
         view.notice(f"{subject} in one file now")
     elif outcome.snapshot.best is None and (
         (plan.metric and not outcome.snapshot.repeats) or not outcome.snapshot.counts.get("complete")
@@ -172,11 +167,6 @@ def _tell_outcome(outcome: RunOutcome, prepared: PreparedRun, view: Observer, re
 
 
 # --- words -----------------------------------------------------------------------------------------
-
-
-def target_text(record: TrialRecord, plan: StudyPlan) -> str:
-    """``target reached by trial 12: SSIM 0.8312 (target 0.8)``."""
-    return f"target reached by trial {record.number}: {plan.metric} {error_text(record.error)} (target {plan.target:g})"
 
 
 def exhausted_text(prepared: PreparedRun) -> str:
@@ -209,7 +199,7 @@ def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
     in_parts = any(folder.glob("*.h5"))
     repeats = prepared.origin is not None
     lineage = prepared.plan.lineage
-    where = f" in stage {lineage.name} ({lineage.number} of {len(lineage.stages)})" if lineage else ""
+    where = f" in stage {lineage.place}" if lineage else ""
     text = f"stopped{where} with {recorded} of {total} {'repeats' if repeats else 'trials'} recorded"
     if recorded:
         text += f" in {results}"
@@ -222,7 +212,7 @@ def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
         return f"{text}; {GOES_ON}" if lineage and lineage.number > 1 else text
     if repeats:  # packed they would be a file of their own, of no use beside the study's
         return f"{text}; {GOES_ON}"
-    if recorded >= total or prepared.ended_by_results:
+    if recorded >= total or prepared.early_end:
         more = " and goes on with the next stage" if prepared.options.upcoming else ""
         return f"{text}; what is left is to pack them, and the same command does it{more}"
     text += f"; {GOES_ON}"

@@ -208,14 +208,7 @@ class _StudyRun:
         self.progress.tell(0)
         progress = self.progress
         behind = progress.complete_mirror()
-        return RunOutcome(
-            progress.snapshot(),
-            progress.complete(),
-            progress.reached(),
-            progress.settled(),
-            progress.unbeaten(),
-            behind,
-        )
+        return RunOutcome(progress.snapshot(), progress.complete(), progress.early_end, behind)
 
     def close_interrupted(self) -> None:
         """Close what was under way as interrupted. The workers must be gone."""

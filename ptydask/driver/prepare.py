@@ -15,12 +15,11 @@ from ptydask.config.stages import StageInput
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import RunOptions
 from ptydask.driver.cost import RunCost, estimate_cost, find_shortage
-from ptydask.driver.settlement import settled_optimum, unbeaten_trial
+from ptydask.driver.settlement import EarlyEnd, find_early_end
 from ptydask.errors import ConfigError, StoreError, UnusableResults
 from ptydask.formatting import size_text
 from ptydask.lineage import TrialStart
-from ptydask.model import Optimum, StudyMeta, StudyPlan, TrialRecord, path_beside
-from ptydask.ranking import target_met
+from ptydask.model import StudyMeta, StudyPlan, TrialRecord, path_beside
 from ptydask.storage import urls
 from ptydask.store import reader
 from ptydask.store.upkeep import sizes
@@ -69,12 +68,8 @@ class PreparedRun:
     """Trials that the results file holds."""
     packed: bool
     """Whether all that is recorded is in one file."""
-    reached: TrialRecord | None
-    """The best recorded trial, where it is as good as the plan's target."""
-    settled: Optimum | None
-    """The optimum, where it is settled by what is recorded and the plan is to end then."""
-    unbeaten: TrialRecord | None
-    """The best recorded trial, where the plan is to end for want of gain and the last ones bring none."""
+    early_end: EarlyEnd
+    """What ends the study by the trials recorded so far."""
     mirror_behind: bool
     """Whether an SQLite study that the plan names has not all of the recorded trials."""
     notify: str
@@ -86,14 +81,9 @@ class PreparedRun:
     """Another study, whose data the trials must be of, too."""
 
     @property
-    def ended_by_results(self) -> bool:
-        """Whether the target is reached, the optimum settled or no gain left, however many trials are left."""
-        return self.reached is not None or self.settled is not None or self.unbeaten is not None
-
-    @property
     def trials_left(self) -> int:
         """Trials that are still to run; 0 where all are recorded, or what is recorded ends the study."""
-        return 0 if self.ended_by_results else max(0, self.options.total - self.recorded)
+        return 0 if self.early_end else max(0, self.options.total - self.recorded)
 
     @property
     def finished(self) -> bool:
@@ -246,24 +236,12 @@ def prepare_plan(
         points=sampling.count_points(plan),
         recorded=len(records),
         packed=packed,
-        reached=target_met(records, plan.target, plan.direction),
-        settled=settled_optimum(records, plan),
-        unbeaten=unbeaten_trial(records, plan),
+        early_end=find_early_end(records, plan),
         mirror_behind=behind,
         notify=site.place.notify if request.notify is None else request.notify,
         cost=cost,
         notices=tuple(notices),
     )
-
-
-def ended_by_results(plan: StudyPlan, records: Sequence[TrialRecord]) -> bool:
-    """Whether what is recorded ends the study, however many trials are left; see :class:`PreparedRun`."""
-    ends = (
-        target_met(records, plan.target, plan.direction),
-        settled_optimum(records, plan),
-        unbeaten_trial(records, plan),
-    )
-    return any(end is not None for end in ends)
 
 
 def _mirror_behind(plan: StudyPlan, store: str, records: Sequence[TrialRecord]) -> bool:

@@ -10,11 +10,11 @@ from datetime import datetime
 from ptydask.driver.contract import Supervisor
 from ptydask.driver.crew import WorkerPool
 from ptydask.driver.optuna_study import OptunaStudy
-from ptydask.driver.settlement import falling_back_text, gain_text, settled_optimum, unbeaten_trial
+from ptydask.driver.settlement import EarlyEnd, falling_back_text, find_early_end, gain_text
 from ptydask.engines import repeat
 from ptydask.errors import StorageError
-from ptydask.model import Optimum, StudyPlan, TrialRecord, TrialState
-from ptydask.ranking import best_of, target_met
+from ptydask.model import StudyPlan, TrialRecord, TrialState
+from ptydask.ranking import best_of
 from ptydask.run_snapshot import RunningTrial, RunSnapshot
 from ptydask.storage.mirror import SqliteMirror
 from ptydask.store import Store
@@ -64,10 +64,9 @@ class RunProgress:
     _mirror_behind: bool = False
     _mirror_due: float = 0.0
     """When the SQLite study is tried again, after it was locked."""
-    _optimum: Optimum | None = None
-    _unbeaten: TrialRecord | None = None
+    _early_end: EarlyEnd = field(default_factory=EarlyEnd)
     _judged_of: int = -1
-    """The number of recorded trials by which these two are known."""
+    """The number of recorded trials by which it is known."""
 
     @property
     def plan(self) -> StudyPlan:
@@ -124,30 +123,16 @@ class RunProgress:
         return (0 if self.complete() else self.total - len(self.store.records)) + self.upcoming
 
     def complete(self) -> bool:
-        """Whether every trial is recorded, or what is recorded ends the study: see ``PreparedRun.ended_by_results``."""
-        enough = len(self.store.records) >= self.total or self.reached() is not None
-        return enough or self.unbeaten() is not None or self.settled() is not None
+        """Whether every trial is recorded, or what is recorded ends the study: see :attr:`early_end`."""
+        return len(self.store.records) >= self.total or bool(self.early_end)
 
-    def reached(self) -> TrialRecord | None:
-        """The best trial, where it is as good as the target."""
-        return target_met([self.best] if self.best else [], self.plan.target, self.plan.direction)
-
-    def settled(self) -> Optimum | None:
-        """The optimum, where the study is to end once it is settled, and it is by the trials recorded so far."""
-        self._judge_records()
-        return self._optimum
-
-    def unbeaten(self) -> TrialRecord | None:
-        """The best trial, where the study is to end for want of gain, and the last ones recorded so far bring none."""
-        self._judge_records()
-        return self._unbeaten
-
-    def _judge_records(self) -> None:
-        """Once for every trial that is recorded, however often the driver asks."""
+    @property
+    def early_end(self) -> EarlyEnd:
+        """What ends the study by the trials recorded so far: looked for once a trial, however often it is asked for."""
         if len(self.store.records) != self._judged_of:
             self._judged_of = len(self.store.records)
-            self._optimum = settled_optimum(self.store.records.values(), self.plan)
-            self._unbeaten = unbeaten_trial(self.store.records.values(), self.plan)
+            self._early_end = find_early_end(self.store.records.values(), self.plan)
+        return self._early_end
 
     def prospect(self, in_flight: int) -> Prospect:
         """What the trials so far say of those to come; ``in_flight`` counts those that were sent and not collected."""
@@ -198,16 +183,17 @@ class RunProgress:
         self.counts = Counter(record.state for record in self.store.records.values())
         snapshot = self.snapshot()
         self.observer.update(snapshot)
-        if in_flight and self.reached() is not None:
+        end = self.early_end
+        if in_flight and end.reached is not None:
             self._tell_once("the target is reached: what is under way is finished, nothing more is started")
-        elif in_flight and self.settled() is not None:
+        elif in_flight and end.settled is not None:
             self._tell_once(_SETTLED)
-        elif _SETTLED in self._told and self.settled() is None:
+        elif _SETTLED in self._told and end.settled is None:
             self._told.discard(_SETTLED)
             self.observer.notice("what was under way moved the optimum: it is not settled, and the run goes on")
-        elif in_flight and self.unbeaten() is not None:
+        elif in_flight and end.unbeaten is not None:
             self._tell_once(self._unbeaten_notice)
-        elif self._unbeaten_notice in self._told and self.unbeaten() is None:
+        elif self._unbeaten_notice in self._told and end.unbeaten is None:
             self._told.discard(self._unbeaten_notice)
             self.observer.notice("what was under way brought a gain: the run goes on")
         elif self.prospect(in_flight) is Prospect.WAITS:

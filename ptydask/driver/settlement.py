@@ -1,16 +1,48 @@
-"""Whether a study ends before its trials do: its optimum is known, or its last trials brought nothing; in words, too.
+"""Whether a study ends before its trials do: its target is reached, its optimum known, no gain left; in words, too.
 
 And whether its slopes lead anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from ptydask.formatting import counted, error_text, printable_text, uncertain_text, value_text
 from ptydask.model import NoGain, Optimum, StudyPlan, TrialRecord, TrialState
-from ptydask.ranking import best_of, lacks_gain
+from ptydask.ranking import best_of, lacks_gain, target_met
 from ptydask.trial.search_choice import choose_search, parameters_with_slopes
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyEnd:
+    """What ends a study however many trials are left; false where nothing does."""
+
+    reached: TrialRecord | None = None
+    """The best trial, where it is as good as the plan's target."""
+    settled: Optimum | None = None
+    """The optimum, where it is settled and the plan is to end then."""
+    unbeaten: TrialRecord | None = None
+    """The best trial, where the plan is to end for want of gain and the last trials bring none."""
+
+    def __bool__(self) -> bool:
+        return self != EarlyEnd()
+
+
+def find_early_end(records: Collection[TrialRecord], plan: StudyPlan) -> EarlyEnd:
+    """What ends the study by the trials recorded so far."""
+    reached = target_met(records, plan.target, plan.direction)
+    return EarlyEnd(reached, settled_optimum(records, plan), unbeaten_trial(records, plan))
+
+
+def early_end_text(end: EarlyEnd, plan: StudyPlan, recorded: int, total: int) -> str:
+    """What ended the study, and how many trials that left; empty where nothing did."""
+    if end.reached is not None:
+        error = error_text(end.reached.error)
+        return f"target reached by trial {end.reached.number}: {plan.metric} {error} (target {plan.target:g})"
+    if end.settled is not None:
+        return settled_text(end.settled, recorded, total)
+    return "" if end.unbeaten is None else unbeaten_text(end.unbeaten, plan, recorded, total)
 
 
 def settled_optimum(records: Iterable[TrialRecord], plan: StudyPlan) -> Optimum | None:

@@ -26,11 +26,11 @@ from ptydask.driver.prepare import (
     choose_site,
     complete_plan,
     count_trials,
-    ended_by_results,
     opened_results,
     prepare_plan,
     stored_bytes,
 )
+from ptydask.driver.settlement import find_early_end
 from ptydask.driver.stage_order import BegunStage
 from ptydask.driver.trial_start import read_stage_start
 from ptydask.errors import StoppedEarly
@@ -222,7 +222,7 @@ def _complete(
         if over:
             file = run.plan.results
             notices += provenance.compare(begun[place].meta, provenance.study_meta(plan), file=file)
-            if total > len(records) and not ended_by_results(plan, records):
+            if total > len(records) and not find_early_end(records, plan):
                 notices.append(stage_order.more_asked_text(stage.name, len(records), total))
         elif place > current:
             notices += plan.notices
