@@ -74,19 +74,6 @@ def test_stage_by_stage_into_one_file(ptydask: Ptydask, toy_params: Params, resu
     assert "4 stages" in again_done.stderr
 
 
-def test_dry_run_and_validate_tell_all_stages(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
-    """Every stage is checked before the first one begins, and nothing is written."""
-    params = write_staged(toy_params)
-    for command in ("run", "--dry-run"), ("validate",):
-        checked = ptydask(command[0], params, "--engine", "toy", *command[1:])
-        assert checked.returncode == 0, checked.stderr
-        assert all(name in checked.stderr for name in NAMES)
-        assert not results.parent.exists()
-    plan = package.validate(params, engine="toy")
-    assert plan.lineage is not None
-    assert plan.lineage.stages == NAMES
-
-
 @pytest.mark.slow
 def test_a_border_is_crossed_once(
     toy_params: Params, results: Path, ptydask: Ptydask, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from stage_cases import write_staged
 
+from ptydask import validate
 from ptydask.cli import main
 from ptydask.config.stages import Around, PatternPart, Stage
 from ptydask.distributions import Choice, FloatRange, IntRange
@@ -205,7 +206,7 @@ def test_every_line_fits(stage: Stage) -> None:
 
 
 def test_the_plan_begins_with_the_stages(toy_params: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """Alike in ``run --dry-run`` and ``validate``."""
+    """Alike in ``run --dry-run`` and ``validate``, and nothing is written; Python has their names."""
     path = write_staged(toy_params)
     assert main(["run", str(path), "--engine", "toy", "--cluster", "local", "--workers", "1", "--dry-run"]) == 0
     planned = capsys.readouterr().err.splitlines()
@@ -214,6 +215,10 @@ def test_the_plan_begins_with_the_stages(toy_params: Callable[..., Path], capsys
     assert any(line.startswith("study     toy rough") for line in planned)
     assert main(["validate", str(path), "--engine", "toy"]) == 0
     assert capsys.readouterr().err.splitlines()[:5] == planned[:5]
+    plan = validate(path, engine="toy")
+    assert plan.lineage is not None
+    assert plan.lineage.stages == ("rough", "turn", "again", "final")
+    assert not plan.results.parent.exists()
 
 
 @pytest.mark.slow

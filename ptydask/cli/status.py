@@ -84,12 +84,11 @@ def study_status(
     """
     if live:
         return StudyStatus("running", f"running: {driver}" if driver else "running")
-    if (
-        packed and not unfinished and not to_come
-    ):  # a driver that was to add trials leaves the file packed until its first
+    # A driver that was to add trials leaves the file packed until its first.
+    if packed and not unfinished and not to_come:
         return StudyStatus("finished", "finished: everything is in this one file")
-    todo = " with stages to go" if to_come else ""
-    todo = f" with {formatting.counted(unfinished, 'trial')} to go" if unfinished else todo
+    left = formatting.counted(unfinished, "trial") if unfinished else "stages" if to_come else ""
+    todo = f" with {left} to go" if left else ""
     go_on = "the same command goes on from here"
     if driver:
         return StudyStatus("gone", f"its driver is gone{todo} ({driver}); {go_on}")
@@ -194,8 +193,10 @@ def read_status(file: Path, now: float) -> StatusReport:
         unfinished = None if run is None else run.total - run.recorded
         if run is not None and results.packed:  # its driver may have packed more than it wrote down
             unfinished = max(0, run.total - max(run.recorded, len(results.records())))
-        going_on = {"live": results.live, "packed": results.packed, "to_come": are_to_come(results)}
-        standing = study_status(driver, unfinished=unfinished, **going_on)
+        to_come = are_to_come(results)
+        standing = study_status(
+            driver, live=results.live, packed=results.packed, unfinished=unfinished, to_come=to_come
+        )
         if run is None:
             run = snapshot_of_records(results.records(), results.meta, file, complete=results.packed)
         confirmation, repeats = read_confirmation(results), read_repeats_status(results)
