@@ -152,9 +152,9 @@ def test_questions_about_tuning_are_asked_of_the_last_that_tuned(staged: Path, c
     assert "stage dz, 4 trials" in call("next", staged, "--stage", "dz")[1]
     given = json.loads(call("next", staged, "--format", "json")[1])
     assert (given["stage"], given["metric"], given["best"]) == ("scan", "contrast", 3)
-    with reader.open_tuned(staged) as results:
+    with stages.open_tuned(staged) as results:
         assert results.meta.name == "demo scan"
-    with reader.open_tuned(staged, "final") as results:
+    with stages.open_tuned(staged, "final") as results:
         assert results.meta.name == "demo final"
 
 

@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ptydask.analysis.data import Curve, StudyData
 from ptydask.analysis.rehydrate import create_empty_study, frozen_trials
+from ptydask.analysis.stages import open_tuned
 from ptydask.errors import PtydaskError, StoreError, UsageError, require
-from ptydask.store.reader import Results, open_tuned
+from ptydask.store.reader import Results
 
 EVERY = 3.0
 """Seconds between two looks at a running study."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from ptydask.analysis.data import StudyData, load_study
@@ -12,7 +13,7 @@ from ptydask.formatting import NOTHING, error_text, printable_text, value_text
 from ptydask.lineage import StageLineage
 from ptydask.model import Scalar, StudyMeta, TrialRecord
 from ptydask.ranking import best_of
-from ptydask.store import codec
+from ptydask.store import codec, reader
 from ptydask.store.reader import Results
 
 COLUMNS = ("stage", "trials", "best", "trial", "found", "from")
@@ -119,6 +120,19 @@ def _summarize(study: StudyData) -> StageSummary:
     lineage = meta.lineage or StageLineage(meta.name, ())
     best = best_of(study.records, meta.direction)
     return StageSummary(lineage.name, meta.metric, len(study.records), best, tuple(codec.search_space(meta)), lineage)
+
+
+def open_tuned(path: Path, stage: str = "") -> Results:
+    """The study that a question about tuning is asked of: the ``stage``, or the last one that tuned something.
+
+    That is the latest one, but for the final reconstruction, which tunes nothing. Raises StoreError.
+    """
+    results = reader.open(path, stage)
+    before = "" if stage else results.tuned_before()
+    if not before:
+        return results
+    with results:
+        return results.stage(before)
 
 
 def are_to_come(results: Results) -> bool:

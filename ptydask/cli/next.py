@@ -41,10 +41,9 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run_next(args: argparse.Namespace) -> int:
     """``ptydask next``: 0, also where there is nothing to advise; 1 where no new file follows from the advice."""
-    from ptydask.analysis import advice, data
-    from ptydask.store import reader
+    from ptydask.analysis import advice, data, stages
 
-    with reader.open_tuned(args.file, args.stage) as results:
+    with stages.open_tuned(args.file, args.stage) as results:
         study = data.load_study(results, curves=False)
         facts = advice.gather_facts(study)
         given = advice.advise_by(facts)

@@ -107,15 +107,13 @@ def run_plot(args: argparse.Namespace) -> int:
             raise UsageError(f"there is no figure {kind!r}; {nearest_hint(kind, KINDS)}")
     kinds = list(dict.fromkeys(args.kinds))
     place = figure_destination(args, kinds)
-    from ptydask.analysis import data, figures
-    from ptydask.analysis.stages import load_stages
-    from ptydask.store import reader
+    from ptydask.analysis import data, figures, stages
 
     figures.need_matplotlib()
-    with reader.open_tuned(args.file, args.stage) as results:
+    with stages.open_tuned(args.file, args.stage) as results:
         study = data.load_study(results, curves=not kinds or "curves" in kinds)
         if not args.stage and (not kinds or "history" in kinds):
-            study = replace(study, stages=load_stages(results, curves=False))
+            study = replace(study, stages=stages.load_stages(results, curves=False))
     study = study if args.metric is None else study.by_metric(args.metric)
     chosen = kinds or figures.drawable_kinds(study)
     if not chosen:

@@ -58,19 +58,6 @@ def open(path: Path | str, stage: str = "") -> Results:
         return results.stage(stage)
 
 
-def open_tuned(path: Path | str, stage: str = "") -> Results:
-    """The study that a question about tuning is asked of: the ``stage``, or the last one that tuned something.
-
-    That is the latest one, but for the final reconstruction, which tunes nothing. Raises StoreError.
-    """
-    results = open(path, stage)
-    before = "" if stage else results.tuned_before()
-    if not before:
-        return results
-    with results:
-        return results.stage(before)
-
-
 class Results(AbstractContextManager["Results"]):
     """A results file as it was when it was opened; :func:`open` makes it, ``with`` closes it."""
 
