@@ -509,6 +509,28 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "a start from nobody": (second(start_from="thicknes"), f"{S}[1].start_from", "did you mean 'thickness'"),
     "a start from the best of nothing": (stage(start_from="best"), f"{S}[0].start_from", "no stage comes before"),
     "a start from a trial": (second(start_from=3), f"{S}[1].start_from", "must be text"),
+    "held-out positions that the start has seen": (
+        second(start_from="best", metric="heldout"),
+        f"{S}[1].start_from",
+        "has seen them",
+    ),
+    "held-out electrons that the start has seen": (
+        [*second(start_from="best", metric="loss"), {**SCAN, "name": "last", "start_from": "scan", "metric": "counts"}],
+        f"{S}[2].start_from",
+        "counts scores by data",
+    ),
+    "settings of an optimizer": (
+        stage(
+            tune={
+                "optimizer": {
+                    "suggest": "cat",
+                    "kwargs": {"choices": ["Adam", "SGD"], "optim_configs": {"SGD": {"momentum": 0.5}}},
+                }
+            }
+        ),
+        f"{S}[0].tune.optimizer.kwargs.optim_configs",
+        "hypertune_params.tune_params.optimizer",
+    ),
     "an unknown end": (stage(stop_when="setled"), f"{S}[0].stop_when", "did you mean 'settled'"),
     "an end that is a number": (stage(stop_when=3), f"{S}[0].stop_when", "must be settled"),
     "half an end": (stage(stop_when={"gain": "1 %"}), f"{S}[0].stop_when", "trials is missing"),
@@ -529,6 +551,15 @@ def test_bad_stages_are_one_line(name: str, tmp_path: Path) -> None:
     assert (caught.value.file, caught.value.key, caught.value.exit_code) == (path, key, 2)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_held_out_of_the_whole_study_is_not_seen_by_a_start(tmp_path: Path) -> None:
+    """The study's own metric counts where a stage has none; the final stage is scored by the loss."""
+    overrides = Overrides(metric="heldout")
+    with pytest.raises(errors.ConfigError, match="has seen them"):
+        config.load_stages(write(tmp_path, second(start_from="best")), overrides)
+    stages = config.load_stages(write(tmp_path, stage(), {"iterations": 9, "start_from": "best"}), overrides)
+    assert stages[-1].start_from == "scan"
 
 
 @pytest.mark.parametrize(
