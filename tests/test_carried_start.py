@@ -272,11 +272,22 @@ def test_a_resampled_probe_is_the_same_wave(window: int, ratio: float) -> None:
 def test_a_probe_of_another_window_has_the_intensity_of_the_patterns() -> None:
     """As much as the fresh one, times what refinement changed of it."""
     before = start(fresh())
-    wider = fresh(probe=2 * a_probe(32, 0.5), pixel_size=0.5, object_shape=(1, 2, 2 * CANVAS, 2 * CANVAS))
-    carried = carry(before, wider)
+    finer = fresh(probe=2 * a_probe(32, 0.5), pixel_size=0.5, object_shape=(1, 2, 2 * CANVAS, 2 * CANVAS))
+    carried = carry(before, finer)
     assert carried.probe.shape == (2, 32, 32)
     assert np.sum(np.abs(carried.probe) ** 2) == pytest.approx(4, rel=1e-4)
     assert np.abs(carried.probe[0, 16, 16]) == np.abs(carried.probe[0]).max()
+
+
+def test_a_probe_is_cut_but_not_filled_up() -> None:
+    """Nobody knows what was beyond a window; where a narrower one is wanted nothing has to be known."""
+    before = start(fresh())
+    wider, narrower = fresh(probe=a_probe(24)), fresh(probe=a_probe(12))
+    assert carry(before, wider).probe is wider.probe
+    cut = carry(before, narrower).probe
+    inside = before.arrays["probe"][:, 2:14, 2:14]
+    np.testing.assert_allclose(cut, inside * (cut[0, 6, 6] / inside[0, 6, 6]), atol=1e-4)
+    assert np.sum(np.abs(cut) ** 2) == pytest.approx(1, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["C10", "conv_angle", "pmode_max", "z_shift"])

@@ -31,6 +31,8 @@ Array = NDArray[Any]
 _SAME = 1e-9
 """Relative difference below which a geometry is the same: rounding errors of the numbers that it is computed from."""
 _LEAST_AMPLITUDE = 1e-6
+_WIDER = 1.01
+"""From this ratio on a window counts as wider than another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +275,10 @@ def _carry_probe(start: TrialStart, fresh: FreshTrial, depth: float) -> Array:
 
     It is propagated by ``depth``, so that it meets the middle of the specimen as it did before.
 
-    The fresh one where the new trial says of the probe what the old one did not. Of another ``dx`` it keeps its pixels:
-    how large a disk it makes on the detector, in pixels, is what was measured, whatever angle they are said to have.
+    The fresh one where the new trial says of the probe what the old one did not, or where its window is wider, as after
+    patterns that were binned: of a probe that was cut off nobody knows the rest, and it is no good start without.
+    Of another ``dx`` the probe keeps its pixels: how large a disk it makes on the detector, in pixels, is what was
+    measured, whatever angle they are said to have.
     """
     probe = start.arrays["probe"]
     if len(probe) != len(fresh.probe) or not _stays(start, fresh, tunables.PROBE):
@@ -282,6 +286,8 @@ def _carry_probe(start: TrialStart, fresh: FreshTrial, depth: float) -> Array:
     intensity = np.sum(np.abs(probe) ** 2, dtype=np.float64)
     brighter = np.sum(np.abs(fresh.probe) ** 2, dtype=np.float64) / _number(start, "initial_probe_intensity")
     ratio = fresh.pixel_size / _number(start, "pixel_size") / _recalibration(start, fresh)
+    if fresh.probe.shape[-1] * ratio > probe.shape[-1] * _WIDER:
+        return fresh.probe
     if probe.shape == fresh.probe.shape and abs(ratio - 1) < _SAME:
         carried = probe
     else:
