@@ -15,7 +15,7 @@ from ptydask.errors import ConfigError
 from ptydask.space import tunables
 
 STAGE_KEYS = (
-    *(f"recon_params.{name}" for name in ("NITER", "SAVE_ITERS", "INDICES_MODE")),
+    *(f"recon_params.{name}" for name in ("NITER", "SAVE_ITERS", "INDICES_MODE", "BATCH_SIZE")),
     *(f"init_params.{name}" for name in ("meas_crop", "meas_resample")),
     *(f"constraint_params.{name}" for name in ("probe_mask_k", "kr_filter", "obj_rblur")),
     "model_params.detector_blur_std",
@@ -27,6 +27,11 @@ _BESIDE = {
     "optimizer": "model_params.optimizer_params.configs",
 }
 """What a parameter's value brings with it, beside its own key."""
+
+
+def is_of_stage(key: str) -> bool:
+    """Whether a dotted key is one of :data:`STAGE_KEYS`, within one, or above."""
+    return any(f"{key}.".startswith(f"{own}.") or own.startswith(f"{key}.") for own in STAGE_KEYS)
 
 
 def restore(config: Mapping[str, Any], text: str, form: str) -> dict[str, Any]:
