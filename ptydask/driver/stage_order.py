@@ -48,7 +48,8 @@ def check_stages(asked: Sequence[str], begun: Sequence[str], *, file: Path) -> N
     place = next(i for i, name in enumerate(begun) if i >= len(asked) or asked[i] != name)
     now = f"{asked[place]!r} now" if place < len(asked) else "missing now"
     rule = f"stage {place + 1} of this file is {begun[place]!r}, and it is {now}"
-    after = "none can be added, as the final reconstruction is there" if FINAL in begun else "stages may be added after it"
+    adding = "none can be added, as the final reconstruction is there"
+    after = adding if FINAL in begun else "stages may be added after it"
     raise ConfigError(rule, file=file, key=KEY, hint=f"put it back; {after}; {elsewhere}")
 
 
