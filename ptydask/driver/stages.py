@@ -32,7 +32,7 @@ from ptydask.driver.prepare import (
 )
 from ptydask.driver.stage_order import BegunStage
 from ptydask.driver.trial_start import read_start
-from ptydask.errors import StoppedEarly
+from ptydask.errors import StoppedEarly, StoreError
 from ptydask.lineage import StageLineage, TrialStart
 from ptydask.model import Distribution, StudyPlan, path_beside
 from ptydask.stop_signals import StopSignals
@@ -166,9 +166,16 @@ def prepare_stages(
         begun = _read_begun(found)
         current = len(begun) - 1
         lineages = stage_order.trace_all(stages, begun, begun[:-1])
-        plans = _plan_each(asked, lineages, _read_start(found, lineages[current]))
+        starts, missing = {}, None
+        try:
+            starts = _read_start(found, lineages[current])
+        except StoreError as error:  # as where arrays were dropped: a stage whose trials are all there needs none
+            missing = error
+        plans = _plan_each(asked, lineages, starts)
         site = site or choose_site(request)
         run = prepare_plan(plans[current], request, found, site=site)
+        if missing is not None and run.trials_left:
+            raise missing
         begins = not (run.trials_left or run.mirror_behind) and _is_whole(found) and len(begun) < len(stages)
         if begins:
             current += 1
