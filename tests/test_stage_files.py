@@ -12,7 +12,7 @@ import pytest
 
 from ptydask import cli, config, errors
 from ptydask.config import Overrides
-from ptydask.config.stages import Around, Stage, StageInput, rehearse_stage
+from ptydask.config.stages import Around, Stage, StageInput, place_range, rehearse_stage
 from ptydask.lineage import StageLineage
 from ptydask.model import Distribution, FloatRange, IntRange, NoGain, Scalar, StudyPlan
 
@@ -551,6 +551,22 @@ def test_bad_stages_are_one_line(name: str, tmp_path: Path) -> None:
     assert (caught.value.file, caught.value.key, caught.value.exit_code) == (path, key, 2)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "best", "around", "wanted"),
+    [
+        ("Nlayer", IntRange(1, 9, 2), 1, Around(2, 2), IntRange(1, 5, 2)),
+        ("Nlayer", IntRange(1, 9, 1), 2, Around(1, 3), IntRange(2, 5, 3)),
+        ("dz", FloatRange(0.02, 0.1, 0.02), 0.04, Around(1, 0.07), FloatRange(0.04, 0.11, 0.07)),
+        ("scale", FloatRange(0.9, 1.1, 0.02), 1.02, Around(1, 0.005), FloatRange(1.015, 1.025, 0.005)),
+    ],
+)
+def test_the_best_value_is_within_the_range_about_it(
+    name: str, before: Distribution, best: Scalar, around: Around, wanted: Distribution
+) -> None:
+    """Also where the parameter's least value is nearer than a new step."""
+    assert place_range(name, before, around, best) == wanted
 
 
 def test_what_is_held_out_of_the_whole_study_is_not_seen_by_a_start(tmp_path: Path) -> None:

@@ -101,8 +101,14 @@ def place_range(name: str, dist: Distribution, around: Around, best: Scalar) -> 
     step = find_step(dist, around)
     if step is None or not isinstance(dist, FloatRange | IntRange) or not ranges.is_number(best):
         raise ValueError(f"{name} has no range about {best!r}")
-    reach = around.steps * step
-    return reshaping.surround(dist, best - reach, best + reach, name, step=around.step)
+    low, high = best - around.steps * step, best + around.steps * step
+    placed = reshaping.surround(dist, low, high, name, step=around.step)
+    if placed.low <= best:
+        return placed
+    # The first value of the new steps that the parameter may have is beyond the best: they begin there.
+    width = int(step) if isinstance(dist, IntRange) else step
+    from_best = replace(dist, low=best, high=best + width, step=width)  # type: ignore[arg-type]
+    return reshaping.surround(from_best, low, high, name)
 
 
 def settings_of_stage(own: OwnSettings, stage: Stage) -> OwnSettings:
