@@ -553,6 +553,37 @@ def test_bad_stages_are_one_line(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+SLICES = {"name": "slices", "tune": {"Nlayer": {"low": 1, "high": 4}}}
+IDLE = {"name": "idle", "tune": {"dz": {"low": 4, "high": 12, "step": 1}, "tilt_y": {"low": -4, "high": 4}}}
+SOME = {"name": "some", "tune": {"dz": {"around": "best", "within": "1 step"}, "scale": None}}
+
+
+@pytest.mark.parametrize("name", ["idle", "some", "again"])
+def test_what_does_nothing_in_the_slice_that_was_found_is_not_tuned(name: str, tmp_path: Path) -> None:
+    """It would end the run between two stages; where nothing else is tuned it is one reconstruction."""
+    again = {"name": "again", "tune": {**SLICES["tune"], "dz": {"around": "best", "within": "1 step"}}}  # type: ignore[dict-item]
+    path = write(tmp_path, [SLICES, IDLE, SOME, again])
+    stages = config.load_stages(path)
+    place = [one.name for one in stages].index(name)
+    ranges = {"Nlayer": IntRange(1, 4), "dz": FloatRange(4, 12, 1)}
+    found = StageLineage(name, tuple(one.name for one in stages), "slices", 0, {"Nlayer": 1}, {"Nlayer": ("slices", 0)})
+    plan = config.load(path, stage=StageInput(stages[place], found, ranges))
+    tuned = {"idle": set(), "some": {"scale"}, "again": {"Nlayer", "dz"}}[name]
+    assert set(plan.space) == tuned
+    assert any("one slice was found" in notice for notice in plan.notices) == (name != "again")
+    assert (plan.budget.n_trials == 1) == (name == "idle")
+
+
+def test_slices_that_are_yet_to_be_found_do_not_count_as_one(tmp_path: Path) -> None:
+    """The file's own object has one; a stage that comes later tunes what does nothing there."""
+    path = write(tmp_path, [SLICES, IDLE], changes={"init_params.obj_Nlayer": 1})
+    stages = config.load_stages(path)
+    to_come = StageLineage("idle", ("slices", "idle"), "slices")
+    plan = config.load(path, stage=StageInput(stages[1], to_come, {"Nlayer": IntRange(1, 4)}))
+    assert plan.config["init_params"]["obj_Nlayer"] == 4
+    assert set(plan.space) == {"dz", "tilt_y"}
+
+
 @pytest.mark.parametrize(
     ("name", "before", "best", "around", "wanted"),
     [

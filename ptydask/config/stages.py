@@ -111,6 +111,15 @@ def place_range(name: str, dist: Distribution, around: Around, best: Scalar) -> 
     return reshaping.surround(from_best, low, high, name)
 
 
+def latest_ranges(stage: Stage, space: Mapping[str, Distribution]) -> dict[str, Distribution]:
+    """The ranges that later stages count steps in, of what ``stage`` tunes: as its plan's ``space`` has them.
+
+    What that leaves out, as it does nothing, has the range that was written.
+    """
+    written = {name: dist for name, dist in stage.tune.items() if dist is not None and not isinstance(dist, Around)}
+    return {**written, **space}
+
+
 def settings_of_stage(own: OwnSettings, stage: Stage) -> OwnSettings:
     """What a stage says, and the study's own settings ``own`` where it says nothing.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ptydask import config
 from ptydask.clusters import Cluster, ClusterRequest
 from ptydask.config import Overrides, StudyFile
-from ptydask.config.stages import Stage, StageInput
+from ptydask.config.stages import Stage, StageInput, latest_ranges
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import GOES_ON, RunOutcome, View
 from ptydask.driver.cost import StageCost, estimate_stages
@@ -196,7 +196,7 @@ def _plan_each(asked: _Asked, lineages: Sequence[StageLineage], starts: Mapping[
     ranges: dict[str, Distribution] = {}
     for stage, lineage in zip(asked.stages, lineages, strict=True):
         plans.append(asked.complete_plan(StageInput(stage, lineage, dict(ranges)), starts.get(stage.name)))
-        ranges |= plans[-1].space
+        ranges |= latest_ranges(stage, plans[-1].space)
     return plans
 
 
