@@ -356,7 +356,10 @@ def test_what_earlier_stages_found_counts() -> None:
         told = {one.kind for one in advise_by(replace(tilted, config=flat, lineage=last))}
         assert told & {AdviceKind.LAST_STEP} == kinds
     few = replace(done, records=done.records[:2], optimum=None, lineage=stage)
-    assert "stage again" in of_kind(advise_by(few), AdviceKind.TOO_FEW_TRIALS).text
+    assert "give stage again more" in of_kind(advise_by(few), AdviceKind.TOO_FEW_TRIALS).text
+    for after in (("final",), ("probe", "final")):  # it is over, or will be: its own file does not take more
+        over = replace(few, lineage=replace(stage, stages=("affine", "again", *after)))
+        assert "another results file" in of_kind(advise_by(over), AdviceKind.TOO_FEW_TRIALS).text
 
 
 def test_other_engines_have_no_order() -> None:

@@ -18,8 +18,8 @@ from ptydask.driver.confirmation import ConfirmOptions, PreparedConfirmation, pr
 from ptydask.driver.prepare import RunRequest, stored_bytes
 from ptydask.driver.provenance import study_meta
 from ptydask.engines.fingerprint import sha256
-from ptydask.errors import UnusableResults
-from ptydask.lineage import StageLineage
+from ptydask.errors import UnusableResults, UsageError
+from ptydask.lineage import StageLineage, TrialStart
 from ptydask.model import StudyMeta, TrialOutput
 from ptydask.store import Store, isolated, reader
 from ptydask.store.upkeep import embedding, staging, verify
@@ -216,6 +216,19 @@ def test_a_stage_that_there_is_not(name: str, words: str, study: Path, capsys: p
 def test_a_study_without_stages_has_none(tmp_path: Path) -> None:
     with pytest.raises(UnusableResults, match="without stages"):
         api.confirm(packed(tmp_path / "s.h5", [record(0)]), stage="fine", progress=False)
+
+
+def test_halves_of_the_data_do_not_start_from_a_reconstruction_of_both(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would not be independent: refused, whichever stage it is; whole repeats start as their trials did."""
+    start = TrialStart("fine", 1, {}, {}, "")
+    monkeypatch.setattr("ptydask.driver.confirmation.read_stage_start", lambda results, lineage: start)
+    monkeypatch.setattr("ptydask.driver.confirmation._validate", lambda plan, path: plan)
+    for stage in ("fine", "final"):
+        with pytest.raises(UsageError, match=r"--frc.* stage fine, trial 1"):
+            prepare(study, stage=stage, frc=True)
+        assert prepare(study, stage=stage).trials
 
 
 def test_the_repeats_of_a_stage_take_its_share_of_the_file(study: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from ptydask import cli, config, errors
 from ptydask.config import Overrides
-from ptydask.config.stages import Around, Stage, StageInput, rehearse_stage
+from ptydask.config.stages import Around, Stage, StageInput, place_range, rehearse_stage
 from ptydask.distributions import Distribution, FloatRange, IntRange
 from ptydask.lineage import StageLineage
 from ptydask.model import NoGain, Scalar, StudyPlan
@@ -510,6 +510,28 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "a start from nobody": (second(start_from="thicknes"), f"{S}[1].start_from", "did you mean 'thickness'"),
     "a start from the best of nothing": (stage(start_from="best"), f"{S}[0].start_from", "no stage comes before"),
     "a start from a trial": (second(start_from=3), f"{S}[1].start_from", "must be text"),
+    "held-out positions that the start has seen": (
+        second(start_from="best", metric="heldout"),
+        f"{S}[1].start_from",
+        "has seen them",
+    ),
+    "held-out electrons that the start has seen": (
+        [*second(start_from="best", metric="loss"), {**SCAN, "name": "last", "start_from": "scan", "metric": "counts"}],
+        f"{S}[2].start_from",
+        "counts scores by data",
+    ),
+    "settings of an optimizer": (
+        stage(
+            tune={
+                "optimizer": {
+                    "suggest": "cat",
+                    "kwargs": {"choices": ["Adam", "SGD"], "optim_configs": {"SGD": {"momentum": 0.5}}},
+                }
+            }
+        ),
+        f"{S}[0].tune.optimizer.kwargs.optim_configs",
+        "hypertune_params.tune_params.optimizer",
+    ),
     "an unknown end": (stage(stop_when="setled"), f"{S}[0].stop_when", "did you mean 'settled'"),
     "an end that is a number": (stage(stop_when=3), f"{S}[0].stop_when", "must be settled"),
     "half an end": (stage(stop_when={"gain": "1 %"}), f"{S}[0].stop_when", "trials is missing"),
@@ -530,6 +552,62 @@ def test_bad_stages_are_one_line(name: str, tmp_path: Path) -> None:
     assert (caught.value.file, caught.value.key, caught.value.exit_code) == (path, key, 2)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+SLICES = {"name": "slices", "tune": {"Nlayer": {"low": 1, "high": 4}}}
+IDLE = {"name": "idle", "tune": {"dz": {"low": 4, "high": 12, "step": 1}, "tilt_y": {"low": -4, "high": 4}}}
+SOME = {"name": "some", "tune": {"dz": {"around": "best", "within": "1 step"}, "scale": None}}
+
+
+@pytest.mark.parametrize("name", ["idle", "some", "again"])
+def test_what_does_nothing_in_the_slice_that_was_found_is_not_tuned(name: str, tmp_path: Path) -> None:
+    """It would end the run between two stages; where nothing else is tuned it is one reconstruction."""
+    again = {"name": "again", "tune": {**SLICES["tune"], "dz": {"around": "best", "within": "1 step"}}}  # type: ignore[dict-item]
+    path = write(tmp_path, [SLICES, IDLE, SOME, again])
+    stages = config.load_stages(path)
+    place = [one.name for one in stages].index(name)
+    ranges = {"Nlayer": IntRange(1, 4), "dz": FloatRange(4, 12, 1)}
+    found = StageLineage(name, tuple(one.name for one in stages), "slices", 0, {"Nlayer": 1}, {"Nlayer": ("slices", 0)})
+    plan = config.load(path, stage=StageInput(stages[place], found, ranges))
+    tuned = {"idle": set(), "some": {"scale"}, "again": {"Nlayer", "dz"}}[name]
+    assert set(plan.space) == tuned
+    assert any("one slice was found" in notice for notice in plan.notices) == (name != "again")
+    assert (plan.budget.n_trials == 1) == (name == "idle")
+
+
+def test_slices_that_are_yet_to_be_found_do_not_count_as_one(tmp_path: Path) -> None:
+    """The file's own object has one; a stage that comes later tunes what does nothing there."""
+    path = write(tmp_path, [SLICES, IDLE], changes={"init_params.obj_Nlayer": 1})
+    stages = config.load_stages(path)
+    to_come = StageLineage("idle", ("slices", "idle"), "slices")
+    plan = config.load(path, stage=StageInput(stages[1], to_come, {"Nlayer": IntRange(1, 4)}))
+    assert plan.config["init_params"]["obj_Nlayer"] == 4
+    assert set(plan.space) == {"dz", "tilt_y"}
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "best", "around", "wanted"),
+    [
+        ("Nlayer", IntRange(1, 9, 2), 1, Around(2, 2), IntRange(1, 5, 2)),
+        ("Nlayer", IntRange(1, 9, 1), 2, Around(1, 3), IntRange(2, 5, 3)),
+        ("dz", FloatRange(0.02, 0.1, 0.02), 0.04, Around(1, 0.07), FloatRange(0.04, 0.11, 0.07)),
+        ("scale", FloatRange(0.9, 1.1, 0.02), 1.02, Around(1, 0.005), FloatRange(1.015, 1.025, 0.005)),
+    ],
+)
+def test_the_best_value_is_within_the_range_about_it(
+    name: str, before: Distribution, best: Scalar, around: Around, wanted: Distribution
+) -> None:
+    """Also where the parameter's least value is nearer than a new step."""
+    assert place_range(name, before, around, best) == wanted
+
+
+def test_what_is_held_out_of_the_whole_study_is_not_seen_by_a_start(tmp_path: Path) -> None:
+    """The study's own metric counts where a stage has none; the final stage is scored by the loss."""
+    overrides = Overrides(metric="heldout")
+    with pytest.raises(errors.ConfigError, match="has seen them"):
+        config.load_stages(write(tmp_path, second(start_from="best")), overrides)
+    stages = config.load_stages(write(tmp_path, stage(), {"iterations": 9, "start_from": "best"}), overrides)
+    assert stages[-1].start_from == "scan"
 
 
 @pytest.mark.parametrize(

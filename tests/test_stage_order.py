@@ -72,6 +72,18 @@ def test_a_file_with_other_stages_is_refused(asked: tuple[str, ...], there: tupl
     assert "\n" not in str(refused.value)
 
 
+def test_nothing_is_added_after_the_final_reconstruction() -> None:
+    """The hint does not say that it can be."""
+    for asked, there, words in (
+        (("dz", "tilt", "final"), ("dz", "final"), "none can be added"),
+        (("tilt", "final"), ("dz", "final"), "none can be added"),
+        (("dz", "tilt"), ("dz", "scan"), "may be added after it"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            check_stages(asked, there, file=FILE)
+        assert words in refused.value.hint
+
+
 def test_best_values_flow_on() -> None:
     """Of every stage those of its best completed trial; the later ones win, and each says where it is from."""
     tilt = trace_lineage(Stage("tilt"), NAMES, (DZ, SCAN))

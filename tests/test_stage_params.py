@@ -110,6 +110,7 @@ def test_it_is_the_users_own_file(params: Path) -> None:
 CHANGES: Mapping[str, Any] = {
     "recon_params.NITER": 77,
     "recon_params.SAVE_ITERS": 5,
+    "recon_params.BATCH_SIZE": {"size": 24, "grad_accumulation": 2},
     "recon_params.INDICES_MODE": {"mode": "center", "subscan_slow": 12, "subscan_fast": 12},
     "init_params.meas_crop": [None, None, [4, 44], [4, 44]],
     "constraint_params.kr_filter": {"start_iter": 1, "radius": 0.2, "width": 0.04},
@@ -137,7 +138,7 @@ def test_what_a_stage_has_otherwise_is_the_files(demo_params: Path, name: str) -
 def test_nothing_of_a_stage_is_forgotten(demo_params: Path) -> None:
     """What the plan of any stage has otherwise than that of the file is among the keys that are put back."""
     scan, *others = STAGES["stages"]
-    own = {**STAGES, "stages": [{**scan, "pixels": {"bin": 2}, "batch_size": 16}, *others]}
+    own = {**STAGES, "stages": [{**scan, "pixels": {"bin": 2}, "batch_size": 5}, *others]}
     focused = {**CHANGES, "init_params.probe_aberrations": {"C10": 100}}  # so that the probe fits into half the window
     params = write_changed(demo_params, focused, "binned.yaml", own)
     whole = own_params.without_values(config.load(params).config, staged_files.FOUND)
@@ -246,3 +247,22 @@ def test_a_stage_goes_on_as_it_was(params: Path, tmp_path: Path) -> None:
     assert data["init_params"]["meas_crop"] == [None, None, [8, 40], [8, 40]]
     assert data["recon_params"]["NITER"] == 10
     assert data["init_params"]["probe_params"] == str(tmp_path / "model.hdf5")
+
+
+def test_what_a_stage_has_instead_of_what_was_found_stays_with_its_trial(demo_params: Path) -> None:
+    """Batches of a cheap look: its trial goes on with them, and the params file of all has those that were found."""
+    scan, last = STAGES["stages"]
+    own = {**STAGES, "stages": [scan, {**last, "batch_size": 5}]}
+    for name in ("batches.yaml", "batches.json"):
+        meta = stage_metas(write_changed(demo_params, {}, name, own), batch_size=16)["scan"]
+        assert params_file.with_values(meta, best_of("scan"))["recon_params"]["BATCH_SIZE"]["size"] == 5
+        assert compose(meta, "scan", demo_params)[1]["recon_params"]["BATCH_SIZE"]["size"] == 16
+
+
+@pytest.mark.parametrize("key", ["recon_params.BATCH_SIZE.size", "recon_params.INDICES_MODE.mode"])
+def test_a_setting_within_a_stages_place_is_told(params: Path, key: str) -> None:
+    """As one of the whole key is."""
+    value = 16 if key.endswith("size") else "full"
+    meta = stage_metas(params, Overrides(settings=((key, value),)))["dz"]
+    notes = params_file.of_trial(meta, best_of("dz"), near=params).notes
+    assert any(key in note and "beside the file" in note for note in notes)

@@ -333,6 +333,25 @@ def test_stages_of_another_store_are_not_merged(
     assert verify.verify(out).intact
 
 
+def test_merged_copies_have_what_any_of_them_has_of_earlier_stages(study: Path, tmp_path: Path) -> None:
+    """Arrays that one copy has dropped, and repeats that the other has, whichever is named first."""
+    whole, thin = tmp_path / "whole.h5", tmp_path / "thin.h5"
+    shutil.copy(study, whole)
+    shutil.copy(study, thin)
+    confirm(thin, "dz")
+    packing.pack(thin, retention.parse("best:1"))
+    for place, pair in enumerate(([thin, whole], [whole, thin])):
+        out = tmp_path / f"merged{place}.h5"
+        merge.write(out, merge_plan.plan_merge(merge.read(pair)))
+        assert arrays_kept(out, "dz") == arrays_kept(whole, "dz")
+        with reader.open(out, stage="dz") as dz:
+            repeats = dz.confirmation()
+            assert repeats is not None
+            repeats.close()
+        assert list(read_stages(out)) == list(read_stages(study))
+        assert verify.verify(out).intact
+
+
 def test_arrays_dropped_of_earlier_stages_too(study: Path) -> None:
     """``pack --arrays best:1`` keeps those of each stage's best trial, for the next stage may start from it."""
     report = packing.pack(study, retention.parse("best:1"), dry_run=True)

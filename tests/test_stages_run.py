@@ -16,7 +16,7 @@ from stage_cases import ROTATIONS, SCALES, grid, summarise, write_staged
 
 import ptydask as package
 from ptydask.driver import stages
-from ptydask.errors import ConfigError, PtydaskError
+from ptydask.errors import ConfigError, PtydaskError, StoreError
 from ptydask.store import reader
 
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
@@ -121,6 +121,24 @@ def test_a_border_with_a_file_in_another_state(
     in_process(params)
     assert [stage["name"] for stage in summarise(results)] == [*NAMES]
     assert damaged.exists()
+
+
+@pytest.mark.slow
+def test_a_start_that_is_gone_is_missed_where_trials_are_left(
+    toy_params: Params, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose arrays were dropped when the file was packed: a finished study is finished all the same."""
+
+    def gone(*_: object) -> Any:
+        raise StoreError("nothing can start from trial 0")
+
+    one = {"name": "rough", "tune": ["scale"], "sampler": grid(scale=SCALES)}
+    in_process(write_staged(toy_params, [{**one, "trials": 2}], None))
+    monkeypatch.setattr(stages, "_read_start", gone)
+    in_process(write_staged(toy_params, [{**one, "trials": 2}], None))
+    with pytest.raises(StoreError, match="nothing can start"):
+        in_process(write_staged(toy_params, [{**one, "trials": 3}], None))
+    assert [len(stage["trials"]) for stage in summarise(results)] == [2]
 
 
 @pytest.mark.slow

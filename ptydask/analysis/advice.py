@@ -162,7 +162,11 @@ def _too_few_trials(facts: StudyFacts) -> Advice | None:
 def _how_to_add(facts: StudyFacts, total: int) -> str:
     """What to do for so many trials in total."""
     if facts.lineage is not None:
-        return f"give stage {printable_text(facts.lineage.name)} more trials in its file, as trials: {total}"
+        stage = printable_text(facts.lineage.name)
+        if facts.lineage.name == facts.lineage.stages[-1]:
+            return f"give stage {stage} more trials in its file, as trials: {total}"
+        # More trials for a stage that is over change nothing, and this one is, or will be once the run goes on.
+        return f"more of them for stage {stage}, as trials: {total}, take another results file once the next has begun"
     return f"the same command goes on with more trials, as --trials {total}"
 
 

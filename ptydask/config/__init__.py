@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, cast
 from ptydask import registry
 from ptydask.config import own_settings, reading
 from ptydask.config.own_settings import OwnSettings
-from ptydask.config.stages import Stage, StageInput, rehearse_stage, settings_of_stage
+from ptydask.config.stages import Stage, StageInput, latest_ranges, rehearse_stage, settings_of_stage
 from ptydask.config.sweep import buried
 from ptydask.distributions import Distribution
 from ptydask.errors import ConfigError, UsageError
@@ -112,9 +112,10 @@ def load_stages(path: Path, overrides: Overrides = Overrides(), file: StudyFile 
         ranges: dict[str, Distribution] = {}
         for place, stage in enumerate(stages):
             try:
-                ranges |= _plan_study(file, overrides, rehearse_stage(stages, place, ranges)).space
+                plan = _plan_study(file, overrides, rehearse_stage(stages, place, ranges))
             except ConfigError as error:
                 raise _at_stage(error, stage, place) from None
+            ranges |= latest_ranges(stage, plan.space)
     return stages
 
 

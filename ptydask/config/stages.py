@@ -99,8 +99,23 @@ def place_range(name: str, dist: Distribution, around: Around, best: Scalar) -> 
     step = find_step(dist, around)
     if step is None or not isinstance(dist, FloatRange | IntRange) or not ranges.is_number(best):
         raise ValueError(f"{name} has no range about {best!r}")
-    reach = around.steps * step
-    return reshaping.surround(dist, best - reach, best + reach, name, step=around.step)
+    low, high = best - around.steps * step, best + around.steps * step
+    placed = reshaping.surround(dist, low, high, name, step=around.step)
+    if placed.low <= best:
+        return placed
+    # The first value of the new steps that the parameter may have is beyond the best: they begin there.
+    width = int(step) if isinstance(dist, IntRange) else step
+    from_best = replace(dist, low=best, high=best + width, step=width)  # type: ignore[arg-type]
+    return reshaping.surround(from_best, low, high, name)
+
+
+def latest_ranges(stage: Stage, space: Mapping[str, Distribution]) -> dict[str, Distribution]:
+    """The ranges that later stages count steps in, of what ``stage`` tunes: as its plan's ``space`` has them.
+
+    What that leaves out, as it does nothing, has the range that was written.
+    """
+    written = {name: dist for name, dist in stage.tune.items() if dist is not None and not isinstance(dist, Around)}
+    return {**written, **space}
 
 
 def settings_of_stage(own: OwnSettings, stage: Stage) -> OwnSettings:

@@ -207,6 +207,7 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         repeats = list_repeats((r.number for r in chosen), seeds, repeats_before, halves=options.frc)
         inner = read_plan(meta, records, path, request.overrides.settings)
         inner = replace(inner, start=read_stage_start(study, meta.lineage))
+        _refuse_seen_data(inner, repeats, path)
         plan = _validate(plan_repeats(inner, meta, records, repeats, study.id), path)
         own = repeat.repeated_plan(plan)  # what its engine completed
         completed = replace(inner, config=own.config, space=own.space)
@@ -218,6 +219,16 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
         embedded = earlier is not None and earlier.path != plan.results and not plan.results.exists()
     run = replace(run, origin=meta, notices=tuple(dict.fromkeys((*run.notices, *moved))))
     return PreparedConfirmation(path, stage, study.id, run, repeats, frozenset(map(repeat_of, done)), embedded)
+
+
+def _refuse_seen_data(plan: StudyPlan, repeats: Iterable[Repeat], path: Path) -> None:
+    """Raise UsageError for halves of the data whose trials start from a reconstruction of both."""
+    if plan.start is not None and any(half for _, _, half in repeats):
+        start = f"stage {plan.start.stage}, trial {plan.start.trial}"
+        raise UsageError(
+            f"--frc: {path.name}: its trials start from the reconstruction of {start}, which has seen both halves of "
+            "the data, so that they would not be independent; name a stage whose trials start anew, or leave --frc out"
+        )
 
 
 def _refuse_other_companion(path: Path, study: Results) -> None:

@@ -10,7 +10,7 @@ from ptydask.config.stages import Stage
 from ptydask.driver.contract import GOES_ON
 from ptydask.errors import ConfigError, PtydaskError
 from ptydask.formatting import counted, error_text, params_text, shell_path
-from ptydask.lineage import StageLineage
+from ptydask.lineage import FINAL, StageLineage
 from ptydask.model import Scalar, StudyMeta, StudyPlan, TrialRecord
 from ptydask.ranking import best_of
 
@@ -48,7 +48,9 @@ def check_stages(asked: Sequence[str], begun: Sequence[str], *, file: Path) -> N
     place = next(i for i, name in enumerate(begun) if i >= len(asked) or asked[i] != name)
     now = f"{asked[place]!r} now" if place < len(asked) else "missing now"
     rule = f"stage {place + 1} of this file is {begun[place]!r}, and it is {now}"
-    raise ConfigError(rule, file=file, key=KEY, hint=f"put it back; stages may be added after it; {elsewhere}")
+    adding = "none can be added, as the final reconstruction is there"
+    after = adding if FINAL in begun else "stages may be added after it"
+    raise ConfigError(rule, file=file, key=KEY, hint=f"put it back; {after}; {elsewhere}")
 
 
 def trace_lineage(stage: Stage, names: Sequence[str], begun: Iterable[BegunStage]) -> StageLineage:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ptydask import config
 from ptydask.clusters import Cluster, ClusterRequest
 from ptydask.config import Overrides, StudyFile
-from ptydask.config.stages import Stage, StageInput
+from ptydask.config.stages import Stage, StageInput, latest_ranges
 from ptydask.distributions import Distribution
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import GOES_ON, RunOutcome, View
@@ -33,7 +33,7 @@ from ptydask.driver.prepare import (
 from ptydask.driver.settlement import find_early_end
 from ptydask.driver.stage_order import BegunStage
 from ptydask.driver.trial_start import read_stage_start
-from ptydask.errors import StoppedEarly
+from ptydask.errors import StoppedEarly, StoreError
 from ptydask.lineage import StageLineage, TrialStart
 from ptydask.model import StudyPlan, path_beside
 from ptydask.stop_signals import StopSignals
@@ -155,9 +155,16 @@ def prepare_stages(
         begun = _read_begun(found)
         current = len(begun) - 1
         lineages = stage_order.trace_all(stages, begun, begun[:-1])
-        plans = _plan_each(asked, lineages, current, read_stage_start(found, lineages[current]))
+        start, missing = None, None
+        try:
+            start = read_stage_start(found, lineages[current])
+        except StoreError as error:  # as where arrays were dropped: a stage whose trials are all there needs none
+            missing = error
+        plans = _plan_each(asked, lineages, current, start)
         site = site or choose_site(request)
         run = prepare_plan(plans[current], request, found, site=site)
+        if missing is not None and run.trials_left:
+            raise missing
         begins = not (run.trials_left or run.mirror_behind) and _is_whole(found) and len(begun) < len(stages)
         if begins:
             current += 1
@@ -182,7 +189,7 @@ def _plan_each(
         given = StageInput(stage, lineage, dict(ranges))
         own_start = start if place == current else None
         plans.append(complete_plan(asked.request.config, asked.request.overrides, given, own_start, asked.file))
-        ranges |= plans[-1].space
+        ranges |= latest_ranges(stage, plans[-1].space)
     return plans
 
 

@@ -130,11 +130,11 @@ def find_in(paths: Iterable[Path], *, strict: bool = False) -> EmbeddedStudies:
         EmbeddedStage(
             max((stage.place for stage in same), key=count_trials),
             store_id,
-            _fullest(stage.confirmation for stage in same),
+            find_fullest(stage.confirmation for stage in same),
         )
         for store_id, same in found.items()
     ]
-    return EmbeddedStudies(_fullest(studies.confirmation for studies in read), tuple(stages))
+    return EmbeddedStudies(find_fullest(studies.confirmation for studies in read), tuple(stages))
 
 
 def _read(path: Path) -> EmbeddedStudies:
@@ -157,7 +157,8 @@ def _read(path: Path) -> EmbeddedStudies:
         return EmbeddedStudies(confirmation_of(file["/"]), tuple(stages))
 
 
-def _fullest(places: Iterable[StudyPlace | None]) -> StudyPlace | None:
+def find_fullest(places: Iterable[StudyPlace | None]) -> StudyPlace | None:
+    """The one with most trials, of equals the first; None where there is none."""
     return max((place for place in places if place is not None), key=count_trials, default=None)
 
 

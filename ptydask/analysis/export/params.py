@@ -145,7 +145,8 @@ def with_values(meta: StudyMeta, record: TrialRecord, *, of_file: bool = False) 
     config = own_config(meta) if of_file else json.loads(meta.config_json or "{}")
     if not isinstance(config, dict) or not isinstance(config.get("init_params"), dict):
         raise StoreError(f"study {meta.name}: its results do not hold the params file, so none can be made of a trial")
-    values = stages.all_values(meta, record)
+    # The params of a stage have in place already what those before it found, or what it has otherwise.
+    values = stages.all_values(meta, record) if of_file else record.params
     unknown = [name for name in values if name not in tunables.PARAMETERS]
     if unknown:
         raise StoreError(f"trial {record.number}: {unknown[0]} is no parameter of PtyRAD")
@@ -154,7 +155,7 @@ def with_values(meta: StudyMeta, record: TrialRecord, *, of_file: bool = False) 
 
 def _stage_notes(meta: StudyMeta) -> list[str]:
     """What was set beside the file in a stage's place, and is not known any more."""
-    told = set(meta.provenance.get("settings", "").split()) & set(own_params.STAGE_KEYS)
+    told = {key for key in meta.provenance.get("settings", "").split() if own_params.is_of_stage(key)}
     text = "was set beside the file, and the stage had it otherwise: what the file itself says stands here"
     return [] if meta.lineage is None else [f"{key}: {text}" for key in sorted(told)]
 

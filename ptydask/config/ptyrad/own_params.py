@@ -29,6 +29,11 @@ _BESIDE = {
 """What a parameter's value brings with it, beside its own key."""
 
 
+def is_of_stage(key: str) -> bool:
+    """Whether a dotted key is one of :data:`STAGE_KEYS`, within one, or above."""
+    return any(f"{key}.".startswith(f"{own}.") or own.startswith(f"{key}.") for own in STAGE_KEYS)
+
+
 def restore(config: Mapping[str, Any], text: str, form: str) -> dict[str, Any]:
     """A deep copy of a stage's ``config`` with the :data:`STAGE_KEYS` and ``hypertune_params`` of its params file.
 

@@ -18,18 +18,34 @@ from ptydask.space import aberrations, ranges, tunables
 def stage_space(config: Mapping[str, Any], given: StageInput) -> dict[str, Distribution]:
     """The range of each parameter that a stage tunes. ``config`` are the file's sections in today's spelling.
 
-    Where the best value of an earlier stage is not known yet, a range about it is one about the file's own value.
-    Raises ConfigError.
+    Where the best value of an earlier stage is not known yet, a range about it is one about the file's own value. What
+    does nothing in a single slice is left out where an earlier stage found that one is best. Raises ConfigError.
     """
     entries = (config.get(KEY) or {}).get("tune_params") or {}
     space: dict[str, Distribution] = {}
+    single = given.lineage.values.get("Nlayer") == 1 and "Nlayer" not in given.stage.tune
     for name, dist in given.stage.tune.items():
+        if single and name in IN_SLICES:
+            continue
         if isinstance(dist, Around):
             before = given.ranges.get(name) or file_range(entries, name)
             space[name] = place_range(name, before, dist, _best_value(config, given, name, before))
         else:
             space[name] = file_range(entries, name) if dist is None else dist
     return space
+
+
+IN_SLICES = ("dz", *tunables.TILTS, "dzlr", "tlr")
+"""Parameters that do nothing in an object of one slice."""
+
+
+def _values_before(given: StageInput) -> dict[str, Scalar]:
+    """What earlier stages found; where the slices are yet to be found, as many as there may be, so that it can be
+    checked what a stage does with them."""
+    values, slices = dict(given.lineage.values), given.ranges.get("Nlayer")
+    if slices is not None and "Nlayer" not in values and "Nlayer" not in given.stage.tune:
+        values["Nlayer"] = max(slices.choices) if isinstance(slices, Choice) else cast(IntRange, slices).high  # type: ignore[type-var]
+    return values
 
 
 def _best_value(config: Mapping[str, Any], given: StageInput, name: str, before: Distribution) -> Scalar:
@@ -44,7 +60,7 @@ def write_stage(config: Mapping[str, Any], given: StageInput, space: Mapping[str
 
     ``space`` is what :func:`stage_space` returned.
     """
-    stage, new = given.stage, _apply_values(config, given.lineage.values)
+    stage, new = given.stage, _apply_values(config, _values_before(given))
     new[KEY] = _write_search(dict(new.get(KEY) or {}), stage, space)
     recon = dict(new.get("recon_params") or {})
     if stage.iterations is not None:

@@ -105,7 +105,16 @@ def _check_tries(stages: tuple[Stage, ...], overrides: Overrides) -> None:
 
 def stage_notices(plan: StudyPlan, given: StageInput) -> tuple[str, ...]:
     """What may surprise in a stage's plan."""
-    return (*_notice_late_updates(plan, given.stage), *_notice_image_metric(plan, given.stage))
+    stage = given.stage
+    return (*_notice_idle(plan, stage), *_notice_late_updates(plan, stage), *_notice_image_metric(plan, stage))
+
+
+def _notice_idle(plan: StudyPlan, stage: Stage) -> Iterator[str]:
+    """What is not tuned, as an earlier stage found that one slice is best."""
+    idle = [name for name in stage.tune if name not in plan.space]
+    if idle:
+        nothing = "" if plan.space else ", and nothing else is: one reconstruction"
+        yield f"{', '.join(idle)}: not tuned in stage {stage.name}, as one slice was found to be best{nothing}"
 
 
 def _notice_late_updates(plan: StudyPlan, stage: Stage) -> Iterator[str]:

@@ -15,6 +15,7 @@ from ptydask.distributions import Choice, Distribution, IntRange
 from ptydask.errors import ConfigError, nearest_hint
 from ptydask.lineage import FINAL
 from ptydask.model import ComponentSpec
+from ptydask.space.metrics import METRICS
 from ptydask.space.tunables import LEGACY, PARAMETERS, TILTS, TUNABLES
 
 _STAGE = (
@@ -100,6 +101,7 @@ def _read_stage(entry: Any, key: str, context: StageContext, earlier: _Earlier) 
     )
     if stage.pixels is not None and stage.pixels.bin is not None:
         _check_sums(stage, f"{key}.pixels.bin", context)
+    _check_unseen(stage, f"{key}.start_from", context)
     earlier.names.append(name)
     for parameter, dist in tune.items():
         if not isinstance(dist, Around):
@@ -210,6 +212,10 @@ def _read_stage_range(
     entry, kwargs_key = dict(value), ""
     if "suggest" in entry or "kwargs" in entry:
         reading.known_keys(entry, ("suggest", "kwargs"), key)
+        if isinstance(entry.get("kwargs"), Mapping) and entry["kwargs"].get("optim_configs"):
+            # Stages that come later, and the params file of all, take them from there.
+            rule, hint = "is the same for all stages", f"write it into {search_space.KEY}.optimizer.kwargs"
+            raise ConfigError(rule, key=f"{key}.kwargs.optim_configs", hint=hint)
     else:
         reading.known_keys(entry, ("low", "high", "step", "log", "choices", "around", "within"), key)
         suggest = "int" if tunable.kind == "integer" else "float"
@@ -317,6 +323,14 @@ def _check_sums(stage: Stage, key: str, context: StageContext) -> None:
     if tilts:
         rule = f"{', '.join(tilts)} would be found off by half a pixel of the whole patterns"
         raise ConfigError(rule, key=key, value=2, hint="tune tilts with crop, or without pixels")
+
+
+def _check_unseen(stage: Stage, key: str, context: StageContext) -> None:
+    """Raises ConfigError for a metric of data that the trials' reconstruction has not seen, where the start has."""
+    metric = stage.metric or context.metric
+    if stage.start_from and metric in METRICS and METRICS[metric].held_out:
+        rule = f"{metric} scores by data that are held out, and the reconstruction that trials start from has seen them"
+        raise ConfigError(rule, key=key, value=stage.start_from, hint="leave start_from out, or tune by another metric")
 
 
 def _read_one_of(value: Any, names: tuple[str, str], key: str, example: str) -> int:

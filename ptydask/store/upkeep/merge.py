@@ -26,10 +26,10 @@ from ptydask.store import (
     nexus,
     relocation,
 )
-from ptydask.store.embedded import EmbeddedStudies
+from ptydask.store.embedded import EmbeddedStage, EmbeddedStudies, StudyPlace
 from ptydask.store.isolated import ChildReader
 from ptydask.store.study import error_reason
-from ptydask.store.upkeep import packing, salvage
+from ptydask.store.upkeep import packing, salvage, sizes
 from ptydask.store.upkeep.merge_plan import DAMAGED, MergePlan, MergeSource, MergeTrial, PlacedTrial
 
 
@@ -125,12 +125,33 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
 
 
 def _other_studies(arrangement: MergePlan) -> EmbeddedStudies:
-    """The stages before the first file's study, and the confirmations of all that keep their numbers."""
+    """The stages before the first file's study, in whichever copy of it has most of them, and the confirmations.
+
+    Those of the study itself, of all files that keep their numbers; trials of earlier stages keep theirs in any copy.
+    """
     own = [part.source.path for part in arrangement.parts if keeps_numbers(part.source, arrangement)]
     packs = [pack for path in own for pack in contents.pack_files(relocation.find_folder(path))]
     numbered = embedded.find_in([*packs, *own])
-    first = arrangement.parts[0].source.path
-    return replace(numbered, stages=embedded.find(first, relocation.find_folder(first)).stages)
+    first = arrangement.parts[0].source.store_id
+    copies: dict[str, list[EmbeddedStage]] = {}
+    for source in (part.source for part in arrangement.parts if part.source.store_id == first):
+        for stage in embedded.find(source.path, relocation.find_folder(source.path)).stages:
+            copies.setdefault(stage.store_id, []).append(stage)
+    stages = (
+        EmbeddedStage(
+            max((stage.place for stage in same), key=_measure_contents),
+            store_id,
+            embedded.find_fullest(stage.confirmation for stage in same),
+        )
+        for store_id, same in copies.items()
+    )
+    return replace(numbered, stages=tuple(stages))
+
+
+def _measure_contents(place: StudyPlace) -> tuple[int, int]:
+    """How many trials a study has, and how many bytes of arrays."""
+    held = sizes.measure_trials(index.read_rows(place.file, place.group))
+    return len(held), sum(holding.bulk for holding in held.values())
 
 
 def _copy_checked(head: index.ResultsHeader) -> index.Copy:
