@@ -15,7 +15,7 @@ from ptydask.errors import ConfigError
 from ptydask.space import tunables
 
 STAGE_KEYS = (
-    *(f"recon_params.{name}" for name in ("NITER", "SAVE_ITERS", "INDICES_MODE")),
+    *(f"recon_params.{name}" for name in ("NITER", "SAVE_ITERS", "INDICES_MODE", "BATCH_SIZE")),
     *(f"init_params.{name}" for name in ("meas_crop", "meas_resample")),
     *(f"constraint_params.{name}" for name in ("probe_mask_k", "kr_filter", "obj_rblur")),
     "model_params.detector_blur_std",
