@@ -104,7 +104,8 @@ class PtyradFormat:
             iterations=study.check_whole(recon.get("NITER", 200), "recon_params.NITER"),
             points=points,
             keep=_make_keep(hyper, recon, given),
-            held_out=_choose_held_out(metric, overrides.own, notices),
+            # What one stage does not use, another may.
+            held_out=_choose_held_out(metric, overrides.own, notices if given is None else []),
             own_metrics={name: own.function for name, own in (overrides.own.metrics or {}).items()},
             notices=tuple(notices),
         )
