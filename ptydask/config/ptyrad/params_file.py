@@ -19,7 +19,14 @@ from ptydask.config.ptyrad.hypertune_section import (
     check_keys,
     read_hypertune,
 )
-from ptydask.config.ptyrad.search_space import TuneParams, check_point, check_values, part_of_point, rename_legacy
+from ptydask.config.ptyrad.search_space import (
+    ADVICE,
+    TuneParams,
+    check_point,
+    check_values,
+    part_of_point,
+    rename_legacy,
+)
 from ptydask.config.stages import Stage, StageInput
 from ptydask.errors import ConfigError, nearest_hint
 from ptydask.model import (
@@ -74,6 +81,8 @@ class PtyradFormat:
             hyper = read_hypertune(config[KEY], config)
         init, recon = config["init_params"], config.setdefault("recon_params", {})
         notices = [*translated, *hyper.tuned.notices]
+        if given is not None and stage_list.are_recommended(overrides):  # by what was measured, they tune more at once
+            notices = [text for text in notices if text != ADVICE.format(len(given.stage.tune))]
         chosen = study.named_sampler(overrides.sampler, hyper.sampler)
         sampler, space = _grid_ranges(chosen, {**hyper.tuned.space, **of_stage}, notices, partial=given is not None)
         if not hyper.on:
