@@ -1,4 +1,4 @@
-"""Lists of stages that were tried, as a file would have them."""
+"""Lists of stages to be compared, as a file would have them."""
 
 from __future__ import annotations
 
@@ -88,6 +88,7 @@ LISTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"tune": all_of(("oplr",)), "trials": 20, "stop_when": {"gain": "1 %", "trials": 8}},
         {"tune": near(AFFINE, 1), "trials": 4, "batch_size": 8, "iterations": 12},
     ],
+    "flat-batch, cut": [{"stop_when": "there", "trials": 24, "batch_size": 8, "iterations": 12}],
     "flat-batch": [{**SETTLED, "trials": 24, "batch_size": 8, "iterations": 10}],
 }
 

@@ -175,6 +175,15 @@ def test_usual_columns_are_left_out() -> None:
     assert head.split() == ["stages", "stage", "tunes", "trials", "metric", "iterations"]
 
 
+def test_a_stage_with_batches_of_its_own_says_so() -> None:
+    """They change what a trial computes; the other stages have those of the file."""
+    stages = [replace(Stage("look"), batch_size=8), Stage("whole")]
+    plans = [plan("look", scan_share=0.25), plan("whole")]
+    head, look, whole, *_ = stages_lines(plans, stages, estimate_stages(plans, [4, 4], [[], []]))
+    assert head.split()[-3:] == ["iterations", "batch", "scan"]
+    assert (look.split()[-2:], whole.split()[-1]) == (["8", "1/4"], "whole")
+
+
 def test_ranges_around_the_best_are_numbers_once_they_are_known() -> None:
     """That is once the stage before has ended."""
     lineage = StageLineage("affine", NAMES, from_stage="dz", from_trial=7)

@@ -16,17 +16,17 @@ from ptydask.space import ranges
 
 WIDTH = 100
 """Characters of a line."""
-_WIDEST = {"stage": 10, "trials": 8, "metric": 10, "scan": 6, "pixels": 9, "from": 8}
+_WIDEST = {"stage": 10, "trials": 8, "metric": 10, "batch": 6, "scan": 6, "pixels": 9, "from": 8}
 """Characters of a column, whatever is in it, so that there is room for what is tuned."""
 _LONGEST = 20
 """Characters of a name."""
 _MOST_LINES = 6
 """Lines of one stage: a choice may have thousands of values."""
 _GAP = "  "
-_HEADINGS = ("stage", "tunes", "trials", "metric", "iterations", "scan", "pixels", "from")
-_USUAL = {"scan": "whole", "pixels": "all", "from": "anew"}
+_HEADINGS = ("stage", "tunes", "trials", "metric", "iterations", "batch", "scan", "pixels", "from")
+_USUAL = {"batch": NOTHING, "scan": "whole", "pixels": "all", "from": "anew"}
 """A column that says nothing else in any stage is left out."""
-_NUMBERS = ("trials", "iterations", "scan")
+_NUMBERS = ("trials", "iterations", "batch", "scan")
 """Columns that are set to the right."""
 
 
@@ -51,6 +51,7 @@ def _row(plan: StudyPlan, stage: Stage, cost: StageCost) -> dict[str, str]:
         "trials": f"{cost.recorded} of {cost.trials}" if cost.recorded else str(cost.trials),
         "metric": _name(plan.metric) or NOTHING,
         "iterations": str(plan.iterations or NOTHING),
+        "batch": str(stage.batch_size or NOTHING),
         "scan": share_text(plan.scan_share),
         "pixels": _pixels_text(stage),
         "from": _name(stage.start_from) or "anew",

@@ -2,9 +2,9 @@
 
 The geometry comes first, all of it at once: slopes lead, and a quarter of the scan tells them as well as the whole does
 where its batches are smaller by as much, so that an iteration makes as many steps. A few trials on the whole scan look
-at what was found. docs/stages.md has what was measured, of PtyRAD's own order (slice thickness, scale with rotation,
-affine, tilts), too. What has no slopes follows, no more than four at a time, each by a metric that can tell it
-(docs/metrics.md); the contrast, where that is what is tuned, comes last, with object, probe and positions loaded.
+at what was found (docs/stages.md: what was measured). What has no slopes follows, no more than four at a time, each by
+a metric that can tell it (docs/metrics.md); the contrast, where that is what is tuned, comes last, with object, probe
+and positions loaded.
 """
 
 from __future__ import annotations
