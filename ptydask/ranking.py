@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 from statistics import StatisticsError, correlation, fmean
@@ -97,10 +98,14 @@ def lacks_gain(records: Iterable[TrialRecord], direction: Direction, no_gain: No
     return gain <= 0 or gain < no_gain.share * abs(before.error)
 
 
-def why_none_is_best(metric: str, recorded: int) -> str:
-    """Why no trial of a study is the best, for a message: none completed, or there is no ``metric`` to rank them by."""
+def why_none_is_best(metric: str, recorded: int, before: str = "") -> str:
+    """Why no trial of a study is the best, for a message: none completed, or there is no ``metric`` to rank them by.
+
+    ``before`` is the stage before this one, where it is one of several.
+    """
     if metric:
-        return f"no trial has completed so far ({recorded} recorded)"
+        more = f" of this stage; --stage {shlex.quote(before)} is the one before" if before else ""
+        return f"no trial has completed so far ({recorded} recorded){more}"
     return (
         f"no trial is the best ({recorded} recorded): the sweep names no metric, so trials are ranked by nothing; "
         "`ptydask ls FILE.h5 --sort NAME` orders them by any metric"

@@ -554,6 +554,31 @@ def test_bad_stages_are_one_line(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_recommended_stages_are_not_advised_against(tmp_path: Path) -> None:
+    """More than four at once where slopes lead, and a picture that is scored by the contrast; written ones are."""
+    tilt = (("hypertune_params.tune_params.tilt_y.state", True),)
+    overrides = Overrides(settings=tilt, stages="recommended", metric="contrast")
+    plans = plans_of(write(tmp_path, "recommended"), overrides)
+    assert len(plans[0].space) == 5
+    assert (plans[-1].space, plans[-1].metric) == ({}, "contrast")
+    notices = [notice for plan in plans for notice in plan.notices]
+    assert not any("tuned at once" in notice or "nearly done" in notice for notice in notices)
+    own = [{"name": "all", "tune": ["dz", "scale", "rotation", "asymmetry", "tilt_y"]}]
+    (written,) = plans_of(write(tmp_path, own), Overrides(metric="contrast"))
+    assert sum("tuned at once" in notice or "nearly done" in notice for notice in written.notices) == 2
+
+
+def test_what_is_held_out_is_for_the_stages_that_hold_it_out(tmp_path: Path) -> None:
+    """The others do not say that it is not used; a study without stages does."""
+    settings = (("ptydask.held_out", {"share": 0.1}),)
+    path = write(tmp_path, second(metric="heldout"), {"iterations": 9})
+    plans = plans_of(path, Overrides(settings=settings))
+    assert [None if plan.held_out is None else plan.held_out.share for plan in plans] == [None, 0.1, None]
+    assert not any("held_out" in notice for plan in plans for notice in plan.notices)
+    flat = config.load(path, Overrides(settings=settings, stages="none"))
+    assert any("held_out is not used" in notice for notice in flat.notices)
+
+
 SLICES = {"name": "slices", "tune": {"Nlayer": {"low": 1, "high": 4}}}
 IDLE = {"name": "idle", "tune": {"dz": {"low": 4, "high": 12, "step": 1}, "tilt_y": {"low": -4, "high": 4}}}
 SOME = {"name": "some", "tune": {"dz": {"around": "best", "within": "1 step"}, "scale": None}}

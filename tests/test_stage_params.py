@@ -138,7 +138,7 @@ def test_what_a_stage_has_otherwise_is_the_files(demo_params: Path, name: str) -
 def test_nothing_of_a_stage_is_forgotten(demo_params: Path) -> None:
     """What the plan of any stage has otherwise than that of the file is among the keys that are put back."""
     scan, *others = STAGES["stages"]
-    own = {**STAGES, "stages": [{**scan, "pixels": {"bin": 2}, "batch_size": 5}, *others]}
+    own = {**STAGES, "stages": [{**scan, "pixels": {"bin": 2}, "batch_size": 16}, *others]}
     focused = {**CHANGES, "init_params.probe_aberrations": {"C10": 100}}  # so that the probe fits into half the window
     params = write_changed(demo_params, focused, "binned.yaml", own)
     whole = own_params.without_values(config.load(params).config, staged_files.FOUND)

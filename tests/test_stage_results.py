@@ -239,7 +239,10 @@ def test_a_stage_that_has_just_begun(tmp_path: Path, call: Call) -> None:
     begin_stage(path, staged_files.meta("scan"))
     code, text, said = call("ls", path)
     assert (code, "stage 2 of 3: scan" in text, "no trials" in said) == (0, True, True)
-    assert call("best", path)[0] == 1
+    for command in (["best"], ["best", "--format", "yaml"], ["show"], ["export"]):
+        rest = {"show": ["best"], "export": ["params", "best"]}.get(command[0], [])
+        code, _, said = call(command[0], path, *rest, *command[1:])
+        assert (code, "--stage dz" in said) == (1, True), command
     code, text, _ = call("plot", path)
     assert (code, text.strip()) == (0, str(tmp_path / "demo-history.png"))
     assert call("report", path)[0] == 0

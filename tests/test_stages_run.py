@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from stage_cases import ROTATIONS, SCALES, grid, summarise, write_staged
 
 import ptydask as package
+from ptydask.config import Overrides
 from ptydask.driver import stages
 from ptydask.errors import ConfigError, PtydaskError, StoreError
 from ptydask.store import reader
@@ -261,3 +262,12 @@ def test_each_stage_has_its_own_sqlite_study(ptydask: Ptydask, toy_params: Param
     assert done.returncode == 0, done.stderr
     counts = {name: len(optuna.load_study(study_name=f"toy {name}", storage=url).trials) for name in NAMES}
     assert counts == dict(zip(NAMES, (4, 5, 3, 1), strict=True))
+
+
+def test_that_nothing_can_settle_names_its_stage(toy_params: Params) -> None:
+    """Nobody expects it of the final stage, which tunes nothing."""
+    params = write_staged(toy_params)
+    planned = stages.plan_stages(params, Overrides(engine="toy", until_settled=True))
+    notices = {stage.stage.name: [text for text in stage.plan.notices if "can settle" in text] for stage in planned}
+    assert [name for name, texts in notices.items() if texts] == ["rough", "turn", "again"]
+    assert all(text.startswith(f"stage {name}: ") for name, texts in notices.items() for text in texts)

@@ -138,7 +138,8 @@ def run_best(args: argparse.Namespace) -> int:
     records, stage = results.records(), results.meta.stage
     chosen = ranked(records, results.meta.direction)[: args.k or 1]
     if not chosen:
-        formats.print_stderr(f"{args.file}: {why_none_is_best(results.meta.metric, len(records))}")
+        before = "" if results.lineage is None else results.lineage.from_stage
+        formats.print_stderr(f"{args.file}: {why_none_is_best(results.meta.metric, len(records), before)}")
         return 1
     from ptydask.cli import describe
 

@@ -50,7 +50,8 @@ def completed_trials(results: Results) -> list[TrialRecord]:
     records = results.records()
     completed = ranked(records, results.meta.direction)
     if not completed:
-        raise StoreError(f"{results.path}: {why_none_is_best(results.meta.metric, len(records))}")
+        before = "" if results.lineage is None else results.lineage.from_stage
+        raise StoreError(f"{results.path}: {why_none_is_best(results.meta.metric, len(records), before)}")
     return completed
 
 

@@ -19,7 +19,14 @@ from ptydask.config.ptyrad.hypertune_section import (
     check_keys,
     read_hypertune,
 )
-from ptydask.config.ptyrad.search_space import TuneParams, check_point, check_values, part_of_point, rename_legacy
+from ptydask.config.ptyrad.search_space import (
+    ADVICE,
+    TuneParams,
+    check_point,
+    check_values,
+    part_of_point,
+    rename_legacy,
+)
 from ptydask.config.stages import Stage, StageInput
 from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.errors import ConfigError, nearest_hint
@@ -61,6 +68,8 @@ class PtyradFormat:
             hyper = read_hypertune(config[KEY], config)
         init, recon = config["init_params"], config.setdefault("recon_params", {})
         notices = [*translated, *hyper.tuned.notices]
+        if given is not None and stage_list.are_recommended(overrides):  # by what was measured, they tune more at once
+            notices = [text for text in notices if text != ADVICE.format(len(given.stage.tune))]
         chosen = study.named_sampler(overrides.sampler, hyper.sampler)
         sampler, space = _grid_ranges(chosen, {**hyper.tuned.space, **of_stage}, notices, partial=given is not None)
         if not hyper.on:
@@ -91,7 +100,8 @@ class PtyradFormat:
             iterations=study.check_whole(recon.get("NITER", 200), "recon_params.NITER"),
             points=points,
             keep=_make_keep(hyper, recon, given),
-            held_out=_choose_held_out(metric, overrides.own, notices),
+            # What one stage does not use, another may.
+            held_out=_choose_held_out(metric, overrides.own, notices if given is None else []),
             own_metrics={name: own.function for name, own in (overrides.own.metrics or {}).items()},
             notices=tuple(notices),
         )

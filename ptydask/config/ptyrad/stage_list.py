@@ -128,7 +128,7 @@ def _notice_late_updates(plan: StudyPlan, stage: Stage) -> Iterator[str]:
 
 def _notice_image_metric(plan: StudyPlan, stage: Stage) -> Iterator[str]:
     loaded = stage.start_from or plan.config["init_params"].get("obj_source", "simu") != "simu"
-    if plan.metric in _IMAGE_METRICS and not loaded:
+    if plan.metric in _IMAGE_METRICS and plan.space and not loaded:
         yield (
             f"{plan.metric} tells reconstructions apart that are nearly done, and these start from nothing: "
             "start_from: best begins with the object, probe and positions of the stage before"
