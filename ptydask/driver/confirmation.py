@@ -224,10 +224,9 @@ def prepare_confirmation(request: RunRequest, options: ConfirmOptions) -> Prepar
 def _refuse_seen_data(plan: StudyPlan, repeats: Iterable[Repeat], path: Path) -> None:
     """Raise UsageError for halves of the data whose trials start from a reconstruction of both."""
     if plan.start is not None and any(half for _, _, half in repeats):
-        raise UsageError(
-            f"--frc: {path.name}: its trials start from the reconstruction of stage {plan.start.stage}, trial "
-            f"{plan.start.trial}, which has seen both halves of the data; name a stage whose trials start anew"
-        )
+        start = f"the reconstruction of stage {plan.start.stage}, trial {plan.start.trial}"
+        hint = "name a stage whose trials start anew"
+        raise UsageError(f"--frc: {path.name}: trials start from {start}, which has seen both halves; {hint}")
 
 
 def _refuse_other_companion(path: Path, study: Results) -> None:
