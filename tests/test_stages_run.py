@@ -135,7 +135,7 @@ def test_a_start_that_is_gone_is_missed_where_trials_are_left(
 
     one = {"name": "rough", "tune": ["scale"], "sampler": grid(scale=SCALES)}
     in_process(write_staged(toy_params, [{**one, "trials": 2}], None))
-    monkeypatch.setattr(stages, "_read_start", gone)
+    monkeypatch.setattr(stages, "read_stage_start", gone)
     in_process(write_staged(toy_params, [{**one, "trials": 2}], None))
     with pytest.raises(StoreError, match="nothing can start"):
         in_process(write_staged(toy_params, [{**one, "trials": 3}], None))
