@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.analysis.data import StudyData, load_study
+from ptydask.errors import nearest_hint
 from ptydask.formatting import NOTHING, error_text, printable_text, value_text
 from ptydask.lineage import StageLineage
 from ptydask.model import Scalar, StudyMeta, TrialRecord
@@ -53,6 +54,8 @@ class Stages(Mapping[str, StageSummary]):
         self._stages = {stage.name: stage for stage in stages}
 
     def __getitem__(self, name: str) -> StageSummary:
+        if name not in self._stages:
+            raise KeyError(f"no stage {name!r} has begun; {nearest_hint(name, self._stages) or 'there are none'}")
         return self._stages[name]
 
     def __iter__(self) -> Iterator[str]:
