@@ -300,6 +300,8 @@ def test_refresh_goes_on_to_the_next_stage(tmp_path: Path) -> None:
         assert (first.refresh().name, len(first)) == ("demo dz", 4)
         assert first.trial(2).arrays["object_phase"].read().shape == (1, 2, 24, 16)
         assert study.stages["scan"].best is None
+        with pytest.raises(StoreError, match="stage dz"):
+            study.best()
         assert "scale, rotation" in repr(study.stages)
 
 

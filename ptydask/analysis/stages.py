@@ -138,14 +138,6 @@ def open_tuned(path: Path, stage: str = "") -> Results:
         return results.stage(before)
 
 
-def are_to_come(results: Results) -> bool:
-    """Whether a run that went on would begin, or go on with, a stage after all trials that these results have."""
-    lineage = results.meta.lineage
-    if lineage is None or results.stage_names()[-1:] != (lineage.name,):
-        return False
-    return lineage.name != lineage.stages[-1] or not results.records()
-
-
 # --- where values are from ----------------------------------------------------------------------------
 
 
