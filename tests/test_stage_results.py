@@ -19,6 +19,7 @@ import ptydask
 from ptydask import cli
 from ptydask.analysis import stages
 from ptydask.analysis.data import load_study
+from ptydask.analysis.report import plots
 from ptydask.errors import StoreError
 from ptydask.lineage import StageLineage
 from ptydask.store import Store, reader
@@ -82,10 +83,10 @@ def test_a_stage_is_chosen_by_its_name(staged: Path, plain: Path, call: Call) ->
     for command in (["ls"], ["best"], ["show"], ["plot"], ["montage"], ["report"], ["next"], ["export"]):
         rest = {"show": ["best"], "export": ["csv", "-"]}.get(command[0], [])
         code, out, said = call(*command, staged, *rest, "--stage", "scn")
-        assert (code, out, len(said.splitlines())) == (1, "", 1)
+        assert (code, out, len(said.splitlines())) == (2, "", 1)
         assert "'scan'" in said
     code, _, said = call("ls", plain, "--stage", "dz")
-    assert code == 1
+    assert code == 2
     assert "without stages" in said
 
 
@@ -374,5 +375,9 @@ def test_the_report_begins_with_the_stages(staged: Path, plain: Path, monkeypatc
     assert not any(one["trials"] for one in data["advice"])
     with reader.open(staged, "scan") as results:
         assert page_data(results, monkeypatch)["drawn"] == [("demo scan", {"of_page": True})]
+        of_all = replace(load_study(results), stages=stages.load_stages(results))
+        monkeypatch.undo()
+        titles = [one["title"] for one in plots.draw(of_all, of_page=False) if one["kind"] in ("history", "slice")]
+        assert (titles[0], titles[1].endswith(", stage scan")) == ("Every trial, stage by stage", True)
     with reader.open(plain) as results:
         assert "stages" not in page_data(results, monkeypatch)["study"]

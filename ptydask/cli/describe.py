@@ -282,7 +282,9 @@ def _attempt_lines(record: TrialRecord, meta: StudyMeta) -> list[str]:
     facts = [duration_text(record.seconds) + (" in all attempts" if record.attempt > 1 else "")]
     named = {"from": record.started, "": record.device, "host": record.host, "worker": record.worker, "job": record.job}
     if record.iterations is not None:
-        facts.append(f"{value_text(record.iterations)} iterations")
+        text = f"{value_text(record.iterations)} iterations"
+        part = record.last_step is not None and record.iterations < record.last_step
+        facts.append(f"{record.last_step} iterations over a part of the scan, as much as {text}" if part else text)
     if record.relative_decrease is not None:
         facts.append(_rest_text(record.relative_decrease))
     facts += [f"{name} {value}".strip() for name, value in named.items() if value]
