@@ -169,6 +169,26 @@ def test_what_a_stage_began_with(
     assert "values from: the file itself" in shown if words == "the file's own values" else words in shown
 
 
+@pytest.mark.parametrize(
+    ("config", "metric", "words"),
+    [
+        ({"recon_params": {"NITER": 60}}, "contrast", "97.50% worse than stage scan, trial 3, whose values it has"),
+        ({"recon_params": {"INDICES_MODE": {"mode": "sub"}}}, "contrast", ""),
+        ({"init_params": {"meas_crop": [None, None, [8, 24], [8, 24]]}}, "contrast", ""),
+        ({}, "loss", ""),
+    ],
+)
+def test_the_picture_is_compared_with_the_trial_it_goes_on_from(
+    config: dict[str, Any], metric: str, words: str, call: Call, tmp_path: Path
+) -> None:
+    """Only where both are of the same data, and by the same metric."""
+    own = {"metric": metric, "direction": "maximize" if metric == "contrast" else "minimize"}
+    metas = {"final": staged_files.meta("final", config_json=json.dumps(config), **own)}
+    text = call("best", staged_files.staged(tmp_path / "demo.h5", metas=metas))[1]
+    assert words in text
+    assert ("than stage scan" in text) is bool(words)
+
+
 def test_info_and_status_list_them(staged: Path, searching: Path, call: Call) -> None:
     """Above all else for a person, as a list for programs; what is to come where the study has not ended."""
     for command in ("info", "status"):

@@ -84,13 +84,15 @@ def best_text(
     confirmation: Confirmation | None = None,
 ) -> str:
     """One of the best trials: error, gain, parameters beside the optimum and the file's own, metrics, its image."""
+    from ptydask.analysis import stages
+
     meta = results.meta
     repeated = _repeated_metrics(record, confirmation)
     lines = [_headline(record, meta.metric), *_lineage_lines(record, meta)]
     if meta.metric in repeated:
         lines.append(f"  {WITH_OTHER_SEEDS}: {repeated[meta.metric]}")
     errors = errors_by_step(results.curve(record.number), meta.metric)
-    gain = gain_text(record, own, meta.direction, errors, meta.lineage)
+    gain = gain_text(record, own, meta.direction, errors, meta.lineage) or stages.final_text(results, record)
     if gain:
         lines.append(f"  {gain}")
     optimum_notes, about = _optimum_notes(record, optimum, meta)
