@@ -285,7 +285,7 @@ def _attempt_lines(record: TrialRecord, meta: StudyMeta) -> list[str]:
     named = {"from": record.started, "": record.device, "host": record.host, "worker": record.worker, "job": record.job}
     if record.iterations is not None:
         text = f"{value_text(record.iterations)} iterations"
-        part = record.last_step is not None and record.iterations < record.last_step
+        part = meta.engine == "ptyrad" and record.last_step is not None and record.iterations < record.last_step
         facts.append(f"{record.last_step} iterations over a part of the scan, as much as {text}" if part else text)
     if record.relative_decrease is not None:
         facts.append(_rest_text(record.relative_decrease))
