@@ -86,7 +86,7 @@ class StoreError(PtydaskError):
 
 
 class NoResults(StoreError):  # noqa: N818
-    """What was given as a results file is not there, or something else."""
+    """What was given as a results file is not there, or something else, or has no such stage."""
 
     exit_code = 2
 

@@ -17,6 +17,7 @@ import store_cases
 from ptydask import cli
 from ptydask.analysis import next_ranges
 from ptydask.analysis.advice import Advice, AdviceKind, StudyFacts, advise, advise_by, gather_facts
+from ptydask.analysis.next_study import plan_next_study
 from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.lineage import StageLineage
 from ptydask.model import Optimum, Reason, Scalar, TrialRecord, TrialState
@@ -355,11 +356,50 @@ def test_what_earlier_stages_found_counts() -> None:
         last = StageLineage("tilts", ("affine", *final), "affine", 3, whole, dict.fromkeys(whole, ("affine", 3)))
         told = {one.kind for one in advise_by(replace(tilted, config=flat, lineage=last))}
         assert told & {AdviceKind.LAST_STEP} == kinds
-    few = replace(done, records=done.records[:2], optimum=None, lineage=stage)
-    assert "give stage again more" in of_kind(advise_by(few), AdviceKind.TOO_FEW_TRIALS).text
-    for after in (("final",), ("probe", "final")):  # it is over, or will be: its own file does not take more
-        over = replace(few, lineage=replace(stage, stages=("affine", "again", *after)))
-        assert "another results file" in of_kind(advise_by(over), AdviceKind.TOO_FEW_TRIALS).text
+
+
+MORE = (AdviceKind.TOO_FEW_TRIALS, AdviceKind.MORE_TRIALS)
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_where_more_trials_of_a_stage_go(count: int) -> None:
+    """A stage that is over takes no more: a study of its own has them. None while the run has not come to its end."""
+    done = sloped({"scale": 0.981, "rotation": -1.02}, {"scale": 0.001, "rotation": 0.01}, settled=False)
+    stage = StageLineage("again", ("dz", "again"), "dz", 3, {"dz": 8.0}, {"dz": ("dz", 3)})
+    few = replace(done, records=done.records[:count], lineage=stage)
+    (more,) = (one for one in advise_by(few) if one.kind in MORE)
+    assert ("give stage again more" in more.text, "hypertune_params.n_trials" in more.settings) == (True, True)
+    over = replace(few, lineage=replace(stage, stages=("dz", "again", "final")))
+    (more,) = (one for one in advise_by(over) if one.kind in MORE)
+    assert ("is over" in more.text, "in its file" in more.text) == (True, False)
+    following = plan_next_study(over, [more], "next")
+    assert following is not None
+    assert (following.hypertune, following.tune) == ({"n_trials": 6 + 2 if count == 2 else 18}, over.space)
+    (more,) = (one for one in advise_by(replace(over, to_come=True)) if one.kind in MORE)
+    assert ("the same command goes on" in more.text, more.settings) == (True, {})
+
+
+@pytest.mark.parametrize("count", [1, 4, 12])
+def test_a_second_look_need_not_settle(count: int) -> None:
+    """All that it tunes was tuned before: what comes next is said, however few trials it has."""
+    done = sloped({"scale": 0.981, "rotation": -1.02}, {"scale": 0.001, "rotation": 0.01}, settled=False)
+    found: dict[str, Scalar] = {"scale": 1.0, "rotation": 0.0}
+    look = StageLineage("again", ("affine", "again"), "affine", 3, found, dict.fromkeys(found, ("affine", 3)))
+    told = advise_by(replace(done, records=done.records[:count], lineage=look))
+    assert not {one.kind for one in told} & {*MORE}
+    assert of_kind(told, AdviceKind.NEXT_STEP)
+    assert advise_by(replace(done, records=(), lineage=look))[0].kind is AdviceKind.TOO_FEW_TRIALS
+
+
+def test_iterations_of_a_stage_are_its_own() -> None:
+    """Not NITER, which the file has for the whole."""
+    falling = facts(
+        tuple(replace(record, relative_decrease=0.1) for record in parabola(0.0).records), {"C10": ROTATION}
+    )
+    falling = replace(falling, config={**CONFIG, "recon_params": {"NITER": 6}})
+    stage = StageLineage("rough", ("rough", "fine"))
+    assert "NITER 12" in of_kind(advise_by(falling), AdviceKind.MORE_ITERATIONS).text
+    assert "iterations: 12" in of_kind(advise_by(replace(falling, lineage=stage)), AdviceKind.MORE_ITERATIONS).text
 
 
 def test_other_engines_have_no_order() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import store_cases
 import yaml
 
 from ptydask import cli, formatting
@@ -401,6 +402,21 @@ def test_best_beside_values_near_the_files(make: Callable[..., Path], call: Call
     assert "83.3% better than the allowed values nearest to the file's (trial 0: 0.0200000)" in said
     assert re.search(r"rotation +-1\.5 +\(trial 0: 0\)", said)
     assert "values from: the allowed values nearest to the file's," in call("show", packed, 0)
+
+
+@pytest.mark.parametrize(
+    ("computed", "last", "words"),
+    [
+        (1.5, 6, "6 iterations over a part of the scan, as much as 1.5 iterations"),
+        (6.0, 6, "6 iterations,"),
+        (7.0, 6, "7 iterations,"),
+        (6.0, None, "6 iterations,"),
+    ],
+)
+def test_a_part_of_the_scan_is_named(computed: float, last: int | None, words: str) -> None:
+    """Iterations over the whole scan are what a trial cost, those of its own are what its curve counts."""
+    record = replace(RECORDS[0], iterations=computed, last_step=last)
+    assert words in "\n".join(describe._attempt_lines(record, store_cases.meta()))
 
 
 # --- show ----------------------------------------------------------------------------------------------

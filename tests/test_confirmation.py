@@ -213,6 +213,7 @@ def test_a_confirmed_trial_is_judged_by_its_repeats_not_by_its_luck_in_the_study
 
 def test_there_is_no_region_without_luck_or_without_a_study():
     assert find_good_region(confirm({0: [1.0], 1: [2.0]}, study_of([1.0, 2.0], n=[1, 2]))) is None
+    assert find_good_region(confirm({0: [1.0, 1.1, 1.2]}, study_of([1.0]))) is None
     assert find_good_region(confirm({0: [1.0, 1.1], 1: [2.0, 2.1]})) is None
     assert find_good_region(confirm({0: [None, None]}, study_of([1.0], n=[1]))) is None
 

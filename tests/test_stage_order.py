@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from test_plan_text import plan
 
 from ptydask.config.stages import Stage
 from ptydask.driver import stage_order
@@ -166,3 +167,6 @@ def test_words() -> None:
     assert "dz=2" in text
     assert "best" not in stage_order.ended_text(begun("dz", record(0, None, FAILED)))
     assert "12" in stage_order.more_asked_text("dz", 12, 20)
+    told = plan(lineage=StageLineage("scan", NAMES, values={"dz": 2.0}, start_stage="dz", start_trial=1))
+    assert "each from the reconstruction of trial 1" in stage_order.begins_text(told, 20)
+    assert "each" not in stage_order.begins_text(told, 1)

@@ -19,6 +19,7 @@ import ptydask
 from ptydask import cli
 from ptydask.analysis import stages
 from ptydask.analysis.data import load_study
+from ptydask.analysis.report import plots
 from ptydask.errors import StoreError
 from ptydask.lineage import StageLineage
 from ptydask.store import Store, reader
@@ -82,10 +83,10 @@ def test_a_stage_is_chosen_by_its_name(staged: Path, plain: Path, call: Call) ->
     for command in (["ls"], ["best"], ["show"], ["plot"], ["montage"], ["report"], ["next"], ["export"]):
         rest = {"show": ["best"], "export": ["csv", "-"]}.get(command[0], [])
         code, out, said = call(*command, staged, *rest, "--stage", "scn")
-        assert (code, out, len(said.splitlines())) == (1, "", 1)
+        assert (code, out, len(said.splitlines())) == (2, "", 1)
         assert "'scan'" in said
     code, _, said = call("ls", plain, "--stage", "dz")
-    assert code == 1
+    assert code == 2
     assert "without stages" in said
 
 
@@ -122,6 +123,7 @@ def test_best_and_show_say_where_values_are_from(staged: Path, call: Call) -> No
         assert "dz 15.25 from stage dz, trial 2" in text
         assert "scale 1.02, rotation -1.5 from stage scan, trial 3" in text
         assert "starts from the reconstruction of stage scan, trial 3" in text
+    assert "values from: earlier stages" in text
     assert "from stage scan" not in call("best", staged, "--stage", "scan")[1]
     shown = json.loads(call("show", staged, "best", "--stage", "scan", "--format", "json")[1])
     (best,) = json.loads(call("best", staged, "--stage", "scan", "--format", "json")[1])
@@ -129,6 +131,62 @@ def test_best_and_show_say_where_values_are_from(staged: Path, call: Call) -> No
         assert (found["stage"], found["lineage"]["from_stage"], found["lineage"]["from_trial"]) == ("scan", "dz", 2)
         assert found["lineage"]["values"] == {"dz": 15.25}
         assert found["lineage"]["origins"] == {"dz": {"stage": "dz", "trial": 2}}
+
+
+@pytest.mark.parametrize(
+    ("origin", "found", "words", "note"),
+    [
+        ("start", ("scale", "rotation"), "the best values of earlier stages", "stage dz: 1.02"),
+        ("start", ("scale",), "the best values of earlier stages and the file's own", "stage dz: 1.02"),
+        ("start", (), "the file's own values", "was 1.02"),
+        ("near start", ("scale", "rotation"), "nearest to the best ones of earlier stages", "trial 0: 1.02"),
+        ("near start", (), "the allowed values nearest to the file's", "trial 0: 1.02"),
+    ],
+)
+def test_what_a_stage_began_with(
+    origin: str, found: tuple[str, ...], words: str, note: str, call: Call, tmp_path: Path
+) -> None:
+    """The values that its first trial had, and that others are compared with, are those of whoever found them."""
+    path = staged_files.staged(tmp_path / "demo.h5", ("dz",))
+    values = {"dz": 15.25, **{name: staged_files.FOUND[name] for name in found}}
+    origins = dict.fromkeys(values, ("dz", 2))
+    scan = staged_files.meta("scan")
+    assert scan.lineage is not None
+    scan = replace(scan, lineage=replace(scan.lineage, values=values, origins=origins))
+    begin_stage(path, scan)
+    first = {"scale": 1.02, "rotation": -1.5}
+    store = Store.open(path, scan)
+    for number, params in enumerate((first, {"scale": 1.04, "rotation": -1.0})):
+        record = store_cases.record(
+            number, 0.3 + 0.1 * number, params=params, origin=origin if not number else "slopes"
+        )
+        store_cases.put(store, record, store_cases.output(number))
+    store.finish()
+    store.close()
+    best, shown = call("best", path)[1], call("show", path, 0)[1]
+    assert words in best
+    assert note in best
+    assert "values from: the file itself" in shown if words == "the file's own values" else words in shown
+
+
+@pytest.mark.parametrize(
+    ("config", "metric", "words"),
+    [
+        ({"recon_params": {"NITER": 60}}, "contrast", "97.50% worse than stage scan, trial 3, whose values it has"),
+        ({"recon_params": {"INDICES_MODE": {"mode": "sub"}}}, "contrast", ""),
+        ({"init_params": {"meas_crop": [None, None, [8, 24], [8, 24]]}}, "contrast", ""),
+        ({}, "loss", ""),
+    ],
+)
+def test_the_picture_is_compared_with_the_trial_it_goes_on_from(
+    config: dict[str, Any], metric: str, words: str, call: Call, tmp_path: Path
+) -> None:
+    """Only where both are of the same data, and by the same metric."""
+    own = {"metric": metric, "direction": "maximize" if metric == "contrast" else "minimize"}
+    metas = {"final": staged_files.meta("final", config_json=json.dumps(config), **own)}
+    text = call("best", staged_files.staged(tmp_path / "demo.h5", metas=metas))[1]
+    assert words in text
+    assert ("than stage scan" in text) is bool(words)
 
 
 def test_info_and_status_list_them(staged: Path, searching: Path, call: Call) -> None:
@@ -195,10 +253,15 @@ def test_python_knows_the_stages(staged: Path) -> None:
         assert "<td>scale 1.02, rotation -1.5</td>" in study.stages._repr_html_()
         assert study.lineage is not None
         assert study.lineage.values == staged_files.FOUND
+        assert (study.best().params, study.best().values) == ({}, staged_files.FOUND)
+        assert "scale=1.02" in repr(study.best())
+        with pytest.raises(KeyError, match="'scan'"):
+            study.stages["skan"]
+        assert study.stages.get("skan") is None
         assert "stage 3 of 3: final" in repr(study)
         assert "stage 3 of 3: final" in study._repr_html_()
         with study.stage("dz") as first:
-            assert first.best().params == {"dz": 15.25}
+            assert first.best().params == first.best().values == {"dz": 15.25}
             assert list(first.stages) == ["dz", "scan", "final"]
             assert first.status.state == "finished"
         with pytest.raises(StoreError, match="'scan'"):
@@ -258,6 +321,8 @@ def test_refresh_goes_on_to_the_next_stage(tmp_path: Path) -> None:
         assert (first.refresh().name, len(first)) == ("demo dz", 4)
         assert first.trial(2).arrays["object_phase"].read().shape == (1, 2, 24, 16)
         assert study.stages["scan"].best is None
+        with pytest.raises(StoreError, match="stage dz"):
+            study.best()
         assert "scale, rotation" in repr(study.stages)
 
 
@@ -330,5 +395,9 @@ def test_the_report_begins_with_the_stages(staged: Path, plain: Path, monkeypatc
     assert not any(one["trials"] for one in data["advice"])
     with reader.open(staged, "scan") as results:
         assert page_data(results, monkeypatch)["drawn"] == [("demo scan", {"of_page": True})]
+        of_all = replace(load_study(results), stages=stages.load_stages(results))
+        monkeypatch.undo()
+        titles = [one["title"] for one in plots.draw(of_all, of_page=False) if one["kind"] in ("history", "slice")]
+        assert (titles[0], titles[1].endswith(", stage scan")) == ("Every trial, stage by stage", True)
     with reader.open(plain) as results:
         assert "stages" not in page_data(results, monkeypatch)["study"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +77,18 @@ def test_a_process_number_used_again_is_no_driver() -> None:
     me = lock.current_owner()
     assert lock.is_alive(me, 0)
     assert not lock.is_alive(replace(me, born="1"), 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_killed_driver_that_nobody_has_waited_for_is_gone() -> None:
+    """Its number is taken until its parent takes notice of its end."""
+    process = subprocess.Popen(["sleep", "60"])
+    owner = replace(lock.current_owner(), pid=process.pid, born=lock._process_start(process.pid))
+    assert lock.is_alive(owner, 0)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not lock.is_alive(owner, 0)
+    process.wait()
 
 
 def foreign_files(folder: Path) -> list[Path]:

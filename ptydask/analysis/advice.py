@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
@@ -16,7 +15,7 @@ from typing import Any
 
 from ptydask.analysis import next_ranges
 from ptydask.analysis.data import StudyData, json_object
-from ptydask.analysis.optimum import locate_study_optimum, read_space, slope_importances
+from ptydask.analysis.optimum import locate_study_optimum, read_space, study_importances
 from ptydask.distributions import Distribution
 from ptydask.formatting import counted, printable_text
 from ptydask.lineage import FINAL, StageLineage
@@ -81,11 +80,18 @@ class StudyFacts:
     """Parameter -> its share; empty where none can be told."""
     lineage: StageLineage | None = None
     """Which stage it is, where it is one of several."""
+    to_come: bool = False
+    """Whether trials of the stage, or stages after it, are still to come in the same results file."""
 
     @property
     def best(self) -> list[TrialRecord]:
         """The completed trials, the best first."""
         return ranked(self.records, self.direction)
+
+    @property
+    def is_second_look(self) -> bool:
+        """Whether earlier stages have tuned all that this one tunes: it need not settle what is known."""
+        return self.lineage is not None and self.space.keys() <= self.lineage.values.keys()
 
     @property
     def sloped(self) -> frozenset[str]:
@@ -110,8 +116,9 @@ def gather_facts(data: StudyData) -> StudyFacts:
         meta.engine,
         json_object(meta.config_json),
         locate_study_optimum(records, meta),
-        slope_importances(records, meta) or _rank_importances(data),
+        study_importances(data),
         meta.lineage,
+        data.to_come,
     )
 
 
@@ -120,9 +127,11 @@ def advise_by(facts: StudyFacts) -> tuple[Advice, ...]:
     if not facts.space or not facts.metric:
         return ()
     troubles = [*_failed_trials(facts), *_pruning(facts)]
-    if few := _too_few_trials(facts):
+    few = _too_few_trials(facts)
+    if few and not (facts.is_second_look and facts.best):
         return (few, *troubles)
-    by_parameter = [advice for name in facts.space if (advice := _about_range(facts, name))]
+    names = () if few else facts.space
+    by_parameter = [advice for name in names if (advice := _about_range(facts, name))]
     chosen = [advice for advice in by_parameter if advice.kind is AdviceKind.RANGE_TOO_NARROW]
     chosen += _more_iterations(facts)
     if not chosen:  # else the optimum of the other parameters may move with that
@@ -152,22 +161,23 @@ def _too_few_trials(facts: StudyFacts) -> Advice | None:
     needed = min(needed, count_points(facts.space) or needed)
     if len(facts.best) >= needed:
         return None
-    text = (
-        f"{counted(len(facts.best), 'trial')} completed: too few to say anything of {_listed(facts.space)}, which "
-        f"takes {needed}; {_how_to_add(facts, len(facts.records) + 2 * needed)}"
-    )
-    return Advice(AdviceKind.TOO_FEW_TRIALS, text)
+    why = f"{counted(len(facts.best), 'trial')} completed: too few to say anything of {_listed(facts.space)}"
+    return _with_more(facts, AdviceKind.TOO_FEW_TRIALS, f"{why}, which takes {needed}", len(facts.records) + 2 * needed)
 
 
-def _how_to_add(facts: StudyFacts, total: int) -> str:
-    """What to do for so many trials in total."""
-    if facts.lineage is not None:
-        stage = printable_text(facts.lineage.name)
-        if facts.lineage.name == facts.lineage.stages[-1]:
-            return f"give stage {stage} more trials in its file, as trials: {total}"
-        # More trials for a stage that is over change nothing, and this one is, or will be once the run goes on.
-        return f"more of them for stage {stage}, as trials: {total}, take another results file once the next has begun"
-    return f"the same command goes on with more trials, as --trials {total}"
+def _with_more(facts: StudyFacts, kind: AdviceKind, why: str, total: int, *trials: int) -> Advice:
+    """The advice to run so many trials in ``total``: where they go, and the settings of a new study that has them."""
+    lineage, settings = facts.lineage, {}
+    if lineage is None:
+        how = f"the same command goes on with more trials, as --trials {total}"
+    elif facts.to_come:
+        how = "the run has not come to its end, and the same command goes on"
+    else:  # the last stage takes more, but recommended ones are in no file
+        last, stage = lineage.name == lineage.stages[-1], printable_text(lineage.name)
+        how = f"give stage {stage} more in its file, as trials: {total}, or" if last else f"stage {stage} is over;"
+        how += f" a study of its own goes on from the best trial, with n_trials {total}"
+        settings["hypertune_params.n_trials"] = total
+    return Advice(kind, f"{why}: {how}", settings=settings, trials=trials)
 
 
 def _unsettled(facts: StudyFacts) -> Iterator[Advice]:
@@ -175,12 +185,12 @@ def _unsettled(facts: StudyFacts) -> Iterator[Advice]:
     points = count_points(facts.space)
     if points is not None and len(facts.best) >= points:
         return
-    more = _how_to_add(facts, round(1.5 * len(facts.records)))
-    if facts.optimum is not None and not facts.optimum.is_settled:
-        where = "the optimum by the slopes is not settled"
-        yield Advice(AdviceKind.MORE_TRIALS, f"{where}, so more trials may move it: {more}")
+    total = round(1.5 * len(facts.records))
+    if facts.optimum is not None and not facts.optimum.is_settled and not facts.is_second_look:
+        why = "the optimum by the slopes is not settled, so more trials may move it"
+        yield _with_more(facts, AdviceKind.MORE_TRIALS, why, total)
     elif facts.optimum is None and (late := _late_gain(facts)):
-        yield Advice(AdviceKind.MORE_TRIALS, f"{late}: {more}", trials=(facts.best[0].number,))
+        yield _with_more(facts, AdviceKind.MORE_TRIALS, late, total, facts.best[0].number)
 
 
 def _late_gain(facts: StudyFacts) -> str:
@@ -308,7 +318,8 @@ def _more_iterations(facts: StudyFacts) -> Iterator[Advice]:
         yield Advice(AdviceKind.MORE_ITERATIONS, f"{text}; let a trial run longer")
         return
     settings = {"recon_params.NITER": 2 * iterations}
-    yield Advice(AdviceKind.MORE_ITERATIONS, f"{text}; next: NITER {2 * iterations}", settings=settings)
+    what = "NITER" if facts.lineage is None else "for such a stage iterations:"
+    yield Advice(AdviceKind.MORE_ITERATIONS, f"{text}; next: {what} {2 * iterations}", settings=settings)
 
 
 def _metrics_disagree(facts: StudyFacts) -> Iterator[Advice]:
@@ -357,20 +368,6 @@ def _order(facts: StudyFacts, coarse: Iterable[str]) -> Advice | None:
 
 
 # --- pieces ------------------------------------------------------------------------------------------
-
-_ENOUGH = 50
-"""Completed trials from which on importances by ranks can be relied on."""
-
-
-def _rank_importances(data: StudyData) -> Mapping[str, float]:
-    """Importances by the trials' ranks; {} where they are chance, or without Matplotlib, which their module imports."""
-    if sum(record.state is TrialState.COMPLETE for record in data.records) < _ENOUGH:
-        return {}
-    with suppress(ImportError):
-        from ptydask.analysis.figures.importance import param_importances
-
-        return param_importances(data)
-    return {}
 
 
 def _values(records: Iterable[TrialRecord], name: str) -> list[float]:

@@ -36,6 +36,8 @@ class StudyData:
     """The best trials once more with other seeds; None where nobody confirmed any."""
     stages: tuple[StudyData, ...] = ()
     """Every stage in their order, this one among them, where all are to be drawn; () for one study by itself."""
+    to_come: bool = False
+    """Whether a run that went on would go on in this stage, or begin one after it."""
 
     @property
     def best(self) -> TrialRecord | None:
@@ -79,10 +81,19 @@ def known_directions(meta: StudyMeta) -> dict[str, Direction]:
     return {**of_engine, **({meta.metric: meta.direction} if meta.metric else {})}
 
 
+def are_to_come(results: Results) -> bool:
+    """Whether a run that went on would begin, or go on with, a stage after all trials that these results have."""
+    lineage = results.meta.lineage
+    if lineage is None or results.stage_names()[-1:] != (lineage.name,):
+        return False
+    return lineage.name != lineage.stages[-1] or not results.records()
+
+
 def load_study(results: Results, *, curves: bool = True) -> StudyData:
     """Read all rows, the confirmation, and all curves where asked for. Raises StoreError."""
     records = tuple(results.records())
-    return StudyData(results.meta, records, results.curves() if curves else {}, read_confirmation(results))
+    columns = results.curves() if curves else {}
+    return StudyData(results.meta, records, columns, read_confirmation(results), to_come=are_to_come(results))
 
 
 def read_confirmation(results: Results) -> Confirmation | None:

@@ -92,13 +92,14 @@ def find_good_region(confirmation: Confirmation) -> GoodRegion | None:
     All trials of a study have one seed, whose effect is the mean difference between the confirmed trials' errors in
     the study and their means over other seeds. A trial's error, that of the best trial's mean plus this difference,
     and the difference itself are each known to luck; a trial is as good where it is worse by no more than the
-    one-sided t quantile of that. A confirmed trial is judged by its repeats instead. None where luck is not known.
+    one-sided t quantile of that. A confirmed trial is judged by its repeats instead. None where luck is not known, and
+    of a study of one trial.
     Raises MissingDependency without SciPy.
     """
     study = ranked(confirmation.records, confirmation.direction)
     values = confirmation.values_by_trial()
     best = confirmation.best
-    if best is None or not study:
+    if best is None or len(study) < 2:
         return None
     errors = {record.number: record.error or 0.0 for record in study}
     if significance.is_deterministic(values):

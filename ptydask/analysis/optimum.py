@@ -10,7 +10,7 @@ from typing import cast
 
 import numpy as np
 
-from ptydask.analysis.data import search_space
+from ptydask.analysis.data import StudyData, search_space
 from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
 from ptydask.formatting import uncertain_text, value_text
 from ptydask.model import Optimum, StudyMeta, TrialRecord, TrialState
@@ -23,6 +23,8 @@ from ptydask.space.nearest_point import share_of
 
 FEWEST = 3
 """Completed trials with slopes from which on a model is made."""
+ENOUGH = 50
+"""Completed trials from which on importances by ranks can be relied on."""
 EDGE = 1e-6
 """An optimum nearer than this share of the range to its end lies there, or beyond."""
 
@@ -150,3 +152,16 @@ def slope_importances(records: Iterable[TrialRecord], meta: StudyMeta) -> dict[s
     if not 0 < total < np.inf:
         return {}
     return {name: squares[name] / total for name in sorted(squares, key=lambda name: -squares[name])}
+
+
+def study_importances(data: StudyData) -> Mapping[str, float]:
+    """Importances by slopes, else by ranks; {} where these are chance, or without Matplotlib, which they import."""
+    if shares := slope_importances(data.records, data.meta):
+        return shares
+    if sum(record.state is TrialState.COMPLETE for record in data.records) < ENOUGH:
+        return {}
+    with suppress(ImportError):
+        from ptydask.analysis.figures.importance import param_importances
+
+        return param_importances(data)
+    return {}

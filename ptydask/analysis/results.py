@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self, cast, overload
 import numpy as np
 
 from ptydask.analysis import dataframe
-from ptydask.analysis.data import StudyData, load_study, search_space
-from ptydask.analysis.stages import Stages, are_to_come, load_stages, read_stages, stage_text
+from ptydask.analysis.data import StudyData, are_to_come, load_study, search_space
+from ptydask.analysis.stages import Stages, load_stages, read_stages, stage_text
 from ptydask.analysis.study_status import Status
 from ptydask.analysis.trial import Trial
 from ptydask.analysis.trial_list import Trials
@@ -155,7 +155,8 @@ class StudyResults:
         if k is not None:
             return Trials(map(self._make_trial, ranked[: max(0, k)]), self)
         if not ranked:
-            raise StoreError(f"{self.path.name}: {why_none_is_best(self.meta.metric, len(self))}")
+            before = "" if self.lineage is None else self.lineage.from_stage
+            raise StoreError(f"{self.path.name}: {why_none_is_best(self.meta.metric, len(self), before)}")
         return self._make_trial(ranked[0])
 
     def optimum(self) -> Optimum | None:

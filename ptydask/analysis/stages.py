@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from ptydask.analysis.data import StudyData, load_study
+from ptydask.analysis.data import StudyData, json_object, load_study
+from ptydask.analysis.gain import compute_gain
+from ptydask.errors import StoreError, nearest_hint
 from ptydask.formatting import NOTHING, error_text, printable_text, value_text
-from ptydask.lineage import StageLineage
+from ptydask.lineage import FINAL, StageLineage
 from ptydask.model import Scalar, StudyMeta, TrialRecord
 from ptydask.ranking import best_of
 from ptydask.store import codec, reader
@@ -53,6 +55,8 @@ class Stages(Mapping[str, StageSummary]):
         self._stages = {stage.name: stage for stage in stages}
 
     def __getitem__(self, name: str) -> StageSummary:
+        if name not in self._stages:
+            raise KeyError(f"no stage {name!r} has begun; {nearest_hint(name, self._stages) or 'there are none'}")
         return self._stages[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -135,14 +139,6 @@ def open_tuned(path: Path, stage: str = "") -> Results:
         return results.stage(before)
 
 
-def are_to_come(results: Results) -> bool:
-    """Whether a run that went on would begin, or go on with, a stage after all trials that these results have."""
-    lineage = results.meta.lineage
-    if lineage is None or results.stage_names()[-1:] != (lineage.name,):
-        return False
-    return lineage.name != lineage.stages[-1] or not results.records()
-
-
 # --- where values are from ----------------------------------------------------------------------------
 
 
@@ -206,6 +202,34 @@ def start_text(lineage: StageLineage) -> str:
     if lineage.start_trial is None:
         return ""
     return printable_text(f"starts from the reconstruction of stage {lineage.start_stage}, trial {lineage.start_trial}")
+
+
+def final_text(results: Results, record: TrialRecord) -> str:
+    """How a final reconstruction compares with the trial that it goes on from; empty where the errors do not compare.
+
+    As where that trial saw a part of the scan or of the patterns, or had another metric.
+    """
+    lineage = results.meta.lineage
+    if lineage is None or lineage.name != FINAL or lineage.from_trial is None:
+        return ""
+    try:
+        with results.stage(lineage.from_stage) as stage:
+            meta, before = stage.meta, stage.trial(lineage.from_trial).record
+    except StoreError:
+        return ""
+    gain = compute_gain(record, before, meta.direction)
+    if gain is None or gain.share is None or _data_of(meta) != _data_of(results.meta):
+        return ""
+    word = "better" if gain.difference > 0 else "worse"
+    theirs = f"{predecessor_text(replace(lineage, start_trial=None))}, whose values it has: {error_text(before.error)}"
+    return f"{gain.share:.2%} {word} than stage {printable_text(theirs)}"
+
+
+def _data_of(meta: StudyMeta) -> object:
+    """What the metric of a stage is computed on."""
+    config = json_object(meta.config_json)
+    settings = {**(config.get("init_params") or {}), **(config.get("recon_params") or {})}
+    return meta.metric, meta.held_out, [settings.get(key) for key in ("INDICES_MODE", "meas_crop", "meas_resample")]
 
 
 def stage_object(stage: StageSummary) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.analysis import lazy, microscopy, sweep
+from ptydask.analysis import lazy, microscopy, stages, sweep
 from ptydask.analysis.lazy import LazyArray
 from ptydask.analysis.microscopy import PhaseSlices
 from ptydask.analysis.reciprocal_space import ReciprocalProbe
 from ptydask.analysis.registration import ImageDifference
 from ptydask.analysis.scan_positions import PositionShifts
 from ptydask.errors import StoreError
+from ptydask.formatting import params_text
 from ptydask.model import Image, Reason, Scalar, StudyMeta, TrialRecord, TrialState
 from ptydask.reconstructed_trial import ReconstructedTrial, assemble
 from ptydask.store.artifacts import StoredFile
@@ -97,6 +98,11 @@ class Trial:
     def params(self) -> dict[str, Scalar]:
         """Parameter -> the value that was tried."""
         return dict(self.record.params)
+
+    @property
+    def values(self) -> dict[str, Scalar]:
+        """:attr:`params`, and of a study with stages before them what earlier stages found: all that was ever tuned."""
+        return stages.all_values(self._meta, self.record)
 
     @property
     def error(self) -> float | None:
@@ -359,9 +365,8 @@ class Trial:
         """Why something is missing, as the end of a sentence."""
         if sweep.is_sweep(self._meta) and not self._data.arrays:
             return ": what ran it makes numbers and files, no arrays"
-        for reason in (self._data.lost, self._data.dropped):
-            if reason:
-                return f": {reason}"
+        if reason := self._data.lost or self._data.dropped:
+            return f": {reason}"
         if self.state is TrialState.FAIL:
             return f": it {self.reason or 'failed'}" + (f" ({self.message})" if self.message else "")
         if self._data.arrays and name:
@@ -383,15 +388,10 @@ class Trial:
             self.record  # noqa: B018
         except StoreError as damaged:
             return f"<Trial {self.number}: {damaged}>"
-        values = " ".join(f"{name}={_format_value(value)}" for name, value in self.record.params.items())
         error = "" if self.error is None else f" {self._meta.metric}={self.error:.6g}"
-        return f"<Trial {self.number} {self.state}{error} {values}".rstrip() + ">"
+        return f"<Trial {self.number} {self.state}{error} {params_text(self.values)}".rstrip() + ">"
 
     def _repr_html_(self) -> str:
         from ptydask.analysis import notebook
 
         return notebook.trial_html(self, self._meta.metric)
-
-
-def _format_value(value: Scalar) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else repr(value)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ptydask.analysis.gain import BASELINES, compute_gain, errors_by_step
+from ptydask.analysis import gain as gains
+from ptydask.analysis.gain import compute_gain, errors_by_step
 from ptydask.cli.formats import trial_object
 from ptydask.formatting import (
     counted,
@@ -21,7 +22,8 @@ from ptydask.formatting import (
     state_text,
     value_text,
 )
-from ptydask.model import NEAR_VALUES, OWN_VALUES, Direction, Image, Optimum, StudyMeta, TrialRecord
+from ptydask.lineage import StageLineage
+from ptydask.model import Direction, Image, Optimum, StudyMeta, TrialRecord
 from ptydask.space import tunables
 from ptydask.space.metrics import is_minor, metric_unit
 from ptydask.store import layout, names
@@ -41,13 +43,17 @@ WITH_OTHER_SEEDS = "with other seeds"
 
 
 def gain_text(
-    record: TrialRecord, own: TrialRecord | None, direction: Direction, errors: Mapping[int, float] | None = None
+    record: TrialRecord,
+    own: TrialRecord | None,
+    direction: Direction,
+    errors: Mapping[int, float] | None = None,
+    lineage: StageLineage | None = None,
 ) -> str:
-    """How much better a trial is than ``own``, the one with the file's own values or the nearest to them.
+    """How much better a trial is than ``own``, the one with the file's values, or those of stages before its own.
 
     Empty where there is nothing to compare; ``errors`` are those of the trial by its steps.
     """
-    gain = compute_gain(record, own, direction, errors)
+    gain = compute_gain(record, own, direction, errors, lineage)
     if gain is None:
         return ""
     after = "" if gain.step is None else f", both after step {gain.step}"
@@ -78,18 +84,21 @@ def best_text(
     confirmation: Confirmation | None = None,
 ) -> str:
     """One of the best trials: error, gain, parameters beside the optimum and the file's own, metrics, its image."""
+    from ptydask.analysis import stages
+
     meta = results.meta
     repeated = _repeated_metrics(record, confirmation)
     lines = [_headline(record, meta.metric), *_lineage_lines(record, meta)]
     if meta.metric in repeated:
         lines.append(f"  {WITH_OTHER_SEEDS}: {repeated[meta.metric]}")
-    gain = gain_text(record, own, meta.direction, errors_by_step(results.curve(record.number), meta.metric))
+    errors = errors_by_step(results.curve(record.number), meta.metric)
+    gain = gain_text(record, own, meta.direction, errors, meta.lineage) or stages.final_text(results, record)
     if gain:
         lines.append(f"  {gain}")
     optimum_notes, about = _optimum_notes(record, optimum, meta)
     idle_notes = {name: f"did nothing in this trial: {why}" for name, why in idle_parameters(record, meta).items()}
     edge_notes = {n: "at the edge of its range" for n in parameters_at_edge(record, meta) if n not in idle_notes}
-    every = (idle_notes, edge_notes, optimum_notes, _baseline_notes(record, own))
+    every = (idle_notes, edge_notes, optimum_notes, gains.baseline_notes(record, own, meta.lineage))
     both = {name: "; ".join(filter(None, (notes.get(name) for notes in every))) for name in record.params}
     lines += _aligned_pairs(record.params, {name: f"({text})" for name, text in both.items() if text})
     lines += [f"  {about}"] if about else []
@@ -146,14 +155,6 @@ def idle_parameters(record: TrialRecord, meta: StudyMeta) -> dict[str, str]:
 
     config = json_object(meta.config_json)
     return inactive.inactive_parameters(config, record.params) if meta.engine == "ptyrad" and config else {}
-
-
-def _baseline_notes(record: TrialRecord, own: TrialRecord | None) -> dict[str, str]:
-    """What each parameter was in the file, or, where the file's value is not allowed, in the trial next to it."""
-    if own is None or own.number == record.number:
-        return {}
-    word = f"trial {own.number}:" if own.origin == NEAR_VALUES else "was"
-    return {name: f"{word} {value_text(value)}" for name, value in own.params.items()}
 
 
 def _optimum_notes(record: TrialRecord, optimum: Optimum | None, meta: StudyMeta) -> tuple[dict[str, str], str]:
@@ -236,7 +237,7 @@ def show_text(
     merged = [f"  merged: it was {trial.merged}"] if trial.merged else []
     not_kept = [message for message in (trial.lost, trial.dropped, *trial.left_out) if message]
     sections = [
-        ("", [_headline(record, results.meta.metric), *_attempt_lines(record), location, *merged]),
+        ("", [_headline(record, results.meta.metric), *_attempt_lines(record, results.meta), location, *merged]),
         ("", _lineage_lines(record, results.meta)),
         ("parameters", _aligned_pairs(record.params)),
         ("constants", _aligned_pairs(_sweep_constants(results))),
@@ -277,13 +278,15 @@ def _headline(record: TrialRecord, metric: str) -> str:
     return f"trial {record.number}  {state_text(record)}  {error}".rstrip()
 
 
-def _attempt_lines(record: TrialRecord) -> list[str]:
+def _attempt_lines(record: TrialRecord, meta: StudyMeta) -> list[str]:
     """Why it failed, whose values these were, when, where and how long it ran."""
     lines = [f"  {printable_text(record.message)}"] if record.message else []
     facts = [duration_text(record.seconds) + (" in all attempts" if record.attempt > 1 else "")]
     named = {"from": record.started, "": record.device, "host": record.host, "worker": record.worker, "job": record.job}
     if record.iterations is not None:
-        facts.append(f"{value_text(record.iterations)} iterations")
+        text = f"{value_text(record.iterations)} iterations"
+        part = meta.engine == "ptyrad" and record.last_step is not None and record.iterations < record.last_step
+        facts.append(f"{record.last_step} iterations over a part of the scan, as much as {text}" if part else text)
     if record.relative_decrease is not None:
         facts.append(_rest_text(record.relative_decrease))
     facts += [f"{name} {value}".strip() for name, value in named.items() if value]
@@ -291,9 +294,7 @@ def _attempt_lines(record: TrialRecord) -> list[str]:
     attempt = f"attempt {record.attempt}"
     if record.retry_of is not None:
         attempt += f" (trial {record.retry_of} tried again)"
-    origins = {OWN_VALUES: "the file itself", NEAR_VALUES: BASELINES[NEAR_VALUES]}
-    origin = origins.get(record.origin, printable_text(record.origin))
-    lines.append(f"  values from: {origin}, {attempt}, seed {record.seed}")
+    lines.append(f"  values from: {gains.origin_text(record, meta)}, {attempt}, seed {record.seed}")
     return lines
 
 

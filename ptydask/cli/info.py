@@ -72,7 +72,7 @@ def info_lines(contents: Mapping[str, Any]) -> list[str]:
         ("compression", _compression_text(contents)),
         ("unfinished", f"{unfinished} under way, with checkpoints" if contents["unfinished"] else ""),
         ("driver", contents["driver"]),
-        *contents["provenance"].items(),
+        *((name, text) for name, text in contents["provenance"].items() if name != "own_file_text"),
     ]
     rows = [(formatting.printable_text(name), text) for name, text in lines if text]
     width = min(22, max(len(name) for name, _ in rows))

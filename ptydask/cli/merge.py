@@ -44,6 +44,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run_merge(args: argparse.Namespace) -> int:
     """``ptydask merge``: 0; 1 where the files are not of one study, or a trial turned out damaged."""
+    from ptydask.store import reader
     from ptydask.store.upkeep import merge, merge_plan, packing
 
     files = [path.absolute() for path in args.files]
@@ -60,7 +61,10 @@ def run_merge(args: argparse.Namespace) -> int:
     plan = merge_plan.plan_merge(sources, args.conflicts)
     failed = merge.write(args.out, plan)
     lines = [_part_line(part) for part in plan.parts]
-    lines.append(f"{args.out}: {counted(len(plan.trials), 'trial')}, {size_text(args.out.stat().st_size)}")
+    with reader.open(args.out) as merged:
+        *before, _ = merged.stage_names() or [""]
+    stages = f" of stage {first.meta.stage}, all of {', '.join(before)}" if before else ""
+    lines.append(f"{args.out}: {counted(len(plan.trials), 'trial')}{stages}, {size_text(args.out.stat().st_size)}")
     formats.print_report("".join(f"{line}\n" for line in lines))
     for source in sources:
         _print_source_notices(source)

@@ -107,8 +107,7 @@ def _write_params(args: argparse.Namespace, results: Results, facts: Any, given:
     name = next_study.find_free_name(meta, results.path)
     following = next_study.plan_next_study(facts, given, name)
     if following is None:
-        # A stage that is over takes no more trials; the advice says where they go.
-        goes_on = ": the study's own goes on with more trials" if given and meta.lineage is None else ""
+        goes_on = ": the study's own goes on with more trials" if given else ""
         formats.print_stderr(f"{args.file}: no new file follows from that{goes_on}")
         return 1
     if sweep.is_sweep(meta):

@@ -179,8 +179,8 @@ class StatusReport:
 
 def read_status(file: Path, now: float) -> StatusReport:
     """Read a results file and what its driver says beside it. Raises StoreError."""
-    from ptydask.analysis.data import read_confirmation
-    from ptydask.analysis.stages import are_to_come, read_stages
+    from ptydask.analysis.data import are_to_come, read_confirmation
+    from ptydask.analysis.stages import read_stages
     from ptydask.store import reader
 
     with reader.open(file) as results:

@@ -132,5 +132,6 @@ def begins_text(plan: StudyPlan, trials: int) -> str:
     if lineage.values:
         text += f", with {params_text(lineage.values)}"
     if lineage.start_trial is not None:
-        text += f", each from the reconstruction of trial {lineage.start_trial} of {lineage.start_stage}"
+        text += ", each" if trials > 1 else ","
+        text += f" from the reconstruction of trial {lineage.start_trial} of {lineage.start_stage}"
     return text

@@ -170,8 +170,10 @@ def _process_exists(pid: int) -> bool:
 
 
 def _process_start(pid: int) -> str:
+    """Empty also for one that was killed, and that its parent has not yet taken notice of."""
     try:
         # The fields after the command's name, which may hold blanks and brackets; see proc(5).
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZXx" else fields[19]
     except (OSError, IndexError):
         return ""

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.errors import StoreError, nearest_hint, one_line
+from ptydask.errors import NoResults, StoreError, nearest_hint, one_line
 from ptydask.lineage import FINAL, StageLineage
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import ranked
@@ -351,7 +351,7 @@ class Results(AbstractContextManager["Results"]):
             places = embedded.stage_places(self.path, relocation.find_folder(self.path))
             if name not in places:
                 there = nearest_hint(name, places) if places else "it is a study without stages"
-                raise StoreError(f"{self.path}: has no stage {name!r} that can be read; {there}")
+                raise NoResults(f"{self.path}: has no stage {name!r} that can be read; {there}")
             opened = Results(self.path, places[name] if places[name].group else None)
             if opened.lineage is None or opened.lineage.name != name:
                 opened.close()

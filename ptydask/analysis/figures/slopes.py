@@ -37,8 +37,8 @@ _TANGENT = 0.035
 _MOST = 300
 """The best so many trials have an arrow or a tangent."""
 _MARKERS: Mapping[str, tuple[str, str]] = {
-    OWN_VALUES: ("s", "the file's values"),
-    NEAR_VALUES: ("s", "near the file's"),
+    OWN_VALUES: ("s", "start"),
+    NEAR_VALUES: ("s", "near the start"),
     BY_SLOPES: ("o", "by the slopes"),
     BY_SAMPLER: ("^", "by the sampler"),
 }

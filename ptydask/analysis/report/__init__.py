@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ptydask.analysis import stages
-from ptydask.analysis.data import StudyData, load_study, read_confirmation
+from ptydask.analysis.data import StudyData, are_to_come, load_study, read_confirmation
 from ptydask.analysis.figures import need_matplotlib
 from ptydask.analysis.report import page, pictures, plots, trial_album
 from ptydask.errors import UsageError
@@ -35,7 +35,9 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     album = trial_album.read(results, images=images)
     records = tuple(trial.record for trial in album.trials.values())
     curves = {number: trial.curve for number, trial in album.trials.items() if trial.curve}
-    study = searched = StudyData(results.meta, records, curves, read_confirmation(results))
+    study = searched = StudyData(
+        results.meta, records, curves, read_confirmation(results), to_come=are_to_come(results)
+    )
     if tuned := results.tuned_before():
         with results.stage(tuned) as before:
             searched = load_study(before)

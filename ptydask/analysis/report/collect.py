@@ -13,7 +13,7 @@ from ptydask.analysis.attribute_units import attribute_units
 from ptydask.analysis.confirmation import verdict_lines
 from ptydask.analysis.data import StudyData, json_object, search_space
 from ptydask.analysis.figures import scales, timeline
-from ptydask.analysis.gain import baseline_trial, compute_gain, errors_by_step
+from ptydask.analysis.gain import baseline_trial, compute_gain, errors_by_step, is_of_file
 from ptydask.analysis.report import rows
 from ptydask.analysis.report.trial_album import BEST_SIDE_BY_SIDE, PageTrial, TrialAlbum
 from ptydask.analysis.stages import COLUMNS, Stages, origin_lines, stage_text, whole_name
@@ -75,7 +75,8 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
     best = study.best
     gain = None
     if best is not None:
-        gain = compute_gain(best, own, meta.direction, errors_by_step(study.curves.get(best.number, {}), meta.metric))
+        errors = errors_by_step(study.curves.get(best.number, {}), meta.metric)
+        gain = compute_gain(best, own, meta.direction, errors, meta.lineage)
     counts = count_states(record.state for record in records)
     order = ranked(records, meta.direction)
     return {
@@ -93,6 +94,7 @@ def _study_summary(study: StudyData, album: TrialAlbum, running: Mapping[str, An
         "montage": [record.number for record in order[:BEST_SIDE_BY_SIDE]],
         "grey": album.grey,
         "own": None if own is None else own.number,
+        "own_word": "file’s own" if own is None or is_of_file(own, meta.lineage) else "earlier stages’",
         "gain": None
         if gain is None
         else {

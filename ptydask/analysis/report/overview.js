@@ -4,7 +4,7 @@ const ordinal = (n) => `${n.toLocaleString("en")}${["th", "st", "nd", "rd"][n % 
 const atEdge = (one, v) => isNumber(v) && isNumber(one.low) && isNumber(one.high) && one.high > one.low &&
   Math.min(Math.abs(v - one.low), Math.abs(v - one.high)) <= 1e-9 * (one.high - one.low);
 
-/** Where values lie in their range: a ring for the file's own, a dot for this trial's. */
+/** Where values lie in their range: a ring for the start's, a dot for this trial's. */
 function rangeMark(one, own, v) {
   if (!isNumber(one.low) || !isNumber(one.high) || one.high <= one.low) return null;
   const f = one.log && one.low > 0 ? Math.log : (x) => x;
@@ -16,7 +16,7 @@ function rangeMark(one, own, v) {
     inside(v) && svg("circle", { class: "here", r: 4, cx: at(v), cy: 7 }));
 }
 
-/** A trial's parameters with their ranges, and the file's own values beside them. */
+/** A trial's parameters with their ranges, and those of the start beside them. */
 function parameterTable(shown, { ranges = true } = {}) {
   const own = study.own !== null && !shown.includes(study.own) ? study.own : null;
   const rows = study.tuned.map((one) => {
@@ -34,7 +34,7 @@ function parameterTable(shown, { ranges = true } = {}) {
   return el("div", { class: "wide" }, el("table", { class: "params" },
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "parameter"),
       shown.map((number) => el("th", { scope: "col", class: "number" }, `trial ${number}`)),
-      own !== null && el("th", { scope: "col", class: "number" }, link(own, "file’s own")),
+      own !== null && el("th", { scope: "col", class: "number" }, link(own, study.own_word)),
       ranges && el("th", { scope: "col" }, "range"))),
     el("tbody", {}, rows)));
 }

@@ -17,7 +17,7 @@ function trialLinks(number) {
     study.ranks.includes(number) && [one(to.better, "‹ better", "←", null), one(to.worse, "worse ›", "→", null)],
     one(to.before, "‹ before", "p", "prev"), one(to.after, "after ›", "n", "next"),
     best !== null && best !== number && el("a", { class: "button", href: `#compare-${best}-${number}` }, "Compare with the best"),
-    study.own !== null && study.own !== number && study.own !== best && el("a", { class: "button", href: `#compare-${study.own}-${number}` }, "Compare with the file’s own"),
+    study.own !== null && study.own !== number && study.own !== best && el("a", { class: "button", href: `#compare-${study.own}-${number}` }, `Compare with the ${study.own_word}`),
     el("a", { class: "button", href: "#trials" }, "All trials"));
 }
 

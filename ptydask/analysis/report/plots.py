@@ -50,7 +50,8 @@ def draw(study: StudyData, *, of_page: bool = True) -> list[dict[str, str]]:
         figure = figures.draw(kind, study, link=trial_anchor if of_page else None)
         size = "wide" if figure.get_figwidth() > _COLUMN else ""
         markup = figure_markup(figure, kind, about)
-        title = f"{_TITLES.get(kind, kind)}{of_stage}"
+        every = kind == "history" and len(study.stages) > 1  # it is of all of them
+        title = f"{_TITLES.get(kind, kind)}{', stage by stage' if every else of_stage}"
         drawn.append({"kind": kind, "title": title, "about": about, "markup": markup, "size": size})
     return sorted(drawn, key=lambda plot: plot["size"])
 
