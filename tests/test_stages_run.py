@@ -270,4 +270,4 @@ def test_that_nothing_can_settle_names_its_stage(toy_params: Params) -> None:
     planned = stages.plan_stages(params, Overrides(engine="toy", until_settled=True))
     notices = {stage.stage.name: [text for text in stage.plan.notices if "can settle" in text] for stage in planned}
     assert [name for name, texts in notices.items() if texts] == ["rough", "turn", "again"]
-    assert all(text.startswith(f"stage {name}: ") for name, texts in notices.items() for text in texts)
+    assert all(text.startswith("stages rough, turn, again: ") for texts in notices.values() for text in texts)
