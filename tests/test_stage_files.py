@@ -163,6 +163,9 @@ def test_command_line_switches(tmp_path: Path) -> None:
     assert config.load_stages(path, Overrides(stages="none")) == ()
     names = [stage.name for stage in config.load_stages(path, Overrides(stages="recommended"))]
     assert names == ["geometry", "whole scan", "final"]
+    for total in (3, 4, 50):
+        plans = plans_of(path, Overrides(stages="recommended", n_trials=total))
+        assert sum(plan.budget.trials(8) for plan in plans) == total
     changed = config.load_stages(path, Overrides(settings=(("ptydask.stages.1.trials", 5),)))
     assert [stage.trials for stage in changed] == [8, 5]
 

@@ -135,7 +135,7 @@ def test_a_start_that_is_gone_is_missed_where_trials_are_left(
 
     one = {"name": "rough", "tune": ["scale"], "sampler": grid(scale=SCALES)}
     in_process(write_staged(toy_params, [{**one, "trials": 2}], None))
-    monkeypatch.setattr(stages, "_read_start", gone)
+    monkeypatch.setattr(stages, "read_stage_start", gone)
     in_process(write_staged(toy_params, [{**one, "trials": 2}], None))
     with pytest.raises(StoreError, match="nothing can start"):
         in_process(write_staged(toy_params, [{**one, "trials": 3}], None))
@@ -181,6 +181,7 @@ def test_other_stages_are_refused(ptydask: Ptydask, toy_params: Params, results:
         refused = run(ptydask, other, *options)
         assert refused.returncode == 2, refused.stderr
         assert refused.stderr.count("\n") == 1
+        assert ("ptydask.stages[0].metric" in refused.stderr) is ("contrast" in other.read_text())
     assert results.read_bytes() == before
     raised = run(ptydask, with_stages({**first, "trials": 9, "sampler": grid(scale=[*SCALES, 0.8])}, second, third))
     assert raised.returncode == 0, raised.stderr
