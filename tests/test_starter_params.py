@@ -239,6 +239,24 @@ def test_all_tunables_at_once(small_data: Path) -> None:
     assert any(notice.startswith("batch_size: 16 to 36") for notice in plan.notices)
 
 
+@pytest.mark.parametrize(
+    ("search", "names", "advised"),
+    [
+        ("auto", ("scale", "asymmetry", "rotation", "shear", "dx"), False),
+        ("file", ("scale", "asymmetry", "rotation", "shear", "dx"), True),
+        ("file", ("scale", "asymmetry", "rotation", "shear"), False),
+        ("auto", ("plr", "oalr", "oplr", "slr", "dx"), True),
+        ("auto", ("plr", "oalr", "oplr", "slr", "scale"), False),
+    ],
+)
+def test_advice_beyond_four(search: Any, names: tuple[str, ...], advised: bool, small_data: Path) -> None:
+    """The manual's, where that many are tuned without slopes that lead."""
+    entry = {"state": True, "suggest": "float", "kwargs": {"low": 0.1, "high": 0.9}}
+    hypertune = yaml.safe_load(BLOCK)["hypertune_params"] | {"tune_params": dict.fromkeys(names, entry)}
+    notices = validated(write(small_data, hypertune), Overrides(search=search)).notices
+    assert any("no more than 4" in notice for notice in notices) is advised
+
+
 def test_nothing_is_said_of_values_that_a_stage_is_yet_to_find(small_data: Path) -> None:
     """What is said of the others names their stages; what no stage found before is the file's."""
     path = write(small_data, yaml.safe_load(BLOCK)["hypertune_params"])
