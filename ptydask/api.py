@@ -77,7 +77,7 @@ def run(
         until_settled: end the study once its optimum is known to a grid step in every parameter that has slopes; None
             for what the file says.
         metric: what is tuned, instead of the file's ``error_metric``.
-        stages: ``recommended`` tunes in stages, a few parameters at a time, from rough to fine; ``none`` runs a file
+        stages: ``recommended`` tunes in stages, from cheap looks to the whole scan; ``none`` runs a file
             that has stages without them; None for what the file says.
         workers_per_gpu: trials that share a GPU.
         retries: how often a trial whose worker was lost is tried again.

@@ -280,15 +280,6 @@ def test_inactive_old_names_are_dropped(plan: Any) -> None:
     assert not any("c3" in notice for notice in made.notices)
 
 
-def test_advice_beyond_four(plan: Any) -> None:
-    """More than four parameters: the manual's advice. Four: none."""
-    names = ["scale", "asymmetry", "rotation", "shear", "dz"]
-    entries = {n: tune(n, low=1, high=2)[n] for n in names}
-    assert any("no more than 4" in notice for notice in plan(entries).notices)
-    del entries["dz"]
-    assert not any("no more than 4" in notice for notice in plan(entries).notices)
-
-
 def test_grid_values_beat_the_range(plan: Any) -> None:
     """PtyRAD's GridSampler heeds its search_space alone: the range makes room, and says so."""
     sampler = {"name": "GridSampler", "configs": {"search_space": {"defocus": [100, 200]}}}

@@ -37,7 +37,7 @@ def write(folder: Path, metric: str = "loss", **section: Any) -> Path:
 
 
 def advice(metric: str, *tuned: str, pruned: bool = False, **sections: Any) -> tuple[str, ...]:
-    return metric_advice.advise(metric, tuned, {**PARAMS, **sections}, pruned=pruned)
+    return metric_advice.advise(metric, tuned, {**PARAMS, **sections}, pruner="pruner_params" if pruned else "")
 
 
 # --- what may be named --------------------------------------------------------------------------------------

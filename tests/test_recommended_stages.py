@@ -60,6 +60,7 @@ def test_geometry_is_found_at_once_and_looked_at_on_the_whole_scan() -> None:
     assert (whole["batch_size"], whole["iterations"]) == (8, look["iterations"])
     assert all(near == {"around": "best", "within": "1 step"} for near in whole["tune"].values())
     assert whole["trials"] < look["trials"]
+    assert whole["stop_when"] is None, "so few trials do not settle, and nobody is told that they did not"
 
 
 @pytest.mark.parametrize(

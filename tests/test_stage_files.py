@@ -12,10 +12,19 @@ import pytest
 
 from ptydask import cli, config, errors
 from ptydask.config import Overrides
-from ptydask.config.stages import Around, Stage, StageInput, place_range, rehearse_stage
+from ptydask.config.stages import (
+    Around,
+    PatternPart,
+    ScanPart,
+    Stage,
+    StageInput,
+    key_in_stage,
+    place_range,
+    rehearse_stage,
+)
 from ptydask.distributions import Distribution, FloatRange, IntRange
 from ptydask.lineage import StageLineage
-from ptydask.model import NoGain, Scalar, StudyPlan
+from ptydask.model import ComponentSpec, NoGain, Scalar, StudyPlan
 
 
 def entry(low: float, high: float, step: float | None = None, *, suggest: str = "float", on: bool = True) -> Any:
@@ -154,6 +163,9 @@ def test_command_line_switches(tmp_path: Path) -> None:
     assert config.load_stages(path, Overrides(stages="none")) == ()
     names = [stage.name for stage in config.load_stages(path, Overrides(stages="recommended"))]
     assert names == ["geometry", "whole scan", "final"]
+    for total in (3, 4, 50):
+        plans = plans_of(path, Overrides(stages="recommended", n_trials=total))
+        assert sum(plan.budget.trials(8) for plan in plans) == total
     changed = config.load_stages(path, Overrides(settings=(("ptydask.stages.1.trials", 5),)))
     assert [stage.trials for stage in changed] == [8, 5]
 
@@ -329,8 +341,44 @@ def test_contrast_with_nothing_loaded_is_noticed(tmp_path: Path) -> None:
     """But not where the trials start from a reconstruction."""
     stages = [{**THICKNESS, "metric": "contrast"}, {**SCAN, "metric": "contrast", "start_from": "best"}]
     first, second = plans_of(write(tmp_path, stages))
-    assert any("start from nothing" in notice for notice in first.notices)
+    (notice,) = (notice for notice in first.notices if "start from nothing" in notice)
+    assert "in a later stage" in notice
     assert not any("start from nothing" in notice for notice in second.notices)
+
+
+def test_what_a_stage_has_of_its_own_is_not_silently_kept(tmp_path: Path) -> None:
+    """On the command line, or in the params file beside a file that names it; what comes to the same is no matter."""
+    path = write(tmp_path, [THICKNESS | {"metric": "loss", "iterations": 9}, SCAN])
+    overrides = Overrides(metric="heldout", settings=(("recon_params.NITER", 50),))
+    first, second = ([text for text in plan.notices if "not used" in text] for plan in plans_of(path, overrides))
+    assert [text.split(" is ")[0] for text in first] == ["--metric heldout", "--set recon_params.NITER=50"]
+    assert second == []
+    own = tmp_path / "own.yaml"
+    own.write_text(json.dumps({"params": path.name, "stages": [SCAN]}))
+    (plan,) = plans_of(own, Overrides(metric="loss", settings=(("stages.0.trials", 3),)))
+    assert plan.budget.n_trials == 3
+    assert any(text.startswith("ptydask.stages") and "not used" in text for text in plan.notices)
+    own.write_text(json.dumps({"params": path.name, "ptydask": {"stages": [SCAN]}}))
+    with pytest.raises(errors.ConfigError, match="write its keys as they are"):
+        config.read(own)
+
+
+@pytest.mark.parametrize(
+    ("keys", "word"),
+    [
+        ({"scan": {"every": 2}, "iterations": 6}, "few steps"),
+        ({"scan": {"every": 2}, "iterations": 40}, ""),
+        ({"scan": {"every": 2}, "iterations": 6, "batch_size": 8}, ""),
+        ({"iterations": 6}, ""),
+        ({"trials": 4, "stop_when": {"gain": 0.01, "trials": 4}}, "stop_when"),
+        ({"trials": 5, "stop_when": {"gain": 0.01, "trials": 4}}, ""),
+    ],
+)
+def test_what_a_stage_cannot_do_as_it_is_written(keys: dict[str, Any], word: str, tmp_path: Path) -> None:
+    """Too few steps over a part of the scan to be near rest; an end that comes after the last trial."""
+    changes = {"recon_params.BATCH_SIZE": {"size": 32}}
+    (plan,) = plans_of(write(tmp_path, [{**SCAN, **keys}], ..., changes))
+    assert [word in notice for notice in plan.notices] == ([True] if word else [])
 
 
 def test_updates_that_a_short_stage_does_not_reach(tmp_path: Path) -> None:
@@ -555,17 +603,17 @@ def test_bad_stages_are_one_line(name: str, tmp_path: Path) -> None:
 
 
 def test_recommended_stages_are_not_advised_against(tmp_path: Path) -> None:
-    """More than four at once where slopes lead, and a picture that is scored by the contrast; written ones are."""
+    """A picture that is scored by the contrast is not advised against; a written stage that tunes by it is."""
     tilt = (("hypertune_params.tune_params.tilt_y.state", True),)
     overrides = Overrides(settings=tilt, stages="recommended", metric="contrast")
     plans = plans_of(write(tmp_path, "recommended"), overrides)
     assert len(plans[0].space) == 5
     assert (plans[-1].space, plans[-1].metric) == ({}, "contrast")
     notices = [notice for plan in plans for notice in plan.notices]
-    assert not any("tuned at once" in notice or "nearly done" in notice for notice in notices)
+    assert not any("nearly done" in notice for notice in notices)
     own = [{"name": "all", "tune": ["dz", "scale", "rotation", "asymmetry", "tilt_y"]}]
     (written,) = plans_of(write(tmp_path, own), Overrides(metric="contrast"))
-    assert sum("tuned at once" in notice or "nearly done" in notice for notice in written.notices) == 2
+    assert sum("nearly done" in notice for notice in written.notices) == 1
 
 
 def test_what_is_held_out_is_for_the_stages_that_hold_it_out(tmp_path: Path) -> None:
@@ -724,7 +772,7 @@ def test_stages_that_the_file_cannot_have(changes: Any, stages: Any, key: str, w
     ("overrides", "key", "words"),
     [
         (Overrides(n_trials=50), "--trials", "which stage"),
-        (Overrides(n_trials=1, stages="recommended"), "--trials", "at least 2"),
+        (Overrides(n_trials=2, stages="recommended"), "--trials", "at least 3"),
         (Overrides(tries=({"tilt_x": 1},)), "--try tilt_x", "any stage"),
         (Overrides(tries=({"tilt_y": 1},), stages="recommended"), "--try tilt_y", "any stage"),
         (Overrides(settings=(("ptydask.stages.7.trials", 3),)), "ptydask.stages.7", "places 0 to 1"),
@@ -756,6 +804,62 @@ def test_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path, tune(scale=best(within="0 steps")))
     assert cli.main(["validate", str(path)]) == 2
     assert "ptydask.stages[1].tune.scale.within" in capsys.readouterr().err
+
+
+STAGE_KEYS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "batch": ({"batch_size": 4}, "recon_params.BATCH_SIZE.size", "batch_size"),
+    "the file's batch": ({}, "recon_params.BATCH_SIZE.size", ""),
+    "a part too small": ({"scan": ScanPart(every=2)}, "recon_params.BATCH_SIZE.size", "scan"),
+    "iterations": ({"iterations": 9}, "recon_params.NITER", "iterations"),
+    "the file's iterations": ({}, "recon_params.NITER", ""),
+    "scan": ({"scan": ScanPart(every=2)}, "recon_params.INDICES_MODE.subscan_slow", "scan"),
+    "crop": ({"pixels": PatternPart(crop=8)}, "init_params.meas_crop[2][0]", "pixels"),
+    "metric": ({"metric": "contrast"}, "error_metric", "metric"),
+    "range": ({"tune": {"dz": FloatRange(1, 2)}}, "hypertune_params.tune_params.dz", "tune.dz"),
+    "the file's range": ({"tune": {"dz": None}}, "hypertune_params.tune_params.dz", ""),
+    "other parameters": ({"tune": {"dz": None}}, "the tuned parameters", "tune"),
+    "sampler": (
+        {"sampler": ComponentSpec("Nix")},
+        "hypertune_params.sampler_params.configs.x",
+        "sampler.configs.x",
+    ),
+    "no pruner": ({"pruner": None}, "hypertune_params.pruner_params.name", ""),
+    "another key": ({"iterations": 9}, "recon_params.NITERATIONS", ""),
+}
+
+
+@pytest.mark.parametrize("name", STAGE_KEYS)
+def test_the_key_of_a_stage_that_is_refused(name: str) -> None:
+    """It is the one that was written, in the stage, not where it takes effect; empty where the params file has it."""
+    keys, place, expected = STAGE_KEYS[name]
+    assert key_in_stage(place, Stage("a", **keys)) == expected
+
+
+def test_what_is_refused_of_a_stage_names_the_file_that_has_it(tmp_path: Path) -> None:
+    """The params file, or the one of ptydask's own beside it; of results, the results and the stage."""
+    path = write(tmp_path, [THICKNESS | {"iterations": 3}, SCAN])
+    own = tmp_path / "own.yaml"
+    own.write_text(json.dumps({"params": path.name, "stages": [THICKNESS | {"iterations": 3}]}))
+    for given, results, key in (
+        (path, None, "ptydask.stages[0]"),
+        (own, None, "stages[0]"),
+        (own, "s.h5", "stages[0]"),
+    ):
+        stages = config.load_stages(given)
+        with (
+            pytest.raises(errors.ConfigError) as caught,
+            config.naming_stage(stages[0], 0, config.read(given), Overrides()),
+        ):
+            raise errors.ConfigError("no", file=results or path, key="recon_params.NITER", value=9)
+        assert caught.value.key == f"{key}.iterations"
+        assert str(caught.value.file) == str(results or given)
+        assert ("stage thickness" in caught.value.rule) is (results is not None)
+    with (
+        pytest.raises(errors.ConfigError, match="stage thickness") as caught,
+        config.naming_stage(stages[0], 0, config.read(path), Overrides(stages="recommended")),
+    ):
+        raise errors.ConfigError("no", file=path, key="recon_params.NITER", value=9)
+    assert caught.value.key == "recon_params.NITER"
 
 
 def test_a_rehearsal_has_a_lineage(tmp_path: Path) -> None:

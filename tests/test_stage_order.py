@@ -54,6 +54,7 @@ def test_a_file_that_can_be_gone_on_with(asked: tuple[str, ...], there: tuple[st
     [
         (("dz",), (), "without stages"),
         ((), ("dz",), "none are asked for"),
+        ((), ("geometry", "final"), "--stages recommended"),
         ((), ("dz", "scan"), "dz, scan"),
         (("scan", "dz"), ("dz", "scan"), "stage 1"),
         (("dz", "tilt"), ("dz", "scan"), "'tilt'"),
@@ -71,6 +72,16 @@ def test_a_file_with_other_stages_is_refused(asked: tuple[str, ...], there: tupl
     assert refused.value.file == FILE
     assert "--results" in refused.value.hint
     assert "\n" not in str(refused.value)
+
+
+def test_a_notice_names_the_stages_that_it_is_of() -> None:
+    """Not where it is of all of them, nor where it names its stage already."""
+    notices = [("all", "one"), ("all", "two"), ("all", "two", "dz: not tuned in stage tilt")]
+    assert stage_order.name_stages(("dz", "scan", "tilt"), notices) == [
+        ("all", "stage dz: one"),
+        ("all", "stages scan, tilt: two"),
+        ("all", "stages scan, tilt: two", "dz: not tuned in stage tilt"),
+    ]
 
 
 def test_nothing_is_added_after_the_final_reconstruction() -> None:

@@ -181,6 +181,7 @@ def test_other_stages_are_refused(ptydask: Ptydask, toy_params: Params, results:
         refused = run(ptydask, other, *options)
         assert refused.returncode == 2, refused.stderr
         assert refused.stderr.count("\n") == 1
+        assert ("ptydask.stages[0].metric" in refused.stderr) is ("contrast" in other.read_text())
     assert results.read_bytes() == before
     raised = run(ptydask, with_stages({**first, "trials": 9, "sampler": grid(scale=[*SCALES, 0.8])}, second, third))
     assert raised.returncode == 0, raised.stderr
@@ -270,4 +271,4 @@ def test_that_nothing_can_settle_names_its_stage(toy_params: Params) -> None:
     planned = stages.plan_stages(params, Overrides(engine="toy", until_settled=True))
     notices = {stage.stage.name: [text for text in stage.plan.notices if "can settle" in text] for stage in planned}
     assert [name for name, texts in notices.items() if texts] == ["rough", "turn", "again"]
-    assert all(text.startswith(f"stage {name}: ") for name, texts in notices.items() for text in texts)
+    assert all(text.startswith("stages rough, turn, again: ") for texts in notices.values() for text in texts)

@@ -16,8 +16,8 @@ from ptydask.config.stages import Around, PatternPart, Stage
 from ptydask.distributions import Choice, FloatRange, IntRange
 from ptydask.driver.cost import StageCost, estimate_stages
 from ptydask.lineage import StageLineage
-from ptydask.model import Budget, ComponentSpec, SourceFile, StudyPlan, TrialRecord, TrialState
-from ptydask.progress.stages_text import WIDTH, share_text, stages_lines, tuned_text
+from ptydask.model import Budget, ComponentSpec, NoGain, SourceFile, StudyPlan, TrialRecord, TrialState
+from ptydask.progress.stages_text import WIDTH, end_text, share_text, stages_lines, tuned_text
 from ptydask.store import reader
 
 DZ = FloatRange(10.0, 20.0, 0.5)
@@ -174,6 +174,20 @@ def test_a_stage_with_batches_of_its_own_says_so() -> None:
     head, look, whole, *_ = stages_lines(plans, stages, estimate_stages(plans, [4, 4], [[], []]))
     assert head.split()[-3:] == ["iterations", "batch", "scan"]
     assert (look.split()[-2:], whole.split()[-1]) == (["8", "1/4"], "whole")
+
+
+def test_what_ends_a_stage_early_is_in_the_table() -> None:
+    """Where anything does, and nothing where that cannot be: no slopes, or nothing that is tuned."""
+    settled = plan(
+        "dz", space={"dz": DZ}, until_settled=True, differentiable=frozenset({"dz"}), no_gain=NoGain(0.01, 20)
+    )
+    assert end_text(settled) == "settled, no 1 % in 20"
+    assert end_text(replace(settled, no_gain=None)) == "settled"
+    assert end_text(replace(settled, differentiable=frozenset(), no_gain=None)) == "-"
+    assert end_text(replace(settled, space={})) == "-"
+    lines = stages_lines([settled], [Stage("dz", {"dz": DZ})], estimate_stages([settled], [12]))
+    assert lines[0].split()[-1] == "ends"
+    assert any("settled" in line for line in lines)
 
 
 def test_ranges_around_the_best_are_numbers_once_they_are_known() -> None:

@@ -20,8 +20,10 @@ from ptydask.analysis.export import params as trial_params
 from ptydask.config import Overrides
 from ptydask.config.ptyrad import params_file
 from ptydask.config.stages import rehearse_stage
-from ptydask.distributions import Distribution
+from ptydask.distributions import Distribution, FloatRange
 from ptydask.driver import provenance
+from ptydask.driver.stages import plan_stages
+from ptydask.errors import ConfigError
 from ptydask.model import StudyPlan
 from ptydask.space import ranges, tunables
 
@@ -227,14 +229,59 @@ def test_each_tunable_of_ptyrad_1_alone(name: str, small_data: Path) -> None:
 
 
 def test_all_tunables_at_once(small_data: Path) -> None:
-    """All 22 of the old list together: valid, with the manual's advice as a notice."""
+    """All 22 of the old list together: valid, with the manual's advice as a notice for those without slopes."""
     hypertune = yaml.safe_load(BLOCK)["hypertune_params"]
     for entry in hypertune["tune_params"].values():
         entry["state"] = True
     plan = validated(write(small_data, hypertune))
     assert len(plan.space) == len(OLD_NAMES)
-    assert any("22 parameters are tuned at once" in notice for notice in plan.notices)
+    assert any("15 parameters are tuned at once" in notice for notice in plan.notices)
     assert any(notice.startswith("batch_size: 16 to 36") for notice in plan.notices)
+
+
+@pytest.mark.parametrize(
+    ("search", "names", "advised"),
+    [
+        ("auto", ("scale", "asymmetry", "rotation", "shear", "dx"), False),
+        ("file", ("scale", "asymmetry", "rotation", "shear", "dx"), True),
+        ("file", ("scale", "asymmetry", "rotation", "shear"), False),
+        ("auto", ("plr", "oalr", "oplr", "slr", "dx"), True),
+        ("auto", ("plr", "oalr", "oplr", "slr", "scale"), False),
+    ],
+)
+def test_advice_beyond_four(search: Any, names: tuple[str, ...], advised: bool, small_data: Path) -> None:
+    """The manual's, where that many are tuned without slopes that lead."""
+    entry = {"state": True, "suggest": "float", "kwargs": {"low": 0.1, "high": 0.9}}
+    hypertune = yaml.safe_load(BLOCK)["hypertune_params"] | {"tune_params": dict.fromkeys(names, entry)}
+    notices = validated(write(small_data, hypertune), Overrides(search=search)).notices
+    assert any("no more than 4" in notice for notice in notices) is advised
+
+
+def test_nothing_is_said_of_values_that_a_stage_is_yet_to_find(small_data: Path) -> None:
+    """What is said of the others names their stages; what no stage found before is the file's."""
+    path = write(small_data, yaml.safe_load(BLOCK)["hypertune_params"])
+    batch = {"choices": [8, 16]}
+    away = {"scale": {"low": 1.05, "high": 1.1}, "rotation": {"low": 1, "high": 2}}
+    own = small_data / "stages.yaml"
+    stages = [
+        {"name": "a", "tune": {"scale": None, "batch_size": batch}},
+        {"name": "b", "tune": away | {"batch_size": batch}},
+    ]
+    own.write_text(yaml.safe_dump({"params": path.name, "stages": stages}))
+    first, second = (stage.plan.notices for stage in plan_stages(own, Overrides()))
+    assert any(text.startswith("stage b: rotation: the file's value") for text in second)
+    assert not any("scale: the file's value" in text for text in second)
+    shared = [text for text in first if text.startswith("batch_size: ")]
+    assert shared
+    assert set(shared) <= set(second)
+    stages[1] |= {"batch_size": None, "scan": {"every": 4}, "tune": away}
+    own.write_text(yaml.safe_dump({"params": path.name, "stages": stages}))
+    with pytest.raises(ConfigError) as caught:
+        plan_stages(own, Overrides(settings=(("recon_params.BATCH_SIZE.size", 30),)))
+    assert (caught.value.file, caught.value.key) == (own, "stages[1].scan")
+    found, notices = tunables.start_point({"scale": FloatRange(1.05, 1.1)}, validated(path).config, ("scale",))
+    assert found.params == {"scale": 1.05}
+    assert "found" in notices[0]
 
 
 def test_the_best_params_file_is_ready_for_ptyrad(small_data: Path) -> None:

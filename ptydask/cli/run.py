@@ -198,7 +198,7 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stages",
         choices=("recommended", "none"),
-        help="recommended: tune in stages, a few parameters at a time, from rough to fine; none: without the file's",
+        help="recommended: tune in stages, from cheap looks to the whole scan; none: without the file's stages",
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, cast
 from ptydask import registry
 from ptydask.config import own_settings, reading
 from ptydask.config.own_settings import OwnSettings
-from ptydask.config.stages import Stage, StageInput, latest_ranges, rehearse_stage, settings_of_stage
+from ptydask.config.stages import Stage, StageInput, key_in_stage, latest_ranges, rehearse_stage, settings_of_stage
 from ptydask.config.sweep import buried
 from ptydask.distributions import Distribution
 from ptydask.errors import ConfigError, UsageError
@@ -111,10 +111,8 @@ def load_stages(path: Path, overrides: Overrides = Overrides(), file: StudyFile 
         stages = opened.format.stages(opened.data, replace(overrides, own=opened.own))
         ranges: dict[str, Distribution] = {}
         for place, stage in enumerate(stages):
-            try:
+            with naming_stage(stage, place, file, overrides):
                 plan = _plan_study(file, overrides, rehearse_stage(stages, place, ranges))
-            except ConfigError as error:
-                raise _at_stage(error, stage, place) from None
             ranges |= latest_ranges(stage, plan.space)
     return stages
 
@@ -135,8 +133,11 @@ def _open_study(file: StudyFile, overrides: Overrides) -> _OpenedStudy:
     # --set may decide what kind of file this is, so the format is looked for again afterwards.
     form = _find_format(data, formats)
     repairs = () if form is None else form.straighten(data)
+    repairs = (*repairs, *_hidden_keys(data, file))
     own_settings.add_to_section(data, file.section)
     for key, new in overrides.settings:
+        if file.own_file is not None and key.partition(".")[0] in own_settings.KEYS:  # as that file has it
+            key = f"{own_settings.SECTION}.{key}"  # noqa: PLW2901
         reading.set_value(data, key, new)
     form = _find_format(data, formats)
     if form is None:
@@ -149,6 +150,16 @@ def _open_study(file: StudyFile, overrides: Overrides) -> _OpenedStudy:
     return _OpenedStudy(form, data, own, repairs)
 
 
+def _hidden_keys(data: Mapping[str, Any], file: StudyFile) -> Iterator[str]:
+    """What the params file says of ptydask's own and the file that names it says, too."""
+    below = data.get(own_settings.SECTION)
+    if not isinstance(below, dict):
+        return
+    for key in file.section:
+        if key in below and below[key] != file.section[key]:
+            yield f"{own_settings.SECTION}.{key} of {file.source.path} is not used: the file that names it has its own"
+
+
 def _plan_study(file: StudyFile, overrides: Overrides, given: StageInput | None) -> StudyPlan:
     opened = _open_study(file, overrides)
     form, own = opened.format, opened.own
@@ -156,7 +167,7 @@ def _plan_study(file: StudyFile, overrides: Overrides, given: StageInput | None)
         own = settings_of_stage(own, given.stage)
         overrides = replace(overrides, sampler=overrides.sampler if given.stage.sampler is None else None)
     plan = form.plan(file.source, opened.data, replace(overrides, own=own, stage=given))
-    notices = (*opened.repairs, *plan.notices, *_check_plan(plan, form, overrides))
+    notices = (*opened.repairs, *plan.notices, *_check_plan(plan, form, overrides), *_late_end(plan, own))
     return replace(
         plan,
         notices=notices,
@@ -169,30 +180,58 @@ def _plan_study(file: StudyFile, overrides: Overrides, given: StageInput | None)
     )
 
 
+def _late_end(plan: StudyPlan, own: OwnSettings) -> Iterator[str]:
+    """That ``stop_when`` counts more trials than there are."""
+    no_gain, trials = own.no_gain, plan.budget.n_trials
+    if no_gain is not None and plan.space and plan.budget.total and no_gain.trials >= trials:
+        yield f"stop_when counts {no_gain.trials} trials without a gain, and there are {trials}: all of them are run"
+
+
 @contextmanager
 def _naming_file(file: StudyFile) -> Iterator[None]:
     """Whatever is refused within names the file; where a key of ptydask's own is in its own file, that one."""
     try:
         yield
     except ConfigError as error:
-        section, _, key = error.key.partition(".")
-        if file.own_file is not None and section == own_settings.SECTION and re.split(r"[.[]", key)[0] in file.section:
-            error = ConfigError(error.rule, file=error.file, key=key, value=error.value, hint=error.hint)
-            raise error.in_file(file.own_file.path) from None
-        raise error.in_file(file.source.path) from None
+        raise _in_own_file(error, file).in_file(file.source.path) from None
     except RecursionError:
         raise ConfigError("is nested too deeply", file=file.source.path) from None
 
 
-def _at_stage(error: ConfigError, stage: Stage, place: int) -> ConfigError:
-    """The same error, said of a stage: where it has a sampler, pruner or metric of its own, at that key."""
-    key, rule = error.key, f"{error.rule} (stage {stage.name})"
-    above = f"{own_settings.SECTION}.{'final' if stage.is_final else f'stages[{place}]'}"
-    for setting, is_own in (("sampler", stage.sampler is not None), ("pruner", stage.pruner != "file")):
-        _, sign, rest = key.partition(f"{setting}_params")
-        if sign and is_own:
-            key, rule = f"{above}.{setting}{rest}", error.rule
-    return ConfigError(rule, file=error.file, key=key, value=error.value, hint=error.hint)
+def _in_own_file(error: ConfigError, file: StudyFile) -> ConfigError:
+    """The same error; of a key that a file of ptydask's own has, with that file."""
+    section, _, key = error.key.partition(".")
+    if file.own_file is None or section != own_settings.SECTION or re.split(r"[.[]", key)[0] not in file.section:
+        return error
+    place = file.own_file.path if error.file in (None, file.source.path) else error.file
+    return type(error)(error.rule, file=place, key=key, value=error.value, hint=error.hint)
+
+
+@contextmanager
+def naming_stage(stage: Stage, place: int, file: StudyFile, overrides: Overrides) -> Iterator[None]:
+    """Whatever is refused within names the stage, the one at ``place`` of the list: by its own key, where it has one
+    for what is refused, in the file that it stands in."""
+    try:
+        yield
+    except ConfigError as error:
+        raise _at_stage(error, stage, place, file, overrides) from None
+
+
+def _at_stage(error: ConfigError, stage: Stage, place: int, file: StudyFile, overrides: Overrides) -> ConfigError:
+    section = {**(file.data.get(own_settings.SECTION) or {}), **file.section}
+    is_written = isinstance(section.get("stages"), list) and overrides.stages is None
+    if stage.is_final:
+        is_written = isinstance(section.get("final"), Mapping)
+    key, rule, value, hint = key_in_stage(error.key, stage), error.rule, error.value, error.hint
+    if not is_written or not key:
+        return type(error)(f"{rule} (stage {stage.name})", file=error.file, key=error.key, value=value, hint=hint)
+    if key == "scan" and "BATCH_SIZE" in error.key:  # the file's, and too large for what the stage leaves of the scan
+        rule, value, hint = f"{error.key} = {value}: {rule}", ..., "give the stage a batch_size, or more of the scan"
+    if error.file not in (None, file.source.path):
+        where = file.source if file.own_file is None else file.own_file
+        rule += f" (stage {stage.name} of {where.path})"
+    key = f"{own_settings.SECTION}.{'final' if stage.is_final else f'stages[{place}]'}.{key}"
+    return _in_own_file(type(error)(rule, file=error.file, key=key, value=value, hint=hint), file)
 
 
 def read(path: Path) -> StudyFile:

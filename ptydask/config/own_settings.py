@@ -190,6 +190,9 @@ def read_own_file(path: Path, data: Mapping[str, Any]) -> tuple[Path, dict[str, 
     Raises ConfigError, which names ``path``.
     """
     try:
+        if SECTION in data and SECTION not in (PARAMS, *KEYS):
+            rule, hint = "is a section of a params file", "write its keys as they are: this file has nothing else"
+            raise ConfigError(rule, key=SECTION, hint=hint)
         reading.known_keys(data, (PARAMS, *KEYS), "")
         if data.get(PARAMS) is None:
             hint = "for example params: params.yaml"

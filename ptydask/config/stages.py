@@ -118,6 +118,33 @@ def latest_ranges(stage: Stage, space: Mapping[str, Distribution]) -> dict[str, 
     return {**written, **space}
 
 
+_WRITTEN_TO: Mapping[str, tuple[str, ...]] = {
+    "batch_size": ("recon_params.BATCH_SIZE",),
+    "iterations": ("recon_params.NITER",),
+    "scan": ("recon_params.INDICES_MODE", "recon_params.BATCH_SIZE"),
+    "pixels": ("init_params.meas_crop", "init_params.meas_resample"),
+    "metric": ("error_metric", "hypertune_params.error_metric", "ptydask.error_metric"),
+    "trials": ("hypertune_params.n_trials",),
+    "tune": ("the tuned parameters",),
+    "sampler": ("hypertune_params.sampler_params",),
+    "pruner": ("hypertune_params.pruner_params",),
+}
+"""Where in a params file a key of a stage takes effect, as messages name it."""
+
+
+def key_in_stage(key: str, stage: Stage) -> str:
+    """The key of ``stage`` that set what the params file, as it is for the stage, has at ``key``; empty for none."""
+    prefix = "hypertune_params.tune_params."
+    if key.startswith(prefix):
+        name = key.removeprefix(prefix).partition(".")[0]
+        return f"tune.{name}" if stage.tune.get(name) is not None else ""
+    for own, places in _WRITTEN_TO.items():
+        place = next((place for place in places if key == place or key.startswith((f"{place}.", f"{place}["))), None)
+        if place is not None and getattr(stage, own) not in (None, "file", {}):
+            return own + (key.removeprefix(place) if own in ("sampler", "pruner") else "")
+    return ""
+
+
 def settings_of_stage(own: OwnSettings, stage: Stage) -> OwnSettings:
     """What a stage says, and the study's own settings ``own`` where it says nothing.
 

@@ -123,8 +123,8 @@ def complete_plan(
     """
     plan = engines.validate(replace(config.load(path, overrides, stage, file), start=start))
     if plan.until_settled and not parameters_with_slopes(plan) and (plan.space or plan.lineage is None):
-        metric, where = plan.metric or "no metric", f"stage {plan.lineage.name}: " if plan.lineage else ""
-        notice = f"{where}{metric} has no slopes in any tuned parameter, so nothing can settle: all trials are run"
+        metric = plan.metric or "no metric"
+        notice = f"{metric} has no slopes in any tuned parameter, so nothing can settle: all trials are run"
         plan = replace(plan, notices=(*plan.notices, notice))
     if plan.no_gain is not None and not plan.metric:
         notice = "there is no metric, so no trial can bring a gain, or lack one: all trials are run"

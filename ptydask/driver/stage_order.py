@@ -42,7 +42,8 @@ def check_stages(asked: Sequence[str], begun: Sequence[str], *, file: Path) -> N
         raise ConfigError(rule, file=file, key=KEY, hint=f"take the stages out (--stages none), {elsewhere}")
     if begun and not asked:
         rule = f"this file has the stages {', '.join(begun)}, and none are asked for"
-        raise ConfigError(rule, file=file, key=KEY, hint=f"put them back, {elsewhere}")
+        back = "give the command that made it, with --stages recommended where that had it"
+        raise ConfigError(rule, file=file, key=KEY, hint=f"{back}; for a study of its own, --results NEW.h5")
     if list(asked[: len(begun)]) == list(begun):
         return
     place = next(i for i, name in enumerate(begun) if i >= len(asked) or asked[i] != name)
@@ -116,6 +117,18 @@ def ended_text(stage: BegunStage) -> str:
         text += f", best trial {best.number}: {stage.meta.metric} {error_text(best.error)}"
         text += f"  {params_text(best.params)}" if best.params else ""
     return text
+
+
+def name_stages(names: Sequence[str], notices: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """The ``notices`` of each stage, with the stages that they are of where those are not all, in the same order."""
+
+    def name(text: str) -> str:
+        whose = [name for name, texts in zip(names, notices, strict=True) if text in texts]
+        if len(whose) == len(names) or any(f"stage {name}" in text for name in whose):
+            return text
+        return f"{'stage' if len(whose) == 1 else 'stages'} {', '.join(whose)}: {text}"
+
+    return [tuple(map(name, texts)) for texts in notices]
 
 
 def more_asked_text(name: str, recorded: int, total: int) -> str:

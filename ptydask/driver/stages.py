@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from ptydask.driver.trial_start import read_stage_start
 from ptydask.errors import StoppedEarly, StoreError
 from ptydask.lineage import StageLineage, TrialStart
 from ptydask.model import StudyPlan, path_beside
+from ptydask.space import tunables
 from ptydask.stop_signals import StopSignals
 from ptydask.store import contents, names, reader
 from ptydask.store.upkeep import staging
@@ -133,6 +134,10 @@ class _Asked:
     file: StudyFile
     stages: tuple[Stage, ...]
 
+    def naming(self, place: int) -> AbstractContextManager[None]:
+        """Whatever is refused within names the stage at ``place``."""
+        return config.naming_stage(self.stages[place], place, self.file, self.request.overrides)
+
 
 def prepare_stages(
     request: RunRequest, file: StudyFile, stages: tuple[Stage, ...], site: ChosenSite | None = None
@@ -162,7 +167,8 @@ def prepare_stages(
             missing = error
         plans = _plan_each(asked, lineages, current, start)
         site = site or choose_site(request)
-        run = prepare_plan(plans[current], request, found, site=site)
+        with asked.naming(current):
+            run = prepare_plan(plans[current], request, found, site=site)
         if missing is not None and run.trials_left:
             raise missing
         begins = not (run.trials_left or run.mirror_behind) and _is_whole(found) and len(begun) < len(stages)
@@ -188,9 +194,13 @@ def _plan_each(
     for place, (stage, lineage) in enumerate(zip(asked.stages, lineages, strict=True)):
         given = StageInput(stage, lineage, dict(ranges))
         own_start = start if place == current else None
-        plans.append(complete_plan(asked.request.config, asked.request.overrides, given, own_start, asked.file))
-        ranges |= latest_ranges(stage, plans[-1].space)
-    return plans
+        with asked.naming(place):
+            plan = complete_plan(asked.request.config, asked.request.overrides, given, own_start, asked.file)
+        unknown = tuple(tunables.START_NOTICE.format(name) for name in ranges if name not in lineage.values)
+        plans.append(replace(plan, notices=tuple(text for text in plan.notices if not text.startswith(unknown))))
+        ranges |= latest_ranges(stage, plan.space)
+    texts = stage_order.name_stages([stage.name for stage in asked.stages], [plan.notices for plan in plans])
+    return [replace(plan, notices=notices) for plan, notices in zip(plans, texts, strict=True)]
 
 
 def _is_whole(found: reader.Results) -> bool:
@@ -220,24 +230,28 @@ def _complete(
     assert run.plan.lineage is not None
     current = run.plan.lineage.number - 1
     workers = run.cluster_request.workers
-    planned, notices = [], []
+    planned, compared = [], []
     for place, (stage, plan) in enumerate(zip(asked.stages, plans, strict=True)):
         records = begun[place].records if place < len(begun) else ()
         total = run.options.total if place == current else count_trials(plan, workers, records)
         over = place < current
         planned.append(PlannedStage(stage, plan, len(records) if over else total, len(records)))
-        if over:
-            file = run.plan.results
-            notices += provenance.compare(begun[place].meta, provenance.study_meta(plan), file=file)
-            if total > len(records) and not find_early_end(records, plan):
-                notices.append(stage_order.more_asked_text(stage.name, len(records), total))
-        elif place > current:
-            notices += plan.notices
+        texts: list[str] = []
+        if place < len(begun):
+            with asked.naming(place):
+                texts = provenance.compare(begun[place].meta, provenance.study_meta(plan), file=run.plan.results)
+        if over and total > len(records) and not find_early_end(records, plan):
+            texts.append(stage_order.more_asked_text(stage.name, len(records), total))
+        compared.append(texts)
+    named = stage_order.name_stages([stage.stage.name for stage in planned], compared)
+    notices = [text for text in run.notices if text not in compared[current]]
+    for place, plan in enumerate(plans):
+        notices += [*named[place], *(plan.notices if place > current else ())]
     upcoming = sum(stage.trials for stage in planned[current + 1 :])
     run = replace(
         run,
         options=replace(run.options, upcoming=upcoming),
-        notices=tuple(dict.fromkeys((*run.notices, *notices))),
+        notices=tuple(dict.fromkeys(notices)),
     )
     return PreparedStages(asked.request, asked.file, tuple(planned), run, begins, begun)
 

@@ -13,18 +13,19 @@ from ptydask.model import StudyPlan
 from ptydask.progress.plan_text import WIDTH as LABEL
 from ptydask.progress.plan_text import labelled_line
 from ptydask.space import ranges
+from ptydask.trial.search_choice import parameters_with_slopes
 
 WIDTH = 100
 """Characters of a line."""
-_WIDEST = {"stage": 10, "trials": 8, "metric": 10, "batch": 6, "scan": 6, "pixels": 9, "from": 8}
+_WIDEST = {"stage": 10, "trials": 8, "metric": 10, "batch": 6, "scan": 6, "pixels": 9, "from": 8, "ends": 12}
 """Characters of a column, whatever is in it, so that there is room for what is tuned."""
 _LONGEST = 20
 """Characters of a name."""
 _MOST_LINES = 6
 """Lines of one stage: a choice may have thousands of values."""
 _GAP = "  "
-_HEADINGS = ("stage", "tunes", "trials", "metric", "iterations", "batch", "scan", "pixels", "from")
-_USUAL = {"batch": NOTHING, "scan": "whole", "pixels": "all", "from": "anew"}
+_HEADINGS = ("stage", "tunes", "trials", "metric", "iterations", "batch", "scan", "pixels", "from", "ends")
+_USUAL = {"batch": NOTHING, "scan": "whole", "pixels": "all", "from": "anew", "ends": NOTHING}
 """A column that says nothing else in any stage is left out."""
 _NUMBERS = ("trials", "iterations", "batch", "scan")
 """Columns that are set to the right."""
@@ -55,6 +56,7 @@ def _row(plan: StudyPlan, stage: Stage, cost: StageCost) -> dict[str, str]:
         "scan": share_text(plan.scan_share),
         "pixels": _pixels_text(stage),
         "from": _name(stage.start_from) or "anew",
+        "ends": end_text(plan),
     }
 
 
@@ -73,6 +75,14 @@ def tuned_text(plan: StudyPlan, stage: Stage) -> str:
         text = _around_text(dist) if isinstance(dist, Around) else "" if dist is None else ranges.describe(dist)
         texts.append((printable_text(name), printable_text(text)))
     return "; ".join(_grouped(texts))
+
+
+def end_text(plan: StudyPlan) -> str:
+    """What ends a stage before its trials do: ``settled``, ``no 1 % in 20``."""
+    ends = ["settled"] if plan.until_settled and parameters_with_slopes(plan) else []
+    if plan.no_gain is not None and plan.space:
+        ends.append(f"no {100 * plan.no_gain.share:.4g} % in {plan.no_gain.trials}")
+    return ", ".join(ends) or NOTHING
 
 
 def share_text(share: float) -> str:

@@ -248,10 +248,17 @@ def _get_value(params: Mapping[str, Any], key: str) -> Any:
 # --- where a study starts ---------------------------------------------------------------------------
 
 
-def start_point(params_space: Mapping[str, Distribution], params: Mapping[str, Any]) -> tuple[Point, tuple[str, ...]]:
+START_NOTICE = "{}: the file's value "
+"""How a notice begins of a value that the first trial cannot have."""
+
+
+def start_point(
+    params_space: Mapping[str, Distribution], params: Mapping[str, Any], found: Collection[str] = ()
+) -> tuple[Point, tuple[str, ...]]:
     """The file's own values as the first point of a study, and a notice for each that had to be changed.
 
-    The point's origin is ``OWN_VALUES``, or ``NEAR_VALUES`` where there is a notice.
+    Those of ``found`` are not the file's, but what earlier stages found. The point's origin is ``OWN_VALUES``, or
+    ``NEAR_VALUES`` where there is a notice.
 
     A value outside its range becomes the nearest end, one off the grid the nearest grid point. Left to the sampler:
     values that the file does not give, and those that are none of the choices.
@@ -263,17 +270,16 @@ def start_point(params_space: Mapping[str, Distribution], params: Mapping[str, A
         if value is None:
             notices.append(f"{name}: the file gives no value, so the first trial leaves it to the sampler")
             continue
+        told = f"{name}: the value that was found, " if name in found else START_NOTICE.format(name)
         try:
             near = ranges.nearest_value(dist, value)
         except ValueError:
             why = "is not one of the choices" if isinstance(dist, Choice) else "is not a number"
-            notices.append(f"{name}: the file's value {value!r} {why}, so the first trial leaves it to the sampler")
+            notices.append(f"{told}{value!r} {why}, so the first trial leaves it to the sampler")
             continue
         point[name] = near
         if not _same_value(near, value):
-            notices.append(
-                f"{name}: the file's value {value!r} is not in {ranges.describe(dist)}; the first trial takes {near!r}"
-            )
+            notices.append(f"{told}{value!r} is not in {ranges.describe(dist)}; the first trial takes {near!r}")
     return Point(point, NEAR_VALUES if notices else OWN_VALUES), tuple(notices)
 
 

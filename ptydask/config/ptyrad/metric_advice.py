@@ -28,19 +28,19 @@ MISLEADING = {
 _SHIFTS = "model_params.update_params.probe_pos_shifts"
 
 
-def advise(metric: str, tuned: Collection[str], config: Mapping[str, Any], *, pruned: bool) -> tuple[str, ...]:
+def advise(metric: str, tuned: Collection[str], config: Mapping[str, Any], *, pruner: str) -> tuple[str, ...]:
     """Notices for a study of the parameters ``tuned``: what its ``metric`` gets wrong, and which one would not.
 
-    ``config`` is the complete params file, ``pruned`` says that there is a pruner. A metric of the user's own is not
-    judged.
+    ``config`` is the complete params file, ``pruner`` the key that has the pruner, empty where there is none. A metric
+    of the user's own is not judged.
     """
     notices = []
     if metric in FITS:
         notices += _advise_fit(metric, tuned, config)
-    if pruned and metric in UNSTEADY:
+    if pruner and metric in UNSTEADY:
         notices.append(
             f"{metric} does not get better steadily with iterations, so that the pruner may end good trials; "
-            "pruner_params: null tunes it without"
+            f"{pruner}: null tunes it without"
         )
     if metric in MISLEADING:
         notices.append(

@@ -20,7 +20,6 @@ from ptydask.config.ptyrad.hypertune_section import (
     read_hypertune,
 )
 from ptydask.config.ptyrad.search_space import (
-    ADVICE,
     TuneParams,
     check_point,
     check_values,
@@ -67,9 +66,8 @@ class PtyradFormat:
             config = stage_config.write_stage(config, given, of_stage)
             hyper = read_hypertune(config[KEY], config)
         init, recon = config["init_params"], config.setdefault("recon_params", {})
-        notices = [*translated, *hyper.tuned.notices]
-        if given is not None and stage_list.are_recommended(overrides):  # by what was measured, they tune more at once
-            notices = [text for text in notices if text != ADVICE.format(len(given.stage.tune))]
+        unused = [] if given is None else stage_list.unused_options(given.stage, overrides)
+        notices = [*translated, *hyper.tuned.notices, *unused]
         chosen = study.named_sampler(overrides.sampler, hyper.sampler)
         sampler, space = _grid_ranges(chosen, {**hyper.tuned.space, **of_stage}, notices, partial=given is not None)
         if not hyper.on:

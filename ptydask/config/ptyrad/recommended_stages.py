@@ -29,7 +29,7 @@ _OVERLAP = 0.5
 """Of the probe's diameter, the way from one position of a quarter to the next at most."""
 _SHARE, _FEWEST = 0.75, 12
 """Of the file's iterations, and how many at least, of the trials of a quarter: those are nearer to rest."""
-_BATCH = 4
+SMALLEST_BATCH = 4
 """Patterns in a batch, at least."""
 _LAST = 4
 """Trials on the whole scan."""
@@ -66,7 +66,7 @@ def recommend(config: Mapping[str, Any], tuned: Mapping[str, Distribution], metr
     add("geometry", geometry, **(part | small_batches or whole), stop_when="settled")
     if part:
         near = {name: _near_best(tuned[name], 1) for name in geometry}
-        add("whole scan", near, **small_batches, stop_when="settled", trials=_LAST)
+        add("whole scan", near, **small_batches, stop_when=None, trials=_LAST)  # so few do not settle
     elsewhere = ("dx", *rates, *FREEDOMS, *geometry)
     add_in_parts("probe", [name for name in names if name not in elsewhere], "loss", **whole)
     for freedom, word in FREEDOMS.items():
@@ -101,8 +101,8 @@ def _cheap_look(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
     most = recon.get("NITER") or ITERATIONS
     keys = {"iterations": min(most, max(_FEWEST, min(round(_SHARE * most), ITERATIONS)))}
     size = (recon.get("BATCH_SIZE") or {}).get("size")
-    if isinstance(size, int) and size > _BATCH:
-        keys["batch_size"] = max(_BATCH, size // 4)
+    if isinstance(size, int) and size > SMALLEST_BATCH:
+        keys["batch_size"] = max(SMALLEST_BATCH, size // 4)
     return part, keys
 
 

@@ -39,10 +39,6 @@ _UNUSABLE = {
     "SparseAdam": "it takes sparse gradients only, and those of a reconstruction are dense",
     "Muon": "it takes matrices only, and the object has four dimensions",
 }
-ADVICE = (
-    "{} parameters are tuned at once; no more than 4 is better practice, in steps: dz first, then scale with "
-    "rotation, then all four of the scan affine, tilts last"
-)
 
 
 @dataclass
@@ -65,9 +61,6 @@ def tune_params(section: Any) -> TuneParams:
             hint = nearest_hint(name, [*TUNABLES, *LEGACY])
             raise ConfigError("PtyRAD has no such tunable", key=f"{KEY}.{name}", value=entry, hint=hint)
         _read_entry(tuned, name, entry, section)
-    active = sum(entry["state"] for entry in tuned.entries.values())
-    if active > 4:
-        tuned.notices.append(ADVICE.format(active))
     return tuned
 
 

@@ -74,11 +74,12 @@ def _share_trials(stages: tuple[Stage, ...], total: int | None) -> tuple[Stage, 
     tuning = [stage for stage in stages if not stage.is_final]
     if total is None:
         return stages
-    if total < len(tuning):
-        rule = f"must be at least {len(tuning)}, one for each recommended stage"
+    if total < len(stages):
+        final = " and the final one" if len(tuning) < len(stages) else ""
+        rule = f"must be at least {len(stages)}, one for each recommended stage{final}"
         raise ConfigError(rule, key="--trials", value=total)
     weights = [stage.trials or 1 for stage in tuning]
-    counts = share_out(total - len(tuning), weights)
+    counts = share_out(total - len(stages), weights)
     shared = [replace(stage, trials=1 + count) for stage, count in zip(tuning, counts, strict=True)]
     return (*shared, *(stage for stage in stages if stage.is_final))
 
@@ -106,7 +107,40 @@ def _check_tries(stages: tuple[Stage, ...], overrides: Overrides) -> None:
 def stage_notices(plan: StudyPlan, given: StageInput) -> tuple[str, ...]:
     """What may surprise in a stage's plan."""
     stage = given.stage
-    return (*_notice_idle(plan, stage), *_notice_late_updates(plan, stage), *_notice_image_metric(plan, stage))
+    return (
+        *_notice_idle(plan, stage),
+        *_notice_late_updates(plan, stage),
+        *_notice_image_metric(plan, given),
+        *_notice_few_steps(plan, stage),
+    )
+
+
+def unused_options(stage: Stage, overrides: Overrides) -> Iterator[str]:
+    """What the command line says and the stage says otherwise."""
+    options = (("--metric", overrides.metric, stage.metric), ("--search", overrides.search, stage.search))
+    for option, value, own in options:
+        if own is not None and value not in (None, own):
+            yield f"{option} {value} is not used, the stage has its own: {own}"
+    keys = {"recon_params.NITER": stage.iterations, "recon_params.BATCH_SIZE.size": stage.batch_size}
+    for key, value in overrides.settings if not are_recommended(overrides) else ():
+        if keys.get(key) not in (None, value):
+            yield f"--set {key}={value} is not used, the stage has its own: {keys[key]}"
+
+
+_FEW = 20
+"""Iterations over a part of the scan, in the file's batches, after which it is nowhere near rest."""
+
+
+def _notice_few_steps(plan: StudyPlan, stage: Stage) -> Iterator[str]:
+    """A part of the scan in batches of the whole scan's size makes few steps (docs/stages.md: what was measured)."""
+    size = ((plan.config.get("recon_params") or {}).get("BATCH_SIZE") or {}).get("size")
+    large = stage.batch_size is None and ranges.is_number(size) and size > recommended_stages.SMALLEST_BATCH
+    tuned = bool(plan.space) and "batch_size" not in plan.space
+    if stage.scan is not None and large and tuned and plan.iterations and plan.iterations < _FEW:
+        yield (
+            f"{plan.iterations} iterations over a part of the scan, in batches as large as for all of it, make few "
+            "steps: its losses may lead astray; a smaller batch_size makes as many as the whole scan does"
+        )
 
 
 def _notice_idle(plan: StudyPlan, stage: Stage) -> Iterator[str]:
@@ -126,10 +160,10 @@ def _notice_late_updates(plan: StudyPlan, stage: Stage) -> Iterator[str]:
             yield f"{tensor}: stays as it is in stage {stage.name}, as its updates begin at iteration {start:g}"
 
 
-def _notice_image_metric(plan: StudyPlan, stage: Stage) -> Iterator[str]:
+def _notice_image_metric(plan: StudyPlan, given: StageInput) -> Iterator[str]:
+    stage, is_first = given.stage, given.lineage.number == 1
     loaded = stage.start_from or plan.config["init_params"].get("obj_source", "simu") != "simu"
     if plan.metric in _IMAGE_METRICS and plan.space and not loaded:
-        yield (
-            f"{plan.metric} tells reconstructions apart that are nearly done, and these start from nothing: "
-            "start_from: best begins with the object, probe and positions of the stage before"
-        )
+        hint = "start_from: best begins with the object, probe and positions of the stage before"
+        hint = "tune by loss first, and by it in a later stage with start_from: best" if is_first else hint
+        yield f"{plan.metric} tells reconstructions apart that are nearly done, and these start from nothing: {hint}"

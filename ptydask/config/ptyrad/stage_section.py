@@ -16,7 +16,7 @@ from ptydask.errors import ConfigError, nearest_hint
 from ptydask.lineage import FINAL
 from ptydask.model import ComponentSpec
 from ptydask.space.metrics import METRICS
-from ptydask.space.tunables import LEGACY, PARAMETERS, TILTS, TUNABLES
+from ptydask.space.tunables import LEGACY, PARAMETERS, TILTS, TUNABLES, Tunable
 
 _STAGE = (
     *("name", "tune", "trials", "metric", "iterations", "batch_size", "scan", "pixels"),
@@ -202,11 +202,11 @@ def _read_stage_range(
     tunable = PARAMETERS[parameter]
     if value is None:
         if tunable.name not in context.entries:
-            hint = f"write its range here, for example {tunable.name}: {_example_range(tunable.kind)}"
+            hint = f"write its range here, for example {tunable.name}: {_example_range(tunable)}"
             raise ConfigError(f"has no range in {search_space.KEY}", key=key, value=None, hint=hint)
         file_range(context.entries, parameter)
         return None
-    reading.expect(value, "a mapping", key, f"for example {_example_range(tunable.kind)}, or null for the file's range")
+    reading.expect(value, "a mapping", key, f"for example {_example_range(tunable)}, or null for the file's range")
     if "around" in value:
         return _read_around(parameter, value, key, earlier)
     entry, kwargs_key = dict(value), ""
@@ -225,8 +225,10 @@ def _read_stage_range(
     return search_space.negate_distribution(dist, kwargs_key or f"{key}.kwargs") if sign < 0 else dist
 
 
-def _example_range(kind: str) -> str:
-    return "{choices: [Adam, SGD]}" if kind == "name" else "{low: 1, high: 8}"
+def _example_range(tunable: Tunable) -> str:
+    """Numbers where any file's would do: lengths and angles are the specimen's own."""
+    words = {"name": "{choices: [Adam, SGD]}", "integer": "{low: 1, high: 8}", "real": "{low: ..., high: ...}"}
+    return words[tunable.kind]
 
 
 def _read_around(parameter: str, value: Mapping[str, Any], key: str, earlier: _Earlier) -> Around:

@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from ptydask.engines.ptyrad import datafiles, held_out, own_metrics, schema
 from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Scalar, StudyPlan
-from ptydask.space import inactive, ranges, tunables
+from ptydask.space import inactive, ranges, tunables, tuning_order
+from ptydask.trial.search_choice import choose_search, parameters_with_slopes
 
 _TUNE = "hypertune_params.tune_params"
 
@@ -81,9 +82,10 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
 
         plan = replace(plan, notices=(*plan.notices, *check_start(plan, config, tuple(space), math.prod(scan))))
     notices = (*plan.notices, *warnings, *clipped, *_coupling_notices(init, tuned), *_late_updates(config, plan, tuned))
-    notices = (*notices, *metric_advice.advise(plan.metric, tuned, config, pruned=plan.pruner is not None))
+    pruner = "" if plan.pruner is None else "pruner_params" if plan.lineage is None else "pruner"
+    notices = (*notices, *metric_advice.advise(plan.metric, tuned, config, pruner=pruner))
     if space and not any(point.origin in (OWN_VALUES, NEAR_VALUES) for point in points):
-        start, moved = tunables.start_point(space, config)
+        start, moved = tunables.start_point(space, config, plan.lineage.values if plan.lineage else ())
         notices = (*notices, *moved)
         if start.params:
             points = (start, *points)
@@ -97,7 +99,7 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
         config=config,
         space=space,
         points=points,
-        notices=notices,
+        notices=(*notices, *_advise_steps(replace(plan, space=space, differentiable=slopes))),
         differentiable=slopes,
         details=(*plan.details, *idle),
         trial_bytes=estimate_trial_bytes(config, plan.keep, scan),
@@ -230,6 +232,17 @@ def _limit_distribution(distribution: Distribution, most: int) -> Distribution |
     low, step = distribution.low, distribution.step
     high = min(distribution.high, most)
     return IntRange(low, low + (high - low) // step * step, step, distribution.log)
+
+
+def _advise_steps(plan: StudyPlan) -> Iterator[str]:
+    """Where slopes lead, all that have them are best tuned at once (docs/stages.md: what was measured)."""
+    led = parameters_with_slopes(plan) if choose_search(plan).informed else ()
+    unled = dict.fromkeys(tunables.PARAMETERS[name].name for name in plan.space if name not in led)
+    if len(unled) > tuning_order.MOST:
+        yield (
+            f"{len(unled)} parameters are tuned at once without slopes; no more than {tuning_order.MOST} is better "
+            "practice, in steps: dz first, then scale with rotation, then all four of the scan affine, tilts last"
+        )
 
 
 def _coupling_notices(init: Mapping[str, Any], tuned: tuple[str, ...]) -> tuple[str, ...]:
