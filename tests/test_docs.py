@@ -67,9 +67,14 @@ def snippets(page: str) -> list[str]:
 
 
 def write_files(page: str, folder: Path) -> None:
-    """The YAML blocks of a page that begin with a file's name, made small: two iterations, two trials."""
-    for name, text in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
-        (folder / name).write_text(re.sub(r"((?:iterations|trials): )\d+", r"\g<1>2", text))
+    """The YAML blocks of a page that begin with a file's name, made small: two iterations, two trials.
+
+    Those that a command on the page writes itself are left to it.
+    """
+    whole = (ROOT / page).read_text()
+    for name, text in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", whole, re.DOTALL):
+        if f"--write {name}" not in whole:
+            (folder / name).write_text(re.sub(r"((?:iterations|trials): )\d+", r"\g<1>2", text))
 
 
 def quick(text: str, output: Path | str, name: str) -> str:
