@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from ptydask.config import own_settings, reading, yaml_text
 from ptydask.config.ptyrad import old_keys
 from ptydask.config.ptyrad.hypertune_section import KEY
-from ptydask.config.ptyrad.params_file import SECTIONS
+from ptydask.config.ptyrad.params_file import SECTIONS, copy_sections
 from ptydask.errors import ConfigError
 from ptydask.space import aberrations
 
@@ -47,10 +46,9 @@ def edit_text(
         data = reading.parse_value(text)
     except ConfigError:
         return None
-    if not isinstance(data, dict):
+    user = copy_sections(data)
+    if user is None:
         return None
-    user = {name: copy.deepcopy(data[name]) for name in SECTIONS if isinstance(data.get(name), dict)}
-    old_keys.translate(user)
     if settings is not None:
         settings = [old_keys.PRESENT.get(key, key) for key in settings]
     new: dict[str, Any] = {}

@@ -8,9 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from ptydask.config import reading
-from ptydask.config.ptyrad import old_keys
 from ptydask.config.ptyrad.hypertune_section import KEY, canonical_section, read_hypertune
-from ptydask.config.ptyrad.params_file import SECTIONS
+from ptydask.config.ptyrad.params_file import copy_sections
 from ptydask.errors import ConfigError
 from ptydask.space import tunables
 
@@ -45,10 +44,9 @@ def restore(config: Mapping[str, Any], text: str, form: str) -> dict[str, Any]:
         data = reading.parse_text(text, form)
     except ConfigError:
         return restored
-    if not isinstance(data, dict):
+    own = copy_sections(data)
+    if own is None:
         return restored
-    own = {name: copy.deepcopy(data[name]) for name in SECTIONS if isinstance(data.get(name), dict)}
-    old_keys.translate(own)
     for key in STAGE_KEYS:
         section, name = key.split(".")
         below = restored.setdefault(section, {})

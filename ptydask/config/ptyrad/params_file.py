@@ -148,6 +148,15 @@ def _switched_off(tuned: TuneParams, overrides: Overrides) -> str:
     return notice
 
 
+def copy_sections(data: Any) -> dict[str, Any] | None:
+    """A copy of PtyRAD's sections in ``data``, a file as read, in today's spelling; None where it is no mapping."""
+    if not isinstance(data, dict):
+        return None
+    own = {name: copy.deepcopy(data[name]) for name in SECTIONS if isinstance(data.get(name), dict)}
+    old_keys.translate(own)
+    return own
+
+
 def read_sections(data: dict[str, Any]) -> dict[str, Any]:
     """The sections in PtyRAD's order; empty ones (every line a comment) are left out, so they get their defaults.
 
