@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 
 from ptydask.model import Image, KeepOptions, Quantity, Reason, Scalar, StudyMeta, TrialOutput, TrialRecord, TrialState
-from ptydask.store import Shard, Store, shard
+from ptydask.store import Shard, Store, files, shard
 from ptydask.store.upkeep import packing, rebuild
 
 KEEP = KeepOptions()
@@ -138,3 +143,20 @@ def pack_copy(path: Path) -> Path:
 def rebuild_elsewhere(path: Path) -> Path:
     rebuild.rebuild(path, path.with_name("rebuilt.h5"))
     return path.with_name("rebuilt.h5")
+
+
+@contextmanager
+def full_disk(writes: int) -> Iterator[None]:
+    """Within it the disk has no room for a file written aside after so many ``writes`` to it."""
+    count, put_data = 0, files.AsideFile.put
+
+    def put_first(aside: files.AsideFile, data: memoryview, offset: int) -> None:
+        nonlocal count
+        count += 1
+        if count > writes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        put_data(aside, data, offset)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(files.AsideFile, "put", put_first)
+        yield

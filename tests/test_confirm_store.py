@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 import pytest
 import store_crashes
 from confirm_cases import GRID, confirmed, curve, read_repeats, run_repeats
-from store_cases import damage, meta, output, pack_copy, packed, put, rebuild_elsewhere, record
+from store_cases import damage, full_disk, meta, output, pack_copy, packed, put, rebuild_elsewhere, record
 from store_crashes import deaths
 
 from ptydask.analysis.half_rings import correlate_halves
@@ -22,7 +20,7 @@ from ptydask.cli import main
 from ptydask.errors import StoreError
 from ptydask.model import Image
 from ptydask.ring_correlation import FourierRing
-from ptydask.store import Store, confirmation, contents, digest, files, isolated, names, reader
+from ptydask.store import Store, confirmation, contents, digest, isolated, names, reader
 from ptydask.store.upkeep import embedding, info, merge, merge_plan, packing, rebuild, retention, verify
 
 
@@ -408,23 +406,12 @@ def test_killed_before_every_step_of_taking_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("k", [0, 7, 40])
-def test_a_full_disk_leaves_both_files(k: int, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_both_files(k: int, study: Path) -> None:
     """Whichever write fails, the study and its repeats are as they were; with room again they are one file."""
     companion = run_repeats(study)
     before = study.read_bytes(), companion.read_bytes()
-    count, put_data = 0, files.AsideFile.put
-
-    def put_first(aside: files.AsideFile, data: memoryview, offset: int) -> None:
-        nonlocal count
-        count += 1
-        if count > k:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        put_data(aside, data, offset)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(files.AsideFile, "put", put_first)
-        with pytest.raises(StoreError, match="No space left on device"):
-            embedding.embed(study, {})
+    with full_disk(k), pytest.raises(StoreError, match="No space left on device"):
+        embedding.embed(study, {})
     assert (study.read_bytes(), companion.read_bytes()) == before
     assert sorted(path.name for path in study.parent.iterdir()) == [companion.name, study.name]
     embedding.embed(study, {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -15,11 +14,11 @@ import pytest
 import store_crashes
 from confirm_cases import curve, read_repeats, repeat_record, repeats_meta
 from staged_store_cases import COUNTS, STAGES, arrays_kept, read_stages, run_stage, stage_meta, stage_record, staged
-from store_cases import damage, output, pack_copy, packed, put, rebuild_elsewhere, record
+from store_cases import damage, full_disk, output, pack_copy, packed, put, rebuild_elsewhere, record
 
 from ptydask.cli import main
 from ptydask.errors import StoreError, UsageError
-from ptydask.store import Store, confirmation, contents, digest, embedded, files, isolated, lock, names, reader
+from ptydask.store import Store, confirmation, contents, digest, embedded, isolated, lock, names, reader
 from ptydask.store.upkeep import embedding, info, merge, merge_plan, packing, rebuild, retention, staging, verify
 
 ALL = {"dz": [0, 1, 2], "scan": [0, 1], "final": [0]}
@@ -220,22 +219,12 @@ def run_stage_on(path: Path, name: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("k", [0, 7, 40])
-def test_a_full_disk(k: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(k: int, tmp_path: Path) -> None:
     """Whichever write fails, the file is as it was; with room again the stage begins."""
     path = staged(tmp_path / "results.h5", ("dz", "scan"))
-    before, count, put_data = path.read_bytes(), 0, files.AsideFile.put
-
-    def put_first(aside: files.AsideFile, data: memoryview, offset: int) -> None:
-        nonlocal count
-        count += 1
-        if count > k:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        put_data(aside, data, offset)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(files.AsideFile, "put", put_first)
-        with pytest.raises(StoreError, match="No space left on device; everything is as it was"):
-            staging.begin_stage(path, stage_meta("final"))
+    before = path.read_bytes()
+    with full_disk(k), pytest.raises(StoreError, match="No space left on device; everything is as it was"):
+        staging.begin_stage(path, stage_meta("final"))
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["results.h5"]
     staging.begin_stage(path, stage_meta("final"))
