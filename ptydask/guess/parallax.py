@@ -1,0 +1,286 @@
+"""Rotation, flips, C10 and C12 from how the images of single bright-field pixels lie to each other, by fast-acbf.
+
+A pixel of the bright-field disk at the angle ``a`` sees the specimen shifted by the slope of the aberration function
+there: by ``R (C10 1 + C12) a``, where R is how the scan is turned to the detector (J. Rodenburg, Ultramicroscopy 31
+(1989) 325; Y. Yu et al., Nature Methods 22 (2025) 2138). fast-acbf moves the images back and adds them up, and looks for
+what makes the sum sharpest. The shifts of a scan turned by 180 degrees are those of a C10 and C12 of the other sign, so
+that their signs are found apart, from the contrast of the sum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptydask.errors import import_optional
+
+APERTURES = (0.95, 0.75, 0.6)
+"""Shares of the disk that are used: the values are of the first, their deviation is from how the others differ."""
+TURN_STEP = 10.0
+"""Degrees from one turn to the next that is tried at first."""
+MOST_C10 = 36.0
+"""The largest defocus that is tried, in units of ``wavelength / (4 alpha^2)``."""
+C10_STEP = 2.0
+"""In the same units, in which the sum is sharp over about 3."""
+MOST_POSITIONS = 64
+"""Along either side of the scan, in its middle: enough for a turn, and bounded in time."""
+MOST_DISK = 11
+"""Radius of the disk in detector pixels, for the first search; a finer detector is binned."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParallaxScan:
+    """Neighbouring patterns and what is known of them."""
+
+    patterns: NDArray[np.float32]
+    """(rows, columns, ky, kx), as PtyRAD's ``meas_flipT`` leaves them."""
+    dark: NDArray[np.float64]
+    """(rows, columns): the dark field of the same positions, bright where the specimen's phase is large."""
+    centre: tuple[float, float]
+    """Of the bright-field disk, (y, x) in detector pixels from the middle of pixel (0, 0)."""
+    pixel_angle: float
+    """Of a detector pixel, mrad."""
+    convergence: float
+    """Semi-angle, mrad."""
+    wavelength: float
+    """Angstrom."""
+    step: float
+    """From one position to the next, angstrom."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParallaxFit:
+    """What makes the sum of the shifted images sharpest. Angles in degree and aberrations as PtyRAD has them."""
+
+    rotation: float
+    """From -180 to 180, in a scan that is not mirrored; of a mirrored one, with the patterns transposed beforehand."""
+    rotation_deviation: float
+    mirrored: bool
+    """Whether the patterns have to be transposed."""
+    C10: float
+    C10_deviation: float
+    C12a: float
+    C12b: float
+    C12_deviation: float
+    elsewhere: float
+    """How sharp the sum is at best at a turn that is another one, as a share of the sharpest: near 1 nothing is known."""
+    mirrored_otherwise: float
+    """The same share, were the patterns mirrored the other way."""
+    twin: float
+    """From 0 to 1: how well the phase of the sum and the dark field look alike, by which the signs were chosen."""
+    image: NDArray[np.float32]
+    """(rows, columns): the sum, bright and dark as the microscope saw it."""
+
+
+def measure_parallax(scan: ParallaxScan) -> ParallaxFit | None:
+    """Fit the shifts. Returns None for a scan of fewer than 12 x 12 positions, or a disk of less than 3 pixels' radius.
+
+    Takes seconds to half a minute of one core. Raises MissingDependency without fast-acbf.
+    """
+    if min(scan.patterns.shape[:2]) < 12 or scan.convergence < 3 * scan.pixel_angle:
+        return None
+    scan = _middle(scan)
+    with _quiet():
+        open_solver = _load()
+        coarse = _Search(open_solver(_binned(scan), APERTURES[0]), scan)
+        starts = coarse.best_starts()
+        solver = open_solver(scan, APERTURES[0])
+        fits = [_refine(solver, start) for start in starts]
+        best = max(fits, key=lambda fit: fit.score)
+        others = [_refine(open_solver(scan, share), best.start()) for share in APERTURES[1:]]
+        image = best.apply(solver).reconstruct(mode="tcBF", requires_grad=False).detach().numpy()
+    sign = _compare_phase(image, best.C10, scan)
+    if sign < 0:
+        best = best.twin()
+    spread = max(abs(_wrap(other.rotation - best.rotation, 180)) for other in others)
+    return ParallaxFit(
+        rotation=_wrap(best.rotation),
+        rotation_deviation=max(spread, 0.3),
+        mirrored=best.mirrored,
+        C10=best.C10,
+        C10_deviation=max(*(abs(abs(other.C10) - abs(best.C10)) for other in others), 0.05 * abs(best.C10)),
+        C12a=best.C12a,
+        C12b=best.C12b,
+        C12_deviation=max(
+            math.hypot(abs(other.C12a) - abs(best.C12a), abs(other.C12b) - abs(best.C12b)) for other in others
+        ),
+        elsewhere=coarse.elsewhere(best),
+        mirrored_otherwise=min(fit.score for fit in fits) / best.score,
+        twin=abs(sign),
+        image=image,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a solver is set to, and how sharp its sum is."""
+
+    mirrored: bool
+    rotation: float
+    C10: float
+    C12a: float = 0.0
+    C12b: float = 0.0
+    score: float = 0.0
+
+    def start(self) -> _State:
+        return self
+
+    def twin(self) -> _State:
+        """The state of the same shifts."""
+        return _State(self.mirrored, self.rotation + 180, -self.C10, -self.C12a, -self.C12b, self.score)
+
+    def apply(self, solver: Any) -> Any:
+        """Set the solver to it; returns the solver."""
+        solver.set_flips(False, False, self.mirrored)
+        solver.set_rotation_deg(self.rotation, clear_basis=True)
+        for key, value in (("C_1_0", self.C10), ("C_1_2_a", self.C12a), ("C_1_2_b", self.C12b)):
+            solver.ab_state.set_physical(key, value)
+        return solver
+
+    @classmethod
+    def of(cls, solver: Any, score: float) -> _State:
+        values = (float(solver.ab_state.get_physical(key)) for key in ("C_1_0", "C_1_2_a", "C_1_2_b"))
+        return cls(bool(solver.coord_transform["transpose"]), float(solver.rotation_deg), *values, score)
+
+
+class _Search:
+    """How sharp the sum is over a grid of turns and positive C10, mirrored or not."""
+
+    def __init__(self, solver: Any, scan: ParallaxScan) -> None:
+        unit = scan.wavelength / (4 * (scan.convergence * 1e-3) ** 2)
+        # An image must not be moved by more than a quarter of the scan.
+        widest = 0.25 * min(scan.patterns.shape[:2]) * scan.step / (scan.convergence * 1e-3)
+        self.defoci = unit * np.arange(C10_STEP, MOST_C10 + 0.1, C10_STEP)
+        self.defoci = self.defoci[self.defoci <= max(widest, 4 * unit)]
+        self.turns = np.arange(0, 360, TURN_STEP)
+        self.scores = np.array(
+            [
+                [[_sharpness(_State(m, t, c).apply(solver)) for c in self.defoci] for t in self.turns]
+                for m in (False, True)
+            ]
+        )
+
+    def best_starts(self) -> list[_State]:
+        """The sharpest of either handedness."""
+        starts = []
+        for mirrored in (False, True):
+            turn, defocus = np.unravel_index(self.scores[int(mirrored)].argmax(), self.scores.shape[1:])
+            starts.append(_State(mirrored, float(self.turns[turn]), float(self.defoci[defocus])))
+        return starts
+
+    def elsewhere(self, best: _State) -> float:
+        """The sharpest at turns that are 25 degrees or more from the best, over the sharpest."""
+        scores = self.scores[int(best.mirrored)]
+        rotation = best.rotation if best.C10 > 0 else best.rotation + 180
+        far = np.abs(_wrap(self.turns - rotation)) > 25
+        return float(scores[far].max() / scores.max())
+
+
+def _sharpness(solver: Any) -> float:
+    from fast_acbf.optimization.metrics import QualityMetrics
+
+    return float(QualityMetrics.evaluate(solver.reconstruct(mode="tcBF", requires_grad=False), metric="sobel"))
+
+
+def _refine(solver: Any, start: _State) -> _State:
+    start.apply(solver)
+    solver.refine_defocus(search_halfwidth=0.15 * abs(start.C10) + 20, method="brent", blur=False, plot_search=False)
+    solver.refine_all_params(
+        targets=("fine_rotation", "coarse_aberrations", "fine_rotation"), fine_rotation_halfwidth=8.0
+    )
+    return _State.of(solver, _sharpness(solver))
+
+
+def _compare_phase(image: NDArray[np.float32], C10: float, scan: ParallaxScan) -> float:
+    """The correlation, -1 to 1, of the specimen's phase by the sum, if C10 has its sign, and the dark field.
+
+    The sum transfers the phase with ``sin(pi lambda C10 q^2)``, the transfer of bright-field imaging at that defocus.
+    """
+    ky = np.fft.fftfreq(image.shape[0], scan.step)[:, None]
+    kx = np.fft.fftfreq(image.shape[1], scan.step)[None, :]
+    transfer = np.sin(np.pi * scan.wavelength * C10 * (ky**2 + kx**2))
+    phase = np.fft.ifft2(np.fft.fft2(image - image.mean()) * transfer).real
+    rows, columns = (slice(size // 8, size - size // 8) for size in image.shape)
+    phase, dark = phase[rows, columns], scan.dark[rows, columns]
+    return float(np.corrcoef(phase.ravel(), dark.ravel())[0, 1])
+
+
+def _middle(scan: ParallaxScan) -> ParallaxScan:
+    """The middle of the scan, and of the detector what holds the disk, with the disk's centre at pixel n // 2."""
+    from dataclasses import replace
+
+    rows, columns = scan.patterns.shape[:2]
+    high, wide = min(rows, MOST_POSITIONS), min(columns, MOST_POSITIONS)
+    top, left = (rows - high) // 2, (columns - wide) // 2
+    half = math.ceil(scan.convergence / scan.pixel_angle) + 2
+    y, x = (round(value) for value in scan.centre)
+    cut = scan.patterns[top : top + high, left : left + wide]
+    pad = [max(half - y, half - x, y + half - cut.shape[2], x + half - cut.shape[3], 0)] * 2
+    if pad[0]:
+        cut = np.pad(cut, ((0, 0), (0, 0), tuple(pad), tuple(pad)))
+    y, x = y + pad[0], x + pad[0]
+    return replace(
+        scan,
+        patterns=cut[:, :, y - half : y + half, x - half : x + half],
+        dark=scan.dark[top : top + high, left : left + wide],
+        centre=(half, half),
+    )
+
+
+def _binned(scan: ParallaxScan) -> ParallaxScan:
+    """Detector pixels joined until the disk is small, for the first search."""
+    from dataclasses import replace
+
+    factor = max(1, round(scan.convergence / scan.pixel_angle / MOST_DISK))
+    if factor == 1:
+        return scan
+    half = scan.patterns.shape[-1] // 2
+    # The pixel n // 2 of the joined ones is to have its middle where the disk has its own.
+    reach = (half // factor) * factor + factor // 2
+    low = half - reach if factor % 2 else half - reach
+    size = (2 * reach // factor) * factor
+    cut = scan.patterns[:, :, max(low, 0) : max(low, 0) + size, max(low, 0) : max(low, 0) + size]
+    count = min(cut.shape[-1] // factor, size // factor)
+    cut = cut[:, :, : count * factor, : count * factor]
+    joined = cut.reshape(*cut.shape[:2], count, factor, count, factor).sum((3, 5))
+    return replace(scan, patterns=joined, pixel_angle=scan.pixel_angle * factor, centre=(count // 2, count // 2))
+
+
+def _load() -> Callable[[ParallaxScan, float], Any]:
+    """What makes a solver of a scan and the share of the disk that it uses."""
+    import_optional("torch", "guesses by parallax need", "guess")
+    from ptydask.engines.ptyrad.torchvision_schema import make_importable
+
+    make_importable()
+    fast_acbf = import_optional("fast_acbf", "guesses by parallax need", "guess", "fast-acbf")
+
+    def open_solver(scan: ParallaxScan, share: float) -> Any:
+        return fast_acbf.BFSolver(
+            fast_acbf.Dataset4D(np.ascontiguousarray(scan.patterns), normalize=True),
+            max_alpha=share * scan.convergence,
+            scan_step_size=scan.step,
+            dk=scan.pixel_angle * 1e-3 / scan.wavelength,
+            wavelength=scan.wavelength,
+            max_order=1,
+            device="cpu",
+        )
+
+    return open_solver
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """fast-acbf prints what it does."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _wrap(angle: Any, turn: float = 360.0) -> Any:
+    return (angle + turn / 2) % turn - turn / 2
