@@ -17,9 +17,7 @@ from guess_sets import CACHE, SETS, PlantedSet, write
 
 from ptydask.guess.parallax import ParallaxFit, ParallaxScan, measure_parallax
 
-HEAD = (
-    "| set | truth: rotation, mirrored, C10, C12 | guess | deviations | elsewhere | mirrored otherwise | twin | off | s |"
-)
+HEAD = "| set | truth: rotation, mirrored, C10, C12 | guess | deviations | elsewhere | mirrored otherwise | twin | off | s |"
 
 
 def true_turn(planted: PlantedSet) -> tuple[bool, float]:
@@ -33,7 +31,7 @@ def true_turn(planted: PlantedSet) -> tuple[bool, float]:
     mirrored = bool(np.linalg.det(matrix) < 0)
     if mirrored:
         matrix = matrix @ np.array([[0.0, 1.0], [1.0, 0.0]])
-    return mirrored, planted.rotation + float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
+    return mirrored, planted.rotation + float(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])))
 
 
 def scan_of(planted: PlantedSet) -> ParallaxScan:

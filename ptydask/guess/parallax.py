@@ -13,7 +13,7 @@ import contextlib
 import io
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,10 @@ C10_STEP = 2.0
 """In the same units, in which the sum is sharp over about 3."""
 MOST_POSITIONS = 64
 """Along either side of the scan, in its middle: enough for a turn, and bounded in time."""
-MOST_DISK = 11
-"""Radius of the disk in detector pixels, for the first search; a finer detector is binned."""
+MOST_DISK = 9
+"""Radius of the disk in detector pixels; a finer detector is binned."""
+_ITERATIONS = 20
+"""Of the fit of C10 and C12."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,9 @@ class ParallaxFit:
     mirrored_otherwise: float
     """The same share, were the patterns mirrored the other way."""
     twin: float
-    """From 0 to 1: how well the phase of the sum and the dark field look alike, by which the signs were chosen."""
+    """By how many standard errors the dark field looks like the phase, not its reverse: what the signs were chosen by."""
     image: NDArray[np.float32]
-    """(rows, columns): the sum, bright and dark as the microscope saw it."""
+    """(rows, columns): the specimen's phase by acBF, in arbitrary units, for the middle of the scan."""
 
 
 def measure_parallax(scan: ParallaxScan) -> ParallaxFit | None:
@@ -86,19 +88,18 @@ def measure_parallax(scan: ParallaxScan) -> ParallaxFit | None:
     """
     if min(scan.patterns.shape[:2]) < 12 or scan.convergence < 3 * scan.pixel_angle:
         return None
-    scan = _middle(scan)
+    scan = _binned(_middle(scan))
     with _quiet():
         open_solver = _load()
-        coarse = _Search(open_solver(_binned(scan), APERTURES[0]), scan)
-        starts = coarse.best_starts()
         solver = open_solver(scan, APERTURES[0])
-        fits = [_refine(solver, start) for start in starts]
+        coarse = _Search(solver, scan)
+        fits = [_refine(solver, start, coarse.defoci) for start in coarse.best_starts()]
         best = max(fits, key=lambda fit: fit.score)
-        others = [_refine(open_solver(scan, share), best.start()) for share in APERTURES[1:]]
-        image = best.apply(solver).reconstruct(mode="tcBF", requires_grad=False).detach().numpy()
-    sign = _compare_phase(image, best.C10, scan)
+        others = [_refine(open_solver(scan, share), best) for share in APERTURES[1:]]
+        image = _add_up(best.apply(solver), "acBF").numpy()
+    sign = _compare_phase(image, best, scan)
     if sign < 0:
-        best = best.twin()
+        best, image = best.twin(), -image
     spread = max(abs(_wrap(other.rotation - best.rotation, 180)) for other in others)
     return ParallaxFit(
         rotation=_wrap(best.rotation),
@@ -129,9 +130,6 @@ class _State:
     C12b: float = 0.0
     score: float = 0.0
 
-    def start(self) -> _State:
-        return self
-
     def twin(self) -> _State:
         """The state of the same shifts."""
         return _State(self.mirrored, self.rotation + 180, -self.C10, -self.C12a, -self.C12b, self.score)
@@ -155,8 +153,8 @@ class _Search:
 
     def __init__(self, solver: Any, scan: ParallaxScan) -> None:
         unit = scan.wavelength / (4 * (scan.convergence * 1e-3) ** 2)
-        # An image must not be moved by more than a quarter of the scan.
-        widest = 0.25 * min(scan.patterns.shape[:2]) * scan.step / (scan.convergence * 1e-3)
+        # An image must not be moved by more than half of the scan.
+        widest = 0.5 * min(scan.patterns.shape[:2]) * scan.step / (scan.convergence * 1e-3)
         self.defoci = unit * np.arange(C10_STEP, MOST_C10 + 0.1, C10_STEP)
         self.defoci = self.defoci[self.defoci <= max(widest, 4 * unit)]
         self.turns = np.arange(0, 360, TURN_STEP)
@@ -183,39 +181,64 @@ class _Search:
         return float(scores[far].max() / scores.max())
 
 
-def _sharpness(solver: Any) -> float:
+def _add_up(solver: Any, mode: str) -> Any:
+    """The sum of the shifted images (tcBF), or what they say of the specimen's phase (acBF), as a tensor."""
+    return solver.reconstruct(mode=mode, requires_grad=False).detach()
+
+
+def _sharpness(solver: Any, mode: str = "tcBF") -> float:
     from fast_acbf.optimization.metrics import QualityMetrics
 
-    return float(QualityMetrics.evaluate(solver.reconstruct(mode="tcBF", requires_grad=False), metric="sobel"))
+    return float(QualityMetrics.evaluate(_add_up(solver, mode), metric="sobel"))
 
 
-def _refine(solver: Any, start: _State) -> _State:
+def _refine(solver: Any, start: _State, defoci: NDArray[np.float64] | None = None) -> _State:
+    """By acBF: tcBF shows a crystal sharpest where its contrast is largest, at another defocus (compare the two)."""
+    if defoci is not None:
+        states = [replace(start, C10=float(defocus)) for defocus in defoci]
+        start = max(states, key=lambda state: _sharpness(state.apply(solver), "acBF"))
     start.apply(solver)
-    solver.refine_defocus(search_halfwidth=0.15 * abs(start.C10) + 20, method="brent", blur=False, plot_search=False)
     solver.refine_all_params(
-        targets=("fine_rotation", "coarse_aberrations", "fine_rotation"), fine_rotation_halfwidth=8.0
+        targets=("fine_rotation", "coarse_aberrations", "fine_rotation"),
+        mode="acBF",
+        fine_rotation_halfwidth=8.0,
+        fine_rotation_xatol=0.1,
+        aberration_iters=_ITERATIONS,
     )
-    return _State.of(solver, _sharpness(solver))
+    return _State.of(solver, _sharpness(solver, "acBF"))
 
 
-def _compare_phase(image: NDArray[np.float32], C10: float, scan: ParallaxScan) -> float:
-    """The correlation, -1 to 1, of the specimen's phase by the sum, if C10 has its sign, and the dark field.
+def _compare_phase(phase: NDArray[np.float32], state: _State, scan: ParallaxScan) -> float:
+    """How much the phase, blurred by the probe's intensity, looks like the dark field, which it blurs as well.
 
-    The sum transfers the phase with ``sin(pi lambda C10 q^2)``, the transfer of bright-field imaging at that defocus.
+    Their covariance in standard errors, by how its sixteen parts differ: negative where the signs are the other ones.
     """
-    ky = np.fft.fftfreq(image.shape[0], scan.step)[:, None]
-    kx = np.fft.fftfreq(image.shape[1], scan.step)[None, :]
-    transfer = np.sin(np.pi * scan.wavelength * C10 * (ky**2 + kx**2))
-    phase = np.fft.ifft2(np.fft.fft2(image - image.mean()) * transfer).real
-    rows, columns = (slice(size // 8, size - size // 8) for size in image.shape)
-    phase, dark = phase[rows, columns], scan.dark[rows, columns]
-    return float(np.corrcoef(phase.ravel(), dark.ravel())[0, 1])
+    k = scan.convergence * 1e-3 / scan.wavelength
+    axis = np.linspace(-1, 1, 41) * k
+    ky, kx = (grid.ravel() for grid in np.meshgrid(axis, axis, indexing="ij"))
+
+    def wave(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.complex128]:
+        chi = state.C10 * (x**2 + y**2) + state.C12a * (x**2 - y**2) + 2 * state.C12b * x * y
+        return np.asarray((np.hypot(y, x) <= k) * np.exp(-1j * np.pi * scan.wavelength * chi))
+
+    turn = math.radians(state.rotation)
+    qy, qx = np.meshgrid(*(np.fft.fftfreq(size, scan.step) for size in phase.shape), indexing="ij")
+    # A row (y, x) of the scan times PtyRAD's affine is along the detector's axes.
+    y, x = qy * math.cos(turn) - qx * math.sin(turn), qy * math.sin(turn) + qx * math.cos(turn)
+    here = wave(ky, kx)
+    there = np.stack([wave(ky - a, kx - b) for a, b in zip(y.ravel(), x.ravel(), strict=True)])
+    transfer = (there.conj() @ here).real.reshape(phase.shape)
+    blurred = np.fft.ifft2(np.fft.fft2(phase - phase.mean()) * transfer).real
+    rows, columns = (slice(size // 8, size - size // 8) for size in phase.shape)
+    blurred, dark = blurred[rows, columns], scan.dark[rows, columns]
+    product = (blurred - blurred.mean()) * (dark - dark.mean())
+    parts = [part.mean() for band in np.array_split(product, 4) for part in np.array_split(band, 4, axis=1)]
+    error = np.std(parts, ddof=1) / math.sqrt(len(parts))
+    return float(np.mean(parts) / error) if error > 0 else 0.0
 
 
 def _middle(scan: ParallaxScan) -> ParallaxScan:
-    """The middle of the scan, and of the detector what holds the disk, with the disk's centre at pixel n // 2."""
-    from dataclasses import replace
-
+    """The middle of the scan, and of the detector what holds the disk, its centre at pixel n // 2."""
     rows, columns = scan.patterns.shape[:2]
     high, wide = min(rows, MOST_POSITIONS), min(columns, MOST_POSITIONS)
     top, left = (rows - high) // 2, (columns - wide) // 2
@@ -235,20 +258,12 @@ def _middle(scan: ParallaxScan) -> ParallaxScan:
 
 
 def _binned(scan: ParallaxScan) -> ParallaxScan:
-    """Detector pixels joined until the disk is small, for the first search."""
-    from dataclasses import replace
-
+    """Detector pixels joined until the disk is small; its centre stays at pixel n // 2, to within half of a pixel."""
     factor = max(1, round(scan.convergence / scan.pixel_angle / MOST_DISK))
-    if factor == 1:
-        return scan
     half = scan.patterns.shape[-1] // 2
-    # The pixel n // 2 of the joined ones is to have its middle where the disk has its own.
-    reach = (half // factor) * factor + factor // 2
-    low = half - reach if factor % 2 else half - reach
-    size = (2 * reach // factor) * factor
-    cut = scan.patterns[:, :, max(low, 0) : max(low, 0) + size, max(low, 0) : max(low, 0) + size]
-    count = min(cut.shape[-1] // factor, size // factor)
-    cut = cut[:, :, : count * factor, : count * factor]
+    kept = half // factor * factor
+    cut = scan.patterns[:, :, half - kept : half + kept, half - kept : half + kept]
+    count = 2 * kept // factor
     joined = cut.reshape(*cut.shape[:2], count, factor, count, factor).sum((3, 5))
     return replace(scan, patterns=joined, pixel_angle=scan.pixel_angle * factor, centre=(count // 2, count // 2))
 
