@@ -15,8 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCKS = 8
-"""Parts of the scan that are left out in turn, for the deviation."""
+_PARTS = 8
+"""Of the frequencies, that are left out in turn for the deviation."""
+_LEAST = 0.5
+"""Degree: a deviation below is chance."""
+_OF_WINDOW = 20.0
+"""Degree by the scan's positions along its shorter side: what the window's edge does to the turn."""
+_STANDS_OUT = 3.0
+"""Power of a frequency that counts, in units of the noise."""
+_MEDIAN = 0.84
+"""Of the power of noise in two directions, over its mean: the median of chi squared of 4 degrees of freedom by 4."""
+_ROBUST = 0.3
+"""Share of curl at which a frequency counts as half against a turn."""
+_MOST = 256
+"""Positions along either side of the scan that are used, in its middle: frequencies enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +45,8 @@ class MassRotation:
     left_otherwise: float
     """The same share, were it the other of the two."""
     twin: float
-    """From -1 to 1: how well the phase of the field and the dark field look alike; the sign tells the turns of a pair
-    apart, and near 0 nothing does."""
+    """From 0 to 1: how well the phase of the field and the dark field look alike, by which one of two opposite turns
+    was chosen; near 0 it is anybody's guess."""
 
 
 def measure_rotation(mass: NDArray[np.float64], dark: NDArray[np.float64] | None = None) -> MassRotation | None:
@@ -45,21 +57,23 @@ def measure_rotation(mass: NDArray[np.float64], dark: NDArray[np.float64] | None
     """
     if min(mass.shape[1:]) < 4:
         return None
+    middle = tuple(slice(max(0, (size - _MOST) // 2), (size + _MOST) // 2) for size in mass.shape[1:])
+    mass, dark = mass[:, *middle], None if dark is None else dark[middle]
     field = _without_descan(mass)
     if not np.any(np.abs(field) > 1e-12 * np.abs(mass).max()):
         return None
-    plain, swapped = _Turn.of(field), _Turn.of(field[::-1])
-    mirrored = swapped.left < plain.left
-    best, other = (swapped, plain) if mirrored else (plain, swapped)
-    turned = field[::-1] if mirrored else field
-    alike = 0.0 if dark is None else _compare_phase(turned, best.angle, dark)
-    angle = best.angle + (180 if alike < 0 else 0)
+    plain, swapped = _Spectrum.of(field), _Spectrum.of(field[::-1])
+    (angle, left), (angle_swapped, left_swapped) = plain.best_turn(), swapped.best_turn()
+    mirrored = left_swapped < left
+    if mirrored:
+        angle, left, left_swapped, field = angle_swapped, left_swapped, left, field[::-1]
+    alike = 0.0 if dark is None else _compare_phase(field, angle, dark)
     return MassRotation(
-        rotation=wrap(angle),
-        deviation=_deviation(turned, best.angle),
-        left=best.left,
+        rotation=wrap(angle + (180 if alike < 0 else 0)),
+        deviation=math.hypot((swapped if mirrored else plain).deviation(angle), _OF_WINDOW / min(field.shape[1:])),
+        left=left,
         mirrored=mirrored,
-        left_otherwise=other.left,
+        left_otherwise=left_swapped,
         twin=abs(alike),
     )
 
@@ -79,53 +93,67 @@ def _without_descan(mass: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
-    angle: float
-    """Degree, from -90 to 90."""
-    left: float
+class _Spectrum:
+    """The field's frequencies that stand out of its noise, one of each pair: curl, divergence, and their weight."""
+
+    curl: NDArray[np.complex128]
+    divergence: NDArray[np.complex128]
+    weight: NDArray[np.float64]
+    """Power less that of the noise."""
+    length: NDArray[np.float64]
+    direction: NDArray[np.float64]
 
     @classmethod
-    def of(cls, field: NDArray[np.float64]) -> _Turn:
-        return cls.from_moments(*_moments(field))
+    def of(cls, field: NDArray[np.float64]) -> _Spectrum:
+        rows, columns = field.shape[1:]
+        window = np.hanning(rows + 2)[1:-1, None] * np.hanning(columns + 2)[None, 1:-1]
+        y, x = np.fft.fft2(field * window)
+        ky, kx = np.fft.fftfreq(rows)[:, None], np.fft.fftfreq(columns)[None, :]
+        length = np.hypot(ky, kx)
+        # Below: the window's own frequencies. Above: what the scan is too coarse for, folded back in another direction.
+        used = (length > 1.5 / min(rows, columns)) & (length < 0.5) & (ky >= 0)
+        length = np.where(used, length, 1.0)
+        curl, divergence = ((ky * x - kx * y) / length)[used], ((ky * y + kx * x) / length)[used]
+        power = np.abs(curl) ** 2 + np.abs(divergence) ** 2
+        noise = np.median(power) / _MEDIAN if power.size else 0.0
+        strong = power > _STANDS_OUT * noise
+        lengths, directions = length[used][strong], np.arctan2(*np.broadcast_arrays(ky, kx))[used][strong]
+        return cls(curl[strong], divergence[strong], power[strong] - noise, lengths, directions)
 
-    @classmethod
-    def from_moments(cls, curl: float, divergence: float, both: float) -> _Turn:
-        """The t that makes ``sum (K cos t - D sin t)^2`` least: twice t is the angle of the second moments."""
-        mean, half = (curl + divergence) / 2, math.hypot((curl - divergence) / 2, both)
-        angle = math.degrees(0.5 * math.atan2(2 * both, divergence - curl))
-        return cls(wrap(angle, 180), (mean - half) / (mean + half) if mean + half > 0 else 1.0)
+    def left(self, angles: NDArray[np.float64], kept: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """At each angle (degree) the share of curl, 0 to 1, of all frequencies or of those that are ``kept``.
 
+        It grows less than in proportion, so that what is folded back, or the window's, does not outweigh the rest.
+        """
+        chosen = slice(None) if kept is None else kept
+        curl, divergence, weight = self.curl[chosen], self.divergence[chosen], self.weight[chosen]
+        if not weight.sum() > 0:
+            return np.ones(len(angles))
+        turn = np.radians(angles)[:, None]
+        share = np.abs(curl * np.cos(turn) - divergence * np.sin(turn)) ** 2
+        share /= np.abs(curl) ** 2 + np.abs(divergence) ** 2
+        return np.asarray((share / (share + _ROBUST)) @ weight / (weight.sum() / (1 + _ROBUST)))
 
-def _moments(field: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Sums of K^2, D^2 and K D over the scan's frequencies, each taken once whatever its length."""
-    rows, columns = field.shape[1:]
-    window = np.hanning(rows + 2)[1:-1, None] * np.hanning(columns + 2)[None, 1:-1]
-    y, x = np.fft.fft2(field * window)
-    ky, kx = np.fft.fftfreq(rows)[:, None], np.fft.fftfreq(columns)[None, :]
-    length = np.hypot(ky, kx)
-    # Below: the window's own frequencies. Above: what the scan is too coarse for, folded back in another direction.
-    length = np.where((length > 1.5 / min(rows, columns)) & (length < 0.5), length, np.inf)
-    curl, divergence = (ky * x - kx * y) / length, (ky * y + kx * x) / length
-    return (
-        float(np.sum(np.abs(curl) ** 2)),
-        float(np.sum(np.abs(divergence) ** 2)),
-        float(np.sum((curl * divergence.conj()).real)),
-    )
+    def best_turn(self, kept: NDArray[np.bool_] | None = None) -> tuple[float, float]:
+        """The angle of least curl and what is left there."""
+        coarse = np.arange(-90.0, 90.0)
+        middle = coarse[np.argmin(self.left(coarse, kept))]
+        fine = middle + np.arange(-20, 21) * 0.05
+        left = self.left(fine, kept)
+        return wrap(float(fine[np.argmin(left)]), 180), float(left.min())
 
-
-def _deviation(field: NDArray[np.float64], angle: float) -> float:
-    """Of the turn, by the jackknife over parts of the scan: its halves and quarters along either axis left out."""
-    others = []
-    for axis in (1, 2):
-        size = field.shape[axis]
-        blocks = min(_BLOCKS // 2, size // 4)
-        for block in range(blocks):
-            part = np.arange(size) // math.ceil(size / blocks) == block
-            kept = np.where(np.expand_dims(part, tuple({0, 1, 2} - {axis})), 0.0, field)
-            others.append(wrap(_Turn.of(kept).angle - angle, 180))
-    if not others:
-        return math.inf
-    return float(math.sqrt((len(others) - 1) / len(others) * np.sum(np.square(np.array(others) - np.mean(others)))))
+    def deviation(self, angle: float) -> float:
+        """Of the angle, by the jackknife over frequencies; infinite where these are too few."""
+        if len(self.weight) < _PARTS:
+            return math.inf
+        spreads = [_LEAST]
+        # Neighbouring frequencies are one reflection of a lattice, and go together.
+        for order in (self.length, self.direction):
+            groups = np.argsort(np.argsort(order, kind="stable")) * _PARTS // len(order)
+            others = [wrap(self.best_turn(groups != part)[0] - angle, 180) for part in range(_PARTS)]
+            spread = (_PARTS - 1) / _PARTS * np.sum(np.square(np.array(others) - np.mean(others)))
+            spreads.append(float(np.sqrt(spread)))
+        return max(spreads)
 
 
 def _compare_phase(field: NDArray[np.float64], angle: float, dark: NDArray[np.float64]) -> float:

@@ -58,6 +58,11 @@ class Geometry:
         """Of a detector pixel, mrad."""
         return None if self.pixel_size is None else 1e3 * self.wavelength / (self.pixels * self.pixel_size)
 
+    @property
+    def coarseness(self) -> float | None:
+        """The scan step over ``wavelength / (4 alpha)``, above which the finest that a probe shows is folded back."""
+        return None if not self.convergence else self.step * 4e-3 * self.convergence / self.wavelength
+
 
 @dataclass(frozen=True, slots=True)
 class PatternSample:
@@ -73,6 +78,8 @@ class PatternSample:
     """(rows, columns): the sum of each pattern outside of the bright-field disk."""
     patterns: NDArray[np.float32]
     """(rows, columns, ky, kx): neighbouring positions in the middle of what was read, at most ``MOST_KEPT`` bytes."""
+    kept: tuple[slice, slice]
+    """Which rows and columns of ``mass``, ``total`` and ``dark`` these are."""
     rows: tuple[int, int]
     """Of the scan's rows, those that were read: first, and the one behind the last."""
     counted: bool
@@ -209,7 +216,7 @@ def _read(arranged: _Arranged, most_read: int, most_kept: int) -> PatternSample:
     beam: _Beam | None = None
     for first, last in _slabs(begin, begin + count, arranged.row_bytes * 4 // arranged.array.dtype.itemsize):
         slab = arranged.read(first, last)
-        np.maximum(slab, 0, out=slab)  # as PtyRAD clips noise below 0
+        slab = np.maximum(slab, 0)  # as PtyRAD clips noise below 0
         mean += slab.sum(axis=(0, 1), dtype=np.float64)
         beam = beam or _Beam(slab.mean(axis=(0, 1), dtype=np.float64))
         parts.append(beam.moments(slab))
@@ -227,6 +234,7 @@ def _read(arranged: _Arranged, most_read: int, most_kept: int) -> PatternSample:
         total=total,
         dark=moments[3],
         patterns=kept,
+        kept=(slice(low - begin, low - begin + kept_rows), slice(left, left + kept_columns)),
         rows=(begin, begin + count),
         counted=bool(np.all(kept[:: max(1, kept_rows // 8)] % 1 == 0)),
     )

@@ -17,12 +17,14 @@ Trust = Literal["good", "fair", "none"]
 Value = float | tuple[int, int, int] | None
 
 DISK, MASS, COUNTS = "bright-field disk", "centre of mass", "sums"
-CLEAR, FAINT = 0.25, 0.55
+CLEAR, FAINT = 0.25, 0.3
 """Curl that is left of a field, as a share of the largest: below the first it is one of a gradient, above the second
 it may be of noise."""
 _TWIN = 0.2
 """Least likeness of phase and dark field that tells a turn from the one opposite."""
-_SURE, _ROUGH = 2.0, 6.0
+_COARSE = 3.0
+"""Scan steps, in units of what resolves all of the field, from which on a turn is no more than fair."""
+_SURE, _ROUGH = 2.0, 4.0
 """Deviation of a turn in degree up to which it is good, and fair."""
 
 
@@ -111,7 +113,7 @@ def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_seen: b
     if turn is None:
         why = "the centres of mass are the same everywhere"
         return [replace(blank, why=why), replace(flips, why=why)]
-    if turn.left > FAINT or turn.left > 0.7 * turn.left_otherwise:
+    if turn.left > FAINT or turn.left > 0.5 * turn.left_otherwise:
         why = f"no turn makes a gradient of the field: {turn.left:.0%} of its curl is left"
         return [replace(blank, why=why), replace(flips, why=why)]
     if turn.deviation > _ROUGH:
@@ -125,10 +127,13 @@ def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_seen: b
     if not twin_told:
         angle = min((angle, wrap(angle + 180)), key=lambda other: abs(wrap(other - own)))
         reasons.append("or 180 degree more: the dark field does not tell" if dark_seen else "or 180 degree more")
-    sure = turn.left <= CLEAR and turn.deviation <= _SURE
+    coarse = geometry.coarseness
+    sure = turn.left <= CLEAR and turn.deviation <= _SURE and (coarse is None or coarse <= _COARSE)
     trust: Trust = "good" if sure and twin_told else "fair"
     if turn.left > CLEAR:
         reasons.append(f"{turn.left:.0%} of the curl is left")
+    if coarse is not None and coarse > _COARSE:
+        reasons.append(f"steps are {coarse:.0f} times what resolves the field")
     why = "; ".join(reasons)
     flips = replace(flips, value=new, trust="good" if turn.left <= CLEAR else "fair")
     return [replace(blank, value=angle, deviation=turn.deviation, trust=trust, why=why), flips]
@@ -141,8 +146,8 @@ def unmirror(flips: tuple[int, int, int], rotation: float) -> tuple[float, tuple
     """
     options = []
     for quarter in range(4):
-        # Patterns turned by a quarter after the transposition: a field (y, x) becomes (-x, y), and its angle less 90.
-        options.append((wrap(rotation - 90 * quarter), combine(flips, (0, 0, 1), quarter)))
+        # Patterns turned by a quarter after the transposition: a field (y, x) becomes (-x, y), its angle 90 more.
+        options.append((wrap(rotation + 90 * quarter), combine(flips, (0, 0, 1), quarter)))
     return min(options, key=lambda option: (abs(option[0]), option[1]))
 
 
