@@ -1,0 +1,41 @@
+"""A params file's patterns from reading them to the table of guesses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ptydask.guess import disk, mass, patterns, table
+from ptydask.guess.disk import Disk
+from ptydask.guess.patterns import Geometry, PatternSample
+from ptydask.guess.table import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A report and what it is from."""
+
+    geometry: Geometry
+    sample: PatternSample
+    disk: Disk | None
+    report: Report
+
+
+def guess_params(init: Mapping[str, Any]) -> Measured:
+    """Everything that can be guessed of the patterns that ``init_params`` names; no reconstruction.
+
+    Raises ConfigError for a geometry that the section does not state, DataError for patterns that cannot be read.
+    """
+    geometry = patterns.read_geometry(init)
+    sample = patterns.read_patterns(init, geometry)
+    measured = disk.measure_disk(sample.mean)
+    dark = sample.dark if sample.dark.any() else None
+    turn = mass.measure_rotation(sample.mass, dark)
+    guesses = [
+        *table.guess_by_disk(measured, geometry),
+        *table.guess_by_mass(turn, geometry, dark_seen=dark is not None),
+    ]
+    warnings = table.list_warnings(guesses, measured, sample, geometry)
+    facts = table.list_facts(sample, measured, geometry)
+    return Measured(geometry, sample, measured, Report(tuple(guesses), warnings, tuple(facts)))
