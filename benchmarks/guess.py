@@ -2,7 +2,8 @@
 
     python benchmarks/guess.py [SET ...]
 
-Needs the extra ``guess``.
+Needs the extra ``guess``. A set's detector may be mirrored or on its side: rotation and flips are compared together,
+as what they do to the patterns and the scan.
 """
 
 from __future__ import annotations
@@ -11,75 +12,77 @@ import argparse
 import time
 from collections.abc import Sequence
 
-import h5py
 import numpy as np
-from guess_sets import CACHE, SETS, PlantedSet, write
+import yaml
+from guess_sets import SETS, Flips, PlantedSet, write
 
-from ptydask.guess.parallax import ParallaxFit, ParallaxScan, measure_parallax
+from ptydask.guess.measuring import guess_params
+from ptydask.guess.patterns import flip
+from ptydask.guess.table import Guess
 
-HEAD = "| set | truth: rotation, mirrored, C10, C12 | guess | deviations | elsewhere | mirrored otherwise | twin | off | s |"
-
-
-def true_turn(planted: PlantedSet) -> tuple[bool, float]:
-    """What the patterns as stored have: whether they are mirrored, and the turn once they are transposed if so.
-
-    ``meas_flipT`` of the truth is a transposition, or none, and a turn by quarters.
-    """
-    up_down, left_right, transposed = planted.flips
-    matrix = np.diag([-1 if up_down else 1, -1 if left_right else 1]).astype(float)  # acts on columns (y, x)
-    matrix = matrix[::-1] if transposed else matrix
-    mirrored = bool(np.linalg.det(matrix) < 0)
-    if mirrored:
-        matrix = matrix @ np.array([[0.0, 1.0], [1.0, 0.0]])
-    return mirrored, planted.rotation + float(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])))
-
-
-def scan_of(planted: PlantedSet) -> ParallaxScan:
-    """The patterns as they are stored."""
-    experiment = planted.experiment()
-    with h5py.File(CACHE / f"{planted.name}.h5") as file:
-        patterns = file["patterns"][:]
-    patterns = patterns.reshape(experiment.scan, experiment.scan, experiment.pixels, experiment.pixels)
-    pixel_angle = 1e3 * experiment.wavelength / (experiment.pixels * experiment.pixel_size)
-    mean = patterns.mean((0, 1))
-    y, x = np.nonzero(mean > mean.max() / 2)
-    centre = (float(y.mean()), float(x.mean()))
-    grid = np.indices(mean.shape)
-    outside = np.hypot(grid[0] - centre[0], grid[1] - centre[1]) * pixel_angle > 1.1 * experiment.convergence
-    return ParallaxScan(
-        patterns=patterns.astype(np.float32),
-        dark=patterns[:, :, outside].sum(-1, dtype=np.float64),
-        centre=centre,
-        pixel_angle=pixel_angle,
-        convergence=experiment.convergence,
-        wavelength=experiment.wavelength,
-        step=experiment.scan_step,
-    )
+HEAD = (
+    "set",
+    "truth: flips, rotation, C10, C12",
+    "method",
+    "flips",
+    "rotation",
+    "off",
+    "C10",
+    "C12",
+    "trust: rotation, C10",
+    "why",
+    "s",
+)
 
 
-def row(planted: PlantedSet, fit: ParallaxFit, seconds: float) -> str:
-    """Of the table."""
-    mirrored, turn = true_turn(planted)
-    turn = (turn + 180) % 360 - 180
-    off = (fit.rotation - turn + 180) % 360 - 180
-    truth = f"{turn:.0f}, {mirrored}, {planted.C10:g}, {planted.C12a:g}, {planted.C12b:g}"
-    guess = f"{fit.rotation:.1f}, {fit.mirrored}, {fit.C10:.0f}, {fit.C12a:.0f}, {fit.C12b:.0f}"
-    spread = f"{fit.rotation_deviation:.1f}, {fit.C10_deviation:.0f}, {fit.C12_deviation:.0f}"
-    shares = f"{fit.elsewhere:.2f} | {fit.mirrored_otherwise:.2f} | {fit.twin:.2f}"
-    return f"| {planted.name} | {truth} | {guess} | {spread} | {shares} | {off:.1f} | {seconds:.1f} |"
+def turn_off(planted: PlantedSet, flips: Flips, rotation: float) -> float | None:
+    """By how many degrees flips and rotation together are off; None where the patterns stay mirrored."""
+    apart = np.array([[1.0, 2.0], [3.0, 4.0]])
+    wanted, given = flip(apart, planted.flips), flip(apart, flips)
+    # Patterns that are a quarter (y, x) -> (-x, y) further are those of a scan whose rotation is 90 more.
+    quarter = next((n for n in range(4) if np.array_equal(np.rot90(wanted, n), given)), None)
+    if quarter is None:
+        return None
+    return (rotation - planted.rotation - 90 * quarter + 180) % 360 - 180
+
+
+def rows(planted: PlantedSet, guesses: Sequence[Guess], seconds: float) -> list[tuple[str, ...]]:
+    """Of the table, one for each method."""
+    truth = f"{planted.flips}, {planted.rotation:g}, {planted.C10:g}, {planted.C12a:g} {planted.C12b:g}"
+    lines = []
+    for method in dict.fromkeys(one.method for one in guesses if one.parameter == "rotation"):
+        of = {one.parameter: one for one in guesses if one.method == method}
+        turn, flips = of["rotation"], of["meas_flipT"]
+        off = None if turn.value is None or flips.value is None else turn_off(planted, flips.value, turn.value)
+        wrong = "mirrored" if turn.counts else "refused"
+        trust = ", ".join(of[name].trust for name in ("rotation", "C10") if name in of)
+        astigmatism = " ".join(_text(of.get(name)) for name in ("C12a", "C12b"))
+        lines.append(
+            (
+                *(planted.name, truth, method, str(flips.value), _text(turn)),
+                *(wrong if off is None else f"{off:.1f}", _text(of.get("C10")), astigmatism, trust, turn.why),
+                f"{seconds:.0f}",
+            )
+        )
+    return lines
+
+
+def _text(guess: Guess | None) -> str:
+    if guess is None or guess.value is None or isinstance(guess.value, tuple):
+        return "-"
+    return f"{guess.value:.1f} +- {guess.deviation:.1f}"
 
 
 def main(names: Sequence[str]) -> None:
-    print(HEAD)
-    print("|" + "---|" * (HEAD.count("|") - 1))
+    print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
     for planted in SETS:
         if names and planted.name not in names:
             continue
-        write(planted)
+        init = yaml.safe_load(write(planted).read_text())["init_params"]
         start = time.perf_counter()
-        fit = measure_parallax(scan_of(planted))
-        assert fit is not None
-        print(row(planted, fit, time.perf_counter() - start), flush=True)
+        guesses = guess_params(init, parallax=True).report.guesses
+        for line in rows(planted, guesses, time.perf_counter() - start):
+            print("| " + " | ".join(line) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ptydask.guess import disk, mass, patterns, table
+from ptydask.guess import disk, mass, parallax_guesses, patterns, table
 from ptydask.guess.disk import Disk
 from ptydask.guess.patterns import Geometry, PatternSample
 from ptydask.guess.table import Report
@@ -22,10 +22,12 @@ class Measured:
     report: Report
 
 
-def guess_params(init: Mapping[str, Any]) -> Measured:
+def guess_params(init: Mapping[str, Any], *, parallax: bool = False) -> Measured:
     """Everything that can be guessed of the patterns that ``init_params`` names; no reconstruction.
 
-    Raises ConfigError for a geometry that the section does not state, DataError for patterns that cannot be read.
+    With ``parallax`` what the images of single pixels tell as well, which takes ten seconds or more and fast-acbf.
+    Raises MissingDependency without that package, ConfigError for a geometry that the section does not state, DataError
+    for patterns that cannot be read.
     """
     geometry = patterns.read_geometry(init)
     sample = patterns.read_patterns(init, geometry)
@@ -36,6 +38,9 @@ def guess_params(init: Mapping[str, Any]) -> Measured:
         *table.guess_by_disk(measured, geometry),
         *table.guess_by_mass(turn, geometry, dark_seen=dark is not None),
     ]
+    if parallax:
+        aberrations = init.get("probe_aberrations") or {}
+        guesses += parallax_guesses.guess_by_parallax(sample, measured, geometry, aberrations)
     warnings = table.list_warnings(guesses, measured, sample, geometry)
     facts = table.list_facts(sample, measured, geometry)
     return Measured(geometry, sample, measured, Report(tuple(guesses), warnings, tuple(facts)))

@@ -1,10 +1,10 @@
 """Rotation, flips, C10 and C12 from how the images of single bright-field pixels lie to each other, by fast-acbf.
 
 A pixel of the bright-field disk at the angle ``a`` sees the specimen shifted by the slope of the aberration function
-there: by ``R (C10 1 + C12) a``, where R is how the scan is turned to the detector (J. Rodenburg, Ultramicroscopy 31
-(1989) 325; Y. Yu et al., Nature Methods 22 (2025) 2138). fast-acbf moves the images back and adds them up, and looks for
-what makes the sum sharpest. The shifts of a scan turned by 180 degrees are those of a C10 and C12 of the other sign, so
-that their signs are found apart, from the contrast of the sum.
+there: by ``R (C10 1 + C12) a``, where R is how the scan is turned to the detector (Y. Yu et al., Nature Methods 22
+(2025), 10.1038/s41592-025-02834-9). fast-acbf moves the images back and adds them up, and looks for what makes the sum
+sharpest: tcBF by the shifts alone, acBF with all of the phase. The shifts of a scan turned by 180 degrees are those of
+a C10 and C12 of the other sign, and so is the phase but for its own sign, which the dark field tells.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.errors import import_optional
+from ptydask.guess.mass import wrap
 
 APERTURES = (0.95, 0.75, 0.6)
 """Shares of the disk that are used: the values are of the first, their deviation is from how the others differ."""
@@ -72,13 +73,18 @@ class ParallaxFit:
     C12b: float
     C12_deviation: float
     elsewhere: float
-    """How sharp the sum is at best at a turn that is another one, as a share of the sharpest: near 1 nothing is known."""
+    """How sharp the sum is at best at quite another turn, as a share of the sharpest: near 1 nothing is known."""
     mirrored_otherwise: float
     """The same share, were the patterns mirrored the other way."""
     twin: float
-    """By how many standard errors the dark field looks like the phase, not its reverse: what the signs were chosen by."""
+    """By how many standard errors the dark field looks like the phase, not its reverse; the signs are chosen by it."""
     image: NDArray[np.float32]
     """(rows, columns): the specimen's phase by acBF, in arbitrary units, for the middle of the scan."""
+
+    def opposite(self) -> ParallaxFit:
+        """The fit of the same shifts: turned by 180 degrees, with aberrations and phase of the other sign."""
+        turned, image = float(wrap(self.rotation + 180)), -self.image
+        return replace(self, rotation=turned, C10=-self.C10, C12a=-self.C12a, C12b=-self.C12b, image=image)
 
 
 def measure_parallax(scan: ParallaxScan) -> ParallaxFit | None:
@@ -100,9 +106,9 @@ def measure_parallax(scan: ParallaxScan) -> ParallaxFit | None:
     sign = _compare_phase(image, best, scan)
     if sign < 0:
         best, image = best.twin(), -image
-    spread = max(abs(_wrap(other.rotation - best.rotation, 180)) for other in others)
+    spread = max(abs(wrap(other.rotation - best.rotation, 180)) for other in others)
     return ParallaxFit(
-        rotation=_wrap(best.rotation),
+        rotation=wrap(best.rotation),
         rotation_deviation=max(spread, 0.3),
         mirrored=best.mirrored,
         C10=best.C10,
@@ -144,8 +150,9 @@ class _State:
 
     @classmethod
     def of(cls, solver: Any, score: float) -> _State:
-        values = (float(solver.ab_state.get_physical(key)) for key in ("C_1_0", "C_1_2_a", "C_1_2_b"))
-        return cls(bool(solver.coord_transform["transpose"]), float(solver.rotation_deg), *values, score)
+        defocus, along, across = (float(solver.ab_state.get_physical(key)) for key in ("C_1_0", "C_1_2_a", "C_1_2_b"))
+        mirrored, rotation = bool(solver.coord_transform["transpose"]), float(solver.rotation_deg)
+        return cls(mirrored, rotation, defocus, along, across, score)
 
 
 class _Search:
@@ -177,7 +184,7 @@ class _Search:
         """The sharpest at turns that are 25 degrees or more from the best, over the sharpest."""
         scores = self.scores[int(best.mirrored)]
         rotation = best.rotation if best.C10 > 0 else best.rotation + 180
-        far = np.abs(_wrap(self.turns - rotation)) > 25
+        far = [abs(wrap(float(turn) - rotation)) > 25 for turn in self.turns]
         return float(scores[far].max() / scores.max())
 
 
@@ -295,7 +302,3 @@ def _quiet() -> Iterator[None]:
     """fast-acbf prints what it does."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
-
-
-def _wrap(angle: Any, turn: float = 360.0) -> Any:
-    return (angle + turn / 2) % turn - turn / 2
