@@ -205,13 +205,18 @@ def _refine(solver: Any, start: _State, defoci: NDArray[np.float64] | None = Non
         states = [replace(start, C10=float(defocus)) for defocus in defoci]
         start = max(states, key=lambda state: _sharpness(state.apply(solver), "acBF"))
     start.apply(solver)
-    solver.refine_all_params(
-        targets=("fine_rotation", "coarse_aberrations", "fine_rotation"),
-        mode="acBF",
-        fine_rotation_halfwidth=8.0,
-        fine_rotation_xatol=0.1,
-        aberration_iters=_ITERATIONS,
-    )
+    # Turn and defocus in turns, before the astigmatism may make up for what either is off.
+    for halfwidth in (8.0, 3.0):
+        solver.refine_scan_rotation(
+            search_halfwidth=halfwidth, method="brent", xatol=0.1, mode="acBF", plot_search=False
+        )
+        around = solver.tolerance_factors[1] * C10_STEP * halfwidth / 8
+        solver.refine_defocus(
+            search_halfwidth=around, num_points=7, method="max", mode="acBF", blur=False, plot_search=False
+        )
+    for rate in (0.3, 0.1):  # of Adam, in units of the depth of focus
+        solver.refine_aberrations(lr=rate, iters=_ITERATIONS // 2, mode="acBF")
+    solver.refine_scan_rotation(search_halfwidth=2.0, method="brent", xatol=0.1, mode="acBF", plot_search=False)
     return _State.of(solver, _sharpness(solver, "acBF"))
 
 
