@@ -280,6 +280,22 @@ def test_methods_that_disagree_are_said(a, b, apart):
     assert bool(lines) is apart
 
 
+@pytest.mark.parametrize(
+    ("parameter", "value", "own", "agrees"),
+    [
+        ("conv_angle", 24.5, 24.9, True),
+        ("conv_angle", 22.0, 24.9, False),
+        ("rotation", 179.5, -179.5, True),
+        ("rotation", 90.0, -90.0, False),
+        ("meas_flipT", (0, 0, 1), (0, 0, 1), True),
+        ("meas_flipT", (0, 0, 1), (0, 0, 0), False),
+        ("dx", 0.4, None, False),
+    ],
+)
+def test_a_guess_agrees_with_the_file_within_two_deviations(parameter, value, own, agrees):
+    assert table.Guess(parameter, value, 0.5, "a", "good", "", own).agrees is agrees
+
+
 def test_the_command_prints_a_table_and_plain_values(tmp_path, capsys):
     params = demo.write(tmp_path)
     capsys.readouterr()
@@ -293,3 +309,39 @@ def test_the_command_prints_a_table_and_plain_values(tmp_path, capsys):
     assert rotation["value"] == pytest.approx(-1.5, abs=3)
     assert main(["guess", str(params), "--format", "yaml"]) == 0
     assert yaml.safe_load(capsys.readouterr().out) == report
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_the_guesses_are_written_into_the_file(tmp_path, capsys, form):
+    params = demo.write(tmp_path)
+    text = params.read_text()
+    if form == "json":
+        params = tmp_path / "params.json"
+        params.write_text(json.dumps(yaml.safe_load(text)))
+    tuned = tmp_path / "tuned.yaml"
+    assert main(["guess", str(params), "--write", str(tuned), "--format", "json"]) == 0
+    chosen = {guess["parameter"]: guess["value"] for guess in json.loads(capsys.readouterr().out)["guesses"]}
+    before, after = yaml.safe_load(text), yaml.safe_load(tuned.read_text())
+    init = after["init_params"]
+    assert init["pos_scan_affine"] == pytest.approx([1, 0, chosen["rotation"], 0], abs=1e-5)
+    # The convergence angle is as the file has it, within two deviations.
+    assert {key for key in init if init[key] != before["init_params"].get(key)} == {"pos_scan_affine"}
+    assert after["hypertune_params"] == before["hypertune_params"]
+    if form == "yaml":
+        assert "# The microscope, as its operator wrote it down" in tuned.read_text()
+    assert main(["guess", str(params), "--write", str(tuned)]) == 2
+    assert "already" in capsys.readouterr().err
+
+
+def test_the_picture_is_written(tmp_path, capsys):
+    params = demo.write(tmp_path)
+    picture = tmp_path / "guess.png"
+    assert main(["guess", str(params), "-o", str(picture)]) == 0
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_other_files_are_refused(tmp_path, capsys):
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text("program: train.py\nmethod: random\nparameters: {a: {values: [1, 2]}}\n")
+    assert main(["guess", str(sweep)]) == 2
+    assert "params file" in capsys.readouterr().err
