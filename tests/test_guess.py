@@ -11,8 +11,9 @@ import yaml
 from ptydask import demo
 from ptydask.cli import main
 from ptydask.demo.microscope import Experiment, simulate_patterns
+from ptydask.distributions import FloatRange, IntRange
 from ptydask.errors import ConfigError, DataError
-from ptydask.guess import disk, mass, patterns, table
+from ptydask.guess import disk, mass, patterns, points, table
 from ptydask.guess.measuring import guess_params
 
 EVERY_FLIP = [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
@@ -280,6 +281,22 @@ def test_methods_that_disagree_are_said(a, b, apart):
     assert bool(lines) is apart
 
 
+@pytest.mark.parametrize(
+    ("parameter", "value", "own", "agrees"),
+    [
+        ("conv_angle", 24.5, 24.9, True),
+        ("conv_angle", 22.0, 24.9, False),
+        ("rotation", 179.5, -179.5, True),
+        ("rotation", 90.0, -90.0, False),
+        ("meas_flipT", (0, 0, 1), (0, 0, 1), True),
+        ("meas_flipT", (0, 0, 1), (0, 0, 0), False),
+        ("dx", 0.4, None, False),
+    ],
+)
+def test_a_guess_agrees_with_the_file_within_two_deviations(parameter, value, own, agrees):
+    assert table.Guess(parameter, value, 0.5, "a", "good", "", own).agrees is agrees
+
+
 def test_the_command_prints_a_table_and_plain_values(tmp_path, capsys):
     params = demo.write(tmp_path)
     capsys.readouterr()
@@ -293,3 +310,86 @@ def test_the_command_prints_a_table_and_plain_values(tmp_path, capsys):
     assert rotation["value"] == pytest.approx(-1.5, abs=3)
     assert main(["guess", str(params), "--format", "yaml"]) == 0
     assert yaml.safe_load(capsys.readouterr().out) == report
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_the_guesses_are_written_into_the_file(tmp_path, capsys, form):
+    params = demo.write(tmp_path)
+    text = params.read_text()
+    if form == "json":
+        params = tmp_path / "params.json"
+        params.write_text(json.dumps(yaml.safe_load(text)))
+    tuned = tmp_path / "tuned.yaml"
+    assert main(["guess", str(params), "--write", str(tuned), "--format", "json"]) == 0
+    chosen = {guess["parameter"]: guess["value"] for guess in json.loads(capsys.readouterr().out)["guesses"]}
+    before, after = yaml.safe_load(text), yaml.safe_load(tuned.read_text())
+    init = after["init_params"]
+    assert init["pos_scan_affine"] == pytest.approx([1, 0, chosen["rotation"], 0], abs=1e-5)
+    # The convergence angle is as the file has it, within two deviations.
+    assert {key for key in init if init[key] != before["init_params"].get(key)} == {"pos_scan_affine"}
+    assert after["hypertune_params"] == before["hypertune_params"]
+    if form == "yaml":
+        assert "# The microscope, as its operator wrote it down" in tuned.read_text()
+    assert main(["guess", str(params), "--write", str(tuned)]) == 2
+    assert "already" in capsys.readouterr().err
+
+
+def test_the_picture_is_written(tmp_path, capsys):
+    params = demo.write(tmp_path)
+    picture = tmp_path / "guess.png"
+    assert main(["guess", str(params), "-o", str(picture)]) == 0
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_other_files_are_refused(tmp_path, capsys):
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text("program: train.py\nmethod: random\nparameters: {a: {values: [1, 2]}}\n")
+    assert main(["guess", str(sweep)]) == 2
+    assert "params file" in capsys.readouterr().err
+
+
+# --- in a study ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dist", "value", "deviation", "narrowed"),
+    [
+        (FloatRange(-4, 4, 0.5), 1.1, 0.3, FloatRange(0, 2.5, 0.5)),
+        (FloatRange(-4, 4, 0.5), 3.9, 0.01, FloatRange(3, 4, 0.5)),
+        (FloatRange(-4, 4), 1.0, 0.25, FloatRange(0, 2)),
+        (FloatRange(-4, 4), 0.0, 9.0, FloatRange(-4, 4)),
+        (IntRange(0, 100, 10), 42.0, 1.0, IntRange(20, 60, 10)),
+    ],
+)
+def test_ranges_are_narrowed_on_their_grid(dist, value, deviation, narrowed):
+    assert points.narrow_range(dist, value, deviation) == narrowed
+
+
+def test_guesses_are_tried_and_what_is_not_tuned_is_said():
+    space = {"rotation": FloatRange(-4, 4, 0.5), "scale": FloatRange(0.9, 1.1, 0.02)}
+    chosen = {"rotation": one("rotation", -2.4, 0.2), "conv_angle": one("conv_angle", 20.0, 0.1)}
+    start = {"rotation": 0.0, "scale": 1.0}
+    used = points.use_guesses(chosen, space, start, narrow=False)
+    assert used.point.params == {"rotation": -2.5, "scale": 1.0}
+    assert used.point.origin == "guess"
+    assert used.space == space
+    assert any("conv_angle" in notice and "not tune" in notice for notice in used.notices)
+    assert points.use_guesses(chosen, space, start, narrow=True).space["rotation"] == FloatRange(-3.5, -1.5, 0.5)
+    beyond = points.use_guesses({"rotation": one("rotation", 90.0)}, space, start, narrow=True)
+    assert beyond.point is None
+    assert beyond.space == space
+    assert any("beyond" in notice for notice in beyond.notices)
+
+
+@pytest.mark.ptyrad
+@pytest.mark.parametrize("option", [["--guess"], ["--guess", "ranges"]])
+def test_a_run_tries_the_guess(tmp_path, option):
+    from ptydask.cli import build_parser, run
+    from ptydask.driver.prepare import complete_plan
+
+    args = build_parser().parse_args(["run", str(demo.write(tmp_path)), *option])
+    plan = complete_plan(args.config, run._make_overrides(args))
+    guessed = next(point for point in plan.points if point.origin == "guess")
+    assert guessed.params["rotation"] == pytest.approx(-1.5, abs=3)
+    assert set(guessed.params) == set(plan.space)
+    assert any(notice.startswith("guess: rotation") for notice in plan.notices)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from ptydask.cli import arguments, formats
 from ptydask.errors import UsageError, require
+from ptydask.formatting import shell_path
 
 if TYPE_CHECKING:
     from ptydask.guess.table import Guess, Report, Value
+    from ptydask.model import SourceFile
 
 _EPILOG = """\
 The bright-field disk of the mean pattern tells conv_angle by dx, or dx by conv_angle; the centres of mass of the
@@ -30,6 +32,11 @@ def add_parsers(commands: Any) -> None:
     parser = arguments.add_command(commands, "guess", does, more=_EPILOG, file=False)
     parser.add_argument("file", type=Path, metavar="PARAMS.yaml", help="PtyRAD's params file")
     parser.add_argument("--format", choices=("text", "json", "yaml"), default="text", help="default: text")
+    parser.add_argument(
+        "--write", type=Path, metavar="TUNED.yaml", help="write the params file with what is guessed otherwise"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="GUESS.png", help="draw what they are made from")
+    parser.add_argument("--force", action="store_true", help="replace what is there")
     parser.set_defaults(handler=guess_command)
 
 
@@ -39,8 +46,12 @@ def guess_command(args: argparse.Namespace) -> int:
     from ptydask.engines import naming_file
 
     require("scipy", "guesses need", "guess")
+    from ptydask.analysis.export import place
     from ptydask.guess.measuring import guess_params
 
+    for path in (args.write, args.output):
+        if path is not None:
+            place.check_output_path(path, replace=args.force)
     plan = config.load(args.file)
     if "init_params" not in plan.config:
         raise UsageError(f"{args.file}: guesses are for PtyRAD's params files")
@@ -50,7 +61,30 @@ def guess_command(args: argparse.Namespace) -> int:
         _print_report(measured.report)
     else:
         formats.print_text(formats.object_text(report_object(measured.report), args.format))
+    if args.write is not None:
+        _write_params(args.write, plan.source, measured.report)
+    if args.output is not None:
+        from ptydask.analysis import figures, guess_figure
+
+        figures.save(guess_figure.draw(measured), args.output)
     return 0
+
+
+def _write_params(path: Path, source: SourceFile, report: Report) -> None:
+    from ptydask.config.ptyrad.guessed_file import FLIPS, guessed_text
+    from ptydask.store import files
+
+    chosen = {name: one for name, one in report.chosen().items() if not one.agrees}
+    lines = [f"{path.name} follows {source.path.name}, with guesses from its patterns:"]
+    for one in chosen.values():
+        spread = "" if one.deviation is None else f" +- {one.deviation:.2g}"
+        value, own = _value_text(one.value, one.deviation), _value_text(one.file_value, None)
+        lines.append(f"{one.parameter} = {value}{spread} {one.unit} by {one.method} ({one.trust}); it was {own}")
+    values = {name: round(one.value, 6) for name, one in chosen.items() if isinstance(one.value, float)}
+    flips = chosen[FLIPS].value if FLIPS in chosen else None
+    text = guessed_text(source, values, flips if isinstance(flips, tuple) else None, lines)
+    files.write_text(path, text, durable=False)
+    formats.print_stderr(f"now: ptydask run {shell_path(path)}")
 
 
 def report_object(report: Report) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from scipy.ndimage import map_coordinates  # type: ignore[import-untyped]
 _DIRECTIONS = 72
 _STEPS = 8
 """Of a radial profile, for each pixel."""
+_PIXELATION = 0.15
+"""Pixels by which the disk that a pixelated detector sees may be larger or smaller than that of the microscope."""
 _FEWEST = 0.6
 """Share of the directions that must have an edge."""
 
@@ -70,7 +72,7 @@ def measure_disk(mean: NDArray[np.float64]) -> Disk | None:
     return Disk(
         centre=(float(centre[0]), float(centre[1])),
         radius=math.sqrt((radius + half) * (radius - half)),
-        radius_deviation=math.hypot(deviation, 0.05 * width),
+        radius_deviation=math.hypot(deviation, 0.05 * width, _PIXELATION),
         ellipticity=(radius + half) / (radius - half) - 1,
         ellipticity_deviation=2 * math.sqrt(2) * deviation / radius,
         edge_width=width,

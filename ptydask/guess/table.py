@@ -52,6 +52,16 @@ class Guess:
         """Whether it may be used."""
         return self.trust != "none" and self.value is not None
 
+    @property
+    def agrees(self) -> bool:
+        """Whether the file says the same, within two deviations."""
+        if isinstance(self.value, tuple) or isinstance(self.file_value, tuple):
+            return self.value == self.file_value
+        if self.value is None or self.file_value is None:
+            return False
+        gap = self.value - self.file_value
+        return abs(wrap(gap) if self.parameter == "rotation" else gap) <= 2 * (self.deviation or 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
