@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 The bright-field disk of the mean pattern tells conv_angle by dx, or dx by conv_angle; the centres of mass of the
-patterns tell how the scan lies to the detector. Trust is good, fair, or none: not determined. Nothing is
-reconstructed; of patterns beyond 4 GiB the rows in the scan's middle are read.
+patterns tell how the scan lies to the detector; the images of single pixels (parallax, by fast-acbf) tell that, C10 and
+C12. Trust is good, fair, or none: not determined. Nothing is reconstructed; of patterns beyond 4 GiB the rows in the
+scan's middle are read.
 json and yaml have guesses, facts and warnings; of each guess parameter, value, deviation, method, trust, why,
 file_value, unit."""
 
@@ -36,6 +37,7 @@ def add_parsers(commands: Any) -> None:
         "--write", type=Path, metavar="TUNED.yaml", help="write the params file with what is guessed otherwise"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="GUESS.png", help="draw what they are made from")
+    parser.add_argument("--no-parallax", action="store_true", help="leave out parallax, which takes most of the time")
     parser.add_argument("--force", action="store_true", help="replace what is there")
     parser.set_defaults(handler=guess_command)
 
@@ -47,7 +49,7 @@ def guess_command(args: argparse.Namespace) -> int:
 
     require("scipy", "guesses need", "guess")
     from ptydask.analysis.export import place
-    from ptydask.guess.measuring import guess_params
+    from ptydask.guess.measuring import guess_params, has_parallax
 
     for path in (args.write, args.output):
         if path is not None:
@@ -55,8 +57,11 @@ def guess_command(args: argparse.Namespace) -> int:
     plan = config.load(args.file)
     if "init_params" not in plan.config:
         raise UsageError(f"{args.file}: guesses are for PtyRAD's params files")
+    parallax = not args.no_parallax and has_parallax()
+    if not parallax and not args.no_parallax:
+        formats.print_stderr("without parallax, and C10: it needs fast-acbf (pip install 'ptydask[guess]')")
     with naming_file(plan):
-        measured = guess_params(plan.config["init_params"])
+        measured = guess_params(plan.config["init_params"], parallax=parallax)
     if args.format == "text":
         _print_report(measured.report)
     else:

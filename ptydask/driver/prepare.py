@@ -141,11 +141,11 @@ def _with_guesses(plan: StudyPlan, *, narrow: bool) -> StudyPlan:
     require("scipy", "--guess needs", "guess")
     if "init_params" not in plan.config:
         raise ConfigError("is for PtyRAD's params files", file=plan.source.path, key="--guess")
-    from ptydask.guess.measuring import guess_params
+    from ptydask.guess.measuring import guess_params, has_parallax
     from ptydask.guess.points import use_guesses
 
     with engines.naming_file(plan):
-        report = guess_params(plan.config["init_params"]).report
+        report = guess_params(plan.config["init_params"], parallax=has_parallax()).report
     start = next((point.params for point in plan.points), {})
     guessed = use_guesses(report.chosen(), plan.space, start, narrow=narrow)
     warnings = (f"guess: {warning}" for warning in report.warnings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,11 @@ class Measured:
     sample: PatternSample
     disk: Disk | None
     report: Report
+
+
+def has_parallax() -> bool:
+    """Whether fast-acbf is installed, which :func:`guess_params` needs for parallax."""
+    return importlib.util.find_spec("fast_acbf") is not None
 
 
 def guess_params(init: Mapping[str, Any], *, parallax: bool = False) -> Measured:
