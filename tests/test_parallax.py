@@ -7,6 +7,7 @@ import pytest
 
 from ptydask.demo.microscope import Experiment, simulate_patterns
 from ptydask.guess import disk, parallax, parallax_guesses, patterns
+from ptydask.guess.measuring import has_parallax
 
 GEOMETRY = patterns.Geometry((32, 32), 48, 0.0418, 0.9, 0.42, 24.9, False, (1, 0, 0, 0), (0, 0, 0), (0, 0, 0))
 FIT = parallax.ParallaxFit(
@@ -82,9 +83,9 @@ def test_astigmatism_turns_with_the_flips_that_undo_a_mirror(turn, quarters):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not has_parallax(), reason="needs the package fast-acbf")
 def test_a_defocused_scan_is_turned_back():
     """Within two degrees, with the sign of C10 and its size; of the demo's microscope."""
-    pytest.importorskip("fast_acbf")
     experiment = replace(Experiment(), scan_rotation=52.0, scan_scale=1.0)
     stack = simulate_patterns(experiment).astype(np.float32).reshape(24, 24, 48, 48)
     seen = disk.measure_disk(stack.mean((0, 1), dtype=np.float64))
