@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     "README.md",
     "docs/first-steps.md",
+    "docs/guess.md",
     "docs/metrics.md",
     "docs/params-file.md",
     "docs/search.md",

@@ -20,6 +20,7 @@ from ptydask.cli import (
     dashboard,
     export,
     formats,
+    guess,
     info,
     inspect,
     merge,
@@ -83,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     parts = (
         run,
+        guess,
         confirm,
         profile,
         inspect,

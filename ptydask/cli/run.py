@@ -196,6 +196,13 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         help="end the study once its optimum is known to a grid step in every parameter that has slopes",
     )
     parser.add_argument(
+        "--guess",
+        nargs="?",
+        const="point",
+        choices=("point", "ranges"),
+        help="try first what ptydask guess tells by the patterns; ranges: and look near it alone",
+    )
+    parser.add_argument(
         "--stages",
         choices=("recommended", "none"),
         help="recommended: tune in stages, from cheap looks to the whole scan; none: without the file's stages",
@@ -222,6 +229,7 @@ def _make_overrides(args: argparse.Namespace) -> Overrides:
         until_settled=args.until_settled,
         metric=args.metric,
         stages=args.stages,
+        guess=args.guess,
     )
 
 

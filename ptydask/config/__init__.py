@@ -46,6 +46,8 @@ class Overrides:
     """What is tuned."""
     stages: Literal["recommended", "none"] | None = None
     """``recommended`` takes the place of the file's stages, ``none`` switches them off."""
+    guess: Literal["point", "ranges"] | None = None
+    """Whether what the patterns tell is tried first, and whether it narrows the ranges, too."""
     own: OwnSettings = field(default_factory=OwnSettings)
     """What the file's section ``ptydask`` says, and the fields above where they do: filled in by :func:`load`."""
     stage: StageInput | None = None

@@ -150,9 +150,14 @@ def specimen_layers(experiment: Experiment, rng: np.random.Generator) -> list[Sp
     return [tungsten_diselenide(half_side, rng) for _ in range(experiment.slices)]
 
 
-def pattern_intensities(experiment: Experiment, layers: Sequence[Specimen]) -> Iterator[NDArray[np.float64]]:
-    """What the detector would see of each position's beam of intensity 1 without counting: (pixels, pixels) each."""
-    probe, propagator = simulate_probe(experiment), slice_propagator(experiment)
+def pattern_intensities(
+    experiment: Experiment, layers: Sequence[Specimen], probe: NDArray[np.complex128] | None = None
+) -> Iterator[NDArray[np.float64]]:
+    """What the detector would see of each position's beam of intensity 1 without counting: (pixels, pixels) each.
+
+    ``probe`` is the wave at the specimen, as :func:`simulate_probe` gives it; None is the experiment's own.
+    """
+    probe, propagator = simulate_probe(experiment) if probe is None else probe, slice_propagator(experiment)
     points, step = FINER * experiment.pixels, experiment.pixel_size / FINER
     axis = np.asarray((np.arange(points) - points // 2) * step, dtype=np.float64)
     for centre in scan_positions(experiment):

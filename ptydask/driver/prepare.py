@@ -16,10 +16,11 @@ from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import RunOptions
 from ptydask.driver.cost import RunCost, estimate_cost, find_shortage
 from ptydask.driver.settlement import EarlyEnd, find_early_end
-from ptydask.errors import ConfigError, StoreError, UnusableResults
+from ptydask.errors import ConfigError, StoreError, UnusableResults, require
 from ptydask.formatting import size_text
 from ptydask.lineage import TrialStart
 from ptydask.model import StudyMeta, StudyPlan, TrialRecord, path_beside
+from ptydask.space import ranges
 from ptydask.storage import urls
 from ptydask.store import reader
 from ptydask.store.upkeep import sizes
@@ -122,6 +123,8 @@ def complete_plan(
     DataError or MissingDependency.
     """
     plan = engines.validate(replace(config.load(path, overrides, stage, file), start=start))
+    if overrides.guess is not None:
+        plan = _with_guesses(plan, narrow=overrides.guess == "ranges")
     if plan.until_settled and not parameters_with_slopes(plan) and (plan.space or plan.lineage is None):
         metric = plan.metric or "no metric"
         notice = f"{metric} has no slopes in any tuned parameter, so nothing can settle: all trials are run"
@@ -131,6 +134,28 @@ def complete_plan(
         plan = replace(plan, notices=(*plan.notices, notice))
     points = sampling.grid_points(plan)
     return plan if points is None else replace(plan, points=points, exhaustive=True)
+
+
+def _with_guesses(plan: StudyPlan, *, narrow: bool) -> StudyPlan:
+    """The plan with what its patterns tell among the first points. Reads them, in part."""
+    require("scipy", "--guess needs", "guess")
+    if "init_params" not in plan.config:
+        raise ConfigError("is for PtyRAD's params files", file=plan.source.path, key="--guess")
+    from ptydask.guess.measuring import guess_params, has_parallax
+    from ptydask.guess.points import use_guesses
+
+    with engines.naming_file(plan):
+        report = guess_params(plan.config["init_params"], parallax=has_parallax()).report
+    start = next((point.params for point in plan.points), {})
+    guessed = use_guesses(report.chosen(), plan.space, start, narrow=narrow)
+    warnings = (f"guess: {warning}" for warning in report.warnings)
+    points = plan.points if guessed.point is None else (*plan.points[:1], guessed.point, *plan.points[1:])
+    kept = tuple(
+        point
+        for point in points
+        if all(ranges.contains(guessed.space[name], value) for name, value in point.params.items())
+    )
+    return replace(plan, space=guessed.space, points=kept, notices=(*plan.notices, *guessed.notices, *warnings))
 
 
 def prepare_run(request: RunRequest) -> PreparedRun:

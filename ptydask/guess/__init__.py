@@ -1,0 +1,1 @@
+"""What the patterns say of the microscope before anything is reconstructed."""
