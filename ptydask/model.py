@@ -74,6 +74,14 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierTrial:
+    """A completed trial of another study, as a sampler learns from it."""
+
+    params: Mapping[str, Scalar]
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
 class KeepOptions:
     """What stays in the results file of every trial."""
 
@@ -146,6 +154,8 @@ class StudyPlan:
     start: TrialStart | None = field(default=None, repr=False, compare=False)
     """The reconstruction that its trials start from, where they do not start anew."""
     points: tuple[Point, ...] = ()
+    earlier: tuple[EarlierTrial, ...] = field(default=(), repr=False)
+    """Trials of other studies that the sampler begins with, where it can."""
     exhaustive: bool = False
     """The points are all there is to try: a grid."""
     target: float | None = None

@@ -13,6 +13,7 @@ from ptydask.sampling.distributions import unit_parameters as unit_parameters
 from ptydask.sampling.distributions import value_attributes as value_attributes
 from ptydask.sampling.factory import build_pruner as build_pruner
 from ptydask.sampling.factory import build_sampler as build_sampler
+from ptydask.sampling.factory import learns_from_earlier as learns_from_earlier
 from ptydask.sampling.grid import count_new_points as count_new_points
 from ptydask.sampling.grid import count_points as count_points
 from ptydask.sampling.grid import grid_points as grid_points
