@@ -138,12 +138,12 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
     with what all trials of these studies say, where they have every parameter and the same metric. Raises UsageError
     where one of the studies is the plan's own file.
     """
-    if not studies or not plan.space:
+    tuned = [name for name in plan.space if name not in found]
+    if not studies or not tuned:
         return plan
     for study in studies:
         if study.path.resolve() == plan.results.resolve():
             raise UsageError(f"--from {study.path}: is this study's own results file; the same command goes on with it")
-    tuned = [name for name in plan.space if name not in found]
     own = next((point.params for point in plan.points if point.origin in (OWN_VALUES, NEAR_VALUES)), {})
     by_study = [_points_of(study, plan, tuned, own) for study in studies]
     points = _first_points(plan, chain.from_iterable(zip_longest(*by_study)), max(MOST, len(studies)))
