@@ -17,7 +17,7 @@ from staged_store_cases import staged
 from store_cases import damage, failed, meta, packed, record, stopped
 
 import ptydask as package
-from ptydask import sampling
+from ptydask import demo, sampling
 from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
 from ptydask.driver.earlier import MOST, EarlierStudy, read_studies, start_from
 from ptydask.errors import ConfigError, UnusableResults, UsageError
@@ -94,6 +94,14 @@ def test_the_best_points_come_first() -> None:
     assert ("from", "last.h5, trial 0: scale=1.04 rotation=-1.5") in begun.details
 
 
+def test_where_slopes_lead_the_best_alone() -> None:
+    """The slopes know better than the second best; of several studies the best of each."""
+    informed = plan(differentiable=frozenset(SPACE))
+    one, two = earlier([at(1.04, -1.5), at(1.02, -1.5)], "one.h5"), earlier([at(1.06, -2.0)], "two.h5")
+    assert [origin for origin, _ in first(start_from(informed, [one]))] == ["from one.h5, trial 0"]
+    assert len(first(start_from(informed, [one, two]))) == 2
+
+
 def test_without_earlier_studies_nothing_changes() -> None:
     """Nor where nothing is tuned, as in a final reconstruction."""
     assert start_from(plan(), []) == plan()
@@ -134,6 +142,15 @@ def test_other_parameters() -> None:
     nothing = start_from(plan(), [earlier([{"dz": 2.0}])])
     assert nothing.points == plan().points
     assert any("nothing is taken" in notice and "dz" in notice for notice in nothing.notices)
+
+
+def test_what_belongs_to_the_specimen() -> None:
+    """Is taken, and named."""
+    space: dict[str, Distribution] = {"dz": FloatRange(1.0, 20.0, 1.0), "tilt_x": FloatRange(-9.0, 9.0), **SPACE}
+    config = {"init_params": {}, "recon_params": {}}
+    begun = start_from(plan(space, engine="ptyrad", config=config), [earlier([{"dz": 2.0, "scale": 1.0}])])
+    assert first(begun)[0][1]["dz"] == 2.0
+    assert any("its dz may be of its specimen" in notice for notice in begun.notices)
 
 
 def test_several_studies() -> None:
@@ -371,3 +388,32 @@ def test_the_first_stage_that_tunes_a_parameter_gets_it(toy_params: Params, tmp_
 def test_from_python_no_path(value: Any, toy_params: Params) -> None:
     with pytest.raises(ConfigError, match="earlier"):
         package.run(toy_params(), earlier=value)
+
+
+# --- what it is worth ---------------------------------------------------------------------------------
+
+
+def iterations_until(results: Path, truth: Mapping[str, float], steps: Mapping[str, float]) -> int:
+    """Reconstruction iterations of all trials up to the first completed one within a grid step of the truth."""
+    spent = 0
+    with reader.open(results) as study:
+        for trial in study.records():
+            spent += trial.iterations or 0
+            near = all(abs(float(trial.params[n] or 0) - truth[n]) <= steps[n] * 1.01 for n in truth)
+            if trial.state is TrialState.COMPLETE and near:
+                return spent
+    raise AssertionError(f"not after {spent} iterations")
+
+
+@pytest.mark.slow
+@pytest.mark.ptyrad
+@pytest.mark.timeout(600)
+def test_a_second_data_set_needs_at_most_half_of_the_iterations(tmp_path: Path) -> None:
+    """Of the demo's settings with other noise: from the best trial of the first study, the next one begins beside the truth."""
+    truth, steps = {"scale": 1.04, "rotation": -1.5}, {"scale": 0.02, "rotation": 0.5}
+    one, two = demo.write(tmp_path / "one", 1), demo.write(tmp_path / "two", 2)
+    settings: dict[str, Any] = {"workers": 1, "cluster": "local", "progress": False}
+    before = package.run(one, trials=5, **settings)
+    after = package.run(two, trials=1, earlier=before.path, **settings)
+    assert origins(after.path)
+    assert 2 * iterations_until(after.path, truth, steps) <= iterations_until(before.path, truth, steps)

@@ -17,6 +17,7 @@ from ptydask.errors import StoreError, UnusableResults, UsageError
 from ptydask.formatting import counted, params_text, shorten_text
 from ptydask.lineage import FINAL
 from ptydask.model import (
+    FROM_EARLIER,
     NEAR_VALUES,
     OWN_VALUES,
     Direction,
@@ -33,9 +34,13 @@ from ptydask.sampling import learns_from_earlier
 from ptydask.space import ranges, tunables
 from ptydask.space.nearest_point import point_key
 from ptydask.store import reader
+from ptydask.trial.search_choice import choose_search
 
 MOST = 3
-"""So many points of earlier studies are tried first, or one of each study where there are more studies."""
+"""So many points of earlier studies are tried first, or one of each study where there are more studies. Where slopes
+lead, one of each: they know better than the second best."""
+_OF_THE_SPECIMEN = ("Nlayer", "dz", *tunables.TILTS)
+"""PtyRAD's parameters that do not carry over with the microscope."""
 _MOST_NAMED = 6
 """Settings that are named where they differ."""
 _LONGEST = 60
@@ -145,8 +150,9 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
         if study.path.resolve() == plan.results.resolve():
             raise UsageError(f"--from {study.path}: is this study's own results file; the same command goes on with it")
     own = next((point.params for point in plan.points if point.origin in (OWN_VALUES, NEAR_VALUES)), {})
+    most = len(studies) if choose_search(plan).informed else max(MOST, len(studies))
     by_study = [_points_of(study, plan, tuned, own) for study in studies]
-    points = _first_points(plan, chain.from_iterable(zip_longest(*by_study)), max(MOST, len(studies)))
+    points = _first_points(plan, chain.from_iterable(zip_longest(*by_study)), most)
     trials = tuple(_to_learn_from(plan, studies)) if learns_from_earlier(plan.sampler) else ()
     lines = [line for study in studies for line in _taken_lines(study, tuned, points)]
     if trials:
@@ -169,7 +175,7 @@ def _points_of(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str], own: 
         shared = {name: values[name] for name in tuned if name in values}
         if shared and all(ranges.spans(plan.space[name], value) for name, value in shared.items()):
             near = {name: ranges.nearest_value(plan.space[name], value) for name, value in shared.items()}
-            points.append(Point({**own, **near}, f"from {study.name}, trial {record.number}"))
+            points.append(Point({**own, **near}, f"{FROM_EARLIER}{study.name}, trial {record.number}"))
     return points
 
 
@@ -209,9 +215,9 @@ def _taken_lines(study: EarlierStudy, tuned: Sequence[str], points: Sequence[Poi
     """``last.h5, trial 12: scale=1.04 rotation=-1.5`` for each point of the study that is tried."""
     there = study.params_of(study.trials[0])
     for point in points:
-        if point.origin.startswith(f"from {study.name}, trial "):
+        if point.origin.startswith(f"{FROM_EARLIER}{study.name}, trial "):
             shared = {name: value for name, value in point.params.items() if name in there and name in tuned}
-            yield f"{point.origin.removeprefix('from ')}: {params_text(shared)}"
+            yield f"{point.origin.removeprefix(FROM_EARLIER)}: {params_text(shared)}"
 
 
 def _notices(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str]) -> Iterator[str]:
@@ -221,6 +227,8 @@ def _notices(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str]) -> Iter
     if not shared:
         yield f"{study.name}: nothing is taken from it: it tuned {', '.join(there) or 'nothing'}"
     else:
+        if specimen := [name for name in shared if plan.engine == "ptyrad" and name in _OF_THE_SPECIMEN]:
+            yield f"{study.name}: its {', '.join(specimen)} may be of its specimen alone: another one has others"
         missing = [name for name in tuned if name not in there]
         if missing:
             yield f"{study.name}: has no {', '.join(missing)}: the file's own, or the sampler's, are tried with it"
