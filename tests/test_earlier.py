@@ -147,7 +147,7 @@ def test_other_parameters() -> None:
 def test_what_belongs_to_the_specimen() -> None:
     """Is taken, and named."""
     space: dict[str, Distribution] = {"dz": FloatRange(1.0, 20.0, 1.0), "tilt_x": FloatRange(-9.0, 9.0), **SPACE}
-    config = {"init_params": {}, "recon_params": {}}
+    config: dict[str, Any] = {"init_params": {}, "recon_params": {}}
     begun = start_from(plan(space, engine="ptyrad", config=config), [earlier([{"dz": 2.0, "scale": 1.0}])])
     assert first(begun)[0][1]["dz"] == 2.0
     assert any("its dz may be of its specimen" in notice for notice in begun.notices)
@@ -398,7 +398,7 @@ def iterations_until(results: Path, truth: Mapping[str, float], steps: Mapping[s
     spent = 0
     with reader.open(results) as study:
         for trial in study.records():
-            spent += trial.iterations or 0
+            spent += int(trial.iterations or 0)
             near = all(abs(float(trial.params[n] or 0) - truth[n]) <= steps[n] * 1.01 for n in truth)
             if trial.state is TrialState.COMPLETE and near:
                 return spent
@@ -409,7 +409,7 @@ def iterations_until(results: Path, truth: Mapping[str, float], steps: Mapping[s
 @pytest.mark.ptyrad
 @pytest.mark.timeout(600)
 def test_a_second_data_set_needs_at_most_half_of_the_iterations(tmp_path: Path) -> None:
-    """Of the demo's settings with other noise: from the best trial of the first study, the next one begins beside the truth."""
+    """The demo's settings with other noise: from the best trial of the first study it begins beside the truth."""
     truth, steps = {"scale": 1.04, "rotation": -1.5}, {"scale": 0.02, "rotation": 0.5}
     one, two = demo.write(tmp_path / "one", 1), demo.write(tmp_path / "two", 2)
     settings: dict[str, Any] = {"workers": 1, "cluster": "local", "progress": False}
