@@ -30,7 +30,7 @@ from ptydask.model import (
     TrialState,
 )
 from ptydask.ranking import ranked, why_none_is_best
-from ptydask.sampling import learns_from_earlier
+from ptydask.sampling import LEAST_EARLIER, learns_from_earlier
 from ptydask.space import ranges, tunables
 from ptydask.space.nearest_point import point_key
 from ptydask.store import reader
@@ -153,11 +153,15 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
     most = len(studies) if choose_search(plan).informed else max(MOST, len(studies))
     by_study = [_points_of(study, plan, tuned, own) for study in studies]
     points = _first_points(plan, chain.from_iterable(zip_longest(*by_study)), most)
-    trials = tuple(_to_learn_from(plan, studies)) if learns_from_earlier(plan.sampler) else ()
+    known = tuple(_to_learn_from(plan, studies)) if learns_from_earlier(plan.sampler) else ()
+    trials = known if len(known) >= LEAST_EARLIER else ()
     lines = [line for study in studies for line in _taken_lines(study, tuned, points)]
     if trials:
         lines.append(f"{plan.sampler.name} begins with what {counted(len(trials), 'trial')} of them say")
     notices = [notice for study in studies for notice in _notices(study, plan, tuned)]
+    if len(known) > len(trials):
+        enough = f"{LEAST_EARLIER} earlier trials or more"
+        notices.append(f"{plan.sampler.name} learns from {enough}, and there are {len(known)} that it can: from none")
     return replace(
         plan,
         points=_before_others(points, plan),
@@ -205,7 +209,8 @@ def _to_learn_from(plan: StudyPlan, studies: Iterable[EarlierStudy]) -> Iterator
                 values = study.params_of(record)
                 inside = all(name in values and ranges.spans(dist, values[name]) for name, dist in plan.space.items())
                 if inside and record.error is not None and math.isfinite(record.error):
-                    yield EarlierTrial({name: values[name] for name in plan.space}, record.error)
+                    near = {name: ranges.nearest_value(dist, values[name]) for name, dist in plan.space.items()}
+                    yield EarlierTrial(near, record.error)
 
 
 # --- said --------------------------------------------------------------------------------------------

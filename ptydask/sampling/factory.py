@@ -33,6 +33,8 @@ from ptydask.sampling.startup import unwrap_fixed, with_startup
 _PACKAGES = {"CmaEsSampler": ("cmaes", "cmaes"), "QMCSampler": ("scipy", "gp"), "GPSampler": ("scipy", "gp")}
 _BEGINNINGS = ("x0", "sigma0", "use_separable_cma", "source_trials")
 """Settings of CmaEsSampler beside which Optuna takes no trials of other studies."""
+LEAST_EARLIER = 10
+"""Trials of other studies that CMA-ES needs: it begins with the best tenth of them."""
 _VALUES = ("fixed_params", "x0")
 """Settings of samplers that hold parameters' values."""
 EXHAUSTIVE = ("GridSampler", "BruteForceSampler")
@@ -93,7 +95,8 @@ def _build_base_sampler(
     if spec.name in EXHAUSTIVE:
         _find_class("sampler", spec.name, "sampler_params.name")
         return optuna.samplers.RandomSampler(seed=seed)
-    sources = _source_trials(earlier, space) if learns_from_earlier(spec) else []
+    learns = learns_from_earlier(spec) and len(earlier) >= LEAST_EARLIER
+    sources = _source_trials(earlier, space) if learns else []
     more = {"source_trials": sources} if sources else {}
     return cast(BaseSampler, _build_component("sampler", spec, "sampler_params", seed, space, more))
 
