@@ -199,7 +199,7 @@ def test_another_metric_or_direction() -> None:
     [
         ({"probe_kv": 300}, {"probe_kv": 80}, ["probe_kv 300 (here 80)"]),
         ({}, {"crop": [8, 16]}, ["crop nothing (here [8, 16])"]),
-        ({"a": {"b": 1}}, {"a": {"b": 2}}, ["a.b 1"]),
+        ({"a": {"b": 0.1 + 0.2}}, {"a": {"b": 2.0}}, ["a.b 0.3 (here 2)"]),
         ({f"k{n}": 1 for n in range(9)}, {}, ["k0", "k5", "and 3 settings more"]),
     ],
 )
@@ -267,19 +267,21 @@ def make_bad(kind: str, path: Path) -> Path:
         case "damaged":
             whole = packed(path, [record(0)]).read_bytes()
             path.write_bytes(whole[: len(whole) // 2])
+        case "root":
+            return Path("/")
         case "empty":
             path.touch()
     return path
 
 
-BAD = ["missing", "damaged", "text", "folder", "empty", "nothing completed", "no metric"]
+BAD = ["missing", "root", "damaged", "text", "folder", "empty", "nothing completed", "no metric"]
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_file_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
     """One line that names it, before anything starts."""
     path = make_bad(kind, tmp_path / "last.h5")
-    with pytest.raises(UnusableResults, match=r"last\.h5") as raised:
+    with pytest.raises(UnusableResults, match=r"last\.h5|--from: /") as raised:
         read_studies([packed(tmp_path / "good.h5", [record(0)]), path])
     assert "\n" not in str(raised.value)
     assert raised.value.exit_code == 2

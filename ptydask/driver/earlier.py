@@ -14,7 +14,7 @@ from typing import Any
 from ptydask import engines
 from ptydask.driver import comparability, provenance
 from ptydask.errors import StoreError, UnusableResults, UsageError
-from ptydask.formatting import counted, params_text, shorten_text
+from ptydask.formatting import counted, params_text, shorten_text, value_text
 from ptydask.lineage import FINAL
 from ptydask.model import (
     FROM_EARLIER,
@@ -87,6 +87,8 @@ def read_studies(paths: Iterable[Path]) -> tuple[EarlierStudy, ...]:
 def read_study(path: Path, name: str = "") -> EarlierStudy:
     """The study in ``path``, called ``name`` or as the file is. Raises as :func:`read_studies`."""
     name = name or path.name
+    if not path.absolute().name:
+        raise UnusableResults(f"--from: {path}: is a folder, not a results file")
     recorded, metric = 0, ""
     try:
         with reader.open(path) as results:
@@ -263,8 +265,13 @@ def _differing_settings(meta: StudyMeta, plan: StudyPlan, best: Mapping[str, Sca
         return
     for key, old, new in comparability.changed_settings(before, now):
         if key != provenance.DATA_PATH:
-            texts = [shorten_text(comparability.setting_text(value), _LONGEST) for value in (old, new)]
+            texts = [_setting_text(value) for value in (old, new)]
             yield f"{key} {texts[0]} (here {texts[1]})"
+
+
+def _setting_text(value: object) -> str:
+    plain = value_text(value) if isinstance(value, float) else comparability.setting_text(value)
+    return shorten_text(plain, _LONGEST)
 
 
 def _comparable_configs(
