@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ from ptydask.clusters.process_state import SharedState
 from ptydask.config import Overrides, reading
 from ptydask.config.study import check_whole
 from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, View
+from ptydask.driver.earlier import read_studies
 from ptydask.driver.prepare import RunRequest, complete_plan
 from ptydask.errors import ConfigError, StoppedEarly, UsageError
 from ptydask.model import Scalar, StudyPlan
@@ -32,6 +34,7 @@ def run(
     trials: int | None = None,
     set: Mapping[str, Any] | None = None,
     tries: Iterable[Mapping[str, Scalar]] = (),
+    earlier: FilePath | Iterable[FilePath] = (),
     adapt: tuple[int, int] | None = None,
     timeout: float | None = None,
     results: FilePath | None = None,
@@ -65,6 +68,7 @@ def run(
         trials: trials in total, instead of ``n_trials`` per worker or ``run_cap``.
         set: keys of the file to override, dots between levels: ``{"recon_params.NITER": 50}``.
         tries: points to try first, each a mapping of parameter to value: ``[{"scale": 1.02, "rotation": -1.5}]``.
+        earlier: results files of studies of the same microscope settings: their best points are tried first.
         adapt: (fewest, most) workers, as many as there are trials left; instead of ``workers``.
         timeout: start no trial after this many seconds.
         results: the results file; None for ``OUTPUT_DIR/STUDY.h5``, of a sweep file ``./STUDY.h5``.
@@ -110,6 +114,7 @@ def run(
         notify,
         command=f"ptydask.run({os.fspath(config)!r}, ...)",
     )
+    request = replace(request, earlier=read_studies(_paths(earlier, "earlier")))
 
     def conduct(view: View, stop: StopSignals) -> tuple[Path, str]:
         from ptydask import running
@@ -331,6 +336,14 @@ def _make_overrides(
         metric=_check_text(metric, "metric"),
         stages=stages,
     )
+
+
+def _paths(value: Any, key: str) -> list[Path]:
+    """One path, or several, as a list."""
+    several = [value] if isinstance(value, str | os.PathLike) or not isinstance(value, Iterable) else list(value)
+    if not all(isinstance(path, str | os.PathLike) for path in several):
+        raise ConfigError("must be one path, or a list of them", key=key, value=value)
+    return [Path(path) for path in several]
 
 
 def _check_key(key: Any) -> str:

@@ -63,6 +63,8 @@ BY_SAMPLER = "sampler"
 """Origin of one that the file's sampler chose."""
 BY_SLOPES = "slopes"
 """Origin of one that the slopes of the trials before it chose."""
+FROM_EARLIER = "from "
+"""How the origin begins of one that is an earlier study's: ``from last.h5, trial 12``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,14 @@ class Point:
 
     params: Mapping[str, Scalar]
     origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierTrial:
+    """A completed trial of another study, as a sampler learns from it."""
+
+    params: Mapping[str, Scalar]
+    error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +156,8 @@ class StudyPlan:
     start: TrialStart | None = field(default=None, repr=False, compare=False)
     """The reconstruction that its trials start from, where they do not start anew."""
     points: tuple[Point, ...] = ()
+    earlier: tuple[EarlierTrial, ...] = field(default=(), repr=False)
+    """Trials of other studies that the sampler begins with, where it can."""
     exhaustive: bool = False
     """The points are all there is to try: a grid."""
     target: float | None = None

@@ -23,6 +23,7 @@ PAGES = [
     "docs/metrics.md",
     "docs/params-file.md",
     "docs/search.md",
+    "docs/where-to-start.md",
     "docs/stages.md",
     "docs/sweeps.md",
     "docs/clusters.md",

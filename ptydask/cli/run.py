@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ examples:
   ptydask run params.yaml --trials 50            50 trials, whatever the file says
   ptydask run params.yaml --set recon_params.NITER=50 --set init_params.probe_kv=300
   ptydask run params.yaml --try "scale=1.02 rotation=-1.5"
+  ptydask run params.yaml --from last.h5         first the best points of an earlier study
   ptydask run params.yaml --search file --until-settled
   ptydask run sweep.yaml --trials 100 --workers 4        a W&B sweep file, without W&B's server
   ptydask run sweep.yaml --set parameters.lr.max=0.1 --sampler TPESampler
@@ -41,6 +43,15 @@ def add_parsers(commands: Any) -> None:
     says += "it stopped."
     run = arguments.add_command(commands, "run", does, says=says, more=RUN_EXAMPLES, file=False)
     _add_config_arguments(run)
+    run.add_argument(
+        "--from",
+        action="append",
+        default=[],
+        type=Path,
+        dest="earlier",
+        metavar="FILE.h5",
+        help="a study of the same microscope settings whose best points are tried first; may be given several times",
+    )
     add_place_arguments(run)
     run.set_defaults(handler=run_command, elsewhere="place with -o FILE.h5")
 
@@ -234,7 +245,9 @@ def _make_overrides(args: argparse.Namespace) -> Overrides:
 
 
 def _make_request(args: argparse.Namespace) -> RunRequest:
-    return make_request(args, args.config, _make_overrides(args))
+    from ptydask.driver.earlier import read_studies
+
+    return replace(make_request(args, args.config, _make_overrides(args)), earlier=read_studies(args.earlier))
 
 
 def make_request(args: argparse.Namespace, config: Path, overrides: Overrides) -> RunRequest:

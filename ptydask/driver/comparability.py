@@ -92,7 +92,7 @@ def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _incomparable_error(key: str, before: object, now: object, file: str) -> ConfigError:
-    earlier = "nothing" if before is _ABSENT else repr(before)
+    earlier = setting_text(before)
     without = ", and there is nothing now" if now is _ABSENT else ""
     hint = "put the old value back, or give the new study its own file with --results NEW.h5"
     if isinstance(before, str) and isinstance(now, str) and "/" in before + now and not key.startswith(_FUNCTIONS):
@@ -104,6 +104,11 @@ def _incomparable_error(key: str, before: object, now: object, file: str) -> Con
         value=... if now is _ABSENT else now,
         hint=hint,
     )
+
+
+def setting_text(value: object) -> str:
+    """A setting's value as messages have it."""
+    return "nothing" if value is _ABSENT else repr(value)
 
 
 def differences(old: object, new: object, path: str = "") -> Iterator[tuple[str, object, object]]:

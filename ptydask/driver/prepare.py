@@ -15,6 +15,7 @@ from ptydask.config.stages import StageInput
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import RunOptions
 from ptydask.driver.cost import RunCost, estimate_cost, find_shortage
+from ptydask.driver.earlier import EarlierStudy, start_from
 from ptydask.driver.settlement import EarlyEnd, find_early_end
 from ptydask.errors import ConfigError, StoreError, UnusableResults, require
 from ptydask.formatting import size_text
@@ -45,6 +46,8 @@ class RunRequest:
     """Seconds."""
     notify: str | None = None
     """A shell command that is told when the run ends or is stuck; None for what the profile says, empty for none."""
+    earlier: tuple[EarlierStudy, ...] = ()
+    """Studies whose best points are tried first; see :func:`ptydask.driver.earlier.read_studies`."""
     command: str = ""
     """How the run was asked for, in words, for the results file; empty for this process's command line."""
 
@@ -164,7 +167,7 @@ def prepare_run(request: RunRequest) -> PreparedRun:
     Raises what :func:`complete_plan` raises, UsageError for a cluster that there is not, UnusableResults for a results
     file that cannot be gone on with, and ConfigError where its trials would not be comparable.
     """
-    plan = complete_plan(request.config, request.overrides)
+    plan = start_from(complete_plan(request.config, request.overrides), request.earlier)
     if plan.budget.n_trials == 0:
         rule = "nobody has said how many trials to run"
         hint = "add --trials 100 to the command, or run_cap: 100 to the file"

@@ -25,6 +25,8 @@ _DIGEST = "sha256 "
 """A fact of this beginning is the SHA-256 of the file that the key after it names ..."""
 _DIGESTS = {"init_params.meas_params.path": "data_sha256", "program": "program_sha256"}
 """... but for these keys."""
+DATA_PATH = "init_params.meas_params.path"
+"""The setting that names PtyRAD's measurements."""
 
 
 def study_meta(plan: StudyPlan, *, command: str = "") -> StudyMeta:

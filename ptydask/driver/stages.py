@@ -17,6 +17,7 @@ from ptydask.distributions import Distribution
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import GOES_ON, RunOutcome, View
 from ptydask.driver.cost import StageCost, estimate_stages
+from ptydask.driver.earlier import start_from
 from ptydask.driver.execute import Watcher, run_and_pack
 from ptydask.driver.prepare import (
     ChosenSite,
@@ -196,6 +197,7 @@ def _plan_each(
         own_start = start if place == current else None
         with asked.naming(place):
             plan = complete_plan(asked.request.config, asked.request.overrides, given, own_start, asked.file)
+            plan = start_from(plan, asked.request.earlier, found=ranges)
         unknown = tuple(tunables.START_NOTICE.format(name) for name in ranges if name not in lineage.values)
         plans.append(replace(plan, notices=tuple(text for text in plan.notices if not text.startswith(unknown))))
         ranges |= latest_ranges(stage, plan.space)

@@ -11,8 +11,10 @@ from ptydask.sampling.distributions import to_optuna as to_optuna
 from ptydask.sampling.distributions import to_optuna_params as to_optuna_params
 from ptydask.sampling.distributions import unit_parameters as unit_parameters
 from ptydask.sampling.distributions import value_attributes as value_attributes
+from ptydask.sampling.factory import LEAST_EARLIER as LEAST_EARLIER
 from ptydask.sampling.factory import build_pruner as build_pruner
 from ptydask.sampling.factory import build_sampler as build_sampler
+from ptydask.sampling.factory import learns_from_earlier as learns_from_earlier
 from ptydask.sampling.grid import count_new_points as count_new_points
 from ptydask.sampling.grid import count_points as count_points
 from ptydask.sampling.grid import grid_points as grid_points

@@ -8,7 +8,8 @@ import inspect
 import logging
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -16,10 +17,11 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, create_trial
 
 from ptydask.distributions import Distribution
 from ptydask.errors import ConfigError, MissingDependency, nearest_hint, one_line, require
-from ptydask.model import ComponentSpec
+from ptydask.model import ComponentSpec, EarlierTrial
 from ptydask.sampling import release
 from ptydask.sampling.distinct import DistinctSampler
 from ptydask.sampling.distributions import to_optuna, to_optuna_params
@@ -29,6 +31,10 @@ from ptydask.sampling.informed import InformedPruner, InformedSampler
 from ptydask.sampling.startup import unwrap_fixed, with_startup
 
 _PACKAGES = {"CmaEsSampler": ("cmaes", "cmaes"), "QMCSampler": ("scipy", "gp"), "GPSampler": ("scipy", "gp")}
+_BEGINNINGS = ("x0", "sigma0", "use_separable_cma", "source_trials")
+"""Settings of CmaEsSampler beside which Optuna takes no trials of other studies."""
+LEAST_EARLIER = 10
+"""Trials of other studies that CMA-ES needs: it begins with the best tenth of them."""
 _VALUES = ("fixed_params", "x0")
 """Settings of samplers that hold parameters' values."""
 EXHAUSTIVE = ("GridSampler", "BruteForceSampler")
@@ -46,26 +52,53 @@ def build_sampler(
     space: Mapping[str, Distribution],
     trials: int | None = None,
     informed: bool = False,
+    earlier: Sequence[EarlierTrial] = (),
 ) -> DistinctSampler:
     """The sampler for one trial; ``seed`` differs from trial to trial, else parallel workers all start alike.
 
     It takes no point twice. A ``seed`` in the configs is the base that ``seed`` is mixed with; how many of the study's
     ``trials`` are drawn at random fits their number where the configs do not say. ``informed``: the slopes of the
-    trials lead, and the sampler has its turns. GridSampler and BruteForceSampler become a random one, as
-    :func:`grid_points` lists their points beforehand. Raises ConfigError and MissingDependency.
+    trials lead, and the sampler has its turns. CMA-ES begins with what ``earlier`` trials of other studies say.
+    GridSampler and BruteForceSampler become a random one, as :func:`grid_points` lists their points beforehand. Raises
+    ConfigError and MissingDependency.
     """
-    sampler = _build_base_sampler(with_startup(spec, trials), seed, space)
+    sampler = _build_base_sampler(with_startup(spec, trials), seed, space, earlier)
     _, held = unwrap_fixed(spec)
     if informed:
         sampler = InformedSampler(sampler, space, held)
     return DistinctSampler(sampler, space, held=held, seed=seed)
 
 
-def _build_base_sampler(spec: ComponentSpec, seed: int, space: Mapping[str, Distribution]) -> BaseSampler:
+def learns_from_earlier(spec: ComponentSpec) -> bool:
+    """Whether the sampler begins with trials of other studies: CMA-ES, where its settings do not say where it begins.
+
+    Optuna's separable one cannot.
+    """
+    return spec.name == "CmaEsSampler" and not any(spec.configs.get(name) for name in _BEGINNINGS)
+
+
+def _source_trials(earlier: Iterable[EarlierTrial], space: Mapping[str, Distribution]) -> list[FrozenTrial]:
+    """As CmaEsSampler takes them: with the parameters that it samples, and no others."""
+    converted = {name: to_optuna(dist) for name, dist in space.items()}
+    own = {name: d for name, d in converted.items() if not (d.single() or isinstance(d, CategoricalDistribution))}
+    sources = []
+    for trial in earlier:
+        values = to_optuna_params(space, trial.params)
+        params = {name: values[name] for name in own}
+        sources.append(create_trial(value=trial.error, params=params, distributions=own))
+    return sources if own else []
+
+
+def _build_base_sampler(
+    spec: ComponentSpec, seed: int, space: Mapping[str, Distribution], earlier: Sequence[EarlierTrial] = ()
+) -> BaseSampler:
     if spec.name in EXHAUSTIVE:
         _find_class("sampler", spec.name, "sampler_params.name")
         return optuna.samplers.RandomSampler(seed=seed)
-    return cast(BaseSampler, _build_component("sampler", spec, "sampler_params", seed, space))
+    learns = learns_from_earlier(spec) and len(earlier) >= LEAST_EARLIER
+    sources = _source_trials(earlier, space) if learns else []
+    more = {"source_trials": sources} if sources else {}
+    return cast(BaseSampler, _build_component("sampler", spec, "sampler_params", seed, space, more))
 
 
 def build_pruner(
@@ -141,13 +174,21 @@ def _find_class(kind: str, name: str, key: str) -> type:
     return classes[name]
 
 
-def _build_component(kind: str, spec: ComponentSpec, key: str, seed: int, space: Mapping[str, Distribution]) -> object:
+def _build_component(
+    kind: str,
+    spec: ComponentSpec,
+    key: str,
+    seed: int,
+    space: Mapping[str, Distribution],
+    more: Mapping[str, object] = MappingProxyType({}),
+) -> object:
+    """``more`` are arguments beside those of the ``spec``, as the constructor takes them."""
     component = _find_class(kind, spec.name, f"{key}.name")
     parameters = dict(inspect.signature(component).parameters)
     configs = dict(spec.configs)
     if "wrapped_pruner_configs" in configs and spec.name == "PatientPruner":
         configs["wrapped_pruner"] = configs.pop("wrapped_pruner_configs")
-    arguments = {}
+    arguments: dict[str, Any] = dict(more)
     for name, value in configs.items():
         where = f"{key}.configs.{name}"
         if name not in parameters:

@@ -101,6 +101,13 @@ def contains(dist: Distribution, value: Scalar) -> bool:
         return False
 
 
+def spans(dist: Distribution, value: Scalar) -> bool:
+    """Whether ``value`` lies between the ends of a range, on its grid or not; of anything else, :func:`contains`."""
+    if isinstance(dist, FloatRange | IntRange) and is_number(value):
+        return dist.low <= value <= dist.high
+    return contains(dist, value)
+
+
 def grid_size(dist: Distribution) -> int | None:
     """How many values ``dist`` allows; None where they cannot be counted off (a continuous or endless range)."""
     if isinstance(dist, Choice):

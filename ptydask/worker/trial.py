@@ -83,7 +83,12 @@ def _load_study(ready: OpenSession, index: int) -> optuna.Study:
         study_name=plan.name,
         storage=ready.storage,
         sampler=sampling.build_sampler(
-            plan.sampler, seed=seed, space=plan.space, trials=ready.setup.trials, informed=informed
+            plan.sampler,
+            seed=seed,
+            space=plan.space,
+            trials=ready.setup.trials,
+            informed=informed,
+            earlier=plan.earlier,
         ),
         pruner=sampling.build_pruner(
             plan.pruner,

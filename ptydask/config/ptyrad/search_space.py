@@ -258,11 +258,7 @@ def check_point(values: Mapping[str, Scalar], space: Mapping[str, Distribution],
             hint = nearest_hint(name, space)
             raise ConfigError("is not tuned in this study", key=f"--try {name}", value=value, hint=hint)
         dist = space[name]
-        if isinstance(dist, FloatRange | IntRange) and ranges.is_number(value):
-            beyond = not dist.low <= value <= dist.high
-        else:
-            beyond = not ranges.contains(dist, value)
-        if beyond:
+        if not ranges.spans(dist, value):
             raise ConfigError(f"must be {ranges.describe(dist)}", key=f"--try {name}", value=value)
         near = ranges.nearest_value(dist, value)
         if near != value:
