@@ -266,7 +266,7 @@ def execute_stages(prepared: PreparedStages, view: View, stop: StopSignals) -> R
     the same has been done, and PtydaskError where a stage is over and no trial of it has completed.
     """
     watcher = Watcher(prepared.run, view, stop)
-    with watcher.telling_the_end(), stop.deferred(), _SharedCluster(prepared.run) as cluster:
+    with watcher.telling_the_end(), stop.deferred(), SharedCluster(prepared.run) as cluster:
         failed, told = 0, set(prepared.run.notices)
         while True:
             outcome = replace(
@@ -303,7 +303,7 @@ def _ends_here(prepared: PreparedStages, outcome: RunOutcome) -> bool:
     return prepared.last or not outcome.complete or bool(outcome.behind)
 
 
-def _run_stage(prepared: PreparedStages, watcher: Watcher, cluster: _SharedCluster) -> RunOutcome:
+def _run_stage(prepared: PreparedStages, watcher: Watcher, cluster: SharedCluster) -> RunOutcome:
     """One stage from its beginning in the results file to its end there."""
     run = prepared.run
     if prepared.begins:
@@ -331,7 +331,7 @@ def _shared_request(run: PreparedRun) -> ClusterRequest:
     return replace(run.cluster_request, folder=path_beside(results, ".jobs"), label=label)
 
 
-class _SharedCluster:
+class SharedCluster:
     """The workers of all stages: there from the first one that needs them until the end."""
 
     def __init__(self, run: PreparedRun) -> None:
@@ -339,7 +339,7 @@ class _SharedCluster:
         self._stack = ExitStack()
         self._cluster: Cluster | None = None
 
-    def __enter__(self) -> _SharedCluster:
+    def __enter__(self) -> SharedCluster:
         return self
 
     def __exit__(self, *raised: object) -> None:
