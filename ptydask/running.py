@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ptydask import config
-from ptydask.driver.contract import RunOutcome, View
+from ptydask.driver.contract import RunOutcome, View, snapshot_of_records
 from ptydask.driver.execute import execute_run, exhausted_text
 from ptydask.driver.prepare import PreparedRun, RunRequest, prepare_run
-from ptydask.driver.queue import StudyEnd, check_apart, execute_queue
+from ptydask.driver.queue import StudyEnd, check_apart, execute_queue, run_of
 from ptydask.driver.settlement import early_end_text
 from ptydask.driver.stages import PreparedStages, execute_stages, prepare_stages
+from ptydask.errors import StoreError
 from ptydask.progress import plan_text
 from ptydask.progress.queue_view import QueueView
 from ptydask.progress.stages_text import stages_lines
+from ptydask.run_snapshot import RunSnapshot
 from ptydask.stop_signals import StopSignals
+from ptydask.store import reader
 
 
 def announce(request: RunRequest, view: View) -> PreparedRun | PreparedStages:
@@ -103,6 +107,18 @@ def carry_out_queue(
     """Run what is missing of all studies on the same workers. Raises what :func:`execute_queue` raises."""
     queue = QueueView(view, [one.plan.name for one in prepared])
     try:
-        return execute_queue(prepared, queue.views, stop, carry_out)
+        ends = execute_queue(prepared, queue.views, stop, carry_out)
     finally:
         view.close()
+    return tuple(replace(end, last=queue.latest(place) or _recorded_snapshot(end)) for place, end in enumerate(ends))
+
+
+def _recorded_snapshot(end: StudyEnd) -> RunSnapshot | None:
+    """How a study stands of which no trial was run now."""
+    results = end.prepared.plan.results
+    try:
+        with reader.open(results) as recorded:
+            snapshot = snapshot_of_records(recorded.records(), recorded.meta, results, complete=True)
+    except StoreError:
+        return None
+    return replace(snapshot, total=run_of(end.prepared).options.total)

@@ -37,6 +37,7 @@ from ptydask.driver.lending import LendingPlace, LentWorkers
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.stages import PreparedStages, SharedCluster
 from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, describe_error
+from ptydask.run_snapshot import RunSnapshot
 from ptydask.stop_signals import StopSignals
 
 Prepared = PreparedRun | PreparedStages
@@ -55,6 +56,8 @@ class StudyEnd:
     """None where there was nothing left to do, or it failed, or it was not begun."""
     error: BaseException | None = None
     """What ended it early."""
+    last: RunSnapshot | None = None
+    """How it was at the end; None where nothing is recorded."""
 
     @property
     def exit_code(self) -> int:
@@ -97,7 +100,7 @@ class _Study:
 
     @property
     def run(self) -> PreparedRun:
-        return _run_of(self.prepared)
+        return run_of(self.prepared)
 
     @property
     def trials(self) -> int:
@@ -122,7 +125,8 @@ class _Study:
         self.thread.start()
 
 
-def _run_of(prepared: Prepared) -> PreparedRun:
+def run_of(prepared: Prepared) -> PreparedRun:
+    """The run itself; of stages that of the next one."""
     return prepared.run if isinstance(prepared, PreparedStages) else prepared
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ptydask.driver.contract import View
-from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.queue import StudyEnd
 from ptydask.errors import PtydaskError, describe_error
 from ptydask.formatting import error_text, printable_text
@@ -60,6 +59,10 @@ class QueueView:
                 if final is not None:
                     self._view.plan([closing_line(final)])
 
+    def latest(self, place: int) -> RunSnapshot | None:
+        """What a study told last; None where it told nothing."""
+        return self._latest.get(place)
+
     def _shown(self) -> int | None:
         return min(self._latest.keys() - self._ended, default=None)
 
@@ -103,7 +106,7 @@ class _StudyView:
         self._queue.close(self._place, final)
 
 
-SUMMARY = ("study", "trials", "failed", "best", "how it ended", "results")
+SUMMARY = ("study", "trials", "failed", "best", "results", "how it ended")
 """The columns of the summary."""
 
 
@@ -113,13 +116,12 @@ def summary_rows(ends: Sequence[StudyEnd]) -> list[tuple[str, ...]]:
 
 
 def _summary_row(end: StudyEnd) -> tuple[str, ...]:
-    run = end.prepared if isinstance(end.prepared, PreparedRun) else end.prepared.run
-    last = end.outcome.snapshot if end.outcome else None
-    recorded, total = (last.recorded, last.total) if last else (run.recorded, run.options.total)
-    trials = f"{recorded}/{total}" if end.error is None or last else "-"
-    failed = str(end.outcome.failed) if end.outcome else "-"
-    best = error_text(last.best.error) if last and last.best else "-"
-    return (run.plan.name, trials, failed, best, _ending(end), str(run.plan.results))
+    plan, last = end.prepared.plan, end.last
+    if last is None:
+        return (plan.name, "0", "-", "-", "-", _ending(end))
+    best = error_text(last.best.error) if last.best else "-"
+    failed = str(end.outcome.failed if end.outcome else last.counts.get("failed", 0))
+    return (plan.name, f"{last.recorded}/{last.total}", failed, best, str(plan.results), _ending(end))
 
 
 def _ending(end: StudyEnd) -> str:
