@@ -31,14 +31,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ptydask.clusters import ClusterRequest
 from ptydask.clusters.settings import import_dask
 from ptydask.driver.contract import GOES_ON, RunOutcome, View
 from ptydask.driver.lending import LendingPlace, LentWorkers
 from ptydask.driver.prepare import PreparedRun
-from ptydask.driver.stages import PreparedStages, SharedCluster
+from ptydask.driver.stages import PreparedStages, SharedCluster, label_of
 from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, describe_error
+from ptydask.model import path_beside
 from ptydask.run_snapshot import RunSnapshot
 from ptydask.stop_signals import StopSignals
+from ptydask.storage import urls
 
 Prepared = PreparedRun | PreparedStages
 CarryOut = Callable[[Prepared, View, StopSignals], RunOutcome]
@@ -148,8 +151,9 @@ def execute_queue(
     if waiting:
         import_dask()
         with stop.deferred(), ExitStack() as stack:
-            shared = stack.enter_context(SharedCluster(studies[0].run))
-            cluster = stack.enter_context(shared.opened(studies[0].run.cluster_request))
+            request = _queue_request(studies)
+            shared = stack.enter_context(SharedCluster(studies[0].run.place, request))
+            cluster = stack.enter_context(shared.opened(request))
             workers = LentWorkers(cluster, sum(study.trials for study in waiting))
             try:
                 _conduct(waiting, workers, stop, carry_out)
@@ -165,6 +169,35 @@ def execute_queue(
     return tuple(study.end or StudyEnd(study.prepared) for study in studies)
 
 
+def _queue_request(studies: Sequence[_Study]) -> ClusterRequest:
+    """What is asked of the cluster of all studies. The same files have the same label, however far their studies are.
+
+    Its folder is nobody else's: that of a study, or of its stages, goes when these are over.
+    """
+    results = [study.run.plan.results.absolute() for study in studies]
+    folder = path_beside(results[0], ".queue")
+    return replace(studies[0].run.cluster_request, folder=folder, label=label_of(results))
+
+
+def _journal_of(study: _Study) -> Path | None:
+    plan = study.run.plan
+    journal = urls.parse(plan.storage, plan.results).journal
+    return None if journal is None else journal.absolute()
+
+
+def _may_open(study: _Study, under_way: Sequence[_Study], workers: LentWorkers) -> bool:
+    """Whether a study can be opened now: a worker has nothing to do, and no other has its journal."""
+    if not under_way:
+        return True
+    journal = _journal_of(study)
+    if journal is not None and journal in map(_journal_of, under_way):
+        return False
+    try:
+        return workers.find_spare()
+    except OSError:  # the scheduler does not answer: each study under way finds out for itself
+        return False
+
+
 def _conduct(waiting: Sequence[_Study], workers: LentWorkers, stop: StopSignals, carry_out: CarryOut) -> None:
     """Open one study after the other, until all have ended."""
     later, under_way = list(waiting), list[_Study]()
@@ -178,7 +211,7 @@ def _conduct(waiting: Sequence[_Study], workers: LentWorkers, stop: StopSignals,
             for study in later:
                 study.end = StudyEnd(study.prepared, error=lost)
             later.clear()
-        if later and (not under_way or workers.find_spare()):
+        if later and _may_open(later[0], under_way, workers):
             study = later.pop(0)
             study.start(carry_out, workers)
             under_way.append(study)

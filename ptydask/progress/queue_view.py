@@ -26,10 +26,10 @@ class QueueView:
         self.views: tuple[View, ...] = tuple(_StudyView(self, place) for place in range(len(names)))
         """One for each study."""
 
-    def plan(self, lines: Sequence[str]) -> None:
-        """Print the lines."""
+    def plan(self, place: int, lines: Sequence[str]) -> None:
+        """Print the lines with the study's name."""
         with self._lock:
-            self._view.plan(lines)
+            self._view.plan([f"{self._names[place]}: {line}" for line in lines])
 
     def update(self, place: int, snapshot: RunSnapshot) -> None:
         """Redraw, where this is the study that is shown."""
@@ -91,7 +91,7 @@ class _StudyView:
         self._queue, self._place = queue, place
 
     def plan(self, lines: Sequence[str]) -> None:
-        self._queue.plan(lines)
+        self._queue.plan(self._place, lines)
 
     def update(self, snapshot: RunSnapshot) -> None:
         self._queue.update(self._place, snapshot)
