@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,9 +29,8 @@ def test_exact_budgets_whatever_is_lost(slurm: Sandbox, toy_params: Callable[...
     it.begin()
     try:
         it.until(lambda: it.recorded() > 0)
-        job = it.running()[0]
-        subprocess.run(["scancel", str(job.id)], env=dict(slurm.env), check=True)
-        it.until(lambda: "study 3 of 4" in it.text.split("workers ")[-1])
+        slurm.scancel(it.running()[0].id)
+        it.until(lambda: "study 3 of 4" in it.text)
         it.process.kill()
         it.process.wait()
         it.begin()

@@ -74,14 +74,14 @@ class QueueView:
         )
 
     def _line_of(self, place: int) -> str:
-        """``gold-b  12/60, 2 running, best 0.0123``, or how it ended, or that it waits."""
+        """``gold-b: 12/60, 2 running, best 0.0123``, or how it ended, or that it waits."""
         snapshot, name = self._latest.get(place), self._names[place]
         if snapshot is None:
-            return f"{name}  {'done' if place in self._ended else 'waits'}"
+            return f"{name}: {'done' if place in self._ended else 'waits'}"
         words = [f"{snapshot.recorded}/{snapshot.total}"]
         words += ["done"] if place in self._ended else [f"{snapshot.counts.get('running', 0)} running"]
         words += [f"best {error_text(snapshot.best.error)}"] if snapshot.best is not None else []
-        return f"{name}  {', '.join(words)}"
+        return f"{name}: {', '.join(words)}"
 
 
 class _StudyView:
