@@ -159,7 +159,10 @@ class LentWorkers:
             return False
         with self._change:
             own = {worker for worker, owner in self.owners.items() if owner == study}
-        tasks = self.cluster.client.processing()
+        try:
+            tasks = self.cluster.client.processing()
+        except OSError:  # without a scheduler nothing is under way that anybody could hear of
+            return False
         return any(str(key).startswith("trial-") for worker in own for key in tasks.get(worker, ()))
 
 

@@ -162,7 +162,9 @@ def execute_queue(
                 for study in waiting:
                     study.stop.came = stop.came or signal.SIGINT
                 for study in waiting:
-                    if study.thread is not None:
+                    if study.thread is None:
+                        study.view.notice(f"no trial was begun; {GOES_ON}")
+                    else:
                         study.thread.join()
                 raise
             shared.close()
