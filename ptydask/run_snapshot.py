@@ -50,6 +50,10 @@ class RunSnapshot:
     """Whether its trials repeat those of another study: of these none is the best."""
     stage: str = ""
     """``2 of 4: scan``: which stage of its study it is; empty for a study without stages."""
+    queue: str = ""
+    """``2 of 3: session-b``: which study of a queue it is; empty for one that runs alone."""
+    others: tuple[str, ...] = ()
+    """The other studies of the queue, in a line each."""
 
     @property
     def noun(self) -> str:

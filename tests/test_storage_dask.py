@@ -64,7 +64,7 @@ def served(cluster: LocalWorkers, tmp_path: Path) -> Iterator[urls.StorageSpec]:
     assert spec.journal is not None
     cluster.client.register_plugin(JournalService(spec.journal))
     yield spec
-    cluster.client.unregister_scheduler_plugin(JournalService.name)
+    cluster.client.unregister_scheduler_plugin(JournalService.name_for(str(spec.journal)))
 
 
 def test_two_processes_share_one_study(cluster: LocalWorkers, served: urls.StorageSpec) -> None:

@@ -61,7 +61,7 @@ def folder(cluster: LocalWorkers, tmp_path: Path) -> Iterator[Path]:
     contents.write_card(tmp_path, ID, StudyMeta("s", "minimize", "loss", "toy", "", "yaml", "{}", "{}"))
     cluster.client.register_plugin(transfer.FileService(tmp_path, ID))
     yield tmp_path
-    cluster.client.unregister_scheduler_plugin(transfer.FileService.name)
+    cluster.client.unregister_scheduler_plugin(transfer.FileService.name_for(ID))
 
 
 @pytest.mark.parametrize("size", [0, 5, transfer.PIECE, 2 * transfer.PIECE + 7])

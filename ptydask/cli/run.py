@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.cli import arguments, formats
+from ptydask.errors import PtydaskError, UsageError
 from ptydask.formatting import error_text, params_text, shell_path
 from ptydask.stop_signals import StopSignals, Terminated
 
@@ -30,6 +31,7 @@ examples:
   ptydask run sweep.yaml --set parameters.lr.max=0.1 --sampler TPESampler
   ptydask run params.yaml --cluster slurm --adapt 0:32 --trials 400     SLURM jobs as they are needed
   ptydask run params.yaml --cluster configs/cluster-slurm-a100.yaml --workers 8
+  ptydask run monday/*.yaml --workers 8          a study each, one after the other on the same workers
   ptydask run params.yaml --dry-run              what would happen, and the job script, without starting it
 """
 
@@ -42,7 +44,7 @@ def add_parsers(commands: Any) -> None:
     )
     says += "it stopped."
     run = arguments.add_command(commands, "run", does, says=says, more=RUN_EXAMPLES, file=False)
-    _add_config_arguments(run)
+    _add_config_arguments(run, several=True)
     run.add_argument(
         "--from",
         action="append",
@@ -140,13 +142,15 @@ def add_place_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would happen and start nothing")
 
 
-def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "config",
-        type=Path,
-        metavar="CONFIG",
-        help="PtyRAD params file, W&B sweep file, or a file that names one (params: FILE): .yaml, .yml, .json or .toml",
+def _add_config_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    help_text = (
+        "PtyRAD params file, W&B sweep file, or a file that names one (params: FILE): .yaml, .yml, .json or .toml"
     )
+    if several:
+        help_text += "; several are run as a queue, a study and a results file each, on the same workers"
+        parser.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help=help_text)
+    else:
+        parser.add_argument("config", type=Path, metavar="CONFIG", help=help_text)
     parser.add_argument(
         "--trials",
         type=arguments.parse_count,
@@ -244,10 +248,12 @@ def _make_overrides(args: argparse.Namespace) -> Overrides:
     )
 
 
-def _make_request(args: argparse.Namespace) -> RunRequest:
+def _requests(args: argparse.Namespace) -> list[RunRequest]:
+    """What is asked for of each file."""
     from ptydask.driver.earlier import read_studies
 
-    return replace(make_request(args, args.config, _make_overrides(args)), earlier=read_studies(args.earlier))
+    overrides, earlier = _make_overrides(args), read_studies(args.earlier)
+    return [replace(make_request(args, path, overrides), earlier=earlier) for path in args.configs]
 
 
 def make_request(args: argparse.Namespace, config: Path, overrides: Overrides) -> RunRequest:
@@ -305,7 +311,7 @@ def run_command(args: argparse.Namespace) -> int:
     """``ptydask run``."""
     try:
         with StopSignals() as stop:
-            return _run_study(args, stop)
+            return _run_study(args, stop) if len(args.configs) == 1 else _run_queue(args, stop)
     except Terminated:
         return 75
 
@@ -316,7 +322,7 @@ def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
     from ptydask.progress.view import make_view
 
     view = make_view(sys.stderr)
-    prepared = running.announce(_make_request(args), view)
+    prepared = running.announce(_requests(args)[0], view)
     if prepared.finished:
         return 0
     if args.dry_run:
@@ -329,6 +335,28 @@ def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
     if not end.complete or end.behind:
         return 75
     return 3 if end.failed else 0
+
+
+def _run_queue(args: argparse.Namespace, stop: StopSignals) -> int:
+    from ptydask import running
+    from ptydask.driver.queue import combine_exit_codes
+    from ptydask.progress.queue_view import SUMMARY, summary_rows
+    from ptydask.progress.view import make_view
+
+    if args.results is not None:
+        raise UsageError("-o names one results file, and each of several studies has its own; leave it out")
+    view = make_view(sys.stderr)
+    prepared = running.announce_queue(_requests(args), view)
+    if args.dry_run:
+        show_job(prepared[0], view)
+        return 0
+    ends = running.carry_out_queue(prepared, view, stop)
+    table = formats.Table(SUMMARY, tuple(summary_rows(ends)), right=frozenset({1, 2, 3}))
+    formats.write_table(table, sys.stdout)
+    for end in ends:
+        if end.error is not None and not isinstance(end.error, PtydaskError):
+            raise end.error
+    return combine_exit_codes([end.exit_code for end in ends])
 
 
 def show_job(prepared: PreparedRun | PreparedStages, view: View) -> None:

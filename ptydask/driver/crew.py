@@ -16,6 +16,7 @@ from distributed import Client, Future, KilledWorker
 from ptydask import worker
 from ptydask.clusters import Cluster, ClusterStatus, WorkerDemand, workers_of
 from ptydask.driver.contract import GOES_ON
+from ptydask.driver.lending import LentCluster
 from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, describe_error
 from ptydask.trial import reconcile
 
@@ -179,9 +180,10 @@ class WorkerPool:
 
     def _connected_workers(self) -> Mapping[str, Any]:
         try:
-            return workers_of(self.client)
+            connected = workers_of(self.client)
         except OSError as error:
             raise StoppedEarly(f"the Dask scheduler does not answer; {GOES_ON}") from error
+        return self.cluster.lent_of(connected) if isinstance(self.cluster, LentCluster) else connected
 
     def __len__(self) -> int:
         """The workers that are there and not found unfit."""

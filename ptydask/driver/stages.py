@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ptydask import config
-from ptydask.clusters import Cluster, ClusterRequest
+from ptydask.clusters import Cluster, ClusterRequest, Place
 from ptydask.config import Overrides, StudyFile
 from ptydask.config.stages import Stage, StageInput, latest_ranges
 from ptydask.distributions import Distribution
@@ -268,7 +268,11 @@ def execute_stages(prepared: PreparedStages, view: View, stop: StopSignals) -> R
     the same has been done, and PtydaskError where a stage is over and no trial of it has completed.
     """
     watcher = Watcher(prepared.run, view, stop)
-    with watcher.telling_the_end(), stop.deferred(), _SharedCluster(prepared.run) as cluster:
+    with (
+        watcher.telling_the_end(),
+        stop.deferred(),
+        SharedCluster(prepared.run.place, _shared_request(prepared.run)) as cluster,
+    ):
         failed, told = 0, set(prepared.run.notices)
         while True:
             outcome = replace(
@@ -305,7 +309,7 @@ def _ends_here(prepared: PreparedStages, outcome: RunOutcome) -> bool:
     return prepared.last or not outcome.complete or bool(outcome.behind)
 
 
-def _run_stage(prepared: PreparedStages, watcher: Watcher, cluster: _SharedCluster) -> RunOutcome:
+def _run_stage(prepared: PreparedStages, watcher: Watcher, cluster: SharedCluster) -> RunOutcome:
     """One stage from its beginning in the results file to its end there."""
     run = prepared.run
     if prepared.begins:
@@ -329,19 +333,24 @@ def _shared_request(run: PreparedRun) -> ClusterRequest:
     workers outlive both, and a driver that was killed may have left jobs of any stage.
     """
     results = run.plan.results.absolute()
-    label = f"{results.stem}-{hashlib.sha256(str(results).encode()).hexdigest()[:8]}"
-    return replace(run.cluster_request, folder=path_beside(results, ".jobs"), label=label)
+    return replace(run.cluster_request, folder=path_beside(results, ".jobs"), label=label_of([results]))
 
 
-class _SharedCluster:
+def label_of(results: Sequence[Path]) -> str:
+    """What tells the workers that these results files share from those of others: ``gold-1f0c9a3b``."""
+    digest = hashlib.sha256("\n".join(map(str, results)).encode()).hexdigest()
+    return f"{results[0].stem}-{digest[:8]}"
+
+
+class SharedCluster:
     """The workers of all stages: there from the first one that needs them until the end."""
 
-    def __init__(self, run: PreparedRun) -> None:
-        self._place, self._request = run.place, _shared_request(run)
+    def __init__(self, place: Place, request: ClusterRequest) -> None:
+        self._place, self._request = place, request
         self._stack = ExitStack()
         self._cluster: Cluster | None = None
 
-    def __enter__(self) -> _SharedCluster:
+    def __enter__(self) -> SharedCluster:
         return self
 
     def __exit__(self, *raised: object) -> None:

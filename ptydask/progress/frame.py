@@ -63,8 +63,9 @@ def render_frame(snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs,
         return [_clip_line(line, width) for line in [*head, *best, *foot]][: max(1, height)]
     foot = wrap_words(_footer_words(snapshot), width, "dim")
     room = min(MOST_RUNNING, height - len(head) - len(best) - len(foot))
-    rows = _running_rows(snapshot, width, room, glyphs)
-    return [_clip_line(line, width) for line in [*head, *best, *rows, *foot]][: max(1, height)]
+    others: list[Line] = [((printable_text(line), "dim"),) for line in snapshot.others[: max(0, room // 2)]]
+    rows = _running_rows(snapshot, width, room - len(others), glyphs)
+    return [_clip_line(line, width) for line in [*head, *best, *rows, *others, *foot]][: max(1, height)]
 
 
 def progress_bar(done: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
@@ -127,8 +128,9 @@ def closing_line(snapshot: RunSnapshot) -> str:
 
 
 def _stage_words(snapshot: RunSnapshot) -> list[str]:
-    """``stage 2 of 4: scan``; nothing for a study without stages."""
-    return [f"stage {printable_text(snapshot.stage)}"] if snapshot.stage else []
+    """``study 1 of 3: gold``, ``stage 2 of 4: scan``: those that there are."""
+    study = [f"study {printable_text(snapshot.queue)}"] if snapshot.queue else []
+    return [*study, *([f"stage {printable_text(snapshot.stage)}"] if snapshot.stage else [])]
 
 
 # --- the parts of a frame ------------------------------------------------------------------------------

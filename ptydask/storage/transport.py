@@ -30,26 +30,38 @@ FRESH = 0.01
 
 
 class Service(SchedulerPlugin):
-    """Answers one kind of call, for one run: a scheduler that is not the run's own outlives it.
+    """Answers one kind of call, for one study: a scheduler that is not the run's own outlives it.
 
-    Register it with ``client.register_plugin``; :func:`withdraw` ends it.
+    Register it with ``client.register_plugin``; :func:`withdraw` ends it. A client whose studies share workers has one
+    for each: whichever hears a call passes it on to the one that it is meant for.
     """
 
-    name: str
     idempotent = False
     """Dask would keep the one of a run that was killed."""
 
-    def __init__(self, client: str = "") -> None:
+    def __init__(self, key: str, client: str = "") -> None:
+        self.name = self.name_for(key)
         self._client = client
         """Dask's id of the run's client."""
 
-    def alone(self, scheduler: Scheduler) -> None:
-        """Take the place of one whose run was killed. Raises StorageError where its run goes on."""
-        before = scheduler.plugins.get(self.name)
-        if isinstance(before, Service):
+    @classmethod
+    def name_for(cls, key: str) -> str:
+        """Dask's name of the service for the study that ``key`` tells from others."""
+        return f"ptydask-{cls.__name__} {key}"
+
+    def take_place(self, scheduler: Scheduler) -> None:
+        """Take the place of those whose run was killed. Raises StorageError where another run goes on."""
+        self._scheduler = scheduler
+        for before in [other for other in scheduler.plugins.values() if type(other) is type(self)]:
+            if before.name != self.name and before._client and before._client == self._client:
+                continue
             if before._client in scheduler.clients:
                 raise StorageError("another run of ptydask uses this scheduler; wait for it, or give each its own")
             before.leave(scheduler)
+
+    def service_for(self, key: str) -> Any:
+        """The service of the same kind for another study; None where there is none."""
+        return self._scheduler.plugins.get(self.name_for(key))
 
     def leave(self, scheduler: Scheduler) -> None:
         """Answer no more, and let go of everything."""
@@ -70,15 +82,13 @@ def _leave_scheduler(name: str, dask_scheduler: Any = None) -> None:
 class JournalService(Service):
     """The scheduler's end. Register it before any storage connects."""
 
-    name = "ptydask-journal"
-
     def __init__(self, path: Path, client: str = "") -> None:
-        super().__init__(client)
+        super().__init__(str(path), client)
         self.path = path
 
     async def start(self, scheduler: Scheduler) -> None:
         """Open the journal and answer calls. Raises StorageError where that cannot be done."""
-        self.alone(scheduler)
+        self.take_place(scheduler)
         self._file = JournalFile(self.path)
         self._syncing: asyncio.Task[None] | None = None
         scheduler.handlers[_CALL] = self.answer
@@ -108,7 +118,13 @@ class JournalService(Service):
         Raises StorageError for another ``journal``: a trial may outlive its run, which was killed.
         """
         if journal != str(self.path):
-            raise StorageError(f"the scheduler serves another study now, not {journal}")
+            other = self.service_for(journal)
+            if other is None:
+                raise StorageError(f"the scheduler serves another study now, not {journal}")
+            told: list[bytes] | bytes | None = await other.answer(
+                journal, lines, known, durable, snapshot, want_snapshot
+            )
+            return told
         if snapshot is not None:
             self._file.snapshot = snapshot
             return None

@@ -35,15 +35,13 @@ _PATHS: dict[str, Callable[[Path, int], Path]] = {"trial": names.shard_path, "ch
 class FileService(Service):
     """The scheduler's end."""
 
-    name = "ptydask-files"
-
     def __init__(self, folder: Path, store_id: str, client: str = "") -> None:
-        super().__init__(client)
+        super().__init__(store_id, client)
         self.folder, self.store_id = folder, store_id
 
     async def start(self, scheduler: Scheduler) -> None:
         """Answer calls. Raises StoreError where this process does not see the folder."""
-        self.alone(scheduler)
+        self.take_place(scheduler)
         if not folder_visible(self.folder, self.store_id):
             raise StoreError(f"{self.folder}: the Dask scheduler does not see this folder; run where it does")
         scheduler.handlers[_CALL] = self.answer
@@ -62,6 +60,9 @@ class FileService(Service):
 
         An error comes back as its words: a traceback on the scheduler helps nobody.
         """
+        if store != self.store_id and (other := self.service_for(store)) is not None:
+            told: bytes | str = await other.answer(kind, number, offset, piece, upload, sha256, store)
+            return told
         path = _PATHS[kind](self.folder, int(number))
         if store not in ("", self.store_id):  # a trial may outlive its run, which was killed
             return f"{path}: the scheduler serves another study now"

@@ -1,0 +1,59 @@
+"""What a person sees of several studies at once."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+from ptydask.progress.frame import render_frame, text_of
+from ptydask.progress.queue_view import QueueView
+from ptydask.progress.view import LogView
+from ptydask.run_snapshot import RunSnapshot
+
+SNAPSHOT = RunSnapshot(
+    "gold", Path("gold.h5"), 6, {"complete": 2, "running": 1}, None, (), 2, 3.0, None, 3, "loss", "minimize"
+)
+
+
+class Told(LogView):
+    """A log, and the snapshots that it was given."""
+
+    def __init__(self) -> None:
+        self.stream, self.shown = io.StringIO(), list[RunSnapshot]()
+        super().__init__(self.stream, lambda: 0.0)
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        self.shown.append(snapshot)
+
+
+def test_the_first_study_under_way_is_shown_and_the_others_in_a_line_each() -> None:
+    """Until it ends; then the next one is. The view itself stays open."""
+    view = Told()
+    first, second, _ = QueueView(view, ["gold", "iron", "lead"]).views
+    first.update(SNAPSHOT)
+    second.update(replace(SNAPSHOT, study="iron"))
+    assert [shown.study for shown in view.shown] == ["gold"]
+    assert (view.shown[0].queue, len(view.shown[0].others)) == ("1 of 3: gold", 2)
+    first.close(SNAPSHOT)
+    first.close(SNAPSHOT)
+    second.update(replace(SNAPSHOT, study="iron"))
+    last = view.shown[-1]
+    assert last.queue == "2 of 3: iron"
+    assert [line.split()[0] for line in last.others] == ["gold:", "lead:"]
+    assert "2/6" in last.others[0]
+    assert "waits" in last.others[1]
+    second.notice("a worker was lost")
+    text = view.stream.getvalue()
+    assert text.count("gold") == 1
+    assert "iron: a worker was lost" in text
+
+
+def test_a_frame_of_a_queue_fits_any_window() -> None:
+    """The lines of the others go before those of the study itself."""
+    snapshot = replace(SNAPSHOT, queue="1 of 9: gold", others=tuple(f"study-{i}: waits" for i in range(8)))
+    for height in (1, 3, 6, 12, 40):
+        lines = [text_of(line) for line in render_frame(snapshot, 60, height, ("#", "-"))]
+        assert len(lines) <= height
+        assert "study 1 of 9: gold" in lines[0]
+        assert ("study-7: waits" in lines) == (height == 40)
